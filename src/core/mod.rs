@@ -1,0 +1,31 @@
+//! The part that decides.
+//!
+//! A deterministic state machine without a clock, a process, a socket or a file: [`Supervisor::step`] takes the
+//! monotonic time and one [`Event`] and appends the [`Effect`]s that the shell has to perform. Everything here knows
+//! only `std`, and of that neither processes nor network, files, environment, threads nor clocks; `tests/tidy.rs`
+//! holds it to that.
+
+pub mod conflict;
+pub mod effect;
+pub mod event;
+pub mod intent;
+pub mod liveness;
+pub mod policy;
+pub mod report;
+pub mod restart_policy;
+pub mod sighting;
+pub mod supervisor;
+
+pub use effect::{Ask, Effect, Outcome};
+pub use event::{Death, Event, Request, Requester, SpawnFailure, TreeEnd};
+pub use policy::Policy;
+pub use report::Report;
+pub use sighting::{Holder, Owner, Phase, Sighting, Verdict};
+pub use supervisor::Supervisor;
+
+/// A reading of the monotonic clock, as the time since that clock's own zero. Only differences mean anything.
+pub type Moment = std::time::Duration;
+
+/// Counts the gateways that one supervisor has started, from 1. Every event about a child and every effect on one
+/// carries it, so that news of a past child can never touch the present one.
+pub type Generation = u64;

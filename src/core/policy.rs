@@ -1,0 +1,60 @@
+//! Every number that a decision depends on. The defaults are those of the command line.
+
+use std::time::Duration;
+
+/// The settings of the core. Times are durations on the monotonic clock.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Policy {
+    /// How long a boot may take before it counts as hung.
+    pub startup_timeout: Duration,
+    /// The time between two liveness probes.
+    pub probe_interval: Duration,
+    /// How long no probe may have been good before the gateway counts as hung.
+    pub hang_after: Duration,
+    /// How long a gateway may drain after SIGTERM.
+    pub stop_timeout: Duration,
+    /// The same for one that hangs.
+    pub hung_stop_timeout: Duration,
+    /// How many restarts may follow short runs within `restart_window`.
+    pub max_restarts: u32,
+    /// See `max_restarts`.
+    pub restart_window: Duration,
+    /// The longest delay between two crashes and the next start.
+    pub backoff_max: Duration,
+    /// How long a gateway must have been healthy for its next restart to be immediate and uncounted.
+    pub stable_after: Duration,
+    /// How many unclean boots may lie within `boot_window` at a spawn; 0 = no limit.
+    pub boot_limit: u32,
+    /// See `boot_limit`.
+    pub boot_window: Duration,
+    /// How long a silent or foreign holder of the port is waited for.
+    pub conflict_timeout: Duration,
+    /// The exit code of a conflict.
+    pub conflict_exit_code: u8,
+    /// The listener's URL without a path, `ws://HOST:PORT`, for messages.
+    pub url: String,
+    /// What the jitter of the backoff is drawn from.
+    pub seed: u64,
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self {
+            startup_timeout: Duration::from_secs(300),
+            probe_interval: Duration::from_secs(5),
+            hang_after: Duration::from_secs(60),
+            stop_timeout: Duration::from_secs(328),
+            hung_stop_timeout: Duration::from_secs(10),
+            max_restarts: 6,
+            restart_window: Duration::from_secs(3600),
+            backoff_max: Duration::from_secs(300),
+            stable_after: Duration::from_secs(120),
+            boot_limit: 2,
+            boot_window: Duration::from_secs(300),
+            conflict_timeout: Duration::from_secs(30),
+            conflict_exit_code: 78,
+            url: "ws://127.0.0.1:18789".to_owned(),
+            seed: 0,
+        }
+    }
+}

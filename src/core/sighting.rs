@@ -1,0 +1,85 @@
+//! What one look at the gateway's port saw.
+
+use std::fmt;
+
+/// How far a gateway that answers has come, from `/startupz`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Phase {
+    /// `/startupz` answered 503 `starting`.
+    Starting,
+    /// `/startupz` answered 200 `started`.
+    Started,
+    /// `/startupz` gave no such JSON: a release before 2026.8, where `/healthz` is all there is.
+    Unknown,
+}
+
+/// The verdict of one probe.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// Nobody accepts connections on the port.
+    Free,
+    /// `/healthz` answered 200 with `ok: true` and `status: "live"`.
+    Gateway(Phase),
+    /// As [`Verdict::Gateway`], and `/startupz` answered 503 `draining`.
+    Draining,
+    /// Somebody accepts and gives no valid HTTP answer in time: a frozen or a very busy gateway, or no HTTP server.
+    Silent,
+    /// Somebody answers, but not as a gateway does.
+    Foreign,
+    /// The probe itself could not run (no descriptors, no memory): it says nothing about the port.
+    Inconclusive,
+}
+
+impl Verdict {
+    /// The word of the event log.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Free => "free",
+            Self::Gateway(_) => "gateway",
+            Self::Draining => "draining",
+            Self::Silent => "silent",
+            Self::Foreign => "foreign",
+            Self::Inconclusive => "inconclusive",
+        }
+    }
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// A process that holds the port.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Holder {
+    /// Its process id.
+    pub pid: i32,
+    /// Its command line, or its name where it has none.
+    pub command: String,
+    /// Its user id, where it can be seen.
+    pub uid: Option<u32>,
+}
+
+/// Whose listener it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Owner {
+    /// Nobody was asked, nobody listens, or the owner cannot be seen from here (another user, hidepid).
+    Unseen,
+    /// The child that the probe was about, or a descendant of it.
+    Ours(Holder),
+    /// Somebody else.
+    Other(Holder),
+}
+
+/// All that one probe brings back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sighting {
+    /// What is there.
+    pub verdict: Verdict,
+    /// Whose it is, where the probe was asked to find out.
+    pub owner: Owner,
+    /// One lower-case phrase that tells how the verdict came about, such as `GET /healthz answered 200 text/html`.
+    pub detail: String,
+}

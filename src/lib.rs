@@ -1,0 +1,3 @@
+//! `openclaw-supervise`: keeps exactly one OpenClaw gateway alive.
+
+pub mod platform;

@@ -1,0 +1,150 @@
+//! What `/proc` says about processes, see proc(5).
+
+use std::fs;
+use std::io;
+
+/// One process as one line of `/proc/PID/stat` shows it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stat {
+    /// Process id.
+    pub pid: i32,
+    /// One letter: R, S, D, T, Z, X, ...
+    pub state: u8,
+    /// Parent.
+    pub parent: i32,
+    /// Process group.
+    pub group: i32,
+    /// Session.
+    pub session: i32,
+    /// Start time in clock ticks since boot. With the pid it names a process for as long as the machine is up.
+    pub start_time: u64,
+}
+
+impl Stat {
+    /// A zombie or dead: it runs no code and needs no signal.
+    #[must_use]
+    pub fn is_dead(&self) -> bool {
+        matches!(self.state, b'Z' | b'X' | b'x')
+    }
+}
+
+/// Reads `/proc/PID/stat`.
+pub fn stat(pid: i32) -> io::Result<Stat> {
+    let text = fs::read(format!("/proc/{pid}/stat"))?;
+    parse_stat(&text).ok_or_else(|| io::Error::from(io::ErrorKind::InvalidData))
+}
+
+/// The name in the second field may hold blanks, parentheses and newlines, so fields are counted from its last `)`.
+fn parse_stat(text: &[u8]) -> Option<Stat> {
+    let close = text.iter().rposition(|&byte| byte == b')')?;
+    let open = text.iter().position(|&byte| byte == b'(')?;
+    let pid = std::str::from_utf8(text.get(..open)?).ok()?.trim().parse().ok()?;
+    let mut fields = std::str::from_utf8(text.get(close + 1..)?).ok()?.split_ascii_whitespace();
+    let state = *fields.next()?.as_bytes().first()?;
+    let parent = fields.next()?.parse().ok()?;
+    let group = fields.next()?.parse().ok()?;
+    let session = fields.next()?.parse().ok()?;
+    // starttime is field 22; the session was field 6.
+    let start_time = fields.nth(15)?.parse().ok()?;
+    Some(Stat { pid, state, parent, group, session, start_time })
+}
+
+/// Every process that can be seen. One that ends during the walk is left out.
+pub fn processes() -> io::Result<Vec<Stat>> {
+    let mut all = Vec::new();
+    for entry in fs::read_dir("/proc")? {
+        let Some(pid) = entry?.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
+        if let Ok(stat) = stat(pid) {
+            all.push(stat);
+        }
+    }
+    Ok(all)
+}
+
+/// The children of this process, of all its threads; an orphan that a subreaper inherits counts as one of them.
+pub fn children() -> io::Result<Vec<i32>> {
+    let mut all = Vec::new();
+    for task in fs::read_dir("/proc/self/task")? {
+        let path = task?.path().join("children");
+        match fs::read_to_string(&path) {
+            Ok(text) => all.extend(text.split_ascii_whitespace().filter_map(|pid| pid.parse::<i32>().ok())),
+            // A kernel without CONFIG_PROC_CHILDREN, or a thread that has just ended.
+            Err(_) => return children_by_walk(),
+        }
+    }
+    Ok(all)
+}
+
+fn children_by_walk() -> io::Result<Vec<i32>> {
+    let me = i32::try_from(std::process::id()).unwrap_or(0);
+    Ok(processes()?.into_iter().filter(|process| process.parent == me).map(|process| process.pid).collect())
+}
+
+/// The command line of a process, its name in brackets where it has none (a zombie, a kernel thread), nothing where it
+/// is gone. Control characters are replaced, so that the result stays one line in a log.
+#[must_use]
+pub fn command_of(pid: i32) -> Option<String> {
+    let line = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+    // A process that sets its title (the gateway does) leaves NULs or blanks behind it.
+    let words: Vec<_> =
+        line.split(|&byte| byte == 0).filter(|word| !word.is_empty()).map(String::from_utf8_lossy).collect();
+    let text = words.join(" ");
+    let text = text.trim();
+    if !text.is_empty() {
+        return Some(printable(text));
+    }
+    let name = fs::read(format!("/proc/{pid}/comm")).ok()?;
+    Some(printable(&format!("[{}]", String::from_utf8_lossy(&name).trim_end_matches('\n'))))
+}
+
+/// The longest command that is shown, in characters.
+const COMMAND_LENGTH_MAX: usize = 160;
+
+fn printable(text: &str) -> String {
+    let mut short: String =
+        text.chars().take(COMMAND_LENGTH_MAX).map(|c| if c.is_control() { '?' } else { c }).collect();
+    if text.chars().count() > COMMAND_LENGTH_MAX {
+        short.push_str("...");
+    }
+    short
+}
+
+/// The effective user of a process.
+#[must_use]
+pub fn uid_of(pid: i32) -> Option<u32> {
+    use std::os::unix::fs::MetadataExt;
+    fs::metadata(format!("/proc/{pid}")).ok().map(|meta| meta.uid())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_with_blanks_parentheses_and_newlines_does_not_shift_the_fields() {
+        let line = b"12 (a) (b\n) c) S 3 4 5 0 -1 4194304 1 2 3 4 5 6 7 8 20 0 1 0 987 1 2";
+        let stat = parse_stat(line).expect("it parses");
+        assert_eq!(stat, Stat { pid: 12, state: b'S', parent: 3, group: 4, session: 5, start_time: 987 });
+    }
+
+    #[test]
+    fn a_short_or_empty_line_is_refused() {
+        for line in [&b""[..], b"12", b"12 (x)", b"12 (x) S 1 2 3", b"(x) S"] {
+            assert_eq!(parse_stat(line), None);
+        }
+    }
+
+    #[test]
+    fn we_find_ourselves() {
+        let me = i32::try_from(std::process::id()).expect("a pid is positive");
+        assert_eq!(stat(me).expect("we exist").pid, me);
+        assert!(processes().expect("/proc can be read").iter().any(|process| process.pid == me));
+        assert!(command_of(me).expect("we have a command").contains("openclaw_supervise"));
+    }
+
+    #[test]
+    fn a_long_command_is_cut_and_kept_on_one_line() {
+        assert_eq!(printable("a\nb"), "a?b");
+        assert_eq!(printable(&"x".repeat(1000)).len(), COMMAND_LENGTH_MAX + 3);
+    }
+}
