@@ -134,3 +134,17 @@ pub enum Event {
         by: Duration,
     },
 }
+
+impl Event {
+    /// The child that the event speaks of.
+    #[must_use]
+    pub fn generation(&self) -> Option<Generation> {
+        match self {
+            Self::Spawned { generation, .. }
+            | Self::SpawnFailed { generation, .. }
+            | Self::LeaderExited { generation, .. }
+            | Self::TreeGone { generation, .. } => Some(*generation),
+            Self::Start | Self::Tick | Self::Probed { .. } | Self::Requested { .. } | Self::ClockJumped { .. } => None,
+        }
+    }
+}

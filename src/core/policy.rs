@@ -9,6 +9,8 @@ pub struct Policy {
     pub startup_timeout: Duration,
     /// The time between two liveness probes.
     pub probe_interval: Duration,
+    /// How long one probe may take.
+    pub probe_timeout: Duration,
     /// How long no probe may have been good before the gateway counts as hung.
     pub hang_after: Duration,
     /// How long a gateway may drain after SIGTERM.
@@ -40,17 +42,18 @@ pub struct Policy {
 impl Default for Policy {
     fn default() -> Self {
         Self {
-            startup_timeout: Duration::from_secs(300),
+            startup_timeout: Duration::from_mins(5),
             probe_interval: Duration::from_secs(5),
-            hang_after: Duration::from_secs(60),
+            probe_timeout: Duration::from_secs(5),
+            hang_after: Duration::from_mins(1),
             stop_timeout: Duration::from_secs(328),
             hung_stop_timeout: Duration::from_secs(10),
             max_restarts: 6,
-            restart_window: Duration::from_secs(3600),
-            backoff_max: Duration::from_secs(300),
-            stable_after: Duration::from_secs(120),
+            restart_window: Duration::from_hours(1),
+            backoff_max: Duration::from_mins(5),
+            stable_after: Duration::from_mins(2),
             boot_limit: 2,
-            boot_window: Duration::from_secs(300),
+            boot_window: Duration::from_mins(5),
             conflict_timeout: Duration::from_secs(30),
             conflict_exit_code: 78,
             url: "ws://127.0.0.1:18789".to_owned(),

@@ -83,3 +83,14 @@ pub struct Sighting {
     /// One lower-case phrase that tells how the verdict came about, such as `GET /healthz answered 200 text/html`.
     pub detail: String,
 }
+
+impl Sighting {
+    /// The process that holds the port, where it was seen.
+    #[must_use]
+    pub fn holder(&self) -> Option<&Holder> {
+        match &self.owner {
+            Owner::Unseen => None,
+            Owner::Ours(holder) | Owner::Other(holder) => Some(holder),
+        }
+    }
+}

@@ -1,0 +1,185 @@
+//! May we start, with what is on the port?
+//!
+//! Only a free port lets a gateway start. A healthy gateway ends the question at once, a draining one is waited for,
+//! anything else is given `conflict_timeout` to go away.
+
+use super::{Moment, Policy, Verdict};
+use std::time::Duration;
+
+/// The first wait between two looks at a held port. It doubles up to the probe interval.
+const RETRY_MIN: Duration = Duration::from_millis(250);
+
+/// What follows from one look at the port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ruling {
+    /// Nobody is there: start.
+    Clear,
+    /// Look again at this moment.
+    Wait(Moment),
+    /// Somebody is there and stays.
+    Conflict,
+    /// For `conflict_timeout` not one probe could run.
+    Blind,
+}
+
+/// What the looks at the port have shown so far, since it was last free.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Watch {
+    held: Option<Held>,
+    blind_since: Option<Moment>,
+    looks: u32,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Held {
+    verdict: Verdict,
+    /// Since when it is of this kind: answering nothing useful, or draining.
+    since: Moment,
+    /// When it was first seen draining: a drain that is busy now and then must not start its budget anew.
+    draining_since: Option<Moment>,
+}
+
+impl Watch {
+    /// Whether the port was seen held.
+    #[must_use]
+    pub fn contended(&self) -> bool {
+        self.held.is_some()
+    }
+
+    /// Takes in one look. `drain_budget` is how long a gateway that we did not start may drain.
+    pub fn rule(&mut self, now: Moment, verdict: Verdict, policy: &Policy) -> Ruling {
+        if verdict == Verdict::Inconclusive {
+            let since = *self.blind_since.get_or_insert(now);
+            return if now >= since + policy.conflict_timeout { Ruling::Blind } else { self.wait(now, policy) };
+        }
+        self.blind_since = None;
+        let until = match verdict {
+            Verdict::Free => return Ruling::Clear,
+            Verdict::Gateway(_) => {
+                self.note(now, verdict);
+                return Ruling::Conflict;
+            }
+            Verdict::Draining => {
+                let held = self.note(now, verdict);
+                held.draining_since.unwrap_or(now) + DRAIN_BUDGET
+            }
+            Verdict::Silent | Verdict::Foreign | Verdict::Inconclusive => {
+                self.note(now, verdict).since + policy.conflict_timeout
+            }
+        };
+        if now >= until { Ruling::Conflict } else { self.wait(now, policy) }
+    }
+
+    fn note(&mut self, now: Moment, verdict: Verdict) -> Held {
+        let draining = verdict == Verdict::Draining;
+        let before = self.held;
+        let same_kind = before.is_some_and(|held| (held.verdict == Verdict::Draining) == draining);
+        if !same_kind {
+            self.looks = 0;
+        }
+        let held = Held {
+            verdict,
+            since: before.filter(|_| same_kind).map_or(now, |held| held.since),
+            draining_since: before.and_then(|held| held.draining_since).or(draining.then_some(now)),
+        };
+        self.held = Some(held);
+        held
+    }
+
+    fn wait(&mut self, now: Moment, policy: &Policy) -> Ruling {
+        let pause = RETRY_MIN.saturating_mul(1 << self.looks.min(16)).min(policy.probe_interval);
+        self.looks = self.looks.saturating_add(1);
+        Ruling::Wait(now + pause)
+    }
+}
+
+/// How long a gateway that is not ours may drain before it counts as staying. OpenClaw 2026.9 hard-exits 325 to 327 s
+/// after SIGTERM (its drain of 315 s and 10 s of cleanup).
+pub const DRAIN_BUDGET: Duration = Duration::from_secs(328);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::Phase;
+
+    fn at(ms: u64) -> Moment {
+        Duration::from_millis(ms)
+    }
+
+    /// Follows the waits of one verdict and says when the ruling ends them.
+    fn ends_at(watch: &mut Watch, mut now: Moment, verdict: Verdict) -> (Ruling, Moment, u32) {
+        let policy = Policy::default();
+        for looks in 1.. {
+            match watch.rule(now, verdict, &policy) {
+                Ruling::Wait(next) => {
+                    assert!(next > now, "a wait lies ahead");
+                    now = next;
+                }
+                end => return (end, now, looks),
+            }
+        }
+        unreachable!("the range does not end")
+    }
+
+    #[test]
+    fn a_free_port_is_clear_and_a_healthy_gateway_a_conflict_at_once() {
+        let policy = Policy::default();
+        assert_eq!(Watch::default().rule(at(0), Verdict::Free, &policy), Ruling::Clear);
+        for phase in [Phase::Starting, Phase::Started, Phase::Unknown] {
+            assert_eq!(Watch::default().rule(at(0), Verdict::Gateway(phase), &policy), Ruling::Conflict);
+        }
+    }
+
+    #[test]
+    fn a_silent_or_foreign_holder_is_given_the_conflict_timeout_in_few_looks() {
+        for verdict in [Verdict::Silent, Verdict::Foreign] {
+            let (end, when, looks) = ends_at(&mut Watch::default(), at(0), verdict);
+            assert_eq!(end, Ruling::Conflict);
+            assert!(when >= at(30_000) && when < at(35_001), "{when:?}");
+            assert!(looks < 15, "{looks}");
+        }
+    }
+
+    #[test]
+    fn silent_and_foreign_in_turn_share_one_timeout() {
+        let (policy, mut watch) = (Policy::default(), Watch::default());
+        for second in 0..30 {
+            let verdict = if second % 2 == 0 { Verdict::Silent } else { Verdict::Foreign };
+            assert!(matches!(watch.rule(at(second * 1000), verdict, &policy), Ruling::Wait(_)));
+        }
+        assert_eq!(watch.rule(at(30_000), Verdict::Foreign, &policy), Ruling::Conflict);
+    }
+
+    #[test]
+    fn a_long_drain_does_not_use_up_the_conflict_timeout() {
+        let (policy, mut watch) = (Policy::default(), Watch::default());
+        watch.rule(at(0), Verdict::Draining, &policy);
+        assert!(matches!(watch.rule(at(300_000), Verdict::Draining, &policy), Ruling::Wait(_)));
+        let (end, when, _) = ends_at(&mut watch, at(301_000), Verdict::Silent);
+        assert_eq!(end, Ruling::Conflict);
+        assert!(when >= at(331_000), "{when:?}");
+    }
+
+    #[test]
+    fn a_drain_that_never_ends_is_a_conflict_even_if_it_is_silent_now_and_then() {
+        let (policy, mut watch) = (Policy::default(), Watch::default());
+        for second in (0..328).step_by(4) {
+            let verdict = if second % 8 == 0 { Verdict::Draining } else { Verdict::Silent };
+            assert!(matches!(watch.rule(at(second * 1000), verdict, &policy), Ruling::Wait(_)), "{second}");
+        }
+        assert_eq!(watch.rule(at(328_000), Verdict::Draining, &policy), Ruling::Conflict);
+    }
+
+    #[test]
+    fn probes_that_cannot_run_never_start_anything_and_end_as_blind() {
+        assert_eq!(ends_at(&mut Watch::default(), at(0), Verdict::Inconclusive).0, Ruling::Blind);
+    }
+
+    #[test]
+    fn a_probe_that_could_not_run_does_not_forget_the_holder() {
+        let (policy, mut watch) = (Policy::default(), Watch::default());
+        watch.rule(at(0), Verdict::Silent, &policy);
+        watch.rule(at(20_000), Verdict::Inconclusive, &policy);
+        assert_eq!(watch.rule(at(30_000), Verdict::Silent, &policy), Ruling::Conflict);
+    }
+}

@@ -1,0 +1,239 @@
+//! Is a gateway that has come up still serving?
+//!
+//! A liveness kill costs a person a bot in the middle of its work, so it needs proof: no good probe for `hang_after`
+//! AND at least [`FAILED_PROBES_MIN`] failed ones. A probe that could not run proves nothing. A gateway that was seen
+//! draining and then closes its port is restarting in place and gets the budget of a boot.
+
+use super::{Moment, Phase, Policy, Verdict};
+use std::time::Duration;
+
+/// How many probes must have failed in a row before a gateway counts as hung, however short `hang_after` is.
+pub const FAILED_PROBES_MIN: u32 = 3;
+
+/// What the gateway is doing, as far as probes can tell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Doing {
+    Serving,
+    /// Answers, and has said since then that it is about to stop or restart.
+    Draining(Moment),
+    /// Closed its port after draining, or says that it is starting, while its process lives.
+    Restarting(Moment),
+}
+
+/// What one probe changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Finding {
+    /// Nothing.
+    Unchanged,
+    /// The first probe that failed after a good one.
+    Missed,
+    /// The first good probe after failed ones, and how long there had been none.
+    Recovered(Duration),
+}
+
+/// Why a gateway is to be replaced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Hung {
+    /// How long ago the last good probe was.
+    pub last_good: Duration,
+    /// How many failed since.
+    pub failed_probes: u32,
+}
+
+/// The record of the probes of one gateway.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Liveness {
+    doing: Doing,
+    last_good: Moment,
+    /// The last time that it was seen serving; a drain is alive, but not healthy.
+    healthy_until: Moment,
+    failed: u32,
+    /// Whether the last failed probe met an open port that did not answer.
+    silent: bool,
+}
+
+impl Liveness {
+    /// A gateway that has just answered.
+    #[must_use]
+    pub fn new(now: Moment) -> Self {
+        Self { doing: Doing::Serving, last_good: now, healthy_until: now, failed: 0, silent: false }
+    }
+
+    /// The last time that it was seen serving.
+    #[must_use]
+    pub fn healthy_until(&self) -> Moment {
+        self.healthy_until
+    }
+
+    /// Takes in what a probe saw.
+    pub fn observe(&mut self, now: Moment, verdict: Verdict) -> Finding {
+        self.doing = match (verdict, self.doing) {
+            (Verdict::Gateway(Phase::Started | Phase::Unknown), _) => Doing::Serving,
+            (Verdict::Draining, Doing::Draining(since)) => Doing::Draining(since),
+            (Verdict::Draining, _) => Doing::Draining(now),
+            (Verdict::Gateway(Phase::Starting), Doing::Restarting(since)) => Doing::Restarting(since),
+            (Verdict::Gateway(Phase::Starting), _) | (Verdict::Free, Doing::Draining(_)) => Doing::Restarting(now),
+            (Verdict::Free | Verdict::Silent | Verdict::Foreign | Verdict::Inconclusive, same) => same,
+        };
+        match verdict {
+            Verdict::Inconclusive => Finding::Unchanged,
+            Verdict::Gateway(_) | Verdict::Draining => {
+                if self.doing == Doing::Serving {
+                    self.healthy_until = now;
+                }
+                let gap = now.saturating_sub(self.last_good);
+                let missed = self.failed > 0;
+                (self.last_good, self.failed) = (now, 0);
+                if missed { Finding::Recovered(gap) } else { Finding::Unchanged }
+            }
+            Verdict::Free | Verdict::Silent | Verdict::Foreign => {
+                self.silent = verdict == Verdict::Silent;
+                self.failed += 1;
+                if self.failed == 1 { Finding::Missed } else { Finding::Unchanged }
+            }
+        }
+    }
+
+    /// The moment from which on it counts as hung, if no good probe comes before.
+    #[must_use]
+    pub fn deadline(&self, policy: &Policy) -> Option<Moment> {
+        let silence = (self.failed >= FAILED_PROBES_MIN).then(|| self.last_good + policy.hang_after);
+        match self.doing {
+            Doing::Serving => silence,
+            // A drain that still answers has the drain's budget, one that fell silent the ordinary window.
+            Doing::Draining(since) => {
+                let budget = since + policy.stop_timeout;
+                Some(silence.map_or(budget, |silence| silence.min(budget)))
+            }
+            Doing::Restarting(since) => Some(since + policy.startup_timeout),
+        }
+    }
+
+    /// Whether the window has run out.
+    #[must_use]
+    pub fn hung(&self, now: Moment, policy: &Policy) -> Option<Hung> {
+        let due = self.deadline(policy)? <= now;
+        due.then(|| Hung { last_good: now.saturating_sub(self.last_good), failed_probes: self.failed })
+    }
+
+    /// The same while it drains because we asked it to: a closed port is then part of the way down, silence behind an
+    /// open one is not.
+    #[must_use]
+    pub fn silent_deadline(&self, policy: &Policy) -> Option<Moment> {
+        (self.silent && self.failed >= FAILED_PROBES_MIN).then(|| self.last_good + policy.hang_after)
+    }
+
+    /// Starts every window anew: time has passed in which nobody could have answered.
+    pub fn rearm(&mut self, now: Moment) {
+        (self.last_good, self.failed) = (now, 0);
+        self.doing = match self.doing {
+            Doing::Serving => Doing::Serving,
+            Doing::Draining(_) => Doing::Draining(now),
+            Doing::Restarting(_) => Doing::Restarting(now),
+        };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SERVING: Verdict = Verdict::Gateway(Phase::Started);
+
+    fn at(seconds: u64) -> Moment {
+        Duration::from_secs(seconds)
+    }
+
+    /// Feeds probes 10 s apart, beginning at 10 s, and says when the gateway counts as hung.
+    fn hung_at(probes: &[Verdict], policy: &Policy) -> Option<u64> {
+        let mut liveness = Liveness::new(at(0));
+        (1..).zip(probes).find_map(|(tick, verdict)| {
+            liveness.observe(at(tick * 10), *verdict);
+            liveness.hung(at(tick * 10), policy).map(|_| tick * 10)
+        })
+    }
+
+    #[test]
+    fn a_gateway_hangs_only_after_the_window_and_three_failed_probes() {
+        let policy = Policy::default();
+        for failure in [Verdict::Silent, Verdict::Foreign, Verdict::Free] {
+            assert_eq!(hung_at(&[failure; 9], &policy), Some(60), "{failure}");
+        }
+        let short = Policy { hang_after: at(1), ..Policy::default() };
+        assert_eq!(hung_at(&[Verdict::Silent; 9], &short), Some(30), "three probes, however short the window");
+    }
+
+    #[test]
+    fn one_good_probe_starts_the_window_anew() {
+        let policy = Policy::default();
+        let mut probes = [Verdict::Silent; 12];
+        probes[4] = SERVING;
+        assert_eq!(hung_at(&probes, &policy), Some(110));
+    }
+
+    #[test]
+    fn probes_that_could_not_run_prove_nothing() {
+        assert_eq!(hung_at(&[Verdict::Inconclusive; 99], &Policy::default()), None);
+        let mixed: Vec<_> = [Verdict::Silent, Verdict::Inconclusive].into_iter().cycle().take(20).collect();
+        assert_eq!(hung_at(&mixed, &Policy::default()), Some(60), "but they do not stop the clock either");
+    }
+
+    #[test]
+    fn a_drain_may_last_longer_than_the_window_but_not_for_ever() {
+        let policy = Policy::default();
+        assert_eq!(hung_at(&[Verdict::Draining; 33], &policy), None);
+        assert_eq!(hung_at(&[Verdict::Draining; 40], &policy), Some(340), "328 s after it was first seen at 10 s");
+    }
+
+    #[test]
+    fn a_drain_that_falls_silent_is_cut_short() {
+        let mut probes = vec![Verdict::Draining];
+        probes.extend([Verdict::Silent; 20]);
+        assert_eq!(hung_at(&probes, &Policy::default()), Some(70));
+    }
+
+    #[test]
+    fn an_in_process_restart_has_the_budget_of_a_boot() {
+        let mut probes = vec![Verdict::Draining];
+        probes.extend([Verdict::Free; 40]);
+        assert_eq!(hung_at(&probes, &Policy::default()), Some(320), "300 s after the port was first seen closed");
+        probes[20] = SERVING;
+        assert_eq!(hung_at(&probes, &Policy::default()), Some(270), "serving again: the ordinary window counts");
+    }
+
+    #[test]
+    fn a_miss_and_a_recovery_are_told_once_each() {
+        let mut liveness = Liveness::new(at(0));
+        let told: Vec<_> = [SERVING, Verdict::Free, Verdict::Silent, SERVING, SERVING]
+            .into_iter()
+            .zip(1..)
+            .map(|(verdict, tick)| liveness.observe(at(tick), verdict))
+            .collect();
+        let recovered = Finding::Recovered(at(3));
+        assert_eq!(told, [Finding::Unchanged, Finding::Missed, Finding::Unchanged, recovered, Finding::Unchanged]);
+    }
+
+    #[test]
+    fn a_jump_of_the_clock_starts_the_window_anew() {
+        let policy = Policy::default();
+        let mut liveness = Liveness::new(at(0));
+        for tick in 1..=5 {
+            liveness.observe(at(tick * 10), Verdict::Silent);
+        }
+        liveness.rearm(at(3600));
+        liveness.observe(at(3600), Verdict::Silent);
+        assert_eq!(liveness.hung(at(3600), &policy), None);
+    }
+
+    #[test]
+    fn on_the_way_down_only_silence_counts() {
+        let policy = Policy::default();
+        let mut liveness = Liveness::new(at(0));
+        for tick in 1..=5 {
+            liveness.observe(at(tick), Verdict::Free);
+        }
+        assert_eq!(liveness.silent_deadline(&policy), None);
+        liveness.observe(at(6), Verdict::Silent);
+        assert_eq!(liveness.silent_deadline(&policy), Some(at(60)));
+    }
+}

@@ -1,0 +1,199 @@
+//! When may the next gateway start, and when is it time to give up?
+//!
+//! Three brakes, the strictest wins:
+//! - the backoff, for gateways that do not stay up;
+//! - the breaker, which keeps the gateway's own from tripping: OpenClaw comes up with every channel switched off once
+//!   it finds three unclean boots within 300 s behind it;
+//! - the budget, after which we give up.
+
+use super::report::human;
+use super::{Moment, Policy};
+use std::collections::VecDeque;
+use std::time::Duration;
+
+/// The first delay of the backoff.
+const BACKOFF_MIN: Duration = Duration::from_secs(1);
+
+/// The gateway's breaker counts boots of exactly its window's age as well.
+const JUST_AFTER: Duration = Duration::from_millis(1);
+
+/// One run of a gateway that is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Run {
+    /// When it came up, if it did.
+    pub started: Option<Moment>,
+    /// When it was last seen serving, if it came up.
+    pub healthy_until: Moment,
+    /// When its process ended.
+    pub ended: Moment,
+    /// Whether it exited with 0, so that its own record shows a clean end.
+    pub clean: bool,
+}
+
+impl Run {
+    fn healthy_for(&self) -> Duration {
+        self.started.map_or(Duration::ZERO, |started| self.healthy_until.saturating_sub(started))
+    }
+}
+
+/// Why a gateway has to be started again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cause {
+    /// Somebody asked for it.
+    Asked,
+    /// It exited with 0 and nobody had asked: most likely a restart that the gateway planned itself.
+    CleanExit,
+    /// It crashed, hung, or never came up.
+    Failed,
+}
+
+/// What comes next.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Plan {
+    /// Start at this moment.
+    Start {
+        /// Not before now.
+        at: Moment,
+        /// For people.
+        why: String,
+    },
+    /// Do not start again.
+    GiveUp {
+        /// How many restarts the window holds.
+        restarts: u32,
+    },
+}
+
+/// The history of starts that the decision needs.
+#[derive(Debug, Clone)]
+pub struct RestartPolicy {
+    /// When the unclean boots were stamped, oldest first.
+    unclean: VecDeque<Moment>,
+    /// When restarts after short runs were granted, oldest first.
+    spent: VecDeque<Moment>,
+    /// Failures since the last stable run.
+    failures: u32,
+    /// The last clean exit that nobody had asked for.
+    clean_exit: Option<Moment>,
+    jitter: SplitMix,
+}
+
+impl RestartPolicy {
+    /// An empty history.
+    #[must_use]
+    pub fn new(seed: u64) -> Self {
+        Self { unclean: VecDeque::new(), spent: VecDeque::new(), failures: 0, clean_exit: None, jitter: SplitMix(seed) }
+    }
+
+    /// Which start in a row the next one is, from 1.
+    #[must_use]
+    pub fn attempt(&self) -> u32 {
+        self.failures.saturating_add(1)
+    }
+
+    /// The earliest moment at which the breaker lets a gateway start.
+    #[must_use]
+    pub fn gate(&self, now: Moment, policy: &Policy) -> Moment {
+        let limit = policy.boot_limit as usize;
+        if limit == 0 {
+            return now;
+        }
+        // `limit` boots may stay in the window; the youngest one that may not has to leave it.
+        let Some(index) = self.unclean.len().checked_sub(limit + 1) else { return now };
+        self.unclean.get(index).map_or(now, |stamp| now.max(*stamp + policy.boot_window + JUST_AFTER))
+    }
+
+    /// Records the end of a run and plans the next start.
+    pub fn after_run(&mut self, now: Moment, run: Run, cause: Cause, policy: &Policy) -> Plan {
+        if !run.clean {
+            // The gateway stamps its boot while it comes up and a failed one when it ends; the later of both is safe.
+            self.unclean.push_back(run.started.unwrap_or(run.ended));
+            if self.unclean.len() > policy.boot_limit as usize + 1 {
+                self.unclean.pop_front();
+            }
+        }
+        match cause {
+            Cause::Asked => self.start(now, Duration::ZERO, "as asked", policy),
+            Cause::CleanExit | Cause::Failed if run.healthy_for() >= policy.stable_after => {
+                self.failures = 0;
+                self.clean_exit = (cause == Cause::CleanExit).then_some(now);
+                let why = format!("it had been healthy for {}", human(run.healthy_for()));
+                self.start(now, Duration::ZERO, &why, policy)
+            }
+            Cause::CleanExit => {
+                let again = self.clean_exit.replace(now).is_some_and(|last| now < last + policy.stable_after);
+                if again { self.retry(now, policy) } else { self.retry_at_once(now, policy) }
+            }
+            Cause::Failed => self.retry(now, policy),
+        }
+    }
+
+    /// Plans the next start after a process could not even be created. Nothing booted, so the breaker does not care.
+    pub fn after_spawn_failure(&mut self, now: Moment, policy: &Policy) -> Plan {
+        self.retry(now, policy)
+    }
+
+    /// Takes one restart out of the budget.
+    fn spend(&mut self, now: Moment, policy: &Policy) -> Result<(), Plan> {
+        while self.spent.front().is_some_and(|at| *at + policy.restart_window <= now) {
+            self.spent.pop_front();
+        }
+        let restarts = u32::try_from(self.spent.len()).unwrap_or(u32::MAX);
+        if restarts >= policy.max_restarts {
+            return Err(Plan::GiveUp { restarts });
+        }
+        self.spent.push_back(now);
+        Ok(())
+    }
+
+    fn retry_at_once(&mut self, now: Moment, policy: &Policy) -> Plan {
+        match self.spend(now, policy) {
+            Ok(()) => self.start(now, Duration::ZERO, "it exited by itself with 0, as for a planned restart", policy),
+            Err(plan) => plan,
+        }
+    }
+
+    fn retry(&mut self, now: Moment, policy: &Policy) -> Plan {
+        if let Err(plan) = self.spend(now, policy) {
+            return plan;
+        }
+        let full = BACKOFF_MIN.saturating_mul(1 << self.failures.min(20)).min(policy.backoff_max);
+        self.failures = self.failures.saturating_add(1);
+        let delay = full / 2 + self.jitter.below(full / 2);
+        let (spent, budget) = (self.spent.len(), policy.max_restarts);
+        let window = human(policy.restart_window);
+        let why = format!("failure {} in a row, restart {spent} of {budget} within {window}", self.failures);
+        self.start(now, delay, &why, policy)
+    }
+
+    fn start(&self, now: Moment, delay: Duration, why: &str, policy: &Policy) -> Plan {
+        let gate = self.gate(now, policy);
+        let at = now + delay;
+        if gate <= at {
+            return Plan::Start { at, why: why.to_owned() };
+        }
+        let (limit, window) = (policy.boot_limit, human(policy.boot_window));
+        let why = format!("{why}; more than {limit} unclean boots within {window} would switch its channels off");
+        Plan::Start { at: gate, why }
+    }
+}
+
+/// Vigna's `SplitMix64` (2015): a generator of one word, enough to keep supervisors of a fleet apart.
+#[derive(Debug, Clone)]
+struct SplitMix(u64);
+
+impl SplitMix {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    /// A duration from zero up to and including `most`, in whole milliseconds.
+    fn below(&mut self, most: Duration) -> Duration {
+        let most = u64::try_from(most.as_millis()).unwrap_or(u64::MAX - 1);
+        Duration::from_millis(self.next() % (most + 1))
+    }
+}

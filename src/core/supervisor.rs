@@ -1,0 +1,342 @@
+//! The life of one supervisor, as a state machine.
+//!
+//! ```text
+//! Idle -> Probing --free--> Spawning -> Starting --started--> Running
+//!          ^  |  \--held: bounded looks--> Exited (conflict)    |
+//!          |  '--- verdict on an exit 78 or a silent 0 ---.     | hung, asked, exited
+//!          |                                              v     v
+//!      BackingOff <--------- plan of the restart policy -- Stopping --tree gone--> Exited
+//! ```
+//!
+//! Who decides what comes after `Stopping`: an intent (stop, detach, restart) before everything else, then what the
+//! death meant, then the restart policy. The next spawn waits for the whole tree of the last one to be gone and for a
+//! probe that found the port free; there is no other way to `Spawning`.
+
+mod probing;
+mod running;
+mod stopping;
+
+use super::conflict::Watch;
+use super::effect::{Ask, Effect, Outcome};
+use super::event::{Event, Request, Requester, SpawnFailure};
+use super::intent::Intent;
+use super::liveness::Liveness;
+use super::report::{Exited, Report};
+use super::restart_policy::{Plan, RestartPolicy, Run};
+use super::{Generation, Moment, Policy, Sighting, Verdict};
+use std::time::Duration;
+use stopping::Stopping;
+
+/// A step that comes this much after its deadline means that we stood still: a paused VM or a SIGSTOP. Half a window
+/// of the shortest default would be 30 s; a busy machine delays a timer by seconds at most.
+pub const LATE: Duration = Duration::from_secs(10);
+
+/// A probe answers within its timeout; one that is this much over it will never answer.
+const ANSWER_LOST: Duration = Duration::from_secs(5);
+
+/// A smaller difference between the boot-time and the monotonic clock is noise of reading them one after the other.
+pub const JUMP_MIN: Duration = Duration::from_secs(1);
+
+/// The effects of one step, in order.
+pub type Effects = Vec<Effect>;
+
+/// The machine. Feed it with [`Supervisor::step`] and wake it at [`Supervisor::deadline`].
+#[derive(Debug, Clone)]
+pub struct Supervisor {
+    policy: Policy,
+    state: State,
+    intent: Intent,
+    /// The youngest generation. Events that speak of another one are dropped.
+    generation: Generation,
+    /// The youngest probe. Answers to another one are dropped.
+    ticket: u64,
+    restarts: RestartPolicy,
+    /// The last verdict that was told.
+    told: Option<Verdict>,
+}
+
+#[derive(Debug, Clone)]
+enum State {
+    /// Before `Event::Start`.
+    Idle,
+    /// Whose is the port?
+    Probing { poll: Poll, watch: Watch, judging: Judging },
+    /// Nothing runs; the next start is planned.
+    BackingOff { until: Moment },
+    /// The shell is creating the process.
+    Spawning,
+    /// The process lives and has not come up yet. `armed` is when its budget began.
+    Starting { child: Child, poll: Poll, armed: Moment, failed: u32, listening: bool },
+    /// It has come up.
+    Running { child: Child, poll: Poll, started: Moment, liveness: Liveness },
+    /// It is being ended, or has ended and its tree is being cleared away.
+    Stopping(Stopping),
+    /// After `Effect::Exit`.
+    Exited,
+}
+
+/// What a probe of the port has to settle besides whether it is free.
+#[derive(Debug, Clone, Copy)]
+enum Judging {
+    Nothing,
+    /// The gateway exited with 78: somebody else's port, or its configuration?
+    Refusal(Run),
+    /// The gateway exited with 0 before it ever answered: "I did not start", as older releases say of a duplicate.
+    Unstarted(Run),
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Child {
+    pid: i32,
+    spawned: Moment,
+}
+
+/// The rhythm of probes: never two under way at once.
+#[derive(Debug, Clone, Copy)]
+enum Poll {
+    Due(Moment),
+    Asked { ticket: u64, at: Moment },
+}
+
+impl Poll {
+    /// When to send the next probe: at its time, or when the answer to the last one is so late that it is lost.
+    fn wake(self, policy: &Policy) -> Moment {
+        match self {
+            Self::Due(at) => at,
+            Self::Asked { at, .. } => at + policy.probe_timeout + ANSWER_LOST,
+        }
+    }
+
+    /// Whether this is the answer that is waited for.
+    fn answered_by(self, answer: u64) -> bool {
+        matches!(self, Self::Asked { ticket, .. } if ticket == answer)
+    }
+
+    /// The next probe: one interval after the last one was sent, and not before now.
+    fn next(self, now: Moment, interval: Duration) -> Self {
+        match self {
+            Self::Due(at) => Self::Due(at),
+            Self::Asked { at, .. } => Self::Due(now.max(at + interval)),
+        }
+    }
+}
+
+impl Supervisor {
+    /// A supervisor that has not begun.
+    #[must_use]
+    pub fn new(policy: Policy) -> Self {
+        let restarts = RestartPolicy::new(policy.seed);
+        Self { policy, state: State::Idle, intent: Intent::Run, generation: 0, ticket: 0, restarts, told: None }
+    }
+
+    /// Takes in one event at the monotonic time `now` and appends what has to be done to `fx`.
+    pub fn step(&mut self, now: Moment, event: Event, fx: &mut Effects) {
+        if let Some(late) = self.deadline().and_then(|deadline| now.checked_sub(deadline)).filter(|late| *late >= LATE)
+        {
+            self.on_clock_jumped(now, late, fx);
+        }
+        if event.generation().is_some_and(|generation| generation != self.generation) {
+            return;
+        }
+        match event {
+            Event::Start => self.on_start(now, fx),
+            Event::Tick => self.on_tick(now, fx),
+            Event::Probed { ticket, sighting } => self.on_probed(now, ticket, &sighting, fx),
+            Event::Spawned { pid, .. } => self.on_spawned(now, pid, fx),
+            Event::SpawnFailed { failure, .. } => self.on_spawn_failed(now, &failure, fx),
+            Event::LeaderExited { death, max_rss_kb, .. } => self.on_leader_exited(now, death, max_rss_kb, fx),
+            Event::TreeGone { end, .. } => self.on_tree_gone(now, end, fx),
+            Event::Requested { request, by } => self.on_requested(now, request, by, fx),
+            Event::ClockJumped { by } => self.on_clock_jumped(now, by, fx),
+        }
+    }
+
+    /// When the next [`Event::Tick`] is due, if nothing else happens before. To be asked for after every step.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Moment> {
+        let policy = &self.policy;
+        match &self.state {
+            State::Idle | State::Spawning | State::Exited => None,
+            State::Probing { poll, .. } => Some(poll.wake(policy)),
+            State::BackingOff { until } => Some(*until),
+            State::Starting { poll, armed, .. } => Some(poll.wake(policy).min(*armed + policy.startup_timeout)),
+            State::Running { poll, liveness, .. } => Some(sooner(poll.wake(policy), liveness.deadline(policy))),
+            State::Stopping(stopping) => stopping.deadline(policy),
+        }
+    }
+
+    fn on_start(&mut self, now: Moment, fx: &mut Effects) {
+        if matches!(self.state, State::Idle) {
+            self.look_at_port(now, Judging::Nothing, fx);
+        }
+    }
+
+    fn on_tick(&mut self, now: Moment, fx: &mut Effects) {
+        match &self.state {
+            State::Idle | State::Spawning | State::Exited => {}
+            State::Probing { poll, .. } => {
+                if poll.wake(&self.policy) <= now {
+                    self.probe(now, Ask::Port, fx);
+                }
+            }
+            State::BackingOff { until } => {
+                if *until <= now {
+                    self.look_at_port(now, Judging::Nothing, fx);
+                }
+            }
+            State::Starting { .. } => self.tick_starting(now, fx),
+            State::Running { .. } => self.tick_running(now, fx),
+            State::Stopping(_) => self.tick_stopping(now, fx),
+        }
+    }
+
+    fn on_probed(&mut self, now: Moment, ticket: u64, sighting: &Sighting, fx: &mut Effects) {
+        let poll = match &self.state {
+            State::Probing { poll, .. } | State::Starting { poll, .. } | State::Running { poll, .. } => *poll,
+            State::Stopping(stopping) => stopping.poll,
+            State::Idle | State::BackingOff { .. } | State::Spawning | State::Exited => return,
+        };
+        if !poll.answered_by(ticket) {
+            return;
+        }
+        self.tell_verdict(sighting, fx);
+        match &self.state {
+            State::Probing { .. } => self.judge_port(now, sighting, fx),
+            State::Starting { .. } => self.judge_boot(now, sighting, fx),
+            State::Running { .. } => self.judge_liveness(now, sighting, fx),
+            State::Stopping(_) => self.judge_drain(now, sighting),
+            State::Idle | State::BackingOff { .. } | State::Spawning | State::Exited => {}
+        }
+    }
+
+    fn on_requested(&mut self, now: Moment, request: Request, by: Requester, fx: &mut Effects) {
+        let report = match request {
+            Request::Stop => Report::StopRequested { by: by.clone() },
+            Request::Restart => Report::RestartRequested { by: by.clone() },
+            Request::Detach => Report::DetachRequested { by: by.clone() },
+        };
+        let wanted = match request {
+            Request::Stop => Intent::Stop(by),
+            Request::Restart => Intent::Restart(by),
+            Request::Detach => Intent::Detach(by),
+        };
+        if matches!(self.state, State::Exited) {
+            return;
+        }
+        if !self.intent.harden(wanted) {
+            if request == Request::Stop {
+                self.escalate("asked to stop a second time", fx);
+            }
+            return;
+        }
+        fx.push(Effect::Report(report));
+        self.follow_intent(now, fx);
+    }
+
+    /// Acts on a new intent as far as the state allows; `Spawning` and `Stopping` come back to it by themselves.
+    fn follow_intent(&mut self, now: Moment, fx: &mut Effects) {
+        match (&self.state, &self.intent) {
+            (_, Intent::Run) | (State::Spawning | State::Stopping(_) | State::Exited, _) => {}
+            (State::Idle | State::Probing { .. } | State::BackingOff { .. }, Intent::Stop(by)) => {
+                let reason = format!("stopped as asked by {by}; no gateway was running");
+                self.exit(0, reason, fx);
+            }
+            (State::Idle | State::Probing { .. } | State::BackingOff { .. }, Intent::Detach(by)) => {
+                let reason = format!("left as asked by {by}; no gateway was running");
+                self.exit(0, reason, fx);
+            }
+            (State::BackingOff { .. }, Intent::Restart(_)) => {
+                self.intent = Intent::Run;
+                self.start_at(now, self.restarts.gate(now, &self.policy), "as asked", fx);
+            }
+            // The start that was asked for is under way.
+            (State::Idle | State::Probing { .. }, Intent::Restart(_)) => self.intent = Intent::Run,
+            (State::Starting { child, .. } | State::Running { child, .. }, Intent::Detach(by)) => {
+                let reason = format!("left as asked by {by}; gateway pid {} goes on without a supervisor", child.pid);
+                self.exit(0, reason, fx);
+            }
+            (State::Starting { .. } | State::Running { .. }, Intent::Restart(_) | Intent::Stop(_)) => {
+                self.begin_stop(now, fx);
+            }
+        }
+    }
+
+    /// Starts every window anew: while the machine stood still, nobody could have answered.
+    fn on_clock_jumped(&mut self, now: Moment, by: Duration, fx: &mut Effects) {
+        if by < JUMP_MIN || matches!(self.state, State::Idle | State::Exited) {
+            return;
+        }
+        fx.push(Effect::Report(Report::ClockJumped { by }));
+        match &mut self.state {
+            State::Starting { armed, .. } => *armed = now,
+            State::Running { liveness, .. } | State::Stopping(Stopping { liveness, .. }) => liveness.rearm(now),
+            State::Idle | State::Probing { .. } | State::BackingOff { .. } | State::Spawning | State::Exited => {}
+        }
+    }
+
+    /// Sends a probe for the present state and notes it in its poll.
+    fn probe(&mut self, now: Moment, ask: Ask, fx: &mut Effects) {
+        self.ticket += 1;
+        let asked = Poll::Asked { ticket: self.ticket, at: now };
+        match &mut self.state {
+            State::Probing { poll, .. } | State::Starting { poll, .. } | State::Running { poll, .. } => *poll = asked,
+            State::Stopping(stopping) => stopping.poll = asked,
+            State::Idle | State::BackingOff { .. } | State::Spawning | State::Exited => return,
+        }
+        fx.push(Effect::Probe { ticket: self.ticket, ask });
+    }
+
+    fn tell_verdict(&mut self, sighting: &Sighting, fx: &mut Effects) {
+        let to = sighting.verdict;
+        if self.told.map(Verdict::name) == Some(to.name()) {
+            return;
+        }
+        let from = self.told.replace(to);
+        fx.push(Effect::Report(Report::VerdictChanged { from, to, detail: sighting.detail.clone() }));
+    }
+
+    /// Follows a plan of the restart policy.
+    fn follow_plan(&mut self, now: Moment, plan: Plan, death: &str, fx: &mut Effects) {
+        match plan {
+            Plan::Start { at, why } => self.start_at(now, at, &why, fx),
+            Plan::GiveUp { restarts } => {
+                let window = self.policy.restart_window;
+                let why = format!(
+                    "gave up after {restarts} restarts within {}: the last gateway {death}; its own messages stand \
+                     above; mend the cause and start again, or raise --max-restarts",
+                    super::report::human(window)
+                );
+                fx.push(Effect::Report(Report::RestartGaveUp { restarts, window, why: why.clone() }));
+                self.exit(GAVE_UP, why, fx);
+            }
+        }
+    }
+
+    fn start_at(&mut self, now: Moment, at: Moment, why: &str, fx: &mut Effects) {
+        let delay = at.saturating_sub(now);
+        fx.push(Effect::Report(Report::RestartScheduled { delay, why: why.to_owned() }));
+        if delay.is_zero() {
+            self.look_at_port(now, Judging::Nothing, fx);
+        } else {
+            self.state = State::BackingOff { until: at };
+        }
+    }
+
+    fn exit(&mut self, code: u8, reason: String, fx: &mut Effects) {
+        self.state = State::Exited;
+        fx.push(Effect::Exit(Outcome { code, reason }));
+    }
+}
+
+/// The exit code for a spent budget: `EX_UNAVAILABLE` of sysexits(3).
+const GAVE_UP: u8 = 69;
+
+/// The exit code for what another start will not mend: `EX_CONFIG` of sysexits(3), the gateway's own.
+const NO_USE: u8 = 78;
+
+/// The exit code for what should not happen.
+const INTERNAL: u8 = 1;
+
+fn sooner(one: Moment, other: Option<Moment>) -> Moment {
+    other.map_or(one, |other| one.min(other))
+}

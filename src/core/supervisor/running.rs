@@ -1,0 +1,96 @@
+//! While the gateway's process lives: is it coming up, is it still serving?
+
+use super::{Ask, Child, Effect, Effects, Moment, Poll, Report, Sighting, State, Supervisor};
+use crate::core::liveness::{Finding, Hung, Liveness};
+use crate::core::{Owner, Phase, Verdict};
+use std::time::Duration;
+
+/// The first wait between two looks at a gateway that boots.
+pub(super) const STARTUP_POLL_MIN: Duration = Duration::from_millis(50);
+
+/// The longest. A boot takes 5 to 300 s; a second more or less of knowing it does not matter.
+const STARTUP_POLL_MAX: Duration = Duration::from_secs(1);
+
+impl Supervisor {
+    pub(super) fn tick_starting(&mut self, now: Moment, fx: &mut Effects) {
+        let State::Starting { child, poll, armed, failed, .. } = &self.state else { return };
+        if *armed + self.policy.startup_timeout <= now {
+            let (child, failed_probes) = (*child, *failed);
+            let (generation, budget) = (self.generation, self.policy.startup_timeout);
+            fx.push(Effect::Report(Report::StartupTimedOut { generation, budget }));
+            fx.push(Effect::Report(Report::GatewayHung { generation, last_good: None, failed_probes }));
+            self.replace_hung(now, child, None, fx);
+        } else if poll.wake(&self.policy) <= now {
+            self.probe(now, Ask::Startup(self.generation), fx);
+        }
+    }
+
+    pub(super) fn judge_boot(&mut self, now: Moment, sighting: &Sighting, fx: &mut Effects) {
+        let generation = self.generation;
+        let interval = self.policy.probe_interval;
+        let State::Starting { child, poll, failed, listening, .. } = &mut self.state else { return };
+        let ours = !matches!(sighting.owner, Owner::Other(_));
+        match sighting.verdict {
+            Verdict::Gateway(Phase::Started | Phase::Unknown) if ours => {
+                let (child, boot) = (*child, now.saturating_sub(child.spawned));
+                if !*listening {
+                    fx.push(Effect::Report(Report::GatewayListening { generation, pid: child.pid }));
+                }
+                fx.push(Effect::Report(Report::GatewayStarted { generation, pid: child.pid, boot }));
+                let poll = Poll::Due(now + interval);
+                self.state = State::Running { child, poll, started: now, liveness: Liveness::new(now) };
+                return;
+            }
+            Verdict::Gateway(_) | Verdict::Draining => {
+                if ours && !*listening {
+                    *listening = true;
+                    fx.push(Effect::Report(Report::GatewayListening { generation, pid: child.pid }));
+                }
+            }
+            Verdict::Free | Verdict::Silent | Verdict::Foreign => *failed += 1,
+            Verdict::Inconclusive => {}
+        }
+        // The wait grows with the age of the boot: a quick one is seen at once, a slow one costs few probes.
+        let age = now.saturating_sub(child.spawned);
+        let pause = (age / 8).clamp(STARTUP_POLL_MIN, STARTUP_POLL_MAX).min(interval);
+        *poll = poll.next(now, pause);
+    }
+
+    pub(super) fn tick_running(&mut self, now: Moment, fx: &mut Effects) {
+        let State::Running { poll, liveness, .. } = &self.state else { return };
+        if liveness.hung(now, &self.policy).is_some() {
+            self.check_hung(now, fx);
+        } else if poll.wake(&self.policy) <= now {
+            self.probe(now, Ask::Liveness(self.generation), fx);
+        }
+    }
+
+    pub(super) fn judge_liveness(&mut self, now: Moment, sighting: &Sighting, fx: &mut Effects) {
+        let generation = self.generation;
+        let State::Running { poll, liveness, .. } = &mut self.state else { return };
+        *poll = poll.next(now, self.policy.probe_interval);
+        match liveness.observe(now, sighting.verdict) {
+            Finding::Unchanged => {}
+            Finding::Missed => {
+                fx.push(Effect::Report(Report::LivenessMissed { generation, detail: sighting.detail.clone() }));
+            }
+            Finding::Recovered(after) => {
+                fx.push(Effect::Report(Report::LivenessRecovered { generation, after }));
+            }
+        }
+        self.check_hung(now, fx);
+    }
+
+    fn check_hung(&mut self, now: Moment, fx: &mut Effects) {
+        let State::Running { child, started, liveness, .. } = &self.state else { return };
+        let Some(Hung { last_good, failed_probes }) = liveness.hung(now, &self.policy) else { return };
+        let (child, started) = (*child, Some((*started, liveness.clone())));
+        let (generation, last_good) = (self.generation, Some(last_good));
+        fx.push(Effect::Report(Report::GatewayHung { generation, last_good, failed_probes }));
+        self.replace_hung(now, child, started, fx);
+    }
+
+    fn replace_hung(&mut self, now: Moment, child: Child, up: Option<(Moment, Liveness)>, fx: &mut Effects) {
+        self.terminate(now, child, up, super::stopping::Why::Hung, self.policy.hung_stop_timeout, fx);
+    }
+}

@@ -1,0 +1,257 @@
+//! From the first signal, or the unexpected exit, to the moment when nothing of the gateway is left.
+//!
+//! "The leader exited" is not "the tree is gone": the rest of the tree is killed first, and only then does the state
+//! change.
+
+use super::{
+    Ask, Child, Effect, Effects, Exited, INTERNAL, Intent, Judging, Moment, Poll, Report, Run, Sighting, State,
+    Supervisor, sooner,
+};
+use crate::core::Policy;
+use crate::core::event::{Death, TreeEnd};
+use crate::core::liveness::Liveness;
+use crate::core::report::human;
+use crate::core::restart_policy::Cause;
+use std::time::Duration;
+
+/// The pause before a process that survived SIGKILL (in an uninterruptible sleep) is tried again.
+const KILL_AGAIN: Duration = Duration::from_secs(5);
+
+/// The gateway's exit code for a failure that a retry does not mend.
+const REFUSAL: i32 = 78;
+
+#[derive(Debug, Clone)]
+pub(super) struct Stopping {
+    pub(super) child: Child,
+    /// When it came up, if it did.
+    started: Option<Moment>,
+    pub(super) liveness: Liveness,
+    why: Why,
+    leader: Leader,
+    tree: Tree,
+    pub(super) poll: Poll,
+}
+
+/// Why it ends. An intent that comes later outranks it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Why {
+    Asked,
+    Hung,
+    Died,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Leader {
+    Alive,
+    Dead { death: Death, at: Moment },
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Tree {
+    /// SIGTERM is sent; the gateway drains until then.
+    Draining { until: Moment },
+    /// `Effect::KillTree` is under way.
+    Killing,
+    /// The leader survived it; it is tried again then.
+    Stubborn { again: Moment },
+    /// Nothing is left, except perhaps the news of the leader's death.
+    Gone,
+}
+
+impl Stopping {
+    pub(super) fn deadline(&self, policy: &Policy) -> Option<Moment> {
+        match self.tree {
+            Tree::Draining { until } => {
+                Some(sooner(until.min(self.poll.wake(policy)), self.liveness.silent_deadline(policy)))
+            }
+            Tree::Stubborn { again } => Some(again),
+            Tree::Killing | Tree::Gone => None,
+        }
+    }
+}
+
+impl Supervisor {
+    /// SIGTERM because somebody asked.
+    pub(super) fn begin_stop(&mut self, now: Moment, fx: &mut Effects) {
+        let (child, up) = match &self.state {
+            State::Starting { child, .. } => (*child, None),
+            State::Running { child, started, liveness, .. } => (*child, Some((*started, liveness.clone()))),
+            State::Idle
+            | State::Probing { .. }
+            | State::BackingOff { .. }
+            | State::Spawning
+            | State::Stopping(_)
+            | State::Exited => return,
+        };
+        self.terminate(now, child, up, Why::Asked, self.policy.stop_timeout, fx);
+    }
+
+    pub(super) fn terminate(
+        &mut self,
+        now: Moment,
+        child: Child,
+        up: Option<(Moment, Liveness)>,
+        why: Why,
+        grace: Duration,
+        fx: &mut Effects,
+    ) {
+        fx.push(Effect::Terminate { generation: self.generation });
+        self.enter_stopping(now, child, up, why, Leader::Alive, Tree::Draining { until: now + grace });
+    }
+
+    fn enter_stopping(
+        &mut self,
+        now: Moment,
+        child: Child,
+        up: Option<(Moment, Liveness)>,
+        why: Why,
+        leader: Leader,
+        tree: Tree,
+    ) {
+        let (started, liveness) =
+            up.map_or((None, Liveness::new(now)), |(started, liveness)| (Some(started), liveness));
+        let poll = Poll::Due(now + self.policy.probe_interval);
+        self.state = State::Stopping(Stopping { child, started, liveness, why, leader, tree, poll });
+    }
+
+    pub(super) fn tick_stopping(&mut self, now: Moment, fx: &mut Effects) {
+        let State::Stopping(stopping) = &mut self.state else { return };
+        match stopping.tree {
+            Tree::Draining { until } if until <= now => {
+                self.escalate("it did not end in the time that it was given", fx);
+            }
+            Tree::Draining { .. } if stopping.liveness.silent_deadline(&self.policy).is_some_and(|at| at <= now) => {
+                self.escalate("it stopped answering while it drained", fx);
+            }
+            Tree::Draining { .. } if stopping.poll.wake(&self.policy) <= now => {
+                self.probe(now, Ask::Liveness(self.generation), fx);
+            }
+            Tree::Stubborn { again } if again <= now => {
+                stopping.tree = Tree::Killing;
+                fx.push(Effect::KillTree { generation: self.generation });
+            }
+            Tree::Draining { .. } | Tree::Stubborn { .. } | Tree::Killing | Tree::Gone => {}
+        }
+    }
+
+    pub(super) fn judge_drain(&mut self, now: Moment, sighting: &Sighting) {
+        let State::Stopping(stopping) = &mut self.state else { return };
+        stopping.liveness.observe(now, sighting.verdict);
+        stopping.poll = stopping.poll.next(now, self.policy.probe_interval);
+    }
+
+    /// Ends the wait for a drain.
+    pub(super) fn escalate(&mut self, why: &str, fx: &mut Effects) {
+        let generation = self.generation;
+        let State::Stopping(stopping) = &mut self.state else { return };
+        if let Tree::Draining { .. } = stopping.tree {
+            stopping.tree = Tree::Killing;
+            fx.push(Effect::Report(Report::StopEscalated { generation, why: why.to_owned() }));
+            fx.push(Effect::KillTree { generation });
+        }
+    }
+
+    pub(super) fn on_leader_exited(&mut self, now: Moment, death: Death, max_rss_kb: Option<u64>, fx: &mut Effects) {
+        let generation = self.generation;
+        let (child, up, why) = match &self.state {
+            State::Starting { child, .. } => (*child, None, Why::Died),
+            State::Running { child, started, liveness, .. } => (*child, Some((*started, liveness.clone())), Why::Died),
+            State::Stopping(stopping) => match stopping.leader {
+                Leader::Alive => (stopping.child, None, stopping.why),
+                Leader::Dead { .. } => return,
+            },
+            State::Idle | State::Probing { .. } | State::BackingOff { .. } | State::Spawning | State::Exited => return,
+        };
+        let uptime = now.saturating_sub(child.spawned);
+        let cause = self.cause(why, death, up.is_some());
+        self.tell_exit(Exited { generation, pid: child.pid, death, uptime, max_rss_kb, cause }, fx);
+        let dead = Leader::Dead { death, at: now };
+        let State::Stopping(stopping) = &mut self.state else {
+            self.enter_stopping(now, child, up, why, dead, Tree::Killing);
+            fx.push(Effect::KillTree { generation });
+            return;
+        };
+        stopping.leader = dead;
+        match stopping.tree {
+            Tree::Draining { .. } | Tree::Stubborn { .. } => {
+                stopping.tree = Tree::Killing;
+                fx.push(Effect::KillTree { generation });
+            }
+            Tree::Killing => {}
+            Tree::Gone => self.settle(now, fx),
+        }
+    }
+
+    fn cause(&self, why: Why, death: Death, answered: bool) -> &'static str {
+        match (&self.intent, why, death) {
+            (Intent::Stop(_), ..) => "stop requested",
+            (Intent::Restart(_), ..) => "restart requested",
+            (_, Why::Asked, _) => "requested",
+            (_, Why::Hung, _) => "hung",
+            (_, Why::Died, Death::Code(0)) if answered => "exited with 0 unasked",
+            (_, Why::Died, Death::Code(0)) => "exited with 0 before it answered",
+            (_, Why::Died, Death::Code(REFUSAL)) => "refused to start",
+            (_, Why::Died, Death::Code(_) | Death::Signal { .. }) => "crashed",
+        }
+    }
+
+    pub(super) fn on_tree_gone(&mut self, now: Moment, end: TreeEnd, fx: &mut Effects) {
+        let generation = self.generation;
+        let State::Stopping(stopping) = &mut self.state else { return };
+        if !matches!(stopping.tree, Tree::Killing) {
+            return;
+        }
+        let survivors = end.survivors;
+        let named = end.commands.join("; ");
+        if end.members > 0 || survivors > 0 {
+            fx.push(Effect::Report(Report::TreeKilled { generation, end }));
+        }
+        match stopping.leader {
+            Leader::Alive if survivors > 0 => stopping.tree = Tree::Stubborn { again: now + KILL_AGAIN },
+            Leader::Alive | Leader::Dead { .. } => stopping.tree = Tree::Gone,
+        }
+        let leader_dead = matches!(stopping.leader, Leader::Dead { .. });
+        match &self.intent {
+            Intent::Stop(by) if survivors > 0 => {
+                let reason = format!(
+                    "stopped as asked by {by}, but {survivors} processes survived SIGKILL (uninterruptible sleep?): \
+                     {named}; look at their stack in /proc before starting again"
+                );
+                self.exit(INTERNAL, reason, fx);
+            }
+            _ if leader_dead => self.settle(now, fx),
+            _ => {}
+        }
+    }
+
+    /// Nothing is left of the gateway: what comes next?
+    fn settle(&mut self, now: Moment, fx: &mut Effects) {
+        let State::Stopping(Stopping { child, started, liveness, why, leader: Leader::Dead { death, at }, .. }) =
+            &self.state
+        else {
+            return;
+        };
+        let healthy_until = liveness.healthy_until();
+        let run = Run { started: *started, healthy_until, ended: *at, clean: death == &Death::Code(0) };
+        let told = format!("ended with {death} after {}", human(at.saturating_sub(child.spawned)));
+        let (why, death) = (*why, *death);
+        match std::mem::take(&mut self.intent) {
+            Intent::Stop(by) => self.exit(0, format!("stopped as asked by {by}; the gateway {told}"), fx),
+            Intent::Detach(by) => self.exit(0, format!("left as asked by {by}; the gateway {told}"), fx),
+            Intent::Restart(_) => self.plan(now, run, Cause::Asked, &told, fx),
+            Intent::Run => match (why, death) {
+                (Why::Died, Death::Code(REFUSAL)) => self.look_at_port(now, Judging::Refusal(run), fx),
+                (Why::Died, Death::Code(0)) if run.started.is_none() => {
+                    self.look_at_port(now, Judging::Unstarted(run), fx);
+                }
+                (Why::Died, Death::Code(0)) => self.plan(now, run, Cause::CleanExit, &told, fx),
+                (Why::Died | Why::Hung | Why::Asked, _) => self.plan(now, run, Cause::Failed, &told, fx),
+            },
+        }
+    }
+
+    fn plan(&mut self, now: Moment, run: Run, cause: Cause, told: &str, fx: &mut Effects) {
+        let plan = self.restarts.after_run(now, run, cause, &self.policy);
+        self.follow_plan(now, plan, told, fx);
+    }
+}

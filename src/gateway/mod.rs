@@ -1,0 +1,3 @@
+//! The process that we own, and the port that it serves.
+
+pub mod endpoint;
