@@ -1,1 +1,79 @@
-fn main() {}
+//! The program: reads the command line, runs one command, and is the only one that exits.
+
+use openclaw_supervise::commands;
+use openclaw_supervise::core::exit;
+use openclaw_supervise::gateway::probe::Prober;
+use openclaw_supervise::host::telemetry;
+use openclaw_supervise::settings::{self, Invocation, LogSettings, ProbeSettings, Settings, World};
+use std::fmt::Display;
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let code = match settings::read(std::env::args_os(), &World::of_process()) {
+        Ok(Invocation::Print(text)) => print(&text),
+        Ok(Invocation::Run(settings)) => run(*settings),
+        Ok(Invocation::Probe(settings)) => probe(*settings),
+        Err(mistakes) => {
+            complain(&mistakes);
+            mistakes.exit_code()
+        }
+    };
+    ExitCode::from(code)
+}
+
+fn run(settings: Settings) -> u8 {
+    let log = settings.log;
+    in_runtime(log, async {
+        match commands::run::run(settings).await {
+            Ok(outcome) => outcome.code,
+            Err(error) => {
+                tracing::error!("{error}");
+                exit::FAILURE
+            }
+        }
+    })
+}
+
+fn probe(settings: ProbeSettings) -> u8 {
+    let log = settings.log;
+    in_runtime(log, async {
+        for warning in &settings.warnings {
+            tracing::warn!("{warning}");
+        }
+        let prober = Prober::new(settings.endpoint, settings.probe_timeout);
+        match commands::probe::run(&prober, settings.question, settings.wait, settings.json, &mut io::stdout()).await {
+            Ok(true) => exit::OK,
+            Ok(false) => exit::FAILURE,
+            Err(error) => {
+                tracing::error!("cannot write the verdict to stdout: {error}; give it a place with room");
+                exit::FAILURE
+            }
+        }
+    })
+}
+
+/// One thread: the work is waiting, and a second one would only cost memory and wake-ups.
+fn in_runtime(log: LogSettings, work: impl Future<Output = u8>) -> u8 {
+    telemetry::install(log.format, log.level);
+    match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime.block_on(work),
+        Err(error) => {
+            tracing::error!(
+                "cannot set up the event loop: {error}; nothing was started; raise the limit on open files"
+            );
+            exit::FAILURE
+        }
+    }
+}
+
+fn print(text: &str) -> u8 {
+    // `--help | head` closes the pipe early, and that is no failure.
+    let _closed = io::stdout().lock().write_all(text.as_bytes());
+    exit::OK
+}
+
+fn complain(error: &dyn Display) {
+    // Where stderr is closed nobody can be told.
+    let _closed = writeln!(io::stderr().lock(), "{error}");
+}

@@ -51,6 +51,8 @@ pub enum Death {
         /// Whether it left a core file.
         core_dumped: bool,
     },
+    /// Nobody could tell us.
+    Unknown,
 }
 
 /// Why no process could be started.

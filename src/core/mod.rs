@@ -8,6 +8,7 @@
 pub mod conflict;
 pub mod effect;
 pub mod event;
+pub mod exit;
 pub mod intent;
 pub mod liveness;
 pub mod policy;

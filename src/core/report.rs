@@ -260,6 +260,7 @@ impl Exited {
         let (code, signal) = match self.death {
             Death::Code(code) => (Some(code), None),
             Death::Signal { number, .. } => (None, Some(number)),
+            Death::Unknown => (None, None),
         };
         [
             Some(("pid", self.pid.into())),
@@ -348,6 +349,7 @@ impl fmt::Display for Death {
             Self::Code(code) => write!(f, "exit code {code}"),
             Self::Signal { number, core_dumped: false } => write!(f, "signal {number}"),
             Self::Signal { number, core_dumped: true } => write!(f, "signal {number} (core dumped)"),
+            Self::Unknown => f.write_str("an unknown status"),
         }
     }
 }

@@ -23,7 +23,7 @@ use super::intent::Intent;
 use super::liveness::Liveness;
 use super::report::{Exited, Report};
 use super::restart_policy::{Plan, RestartPolicy, Run};
-use super::{Generation, Moment, Policy, Sighting, Verdict};
+use super::{Generation, Moment, Policy, Sighting, Verdict, exit};
 use std::time::Duration;
 use stopping::Stopping;
 
@@ -165,6 +165,17 @@ impl Supervisor {
         }
     }
 
+    /// The gateway whose process, or what is left of its tree, the shell has to hold on to.
+    #[must_use]
+    pub fn holds(&self) -> Option<Generation> {
+        match &self.state {
+            State::Spawning | State::Starting { .. } | State::Running { .. } | State::Stopping(_) => {
+                Some(self.generation)
+            }
+            State::Idle | State::Probing { .. } | State::BackingOff { .. } | State::Exited => None,
+        }
+    }
+
     fn on_start(&mut self, now: Moment, fx: &mut Effects) {
         if matches!(self.state, State::Idle) {
             self.look_at_port(now, Judging::Nothing, fx);
@@ -239,11 +250,11 @@ impl Supervisor {
             (_, Intent::Run) | (State::Spawning | State::Stopping(_) | State::Exited, _) => {}
             (State::Idle | State::Probing { .. } | State::BackingOff { .. }, Intent::Stop(by)) => {
                 let reason = format!("stopped as asked by {by}; no gateway was running");
-                self.exit(0, reason, fx);
+                self.exit(exit::OK, reason, fx);
             }
             (State::Idle | State::Probing { .. } | State::BackingOff { .. }, Intent::Detach(by)) => {
                 let reason = format!("left as asked by {by}; no gateway was running");
-                self.exit(0, reason, fx);
+                self.exit(exit::OK, reason, fx);
             }
             (State::BackingOff { .. }, Intent::Restart(_)) => {
                 self.intent = Intent::Run;
@@ -253,7 +264,7 @@ impl Supervisor {
             (State::Idle | State::Probing { .. }, Intent::Restart(_)) => self.intent = Intent::Run,
             (State::Starting { child, .. } | State::Running { child, .. }, Intent::Detach(by)) => {
                 let reason = format!("left as asked by {by}; gateway pid {} goes on without a supervisor", child.pid);
-                self.exit(0, reason, fx);
+                self.exit(exit::OK, reason, fx);
             }
             (State::Starting { .. } | State::Running { .. }, Intent::Restart(_) | Intent::Stop(_)) => {
                 self.begin_stop(now, fx);
@@ -307,7 +318,7 @@ impl Supervisor {
                     super::report::human(window)
                 );
                 fx.push(Effect::Report(Report::RestartGaveUp { restarts, window, why: why.clone() }));
-                self.exit(GAVE_UP, why, fx);
+                self.exit(exit::GAVE_UP, why, fx);
             }
         }
     }
@@ -327,15 +338,6 @@ impl Supervisor {
         fx.push(Effect::Exit(Outcome { code, reason }));
     }
 }
-
-/// The exit code for a spent budget: `EX_UNAVAILABLE` of sysexits(3).
-const GAVE_UP: u8 = 69;
-
-/// The exit code for what another start will not mend: `EX_CONFIG` of sysexits(3), the gateway's own.
-const NO_USE: u8 = 78;
-
-/// The exit code for what should not happen.
-const INTERNAL: u8 = 1;
 
 fn sooner(one: Moment, other: Option<Moment>) -> Moment {
     other.map_or(one, |other| one.min(other))

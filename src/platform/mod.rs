@@ -1,6 +1,7 @@
 //! What differs between the kernels, and the only place where `unsafe` is allowed.
 
 #[cfg(target_os = "linux")]
+#[expect(unsafe_code, reason = "system calls that no safe crate offers")]
 mod linux;
 #[cfg(target_os = "linux")]
 pub use linux::*;

@@ -1,12 +1,12 @@
 //! Before a spawn: whose is the port, and what did the last exit mean?
 
 use super::{
-    Ask, Child, Effect, Effects, Exited, INTERNAL, Intent, Judging, Moment, NO_USE, Poll, Report, Run, Sighting,
-    SpawnFailure, State, Supervisor, Watch,
+    Ask, Child, Effect, Effects, Exited, Intent, Judging, Moment, Poll, Report, Run, Sighting, SpawnFailure, State,
+    Supervisor, Watch,
 };
 use crate::core::conflict::Ruling;
 use crate::core::restart_policy::Cause;
-use crate::core::{Owner, Verdict};
+use crate::core::{Owner, Verdict, exit};
 
 impl Supervisor {
     pub(super) fn look_at_port(&mut self, now: Moment, judging: Judging, fx: &mut Effects) {
@@ -35,7 +35,7 @@ impl Supervisor {
                     crate::core::report::human(self.policy.conflict_timeout),
                     sighting.detail
                 );
-                self.exit(INTERNAL, reason, fx);
+                self.exit(exit::FAILURE, reason, fx);
             }
             Ruling::Clear => {
                 let judging = std::mem::replace(judging, Judging::Nothing);
@@ -68,7 +68,7 @@ impl Supervisor {
                      its own messages stand above; run 'openclaw doctor', then start again",
                     self.policy.url
                 );
-                self.exit(NO_USE, reason, fx);
+                self.exit(exit::NO_USE, reason, fx);
             }
             Judging::Unstarted(run) => self.retry_after(now, run, "exited with 0 before it ever answered", fx),
         }
@@ -100,10 +100,10 @@ impl Supervisor {
         match (&self.intent, failure) {
             (Intent::Stop(by) | Intent::Detach(by), _) => {
                 let reason = format!("stopped as asked by {by}; no gateway was running");
-                self.exit(0, reason, fx);
+                self.exit(exit::OK, reason, fx);
             }
             // A program that was there before may be in the middle of an update; one that never was will not come.
-            (_, SpawnFailure::Program(_)) if self.generation == 1 => self.exit(NO_USE, why.clone(), fx),
+            (_, SpawnFailure::Program(_)) if self.generation == 1 => self.exit(exit::NO_USE, why.clone(), fx),
             (Intent::Run | Intent::Restart(_), _) => {
                 self.intent = Intent::Run;
                 let plan = self.restarts.after_spawn_failure(now, &self.policy);

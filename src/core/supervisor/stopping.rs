@@ -4,14 +4,14 @@
 //! change.
 
 use super::{
-    Ask, Child, Effect, Effects, Exited, INTERNAL, Intent, Judging, Moment, Poll, Report, Run, Sighting, State,
-    Supervisor, sooner,
+    Ask, Child, Effect, Effects, Exited, Intent, Judging, Moment, Poll, Report, Run, Sighting, State, Supervisor,
+    sooner,
 };
-use crate::core::Policy;
 use crate::core::event::{Death, TreeEnd};
 use crate::core::liveness::Liveness;
 use crate::core::report::human;
 use crate::core::restart_policy::Cause;
+use crate::core::{Policy, exit};
 use std::time::Duration;
 
 /// The pause before a process that survived SIGKILL (in an uninterruptible sleep) is tried again.
@@ -191,7 +191,7 @@ impl Supervisor {
             (_, Why::Died, Death::Code(0)) if answered => "exited with 0 unasked",
             (_, Why::Died, Death::Code(0)) => "exited with 0 before it answered",
             (_, Why::Died, Death::Code(REFUSAL)) => "refused to start",
-            (_, Why::Died, Death::Code(_) | Death::Signal { .. }) => "crashed",
+            (_, Why::Died, Death::Code(_) | Death::Signal { .. } | Death::Unknown) => "crashed",
         }
     }
 
@@ -217,7 +217,7 @@ impl Supervisor {
                     "stopped as asked by {by}, but {survivors} processes survived SIGKILL (uninterruptible sleep?): \
                      {named}; look at their stack in /proc before starting again"
                 );
-                self.exit(INTERNAL, reason, fx);
+                self.exit(exit::FAILURE, reason, fx);
             }
             _ if leader_dead => self.settle(now, fx),
             _ => {}
@@ -236,8 +236,8 @@ impl Supervisor {
         let told = format!("ended with {death} after {}", human(at.saturating_sub(child.spawned)));
         let (why, death) = (*why, *death);
         match std::mem::take(&mut self.intent) {
-            Intent::Stop(by) => self.exit(0, format!("stopped as asked by {by}; the gateway {told}"), fx),
-            Intent::Detach(by) => self.exit(0, format!("left as asked by {by}; the gateway {told}"), fx),
+            Intent::Stop(by) => self.exit(exit::OK, format!("stopped as asked by {by}; the gateway {told}"), fx),
+            Intent::Detach(by) => self.exit(exit::OK, format!("left as asked by {by}; the gateway {told}"), fx),
             Intent::Restart(_) => self.plan(now, run, Cause::Asked, &told, fx),
             Intent::Run => match (why, death) {
                 (Why::Died, Death::Code(REFUSAL)) => self.look_at_port(now, Judging::Refusal(run), fx),

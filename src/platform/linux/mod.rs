@@ -1,3 +1,5 @@
 //! Linux.
 
+pub mod listener;
 pub mod proc;
+pub mod process;

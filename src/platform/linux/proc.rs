@@ -109,6 +109,13 @@ fn printable(text: &str) -> String {
     short
 }
 
+/// Whether the environment that a process was started with holds this `NAME=value`. What cannot be read holds nothing.
+#[must_use]
+pub fn environ_has(pid: i32, entry: &str) -> bool {
+    fs::read(format!("/proc/{pid}/environ"))
+        .is_ok_and(|environ| environ.split(|&byte| byte == 0).any(|variable| variable == entry.as_bytes()))
+}
+
 /// The effective user of a process.
 #[must_use]
 pub fn uid_of(pid: i32) -> Option<u32> {

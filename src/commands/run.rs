@@ -1,0 +1,48 @@
+//! `run` and `gateway`: supervise one gateway.
+
+use crate::app::App;
+use crate::core::{Outcome, Report, Supervisor};
+use crate::gateway::probe::Prober;
+use crate::gateway::process::Launch;
+use crate::host::signals::Signals;
+use crate::host::{manager, telemetry};
+use crate::platform::process;
+use crate::settings::Settings;
+use std::io;
+
+/// Why the supervisor could not begin.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// No signal handlers.
+    #[error("cannot install the signal handlers: {0}; nothing was started; raise the limit on open files")]
+    Signals(io::Error),
+    /// No subreaper.
+    #[error("cannot become the reaper of orphaned gateway processes: {0}; nothing was started; use Linux 3.4 or later")]
+    Subreaper(io::Error),
+}
+
+/// Supervises until there is nothing more to do. The log must stand.
+pub async fn run(settings: Settings) -> Result<Outcome, RunError> {
+    // Before everything else: as PID 1 a signal without a handler is lost.
+    let signals = Signals::install().map_err(RunError::Signals)?;
+    process::become_subreaper().map_err(RunError::Subreaper)?;
+    telemetry::emit(&Report::SupervisorStarted {
+        version: env!("CARGO_PKG_VERSION"),
+        pid: std::process::id(),
+        manager: manager::name(),
+    });
+    for warning in &settings.warnings {
+        tracing::warn!("{warning}");
+    }
+    let prober = Prober::new(settings.endpoint, settings.policy.probe_timeout);
+    let core = Supervisor::new(settings.policy);
+    let mut command = settings.command.into_iter();
+    let launch = Launch {
+        program: command.next().unwrap_or_default().into(),
+        arguments: command.collect(),
+        exports: settings.exports,
+    };
+    let outcome = App::new(core, launch, prober).run(signals).await;
+    telemetry::emit(&Report::SupervisorStopped { exit_code: outcome.code, reason: outcome.reason.clone() });
+    Ok(outcome)
+}

@@ -1,0 +1,223 @@
+//! One look at the gateway's port.
+//!
+//! A look tries a plain TCP connect first, so that a free port costs no HTTP client, then asks `/healthz` and
+//! `/startupz` over one connection. It keeps nothing open between two looks: the client lives as long as the look.
+//! While the gateway answers, the connect is left out: a TLS listener would report each as a failed handshake.
+
+mod connect;
+mod http;
+mod owner;
+mod tls;
+mod verdict;
+
+use std::net::SocketAddr;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use reqwest::Client;
+use tokio::task::{JoinError, JoinSet};
+use tokio::time::{Instant, timeout};
+
+use self::connect::Knock;
+use self::http::{Door, Failure};
+use self::verdict::Glimpse;
+use crate::core::{Owner, Sighting, Verdict};
+use crate::gateway::endpoint::Endpoint;
+
+/// How long the answer of one address is waited for alone before the next one is asked as well. A gateway that listens
+/// on both loopbacks is then asked once, and a mute stranger on one of them does not hide it on the other.
+const HEAD_START: Duration = Duration::from_millis(200);
+
+/// What a look is to find out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Look {
+    /// Whether a gateway answers.
+    Answers,
+    /// The same, and which process holds the port.
+    AnswersAndOwner {
+        /// Our own child, if there is one.
+        leader: Option<i32>,
+    },
+}
+
+/// Looks at one endpoint.
+#[derive(Debug)]
+pub struct Prober {
+    endpoint: Endpoint,
+    timeout: Duration,
+    /// The last look met a gateway.
+    answering: AtomicBool,
+    /// One slot an address, for the one kind of client that is dear to build: it reads the system's roots.
+    verifying: Vec<OnceLock<Client>>,
+}
+
+impl Prober {
+    /// A prober whose looks take `timeout` at the most, connect and requests together. Opens and builds nothing yet.
+    #[must_use]
+    pub fn new(endpoint: Endpoint, timeout: Duration) -> Self {
+        let verifying = endpoint.addresses.iter().map(|_| OnceLock::new()).collect();
+        Self { endpoint, timeout, answering: AtomicBool::new(false), verifying }
+    }
+
+    /// Where it looks.
+    #[must_use]
+    pub fn endpoint(&self) -> &Endpoint {
+        &self.endpoint
+    }
+
+    /// Looks once.
+    pub async fn look(&self, ask: Look) -> Sighting {
+        let (address, verdict, detail) = verdict::strongest(self.observe().await);
+        self.answering.store(verdict::is_gateway(verdict), Ordering::Relaxed);
+        let owner = match (ask, verdict, address) {
+            (Look::Answers, ..) | (_, Verdict::Free | Verdict::Inconclusive, _) | (.., None) => Owner::Unseen,
+            (Look::AnswersAndOwner { leader }, _, Some(address)) => owner::find(address, leader),
+        };
+        Sighting { verdict, owner, detail }
+    }
+
+    /// Asks `/readyz`, which is shown and recorded but decides nothing: one broken channel account keeps it at 503.
+    pub async fn ready(&self) -> (bool, String) {
+        let deadline = Instant::now() + self.timeout;
+        let mut last = String::new();
+        for (index, address) in self.endpoint.addresses.iter().enumerate() {
+            let door = match connect::knock(*address, deadline).await {
+                Knock::Accepts => self.door(index),
+                refused => {
+                    last = refused.detail(self.timeout);
+                    continue;
+                }
+            };
+            let answer = match door {
+                Ok(door) => door.get("/readyz", http::Connection::Close, deadline).await,
+                Err(failure) => Err(failure),
+            };
+            match answer {
+                Ok(answer) => return verdict::readiness(&answer),
+                Err(failure) => last = failure.detail("/readyz", self.timeout),
+            }
+        }
+        (false, last)
+    }
+
+    /// What the addresses show; no more of them than it takes to know.
+    async fn observe(&self) -> Vec<(SocketAddr, Glimpse)> {
+        let deadline = Instant::now() + self.timeout;
+        let (open, mut seen) = if self.answering.load(Ordering::Relaxed) {
+            ((0..self.endpoint.addresses.len()).collect(), Vec::new())
+        } else {
+            self.knock_everywhere(deadline).await
+        };
+        let mut doors = Vec::new();
+        for index in open {
+            match self.door(index) {
+                Ok(door) => doors.push(door),
+                Err(failure) => {
+                    seen.push((self.endpoint.addresses[index], failure.glimpse("/healthz", self.timeout)));
+                }
+            }
+        }
+        ask_in_turn(doors, &mut seen, deadline, self.timeout).await;
+        seen
+    }
+
+    /// The indices of the addresses that accept, in their order, and what the others show.
+    async fn knock_everywhere(&self, deadline: Instant) -> (Vec<usize>, Vec<(SocketAddr, Glimpse)>) {
+        let mut knocks = JoinSet::new();
+        for (index, &address) in self.endpoint.addresses.iter().enumerate() {
+            knocks.spawn(async move { (index, address, connect::knock(address, deadline).await) });
+        }
+        let (mut open, mut seen) = (Vec::new(), Vec::new());
+        while let Some(done) = knocks.join_next().await {
+            match done {
+                Ok((index, _, Knock::Accepts)) => open.push(index),
+                Ok((_, address, knock)) => seen.push((address, knock.glimpse(self.timeout))),
+                Err(error) => seen.push((self.endpoint.addresses[0], broken(&error))),
+            }
+        }
+        open.sort_unstable();
+        (open, seen)
+    }
+
+    /// The way to ask one address.
+    fn door(&self, index: usize) -> Result<Door, Failure> {
+        let address = self.endpoint.addresses[index];
+        if !self.endpoint.tls {
+            return Ok(Door::new(address, "http", None, tls::lenient_client()?));
+        }
+        if tls::is_local(address.ip()) {
+            return Ok(Door::new(address, "https", None, tls::lenient_client()?));
+        }
+        let name = tls::name_of(&self.endpoint.host);
+        let slot = &self.verifying[index];
+        let client = if let Some(client) = slot.get() {
+            client.clone()
+        } else {
+            let client = tls::verifying_client(name, address)?;
+            slot.get_or_init(|| client).clone()
+        };
+        Ok(Door::new(address, "https", name, client))
+    }
+}
+
+/// Asks one address after the other, each after the head start of the one before it, until one is a gateway.
+async fn ask_in_turn(doors: Vec<Door>, seen: &mut Vec<(SocketAddr, Glimpse)>, deadline: Instant, budget: Duration) {
+    let mut doors = doors.into_iter();
+    let mut asks = JoinSet::new();
+    let mut next = doors.next();
+    let mut first = None;
+    loop {
+        if let Some(door) = next.take() {
+            first.get_or_insert(door.address());
+            asks.spawn(async move { (door.address(), ask(&door, deadline, budget).await) });
+            next = doors.next();
+        }
+        let done = if next.is_some() {
+            match timeout(HEAD_START, asks.join_next()).await {
+                Ok(done) => done,
+                Err(_) => continue,
+            }
+        } else {
+            asks.join_next().await
+        };
+        match (done, first) {
+            (Some(Ok((address, glimpse))), _) => {
+                let found = glimpse.is_gateway();
+                seen.push((address, glimpse));
+                if found {
+                    return;
+                }
+            }
+            (Some(Err(error)), Some(address)) => seen.push((address, broken(&error))),
+            (Some(Err(_)), None) | (None, _) => return,
+        }
+    }
+}
+
+/// Puts both questions to one address.
+async fn ask(door: &Door, deadline: Instant, budget: Duration) -> Glimpse {
+    let (path, failure) = match door.get("/healthz", http::Connection::Keep, deadline).await {
+        Ok(health) if !verdict::is_live(&health) => return verdict::foreign(&health),
+        Ok(_) => match door.get("/startupz", http::Connection::Close, deadline).await {
+            Ok(startup) => return verdict::phase(&startup),
+            // It was a gateway a moment ago, so a broken answer is that of a gateway in trouble.
+            Err(Failure::Garbled(why)) => ("/startupz", Failure::Broken(why)),
+            Err(failure) => ("/startupz", failure),
+        },
+        Err(failure) => ("/healthz", failure),
+    };
+    if !matches!(failure, Failure::Refused) {
+        return failure.glimpse(path, budget);
+    }
+    // Refused where somebody accepted before: gone for good, or between two listeners?
+    match connect::knock(door.address(), deadline).await {
+        Knock::Refused => Knock::Refused.glimpse(budget),
+        _ => Glimpse::Seen(Verdict::Silent, format!("GET {path}: refused, and accepted again right after")),
+    }
+}
+
+/// A task of ours that did not come to its end.
+fn broken(error: &JoinError) -> Glimpse {
+    Glimpse::Seen(Verdict::Inconclusive, format!("the probe failed: {error}"))
+}

@@ -1,0 +1,193 @@
+//! What answers mean.
+
+use std::net::SocketAddr;
+
+use serde_json::Value;
+
+use super::http::{Answer, Body};
+use crate::core::{Phase, Verdict};
+
+/// What one address shows.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Glimpse {
+    /// A verdict, and how it came about.
+    Seen(Verdict, String),
+    /// There is no such address here.
+    Absent(String),
+}
+
+impl Glimpse {
+    pub(super) fn is_gateway(&self) -> bool {
+        matches!(self, Self::Seen(verdict, _) if is_gateway(*verdict))
+    }
+}
+
+/// Whether a gateway answered.
+pub(super) fn is_gateway(verdict: Verdict) -> bool {
+    matches!(verdict, Verdict::Gateway(_) | Verdict::Draining)
+}
+
+/// The verdict on the port: that of the address with the most to say. An address that does not exist says nothing,
+/// unless there is no other.
+pub(super) fn strongest(seen: Vec<(SocketAddr, Glimpse)>) -> (Option<SocketAddr>, Verdict, String) {
+    let mut best = (None, None, "no address to look at".to_owned());
+    for (address, glimpse) in seen {
+        match glimpse {
+            Glimpse::Seen(verdict, detail) if best.1.is_none_or(|other| rank(verdict) > rank(other)) => {
+                best = (Some(address), Some(verdict), detail);
+            }
+            Glimpse::Absent(detail) if best.1.is_none() => best.2 = detail,
+            Glimpse::Seen(..) | Glimpse::Absent(_) => {}
+        }
+    }
+    (best.0, best.1.unwrap_or(Verdict::Inconclusive), best.2)
+}
+
+fn rank(verdict: Verdict) -> u8 {
+    match verdict {
+        Verdict::Free => 0,
+        Verdict::Inconclusive => 1,
+        Verdict::Foreign => 2,
+        Verdict::Silent => 3,
+        Verdict::Gateway(_) | Verdict::Draining => 4,
+    }
+}
+
+/// The strict check of `/healthz`. The Control UI answers 200 on any path, and so does many a file server.
+pub(super) fn is_live(answer: &Answer) -> bool {
+    let Body::Json(body) = &answer.body else { return false };
+    answer.status == 200 && body.get("ok") == Some(&Value::Bool(true)) && word(body, "status") == Some("live")
+}
+
+/// What to call somebody whose `/healthz` is not a gateway's.
+pub(super) fn foreign(answer: &Answer) -> Glimpse {
+    let note = match &answer.body {
+        Body::Json(_) if answer.status == 200 => ", but not with ok: true and status: live",
+        Body::TooLong => ", with a body that does not end",
+        Body::Json(_) | Body::Other => "",
+    };
+    Glimpse::Seen(Verdict::Foreign, format!("GET /healthz answered {}{note}", answer.describe()))
+}
+
+/// The verdict on a gateway whose `/healthz` was good, from its `/startupz`.
+pub(super) fn phase(answer: &Answer) -> Glimpse {
+    let status = match &answer.body {
+        Body::Json(body) => word(body, "status"),
+        Body::Other | Body::TooLong => None,
+    };
+    let (verdict, word) = match (answer.status, status) {
+        (200, Some("started")) => (Verdict::Gateway(Phase::Started), "started"),
+        (503, Some("starting")) => (Verdict::Gateway(Phase::Starting), "starting"),
+        (503, Some("draining")) => (Verdict::Draining, "draining"),
+        _ => {
+            let detail = format!("GET /healthz answered 200 live, and /startupz {}", answer.describe());
+            return Glimpse::Seen(Verdict::Gateway(Phase::Unknown), detail);
+        }
+    };
+    Glimpse::Seen(verdict, format!("GET /startupz answered {} {word}", answer.status))
+}
+
+/// Whether `/readyz` says ready, and what it names as failing.
+pub(super) fn readiness(answer: &Answer) -> (bool, String) {
+    let Body::Json(body) = &answer.body else {
+        return (false, format!("GET /readyz answered {}", answer.describe()));
+    };
+    match (answer.status, body.get("ready").and_then(Value::as_bool)) {
+        (200, Some(true)) => (true, "ready".to_owned()),
+        (_, Some(_)) => {
+            let failing: Vec<_> =
+                body.get("failing").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str).collect();
+            let names = if failing.is_empty() { "nothing named".to_owned() } else { failing.join(", ") };
+            let shown: String = names.chars().map(|c| if c.is_control() { '?' } else { c }).take(160).collect();
+            (false, format!("not ready: {shown}"))
+        }
+        (_, None) => (false, format!("GET /readyz answered {}", answer.describe())),
+    }
+}
+
+fn word<'a>(body: &'a Value, key: &str) -> Option<&'a str> {
+    body.get(key).and_then(Value::as_str)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn answer(status: u16, text: &str) -> Answer {
+        Answer { status, kind: "application/json".to_owned(), body: Body::parse(text.as_bytes()) }
+    }
+
+    #[test]
+    fn only_the_very_words_of_a_gateway_pass_for_one() {
+        assert!(is_live(&answer(200, r#"{"ok":true,"status":"live","extra":1}"#)));
+        for (status, text) in [
+            (200, r#"{"ok":"true","status":"live"}"#),
+            (200, r#"{"ok":1,"status":"live"}"#),
+            (200, r#"{"ok":true}"#),
+            (200, r#"{"ok":true,"status":"Live"}"#),
+            (200, r#"{"ok":false,"status":"live"}"#),
+            (200, r#"[{"ok":true,"status":"live"}]"#),
+            (200, r#"{"ok":true,"status":"live"} x"#),
+            (200, "<html>"),
+            (200, ""),
+            (201, r#"{"ok":true,"status":"live"}"#),
+            (503, r#"{"ok":true,"status":"live"}"#),
+        ] {
+            assert!(!is_live(&answer(status, text)), "{status} {text}");
+        }
+    }
+
+    #[test]
+    fn a_phase_counts_only_with_its_own_status() {
+        for (status, text, expected) in [
+            (200, r#"{"status":"started"}"#, Verdict::Gateway(Phase::Started)),
+            (503, r#"{"status":"starting"}"#, Verdict::Gateway(Phase::Starting)),
+            (503, r#"{"status":"draining"}"#, Verdict::Draining),
+            (200, r#"{"status":"draining"}"#, Verdict::Gateway(Phase::Unknown)),
+            (503, r#"{"status":"started"}"#, Verdict::Gateway(Phase::Unknown)),
+            (200, "<html>", Verdict::Gateway(Phase::Unknown)),
+            (404, "", Verdict::Gateway(Phase::Unknown)),
+        ] {
+            let Glimpse::Seen(verdict, _) = phase(&answer(status, text)) else { panic!("it is there") };
+            assert_eq!(verdict, expected, "{status} {text}");
+        }
+    }
+
+    #[test]
+    fn an_address_that_does_not_exist_decides_only_when_it_is_alone() {
+        let address = "[::1]:1".parse().unwrap();
+        let absent = || (address, Glimpse::Absent("absent".to_owned()));
+        let free = (address, Glimpse::Seen(Verdict::Free, "connection refused".to_owned()));
+        assert_eq!(strongest(vec![absent(), free]).1, Verdict::Free);
+        assert_eq!(strongest(vec![absent(), absent()]), (None, Verdict::Inconclusive, "absent".to_owned()));
+        assert_eq!(strongest(vec![]).1, Verdict::Inconclusive);
+    }
+
+    #[test]
+    fn readiness_names_what_fails() {
+        assert_eq!(readiness(&answer(200, r#"{"ready":true}"#)), (true, "ready".to_owned()));
+        let (ready, detail) = readiness(&answer(503, r#"{"ready":false,"failing":["a\nb","c"]}"#));
+        assert_eq!((ready, detail.as_str()), (false, "not ready: a?b, c"));
+        assert!(!readiness(&answer(503, r#"{"ready":true}"#)).0);
+        assert!(!readiness(&answer(200, "<html>")).0);
+    }
+
+    proptest! {
+        #[test]
+        fn the_strongest_verdict_wins_in_any_order(mut picks in proptest::collection::vec(0..7_usize, 1..4)) {
+            let all = [
+                Verdict::Free, Verdict::Inconclusive, Verdict::Foreign, Verdict::Silent,
+                Verdict::Gateway(Phase::Started), Verdict::Gateway(Phase::Unknown), Verdict::Draining,
+            ];
+            let address = "127.0.0.1:1".parse().unwrap();
+            let judge = |picks: &[usize]| {
+                strongest(picks.iter().map(|&i| (address, Glimpse::Seen(all[i], String::new()))).collect()).1
+            };
+            let forward = judge(&picks);
+            picks.reverse();
+            prop_assert_eq!(rank(forward), rank(judge(&picks)));
+            prop_assert!(picks.iter().all(|&i| rank(all[i]) <= rank(forward)));
+        }
+    }
+}

@@ -1,0 +1,6 @@
+//! Who talks to us, and who hears from us.
+
+pub mod clock;
+pub mod manager;
+pub mod signals;
+pub mod telemetry;

@@ -1,0 +1,184 @@
+//! The event log on stderr: text for people, one JSON object a line for programs.
+//!
+//! Everything goes through `tracing`, so that one level filter and one writer serve both our reports and the
+//! diagnostics of the libraries. A report travels as the fields `event`, `record` (its JSON members) and the message.
+
+use super::clock;
+use crate::core::Report;
+use crate::core::report::{Field as Value, Severity};
+use serde_json::{Map, Value as Json};
+use std::fmt::{self, Write};
+use std::io::IsTerminal;
+use tracing::field::{Field, Visit};
+use tracing::{Event, Level, Subscriber};
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
+use tracing_subscriber::registry::LookupSpan;
+
+/// How the log looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// Time, level, event, sentence.
+    Text,
+    /// One object a line.
+    Json,
+}
+
+/// Installs the log for this process. A second call changes nothing.
+pub fn install(format: Format, level: Level) {
+    let colour = format == Format::Text && std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    let subscriber = tracing_subscriber::fmt()
+        .with_max_level(level)
+        .with_writer(std::io::stderr)
+        .with_ansi(colour)
+        .log_internal_errors(false)
+        .event_format(Line(format))
+        .finish();
+    // It fails only if there is one already.
+    let _second = tracing::subscriber::set_global_default(subscriber);
+}
+
+/// Writes a report to the log.
+pub fn emit(report: &Report) {
+    let (event, record) = (report.name(), record(report));
+    match report.severity() {
+        Severity::Info => tracing::info!(event, record, "{report}"),
+        Severity::Warning => tracing::warn!(event, record, "{report}"),
+        Severity::Error => tracing::error!(event, record, "{report}"),
+    }
+}
+
+/// The JSON members of a report after `event` and `at`.
+fn record(report: &Report) -> String {
+    let mut members = Map::new();
+    if let Some(generation) = report.generation() {
+        members.insert("generation".to_owned(), generation.into());
+    }
+    for (name, value) in report.fields() {
+        let value = match value {
+            Value::Number(number) => number.into(),
+            Value::Text(text) => text.into(),
+            Value::List(texts) => texts.into(),
+        };
+        members.insert(name.to_owned(), value);
+    }
+    Json::Object(members).to_string()
+}
+
+struct Line(Format);
+
+impl<S, N> FormatEvent<S, N> for Line
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+{
+    fn format_event(&self, _: &FmtContext<'_, S, N>, writer: Writer<'_>, event: &Event<'_>) -> fmt::Result {
+        let mut parts = Parts::default();
+        event.record(&mut parts);
+        let level = *event.metadata().level();
+        match self.0 {
+            Format::Json => write_json(writer, level, event.metadata().target(), &parts),
+            Format::Text => write_text(writer, level, &parts),
+        }
+    }
+}
+
+/// A tracing event, taken apart.
+#[derive(Default)]
+struct Parts {
+    event: Option<String>,
+    record: Option<String>,
+    message: String,
+    others: Vec<(&'static str, String)>,
+}
+
+impl Visit for Parts {
+    fn record_str(&mut self, field: &Field, value: &str) {
+        match field.name() {
+            "event" => self.event = Some(value.to_owned()),
+            "record" => self.record = Some(value.to_owned()),
+            name => self.others.push((name, value.to_owned())),
+        }
+    }
+
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        match field.name() {
+            "message" => self.message = format!("{value:?}"),
+            name => self.others.push((name, format!("{value:?}"))),
+        }
+    }
+}
+
+fn write_json(mut writer: Writer<'_>, level: Level, target: &str, parts: &Parts) -> fmt::Result {
+    let mut object = Map::new();
+    object.insert("event".to_owned(), parts.event.as_deref().unwrap_or("log").into());
+    object.insert("at".to_owned(), clock::stamp().into());
+    if let Some(Ok(members)) = parts.record.as_deref().map(serde_json::from_str::<Map<String, Json>>) {
+        object.extend(members);
+    } else {
+        object.insert("level".to_owned(), level.as_str().to_ascii_lowercase().into());
+        object.insert("target".to_owned(), target.into());
+        object.insert("message".to_owned(), parts.message.as_str().into());
+        object.extend(parts.others.iter().map(|(name, value)| ((*name).to_owned(), value.as_str().into())));
+    }
+    writeln!(writer, "{}", Json::Object(object))
+}
+
+fn write_text(mut writer: Writer<'_>, level: Level, parts: &Parts) -> fmt::Result {
+    let colour = match level {
+        Level::ERROR => "31",
+        Level::WARN => "33",
+        Level::INFO => "32",
+        _ => "2",
+    };
+    let name = parts.event.as_deref().unwrap_or("log");
+    write!(writer, "{} ", clock::stamp())?;
+    if writer.has_ansi_escapes() {
+        write!(writer, "\x1b[{colour}m{level:>5}\x1b[0m \x1b[1m{name}\x1b[0m")?;
+    } else {
+        write!(writer, "{level:>5} {name}")?;
+    }
+    if !parts.message.is_empty() {
+        write!(writer, " {}", one_line(&parts.message))?;
+    }
+    for (name, value) in &parts.others {
+        write!(writer, " {name}={}", one_line(value))?;
+    }
+    writeln!(writer)
+}
+
+/// A process chooses its own command line, and a reason may quote it: neither may forge a second line.
+fn one_line(text: &str) -> String {
+    text.chars().fold(String::with_capacity(text.len()), |mut line, c| {
+        if c.is_control() {
+            // Writing to a String does not fail.
+            let _infallible = write!(line, "{}", c.escape_default());
+        } else {
+            line.push(c);
+        }
+        line
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::Requester;
+
+    #[test]
+    fn a_report_becomes_one_flat_object() {
+        let report = Report::GatewaySpawned { generation: 3, pid: 42, attempt: 1 };
+        assert_eq!(record(&report), r#"{"generation":3,"pid":42,"attempt":1}"#);
+    }
+
+    #[test]
+    fn what_is_not_known_is_left_out() {
+        let by = Requester { how: "SIGTERM".to_owned(), pid: None, uid: None, command: None };
+        assert_eq!(record(&Report::SignalReceived { signal: "SIGTERM", by }), r#"{"signal":"SIGTERM"}"#);
+    }
+
+    #[test]
+    fn text_stays_on_one_line() {
+        assert_eq!(one_line("a\nb\u{1b}[31m"), "a\\nb\\u{1b}[31m");
+    }
+}

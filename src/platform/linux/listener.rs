@@ -1,0 +1,207 @@
+//! Which process listens where, from the kernel's table of sockets and the descriptors of processes.
+
+mod sock_diag;
+
+use std::ffi::OsStr;
+use std::fs::{self, File};
+use std::io::{self, BufRead, BufReader};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::Path;
+
+use super::proc;
+
+/// `TCP_LISTEN` of the kernel's `tcp_states.h`.
+const LISTEN: &str = "0A";
+
+/// The processes that hold the socket which a connection to `address` would reach. None where it cannot be seen: nobody
+/// listens, another user's process, hidepid. `likely` and its relatives are tried first, and alone if they hold it.
+pub fn find(address: SocketAddr, likely: Option<i32>) -> io::Result<Vec<i32>> {
+    let inodes = listening(address)?;
+    if inodes.is_empty() {
+        return Ok(Vec::new());
+    }
+    let links: Vec<_> = inodes.iter().map(|inode| format!("socket:[{inode}]")).collect();
+    if let Some(leader) = likely
+        && holds(leader, &links)
+    {
+        return Ok(vec![leader]);
+    }
+    let (near, far): (Vec<_>, Vec<_>) = proc::processes()?.into_iter().partition(|process| {
+        likely.is_some_and(|leader| [process.parent, process.session, process.group].contains(&leader))
+    });
+    for group in [near, far] {
+        let pids: Vec<_> = group.iter().map(|process| process.pid).filter(|&pid| holds(pid, &links)).collect();
+        if !pids.is_empty() {
+            return Ok(pids);
+        }
+    }
+    Ok(Vec::new())
+}
+
+/// The inodes of the listening sockets that fit `address` best.
+fn listening(address: SocketAddr) -> io::Result<Vec<u64>> {
+    let target = address.ip().to_canonical();
+    let mut best = (usize::MAX, Vec::new());
+    for v6 in [true, false] {
+        if v6 || target.is_ipv4() {
+            for (socket, inode) in listeners(address.port(), v6)? {
+                let Some(tier) = tier(socket.ip(), target) else { continue };
+                if tier < best.0 {
+                    best = (tier, Vec::new());
+                }
+                if tier == best.0 {
+                    best.1.push(inode);
+                }
+            }
+        }
+    }
+    Ok(best.1)
+}
+
+/// Every listener of one family on `port`. The table in `/proc` costs milliseconds: to print it the kernel walks all of
+/// its connections. But it is there where the kernel has no `CONFIG_INET_DIAG` or a sandbox forbids netlink.
+fn listeners(port: u16, v6: bool) -> io::Result<Vec<(SocketAddr, u64)>> {
+    sock_diag::listeners(port, v6).or_else(|_| listeners_by_table(port, v6))
+}
+
+fn listeners_by_table(port: u16, v6: bool) -> io::Result<Vec<(SocketAddr, u64)>> {
+    let file = match File::open(if v6 { "/proc/self/net/tcp6" } else { "/proc/self/net/tcp" }) {
+        Ok(file) => BufReader::new(file),
+        // A kernel without IPv6.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(error),
+    };
+    let mut found = Vec::new();
+    for line in file.lines() {
+        found.extend(parse(&line?).filter(|(socket, _)| socket.port() == port));
+    }
+    Ok(found)
+}
+
+/// How well a listener at `socket` fits `target`, less being better; the kernel hands a connection to the most specific
+/// one. A listener at `::` takes IPv4 too unless it is for IPv6 only, which the table does not show: so it comes last.
+fn tier(socket: IpAddr, target: IpAddr) -> Option<usize> {
+    if socket.to_canonical() == target {
+        return Some(0);
+    }
+    match (socket, target) {
+        (IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V4(_)) | (IpAddr::V6(Ipv6Addr::UNSPECIFIED), IpAddr::V6(_)) => {
+            Some(1)
+        }
+        (IpAddr::V6(v6), IpAddr::V4(_)) if v6 == Ipv4Addr::UNSPECIFIED.to_ipv6_mapped() => Some(1),
+        (IpAddr::V6(Ipv6Addr::UNSPECIFIED), IpAddr::V4(_)) => Some(2),
+        _ => None,
+    }
+}
+
+/// One line of the table, if it is about a listener: `sl local_address rem_address st tx:rx tr:when retr uid timeout inode`.
+fn parse(line: &str) -> Option<(SocketAddr, u64)> {
+    let mut fields = line.split_ascii_whitespace().skip(1);
+    let (ip, port) = fields.next()?.split_once(':')?;
+    if fields.nth(1)? != LISTEN {
+        return None;
+    }
+    let inode = fields.nth(5)?.parse().ok()?;
+    let port = u16::from_str_radix(port, 16).ok()?;
+    // Each group of eight digits is 32 bits in network order, printed as a number of this machine.
+    let words: Option<Vec<[u8; 4]>> = ip
+        .as_bytes()
+        .chunks(8)
+        .map(|digits| Some(u32::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()?.to_ne_bytes()))
+        .collect();
+    let ip = match words?.as_slice() {
+        [word] => IpAddr::from(*word),
+        words => IpAddr::from(<[u8; 16]>::try_from(words.concat()).ok()?),
+    };
+    Some((SocketAddr::new(ip, port), inode))
+}
+
+/// Whether one of the descriptors of `pid` is one of the sockets.
+fn holds(pid: i32, links: &[String]) -> bool {
+    let Ok(entries) = fs::read_dir(Path::new("/proc").join(pid.to_string()).join("fd")) else { return false };
+    entries.flatten().any(|entry| {
+        fs::read_link(entry.path()).is_ok_and(|target| links.iter().any(|link| target.as_os_str() == OsStr::new(link)))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::TcpListener;
+
+    fn me() -> i32 {
+        i32::try_from(std::process::id()).unwrap()
+    }
+
+    #[cfg(target_endian = "little")]
+    #[test]
+    fn the_lines_of_both_tables_are_understood() {
+        for (line, expected) in [
+            (
+                "   0: 0100007F:1F90 00000000:0000 0A 00000000:00000000 00:00000000 00000000  1000        0 4242 1 0 100",
+                Some(("127.0.0.1:8080", 4242)),
+            ),
+            (
+                " 10: 00000000000000000000000001000000:4965 00000000000000000000000000000000:0000 0A 0:0 00:0 0 0 0 7 1",
+                Some(("[::1]:18789", 7)),
+            ),
+            ("   1: 0100007F:1F90 0100007F:C350 01 00000000:00000000 00:00000000 00000000 0 0 9 1", None),
+            ("  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode", None),
+            ("", None),
+        ] {
+            let expected = expected.map(|(address, inode)| (address.parse().unwrap(), inode));
+            assert_eq!(parse(line), expected, "{line}");
+        }
+    }
+
+    #[test]
+    fn the_most_specific_listener_gets_the_connection() {
+        for (socket, target, expected) in [
+            ("127.0.0.1", "127.0.0.1", Some(0)),
+            ("::ffff:127.0.0.1", "127.0.0.1", Some(0)),
+            ("0.0.0.0", "127.0.0.1", Some(1)),
+            ("::", "127.0.0.1", Some(2)),
+            ("::", "::1", Some(1)),
+            ("::1", "127.0.0.1", None),
+            ("0.0.0.0", "::1", None),
+            ("127.0.0.2", "127.0.0.1", None),
+        ] {
+            assert_eq!(tier(socket.parse().unwrap(), target.parse().unwrap()), expected, "{socket} for {target}");
+        }
+    }
+
+    #[test]
+    fn our_own_listener_is_found_wherever_it_is_bound_and_however_it_is_asked() {
+        for (bind, ask) in
+            [("127.0.0.1:0", "127.0.0.1"), ("0.0.0.0:0", "127.0.0.1"), ("[::1]:0", "::1"), ("[::]:0", "127.0.0.1")]
+        {
+            let listener = TcpListener::bind(bind).unwrap();
+            let address = SocketAddr::new(ask.parse().unwrap(), listener.local_addr().unwrap().port());
+            assert!(find(address, None).unwrap().contains(&me()), "{bind}");
+            assert_eq!(find(address, Some(me())).unwrap(), [me()], "{bind}");
+            // A leader that has nothing to do with it does not hide it.
+            assert!(find(address, Some(i32::MAX)).unwrap().contains(&me()), "{bind}");
+        }
+    }
+
+    #[test]
+    fn both_sources_tell_the_same() {
+        for bind in ["127.0.0.1:0", "0.0.0.0:0", "[::1]:0", "[::]:0"] {
+            let listener = TcpListener::bind(bind).unwrap();
+            let address = listener.local_addr().unwrap();
+            let by_table = listeners_by_table(address.port(), address.is_ipv6()).unwrap();
+            assert!(by_table.iter().any(|(socket, _)| *socket == address), "{bind}: {by_table:?}");
+            // Where a sandbox forbids netlink there is nothing to compare.
+            if let Ok(by_diag) = sock_diag::listeners(address.port(), address.is_ipv6()) {
+                assert_eq!(by_diag, by_table, "{bind}");
+            }
+        }
+    }
+
+    #[test]
+    fn nobody_is_found_where_nobody_listens() {
+        let bound = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = SocketAddr::new("::1".parse().unwrap(), bound.local_addr().unwrap().port());
+        assert_eq!(find(address, Some(me())).unwrap(), Vec::<i32>::new());
+    }
+}

@@ -1,0 +1,224 @@
+//! Processes of our own: creating, naming, signalling, watching and reaping them.
+//!
+//! A pid is a name that the kernel gives away again. A pidfd is not: see `pidfd_open(2)`.
+
+use rustix::process::{Pid, PidfdFlags, Signal};
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::process::{Command, ExitStatus};
+use tokio::io::unix::AsyncFd;
+
+/// One process, whatever becomes of its pid.
+#[derive(Debug)]
+pub struct Handle {
+    pid: i32,
+    start_time: u64,
+    fd: OwnedFd,
+}
+
+impl Handle {
+    /// Takes hold of the process that has this pid now.
+    ///
+    /// # Errors
+    /// ESRCH where there is none; EMFILE and the like.
+    pub fn open(pid: i32) -> io::Result<Self> {
+        let name = positive(pid).ok_or(io::ErrorKind::InvalidInput)?;
+        let fd = rustix::process::pidfd_open(name, PidfdFlags::empty())?;
+        // Read after the open. Who saw the same start time under this pid before the open knows that the descriptor
+        // is that process, for the pid cannot have changed hands in between.
+        let start_time = super::proc::stat(pid)?.start_time;
+        Ok(Self { pid, start_time, fd })
+    }
+
+    /// Its process id.
+    #[must_use]
+    pub fn pid(&self) -> i32 {
+        self.pid
+    }
+
+    /// Its start time, as in [`super::proc::Stat`].
+    #[must_use]
+    pub fn start_time(&self) -> u64 {
+        self.start_time
+    }
+
+    /// SIGTERM.
+    ///
+    /// # Errors
+    /// ESRCH once it has ended and was reaped; EPERM.
+    pub fn terminate(&self) -> io::Result<()> {
+        Ok(rustix::process::pidfd_send_signal(&self.fd, Signal::TERM)?)
+    }
+
+    /// SIGKILL. It ends a stopped process as well.
+    ///
+    /// # Errors
+    /// As [`Handle::terminate`].
+    pub fn kill(&self) -> io::Result<()> {
+        Ok(rustix::process::pidfd_send_signal(&self.fd, Signal::KILL)?)
+    }
+
+    /// A watch for the end of the process. It needs the reactor of a tokio runtime.
+    ///
+    /// # Errors
+    /// EMFILE.
+    pub fn watch(&self) -> io::Result<Watch> {
+        let fd = self.fd.try_clone()?;
+        // SAFETY: the `OwnedFd` is open, belongs to the `AsyncFd` alone, and is closed and replaced by nobody before
+        // that one is dropped.
+        let fd = unsafe { AsyncFd::register(fd) }?;
+        Ok(Watch { fd })
+    }
+
+    /// How our child ended, if it has. It stays a zombie, so that its pid, and with it the number of its process
+    /// group and session, cannot name anything else until [`reap`].
+    ///
+    /// # Errors
+    /// ECHILD if it is not a child of ours.
+    pub fn exit(&self) -> io::Result<Option<Exit>> {
+        let options = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
+        // SAFETY: both structs are plain data for which all zeroes are valid. The system call (waitid(2), "C library/
+        // kernel differences": its fifth argument takes the resource usage, which the libc wrapper leaves out) writes
+        // to them and to nothing else, and both outlive it.
+        let (result, info, usage) = unsafe {
+            let mut info: libc::siginfo_t = std::mem::zeroed();
+            let mut usage: libc::rusage = std::mem::zeroed();
+            let fd = self.fd.as_raw_fd();
+            let result = libc::syscall(libc::SYS_waitid, libc::P_PIDFD, fd, &raw mut info, options, &raw mut usage);
+            (result, info, usage)
+        };
+        if result != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: waitid filled the SIGCHLD fields, or left the zeroes of no news.
+        let (pid, status) = unsafe { (info.si_pid(), info.si_status()) };
+        if pid == 0 {
+            return Ok(None);
+        }
+        // wait(2)'s encoding: the code in the second byte, or the signal in the first with 0x80 for a core file.
+        let status = ExitStatus::from_raw(match info.si_code {
+            libc::CLD_EXITED => (status & 0xff) << 8,
+            libc::CLD_DUMPED => status | 0x80,
+            _ => status,
+        });
+        Ok(Some(Exit { status, max_rss_kb: u64::try_from(usage.ru_maxrss).ok() }))
+    }
+}
+
+/// Becomes ready when a process ends: a pidfd is readable from then on.
+#[derive(Debug)]
+pub struct Watch {
+    fd: AsyncFd<OwnedFd>,
+}
+
+impl Watch {
+    /// Waits for our child's end.
+    ///
+    /// # Errors
+    /// As [`Handle::exit`].
+    pub async fn exit(&self, handle: &Handle) -> io::Result<Exit> {
+        loop {
+            let mut ready = self.fd.readable().await?;
+            if let Some(exit) = handle.exit()? {
+                return Ok(exit);
+            }
+            ready.clear_ready();
+        }
+    }
+}
+
+/// The end of a child.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Exit {
+    /// Its code or signal.
+    pub status: ExitStatus,
+    /// Its peak resident set, in KiB.
+    pub max_rss_kb: Option<u64>,
+}
+
+/// Starts a command in a session of its own and takes hold of it.
+///
+/// # Errors
+/// What fork(2) or execve(2) said.
+pub fn spawn_in_own_session(command: &mut Command) -> io::Result<Handle> {
+    // SAFETY: setsid(2) is async-signal-safe, allocates nothing and touches no lock that the fork could have copied.
+    unsafe {
+        command.pre_exec(|| rustix::process::setsid().map(drop).map_err(io::Error::from));
+    }
+    let child = command.spawn()?;
+    let pid = i32::try_from(child.id()).map_err(|_| io::ErrorKind::InvalidData)?;
+    // Nobody else reaps it, so the pid is still its own.
+    Handle::open(pid)
+}
+
+/// Removes a zombie child of ours. Nothing happens if there is none.
+pub fn reap(pid: i32) {
+    // ECHILD means that it is no child of ours, or is gone already: nothing is left to do in either case.
+    let _ignored = positive(pid).map(|pid| rustix::process::waitpid(Some(pid), rustix::process::WaitOptions::NOHANG));
+}
+
+/// 0 and negative numbers name groups and everybody in kill(2): they never get that far.
+fn positive(pid: i32) -> Option<Pid> {
+    if pid > 0 { Pid::from_raw(pid) } else { None }
+}
+
+/// Makes orphans among our descendants our children, see `PR_SET_CHILD_SUBREAPER` in prctl(2).
+///
+/// # Errors
+/// A kernel before 3.4.
+pub fn become_subreaper() -> io::Result<()> {
+    Ok(rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ended(handle: &Handle) -> Exit {
+        loop {
+            if let Some(exit) = handle.exit().unwrap() {
+                return exit;
+            }
+            std::thread::yield_now();
+        }
+    }
+
+    #[test]
+    fn every_exit_code_comes_back_and_the_zombie_stays_until_it_is_reaped() {
+        for code in [0, 1, 69, 78, 137, 255] {
+            let handle = spawn_in_own_session(Command::new("sh").args(["-c", &format!("exit {code}")])).unwrap();
+            let exit = ended(&handle);
+            assert_eq!(exit.status.code(), Some(code));
+            assert!(exit.max_rss_kb.unwrap() > 0);
+            assert_eq!(ended(&handle), exit, "a second look sees the same");
+            reap(handle.pid());
+            assert!(handle.exit().is_err(), "now it is no child any more");
+        }
+    }
+
+    #[test]
+    fn a_child_leads_its_own_session_and_a_signal_is_told_from_a_code() {
+        let handle = spawn_in_own_session(Command::new("sleep").arg("60")).unwrap();
+        let stat = crate::platform::proc::stat(handle.pid()).unwrap();
+        assert_eq!((stat.session, stat.group), (handle.pid(), handle.pid()));
+        assert_eq!(handle.exit().unwrap(), None);
+        handle.terminate().unwrap();
+        assert_eq!(ended(&handle).status.signal(), Some(libc::SIGTERM));
+        reap(handle.pid());
+        assert!(handle.kill().is_err(), "a reaped process gets no signal");
+    }
+
+    #[test]
+    fn a_missing_program_is_an_error_of_the_spawn() {
+        let error = spawn_in_own_session(&mut Command::new("/nonexistent/gateway")).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::NotFound);
+    }
+
+    #[test]
+    fn no_handle_names_every_process() {
+        for pid in [0, -1, i32::MIN] {
+            assert!(Handle::open(pid).is_err());
+        }
+    }
+}

@@ -1,0 +1,295 @@
+//! Where the gateway keeps its state and its config, by its own rules: a profile chosen on the command line selects
+//! both, `OPENCLAW_PROFILE` alone selects neither.
+
+use super::{World, port};
+use nix::fcntl::{AT_FDCWD, AtFlags};
+use nix::unistd::{AccessFlags, faccessat};
+use std::ffi::{OsStr, OsString};
+use std::fs;
+use std::io::ErrorKind;
+use std::path::{Component, Path, PathBuf};
+
+const CONFIG: &str = "openclaw.json";
+/// The names of earlier releases, which later ones still read.
+const LEGACY_CONFIG: &str = "clawdbot.json";
+const LEGACY_STATE: &str = ".clawdbot";
+
+/// The four variables by which a gateway finds its place, as a gateway would meet them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Selection {
+    pub(super) profile: Option<OsString>,
+    pub(super) state_dir: Option<OsString>,
+    pub(super) config: Option<OsString>,
+    pub(super) gateway_port: Option<OsString>,
+}
+
+/// Which of them a profile must leave alone, since flags of ours set them.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Pinned {
+    pub(super) state_dir: bool,
+    pub(super) config: bool,
+    pub(super) port: bool,
+}
+
+impl Selection {
+    /// What the environment says.
+    pub(super) fn of(world: &World) -> Self {
+        Self {
+            profile: world.variable("OPENCLAW_PROFILE"),
+            state_dir: world.variable("OPENCLAW_STATE_DIR"),
+            config: world.variable("OPENCLAW_CONFIG_PATH"),
+            gateway_port: world.variable("OPENCLAW_GATEWAY_PORT"),
+        }
+    }
+
+    /// Selects `profile` as `openclaw --profile NAME` does: a state dir that was set stays, unless it is the one of
+    /// the profile that we come from.
+    pub(super) fn switch_to(&mut self, profile: &str, pinned: Pinned, world: &World) {
+        let former = self.profile.as_deref().and_then(OsStr::to_str).map_or("default", str::trim);
+        let (former, selected) = (profile_dir(former, world), profile_dir(profile, world));
+        let stale = |path: &Option<OsString>, of_former: &Path| {
+            former != selected && path.as_ref().is_some_and(|path| resolve(path, world) == of_former)
+        };
+        let leaves_former = !pinned.state_dir && stale(&self.state_dir, &former);
+        let replaces_config =
+            !pinned.config && (self.state_dir.is_none() || leaves_former) && stale(&self.config, &former.join(CONFIG));
+        if self.state_dir.is_none() || leaves_former {
+            self.state_dir = Some(selected.into_os_string());
+        }
+        if let (None, Some(state_dir)) = (self.config.as_ref().filter(|_| !replaces_config), &self.state_dir) {
+            self.config = Some(resolve(state_dir, world).join(CONFIG).into_os_string());
+        }
+        if profile == "dev" && self.gateway_port.is_none() && !pinned.port {
+            self.gateway_port = Some(OsString::from(port::OF_DEV.to_string()));
+        }
+        self.profile = Some(OsString::from(profile));
+    }
+
+    /// The state directory.
+    pub(super) fn state_dir(&self, world: &World) -> PathBuf {
+        if let Some(path) = &self.state_dir {
+            return resolve(path, world);
+        }
+        let home = home(world);
+        let (current, legacy) = (home.join(".openclaw"), home.join(LEGACY_STATE));
+        if !current.exists() && legacy.exists() { legacy } else { current }
+    }
+
+    /// The config file, whether it exists or not.
+    pub(super) fn config(&self, world: &World) -> PathBuf {
+        if let Some(path) = &self.config {
+            return resolve(path, world);
+        }
+        let state_dir = self.state_dir(world);
+        let mut folders = vec![state_dir.clone()];
+        if self.state_dir.is_none() {
+            folders.extend([".openclaw", LEGACY_STATE].map(|name| home(world).join(name)));
+        }
+        folders
+            .iter()
+            .flat_map(|folder| [CONFIG, LEGACY_CONFIG].map(|name| folder.join(name)))
+            .find(|path| path.exists())
+            .unwrap_or_else(|| state_dir.join(CONFIG))
+    }
+
+    /// The variables in which this differs from `before`, with their names.
+    pub(super) fn changes_since(&self, before: &Self) -> Vec<(&'static str, OsString)> {
+        [
+            ("OPENCLAW_PROFILE", &self.profile, &before.profile),
+            ("OPENCLAW_STATE_DIR", &self.state_dir, &before.state_dir),
+            ("OPENCLAW_CONFIG_PATH", &self.config, &before.config),
+            ("OPENCLAW_GATEWAY_PORT", &self.gateway_port, &before.gateway_port),
+        ]
+        .into_iter()
+        .filter(|(_, now, then)| now != then)
+        .filter_map(|(name, now, _)| now.clone().map(|value| (name, value)))
+        .collect()
+    }
+}
+
+/// Whether the gateway takes `name` for a profile.
+pub(super) fn is_profile(name: &str) -> bool {
+    let tail = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
+    name.len() <= 64 && name.bytes().all(tail) && name.starts_with(|first: char| first.is_ascii_alphanumeric())
+}
+
+fn profile_dir(profile: &str, world: &World) -> PathBuf {
+    if profile.eq_ignore_ascii_case("default") || !is_profile(profile) {
+        return home(world).join(".openclaw");
+    }
+    home(world).join(format!(".openclaw-{profile}"))
+}
+
+/// Some launchers write a missing home as `undefined` or `null`; the gateway ignores these.
+fn home_variable(name: &str, world: &World) -> Option<OsString> {
+    world.variable(name).filter(|value| value != "undefined" && value != "null")
+}
+
+/// The home directory of the gateway, which `OPENCLAW_HOME` may move.
+fn home(world: &World) -> PathBuf {
+    let user = || {
+        let variable = home_variable("HOME", world).or_else(|| home_variable("USERPROFILE", world));
+        variable.map(PathBuf::from).or_else(world.home).unwrap_or_else(|| world.cwd.clone())
+    };
+    let home = home_variable("OPENCLAW_HOME", world).map_or_else(user, |explicit| expand_tilde(&explicit, user));
+    absolute(&home, &world.cwd)
+}
+
+/// `path` as an absolute one, `~` expanded.
+pub(super) fn resolve(path: &OsStr, world: &World) -> PathBuf {
+    let trimmed = path.to_str().map_or(path, |text| OsStr::new(text.trim()));
+    absolute(&expand_tilde(trimmed, || home(world)), &world.cwd)
+}
+
+/// `~` and `~/...` only: the gateway takes `~name` for a file name.
+fn expand_tilde(path: &OsStr, home: impl FnOnce() -> PathBuf) -> PathBuf {
+    match Path::new(path).strip_prefix("~") {
+        Ok(rest) => home().join(rest),
+        Err(_) => PathBuf::from(path),
+    }
+}
+
+/// Takes `.` and `..` away by name alone, as Node's `path.resolve` does; the paths need not exist.
+fn absolute(path: &Path, cwd: &Path) -> PathBuf {
+    let mut clean = PathBuf::new();
+    for component in cwd.join(path).components() {
+        match component {
+            Component::CurDir => {}
+            Component::ParentDir => {
+                clean.pop();
+            }
+            other => clean.push(other),
+        }
+    }
+    clean
+}
+
+/// Whether `folder` can be written, or made where it is missing; nothing is touched to find out.
+pub(super) fn check_writable(folder: &Path) -> Result<(), String> {
+    for place in folder.ancestors() {
+        match fs::metadata(place) {
+            Ok(found) if !found.is_dir() => return Err(format!("{} is not a directory", place.display())),
+            Ok(_) => {
+                let access = AccessFlags::W_OK | AccessFlags::X_OK;
+                return faccessat(AT_FDCWD, place, access, AtFlags::AT_EACCESS)
+                    .map_err(|errno| format!("{}: {}", place.display(), errno.desc()));
+            }
+            // A link to nowhere is in the way of mkdir, though it looks like a missing directory.
+            Err(_) if fs::symlink_metadata(place).is_ok() => {
+                return Err(format!("{} is a link to nowhere", place.display()));
+            }
+            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {}
+            Err(error) => return Err(format!("{}: {error}", place.display())),
+        }
+    }
+    Err("no part of the path exists".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn world(variables: &'static [(&'static str, &'static str)]) -> World {
+        World {
+            env: Box::new(move |name| {
+                variables.iter().find(|(known, _)| *known == name).map(|(_, value)| OsString::from(value))
+            }),
+            home: || Some(PathBuf::from("/nowhere/account")),
+            cwd: PathBuf::from("/nowhere/cwd"),
+            terminal: false,
+            pid1: false,
+            tailnet: || None,
+        }
+    }
+
+    #[test]
+    fn paths_are_expanded_as_the_gateway_expands_them() {
+        let world = world(&[("HOME", "/nowhere/home"), ("OPENCLAW_HOME", "~/moved")]);
+        for (path, absolute) in [
+            ("/a/./b/../c", "/a/c"),
+            ("~", "/nowhere/home/moved"),
+            (" ~/s ", "/nowhere/home/moved/s"),
+            ("~name/s", "/nowhere/cwd/~name/s"),
+            ("s", "/nowhere/cwd/s"),
+            ("../s", "/nowhere/s"),
+            ("/../..", "/"),
+        ] {
+            assert_eq!(resolve(OsStr::new(path), &world), Path::new(absolute), "{path}");
+        }
+    }
+
+    #[test]
+    fn home_is_the_first_of_its_variables_that_names_one() {
+        for (variables, expected) in [
+            (&[][..], "/nowhere/account"),
+            (&[("HOME", "")], "/nowhere/account"),
+            (&[("HOME", "undefined"), ("USERPROFILE", "/u")], "/u"),
+            (&[("HOME", "/h"), ("OPENCLAW_HOME", "null")], "/h"),
+            (&[("HOME", "/h"), ("OPENCLAW_HOME", "/o")], "/o"),
+            (&[("HOME", "h")], "/nowhere/cwd/h"),
+        ] {
+            assert_eq!(home(&world(variables)), Path::new(expected), "{variables:?}");
+        }
+    }
+
+    fn selected(profile: Option<&str>, variables: &'static [(&'static str, &'static str)]) -> (PathBuf, PathBuf) {
+        let world = world(variables);
+        let mut selection = Selection::of(&world);
+        if let Some(profile) = profile {
+            selection.switch_to(profile, Pinned::default(), &world);
+        }
+        (selection.state_dir(&world), selection.config(&world))
+    }
+
+    #[test]
+    fn a_profile_of_the_command_line_selects_state_and_config() {
+        for (profile, variables, state_dir, config) in [
+            (None, &[("HOME", "/h")][..], "/h/.openclaw", "/h/.openclaw/openclaw.json"),
+            (None, &[("HOME", "/h"), ("OPENCLAW_PROFILE", "work")], "/h/.openclaw", "/h/.openclaw/openclaw.json"),
+            (Some("work"), &[("HOME", "/h")], "/h/.openclaw-work", "/h/.openclaw-work/openclaw.json"),
+            (Some("default"), &[("HOME", "/h")], "/h/.openclaw", "/h/.openclaw/openclaw.json"),
+            (Some("work"), &[("HOME", "/h"), ("OPENCLAW_STATE_DIR", "/s")], "/s", "/s/openclaw.json"),
+            (
+                Some("work"),
+                &[("HOME", "/h"), ("OPENCLAW_STATE_DIR", "~/.openclaw")],
+                "/h/.openclaw-work",
+                "/h/.openclaw-work/openclaw.json",
+            ),
+            (
+                Some("work"),
+                &[("HOME", "/h"), ("OPENCLAW_PROFILE", "old"), ("OPENCLAW_STATE_DIR", "/h/.openclaw-old")],
+                "/h/.openclaw-work",
+                "/h/.openclaw-work/openclaw.json",
+            ),
+            (
+                Some("work"),
+                &[("HOME", "/h"), ("OPENCLAW_CONFIG_PATH", "/h/.openclaw/openclaw.json")],
+                "/h/.openclaw-work",
+                "/h/.openclaw-work/openclaw.json",
+            ),
+            (Some("work"), &[("HOME", "/h"), ("OPENCLAW_CONFIG_PATH", "/c")], "/h/.openclaw-work", "/c"),
+        ] {
+            let expected = (PathBuf::from(state_dir), PathBuf::from(config));
+            assert_eq!(selected(profile, variables), expected, "{profile:?} {variables:?}");
+        }
+    }
+
+    #[test]
+    fn the_profile_dev_brings_its_own_port_unless_one_is_set() {
+        let of = |variables| {
+            let world = world(variables);
+            let mut selection = Selection::of(&world);
+            selection.switch_to("dev", Pinned::default(), &world);
+            selection.gateway_port
+        };
+        assert_eq!(of(&[("HOME", "/h")]), Some(OsString::from("19001")));
+        assert_eq!(of(&[("HOME", "/h"), ("OPENCLAW_GATEWAY_PORT", "5")]), Some(OsString::from("5")));
+    }
+
+    #[test]
+    fn a_file_in_the_way_cannot_be_written() {
+        assert!(check_writable(Path::new("/proc/self/status/sub")).is_err());
+        assert!(check_writable(Path::new("/proc/self/status")).is_err());
+        assert_eq!(check_writable(&std::env::temp_dir().join("nowhere/to/be/found")), Ok(()));
+    }
+}

@@ -1,0 +1,54 @@
+//! The times and counts of the core, from flags and variables.
+
+use super::value::{Source, Zero};
+use crate::core::Policy;
+use std::time::Duration;
+
+/// All of them; the URL and the seed are left as the defaults have them.
+pub(super) fn resolve(source: &mut Source<'_>, pid1: bool) -> Policy {
+    use Zero::{Allowed, Refused};
+    let known = Policy::default();
+    // A container runtime gives process 1 ten seconds; elsewhere the gateway's own limit is 325 to 327 s.
+    let auto = Duration::from_secs(if pid1 { 8 } else { 328 });
+    let s = source;
+    let exit_code = s.number(
+        "--conflict-exit-code",
+        |o| o.conflict_exit_code.as_ref(),
+        u32::from(known.conflict_exit_code),
+        1,
+        u32::from(u8::MAX),
+    );
+    Policy {
+        probe_timeout: s.duration("--probe-timeout", |o| o.probe_timeout.as_ref(), known.probe_timeout, Refused),
+        startup_timeout: s.duration(
+            "--startup-timeout",
+            |o| o.startup_timeout.as_ref(),
+            known.startup_timeout,
+            Refused,
+        ),
+        probe_interval: s.duration("--probe-interval", |o| o.probe_interval.as_ref(), known.probe_interval, Refused),
+        hang_after: s.duration("--hang-after", |o| o.hang_after.as_ref(), known.hang_after, Refused),
+        stop_timeout: s.duration_or_auto("--stop-timeout", |o| o.stop_timeout.as_ref(), auto),
+        hung_stop_timeout: s.duration(
+            "--hung-stop-timeout",
+            |o| o.hung_stop_timeout.as_ref(),
+            known.hung_stop_timeout,
+            Allowed,
+        ),
+        max_restarts: s.number("--max-restarts", |o| o.max_restarts.as_ref(), known.max_restarts, 0, u32::MAX),
+        restart_window: s.duration("--restart-window", |o| o.restart_window.as_ref(), known.restart_window, Refused),
+        backoff_max: s.duration("--backoff-max", |o| o.backoff_max.as_ref(), known.backoff_max, Refused),
+        stable_after: s.duration("--stable-after", |o| o.stable_after.as_ref(), known.stable_after, Refused),
+        boot_limit: s.number("--boot-limit", |o| o.boot_limit.as_ref(), known.boot_limit, 0, u32::MAX),
+        boot_window: s.duration("--boot-window", |o| o.boot_window.as_ref(), known.boot_window, Refused),
+        conflict_timeout: s.duration(
+            "--conflict-timeout",
+            |o| o.conflict_timeout.as_ref(),
+            known.conflict_timeout,
+            Allowed,
+        ),
+        conflict_exit_code: u8::try_from(exit_code).unwrap_or(known.conflict_exit_code),
+        url: known.url,
+        seed: known.seed,
+    }
+}

@@ -1,0 +1,423 @@
+//! Looks at real sockets: every verdict, and servers that misbehave.
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test may")]
+
+mod probe_support;
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::SocketAddr;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use openclaw_supervise::commands::probe;
+use openclaw_supervise::core::{Owner, Phase, Sighting, Verdict};
+use openclaw_supervise::gateway::probe::{Look, Prober};
+use openclaw_supervise::settings::Question;
+use probe_support::*;
+use tokio::time::{Instant, timeout};
+
+/// Which part of a test this process plays, when the test has started it.
+const ROLE: &str = "PROBE_TEST_ROLE";
+/// Where that part finds its server.
+const TARGET: &str = "PROBE_TEST_TARGET";
+
+async fn look(prober: &Prober) -> Sighting {
+    prober.look(Look::Answers).await
+}
+
+fn chunked(body: &str) -> Vec<u8> {
+    format!("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n{body}").into_bytes()
+}
+
+#[tokio::test]
+async fn the_first_answer_decides_between_a_gateway_and_a_stranger() {
+    let long = format!("{{\"ok\":true,\"status\":\"live\",\"x\":\"{}\"}}", "x".repeat(20_000));
+    let table = [
+        ("html on every path", html("200 OK"), "answered 200 text/html"),
+        ("not found", html("404 Not Found"), "answered 404 text/html"),
+        ("an internal error", json("500 Internal Server Error", LIVE), "answered 500 application/json"),
+        ("unavailable", json("503 Service Unavailable", LIVE), "answered 503"),
+        ("no content", Act::Send(b"HTTP/1.1 204 No Content\r\n\r\n".to_vec()), "answered 204"),
+        ("other json", json("200 OK", r#"{"status":"ok"}"#), "but not with ok: true"),
+        ("a string for a truth", json("200 OK", r#"{"ok":"true","status":"live"}"#), "but not with ok: true"),
+        ("a body over the limit", json("200 OK", &long), "does not end"),
+        ("an endless body", Act::Flood(chunked("5\r\nhello\r\nFFFFFFF\r\n")), "does not end"),
+        ("binary garbage", Act::SendAndHang(vec![0, 1, 2, 255, 254, 10, 0, 7, 9, 10]), "not HTTP"),
+        ("another protocol", Act::SendAndClose(b"SSH-2.0-OpenSSH_9.2\r\n".to_vec()), "not HTTP"),
+        ("a chunk that is none", Act::SendAndHang(chunked("zz\r\n")), "not HTTP"),
+    ];
+    for (name, act, detail) in table {
+        let server = serve("127.0.0.1:0", move |_: &str| act.clone()).await;
+        let seen = look(&prober(&[server.address], PATIENT)).await;
+        assert_eq!(seen.verdict, Verdict::Foreign, "{name}: {}", seen.detail);
+        assert!(seen.detail.contains(detail), "{name}: {}", seen.detail);
+        assert_eq!(server.requests(), 1, "{name}: nothing more is asked");
+    }
+}
+
+#[tokio::test]
+async fn the_second_answer_tells_how_far_the_gateway_is() {
+    let table = [
+        ("started", json("200 OK", STARTED), Verdict::Gateway(Phase::Started)),
+        ("starting", json("503 Service Unavailable", STARTING), Verdict::Gateway(Phase::Starting)),
+        ("draining", json("503 Service Unavailable", DRAINING), Verdict::Draining),
+        ("an old release", html("200 OK"), Verdict::Gateway(Phase::Unknown)),
+        ("a path unknown", html("404 Not Found"), Verdict::Gateway(Phase::Unknown)),
+        ("endless", Act::Flood(chunked("FFFFFFF\r\n")), Verdict::Gateway(Phase::Unknown)),
+    ];
+    for (name, act, verdict) in table {
+        let server = serve("127.0.0.1:0", gateway(act)).await;
+        let prober = prober(&[server.address], PATIENT);
+        let seen = look(&prober).await;
+        assert_eq!(seen.verdict, verdict, "{name}: {}", seen.detail);
+        assert_eq!(server.connections(), 2, "{name}: one to see that somebody listens, one for both requests");
+        assert_eq!(look(&prober).await.verdict, verdict, "{name}");
+        assert_eq!(server.connections(), 3, "{name}: while it answers one is enough");
+    }
+}
+
+#[tokio::test]
+async fn whoever_gives_no_whole_answer_in_time_is_silent() {
+    let head = b"HTTP/1.1 200 OK\r\nContent-Length: 27\r\n\r\n{\"ok\":true".to_vec();
+    let table = [
+        ("nothing at all", Act::SendAndHang(vec![])),
+        ("half a head", Act::SendAndHang(b"HTTP/1.1 200".to_vec())),
+        ("half a body", Act::SendAndHang(head.clone())),
+        ("a head that trickles", Act::Trickle(b"HTTP/1.1 200 OK\r\nX: ".to_vec(), b'x')),
+        ("a body that trickles", Act::Trickle(chunked("FFFF\r\n"), b' ')),
+    ];
+    for (name, act) in table {
+        let slow_start = gateway(act.clone());
+        for server in [serve("127.0.0.1:0", move |_: &str| act.clone()).await, serve("127.0.0.1:0", slow_start).await] {
+            let before = Instant::now();
+            let seen = look(&prober(&[server.address], HASTY)).await;
+            assert_eq!(seen.verdict, Verdict::Silent, "{name}: {}", seen.detail);
+            assert!(seen.detail.ends_with("no answer within 400ms"), "{name}: {}", seen.detail);
+            assert!(before.elapsed() < HASTY * 5, "{name}: {:?}", before.elapsed());
+        }
+    }
+}
+
+#[tokio::test]
+async fn whoever_hangs_up_without_an_answer_is_silent() {
+    let half = b"HTTP/1.1 200 OK\r\nContent-Length: 27\r\n\r\n{\"ok\":true".to_vec();
+    for (name, server) in [
+        ("closed at once", serve("127.0.0.1:0", |_: &str| Act::SendAndClose(vec![])).await),
+        ("closed in the head", serve("127.0.0.1:0", |_: &str| Act::SendAndClose(b"HTTP/1.1 2".to_vec())).await),
+        ("closed in the body", serve("127.0.0.1:0", move |_: &str| Act::SendAndClose(half.clone())).await),
+        ("reset", serve_with(Manner::Resets, b"").await),
+        ("closed before the second answer", serve("127.0.0.1:0", gateway(Act::SendAndClose(vec![]))).await),
+    ] {
+        let before = Instant::now();
+        let seen = look(&prober(&[server.address], PATIENT)).await;
+        assert_eq!(seen.verdict, Verdict::Silent, "{name}: {}", seen.detail);
+        assert!(before.elapsed() < PATIENT / 2, "{name}: known at once");
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_speaks_first_is_foreign() {
+    let server = serve_with(Manner::Greets, b"220 mail.example ESMTP ready\r\n").await;
+    for _ in 0..20 {
+        let seen = look(&prober(&[server.address], PATIENT)).await;
+        assert_eq!(seen.verdict, Verdict::Foreign, "{}", seen.detail);
+    }
+}
+
+#[tokio::test]
+async fn a_full_backlog_is_silent() {
+    let (socket, address) = reserve("127.0.0.1:0");
+    let _listener = socket.listen(1).unwrap();
+    let mut held = Vec::new();
+    while let Ok(stream) = timeout(Duration::from_millis(200), tokio::net::TcpStream::connect(address)).await {
+        held.push(stream.unwrap());
+        assert!(held.len() < 100, "the backlog has an end");
+    }
+    let seen = look(&prober(&[address], HASTY)).await;
+    assert_eq!((seen.verdict, seen.detail.as_str()), (Verdict::Silent, "connection not accepted within 400ms"));
+}
+
+#[tokio::test]
+async fn a_redirect_to_a_healthy_gateway_is_not_followed() {
+    let healthy = serve("127.0.0.1:0", gateway(json("200 OK", STARTED))).await;
+    let location =
+        format!("HTTP/1.1 302 Found\r\nLocation: http://{}/healthz\r\nContent-Length: 0\r\n\r\n", healthy.address);
+    let server = serve("127.0.0.1:0", move |_: &str| Act::Send(location.clone().into_bytes())).await;
+    assert_eq!(look(&prober(&[server.address], PATIENT)).await.verdict, Verdict::Foreign);
+    assert_eq!(healthy.connections(), 0);
+}
+
+#[tokio::test]
+async fn a_free_port_is_known_at_once() {
+    let (_v4, _v6, addresses) = reserve_both();
+    let prober = prober(&addresses, PATIENT);
+    let before = Instant::now();
+    for _ in 0..100 {
+        let seen = look(&prober).await;
+        assert_eq!((seen.verdict, seen.detail.as_str()), (Verdict::Free, "connection refused"));
+    }
+    assert!(before.elapsed() < Duration::from_secs(1), "{:?} for a hundred", before.elapsed());
+}
+
+#[tokio::test]
+async fn a_gateway_that_goes_away_leaves_a_free_port() {
+    let mut server = serve("127.0.0.1:0", gateway(json("200 OK", STARTED))).await;
+    let prober = prober(&[server.address], PATIENT);
+    assert_eq!(look(&prober).await.verdict, Verdict::Gateway(Phase::Started));
+    server.stop().await;
+    for _ in 0..2 {
+        let seen = look(&prober).await;
+        assert_eq!((seen.verdict, seen.detail.as_str()), (Verdict::Free, "connection refused"));
+    }
+}
+
+#[tokio::test]
+async fn an_address_that_does_not_exist_counts_only_where_there_is_no_other() {
+    let (_held, address) = reserve("127.0.0.1:0");
+    // The kernel connects no TCP to a multicast group, with the error of an address that has no route.
+    let absent: SocketAddr = format!("[ff02::1]:{}", address.port()).parse().unwrap();
+    assert_eq!(look(&prober(&[address, absent], HASTY)).await.verdict, Verdict::Free);
+}
+
+#[tokio::test]
+async fn the_strongest_of_two_addresses_wins() {
+    let started = || gateway(json("200 OK", STARTED));
+    let (_v4, v6, addresses) = reserve_both();
+    start(v6.listen(16).unwrap(), Manner::Listens, None, started());
+    assert_eq!(look(&prober(&addresses, PATIENT)).await.verdict, Verdict::Gateway(Phase::Started), "::1 alone");
+
+    let (v4, v6, addresses) = reserve_both();
+    let first = start(v4.listen(16).unwrap(), Manner::Listens, None, started());
+    let second = start(v6.listen(16).unwrap(), Manner::Listens, None, started());
+    assert_eq!(look(&prober(&addresses, PATIENT)).await.verdict, Verdict::Gateway(Phase::Started), "both");
+    assert_eq!((first.requests(), second.requests()), (2, 0), "one good answer is enough");
+
+    let (v4, v6, addresses) = reserve_both();
+    start(v4.listen(16).unwrap(), Manner::Listens, None, |_: &str| Act::SendAndHang(vec![]));
+    start(v6.listen(16).unwrap(), Manner::Listens, None, started());
+    let before = Instant::now();
+    assert_eq!(look(&prober(&addresses, PATIENT)).await.verdict, Verdict::Gateway(Phase::Started), "mute, then good");
+    assert!(before.elapsed() < PATIENT / 2, "the mute one is not waited for");
+
+    let (v4, v6, addresses) = reserve_both();
+    start(v4.listen(16).unwrap(), Manner::Listens, None, |_: &str| html("200 OK"));
+    start(v6.listen(16).unwrap(), Manner::Listens, None, |_: &str| Act::SendAndClose(vec![]));
+    assert_eq!(look(&prober(&addresses, PATIENT)).await.verdict, Verdict::Silent, "foreign and silent");
+}
+
+#[tokio::test]
+async fn a_self_signed_certificate_passes_on_this_machine() {
+    for bind in ["127.0.0.1:0", "[::1]:0"] {
+        let server = serve_tls(bind, gateway(json("200 OK", STARTED))).await;
+        let seen = look(&Prober::new(endpoint(&[server.address], true), PATIENT)).await;
+        assert_eq!(seen.verdict, Verdict::Gateway(Phase::Started), "{bind}: {}", seen.detail);
+    }
+}
+
+#[tokio::test]
+async fn plain_http_where_tls_is_due_is_foreign_and_so_is_the_reverse() {
+    // A plain server answers what it cannot read.
+    let plain = serve_with(Manner::Greets, &reply("400 Bad Request", "text/plain", "")).await;
+    let seen = look(&Prober::new(endpoint(&[plain.address], true), PATIENT)).await;
+    assert_eq!(seen.verdict, Verdict::Foreign, "{}", seen.detail);
+    assert!(seen.detail.contains("no TLS"), "{}", seen.detail);
+
+    let tls = serve_tls("127.0.0.1:0", gateway(json("200 OK", STARTED))).await;
+    let seen = look(&prober(&[tls.address], PATIENT)).await;
+    assert!(matches!(seen.verdict, Verdict::Foreign | Verdict::Silent), "{:?} {}", seen.verdict, seen.detail);
+}
+
+#[tokio::test]
+async fn readiness_is_told_and_names_what_fails() {
+    let server = serve("127.0.0.1:0", gateway(json("200 OK", STARTED))).await;
+    assert_eq!(prober(&[server.address], PATIENT).ready().await, (false, "not ready: telegram".to_owned()));
+    let server = serve("127.0.0.1:0", |_: &str| json("200 OK", r#"{"ready":true,"failing":[]}"#)).await;
+    assert_eq!(prober(&[server.address], PATIENT).ready().await, (true, "ready".to_owned()));
+    let (_held, address) = reserve("127.0.0.1:0");
+    assert_eq!(prober(&[address], PATIENT).ready().await, (false, "connection refused".to_owned()));
+}
+
+/// A part of a test in a process of its own; it ends when it is dropped.
+struct Part(Child);
+
+impl Part {
+    fn play(test: &str, mut command: Command) -> Self {
+        command.args(["--exact", test, "--nocapture", "--test-threads=1"]).env(ROLE, test);
+        for name in ["NO_PROXY", "no_proxy"] {
+            command.env_remove(name);
+        }
+        Self(command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap())
+    }
+
+    fn pid(&self) -> i32 {
+        i32::try_from(self.0.id()).unwrap()
+    }
+
+    /// The first line that starts with `key=`, without that.
+    fn read(&mut self, key: &str) -> String {
+        let lines = BufReader::new(self.0.stdout.as_mut().unwrap()).lines();
+        let key = format!("{key}=");
+        // libtest writes the name of the test before it, on the same line.
+        let found = lines.map_while(Result::ok).find_map(|line| line.split_once(&key).map(|(_, rest)| rest.to_owned()));
+        found.expect("the part says it before it ends")
+    }
+
+    async fn succeeds(mut self) -> bool {
+        tokio::task::spawn_blocking(move || self.0.wait().unwrap().success()).await.unwrap()
+    }
+}
+
+impl Drop for Part {
+    fn drop(&mut self) {
+        // End of file is its sign to leave; a part that has left already cannot be told.
+        drop(self.0.stdin.take());
+        drop(self.0.wait());
+    }
+}
+
+fn plays(test: &str) -> bool {
+    std::env::var(ROLE).is_ok_and(|role| role == test)
+}
+
+fn this_program() -> Command {
+    Command::new(std::env::current_exe().unwrap())
+}
+
+#[tokio::test]
+async fn the_proxy_of_the_environment_is_never_used() {
+    let test = "the_proxy_of_the_environment_is_never_used";
+    if plays(test) {
+        let target = std::env::var(TARGET).unwrap().parse().unwrap();
+        assert_eq!(look(&prober(&[target], PATIENT)).await.verdict, Verdict::Foreign);
+        return;
+    }
+    let proxy =
+        serve("127.0.0.1:0", |path: &str| json("200 OK", if path.ends_with("/healthz") { LIVE } else { STARTED }))
+            .await;
+    let target = serve("127.0.0.1:0", |_: &str| html("200 OK")).await;
+    let mut command = this_program();
+    command.env(TARGET, target.address.to_string());
+    for name in ["HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy", "HTTPS_PROXY", "https_proxy"] {
+        command.env(name, format!("http://{}", proxy.address));
+    }
+    assert!(Part::play(test, command).succeeds().await);
+    assert_eq!((proxy.connections(), target.requests()), (0, 1));
+}
+
+#[tokio::test]
+async fn a_look_without_descriptors_says_nothing_about_the_port() {
+    let test = "a_look_without_descriptors_says_nothing_about_the_port";
+    if !plays(test) {
+        assert!(Part::play(test, this_program()).succeeds().await);
+        return;
+    }
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+    setrlimit(Resource::RLIMIT_NOFILE, 64, hard).unwrap();
+    let server = serve("127.0.0.1:0", gateway(json("200 OK", STARTED))).await;
+    let (fresh, used) = (prober(&[server.address], PATIENT), prober(&[server.address], PATIENT));
+    let open = || std::fs::read_dir("/proc/self/fd").unwrap().count();
+    let before = open();
+    assert_eq!(look(&used).await.verdict, Verdict::Gateway(Phase::Started));
+    let all_closed = async {
+        while open() > before {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(PATIENT, all_closed).await.expect("a look leaves nothing open");
+    let held: Vec<_> = std::iter::from_fn(|| std::fs::File::open("/dev/null").ok()).collect();
+    for prober in [&fresh, &used] {
+        let seen = look(prober).await;
+        assert_eq!(seen.verdict, Verdict::Inconclusive, "{}", seen.detail);
+        assert!(seen.detail.contains("too many open files"), "{}", seen.detail);
+    }
+    drop(held);
+    for prober in [&fresh, &used] {
+        assert_eq!(look(prober).await.verdict, Verdict::Gateway(Phase::Started));
+    }
+}
+
+#[tokio::test]
+async fn the_process_that_holds_the_port_is_named_and_told_from_ours() {
+    let test = "the_process_that_holds_the_port_is_named_and_told_from_ours";
+    if plays(test) {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        writeln!(std::io::stdout(), "port={}", listener.local_addr().unwrap().port()).unwrap();
+        std::io::stdin().read_to_end(&mut Vec::new()).unwrap();
+        return;
+    }
+    let mut through_a_shell = Command::new("/bin/sh");
+    through_a_shell.args(["-c", "\"$0\" \"$@\"; true"]).arg(std::env::current_exe().unwrap());
+    let mut stranger = Part(Command::new("cat").stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap());
+    for (command, direct) in [(this_program(), true), (through_a_shell, false)] {
+        let mut part = Part::play(test, command);
+        let address = SocketAddr::from(([127, 0, 0, 1], part.read("port").parse().unwrap()));
+        let prober = prober(&[address], HASTY);
+        let owner = async |leader| prober.look(Look::AnswersAndOwner { leader }).await.owner;
+        let Owner::Ours(holder) = owner(Some(part.pid())).await else { panic!("it is ours") };
+        assert_eq!(holder.pid == part.pid(), direct);
+        assert!(holder.command.contains(test), "{}", holder.command);
+        assert_eq!(holder.uid, Some(nix::unistd::geteuid().as_raw()));
+        assert_eq!(owner(None).await, Owner::Other(holder.clone()));
+        assert_eq!(owner(Some(stranger.pid())).await, Owner::Other(holder));
+        assert_eq!(look(&prober).await.owner, Owner::Unseen, "nobody asked");
+    }
+    assert_eq!(stranger.0.try_wait().unwrap(), None, "it was there all the time");
+}
+
+async fn command(prober: &Prober, condition: Question, wait: Option<Duration>, json: bool) -> (bool, String) {
+    let mut out = Vec::new();
+    let ok = probe::run(prober, condition, wait, json, &mut out).await.unwrap();
+    (ok, String::from_utf8(out).unwrap())
+}
+
+#[tokio::test]
+async fn the_command_answers_each_of_its_questions_in_one_line() {
+    use Question::{Live, Ready, Started};
+    let unavailable = "503 Service Unavailable";
+    for (name, startup, expected) in [
+        ("started", json("200 OK", STARTED), [(Live, true), (Started, true), (Ready, false)]),
+        ("starting", json(unavailable, STARTING), [(Live, true), (Started, false), (Ready, false)]),
+        ("draining", json(unavailable, DRAINING), [(Live, true), (Started, false), (Ready, false)]),
+        ("an old release", html("200 OK"), [(Live, true), (Started, true), (Ready, false)]),
+    ] {
+        let server = serve("127.0.0.1:0", gateway(startup)).await;
+        for (condition, ok) in expected {
+            let (found, line) = command(&prober(&[server.address], PATIENT), condition, None, false).await;
+            assert_eq!(found, ok, "{name} {condition:?}: {line}");
+            assert_eq!(line.matches('\n').count(), 1, "{line}");
+            assert!(line.contains(&format!("(pid {}, ", std::process::id())), "{line}");
+        }
+    }
+    let (_held, address) = reserve("127.0.0.1:0");
+    let (ok, line) = command(&prober(&[address], PATIENT), Live, None, false).await;
+    assert_eq!((ok, line.as_str()), (false, "free: connection refused\n"));
+}
+
+#[tokio::test]
+async fn the_command_speaks_json() {
+    let server = serve("127.0.0.1:0", gateway(json("200 OK", STARTED))).await;
+    let (ok, line) = command(&prober(&[server.address], PATIENT), Question::Started, None, true).await;
+    let mut value: serde_json::Value = serde_json::from_str(&line).unwrap();
+    assert!(ok && value["command"].take().as_str().unwrap().contains("probe"));
+    let expected = serde_json::json!({
+        "verdict": "gateway", "phase": "started", "ok": true, "condition": "started",
+        "url": format!("ws://127.0.0.1:{}", server.address.port()),
+        "pid": std::process::id(), "command": null, "detail": "GET /startupz answered 200 started",
+    });
+    assert_eq!(value, expected);
+}
+
+#[tokio::test]
+async fn the_command_waits_until_it_is_true_or_the_time_is_over() {
+    let (socket, address) = reserve("127.0.0.1:0");
+    let late = prober(&[address], PATIENT);
+    let before = Instant::now();
+    let (ok, _) = command(&late, Question::Live, Some(Duration::from_millis(350)), false).await;
+    assert!(!ok && before.elapsed() < PATIENT / 4, "{:?}", before.elapsed());
+    let serving = async {
+        tokio::time::sleep(Duration::from_millis(150)).await;
+        start(socket.listen(16).unwrap(), Manner::Listens, None, gateway(json("200 OK", STARTED)))
+    };
+    let ((ok, line), _server) = tokio::join!(command(&late, Question::Live, Some(PATIENT), false), serving);
+    assert!(ok, "{line}");
+}

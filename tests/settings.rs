@@ -1,0 +1,460 @@
+//! What an invocation means, seen from outside: arguments and environment in, settings or mistakes out.
+
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test may panic")]
+
+use openclaw_supervise::core::Policy;
+use openclaw_supervise::host::telemetry::Format;
+use openclaw_supervise::settings::{Invocation, Mistakes, ProbeSettings, Question, Settings, World, read};
+use proptest::prelude::*;
+use std::collections::HashMap;
+use std::ffi::OsString;
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+/// A home of its own with an `openclaw` on PATH, gone at the end of the test.
+struct Home(PathBuf);
+
+impl Home {
+    fn new() -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let name = format!("settings-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        let root = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+        fs::create_dir_all(root.join("bin")).unwrap();
+        let home = Self(root);
+        home.program("bin/openclaw", 0o755);
+        home
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+
+    fn text(&self, name: &str) -> String {
+        self.path(name).display().to_string()
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        fs::create_dir_all(self.path(name).parent().unwrap()).unwrap();
+        fs::write(self.path(name), text).unwrap();
+    }
+
+    fn program(&self, name: &str, mode: u32) {
+        self.write(name, "#!/bin/sh\n");
+        fs::set_permissions(self.path(name), fs::Permissions::from_mode(mode)).unwrap();
+    }
+
+    fn world(&self, variables: &[(&str, &str)]) -> World {
+        let mut env: HashMap<String, OsString> = HashMap::new();
+        env.insert("HOME".to_owned(), self.0.clone().into_os_string());
+        env.insert("PATH".to_owned(), self.path("bin").into_os_string());
+        env.extend(variables.iter().map(|(name, value)| ((*name).to_owned(), OsString::from(value))));
+        World {
+            env: Box::new(move |name| env.get(name).cloned()),
+            home: || None,
+            cwd: self.0.clone(),
+            terminal: false,
+            pid1: false,
+            tailnet: || None,
+        }
+    }
+
+    fn read(&self, words: &[&str], variables: &[(&str, &str)]) -> Result<Invocation, Mistakes> {
+        let args = ["openclaw-supervise"].iter().chain(words).map(OsString::from);
+        read(args, &self.world(variables))
+    }
+
+    fn run(&self, words: &[&str], variables: &[(&str, &str)]) -> Settings {
+        match self.read(words, variables) {
+            Ok(Invocation::Run(settings)) => *settings,
+            other => panic!("{words:?}: {other:?}"),
+        }
+    }
+
+    fn probe(&self, words: &[&str], variables: &[(&str, &str)]) -> ProbeSettings {
+        match self.read(words, variables) {
+            Ok(Invocation::Probe(settings)) => *settings,
+            other => panic!("{words:?}: {other:?}"),
+        }
+    }
+
+    fn mistakes(&self, words: &[&str], variables: &[(&str, &str)]) -> Mistakes {
+        self.read(words, variables).unwrap_err()
+    }
+}
+
+impl Drop for Home {
+    fn drop(&mut self) {
+        fs::remove_dir_all(&self.0).ok();
+    }
+}
+
+#[test]
+fn nothing_at_all_means_run_with_the_defaults() {
+    let home = Home::new();
+    for words in [&[][..], &["run"]] {
+        let settings = home.run(words, &[]);
+        let expected: Vec<OsString> =
+            [home.text("bin/openclaw").as_str(), "gateway", "run", "--port", "18789"].map(OsString::from).to_vec();
+        assert_eq!(settings.command, expected);
+        assert_eq!(settings.exports, []);
+        assert_eq!(settings.state_dir, home.path(".openclaw"));
+        assert_eq!(settings.config_path, home.path(".openclaw/openclaw.json"));
+        assert_eq!(settings.store_dir, home.path(".openclaw/supervise"));
+        assert_eq!(settings.policy, Policy { seed: settings.policy.seed, ..Policy::default() });
+        assert_eq!(settings.log.format, Format::Json);
+        assert_eq!(settings.warnings, Vec::<String>::new());
+        assert!(!home.path(".openclaw").exists(), "looking must not make anything");
+    }
+}
+
+#[test]
+fn an_option_counts_after_the_verb_then_before_it_then_from_the_environment() {
+    let home = Home::new();
+    let variable = [("OPENCLAW_SUPERVISE_HANG_AFTER", "3s")];
+    for (words, seconds) in [
+        (&["--hang-after", "2s", "run", "--hang-after", "1s"][..], 1),
+        (&["--hang-after", "2s", "run"], 2),
+        (&["--hang-after=2s", "gateway", "--hang-after", "1s"], 2),
+        (&["run"], 3),
+    ] {
+        assert_eq!(home.run(words, &variable).policy.hang_after, Duration::from_secs(seconds), "{words:?}");
+    }
+    let empty = [("OPENCLAW_SUPERVISE_HANG_AFTER", "")];
+    assert_eq!(home.run(&[], &empty).policy.hang_after, Policy::default().hang_after);
+}
+
+#[test]
+fn every_option_arrives_in_the_settings() {
+    let home = Home::new();
+    let words = "run --port 1 --host ::1 --state-dir s --config c --store-dir t --startup-timeout 1s --probe-interval 2s \
+                 --probe-timeout 3s --hang-after 4s --stop-timeout 5s --hung-stop-timeout 6s --max-restarts 7 \
+                 --restart-window 8s --backoff-max 9s --stable-after 10s --boot-limit 11 --boot-window 12s \
+                 --conflict-timeout 13s --conflict-exit-code 14 --log-format text --log-level trace";
+    let settings = home.run(&words.split_whitespace().collect::<Vec<_>>(), &[]);
+    let seconds = Duration::from_secs;
+    assert_eq!(
+        settings.policy,
+        Policy {
+            startup_timeout: seconds(1),
+            probe_interval: seconds(2),
+            probe_timeout: seconds(3),
+            hang_after: seconds(4),
+            stop_timeout: seconds(5),
+            hung_stop_timeout: seconds(6),
+            max_restarts: 7,
+            restart_window: seconds(8),
+            backoff_max: seconds(9),
+            stable_after: seconds(10),
+            boot_limit: 11,
+            boot_window: seconds(12),
+            conflict_timeout: seconds(13),
+            conflict_exit_code: 14,
+            url: "ws://[::1]:1".to_owned(),
+            seed: settings.policy.seed,
+        }
+    );
+    assert_eq!((settings.state_dir, settings.store_dir), (home.path("s"), home.path("t")));
+    assert_eq!((settings.log.format, settings.log.level), (Format::Text, tracing::Level::TRACE));
+    let exports: HashMap<&str, OsString> = settings.exports.into_iter().collect();
+    let expected = [
+        ("OPENCLAW_STATE_DIR", home.path("s").into_os_string()),
+        ("OPENCLAW_CONFIG_PATH", home.path("c").into_os_string()),
+        ("OPENCLAW_GATEWAY_PORT", OsString::from("1")),
+    ];
+    assert_eq!(exports, HashMap::from(expected));
+}
+
+#[test]
+fn the_automatic_stop_timeout_fits_who_we_are() {
+    let home = Home::new();
+    for (pid1, seconds) in [(true, 8), (false, 328)] {
+        let world = World { pid1, ..home.world(&[("OPENCLAW_SUPERVISE_STOP_TIMEOUT", "auto")]) };
+        let Ok(Invocation::Run(settings)) = read(["x"].map(OsString::from), &world) else { panic!("{pid1}") };
+        assert_eq!(settings.policy.stop_timeout, Duration::from_secs(seconds));
+    }
+}
+
+#[test]
+fn a_terminal_gets_text() {
+    let home = Home::new();
+    let world = World { terminal: true, ..home.world(&[]) };
+    let Ok(Invocation::Run(settings)) = read(["x"].map(OsString::from), &world) else { panic!() };
+    assert_eq!(settings.log.format, Format::Text);
+}
+
+#[test]
+fn gateway_is_run_with_its_arguments_as_they_stand() {
+    let home = Home::new();
+    let settings = home.run(&["gateway", "--port", "19000", "--bogus", "--", "--help"], &[]);
+    let tail: Vec<OsString> = ["gateway", "--port", "19000", "--bogus", "--", "--help"].map(OsString::from).to_vec();
+    assert_eq!(settings.command.split_first().unwrap(), (&home.path("bin/openclaw").into_os_string(), &tail[..]));
+    assert_eq!(settings.endpoint.port, 19000);
+    assert_eq!(settings.exports, []);
+}
+
+#[test]
+fn a_profile_given_to_us_is_given_to_the_gateway_whole() {
+    let home = Home::new();
+    let settings = home.run(&["--profile", "work"], &[]);
+    assert_eq!(settings.state_dir, home.path(".openclaw-work"));
+    assert_eq!(settings.endpoint.port, 41984);
+    let expected = vec![
+        ("OPENCLAW_PROFILE", OsString::from("work")),
+        ("OPENCLAW_STATE_DIR", home.path(".openclaw-work").into_os_string()),
+        ("OPENCLAW_CONFIG_PATH", home.path(".openclaw-work/openclaw.json").into_os_string()),
+    ];
+    assert_eq!(settings.exports, expected);
+    assert_eq!(home.run(&["--profile", "dev"], &[]).endpoint.port, 19001);
+    let pinned = home.run(&["--profile", "work", "--state-dir", ".openclaw"], &[]);
+    assert_eq!(pinned.state_dir, home.path(".openclaw"));
+    let of_command = home.run(&["run", "--", "openclaw", "--profile", "work", "gateway"], &[]);
+    assert_eq!((of_command.state_dir, of_command.exports), (home.path(".openclaw-work"), vec![]));
+}
+
+#[test]
+fn the_profile_of_the_environment_selects_a_port_and_a_warning() {
+    let home = Home::new();
+    let settings = home.run(&[], &[("OPENCLAW_PROFILE", "work")]);
+    assert_eq!((settings.endpoint.port, settings.state_dir), (41984, home.path(".openclaw")));
+    assert_eq!(settings.warnings.len(), 1, "{:?}", settings.warnings);
+}
+
+#[test]
+fn the_config_is_found_where_the_gateway_finds_it() {
+    let home = Home::new();
+    home.write(".clawdbot/clawdbot.json", "{gateway: {port: 19001}}");
+    assert_eq!(home.run(&[], &[]).state_dir, home.path(".clawdbot"));
+    assert_eq!(home.run(&[], &[]).endpoint.port, 19001);
+    fs::create_dir(home.path(".openclaw")).unwrap();
+    assert_eq!(home.run(&[], &[]).state_dir, home.path(".openclaw"));
+    assert_eq!(home.run(&[], &[]).endpoint.port, 19001, "the earlier config still counts");
+    home.write(".openclaw/openclaw.json", "{gateway: {port: 19002}}");
+    assert_eq!(home.run(&[], &[]).endpoint.port, 19002);
+    assert_eq!(home.run(&["--state-dir", "empty"], &[]).endpoint.port, 18789);
+    home.write("own.json", "{gateway: {port: 19003, tls: {enabled: true}}}");
+    assert_eq!(home.run(&["--config", "own.json"], &[]).endpoint.to_string(), "wss://127.0.0.1:19003");
+    assert_eq!(home.run(&[], &[("OPENCLAW_CONFIG_PATH", "~/own.json")]).endpoint.port, 19003);
+}
+
+#[test]
+fn garbage_in_the_gateways_port_variable_is_ignored_with_a_warning() {
+    let home = Home::new();
+    let garbage = [("OPENCLAW_GATEWAY_PORT", "many")];
+    let settings = home.run(&[], &garbage);
+    assert_eq!((settings.endpoint.port, settings.warnings.len()), (18789, 1));
+    let settings = home.run(&["--port", "1"], &garbage);
+    assert_eq!(settings.warnings, Vec::<String>::new(), "nobody looks at it");
+}
+
+#[test]
+fn a_probe_needs_neither_a_command_nor_a_directory() {
+    let home = Home::new();
+    home.write("file", "");
+    let variables = [("PATH", "/nowhere"), ("OPENCLAW_GATEWAY_PORT", "19000")];
+    let probe = home.probe(&["--host", "localhost", "probe", "--ready", "--wait", "1s", "--json"], &variables);
+    assert_eq!(probe.endpoint.to_string(), "ws://localhost:19000");
+    assert_eq!((probe.question, probe.wait, probe.json), (Question::Ready, Some(Duration::from_secs(1)), true));
+    let probe = home.probe(&["probe", "--store-dir", "file/x"], &variables);
+    assert_eq!((probe.question, probe.wait, probe.json), (Question::Live, None, false));
+    let mistakes = home.mistakes(&["probe", "--live", "--ready", "--wait", "soon"], &[]);
+    assert_eq!((mistakes.all().len(), mistakes.exit_code()), (2, 2), "{mistakes}");
+}
+
+#[test]
+fn help_and_version_are_printed_and_never_hide_a_mistake() {
+    let home = Home::new();
+    for words in [&["--help"][..], &["run", "--help"], &["probe", "-h"], &["--version"]] {
+        assert!(matches!(home.read(words, &[]), Ok(Invocation::Print(_))), "{words:?}");
+    }
+    assert_eq!(home.mistakes(&["--bogus", "--help"], &[]).all().len(), 1);
+}
+
+#[test]
+fn each_mistake_has_its_line_and_the_gravest_its_exit_code() {
+    let home = Home::new();
+    home.write("bad.json", "{gateway: {port: 'x', bind: 1}}");
+    home.write("broken.json", "{");
+    home.write("file", "");
+    home.program("plain", 0o644);
+    symlink(home.path("missing"), home.path("dangling")).unwrap();
+    for (words, lines, code) in [
+        (&["--port", "0"][..], &["--port \"0\" is not a port"][..], 2),
+        (&["--port", "-1"], &["--port \"-1\" is not a port"], 2),
+        (&["--port", "65536"], &["--port \"65536\" is not a port"], 2),
+        (&["--port="], &["--port \"\" is not a port"], 2),
+        (&["--host", "gateway.example"], &["--host \"gateway.example\" is neither an IP address nor localhost"], 2),
+        (&["--profile", "a b"], &["--profile \"a b\" is not a profile"], 2),
+        (&["--state-dir", ""], &["--state-dir \"\" is empty"], 2),
+        (&["--conflict-exit-code", "0"], &["--conflict-exit-code \"0\" is not a whole number from 1 to 255"], 2),
+        (&["--conflict-exit-code", "256"], &["--conflict-exit-code \"256\" is not"], 2),
+        (&["--max-restarts", "4294967296"], &["--max-restarts \"4294967296\" is not"], 2),
+        (&["--log-format", "xml"], &["--log-format \"xml\" is none of text, json"], 2),
+        (&["--log-level", "loud"], &["--log-level \"loud\" is none of error, warn, info, debug, trace"], 2),
+        (&["--stop-timeout", "soon"], &["--stop-timeout \"soon\" is not a duration"], 2),
+        (&["--port", "1", "gateway", "--port", "2"], &["--port \"1\" contradicts COMMAND's --port 2"], 2),
+        (&["gateway", "--port", "none"], &["COMMAND's --port \"none\" is not a port"], 2),
+        (
+            &["--profile", "a", "run", "--", "openclaw", "--profile", "b", "gateway"],
+            &["--profile \"a\" contradicts COMMAND's profile b"],
+            2,
+        ),
+        (&["--config", "broken.json"], &["the gateway's config "], 78),
+        (&["--config", "bad.json"], &["gateway.port in ", "gateway.bind in "], 78),
+        (&["--config", "bin"], &["cannot read the gateway's config "], 78),
+        (&["run", "--", "nothing-of-that-name"], &["cannot find nothing-of-that-name in PATH ("], 78),
+        (&["run", "--", "./missing"], &["/"], 78),
+        (&["run", "--", "./plain"], &["/"], 78),
+        (&["run", "--", "./bin"], &["/"], 78),
+        (&["run", "--", ""], &["COMMAND is an empty word"], 78),
+        (&["--state-dir", "file"], &["cannot write the state directory "], 1),
+        (&["--state-dir", "file/below"], &["cannot write the state directory "], 1),
+        (&["--state-dir", "dangling/below"], &["cannot write the state directory "], 1),
+        (&["--store-dir", "file"], &["cannot write the store directory "], 1),
+        (
+            &["--state-dir", "file", "--config", "broken.json", "run", "--", "no-such-one"],
+            &["the gateway's config ", "cannot find ", "cannot write the state "],
+            78,
+        ),
+    ] {
+        let mistakes = home.mistakes(words, &[]);
+        let shown = mistakes.to_string();
+        assert_eq!(shown.lines().count(), lines.len(), "{words:?}: {shown}");
+        for (line, begin) in shown.lines().zip(lines) {
+            assert!(line.starts_with(&format!("openclaw-supervise: {begin}")), "{words:?}: {line}");
+        }
+        assert_eq!(mistakes.exit_code(), code, "{words:?}: {shown}");
+    }
+}
+
+#[test]
+fn a_mistake_in_a_variable_names_flag_and_variable() {
+    let home = Home::new();
+    let mistakes = home.mistakes(&[], &[("OPENCLAW_SUPERVISE_HANG_AFTER", "0s")]).to_string();
+    let expected =
+        "openclaw-supervise: --hang-after (from OPENCLAW_SUPERVISE_HANG_AFTER) \"0s\" must be more than zero";
+    assert!(mistakes.starts_with(expected), "{mistakes}");
+}
+
+#[test]
+fn zero_is_refused_where_it_makes_no_sense() {
+    let home = Home::new();
+    for (flag, allowed) in [
+        ("--startup-timeout", false),
+        ("--probe-interval", false),
+        ("--probe-timeout", false),
+        ("--hang-after", false),
+        ("--restart-window", false),
+        ("--backoff-max", false),
+        ("--stable-after", false),
+        ("--boot-window", false),
+        ("--stop-timeout", true),
+        ("--hung-stop-timeout", true),
+        ("--conflict-timeout", true),
+    ] {
+        assert_eq!(home.read(&[flag, "0s"], &[]).is_ok(), allowed, "{flag}");
+    }
+}
+
+/// Words that are wrong whatever stands beside them, each giving exactly one line.
+const WRONG: &[&[&str]] = &[
+    &["--port", "0"],
+    &["--host", "name"],
+    &["--profile", "a/b"],
+    &["--startup-timeout", "0s"],
+    &["--probe-interval", "x"],
+    &["--probe-timeout", "1"],
+    &["--hang-after", "0ms"],
+    &["--stop-timeout", "never"],
+    &["--hung-stop-timeout", "1y1x"],
+    &["--max-restarts", "-1"],
+    &["--restart-window", "0s"],
+    &["--backoff-max", "99999999y"],
+    &["--stable-after", "-5s"],
+    &["--boot-limit", "1.5"],
+    &["--boot-window", "s"],
+    &["--conflict-timeout", "?"],
+    &["--conflict-exit-code", "300"],
+    &["--log-format", "TEXT"],
+    &["--log-level", "9"],
+    &["--bogus"],
+    &["--worse=1"],
+    &["--worst", "1"],
+    &["-z"],
+];
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn planted_mistakes_give_as_many_lines(
+        planted in proptest::sample::subsequence(WRONG, 1..=WRONG.len()).prop_shuffle(),
+        before in any::<bool>(),
+    ) {
+        let home = Home::new();
+        let mut words: Vec<&str> = planted.iter().flat_map(|words| words.iter().copied()).collect();
+        if before { words.push("run") } else { words.insert(0, "run") }
+        let mistakes = home.mistakes(&words, &[]);
+        prop_assert_eq!(mistakes.to_string().lines().count(), planted.len(), "{:?}: {}", words, mistakes);
+        prop_assert_eq!(mistakes.exit_code(), 2);
+    }
+
+    #[test]
+    fn no_text_of_a_duration_panics(text in ".{0,20}", number in any::<u64>(), unit in "[a-zA-Z]{0,7}") {
+        let home = Home::new();
+        for text in [text, format!("{number}{unit}"), format!("{number}{unit} {number}{unit}")] {
+            let flag = format!("--stop-timeout={text}");
+            match home.read(&["run", &flag], &[]) {
+                Ok(Invocation::Run(settings)) => {
+                    let longest = Duration::from_hours(366 * 24);
+                    prop_assert!(settings.policy.stop_timeout <= longest, "{}", text);
+                }
+                Ok(other) => prop_assert!(false, "{:?}", other),
+                Err(mistakes) => prop_assert_eq!(mistakes.to_string().lines().count(), 1, "{}", mistakes),
+            }
+        }
+    }
+
+    #[test]
+    fn no_words_panic(words in proptest::collection::vec("[-a-z=. ]{0,9}|--[a-z-]{1,12}(=.{0,4})?|run|probe|--|-h", 0..8)) {
+        let home = Home::new();
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        if let Err(mistakes) = home.read(&words, &[]) {
+            prop_assert!(!mistakes.all().is_empty());
+            prop_assert_eq!(mistakes.to_string().lines().count(), mistakes.all().len());
+        }
+    }
+
+    #[test]
+    fn the_port_is_that_of_the_first_place_that_names_one(
+        flag in proptest::option::of(1_u16..),
+        command in proptest::option::of(1_u16..),
+        variable in proptest::option::of(1_u16..),
+        form in 0..4_usize,
+        config in proptest::option::of(1_u16..),
+        profile in any::<bool>(),
+    ) {
+        let home = Home::new();
+        if let Some(port) = config {
+            home.write(".openclaw/openclaw.json", &format!("{{gateway: {{port: {port}}}}}"));
+        }
+        let command = command.map(|port| flag.unwrap_or(port));
+        let mut words = vec!["run".to_owned()];
+        words.extend(flag.map(|port| format!("--port={port}")));
+        words.extend(["--", "openclaw", "gateway"].map(str::to_owned));
+        words.extend(command.map(|port| format!("--port={port}")));
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        let forms = |port: u16| [port.to_string(), format!("host:{port}"), format!("[::1]:{port}"), format!(" {port} ")];
+        let text = variable.map(forms).and_then(|forms| forms.into_iter().nth(form));
+        let mut variables: Vec<(&str, &str)> = text.iter().map(|text| ("OPENCLAW_GATEWAY_PORT", text.as_str())).collect();
+        if profile {
+            variables.push(("OPENCLAW_PROFILE", "work"));
+        }
+        let expected = flag.or(command).or(variable).or(config).unwrap_or(if profile { 41984 } else { 18789 });
+        let settings = home.run(&words, &variables);
+        prop_assert_eq!(settings.endpoint.port, expected);
+        prop_assert!(settings.endpoint.addresses.iter().all(|address| address.port() == expected));
+    }
+}
