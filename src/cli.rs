@@ -11,6 +11,8 @@ use std::ffi::OsString;
     version,
     args_override_self = true,
     disable_help_subcommand = true,
+    subcommand_value_name = "VERB",
+    subcommand_help_heading = "Verbs",
     after_help = "Without a verb: run. Durations: 500ms, 30s, 5m, 1h. An empty variable counts as unset."
 )]
 pub struct Cli {

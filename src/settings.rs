@@ -8,66 +8,26 @@ mod listener;
 mod mistake;
 mod paths;
 mod port;
+mod target;
 mod timing;
 mod value;
+mod world;
 
 pub use mistake::{Mistake, Mistakes};
+pub use world::{Environment, World};
 
 use crate::cli::{Cli, Options, Probe, Verb};
 use crate::core::Policy;
 use crate::gateway::endpoint::Endpoint;
 use crate::host::telemetry::Format;
 use args::Parsed;
-use config::Config;
-use paths::{Pinned, Selection};
 use std::ffi::OsString;
 use std::hash::{BuildHasher, Hasher, RandomState};
-use std::io::IsTerminal;
-use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+use target::Target;
+use timing::log_settings;
 use value::{Source, Zero};
-
-/// Looks a variable of the environment up.
-pub type Environment = dyn Fn(&str) -> Option<OsString>;
-
-/// Everything outside the command line that settings depend on.
-pub struct World {
-    /// The environment.
-    pub env: Box<Environment>,
-    /// The user's home directory when no variable names it.
-    pub home: fn() -> Option<PathBuf>,
-    /// What relative paths start from.
-    pub cwd: PathBuf,
-    /// Whether stderr is a terminal.
-    pub terminal: bool,
-    /// Whether we are process 1, and with that a container's whole life.
-    pub pid1: bool,
-    /// This machine's address in a tailnet.
-    pub tailnet: fn() -> Option<Ipv4Addr>,
-}
-
-impl World {
-    /// The one that this process is in.
-    #[must_use]
-    pub fn of_process() -> Self {
-        Self {
-            env: Box::new(|name| std::env::var_os(name)),
-            home: std::env::home_dir,
-            cwd: std::env::current_dir().unwrap_or_else(|_| PathBuf::from("/")),
-            terminal: std::io::stderr().is_terminal(),
-            pid1: std::process::id() == 1,
-            tailnet: listener::tailnet_address,
-        }
-    }
-
-    /// A variable that is set to something: an empty one counts as unset. White space around a text is dropped.
-    fn variable(&self, name: &str) -> Option<OsString> {
-        let value = (self.env)(name)?;
-        let value = value.to_str().map(|text| OsString::from(text.trim())).unwrap_or(value);
-        Some(value).filter(|value| !value.is_empty())
-    }
-}
 
 /// What is logged, and how.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -133,8 +93,6 @@ pub struct ProbeSettings {
     pub question: Question,
     /// How long to ask again; without it the question is asked once.
     pub wait: Option<Duration>,
-    /// The time between two questions.
-    pub probe_interval: Duration,
     /// How long one probe may take.
     pub probe_timeout: Duration,
     /// Whether the verdict is printed as JSON.
@@ -214,15 +172,17 @@ fn probe_settings(
     let wait = probe.wait.as_ref().map(|value| value::Given::flag("--wait", value));
     let wait = wait.and_then(|given| source.parse_duration(&given, Zero::Allowed));
     Mistakes::check(source.mistakes)?;
+    // A gateway outlives a slip in its config; a liveness probe must not end it for that.
+    let errors = target.config_errors.iter().map(|error| format!("{error}; probing with its defaults"));
+    let warnings = target.warnings.into_iter().chain(errors).collect();
     Ok(Invocation::Probe(Box::new(ProbeSettings {
         endpoint: target.endpoint,
         question: asked.first().map_or(Question::Live, |(_, question)| *question),
         wait,
-        probe_interval: timing.probe_interval,
         probe_timeout: timing.probe_timeout,
         json: probe.json,
         log,
-        warnings: target.warnings,
+        warnings,
     })))
 }
 
@@ -240,6 +200,7 @@ fn run_settings(
     } else {
         given
     };
+    source.mistakes.extend(target.config_errors.iter().map(|error| Mistake::Config(error.to_string())));
     if let Some(program) = command.first_mut() {
         match command::find(program, world) {
             Ok(path) => *program = path.into_os_string(),
@@ -279,127 +240,4 @@ fn run_settings(
         log,
         warnings: target.warnings,
     })))
-}
-
-/// Which gateway it is about.
-struct Target {
-    endpoint: Endpoint,
-    exports: Vec<(&'static str, OsString)>,
-    state_dir: PathBuf,
-    config_path: PathBuf,
-    warnings: Vec<String>,
-}
-
-impl Target {
-    fn resolve(source: &mut Source<'_>, command: &[OsString], world: &World) -> Self {
-        let said = command::read(command);
-        source.mistakes.extend(said.mistakes);
-        let mut warnings = Vec::new();
-        let flag_port = flag_port(source, said.port);
-        let (selection, exports) = select(source, said.profile.as_deref(), flag_port, world, &mut warnings);
-        let (state_dir, config_path) = (selection.state_dir(world), selection.config(world));
-        let config = Config::read(&config_path, &world.env).unwrap_or_else(|errors| {
-            source.mistakes.extend(errors.iter().map(|error| Mistake::Config(error.to_string())));
-            Config::default()
-        });
-        warnings.extend(config.warnings.iter().cloned());
-        let variable = selection.gateway_port.as_deref().filter(|_| flag_port.or(said.port).is_none());
-        if let Some(value) = variable.filter(|value| port::of_variable(value).is_none()) {
-            let value = value.to_string_lossy();
-            warnings.push(format!("OPENCLAW_GATEWAY_PORT {value:?} is no port: ignored, as the gateway ignores it"));
-        }
-        let port = port::Candidates {
-            flag: flag_port,
-            command: said.port,
-            variable,
-            config: config.port,
-            profile: selection.profile.as_deref(),
-        }
-        .choose();
-        let host = source.given("--host", |options| options.host.as_ref()).and_then(|given| {
-            let host = listener::parse_host(given.text().unwrap_or_default());
-            host.map_err(|wrong| source.mistakes.push(given.mistake(wrong))).ok()
-        });
-        let endpoint = listener::endpoint(host, said.bind, &config, port, world, &mut warnings);
-        Self { endpoint, exports, state_dir, config_path, warnings }
-    }
-}
-
-/// `--port`, which COMMAND's own must not contradict.
-fn flag_port(source: &mut Source<'_>, of_command: Option<u16>) -> Option<u16> {
-    let given = source.flag("--port", |options| options.port.as_ref())?;
-    let Some(port) = given.text().and_then(port::parse) else {
-        source.mistakes.push(given.mistake("is not a port from 1 to 65535"));
-        return None;
-    };
-    if let Some(other) = of_command.filter(|other| *other != port) {
-        source.mistakes.push(given.mistake(format!("contradicts COMMAND's --port {other}; give one of them")));
-    }
-    Some(port)
-}
-
-/// The gateway's own variables as it will meet them, and those of them that flags of ours set.
-fn select(
-    source: &mut Source<'_>,
-    of_command: Option<&str>,
-    port: Option<u16>,
-    world: &World,
-    warnings: &mut Vec<String>,
-) -> (Selection, Vec<(&'static str, OsString)>) {
-    let inherited = Selection::of(world);
-    let mut selection = inherited.clone();
-    let state_dir = source.flag("--state-dir", |options| options.state_dir.as_ref());
-    let config = source.flag("--config", |options| options.config.as_ref());
-    let pinned = Pinned { state_dir: state_dir.is_some(), config: config.is_some(), port: port.is_some() };
-    for (given, place) in [(state_dir, &mut selection.state_dir), (config, &mut selection.config)] {
-        if let Some(given) = given {
-            *place = Some(source.path(&given, world).into_os_string());
-        }
-    }
-    if let Some(port) = port {
-        selection.gateway_port = Some(OsString::from(port.to_string()));
-    }
-    if let Some(given) = source.flag("--profile", |options| options.profile.as_ref()) {
-        match given.text().filter(|name| paths::is_profile(name)) {
-            None => source.mistakes.push(given.mistake("is not a profile: letters, digits, _ and - only, 64 at most")),
-            Some(name) => {
-                if let Some(other) = of_command.filter(|other| *other != name) {
-                    let wrong = format!("contradicts COMMAND's profile {other}; give one of them");
-                    source.mistakes.push(given.mistake(wrong));
-                }
-                selection.switch_to(name, pinned, world);
-            }
-        }
-    } else if let (Some(profile), None, None) = (&inherited.profile, of_command, &selection.state_dir)
-        && port::of_profile(profile).is_some()
-    {
-        let profile = profile.to_string_lossy();
-        warnings.push(format!(
-            "OPENCLAW_PROFILE={profile} alone selects no state directory, as in the gateway; say --profile {profile}"
-        ));
-    }
-    let exports = selection.changes_since(&inherited);
-    if let Some(name) = of_command {
-        // The gateway does this itself, whatever flags of ours set before it.
-        selection.switch_to(name, Pinned::default(), world);
-    }
-    (selection, exports)
-}
-
-fn log_settings(source: &mut Source<'_>, terminal: bool) -> LogSettings {
-    let formats = [("text", Format::Text), ("json", Format::Json)];
-    let levels = [
-        ("error", tracing::Level::ERROR),
-        ("warn", tracing::Level::WARN),
-        ("info", tracing::Level::INFO),
-        ("debug", tracing::Level::DEBUG),
-        ("trace", tracing::Level::TRACE),
-    ];
-    let default = if terminal { Format::Text } else { Format::Json };
-    LogSettings {
-        format: source.choice("--log-format", |options| options.log_format.as_ref(), &formats).unwrap_or(default),
-        level: source
-            .choice("--log-level", |options| options.log_level.as_ref(), &levels)
-            .unwrap_or(tracing::Level::INFO),
-    }
 }

@@ -202,7 +202,11 @@ async fn the_strongest_of_two_addresses_wins() {
     let (v4, v6, addresses) = reserve_both();
     start(v4.listen(16).unwrap(), Manner::Listens, None, |_: &str| html("200 OK"));
     start(v6.listen(16).unwrap(), Manner::Listens, None, |_: &str| Act::SendAndClose(vec![]));
-    assert_eq!(look(&prober(&addresses, PATIENT)).await.verdict, Verdict::Silent, "foreign and silent");
+    assert_eq!(look(&prober(&addresses, PATIENT)).await.verdict, Verdict::Foreign, "the gateway can do without ::1");
+
+    let (_v4, v6, addresses) = reserve_both();
+    start(v6.listen(16).unwrap(), Manner::Listens, None, |_: &str| html("200 OK"));
+    assert_eq!(look(&prober(&addresses, PATIENT)).await.verdict, Verdict::Free, "a stranger on ::1 alone");
 }
 
 #[tokio::test]
@@ -413,11 +417,11 @@ async fn the_command_waits_until_it_is_true_or_the_time_is_over() {
     let late = prober(&[address], PATIENT);
     let before = Instant::now();
     let (ok, _) = command(&late, Question::Live, Some(Duration::from_millis(350)), false).await;
-    assert!(!ok && before.elapsed() < PATIENT / 4, "{:?}", before.elapsed());
+    assert!(!ok && (Duration::from_millis(350)..PATIENT / 4).contains(&before.elapsed()), "{:?}", before.elapsed());
     let serving = async {
         tokio::time::sleep(Duration::from_millis(150)).await;
         start(socket.listen(16).unwrap(), Manner::Listens, None, gateway(json("200 OK", STARTED)))
     };
-    let ((ok, line), _server) = tokio::join!(command(&late, Question::Live, Some(PATIENT), false), serving);
+    let ((ok, line), _server) = tokio::join!(command(&late, Question::Live, Some(Duration::MAX), false), serving);
     assert!(ok, "{line}");
 }

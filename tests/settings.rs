@@ -210,6 +210,8 @@ fn a_profile_given_to_us_is_given_to_the_gateway_whole() {
     assert_eq!(home.run(&["--profile", "dev"], &[]).endpoint.port, 19001);
     let pinned = home.run(&["--profile", "work", "--state-dir", ".openclaw"], &[]);
     assert_eq!(pinned.state_dir, home.path(".openclaw"));
+    let pinned = home.run(&["--profile", "work", "--config", ".openclaw/openclaw.json"], &[]);
+    assert_eq!(pinned.config_path, home.path(".openclaw/openclaw.json"));
     let of_command = home.run(&["run", "--", "openclaw", "--profile", "work", "gateway"], &[]);
     assert_eq!((of_command.state_dir, of_command.exports), (home.path(".openclaw-work"), vec![]));
 }
@@ -247,6 +249,8 @@ fn garbage_in_the_gateways_port_variable_is_ignored_with_a_warning() {
     assert_eq!((settings.endpoint.port, settings.warnings.len()), (18789, 1));
     let settings = home.run(&["--port", "1"], &garbage);
     assert_eq!(settings.warnings, Vec::<String>::new(), "nobody looks at it");
+    let settings = home.run(&["gateway", "--port", "1"], &garbage);
+    assert_eq!(settings.warnings, Vec::<String>::new(), "nor here");
 }
 
 #[test]
@@ -264,6 +268,42 @@ fn a_probe_needs_neither_a_command_nor_a_directory() {
 }
 
 #[test]
+fn a_probe_outlives_a_slip_in_the_config() {
+    let home = Home::new();
+    home.write(".openclaw/openclaw.json", "{gateway: {port: 19000,}");
+    let probe = home.probe(&["probe"], &[("OPENCLAW_GATEWAY_PORT", "19001")]);
+    assert_eq!((probe.endpoint.port, probe.warnings.len()), (19001, 1), "{:?}", probe.warnings);
+    assert_eq!(home.mistakes(&["run"], &[]).exit_code(), 78);
+}
+
+#[test]
+fn the_program_is_found_and_made_absolute() {
+    let home = Home::new();
+    let found = |program: &str, path: &str| {
+        let settings = home.run(&["run", "--", program, "x"], &[("PATH", path)]);
+        PathBuf::from(settings.command.first().unwrap())
+    };
+    for (program, path) in [
+        ("openclaw", home.text("bin").as_str()),
+        ("openclaw", "/nowhere:bin"),
+        ("./bin/openclaw", ""),
+        ("bin/openclaw", "/nowhere"),
+        (home.text("bin/openclaw").as_str(), "/nowhere"),
+    ] {
+        let found = found(program, path);
+        assert!(found.is_absolute(), "{program} in {path:?}: {}", found.display());
+        assert_eq!(found.canonicalize().unwrap(), home.path("bin/openclaw").canonicalize().unwrap());
+    }
+    home.program("other/openclaw", 0o644);
+    let mistakes = home.mistakes(&[], &[("PATH", &home.text("other"))]).to_string();
+    assert!(mistakes.contains("other/openclaw is not executable"), "{mistakes}");
+    let mistakes = home.mistakes(&[], &[("PATH", "/nowhere:/nirvana")]).to_string();
+    assert!(mistakes.contains("cannot find openclaw in PATH (/nowhere:/nirvana)"), "{mistakes}");
+    let mistakes = home.mistakes(&[], &[("PATH", "")]).to_string();
+    assert!(mistakes.contains("PATH is not set"), "{mistakes}");
+}
+
+#[test]
 fn help_and_version_are_printed_and_never_hide_a_mistake() {
     let home = Home::new();
     for words in [&["--help"][..], &["run", "--help"], &["probe", "-h"], &["--version"]] {
@@ -278,6 +318,7 @@ fn each_mistake_has_its_line_and_the_gravest_its_exit_code() {
     home.write("bad.json", "{gateway: {port: 'x', bind: 1}}");
     home.write("broken.json", "{");
     home.write("file", "");
+    home.write("file2", "");
     home.program("plain", 0o644);
     symlink(home.path("missing"), home.path("dangling")).unwrap();
     for (words, lines, code) in [
@@ -314,6 +355,12 @@ fn each_mistake_has_its_line_and_the_gravest_its_exit_code() {
         (&["--state-dir", "dangling/below"], &["cannot write the state directory "], 1),
         (&["--store-dir", "file"], &["cannot write the store directory "], 1),
         (
+            &["--state-dir", "file", "--store-dir", "file2"],
+            &["cannot write the state directory ", "cannot write the store directory "],
+            1,
+        ),
+        (&["--state-dir", "file", "--store-dir", "file/store"], &["cannot write the state directory "], 1),
+        (
             &["--state-dir", "file", "--config", "broken.json", "run", "--", "no-such-one"],
             &["the gateway's config ", "cannot find ", "cannot write the state "],
             78,
@@ -326,6 +373,18 @@ fn each_mistake_has_its_line_and_the_gravest_its_exit_code() {
             assert!(line.starts_with(&format!("openclaw-supervise: {begin}")), "{words:?}: {line}");
         }
         assert_eq!(mistakes.exit_code(), code, "{words:?}: {shown}");
+    }
+}
+
+#[test]
+fn a_directory_that_this_user_may_not_write_is_a_mistake() {
+    let home = Home::new();
+    fs::create_dir(home.path("closed")).unwrap();
+    fs::set_permissions(home.path("closed"), fs::Permissions::from_mode(0o555)).unwrap();
+    let may = fs::write(home.path("closed/try"), "").is_ok();
+    for state_dir in ["closed", "closed/below", "closed/far/below"] {
+        let read = home.read(&["--state-dir", state_dir], &[]);
+        assert_eq!(read.is_ok(), may, "{state_dir}: {read:?}");
     }
 }
 

@@ -30,15 +30,17 @@ pub async fn run(
     json: bool,
     out: &mut impl io::Write,
 ) -> io::Result<bool> {
-    let deadline = Instant::now() + wait.unwrap_or_default();
+    // A wait too long for the clock has no end.
+    let deadline = Instant::now().checked_add(wait.unwrap_or_default());
     let mut pause = PAUSE_MIN;
     let finding = loop {
         let finding = check(prober, condition).await;
-        let next = Instant::now() + pause;
-        if finding.ok || next > deadline {
+        let now = Instant::now();
+        if finding.ok || deadline.is_some_and(|deadline| now >= deadline) {
             break finding;
         }
-        sleep_until(next).await;
+        let next = now + pause;
+        sleep_until(deadline.map_or(next, |deadline| next.min(deadline))).await;
         pause = (pause * 2).min(PAUSE_MAX);
     };
     let text = if json { as_json(prober, condition, &finding).to_string() } else { as_text(&finding) };

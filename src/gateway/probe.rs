@@ -29,6 +29,9 @@ use crate::gateway::endpoint::Endpoint;
 /// on both loopbacks is then asked once, and a mute stranger on one of them does not hide it on the other.
 const HEAD_START: Duration = Duration::from_millis(200);
 
+/// No look takes longer, whatever is asked for: a deadline beyond the end of the clock would be none.
+const TIMEOUT_MAX: Duration = Duration::from_hours(24);
+
 /// What a look is to find out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Look {
@@ -57,7 +60,7 @@ impl Prober {
     #[must_use]
     pub fn new(endpoint: Endpoint, timeout: Duration) -> Self {
         let verifying = endpoint.addresses.iter().map(|_| OnceLock::new()).collect();
-        Self { endpoint, timeout, answering: AtomicBool::new(false), verifying }
+        Self { endpoint, timeout: timeout.min(TIMEOUT_MAX), answering: AtomicBool::new(false), verifying }
     }
 
     /// Where it looks.

@@ -97,8 +97,10 @@ impl Fault {
             return Self { message, words: at..at + 1 + usize::from(takes_next) };
         }
         // The first one that is no option's value.
-        let Some(at) = (1..end).find(|at| is(args, *at, word) && !is_value(args, *at)) else {
-            return Self::without_place(error);
+        let found = (1..end).find(|at| is(args, *at, word) && !is_value(args, *at));
+        let Some(at) = found else {
+            let message = "only the verb run takes a command behind `--`: openclaw-supervise run -- COMMAND".to_owned();
+            return Self { message, words: end..args.len() };
         };
         let run = args.iter().take(at).any(|word| word == "run");
         if run || end < args.len() {
@@ -185,7 +187,10 @@ mod tests {
             ("--host a run a b --port 1", vec!["unexpected argument \"a\"; the gateway's command goes behind `--`"]),
             ("run --port --host 1", vec!["--port needs a value"]),
             ("run --port", vec!["--port needs a value"]),
-            ("-- openclaw gateway", vec![""]),
+            ("-- openclaw --port", vec!["only the verb run takes a command"]),
+            ("--bogus strat -- x --y", vec!["unknown option --bogus", "only the verb run takes a command"]),
+            ("strat -- x --y", vec!["unknown verb \"strat\" before `--`"]),
+            ("probe -- x --y", vec!["only the verb run takes a command"]),
         ] {
             let (_, mistakes) = parsed(line);
             assert_eq!(mistakes.len(), found.len(), "{line}: {mistakes:?}");

@@ -76,7 +76,10 @@ fn is_openclaw(word: &OsStr) -> bool {
 /// The absolute path of the program.
 pub(super) fn find(program: &OsStr, world: &World) -> Result<PathBuf, Mistake> {
     let path = world.variable("PATH");
-    which::which_in(program, path.as_ref(), &world.cwd).map_err(|_| missing(program, path.as_deref(), world))
+    // A relative folder on PATH gives a relative path, which must not depend on where the child is started.
+    which::which_in(program, path.as_ref(), &world.cwd)
+        .map(|found| world.cwd.join(found))
+        .map_err(|_| missing(program, path.as_deref(), world))
 }
 
 fn missing(program: &OsStr, path: Option<&OsStr>, world: &World) -> Mistake {

@@ -82,7 +82,6 @@ impl Config {
 
     /// Reads the text of a config.
     fn parse(text: &str, path: &str, env: &Environment) -> Result<Self, Vec<ConfigError>> {
-        let text = text.trim_start_matches('\u{feff}');
         let value: Value = serde_json::from_str(text)
             .or_else(|_| json5::from_str(text))
             .map_err(|error| vec![ConfigError::Syntax { path: path.to_owned(), why: error.to_string() }])?;

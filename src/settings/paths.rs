@@ -28,7 +28,6 @@ pub(super) struct Selection {
 pub(super) struct Pinned {
     pub(super) state_dir: bool,
     pub(super) config: bool,
-    pub(super) port: bool,
 }
 
 impl Selection {
@@ -48,7 +47,7 @@ impl Selection {
         let former = self.profile.as_deref().and_then(OsStr::to_str).map_or("default", str::trim);
         let (former, selected) = (profile_dir(former, world), profile_dir(profile, world));
         let stale = |path: &Option<OsString>, of_former: &Path| {
-            former != selected && path.as_ref().is_some_and(|path| resolve(path, world) == of_former)
+            path.as_ref().is_some_and(|path| resolve(path, world) == of_former)
         };
         let leaves_former = !pinned.state_dir && stale(&self.state_dir, &former);
         let replaces_config =
@@ -59,7 +58,7 @@ impl Selection {
         if let (None, Some(state_dir)) = (self.config.as_ref().filter(|_| !replaces_config), &self.state_dir) {
             self.config = Some(resolve(state_dir, world).join(CONFIG).into_os_string());
         }
-        if profile == "dev" && self.gateway_port.is_none() && !pinned.port {
+        if profile == "dev" && self.gateway_port.is_none() {
             self.gateway_port = Some(OsString::from(port::OF_DEV.to_string()));
         }
         self.profile = Some(OsString::from(profile));
@@ -288,8 +287,9 @@ mod tests {
 
     #[test]
     fn a_file_in_the_way_cannot_be_written() {
-        assert!(check_writable(Path::new("/proc/self/status/sub")).is_err());
-        assert!(check_writable(Path::new("/proc/self/status")).is_err());
+        let file = std::env::current_exe().unwrap();
+        assert!(check_writable(&file).is_err());
+        assert!(check_writable(&file.join("below/it")).is_err());
         assert_eq!(check_writable(&std::env::temp_dir().join("nowhere/to/be/found")), Ok(()));
     }
 }

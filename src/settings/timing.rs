@@ -1,10 +1,12 @@
-//! The times and counts of the core, from flags and variables.
+//! The options that are numbers or words: times, counts, and the log.
 
+use super::LogSettings;
 use super::value::{Source, Zero};
 use crate::core::Policy;
+use crate::host::telemetry::Format;
 use std::time::Duration;
 
-/// All of them; the URL and the seed are left as the defaults have them.
+/// All times and counts; the URL and the seed stay those of the defaults.
 pub(super) fn resolve(source: &mut Source<'_>, pid1: bool) -> Policy {
     use Zero::{Allowed, Refused};
     let known = Policy::default();
@@ -50,5 +52,24 @@ pub(super) fn resolve(source: &mut Source<'_>, pid1: bool) -> Policy {
         conflict_exit_code: u8::try_from(exit_code).unwrap_or(known.conflict_exit_code),
         url: known.url,
         seed: known.seed,
+    }
+}
+
+/// What is logged, and how.
+pub(super) fn log_settings(source: &mut Source<'_>, terminal: bool) -> LogSettings {
+    let formats = [("text", Format::Text), ("json", Format::Json)];
+    let levels = [
+        ("error", tracing::Level::ERROR),
+        ("warn", tracing::Level::WARN),
+        ("info", tracing::Level::INFO),
+        ("debug", tracing::Level::DEBUG),
+        ("trace", tracing::Level::TRACE),
+    ];
+    let default = if terminal { Format::Text } else { Format::Json };
+    LogSettings {
+        format: source.choice("--log-format", |options| options.log_format.as_ref(), &formats).unwrap_or(default),
+        level: source
+            .choice("--log-level", |options| options.log_level.as_ref(), &levels)
+            .unwrap_or(tracing::Level::INFO),
     }
 }

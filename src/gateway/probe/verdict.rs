@@ -1,6 +1,6 @@
 //! What answers mean.
 
-use std::net::SocketAddr;
+use std::net::{Ipv6Addr, SocketAddr};
 
 use serde_json::Value;
 
@@ -28,11 +28,14 @@ pub(super) fn is_gateway(verdict: Verdict) -> bool {
 }
 
 /// The verdict on the port: that of the address with the most to say. An address that does not exist says nothing,
-/// unless there is no other.
+/// unless there is no other. Nor does a stranger on `[::1]` beside 127.0.0.1: there the gateway only warns that it could
+/// not bind the alias, and serves all the same (run on 2026.9.6).
 pub(super) fn strongest(seen: Vec<(SocketAddr, Glimpse)>) -> (Option<SocketAddr>, Verdict, String) {
     let mut best = (None, None, "no address to look at".to_owned());
-    for (address, glimpse) in seen {
+    for (index, (address, glimpse)) in seen.into_iter().enumerate() {
+        let spare = index > 0 && address.ip() == Ipv6Addr::LOCALHOST;
         match glimpse {
+            Glimpse::Seen(verdict, _) if spare && best.1.is_some() && !is_gateway(verdict) => {}
             Glimpse::Seen(verdict, detail) if best.1.is_none_or(|other| rank(verdict) > rank(other)) => {
                 best = (Some(address), Some(verdict), detail);
             }
@@ -162,6 +165,17 @@ mod tests {
         assert_eq!(strongest(vec![absent(), free]).1, Verdict::Free);
         assert_eq!(strongest(vec![absent(), absent()]), (None, Verdict::Inconclusive, "absent".to_owned()));
         assert_eq!(strongest(vec![]).1, Verdict::Inconclusive);
+    }
+
+    #[test]
+    fn a_stranger_on_the_ipv6_loopback_does_not_matter_but_a_gateway_there_does() {
+        let (v4, v6) = ("127.0.0.1:1".parse().unwrap(), "[::1]:1".parse().unwrap());
+        let seen = |address, verdict| (address, Glimpse::Seen(verdict, String::new()));
+        for stranger in [Verdict::Foreign, Verdict::Silent, Verdict::Inconclusive] {
+            assert_eq!(strongest(vec![seen(v4, Verdict::Free), seen(v6, stranger)]).1, Verdict::Free);
+            assert_eq!(strongest(vec![seen(v6, stranger)]).1, stranger, "alone it is what was asked about");
+        }
+        assert_eq!(strongest(vec![seen(v4, Verdict::Free), seen(v6, Verdict::Draining)]).1, Verdict::Draining);
     }
 
     #[test]
