@@ -4,7 +4,7 @@
 //! each kills or opens a debugger on some.
 
 use crate::core::{Request, Requester};
-use crate::platform::proc;
+use crate::platform::{disposition, proc};
 use futures_util::StreamExt;
 use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
 use signal_hook::iterator::exfiltrator::origin::{Origin, WithOrigin};
@@ -38,7 +38,11 @@ impl Signals {
     /// # Errors
     /// EMFILE.
     pub fn install() -> io::Result<Self> {
-        let all = [SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2];
+        let mut all = vec![SIGCHLD, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2];
+        // Who starts us under nohup(1) does not want to hear of the terminal again.
+        if !disposition::is_ignored(SIGHUP) {
+            all.push(SIGHUP);
+        }
         Ok(Self(SignalsInfo::with_exfiltrator(all, WithOrigin::default())?))
     }
 

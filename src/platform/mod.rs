@@ -1,5 +1,7 @@
 //! What differs between the kernels, and the only place where `unsafe` is allowed.
 
+#[expect(unsafe_code, reason = "no safe crate reads a disposition without replacing it")]
+pub mod disposition;
 #[cfg(target_os = "linux")]
 #[expect(unsafe_code, reason = "system calls that no safe crate offers")]
 mod linux;
