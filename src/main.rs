@@ -3,13 +3,14 @@
 use openclaw_supervise::commands;
 use openclaw_supervise::core::exit;
 use openclaw_supervise::gateway::probe::Prober;
-use openclaw_supervise::host::telemetry;
+use openclaw_supervise::host::{signals, telemetry};
 use openclaw_supervise::settings::{self, Invocation, LogSettings, ProbeSettings, Settings, World};
 use std::fmt::Display;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    signals::hold();
     let code = match settings::read(std::env::args_os(), &World::of_process()) {
         Ok(Invocation::Print(text)) => print(&text),
         Ok(Invocation::Run(settings)) => run(*settings),
@@ -36,6 +37,7 @@ fn run(settings: Settings) -> u8 {
 }
 
 fn probe(settings: ProbeSettings) -> u8 {
+    signals::release();
     let log = settings.log;
     in_runtime(log, async {
         for warning in &settings.warnings {

@@ -23,7 +23,6 @@ pub enum RunError {
 
 /// Supervises until there is nothing more to do. The log must stand.
 pub async fn run(settings: Settings) -> Result<Outcome, RunError> {
-    // Before everything else: as PID 1 a signal without a handler is lost.
     let signals = Signals::install().map_err(RunError::Signals)?;
     process::become_subreaper().map_err(RunError::Subreaper)?;
     telemetry::emit(&Report::SupervisorStarted {

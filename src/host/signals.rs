@@ -6,6 +6,7 @@
 use crate::core::{Request, Requester};
 use crate::platform::{disposition, proc};
 use futures_util::StreamExt;
+use nix::sys::signal::SigSet;
 use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
 use signal_hook::iterator::exfiltrator::origin::{Origin, WithOrigin};
 use signal_hook_tokio::SignalsInfo;
@@ -28,22 +29,44 @@ pub enum Signal {
     },
 }
 
+/// What we answer to.
+const HANDLED: [i32; 7] = [SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2];
+
+/// Holds back every signal that we will answer to until [`Signals::install`] can take it in. To be called before
+/// anything else: the kernel drops a signal without a handler that reaches PID 1, see `pid_namespaces(7)`, but never a
+/// blocked one.
+pub fn hold() {
+    // It fails only for an argument that this is not.
+    let _infallible = handled().thread_block();
+}
+
+/// Lets in what [`hold`] kept back, for a command that is ended by signals as any other program is.
+pub fn release() {
+    let _infallible = handled().thread_unblock();
+}
+
+fn handled() -> SigSet {
+    HANDLED.into_iter().filter_map(|number| nix::sys::signal::Signal::try_from(number).ok()).collect()
+}
+
 /// The stream of signals that reach this process.
 pub struct Signals(SignalsInfo<WithOrigin>);
 
 impl Signals {
-    /// Installs the handlers. To be called before the first spawn, and as PID 1 before anything else: there the
-    /// default disposition is to ignore, see `pid_namespaces(7)`.
+    /// Installs the handlers, then lets in what [`hold`] kept back. To be called before the first spawn: a child
+    /// inherits the mask.
     ///
     /// # Errors
     /// EMFILE.
     pub fn install() -> io::Result<Self> {
-        let mut all = vec![SIGCHLD, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2];
+        let mut all = HANDLED.to_vec();
         // Who starts us under nohup(1) does not want to hear of the terminal again.
-        if !disposition::is_ignored(SIGHUP) {
-            all.push(SIGHUP);
+        if disposition::is_ignored(SIGHUP) {
+            all.retain(|signal| *signal != SIGHUP);
         }
-        Ok(Self(SignalsInfo::with_exfiltrator(all, WithOrigin::default())?))
+        let signals = SignalsInfo::with_exfiltrator(all, WithOrigin::default())?;
+        release();
+        Ok(Self(signals))
     }
 
     /// The next one. Cancel-safe: a signal that was not handed out stays in its slot.
