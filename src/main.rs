@@ -3,7 +3,7 @@
 use openclaw_supervise::commands;
 use openclaw_supervise::core::exit;
 use openclaw_supervise::gateway::probe::Prober;
-use openclaw_supervise::host::{signals, telemetry};
+use openclaw_supervise::host::{signals, stderr, telemetry};
 use openclaw_supervise::settings::{self, Invocation, LogSettings, ProbeSettings, Settings, World};
 use std::fmt::Display;
 use std::io::{self, Write};
@@ -20,6 +20,7 @@ fn main() -> ExitCode {
             mistakes.exit_code()
         }
     };
+    stderr::flush();
     ExitCode::from(code)
 }
 

@@ -3,4 +3,5 @@
 pub mod clock;
 pub mod manager;
 pub mod signals;
+pub mod stderr;
 pub mod telemetry;

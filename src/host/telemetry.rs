@@ -4,6 +4,7 @@
 //! diagnostics of the libraries. A report travels as the fields `event`, `record` (its JSON members) and the message.
 
 use super::clock;
+use super::stderr::Stderr;
 use crate::core::Report;
 use crate::core::report::{Field as Value, Severity};
 use serde_json::{Map, Value as Json};
@@ -29,7 +30,7 @@ pub fn install(format: Format, level: Level) {
     let colour = format == Format::Text && std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     let subscriber = tracing_subscriber::fmt()
         .with_max_level(level)
-        .with_writer(std::io::stderr)
+        .with_writer(Stderr)
         .with_ansi(colour)
         .log_internal_errors(false)
         .event_format(Line(format))

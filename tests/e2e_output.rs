@@ -1,0 +1,155 @@
+//! What the supervisor tells: one line on a transition, in JSON for machines and in words for people.
+
+#![cfg(target_os = "linux")]
+#![expect(clippy::expect_used, reason = "a test that cannot go on says so by a panic")]
+
+#[expect(dead_code, reason = "each test file uses its part of the kit")]
+mod support;
+
+use nix::sys::signal::Signal;
+use support::Scene;
+use support::supervisor::{Line, Supervisor};
+
+/// A life with a crash, a restart and a stop.
+fn live(scene: &Scene, supervisor: &mut Supervisor) {
+    let diary = scene.diary();
+    let start = |count: usize| {
+        let look = || {
+            let listening = diary.text().lines().filter(|line| line.starts_with("LISTEN ")).count() >= count;
+            listening.then(|| diary.starts()[count - 1].process)
+        };
+        let gateway = support::wait_for("a start", support::PATIENCE, || diary.text(), look);
+        diary.wait_requests(gateway.pid, 5);
+        gateway
+    };
+    start(1).kill();
+    start(2);
+    supervisor.signal(Signal::SIGHUP);
+    start(3);
+    supervisor.signal(Signal::SIGTERM);
+    supervisor.expect_exit(0);
+}
+
+#[test]
+fn each_line_in_json_is_one_event_with_its_time_and_generation() {
+    let scene = Scene::new("healthy");
+    let mut supervisor = scene.start();
+    live(&scene, &mut supervisor);
+    let mut before = None;
+    for line in supervisor.lines() {
+        let Line::Event(event) = line else { panic!("{line:?} is no event\n{}", supervisor.story()) };
+        let at = event.text("at");
+        let at: jiff::Timestamp = at.parse().unwrap_or_else(|error| panic!("{at:?} is no RFC 3339 stamp: {error}"));
+        assert!(before.is_none_or(|before| before <= at), "{} came late", event.value());
+        before = Some(at);
+        if event.name().starts_with("gateway.") {
+            assert!((1..=3).contains(&event.number("generation")), "{}", event.value());
+        }
+    }
+    let events = supervisor.events();
+    assert_eq!(events[0].name(), "supervisor.started");
+    assert_eq!(events[0].number("pid"), i64::from(supervisor.pid()));
+    assert_eq!(events[0].text("version"), env!("CARGO_PKG_VERSION"));
+    assert_eq!(events.last().map(support::supervisor::Event::name), Some("supervisor.stopped"));
+    for (name, count) in [("gateway.spawned", 3), ("gateway.started", 3), ("gateway.exited", 3)] {
+        assert_eq!(supervisor.count(name), count, "{name}\n{}", supervisor.story());
+    }
+}
+
+#[test]
+fn probes_that_find_nothing_new_write_nothing() {
+    let scene = Scene::new("healthy");
+    let mut supervisor = scene.start();
+    let gateway = supervisor.wait_started();
+    let before = supervisor.lines().len();
+    scene.diary().wait_requests(gateway.pid, 20);
+    assert_eq!(supervisor.lines().len(), before, "{}", supervisor.story());
+}
+
+#[test]
+fn lines_for_people_carry_the_same_names_and_no_escapes() {
+    let scene = Scene::new("healthy");
+    let mut supervisor = scene.launch().option("--log-format", "text").start();
+    live(&scene, &mut supervisor);
+    let lines: Vec<_> = supervisor
+        .lines()
+        .into_iter()
+        .map(|line| match line {
+            Line::Text(text) => text,
+            Line::Event(event) => panic!("{} is JSON", event.value()),
+        })
+        .collect();
+    for name in ["supervisor.started", "gateway.spawned", "gateway.started", "signal.received", "supervisor.stopped"] {
+        assert!(lines.iter().any(|line| line.contains(name)), "no line has {name}\n{}", supervisor.story());
+    }
+    assert!(!lines.iter().any(|line| line.contains('\u{1b}') || line.is_empty()), "{}", supervisor.story());
+}
+
+#[test]
+fn a_reader_that_goes_away_does_not_end_the_gateway() {
+    let scene = Scene::new("healthy");
+    let mut command = scene.launch().command();
+    let (reader, writer) = std::io::pipe().expect("a pipe can be made");
+    command.stderr(writer);
+    let mut child = command.spawn().expect("the supervisor starts");
+    drop(command);
+    scene.diary().wait_line("LISTEN");
+    let first = scene.diary().starts()[0].process;
+    scene.diary().wait_requests(first.pid, 3);
+    drop(reader);
+    // Its end is told to nobody, and a new one is started.
+    first.kill();
+    let second = || scene.diary().starts().get(1).map(|start| start.process);
+    let second = support::wait_for("a second start", support::PATIENCE, || scene.diary().text(), second);
+    scene.diary().wait_requests(second.pid, 3);
+    assert!(second.is_alive() && child.try_wait().expect("it is our child").is_none());
+    child.kill().expect("it is our child");
+    child.wait().expect("it is our child");
+}
+
+/// Starts a supervisor with that stderr, lets it live, and asserts that it stops.
+fn assert_lives_and_stops(scene: &Scene, stderr: impl Into<std::process::Stdio>) {
+    let mut command = scene.launch().command();
+    command.stderr(stderr);
+    let mut child = command.spawn().expect("the supervisor starts");
+    drop(command);
+    let gateway = support::wait_for(
+        "a listening gateway",
+        support::PATIENCE,
+        || scene.diary().text(),
+        || scene.diary().text().contains("LISTEN").then(|| scene.diary().starts()[0].process),
+    );
+    scene.diary().wait_requests(gateway.pid, 5);
+    let pid = i32::try_from(child.id()).expect("a pid fits");
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), Signal::SIGTERM).expect("it is our child");
+    let end = || child.try_wait().expect("it is our child");
+    let status = support::wait_for("its end", support::PATIENCE, || scene.diary().text(), end);
+    assert_eq!(status.code(), Some(0));
+    assert_eq!(scene.processes(), []);
+}
+
+#[test]
+fn a_full_disk_under_the_log_is_no_reason_to_stop() {
+    let scene = Scene::new("healthy");
+    let full = std::fs::File::create("/dev/full").expect("every Linux has it");
+    assert_lives_and_stops(&scene, full);
+}
+
+#[test]
+fn a_log_that_nobody_reads_holds_nothing_up() {
+    let scene = Scene::new("healthy");
+    let (reader, writer) = std::io::pipe().expect("a pipe can be made");
+    fill(&writer);
+    assert_lives_and_stops(&scene, writer);
+    drop(reader);
+}
+
+/// Writes until the pipe takes no more, then makes it a blocking one again: the flag belongs to both its users.
+fn fill(mut pipe: &std::io::PipeWriter) {
+    use nix::fcntl::{FcntlArg, OFlag, fcntl};
+    use std::io::Write;
+    fcntl(pipe, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).expect("a pipe has flags");
+    while pipe.write(&[b'.'; 4096]).is_ok() {}
+    while pipe.write(b".").is_ok() {}
+    fcntl(pipe, FcntlArg::F_SETFL(OFlag::empty())).expect("a pipe has flags");
+}

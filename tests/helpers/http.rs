@@ -1,0 +1,76 @@
+//! The answers to the probe paths.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::time::Duration;
+
+/// What the gateway says of itself at the moment of a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Phase {
+    Starting,
+    Started {
+        ready: bool,
+    },
+    Draining,
+    /// An earlier release has no `/startupz`.
+    Unnamed,
+    /// Not a gateway.
+    Foreign,
+    /// Nothing at all.
+    Silent,
+}
+
+/// How long a client may take, and how long one that gets no answer is kept.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+const HTML: &str = "<!doctype html><title>Control UI</title>";
+
+/// Serves one request and closes the connection. A client that breaks off is its own affair.
+pub(crate) fn answer(mut stream: TcpStream, phase: Phase) -> std::io::Result<()> {
+    stream.set_nonblocking(false)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    let mut request = Vec::new();
+    let mut chunk = [0; 1024];
+    while !request.windows(4).any(|bytes| bytes == b"\r\n\r\n") {
+        let count = stream.read(&mut chunk)?;
+        if count == 0 {
+            return Ok(());
+        }
+        request.extend_from_slice(&chunk[..count]);
+    }
+    if phase == Phase::Silent {
+        // Until the client goes.
+        while stream.read(&mut chunk)? > 0 {}
+        return Ok(());
+    }
+    let text = String::from_utf8_lossy(&request);
+    let mut words = text.split(' ');
+    let method = words.next().unwrap_or_default();
+    let path = words.next().unwrap_or_default();
+    let (status, kind, body) = reply(path, phase);
+    let body_or_none = if method == "HEAD" { "" } else { body };
+    write!(
+        stream,
+        "HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body_or_none}",
+        body.len()
+    )
+}
+
+fn reply(path: &str, phase: Phase) -> (&'static str, &'static str, &'static str) {
+    const OK: &str = "200 OK";
+    const BUSY: &str = "503 Service Unavailable";
+    const JSON: &str = "application/json; charset=utf-8";
+    let html = (OK, "text/html; charset=utf-8", HTML);
+    match (path, phase) {
+        (_, Phase::Foreign | Phase::Silent) => html,
+        ("/healthz" | "/health", _) => (OK, JSON, r#"{"ok":true,"status":"live"}"#),
+        ("/startupz" | "/startup", Phase::Starting) => (BUSY, JSON, r#"{"ok":false,"status":"starting"}"#),
+        ("/startupz" | "/startup", Phase::Draining) => (BUSY, JSON, r#"{"ok":false,"status":"draining"}"#),
+        ("/startupz" | "/startup", Phase::Started { .. }) => (OK, JSON, r#"{"ok":true,"status":"started"}"#),
+        ("/readyz" | "/ready", Phase::Started { ready: true } | Phase::Unnamed) => {
+            (OK, JSON, r#"{"ready":true,"failing":[]}"#)
+        }
+        ("/readyz" | "/ready", _) => (BUSY, JSON, r#"{"ready":false,"failing":["channels"]}"#),
+        _ => html,
+    }
+}

@@ -1,0 +1,152 @@
+//! What one start of the stand-in gateway does, as its script says it.
+//!
+//! A script holds one scene for each start, parted by `;`; the last one serves for every further start. A scene holds
+//! words, parted by blanks. `boot=300ms` waits before the port is opened, `warm=300ms` answers `starting` for so long
+//! after that, `drain=300ms` drains on SIGTERM, `exit=3@1s` leaves one second after the start. The table in
+//! [`Scene::parse`] has them all.
+
+use nix::sys::signal::Signal;
+use std::time::Duration;
+
+/// Whom it plays on the port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// A gateway of 2026.8 or later.
+    Gateway,
+    /// A gateway of an earlier release: `/startupz` is an unknown path and so answers HTML.
+    OldGateway,
+    /// A web server that answers every path with 200 and HTML.
+    Foreign,
+    /// Accepts and never answers.
+    Silent,
+}
+
+/// How it takes SIGTERM.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Farewell {
+    /// Drains for so long, then exits 0.
+    Drain(Duration),
+    /// Not at all.
+    Ignore,
+}
+
+/// What befalls it at some time after its start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Mishap {
+    /// It exits.
+    Exit(i32),
+    /// A signal that it raises itself ends it.
+    Die(Signal),
+    /// Its event loop stands still: the port is open, nothing is answered, no signal is heeded.
+    Freeze,
+    /// It closes its listener and lives on: a restart inside the process that failed.
+    Close,
+    /// It drains, closes its listener and opens it again so much later: a restart inside the process.
+    Cycle(Duration),
+}
+
+/// How a child of the gateway is bound to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kid {
+    /// In the gateway's process group.
+    Plain,
+    /// In its own session.
+    Setsid,
+    /// In its own session and orphaned: its parent is gone.
+    Daemon,
+    /// In its own session, with SIGTERM, SIGINT and SIGHUP blocked.
+    Deaf,
+}
+
+impl Kid {
+    const ALL: [Self; 4] = [Self::Plain, Self::Setsid, Self::Daemon, Self::Deaf];
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Plain => "plain",
+            Self::Setsid => "setsid",
+            Self::Daemon => "daemon",
+            Self::Deaf => "deaf",
+        }
+    }
+
+    pub(crate) fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kid| kid.name() == name)
+    }
+}
+
+/// One start.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Scene {
+    pub(crate) role: Role,
+    pub(crate) boot: Duration,
+    pub(crate) warm: Duration,
+    pub(crate) farewell: Farewell,
+    pub(crate) kids: Vec<Kid>,
+    /// In the order of their times.
+    pub(crate) mishaps: Vec<(Duration, Mishap)>,
+    /// Whether `/readyz` says ready.
+    pub(crate) ready: bool,
+}
+
+impl Scene {
+    /// The scene for start number `start`, counted from 1.
+    pub(crate) fn of_start(script: &str, start: usize) -> Result<Self, String> {
+        let scenes: Vec<_> = script.split(';').collect();
+        let index = start.saturating_sub(1).min(scenes.len() - 1);
+        Self::parse(scenes[index])
+    }
+
+    fn parse(text: &str) -> Result<Self, String> {
+        let mut scene = Self {
+            role: Role::Gateway,
+            boot: Duration::ZERO,
+            warm: Duration::ZERO,
+            farewell: Farewell::Drain(Duration::ZERO),
+            kids: Vec::new(),
+            mishaps: Vec::new(),
+            ready: true,
+        };
+        for word in text.split_whitespace() {
+            let wrong = || format!("{word:?} is no word of a script");
+            let (name, value) = word.split_once('=').unwrap_or((word, ""));
+            let (value, at) = value.split_once('@').unwrap_or((value, "0s"));
+            let at = duration(at).ok_or_else(wrong)?;
+            match name {
+                "healthy" => {}
+                "old" => scene.role = Role::OldGateway,
+                "foreign" => scene.role = Role::Foreign,
+                "silent" => scene.role = Role::Silent,
+                "unready" => scene.ready = false,
+                "deaf" => scene.farewell = Farewell::Ignore,
+                "drain" => scene.farewell = Farewell::Drain(duration(value).ok_or_else(wrong)?),
+                "boot" => scene.boot = duration(value).ok_or_else(wrong)?,
+                "warm" => scene.warm = duration(value).ok_or_else(wrong)?,
+                "kid" => scene.kids.push(Kid::from_name(value).ok_or_else(wrong)?),
+                _ => scene.mishaps.push((at, mishap(name, value).ok_or_else(wrong)?)),
+            }
+        }
+        scene.mishaps.sort_by_key(|&(at, _)| at);
+        Ok(scene)
+    }
+}
+
+/// `exit=CODE`, `die=SEGV`, `freeze`, `close`, `cycle=TIME`: in a script with `@TIME`, in the control file at once.
+pub(crate) fn mishap(name: &str, value: &str) -> Option<Mishap> {
+    Some(match name {
+        "exit" => Mishap::Exit(value.parse().ok()?),
+        "die" => Mishap::Die(format!("SIG{value}").parse().ok()?),
+        "freeze" => Mishap::Freeze,
+        "close" => Mishap::Close,
+        "cycle" => Mishap::Cycle(duration(value)?),
+        _ => return None,
+    })
+}
+
+/// `500ms`, `2s`.
+fn duration(text: &str) -> Option<Duration> {
+    if let Some(ms) = text.strip_suffix("ms") {
+        return ms.parse().ok().map(Duration::from_millis);
+    }
+    text.strip_suffix('s')?.parse().ok().map(Duration::from_secs)
+}
