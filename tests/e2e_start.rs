@@ -154,11 +154,18 @@ fn the_gateway_inherits_no_signal_mask_or_disposition_of_ours() {
     let given = |diary: &support::diary::Diary, pid| {
         let mut lines = diary.given(pid, "status");
         lines.retain(|line| ["SigBlk", "SigIgn", "SigCgt", "Umask"].iter().any(|name| line.starts_with(name)));
-        lines
+        lines.iter().map(|line| without_libc_signals(line)).collect::<Vec<_>>()
     };
     let expected = given(&plain.diary, plain.pid());
     assert_eq!(expected.len(), 4, "{expected:?}");
     assert_eq!(given(&scene.diary(), gateway.pid), expected);
+}
+
+/// glibc takes 32 and 33 for itself with a program's first thread, see nptl(7); what they did before is lost with that.
+fn without_libc_signals(line: &str) -> String {
+    let Some((name, mask)) = line.split_once(':') else { return line.to_owned() };
+    u64::from_str_radix(mask.trim(), 16)
+        .map_or_else(|_| line.to_owned(), |mask| format!("{name}: {:016x}", mask & !(0b11 << 31)))
 }
 
 #[test]

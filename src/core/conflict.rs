@@ -50,7 +50,11 @@ impl Watch {
     pub fn rule(&mut self, now: Moment, verdict: Verdict, policy: &Policy) -> Ruling {
         if verdict == Verdict::Inconclusive {
             let since = *self.blind_since.get_or_insert(now);
-            return if now >= since + policy.conflict_timeout { Ruling::Blind } else { self.wait(now, policy) };
+            return if now >= since.saturating_add(policy.conflict_timeout) {
+                Ruling::Blind
+            } else {
+                self.wait(now, policy)
+            };
         }
         self.blind_since = None;
         let until = match verdict {
@@ -64,10 +68,19 @@ impl Watch {
                 held.draining_since.unwrap_or(now) + DRAIN_BUDGET
             }
             Verdict::Silent | Verdict::Foreign | Verdict::Inconclusive => {
-                self.note(now, verdict).since + policy.conflict_timeout
+                self.note(now, verdict).since.saturating_add(policy.conflict_timeout)
             }
         };
         if now >= until { Ruling::Conflict } else { self.wait(now, policy) }
+    }
+
+    /// Gives everybody their time again: nobody could have moved while the machine stood still.
+    pub fn rearm(&mut self, now: Moment) {
+        self.blind_since = self.blind_since.map(|_| now);
+        if let Some(held) = &mut self.held {
+            held.since = now;
+            held.draining_since = held.draining_since.map(|_| now);
+        }
     }
 
     fn note(&mut self, now: Moment, verdict: Verdict) -> Held {
@@ -89,7 +102,7 @@ impl Watch {
     fn wait(&mut self, now: Moment, policy: &Policy) -> Ruling {
         let pause = RETRY_MIN.saturating_mul(1 << self.looks.min(16)).min(policy.probe_interval);
         self.looks = self.looks.saturating_add(1);
-        Ruling::Wait(now + pause)
+        Ruling::Wait(now.saturating_add(pause))
     }
 }
 

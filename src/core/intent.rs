@@ -14,6 +14,8 @@ pub enum Intent {
     Detach(Requester),
     /// End it and go.
     Stop(Requester),
+    /// The same, asked for twice: without waiting for its drain.
+    StopNow(Requester),
 }
 
 impl Intent {
@@ -23,6 +25,18 @@ impl Intent {
             Self::Restart(_) => 1,
             Self::Detach(_) => 2,
             Self::Stop(_) => 3,
+            Self::StopNow(_) => 4,
+        }
+    }
+
+    /// A second stop: no more patience. Says whether it is the first of its kind.
+    pub fn hurry(&mut self) -> bool {
+        match self {
+            Self::Stop(by) => {
+                *self = Self::StopNow(by.clone());
+                true
+            }
+            Self::Run | Self::Restart(_) | Self::Detach(_) | Self::StopNow(_) => false,
         }
     }
 

@@ -47,6 +47,8 @@ pub struct Liveness {
     last_good: Moment,
     /// The last time that it was seen serving; a drain is alive, but not healthy.
     healthy_until: Moment,
+    /// The last probe that said anything.
+    last_word: Moment,
     failed: u32,
     /// Whether the last failed probe met an open port that did not answer.
     silent: bool,
@@ -56,7 +58,7 @@ impl Liveness {
     /// A gateway that has just answered.
     #[must_use]
     pub fn new(now: Moment) -> Self {
-        Self { doing: Doing::Serving, last_good: now, healthy_until: now, failed: 0, silent: false }
+        Self { doing: Doing::Serving, last_good: now, healthy_until: now, last_word: now, failed: 0, silent: false }
     }
 
     /// The last time that it was seen serving.
@@ -75,6 +77,9 @@ impl Liveness {
             (Verdict::Gateway(Phase::Starting), _) | (Verdict::Free, Doing::Draining(_)) => Doing::Restarting(now),
             (Verdict::Free | Verdict::Silent | Verdict::Foreign | Verdict::Inconclusive, same) => same,
         };
+        if verdict != Verdict::Inconclusive {
+            self.last_word = now;
+        }
         match verdict {
             Verdict::Inconclusive => Finding::Unchanged,
             Verdict::Gateway(_) | Verdict::Draining => {
@@ -97,16 +102,19 @@ impl Liveness {
     /// The moment from which on it counts as hung, if no good probe comes before.
     #[must_use]
     pub fn deadline(&self, policy: &Policy) -> Option<Moment> {
-        let silence = (self.failed >= FAILED_PROBES_MIN).then(|| self.last_good + policy.hang_after);
+        let silence = (self.failed >= FAILED_PROBES_MIN).then(|| self.last_good.saturating_add(policy.hang_after));
         match self.doing {
             Doing::Serving => silence,
             // A drain that still answers has the drain's budget, one that fell silent the ordinary window.
-            Doing::Draining(since) => {
-                let budget = since + policy.stop_timeout;
-                Some(silence.map_or(budget, |silence| silence.min(budget)))
-            }
-            Doing::Restarting(since) => Some(since + policy.startup_timeout),
+            Doing::Draining(since) => silence.into_iter().chain(self.spent(since, policy.stop_timeout)).min(),
+            Doing::Restarting(since) => self.spent(since, policy.startup_timeout),
         }
+    }
+
+    /// The end of a budget, once a probe has seen that it was of no use: time alone proves nothing.
+    fn spent(&self, since: Moment, budget: Duration) -> Option<Moment> {
+        let until = since.saturating_add(budget);
+        (until <= self.last_word).then_some(until)
     }
 
     /// Whether the window has run out.
@@ -120,7 +128,7 @@ impl Liveness {
     /// open one is not.
     #[must_use]
     pub fn silent_deadline(&self, policy: &Policy) -> Option<Moment> {
-        (self.silent && self.failed >= FAILED_PROBES_MIN).then(|| self.last_good + policy.hang_after)
+        (self.silent && self.failed >= FAILED_PROBES_MIN).then(|| self.last_good.saturating_add(policy.hang_after))
     }
 
     /// Starts every window anew: time has passed in which nobody could have answered.

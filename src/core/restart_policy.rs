@@ -99,8 +99,10 @@ impl RestartPolicy {
             return now;
         }
         // `limit` boots may stay in the window; the youngest one that may not has to leave it.
-        let Some(index) = self.unclean.len().checked_sub(limit + 1) else { return now };
-        self.unclean.get(index).map_or(now, |stamp| now.max(*stamp + policy.boot_window + JUST_AFTER))
+        let Some(index) = self.unclean.len().checked_sub(limit.saturating_add(1)) else { return now };
+        self.unclean
+            .get(index)
+            .map_or(now, |stamp| now.max(stamp.saturating_add(policy.boot_window).saturating_add(JUST_AFTER)))
     }
 
     /// Records the end of a run and plans the next start.
@@ -108,7 +110,7 @@ impl RestartPolicy {
         if !run.clean {
             // The gateway stamps its boot while it comes up and a failed one when it ends; the later of both is safe.
             self.unclean.push_back(run.started.unwrap_or(run.ended));
-            if self.unclean.len() > policy.boot_limit as usize + 1 {
+            if self.unclean.len() > (policy.boot_limit as usize).saturating_add(1) {
                 self.unclean.pop_front();
             }
         }
@@ -121,7 +123,8 @@ impl RestartPolicy {
                 self.start(now, Duration::ZERO, &why, policy)
             }
             Cause::CleanExit => {
-                let again = self.clean_exit.replace(now).is_some_and(|last| now < last + policy.stable_after);
+                let again =
+                    self.clean_exit.replace(now).is_some_and(|last| now < last.saturating_add(policy.stable_after));
                 if again { self.retry(now, policy) } else { self.retry_at_once(now, policy) }
             }
             Cause::Failed => self.retry(now, policy),
@@ -135,7 +138,7 @@ impl RestartPolicy {
 
     /// Takes one restart out of the budget.
     fn spend(&mut self, now: Moment, policy: &Policy) -> Result<(), Plan> {
-        while self.spent.front().is_some_and(|at| *at + policy.restart_window <= now) {
+        while self.spent.front().is_some_and(|at| at.saturating_add(policy.restart_window) <= now) {
             self.spent.pop_front();
         }
         let restarts = u32::try_from(self.spent.len()).unwrap_or(u32::MAX);
@@ -168,7 +171,7 @@ impl RestartPolicy {
 
     fn start(&self, now: Moment, delay: Duration, why: &str, policy: &Policy) -> Plan {
         let gate = self.gate(now, policy);
-        let at = now + delay;
+        let at = now.saturating_add(delay);
         if gate <= at {
             return Plan::Start { at, why: why.to_owned() };
         }

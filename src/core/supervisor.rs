@@ -103,7 +103,7 @@ impl Poll {
     fn wake(self, policy: &Policy) -> Moment {
         match self {
             Self::Due(at) => at,
-            Self::Asked { at, .. } => at + policy.probe_timeout + ANSWER_LOST,
+            Self::Asked { at, .. } => at.saturating_add(policy.probe_timeout).saturating_add(ANSWER_LOST),
         }
     }
 
@@ -116,7 +116,7 @@ impl Poll {
     fn next(self, now: Moment, interval: Duration) -> Self {
         match self {
             Self::Due(at) => Self::Due(at),
-            Self::Asked { at, .. } => Self::Due(now.max(at + interval)),
+            Self::Asked { at, .. } => Self::Due(now.max(at.saturating_add(interval))),
         }
     }
 }
@@ -159,7 +159,9 @@ impl Supervisor {
             State::Idle | State::Spawning | State::Exited => None,
             State::Probing { poll, .. } => Some(poll.wake(policy)),
             State::BackingOff { until } => Some(*until),
-            State::Starting { poll, armed, .. } => Some(poll.wake(policy).min(*armed + policy.startup_timeout)),
+            State::Starting { poll, armed, .. } => {
+                Some(poll.wake(policy).min(armed.saturating_add(policy.startup_timeout)))
+            }
             State::Running { poll, liveness, .. } => Some(sooner(poll.wake(policy), liveness.deadline(policy))),
             State::Stopping(stopping) => stopping.deadline(policy),
         }
@@ -235,8 +237,8 @@ impl Supervisor {
             return;
         }
         if !self.intent.harden(wanted) {
-            if request == Request::Stop {
-                self.escalate("asked to stop a second time", fx);
+            if request == Request::Stop && self.intent.hurry() {
+                self.escalate(TWICE, fx);
             }
             return;
         }
@@ -247,8 +249,13 @@ impl Supervisor {
     /// Acts on a new intent as far as the state allows; `Spawning` and `Stopping` come back to it by themselves.
     fn follow_intent(&mut self, now: Moment, fx: &mut Effects) {
         match (&self.state, &self.intent) {
-            (_, Intent::Run) | (State::Spawning | State::Stopping(_) | State::Exited, _) => {}
-            (State::Idle | State::Probing { .. } | State::BackingOff { .. }, Intent::Stop(by)) => {
+            (_, Intent::Run)
+            | (State::Stopping(_) | State::Exited, _)
+            | (State::Spawning, Intent::Stop(_) | Intent::StopNow(_) | Intent::Detach(_)) => {}
+            (
+                State::Idle | State::Probing { .. } | State::BackingOff { .. },
+                Intent::Stop(by) | Intent::StopNow(by),
+            ) => {
                 let reason = format!("stopped as asked by {by}; no gateway was running");
                 self.exit(exit::OK, reason, fx);
             }
@@ -261,13 +268,17 @@ impl Supervisor {
                 self.start_at(now, self.restarts.gate(now, &self.policy), "as asked", fx);
             }
             // The start that was asked for is under way.
-            (State::Idle | State::Probing { .. }, Intent::Restart(_)) => self.intent = Intent::Run,
+            (State::Idle | State::Probing { .. } | State::Spawning, Intent::Restart(_)) => self.intent = Intent::Run,
             (State::Starting { child, .. } | State::Running { child, .. }, Intent::Detach(by)) => {
                 let reason = format!("left as asked by {by}; gateway pid {} goes on without a supervisor", child.pid);
                 self.exit(exit::OK, reason, fx);
             }
             (State::Starting { .. } | State::Running { .. }, Intent::Restart(_) | Intent::Stop(_)) => {
                 self.begin_stop(now, fx);
+            }
+            (State::Starting { .. } | State::Running { .. }, Intent::StopNow(_)) => {
+                self.begin_stop(now, fx);
+                self.escalate(TWICE, fx);
             }
         }
     }
@@ -281,7 +292,8 @@ impl Supervisor {
         match &mut self.state {
             State::Starting { armed, .. } => *armed = now,
             State::Running { liveness, .. } | State::Stopping(Stopping { liveness, .. }) => liveness.rearm(now),
-            State::Idle | State::Probing { .. } | State::BackingOff { .. } | State::Spawning | State::Exited => {}
+            State::Probing { watch, .. } => watch.rearm(now),
+            State::Idle | State::BackingOff { .. } | State::Spawning | State::Exited => {}
         }
     }
 
@@ -338,6 +350,9 @@ impl Supervisor {
         fx.push(Effect::Exit(Outcome { code, reason }));
     }
 }
+
+/// Why a drain is cut short that somebody has no patience for.
+const TWICE: &str = "asked to stop a second time";
 
 fn sooner(one: Moment, other: Option<Moment>) -> Moment {
     other.map_or(one, |other| one.min(other))

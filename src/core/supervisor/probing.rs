@@ -98,7 +98,7 @@ impl Supervisor {
         let (SpawnFailure::Program(why) | SpawnFailure::Resources(why)) = failure;
         fx.push(Effect::Report(Report::SpawnFailed { generation: self.generation, why: why.clone() }));
         match (&self.intent, failure) {
-            (Intent::Stop(by) | Intent::Detach(by), _) => {
+            (Intent::Stop(by) | Intent::StopNow(by) | Intent::Detach(by), _) => {
                 let reason = format!("stopped as asked by {by}; no gateway was running");
                 self.exit(exit::OK, reason, fx);
             }

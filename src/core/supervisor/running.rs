@@ -14,7 +14,7 @@ const STARTUP_POLL_MAX: Duration = Duration::from_secs(1);
 impl Supervisor {
     pub(super) fn tick_starting(&mut self, now: Moment, fx: &mut Effects) {
         let State::Starting { child, poll, armed, failed, .. } = &self.state else { return };
-        if *armed + self.policy.startup_timeout <= now {
+        if armed.saturating_add(self.policy.startup_timeout) <= now {
             let (child, failed_probes) = (*child, *failed);
             let (generation, budget) = (self.generation, self.policy.startup_timeout);
             fx.push(Effect::Report(Report::StartupTimedOut { generation, budget }));
@@ -37,7 +37,7 @@ impl Supervisor {
                     fx.push(Effect::Report(Report::GatewayListening { generation, pid: child.pid }));
                 }
                 fx.push(Effect::Report(Report::GatewayStarted { generation, pid: child.pid, boot }));
-                let poll = Poll::Due(now + interval);
+                let poll = Poll::Due(now.saturating_add(interval));
                 self.state = State::Running { child, poll, started: now, liveness: Liveness::new(now) };
                 return;
             }

@@ -96,7 +96,7 @@ impl Supervisor {
         fx: &mut Effects,
     ) {
         fx.push(Effect::Terminate { generation: self.generation });
-        self.enter_stopping(now, child, up, why, Leader::Alive, Tree::Draining { until: now + grace });
+        self.enter_stopping(now, child, up, why, Leader::Alive, Tree::Draining { until: now.saturating_add(grace) });
     }
 
     fn enter_stopping(
@@ -110,7 +110,10 @@ impl Supervisor {
     ) {
         let (started, liveness) =
             up.map_or((None, Liveness::new(now)), |(started, liveness)| (Some(started), liveness));
-        let poll = Poll::Due(now + self.policy.probe_interval);
+        // Only silence during the drain cuts it short: what made it hang must not use up the time to end by itself.
+        let mut liveness = liveness;
+        liveness.rearm(now);
+        let poll = Poll::Due(now.saturating_add(self.policy.probe_interval));
         self.state = State::Stopping(Stopping { child, started, liveness, why, leader, tree, poll });
     }
 
@@ -184,7 +187,7 @@ impl Supervisor {
 
     fn cause(&self, why: Why, death: Death, answered: bool) -> &'static str {
         match (&self.intent, why, death) {
-            (Intent::Stop(_), ..) => "stop requested",
+            (Intent::Stop(_) | Intent::StopNow(_), ..) => "stop requested",
             (Intent::Restart(_), ..) => "restart requested",
             (_, Why::Asked, _) => "requested",
             (_, Why::Hung, _) => "hung",
@@ -211,8 +214,19 @@ impl Supervisor {
             Leader::Alive | Leader::Dead { .. } => stopping.tree = Tree::Gone,
         }
         let leader_dead = matches!(stopping.leader, Leader::Dead { .. });
+        let child = stopping.child;
         match &self.intent {
-            Intent::Stop(by) if survivors > 0 => {
+            Intent::Detach(by) if survivors > 0 && !leader_dead => {
+                let reason = format!("left as asked by {by}; gateway pid {} survived SIGKILL and was left", child.pid);
+                self.exit(exit::OK, reason, fx);
+            }
+            Intent::Stop(by) | Intent::StopNow(by) if survivors > 0 => {
+                if !leader_dead {
+                    let uptime = now.saturating_sub(child.spawned);
+                    let cause = "survived SIGKILL";
+                    let (pid, death, max_rss_kb) = (child.pid, Death::Unknown, None);
+                    self.tell_exit(Exited { generation, pid, death, uptime, max_rss_kb, cause }, fx);
+                }
                 let reason = format!(
                     "stopped as asked by {by}, but {survivors} processes survived SIGKILL (uninterruptible sleep?): \
                      {named}; look at their stack in /proc before starting again"
@@ -236,7 +250,9 @@ impl Supervisor {
         let told = format!("ended with {death} after {}", human(at.saturating_sub(child.spawned)));
         let (why, death) = (*why, *death);
         match std::mem::take(&mut self.intent) {
-            Intent::Stop(by) => self.exit(exit::OK, format!("stopped as asked by {by}; the gateway {told}"), fx),
+            Intent::Stop(by) | Intent::StopNow(by) => {
+                self.exit(exit::OK, format!("stopped as asked by {by}; the gateway {told}"), fx);
+            }
             Intent::Detach(by) => self.exit(exit::OK, format!("left as asked by {by}; the gateway {told}"), fx),
             Intent::Restart(_) => self.plan(now, run, Cause::Asked, &told, fx),
             Intent::Run => match (why, death) {

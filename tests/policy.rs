@@ -1,0 +1,230 @@
+//! The restart policy on its own: delays, budget, breaker, and numbers at the edge.
+
+use openclaw_supervise::core::restart_policy::{Cause, Plan, RestartPolicy, Run};
+use openclaw_supervise::core::{Moment, Policy};
+use proptest::prelude::*;
+use std::time::Duration;
+
+fn ms(milliseconds: u64) -> Duration {
+    Duration::from_millis(milliseconds)
+}
+
+fn s(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+/// A gateway that never came up and died now.
+fn stillborn(now: Moment) -> Run {
+    Run { started: None, healthy_until: now, ended: now, clean: false }
+}
+
+/// One that served for so long and ended now.
+fn served(now: Moment, healthy: Duration, clean: bool) -> Run {
+    Run { started: Some(now.saturating_sub(healthy)), healthy_until: now, ended: now, clean }
+}
+
+fn start(plan: Plan) -> Moment {
+    match plan {
+        Plan::Start { at, why } => {
+            assert!(!why.is_empty() && !why.contains('\n'), "{why:?}");
+            at
+        }
+        Plan::GiveUp { restarts } => panic!("gave up after {restarts}"),
+    }
+}
+
+fn unbraked() -> Policy {
+    Policy { boot_limit: 0, max_restarts: u32::MAX, ..Policy::default() }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_delay_lies_between_half_and_all_of_its_step(seed: u64, backoff_max in 0u64..1_000_000, failures in 1u32..40) {
+        let policy = Policy { backoff_max: ms(backoff_max), ..unbraked() };
+        let mut restarts = RestartPolicy::new(seed);
+        let mut now = s(1000);
+        for failure in 0..failures {
+            prop_assert_eq!(restarts.attempt(), failure + 1);
+            let at = start(restarts.after_run(now, stillborn(now), Cause::Failed, &policy));
+            let full = s(1 << failure.min(20)).min(policy.backoff_max);
+            let delay = at.saturating_sub(now);
+            prop_assert!(delay >= full / 2 && delay <= full, "{:?} of {:?}", delay, full);
+            now = at + ms(1);
+        }
+    }
+
+    #[test]
+    fn the_same_seed_draws_the_same_delays(seed: u64) {
+        let draw = |seed| {
+            let mut restarts = RestartPolicy::new(seed);
+            let mut now = s(1);
+            (0..8).map(|_| {
+                now = start(restarts.after_run(now, stillborn(now), Cause::Failed, &unbraked()));
+                now
+            }).collect::<Vec<_>>()
+        };
+        prop_assert_eq!(draw(seed), draw(seed));
+        prop_assert_ne!(draw(seed), draw(seed.wrapping_add(1)));
+    }
+
+    #[test]
+    fn no_window_ever_grants_more_than_the_budget(
+        seed: u64,
+        max_restarts in 0u32..6,
+        window in 1u64..600,
+        backoff_max in 0u64..400,
+        lives in proptest::collection::vec((0u64..90_000, any::<bool>()), 1..60),
+    ) {
+        let policy = Policy { max_restarts, restart_window: s(window), backoff_max: s(backoff_max), ..unbraked() };
+        let mut restarts = RestartPolicy::new(seed);
+        let (mut now, mut granted) = (s(1000), Vec::<Moment>::new());
+        for (life, clean) in lives {
+            now += ms(life);
+            let cause = if clean { Cause::CleanExit } else { Cause::Failed };
+            let within = granted.iter().filter(|at| **at + policy.restart_window > now).count();
+            match restarts.after_run(now, served(now, ms(life), clean), cause, &policy) {
+                Plan::Start { at, .. } => {
+                    prop_assert!(within < max_restarts as usize, "{} already", within);
+                    granted.push(now);
+                    now = at;
+                }
+                Plan::GiveUp { restarts } => {
+                    prop_assert_eq!((restarts, within), (max_restarts, max_restarts as usize));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn no_start_is_planned_into_a_window_full_of_unclean_boots(
+        seed: u64,
+        boot_limit in 1u32..5,
+        window in 1u64..600,
+        lives in proptest::collection::vec((0u64..200_000, any::<bool>(), 0u8..3, 0u64..10_000), 1..60),
+    ) {
+        let policy = Policy { boot_limit, boot_window: s(window), ..unbraked() };
+        let mut restarts = RestartPolicy::new(seed);
+        let (mut now, mut unclean) = (s(1000), Vec::<Moment>::new());
+        for (life, clean, cause, boot) in lives {
+            let spawned = now;
+            now += ms(life);
+            let up = (boot <= life).then_some(spawned + ms(boot));
+            let cause = [Cause::Asked, Cause::CleanExit, Cause::Failed][usize::from(cause)];
+            let run = Run { started: up, healthy_until: now, ended: now, clean };
+            if !clean {
+                unclean.push(up.unwrap_or(now));
+            }
+            let at = start(restarts.after_run(now, run, cause, &policy));
+            prop_assert!(at >= now && restarts.gate(at, &policy) == at, "a planned start passes the gate");
+            let behind = unclean.iter().filter(|stamp| **stamp + policy.boot_window >= at).count();
+            prop_assert!(behind <= boot_limit as usize, "{} unclean boots behind a start", behind);
+            now = at;
+        }
+    }
+
+    #[test]
+    fn no_number_makes_it_panic(
+        seed: u64,
+        sizes in proptest::array::uniform5(prop_oneof![Just(Duration::ZERO), Just(ms(1)), Just(Duration::MAX), Just(s(u64::MAX))]),
+        counts in proptest::array::uniform2(prop_oneof![Just(0u32), Just(1), Just(u32::MAX)]),
+        rounds in 1u32..80,
+    ) {
+        let [restart_window, backoff_max, stable_after, boot_window, hang_after] = sizes;
+        let [max_restarts, boot_limit] = counts;
+        let policy = Policy {
+            restart_window, backoff_max, stable_after, boot_window, hang_after, max_restarts, boot_limit,
+            ..Policy::default()
+        };
+        let mut restarts = RestartPolicy::new(seed);
+        for round in 0..rounds {
+            let now = s(u64::from(round));
+            let cause = [Cause::Asked, Cause::CleanExit, Cause::Failed][round as usize % 3];
+            restarts.after_run(now, stillborn(now), cause, &policy);
+            restarts.after_spawn_failure(now, &policy);
+            prop_assert!(restarts.gate(now, &policy) >= now);
+        }
+    }
+}
+
+#[test]
+fn the_edge_of_the_budgets_window_is_outside() {
+    let policy = Policy { max_restarts: 1, restart_window: s(60), ..unbraked() };
+    let mut restarts = RestartPolicy::new(0);
+    start(restarts.after_run(s(100), stillborn(s(100)), Cause::Failed, &policy));
+    let mut at_once = restarts.clone();
+    let early = at_once.after_run(ms(159_999), stillborn(ms(159_999)), Cause::Failed, &policy);
+    assert_eq!(early, Plan::GiveUp { restarts: 1 });
+    start(restarts.after_run(s(160), stillborn(s(160)), Cause::Failed, &policy));
+}
+
+#[test]
+fn without_restarts_the_first_death_is_the_end_unless_it_was_asked_for_or_stable() {
+    let policy = Policy { max_restarts: 0, ..unbraked() };
+    let mut restarts = RestartPolicy::new(0);
+    let now = s(1000);
+    assert_eq!(start(restarts.after_run(now, stillborn(now), Cause::Asked, &policy)), now);
+    for cause in [Cause::CleanExit, Cause::Failed] {
+        assert_eq!(start(restarts.after_run(now, served(now, s(120), false), cause, &policy)), now);
+        let plan = restarts.after_run(now, served(now, ms(119_999), false), cause, &policy);
+        assert_eq!(plan, Plan::GiveUp { restarts: 0 });
+    }
+    assert_eq!(restarts.after_spawn_failure(now, &policy), Plan::GiveUp { restarts: 0 });
+}
+
+#[test]
+fn the_breaker_opens_just_after_the_oldest_boot_has_left_the_window() {
+    let policy = Policy { backoff_max: Duration::ZERO, max_restarts: 9, ..Policy::default() };
+    let mut restarts = RestartPolicy::new(0);
+    for (died, planned) in [(s(10), s(10)), (s(20), s(20)), (s(30), ms(310_001)), (s(311), ms(320_001))] {
+        assert_eq!(start(restarts.after_run(died, stillborn(died), Cause::Failed, &policy)), planned);
+    }
+    assert_eq!(restarts.gate(s(320), &policy), ms(320_001));
+    assert_eq!(restarts.gate(s(400), &policy), s(400));
+}
+
+#[test]
+fn a_boot_counts_from_when_it_came_up_and_a_clean_end_not_at_all() {
+    let policy = Policy { boot_limit: 1, backoff_max: Duration::ZERO, ..Policy::default() };
+    let mut restarts = RestartPolicy::new(0);
+    let (now, later) = (s(1000), s(1100));
+    start(restarts.after_run(now, served(now, s(100), false), Cause::Failed, &policy));
+    start(restarts.after_run(s(1050), served(s(1050), s(1), true), Cause::CleanExit, &policy));
+    let at = start(restarts.after_run(later, stillborn(later), Cause::Failed, &policy));
+    assert_eq!(at, s(1200) + ms(1), "the first one came up at 900 s");
+}
+
+#[test]
+fn no_limit_on_boots_means_no_gate() {
+    let policy = unbraked();
+    let mut restarts = RestartPolicy::new(0);
+    for second in 0..50 {
+        start(restarts.after_run(s(second), stillborn(s(second)), Cause::Asked, &policy));
+        assert_eq!(restarts.gate(s(second), &policy), s(second));
+    }
+}
+
+#[test]
+fn a_stable_run_starts_the_backoff_anew() {
+    let (mut restarts, policy) = (RestartPolicy::new(3), unbraked());
+    for _ in 0..6 {
+        restarts.after_run(s(1), stillborn(s(1)), Cause::Failed, &policy);
+    }
+    assert_eq!(restarts.attempt(), 7);
+    let now = s(1000);
+    assert_eq!(start(restarts.after_run(now, served(now, s(120), false), Cause::Failed, &policy)), now);
+    assert_eq!(restarts.attempt(), 1);
+    assert!(start(restarts.after_run(now, stillborn(now), Cause::Failed, &policy)) <= now + s(1));
+}
+
+#[test]
+fn a_window_shorter_than_the_backoff_paces_but_never_gives_up() {
+    let policy = Policy { max_restarts: 1, restart_window: s(1), backoff_max: s(60), ..unbraked() };
+    let (mut restarts, mut now) = (RestartPolicy::new(1), s(1000));
+    for round in 0..100 {
+        let at = start(restarts.after_run(now, stillborn(now), Cause::Failed, &policy));
+        assert!(at >= now + s(1) / 2 && (round < 6 || at >= now + s(30)));
+        now = at + s(1);
+    }
+}

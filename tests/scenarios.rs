@@ -1,0 +1,15 @@
+//! The state machine, seen from outside: events in, effects out, on a virtual clock.
+
+#[path = "scenarios/world.rs"]
+mod world;
+
+#[path = "scenarios/health.rs"]
+mod health;
+#[path = "scenarios/pace.rs"]
+mod pace;
+#[path = "scenarios/port.rs"]
+mod port;
+#[path = "scenarios/stop.rs"]
+mod stop;
+#[path = "scenarios/walk.rs"]
+mod walk;

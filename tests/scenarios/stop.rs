@@ -1,0 +1,364 @@
+//! Ending: intent, escalation, trees that do not want to go.
+
+use crate::world::{CRASH, KILLED, STARTED, Script, World, by, s, sighting, tree_end};
+use openclaw_supervise::core::{Ask, Death, Effect, Event, Owner, Policy, Request, SpawnFailure, Verdict};
+use std::time::Duration;
+
+const DEAF: Script = Script { boots_in: Duration::ZERO, dies: None, drain: None };
+
+fn kill(effect: &Effect) -> bool {
+    matches!(effect, Effect::KillTree { .. })
+}
+
+/// One world in each state that a supervisor can be in.
+fn every_state() -> Vec<(&'static str, World)> {
+    let probing = |verdict| {
+        let mut world = World::new(Policy::default());
+        world.port = Some(verdict);
+        world.send(Event::Start);
+        world.run_for(s(3));
+        world
+    };
+    let running = |script| {
+        let mut world = World::started(script);
+        world.run_for(s(10));
+        world
+    };
+    let mut spawning = World::new(Policy::default());
+    spawning.unanswered = |effect| matches!(effect, Effect::Spawn { .. });
+    spawning.send(Event::Start);
+    spawning.run_for(s(1));
+    let mut backing_off = World::started(Script::dying(s(1), CRASH));
+    backing_off.run_for(Duration::from_millis(1020));
+    let mut restarting = running(DEAF);
+    restarting.request(Request::Restart);
+    let mut hung = running(DEAF);
+    hung.port = Some(Verdict::Free);
+    hung.run_for(s(67));
+    let mut clearing = running(DEAF);
+    clearing.unanswered = kill;
+    clearing.leader_exits(1, CRASH);
+    let mut stubborn = running(DEAF);
+    stubborn.request(Request::Restart);
+    stubborn.survivors = vec![1];
+    stubborn.run_for(s(329));
+    vec![
+        ("idle", World::new(Policy::default())),
+        ("probing", probing(Verdict::Inconclusive)),
+        ("contended", probing(Verdict::Silent)),
+        ("spawning", spawning),
+        ("backing off", backing_off),
+        ("starting", World::started(Script { boots_in: s(100), ..Script::default() })),
+        ("starting, deaf", running(Script { boots_in: s(100), ..DEAF })),
+        ("running", running(Script::default())),
+        ("running, deaf", running(DEAF)),
+        ("restarting", restarting),
+        ("hung", hung),
+        ("clearing a tree", clearing),
+        ("stubborn", stubborn),
+    ]
+}
+
+#[test]
+fn a_stop_in_every_state_ends_with_0_within_the_stop_timeout() {
+    for (state, mut world) in every_state() {
+        assert_eq!(world.exit(), None, "{state}");
+        let spawns = world.spawns().len();
+        world.request(Request::Stop);
+        match state {
+            "spawning" => world.send(Event::Spawned { generation: 1, pid: 5 }),
+            "clearing a tree" => world.send(Event::TreeGone { generation: 1, end: tree_end(0) }),
+            _ => {}
+        }
+        world.unanswered = |_| false;
+        if state == "spawning" {
+            world.run_for(s(1));
+            world.leader_exits(1, Death::Code(0));
+        }
+        let asked = world.now;
+        world.run_for(s(328) + s(10));
+        let (code, reason) = world.outcome();
+        assert_eq!(code, 0, "{state}: {reason}");
+        assert!(reason.contains("as asked by Stop from pid 77"), "{state}: {reason}");
+        assert!(world.now <= asked + s(328) + s(6), "{state}");
+        assert_eq!(world.spawns().len(), spawns, "{state}: nothing starts after a stop");
+    }
+}
+
+#[test]
+fn every_spawned_gateway_has_exactly_one_end_on_record_after_a_stop() {
+    for (state, mut world) in every_state() {
+        if state == "spawning" || state == "clearing a tree" {
+            continue; // their answers are given by hand
+        }
+        world.request(Request::Stop);
+        world.run_for(s(400));
+        assert_eq!(world.told("gateway.spawned").len(), world.told("gateway.exited").len(), "{state}");
+    }
+}
+
+#[test]
+fn a_stop_while_the_process_is_created_ends_it_as_soon_as_it_exists() {
+    let mut world = World::new(Policy::default());
+    world.unanswered = |effect| matches!(effect, Effect::Spawn { .. });
+    world.send(Event::Start);
+    world.run_for(s(1));
+    world.request(Request::Stop);
+    world.send(Event::Spawned { generation: 1, pid: 5 });
+    assert!(matches!(world.effects.last(), Some((_, Effect::Terminate { generation: 1 }))));
+
+    let mut world = World::new(Policy::default());
+    world.unanswered = |effect| matches!(effect, Effect::Spawn { .. });
+    world.send(Event::Start);
+    world.run_for(s(1));
+    world.request(Request::Stop);
+    world.send(Event::SpawnFailed { generation: 1, failure: SpawnFailure::Resources("fork: EAGAIN".to_owned()) });
+    assert_eq!(world.outcome().0, 0);
+}
+
+#[test]
+fn a_second_stop_skips_the_wait() {
+    let mut world = World::started(DEAF);
+    world.run_for(s(10));
+    world.request(Request::Stop);
+    world.run_for(s(3));
+    assert_eq!(world.kills(), []);
+    world.request(Request::Stop);
+    assert_eq!(world.kills(), [world.now]);
+    world.request(Request::Stop);
+    assert_eq!(world.kills().len(), 1, "a third one adds nothing");
+    world.run_for(s(1));
+    assert_eq!((world.outcome().0, world.causes()), (0, vec!["stop requested"]));
+    assert_eq!(world.told("stop.requested").len(), 1);
+}
+
+#[test]
+fn a_second_stop_that_comes_before_the_process_exists_is_not_forgotten() {
+    let mut world = World::new(Policy::default());
+    world.unanswered = |effect| matches!(effect, Effect::Spawn { .. });
+    world.send(Event::Start);
+    world.run_for(s(1));
+    world.request(Request::Stop);
+    world.request(Request::Stop);
+    world.send(Event::Spawned { generation: 1, pid: 5 });
+    assert_eq!(world.kills().len(), 1);
+}
+
+#[test]
+fn a_restart_request_during_a_stop_stays_a_stop() {
+    let mut world = World::started(DEAF);
+    world.run_for(s(10));
+    world.request(Request::Stop);
+    world.request(Request::Restart);
+    world.request(Request::Detach);
+    world.run_for(s(400));
+    assert_eq!((world.outcome().0, world.spawns().len()), (0, 1));
+    assert_eq!(world.told("restart.requested"), []);
+}
+
+#[test]
+fn a_stop_during_a_restart_ends_it() {
+    let mut world = World::started(Script { drain: Some((s(5), Death::Code(0))), ..DEAF });
+    world.run_for(s(10));
+    world.request(Request::Restart);
+    world.run_for(s(1));
+    world.request(Request::Stop);
+    world.run_for(s(5));
+    assert_eq!((world.outcome().0, world.spawns().len()), (0, 1));
+    assert_eq!(world.told("stop.escalated"), [], "the first stop is not in a hurry");
+}
+
+#[test]
+fn a_detach_leaves_the_gateway_alone_and_ends_with_0() {
+    for lifetime in [s(1), s(10)] {
+        let mut world = World::started(Script { boots_in: s(5), ..DEAF });
+        world.run_for(lifetime);
+        world.request(Request::Detach);
+        let (code, reason) = world.outcome();
+        assert_eq!(code, 0);
+        assert!(reason.contains("pid 101 goes on without a supervisor"), "{reason}");
+        let touched = world.when(|effect| matches!(effect, Effect::Terminate { .. } | Effect::KillTree { .. }));
+        assert!(touched.is_empty() && world.told("gateway.exited").is_empty());
+    }
+}
+
+#[test]
+fn a_drain_that_falls_silent_is_not_waited_for_to_the_end() {
+    let mut world = World::started(DEAF);
+    world.run_for(s(10));
+    let asked = world.now;
+    world.request(Request::Stop);
+    world.port = Some(Verdict::Draining);
+    world.run_for(s(100));
+    assert_eq!(world.kills(), [], "a drain that answers has its budget");
+    world.port = Some(Verdict::Silent);
+    world.run_for(s(80));
+    let killed = world.kills()[0];
+    assert!(killed >= asked + s(150) && killed < asked + s(180), "{killed:?}");
+    assert_eq!(world.outcome().0, 0);
+}
+
+#[test]
+fn a_drain_with_its_port_closed_has_its_whole_budget() {
+    let mut world = World::started(DEAF);
+    world.run_for(s(10));
+    let asked = world.now;
+    world.request(Request::Stop);
+    world.port = Some(Verdict::Free);
+    world.run_for(s(400));
+    assert_eq!(world.kills(), [asked + s(328)]);
+}
+
+#[test]
+fn news_of_another_generation_changes_nothing_in_any_state() {
+    for (state, mut world) in every_state() {
+        for generation in [0, 99] {
+            let (before, effects) = (format!("{:?}", world.core), world.effects.len());
+            world.send(Event::Spawned { generation, pid: 6 });
+            world.send(Event::SpawnFailed { generation, failure: SpawnFailure::Program("gone".to_owned()) });
+            world.send(Event::LeaderExited { generation, death: KILLED, max_rss_kb: None });
+            world.send(Event::TreeGone { generation, end: tree_end(0) });
+            let unborn = matches!(state, "idle" | "probing" | "contended") && generation == 0;
+            assert!(unborn || before == format!("{:?}", world.core), "{state}");
+            assert_eq!(effects, world.effects.len(), "{state}");
+        }
+    }
+}
+
+#[test]
+fn answers_with_a_spent_ticket_change_nothing_in_any_state() {
+    for (state, mut world) in every_state() {
+        let (before, effects) = (format!("{:?}", world.core), world.effects.len());
+        for verdict in [Verdict::Free, STARTED, Verdict::Silent] {
+            for ticket in [0, world.ticket().saturating_sub(1), 999_999] {
+                world.send(Event::Probed { ticket, sighting: sighting(verdict, Owner::Unseen) });
+            }
+        }
+        assert_eq!(before, format!("{:?}", world.core), "{state}");
+        assert_eq!(effects, world.effects.len(), "{state}");
+    }
+}
+
+#[test]
+fn the_end_of_the_leader_is_not_the_end_of_the_tree() {
+    for request in [None, Some(Request::Restart), Some(Request::Stop)] {
+        let mut world = World::serving();
+        world.unanswered = kill;
+        if let Some(request) = request {
+            world.request(request);
+        }
+        world.leader_exits(1, CRASH);
+        world.run_for(s(600));
+        assert_eq!((world.exit(), world.spawns().len(), world.kills().len()), (None, 1, 1));
+        world.send(Event::TreeGone { generation: 1, end: tree_end(0) });
+        world.run_for(s(3));
+        assert!(world.exit().is_some() || world.spawns().len() == 2);
+    }
+}
+
+#[test]
+fn the_tree_may_be_gone_before_the_leaders_end_is_known() {
+    let mut world = World::started(DEAF);
+    world.run_for(s(10));
+    world.unanswered = kill;
+    world.request(Request::Restart);
+    world.run_for(s(330));
+    world.send(Event::TreeGone { generation: 1, end: tree_end(0) });
+    world.run_for(s(5));
+    assert_eq!((world.spawns().len(), world.causes().len()), (1, 0));
+    world.leader_exits(1, KILLED);
+    world.run_for(s(5));
+    assert_eq!((world.spawns().len(), world.causes()), (2, vec!["restart requested"]));
+}
+
+#[test]
+fn an_end_of_a_tree_that_nobody_killed_is_no_end() {
+    let mut world = World::started(DEAF);
+    world.run_for(s(10));
+    world.request(Request::Restart);
+    let before = format!("{:?}", world.core);
+    world.send(Event::TreeGone { generation: 1, end: tree_end(0) });
+    assert_eq!(before, format!("{:?}", world.core));
+}
+
+#[test]
+fn survivors_of_a_stop_are_named_and_end_it_with_1() {
+    let mut world = World::started(Script { drain: Some((s(1), Death::Code(0))), ..DEAF });
+    world.run_for(s(10));
+    world.survivors = vec![2];
+    world.request(Request::Stop);
+    world.run_for(s(10));
+    let (code, reason) = world.outcome();
+    assert_eq!(code, 1);
+    assert!(reason.contains("900 stuck; 901 stuck"), "{reason}");
+    assert_eq!(world.told("tree.killed").len(), 1);
+}
+
+#[test]
+fn a_gateway_that_survives_the_kill_of_a_stop_has_its_end_on_record_too() {
+    let mut world = World::started(DEAF);
+    world.run_for(s(10));
+    world.survivors = vec![1];
+    world.request(Request::Stop);
+    world.run_for(s(340));
+    assert_eq!(world.outcome().0, 1);
+    assert_eq!(world.told("gateway.exited").len(), 1, "every spawn has exactly one end on record");
+}
+
+#[test]
+fn a_leader_that_survives_the_kill_of_a_hang_is_killed_again_and_never_joined_by_another() {
+    let mut world = World::started(DEAF);
+    world.run_for(s(30));
+    world.survivors = vec![1, 1, 1];
+    world.port = Some(Verdict::Silent);
+    while world.kills().len() < 2 {
+        world.run_for(s(1));
+    }
+    world.port = None;
+    world.run_for(s(30));
+    let kills = world.kills();
+    assert_eq!(kills.len(), 4, "three in vain");
+    assert!(kills.windows(2).all(|pair| pair[1] >= pair[0] + s(5)), "{kills:?}");
+    assert_eq!((world.spawns().len(), world.causes()), (2, vec!["hung"]));
+    assert!(world.spawns()[1] > kills[3]);
+}
+
+#[test]
+fn a_detach_ends_even_beside_a_leader_that_cannot_be_killed() {
+    let mut world = World::started(DEAF);
+    world.run_for(s(10));
+    world.survivors = vec![1; 1000];
+    world.request(Request::Restart);
+    world.run_for(s(340));
+    world.request(Request::Detach);
+    world.run_for(s(60));
+    assert!(world.exit().is_some());
+}
+
+#[test]
+fn nothing_comes_after_the_exit() {
+    let mut world = World::serving();
+    world.request(Request::Stop);
+    world.run_for(s(5));
+    let effects = world.effects.len();
+    assert_eq!(world.core.deadline(), None);
+    world.send(Event::Tick);
+    world.send(Event::Start);
+    world.send(Event::ClockJumped { by: s(100) });
+    world.send(Event::LeaderExited { generation: 1, death: KILLED, max_rss_kb: None });
+    world.send(Event::Requested { request: Request::Stop, by: by("SIGTERM") });
+    world.send(Event::Probed { ticket: world.ticket(), sighting: sighting(Verdict::Free, Owner::Unseen) });
+    assert_eq!(world.effects.len(), effects);
+}
+
+#[test]
+fn liveness_goes_on_while_stopping() {
+    let mut world = World::started(DEAF);
+    world.run_for(s(10));
+    let before = world.probes().len();
+    world.request(Request::Stop);
+    world.run_for(s(52));
+    assert_eq!(world.probes().len(), before + 10);
+    let asks = world.when(|effect| matches!(effect, Effect::Probe { ask: Ask::Liveness(1), .. }));
+    assert!(asks.len() >= 10);
+}

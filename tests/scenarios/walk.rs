@@ -1,0 +1,430 @@
+//! Random walks: a lawful but hostile shell against the promises of the core.
+//!
+//! Lawful: every effect but a probe is answered in bounded time, a process exists before it ends, ticks come at the
+//! deadline. Hostile: any verdict, any death, any order, lost answers, news of the past, requests and jumps at any time.
+
+use crate::world::{by, s, sighting, stranger, tree_end};
+use openclaw_supervise::core::{
+    Ask, Death, Effect, Event, Generation, Moment, Outcome, Owner, Phase, Policy, Report, Request, SpawnFailure,
+    Supervisor, Verdict,
+};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+const WALKS: u64 = 5000;
+const STEPS: usize = 300;
+
+/// The longest that the shell takes for a spawn, and for a kill of a whole tree.
+const SPAWN_MAX: u64 = 1_000;
+const KILL_MAX: u64 = 3_000;
+
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, most: u64) -> u64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % most.max(1)
+    }
+
+    fn once_in(&mut self, many: u64) -> bool {
+        self.below(many) == 0
+    }
+
+    fn pick<T: Copy>(&mut self, from: &[T]) -> T {
+        from[usize::try_from(self.below(from.len() as u64)).unwrap_or(0)]
+    }
+
+    fn ms(&mut self, most: u64) -> Duration {
+        Duration::from_millis(self.below(most + 1))
+    }
+}
+
+struct Walk {
+    seed: u64,
+    dice: Dice,
+    policy: Policy,
+    core: Supervisor,
+    now: Moment,
+    pending: BTreeMap<(Moment, usize), Event>,
+    history: Vec<(Moment, Event)>,
+    effects: Vec<Effect>,
+    // The shell's own view of the world.
+    leader: Option<Generation>,
+    tree: Option<Generation>,
+    killing: bool,
+    ticket: u64,
+    generation: Generation,
+    // What the promises are checked against.
+    spawns: Vec<Moment>,
+    free_of_charge: Vec<Moment>,
+    unclean: Vec<Moment>,
+    came_up: Option<Moment>,
+    excused: bool,
+    open_ends: u32,
+    stop_by: Option<Moment>,
+    detached: bool,
+    over: Option<Outcome>,
+    idle_ticks: u32,
+}
+
+impl Walk {
+    fn new(seed: u64) -> Self {
+        let mut dice = Dice(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        let policy = Policy {
+            seed,
+            max_restarts: u32::try_from(dice.below(7)).unwrap_or(0),
+            restart_window: s(60 + dice.below(3600)),
+            boot_limit: u32::try_from(dice.below(4)).unwrap_or(0),
+            boot_window: s(dice.below(600)),
+            backoff_max: s(dice.below(300)),
+            stable_after: s(10 + dice.below(200)),
+            stop_timeout: s(dice.below(400)),
+            hung_stop_timeout: s(dice.below(20)),
+            startup_timeout: s(1 + dice.below(300)),
+            hang_after: s(dice.below(90)),
+            ..Policy::default()
+        };
+        Self {
+            seed,
+            dice,
+            core: Supervisor::new(policy.clone()),
+            policy,
+            now: s(1000),
+            pending: BTreeMap::new(),
+            history: Vec::new(),
+            effects: Vec::new(),
+            leader: None,
+            tree: None,
+            killing: false,
+            ticket: 0,
+            generation: 0,
+            spawns: Vec::new(),
+            free_of_charge: Vec::new(),
+            unclean: Vec::new(),
+            came_up: None,
+            excused: false,
+            open_ends: 0,
+            stop_by: None,
+            detached: false,
+            over: None,
+            idle_ticks: 0,
+        }
+    }
+
+    fn must(&self, kept: bool, promise: &str) {
+        assert!(kept, "seed {} at {:?}: {promise}\n{:?}\n{:#?}", self.seed, self.now, self.core, self.history.last());
+    }
+
+    fn later(&mut self, delay: Duration, event: Event) {
+        let key = (self.now + delay, self.history.len() * 16 + self.pending.len());
+        self.pending.insert(key, event);
+    }
+
+    fn send(&mut self, event: Event) {
+        self.note(&event);
+        let (was_over, was_free) = (self.over.is_some(), self.is_youngest_free(&event));
+        let ticked = event == Event::Tick;
+        self.history.push((self.now, event.clone()));
+        let mut fx = Vec::new();
+        self.core.step(self.now, event, &mut fx);
+        self.must(!was_over || fx.is_empty(), "nothing comes after the exit");
+        self.idle_ticks = if ticked && fx.is_empty() { self.idle_ticks + 1 } else { 0 };
+        self.must(self.idle_ticks < 3, "a tick at the deadline changes something");
+        for effect in &fx {
+            self.must(self.over.is_none(), "the exit is the last effect");
+            self.check(effect, was_free);
+            self.answer(effect);
+        }
+        self.effects.extend(fx);
+        self.check_deadline(ticked);
+    }
+
+    fn is_youngest_free(&self, event: &Event) -> bool {
+        matches!(event, Event::Probed { ticket, sighting } if *ticket == self.ticket && sighting.verdict == Verdict::Free)
+    }
+
+    /// Follows what the event says of the world.
+    fn note(&mut self, event: &Event) {
+        match event {
+            Event::Spawned { generation, .. } if *generation == self.generation && self.tree.is_none() => {
+                (self.leader, self.tree) = (Some(*generation), Some(*generation));
+                self.open_ends += 1;
+                self.came_up = None;
+            }
+            Event::LeaderExited { generation, death, .. } if self.leader == Some(*generation) => {
+                self.leader = None;
+                if *death != Death::Code(0) {
+                    self.unclean.push(self.came_up.unwrap_or(self.now));
+                }
+                if self.came_up.is_some_and(|up| self.now >= up + self.policy.stable_after) {
+                    self.free_of_charge.push(self.now);
+                }
+            }
+            Event::TreeGone { generation, end } if self.tree == Some(*generation) => {
+                self.killing = false;
+                if end.survivors == 0 || self.leader.is_none() {
+                    self.tree = None;
+                }
+            }
+            Event::Requested { request: Request::Stop, .. } if self.stop_by.is_none() => {
+                self.excused = true;
+                let slack = Duration::from_millis(SPAWN_MAX + 4 * KILL_MAX) + s(6);
+                self.stop_by = Some(self.now + self.policy.stop_timeout + slack);
+            }
+            Event::Requested { request: Request::Restart, .. } => {
+                self.excused = true;
+                self.free_of_charge.push(self.now);
+            }
+            Event::Requested { request: Request::Detach, .. } => self.detached = true,
+            _ => {}
+        }
+    }
+
+    fn check(&mut self, effect: &Effect, after_free: bool) {
+        match effect {
+            Effect::Probe { ticket, .. } => {
+                self.must(*ticket > self.ticket, "each probe has a ticket of its own");
+                self.ticket = *ticket;
+            }
+            Effect::Spawn { generation } => self.check_spawn(*generation, after_free),
+            Effect::Terminate { generation } => {
+                self.must(self.tree == Some(*generation), "no signal to a tree that is gone");
+                self.must(self.excused, "nobody ends a gateway without a request or a hang");
+            }
+            Effect::KillTree { generation } => {
+                self.must(self.tree == Some(*generation) && !self.killing, "one kill at a time, of a tree that lives");
+                self.killing = true;
+            }
+            Effect::Report(Report::GatewayHung { .. }) => self.excused = true,
+            Effect::Report(Report::GatewayStarted { .. }) => {
+                self.must(self.came_up.is_none(), "one start is told per generation");
+                self.came_up = Some(self.now);
+            }
+            Effect::Report(Report::GatewayExited(_)) => {
+                self.must(self.open_ends > 0, "no end without a spawn");
+                self.open_ends -= 1;
+            }
+            Effect::Report(_) => {}
+            Effect::Exit(outcome) => self.check_exit(outcome),
+        }
+    }
+
+    fn check_spawn(&mut self, generation: Generation, after_free: bool) {
+        self.must(after_free, "a spawn follows the youngest probe, and that found the port free");
+        self.must(self.tree.is_none() && self.leader.is_none(), "one tree at a time");
+        self.must(generation == self.generation + 1, "generations count up");
+        self.must(self.stop_by.is_none(), "no spawn after a stop");
+        self.generation = generation;
+        self.excused = false;
+        let (limit, window) = (self.policy.boot_limit as usize, self.policy.boot_window);
+        let unclean = self.unclean.iter().filter(|at| **at + window >= self.now).count();
+        self.must(limit == 0 || unclean <= limit, "no boot finds more unclean ones than the limit behind it");
+        let window = self.policy.restart_window;
+        let recent = |times: &[Moment]| times.iter().filter(|at| **at + window > self.now).count();
+        let allowed = self.policy.max_restarts as usize + recent(&self.free_of_charge);
+        self.must(recent(&self.spawns) <= allowed, "spawns are bounded by the budget");
+        self.spawns.push(self.now);
+    }
+
+    fn check_exit(&mut self, outcome: &Outcome) {
+        let line = &outcome.reason;
+        self.must(!line.trim().is_empty() && !line.contains('\n'), "an exit comes with one line");
+        self.must([0, 1, 69, 78].contains(&outcome.code), "a documented code");
+        if !self.detached {
+            self.must(self.open_ends == 0, "every spawn has its end on record");
+            self.must(outcome.code != 0 || self.tree.is_none(), "nothing is left behind a clean exit");
+        }
+        self.must(outcome.code != 0 || self.detached || self.stop_by.is_some(), "0 only on request");
+        self.over = Some(outcome.clone());
+    }
+
+    fn check_deadline(&self, ticked: bool) {
+        if let Some(deadline) = self.core.deadline() {
+            self.must(self.over.is_none(), "no deadline after the exit");
+            self.must(!ticked || deadline >= self.now, "no deadline of the past after a tick");
+        } else {
+            let owed = self.over.is_some() || !self.pending.is_empty();
+            self.must(owed, "without a deadline an answer is owed");
+        }
+        if let (Some(by), None) = (self.stop_by, &self.over) {
+            self.must(self.now <= by, "a stop ends within the stop timeout and a bounded kill");
+        }
+    }
+
+    fn answer(&mut self, effect: &Effect) {
+        match *effect {
+            Effect::Probe { ticket, ask } => {
+                if !self.dice.once_in(30) {
+                    let event = Event::Probed { ticket, sighting: self.look(ask) };
+                    let delay = self.dice.ms(6_000);
+                    self.later(delay, event);
+                }
+            }
+            Effect::Spawn { generation } => {
+                let event = match self.dice.below(12) {
+                    0 => Event::SpawnFailed { generation, failure: SpawnFailure::Resources("EAGAIN".to_owned()) },
+                    1 => Event::SpawnFailed { generation, failure: SpawnFailure::Program("not found".to_owned()) },
+                    _ => Event::Spawned { generation, pid: 5 },
+                };
+                let delay = self.dice.ms(SPAWN_MAX);
+                self.later(delay, event);
+            }
+            Effect::Terminate { generation } => {
+                if self.dice.once_in(2) {
+                    let (delay, death) = (self.dice.ms(400_000), self.dice.pick(&[Death::Code(0), Death::Code(143)]));
+                    self.later(delay, Event::LeaderExited { generation, death, max_rss_kb: None });
+                }
+            }
+            Effect::KillTree { generation } => {
+                let survivors = u32::from(self.dice.once_in(6));
+                if survivors == 0 && self.leader.is_some() {
+                    let death = Death::Signal { number: 9, core_dumped: false };
+                    let delay = self.dice.ms(KILL_MAX);
+                    self.later(delay, Event::LeaderExited { generation, death, max_rss_kb: None });
+                }
+                let delay = self.dice.ms(KILL_MAX);
+                self.later(delay, Event::TreeGone { generation, end: tree_end(survivors) });
+            }
+            Effect::Report(_) | Effect::Exit(_) => {}
+        }
+    }
+
+    fn look(&mut self, ask: Ask) -> openclaw_supervise::core::Sighting {
+        let usual = match ask {
+            Ask::Port => Verdict::Free,
+            Ask::Startup(_) if self.dice.once_in(2) => Verdict::Free,
+            Ask::Startup(_) | Ask::Liveness(_) => Verdict::Gateway(Phase::Started),
+        };
+        let odd = [
+            Verdict::Free,
+            Verdict::Gateway(Phase::Starting),
+            Verdict::Draining,
+            Verdict::Silent,
+            Verdict::Foreign,
+            Verdict::Inconclusive,
+        ];
+        let verdict = if self.dice.once_in(5) { self.dice.pick(&odd) } else { usual };
+        let owner = if self.dice.once_in(8) { stranger() } else { Owner::Unseen };
+        sighting(verdict, owner)
+    }
+
+    /// Something that nobody planned.
+    fn mischief(&mut self) {
+        let generation = self.generation;
+        let deaths = [0, 1, 78, 134].map(Death::Code);
+        match self.dice.below(21) {
+            0..8 => {
+                if let Some(generation) = self.leader {
+                    let death = self.dice.pick(&deaths);
+                    self.send(Event::LeaderExited { generation, death, max_rss_kb: Some(1) });
+                }
+            }
+            8..11 => self.send(Event::Requested { request: Request::Restart, by: by("SIGHUP") }),
+            11 if self.dice.once_in(6) => self.send(Event::Requested { request: Request::Stop, by: by("SIGTERM") }),
+            12 if self.dice.once_in(9) => self.send(Event::Requested { request: Request::Detach, by: by("SIGQUIT") }),
+            13 => self.send(Event::ClockJumped { by: s(3600) }),
+            14 => {
+                self.send(Event::Probed { ticket: self.ticket + 1, sighting: sighting(Verdict::Free, Owner::Unseen) });
+            }
+            15 if self.ticket > 0 => {
+                self.send(Event::Probed { ticket: self.ticket - 1, sighting: sighting(Verdict::Free, Owner::Unseen) });
+            }
+            16 => self.send(Event::TreeGone { generation: generation + 1, end: tree_end(0) }),
+            17 => self.send(Event::Spawned { generation: generation + 1, pid: 6 }),
+            18 if generation > 1 => {
+                let (generation, death) = (generation - 1, self.dice.pick(&deaths));
+                self.send(Event::LeaderExited { generation, death, max_rss_kb: None });
+            }
+            19 => self.send(Event::Tick),
+            _ => self.send(Event::Start),
+        }
+    }
+
+    /// One step on: whatever is due first.
+    fn go_on(&mut self) {
+        let news = self.pending.first_key_value().map(|(key, _)| key.0);
+        let deadline = self.core.deadline();
+        let Some(next) = [news, deadline].into_iter().flatten().min() else { return };
+        let nap = self.dice.ms(60_000);
+        if self.stop_by.is_none() && self.dice.once_in(4) && self.now + nap < next {
+            self.now += nap;
+            return self.mischief();
+        }
+        let late = if self.stop_by.is_none() && self.dice.once_in(40) { self.dice.ms(30_000) } else { Duration::ZERO };
+        self.now = self.now.max(next) + late;
+        if news == Some(next) && (deadline != Some(next) || self.dice.once_in(2)) {
+            if let Some((_, event)) = self.pending.pop_first() {
+                let stale = matches!(event, Event::LeaderExited { generation, .. } if self.leader != Some(generation));
+                if !stale {
+                    self.send(event);
+                }
+            }
+        } else {
+            self.send(Event::Tick);
+        }
+    }
+
+    fn run(mut self) -> Self {
+        self.send(Event::Start);
+        for _ in 0..STEPS {
+            if self.over.is_none() {
+                self.go_on();
+            }
+        }
+        self.send(Event::Requested { request: Request::Stop, by: by("SIGTERM") });
+        for steps in 0.. {
+            if self.over.is_some() {
+                break;
+            }
+            self.must(steps < 2_000, "a stop ends in a bounded number of steps");
+            self.go_on();
+        }
+        self.mischief();
+        self
+    }
+}
+
+#[test]
+fn no_walk_breaks_a_promise_and_every_walk_replays() {
+    let mut codes = BTreeMap::new();
+    for seed in 0..WALKS {
+        let walk = Walk::new(seed).run();
+        let mut again = Supervisor::new(walk.policy.clone());
+        let mut effects = Vec::new();
+        for (now, event) in &walk.history {
+            again.step(*now, event.clone(), &mut effects);
+        }
+        assert_eq!(effects, walk.effects, "seed {seed}: the same events give the same effects");
+        *codes.entry(walk.over.map_or(255, |outcome| outcome.code)).or_insert(0u32) += 1;
+    }
+    for code in [0, 69, 78] {
+        assert!(codes.get(&code).is_some_and(|walks| *walks > 50), "the walks reach every kind of end: {codes:?}");
+    }
+}
+
+#[test]
+fn no_number_makes_the_machine_panic() {
+    for extreme in [Duration::ZERO, Duration::from_nanos(1), Duration::MAX, s(u64::MAX)] {
+        for seed in 0..100 {
+            let policy = Policy {
+                startup_timeout: extreme,
+                stop_timeout: extreme,
+                hung_stop_timeout: extreme,
+                hang_after: extreme,
+                probe_interval: extreme,
+                probe_timeout: extreme,
+                restart_window: extreme,
+                backoff_max: extreme,
+                stable_after: extreme,
+                boot_window: extreme,
+                conflict_timeout: extreme,
+                ..Policy::default()
+            };
+            let mut core = Supervisor::new(policy);
+            for (now, event) in Walk::new(seed).run().history {
+                core.step(now, event, &mut Vec::new());
+                assert!(core.deadline().is_none_or(|deadline| deadline >= s(1000)));
+            }
+        }
+    }
+}

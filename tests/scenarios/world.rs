@@ -1,0 +1,274 @@
+//! A small world for the core: one port, one scripted gateway at a time, a clock that jumps from event to event.
+
+use openclaw_supervise::core::{
+    Ask, Death, Effect, Event, Generation, Holder, Moment, Outcome, Owner, Phase, Policy, Report, Request, Requester,
+    Sighting, Supervisor, TreeEnd, Verdict,
+};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+pub(crate) const STARTED: Verdict = Verdict::Gateway(Phase::Started);
+pub(crate) const KILLED: Death = Death::Signal { number: 9, core_dumped: false };
+pub(crate) const CRASH: Death = Death::Code(1);
+
+/// How long an answer takes that comes at once.
+const PROMPT: Duration = Duration::from_millis(2);
+
+pub(crate) fn s(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+pub(crate) fn sighting(verdict: Verdict, owner: Owner) -> Sighting {
+    Sighting { verdict, owner, detail: format!("scripted {verdict}") }
+}
+
+pub(crate) fn stranger() -> Owner {
+    Owner::Other(Holder { pid: 4242, command: "node stranger.mjs".to_owned(), uid: Some(1000) })
+}
+
+pub(crate) fn by(how: &str) -> Requester {
+    Requester { how: how.to_owned(), pid: Some(77), uid: None, command: None }
+}
+
+pub(crate) fn tree_end(survivors: u32) -> TreeEnd {
+    let commands = (0..survivors).map(|n| format!("{} stuck", 900 + n)).collect();
+    TreeEnd { members: survivors, escaped: 0, survivors, elapsed: PROMPT, commands }
+}
+
+/// What each gateway does with its life. Times count from its spawn, those of `drain` from its SIGTERM.
+#[derive(Clone, Copy)]
+pub(crate) struct Script {
+    pub(crate) boots_in: Duration,
+    pub(crate) dies: Option<(Duration, Death)>,
+    pub(crate) drain: Option<(Duration, Death)>,
+}
+
+impl Default for Script {
+    fn default() -> Self {
+        Self { boots_in: s(8), dies: None, drain: Some((Duration::from_millis(500), Death::Code(0))) }
+    }
+}
+
+impl Script {
+    pub(crate) fn dying(after: Duration, death: Death) -> Self {
+        Self { dies: Some((after, death)), ..Self::default() }
+    }
+
+    /// One that comes up at once and dies later.
+    pub(crate) fn serving(lifetime: Duration, death: Death) -> Self {
+        Self { boots_in: Duration::ZERO, ..Self::dying(lifetime, death) }
+    }
+}
+
+pub(crate) struct World {
+    pub(crate) core: Supervisor,
+    pub(crate) now: Moment,
+    /// What every probe sees, whoever lives; without it the port shows what the gateway does.
+    pub(crate) port: Option<Verdict>,
+    pub(crate) script: Script,
+    /// Effects that the shell leaves without an answer; the test gives its own.
+    pub(crate) unanswered: fn(&Effect) -> bool,
+    /// What the ends of the next trees look like. A leader lives on as long as there are survivors of this list.
+    pub(crate) survivors: Vec<u32>,
+    pub(crate) effects: Vec<(Moment, Effect)>,
+    policy: Policy,
+    pending: BTreeMap<(Moment, usize), Event>,
+    child: Option<(Generation, Moment, Script)>,
+}
+
+impl World {
+    pub(crate) fn new(policy: Policy) -> Self {
+        Self {
+            core: Supervisor::new(policy.clone()),
+            now: s(1000),
+            port: None,
+            script: Script::default(),
+            unanswered: |_| false,
+            survivors: Vec::new(),
+            effects: Vec::new(),
+            policy,
+            pending: BTreeMap::new(),
+            child: None,
+        }
+    }
+
+    /// A supervisor with the default policy whose gateways follow the script, at its start.
+    pub(crate) fn started(script: Script) -> Self {
+        Self::started_with(Policy::default(), script)
+    }
+
+    pub(crate) fn started_with(policy: Policy, script: Script) -> Self {
+        let mut world = Self::new(policy);
+        world.script = script;
+        world.send(Event::Start);
+        world
+    }
+
+    /// The same with a gateway that serves.
+    pub(crate) fn serving() -> Self {
+        let mut world = Self::started(Script::default());
+        world.run_for(s(10));
+        world
+    }
+
+    pub(crate) fn send(&mut self, event: Event) {
+        let mut fx = Vec::new();
+        self.core.step(self.now, event, &mut fx);
+        for effect in fx {
+            if !(self.unanswered)(&effect) {
+                self.answer(&effect);
+            }
+            self.effects.push((self.now, effect));
+        }
+    }
+
+    pub(crate) fn request(&mut self, request: Request) {
+        let how = format!("{request:?}");
+        self.send(Event::Requested { request, by: by(&how) });
+    }
+
+    pub(crate) fn leader_exits(&mut self, generation: Generation, death: Death) {
+        if self.child.is_some_and(|(living, ..)| living == generation) {
+            self.child = None;
+        }
+        self.send(Event::LeaderExited { generation, death, max_rss_kb: None });
+    }
+
+    fn later(&mut self, delay: Duration, event: Event) {
+        let key = (self.now + delay, self.pending.len() + self.effects.len() * 8);
+        assert!(self.pending.insert(key, event).is_none());
+    }
+
+    fn answer(&mut self, effect: &Effect) {
+        match *effect {
+            Effect::Probe { ticket, ask } => {
+                let sighting = self.look(ask);
+                let slow = matches!(sighting.verdict, Verdict::Silent);
+                let delay = if slow { self.policy.probe_timeout } else { PROMPT };
+                self.later(delay, Event::Probed { ticket, sighting });
+            }
+            Effect::Spawn { generation } => {
+                self.child = Some((generation, self.now, self.script));
+                self.later(
+                    Duration::ZERO,
+                    Event::Spawned { generation, pid: 100 + i32::try_from(generation).unwrap_or(0) },
+                );
+                self.dies_in(generation, self.script.dies);
+            }
+            Effect::Terminate { generation } => self.dies_in(generation, self.script.drain),
+            Effect::KillTree { generation } => {
+                let survivors = self.survivors.pop().unwrap_or(0);
+                if survivors == 0 {
+                    self.dies_in(generation, Some((PROMPT, KILLED)));
+                }
+                self.later(PROMPT * 2, Event::TreeGone { generation, end: tree_end(survivors) });
+            }
+            Effect::Report(_) | Effect::Exit(_) => {}
+        }
+    }
+
+    fn dies_in(&mut self, generation: Generation, end: Option<(Duration, Death)>) {
+        if let (Some((delay, death)), Some(_)) = (end, self.child) {
+            self.later(delay, Event::LeaderExited { generation, death, max_rss_kb: None });
+        }
+    }
+
+    fn look(&self, ask: Ask) -> Sighting {
+        let up = self.child.is_some_and(|(_, spawned, script)| spawned + script.boots_in <= self.now);
+        let verdict = self.port.unwrap_or(if up { STARTED } else { Verdict::Free });
+        let owner = match (ask, verdict) {
+            (_, Verdict::Free) | (Ask::Liveness(_), _) => Owner::Unseen,
+            (Ask::Port, _) => stranger(),
+            (Ask::Startup(_), _) => Owner::Ours(Holder { pid: 101, command: "openclaw-gateway".to_owned(), uid: None }),
+        };
+        sighting(verdict, owner)
+    }
+
+    /// Lets time pass: every event comes at its time, and a tick at every deadline.
+    pub(crate) fn run_for(&mut self, duration: Duration) {
+        self.run_until(self.now + duration);
+    }
+
+    pub(crate) fn run_until(&mut self, end: Moment) {
+        for steps in 0.. {
+            assert!(steps < 100_000, "the machine spins: {:?}", self.core);
+            let event = self.pending.first_key_value().map(|(key, _)| key.0);
+            let wake = [event, self.core.deadline()].into_iter().flatten().min();
+            let Some(at) = wake.filter(|at| *at <= end && self.exit().is_none()) else { break };
+            self.now = self.now.max(at);
+            match event.filter(|due| *due <= at).and_then(|_| self.pending.pop_first()) {
+                Some((_, Event::LeaderExited { generation, death, .. })) => {
+                    if self.child.is_some_and(|(living, ..)| living == generation) {
+                        self.leader_exits(generation, death);
+                    }
+                }
+                Some((_, event)) => self.send(event),
+                None => self.send(Event::Tick),
+            }
+        }
+        if self.exit().is_none() {
+            self.now = self.now.max(end);
+        }
+    }
+
+    pub(crate) fn exit(&self) -> Option<&Outcome> {
+        self.effects.iter().find_map(|(_, effect)| match effect {
+            Effect::Exit(outcome) => Some(outcome),
+            _ => None,
+        })
+    }
+
+    /// The exit code and its reason; fails if the supervisor lives.
+    pub(crate) fn outcome(&self) -> (u8, &str) {
+        let Some(outcome) = self.exit() else { panic!("still running: {:?}", self.core) };
+        (outcome.code, &outcome.reason)
+    }
+
+    pub(crate) fn when(&self, wanted: impl Fn(&Effect) -> bool) -> Vec<Moment> {
+        self.effects.iter().filter(|(_, effect)| wanted(effect)).map(|(at, _)| *at).collect()
+    }
+
+    pub(crate) fn spawns(&self) -> Vec<Moment> {
+        self.when(|effect| matches!(effect, Effect::Spawn { .. }))
+    }
+
+    pub(crate) fn kills(&self) -> Vec<Moment> {
+        self.when(|effect| matches!(effect, Effect::KillTree { .. }))
+    }
+
+    pub(crate) fn probes(&self) -> Vec<Moment> {
+        self.when(|effect| matches!(effect, Effect::Probe { .. }))
+    }
+
+    /// When a report of this name was made.
+    pub(crate) fn told(&self, name: &str) -> Vec<Moment> {
+        self.when(|effect| matches!(effect, Effect::Report(report) if report.name() == name))
+    }
+
+    /// The names of all reports but the changes of verdict.
+    pub(crate) fn names(&self) -> Vec<&'static str> {
+        let names = self.effects.iter().filter_map(|(_, effect)| match effect {
+            Effect::Report(report) => Some(report.name()),
+            _ => None,
+        });
+        names.filter(|name| *name != "probe.verdict_changed").collect()
+    }
+
+    /// The causes of all `gateway.exited`.
+    pub(crate) fn causes(&self) -> Vec<&'static str> {
+        let exits = self.effects.iter().filter_map(|(_, effect)| match effect {
+            Effect::Report(Report::GatewayExited(exited)) => Some(exited.cause),
+            _ => None,
+        });
+        exits.collect()
+    }
+
+    /// The ticket of the youngest probe.
+    pub(crate) fn ticket(&self) -> u64 {
+        let tickets = self.effects.iter().rev().find_map(|(_, effect)| match effect {
+            Effect::Probe { ticket, .. } => Some(*ticket),
+            _ => None,
+        });
+        tickets.unwrap_or(0)
+    }
+}
