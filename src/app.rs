@@ -115,7 +115,7 @@ impl App {
     fn probe(&self, ticket: u64, ask: Ask) {
         let look = match ask {
             Ask::Port => Look::AnswersAndOwner { leader: None },
-            Ask::Startup(generation) => Look::AnswersAndOwner { leader: self.owned(generation).map(Gateway::pid) },
+            Ask::Listener(generation) => Look::AnswersAndOwner { leader: self.owned(generation).map(Gateway::pid) },
             Ask::Liveness(_) => Look::Answers,
         };
         let (prober, events) = (Arc::clone(&self.prober), self.events.clone());

@@ -7,8 +7,9 @@ use super::{Generation, Report};
 pub enum Ask {
     /// Who is on the port, before a spawn? Names the holder of anything that is not free.
     Port,
-    /// Has our child come up? Tells whether the listener belongs to its tree.
-    Startup(Generation),
+    /// Is it our child that answers? Asked until it has come up, and again after a missed probe, when somebody else may
+    /// have taken the port. Tells whether the listener belongs to its tree.
+    Listener(Generation),
     /// Is our child still serving? Looks at answers only.
     Liveness(Generation),
 }

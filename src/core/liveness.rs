@@ -27,7 +27,7 @@ pub enum Finding {
     Unchanged,
     /// The first probe that failed after a good one.
     Missed,
-    /// The first good probe after failed ones, and how long there had been none.
+    /// The first good probe after failed ones, and how long there had been none, pauses of the machine included.
     Recovered(Duration),
 }
 
@@ -38,6 +38,8 @@ pub struct Hung {
     pub last_good: Duration,
     /// How many failed since.
     pub failed_probes: u32,
+    /// What it did not do in time.
+    pub why: &'static str,
 }
 
 /// The record of the probes of one gateway.
@@ -50,6 +52,8 @@ pub struct Liveness {
     /// The last probe that said anything.
     last_word: Moment,
     failed: u32,
+    /// The last good probe before the failed ones, once a miss was told and until a recovery is.
+    missed_since: Option<Moment>,
     /// Whether the last failed probe met an open port that did not answer.
     silent: bool,
 }
@@ -58,7 +62,21 @@ impl Liveness {
     /// A gateway that has just answered.
     #[must_use]
     pub fn new(now: Moment) -> Self {
-        Self { doing: Doing::Serving, last_good: now, healthy_until: now, last_word: now, failed: 0, silent: false }
+        Self {
+            doing: Doing::Serving,
+            last_good: now,
+            healthy_until: now,
+            last_word: now,
+            failed: 0,
+            missed_since: None,
+            silent: false,
+        }
+    }
+
+    /// Whether the last word of it was a failed probe.
+    #[must_use]
+    pub fn is_missing(&self) -> bool {
+        self.missed_since.is_some()
     }
 
     /// The last time that it was seen serving.
@@ -86,15 +104,18 @@ impl Liveness {
                 if self.doing == Doing::Serving {
                     self.healthy_until = now;
                 }
-                let gap = now.saturating_sub(self.last_good);
-                let missed = self.failed > 0;
                 (self.last_good, self.failed) = (now, 0);
-                if missed { Finding::Recovered(gap) } else { Finding::Unchanged }
+                let missed = self.missed_since.take();
+                missed.map_or(Finding::Unchanged, |since| Finding::Recovered(now.saturating_sub(since)))
             }
             Verdict::Free | Verdict::Silent | Verdict::Foreign => {
                 self.silent = verdict == Verdict::Silent;
                 self.failed += 1;
-                if self.failed == 1 { Finding::Missed } else { Finding::Unchanged }
+                if self.missed_since.is_some() {
+                    return Finding::Unchanged;
+                }
+                self.missed_since = Some(self.last_good);
+                Finding::Missed
             }
         }
     }
@@ -121,7 +142,13 @@ impl Liveness {
     #[must_use]
     pub fn hung(&self, now: Moment, policy: &Policy) -> Option<Hung> {
         let due = self.deadline(policy)? <= now;
-        due.then(|| Hung { last_good: now.saturating_sub(self.last_good), failed_probes: self.failed })
+        let why = match self.doing {
+            Doing::Serving => "it does not answer",
+            Doing::Draining(_) if self.failed >= FAILED_PROBES_MIN => "it stopped answering while it drained",
+            Doing::Draining(_) => "it drains for longer than a gateway may",
+            Doing::Restarting(_) => "it did not come back from its own restart",
+        };
+        due.then(|| Hung { last_good: now.saturating_sub(self.last_good), failed_probes: self.failed, why })
     }
 
     /// The same while it drains because we asked it to: a closed port is then part of the way down, silence behind an

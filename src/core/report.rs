@@ -22,7 +22,7 @@ pub enum Report {
     GatewayListening { generation: Generation, pid: i32 },
     GatewayStarted { generation: Generation, pid: i32, boot: Duration },
     GatewayExited(Exited),
-    GatewayHung { generation: Generation, last_good: Option<Duration>, failed_probes: u32 },
+    GatewayHung { generation: Generation, last_good: Option<Duration>, failed_probes: u32, why: &'static str },
     StartupTimedOut { generation: Generation, budget: Duration },
     LivenessMissed { generation: Generation, detail: String },
     LivenessRecovered { generation: Generation, after: Duration },
@@ -218,9 +218,9 @@ impl Report {
             Self::GatewayListening { pid, .. } => vec![("pid", (*pid).into())],
             Self::GatewayStarted { pid, boot, .. } => vec![("pid", (*pid).into()), ("boot_ms", (*boot).into())],
             Self::GatewayExited(exited) => exited.fields(),
-            Self::GatewayHung { last_good, failed_probes, .. } => some("last_good_ms", *last_good)
+            Self::GatewayHung { last_good, failed_probes, why, .. } => some("last_good_ms", *last_good)
                 .into_iter()
-                .chain([("failed_probes", (*failed_probes).into())])
+                .chain([("failed_probes", (*failed_probes).into()), ("why", (*why).into())])
                 .collect(),
             Self::StartupTimedOut { budget, .. } => vec![("budget_ms", (*budget).into())],
             Self::LivenessMissed { detail, .. } => vec![("detail", detail.as_str().into())],
@@ -302,11 +302,12 @@ impl fmt::Display for Report {
                 write!(f, "gateway {generation} is up after {}", human(*boot))
             }
             Self::GatewayExited(exited) => exited.fmt(f),
-            Self::GatewayHung { generation, last_good: Some(ago), failed_probes } => {
-                write!(f, "gateway {generation} last answered {} ago, {failed_probes} probes failed since", human(*ago))
+            Self::GatewayHung { generation, last_good: Some(ago), failed_probes, why } => {
+                let ago = human(*ago);
+                write!(f, "gateway {generation}: {why}; last good probe {ago} ago, {failed_probes} failed since")
             }
-            Self::GatewayHung { generation, last_good: None, failed_probes } => {
-                write!(f, "gateway {generation} never answered, {failed_probes} probes failed")
+            Self::GatewayHung { generation, last_good: None, failed_probes, why } => {
+                write!(f, "gateway {generation}: {why}; {failed_probes} probes failed")
             }
             Self::StartupTimedOut { generation, budget } => {
                 write!(f, "gateway {generation} did not come up within {}", human(*budget))

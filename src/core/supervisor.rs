@@ -22,7 +22,7 @@ use super::event::{Event, Request, Requester, SpawnFailure};
 use super::intent::Intent;
 use super::liveness::Liveness;
 use super::report::{Exited, Report};
-use super::restart_policy::{Plan, RestartPolicy, Run};
+use super::restart_policy::{Cause, Plan, RestartPolicy, Run};
 use super::{Generation, Moment, Policy, Sighting, Verdict, exit};
 use std::time::Duration;
 use stopping::Stopping;
@@ -267,8 +267,17 @@ impl Supervisor {
                 self.intent = Intent::Run;
                 self.start_at(now, self.restarts.gate(now, &self.policy), "as asked", fx);
             }
+            // Whatever the last exit meant: a person wants another try.
+            (State::Probing { judging: Judging::Refusal(run) | Judging::Unstarted(run), .. }, Intent::Restart(_)) => {
+                let run = *run;
+                self.intent = Intent::Run;
+                let plan = self.restarts.after_run(now, run, Cause::Asked, &self.policy);
+                self.follow_plan(now, plan, "was asked to start again", fx);
+            }
             // The start that was asked for is under way.
-            (State::Idle | State::Probing { .. } | State::Spawning, Intent::Restart(_)) => self.intent = Intent::Run,
+            (State::Idle | State::Probing { judging: Judging::Nothing, .. } | State::Spawning, Intent::Restart(_)) => {
+                self.intent = Intent::Run;
+            }
             (State::Starting { child, .. } | State::Running { child, .. }, Intent::Detach(by)) => {
                 let reason = format!("left as asked by {by}; gateway pid {} goes on without a supervisor", child.pid);
                 self.exit(exit::OK, reason, fx);

@@ -1,7 +1,7 @@
 //! Coming up, serving, hanging, and clocks that jump.
 
-use crate::world::{KILLED, STARTED, Script, World, s, sighting};
-use openclaw_supervise::core::{Death, Effect, Event, Owner, Phase, Policy, Verdict};
+use crate::world::{KILLED, STARTED, Script, World, s, sighting, stranger};
+use openclaw_supervise::core::{Ask, Death, Effect, Event, Owner, Phase, Policy, Verdict};
 use std::time::Duration;
 
 const NEVER_UP: Script = Script { boots_in: s_const(100_000), dies: None, drain: None };
@@ -234,9 +234,40 @@ fn an_answer_to_a_probe_of_the_last_gateway_says_nothing_about_the_next() {
     world.run_for(s(6));
     let old = world.ticket();
     world.leader_exits(1, KILLED);
-    world.unanswered = |effect| matches!(effect, Effect::Probe { ask: openclaw_supervise::core::Ask::Startup(_), .. });
+    world.unanswered = |effect| matches!(effect, Effect::Probe { ask: Ask::Listener(_), .. });
     world.run_for(s(3));
     assert_eq!(world.spawns().len(), 2);
     world.send(Event::Probed { ticket: old, sighting: sighting(STARTED, Owner::Unseen) });
     assert_eq!(world.told("gateway.started").len(), 1);
+}
+
+#[test]
+fn a_stranger_who_takes_the_port_of_a_living_gateway_is_no_sign_of_its_life() {
+    let mut world = World::serving();
+    world.unanswered = |effect| matches!(effect, Effect::Probe { .. });
+    world.run_for(s(6));
+    world.send(Event::Probed { ticket: world.ticket(), sighting: sighting(Verdict::Free, Owner::Unseen) });
+    for _ in 0..20 {
+        world.run_for(s(5));
+        let asked_whose = matches!(
+            world.effects.iter().rev().find(|(_, effect)| matches!(effect, Effect::Probe { .. })),
+            Some((_, Effect::Probe { ask: Ask::Listener(1), .. }))
+        );
+        assert!(asked_whose || !terminations(&world).is_empty());
+        world.send(Event::Probed { ticket: world.ticket(), sighting: sighting(STARTED, stranger()) });
+    }
+    assert_eq!(world.told("liveness.recovered"), []);
+    assert_eq!(world.told("gateway.hung").len(), 1);
+}
+
+#[test]
+fn a_miss_is_told_once_and_its_recovery_too_even_if_the_clock_jumps_between() {
+    let mut world = World::serving();
+    world.port = Some(Verdict::Silent);
+    world.run_for(s(20));
+    world.send(Event::ClockJumped { by: s(3600) });
+    world.run_for(s(20));
+    world.port = None;
+    world.run_for(s(10));
+    assert_eq!((world.told("liveness.missed").len(), world.told("liveness.recovered").len()), (1, 1));
 }

@@ -1,7 +1,9 @@
 //! Before a spawn: whose is the port?
 
 use crate::world::{CRASH, KILLED, STARTED, Script, World, s, sighting, stranger};
-use openclaw_supervise::core::{Death, Effect, Event, Owner, Phase, Policy, Report, SpawnFailure, Verdict};
+use openclaw_supervise::core::{
+    Ask, Death, Effect, Event, Owner, Phase, Policy, Report, Request, SpawnFailure, Verdict,
+};
 use std::time::Duration;
 
 fn is_spawn(effect: &Effect) -> bool {
@@ -158,8 +160,7 @@ fn a_refusal_or_a_silent_0_beside_a_healthy_gateway_is_a_conflict() {
         let mut world = World::started(Script::dying(s(2), Death::Code(code)));
         world.run_for(s(1));
         world.port = Some(STARTED);
-        world.unanswered =
-            |effect| matches!(effect, Effect::Probe { ask: openclaw_supervise::core::Ask::Startup(_), .. });
+        world.unanswered = |effect| matches!(effect, Effect::Probe { ask: Ask::Listener(_), .. });
         world.run_for(s(60));
         let (exit, reason) = world.outcome();
         assert_eq!(exit, 78);
@@ -256,4 +257,18 @@ fn after_a_crash_a_healthy_successor_on_the_port_is_never_spawned_against() {
     world.run_for(s(60));
     assert_eq!((world.outcome().0, world.spawns().len()), (78, 1));
     assert!(world.now < s(1000) + s(60) + Duration::from_millis(1));
+}
+
+#[test]
+fn a_restart_asked_for_while_a_refusal_is_judged_is_another_try() {
+    let mut world = World::started(Script::dying(s(2), Death::Code(78)));
+    world.run_for(s(1));
+    world.unanswered = |effect| matches!(effect, Effect::Probe { ask: Ask::Port, .. });
+    world.run_for(s(2));
+    assert_eq!((world.exit(), world.spawns().len()), (None, 1));
+    world.script = Script::default();
+    world.unanswered = |_| false;
+    world.request(Request::Restart);
+    world.run_for(s(60));
+    assert_eq!((world.exit(), world.spawns().len()), (None, 2));
 }

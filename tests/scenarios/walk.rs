@@ -292,8 +292,8 @@ impl Walk {
     fn look(&mut self, ask: Ask) -> openclaw_supervise::core::Sighting {
         let usual = match ask {
             Ask::Port => Verdict::Free,
-            Ask::Startup(_) if self.dice.once_in(2) => Verdict::Free,
-            Ask::Startup(_) | Ask::Liveness(_) => Verdict::Gateway(Phase::Started),
+            Ask::Listener(_) if self.dice.once_in(2) => Verdict::Free,
+            Ask::Listener(_) | Ask::Liveness(_) => Verdict::Gateway(Phase::Started),
         };
         let odd = [
             Verdict::Free,

@@ -179,7 +179,9 @@ impl World {
         let owner = match (ask, verdict) {
             (_, Verdict::Free) | (Ask::Liveness(_), _) => Owner::Unseen,
             (Ask::Port, _) => stranger(),
-            (Ask::Startup(_), _) => Owner::Ours(Holder { pid: 101, command: "openclaw-gateway".to_owned(), uid: None }),
+            (Ask::Listener(_), _) => {
+                Owner::Ours(Holder { pid: 101, command: "openclaw-gateway".to_owned(), uid: None })
+            }
         };
         sighting(verdict, owner)
     }

@@ -6,7 +6,7 @@ use super::{
 };
 use crate::core::conflict::Ruling;
 use crate::core::restart_policy::Cause;
-use crate::core::{Owner, Verdict, exit};
+use crate::core::{Owner, Phase, Verdict, exit};
 
 impl Supervisor {
     pub(super) fn look_at_port(&mut self, now: Moment, judging: Judging, fx: &mut Effects) {
@@ -51,11 +51,6 @@ impl Supervisor {
     fn enter_free_port(&mut self, now: Moment, judging: Judging, contended: bool, fx: &mut Effects) {
         match judging {
             Judging::Nothing => {
-                let gate = self.restarts.gate(now, &self.policy);
-                if gate > now {
-                    self.state = State::BackingOff { until: gate };
-                    return;
-                }
                 self.generation += 1;
                 self.state = State::Spawning;
                 fx.push(Effect::Spawn { generation: self.generation });
@@ -98,9 +93,9 @@ impl Supervisor {
         let (SpawnFailure::Program(why) | SpawnFailure::Resources(why)) = failure;
         fx.push(Effect::Report(Report::SpawnFailed { generation: self.generation, why: why.clone() }));
         match (&self.intent, failure) {
-            (Intent::Stop(by) | Intent::StopNow(by) | Intent::Detach(by), _) => {
-                let reason = format!("stopped as asked by {by}; no gateway was running");
-                self.exit(exit::OK, reason, fx);
+            (Intent::Stop(_) | Intent::StopNow(_) | Intent::Detach(_), _) => {
+                self.state = State::Idle;
+                self.follow_intent(now, fx);
             }
             // A program that was there before may be in the middle of an update; one that never was will not come.
             (_, SpawnFailure::Program(_)) if self.generation == 1 => self.exit(exit::NO_USE, why.clone(), fx),
@@ -127,9 +122,10 @@ fn conflict_reason(sighting: &Sighting, url: &str) -> String {
         Owner::Unseen => "a process that cannot be seen from here".to_owned(),
     };
     match sighting.verdict {
-        Verdict::Gateway(_) => format!(
-            "{known}: {holder} is healthy and stays in control; nothing was started; stop it first, or give this one \
-             another --port and --state-dir"
+        Verdict::Gateway(phase) => format!(
+            "{known}: {holder} is {} and stays in control; nothing was started; stop it first, or give this one \
+             another --port and --state-dir",
+            if phase == Phase::Starting { "warming up" } else { "healthy" }
         ),
         Verdict::Draining => format!(
             "{known}: {holder} has been draining for longer than a gateway may; nothing was started; end it, then \

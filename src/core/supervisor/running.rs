@@ -18,10 +18,15 @@ impl Supervisor {
             let (child, failed_probes) = (*child, *failed);
             let (generation, budget) = (self.generation, self.policy.startup_timeout);
             fx.push(Effect::Report(Report::StartupTimedOut { generation, budget }));
-            fx.push(Effect::Report(Report::GatewayHung { generation, last_good: None, failed_probes }));
+            fx.push(Effect::Report(Report::GatewayHung {
+                generation,
+                last_good: None,
+                failed_probes,
+                why: "it never came up",
+            }));
             self.replace_hung(now, child, None, fx);
         } else if poll.wake(&self.policy) <= now {
-            self.probe(now, Ask::Startup(self.generation), fx);
+            self.probe(now, Ask::Listener(self.generation), fx);
         }
     }
 
@@ -61,7 +66,9 @@ impl Supervisor {
         if liveness.hung(now, &self.policy).is_some() {
             self.check_hung(now, fx);
         } else if poll.wake(&self.policy) <= now {
-            self.probe(now, Ask::Liveness(self.generation), fx);
+            let generation = self.generation;
+            let ask = if liveness.is_missing() { Ask::Listener(generation) } else { Ask::Liveness(generation) };
+            self.probe(now, ask, fx);
         }
     }
 
@@ -69,7 +76,10 @@ impl Supervisor {
         let generation = self.generation;
         let State::Running { poll, liveness, .. } = &mut self.state else { return };
         *poll = poll.next(now, self.policy.probe_interval);
-        match liveness.observe(now, sighting.verdict) {
+        // Somebody who took the port while ours was away answers for himself.
+        let stranger = matches!(sighting.owner, Owner::Other(_)) && sighting.verdict != Verdict::Free;
+        let verdict = if stranger { Verdict::Foreign } else { sighting.verdict };
+        match liveness.observe(now, verdict) {
             Finding::Unchanged => {}
             Finding::Missed => {
                 fx.push(Effect::Report(Report::LivenessMissed { generation, detail: sighting.detail.clone() }));
@@ -83,10 +93,10 @@ impl Supervisor {
 
     fn check_hung(&mut self, now: Moment, fx: &mut Effects) {
         let State::Running { child, started, liveness, .. } = &self.state else { return };
-        let Some(Hung { last_good, failed_probes }) = liveness.hung(now, &self.policy) else { return };
+        let Some(Hung { last_good, failed_probes, why }) = liveness.hung(now, &self.policy) else { return };
         let (child, started) = (*child, Some((*started, liveness.clone())));
         let (generation, last_good) = (self.generation, Some(last_good));
-        fx.push(Effect::Report(Report::GatewayHung { generation, last_good, failed_probes }));
+        fx.push(Effect::Report(Report::GatewayHung { generation, last_good, failed_probes, why }));
         self.replace_hung(now, child, started, fx);
     }
 

@@ -50,10 +50,10 @@ enum Leader {
 enum Tree {
     /// SIGTERM is sent; the gateway drains until then.
     Draining { until: Moment },
-    /// `Effect::KillTree` is under way.
-    Killing,
+    /// `Effect::KillTree` is under way. `told` is how many survivors of the last one were told of.
+    Killing { told: u32 },
     /// The leader survived it; it is tried again then.
-    Stubborn { again: Moment },
+    Stubborn { again: Moment, told: u32 },
     /// Nothing is left, except perhaps the news of the leader's death.
     Gone,
 }
@@ -64,8 +64,8 @@ impl Stopping {
             Tree::Draining { until } => {
                 Some(sooner(until.min(self.poll.wake(policy)), self.liveness.silent_deadline(policy)))
             }
-            Tree::Stubborn { again } => Some(again),
-            Tree::Killing | Tree::Gone => None,
+            Tree::Stubborn { again, .. } => Some(again),
+            Tree::Killing { .. } | Tree::Gone => None,
         }
     }
 }
@@ -129,11 +129,11 @@ impl Supervisor {
             Tree::Draining { .. } if stopping.poll.wake(&self.policy) <= now => {
                 self.probe(now, Ask::Liveness(self.generation), fx);
             }
-            Tree::Stubborn { again } if again <= now => {
-                stopping.tree = Tree::Killing;
+            Tree::Stubborn { again, told } if again <= now => {
+                stopping.tree = Tree::Killing { told };
                 fx.push(Effect::KillTree { generation: self.generation });
             }
-            Tree::Draining { .. } | Tree::Stubborn { .. } | Tree::Killing | Tree::Gone => {}
+            Tree::Draining { .. } | Tree::Stubborn { .. } | Tree::Killing { .. } | Tree::Gone => {}
         }
     }
 
@@ -148,7 +148,7 @@ impl Supervisor {
         let generation = self.generation;
         let State::Stopping(stopping) = &mut self.state else { return };
         if let Tree::Draining { .. } = stopping.tree {
-            stopping.tree = Tree::Killing;
+            stopping.tree = Tree::Killing { told: 0 };
             fx.push(Effect::Report(Report::StopEscalated { generation, why: why.to_owned() }));
             fx.push(Effect::KillTree { generation });
         }
@@ -170,17 +170,17 @@ impl Supervisor {
         self.tell_exit(Exited { generation, pid: child.pid, death, uptime, max_rss_kb, cause }, fx);
         let dead = Leader::Dead { death, at: now };
         let State::Stopping(stopping) = &mut self.state else {
-            self.enter_stopping(now, child, up, why, dead, Tree::Killing);
+            self.enter_stopping(now, child, up, why, dead, Tree::Killing { told: 0 });
             fx.push(Effect::KillTree { generation });
             return;
         };
         stopping.leader = dead;
         match stopping.tree {
             Tree::Draining { .. } | Tree::Stubborn { .. } => {
-                stopping.tree = Tree::Killing;
+                stopping.tree = Tree::Killing { told: 0 };
                 fx.push(Effect::KillTree { generation });
             }
-            Tree::Killing => {}
+            Tree::Killing { .. } => {}
             Tree::Gone => self.settle(now, fx),
         }
     }
@@ -201,16 +201,17 @@ impl Supervisor {
     pub(super) fn on_tree_gone(&mut self, now: Moment, end: TreeEnd, fx: &mut Effects) {
         let generation = self.generation;
         let State::Stopping(stopping) = &mut self.state else { return };
-        if !matches!(stopping.tree, Tree::Killing) {
-            return;
-        }
+        let Tree::Killing { told } = stopping.tree else { return };
         let survivors = end.survivors;
         let named = end.commands.join("; ");
-        if end.members > 0 || survivors > 0 {
+        // One that cannot be killed is told of once, not at every attempt.
+        if end.members > 0 && (survivors == 0 || survivors != told) {
             fx.push(Effect::Report(Report::TreeKilled { generation, end }));
         }
         match stopping.leader {
-            Leader::Alive if survivors > 0 => stopping.tree = Tree::Stubborn { again: now + KILL_AGAIN },
+            Leader::Alive if survivors > 0 => {
+                stopping.tree = Tree::Stubborn { again: now.saturating_add(KILL_AGAIN), told: survivors }
+            }
             Leader::Alive | Leader::Dead { .. } => stopping.tree = Tree::Gone,
         }
         let leader_dead = matches!(stopping.leader, Leader::Dead { .. });

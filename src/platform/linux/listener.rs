@@ -73,7 +73,9 @@ fn listeners_by_table(port: u16, v6: bool) -> io::Result<Vec<(SocketAddr, u64)>>
     };
     let mut found = Vec::new();
     for line in file.lines() {
-        found.extend(parse(&line?).filter(|(socket, _)| socket.port() == port));
+        // While the table changes, a row may be printed twice.
+        let new = parse(&line?).filter(|row| row.0.port() == port && !found.contains(row));
+        found.extend(new);
     }
     Ok(found)
 }
