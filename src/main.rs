@@ -1,7 +1,7 @@
 //! The program: reads the command line, runs one command, and is the only one that exits.
 
 use openclaw_supervise::commands;
-use openclaw_supervise::core::exit;
+use openclaw_supervise::core::{Report, exit};
 use openclaw_supervise::gateway::probe::Prober;
 use openclaw_supervise::host::{signals, stderr, telemetry};
 use openclaw_supervise::settings::{self, Invocation, LogSettings, ProbeSettings, Settings, World};
@@ -30,7 +30,7 @@ fn run(settings: Settings) -> u8 {
         match commands::run::run(settings).await {
             Ok(outcome) => outcome.code,
             Err(error) => {
-                tracing::error!("{error}");
+                telemetry::emit(&Report::SupervisorStopped { exit_code: exit::FAILURE, reason: error.to_string() });
                 exit::FAILURE
             }
         }

@@ -126,6 +126,17 @@ fn a_state_folder_that_cannot_be_made_is_told() {
 }
 
 #[test]
+fn a_state_folder_where_the_file_system_makes_none_is_told() {
+    let scene = Scene::new("healthy");
+    // To root access(2) allows it; proc(5) makes no folder for anybody.
+    let dir = "/proc/openclaw-state";
+    let mut supervisor = scene.launch().option("--state-dir", dir).start();
+    supervisor.expect_exit(1);
+    assert!(told(&supervisor).contains(dir), "{}", supervisor.story());
+    assert_eq!(scene.diary().starts().len(), 0);
+}
+
+#[test]
 fn help_and_version_are_no_mistakes() {
     let scene = Scene::new("healthy");
     let (code, stdout, stderr) = run(&scene, &["--help"]);

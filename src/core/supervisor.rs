@@ -333,8 +333,9 @@ impl Supervisor {
             Plan::Start { at, why } => self.start_at(now, at, &why, fx),
             Plan::GiveUp { restarts } => {
                 let window = self.policy.restart_window;
+                let plural = if restarts == 1 { "" } else { "s" };
                 let why = format!(
-                    "gave up after {restarts} restarts within {}: the last gateway {death}; its own messages stand \
+                    "gave up after {restarts} restart{plural} within {}: the last gateway {death}; its own messages stand \
                      above; mend the cause and start again, or raise --max-restarts",
                     super::report::human(window)
                 );
