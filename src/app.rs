@@ -10,7 +10,7 @@ use crate::gateway::process::{Gateway, Launch};
 use crate::gateway::tree::Orphans;
 use crate::host::clock::{self, Clock};
 use crate::host::signals::{Signal, Signals};
-use crate::host::telemetry;
+use crate::host::{journal, telemetry};
 use crate::platform::{proc, process};
 use std::collections::VecDeque;
 use std::future::pending;
@@ -61,7 +61,7 @@ impl App {
             let slept = self.clock.slept();
             let jump = (slept >= JUMP_MIN).then_some(Event::ClockJumped { by: slept });
             for event in jump.into_iter().chain(event) {
-                if let Some(outcome) = self.turn(event) {
+                if let Some(outcome) = self.turn(&event) {
                     return outcome;
                 }
             }
@@ -85,10 +85,10 @@ impl App {
     }
 
     /// One step of the core, and what it asks for.
-    fn turn(&mut self, event: Event) -> Option<Outcome> {
-        tracing::trace!(?event);
-        let mut effects = Effects::new();
-        self.core.step(clock::now(), event, &mut effects);
+    fn turn(&mut self, event: &Event) -> Option<Outcome> {
+        let (now, mut effects) = (clock::now(), Effects::new());
+        self.core.step(now, event.clone(), &mut effects);
+        journal::note(now, event, &effects);
         let mut outcome = None;
         for effect in effects {
             outcome = outcome.or(self.perform(effect));

@@ -5,7 +5,7 @@ use crate::core::{Outcome, Report, Supervisor};
 use crate::gateway::probe::Prober;
 use crate::gateway::process::Launch;
 use crate::host::signals::Signals;
-use crate::host::{manager, telemetry};
+use crate::host::{journal, manager, telemetry};
 use crate::platform::process;
 use crate::settings::Settings;
 use std::fs::DirBuilder;
@@ -43,6 +43,7 @@ pub async fn run(settings: Settings) -> Result<Outcome, RunError> {
         tracing::warn!("{warning}");
     }
     let prober = Prober::new(settings.endpoint, settings.policy.probe_timeout);
+    journal::begin(&settings.policy);
     let core = Supervisor::new(settings.policy);
     let mut command = settings.command.into_iter();
     let launch = Launch {
