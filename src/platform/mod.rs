@@ -7,3 +7,9 @@ pub mod disposition;
 mod linux;
 #[cfg(target_os = "linux")]
 pub use linux::*;
+
+#[cfg(target_os = "macos")]
+#[expect(unsafe_code, reason = "system calls that no safe crate offers")]
+mod macos;
+#[cfg(target_os = "macos")]
+pub use macos::*;

@@ -1,0 +1,5 @@
+//! macOS.
+
+pub mod listener;
+pub mod proc;
+pub mod process;

@@ -1,0 +1,228 @@
+//! What the kernel says about processes, through libproc (`libproc.h`, `sys/proc_info.h`) and sysctl(3).
+//!
+//! Unless we are root it tells the parent and the start time of our own user's processes only. Others are not seen;
+//! neither could we signal them.
+
+use std::ffi::{c_int, c_void};
+use std::io;
+use std::mem::MaybeUninit;
+use std::ptr;
+
+/// One process as `proc_pidinfo` shows it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stat {
+    /// Process id.
+    pub pid: i32,
+    /// One letter, as ps(1) has it: I (being created), R, S, T, Z.
+    pub state: u8,
+    /// Parent.
+    pub parent: i32,
+    /// Process group.
+    pub group: i32,
+    /// Session; 0 for a zombie, of which the kernel does not tell it.
+    pub session: i32,
+    /// Start time in microseconds since 1970. With the pid it names a process.
+    pub start_time: u64,
+}
+
+impl Stat {
+    /// A zombie: it runs no code and needs no signal.
+    #[must_use]
+    pub fn is_dead(&self) -> bool {
+        self.state == b'Z'
+    }
+}
+
+/// Looks one process up, be it a zombie.
+pub fn stat(pid: i32) -> io::Result<Stat> {
+    // SAFETY: it is the struct of this flavor, and plain numbers.
+    let info: libc::proc_bsdinfo = unsafe { info(pid, libc::PROC_PIDTBSDINFO) }?;
+    let session = rustix::process::Pid::from_raw(pid).map(|pid| rustix::process::getsid(Some(pid)));
+    Ok(Stat {
+        pid,
+        state: match info.pbi_status {
+            libc::SIDL => b'I',
+            libc::SRUN => b'R',
+            libc::SSLEEP => b'S',
+            libc::SSTOP => b'T',
+            libc::SZOMB => b'Z',
+            _ => b'?',
+        },
+        parent: info.pbi_ppid.cast_signed(),
+        group: info.pbi_pgid.cast_signed(),
+        session: session.and_then(Result::ok).map_or(0, |session| session.as_raw_nonzero().get()),
+        start_time: info.pbi_start_tvsec * 1_000_000 + info.pbi_start_tvusec,
+    })
+}
+
+/// One struct about one process.
+///
+/// # Safety
+/// `T` is the struct that `sys/proc_info.h` has for `flavor`, and all zeroes are a valid one.
+unsafe fn info<T>(pid: i32, flavor: c_int) -> io::Result<T> {
+    let size = c_int::try_from(size_of::<T>()).map_err(|_| io::ErrorKind::InvalidInput)?;
+    let mut info = MaybeUninit::<T>::zeroed();
+    // SAFETY: `info` has the `size` bytes that may be written. The argument 1 includes zombies.
+    let written = unsafe { libc::proc_pidinfo(pid, flavor, 1, info.as_mut_ptr().cast(), size) };
+    if written < size {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: it was zeroed, then filled by the kernel.
+    Ok(unsafe { info.assume_init() })
+}
+
+/// Every process that can be seen. One that ends during the walk is left out.
+pub fn processes() -> io::Result<Vec<Stat>> {
+    Ok(pids()?.into_iter().filter(|&pid| pid > 0).filter_map(|pid| stat(pid).ok()).collect())
+}
+
+fn pids() -> io::Result<Vec<i32>> {
+    loop {
+        // SAFETY: without a buffer it only tells the number of processes, with room for some new ones.
+        let room = unsafe { libc::proc_listallpids(ptr::null_mut(), 0) };
+        let mut pids = vec![0; usize::try_from(room).unwrap_or(0)];
+        let bytes = c_int::try_from(size_of_val(pids.as_slice())).map_err(|_| io::ErrorKind::InvalidData)?;
+        // SAFETY: the kernel writes at most these bytes, which `pids` has.
+        let count = unsafe { libc::proc_listallpids(pids.as_mut_ptr().cast(), bytes) };
+        let count = usize::try_from(count).unwrap_or(0);
+        if count == 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // A full list may be a cut one.
+        if count < pids.len() {
+            pids.truncate(count);
+            return Ok(pids);
+        }
+    }
+}
+
+/// The children of this process. Orphans are not among them: they go to launchd.
+pub fn children() -> io::Result<Vec<i32>> {
+    let me = i32::try_from(std::process::id()).unwrap_or(0);
+    Ok(processes()?.into_iter().filter(|process| process.parent == me).map(|process| process.pid).collect())
+}
+
+/// The command line of a process, its name in brackets where it has none (a zombie) or hides it (another user's),
+/// nothing where it is gone. Control characters are replaced, so that the result stays one line in a log.
+#[must_use]
+pub fn command_of(pid: i32) -> Option<String> {
+    if let Some(start) = started_with(pid)
+        && let Some(Start { arguments, .. }) = parse(&start)
+    {
+        // A process that sets its title (the gateway does) leaves NULs or blanks behind it.
+        let words: Vec<_> =
+            arguments.into_iter().filter(|word| !word.is_empty()).map(String::from_utf8_lossy).collect();
+        let text = words.join(" ");
+        let text = text.trim();
+        if !text.is_empty() {
+            return Some(printable(text));
+        }
+    }
+    let name: Vec<u8> =
+        short_info(pid)?.pbsi_comm.into_iter().take_while(|&byte| byte != 0).map(i8::cast_unsigned).collect();
+    Some(printable(&format!("[{}]", String::from_utf8_lossy(&name))))
+}
+
+/// The longest command that is shown, in characters.
+const COMMAND_LENGTH_MAX: usize = 160;
+
+fn printable(text: &str) -> String {
+    let mut short: String =
+        text.chars().take(COMMAND_LENGTH_MAX).map(|c| if c.is_control() { '?' } else { c }).collect();
+    if text.chars().count() > COMMAND_LENGTH_MAX {
+        short.push_str("...");
+    }
+    short
+}
+
+/// Whether the environment that a process was started with holds this `NAME=value`. What cannot be read holds nothing:
+/// another user's process, and while System Integrity Protection is on the programs of macOS itself, its shells too.
+#[must_use]
+pub fn environ_has(pid: i32, entry: &str) -> bool {
+    started_with(pid)
+        .is_some_and(|start| parse(&start).is_some_and(|start| start.environment.contains(&entry.as_bytes())))
+}
+
+/// What execve(2) was given, as `KERN_PROCARGS2` tells it.
+fn started_with(pid: i32) -> Option<Vec<u8>> {
+    let mut size = 0;
+    sysctl_procargs(pid, ptr::null_mut(), &mut size)?;
+    let mut bytes = vec![0; size];
+    sysctl_procargs(pid, bytes.as_mut_ptr().cast(), &mut size)?;
+    bytes.truncate(size);
+    Some(bytes)
+}
+
+fn sysctl_procargs(pid: i32, buffer: *mut c_void, size: &mut usize) -> Option<()> {
+    let mut name = [libc::CTL_KERN, libc::KERN_PROCARGS2, pid];
+    // SAFETY: the name has the three numbers that are announced; the kernel writes at most `size` bytes to `buffer`, of
+    // which the one caller owns as many, or none to a null pointer; nothing is to be set.
+    let result = unsafe { libc::sysctl(name.as_mut_ptr(), 3, buffer, size, ptr::null_mut(), 0) };
+    (result == 0).then_some(())
+}
+
+/// What a process was started with.
+#[derive(Debug, PartialEq, Eq)]
+struct Start<'a> {
+    arguments: Vec<&'a [u8]>,
+    environment: Vec<&'a [u8]>,
+}
+
+/// Takes it apart: an `int` with the number of arguments, the path of the program, NULs up to a
+/// word's border, the arguments, the environment, each with a NUL at its end.
+fn parse(start: &[u8]) -> Option<Start<'_>> {
+    let (count, strings) = start.split_first_chunk()?;
+    let count = usize::try_from(c_int::from_ne_bytes(*count)).ok()?;
+    let path_end = strings.iter().position(|&byte| byte == 0)?;
+    let padding = strings[path_end..].iter().position(|&byte| byte != 0)?;
+    let mut words = strings[path_end + padding..].split(|&byte| byte == 0);
+    let arguments = words.by_ref().take(count).collect();
+    Some(Start { arguments, environment: words.collect() })
+}
+
+/// The effective user of a process.
+#[must_use]
+pub fn uid_of(pid: i32) -> Option<u32> {
+    Some(short_info(pid)?.pbsi_uid)
+}
+
+/// What everybody may know of a process.
+fn short_info(pid: i32) -> Option<libc::proc_bsdshortinfo> {
+    // SAFETY: it is the struct of this flavor, and plain numbers.
+    unsafe { info(pid, libc::PROC_PIDT_SHORTBSDINFO) }.ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn arguments_are_told_from_the_environment() {
+        let mut start = 3_i32.to_ne_bytes().to_vec();
+        start.extend(b"/bin/node\0\0\0node\0A=1\0\0HOME=/\0A=2\0\0");
+        let Start { arguments, environment } = parse(&start).unwrap();
+        assert_eq!(arguments, [&b"node"[..], b"A=1", b""]);
+        assert_eq!(environment[..2], [&b"HOME=/"[..], b"A=2"]);
+        assert_eq!(parse(&start[..3]), None);
+        assert_eq!(parse(&start[..8]), None);
+    }
+
+    #[test]
+    fn we_find_ourselves() {
+        let me = i32::try_from(std::process::id()).unwrap();
+        let stat = stat(me).unwrap();
+        assert_eq!(stat.parent, std::os::unix::process::parent_id().cast_signed());
+        assert!(processes().unwrap().contains(&stat));
+        assert!(command_of(me).unwrap().contains("openclaw_supervise"));
+        assert_eq!(uid_of(me), Some(rustix::process::geteuid().as_raw()));
+        let path = std::env::var("PATH").unwrap();
+        assert!(environ_has(me, &format!("PATH={path}")));
+        assert!(!environ_has(me, &format!("PATH={path}-")));
+    }
+
+    #[test]
+    fn a_long_command_is_cut_and_kept_on_one_line() {
+        assert_eq!(printable("a\nb"), "a?b");
+        assert_eq!(printable(&"x".repeat(1000)).len(), COMMAND_LENGTH_MAX + 3);
+    }
+}

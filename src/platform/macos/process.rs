@@ -1,0 +1,271 @@
+//! Processes of our own: creating, naming, signalling, watching and reaping them.
+//!
+//! A pid is a name that the kernel gives away again, and this kernel has no other one to offer. A child's pid is its
+//! own until we reap it. Of any other process the start time is compared right before each signal: one that ends
+//! between the comparison and kill(2), and whose pid is given to a new process in that very moment, would hand its
+//! signal on. The kernel deals pids out in turn, so this takes a whole round of them within microseconds.
+
+use rustix::event::kqueue::{Event, EventFilter, EventFlags, ProcessEvents, kevent, kqueue};
+use rustix::io::Errno;
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, WaitOptions};
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::OwnedFd;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::process::{Command, ExitStatus};
+use std::ptr;
+use std::time::Duration;
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
+/// The pauses between two looks for the zombie of a process that is on its way out: they double from the one to the
+/// other.
+const PAUSES: [Duration; 2] = [Duration::from_millis(1), Duration::from_millis(100)];
+
+/// One process, named by its pid and its start time.
+#[derive(Debug)]
+pub struct Handle {
+    pid: Pid,
+    start_time: u64,
+}
+
+impl Handle {
+    /// Takes hold of the process that has this pid now.
+    ///
+    /// # Errors
+    /// ESRCH where there is none; EPERM where it is another user's.
+    pub fn open(pid: i32) -> io::Result<Self> {
+        let name = positive(pid).ok_or(io::ErrorKind::InvalidInput)?;
+        Ok(Self { pid: name, start_time: super::proc::stat(pid)?.start_time })
+    }
+
+    /// Its process id.
+    #[must_use]
+    pub fn pid(&self) -> i32 {
+        self.pid.as_raw_nonzero().get()
+    }
+
+    /// Its start time, as in [`super::proc::Stat`].
+    #[must_use]
+    pub fn start_time(&self) -> u64 {
+        self.start_time
+    }
+
+    /// SIGTERM.
+    ///
+    /// # Errors
+    /// ESRCH once it has ended and was reaped; EPERM.
+    pub fn terminate(&self) -> io::Result<()> {
+        self.signal(Signal::TERM)
+    }
+
+    /// SIGKILL. It ends a stopped process as well.
+    ///
+    /// # Errors
+    /// As [`Handle::terminate`].
+    pub fn kill(&self) -> io::Result<()> {
+        self.signal(Signal::KILL)
+    }
+
+    fn signal(&self, signal: Signal) -> io::Result<()> {
+        if super::proc::stat(self.pid())?.start_time != self.start_time {
+            return Err(Errno::SRCH.into());
+        }
+        Ok(rustix::process::kill_process(self.pid, signal)?)
+    }
+
+    /// A watch for the end of the process. It needs the reactor of a tokio runtime.
+    ///
+    /// # Errors
+    /// EMFILE.
+    pub fn watch(&self) -> io::Result<Watch> {
+        let queue = kqueue()?;
+        let filter = EventFilter::Proc { pid: self.pid, flags: ProcessEvents::EXIT };
+        let end = Event::new(filter, EventFlags::ADD | EventFlags::ONESHOT, ptr::null_mut());
+        // SAFETY: the event names a process, no descriptor.
+        match unsafe { kevent(&queue, &[end], &mut [] as &mut [Event], Some(Duration::ZERO)) } {
+            Ok(_) => {}
+            // It is a zombie, or about to become one.
+            Err(Errno::SRCH) => return Ok(Watch { queue: None }),
+            Err(error) => return Err(error.into()),
+        }
+        // A kqueue can be watched for reading alone.
+        // SAFETY: the `OwnedFd` is open, belongs to the `AsyncFd` alone, and is closed and replaced by nobody before
+        // that one is dropped.
+        let queue = unsafe { AsyncFd::register_with_interest(queue, Interest::READABLE) }?;
+        Ok(Watch { queue: Some(queue) })
+    }
+
+    /// How our child ended, if it has. It stays a zombie, so that its pid, and with it the number of its process
+    /// group and session, cannot name anything else until [`reap`].
+    ///
+    /// # Errors
+    /// ECHILD if it is not a child of ours.
+    pub fn exit(&self) -> io::Result<Option<Exit>> {
+        let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+        let Some(end) = rustix::process::waitid(WaitId::Pid(self.pid), options)? else { return Ok(None) };
+        // wait(2)'s encoding: the code in the second byte, or the signal in the first with 0x80 for a core file. Here
+        // the kernel tells bits of the code that wait(2) never shows, and only to the first who asks.
+        let status = ExitStatus::from_raw(match (end.exit_status(), end.terminating_signal()) {
+            (Some(code), _) => (code & 0xff) << 8,
+            (None, signal) => signal.unwrap_or(0) & 0x7f | if end.dumped() { 0x80 } else { 0 },
+        });
+        Ok(Some(Exit { status, max_rss_kb: self.peak_footprint_kb() }))
+    }
+
+    fn peak_footprint_kb(&self) -> Option<u64> {
+        let mut usage = MaybeUninit::<libc::rusage_info_v4>::zeroed();
+        // SAFETY: it is the struct of this flavor, plain numbers, and nothing else is written to; the type of the
+        // parameter is a historical mistake of the interface.
+        let usage = unsafe {
+            let result = libc::proc_pid_rusage(self.pid(), libc::RUSAGE_INFO_V4, usage.as_mut_ptr().cast());
+            (result == 0).then(|| usage.assume_init())
+        };
+        usage.map(|usage| usage.ri_lifetime_max_phys_footprint / 1024)
+    }
+}
+
+/// Becomes ready when a process ends: a kqueue with `NOTE_EXIT`, or none if it had ended before.
+#[derive(Debug)]
+pub struct Watch {
+    queue: Option<AsyncFd<OwnedFd>>,
+}
+
+impl Watch {
+    /// Waits for our child's end.
+    ///
+    /// # Errors
+    /// As [`Handle::exit`].
+    pub async fn exit(&self, handle: &Handle) -> io::Result<Exit> {
+        if let Some(queue) = &self.queue {
+            drop(queue.readable().await?);
+        }
+        // The note comes, and a late registration fails, a moment before waitid(2) sees the zombie.
+        let mut pause = PAUSES[0];
+        loop {
+            if let Some(exit) = handle.exit()? {
+                return Ok(exit);
+            }
+            tokio::time::sleep(pause).await;
+            pause = PAUSES[1].min(pause * 2);
+        }
+    }
+}
+
+/// The end of a child.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Exit {
+    /// Its code or signal.
+    pub status: ExitStatus,
+    /// Its peak physical footprint, in KiB: the memory that this kernel charges a process for. It tells the peak
+    /// resident set only to who reaps.
+    pub max_rss_kb: Option<u64>,
+}
+
+/// Starts a command in a session of its own and takes hold of it.
+///
+/// # Errors
+/// What fork(2) or execve(2) said.
+pub fn spawn_in_own_session(command: &mut Command) -> io::Result<Handle> {
+    // SAFETY: setsid(2) is async-signal-safe, allocates nothing and touches no lock that the fork could have copied.
+    unsafe {
+        command.pre_exec(|| rustix::process::setsid().map(drop).map_err(io::Error::from));
+    }
+    let child = command.spawn()?;
+    let pid = child.id().cast_signed();
+    let name = positive(pid).ok_or(io::ErrorKind::InvalidData)?;
+    // Nobody else reaps it, so the pid is still its own.
+    match Handle::open(pid) {
+        // It ends already, and cannot be looked up until it is a zombie: the kernel is about to make it one.
+        Err(error) if error.raw_os_error() == Some(libc::ESRCH) => {
+            let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
+            rustix::process::waitid(WaitId::Pid(name), options)?;
+            Handle::open(pid)
+        }
+        result => result,
+    }
+}
+
+/// Removes a zombie child of ours. Nothing happens if there is none.
+pub fn reap(pid: i32) {
+    // ECHILD means that it is no child of ours, or is gone already: nothing is left to do in either case.
+    let _ignored = positive(pid).map(|pid| rustix::process::waitpid(Some(pid), WaitOptions::NOHANG));
+}
+
+/// 0 and negative numbers name groups and everybody in kill(2): they never get that far.
+fn positive(pid: i32) -> Option<Pid> {
+    if pid > 0 { Pid::from_raw(pid) } else { None }
+}
+
+/// Does nothing: on macOS orphans go to launchd. A daemon that left its session and whose parent ended before it was
+/// seen can only be recognised by its environment; one that has wiped that too escapes.
+///
+/// # Errors
+/// None.
+pub fn become_subreaper() -> io::Result<()> {
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ended(handle: &Handle) -> Exit {
+        loop {
+            if let Some(exit) = handle.exit().unwrap() {
+                return exit;
+            }
+            std::thread::yield_now();
+        }
+    }
+
+    #[test]
+    fn every_exit_code_comes_back_and_the_zombie_stays_until_it_is_reaped() {
+        for code in [0, 1, 69, 78, 137, 255] {
+            let handle = spawn_in_own_session(Command::new("sh").args(["-c", &format!("exit {code}")])).unwrap();
+            let exit = ended(&handle);
+            assert_eq!(exit.status.code(), Some(code));
+            assert!(exit.max_rss_kb.unwrap() > 0);
+            assert_eq!(ended(&handle), exit, "a second look sees the same");
+            reap(handle.pid());
+            assert!(handle.exit().is_err(), "now it is no child any more");
+        }
+    }
+
+    #[test]
+    fn a_child_leads_its_own_session_and_a_signal_is_told_from_a_code() {
+        let handle = spawn_in_own_session(Command::new("sleep").arg("60")).unwrap();
+        let stat = crate::platform::proc::stat(handle.pid()).unwrap();
+        assert_eq!((stat.session, stat.group), (handle.pid(), handle.pid()));
+        assert_eq!(handle.exit().unwrap(), None);
+        handle.terminate().unwrap();
+        assert_eq!(ended(&handle).status.signal(), Some(libc::SIGTERM));
+        reap(handle.pid());
+        assert!(handle.kill().is_err(), "a reaped process gets no signal");
+    }
+
+    #[test]
+    fn a_missing_program_is_an_error_of_the_spawn() {
+        let error = spawn_in_own_session(&mut Command::new("/nonexistent/gateway")).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::NotFound);
+    }
+
+    #[test]
+    fn no_handle_names_every_process() {
+        for pid in [0, -1, i32::MIN] {
+            assert!(Handle::open(pid).is_err());
+        }
+    }
+
+    #[tokio::test]
+    async fn the_end_is_seen_whether_the_watch_began_before_it_or_after_it() {
+        let handle = spawn_in_own_session(Command::new("sleep").arg("60")).unwrap();
+        let early = handle.watch().unwrap();
+        handle.kill().unwrap();
+        let seen = early.exit(&handle).await.unwrap();
+        assert_eq!(seen.status.signal(), Some(libc::SIGKILL));
+        let late = handle.watch().unwrap();
+        assert_eq!(late.exit(&handle).await.unwrap(), seen);
+        reap(handle.pid());
+    }
+}
