@@ -1,10 +1,17 @@
-//! The clocks: monotonic for decisions, boot time to notice a suspend, wall time for stamps only.
+//! The clocks: monotonic for decisions, one that goes on in a suspend to notice it, wall time for stamps only.
 
 use crate::core::Moment;
 use nix::time::{ClockId, clock_gettime};
 use std::time::Duration;
 
-/// Reads the clocks and remembers how far boot time was ahead of the monotonic one.
+/// The clock that stands still in a suspend, as the timers of tokio do, and the one that goes on: `clock_gettime(2)` of
+/// Linux, `clock_gettime(3)` of macOS.
+#[cfg(not(target_os = "macos"))]
+const CLOCKS: [ClockId; 2] = [ClockId::CLOCK_MONOTONIC, ClockId::CLOCK_BOOTTIME];
+#[cfg(target_os = "macos")]
+const CLOCKS: [ClockId; 2] = [ClockId::from_raw(libc::CLOCK_UPTIME_RAW), ClockId::from_raw(libc::CLOCK_MONOTONIC_RAW)];
+
+/// Reads the clocks and remembers how far the second was ahead of the first.
 #[derive(Debug)]
 pub struct Clock {
     ahead: Duration,
@@ -17,8 +24,7 @@ impl Clock {
         Self { ahead: ahead() }
     }
 
-    /// How long the machine slept since the last call: `CLOCK_BOOTTIME` goes on in a suspend, `CLOCK_MONOTONIC` does
-    /// not (`clock_gettime(2)`). Zero on kernels that have only one of them.
+    /// How long the machine slept since the last call.
     pub fn slept(&mut self) -> Duration {
         let ahead = ahead();
         let slept = ahead.saturating_sub(self.ahead);
@@ -33,10 +39,10 @@ impl Default for Clock {
     }
 }
 
-/// The monotonic time.
+/// The monotonic time, without what the machine slept.
 #[must_use]
 pub fn now() -> Moment {
-    read(ClockId::CLOCK_MONOTONIC)
+    read(CLOCKS[0])
 }
 
 /// The wall clock, as RFC 3339 in UTC with milliseconds.
@@ -47,14 +53,8 @@ pub fn stamp() -> String {
     format!("{:.3}", stamp.unwrap_or_default())
 }
 
-#[cfg(target_os = "linux")]
 fn ahead() -> Duration {
-    read(ClockId::CLOCK_BOOTTIME).saturating_sub(now())
-}
-
-#[cfg(not(target_os = "linux"))]
-fn ahead() -> Duration {
-    Duration::ZERO
+    read(CLOCKS[1]).saturating_sub(now())
 }
 
 fn read(id: ClockId) -> Duration {
