@@ -8,7 +8,8 @@
 //! - every descendant of the leader, and of every other member;
 //! - orphans of the tree. As a subreaper (prctl(2)) we inherit them, but not only them: a container runtime drops
 //!   strangers on PID 1, and a shell may have had children before it became us by exec. So an orphan counts only if it
-//!   was seen as a member before, bears the instance id of this gateway, or can come from nowhere else.
+//!   was seen as a member before, bears the instance id of this gateway, or can come from nowhere else. macOS knows no
+//!   subreapers and gives orphans to launchd: there it is only the first two.
 
 use crate::core::TreeEnd;
 use crate::platform::proc::{self, Stat};
@@ -21,6 +22,9 @@ const KILL_TIME_MAX: Duration = Duration::from_secs(10);
 
 /// The pauses between two scans, the second and all later ones: a killed process needs a moment to become a zombie.
 const SCAN_PAUSES: [Duration; 2] = [Duration::from_millis(1), Duration::from_millis(10)];
+
+/// Who inherits orphans on macOS.
+const LAUNCHD: i32 = 1;
 
 /// How many commands a report names.
 const NAMED_MAX: usize = 8;
@@ -102,6 +106,9 @@ impl Tree {
         }
         if process.session == self.leader || process.group == self.leader {
             return true;
+        }
+        if cfg!(target_os = "macos") && process.parent == LAUNCHD {
+            return proc::environ_has(process.pid, &self.instance);
         }
         let orphan = process.parent == me && process.pid != self.leader;
         orphan && (self.orphans == Orphans::OursAlone || proc::environ_has(process.pid, &self.instance))
