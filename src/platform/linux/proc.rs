@@ -3,6 +3,8 @@
 use std::fs;
 use std::io;
 
+use crate::platform::command_line;
+
 /// One process as one line of `/proc/PID/stat` shows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stat {
@@ -85,28 +87,10 @@ fn children_by_walk() -> io::Result<Vec<i32>> {
 #[must_use]
 pub fn command_of(pid: i32) -> Option<String> {
     let line = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
-    // A process that sets its title (the gateway does) leaves NULs or blanks behind it.
-    let words: Vec<_> =
-        line.split(|&byte| byte == 0).filter(|word| !word.is_empty()).map(String::from_utf8_lossy).collect();
-    let text = words.join(" ");
-    let text = text.trim();
-    if !text.is_empty() {
-        return Some(printable(text));
-    }
-    let name = fs::read(format!("/proc/{pid}/comm")).ok()?;
-    Some(printable(&format!("[{}]", String::from_utf8_lossy(&name).trim_end_matches('\n'))))
-}
-
-/// The longest command that is shown, in characters.
-const COMMAND_LENGTH_MAX: usize = 160;
-
-fn printable(text: &str) -> String {
-    let mut short: String =
-        text.chars().take(COMMAND_LENGTH_MAX).map(|c| if c.is_control() { '?' } else { c }).collect();
-    if text.chars().count() > COMMAND_LENGTH_MAX {
-        short.push_str("...");
-    }
-    short
+    command_line::of_arguments(line.split(|&byte| byte == 0)).or_else(|| {
+        let name = fs::read(format!("/proc/{pid}/comm")).ok()?;
+        Some(command_line::of_name(name.trim_ascii_end()))
+    })
 }
 
 /// Whether the environment that a process was started with holds this `NAME=value`. What cannot be read holds nothing.
@@ -147,11 +131,5 @@ mod tests {
         assert_eq!(stat(me).expect("we exist").pid, me);
         assert!(processes().expect("/proc can be read").iter().any(|process| process.pid == me));
         assert!(command_of(me).expect("we have a command").contains("openclaw_supervise"));
-    }
-
-    #[test]
-    fn a_long_command_is_cut_and_kept_on_one_line() {
-        assert_eq!(printable("a\nb"), "a?b");
-        assert_eq!(printable(&"x".repeat(1000)).len(), COMMAND_LENGTH_MAX + 3);
     }
 }

@@ -8,6 +8,8 @@ use std::io;
 use std::mem::MaybeUninit;
 use std::ptr;
 
+use crate::platform::command_line;
+
 /// One process as `proc_pidinfo` shows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stat {
@@ -106,33 +108,12 @@ pub fn children() -> io::Result<Vec<i32>> {
 /// nothing where it is gone. Control characters are replaced, so that the result stays one line in a log.
 #[must_use]
 pub fn command_of(pid: i32) -> Option<String> {
-    if let Some(start) = started_with(pid)
-        && let Some(Start { arguments, .. }) = parse(&start)
-    {
-        // A process that sets its title (the gateway does) leaves NULs or blanks behind it.
-        let words: Vec<_> =
-            arguments.into_iter().filter(|word| !word.is_empty()).map(String::from_utf8_lossy).collect();
-        let text = words.join(" ");
-        let text = text.trim();
-        if !text.is_empty() {
-            return Some(printable(text));
-        }
-    }
-    let name: Vec<u8> =
-        short_info(pid)?.pbsi_comm.into_iter().take_while(|&byte| byte != 0).map(i8::cast_unsigned).collect();
-    Some(printable(&format!("[{}]", String::from_utf8_lossy(&name))))
-}
-
-/// The longest command that is shown, in characters.
-const COMMAND_LENGTH_MAX: usize = 160;
-
-fn printable(text: &str) -> String {
-    let mut short: String =
-        text.chars().take(COMMAND_LENGTH_MAX).map(|c| if c.is_control() { '?' } else { c }).collect();
-    if text.chars().count() > COMMAND_LENGTH_MAX {
-        short.push_str("...");
-    }
-    short
+    let start = started_with(pid);
+    let arguments = start.as_deref().and_then(parse).map(|start| start.arguments);
+    arguments.and_then(command_line::of_arguments).or_else(|| {
+        let name = short_info(pid)?.pbsi_comm.map(i8::cast_unsigned);
+        name.split(|&byte| byte == 0).next().map(command_line::of_name)
+    })
 }
 
 /// Whether the environment that a process was started with holds this `NAME=value`. What cannot be read holds nothing:
@@ -218,11 +199,5 @@ mod tests {
         let path = std::env::var("PATH").unwrap();
         assert!(environ_has(me, &format!("PATH={path}")));
         assert!(!environ_has(me, &format!("PATH={path}-")));
-    }
-
-    #[test]
-    fn a_long_command_is_cut_and_kept_on_one_line() {
-        assert_eq!(printable("a\nb"), "a?b");
-        assert_eq!(printable(&"x".repeat(1000)).len(), COMMAND_LENGTH_MAX + 3);
     }
 }
