@@ -3,6 +3,7 @@
 
 use clap::{Args, Parser, Subcommand};
 use std::ffi::OsString;
+use std::time::Duration;
 
 /// Keeps exactly one OpenClaw gateway alive.
 #[derive(Debug, Clone, Default, Parser)]
@@ -36,6 +37,14 @@ pub enum Verb {
     /// Look at the gateway once: exit 0 when it is as asked, else 1
     #[command(args_override_self = true)]
     Probe(Probe),
+    /// See it work: a stand-in gateway is started, killed, frozen, restarted and stopped before your eyes
+    Demo(Demo),
+    /// The gateway that `demo` supervises
+    #[command(hide = true)]
+    DemoGateway(StandIn),
+    /// What that gateway starts
+    #[command(hide = true)]
+    DemoHelper,
 }
 
 /// The words after `run`.
@@ -81,8 +90,30 @@ pub struct Probe {
     pub json: bool,
 }
 
+/// The words after `demo`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Args)]
+pub struct Demo {
+    /// Without pauses, for scripts
+    #[arg(long, help_heading = "Demo")]
+    pub fast: bool,
+}
+
+/// The words after `demo-gateway`, which the demo writes and nobody else.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Args)]
+pub struct StandIn {
+    /// Where it listens.
+    #[arg(long)]
+    pub port: u16,
+    /// How long it says that it is starting.
+    #[arg(long, value_parser = humantime::parse_duration)]
+    pub boot: Duration,
+    /// How long it says that it is draining.
+    #[arg(long, value_parser = humantime::parse_duration)]
+    pub drain: Duration,
+}
+
 /// The options that stand before or after a verb.
-#[derive(Debug, Clone, Default, Args)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Args)]
 #[expect(clippy::doc_markdown, reason = "these are help texts, where a backtick is noise")]
 pub struct Options {
     /// Port of the gateway [default: COMMAND's, the variable's, the config's, the profile's, else 18789] [env: OPENCLAW_GATEWAY_PORT]

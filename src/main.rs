@@ -1,5 +1,6 @@
 //! The program: reads the command line, runs one command, and is the only one that exits.
 
+use openclaw_supervise::cli::Demo;
 use openclaw_supervise::commands;
 use openclaw_supervise::core::{Report, exit};
 use openclaw_supervise::gateway::probe::Prober;
@@ -15,6 +16,9 @@ fn main() -> ExitCode {
         Ok(Invocation::Print(text)) => print(&text),
         Ok(Invocation::Run(settings)) => run(*settings),
         Ok(Invocation::Probe(settings)) => probe(*settings),
+        Ok(Invocation::Demo(demo)) => show(demo),
+        Ok(Invocation::StandIn(stand_in)) => in_runtime(QUIET, commands::demo::gateway::serve(stand_in)),
+        Ok(Invocation::Helper) => commands::demo::gateway::help(),
         Err(mistakes) => {
             complain(&mistakes);
             mistakes.exit_code()
@@ -22,6 +26,21 @@ fn main() -> ExitCode {
     };
     stderr::flush();
     ExitCode::from(code)
+}
+
+/// For commands that have more to show than events.
+const QUIET: LogSettings = LogSettings { format: telemetry::Format::Text, level: tracing::Level::WARN };
+
+fn show(demo: Demo) -> u8 {
+    in_runtime(QUIET, async move {
+        match commands::demo::run(demo, io::stdout()).await {
+            Ok(()) => exit::OK,
+            Err(error) => {
+                tracing::error!("{error}");
+                exit::FAILURE
+            }
+        }
+    })
 }
 
 fn run(settings: Settings) -> u8 {

@@ -16,7 +16,7 @@ mod world;
 pub use mistake::{Mistake, Mistakes};
 pub use world::{Environment, World};
 
-use crate::cli::{Cli, Options, Probe, Verb};
+use crate::cli::{Cli, Demo, Options, Probe, StandIn, Verb};
 use crate::core::Policy;
 use crate::gateway::endpoint::Endpoint;
 use crate::host::telemetry::Format;
@@ -112,6 +112,12 @@ pub enum Invocation {
     Run(Box<Settings>),
     /// Look at one.
     Probe(Box<ProbeSettings>),
+    /// Show what supervising means.
+    Demo(Demo),
+    /// Be the gateway of the demo.
+    StandIn(StandIn),
+    /// Be a helper of that gateway.
+    Helper,
 }
 
 /// Reads a whole invocation; `args` begins with the program's name.
@@ -131,6 +137,9 @@ pub fn resolve(cli: &Cli, world: &World, mistakes: Vec<Mistake>) -> Result<Invoc
         Some(Verb::Run(run)) => Some(&run.options),
         Some(Verb::Probe(probe)) => Some(&probe.options),
         Some(Verb::Gateway(_)) | None => None,
+        Some(Verb::Demo(demo)) => return apart(cli, Invocation::Demo(*demo), mistakes),
+        Some(Verb::DemoGateway(stand_in)) => return apart(cli, Invocation::StandIn(*stand_in), mistakes),
+        Some(Verb::DemoHelper) => return apart(cli, Invocation::Helper, mistakes),
     };
     let layers = of_verb.into_iter().chain([&cli.options]).collect();
     let mut source = Source::new(layers, world, mistakes);
@@ -141,13 +150,21 @@ pub fn resolve(cli: &Cli, world: &World, mistakes: Vec<Mistake>) -> Result<Invoc
         Some(Verb::Gateway(gateway)) => {
             ["openclaw", "gateway"].into_iter().map(OsString::from).chain(gateway.args.iter().cloned()).collect()
         }
-        Some(Verb::Probe(_)) | None => Vec::new(),
+        _ => Vec::new(),
     };
     let target = Target::resolve(&mut source, &given, world);
     match &cli.verb {
         Some(Verb::Probe(probe)) => probe_settings(probe, source, target, &timing, log),
         _ => run_settings(given, source, target, &timing, log, world),
     }
+}
+
+/// An invocation that looks at no setting, so that the demo is the same everywhere.
+fn apart(cli: &Cli, invocation: Invocation, mut mistakes: Vec<Mistake>) -> Result<Invocation, Mistakes> {
+    if cli.options != Options::default() {
+        mistakes.push(Mistake::Usage("demo brings its own settings; give it no option but --fast".to_owned()));
+    }
+    Mistakes::check(mistakes).map(|()| invocation)
 }
 
 fn probe_settings(

@@ -1,4 +1,5 @@
 //! One file a verb.
 
+pub mod demo;
 pub mod probe;
 pub mod run;

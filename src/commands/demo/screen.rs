@@ -1,0 +1,267 @@
+//! What the person sees: plain lines, one below the other, no wider than [`WIDTH`].
+
+use super::supervisor::Heard;
+use crate::core::Moment;
+use std::io::{self, Write};
+use std::time::Duration;
+
+/// The width of the narrowest terminal that the layout is made for.
+pub(super) const WIDTH: usize = 100;
+
+/// Where the sentences of events begin: after the time, the mark and the longest name of an event.
+const SENTENCE: usize = 34;
+
+/// Where what is done begins: after the time and the prompt.
+const ACT: usize = 12;
+
+/// How a piece of text stands out, as the parameter of SGR (ECMA-48).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Style {
+    Bold,
+    Dim,
+    Red,
+    Green,
+    Yellow,
+    Cyan,
+}
+
+impl Style {
+    fn code(self) -> &'static str {
+        match self {
+            Self::Bold => "1",
+            Self::Dim => "2",
+            Self::Red => "31",
+            Self::Green => "32",
+            Self::Yellow => "33",
+            Self::Cyan => "36",
+        }
+    }
+
+    fn of_level(level: &str) -> Self {
+        match level {
+            "ERROR" => Self::Red,
+            "WARN" => Self::Yellow,
+            _ => Self::Green,
+        }
+    }
+}
+
+/// The times that one chapter took, counted from what the director did.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(super) struct Row {
+    pub(super) what: &'static str,
+    pub(super) noticed: Option<Duration>,
+    pub(super) spawned: Option<Duration>,
+    pub(super) started: Option<Duration>,
+    /// When the supervisor exited, and its code.
+    pub(super) exited: Option<(Duration, i32)>,
+}
+
+/// Writes to the person.
+pub(super) struct Screen<W> {
+    out: W,
+    colour: bool,
+    begun: Moment,
+}
+
+impl<W: Write> Screen<W> {
+    pub(super) fn new(out: W, colour: bool, begun: Moment) -> Self {
+        Self { out, colour, begun }
+    }
+
+    /// The head of everything.
+    pub(super) fn title(&mut self, text: &str) -> io::Result<()> {
+        let text = self.paint(Style::Bold, text);
+        self.write(&format!("{text}\n\n"))
+    }
+
+    /// A paragraph.
+    pub(super) fn paragraph(&mut self, text: &str) -> io::Result<()> {
+        let lines: Vec<String> = wrap(text, WIDTH - 2).iter().map(|line| format!("  {line}\n")).collect();
+        self.write(&lines.concat())
+    }
+
+    /// The settings that differ from what a person would get, with what those are.
+    pub(super) fn settings(&mut self, settings: &[(&str, &str, &str)]) -> io::Result<()> {
+        for pair in settings.chunks(2) {
+            let cells = pair.iter().map(|(flag, value, default)| {
+                let default = format!("(default {default})");
+                format!("{flag:<20}{value:>6}  {}", self.paint(Style::Dim, &format!("{default:<16}")))
+            });
+            let line = cells.collect::<Vec<_>>().join("  ");
+            self.write(&format!("    {}\n", line.trim_end()))?;
+        }
+        Ok(())
+    }
+
+    /// The head of a chapter and what it is about.
+    pub(super) fn chapter(&mut self, number: usize, of: usize, title: &str, about: &str) -> io::Result<()> {
+        let head = format!("[{number}/{of}] {title}");
+        let head = self.paint(Style::Bold, &head);
+        self.write(&format!("\n{head}\n"))?;
+        self.paragraph(about)
+    }
+
+    /// What the director does, as a person would do it.
+    pub(super) fn act(&mut self, at: Moment, text: &str) -> io::Result<()> {
+        let head = format!("{} {}", self.time(at), self.paint(Style::Cyan, "$"));
+        let lines = wrap(text, WIDTH - ACT);
+        let painted = lines.iter().map(|line| self.paint(Style::Cyan, line)).collect();
+        self.hang(&head, ACT, painted)
+    }
+
+    /// What a supervisor says. `mark` tells the second one's words from the first one's.
+    pub(super) fn event(&mut self, heard: &Heard, mark: char) -> io::Result<()> {
+        let time = self.time(heard.at);
+        let name = self.paint(Style::of_level(&heard.level), &format!("{:<21}", heard.event));
+        self.hang(&format!("{time} {mark} {name}"), SENTENCE, wrap(&heard.sentence, WIDTH - SENTENCE))
+    }
+
+    /// A head, and beside it lines that begin at `column`.
+    fn hang(&mut self, head: &str, column: usize, lines: Vec<String>) -> io::Result<()> {
+        let rest = format!("\n{:column$}", "");
+        self.write(&format!("{}\n", format!("{head} {}", lines.join(&rest)).trim_end()))
+    }
+
+    /// The times of all chapters.
+    pub(super) fn table(&mut self, rows: &[Row]) -> io::Result<()> {
+        let head = self.paint(Style::Bold, "Measured, from what was done to the event");
+        let columns = format!("  {:<24}{:>11}{:>14}{:>11}  {}", "", "noticed", "next spawn", "started", "supervisor");
+        let columns = self.paint(Style::Dim, columns.trim_end());
+        self.write(&format!("\n{head}\n{columns}\n"))?;
+        for row in rows {
+            let cell = |time: Option<Duration>| time.map_or_else(|| "-".to_owned(), precise);
+            let end = row.exited.map_or_else(
+                || "runs on".to_owned(),
+                |(after, code)| format!("exit code {code} after {}", precise(after)),
+            );
+            let (noticed, spawned, started) = (cell(row.noticed), cell(row.spawned), cell(row.started));
+            self.write(&format!("  {:<24}{noticed:>11}{spawned:>14}{started:>11}  {end}\n", row.what))?;
+        }
+        Ok(())
+    }
+
+    /// A last word.
+    pub(super) fn closing(&mut self, good: bool, text: &str) -> io::Result<()> {
+        let style = if good { Style::Green } else { Style::Red };
+        let text = self.paint(style, text);
+        self.write(&format!("\n  {text}\n"))
+    }
+
+    fn time(&self, at: Moment) -> String {
+        let seconds = at.saturating_sub(self.begun).as_secs_f64();
+        self.paint(Style::Dim, &format!("{seconds:>8.2}s"))
+    }
+
+    fn paint(&self, style: Style, text: &str) -> String {
+        if self.colour { format!("\x1b[{}m{text}\x1b[0m", style.code()) } else { text.to_owned() }
+    }
+
+    /// Whole lines at once, and at once to the reader.
+    fn write(&mut self, text: &str) -> io::Result<()> {
+        self.out.write_all(text.as_bytes())?;
+        self.out.flush()
+    }
+}
+
+/// A measured time in three digits.
+fn precise(time: Duration) -> String {
+    let ms = time.as_secs_f64() * 1000.0;
+    if ms < 10.0 {
+        format!("{ms:.1} ms")
+    } else if ms < 1000.0 {
+        format!("{ms:.0} ms")
+    } else {
+        format!("{:.2} s", ms / 1000.0)
+    }
+}
+
+/// Breaks a text into lines of at most `width` characters, between words where that is possible.
+fn wrap(text: &str, width: usize) -> Vec<String> {
+    let mut lines = vec![String::new()];
+    for word in text.split(' ') {
+        let mut rest: Vec<char> = word.chars().collect();
+        loop {
+            let used = lines.last().map_or(0, |line| line.chars().count());
+            let blank = usize::from(used > 0);
+            if used + blank + rest.len() <= width {
+                if let Some(line) = lines.last_mut() {
+                    line.extend(std::iter::repeat_n(' ', blank).chain(rest));
+                }
+                break;
+            }
+            if used > 0 {
+                lines.push(String::new());
+                continue;
+            }
+            let more = rest.split_off(width);
+            lines.pop();
+            lines.extend([rest.iter().collect(), String::new()]);
+            rest = more;
+        }
+    }
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn shown(colour: bool, draw: impl Fn(&mut Screen<&mut Vec<u8>>) -> io::Result<()>) -> String {
+        let mut bytes = Vec::new();
+        draw(&mut Screen::new(&mut bytes, colour, Duration::from_secs(10))).unwrap();
+        String::from_utf8(bytes).unwrap()
+    }
+
+    fn heard(sentence: &str) -> Heard {
+        let at = Duration::from_millis(12_345);
+        Heard { at, level: "WARN".to_owned(), event: "probe.verdict_changed".to_owned(), sentence: sentence.to_owned() }
+    }
+
+    #[test]
+    fn an_event_shows_the_time_since_the_start_its_name_and_its_sentence() {
+        let line = shown(false, |screen| screen.event(&heard("free: connection refused"), ' '));
+        assert_eq!(line, "    2.35s   probe.verdict_changed free: connection refused\n");
+    }
+
+    #[test]
+    fn a_long_sentence_goes_on_below_itself() {
+        let text = shown(false, |screen| screen.event(&heard(&"word ".repeat(30)), '2'));
+        let lines: Vec<_> = text.lines().collect();
+        assert_eq!(lines.len(), 3, "{text}");
+        assert!(lines.iter().skip(1).all(|line| line.starts_with(&format!("{:SENTENCE$}word", ""))), "{text}");
+    }
+
+    #[test]
+    fn colour_is_there_only_when_it_is_wanted() {
+        for colour in [true, false] {
+            let text = shown(colour, |screen| {
+                screen.title("title")?;
+                screen.act(Duration::from_secs(11), "kill -KILL 1")?;
+                screen.event(&heard("x"), ' ')?;
+                screen.table(&[Row::default()])?;
+                screen.closing(true, "done")
+            });
+            assert_eq!(text.contains('\x1b'), colour, "{text}");
+        }
+    }
+
+    #[test]
+    fn measured_times_have_three_digits_at_the_most_and_a_unit() {
+        for (us, text) in [(850, "0.8 ms"), (9_940, "9.9 ms"), (12_400, "12 ms"), (999_000, "999 ms")] {
+            assert_eq!(precise(Duration::from_micros(us)), text);
+        }
+        assert_eq!(precise(Duration::from_millis(2_345)), "2.35 s");
+    }
+
+    proptest! {
+        #[test]
+        fn no_line_is_too_wide_and_no_character_is_lost(text in "[a-z /.]{0,400}", width in 1_usize..80) {
+            let lines = wrap(&text, width);
+            prop_assert!(lines.iter().all(|line| line.chars().count() <= width));
+            let letters = |text: &str| text.chars().filter(|c| *c != ' ').collect::<String>();
+            prop_assert_eq!(letters(&lines.concat()), letters(&text));
+        }
+    }
+}
