@@ -22,7 +22,7 @@ use supervisor::{Heard, News, SETTINGS, SETTLED_AFTER, Supervisor};
 use tokio::time::{Instant, timeout_at};
 
 /// How long one step may take. A slow machine needs a fraction of it.
-const STEP_WITHIN: Duration = Duration::from_secs(20);
+const STEP_WITHIN: Duration = Duration::from_secs(12);
 
 const CHAPTERS: usize = 6;
 
@@ -265,6 +265,7 @@ impl<W: Write> Director<'_, W> {
 
     async fn crash(&mut self, gateway: &Handle) -> Result<Handle, Trouble> {
         let about = "The gateway dies at once, its helpers live on. They are ended before the next one starts.";
+        self.settle().await?;
         self.chapter(3, "crash", "A crash", about).await?;
         let begun = self.act(&format!("kill -KILL {}    # the gateway", gateway.pid()))?;
         gateway.kill().map_err(|error| Trouble::Act("kill the gateway", error))?;
@@ -274,6 +275,7 @@ impl<W: Write> Director<'_, W> {
     async fn freeze(&mut self, gateway: &Handle) -> Result<(), Trouble> {
         let about = "The gateway's event loop blocks. Its port stays open and its process alive, but nobody is answered, \
                      and SIGTERM is not heard either.";
+        self.settle().await?;
         self.chapter(4, "freeze", "A freeze", about).await?;
         let begun = self.act(&format!("echo {} > /proc/{}/fd/0    # the gateway", gateway::FREEZE, gateway.pid()))?;
         let ordered = self.stage.supervisors.first_mut().map_or(Ok(()), Supervisor::freeze);
@@ -333,10 +335,14 @@ impl<W: Write> Director<'_, W> {
         Ok(gateway)
     }
 
-    /// Opens a chapter, once the gateway of the last one has run for long enough to count as stable.
+    /// Lets the gateway run for long enough to count as stable.
+    async fn settle(&mut self) -> Result<(), Trouble> {
+        self.pause(SETTLED_AFTER.saturating_sub(self.pace.read + self.pace.digest)).await
+    }
+
+    /// Opens a chapter.
     async fn chapter(&mut self, number: usize, step: &'static str, title: &str, about: &str) -> Result<(), Trouble> {
-        let settled = if number > 1 { SETTLED_AFTER } else { Duration::ZERO };
-        self.pause(self.pace.digest.max(settled)).await?;
+        self.pause(self.pace.digest).await?;
         self.step = step;
         self.screen.chapter(number, CHAPTERS, title, about)?;
         self.pause(self.pace.read).await

@@ -106,19 +106,19 @@ impl<W: Write> Screen<W> {
     pub(super) fn act(&mut self, at: Moment, text: &str) -> io::Result<()> {
         let head = format!("{} {}", self.time(at), self.paint(Style::Cyan, "$"));
         let lines = wrap(text, WIDTH - ACT);
-        let painted = lines.iter().map(|line| self.paint(Style::Cyan, line)).collect();
-        self.hang(&head, ACT, painted)
+        let painted: Vec<String> = lines.iter().map(|line| self.paint(Style::Cyan, line)).collect();
+        self.hang(&head, ACT, &painted)
     }
 
     /// What a supervisor says. `mark` tells the second one's words from the first one's.
     pub(super) fn event(&mut self, heard: &Heard, mark: char) -> io::Result<()> {
         let time = self.time(heard.at);
         let name = self.paint(Style::of_level(&heard.level), &format!("{:<21}", heard.event));
-        self.hang(&format!("{time} {mark} {name}"), SENTENCE, wrap(&heard.sentence, WIDTH - SENTENCE))
+        self.hang(&format!("{time} {mark} {name}"), SENTENCE, &wrap(&heard.sentence, WIDTH - SENTENCE))
     }
 
     /// A head, and beside it lines that begin at `column`.
-    fn hang(&mut self, head: &str, column: usize, lines: Vec<String>) -> io::Result<()> {
+    fn hang(&mut self, head: &str, column: usize, lines: &[String]) -> io::Result<()> {
         let rest = format!("\n{:column$}", "");
         self.write(&format!("{}\n", format!("{head} {}", lines.join(&rest)).trim_end()))
     }

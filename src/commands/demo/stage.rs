@@ -15,8 +15,8 @@ use tokio::time::{Instant, sleep, timeout_at};
 /// Inherited by everything that the demo starts, however it was daemonised: what bears it is the demo's.
 const MARK: &str = "OPENCLAW_SUPERVISE_DEMO";
 
-/// How long a supervisor may take to end: its `--stop-timeout` and a bounded kill.
-const ENDED_WITHIN: Duration = Duration::from_secs(16);
+/// How long the supervisors may take to end: `--stop-timeout` and some more. What is left then is killed.
+const ENDED_WITHIN: Duration = Duration::from_secs(8);
 
 /// How long killed processes may take to go.
 const GONE_WITHIN: Duration = Duration::from_secs(5);
