@@ -220,8 +220,8 @@ fn a_signal_at_any_moment_ends_all_of_it() {
         ("2 supervisor.started", Signal::SIGINT),
         ("$ kill -KILL", Signal::SIGINT),
         ("liveness.missed", Signal::SIGINT),
+        ("[5/6]", Signal::SIGQUIT),
         ("$ kill -USR1", Signal::SIGTERM),
-        ("$ kill -TERM", Signal::SIGQUIT),
     ];
     std::thread::scope(|scope| {
         for (moment, signal) in moments {
