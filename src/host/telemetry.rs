@@ -31,9 +31,8 @@ pub fn install(format: Format, level: Level) {
     let subscriber = tracing_subscriber::fmt()
         .with_max_level(level)
         .with_writer(Stderr)
-        .with_ansi(colour)
         .log_internal_errors(false)
-        .event_format(Line(format))
+        .event_format(Line { format, colour })
         .finish();
     // It fails only if there is one already.
     let _second = tracing::subscriber::set_global_default(subscriber);
@@ -66,7 +65,11 @@ fn record(report: &Report) -> String {
     Json::Object(members).to_string()
 }
 
-struct Line(Format);
+/// The colours are our own: `with_ansi` wants a crate feature whose colours we do not use, and complains without it.
+struct Line {
+    format: Format,
+    colour: bool,
+}
 
 impl<S, N> FormatEvent<S, N> for Line
 where
@@ -77,9 +80,9 @@ where
         let mut parts = Parts::default();
         event.record(&mut parts);
         let level = *event.metadata().level();
-        match self.0 {
+        match self.format {
             Format::Json => write_json(writer, level, event.metadata().target(), &parts),
-            Format::Text => write_text(writer, level, &parts),
+            Format::Text => write_text(writer, level, &parts, self.colour),
         }
     }
 }
@@ -125,7 +128,7 @@ fn write_json(mut writer: Writer<'_>, level: Level, target: &str, parts: &Parts)
     writeln!(writer, "{}", Json::Object(object))
 }
 
-fn write_text(mut writer: Writer<'_>, level: Level, parts: &Parts) -> fmt::Result {
+fn write_text(mut writer: Writer<'_>, level: Level, parts: &Parts, coloured: bool) -> fmt::Result {
     let colour = match level {
         Level::ERROR => "31",
         Level::WARN => "33",
@@ -134,7 +137,7 @@ fn write_text(mut writer: Writer<'_>, level: Level, parts: &Parts) -> fmt::Resul
     };
     let name = parts.event.as_deref().unwrap_or("log");
     write!(writer, "{} ", clock::stamp())?;
-    if writer.has_ansi_escapes() {
+    if coloured {
         write!(writer, "\x1b[{colour}m{level:>5}\x1b[0m \x1b[1m{name}\x1b[0m")?;
     } else {
         write!(writer, "{level:>5} {name}")?;

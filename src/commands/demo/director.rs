@@ -75,6 +75,7 @@ impl<'a, W: Write> Director<'a, W> {
             self.gateway.port,
             supervisor::gateway_arguments(self.gateway).join(" ")
         );
+        self.screen.begin(clock::now());
         let begun = self.act(&command)?;
         let first = Supervisor::start(self.stage, self.gateway).map_err(Trouble::Start)?;
         self.stage.supervisors.push(first);

@@ -69,6 +69,11 @@ impl<W: Write> Screen<W> {
         Self { out, colour, begun }
     }
 
+    /// Counts the times from this moment on.
+    pub(super) fn begin(&mut self, at: Moment) {
+        self.begun = at;
+    }
+
     /// The head of everything.
     pub(super) fn title(&mut self, text: &str) -> io::Result<()> {
         let text = self.paint(Style::Bold, text);
