@@ -280,6 +280,9 @@ impl fmt::Display for Report {
     /// One sentence for people, without the name of the event.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::SupervisorStarted { version, pid, manager: "unknown" } => {
+                write!(f, "openclaw-supervise {version} is pid {pid}")
+            }
             Self::SupervisorStarted { version, pid, manager } => {
                 write!(f, "openclaw-supervise {version} is pid {pid}, run by {manager}")
             }
