@@ -25,6 +25,7 @@ pub(super) fn parse(args: impl IntoIterator<Item = OsString>) -> (Parsed, Vec<Mi
     let mut mistakes = Vec::new();
     // Each round takes at least one word out.
     for _ in 0..=args.len() {
+        name_the_verb(&mut args);
         let error = match Cli::try_parse_from(&args) {
             Ok(mut cli) => {
                 restore_hyphens(&mut cli, &args);
@@ -43,6 +44,15 @@ pub(super) fn parse(args: impl IntoIterator<Item = OsString>) -> (Parsed, Vec<Mi
         args.drain(fault.words);
     }
     (Parsed::Unclear, mistakes)
+}
+
+/// No verb means `run`, and so it does before a command behind `--`, where clap would look for a verb.
+fn name_the_verb(args: &mut Vec<OsString>) {
+    let Some(end) = args.iter().position(|word| word == "--") else { return };
+    let before = args.get(..end).map(Cli::try_parse_from);
+    if before.is_some_and(|parsed| parsed.is_ok_and(|cli| cli.verb.is_none())) {
+        args.insert(end, OsString::from("run"));
+    }
 }
 
 /// Clap swallows a `--` directly behind `gateway`, where it belongs to the gateway.
@@ -187,8 +197,7 @@ mod tests {
             ("--host a run a b --port 1", vec!["unexpected argument \"a\"; the gateway's command goes behind `--`"]),
             ("run --port --host 1", vec!["--port needs a value"]),
             ("run --port", vec!["--port needs a value"]),
-            ("-- openclaw --port", vec!["only the verb run takes a command"]),
-            ("--bogus strat -- x --y", vec!["unknown option --bogus", "only the verb run takes a command"]),
+            ("--bogus strat -- x --y", vec!["unknown option --bogus"]),
             ("strat -- x --y", vec!["unknown verb \"strat\" before `--`"]),
             ("probe -- x --y", vec!["only the verb run takes a command"]),
         ] {
@@ -235,6 +244,17 @@ mod tests {
         let Some(Verb::Run(run)) = cli.verb else { panic!("{:?}", cli.verb) };
         assert_eq!(run.command, ["openclaw", "--bogus", "--", "--port", "2"]);
         assert_eq!(run.options.port, Some(OsString::from("1")));
+    }
+
+    #[test]
+    fn a_command_without_a_verb_is_run() {
+        for (line, port) in [("-- openclaw -x", None), ("--port 1 -- openclaw -x", Some("1"))] {
+            let (parsed, mistakes) = parsed(line);
+            assert!(mistakes.is_empty(), "{line}: {mistakes:?}");
+            let Parsed::Cli(cli) = parsed else { panic!("{line}: {parsed:?}") };
+            let Some(Verb::Run(run)) = cli.verb else { panic!("{line}: {:?}", cli.verb) };
+            assert_eq!((run.command, cli.options.port), (vec!["openclaw".into(), "-x".into()], port.map(Into::into)));
+        }
     }
 
     #[test]
