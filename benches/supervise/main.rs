@@ -1,0 +1,72 @@
+//! What supervising costs, against what the operating system itself takes in the same run.
+//!
+//! `cargo bench --bench supervise [-- --runs N]`. This one program is the bench, the gateway that is supervised, and
+//! everything that this gateway starts: see `stand_in`. What the rows mean stands in docs/BENCHMARKS.md.
+
+mod measure;
+mod stand_in;
+mod start;
+mod table;
+mod world;
+
+use measure::Failure;
+use std::io::{self, Write};
+use std::path::Path;
+use std::process::ExitCode;
+use table::Row;
+use world::World;
+
+/// How often each figure is taken.
+const RUNS: usize = 20;
+
+/// A stop of fifty processes is dear to set up and varies little.
+const STOPS_MAX: usize = 10;
+
+/// The program under test, as Cargo has just built it.
+const SUPERVISOR: &str = env!("CARGO_BIN_EXE_openclaw-supervise");
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    if args.first().is_some_and(|word| word == stand_in::ROLE) {
+        return stand_in::play(args.get(1..).unwrap_or_default());
+    }
+    let result = runs(&args).and_then(bench);
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let _closed = writeln!(io::stderr().lock(), "the benchmark failed: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Cargo adds `--bench`, and passes on what stands after `--`.
+fn runs(args: &[String]) -> Result<usize, Failure> {
+    let mut words = args.iter().filter(|word| *word != "--bench");
+    match (words.next().map(String::as_str), words.next(), words.next()) {
+        (None, ..) => Ok(RUNS),
+        (Some("--runs"), Some(number), None) => match number.parse() {
+            Ok(0) | Err(_) => Err(format!("--runs {number}: not a number from 1").into()),
+            Ok(runs) => Ok(runs),
+        },
+        _ => Err("usage: cargo bench --bench supervise [-- --runs N]".into()),
+    }
+}
+
+fn bench(runs: usize) -> Result<(), Failure> {
+    let world = World::new()?;
+    say(&format!("{} ({runs} runs, load {})", world::machine(), world::load()))?;
+    let mut rows = vec![start::start(&world, runs)?, start::respawn(&world, runs)?, start::duplicate(&world, runs)?];
+    rows.extend(measure::stop(&world, runs.min(STOPS_MAX))?);
+    rows.extend(measure::idle(&world)?);
+    rows.push(Row::single("size", "release binary, stripped", megabytes(Path::new(SUPERVISOR))?, "MB", Some(5.0)));
+    say(&format!("{}load afterwards {}", table::render(&rows), world::load()))
+}
+
+fn megabytes(path: &Path) -> Result<f64, Failure> {
+    Ok(u32::try_from(path.metadata()?.len()).map(f64::from)? / 1e6)
+}
+
+fn say(text: &str) -> Result<(), Failure> {
+    Ok(writeln!(io::stdout().lock(), "{text}")?)
+}

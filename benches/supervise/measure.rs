@@ -1,0 +1,83 @@
+//! What a stop leaves behind, and what waiting costs.
+
+use crate::stand_in::{KIDS, Kind};
+use crate::table::Row;
+use crate::world::{Process, World, milliseconds, now};
+use nix::sys::signal::Signal::SIGTERM;
+use std::fs;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Whatever makes a figure impossible.
+pub(crate) type Failure = Box<dyn std::error::Error>;
+
+/// How long the supervisor is watched while it waits: two probes in the default rhythm.
+const IDLE: Duration = Duration::from_secs(10);
+
+/// From SIGTERM to the exit of the supervisor over a gateway and its fifty kids, and who is left then.
+pub(crate) fn stop(world: &World, runs: usize) -> Result<[Row; 2], Failure> {
+    let (mut figures, mut left) = (Vec::new(), Vec::new());
+    for _ in 0..runs {
+        let mut supervisor = world.place()?.supervisor(&[], true)?;
+        for _ in 0..KIDS {
+            supervisor.next(Kind::Kid)?;
+        }
+        supervisor.event("gateway.started")?;
+        let asked = now();
+        supervisor.signal(SIGTERM)?;
+        supervisor.wait()?;
+        figures.push(milliseconds(asked, now()));
+        left.push(f64::from(u32::try_from(supervisor.survivors()?.len())?));
+    }
+    let note =
+        "SIGTERM to the exit, over 20 plain processes, 10 deaf to SIGTERM, 10 in sessions of their own, 10 daemons";
+    let time = Row::new("stop of 1 + 50", note, "ms", figures);
+    Ok([time, Row::new("survivors", "of the 51 at the exit", "", left).goal(0.0)])
+}
+
+/// What a supervisor costs that has nothing to do but look.
+pub(crate) fn idle(world: &World) -> Result<Vec<Row>, Failure> {
+    let mut supervisor = world.place()?.supervisor(&[], false)?;
+    supervisor.event("gateway.started")?;
+    // The first look in the slow rhythm still builds what later ones use again.
+    supervisor.pass(IDLE / 2 + Duration::from_secs(1))?;
+    let before = switches(&supervisor)?;
+    supervisor.pass(IDLE)?;
+    let switches = switches(&supervisor)? - before;
+    let pss = field(&process_file(&supervisor, "smaps_rollup")?, "Pss:")?;
+    let status = process_file(&supervisor, "status")?;
+    let (anonymous, threads) = (field(&status, "RssAnon:")?, field(&status, "Threads:")?);
+    supervisor.signal(SIGTERM)?;
+    supervisor.wait()?;
+    Ok(vec![
+        Row::single("idle: PSS", "shared pages counted by their share", pss / 1024.0, "MiB", Some(4.0)),
+        Row::single("idle: RssAnon", "memory that is its own", anonymous / 1024.0, "MiB", Some(0.7)),
+        Row::single("idle: context switches", "in 10 s, with a look every 5 s", switches, "", Some(12.0)),
+        Row::single("idle: threads", "", threads, "", None),
+    ])
+}
+
+/// The context switches of all threads, voluntary or not.
+fn switches(process: &Process) -> Result<f64, Failure> {
+    let mut sum = 0.0;
+    for task in fs::read_dir(folder(process).join("task"))? {
+        let status = fs::read_to_string(task?.path().join("status"))?;
+        sum += field(&status, "voluntary_ctxt_switches:")? + field(&status, "nonvoluntary_ctxt_switches:")?;
+    }
+    Ok(sum)
+}
+
+fn folder(process: &Process) -> PathBuf {
+    PathBuf::from(format!("/proc/{}", process.pid()))
+}
+
+fn process_file(process: &Process, name: &str) -> Result<String, Failure> {
+    Ok(fs::read_to_string(folder(process).join(name))?)
+}
+
+/// The number behind `name`.
+fn field(text: &str, name: &str) -> Result<f64, Failure> {
+    let rest = text.lines().find_map(|line| line.strip_prefix(name)).ok_or_else(|| format!("no {name} in /proc"))?;
+    let number = rest.split_whitespace().next().ok_or_else(|| format!("{name} is empty"))?;
+    Ok(number.parse()?)
+}

@@ -1,0 +1,166 @@
+//! The gateway that is supervised, and what it starts: the bench itself under another first argument.
+//!
+//! `stand-in gateway PORT [KIDS]` serves the probe contract from one thread; with KIDS it starts ten of each kind first,
+//! and twenty plain ones. `stand-in kid KIND` is one of them. `stand-in nothing` exits at once.
+//! Each tells of itself on its standard output, which the supervisor hands on as it is, and the clock is read before
+//! anything else.
+
+use crate::world;
+use nix::sys::signal::{SigSet, Signal};
+use nix::unistd::setsid;
+use std::io::{self, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::process::{Command, ExitCode, Stdio};
+use std::time::Duration;
+
+/// The first argument.
+pub(crate) const ROLE: &str = "stand-in";
+
+/// How many processes `KIDS` means.
+pub(crate) const KIDS: usize = 50;
+
+/// The bytes of one [`News`].
+pub(crate) const NEWS_LENGTH: usize = 16;
+
+/// What a process tells of itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// A gateway runs. The time is that of its first instruction.
+    Gateway,
+    /// It has its kids and listens.
+    Listening,
+    /// One of the kids lives.
+    Kid,
+}
+
+/// One word on the pipe; shorter than `PIPE_BUF`, so that words never mix.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct News {
+    /// What.
+    pub(crate) kind: Kind,
+    /// Whose.
+    pub(crate) pid: i32,
+    /// When, in nanoseconds of the monotonic clock.
+    pub(crate) at: u64,
+}
+
+impl News {
+    fn encode(self) -> [u8; NEWS_LENGTH] {
+        let kind: u32 = match self.kind {
+            Kind::Gateway => 0,
+            Kind::Listening => 1,
+            Kind::Kid => 2,
+        };
+        let mut bytes = [0; NEWS_LENGTH];
+        let parts = kind.to_le_bytes().into_iter().chain(self.pid.to_le_bytes()).chain(self.at.to_le_bytes());
+        bytes.iter_mut().zip(parts).for_each(|(byte, part)| *byte = part);
+        bytes
+    }
+
+    /// One word from the pipe.
+    pub(crate) fn decode(bytes: [u8; NEWS_LENGTH]) -> Option<Self> {
+        let (kind, rest) = bytes.split_first_chunk::<4>()?;
+        let (pid, at) = rest.split_first_chunk::<4>()?;
+        let kind = match u32::from_le_bytes(*kind) {
+            0 => Kind::Gateway,
+            1 => Kind::Listening,
+            2 => Kind::Kid,
+            _ => return None,
+        };
+        Some(Self { kind, pid: i32::from_le_bytes(*pid), at: u64::from_le_bytes(at.try_into().ok()?) })
+    }
+}
+
+/// Plays the part that `words` name.
+pub(crate) fn play(words: &[String]) -> ExitCode {
+    let at = world::now();
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let played = match words.as_slice() {
+        ["gateway", port] => gateway(at, port, false),
+        ["gateway", port, "kids"] => gateway(at, port, true),
+        ["kid", kind] => kid(kind),
+        ["nothing"] => Ok(()),
+        _ => Err(io::ErrorKind::InvalidInput.into()),
+    };
+    // Whoever reads the pipe misses the word that did not come.
+    if played.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn tell(kind: Kind, at: u64) -> io::Result<()> {
+    let pid = i32::try_from(std::process::id()).map_err(io::Error::other)?;
+    // One write(2): the buffer of `io::stdout` would cut the word at a byte that looks like a newline.
+    let length = nix::unistd::write(io::stdout(), &News { kind, pid, at }.encode())?;
+    if length == NEWS_LENGTH { Ok(()) } else { Err(io::ErrorKind::WriteZero.into()) }
+}
+
+fn gateway(at: u64, port: &str, kids: bool) -> io::Result<()> {
+    tell(Kind::Gateway, at)?;
+    if kids {
+        for (kind, number) in [("plain", 20), ("stubborn", 10), ("session", 10), ("daemon", 10)] {
+            for _ in 0..number {
+                start_kid(kind)?;
+            }
+        }
+    }
+    let listener = TcpListener::bind(("127.0.0.1", port.parse().map_err(io::Error::other)?))?;
+    tell(Kind::Listening, world::now())?;
+    for stream in listener.incoming() {
+        // A peer that goes away is its own loss.
+        let _gone = stream.and_then(serve);
+    }
+    Ok(())
+}
+
+fn start_kid(kind: &str) -> io::Result<()> {
+    let mut command = Command::new(std::env::current_exe()?);
+    let mut child = command.args([ROLE, "kid", kind]).stdin(Stdio::null()).spawn()?;
+    if kind == "daemon" {
+        child.wait()?;
+    }
+    Ok(())
+}
+
+fn kid(kind: &str) -> io::Result<()> {
+    match kind {
+        // A blocked signal does as little as an ignored one.
+        "stubborn" => SigSet::from(Signal::SIGTERM).thread_block()?,
+        "session" => drop(setsid()?),
+        // The second half of the double fork is a plain one, whose parent is gone and whose session is its own.
+        "daemon" => {
+            setsid()?;
+            return start_kid("plain");
+        }
+        _ => {}
+    }
+    tell(Kind::Kid, world::now())?;
+    loop {
+        std::thread::park();
+    }
+}
+
+/// Answers on one connection for as long as its peer wants.
+fn serve(mut stream: TcpStream) -> io::Result<()> {
+    stream.set_read_timeout(Some(Duration::from_secs(1)))?;
+    let mut request = Vec::new();
+    let mut piece = [0; 1024];
+    loop {
+        let length = stream.read(&mut piece)?;
+        if length == 0 {
+            return Ok(());
+        }
+        request.extend_from_slice(piece.get(..length).unwrap_or_default());
+        if !request.ends_with(b"\r\n\r\n") {
+            continue;
+        }
+        let head = String::from_utf8_lossy(&request).to_ascii_lowercase();
+        let status = if head.starts_with("get /startupz ") { "started" } else { "live" };
+        let body = format!(r#"{{"ok":true,"status":"{status}"}}"#);
+        let (length, kind) = (body.len(), "application/json");
+        let answer = format!("HTTP/1.1 200 OK\r\ncontent-type: {kind}\r\ncontent-length: {length}\r\n\r\n{body}");
+        stream.write_all(answer.as_bytes())?;
+        if head.contains("connection: close") {
+            return Ok(());
+        }
+        request.clear();
+    }
+}

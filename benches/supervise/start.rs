@@ -1,0 +1,107 @@
+//! How fast a gateway starts, starts again, and does not start.
+
+use crate::measure::Failure;
+use crate::stand_in::Kind;
+use crate::table::Row;
+use crate::world::{Place, Process, World, milliseconds, now};
+use nix::sys::signal::Signal::{SIGKILL, SIGTERM};
+use nix::sys::signal::kill;
+use nix::unistd::Pid;
+use std::time::Duration;
+
+/// What makes a gateway stable within a blink, so that its restart is neither delayed nor counted.
+const STABLE_AT_ONCE: [&str; 6] = ["--stable-after", "1ms", "--boot-limit", "0", "--probe-interval", "100ms"];
+
+/// Time for at least one look at the running gateway after the one that found it started.
+const UNTIL_STABLE: Duration = Duration::from_millis(250);
+
+/// The exit code of a start that another gateway makes useless.
+const DUPLICATE: i32 = 78;
+
+/// From the start of the supervisor to the gateway's first instruction.
+pub(crate) fn start(world: &World, runs: usize) -> Result<Row, Failure> {
+    let (mut figures, mut floor) = (Vec::new(), Vec::new());
+    for _ in 0..runs {
+        let place = world.place()?;
+        let bare = place.gateway()?;
+        let first = bare.next(Kind::Gateway)?;
+        floor.push(milliseconds(bare.begun, first.at));
+        drop(bare);
+
+        let mut supervisor = place.supervisor(&[], false)?;
+        let first = supervisor.next(Kind::Gateway)?;
+        figures.push(milliseconds(supervisor.begun, first.at));
+        stop(&mut supervisor)?;
+    }
+    let note = "exec of the supervisor to the gateway's first instruction; floor: spawn of the gateway alone";
+    Ok(Row::new("start", note, "ms", figures).above(floor).goal(6.0))
+}
+
+/// From the SIGKILL of a stable gateway to the first instruction of the next one.
+pub(crate) fn respawn(world: &World, runs: usize) -> Result<Row, Failure> {
+    let (mut figures, mut floor) = (Vec::new(), Vec::new());
+    let (place, bare_place) = (world.place()?, world.place()?);
+    let mut supervisor = place.supervisor(&STABLE_AT_ONCE, false)?;
+    let mut current = supervisor.next(Kind::Gateway)?;
+    for _ in 0..runs {
+        supervisor.event("gateway.started")?;
+        supervisor.pass(UNTIL_STABLE)?;
+        floor.push(respawn_bare(&bare_place)?);
+
+        let killed = now();
+        kill(Pid::from_raw(current.pid), SIGKILL)?;
+        current = supervisor.next(Kind::Gateway)?;
+        figures.push(milliseconds(killed, current.at));
+        let plan = supervisor.event("restart.scheduled")?;
+        if plan["delay_ms"] != 0 {
+            return Err(format!("the restart was delayed: {plan}").into());
+        }
+    }
+    stop(&mut supervisor)?;
+    let note = "SIGKILL of a stable gateway to the next one's first instruction; floor: kill, wait, spawn";
+    Ok(Row::new("respawn", note, "ms", figures).above(floor).goal(2.5))
+}
+
+fn respawn_bare(place: &Place) -> Result<f64, Failure> {
+    let mut first = place.gateway()?;
+    first.next(Kind::Listening)?;
+    let killed = now();
+    first.signal(SIGKILL)?;
+    first.wait()?;
+    let second = place.gateway()?;
+    Ok(milliseconds(killed, second.next(Kind::Gateway)?.at))
+}
+
+/// From the start of a supervisor beside a healthy gateway to its exit: in its state directory and in another one, in
+/// turns.
+pub(crate) fn duplicate(world: &World, runs: usize) -> Result<Row, Failure> {
+    let (mut figures, mut floor, mut spawns) = (Vec::new(), Vec::new(), 0);
+    let place = world.place()?;
+    let elsewhere = place.beside(&world.place()?);
+    let mut owner = place.supervisor(&[], false)?;
+    owner.event("gateway.started")?;
+    for home in [&place, &elsewhere].into_iter().cycle().take(runs) {
+        let mut bare = home.nothing()?;
+        bare.wait()?;
+        floor.push(milliseconds(bare.begun, now()));
+
+        let mut second = home.supervisor(&[], false)?;
+        let status = second.wait()?;
+        figures.push(milliseconds(second.begun, now()));
+        spawns += second.count_rest(Kind::Gateway)?;
+        if status.code() != Some(DUPLICATE) {
+            return Err(format!("a duplicate ended with {status}").into());
+        }
+    }
+    stop(&mut owner)?;
+    let note = format!(
+        "start beside a healthy gateway to exit 78, {spawns} spawns; floor: spawn and wait of a program that does nothing"
+    );
+    Ok(Row::new("duplicate", note, "ms", figures).above(floor).goal(20.0))
+}
+
+fn stop(supervisor: &mut Process) -> Result<(), Failure> {
+    supervisor.signal(SIGTERM)?;
+    let status = supervisor.wait()?;
+    if status.success() { Ok(()) } else { Err(format!("the supervisor ended with {status}").into()) }
+}

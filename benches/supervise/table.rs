@@ -1,0 +1,103 @@
+//! Figures and how they are shown.
+
+use std::fmt::Write;
+
+/// One line of the table.
+pub(crate) struct Row {
+    what: &'static str,
+    note: String,
+    unit: &'static str,
+    figures: Vec<f64>,
+    /// What the operating system alone takes, measured in turns with the figures.
+    floor: Vec<f64>,
+    /// Not to be exceeded by the median.
+    goal: Option<f64>,
+}
+
+impl Row {
+    /// A figure that was taken several times.
+    pub(crate) fn new(what: &'static str, note: impl Into<String>, unit: &'static str, figures: Vec<f64>) -> Self {
+        Self { what, note: note.into(), unit, figures, floor: Vec::new(), goal: None }
+    }
+
+    /// A figure that was taken once.
+    pub(crate) fn single(
+        what: &'static str,
+        note: impl Into<String>,
+        figure: f64,
+        unit: &'static str,
+        goal: Option<f64>,
+    ) -> Self {
+        Self { goal, ..Self::new(what, note, unit, vec![figure]) }
+    }
+
+    /// The same, held against a floor.
+    pub(crate) fn above(self, floor: Vec<f64>) -> Self {
+        Self { floor, ..self }
+    }
+
+    /// The same, held against a goal.
+    pub(crate) fn goal(self, goal: f64) -> Self {
+        Self { goal: Some(goal), ..self }
+    }
+}
+
+/// The table, as Markdown.
+pub(crate) fn render(rows: &[Row]) -> String {
+    let mut text = String::from(
+        "\n| what | min / median / max | n | floor: min / median / max | x floor | goal | met | |\n\
+         |---|---|---|---|---|---|---|---|\n",
+    );
+    for row in rows {
+        let [_, median, _] = spread(&row.figures);
+        let ratio = match spread(&row.floor) {
+            [_, floor, _] if floor > 0.0 => format!("{:.1}", median / floor),
+            _ => String::new(),
+        };
+        let (goal, met) = match row.goal {
+            Some(goal) => (format!("<= {}", short(goal)), if median <= goal { "yes" } else { "NO" }),
+            None => (String::new(), ""),
+        };
+        // A String takes whatever is written to it.
+        let _infallible = writeln!(
+            text,
+            "| {} | {} {} | {} | {} | {ratio} | {goal} | {met} | {} |",
+            row.what,
+            range(&row.figures),
+            row.unit,
+            row.figures.len(),
+            range(&row.floor),
+            row.note
+        );
+    }
+    text
+}
+
+/// The least, the middle and the most.
+fn spread(figures: &[f64]) -> [f64; 3] {
+    let mut sorted = figures.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let at = |index: usize| sorted.get(index).copied().unwrap_or_default();
+    [at(0), at(sorted.len() / 2), at(sorted.len().saturating_sub(1))]
+}
+
+fn range(figures: &[f64]) -> String {
+    match figures {
+        [] => String::new(),
+        [one] => short(*one),
+        _ => {
+            let [least, median, most] = spread(figures).map(short);
+            format!("{least} / **{median}** / {most}")
+        }
+    }
+}
+
+/// Three digits that count.
+fn short(figure: f64) -> String {
+    match figure {
+        figure if figure.fract() == 0.0 => format!("{figure:.0}"),
+        figure if figure < 10.0 => format!("{figure:.2}"),
+        figure if figure < 100.0 => format!("{figure:.1}"),
+        figure => format!("{figure:.0}"),
+    }
+}

@@ -1,0 +1,274 @@
+//! What a measurement needs around it: a scratch folder, a port, a process under watch, a clock. All of it ends with
+//! the value that holds it.
+
+use crate::SUPERVISOR;
+use crate::measure::Failure;
+use crate::stand_in::{Kind, NEWS_LENGTH, News, ROLE};
+use nix::errno::Errno;
+use nix::sys::signal::{Signal, kill};
+use nix::time::{ClockId, clock_gettime};
+use nix::unistd::Pid;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::PidfdFlags;
+use std::cell::Cell;
+use std::fs;
+use std::io::{self, BufRead, BufReader, Read};
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::thread;
+use std::time::Duration;
+
+/// Nothing that is measured takes longer, unless it is broken.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+
+/// How often those who are left over are killed: a killed process needs a moment to end.
+const SWEEPS_MAX: usize = 1000;
+
+/// The monotonic time in nanoseconds, the same for all processes.
+pub(crate) fn now() -> u64 {
+    let read = clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(Duration::ZERO, Duration::from);
+    u64::try_from(read.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// The milliseconds from `since` to `until`.
+pub(crate) fn milliseconds(since: u64, until: u64) -> f64 {
+    Duration::from_nanos(until.saturating_sub(since)).as_secs_f64() * 1e3
+}
+
+/// The machine in a few words.
+pub(crate) fn machine() -> String {
+    let first = |path: &str| fs::read_to_string(path).unwrap_or_default().trim().to_owned();
+    let cpus = thread::available_parallelism().map_or(0, usize::from);
+    let info = first("/proc/cpuinfo");
+    let model = info.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or_default();
+    let model = model.trim_start_matches([' ', '\t', ':']);
+    format!("{model}, {cpus} CPUs, Linux {}", first("/proc/sys/kernel/osrelease"))
+}
+
+/// The load of the last minute.
+pub(crate) fn load() -> String {
+    let text = fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    text.split(' ').next().unwrap_or_default().to_owned()
+}
+
+/// The scratch folder.
+pub(crate) struct World {
+    folder: PathBuf,
+    places: Cell<u32>,
+}
+
+impl World {
+    /// An empty one.
+    pub(crate) fn new() -> io::Result<Self> {
+        let folder = std::env::temp_dir().join(format!("openclaw-supervise-bench-{}", std::process::id()));
+        fs::create_dir(&folder)?;
+        Ok(Self { folder, places: Cell::new(0) })
+    }
+
+    /// A state directory of its own and a port that nobody has.
+    pub(crate) fn place(&self) -> io::Result<Place> {
+        let number = self.places.get();
+        self.places.set(number + 1);
+        let home = self.folder.join(number.to_string());
+        fs::create_dir(&home)?;
+        let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+        Ok(Place { home, port, started: Cell::new(0) })
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        let _left = fs::remove_dir_all(&self.folder);
+    }
+}
+
+/// Where one gateway lives.
+pub(crate) struct Place {
+    home: PathBuf,
+    port: u16,
+    started: Cell<u32>,
+}
+
+impl Place {
+    /// Another home for the same port.
+    pub(crate) fn beside(&self, other: &Self) -> Self {
+        Self { home: other.home.clone(), port: self.port, started: Cell::new(0) }
+    }
+
+    /// The gateway without a supervisor.
+    pub(crate) fn gateway(&self) -> io::Result<Process> {
+        let mut command = Command::new(std::env::current_exe()?);
+        command.args([ROLE, "gateway", &self.port.to_string()]);
+        self.start(command)
+    }
+
+    /// The gateway under the supervisor, which gets `options`.
+    pub(crate) fn supervisor(&self, options: &[&str], kids: bool) -> io::Result<Process> {
+        let port = self.port.to_string();
+        let mut command = Command::new(SUPERVISOR);
+        command.env_clear().env("HOME", &self.home).env("PATH", "/usr/bin:/bin");
+        command.args(["run", "--log-format", "json", "--port", &port]).args(options).arg("--");
+        command.arg(std::env::current_exe()?).args([ROLE, "gateway", &port]);
+        if kids {
+            command.arg("kids");
+        }
+        self.start(command)
+    }
+
+    /// Starts a command here.
+    fn start(&self, mut command: Command) -> io::Result<Process> {
+        let number = self.started.get();
+        self.started.set(number + 1);
+        let folder = self.home.join(format!("process-{number}"));
+        fs::create_dir(&folder)?;
+        Process::start(command.current_dir(&folder), folder)
+    }
+
+    /// A process that ends at once.
+    pub(crate) fn nothing(&self) -> io::Result<Process> {
+        let mut command = Command::new(std::env::current_exe()?);
+        command.args([ROLE, "nothing"]);
+        self.start(command)
+    }
+}
+
+/// A process of ours, what its gateways tell, and its log.
+pub(crate) struct Process {
+    child: Child,
+    /// When it was started.
+    pub(crate) begun: u64,
+    told: Receiver<News>,
+    log: Receiver<String>,
+    /// Its working directory, which all that it starts inherits and nobody else has.
+    folder: PathBuf,
+}
+
+impl Process {
+    fn start(command: &mut Command, folder: PathBuf) -> io::Result<Self> {
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let begun = now();
+        let mut child = command.spawn()?;
+        let (news, told) = channel();
+        if let Some(mut pipe) = child.stdout.take() {
+            thread::spawn(move || {
+                let mut word = [0; NEWS_LENGTH];
+                while pipe.read_exact(&mut word).is_ok() && News::decode(word).is_some_and(|n| news.send(n).is_ok()) {}
+            });
+        }
+        let (lines, log) = channel();
+        if let Some(pipe) = child.stderr.take() {
+            thread::spawn(move || BufReader::new(pipe).lines().map_while(Result::ok).try_for_each(|l| lines.send(l)));
+        }
+        Ok(Self { child, begun, told, log, folder })
+    }
+
+    /// Its process id.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Waits for the next word of one kind.
+    pub(crate) fn next(&self, kind: Kind) -> Result<News, Failure> {
+        loop {
+            match self.told.recv_timeout(PATIENCE) {
+                Ok(news) if news.kind == kind => return Ok(news),
+                Ok(_) => {}
+                Err(_) => return Err(format!("no {kind:?} came; the log ends with {:?}", self.log_end()).into()),
+            }
+        }
+    }
+
+    /// How many words of one kind come until nobody is left who could tell.
+    pub(crate) fn count_rest(&self, kind: Kind) -> Result<usize, Failure> {
+        let mut count = 0;
+        loop {
+            match self.told.recv_timeout(PATIENCE) {
+                Ok(news) => count += usize::from(news.kind == kind),
+                Err(RecvTimeoutError::Disconnected) => return Ok(count),
+                Err(RecvTimeoutError::Timeout) => return Err("somebody holds the pipe open".into()),
+            }
+        }
+    }
+
+    /// Waits for an event of the log.
+    pub(crate) fn event(&self, name: &str) -> Result<serde_json::Value, Failure> {
+        loop {
+            let line = self.log.recv_timeout(PATIENCE).map_err(|_| format!("no {name} in the log"))?;
+            let event: serde_json::Value = serde_json::from_str(&line)?;
+            if event["event"] == name {
+                return Ok(event);
+            }
+        }
+    }
+
+    /// Lets time pass. The process goes on as it likes.
+    pub(crate) fn pass(&self, time: Duration) -> Result<(), Failure> {
+        let end = now() + u64::try_from(time.as_nanos())?;
+        loop {
+            let left = Duration::from_nanos(end.saturating_sub(now()));
+            match self.log.recv_timeout(left) {
+                Ok(_) => {}
+                Err(RecvTimeoutError::Timeout) => return Ok(()),
+                Err(RecvTimeoutError::Disconnected) => return Err("it ended too early".into()),
+            }
+        }
+    }
+
+    /// Sends a signal to it.
+    pub(crate) fn signal(&self, signal: Signal) -> Result<(), Failure> {
+        Ok(kill(Pid::from_raw(i32::try_from(self.pid())?), signal)?)
+    }
+
+    /// Waits for its end.
+    pub(crate) fn wait(&mut self) -> Result<ExitStatus, Failure> {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        let end = rustix::process::pidfd_open(pid, PidfdFlags::empty())?;
+        let patience = Timespec::try_from(PATIENCE)?;
+        if poll(&mut [PollFd::new(&end, PollFlags::IN)], Some(&patience))? == 0 {
+            return Err(format!("{pid:?} does not end; its log ends with {:?}", self.log_end()).into());
+        }
+        Ok(self.child.wait()?)
+    }
+
+    /// Those of its gateways and their kids that still run: whoever runs this program in its working directory. A
+    /// zombie shows neither.
+    pub(crate) fn survivors(&self) -> io::Result<Vec<i32>> {
+        let program = fs::read_link("/proc/self/exe")?;
+        let is = |link: PathBuf, target: &Path| fs::read_link(link).is_ok_and(|found| found == target);
+        let mut found = Vec::new();
+        for entry in fs::read_dir("/proc")? {
+            let process = entry?.path();
+            let pid: Option<i32> =
+                process.file_name().and_then(|name| name.to_str()).and_then(|name| name.parse().ok());
+            found.extend(pid.filter(|_| is(process.join("cwd"), &self.folder) && is(process.join("exe"), &program)));
+        }
+        Ok(found)
+    }
+
+    fn log_end(&self) -> Option<String> {
+        self.log.try_iter().last()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        if !matches!(self.child.try_wait(), Ok(Some(_))) {
+            // Gone already, at worst.
+            let _gone = self.child.kill();
+            let _gone = self.child.wait();
+        }
+        // Those who are killed may have just started others.
+        for _ in 0..SWEEPS_MAX {
+            let pids = self.survivors().unwrap_or_default();
+            if pids.is_empty() {
+                return;
+            }
+            for pid in pids {
+                // Who ended in between needs no signal.
+                let _gone: Result<(), Errno> = kill(Pid::from_raw(pid), Signal::SIGKILL);
+            }
+        }
+    }
+}
