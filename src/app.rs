@@ -89,13 +89,14 @@ impl App {
         let (now, mut effects) = (clock::now(), Effects::new());
         self.core.step(now, event.clone(), &mut effects);
         journal::note(now, event, &effects);
-        let mut outcome = None;
-        for effect in effects {
-            outcome = outcome.or(self.perform(effect));
-        }
         // A gateway that the core has done with is a zombie at most, and its pid may go.
         if let Some(gateway) = self.gateway.take_if(|gateway| self.core.holds() != Some(gateway.generation())) {
             gateway.release();
+            self.prober.forget();
+        }
+        let mut outcome = None;
+        for effect in effects {
+            outcome = outcome.or(self.perform(effect));
         }
         outcome
     }

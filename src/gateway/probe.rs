@@ -69,6 +69,11 @@ impl Prober {
         &self.endpoint
     }
 
+    /// The gateway that answered is gone: the next look is more likely to find a free port than another one.
+    pub fn forget(&self) {
+        self.answering.store(false, Ordering::Relaxed);
+    }
+
     /// Looks once.
     pub async fn look(&self, ask: Look) -> Sighting {
         let (address, verdict, detail) = verdict::strongest(self.observe().await);
