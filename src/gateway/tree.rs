@@ -13,7 +13,7 @@
 
 use crate::core::TreeEnd;
 use crate::platform::proc::{self, Stat};
-use crate::platform::process::Handle;
+use crate::platform::process::{self, Handle};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -114,12 +114,16 @@ impl Tree {
         orphan && (self.orphans == Orphans::OursAlone || proc::environ_has(process.pid, &self.instance))
     }
 
-    /// SIGKILL to every member, again and again until a scan of all processes finds none, for at most ten seconds.
+    /// SIGKILL to every member, again and again until nobody else can be left or a scan of all processes finds none, for
+    /// at most ten seconds.
     /// `elapsed` tells how long it has been going on.
     pub async fn kill(mut self, elapsed: impl Fn() -> Duration) -> TreeEnd {
         let mut killed = BTreeMap::new();
         let mut pauses = SCAN_PAUSES.into_iter();
         loop {
+            if self.is_gone() {
+                return self.end(&killed, 0, elapsed());
+            }
             let all = proc::processes().unwrap_or_default();
             let members = self.members(&all);
             let time_is_over = elapsed() >= KILL_TIME_MAX;
@@ -137,6 +141,16 @@ impl Tree {
             }
             tokio::time::sleep(pauses.next().unwrap_or(SCAN_PAUSES[1])).await;
         }
+    }
+
+    /// Whether the leader, a zombie, is all that is left. What a process leaves behind becomes ours, its subreaper's,
+    /// in the instant in which it ends: if the leader has ended and the kernel lists no other child of ours, there is
+    /// nobody through whom anything could still descend from it. That takes a few system calls, a look at every
+    /// process of the machine takes milliseconds. Whenever it is not so, that look has to decide.
+    fn is_gone(&self) -> bool {
+        process::is_subreaper()
+            && process::is_zombie_child(self.leader)
+            && proc::listed_children().is_ok_and(|children| children == [self.leader])
     }
 
     fn end(&self, killed: &BTreeMap<i32, Killed>, survivors: u32, elapsed: Duration) -> TreeEnd {

@@ -71,14 +71,17 @@ pub fn processes() -> io::Result<Vec<Stat>> {
 
 /// The children of this process, of all its threads; an orphan that a subreaper inherits counts as one of them.
 pub fn children() -> io::Result<Vec<i32>> {
+    listed_children().or_else(|_| children_by_walk())
+}
+
+/// The same from the kernel's own lists alone. It fails on a kernel without `CONFIG_PROC_CHILDREN`, or when a thread
+/// ends in the meantime. proc(5) warns that a child may be missed while one before it in the list is reaped; where the
+/// list has one entry that nobody reaps, there is no such child, for new ones are added at its end.
+pub fn listed_children() -> io::Result<Vec<i32>> {
     let mut all = Vec::new();
     for task in fs::read_dir("/proc/self/task")? {
-        let path = task?.path().join("children");
-        match fs::read_to_string(&path) {
-            Ok(text) => all.extend(text.split_ascii_whitespace().filter_map(|pid| pid.parse::<i32>().ok())),
-            // A kernel without CONFIG_PROC_CHILDREN, or a thread that has just ended.
-            Err(_) => return children_by_walk(),
-        }
+        let text = fs::read_to_string(task?.path().join("children"))?;
+        all.extend(text.split_ascii_whitespace().filter_map(|pid| pid.parse::<i32>().ok()));
     }
     Ok(all)
 }

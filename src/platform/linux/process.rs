@@ -2,7 +2,7 @@
 //!
 //! A pid is a name that the kernel gives away again. A pidfd is not: see `pidfd_open(2)`.
 
-use rustix::process::{Pid, PidfdFlags, Signal};
+use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions};
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
@@ -156,6 +156,20 @@ pub fn spawn_in_own_session(command: &mut Command) -> io::Result<Handle> {
 pub fn reap(pid: i32) {
     // ECHILD means that it is no child of ours, or is gone already: nothing is left to do in either case.
     let _ignored = positive(pid).map(|pid| rustix::process::waitpid(Some(pid), rustix::process::WaitOptions::NOHANG));
+}
+
+/// Whether this pid is a child of ours that has ended, all of its threads included, and was not reaped. The state in
+/// `/proc/PID/stat` does not tell: it is that of the first thread, which may end before the others.
+#[must_use]
+pub fn is_zombie_child(pid: i32) -> bool {
+    let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+    positive(pid).is_some_and(|pid| matches!(rustix::process::waitid(WaitId::Pid(pid), options), Ok(Some(_))))
+}
+
+/// Whether orphans among our descendants become our children.
+#[must_use]
+pub fn is_subreaper() -> bool {
+    matches!(rustix::process::child_subreaper(), Ok(Some(_)))
 }
 
 /// 0 and negative numbers name groups and everybody in kill(2): they never get that far.
