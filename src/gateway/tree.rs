@@ -94,7 +94,7 @@ impl Tree {
             }
         }
         let mut members: Vec<Stat> =
-            all.iter().filter(|process| inside.contains(&process.pid) && !process.is_dead()).copied().collect();
+            all.iter().filter(|process| inside.contains(&process.pid) && !process.is_dead).copied().collect();
         members.sort_by_key(|process| process.pid != self.leader);
         members
     }
@@ -121,7 +121,8 @@ impl Tree {
         let mut killed = BTreeMap::new();
         let mut pauses = SCAN_PAUSES.into_iter();
         loop {
-            if self.is_gone() {
+            // A few system calls; a look at every process of the machine takes milliseconds.
+            if process::is_all_that_is_left(self.leader) {
                 return self.end(&killed, 0, elapsed());
             }
             let all = proc::processes().unwrap_or_default();
@@ -141,16 +142,6 @@ impl Tree {
             }
             tokio::time::sleep(pauses.next().unwrap_or(SCAN_PAUSES[1])).await;
         }
-    }
-
-    /// Whether the leader, a zombie, is all that is left. What a process leaves behind becomes ours, its subreaper's,
-    /// in the instant in which it ends: if the leader has ended and the kernel lists no other child of ours, there is
-    /// nobody through whom anything could still descend from it. That takes a few system calls, a look at every
-    /// process of the machine takes milliseconds. Whenever it is not so, that look has to decide.
-    fn is_gone(&self) -> bool {
-        process::is_subreaper()
-            && process::is_zombie_child(self.leader)
-            && proc::listed_children().is_ok_and(|children| children == [self.leader])
     }
 
     fn end(&self, killed: &BTreeMap<i32, Killed>, survivors: u32, elapsed: Duration) -> TreeEnd {
@@ -188,7 +179,7 @@ mod tests {
     const LEADER: i32 = 100;
 
     fn stat(pid: i32, parent: i32, group: i32, session: i32, start_time: u64) -> Stat {
-        Stat { pid, state: b'S', parent, group, session, start_time }
+        Stat { pid, is_dead: false, parent, group, session, start_time }
     }
 
     fn tree(orphans: Orphans) -> Tree {
@@ -244,7 +235,7 @@ mod tests {
     #[test]
     fn zombies_need_no_signal() {
         let mut zombie = stat(LEADER, 2, LEADER, LEADER, 5);
-        zombie.state = b'Z';
+        zombie.is_dead = true;
         let all = [zombie, stat(200, LEADER, 200, 200, 6)];
         assert_eq!(pids(&tree(Orphans::Mixed).members(&all)), [200]);
     }

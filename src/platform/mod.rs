@@ -3,6 +3,10 @@
 mod command_line;
 #[expect(unsafe_code, reason = "no safe crate reads a disposition without replacing it")]
 pub mod disposition;
+mod stat;
+#[cfg(test)]
+mod tests;
+
 #[cfg(target_os = "linux")]
 #[expect(unsafe_code, reason = "system calls that no safe crate offers")]
 mod linux;

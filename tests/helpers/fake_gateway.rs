@@ -3,7 +3,8 @@
 //! It is told what to do by its environment, so that it can stand wherever the real command stands:
 //! `FAKE_GATEWAY_DIR` is the folder of its log, `FAKE_GATEWAY_SCRIPT` its script (see `script.rs`). Of its arguments
 //! it heeds `--port N`, and `restart-handoff`, which makes it answer as the hidden CLI of the gateway does.
-//! `in-session COMMAND...` becomes that command in a session of its own. A file `control-PID` in the folder makes it do one of the script's mishaps at once.
+//! `in-session COMMAND...` becomes that command in a session of its own. A file `control-PID` in the folder makes it do
+//! one of the script's mishaps at once.
 
 #![expect(clippy::disallowed_methods, reason = "a process of its own, with its own clock, exit code and sleep")]
 

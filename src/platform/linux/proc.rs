@@ -4,31 +4,7 @@ use std::fs::{self, File};
 use std::io::{self, Read};
 
 use crate::platform::command_line;
-
-/// One process as one line of `/proc/PID/stat` shows it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Stat {
-    /// Process id.
-    pub pid: i32,
-    /// One letter: R, S, D, T, Z, X, ...
-    pub state: u8,
-    /// Parent.
-    pub parent: i32,
-    /// Process group.
-    pub group: i32,
-    /// Session.
-    pub session: i32,
-    /// Start time in clock ticks since boot. With the pid it names a process for as long as the machine is up.
-    pub start_time: u64,
-}
-
-impl Stat {
-    /// A zombie or dead: it runs no code and needs no signal.
-    #[must_use]
-    pub fn is_dead(&self) -> bool {
-        matches!(self.state, b'Z' | b'X' | b'x')
-    }
-}
+pub use crate::platform::stat::Stat;
 
 /// More than the first 22 fields of a line can have: a name of 64 bytes and numbers of 20 digits.
 const STAT_LENGTH_MAX: usize = 1024;
@@ -52,9 +28,12 @@ fn parse_stat(text: &[u8]) -> Option<Stat> {
     let parent = fields.next()?.parse().ok()?;
     let group = fields.next()?.parse().ok()?;
     let session = fields.next()?.parse().ok()?;
-    // starttime is field 22; the session was field 6.
-    let start_time = fields.nth(15)?.parse().ok()?;
-    Some(Stat { pid, state, parent, group, session, start_time })
+    // num_threads is field 20, starttime field 22; the session was field 6.
+    let threads: u32 = fields.nth(13)?.parse().ok()?;
+    let start_time = fields.nth(1)?.parse().ok()?;
+    // The letter is that of the first thread, which may end before the others do.
+    let is_dead = matches!(state, b'Z' | b'X' | b'x') && threads <= 1;
+    Some(Stat { pid, is_dead, parent, group, session, start_time })
 }
 
 /// Every process that can be seen. One that ends during the walk is left out.
@@ -77,7 +56,7 @@ pub fn children() -> io::Result<Vec<i32>> {
 /// The same from the kernel's own lists alone. It fails on a kernel without `CONFIG_PROC_CHILDREN`, or when a thread
 /// ends in the meantime. proc(5) warns that a child may be missed while one before it in the list is reaped; where the
 /// list has one entry that nobody reaps, there is no such child, for new ones are added at its end.
-pub fn listed_children() -> io::Result<Vec<i32>> {
+pub(super) fn listed_children() -> io::Result<Vec<i32>> {
     let mut all = Vec::new();
     for task in fs::read_dir("/proc/self/task")? {
         let text = fs::read_to_string(task?.path().join("children"))?;
@@ -124,7 +103,17 @@ mod tests {
     fn a_name_with_blanks_parentheses_and_newlines_does_not_shift_the_fields() {
         let line = b"12 (a) (b\n) c) S 3 4 5 0 -1 4194304 1 2 3 4 5 6 7 8 20 0 1 0 987 1 2";
         let stat = parse_stat(line).expect("it parses");
-        assert_eq!(stat, Stat { pid: 12, state: b'S', parent: 3, group: 4, session: 5, start_time: 987 });
+        assert_eq!(stat, Stat { pid: 12, is_dead: false, parent: 3, group: 4, session: 5, start_time: 987 });
+    }
+
+    #[test]
+    fn a_zombie_is_dead_unless_other_threads_of_it_live() {
+        for (state, threads, is_dead) in
+            [("Z", 1, true), ("Z", 0, true), ("Z", 3, false), ("X", 1, true), ("D", 1, false)]
+        {
+            let line = format!("12 (a) {state} 3 4 5 0 -1 4194304 1 2 3 4 5 6 7 8 20 0 {threads} 0 987 1 2");
+            assert_eq!(parse_stat(line.as_bytes()).expect("it parses").is_dead, is_dead, "{line}");
+        }
     }
 
     #[test]

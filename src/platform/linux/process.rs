@@ -158,18 +158,21 @@ pub fn reap(pid: i32) {
     let _ignored = positive(pid).map(|pid| rustix::process::waitpid(Some(pid), rustix::process::WaitOptions::NOHANG));
 }
 
-/// Whether this pid is a child of ours that has ended, all of its threads included, and was not reaped. The state in
-/// `/proc/PID/stat` does not tell: it is that of the first thread, which may end before the others.
+/// Whether this pid is a child of ours that has ended, all of its threads included, and was not reaped.
 #[must_use]
 pub fn is_zombie_child(pid: i32) -> bool {
     let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
     positive(pid).is_some_and(|pid| matches!(rustix::process::waitid(WaitId::Pid(pid), options), Ok(Some(_))))
 }
 
-/// Whether orphans among our descendants become our children.
+/// Whether this pid, a zombie, is provably all that is left of our descendants. What a process leaves behind becomes
+/// ours, its subreaper's, in the instant in which it ends: if it has ended and the kernel lists no other child of ours,
+/// there is nobody through whom anything could still descend from it. Where that cannot be told, the answer is no.
 #[must_use]
-pub fn is_subreaper() -> bool {
+pub fn is_all_that_is_left(pid: i32) -> bool {
     matches!(rustix::process::child_subreaper(), Ok(Some(_)))
+        && is_zombie_child(pid)
+        && super::proc::listed_children().is_ok_and(|children| children == [pid])
 }
 
 /// 0 and negative numbers name groups and everybody in kill(2): they never get that far.
@@ -183,56 +186,4 @@ fn positive(pid: i32) -> Option<Pid> {
 /// A kernel before 3.4.
 pub fn become_subreaper() -> io::Result<()> {
     Ok(rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn ended(handle: &Handle) -> Exit {
-        loop {
-            if let Some(exit) = handle.exit().unwrap() {
-                return exit;
-            }
-            std::thread::yield_now();
-        }
-    }
-
-    #[test]
-    fn every_exit_code_comes_back_and_the_zombie_stays_until_it_is_reaped() {
-        for code in [0, 1, 69, 78, 137, 255] {
-            let handle = spawn_in_own_session(Command::new("sh").args(["-c", &format!("exit {code}")])).unwrap();
-            let exit = ended(&handle);
-            assert_eq!(exit.status.code(), Some(code));
-            assert!(exit.max_rss_kb.unwrap() > 0);
-            assert_eq!(ended(&handle), exit, "a second look sees the same");
-            reap(handle.pid());
-            assert!(handle.exit().is_err(), "now it is no child any more");
-        }
-    }
-
-    #[test]
-    fn a_child_leads_its_own_session_and_a_signal_is_told_from_a_code() {
-        let handle = spawn_in_own_session(Command::new("sleep").arg("60")).unwrap();
-        let stat = crate::platform::proc::stat(handle.pid()).unwrap();
-        assert_eq!((stat.session, stat.group), (handle.pid(), handle.pid()));
-        assert_eq!(handle.exit().unwrap(), None);
-        handle.terminate().unwrap();
-        assert_eq!(ended(&handle).status.signal(), Some(libc::SIGTERM));
-        reap(handle.pid());
-        assert!(handle.kill().is_err(), "a reaped process gets no signal");
-    }
-
-    #[test]
-    fn a_missing_program_is_an_error_of_the_spawn() {
-        let error = spawn_in_own_session(&mut Command::new("/nonexistent/gateway")).unwrap_err();
-        assert_eq!(error.kind(), io::ErrorKind::NotFound);
-    }
-
-    #[test]
-    fn no_handle_names_every_process() {
-        for pid in [0, -1, i32::MIN] {
-            assert!(Handle::open(pid).is_err());
-        }
-    }
 }

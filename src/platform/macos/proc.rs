@@ -9,31 +9,7 @@ use std::mem::MaybeUninit;
 use std::ptr;
 
 use crate::platform::command_line;
-
-/// One process as `proc_pidinfo` shows it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Stat {
-    /// Process id.
-    pub pid: i32,
-    /// One letter, as ps(1) has it: I (being created), R, S, T, Z.
-    pub state: u8,
-    /// Parent.
-    pub parent: i32,
-    /// Process group.
-    pub group: i32,
-    /// Session; 0 for a zombie, of which the kernel does not tell it.
-    pub session: i32,
-    /// Start time in microseconds since 1970. With the pid it names a process.
-    pub start_time: u64,
-}
-
-impl Stat {
-    /// A zombie: it runs no code and needs no signal.
-    #[must_use]
-    pub fn is_dead(&self) -> bool {
-        self.state == b'Z'
-    }
-}
+pub use crate::platform::stat::Stat;
 
 /// Looks one process up, be it a zombie.
 pub fn stat(pid: i32) -> io::Result<Stat> {
@@ -42,14 +18,7 @@ pub fn stat(pid: i32) -> io::Result<Stat> {
     let session = rustix::process::Pid::from_raw(pid).map(|pid| rustix::process::getsid(Some(pid)));
     Ok(Stat {
         pid,
-        state: match info.pbi_status {
-            libc::SIDL => b'I',
-            libc::SRUN => b'R',
-            libc::SSLEEP => b'S',
-            libc::SSTOP => b'T',
-            libc::SZOMB => b'Z',
-            _ => b'?',
-        },
+        is_dead: info.pbi_status == libc::SZOMB,
         parent: info.pbi_ppid.cast_signed(),
         group: info.pbi_pgid.cast_signed(),
         session: session.and_then(Result::ok).map_or(0, |session| session.as_raw_nonzero().get()),

@@ -197,6 +197,19 @@ fn positive(pid: i32) -> Option<Pid> {
     if pid > 0 { Pid::from_raw(pid) } else { None }
 }
 
+/// Whether this pid is a child of ours that has ended and was not reaped.
+#[must_use]
+pub fn is_zombie_child(pid: i32) -> bool {
+    let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+    positive(pid).is_some_and(|pid| matches!(rustix::process::waitid(WaitId::Pid(pid), options), Ok(Some(_))))
+}
+
+/// No: without subreapers nobody can tell so cheaply.
+#[must_use]
+pub fn is_all_that_is_left(_pid: i32) -> bool {
+    false
+}
+
 /// Does nothing: on macOS orphans go to launchd. A daemon that left its session and whose parent ended before it was
 /// seen can only be recognised by its environment; one that has wiped that too escapes.
 ///
@@ -204,68 +217,4 @@ fn positive(pid: i32) -> Option<Pid> {
 /// None.
 pub fn become_subreaper() -> io::Result<()> {
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn ended(handle: &Handle) -> Exit {
-        loop {
-            if let Some(exit) = handle.exit().unwrap() {
-                return exit;
-            }
-            std::thread::yield_now();
-        }
-    }
-
-    #[test]
-    fn every_exit_code_comes_back_and_the_zombie_stays_until_it_is_reaped() {
-        for code in [0, 1, 69, 78, 137, 255] {
-            let handle = spawn_in_own_session(Command::new("sh").args(["-c", &format!("exit {code}")])).unwrap();
-            let exit = ended(&handle);
-            assert_eq!(exit.status.code(), Some(code));
-            assert!(exit.max_rss_kb.unwrap() > 0);
-            assert_eq!(ended(&handle), exit, "a second look sees the same");
-            reap(handle.pid());
-            assert!(handle.exit().is_err(), "now it is no child any more");
-        }
-    }
-
-    #[test]
-    fn a_child_leads_its_own_session_and_a_signal_is_told_from_a_code() {
-        let handle = spawn_in_own_session(Command::new("sleep").arg("60")).unwrap();
-        let stat = crate::platform::proc::stat(handle.pid()).unwrap();
-        assert_eq!((stat.session, stat.group), (handle.pid(), handle.pid()));
-        assert_eq!(handle.exit().unwrap(), None);
-        handle.terminate().unwrap();
-        assert_eq!(ended(&handle).status.signal(), Some(libc::SIGTERM));
-        reap(handle.pid());
-        assert!(handle.kill().is_err(), "a reaped process gets no signal");
-    }
-
-    #[test]
-    fn a_missing_program_is_an_error_of_the_spawn() {
-        let error = spawn_in_own_session(&mut Command::new("/nonexistent/gateway")).unwrap_err();
-        assert_eq!(error.kind(), io::ErrorKind::NotFound);
-    }
-
-    #[test]
-    fn no_handle_names_every_process() {
-        for pid in [0, -1, i32::MIN] {
-            assert!(Handle::open(pid).is_err());
-        }
-    }
-
-    #[tokio::test]
-    async fn the_end_is_seen_whether_the_watch_began_before_it_or_after_it() {
-        let handle = spawn_in_own_session(Command::new("sleep").arg("60")).unwrap();
-        let early = handle.watch().unwrap();
-        handle.kill().unwrap();
-        let seen = early.exit(&handle).await.unwrap();
-        assert_eq!(seen.status.signal(), Some(libc::SIGKILL));
-        let late = handle.watch().unwrap();
-        assert_eq!(late.exit(&handle).await.unwrap(), seen);
-        reap(handle.pid());
-    }
 }
