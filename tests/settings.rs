@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test may panic")]
 
 use openclaw_supervise::core::Policy;
+use openclaw_supervise::core::fault::Planted;
 use openclaw_supervise::host::telemetry::Format;
 use openclaw_supervise::settings::{Invocation, Mistakes, ProbeSettings, Question, Settings, World, read};
 use proptest::prelude::*;
@@ -154,6 +155,7 @@ fn every_option_arrives_in_the_settings() {
             conflict_exit_code: 14,
             url: "ws://[::1]:1".to_owned(),
             seed: settings.policy.seed,
+            planted: Planted::default(),
         }
     );
     assert_eq!((settings.state_dir, settings.store_dir), (home.path("s"), home.path("t")));

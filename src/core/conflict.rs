@@ -3,6 +3,7 @@
 //! Only a free port lets a gateway start. A healthy gateway ends the question at once, a draining one is waited for,
 //! anything else is given `conflict_timeout` to go away.
 
+use super::fault::Fault;
 use super::{Moment, Policy, Verdict};
 use std::time::Duration;
 
@@ -48,6 +49,11 @@ impl Watch {
 
     /// Takes in one look. `drain_budget` is how long a gateway that we did not start may drain.
     pub fn rule(&mut self, now: Moment, verdict: Verdict, policy: &Policy) -> Ruling {
+        if verdict == Verdict::Inconclusive && policy.planted.is(Fault::InconclusiveIsFree)
+            || verdict == Verdict::Silent && policy.planted.is(Fault::SilentIsFree)
+        {
+            return Ruling::Clear;
+        }
         if verdict == Verdict::Inconclusive {
             let since = *self.blind_since.get_or_insert(now);
             return if now >= since.saturating_add(policy.conflict_timeout) {
@@ -63,6 +69,7 @@ impl Watch {
                 self.note(now, verdict);
                 return Ruling::Conflict;
             }
+            Verdict::Draining if policy.planted.is(Fault::DrainNotWaitedFor) => return Ruling::Conflict,
             Verdict::Draining => {
                 let held = self.note(now, verdict);
                 held.draining_since.unwrap_or(now) + DRAIN_BUDGET
@@ -71,7 +78,11 @@ impl Watch {
                 self.note(now, verdict).since.saturating_add(policy.conflict_timeout)
             }
         };
-        if now >= until { Ruling::Conflict } else { self.wait(now, policy) }
+        if now >= until && !policy.planted.is(Fault::ConflictNeverEnds) {
+            Ruling::Conflict
+        } else {
+            self.wait(now, policy)
+        }
     }
 
     /// Gives everybody their time again: nobody could have moved while the machine stood still.

@@ -4,6 +4,7 @@
 //! AND at least [`FAILED_PROBES_MIN`] failed ones. A probe that could not run proves nothing. A gateway that was seen
 //! draining and then closes its port is restarting in place and gets the budget of a boot.
 
+use super::fault::Fault;
 use super::{Moment, Phase, Policy, Verdict};
 use std::time::Duration;
 
@@ -123,7 +124,11 @@ impl Liveness {
     /// The moment from which on it counts as hung, if no good probe comes before.
     #[must_use]
     pub fn deadline(&self, policy: &Policy) -> Option<Moment> {
-        let silence = (self.failed >= FAILED_PROBES_MIN).then(|| self.last_good.saturating_add(policy.hang_after));
+        if policy.planted.is(Fault::HungNeverEnded) {
+            return None;
+        }
+        let proof = if policy.planted.is(Fault::HungAfterOneMiss) { 1 } else { FAILED_PROBES_MIN };
+        let silence = (self.failed >= proof).then(|| self.last_good.saturating_add(policy.hang_after));
         match self.doing {
             Doing::Serving => silence,
             // A drain that still answers has the drain's budget, one that fell silent the ordinary window.
@@ -155,7 +160,9 @@ impl Liveness {
     /// open one is not.
     #[must_use]
     pub fn silent_deadline(&self, policy: &Policy) -> Option<Moment> {
-        (self.silent && self.failed >= FAILED_PROBES_MIN).then(|| self.last_good.saturating_add(policy.hang_after))
+        let unheard = policy.planted.is(Fault::SilentDrainWaitedFor);
+        (self.silent && self.failed >= FAILED_PROBES_MIN && !unheard)
+            .then(|| self.last_good.saturating_add(policy.hang_after))
     }
 
     /// Starts every window anew: time has passed in which nobody could have answered.

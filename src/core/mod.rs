@@ -9,6 +9,7 @@ pub mod conflict;
 pub mod effect;
 pub mod event;
 pub mod exit;
+pub mod fault;
 pub mod intent;
 pub mod liveness;
 pub mod policy;

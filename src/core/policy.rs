@@ -1,5 +1,6 @@
 //! Every number that a decision depends on. The defaults are those of the command line.
 
+use super::fault::Planted;
 use std::time::Duration;
 
 /// The settings of the core. Times are durations on the monotonic clock.
@@ -37,6 +38,8 @@ pub struct Policy {
     pub url: String,
     /// What the jitter of the backoff is drawn from.
     pub seed: u64,
+    /// Nothing, except in tests of the tests.
+    pub planted: Planted,
 }
 
 impl Default for Policy {
@@ -58,6 +61,7 @@ impl Default for Policy {
             conflict_exit_code: 78,
             url: "ws://127.0.0.1:18789".to_owned(),
             seed: 0,
+            planted: Planted::default(),
         }
     }
 }

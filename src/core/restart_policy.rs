@@ -6,6 +6,7 @@
 //!   it finds three unclean boots within 300 s behind it;
 //! - the budget, after which we give up.
 
+use super::fault::Fault;
 use super::report::human;
 use super::{Moment, Policy};
 use std::collections::VecDeque;
@@ -95,7 +96,7 @@ impl RestartPolicy {
     #[must_use]
     pub fn gate(&self, now: Moment, policy: &Policy) -> Moment {
         let limit = policy.boot_limit as usize;
-        if limit == 0 {
+        if limit == 0 || policy.planted.is(Fault::BreakerIgnored) {
             return now;
         }
         // `limit` boots may stay in the window; the youngest one that may not has to leave it.
@@ -125,7 +126,11 @@ impl RestartPolicy {
             Cause::CleanExit => {
                 let again =
                     self.clean_exit.replace(now).is_some_and(|last| now < last.saturating_add(policy.stable_after));
-                if again { self.retry(now, policy) } else { self.retry_at_once(now, policy) }
+                if again && !policy.planted.is(Fault::CleanExitsNeverBackOff) {
+                    self.retry(now, policy)
+                } else {
+                    self.retry_at_once(now, policy)
+                }
             }
             Cause::Failed => self.retry(now, policy),
         }
@@ -142,8 +147,12 @@ impl RestartPolicy {
             self.spent.pop_front();
         }
         let restarts = u32::try_from(self.spent.len()).unwrap_or(u32::MAX);
-        if restarts >= policy.max_restarts {
+        let budget = policy.max_restarts.saturating_add(u32::from(policy.planted.is(Fault::BudgetOffByOne)));
+        if restarts >= budget {
             return Err(Plan::GiveUp { restarts });
+        }
+        if policy.planted.is(Fault::BudgetNotCounted) {
+            return Ok(());
         }
         self.spent.push_back(now);
         Ok(())
@@ -162,6 +171,7 @@ impl RestartPolicy {
         }
         let full = BACKOFF_MIN.saturating_mul(1 << self.failures.min(20)).min(policy.backoff_max);
         self.failures = self.failures.saturating_add(1);
+        let full = if policy.planted.is(Fault::BackoffIsZero) { Duration::ZERO } else { full };
         let delay = full / 2 + self.jitter.below(full / 2);
         let (spent, budget) = (self.spent.len(), policy.max_restarts);
         let window = human(policy.restart_window);

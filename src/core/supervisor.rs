@@ -19,6 +19,7 @@ mod stopping;
 use super::conflict::Watch;
 use super::effect::{Ask, Effect, Outcome};
 use super::event::{Event, Request, Requester, SpawnFailure};
+use super::fault::Fault;
 use super::intent::Intent;
 use super::liveness::Liveness;
 use super::report::{Exited, Report};
@@ -50,6 +51,8 @@ pub struct Supervisor {
     generation: Generation,
     /// The youngest probe. Answers to another one are dropped.
     ticket: u64,
+    /// When we were last found to have stood still.
+    awake_since: Moment,
     restarts: RestartPolicy,
     /// The last verdict that was told.
     told: Option<Verdict>,
@@ -103,6 +106,8 @@ impl Poll {
     fn wake(self, policy: &Policy) -> Moment {
         match self {
             Self::Due(at) => at,
+            Self::Asked { at, .. } if policy.planted.is(Fault::DeadlineInThePast) => at,
+            Self::Asked { .. } if policy.planted.is(Fault::LostProbeForgotten) => Moment::MAX,
             Self::Asked { at, .. } => at.saturating_add(policy.probe_timeout).saturating_add(ANSWER_LOST),
         }
     }
@@ -126,16 +131,38 @@ impl Supervisor {
     #[must_use]
     pub fn new(policy: Policy) -> Self {
         let restarts = RestartPolicy::new(policy.seed);
-        Self { policy, state: State::Idle, intent: Intent::Run, generation: 0, ticket: 0, restarts, told: None }
+        Self {
+            policy,
+            state: State::Idle,
+            intent: Intent::Run,
+            generation: 0,
+            ticket: 0,
+            awake_since: Moment::ZERO,
+            restarts,
+            told: None,
+        }
+    }
+
+    /// One with a mistake in it, for the tests of the tests.
+    #[cfg(feature = "planted-faults")]
+    #[must_use]
+    pub fn with_fault(policy: Policy, fault: Fault) -> Self {
+        Self::new(Policy { planted: fault.into(), ..policy })
+    }
+
+    fn has(&self, fault: Fault) -> bool {
+        self.policy.planted.is(fault)
     }
 
     /// Takes in one event at the monotonic time `now` and appends what has to be done to `fx`.
     pub fn step(&mut self, now: Moment, event: Event, fx: &mut Effects) {
-        if let Some(late) = self.deadline().and_then(|deadline| now.checked_sub(deadline)).filter(|late| *late >= LATE)
-        {
+        if let Some(late) = self.stood_still(now) {
             self.on_clock_jumped(now, late, fx);
         }
-        if event.generation().is_some_and(|generation| generation != self.generation) {
+        if event
+            .generation()
+            .is_some_and(|generation| generation != self.generation && !self.has(Fault::StaleGenerationKept))
+        {
             return;
         }
         match event {
@@ -149,6 +176,17 @@ impl Supervisor {
             Event::Requested { request, by } => self.on_requested(now, request, by, fx),
             Event::ClockJumped { by } => self.on_clock_jumped(now, by, fx),
         }
+    }
+
+    /// For how long nobody woke us although it was time. Of several events that come after it only the first one is
+    /// late.
+    fn stood_still(&mut self, now: Moment) -> Option<Duration> {
+        let late = now.saturating_sub(self.deadline()?.max(self.awake_since));
+        if late < LATE || self.has(Fault::LateStepTrusted) {
+            return None;
+        }
+        self.awake_since = now;
+        Some(late)
     }
 
     /// When the next [`Event::Tick`] is due, if nothing else happens before. To be asked for after every step.
@@ -209,7 +247,7 @@ impl Supervisor {
             State::Stopping(stopping) => stopping.poll,
             State::Idle | State::BackingOff { .. } | State::Spawning | State::Exited => return,
         };
-        if !poll.answered_by(ticket) {
+        if !poll.answered_by(ticket) && !self.has(Fault::StaleTicketKept) {
             return;
         }
         self.tell_verdict(sighting, fx);
@@ -236,8 +274,11 @@ impl Supervisor {
         if matches!(self.state, State::Exited) {
             return;
         }
+        if request == Request::Restart && self.has(Fault::RestartSoftensStop) {
+            self.intent = Intent::Run;
+        }
         if !self.intent.harden(wanted) {
-            if request == Request::Stop && self.intent.hurry() {
+            if request == Request::Stop && !self.has(Fault::SecondStopIgnored) && self.intent.hurry() {
                 self.escalate(TWICE, fx);
             }
             return;
@@ -249,6 +290,7 @@ impl Supervisor {
     /// Acts on a new intent as far as the state allows; `Spawning` and `Stopping` come back to it by themselves.
     fn follow_intent(&mut self, now: Moment, fx: &mut Effects) {
         match (&self.state, &self.intent) {
+            (State::Stopping(_), Intent::Stop(_)) => self.shorten_drain(now),
             (_, Intent::Run)
             | (State::Stopping(_) | State::Exited, _)
             | (State::Spawning, Intent::Stop(_) | Intent::StopNow(_) | Intent::Detach(_)) => {}
@@ -279,6 +321,9 @@ impl Supervisor {
                 self.intent = Intent::Run;
             }
             (State::Starting { child, .. } | State::Running { child, .. }, Intent::Detach(by)) => {
+                if self.has(Fault::DetachKills) {
+                    fx.push(Effect::KillTree { generation: self.generation });
+                }
                 let reason = format!("left as asked by {by}; gateway pid {} goes on without a supervisor", child.pid);
                 self.exit(exit::OK, reason, fx);
             }
@@ -298,6 +343,9 @@ impl Supervisor {
             return;
         }
         fx.push(Effect::Report(Report::ClockJumped { by }));
+        if self.has(Fault::JumpNotRearmed) {
+            return;
+        }
         match &mut self.state {
             State::Starting { armed, .. } => *armed = now,
             State::Running { liveness, .. } | State::Stopping(Stopping { liveness, .. }) => liveness.rearm(now),

@@ -106,6 +106,7 @@ macro_rules! policy_json {
                 $($duration: Duration::from_nanos(entry.get(stringify!($duration))?.as_u64()?),)+
                 $($count: entry.get(stringify!($count))?.as_u64()?.try_into().ok()?,)+
                 url: entry.get("url")?.as_str()?.to_owned(),
+                ..Policy::default()
             })
         }
     };

@@ -52,6 +52,7 @@ pub(super) fn resolve(source: &mut Source<'_>, pid1: bool) -> Policy {
         conflict_exit_code: u8::try_from(exit_code).unwrap_or(known.conflict_exit_code),
         url: known.url,
         seed: known.seed,
+        planted: known.planted,
     }
 }
 

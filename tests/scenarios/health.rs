@@ -1,7 +1,7 @@
 //! Coming up, serving, hanging, and clocks that jump.
 
 use crate::world::{KILLED, STARTED, Script, World, s, sighting, stranger};
-use openclaw_supervise::core::{Ask, Death, Effect, Event, Owner, Phase, Policy, Verdict};
+use openclaw_supervise::core::{Ask, Death, Effect, Event, Owner, Phase, Policy, Request, Verdict};
 use std::time::Duration;
 
 const NEVER_UP: Script = Script { boots_in: s_const(100_000), dies: None, drain: None };
@@ -270,4 +270,14 @@ fn a_miss_is_told_once_and_its_recovery_too_even_if_the_clock_jumps_between() {
     world.port = None;
     world.run_for(s(10));
     assert_eq!((world.told("liveness.missed").len(), world.told("liveness.recovered").len()), (1, 1));
+}
+
+#[test]
+fn a_standstill_is_told_once_whatever_had_queued_up() {
+    let mut world = World::serving();
+    world.now += s(600);
+    world.request(Request::Restart);
+    world.send(Event::Tick);
+    world.request(Request::Restart);
+    assert_eq!(world.told("clock.jumped").len(), 1);
 }

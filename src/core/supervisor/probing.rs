@@ -5,6 +5,7 @@ use super::{
     Supervisor, Watch,
 };
 use crate::core::conflict::Ruling;
+use crate::core::fault::Fault;
 use crate::core::restart_policy::Cause;
 use crate::core::{Owner, Phase, Verdict, exit};
 
@@ -82,8 +83,11 @@ impl Supervisor {
         fx.push(Effect::Report(Report::GatewaySpawned { generation, pid, attempt }));
         let child = Child { pid, spawned: now };
         let poll = Poll::Due(now + super::running::STARTUP_POLL_MIN);
-        self.state = State::Starting { child, poll, armed: now, failed: 0, listening: false };
-        self.follow_intent(now, fx);
+        let armed = if self.has(Fault::StartupBudgetIgnored) { Moment::MAX } else { now };
+        self.state = State::Starting { child, poll, armed, failed: 0, listening: false };
+        if !self.has(Fault::StopLostWhileSpawning) {
+            self.follow_intent(now, fx);
+        }
     }
 
     pub(super) fn on_spawn_failed(&mut self, now: Moment, failure: &SpawnFailure, fx: &mut Effects) {
@@ -110,6 +114,9 @@ impl Supervisor {
     /// Tells the one end of the present gateway.
     pub(super) fn tell_exit(&self, exited: Exited, fx: &mut Effects) {
         debug_assert_eq!(exited.generation, self.generation);
+        if self.has(Fault::ExitToldTwice) {
+            fx.push(Effect::Report(Report::GatewayExited(exited.clone())));
+        }
         fx.push(Effect::Report(Report::GatewayExited(exited)));
     }
 }

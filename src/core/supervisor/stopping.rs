@@ -8,6 +8,7 @@ use super::{
     sooner,
 };
 use crate::core::event::{Death, TreeEnd};
+use crate::core::fault::Fault;
 use crate::core::liveness::Liveness;
 use crate::core::report::human;
 use crate::core::restart_policy::Cause;
@@ -96,6 +97,7 @@ impl Supervisor {
         fx: &mut Effects,
     ) {
         fx.push(Effect::Terminate { generation: self.generation });
+        let grace = if self.has(Fault::StopTimeoutIgnored) { Moment::MAX } else { grace };
         self.enter_stopping(now, child, up, why, Leader::Alive, Tree::Draining { until: now.saturating_add(grace) });
     }
 
@@ -143,6 +145,13 @@ impl Supervisor {
         stopping.poll = stopping.poll.next(now, self.policy.probe_interval);
     }
 
+    /// A stop allows a drain that has begun already the stop timeout and no more: a hang's may be longer.
+    pub(super) fn shorten_drain(&mut self, now: Moment) {
+        if let State::Stopping(Stopping { tree: Tree::Draining { until }, .. }) = &mut self.state {
+            *until = (*until).min(now.saturating_add(self.policy.stop_timeout));
+        }
+    }
+
     /// Ends the wait for a drain.
     pub(super) fn escalate(&mut self, why: &str, fx: &mut Effects) {
         let generation = self.generation;
@@ -171,6 +180,9 @@ impl Supervisor {
         let dead = Leader::Dead { death, at: now };
         let State::Stopping(stopping) = &mut self.state else {
             self.enter_stopping(now, child, up, why, dead, Tree::Killing { told: 0 });
+            if self.has(Fault::LeaderExitIsTreeGone) {
+                return self.settle(now, fx);
+            }
             fx.push(Effect::KillTree { generation });
             return;
         };
@@ -200,6 +212,7 @@ impl Supervisor {
 
     pub(super) fn on_tree_gone(&mut self, now: Moment, end: TreeEnd, fx: &mut Effects) {
         let generation = self.generation;
+        let pause = if self.has(Fault::StubbornTreeLeft) { Moment::MAX } else { KILL_AGAIN };
         let State::Stopping(stopping) = &mut self.state else { return };
         let Tree::Killing { told } = stopping.tree else { return };
         let survivors = end.survivors;
@@ -210,7 +223,7 @@ impl Supervisor {
         }
         match stopping.leader {
             Leader::Alive if survivors > 0 => {
-                stopping.tree = Tree::Stubborn { again: now.saturating_add(KILL_AGAIN), told: survivors }
+                stopping.tree = Tree::Stubborn { again: now.saturating_add(pause), told: survivors }
             }
             Leader::Alive | Leader::Dead { .. } => stopping.tree = Tree::Gone,
         }
@@ -246,7 +259,8 @@ impl Supervisor {
         else {
             return;
         };
-        let healthy_until = liveness.healthy_until();
+        // An answer that was under way when it died is no health.
+        let healthy_until = liveness.healthy_until().min(*at);
         let run = Run { started: *started, healthy_until, ended: *at, clean: death == &Death::Code(0) };
         let told = format!("ended with {death} after {}", human(at.saturating_sub(child.spawned)));
         let (why, death) = (*why, *death);
@@ -255,13 +269,18 @@ impl Supervisor {
                 self.exit(exit::OK, format!("stopped as asked by {by}; the gateway {told}"), fx);
             }
             Intent::Detach(by) => self.exit(exit::OK, format!("left as asked by {by}; the gateway {told}"), fx),
+            Intent::Restart(_) if self.has(Fault::RequestSpendsBudget) => self.plan(now, run, Cause::Failed, &told, fx),
             Intent::Restart(_) => self.plan(now, run, Cause::Asked, &told, fx),
             Intent::Run => match (why, death) {
-                (Why::Died, Death::Code(REFUSAL)) => self.look_at_port(now, Judging::Refusal(run), fx),
+                (Why::Died, Death::Code(REFUSAL)) if !self.has(Fault::RefusalRetried) => {
+                    self.look_at_port(now, Judging::Refusal(run), fx);
+                }
                 (Why::Died, Death::Code(0)) if run.started.is_none() => {
                     self.look_at_port(now, Judging::Unstarted(run), fx);
                 }
-                (Why::Died, Death::Code(0)) => self.plan(now, run, Cause::CleanExit, &told, fx),
+                (Why::Died, Death::Code(0)) if !self.has(Fault::CleanExitIsCrash) => {
+                    self.plan(now, run, Cause::CleanExit, &told, fx);
+                }
                 (Why::Died | Why::Hung | Why::Asked, _) => self.plan(now, run, Cause::Failed, &told, fx),
             },
         }

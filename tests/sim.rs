@@ -1,0 +1,196 @@
+//! Thousands of seeded worlds against the promises of `docs/TESTING.md`, and every planted fault against them.
+//!
+//! `SEED=n cargo test --test sim` replays one world and tells its whole story; `SEEDS=n` runs so many of them.
+
+#[path = "sim/dice.rs"]
+mod dice;
+#[path = "sim/gateway.rs"]
+mod gateway;
+#[path = "sim/judge.rs"]
+mod judge;
+#[path = "sim/trial.rs"]
+mod trial;
+#[path = "sim/world.rs"]
+mod world;
+
+use openclaw_supervise::core::fault::Fault;
+use openclaw_supervise::core::{Effect, Policy, Supervisor};
+use std::collections::BTreeMap;
+use std::env;
+use std::io::{self, Write};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+use trial::{Broken, Maker, replay, shrink};
+use world::World;
+
+const SEEDS: u64 = 20_000;
+
+/// A fault that needs more worlds than this is not caught.
+const FAULT_SEEDS: u64 = 3000;
+
+fn number(name: &str) -> Option<u64> {
+    env::var(name).ok().and_then(|text| text.parse().ok())
+}
+
+/// Past the capture of the test harness: who asks for a seed wants to read it.
+fn tell(text: &str) {
+    let _closed = writeln!(io::stderr(), "{text}");
+}
+
+fn sound(policy: &Policy) -> Supervisor {
+    Supervisor::new(policy.clone())
+}
+
+/// Everything that a person needs to see why a seed fails.
+fn failure(seed: u64, world: &World, broken: &Broken, make: Maker<'_>) -> String {
+    let short = shrink(&world.policy, make, &world.trial.log, broken);
+    format!(
+        "seed {seed} breaks {}: {}\n{:#?}\n\nthe shortest failing prefix, {} inputs:\n{}\n\
+         what is needed of it, {} inputs:\n{}\nSEED={seed} cargo test --test sim replays it\n",
+        broken.promise,
+        broken.what,
+        world.policy,
+        world.trial.log.len(),
+        world.trial.story(),
+        short.log.len(),
+        short.story(),
+    )
+}
+
+/// How often each report and each exit code was seen.
+type Seen = BTreeMap<String, u64>;
+
+/// Runs seeds on two threads and counts what they reached; the first failure ends it.
+fn explore(seeds: u64) -> Result<Seen, String> {
+    let next = AtomicU64::new(0);
+    let work = || {
+        let mut reached = Seen::new();
+        loop {
+            let seed = next.fetch_add(1, Ordering::Relaxed);
+            if seed >= seeds {
+                return Ok(reached);
+            }
+            let (world, end) = world::run(seed, &sound);
+            if let Err(broken) = end {
+                next.store(seeds, Ordering::Relaxed);
+                return Err(failure(seed, &world, &broken, &sound));
+            }
+            for (_, effect) in &world.trial.effects {
+                match effect {
+                    Effect::Report(report) => *reached.entry(report.name().to_owned()).or_default() += 1,
+                    Effect::Exit(outcome) => *reached.entry(format!("exit {}", outcome.code)).or_default() += 1,
+                    Effect::Probe { .. }
+                    | Effect::Spawn { .. }
+                    | Effect::Terminate { .. }
+                    | Effect::KillTree { .. } => {}
+                }
+            }
+        }
+    };
+    let both = thread::scope(|scope| {
+        let second = scope.spawn(work);
+        [work(), second.join().unwrap_or_else(|_| Err("a thread panicked".to_owned()))]
+    });
+    let mut all = Seen::new();
+    for reached in both {
+        for (what, count) in reached? {
+            *all.entry(what).or_default() += count;
+        }
+    }
+    Ok(all)
+}
+
+/// What the worlds have to reach: a promise about what never happens is kept by accident.
+const REACHED: [&str; 25] = [
+    "exit 0",
+    "exit 1",
+    "exit 69",
+    "exit 75",
+    "exit 78",
+    "clock.jumped",
+    "conflict.detected",
+    "conflict.resolved",
+    "detach.requested",
+    "gateway.exited",
+    "gateway.hung",
+    "gateway.listening",
+    "gateway.spawn_failed",
+    "gateway.spawned",
+    "gateway.started",
+    "liveness.missed",
+    "liveness.recovered",
+    "probe.verdict_changed",
+    "restart.gave_up",
+    "restart.requested",
+    "restart.scheduled",
+    "startup.timed_out",
+    "stop.escalated",
+    "stop.requested",
+    "tree.killed",
+];
+
+#[test]
+fn no_world_breaks_a_promise() {
+    if let Some(seed) = number("SEED") {
+        let (world, end) = world::run(seed, &sound);
+        if let Err(broken) = end {
+            panic!("{}", failure(seed, &world, &broken, &sound));
+        }
+        return tell(&format!("seed {seed} keeps every promise; its story:\n{}", world.trial.story()));
+    }
+    let seeds = number("SEEDS").unwrap_or(SEEDS);
+    let seen = explore(seeds).unwrap_or_else(|failure| panic!("{failure}"));
+    let often = |what: &&str| seen.get(*what).copied().unwrap_or(0) > seeds / 1000;
+    let missing: Vec<_> = REACHED.into_iter().filter(|what| !often(what)).collect();
+    assert!(missing.is_empty(), "hardly a world reaches {missing:?}: {seen:?}");
+}
+
+/// The first seed that a fault fails on, and the promise that it breaks there.
+fn caught(fault: Fault) -> Option<(u64, Broken)> {
+    let make = |policy: &Policy| Supervisor::with_fault(policy.clone(), fault);
+    (0..FAULT_SEEDS).find_map(|seed| world::run(seed, &make).1.err().map(|broken| (seed, broken)))
+}
+
+/// The rows of the table of faults: `| Name | what is wrong | promise |`.
+fn table(text: &str) -> Vec<(String, String)> {
+    let rows = text.lines().filter_map(|line| {
+        let cells: Vec<_> = line.strip_prefix("| `")?.strip_suffix(" |")?.split(" | ").collect();
+        let [name, _, promise] = cells.as_slice() else { return None };
+        Some((name.trim_end_matches('`').to_owned(), (*promise).to_owned()))
+    });
+    rows.collect()
+}
+
+#[test]
+fn every_planted_fault_is_caught_by_the_check_that_the_table_names() {
+    let found: Vec<_> = Fault::all().map(|fault| (fault, caught(fault))).collect();
+    let mut expected = Vec::new();
+    for (fault, caught) in &found {
+        let Some((seed, Broken { promise, what })) = caught else {
+            panic!("{fault:?} breaks no promise within {FAULT_SEEDS} seeds; {found:#?}")
+        };
+        if number("SEEDS").is_some() {
+            tell(&format!("{fault:?}: seed {seed}, {promise}: {what}"));
+        }
+        expected.push((format!("{fault:?}"), (*promise).to_owned()));
+    }
+    assert!(expected.len() > 20);
+    let text = include_str!("../docs/TESTING.md");
+    assert_eq!(table(text), expected, "the table in docs/TESTING.md is out of step");
+}
+
+#[test]
+fn a_failing_record_is_shrunk_to_what_it_needs_and_fails_still() {
+    let make = |policy: &Policy| Supervisor::with_fault(policy.clone(), Fault::ExitToldTwice);
+    let failing = (0..FAULT_SEEDS).find_map(|seed| {
+        let (world, end) = world::run(seed, &make);
+        end.err().filter(|_| world.trial.log.len() > 40).map(|broken| (seed, world, broken))
+    });
+    let Some((seed, world, broken)) = failing else { panic!("the fault is not caught") };
+    let short = shrink(&world.policy, &make, &world.trial.log, &broken);
+    assert!(short.log.len() < 20, "{}", short.story());
+    let told = failure(seed, &world, &broken, &make);
+    assert!(told.contains("P9") && told.contains(&format!("SEED={seed}")), "{told}");
+    let (_, kept) = replay(&world.policy, sound(&world.policy), &short.log).unwrap_or_else(|| panic!("not lawful"));
+    assert_eq!(kept, None, "without the fault the same record keeps every promise");
+}

@@ -1,0 +1,158 @@
+//! One gateway of the simulated world: what it is like, and which processes belong to it.
+
+use crate::dice::Dice;
+use openclaw_supervise::core::{Death, Generation, Moment, Phase, Policy, Verdict};
+use std::time::Duration;
+
+/// What the gateway's listener shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Show {
+    Closed,
+    Warming,
+    Serving,
+    Draining,
+    Frozen,
+    /// Answers, but nonsense: half of its handlers are broken.
+    Nonsense,
+}
+
+/// What becomes of it, once it is up or before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fate {
+    Lives,
+    /// Ends by itself, at that age.
+    Dies(Duration, Death),
+    /// Shows something else from that age on, and recovers after the second time, if it ever does.
+    Turns(Duration, Show, Option<Duration>),
+    /// Restarts in place: drains, closes, warms up, serves.
+    RestartsInPlace(Duration),
+}
+
+/// What it does on SIGTERM.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Manner {
+    /// Drains for so long, then exits so.
+    Drains(Duration, Death),
+    /// Begins to drain and falls silent.
+    DrainsAndFreezes,
+    /// Closes the port at once, then takes its time.
+    Closes(Duration, Death),
+    /// Nothing, for ever.
+    Ignores,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct Temper {
+    /// When it opens its port, and when it serves.
+    pub(crate) opens: Duration,
+    pub(crate) boots: Duration,
+    /// A release that knows no phases, and says of a duplicate with 0 that it did not start.
+    pub(crate) old: bool,
+    pub(crate) fate: Fate,
+    pub(crate) manner: Manner,
+    /// Whether a frozen one hears SIGTERM.
+    pub(crate) deaf: bool,
+    /// Children that outlive it.
+    pub(crate) daemons: u32,
+    /// How long after SIGKILL its leader, or one of its children, sleeps uninterruptibly.
+    pub(crate) stuck: Option<(bool, Duration)>,
+}
+
+impl Temper {
+    pub(crate) fn mild(dice: &mut Dice, policy: &Policy) -> Self {
+        let boots = dice.ms(1, 8000).min(policy.startup_timeout / 3);
+        Self {
+            opens: boots / 2,
+            boots,
+            old: false,
+            fate: Fate::Lives,
+            manner: Manner::Drains(dice.ms(10, 900).min(policy.stop_timeout / 2), Death::Code(0)),
+            deaf: false,
+            daemons: dice.small(3),
+            stuck: None,
+        }
+    }
+
+    pub(crate) fn any(dice: &mut Dice, policy: &Policy) -> Self {
+        let deaths = [0, 1, 7, 143].map(Death::Code);
+        let boots = match dice.below(8) {
+            0 => dice.s(0, policy.startup_timeout.as_secs() * 2),
+            1..4 => dice.ms(0, 300),
+            _ => dice.ms(300, 20_000),
+        };
+        let manner = match dice.below(9) {
+            0 => Manner::Ignores,
+            1 => Manner::DrainsAndFreezes,
+            2 => Manner::Closes(dice.s(0, 60), dice.pick(&deaths)),
+            3 => Manner::Drains(dice.s(1, 400), dice.pick(&deaths)),
+            _ => Manner::Drains(dice.ms(0, 3000), dice.pick(&deaths)),
+        };
+        Self {
+            opens: if dice.once_in(3) { boots / 2 } else { boots },
+            boots,
+            old: dice.once_in(5),
+            fate: Self::fate(dice, policy),
+            manner,
+            deaf: dice.once_in(2),
+            daemons: if dice.once_in(3) { dice.small(5) } else { 0 },
+            stuck: dice.once_in(12).then(|| (dice.once_in(2), dice.s(1, 40))),
+        }
+    }
+
+    fn fate(dice: &mut Dice, policy: &Policy) -> Fate {
+        let young = dice.ms(0, 15_000);
+        let old = dice.s(5, 2 * policy.stable_after.as_secs() + 5);
+        let age = if dice.once_in(2) { young } else { old };
+        let number = dice.pick(&[6, 9, 11]);
+        let back = dice.once_in(2).then(|| dice.s(1, 2 * policy.hang_after.as_secs() + 2));
+        match dice.below(16) {
+            0 | 1 => Fate::Dies(age, Death::Code(1)),
+            2 => Fate::Dies(age, Death::Signal { number, core_dumped: number != 9 }),
+            3 => Fate::Dies(young, Death::Code(78)),
+            4 => Fate::Dies(young, Death::Code(0)),
+            5 | 6 => Fate::Dies(old, Death::Code(0)),
+            7 => Fate::Turns(age, Show::Frozen, back),
+            8 => Fate::Turns(age, Show::Closed, back),
+            9 => Fate::Turns(age, Show::Nonsense, back),
+            10 => Fate::Turns(age, Show::Draining, back.map(|back| back * 4)),
+            11 | 12 => Fate::RestartsInPlace(age),
+            _ => Fate::Lives,
+        }
+    }
+}
+
+/// A gateway that was spawned, and every process of its tree.
+#[derive(Debug, Clone)]
+pub(crate) struct Life {
+    pub(crate) generation: Generation,
+    pub(crate) pid: i32,
+    pub(crate) temper: Temper,
+    pub(crate) show: Show,
+    pub(crate) leader: bool,
+    pub(crate) daemons: u32,
+    /// A child of it that is in an uninterruptible sleep once killed.
+    pub(crate) stuck_child: bool,
+    pub(crate) termed: bool,
+    /// When the supervisor has learnt that it exists: its end is not news before that.
+    pub(crate) known: Moment,
+}
+
+impl Life {
+    pub(crate) fn alive(&self) -> u32 {
+        u32::from(self.leader) + self.daemons + u32::from(self.stuck_child)
+    }
+
+    pub(crate) fn verdict(&self) -> Verdict {
+        match self.show {
+            _ if !self.leader => Verdict::Free,
+            Show::Closed => Verdict::Free,
+            Show::Warming if self.temper.old => Verdict::Silent,
+            Show::Warming => Verdict::Gateway(Phase::Starting),
+            Show::Serving | Show::Draining if self.temper.old => Verdict::Gateway(Phase::Unknown),
+            Show::Serving => Verdict::Gateway(Phase::Started),
+            Show::Draining => Verdict::Draining,
+            Show::Frozen => Verdict::Silent,
+            Show::Nonsense => Verdict::Foreign,
+        }
+    }
+}

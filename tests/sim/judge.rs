@@ -1,0 +1,338 @@
+//! The promises, as one judge of every step.
+//!
+//! It knows what a shell knows: what was asked, what was answered. What only the world knows (which processes live) it is
+//! told besides. It never looks into the core.
+
+#[path = "judge/health.rs"]
+mod health;
+#[path = "judge/pace.rs"]
+mod pace;
+#[path = "judge/steps.rs"]
+mod steps;
+
+use crate::trial::Broken;
+use health::{Duty, Health, PortWatch};
+use openclaw_supervise::core::supervisor::{JUMP_MIN, LATE};
+use openclaw_supervise::core::{
+    Ask, Death, Effect, Event, Generation, Moment, Owner, Policy, Report, Request, Sighting, TreeEnd, Verdict,
+};
+use pace::{Over, Pace};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
+
+/// The longest that the world takes to create a process, and after its deadline to wake us.
+pub(crate) const SPAWN_MAX: Duration = Duration::from_secs(1);
+pub(crate) const TICK_LATE_MAX: Duration = Duration::from_secs(2);
+
+/// The longest that a kill takes, and the news of a death.
+pub(crate) const KILL_MAX: Duration = Duration::from_secs(10);
+pub(crate) const NEWS_MAX: Duration = Duration::from_secs(2);
+
+/// One step of the core.
+pub(crate) struct Turn<'a> {
+    pub(crate) at: Moment,
+    pub(crate) event: &'a Event,
+    pub(crate) fx: &'a [Effect],
+    /// The deadline before the step, and after it.
+    pub(crate) before: Option<Moment>,
+    pub(crate) after: Option<Moment>,
+}
+
+/// How it was asked to end.
+#[derive(Debug, Clone, Copy)]
+struct Ending {
+    at: Moment,
+    grace: Duration,
+}
+
+/// The youngest gateway, from `Spawned` until nothing is left of it.
+#[derive(Debug, Clone)]
+#[expect(clippy::struct_excessive_bools, reason = "what was seen of one process; any mix of it is a thing to judge")]
+struct Owned {
+    generation: Generation,
+    pid: i32,
+    armed: Moment,
+    started: Option<Moment>,
+    listening: bool,
+    told_end: bool,
+    terminated: Option<Ending>,
+    killed: bool,
+    death: Option<(Death, Moment)>,
+    gone: bool,
+    /// When the last kill of it was over.
+    survived: Option<Moment>,
+    health: Health,
+}
+
+impl Owned {
+    fn ending(&self) -> bool {
+        self.terminated.is_some() || self.death.is_some()
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Wish {
+    Run,
+    Restart,
+    Detach,
+    Stop,
+    StopNow,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct Judge {
+    policy: Policy,
+    ticket: u64,
+    asked: Option<(Ask, Moment)>,
+    generation: Generation,
+    spawning: bool,
+    killing: bool,
+    owned: Option<Owned>,
+    wish: Wish,
+    /// When a stop was first asked for, what it was then allowed to take, and how long nobody could move since.
+    stop: Option<(Moment, Duration)>,
+    stood_still: Duration,
+    standstill: Duration,
+    port: PortWatch,
+    duty: Option<Duty>,
+    pace: Pace,
+    alive: BTreeMap<Generation, u32>,
+    told_survivors: BTreeSet<Generation>,
+    over: bool,
+    ticks: VecDeque<Moment>,
+    last: Moment,
+    /// Since when something has been due and was not done.
+    overdue: Option<Moment>,
+}
+
+impl Judge {
+    pub(crate) fn new(policy: Policy) -> Self {
+        Self {
+            pace: Pace::new(policy.clone()),
+            policy,
+            ticket: 0,
+            asked: None,
+            generation: 0,
+            spawning: false,
+            killing: false,
+            owned: None,
+            wish: Wish::Run,
+            stop: None,
+            stood_still: Duration::ZERO,
+            standstill: Duration::ZERO,
+            port: PortWatch::default(),
+            duty: None,
+            alive: BTreeMap::new(),
+            told_survivors: BTreeSet::new(),
+            over: false,
+            ticks: VecDeque::new(),
+            last: Moment::ZERO,
+            overdue: None,
+        }
+    }
+
+    pub(crate) fn note_alive(&mut self, generation: Generation, alive: u32) {
+        self.alive.insert(generation, alive);
+    }
+
+    pub(crate) fn note_standstill(&mut self, time: Duration) {
+        self.stood_still += time;
+        self.standstill += time;
+        self.overdue = None;
+    }
+
+    /// The youngest probe that was asked for.
+    pub(crate) fn ticket(&self) -> u64 {
+        self.ticket
+    }
+
+    /// The youngest gateway that was asked for.
+    pub(crate) fn generation(&self) -> Generation {
+        self.generation
+    }
+
+    /// The gateway that has come up and is not being ended.
+    pub(crate) fn serving(&self) -> Option<Generation> {
+        self.owned.as_ref().filter(|owned| owned.started.is_some() && !owned.ending()).map(|owned| owned.generation)
+    }
+
+    /// Whether an event says nothing about the present, so that it must change nothing.
+    pub(crate) fn is_stale(&self, event: &Event) -> bool {
+        match event {
+            Event::Probed { ticket, .. } => *ticket != self.ticket || self.asked.is_none(),
+            other => self.over || other.generation().is_some_and(|generation| generation != self.generation),
+        }
+    }
+
+    /// Whether a shell could send this now.
+    pub(crate) fn is_lawful(&self, at: Moment, event: &Event, deadline: Option<Moment>) -> bool {
+        let slack = TICK_LATE_MAX + self.standstill;
+        if !self.over && at > self.last && deadline.is_some_and(|deadline| at > deadline.saturating_add(slack)) {
+            return false;
+        }
+        self.is_expected(event, deadline.is_some_and(|deadline| deadline <= at))
+    }
+
+    /// Whether this answers something, or is a copy of what once did.
+    pub(crate) fn is_expected(&self, event: &Event, due: bool) -> bool {
+        let young = event.generation() == Some(self.generation);
+        match event {
+            Event::Spawned { .. } | Event::SpawnFailed { .. } if young => self.spawning,
+            Event::TreeGone { .. } if young => self.killing,
+            Event::LeaderExited { .. } if young => self.owned.as_ref().is_some_and(|owned| owned.death.is_none()),
+            Event::Probed { ticket, .. } => *ticket <= self.ticket,
+            Event::Tick => due,
+            other => other.generation().is_none_or(|generation| generation < self.generation),
+        }
+    }
+
+    pub(crate) fn judge(&mut self, turn: &Turn<'_>) -> Result<(), Broken> {
+        let at = turn.at;
+        if self.over {
+            return must(turn.fx.is_empty() && turn.after.is_none(), "exit", "something comes after the exit");
+        }
+        let late = turn.before.and_then(|before| at.checked_sub(before)).is_some_and(|late| late >= LATE);
+        if late || matches!(turn.event, Event::ClockJumped { by } if *by >= JUMP_MIN) {
+            self.rearm(at);
+        }
+        if turn.after.is_none_or(|after| after > at) {
+            self.standstill = Duration::ZERO;
+        }
+        let was = self.owned.clone().filter(|_| matches!(turn.event, Event::Requested { .. }));
+        let dies = matches!(turn.event, Event::LeaderExited { generation, .. }
+            if self.owned.as_ref().is_some_and(|owned| owned.generation == *generation && owned.death.is_none()));
+        let ends = turn.fx.iter().filter(|effect| matches!(effect, Effect::Report(Report::GatewayExited(_)))).count();
+        must(!dies || ends == 1, "P9", "a death is told once")?;
+        self.last = at;
+        let answer = self.note(at, turn.event);
+        for effect in turn.fx {
+            must(!self.over, "exit", "the exit is the last effect")?;
+            self.judge_effect(turn, effect, answer)?;
+        }
+        self.judge_answer(turn, answer)?;
+        self.judge_request(turn, was.as_ref())?;
+        self.judge_time(turn)?;
+        self.judge_rhythm(turn)
+    }
+
+    fn rearm(&mut self, at: Moment) {
+        self.port.rearm(at);
+        if let Some(owned) = &mut self.owned {
+            owned.armed = at;
+            owned.health.rearm(at);
+        }
+    }
+
+    /// Follows what the event says. Gives back the answer to a probe that was waited for.
+    fn note<'a>(&mut self, at: Moment, event: &'a Event) -> Option<(Ask, &'a Sighting)> {
+        let young = event.generation().is_none_or(|generation| generation == self.generation);
+        match event {
+            Event::Probed { ticket, sighting } if *ticket == self.ticket => {
+                let (ask, _) = self.asked.take()?;
+                self.note_answer(at, ask, sighting);
+                return Some((ask, sighting));
+            }
+            Event::Spawned { generation, pid } if young => {
+                self.spawning = false;
+                self.owned = Some(Owned {
+                    generation: *generation,
+                    pid: *pid,
+                    armed: at,
+                    started: None,
+                    listening: false,
+                    told_end: false,
+                    terminated: None,
+                    killed: false,
+                    death: None,
+                    gone: false,
+                    survived: None,
+                    health: Health::new(at),
+                });
+            }
+            Event::SpawnFailed { .. } if young => {
+                self.spawning = false;
+                self.pace.spawn_failed();
+            }
+            Event::LeaderExited { death, .. } if young => {
+                if let Some(owned) = self.owned.as_mut().filter(|owned| owned.death.is_none()) {
+                    if !owned.ending() {
+                        self.asked = None;
+                    }
+                    owned.death = Some((*death, at));
+                    self.settle(at);
+                }
+            }
+            Event::TreeGone { end, .. } if young => self.note_tree_gone(at, end),
+            Event::Requested { request, .. } => self.note_wish(at, *request),
+            Event::Start
+            | Event::Tick
+            | Event::Probed { .. }
+            | Event::Spawned { .. }
+            | Event::SpawnFailed { .. }
+            | Event::LeaderExited { .. }
+            | Event::TreeGone { .. }
+            | Event::ClockJumped { .. } => {}
+        }
+        None
+    }
+
+    fn note_answer(&mut self, at: Moment, ask: Ask, sighting: &Sighting) {
+        let verdict = sighting.verdict;
+        match (ask, &mut self.owned) {
+            (Ask::Port, _) => self.duty = Some(self.port.observe(at, verdict, &self.policy)),
+            (Ask::Listener(_) | Ask::Liveness(_), Some(owned)) if owned.started.is_some() || owned.ending() => {
+                let stranger = matches!(sighting.owner, Owner::Other(_)) && verdict != Verdict::Free;
+                owned.health.observe(at, if stranger && !owned.ending() { Verdict::Foreign } else { verdict });
+            }
+            (Ask::Listener(_) | Ask::Liveness(_), _) => {}
+        }
+    }
+
+    fn note_tree_gone(&mut self, at: Moment, end: &TreeEnd) {
+        if let Some(owned) = self.owned.as_mut().filter(|_| self.killing) {
+            self.killing = false;
+            owned.gone = end.survivors == 0 || owned.death.is_some();
+            owned.survived = Some(at);
+            self.settle(at);
+        }
+    }
+
+    fn note_wish(&mut self, at: Moment, request: Request) {
+        let wish = match request {
+            Request::Restart => Wish::Restart,
+            Request::Detach => Wish::Detach,
+            Request::Stop if self.wish >= Wish::Stop => Wish::StopNow,
+            Request::Stop => Wish::Stop,
+        };
+        if wish >= Wish::Stop && self.stop.is_none() {
+            self.stop = Some((at, self.policy.stop_timeout));
+            self.stood_still = Duration::ZERO;
+        }
+        let lifeless = self.owned.is_none() && !self.spawning;
+        if wish == Wish::Restart && self.wish < Wish::Restart && lifeless {
+            self.pace.ask_again(at);
+        } else if wish == Wish::Restart && self.wish < Wish::Restart && self.spawning {
+            // The start that was asked for is under way.
+        } else {
+            self.wish = self.wish.max(wish);
+        }
+    }
+
+    /// The leader is dead and nothing else is left: the run is over.
+    fn settle(&mut self, at: Moment) {
+        let over = self.owned.take_if(|owned| owned.gone && owned.death.is_some());
+        let Some(Owned { health, started, terminated, death: Some((death, died)), .. }) = over else { return };
+        let asked = self.wish == Wish::Restart;
+        let healthy_until = health.healthy_until.min(died);
+        let ended_by_us = terminated.is_some();
+        self.pace.settle(&Over { settled: at, died, death, started, healthy_until, asked, ended_by_us });
+        if self.wish <= Wish::Restart {
+            self.wish = Wish::Run;
+        }
+        (self.port, self.asked, self.duty) = (PortWatch::default(), None, None);
+    }
+}
+
+pub(crate) fn must(kept: bool, promise: &'static str, what: &str) -> Result<(), Broken> {
+    if kept { Ok(()) } else { Err(Broken::new(promise, what)) }
+}

@@ -1,0 +1,298 @@
+//! What a step may do, must do, and must leave behind.
+
+use super::{
+    Ask, Duty, Effect, Ending, Event, Generation, Health, Judge, KILL_MAX, Moment, NEWS_MAX, Owned, Owner, PortWatch,
+    Request, SPAWN_MAX, Sighting, TICK_LATE_MAX, Turn, Verdict, Wish, must,
+};
+use crate::trial::Broken;
+use openclaw_supervise::core::{Outcome, Phase, Report, exit};
+use std::time::Duration;
+
+type Judgement = Result<(), Broken>;
+type Answer<'a> = Option<(Ask, &'a Sighting)>;
+
+/// So many ticks within one second are a machine that spins; a boot is polled 20 times in its first second.
+const TICKS_MAX: usize = 60;
+
+/// The longest pause before another try at a leader that survived SIGKILL.
+const KILL_AGAIN_MAX: Duration = Duration::from_secs(10);
+
+/// How long after a proof we may still be waiting for the answer or the tick that acts on it.
+const ACT_MAX: Duration = Duration::from_secs(1);
+
+fn proves_start(generation: Generation, answer: Answer<'_>) -> bool {
+    answer.is_some_and(|(ask, sighting)| {
+        ask == Ask::Listener(generation)
+            && matches!(sighting.verdict, Verdict::Gateway(Phase::Started | Phase::Unknown))
+            && !matches!(sighting.owner, Owner::Other(_))
+    })
+}
+
+impl Judge {
+    pub(super) fn judge_effect(&mut self, turn: &Turn<'_>, effect: &Effect, answer: Answer<'_>) -> Judgement {
+        match effect {
+            Effect::Probe { ticket, ask } => self.judge_probe(turn.at, *ticket, *ask),
+            Effect::Spawn { generation } => self.judge_spawn(turn.at, *generation, answer),
+            Effect::Terminate { generation } => self.judge_terminate(turn.at, *generation),
+            Effect::KillTree { generation } => self.judge_kill(turn.at, *generation),
+            Effect::Report(report) => self.judge_report(turn, report, answer),
+            Effect::Exit(outcome) => self.judge_exit(turn.at, outcome, answer),
+        }
+    }
+
+    fn judge_probe(&mut self, at: Moment, ticket: u64, ask: Ask) -> Judgement {
+        must(ticket == self.ticket + 1, "P10", "tickets count up")?;
+        let of = match ask {
+            Ask::Port => None,
+            Ask::Listener(generation) | Ask::Liveness(generation) => Some(generation),
+        };
+        must(of == self.owned.as_ref().map(|owned| owned.generation), "P2", "a probe asks for what there is")?;
+        let alone = self.asked.is_none_or(|(_, since)| at >= since + self.policy.probe_timeout);
+        must(alone, "loop", "two probes are under way at once")?;
+        (self.ticket, self.asked) = (ticket, Some((ask, at)));
+        Ok(())
+    }
+
+    fn judge_spawn(&mut self, at: Moment, generation: Generation, answer: Answer<'_>) -> Judgement {
+        let free = answer.is_some_and(|(ask, sighting)| ask == Ask::Port && sighting.verdict == Verdict::Free);
+        must(free, "P1", "a spawn without an answer that the port is free")?;
+        must(self.owned.is_none() && !self.spawning, "P1", "a spawn beside a gateway that is not gone")?;
+        let left = self.alive.iter().find(|(old, alive)| **alive > 0 && !self.told_survivors.contains(old));
+        must(left.is_none(), "P1", "a spawn beside what is left of an older tree")?;
+        must(generation == self.generation + 1, "P2", "generations count up")?;
+        must(self.wish <= Wish::Restart, "P5", "a spawn after a stop or a detach")?;
+        self.pace.spawn(at)?;
+        self.generation = generation;
+        self.spawning = true;
+        (self.port, self.duty) = (PortWatch::default(), None);
+        Ok(())
+    }
+
+    fn owns(&self, generation: Generation) -> Option<&Owned> {
+        self.owned.as_ref().filter(|owned| owned.generation == generation && !owned.gone)
+    }
+
+    fn judge_terminate(&mut self, at: Moment, generation: Generation) -> Judgement {
+        let Some(owned) = self.owns(generation) else {
+            return Err(Broken::new("P2", format!("SIGTERM to gateway {generation}, which is not ours")));
+        };
+        must(owned.death.is_none(), "P2", "SIGTERM to a leader that is dead")?;
+        must(owned.terminated.is_none(), "P2", "SIGTERM twice")?;
+        let policy = &self.policy;
+        let proven = match owned.started {
+            None => at >= owned.armed.saturating_add(policy.startup_timeout),
+            Some(_) => owned.health.proven(policy).is_some_and(|proven| proven <= at),
+        };
+        let asked = matches!(self.wish, Wish::Restart | Wish::Stop | Wish::StopNow);
+        must(asked || proven, "P3", "SIGTERM without a request or a proof")?;
+        let grace = if asked { policy.stop_timeout } else { policy.hung_stop_timeout };
+        self.asked = None;
+        if let Some(owned) = &mut self.owned {
+            owned.terminated = Some(Ending { at, grace });
+            owned.health.rearm(at);
+        }
+        Ok(())
+    }
+
+    fn judge_kill(&mut self, at: Moment, generation: Generation) -> Judgement {
+        let Some(owned) = self.owns(generation) else {
+            return Err(Broken::new("P2", format!("SIGKILL to gateway {generation}, which is not ours")));
+        };
+        must(!self.killing, "P2", "two kills of one tree at once")?;
+        let over = owned.terminated.is_some_and(|ending| {
+            let silent = owned.health.silent(&self.policy).is_some_and(|silent| silent <= at);
+            // Whoever asks for a stop allows it the stop timeout and no more.
+            let stopped = self.stop.is_some_and(|(since, grace)| at >= since.saturating_add(grace));
+            at >= ending.at.saturating_add(ending.grace) || silent || stopped || self.wish == Wish::StopNow
+        });
+        let why = "SIGKILL to a gateway whose time is not over";
+        must(owned.death.is_some() || owned.killed || over, "P3", why)?;
+        self.killing = true;
+        if let Some(owned) = &mut self.owned {
+            owned.killed = true;
+        }
+        Ok(())
+    }
+
+    fn judge_report(&mut self, turn: &Turn<'_>, report: &Report, answer: Answer<'_>) -> Judgement {
+        let about = report.generation();
+        match report {
+            Report::GatewayStarted { generation, pid, .. } => {
+                must(proves_start(*generation, answer), "P9", "started without a good answer of our own")?;
+                let Some(owned) = self.owned.as_mut().filter(|owned| Some(owned.generation) == about) else {
+                    return Err(Broken::new("P9", "a start of what does not live"));
+                };
+                let first = owned.started.is_none() && owned.pid == *pid && !owned.ending();
+                must(first, "P9", "one start of one process")?;
+                owned.started = Some(turn.at);
+                owned.health = Health::new(turn.at);
+                Ok(())
+            }
+            Report::GatewayListening { .. } => {
+                let first = self.owned.as_mut().is_some_and(|owned| !std::mem::replace(&mut owned.listening, true));
+                must(first, "P9", "listening is told once")
+            }
+            Report::GatewayExited(exited) => {
+                // The run is settled already where this very event has ended it.
+                let Some(owned) = self.owned.as_mut().filter(|owned| Some(owned.generation) == about) else {
+                    return must(matches!(turn.event, Event::LeaderExited { .. }), "P9", "an end without a gateway");
+                };
+                must(exited.pid == owned.pid, "P9", "the end of another process")?;
+                must(!std::mem::replace(&mut owned.told_end, true), "P9", "a gateway that ends twice")
+            }
+            Report::TreeKilled { generation, end } => {
+                if end.survivors > 0 {
+                    self.told_survivors.insert(*generation);
+                }
+                Ok(())
+            }
+            Report::RestartScheduled { delay, .. } => {
+                self.asked = None;
+                let contended = std::mem::take(&mut self.port).contended;
+                self.duty = None;
+                self.pace.schedule(turn.at, *delay, contended)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn judge_exit(&mut self, at: Moment, outcome: &Outcome, answer: Answer<'_>) -> Judgement {
+        let Outcome { code, reason } = outcome;
+        must(!reason.trim().is_empty() && !reason.contains('\n'), "P7", "an exit comes with one line")?;
+        self.over = true;
+        let detached = self.wish == Wish::Detach;
+        let stopped = self.wish >= Wish::Stop;
+        let left = self.alive.iter().filter(|(_, alive)| **alive > 0).map(|(generation, _)| *generation);
+        let untold: Vec<_> = left.filter(|left| !self.told_survivors.contains(left)).collect();
+        must(detached || untold.is_empty(), "P6", "processes are left and nobody was told")?;
+        let ended = self.owned.as_ref().is_none_or(|owned| owned.told_end);
+        must(detached || (ended && !self.spawning), "P9", "a spawn without an end on record")?;
+        must((*code == exit::OK || stopped) == (stopped || detached), "P7", "0 means: on request")?;
+        match *code {
+            exit::OK => Ok(()),
+            exit::FAILURE if stopped => must(self.owned.is_some() || !self.told_survivors.is_empty(), "P7", "1"),
+            exit::FAILURE => must(self.duty == Some(Duty::Blind), "P7", "1 without a reason"),
+            exit::GAVE_UP if !stopped => self.pace.give_up(at),
+            _ if stopped => must(false, "P5", "a stop ends with 0, or 1 where something is left"),
+            _ if self.duty == Some(Duty::Conflict) && answer.is_some() => Ok(()),
+            exit::NO_USE => {
+                let refused = self.pace.refused && self.duty == Some(Duty::MayStart) && !self.port.contended;
+                let absent = self.generation == 1 && self.owned.is_none() && self.pace.pending.is_some();
+                must(refused || absent, "P7", "78 without a conflict, a refusal or a missing program")
+            }
+            _ => must(false, "P7", "a code that nobody knows"),
+        }
+    }
+
+    /// What an answer obliges to, at once.
+    pub(super) fn judge_answer(&self, turn: &Turn<'_>, answer: Answer<'_>) -> Judgement {
+        let Some((ask, _)) = answer else { return Ok(()) };
+        if self.over {
+            return Ok(());
+        }
+        if ask == Ask::Port {
+            let gone = matches!(self.duty, Some(Duty::Conflict | Duty::Blind));
+            return must(!gone, "conflict", "whoever stays on the port ends us, in bounded time");
+        }
+        let missed = self
+            .owned
+            .as_ref()
+            .is_some_and(|owned| owned.started.is_none() && !owned.ending() && proves_start(owned.generation, answer));
+        must(!missed, "P9", "a gateway that has come up is told of").and_then(|()| {
+            let stale = turn.fx.iter().any(|effect| matches!(effect, Effect::Spawn { .. }));
+            must(!stale, "P1", "a spawn on the answer about a gateway")
+        })
+    }
+
+    /// What a request obliges to, at once. `was` is the gateway as it stood before.
+    pub(super) fn judge_request(&self, turn: &Turn<'_>, was: Option<&Owned>) -> Judgement {
+        let Event::Requested { request, .. } = turn.event else { return Ok(()) };
+        let harder = match request {
+            Request::Restart => self.wish == Wish::Restart,
+            Request::Detach => self.wish == Wish::Detach,
+            Request::Stop => self.wish >= Wish::Stop,
+        };
+        if !harder {
+            return Ok(());
+        }
+        let signalled =
+            turn.fx.iter().any(|effect| matches!(effect, Effect::Terminate { .. } | Effect::KillTree { .. }));
+        match was {
+            Some(was) if *request == Request::Detach && !was.ending() => {
+                must(!signalled && self.over, "detach", "a detach leaves the gateway and goes")
+            }
+            Some(was) if !was.ending() => must(signalled, "request", "a request reaches the gateway at once"),
+            Some(_) if self.wish == Wish::StopNow && !self.over => {
+                let waits = self.owned.as_ref().is_some_and(|owned| owned.death.is_none() && !owned.killed);
+                must(!waits, "P5", "a second stop waits for nothing")
+            }
+            None if *request != Request::Restart && !self.spawning => {
+                must(self.over, "P5", "with no gateway there is nothing to wait for")
+            }
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    /// What must have happened by now.
+    pub(super) fn judge_time(&mut self, turn: &Turn<'_>) -> Judgement {
+        if self.over {
+            return Ok(());
+        }
+        let now = turn.at.saturating_sub(self.stood_still);
+        let past = move |due: Moment| now > due.saturating_add(ACT_MAX + TICK_LATE_MAX);
+        if let Some((since, grace)) = self.stop {
+            let drained = since.saturating_add(grace).saturating_add(SPAWN_MAX);
+            let idle = self.owned.as_ref().is_some_and(|owned| owned.death.is_none() && !owned.killed);
+            must(!(idle && past(drained)), "P5", "a stop waits for longer than the stop timeout")?;
+            // One kill may be under way, a pause of 5 s may follow it, then the kill of the stop itself.
+            let by = drained.saturating_add(KILL_MAX * 2 + NEWS_MAX + Duration::from_secs(5));
+            must(!past(by), "P5", "a stop takes longer than the stop timeout and a bounded kill")?;
+        }
+        let due = self.owned.as_ref().and_then(|owned| self.due(owned));
+        let awake = due.is_none_or(|due| {
+            let latest = due.max(turn.at).saturating_add(ACT_MAX);
+            turn.after.is_some_and(|after| after <= latest)
+        });
+        must(awake, "hang", "nothing wakes us when the gateway is due for a signal")?;
+        let since = due.is_some_and(|due| due <= turn.at).then(|| *self.overdue.get_or_insert(turn.at));
+        self.overdue = since;
+        let why = "a gateway that hangs, drains for too long or in silence, or survived a kill, is left alone";
+        must(!since.is_some_and(past), "hang", why)
+    }
+
+    /// When the gateway is due for the next signal, if nobody asks for one.
+    fn due(&self, owned: &Owned) -> Option<Moment> {
+        let policy = &self.policy;
+        match (owned.terminated, owned.started) {
+            _ if owned.death.is_some() || owned.gone || self.killing => None,
+            _ if owned.killed => owned.survived.map(|at| at.saturating_add(KILL_AGAIN_MAX)),
+            (Some(Ending { at, grace }), _) => {
+                owned.health.silent(policy).into_iter().chain([at.saturating_add(grace)]).min()
+            }
+            (None, None) => Some(owned.armed.saturating_add(policy.startup_timeout)),
+            (None, Some(_)) => owned.health.proven(policy),
+        }
+    }
+
+    /// Something is always owed, and nothing spins.
+    pub(super) fn judge_rhythm(&mut self, turn: &Turn<'_>) -> Judgement {
+        if *turn.event == Event::Tick {
+            self.ticks.push_back(turn.at);
+            if self.ticks.len() > TICKS_MAX {
+                let first = self.ticks.pop_front();
+                let calm = first.is_none_or(|first| turn.at > first + Duration::from_secs(1));
+                must(calm, "loop", "the machine spins")?;
+            }
+        }
+        let Some(deadline) = turn.after else {
+            let dying = self.owned.as_ref().is_some_and(|owned| owned.gone && owned.death.is_none());
+            let begun = self.ticket > 0;
+            return must(self.over || self.spawning || self.killing || dying || !begun, "owed", "nothing is owed");
+        };
+        must(!self.over, "exit", "a deadline after the exit")?;
+        // While a probe is owed the next deadline is never further away than its loss.
+        let probing = !self.killing && !self.spawning && self.asked.is_some();
+        let polled = self.policy.probe_timeout.saturating_add(Duration::from_secs(5));
+        must(!probing || deadline <= turn.at + polled, "owed", "a lost answer is never asked for again")
+    }
+}

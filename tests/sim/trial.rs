@@ -1,0 +1,201 @@
+//! One core before its judge: every input is recorded, every step judged, and a record can be tried again.
+
+use crate::judge::{Judge, Turn};
+use openclaw_supervise::core::{Effect, Event, Generation, Moment, Policy, Supervisor};
+use std::fmt::Write;
+use std::time::Duration;
+
+/// What the core is told, and what only the world knows.
+#[derive(Debug, Clone)]
+pub(crate) enum Input {
+    /// For the core.
+    Event(Event),
+    /// So many processes of this gateway live.
+    Alive(Generation, u32),
+    /// Our process, or the whole machine, did not run for so long.
+    StoodStill(Duration),
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct Entry {
+    pub(crate) at: Moment,
+    pub(crate) input: Input,
+    /// How many probes or gateways ago that was which it speaks of: what holds when the record is shortened.
+    age: u64,
+}
+
+/// The number of the probe or the gateway that an input speaks of, and the youngest one.
+fn numbers<'a>(input: &'a mut Input, judge: &Judge) -> Option<(&'a mut u64, u64)> {
+    match input {
+        Input::Event(Event::Probed { ticket, .. }) => Some((ticket, judge.ticket())),
+        Input::Event(
+            Event::Spawned { generation, .. }
+            | Event::SpawnFailed { generation, .. }
+            | Event::LeaderExited { generation, .. }
+            | Event::TreeGone { generation, .. },
+        )
+        | Input::Alive(generation, _) => Some((generation, judge.generation())),
+        Input::Event(Event::Start | Event::Tick | Event::Requested { .. } | Event::ClockJumped { .. })
+        | Input::StoodStill(_) => None,
+    }
+}
+
+/// A promise that was not kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Broken {
+    pub(crate) promise: &'static str,
+    pub(crate) what: String,
+}
+
+impl Broken {
+    pub(crate) fn new(promise: &'static str, what: impl Into<String>) -> Self {
+        Self { promise, what: what.into() }
+    }
+}
+
+/// How a core is made: as it is, or with a fault planted.
+pub(crate) type Maker<'a> = &'a dyn Fn(&Policy) -> Supervisor;
+
+pub(crate) struct Trial {
+    pub(crate) core: Supervisor,
+    pub(crate) judge: Judge,
+    pub(crate) log: Vec<Entry>,
+    /// With the number of the entry that brought each about.
+    pub(crate) effects: Vec<(usize, Effect)>,
+}
+
+impl Trial {
+    pub(crate) fn new(core: Supervisor, policy: &Policy) -> Self {
+        Self { core, judge: Judge::new(policy.clone()), log: Vec::new(), effects: Vec::new() }
+    }
+
+    /// Takes one input and answers with where its effects begin.
+    pub(crate) fn take(&mut self, at: Moment, mut input: Input) -> Result<usize, Broken> {
+        let first = self.effects.len();
+        let entry = self.log.len();
+        let age = numbers(&mut input, &self.judge).map_or(0, |(number, youngest)| youngest.saturating_sub(*number));
+        self.log.push(Entry { at, input, age });
+        let event = match &self.log[entry].input {
+            Input::Alive(generation, alive) => {
+                self.judge.note_alive(*generation, *alive);
+                return Ok(first);
+            }
+            Input::StoodStill(time) => {
+                self.judge.note_standstill(*time);
+                return Ok(first);
+            }
+            Input::Event(event) => event,
+        };
+        let before = self.core.deadline();
+        // A step that comes late has effects of its own, so only a punctual one can be seen to change nothing.
+        let frozen = (self.judge.is_stale(event)
+            && before.is_none_or(|before| at < before.saturating_add(Duration::from_secs(5))))
+        .then(|| format!("{:?}", self.core));
+        let mut fx = Vec::new();
+        self.core.step(at, event.clone(), &mut fx);
+        let changed = frozen.is_some_and(|frozen| !fx.is_empty() || frozen != format!("{:?}", self.core));
+        let turn = Turn { at, event, fx: &fx, before, after: self.core.deadline() };
+        let verdict = self.judge.judge(&turn);
+        self.effects.extend(fx.into_iter().map(|effect| (entry, effect)));
+        verdict?;
+        if changed {
+            return Err(Broken::new("stale", "news of the past changed something"));
+        }
+        Ok(first)
+    }
+
+    /// The same inputs give the same effects.
+    pub(crate) fn replays(&self, mut core: Supervisor) -> Result<(), Broken> {
+        let mut fx = Vec::new();
+        let mut expected = self.effects.iter();
+        for (number, Entry { at, input, .. }) in self.log.iter().enumerate() {
+            let Input::Event(event) = input else { continue };
+            core.step(*at, event.clone(), &mut fx);
+            for effect in fx.drain(..) {
+                if expected.next() != Some(&(number, effect)) {
+                    return Err(Broken::new("P10", format!("entry {number} had other effects the second time")));
+                }
+            }
+        }
+        if expected.next().is_some() { Err(Broken::new("P10", "fewer effects the second time")) } else { Ok(()) }
+    }
+
+    /// What happened, one line an input and an effect.
+    pub(crate) fn story(&self) -> String {
+        let mut story = String::new();
+        let mut effects = self.effects.iter().peekable();
+        for (number, Entry { at, input, .. }) in self.log.iter().enumerate() {
+            let _infallible = writeln!(story, "{:>9.3}  {input:?}", at.as_secs_f64());
+            while let Some((_, effect)) = effects.next_if(|(entry, _)| *entry == number) {
+                let _infallible = writeln!(story, "           -> {effect:?}");
+            }
+        }
+        story
+    }
+}
+
+/// Tries a record again; `None` if no shell could have sent this.
+pub(crate) fn replay(policy: &Policy, core: Supervisor, log: &[Entry]) -> Option<(Trial, Option<Broken>)> {
+    let mut trial = Trial::new(core, policy);
+    for Entry { at, input, age } in log {
+        let mut input = input.clone();
+        if let Some((number, youngest)) = numbers(&mut input, &trial.judge) {
+            *number = youngest.checked_sub(*age)?;
+        }
+        if let Input::Event(event) = &input
+            && !trial.judge.is_lawful(*at, event, trial.core.deadline())
+        {
+            return None;
+        }
+        if let Err(broken) = trial.take(*at, input) {
+            return Some((trial, Some(broken)));
+        }
+    }
+    Some((trial, None))
+}
+
+/// How often a failing record is tried again with less in it.
+const ATTEMPTS_MAX: u32 = 4000;
+
+/// The record without some of its events, and if so asked without their time. What the world knows stays: without it the
+/// judge would be wrong. `None` if nothing is left out.
+fn without(log: &[Entry], from: usize, part: usize, shift: bool) -> Option<Vec<Entry>> {
+    let to = (from + part).min(log.len());
+    let (begins, ends) = (log.get(from)?.at, log.get(to).map_or(log.last()?.at, |entry| entry.at));
+    let mut fewer = log[..from].to_vec();
+    let kept = log[from..to].iter().filter(|entry| !matches!(entry.input, Input::Event(_))).cloned();
+    fewer.extend(kept.map(|entry| Entry { at: if shift { begins } else { entry.at }, ..entry }));
+    let gap = if shift { ends.saturating_sub(begins) } else { Duration::ZERO };
+    fewer.extend(log[to..].iter().cloned().map(|entry| Entry { at: entry.at.saturating_sub(gap), ..entry }));
+    (fewer.len() < log.len()).then_some(fewer)
+}
+
+/// Drops what the failure does not need: first half of the record at once, then ever smaller parts.
+pub(crate) fn shrink(policy: &Policy, make: Maker<'_>, log: &[Entry], broken: &Broken) -> Trial {
+    let fails = |log: &[Entry]| {
+        replay(policy, make(policy), log)
+            .filter(|(_, found)| found.as_ref().is_some_and(|b| b.promise == broken.promise))
+    };
+    let mut log = log.to_vec();
+    let mut part = log.len() / 2;
+    let mut attempts = 0;
+    while part > 0 {
+        let (mut from, mut dropped) = (0, false);
+        while from < log.len() && attempts < ATTEMPTS_MAX {
+            attempts += 1;
+            let failing = [true, false].into_iter().find_map(|shift| fails(&without(&log, from, part, shift)?));
+            if let Some((trial, _)) = failing {
+                (log, dropped) = (trial.log, true);
+            } else {
+                from += part;
+            }
+        }
+        if !dropped || part > 1 {
+            part /= 2;
+        }
+    }
+    match fails(&log) {
+        Some((trial, _)) => trial,
+        None => Trial::new(make(policy), policy),
+    }
+}
