@@ -49,8 +49,9 @@ pub(super) fn parse(args: impl IntoIterator<Item = OsString>) -> (Parsed, Vec<Mi
 /// No verb means `run`, and so it does before a command behind `--`, where clap would look for a verb.
 fn name_the_verb(args: &mut Vec<OsString>) {
     let Some(end) = args.iter().position(|word| word == "--") else { return };
-    let before = args.get(..end).map(Cli::try_parse_from);
-    if before.is_some_and(|parsed| parsed.is_ok_and(|cli| cli.verb.is_none())) {
+    let before = args.get(..end).unwrap_or_default();
+    // To parse is half a millisecond's work, and the verb is nearly always there.
+    if !before.iter().any(|word| word == "run") && Cli::try_parse_from(before).is_ok_and(|cli| cli.verb.is_none()) {
         args.insert(end, OsString::from("run"));
     }
 }
