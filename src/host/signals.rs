@@ -50,7 +50,10 @@ fn handled() -> SigSet {
 }
 
 /// The stream of signals that reach this process.
-pub struct Signals(SignalsInfo<WithOrigin>);
+pub struct Signals {
+    stream: SignalsInfo<WithOrigin>,
+    hangup: Request,
+}
 
 impl Signals {
     /// Installs the handlers, then lets in what [`hold`] kept back. To be called before the first spawn: a child
@@ -64,24 +67,22 @@ impl Signals {
         if disposition::is_ignored(SIGHUP) {
             all.retain(|signal| *signal != SIGHUP);
         }
-        let signals = SignalsInfo::with_exfiltrator(all, WithOrigin::default())?;
+        let stream = SignalsInfo::with_exfiltrator(all, WithOrigin::default())?;
         release();
-        Ok(Self(signals))
+        Ok(Self { stream, hangup: on_hangup() })
     }
 
     /// The next one. Cancel-safe: a signal that was not handed out stays in its slot.
     pub async fn next(&mut self) -> Option<Signal> {
-        self.0.next().await.map(|origin| understand(&origin))
+        self.stream.next().await.map(|origin| understand(&origin, self.hangup))
     }
 }
 
-fn understand(origin: &Origin) -> Signal {
+fn understand(origin: &Origin, hangup: Request) -> Signal {
     let (name, request) = match origin.signal {
         SIGTERM => ("SIGTERM", Some(Request::Stop)),
         SIGINT => ("SIGINT", Some(Request::Stop)),
-        // The terminal went away, and with it whoever could have asked for a restart.
-        SIGHUP if has_terminal() => ("SIGHUP", Some(Request::Stop)),
-        SIGHUP => ("SIGHUP", Some(Request::Restart)),
+        SIGHUP => ("SIGHUP", Some(hangup)),
         SIGUSR1 => ("SIGUSR1", Some(Request::Restart)),
         SIGUSR2 => ("SIGUSR2", Some(Request::Restart)),
         // When PID 1 ends, the kernel kills the whole pid namespace: nothing could be left behind.
@@ -103,7 +104,9 @@ fn sender(name: &'static str, origin: &Origin) -> Requester {
     }
 }
 
-/// Opening `/dev/tty` fails with ENXIO for a process without a controlling terminal, see tty(4).
-fn has_terminal() -> bool {
-    File::open("/dev/tty").is_ok()
+/// What SIGHUP means. With a controlling terminal it says that this one went away, and with it whoever could have asked
+/// for a restart. To be found out at the start: the kernel takes the terminal from us before it sends the signal.
+fn on_hangup() -> Request {
+    // It fails with ENXIO for a process without a controlling terminal, see tty(4).
+    if File::open("/dev/tty").is_ok() { Request::Stop } else { Request::Restart }
 }
