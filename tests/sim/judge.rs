@@ -93,6 +93,8 @@ pub(crate) struct Judge {
     stop: Option<(Moment, Duration)>,
     stood_still: Duration,
     standstill: Duration,
+    /// When the last late event came.
+    awake_since: Moment,
     port: PortWatch,
     duty: Option<Duty>,
     pace: Pace,
@@ -120,6 +122,7 @@ impl Judge {
             stop: None,
             stood_still: Duration::ZERO,
             standstill: Duration::ZERO,
+            awake_since: Moment::ZERO,
             port: PortWatch::default(),
             duty: None,
             alive: BTreeMap::new(),
@@ -191,7 +194,12 @@ impl Judge {
         if self.over {
             return must(turn.fx.is_empty() && turn.after.is_none(), "exit", "something comes after the exit");
         }
-        let late = turn.before.and_then(|before| at.checked_sub(before)).is_some_and(|late| late >= LATE);
+        // Of one standstill only the first event is late, however long the deadline stays behind.
+        let due = turn.before.map(|before| before.max(self.awake_since));
+        let late = due.and_then(|due| at.checked_sub(due)).is_some_and(|late| late >= LATE);
+        if late {
+            self.awake_since = at;
+        }
         if late || matches!(turn.event, Event::ClockJumped { by } if *by >= JUMP_MIN) {
             self.rearm(at);
         }
