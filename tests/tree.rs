@@ -2,6 +2,7 @@
 
 #![expect(clippy::expect_used, reason = "a helper of a test may fail it")]
 
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use openclaw_supervise::gateway::tree::{Orphans, Tree};
 use openclaw_supervise::platform::proc;
 use openclaw_supervise::platform::process::{self, Handle};
@@ -23,7 +24,7 @@ async fn kill(leader: &Handle) -> openclaw_supervise::core::TreeEnd {
     Tree::new(leader, "X=1".to_owned(), Orphans::OursAlone).kill(|| Duration::ZERO).await
 }
 
-// One test: both look at the children of this whole process.
+// One test: all of it looks at the children of this whole process.
 #[tokio::test]
 async fn a_dead_leader_is_alone_only_if_it_left_nobody_behind() {
     process::become_subreaper().expect("the kernel has subreapers");
@@ -43,4 +44,14 @@ async fn a_dead_leader_is_alone_only_if_it_left_nobody_behind() {
         process::reap(pid);
     }
     process::reap(parent.pid());
+
+    // Without descriptors nothing can be seen, and that does not mean that nothing is there.
+    let living = process::spawn_in_own_session(Command::new("sleep").arg("600")).expect("it can be started");
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).expect("there is a limit");
+    setrlimit(Resource::RLIMIT_NOFILE, 3, hard).expect("it can be lowered");
+    let end = Tree::new(&living, "X=1".to_owned(), Orphans::OursAlone).kill(|| Duration::from_mins(1)).await;
+    setrlimit(Resource::RLIMIT_NOFILE, soft, hard).expect("it can be raised again");
+    assert_eq!((end.members, end.survivors), (0, 1));
+    assert_eq!(kill(&living).await.members, 1);
+    process::reap(living.pid());
 }

@@ -67,7 +67,7 @@ impl Tree {
 
     /// Remembers who belongs to the tree now, so that those who leave it later are still known.
     pub fn remember(&mut self) {
-        // A /proc that cannot be read shows no member; the report of the kill will say that none was found.
+        // What cannot be seen now will be looked for again when the tree is killed.
         let all = proc::processes().unwrap_or_default();
         for member in self.members(&all) {
             self.seen.insert(member.pid, member.start_time);
@@ -115,8 +115,7 @@ impl Tree {
     }
 
     /// SIGKILL to every member, again and again until nobody else can be left or a scan of all processes finds none, for
-    /// at most ten seconds.
-    /// `elapsed` tells how long it has been going on.
+    /// at most ten seconds. `elapsed` tells how long it has been going on.
     pub async fn kill(mut self, elapsed: impl Fn() -> Duration) -> TreeEnd {
         let mut killed = BTreeMap::new();
         let mut pauses = SCAN_PAUSES.into_iter();
@@ -125,14 +124,16 @@ impl Tree {
             if process::is_all_that_is_left(self.leader) {
                 return self.end(&killed, 0, elapsed());
             }
-            let all = proc::processes().unwrap_or_default();
-            let members = self.members(&all);
-            let time_is_over = elapsed() >= KILL_TIME_MAX;
-            if members.is_empty() || time_is_over {
-                let survivors = u32::try_from(members.len()).unwrap_or(u32::MAX);
-                return self.end(&killed, survivors, elapsed());
+            let members = proc::processes().map(|all| self.members(&all));
+            // Where nobody can be seen, somebody may be.
+            let left = members.as_ref().map_or(1, Vec::len);
+            if left == 0 || elapsed() >= KILL_TIME_MAX {
+                if let Err(error) = &members {
+                    tracing::warn!(%error, "cannot see what is left of the gateway; raise the limit on open files");
+                }
+                return self.end(&killed, u32::try_from(left).unwrap_or(u32::MAX), elapsed());
             }
-            for member in &members {
+            for member in members.iter().flatten() {
                 self.seen.insert(member.pid, member.start_time);
                 killed.entry(member.pid).or_insert_with(|| Killed {
                     escaped: member.group != self.leader,

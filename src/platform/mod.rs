@@ -1,5 +1,6 @@
 //! What differs between the kernels, and the only place where `unsafe` is allowed.
 
+mod child;
 mod command_line;
 #[expect(unsafe_code, reason = "no safe crate reads a disposition without replacing it")]
 pub mod disposition;

@@ -218,7 +218,7 @@ impl Supervisor {
         let survivors = end.survivors;
         let named = end.commands.join("; ");
         // One that cannot be killed is told of once, not at every attempt.
-        if end.members > 0 && (survivors == 0 || survivors != told) {
+        if end.members.max(survivors) > 0 && (survivors == 0 || survivors != told) {
             fx.push(Effect::Report(Report::TreeKilled { generation, end }));
         }
         match stopping.leader {

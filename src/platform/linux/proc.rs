@@ -37,15 +37,25 @@ fn parse_stat(text: &[u8]) -> Option<Stat> {
 }
 
 /// Every process that can be seen. One that ends during the walk is left out.
+///
+/// # Errors
+/// EMFILE and the like: then nothing is known, rather than that nobody is there.
 pub fn processes() -> io::Result<Vec<Stat>> {
     let mut all = Vec::new();
     for entry in fs::read_dir("/proc")? {
         let Some(pid) = entry?.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
-        if let Ok(stat) = stat(pid) {
-            all.push(stat);
+        match stat(pid) {
+            Ok(stat) => all.push(stat),
+            Err(error) if is_shortage(&error) => return Err(error),
+            Err(_) => {}
         }
     }
     Ok(all)
+}
+
+/// Whether it is we who lack something, and not the process that is gone or hidden.
+fn is_shortage(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM))
 }
 
 /// The children of this process, of all its threads; an orphan that a subreaper inherits counts as one of them.

@@ -2,7 +2,9 @@
 //!
 //! A pid is a name that the kernel gives away again. A pidfd is not: see `pidfd_open(2)`.
 
-use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions};
+use crate::platform::child::positive;
+pub use crate::platform::child::{is_zombie_child, reap};
+use rustix::process::{PidfdFlags, Signal};
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
@@ -152,19 +154,6 @@ pub fn spawn_in_own_session(command: &mut Command) -> io::Result<Handle> {
     Handle::open(pid)
 }
 
-/// Removes a zombie child of ours. Nothing happens if there is none.
-pub fn reap(pid: i32) {
-    // ECHILD means that it is no child of ours, or is gone already: nothing is left to do in either case.
-    let _ignored = positive(pid).map(|pid| rustix::process::waitpid(Some(pid), rustix::process::WaitOptions::NOHANG));
-}
-
-/// Whether this pid is a child of ours that has ended, all of its threads included, and was not reaped.
-#[must_use]
-pub fn is_zombie_child(pid: i32) -> bool {
-    let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
-    positive(pid).is_some_and(|pid| matches!(rustix::process::waitid(WaitId::Pid(pid), options), Ok(Some(_))))
-}
-
 /// Whether this pid, a zombie, is provably all that is left of our descendants. What a process leaves behind becomes
 /// ours, its subreaper's, in the instant in which it ends: if it has ended and the kernel lists no other child of ours,
 /// there is nobody through whom anything could still descend from it. Where that cannot be told, the answer is no.
@@ -173,11 +162,6 @@ pub fn is_all_that_is_left(pid: i32) -> bool {
     matches!(rustix::process::child_subreaper(), Ok(Some(_)))
         && is_zombie_child(pid)
         && super::proc::listed_children().is_ok_and(|children| children == [pid])
-}
-
-/// 0 and negative numbers name groups and everybody in kill(2): they never get that far.
-fn positive(pid: i32) -> Option<Pid> {
-    if pid > 0 { Pid::from_raw(pid) } else { None }
 }
 
 /// Makes orphans among our descendants our children, see `PR_SET_CHILD_SUBREAPER` in prctl(2).

@@ -5,9 +5,11 @@
 //! between the comparison and kill(2), and whose pid is given to a new process in that very moment, would hand its
 //! signal on. The kernel deals pids out in turn, so this takes a whole round of them within microseconds.
 
+use crate::platform::child::positive;
+pub use crate::platform::child::{is_zombie_child, reap};
 use rustix::event::kqueue::{Event, EventFilter, EventFlags, ProcessEvents, kevent, kqueue};
 use rustix::io::Errno;
-use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, WaitOptions};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions};
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
@@ -184,24 +186,6 @@ pub fn spawn_in_own_session(command: &mut Command) -> io::Result<Handle> {
         }
         result => result,
     }
-}
-
-/// Removes a zombie child of ours. Nothing happens if there is none.
-pub fn reap(pid: i32) {
-    // ECHILD means that it is no child of ours, or is gone already: nothing is left to do in either case.
-    let _ignored = positive(pid).map(|pid| rustix::process::waitpid(Some(pid), WaitOptions::NOHANG));
-}
-
-/// 0 and negative numbers name groups and everybody in kill(2): they never get that far.
-fn positive(pid: i32) -> Option<Pid> {
-    if pid > 0 { Pid::from_raw(pid) } else { None }
-}
-
-/// Whether this pid is a child of ours that has ended and was not reaped.
-#[must_use]
-pub fn is_zombie_child(pid: i32) -> bool {
-    let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
-    positive(pid).is_some_and(|pid| matches!(rustix::process::waitid(WaitId::Pid(pid), options), Ok(Some(_))))
 }
 
 /// No: without subreapers nobody can tell so cheaply.
