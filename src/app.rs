@@ -3,66 +3,78 @@
 //! The core decides, the wings act, and this joins them. Every await stands in the one `select!`, and each of its arms
 //! is a receive or a sleep, so that no arm that is dropped can lose anything.
 
+mod announcer;
+mod desk;
+#[cfg(feature = "planted-faults")]
+mod kill_point;
+mod orders;
+mod wings;
+
+pub use announcer::Announcer;
+pub use desk::Desk;
+pub use wings::{Find, Senders, Wings};
+
 use crate::core::supervisor::{Effects, JUMP_MIN};
-use crate::core::{Ask, Effect, Event, Generation, Outcome, Report, Supervisor};
-use crate::gateway::probe::{Look, Prober};
-use crate::gateway::process::{Gateway, Launch};
-use crate::gateway::tree::Orphans;
+use crate::core::{Effect, Event, LeaseAnswer, Outcome, Report, Supervisor};
 use crate::host::clock::{self, Clock};
+use crate::host::control::Query;
+use crate::host::journal;
 use crate::host::signals::{Signal, Signals};
-use crate::host::{journal, telemetry};
-use crate::platform::{proc, process};
+use crate::store::News;
 use std::collections::VecDeque;
 use std::future::pending;
-use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::mpsc;
+use tokio::sync::mpsc::Receiver;
 
-/// How many events of the wings may wait for the loop. Each gateway has at most one probe, one kill and one exit under
-/// way, so more than a handful never do.
-const EVENTS_WAITING_MAX: usize = 64;
+/// What wings and clients send.
+pub struct Inboxes {
+    /// Of the gateway.
+    pub events: Receiver<Event>,
+    /// Of the store.
+    pub news: Receiver<News>,
+    /// Of clients of the control socket.
+    pub queries: Receiver<Query>,
+    /// Of the search for an earlier gateway.
+    pub finds: Receiver<Find>,
+}
 
 /// The supervisor at work.
 pub struct App {
     core: Supervisor,
-    launch: Launch,
-    prober: Arc<Prober>,
-    orphans: Orphans,
+    wings: Wings,
     clock: Clock,
-    gateway: Option<Gateway>,
+    inboxes: Inboxes,
+    announcer: Announcer,
+    desk: Desk,
     /// What effects brought about on the spot; taken in before anything else.
     own: VecDeque<Event>,
-    events: mpsc::Sender<Event>,
-    inbox: mpsc::Receiver<Event>,
+}
+
+/// How it ended.
+pub struct End {
+    /// What the core decided.
+    pub outcome: Outcome,
+    /// The epoch of the lease, if it was still ours.
+    pub lease: Option<u64>,
 }
 
 impl App {
     /// Ready to run. To be called before anything is spawned.
     #[must_use]
-    pub fn new(core: Supervisor, launch: Launch, prober: Prober) -> Self {
-        let (events, inbox) = mpsc::channel(EVENTS_WAITING_MAX);
-        Self {
-            core,
-            launch,
-            prober: Arc::new(prober),
-            orphans: Orphans::survey(),
-            clock: Clock::new(),
-            gateway: None,
-            own: VecDeque::from([Event::Start]),
-            events,
-            inbox,
-        }
+    pub fn new(core: Supervisor, wings: Wings, inboxes: Inboxes, announcer: Announcer, desk: Desk) -> Self {
+        Self { core, wings, clock: Clock::new(), inboxes, announcer, desk, own: VecDeque::from([Event::Start]) }
     }
 
     /// Runs until the core has decided to exit.
-    pub async fn run(mut self, mut signals: Signals) -> Outcome {
+    pub async fn run(mut self, mut signals: Signals) -> End {
         loop {
             let event = self.next_event(&mut signals).await;
             let slept = self.clock.slept();
             let jump = (slept >= JUMP_MIN).then_some(Event::ClockJumped { by: slept });
             for event in jump.into_iter().chain(event) {
                 if let Some(outcome) = self.turn(&event) {
-                    return outcome;
+                    self.wings.note_members(self.core.generation());
+                    return End { outcome, lease: self.core.lease() };
                 }
             }
         }
@@ -79,21 +91,23 @@ impl App {
         tokio::select! {
             biased;
             signal = signals.next() => self.take_signal(signal),
-            event = self.inbox.recv() => event,
+            event = self.inboxes.events.recv() => event,
+            Some(news) = self.inboxes.news.recv() => self.take_news(news),
+            Some(find) = self.inboxes.finds.recv() => self.wings.take_find(find),
+            Some(query) = self.inboxes.queries.recv() => self.take_query(query),
             () = sleep(wait) => Some(Event::Tick),
         }
     }
 
     /// One step of the core, and what it asks for.
     fn turn(&mut self, event: &Event) -> Option<Outcome> {
+        #[cfg(feature = "planted-faults")]
+        kill_point::see(event);
         let (now, mut effects) = (clock::now(), Effects::new());
         self.core.step(now, event.clone(), &mut effects);
         journal::note(now, event, &effects);
         // A gateway that the core has done with is a zombie at most, and its pid may go.
-        if let Some(gateway) = self.gateway.take_if(|gateway| self.core.holds() != Some(gateway.generation())) {
-            gateway.release();
-            self.prober.forget();
-        }
+        self.wings.let_go(self.core.holds());
         let mut outcome = None;
         for effect in effects {
             outcome = outcome.or(self.perform(effect));
@@ -102,82 +116,67 @@ impl App {
     }
 
     fn perform(&mut self, effect: Effect) -> Option<Outcome> {
+        #[cfg(feature = "planted-faults")]
+        kill_point::pass();
         match effect {
-            Effect::Probe { ticket, ask } => self.probe(ticket, ask),
-            Effect::Spawn { generation } => self.spawn(generation),
-            Effect::Terminate { generation } => self.terminate(generation),
-            Effect::KillTree { generation } => self.kill_tree(generation),
-            Effect::Report(report) => telemetry::emit(&report),
+            Effect::Lease { ticket, ask } => self.wings.lease(ticket, ask),
+            Effect::Adopt { generation } => self.wings.adopt(generation),
+            Effect::Watch { pid } => self.wings.watch(pid),
+            Effect::Remember { generation, fact } => self.wings.remember(generation, fact),
+            Effect::Probe { ticket, ask } => self.wings.probe(ticket, ask),
+            Effect::Spawn { generation } => self.wings.intend(generation),
+            Effect::Terminate { generation } => self.wings.terminate(generation),
+            Effect::KillTree { generation } => self.wings.kill_tree(generation),
+            Effect::Report(report) => self.announcer.announce(&report),
             Effect::Exit(outcome) => return Some(outcome),
         }
         None
     }
 
-    fn probe(&self, ticket: u64, ask: Ask) {
-        let look = match ask {
-            Ask::Port => Look::AnswersAndOwner { leader: None },
-            Ask::Listener(generation) => Look::AnswersAndOwner { leader: self.owned(generation).map(Gateway::pid) },
-            Ask::Liveness(_) => Look::Answers,
-        };
-        let (prober, events) = (Arc::clone(&self.prober), self.events.clone());
-        tokio::spawn(async move {
-            let sighting = prober.look(look).await;
-            // A closed channel means that the loop has ended and nobody waits for the answer.
-            let _closed = events.send(Event::Probed { ticket, sighting }).await;
-        });
-    }
-
-    fn spawn(&mut self, generation: Generation) {
-        let event = match Gateway::spawn(generation, &self.launch, self.orphans, &self.events) {
-            Ok(gateway) => {
-                let pid = gateway.pid();
-                self.gateway = Some(gateway);
-                Event::Spawned { generation, pid }
-            }
-            Err(failure) => Event::SpawnFailed { generation, failure },
-        };
-        self.own.push_back(event);
-    }
-
-    fn terminate(&mut self, generation: Generation) {
-        let owned = self.gateway.as_mut().filter(|gateway| gateway.generation() == generation);
-        if let Some(Err(error)) = owned.map(Gateway::terminate) {
-            // The core's deadline for the drain ends it all the same.
-            tracing::warn!(generation, %error, "cannot send SIGTERM to the gateway");
-        }
-    }
-
-    fn kill_tree(&self, generation: Generation) {
-        if let Some(gateway) = self.owned(generation) {
-            let begun = clock::now();
-            gateway.kill_tree(move || clock::now().saturating_sub(begun), &self.events);
-        }
-    }
-
-    fn owned(&self, generation: Generation) -> Option<&Gateway> {
-        self.gateway.as_ref().filter(|gateway| gateway.generation() == generation)
-    }
-
     fn take_signal(&self, signal: Option<Signal>) -> Option<Event> {
         match signal? {
             Signal::Child => {
-                self.reap_orphans();
+                self.wings.reap_orphans();
                 None
             }
             Signal::Operator { name, request, by } => {
-                telemetry::emit(&Report::SignalReceived { signal: name, by: by.clone() });
-                request.map(|request| Event::Requested { request, by })
+                self.announcer.announce(&Report::SignalReceived { signal: name, by: by.clone() });
+                self.wings.admit(request?, by, &self.announcer)
             }
         }
     }
 
-    /// Reaps every dead child but the gateway, whose status `gateway::process` collects and whose pid must stay taken.
-    fn reap_orphans(&self) {
-        let gateway = self.gateway.as_ref().map(Gateway::pid);
-        for pid in proc::children().unwrap_or_default() {
-            if Some(pid) != gateway {
-                process::reap(pid);
+    /// What the store has to say.
+    fn take_news(&mut self, news: News) -> Option<Event> {
+        match news {
+            News::Claimed(server) => {
+                tokio::spawn(server.serve());
             }
+            News::Leased { ticket, answer, left, heartbeat } => {
+                if let LeaseAnswer::Acquired(_) = answer {
+                    self.wings.enter_lease(left, heartbeat);
+                    self.desk.open(&self.announcer);
+                }
+                return Some(Event::Leased { ticket, answer });
+            }
+            News::Intended { generation } => return self.wings.intended(generation),
+            News::Confirmed { ticket } => return self.wings.confirmed(ticket),
+            News::Moved => self.desk.open(&self.announcer),
+            News::Lost { owner, why } => return Some(Event::LeaseLost { owner, why }),
+            News::Report(report) => self.announcer.announce(&report),
+            News::Warning(warning) => tracing::warn!("{warning}"),
+        }
+        None
+    }
+
+    fn take_query(&self, query: Query) -> Option<Event> {
+        match query {
+            // A client that went away needs no answer.
+            Query::Status(answer) => {
+                let _gone = answer.send(self.core.status(clock::now()));
+                None
+            }
+            Query::Request { request, by } => self.wings.admit(request, by, &self.announcer),
         }
     }
 }

@@ -27,6 +27,7 @@ pub struct Cli {
 
 /// What to do.
 #[derive(Debug, Clone, Subcommand)]
+#[command(defer = true)] // each has a table of all options, and one of them is needed
 pub enum Verb {
     /// Supervise a gateway
     #[command(args_override_self = true)]
@@ -37,6 +38,21 @@ pub enum Verb {
     /// Look at the gateway once: exit 0 when it is as asked, else 1
     #[command(args_override_self = true)]
     Probe(Probe),
+    /// Tell how supervisor and gateway are: exit 0 when the gateway is healthy, 3 when none runs, else 4
+    #[command(args_override_self = true)]
+    Status(Status),
+    /// Show what was recorded, oldest first
+    #[command(args_override_self = true)]
+    Events(Events),
+    /// Ask the running supervisor for a new gateway, and wait until it is up
+    #[command(args_override_self = true)]
+    Restart(Ask),
+    /// Ask the running supervisor to end its gateway and itself, and wait until it has
+    #[command(args_override_self = true)]
+    Stop(Ask),
+    /// Ask the running supervisor not to wait any longer for its next attempt
+    #[command(args_override_self = true)]
+    RetryNow(Ask),
     /// See it work: a stand-in gateway is started, killed, frozen, restarted and stopped before your eyes
     Demo(Demo),
     /// The gateway that `demo` supervises
@@ -88,6 +104,45 @@ pub struct Probe {
     /// Print the verdict as one JSON object
     #[arg(long, help_heading = "Probe")]
     pub json: bool,
+}
+
+/// The words after `status`.
+#[derive(Debug, Clone, Default, Args)]
+pub struct Status {
+    /// The options after the verb, which win over those before it.
+    #[command(flatten)]
+    pub options: Options,
+    /// Print one JSON object
+    #[arg(long, help_heading = "Status")]
+    pub json: bool,
+}
+
+/// The words after `events`.
+#[derive(Debug, Clone, Default, Args)]
+pub struct Events {
+    /// The options after the verb, which win over those before it.
+    #[command(flatten)]
+    pub options: Options,
+    /// Print the objects of the log, one a line
+    #[arg(long, help_heading = "Events")]
+    pub json: bool,
+    /// How many of the last ones to show [default: 50]
+    #[arg(short = 'n', value_name = "N", allow_negative_numbers = true, help_heading = "Events")]
+    pub count: Option<OsString>,
+    /// Go on with what happens from now on, until interrupted
+    #[arg(long, help_heading = "Events")]
+    pub follow: bool,
+}
+
+/// The words after `restart`, `stop` and `retry-now`.
+#[derive(Debug, Clone, Default, Args)]
+pub struct Ask {
+    /// The options after the verb, which win over those before it.
+    #[command(flatten)]
+    pub options: Options,
+    /// How long to wait for the outcome [default: --stop-timeout and 30s, for a restart --startup-timeout as well; retry-now: 10s]
+    #[arg(long, value_name = "DURATION", help_heading = "Request")]
+    pub timeout: Option<OsString>,
 }
 
 /// The words after `demo`.
@@ -174,6 +229,12 @@ pub struct Options {
     #[arg(long, value_name = "DURATION", help_heading = "Restart")]
     pub boot_window: Option<OsString>,
 
+    /// What to do beside a supervisor or a gateway that stays [default: auto = standby as PID 1 and under launchd, else exit] [env: OPENCLAW_SUPERVISE_ON_CONFLICT]
+    #[arg(long, value_name = "auto|exit|standby", help_heading = "Conflict")]
+    pub on_conflict: Option<OsString>,
+    /// What shows that another supervisor lives: its lock, or its heartbeat where locks cannot be trusted [default: auto = by the file system] [env: OPENCLAW_SUPERVISE_LEASE]
+    #[arg(long, value_name = "auto|lock|heartbeat", help_heading = "Conflict")]
+    pub lease: Option<OsString>,
     /// How long to wait for a holder of the port that does not answer as a gateway [default: 30s] [env: OPENCLAW_SUPERVISE_CONFLICT_TIMEOUT]
     #[arg(long, value_name = "DURATION", help_heading = "Conflict")]
     pub conflict_timeout: Option<OsString>,

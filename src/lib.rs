@@ -11,3 +11,4 @@ pub mod gateway;
 pub mod host;
 pub mod platform;
 pub mod settings;
+pub mod store;

@@ -4,18 +4,23 @@ use openclaw_supervise::cli::Demo;
 use openclaw_supervise::commands;
 use openclaw_supervise::core::{Report, exit};
 use openclaw_supervise::gateway::probe::Prober;
-use openclaw_supervise::host::{signals, stderr, telemetry};
-use openclaw_supervise::settings::{self, Invocation, LogSettings, ProbeSettings, Settings, World};
+use openclaw_supervise::host::{clock, signals, stderr, telemetry};
+use openclaw_supervise::platform::heap;
+use openclaw_supervise::settings::{self, Invocation, LogSettings, ProbeSettings, Settings, Subject, World};
 use std::fmt::Display;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
     signals::hold();
+    heap::share();
     let code = match settings::read(std::env::args_os(), &World::of_process()) {
         Ok(Invocation::Print(text)) => print(&text),
         Ok(Invocation::Run(settings)) => run(*settings),
         Ok(Invocation::Probe(settings)) => probe(*settings),
+        Ok(Invocation::Status(settings)) => ask(&settings.subject, commands::status::run(&settings, &mut io::stdout())),
+        Ok(Invocation::Events(settings)) => ask(&settings.subject, commands::events::run(&settings, &mut io::stdout())),
+        Ok(Invocation::Ask(settings)) => ask(&settings.subject, commands::ask::run(&settings, &mut io::stdout())),
         Ok(Invocation::Demo(demo)) => show(demo),
         Ok(Invocation::StandIn(stand_in)) => in_runtime(QUIET, commands::demo::gateway::serve(stand_in)),
         Ok(Invocation::Helper) => commands::demo::gateway::help(),
@@ -49,7 +54,8 @@ fn run(settings: Settings) -> u8 {
         match commands::run::run(settings).await {
             Ok(outcome) => outcome.code,
             Err(error) => {
-                telemetry::emit(&Report::SupervisorStopped { exit_code: exit::FAILURE, reason: error.to_string() });
+                let report = Report::SupervisorStopped { exit_code: exit::FAILURE, reason: error.to_string() };
+                telemetry::emit(&report, clock::wall_ms());
                 exit::FAILURE
             }
         }
@@ -72,6 +78,20 @@ fn probe(settings: ProbeSettings) -> u8 {
                 exit::FAILURE
             }
         }
+    })
+}
+
+/// Runs a command that speaks to a person about a supervisor. A signal ends it as it does any other program.
+fn ask(subject: &Subject, command: impl Future<Output = io::Result<u8>>) -> u8 {
+    signals::release();
+    in_runtime(subject.log, async {
+        for warning in &subject.warnings {
+            tracing::warn!("{warning}");
+        }
+        command.await.unwrap_or_else(|error| {
+            tracing::error!("cannot write to stdout: {error}; give it a place with room");
+            exit::FAILURE
+        })
     })
 }
 

@@ -4,6 +4,7 @@
 mod args;
 mod command;
 mod config;
+mod inquiry;
 mod listener;
 mod mistake;
 mod paths;
@@ -13,6 +14,7 @@ mod timing;
 mod value;
 mod world;
 
+pub use inquiry::{AskSettings, EventsSettings, StatusSettings, Subject, Wish};
 pub use mistake::{Mistake, Mistakes};
 pub use world::{Environment, World};
 
@@ -21,12 +23,13 @@ use crate::core::Policy;
 use crate::gateway::endpoint::Endpoint;
 use crate::host::telemetry::Format;
 use args::Parsed;
+use inquiry::Common;
 use std::ffi::OsString;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use target::Target;
-use timing::log_settings;
+use timing::{lease_basis, log_settings};
 use value::{Source, Zero};
 
 /// What is logged, and how.
@@ -36,6 +39,17 @@ pub struct LogSettings {
     pub format: Format,
     /// The least severe level that is logged.
     pub level: tracing::Level,
+}
+
+/// What shows whether another owner lives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LeaseBasis {
+    /// By the file system: its locks where they can be trusted.
+    Auto,
+    /// The kernel lock.
+    Lock,
+    /// The heartbeat in the row.
+    Heartbeat,
 }
 
 /// What `run` and `gateway` need to know.
@@ -55,6 +69,8 @@ pub struct Settings {
     pub store_dir: PathBuf,
     /// The numbers of the core.
     pub policy: Policy,
+    /// What shows whether another owner lives.
+    pub lease: LeaseBasis,
     /// What is logged, and how.
     pub log: LogSettings,
     /// What is odd, one sentence each; not a reason to stop.
@@ -112,6 +128,12 @@ pub enum Invocation {
     Run(Box<Settings>),
     /// Look at one.
     Probe(Box<ProbeSettings>),
+    /// Tell how supervisor and gateway are.
+    Status(Box<StatusSettings>),
+    /// Show what was recorded.
+    Events(Box<EventsSettings>),
+    /// Ask a running supervisor for something.
+    Ask(Box<AskSettings>),
     /// Show what supervising means.
     Demo(Demo),
     /// Be the gateway of the demo.
@@ -136,6 +158,9 @@ pub fn resolve(cli: &Cli, world: &World, mistakes: Vec<Mistake>) -> Result<Invoc
     let of_verb: Option<&Options> = match &cli.verb {
         Some(Verb::Run(run)) => Some(&run.options),
         Some(Verb::Probe(probe)) => Some(&probe.options),
+        Some(Verb::Status(status)) => Some(&status.options),
+        Some(Verb::Events(events)) => Some(&events.options),
+        Some(Verb::Restart(ask) | Verb::Stop(ask) | Verb::RetryNow(ask)) => Some(&ask.options),
         Some(Verb::Gateway(_)) | None => None,
         Some(Verb::Demo(demo)) => return apart(cli, Invocation::Demo(*demo), mistakes),
         Some(Verb::DemoGateway(stand_in)) => return apart(cli, Invocation::StandIn(*stand_in), mistakes),
@@ -143,7 +168,8 @@ pub fn resolve(cli: &Cli, world: &World, mistakes: Vec<Mistake>) -> Result<Invoc
     };
     let layers = of_verb.into_iter().chain([&cli.options]).collect();
     let mut source = Source::new(layers, world, mistakes);
-    let timing = timing::resolve(&mut source, world.pid1);
+    let timing = timing::resolve(&mut source, world);
+    let lease = lease_basis(&mut source);
     let log = log_settings(&mut source, world.terminal);
     let given = match &cli.verb {
         Some(Verb::Run(run)) => run.command.clone(),
@@ -153,9 +179,15 @@ pub fn resolve(cli: &Cli, world: &World, mistakes: Vec<Mistake>) -> Result<Invoc
         _ => Vec::new(),
     };
     let target = Target::resolve(&mut source, &given, world);
+    let common = Common { source, target, timing, log, world };
     match &cli.verb {
-        Some(Verb::Probe(probe)) => probe_settings(probe, source, target, &timing, log),
-        _ => run_settings(given, source, target, &timing, log, world),
+        Some(Verb::Probe(probe)) => probe_settings(probe, common),
+        Some(Verb::Status(status)) => common.status(status),
+        Some(Verb::Events(events)) => common.events(events),
+        Some(Verb::Restart(ask)) => common.ask(ask, Wish::Restart),
+        Some(Verb::Stop(ask)) => common.ask(ask, Wish::Stop),
+        Some(Verb::RetryNow(ask)) => common.ask(ask, Wish::RetryNow),
+        _ => run_settings(given, lease, common),
     }
 }
 
@@ -167,13 +199,8 @@ fn apart(cli: &Cli, invocation: Invocation, mut mistakes: Vec<Mistake>) -> Resul
     Mistakes::check(mistakes).map(|()| invocation)
 }
 
-fn probe_settings(
-    probe: &Probe,
-    mut source: Source<'_>,
-    target: Target,
-    timing: &Policy,
-    log: LogSettings,
-) -> Result<Invocation, Mistakes> {
+fn probe_settings(probe: &Probe, common: Common<'_>) -> Result<Invocation, Mistakes> {
+    let Common { mut source, target, timing, log, .. } = common;
     let asked: Vec<(&str, Question)> = [
         (probe.live, "--live", Question::Live),
         (probe.ready, "--ready", Question::Ready),
@@ -203,14 +230,8 @@ fn probe_settings(
     })))
 }
 
-fn run_settings(
-    given: Vec<OsString>,
-    mut source: Source<'_>,
-    target: Target,
-    timing: &Policy,
-    log: LogSettings,
-    world: &World,
-) -> Result<Invocation, Mistakes> {
+fn run_settings(given: Vec<OsString>, lease: LeaseBasis, common: Common<'_>) -> Result<Invocation, Mistakes> {
+    let Common { mut source, target, timing, log, world } = common;
     let mut command = if given.is_empty() {
         let port = target.endpoint.port.to_string();
         ["openclaw", "gateway", "run", "--port", &port].map(OsString::from).to_vec()
@@ -224,10 +245,7 @@ fn run_settings(
             Err(mistake) => source.mistakes.push(mistake),
         }
     }
-    let store_dir = match source.given("--store-dir", |options| options.store_dir.as_ref()) {
-        Some(given) => source.path(&given, world),
-        None => target.state_dir.join("supervise"),
-    };
+    let store_dir = store_dir(&mut source, &target, world);
     let mut check = |what: &str, flag: &str, folder: &Path| match paths::check_writable(folder) {
         Ok(()) => true,
         Err(why) => {
@@ -245,11 +263,8 @@ fn run_settings(
     Ok(Invocation::Run(Box::new(Settings {
         command,
         exports: target.exports,
-        policy: Policy {
-            url: target.endpoint.to_string(),
-            seed: RandomState::new().build_hasher().finish(),
-            ..timing.clone()
-        },
+        policy: Policy { url: target.endpoint.to_string(), seed: RandomState::new().build_hasher().finish(), ..timing },
+        lease,
         endpoint: target.endpoint,
         state_dir: target.state_dir,
         config_path: target.config_path,
@@ -257,4 +272,12 @@ fn run_settings(
         log,
         warnings: target.warnings,
     })))
+}
+
+/// Our own directory.
+fn store_dir(source: &mut Source<'_>, target: &Target, world: &World) -> PathBuf {
+    match source.given("--store-dir", |options| options.store_dir.as_ref()) {
+        Some(given) => source.path(&given, world),
+        None => target.state_dir.join("supervise"),
+    }
 }

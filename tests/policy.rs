@@ -1,7 +1,7 @@
 //! The restart policy on its own: delays, budget, breaker, and numbers at the edge.
 
 use openclaw_supervise::core::restart_policy::{Cause, Plan, RestartPolicy, Run};
-use openclaw_supervise::core::{Moment, Policy};
+use openclaw_supervise::core::{Moment, PastRun, Policy, Settled};
 use proptest::prelude::*;
 use std::time::Duration;
 
@@ -125,6 +125,34 @@ proptest! {
     }
 
     #[test]
+    fn what_the_store_recalls_is_what_was_lived_through(
+        seed: u64,
+        max_restarts in 0u32..5,
+        lives in proptest::collection::vec((0u64..90_000, any::<bool>(), 0u8..4, 0u64..400_000), 0..40),
+    ) {
+        let policy = Policy { max_restarts, ..Policy::default() };
+        let (mut lived, mut recalled) = (RestartPolicy::new(seed), RestartPolicy::new(seed));
+        let (mut now, mut runs) = (s(1000), Vec::new());
+        for (life, clean, cause, pause) in lives {
+            let spawned = now;
+            now += ms(life);
+            lived.begin(spawned);
+            let settled = if cause == 3 {
+                lived.after_spawn_failure(spawned, &policy);
+                Settled::Unborn
+            } else {
+                let (run, cause) = (served(now, ms(life / 2), clean), [Cause::Asked, Cause::CleanExit, Cause::Failed][usize::from(cause)]);
+                lived.after_run(now, run, cause, &policy);
+                Settled::Ran(run, cause)
+            };
+            runs.push(PastRun { spawned, settled });
+            now += ms(pause);
+        }
+        recalled.recall(&runs, &policy);
+        prop_assert_eq!(format!("{lived:?}"), format!("{recalled:?}"));
+    }
+
+    #[test]
     fn no_number_makes_it_panic(
         seed: u64,
         sizes in proptest::array::uniform5(prop_oneof![Just(Duration::ZERO), Just(ms(1)), Just(Duration::MAX), Just(s(u64::MAX))]),
@@ -227,4 +255,33 @@ fn a_window_shorter_than_the_backoff_paces_but_never_gives_up() {
         assert!(at >= now + s(1) / 2 && (round < 6 || at >= now + s(30)));
         now = at + s(1);
     }
+}
+
+#[test]
+fn a_spent_budget_leaves_one_trial_each_backoff_max_which_counts_and_can_be_waived() {
+    let policy = Policy { max_restarts: 1, backoff_max: s(60), restart_window: s(600), ..unbraked() };
+    let mut restarts = RestartPolicy::new(0);
+    start(restarts.after_run(s(1000), stillborn(s(1000)), Cause::Failed, &policy));
+    assert_eq!(restarts.slot(&policy), Moment::ZERO, "nothing is spent yet");
+    let spent = restarts.after_run(s(1001), stillborn(s(1001)), Cause::Failed, &policy);
+    assert_eq!((spent, restarts.slot(&policy)), (Plan::GiveUp { restarts: 1 }, s(1061)));
+    let mut impatient = restarts.clone();
+    impatient.waive();
+    assert_eq!(impatient.slot(&policy), Moment::ZERO);
+    for mut restarts in [restarts, impatient] {
+        restarts.begin(s(1061));
+        assert_eq!((restarts.slot(&policy), restarts.spent_at(s(1061), &policy)), (Moment::ZERO, 2));
+        let again = restarts.after_run(s(1062), stillborn(s(1062)), Cause::Failed, &policy);
+        assert_eq!((again, restarts.slot(&policy)), (Plan::GiveUp { restarts: 2 }, s(1122)));
+        assert_eq!(restarts.spent_at(s(1601), &policy), 1, "each leaves the window in its time");
+    }
+}
+
+#[test]
+fn a_waiver_before_anything_is_spent_is_kept_for_nothing() {
+    let policy = Policy { max_restarts: 0, backoff_max: s(60), ..unbraked() };
+    let mut restarts = RestartPolicy::new(0);
+    restarts.waive();
+    restarts.after_run(s(1000), stillborn(s(1000)), Cause::Failed, &policy);
+    assert_eq!(restarts.slot(&policy), s(1060));
 }

@@ -5,13 +5,17 @@ mod probe_support;
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use openclaw_supervise::commands::probe;
 use openclaw_supervise::core::{Owner, Phase, Sighting, Verdict};
 use openclaw_supervise::gateway::probe::{Look, Prober};
+use openclaw_supervise::gateway::process::INSTANCE;
+use openclaw_supervise::platform::proc;
 use openclaw_supervise::settings::Question;
 use probe_support::*;
 use tokio::time::{Instant, timeout};
@@ -340,6 +344,79 @@ async fn a_look_without_descriptors_says_nothing_about_the_port() {
     }
 }
 
+/// A state directory whose lock says this; gone with the value.
+struct State(PathBuf);
+
+impl State {
+    fn locked_by(pid: i32, start_time: u64) -> Self {
+        static COUNT: AtomicUsize = AtomicUsize::new(0);
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        let dir = std::env::temp_dir().join(format!("openclaw-supervise-probe-{}-{count}", std::process::id()));
+        let locks = dir.join(format!("tmp/openclaw-{}", nix::unistd::getuid()));
+        std::fs::create_dir_all(&locks).unwrap();
+        let lock =
+            format!(r#"{{"pid":{pid},"createdAt":"x","configPath":"/c","port":18789,"startTime":{start_time}}}"#);
+        std::fs::write(locks.join("gateway.state.lock"), lock).unwrap();
+        Self(dir)
+    }
+}
+
+impl Drop for State {
+    fn drop(&mut self) {
+        std::fs::remove_dir_all(&self.0).ok();
+    }
+}
+
+/// A start time as a gateway on this platform writes it.
+fn written_start_time(pid: i32) -> u64 {
+    let start_time = proc::stat(pid).unwrap().start_time;
+    if cfg!(target_os = "macos") { start_time / 1_000_000 } else { start_time }
+}
+
+#[tokio::test]
+async fn behind_a_free_port_a_gateway_that_boots_is_seen_before_a_spawn_and_only_then() {
+    let ours = "0123456789abcdef";
+    let mut command = Command::new("cat");
+    command.env(INSTANCE, format!("{ours}-1")).stdin(Stdio::piped()).stdout(Stdio::null());
+    let mut boots = Part(command.spawn().unwrap());
+    let (pid, start_time) = (boots.pid(), written_start_time(boots.pid()));
+    until(|| proc::environ_has(pid, &format!("{INSTANCE}={ours}-1"))).await;
+    let (_held, address) = reserve("127.0.0.1:0");
+    let before_a_spawn = Look::AnswersAndOwner { leader: None };
+    let at = |state: &State| prober(&[address], HASTY).with_state_dir(state.0.clone());
+
+    let state = State::locked_by(pid, start_time);
+    let seen = at(&state).with_key("fedcba9876543210".to_owned()).look(before_a_spawn).await;
+    assert_eq!(seen.verdict, Verdict::Booting, "{}", seen.detail);
+    assert!(matches!(&seen.owner, Owner::Other(holder) if holder.pid == pid), "{seen:?}");
+    let held =
+        format!("connection refused, and pid {pid} holds gateway.state.lock of the state directory for port 18789");
+    assert_eq!(seen.detail, held);
+    let seen = at(&state).with_key(ours.to_owned()).look(before_a_spawn).await;
+    assert!(matches!(&seen.owner, Owner::Ours(holder) if holder.pid == pid), "{seen:?}");
+
+    for look in [Look::Answers, Look::AnswersAndOwner { leader: Some(1) }] {
+        assert_eq!(at(&state).look(look).await.verdict, Verdict::Free, "{look:?}");
+    }
+    let recycled = State::locked_by(pid, start_time - 1);
+    assert_eq!(at(&recycled).look(before_a_spawn).await.verdict, Verdict::Free);
+    boots.0.kill().unwrap();
+    until(|| proc::stat(pid).unwrap().is_dead).await;
+    let seen = at(&state).look(before_a_spawn).await;
+    assert_eq!((seen.verdict, seen.owner), (Verdict::Free, Owner::Unseen), "a zombie boots no more");
+    boots.0.wait().unwrap();
+    assert_eq!(at(&state).look(before_a_spawn).await.verdict, Verdict::Free);
+}
+
+async fn until(condition: impl Fn() -> bool) {
+    let met = async {
+        while !condition() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(PATIENT, met).await.unwrap();
+}
+
 #[tokio::test]
 async fn the_process_that_holds_the_port_is_named_and_told_from_ours() {
     let test = "the_process_that_holds_the_port_is_named_and_told_from_ours";
@@ -352,7 +429,8 @@ async fn the_process_that_holds_the_port_is_named_and_told_from_ours() {
     let mut through_a_shell = Command::new("/bin/sh");
     through_a_shell.args(["-c", "\"$0\" \"$@\"; true"]).arg(std::env::current_exe().unwrap());
     let mut stranger = Part(Command::new("cat").stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap());
-    for (command, direct) in [(this_program(), true), (through_a_shell, false)] {
+    for (mut command, direct) in [(this_program(), true), (through_a_shell, false)] {
+        command.env(INSTANCE, "0123456789abcdef-1");
         let mut part = Part::play(test, command);
         let address = SocketAddr::from(([127, 0, 0, 1], part.read("port").parse().unwrap()));
         let prober = prober(&[address], HASTY);
@@ -362,6 +440,13 @@ async fn the_process_that_holds_the_port_is_named_and_told_from_ours() {
         assert!(holder.command.contains(test), "{}", holder.command);
         assert_eq!(holder.uid, Some(nix::unistd::geteuid().as_raw()));
         assert_eq!(owner(None).await, Owner::Other(holder.clone()));
+        let keyed = async |key: &str, leader| {
+            let prober = Prober::new(endpoint(&[address], false), HASTY).with_key(key.to_owned());
+            prober.look(Look::AnswersAndOwner { leader }).await.owner
+        };
+        assert_eq!(keyed("0123456789abcdef", None).await, Owner::Ours(holder.clone()), "one of our kind started it");
+        assert_eq!(keyed("0123456789abcde", None).await, Owner::Other(holder.clone()));
+        assert_eq!(keyed("0123456789abcdef", Some(stranger.pid())).await, Owner::Other(holder.clone()));
         assert_eq!(owner(Some(stranger.pid())).await, Owner::Other(holder));
         assert_eq!(look(&prober).await.owner, Owner::Unseen, "nobody asked");
     }

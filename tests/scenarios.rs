@@ -3,12 +3,20 @@
 #[path = "scenarios/world.rs"]
 mod world;
 
+#[path = "scenarios/adopt.rs"]
+mod adopt;
 #[path = "scenarios/health.rs"]
 mod health;
+#[path = "scenarios/history.rs"]
+mod history;
+#[path = "scenarios/lease.rs"]
+mod lease;
 #[path = "scenarios/pace.rs"]
 mod pace;
 #[path = "scenarios/port.rs"]
 mod port;
+#[path = "scenarios/standby.rs"]
+mod standby;
 #[path = "scenarios/stop.rs"]
 mod stop;
 #[path = "scenarios/walk.rs"]

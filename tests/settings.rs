@@ -4,8 +4,12 @@
 
 use openclaw_supervise::core::Policy;
 use openclaw_supervise::core::fault::Planted;
+use openclaw_supervise::core::policy::OnConflict;
 use openclaw_supervise::host::telemetry::Format;
-use openclaw_supervise::settings::{Invocation, Mistakes, ProbeSettings, Question, Settings, World, read};
+use openclaw_supervise::settings::{
+    AskSettings, EventsSettings, Invocation, LeaseBasis, Mistakes, ProbeSettings, Question, Settings, StatusSettings,
+    Wish, World, read,
+};
 use proptest::prelude::*;
 use std::collections::HashMap;
 use std::ffi::OsString;
@@ -58,6 +62,7 @@ impl Home {
             cwd: self.0.clone(),
             terminal: false,
             pid1: false,
+            launchd: false,
             tailnet: || None,
         }
     }
@@ -77,6 +82,27 @@ impl Home {
     fn probe(&self, words: &[&str], variables: &[(&str, &str)]) -> ProbeSettings {
         match self.read(words, variables) {
             Ok(Invocation::Probe(settings)) => *settings,
+            other => panic!("{words:?}: {other:?}"),
+        }
+    }
+
+    fn status(&self, words: &[&str], variables: &[(&str, &str)]) -> StatusSettings {
+        match self.read(words, variables) {
+            Ok(Invocation::Status(settings)) => *settings,
+            other => panic!("{words:?}: {other:?}"),
+        }
+    }
+
+    fn events(&self, words: &[&str], variables: &[(&str, &str)]) -> EventsSettings {
+        match self.read(words, variables) {
+            Ok(Invocation::Events(settings)) => *settings,
+            other => panic!("{words:?}: {other:?}"),
+        }
+    }
+
+    fn ask(&self, words: &[&str], variables: &[(&str, &str)]) -> AskSettings {
+        match self.read(words, variables) {
+            Ok(Invocation::Ask(settings)) => *settings,
             other => panic!("{words:?}: {other:?}"),
         }
     }
@@ -133,7 +159,8 @@ fn every_option_arrives_in_the_settings() {
     let words = "run --port 1 --host ::1 --state-dir s --config c --store-dir t --startup-timeout 1s --probe-interval 2s \
                  --probe-timeout 3s --hang-after 4s --stop-timeout 5s --hung-stop-timeout 6s --max-restarts 7 \
                  --restart-window 8s --backoff-max 9s --stable-after 10s --boot-limit 11 --boot-window 12s \
-                 --conflict-timeout 13s --conflict-exit-code 14 --log-format text --log-level trace";
+                 --conflict-timeout 13s --conflict-exit-code 14 --on-conflict standby --lease heartbeat \
+                 --log-format text --log-level trace";
     let settings = home.run(&words.split_whitespace().collect::<Vec<_>>(), &[]);
     let seconds = Duration::from_secs;
     assert_eq!(
@@ -153,11 +180,14 @@ fn every_option_arrives_in_the_settings() {
             boot_window: seconds(12),
             conflict_timeout: seconds(13),
             conflict_exit_code: 14,
+            on_conflict: OnConflict::Standby,
+            attended: false,
             url: "ws://[::1]:1".to_owned(),
             seed: settings.policy.seed,
             planted: Planted::default(),
         }
     );
+    assert_eq!(settings.lease, LeaseBasis::Heartbeat);
     assert_eq!((settings.state_dir, settings.store_dir), (home.path("s"), home.path("t")));
     assert_eq!((settings.log.format, settings.log.level), (Format::Text, tracing::Level::TRACE));
     let exports: HashMap<&str, OsString> = settings.exports.into_iter().collect();
@@ -185,6 +215,80 @@ fn a_terminal_gets_text() {
     let world = World { terminal: true, ..home.world(&[]) };
     let Ok(Invocation::Run(settings)) = read(["x"].map(OsString::from), &world) else { panic!() };
     assert_eq!(settings.log.format, Format::Text);
+}
+
+#[test]
+fn who_is_started_again_in_any_case_stands_by() {
+    use OnConflict::{Exit, Standby};
+    let home = Home::new();
+    for (pid1, launchd, given, expected) in [
+        (false, false, "", Exit),
+        (true, false, "", Standby),
+        (false, true, "auto", Standby),
+        (true, true, "exit", Exit),
+        (false, false, "standby", Standby),
+    ] {
+        let world = World { pid1, launchd, ..home.world(&[("OPENCLAW_SUPERVISE_ON_CONFLICT", given)]) };
+        let Ok(Invocation::Run(settings)) = read(["x"].map(OsString::from), &world) else { panic!("{given}") };
+        assert_eq!(settings.policy.on_conflict, expected, "{pid1} {launchd} {given:?}");
+    }
+}
+
+#[test]
+fn a_person_at_a_terminal_attends_to_the_start() {
+    let home = Home::new();
+    for terminal in [true, false] {
+        let world = World { terminal, ..home.world(&[]) };
+        let Ok(Invocation::Run(settings)) = read(["x"].map(OsString::from), &world) else { panic!() };
+        assert_eq!(settings.policy.attended, terminal);
+    }
+}
+
+#[test]
+fn what_proves_an_owner_is_left_to_the_file_system_unless_it_is_given() {
+    let home = Home::new();
+    assert_eq!(home.run(&[], &[]).lease, LeaseBasis::Auto);
+    assert_eq!(home.run(&["--lease", "lock"], &[]).lease, LeaseBasis::Lock);
+    assert_eq!(home.run(&[], &[("OPENCLAW_SUPERVISE_LEASE", "heartbeat")]).lease, LeaseBasis::Heartbeat);
+}
+
+#[test]
+fn a_look_at_a_supervisor_needs_neither_a_command_nor_a_directory() {
+    let home = Home::new();
+    home.write(".openclaw/openclaw.json", "{gateway: {port: 19000,}");
+    let variables = [("PATH", "/nowhere"), ("OPENCLAW_GATEWAY_PORT", "19001")];
+    let status = home.status(&["--probe-timeout", "2s", "status", "--json"], &variables);
+    assert_eq!((status.endpoint.port, status.json), (19001, true));
+    assert_eq!(status.probe_timeout, Duration::from_secs(2));
+    assert_eq!(status.subject.store_dir, home.path(".openclaw/supervise"));
+    assert_eq!(status.subject.config_path, home.path(".openclaw/openclaw.json"));
+    assert_eq!(status.subject.warnings.len(), 1, "{:?}", status.subject.warnings);
+    let events = home.events(&["--profile", "work", "events"], &variables);
+    assert_eq!((events.count, events.follow, events.json), (50, false, false));
+    assert_eq!(events.subject.store_dir, home.path(".openclaw-work/supervise"));
+    let events = home.events(&["events", "-n", "3", "--follow", "--json", "--store-dir", "s"], &variables);
+    assert_eq!((events.count, events.follow, events.json), (3, true, true));
+    assert_eq!(events.subject.store_dir, home.path("s"));
+    assert_eq!(home.events(&["events", "-n7"], &variables).count, 7);
+    assert!(!home.path("s").exists(), "looking must not make anything");
+}
+
+#[test]
+fn a_request_waits_as_long_as_what_it_asks_for_may_take() {
+    let home = Home::new();
+    let times = ["--stop-timeout", "100s", "--startup-timeout", "1000s"];
+    for (verb, wish, seconds) in
+        [("restart", Wish::Restart, 1130), ("stop", Wish::Stop, 130), ("retry-now", Wish::RetryNow, 10)]
+    {
+        let ask = home.ask(&[&[verb], &times[..]].concat(), &[]);
+        assert_eq!((ask.wish, ask.timeout), (wish, Duration::from_secs(seconds)));
+        assert_eq!(wish.name(), verb);
+        let ask = home.ask(&[&times[..], &[verb, "--timeout", "7s"]].concat(), &[("PATH", "/nowhere")]);
+        assert_eq!((ask.wish, ask.timeout), (wish, Duration::from_secs(7)));
+    }
+    assert_eq!(home.ask(&["stop"], &[]).timeout, Duration::from_secs(358));
+    let mistakes = home.mistakes(&["stop", "--timeout", "0s", "--port", "x"], &[]);
+    assert_eq!((mistakes.all().len(), mistakes.exit_code()), (2, 2), "{mistakes}");
 }
 
 #[test]
@@ -308,7 +412,9 @@ fn the_program_is_found_and_made_absolute() {
 #[test]
 fn help_and_version_are_printed_and_never_hide_a_mistake() {
     let home = Home::new();
-    for words in [&["--help"][..], &["run", "--help"], &["probe", "-h"], &["--version"]] {
+    for words in
+        [&["--help"][..], &["run", "--help"], &["probe", "-h"], &["--version"], &["status", "-h"], &["stop", "-h"]]
+    {
         assert!(matches!(home.read(words, &[]), Ok(Invocation::Print(_))), "{words:?}");
     }
     assert_eq!(home.mistakes(&["--bogus", "--help"], &[]).all().len(), 1);
@@ -334,6 +440,11 @@ fn each_mistake_has_its_line_and_the_gravest_its_exit_code() {
         (&["--conflict-exit-code", "0"], &["--conflict-exit-code \"0\" is not a whole number from 1 to 255"], 2),
         (&["--conflict-exit-code", "256"], &["--conflict-exit-code \"256\" is not"], 2),
         (&["--max-restarts", "4294967296"], &["--max-restarts \"4294967296\" is not"], 2),
+        (&["--on-conflict", "fight"], &["--on-conflict \"fight\" is none of auto, exit, standby"], 2),
+        (&["--lease", "luck"], &["--lease \"luck\" is none of auto, lock, heartbeat"], 2),
+        (&["events", "-n", "-1"], &["-n \"-1\" is not a whole number from 0 to 4294967295"], 2),
+        (&["events", "-n"], &["-n needs a value"], 2),
+        (&["status", "--timeout", "1s"], &["unknown option --timeout"], 2),
         (&["--log-format", "xml"], &["--log-format \"xml\" is none of text, json"], 2),
         (&["--log-level", "loud"], &["--log-level \"loud\" is none of error, warn, info, debug, trace"], 2),
         (&["--stop-timeout", "soon"], &["--stop-timeout \"soon\" is not a duration"], 2),
@@ -437,6 +548,8 @@ const WRONG: &[&[&str]] = &[
     &["--boot-limit", "1.5"],
     &["--boot-window", "s"],
     &["--conflict-timeout", "?"],
+    &["--on-conflict", "maybe"],
+    &["--lease", "hope"],
     &["--conflict-exit-code", "300"],
     &["--log-format", "TEXT"],
     &["--log-level", "9"],
@@ -479,7 +592,7 @@ proptest! {
     }
 
     #[test]
-    fn no_words_panic(words in proptest::collection::vec("[-a-z=. ]{0,9}|--[a-z-]{1,12}(=.{0,4})?|run|probe|--|-h", 0..8)) {
+    fn no_words_panic(words in proptest::collection::vec("[-a-z=. ]{0,9}|--[a-z-]{1,12}(=.{0,4})?|run|probe|status|events|-n|stop|--|-h", 0..8)) {
         let home = Home::new();
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
         if let Err(mistakes) = home.read(&words, &[]) {

@@ -42,16 +42,17 @@ fn sound(policy: &Policy) -> Supervisor {
 }
 
 /// Everything that a person needs to see why a seed fails.
-fn failure(seed: u64, world: &World, broken: &Broken, make: Maker<'_>) -> String {
-    let short = shrink(&world.policy, make, &world.trial.log, broken);
+fn failure(seed: u64, world: &World<'_>, broken: &Broken, make: Maker<'_>) -> String {
+    let trial = &world.sups[world.acting].trial;
+    let short = shrink(&trial.policy, make, &trial.log, broken);
     format!(
-        "seed {seed} breaks {}: {}\n{:#?}\n\nthe shortest failing prefix, {} inputs:\n{}\n\
-         what is needed of it, {} inputs:\n{}\nSEED={seed} cargo test --test sim replays it\n",
+        "seed {seed} breaks {}: {}\n{:#?}\n\n{}\n\
+         what is needed of it, {} inputs (none: it takes more than one supervisor):\n{}\n\
+         SEED={seed} cargo test --test sim replays it\n",
         broken.promise,
         broken.what,
-        world.policy,
-        world.trial.log.len(),
-        world.trial.story(),
+        trial.policy,
+        world.story(),
         short.log.len(),
         short.story(),
     )
@@ -75,11 +76,15 @@ fn explore(seeds: u64) -> Result<Seen, String> {
                 next.store(seeds, Ordering::Relaxed);
                 return Err(failure(seed, &world, &broken, &sound));
             }
-            for (_, effect) in &world.trial.effects {
+            for (_, effect) in world.sups.iter().flat_map(|sup| &sup.trial.effects) {
                 match effect {
                     Effect::Report(report) => *reached.entry(report.name().to_owned()).or_default() += 1,
                     Effect::Exit(outcome) => *reached.entry(format!("exit {}", outcome.code)).or_default() += 1,
-                    Effect::Probe { .. }
+                    Effect::Lease { .. }
+                    | Effect::Adopt { .. }
+                    | Effect::Watch { .. }
+                    | Effect::Remember { .. }
+                    | Effect::Probe { .. }
                     | Effect::Spawn { .. }
                     | Effect::Terminate { .. }
                     | Effect::KillTree { .. } => {}
@@ -101,7 +106,7 @@ fn explore(seeds: u64) -> Result<Seen, String> {
 }
 
 /// What the worlds have to reach: a promise about what never happens is kept by accident.
-const REACHED: [&str; 25] = [
+const REACHED: [&str; 33] = [
     "exit 0",
     "exit 1",
     "exit 69",
@@ -111,18 +116,26 @@ const REACHED: [&str; 25] = [
     "conflict.detected",
     "conflict.resolved",
     "detach.requested",
+    "gateway.adopted",
     "gateway.exited",
     "gateway.hung",
     "gateway.listening",
     "gateway.spawn_failed",
     "gateway.spawned",
     "gateway.started",
+    "lease.acquired",
+    "lease.contended",
+    "lease.lost",
+    "lease.stale_recovered",
     "liveness.missed",
     "liveness.recovered",
     "probe.verdict_changed",
     "restart.gave_up",
     "restart.requested",
     "restart.scheduled",
+    "retry.requested",
+    "standby.entered",
+    "standby.left",
     "startup.timed_out",
     "stop.escalated",
     "stop.requested",
@@ -136,7 +149,7 @@ fn no_world_breaks_a_promise() {
         if let Err(broken) = end {
             panic!("{}", failure(seed, &world, &broken, &sound));
         }
-        return tell(&format!("seed {seed} keeps every promise; its story:\n{}", world.trial.story()));
+        return tell(&format!("seed {seed} keeps every promise; its story:\n{}", world.story()));
     }
     let seeds = number("SEEDS").unwrap_or(SEEDS);
     let seen = explore(seeds).unwrap_or_else(|failure| panic!("{failure}"));
@@ -184,13 +197,15 @@ fn a_failing_record_is_shrunk_to_what_it_needs_and_fails_still() {
     let make = |policy: &Policy| Supervisor::with_fault(policy.clone(), Fault::ExitToldTwice);
     let failing = (0..FAULT_SEEDS).find_map(|seed| {
         let (world, end) = world::run(seed, &make);
-        end.err().filter(|_| world.trial.log.len() > 40).map(|broken| (seed, world, broken))
+        let long = world.sups[world.acting].trial.log.len() > 40;
+        end.err().filter(|_| long).map(|broken| (seed, world, broken))
     });
     let Some((seed, world, broken)) = failing else { panic!("the fault is not caught") };
-    let short = shrink(&world.policy, &make, &world.trial.log, &broken);
+    let trial = &world.sups[world.acting].trial;
+    let short = shrink(&trial.policy, &make, &trial.log, &broken);
     assert!(short.log.len() < 20, "{}", short.story());
     let told = failure(seed, &world, &broken, &make);
     assert!(told.contains("P9") && told.contains(&format!("SEED={seed}")), "{told}");
-    let (_, kept) = replay(&world.policy, sound(&world.policy), &short.log).unwrap_or_else(|| panic!("not lawful"));
+    let (_, kept) = replay(&trial.policy, sound(&trial.policy), &short.log).unwrap_or_else(|| panic!("not lawful"));
     assert_eq!(kept, None, "without the fault the same record keeps every promise");
 }

@@ -3,6 +3,7 @@
 //! `cargo bench --bench supervise [-- --runs N]`. This one program is the bench, the gateway that is supervised, and
 //! everything that this gateway starts: see `stand_in`. What the rows mean stands in docs/BENCHMARKS.md.
 
+mod lease;
 mod measure;
 mod stand_in;
 mod start;
@@ -56,7 +57,11 @@ fn runs(args: &[String]) -> Result<usize, Failure> {
 fn bench(runs: usize) -> Result<(), Failure> {
     let world = World::new()?;
     say(&format!("{} ({runs} runs, load {})", world::machine(), world::load()))?;
-    let mut rows = vec![start::start(&world, runs)?, start::respawn(&world, runs)?, start::duplicate(&world, runs)?];
+    let mut rows = Vec::from(start::start(&world, runs)?);
+    rows.extend([start::respawn(&world, runs)?, start::duplicate(&world, runs)?]);
+    rows.extend(lease::crowds(&world, runs)?);
+    rows.extend(lease::adoption(&world, runs)?);
+    rows.extend(lease::store(&world, runs)?);
     rows.extend(measure::stop(&world, runs.min(STOPS_MAX))?);
     rows.extend(measure::idle(&world)?);
     rows.push(Row::single("size", "release binary, stripped", megabytes(Path::new(SUPERVISOR))?, "MB", Some(5.0)));

@@ -41,9 +41,9 @@ pub(crate) fn idle(world: &World) -> Result<Vec<Row>, Failure> {
     supervisor.event("gateway.started")?;
     // The first look in the slow rhythm still builds what later ones use again.
     supervisor.pass(IDLE / 2 + Duration::from_secs(1))?;
-    let before = switches(&supervisor)?;
+    let (all, store) = (switches(&supervisor, None)?, switches(&supervisor, Some("store"))?);
     supervisor.pass(IDLE)?;
-    let switches = switches(&supervisor)? - before;
+    let (all, store) = (switches(&supervisor, None)? - all, switches(&supervisor, Some("store"))? - store);
     let pss = field(&process_file(&supervisor, "smaps_rollup")?, "Pss:")?;
     let status = process_file(&supervisor, "status")?;
     let (anonymous, threads) = (field(&status, "RssAnon:")?, field(&status, "Threads:")?);
@@ -52,19 +52,25 @@ pub(crate) fn idle(world: &World) -> Result<Vec<Row>, Failure> {
     Ok(vec![
         Row::single("idle: PSS", "shared pages counted by their share", pss / 1024.0, "MiB", Some(4.0)),
         Row::single("idle: RssAnon", "memory that is its own", anonymous / 1024.0, "MiB", Some(0.7)),
-        Row::single("idle: context switches", "in 10 s, with a look every 5 s", switches, "", Some(12.0)),
+        Row::single("idle: context switches", "in 10 s, with a look every 5 s", all, "", Some(12.0)),
+        Row::single("idle: those of the store", "of its thread alone, with the lease held", store, "", Some(0.0)),
         Row::single("idle: threads", "", threads, "", None),
     ])
 }
 
-/// The context switches of all threads, voluntary or not.
-fn switches(process: &Process) -> Result<f64, Failure> {
-    let mut sum = 0.0;
+/// The context switches, voluntary or not, of the thread with this name or of all threads.
+fn switches(process: &Process, name: Option<&str>) -> Result<f64, Failure> {
+    let (mut sum, mut threads) = (0.0, 0_u32);
     for task in fs::read_dir(folder(process).join("task"))? {
-        let status = fs::read_to_string(task?.path().join("status"))?;
+        let task = task?.path();
+        if name.is_some_and(|name| fs::read_to_string(task.join("comm")).is_ok_and(|comm| comm.trim() != name)) {
+            continue;
+        }
+        threads += 1;
+        let status = fs::read_to_string(task.join("status"))?;
         sum += field(&status, "voluntary_ctxt_switches:")? + field(&status, "nonvoluntary_ctxt_switches:")?;
     }
-    Ok(sum)
+    if threads == 0 { Err(format!("no thread {name:?}").into()) } else { Ok(sum) }
 }
 
 fn folder(process: &Process) -> PathBuf {

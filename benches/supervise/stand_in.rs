@@ -2,6 +2,7 @@
 //!
 //! `stand-in gateway PORT [KIDS]` serves the probe contract from one thread; with KIDS it starts ten of each kind first,
 //! and twenty plain ones. `stand-in kid KIND` is one of them. `stand-in nothing` exits at once.
+//! `stand-in starter PROGRAM [ARG...]` becomes that program once its standard input ends: a gate for many at once.
 //! Each tells of itself on its standard output, which the supervisor hands on as it is, and the clock is read before
 //! anything else.
 
@@ -10,6 +11,7 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::unistd::setsid;
 use std::io::{self, Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitCode, Stdio};
 use std::time::Duration;
 
@@ -31,6 +33,8 @@ pub(crate) enum Kind {
     Listening,
     /// One of the kids lives.
     Kid,
+    /// A starter waits for the gate to open.
+    AtGate,
 }
 
 /// One word on the pipe; shorter than `PIPE_BUF`, so that words never mix.
@@ -50,6 +54,7 @@ impl News {
             Kind::Gateway => 0,
             Kind::Listening => 1,
             Kind::Kid => 2,
+            Kind::AtGate => 3,
         };
         let mut bytes = [0; NEWS_LENGTH];
         let parts = kind.to_le_bytes().into_iter().chain(self.pid.to_le_bytes()).chain(self.at.to_le_bytes());
@@ -65,6 +70,7 @@ impl News {
             0 => Kind::Gateway,
             1 => Kind::Listening,
             2 => Kind::Kid,
+            3 => Kind::AtGate,
             _ => return None,
         };
         Some(Self { kind, pid: i32::from_le_bytes(*pid), at: u64::from_le_bytes(at.try_into().ok()?) })
@@ -80,6 +86,7 @@ pub(crate) fn play(words: &[String]) -> ExitCode {
         ["gateway", port, "kids"] => gateway(at, port, true),
         ["kid", kind] => kid(kind),
         ["nothing"] => Ok(()),
+        ["starter", program, arguments @ ..] => starter(at, program, arguments),
         _ => Err(io::ErrorKind::InvalidInput.into()),
     };
     // Whoever reads the pipe misses the word that did not come.
@@ -109,6 +116,12 @@ fn gateway(at: u64, port: &str, kids: bool) -> io::Result<()> {
         let _gone = stream.and_then(serve);
     }
     Ok(())
+}
+
+fn starter(at: u64, program: &str, arguments: &[&str]) -> io::Result<()> {
+    tell(Kind::AtGate, at)?;
+    io::copy(&mut io::stdin(), &mut io::sink())?;
+    Err(Command::new(program).args(arguments).stdin(Stdio::null()).exec())
 }
 
 fn start_kid(kind: &str) -> io::Result<()> {

@@ -12,8 +12,9 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::PidfdFlags;
 use std::cell::Cell;
 use std::fs;
-use std::io::{self, BufRead, BufReader, Read};
+use std::io::{self, BufRead, BufReader, PipeReader, Read};
 use std::net::TcpListener;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
@@ -92,6 +93,16 @@ pub(crate) struct Place {
 }
 
 impl Place {
+    /// Its folder.
+    pub(crate) fn home(&self) -> &Path {
+        &self.home
+    }
+
+    /// Its port.
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
     /// Another home for the same port.
     pub(crate) fn beside(&self, other: &Self) -> Self {
         Self { home: other.home.clone(), port: self.port, started: Cell::new(0) }
@@ -106,24 +117,41 @@ impl Place {
 
     /// The gateway under the supervisor, which gets `options`.
     pub(crate) fn supervisor(&self, options: &[&str], kids: bool) -> io::Result<Process> {
-        let port = self.port.to_string();
         let mut command = Command::new(SUPERVISOR);
-        command.env_clear().env("HOME", &self.home).env("PATH", "/usr/bin:/bin");
-        command.args(["run", "--log-format", "json", "--port", &port]).args(options).arg("--");
-        command.arg(std::env::current_exe()?).args([ROLE, "gateway", &port]);
+        self.describe(&mut command, options)?;
         if kids {
             command.arg("kids");
         }
         self.start(command)
     }
 
+    /// The same without options, once `gate` has no writer any more.
+    pub(crate) fn supervisor_behind(&self, gate: &PipeReader) -> io::Result<Process> {
+        let mut command = Command::new(std::env::current_exe()?);
+        command.args([ROLE, "starter", SUPERVISOR]);
+        self.describe(&mut command, &[])?;
+        self.start_with(command, gate.try_clone()?.into())
+    }
+
+    fn describe(&self, command: &mut Command, options: &[&str]) -> io::Result<()> {
+        let port = self.port.to_string();
+        command.env_clear().env("HOME", &self.home).env("PATH", "/usr/bin:/bin");
+        command.args(["run", "--log-format", "json", "--port", &port]).args(options).arg("--");
+        command.arg(std::env::current_exe()?).args([ROLE, "gateway", &port]);
+        Ok(())
+    }
+
+    fn start(&self, command: Command) -> io::Result<Process> {
+        self.start_with(command, Stdio::null())
+    }
+
     /// Starts a command here.
-    fn start(&self, mut command: Command) -> io::Result<Process> {
+    fn start_with(&self, mut command: Command, stdin: Stdio) -> io::Result<Process> {
         let number = self.started.get();
         self.started.set(number + 1);
         let folder = self.home.join(format!("process-{number}"));
         fs::create_dir(&folder)?;
-        Process::start(command.current_dir(&folder), folder)
+        Process::start(command.current_dir(&folder).stdin(stdin), folder)
     }
 
     /// A process that ends at once.
@@ -140,14 +168,15 @@ pub(crate) struct Process {
     /// When it was started.
     pub(crate) begun: u64,
     told: Receiver<News>,
-    log: Receiver<String>,
+    /// Its lines, and when they came.
+    log: Receiver<(u64, String)>,
     /// Its working directory, which all that it starts inherits and nobody else has.
     folder: PathBuf,
 }
 
 impl Process {
     fn start(command: &mut Command, folder: PathBuf) -> io::Result<Self> {
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
         let begun = now();
         let mut child = command.spawn()?;
         let (news, told) = channel();
@@ -159,7 +188,9 @@ impl Process {
         }
         let (lines, log) = channel();
         if let Some(pipe) = child.stderr.take() {
-            thread::spawn(move || BufReader::new(pipe).lines().map_while(Result::ok).try_for_each(|l| lines.send(l)));
+            thread::spawn(move || {
+                BufReader::new(pipe).lines().map_while(Result::ok).try_for_each(|line| lines.send((now(), line)))
+            });
         }
         Ok(Self { child, begun, told, log, folder })
     }
@@ -194,11 +225,16 @@ impl Process {
 
     /// Waits for an event of the log.
     pub(crate) fn event(&self, name: &str) -> Result<serde_json::Value, Failure> {
+        self.event_at(name).map(|(_, event)| event)
+    }
+
+    /// The same, and when it came.
+    pub(crate) fn event_at(&self, name: &str) -> Result<(u64, serde_json::Value), Failure> {
         loop {
-            let line = self.log.recv_timeout(PATIENCE).map_err(|_| format!("no {name} in the log"))?;
+            let (at, line) = self.log.recv_timeout(PATIENCE).map_err(|_| format!("no {name} in the log"))?;
             let event: serde_json::Value = serde_json::from_str(&line)?;
             if event["event"] == name {
-                return Ok(event);
+                return Ok((at, event));
             }
         }
     }
@@ -223,13 +259,17 @@ impl Process {
 
     /// Waits for its end.
     pub(crate) fn wait(&mut self) -> Result<ExitStatus, Failure> {
-        let pid = rustix::process::Pid::from_child(&self.child);
-        let end = rustix::process::pidfd_open(pid, PidfdFlags::empty())?;
+        let (pid, end) = (self.pid(), self.handle()?);
         let patience = Timespec::try_from(PATIENCE)?;
         if poll(&mut [PollFd::new(&end, PollFlags::IN)], Some(&patience))? == 0 {
-            return Err(format!("{pid:?} does not end; its log ends with {:?}", self.log_end()).into());
+            return Err(format!("{pid} does not end; its log ends with {:?}", self.log_end()).into());
         }
         Ok(self.child.wait()?)
+    }
+
+    /// Readable once it has ended.
+    fn handle(&self) -> Result<OwnedFd, Failure> {
+        Ok(rustix::process::pidfd_open(rustix::process::Pid::from_child(&self.child), PidfdFlags::empty())?)
     }
 
     /// Those of its gateways and their kids that still run: whoever runs this program in its working directory. A
@@ -248,8 +288,32 @@ impl Process {
     }
 
     fn log_end(&self) -> Option<String> {
-        self.log.try_iter().last()
+        self.log.try_iter().last().map(|(_, line)| line)
     }
+}
+
+/// Waits until so many of them are left. Which of the others ended, and how.
+pub(crate) fn wait_until_left(processes: &mut [Process], left: usize) -> Result<Vec<(usize, ExitStatus)>, Failure> {
+    let mut running = Vec::new();
+    for (index, process) in processes.iter().enumerate() {
+        running.push((index, process.handle()?));
+    }
+    let (until, mut ended) = (now() + u64::try_from(PATIENCE.as_nanos())?, Vec::new());
+    while running.len() > left {
+        let patience = Timespec::try_from(Duration::from_nanos(until.saturating_sub(now())))?;
+        let mut ends: Vec<_> = running.iter().map(|(_, end)| PollFd::new(end, PollFlags::IN)).collect();
+        if poll(&mut ends, Some(&patience))? == 0 {
+            return Err(format!("{} processes still run, not {left}", running.len()).into());
+        }
+        let is_over: Vec<_> = ends.iter().map(|end| !end.revents().is_empty()).collect();
+        let mut over = is_over.into_iter();
+        for (index, _) in running.extract_if(.., |_| over.next().unwrap_or_default()) {
+            if let Some(process) = processes.get_mut(index) {
+                ended.push((index, process.child.wait()?));
+            }
+        }
+    }
+    Ok(ended)
 }
 
 impl Drop for Process {

@@ -1,5 +1,9 @@
 //! One file a verb.
 
+pub mod ask;
 pub mod demo;
+pub mod events;
 pub mod probe;
+mod record;
 pub mod run;
+pub mod status;

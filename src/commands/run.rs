@@ -1,17 +1,24 @@
 //! `run` and `gateway`: supervise one gateway.
 
-use crate::app::App;
+use crate::app::{Announcer, App, Desk, End, Inboxes, Senders, Wings};
 use crate::core::{Outcome, Report, Supervisor};
 use crate::gateway::probe::Prober;
-use crate::gateway::process::Launch;
+use crate::gateway::process::{self, Launch};
+use crate::host::control::Facts;
 use crate::host::signals::Signals;
-use crate::host::{journal, manager, telemetry};
-use crate::platform::process;
-use crate::settings::Settings;
-use std::fs::DirBuilder;
+use crate::host::{clock, journal, manager};
+use crate::platform::process::become_subreaper;
+use crate::settings::{LeaseBasis, Settings};
+use crate::store::{BasisChoice, Clocks, Limits, News, Place, Store, StoreError};
+use std::fs::{self, DirBuilder};
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+use tokio::sync::mpsc;
+
+/// How many messages of one wing may wait for the loop. Each gateway has at most one probe, one kill and one exit under
+/// way, and the store answers one question at a time, so more than a handful never do.
+const MESSAGES_WAITING_MAX: usize = 64;
 
 /// Why the supervisor could not begin.
 #[derive(Debug, thiserror::Error)]
@@ -23,7 +30,10 @@ pub enum RunError {
     #[error(
         "cannot make the store directory {0}: {1}; nothing was started; give it to this user or name another with --store-dir"
     )]
-    Store(PathBuf, io::Error),
+    Folder(PathBuf, io::Error),
+    /// No thread for our own records.
+    #[error("{0}")]
+    Store(StoreError),
     /// No subreaper.
     #[error("cannot become the reaper of orphaned gateway processes: {0}; nothing was started; use Linux 3.4 or later")]
     Subreaper(io::Error),
@@ -32,9 +42,31 @@ pub enum RunError {
 /// Supervises until there is nothing more to do. The log must stand.
 pub async fn run(settings: Settings) -> Result<Outcome, RunError> {
     let signals = Signals::install().map_err(RunError::Signals)?;
-    make_store(&settings.store_dir)?;
-    process::become_subreaper().map_err(RunError::Subreaper)?;
-    telemetry::emit(&Report::SupervisorStarted {
+    make_folder(&settings.store_dir)?;
+    become_subreaper().map_err(RunError::Subreaper)?;
+    let (news_sender, news) = mpsc::channel(MESSAGES_WAITING_MAX);
+    let key = lease_key(&settings.config_path);
+    let place = Place {
+        dir: settings.store_dir.clone(),
+        key: key.clone(),
+        port: settings.endpoint.port,
+        host: settings.endpoint.host.clone(),
+        basis: match settings.lease {
+            LeaseBasis::Auto => BasisChoice::Auto,
+            LeaseBasis::Lock => BasisChoice::Lock,
+            LeaseBasis::Heartbeat => BasisChoice::Heartbeat,
+        },
+    };
+    // A full channel makes the store wait, and only the store.
+    let tell = {
+        let news = news_sender.clone();
+        move |word| {
+            let _closed = news.blocking_send(word);
+        }
+    };
+    let store = Store::open(place, Clocks::system(), Limits::default(), tell).map_err(RunError::Store)?;
+    let announcer = Announcer::new(store.clone());
+    announcer.announce(&Report::SupervisorStarted {
         version: env!("CARGO_PKG_VERSION"),
         pid: std::process::id(),
         manager: manager::name(),
@@ -42,23 +74,73 @@ pub async fn run(settings: Settings) -> Result<Outcome, RunError> {
     for warning in &settings.warnings {
         tracing::warn!("{warning}");
     }
-    let prober = Prober::new(settings.endpoint, settings.policy.probe_timeout);
-    journal::begin(&settings.policy);
-    let core = Supervisor::new(settings.policy);
+    let End { outcome, lease } = assemble(settings, &key, &store, (news_sender, news), &announcer).run(signals).await;
+    if let Some(epoch) = lease {
+        announcer.announce(&Report::LeaseReleased { epoch });
+    }
+    announcer.announce(&Report::SupervisorStopped { exit_code: outcome.code, reason: outcome.reason.clone() });
+    announcer.finish().await;
+    if !store.close(lease.is_some()) && lease.is_some() {
+        tracing::warn!(
+            "the store did not take the last records in time; the next start will say that we left without a word"
+        );
+    }
+    Ok(outcome)
+}
+
+/// Brings the core and its wings together.
+fn assemble(
+    settings: Settings,
+    key: &str,
+    store: &Store,
+    (news_sender, news): (mpsc::Sender<News>, mpsc::Receiver<News>),
+    announcer: &Announcer,
+) -> App {
+    let (events_sender, events) = mpsc::channel(MESSAGES_WAITING_MAX);
+    let (queries_sender, queries) = mpsc::channel(MESSAGES_WAITING_MAX);
+    let (finds_sender, finds) = mpsc::channel(1);
+    let facts = Facts {
+        manager: manager::name(),
+        started_at: clock::stamp(),
+        config: settings.config_path,
+        store_dir: settings.store_dir,
+        url: settings.policy.url.clone(),
+        port: settings.endpoint.port,
+    };
     let mut command = settings.command.into_iter();
     let launch = Launch {
+        key: process::key_of(key),
         program: command.next().unwrap_or_default().into(),
         arguments: command.collect(),
         exports: settings.exports,
     };
-    let outcome = App::new(core, launch, prober).run(signals).await;
-    telemetry::emit(&Report::SupervisorStopped { exit_code: outcome.code, reason: outcome.reason.clone() });
-    Ok(outcome)
+    let prober = Prober::new(settings.endpoint, settings.policy.probe_timeout)
+        .with_state_dir(settings.state_dir)
+        .with_key(launch.key.clone());
+    journal::begin(&settings.policy);
+    let core = Supervisor::new(settings.policy);
+    let wings = Wings::new(
+        launch,
+        prober,
+        store.clone(),
+        Senders { events: events_sender, finds: finds_sender, news: news_sender },
+    );
+    let inboxes = Inboxes { events, news, queries, finds };
+    App::new(core, wings, inboxes, announcer.clone(), Desk::new(facts, queries_sender))
+}
+
+/// What one lease is about: a gateway's config, under whatever name it is reached. It need not exist.
+fn lease_key(config: &Path) -> String {
+    let real = fs::canonicalize(config).or_else(|error| match (config.parent(), config.file_name()) {
+        (Some(folder), Some(name)) => fs::canonicalize(folder).map(|folder| folder.join(name)),
+        _ => Err(error),
+    });
+    real.unwrap_or_else(|_| config.to_owned()).to_string_lossy().into_owned()
 }
 
 /// Makes our own directory, and the gateway's state directory above it, for this user alone. That access(2) would allow
 /// it was checked with the settings; some file systems say no all the same.
-fn make_store(path: &Path) -> Result<(), RunError> {
+fn make_folder(path: &Path) -> Result<(), RunError> {
     let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
-    made.map_err(|error| RunError::Store(path.to_owned(), error))
+    made.map_err(|error| RunError::Folder(path.to_owned(), error))
 }

@@ -1,10 +1,11 @@
 //! May we start, with what is on the port?
 //!
 //! Only a free port lets a gateway start. A healthy gateway ends the question at once, a draining one is waited for,
-//! anything else is given `conflict_timeout` to go away.
+//! one that warms up has the startup budget to become one or the other, anything else is given `conflict_timeout` to go
+//! away.
 
 use super::fault::Fault;
-use super::{Moment, Policy, Verdict};
+use super::{Moment, Phase, Policy, Verdict};
 use std::time::Duration;
 
 /// The first wait between two looks at a held port. It doubles up to the probe interval.
@@ -33,11 +34,21 @@ pub struct Watch {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Held {
-    verdict: Verdict,
-    /// Since when it is of this kind: answering nothing useful, or draining.
+    kind: Kind,
+    /// Since when it is of this kind.
     since: Moment,
     /// When it was first seen draining: a drain that is busy now and then must not start its budget anew.
     draining_since: Option<Moment>,
+    /// The same of warming up.
+    warming_since: Option<Moment>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// It serves, or answers nothing useful.
+    Other,
+    Draining,
+    Warming,
 }
 
 impl Watch {
@@ -65,17 +76,24 @@ impl Watch {
         self.blind_since = None;
         let until = match verdict {
             Verdict::Free => return Ruling::Clear,
-            Verdict::Gateway(_) => {
-                self.note(now, verdict);
+            Verdict::Gateway(Phase::Starting) | Verdict::Booting if policy.planted.is(Fault::WarmingIsConflict) => {
+                return Ruling::Conflict;
+            }
+            Verdict::Gateway(Phase::Starting) | Verdict::Booting => {
+                let held = self.note(now, Kind::Warming);
+                held.warming_since.unwrap_or(now).saturating_add(policy.startup_timeout)
+            }
+            Verdict::Gateway(Phase::Started | Phase::Unknown) => {
+                self.note(now, Kind::Other);
                 return Ruling::Conflict;
             }
             Verdict::Draining if policy.planted.is(Fault::DrainNotWaitedFor) => return Ruling::Conflict,
             Verdict::Draining => {
-                let held = self.note(now, verdict);
+                let held = self.note(now, Kind::Draining);
                 held.draining_since.unwrap_or(now) + DRAIN_BUDGET
             }
             Verdict::Silent | Verdict::Foreign | Verdict::Inconclusive => {
-                self.note(now, verdict).since.saturating_add(policy.conflict_timeout)
+                self.note(now, Kind::Other).since.saturating_add(policy.conflict_timeout)
             }
         };
         if now >= until && !policy.planted.is(Fault::ConflictNeverEnds) {
@@ -91,20 +109,21 @@ impl Watch {
         if let Some(held) = &mut self.held {
             held.since = now;
             held.draining_since = held.draining_since.map(|_| now);
+            held.warming_since = held.warming_since.map(|_| now);
         }
     }
 
-    fn note(&mut self, now: Moment, verdict: Verdict) -> Held {
-        let draining = verdict == Verdict::Draining;
+    fn note(&mut self, now: Moment, kind: Kind) -> Held {
         let before = self.held;
-        let same_kind = before.is_some_and(|held| (held.verdict == Verdict::Draining) == draining);
+        let same_kind = before.is_some_and(|held| held.kind == kind);
         if !same_kind {
             self.looks = 0;
         }
         let held = Held {
-            verdict,
+            kind,
             since: before.filter(|_| same_kind).map_or(now, |held| held.since),
-            draining_since: before.and_then(|held| held.draining_since).or(draining.then_some(now)),
+            draining_since: before.and_then(|held| held.draining_since).or((kind == Kind::Draining).then_some(now)),
+            warming_since: before.and_then(|held| held.warming_since).or((kind == Kind::Warming).then_some(now)),
         };
         self.held = Some(held);
         held
@@ -124,7 +143,6 @@ pub const DRAIN_BUDGET: Duration = Duration::from_secs(328);
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::Phase;
 
     fn at(ms: u64) -> Moment {
         Duration::from_millis(ms)
@@ -149,7 +167,7 @@ mod tests {
     fn a_free_port_is_clear_and_a_healthy_gateway_a_conflict_at_once() {
         let policy = Policy::default();
         assert_eq!(Watch::default().rule(at(0), Verdict::Free, &policy), Ruling::Clear);
-        for phase in [Phase::Starting, Phase::Started, Phase::Unknown] {
+        for phase in [Phase::Started, Phase::Unknown] {
             assert_eq!(Watch::default().rule(at(0), Verdict::Gateway(phase), &policy), Ruling::Conflict);
         }
     }
@@ -162,6 +180,22 @@ mod tests {
             assert!(when >= at(30_000) && when < at(35_001), "{when:?}");
             assert!(looks < 15, "{looks}");
         }
+    }
+
+    #[test]
+    fn one_that_warms_up_has_the_startup_budget_however_it_flickers() {
+        for verdict in [Verdict::Booting, Verdict::Gateway(Phase::Starting)] {
+            let (end, when, looks) = ends_at(&mut Watch::default(), at(0), verdict);
+            assert_eq!(end, Ruling::Conflict);
+            assert!(when >= at(300_000) && when < at(305_001), "{when:?}");
+            assert!(looks < 70, "{looks}");
+        }
+        let (policy, mut watch) = (Policy::default(), Watch::default());
+        for second in (0..300).step_by(10) {
+            let verdict = if second % 20 == 0 { Verdict::Booting } else { Verdict::Silent };
+            assert!(matches!(watch.rule(at(second * 1000), verdict, &policy), Ruling::Wait(_)), "{second}");
+        }
+        assert_eq!(watch.rule(at(300_000), Verdict::Booting, &policy), Ruling::Conflict);
     }
 
     #[test]

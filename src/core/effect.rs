@@ -1,6 +1,6 @@
 //! What the core asks the shell to do.
 
-use super::{Generation, Report};
+use super::{Fact, Generation, Report};
 
 /// What a probe is for, and with that how much it looks at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -12,6 +12,18 @@ pub enum Ask {
     Listener(Generation),
     /// Is our child still serving? Looks at answers only.
     Liveness(Generation),
+}
+
+/// What to do with the lease.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LeaseAsk {
+    /// Take it if it is free. `unchanged` is a counter that has stood still for long enough, see `core::lease`.
+    Take {
+        /// As above.
+        unchanged: Option<u64>,
+    },
+    /// See whether anybody has it, without taking it.
+    Peek,
 }
 
 /// How the supervisor ends.
@@ -26,6 +38,30 @@ pub struct Outcome {
 /// One thing for the shell to perform. Effects are performed in the order in which `step` appended them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Effect {
+    /// Do this with the lease, then send `Leased` with the same ticket.
+    Lease {
+        /// Repeated in the answer.
+        ticket: u64,
+        /// What to do.
+        ask: LeaseAsk,
+    },
+    /// Take hold of the gateway that the record calls by this number, then send `Adopted`.
+    Adopt {
+        /// As above.
+        generation: Generation,
+    },
+    /// Send `Departed` when this process ends. It is not ours; a later watch takes the place of an earlier one.
+    Watch {
+        /// Its process id.
+        pid: i32,
+    },
+    /// Have the store remember this. It goes on if the store cannot.
+    Remember {
+        /// Whom it is about.
+        generation: Generation,
+        /// What.
+        fact: Fact,
+    },
     /// Look at the port, then send `Probed` with the same ticket.
     Probe {
         /// Repeated in the answer; an answer to an older ticket is dropped.
@@ -33,7 +69,7 @@ pub enum Effect {
         /// What to look at.
         ask: Ask,
     },
-    /// Start the gateway, then send `Spawned` or `SpawnFailed`.
+    /// Write down that a gateway will be started, start it, then send `Spawned` or `SpawnFailed`.
     Spawn {
         /// The number of the child to be.
         generation: Generation,

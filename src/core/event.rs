@@ -1,6 +1,6 @@
 //! What the shell tells the core.
 
-use super::{Generation, Sighting};
+use super::{Generation, Holder, Past, Sighting};
 use std::fmt;
 use std::time::Duration;
 
@@ -13,6 +13,8 @@ pub enum Request {
     Restart,
     /// End the supervisor alone and leave the gateway.
     Detach,
+    /// Do not wait for what is planned: try now.
+    Retry,
 }
 
 /// Who asked.
@@ -79,6 +81,75 @@ pub struct TreeEnd {
     pub commands: Vec<String>,
 }
 
+/// An owner who left the lease without giving it back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Recovered {
+    /// Its process id, where a row named it.
+    pub pid: Option<i32>,
+    /// Why it counts as gone.
+    pub why: String,
+}
+
+/// The lease is ours.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Acquired {
+    /// How often it has changed hands.
+    pub epoch: u64,
+    /// Who had to be taken for gone.
+    pub recovered: Option<Recovered>,
+    /// What the store remembers. Nothing where `trouble` says why.
+    pub past: Past,
+    /// Why the store could not be read: lock and claim hold all the same.
+    pub trouble: Option<String>,
+}
+
+/// What became of an attempt on the lease.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LeaseAnswer {
+    /// It is ours.
+    Acquired(Box<Acquired>),
+    /// A living supervisor has it, or has claimed the port.
+    Contended {
+        /// That supervisor, where it can be seen.
+        owner: Option<Holder>,
+        /// What it holds: `lease` or `port claim`.
+        what: &'static str,
+    },
+    /// Nobody can tell whether its owner lives.
+    Unclear {
+        /// Its owner's counter.
+        beat: u64,
+        /// Its owner.
+        owner: Option<Holder>,
+    },
+    /// A peek found nobody.
+    Free,
+    /// It cannot be had here at all: no lock file, no folder, a store of a newer version.
+    Failed(String),
+}
+
+/// What is left of a gateway that another supervisor started.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Remains {
+    /// Its leader lives, and with it the gateway.
+    Leader {
+        /// The leader's process id.
+        pid: i32,
+        /// What is different from a gateway that we would start, in words.
+        differs: Option<String>,
+    },
+    /// Its leader is gone, and others of its tree are not.
+    Orphans {
+        /// The process id that the leader had, where that was recorded.
+        pid: Option<i32>,
+    },
+    /// Nothing, as far as can be seen.
+    Nothing {
+        /// The process id that the leader had, if there ever was one.
+        pid: Option<i32>,
+    },
+}
+
 /// One thing that happened.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
@@ -86,6 +157,32 @@ pub enum Event {
     Start,
     /// The deadline has come.
     Tick,
+    /// An attempt on the lease is over.
+    Leased {
+        /// The ticket of its `Effect::Lease`.
+        ticket: u64,
+        /// How.
+        answer: LeaseAnswer,
+    },
+    /// Somebody else took the lease: the gateway is no longer ours.
+    LeaseLost {
+        /// The new owner, where it can be seen.
+        owner: Option<Holder>,
+        /// How it came to that.
+        why: String,
+    },
+    /// An earlier gateway was looked for.
+    Adopted {
+        /// Its number.
+        generation: Generation,
+        /// What is left of it.
+        remains: Remains,
+    },
+    /// The process of `Effect::Watch` has ended, or was not there.
+    Departed {
+        /// Its process id.
+        pid: i32,
+    },
     /// A probe is back.
     Probed {
         /// The ticket of its `Effect::Probe`.
@@ -142,11 +239,19 @@ impl Event {
     #[must_use]
     pub fn generation(&self) -> Option<Generation> {
         match self {
-            Self::Spawned { generation, .. }
+            Self::Adopted { generation, .. }
+            | Self::Spawned { generation, .. }
             | Self::SpawnFailed { generation, .. }
             | Self::LeaderExited { generation, .. }
             | Self::TreeGone { generation, .. } => Some(*generation),
-            Self::Start | Self::Tick | Self::Probed { .. } | Self::Requested { .. } | Self::ClockJumped { .. } => None,
+            Self::Start
+            | Self::Tick
+            | Self::Leased { .. }
+            | Self::LeaseLost { .. }
+            | Self::Departed { .. }
+            | Self::Probed { .. }
+            | Self::Requested { .. }
+            | Self::ClockJumped { .. } => None,
         }
     }
 }

@@ -43,6 +43,17 @@ pub enum Fault {
     DeadlineInThePast,
     LostProbeForgotten,
     ExitToldTwice,
+    ContendedIsAcquired,
+    LeaseLossIgnored,
+    HeartbeatNotWaitedFor,
+    LeftBehindForgotten,
+    OrphansForgotten,
+    AdoptedIsNew,
+    HistoryForgotten,
+    SpentBudgetIgnored,
+    EndNotRecorded,
+    StandbyTooEager,
+    WarmingIsConflict,
 }
 
 /// The fault that is planted, if any. Of no size in a normal build.
@@ -117,7 +128,18 @@ impl Fault {
             Self::LateStepTrusted => Self::DeadlineInThePast,
             Self::DeadlineInThePast => Self::LostProbeForgotten,
             Self::LostProbeForgotten => Self::ExitToldTwice,
-            Self::ExitToldTwice => return None,
+            Self::ExitToldTwice => Self::ContendedIsAcquired,
+            Self::ContendedIsAcquired => Self::LeaseLossIgnored,
+            Self::LeaseLossIgnored => Self::HeartbeatNotWaitedFor,
+            Self::HeartbeatNotWaitedFor => Self::LeftBehindForgotten,
+            Self::LeftBehindForgotten => Self::OrphansForgotten,
+            Self::OrphansForgotten => Self::AdoptedIsNew,
+            Self::AdoptedIsNew => Self::HistoryForgotten,
+            Self::HistoryForgotten => Self::SpentBudgetIgnored,
+            Self::SpentBudgetIgnored => Self::EndNotRecorded,
+            Self::EndNotRecorded => Self::StandbyTooEager,
+            Self::StandbyTooEager => Self::WarmingIsConflict,
+            Self::WarmingIsConflict => return None,
         })
     }
 }

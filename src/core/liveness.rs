@@ -74,6 +74,12 @@ impl Liveness {
         }
     }
 
+    /// One that was left alone for a while: it has its window, but has not been healthy before it is seen to be.
+    #[must_use]
+    pub fn resumed(now: Moment, healthy_until: Moment) -> Self {
+        Self { healthy_until: healthy_until.min(now), ..Self::new(now) }
+    }
+
     /// Whether the last word of it was a failed probe.
     #[must_use]
     pub fn is_missing(&self) -> bool {
@@ -93,8 +99,12 @@ impl Liveness {
             (Verdict::Draining, Doing::Draining(since)) => Doing::Draining(since),
             (Verdict::Draining, _) => Doing::Draining(now),
             (Verdict::Gateway(Phase::Starting), Doing::Restarting(since)) => Doing::Restarting(since),
-            (Verdict::Gateway(Phase::Starting), _) | (Verdict::Free, Doing::Draining(_)) => Doing::Restarting(now),
-            (Verdict::Free | Verdict::Silent | Verdict::Foreign | Verdict::Inconclusive, same) => same,
+            (Verdict::Gateway(Phase::Starting), _) | (Verdict::Free | Verdict::Booting, Doing::Draining(_)) => {
+                Doing::Restarting(now)
+            }
+            (Verdict::Free | Verdict::Booting | Verdict::Silent | Verdict::Foreign | Verdict::Inconclusive, same) => {
+                same
+            }
         };
         if verdict != Verdict::Inconclusive {
             self.last_word = now;
@@ -109,7 +119,7 @@ impl Liveness {
                 let missed = self.missed_since.take();
                 missed.map_or(Finding::Unchanged, |since| Finding::Recovered(now.saturating_sub(since)))
             }
-            Verdict::Free | Verdict::Silent | Verdict::Foreign => {
+            Verdict::Free | Verdict::Booting | Verdict::Silent | Verdict::Foreign => {
                 self.silent = verdict == Verdict::Silent;
                 self.failed += 1;
                 if self.missed_since.is_some() {

@@ -11,23 +11,28 @@ pub mod event;
 pub mod exit;
 pub mod fault;
 pub mod intent;
+pub mod lease;
 pub mod liveness;
+pub mod past;
 pub mod policy;
 pub mod report;
 pub mod restart_policy;
 pub mod sighting;
+pub mod status;
 pub mod supervisor;
 
-pub use effect::{Ask, Effect, Outcome};
-pub use event::{Death, Event, Request, Requester, SpawnFailure, TreeEnd};
+pub use effect::{Ask, Effect, LeaseAsk, Outcome};
+pub use event::{Acquired, Death, Event, LeaseAnswer, Recovered, Remains, Request, Requester, SpawnFailure, TreeEnd};
+pub use past::{Fact, Left, Past, PastRun, Settled};
 pub use policy::Policy;
 pub use report::Report;
 pub use sighting::{Holder, Owner, Phase, Sighting, Verdict};
+pub use status::Status;
 pub use supervisor::Supervisor;
 
 /// A reading of the monotonic clock, as the time since that clock's own zero. Only differences mean anything.
 pub type Moment = std::time::Duration;
 
-/// Counts the gateways that one supervisor has started, from 1. Every event about a child and every effect on one
+/// Counts the gateways of one store, from 1. Every event about a child and every effect on one
 /// carries it, so that news of a past child can never touch the present one.
 pub type Generation = u64;

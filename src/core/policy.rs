@@ -3,6 +3,15 @@
 use super::fault::Planted;
 use std::time::Duration;
 
+/// What to do beside an owner that stays.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnConflict {
+    /// End, with `conflict_exit_code`.
+    Exit,
+    /// Wait for its end, and take over then.
+    Standby,
+}
+
 /// The settings of the core. Times are durations on the monotonic clock.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Policy {
@@ -30,6 +39,10 @@ pub struct Policy {
     pub boot_limit: u32,
     /// See `boot_limit`.
     pub boot_window: Duration,
+    /// What to do beside an owner that stays.
+    pub on_conflict: OnConflict,
+    /// Whether a person started us and watches: then a spent budget does not make the first start wait.
+    pub attended: bool,
     /// How long a silent or foreign holder of the port is waited for.
     pub conflict_timeout: Duration,
     /// The exit code of a conflict.
@@ -57,6 +70,8 @@ impl Default for Policy {
             stable_after: Duration::from_mins(2),
             boot_limit: 2,
             boot_window: Duration::from_mins(5),
+            on_conflict: OnConflict::Exit,
+            attended: false,
             conflict_timeout: Duration::from_secs(30),
             conflict_exit_code: 78,
             url: "ws://127.0.0.1:18789".to_owned(),

@@ -3,9 +3,13 @@
 //! A report knows its name and its fields (the contract of the event log) and one sentence for people. Stamps, colours
 //! and streams are the business of `host::telemetry`.
 
-use super::event::{Death, Requester, TreeEnd};
+mod fields;
+mod sentence;
+
+pub use fields::{Field, Fields};
+
+use super::event::{Death, Recovered, Requester, TreeEnd};
 use super::{Generation, Holder, Verdict};
-use std::fmt;
 use std::time::Duration;
 
 /// One entry of the event log.
@@ -14,11 +18,24 @@ use std::time::Duration;
 pub enum Report {
     SupervisorStarted { version: &'static str, pid: u32, manager: &'static str },
     SupervisorStopped { exit_code: u8, reason: String },
+    LeaseAcquireStarted,
+    LeaseContended { owner: Option<Holder>, what: &'static str },
+    LeaseRecovered(Recovered),
+    LeaseAcquired { epoch: u64 },
+    LeaseTimedOut { why: String },
+    LeaseReleased { epoch: u64 },
+    LeaseLost { owner: Option<Holder>, why: String },
+    StoreMovedAside { to: String, why: String },
+    StoreUnavailable { why: String },
+    StoreAvailable,
+    StandbyEntered { why: String },
+    StandbyLeft { why: String },
     VerdictChanged { from: Option<Verdict>, to: Verdict, detail: String },
-    ConflictDetected { kind: Verdict, holder: Option<Holder> },
+    ConflictDetected { kind: &'static str, holder: Option<Holder> },
     ConflictResolved,
     GatewaySpawned { generation: Generation, pid: i32, attempt: u32 },
     SpawnFailed { generation: Generation, why: String },
+    GatewayAdopted { generation: Generation, pid: i32, age: Duration, differs: Option<String> },
     GatewayListening { generation: Generation, pid: i32 },
     GatewayStarted { generation: Generation, pid: i32, boot: Duration },
     GatewayExited(Exited),
@@ -28,11 +45,13 @@ pub enum Report {
     LivenessRecovered { generation: Generation, after: Duration },
     ClockJumped { by: Duration },
     RestartRequested { by: Requester },
+    RetryRequested { by: Requester },
     RestartScheduled { delay: Duration, why: String },
     RestartGaveUp { restarts: u32, window: Duration, why: String },
     StopRequested { by: Requester },
     StopEscalated { generation: Generation, why: String },
     DetachRequested { by: Requester },
+    DetachRefused { why: &'static str },
     TreeKilled { generation: Generation, end: TreeEnd },
     SignalReceived { signal: &'static str, by: Requester },
 }
@@ -60,55 +79,6 @@ pub enum Severity {
     Error,
 }
 
-/// The value of one field.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Field {
-    /// A count, a pid, milliseconds.
-    Number(i64),
-    /// Text.
-    Text(String),
-    /// Several texts.
-    List(Vec<String>),
-}
-
-impl From<&str> for Field {
-    fn from(text: &str) -> Self {
-        Self::Text(text.to_owned())
-    }
-}
-
-impl From<u32> for Field {
-    fn from(number: u32) -> Self {
-        Self::Number(i64::from(number))
-    }
-}
-
-impl From<i32> for Field {
-    fn from(number: i32) -> Self {
-        Self::Number(i64::from(number))
-    }
-}
-
-impl From<u64> for Field {
-    fn from(number: u64) -> Self {
-        Self::Number(i64::try_from(number).unwrap_or(i64::MAX))
-    }
-}
-
-impl From<Duration> for Field {
-    /// Whole milliseconds, as every `_ms` field of the log.
-    fn from(duration: Duration) -> Self {
-        Self::Number(i64::try_from(duration.as_millis()).unwrap_or(i64::MAX))
-    }
-}
-
-/// The named values of one report, in the order in which they are written.
-pub type Fields = Vec<(&'static str, Field)>;
-
-fn some<T: Into<Field>>(name: &'static str, value: Option<T>) -> Option<(&'static str, Field)> {
-    value.map(|value| (name, value.into()))
-}
-
 impl Report {
     /// The name of the event.
     #[must_use]
@@ -116,11 +86,24 @@ impl Report {
         match self {
             Self::SupervisorStarted { .. } => "supervisor.started",
             Self::SupervisorStopped { .. } => "supervisor.stopped",
+            Self::LeaseAcquireStarted => "lease.acquire_started",
+            Self::LeaseContended { .. } => "lease.contended",
+            Self::LeaseRecovered(_) => "lease.stale_recovered",
+            Self::LeaseAcquired { .. } => "lease.acquired",
+            Self::LeaseTimedOut { .. } => "lease.timed_out",
+            Self::LeaseReleased { .. } => "lease.released",
+            Self::LeaseLost { .. } => "lease.lost",
+            Self::StoreMovedAside { .. } => "store.moved_aside",
+            Self::StoreUnavailable { .. } => "store.unavailable",
+            Self::StoreAvailable => "store.available",
+            Self::StandbyEntered { .. } => "standby.entered",
+            Self::StandbyLeft { .. } => "standby.left",
             Self::VerdictChanged { .. } => "probe.verdict_changed",
             Self::ConflictDetected { .. } => "conflict.detected",
             Self::ConflictResolved => "conflict.resolved",
             Self::GatewaySpawned { .. } => "gateway.spawned",
             Self::SpawnFailed { .. } => "gateway.spawn_failed",
+            Self::GatewayAdopted { .. } => "gateway.adopted",
             Self::GatewayListening { .. } => "gateway.listening",
             Self::GatewayStarted { .. } => "gateway.started",
             Self::GatewayExited(_) => "gateway.exited",
@@ -130,11 +113,13 @@ impl Report {
             Self::LivenessRecovered { .. } => "liveness.recovered",
             Self::ClockJumped { .. } => "clock.jumped",
             Self::RestartRequested { .. } => "restart.requested",
+            Self::RetryRequested { .. } => "retry.requested",
             Self::RestartScheduled { .. } => "restart.scheduled",
             Self::RestartGaveUp { .. } => "restart.gave_up",
             Self::StopRequested { .. } => "stop.requested",
             Self::StopEscalated { .. } => "stop.escalated",
             Self::DetachRequested { .. } => "detach.requested",
+            Self::DetachRefused { .. } => "detach.refused",
             Self::TreeKilled { .. } => "tree.killed",
             Self::SignalReceived { .. } => "signal.received",
         }
@@ -146,6 +131,7 @@ impl Report {
         match self {
             Self::GatewaySpawned { generation, .. }
             | Self::SpawnFailed { generation, .. }
+            | Self::GatewayAdopted { generation, .. }
             | Self::GatewayListening { generation, .. }
             | Self::GatewayStarted { generation, .. }
             | Self::GatewayExited(Exited { generation, .. })
@@ -155,18 +141,7 @@ impl Report {
             | Self::LivenessRecovered { generation, .. }
             | Self::StopEscalated { generation, .. }
             | Self::TreeKilled { generation, .. } => Some(*generation),
-            Self::SupervisorStarted { .. }
-            | Self::SupervisorStopped { .. }
-            | Self::VerdictChanged { .. }
-            | Self::ConflictDetected { .. }
-            | Self::ConflictResolved
-            | Self::ClockJumped { .. }
-            | Self::RestartRequested { .. }
-            | Self::RestartScheduled { .. }
-            | Self::RestartGaveUp { .. }
-            | Self::StopRequested { .. }
-            | Self::DetachRequested { .. }
-            | Self::SignalReceived { .. } => None,
+            _ => None,
         }
     }
 
@@ -174,9 +149,15 @@ impl Report {
     #[must_use]
     pub fn severity(&self) -> Severity {
         match self {
-            Self::RestartGaveUp { .. } => Severity::Error,
+            Self::RestartGaveUp { .. } | Self::LeaseLost { .. } => Severity::Error,
             Self::SupervisorStopped { exit_code, .. } if *exit_code != 0 => Severity::Error,
             Self::ConflictDetected { .. }
+            | Self::LeaseContended { .. }
+            | Self::LeaseTimedOut { .. }
+            | Self::StoreMovedAside { .. }
+            | Self::StoreUnavailable { .. }
+            | Self::GatewayAdopted { differs: Some(_), .. }
+            | Self::DetachRefused { .. }
             | Self::SpawnFailed { .. }
             | Self::GatewayHung { .. }
             | Self::StartupTimedOut { .. }
@@ -186,174 +167,6 @@ impl Report {
             | Self::TreeKilled { .. } => Severity::Warning,
             Self::GatewayExited(Exited { death, .. }) if *death != Death::Code(0) => Severity::Warning,
             _ => Severity::Info,
-        }
-    }
-
-    /// The fields of the event log, without name, stamp and generation. A value that is not known is left out.
-    #[must_use]
-    pub fn fields(&self) -> Fields {
-        match self {
-            Self::SupervisorStarted { version, pid, manager } => {
-                vec![("version", (*version).into()), ("pid", (*pid).into()), ("manager", (*manager).into())]
-            }
-            Self::SupervisorStopped { exit_code, reason } => {
-                vec![("exit_code", u32::from(*exit_code).into()), ("reason", reason.as_str().into())]
-            }
-            Self::VerdictChanged { from, to, detail } => vec![
-                ("from", from.map_or("none", Verdict::name).into()),
-                ("to", to.name().into()),
-                ("detail", detail.as_str().into()),
-            ],
-            Self::ConflictDetected { kind, holder } => {
-                let mut fields = vec![("kind", kind.name().into())];
-                if let Some(holder) = holder {
-                    fields.push(("holder_pid", holder.pid.into()));
-                    fields.push(("holder_command", holder.command.as_str().into()));
-                }
-                fields
-            }
-            Self::ConflictResolved => vec![],
-            Self::GatewaySpawned { pid, attempt, .. } => vec![("pid", (*pid).into()), ("attempt", (*attempt).into())],
-            Self::SpawnFailed { why, .. } | Self::StopEscalated { why, .. } => vec![("why", why.as_str().into())],
-            Self::GatewayListening { pid, .. } => vec![("pid", (*pid).into())],
-            Self::GatewayStarted { pid, boot, .. } => vec![("pid", (*pid).into()), ("boot_ms", (*boot).into())],
-            Self::GatewayExited(exited) => exited.fields(),
-            Self::GatewayHung { last_good, failed_probes, why, .. } => some("last_good_ms", *last_good)
-                .into_iter()
-                .chain([("failed_probes", (*failed_probes).into()), ("why", (*why).into())])
-                .collect(),
-            Self::StartupTimedOut { budget, .. } => vec![("budget_ms", (*budget).into())],
-            Self::LivenessMissed { detail, .. } => vec![("detail", detail.as_str().into())],
-            Self::LivenessRecovered { after, .. } => vec![("after_ms", (*after).into())],
-            Self::ClockJumped { by } => vec![("ms", (*by).into())],
-            Self::RestartRequested { by } | Self::StopRequested { by } | Self::DetachRequested { by } => {
-                vec![("by", by.to_string().as_str().into())]
-            }
-            Self::RestartScheduled { delay, why } => {
-                vec![("delay_ms", (*delay).into()), ("why", why.as_str().into())]
-            }
-            Self::RestartGaveUp { restarts, window, why } => {
-                vec![("restarts", (*restarts).into()), ("window_ms", (*window).into()), ("why", why.as_str().into())]
-            }
-            Self::TreeKilled { end, .. } => vec![
-                ("members", end.members.into()),
-                ("escaped", end.escaped.into()),
-                ("survivors", end.survivors.into()),
-                ("elapsed_ms", end.elapsed.into()),
-                ("commands", Field::List(end.commands.clone())),
-            ],
-            Self::SignalReceived { signal, by } => [
-                Some(("signal", (*signal).into())),
-                some("sender_pid", by.pid),
-                some("sender_uid", by.uid),
-                some("sender_command", by.command.as_deref()),
-            ]
-            .into_iter()
-            .flatten()
-            .collect(),
-        }
-    }
-}
-
-impl Exited {
-    fn fields(&self) -> Fields {
-        let (code, signal) = match self.death {
-            Death::Code(code) => (Some(code), None),
-            Death::Signal { number, .. } => (None, Some(number)),
-            Death::Unknown => (None, None),
-        };
-        [
-            Some(("pid", self.pid.into())),
-            some("code", code),
-            some("signal", signal),
-            Some(("uptime_ms", self.uptime.into())),
-            some("max_rss_kb", self.max_rss_kb),
-            Some(("cause", self.cause.into())),
-        ]
-        .into_iter()
-        .flatten()
-        .collect()
-    }
-}
-
-impl fmt::Display for Report {
-    /// One sentence for people, without the name of the event.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::SupervisorStarted { version, pid, manager: "unknown" } => {
-                write!(f, "openclaw-supervise {version} is pid {pid}")
-            }
-            Self::SupervisorStarted { version, pid, manager } => {
-                write!(f, "openclaw-supervise {version} is pid {pid}, run by {manager}")
-            }
-            Self::SupervisorStopped { exit_code, reason } => write!(f, "exit code {exit_code}: {reason}"),
-            Self::VerdictChanged { from: Some(from), to, detail } => write!(f, "{from} -> {to}: {detail}"),
-            Self::VerdictChanged { from: None, to, detail } => write!(f, "{to}: {detail}"),
-            Self::ConflictDetected { kind, holder: Some(holder) } => {
-                write!(f, "the port is held ({kind}) by pid {} ({})", holder.pid, holder.command)
-            }
-            Self::ConflictDetected { kind, holder: None } => {
-                write!(f, "the port is held ({kind}) by a process that cannot be seen from here")
-            }
-            Self::ConflictResolved => f.write_str("the port is free again"),
-            Self::GatewaySpawned { generation, pid, attempt } => {
-                write!(f, "gateway {generation} is pid {pid}, attempt {attempt}")
-            }
-            Self::SpawnFailed { generation, why } => write!(f, "gateway {generation} could not be started: {why}"),
-            Self::GatewayListening { generation, .. } => write!(f, "gateway {generation} answers and is warming up"),
-            Self::GatewayStarted { generation, boot, .. } => {
-                write!(f, "gateway {generation} is up after {}", human(*boot))
-            }
-            Self::GatewayExited(exited) => exited.fmt(f),
-            Self::GatewayHung { generation, last_good: Some(ago), failed_probes, why } => {
-                let ago = human(*ago);
-                write!(f, "gateway {generation}: {why}; last good probe {ago} ago, {failed_probes} failed since")
-            }
-            Self::GatewayHung { generation, last_good: None, failed_probes, why } => {
-                write!(f, "gateway {generation}: {why}; {failed_probes} probes failed")
-            }
-            Self::StartupTimedOut { generation, budget } => {
-                write!(f, "gateway {generation} did not come up within {}", human(*budget))
-            }
-            Self::LivenessMissed { generation, detail } => write!(f, "gateway {generation} missed a probe: {detail}"),
-            Self::LivenessRecovered { generation, after } => {
-                write!(f, "gateway {generation} answers again after {}", human(*after))
-            }
-            Self::ClockJumped { by } => write!(f, "this machine or this process stood still for {}", human(*by)),
-            Self::RestartRequested { by } | Self::StopRequested { by } | Self::DetachRequested { by } => {
-                write!(f, "asked by {by}")
-            }
-            Self::RestartScheduled { delay, why } => write!(f, "in {}: {why}", human(*delay)),
-            Self::RestartGaveUp { why, .. } => f.write_str(why),
-            Self::StopEscalated { why, .. } => write!(f, "ending the whole tree with SIGKILL: {why}"),
-            Self::TreeKilled { end, .. } => write!(
-                f,
-                "{} processes killed in {}, {} of them outside the gateway's group, {} left: {}",
-                end.members,
-                human(end.elapsed),
-                end.escaped,
-                end.survivors,
-                end.commands.join("; ")
-            ),
-            Self::SignalReceived { by, .. } => by.fmt(f),
-        }
-    }
-}
-
-impl fmt::Display for Exited {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { generation, pid, death, uptime, cause, .. } = self;
-        write!(f, "gateway {generation} (pid {pid}) ended with {death} after {}: {cause}", human(*uptime))
-    }
-}
-
-impl fmt::Display for Death {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Code(code) => write!(f, "exit code {code}"),
-            Self::Signal { number, core_dumped: false } => write!(f, "signal {number}"),
-            Self::Signal { number, core_dumped: true } => write!(f, "signal {number} (core dumped)"),
-            Self::Unknown => f.write_str("an unknown status"),
         }
     }
 }

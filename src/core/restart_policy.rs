@@ -7,6 +7,7 @@
 //! - the budget, after which we give up.
 
 use super::fault::Fault;
+use super::past::{PastRun, Settled};
 use super::report::human;
 use super::{Moment, Policy};
 use std::collections::VecDeque;
@@ -32,7 +33,9 @@ pub struct Run {
 }
 
 impl Run {
-    fn healthy_for(&self) -> Duration {
+    /// How long it is known to have served.
+    #[must_use]
+    pub fn healthy_for(&self) -> Duration {
         self.started.map_or(Duration::ZERO, |started| self.healthy_until.saturating_sub(started))
     }
 }
@@ -76,14 +79,81 @@ pub struct RestartPolicy {
     failures: u32,
     /// The last clean exit that nobody had asked for.
     clean_exit: Option<Moment>,
+    spare: Spare,
     jitter: SplitMix,
+}
+
+/// Starts beyond the budget: a manager that starts us again after 69 gets one trial per `backoff_max`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Spare {
+    /// The budget was not found spent.
+    Unneeded,
+    /// It was, at this moment.
+    After(Moment),
+    /// A person does not want to wait for it.
+    Granted,
 }
 
 impl RestartPolicy {
     /// An empty history.
     #[must_use]
     pub fn new(seed: u64) -> Self {
-        Self { unclean: VecDeque::new(), spent: VecDeque::new(), failures: 0, clean_exit: None, jitter: SplitMix(seed) }
+        Self {
+            unclean: VecDeque::new(),
+            spent: VecDeque::new(),
+            failures: 0,
+            clean_exit: None,
+            spare: Spare::Unneeded,
+            jitter: SplitMix(seed),
+        }
+    }
+
+    /// Takes in what happened before us, oldest first: the same rules give the same state.
+    pub fn recall(&mut self, runs: &[PastRun], policy: &Policy) {
+        if policy.planted.is(Fault::HistoryForgotten) {
+            return;
+        }
+        for PastRun { spawned, settled } in runs {
+            self.begin(*spawned);
+            match settled {
+                Settled::Ran(run, cause) => self.after_run(run.ended, *run, *cause, policy),
+                Settled::Unborn => self.after_spawn_failure(*spawned, policy),
+            };
+        }
+    }
+
+    /// A gateway is being started.
+    pub fn begin(&mut self, now: Moment) {
+        if self.spare != Spare::Unneeded {
+            self.spent.push_back(now);
+            self.spare = Spare::Unneeded;
+        }
+    }
+
+    /// Somebody wants a start now, whatever the budget says.
+    pub fn waive(&mut self) {
+        if self.spare != Spare::Unneeded {
+            self.spare = Spare::Granted;
+        }
+    }
+
+    /// When the first gateway of a supervisor may start that finds the budget spent; before now if nothing is in the
+    /// way.
+    #[must_use]
+    pub fn slot(&self, policy: &Policy) -> Moment {
+        match self.spare {
+            Spare::After(gave_up) if !policy.planted.is(Fault::SpentBudgetIgnored) => {
+                gave_up.saturating_add(policy.backoff_max)
+            }
+            Spare::After(_) | Spare::Unneeded | Spare::Granted => Moment::ZERO,
+        }
+    }
+
+    /// How many restarts count against the budget now.
+    #[must_use]
+    pub fn spent_at(&self, now: Moment, policy: &Policy) -> u32 {
+        let counts = self.spent.iter().filter(|at| at.saturating_add(policy.restart_window) > now).count();
+        u32::try_from(counts).unwrap_or(u32::MAX)
     }
 
     /// Which start in a row the next one is, from 1.
@@ -149,6 +219,7 @@ impl RestartPolicy {
         let restarts = u32::try_from(self.spent.len()).unwrap_or(u32::MAX);
         let budget = policy.max_restarts.saturating_add(u32::from(policy.planted.is(Fault::BudgetOffByOne)));
         if restarts >= budget {
+            self.spare = Spare::After(now);
             return Err(Plan::GiveUp { restarts });
         }
         if policy.planted.is(Fault::BudgetNotCounted) {

@@ -18,6 +18,9 @@ pub enum Phase {
 pub enum Verdict {
     /// Nobody accepts connections on the port.
     Free,
+    /// As [`Verdict::Free`], but a living gateway holds the state directory's lock: it boots, or ends. Looked for only
+    /// before a spawn.
+    Booting,
     /// `/healthz` answered 200 with `ok: true` and `status: "live"`.
     Gateway(Phase),
     /// As [`Verdict::Gateway`], and `/startupz` answered 503 `draining`.
@@ -36,6 +39,7 @@ impl Verdict {
     pub fn name(self) -> &'static str {
         match self {
             Self::Free => "free",
+            Self::Booting => "booting",
             Self::Gateway(_) => "gateway",
             Self::Draining => "draining",
             Self::Silent => "silent",

@@ -1,8 +1,14 @@
 //! The life of one supervisor, as a state machine.
 //!
 //! ```text
-//! Idle -> Probing --free--> Spawning -> Starting --started--> Running
-//!          ^  |  \--held: bounded looks--> Exited (conflict)    |
+//! Idle -> Leasing --contended--> Exited | Standby --quiet--> Leasing
+//!            | ours                 (conflict)
+//!            v
+//!         Adopting --alive--> Starting | Running
+//!            | nothing left
+//!            v
+//!         Probing --free--> Spawning -> Starting --started--> Running
+//!          ^  |  \--held: bounded looks--> Exited | Standby     |
 //!          |  '--- verdict on an exit 78 or a silent 0 ---.     | hung, asked, exited
 //!          |                                              v     v
 //!      BackingOff <--------- plan of the restart policy -- Stopping --tree gone--> Exited
@@ -12,8 +18,12 @@
 //! death meant, then the restart policy. The next spawn waits for the whole tree of the last one to be gone and for a
 //! probe that found the port free; there is no other way to `Spawning`.
 
+mod adopting;
+mod leasing;
 mod probing;
 mod running;
+mod snapshot;
+mod standby;
 mod stopping;
 
 use super::conflict::Watch;
@@ -22,9 +32,12 @@ use super::event::{Event, Request, Requester, SpawnFailure};
 use super::fault::Fault;
 use super::intent::Intent;
 use super::liveness::Liveness;
+use super::past::Left;
 use super::report::{Exited, Report};
 use super::restart_policy::{Cause, Plan, RestartPolicy, Run};
-use super::{Generation, Moment, Policy, Sighting, Verdict, exit};
+use super::{Generation, Moment, Policy, Sighting, exit};
+use leasing::Seen;
+use standby::Standby;
 use std::time::Duration;
 use stopping::Stopping;
 
@@ -54,24 +67,38 @@ pub struct Supervisor {
     /// When we were last found to have stood still.
     awake_since: Moment,
     restarts: RestartPolicy,
-    /// The last verdict that was told.
-    told: Option<Verdict>,
+    /// The epoch of the lease, while it is ours.
+    lease: Option<u64>,
+    /// The start of a gateway was decided here, so that what comes of it is not the doing of a predecessor.
+    spawned: bool,
+    /// A process of ours came to life: the program can be executed.
+    born: bool,
+    /// What the last probe saw.
+    told: Option<Sighting>,
+    /// The last process that bore our mark and could not be found when it was looked for.
+    lost_mark: Option<i32>,
 }
 
 #[derive(Debug, Clone)]
 enum State {
     /// Before `Event::Start`.
     Idle,
+    /// Is another supervisor in charge? `seen` is the counter of one that cannot be seen itself.
+    Leasing { poll: Poll, seen: Option<Seen> },
+    /// Somebody else is, and we wait for his end.
+    Standby(Standby),
+    /// The shell looks for the gateway of a predecessor.
+    Adopting { left: Option<Left> },
     /// Whose is the port?
     Probing { poll: Poll, watch: Watch, judging: Judging },
     /// Nothing runs; the next start is planned.
-    BackingOff { until: Moment },
+    BackingOff { until: Moment, why: String },
     /// The shell is creating the process.
     Spawning,
     /// The process lives and has not come up yet. `armed` is when its budget began.
     Starting { child: Child, poll: Poll, armed: Moment, failed: u32, listening: bool },
     /// It has come up.
-    Running { child: Child, poll: Poll, started: Moment, liveness: Liveness },
+    Running { child: Child, poll: Poll, started: Moment, liveness: Liveness, stable: bool },
     /// It is being ended, or has ended and its tree is being cleared away.
     Stopping(Stopping),
     /// After `Effect::Exit`.
@@ -92,6 +119,8 @@ enum Judging {
 struct Child {
     pid: i32,
     spawned: Moment,
+    /// Another supervisor started it.
+    adopted: bool,
 }
 
 /// The rhythm of probes: never two under way at once.
@@ -109,6 +138,13 @@ impl Poll {
             Self::Asked { at, .. } if policy.planted.is(Fault::DeadlineInThePast) => at,
             Self::Asked { .. } if policy.planted.is(Fault::LostProbeForgotten) => Moment::MAX,
             Self::Asked { at, .. } => at.saturating_add(policy.probe_timeout).saturating_add(ANSWER_LOST),
+        }
+    }
+
+    /// Gives an answer that is under way its time again.
+    fn rearm(&mut self, now: Moment) {
+        if let Self::Asked { at, .. } = self {
+            *at = now;
         }
     }
 
@@ -139,7 +175,11 @@ impl Supervisor {
             ticket: 0,
             awake_since: Moment::ZERO,
             restarts,
+            lease: None,
+            spawned: false,
+            born: false,
             told: None,
+            lost_mark: None,
         }
     }
 
@@ -168,6 +208,10 @@ impl Supervisor {
         match event {
             Event::Start => self.on_start(now, fx),
             Event::Tick => self.on_tick(now, fx),
+            Event::Leased { ticket, answer } => self.on_leased(now, ticket, answer, fx),
+            Event::LeaseLost { owner, why } => self.on_lease_lost(owner, why, fx),
+            Event::Adopted { remains, .. } => self.on_adopted(now, remains, fx),
+            Event::Departed { pid } => self.on_departed(now, pid, fx),
             Event::Probed { ticket, sighting } => self.on_probed(now, ticket, &sighting, fx),
             Event::Spawned { pid, .. } => self.on_spawned(now, pid, fx),
             Event::SpawnFailed { failure, .. } => self.on_spawn_failed(now, &failure, fx),
@@ -194,9 +238,12 @@ impl Supervisor {
     pub fn deadline(&self) -> Option<Moment> {
         let policy = &self.policy;
         match &self.state {
-            State::Idle | State::Spawning | State::Exited => None,
+            State::Idle | State::Adopting { .. } | State::Spawning | State::Exited => None,
+            State::Leasing { poll: Poll::Due(at), .. } => Some(*at),
+            State::Leasing { poll: Poll::Asked { at, .. }, .. } => Some(at.saturating_add(leasing::LEASE_LOST)),
+            State::Standby(standby) => standby.deadline(),
             State::Probing { poll, .. } => Some(poll.wake(policy)),
-            State::BackingOff { until } => Some(*until),
+            State::BackingOff { until, .. } => Some(*until),
             State::Starting { poll, armed, .. } => {
                 Some(poll.wake(policy).min(armed.saturating_add(policy.startup_timeout)))
             }
@@ -209,28 +256,49 @@ impl Supervisor {
     #[must_use]
     pub fn holds(&self) -> Option<Generation> {
         match &self.state {
-            State::Spawning | State::Starting { .. } | State::Running { .. } | State::Stopping(_) => {
-                Some(self.generation)
-            }
-            State::Idle | State::Probing { .. } | State::BackingOff { .. } | State::Exited => None,
+            State::Adopting { .. }
+            | State::Spawning
+            | State::Starting { .. }
+            | State::Running { .. }
+            | State::Stopping(_) => Some(self.generation),
+            State::Idle
+            | State::Leasing { .. }
+            | State::Standby(_)
+            | State::Probing { .. }
+            | State::BackingOff { .. }
+            | State::Exited => None,
         }
+    }
+
+    /// The youngest gateway; 0 before the first.
+    #[must_use]
+    pub fn generation(&self) -> Generation {
+        self.generation
+    }
+
+    /// The epoch of the lease, while it is ours.
+    #[must_use]
+    pub fn lease(&self) -> Option<u64> {
+        self.lease
     }
 
     fn on_start(&mut self, now: Moment, fx: &mut Effects) {
         if matches!(self.state, State::Idle) {
-            self.look_at_port(now, Judging::Nothing, fx);
+            self.begin_leasing(now, fx);
         }
     }
 
     fn on_tick(&mut self, now: Moment, fx: &mut Effects) {
         match &self.state {
-            State::Idle | State::Spawning | State::Exited => {}
+            State::Idle | State::Adopting { .. } | State::Spawning | State::Exited => {}
+            State::Leasing { .. } => self.tick_leasing(now, fx),
+            State::Standby(_) => self.tick_standby(now, fx),
             State::Probing { poll, .. } => {
                 if poll.wake(&self.policy) <= now {
                     self.probe(now, Ask::Port, fx);
                 }
             }
-            State::BackingOff { until } => {
+            State::BackingOff { until, .. } => {
                 if *until <= now {
                     self.look_at_port(now, Judging::Nothing, fx);
                 }
@@ -245,7 +313,13 @@ impl Supervisor {
         let poll = match &self.state {
             State::Probing { poll, .. } | State::Starting { poll, .. } | State::Running { poll, .. } => *poll,
             State::Stopping(stopping) => stopping.poll,
-            State::Idle | State::BackingOff { .. } | State::Spawning | State::Exited => return,
+            State::Standby(standby) => standby.poll,
+            State::Idle
+            | State::Leasing { .. }
+            | State::Adopting { .. }
+            | State::BackingOff { .. }
+            | State::Spawning
+            | State::Exited => return,
         };
         if !poll.answered_by(ticket) && !self.has(Fault::StaleTicketKept) {
             return;
@@ -256,24 +330,37 @@ impl Supervisor {
             State::Starting { .. } => self.judge_boot(now, sighting, fx),
             State::Running { .. } => self.judge_liveness(now, sighting, fx),
             State::Stopping(_) => self.judge_drain(now, sighting),
-            State::Idle | State::BackingOff { .. } | State::Spawning | State::Exited => {}
+            State::Standby(_) => self.judge_neighbour(now, sighting, fx),
+            State::Idle
+            | State::Leasing { .. }
+            | State::Adopting { .. }
+            | State::BackingOff { .. }
+            | State::Spawning
+            | State::Exited => {}
         }
     }
 
     fn on_requested(&mut self, now: Moment, request: Request, by: Requester, fx: &mut Effects) {
+        if matches!(self.state, State::Exited) {
+            return;
+        }
         let report = match request {
             Request::Stop => Report::StopRequested { by: by.clone() },
             Request::Restart => Report::RestartRequested { by: by.clone() },
+            Request::Retry => Report::RetryRequested { by: by.clone() },
             Request::Detach => Report::DetachRequested { by: by.clone() },
         };
         let wanted = match request {
             Request::Stop => Intent::Stop(by),
             Request::Restart => Intent::Restart(by),
             Request::Detach => Intent::Detach(by),
+            Request::Retry => {
+                fx.push(Effect::Report(report));
+                return if self.intent == Intent::Run {
+                    self.hasten(now, fx);
+                };
+            }
         };
-        if matches!(self.state, State::Exited) {
-            return;
-        }
         if request == Request::Restart && self.has(Fault::RestartSoftensStop) {
             self.intent = Intent::Run;
         }
@@ -287,53 +374,75 @@ impl Supervisor {
         self.follow_intent(now, fx);
     }
 
-    /// Acts on a new intent as far as the state allows; `Spawning` and `Stopping` come back to it by themselves.
+    /// Acts on a new intent as far as the state allows; `Adopting`, `Spawning` and `Stopping` come back to it by
+    /// themselves.
     fn follow_intent(&mut self, now: Moment, fx: &mut Effects) {
         match (&self.state, &self.intent) {
             (State::Stopping(_), Intent::Stop(_)) => self.shorten_drain(now),
             (_, Intent::Run)
-            | (State::Stopping(_) | State::Exited, _)
+            | (State::Stopping(_) | State::Exited | State::Adopting { .. }, _)
             | (State::Spawning, Intent::Stop(_) | Intent::StopNow(_) | Intent::Detach(_)) => {}
-            (
-                State::Idle | State::Probing { .. } | State::BackingOff { .. },
-                Intent::Stop(by) | Intent::StopNow(by),
-            ) => {
+            (State::Starting { .. } | State::Running { .. }, _) => self.end_present(now, fx),
+            (_, Intent::Stop(by) | Intent::StopNow(by)) => {
                 let reason = format!("stopped as asked by {by}; no gateway was running");
                 self.exit(exit::OK, reason, fx);
             }
-            (State::Idle | State::Probing { .. } | State::BackingOff { .. }, Intent::Detach(by)) => {
+            (_, Intent::Detach(by)) => {
                 let reason = format!("left as asked by {by}; no gateway was running");
                 self.exit(exit::OK, reason, fx);
             }
-            (State::BackingOff { .. }, Intent::Restart(_)) => {
+            (_, Intent::Restart(_)) => {
                 self.intent = Intent::Run;
-                self.start_at(now, self.restarts.gate(now, &self.policy), "as asked", fx);
+                self.hasten(now, fx);
             }
-            // Whatever the last exit meant: a person wants another try.
-            (State::Probing { judging: Judging::Refusal(run) | Judging::Unstarted(run), .. }, Intent::Restart(_)) => {
-                let run = *run;
-                self.intent = Intent::Run;
-                let plan = self.restarts.after_run(now, run, Cause::Asked, &self.policy);
-                self.follow_plan(now, plan, "was asked to start again", fx);
-            }
-            // The start that was asked for is under way.
-            (State::Idle | State::Probing { judging: Judging::Nothing, .. } | State::Spawning, Intent::Restart(_)) => {
-                self.intent = Intent::Run;
-            }
-            (State::Starting { child, .. } | State::Running { child, .. }, Intent::Detach(by)) => {
+        }
+    }
+
+    /// Acts on an intent while a gateway is there.
+    fn end_present(&mut self, now: Moment, fx: &mut Effects) {
+        let (State::Starting { child, .. } | State::Running { child, .. }) = &self.state else { return };
+        match &self.intent {
+            Intent::Run => {}
+            Intent::Detach(by) => {
                 if self.has(Fault::DetachKills) {
                     fx.push(Effect::KillTree { generation: self.generation });
                 }
                 let reason = format!("left as asked by {by}; gateway pid {} goes on without a supervisor", child.pid);
                 self.exit(exit::OK, reason, fx);
             }
-            (State::Starting { .. } | State::Running { .. }, Intent::Restart(_) | Intent::Stop(_)) => {
-                self.begin_stop(now, fx);
-            }
-            (State::Starting { .. } | State::Running { .. }, Intent::StopNow(_)) => {
+            Intent::Restart(_) | Intent::Stop(_) => self.begin_stop(now, fx),
+            Intent::StopNow(_) => {
                 self.begin_stop(now, fx);
                 self.escalate(TWICE, fx);
             }
+        }
+    }
+
+    /// Somebody does not want to wait for what is planned. Only the limit of unclean boots stands.
+    fn hasten(&mut self, now: Moment, fx: &mut Effects) {
+        self.restarts.waive();
+        match &self.state {
+            State::BackingOff { .. } => {
+                let gate = self.restarts.gate(now, &self.policy);
+                self.start_at(now, gate, if gate > now { probing::GATED } else { "as asked" }, fx);
+            }
+            // Whatever the last exit meant: a person wants another try.
+            State::Probing { judging: Judging::Refusal(run) | Judging::Unstarted(run), .. } => {
+                let run = *run;
+                let plan = self.restarts.after_run(now, run, Cause::Asked, &self.policy);
+                self.follow_plan(now, plan, "was asked to start again", fx);
+            }
+            State::Standby(_) => self.hasten_standby(now, fx),
+            // The start that was asked for is under way, or there is nothing to wait for.
+            State::Idle
+            | State::Leasing { .. }
+            | State::Adopting { .. }
+            | State::Probing { judging: Judging::Nothing, .. }
+            | State::Spawning
+            | State::Starting { .. }
+            | State::Running { .. }
+            | State::Stopping(_)
+            | State::Exited => {}
         }
     }
 
@@ -350,7 +459,14 @@ impl Supervisor {
             State::Starting { armed, .. } => *armed = now,
             State::Running { liveness, .. } | State::Stopping(Stopping { liveness, .. }) => liveness.rearm(now),
             State::Probing { watch, .. } => watch.rearm(now),
-            State::Idle | State::BackingOff { .. } | State::Spawning | State::Exited => {}
+            State::Leasing { poll, seen } => {
+                poll.rearm(now);
+                if let Some(seen) = seen {
+                    seen.since = now;
+                }
+            }
+            State::Standby(standby) => standby.rearm(now),
+            State::Idle | State::Adopting { .. } | State::BackingOff { .. } | State::Spawning | State::Exited => {}
         }
     }
 
@@ -361,24 +477,36 @@ impl Supervisor {
         match &mut self.state {
             State::Probing { poll, .. } | State::Starting { poll, .. } | State::Running { poll, .. } => *poll = asked,
             State::Stopping(stopping) => stopping.poll = asked,
-            State::Idle | State::BackingOff { .. } | State::Spawning | State::Exited => return,
+            State::Standby(standby) => standby.poll = asked,
+            State::Idle
+            | State::Leasing { .. }
+            | State::Adopting { .. }
+            | State::BackingOff { .. }
+            | State::Spawning
+            | State::Exited => return,
         }
         fx.push(Effect::Probe { ticket: self.ticket, ask });
     }
 
     fn tell_verdict(&mut self, sighting: &Sighting, fx: &mut Effects) {
         let to = sighting.verdict;
-        if self.told.map(Verdict::name) == Some(to.name()) {
-            return;
+        let from = self.told.replace(sighting.clone()).map(|before| before.verdict);
+        if from.is_none_or(|from| from.name() != to.name()) {
+            fx.push(Effect::Report(Report::VerdictChanged { from, to, detail: sighting.detail.clone() }));
         }
-        let from = self.told.replace(to);
-        fx.push(Effect::Report(Report::VerdictChanged { from, to, detail: sighting.detail.clone() }));
     }
 
     /// Follows a plan of the restart policy.
     fn follow_plan(&mut self, now: Moment, plan: Plan, death: &str, fx: &mut Effects) {
         match plan {
             Plan::Start { at, why } => self.start_at(now, at, &why, fx),
+            // A manager may start us again and again: what a predecessor spent must not end us as well.
+            Plan::GiveUp { .. } if !self.spawned => {
+                if self.policy.attended {
+                    self.restarts.waive();
+                }
+                self.look_at_port(now, Judging::Nothing, fx);
+            }
             Plan::GiveUp { restarts } => {
                 let window = self.policy.restart_window;
                 let plural = if restarts == 1 { "" } else { "s" };
@@ -399,7 +527,7 @@ impl Supervisor {
         if delay.is_zero() {
             self.look_at_port(now, Judging::Nothing, fx);
         } else {
-            self.state = State::BackingOff { until: at };
+            self.state = State::BackingOff { until: at, why: why.to_owned() };
         }
     }
 

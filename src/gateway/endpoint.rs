@@ -1,7 +1,7 @@
 //! Where the gateway listens.
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 /// The gateway's listener, as a probe meets it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,10 +16,58 @@ pub struct Endpoint {
     pub port: u16,
 }
 
+impl Endpoint {
+    /// The endpoint of this name, where one that runs was started with other settings than these. None for a name that
+    /// is no `ws://HOST:PORT`.
+    #[must_use]
+    pub fn at(&self, url: &str) -> Option<Self> {
+        let (scheme, place) = url.split_once("://")?;
+        let (host, port) = place.rsplit_once(':')?;
+        let (tls, port) = (scheme == "wss", port.parse().ok()?);
+        let bare = host.trim_start_matches('[').trim_end_matches(']');
+        let addresses = match bare.parse::<IpAddr>() {
+            // The same bind mode, as far as can be told.
+            _ if host == self.host => self.addresses.iter().map(SocketAddr::ip).collect(),
+            Ok(address) => vec![address],
+            Err(_) => vec![IpAddr::from([127, 0, 0, 1]), IpAddr::from([0, 0, 0, 0, 0, 0, 0, 1])],
+        };
+        let addresses = addresses.into_iter().map(|address| SocketAddr::new(address, port)).collect();
+        Some(Self { addresses, tls, host: host.to_owned(), port })
+    }
+}
+
 impl fmt::Display for Endpoint {
     /// `ws://HOST:PORT`, or `wss://` with TLS: the form in OpenClaw's own messages.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let scheme = if self.tls { "wss" } else { "ws" };
         write!(f, "{scheme}://{}:{}", self.host, self.port)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_running_gateway_is_met_where_its_supervisor_says() {
+        let known = Endpoint {
+            addresses: vec![SocketAddr::from(([127, 0, 0, 1], 1)), SocketAddr::from(([0, 0, 0, 0, 0, 0, 0, 1], 1))],
+            tls: false,
+            host: "127.0.0.1".to_owned(),
+            port: 1,
+        };
+        for (url, addresses) in [
+            ("ws://127.0.0.1:19000", vec!["127.0.0.1:19000", "[::1]:19000"]),
+            ("wss://10.1.2.3:19000", vec!["10.1.2.3:19000"]),
+            ("ws://[::1]:19000", vec!["[::1]:19000"]),
+            ("ws://localhost:19000", vec!["127.0.0.1:19000", "[::1]:19000"]),
+        ] {
+            let met = known.at(url).unwrap();
+            assert_eq!(met.to_string(), url);
+            assert_eq!(met.addresses.iter().map(SocketAddr::to_string).collect::<Vec<_>>(), addresses, "{url}");
+        }
+        for url in ["", "ws://", "127.0.0.1:80", "ws://127.0.0.1", "ws://127.0.0.1:x", "ws://127.0.0.1:99999"] {
+            assert_eq!(known.at(url), None, "{url}");
+        }
     }
 }

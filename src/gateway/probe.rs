@@ -11,6 +11,7 @@ mod tls;
 mod verdict;
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -24,6 +25,7 @@ use self::http::{Door, Failure};
 use self::verdict::Glimpse;
 use crate::core::{Owner, Sighting, Verdict};
 use crate::gateway::endpoint::Endpoint;
+use crate::gateway::state_lock::{self, StateOwner};
 
 /// How long the answer of one address is waited for alone before the next one is asked as well. A gateway that listens
 /// on both loopbacks is then asked once, and a mute stranger on one of them does not hide it on the other.
@@ -39,7 +41,8 @@ pub enum Look {
     Answers,
     /// The same, and which process holds the port.
     AnswersAndOwner {
-        /// Our own child, if there is one.
+        /// Our own child, if there is one. Without one it is a look before a spawn: a gateway that one of our own kind
+        /// has started counts as ours, and on a free port one is looked for that only boots.
         leader: Option<i32>,
     },
 }
@@ -49,6 +52,10 @@ pub enum Look {
 pub struct Prober {
     endpoint: Endpoint,
     timeout: Duration,
+    /// Where a gateway that boots leaves its lock.
+    state_dir: Option<PathBuf>,
+    /// What the instance ids of our gateways begin with.
+    key: Option<String>,
     /// The last look met a gateway.
     answering: AtomicBool,
     /// One slot an address, for the one kind of client that is dear to build: it reads the system's roots.
@@ -60,7 +67,20 @@ impl Prober {
     #[must_use]
     pub fn new(endpoint: Endpoint, timeout: Duration) -> Self {
         let verifying = endpoint.addresses.iter().map(|_| OnceLock::new()).collect();
-        Self { endpoint, timeout: timeout.min(TIMEOUT_MAX), answering: AtomicBool::new(false), verifying }
+        let (timeout, answering) = (timeout.min(TIMEOUT_MAX), AtomicBool::new(false));
+        Self { endpoint, timeout, state_dir: None, key: None, answering, verifying }
+    }
+
+    /// Has a look before a spawn see the gateway that holds this state directory and does not listen yet.
+    #[must_use]
+    pub fn with_state_dir(self, state_dir: PathBuf) -> Self {
+        Self { state_dir: Some(state_dir), ..self }
+    }
+
+    /// Has a look before a spawn tell the gateways of this key, see [`super::process::key_of`], from strangers.
+    #[must_use]
+    pub fn with_key(self, key: String) -> Self {
+        Self { key: Some(key), ..self }
     }
 
     /// Where it looks.
@@ -78,11 +98,30 @@ impl Prober {
     pub async fn look(&self, ask: Look) -> Sighting {
         let (address, verdict, detail) = verdict::strongest(self.observe().await);
         self.answering.store(verdict::is_gateway(verdict), Ordering::Relaxed);
-        let owner = match (ask, verdict, address) {
-            (Look::Answers, ..) | (_, Verdict::Free | Verdict::Inconclusive, _) | (.., None) => Owner::Unseen,
-            (Look::AnswersAndOwner { leader }, _, Some(address)) => owner::find(address, leader),
+        let (verdict, owner, detail) = match (ask, verdict, address) {
+            (Look::AnswersAndOwner { leader: None }, Verdict::Free, _) => self.behind_a_free_port(detail),
+            (Look::Answers, ..) | (_, Verdict::Free | Verdict::Inconclusive, _) | (.., None) => {
+                (verdict, Owner::Unseen, detail)
+            }
+            (Look::AnswersAndOwner { leader }, _, Some(address)) => {
+                (verdict, owner::find(address, leader, self.key.as_deref()), detail)
+            }
         };
         Sighting { verdict, owner, detail }
+    }
+
+    /// The verdict on a port that nobody listens on: free, or that of a gateway on its way to it.
+    fn behind_a_free_port(&self, detail: String) -> (Verdict, Owner, String) {
+        let boots = self.state_dir.as_deref().and_then(state_lock::owner);
+        // It may end between two looks.
+        match boots.and_then(|boots| Some((boots, owner::name(boots.pid, self.key.as_deref())?))) {
+            None => (Verdict::Free, Owner::Unseen, detail),
+            Some((StateOwner { pid, port }, owner)) => {
+                let place = port.map_or(String::new(), |port| format!(" for port {port}"));
+                let detail = format!("{detail}, and pid {pid} holds gateway.state.lock of the state directory{place}");
+                (Verdict::Booting, owner, detail)
+            }
+        }
     }
 
     /// Asks `/readyz`, which is shown and recorded but decides nothing: one broken channel account keeps it at 503.

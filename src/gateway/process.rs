@@ -1,7 +1,8 @@
 //! The gateway's process: its command, its environment, its first signal and its end.
 
+use super::adopt::Found;
 use super::tree::{Orphans, Tree};
-use crate::core::{Death, Event, Generation, SpawnFailure};
+use crate::core::{Death, Event, Generation, Remains, SpawnFailure};
 use crate::platform::process::{self, Exit, Handle, Watch};
 use std::ffi::OsString;
 use std::hash::{BuildHasher, Hasher, RandomState};
@@ -12,9 +13,13 @@ use std::process::{Command, ExitStatus};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc::Sender;
+use tokio::task::JoinHandle;
 
 /// Names the gateway that a process descends from. It is set for the gateway alone and inherited by all that it starts.
 pub const INSTANCE: &str = "OPENCLAW_SUPERVISE_INSTANCE";
+
+/// How long to wait before another look at a process that cannot be watched now.
+const WATCH_RETRY: Duration = Duration::from_secs(1);
 
 /// What tells a gateway that somebody else owns its life: no detached successors, restarts end with exit 0.
 const OWNED: [(&str, &str); 2] =
@@ -46,6 +51,9 @@ const HINTS: [&str; 18] = [
 /// How to start a gateway.
 #[derive(Debug, Clone)]
 pub struct Launch {
+    /// What [`key_of`] makes of our lease key. The instance ids of all our gateways begin with it, which proves of each
+    /// that a supervisor of this configuration started it.
+    pub key: String,
     /// The program, as an absolute path.
     pub program: PathBuf,
     /// Its arguments.
@@ -55,6 +63,13 @@ pub struct Launch {
 }
 
 impl Launch {
+    /// The command as text, to be recorded with a gateway and compared with that of a later launch.
+    #[must_use]
+    pub fn text(&self) -> String {
+        let words = std::iter::once(self.program.as_os_str()).chain(self.arguments.iter().map(OsString::as_os_str));
+        words.map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ")
+    }
+
     fn command(&self, instance: &str) -> Command {
         let mut command = Command::new(&self.program);
         command.args(&self.arguments);
@@ -66,27 +81,49 @@ impl Launch {
     }
 }
 
-/// A gateway process that we started and have not reaped.
+/// The process that a gateway is.
+#[derive(Debug)]
+enum Leader {
+    /// We started it and have not reaped it.
+    Child(Arc<Handle>),
+    /// Another supervisor started it.
+    Adopted(Arc<Handle>),
+    /// It has ended, and only others of its tree may be left.
+    Gone,
+}
+
+impl Leader {
+    fn handle(&self) -> Option<&Arc<Handle>> {
+        match self {
+            Self::Child(handle) | Self::Adopted(handle) => Some(handle),
+            Self::Gone => None,
+        }
+    }
+}
+
+/// A gateway that we own: started by us and not reaped yet, or adopted.
 #[derive(Debug)]
 pub struct Gateway {
     generation: Generation,
-    leader: Arc<Handle>,
+    instance: String,
+    leader: Leader,
     tree: Tree,
 }
 
 impl Gateway {
-    /// Starts one, with our own standard streams, and sends `LeaderExited` to `events` when its process ends.
+    /// Starts one, with our own standard streams, and sends `LeaderExited` to `events` when its process ends. `instance`
+    /// comes from [`new_instance`].
     ///
     /// # Errors
     /// Says whether the program or the machine was at fault.
     pub fn spawn(
         generation: Generation,
+        instance: &str,
         launch: &Launch,
         orphans: Orphans,
         events: &Sender<Event>,
     ) -> Result<Self, SpawnFailure> {
-        let instance = random_id();
-        let started = process::spawn_in_own_session(&mut launch.command(&instance));
+        let started = process::spawn_in_own_session(&mut launch.command(instance));
         let leader = Arc::new(started.map_err(|error| explain(&error, launch))?);
         let watch = leader.watch().map_err(|error| {
             // Without it nobody would learn of its end.
@@ -94,9 +131,30 @@ impl Gateway {
             process::reap(leader.pid());
             SpawnFailure::Resources(format!("cannot watch the gateway: {error}; it will be tried again"))
         })?;
-        let tree = Tree::new(&leader, format!("{INSTANCE}={instance}"), orphans);
+        let tree = Tree::new(&leader, entry(instance), orphans);
         tokio::spawn(report_exit(generation, Arc::clone(&leader), watch, events.clone()));
-        Ok(Self { generation, leader, tree })
+        Ok(Self { generation, instance: instance.to_owned(), leader: Leader::Child(leader), tree })
+    }
+
+    /// Takes hold of what was found of a gateway that another supervisor started. If its leader lives, `LeaderExited`
+    /// goes to `events` when that one ends, be it before this call.
+    ///
+    /// # Errors
+    /// EMFILE. Nothing is held then, and it can be looked for again.
+    pub fn adopt(generation: Generation, found: Found, events: &Sender<Event>) -> io::Result<Self> {
+        let Found { instance, leader, remains, members } = found;
+        let (leader, mut tree) = match leader {
+            Some(leader) => {
+                let leader = Arc::new(leader);
+                let tree = Tree::adopted(&leader, entry(&instance), &members);
+                let watch = leader.watch()?;
+                tokio::spawn(report_departure(generation, Arc::clone(&leader), watch, events.clone()));
+                (Leader::Adopted(leader), tree)
+            }
+            None => (Leader::Gone, Tree::orphaned(former_leader(&remains), entry(&instance), &members)),
+        };
+        tree.remember();
+        Ok(Self { generation, instance, leader, tree })
     }
 
     /// Its number.
@@ -105,10 +163,27 @@ impl Gateway {
         self.generation
     }
 
-    /// The process id of its leader.
+    /// The id that its processes bear in their environment.
     #[must_use]
-    pub fn pid(&self) -> i32 {
-        self.leader.pid()
+    pub fn instance(&self) -> &str {
+        &self.instance
+    }
+
+    /// The process id of its leader; none where that one was gone before we came.
+    #[must_use]
+    pub fn pid(&self) -> Option<i32> {
+        self.leader.handle().map(|leader| leader.pid())
+    }
+
+    /// The start time of its leader, which names it together with the pid.
+    #[must_use]
+    pub fn start_time(&self) -> Option<u64> {
+        self.leader.handle().map(|leader| leader.start_time())
+    }
+
+    /// The pids and start times of its processes now, for the record. It looks at them alone, not at all processes.
+    pub fn snapshot(&mut self) -> Vec<(i32, u64)> {
+        self.tree.snapshot()
     }
 
     /// SIGTERM to the leader alone, after a look at who belongs to it.
@@ -117,7 +192,7 @@ impl Gateway {
     /// What the kernel said; a leader that has ended already is no error.
     pub fn terminate(&mut self) -> io::Result<()> {
         self.tree.remember();
-        match self.leader.terminate() {
+        match self.leader.handle().map_or(Ok(()), |leader| leader.terminate()) {
             Err(error) if error.raw_os_error() != Some(libc::ESRCH) => Err(error),
             _ => Ok(()),
         }
@@ -132,10 +207,72 @@ impl Gateway {
         });
     }
 
-    /// Lets the kernel forget the leader: from here on its pid may name another process.
+    /// Lets the kernel forget the leader: from here on its pid may name another process. Nothing but a dead child of
+    /// ours is reaped.
     pub fn release(self) {
-        process::reap(self.leader.pid());
+        if let Some(leader) = self.leader.handle() {
+            leader.reap();
+        }
     }
+}
+
+fn former_leader(remains: &Remains) -> Option<i32> {
+    match *remains {
+        Remains::Leader { pid, .. } => Some(pid),
+        Remains::Orphans { pid } | Remains::Nothing { pid } => pid,
+    }
+}
+
+/// Ends a watch when it is dropped.
+#[must_use = "dropping it ends the watch"]
+#[derive(Debug)]
+pub struct Departure(JoinHandle<()>);
+
+impl Drop for Departure {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// Sends `Departed` when this process, whosever it is, has ended, or at once if it is not there. It sends no signal.
+pub fn watch_departure(pid: i32, events: &Sender<Event>) -> Departure {
+    let events = events.clone();
+    Departure(tokio::spawn(async move {
+        departure(pid).await;
+        // A closed channel means that the loop has ended and nobody waits for the news.
+        let _closed = events.send(Event::Departed { pid }).await;
+    }))
+}
+
+async fn departure(pid: i32) {
+    loop {
+        match Handle::open(pid) {
+            Ok(handle) => match handle.watch() {
+                Ok(watch) if watch.ended(&handle).await.is_ok() => return,
+                _ => {}
+            },
+            Err(error) if error.raw_os_error() == Some(libc::ESRCH) || error.kind() == io::ErrorKind::InvalidInput => {
+                return;
+            }
+            Err(_) => {}
+        }
+        // It is there, and hidden from us, or we are out of descriptors.
+        tokio::time::sleep(WATCH_RETRY).await;
+    }
+}
+
+/// The same end, of a process that is not our child: only its parent learns how it ended.
+async fn report_departure(generation: Generation, leader: Arc<Handle>, watch: Watch, events: Sender<Event>) {
+    if let Err(error) = watch.ended(&leader).await {
+        tracing::error!(pid = leader.pid(), %error, "cannot watch the adopted gateway any more");
+    }
+    // As PID 1 we have become its parent when the supervisor that started it died.
+    let (death, max_rss_kb) = match leader.exit() {
+        Ok(Some(Exit { status, max_rss_kb })) => (death(status), max_rss_kb),
+        Ok(None) | Err(_) => (Death::Unknown, None),
+    };
+    // A closed channel means that the loop has ended and nobody waits for the news.
+    let _closed = events.send(Event::LeaderExited { generation, death, max_rss_kb }).await;
 }
 
 async fn report_exit(generation: Generation, leader: Arc<Handle>, watch: Watch, events: Sender<Event>) {
@@ -170,8 +307,44 @@ fn explain(error: &io::Error, launch: &Launch) -> SpawnFailure {
     }
 }
 
-/// 128 bits that no other gateway has: `RandomState` is seeded by the system.
-fn random_id() -> String {
+/// The entry in the environment of everything that a gateway starts.
+fn entry(instance: &str) -> String {
+    format!("{INSTANCE}={instance}")
+}
+
+/// A new gateway's instance id: the key of its configuration, and 128 bits that no other gateway has, for `RandomState`
+/// is seeded by the system.
+#[must_use]
+pub fn new_instance(key: &str) -> String {
     let word = || RandomState::new().build_hasher().finish();
-    format!("{:016x}{:016x}", word(), word())
+    format!("{key}-{:016x}{:016x}", word(), word())
+}
+
+/// The key of a configuration: FNV-1a, 64 bits wide, of its lease key. It has to be the same in every release.
+#[must_use]
+pub fn key_of(lease_key: &str) -> String {
+    const OFFSET_BASIS: u64 = 0xcbf2_9ce4_8422_2325;
+    const PRIME: u64 = 0x0100_0000_01b3;
+    let hash = lease_key.bytes().fold(OFFSET_BASIS, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(PRIME));
+    format!("{hash:016x}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_is_the_published_hash() {
+        for (text, hash) in [("", "cbf29ce484222325"), ("a", "af63dc4c8601ec8c"), ("foobar", "85944171f73967e8")] {
+            assert_eq!(key_of(text), hash, "{text}");
+        }
+    }
+
+    #[test]
+    fn no_two_instances_are_the_same_and_all_begin_with_the_key() {
+        let (one, other) = (new_instance("0123456789abcdef"), new_instance("0123456789abcdef"));
+        assert_ne!(one, other);
+        let random = one.strip_prefix("0123456789abcdef-").unwrap();
+        assert!(random.len() == 32 && random.bytes().all(|digit| digit.is_ascii_hexdigit()), "{random}");
+    }
 }

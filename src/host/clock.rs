@@ -39,22 +39,41 @@ impl Default for Clock {
     }
 }
 
+/// Moments begin so long before the machine came up that whatever the store remembers has a moment too.
+const ORIGIN: Duration = Duration::from_hours(24 * 365 * 10);
+
 /// The monotonic time, without what the machine slept.
 #[must_use]
 pub fn now() -> Moment {
-    read(CLOCKS[0])
+    ORIGIN + read(CLOCKS[0])
+}
+
+/// The time since the machine came up, with what it slept.
+#[must_use]
+pub fn since_boot() -> Duration {
+    read(CLOCKS[1])
+}
+
+/// The wall clock, as milliseconds since 1970.
+#[must_use]
+pub fn wall_ms() -> i64 {
+    i64::try_from(read(ClockId::CLOCK_REALTIME).as_millis()).unwrap_or(i64::MAX)
 }
 
 /// The wall clock, as RFC 3339 in UTC with milliseconds.
 #[must_use]
 pub fn stamp() -> String {
-    let wall = read(ClockId::CLOCK_REALTIME);
-    let stamp = i64::try_from(wall.as_millis()).ok().and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok());
-    format!("{:.3}", stamp.unwrap_or_default())
+    stamp_of(wall_ms())
+}
+
+/// A time of the wall clock in the same form.
+#[must_use]
+pub fn stamp_of(wall_ms: i64) -> String {
+    format!("{:.3}", jiff::Timestamp::from_millisecond(wall_ms).unwrap_or_default())
 }
 
 fn ahead() -> Duration {
-    read(CLOCKS[1]).saturating_sub(now())
+    since_boot().saturating_sub(read(CLOCKS[0]))
 }
 
 fn read(id: ClockId) -> Duration {

@@ -4,7 +4,10 @@
 //! each step: the time, the event as JSON, and the effects as the core names them. The core is deterministic, so
 //! feeding it the same events gives the same effects (promise P10); where it does not, the log is of another version.
 
+mod lease;
+
 use crate::core::event::{Death, Event, Request, Requester, SpawnFailure, TreeEnd};
+use crate::core::policy::OnConflict;
 use crate::core::supervisor::Effects;
 use crate::core::{Effect, Holder, Moment, Owner, Phase, Policy, Sighting, Supervisor, Verdict};
 use serde_json::{Map, Value, json};
@@ -98,6 +101,8 @@ macro_rules! policy_json {
                 $(stringify!($duration): nanoseconds(policy.$duration),)+
                 $(stringify!($count): policy.$count,)+
                 "url": policy.url,
+                "attended": policy.attended,
+                "standby": policy.on_conflict == OnConflict::Standby,
             })
         }
 
@@ -106,6 +111,11 @@ macro_rules! policy_json {
                 $($duration: Duration::from_nanos(entry.get(stringify!($duration))?.as_u64()?),)+
                 $($count: entry.get(stringify!($count))?.as_u64()?.try_into().ok()?,)+
                 url: entry.get("url")?.as_str()?.to_owned(),
+                attended: entry.get("attended")?.as_bool()?,
+                on_conflict: match entry.get("standby")?.as_bool()? {
+                    true => OnConflict::Standby,
+                    false => OnConflict::Exit,
+                },
                 ..Policy::default()
             })
         }
@@ -129,6 +139,9 @@ fn event_to_json(event: &Event) -> Value {
             "owner": owner_to_json(&sighting.owner),
             "detail": sighting.detail,
         }),
+        Event::Leased { .. } | Event::LeaseLost { .. } | Event::Adopted { .. } | Event::Departed { .. } => {
+            lease::to_json(event).unwrap_or_default()
+        }
         Event::Spawned { generation, pid } => json!({ "is": "spawned", "generation": generation, "pid": pid }),
         Event::SpawnFailed { generation, failure } => {
             let (fault, why) = match failure {
@@ -208,7 +221,7 @@ fn event_from_json(value: &Value) -> Option<Event> {
             Event::Requested { request: request_from_name(word("request")?)?, by }
         }
         "clock_jumped" => Event::ClockJumped { by: Duration::from_nanos(number("by_ns")?) },
-        _ => return None,
+        _ => return lease::from_json(value),
     })
 }
 
@@ -217,8 +230,9 @@ fn pid(value: &Value) -> Option<i32> {
 }
 
 /// A table of names, for both ways.
-const VERDICTS: [(Verdict, &str); 8] = [
+const VERDICTS: [(Verdict, &str); 9] = [
     (Verdict::Free, "free"),
+    (Verdict::Booting, "booting"),
     (Verdict::Gateway(Phase::Starting), "gateway starting"),
     (Verdict::Gateway(Phase::Started), "gateway started"),
     (Verdict::Gateway(Phase::Unknown), "gateway"),
@@ -228,8 +242,8 @@ const VERDICTS: [(Verdict, &str); 8] = [
     (Verdict::Inconclusive, "inconclusive"),
 ];
 
-const REQUESTS: [(Request, &str); 3] =
-    [(Request::Stop, "stop"), (Request::Restart, "restart"), (Request::Detach, "detach")];
+const REQUESTS: [(Request, &str); 4] =
+    [(Request::Stop, "stop"), (Request::Restart, "restart"), (Request::Detach, "detach"), (Request::Retry, "retry")];
 
 fn verdict_name(verdict: Verdict) -> Option<&'static str> {
     VERDICTS.iter().find(|(known, _)| *known == verdict).map(|(_, name)| *name)
@@ -253,18 +267,28 @@ fn owner_to_json(owner: &Owner) -> Value {
         Owner::Ours(holder) => ("ours", holder),
         Owner::Other(holder) => ("other", holder),
     };
-    json!({ "whose": whose, "pid": holder.pid, "command": holder.command, "uid": holder.uid })
+    let mut value = holder_to_json(holder);
+    value["whose"] = whose.into();
+    value
+}
+
+fn holder_to_json(holder: &Holder) -> Value {
+    json!({ "pid": holder.pid, "command": holder.command, "uid": holder.uid })
+}
+
+fn holder_from_json(value: &Value) -> Option<Holder> {
+    Some(Holder {
+        pid: pid(value)?,
+        command: value.get("command")?.as_str()?.to_owned(),
+        uid: value.get("uid")?.as_u64().and_then(|uid| u32::try_from(uid).ok()),
+    })
 }
 
 fn owner_from_json(value: &Value) -> Option<Owner> {
     if value.is_null() {
         return Some(Owner::Unseen);
     }
-    let holder = Holder {
-        pid: pid(value)?,
-        command: value.get("command")?.as_str()?.to_owned(),
-        uid: value.get("uid")?.as_u64().and_then(|uid| u32::try_from(uid).ok()),
-    };
+    let holder = holder_from_json(value)?;
     match value.get("whose")?.as_str()? {
         "ours" => Some(Owner::Ours(holder)),
         "other" => Some(Owner::Other(holder)),
@@ -318,7 +342,7 @@ mod tests {
             all.push(Event::LeaderExited { generation: 3, death, max_rss_kb: Some(1) });
             all.push(Event::LeaderExited { generation: 3, death, max_rss_kb: None });
         }
-        for request in [Request::Stop, Request::Restart, Request::Detach] {
+        for (request, _) in REQUESTS {
             all.push(Event::Requested { request, by: by() });
         }
         for (verdict, _) in VERDICTS {
@@ -330,6 +354,7 @@ mod tests {
         let commands = vec!["1 a".to_owned(), "2 b".to_owned()];
         let end = TreeEnd { members: 3, escaped: 2, survivors: 1, elapsed: Duration::from_millis(5), commands };
         all.push(Event::TreeGone { generation: 4, end });
+        all.extend(lease::tests::all_events());
         all
     }
 
@@ -344,7 +369,13 @@ mod tests {
 
     #[test]
     fn the_settings_come_back_as_they_were() {
-        let policy = Policy { seed: u64::MAX, url: "wss://[::1]:1".to_owned(), ..Policy::default() };
+        let policy = Policy {
+            seed: u64::MAX,
+            url: "wss://[::1]:1".to_owned(),
+            attended: true,
+            on_conflict: OnConflict::Standby,
+            ..Policy::default()
+        };
         let Value::Object(entry) = policy_to_json(&policy) else { panic!("an object") };
         assert_eq!(policy_from_json(&entry), Some(policy));
     }

@@ -1,6 +1,7 @@
 //! Who talks to us, and who hears from us.
 
 pub mod clock;
+pub mod control;
 pub mod journal;
 pub mod manager;
 pub mod signals;

@@ -1,7 +1,8 @@
 //! The event log on stderr: text for people, one JSON object a line for programs.
 //!
 //! Everything goes through `tracing`, so that one level filter and one writer serve both our reports and the
-//! diagnostics of the libraries. A report travels as the fields `event`, `record` (its JSON members) and the message.
+//! diagnostics of the libraries. A report travels as the fields `event`, `wall_ms`, `record` (its JSON members) and the
+//! message.
 
 use super::clock;
 use super::stderr::Stderr;
@@ -38,18 +39,30 @@ pub fn install(format: Format, level: Level) {
     let _second = tracing::subscriber::set_global_default(subscriber);
 }
 
-/// Writes a report to the log.
-pub fn emit(report: &Report) {
-    let (event, record) = (report.name(), record(report));
+/// Writes a report to the log, stamped with this time of the wall clock: its record has the same one.
+pub fn emit(report: &Report, wall_ms: i64) {
+    let (event, record) = (report.name(), members(report));
     match report.severity() {
-        Severity::Info => tracing::info!(event, record, "{report}"),
-        Severity::Warning => tracing::warn!(event, record, "{report}"),
-        Severity::Error => tracing::error!(event, record, "{report}"),
+        Severity::Info => tracing::info!(event, wall_ms, record, "{report}"),
+        Severity::Warning => tracing::warn!(event, wall_ms, record, "{report}"),
+        Severity::Error => tracing::error!(event, wall_ms, record, "{report}"),
     }
 }
 
-/// The JSON members of a report after `event` and `at`.
-fn record(report: &Report) -> String {
+/// A report as the whole JSON object of the event log, stamped with this time of the wall clock.
+#[must_use]
+pub fn line(report: &Report, wall_ms: i64) -> String {
+    let head = serde_json::json!({ "event": report.name(), "at": clock::stamp_of(wall_ms) }).to_string();
+    let members = members(report);
+    match members.strip_prefix('{') {
+        Some(rest) if rest != "}" => format!("{},{rest}", head.trim_end_matches('}')),
+        _ => head,
+    }
+}
+
+/// The JSON members of a report after `event` and `at`, as one object.
+#[must_use]
+pub fn members(report: &Report) -> String {
     let mut members = Map::new();
     if let Some(generation) = report.generation() {
         members.insert("generation".to_owned(), generation.into());
@@ -91,12 +104,26 @@ where
 #[derive(Default)]
 struct Parts {
     event: Option<String>,
+    wall_ms: Option<i64>,
     record: Option<String>,
     message: String,
     others: Vec<(&'static str, String)>,
 }
 
+impl Parts {
+    fn stamp(&self) -> String {
+        self.wall_ms.map_or_else(clock::stamp, clock::stamp_of)
+    }
+}
+
 impl Visit for Parts {
+    fn record_i64(&mut self, field: &Field, value: i64) {
+        match field.name() {
+            "wall_ms" => self.wall_ms = Some(value),
+            _ => self.record_debug(field, &value),
+        }
+    }
+
     fn record_str(&mut self, field: &Field, value: &str) {
         match field.name() {
             "event" => self.event = Some(value.to_owned()),
@@ -116,7 +143,7 @@ impl Visit for Parts {
 fn write_json(mut writer: Writer<'_>, level: Level, target: &str, parts: &Parts) -> fmt::Result {
     let mut object = Map::new();
     object.insert("event".to_owned(), parts.event.as_deref().unwrap_or("log").into());
-    object.insert("at".to_owned(), clock::stamp().into());
+    object.insert("at".to_owned(), parts.stamp().into());
     if let Some(Ok(members)) = parts.record.as_deref().map(serde_json::from_str::<Map<String, Json>>) {
         object.extend(members);
     } else {
@@ -136,7 +163,7 @@ fn write_text(mut writer: Writer<'_>, level: Level, parts: &Parts, coloured: boo
         _ => "2",
     };
     let name = parts.event.as_deref().unwrap_or("log");
-    write!(writer, "{} ", clock::stamp())?;
+    write!(writer, "{} ", parts.stamp())?;
     if coloured {
         write!(writer, "\x1b[{colour}m{level:>5}\x1b[0m \x1b[1m{name}\x1b[0m")?;
     } else {
@@ -172,13 +199,22 @@ mod tests {
     #[test]
     fn a_report_becomes_one_flat_object() {
         let report = Report::GatewaySpawned { generation: 3, pid: 42, attempt: 1 };
-        assert_eq!(record(&report), r#"{"generation":3,"pid":42,"attempt":1}"#);
+        assert_eq!(members(&report), r#"{"generation":3,"pid":42,"attempt":1}"#);
+    }
+
+    #[test]
+    fn a_line_begins_with_event_and_time() {
+        let report = Report::GatewaySpawned { generation: 3, pid: 42, attempt: 1 };
+        let told = r#"{"event":"gateway.spawned","at":"1970-01-01T00:00:00.005Z","generation":3,"pid":42,"attempt":1}"#;
+        assert_eq!(line(&report, 5), told);
+        let bare = r#"{"event":"conflict.resolved","at":"1970-01-01T00:00:00.000Z"}"#;
+        assert_eq!(line(&Report::ConflictResolved, 0), bare);
     }
 
     #[test]
     fn what_is_not_known_is_left_out() {
         let by = Requester { how: "SIGTERM".to_owned(), pid: None, uid: None, command: None };
-        assert_eq!(record(&Report::SignalReceived { signal: "SIGTERM", by }), r#"{"signal":"SIGTERM"}"#);
+        assert_eq!(members(&Report::SignalReceived { signal: "SIGTERM", by }), r#"{"signal":"SIGTERM"}"#);
     }
 
     #[test]

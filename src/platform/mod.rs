@@ -4,6 +4,11 @@ mod child;
 mod command_line;
 #[expect(unsafe_code, reason = "no safe crate reads a disposition without replacing it")]
 pub mod disposition;
+pub mod environment;
+#[expect(unsafe_code, reason = "no safe crate sets up the allocator of the C library")]
+pub mod heap;
+#[expect(unsafe_code, reason = "no safe crate offers sqlite3_config(3)")]
+pub mod sqlite;
 mod stat;
 #[cfg(test)]
 mod tests;

@@ -159,11 +159,16 @@ fn may_be_value(word: &OsString) -> bool {
 
 /// Whether `word` is an option that takes the next word for its value.
 fn takes_value(word: &OsStr) -> bool {
-    let command = Cli::command();
+    let mut command = Cli::command();
+    command.build();
     let of_verbs = command.get_subcommands().flat_map(Command::get_arguments);
     let mut options = command.get_arguments().chain(of_verbs).filter(|option| option.get_action().takes_values());
-    let name = word.to_str().and_then(|word| word.strip_prefix("--"));
-    name.is_some_and(|name| options.any(|option| option.get_long() == Some(name)))
+    let Some(word) = word.to_str() else { return false };
+    options.any(|option| match (word.strip_prefix("--"), word.strip_prefix('-')) {
+        (Some(name), _) => option.get_long() == Some(name),
+        (None, Some(letter)) => option.get_short().is_some_and(|short| letter.chars().eq([short])),
+        (None, None) => false,
+    })
 }
 
 /// Whether the word before `at` takes this one for its value.
@@ -193,7 +198,7 @@ mod tests {
             ("probe --json=1 --wait", vec!["--json takes no value", "--wait needs a value"]),
             ("run -x -yz", vec!["unknown option -x", "unknown option -y"]),
             ("prob", vec!["unexpected argument \"prob\"; did you mean probe?"]),
-            ("start", vec!["unexpected argument \"start\"; see --help"]),
+            ("launch", vec!["unexpected argument \"launch\"; see --help"]),
             ("probe a b", vec!["unexpected argument \"a\"", "unexpected argument \"b\""]),
             ("--host a run a b --port 1", vec!["unexpected argument \"a\"; the gateway's command goes behind `--`"]),
             ("run --port --host 1", vec!["--port needs a value"]),

@@ -104,7 +104,8 @@ mod tests {
     const TAILNET: Ipv4Addr = Ipv4Addr::new(100, 64, 0, 7);
 
     fn world(tailnet: fn() -> Option<Ipv4Addr>) -> World {
-        World { env: Box::new(|_| None), home: || None, cwd: PathBuf::from("/"), terminal: false, pid1: false, tailnet }
+        let cwd = PathBuf::from("/");
+        World { env: Box::new(|_| None), home: || None, cwd, terminal: false, pid1: false, launchd: false, tailnet }
     }
 
     fn met(host: Option<&str>, bind: Option<Bind>, config: &Config, world: &World) -> (String, Vec<String>, usize) {

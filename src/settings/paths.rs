@@ -197,6 +197,7 @@ mod tests {
             cwd: PathBuf::from("/nowhere/cwd"),
             terminal: false,
             pid1: false,
+            launchd: false,
             tailnet: || None,
         }
     }

@@ -1,17 +1,18 @@
-//! The options that are numbers or words: times, counts, and the log.
+//! The options that are numbers or words: times, counts, conflicts, and the log.
 
-use super::LogSettings;
 use super::value::{Source, Zero};
+use super::{LeaseBasis, LogSettings, World};
 use crate::core::Policy;
+use crate::core::policy::OnConflict;
 use crate::host::telemetry::Format;
 use std::time::Duration;
 
 /// All times and counts; the URL and the seed stay those of the defaults.
-pub(super) fn resolve(source: &mut Source<'_>, pid1: bool) -> Policy {
+pub(super) fn resolve(source: &mut Source<'_>, world: &World) -> Policy {
     use Zero::{Allowed, Refused};
     let known = Policy::default();
     // A container runtime gives process 1 ten seconds; elsewhere the gateway's own limit is 325 to 327 s.
-    let auto = Duration::from_secs(if pid1 { 8 } else { 328 });
+    let auto = Duration::from_secs(if world.pid1 { 8 } else { 328 });
     let s = source;
     let exit_code = s.number(
         "--conflict-exit-code",
@@ -50,10 +51,25 @@ pub(super) fn resolve(source: &mut Source<'_>, pid1: bool) -> Policy {
             Allowed,
         ),
         conflict_exit_code: u8::try_from(exit_code).unwrap_or(known.conflict_exit_code),
+        on_conflict: on_conflict(s, world),
+        attended: world.terminal,
         url: known.url,
         seed: known.seed,
         planted: known.planted,
     }
+}
+
+/// Who starts us again whatever our exit code says gets a process that stays.
+fn on_conflict(source: &mut Source<'_>, world: &World) -> OnConflict {
+    let auto = if world.pid1 || world.launchd { OnConflict::Standby } else { OnConflict::Exit };
+    let words = [("auto", auto), ("exit", OnConflict::Exit), ("standby", OnConflict::Standby)];
+    source.choice("--on-conflict", |options| options.on_conflict.as_ref(), &words).unwrap_or(auto)
+}
+
+/// What shows that an owner lives.
+pub(super) fn lease_basis(source: &mut Source<'_>) -> LeaseBasis {
+    let words = [("auto", LeaseBasis::Auto), ("lock", LeaseBasis::Lock), ("heartbeat", LeaseBasis::Heartbeat)];
+    source.choice("--lease", |options| options.lease.as_ref(), &words).unwrap_or(LeaseBasis::Auto)
 }
 
 /// What is logged, and how.

@@ -116,7 +116,14 @@ impl<'a> Source<'a> {
 
     /// A whole number within `least..=most`, or its default.
     pub(super) fn number(&mut self, flag: &'static str, pick: Pick, default: u32, least: u32, most: u32) -> u32 {
-        let Some(given) = self.given(flag, pick) else { return default };
+        match self.given(flag, pick) {
+            Some(given) => self.parse_number(&given, default, least, most),
+            None => default,
+        }
+    }
+
+    /// The number that `given` names, or the default.
+    pub(super) fn parse_number(&mut self, given: &Given, default: u32, least: u32, most: u32) -> u32 {
         let number = given.text().and_then(digits).filter(|number| (least..=most).contains(number));
         number.unwrap_or_else(|| {
             self.mistakes.push(given.mistake(format!("is not a whole number from {least} to {most}")));

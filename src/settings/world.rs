@@ -1,6 +1,7 @@
 //! What an invocation finds around itself.
 
 use super::listener::tailnet_address;
+use crate::host::manager;
 use std::ffi::OsString;
 use std::io::IsTerminal;
 use std::net::Ipv4Addr;
@@ -21,6 +22,8 @@ pub struct World {
     pub terminal: bool,
     /// Whether we are process 1, and with that a container's whole life.
     pub pid1: bool,
+    /// Whether launchd runs us: it starts a job that ended again, whatever its exit code.
+    pub launchd: bool,
     /// This machine's address in a tailnet.
     pub tailnet: fn() -> Option<Ipv4Addr>,
 }
@@ -35,6 +38,7 @@ impl World {
             cwd: std::env::current_dir().unwrap_or_else(|_| PathBuf::from("/")),
             terminal: std::io::stderr().is_terminal(),
             pid1: std::process::id() == 1,
+            launchd: manager::name() == "launchd",
             tailnet: tailnet_address,
         }
     }

@@ -3,10 +3,10 @@
 //! Lawful: every effect but a probe is answered in bounded time, a process exists before it ends, ticks come at the
 //! deadline. Hostile: any verdict, any death, any order, lost answers, news of the past, requests and jumps at any time.
 
-use crate::world::{by, s, sighting, stranger, tree_end};
+use crate::world::{acquired, by, s, sighting, stranger, tree_end};
 use openclaw_supervise::core::{
-    Ask, Death, Effect, Event, Generation, Moment, Outcome, Owner, Phase, Policy, Report, Request, SpawnFailure,
-    Supervisor, Verdict,
+    Ask, Death, Effect, Event, Generation, Moment, Outcome, Owner, Past, Phase, Policy, Remains, Report, Request,
+    SpawnFailure, Supervisor, Verdict,
 };
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -195,6 +195,10 @@ impl Walk {
                 self.must(self.tree == Some(*generation) && !self.killing, "one kill at a time, of a tree that lives");
                 self.killing = true;
             }
+            Effect::Lease { ticket, .. } => {
+                self.must(*ticket > self.ticket, "each attempt has a ticket of its own");
+                self.ticket = *ticket;
+            }
             Effect::Report(Report::GatewayHung { .. }) => self.excused = true,
             Effect::Report(Report::GatewayStarted { .. }) => {
                 self.must(self.came_up.is_none(), "one start is told per generation");
@@ -204,7 +208,8 @@ impl Walk {
                 self.must(self.open_ends > 0, "no end without a spawn");
                 self.open_ends -= 1;
             }
-            Effect::Report(_) => {}
+            Effect::Adopt { .. } | Effect::Watch { .. } => self.must(false, "nobody was there before us"),
+            Effect::Remember { .. } | Effect::Report(_) => {}
             Effect::Exit(outcome) => self.check_exit(outcome),
         }
     }
@@ -253,6 +258,10 @@ impl Walk {
 
     fn answer(&mut self, effect: &Effect) {
         match *effect {
+            Effect::Lease { ticket, .. } => {
+                let delay = self.dice.ms(6_000);
+                self.later(delay, Event::Leased { ticket, answer: acquired(Past::default()) });
+            }
             Effect::Probe { ticket, ask } => {
                 if !self.dice.once_in(30) {
                     let event = Event::Probed { ticket, sighting: self.look(ask) };
@@ -285,7 +294,11 @@ impl Walk {
                 let delay = self.dice.ms(KILL_MAX);
                 self.later(delay, Event::TreeGone { generation, end: tree_end(survivors) });
             }
-            Effect::Report(_) | Effect::Exit(_) => {}
+            Effect::Adopt { .. }
+            | Effect::Watch { .. }
+            | Effect::Remember { .. }
+            | Effect::Report(_)
+            | Effect::Exit(_) => {}
         }
     }
 
@@ -312,7 +325,7 @@ impl Walk {
     fn mischief(&mut self) {
         let generation = self.generation;
         let deaths = [0, 1, 78, 134].map(Death::Code);
-        match self.dice.below(21) {
+        match self.dice.below(25) {
             0..8 => {
                 if let Some(generation) = self.leader {
                     let death = self.dice.pick(&deaths);
@@ -336,6 +349,13 @@ impl Walk {
                 self.send(Event::LeaderExited { generation, death, max_rss_kb: None });
             }
             19 => self.send(Event::Tick),
+            20 => {
+                self.free_of_charge.push(self.now);
+                self.send(Event::Requested { request: Request::Retry, by: by("retry-now") });
+            }
+            21 => self.send(Event::Departed { pid: 4242 }),
+            22 => self.send(Event::Adopted { generation, remains: Remains::Leader { pid: 6, differs: None } }),
+            23 => self.send(Event::Leased { ticket: self.ticket + 1, answer: acquired(Past::default()) }),
             _ => self.send(Event::Start),
         }
     }

@@ -1,8 +1,8 @@
 //! A small world for the core: one port, one scripted gateway at a time, a clock that jumps from event to event.
 
 use openclaw_supervise::core::{
-    Ask, Death, Effect, Event, Generation, Holder, Moment, Outcome, Owner, Phase, Policy, Report, Request, Requester,
-    Sighting, Supervisor, TreeEnd, Verdict,
+    Acquired, Ask, Death, Effect, Event, Generation, Holder, LeaseAnswer, Moment, Outcome, Owner, Past, Phase, Policy,
+    Remains, Report, Request, Requester, Sighting, Supervisor, TreeEnd, Verdict,
 };
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -26,6 +26,15 @@ pub(crate) fn stranger() -> Owner {
     Owner::Other(Holder { pid: 4242, command: "node stranger.mjs".to_owned(), uid: Some(1000) })
 }
 
+/// Another supervisor.
+pub(crate) fn owner(pid: i32) -> Holder {
+    Holder { pid, command: "openclaw-supervise run".to_owned(), uid: None }
+}
+
+pub(crate) fn ours() -> Owner {
+    Owner::Ours(Holder { pid: 101, command: "openclaw-gateway".to_owned(), uid: None })
+}
+
 pub(crate) fn by(how: &str) -> Requester {
     Requester { how: how.to_owned(), pid: Some(77), uid: None, command: None }
 }
@@ -33,6 +42,11 @@ pub(crate) fn by(how: &str) -> Requester {
 pub(crate) fn tree_end(survivors: u32) -> TreeEnd {
     let commands = (0..survivors).map(|n| format!("{} stuck", 900 + n)).collect();
     TreeEnd { members: survivors, escaped: 0, survivors, elapsed: PROMPT, commands }
+}
+
+/// The lease, with what the store remembers.
+pub(crate) fn acquired(past: Past) -> LeaseAnswer {
+    LeaseAnswer::Acquired(Box::new(Acquired { epoch: 1, recovered: None, past, trouble: None }))
 }
 
 /// What each gateway does with its life. Times count from its spawn, those of `drain` from its SIGTERM.
@@ -65,7 +79,13 @@ pub(crate) struct World {
     pub(crate) now: Moment,
     /// What every probe sees, whoever lives; without it the port shows what the gateway does.
     pub(crate) port: Option<Verdict>,
+    /// Whose that is, before a spawn.
+    pub(crate) owner: Option<Owner>,
     pub(crate) script: Script,
+    /// What becomes of every attempt on the lease.
+    pub(crate) lease: LeaseAnswer,
+    /// What is found of a gateway that an earlier supervisor left.
+    pub(crate) remains: Remains,
     /// Effects that the shell leaves without an answer; the test gives its own.
     pub(crate) unanswered: fn(&Effect) -> bool,
     /// What the ends of the next trees look like. A leader lives on as long as there are survivors of this list.
@@ -82,7 +102,10 @@ impl World {
             core: Supervisor::new(policy.clone()),
             now: s(1000),
             port: None,
+            owner: None,
             script: Script::default(),
+            lease: acquired(Past::default()),
+            remains: Remains::Nothing { pid: None },
             unanswered: |_| false,
             survivors: Vec::new(),
             effects: Vec::new(),
@@ -114,11 +137,22 @@ impl World {
     pub(crate) fn send(&mut self, event: Event) {
         let mut fx = Vec::new();
         self.core.step(self.now, event, &mut fx);
+        let mut at_once = None;
         for effect in fx {
-            if !(self.unanswered)(&effect) {
-                self.answer(&effect);
+            match &effect {
+                effect if (self.unanswered)(effect) => {}
+                Effect::Lease { ticket, .. } => {
+                    at_once = Some(Event::Leased { ticket: *ticket, answer: self.lease.clone() });
+                }
+                Effect::Adopt { generation } => {
+                    at_once = Some(Event::Adopted { generation: *generation, remains: self.adopt(*generation) });
+                }
+                effect => self.answer(effect),
             }
             self.effects.push((self.now, effect));
+        }
+        if let Some(event) = at_once {
+            self.send(event);
         }
     }
 
@@ -132,6 +166,15 @@ impl World {
             self.child = None;
         }
         self.send(Event::LeaderExited { generation, death, max_rss_kb: None });
+    }
+
+    /// A leader that is found is a gateway that follows the script, and came up long ago.
+    fn adopt(&mut self, generation: Generation) -> Remains {
+        if matches!(self.remains, Remains::Leader { .. }) {
+            self.child = Some((generation, Moment::ZERO, self.script));
+            self.dies_in(generation, self.script.dies);
+        }
+        self.remains.clone()
     }
 
     fn later(&mut self, delay: Duration, event: Event) {
@@ -163,7 +206,12 @@ impl World {
                 }
                 self.later(PROMPT * 2, Event::TreeGone { generation, end: tree_end(survivors) });
             }
-            Effect::Report(_) | Effect::Exit(_) => {}
+            Effect::Lease { .. }
+            | Effect::Adopt { .. }
+            | Effect::Watch { .. }
+            | Effect::Remember { .. }
+            | Effect::Report(_)
+            | Effect::Exit(_) => {}
         }
     }
 
@@ -178,10 +226,8 @@ impl World {
         let verdict = self.port.unwrap_or(if up { STARTED } else { Verdict::Free });
         let owner = match (ask, verdict) {
             (_, Verdict::Free) | (Ask::Liveness(_), _) => Owner::Unseen,
-            (Ask::Port, _) => stranger(),
-            (Ask::Listener(_), _) => {
-                Owner::Ours(Holder { pid: 101, command: "openclaw-gateway".to_owned(), uid: None })
-            }
+            (Ask::Port, _) => self.owner.clone().unwrap_or_else(stranger),
+            (Ask::Listener(_), _) => ours(),
         };
         sighting(verdict, owner)
     }
@@ -247,13 +293,14 @@ impl World {
         self.when(|effect| matches!(effect, Effect::Report(report) if report.name() == name))
     }
 
-    /// The names of all reports but the changes of verdict.
+    /// The names of all reports but the changes of verdict and a lease that is simply had.
     pub(crate) fn names(&self) -> Vec<&'static str> {
         let names = self.effects.iter().filter_map(|(_, effect)| match effect {
             Effect::Report(report) => Some(report.name()),
             _ => None,
         });
-        names.filter(|name| *name != "probe.verdict_changed").collect()
+        let usual = ["probe.verdict_changed", "lease.acquire_started", "lease.acquired"];
+        names.filter(|name| !usual.contains(name)).collect()
     }
 
     /// The causes of all `gateway.exited`.
@@ -263,6 +310,15 @@ impl World {
             _ => None,
         });
         exits.collect()
+    }
+
+    /// The ticket of the youngest attempt on the lease.
+    pub(crate) fn lease_ticket(&self) -> u64 {
+        let tickets = self.effects.iter().rev().find_map(|(_, effect)| match effect {
+            Effect::Lease { ticket, .. } => Some(*ticket),
+            _ => None,
+        });
+        tickets.unwrap_or(0)
     }
 
     /// The ticket of the youngest probe.

@@ -123,7 +123,12 @@ impl Temper {
 
 /// A gateway that was spawned, and every process of its tree.
 #[derive(Debug, Clone)]
+#[expect(clippy::struct_excessive_bools, reason = "what is true of one process; any mix of it happens")]
 pub(crate) struct Life {
+    /// The supervisor that started it: to nobody else does the kernel tell how it ended.
+    pub(crate) parent: usize,
+    /// The supervisor that looks after it, and what that one calls it.
+    pub(crate) held: Option<usize>,
     pub(crate) generation: Generation,
     pub(crate) pid: i32,
     pub(crate) temper: Temper,
@@ -133,6 +138,8 @@ pub(crate) struct Life {
     /// A child of it that is in an uninterruptible sleep once killed.
     pub(crate) stuck_child: bool,
     pub(crate) termed: bool,
+    /// It could not be killed and somebody was told, or nobody can know of it any more: the store was lost.
+    pub(crate) excused: bool,
     /// When the supervisor has learnt that it exists: its end is not news before that.
     pub(crate) known: Moment,
 }
@@ -140,6 +147,11 @@ pub(crate) struct Life {
 impl Life {
     pub(crate) fn alive(&self) -> u32 {
         u32::from(self.leader) + self.daemons + u32::from(self.stuck_child)
+    }
+
+    /// The store is lost, and with it what only the store knew of. A living gateway can be found by its mark.
+    pub(crate) fn forget(&mut self) {
+        self.excused |= !self.leader;
     }
 
     pub(crate) fn verdict(&self) -> Verdict {

@@ -3,18 +3,25 @@
 //! It knows what a shell knows: what was asked, what was answered. What only the world knows (which processes live) it is
 //! told besides. It never looks into the core.
 
+#[path = "judge/charge.rs"]
+mod charge;
 #[path = "judge/health.rs"]
 mod health;
+#[path = "judge/heirs.rs"]
+mod heirs;
 #[path = "judge/pace.rs"]
 mod pace;
 #[path = "judge/steps.rs"]
 mod steps;
 
 use crate::trial::Broken;
+use charge::Charge;
 use health::{Duty, Health, PortWatch};
+use heirs::Ended;
+use openclaw_supervise::core::restart_policy::Cause;
 use openclaw_supervise::core::supervisor::{JUMP_MIN, LATE};
 use openclaw_supervise::core::{
-    Ask, Death, Effect, Event, Generation, Moment, Owner, Policy, Report, Request, Sighting, TreeEnd, Verdict,
+    Ask, Death, Effect, Event, Generation, Left, Moment, Owner, Policy, Report, Request, Sighting, TreeEnd, Verdict,
 };
 use pace::{Over, Pace};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -58,6 +65,10 @@ struct Owned {
     terminated: Option<Ending>,
     killed: bool,
     death: Option<(Death, Moment)>,
+    /// It ended by itself in the time that it was given.
+    drained: bool,
+    /// It died while no supervisor ran.
+    lost: bool,
     gone: bool,
     /// When the last kill of it was over.
     survived: Option<Moment>,
@@ -65,6 +76,25 @@ struct Owned {
 }
 
 impl Owned {
+    fn new(generation: Generation, pid: i32, at: Moment) -> Self {
+        Self {
+            generation,
+            pid,
+            armed: at,
+            started: None,
+            listening: false,
+            told_end: false,
+            terminated: None,
+            killed: false,
+            death: None,
+            drained: false,
+            lost: false,
+            gone: false,
+            survived: None,
+            health: Health::new(at),
+        }
+    }
+
     fn ending(&self) -> bool {
         self.terminated.is_some() || self.death.is_some()
     }
@@ -80,12 +110,27 @@ enum Wish {
 }
 
 #[derive(Debug, Clone)]
+#[expect(clippy::struct_excessive_bools, reason = "what was seen of one supervisor; any mix of it is a thing to judge")]
 pub(crate) struct Judge {
     policy: Policy,
     ticket: u64,
+    charge: Charge,
     asked: Option<(Ask, Moment)>,
     generation: Generation,
+    /// What a predecessor left, until it was looked for.
+    left: Option<Left>,
+    adopting: bool,
+    /// The last process with our mark that was looked for in vain.
+    lost_mark: Option<i32>,
+    /// Nothing was found of what bore our mark: a pause is in order.
+    pardoned: bool,
+    /// A gateway that could not be started, until that is on record.
+    unborn: Option<Generation>,
+    /// A gateway that is over, until that is on record.
+    ended: Option<Ended>,
     spawning: bool,
+    /// A process of ours has come to life.
+    born: bool,
     killing: bool,
     owned: Option<Owned>,
     wish: Wish,
@@ -113,9 +158,17 @@ impl Judge {
             pace: Pace::new(policy.clone()),
             policy,
             ticket: 0,
+            charge: Charge::default(),
             asked: None,
             generation: 0,
+            left: None,
+            adopting: false,
+            lost_mark: None,
+            pardoned: false,
+            unborn: None,
+            ended: None,
             spawning: false,
+            born: false,
             killing: false,
             owned: None,
             wish: Wish::Run,
@@ -159,10 +212,32 @@ impl Judge {
         self.owned.as_ref().filter(|owned| owned.started.is_some() && !owned.ending()).map(|owned| owned.generation)
     }
 
+    /// Whether it was asked to end together with its gateway.
+    pub(crate) fn stopped(&self) -> bool {
+        self.wish >= Wish::Stop
+    }
+
+    /// Whether a gateway that bears our mark could not be found.
+    pub(crate) fn looked_in_vain(&self) -> bool {
+        self.lost_mark.is_some()
+    }
+
+    /// Whether it has ended by itself.
+    pub(crate) fn is_over(&self) -> bool {
+        self.over
+    }
+
+    /// Whether it waits beside somebody who is in charge.
+    pub(crate) fn stands_by(&self) -> bool {
+        self.charge.stands_by()
+    }
+
     /// Whether an event says nothing about the present, so that it must change nothing.
     pub(crate) fn is_stale(&self, event: &Event) -> bool {
         match event {
             Event::Probed { ticket, .. } => *ticket != self.ticket || self.asked.is_none(),
+            Event::Leased { ticket, .. } => self.charge.asked.is_none_or(|(asked, _)| asked != *ticket),
+            Event::Departed { pid } => self.charge.watches() != Some(*pid),
             other => self.over || other.generation().is_some_and(|generation| generation != self.generation),
         }
     }
@@ -183,7 +258,8 @@ impl Judge {
             Event::Spawned { .. } | Event::SpawnFailed { .. } if young => self.spawning,
             Event::TreeGone { .. } if young => self.killing,
             Event::LeaderExited { .. } if young => self.owned.as_ref().is_some_and(|owned| owned.death.is_none()),
-            Event::Probed { ticket, .. } => *ticket <= self.ticket,
+            Event::Adopted { .. } if young => self.adopting,
+            Event::Probed { ticket, .. } | Event::Leased { ticket, .. } => *ticket <= self.ticket,
             Event::Tick => due,
             other => other.generation().is_none_or(|generation| generation < self.generation),
         }
@@ -210,13 +286,18 @@ impl Judge {
         let dies = matches!(turn.event, Event::LeaderExited { generation, .. }
             if self.owned.as_ref().is_some_and(|owned| owned.generation == *generation && owned.death.is_none()));
         let ends = turn.fx.iter().filter(|effect| matches!(effect, Effect::Report(Report::GatewayExited(_)))).count();
-        must(!dies || ends == 1, "P9", "a death is told once")?;
+        let loses = self.loses(turn.event);
+        must(!(dies || loses) || ends == 1, "P9", "a death is told once")?;
         self.last = at;
+        self.note_charge(at, turn.event);
         let answer = self.note(at, turn.event);
         for effect in turn.fx {
             must(!self.over, "exit", "the exit is the last effect")?;
             self.judge_effect(turn, effect, answer)?;
         }
+        self.pardoned = false;
+        self.judge_charge(turn)?;
+        Self::judge_record(turn)?;
         self.judge_answer(turn, answer)?;
         self.judge_request(turn, was.as_ref())?;
         self.judge_time(turn)?;
@@ -225,6 +306,7 @@ impl Judge {
 
     fn rearm(&mut self, at: Moment) {
         self.port.rearm(at);
+        self.charge.rearm(at);
         if let Some(owned) = &mut self.owned {
             owned.armed = at;
             owned.health.rearm(at);
@@ -242,38 +324,34 @@ impl Judge {
             }
             Event::Spawned { generation, pid } if young => {
                 self.spawning = false;
-                self.owned = Some(Owned {
-                    generation: *generation,
-                    pid: *pid,
-                    armed: at,
-                    started: None,
-                    listening: false,
-                    told_end: false,
-                    terminated: None,
-                    killed: false,
-                    death: None,
-                    gone: false,
-                    survived: None,
-                    health: Health::new(at),
-                });
+                self.born = true;
+                self.owned = Some(Owned::new(*generation, *pid, at));
             }
             Event::SpawnFailed { .. } if young => {
-                self.spawning = false;
-                self.pace.spawn_failed();
+                if std::mem::take(&mut self.spawning) {
+                    self.pace.spawn_failed(at);
+                    self.unborn = Some(self.generation);
+                }
             }
             Event::LeaderExited { death, .. } if young => {
                 if let Some(owned) = self.owned.as_mut().filter(|owned| owned.death.is_none()) {
                     if !owned.ending() {
                         self.asked = None;
                     }
+                    owned.drained = owned.terminated.is_some() && !owned.killed;
                     owned.death = Some((*death, at));
                     self.settle(at);
                 }
             }
+            Event::Adopted { generation, remains } if young => self.note_adopted(at, *generation, remains),
             Event::TreeGone { end, .. } if young => self.note_tree_gone(at, end),
             Event::Requested { request, .. } => self.note_wish(at, *request),
             Event::Start
             | Event::Tick
+            | Event::Leased { .. }
+            | Event::LeaseLost { .. }
+            | Event::Adopted { .. }
+            | Event::Departed { .. }
             | Event::Probed { .. }
             | Event::Spawned { .. }
             | Event::SpawnFailed { .. }
@@ -286,7 +364,14 @@ impl Judge {
 
     fn note_answer(&mut self, at: Moment, ask: Ask, sighting: &Sighting) {
         let verdict = sighting.verdict;
+        let marked = match &sighting.owner {
+            Owner::Ours(holder) if verdict != Verdict::Free => Some(holder.pid),
+            Owner::Ours(_) | Owner::Other(_) | Owner::Unseen => None,
+        };
+        let ours = marked.is_some() && marked != self.lost_mark;
         match (ask, &mut self.owned) {
+            (Ask::Port, _) if self.charge.stands_by() => self.note_neighbour(at, sighting, ours),
+            (Ask::Port, _) if ours => (self.duty, self.lost_mark) = (Some(Duty::Adopt), marked),
             (Ask::Port, _) => self.duty = Some(self.port.observe(at, verdict, &self.policy)),
             (Ask::Listener(_) | Ask::Liveness(_), Some(owned)) if owned.started.is_some() || owned.ending() => {
                 let stranger = matches!(sighting.owner, Owner::Other(_)) && verdict != Verdict::Free;
@@ -306,7 +391,17 @@ impl Judge {
     }
 
     fn note_wish(&mut self, at: Moment, request: Request) {
+        let lifeless = self.owned.is_none() && !self.spawning && !self.adopting;
+        if matches!(request, Request::Restart | Request::Retry) {
+            self.charge.hurry(at);
+        }
         let wish = match request {
+            Request::Retry => {
+                if lifeless && self.wish == Wish::Run {
+                    self.pace.ask_again(at, self.charge.held);
+                }
+                return;
+            }
             Request::Restart => Wish::Restart,
             Request::Detach => Wish::Detach,
             Request::Stop if self.wish >= Wish::Stop => Wish::StopNow,
@@ -316,9 +411,8 @@ impl Judge {
             self.stop = Some((at, self.policy.stop_timeout));
             self.stood_still = Duration::ZERO;
         }
-        let lifeless = self.owned.is_none() && !self.spawning;
         if wish == Wish::Restart && self.wish < Wish::Restart && lifeless {
-            self.pace.ask_again(at);
+            self.pace.ask_again(at, self.charge.held);
         } else if wish == Wish::Restart && self.wish < Wish::Restart && self.spawning {
             // The start that was asked for is under way.
         } else {
@@ -329,11 +423,28 @@ impl Judge {
     /// The leader is dead and nothing else is left: the run is over.
     fn settle(&mut self, at: Moment) {
         let over = self.owned.take_if(|owned| owned.gone && owned.death.is_some());
-        let Some(Owned { health, started, terminated, death: Some((death, died)), .. }) = over else { return };
+        let Some(owned) = over else { return };
+        let Owned { generation, health, started, terminated, drained, lost, death: Some((death, died)), .. } = owned
+        else {
+            return;
+        };
         let asked = self.wish == Wish::Restart;
         let healthy_until = health.healthy_until.min(died);
+        let healthy = started.map(|started| healthy_until.saturating_sub(started));
+        let stable = healthy.is_some_and(|healthy| healthy >= self.policy.stable_after);
+        let clean = match death {
+            Death::Code(code) => code == 0,
+            Death::Signal { .. } => false,
+            Death::Unknown => drained || healthy.unwrap_or_default() >= self.policy.stable_after,
+        };
         let ended_by_us = terminated.is_some();
-        self.pace.settle(&Over { settled: at, died, death, started, healthy_until, asked, ended_by_us });
+        let cause = match death {
+            _ if asked || self.wish >= Wish::Stop => Cause::Asked,
+            Death::Code(0) if !ended_by_us && started.is_some() => Cause::CleanExit,
+            _ => Cause::Failed,
+        };
+        self.ended = Some(Ended { generation, started, died, clean, cause });
+        self.pace.settle(&Over { settled: at, died, death, started, stable, clean, asked, ended_by_us, lost });
         if self.wish <= Wish::Restart {
             self.wish = Wish::Run;
         }

@@ -27,15 +27,23 @@ pub(crate) struct Entry {
 /// The number of the probe or the gateway that an input speaks of, and the youngest one.
 fn numbers<'a>(input: &'a mut Input, judge: &Judge) -> Option<(&'a mut u64, u64)> {
     match input {
-        Input::Event(Event::Probed { ticket, .. }) => Some((ticket, judge.ticket())),
+        Input::Event(Event::Probed { ticket, .. } | Event::Leased { ticket, .. }) => Some((ticket, judge.ticket())),
         Input::Event(
-            Event::Spawned { generation, .. }
+            Event::Adopted { generation, .. }
+            | Event::Spawned { generation, .. }
             | Event::SpawnFailed { generation, .. }
             | Event::LeaderExited { generation, .. }
             | Event::TreeGone { generation, .. },
         )
         | Input::Alive(generation, _) => Some((generation, judge.generation())),
-        Input::Event(Event::Start | Event::Tick | Event::Requested { .. } | Event::ClockJumped { .. })
+        Input::Event(
+            Event::Start
+            | Event::Tick
+            | Event::LeaseLost { .. }
+            | Event::Departed { .. }
+            | Event::Requested { .. }
+            | Event::ClockJumped { .. },
+        )
         | Input::StoodStill(_) => None,
     }
 }
@@ -57,6 +65,7 @@ impl Broken {
 pub(crate) type Maker<'a> = &'a dyn Fn(&Policy) -> Supervisor;
 
 pub(crate) struct Trial {
+    pub(crate) policy: Policy,
     pub(crate) core: Supervisor,
     pub(crate) judge: Judge,
     pub(crate) log: Vec<Entry>,
@@ -66,7 +75,7 @@ pub(crate) struct Trial {
 
 impl Trial {
     pub(crate) fn new(core: Supervisor, policy: &Policy) -> Self {
-        Self { core, judge: Judge::new(policy.clone()), log: Vec::new(), effects: Vec::new() }
+        Self { policy: policy.clone(), core, judge: Judge::new(policy.clone()), log: Vec::new(), effects: Vec::new() }
     }
 
     /// Takes one input and answers with where its effects begin.

@@ -1,68 +1,137 @@
-//! The world around one supervisor: a port, gateways, strangers, an operator, a machine; and a shell between them.
+//! The world around a port: supervisors, gateways, strangers, an operator, a machine; and the shell between them.
 //!
 //! The shell is lawful (every spawn and kill is answered, a probe within its timeout unless it is lost) and as unordered
 //! as the real one: the news of a death, of a dead tree and of a probe travel on their own.
 
+#[path = "world/crew.rs"]
+mod crew;
+#[path = "world/outside.rs"]
+mod outside;
 #[path = "world/shell.rs"]
 mod shell;
+#[path = "world/store.rs"]
+mod store;
 
 use crate::dice::Dice;
-use crate::gateway::{Fate, Life, Show};
-use crate::judge::{KILL_MAX, NEWS_MAX, TICK_LATE_MAX};
+use crate::gateway::{Life, Show};
+use crate::judge::{KILL_MAX, TICK_LATE_MAX};
 use crate::trial::{Broken, Input, Maker, Trial};
-use openclaw_supervise::core::{Ask, Death, Event, Generation, Moment, Phase, Policy, Request, Requester, Verdict};
+use crew::Kills;
+use openclaw_supervise::core::policy::OnConflict;
+use openclaw_supervise::core::{Ask, Death, Event, Generation, LeaseAsk, Moment, Phase, Policy, Request, Verdict};
 use std::collections::BTreeMap;
 use std::time::Duration;
+use store::Store;
 
 /// More inputs than this make a walk no better.
 const STEPS_MAX: usize = 1200;
 
+/// Once the faults have stopped, supervisors that are still to be started come within this time.
+const SOON: Duration = Duration::from_secs(20);
+
+/// The process id of whoever is a stranger on the port.
+const STRANGER: i32 = 4242;
+
 /// Whoever can hold the port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Bound {
-    Gateway(Generation),
+    Gateway(usize),
     Stranger(Verdict),
 }
 
-/// Something that will happen.
+/// Something that will happen. Those with a supervisor first happen to it alone, if it still runs by then.
 #[derive(Debug, Clone)]
 enum Happening {
-    Deliver(Event),
+    Deliver(usize, Event),
     /// A probe looks at the port.
-    Look(u64, Ask),
+    Look(usize, u64, Ask),
+    /// The store tries to take the lease.
+    Lease(usize, u64, LeaseAsk),
+    /// An earlier gateway is looked for.
+    Seek(usize, Generation),
+    /// A process is created, after its start was written down.
+    Fork(usize, Generation),
+    /// A supervisor is started.
+    Begin,
+    /// One is killed.
+    Kill,
+    /// The lease is taken away.
+    Steal,
     /// A gateway begins what it is fated to do. Does not happen any more once the faults have stopped.
-    Fated(Generation),
-    Shows(Generation, Show),
-    Dies(Generation, Death),
+    Fated(usize),
+    Shows(usize, Show),
+    Dies(usize, Death),
     /// The other processes of a tree are gone.
-    Clears(Generation),
+    Clears(usize),
     StrangerComes(Verdict, Duration),
     StrangerTurns(Verdict),
     StrangerLeaves,
     Operator(Request),
-    /// Our process alone, or the whole machine, stands still.
+    /// One supervisor alone, or the whole machine, stands still.
     Pause(Duration, bool),
     Jump(Duration),
 }
 
-pub(crate) struct World {
+impl Happening {
+    fn addressee(&self) -> Option<usize> {
+        match self {
+            Self::Deliver(sup, _)
+            | Self::Look(sup, ..)
+            | Self::Lease(sup, ..)
+            | Self::Seek(sup, _)
+            | Self::Fork(sup, _) => Some(*sup),
+            _ => None,
+        }
+    }
+}
+
+/// One supervisor and its judge.
+pub(crate) struct Sup {
+    pub(crate) trial: Trial,
+    pid: i32,
+    up: bool,
+    tick_late: Duration,
+    paused_until: Moment,
+    watching: Option<i32>,
+    /// The lease was taken away from it.
+    robbed: bool,
+}
+
+#[expect(clippy::struct_excessive_bools, reason = "what a world is like; every mix of it is to be tried")]
+pub(crate) struct World<'a> {
     dice: Dice,
     pub(crate) policy: Policy,
-    pub(crate) trial: Trial,
+    make: Maker<'a>,
+    /// In the order in which they were started.
+    pub(crate) sups: Vec<Sup>,
+    /// The one whose turn it is.
+    pub(crate) acting: usize,
     now: Moment,
     queue: BTreeMap<(Moment, u64), Happening>,
     sequence: u64,
     lives: Vec<Life>,
     bound: Option<Bound>,
+    store: Store,
+    /// How many are about to be started.
+    starting: u32,
+    /// When the last one was.
+    begun: Moment,
+    kills: Kills,
+    performed: u64,
+    steps: usize,
     /// The faults have stopped.
     calm: bool,
+    /// Everybody is asked to end.
+    ending: bool,
     /// Nobody can see who owns a socket.
     hidden: bool,
+    /// The store lies where only a heartbeat shows whether an owner lives.
+    remote: bool,
+    /// The store gets lost now and then.
+    fragile: bool,
     /// How much goes wrong: one probe in so many, one spawn, one operator.
     trouble: u64,
-    tick_late: Duration,
     calm_at: Moment,
-    pub(crate) over: bool,
 }
 
 /// Numbers as operators set them: the defaults, or any.
@@ -86,28 +155,38 @@ fn policy(seed: u64, dice: &mut Dice) -> Policy {
         boot_window: dice.s(1, 300),
         conflict_timeout: dice.s(0, 60),
         conflict_exit_code: dice.pick(&[78, 78, 78, 75]),
+        on_conflict: if dice.once_in(3) { OnConflict::Standby } else { OnConflict::Exit },
         ..known
     }
 }
 
-impl World {
-    pub(crate) fn new(seed: u64, make: Maker<'_>) -> Self {
+impl<'a> World<'a> {
+    pub(crate) fn new(seed: u64, make: Maker<'a>) -> Self {
         let mut dice = Dice::new(seed.wrapping_mul(0x2545_f491_4f6c_dd1d));
         let policy = policy(seed, &mut dice);
         let mut world = Self {
-            trial: Trial::new(make(&policy), &policy),
             policy,
+            make,
+            sups: Vec::new(),
+            acting: 0,
             now: Duration::from_secs(1000),
             queue: BTreeMap::new(),
             sequence: 0,
             lives: Vec::new(),
             bound: None,
+            store: Store::default(),
+            starting: 1,
+            begun: Moment::ZERO,
+            kills: Kills::any(&mut dice),
+            performed: 0,
+            steps: 0,
             calm: false,
+            ending: false,
             hidden: dice.once_in(6),
+            remote: dice.once_in(6),
+            fragile: dice.once_in(10),
             trouble: dice.pick(&[15, 40, 40, 100_000]),
-            tick_late: Duration::ZERO,
             calm_at: Moment::ZERO,
-            over: false,
             dice,
         };
         world.plan_trouble();
@@ -123,243 +202,134 @@ impl World {
         self.queue.insert((at, self.sequence), happening);
     }
 
-    /// What will come from outside, and when.
-    fn plan_trouble(&mut self) {
-        let horizon = self.dice.pick(&[30, 120, 120, 600, 600, 3600]);
-        if self.dice.once_in(4) {
-            self.later(Duration::ZERO, Happening::StrangerComes(Verdict::Foreign, Duration::ZERO));
-            let (kind, stay) = self.stranger();
-            self.later(Duration::ZERO, Happening::StrangerComes(kind, stay));
-        }
-        let busy = self.trouble < 1000;
-        for _ in 0..if busy { self.dice.below(4) } else { self.dice.below(2) } {
-            let (kind, stay) = self.stranger();
-            let when = self.dice.s(0, horizon);
-            self.later(when, Happening::StrangerComes(kind, stay));
-        }
-        for _ in 0..self.dice.below(if busy { 4 } else { 2 }) {
-            let when = self.dice.s(0, horizon);
-            self.later(when, Happening::Operator(Request::Restart));
-        }
-        for _ in 0..if busy { self.dice.below(3) } else { 0 } {
-            let (when, by, all) = (self.dice.s(0, horizon), self.dice.ms(100, 100_000), self.dice.once_in(2));
-            self.later(when, Happening::Pause(by, all));
-            let (when, by) = (self.dice.s(0, horizon), self.dice.ms(0, 4_000_000));
-            self.later(when, Happening::Jump(by));
-        }
-        if self.dice.once_in(8) {
-            let (when, request) = (self.dice.s(0, horizon), self.dice.pick(&[Request::Stop, Request::Detach]));
-            self.later(when, Happening::Operator(request));
-        }
-        self.calm_at = self.now + Duration::from_secs(horizon);
-    }
-
-    fn stranger(&mut self) -> (Verdict, Duration) {
-        let kinds = [
-            Verdict::Gateway(Phase::Started),
-            Verdict::Gateway(Phase::Starting),
-            Verdict::Draining,
-            Verdict::Draining,
-            Verdict::Silent,
-            Verdict::Foreign,
-        ];
-        (self.dice.pick(&kinds), if self.dice.once_in(3) { self.dice.s(0, 400) } else { self.dice.s(0, 20) })
-    }
-
-    fn life(&mut self, generation: Generation) -> Option<&mut Life> {
-        self.lives.iter_mut().find(|life| life.generation == generation)
-    }
-
     /// One thing happens.
     fn happen(&mut self, happening: Happening) -> Result<(), Broken> {
+        if let Some(sup) = happening.addressee() {
+            let Sup { up, paused_until, .. } = self.sups[sup];
+            if !up {
+                return Ok(());
+            }
+            if paused_until > self.now {
+                self.at(paused_until, happening);
+                return Ok(());
+            }
+        }
         match happening {
-            Happening::Deliver(event) => self.deliver(event)?,
-            Happening::Look(ticket, ask) => self.look(ticket, ask),
-            Happening::Fated(generation) => self.meet_fate(generation),
-            Happening::Shows(generation, show) => self.show(generation, show),
-            Happening::Dies(generation, death) => self.die(generation, death)?,
-            Happening::Clears(generation) => self.clear(generation)?,
-            Happening::StrangerComes(kind, stay) => {
-                if self.bound.is_none() && !self.calm {
-                    self.bound = Some(Bound::Stranger(kind));
-                    if self.dice.once_in(3) {
-                        let (when, turn) = (self.dice.ms(0, 60_000), self.stranger().0);
-                        self.later(when.min(stay), Happening::StrangerTurns(turn));
-                    }
-                    self.later(stay, Happening::StrangerLeaves);
+            Happening::Deliver(sup, event) => self.deliver(sup, event)?,
+            Happening::Look(sup, ticket, ask) => self.look(sup, ticket, ask),
+            Happening::Lease(sup, ticket, ask) => self.try_lease(sup, ticket, ask)?,
+            Happening::Seek(sup, generation) => self.seek(sup, generation)?,
+            Happening::Fork(sup, generation) => self.fork(sup, generation)?,
+            Happening::Begin => self.begin()?,
+            Happening::Kill => {
+                if let Some(sup) = self.any_up().filter(|_| !self.calm) {
+                    self.kill_supervisor(sup)?;
                 }
             }
+            Happening::Steal => self.steal_lease(),
+            Happening::Fated(id) => self.meet_fate(id),
+            Happening::Shows(id, show) => self.show(id, show),
+            Happening::Dies(id, death) => self.die(id, death)?,
+            Happening::Clears(id) => self.clear(id)?,
+            Happening::StrangerComes(kind, stay) => self.stranger_comes(kind, stay),
             Happening::StrangerTurns(kind) => {
                 if let Some(Bound::Stranger(present)) = &mut self.bound {
                     *present = kind;
                 }
             }
-            Happening::StrangerLeaves => self.bound = self.bound.filter(|bound| !matches!(bound, Bound::Stranger(_))),
-            Happening::Operator(request) => self.ask_for(request)?,
+            Happening::StrangerLeaves => self.stranger_leaves(),
+            Happening::Operator(request) => {
+                if let Some(sup) = self.any_up() {
+                    self.ask_for(sup, request)?;
+                }
+            }
             Happening::Pause(by, all) => self.pause(by, all)?,
-            Happening::Jump(by) => self.send(Event::ClockJumped { by })?,
+            Happening::Jump(by) => {
+                for sup in 0..self.sups.len() {
+                    self.later(Duration::ZERO, Happening::Deliver(sup, Event::ClockJumped { by }));
+                }
+            }
         }
         Ok(())
     }
 
-    fn deliver(&mut self, event: Event) -> Result<(), Broken> {
+    fn deliver(&mut self, sup: usize, event: Event) -> Result<(), Broken> {
         // A second death of the present gateway is nothing that any shell sends.
-        let again = matches!(event, Event::LeaderExited { .. } | Event::TreeGone { .. } | Event::Spawned { .. });
-        if again && !self.trial.judge.is_expected(&event, true) {
+        let again = matches!(
+            event,
+            Event::LeaderExited { .. } | Event::TreeGone { .. } | Event::Spawned { .. } | Event::Adopted { .. }
+        );
+        if again && !self.sups[sup].trial.judge.is_expected(&event, true) {
             return Ok(());
         }
-        if self.dice.once_in(self.trouble.max(20)) {
+        if self.dice.once_in(self.trouble.max(20)) && !matches!(event, Event::LeaseLost { .. }) {
             // Heard twice: a copy that comes when it is no news any more.
             let delay = self.dice.ms(0, 90_000);
-            self.later(delay, Happening::Deliver(event.clone()));
+            self.later(delay, Happening::Deliver(sup, event.clone()));
         }
-        self.send(event)
+        self.send(sup, event)
     }
 
-    fn ask_for(&mut self, request: Request) -> Result<(), Broken> {
-        let how = match request {
-            Request::Stop => "SIGTERM",
-            Request::Restart => "SIGHUP",
-            Request::Detach => "SIGQUIT",
-        };
-        let by = Requester { how: how.to_owned(), pid: Some(77), uid: None, command: None };
-        self.send(Event::Requested { request, by })
-    }
-
-    /// Time passes without a step of ours.
+    /// Time passes without a step of one supervisor, or of anybody.
     fn pause(&mut self, by: Duration, all: bool) -> Result<(), Broken> {
         if self.calm {
             return Ok(());
         }
-        self.trial.take(self.now, Input::StoodStill(by))?;
-        let end = self.now + by;
-        if all {
-            let moved = std::mem::take(&mut self.queue);
-            self.queue = moved.into_iter().map(|((at, number), happening)| ((at + by, number), happening)).collect();
-            self.calm_at += by;
-            self.lives.iter_mut().for_each(|life| life.known += by);
-        } else {
-            while let Some(entry) = self.queue.first_entry().filter(|entry| entry.key().0 < end) {
-                let ((at, _), happening) = entry.remove_entry();
-                match happening {
-                    Happening::Deliver(_)
-                    | Happening::Look(..)
-                    | Happening::Operator(_)
-                    | Happening::Jump(_)
-                    | Happening::Pause(..) => self.at(end, happening),
-                    other => {
-                        self.now = self.now.max(at);
-                        self.happen(other)?;
-                    }
-                }
+        if !all {
+            let Some(sup) = self.any_up().filter(|sup| self.sups[*sup].paused_until <= self.now) else { return Ok(()) };
+            self.sups[sup].trial.take(self.now, Input::StoodStill(by))?;
+            self.sups[sup].paused_until = self.now + by;
+            if self.store.lease.owner == Some(sup) {
+                self.store.lease.freeze(self.now, self.now + by);
             }
+            return Ok(());
         }
-        self.now = end;
+        for sup in self.sups.iter_mut().filter(|sup| sup.up) {
+            sup.trial.take(self.now, Input::StoodStill(by))?;
+            sup.paused_until += by;
+        }
+        let moved = std::mem::take(&mut self.queue);
+        self.queue = moved.into_iter().map(|((at, number), happening)| ((at + by, number), happening)).collect();
+        self.calm_at += by;
+        self.lives.iter_mut().for_each(|life| life.known += by);
+        if self.store.lease.owner.is_some() {
+            self.store.lease.freeze(self.now, self.now + by);
+        }
+        self.now += by;
         Ok(())
     }
 
-    fn meet_fate(&mut self, generation: Generation) {
-        if self.calm {
-            return;
-        }
-        let Some(fate) = self.life(generation).filter(|life| life.leader && !life.termed).map(|life| life.temper.fate)
-        else {
-            return;
-        };
-        match fate {
-            Fate::Lives => {}
-            Fate::Dies(_, death) => self.later(Duration::ZERO, Happening::Dies(generation, death)),
-            Fate::Turns(_, show, back) => {
-                self.later(Duration::ZERO, Happening::Shows(generation, show));
-                if let Some(back) = back {
-                    self.later(back, Happening::Shows(generation, Show::Serving));
-                }
-            }
-            Fate::RestartsInPlace(_) => {
-                let mut when = Duration::ZERO;
-                let long = self.policy.startup_timeout.as_secs();
-                for show in [Show::Draining, Show::Closed, Show::Warming, Show::Serving] {
-                    self.later(when, Happening::Shows(generation, show));
-                    when += if self.dice.once_in(4) { self.dice.s(0, long) } else { self.dice.ms(0, 9000) };
-                }
-            }
-        }
-    }
-
-    /// A gateway opens, closes or changes what it says.
-    fn show(&mut self, generation: Generation, show: Show) {
-        let bound = self.bound;
-        let Some(life) = self.life(generation).filter(|life| life.leader) else { return };
-        if life.termed && !matches!(show, Show::Draining | Show::Frozen | Show::Closed) {
-            return;
-        }
-        let ours = bound == Some(Bound::Gateway(generation));
-        if show == Show::Closed || ours || bound.is_none() {
-            life.show = show;
-        }
-        let old = life.temper.old;
-        if show == Show::Closed {
-            self.bound = bound.filter(|_| !ours);
-            if ours && self.dice.once_in(4) {
-                // Somebody has waited for the port.
-                let ((kind, stay), when) = (self.stranger(), self.dice.ms(0, 5000));
-                // Who gets hold of it may well keep it.
-                let stay = if !self.hidden && self.dice.once_in(3) { Duration::from_hours(24) } else { stay };
-                self.later(when, Happening::StrangerComes(kind, stay));
-            }
-        } else if bound.is_none() {
-            self.bound = Some(Bound::Gateway(generation));
-        } else if !ours && show != Show::Draining && show != Show::Frozen {
-            // It finds its port taken: newer releases say 78, older ones "I did not start".
-            let (delay, code) = (self.dice.ms(1, 5000), if old { 0 } else { 78 });
-            self.later(delay, Happening::Dies(generation, Death::Code(code)));
-        }
-    }
-
-    fn die(&mut self, generation: Generation, death: Death) -> Result<(), Broken> {
-        let news = self.news_delay();
-        let now = self.now;
-        let Some(life) = self.life(generation).filter(|life| life.leader) else { return Ok(()) };
-        life.leader = false;
-        let (alive, heard) = (life.alive(), (now + news).max(life.known));
-        self.bound = self.bound.filter(|bound| *bound != Bound::Gateway(generation));
-        let max_rss_kb = Some(1);
-        self.at(heard, Happening::Deliver(Event::LeaderExited { generation, death, max_rss_kb }));
-        self.trial.take(now, Input::Alive(generation, alive)).map(|_| ())
-    }
-
-    fn clear(&mut self, generation: Generation) -> Result<(), Broken> {
-        let Some(life) = self.life(generation) else { return Ok(()) };
-        (life.daemons, life.stuck_child) = (0, false);
-        let alive = life.alive();
-        self.trial.take(self.now, Input::Alive(generation, alive)).map(|_| ())
-    }
-
-    fn news_delay(&mut self) -> Duration {
-        let most = NEWS_MAX.as_secs() * 1000;
-        if self.dice.once_in(10) { self.dice.ms(0, most) } else { self.dice.ms(0, 20) }
-    }
-
-    /// Whatever comes first: something in the world, or the deadline of the core.
+    /// Whatever comes first: something in the world, or the deadline of a core.
     fn go_on(&mut self) -> Result<(), Broken> {
         let event = self.queue.first_key_value().map(|(key, _)| key.0);
-        let tick = self.trial.core.deadline().map(|deadline| deadline.saturating_add(self.tick_late).max(self.now));
-        let Some(next) = event.into_iter().chain(tick).min() else {
+        let tick = self.next_tick();
+        let Some(next) = event.into_iter().chain(tick.map(|(at, _)| at)).min() else {
             return Err(Broken::new("owed", "nothing will ever happen again"));
         };
         if next == Moment::MAX {
             return Err(Broken::new("owed", "the next step is at the end of time"));
         }
         self.now = self.now.max(next);
-        if tick == Some(next) && (event != Some(next) || self.dice.once_in(2)) {
+        if let Some((at, sup)) = tick
+            && at == next
+            && (event != Some(next) || self.dice.once_in(2))
+        {
             let most = TICK_LATE_MAX.as_secs() * 1000;
-            self.tick_late = if self.dice.once_in(30) { self.dice.ms(0, most) } else { self.dice.ms(0, 3) };
-            return self.send(Event::Tick);
+            self.sups[sup].tick_late = if self.dice.once_in(30) { self.dice.ms(0, most) } else { self.dice.ms(0, 3) };
+            return self.send(sup, Event::Tick);
         }
         match self.queue.pop_first() {
             Some((_, happening)) => self.happen(happening),
             None => Ok(()),
         }
+    }
+
+    fn next_tick(&self) -> Option<(Moment, usize)> {
+        let due = self.sups.iter().enumerate().filter(|(_, sup)| sup.up).filter_map(|(number, sup)| {
+            let deadline = sup.trial.core.deadline()?.saturating_add(sup.tick_late);
+            Some((deadline.max(self.now).max(sup.paused_until), number))
+        });
+        due.min()
     }
 
     /// From here on nothing new goes wrong.
@@ -369,20 +339,48 @@ impl World {
         let stays = |happening: &Happening| {
             !matches!(
                 happening,
-                Happening::Operator(_) | Happening::Jump(_) | Happening::Pause(..) | Happening::StrangerTurns(_)
+                Happening::Operator(_)
+                    | Happening::Jump(_)
+                    | Happening::Pause(..)
+                    | Happening::Kill
+                    | Happening::Steal
+                    | Happening::StrangerTurns(_)
             )
         };
-        self.queue = old.into_iter().filter(|(_, happening)| stays(happening)).collect();
+        for ((at, number), happening) in old.into_iter().filter(|(_, happening)| stays(happening)) {
+            // Who is to be started is started soon: nothing is over before.
+            let at = if matches!(happening, Happening::Begin) { at.min(self.now + SOON) } else { at };
+            self.queue.insert((at, number), happening);
+        }
     }
 
-    /// A gateway that was told to have come up really serves, on the port, under the present supervisor.
+    fn over(&self) -> bool {
+        self.starting == 0 && self.sups.iter().all(|sup| !sup.up)
+    }
+
+    /// A gateway that was told to have come up really serves, on the port, under the supervisor that has the lease;
+    /// everybody else stands by.
     fn converged(&self) -> bool {
-        self.trial.judge.serving().is_some_and(|generation| {
-            self.bound == Some(Bound::Gateway(generation))
-                && self.lives.iter().any(|life| {
-                    let serves = matches!(life.verdict(), Verdict::Gateway(Phase::Started | Phase::Unknown));
-                    life.generation == generation && serves
-                })
+        // One of ours counts too that nobody can see to be ours: the store is lost, and so is the view of its owner.
+        let vain = self.sups.iter().any(|sup| sup.up && sup.trial.judge.looked_in_vain());
+        let unheld = self.lives.iter().any(|life| life.leader && life.held.is_none());
+        let unseen = (self.hidden || vain) && self.store.lost && unheld;
+        let stranger = matches!(self.bound, Some(Bound::Stranger(_))) || unseen;
+        let owned = self.store.lease.owner.is_some_and(|owner| self.serves(owner));
+        let up = || self.sups.iter().enumerate().filter(|(_, sup)| sup.up);
+        self.starting == 0
+            && up().next().is_some()
+            && up().all(|(number, sup)| {
+                let waits = sup.trial.judge.stands_by() && (owned || stranger);
+                waits || owned && self.store.lease.owner == Some(number)
+            })
+    }
+
+    fn serves(&self, sup: usize) -> bool {
+        let serving = self.sups[sup].trial.judge.serving();
+        self.lives.iter().enumerate().any(|(id, life)| {
+            let well = matches!(life.verdict(), Verdict::Gateway(Phase::Started | Phase::Unknown));
+            life.held == Some(sup) && Some(life.generation) == serving && self.bound == Some(Bound::Gateway(id)) && well
         })
     }
 
@@ -390,40 +388,54 @@ impl World {
     fn convergence_max(&self) -> Duration {
         let policy = &self.policy;
         let stages = [
-            policy.startup_timeout * 3,
+            policy.startup_timeout * 4,
             policy.hang_after + (policy.probe_interval + policy.probe_timeout) * 24,
             policy.stop_timeout * 2,
             policy.hung_stop_timeout,
             policy.conflict_timeout,
-            policy.backoff_max * 2,
+            policy.backoff_max * 3,
             policy.boot_window * 2,
             KILL_MAX * 4,
             // A stranger or a drain of one goes within 400 s, whoever was stuck within 40 s.
             Duration::from_mins(10),
+            // The lease of somebody whom only a heartbeat shows, and a time in standby.
+            Duration::from_mins(3),
         ];
         stages.into_iter().sum()
     }
 
-    /// A whole life: trouble, calm, and a request that ends it.
+    /// What every supervisor lived through, one after the other.
+    pub(crate) fn story(&self) -> String {
+        let stories = self.sups.iter().enumerate().map(|(number, sup)| {
+            let acts = if number == self.acting { ", the last to act" } else { "" };
+            format!("supervisor {number}{acts}, {} inputs:\n{}", sup.trial.log.len(), sup.trial.story())
+        });
+        stories.collect::<Vec<_>>().join("\n")
+    }
+
+    /// A whole story: trouble, calm, and a request that ends it.
     pub(crate) fn run(&mut self) -> Result<(), Broken> {
-        self.send(Event::Start)?;
-        while !self.over && self.now < self.calm_at && self.trial.log.len() < STEPS_MAX {
+        self.begin()?;
+        while !self.over() && self.now < self.calm_at && self.steps < STEPS_MAX {
             self.go_on()?;
         }
         self.calm_down();
-        let by = self.now + self.convergence_max();
-        while !self.over && !self.converged() {
-            if self.now > by {
+        let calm_since = self.now;
+        while !self.over() && !self.converged() {
+            if self.now > self.begun.max(calm_since) + self.convergence_max() {
                 return Err(Broken::new("liveness", "the faults have stopped, and still no gateway serves"));
             }
             self.go_on()?;
         }
+        self.ending = true;
         let request = if self.dice.once_in(6) { Request::Detach } else { Request::Stop };
-        if !self.over {
-            self.ask_for(request)?;
+        for sup in 0..self.sups.len() {
+            if self.sups[sup].up {
+                self.ask_for(sup, request)?;
+            }
         }
         for steps in 0.. {
-            if self.over {
+            if self.over() {
                 break;
             }
             if steps > 2000 {
@@ -431,19 +443,24 @@ impl World {
             }
             self.go_on()?;
         }
-        let generation = self.trial.judge.generation();
-        self.send(Event::Tick)?;
-        self.send(Event::LeaderExited { generation, death: Death::Unknown, max_rss_kb: None })?;
-        self.ask_for(Request::Stop)
+        for sup in 0..self.sups.len() {
+            if self.sups[sup].trial.judge.is_over() {
+                let generation = self.sups[sup].trial.judge.generation();
+                self.send(sup, Event::Tick)?;
+                self.send(sup, Event::LeaderExited { generation, death: Death::Unknown, max_rss_kb: None })?;
+                self.ask_for(sup, Request::Stop)?;
+            }
+        }
+        Ok(())
     }
 }
 
 /// Runs one seed.
-pub(crate) fn run(seed: u64, make: Maker<'_>) -> (World, Result<(), Broken>) {
+pub(crate) fn run(seed: u64, make: Maker<'_>) -> (World<'_>, Result<(), Broken>) {
     let mut world = World::new(seed, make);
     let mut end = world.run();
     if end.is_ok() && seed.is_multiple_of(4) {
-        end = world.trial.replays(make(&world.policy));
+        end = world.sups.iter().try_for_each(|sup| sup.trial.replays(make(&sup.trial.policy)));
     }
     (world, end)
 }

@@ -42,6 +42,12 @@ impl Diary {
         self.entries("KID ")
     }
 
+    /// Waits until so many children of gateways have begun.
+    pub(crate) fn wait_kids(&self, count: usize) {
+        let look = || (self.kids().len() >= count).then_some(());
+        wait_for(&format!("{count} children"), PATIENCE, || self.text(), look);
+    }
+
     fn entries(&self, word: &str) -> Vec<Entry> {
         self.text().lines().filter_map(|line| parse(line.strip_prefix(word)?)).collect()
     }

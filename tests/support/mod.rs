@@ -8,6 +8,8 @@
 
 pub(crate) mod diary;
 pub(crate) mod http;
+pub(crate) mod jail;
+pub(crate) mod ledger;
 pub(crate) mod port;
 pub(crate) mod process;
 pub(crate) mod real;
@@ -75,6 +77,10 @@ impl Scene {
 
     pub(crate) fn state_dir(&self) -> PathBuf {
         self.root.join("state")
+    }
+
+    pub(crate) fn store_dir(&self) -> PathBuf {
+        self.state_dir().join("supervise")
     }
 
     pub(crate) fn port(&self) -> u16 {

@@ -6,9 +6,9 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
 use std::fmt::Write as _;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read};
 use std::ops::Range;
-use std::process::{Child, ChildStderr, Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -281,7 +281,7 @@ impl Supervisor {
     }
 }
 
-fn collect(stderr: ChildStderr, queue: &Mutex<Vec<Line>>) {
+fn collect(stderr: impl Read, queue: &Mutex<Vec<Line>>) {
     for line in BufReader::new(stderr).lines() {
         let Ok(text) = line else { break };
         let seen = Instant::now();
@@ -299,4 +299,129 @@ impl Drop for Supervisor {
         self.child.kill().ok();
         self.child.wait().ok();
     }
+}
+
+/// Another verb of the program, under way in a scene. It knows the state folder and nothing else.
+pub(crate) struct Verb {
+    child: Child,
+    words: String,
+    out: Arc<Mutex<Vec<String>>>,
+    err: Arc<Mutex<Vec<String>>>,
+    started: Instant,
+}
+
+/// What one said in all.
+#[derive(Debug, Clone)]
+pub(crate) struct Said {
+    words: String,
+    pub(crate) code: Option<i32>,
+    pub(crate) out: String,
+    pub(crate) err: String,
+    pub(crate) took: Duration,
+}
+
+impl Verb {
+    pub(crate) fn start(scene: &Scene, words: &[&str]) -> Self {
+        let started = Instant::now();
+        let mut command = scene.command(PROGRAM);
+        command.args(words).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().expect("the program starts");
+        let out = gather(child.stdout.take().expect("stdout is a pipe"));
+        let err = gather(child.stderr.take().expect("stderr is a pipe"));
+        Self { child, words: words.join(" "), out, err, started }
+    }
+
+    pub(crate) fn pid(&self) -> i32 {
+        i32::try_from(self.child.id()).unwrap()
+    }
+
+    /// Waits until `holds` for one of its lines, and returns that one.
+    pub(crate) fn wait_line(&self, what: &str, holds: impl Fn(&str) -> bool) -> String {
+        let look = || self.lines().into_iter().find(|line| holds(line));
+        wait_for(&format!("a line with {what} from {}", self.words), PATIENCE, || self.lines().join("\n"), look)
+    }
+
+    /// What it has said so far.
+    pub(crate) fn lines(&self) -> Vec<String> {
+        self.out.lock().unwrap().clone()
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        kill(Pid::from_raw(self.pid()), signal).expect("it has not been reaped");
+    }
+
+    /// Waits for its end.
+    pub(crate) fn end(mut self) -> Said {
+        let look = || {
+            let over = Arc::strong_count(&self.out) == 1 && Arc::strong_count(&self.err) == 1;
+            self.child.try_wait().expect("it is our child").filter(|_| over)
+        };
+        let status = wait_for(&format!("the end of {}", self.words), PATIENCE, String::new, look);
+        let text = |lines: &Mutex<Vec<String>>| lines.lock().unwrap().join("\n");
+        Said {
+            words: self.words.clone(),
+            code: status.code(),
+            out: text(&self.out),
+            err: text(&self.err),
+            took: self.started.elapsed(),
+        }
+    }
+}
+
+impl Drop for Verb {
+    fn drop(&mut self) {
+        // Neither fails for a child that was not waited for; one that was needs neither.
+        self.child.kill().ok();
+        self.child.wait().ok();
+    }
+}
+
+impl Said {
+    /// Runs a verb to its end.
+    pub(crate) fn by(scene: &Scene, words: &[&str]) -> Self {
+        Verb::start(scene, words).end()
+    }
+
+    /// Asserts the exit code, and shows everything where it is another one.
+    pub(crate) fn expect(self, code: i32) -> Self {
+        assert_eq!(self.code, Some(code), "{self}");
+        self
+    }
+
+    /// Its one JSON object.
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_str(&self.out).unwrap_or_else(|error| panic!("{error}: {self}"))
+    }
+
+    /// Its lines as JSON objects.
+    pub(crate) fn objects(&self) -> Vec<Value> {
+        let parse = |line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
+        self.out.lines().map(parse).collect()
+    }
+
+    /// Asserts that its output has each of these.
+    pub(crate) fn assert_says(&self, texts: &[&str]) {
+        for text in texts {
+            assert!(self.out.contains(text), "{text:?} is missing\n{self}");
+        }
+    }
+}
+
+impl std::fmt::Display for Said {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { words, code, out, err, took } = self;
+        write!(f, "--- {words} ended with {code:?} after {took:?}\nstdout:\n{out}\nstderr:\n{err}")
+    }
+}
+
+fn gather(pipe: impl Read + Send + 'static) -> Arc<Mutex<Vec<String>>> {
+    let lines = Arc::new(Mutex::new(Vec::new()));
+    let queue = Arc::clone(&lines);
+    std::thread::spawn(move || {
+        for line in BufReader::new(pipe).lines() {
+            let Ok(text) = line else { break };
+            queue.lock().unwrap().push(text);
+        }
+    });
+    lines
 }

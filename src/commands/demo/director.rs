@@ -92,8 +92,7 @@ impl<'a, W: Write> Director<'a, W> {
     }
 
     async fn start_duplicate(&mut self) -> Result<(), Trouble> {
-        let about =
-            "The same command again. It must see that the gateway is healthy, leave it alone and spawn nothing.";
+        let about = "The same command again. It must see that another one is in charge, leave the gateway alone and spawn nothing.";
         self.chapter(2, "duplicate start", "A duplicate start", about).await?;
         let begun = self.act(&format!("openclaw-supervise run --port {} ... -- ...", self.gateway.port))?;
         let second = Supervisor::start(self.stage, self.gateway).map_err(Trouble::Start)?;
@@ -219,6 +218,11 @@ impl<'a, W: Write> Director<'a, W> {
                 Some(News::Said(heard)) if heard.event == event => return Ok(heard),
                 Some(News::Said(heard)) if index > 0 && heard.event == "gateway.spawned" => {
                     return Err(Trouble::Unproven(format!("the duplicate started a gateway: {}", heard.sentence)));
+                }
+                // A second one takes the gateway over only from a first one that is gone.
+                Some(News::Said(heard)) if index > 0 && heard.event == "gateway.adopted" => {
+                    let (_, code) = self.until_end(0).await?;
+                    return Err(Trouble::Ended { step: self.step, event, code });
                 }
                 Some(News::Said(_)) => {}
                 Some(News::Ended(_, status)) => {

@@ -1,13 +1,19 @@
 //! Before a spawn: whose is the port, and what did the last exit mean?
 
+use super::standby::Behind;
 use super::{
     Ask, Child, Effect, Effects, Exited, Intent, Judging, Moment, Poll, Report, Run, Sighting, SpawnFailure, State,
     Supervisor, Watch,
 };
 use crate::core::conflict::Ruling;
 use crate::core::fault::Fault;
+use crate::core::past::{Fact, Settled};
+use crate::core::policy::OnConflict;
 use crate::core::restart_policy::Cause;
 use crate::core::{Owner, Phase, Verdict, exit};
+
+/// Why even somebody who asks for a start has to wait.
+pub(super) const GATED: &str = "one more unclean boot would make the gateway switch its channels off, see --boot-limit";
 
 impl Supervisor {
     pub(super) fn look_at_port(&mut self, now: Moment, judging: Judging, fx: &mut Effects) {
@@ -16,19 +22,21 @@ impl Supervisor {
     }
 
     pub(super) fn judge_port(&mut self, now: Moment, sighting: &Sighting, fx: &mut Effects) {
+        // Only a supervisor of this gateway marks it so, and there is no other one: the lease is ours.
+        if let Some(pid) = self.marked(sighting) {
+            self.count_judged(now);
+            return self.seek_unrecorded(pid, fx);
+        }
         let State::Probing { poll, watch, judging } = &mut self.state else { return };
         let contended = watch.contended();
         let ruling = watch.rule(now, sighting.verdict, &self.policy);
         if watch.contended() && !contended {
             let holder = sighting.holder().cloned();
-            fx.push(Effect::Report(Report::ConflictDetected { kind: sighting.verdict, holder }));
+            fx.push(Effect::Report(Report::ConflictDetected { kind: sighting.verdict.name(), holder }));
         }
         match ruling {
             Ruling::Wait(at) => *poll = Poll::Due(at),
-            Ruling::Conflict => {
-                let reason = conflict_reason(sighting, &self.policy.url);
-                self.exit(self.policy.conflict_exit_code, reason, fx);
-            }
+            Ruling::Conflict => self.yield_port(now, sighting, fx),
             Ruling::Blind => {
                 let reason = format!(
                     "could not look at {} for {}, so nothing was started: {}; free the resource and start again",
@@ -48,14 +56,31 @@ impl Supervisor {
         }
     }
 
+    /// Whoever has the port now explains the last exit; what it costs counts all the same.
+    fn count_judged(&mut self, now: Moment) {
+        if let State::Probing { judging: Judging::Refusal(run) | Judging::Unstarted(run), .. } = &self.state {
+            self.restarts.after_run(now, *run, Cause::Failed, &self.policy);
+        }
+    }
+
+    /// Somebody has the port and stays.
+    fn yield_port(&mut self, now: Moment, sighting: &Sighting, fx: &mut Effects) {
+        let reason = conflict_reason(sighting, &self.policy.url);
+        match self.policy.on_conflict {
+            OnConflict::Exit => self.exit(self.policy.conflict_exit_code, reason, fx),
+            OnConflict::Standby => {
+                self.count_judged(now);
+                let serves = matches!(sighting.verdict, Verdict::Gateway(_));
+                let pid = sighting.holder().filter(|_| serves).map(|holder| holder.pid);
+                self.enter_standby(now, Behind::Gateway { pid }, reason, fx);
+            }
+        }
+    }
+
     /// The port is free: start, unless the last exit says otherwise.
     fn enter_free_port(&mut self, now: Moment, judging: Judging, contended: bool, fx: &mut Effects) {
         match judging {
-            Judging::Nothing => {
-                self.generation += 1;
-                self.state = State::Spawning;
-                fx.push(Effect::Spawn { generation: self.generation });
-            }
+            Judging::Nothing => self.start(now, fx),
             // Somebody was there when the gateway gave up, and has left since.
             Judging::Refusal(run) if contended => self.retry_after(now, run, "found its port taken", fx),
             Judging::Refusal(_) => {
@@ -70,6 +95,24 @@ impl Supervisor {
         }
     }
 
+    /// Starts the next gateway, unless what the store remembers says that it is too early.
+    fn start(&mut self, now: Moment, fx: &mut Effects) {
+        let (gate, slot) = (self.restarts.gate(now, &self.policy), self.restarts.slot(&self.policy));
+        if slot > now && slot >= gate {
+            let why = "an earlier supervisor found the restart budget spent; one trial each --backoff-max until a gateway \
+                       stays up; 'openclaw-supervise retry-now' does not wait";
+            return self.start_at(now, slot, why, fx);
+        }
+        if gate > now {
+            return self.start_at(now, gate, GATED, fx);
+        }
+        self.restarts.begin(now);
+        self.generation += 1;
+        self.spawned = true;
+        self.state = State::Spawning;
+        fx.push(Effect::Spawn { generation: self.generation });
+    }
+
     fn retry_after(&mut self, now: Moment, run: Run, death: &str, fx: &mut Effects) {
         let plan = self.restarts.after_run(now, run, Cause::Failed, &self.policy);
         self.follow_plan(now, plan, death, fx);
@@ -79,9 +122,10 @@ impl Supervisor {
         if !matches!(self.state, State::Spawning) {
             return;
         }
+        self.born = true;
         let (generation, attempt) = (self.generation, self.restarts.attempt());
         fx.push(Effect::Report(Report::GatewaySpawned { generation, pid, attempt }));
-        let child = Child { pid, spawned: now };
+        let child = Child { pid, spawned: now, adopted: false };
         let poll = Poll::Due(now + super::running::STARTUP_POLL_MIN);
         let armed = if self.has(Fault::StartupBudgetIgnored) { Moment::MAX } else { now };
         self.state = State::Starting { child, poll, armed, failed: 0, listening: false };
@@ -96,17 +140,27 @@ impl Supervisor {
         }
         let (SpawnFailure::Program(why) | SpawnFailure::Resources(why)) = failure;
         fx.push(Effect::Report(Report::SpawnFailed { generation: self.generation, why: why.clone() }));
+        fx.push(Effect::Remember { generation: self.generation, fact: Fact::Settled(Settled::Unborn) });
         match (&self.intent, failure) {
-            (Intent::Stop(_) | Intent::StopNow(_) | Intent::Detach(_), _) => {
+            // A program that was there before may be in the middle of an update; one that never was will not come.
+            (Intent::Run | Intent::Restart(_), SpawnFailure::Program(_)) if !self.born => {
+                self.exit(exit::NO_USE, why.clone(), fx);
+            }
+            _ => self.go_on_unborn(now, &format!("could not be started: {why}"), fx),
+        }
+    }
+
+    /// There is no gateway after all: what was asked for meanwhile comes first.
+    pub(super) fn go_on_unborn(&mut self, now: Moment, why: &str, fx: &mut Effects) {
+        match &self.intent {
+            Intent::Stop(_) | Intent::StopNow(_) | Intent::Detach(_) => {
                 self.state = State::Idle;
                 self.follow_intent(now, fx);
             }
-            // A program that was there before may be in the middle of an update; one that never was will not come.
-            (_, SpawnFailure::Program(_)) if self.generation == 1 => self.exit(exit::NO_USE, why.clone(), fx),
-            (Intent::Run | Intent::Restart(_), _) => {
+            Intent::Run | Intent::Restart(_) => {
                 self.intent = Intent::Run;
                 let plan = self.restarts.after_spawn_failure(now, &self.policy);
-                self.follow_plan(now, plan, &format!("could not be started: {why}"), fx);
+                self.follow_plan(now, plan, why, fx);
             }
         }
     }
@@ -129,10 +183,14 @@ fn conflict_reason(sighting: &Sighting, url: &str) -> String {
         Owner::Unseen => "a process that cannot be seen from here".to_owned(),
     };
     match sighting.verdict {
+        Verdict::Booting => format!(
+            "{known}, or means to: {holder} has been booting for longer than a gateway may; nothing was started; look at \
+             its log, end it if it hangs, then start again"
+        ),
         Verdict::Gateway(phase) => format!(
             "{known}: {holder} is {} and stays in control; nothing was started; stop it first, or give this one \
              another --port and --state-dir",
-            if phase == Phase::Starting { "warming up" } else { "healthy" }
+            if phase == Phase::Starting { "still warming up" } else { "healthy" }
         ),
         Verdict::Draining => format!(
             "{known}: {holder} has been draining for longer than a gateway may; nothing was started; end it, then \

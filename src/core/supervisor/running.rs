@@ -3,6 +3,7 @@
 use super::{Ask, Child, Effect, Effects, Moment, Poll, Report, Sighting, State, Supervisor};
 use crate::core::fault::Fault;
 use crate::core::liveness::{Finding, Hung, Liveness};
+use crate::core::past::Fact;
 use crate::core::{Owner, Phase, Verdict};
 use std::time::Duration;
 
@@ -38,13 +39,15 @@ impl Supervisor {
         let generation = self.generation;
         let interval = self.policy.probe_interval;
         let State::Starting { child, poll, failed, listening, .. } = &mut self.state else { return };
+        let up = Effect::Remember { generation, fact: Fact::Started };
         let planted = self.policy.planted;
         let ours = !matches!(sighting.owner, Owner::Other(_)) || planted.is(Fault::OwnerNotChecked);
         match sighting.verdict {
             Verdict::Foreign if planted.is(Fault::ForeignIsGateway) => {
                 let (child, poll, liveness) = (*child, Poll::Due(now.saturating_add(interval)), Liveness::new(now));
                 fx.push(Effect::Report(Report::GatewayStarted { generation, pid: child.pid, boot: now }));
-                self.state = State::Running { child, poll, started: now, liveness };
+                fx.push(up);
+                self.state = State::Running { child, poll, started: now, liveness, stable: false };
                 return;
             }
             Verdict::Gateway(Phase::Started | Phase::Unknown) if ours => {
@@ -53,8 +56,10 @@ impl Supervisor {
                     fx.push(Effect::Report(Report::GatewayListening { generation, pid: child.pid }));
                 }
                 fx.push(Effect::Report(Report::GatewayStarted { generation, pid: child.pid, boot }));
+                fx.push(up);
                 let poll = Poll::Due(now.saturating_add(interval));
-                self.state = State::Running { child, poll, started: now, liveness: Liveness::new(now) };
+                let liveness = Liveness::new(now);
+                self.state = State::Running { child, poll, started: now, liveness, stable: false };
                 return;
             }
             Verdict::Gateway(_) | Verdict::Draining => {
@@ -63,7 +68,7 @@ impl Supervisor {
                     fx.push(Effect::Report(Report::GatewayListening { generation, pid: child.pid }));
                 }
             }
-            Verdict::Free | Verdict::Silent | Verdict::Foreign => *failed += 1,
+            Verdict::Free | Verdict::Booting | Verdict::Silent | Verdict::Foreign => *failed += 1,
             Verdict::Inconclusive => {}
         }
         // The wait grows with the age of the boot: a quick one is seen at once, a slow one costs few probes.
@@ -87,7 +92,7 @@ impl Supervisor {
 
     pub(super) fn judge_liveness(&mut self, now: Moment, sighting: &Sighting, fx: &mut Effects) {
         let generation = self.generation;
-        let State::Running { poll, liveness, .. } = &mut self.state else { return };
+        let State::Running { poll, liveness, started, stable, .. } = &mut self.state else { return };
         *poll = poll.next(now, self.policy.probe_interval);
         // Somebody who took the port while ours was away answers for himself.
         let stranger = matches!(sighting.owner, Owner::Other(_)) && sighting.verdict != Verdict::Free;
@@ -107,6 +112,10 @@ impl Supervisor {
             Finding::Recovered(after) => {
                 fx.push(Effect::Report(Report::LivenessRecovered { generation, after }));
             }
+        }
+        if !*stable && liveness.healthy_until().saturating_sub(*started) >= self.policy.stable_after {
+            *stable = true;
+            fx.push(Effect::Remember { generation, fact: Fact::Stable });
         }
         self.check_hung(now, fx);
     }

@@ -10,6 +10,7 @@ use super::{
 use crate::core::event::{Death, TreeEnd};
 use crate::core::fault::Fault;
 use crate::core::liveness::Liveness;
+use crate::core::past::{Fact, Left};
 use crate::core::report::human;
 use crate::core::restart_policy::Cause;
 use crate::core::{Policy, exit};
@@ -39,12 +40,19 @@ pub(super) enum Why {
     Asked,
     Hung,
     Died,
+    /// It died while no supervisor ran.
+    Lost,
 }
 
 #[derive(Debug, Clone, Copy)]
 enum Leader {
     Alive,
-    Dead { death: Death, at: Moment },
+    /// `drained` says that it ended by itself in the time that it was given.
+    Dead {
+        death: Death,
+        at: Moment,
+        drained: bool,
+    },
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -60,6 +68,14 @@ enum Tree {
 }
 
 impl Stopping {
+    pub(super) fn leader_lives(&self) -> bool {
+        matches!(self.leader, Leader::Alive)
+    }
+
+    pub(super) fn started(&self) -> Option<Moment> {
+        self.started
+    }
+
     pub(super) fn deadline(&self, policy: &Policy) -> Option<Moment> {
         match self.tree {
             Tree::Draining { until } => {
@@ -78,6 +94,9 @@ impl Supervisor {
             State::Starting { child, .. } => (*child, None),
             State::Running { child, started, liveness, .. } => (*child, Some((*started, liveness.clone()))),
             State::Idle
+            | State::Leasing { .. }
+            | State::Standby(_)
+            | State::Adopting { .. }
             | State::Probing { .. }
             | State::BackingOff { .. }
             | State::Spawning
@@ -172,12 +191,21 @@ impl Supervisor {
                 Leader::Alive => (stopping.child, None, stopping.why),
                 Leader::Dead { .. } => return,
             },
-            State::Idle | State::Probing { .. } | State::BackingOff { .. } | State::Spawning | State::Exited => return,
+            State::Idle
+            | State::Leasing { .. }
+            | State::Standby(_)
+            | State::Adopting { .. }
+            | State::Probing { .. }
+            | State::BackingOff { .. }
+            | State::Spawning
+            | State::Exited => return,
         };
         let uptime = now.saturating_sub(child.spawned);
         let cause = self.cause(why, death, up.is_some());
         self.tell_exit(Exited { generation, pid: child.pid, death, uptime, max_rss_kb, cause }, fx);
-        let dead = Leader::Dead { death, at: now };
+        fx.push(Effect::Remember { generation, fact: Fact::Died(death) });
+        let drained = matches!(&self.state, State::Stopping(Stopping { tree: Tree::Draining { .. }, .. }));
+        let dead = Leader::Dead { death, at: now, drained };
         let State::Stopping(stopping) = &mut self.state else {
             self.enter_stopping(now, child, up, why, dead, Tree::Killing { told: 0 });
             if self.has(Fault::LeaderExitIsTreeGone) {
@@ -203,10 +231,12 @@ impl Supervisor {
             (Intent::Restart(_), ..) => "restart requested",
             (_, Why::Asked, _) => "requested",
             (_, Why::Hung, _) => "hung",
+            (_, Why::Lost, _) => "ended while no supervisor ran",
+            (_, Why::Died, Death::Unknown) => "ended, adopted: nobody could learn how",
             (_, Why::Died, Death::Code(0)) if answered => "exited with 0 unasked",
             (_, Why::Died, Death::Code(0)) => "exited with 0 before it answered",
             (_, Why::Died, Death::Code(REFUSAL)) => "refused to start",
-            (_, Why::Died, Death::Code(_) | Death::Signal { .. } | Death::Unknown) => "crashed",
+            (_, Why::Died, Death::Code(_) | Death::Signal { .. }) => "crashed",
         }
     }
 
@@ -240,6 +270,7 @@ impl Supervisor {
                     let cause = "survived SIGKILL";
                     let (pid, death, max_rss_kb) = (child.pid, Death::Unknown, None);
                     self.tell_exit(Exited { generation, pid, death, uptime, max_rss_kb, cause }, fx);
+                    fx.push(Effect::Remember { generation, fact: Fact::Died(death) });
                 }
                 let reason = format!(
                     "stopped as asked by {by}, but {survivors} processes survived SIGKILL (uninterruptible sleep?): \
@@ -252,41 +283,84 @@ impl Supervisor {
         }
     }
 
+    /// The leader is gone, others of its tree are not: they are cleared away before anything else.
+    pub(super) fn clear_orphans(
+        &mut self,
+        now: Moment,
+        child: Child,
+        left: Option<Left>,
+        (death, at): (Death, Moment),
+        fx: &mut Effects,
+    ) {
+        let up = left.and_then(|left| {
+            let started = left.started?;
+            Some((started, Liveness::new(left.healthy_until.unwrap_or(started))))
+        });
+        let dead = Leader::Dead { death, at, drained: false };
+        self.enter_stopping(now, child, up, Why::Lost, dead, Tree::Killing { told: 0 });
+        fx.push(Effect::KillTree { generation: self.generation });
+    }
+
     /// Nothing is left of the gateway: what comes next?
     fn settle(&mut self, now: Moment, fx: &mut Effects) {
-        let State::Stopping(Stopping { child, started, liveness, why, leader: Leader::Dead { death, at }, .. }) =
-            &self.state
+        let State::Stopping(stopping) = &self.state else { return };
+        let Stopping { child, started, liveness, why, leader: Leader::Dead { death, at, drained }, .. } = stopping
         else {
             return;
         };
         // An answer that was under way when it died is no health.
         let healthy_until = liveness.healthy_until().min(*at);
-        let run = Run { started: *started, healthy_until, ended: *at, clean: death == &Death::Code(0) };
+        let run = Run { started: *started, healthy_until, ended: *at, clean: false };
+        let clean = self.ended_cleanly(&run, *death) || *drained && *death == Death::Unknown;
         let told = format!("ended with {death} after {}", human(at.saturating_sub(child.spawned)));
         let (why, death) = (*why, *death);
+        self.decide(now, Run { clean, ..run }, why, death, &told, fx);
+    }
+
+    /// Of an adopted gateway nobody learns the status: it counts as unclean if it was short.
+    pub(super) fn ended_cleanly(&self, run: &Run, death: Death) -> bool {
+        match death {
+            Death::Code(code) => code == 0,
+            Death::Signal { .. } => false,
+            Death::Unknown => run.healthy_for() >= self.policy.stable_after,
+        }
+    }
+
+    /// What the end of a run means.
+    pub(super) fn decide(&mut self, now: Moment, run: Run, why: Why, death: Death, told: &str, fx: &mut Effects) {
+        let unasked = match (why, death) {
+            (Why::Died | Why::Lost, Death::Code(0)) if run.started.is_some() && !self.has(Fault::CleanExitIsCrash) => {
+                Cause::CleanExit
+            }
+            _ => Cause::Failed,
+        };
         match std::mem::take(&mut self.intent) {
             Intent::Stop(by) | Intent::StopNow(by) => {
+                self.remember_settled(run, Cause::Asked, fx);
                 self.exit(exit::OK, format!("stopped as asked by {by}; the gateway {told}"), fx);
             }
-            Intent::Detach(by) => self.exit(exit::OK, format!("left as asked by {by}; the gateway {told}"), fx),
-            Intent::Restart(_) if self.has(Fault::RequestSpendsBudget) => self.plan(now, run, Cause::Failed, &told, fx),
-            Intent::Restart(_) => self.plan(now, run, Cause::Asked, &told, fx),
+            Intent::Detach(by) => {
+                self.remember_settled(run, unasked, fx);
+                self.exit(exit::OK, format!("left as asked by {by}; the gateway {told}"), fx);
+            }
+            Intent::Restart(_) if self.has(Fault::RequestSpendsBudget) => self.plan(now, run, Cause::Failed, told, fx),
+            Intent::Restart(_) => self.plan(now, run, Cause::Asked, told, fx),
             Intent::Run => match (why, death) {
                 (Why::Died, Death::Code(REFUSAL)) if !self.has(Fault::RefusalRetried) => {
+                    self.remember_settled(run, Cause::Failed, fx);
                     self.look_at_port(now, Judging::Refusal(run), fx);
                 }
                 (Why::Died, Death::Code(0)) if run.started.is_none() => {
+                    self.remember_settled(run, Cause::Failed, fx);
                     self.look_at_port(now, Judging::Unstarted(run), fx);
                 }
-                (Why::Died, Death::Code(0)) if !self.has(Fault::CleanExitIsCrash) => {
-                    self.plan(now, run, Cause::CleanExit, &told, fx);
-                }
-                (Why::Died | Why::Hung | Why::Asked, _) => self.plan(now, run, Cause::Failed, &told, fx),
+                (Why::Died | Why::Hung | Why::Asked | Why::Lost, _) => self.plan(now, run, unasked, told, fx),
             },
         }
     }
 
     fn plan(&mut self, now: Moment, run: Run, cause: Cause, told: &str, fx: &mut Effects) {
+        self.remember_settled(run, cause, fx);
         let plan = self.restarts.after_run(now, run, cause, &self.policy);
         self.follow_plan(now, plan, told, fx);
     }

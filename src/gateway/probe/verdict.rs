@@ -48,7 +48,7 @@ pub(super) fn strongest(seen: Vec<(SocketAddr, Glimpse)>) -> (Option<SocketAddr>
 
 fn rank(verdict: Verdict) -> u8 {
     match verdict {
-        Verdict::Free => 0,
+        Verdict::Free | Verdict::Booting => 0,
         Verdict::Inconclusive => 1,
         Verdict::Foreign => 2,
         Verdict::Silent => 3,

@@ -2,12 +2,17 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read};
+use std::path::Path;
 
 use crate::platform::command_line;
+use crate::platform::environment::Environment;
 pub use crate::platform::stat::Stat;
 
 /// More than the first 22 fields of a line can have: a name of 64 bytes and numbers of 20 digits.
 const STAT_LENGTH_MAX: usize = 1024;
+
+/// Takes most environments and every usual list of children whole.
+const CHUNK: usize = 8 * 1024;
 
 /// Reads `/proc/PID/stat`.
 pub fn stat(pid: i32) -> io::Result<Stat> {
@@ -69,10 +74,47 @@ pub fn children() -> io::Result<Vec<i32>> {
 pub(super) fn listed_children() -> io::Result<Vec<i32>> {
     let mut all = Vec::new();
     for task in fs::read_dir("/proc/self/task")? {
-        let text = fs::read_to_string(task?.path().join("children"))?;
-        all.extend(text.split_ascii_whitespace().filter_map(|pid| pid.parse::<i32>().ok()));
+        all.extend(numbers(&read(task?.path().join("children"))?));
     }
     Ok(all)
+}
+
+/// The children of any process, those of a thread that ends in the meantime left out.
+///
+/// # Errors
+/// No `CONFIG_PROC_CHILDREN`; EMFILE and the like; ENOENT where the process is gone.
+pub fn children_of(pid: i32) -> io::Result<Vec<i32>> {
+    let mut all = Vec::new();
+    for task in fs::read_dir(format!("/proc/{pid}/task"))? {
+        let task = task?.path();
+        match read(task.join("children")) {
+            Ok(list) => all.extend(numbers(&list)),
+            Err(error) if is_shortage(&error) || task.exists() => return Err(error),
+            Err(_) => {}
+        }
+    }
+    Ok(all)
+}
+
+fn numbers(list: &[u8]) -> impl Iterator<Item = i32> {
+    list.split(u8::is_ascii_whitespace).filter_map(|word| std::str::from_utf8(word).ok()?.parse().ok())
+}
+
+/// A whole file, in as few reads as can be: a system call each is what a walk over all processes consists of.
+fn read(path: impl AsRef<Path>) -> io::Result<Vec<u8>> {
+    let mut file = File::open(path)?;
+    let (mut bytes, mut length) = (vec![0; CHUNK], 0);
+    loop {
+        match file.read(&mut bytes[length..])? {
+            0 => break,
+            more => length += more,
+        }
+        if length == bytes.len() {
+            bytes.resize(length * 2, 0);
+        }
+    }
+    bytes.truncate(length);
+    Ok(bytes)
 }
 
 fn children_by_walk() -> io::Result<Vec<i32>> {
@@ -91,11 +133,32 @@ pub fn command_of(pid: i32) -> Option<String> {
     })
 }
 
-/// Whether the environment that a process was started with holds this `NAME=value`. What cannot be read holds nothing.
+/// The environment that a process was started with; nothing where it cannot be read. Between fork(2) and execve(2) it is
+/// that of the parent; in the middle of an execve(2), and of a zombie, it is empty.
+#[must_use]
+pub fn environment_of(pid: i32) -> Option<Environment> {
+    read(format!("/proc/{pid}/environ")).ok().map(Environment::new)
+}
+
+/// Whether that environment holds this `NAME=value`. What cannot be read holds nothing.
 #[must_use]
 pub fn environ_has(pid: i32, entry: &str) -> bool {
-    fs::read(format!("/proc/{pid}/environ"))
-        .is_ok_and(|environ| environ.split(|&byte| byte == 0).any(|variable| variable == entry.as_bytes()))
+    environment_of(pid).is_some_and(|environment| environment.has(entry))
+}
+
+/// The cgroup of a process as service managers see it: its path in the second version's tree, or in the one that systemd
+/// keeps beside the first version's controllers.
+#[must_use]
+pub fn cgroup_of(pid: i32) -> Option<String> {
+    parse_cgroup(&String::from_utf8_lossy(&read(format!("/proc/{pid}/cgroup")).ok()?))
+}
+
+/// Lines of `hierarchy:controllers:path`, see cgroups(7). With both versions mounted the second one's tree may be left
+/// unused, and everybody is at its root.
+fn parse_cgroup(lines: &str) -> Option<String> {
+    let path = |prefix: &str| lines.lines().find_map(|line| line.split_once(':')?.1.strip_prefix(prefix));
+    let (unified, systemd) = (path(":"), path("name=systemd:"));
+    unified.filter(|path| *path != "/").or(systemd).or(unified).map(str::to_owned)
 }
 
 /// The effective user of a process.
@@ -130,6 +193,20 @@ mod tests {
     fn a_short_or_empty_line_is_refused() {
         for line in [&b""[..], b"12", b"12 (x)", b"12 (x) S 1 2 3", b"(x) S"] {
             assert_eq!(parse_stat(line), None);
+        }
+    }
+
+    #[test]
+    fn the_cgroup_is_that_of_the_tree_in_which_managers_keep_services() {
+        for (lines, expected) in [
+            ("0::/system.slice/a.service\n", Some("/system.slice/a.service")),
+            ("9:name=systemd:/a.service\n4:memory:/x\n0::/\n", Some("/a.service")),
+            ("9:name=systemd:/a.service\n0::/b:c\n", Some("/b:c")),
+            ("4:memory:/x\n0::/\n", Some("/")),
+            ("4:memory:/x\n", None),
+            ("", None),
+        ] {
+            assert_eq!(parse_cgroup(lines).as_deref(), expected, "{lines}");
         }
     }
 

@@ -4,9 +4,10 @@
 
 use crate::platform::child::positive;
 pub use crate::platform::child::{is_zombie_child, reap};
-use rustix::process::{PidfdFlags, Signal};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{PidfdFlags, Signal, WaitId, WaitIdOptions};
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Command, ExitStatus};
 use tokio::io::unix::AsyncFd;
@@ -106,6 +107,19 @@ impl Handle {
         });
         Ok(Some(Exit { status, max_rss_kb: u64::try_from(usage.ru_maxrss).ok() }))
     }
+
+    /// Whether it has ended, be it a child of ours or not, reaped or not.
+    fn has_ended(&self) -> io::Result<bool> {
+        let mut fds = [PollFd::new(&self.fd, PollFlags::IN)];
+        Ok(poll(&mut fds, Some(&Timespec::default()))? > 0)
+    }
+
+    /// Removes the zombie, if this is a dead child of ours. No other process that has its pid by now can be meant.
+    pub fn reap(&self) {
+        // ECHILD: it is not a child of ours, or is gone already.
+        let _ignored =
+            rustix::process::waitid(WaitId::PidFd(self.fd.as_fd()), WaitIdOptions::EXITED | WaitIdOptions::NOHANG);
+    }
 }
 
 /// Becomes ready when a process ends: a pidfd is readable from then on.
@@ -124,6 +138,20 @@ impl Watch {
             let mut ready = self.fd.readable().await?;
             if let Some(exit) = handle.exit()? {
                 return Ok(exit);
+            }
+            ready.clear_ready();
+        }
+    }
+
+    /// Waits for the end of any process.
+    ///
+    /// # Errors
+    /// What poll(2) said.
+    pub async fn ended(&self, handle: &Handle) -> io::Result<()> {
+        loop {
+            let mut ready = self.fd.readable().await?;
+            if handle.has_ended()? {
+                return Ok(());
             }
             ready.clear_ready();
         }

@@ -9,6 +9,7 @@ use std::mem::MaybeUninit;
 use std::ptr;
 
 use crate::platform::command_line;
+use crate::platform::environment::Environment;
 pub use crate::platform::stat::Stat;
 
 /// Looks one process up, be it a zombie.
@@ -67,6 +68,24 @@ fn pids() -> io::Result<Vec<i32>> {
     }
 }
 
+/// The children of any process.
+pub fn children_of(pid: i32) -> io::Result<Vec<i32>> {
+    let mut room = 64;
+    loop {
+        let mut pids = vec![0; room];
+        let bytes = c_int::try_from(size_of_val(pids.as_slice())).map_err(|_| io::ErrorKind::InvalidData)?;
+        // SAFETY: the kernel writes at most these bytes, which `pids` has.
+        let count = unsafe { libc::proc_listchildpids(pid, pids.as_mut_ptr().cast(), bytes) };
+        let count = usize::try_from(count).map_err(|_| io::Error::last_os_error())?;
+        // A full list may be a cut one.
+        if count < room {
+            pids.truncate(count);
+            return Ok(pids);
+        }
+        room *= 2;
+    }
+}
+
 /// The children of this process. Orphans are not among them: they go to launchd.
 pub fn children() -> io::Result<Vec<i32>> {
     let me = i32::try_from(std::process::id()).unwrap_or(0);
@@ -85,12 +104,24 @@ pub fn command_of(pid: i32) -> Option<String> {
     })
 }
 
-/// Whether the environment that a process was started with holds this `NAME=value`. What cannot be read holds nothing:
-/// another user's process, and while System Integrity Protection is on the programs of macOS itself, its shells too.
+/// The environment that a process was started with; nothing where it cannot be read: another user's process, and while
+/// System Integrity Protection is on the programs of macOS itself, its shells too.
+#[must_use]
+pub fn environment_of(pid: i32) -> Option<Environment> {
+    let start = started_with(pid)?;
+    parse(&start).map(|start| Environment::new(start.environment.join(&0)))
+}
+
+/// Whether that environment holds this `NAME=value`. What cannot be read holds nothing.
 #[must_use]
 pub fn environ_has(pid: i32, entry: &str) -> bool {
-    started_with(pid)
-        .is_some_and(|start| parse(&start).is_some_and(|start| start.environment.contains(&entry.as_bytes())))
+    environment_of(pid).is_some_and(|environment| environment.has(entry))
+}
+
+/// None: there are no cgroups.
+#[must_use]
+pub fn cgroup_of(_pid: i32) -> Option<String> {
+    None
 }
 
 /// What execve(2) was given, as `KERN_PROCARGS2` tells it.
@@ -168,5 +199,6 @@ mod tests {
         let path = std::env::var("PATH").unwrap();
         assert!(environ_has(me, &format!("PATH={path}")));
         assert!(!environ_has(me, &format!("PATH={path}-")));
+        assert_eq!(environment_of(me).unwrap().get("PATH"), Some(path.as_bytes()));
     }
 }

@@ -115,6 +115,23 @@ impl Handle {
         Ok(Some(Exit { status, max_rss_kb: self.peak_footprint_kb() }))
     }
 
+    /// Whether it has ended, be it a child of ours or not, reaped or not.
+    fn has_ended(&self) -> io::Result<bool> {
+        match super::proc::stat(self.pid()) {
+            Ok(stat) => Ok(stat.is_dead || stat.start_time != self.start_time),
+            Err(error) if error.raw_os_error() == Some(libc::ESRCH) => Ok(true),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Removes the zombie, if this is a dead child of ours.
+    pub fn reap(&self) {
+        // A child's pid is its own until it is reaped: with this start time nobody else can be meant.
+        if super::proc::stat(self.pid()).is_ok_and(|stat| stat.start_time == self.start_time) {
+            reap(self.pid());
+        }
+    }
+
     fn peak_footprint_kb(&self) -> Option<u64> {
         let mut usage = MaybeUninit::<libc::rusage_info_v4>::zeroed();
         // SAFETY: it is the struct of this flavor, plain numbers, and nothing else is written to; the type of the
@@ -151,6 +168,22 @@ impl Watch {
             tokio::time::sleep(pause).await;
             pause = PAUSES[1].min(pause * 2);
         }
+    }
+
+    /// Waits for the end of any process.
+    ///
+    /// # Errors
+    /// EPERM where it is another user's by now.
+    pub async fn ended(&self, handle: &Handle) -> io::Result<()> {
+        if let Some(queue) = &self.queue {
+            drop(queue.readable().await?);
+        }
+        let mut pause = PAUSES[0];
+        while !handle.has_ended()? {
+            tokio::time::sleep(pause).await;
+            pause = PAUSES[1].min(pause * 2);
+        }
+        Ok(())
     }
 }
 

@@ -43,7 +43,7 @@ impl Health {
                 self.draining.get_or_insert(at);
             }
             Verdict::Free if self.draining.is_some() => (self.draining, self.restarting) = (None, Some(at)),
-            Verdict::Free | Verdict::Silent | Verdict::Foreign | Verdict::Inconclusive => {}
+            Verdict::Free | Verdict::Booting | Verdict::Silent | Verdict::Foreign | Verdict::Inconclusive => {}
         }
         if !good {
             self.silent = verdict == Verdict::Silent;
@@ -78,6 +78,8 @@ impl Health {
 pub(crate) enum Duty {
     /// The port is free.
     MayStart,
+    /// It is ours.
+    Adopt,
     /// Too early to say.
     Wait,
     /// Somebody stays.
@@ -90,6 +92,7 @@ pub(crate) enum Duty {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct PortWatch {
     draining: Option<Moment>,
+    warming: Option<Moment>,
     other: Option<Moment>,
     blind: Option<Moment>,
     pub(crate) contended: bool,
@@ -105,6 +108,10 @@ impl PortWatch {
         self.contended |= verdict != Verdict::Free;
         match verdict {
             Verdict::Free => Duty::MayStart,
+            Verdict::Gateway(Phase::Starting) | Verdict::Booting => {
+                self.other = None;
+                over(*self.warming.get_or_insert(at), policy.startup_timeout, Duty::Conflict)
+            }
             Verdict::Gateway(_) => Duty::Conflict,
             Verdict::Draining => {
                 self.other = None;
@@ -117,7 +124,7 @@ impl PortWatch {
     }
 
     pub(crate) fn rearm(&mut self, at: Moment) {
-        for since in [&mut self.draining, &mut self.other, &mut self.blind] {
+        for since in [&mut self.draining, &mut self.warming, &mut self.other, &mut self.blind] {
             *since = since.map(|_| at);
         }
     }

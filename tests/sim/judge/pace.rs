@@ -1,7 +1,8 @@
 //! P4: is the next spawn allowed, and was the budget spent when we gave up?
 
 use crate::trial::Broken;
-use openclaw_supervise::core::{Death, Moment, Policy};
+use openclaw_supervise::core::restart_policy::Cause;
+use openclaw_supervise::core::{Death, Moment, PastRun, Policy, Settled};
 use std::time::Duration;
 
 const BACKOFF_MIN: Duration = Duration::from_secs(1);
@@ -16,19 +17,25 @@ pub(crate) enum Class {
 }
 
 /// A run that is over.
+#[expect(clippy::struct_excessive_bools, reason = "how it came to its end; any mix of it happens")]
 pub(crate) struct Over {
     pub(crate) settled: Moment,
     pub(crate) died: Moment,
     pub(crate) death: Death,
     pub(crate) started: Option<Moment>,
-    pub(crate) healthy_until: Moment,
+    /// It served for `stable_after`.
+    pub(crate) stable: bool,
+    pub(crate) clean: bool,
     /// A restart was asked for.
     pub(crate) asked: bool,
     /// We had ended it: its code says nothing.
     pub(crate) ended_by_us: bool,
+    /// It ended while no supervisor ran.
+    pub(crate) lost: bool,
 }
 
 #[derive(Debug, Clone)]
+#[expect(clippy::struct_excessive_bools, reason = "what holds for the next start; any mix of it happens")]
 pub(crate) struct Pace {
     policy: Policy,
     spawns: Vec<Moment>,
@@ -36,6 +43,14 @@ pub(crate) struct Pace {
     costly: Vec<Moment>,
     /// The next one costs nothing.
     free: bool,
+    /// A start beyond the budget is a trial: the first one of this supervisor, or the first after it stood by.
+    trial: bool,
+    /// Somebody does not want to wait for a trial.
+    waived: bool,
+    /// When the last end was settled.
+    settled: Moment,
+    /// When somebody was last stood by, which settles a refusal.
+    stood: Moment,
     unclean: Vec<Moment>,
     failures: u32,
     clean_exit: Option<Moment>,
@@ -51,11 +66,16 @@ fn recent(times: &[Moment], now: Moment, window: Duration) -> usize {
 
 impl Pace {
     pub(crate) fn new(policy: Policy) -> Self {
+        let attended = policy.attended;
         Self {
             policy,
             spawns: Vec::new(),
             costly: Vec::new(),
             free: false,
+            trial: true,
+            waived: attended,
+            settled: Moment::ZERO,
+            stood: Moment::ZERO,
             unclean: Vec::new(),
             failures: 0,
             clean_exit: None,
@@ -65,44 +85,106 @@ impl Pace {
         }
     }
 
+    /// What the store remembers, by the same rules.
+    pub(crate) fn recall(&mut self, runs: &[PastRun]) {
+        for PastRun { spawned, settled } in runs {
+            self.count(*spawned);
+            let at = match settled {
+                Settled::Ran(run, cause) => {
+                    let stable = run.started.is_some() && run.healthy_for() >= self.policy.stable_after;
+                    if !run.clean {
+                        self.unclean.push(run.started.unwrap_or(run.ended));
+                    }
+                    self.classify(run.ended, *cause, stable);
+                    run.ended
+                }
+                Settled::Unborn => {
+                    self.pending = Some(Class::Failed);
+                    *spawned
+                }
+            };
+            self.settled = at;
+            match self.pending.take() {
+                // Where the budget may have been spent nobody planned a start.
+                Some(Class::Failed) if recent(&self.spawns, at, self.policy.restart_window) < self.budget() => {
+                    self.failures += 1;
+                }
+                Some(Class::Failed) | None => {}
+                Some(class) => self.pass(class),
+            }
+        }
+    }
+
+    fn budget(&self) -> usize {
+        self.policy.max_restarts as usize
+    }
+
+    /// Goes on after an end that costs nothing but, perhaps, of the budget.
+    fn pass(&mut self, class: Class) {
+        self.free |= class != Class::Clean;
+        if class == Class::Stable {
+            self.failures = 0;
+        }
+    }
+
+    /// A gateway was started.
+    pub(crate) fn count(&mut self, at: Moment) {
+        if !std::mem::take(&mut self.free) {
+            self.costly.push(at);
+        }
+        self.spawns.push(at);
+    }
+
     /// A gateway is gone.
     pub(crate) fn settle(&mut self, run: &Over) {
-        if run.death != Death::Code(0) {
+        if !run.clean {
             self.unclean.push(run.started.unwrap_or(run.died));
         }
         let unasked = |code| !run.ended_by_us && !run.asked && run.death == Death::Code(code);
-        self.refused = unasked(78);
-        let healthy = run.started.map(|started| run.healthy_until.saturating_sub(started));
-        let class = if run.asked {
-            Class::Asked
-        } else if healthy.is_some_and(|healthy| healthy >= self.policy.stable_after) {
-            Class::Stable
-        } else if unasked(0) && run.started.is_some() {
-            Class::Clean
-        } else {
-            Class::Failed
+        self.refused = unasked(78) && !run.lost;
+        let cause = match () {
+            () if run.asked => Cause::Asked,
+            () if unasked(0) && run.started.is_some() => Cause::CleanExit,
+            () => Cause::Failed,
         };
-        let last = self.clean_exit;
-        if class == Class::Stable {
-            self.clean_exit = unasked(0).then_some(run.settled);
-        } else if class == Class::Clean {
-            self.clean_exit = Some(run.settled);
-        }
-        let again = last.is_some_and(|last| run.settled < last + self.policy.stable_after);
-        let class = if class == Class::Clean && again { Class::Failed } else { class };
+        self.settled = run.settled;
+        self.classify(run.settled, cause, run.stable);
+    }
+
+    fn classify(&mut self, settled: Moment, cause: Cause, stable: bool) {
+        let again = |last: Moment| settled < last + self.policy.stable_after;
+        let class = match cause {
+            Cause::Asked => Class::Asked,
+            Cause::CleanExit | Cause::Failed if stable => {
+                self.clean_exit = (cause == Cause::CleanExit).then_some(settled);
+                Class::Stable
+            }
+            Cause::CleanExit if self.clean_exit.replace(settled).is_some_and(again) => Class::Failed,
+            Cause::CleanExit => Class::Clean,
+            Cause::Failed => Class::Failed,
+        };
         self.pending = Some(class);
     }
 
-    pub(crate) fn spawn_failed(&mut self) {
-        self.pending = Some(Class::Failed);
+    pub(crate) fn spawn_failed(&mut self, at: Moment) {
+        (self.pending, self.settled) = (Some(Class::Failed), at);
     }
 
-    /// Somebody asked for a restart while no gateway lived.
-    pub(crate) fn ask_again(&mut self, at: Moment) {
+    /// Somebody asked for a start while no gateway lived; `held` says whether it is ours to start one.
+    pub(crate) fn ask_again(&mut self, at: Moment, held: bool) {
         if self.pending.is_some() {
             self.pending = Some(Class::Asked);
         }
         (self.floor, self.refused, self.free) = (at, false, true);
+        self.waived |= held;
+    }
+
+    /// Somebody else has the port, which explains a refusal, and is waited for.
+    pub(crate) fn stand_by(&mut self, at: Moment) {
+        (self.refused, self.trial, self.stood) = (false, true, at);
+        if let Some(class) = self.pending.take().filter(|class| *class != Class::Failed) {
+            self.pass(class);
+        }
     }
 
     fn breaker_closed_at(&self, at: Moment) -> bool {
@@ -117,7 +199,15 @@ impl Pace {
             return Err(Broken::new("P4", "a refusal to start was answered with another start"));
         }
         self.refused = false;
+        let slots = [self.settled, self.stood].map(|since| since + self.policy.backoff_max);
+        if self.trial && !self.waived && slots.contains(&(at + delay)) {
+            (self.pending, self.floor) = (None, at + delay);
+            return Ok(());
+        }
+        let spent = recent(&self.spawns, at, self.policy.restart_window) >= self.budget();
         match self.pending.take() {
+            // What a predecessor spent does not end us: nobody planned this start by the backoff.
+            Some(Class::Failed) if self.trial && spent => self.floor = at,
             Some(Class::Failed) => {
                 let full = BACKOFF_MIN.saturating_mul(1 << self.failures.min(20)).min(self.policy.backoff_max);
                 self.failures += 1;
@@ -128,10 +218,7 @@ impl Pace {
                     return Err(Broken::new("P4", format!("a start after {free:?} waits {delay:?} for nothing")));
                 }
                 self.floor = at;
-                self.free |= free != Class::Clean;
-                if free == Class::Stable {
-                    self.failures = 0;
-                }
+                self.pass(free);
             }
             None if delay.is_zero() || !self.breaker_closed_at(at) => self.floor = at,
             None => return Err(Broken::new("P4", "what was asked for again waits for nothing")),
@@ -149,20 +236,26 @@ impl Pace {
         if !self.breaker_closed_at(at) {
             return Err(Broken::new("P4", "a boot finds more unclean ones behind it than the limit"));
         }
-        let window = self.policy.restart_window;
-        if !std::mem::take(&mut self.free) {
-            if recent(&self.costly, at, window) > self.policy.max_restarts as usize {
-                return Err(Broken::new("P4", "more spawns than the budget holds"));
-            }
-            self.costly.push(at);
+        let spent = recent(&self.costly, at, self.policy.restart_window) > self.budget();
+        if spent && !self.free && !(self.trial && (self.waived || at >= self.slot())) {
+            return Err(Broken::new("P4", "more spawns than the budget holds"));
         }
-        self.spawns.push(at);
+        self.count(at);
+        (self.trial, self.waived) = (false, false);
         Ok(())
     }
 
+    /// When a start beyond the budget may be tried.
+    fn slot(&self) -> Moment {
+        self.settled + self.policy.backoff_max
+    }
+
     pub(crate) fn give_up(&self, at: Moment) -> Result<(), Broken> {
+        if self.trial {
+            return Err(Broken::new("P4", "gave up without one start of its own"));
+        }
         let spent = recent(&self.spawns, at, self.policy.restart_window);
-        if spent < self.policy.max_restarts as usize {
+        if spent < self.budget() {
             return Err(Broken::new("P4", format!("gave up with {spent} spawns in the window")));
         }
         match self.pending {

@@ -1,5 +1,6 @@
 //! What a step may do, must do, and must leave behind.
 
+use super::charge::STORE_LOST;
 use super::{
     Ask, Duty, Effect, Ending, Event, Generation, Health, Judge, KILL_MAX, Moment, NEWS_MAX, Owned, Owner, PortWatch,
     Request, SPAWN_MAX, Sighting, TICK_LATE_MAX, Turn, Verdict, Wish, must,
@@ -9,7 +10,7 @@ use openclaw_supervise::core::{Outcome, Phase, Report, exit};
 use std::time::Duration;
 
 type Judgement = Result<(), Broken>;
-type Answer<'a> = Option<(Ask, &'a Sighting)>;
+pub(super) type Answer<'a> = Option<(Ask, &'a Sighting)>;
 
 /// So many ticks within one second are a machine that spins; a boot is polled 20 times in its first second.
 const TICKS_MAX: usize = 60;
@@ -32,6 +33,10 @@ impl Judge {
     pub(super) fn judge_effect(&mut self, turn: &Turn<'_>, effect: &Effect, answer: Answer<'_>) -> Judgement {
         match effect {
             Effect::Probe { ticket, ask } => self.judge_probe(turn.at, *ticket, *ask),
+            Effect::Lease { ticket, ask } => self.judge_lease(turn.at, *ticket, *ask),
+            Effect::Adopt { generation } => self.judge_adopt(*generation, answer),
+            Effect::Watch { pid } => self.judge_watch(*pid),
+            Effect::Remember { generation, fact } => self.judge_fact(*generation, *fact),
             Effect::Spawn { generation } => self.judge_spawn(turn.at, *generation, answer),
             Effect::Terminate { generation } => self.judge_terminate(turn.at, *generation),
             Effect::KillTree { generation } => self.judge_kill(turn.at, *generation),
@@ -42,18 +47,22 @@ impl Judge {
 
     fn judge_probe(&mut self, at: Moment, ticket: u64, ask: Ask) -> Judgement {
         must(ticket == self.ticket + 1, "P10", "tickets count up")?;
+        must(self.charge.held, "lease", "a look at the port without the lease")?;
         let of = match ask {
             Ask::Port => None,
             Ask::Listener(generation) | Ask::Liveness(generation) => Some(generation),
         };
         must(of == self.owned.as_ref().map(|owned| owned.generation), "P2", "a probe asks for what there is")?;
         let alone = self.asked.is_none_or(|(_, since)| at >= since + self.policy.probe_timeout);
-        must(alone, "loop", "two probes are under way at once")?;
+        must(alone || self.charge.asks_again(), "loop", "two probes are under way at once")?;
         (self.ticket, self.asked) = (ticket, Some((ask, at)));
         Ok(())
     }
 
     fn judge_spawn(&mut self, at: Moment, generation: Generation, answer: Answer<'_>) -> Judgement {
+        must(self.charge.held, "P1", "a spawn without the lease")?;
+        must(self.left.is_none() && !self.adopting, "P1", "a spawn beside what a predecessor left")?;
+        must(self.ended.is_none() && self.unborn.is_none(), "P9", "a spawn before the last end is on record")?;
         let free = answer.is_some_and(|(ask, sighting)| ask == Ask::Port && sighting.verdict == Verdict::Free);
         must(free, "P1", "a spawn without an answer that the port is free")?;
         must(self.owned.is_none() && !self.spawning, "P1", "a spawn beside a gateway that is not gone")?;
@@ -76,6 +85,7 @@ impl Judge {
         let Some(owned) = self.owns(generation) else {
             return Err(Broken::new("P2", format!("SIGTERM to gateway {generation}, which is not ours")));
         };
+        must(self.charge.held, "P2", "SIGTERM without the lease")?;
         must(owned.death.is_none(), "P2", "SIGTERM to a leader that is dead")?;
         must(owned.terminated.is_none(), "P2", "SIGTERM twice")?;
         let policy = &self.policy;
@@ -98,6 +108,7 @@ impl Judge {
         let Some(owned) = self.owns(generation) else {
             return Err(Broken::new("P2", format!("SIGKILL to gateway {generation}, which is not ours")));
         };
+        must(self.charge.held, "P2", "SIGKILL without the lease")?;
         must(!self.killing, "P2", "two kills of one tree at once")?;
         let over = owned.terminated.is_some_and(|ending| {
             let silent = owned.health.silent(&self.policy).is_some_and(|silent| silent <= at);
@@ -128,6 +139,13 @@ impl Judge {
                 owned.health = Health::new(turn.at);
                 Ok(())
             }
+            Report::GatewayAdopted { pid, .. } => {
+                let found = matches!(turn.event, Event::Adopted { .. });
+                let ours =
+                    self.owned.as_ref().is_some_and(|owned| Some(owned.generation) == about && owned.pid == *pid);
+                must(found && ours, "P9", "the adoption of what was not found")
+            }
+            Report::StandbyEntered { .. } | Report::StandbyLeft { .. } => self.judge_standby(turn.at, report),
             Report::GatewayListening { .. } => {
                 let first = self.owned.as_mut().is_some_and(|owned| !std::mem::replace(&mut owned.listening, true));
                 must(first, "P9", "listening is told once")
@@ -135,7 +153,8 @@ impl Judge {
             Report::GatewayExited(exited) => {
                 // The run is settled already where this very event has ended it.
                 let Some(owned) = self.owned.as_mut().filter(|owned| Some(owned.generation) == about) else {
-                    return must(matches!(turn.event, Event::LeaderExited { .. }), "P9", "an end without a gateway");
+                    let ends = matches!(turn.event, Event::LeaderExited { .. } | Event::Adopted { .. });
+                    return must(ends, "P9", "an end without a gateway");
                 };
                 must(exited.pid == owned.pid, "P9", "the end of another process")?;
                 must(!std::mem::replace(&mut owned.told_end, true), "P9", "a gateway that ends twice")
@@ -150,7 +169,7 @@ impl Judge {
                 self.asked = None;
                 let contended = std::mem::take(&mut self.port).contended;
                 self.duty = None;
-                self.pace.schedule(turn.at, *delay, contended)
+                if self.pardoned { Ok(()) } else { self.pace.schedule(turn.at, *delay, contended) }
             }
             _ => Ok(()),
         }
@@ -160,6 +179,9 @@ impl Judge {
         let Outcome { code, reason } = outcome;
         must(!reason.trim().is_empty() && !reason.contains('\n'), "P7", "an exit comes with one line")?;
         self.over = true;
+        if self.charge.lost {
+            return must(*code == self.policy.conflict_exit_code, "lease", "whoever lost the lease says so");
+        }
         let detached = self.wish == Wish::Detach;
         let stopped = self.wish >= Wish::Stop;
         let left = self.alive.iter().filter(|(_, alive)| **alive > 0).map(|(generation, _)| *generation);
@@ -167,17 +189,23 @@ impl Judge {
         must(detached || untold.is_empty(), "P6", "processes are left and nobody was told")?;
         let ended = self.owned.as_ref().is_none_or(|owned| owned.told_end);
         must(detached || (ended && !self.spawning), "P9", "a spawn without an end on record")?;
+        // What survives a kill is settled by whoever finds nothing of it any more.
+        let survived = stopped && *code == exit::FAILURE;
+        must(survived || self.ended.is_none() && self.unborn.is_none(), "P9", "an end that is not on record")?;
         must((*code == exit::OK || stopped) == (stopped || detached), "P7", "0 means: on request")?;
         match *code {
             exit::OK => Ok(()),
             exit::FAILURE if stopped => must(self.owned.is_some() || !self.told_survivors.is_empty(), "P7", "1"),
-            exit::FAILURE => must(self.duty == Some(Duty::Blind), "P7", "1 without a reason"),
+            exit::FAILURE => must(self.duty == Some(Duty::Blind) || self.charge.fails(at), "P7", "1 without a reason"),
+            code if self.charge.yields() => {
+                must(code == self.policy.conflict_exit_code, "P7", "the code of a conflict")
+            }
             exit::GAVE_UP if !stopped => self.pace.give_up(at),
             _ if stopped => must(false, "P5", "a stop ends with 0, or 1 where something is left"),
             _ if self.duty == Some(Duty::Conflict) && answer.is_some() => Ok(()),
             exit::NO_USE => {
                 let refused = self.pace.refused && self.duty == Some(Duty::MayStart) && !self.port.contended;
-                let absent = self.generation == 1 && self.owned.is_none() && self.pace.pending.is_some();
+                let absent = !self.born && self.owned.is_none() && self.pace.pending.is_some();
                 must(refused || absent, "P7", "78 without a conflict, a refusal or a missing program")
             }
             _ => must(false, "P7", "a code that nobody knows"),
@@ -191,6 +219,7 @@ impl Judge {
             return Ok(());
         }
         if ask == Ask::Port {
+            must(self.duty != Some(Duty::Adopt), "P8", "a gateway of ours is on the port and is left alone")?;
             let gone = matches!(self.duty, Some(Duty::Conflict | Duty::Blind));
             return must(!gone, "conflict", "whoever stays on the port ends us, in bounded time");
         }
@@ -209,6 +238,7 @@ impl Judge {
         let Event::Requested { request, .. } = turn.event else { return Ok(()) };
         let harder = match request {
             Request::Restart => self.wish == Wish::Restart,
+            Request::Retry => false,
             Request::Detach => self.wish == Wish::Detach,
             Request::Stop => self.wish >= Wish::Stop,
         };
@@ -226,7 +256,7 @@ impl Judge {
                 let waits = self.owned.as_ref().is_some_and(|owned| owned.death.is_none() && !owned.killed);
                 must(!waits, "P5", "a second stop waits for nothing")
             }
-            None if *request != Request::Restart && !self.spawning => {
+            None if *request != Request::Restart && !self.spawning && !self.adopting => {
                 must(self.over, "P5", "with no gateway there is nothing to wait for")
             }
             Some(_) | None => Ok(()),
@@ -286,13 +316,14 @@ impl Judge {
         }
         let Some(deadline) = turn.after else {
             let dying = self.owned.as_ref().is_some_and(|owned| owned.gone && owned.death.is_none());
-            let begun = self.ticket > 0;
-            return must(self.over || self.spawning || self.killing || dying || !begun, "owed", "nothing is owed");
+            let shell_owes = self.spawning || self.killing || self.adopting || self.charge.watches().is_some();
+            return must(self.over || shell_owes || dying || !self.charge.begun, "owed", "nothing is owed");
         };
         must(!self.over, "exit", "a deadline after the exit")?;
         // While a probe is owed the next deadline is never further away than its loss.
         let probing = !self.killing && !self.spawning && self.asked.is_some();
-        let polled = self.policy.probe_timeout.saturating_add(Duration::from_secs(5));
+        let patience = self.policy.probe_timeout.saturating_add(Duration::from_secs(5));
+        let polled = if self.charge.stands_by() { STORE_LOST } else { patience };
         must(!probing || deadline <= turn.at + polled, "owed", "a lost answer is never asked for again")
     }
 }

@@ -1,51 +1,104 @@
 //! The shell of the simulated world: it carries effects out and brings back what came of them.
 
-use super::{Bound, Happening, World};
+use super::{Bound, Happening, STRANGER, World};
 use crate::gateway::{Fate, Life, Manner, Show, Temper};
-use crate::judge::{KILL_MAX, SPAWN_MAX};
+use crate::judge::{KILL_MAX, SPAWN_MAX, must};
 use crate::trial::{Broken, Input};
 use openclaw_supervise::core::{
-    Ask, Death, Effect, Event, Generation, Holder, Owner, Request, Sighting, SpawnFailure, TreeEnd, Verdict,
+    Ask, Death, Effect, Event, Generation, Holder, Owner, Report, Request, Sighting, SpawnFailure, TreeEnd, Verdict,
 };
 use std::time::Duration;
 
 const KILLED: Death = Death::Signal { number: 9, core_dumped: false };
 
-/// What an effect asks of the shell.
-enum Act {
-    Probe(u64, Ask),
-    Spawn(Generation),
-    Terminate(Generation),
-    Kill(Generation),
-    Exit,
-}
-
-fn act(effect: &Effect) -> Option<Act> {
-    match *effect {
-        Effect::Probe { ticket, ask } => Some(Act::Probe(ticket, ask)),
-        Effect::Spawn { generation } => Some(Act::Spawn(generation)),
-        Effect::Terminate { generation } => Some(Act::Terminate(generation)),
-        Effect::KillTree { generation } => Some(Act::Kill(generation)),
-        Effect::Exit(_) => Some(Act::Exit),
-        Effect::Report(_) => None,
-    }
-}
-
-impl World {
-    /// One step of the core, and everything that it asks for.
-    pub(super) fn send(&mut self, event: Event) -> Result<(), Broken> {
-        let first = self.trial.take(self.now, Input::Event(event))?;
-        let acts: Vec<_> = self.trial.effects[first..].iter().filter_map(|(_, effect)| act(effect)).collect();
-        for act in acts {
-            match act {
-                Act::Probe(ticket, ask) => self.ask_port(ticket, ask),
-                Act::Spawn(generation) => self.spawn(generation)?,
-                Act::Terminate(generation) => self.terminate(generation),
-                Act::Kill(generation) => self.kill(generation),
-                Act::Exit => self.over = true,
+impl World<'_> {
+    /// One step of a core, and everything that it asks for, unless it is killed on the way.
+    pub(super) fn send(&mut self, sup: usize, event: Event) -> Result<(), Broken> {
+        self.acting = sup;
+        self.steps += 1;
+        let trial = &mut self.sups[sup].trial;
+        let first = trial.take(self.now, Input::Event(event))?;
+        let effects = std::mem::take(&mut trial.effects);
+        let mut end = Ok(());
+        for (number, (_, effect)) in effects.iter().enumerate().skip(first) {
+            if self.is_doomed() {
+                self.store.lose_effects(&effects[number..]);
+                end = self.kill_supervisor(sup);
+                break;
+            }
+            end = self.perform(sup, effect);
+            if end.is_err() {
+                break;
             }
         }
+        self.sups[sup].trial.effects = effects;
+        end
+    }
+
+    fn perform(&mut self, sup: usize, effect: &Effect) -> Result<(), Broken> {
+        let owner = self.store.lease.owner == Some(sup);
+        match *effect {
+            Effect::Lease { ticket, ask } => {
+                if !self.calm && self.dice.once_in(self.trouble * 16) {
+                    return Ok(());
+                }
+                let most = if self.dice.once_in(10) { 6000 } else { 5 };
+                let delay = self.dice.ms(0, most);
+                self.later(delay, Happening::Lease(sup, ticket, ask));
+            }
+            Effect::Watch { pid } => {
+                self.sups[sup].watching = Some(pid);
+                if !self.exists(pid) {
+                    self.later(Duration::ZERO, Happening::Deliver(sup, Event::Departed { pid }));
+                }
+            }
+            Effect::Probe { ticket, ask } => self.ask_port(sup, ticket, ask),
+            Effect::Exit(ref outcome) => self.end_supervisor(sup, outcome.code)?,
+            Effect::Adopt { .. }
+            | Effect::Remember { .. }
+            | Effect::Spawn { .. }
+            | Effect::Terminate { .. }
+            | Effect::KillTree { .. }
+            | Effect::Report(_)
+                if !owner =>
+            {
+                // Whoever was robbed has not heard of it yet: the shell looks at the lease first, and does nothing.
+                let robbed = self.sups[sup].robbed || matches!(effect, Effect::Report(_));
+                must(robbed, "P2", "an act of somebody who does not have the lease")?;
+            }
+            Effect::Adopt { generation } => {
+                let delay = self.dice.ms(0, 400);
+                self.later(delay, Happening::Seek(sup, generation));
+            }
+            Effect::Remember { generation, fact } => self.store.remember(generation, fact, self.now)?,
+            Effect::Spawn { generation } => {
+                self.store.intend(generation, self.now)?;
+                self.tempt_operator();
+                let most = u64::try_from(SPAWN_MAX.as_millis()).unwrap_or(0) / 2;
+                let delay = if self.dice.once_in(4) { self.dice.ms(0, most) } else { Duration::ZERO };
+                self.later(delay, Happening::Fork(sup, generation));
+            }
+            Effect::Terminate { generation } => match self.held(sup, generation) {
+                Some(id) => self.terminate(id),
+                None => return Err(Broken::new("P2", "SIGTERM to what was neither spawned nor adopted")),
+            },
+            Effect::KillTree { generation } => match self.held(sup, generation) {
+                Some(id) => self.kill(sup, id),
+                None => return Err(Broken::new("P2", "SIGKILL to what was neither spawned nor adopted")),
+            },
+            Effect::Report(ref report) => self.hear(sup, report)?,
+        }
         Ok(())
+    }
+
+    fn hear(&mut self, sup: usize, report: &Report) -> Result<(), Broken> {
+        if let Report::TreeKilled { generation, end } = report
+            && end.survivors > 0
+            && let Some(id) = self.held(sup, *generation)
+        {
+            self.lives[id].excused = true;
+        }
+        self.store.hear(report)
     }
 
     /// Somebody asks for something at the worst time.
@@ -55,37 +108,47 @@ impl World {
         }
         for _ in 0..=self.dice.below(3) {
             let requests =
-                [Request::Restart, Request::Restart, Request::Restart, Request::Stop, Request::Stop, Request::Detach];
+                [Request::Restart, Request::Restart, Request::Retry, Request::Stop, Request::Stop, Request::Detach];
             let (when, request) = (self.dice.ms(0, 3000), self.dice.pick(&requests));
             self.later(when, Happening::Operator(request));
         }
     }
 
-    fn ask_port(&mut self, ticket: u64, ask: Ask) {
+    fn ask_port(&mut self, sup: usize, ticket: u64, ask: Ask) {
         if !self.calm && self.dice.once_in(self.trouble) {
             return;
         }
         let most = if self.dice.once_in(8) { 900 } else { 5 };
         let delay = self.dice.ms(0, most);
-        self.later(delay, Happening::Look(ticket, ask));
+        self.later(delay, Happening::Look(sup, ticket, ask));
+    }
+
+    /// Who is there, and whose it is.
+    fn face(&self, sup: usize, ask: Ask) -> (Verdict, Owner) {
+        let before_spawn = ask == Ask::Port;
+        let ours = |id: usize| {
+            let life = &self.lives[id];
+            let asked = matches!(ask, Ask::Listener(generation) if generation == life.generation);
+            let holder = Holder { pid: life.pid, command: "openclaw-gateway".to_owned(), uid: None };
+            if before_spawn || asked && life.held == Some(sup) { Owner::Ours(holder) } else { Owner::Other(holder) }
+        };
+        match self.bound {
+            // A gateway that does not listen has its lock all the same.
+            None => match self.lives.iter().position(|life| life.leader).filter(|_| before_spawn) {
+                Some(id) => (Verdict::Booting, ours(id)),
+                None => (Verdict::Free, Owner::Unseen),
+            },
+            Some(Bound::Stranger(Verdict::Booting)) if !before_spawn => (Verdict::Free, Owner::Unseen),
+            Some(Bound::Stranger(verdict)) => {
+                (verdict, Owner::Other(Holder { pid: STRANGER, command: "node other.mjs".to_owned(), uid: None }))
+            }
+            Some(Bound::Gateway(id)) => (self.lives[id].verdict(), ours(id)),
+        }
     }
 
     /// What a probe sees. A silent listener keeps it busy for the whole of its timeout.
-    pub(super) fn look(&mut self, ticket: u64, ask: Ask) {
-        let (mut verdict, mut owner) = match self.bound {
-            None => (Verdict::Free, Owner::Unseen),
-            Some(Bound::Stranger(verdict)) => {
-                (verdict, Owner::Other(Holder { pid: 4242, command: "node other.mjs".to_owned(), uid: None }))
-            }
-            Some(Bound::Gateway(generation)) => {
-                let life = self.lives.iter().find(|life| life.generation == generation);
-                let verdict = life.map_or(Verdict::Free, Life::verdict);
-                let pid = life.map_or(0, |life| life.pid);
-                let holder = Holder { pid, command: "openclaw-gateway".to_owned(), uid: None };
-                let ours = ask == Ask::Listener(generation);
-                (verdict, if ours { Owner::Ours(holder) } else { Owner::Other(holder) })
-            }
-        };
+    pub(super) fn look(&mut self, sup: usize, ticket: u64, ask: Ask) {
+        let (mut verdict, mut owner) = self.face(sup, ask);
         if !self.calm && self.dice.once_in(self.trouble) {
             verdict = Verdict::Inconclusive;
         }
@@ -104,12 +167,19 @@ impl World {
             self.dice.ms(0, 20)
         };
         let sighting = Sighting { verdict, owner, detail: String::new() };
-        self.later(delay, Happening::Deliver(Event::Probed { ticket, sighting }));
+        self.later(delay, Happening::Deliver(sup, Event::Probed { ticket, sighting }));
     }
 
-    fn spawn(&mut self, generation: Generation) -> Result<(), Broken> {
-        self.tempt_operator();
-        let most = u64::try_from(SPAWN_MAX.as_millis()).unwrap_or(0);
+    /// A process is created. It exists before anybody has written down its number.
+    pub(super) fn fork(&mut self, sup: usize, generation: Generation) -> Result<(), Broken> {
+        self.acting = sup;
+        if self.is_doomed() {
+            return self.kill_supervisor(sup);
+        }
+        if self.store.lease.owner != Some(sup) {
+            return Ok(());
+        }
+        let most = u64::try_from(SPAWN_MAX.as_millis()).unwrap_or(0) / 2;
         let delay = if self.dice.once_in(4) { self.dice.ms(0, most) } else { Duration::ZERO };
         if !self.calm && self.dice.once_in(self.trouble.min(1000)) {
             let failure = if self.dice.once_in(3) {
@@ -117,40 +187,66 @@ impl World {
             } else {
                 SpawnFailure::Resources("out of processes".to_owned())
             };
-            self.later(delay, Happening::Deliver(Event::SpawnFailed { generation, failure }));
+            self.later(delay, Happening::Deliver(sup, Event::SpawnFailed { generation, failure }));
             return Ok(());
         }
+        let beside = self.lives.iter().any(|life| life.alive() > 0 && !life.excused);
+        must(!beside || self.store.lost, "P1", "a gateway is started beside a living one of ours")?;
+        let id = self.bear(sup, generation, delay);
+        if let Some(row) = self.store.rows.get_mut(&generation) {
+            row.life = Some(id);
+        }
+        self.tell_alive(id)?;
+        if self.is_doomed() {
+            return self.kill_supervisor(sup);
+        }
+        let pid = self.lives[id].pid;
+        if let Some(row) = self.store.rows.get_mut(&generation) {
+            row.pid = Some(pid);
+        }
+        self.later(delay, Happening::Deliver(sup, Event::Spawned { generation, pid }));
+        Ok(())
+    }
+
+    fn bear(&mut self, sup: usize, generation: Generation, delay: Duration) -> usize {
         let temper = if self.calm || self.trouble > 1000 && self.dice.once_in(2) {
             Temper::mild(&mut self.dice, &self.policy)
         } else {
             Temper::any(&mut self.dice, &self.policy)
         };
-        // Few numbers, so that they come again: a signal to a number is not a signal to a process.
-        let pid = 100 + i32::try_from(generation % 3).unwrap_or(0);
-        let known = self.now + delay;
-        self.later(delay, Happening::Deliver(Event::Spawned { generation, pid }));
+        let id = self.lives.len();
         if temper.opens < temper.boots {
-            self.later(temper.opens, Happening::Shows(generation, Show::Warming));
+            self.later(temper.opens, Happening::Shows(id, Show::Warming));
         }
-        self.later(temper.boots, Happening::Shows(generation, Show::Serving));
+        self.later(temper.boots, Happening::Shows(id, Show::Serving));
         match temper.fate {
             Fate::Lives => {}
             Fate::Dies(age, _) | Fate::Turns(age, ..) | Fate::RestartsInPlace(age) => {
-                self.later(age, Happening::Fated(generation));
+                self.later(age, Happening::Fated(id));
             }
         }
-        let stuck_child = temper.stuck.is_some_and(|(leader, _)| !leader);
-        let (show, daemons) = (Show::Closed, temper.daemons);
-        let life = Life { generation, pid, temper, show, leader: true, daemons, stuck_child, termed: false, known };
-        let alive = life.alive();
-        self.lives.push(life);
-        self.trial.take(self.now, Input::Alive(generation, alive)).map(|_| ())
+        self.lives.push(Life {
+            parent: sup,
+            held: Some(sup),
+            generation,
+            // Few numbers, so that they come again: a signal to a number is not a signal to a process.
+            pid: 100 + i32::try_from(generation % 3).unwrap_or(0),
+            show: Show::Closed,
+            leader: true,
+            daemons: temper.daemons,
+            stuck_child: temper.stuck.is_some_and(|(leader, _)| !leader),
+            termed: false,
+            excused: false,
+            known: self.now + delay,
+            temper,
+        });
+        id
     }
 
-    fn terminate(&mut self, generation: Generation) {
+    fn terminate(&mut self, id: usize) {
         self.tempt_operator();
-        let Some(life) = self.life(generation).filter(|life| life.leader) else { return };
-        if life.show == Show::Frozen && life.temper.deaf {
+        let life = &mut self.lives[id];
+        if !life.leader || life.show == Show::Frozen && life.temper.deaf {
             return;
         }
         let manner = life.temper.manner;
@@ -158,28 +254,28 @@ impl World {
         match manner {
             Manner::Ignores => {}
             Manner::Drains(time, death) => {
-                self.show(generation, Show::Draining);
-                self.later(time, Happening::Dies(generation, death));
+                self.show(id, Show::Draining);
+                self.later(time, Happening::Dies(id, death));
             }
             Manner::DrainsAndFreezes => {
-                self.show(generation, Show::Draining);
+                self.show(id, Show::Draining);
                 let when = self.dice.ms(0, 10_000);
-                self.later(when, Happening::Shows(generation, Show::Frozen));
+                self.later(when, Happening::Shows(id, Show::Frozen));
             }
             Manner::Closes(time, death) => {
-                self.show(generation, Show::Closed);
-                self.later(time, Happening::Dies(generation, death));
+                self.show(id, Show::Closed);
+                self.later(time, Happening::Dies(id, death));
             }
         }
     }
 
     /// SIGKILL to all of a tree. Whoever sleeps uninterruptibly dies when it wakes.
-    fn kill(&mut self, generation: Generation) {
+    fn kill(&mut self, sup: usize, id: usize) {
         self.tempt_operator();
         let (first, rest) = (self.dice.ms(0, 10), self.dice.ms(0, 50));
-        let Some(life) = self.life(generation) else { return };
+        let life = &mut self.lives[id];
         let members = life.alive();
-        let leader = life.leader;
+        let (leader, generation) = (life.leader, life.generation);
         let stuck = life.temper.stuck.take();
         let (stuck_leader, slept) = stuck.unwrap_or_default();
         let leader_dies = if stuck_leader { slept } else { first };
@@ -187,14 +283,15 @@ impl World {
         let ends = if leader { leader_dies.max(rest_dies) } else { rest_dies };
         let stays = ends > KILL_MAX;
         if leader {
-            self.later(leader_dies, Happening::Dies(generation, KILLED));
+            self.later(leader_dies, Happening::Dies(id, KILLED));
         }
-        self.later(rest_dies, Happening::Clears(generation));
+        self.later(rest_dies, Happening::Clears(id));
         let elapsed = ends.min(KILL_MAX);
         let survivors = u32::from(stays);
         let commands = (0..survivors).map(|_| "120 stuck".to_owned()).collect();
         let end = TreeEnd { members, escaped: 0, survivors, elapsed, commands };
         // Its own news, which may come before that of the leader's death.
-        self.later(elapsed + Duration::from_millis(1), Happening::Deliver(Event::TreeGone { generation, end }));
+        let news = Event::TreeGone { generation, end };
+        self.later(elapsed + Duration::from_millis(1), Happening::Deliver(sup, news));
     }
 }

@@ -1,0 +1,174 @@
+//! What the lease costs, and what it is good for: one gateway, whoever starts it and however often.
+
+use crate::measure::Failure;
+use crate::stand_in::Kind;
+use crate::start::{DUPLICATE, end};
+use crate::table::Row;
+use crate::world::{Place, Process, World, milliseconds, now, wait_until_left};
+use nix::sys::signal::Signal::SIGKILL;
+use openclaw_supervise::core::{LeaseAnswer, LeaseAsk};
+use openclaw_supervise::store::{BasisChoice, Clocks, Intent, Limits, News, Place as StorePlace, Store};
+use std::path::Path;
+use std::sync::mpsc::{Receiver, channel};
+use std::time::Duration;
+
+/// Who starts at once.
+const CROWD: usize = 100;
+
+/// Crowds are dear and vary little.
+const CROWDS_MAX: usize = 5;
+
+/// How long a supervisor that came after a dead one is watched for spawns that nobody needs.
+const WATCHED: Duration = Duration::from_secs(6);
+
+/// A hundred starters at once: those of one state directory, and those of a hundred that share a port.
+pub(crate) fn crowds(world: &World, runs: usize) -> Result<[Row; 2], Failure> {
+    let (mut together, mut apart) = (Vec::new(), Vec::new());
+    for _ in 0..runs.min(CROWDS_MAX) {
+        let place = world.place()?;
+        together.push(crowd(&std::iter::repeat_n(&place, CROWD).collect::<Vec<_>>())?);
+        let mut homes = vec![world.place()?];
+        while let Some(first) = homes.first().filter(|_| homes.len() < CROWD) {
+            homes.push(first.beside(&world.place()?));
+        }
+        apart.push(crowd(&homes.iter().collect::<Vec<_>>())?);
+    }
+    let note = "all of them let go at once, to the last exit: one gateway, 99 exits with 78";
+    Ok([
+        Row::new("100 starters, one state directory", note, "ms", together).goal(3000.0),
+        Row::new("100 starters, 100 state directories, one port", note, "ms", apart).goal(3000.0),
+    ])
+}
+
+/// From the moment when all of them may go to the one when there is one gateway and one supervisor. Anything else is a failure.
+fn crowd(places: &[&Place]) -> Result<f64, Failure> {
+    let (gate, holder) = std::io::pipe()?;
+    let mut starters = places.iter().map(|place| place.supervisor_behind(&gate)).collect::<Result<Vec<_>, _>>()?;
+    for starter in &starters {
+        starter.next(Kind::AtGate)?;
+    }
+    let begun = now();
+    drop(holder);
+    let ended = wait_until_left(&mut starters, 1)?;
+    let last_exit = now();
+    if let Some((_, status)) = ended.iter().find(|(_, status)| status.code() != Some(DUPLICATE)) {
+        return Err(format!("one of {} starters ended with {status}", places.len()).into());
+    }
+    let has_ended = |index: usize| ended.iter().any(|(other, _)| *other == index);
+    let mut spawns = 0;
+    let mut first = 0;
+    for (index, starter) in starters.iter_mut().enumerate() {
+        if has_ended(index) {
+            spawns += starter.count_rest(Kind::Gateway)?;
+        } else {
+            first = starter.next(Kind::Gateway)?.at;
+            starter.event("gateway.started")?;
+            end(starter)?;
+            spawns += 1 + starter.count_rest(Kind::Gateway)?;
+        }
+    }
+    if spawns == 1 {
+        Ok(milliseconds(begun, last_exit.max(first)))
+    } else {
+        Err(format!("{} starters spawned {spawns} gateways", places.len()).into())
+    }
+}
+
+/// From the start of a supervisor, whose predecessor was killed, to its word that it has the gateway; and the gateways
+/// that were spawned though there was one.
+pub(crate) fn adoption(world: &World, runs: usize) -> Result<[Row; 2], Failure> {
+    let (mut figures, mut floor) = (Vec::new(), Vec::new());
+    let place = world.place()?;
+    let first = place.supervisor(&[], false)?;
+    let gateway = first.next(Kind::Gateway)?;
+    first.event("gateway.started")?;
+    // A supervisor that is dropped takes the gateway with it that it has started.
+    let mut all = vec![first];
+    for _ in 0..runs {
+        kill(all.last_mut())?;
+        let mut bare = place.nothing()?;
+        bare.wait()?;
+        floor.push(milliseconds(bare.begun, now()));
+
+        let next = place.supervisor(&[], false)?;
+        let (at, event) = next.event_at("gateway.adopted")?;
+        figures.push(milliseconds(next.begun, at));
+        if event["pid"] != gateway.pid {
+            return Err(format!("not the gateway {} was adopted: {event}", gateway.pid).into());
+        }
+        all.push(next);
+    }
+    let mut last = all.pop().ok_or("no supervisor is left")?;
+    last.pass(WATCHED)?;
+    end(&mut last)?;
+    let mut spawns = last.count_rest(Kind::Gateway)?;
+    for supervisor in &all {
+        spawns += supervisor.count_rest(Kind::Gateway)?;
+    }
+    if spawns > 0 {
+        return Err(format!("{spawns} gateways were spawned beside the one that was there").into());
+    }
+    let note = "start after a SIGKILL of the supervisor to gateway.adopted; floor: spawn and wait of a program that does nothing";
+    let spawns = f64::from(u32::try_from(spawns)?);
+    let futile = Row::single("futile spawns", "after those kills, and 6 s later", spawns, "", Some(0.0));
+    Ok([Row::new("adoption", note, "ms", figures).above(floor), futile])
+}
+
+fn kill(supervisor: Option<&mut Process>) -> Result<(), Failure> {
+    let supervisor = supervisor.ok_or("no supervisor is left")?;
+    supervisor.signal(SIGKILL)?;
+    supervisor.wait().map(drop)
+}
+
+/// What the store alone takes: for the lease, in an empty folder and in one that was used, and for an intent.
+pub(crate) fn store(world: &World, runs: usize) -> Result<[Row; 3], Failure> {
+    let (mut fresh, mut again, mut intents) = (Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..runs {
+        let place = world.place()?;
+        for figures in [&mut fresh, &mut again] {
+            let (store, news) = open(&place.home().join("store"), place.port())?;
+            let begun = now();
+            store.ask(1, LeaseAsk::Take { unchanged: None }, Duration::ZERO);
+            let generation = await_lease(&news)? + 1;
+            figures.push(milliseconds(begun, now()));
+
+            let begun = now();
+            let (instance, command) = (format!("{generation:032}"), "openclaw gateway run".to_owned());
+            store.intend(Intent { generation, instance, command });
+            while !matches!(news.recv_timeout(crate::world::PATIENCE)?, News::Intended { .. }) {}
+            intents.push(milliseconds(begun, now()));
+            if !store.close(true) {
+                return Err("the store did not close".into());
+            }
+        }
+    }
+    Ok([
+        Row::new("store: lease, empty folder", "inside: asked for to granted", "ms", fresh),
+        Row::new("store: lease, used folder", "inside: asked for to granted", "ms", again),
+        Row::new("store: intent", "inside: told to written down", "ms", intents),
+    ])
+}
+
+fn open(dir: &Path, port: u16) -> Result<(Store, Receiver<News>), Failure> {
+    let (sender, news) = channel();
+    let (host, key) = ("127.0.0.1".to_owned(), dir.display().to_string());
+    let place = StorePlace { dir: dir.to_owned(), key, port, host, basis: BasisChoice::Auto };
+    let tell = move |news| {
+        // The last words come when the figure is taken.
+        let _unheard = sender.send(news);
+    };
+    Ok((Store::open(place, Clocks::system(), Limits::default(), tell)?, news))
+}
+
+/// The number of the youngest gateway on record.
+fn await_lease(news: &Receiver<News>) -> Result<u64, Failure> {
+    loop {
+        match news.recv_timeout(crate::world::PATIENCE)? {
+            News::Leased { answer: LeaseAnswer::Acquired(acquired), .. } if acquired.trouble.is_none() => {
+                return Ok(acquired.past.generation);
+            }
+            News::Leased { answer, .. } => return Err(format!("no lease: {answer:?}").into()),
+            _ => {}
+        }
+    }
+}

@@ -1,0 +1,46 @@
+//! One way for every report: the log, the record, and whoever watches over the control socket.
+
+use crate::core::Report;
+use crate::host::control::Broadcast;
+use crate::host::{clock, telemetry};
+use crate::store::Store;
+use std::sync::{Arc, OnceLock};
+
+/// Tells everybody.
+#[derive(Debug, Clone)]
+pub struct Announcer {
+    store: Store,
+    /// There is a control socket only while the lease is ours.
+    watchers: Arc<OnceLock<Broadcast>>,
+}
+
+impl Announcer {
+    /// An announcer that has no watchers yet.
+    #[must_use]
+    pub fn new(store: Store) -> Self {
+        Self { store, watchers: Arc::default() }
+    }
+
+    /// From here on watchers hear of everything.
+    pub fn open(&self, watchers: Broadcast) {
+        // There is one socket in the life of a supervisor; a second one would be as good as the first.
+        let _second = self.watchers.set(watchers);
+    }
+
+    /// Tells one report.
+    pub fn announce(&self, report: &Report) {
+        let wall_ms = clock::wall_ms();
+        telemetry::emit(report, wall_ms);
+        self.store.report(wall_ms, report.name(), report.generation(), telemetry::members(report));
+        if let Some(watchers) = self.watchers.get().filter(|watchers| watchers.is_heard()) {
+            watchers.tell(&telemetry::line(report, wall_ms));
+        }
+    }
+
+    /// Lets every watcher have its last line. To be called after the last report.
+    pub async fn finish(&self) {
+        if let Some(watchers) = self.watchers.get() {
+            watchers.finish().await;
+        }
+    }
+}

@@ -1,0 +1,45 @@
+//! Where clients are served: open while the lease is ours.
+
+use super::Announcer;
+use crate::host::control::{Broadcast, Control, Facts, Query};
+use tokio::sync::mpsc::Sender;
+use tokio::task::JoinHandle;
+
+/// The control socket, as long as it is wanted.
+pub struct Desk {
+    facts: Facts,
+    queries: Sender<Query>,
+    /// Clients of a socket that was replaced hear on.
+    broadcast: Broadcast,
+    serving: Option<JoinHandle<()>>,
+}
+
+impl Desk {
+    /// A desk that is closed yet.
+    #[must_use]
+    pub fn new(facts: Facts, queries: Sender<Query>) -> Self {
+        Self { facts, queries, broadcast: Broadcast::default(), serving: None }
+    }
+
+    /// Opens it. To be called once the lease is ours, the socket of a predecessor is replaced; and again in a store
+    /// folder that was put into the place of ours.
+    pub(super) fn open(&mut self, announcer: &Announcer) {
+        if let Some(before) = self.serving.take() {
+            before.abort();
+        }
+        match Control::bind(&self.facts.store_dir) {
+            Ok(control) => {
+                let control = control.joining(self.broadcast.clone());
+                announcer.open(control.broadcast());
+                self.serving = Some(tokio::spawn(control.serve(self.queries.clone(), self.facts.clone())));
+            }
+            Err(error) => {
+                let folder = self.facts.store_dir.display();
+                tracing::warn!(
+                    "cannot make the control socket in {folder}: {error}; 'status', 'restart', 'stop' and 'retry-now' \
+                     cannot reach this supervisor, signals do"
+                );
+            }
+        }
+    }
+}

@@ -1,0 +1,304 @@
+//! What the loop acts through: the gateway that is ours, the probe, the store. Each method is one order; none decides.
+
+use super::Announcer;
+use super::orders::{Order, Orders};
+use crate::core::event::Remains;
+use crate::core::{Ask, Event, Fact, Generation, LeaseAsk, Report, Request, Requester};
+use crate::gateway::adopt::{self, Found, Trace};
+use crate::gateway::probe::{Look, Prober};
+use crate::gateway::process::{self, Departure, Gateway, Launch};
+use crate::gateway::tree::Orphans;
+use crate::host::{clock, manager};
+use crate::platform::{proc, process as processes};
+use crate::store::{Intent, LeftRecord, News, Store};
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::mpsc::Sender;
+
+/// The pause before an earlier gateway is looked for again when the processes could not be listed.
+const SEEK_AGAIN: Duration = Duration::from_secs(1);
+
+/// What was found of an earlier gateway, and which one was looked for.
+pub type Find = (Generation, io::Result<Found>);
+
+/// Where the wings tell what they have to say.
+pub struct Senders {
+    /// Of the gateway.
+    pub events: Sender<Event>,
+    /// Of the search for an earlier gateway.
+    pub finds: Sender<Find>,
+    /// In the place of a store that does not answer.
+    pub news: Sender<News>,
+}
+
+/// The hands of the loop.
+pub struct Wings {
+    launch: Arc<Launch>,
+    prober: Arc<Prober>,
+    orphans: Orphans,
+    store: Store,
+    gateway: Option<Gateway>,
+    orders: Orders,
+    /// The instance id of a spawn whose record is being written.
+    intended: Option<(Generation, String)>,
+    /// What the store says of the gateway of a predecessor.
+    left: Option<LeftRecord>,
+    departure: Option<Departure>,
+    /// Who belonged to the gateway when that was last written down.
+    members: Vec<(i32, u64)>,
+    events: Sender<Event>,
+    finds: Sender<Find>,
+}
+
+impl Wings {
+    /// Hands that hold nothing. To be made before anything is spawned.
+    #[must_use]
+    pub fn new(launch: Launch, prober: Prober, store: Store, senders: Senders) -> Self {
+        let Senders { events, finds, news } = senders;
+        let orders = Orders::new(store.clone(), news);
+        Self {
+            launch: Arc::new(launch),
+            prober: Arc::new(prober),
+            orphans: Orphans::survey(),
+            store,
+            gateway: None,
+            intended: None,
+            left: None,
+            orders,
+            departure: None,
+            members: Vec::new(),
+            events,
+            finds,
+        }
+    }
+
+    pub(super) fn lease(&self, ticket: u64, ask: LeaseAsk) {
+        self.store.ask(ticket, ask, clock::now());
+    }
+
+    /// The lease is ours. The store knows of this gateway of a predecessor.
+    pub(super) fn enter_lease(&mut self, left: Option<LeftRecord>, heartbeat: bool) {
+        self.left = left;
+        self.orders.enter_lease(heartbeat);
+    }
+
+    pub(super) fn watch(&mut self, pid: i32) {
+        self.departure = Some(process::watch_departure(pid, &self.events));
+    }
+
+    pub(super) fn probe(&mut self, ticket: u64, ask: Ask) {
+        self.departure = None;
+        let look = match ask {
+            Ask::Port => Look::AnswersAndOwner { leader: None },
+            Ask::Listener(generation) => {
+                self.note_members(generation);
+                Look::AnswersAndOwner { leader: self.owned(generation).and_then(Gateway::pid) }
+            }
+            Ask::Liveness(_) => Look::Answers,
+        };
+        let (prober, events) = (Arc::clone(&self.prober), self.events.clone());
+        tokio::spawn(async move {
+            let sighting = prober.look(look).await;
+            // A closed channel means that the loop has ended and nobody waits for the answer.
+            let _closed = events.send(Event::Probed { ticket, sighting }).await;
+        });
+    }
+
+    /// Has the store write down that this gateway will be started; [`Wings::intended`] follows when it has.
+    pub(super) fn intend(&mut self, generation: Generation) {
+        let instance = process::new_instance(&self.launch.key);
+        let command = self.launch.text();
+        self.orders.intend(Intent { generation, instance: instance.clone(), command });
+        self.intended = Some((generation, instance));
+    }
+
+    fn spawn(&mut self, generation: Generation) -> Option<Event> {
+        let (_, instance) = self.intended.take_if(|(intended, _)| *intended == generation)?;
+        #[cfg(feature = "planted-faults")]
+        super::kill_point::pass();
+        let spawned = Gateway::spawn(generation, &instance, &self.launch, self.orphans, &self.events);
+        #[cfg(feature = "planted-faults")]
+        super::kill_point::pass();
+        Some(match spawned {
+            Ok(gateway) => {
+                let (pid, start_time) = (gateway.pid().unwrap_or(0), gateway.start_time().unwrap_or(0));
+                self.store.spawned(generation, pid, start_time);
+                self.gateway = Some(gateway);
+                Event::Spawned { generation, pid }
+            }
+            Err(failure) => Event::SpawnFailed { generation, failure },
+        })
+    }
+
+    /// Keeps a gateway of a predecessor. One that no record spoke of gets one.
+    fn hold_adopted(&mut self, gateway: Gateway) {
+        let generation = gateway.generation();
+        if self.trace_of(generation).is_none() {
+            let (instance, command) = (gateway.instance().to_owned(), self.launch.text());
+            self.store.intend(Intent { generation, instance, command });
+        }
+        if let (Some(pid), Some(start_time)) = (gateway.pid(), gateway.start_time()) {
+            self.store.adopted(generation, pid, start_time);
+        }
+        self.gateway = Some(gateway);
+    }
+
+    /// Looks for what a predecessor left; [`Wings::take_find`] gets what is found.
+    pub(super) fn adopt(&mut self, generation: Generation) {
+        self.seek(generation, self.trace_of(generation), Duration::ZERO);
+    }
+
+    fn trace_of(&self, generation: Generation) -> Option<Trace> {
+        self.left.as_ref().filter(|left| left.generation == generation).map(|left| Trace {
+            instance: left.instance.clone(),
+            pid: left.pid,
+            start_time: left.start_time,
+            same_boot: left.same_boot,
+            members: left.members.clone(),
+            command: Some(left.command.clone()),
+        })
+    }
+
+    fn seek(&self, generation: Generation, trace: Option<Trace>, pause: Duration) {
+        let (launch, finds) = (Arc::clone(&self.launch), self.finds.clone());
+        tokio::spawn(async move {
+            if !pause.is_zero() {
+                tokio::time::sleep(pause).await;
+            }
+            let found = match trace {
+                Some(trace) => adopt::find(&trace, &launch).await,
+                None => adopt::find_by_key(&launch),
+            };
+            let _closed = finds.send((generation, found)).await;
+        });
+    }
+
+    pub(super) fn take_find(&mut self, (generation, found): Find) -> Option<Event> {
+        let adopted = found.and_then(|found| {
+            let remains = found.remains().clone();
+            if matches!(remains, Remains::Leader { .. } | Remains::Orphans { .. }) {
+                let gateway = Gateway::adopt(generation, found, &self.events)?;
+                self.hold_adopted(gateway);
+            }
+            Ok(remains)
+        });
+        match adopted {
+            Ok(remains) => Some(Event::Adopted { generation, remains }),
+            Err(error) => {
+                tracing::warn!(generation, %error, "cannot look for an earlier gateway; raise the limit on open files");
+                self.seek(generation, self.trace_of(generation), SEEK_AGAIN);
+                None
+            }
+        }
+    }
+
+    pub(super) fn remember(&mut self, generation: Generation, fact: Fact) {
+        self.store.remember(generation, fact, clock::now());
+        if matches!(fact, Fact::Started | Fact::Stable) {
+            self.note_members(generation);
+        }
+    }
+
+    /// Has the store write down who belongs to the gateway now, for a successor who has to find them.
+    pub(super) fn note_members(&mut self, generation: Generation) {
+        let Some(gateway) = self.gateway.as_mut().filter(|gateway| gateway.generation() == generation) else { return };
+        let members = gateway.snapshot();
+        if members != self.members {
+            self.store.members(generation, members.clone());
+            self.members = members;
+        }
+    }
+
+    pub(super) fn terminate(&mut self, generation: Generation) {
+        self.signal(generation, Order::Terminate);
+    }
+
+    pub(super) fn kill_tree(&mut self, generation: Generation) {
+        self.signal(generation, Order::Kill);
+    }
+
+    fn signal(&mut self, generation: Generation, order: Order) {
+        let due = self.orders.signal(generation, order);
+        self.carry_out(due.into_iter().collect());
+    }
+
+    /// The record of this spawn is written, or cannot be.
+    pub(super) fn intended(&mut self, generation: Generation) -> Option<Event> {
+        let due = self.orders.intended(generation);
+        self.carry_out(due)
+    }
+
+    /// The lease was ours when this was asked.
+    pub(super) fn confirmed(&mut self, ticket: u64) -> Option<Event> {
+        let due = self.orders.confirmed(ticket);
+        self.carry_out(due)
+    }
+
+    /// At most one of the orders is a spawn, and only a spawn is news.
+    fn carry_out(&mut self, orders: Vec<(Generation, Order)>) -> Option<Event> {
+        let mut news = None;
+        for (generation, order) in orders {
+            match order {
+                Order::Spawn => news = self.spawn(generation),
+                Order::Terminate => self.terminate_now(generation),
+                Order::Kill => self.kill_now(generation),
+            }
+        }
+        news
+    }
+
+    fn terminate_now(&mut self, generation: Generation) {
+        let owned = self.gateway.as_mut().filter(|gateway| gateway.generation() == generation);
+        if let Some(Err(error)) = owned.map(Gateway::terminate) {
+            // The core's deadline for the drain ends it all the same.
+            tracing::warn!(generation, %error, "cannot send SIGTERM to the gateway");
+        }
+    }
+
+    fn kill_now(&self, generation: Generation) {
+        if let Some(gateway) = self.owned(generation) {
+            let begun = clock::now();
+            gateway.kill_tree(move || clock::now().saturating_sub(begun), &self.events);
+        }
+    }
+
+    fn owned(&self, generation: Generation) -> Option<&Gateway> {
+        self.gateway.as_ref().filter(|gateway| gateway.generation() == generation)
+    }
+
+    /// Lets go of a gateway that the core has done with.
+    pub(super) fn let_go(&mut self, held: Option<Generation>) {
+        if let Some(gateway) = self.gateway.take_if(|gateway| held != Some(gateway.generation())) {
+            gateway.release();
+            self.prober.forget();
+        }
+    }
+
+    /// Grants a request, or says why not.
+    pub(super) fn admit(&self, request: Request, by: Requester, announcer: &Announcer) -> Option<Event> {
+        if request != Request::Detach {
+            return Some(Event::Requested { request, by });
+        }
+        let (events, announcer) = (self.events.clone(), announcer.clone());
+        tokio::spawn(async move {
+            match manager::refuses_detach().await {
+                Some(why) => announcer.announce(&Report::DetachRefused { why }),
+                None => {
+                    let _closed = events.send(Event::Requested { request, by }).await;
+                }
+            }
+        });
+        None
+    }
+
+    /// Reaps every dead child but the gateway, whose status `gateway::process` collects and whose pid must stay taken.
+    pub(super) fn reap_orphans(&self) {
+        let gateway = self.gateway.as_ref().and_then(Gateway::pid);
+        for pid in proc::children().unwrap_or_default() {
+            if Some(pid) != gateway {
+                processes::reap(pid);
+            }
+        }
+    }
+}

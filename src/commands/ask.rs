@@ -1,0 +1,263 @@
+//! `restart`, `stop` and `retry-now`: one request to the running supervisor, and what comes of it.
+
+use crate::core::exit;
+use crate::core::report::human;
+use crate::host::control::{Connection, ConnectionError};
+use crate::platform::proc;
+use crate::settings::{AskSettings, Wish};
+use serde_json::Value;
+use std::io;
+use std::path::Path;
+use std::time::Duration;
+use tokio::time::{sleep, timeout};
+
+/// Exit code where there is nobody to ask, as LSB's status code for a service that does not run.
+const NOBODY: u8 = 3;
+
+/// Between two looks at a process that is about to end.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+
+/// What became of a request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Outcome {
+    code: u8,
+    text: String,
+}
+
+impl Outcome {
+    fn good(text: impl Into<String>) -> Self {
+        Self { code: exit::OK, text: text.into() }
+    }
+
+    fn bad(text: impl Into<String>) -> Self {
+        Self { code: exit::FAILURE, text: text.into() }
+    }
+}
+
+/// The supervisor as it was before the request.
+#[derive(Debug, Clone, Default)]
+struct Before {
+    pid: Option<i32>,
+    start_time: Option<u64>,
+    generation: u64,
+    state: String,
+    manager: String,
+}
+
+/// Asks, waits for the outcome, writes it as one line and returns the exit code.
+pub async fn run(settings: &AskSettings, out: &mut impl io::Write) -> io::Result<u8> {
+    let (outcome, hint) = match before(&settings.subject.store_dir).await {
+        Ok(before) => {
+            let outcome = timeout(settings.timeout, pursue(settings, &before)).await;
+            (outcome.unwrap_or_else(|_| Outcome::bad(too_late(settings))), hint(settings.wish, &before))
+        }
+        Err(error) => (failure(&error, &settings.subject.store_dir), None),
+    };
+    let mut text = outcome.text.replace(|c: char| c.is_control(), " ");
+    if let Some(hint) = hint.filter(|_| outcome.code == exit::OK) {
+        text = format!("{text}\n{hint}");
+    }
+    match writeln!(out, "{text}").and_then(|()| out.flush()) {
+        // A reader that has gone away still learns the outcome from the exit code.
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error),
+        _ => Ok(outcome.code),
+    }
+}
+
+async fn before(store_dir: &Path) -> Result<Before, ConnectionError> {
+    let (connection, status) = Connection::ask(store_dir, "status").await?;
+    let pid = connection.pid();
+    let text = |key: &str| status["supervisor"][key].as_str().unwrap_or_default().to_owned();
+    Ok(Before {
+        pid,
+        start_time: pid.and_then(|pid| proc::stat(pid).ok()).map(|stat| stat.start_time),
+        generation: status["generation"].as_u64().unwrap_or(0),
+        state: text("state"),
+        manager: text("manager"),
+    })
+}
+
+async fn pursue(settings: &AskSettings, before: &Before) -> Outcome {
+    let (wish, store_dir) = (settings.wish, settings.subject.store_dir.as_path());
+    if wish == Wish::RetryNow && !is_waiting(&before.state) {
+        return Outcome::good(format!("nothing was waiting: the supervisor is {}", before.state.replace('_', " ")));
+    }
+    let mut connection = match Connection::ask(store_dir, wish.name()).await {
+        Ok((connection, answer)) if answer["accepted"] == true => connection,
+        Ok((_, answer)) => return Outcome::bad(format!("the supervisor gave an answer of another version: {answer}")),
+        Err(error) => return failure(&error, store_dir),
+    };
+    let mut heard = false;
+    loop {
+        match connection.next().await {
+            Ok(Some(report)) => {
+                heard |= report["event"] == "stop.requested";
+                if let Some(outcome) = judge(wish, before.generation, &report) {
+                    if wish == Wish::Stop && outcome.code == exit::OK {
+                        // Whoever starts the next one right away must not meet this one at the door.
+                        before.end().await;
+                    }
+                    return outcome;
+                }
+            }
+            // It is ending, and its last words did not reach us.
+            Ok(None) | Err(_) if heard && wish == Wish::Stop => {
+                before.end().await;
+                return Outcome::good("the supervisor has ended");
+            }
+            Ok(None) => return Outcome::bad(format!("the supervisor has gone away during the {}", wish.name())),
+            Err(error) => return failure(&error, store_dir),
+        }
+    }
+}
+
+/// The states in which there is something to wait for.
+fn is_waiting(state: &str) -> bool {
+    matches!(state, "leasing" | "standby" | "probing" | "backing_off")
+}
+
+/// What a report means for a request that was made when the youngest gateway had the number `generation`.
+fn judge(wish: Wish, generation: u64, report: &Value) -> Option<Outcome> {
+    let text = |key: &str| report[key].as_str().unwrap_or_default();
+    let number = report["generation"].as_u64().unwrap_or(0);
+    let milliseconds = |key: &str| Duration::from_millis(report[key].as_u64().unwrap_or(0));
+    match (report["event"].as_str().unwrap_or_default(), wish) {
+        ("supervisor.stopped", Wish::Stop) if report["exit_code"] == 0 => {
+            Some(Outcome::good(format!("the supervisor has ended: {}", text("reason"))))
+        }
+        ("supervisor.stopped", _) => Some(Outcome::bad(format!(
+            "the supervisor ended with exit code {}: {}",
+            report["exit_code"],
+            text("reason")
+        ))),
+        (_, Wish::Stop) => None,
+        ("restart.gave_up", _) => Some(Outcome::bad(format!("the supervisor gave up: {}", text("why")))),
+        ("conflict.detected", _) => {
+            let holder = match (report["holder_pid"].as_i64(), text("holder_command")) {
+                (Some(pid), command) => format!("pid {pid} ({command})"),
+                (None, _) => "a process that cannot be seen from here".to_owned(),
+            };
+            Some(Outcome::bad(format!("the port is held ({}) by {holder}; end that one", text("kind"))))
+        }
+        ("gateway.started", _) if number > generation || wish == Wish::RetryNow => {
+            let (pid, boot) = (&report["pid"], human(milliseconds("boot_ms")));
+            Some(Outcome::good(format!("gateway {number} (pid {pid}) is up after {boot}")))
+        }
+        ("gateway.spawned" | "gateway.adopted", Wish::RetryNow) => {
+            let verb = if text("event") == "gateway.spawned" { "started" } else { "taken over" };
+            Some(Outcome::good(format!("gateway {number} was {verb}, pid {}", report["pid"])))
+        }
+        ("gateway.spawn_failed", Wish::RetryNow) => {
+            Some(Outcome::bad(format!("gateway {number} could not be started: {}", text("why"))))
+        }
+        ("restart.scheduled", Wish::RetryNow) if report["delay_ms"].as_u64().unwrap_or(0) > 0 => {
+            let delay = human(milliseconds("delay_ms"));
+            Some(Outcome::bad(format!("not yet; the next attempt is in {delay}: {}", text("why"))))
+        }
+        _ => None,
+    }
+}
+
+impl Before {
+    /// Waits until the process is gone. One that cannot be seen from here counts as gone.
+    async fn end(&self) {
+        let is_there =
+            |pid: i32| proc::stat(pid).is_ok_and(|stat| !stat.is_dead && Some(stat.start_time) == self.start_time);
+        while self.pid.is_some_and(is_there) {
+            sleep(LOOK_EVERY).await;
+        }
+    }
+}
+
+fn failure(error: &ConnectionError, store_dir: &Path) -> Outcome {
+    match error {
+        ConnectionError::Absent => Outcome {
+            code: NOBODY,
+            text: format!(
+                "no supervisor runs with the store {}; nothing was asked; name another with --store-dir or --state-dir",
+                store_dir.display()
+            ),
+        },
+        other => Outcome::bad(other.to_string()),
+    }
+}
+
+fn too_late(settings: &AskSettings) -> String {
+    let (wish, time) = (settings.wish.name(), human(settings.timeout));
+    format!(
+        "{wish} was asked for, and its outcome did not come within {time}; it goes on: see `openclaw-supervise status`"
+    )
+}
+
+/// Who else has a say in whether it stays down.
+fn hint(wish: Wish, before: &Before) -> Option<&'static str> {
+    match (wish, before.manager.as_str()) {
+        (Wish::Stop, "systemd") => {
+            Some("it was run by systemd, which may start it again: `systemctl [--user] stop UNIT` keeps it down")
+        }
+        (Wish::Stop, "launchd") => {
+            Some("it was run by launchd, which may start it again: `launchctl bootout gui/UID/LABEL` keeps it down")
+        }
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn code(wish: Wish, report: &Value) -> Option<u8> {
+        judge(wish, 3, report).map(|outcome| outcome.code)
+    }
+
+    #[test]
+    fn a_restart_is_done_once_a_newer_gateway_is_up() {
+        let started =
+            |generation: u64| json!({"event": "gateway.started", "generation": generation, "pid": 1, "boot_ms": 5});
+        assert_eq!(code(Wish::Restart, &started(3)), None);
+        assert_eq!(code(Wish::Restart, &started(4)), Some(0));
+        assert_eq!(code(Wish::Restart, &json!({"event": "gateway.spawned", "generation": 4})), None);
+        for event in ["supervisor.stopped", "restart.gave_up", "conflict.detected"] {
+            assert_eq!(code(Wish::Restart, &json!({"event": event, "exit_code": 0})), Some(1), "{event}");
+        }
+    }
+
+    #[test]
+    fn a_stop_is_done_once_the_supervisor_says_so_and_nothing_else_ends_it() {
+        assert_eq!(code(Wish::Stop, &json!({"event": "supervisor.stopped", "exit_code": 0})), Some(0));
+        assert_eq!(code(Wish::Stop, &json!({"event": "supervisor.stopped", "exit_code": 78})), Some(1));
+        for event in ["gateway.exited", "conflict.detected", "restart.gave_up", "gateway.started", "stop.requested"] {
+            assert_eq!(code(Wish::Stop, &json!({"event": event, "generation": 9})), None, "{event}");
+        }
+    }
+
+    #[test]
+    fn a_retry_is_done_once_something_was_tried() {
+        for (report, expected) in [
+            (json!({"event": "gateway.spawned", "generation": 4}), Some(0)),
+            (json!({"event": "gateway.adopted", "generation": 3}), Some(0)),
+            (json!({"event": "gateway.spawn_failed", "generation": 4}), Some(1)),
+            (json!({"event": "conflict.detected", "kind": "foreign"}), Some(1)),
+            (json!({"event": "restart.scheduled", "delay_ms": 0}), None),
+            (json!({"event": "restart.scheduled", "delay_ms": 900}), Some(1)),
+            (json!({"event": "retry.requested"}), None),
+            (json!({"event": "probe.verdict_changed"}), None),
+        ] {
+            assert_eq!(code(Wish::RetryNow, &report), expected, "{report}");
+        }
+    }
+
+    #[test]
+    fn only_a_stop_has_to_do_with_the_manager() {
+        for (manager, wish, hinted) in [
+            ("systemd", Wish::Stop, true),
+            ("launchd", Wish::Stop, true),
+            ("terminal", Wish::Stop, false),
+            ("systemd", Wish::Restart, false),
+        ] {
+            let before = Before { manager: manager.to_owned(), ..Before::default() };
+            assert_eq!(hint(wish, &before).is_some_and(|hint| hint.contains(manager)), hinted, "{manager}");
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! Who owns a gateway: the rules, without the lock, the row and the clock that they speak of.
+//!
+//! A kernel lock is held for life and says whether an owner lives; a row says who it is. Where the file system's locks
+//! cannot be trusted, a counter in the row that goes on does. `tests/lease_model.rs` walks through every order in which
+//! two supervisors can take these steps.
+
+use std::time::Duration;
+
+/// How often an owner makes its counter go on, where that is needed.
+pub const BEAT: Duration = Duration::from_secs(10);
+
+/// How long an observer must see the same counter, on its own monotonic clock, to take the owner for gone: two beats may
+/// be lost on a bad day.
+pub const UNCHANGED_FOR: Duration = Duration::from_secs(30);
+
+/// How old, on a clock that goes on while the machine sleeps, a confirmed ownership may be when its owner goes on to spawn
+/// or to signal on [`Basis::Heartbeat`]. A confirmation is a transaction that finds our owner id and epoch in the row and
+/// makes the counter go on, so that for [`UNCHANGED_FOR`] from then on nobody else can take the lease. An older one is
+/// renewed first: what is left is an owner held up for 20 s between this look at the clock and the act itself.
+pub const FRESH_FOR: Duration = BEAT;
+
+/// What shows whether an owner lives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Basis {
+    /// The kernel lock: free means gone, at once.
+    Lock,
+    /// The counter in the row: the file system may keep locks from other machines, or drop them.
+    Heartbeat,
+}
+
+/// What can be told from here about the process that a row names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Life {
+    /// It is there: same boot, same pid namespace, same pid and start time.
+    Alive,
+    /// It is not, and why that is certain.
+    Gone(&'static str),
+    /// It lives in a place that cannot be seen from here.
+    Unknown,
+}
+
+/// A row of `state_leases`, as far as the decision needs it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Row {
+    /// Whether its owner gave the lease back.
+    pub released: bool,
+    /// Whether its owner lives.
+    pub life: Life,
+    /// Its counter. It never goes back and never stands at one number for two owners: who takes the lease makes it go on.
+    pub beat: u64,
+}
+
+/// What an attempt to take the lease comes to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ruling {
+    /// It is free. Where an owner left it without giving it back, why he counts as gone.
+    Take {
+        /// As above.
+        recovered: Option<&'static str>,
+    },
+    /// Somebody living has it.
+    Contended,
+    /// Nobody can tell yet: look again, and compare the counter.
+    Observe {
+        /// The counter now.
+        beat: u64,
+    },
+}
+
+/// Decides. `locked` says whether we hold the kernel lock now, `row` is what the last owner left, and `unchanged` is the
+/// counter that has stood still for [`UNCHANGED_FOR`] before our eyes.
+#[must_use]
+pub fn rule(basis: Basis, locked: bool, row: Option<&Row>, unchanged: Option<u64>) -> Ruling {
+    if !locked {
+        return Ruling::Contended;
+    }
+    let Some(row) = row.filter(|row| !row.released) else { return Ruling::Take { recovered: None } };
+    match (basis, row.life) {
+        (_, Life::Gone(why)) => Ruling::Take { recovered: Some(why) },
+        (Basis::Lock, _) => Ruling::Take { recovered: Some("nobody holds its lock any more") },
+        (Basis::Heartbeat, Life::Alive) => Ruling::Contended,
+        (Basis::Heartbeat, Life::Unknown) if unchanged == Some(row.beat) => {
+            Ruling::Take { recovered: Some("its heartbeat has stood still for 30s") }
+        }
+        (Basis::Heartbeat, Life::Unknown) => Ruling::Observe { beat: row.beat },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(life: Life) -> Row {
+        Row { released: false, life, beat: 7 }
+    }
+
+    #[test]
+    fn without_the_lock_nothing_is_taken_whatever_the_row_says() {
+        for basis in [Basis::Lock, Basis::Heartbeat] {
+            for row in [None, Some(row(Life::Gone("x"))), Some(Row { released: true, ..row(Life::Unknown) })] {
+                assert_eq!(rule(basis, false, row.as_ref(), Some(7)), Ruling::Contended);
+            }
+        }
+    }
+
+    #[test]
+    fn a_free_lock_is_the_end_of_its_owner_where_locks_can_be_trusted() {
+        assert_eq!(rule(Basis::Lock, true, None, None), Ruling::Take { recovered: None });
+        for life in [Life::Alive, Life::Unknown, Life::Gone("x")] {
+            assert!(matches!(rule(Basis::Lock, true, Some(&row(life)), None), Ruling::Take { recovered: Some(_) }));
+        }
+    }
+
+    #[test]
+    fn elsewhere_only_certainty_or_thirty_seconds_of_silence_count() {
+        let ruling = |life, unchanged| rule(Basis::Heartbeat, true, Some(&row(life)), unchanged);
+        assert_eq!(ruling(Life::Alive, Some(7)), Ruling::Contended);
+        assert_eq!(ruling(Life::Gone("x"), None), Ruling::Take { recovered: Some("x") });
+        assert_eq!(ruling(Life::Unknown, None), Ruling::Observe { beat: 7 });
+        assert_eq!(ruling(Life::Unknown, Some(6)), Ruling::Observe { beat: 7 });
+        assert!(matches!(ruling(Life::Unknown, Some(7)), Ruling::Take { recovered: Some(_) }));
+    }
+
+    #[test]
+    fn a_lease_that_was_given_back_is_free_without_a_word() {
+        let row = Row { released: true, ..row(Life::Unknown) };
+        assert_eq!(rule(Basis::Heartbeat, true, Some(&row), None), Ruling::Take { recovered: None });
+    }
+}

@@ -1,0 +1,61 @@
+//! What the store remembers of earlier gateways, as far as decisions need it.
+
+use super::restart_policy::{Cause, Run};
+use super::{Death, Generation, Moment};
+
+/// How a gateway ended for good, once nothing of it is left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Settled {
+    /// It ran, and this is what its end counts as.
+    Ran(Run, Cause),
+    /// No process could be started at all.
+    Unborn,
+}
+
+/// One gateway that is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PastRun {
+    /// When its start was decided.
+    pub spawned: Moment,
+    /// Its end.
+    pub settled: Settled,
+}
+
+/// The youngest gateway on record, if its end is not there: it lives, or it died with its supervisor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Left {
+    /// Its number.
+    pub generation: Generation,
+    /// When its start was decided.
+    pub spawned: Moment,
+    /// When it came up, if it did.
+    pub started: Option<Moment>,
+    /// When it was last known to serve. Known only roughly: nobody writes a record with every probe.
+    pub healthy_until: Option<Moment>,
+    /// How its process ended and when, where that much was still recorded.
+    pub died: Option<(Death, Moment)>,
+}
+
+/// All of it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Past {
+    /// The number of the youngest gateway; 0 if there never was one.
+    pub generation: Generation,
+    /// Gateways that are over, oldest first; those that no window can reach any more may be missing.
+    pub runs: Vec<PastRun>,
+    /// The one that may still be there.
+    pub left: Option<Left>,
+}
+
+/// What the store has to remember of a gateway from now on. Each is written once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fact {
+    /// It has come up.
+    Started,
+    /// It has been serving for `stable_after`.
+    Stable,
+    /// Its process ended.
+    Died(Death),
+    /// Nothing of it is left.
+    Settled(Settled),
+}

@@ -1,0 +1,138 @@
+//! What a predecessor left: a gateway that goes on, the rest of one, or only its record.
+
+use super::stopping::Why;
+use super::{Child, Effect, Effects, Exited, Moment, Poll, Report, Run, State, Supervisor};
+use crate::core::event::{Death, Remains};
+use crate::core::fault::Fault;
+use crate::core::liveness::Liveness;
+use crate::core::past::{Fact, Left, Settled};
+use crate::core::restart_policy::Cause;
+use crate::core::{Owner, Sighting, Verdict};
+use std::time::Duration;
+
+/// The pause before the next look where a mark was seen and could not be followed.
+const UNRECORDED_PAUSE: Duration = Duration::from_secs(1);
+const MARK_GONE: &str = "a process with our mark was on the port and could not be found again";
+
+impl Supervisor {
+    /// Looks for the gateway of the record.
+    pub(super) fn seek_left(&mut self, left: Left, fx: &mut Effects) {
+        self.generation = left.generation;
+        self.restarts.begin(left.spawned);
+        self.state = State::Adopting { left: Some(left) };
+        fx.push(Effect::Adopt { generation: left.generation });
+    }
+
+    /// Looks for a gateway that bears our mark although no record speaks of it: the store was lost.
+    pub(super) fn seek_unrecorded(&mut self, marked: i32, fx: &mut Effects) {
+        self.generation += 1;
+        self.lost_mark = Some(marked);
+        self.state = State::Adopting { left: None };
+        fx.push(Effect::Adopt { generation: self.generation });
+    }
+
+    /// The process that holds the port, or is about to, where it bears our mark and has not been looked for in vain.
+    pub(super) fn marked(&self, sighting: &Sighting) -> Option<i32> {
+        match &sighting.owner {
+            Owner::Ours(holder) if sighting.verdict != Verdict::Free && self.lost_mark != Some(holder.pid) => {
+                Some(holder.pid)
+            }
+            Owner::Ours(_) | Owner::Other(_) | Owner::Unseen => None,
+        }
+    }
+
+    pub(super) fn on_adopted(&mut self, now: Moment, remains: Remains, fx: &mut Effects) {
+        let State::Adopting { left } = &self.state else { return };
+        let left = *left;
+        if !matches!(remains, Remains::Nothing { .. }) {
+            self.lost_mark = None;
+        }
+        match remains {
+            // It survived a kill, and its end was told of then.
+            Remains::Leader { pid, .. } if let Some(Left { died: Some(death), spawned, .. }) = left => {
+                self.clear_orphans(now, Child { pid, spawned, adopted: true }, left, death, fx);
+            }
+            Remains::Leader { pid, differs } => self.enter_adopted(now, pid, differs, left, fx),
+            Remains::Orphans { pid } if !self.has(Fault::OrphansForgotten) => {
+                let child =
+                    Child { pid: pid.unwrap_or(0), spawned: left.map_or(now, |left| left.spawned), adopted: true };
+                let death = self.tell_lost(now, child, left, fx);
+                self.clear_orphans(now, child, left, death, fx);
+            }
+            Remains::Nothing { pid: None } if left.is_some() => {
+                // Its supervisor was killed between writing its intent down and the spawn.
+                let fact = Fact::Settled(Settled::Unborn);
+                fx.push(Effect::Remember { generation: self.generation, fact });
+                self.go_on_unborn(now, "was never started: its supervisor ended first", fx);
+            }
+            Remains::Orphans { pid } | Remains::Nothing { pid } => {
+                // Who was there a moment ago is not there now: the port will show what that means.
+                let Some(left) = left else { return self.look_again(now, fx) };
+                let child = Child { pid: pid.unwrap_or(0), spawned: left.spawned, adopted: true };
+                let (death, at) = self.tell_lost(now, child, Some(left), fx);
+                let started = left.started;
+                let healthy_until = left.healthy_until.or(started).unwrap_or(at).min(at);
+                let run = Run { started, healthy_until, ended: at, clean: false };
+                let clean = self.ended_cleanly(&run, death);
+                self.settle_run(now, Run { clean, ..run }, Why::Lost, death, child, fx);
+            }
+        }
+    }
+
+    /// Who was there a moment ago is not there now.
+    fn look_again(&mut self, now: Moment, fx: &mut Effects) {
+        self.start_at(now, now + UNRECORDED_PAUSE, MARK_GONE, fx);
+        self.follow_intent(now, fx);
+    }
+
+    fn enter_adopted(&mut self, now: Moment, pid: i32, differs: Option<String>, left: Option<Left>, fx: &mut Effects) {
+        let spawned = left.map_or(now, |left| left.spawned);
+        if left.is_none() {
+            self.restarts.begin(now);
+        }
+        let child = Child { pid, spawned, adopted: true };
+        let (generation, age) = (self.generation, now.saturating_sub(spawned));
+        fx.push(Effect::Report(Report::GatewayAdopted { generation, pid, age, differs }));
+        let poll = Poll::Due(now);
+        self.state = match left.and_then(|left| Some((left.started?, left.healthy_until))) {
+            Some((started, healthy_until)) if !self.has(Fault::AdoptedIsNew) => {
+                let liveness = Liveness::resumed(now, healthy_until.unwrap_or(started));
+                let stable = liveness.healthy_until().saturating_sub(started) >= self.policy.stable_after;
+                State::Running { child, poll, started, liveness, stable }
+            }
+            _ => State::Starting { child, poll, armed: now, failed: 0, listening: false },
+        };
+        self.follow_intent(now, fx);
+    }
+
+    /// Tells the end of a gateway that died while nobody watched, unless its own supervisor still did.
+    fn tell_lost(&mut self, now: Moment, child: Child, left: Option<Left>, fx: &mut Effects) -> (Death, Moment) {
+        match left {
+            Some(Left { died: Some(told), .. }) => return told,
+            // Nothing on record began, so nothing on record ends.
+            None => return (Death::Unknown, now),
+            Some(Left { died: None, .. }) => {}
+        }
+        let uptime = now.saturating_sub(child.spawned);
+        let (pid, death, cause) = (child.pid, Death::Unknown, "ended while no supervisor ran");
+        let generation = self.generation;
+        self.tell_exit(Exited { generation, pid, death, uptime, max_rss_kb: None, cause }, fx);
+        fx.push(Effect::Remember { generation, fact: Fact::Died(death) });
+        (death, now)
+    }
+
+    /// Anything settled here follows a start of ours: a gateway that was never seen up by us began with the record.
+    pub(super) fn settle_run(&mut self, now: Moment, run: Run, why: Why, death: Death, child: Child, fx: &mut Effects) {
+        let told =
+            format!("ended with {death} after {}", crate::core::report::human(run.ended.saturating_sub(child.spawned)));
+        self.decide(now, run, why, death, &told, fx);
+    }
+
+    /// What the end of a run counts as goes on record before anything follows from it.
+    pub(super) fn remember_settled(&self, run: Run, cause: Cause, fx: &mut Effects) {
+        if !self.has(Fault::EndNotRecorded) {
+            let fact = Fact::Settled(Settled::Ran(run, cause));
+            fx.push(Effect::Remember { generation: self.generation, fact });
+        }
+    }
+}

@@ -1,0 +1,174 @@
+//! Before everything else: is another supervisor in charge?
+
+use super::standby::Behind;
+use super::{Effect, Effects, Judging, Moment, Poll, Report, State, Supervisor};
+use crate::core::event::{Acquired, LeaseAnswer};
+use crate::core::fault::Fault;
+use crate::core::lease::UNCHANGED_FOR;
+use crate::core::policy::OnConflict;
+use crate::core::{Holder, LeaseAsk, exit};
+use std::time::Duration;
+
+/// The pause between two looks at the counter of an owner that cannot be seen.
+const OBSERVE_PAUSE: Duration = Duration::from_secs(5);
+
+/// The store bounds its waits at about six seconds. What takes longer is a file system that hangs.
+pub(super) const LEASE_LOST: Duration = Duration::from_secs(30);
+
+/// An owner's counter, and since when it has been the same.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Seen {
+    pub(super) beat: u64,
+    pub(super) since: Moment,
+}
+
+impl Supervisor {
+    pub(super) fn begin_leasing(&mut self, now: Moment, fx: &mut Effects) {
+        fx.push(Effect::Report(Report::LeaseAcquireStarted));
+        self.take_lease(now, None, None, fx);
+    }
+
+    pub(super) fn take_lease(&mut self, now: Moment, seen: Option<Seen>, unchanged: Option<u64>, fx: &mut Effects) {
+        self.state = State::Leasing { poll: Poll::Due(now), seen };
+        self.ask_lease(now, LeaseAsk::Take { unchanged }, fx);
+    }
+
+    /// Sends a question about the lease and notes it in the poll of the present state.
+    pub(super) fn ask_lease(&mut self, now: Moment, ask: LeaseAsk, fx: &mut Effects) {
+        self.ticket += 1;
+        let asked = Poll::Asked { ticket: self.ticket, at: now };
+        match &mut self.state {
+            State::Leasing { poll, .. } => *poll = asked,
+            State::Standby(standby) => standby.poll = asked,
+            _ => return,
+        }
+        fx.push(Effect::Lease { ticket: self.ticket, ask });
+    }
+
+    pub(super) fn tick_leasing(&mut self, now: Moment, fx: &mut Effects) {
+        match &self.state {
+            State::Leasing { poll: Poll::Due(at), seen } if *at <= now => {
+                let unchanged = seen.filter(|seen| now >= seen.since.saturating_add(UNCHANGED_FOR));
+                self.take_lease(now, *seen, unchanged.map(|seen| seen.beat), fx);
+            }
+            State::Leasing { poll: Poll::Asked { at, .. }, .. } if at.saturating_add(LEASE_LOST) <= now => {
+                let reason = "the store directory has not answered for 30s (does its file system hang?), so nothing was \
+                              started; check the mount, or name another with --store-dir";
+                self.exit(exit::FAILURE, reason.to_owned(), fx);
+            }
+            _ => {}
+        }
+    }
+
+    pub(super) fn on_leased(&mut self, now: Moment, ticket: u64, answer: LeaseAnswer, fx: &mut Effects) {
+        match &self.state {
+            State::Leasing { poll, seen } if poll.answered_by(ticket) => {
+                let seen = *seen;
+                self.judge_lease(now, answer, seen, fx);
+            }
+            State::Standby(standby) if standby.poll.answered_by(ticket) => self.judge_peek(now, answer, fx),
+            _ => {}
+        }
+    }
+
+    fn judge_lease(&mut self, now: Moment, answer: LeaseAnswer, seen: Option<Seen>, fx: &mut Effects) {
+        match answer {
+            LeaseAnswer::Acquired(acquired) => self.enter_lease(now, *acquired, fx),
+            LeaseAnswer::Contended { .. } if self.has(Fault::ContendedIsAcquired) => {
+                self.look_at_port(now, Judging::Nothing, fx);
+            }
+            LeaseAnswer::Contended { owner, what } => {
+                fx.push(Effect::Report(Report::LeaseContended { owner: owner.clone(), what }));
+                let watched = owner.as_ref().map(|owner| owner.pid);
+                self.yield_to(now, owner.as_ref(), watched, what, fx);
+            }
+            LeaseAnswer::Unclear { beat, owner } => self.observe(now, beat, owner.as_ref(), seen, fx),
+            LeaseAnswer::Failed(why) => self.exit(exit::FAILURE, why, fx),
+            // Only a peek is answered so.
+            LeaseAnswer::Free => {}
+        }
+    }
+
+    /// Watches the counter of an owner that cannot be seen: one that goes on belongs to somebody who lives.
+    fn observe(&mut self, now: Moment, beat: u64, owner: Option<&Holder>, seen: Option<Seen>, fx: &mut Effects) {
+        if seen.is_none() {
+            fx.push(Effect::Report(Report::LeaseContended { owner: owner.cloned(), what: "lease" }));
+        }
+        match seen {
+            Some(seen) if seen.beat != beat => self.yield_to(now, owner, None, "lease", fx),
+            _ => {
+                let since = seen.map_or(now, |seen| seen.since);
+                let patience = if self.has(Fault::HeartbeatNotWaitedFor) { Duration::ZERO } else { OBSERVE_PAUSE };
+                let since = if self.has(Fault::HeartbeatNotWaitedFor) { Moment::ZERO } else { since };
+                let poll = Poll::Due(now.saturating_add(patience));
+                self.state = State::Leasing { poll, seen: Some(Seen { beat, since }) };
+            }
+        }
+    }
+
+    /// Somebody living is in charge. `watched` is its process, if its end can be seen from here.
+    fn yield_to(
+        &mut self,
+        now: Moment,
+        owner: Option<&Holder>,
+        watched: Option<i32>,
+        what: &'static str,
+        fx: &mut Effects,
+    ) {
+        let named = owner.map_or_else(
+            || "another supervisor, which cannot be seen from here,".to_owned(),
+            |owner| format!("pid {} ({})", owner.pid, owner.command),
+        );
+        fx.push(Effect::Report(Report::ConflictDetected { kind: what, holder: owner.cloned() }));
+        match self.policy.on_conflict {
+            OnConflict::Standby => {
+                let why = format!("{named} holds the {what} and stays in control; taking over once it is gone");
+                self.enter_standby(now, Behind::Owner { pid: watched }, why, fx);
+            }
+            OnConflict::Exit => {
+                let url = &self.policy.url;
+                let reason = format!(
+                    "another gateway instance is already listening on {url}, or will be: {named} supervises it and holds \
+                     the {what}; nothing was started; 'openclaw-supervise status' tells more; stop that one first, or \
+                     give this one another --port and --state-dir"
+                );
+                self.exit(self.policy.conflict_exit_code, reason, fx);
+            }
+        }
+    }
+
+    fn enter_lease(&mut self, now: Moment, acquired: Acquired, fx: &mut Effects) {
+        let Acquired { epoch, recovered, past, trouble: _ } = acquired;
+        if let Some(recovered) = recovered {
+            fx.push(Effect::Report(Report::LeaseRecovered(recovered)));
+        }
+        fx.push(Effect::Report(Report::LeaseAcquired { epoch }));
+        self.lease = Some(epoch);
+        // What we have started or adopted ourselves, before a time in standby, counts as well.
+        self.generation = self.generation.max(past.generation);
+        self.restarts.recall(&past.runs, &self.policy);
+        if self.policy.attended {
+            self.restarts.waive();
+        }
+        match past.left {
+            Some(left) if !self.has(Fault::LeftBehindForgotten) => self.seek_left(left, fx),
+            _ => self.look_at_port(now, Judging::Nothing, fx),
+        }
+    }
+
+    pub(super) fn on_lease_lost(&mut self, owner: Option<Holder>, why: String, fx: &mut Effects) {
+        if self.lease.is_none() || self.has(Fault::LeaseLossIgnored) {
+            return;
+        }
+        self.lease = None;
+        let named =
+            owner.as_ref().map_or_else(|| "somebody else".to_owned(), |o| format!("pid {} ({})", o.pid, o.command));
+        let reason = format!(
+            "{named} took the lease ({why}) and is in charge of {} now; the gateway was left to it and got no signal; \
+             see 'openclaw-supervise status', and end one of the two",
+            self.policy.url
+        );
+        fx.push(Effect::Report(Report::LeaseLost { owner, why }));
+        self.exit(self.policy.conflict_exit_code, reason, fx);
+    }
+}

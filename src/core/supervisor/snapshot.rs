@@ -1,0 +1,112 @@
+//! What we are doing, for whoever asks.
+
+use super::standby::Behind;
+use super::{Child, Judging, Moment, Poll, State, Supervisor};
+use crate::core::status::{GatewayStatus, Next, Status};
+
+impl Supervisor {
+    /// What there is and what comes next, as seen at `now`.
+    #[must_use]
+    pub fn status(&self, now: Moment) -> Status {
+        Status {
+            state: self.state_name(),
+            gateway: self.gateway_status(now),
+            generation: self.generation,
+            epoch: self.lease,
+            probe: self.told.as_ref().map(|sighting| (sighting.verdict, sighting.detail.clone())),
+            restarts: self.restarts.spent_at(now, &self.policy),
+            max_restarts: self.policy.max_restarts,
+            restart_window: self.policy.restart_window,
+            next: self.next(now),
+        }
+    }
+
+    fn state_name(&self) -> &'static str {
+        match &self.state {
+            State::Idle | State::Leasing { .. } => "leasing",
+            State::Standby(_) => "standby",
+            State::Adopting { .. } => "adopting",
+            State::Probing { .. } => "probing",
+            State::BackingOff { .. } => "backing_off",
+            State::Spawning => "spawning",
+            State::Starting { .. } => "starting",
+            State::Running { .. } => "running",
+            State::Stopping(_) => "stopping",
+            State::Exited => "exited",
+        }
+    }
+
+    fn gateway_status(&self, now: Moment) -> Option<GatewayStatus> {
+        let (child, started, healthy): (&Child, _, _) = match &self.state {
+            State::Starting { child, .. } => (child, None, false),
+            State::Running { child, started, liveness, .. } => (child, Some(*started), !liveness.is_missing()),
+            State::Stopping(stopping) if stopping.leader_lives() => (&stopping.child, stopping.started(), false),
+            State::Idle
+            | State::Leasing { .. }
+            | State::Standby(_)
+            | State::Adopting { .. }
+            | State::Probing { .. }
+            | State::BackingOff { .. }
+            | State::Spawning
+            | State::Stopping(_)
+            | State::Exited => return None,
+        };
+        Some(GatewayStatus {
+            pid: child.pid,
+            age: now.saturating_sub(child.spawned),
+            up: started.map(|started| now.saturating_sub(started)),
+            healthy,
+            adopted: child.adopted,
+        })
+    }
+
+    fn next(&self, now: Moment) -> Next {
+        let policy = &self.policy;
+        let within = |at: Moment| (at != Moment::MAX).then(|| at.saturating_sub(now));
+        let at = |poll: &Poll| match poll {
+            Poll::Due(at) => within(*at),
+            Poll::Asked { .. } => None,
+        };
+        let (action, within, why) = match &self.state {
+            State::Idle | State::Leasing { seen: None, .. } => {
+                ("take the lease", None, "looking for another supervisor")
+            }
+            State::Leasing { poll, .. } => {
+                ("look at the lease again", at(poll), "its owner cannot be seen; a heartbeat would show that it lives")
+            }
+            State::Standby(standby) => {
+                let why = match (standby.behind, standby.quiet_since) {
+                    (_, Some(_)) => "the owner is gone; an owner that is restarted has 15s to come back",
+                    (Behind::Owner { .. }, None) => "another supervisor is in charge",
+                    (Behind::Gateway { .. }, None) => "a gateway without a supervisor has the port",
+                };
+                ("take over", standby.deadline().and_then(within), why)
+            }
+            State::Adopting { .. } => ("take care of an earlier gateway", None, "an earlier supervisor left it"),
+            State::Probing { poll, judging: Judging::Nothing, .. } => {
+                ("start a gateway", at(poll), "as soon as the port is free")
+            }
+            State::Probing { poll, .. } => {
+                ("decide what the last exit meant", at(poll), "somebody else may have the port")
+            }
+            State::BackingOff { until, why } => ("start a gateway", within(*until), why.as_str()),
+            State::Spawning => ("start a gateway", None, "the port is free"),
+            State::Starting { armed, .. } => (
+                "replace the gateway if it has not come up",
+                within(armed.saturating_add(policy.startup_timeout)),
+                "it is booting",
+            ),
+            State::Running { poll, liveness, .. } if liveness.is_missing() => (
+                "replace the gateway if it stays silent",
+                liveness.deadline(policy).and_then(within).or(at(poll)),
+                "it misses probes",
+            ),
+            State::Running { poll, .. } => ("look at the gateway again", at(poll), "it serves"),
+            State::Stopping(stopping) => {
+                ("end what is left of the gateway", stopping.deadline(policy).and_then(within), "it is being ended")
+            }
+            State::Exited => ("nothing", None, "the supervisor has ended"),
+        };
+        Next { action, within, why: why.to_owned() }
+    }
+}

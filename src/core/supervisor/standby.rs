@@ -1,0 +1,185 @@
+//! Beside an owner that stays: wait for its end at no cost, and take over only when nobody comes back.
+
+use super::leasing::Seen;
+use super::{Ask, Effect, Effects, Judging, Moment, Poll, Report, Sighting, State, Supervisor};
+use crate::core::event::LeaseAnswer;
+use crate::core::fault::Fault;
+use crate::core::lease::UNCHANGED_FOR;
+use crate::core::{LeaseAsk, Owner, Verdict};
+use std::time::Duration;
+
+/// How long nobody must have shown up: an owner that is being restarted is not gone.
+const QUIET: Duration = Duration::from_secs(15);
+
+/// The pause between two looks while it is quiet.
+const QUIET_PAUSE: Duration = Duration::from_secs(3);
+
+/// The pause between two looks at an owner whose process cannot be watched.
+const BLIND_PAUSE: Duration = Duration::from_secs(15);
+
+const TRY_NOW: &str = "asked to try now";
+
+/// Whom we wait for.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Behind {
+    /// A supervisor: it has the lease or the port claim, we have nothing.
+    Owner { pid: Option<i32> },
+    /// A gateway that no supervisor started. The lease is ours meanwhile, so that we are the one who takes over.
+    Gateway { pid: Option<i32> },
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct Standby {
+    pub(super) behind: Behind,
+    pub(super) poll: Poll,
+    /// Since when nobody has been there.
+    pub(super) quiet_since: Option<Moment>,
+    /// The last watched process that has ended. Whoever is named by its number still cannot be watched.
+    gone: Option<i32>,
+    /// The counter of an owner that cannot be seen itself.
+    seen: Option<Seen>,
+    /// Somebody does not want to wait for the quiet to last.
+    hasty: bool,
+}
+
+impl Standby {
+    /// A process that is watched needs no timer.
+    pub(super) fn deadline(&self) -> Option<Moment> {
+        match self.poll {
+            Poll::Due(Moment::MAX) => None,
+            Poll::Due(at) => Some(at),
+            Poll::Asked { at, .. } => Some(at.saturating_add(super::leasing::LEASE_LOST)),
+        }
+    }
+
+    pub(super) fn rearm(&mut self, now: Moment) {
+        self.poll.rearm(now);
+        self.quiet_since = self.quiet_since.map(|_| now);
+        if let Some(seen) = &mut self.seen {
+            seen.since = now;
+        }
+    }
+}
+
+impl Supervisor {
+    pub(super) fn enter_standby(&mut self, now: Moment, behind: Behind, why: String, fx: &mut Effects) {
+        fx.push(Effect::Report(Report::StandbyEntered { why }));
+        self.stand_behind(now, behind, fx);
+    }
+
+    fn stand_behind(&mut self, now: Moment, behind: Behind, fx: &mut Effects) {
+        let gone = if let State::Standby(standby) = &self.state { standby.gone } else { None };
+        let mut behind = behind;
+        let (Behind::Owner { pid } | Behind::Gateway { pid }) = &mut behind;
+        *pid = pid.filter(|pid| Some(*pid) != gone);
+        let poll = if let Some(pid) = *pid {
+            fx.push(Effect::Watch { pid });
+            Poll::Due(Moment::MAX)
+        } else {
+            Poll::Due(now.saturating_add(BLIND_PAUSE))
+        };
+        self.state = State::Standby(Standby { behind, poll, quiet_since: None, gone, seen: None, hasty: false });
+    }
+
+    pub(super) fn on_departed(&mut self, now: Moment, gone: i32, fx: &mut Effects) {
+        let State::Standby(standby) = &mut self.state else { return };
+        let (Behind::Owner { pid } | Behind::Gateway { pid }) = &mut standby.behind;
+        if *pid == Some(gone) {
+            *pid = None;
+            standby.gone = Some(gone);
+            self.look_around(now, fx);
+        }
+    }
+
+    pub(super) fn tick_standby(&mut self, now: Moment, fx: &mut Effects) {
+        if let State::Standby(standby) = &self.state
+            && standby.deadline().is_some_and(|at| at <= now)
+        {
+            self.look_around(now, fx);
+        }
+    }
+
+    /// Is anybody there?
+    fn look_around(&mut self, now: Moment, fx: &mut Effects) {
+        let State::Standby(standby) = &self.state else { return };
+        match standby.behind {
+            Behind::Owner { .. } => self.ask_lease(now, LeaseAsk::Peek, fx),
+            Behind::Gateway { .. } => self.probe(now, Ask::Port, fx),
+        }
+    }
+
+    pub(super) fn judge_peek(&mut self, now: Moment, answer: LeaseAnswer, fx: &mut Effects) {
+        match answer {
+            LeaseAnswer::Free => self.note_quiet(now, fx),
+            LeaseAnswer::Unclear { beat, .. } => self.compare_beat(now, beat, fx),
+            LeaseAnswer::Contended { owner, .. } => {
+                self.stand_behind(now, Behind::Owner { pid: owner.map(|owner| owner.pid) }, fx);
+            }
+            // A peek that could not be made says nothing.
+            LeaseAnswer::Failed(_) | LeaseAnswer::Acquired(_) => {
+                self.stand_behind(now, Behind::Owner { pid: None }, fx);
+            }
+        }
+    }
+
+    /// Of an owner that cannot be seen only the counter shows whether it is still there.
+    fn compare_beat(&mut self, now: Moment, beat: u64, fx: &mut Effects) {
+        let State::Standby(standby) = &self.state else { return };
+        let seen = standby.seen.filter(|seen| seen.beat == beat).unwrap_or(Seen { beat, since: now });
+        if now >= seen.since.saturating_add(UNCHANGED_FOR) {
+            let why = "the owner's heartbeat has stood still for 30s".to_owned();
+            fx.push(Effect::Report(Report::StandbyLeft { why }));
+            return self.take_lease(now, Some(seen), Some(beat), fx);
+        }
+        self.stand_behind(now, Behind::Owner { pid: None }, fx);
+        if let State::Standby(standby) = &mut self.state {
+            standby.seen = Some(seen);
+        }
+    }
+
+    pub(super) fn judge_neighbour(&mut self, now: Moment, sighting: &Sighting, fx: &mut Effects) {
+        match (sighting.verdict, &sighting.owner) {
+            (Verdict::Free, _) => self.note_quiet(now, fx),
+            // A gateway of ours whose supervisor was somebody else: judge_port adopts it.
+            _ if self.marked(sighting).is_some() => self.leave_standby(now, "a gateway of ours is there", fx),
+            (Verdict::Gateway(_), Owner::Other(holder) | Owner::Ours(holder)) => {
+                self.stand_behind(now, Behind::Gateway { pid: Some(holder.pid) }, fx);
+            }
+            _ => self.stand_behind(now, Behind::Gateway { pid: None }, fx),
+        }
+    }
+
+    fn note_quiet(&mut self, now: Moment, fx: &mut Effects) {
+        let eager = self.has(Fault::StandbyTooEager);
+        let State::Standby(standby) = &mut self.state else { return };
+        if standby.hasty {
+            return self.leave_standby(now, TRY_NOW, fx);
+        }
+        let over = standby.quiet_since.get_or_insert(now).saturating_add(QUIET);
+        if over <= now || eager {
+            self.leave_standby(now, "nobody has been there for 15s", fx);
+        } else {
+            standby.poll = Poll::Due(over.min(now.saturating_add(QUIET_PAUSE)));
+        }
+    }
+
+    /// Somebody does not want to wait: lease and port are looked at again before anything is started.
+    pub(super) fn hasten_standby(&mut self, now: Moment, fx: &mut Effects) {
+        match &mut self.state {
+            State::Standby(Standby { poll: Poll::Due(_), .. }) => self.leave_standby(now, TRY_NOW, fx),
+            // The answer to the question that is under way decides.
+            State::Standby(standby) => standby.hasty = true,
+            _ => {}
+        }
+    }
+
+    fn leave_standby(&mut self, now: Moment, why: &str, fx: &mut Effects) {
+        let State::Standby(standby) = &self.state else { return };
+        let behind = standby.behind;
+        fx.push(Effect::Report(Report::StandbyLeft { why: why.to_owned() }));
+        match behind {
+            Behind::Owner { .. } => self.begin_leasing(now, fx),
+            Behind::Gateway { .. } => self.look_at_port(now, Judging::Nothing, fx),
+        }
+    }
+}

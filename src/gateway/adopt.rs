@@ -1,0 +1,253 @@
+//! What is left of a gateway that another supervisor started.
+//!
+//! A supervisor that was killed, or that left on request, leaves its gateway behind. The next one knows it from the
+//! record (pid and start time name a process for as long as the machine is up), or, where the supervisor died before it
+//! could write them down, from the instance id in the environment of the gateway and of everything that it started.
+
+use super::process::{INSTANCE, Launch};
+use crate::core::Remains;
+use crate::platform::environment::Environment;
+use crate::platform::proc::{self, Stat};
+use crate::platform::process::Handle;
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::time::Duration;
+
+/// The pauses before the looks at all processes: a process does not bear its id yet between fork(2) and execve(2), and
+/// none at all in the middle of an execve(2).
+const LOOKS: [Duration; 4] =
+    [Duration::ZERO, Duration::from_millis(10), Duration::from_millis(40), Duration::from_millis(100)];
+
+/// As many of them are enough where only orphans can be left: these have long borne their id.
+const LOOKS_FOR_ORPHANS: usize = 2;
+
+/// What makes another gateway of the same program: the settings that a gateway reads from its environment.
+const SETTINGS: [&str; 4] = ["OPENCLAW_STATE_DIR", "OPENCLAW_CONFIG_PATH", "OPENCLAW_PROFILE", "OPENCLAW_GATEWAY_PORT"];
+
+/// What the record says of a gateway.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Trace {
+    /// Its instance id.
+    pub instance: String,
+    /// Its leader's pid; none where the supervisor died before it could write that down.
+    pub pid: Option<i32>,
+    /// Its leader's start time.
+    pub start_time: Option<u64>,
+    /// Whether it was started since the machine was, and in our pid namespace: else pids and start times mean nothing.
+    pub same_boot: bool,
+    /// The pids and start times of those that were seen in its tree.
+    pub members: Vec<(i32, u64)>,
+    /// Its command, as [`Launch::text`] gave it.
+    pub command: Option<String>,
+}
+
+/// What was found, and a hold on it. [`super::process::Gateway::adopt`] takes it.
+#[derive(Debug)]
+pub struct Found {
+    pub(super) instance: String,
+    pub(super) leader: Option<Handle>,
+    pub(super) remains: Remains,
+    pub(super) members: Vec<(i32, u64)>,
+}
+
+impl Found {
+    /// It in the core's words.
+    #[must_use]
+    pub fn remains(&self) -> &Remains {
+        &self.remains
+    }
+
+    /// The instance id of the gateway.
+    #[must_use]
+    pub fn instance(&self) -> &str {
+        &self.instance
+    }
+
+    /// Pid and start time of the leader, if it lives.
+    #[must_use]
+    pub fn leader(&self) -> Option<(i32, u64)> {
+        self.leader.as_ref().map(|leader| (leader.pid(), leader.start_time()))
+    }
+
+    fn with_leader(leader: Handle, trace: &Trace, launch: &Launch) -> Self {
+        let differs = difference(leader.pid(), trace.command.as_deref(), launch);
+        let remains = Remains::Leader { pid: leader.pid(), differs };
+        Self { instance: trace.instance.clone(), leader: Some(leader), remains, members: trace.known().to_vec() }
+    }
+
+    fn without_leader(remains: Remains, trace: &Trace) -> Self {
+        Self { instance: trace.instance.clone(), leader: None, remains, members: trace.known().to_vec() }
+    }
+}
+
+impl Trace {
+    fn known(&self) -> &[(i32, u64)] {
+        if self.same_boot { &self.members } else { &[] }
+    }
+
+    /// The recorded leader, if that very process is there.
+    fn recorded(&self) -> Option<(i32, u64)> {
+        self.pid.zip(self.start_time).filter(|_| self.same_boot)
+    }
+}
+
+/// Looks for the gateway of a record.
+///
+/// # Errors
+/// The processes cannot be listed: then nobody knows what is left.
+pub async fn find(left: &Trace, launch: &Launch) -> io::Result<Found> {
+    let recorded = left.recorded();
+    if let Some((pid, start_time)) = recorded
+        && let Some(leader) = hold(pid, start_time)?
+    {
+        return Ok(Found::with_leader(leader, left, launch));
+    }
+    let looks = if recorded.is_some() { LOOKS_FOR_ORPHANS } else { LOOKS.len() };
+    for pause in LOOKS.into_iter().take(looks) {
+        if !pause.is_zero() {
+            tokio::time::sleep(pause).await;
+        }
+        let bearers = bearers(|instance| instance == left.instance)?.into_values().next().unwrap_or_default();
+        // Who is known to have ended is not looked for among those that it left.
+        if recorded.is_none()
+            && let Some(leader) = leader_of(&bearers)?
+        {
+            return Ok(Found::with_leader(leader, left, launch));
+        }
+        if !bearers.is_empty() || left.known().iter().any(|&member| is_alive(member)) {
+            return Ok(Found::without_leader(Remains::Orphans { pid: left.pid }, left));
+        }
+    }
+    Ok(Found::without_leader(Remains::Nothing { pid: left.pid }, left))
+}
+
+/// Looks for any gateway of this configuration, without a record. Of several the youngest that has a leader counts.
+///
+/// # Errors
+/// As [`find`].
+pub fn find_by_key(launch: &Launch) -> io::Result<Found> {
+    let prefix = format!("{}-", launch.key);
+    let mut gateways = Vec::new();
+    for (instance, processes) in bearers(|instance| instance.starts_with(&prefix))? {
+        gateways.push((instance, leader_of(&processes)?));
+    }
+    let youngest = gateways.into_iter().max_by_key(|(_, leader)| leader.as_ref().map(Handle::start_time));
+    let Some((instance, leader)) = youngest else {
+        return Ok(Found::without_leader(Remains::Nothing { pid: None }, &Trace::default()));
+    };
+    let trace = Trace { instance, ..Trace::default() };
+    Ok(match leader {
+        Some(leader) => Found::with_leader(leader, &trace, launch),
+        None => Found::without_leader(Remains::Orphans { pid: None }, &trace),
+    })
+}
+
+/// Whether this process descends from a gateway that a supervisor with this key started.
+pub(super) fn bears_key(pid: i32, key: &str) -> bool {
+    let environment = proc::environment_of(pid);
+    let instance = environment.as_ref().and_then(|environment| environment.get(INSTANCE));
+    instance
+        .is_some_and(|instance| instance.strip_prefix(key.as_bytes()).is_some_and(|random| random.starts_with(b"-")))
+}
+
+/// Every living process but ourselves whose instance id is wanted, by that id.
+fn bearers(is_wanted: impl Fn(&str) -> bool) -> io::Result<BTreeMap<String, Vec<Stat>>> {
+    let me = i32::try_from(std::process::id()).unwrap_or(0);
+    let mut found = BTreeMap::<String, Vec<Stat>>::new();
+    for process in proc::processes()?.into_iter().filter(|process| process.pid != me && !process.is_dead) {
+        let environment = proc::environment_of(process.pid);
+        let instance =
+            environment.as_ref().and_then(|environment| std::str::from_utf8(environment.get(INSTANCE)?).ok());
+        if let Some(instance) = instance.filter(|instance| is_wanted(instance)) {
+            found.entry(instance.to_owned()).or_default().push(process);
+        }
+    }
+    Ok(found)
+}
+
+/// The leader among those that bear the id of one gateway, if it still lives.
+fn leader_of(bearers: &[Stat]) -> io::Result<Option<Handle>> {
+    match likeliest_leader(bearers) {
+        Some(leader) => hold(leader.pid, leader.start_time),
+        None => Ok(None),
+    }
+}
+
+/// It was started in a session of its own by somebody who does not bear its id, before everybody else. Start times alone
+/// are too coarse to tell.
+fn likeliest_leader(bearers: &[Stat]) -> Option<&Stat> {
+    let is_child = |process: &Stat| bearers.iter().any(|bearer| bearer.pid == process.parent);
+    let leaders = bearers.iter().filter(|process| process.session == process.pid);
+    leaders.min_by_key(|process| (is_child(process), process.start_time))
+}
+
+/// Takes hold of the process with this pid and start time, if it lives.
+fn hold(pid: i32, start_time: u64) -> io::Result<Option<Handle>> {
+    match Handle::open(pid) {
+        Ok(handle) => {
+            Ok(Some(handle).filter(|handle| handle.start_time() == start_time && is_alive((pid, start_time))))
+        }
+        Err(error) if matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM)) => Err(error),
+        Err(_) => Ok(None),
+    }
+}
+
+fn is_alive((pid, start_time): (i32, u64)) -> bool {
+    proc::stat(pid).is_ok_and(|process| process.start_time == start_time && !process.is_dead)
+}
+
+/// What is different from a gateway that we would start, in words. The kernel does not show the command that was given
+/// to execve(2) for a script, so that it is compared with the record.
+fn difference(leader: i32, recorded: Option<&str>, launch: &Launch) -> Option<String> {
+    let mut words = Vec::new();
+    if recorded.is_some_and(|recorded| recorded != launch.text()) {
+        words.push("another command line".to_owned());
+    }
+    let me = i32::try_from(std::process::id()).unwrap_or(0);
+    if let (Some(its), Some(our)) = (proc::cgroup_of(leader), proc::cgroup_of(me))
+        && its != our
+    {
+        words.push(format!("another cgroup ({})", its.escape_debug()));
+    }
+    if let Some(environment) = proc::environment_of(leader) {
+        let another = SETTINGS.iter().filter(|name| !is_same(name, &environment, launch));
+        words.extend(another.map(|name| format!("another {name}")));
+    }
+    match words.split_last() {
+        None => None,
+        Some((last, [])) => Some(last.clone()),
+        Some((last, others)) => Some(format!("{} and {last}", others.join(", "))),
+    }
+}
+
+/// Whether the leader was given the value that we would give. An empty variable is none, as it is to the gateway.
+fn is_same(name: &str, environment: &Environment, launch: &Launch) -> bool {
+    let exported = launch.exports.iter().find(|(own, _)| *own == name).map(|(_, value)| value.clone());
+    let our = exported.or_else(|| std::env::var_os(name)).unwrap_or_default();
+    OsStr::from_bytes(environment.get(name).unwrap_or_default()) == our
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stat(pid: i32, parent: i32, session: i32, start_time: u64) -> Stat {
+        Stat { pid, is_dead: false, parent, group: session, session, start_time }
+    }
+
+    #[test]
+    fn the_leader_leads_a_session_and_descends_from_no_other_bearer() {
+        let (leader, broker, helper, daemon) =
+            (stat(90, 1, 90, 5), stat(20, 90, 20, 5), stat(30, 1, 90, 4), stat(40, 1, 40, 6));
+        for (bearers, expected) in [
+            (vec![broker, helper, daemon, leader], Some(90)),
+            (vec![daemon, leader], Some(90)),
+            (vec![helper], None),
+            (vec![], None),
+        ] {
+            assert_eq!(likeliest_leader(&bearers).map(|leader| leader.pid), expected, "{bearers:?}");
+        }
+    }
+}

@@ -1,0 +1,94 @@
+//! The file in which a gateway says that a state directory is its own.
+//!
+//! OpenClaw 2026.8 and later write `tmp/openclaw-UID/gateway.state.lock` in the state directory before anything else, and
+//! remove it on a clean end: from it a gateway is known that boots and does not listen yet. Other programs of OpenClaw
+//! write it too while they have the state to themselves, and name their role. Earlier releases have no such file; theirs
+//! lies in the temporary directory, whichever that was in their environment.
+
+use crate::platform::proc;
+use serde_json::Value;
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+/// Many times what is ever in it.
+const LENGTH_MAX: u64 = 64 * 1024;
+
+/// The gateway that holds a state directory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StateOwner {
+    /// Its process id.
+    pub pid: i32,
+    /// The port that it is going to serve, where it said so.
+    pub port: Option<u16>,
+}
+
+/// The living gateway that holds `state_dir`, if there is one.
+#[must_use]
+pub fn owner(state_dir: &Path) -> Option<StateOwner> {
+    let mut text = String::new();
+    // What cannot be read says nothing.
+    File::open(path(state_dir)).ok()?.take(LENGTH_MAX).read_to_string(&mut text).ok()?;
+    let (owner, started) = parse(&text)?;
+    let process = proc::stat(owner.pid).ok()?;
+    (!process.is_dead && as_written(process.start_time) == started).then_some(owner)
+}
+
+fn path(state_dir: &Path) -> PathBuf {
+    let uid = rustix::process::getuid().as_raw();
+    state_dir.join("tmp").join(format!("openclaw-{uid}")).join("gateway.state.lock")
+}
+
+/// A start time as gateways write it: field 22 of `/proc/PID/stat`, or the seconds that ps(1) shows on macOS.
+fn as_written(start_time: u64) -> u64 {
+    if cfg!(target_os = "macos") { start_time / 1_000_000 } else { start_time }
+}
+
+/// The owner and its start time, without which a pid says nothing: the file outlives a gateway that was killed.
+fn parse(text: &str) -> Option<(StateOwner, u64)> {
+    let lock: Value = serde_json::from_str(text).ok()?;
+    if lock.get("role").is_some_and(|role| role != "gateway") {
+        return None;
+    }
+    let pid = lock.get("pid")?.as_i64()?.try_into().ok().filter(|pid| *pid > 0)?;
+    let port = lock.get("port").and_then(Value::as_u64).and_then(|port| port.try_into().ok());
+    Some((StateOwner { pid, port }, lock.get("startTime")?.as_u64()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn owner_of(text: &str) -> Option<(i32, Option<u16>, u64)> {
+        parse(text).map(|(owner, started)| (owner.pid, owner.port, started))
+    }
+
+    #[test]
+    fn a_gateway_is_known_by_its_pid_and_start_time() {
+        let written = r#"{"pid":42,"ownerId":"x","createdAt":"2026-11-01T00:00:00.000Z","configPath":"/c","stateDir":"/s",
+            "port":18789,"startTime":987}"#;
+        assert_eq!(owner_of(written), Some((42, Some(18789), 987)));
+        assert_eq!(owner_of(r#"{"pid":42,"startTime":987}"#), Some((42, None, 987)));
+        assert_eq!(owner_of(r#"{"pid":42,"startTime":987,"role":"gateway"}"#), Some((42, None, 987)));
+    }
+
+    #[test]
+    fn another_role_and_nonsense_are_no_gateway() {
+        for text in [
+            r#"{"pid":42,"startTime":987,"role":"sqlite-maintenance"}"#,
+            r#"{"pid":42}"#,
+            r#"{"pid":42,"startTime":null}"#,
+            r#"{"pid":42,"startTime":-1}"#,
+            r#"{"pid":-1,"startTime":987}"#,
+            r#"{"pid":0,"startTime":987}"#,
+            r#"{"pid":4294967338,"startTime":987}"#,
+            r#"{"pid":"42","startTime":987}"#,
+            r#"{"startTime":987}"#,
+            "[]",
+            "",
+            "{",
+        ] {
+            assert_eq!(owner_of(text), None, "{text}");
+        }
+    }
+}

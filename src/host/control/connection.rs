@@ -1,0 +1,123 @@
+//! The client's side: one question, and the lines that answer it.
+
+use super::line::{Lines, write};
+use super::socket::Address;
+use serde_json::{Value, json};
+use std::io;
+use std::path::Path;
+use std::time::Duration;
+use tokio::net::UnixStream;
+use tokio::time::timeout;
+
+/// How long a supervisor may take to answer: its loop never waits for anything, so it is frozen or dead.
+pub const ANSWER_TIME_MAX: Duration = Duration::from_secs(2);
+
+/// Far more than a report with a list of commands has.
+const LINE_LENGTH_MAX: usize = 1024 * 1024;
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectionError {
+    /// No socket, or nobody behind it.
+    #[error("no supervisor listens on its control socket")]
+    Absent,
+    /// This user may not.
+    #[error("the control socket belongs to another user; ask as that user or as root")]
+    Forbidden,
+    /// Somebody is behind it and says nothing.
+    #[error("the supervisor{} does not answer; is it stopped or frozen?", named(*.pid))]
+    Silent {
+        /// Its process id, where the kernel tells it.
+        pid: Option<i32>,
+    },
+    /// The supervisor said no.
+    #[error("the supervisor refused: {0}")]
+    Refused(String),
+    /// The conversation broke.
+    #[error("the control socket failed: {0}; see the supervisor's log")]
+    Broken(io::Error),
+}
+
+fn named(pid: Option<i32>) -> String {
+    pid.map(|pid| format!(" (pid {pid})")).unwrap_or_default()
+}
+
+impl From<io::Error> for ConnectionError {
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused | io::ErrorKind::NotADirectory => Self::Absent,
+            io::ErrorKind::PermissionDenied => Self::Forbidden,
+            // The backlog is full: nobody has been let in for a long time.
+            io::ErrorKind::WouldBlock => Self::Silent { pid: None },
+            _ => Self::Broken(error),
+        }
+    }
+}
+
+/// A conversation with a supervisor.
+#[derive(Debug)]
+pub struct Connection {
+    stream: UnixStream,
+    lines: Lines,
+    pid: Option<i32>,
+}
+
+impl Connection {
+    /// Asks the supervisor of this store directory one thing, and returns its first line with the connection.
+    ///
+    /// # Errors
+    /// See [`ConnectionError`]; it is silent after [`ANSWER_TIME_MAX`].
+    pub async fn ask(store_dir: &Path, word: &str) -> Result<(Self, Value), ConnectionError> {
+        let mut connection = Self::open(store_dir).await?;
+        let pid = connection.pid;
+        let answer = timeout(ANSWER_TIME_MAX, connection.ask_for(word)).await;
+        match answer.unwrap_or(Err(ConnectionError::Silent { pid }))? {
+            Some(answer) => Ok((connection, answer)),
+            None => Err(ConnectionError::Broken(io::ErrorKind::UnexpectedEof.into())),
+        }
+    }
+
+    async fn open(store_dir: &Path) -> Result<Self, ConnectionError> {
+        let address = Address::of(store_dir)?;
+        let stream = UnixStream::connect(address.path()).await?;
+        // Whoever called listen(2): known even where it does not turn a hand.
+        let pid = stream.peer_cred().ok().and_then(|peer| peer.pid()).filter(|pid| *pid > 0);
+        Ok(Self { stream, lines: Lines::new(LINE_LENGTH_MAX), pid })
+    }
+
+    async fn ask_for(&mut self, word: &str) -> Result<Option<Value>, ConnectionError> {
+        let request = format!("{}\n", json!({ "ask": word }));
+        // A client too many is told so before it has said a word, and finds the door closed.
+        let closed = write(&self.stream, request.as_bytes()).await.err();
+        match (self.next().await, closed) {
+            (Ok(None), Some(error)) => Err(error.into()),
+            (answer, _) => answer,
+        }
+    }
+
+    /// The next line; none at the end.
+    ///
+    /// # Errors
+    /// The supervisor's own, or those of a conversation that broke.
+    pub async fn next(&mut self) -> Result<Option<Value>, ConnectionError> {
+        let line = match self.lines.next(&self.stream).await {
+            Ok(line) => line,
+            // What we had not taken in when it closed.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => None,
+            Err(error) => return Err(ConnectionError::Broken(error)),
+        };
+        let Some(line) = line else { return Ok(None) };
+        let value: Value = serde_json::from_slice(&line)
+            .map_err(|error| ConnectionError::Broken(io::Error::new(io::ErrorKind::InvalidData, error)))?;
+        match value.get("error").and_then(Value::as_str) {
+            Some(why) => Err(ConnectionError::Refused(why.to_owned())),
+            None => Ok(Some(value)),
+        }
+    }
+
+    /// The supervisor's process id, where the kernel tells it.
+    #[must_use]
+    pub fn pid(&self) -> Option<i32> {
+        self.pid
+    }
+}

@@ -1,0 +1,41 @@
+//! The machine that we run on, as far as it tells whether a process id means the same to somebody else.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+
+/// A name that this boot of the machine alone has, see random(4).
+#[must_use]
+pub fn boot_id() -> Option<String> {
+    trimmed("/proc/sys/kernel/random/boot_id")
+}
+
+/// The number of our pid namespace, see `pid_namespaces(7)`: another one has other processes under the same ids.
+#[must_use]
+pub fn pid_namespace() -> Option<u64> {
+    fs::metadata("/proc/self/ns/pid").ok().map(|namespace| namespace.ino())
+}
+
+/// The name of the machine or container.
+#[must_use]
+pub fn host_name() -> Option<String> {
+    trimmed("/proc/sys/kernel/hostname")
+}
+
+fn trimmed(path: &str) -> Option<String> {
+    let text = fs::read_to_string(path).ok()?;
+    let text = text.trim();
+    (!text.is_empty()).then(|| text.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_kernel_tells_all_three_and_the_same_twice() {
+        assert!(boot_id().is_some_and(|id| id.len() == 36), "{:?}", boot_id());
+        assert!(pid_namespace().is_some_and(|number| number > 0));
+        assert!(host_name().is_some());
+        assert_eq!((boot_id(), pid_namespace()), (boot_id(), pid_namespace()));
+    }
+}

@@ -1,0 +1,118 @@
+//! A claim on a port that every process of the user can see, whatever other files it shares with us: a locked file in
+//! the user's own folder for such things, which holds the pid of the one that locked it.
+
+use rustix::fs::{FlockOperation, flock};
+use std::fs::{File, OpenOptions};
+use std::future::pending;
+use std::io::{self, Read, Seek, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::PathBuf;
+
+/// A port that is claimed until this is dropped.
+#[derive(Debug)]
+pub struct Claim {
+    _file: File,
+}
+
+/// Somebody else's claim.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Held {
+    /// Who, where the file says so.
+    pub by: Option<i32>,
+}
+
+/// What came of an attempt.
+#[derive(Debug)]
+pub enum Attempt {
+    /// It is ours.
+    Taken(Claim),
+    /// It is not.
+    Held(Held),
+    /// Never on this system.
+    Changing,
+}
+
+/// `TMPDIR` is the user's own here; the number of the user is for those who set it to a shared folder.
+fn path(port: u16) -> PathBuf {
+    let user = rustix::process::geteuid().as_raw();
+    std::env::temp_dir().join(format!("openclaw-supervise-{user}-{port}.lock"))
+}
+
+/// Takes the claim if nobody has it.
+///
+/// # Errors
+/// The file cannot be made.
+pub fn take(port: u16) -> io::Result<Attempt> {
+    let path = path(port);
+    let mut file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
+    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => {
+            file.set_len(0)?;
+            file.rewind()?;
+            write!(file, "{}", std::process::id())?;
+            Ok(Attempt::Taken(Claim { _file: file }))
+        }
+        Err(rustix::io::Errno::WOULDBLOCK) => Ok(Attempt::Held(holder(&mut file))),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Looks whether somebody has the claim.
+///
+/// # Errors
+/// The file is there and cannot be read.
+pub fn peek(port: u16) -> io::Result<Option<Held>> {
+    let mut file = match File::open(path(port)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        file => file?,
+    };
+    match flock(&file, FlockOperation::NonBlockingLockShared) {
+        Ok(()) => Ok(None),
+        Err(rustix::io::Errno::WOULDBLOCK) => Ok(Some(holder(&mut file))),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn holder(file: &mut File) -> Held {
+    let mut text = String::new();
+    let read = file.read_to_string(&mut text).is_ok();
+    Held { by: text.parse().ok().filter(|pid| read && *pid > 0) }
+}
+
+impl Claim {
+    /// Nothing has to be served for a locked file.
+    ///
+    /// # Errors
+    /// None on this system.
+    pub fn server(&self) -> io::Result<Server> {
+        Ok(Server)
+    }
+}
+
+/// See [`Claim::server`].
+#[derive(Debug)]
+pub struct Server;
+
+impl Server {
+    /// Waits for ever.
+    pub async fn serve(self) {
+        pending::<()>().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_claim_a_port_it_names_its_holder_and_is_gone_with_it() {
+        let port = 1;
+        let me = Held { by: Some(std::process::id().cast_signed()) };
+        let Attempt::Taken(claim) = take(port).unwrap() else { panic!("nobody had it") };
+        assert!(matches!(take(port).unwrap(), Attempt::Held(held) if held == me));
+        assert_eq!(peek(port).unwrap(), Some(me));
+        drop(claim);
+        assert_eq!(peek(port).unwrap(), None);
+        std::fs::remove_file(path(port)).unwrap();
+    }
+}

@@ -1,0 +1,160 @@
+//! When things happened, told so that a later process, and a later boot, can make something of it.
+
+use crate::core::Moment;
+use crate::platform::machine;
+use nix::time::{ClockId, clock_gettime};
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The clock that counts from the boot and goes on in a suspend.
+#[cfg(not(target_os = "macos"))]
+const BOOT: ClockId = ClockId::CLOCK_BOOTTIME;
+#[cfg(target_os = "macos")]
+const BOOT: ClockId = ClockId::from_raw(libc::CLOCK_MONOTONIC_RAW);
+
+/// One moment on two clocks, in milliseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stamp {
+    /// Since 1970. It is set and stepped at will.
+    pub wall_ms: i64,
+    /// Since the boot of the record that the stamp stands in; never stepped. None if it happened in a later boot.
+    pub boot_ms: Option<i64>,
+}
+
+/// The clocks of the store. Tests bring their own.
+#[derive(Clone)]
+pub struct Clocks {
+    /// Milliseconds since 1970.
+    pub wall: Arc<dyn Fn() -> i64 + Send + Sync>,
+    /// Milliseconds since the boot.
+    pub boot: Arc<dyn Fn() -> i64 + Send + Sync>,
+    /// Which boot that is, where the system tells.
+    pub boot_id: Option<String>,
+}
+
+impl fmt::Debug for Clocks {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Clocks").field("boot_id", &self.boot_id).finish_non_exhaustive()
+    }
+}
+
+impl Clocks {
+    /// Those of the system.
+    #[must_use]
+    pub fn system() -> Self {
+        Self {
+            wall: Arc::new(|| read(ClockId::CLOCK_REALTIME)),
+            boot: Arc::new(|| read(BOOT)),
+            boot_id: machine::boot_id(),
+        }
+    }
+
+    /// Now.
+    #[must_use]
+    pub fn now(&self) -> Stamp {
+        Stamp { wall_ms: (self.wall)(), boot_ms: Some((self.boot)()) }
+    }
+
+    /// How long ago something was that a record of the boot `boot_id` tells. Through the clock that nobody sets, where
+    /// that one counted then as it does now. What seems to lie ahead is of this moment: a wall clock was stepped back.
+    #[must_use]
+    pub fn age(&self, stamp: Stamp, boot_id: Option<&str>) -> Duration {
+        let same_boot = boot_id.is_some() && boot_id == self.boot_id.as_deref();
+        let ms = match stamp.boot_ms.filter(|_| same_boot) {
+            Some(boot_ms) => (self.boot)().saturating_sub(boot_ms),
+            None => (self.wall)().saturating_sub(stamp.wall_ms),
+        };
+        Duration::from_millis(u64::try_from(ms).unwrap_or(0))
+    }
+
+    pub(super) fn moment(&self, now: Moment, stamp: Stamp, boot_id: Option<&str>) -> Moment {
+        now.saturating_sub(self.age(stamp, boot_id))
+    }
+}
+
+impl Stamp {
+    /// The stamp of something that was that long before this one.
+    #[must_use]
+    pub fn before(self, age: Duration) -> Self {
+        let ms = i64::try_from(age.as_millis()).unwrap_or(i64::MAX);
+        Self {
+            wall_ms: self.wall_ms.saturating_sub(ms),
+            boot_ms: self.boot_ms.map(|boot_ms| boot_ms.saturating_sub(ms)),
+        }
+    }
+}
+
+/// How much of a limited time for waiting is left.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Patience {
+    until: i64,
+}
+
+impl Patience {
+    pub(super) fn new(wait: Duration) -> Self {
+        let ms = i64::try_from(wait.as_millis()).unwrap_or(i64::MAX);
+        Self { until: read(ClockId::CLOCK_MONOTONIC).saturating_add(ms) }
+    }
+
+    pub(super) fn left(self) -> Duration {
+        let ms = self.until.saturating_sub(read(ClockId::CLOCK_MONOTONIC));
+        Duration::from_millis(u64::try_from(ms).unwrap_or(0))
+    }
+
+    /// Lets a moment pass; false if that is all there was.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the thread of the store is its own, and does nothing else meanwhile"
+    )]
+    pub(super) fn pause(self, pause: Duration) -> bool {
+        let left = self.left();
+        std::thread::sleep(pause.min(left));
+        !left.is_zero()
+    }
+}
+
+fn read(id: ClockId) -> i64 {
+    // These clocks exist on every kernel that we run on, and a reading of them never fails.
+    clock_gettime(id).map_or(0, |time| time.tv_sec() * 1000 + time.tv_nsec() / 1_000_000)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn clocks(wall: i64, boot: i64) -> Clocks {
+        Clocks { wall: Arc::new(move || wall), boot: Arc::new(move || boot), boot_id: Some("b".to_owned()) }
+    }
+
+    #[test]
+    fn within_one_boot_the_wall_clock_may_be_set_at_will() {
+        let stamp = Stamp { wall_ms: 1_000_000, boot_ms: Some(5_000) };
+        for wall in [0, 1_000_000, i64::MAX] {
+            assert_eq!(clocks(wall, 6_000).age(stamp, Some("b")), Duration::from_secs(1));
+        }
+    }
+
+    #[test]
+    fn across_boots_the_wall_clock_counts_and_what_lies_ahead_is_of_now() {
+        let stamp = Stamp { wall_ms: 1_000_000, boot_ms: Some(5_000) };
+        for (wall, boot_id, age) in
+            [(1_003_000, Some("a"), 3_000), (1_003_000, None, 3_000), (0, Some("a"), 0), (i64::MIN, None, 0)]
+        {
+            assert_eq!(clocks(wall, 9_000_000).age(stamp, boot_id), Duration::from_millis(age), "{wall}");
+        }
+        let later = Stamp { boot_ms: None, ..stamp };
+        assert_eq!(clocks(1_000_001, 0).age(later, Some("b")), Duration::from_millis(1));
+        let nonsense = Stamp { wall_ms: i64::MIN, boot_ms: Some(i64::MIN) };
+        assert!(clocks(1, 1).age(nonsense, Some("b")) > Duration::from_secs(1));
+        assert_eq!(clocks(1, 1).moment(Duration::from_secs(9), nonsense, None), Duration::ZERO);
+    }
+
+    #[test]
+    fn the_clocks_of_the_system_go() {
+        let clocks = Clocks::system();
+        let before = clocks.now();
+        assert!(clocks.age(before, clocks.boot_id.as_deref()) < Duration::from_secs(10));
+        assert_eq!(before.before(Duration::from_secs(1)).wall_ms, before.wall_ms - 1000);
+    }
+}

@@ -1,0 +1,157 @@
+//! The event log.
+
+use super::cell::{count, integer, number, text};
+use crate::core::Generation;
+use rusqlite::{Connection, Transaction, params};
+use std::time::Duration;
+
+/// How many of them are kept, and for how long.
+const ROWS_MAX: i64 = 10_000;
+const AGE_MAX: Duration = Duration::from_hours(30 * 24);
+
+/// After how many new ones the old ones are looked for.
+pub(super) const PRUNE_EVERY: u32 = 256;
+
+/// One entry.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EventRow {
+    /// Grows with every entry.
+    pub id: i64,
+    /// Milliseconds since 1970.
+    pub at_ms: i64,
+    /// Its name.
+    pub name: String,
+    /// The gateway that it is about.
+    pub generation: Option<Generation>,
+    /// Its fields, as a JSON object.
+    pub fields: String,
+}
+
+/// One that is not written yet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Entry {
+    pub(super) at_ms: i64,
+    pub(super) name: String,
+    pub(super) generation: Option<Generation>,
+    pub(super) fields: String,
+}
+
+pub(super) fn insert(tx: &Transaction<'_>, entry: &Entry, offset: u64) -> rusqlite::Result<()> {
+    let generation = entry.generation.map(|generation| number(generation.saturating_add(offset)));
+    let sql = "INSERT INTO events (at_ms, name, generation, fields) VALUES (?1, ?2, ?3, ?4)";
+    tx.execute(sql, params![entry.at_ms, entry.name, generation, entry.fields]).map(drop)
+}
+
+/// Removes what is too old or too much. The youngest stays, so that no id is given twice.
+pub(super) fn prune(tx: &Transaction<'_>, wall_ms: i64) -> rusqlite::Result<()> {
+    let surplus = "DELETE FROM events WHERE id <= (SELECT max(id) FROM events) - ?1";
+    tx.execute(surplus, [ROWS_MAX])?;
+    // From the oldest on, up to the first that is young enough: they are in order unless the clock was stepped, and
+    // then their number is still bounded.
+    let old = "DELETE FROM events WHERE id < coalesce((SELECT id FROM events WHERE at_ms >= ?1 ORDER BY id LIMIT 1), \
+               (SELECT max(id) FROM events))";
+    let age = i64::try_from(AGE_MAX.as_millis()).unwrap_or(i64::MAX);
+    tx.execute(old, [wall_ms.saturating_sub(age)]).map(drop)
+}
+
+/// The youngest `limit` of them, oldest first.
+pub(super) fn last(conn: &Connection, limit: u32) -> rusqlite::Result<Vec<EventRow>> {
+    let sql = "SELECT * FROM events WHERE id > ?1 ORDER BY id DESC LIMIT ?2";
+    let mut rows = query(conn, sql, i64::MIN, limit)?;
+    rows.reverse();
+    Ok(rows)
+}
+
+/// The oldest `limit` of those that came after one, oldest first.
+pub(super) fn after(conn: &Connection, id: i64, limit: u32) -> rusqlite::Result<Vec<EventRow>> {
+    query(conn, "SELECT * FROM events WHERE id > ?1 ORDER BY id LIMIT ?2", id, limit)
+}
+
+fn query(conn: &Connection, sql: &str, id: i64, limit: u32) -> rusqlite::Result<Vec<EventRow>> {
+    let mut statement = conn.prepare(sql)?;
+    let rows = statement.query_map(params![id, limit], |row| {
+        Ok(EventRow {
+            id: integer(row, "id").unwrap_or(0),
+            at_ms: integer(row, "at_ms").unwrap_or(0),
+            name: text(row, "name").unwrap_or_default(),
+            generation: count(row, "generation"),
+            fields: text(row, "fields").filter(|text| is_object(text)).unwrap_or_else(|| "{}".to_owned()),
+        })
+    })?;
+    rows.collect()
+}
+
+fn is_object(text: &str) -> bool {
+    serde_json::from_str::<serde_json::Map<_, _>>(text).is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::clock::Patience;
+    use super::super::schema::Database;
+    use super::super::tests::Scratch;
+    use super::*;
+    use crate::core::lease::Basis;
+
+    const DAY_MS: i64 = 24 * 3_600_000;
+
+    fn database(scratch: &Scratch) -> Database {
+        Database::open(scratch.path(), Basis::Lock, Patience::new(Duration::ZERO)).unwrap().0
+    }
+
+    fn add(tx: &Transaction<'_>, count: i64, at_ms: i64) {
+        for number in 0..count {
+            let entry = Entry { at_ms, name: format!("a.{number}"), generation: Some(3), fields: "{}".to_owned() };
+            insert(tx, &entry, 2).unwrap();
+        }
+    }
+
+    fn ids(rows: &[EventRow]) -> Vec<i64> {
+        rows.iter().map(|row| row.id).collect()
+    }
+
+    #[test]
+    fn both_ends_of_the_log_are_read_oldest_first() {
+        let scratch = Scratch::new();
+        let database = database(&scratch);
+        let tx = database.begin(Patience::new(Duration::ZERO)).unwrap();
+        add(&tx, 5, 7);
+        assert_eq!(ids(&last(&tx, 2).unwrap()), [4, 5]);
+        assert_eq!(ids(&after(&tx, 2, 2).unwrap()), [3, 4]);
+        assert_eq!(ids(&after(&tx, 5, 2).unwrap()), Vec::<i64>::new());
+        let expected =
+            EventRow { id: 1, at_ms: 7, name: "a.0".to_owned(), generation: Some(5), fields: "{}".to_owned() };
+        assert_eq!(after(&tx, 0, 1).unwrap(), [expected]);
+    }
+
+    #[test]
+    fn a_row_without_sense_is_an_empty_one() {
+        let scratch = Scratch::new();
+        let database = database(&scratch);
+        let tx = database.begin(Patience::new(Duration::ZERO)).unwrap();
+        tx.execute_batch("INSERT INTO events VALUES (1, 'x', x'ff', -1, NULL), (2, NULL, NULL, NULL, 7)").unwrap();
+        for row in last(&tx, 9).unwrap() {
+            assert_eq!((row.at_ms, &*row.name, row.generation, &*row.fields), (0, "", None, "{}"));
+        }
+        prune(&tx, 40 * DAY_MS).unwrap();
+    }
+
+    #[test]
+    fn the_old_and_the_surplus_go_and_an_id_is_never_given_twice() {
+        let scratch = Scratch::new();
+        let database = database(&scratch);
+        let tx = database.begin(Patience::new(Duration::ZERO)).unwrap();
+        add(&tx, 3, 0);
+        add(&tx, 3, 20 * DAY_MS);
+        prune(&tx, 31 * DAY_MS).unwrap();
+        assert_eq!(ids(&last(&tx, 99).unwrap()), [4, 5, 6]);
+        prune(&tx, 31 * DAY_MS).unwrap();
+        assert_eq!(ids(&last(&tx, 99).unwrap()), [4, 5, 6]);
+        prune(&tx, 99 * DAY_MS).unwrap();
+        assert_eq!(ids(&last(&tx, 99).unwrap()), [6], "the youngest stays");
+        add(&tx, ROWS_MAX + 5, 99 * DAY_MS);
+        prune(&tx, 99 * DAY_MS).unwrap();
+        let all = last(&tx, u32::MAX).unwrap();
+        assert_eq!((all.len(), all[0].id), (10_000, 12));
+    }
+}

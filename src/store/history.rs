@@ -1,0 +1,332 @@
+//! The table of gateways.
+
+use super::cell::{count, integer, number, pid, text};
+use super::clock::{Clocks, Stamp};
+use super::record::{Ending, GenerationRecord};
+use crate::core::restart_policy::Cause;
+use crate::core::{Death, Generation, Moment, Past};
+use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
+use serde_json::{Value, json};
+use std::time::Duration;
+
+/// Gateways that the core is told of: no window of its policy reaches further.
+const TOLD_AGE_MAX: Duration = Duration::from_hours(7 * 24);
+const TOLD_MAX: u32 = 64;
+
+/// Gateways that are kept.
+const ROWS_MAX: i64 = 256;
+
+/// Writes one down as it is now, under its number and `offset` more.
+pub(super) fn write(tx: &Transaction<'_>, record: &GenerationRecord, offset: u64) -> rusqlite::Result<()> {
+    let wall = |stamp: Option<Stamp>| stamp.map(|stamp| stamp.wall_ms);
+    let boot = |stamp: Option<Stamp>| stamp.and_then(|stamp| stamp.boot_ms);
+    let (died, settled) = (record.died.map(|(_, at)| at), record.settled.map(|(_, at)| at));
+    let (code, signal, core_dumped) = match record.died {
+        Some((Death::Code(code), _)) => (Some(code), None, None),
+        Some((Death::Signal { number, core_dumped }, _)) => (None, Some(number), Some(core_dumped)),
+        Some((Death::Unknown, _)) | None => (None, None, None),
+    };
+    let (cause, clean) = match record.settled {
+        Some((Ending::Ran { cause, clean }, _)) => (Some(name_of(cause)), Some(clean)),
+        Some((Ending::Unborn, _)) => (Some(UNBORN), None),
+        None => (None, None),
+    };
+    let members: Vec<_> = record.members.iter().map(|(pid, start_time)| json!([pid, start_time])).collect();
+    tx.execute(
+        "INSERT OR REPLACE INTO generations (number, instance, owner, command, boot_id, pid, start_time, process_group, \
+         members, intent_at, intent_boot_ms, started_at, started_boot_ms, stable_at, stable_boot_ms, healthy_until, \
+         healthy_until_boot_ms, died_at, died_boot_ms, died_code, died_signal, core_dumped, settled_at, \
+         settled_boot_ms, cause, clean) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, \
+         ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24, ?25, ?26)",
+        params![
+            number(record.generation.saturating_add(offset)),
+            record.instance,
+            record.owner,
+            record.command,
+            record.boot_id,
+            record.pid,
+            record.start_time.map(number),
+            record.group,
+            Value::Array(members).to_string(),
+            wall(record.intent),
+            boot(record.intent),
+            wall(record.started),
+            boot(record.started),
+            wall(record.stable),
+            boot(record.stable),
+            wall(record.healthy_until),
+            boot(record.healthy_until),
+            wall(died),
+            boot(died),
+            code,
+            signal,
+            core_dumped,
+            wall(settled),
+            boot(settled),
+            cause,
+            clean,
+        ],
+    )
+    .map(drop)
+}
+
+const UNBORN: &str = "unborn";
+
+fn name_of(cause: Cause) -> &'static str {
+    match cause {
+        Cause::Asked => "asked",
+        Cause::CleanExit => "clean_exit",
+        Cause::Failed => "failed",
+    }
+}
+
+fn parse(row: &Row<'_>) -> GenerationRecord {
+    let stamp =
+        |wall: &str, boot: &str| integer(row, wall).map(|wall_ms| Stamp { wall_ms, boot_ms: integer(row, boot) });
+    let small = |column: &str| integer(row, column).and_then(|number| i32::try_from(number).ok());
+    let death = match (small("died_code"), small("died_signal")) {
+        (Some(code), _) => Death::Code(code),
+        (None, Some(number)) => Death::Signal { number, core_dumped: integer(row, "core_dumped") == Some(1) },
+        (None, None) => Death::Unknown,
+    };
+    let clean = integer(row, "clean") == Some(1);
+    let ending = match text(row, "cause").as_deref() {
+        Some(UNBORN) => Ending::Unborn,
+        Some("asked") => Ending::Ran { cause: Cause::Asked, clean },
+        Some("clean_exit") => Ending::Ran { cause: Cause::CleanExit, clean },
+        // What cannot be read counts as the worst.
+        _ => Ending::Ran { cause: Cause::Failed, clean },
+    };
+    GenerationRecord {
+        generation: count(row, "number").unwrap_or(0),
+        instance: text(row, "instance").unwrap_or_default(),
+        owner: text(row, "owner").unwrap_or_default(),
+        command: text(row, "command").unwrap_or_default(),
+        boot_id: text(row, "boot_id"),
+        pid: pid(row, "pid"),
+        start_time: count(row, "start_time"),
+        group: pid(row, "process_group"),
+        members: text(row, "members").as_deref().map(members).unwrap_or_default(),
+        intent: stamp("intent_at", "intent_boot_ms"),
+        started: stamp("started_at", "started_boot_ms"),
+        stable: stamp("stable_at", "stable_boot_ms"),
+        healthy_until: stamp("healthy_until", "healthy_until_boot_ms"),
+        died: stamp("died_at", "died_boot_ms").map(|at| (death, at)),
+        settled: stamp("settled_at", "settled_boot_ms").map(|at| (ending, at)),
+    }
+}
+
+/// The pairs of a JSON list that are a pid and a start time.
+fn members(text: &str) -> Vec<(i32, u64)> {
+    let Ok(Value::Array(members)) = serde_json::from_str(text) else { return vec![] };
+    let pair = |member: &Value| {
+        let pid = i32::try_from(member.get(0)?.as_i64()?).ok().filter(|pid| *pid > 0)?;
+        Some((pid, member.get(1)?.as_u64()?))
+    };
+    members.iter().filter_map(pair).collect()
+}
+
+/// One of them.
+pub(super) fn read(conn: &Connection, generation: Generation) -> rusqlite::Result<Option<GenerationRecord>> {
+    let sql = "SELECT * FROM generations WHERE number = ?1";
+    conn.query_row(sql, [number(generation)], |row| Ok(parse(row))).optional()
+}
+
+/// The number of the youngest; 0 if there never was one.
+pub(super) fn youngest(conn: &Connection) -> rusqlite::Result<Generation> {
+    conn.query_row("SELECT max(number) AS number FROM generations", [], |row| Ok(count(row, "number").unwrap_or(0)))
+}
+
+/// Those without a readable end, the youngest first.
+fn unsettled(conn: &Connection) -> rusqlite::Result<Vec<GenerationRecord>> {
+    let sql = "SELECT * FROM generations WHERE number > 0 AND typeof(settled_at) <> 'integer' ORDER BY number DESC";
+    conn.prepare(sql)?.query_map([], |row| Ok(parse(row)))?.collect()
+}
+
+/// Those that are over, oldest first, as the core is told of them.
+pub(super) fn past(conn: &Connection, clocks: &Clocks, now: Moment) -> rusqlite::Result<Past> {
+    let sql = "SELECT * FROM generations WHERE number > 0 AND typeof(settled_at) = 'integer' \
+               ORDER BY number DESC LIMIT ?1";
+    let mut statement = conn.prepare(sql)?;
+    let rows = statement.query_map([TOLD_MAX], |row| Ok(parse(row)))?;
+    let mut runs = Vec::new();
+    for record in rows {
+        let record = record?;
+        let age = record.intent.map(|at| clocks.age(at, record.boot_id.as_deref()));
+        if age.is_some_and(|age| age <= TOLD_AGE_MAX) {
+            runs.extend(record.past_run(clocks, now));
+        }
+    }
+    runs.reverse();
+    let left = unsettled(conn)?.first().map(|record| record.left(clocks, now));
+    Ok(Past { generation: youngest(conn)?, runs, left })
+}
+
+/// Settles all that cannot be there any more, which is all but the youngest without an end. Returns that one.
+pub(super) fn close_older(tx: &Transaction<'_>) -> rusqlite::Result<Option<GenerationRecord>> {
+    let mut unsettled = unsettled(tx)?.into_iter();
+    let left = unsettled.next();
+    for record in unsettled {
+        close(tx, record)?;
+    }
+    tx.execute("DELETE FROM generations WHERE number <= (SELECT max(number) FROM generations) - ?1", [ROWS_MAX])?;
+    Ok(left)
+}
+
+/// Settles all of them: whoever goes on without a record starts anew.
+pub(super) fn close_all(tx: &Transaction<'_>) -> rusqlite::Result<()> {
+    unsettled(tx)?.into_iter().try_for_each(|record| close(tx, record))
+}
+
+fn close(tx: &Transaction<'_>, mut record: GenerationRecord) -> rusqlite::Result<()> {
+    record.mark_over();
+    // A row without any readable stamp says nothing that could be kept.
+    match record.settled {
+        Some(_) => write(tx, &record, 0),
+        None => tx.execute("DELETE FROM generations WHERE number = ?1", [number(record.generation)]).map(drop),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::clock::Patience;
+    use super::super::schema::Database;
+    use super::super::tests::{Scratch, Watch};
+    use super::*;
+    use crate::core::lease::Basis;
+    use crate::core::restart_policy::Run;
+    use crate::core::{PastRun, Settled};
+
+    const fn s(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    fn full(generation: Generation) -> GenerationRecord {
+        let stamp = |wall_ms| Stamp { wall_ms, boot_ms: Some(wall_ms + 1) };
+        GenerationRecord {
+            generation,
+            instance: "i".to_owned(),
+            owner: "o".to_owned(),
+            command: "node \"x\" \u{e9}".to_owned(),
+            boot_id: Some("first".to_owned()),
+            pid: Some(7),
+            start_time: Some(8),
+            group: Some(9),
+            members: vec![(7, 8), (10, u64::from(u32::MAX))],
+            intent: Some(stamp(1)),
+            started: Some(stamp(2)),
+            stable: Some(stamp(3)),
+            healthy_until: Some(stamp(4)),
+            died: Some((Death::Signal { number: 9, core_dumped: true }, stamp(5))),
+            settled: Some((Ending::Ran { cause: Cause::CleanExit, clean: true }, stamp(6))),
+        }
+    }
+
+    fn with_tx(test: impl FnOnce(&Transaction<'_>)) {
+        let scratch = Scratch::new();
+        let patience = Patience::new(Duration::ZERO);
+        let (database, _) = Database::open(scratch.path(), Basis::Lock, patience).unwrap();
+        test(&database.begin(patience).unwrap());
+    }
+
+    #[test]
+    fn a_record_comes_back_as_it_was_written() {
+        with_tx(|tx| {
+            let least = GenerationRecord { generation: 2, ..GenerationRecord::default() };
+            for death in [Death::Code(3), Death::Unknown] {
+                for ending in [Ending::Unborn, Ending::Ran { cause: Cause::Asked, clean: false }] {
+                    let at = Stamp { wall_ms: 3, boot_ms: None };
+                    for record in
+                        [full(1), GenerationRecord { died: Some((death, at)), settled: Some((ending, at)), ..full(1) }]
+                    {
+                        write(tx, &record, 0).unwrap();
+                        assert_eq!(read(tx, 1).unwrap(), Some(record));
+                    }
+                }
+            }
+            write(tx, &least, 40).unwrap();
+            assert_eq!(read(tx, 42).unwrap(), Some(GenerationRecord { generation: 42, ..least }));
+            assert_eq!((read(tx, 2).unwrap(), youngest(tx).unwrap()), (None, 42));
+        });
+    }
+
+    #[test]
+    fn rows_without_sense_are_skipped_and_stop_nothing() {
+        with_tx(|tx| {
+            let watch = Watch::new();
+            tx.execute_batch(
+                "INSERT INTO generations (number) VALUES (-5), (0), (1), (9000);
+                 INSERT INTO generations (number, settled_at, intent_at, cause) VALUES (2, 7, NULL, 'failed');
+                 INSERT INTO generations (number, settled_at, intent_at, died_at, cause, clean, started_at)
+                     VALUES (3, 7, 'x', x'00', 5.5, 'yes', -1);
+                 INSERT INTO generations (number, instance, pid, start_time, members, intent_at, settled_at, boot_id)
+                     VALUES (9001, x'ff', -4, -1, '[[0, 1], [5], 7, [6, 7], \"x\"', 'soon', 'never', x'03');",
+            )
+            .unwrap();
+            let left = close_older(tx).unwrap().unwrap();
+            assert_eq!(left, GenerationRecord { generation: 9001, ..GenerationRecord::default() });
+            let past = past(tx, &watch.clocks(), s(5)).unwrap();
+            assert_eq!((past.generation, past.runs), (9001, vec![]));
+            assert_eq!(past.left.unwrap().spawned, s(5));
+        });
+        assert_eq!(members("[[0, 1], [5], 7, [6, 7], \"x\"]"), [(6, 7)]);
+    }
+
+    #[test]
+    fn the_core_is_told_of_the_last_week_and_of_no_more_than_it_can_use() {
+        with_tx(|tx| {
+            let watch = Watch::new();
+            let now = watch.clocks().now();
+            for (number, age) in (1..=100).zip((0..100).rev()) {
+                let at = now.before(Duration::from_hours(age * 2));
+                let settled = Some((Ending::Ran { cause: Cause::Failed, clean: false }, at));
+                let record =
+                    GenerationRecord { generation: number, intent: Some(at), settled, ..GenerationRecord::default() };
+                write(tx, &record, 0).unwrap();
+            }
+            let told = past(tx, &watch.clocks(), Duration::from_hours(10_000)).unwrap();
+            assert_eq!((told.runs.len(), told.generation, told.left), (64, 100, None));
+            assert!(told.runs.is_sorted_by_key(|run| run.spawned), "oldest first");
+            watch.go(Duration::from_hours(6 * 24));
+            let told = past(tx, &watch.clocks(), Duration::from_hours(10_000)).unwrap();
+            assert_eq!(told.runs.len(), 13);
+        });
+    }
+
+    #[test]
+    fn only_the_youngest_without_an_end_may_still_be_there() {
+        with_tx(|tx| {
+            let watch = Watch::new();
+            let intent = Some(watch.clocks().now());
+            watch.go(s(100));
+            for generation in [3, 5, 6] {
+                let boot_id = watch.clocks().boot_id;
+                let record = GenerationRecord { generation, boot_id, intent, ..GenerationRecord::default() };
+                write(tx, &record, 0).unwrap();
+            }
+            let settled = Some((Ending::Unborn, watch.clocks().now()));
+            write(tx, &GenerationRecord { generation: 7, intent, settled, ..GenerationRecord::default() }, 0).unwrap();
+            assert_eq!(close_older(tx).unwrap().unwrap().generation, 6);
+            let told = past(tx, &watch.clocks(), s(1000)).unwrap();
+            let run = Run { started: None, healthy_until: s(900), ended: s(900), clean: false };
+            let over = PastRun { spawned: s(900), settled: Settled::Ran(run, Cause::Failed) };
+            assert_eq!(told.runs[..2], [over, over]);
+            assert_eq!((told.runs.len(), told.runs[2].settled, told.generation), (3, Settled::Unborn, 7));
+            assert_eq!(told.left.unwrap().generation, 6);
+            close_all(tx).unwrap();
+            assert_eq!(past(tx, &watch.clocks(), s(1000)).unwrap().left, None);
+        });
+    }
+
+    #[test]
+    fn old_gateways_are_forgotten() {
+        with_tx(|tx| {
+            for generation in 1..=ROWS_MAX.cast_unsigned() + 9 {
+                write(tx, &full(generation), 0).unwrap();
+            }
+            close_older(tx).unwrap();
+            assert_eq!(read(tx, 9).unwrap(), None);
+            assert_eq!(read(tx, 10).unwrap(), Some(full(10)));
+        });
+    }
+}

@@ -1,0 +1,136 @@
+//! The kernel's lock: held for life, gone with its holder, whatever ended him.
+
+use super::error::StoreError;
+use super::folder::{FILE_MODE, FileId, lock_of, tighten};
+use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
+use std::fs::{File, OpenOptions};
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+/// The lock, ours. It is never unlinked: who locks a file that another is about to unlink holds nothing.
+#[derive(Debug)]
+pub(super) struct Lock {
+    _file: File,
+    path: PathBuf,
+    id: FileId,
+}
+
+/// What came of an attempt.
+#[derive(Debug)]
+pub(super) enum Attempt {
+    /// It is ours. The text is a warning about its file.
+    Taken(Lock, Option<String>),
+    /// Somebody holds it.
+    Held,
+    /// This file system has no locks.
+    Unsupported(Errno),
+}
+
+/// Takes the lock of a folder if it is free.
+pub(super) fn take(dir: &Path) -> Result<Attempt, StoreError> {
+    let path = lock_of(dir);
+    loop {
+        let file = open(&path).map_err(StoreError::file(
+            "open the lock",
+            &path,
+            "check its owner and permissions, or choose another folder with --store-dir",
+        ))?;
+        let meta = file.metadata().map_err(StoreError::file("look at the lock", &path, "check the file system"))?;
+        match try_flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => {}
+            Err(Errno::WOULDBLOCK) => return Ok(Attempt::Held),
+            Err(error) => return Ok(Attempt::Unsupported(error)),
+        }
+        let id = FileId::of(&meta);
+        // Somebody may have put another file into its place between the two calls.
+        if FileId::at(&path) == Some(id) {
+            let warning = tighten(&path, &meta, FILE_MODE);
+            return Ok(Attempt::Taken(Lock { _file: file, path, id }, warning));
+        }
+    }
+}
+
+/// Looks whether somebody holds the lock of a folder, and changes nothing but for an instant.
+pub(super) fn is_held(dir: &Path) -> Result<bool, StoreError> {
+    let path = lock_of(dir);
+    let file = match File::open(&path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
+        file => file.map_err(StoreError::file("open the lock", &path, "check its owner and permissions"))?,
+    };
+    Ok(try_flock(&file, FlockOperation::NonBlockingLockShared) == Err(Errno::WOULDBLOCK))
+}
+
+impl Lock {
+    /// Whether the file that we locked still is the one that others would lock.
+    pub(super) fn is_in_place(&self) -> bool {
+        FileId::at(&self.path) == Some(self.id)
+    }
+}
+
+/// On a read-only file system the lock of a file that is there can be had all the same.
+fn open(path: &Path) -> io::Result<File> {
+    let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(FILE_MODE).open(path);
+    match file {
+        Err(error) if matches!(error.kind(), ErrorKind::ReadOnlyFilesystem | ErrorKind::PermissionDenied) => {
+            File::open(path).map_err(|_| error)
+        }
+        file => file,
+    }
+}
+
+fn try_flock(file: &File, operation: FlockOperation) -> Result<(), Errno> {
+    rustix::io::retry_on_intr(|| flock(file, operation))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::Scratch;
+    use super::*;
+    use std::fs;
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
+
+    fn taken(dir: &Path) -> Lock {
+        match take(dir).unwrap() {
+            Attempt::Taken(lock, None) => lock,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn one_holder_at_a_time_and_none_once_it_is_dropped() {
+        let scratch = Scratch::new();
+        let dir = scratch.path();
+        assert!(!is_held(dir).unwrap());
+        assert!(!lock_of(dir).exists(), "a look makes no file");
+        let lock = taken(dir);
+        assert!(matches!(take(dir).unwrap(), Attempt::Held));
+        assert!(is_held(dir).unwrap());
+        drop(lock);
+        assert!(!is_held(dir).unwrap());
+        assert!(lock_of(dir).exists());
+        taken(dir);
+    }
+
+    #[test]
+    fn the_file_is_for_us_alone_even_if_it_was_not() {
+        let scratch = Scratch::new();
+        let path = lock_of(scratch.path());
+        fs::write(&path, "").unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o666)).unwrap();
+        let _lock = taken(scratch.path());
+        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
+    }
+
+    #[test]
+    fn a_replaced_file_is_noticed() {
+        let scratch = Scratch::new();
+        let lock = taken(scratch.path());
+        assert!(lock.is_in_place());
+        fs::rename(lock_of(scratch.path()), scratch.path().join("old")).unwrap();
+        assert!(!lock.is_in_place());
+        let other = taken(scratch.path());
+        assert!(other.is_in_place() && !lock.is_in_place());
+    }
+}

@@ -1,0 +1,285 @@
+//! What is known of one gateway.
+
+use super::clock::{Clocks, Stamp};
+use crate::core::restart_policy::{Cause, Run};
+use crate::core::{Death, Fact, Generation, Left, Moment, PastRun, Settled};
+
+/// How a gateway ended for good.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ending {
+    /// It ran.
+    Ran {
+        /// Why another one was needed.
+        cause: Cause,
+        /// Whether its own record shows a clean end.
+        clean: bool,
+    },
+    /// No process could be started.
+    Unborn,
+}
+
+/// A gateway that a supervisor decided to start.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct GenerationRecord {
+    /// Its number.
+    pub generation: Generation,
+    /// The id that it and its descendants carry in their environment.
+    pub instance: String,
+    /// The supervisor that decided to start it, or adopted it last.
+    pub owner: String,
+    /// Its command.
+    pub command: String,
+    /// The boot in which its process id means something.
+    pub boot_id: Option<String>,
+    /// The process id of its leader.
+    pub pid: Option<i32>,
+    /// The leader's start time, as in [`crate::platform::proc::Stat`].
+    pub start_time: Option<u64>,
+    /// The leader's process group, which is its own.
+    pub group: Option<i32>,
+    /// The last known processes of its tree, by pid and start time.
+    pub members: Vec<(i32, u64)>,
+    /// When its start was decided.
+    pub intent: Option<Stamp>,
+    /// When it came up.
+    pub started: Option<Stamp>,
+    /// When it had been serving for long enough.
+    pub stable: Option<Stamp>,
+    /// When it was last seen serving; told at its end.
+    pub healthy_until: Option<Stamp>,
+    /// How and when its process ended.
+    pub died: Option<(Death, Stamp)>,
+    /// How and when it was over for good.
+    pub settled: Option<(Ending, Stamp)>,
+}
+
+/// Something new about a gateway.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Change {
+    /// Its process exists.
+    Spawned { pid: i32, start_time: u64 },
+    /// It goes on under this supervisor.
+    Adopted { pid: i32, start_time: u64 },
+    /// These belong to its tree.
+    Members(Vec<(i32, u64)>),
+    /// What the core wants to be remembered, and when it said so.
+    Fact(Fact, Moment),
+}
+
+impl GenerationRecord {
+    /// Takes in something that happened at `at`.
+    pub(super) fn apply(&mut self, change: Change, at: Stamp, clocks: &Clocks, owner: &str) {
+        match change {
+            Change::Spawned { pid, start_time } => {
+                self.set_leader(pid, start_time, clocks);
+            }
+            Change::Adopted { pid, start_time } => {
+                self.set_leader(pid, start_time, clocks);
+                owner.clone_into(&mut self.owner);
+            }
+            Change::Members(members) => self.members = members,
+            Change::Fact(fact, now) => {
+                // A later boot's clock says nothing beside the stamps of an earlier one.
+                let same_boot = self.boot_id.is_none() || self.boot_id == clocks.boot_id;
+                let at = Stamp { boot_ms: at.boot_ms.filter(|_| same_boot), ..at };
+                self.apply_fact(fact, |moment| at.before(now.saturating_sub(moment)), at);
+            }
+        }
+    }
+
+    fn set_leader(&mut self, pid: i32, start_time: u64, clocks: &Clocks) {
+        self.pid = Some(pid);
+        self.start_time = Some(start_time);
+        self.group = Some(pid);
+        self.boot_id.clone_from(&clocks.boot_id);
+    }
+
+    fn apply_fact(&mut self, fact: Fact, stamp_of: impl Fn(Moment) -> Stamp, at: Stamp) {
+        match fact {
+            Fact::Started => self.started = Some(at),
+            Fact::Stable => self.stable = Some(at),
+            Fact::Died(death) => self.died = Some((death, at)),
+            Fact::Settled(Settled::Unborn) => self.settled = Some((Ending::Unborn, at)),
+            Fact::Settled(Settled::Ran(run, cause)) => {
+                self.started = run.started.map(&stamp_of);
+                self.healthy_until = run.started.map(|_| stamp_of(run.healthy_until));
+                let death = self.died.map_or(Death::Unknown, |(death, _)| death);
+                self.died = Some((death, stamp_of(run.ended)));
+                self.settled = Some((Ending::Ran { cause, clean: run.clean }, at));
+            }
+        }
+    }
+
+    /// Its end was never told, and it cannot be there any more, for another one was started after it.
+    pub(super) fn mark_over(&mut self) {
+        let last = [self.died.map(|(_, at)| at), self.healthy_until, self.stable, self.started, self.intent];
+        let Some(at) = last.into_iter().flatten().next() else { return };
+        self.settled = Some((Ending::Ran { cause: Cause::Failed, clean: false }, at));
+    }
+
+    /// As the core wants to know it, if it is over and enough of it can be read.
+    pub(super) fn past_run(&self, clocks: &Clocks, now: Moment) -> Option<PastRun> {
+        let moment = |stamp| clocks.moment(now, stamp, self.boot_id.as_deref());
+        let spawned = moment(self.intent?);
+        let settled = match self.settled? {
+            (Ending::Unborn, _) => Settled::Unborn,
+            (Ending::Ran { cause, clean }, at) => {
+                let ended = moment(self.died.map_or(at, |(_, at)| at)).max(spawned);
+                let healthy_until = self.healthy_until.or(self.stable).or(self.started);
+                let run = Run {
+                    started: self.started.map(|at| moment(at).clamp(spawned, ended)),
+                    healthy_until: healthy_until.map_or(ended, moment).clamp(spawned, ended),
+                    ended,
+                    clean,
+                };
+                Settled::Ran(run, cause)
+            }
+        };
+        Some(PastRun { spawned, settled })
+    }
+
+    /// As the core wants to know it, if it may still be there.
+    pub(super) fn left(&self, clocks: &Clocks, now: Moment) -> Left {
+        let moment = |stamp| clocks.moment(now, stamp, self.boot_id.as_deref());
+        Left {
+            generation: self.generation,
+            // Without a readable stamp it counts as young: then nothing is done too early.
+            spawned: self.intent.map_or(now, moment),
+            started: self.started.map(moment),
+            healthy_until: self.stable.or(self.started).map(moment),
+            died: self.died.map(|(death, at)| (death, moment(at))),
+        }
+    }
+
+    /// What the one who may have to adopt it needs to find it.
+    pub(super) fn left_record(&self, clocks: &Clocks) -> LeftRecord {
+        LeftRecord {
+            generation: self.generation,
+            instance: self.instance.clone(),
+            pid: self.pid,
+            start_time: self.start_time,
+            same_boot: self.boot_id.is_some() && self.boot_id == clocks.boot_id,
+            command: self.command.clone(),
+            members: self.members.clone(),
+        }
+    }
+}
+
+/// A gateway that may be left from another supervisor: where to look for it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LeftRecord {
+    /// Its number.
+    pub generation: Generation,
+    /// The id that it and its descendants carry in their environment; empty if the record does not tell.
+    pub instance: String,
+    /// The process id of its leader. None if the supervisor ended between the intent and the record of the spawn.
+    pub pid: Option<i32>,
+    /// The leader's start time.
+    pub start_time: Option<u64>,
+    /// Whether process ids of then mean the same now, the pid namespace aside.
+    pub same_boot: bool,
+    /// Its command; empty if the record does not tell.
+    pub command: String,
+    /// The last known processes of its tree, by pid and start time.
+    pub members: Vec<(i32, u64)>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::Watch;
+    use super::*;
+    use std::time::Duration;
+
+    const fn s(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    fn run(ended: Moment) -> Fact {
+        let run = Run { started: Some(s(1010)), healthy_until: s(1050), ended, clean: false };
+        Fact::Settled(Settled::Ran(run, Cause::Failed))
+    }
+
+    fn record(watch: &Watch) -> GenerationRecord {
+        let clocks = watch.clocks();
+        let boot_id = clocks.boot_id.clone();
+        let mut record = GenerationRecord { generation: 4, boot_id, intent: Some(clocks.now()), ..Default::default() };
+        record.apply(Change::Spawned { pid: 7, start_time: 8 }, clocks.now(), &clocks, "us");
+        record
+    }
+
+    #[test]
+    fn moments_come_back_as_they_were_whatever_the_wall_clock_did() {
+        let watch = Watch::new();
+        let mut record = record(&watch);
+        watch.go(s(60));
+        record.apply(Change::Fact(Fact::Died(Death::Code(1)), s(1060)), watch.clocks().now(), &watch.clocks(), "us");
+        record.apply(Change::Fact(run(s(1060)), s(1060)), watch.clocks().now(), &watch.clocks(), "us");
+        for step in [0, -86_400_000, 86_400_000] {
+            watch.step_wall(step);
+            watch.go(s(10));
+            // The next supervisor's monotonic clock has another origin: 5000 is its now.
+            let past = record.past_run(&watch.clocks(), s(5000)).unwrap();
+            let since = |moment: Moment| s(5000).saturating_sub(moment);
+            let Settled::Ran(run, Cause::Failed) = past.settled else { panic!("{past:?}") };
+            assert_eq!(since(run.ended), watch.after(s(60)));
+            assert_eq!(since(run.started.unwrap()), watch.after(s(10)));
+            assert_eq!(since(run.healthy_until), watch.after(s(50)));
+            assert_eq!(since(past.spawned), watch.after(s(0)));
+        }
+    }
+
+    #[test]
+    fn in_a_later_boot_the_wall_clock_counts_and_a_clock_that_was_set_back_makes_it_young() {
+        let watch = Watch::new();
+        let mut record = record(&watch);
+        record.apply(Change::Fact(Fact::Started, s(1000)), watch.clocks().now(), &watch.clocks(), "us");
+        watch.reboot();
+        watch.go(s(100));
+        let left = record.left(&watch.clocks(), s(900));
+        assert_eq!((left.spawned, left.started, left.died), (s(800), Some(s(800)), None));
+        assert!(!record.left_record(&watch.clocks()).same_boot);
+        watch.step_wall(-200_000);
+        assert_eq!(record.left(&watch.clocks(), s(900)).spawned, s(900));
+        // What is written now is not mixed up with the boot clock of then.
+        watch.step_wall(200_000);
+        record.apply(Change::Fact(run(s(800)), s(900)), watch.clocks().now(), &watch.clocks(), "us");
+        watch.go(s(50));
+        let past = record.past_run(&watch.clocks(), s(950)).unwrap();
+        assert_eq!(past.spawned, s(800));
+    }
+
+    #[test]
+    fn whatever_the_stamps_say_no_run_ends_before_it_began() {
+        let watch = Watch::new();
+        let mut record = record(&watch);
+        let stamp = |wall_ms| Some(Stamp { wall_ms, boot_ms: None });
+        record.started = stamp(i64::MAX);
+        record.healthy_until = stamp(i64::MIN);
+        record.died = Some((Death::Unknown, Stamp { wall_ms: i64::MIN, boot_ms: None }));
+        record.mark_over();
+        let past = record.past_run(&watch.clocks(), s(9)).unwrap();
+        let Settled::Ran(run, _) = past.settled else { panic!("{past:?}") };
+        assert!(past.spawned <= run.started.unwrap() && run.started.unwrap() <= run.ended, "{run:?}");
+        assert!(past.spawned <= run.healthy_until && run.healthy_until <= run.ended, "{run:?}");
+    }
+
+    #[test]
+    fn a_record_without_a_stamp_is_no_past_run_and_a_young_left_one() {
+        let watch = Watch::new();
+        let mut record = GenerationRecord { generation: 4, ..Default::default() };
+        record.mark_over();
+        assert_eq!(record.past_run(&watch.clocks(), s(9)), None);
+        assert_eq!(record.left(&watch.clocks(), s(9)).spawned, s(9));
+    }
+
+    #[test]
+    fn an_adopted_gateway_gets_another_owner_and_keeps_its_past() {
+        let watch = Watch::new();
+        let mut record = record(&watch);
+        let before = record.clone();
+        record.apply(Change::Adopted { pid: 7, start_time: 8 }, watch.clocks().now(), &watch.clocks(), "them");
+        record.apply(Change::Members(vec![(7, 8), (9, 10)]), watch.clocks().now(), &watch.clocks(), "them");
+        let members = vec![(7, 8), (9, 10)];
+        assert_eq!(record, GenerationRecord { owner: "them".to_owned(), members, ..before });
+    }
+}

@@ -1,0 +1,355 @@
+//! The database: how it is opened, what is in it, and how an older one becomes one of ours.
+
+use super::clock::Patience;
+use super::error::StoreError;
+use super::folder::{FILE_MODE, FileId, database_of, tighten};
+use crate::core::lease::Basis;
+use crate::platform::sqlite;
+use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
+use std::fs::{self, OpenOptions};
+use std::io::ErrorKind;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// `osup`: tells file(1), and us, that a database is one of this program.
+const APPLICATION_ID: i64 = 0x6f73_7570;
+
+/// How to get from each version to the next one. Version 0 is an empty database.
+const MIGRATIONS: [&str; 1] = ["
+    CREATE TABLE state_leases (
+        scope TEXT, lease_key TEXT, owner TEXT, pid INTEGER, start_time INTEGER, boot_id TEXT, pid_namespace INTEGER,
+        host TEXT, address TEXT, port INTEGER, epoch INTEGER, acquired_at INTEGER, heartbeat_at INTEGER, beat INTEGER,
+        released_at INTEGER, version TEXT,
+        PRIMARY KEY (scope, lease_key)
+    ) WITHOUT ROWID;
+    CREATE TABLE generations (
+        number INTEGER PRIMARY KEY, instance TEXT, owner TEXT, command TEXT, boot_id TEXT,
+        pid INTEGER, start_time INTEGER, process_group INTEGER, members TEXT,
+        intent_at INTEGER, intent_boot_ms INTEGER, started_at INTEGER, started_boot_ms INTEGER,
+        stable_at INTEGER, stable_boot_ms INTEGER, healthy_until INTEGER, healthy_until_boot_ms INTEGER,
+        died_at INTEGER, died_boot_ms INTEGER, died_code INTEGER, died_signal INTEGER, core_dumped INTEGER,
+        settled_at INTEGER, settled_boot_ms INTEGER, cause TEXT, clean INTEGER
+    );
+    CREATE TABLE events (id INTEGER PRIMARY KEY, at_ms INTEGER, name TEXT, generation INTEGER, fields TEXT);
+"];
+
+/// What this program writes.
+pub(super) const VERSION: i64 = 1;
+
+/// What is written at a time is far smaller than a page, so that small ones cost the least memory. An existing database
+/// keeps its own.
+const PAGE: i64 = 1024;
+
+/// Pages that are kept in memory; more are as long as a transaction has changed them.
+const CACHE: i64 = 16;
+
+/// Pages that wait in the log before they are brought into the database if nobody asks for it earlier. All of them are
+/// read by the start after a crash.
+const CHECKPOINT_PAGES: i64 = 1000;
+
+/// How much of the log is brought into the database.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Checkpoint {
+    /// Whatever nobody reads just now.
+    AsFarAsItGoes,
+    /// All of it, and then it is cut off.
+    Whole,
+}
+
+/// An open database.
+#[derive(Debug)]
+pub(super) struct Database {
+    conn: Connection,
+    path: PathBuf,
+    id: Option<FileId>,
+}
+
+impl Database {
+    /// Opens the database of a folder for writing, and makes an empty one if there is none. The text is a warning.
+    pub(super) fn open(dir: &Path, basis: Basis, patience: Patience) -> Result<(Self, Option<String>), StoreError> {
+        let path = database_of(dir);
+        // SQLite would make it as the umask says. Its other files take the mode from this one.
+        match OpenOptions::new().write(true).create_new(true).mode(FILE_MODE).open(&path) {
+            Err(error) if error.kind() != ErrorKind::AlreadyExists => {
+                return Err(StoreError::file("create", &path, "check the permissions of the folder")(error));
+            }
+            _ => {}
+        }
+        let meta = fs::metadata(&path).map_err(StoreError::file("look at", &path, "check the file system"))?;
+        let warning = tighten(&path, &meta, FILE_MODE);
+        sqlite::keep_small();
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let conn = Connection::open_with_flags(&path, flags).map_err(StoreError::sqlite("open", &path))?;
+        let database = Self { conn, path, id: Some(FileId::of(&meta)) };
+        database.set_up(basis, meta.len() == 0, patience).map_err(|error| database.error("open")(error))?;
+        database.refuse_what_is_not_ours()?;
+        database.set_journal(basis, patience).map_err(|error| database.error("open")(error))?;
+        if basis == Basis::Lock && is_empty(&database.log()) {
+            // The first commit to a log waits for the disk, so that what is left of an older log is not taken for a part
+            // of it. There is nothing left, and somebody waits for the lease.
+            database.set_synchronous("OFF")?;
+        }
+        Ok((database, warning))
+    }
+
+    /// Opens one that is there, for reading alone.
+    pub(super) fn open_to_read(dir: &Path, wait: Duration) -> Result<Self, StoreError> {
+        let path = database_of(dir);
+        sqlite::keep_small();
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let open = |name: &Path, flags| {
+            let conn = Connection::open_with_flags(name, flags).map_err(StoreError::sqlite("open", &path))?;
+            let database = Self { conn, path: path.clone(), id: None };
+            database.wait(wait).map_err(|error| database.error("open")(error))?;
+            database.refuse_what_is_not_ours().map(|()| database)
+        };
+        match open(&path, flags) {
+            // A log cannot be opened where nobody may write, though there be nothing in it.
+            Err(StoreError::Sqlite { .. }) if is_read_only(dir) && is_empty(&log_of(&path)) => {
+                open(&immutable(&path), flags | OpenFlags::SQLITE_OPEN_URI)
+            }
+            opened => opened,
+        }
+    }
+
+    fn set_up(&self, basis: Basis, is_new: bool, patience: Patience) -> rusqlite::Result<()> {
+        self.wait(patience.left())?;
+        self.conn.pragma_update(None, "page_size", PAGE)?;
+        self.conn.pragma_update(None, "cache_size", CACHE)?;
+        self.conn.pragma_update(None, "trusted_schema", false)?;
+        // A file that was made an instant ago has nothing that a power cut could take.
+        let synchronous = if is_new && basis == Basis::Lock { "OFF" } else { "NORMAL" };
+        self.conn.pragma_update(None, "synchronous", synchronous)
+    }
+
+    fn set_journal(&self, basis: Basis, patience: Patience) -> rusqlite::Result<()> {
+        // The log needs memory that is shared between all who have the database open: those of one machine.
+        let mode = match basis {
+            Basis::Lock => "WAL",
+            Basis::Heartbeat => "DELETE",
+        };
+        self.wait(patience.left())?;
+        self.conn.pragma_update_and_check(None, "journal_mode", mode, |_| Ok(()))?;
+        self.conn.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)
+    }
+
+    fn refuse_what_is_not_ours(&self) -> Result<(), StoreError> {
+        let pragma = |name| self.conn.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
+        let found = pragma("user_version").map_err(self.error("read"))?;
+        let application = pragma("application_id").map_err(self.error("read"))?;
+        if application != 0 && application != APPLICATION_ID {
+            return Err(StoreError::Stranger { path: self.path.clone(), found: application });
+        }
+        if found <= VERSION {
+            return Ok(());
+        }
+        let by = "SELECT version FROM state_leases WHERE version IS NOT NULL ORDER BY acquired_at DESC LIMIT 1";
+        let by = self.conn.query_row(by, [], |row| row.get(0)).unwrap_or_else(|_| "of a later version".to_owned());
+        Err(StoreError::Newer { path: self.path.clone(), found, by, us: env!("CARGO_PKG_VERSION"), known: VERSION })
+    }
+
+    /// Begins to write. Everything of a start, its migrations included, is one of these.
+    pub(super) fn begin(&self, patience: Patience) -> Result<Transaction<'_>, StoreError> {
+        let begin = || {
+            self.wait(patience.left())?;
+            let tx = Transaction::new_unchecked(&self.conn, TransactionBehavior::Immediate)?;
+            migrate(&tx)?;
+            Ok(tx)
+        };
+        begin().map_err(self.error("write"))
+    }
+
+    /// Whether it was ever written to.
+    pub(super) fn is_empty(&self) -> Result<bool, StoreError> {
+        let version: i64 =
+            self.conn.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(self.error("read"))?;
+        Ok(version == 0)
+    }
+
+    /// Lets `SQLite` wait for others no longer than that.
+    pub(super) fn wait(&self, wait: Duration) -> rusqlite::Result<()> {
+        self.conn.busy_timeout(wait)
+    }
+
+    /// To be called after the first commit: from here on no power cut damages the database.
+    pub(super) fn settle(&self) -> Result<(), StoreError> {
+        self.set_synchronous("NORMAL")
+    }
+
+    fn set_synchronous(&self, mode: &str) -> Result<(), StoreError> {
+        self.conn.pragma_update(None, "synchronous", mode).map_err(self.error("write"))
+    }
+
+    /// Brings the log into the database. The first commit after this waits for the disk.
+    pub(super) fn checkpoint(&self, mode: Checkpoint) -> Result<(), StoreError> {
+        let mode = match mode {
+            Checkpoint::AsFarAsItGoes => "PASSIVE",
+            Checkpoint::Whole => "TRUNCATE",
+        };
+        self.conn.pragma_update_and_check(None, "wal_checkpoint", mode, |_| Ok(())).map_err(self.error("write"))
+    }
+
+    fn log(&self) -> PathBuf {
+        log_of(&self.path)
+    }
+
+    /// Whether the file that we have open still is the one that others would open.
+    pub(super) fn is_in_place(&self) -> bool {
+        self.id.is_some() && FileId::at(&self.path) == self.id
+    }
+
+    /// Which file it is.
+    pub(super) fn id(&self) -> Option<FileId> {
+        self.id
+    }
+
+    pub(super) fn conn(&self) -> &Connection {
+        &self.conn
+    }
+
+    pub(super) fn error(&self, doing: &'static str) -> impl FnOnce(rusqlite::Error) -> StoreError {
+        StoreError::sqlite(doing, &self.path)
+    }
+}
+
+fn migrate(tx: &Transaction<'_>) -> rusqlite::Result<()> {
+    let found: i64 = tx.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    let from = usize::try_from(found).unwrap_or(0);
+    if from >= MIGRATIONS.len() {
+        return Ok(());
+    }
+    for migration in &MIGRATIONS[from..] {
+        tx.execute_batch(migration)?;
+    }
+    tx.pragma_update(None, "application_id", APPLICATION_ID)?;
+    tx.pragma_update(None, "user_version", VERSION)
+}
+
+fn log_of(database: &Path) -> PathBuf {
+    database.with_extension("sqlite-wal")
+}
+
+fn is_empty(path: &Path) -> bool {
+    fs::metadata(path).map_or(0, |meta| meta.len()) == 0
+}
+
+fn is_read_only(dir: &Path) -> bool {
+    rustix::fs::access(dir, rustix::fs::Access::WRITE_OK).is_err()
+}
+
+/// The name under which `SQLite` reads a file without any lock or log, see "URI filenames" in its manual.
+fn immutable(path: &Path) -> PathBuf {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/-_.~".contains(&byte);
+    let bytes = path.as_os_str().as_encoded_bytes().iter();
+    let name: String =
+        bytes.map(|&byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02x}") }).collect();
+    PathBuf::from(format!("file:{name}?immutable=1"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::Scratch;
+    use super::*;
+    use std::os::unix::fs::MetadataExt;
+
+    const NO_WAIT: Duration = Duration::ZERO;
+
+    fn open(dir: &Path, basis: Basis) -> Result<Database, StoreError> {
+        Database::open(dir, basis, Patience::new(NO_WAIT)).map(|(database, warning)| {
+            assert_eq!(warning, None);
+            database
+        })
+    }
+
+    fn pragma<T: rusqlite::types::FromSql>(database: &Database, name: &str) -> T {
+        database.conn.pragma_query_value(None, name, |row| row.get(0)).unwrap()
+    }
+
+    fn tables(database: &Database) -> Vec<String> {
+        let sql = "SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name";
+        database.conn.prepare(sql).unwrap().query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect()
+    }
+
+    #[test]
+    fn the_version_counts_the_migrations() {
+        assert_eq!(usize::try_from(VERSION), Ok(MIGRATIONS.len()));
+    }
+
+    #[test]
+    fn a_new_database_is_for_us_alone_and_has_all_tables_after_the_first_transaction() {
+        let scratch = Scratch::new();
+        let database = open(scratch.path(), Basis::Lock).unwrap();
+        assert!(database.is_empty().unwrap());
+        database.begin(Patience::new(NO_WAIT)).unwrap().commit().unwrap();
+        database.settle().unwrap();
+        assert!(!database.is_empty().unwrap());
+        assert_eq!(tables(&database), ["events", "generations", "state_leases"]);
+        assert_eq!(pragma::<i64>(&database, "application_id"), APPLICATION_ID);
+        assert_eq!(pragma::<String>(&database, "journal_mode"), "wal");
+        assert_eq!(pragma::<i64>(&database, "synchronous"), 1);
+        for name in ["supervise.sqlite", "supervise.sqlite-wal", "supervise.sqlite-shm"] {
+            assert_eq!(fs::metadata(scratch.path().join(name)).unwrap().mode() & 0o777, FILE_MODE, "{name}");
+        }
+        drop(database);
+        assert_eq!(pragma::<String>(&open(scratch.path(), Basis::Heartbeat).unwrap(), "journal_mode"), "delete");
+    }
+
+    #[test]
+    fn an_older_database_is_migrated_and_keeps_what_else_is_in_it() {
+        let scratch = Scratch::new();
+        let path = database_of(scratch.path());
+        let old = Connection::open(&path).unwrap();
+        old.execute_batch("CREATE TABLE of_version_0 (a); INSERT INTO of_version_0 VALUES (7)").unwrap();
+        drop(old);
+        let database = open(scratch.path(), Basis::Lock).unwrap();
+        drop(database.begin(Patience::new(NO_WAIT)).unwrap());
+        assert_eq!(tables(&database), ["of_version_0"], "nothing happens without a commit");
+        database.begin(Patience::new(NO_WAIT)).unwrap().commit().unwrap();
+        assert_eq!(pragma::<i64>(&database, "user_version"), VERSION);
+        assert_eq!(tables(&database), ["events", "generations", "of_version_0", "state_leases"]);
+        database.begin(Patience::new(NO_WAIT)).unwrap().commit().unwrap();
+    }
+
+    #[test]
+    fn a_newer_database_is_refused_and_not_touched() {
+        let scratch = Scratch::new();
+        let path = database_of(scratch.path());
+        let newer = Connection::open(&path).unwrap();
+        newer
+            .execute_batch(
+                "CREATE TABLE state_leases (version, acquired_at); INSERT INTO state_leases VALUES ('9.8.7', 1); \
+                 PRAGMA user_version = 7",
+            )
+            .unwrap();
+        drop(newer);
+        let before = fs::read(&path).unwrap();
+        for error in [open(scratch.path(), Basis::Lock), Database::open_to_read(scratch.path(), NO_WAIT)] {
+            let text = error.unwrap_err().to_string();
+            assert!(text.contains("schema version 7 (written by openclaw-supervise 9.8.7)"), "{text}");
+        }
+        assert_eq!(fs::read(&path).unwrap(), before);
+        assert_eq!(fs::read_dir(scratch.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn the_database_of_another_program_is_refused() {
+        let scratch = Scratch::new();
+        let other = Connection::open(database_of(scratch.path())).unwrap();
+        other.execute_batch("CREATE TABLE a (b); PRAGMA application_id = 77").unwrap();
+        drop(other);
+        assert!(matches!(open(scratch.path(), Basis::Lock), Err(StoreError::Stranger { found: 77, .. })));
+    }
+
+    #[test]
+    fn a_name_with_anything_in_it_is_escaped_for_a_uri() {
+        let scratch = Scratch::new();
+        let dir = scratch.path().join("a?b #%\u{e9}");
+        fs::create_dir(&dir).unwrap();
+        let path = database_of(&dir);
+        open(&dir, Basis::Heartbeat).unwrap().begin(Patience::new(NO_WAIT)).unwrap().commit().unwrap();
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI;
+        let conn = Connection::open_with_flags(immutable(&path), flags).unwrap();
+        assert_eq!(conn.query_row("SELECT count(*) FROM events", [], |row| row.get::<_, i64>(0)), Ok(0));
+    }
+}

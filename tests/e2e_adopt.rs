@@ -1,0 +1,144 @@
+//! A supervisor that was killed leaves a healthy gateway, and the next one takes it over without a restart.
+
+#![cfg(target_os = "linux")]
+
+#[expect(dead_code, reason = "each test file uses its part of the kit")]
+mod support;
+
+use nix::sys::signal::Signal;
+use std::fs;
+use std::time::Duration;
+use support::Scene;
+use support::ledger::Ledger;
+use support::supervisor::Supervisor;
+
+/// Waits until the store knows that the gateway is up: that is written beside the supervisor's work.
+fn wait_recorded(scene: &Scene) {
+    Ledger::of(scene).wait_number("SELECT count(*) FROM generations WHERE started_at IS NOT NULL", 1);
+}
+
+fn kill(supervisor: &mut Supervisor) {
+    supervisor.signal(Signal::SIGKILL);
+    assert_eq!(supervisor.wait_exit(), None);
+}
+
+#[test]
+fn the_gateway_of_a_killed_supervisor_is_adopted_and_ended_with_all_of_its_tree() {
+    let scene = Scene::new("kid=plain kid=setsid kid=daemon kid=deaf");
+    let mut first = scene.start();
+    let gateway = first.wait_started();
+    scene.diary().wait_kids(4);
+    wait_recorded(&scene);
+    kill(&mut first);
+    assert!(gateway.is_alive());
+    let mut second = scene.start();
+    assert_eq!(second.wait_event("gateway.adopted").process(), gateway);
+    scene.diary().wait_requests(gateway.pid, 5);
+    assert_eq!(scene.diary().starts().len(), 1);
+    assert_eq!(second.count("gateway.started"), 0, "it was told by the first one\n{}", second.story());
+    second.signal(Signal::SIGTERM);
+    second.expect_exit(0);
+    assert_eq!(scene.processes(), []);
+    let ledger = Ledger::of(&scene);
+    assert_eq!(ledger.number("SELECT count(*) FROM generations WHERE settled_at IS NOT NULL"), 1);
+}
+
+#[test]
+fn the_gateway_of_a_detached_supervisor_is_adopted_and_replaced_when_it_dies() {
+    let scene = Scene::new("healthy");
+    let mut first = scene.start();
+    let gateway = first.wait_started();
+    first.signal(Signal::SIGQUIT);
+    first.expect_exit(0);
+    assert!(gateway.is_alive() && scene.diary().signals(gateway.pid).is_empty());
+    let mut second = scene.start();
+    assert_eq!(second.wait_event("gateway.adopted").process(), gateway);
+    assert_eq!(second.count("lease.stale_recovered"), 0, "the lease was given back");
+    gateway.kill();
+    let exited = second.wait_event("gateway.exited");
+    assert!(exited.value()["code"].is_null() && exited.value()["signal"].is_null(), "nobody can know: {exited:?}");
+    assert_ne!(second.wait_started(), gateway);
+    assert_eq!(scene.diary().starts().len(), 2);
+}
+
+#[test]
+fn a_gateway_that_was_still_booting_is_adopted_too_and_told_to_be_up_once() {
+    let scene = Scene::new("boot=1500ms");
+    let mut first = scene.start();
+    first.wait_event("gateway.spawned");
+    kill(&mut first);
+    let mut second = scene.start();
+    let gateway = second.wait_event("gateway.adopted").process();
+    assert_eq!(second.wait_started(), gateway);
+    assert_eq!(scene.diary().starts().len(), 1);
+}
+
+#[test]
+fn an_adopted_gateway_that_hangs_is_replaced() {
+    let scene = Scene::new("healthy");
+    let mut first = scene.start();
+    let gateway = first.wait_started();
+    wait_recorded(&scene);
+    kill(&mut first);
+    gateway.signal(Signal::SIGSTOP);
+    let mut second = scene.start();
+    assert_eq!(second.wait_event("gateway.adopted").process(), gateway);
+    second.wait_event("gateway.hung");
+    assert_ne!(second.wait_started(), gateway);
+    assert!(!gateway.is_alive());
+}
+
+#[test]
+fn a_gateway_that_died_meanwhile_is_told_of_and_what_it_left_is_ended_before_the_next_one_starts() {
+    let scene = Scene::new("kid=setsid kid=daemon; healthy");
+    let mut first = scene.start();
+    let gateway = first.wait_started();
+    scene.diary().wait_kids(2);
+    kill(&mut first);
+    gateway.kill();
+    let mut second = scene.start();
+    let exited = second.wait_event("gateway.exited");
+    assert_eq!(exited.number("pid"), i64::from(gateway.pid));
+    assert_eq!(exited.text("cause"), "ended while no supervisor ran");
+    let next = second.wait_started();
+    for kid in scene.diary().kids() {
+        assert!(!kid.process.is_alive(), "{} outlived its gateway\n{}", kid.kind, second.story());
+    }
+    assert!(next.is_alive());
+    let told: Vec<_> = second.events().iter().map(|event| event.name().to_owned()).collect();
+    let at = |name: &str| told.iter().position(|told| told == name);
+    assert!(at("tree.killed") < at("gateway.spawned"), "{}", second.story());
+}
+
+#[test]
+fn with_its_store_lost_a_gateway_is_still_known_by_its_mark() {
+    let scene = Scene::new("healthy");
+    let mut first = scene.start();
+    let gateway = first.wait_started();
+    kill(&mut first);
+    fs::remove_dir_all(scene.store_dir()).expect("the store can be removed");
+    let mut second = scene.start();
+    assert_eq!(second.wait_event("gateway.adopted").process(), gateway);
+    assert_eq!(scene.diary().starts().len(), 1);
+    second.signal(Signal::SIGTERM);
+    second.expect_exit(0);
+    assert_eq!(scene.processes(), []);
+}
+
+#[test]
+fn what_is_not_as_we_would_start_it_is_kept_and_told() {
+    let scene = Scene::new("healthy");
+    let mut first = scene.start();
+    let gateway = first.wait_started();
+    kill(&mut first);
+    let words = scene.gateway_words();
+    let mut words: Vec<_> = words.iter().map(String::as_str).collect();
+    words.push("--verbose");
+    let mut second = scene.launch().words(&words).start();
+    let adopted = second.wait_event("gateway.adopted");
+    assert_eq!(adopted.process(), gateway);
+    assert!(adopted.text("differs").contains("command"), "{adopted:?}");
+    second.signal(Signal::SIGHUP);
+    second.patience = Duration::from_secs(30);
+    assert_ne!(second.wait_started(), gateway, "a planned restart replaces it");
+}

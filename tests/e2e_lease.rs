@@ -1,0 +1,144 @@
+//! Of several supervisors of one gateway one owns it, from before its first spawn to its end.
+
+#![cfg(target_os = "linux")]
+
+#[expect(dead_code, reason = "each test file uses its part of the kit")]
+mod support;
+
+use nix::sys::signal::Signal;
+use std::process::Command;
+use std::time::Duration;
+use support::ledger::Ledger;
+use support::process::Process;
+use support::supervisor::Supervisor;
+use support::{Scene, let_pass};
+
+/// P7: one line names the supervisor that is in charge.
+fn assert_owner_named(duplicate: &Supervisor, owner: &Supervisor) {
+    let conflict = duplicate.last("conflict.detected");
+    assert_eq!(conflict.number("holder_pid"), i64::from(owner.pid()), "{}", duplicate.story());
+    assert!(conflict.text("holder_command").contains("openclaw-supervise"));
+    let reason = duplicate.last("supervisor.stopped");
+    let reason = reason.text("reason");
+    assert!(reason.contains(&format!("pid {}", owner.pid())) && reason.contains("status"), "{reason}");
+}
+
+#[test]
+fn a_second_supervisor_with_another_state_folder_ends_too_even_while_the_first_one_boots() {
+    let scene = Scene::new("boot=1500ms");
+    let mut first = scene.start();
+    first.wait_event("gateway.spawned");
+    let other = scene.root().join("other-state").display().to_string();
+    let mut second = scene.launch().option("--state-dir", &other).start();
+    second.expect_exit(78);
+    assert_eq!(second.last("lease.contended").text("what"), "port claim");
+    assert_owner_named(&second, &first);
+    let gateway = first.wait_started();
+    assert_eq!(scene.diary().starts().len(), 1);
+    assert!(scene.diary().signals(gateway.pid).is_empty());
+}
+
+#[test]
+fn a_second_supervisor_of_the_same_config_on_another_port_ends_too() {
+    let scene = Scene::new("healthy");
+    let mut first = scene.start();
+    let gateway = first.wait_started();
+    let elsewhere = Scene::new("healthy");
+    let port = elsewhere.port().to_string();
+    let words = [scene.gateway_words()[..4].to_vec(), vec![port.clone()]].concat();
+    let words: Vec<_> = words.iter().map(String::as_str).collect();
+    let mut second = scene.launch().option("--port", &port).words(&words).start();
+    second.expect_exit(78);
+    assert_eq!(second.last("lease.contended").text("what"), "lease");
+    assert_owner_named(&second, &first);
+    assert!(gateway.is_alive());
+    assert_eq!(scene.diary().starts().len(), 1);
+}
+
+#[test]
+fn of_many_starters_at_once_exactly_one_spawns() {
+    let scene = Scene::new("boot=300ms");
+    let mut all: Vec<_> = (0..8).map(|_| scene.start()).collect();
+    let started = all.iter().map(Supervisor::pid).collect::<Vec<_>>();
+    scene.diary().wait_line("LISTEN");
+    let owner = support::process::stat(scene.diary().starts()[0].process.pid).map(|stat| stat.parent);
+    let owner = owner.expect("the gateway lives");
+    assert!(started.contains(&owner), "{owner} is none of {started:?}");
+    for supervisor in all.iter_mut().filter(|supervisor| supervisor.pid() != owner) {
+        supervisor.expect_exit(78);
+    }
+    assert_eq!(scene.diary().starts().len(), 1);
+}
+
+#[test]
+fn a_lease_that_was_given_back_is_taken_without_a_word_about_its_last_owner() {
+    let scene = Scene::new("healthy");
+    let mut first = scene.start();
+    first.wait_started();
+    let epoch = first.last("lease.acquired").number("epoch");
+    first.signal(Signal::SIGTERM);
+    first.expect_exit(0);
+    assert_eq!(first.last("lease.released").number("epoch"), epoch);
+    let mut second = scene.start();
+    second.wait_started();
+    assert_eq!(second.count("lease.stale_recovered"), 0, "{}", second.story());
+    assert!(second.last("lease.acquired").number("epoch") > epoch);
+}
+
+#[test]
+fn a_lease_whose_owner_was_killed_is_free_at_once() {
+    let scene = Scene::new("healthy");
+    let mut first = scene.start();
+    let gateway = first.wait_started();
+    first.signal(Signal::SIGKILL);
+    first.wait_exit();
+    gateway.kill();
+    let mut second = scene.start();
+    let recovered = second.wait_event("lease.stale_recovered");
+    assert_eq!(recovered.number("owner_pid"), i64::from(first.pid()));
+    assert_ne!(second.wait_started(), gateway);
+}
+
+#[test]
+fn a_row_whose_pid_names_another_process_by_now_holds_nothing_and_that_process_lives() {
+    let scene = Scene::new("healthy");
+    let mut first = scene.start();
+    let gateway = first.wait_started();
+    first.signal(Signal::SIGKILL);
+    first.wait_exit();
+    gateway.kill();
+    let mut innocent = Command::new("sleep").arg("600").spawn().expect("sleep starts");
+    let pid = innocent.id();
+    let ledger = Ledger::of(&scene);
+    ledger.change(&format!("UPDATE state_leases SET pid = {pid}"));
+    ledger.change(&format!("UPDATE generations SET pid = {pid}"));
+    let mut second = scene.start();
+    second.wait_event("lease.stale_recovered");
+    assert_ne!(second.wait_started(), gateway);
+    assert_eq!(second.count("gateway.adopted"), 0, "{}", second.story());
+    second.signal(Signal::SIGTERM);
+    second.expect_exit(0);
+    assert!(Process::find(i32::try_from(pid).unwrap()).is_some(), "the bystander lives");
+    innocent.kill().expect("it is our child");
+    innocent.wait().expect("it is our child");
+}
+
+#[test]
+fn a_stopped_supervisor_stays_the_owner_and_kills_nothing_when_it_wakes() {
+    let scene = Scene::new("healthy");
+    let mut first = scene.start();
+    let gateway = first.wait_started();
+    first.signal(Signal::SIGSTOP);
+    let mut second = scene.start();
+    second.expect_exit(78);
+    assert_owner_named(&second, &first);
+    // Longer than everything that it could hold against the gateway: hang-after is 600 ms here.
+    let_pass(Duration::from_secs(11));
+    first.signal(Signal::SIGCONT);
+    first.wait_event("clock.jumped");
+    scene.diary().wait_requests(gateway.pid, 3);
+    assert!(gateway.is_alive());
+    assert_eq!(first.count("gateway.hung"), 0, "{}", first.story());
+    assert_eq!(scene.diary().starts().len(), 1);
+    assert!(scene.diary().signals(gateway.pid).is_empty());
+}

@@ -1,0 +1,213 @@
+//! A supervisor that stands by costs nothing while the owner lives, and takes over once nobody has been there for 15 s.
+
+#![cfg(target_os = "linux")]
+#![expect(clippy::disallowed_methods, reason = "a take-over is timed by the clock")]
+#![expect(clippy::expect_used, reason = "a test that cannot go on says so by a panic")]
+
+#[expect(dead_code, reason = "each test file uses its part of the kit")]
+mod support;
+
+use nix::sys::signal::Signal;
+use std::fs;
+use std::time::{Duration, Instant};
+use support::process::Process;
+use support::supervisor::{Said, Supervisor};
+use support::{Scene, let_pass};
+
+/// How long nobody must have been there, and what a loaded machine may add.
+const QUIET: std::ops::Range<Duration> = Duration::from_secs(15)..Duration::from_secs(25);
+
+/// Starts a supervisor and waits until it stands by.
+fn stand_by(scene: &Scene) -> Supervisor {
+    let mut standby = scene.launch().option("--on-conflict", "standby").start();
+    // It waits longer than the other tests of this kit.
+    standby.patience = Duration::from_secs(45);
+    standby.wait_event("standby.entered");
+    standby
+}
+
+fn expect_takeover(standby: &mut Supervisor, since: Instant) {
+    let left = standby.wait_event("standby.left");
+    standby.assert_took("the take-over", left.seen.duration_since(since), &QUIET);
+}
+
+/// How often the threads of a process have given up the processor by themselves, as they do at each wake-up.
+fn wake_ups(pid: i32) -> u64 {
+    let tasks = fs::read_dir(format!("/proc/{pid}/task")).expect("it lives").flatten();
+    let count = |task: fs::DirEntry| {
+        let status = fs::read_to_string(task.path().join("status")).unwrap_or_default();
+        let line = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"))?;
+        line.trim().parse::<u64>().ok()
+    };
+    tasks.filter_map(count).sum()
+}
+
+fn assert_asleep(standby: &Supervisor) {
+    let before = wake_ups(standby.pid());
+    let_pass(Duration::from_secs(3));
+    let more = wake_ups(standby.pid()) - before;
+    assert!(more <= 1, "{more} wake-ups in 3 s\n{}", standby.story());
+}
+
+#[test]
+fn it_sleeps_while_the_owner_lives_and_ends_when_asked_to() {
+    let scene = Scene::new("healthy");
+    let mut owner = scene.start();
+    let gateway = owner.wait_started();
+    let mut standby = stand_by(&scene);
+    let why = standby.last("standby.entered");
+    assert!(why.text("why").contains(&format!("pid {}", owner.pid())), "{}", why.value());
+    // Not to be asserted at once: it may still be writing that line.
+    let_pass(Duration::from_millis(500));
+    assert_asleep(&standby);
+    // Asked for a gateway it looks again, and finds the owner.
+    standby.signal(Signal::SIGHUP);
+    standby.wait_event("standby.left");
+    standby.wait_event("standby.entered");
+    standby.signal(Signal::SIGTERM);
+    standby.expect_exit(0);
+    assert!(gateway.is_alive() && scene.diary().signals(gateway.pid).is_empty());
+    assert_eq!(scene.diary().starts().len(), 1);
+    assert_eq!(standby.count("lease.released"), 0, "it had none\n{}", standby.story());
+    // The socket, too, is the owner's.
+    Said::by(&scene, &["status"]).expect(0).assert_says(&[&format!("pid {}", owner.pid())]);
+}
+
+#[test]
+fn after_an_owner_that_was_stopped_it_starts_one_gateway() {
+    let scene = Scene::new("healthy");
+    let mut owner = scene.start();
+    let first = owner.wait_started();
+    let mut standby = stand_by(&scene);
+    owner.signal(Signal::SIGTERM);
+    let since = Instant::now();
+    owner.expect_exit(0);
+    expect_takeover(&mut standby, since);
+    let second = standby.wait_started();
+    assert!(!first.is_alive() && second.is_alive());
+    assert_eq!(scene.diary().starts().len(), 2);
+    assert_eq!(standby.last("gateway.started").number("generation"), 2);
+    Said::by(&scene, &["status"]).expect(0).assert_says(&[&format!("pid {}", standby.pid())]);
+    standby.signal(Signal::SIGTERM);
+    standby.expect_exit(0);
+    assert!(!second.is_alive());
+}
+
+#[test]
+fn behind_an_owner_that_is_restarted_it_stays() {
+    let scene = Scene::new("healthy");
+    let mut owner = scene.start();
+    let gateway = owner.wait_started();
+    let mut standby = stand_by(&scene);
+    for _ in 0..2 {
+        owner.signal(Signal::SIGKILL);
+        owner.wait_exit();
+        owner = scene.start();
+        assert_eq!(owner.wait_event("gateway.adopted").process(), gateway);
+        // Less than the time that it has: the next owner is behind the last one.
+        let_pass(Duration::from_secs(8));
+    }
+    assert_asleep(&standby);
+    assert_eq!(standby.count("standby.left"), 0, "{}", standby.story());
+    assert_eq!(scene.diary().starts().len(), 1);
+    standby.signal(Signal::SIGTERM);
+    standby.expect_exit(0);
+}
+
+#[test]
+fn after_an_owner_that_was_killed_it_adopts_the_gateway() {
+    let scene = Scene::new("healthy");
+    let mut owner = scene.start();
+    let gateway = owner.wait_started();
+    let mut standby = stand_by(&scene);
+    let since = Instant::now();
+    owner.signal(Signal::SIGKILL);
+    owner.wait_exit();
+    expect_takeover(&mut standby, since);
+    assert_eq!(standby.wait_event("gateway.adopted").process(), gateway);
+    scene.diary().wait_requests(gateway.pid, 5);
+    assert_eq!(scene.diary().starts().len(), 1);
+    standby.signal(Signal::SIGTERM);
+    standby.expect_exit(0);
+    assert_eq!(scene.processes(), []);
+}
+
+#[test]
+fn of_two_in_standby_one_takes_over_and_the_other_stands_by_behind_it() {
+    let scene = Scene::new("healthy");
+    let mut owner = scene.start();
+    owner.wait_started();
+    let mut both = [stand_by(&scene), stand_by(&scene)];
+    let since = Instant::now();
+    owner.signal(Signal::SIGTERM);
+    owner.expect_exit(0);
+    // The look of the later one may find the earlier one in charge already: then it never leaves.
+    let took_over = |one: &Supervisor| one.count("gateway.started") == 1;
+    let story = || both[0].story() + &both[1].story();
+    let look = || both.iter().position(took_over);
+    let heir = support::wait_for("one of them to take over", Duration::from_secs(45), story, look);
+    both[heir].assert_took("the take-over", since.elapsed(), &QUIET);
+    let other = &mut both[1 - heir];
+    // It looks every three seconds.
+    let_pass(Duration::from_secs(5));
+    assert_asleep(other);
+    assert_eq!(other.count("gateway.spawned"), 0, "{}", other.story());
+    other.signal(Signal::SIGTERM);
+    other.expect_exit(0);
+    assert_eq!(scene.diary().starts().len(), 2);
+}
+
+#[test]
+fn behind_a_gateway_without_a_supervisor_it_is_the_one_that_takes_over() {
+    let scene = Scene::new("healthy");
+    let mut stranger = scene.stranger("healthy");
+    let mut standby = stand_by(&scene);
+    assert_eq!(standby.count("lease.acquired"), 1, "{}", standby.story());
+    let mut second = scene.start();
+    second.expect_exit(78);
+    assert_eq!(second.last("conflict.detected").number("holder_pid"), i64::from(standby.pid()));
+    let told = Said::by(&scene, &["status", "--json"]).expect(0).json();
+    assert_eq!(told["supervisor"]["state"], "standby", "{told:#}");
+    assert_eq!(told["lease"]["owner_pid"], standby.pid(), "{told:#}");
+    assert_eq!(told["next"]["why"], "a gateway without a supervisor has the port", "{told:#}");
+    assert_eq!(told["probe"]["pid"], stranger.pid(), "{told:#}");
+    let_pass(Duration::from_millis(500));
+    assert_asleep(&standby);
+    assert!(stranger.is_alive() && stranger.diary.signals(stranger.pid()).is_empty());
+    let since = Instant::now();
+    stranger.end();
+    expect_takeover(&mut standby, since);
+    let gateway = standby.wait_started();
+    assert_eq!(Process::find(gateway.pid), Some(gateway));
+    assert_eq!(scene.diary().starts().len(), 1);
+}
+
+#[test]
+fn in_standby_behind_a_gateway_a_request_is_followed_at_once() {
+    let scene = Scene::new("healthy");
+    let mut stranger = scene.stranger("healthy");
+    let mut standby = stand_by(&scene);
+    let said = Said::by(&scene, &["retry-now"]).expect(1);
+    said.assert_says(&[&format!("pid {}", stranger.pid())]);
+    assert!(said.took < Duration::from_secs(3), "{said}");
+    standby.wait_event("standby.entered");
+    assert!(stranger.is_alive() && stranger.diary.signals(stranger.pid()).is_empty());
+    stranger.end();
+    // Whoever asks does not want to wait for somebody who might come back.
+    let said = Said::by(&scene, &["retry-now"]).expect(0);
+    said.assert_says(&["gateway 1 was started"]);
+    assert!(said.took < Duration::from_secs(3), "{said}");
+    standby.wait_started();
+    standby.signal(Signal::SIGTERM);
+    standby.expect_exit(0);
+}
+
+#[test]
+fn in_standby_behind_a_gateway_a_stop_leaves_that_one_alone() {
+    let scene = Scene::new("healthy");
+    let mut stranger = scene.stranger("healthy");
+    let mut standby = stand_by(&scene);
+    Said::by(&scene, &["stop"]).expect(0);
+    standby.expect_exit(0);
+    assert!(stranger.is_alive() && stranger.diary.signals(stranger.pid()).is_empty());
+}

@@ -1,0 +1,248 @@
+//! What an earlier supervisor left.
+
+use crate::world::{CRASH, KILLED, STARTED, Script, World, acquired, s, tree_end};
+use openclaw_supervise::core::restart_policy::Cause;
+use openclaw_supervise::core::{
+    Ask, Death, Effect, Event, Fact, Left, Moment, Owner, Past, Policy, Remains, Report, Request, Settled, Verdict,
+};
+use std::time::Duration;
+
+const SERVING: Script = Script { boots_in: Duration::ZERO, dies: None, drain: None };
+
+/// A gateway that was started 400 s ago and came up.
+fn left(started: Option<u64>) -> Left {
+    let started = started.map(s);
+    Left { generation: 3, spawned: s(600), started, healthy_until: None, died: None }
+}
+
+fn heir_of(left: Left, remains: Remains, script: Script) -> World {
+    let mut world = World::new(Policy::default());
+    world.lease = acquired(Past { generation: left.generation, runs: vec![], left: Some(left) });
+    world.remains = remains;
+    world.script = script;
+    world.send(Event::Start);
+    world
+}
+
+fn alive() -> Remains {
+    Remains::Leader { pid: 103, differs: None }
+}
+
+fn facts(world: &World) -> Vec<Fact> {
+    let facts = world.effects.iter().filter_map(|(_, effect)| match effect {
+        Effect::Remember { generation: 3, fact } => Some(*fact),
+        _ => None,
+    });
+    facts.collect()
+}
+
+fn signals(world: &World) -> Vec<Moment> {
+    world.when(|effect| matches!(effect, Effect::Terminate { .. } | Effect::KillTree { .. }))
+}
+
+#[test]
+fn a_gateway_that_serves_goes_on_without_a_restart() {
+    let mut world = heir_of(left(Some(610)), alive(), SERVING);
+    world.run_for(s(3600));
+    assert_eq!(world.names(), ["gateway.adopted"], "it came up before us");
+    assert_eq!((world.exit(), world.spawns(), signals(&world)), (None, vec![], vec![]));
+    let first = world.effects.iter().find(|(_, effect)| matches!(effect, Effect::Probe { .. }));
+    assert!(matches!(first, Some((at, Effect::Probe { ask: Ask::Liveness(3), .. })) if *at == s(1000)), "{first:?}");
+    assert_eq!(facts(&world), [Fact::Stable], "and once only");
+}
+
+#[test]
+fn a_gateway_that_was_known_to_be_stable_is_not_recorded_as_that_again() {
+    let known = Left { healthy_until: Some(s(800)), ..left(Some(610)) };
+    let mut world = heir_of(known, alive(), SERVING);
+    world.run_for(s(3600));
+    assert_eq!(facts(&world), []);
+}
+
+#[test]
+fn a_gateway_that_boots_has_its_budget_and_its_start_is_told() {
+    let mut world = heir_of(left(None), alive(), SERVING);
+    world.run_for(s(5));
+    assert_eq!(world.names(), ["gateway.adopted", "gateway.listening", "gateway.started"]);
+    assert_eq!((world.spawns(), facts(&world)), (vec![], vec![Fact::Started]));
+    let mut world = heir_of(left(None), alive(), SERVING);
+    world.port = Some(Verdict::Free);
+    world.run_for(s(299));
+    assert_eq!(signals(&world), []);
+    world.run_for(s(20));
+    assert_eq!(world.told("startup.timed_out"), [s(1300)]);
+}
+
+#[test]
+fn a_gateway_of_another_kind_is_kept_and_told_of() {
+    let differs = Some("another command".to_owned());
+    let mut world = heir_of(left(Some(610)), Remains::Leader { pid: 103, differs: differs.clone() }, SERVING);
+    world.run_for(s(600));
+    let told = world.effects.iter().any(
+        |(_, effect)| matches!(effect, Effect::Report(Report::GatewayAdopted { differs: d, pid: 103, .. }) if *d == differs),
+    );
+    assert!(told && signals(&world).is_empty());
+}
+
+#[test]
+fn a_gateway_that_hung_unattended_is_given_the_window_and_replaced_as_one_that_was_not_stable() {
+    let mut world = heir_of(left(Some(610)), alive(), SERVING);
+    world.port = Some(Verdict::Silent);
+    world.run_for(s(55));
+    assert_eq!(signals(&world), [], "the window begins with us");
+    world.run_for(s(25));
+    assert_eq!(world.told("gateway.hung").len(), 1);
+    world.port = None;
+    world.run_for(s(10));
+    let spent = facts(&world).iter().any(
+        |fact| matches!(fact, Fact::Settled(Settled::Ran(run, Cause::Failed)) if run.healthy_for() == Duration::ZERO),
+    );
+    assert!(spent, "nobody saw it serve: {:?}", facts(&world));
+}
+
+#[test]
+fn the_end_of_an_adopted_gateway_has_no_status_and_is_followed_by_a_start() {
+    let mut world = heir_of(left(Some(610)), alive(), SERVING);
+    world.run_for(s(10));
+    world.leader_exits(3, Death::Unknown);
+    world.run_for(s(10));
+    assert_eq!(world.causes(), ["ended, adopted: nobody could learn how"]);
+    assert_eq!(world.spawns().len(), 1);
+    assert!(matches!(
+        world.effects.iter().find(|(_, e)| matches!(e, Effect::Spawn { .. })),
+        Some((_, Effect::Spawn { generation: 4 }))
+    ));
+}
+
+#[test]
+fn a_gateway_that_died_unattended_has_one_end_and_costs_one_restart() {
+    let mut world = heir_of(left(Some(610)), Remains::Nothing { pid: Some(103) }, SERVING);
+    assert_eq!(world.names()[..2], ["gateway.exited", "restart.scheduled"]);
+    assert_eq!(world.causes(), ["ended while no supervisor ran"]);
+    assert!(matches!(facts(&world)[..], [Fact::Died(Death::Unknown), Fact::Settled(Settled::Ran(_, Cause::Failed))]));
+    world.run_for(s(10));
+    assert_eq!((world.spawns().len(), signals(&world).len()), (1, 0));
+}
+
+#[test]
+fn an_end_that_is_on_record_is_not_told_again() {
+    for remains in [Remains::Nothing { pid: Some(103) }, Remains::Orphans { pid: Some(103) }] {
+        let died = Left { died: Some((CRASH, s(900))), ..left(Some(610)) };
+        let mut world = heir_of(died, remains, SERVING);
+        world.run_for(s(10));
+        assert_eq!((world.told("gateway.exited"), world.spawns().len()), (vec![], 1));
+        let settled = facts(&world);
+        let run = settled
+            .iter()
+            .find_map(|fact| if let Fact::Settled(Settled::Ran(run, _)) = fact { Some(*run) } else { None });
+        assert!(run.is_some_and(|run| run.ended == s(900) && !run.clean), "{settled:?}");
+    }
+}
+
+#[test]
+fn orphans_are_cleared_away_before_anything_starts() {
+    let mut world = World::new(Policy::default());
+    world.unanswered = |effect| matches!(effect, Effect::KillTree { .. });
+    world.lease = acquired(Past { generation: 3, runs: vec![], left: Some(left(Some(610))) });
+    world.remains = Remains::Orphans { pid: Some(103) };
+    world.send(Event::Start);
+    world.run_for(s(600));
+    assert_eq!((world.kills(), world.probes(), world.spawns()), (vec![s(1000)], vec![], vec![]));
+    world.send(Event::TreeGone { generation: 3, end: tree_end(0) });
+    world.run_for(s(10));
+    assert_eq!((world.spawns().len(), world.causes()), (1, vec!["ended while no supervisor ran"]));
+}
+
+#[test]
+fn a_half_written_record_is_a_start_that_never_was() {
+    let mut world = heir_of(left(None), Remains::Nothing { pid: None }, SERVING);
+    assert_eq!(world.names(), ["restart.scheduled"], "nothing began, so nothing ends");
+    assert_eq!(facts(&world), [Fact::Settled(Settled::Unborn)]);
+    world.run_for(s(10));
+    assert_eq!((world.spawns().len(), world.told("gateway.started").len()), (1, 1));
+}
+
+#[test]
+fn a_request_that_comes_while_an_earlier_gateway_is_looked_for_is_heard_whatever_is_found() {
+    let remains = [
+        alive(),
+        Remains::Orphans { pid: Some(103) },
+        Remains::Nothing { pid: Some(103) },
+        Remains::Nothing { pid: None },
+    ];
+    for remains in remains {
+        for request in [Request::Stop, Request::Detach] {
+            let mut world = World::new(Policy::default());
+            world.unanswered = |effect| matches!(effect, Effect::Adopt { .. });
+            world.lease = acquired(Past { generation: 3, runs: vec![], left: Some(left(Some(610))) });
+            world.send(Event::Start);
+            world.request(request);
+            assert_eq!(world.exit(), None, "who it is about is not known yet");
+            world.send(Event::Adopted { generation: 3, remains: remains.clone() });
+            if remains == alive() && request == Request::Stop {
+                assert_eq!(signals(&world), [s(1000)]);
+                world.leader_exits(3, Death::Unknown);
+            }
+            world.run_for(s(5));
+            assert_eq!((world.outcome().0, world.spawns()), (0, vec![]), "{remains:?}");
+        }
+    }
+}
+
+#[test]
+fn a_detach_leaves_an_adopted_gateway_as_it_was_found() {
+    let mut world = heir_of(left(Some(950)), alive(), SERVING);
+    world.run_for(s(10));
+    world.request(Request::Detach);
+    assert_eq!((world.outcome().0, signals(&world), facts(&world)), (0, vec![], vec![]));
+}
+
+#[test]
+fn a_gateway_that_survived_a_kill_is_killed_and_not_adopted() {
+    let died = Left { died: Some((Death::Unknown, s(900))), ..left(Some(610)) };
+    let mut world = heir_of(died, alive(), SERVING);
+    assert_eq!((world.told("gateway.adopted"), world.kills()), (vec![], vec![s(1000)]));
+    world.run_for(s(10));
+    assert_eq!((world.told("gateway.exited"), world.spawns().len()), (vec![], 1));
+}
+
+#[test]
+fn a_gateway_with_our_mark_is_adopted_though_the_store_was_lost() {
+    let mut world = World::new(Policy::default());
+    world.port = Some(STARTED);
+    world.owner = Some(crate::world::ours());
+    world.remains = alive();
+    world.script = SERVING;
+    world.send(Event::Start);
+    world.run_for(s(60));
+    assert_eq!(world.names(), ["gateway.adopted", "gateway.listening", "gateway.started"]);
+    assert_eq!((world.exit(), world.spawns(), signals(&world)), (None, vec![], vec![]));
+}
+
+#[test]
+fn a_mark_that_cannot_be_followed_is_looked_at_again_and_ends_as_a_conflict() {
+    let mut world = World::new(Policy::default());
+    world.port = Some(STARTED);
+    world.owner = Some(crate::world::ours());
+    world.send(Event::Start);
+    world.run_for(s(10));
+    let (code, reason) = world.outcome();
+    assert!(code == 78 && reason.contains("pid 101"), "{reason}");
+    assert_eq!(world.when(|effect| matches!(effect, Effect::Adopt { .. })).len(), 1);
+
+    let mut world = World::new(Policy::default());
+    world.port = Some(STARTED);
+    world.owner = Some(crate::world::ours());
+    world.send(Event::Start);
+    world.run_for(Duration::from_millis(500));
+    (world.port, world.owner) = (None, None::<Owner>);
+    world.run_for(s(30));
+    assert_eq!((world.exit(), world.spawns().len()), (None, 1), "it was on its way out");
+}
+
+#[test]
+fn an_adopted_gateway_that_crashes_at_once_is_paced_like_any_other() {
+    let mut world = heir_of(left(None), alive(), Script::dying(s(1), KILLED));
+    world.run_for(s(3000));
+    assert_eq!((world.outcome().0, world.spawns().len()), (69, 6), "one restart each for the first seven ends");
+}

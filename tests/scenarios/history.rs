@@ -1,0 +1,144 @@
+//! What the store remembers paces the next supervisor.
+
+use crate::world::{CRASH, Script, World, acquired, s};
+use openclaw_supervise::core::restart_policy::{Cause, Run};
+use openclaw_supervise::core::{Event, Moment, Past, PastRun, Policy, Request, Settled};
+use std::time::Duration;
+
+/// One that died at once, at that moment.
+fn crashed(at: u64) -> PastRun {
+    let run = Run { started: None, healthy_until: s(at), ended: s(at), clean: false };
+    PastRun { spawned: s(at - 1), settled: Settled::Ran(run, Cause::Failed) }
+}
+
+fn heir_of(policy: Policy, runs: Vec<PastRun>, script: Script) -> World {
+    let mut world = World::new(policy);
+    world.lease = acquired(Past { generation: runs.len() as u64, runs, left: None });
+    world.script = script;
+    world.send(Event::Start);
+    world.run_for(Duration::from_millis(100));
+    world
+}
+
+fn unbraked() -> Policy {
+    Policy { boot_limit: 0, ..Policy::default() }
+}
+
+/// Six restarts and the seventh death: a supervisor gave up at 990 s.
+fn spent() -> Vec<PastRun> {
+    [930, 940, 950, 960, 970, 980, 990].map(crashed).to_vec()
+}
+
+/// The second in which the first gateway was started.
+fn first_spawn(world: &World) -> Option<u64> {
+    world.spawns().first().map(Moment::as_secs)
+}
+
+#[test]
+fn a_spent_budget_makes_the_next_supervisor_wait_for_its_trial_and_not_exit() {
+    let mut world = heir_of(unbraked(), spent(), Script::default());
+    assert_eq!((world.exit(), world.spawns()), (None, vec![]));
+    let status = world.core.status(world.now);
+    assert_eq!((status.state, status.restarts), ("backing_off", 6));
+    assert!(status.next.why.contains("retry-now"), "{}", status.next.why);
+    world.run_until(s(1289));
+    assert_eq!(world.spawns(), []);
+    world.run_until(s(1400));
+    assert_eq!(first_spawn(&world), Some(1290), "one --backoff-max after the last death");
+    assert_eq!(world.told("gateway.started").len(), 1);
+}
+
+#[test]
+fn a_trial_that_fails_gives_up_and_the_next_one_waits_again() {
+    let mut world = heir_of(unbraked(), spent(), Script::dying(s(1), CRASH));
+    world.run_until(s(1400));
+    assert_eq!((world.outcome().0, world.spawns().len()), (69, 1));
+    let mut runs = spent();
+    runs.push(crashed(1291));
+    let mut world = World::new(unbraked());
+    world.now = s(1291);
+    world.lease = acquired(Past { generation: 8, runs, left: None });
+    world.send(Event::Start);
+    world.run_until(s(1600));
+    assert_eq!(first_spawn(&world), Some(1591), "69 cannot loop under any manager");
+}
+
+#[test]
+fn a_person_does_not_wait_for_a_trial() {
+    let world = heir_of(Policy { attended: true, ..unbraked() }, spent(), Script::default());
+    assert_eq!(first_spawn(&world), Some(1000), "started from a terminal");
+    for request in [Request::Retry, Request::Restart] {
+        let mut world = heir_of(unbraked(), spent(), Script::default());
+        world.run_for(s(10));
+        let asked = world.now;
+        world.request(request);
+        world.run_for(s(1));
+        assert_eq!(world.spawns().len(), 1, "{request:?}");
+        assert!(first_spawn(&world).is_some_and(|at| at == asked.as_secs()));
+    }
+}
+
+#[test]
+fn a_budget_that_has_room_again_waits_for_nothing() {
+    let policy = Policy { restart_window: s(60), ..unbraked() };
+    let world = heir_of(policy, [530, 540, 550, 560, 570, 580, 590].map(crashed).to_vec(), Script::default());
+    assert_eq!(first_spawn(&world), Some(1000));
+}
+
+#[test]
+fn what_a_predecessor_spent_counts_for_the_next_death() {
+    let runs = [950, 960, 970, 980].map(crashed).to_vec();
+    let mut world = heir_of(unbraked(), runs, Script::dying(s(1), CRASH));
+    world.run_for(s(3000));
+    assert_eq!((world.outcome().0, world.spawns().len()), (69, 3), "4 of 6 are spent");
+}
+
+#[test]
+fn the_limit_of_unclean_boots_holds_across_supervisors_and_for_a_person_too() {
+    let runs = [900, 950, 990].map(crashed).to_vec();
+    for attended in [false, true] {
+        let policy = Policy { attended, ..Policy::default() };
+        let mut world = heir_of(policy, runs.clone(), Script::default());
+        world.request(Request::Retry);
+        world.run_until(s(1199));
+        assert_eq!(world.spawns(), [], "a third one within 300 s would switch the channels off");
+        world.run_until(s(1210));
+        assert_eq!(world.spawns().len(), 1);
+        assert!(first_spawn(&world).is_some_and(|at| at >= 1200));
+    }
+}
+
+#[test]
+fn a_stable_run_on_record_forgives_what_was_before_it() {
+    let mut runs = [100, 110, 120].map(crashed).to_vec();
+    let stable = Run { started: Some(s(200)), healthy_until: s(900), ended: s(900), clean: true };
+    runs.push(PastRun { spawned: s(190), settled: Settled::Ran(stable, Cause::Failed) });
+    let mut world = heir_of(unbraked(), runs, Script::dying(s(1), CRASH));
+    world.run_for(s(4));
+    let spawns = world.spawns();
+    assert!(spawns.len() >= 2 && spawns[1] <= spawns[0] + s(2) + Duration::from_millis(50), "{spawns:?}");
+}
+
+#[test]
+fn a_past_without_trouble_changes_nothing() {
+    let asked = Run { started: Some(s(700)), healthy_until: s(900), ended: s(905), clean: true };
+    let runs = vec![PastRun { spawned: s(690), settled: Settled::Ran(asked, Cause::Asked) }];
+    let world = heir_of(Policy { max_restarts: 0, ..Policy::default() }, runs, Script::default());
+    assert_eq!(first_spawn(&world), Some(1000));
+    let numbered = world
+        .effects
+        .iter()
+        .any(|(_, effect)| matches!(effect, openclaw_supervise::core::Effect::Spawn { generation: 2 }));
+    assert!(numbered, "numbers go on");
+}
+
+#[test]
+fn starts_that_never_were_spend_the_budget_but_are_no_boots() {
+    let unborn = |at| PastRun { spawned: s(at), settled: Settled::Unborn };
+    let policy = Policy { max_restarts: 3, ..Policy::default() };
+    let mut world = heir_of(policy, [960, 970, 980, 990].map(unborn).to_vec(), Script::default());
+    world.run_until(s(1280));
+    assert_eq!(world.spawns(), []);
+    world.run_until(s(1300));
+    assert_eq!(first_spawn(&world), Some(1290), "the budget's trial, not the breaker's gate");
+}

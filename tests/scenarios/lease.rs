@@ -1,0 +1,195 @@
+//! Who is in charge: the first thing that a supervisor asks, and the end of it.
+
+use crate::world::{STARTED, Script, World, acquired, owner, s};
+use openclaw_supervise::core::policy::OnConflict;
+use openclaw_supervise::core::{
+    Acquired, Effect, Event, LeaseAnswer, LeaseAsk, Past, Policy, Recovered, Report, Request,
+};
+use std::time::Duration;
+
+fn contended() -> LeaseAnswer {
+    LeaseAnswer::Contended { owner: Some(owner(900)), what: "lease" }
+}
+
+fn with(lease: LeaseAnswer) -> World {
+    let mut world = World::new(Policy::default());
+    world.lease = lease;
+    world.send(Event::Start);
+    world
+}
+
+fn touches(effect: &Effect) -> bool {
+    matches!(effect, Effect::Probe { .. } | Effect::Spawn { .. } | Effect::Terminate { .. } | Effect::KillTree { .. })
+}
+
+fn asks(world: &World) -> Vec<(Duration, LeaseAsk)> {
+    let asks = world.effects.iter().filter_map(|(at, effect)| match effect {
+        Effect::Lease { ask, .. } => Some((*at, *ask)),
+        _ => None,
+    });
+    asks.collect()
+}
+
+#[test]
+fn a_duplicate_start_ends_at_once_and_touches_nothing() {
+    for named in [Some(owner(900)), None] {
+        let world = with(LeaseAnswer::Contended { owner: named.clone(), what: "port claim" });
+        let (code, reason) = world.outcome();
+        assert_eq!((code, world.now), (78, s(1000)), "no time passes");
+        assert!(reason.contains("another gateway instance is already listening on ws://127.0.0.1:18789"), "{reason}");
+        assert!(reason.contains("port claim") && reason.contains("--state-dir"), "{reason}");
+        assert_eq!(reason.contains("pid 900 (openclaw-supervise run)"), named.is_some(), "{reason}");
+        assert_eq!(world.when(touches), []);
+        assert_eq!(world.names(), ["lease.contended", "conflict.detected"]);
+    }
+}
+
+#[test]
+fn the_exit_code_of_a_duplicate_is_the_operators() {
+    let mut world = World::new(Policy { conflict_exit_code: 0, ..Policy::default() });
+    world.lease = contended();
+    world.send(Event::Start);
+    assert_eq!(world.outcome().0, 0);
+}
+
+#[test]
+fn a_lease_that_was_left_is_told_of_before_it_is_ours() {
+    let recovered = Some(Recovered { pid: Some(900), why: "nobody holds its lock any more".to_owned() });
+    let lease = Acquired { epoch: 7, recovered, past: Past::default(), trouble: None };
+    let mut world = with(LeaseAnswer::Acquired(Box::new(lease)));
+    world.run_for(s(10));
+    assert_eq!(world.names()[..2], ["lease.stale_recovered", "gateway.spawned"]);
+    assert_eq!(world.core.lease(), Some(7));
+}
+
+#[test]
+fn a_store_that_cannot_be_read_does_not_keep_a_gateway_down() {
+    let trouble = Some("it is full".to_owned());
+    let lease = Acquired { epoch: 1, recovered: None, past: Past::default(), trouble };
+    let mut world = with(LeaseAnswer::Acquired(Box::new(lease)));
+    world.run_for(s(10));
+    assert_eq!(world.told("gateway.started").len(), 1);
+}
+
+#[test]
+fn a_lease_that_cannot_be_had_ends_us_with_1_and_its_reason() {
+    let world = with(LeaseAnswer::Failed("cannot create /nowhere: permission denied".to_owned()));
+    assert_eq!(world.outcome(), (1, "cannot create /nowhere: permission denied"));
+    assert_eq!(world.when(touches), []);
+}
+
+#[test]
+fn a_store_that_never_answers_ends_us_with_1_after_30_s() {
+    let mut world = World::new(Policy::default());
+    world.unanswered = |_| true;
+    world.send(Event::Start);
+    world.run_for(s(29));
+    assert_eq!(world.exit(), None);
+    world.run_for(s(2));
+    let (code, reason) = world.outcome();
+    assert!(code == 1 && reason.contains("--store-dir"), "{reason}");
+    assert_eq!(world.when(touches), []);
+}
+
+#[test]
+fn a_machine_that_slept_does_not_hold_the_silence_against_the_store() {
+    let mut world = World::new(Policy::default());
+    world.unanswered = |_| true;
+    world.send(Event::Start);
+    world.now += s(3600);
+    world.send(Event::Tick);
+    assert_eq!(world.exit(), None, "its answer may have waited as long as we did");
+    world.send(Event::Leased { ticket: 1, answer: acquired(Past::default()) });
+    assert_eq!(world.probes().len(), 1);
+}
+
+#[test]
+fn an_owner_that_cannot_be_seen_is_observed_for_30_s_and_then_taken_for_gone() {
+    let mut world = with(LeaseAnswer::Unclear { beat: 7, owner: Some(owner(900)) });
+    world.run_for(s(29));
+    assert!(asks(&world).iter().all(|(_, ask)| *ask == LeaseAsk::Take { unchanged: None }));
+    assert_eq!(world.told("lease.contended").len(), 1, "told once, however often it is looked at");
+    world.lease = acquired(Past::default());
+    world.run_for(s(3));
+    let (at, last) = asks(&world).pop().unwrap_or_else(|| panic!("nobody asked"));
+    assert_eq!((at, last), (s(1030), LeaseAsk::Take { unchanged: Some(7) }));
+    assert_eq!(world.spawns().len(), 1);
+}
+
+#[test]
+fn a_counter_that_goes_on_belongs_to_somebody_who_lives() {
+    let mut world = with(LeaseAnswer::Unclear { beat: 7, owner: Some(owner(900)) });
+    world.run_for(s(7));
+    world.lease = LeaseAnswer::Unclear { beat: 8, owner: Some(owner(900)) };
+    world.run_for(s(5));
+    assert_eq!(world.outcome().0, 78);
+    assert_eq!(world.when(touches), []);
+}
+
+#[test]
+fn a_sleep_of_the_machine_starts_the_observation_anew() {
+    let mut world = with(LeaseAnswer::Unclear { beat: 7, owner: None });
+    world.run_for(s(20));
+    world.send(Event::ClockJumped { by: s(3600) });
+    world.run_for(s(25));
+    let patient = asks(&world).iter().all(|(_, ask)| *ask == LeaseAsk::Take { unchanged: None });
+    assert!(patient, "the owner slept as we did");
+    world.run_for(s(10));
+    assert!(asks(&world).contains(&(s(1050), LeaseAsk::Take { unchanged: Some(7) })), "{:?}", asks(&world));
+}
+
+#[test]
+fn a_stop_while_the_lease_is_looked_for_ends_with_0() {
+    for request in [Request::Stop, Request::Detach] {
+        let mut world = with(LeaseAnswer::Unclear { beat: 7, owner: None });
+        world.run_for(s(7));
+        world.request(request);
+        assert_eq!(world.outcome().0, 0);
+    }
+}
+
+#[test]
+fn an_answer_to_an_older_attempt_is_no_lease() {
+    let mut world = World::new(Policy::default());
+    world.unanswered = |_| true;
+    world.send(Event::Start);
+    for ticket in [0, 2, 99] {
+        world.send(Event::Leased { ticket, answer: acquired(Past::default()) });
+    }
+    assert_eq!((world.core.lease(), world.probes().len()), (None, 0));
+}
+
+#[test]
+fn whoever_loses_the_lease_leaves_the_gateway_alone_and_goes_in_every_state() {
+    let lost = || Event::LeaseLost { owner: Some(owner(901)), why: "its heartbeat stood still".to_owned() };
+    let mut hung = World::started(Script { boots_in: Duration::ZERO, dies: None, drain: None });
+    hung.run_for(s(10));
+    hung.port = Some(openclaw_supervise::core::Verdict::Silent);
+    hung.run_for(s(65));
+    let mut standing = World::new(Policy { on_conflict: OnConflict::Standby, ..Policy::default() });
+    standing.port = Some(STARTED);
+    standing.send(Event::Start);
+    standing.run_for(s(5));
+    let starting = World::started(Script { boots_in: s(100), ..Script::default() });
+    for (state, mut world) in
+        [("hung", hung), ("standing by", standing), ("starting", starting), ("running", World::serving())]
+    {
+        let before = world.when(touches).len();
+        world.send(lost());
+        let (code, reason) = world.outcome();
+        assert_eq!(code, 78, "{state}");
+        assert!(reason.contains("pid 901 (openclaw-supervise run) took the lease"), "{state}: {reason}");
+        assert_eq!(world.when(touches).len(), before, "{state}: no spawn, no signal");
+        assert_eq!(world.told("lease.lost").len(), 1, "{state}");
+        assert_eq!(world.core.lease(), None, "{state}: nothing to give back");
+    }
+}
+
+#[test]
+fn a_loss_of_what_was_never_ours_is_no_loss() {
+    let mut world = with(LeaseAnswer::Unclear { beat: 7, owner: None });
+    world.send(Event::LeaseLost { owner: None, why: "x".to_owned() });
+    assert_eq!(world.exit(), None);
+    let told = world.effects.iter().any(|(_, effect)| matches!(effect, Effect::Report(Report::LeaseLost { .. })));
+    assert!(!told);
+}

@@ -1,0 +1,278 @@
+//! The supervisors of a world: how they begin, are killed, end, and who of them has the lease.
+
+use super::{Bound, Happening, Sup, World};
+use crate::dice::Dice;
+use crate::judge::must;
+use crate::trial::{Broken, Input, Trial};
+use openclaw_supervise::core::{
+    Acquired, Death, Event, Generation, Holder, LeaseAnswer, LeaseAsk, Moment, Policy, Recovered, Remains, exit,
+};
+use std::time::Duration;
+
+const KILLED: Death = Death::Signal { number: 9, core_dumped: false };
+
+/// Nobody starts more of them than this, except after a kill.
+const CREW_MAX: usize = 10;
+
+fn sup_pid(sup: usize) -> i32 {
+    1000 + i32::try_from(sup).unwrap_or(0)
+}
+
+fn holder(pid: i32) -> Holder {
+    Holder { pid, command: "openclaw-supervise run".to_owned(), uid: None }
+}
+
+impl World<'_> {
+    /// A supervisor is started: by a manager, by a person, or again.
+    pub(super) fn begin(&mut self) -> Result<(), Broken> {
+        self.starting -= 1;
+        let sup = self.sups.len();
+        let attended = self.dice.once_in(8);
+        let policy = Policy { seed: self.policy.seed.wrapping_add(sup as u64 * 7919), attended, ..self.policy.clone() };
+        let trial = Trial::new((self.make)(&policy), &policy);
+        self.sups.push(Sup {
+            trial,
+            pid: sup_pid(sup),
+            up: true,
+            tick_late: Duration::ZERO,
+            paused_until: Moment::ZERO,
+            watching: None,
+            robbed: false,
+        });
+        self.begun = self.now;
+        self.send(sup, Event::Start)
+    }
+
+    fn begin_again(&mut self, after_kill: bool) {
+        if !after_kill && self.sups.len() >= CREW_MAX {
+            return;
+        }
+        let when = match self.dice.below(4) {
+            0 => Duration::ZERO,
+            1 => self.dice.ms(0, 1000),
+            2 => self.dice.s(0, 20),
+            _ => self.dice.s(0, 400),
+        };
+        self.starting += 1;
+        self.later(when, Happening::Begin);
+    }
+
+    /// One of those that run, the owner of the lease more often than not.
+    pub(super) fn any_up(&mut self) -> Option<usize> {
+        let up: Vec<_> = (0..self.sups.len()).filter(|sup| self.sups[*sup].up).collect();
+        let owner = self.store.lease.owner.filter(|owner| up.contains(owner) && !self.dice.once_in(4));
+        owner.or_else(|| (!up.is_empty()).then(|| self.dice.pick(&up)))
+    }
+
+    /// Whether this is the moment at which somebody kills the supervisor.
+    pub(super) fn is_doomed(&mut self) -> bool {
+        self.performed += 1;
+        !self.calm && self.kills.pop_first_if(self.performed)
+    }
+
+    /// SIGKILL. What it had started lives on, or dies with its control group, or only its leader does.
+    pub(super) fn kill_supervisor(&mut self, sup: usize) -> Result<(), Broken> {
+        let lease = &mut self.store.lease;
+        if lease.owner == Some(sup) {
+            lease.freeze(self.now, Moment::MAX);
+            (lease.owner, lease.stale) = (None, true);
+        }
+        let held: Vec<_> = (0..self.lives.len()).filter(|id| self.lives[*id].held == Some(sup)).collect();
+        self.part(sup);
+        for id in held {
+            match self.dice.below(10) {
+                0 | 1 => {
+                    self.die(id, KILLED)?;
+                    self.clear(id)?;
+                }
+                2 | 3 => self.die(id, KILLED)?,
+                _ => {}
+            }
+        }
+        self.begin_again(true);
+        Ok(())
+    }
+
+    /// A supervisor is gone, one way or the other.
+    fn part(&mut self, sup: usize) {
+        self.sups[sup].up = false;
+        for life in self.lives.iter_mut().filter(|life| life.held == Some(sup)) {
+            life.held = None;
+        }
+        self.depart(sup_pid(sup));
+    }
+
+    /// Whoever watches this process learns of its end.
+    pub(super) fn depart(&mut self, pid: i32) {
+        for sup in 0..self.sups.len() {
+            if self.sups[sup].up && self.sups[sup].watching == Some(pid) {
+                let news = self.news_delay();
+                self.later(news, Happening::Deliver(sup, Event::Departed { pid }));
+            }
+        }
+    }
+
+    /// It ends by itself.
+    pub(super) fn end_supervisor(&mut self, sup: usize, code: u8) -> Result<(), Broken> {
+        let owner = self.store.lease.owner == Some(sup);
+        let stopped = self.sups[sup].trial.judge.stopped();
+        self.part(sup);
+        if owner {
+            (self.store.lease.owner, self.store.lease.stale) = (None, false);
+            let left = self.lives.iter().any(|life| life.alive() > 0 && !life.excused);
+            let whole = !self.store.lost && !self.hidden;
+            must(
+                !(whole && stopped && code == exit::OK && left),
+                "P6",
+                "a stop leaves a process of an older supervisor",
+            )?;
+            let open = code == exit::GAVE_UP && self.store.unsettled();
+            must(!open, "P9", "gave up without the last end on record")?;
+        }
+        let again = match code {
+            exit::GAVE_UP => !self.dice.once_in(3),
+            exit::OK => self.dice.once_in(if stopped { 5 } else { 2 }),
+            _ => self.dice.once_in(3),
+        };
+        if again && !self.ending {
+            self.begin_again(false);
+        }
+        Ok(())
+    }
+
+    /// An attempt on the lease comes to something.
+    pub(super) fn try_lease(&mut self, sup: usize, ticket: u64, ask: LeaseAsk) -> Result<(), Broken> {
+        let answer = self.rule_lease(sup, ask);
+        self.deliver(sup, Event::Leased { ticket, answer })
+    }
+
+    fn rule_lease(&mut self, sup: usize, ask: LeaseAsk) -> LeaseAnswer {
+        if !self.calm && self.dice.once_in(self.trouble * 4) {
+            return LeaseAnswer::Failed("cannot create the store directory".to_owned());
+        }
+        let beat = self.store.lease.beat(self.now);
+        let unseen = self.remote && (self.store.lease.owner.is_some() || self.store.lease.stale);
+        let still = matches!(ask, LeaseAsk::Take { unchanged } if unchanged == Some(beat));
+        let owner = self.store.lease.owner;
+        match (owner, ask) {
+            _ if unseen && !still => LeaseAnswer::Unclear { beat, owner: owner.map(|owner| holder(sup_pid(owner))) },
+            (Some(owner), _) if !unseen => self.contended(owner),
+            (_, LeaseAsk::Peek) => LeaseAnswer::Free,
+            (_, LeaseAsk::Take { .. }) => {
+                if let Some(loser) = owner {
+                    self.sups[loser].robbed = true;
+                    let (owner, why) = (Some(holder(sup_pid(sup))), "the heartbeat stood still".to_owned());
+                    self.later(Duration::ZERO, Happening::Deliver(loser, Event::LeaseLost { owner, why }));
+                }
+                self.acquire(sup)
+            }
+        }
+    }
+
+    fn contended(&mut self, owner: usize) -> LeaseAnswer {
+        let named = match self.dice.below(6) {
+            0 => None,
+            // A row of somebody who has gone already: its present owner has not written his own yet.
+            1 => Some(holder(999)),
+            _ => Some(holder(sup_pid(owner))),
+        };
+        LeaseAnswer::Contended { owner: named, what: self.dice.pick(&["lease", "lease", "port claim"]) }
+    }
+
+    fn acquire(&mut self, sup: usize) -> LeaseAnswer {
+        let mut trouble = None;
+        if self.fragile && !self.calm && self.dice.once_in(4) {
+            self.store.lose();
+            self.lives.iter_mut().for_each(crate::gateway::Life::forget);
+            trouble = Some("the store was damaged".to_owned());
+        }
+        let now = self.now;
+        let lease = &mut self.store.lease;
+        let recovered = lease.stale.then(|| Recovered { pid: None, why: "nobody holds its lock any more".to_owned() });
+        lease.take(now);
+        (lease.owner, lease.stale) = (Some(sup), true);
+        lease.epoch += 1;
+        let epoch = lease.epoch;
+        LeaseAnswer::Acquired(Box::new(Acquired { epoch, recovered, past: self.store.past(), trouble }))
+    }
+
+    /// Somebody else takes the lease by force, and goes away with it.
+    pub(super) fn steal_lease(&mut self) {
+        let Some(owner) = self.store.lease.owner.filter(|_| !self.calm) else { return };
+        (self.store.lease.owner, self.store.lease.stale) = (None, false);
+        self.sups[owner].robbed = true;
+        let news = self.news_delay();
+        let lost = Event::LeaseLost { owner: Some(holder(998)), why: "it was taken by hand".to_owned() };
+        self.later(news, Happening::Deliver(owner, lost));
+    }
+
+    /// What is left of a gateway: a living leader, others of its tree, or nothing.
+    pub(super) fn seek(&mut self, sup: usize, generation: Generation) -> Result<(), Broken> {
+        if self.store.lease.owner != Some(sup) {
+            return Ok(());
+        }
+        let row = self.store.rows.get(&generation);
+        let marked = || {
+            let alive = |id: &usize| self.lives[*id].alive() > 0 && !self.lives[*id].excused;
+            let found: Vec<_> = (0..self.lives.len()).filter(alive).collect();
+            found.iter().copied().find(|id| self.lives[*id].leader).or_else(|| found.first().copied())
+        };
+        let id = if let Some(row) = row { row.life } else { marked() };
+        let delay = self.dice.ms(0, 500);
+        let recorded = row.and_then(|row| row.pid);
+        // A mark that was seen cannot always be followed: the process may have gone, or belong to somebody else.
+        let blind = row.is_none() && !self.calm && self.dice.once_in(4);
+        let found = id.filter(|id| !blind && self.lives[*id].alive() > 0);
+        let remains = match found {
+            None => Remains::Nothing { pid: recorded },
+            Some(id) => {
+                if row.is_none() {
+                    self.store.intend(generation, self.now)?;
+                }
+                let life = &mut self.lives[id];
+                (life.held, life.generation, life.known) = (Some(sup), generation, self.now + delay);
+                let (pid, leader, alive) = (life.pid, life.leader, life.alive());
+                if let Some(row) = self.store.rows.get_mut(&generation) {
+                    row.life = Some(id);
+                    row.pid = leader.then_some(pid).or(row.pid);
+                }
+                self.sups[sup].trial.take(self.now, Input::Alive(generation, alive))?;
+                if leader {
+                    Remains::Leader { pid, differs: self.dice.once_in(4).then(|| "another command".to_owned()) }
+                } else {
+                    Remains::Orphans { pid: recorded }
+                }
+            }
+        };
+        self.later(delay, Happening::Deliver(sup, Event::Adopted { generation, remains }));
+        Ok(())
+    }
+
+    /// Whether a process of this number is there to be watched.
+    pub(super) fn exists(&self, pid: i32) -> bool {
+        let stranger = matches!(self.bound, Some(Bound::Stranger(_)));
+        (pid == super::STRANGER && stranger) || self.sups.iter().any(|sup| sup.up && sup.pid == pid)
+    }
+}
+
+/// At which of the effects of this world its supervisor is killed.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Kills(Vec<u64>);
+
+impl Kills {
+    pub(super) fn any(dice: &mut Dice) -> Self {
+        let many = dice.pick(&[0, 0, 1, 1, 2, 3]);
+        let mut at = 0;
+        let points = (0..many).map(|_| {
+            at += 1 + dice.below(40);
+            at
+        });
+        Self(points.collect())
+    }
+
+    fn pop_first_if(&mut self, performed: u64) -> bool {
+        let before = self.0.len();
+        self.0.retain(|at| *at != performed);
+        self.0.len() < before
+    }
+}

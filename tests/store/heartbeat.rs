@@ -1,0 +1,129 @@
+//! Where locks cannot be trusted the row alone tells owners apart.
+
+use crate::kit::{NOW, Running, Scene, acquired, me, quick};
+use openclaw_supervise::core::{LeaseAnswer, LeaseAsk};
+use openclaw_supervise::store::{Clocks, Limits, News};
+use std::time::Duration;
+
+/// Puts somebody into the row whom nobody can see from here.
+const STRANGER: &str = "UPDATE state_leases SET owner = 'stranger', pid = 4321, boot_id = 'elsewhere', host = 'far', \
+                        beat = 7, released_at = NULL";
+
+fn scene_of_a_stranger() -> Scene {
+    let scene = Scene::with_heartbeat();
+    assert!(scene.owner().close(true));
+    scene.sql().execute_batch(STRANGER).unwrap();
+    scene
+}
+
+fn take(store: &mut Running, unchanged: u64) -> LeaseAnswer {
+    store.ask(LeaseAsk::Take { unchanged: Some(unchanged) }, NOW).0
+}
+
+#[test]
+fn an_owner_that_cannot_be_seen_is_gone_once_his_counter_has_stood_still() {
+    let scene = scene_of_a_stranger();
+    let mut store = scene.start();
+    for answer in [store.take(), take(&mut store, 6)] {
+        let LeaseAnswer::Unclear { beat: 7, owner: Some(owner) } = answer else { panic!("{answer:?}") };
+        assert_eq!((owner.pid, &*owner.command), (4321, "a supervisor on host far"));
+    }
+    let answer = acquired(take(&mut store, 7));
+    let recovered = answer.recovered.unwrap();
+    assert_eq!((answer.epoch, recovered.pid), (2, Some(4321)));
+    assert!(recovered.why.contains("heartbeat"), "{recovered:?}");
+}
+
+#[test]
+fn an_owner_that_cannot_be_read_is_gone_after_that_time_too() {
+    let scene = scene_of_a_stranger();
+    scene.sql().execute_batch("UPDATE state_leases SET owner = NULL, pid = 'x', beat = 'y', host = NULL").unwrap();
+    let mut store = scene.start();
+    assert_eq!(store.take(), LeaseAnswer::Unclear { beat: 0, owner: None });
+    assert_eq!(acquired(take(&mut store, 0)).recovered.unwrap().pid, None);
+}
+
+#[test]
+fn a_recycled_pid_is_known_by_its_start_time() {
+    let scene = Scene::with_heartbeat();
+    scene.owner().crash();
+    scene.sql().execute_batch("UPDATE state_leases SET owner = 'before', start_time = start_time - 1").unwrap();
+    let recovered = scene.start().acquire().recovered.unwrap();
+    assert_eq!((recovered.pid, &*recovered.why), (Some(me()), "its process id belongs to another process now"));
+}
+
+#[test]
+fn a_living_owner_of_this_machine_is_seen_though_his_lock_is_not() {
+    let scene = Scene::with_heartbeat();
+    let owner = scene.owner();
+    std::fs::remove_file(scene.file("lease.lock")).unwrap();
+    let mut place = scene.place.clone();
+    place.port = 1;
+    let answer = Running::start(place, Clocks::system(), quick()).take();
+    assert!(matches!(answer, LeaseAnswer::Contended { owner: Some(holder), what: "lease" } if holder.pid == me()));
+    drop(owner);
+}
+
+#[test]
+fn a_look_at_a_stranger_shows_his_counter_and_nothing_that_could_be_watched() {
+    let scene = scene_of_a_stranger();
+    let mut store = scene.start();
+    for beat in [7, 7, 8] {
+        scene.sql().execute("UPDATE state_leases SET beat = ?1", [beat]).unwrap();
+        let answer = store.ask(LeaseAsk::Peek, NOW).0;
+        assert!(
+            matches!(answer, LeaseAnswer::Unclear { beat: seen, .. } if i64::try_from(seen) == Ok(beat)),
+            "{answer:?}"
+        );
+    }
+}
+
+#[test]
+fn an_owner_makes_his_counter_go_on_and_notices_that_another_one_took_over() {
+    let scene = Scene::with_heartbeat();
+    let limits = Limits { beat: Duration::from_millis(20), wait: Duration::from_secs(5), ..quick() };
+    let mut store = Running::start(scene.place.clone(), Clocks::system(), limits);
+    store.acquire();
+    let sql = scene.sql();
+    sql.busy_timeout(Duration::from_secs(20)).unwrap();
+    let beat = || sql.query_row("SELECT beat FROM state_leases", [], |row| row.get::<_, i64>(0)).unwrap();
+    let seen = (0..100_000).find(|_| beat() >= 3);
+    assert!(seen.is_some(), "it goes on by itself");
+    sql.execute_batch(STRANGER).unwrap();
+    let (owner, why) = store.lost();
+    assert_eq!(owner.unwrap().pid, 4321);
+    assert_eq!(why, "the record names another owner");
+    store.intend(1);
+    // The next answer is that of the look: an intent gets none any more.
+    assert!(matches!(store.peek(), LeaseAnswer::Contended { .. }));
+    assert!(!store.close(true), "what is lost cannot be given back");
+    let row = scene.reader().lease().unwrap().unwrap().row;
+    assert_eq!((row.identity.owner.as_deref(), row.released, row.beat), (Some("stranger"), false, 7));
+}
+
+#[test]
+fn a_lost_lease_is_noticed_before_a_spawn_and_whenever_somebody_asks() {
+    for ask in [|store: &Running| store.intend(1), |store: &Running| store.store().confirm(5)] {
+        let scene = Scene::with_heartbeat();
+        let mut store = scene.owner();
+        store.store().confirm(4);
+        assert!(matches!(store.next(), News::Confirmed { ticket: 4 }));
+        scene.sql().execute_batch(STRANGER).unwrap();
+        ask(&store);
+        assert_eq!(store.lost().0.unwrap().command, "a supervisor on host far");
+        assert_eq!(scene.reader().youngest().unwrap(), None, "nothing was written");
+    }
+}
+
+#[test]
+fn without_a_record_nobody_owns_anything_here() {
+    let scene = Scene::with_heartbeat();
+    assert!(scene.owner().close(true));
+    let stranger = scene.sql();
+    stranger.execute_batch("BEGIN EXCLUSIVE").unwrap();
+    let mut store = scene.start();
+    let LeaseAnswer::Failed(why) = store.take() else { panic!("a refusal") };
+    assert!(why.starts_with("locks cannot be trusted") && why.contains("locked"), "{why}");
+    stranger.execute_batch("ROLLBACK").unwrap();
+    assert_eq!(store.acquire().epoch, 2);
+}

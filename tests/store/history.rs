@@ -1,0 +1,180 @@
+//! What a later supervisor learns of earlier gateways.
+
+use crate::kit::{NOW, Running, Scene, acquired, quick};
+use openclaw_supervise::core::restart_policy::{Cause, Run};
+use openclaw_supervise::core::{Death, Fact, LeaseAsk, Left, Moment, PastRun, Settled};
+use openclaw_supervise::store::{Clocks, Ending, LeftRecord};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+
+const fn s(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+/// Clocks that the test moves, in milliseconds.
+#[derive(Default)]
+struct Hands {
+    wall: Arc<AtomicI64>,
+    boot: Arc<AtomicI64>,
+}
+
+impl Hands {
+    fn clocks(&self) -> Clocks {
+        let (wall, boot) = (Arc::clone(&self.wall), Arc::clone(&self.boot));
+        Clocks {
+            wall: Arc::new(move || 1_800_000_000_000 + wall.load(Ordering::Relaxed)),
+            boot: Arc::new(move || boot.load(Ordering::Relaxed)),
+            ..Clocks::system()
+        }
+    }
+
+    fn go(&self, seconds: i64) {
+        self.wall.fetch_add(seconds * 1000, Ordering::Relaxed);
+        self.boot.fetch_add(seconds * 1000, Ordering::Relaxed);
+    }
+
+    fn start(&self, scene: &Scene) -> Running {
+        Running::start(scene.place.clone(), self.clocks(), quick())
+    }
+}
+
+fn settled(started: Moment, ended: Moment) -> Fact {
+    let run = Run { started: Some(started), healthy_until: ended, ended, clean: false };
+    Fact::Settled(Settled::Ran(run, Cause::Failed))
+}
+
+#[test]
+fn what_a_killed_supervisor_left_is_found_and_what_is_over_is_told_with_its_age() {
+    let (scene, hands) = (Scene::new(), Hands::default());
+    let mut first = hands.start(&scene);
+    first.acquire();
+    first.intended(1);
+    first.store().spawned(1, 400, 4000);
+    first.store().remember(1, Fact::Started, NOW);
+    hands.go(60);
+    first.store().remember(1, Fact::Died(Death::Code(3)), NOW + s(60));
+    first.store().remember(1, settled(NOW, NOW + s(60)), NOW + s(60));
+    first.intended(2);
+    first.store().spawned(2, 500, 5000);
+    first.store().remember(2, Fact::Started, NOW + s(60));
+    hands.go(120);
+    first.store().remember(2, Fact::Stable, NOW + s(180));
+    first.store().members(2, vec![(500, 5000), (501, 5001)]);
+    first.sync();
+    first.crash();
+    // Somebody sets the clock of the wall, by years and in both directions.
+    for step in [-100_000_000_000, 300_000_000_000] {
+        hands.wall.fetch_add(step, Ordering::Relaxed);
+        hands.go(10);
+        let mut next = hands.start(&scene);
+        let (answer, left) = next.ask(LeaseAsk::Take { unchanged: None }, s(50_000));
+        let past = acquired(answer).past;
+        let since = hands.boot.load(Ordering::Relaxed).cast_unsigned() / 1000;
+        let at = |seconds: u64| s(50_000 - since + seconds);
+        let run = Run { started: Some(at(0)), healthy_until: at(60), ended: at(60), clean: false };
+        assert_eq!(past.runs, [PastRun { spawned: at(0), settled: Settled::Ran(run, Cause::Failed) }]);
+        assert_eq!(past.generation, 2);
+        let expected =
+            Left { generation: 2, spawned: at(60), started: Some(at(60)), healthy_until: Some(at(180)), died: None };
+        assert_eq!(past.left, Some(expected));
+        let expected = LeftRecord {
+            generation: 2,
+            instance: "instance-2".to_owned(),
+            pid: Some(500),
+            start_time: Some(5000),
+            same_boot: true,
+            command: "openclaw gateway".to_owned(),
+            members: vec![(500, 5000), (501, 5001)],
+        };
+        assert_eq!(left, Some(expected));
+        next.crash();
+    }
+}
+
+#[test]
+fn an_adopted_gateway_goes_on_in_its_record() {
+    let (scene, hands) = (Scene::new(), Hands::default());
+    let mut first = hands.start(&scene);
+    first.acquire();
+    first.intended(1);
+    first.crash();
+    let mut second = hands.start(&scene);
+    let (answer, left) = second.ask(LeaseAsk::Take { unchanged: None }, NOW);
+    assert_eq!(acquired(answer).past.left.unwrap().started, None);
+    assert_eq!(left.unwrap().pid, None, "killed between the intent and the record of the spawn");
+    second.store().adopted(1, 600, 6000);
+    second.store().remember(1, Fact::Started, NOW);
+    hands.go(5);
+    second.store().remember(1, settled(NOW, NOW + s(5)), NOW + s(5));
+    second.sync();
+    let record = scene.reader().youngest().unwrap().unwrap();
+    assert_eq!((record.generation, &*record.instance, record.pid), (1, "instance-1", Some(600)));
+    assert!(matches!(record.settled, Some((Ending::Ran { cause: Cause::Failed, clean: false }, _))));
+    drop(second.server.take());
+    assert!(second.close(true));
+    let past = hands.start(&scene).acquire().past;
+    assert_eq!((past.left, past.runs.len(), past.generation), (None, 1, 1));
+    assert_eq!(scene.reader().past(NOW).unwrap().runs.len(), 1);
+}
+
+#[test]
+fn a_gateway_that_was_never_born_is_over_as_well() {
+    let scene = Scene::new();
+    let mut store = scene.owner();
+    store.intended(1);
+    store.store().remember(1, Fact::Settled(Settled::Unborn), NOW);
+    store.sync();
+    store.crash();
+    let past = scene.start().acquire().past;
+    assert_eq!((past.left, past.runs[0].settled), (None, Settled::Unborn));
+}
+
+#[test]
+fn events_are_kept_from_before_the_lease_on_and_read_while_the_owner_lives() {
+    let scene = Scene::new();
+    let mut store = scene.start();
+    store.report("supervisor.started");
+    store.acquire();
+    store.report("lease.acquired");
+    store.store().report(7, "gateway.spawned", Some(1), "{\"pid\":3}".to_owned());
+    store.sync();
+    let reader = scene.reader();
+    let names =
+        |rows: Vec<openclaw_supervise::store::EventRow>| -> Vec<_> { rows.into_iter().map(|row| row.name).collect() };
+    assert_eq!(names(reader.events_last(9).unwrap()), ["supervisor.started", "lease.acquired", "gateway.spawned"]);
+    let last = reader.events_last(1).unwrap().remove(0);
+    assert_eq!((last.at_ms, last.generation, &*last.fields), (7, Some(1), "{\"pid\":3}"));
+    store.report("gateway.started");
+    store.sync();
+    assert_eq!(names(reader.events_after(last.id, 9).unwrap()), ["gateway.started"]);
+}
+
+#[test]
+fn old_events_go_at_the_next_start_and_while_many_come() {
+    let (scene, hands) = (Scene::new(), Hands::default());
+    let mut store = hands.start(&scene);
+    store.acquire();
+    let old = || hands.clocks().now().wall_ms - 31 * 24 * 3_600_000;
+    let count = || scene.reader().events_last(u32::MAX).unwrap().len();
+    // Written one at a time, so that they cannot go with one transaction.
+    let mut counts = Vec::new();
+    for _ in 0..300 {
+        store.store().report(old(), "a.b", None, "{}".to_owned());
+        store.sync();
+        counts.push(count());
+    }
+    assert_eq!(counts.iter().max(), Some(&256));
+    assert!(counts[299] < 50, "{counts:?}");
+    for _ in 0..9 {
+        store.store().report(old(), "a.b", None, "{}".to_owned());
+    }
+    drop(store.server.take());
+    assert!(store.close(true));
+    assert!(count() >= 9);
+    let mut store = hands.start(&scene);
+    store.acquire();
+    store.report("c.d");
+    store.sync();
+    assert_eq!(count(), 1);
+}

@@ -1,0 +1,302 @@
+//! What the tests of the store share.
+
+use openclaw_supervise::core::{Acquired, Generation, Holder, LeaseAnswer, LeaseAsk, Moment, Report};
+use openclaw_supervise::platform::claim::Server;
+use openclaw_supervise::platform::sqlite;
+use openclaw_supervise::store::{BasisChoice, Clocks, Intent, LeftRecord, Limits, News, Place, Reader, Store};
+use rusqlite::Connection;
+use rustix::fs::{FlockOperation, flock};
+use std::env;
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::mpsc::{self, Receiver};
+use std::time::Duration;
+
+/// More than anything takes here.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// The core's time of the tests: its zero lies far in the past.
+pub(crate) const NOW: Moment = Duration::from_hours(10_000);
+
+/// A folder of its own and a port that nobody else claims, for both belong to this test as long as it runs.
+pub(crate) struct Scene {
+    pub(crate) place: Place,
+    root: PathBuf,
+    owns_root: bool,
+    _port: TcpListener,
+}
+
+impl Scene {
+    pub(crate) fn new() -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        sqlite::keep_small();
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let root = env::temp_dir().join(format!("supervise-store-test-{}-{number}", std::process::id()));
+        fs::create_dir(&root).unwrap();
+        let mut scene = Self::at(root.join("store"));
+        (scene.root, scene.owns_root) = (root, true);
+        scene
+    }
+
+    /// In a folder that is somebody else's to remove.
+    fn at(dir: PathBuf) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let (key, host) = ("/etc/openclaw.json".to_owned(), "127.0.0.1".to_owned());
+        let place = Place { dir: dir.clone(), key, port, host, basis: BasisChoice::Auto };
+        Self { place, root: dir, owns_root: false, _port: listener }
+    }
+
+    /// On a file system whose locks nobody trusts, as far as the store knows.
+    pub(crate) fn with_heartbeat() -> Self {
+        let mut scene = Self::new();
+        scene.place.basis = BasisChoice::Heartbeat;
+        scene
+    }
+
+    pub(crate) fn dir(&self) -> &Path {
+        &self.place.dir
+    }
+
+    pub(crate) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    pub(crate) fn file(&self, name: &str) -> PathBuf {
+        self.place.dir.join(name)
+    }
+
+    pub(crate) fn start(&self) -> Running {
+        Running::start(self.place.clone(), Clocks::system(), quick())
+    }
+
+    /// A store that has the lease.
+    pub(crate) fn owner(&self) -> Running {
+        let mut running = self.start();
+        running.acquire();
+        running
+    }
+
+    /// As a stranger would open it.
+    pub(crate) fn sql(&self) -> Connection {
+        Connection::open(self.file("supervise.sqlite")).unwrap()
+    }
+
+    pub(crate) fn reader(&self) -> Reader {
+        Reader::open(self.dir()).unwrap().unwrap()
+    }
+
+    /// A lock that some other program has.
+    pub(crate) fn foreign_lock(&self) -> File {
+        fs::create_dir_all(self.dir()).unwrap();
+        let file = File::create(self.file("lease.lock")).unwrap();
+        flock(&file, FlockOperation::NonBlockingLockExclusive).unwrap();
+        file
+    }
+}
+
+impl Drop for Scene {
+    fn drop(&mut self) {
+        if self.owns_root {
+            let _left = fs::remove_dir_all(&self.root);
+        }
+    }
+}
+
+/// Limits that nobody has to wait long for.
+pub(crate) fn quick() -> Limits {
+    Limits { wait: Duration::from_millis(300), beat: Duration::from_hours(1), ..Limits::default() }
+}
+
+/// A store and what it has said.
+pub(crate) struct Running {
+    pub(crate) store: Option<Store>,
+    news: Receiver<News>,
+    ticket: u64,
+    /// What the ids of its gateways begin with.
+    pub(crate) instance: &'static str,
+    pub(crate) reports: Vec<Report>,
+    pub(crate) warnings: Vec<String>,
+    pub(crate) server: Option<Server>,
+}
+
+impl Running {
+    pub(crate) fn start(place: Place, clocks: Clocks, limits: Limits) -> Self {
+        let (tell, news) = mpsc::channel();
+        let store = Store::open(place, clocks, limits, move |news| {
+            let _closed = tell.send(news);
+        });
+        let (reports, warnings) = (Vec::new(), Vec::new());
+        Self { store: Some(store.unwrap()), news, ticket: 0, instance: "instance", reports, warnings, server: None }
+    }
+
+    pub(crate) fn store(&self) -> &Store {
+        self.store.as_ref().unwrap()
+    }
+
+    /// The next news that answers something.
+    pub(crate) fn next(&mut self) -> News {
+        loop {
+            match self.news.recv_timeout(PATIENCE).unwrap() {
+                News::Report(report) => self.reports.push(report),
+                News::Warning(warning) => self.warnings.push(warning),
+                News::Claimed(server) => self.server = Some(server),
+                News::Moved => {}
+                news => return news,
+            }
+        }
+    }
+
+    pub(crate) fn ask(&mut self, ask: LeaseAsk, now: Moment) -> (LeaseAnswer, Option<LeftRecord>) {
+        self.ticket += 1;
+        self.store().ask(self.ticket, ask, now);
+        match self.next() {
+            News::Leased { ticket, answer, left, .. } if ticket == self.ticket => (answer, left),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub(crate) fn take(&mut self) -> LeaseAnswer {
+        self.ask(LeaseAsk::Take { unchanged: None }, NOW).0
+    }
+
+    pub(crate) fn peek(&mut self) -> LeaseAnswer {
+        self.ask(LeaseAsk::Peek, NOW).0
+    }
+
+    pub(crate) fn acquire(&mut self) -> Acquired {
+        acquired(self.take())
+    }
+
+    /// Lets everything that was sent before be done.
+    pub(crate) fn sync(&mut self) {
+        self.store().confirm(77);
+        assert!(matches!(self.next(), News::Confirmed { ticket: 77 }));
+    }
+
+    pub(crate) fn intend(&self, generation: Generation) {
+        let instance = format!("{}-{generation}", self.instance);
+        self.store().intend(Intent { generation, instance, command: "openclaw gateway".to_owned() });
+    }
+
+    /// Writes an intent down, which must work out.
+    pub(crate) fn intended(&mut self, generation: Generation) {
+        self.intend(generation);
+        assert!(matches!(self.next(), News::Intended { generation: told } if told == generation));
+    }
+
+    pub(crate) fn report(&self, name: &str) {
+        self.store().report(Clocks::system().now().wall_ms, name, None, "{\"a\":1}".to_owned());
+    }
+
+    pub(crate) fn lost(&mut self) -> (Option<Holder>, String) {
+        match self.next() {
+            News::Lost { owner, why } => (owner, why),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub(crate) fn close(mut self, release: bool) -> bool {
+        self.store.take().unwrap().close(release)
+    }
+
+    /// Ends as a process does that is killed: nothing is given back. It waits until the kernel has done its part.
+    pub(crate) fn crash(mut self) {
+        drop(self.store.take());
+        while self.news.recv_timeout(PATIENCE).is_ok() {}
+    }
+}
+
+pub(crate) fn acquired(answer: LeaseAnswer) -> Acquired {
+    match answer {
+        LeaseAnswer::Acquired(acquired) => *acquired,
+        other => panic!("{other:?}"),
+    }
+}
+
+pub(crate) fn me() -> i32 {
+    std::process::id().cast_signed()
+}
+
+pub(crate) fn is_me(owner: Option<&Holder>) -> bool {
+    owner.is_some_and(|owner| owner.pid == me() && owner.command.contains("store"))
+}
+
+/// Names a test to the process that it starts to run itself in.
+const INSIDE: &str = "SUPERVISE_STORE_TEST_INSIDE";
+
+/// Runs a test once more, in a process that `setup` has prepared with `unshare`; `inside` is what it does there, with
+/// the folder that `setup` has made of its first argument.
+pub(crate) fn elsewhere(test: &str, unshare: &[&str], setup: &str, inside: impl FnOnce(&Scene)) {
+    if let Some(dir) = env::var_os(INSIDE) {
+        return inside(&Scene::at(dir.into()));
+    }
+    let scene = Scene::new();
+    let script = format!("{setup}\nexec \"$0\" --exact {test} --nocapture");
+    let mut command = Command::new("unshare");
+    command.args(unshare).args(["sh", "-ec", &script]).arg(env::current_exe().unwrap()).arg(scene.root());
+    let output = command.env(INSIDE, scene.root()).output().unwrap();
+    let told = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && told.contains("1 passed"), "unshare needs root:\n{told}");
+}
+
+/// Another process that has the lease of a scene until it is killed.
+pub(crate) struct Other {
+    child: Child,
+    /// It gives the lease back when this ends.
+    input: Option<ChildStdin>,
+    pub(crate) pid: i32,
+}
+
+impl Other {
+    /// `runner` runs it, such as `unshare`; `test` is one that calls [`Other::be`].
+    pub(crate) fn start(scene: &Scene, runner: &[&str], test: &str) -> Self {
+        let exe = env::current_exe().unwrap();
+        let mut words = runner.iter().copied().chain([exe.to_str().unwrap()]);
+        let mut command = Command::new(words.next().unwrap());
+        command.args(words).args(["--exact", test, "--nocapture"]).stdin(Stdio::piped()).stdout(Stdio::piped());
+        command.env(INSIDE, scene.dir()).env("PORT", scene.place.port.to_string());
+        let mut child = command.spawn().unwrap();
+        let out = BufReader::new(child.stdout.take().unwrap());
+        let line = out.lines().map(Result::unwrap).find(|line| line.contains("owner "));
+        let pid = line.unwrap().rsplit(' ').next().unwrap().parse().unwrap();
+        let input = child.stdin.take();
+        Self { child, input, pid }
+    }
+
+    /// Whether we are that process; then this returns only when the one who started us has ended.
+    pub(crate) fn be() -> bool {
+        let Some(dir) = env::var_os(INSIDE) else { return false };
+        let mut scene = Scene::at(dir.into());
+        scene.place.port = env::var("PORT").unwrap().parse().unwrap();
+        let owner = scene.owner();
+        tell_line(&format!("owner {}", me()));
+        let _end_of_input = std::io::stdin().read_line(&mut String::new());
+        assert!(owner.close(true));
+        true
+    }
+
+    /// Who gets its SIGKILL a moment later must not see the end of the input before: that is returned.
+    #[must_use]
+    pub(crate) fn kill(mut self) -> Option<ChildStdin> {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+        self.input.take()
+    }
+}
+
+impl Drop for Other {
+    fn drop(&mut self) {
+        let _ended = self.child.kill();
+        let _reaped = self.child.wait();
+    }
+}
+
+fn tell_line(line: &str) {
+    let mut out = std::io::stdout();
+    out.write_all(format!("{line}\n").as_bytes()).unwrap();
+}

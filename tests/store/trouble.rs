@@ -1,0 +1,193 @@
+//! A database that cannot be used takes nothing away from an owner.
+
+use crate::kit::{Running, Scene, elsewhere, quick};
+use openclaw_supervise::core::{Fact, LeaseAnswer, Report, Settled};
+use openclaw_supervise::store::{Clocks, Reader};
+use std::fs;
+use std::process::Command;
+
+/// From another process: closing a descriptor of a database ends the locks that this one has on it.
+fn shell(script: &str, scene: &Scene) {
+    let status = Command::new("sh").args(["-ec", script]).current_dir(scene.dir()).status().unwrap();
+    assert!(status.success(), "{script}");
+}
+
+const GARBAGE: &str = "head -c 65536 /dev/zero | tr '\\0' x >";
+
+#[test]
+fn a_damaged_database_is_put_aside_by_the_one_who_has_the_lock_and_by_nobody_else() {
+    for content in [&[b'x'; 5000][..], b"SQLite format 3\0 and then nothing that is true", &[0; 4096]] {
+        let scene = Scene::new();
+        let lock = scene.foreign_lock();
+        let path = scene.file("supervise.sqlite");
+        fs::write(&path, content).unwrap();
+        let mut store = scene.start();
+        assert_eq!(store.take(), LeaseAnswer::Contended { owner: None, what: "lease" });
+        assert_eq!(store.peek(), LeaseAnswer::Contended { owner: None, what: "lease" });
+        assert!(Reader::open(scene.dir()).is_err());
+        assert_eq!(fs::read(&path).unwrap(), content);
+        drop(lock);
+        let answer = store.acquire();
+        assert_eq!((answer.epoch, answer.trouble), (1, None));
+        let [Report::StoreMovedAside { to, why }] = &store.reports[..] else { panic!("{:?}", store.reports) };
+        assert!(why.contains("cannot open"), "{why}");
+        assert_eq!(fs::read(to).unwrap(), content);
+        store.intended(1);
+        assert_eq!(scene.reader().youngest().unwrap().unwrap().generation, 1);
+    }
+}
+
+#[test]
+fn damage_while_it_is_open_costs_the_history_and_not_the_lease_nor_the_gateway_of_now() {
+    let scene = Scene::new();
+    let mut store = scene.owner();
+    store.intended(1);
+    store.store().remember(1, Fact::Settled(Settled::Unborn), crate::kit::NOW);
+    store.intended(2);
+    store.store().spawned(2, 70, 700);
+    store.sync();
+    let before = scene.reader().lease().unwrap().unwrap().row;
+    // Somebody writes, so that the owner does not rely on what it has read before.
+    scene.sql().execute_batch("UPDATE state_leases SET host = 'x'").unwrap();
+    shell(&format!("{GARBAGE} supervise.sqlite; {GARBAGE} supervise.sqlite-wal"), &scene);
+    store.report("a.b");
+    store.sync();
+    assert!(matches!(&store.reports[..], [Report::StoreMovedAside { .. }]), "{:?}", store.reports);
+    let Report::StoreMovedAside { to, .. } = &store.reports[0] else { panic!("{:?}", store.reports) };
+    assert!(fs::exists(to).unwrap());
+    let reader = scene.reader();
+    let row = reader.lease().unwrap().unwrap().row;
+    assert_eq!((row.identity.owner, row.epoch), (before.identity.owner, before.epoch));
+    let record = reader.youngest().unwrap().unwrap();
+    assert_eq!((record.generation, record.pid, &*record.instance), (2, Some(70), "instance-2"));
+    assert_eq!(reader.events_last(9).unwrap().len(), 1);
+}
+
+#[test]
+fn a_database_that_a_stranger_has_locked_is_waited_for_and_then_done_without() {
+    let scene = Scene::new();
+    let mut before = scene.owner();
+    for generation in 1..=5 {
+        before.intended(generation);
+    }
+    before.crash();
+    let stranger = scene.sql();
+    stranger.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let mut store = scene.start();
+    store.instance = "ours";
+    let answer = store.acquire();
+    let trouble = answer.trouble.unwrap();
+    assert!(trouble.contains("another program has it open and locked"), "{trouble}");
+    assert_eq!((answer.epoch, answer.past.generation), (0, 0));
+    assert_eq!(store.reports, [Report::LeaseTimedOut { why: trouble }]);
+    store.intended(1);
+    store.store().spawned(1, 80, 800);
+    store.report("a.b");
+    store.sync();
+    stranger.execute_batch("ROLLBACK").unwrap();
+    store.sync();
+    assert_eq!(store.reports[1..], [Report::StoreAvailable]);
+    let reader = scene.reader();
+    let record = reader.youngest().unwrap().unwrap();
+    assert_eq!((record.generation, record.pid), (6, Some(80)), "no number is used for two gateways");
+    assert_eq!(reader.lease().unwrap().unwrap().row.epoch, 2);
+    assert_eq!(reader.past(crate::kit::NOW).unwrap().left.unwrap().generation, 6);
+    assert_eq!(reader.events_last(9).unwrap().len(), 1);
+    store.intended(2);
+    assert_eq!(scene.reader().youngest().unwrap().unwrap().generation, 7);
+    drop(store.server.take());
+    assert!(store.close(true));
+}
+
+#[test]
+fn one_that_is_locked_later_is_told_once_and_caught_up_with() {
+    let scene = Scene::new();
+    let mut store = scene.owner();
+    let stranger = scene.sql();
+    for round in 1..=2 {
+        stranger.execute_batch("BEGIN IMMEDIATE").unwrap();
+        store.intended(round);
+        store.report("a.b");
+        store.sync();
+        stranger.execute_batch("ROLLBACK").unwrap();
+        store.sync();
+        let [.., Report::StoreUnavailable { why }, Report::StoreAvailable] = &store.reports[..] else {
+            panic!("{:?}", store.reports)
+        };
+        assert!(why.contains("locked"), "{why}");
+        assert_eq!(u64::try_from(store.reports.len()), Ok(round * 2));
+        assert_eq!(scene.reader().youngest().unwrap().unwrap().generation, round);
+    }
+}
+
+#[test]
+fn what_cannot_be_written_is_kept_up_to_a_thousand() {
+    let scene = Scene::new();
+    let mut store = scene.owner();
+    let stranger = scene.sql();
+    stranger.execute_batch("BEGIN IMMEDIATE").unwrap();
+    store.sync();
+    let start = Clocks::system().now().wall_ms;
+    for number in 0..1100 {
+        store.store().report(start + number, "c.d", None, "{}".to_owned());
+        if number % 200 == 0 {
+            store.sync();
+        }
+    }
+    store.sync();
+    stranger.execute_batch("ROLLBACK").unwrap();
+    store.sync();
+    let rows = scene.reader().events_last(u32::MAX).unwrap();
+    assert_eq!((rows.len(), rows[0].at_ms), (1000, start + 100), "the oldest were dropped");
+}
+
+#[test]
+fn a_full_disk_is_told_once_and_caught_up_with() {
+    let setup = "mount -t tmpfs -o size=256k,mode=0700 none \"$1\"";
+    elsewhere("trouble::a_full_disk_is_told_once_and_caught_up_with", &["-m"], setup, |scene| {
+        let mut store = scene.owner();
+        store.intended(1);
+        shell("head -c 1000000 /dev/zero > filler || :", scene);
+        for number in 0..40 {
+            store.store().report(number, "a.b", None, format!("{{\"a\":\"{}\"}}", "x".repeat(2000)));
+        }
+        store.intended(2);
+        let [Report::StoreUnavailable { why }] = &store.reports[..] else { panic!("{:?}", store.reports) };
+        assert!(why.contains("full") || why.contains("disk I/O"), "{why}");
+        store.sync();
+        assert_eq!(store.reports.len(), 1);
+        fs::remove_file(scene.file("filler")).unwrap();
+        store.sync();
+        assert_eq!(store.reports[1..], [Report::StoreAvailable]);
+        assert_eq!(scene.reader().youngest().unwrap().unwrap().generation, 2);
+        assert_eq!(scene.reader().events_last(99).unwrap().len(), 40);
+    });
+}
+
+#[test]
+fn a_disk_that_is_full_from_the_start_does_not_keep_the_gateway_down() {
+    let setup = "mount -t tmpfs -o size=64k,mode=0700 none \"$1\"; head -c 65536 /dev/zero > \"$1/filler\" || :";
+    let test = "trouble::a_disk_that_is_full_from_the_start_does_not_keep_the_gateway_down";
+    elsewhere(test, &["-m"], setup, |scene| {
+        let mut store = scene.start();
+        let trouble = store.acquire().trouble.unwrap();
+        assert!(matches!(&store.reports[..], [Report::StoreUnavailable { why }] if *why == trouble));
+        assert_eq!(scene.start().take(), LeaseAnswer::Contended { owner: None, what: "lease" });
+        store.intended(1);
+        let mount = Command::new("mount").args(["-o", "remount,size=1m"]).arg(scene.dir()).status().unwrap();
+        assert!(mount.success());
+        store.sync();
+        assert_eq!(store.reports[1..], [Report::StoreAvailable]);
+        assert_eq!(scene.reader().youngest().unwrap().unwrap().generation, 1);
+    });
+}
+
+#[test]
+fn a_folder_that_cannot_be_made_is_a_refusal() {
+    let scene = Scene::new();
+    let mut place = scene.place.clone();
+    fs::write(scene.root().join("file"), "").unwrap();
+    place.dir = scene.root().join("file/store");
+    let LeaseAnswer::Failed(why) = Running::start(place, Clocks::system(), quick()).take() else { panic!("a refusal") };
+    assert!(why.contains("file/store") && why.contains("--store-dir") && !why.contains('\n'), "{why}");
+}
