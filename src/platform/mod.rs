@@ -5,7 +5,10 @@ mod command_line;
 #[expect(unsafe_code, reason = "no safe crate reads a disposition without replacing it")]
 pub mod disposition;
 pub mod environment;
-#[expect(unsafe_code, reason = "no safe crate sets up the allocator of the C library")]
+#[cfg_attr(
+    all(target_os = "linux", target_env = "gnu"),
+    expect(unsafe_code, reason = "no safe crate sets up the allocator of the C library")
+)]
 pub mod heap;
 #[expect(unsafe_code, reason = "no safe crate offers sqlite3_config(3)")]
 pub mod sqlite;
