@@ -111,9 +111,11 @@ impl Orders {
         self.wait(generation);
     }
 
-    /// A store that hangs must not hold us for ever.
+    /// A store that hangs, or is always late, must not hold us for ever: what counts is since when something has waited.
     fn wait(&mut self, generation: Generation) {
-        self.stop_waiting();
+        if self.patience.is_some() {
+            return;
+        }
         let (after, instead) = match self.care {
             Care::Lock => (RECORD_MAX, News::Intended { generation }),
             // As long as it takes until somebody else may take us for gone.
