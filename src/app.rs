@@ -20,6 +20,7 @@ use crate::host::clock::{self, Clock};
 use crate::host::control::Query;
 use crate::host::journal;
 use crate::host::signals::{Signal, Signals};
+use crate::platform::process::reap_unclaimed;
 use crate::store::News;
 use std::collections::VecDeque;
 use std::future::pending;
@@ -127,6 +128,9 @@ impl App {
             Effect::Spawn { generation } => self.wings.intend(generation),
             Effect::Terminate { generation } => self.wings.terminate(generation),
             Effect::KillTree { generation } => self.wings.kill_tree(generation),
+            Effect::Hook { ticket, call } => self.wings.hook(ticket, call),
+            Effect::EndHook { ticket } => self.wings.end_hook(ticket),
+            Effect::KillHook { ticket } => self.wings.kill_hook(ticket),
             Effect::Report(report) => self.announcer.announce(&report),
             Effect::Exit(outcome) => return Some(outcome),
         }
@@ -136,12 +140,12 @@ impl App {
     fn take_signal(&self, signal: Option<Signal>) -> Option<Event> {
         match signal? {
             Signal::Child => {
-                self.wings.reap_orphans();
+                reap_unclaimed();
                 None
             }
             Signal::Operator { name, request, by } => {
                 self.announcer.announce(&Report::SignalReceived { signal: name, by: by.clone() });
-                self.wings.admit(request?, by, &self.announcer)
+                self.wings.admit(request, by, &self.announcer)
             }
         }
     }
@@ -153,11 +157,14 @@ impl App {
                 tokio::spawn(server.serve());
             }
             News::Leased { ticket, answer, left, heartbeat } => {
-                if let LeaseAnswer::Acquired(_) = answer {
-                    self.wings.enter_lease(left, heartbeat);
-                    self.desk.open(&self.announcer);
-                }
-                return Some(Event::Leased { ticket, answer });
+                let is_heir = match &answer {
+                    // Who cannot read the store does not know whether somebody died.
+                    LeaseAnswer::Acquired(acquired) => acquired.recovered.is_some() || acquired.trouble.is_some(),
+                    _ => return Some(Event::Leased { ticket, answer }),
+                };
+                self.wings.enter_lease(left, heartbeat);
+                self.desk.open(&self.announcer);
+                return self.wings.clear_hooks(is_heir, Event::Leased { ticket, answer });
             }
             News::Intended { generation } => return self.wings.intended(generation),
             News::Confirmed { ticket } => return self.wings.confirmed(ticket),

@@ -229,6 +229,19 @@ pub struct Options {
     #[arg(long, value_name = "DURATION", help_heading = "Restart")]
     pub boot_window: Option<OsString>,
 
+    /// Shell command to run before each start of a gateway; if it fails, that start is given up [default: none] [env: OPENCLAW_SUPERVISE_PRE_START]
+    #[arg(long, value_name = "CMD", help_heading = "Hooks")]
+    pub pre_start: Option<OsString>,
+    /// How long that command may take [default: 15s] [env: OPENCLAW_SUPERVISE_PRE_START_TIMEOUT]
+    #[arg(long, value_name = "DURATION", help_heading = "Hooks")]
+    pub pre_start_timeout: Option<OsString>,
+    /// Shell command to run after each end of a gateway, told how it ended [default: none] [env: OPENCLAW_SUPERVISE_POST_STOP]
+    #[arg(long, value_name = "CMD", help_heading = "Hooks")]
+    pub post_stop: Option<OsString>,
+    /// How long that command may take [default: 15s] [env: OPENCLAW_SUPERVISE_POST_STOP_TIMEOUT]
+    #[arg(long, value_name = "DURATION", help_heading = "Hooks")]
+    pub post_stop_timeout: Option<OsString>,
+
     /// What to do beside a supervisor or a gateway that stays [default: auto = standby as PID 1 and under launchd, else exit] [env: OPENCLAW_SUPERVISE_ON_CONFLICT]
     #[arg(long, value_name = "auto|exit|standby", help_heading = "Conflict")]
     pub on_conflict: Option<OsString>,

@@ -4,6 +4,7 @@
 mod args;
 mod command;
 mod config;
+mod hooks;
 mod inquiry;
 mod listener;
 mod mistake;
@@ -21,8 +22,10 @@ pub use world::{Environment, World};
 use crate::cli::{Cli, Demo, Options, Probe, StandIn, Verb};
 use crate::core::Policy;
 use crate::gateway::endpoint::Endpoint;
+use crate::gateway::hooks::Commands;
 use crate::host::telemetry::Format;
 use args::Parsed;
+use hooks::Hooks;
 use inquiry::Common;
 use std::ffi::OsString;
 use std::hash::{BuildHasher, Hasher, RandomState};
@@ -69,6 +72,8 @@ pub struct Settings {
     pub store_dir: PathBuf,
     /// The numbers of the core.
     pub policy: Policy,
+    /// The operator's commands.
+    pub hooks: Commands,
     /// What shows whether another owner lives.
     pub lease: LeaseBasis,
     /// What is logged, and how.
@@ -168,7 +173,9 @@ pub fn resolve(cli: &Cli, world: &World, mistakes: Vec<Mistake>) -> Result<Invoc
     };
     let layers = of_verb.into_iter().chain([&cli.options]).collect();
     let mut source = Source::new(layers, world, mistakes);
-    let timing = timing::resolve(&mut source, world);
+    let hooks = Hooks::resolve(&mut source);
+    let timing =
+        Policy { pre_start: hooks.pre_start, post_stop: hooks.post_stop, ..timing::resolve(&mut source, world) };
     let lease = lease_basis(&mut source);
     let log = log_settings(&mut source, world.terminal);
     let given = match &cli.verb {
@@ -187,7 +194,7 @@ pub fn resolve(cli: &Cli, world: &World, mistakes: Vec<Mistake>) -> Result<Invoc
         Some(Verb::Restart(ask)) => common.ask(ask, Wish::Restart),
         Some(Verb::Stop(ask)) => common.ask(ask, Wish::Stop),
         Some(Verb::RetryNow(ask)) => common.ask(ask, Wish::RetryNow),
-        _ => run_settings(given, lease, common),
+        _ => run_settings(given, lease, hooks, common),
     }
 }
 
@@ -230,7 +237,12 @@ fn probe_settings(probe: &Probe, common: Common<'_>) -> Result<Invocation, Mista
     })))
 }
 
-fn run_settings(given: Vec<OsString>, lease: LeaseBasis, common: Common<'_>) -> Result<Invocation, Mistakes> {
+fn run_settings(
+    given: Vec<OsString>,
+    lease: LeaseBasis,
+    hooks: Hooks,
+    common: Common<'_>,
+) -> Result<Invocation, Mistakes> {
     let Common { mut source, target, timing, log, world } = common;
     let mut command = if given.is_empty() {
         let port = target.endpoint.port.to_string();
@@ -264,13 +276,14 @@ fn run_settings(given: Vec<OsString>, lease: LeaseBasis, common: Common<'_>) -> 
         command,
         exports: target.exports,
         policy: Policy { url: target.endpoint.to_string(), seed: RandomState::new().build_hasher().finish(), ..timing },
+        hooks: hooks.commands,
         lease,
         endpoint: target.endpoint,
         state_dir: target.state_dir,
         config_path: target.config_path,
         store_dir,
         log,
-        warnings: target.warnings,
+        warnings: target.warnings.into_iter().chain(hooks.warnings).collect(),
     })))
 }
 

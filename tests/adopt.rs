@@ -4,7 +4,7 @@
 
 use openclaw_supervise::core::{Death, Event, Remains, TreeEnd};
 use openclaw_supervise::gateway::adopt::{Found, Trace, find, find_by_key};
-use openclaw_supervise::gateway::process::{Gateway, INSTANCE, Launch, key_of, new_instance, watch_departure};
+use openclaw_supervise::gateway::process::{Gateway, INSTANCE, Launch, Sweep, key_of, new_instance, watch_departure};
 use openclaw_supervise::gateway::tree::Orphans;
 use openclaw_supervise::platform::proc;
 use openclaw_supervise::platform::process::Handle;
@@ -64,6 +64,12 @@ impl Started {
     }
 }
 
+/// Until everybody who is there now is older than a tick of the clock: a younger one goes into no snapshot.
+async fn grow_older() {
+    let now = proc::tick();
+    until(|| proc::tick() > now).await;
+}
+
 async fn until(condition: impl Fn() -> bool) {
     let met = async {
         while !condition() {
@@ -78,7 +84,7 @@ fn start_time(pid: i32) -> u64 {
 }
 
 fn is_alive(pid: i32) -> bool {
-    proc::stat(pid).is_ok_and(|process| !process.is_dead)
+    proc::stat(pid).is_ok_and(|process| !process.is_dead())
 }
 
 async fn kill(pid: i32) {
@@ -117,7 +123,7 @@ async fn next(inbox: &mut Receiver<Event>) -> Event {
 
 async fn kill_tree(gateway: &Gateway) -> TreeEnd {
     let (events, mut inbox) = channel(8);
-    gateway.kill_tree(|| Duration::ZERO, &events);
+    gateway.kill_tree(Sweep::Now, || Duration::ZERO, &events);
     let Event::TreeGone { generation: 7, end } = next(&mut inbox).await else { panic!("not its end") };
     end
 }
@@ -135,7 +141,7 @@ async fn a_leader_on_record_is_adopted_and_its_end_has_no_status() {
     assert_eq!((gateway.pid(), gateway.start_time(), gateway.generation()), (Some(pid), Some(start_time(pid)), 7));
     kill(pid).await;
     let end = next(&mut inbox).await;
-    assert_eq!(end, Event::LeaderExited { generation: 7, death: Death::Unknown, max_rss_kb: None });
+    assert_eq!(end, Event::LeaderExited { generation: 7, death: Death::Unknown, max_rss_kb: None, oom_killed: false });
     assert!(kill_tree(&gateway).await.members >= 1, "its child went on");
     gateway.release();
 }
@@ -304,7 +310,7 @@ async fn a_deaf_tree_of_many_sessions_is_killed_to_the_last_process() {
         proc::processes()
             .unwrap()
             .into_iter()
-            .filter(|process| !process.is_dead && proc::environ_has(process.pid, &format!("{INSTANCE}={instance}")))
+            .filter(|process| !process.is_dead() && proc::environ_has(process.pid, &format!("{INSTANCE}={instance}")))
     };
     until(|| tree().count() == 7).await;
 
@@ -344,7 +350,7 @@ async fn an_adopted_gateway_that_is_our_child_all_the_same_has_a_status_and_is_r
     let (gateway, mut inbox) = adopt(find(&trace(&instance, pid), &launch).await.unwrap());
     drop(child.stdin.take());
     assert!(matches!(next(&mut inbox).await, Event::LeaderExited { death: Death::Code(7), max_rss_kb: Some(_), .. }));
-    assert!(proc::stat(pid).unwrap().is_dead, "its number stays taken");
+    assert!(proc::stat(pid).unwrap().is_dead(), "its number stays taken");
     gateway.release();
     assert_eq!(child.try_wait().unwrap_err().raw_os_error(), Some(10), "ECHILD: it was reaped");
 }
@@ -362,6 +368,7 @@ async fn a_snapshot_follows_the_tree_and_keeps_what_has_left_it() {
     let pids = |seen: Vec<(i32, u64)>| seen.into_iter().map(|(pid, _)| pid).collect::<Vec<_>>();
     let mut expected = [pid, parent, daemon, child];
     expected.sort_unstable();
+    grow_older().await;
     assert_eq!(pids(gateway.snapshot()), expected);
 
     // Its parent gone, in a session of its own and without an id it can be known from the snapshot alone.
@@ -370,6 +377,7 @@ async fn a_snapshot_follows_the_tree_and_keeps_what_has_left_it() {
     let last = started.descendant(pid, "sleep 602").await;
     let mut expected = [pid, daemon, last];
     expected.sort_unstable();
+    grow_older().await;
     assert_eq!(pids(gateway.snapshot()), expected);
     assert_eq!(kill_tree(&gateway).await.members, 3);
     assert!(!is_alive(daemon));
@@ -388,6 +396,7 @@ async fn a_snapshot_of_our_own_gateway_holds_its_whole_tree() {
     let mut started = Started(vec![(gateway.pid().unwrap(), gateway.start_time().unwrap())]);
     started.descendant(gateway.pid().unwrap(), "sleep 600").await;
     assert_eq!(gateway.instance(), instance);
+    grow_older().await;
     assert_eq!(gateway.snapshot().len(), 3);
     assert_eq!(kill_tree(&gateway).await.members, 3);
     gateway.release();

@@ -137,7 +137,7 @@ fn what_is_not_as_we_would_start_it_is_kept_and_told() {
     let mut second = scene.launch().words(&words).start();
     let adopted = second.wait_event("gateway.adopted");
     assert_eq!(adopted.process(), gateway);
-    assert!(adopted.text("differs").contains("command"), "{adopted:?}");
+    assert_eq!(adopted.text("differs"), "another command line", "{adopted:?}");
     second.signal(Signal::SIGHUP);
     second.patience = Duration::from_secs(30);
     assert_ne!(second.wait_started(), gateway, "a planned restart replaces it");

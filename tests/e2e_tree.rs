@@ -1,17 +1,16 @@
 //! When a gateway ends, everything that it started ends with it, and nothing else.
 
 #![cfg(target_os = "linux")]
-#![expect(clippy::expect_used, reason = "a test that cannot go on says so by a panic")]
 
 #[expect(dead_code, reason = "each test file uses its part of the kit")]
 mod support;
 
 use nix::sys::signal::Signal;
-use std::os::unix::process::CommandExt;
-use std::process::{Child, Command, Stdio};
+use std::process::Stdio;
+use support::Scene;
+use support::bystander::Bystander;
 use support::diary::Entry;
 use support::supervisor::Supervisor;
-use support::{Scene, fake_gateway};
 
 const FAMILY: &str = "kid=plain kid=plain kid=setsid kid=setsid kid=daemon kid=daemon kid=deaf kid=deaf";
 
@@ -32,40 +31,16 @@ fn assert_gone(kids: &[Entry], supervisor: &Supervisor) {
     assert!(left.is_empty(), "{left:?} are left\n{}", supervisor.story());
 }
 
-/// A process of the same program in the test's own name, which nobody may touch.
-struct Bystander(Child);
-
-impl Bystander {
-    fn start(scene: &Scene) -> Self {
-        let mut command = Command::new(fake_gateway());
-        command.args(["kid", "plain"]).env("FAKE_GATEWAY_DIR", scene.root().join("stranger-kid"));
-        std::fs::create_dir(scene.root().join("stranger-kid")).expect("a folder can be made");
-        command.process_group(0).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        Self(command.spawn().expect("the bystander starts"))
-    }
-
-    fn is_alive(&mut self) -> bool {
-        self.0.try_wait().expect("it is our child").is_none()
-    }
-}
-
-impl Drop for Bystander {
-    fn drop(&mut self) {
-        self.0.kill().ok();
-        self.0.wait().ok();
-    }
-}
-
 #[test]
 fn a_stop_leaves_nobody_of_the_tree_and_touches_nobody_else() {
     let scene = Scene::new(FAMILY);
-    let mut bystander = Bystander::start(&scene);
+    let mut bystander = Bystander::namesake(&scene);
     let mut supervisor = scene.start();
     let kids = family(&mut supervisor, &scene);
     supervisor.signal(Signal::SIGTERM);
     supervisor.expect_exit(0);
     assert_gone(&kids, &supervisor);
-    assert!(bystander.is_alive());
+    bystander.assert_alive();
     let killed = supervisor.last("tree.killed");
     assert_eq!(killed.number("survivors"), 0);
     // The leader left by itself; of the eight, six had left its process group.
@@ -75,7 +50,7 @@ fn a_stop_leaves_nobody_of_the_tree_and_touches_nobody_else() {
 #[test]
 fn after_the_death_of_the_leader_the_tree_is_gone_before_the_next_spawn() {
     let scene = Scene::new(&format!("{FAMILY}; healthy"));
-    let mut bystander = Bystander::start(&scene);
+    let mut bystander = Bystander::namesake(&scene);
     let mut supervisor = scene.start();
     let kids = family(&mut supervisor, &scene);
     scene.diary().starts()[0].process.kill();
@@ -84,7 +59,7 @@ fn after_the_death_of_the_leader_the_tree_is_gone_before_the_next_spawn() {
     assert_gone(&kids, &supervisor);
     supervisor.wait_event("gateway.spawned");
     supervisor.wait_started();
-    assert!(bystander.is_alive());
+    bystander.assert_alive();
 }
 
 #[test]

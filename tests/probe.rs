@@ -18,6 +18,7 @@ use openclaw_supervise::gateway::process::INSTANCE;
 use openclaw_supervise::platform::proc;
 use openclaw_supervise::settings::Question;
 use probe_support::*;
+use tokio::net::TcpSocket;
 use tokio::time::{Instant, timeout};
 
 /// Which part of a test this process plays, when the test has started it.
@@ -161,6 +162,20 @@ async fn a_free_port_is_known_at_once() {
         assert_eq!((seen.verdict, seen.detail.as_str()), (Verdict::Free, "connection refused"));
     }
     assert!(before.elapsed() < Duration::from_secs(1), "{:?} for a hundred", before.elapsed());
+}
+
+#[tokio::test]
+async fn a_port_on_which_nobody_listens_and_no_gateway_could_is_not_free_before_a_spawn() {
+    let taken = TcpSocket::new_v4().unwrap();
+    taken.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let prober = prober(&[taken.local_addr().unwrap()], PATIENT);
+    let seen = prober.look(Look::AnswersAndOwner { leader: None }).await;
+    assert_eq!(seen.verdict, Verdict::Silent);
+    assert!(seen.detail.ends_with("is taken by a socket that does not listen"), "{}", seen.detail);
+    // What is asked of a gateway of ours is whether it answers.
+    assert_eq!(look(&prober).await.verdict, Verdict::Free);
+    drop(taken);
+    assert_eq!(prober.look(Look::AnswersAndOwner { leader: None }).await.verdict, Verdict::Free);
 }
 
 #[tokio::test]
@@ -401,7 +416,7 @@ async fn behind_a_free_port_a_gateway_that_boots_is_seen_before_a_spawn_and_only
     let recycled = State::locked_by(pid, start_time - 1);
     assert_eq!(at(&recycled).look(before_a_spawn).await.verdict, Verdict::Free);
     boots.0.kill().unwrap();
-    until(|| proc::stat(pid).unwrap().is_dead).await;
+    until(|| proc::stat(pid).unwrap().is_dead()).await;
     let seen = at(&state).look(before_a_spawn).await;
     assert_eq!((seen.verdict, seen.owner), (Verdict::Free, Owner::Unseen), "a zombie boots no more");
     boots.0.wait().unwrap();

@@ -3,15 +3,17 @@
 //! One test, because one gateway at a time is what a small machine bears: each boot takes its seconds of all cores.
 
 #![cfg(target_os = "linux")]
+#![expect(clippy::expect_used, reason = "a test that cannot go on says so by a panic")]
 #![expect(clippy::disallowed_methods, reason = "it polls beside the supervisor, by its own clock")]
 
 #[expect(dead_code, reason = "each test file uses its part of the kit")]
 mod support;
 
 use nix::sys::signal::Signal;
-use std::thread;
+use std::path::Path;
 use std::time::{Duration, Instant};
-use support::process::{Process, stat};
+use std::{fs, thread};
+use support::process::{Process, describe, stat};
 use support::real::RealGateway;
 use support::supervisor::{Launch, Supervisor};
 use support::{Scene, http, port, wait_for};
@@ -23,15 +25,59 @@ const PATIENCE: Duration = Duration::from_mins(4);
 fn the_real_gateway_is_kept_alive_alone_and_ended_whole() {
     let real = RealGateway::install();
     let scene = Scene::new("");
+    install_hook(&scene);
     let mut supervisor = launch(&scene, &real).start();
     supervisor.patience = PATIENCE;
 
     let first = first_start_is_told_in_time(&mut supervisor, &scene);
     its_tree_has_a_broker_in_a_session_of_its_own(first);
     duplicates_are_turned_away(&scene, &real, first);
-    let second = a_kill_is_answered_by_a_new_one(&mut supervisor, first);
-    let third = a_planned_restart_is_no_crash(&mut supervisor, second);
-    a_stop_leaves_nothing(&mut supervisor, &scene, third);
+    let left = what_a_shell_command_leaves(&scene, 1);
+    let second = a_kill_is_answered_by_a_new_one(&mut supervisor, first, &left);
+    let left = what_a_shell_command_leaves(&scene, 2);
+    let third = a_planned_restart_is_no_crash(&mut supervisor, second, &left);
+    let left = what_a_shell_command_leaves(&scene, 3);
+    a_stop_leaves_nothing(&mut supervisor, &scene, third, &left);
+}
+
+/// A hook of the gateway's own kind, for its event `gateway:startup`: it needs no account with anybody, runs in the
+/// gateway, and starts a shell command that leaves one process in its session, one in another, and one without an
+/// environment in a third.
+fn install_hook(scene: &Scene) {
+    let hook = scene.state_dir().join("hooks/left-behind");
+    let write = |path: &Path, text: &str| fs::write(path, text).expect("the state folder can be written");
+    fs::create_dir_all(&hook).expect("the state folder can be written");
+    let entries = r#"{"left-behind":{"enabled":true}}"#;
+    let config = format!(r#"{{"hooks":{{"internal":{{"enabled":true,"entries":{entries}}}}}}}"#);
+    write(&scene.state_dir().join("openclaw.json"), &config);
+    let about = r#"{ "openclaw": { "events": ["gateway:startup"] } }"#;
+    let head = format!("---\nname: left-behind\ndescription: Leaves processes behind\nmetadata: {about}\n---\n");
+    write(&hook.join("HOOK.md"), &head);
+    let linger = scene.root().join("linger.sh").display().to_string();
+    write(Path::new(&linger), "echo $$ >> \"${0%/*}/lingering\"\nsleep 600\n");
+    let script = format!("sh {linger} & setsid sh {linger} & env -i setsid sh {linger} &");
+    let handler = format!(
+        "import {{ spawn }} from \"node:child_process\";\n\
+         export default () => {{\n  \
+           spawn(\"/bin/sh\", [\"-c\", \"{script}\"], {{ detached: true, stdio: \"ignore\" }}).unref();\n}};\n"
+    );
+    write(&hook.join("handler.js"), &handler);
+}
+
+/// The processes that the gateway's start number `start` has left: the shells, whose parent is gone, and what they wait for.
+fn what_a_shell_command_leaves(scene: &Scene, start: usize) -> Vec<Process> {
+    let read = || fs::read_to_string(scene.root().join("lingering")).unwrap_or_default();
+    wait_for("what the hook leaves", Duration::from_mins(2), read, || {
+        let text = read();
+        let pids: Vec<_> = text.lines().skip(3 * (start - 1)).filter_map(|line| line.parse().ok()).collect();
+        let trees: Vec<_> = pids.into_iter().filter_map(Process::find).map(Process::tree).collect();
+        (trees.len() == 3 && trees.iter().all(|tree| tree.len() == 2)).then(|| trees.concat())
+    })
+}
+
+fn assert_gone(tree: &[Process], left: &[Process], supervisor: &Supervisor) {
+    let alive: Vec<_> = tree.iter().chain(left).copied().filter(|process| process.is_alive()).collect();
+    assert!(alive.is_empty(), "these are left:\n{}\n{}", describe(&alive), supervisor.story());
 }
 
 fn launch<'a>(scene: &'a Scene, real: &RealGateway) -> Launch<'a> {
@@ -79,18 +125,20 @@ fn its_tree_has_a_broker_in_a_session_of_its_own(gateway: Process) {
     assert_eq!(stat(gateway.pid).map(|stat| stat.group), Some(gateway.pid));
 }
 
-fn a_kill_is_answered_by_a_new_one(supervisor: &mut Supervisor, first: Process) -> Process {
+fn a_kill_is_answered_by_a_new_one(supervisor: &mut Supervisor, first: Process, left: &[Process]) -> Process {
     let tree = first.tree();
     first.kill();
     supervisor.wait_event("gateway.exited");
+    supervisor.wait_event("gateway.spawned");
+    assert_gone(&tree, left, supervisor);
     let second = supervisor.wait_started();
     assert_ne!(first, second);
-    assert!(tree.iter().all(|process| !process.is_alive()), "some of {tree:?} are left\n{}", supervisor.story());
     second
 }
 
 /// The gateway exits 0 and leaves a handoff: its way to ask for a successor.
-fn a_planned_restart_is_no_crash(supervisor: &mut Supervisor, second: Process) -> Process {
+fn a_planned_restart_is_no_crash(supervisor: &mut Supervisor, second: Process, left: &[Process]) -> Process {
+    let tree = second.tree();
     second.signal(Signal::SIGUSR2);
     let exited = supervisor.wait_event("gateway.exited");
     assert_eq!(exited.number("code"), 0);
@@ -98,6 +146,7 @@ fn a_planned_restart_is_no_crash(supervisor: &mut Supervisor, second: Process) -
     // After a crash it would have waited for half a second at least.
     let gap = spawned.seen.duration_since(exited.seen);
     supervisor.assert_took("the respawn", gap, &(Duration::ZERO..Duration::from_millis(450)));
+    assert_gone(&tree, left, supervisor);
     let third = supervisor.wait_started();
     assert_ne!(second, third);
     third
@@ -118,12 +167,12 @@ fn duplicates_are_turned_away(scene: &Scene, real: &RealGateway, gateway: Proces
     assert_eq!(http::startup_status(scene.port()).as_deref(), Some("started"));
 }
 
-fn a_stop_leaves_nothing(supervisor: &mut Supervisor, scene: &Scene, gateway: Process) {
+fn a_stop_leaves_nothing(supervisor: &mut Supervisor, scene: &Scene, gateway: Process, left: &[Process]) {
     its_tree_has_a_broker_in_a_session_of_its_own(gateway);
     let tree = gateway.tree();
     supervisor.signal(Signal::SIGTERM);
     supervisor.expect_exit(0);
-    assert!(tree.iter().all(|process| !process.is_alive()), "some of {tree:?} are left\n{}", supervisor.story());
+    assert_gone(&tree, left, supervisor);
     assert_eq!(scene.processes(), []);
     assert!(port::is_free(scene.port()));
 }

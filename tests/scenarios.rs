@@ -9,6 +9,8 @@ mod adopt;
 mod health;
 #[path = "scenarios/history.rs"]
 mod history;
+#[path = "scenarios/hooks.rs"]
+mod hooks;
 #[path = "scenarios/lease.rs"]
 mod lease;
 #[path = "scenarios/pace.rs"]

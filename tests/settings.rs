@@ -5,6 +5,7 @@
 use openclaw_supervise::core::Policy;
 use openclaw_supervise::core::fault::Planted;
 use openclaw_supervise::core::policy::OnConflict;
+use openclaw_supervise::gateway::hooks::Commands;
 use openclaw_supervise::host::telemetry::Format;
 use openclaw_supervise::settings::{
     AskSettings, EventsSettings, Invocation, LeaseBasis, Mistakes, ProbeSettings, Question, Settings, StatusSettings,
@@ -160,7 +161,8 @@ fn every_option_arrives_in_the_settings() {
                  --probe-timeout 3s --hang-after 4s --stop-timeout 5s --hung-stop-timeout 6s --max-restarts 7 \
                  --restart-window 8s --backoff-max 9s --stable-after 10s --boot-limit 11 --boot-window 12s \
                  --conflict-timeout 13s --conflict-exit-code 14 --on-conflict standby --lease heartbeat \
-                 --log-format text --log-level trace";
+                 --log-format text --log-level trace --pre-start before --pre-start-timeout 15s --post-stop after \
+                 --post-stop-timeout 16s";
     let settings = home.run(&words.split_whitespace().collect::<Vec<_>>(), &[]);
     let seconds = Duration::from_secs;
     assert_eq!(
@@ -178,6 +180,8 @@ fn every_option_arrives_in_the_settings() {
             stable_after: seconds(10),
             boot_limit: 11,
             boot_window: seconds(12),
+            pre_start: Some(seconds(15)),
+            post_stop: Some(seconds(16)),
             conflict_timeout: seconds(13),
             conflict_exit_code: 14,
             on_conflict: OnConflict::Standby,
@@ -187,7 +191,8 @@ fn every_option_arrives_in_the_settings() {
             planted: Planted::default(),
         }
     );
-    assert_eq!(settings.lease, LeaseBasis::Heartbeat);
+    let commands = Commands { pre_start: Some("before".into()), post_stop: Some("after".into()) };
+    assert_eq!((settings.lease, settings.hooks), (LeaseBasis::Heartbeat, commands));
     assert_eq!((settings.state_dir, settings.store_dir), (home.path("s"), home.path("t")));
     assert_eq!((settings.log.format, settings.log.level), (Format::Text, tracing::Level::TRACE));
     let exports: HashMap<&str, OsString> = settings.exports.into_iter().collect();
@@ -289,6 +294,54 @@ fn a_request_waits_as_long_as_what_it_asks_for_may_take() {
     assert_eq!(home.ask(&["stop"], &[]).timeout, Duration::from_secs(358));
     let mistakes = home.mistakes(&["stop", "--timeout", "0s", "--port", "x"], &[]);
     assert_eq!((mistakes.all().len(), mistakes.exit_code()), (2, 2), "{mistakes}");
+}
+
+#[test]
+fn a_request_waits_for_the_hooks_that_stand_in_its_way() {
+    let home = Home::new();
+    let hooks = [
+        ("OPENCLAW_SUPERVISE_PRE_START", "x"),
+        ("OPENCLAW_SUPERVISE_PRE_START_TIMEOUT", "1000s"),
+        ("OPENCLAW_SUPERVISE_POST_STOP", "y"),
+    ];
+    let wait = |verb| home.ask(&["--stop-timeout", "100s", verb], &hooks).timeout;
+    assert_eq!(wait("stop"), Duration::from_secs(100 + 15 + 30));
+    assert_eq!(wait("restart"), Duration::from_secs(100 + 15 + 30 + 1000 + 300));
+}
+
+#[test]
+fn a_hook_is_one_line_for_the_shell_and_has_a_time() {
+    let home = Home::new();
+    let settings = home.run(&["--post-stop", "a b | 'c  d' "], &[("OPENCLAW_SUPERVISE_PRE_START", "e; f")]);
+    let commands = Commands { pre_start: Some("e; f".into()), post_stop: Some("a b | 'c  d' ".into()) };
+    assert_eq!((settings.hooks, settings.warnings), (commands, vec![]));
+    let quarter = Some(Duration::from_secs(15));
+    assert_eq!((settings.policy.pre_start, settings.policy.post_stop), (quarter, quarter));
+    let unset = [("OPENCLAW_SUPERVISE_PRE_START", ""), ("OPENCLAW_SUPERVISE_POST_STOP", "")];
+    let settings = home.run(&[], &unset);
+    assert_eq!((settings.hooks, settings.policy.pre_start), (Commands::default(), None));
+}
+
+#[test]
+fn the_time_of_a_hook_that_is_not_there_is_odd() {
+    let home = Home::new();
+    let variable = [("OPENCLAW_SUPERVISE_POST_STOP_TIMEOUT", "1s")];
+    let settings = home.run(&["--pre-start-timeout", "1s", "--pre-start", "x"], &variable);
+    assert_eq!(settings.policy.pre_start, Some(Duration::from_secs(1)));
+    assert_eq!(settings.policy.post_stop, None);
+    assert_eq!(settings.warnings.len(), 1, "{:?}", settings.warnings);
+    assert!(settings.warnings[0].starts_with("--post-stop-timeout is given and --post-stop is not"));
+}
+
+#[test]
+fn what_a_hook_is_told_is_no_setting_of_a_supervisor_inside() {
+    let home = Home::new();
+    let names =
+        ["GENERATION", "PID", "REASON", "CODE", "SIGNAL", "HOOK"].map(|name| format!("OPENCLAW_SUPERVISE_{name}"));
+    let told: Vec<(&str, &str)> = names.iter().map(|name| (name.as_str(), "?")).collect();
+    let (plain, inside) = (home.run(&[], &[]), home.run(&[], &told));
+    assert_eq!(inside.policy, Policy { seed: inside.policy.seed, ..plain.policy });
+    assert_eq!((inside.command, inside.warnings), (plain.command, vec![]));
 }
 
 #[test]
@@ -445,6 +498,9 @@ fn each_mistake_has_its_line_and_the_gravest_its_exit_code() {
         (&["events", "-n", "-1"], &["-n \"-1\" is not a whole number from 0 to 4294967295"], 2),
         (&["events", "-n"], &["-n needs a value"], 2),
         (&["status", "--timeout", "1s"], &["unknown option --timeout"], 2),
+        (&["--pre-start", ""], &["--pre-start \"\" is empty; give a shell command or leave it out"], 2),
+        (&["--post-stop", " "], &["--post-stop \" \" is empty"], 2),
+        (&["--post-stop-timeout", "soon"], &["--post-stop-timeout \"soon\" is not a duration"], 2),
         (&["--log-format", "xml"], &["--log-format \"xml\" is none of text, json"], 2),
         (&["--log-level", "loud"], &["--log-level \"loud\" is none of error, warn, info, debug, trace"], 2),
         (&["--stop-timeout", "soon"], &["--stop-timeout \"soon\" is not a duration"], 2),
@@ -522,6 +578,8 @@ fn zero_is_refused_where_it_makes_no_sense() {
         ("--backoff-max", false),
         ("--stable-after", false),
         ("--boot-window", false),
+        ("--pre-start-timeout", false),
+        ("--post-stop-timeout", false),
         ("--stop-timeout", true),
         ("--hung-stop-timeout", true),
         ("--conflict-timeout", true),
@@ -548,6 +606,8 @@ const WRONG: &[&[&str]] = &[
     &["--boot-limit", "1.5"],
     &["--boot-window", "s"],
     &["--conflict-timeout", "?"],
+    &["--pre-start", ""],
+    &["--post-stop-timeout", "0s"],
     &["--on-conflict", "maybe"],
     &["--lease", "hope"],
     &["--conflict-exit-code", "300"],

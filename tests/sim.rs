@@ -87,7 +87,10 @@ fn explore(seeds: u64) -> Result<Seen, String> {
                     | Effect::Probe { .. }
                     | Effect::Spawn { .. }
                     | Effect::Terminate { .. }
-                    | Effect::KillTree { .. } => {}
+                    | Effect::KillTree { .. }
+                    | Effect::Hook { .. } => {}
+                    Effect::EndHook { .. } => *reached.entry("a hook ended".to_owned()).or_default() += 1,
+                    Effect::KillHook { .. } => *reached.entry("a hook killed".to_owned()).or_default() += 1,
                 }
             }
         }
@@ -106,7 +109,9 @@ fn explore(seeds: u64) -> Result<Seen, String> {
 }
 
 /// What the worlds have to reach: a promise about what never happens is kept by accident.
-const REACHED: [&str; 33] = [
+const REACHED: [&str; 38] = [
+    "a hook ended",
+    "a hook killed",
     "exit 0",
     "exit 1",
     "exit 69",
@@ -123,6 +128,9 @@ const REACHED: [&str; 33] = [
     "gateway.spawn_failed",
     "gateway.spawned",
     "gateway.started",
+    "hook.finished",
+    "hook.started",
+    "hook.timed_out",
     "lease.acquired",
     "lease.contended",
     "lease.lost",

@@ -1,57 +1,353 @@
-//! The end of a tree whose leader is dead already, in a process that inherits its orphans.
+//! The end of trees of real processes, in a process that inherits their orphans.
 
-#![expect(clippy::expect_used, reason = "a helper of a test may fail it")]
+#![cfg(target_os = "linux")]
+#![expect(clippy::expect_used, reason = "a test that cannot go on says so by a panic")]
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use openclaw_supervise::core::{Event, Layer, TreeEnd};
+use openclaw_supervise::gateway::process::{Gateway, INSTANCE, Launch, Sweep, key_of, new_instance};
 use openclaw_supervise::gateway::tree::{Orphans, Tree};
-use openclaw_supervise::platform::proc;
+use openclaw_supervise::platform::proc::{self, Stat, State};
 use openclaw_supervise::platform::process::{self, Handle};
 use std::process::{Command, Stdio};
 use std::time::Duration;
+use tokio::sync::mpsc::channel;
+use tokio::sync::{Mutex, MutexGuard};
+use tokio::task::JoinHandle;
+use tokio::time::{sleep, timeout};
 
-/// Starts a shell that runs `script` to its end, and gives back the zombie.
-fn ended_leader(script: &str) -> Handle {
-    let mut command = Command::new("sh");
-    command.args(["-c", script]).stdin(Stdio::null()).stdout(Stdio::null());
-    let leader = process::spawn_in_own_session(&mut command).expect("a shell can be started");
-    while !process::is_zombie_child(leader.pid()) {
-        std::thread::yield_now();
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// All tests look at the children of this whole process: one at a time.
+static TURN: Mutex<()> = Mutex::const_new(());
+
+/// A test's turn, and who reaps its orphans. What it leaves behind is killed.
+struct World {
+    id: String,
+    reaper: JoinHandle<()>,
+    _turn: MutexGuard<'static, ()>,
+}
+
+impl World {
+    async fn new(name: &str) -> Self {
+        let turn = TURN.lock().await;
+        process::become_subreaper().expect("the kernel has subreapers");
+        // What the test before has left behind.
+        until(|| {
+            reap();
+            proc::children().is_ok_and(|children| children.is_empty())
+        })
+        .await;
+        let reaper = tokio::spawn(async {
+            loop {
+                reap();
+                sleep(Duration::from_millis(3)).await;
+            }
+        });
+        Self { id: format!("TREE_TEST={name}-{}", std::process::id()), reaper, _turn: turn }
     }
-    leader
+
+    /// A shell that leads a session of its own, with the id in its environment.
+    fn leader(&self, script: &str) -> Handle {
+        let mut command = Command::new("sh");
+        let (name, value) = self.id.split_once('=').expect("it is an entry");
+        command.args(["-c", script]).env(name, value);
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        let leader = process::spawn_in_own_session(&mut command).expect("a shell can be started");
+        process::claim(leader.pid());
+        leader
+    }
+
+    /// One that runs its script to its end, as the zombie that it is then.
+    async fn ended_leader(&self, script: &str) -> Handle {
+        let leader = self.leader(script);
+        until(|| process::is_zombie_child(leader.pid())).await;
+        leader
+    }
+
+    fn tree(&self, leader: &Handle, orphans: Orphans) -> Tree {
+        Tree::new(leader, self.id.clone(), orphans)
+    }
+
+    async fn kill(&self, leader: &Handle, orphans: Orphans) -> TreeEnd {
+        kill(self.tree(leader, orphans)).await
+    }
 }
 
-async fn kill(leader: &Handle) -> openclaw_supervise::core::TreeEnd {
-    Tree::new(leader, "X=1".to_owned(), Orphans::OursAlone).kill(|| Duration::ZERO).await
+impl Drop for World {
+    fn drop(&mut self) {
+        self.reaper.abort();
+        for child in living_children() {
+            if let Ok(handle) = Handle::open(child.pid) {
+                handle.kill().ok();
+            }
+        }
+    }
 }
 
-// One test: all of it looks at the children of this whole process.
+async fn kill(tree: Tree) -> TreeEnd {
+    let begun = tokio::time::Instant::now();
+    timeout(PATIENCE, tree.kill(move || begun.elapsed())).await.expect("it comes to an end")
+}
+
+fn reap() {
+    for pid in proc::children().unwrap_or_default() {
+        if !process::is_claimed(pid) {
+            process::reap(pid);
+        }
+    }
+}
+
+fn forget(leader: &Handle) {
+    process::unclaim(leader.pid());
+    leader.reap();
+}
+
+fn living_children() -> Vec<Stat> {
+    let pids = proc::children().expect("/proc can be read").into_iter();
+    pids.filter_map(|pid| proc::stat(pid).ok()).filter(|child| !child.is_dead()).collect()
+}
+
+async fn until(condition: impl Fn() -> bool) {
+    let met = async {
+        while !condition() {
+            sleep(Duration::from_millis(2)).await;
+        }
+    };
+    timeout(PATIENCE, met).await.expect("it is so in the end");
+}
+
+/// The one process with this command.
+async fn find(command: &str) -> Stat {
+    let find = || {
+        let mut all = proc::processes().expect("/proc can be read").into_iter();
+        all.find(|process| proc::command_of(process.pid).as_deref() == Some(command))
+    };
+    until(|| find().is_some()).await;
+    find().expect("it was there")
+}
+
+fn is_alive(process: &Stat) -> bool {
+    proc::stat(process.pid).is_ok_and(|now| now.start_time == process.start_time && !now.is_dead())
+}
+
+fn layers(end: &TreeEnd) -> Vec<(Layer, u32)> {
+    end.found_by.clone()
+}
+
 #[tokio::test]
 async fn a_dead_leader_is_alone_only_if_it_left_nobody_behind() {
-    process::become_subreaper().expect("the kernel has subreapers");
-
-    let alone = ended_leader("exit 7");
-    let end = kill(&alone).await;
+    let world = World::new("alone").await;
+    let alone = world.ended_leader("exit 7").await;
+    let end = world.tree(&alone, Orphans::OursAlone).end_at_once(|| Duration::ZERO).expect("nobody is left");
     assert_eq!((end.members, end.survivors), (0, 0));
-    process::reap(alone.pid());
+    forget(&alone);
 
-    let parent = ended_leader("setsid sleep 600 & sleep 600 & sh -c 'setsid sh -c \"sleep 600 & sleep 600\" &'");
-    let end = kill(&parent).await;
+    let parent =
+        world.ended_leader("setsid sleep 600 & sleep 600 & sh -c 'setsid sh -c \"sleep 600 & sleep 600\" &'").await;
+    assert_eq!(world.tree(&parent, Orphans::OursAlone).end_at_once(|| Duration::ZERO), None);
+    let end = world.kill(&parent, Orphans::OursAlone).await;
     assert!(end.members >= 2, "{end:?}");
-    assert_eq!(end.survivors, 0);
-    let left = proc::children().expect("/proc can be read");
-    for pid in left.into_iter().filter(|pid| *pid != parent.pid()) {
-        assert!(process::is_zombie_child(pid), "{:?}", proc::command_of(pid));
-        process::reap(pid);
-    }
-    process::reap(parent.pid());
+    assert_eq!((end.survivors, living_children().len()), (0, 0));
+    forget(&parent);
+}
 
-    // Without descriptors nothing can be seen, and that does not mean that nothing is there.
-    let living = process::spawn_in_own_session(Command::new("sleep").arg("600")).expect("it can be started");
+#[tokio::test]
+async fn without_descriptors_nothing_can_be_seen_and_that_does_not_mean_that_nothing_is_there() {
+    let world = World::new("blind").await;
+    let leader = world.leader("exec sleep 600");
     let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).expect("there is a limit");
     setrlimit(Resource::RLIMIT_NOFILE, 3, hard).expect("it can be lowered");
-    let end = Tree::new(&living, "X=1".to_owned(), Orphans::OursAlone).kill(|| Duration::from_mins(1)).await;
+    let end = world.tree(&leader, Orphans::OursAlone).kill(|| Duration::from_mins(1)).await;
     setrlimit(Resource::RLIMIT_NOFILE, soft, hard).expect("it can be raised again");
     assert_eq!((end.members, end.survivors), (0, 1));
-    assert_eq!(kill(&living).await.members, 1);
-    process::reap(living.pid());
+    assert_eq!(world.kill(&leader, Orphans::OursAlone).await.members, 1);
+    forget(&leader);
+}
+
+#[tokio::test]
+async fn the_id_alone_shows_a_member_that_never_was_below_the_leader() {
+    let world = World::new("instance").await;
+    let leader = world.ended_leader("exit 0").await;
+    let (name, value) = world.id.split_once('=').expect("it is an entry");
+    let start = |value: &str| Command::new("sleep").arg("600").env(name, value).spawn().expect("sleep can be started");
+    let (mut bearer, mut bystander) = (start(value), start(&format!("{value}0")));
+    let end = world.kill(&leader, Orphans::Mixed).await;
+    assert_eq!((end.members, end.survivors, layers(&end)), (1, 0, vec![(Layer::Instance, 1)]), "{end:?}");
+    assert_eq!(end.commands, [format!("{} sleep 600", bearer.id())]);
+    assert!(bystander.try_wait().expect("it is our child").is_none());
+    bystander.kill().expect("it is our child");
+    // The reaper may have been first.
+    let _status = (bearer.wait(), bystander.wait());
+    forget(&leader);
+}
+
+#[tokio::test]
+async fn a_sweep_finds_the_bearer_of_the_id_after_the_leader_is_forgotten() {
+    let world = World::new("sweep").await;
+    let leader = world.ended_leader("exit 0").await;
+    let tree = world.tree(&leader, Orphans::OursAlone);
+    forget(&leader);
+    // Our next leader is none of its business, nor is a child that is nobody's.
+    let next = world.leader("exec sleep 600");
+    let mut stranger = Command::new("sleep").arg("600").spawn().expect("sleep can be started");
+    assert_eq!(tree.clone().sweep(|| Duration::ZERO).await.members, 0);
+    let (name, value) = world.id.split_once('=').expect("it is an entry");
+    let mut bearer = Command::new("sleep").arg("600").env(name, value).spawn().expect("sleep can be started");
+    let end = tree.sweep(|| Duration::ZERO).await;
+    assert_eq!((end.members, layers(&end)), (1, vec![(Layer::Instance, 1)]), "{end:?}");
+    assert!(stranger.try_wait().expect("it is our child").is_none());
+    assert!(!process::is_zombie_child(next.pid()));
+    stranger.kill().expect("it is our child");
+    next.kill().expect("it is our child");
+    until(|| process::is_zombie_child(next.pid())).await;
+    forget(&next);
+    // The reaper may have been first.
+    let _status = (bearer.wait(), stranger.wait());
+}
+
+/// A process that bears the id and never was below us, as a service manager would start one.
+fn start_elsewhere(instance: &str, command: &str) {
+    rustix::process::set_child_subreaper(None).expect("the kernel has subreapers");
+    let mut parent = Command::new("sh");
+    parent.args(["-c", &format!("setsid {command} >/dev/null 2>&1 </dev/null &")]).env(INSTANCE, instance);
+    let _status = parent.status();
+    process::become_subreaper().expect("the kernel has subreapers");
+}
+
+#[tokio::test]
+async fn strays_of_a_gateway_that_ended_alone_are_told_of_later_unless_there_may_be_no_later() {
+    let _world = World::new("strays").await;
+    for sweep in [Sweep::Later, Sweep::Now] {
+        let launch = Launch {
+            key: key_of(&std::process::id().to_string()),
+            program: "/bin/sleep".into(),
+            arguments: vec!["0.2".into()],
+            exports: Vec::new(),
+        };
+        let (instance, (events, mut inbox)) = (new_instance(&launch.key), channel(8));
+        let gateway = Gateway::spawn(3, &instance, &launch, Orphans::OursAlone, &events).expect("it can be started");
+        start_elsewhere(&instance, "sleep 609");
+        let stray = find("sleep 609").await;
+        let mut next = async || timeout(PATIENCE, inbox.recv()).await.expect("in time").expect("it is open");
+        assert!(matches!(next().await, Event::LeaderExited { generation: 3, oom_killed: false, .. }));
+        gateway.kill_tree(sweep, || Duration::ZERO, &events);
+        let Event::TreeGone { generation: 3, end } = next().await else { panic!("not its end") };
+        if sweep == Sweep::Later {
+            assert_eq!((end.members, end.survivors), (0, 0));
+            // Its number may go to others while they are looked for.
+            gateway.release();
+            let Event::StraysKilled { generation: 3, end } = next().await else { panic!("nobody was found") };
+            assert_eq!((end.members, layers(&end)), (1, vec![(Layer::Instance, 1)]));
+        } else {
+            assert_eq!((end.members, layers(&end)), (1, vec![(Layer::Instance, 1)]));
+            gateway.release();
+        }
+        assert!(!is_alive(&stray));
+    }
+}
+
+#[tokio::test]
+async fn descent_alone_shows_a_member_that_wiped_its_environment() {
+    let world = World::new("descent").await;
+    let leader = world.leader("setsid env -i sleep 601 & wait");
+    find("sleep 601").await;
+    let end = world.kill(&leader, Orphans::Mixed).await;
+    assert_eq!((end.members, end.escaped, end.survivors), (2, 1, 0), "{end:?}");
+    assert_eq!(layers(&end), [(Layer::Group, 1), (Layer::Descent, 1)]);
+    forget(&leader);
+}
+
+#[tokio::test]
+async fn the_group_alone_shows_a_member_whose_parents_are_gone() {
+    let world = World::new("group").await;
+    let leader = world.ended_leader("env -i sleep 602 &").await;
+    let member = find("sleep 602").await;
+    assert_eq!(member.parent.unsigned_abs(), std::process::id());
+    let end = world.kill(&leader, Orphans::Mixed).await;
+    assert_eq!((end.members, end.survivors, layers(&end)), (1, 0, vec![(Layer::Group, 1)]), "{end:?}");
+    assert!(!is_alive(&member));
+    forget(&leader);
+}
+
+#[tokio::test]
+async fn the_record_alone_shows_a_member_that_has_lost_all_else() {
+    let world = World::new("record").await;
+    let leader = world.leader("sh -c 'setsid env -i sleep 603 & exec sleep 604' & wait; exec sleep 605");
+    let (member, parent) = (find("sleep 603").await, find("sleep 604").await);
+    let mut tree = world.tree(&leader, Orphans::Mixed);
+    let forgetful = tree.clone();
+    tree.remember();
+    Handle::open(parent.pid).expect("it lives").kill().expect("it is ours");
+    find("sleep 605").await;
+    until(|| proc::stat(member.pid).is_ok_and(|now| now.parent.unsigned_abs() == std::process::id())).await;
+    // It could be anybody's.
+    assert_eq!(kill(forgetful).await.members, 1);
+    assert!(is_alive(&member));
+    let end = kill(tree).await;
+    assert_eq!((end.members, end.survivors, layers(&end)), (1, 0, vec![(Layer::Record, 1)]), "{end:?}");
+    assert!(!is_alive(&member));
+    forget(&leader);
+}
+
+#[tokio::test]
+async fn a_stopped_member_is_resumed_and_a_stopped_tree_dies_all_the_same() {
+    let world = World::new("stopped").await;
+    let leader = world.leader("setsid sleep 606 & exec sleep 607");
+    let (member, outside) = (find("sleep 606").await, world.leader("exec env -i sleep 608"));
+    let stranger = find("sleep 608").await;
+    let is_stopped = |pid| proc::stat(pid).is_ok_and(|process| process.state == State::Stopped);
+    for pid in [leader.pid(), member.pid, stranger.pid] {
+        let stop = nix::sys::signal::Signal::SIGSTOP;
+        nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), stop).expect("it is ours");
+        until(|| is_stopped(pid)).await;
+    }
+    let mut tree = world.tree(&leader, Orphans::Mixed);
+    let mut stopped = tree.remember();
+    stopped.sort_unstable();
+    let mut expected = [leader.pid(), member.pid];
+    expected.sort_unstable();
+    assert_eq!(stopped, expected);
+    tree.resume(&[leader.pid(), stranger.pid]);
+    until(|| !is_stopped(leader.pid())).await;
+    assert!(is_stopped(member.pid) && is_stopped(stranger.pid));
+    assert_eq!(kill(tree).await.members, 2);
+    assert!(is_stopped(stranger.pid));
+    outside.kill().expect("it is our child");
+    until(|| process::is_zombie_child(outside.pid())).await;
+    forget(&outside);
+    forget(&leader);
+}
+
+#[tokio::test]
+async fn a_chain_that_forks_and_exits_without_a_pause_is_caught() {
+    let world = World::new("chain").await;
+    let hop = "hop() { n=$((n + 1)); [ $n -lt 50000 ] && hop & }; hop";
+    let leap = "n=$((n + 1)); export n; [ $n -lt 3000 ] && setsid sh -c \"$LEAP\" &";
+    for (name, script) in [
+        ("in the leader's group", format!("{hop}; exec sleep 600")),
+        ("in a group that outlived its leader", hop.to_owned()),
+        ("in a session of its own", format!("setsid sh -c '{hop}' & exec sleep 600")),
+        ("in a new session each", format!("export LEAP='{leap}'; setsid sh -c \"$LEAP\" & exec sleep 600")),
+    ] {
+        let leader = world.leader(&script);
+        sleep(Duration::from_millis(100)).await;
+        let end = world.kill(&leader, Orphans::OursAlone).await;
+        assert_eq!((end.survivors, living_children().len()), (0, 0), "{name}: {end:?}");
+        let after = proc::processes().expect("/proc can be read");
+        assert!(!after.iter().any(|process| !process.is_dead() && proc::environ_has(process.pid, &world.id)), "{name}");
+        forget(&leader);
+    }
+}
+
+#[tokio::test]
+async fn many_that_fork_without_end_are_killed_to_the_last() {
+    let world = World::new("storm").await;
+    let forker = "i=0; while [ $i -lt 3000 ]; do i=$((i + 1)); : & done; wait";
+    let forkers = format!("k=0; while [ $k -lt 8 ]; do k=$((k + 1)); setsid env -i sh -c '{forker}' & done; wait");
+    let leader = world.leader(&forkers);
+    sleep(Duration::from_millis(100)).await;
+    let end = world.kill(&leader, Orphans::OursAlone).await;
+    assert_eq!((end.survivors, living_children().len()), (0, 0), "{end:?}");
+    forget(&leader);
 }

@@ -79,7 +79,7 @@ fn crowd(places: &[&Place]) -> Result<f64, Failure> {
 pub(crate) fn adoption(world: &World, runs: usize) -> Result<[Row; 2], Failure> {
     let (mut figures, mut floor) = (Vec::new(), Vec::new());
     let place = world.place()?;
-    let first = place.supervisor(&[], false)?;
+    let first = place.supervisor(&[], &[])?;
     let gateway = first.next(Kind::Gateway)?;
     first.event("gateway.started")?;
     // A supervisor that is dropped takes the gateway with it that it has started.
@@ -90,7 +90,7 @@ pub(crate) fn adoption(world: &World, runs: usize) -> Result<[Row; 2], Failure> 
         bare.wait()?;
         floor.push(milliseconds(bare.begun, now()));
 
-        let next = place.supervisor(&[], false)?;
+        let next = place.supervisor(&[], &[])?;
         let (at, event) = next.event_at("gateway.adopted")?;
         figures.push(milliseconds(next.begun, at));
         if event["pid"] != gateway.pid {

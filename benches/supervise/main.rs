@@ -1,6 +1,6 @@
 //! What supervising costs, against what the operating system itself takes in the same run.
 //!
-//! `cargo bench --bench supervise [-- --runs N]`. This one program is the bench, the gateway that is supervised, and
+//! `cargo bench --bench supervise [-- --runs N | --tree N | --soak N]`. This one program is the bench, the gateway that is supervised, and
 //! everything that this gateway starts: see `stand_in`. What the rows mean stands in docs/BENCHMARKS.md.
 
 mod lease;
@@ -8,6 +8,7 @@ mod measure;
 mod stand_in;
 mod start;
 mod table;
+mod tree;
 mod world;
 
 use measure::Failure;
@@ -31,7 +32,7 @@ fn main() -> ExitCode {
     if args.first().is_some_and(|word| word == stand_in::ROLE) {
         return stand_in::play(args.get(1..).unwrap_or_default());
     }
-    let result = runs(&args).and_then(bench);
+    let result = plan(&args).and_then(bench);
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -41,31 +42,62 @@ fn main() -> ExitCode {
     }
 }
 
+/// What is asked for, and how often each figure is taken.
+#[derive(Debug, Clone, Copy)]
+enum Plan {
+    /// The whole table.
+    All(usize),
+    /// What is about process trees.
+    Tree(usize),
+    /// Trees on trees, without a figure but that of the survivors.
+    Soak(usize),
+}
+
 /// Cargo adds `--bench`, and passes on what stands after `--`.
-fn runs(args: &[String]) -> Result<usize, Failure> {
-    let mut words = args.iter().filter(|word| *word != "--bench");
-    match (words.next().map(String::as_str), words.next(), words.next()) {
-        (None, ..) => Ok(RUNS),
-        (Some("--runs"), Some(number), None) => match number.parse() {
-            Ok(0) | Err(_) => Err(format!("--runs {number}: not a number from 1").into()),
-            Ok(runs) => Ok(runs),
-        },
-        _ => Err("usage: cargo bench --bench supervise [-- --runs N]".into()),
+fn plan(args: &[String]) -> Result<Plan, Failure> {
+    let words: Vec<_> = args.iter().map(String::as_str).filter(|word| *word != "--bench").collect();
+    let (plan, number): (fn(usize) -> Plan, _) = match words.as_slice() {
+        [] => return Ok(Plan::All(RUNS)),
+        ["--runs", number] => (Plan::All, number),
+        ["--tree", number] => (Plan::Tree, number),
+        ["--soak", number] => (Plan::Soak, number),
+        _ => return Err("usage: cargo bench --bench supervise [-- --runs N | --tree N | --soak N]".into()),
+    };
+    match number.parse() {
+        Ok(0) | Err(_) => Err(format!("{number}: not a number from 1").into()),
+        Ok(runs) => Ok(plan(runs)),
     }
 }
 
-fn bench(runs: usize) -> Result<(), Failure> {
+fn bench(plan: Plan) -> Result<(), Failure> {
     let world = World::new()?;
+    let (Plan::All(runs) | Plan::Tree(runs) | Plan::Soak(runs)) = plan;
     say(&format!("{} ({runs} runs, load {})", world::machine(), world::load()))?;
-    let mut rows = Vec::from(start::start(&world, runs)?);
-    rows.extend([start::respawn(&world, runs)?, start::duplicate(&world, runs)?]);
-    rows.extend(lease::crowds(&world, runs)?);
-    rows.extend(lease::adoption(&world, runs)?);
-    rows.extend(lease::store(&world, runs)?);
-    rows.extend(measure::stop(&world, runs.min(STOPS_MAX))?);
-    rows.extend(measure::idle(&world)?);
-    rows.push(Row::single("size", "release binary, stripped", megabytes(Path::new(SUPERVISOR))?, "MB", Some(5.0)));
+    let rows = match plan {
+        Plan::All(runs) => all(&world, runs)?,
+        Plan::Tree(runs) => trees(&world, runs)?,
+        Plan::Soak(runs) => return tree::soak(&world, runs),
+    };
     say(&format!("{}load afterwards {}", table::render(&rows), world::load()))
+}
+
+fn all(world: &World, runs: usize) -> Result<Vec<Row>, Failure> {
+    let mut rows = Vec::from(start::start(world, runs)?);
+    rows.extend([start::respawn(world, runs)?, start::duplicate(world, runs)?]);
+    rows.extend(lease::crowds(world, runs)?);
+    rows.extend(lease::adoption(world, runs)?);
+    rows.extend(lease::store(world, runs)?);
+    rows.extend(trees(world, runs)?);
+    rows.extend(measure::idle(world)?);
+    rows.push(Row::single("size", "release binary, stripped", megabytes(Path::new(SUPERVISOR))?, "MB", Some(5.0)));
+    Ok(rows)
+}
+
+fn trees(world: &World, runs: usize) -> Result<Vec<Row>, Failure> {
+    let mut rows = Vec::from(measure::stop(world, runs.min(STOPS_MAX))?);
+    rows.extend(tree::kills(world, runs.min(STOPS_MAX))?);
+    rows.extend(tree::crowd(world, runs)?);
+    Ok(rows)
 }
 
 fn megabytes(path: &Path) -> Result<f64, Failure> {

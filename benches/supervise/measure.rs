@@ -18,7 +18,7 @@ const IDLE: Duration = Duration::from_secs(10);
 pub(crate) fn stop(world: &World, runs: usize) -> Result<[Row; 2], Failure> {
     let (mut figures, mut left) = (Vec::new(), Vec::new());
     for _ in 0..runs {
-        let mut supervisor = world.place()?.supervisor(&[], true)?;
+        let mut supervisor = world.place()?.supervisor(&[], &["kids"])?;
         for _ in 0..KIDS {
             supervisor.next(Kind::Kid)?;
         }
@@ -37,7 +37,7 @@ pub(crate) fn stop(world: &World, runs: usize) -> Result<[Row; 2], Failure> {
 
 /// What a supervisor costs that has nothing to do but look.
 pub(crate) fn idle(world: &World) -> Result<Vec<Row>, Failure> {
-    let mut supervisor = world.place()?.supervisor(&[], false)?;
+    let mut supervisor = world.place()?.supervisor(&[], &[])?;
     supervisor.event("gateway.started")?;
     // The first look in the slow rhythm still builds what later ones use again.
     supervisor.pass(IDLE / 2 + Duration::from_secs(1))?;

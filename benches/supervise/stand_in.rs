@@ -1,14 +1,16 @@
 //! The gateway that is supervised, and what it starts: the bench itself under another first argument.
 //!
-//! `stand-in gateway PORT [KIDS]` serves the probe contract from one thread; with KIDS it starts ten of each kind first,
-//! and twenty plain ones. `stand-in kid KIND` is one of them. `stand-in nothing` exits at once.
+//! `stand-in gateway PORT [kids]` serves the probe contract from one thread; with kids it starts ten of each kind first,
+//! and twenty plain ones. `stand-in gateway PORT hostile NUMBER` is deaf to SIGTERM and starts so many of all kinds in turn,
+//! and `... raging NUMBER` one more that never comes to rest. `stand-in kid KIND` is one of them. `stand-in nothing` exits at
+//! once.
 //! `stand-in starter PROGRAM [ARG...]` becomes that program once its standard input ends: a gate for many at once.
 //! Each tells of itself on its standard output, which the supervisor hands on as it is, and the clock is read before
 //! anything else.
 
 use crate::world;
-use nix::sys::signal::{SigSet, Signal};
-use nix::unistd::setsid;
+use nix::sys::signal::{SigSet, Signal, raise};
+use nix::unistd::{Pid, setpgid, setsid};
 use std::io::{self, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::process::CommandExt;
@@ -18,8 +20,14 @@ use std::time::Duration;
 /// The first argument.
 pub(crate) const ROLE: &str = "stand-in";
 
-/// How many processes `KIDS` means.
+/// How many processes `kids` means.
 pub(crate) const KIDS: usize = 50;
+
+/// The kinds that a hostile gateway starts in turn.
+const HOSTILE: [&str; 8] = ["plain", "group", "session", "daemon", "wiped", "lost", "stubborn", "stopped"];
+
+/// How many links the chain of a storm has, if nobody ends it: some seconds' worth.
+const LINKS: u32 = 5000;
 
 /// The bytes of one [`News`].
 pub(crate) const NEWS_LENGTH: usize = 16;
@@ -82,9 +90,13 @@ pub(crate) fn play(words: &[String]) -> ExitCode {
     let at = world::now();
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     let played = match words.as_slice() {
-        ["gateway", port] => gateway(at, port, false),
-        ["gateway", port, "kids"] => gateway(at, port, true),
+        ["gateway", port] => gateway(at, port, &[]),
+        ["gateway", port, "kids"] => {
+            gateway(at, port, &[("plain", 20), ("stubborn", 10), ("session", 10), ("daemon", 10)])
+        }
+        ["gateway", port, kind @ ("hostile" | "raging"), number] => hostile(at, port, kind, number),
         ["kid", kind] => kid(kind),
+        ["link", left] => link(left),
         ["nothing"] => Ok(()),
         ["starter", program, arguments @ ..] => starter(at, program, arguments),
         _ => Err(io::ErrorKind::InvalidInput.into()),
@@ -100,13 +112,11 @@ fn tell(kind: Kind, at: u64) -> io::Result<()> {
     if length == NEWS_LENGTH { Ok(()) } else { Err(io::ErrorKind::WriteZero.into()) }
 }
 
-fn gateway(at: u64, port: &str, kids: bool) -> io::Result<()> {
+fn gateway(at: u64, port: &str, kids: &[(&str, usize)]) -> io::Result<()> {
     tell(Kind::Gateway, at)?;
-    if kids {
-        for (kind, number) in [("plain", 20), ("stubborn", 10), ("session", 10), ("daemon", 10)] {
-            for _ in 0..number {
-                start_kid(kind)?;
-            }
+    for &(kind, number) in kids {
+        for _ in 0..number {
+            start_kid(kind)?;
         }
     }
     let listener = TcpListener::bind(("127.0.0.1", port.parse().map_err(io::Error::other)?))?;
@@ -118,6 +128,14 @@ fn gateway(at: u64, port: &str, kids: bool) -> io::Result<()> {
     Ok(())
 }
 
+fn hostile(at: u64, port: &str, kind: &str, number: &str) -> io::Result<()> {
+    SigSet::from(Signal::SIGTERM).thread_block()?;
+    let number = number.parse().map_err(io::Error::other)?;
+    let mut kids: Vec<_> = HOSTILE.into_iter().cycle().take(number).map(|kind| (kind, 1)).collect();
+    kids.extend((kind == "raging").then_some(("storm", 1)));
+    gateway(at, port, &kids)
+}
+
 fn starter(at: u64, program: &str, arguments: &[&str]) -> io::Result<()> {
     tell(Kind::AtGate, at)?;
     io::copy(&mut io::stdin(), &mut io::sink())?;
@@ -125,29 +143,55 @@ fn starter(at: u64, program: &str, arguments: &[&str]) -> io::Result<()> {
 }
 
 fn start_kid(kind: &str) -> io::Result<()> {
-    let mut command = Command::new(std::env::current_exe()?);
-    let mut child = command.args([ROLE, "kid", kind]).stdin(Stdio::null()).spawn()?;
-    if kind == "daemon" {
+    let mut child = again(&["kid", kind])?.spawn()?;
+    if ["daemon", "lost"].contains(&kind) {
         child.wait()?;
     }
     Ok(())
+}
+
+/// This program in another part.
+fn again(words: &[&str]) -> io::Result<Command> {
+    let mut command = Command::new(std::env::current_exe()?);
+    command.arg(ROLE).args(words).stdin(Stdio::null());
+    Ok(command)
 }
 
 fn kid(kind: &str) -> io::Result<()> {
     match kind {
         // A blocked signal does as little as an ignored one.
         "stubborn" => SigSet::from(Signal::SIGTERM).thread_block()?,
-        "session" => drop(setsid()?),
+        "group" => setpgid(Pid::from_raw(0), Pid::from_raw(0))?,
+        "session" | "stopped" => drop(setsid()?),
         // The second half of the double fork is a plain one, whose parent is gone and whose session is its own.
         "daemon" => {
             setsid()?;
-            return start_kid("plain");
+            return again(&["kid", "plain"])?.spawn().map(drop);
         }
+        // The same without an environment.
+        "lost" => {
+            setsid()?;
+            return again(&["kid", "plain"])?.env_clear().spawn().map(drop);
+        }
+        "wiped" => return Err(again(&["kid", "plain"])?.env_clear().exec()),
+        "storm" => drop(again(&["link", &LINKS.to_string()])?.env_clear().spawn()?),
         _ => {}
     }
     tell(Kind::Kid, world::now())?;
+    if kind == "stopped" {
+        raise(Signal::SIGSTOP)?;
+    }
     loop {
         std::thread::park();
+    }
+}
+
+/// Starts the next one and ends: neither its session nor its parent lasts.
+fn link(left: &str) -> io::Result<()> {
+    setsid()?;
+    match left.parse::<u32>().map_err(io::Error::other)?.checked_sub(1) {
+        Some(left) => again(&["link", &left.to_string()])?.spawn().map(drop),
+        None => Ok(()),
     }
 }
 

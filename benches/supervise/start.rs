@@ -29,7 +29,7 @@ pub(crate) fn start(world: &World, runs: usize) -> Result<[Row; 2], Failure> {
         drop(bare);
 
         for figures in [&mut fresh, &mut again] {
-            let mut supervisor = place.supervisor(&[], false)?;
+            let mut supervisor = place.supervisor(&[], &[])?;
             let first = supervisor.next(Kind::Gateway)?;
             figures.push(milliseconds(supervisor.begun, first.at));
             supervisor.event("gateway.started")?;
@@ -47,9 +47,22 @@ pub(crate) fn start(world: &World, runs: usize) -> Result<[Row; 2], Failure> {
 
 /// From the SIGKILL of a stable gateway to the first instruction of the next one.
 pub(crate) fn respawn(world: &World, runs: usize) -> Result<Row, Failure> {
+    let Respawns { figures, floor } = respawns(world, runs)?;
+    let note = "SIGKILL of a stable gateway to the next one's first instruction; floor: kill, wait, spawn";
+    Ok(Row::new("respawn", note, "ms", figures).above(floor).goal(2.5))
+}
+
+/// Respawns with a supervisor, and without one, in turns.
+pub(crate) struct Respawns {
+    pub(crate) figures: Vec<f64>,
+    pub(crate) floor: Vec<f64>,
+}
+
+/// As many as that.
+pub(crate) fn respawns(world: &World, runs: usize) -> Result<Respawns, Failure> {
     let (mut figures, mut floor) = (Vec::new(), Vec::new());
     let (place, bare_place) = (world.place()?, world.place()?);
-    let mut supervisor = place.supervisor(&STABLE_AT_ONCE, false)?;
+    let mut supervisor = place.supervisor(&STABLE_AT_ONCE, &[])?;
     let mut current = supervisor.next(Kind::Gateway)?;
     for _ in 0..runs {
         supervisor.event("gateway.started")?;
@@ -66,8 +79,7 @@ pub(crate) fn respawn(world: &World, runs: usize) -> Result<Row, Failure> {
         }
     }
     end(&mut supervisor)?;
-    let note = "SIGKILL of a stable gateway to the next one's first instruction; floor: kill, wait, spawn";
-    Ok(Row::new("respawn", note, "ms", figures).above(floor).goal(2.5))
+    Ok(Respawns { figures, floor })
 }
 
 fn respawn_bare(place: &Place) -> Result<f64, Failure> {
@@ -86,14 +98,14 @@ pub(crate) fn duplicate(world: &World, runs: usize) -> Result<Row, Failure> {
     let (mut figures, mut floor, mut spawns) = (Vec::new(), Vec::new(), 0);
     let place = world.place()?;
     let elsewhere = place.beside(&world.place()?);
-    let mut owner = place.supervisor(&[], false)?;
+    let mut owner = place.supervisor(&[], &[])?;
     owner.event("gateway.started")?;
     for home in [&place, &elsewhere].into_iter().cycle().take(runs) {
         let mut bare = home.nothing()?;
         bare.wait()?;
         floor.push(milliseconds(bare.begun, now()));
 
-        let mut second = home.supervisor(&[], false)?;
+        let mut second = home.supervisor(&[], &[])?;
         let status = second.wait()?;
         figures.push(milliseconds(second.begun, now()));
         spawns += second.count_rest(Kind::Gateway)?;

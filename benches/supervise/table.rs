@@ -49,13 +49,13 @@ pub(crate) fn render(rows: &[Row]) -> String {
          |---|---|---|---|---|---|---|---|\n",
     );
     for row in rows {
-        let [_, median, _] = spread(&row.figures);
+        let middle = median(&row.figures);
         let ratio = match spread(&row.floor) {
-            [_, floor, _] if floor > 0.0 => format!("{:.1}", median / floor),
+            [_, floor, _] if floor > 0.0 => format!("{:.1}", middle / floor),
             _ => String::new(),
         };
         let (goal, met) = match row.goal {
-            Some(goal) => (format!("<= {}", short(goal)), if median <= goal { "yes" } else { "NO" }),
+            Some(goal) => (format!("<= {}", short(goal)), if middle <= goal { "yes" } else { "NO" }),
             None => (String::new(), ""),
         };
         // A String takes whatever is written to it.
@@ -71,6 +71,12 @@ pub(crate) fn render(rows: &[Row]) -> String {
         );
     }
     text
+}
+
+/// The middle one.
+pub(crate) fn median(figures: &[f64]) -> f64 {
+    let [_, median, _] = spread(figures);
+    median
 }
 
 /// The least, the middle and the most.

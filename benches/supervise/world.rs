@@ -115,13 +115,11 @@ impl Place {
         self.start(command)
     }
 
-    /// The gateway under the supervisor, which gets `options`.
-    pub(crate) fn supervisor(&self, options: &[&str], kids: bool) -> io::Result<Process> {
+    /// The gateway under the supervisor, which gets `options`. What it starts besides stands in `kids`.
+    pub(crate) fn supervisor(&self, options: &[&str], kids: &[&str]) -> io::Result<Process> {
         let mut command = Command::new(SUPERVISOR);
         self.describe(&mut command, options)?;
-        if kids {
-            command.arg("kids");
-        }
+        command.args(kids);
         self.start(command)
     }
 

@@ -1,5 +1,5 @@
 //! Orders that cannot be undone wait here for the store: a spawn for its record and, where only a heartbeat keeps the
-//! lease, every order for the word that the lease is still ours.
+//! lease, every order, the start of a hook among them, for the word that the lease is still ours.
 
 use crate::core::Generation;
 use crate::core::lease::{FRESH_FOR, UNCHANGED_FOR};
@@ -19,6 +19,7 @@ pub(super) enum Order {
     Spawn,
     Terminate,
     Kill,
+    Hook,
 }
 
 /// What waits, and how carefully.
@@ -59,8 +60,8 @@ impl Orders {
         self.wait(generation);
     }
 
-    /// A signal: at once, or when the store has confirmed the lease.
-    pub(super) fn signal(&mut self, generation: Generation, order: Order) -> Option<(Generation, Order)> {
+    /// A signal or a hook: at once, or when the store has confirmed the lease.
+    pub(super) fn ask(&mut self, generation: Generation, order: Order) -> Option<(Generation, Order)> {
         if let Care::Lock = self.care {
             return Some((generation, order));
         }
@@ -71,6 +72,10 @@ impl Orders {
 
     /// The record of a spawn is written, or cannot be.
     pub(super) fn intended(&mut self, generation: Generation) -> Vec<(Generation, Order)> {
+        // It went on without, or nobody waits for it: see `Wings::remember`.
+        if !self.waiting.contains(&(generation, Order::Spawn)) {
+            return Vec::new();
+        }
         match self.care {
             Care::Lock => {
                 self.stop_waiting();

@@ -3,13 +3,13 @@
 use super::Announcer;
 use super::orders::{Order, Orders};
 use crate::core::event::Remains;
-use crate::core::{Ask, Event, Fact, Generation, LeaseAsk, Report, Request, Requester};
+use crate::core::{Ask, Call, Event, Fact, Generation, HookEnd, LeaseAsk, Report, Request, Requester, Settled};
 use crate::gateway::adopt::{self, Found, Trace};
+use crate::gateway::hooks::{Hooks, Running};
 use crate::gateway::probe::{Look, Prober};
-use crate::gateway::process::{self, Departure, Gateway, Launch};
+use crate::gateway::process::{self, Departure, Gateway, Launch, Sweep};
 use crate::gateway::tree::Orphans;
 use crate::host::{clock, manager};
-use crate::platform::{proc, process as processes};
 use crate::store::{Intent, LeftRecord, News, Store};
 use std::io;
 use std::sync::Arc;
@@ -40,6 +40,13 @@ pub struct Wings {
     store: Store,
     gateway: Option<Gateway>,
     orders: Orders,
+    hooks: Arc<Hooks>,
+    /// A hook whose start waits for the store.
+    called: Option<(u64, Call)>,
+    /// The hook that was started last.
+    running: Option<Running>,
+    /// The youngest gateway that the store was told of.
+    recorded: Generation,
     /// The instance id of a spawn whose record is being written.
     intended: Option<(Generation, String)>,
     /// What the store says of the gateway of a predecessor.
@@ -54,7 +61,7 @@ pub struct Wings {
 impl Wings {
     /// Hands that hold nothing. To be made before anything is spawned.
     #[must_use]
-    pub fn new(launch: Launch, prober: Prober, store: Store, senders: Senders) -> Self {
+    pub fn new(launch: Launch, hooks: Hooks, prober: Prober, store: Store, senders: Senders) -> Self {
         let Senders { events, finds, news } = senders;
         let orders = Orders::new(store.clone(), news);
         Self {
@@ -63,6 +70,10 @@ impl Wings {
             orphans: Orphans::survey(),
             store,
             gateway: None,
+            hooks: Arc::new(hooks),
+            called: None,
+            running: None,
+            recorded: 0,
             intended: None,
             left: None,
             orders,
@@ -109,6 +120,7 @@ impl Wings {
     pub(super) fn intend(&mut self, generation: Generation) {
         let instance = process::new_instance(&self.launch.key);
         let command = self.launch.text();
+        self.recorded = generation;
         self.orders.intend(Intent { generation, instance: instance.clone(), command });
         self.intended = Some((generation, instance));
     }
@@ -135,8 +147,7 @@ impl Wings {
     fn hold_adopted(&mut self, gateway: Gateway) {
         let generation = gateway.generation();
         if self.trace_of(generation).is_none() {
-            let (instance, command) = (gateway.instance().to_owned(), self.launch.text());
-            self.store.intend(Intent { generation, instance, command });
+            self.record(generation, gateway.instance().to_owned());
         }
         if let (Some(pid), Some(start_time)) = (gateway.pid(), gateway.start_time()) {
             self.store.adopted(generation, pid, start_time);
@@ -193,7 +204,18 @@ impl Wings {
         }
     }
 
+    /// Has the store make a record, which nothing waits for.
+    fn record(&mut self, generation: Generation, instance: String) {
+        self.recorded = generation;
+        self.store.intend(Intent { generation, instance, command: self.launch.text() });
+    }
+
     pub(super) fn remember(&mut self, generation: Generation, fact: Fact) {
+        // Its pre-start hook failed: an attempt that counts for the next supervisor too.
+        let is_unknown = self.recorded != generation && self.trace_of(generation).is_none();
+        if is_unknown && fact == Fact::Settled(Settled::Unborn) {
+            self.record(generation, process::new_instance(&self.launch.key));
+        }
         self.store.remember(generation, fact, clock::now());
         if matches!(fact, Fact::Started | Fact::Stable) {
             self.note_members(generation);
@@ -210,16 +232,77 @@ impl Wings {
         }
     }
 
+    /// Ends the hooks that a dead supervisor left, then has the loop take in this event. `is_heir` says that one died.
+    /// An event that has nothing to wait for is returned.
+    pub(super) fn clear_hooks(&self, is_heir: bool, then: Event) -> Option<Event> {
+        if !self.hooks.may_be_left(is_heir) {
+            return Some(then);
+        }
+        let (hooks, events) = (Arc::clone(&self.hooks), self.events.clone());
+        tokio::spawn(async move {
+            hooks.clear(is_heir).await;
+            let _closed = events.send(then).await;
+        });
+        None
+    }
+
+    pub(super) fn hook(&mut self, ticket: u64, call: Call) {
+        let generation = call.generation();
+        self.called = Some((ticket, call));
+        self.ask(generation, Order::Hook);
+    }
+
+    fn start_hook(&mut self) {
+        // None if it was taken back.
+        let Some((ticket, call)) = self.called.take() else { return };
+        #[cfg(feature = "planted-faults")]
+        super::kill_point::pass();
+        match self.hooks.call(ticket, &call, self.orphans, &self.events) {
+            Ok(running) => self.running = Some(running),
+            Err(end) => self.tell_hook_ended(ticket, end),
+        }
+        #[cfg(feature = "planted-faults")]
+        super::kill_point::pass();
+    }
+
+    fn tell_hook_ended(&self, ticket: u64, end: HookEnd) {
+        let events = self.events.clone();
+        tokio::spawn(async move {
+            let _closed = events.send(Event::HookEnded { ticket, end }).await;
+        });
+    }
+
+    /// It needs no word of the store: this is a child of our own and no gateway.
+    pub(super) fn end_hook(&mut self, ticket: u64) {
+        self.signal_hook(ticket, Running::terminate);
+    }
+
+    pub(super) fn kill_hook(&mut self, ticket: u64) {
+        self.signal_hook(ticket, Running::kill);
+    }
+
+    fn signal_hook(&mut self, ticket: u64, signal: impl FnOnce(&Running) -> io::Result<()>) {
+        if self.called.take_if(|(called, _)| *called == ticket).is_some() {
+            let why = "it was taken back before the store had confirmed the lease".to_owned();
+            return self.tell_hook_ended(ticket, HookEnd::NotStarted(why));
+        }
+        let running = self.running.as_ref().filter(|running| running.ticket() == ticket);
+        if let Some(Err(error)) = running.map(signal) {
+            // The core's deadline for its end goes on all the same.
+            tracing::warn!(%error, "cannot send a signal to a hook");
+        }
+    }
+
     pub(super) fn terminate(&mut self, generation: Generation) {
-        self.signal(generation, Order::Terminate);
+        self.ask(generation, Order::Terminate);
     }
 
     pub(super) fn kill_tree(&mut self, generation: Generation) {
-        self.signal(generation, Order::Kill);
+        self.ask(generation, Order::Kill);
     }
 
-    fn signal(&mut self, generation: Generation, order: Order) {
-        let due = self.orders.signal(generation, order);
+    fn ask(&mut self, generation: Generation, order: Order) {
+        let due = self.orders.ask(generation, order);
         self.carry_out(due.into_iter().collect());
     }
 
@@ -243,6 +326,7 @@ impl Wings {
                 Order::Spawn => news = self.spawn(generation),
                 Order::Terminate => self.terminate_now(generation),
                 Order::Kill => self.kill_now(generation),
+                Order::Hook => self.start_hook(),
             }
         }
         news
@@ -259,7 +343,9 @@ impl Wings {
     fn kill_now(&self, generation: Generation) {
         if let Some(gateway) = self.owned(generation) {
             let begun = clock::now();
-            gateway.kill_tree(move || clock::now().saturating_sub(begun), &self.events);
+            // A gateway that was told to end may be our last: nobody would be there to look for strays afterwards.
+            let sweep = if gateway.was_terminated() { Sweep::Now } else { Sweep::Later };
+            gateway.kill_tree(sweep, move || clock::now().saturating_sub(begun), &self.events);
         }
     }
 
@@ -290,15 +376,5 @@ impl Wings {
             }
         });
         None
-    }
-
-    /// Reaps every dead child but the gateway, whose status `gateway::process` collects and whose pid must stay taken.
-    pub(super) fn reap_orphans(&self) {
-        let gateway = self.gateway.as_ref().and_then(Gateway::pid);
-        for pid in proc::children().unwrap_or_default() {
-            if Some(pid) != gateway {
-                processes::reap(pid);
-            }
-        }
     }
 }

@@ -162,7 +162,7 @@ impl Before {
     /// Waits until the process is gone. One that cannot be seen from here counts as gone.
     async fn end(&self) {
         let is_there =
-            |pid: i32| proc::stat(pid).is_ok_and(|stat| !stat.is_dead && Some(stat.start_time) == self.start_time);
+            |pid: i32| proc::stat(pid).is_ok_and(|stat| !stat.is_dead() && Some(stat.start_time) == self.start_time);
         while self.pid.is_some_and(is_there) {
             sleep(LOOK_EVERY).await;
         }

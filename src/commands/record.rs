@@ -94,7 +94,7 @@ impl Record {
 
 /// Whether the process of its leader can be seen.
 fn is_alive(record: &GenerationRecord) -> bool {
-    let leads = |pid| proc::stat(pid).is_ok_and(|stat| !stat.is_dead && Some(stat.start_time) == record.start_time);
+    let leads = |pid| proc::stat(pid).is_ok_and(|stat| !stat.is_dead() && Some(stat.start_time) == record.start_time);
     record.boot_id.is_some() && record.boot_id == machine::boot_id() && record.pid.is_some_and(leads)
 }
 

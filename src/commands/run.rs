@@ -2,17 +2,19 @@
 
 use crate::app::{Announcer, App, Desk, End, Inboxes, Senders, Wings};
 use crate::core::{Outcome, Report, Supervisor};
+use crate::gateway::hooks::Hooks;
 use crate::gateway::probe::Prober;
 use crate::gateway::process::{self, Launch};
 use crate::host::control::Facts;
 use crate::host::signals::Signals;
 use crate::host::{clock, journal, manager};
+use crate::platform::machine;
 use crate::platform::process::become_subreaper;
 use crate::settings::{LeaseBasis, Settings};
 use crate::store::{BasisChoice, Clocks, Limits, News, Place, Store, StoreError};
 use std::fs::{self, DirBuilder};
 use std::io;
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use tokio::sync::mpsc;
 
@@ -112,7 +114,13 @@ fn assemble(
         key: process::key_of(key),
         program: command.next().unwrap_or_default().into(),
         arguments: command.collect(),
+        exports: settings.exports.clone(),
+    };
+    let hooks = Hooks {
+        key: hooks_key(key, &facts.store_dir),
+        commands: settings.hooks,
         exports: settings.exports,
+        clock: clock::now,
     };
     let prober = Prober::new(settings.endpoint, settings.policy.probe_timeout)
         .with_state_dir(settings.state_dir)
@@ -121,6 +129,7 @@ fn assemble(
     let core = Supervisor::new(settings.policy);
     let wings = Wings::new(
         launch,
+        hooks,
         prober,
         store.clone(),
         Senders { events: events_sender, finds: finds_sender, news: news_sender },
@@ -136,6 +145,13 @@ fn lease_key(config: &Path) -> String {
         _ => Err(error),
     });
     real.unwrap_or_else(|_| config.to_owned()).to_string_lossy().into_owned()
+}
+
+/// What no other supervisor has whose hooks can be seen from here, as long as the lease is ours. A lease is one of a store,
+/// and in a container the same paths lead to another one.
+fn hooks_key(lease_key: &str, store_dir: &Path) -> String {
+    let store = fs::metadata(store_dir).map(|store| (store.dev(), store.ino())).unwrap_or_default();
+    process::key_of(&format!("{lease_key}\0{store:?}\0{:?}", machine::pid_namespace()))
 }
 
 /// Makes our own directory, and the gateway's state directory above it, for this user alone. That access(2) would allow

@@ -1,6 +1,6 @@
 //! What the core asks the shell to do.
 
-use super::{Fact, Generation, Report};
+use super::{Call, Fact, Generation, Report};
 
 /// What a probe is for, and with that how much it looks at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,6 +83,23 @@ pub enum Effect {
     KillTree {
         /// As above.
         generation: Generation,
+    },
+    /// Call a hook, then send `HookEnded` with the same ticket once nothing of it is left.
+    Hook {
+        /// Repeated in the answer.
+        ticket: u64,
+        /// Which one, and what it is told.
+        call: Call,
+    },
+    /// SIGTERM to the hook's process.
+    EndHook {
+        /// Its ticket.
+        ticket: u64,
+    },
+    /// SIGKILL to all that the hook has started.
+    KillHook {
+        /// Its ticket.
+        ticket: u64,
     },
     /// Tell the world.
     Report(Report),

@@ -1,6 +1,6 @@
 //! What the shell tells the core.
 
-use super::{Generation, Holder, Past, Sighting};
+use super::{Generation, Holder, HookEnd, Past, Sighting};
 use std::fmt;
 use std::time::Duration;
 
@@ -66,8 +66,37 @@ pub enum SpawnFailure {
     Resources(String),
 }
 
+/// What shows that a process belongs to a gateway. Each alone is enough.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Layer {
+    /// It is in the control group that was made for this gateway.
+    Cgroup,
+    /// It shares the gateway's session or process group.
+    Group,
+    /// It descends from the gateway, or was orphaned by a descendant and came to us, its reaper.
+    Descent,
+    /// It bears the gateway's instance id in its environment.
+    Instance,
+    /// It was seen as a member before.
+    Record,
+}
+
+impl Layer {
+    /// Its name in the event log.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Cgroup => "cgroup",
+            Self::Group => "group",
+            Self::Descent => "descent",
+            Self::Instance => "instance",
+            Self::Record => "record",
+        }
+    }
+}
+
 /// What the end of a process tree looked like.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct TreeEnd {
     /// How many processes had to be killed.
     pub members: u32,
@@ -79,6 +108,10 @@ pub struct TreeEnd {
     pub elapsed: Duration,
     /// `pid command` of the first few of them.
     pub commands: Vec<String>,
+    /// How many of them each layer saw; a layer that saw none is left out.
+    pub found_by: Vec<(Layer, u32)>,
+    /// `pid command` of the survivors, and what the kernel says they wait for.
+    pub left: Vec<String>,
 }
 
 /// An owner who left the lease without giving it back.
@@ -212,6 +245,8 @@ pub enum Event {
         death: Death,
         /// Its peak resident set in KiB, where the kernel tells.
         max_rss_kb: Option<u64>,
+        /// The kernel ended it for want of memory, as far as can be told.
+        oom_killed: bool,
     },
     /// `KillTree` is done.
     TreeGone {
@@ -219,6 +254,20 @@ pub enum Event {
         generation: Generation,
         /// What was found.
         end: TreeEnd,
+    },
+    /// Processes that bore the instance id of an earlier gateway were found and ended after its tree was gone.
+    StraysKilled {
+        /// Whose they were.
+        generation: Generation,
+        /// What was found.
+        end: TreeEnd,
+    },
+    /// A hook is over, and nothing of it is left.
+    HookEnded {
+        /// The ticket of its `Effect::Hook`.
+        ticket: u64,
+        /// How.
+        end: HookEnd,
     },
     /// Somebody asked for something.
     Requested {
@@ -250,6 +299,8 @@ impl Event {
             | Self::LeaseLost { .. }
             | Self::Departed { .. }
             | Self::Probed { .. }
+            | Self::StraysKilled { .. }
+            | Self::HookEnded { .. }
             | Self::Requested { .. }
             | Self::ClockJumped { .. } => None,
         }

@@ -54,6 +54,10 @@ pub enum Fault {
     EndNotRecorded,
     StandbyTooEager,
     WarmingIsConflict,
+    HookFailureIgnored,
+    HookTimeoutIgnored,
+    PortTrustedAfterHook,
+    PostStopForgotten,
 }
 
 /// The fault that is planted, if any. Of no size in a normal build.
@@ -139,7 +143,11 @@ impl Fault {
             Self::SpentBudgetIgnored => Self::EndNotRecorded,
             Self::EndNotRecorded => Self::StandbyTooEager,
             Self::StandbyTooEager => Self::WarmingIsConflict,
-            Self::WarmingIsConflict => return None,
+            Self::WarmingIsConflict => Self::HookFailureIgnored,
+            Self::HookFailureIgnored => Self::HookTimeoutIgnored,
+            Self::HookTimeoutIgnored => Self::PortTrustedAfterHook,
+            Self::PortTrustedAfterHook => Self::PostStopForgotten,
+            Self::PostStopForgotten => return None,
         })
     }
 }

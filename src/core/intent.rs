@@ -40,6 +40,12 @@ impl Intent {
         }
     }
 
+    /// Gives it away; what is left is to run.
+    #[must_use]
+    pub fn take(&mut self) -> Self {
+        std::mem::take(self)
+    }
+
     /// Takes the other intent if it is harder than this one, and says whether it did.
     pub fn harden(&mut self, other: Self) -> bool {
         let harder = other.hardness() > self.hardness();

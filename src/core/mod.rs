@@ -10,6 +10,7 @@ pub mod effect;
 pub mod event;
 pub mod exit;
 pub mod fault;
+pub mod hook;
 pub mod intent;
 pub mod lease;
 pub mod liveness;
@@ -22,7 +23,10 @@ pub mod status;
 pub mod supervisor;
 
 pub use effect::{Ask, Effect, LeaseAsk, Outcome};
-pub use event::{Acquired, Death, Event, LeaseAnswer, Recovered, Remains, Request, Requester, SpawnFailure, TreeEnd};
+pub use event::{
+    Acquired, Death, Event, Layer, LeaseAnswer, Recovered, Remains, Request, Requester, SpawnFailure, TreeEnd,
+};
+pub use hook::{Call, Hook, HookEnd};
 pub use past::{Fact, Left, Past, PastRun, Settled};
 pub use policy::Policy;
 pub use report::Report;

@@ -39,6 +39,10 @@ pub struct Policy {
     pub boot_limit: u32,
     /// See `boot_limit`.
     pub boot_window: Duration,
+    /// How long the pre-start hook may take; none if there is no such hook.
+    pub pre_start: Option<Duration>,
+    /// The same of the post-stop hook.
+    pub post_stop: Option<Duration>,
     /// What to do beside an owner that stays.
     pub on_conflict: OnConflict,
     /// Whether a person started us and watches: then a spent budget does not make the first start wait.
@@ -70,6 +74,8 @@ impl Default for Policy {
             stable_after: Duration::from_mins(2),
             boot_limit: 2,
             boot_window: Duration::from_mins(5),
+            pre_start: None,
+            post_stop: None,
             on_conflict: OnConflict::Exit,
             attended: false,
             conflict_timeout: Duration::from_secs(30),

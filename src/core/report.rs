@@ -9,7 +9,7 @@ mod sentence;
 pub use fields::{Field, Fields};
 
 use super::event::{Death, Recovered, Requester, TreeEnd};
-use super::{Generation, Holder, Verdict};
+use super::{Generation, Holder, Hook, HookEnd, Verdict};
 use std::time::Duration;
 
 /// One entry of the event log.
@@ -53,6 +53,9 @@ pub enum Report {
     DetachRequested { by: Requester },
     DetachRefused { why: &'static str },
     TreeKilled { generation: Generation, end: TreeEnd },
+    HookStarted { hook: Hook, generation: Generation },
+    HookFinished { hook: Hook, generation: Generation, end: HookEnd, elapsed: Duration },
+    HookTimedOut { hook: Hook, generation: Generation, timeout: Duration },
     SignalReceived { signal: &'static str, by: Requester },
 }
 
@@ -121,6 +124,9 @@ impl Report {
             Self::DetachRequested { .. } => "detach.requested",
             Self::DetachRefused { .. } => "detach.refused",
             Self::TreeKilled { .. } => "tree.killed",
+            Self::HookStarted { .. } => "hook.started",
+            Self::HookFinished { .. } => "hook.finished",
+            Self::HookTimedOut { .. } => "hook.timed_out",
             Self::SignalReceived { .. } => "signal.received",
         }
     }
@@ -140,7 +146,10 @@ impl Report {
             | Self::LivenessMissed { generation, .. }
             | Self::LivenessRecovered { generation, .. }
             | Self::StopEscalated { generation, .. }
-            | Self::TreeKilled { generation, .. } => Some(*generation),
+            | Self::TreeKilled { generation, .. }
+            | Self::HookStarted { generation, .. }
+            | Self::HookFinished { generation, .. }
+            | Self::HookTimedOut { generation, .. } => Some(*generation),
             _ => None,
         }
     }
@@ -164,7 +173,9 @@ impl Report {
             | Self::LivenessMissed { .. }
             | Self::ClockJumped { .. }
             | Self::StopEscalated { .. }
-            | Self::TreeKilled { .. } => Severity::Warning,
+            | Self::TreeKilled { .. }
+            | Self::HookTimedOut { .. } => Severity::Warning,
+            Self::HookFinished { end, .. } if !end.is_success() => Severity::Warning,
             Self::GatewayExited(Exited { death, .. }) if *death != Death::Code(0) => Severity::Warning,
             _ => Severity::Info,
         }

@@ -17,10 +17,16 @@
 //! Who decides what comes after `Stopping`: an intent (stop, detach, restart) before everything else, then what the
 //! death meant, then the restart policy. The next spawn waits for the whole tree of the last one to be gone and for a
 //! probe that found the port free; there is no other way to `Spawning`.
+//!
+//! Hooks stand in between, in `Hooking`: the pre-start hook after a look that found the port free, and before another
+//! one; the post-stop hook when the tree is gone, before anybody decides what comes next.
 
 mod adopting;
+mod hooking;
 mod leasing;
+mod poll;
 mod probing;
+mod requests;
 mod running;
 mod snapshot;
 mod standby;
@@ -34,9 +40,11 @@ use super::intent::Intent;
 use super::liveness::Liveness;
 use super::past::Left;
 use super::report::{Exited, Report};
-use super::restart_policy::{Cause, Plan, RestartPolicy, Run};
+use super::restart_policy::{Plan, RestartPolicy, Run};
 use super::{Generation, Moment, Policy, Sighting, exit};
+use hooking::Hooking;
 use leasing::Seen;
+use poll::Poll;
 use standby::Standby;
 use std::time::Duration;
 use stopping::Stopping;
@@ -93,6 +101,8 @@ enum State {
     Probing { poll: Poll, watch: Watch, judging: Judging },
     /// Nothing runs; the next start is planned.
     BackingOff { until: Moment, why: String },
+    /// A hook runs: before a spawn, or after an end.
+    Hooking(Hooking),
     /// The shell is creating the process.
     Spawning,
     /// The process lives and has not come up yet. `armed` is when its budget began.
@@ -111,6 +121,8 @@ enum Judging {
     Nothing,
     /// The gateway exited with 78: somebody else's port, or its configuration?
     Refusal(Run),
+    /// The pre-start hook has done its work: nobody may have come meanwhile.
+    Prepared,
     /// The gateway exited with 0 before it ever answered: "I did not start", as older releases say of a duplicate.
     Unstarted(Run),
 }
@@ -121,45 +133,6 @@ struct Child {
     spawned: Moment,
     /// Another supervisor started it.
     adopted: bool,
-}
-
-/// The rhythm of probes: never two under way at once.
-#[derive(Debug, Clone, Copy)]
-enum Poll {
-    Due(Moment),
-    Asked { ticket: u64, at: Moment },
-}
-
-impl Poll {
-    /// When to send the next probe: at its time, or when the answer to the last one is so late that it is lost.
-    fn wake(self, policy: &Policy) -> Moment {
-        match self {
-            Self::Due(at) => at,
-            Self::Asked { at, .. } if policy.planted.is(Fault::DeadlineInThePast) => at,
-            Self::Asked { .. } if policy.planted.is(Fault::LostProbeForgotten) => Moment::MAX,
-            Self::Asked { at, .. } => at.saturating_add(policy.probe_timeout).saturating_add(ANSWER_LOST),
-        }
-    }
-
-    /// Gives an answer that is under way its time again.
-    fn rearm(&mut self, now: Moment) {
-        if let Self::Asked { at, .. } = self {
-            *at = now;
-        }
-    }
-
-    /// Whether this is the answer that is waited for.
-    fn answered_by(self, answer: u64) -> bool {
-        matches!(self, Self::Asked { ticket, .. } if ticket == answer)
-    }
-
-    /// The next probe: one interval after the last one was sent, and not before now.
-    fn next(self, now: Moment, interval: Duration) -> Self {
-        match self {
-            Self::Due(at) => Self::Due(at),
-            Self::Asked { at, .. } => Self::Due(now.max(at.saturating_add(interval))),
-        }
-    }
 }
 
 impl Supervisor {
@@ -209,14 +182,18 @@ impl Supervisor {
             Event::Start => self.on_start(now, fx),
             Event::Tick => self.on_tick(now, fx),
             Event::Leased { ticket, answer } => self.on_leased(now, ticket, answer, fx),
-            Event::LeaseLost { owner, why } => self.on_lease_lost(owner, why, fx),
+            Event::LeaseLost { owner, why } => self.on_lease_lost(now, owner, why, fx),
             Event::Adopted { remains, .. } => self.on_adopted(now, remains, fx),
             Event::Departed { pid } => self.on_departed(now, pid, fx),
             Event::Probed { ticket, sighting } => self.on_probed(now, ticket, &sighting, fx),
             Event::Spawned { pid, .. } => self.on_spawned(now, pid, fx),
             Event::SpawnFailed { failure, .. } => self.on_spawn_failed(now, &failure, fx),
-            Event::LeaderExited { death, max_rss_kb, .. } => self.on_leader_exited(now, death, max_rss_kb, fx),
+            Event::LeaderExited { death, max_rss_kb, oom_killed, .. } => {
+                self.on_leader_exited(now, death, (max_rss_kb, oom_killed), fx);
+            }
             Event::TreeGone { end, .. } => self.on_tree_gone(now, end, fx),
+            Event::StraysKilled { generation, end } => self.tell_strays(generation, end, fx),
+            Event::HookEnded { ticket, end } => self.on_hook_ended(now, ticket, &end, fx),
             Event::Requested { request, by } => self.on_requested(now, request, by, fx),
             Event::ClockJumped { by } => self.on_clock_jumped(now, by, fx),
         }
@@ -244,6 +221,7 @@ impl Supervisor {
             State::Standby(standby) => standby.deadline(),
             State::Probing { poll, .. } => Some(poll.wake(policy)),
             State::BackingOff { until, .. } => Some(*until),
+            State::Hooking(hooking) => Some(hooking.deadline()),
             State::Starting { poll, armed, .. } => {
                 Some(poll.wake(policy).min(armed.saturating_add(policy.startup_timeout)))
             }
@@ -266,6 +244,7 @@ impl Supervisor {
             | State::Standby(_)
             | State::Probing { .. }
             | State::BackingOff { .. }
+            | State::Hooking(_)
             | State::Exited => None,
         }
     }
@@ -303,6 +282,7 @@ impl Supervisor {
                     self.look_at_port(now, Judging::Nothing, fx);
                 }
             }
+            State::Hooking(_) => self.tick_hooking(now, fx),
             State::Starting { .. } => self.tick_starting(now, fx),
             State::Running { .. } => self.tick_running(now, fx),
             State::Stopping(_) => self.tick_stopping(now, fx),
@@ -318,6 +298,7 @@ impl Supervisor {
             | State::Leasing { .. }
             | State::Adopting { .. }
             | State::BackingOff { .. }
+            | State::Hooking(_)
             | State::Spawning
             | State::Exited => return,
         };
@@ -335,113 +316,8 @@ impl Supervisor {
             | State::Leasing { .. }
             | State::Adopting { .. }
             | State::BackingOff { .. }
+            | State::Hooking(_)
             | State::Spawning
-            | State::Exited => {}
-        }
-    }
-
-    fn on_requested(&mut self, now: Moment, request: Request, by: Requester, fx: &mut Effects) {
-        if matches!(self.state, State::Exited) {
-            return;
-        }
-        let report = match request {
-            Request::Stop => Report::StopRequested { by: by.clone() },
-            Request::Restart => Report::RestartRequested { by: by.clone() },
-            Request::Retry => Report::RetryRequested { by: by.clone() },
-            Request::Detach => Report::DetachRequested { by: by.clone() },
-        };
-        let wanted = match request {
-            Request::Stop => Intent::Stop(by),
-            Request::Restart => Intent::Restart(by),
-            Request::Detach => Intent::Detach(by),
-            Request::Retry => {
-                fx.push(Effect::Report(report));
-                return if self.intent == Intent::Run {
-                    self.hasten(now, fx);
-                };
-            }
-        };
-        if request == Request::Restart && self.has(Fault::RestartSoftensStop) {
-            self.intent = Intent::Run;
-        }
-        if !self.intent.harden(wanted) {
-            if request == Request::Stop && !self.has(Fault::SecondStopIgnored) && self.intent.hurry() {
-                self.escalate(TWICE, fx);
-            }
-            return;
-        }
-        fx.push(Effect::Report(report));
-        self.follow_intent(now, fx);
-    }
-
-    /// Acts on a new intent as far as the state allows; `Adopting`, `Spawning` and `Stopping` come back to it by
-    /// themselves.
-    fn follow_intent(&mut self, now: Moment, fx: &mut Effects) {
-        match (&self.state, &self.intent) {
-            (State::Stopping(_), Intent::Stop(_)) => self.shorten_drain(now),
-            (_, Intent::Run)
-            | (State::Stopping(_) | State::Exited | State::Adopting { .. }, _)
-            | (State::Spawning, Intent::Stop(_) | Intent::StopNow(_) | Intent::Detach(_)) => {}
-            (State::Starting { .. } | State::Running { .. }, _) => self.end_present(now, fx),
-            (_, Intent::Stop(by) | Intent::StopNow(by)) => {
-                let reason = format!("stopped as asked by {by}; no gateway was running");
-                self.exit(exit::OK, reason, fx);
-            }
-            (_, Intent::Detach(by)) => {
-                let reason = format!("left as asked by {by}; no gateway was running");
-                self.exit(exit::OK, reason, fx);
-            }
-            (_, Intent::Restart(_)) => {
-                self.intent = Intent::Run;
-                self.hasten(now, fx);
-            }
-        }
-    }
-
-    /// Acts on an intent while a gateway is there.
-    fn end_present(&mut self, now: Moment, fx: &mut Effects) {
-        let (State::Starting { child, .. } | State::Running { child, .. }) = &self.state else { return };
-        match &self.intent {
-            Intent::Run => {}
-            Intent::Detach(by) => {
-                if self.has(Fault::DetachKills) {
-                    fx.push(Effect::KillTree { generation: self.generation });
-                }
-                let reason = format!("left as asked by {by}; gateway pid {} goes on without a supervisor", child.pid);
-                self.exit(exit::OK, reason, fx);
-            }
-            Intent::Restart(_) | Intent::Stop(_) => self.begin_stop(now, fx),
-            Intent::StopNow(_) => {
-                self.begin_stop(now, fx);
-                self.escalate(TWICE, fx);
-            }
-        }
-    }
-
-    /// Somebody does not want to wait for what is planned. Only the limit of unclean boots stands.
-    fn hasten(&mut self, now: Moment, fx: &mut Effects) {
-        self.restarts.waive();
-        match &self.state {
-            State::BackingOff { .. } => {
-                let gate = self.restarts.gate(now, &self.policy);
-                self.start_at(now, gate, if gate > now { probing::GATED } else { "as asked" }, fx);
-            }
-            // Whatever the last exit meant: a person wants another try.
-            State::Probing { judging: Judging::Refusal(run) | Judging::Unstarted(run), .. } => {
-                let run = *run;
-                let plan = self.restarts.after_run(now, run, Cause::Asked, &self.policy);
-                self.follow_plan(now, plan, "was asked to start again", fx);
-            }
-            State::Standby(_) => self.hasten_standby(now, fx),
-            // The start that was asked for is under way, or there is nothing to wait for.
-            State::Idle
-            | State::Leasing { .. }
-            | State::Adopting { .. }
-            | State::Probing { judging: Judging::Nothing, .. }
-            | State::Spawning
-            | State::Starting { .. }
-            | State::Running { .. }
-            | State::Stopping(_)
             | State::Exited => {}
         }
     }
@@ -466,6 +342,7 @@ impl Supervisor {
                 }
             }
             State::Standby(standby) => standby.rearm(now),
+            State::Hooking(_) => self.rearm_hook(now),
             State::Idle | State::Adopting { .. } | State::BackingOff { .. } | State::Spawning | State::Exited => {}
         }
     }
@@ -482,6 +359,7 @@ impl Supervisor {
             | State::Leasing { .. }
             | State::Adopting { .. }
             | State::BackingOff { .. }
+            | State::Hooking(_)
             | State::Spawning
             | State::Exited => return,
         }

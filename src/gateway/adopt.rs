@@ -4,7 +4,7 @@
 //! record (pid and start time name a process for as long as the machine is up), or, where the supervisor died before it
 //! could write them down, from the instance id in the environment of the gateway and of everything that it started.
 
-use super::process::{INSTANCE, Launch};
+use super::process::{INSTANCE, LEAF, Launch};
 use crate::core::Remains;
 use crate::platform::environment::Environment;
 use crate::platform::proc::{self, Stat};
@@ -156,7 +156,7 @@ pub(super) fn bears_key(pid: i32, key: &str) -> bool {
 fn bearers(is_wanted: impl Fn(&str) -> bool) -> io::Result<BTreeMap<String, Vec<Stat>>> {
     let me = i32::try_from(std::process::id()).unwrap_or(0);
     let mut found = BTreeMap::<String, Vec<Stat>>::new();
-    for process in proc::processes()?.into_iter().filter(|process| process.pid != me && !process.is_dead) {
+    for process in proc::processes()?.into_iter().filter(|process| process.pid != me && !process.is_dead()) {
         let environment = proc::environment_of(process.pid);
         let instance =
             environment.as_ref().and_then(|environment| std::str::from_utf8(environment.get(INSTANCE)?).ok());
@@ -195,7 +195,7 @@ fn hold(pid: i32, start_time: u64) -> io::Result<Option<Handle>> {
 }
 
 fn is_alive((pid, start_time): (i32, u64)) -> bool {
-    proc::stat(pid).is_ok_and(|process| process.start_time == start_time && !process.is_dead)
+    proc::stat(pid).is_ok_and(|process| process.start_time == start_time && !process.is_dead())
 }
 
 /// What is different from a gateway that we would start, in words. The kernel does not show the command that was given
@@ -206,7 +206,7 @@ fn difference(leader: i32, recorded: Option<&str>, launch: &Launch) -> Option<St
         words.push("another command line".to_owned());
     }
     let me = i32::try_from(std::process::id()).unwrap_or(0);
-    if let (Some(its), Some(our)) = (proc::cgroup_of(leader), proc::cgroup_of(me))
+    if let (Some(its), Some(our)) = (proc::cgroup_of(leader).map(above_leaf), proc::cgroup_of(me))
         && its != our
     {
         words.push(format!("another cgroup ({})", its.escape_debug()));
@@ -222,6 +222,15 @@ fn difference(leader: i32, recorded: Option<&str>, launch: &Launch) -> Option<St
     }
 }
 
+/// The group in which the leaf of a gateway was made, where it is in one.
+fn above_leaf(cgroup: String) -> String {
+    match cgroup.rsplit_once('/') {
+        Some(("", leaf)) if leaf.starts_with(LEAF) => "/".to_owned(),
+        Some((above, leaf)) if leaf.starts_with(LEAF) => above.to_owned(),
+        _ => cgroup,
+    }
+}
+
 /// Whether the leader was given the value that we would give. An empty variable is none, as it is to the gateway.
 fn is_same(name: &str, environment: &Environment, launch: &Launch) -> bool {
     let exported = launch.exports.iter().find(|(own, _)| *own == name).map(|(_, value)| value.clone());
@@ -232,9 +241,22 @@ fn is_same(name: &str, environment: &Environment, launch: &Launch) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::platform::proc::State;
+
+    #[test]
+    fn a_leaf_is_no_other_control_group_than_the_one_that_it_was_made_in() {
+        for (cgroup, above) in [
+            ("/a.service/openclaw-gateway-0-1", "/a.service"),
+            ("/openclaw-gateway-0-1", "/"),
+            ("/a.service", "/a.service"),
+            ("/", "/"),
+        ] {
+            assert_eq!(above_leaf(cgroup.to_owned()), above, "{cgroup}");
+        }
+    }
 
     fn stat(pid: i32, parent: i32, session: i32, start_time: u64) -> Stat {
-        Stat { pid, is_dead: false, parent, group: session, session, start_time }
+        Stat { pid, state: State::Other, parent, group: session, session, start_time }
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 pub mod adopt;
 pub mod endpoint;
+pub mod hooks;
 pub mod probe;
 pub mod process;
 pub mod state_lock;

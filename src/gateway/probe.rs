@@ -110,8 +110,12 @@ impl Prober {
         Sighting { verdict, owner, detail }
     }
 
-    /// The verdict on a port that nobody listens on: free, or that of a gateway on its way to it.
+    /// The verdict on a port that nobody listens on: free, taken all the same, or that of a gateway on its way to it.
     fn behind_a_free_port(&self, detail: String) -> (Verdict, Owner, String) {
+        if let Some(&address) = self.endpoint.addresses.iter().find(|address| connect::is_taken(**address)) {
+            let detail = format!("{detail}, and {address} is taken by a socket that does not listen");
+            return (Verdict::Silent, owner::find(address, None, self.key.as_deref()), detail);
+        }
         let boots = self.state_dir.as_deref().and_then(state_lock::owner);
         // It may end between two looks.
         match boots.and_then(|boots| Some((boots, owner::name(boots.pid, self.key.as_deref())?))) {

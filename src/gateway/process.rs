@@ -3,7 +3,9 @@
 use super::adopt::Found;
 use super::tree::{Orphans, Tree};
 use crate::core::{Death, Event, Generation, Remains, SpawnFailure};
-use crate::platform::process::{self, Exit, Handle, Watch};
+use crate::platform::cgroup::{Leaf, OomCount};
+use crate::platform::mark::Mark;
+use crate::platform::process::{self, Exit, Handle, Setup, Spawned, Watch};
 use std::ffi::OsString;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io;
@@ -11,12 +13,16 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::{Command, ExitStatus};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 use tokio::sync::mpsc::Sender;
 use tokio::task::JoinHandle;
 
 /// Names the gateway that a process descends from. It is set for the gateway alone and inherited by all that it starts.
 pub const INSTANCE: &str = "OPENCLAW_SUPERVISE_INSTANCE";
+
+/// What the name of a gateway's control group begins with; its instance id follows.
+pub(super) const LEAF: &str = "openclaw-gateway-";
 
 /// How long to wait before another look at a process that cannot be watched now.
 const WATCH_RETRY: Duration = Duration::from_secs(1);
@@ -27,7 +33,7 @@ const OWNED: [(&str, &str); 2] =
 
 /// What would make a gateway believe that systemd or launchd owns it, or let it talk to our own manager in our name.
 /// With `OPENCLAW_SERVICE_MARKER` a starting gateway even kills others on its port.
-const HINTS: [&str; 18] = [
+const HINTS: [&str; 19] = [
     "INVOCATION_ID",
     "JOURNAL_STREAM",
     "LAUNCH_JOB_LABEL",
@@ -40,6 +46,7 @@ const HINTS: [&str; 18] = [
     "OPENCLAW_LAUNCHD_LABEL",
     "OPENCLAW_SERVICE_KIND",
     "OPENCLAW_SERVICE_MARKER",
+    super::hooks::HOOK,
     "OPENCLAW_SYSTEMD_UNIT",
     "OPENCLAW_WRAPPER",
     "SYSTEMD_EXEC_PID",
@@ -73,11 +80,16 @@ impl Launch {
     fn command(&self, instance: &str) -> Command {
         let mut command = Command::new(&self.program);
         command.args(&self.arguments);
-        for hint in HINTS {
-            command.env_remove(hint);
-        }
+        scrub(&mut command);
         command.envs(OWNED).env(INSTANCE, instance).envs(self.exports.iter().map(|(name, value)| (name, value)));
         command
+    }
+}
+
+/// Keeps from a child what speaks of us alone.
+pub(super) fn scrub(command: &mut Command) {
+    for hint in HINTS {
+        command.env_remove(hint);
     }
 }
 
@@ -101,6 +113,15 @@ impl Leader {
     }
 }
 
+/// When processes that bear the instance id outside the leader's family are looked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sweep {
+    /// Before `TreeGone`: nobody may be there to look for them later.
+    Now,
+    /// If nothing is left below us, after `TreeGone`: the next gateway need not wait for a look at every process.
+    Later,
+}
+
 /// A gateway that we own: started by us and not reaped yet, or adopted.
 #[derive(Debug)]
 pub struct Gateway {
@@ -108,6 +129,26 @@ pub struct Gateway {
     instance: String,
     leader: Leader,
     tree: Tree,
+    leaf: Option<Arc<Leaf>>,
+    touch: Touch,
+}
+
+/// Whether we have had a part in the end of a gateway.
+#[derive(Debug, Clone, Default)]
+struct Touch(Arc<AtomicU8>);
+
+impl Touch {
+    const NONE: u8 = 0;
+    const TERMINATED: u8 = 1;
+    const KILLED: u8 = 2;
+
+    fn leave(&self, touch: u8) {
+        self.0.fetch_max(touch, Ordering::Relaxed);
+    }
+
+    fn is(&self, touch: u8) -> bool {
+        self.0.load(Ordering::Relaxed) == touch
+    }
 }
 
 impl Gateway {
@@ -123,17 +164,37 @@ impl Gateway {
         orphans: Orphans,
         events: &Sender<Event>,
     ) -> Result<Self, SpawnFailure> {
-        let started = process::spawn_in_own_session(&mut launch.command(instance));
-        let leader = Arc::new(started.map_err(|error| explain(&error, launch))?);
+        let leaf = Leaf::create(&leaf_name(instance));
+        if let Err(error) = &leaf {
+            tracing::debug!(%error, "no control group for the gateway");
+        }
+        let (leaf, mark) = (leaf.ok().map(Arc::new), Mark::new(seed_of(instance)));
+        let setup = Setup { leaf: leaf.as_deref(), mark };
+        let (leader, leaf) = match process::spawn(&mut launch.command(instance), setup) {
+            Ok(Spawned { handle, outside: None }) => (Arc::new(handle), leaf),
+            Ok(Spawned { handle, outside: Some(error) }) => {
+                tracing::debug!(%error, "the gateway could not be born into its control group");
+                remove(leaf.as_ref());
+                (Arc::new(handle), None)
+            }
+            Err(error) => {
+                remove(leaf.as_ref());
+                return Err(explain(&error, launch));
+            }
+        };
+        process::claim(leader.pid());
+        let memory = OomCount::read();
         let watch = leader.watch().map_err(|error| {
             // Without it nobody would learn of its end.
             let _gone = leader.kill();
+            process::unclaim(leader.pid());
             process::reap(leader.pid());
             SpawnFailure::Resources(format!("cannot watch the gateway: {error}; it will be tried again"))
         })?;
-        let tree = Tree::new(&leader, entry(instance), orphans);
-        tokio::spawn(report_exit(generation, Arc::clone(&leader), watch, events.clone()));
-        Ok(Self { generation, instance: instance.to_owned(), leader: Leader::Child(leader), tree })
+        let (tree, touch) = (Tree::new(&leader, entry(instance), orphans).with(leaf.clone(), mark), Touch::default());
+        let end = Ending { generation, leader: Arc::clone(&leader), watch, touch: touch.clone(), memory };
+        tokio::spawn(end.report(events.clone()));
+        Ok(Self { generation, instance: instance.to_owned(), leader: Leader::Child(leader), tree, leaf, touch })
     }
 
     /// Takes hold of what was found of a gateway that another supervisor started. If its leader lives, `LeaderExited`
@@ -143,18 +204,22 @@ impl Gateway {
     /// EMFILE. Nothing is held then, and it can be looked for again.
     pub fn adopt(generation: Generation, found: Found, events: &Sender<Event>) -> io::Result<Self> {
         let Found { instance, leader, remains, members } = found;
-        let (leader, mut tree) = match leader {
+        let leaf = Leaf::find(&leaf_name(&instance), leader.as_ref().map(Handle::pid)).map(Arc::new);
+        let (leader, tree) = match leader {
             Some(leader) => {
                 let leader = Arc::new(leader);
                 let tree = Tree::adopted(&leader, entry(&instance), &members);
                 let watch = leader.watch()?;
+                // It is our child all the same where we are the reaper of what its supervisor left.
+                process::claim(leader.pid());
                 tokio::spawn(report_departure(generation, Arc::clone(&leader), watch, events.clone()));
                 (Leader::Adopted(leader), tree)
             }
             None => (Leader::Gone, Tree::orphaned(former_leader(&remains), entry(&instance), &members)),
         };
+        let mut tree = tree.with(leaf.clone(), None);
         tree.remember();
-        Ok(Self { generation, instance, leader, tree })
+        Ok(Self { generation, instance, leader, tree, leaf, touch: Touch::default() })
     }
 
     /// Its number.
@@ -186,24 +251,51 @@ impl Gateway {
         self.tree.snapshot()
     }
 
-    /// SIGTERM to the leader alone, after a look at who belongs to it.
+    /// SIGTERM to the leader alone. All who belong to it are looked at before, and those of them that job control has
+    /// stopped are resumed: they have to hear what it tells them.
     ///
     /// # Errors
     /// What the kernel said; a leader that has ended already is no error.
     pub fn terminate(&mut self) -> io::Result<()> {
-        self.tree.remember();
-        match self.leader.handle().map_or(Ok(()), |leader| leader.terminate()) {
+        self.touch.leave(Touch::TERMINATED);
+        let stopped = self.tree.remember();
+        let told = self.leader.handle().map_or(Ok(()), |leader| leader.terminate());
+        self.tree.resume(&stopped);
+        match told {
             Err(error) if error.raw_os_error() != Some(libc::ESRCH) => Err(error),
             _ => Ok(()),
         }
     }
 
-    /// Ends the whole tree and sends `TreeGone`. `elapsed` tells how long that has been going on.
-    pub fn kill_tree(&self, elapsed: impl Fn() -> Duration + Send + 'static, events: &Sender<Event>) {
+    /// Whether it was told to end. Who ends unasked is followed by another soon.
+    #[must_use]
+    pub fn was_terminated(&self) -> bool {
+        !self.touch.is(Touch::NONE)
+    }
+
+    /// Ends the whole tree and sends `TreeGone`, and `StraysKilled` if others of it are found later. `elapsed` tells how
+    /// long that has been going on.
+    pub fn kill_tree(
+        &self,
+        sweep: Sweep,
+        elapsed: impl Fn() -> Duration + Send + Sync + 'static,
+        events: &Sender<Event>,
+    ) {
         let (generation, tree, events) = (self.generation, self.tree.clone(), events.clone());
+        self.touch.leave(Touch::KILLED);
         tokio::spawn(async move {
-            let end = tree.kill(elapsed).await;
+            let at_once = if sweep == Sweep::Later { tree.end_at_once(&elapsed) } else { None };
+            let Some(end) = at_once else {
+                let end = tree.kill(elapsed).await;
+                let _closed = events.send(Event::TreeGone { generation, end }).await;
+                return;
+            };
+            // A closed channel means that the loop has ended and nobody waits for the news.
             let _closed = events.send(Event::TreeGone { generation, end }).await;
+            let end = tree.sweep(elapsed).await;
+            if end.members.max(end.survivors) > 0 {
+                let _closed = events.send(Event::StraysKilled { generation, end }).await;
+            }
         });
     }
 
@@ -211,8 +303,16 @@ impl Gateway {
     /// ours is reaped.
     pub fn release(self) {
         if let Some(leader) = self.leader.handle() {
+            process::unclaim(leader.pid());
             leader.reap();
         }
+        remove(self.leaf.as_ref());
+    }
+}
+
+fn remove(leaf: Option<&Arc<Leaf>>) {
+    if let Some(leaf) = leaf {
+        leaf.remove();
     }
 }
 
@@ -272,22 +372,37 @@ async fn report_departure(generation: Generation, leader: Arc<Handle>, watch: Wa
         Ok(None) | Err(_) => (Death::Unknown, None),
     };
     // A closed channel means that the loop has ended and nobody waits for the news.
-    let _closed = events.send(Event::LeaderExited { generation, death, max_rss_kb }).await;
+    let _closed = events.send(Event::LeaderExited { generation, death, max_rss_kb, oom_killed: false }).await;
 }
 
-async fn report_exit(generation: Generation, leader: Arc<Handle>, watch: Watch, events: Sender<Event>) {
-    let (death, max_rss_kb) = match watch.exit(&leader).await {
-        Ok(Exit { status, max_rss_kb }) => (death(status), max_rss_kb),
-        Err(error) => {
-            tracing::error!(pid = leader.pid(), %error, "cannot learn how the gateway ended");
-            (Death::Unknown, None)
-        }
-    };
-    // A closed channel means that the loop has ended and nobody waits for the news.
-    let _closed = events.send(Event::LeaderExited { generation, death, max_rss_kb }).await;
+/// The end of a gateway that we started.
+struct Ending {
+    generation: Generation,
+    leader: Arc<Handle>,
+    watch: Watch,
+    touch: Touch,
+    memory: OomCount,
 }
 
-fn death(status: ExitStatus) -> Death {
+impl Ending {
+    async fn report(self, events: Sender<Event>) {
+        let Self { generation, leader, watch, touch, memory } = self;
+        let (death, max_rss_kb) = match watch.exit(&leader).await {
+            Ok(Exit { status, max_rss_kb }) => (death(status), max_rss_kb),
+            Err(error) => {
+                tracing::error!(pid = leader.pid(), %error, "cannot learn how the gateway ended");
+                (Death::Unknown, None)
+            }
+        };
+        let is_killed = matches!(death, Death::Signal { number: libc::SIGKILL, .. });
+        let oom_killed = is_killed && !touch.is(Touch::KILLED) && memory.has_grown();
+        // A closed channel means that the loop has ended and nobody waits for the news.
+        let _closed = events.send(Event::LeaderExited { generation, death, max_rss_kb, oom_killed }).await;
+    }
+}
+
+/// An exit status in the core's words.
+pub(super) fn death(status: ExitStatus) -> Death {
     match (status.code(), status.signal()) {
         (Some(code), _) => Death::Code(code),
         (None, Some(number)) => Death::Signal { number, core_dumped: status.core_dumped() },
@@ -310,6 +425,19 @@ fn explain(error: &io::Error, launch: &Launch) -> SpawnFailure {
 /// The entry in the environment of everything that a gateway starts.
 fn entry(instance: &str) -> String {
     format!("{INSTANCE}={instance}")
+}
+
+/// The name of the control group of a gateway.
+fn leaf_name(instance: &str) -> String {
+    format!("{LEAF}{instance}")
+}
+
+/// The last digits of an instance id, which are random.
+fn seed_of(instance: &str) -> u64 {
+    instance
+        .get(instance.len().saturating_sub(16)..)
+        .and_then(|digits| u64::from_str_radix(digits, 16).ok())
+        .unwrap_or(0)
 }
 
 /// A new gateway's instance id: the key of its configuration, and 128 bits that no other gateway has, for `RandomState`

@@ -31,7 +31,7 @@ pub fn owner(state_dir: &Path) -> Option<StateOwner> {
     File::open(path(state_dir)).ok()?.take(LENGTH_MAX).read_to_string(&mut text).ok()?;
     let (owner, started) = parse(&text)?;
     let process = proc::stat(owner.pid).ok()?;
-    (!process.is_dead && as_written(process.start_time) == started).then_some(owner)
+    (!process.is_dead() && as_written(process.start_time) == started).then_some(owner)
 }
 
 fn path(state_dir: &Path) -> PathBuf {

@@ -5,8 +5,9 @@
 //! feeding it the same events gives the same effects (promise P10); where it does not, the log is of another version.
 
 mod lease;
+mod remains;
 
-use crate::core::event::{Death, Event, Request, Requester, SpawnFailure, TreeEnd};
+use crate::core::event::{Death, Event, Request, Requester, SpawnFailure};
 use crate::core::policy::OnConflict;
 use crate::core::supervisor::Effects;
 use crate::core::{Effect, Holder, Moment, Owner, Phase, Policy, Sighting, Supervisor, Verdict};
@@ -100,6 +101,8 @@ macro_rules! policy_json {
             json!({
                 $(stringify!($duration): nanoseconds(policy.$duration),)+
                 $(stringify!($count): policy.$count,)+
+                "pre_start": policy.pre_start.map(nanoseconds),
+                "post_stop": policy.post_stop.map(nanoseconds),
                 "url": policy.url,
                 "attended": policy.attended,
                 "standby": policy.on_conflict == OnConflict::Standby,
@@ -107,7 +110,13 @@ macro_rules! policy_json {
         }
 
         fn policy_from_json(entry: &Map<String, Value>) -> Option<Policy> {
+            let hook = |name: &str| match entry.get(name)? {
+                Value::Null => Some(None),
+                nanoseconds => nanoseconds.as_u64().map(|ns| Some(Duration::from_nanos(ns))),
+            };
             Some(Policy {
+                pre_start: hook("pre_start")?,
+                post_stop: hook("post_stop")?,
                 $($duration: Duration::from_nanos(entry.get(stringify!($duration))?.as_u64()?),)+
                 $($count: entry.get(stringify!($count))?.as_u64()?.try_into().ok()?,)+
                 url: entry.get("url")?.as_str()?.to_owned(),
@@ -150,21 +159,16 @@ fn event_to_json(event: &Event) -> Value {
             };
             json!({ "is": "spawn_failed", "generation": generation, "fault": fault, "why": why })
         }
-        Event::LeaderExited { generation, death, max_rss_kb } => json!({
+        Event::LeaderExited { generation, death, max_rss_kb, oom_killed } => json!({
             "is": "leader_exited",
             "generation": generation,
             "death": death_to_json(*death),
             "max_rss_kb": max_rss_kb,
+            "oom_killed": oom_killed,
         }),
-        Event::TreeGone { generation, end } => json!({
-            "is": "tree_gone",
-            "generation": generation,
-            "members": end.members,
-            "escaped": end.escaped,
-            "survivors": end.survivors,
-            "elapsed_ns": nanoseconds(end.elapsed),
-            "commands": end.commands,
-        }),
+        Event::TreeGone { .. } | Event::StraysKilled { .. } | Event::HookEnded { .. } => {
+            remains::to_json(event).unwrap_or_default()
+        }
         Event::Requested { request, by } => json!({
             "is": "requested",
             "request": request_name(*request),
@@ -203,25 +207,15 @@ fn event_from_json(value: &Value) -> Option<Event> {
         }
         "leader_exited" => {
             let death = death_from_json(value.get("death")?)?;
-            Event::LeaderExited { generation: generation()?, death, max_rss_kb: number("max_rss_kb") }
-        }
-        "tree_gone" => {
-            let commands = value.get("commands")?.as_array()?.iter();
-            let end = TreeEnd {
-                members: count("members")?,
-                escaped: count("escaped")?,
-                survivors: count("survivors")?,
-                elapsed: Duration::from_nanos(number("elapsed_ns")?),
-                commands: commands.map(|command| command.as_str().map(str::to_owned)).collect::<Option<_>>()?,
-            };
-            Event::TreeGone { generation: generation()?, end }
+            let oom_killed = value.get("oom_killed")?.as_bool()?;
+            Event::LeaderExited { generation: generation()?, death, max_rss_kb: number("max_rss_kb"), oom_killed }
         }
         "requested" => {
             let by = Requester { how: text("how")?, pid: pid(value), uid: count("uid"), command: text("command") };
             Event::Requested { request: request_from_name(word("request")?)?, by }
         }
         "clock_jumped" => Event::ClockJumped { by: Duration::from_nanos(number("by_ns")?) },
-        _ => return lease::from_json(value),
+        _ => return lease::from_json(value).or_else(|| remains::from_json(value)),
     })
 }
 
@@ -319,6 +313,7 @@ fn death_from_json(value: &Value) -> Option<Death> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::core::{HookEnd, Layer, TreeEnd};
 
     fn by() -> Requester {
         Requester { how: "SIGTERM".to_owned(), pid: Some(7), uid: None, command: Some("kill \"x\"\n".to_owned()) }
@@ -339,8 +334,8 @@ mod tests {
             Event::ClockJumped { by: Duration::from_nanos(u64::MAX) },
         ];
         for death in [Death::Code(-1), Death::Signal { number: 11, core_dumped: true }, Death::Unknown] {
-            all.push(Event::LeaderExited { generation: 3, death, max_rss_kb: Some(1) });
-            all.push(Event::LeaderExited { generation: 3, death, max_rss_kb: None });
+            all.push(Event::LeaderExited { generation: 3, death, max_rss_kb: Some(1), oom_killed: true });
+            all.push(Event::LeaderExited { generation: 3, death, max_rss_kb: None, oom_killed: false });
         }
         for (request, _) in REQUESTS {
             all.push(Event::Requested { request, by: by() });
@@ -352,7 +347,15 @@ mod tests {
             }
         }
         let commands = vec!["1 a".to_owned(), "2 b".to_owned()];
-        let end = TreeEnd { members: 3, escaped: 2, survivors: 1, elapsed: Duration::from_millis(5), commands };
+        let (found_by, left) = (vec![(Layer::Group, 1), (Layer::Record, 2)], vec!["8 node".to_owned()]);
+        let elapsed = Duration::from_millis(5);
+        let end = TreeEnd { members: 3, escaped: 2, survivors: 1, elapsed, commands, found_by, left };
+        all.push(Event::StraysKilled { generation: 3, end: end.clone() });
+        for end in
+            [HookEnd::NotStarted("no".to_owned()), HookEnd::Ended(Death::Code(3)), HookEnd::Ended(Death::Unknown)]
+        {
+            all.push(Event::HookEnded { ticket: 7, end });
+        }
         all.push(Event::TreeGone { generation: 4, end });
         all.extend(lease::tests::all_events());
         all

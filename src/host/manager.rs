@@ -1,7 +1,7 @@
 //! Who runs us, and what becomes of what we leave behind.
 
 use crate::platform::proc;
-use crate::platform::process::{Handle, spawn_in_own_session};
+use crate::platform::process::{Handle, claim, spawn_in_own_session, unclaim};
 use std::io::{self, IsTerminal};
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -85,6 +85,7 @@ impl<'a> Unit<'a> {
             // With the command our copy of the pipe's other end goes, or the answer would have no end.
             spawn_in_own_session(&mut command)?
         };
+        claim(systemctl.pid());
         let _guard = Helper(systemctl);
         let answer = Receiver::from_owned_fd(answer.into())?;
         read(&answer).await
@@ -99,6 +100,7 @@ impl Drop for Helper {
         // ESRCH: it has ended, as it should.
         let _gone = self.0.kill();
         self.0.reap();
+        unclaim(self.0.pid());
     }
 }
 

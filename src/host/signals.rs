@@ -22,8 +22,8 @@ pub enum Signal {
     Operator {
         /// Its name.
         name: &'static str,
-        /// What it asks for; nothing where it cannot be granted.
-        request: Option<Request>,
+        /// What it asks for.
+        request: Request,
         /// Who sent it.
         by: Requester,
     },
@@ -80,14 +80,12 @@ impl Signals {
 
 fn understand(origin: &Origin, hangup: Request) -> Signal {
     let (name, request) = match origin.signal {
-        SIGTERM => ("SIGTERM", Some(Request::Stop)),
-        SIGINT => ("SIGINT", Some(Request::Stop)),
-        SIGHUP => ("SIGHUP", Some(hangup)),
-        SIGUSR1 => ("SIGUSR1", Some(Request::Restart)),
-        SIGUSR2 => ("SIGUSR2", Some(Request::Restart)),
-        // When PID 1 ends, the kernel kills the whole pid namespace: nothing could be left behind.
-        SIGQUIT if std::process::id() == 1 => ("SIGQUIT", None),
-        SIGQUIT => ("SIGQUIT", Some(Request::Detach)),
+        SIGTERM => ("SIGTERM", Request::Stop),
+        SIGINT => ("SIGINT", Request::Stop),
+        SIGHUP => ("SIGHUP", hangup),
+        SIGUSR1 => ("SIGUSR1", Request::Restart),
+        SIGUSR2 => ("SIGUSR2", Request::Restart),
+        SIGQUIT => ("SIGQUIT", Request::Detach),
         _ => return Signal::Child,
     };
     Signal::Operator { name, request, by: sender(name, origin) }

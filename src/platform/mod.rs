@@ -13,6 +13,7 @@ pub mod heap;
 #[expect(unsafe_code, reason = "no safe crate offers sqlite3_config(3)")]
 pub mod sqlite;
 mod stat;
+pub mod strike;
 #[cfg(test)]
 mod tests;
 

@@ -28,7 +28,7 @@ fn every_exit_code_comes_back_and_the_zombie_stays_until_it_is_reaped() {
         assert_eq!(exit.status.code(), Some(code));
         assert!(exit.max_rss_kb.unwrap() > 0);
         assert_eq!(ended(&handle), exit, "a second look sees the same");
-        assert!(proc::stat(handle.pid()).unwrap().is_dead);
+        assert!(proc::stat(handle.pid()).unwrap().is_dead());
         reap(handle.pid());
         assert!(handle.exit().is_err(), "now it is no child any more");
     }
@@ -38,7 +38,7 @@ fn every_exit_code_comes_back_and_the_zombie_stays_until_it_is_reaped() {
 fn a_child_leads_its_own_session_and_a_signal_is_told_from_a_code() {
     let handle = spawn_in_own_session(Command::new("sleep").arg("60")).unwrap();
     let stat = proc::stat(handle.pid()).unwrap();
-    assert_eq!((stat.session, stat.group, stat.is_dead), (handle.pid(), handle.pid(), false));
+    assert_eq!((stat.session, stat.group, stat.is_dead()), (handle.pid(), handle.pid(), false));
     assert_eq!(handle.exit().unwrap(), None);
     handle.terminate().unwrap();
     assert_eq!(ended(&handle).status.signal(), Some(libc::SIGTERM));

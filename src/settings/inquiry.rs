@@ -119,10 +119,11 @@ impl Common<'_> {
     pub(super) fn ask(mut self, ask: &Ask, wish: Wish) -> Result<Invocation, Mistakes> {
         let given = ask.timeout.as_ref().map(|timeout| Given::flag("--timeout", timeout));
         let given = given.and_then(|given| self.source.parse_duration(&given, Zero::Refused));
-        let Policy { stop_timeout, startup_timeout, .. } = self.timing;
+        let Policy { stop_timeout, startup_timeout, pre_start, post_stop, .. } = self.timing;
+        let (pre_start, post_stop) = (pre_start.unwrap_or_default(), post_stop.unwrap_or_default());
         let timeout = given.unwrap_or(match wish {
-            Wish::Restart => stop_timeout + MARGIN + startup_timeout,
-            Wish::Stop => stop_timeout + MARGIN,
+            Wish::Restart => stop_timeout + post_stop + MARGIN + pre_start + startup_timeout,
+            Wish::Stop => stop_timeout + post_stop + MARGIN,
             Wish::RetryNow => RETRY_TIME,
         });
         let subject = self.subject("it does not matter here")?;

@@ -52,6 +52,8 @@ pub(super) fn resolve(source: &mut Source<'_>, world: &World) -> Policy {
         ),
         conflict_exit_code: u8::try_from(exit_code).unwrap_or(known.conflict_exit_code),
         on_conflict: on_conflict(s, world),
+        pre_start: known.pre_start,
+        post_stop: known.post_stop,
         attended: world.terminal,
         url: known.url,
         seed: known.seed,

@@ -60,7 +60,7 @@ impl Identity {
         }
         match proc::stat(pid) {
             Ok(stat) if stat.start_time != start_time => Life::Gone("its process id belongs to another process now"),
-            Ok(stat) if stat.is_dead => Life::Gone("its process has ended"),
+            Ok(stat) if stat.is_dead() => Life::Gone("its process has ended"),
             Ok(_) => Life::Alive,
             // A process that `hidepid` hides is not seen either; a signal tells it from one that is not there.
             Err(_) if is_missing(pid) => Life::Gone("its process does not exist any more"),
@@ -124,7 +124,7 @@ mod tests {
         let it = Identity { pid: Some(pid), start_time: Some(start_time), ..us.clone() };
         assert_eq!(it.life(&us, Basis::Heartbeat), Life::Alive);
         drop(child.stdin.take());
-        while !proc::stat(pid).unwrap().is_dead {
+        while !proc::stat(pid).unwrap().is_dead() {
             std::thread::yield_now();
         }
         assert_eq!(it.life(&us, Basis::Heartbeat), Life::Gone("its process has ended"));

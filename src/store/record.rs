@@ -99,7 +99,11 @@ impl GenerationRecord {
             Fact::Started => self.started = Some(at),
             Fact::Stable => self.stable = Some(at),
             Fact::Died(death) => self.died = Some((death, at)),
-            Fact::Settled(Settled::Unborn) => self.settled = Some((Ending::Unborn, at)),
+            Fact::Settled(Settled::Unborn) => {
+                // Where the pre-start hook failed nothing was written down before.
+                self.intent.get_or_insert(at);
+                self.settled = Some((Ending::Unborn, at));
+            }
             Fact::Settled(Settled::Ran(run, cause)) => {
                 self.started = run.started.map(&stamp_of);
                 self.healthy_until = run.started.map(|_| stamp_of(run.healthy_until));
@@ -226,6 +230,17 @@ mod tests {
             assert_eq!(since(run.healthy_until), watch.after(s(50)));
             assert_eq!(since(past.spawned), watch.after(s(0)));
         }
+    }
+
+    #[test]
+    fn a_start_that_its_hook_prevented_is_told_although_it_was_never_intended() {
+        let watch = Watch::new();
+        let mut record = GenerationRecord { generation: 4, ..Default::default() };
+        let unborn = Change::Fact(Fact::Settled(Settled::Unborn), s(1000));
+        record.apply(unborn, watch.clocks().now(), &watch.clocks(), "us");
+        watch.go(s(60));
+        let past = record.past_run(&watch.clocks(), s(1060)).unwrap();
+        assert_eq!((past.spawned, past.settled), (s(1000), Settled::Unborn));
     }
 
     #[test]

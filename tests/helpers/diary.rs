@@ -30,6 +30,11 @@ impl Diary {
         OpenOptions::new().create(true).append(true).open(self.dir.join("gateway.log"))
     }
 
+    /// Whether anybody will still read it.
+    pub(crate) fn exists(&self) -> bool {
+        self.dir.join("gateway.log").exists()
+    }
+
     /// Writes what this process was given, then the START line. Returns which start this is, counted from 1.
     pub(crate) fn note_start(&self) -> io::Result<usize> {
         let pid = std::process::id();

@@ -3,25 +3,29 @@
 //! It is told what to do by its environment, so that it can stand wherever the real command stands:
 //! `FAKE_GATEWAY_DIR` is the folder of its log, `FAKE_GATEWAY_SCRIPT` its script (see `script.rs`). Of its arguments
 //! it heeds `--port N`, and `restart-handoff`, which makes it answer as the hidden CLI of the gateway does.
-//! `in-session COMMAND...` becomes that command in a session of its own. A file `control-PID` in the folder makes it do
+//! `in-session COMMAND...` becomes that command in a session of its own; `as-init COMMAND...` starts it and is the init of a
+//! container beside it; `kid ...` is a child of the gateway (see `kids.rs`). A file `control-PID` in the folder makes it do
 //! one of the script's mishaps at once.
 
 #![expect(clippy::disallowed_methods, reason = "a process of its own, with its own clock, exit code and sleep")]
 
 mod diary;
 mod http;
+mod init;
 mod kids;
 mod script;
+mod storm;
 
 use diary::Diary;
 use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::signal::{SigSet, Signal, raise};
-use script::{Farewell, Mishap, Role, Scene};
+use script::{Farewell, Kid, Mishap, Role, Scene};
 use std::io::Write;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
-use std::process::{Child, Command, ExitCode};
+use std::process::{Child, Command, ExitCode, Stdio};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -48,16 +52,17 @@ fn main() -> ExitCode {
 
 fn run() -> Result<ExitCode, String> {
     let words: Vec<_> = std::env::args().skip(1).collect();
+    match words.first().map(String::as_str) {
+        // It may have no environment.
+        Some("kid") => return kids::live(&words[1..]).map_err(|error| format!("kid: {error}")),
+        Some("in-session") => return Err(in_session(&words[1..])),
+        Some("as-init") => return init::live(&words[1..]).map_err(|error| format!("as-init: {error}")),
+        _ => {}
+    }
     let dir = std::env::var_os("FAKE_GATEWAY_DIR").ok_or("FAKE_GATEWAY_DIR is not set")?;
     let diary = Diary::new(PathBuf::from(dir));
-    if words.first().is_some_and(|word| word == "kid") {
-        return kids::live(&diary, &words[1..]).map_err(|error| format!("kid: {error}"));
-    }
     if let Some(at) = words.iter().position(|word| word == "restart-handoff") {
         return handoff(&diary, &words[at + 1..]).map_err(|error| format!("restart-handoff: {error}"));
-    }
-    if words.first().is_some_and(|word| word == "in-session") {
-        return Err(in_session(&words[1..]));
     }
     // No core files beside the tests.
     setrlimit(Resource::RLIMIT_CORE, 0, 0).map_err(|error| format!("RLIMIT_CORE: {error}"))?;
@@ -228,7 +233,9 @@ impl Gateway {
         match self.stage {
             Stage::Booting if self.born + self.scene.boot <= now => {
                 for kid in self.scene.kids.clone() {
-                    self.kids.push(kids::spawn(&self.diary, kid)?);
+                    if kid != Kid::Heir {
+                        self.kids.push(kids::spawn(&self.diary, kid, Stdio::null())?);
+                    }
                 }
                 return self.open();
             }
@@ -255,6 +262,11 @@ impl Gateway {
         self.listeners.extend(TcpListener::bind(v6));
         for listener in &self.listeners {
             listener.set_nonblocking(true)?;
+        }
+        if self.scene.kids.contains(&Kid::Heir) {
+            let listener = self.listeners.first().map(TcpListener::try_clone).transpose()?;
+            let stdin = listener.map_or_else(Stdio::null, |listener| Stdio::from(OwnedFd::from(listener)));
+            self.kids.push(kids::spawn(&self.diary, Kid::Heir, stdin)?);
         }
         self.stage = Stage::Serving { since: Instant::now() };
         self.diary.note(format_args!("LISTEN {}", std::process::id()))?;

@@ -45,33 +45,66 @@ pub(crate) enum Mishap {
     Cycle(Duration),
 }
 
-/// How a child of the gateway is bound to it.
+/// How a child of the gateway is bound to it, and what else makes it hard to find or to end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kid {
     /// In the gateway's process group.
     Plain,
+    /// In a process group of its own, in the gateway's session.
+    Group,
     /// In its own session.
     Setsid,
     /// In its own session and orphaned: its parent is gone.
     Daemon,
+    /// Executed anew without any environment.
+    Wiped,
+    /// A daemon without any environment.
+    Lost,
     /// In its own session, with SIGTERM, SIGINT and SIGHUP blocked.
     Deaf,
+    /// In its own session, with SIGTERM, SIGINT and SIGHUP ignored.
+    Ignoring,
+    /// In its own session, stopped by SIGSTOP.
+    Stopped,
+    /// In its own session, under a name that tears a careless reader of `/proc/PID/stat` apart.
+    Odd,
+    /// The same, and its program has such a name.
+    OddFile,
+    /// In its own session, with the gateway's listener: the port is not free before it is gone.
+    Heir,
+    /// In its own session, with chains of processes that fork and exit as fast as a shell can.
+    Storm,
+    /// The same by fork, execve without an environment and setsid.
+    Gale,
+    /// In its own session. Starts processes that leave an orphan and exit, one after the other.
+    Shedder,
 }
 
 impl Kid {
-    const ALL: [Self; 4] = [Self::Plain, Self::Setsid, Self::Daemon, Self::Deaf];
+    const ALL: [(Self, &'static str); 15] = [
+        (Self::Plain, "plain"),
+        (Self::Group, "group"),
+        (Self::Setsid, "setsid"),
+        (Self::Daemon, "daemon"),
+        (Self::Wiped, "wiped"),
+        (Self::Lost, "lost"),
+        (Self::Deaf, "deaf"),
+        (Self::Ignoring, "ignoring"),
+        (Self::Stopped, "stopped"),
+        (Self::Odd, "odd"),
+        (Self::OddFile, "odd-file"),
+        (Self::Heir, "heir"),
+        (Self::Storm, "storm"),
+        (Self::Gale, "gale"),
+        (Self::Shedder, "shedder"),
+    ];
 
     pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::Plain => "plain",
-            Self::Setsid => "setsid",
-            Self::Daemon => "daemon",
-            Self::Deaf => "deaf",
-        }
+        Self::ALL.into_iter().find(|&(kid, _)| kid == self).map_or("", |(_, name)| name)
     }
 
     pub(crate) fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|kid| kid.name() == name)
+        Self::ALL.into_iter().find(|&(_, known)| known == name).map(|(kid, _)| kid)
     }
 }
 

@@ -207,10 +207,11 @@ async fn read_path(stream: &mut (impl AsyncRead + Unpin)) -> Option<String> {
     Some(String::from_utf8(head).ok()?.split(' ').nth(1)?.to_owned())
 }
 
-/// A port that refuses connections and that nobody else gets as long as the socket lives: bound, not listening.
+/// A port that refuses connections and that a gateway can have: bound so that others can bind it too, not listening.
 pub(crate) fn reserve(bind: &str) -> (TcpSocket, SocketAddr) {
     let address: SocketAddr = bind.parse().unwrap();
     let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }.unwrap();
+    socket.set_reuseaddr(true).unwrap();
     socket.bind(address).unwrap();
     let address = socket.local_addr().unwrap();
     (socket, address)
@@ -221,6 +222,7 @@ pub(crate) fn reserve_both() -> (TcpSocket, TcpSocket, [SocketAddr; 2]) {
     for _ in 0..50 {
         let (v4, first) = reserve("127.0.0.1:0");
         let v6 = TcpSocket::new_v6().unwrap();
+        v6.set_reuseaddr(true).unwrap();
         let second = SocketAddr::new("::1".parse().unwrap(), first.port());
         if v6.bind(second).is_ok() {
             return (v4, v6, [first, second]);

@@ -42,7 +42,15 @@ fn every_state() -> Vec<(&'static str, World)> {
     stubborn.request(Request::Restart);
     stubborn.survivors = vec![1];
     stubborn.run_for(s(329));
+    let hooked = Policy { pre_start: Some(s(15)), post_stop: Some(s(15)), ..Policy::default() };
+    let mut prepared = World::new(hooked.clone());
+    prepared.send(Event::Start);
+    prepared.run_for(Duration::from_millis(500));
+    let mut cleaned = World::started_with(hooked, Script::serving(s(1), CRASH));
+    cleaned.run_for(Duration::from_millis(2500));
     vec![
+        ("before a start, in a hook", prepared),
+        ("after an end, in a hook", cleaned),
         ("idle", World::new(Policy::default())),
         ("probing", probing(Verdict::Inconclusive)),
         ("contended", probing(Verdict::Silent)),
@@ -216,7 +224,7 @@ fn news_of_another_generation_changes_nothing_in_any_state() {
             let (before, effects) = (format!("{:?}", world.core), world.effects.len());
             world.send(Event::Spawned { generation, pid: 6 });
             world.send(Event::SpawnFailed { generation, failure: SpawnFailure::Program("gone".to_owned()) });
-            world.send(Event::LeaderExited { generation, death: KILLED, max_rss_kb: None });
+            world.send(Event::LeaderExited { generation, death: KILLED, max_rss_kb: None, oom_killed: false });
             world.send(Event::TreeGone { generation, end: tree_end(0) });
             let unborn = matches!(state, "idle" | "probing" | "contended") && generation == 0;
             assert!(unborn || before == format!("{:?}", world.core), "{state}");
@@ -345,7 +353,7 @@ fn nothing_comes_after_the_exit() {
     world.send(Event::Tick);
     world.send(Event::Start);
     world.send(Event::ClockJumped { by: s(100) });
-    world.send(Event::LeaderExited { generation: 1, death: KILLED, max_rss_kb: None });
+    world.send(Event::LeaderExited { generation: 1, death: KILLED, max_rss_kb: None, oom_killed: false });
     world.send(Event::Requested { request: Request::Stop, by: by("SIGTERM") });
     world.send(Event::Probed { ticket: world.ticket(), sighting: sighting(Verdict::Free, Owner::Unseen) });
     assert_eq!(world.effects.len(), effects);

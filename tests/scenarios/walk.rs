@@ -5,8 +5,8 @@
 
 use crate::world::{acquired, by, s, sighting, stranger, tree_end};
 use openclaw_supervise::core::{
-    Ask, Death, Effect, Event, Generation, Moment, Outcome, Owner, Past, Phase, Policy, Remains, Report, Request,
-    SpawnFailure, Supervisor, Verdict,
+    Ask, Death, Effect, Event, Fact, Generation, HookEnd, Moment, Outcome, Owner, Past, Phase, Policy, Remains, Report,
+    Request, Settled, SpawnFailure, Supervisor, Verdict,
 };
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -52,6 +52,7 @@ struct Walk {
     leader: Option<Generation>,
     tree: Option<Generation>,
     killing: bool,
+    hook: Option<u64>,
     ticket: u64,
     generation: Generation,
     // What the promises are checked against.
@@ -82,6 +83,8 @@ impl Walk {
             hung_stop_timeout: s(dice.below(20)),
             startup_timeout: s(1 + dice.below(300)),
             hang_after: s(dice.below(90)),
+            pre_start: dice.once_in(2).then(|| s(dice.below(30))),
+            post_stop: dice.once_in(2).then(|| s(dice.below(30))),
             ..Policy::default()
         };
         Self {
@@ -96,6 +99,7 @@ impl Walk {
             leader: None,
             tree: None,
             killing: false,
+            hook: None,
             ticket: 0,
             generation: 0,
             spawns: Vec::new(),
@@ -168,7 +172,8 @@ impl Walk {
             }
             Event::Requested { request: Request::Stop, .. } if self.stop_by.is_none() => {
                 self.excused = true;
-                let slack = Duration::from_millis(SPAWN_MAX + 4 * KILL_MAX) + s(6);
+                let hook = self.policy.post_stop.max(self.policy.pre_start).map_or(Duration::ZERO, |time| time + s(21));
+                let slack = Duration::from_millis(SPAWN_MAX + 4 * KILL_MAX) + s(6) + hook;
                 self.stop_by = Some(self.now + self.policy.stop_timeout + slack);
             }
             Event::Requested { request: Request::Restart, .. } => {
@@ -208,7 +213,21 @@ impl Walk {
                 self.must(self.open_ends > 0, "no end without a spawn");
                 self.open_ends -= 1;
             }
+            Effect::Hook { ticket, .. } => {
+                self.must(*ticket > self.ticket, "each call has a ticket of its own");
+                self.must(self.tree.is_none() && self.hook.is_none(), "a hook runs alone");
+                (self.ticket, self.hook) = (*ticket, Some(*ticket));
+            }
+            Effect::Report(Report::HookFinished { .. }) => {
+                let ran = self.hook.take().is_some();
+                self.must(ran, "a hook ends once");
+            }
+            Effect::EndHook { ticket } | Effect::KillHook { ticket } => {
+                self.must(self.hook == Some(*ticket), "no signal to a hook that is over");
+            }
             Effect::Adopt { .. } | Effect::Watch { .. } => self.must(false, "nobody was there before us"),
+            // A pre-start hook that failed uses a number up.
+            Effect::Remember { generation, fact: Fact::Settled(Settled::Unborn) } => self.generation = *generation,
             Effect::Remember { .. } | Effect::Report(_) => {}
             Effect::Exit(outcome) => self.check_exit(outcome),
         }
@@ -281,7 +300,7 @@ impl Walk {
             Effect::Terminate { generation } => {
                 if self.dice.once_in(2) {
                     let (delay, death) = (self.dice.ms(400_000), self.dice.pick(&[Death::Code(0), Death::Code(143)]));
-                    self.later(delay, Event::LeaderExited { generation, death, max_rss_kb: None });
+                    self.later(delay, Event::LeaderExited { generation, death, max_rss_kb: None, oom_killed: false });
                 }
             }
             Effect::KillTree { generation } => {
@@ -289,10 +308,18 @@ impl Walk {
                 if survivors == 0 && self.leader.is_some() {
                     let death = Death::Signal { number: 9, core_dumped: false };
                     let delay = self.dice.ms(KILL_MAX);
-                    self.later(delay, Event::LeaderExited { generation, death, max_rss_kb: None });
+                    self.later(delay, Event::LeaderExited { generation, death, max_rss_kb: None, oom_killed: false });
                 }
                 let delay = self.dice.ms(KILL_MAX);
                 self.later(delay, Event::TreeGone { generation, end: tree_end(survivors) });
+            }
+            Effect::Hook { ticket, .. } => {
+                let (delay, code) = (self.dice.ms(30_000), self.dice.pick(&[0, 0, 0, 1]));
+                self.later(delay, Event::HookEnded { ticket, end: HookEnd::Ended(Death::Code(code)) });
+            }
+            Effect::EndHook { ticket } | Effect::KillHook { ticket } => {
+                let delay = self.dice.ms(20_000);
+                self.later(delay, Event::HookEnded { ticket, end: HookEnd::Ended(Death::Unknown) });
             }
             Effect::Adopt { .. }
             | Effect::Watch { .. }
@@ -329,7 +356,7 @@ impl Walk {
             0..8 => {
                 if let Some(generation) = self.leader {
                     let death = self.dice.pick(&deaths);
-                    self.send(Event::LeaderExited { generation, death, max_rss_kb: Some(1) });
+                    self.send(Event::LeaderExited { generation, death, max_rss_kb: Some(1), oom_killed: false });
                 }
             }
             8..11 => self.send(Event::Requested { request: Request::Restart, by: by("SIGHUP") }),
@@ -346,7 +373,7 @@ impl Walk {
             17 => self.send(Event::Spawned { generation: generation + 1, pid: 6 }),
             18 if generation > 1 => {
                 let (generation, death) = (generation - 1, self.dice.pick(&deaths));
-                self.send(Event::LeaderExited { generation, death, max_rss_kb: None });
+                self.send(Event::LeaderExited { generation, death, max_rss_kb: None, oom_killed: false });
             }
             19 => self.send(Event::Tick),
             20 => {
@@ -355,6 +382,9 @@ impl Walk {
             }
             21 => self.send(Event::Departed { pid: 4242 }),
             22 => self.send(Event::Adopted { generation, remains: Remains::Leader { pid: 6, differs: None } }),
+            23 if self.dice.once_in(2) => {
+                self.send(Event::HookEnded { ticket: self.ticket + 1, end: HookEnd::Ended(Death::Code(0)) });
+            }
             23 => self.send(Event::Leased { ticket: self.ticket + 1, answer: acquired(Past::default()) }),
             _ => self.send(Event::Start),
         }
@@ -438,6 +468,8 @@ fn no_number_makes_the_machine_panic() {
                 stable_after: extreme,
                 boot_window: extreme,
                 conflict_timeout: extreme,
+                pre_start: Some(extreme),
+                post_stop: Some(extreme),
                 ..Policy::default()
             };
             let mut core = Supervisor::new(policy);

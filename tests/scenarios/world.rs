@@ -1,14 +1,15 @@
 //! A small world for the core: one port, one scripted gateway at a time, a clock that jumps from event to event.
 
 use openclaw_supervise::core::{
-    Acquired, Ask, Death, Effect, Event, Generation, Holder, LeaseAnswer, Moment, Outcome, Owner, Past, Phase, Policy,
-    Remains, Report, Request, Requester, Sighting, Supervisor, TreeEnd, Verdict,
+    Acquired, Ask, Call, Death, Effect, Event, Generation, Holder, HookEnd, LeaseAnswer, Moment, Outcome, Owner, Past,
+    Phase, Policy, Remains, Report, Request, Requester, Sighting, Supervisor, TreeEnd, Verdict,
 };
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 pub(crate) const STARTED: Verdict = Verdict::Gateway(Phase::Started);
 pub(crate) const KILLED: Death = Death::Signal { number: 9, core_dumped: false };
+pub(crate) const TERMED: Death = Death::Signal { number: 15, core_dumped: false };
 pub(crate) const CRASH: Death = Death::Code(1);
 
 /// How long an answer takes that comes at once.
@@ -41,7 +42,7 @@ pub(crate) fn by(how: &str) -> Requester {
 
 pub(crate) fn tree_end(survivors: u32) -> TreeEnd {
     let commands = (0..survivors).map(|n| format!("{} stuck", 900 + n)).collect();
-    TreeEnd { members: survivors, escaped: 0, survivors, elapsed: PROMPT, commands }
+    TreeEnd { members: survivors, escaped: 0, survivors, elapsed: PROMPT, commands, ..TreeEnd::default() }
 }
 
 /// The lease, with what the store remembers.
@@ -74,6 +75,25 @@ impl Script {
     }
 }
 
+/// What every call of a hook does. Times count from its call, from its SIGTERM and from its SIGKILL.
+#[derive(Clone)]
+pub(crate) struct HookScript {
+    pub(crate) ends: Option<(Duration, HookEnd)>,
+    pub(crate) hears: Option<Duration>,
+    pub(crate) dies: Option<Duration>,
+}
+
+impl HookScript {
+    pub(crate) fn ending(after: Duration, code: i32) -> Self {
+        Self { ends: Some((after, HookEnd::Ended(Death::Code(code)))), hears: Some(PROMPT), dies: Some(PROMPT) }
+    }
+
+    /// One that never ends by itself.
+    pub(crate) fn endless() -> Self {
+        Self { ends: None, ..Self::ending(PROMPT, 0) }
+    }
+}
+
 pub(crate) struct World {
     pub(crate) core: Supervisor,
     pub(crate) now: Moment,
@@ -82,6 +102,7 @@ pub(crate) struct World {
     /// Whose that is, before a spawn.
     pub(crate) owner: Option<Owner>,
     pub(crate) script: Script,
+    pub(crate) hook: HookScript,
     /// What becomes of every attempt on the lease.
     pub(crate) lease: LeaseAnswer,
     /// What is found of a gateway that an earlier supervisor left.
@@ -94,6 +115,8 @@ pub(crate) struct World {
     policy: Policy,
     pending: BTreeMap<(Moment, usize), Event>,
     child: Option<(Generation, Moment, Script)>,
+    /// The ticket of the hook that runs.
+    hooking: Option<u64>,
 }
 
 impl World {
@@ -104,6 +127,7 @@ impl World {
             port: None,
             owner: None,
             script: Script::default(),
+            hook: HookScript::ending(s(1), 0),
             lease: acquired(Past::default()),
             remains: Remains::Nothing { pid: None },
             unanswered: |_| false,
@@ -112,6 +136,7 @@ impl World {
             policy,
             pending: BTreeMap::new(),
             child: None,
+            hooking: None,
         }
     }
 
@@ -165,7 +190,7 @@ impl World {
         if self.child.is_some_and(|(living, ..)| living == generation) {
             self.child = None;
         }
-        self.send(Event::LeaderExited { generation, death, max_rss_kb: None });
+        self.send(Event::LeaderExited { generation, death, max_rss_kb: None, oom_killed: false });
     }
 
     /// A leader that is found is a gateway that follows the script, and came up long ago.
@@ -182,8 +207,22 @@ impl World {
         assert!(self.pending.insert(key, event).is_none());
     }
 
+    fn hook_ends(&mut self, ticket: u64, delay: Option<Duration>, end: HookEnd) {
+        if let Some(delay) = delay {
+            self.later(delay, Event::HookEnded { ticket, end });
+        }
+    }
+
     fn answer(&mut self, effect: &Effect) {
         match *effect {
+            Effect::Hook { ticket, .. } => {
+                self.hooking = Some(ticket);
+                if let Some((delay, end)) = self.hook.ends.clone() {
+                    self.hook_ends(ticket, Some(delay), end);
+                }
+            }
+            Effect::EndHook { ticket } => self.hook_ends(ticket, self.hook.hears, HookEnd::Ended(TERMED)),
+            Effect::KillHook { ticket } => self.hook_ends(ticket, self.hook.dies, HookEnd::Ended(KILLED)),
             Effect::Probe { ticket, ask } => {
                 let sighting = self.look(ask);
                 let slow = matches!(sighting.verdict, Verdict::Silent);
@@ -217,7 +256,7 @@ impl World {
 
     fn dies_in(&mut self, generation: Generation, end: Option<(Duration, Death)>) {
         if let (Some((delay, death)), Some(_)) = (end, self.child) {
-            self.later(delay, Event::LeaderExited { generation, death, max_rss_kb: None });
+            self.later(delay, Event::LeaderExited { generation, death, max_rss_kb: None, oom_killed: false });
         }
     }
 
@@ -248,6 +287,12 @@ impl World {
                 Some((_, Event::LeaderExited { generation, death, .. })) => {
                     if self.child.is_some_and(|(living, ..)| living == generation) {
                         self.leader_exits(generation, death);
+                    }
+                }
+                // A hook ends once.
+                Some((_, Event::HookEnded { ticket, end })) => {
+                    if self.hooking.take_if(|running| *running == ticket).is_some() {
+                        self.send(Event::HookEnded { ticket, end });
                     }
                 }
                 Some((_, event)) => self.send(event),
@@ -325,6 +370,24 @@ impl World {
     pub(crate) fn ticket(&self) -> u64 {
         let tickets = self.effects.iter().rev().find_map(|(_, effect)| match effect {
             Effect::Probe { ticket, .. } => Some(*ticket),
+            _ => None,
+        });
+        tickets.unwrap_or(0)
+    }
+
+    /// Every call of a hook.
+    pub(crate) fn calls(&self) -> Vec<(Moment, Call)> {
+        let calls = self.effects.iter().filter_map(|(at, effect)| match effect {
+            Effect::Hook { call, .. } => Some((*at, call.clone())),
+            _ => None,
+        });
+        calls.collect()
+    }
+
+    /// The ticket of the youngest one.
+    pub(crate) fn hook_ticket(&self) -> u64 {
+        let tickets = self.effects.iter().rev().find_map(|(_, effect)| match effect {
+            Effect::Hook { ticket, .. } => Some(*ticket),
             _ => None,
         });
         tickets.unwrap_or(0)

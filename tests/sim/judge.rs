@@ -9,6 +9,8 @@ mod charge;
 mod health;
 #[path = "judge/heirs.rs"]
 mod heirs;
+#[path = "judge/hooks.rs"]
+mod hooks;
 #[path = "judge/pace.rs"]
 mod pace;
 #[path = "judge/steps.rs"]
@@ -18,6 +20,7 @@ use crate::trial::Broken;
 use charge::Charge;
 use health::{Duty, Health, PortWatch};
 use heirs::Ended;
+use hooks::{Errand, Verge};
 use openclaw_supervise::core::restart_policy::Cause;
 use openclaw_supervise::core::supervisor::{JUMP_MIN, LATE};
 use openclaw_supervise::core::{
@@ -128,6 +131,16 @@ pub(crate) struct Judge {
     unborn: Option<Generation>,
     /// A gateway that is over, until that is on record.
     ended: Option<Ended>,
+    /// The same, until it is judged: after its post-stop hook.
+    verge: Option<Verge>,
+    /// The hook that runs.
+    errand: Option<Errand>,
+    /// The pre-start hook has done its work and nobody has been on the port since.
+    prepared: bool,
+    /// Why the last gateway ended, as it was told.
+    cause: Option<(Generation, &'static str)>,
+    /// How much longer a stop may take because a hook was given its time again.
+    lenience: Duration,
     spawning: bool,
     /// A process of ours has come to life.
     born: bool,
@@ -167,6 +180,11 @@ impl Judge {
             pardoned: false,
             unborn: None,
             ended: None,
+            verge: None,
+            errand: None,
+            prepared: false,
+            cause: None,
+            lenience: Duration::ZERO,
             spawning: false,
             born: false,
             killing: false,
@@ -238,6 +256,7 @@ impl Judge {
             Event::Probed { ticket, .. } => *ticket != self.ticket || self.asked.is_none(),
             Event::Leased { ticket, .. } => self.charge.asked.is_none_or(|(asked, _)| asked != *ticket),
             Event::Departed { pid } => self.charge.watches() != Some(*pid),
+            Event::HookEnded { ticket, .. } => !self.awaits_hook(*ticket),
             other => self.over || other.generation().is_some_and(|generation| generation != self.generation),
         }
     }
@@ -259,7 +278,10 @@ impl Judge {
             Event::TreeGone { .. } if young => self.killing,
             Event::LeaderExited { .. } if young => self.owned.as_ref().is_some_and(|owned| owned.death.is_none()),
             Event::Adopted { .. } if young => self.adopting,
-            Event::Probed { ticket, .. } | Event::Leased { ticket, .. } => *ticket <= self.ticket,
+            Event::Probed { ticket, .. } | Event::Leased { ticket, .. } | Event::HookEnded { ticket, .. } => {
+                *ticket <= self.ticket
+            }
+            Event::StraysKilled { generation, .. } => *generation <= self.generation,
             Event::Tick => due,
             other => other.generation().is_none_or(|generation| generation < self.generation),
         }
@@ -297,6 +319,7 @@ impl Judge {
         }
         self.pardoned = false;
         self.judge_charge(turn)?;
+        self.judge_hooks(turn)?;
         Self::judge_record(turn)?;
         self.judge_answer(turn, answer)?;
         self.judge_request(turn, was.as_ref())?;
@@ -307,6 +330,7 @@ impl Judge {
     fn rearm(&mut self, at: Moment) {
         self.port.rearm(at);
         self.charge.rearm(at);
+        self.rearm_hook(at);
         if let Some(owned) = &mut self.owned {
             owned.armed = at;
             owned.health.rearm(at);
@@ -357,6 +381,8 @@ impl Judge {
             | Event::SpawnFailed { .. }
             | Event::LeaderExited { .. }
             | Event::TreeGone { .. }
+            | Event::StraysKilled { .. }
+            | Event::HookEnded { .. }
             | Event::ClockJumped { .. } => {}
         }
         None
@@ -364,6 +390,7 @@ impl Judge {
 
     fn note_answer(&mut self, at: Moment, ask: Ask, sighting: &Sighting) {
         let verdict = sighting.verdict;
+        self.prepared &= matches!(verdict, Verdict::Free | Verdict::Inconclusive);
         let marked = match &sighting.owner {
             Owner::Ours(holder) if verdict != Verdict::Free => Some(holder.pid),
             Owner::Ours(_) | Owner::Other(_) | Owner::Unseen => None,
@@ -391,7 +418,7 @@ impl Judge {
     }
 
     fn note_wish(&mut self, at: Moment, request: Request) {
-        let lifeless = self.owned.is_none() && !self.spawning && !self.adopting;
+        let lifeless = self.owned.is_none() && !self.spawning && !self.adopting && self.errand.is_none();
         if matches!(request, Request::Restart | Request::Retry) {
             self.charge.hurry(at);
         }
@@ -413,7 +440,7 @@ impl Judge {
         }
         if wish == Wish::Restart && self.wish < Wish::Restart && lifeless {
             self.pace.ask_again(at, self.charge.held);
-        } else if wish == Wish::Restart && self.wish < Wish::Restart && self.spawning {
+        } else if wish == Wish::Restart && self.wish < Wish::Restart && (self.spawning || self.prepares()) {
             // The start that was asked for is under way.
         } else {
             self.wish = self.wish.max(wish);
@@ -424,11 +451,11 @@ impl Judge {
     fn settle(&mut self, at: Moment) {
         let over = self.owned.take_if(|owned| owned.gone && owned.death.is_some());
         let Some(owned) = over else { return };
-        let Owned { generation, health, started, terminated, drained, lost, death: Some((death, died)), .. } = owned
+        let Owned { generation, pid, health, started, terminated, drained, lost, death: Some((death, died)), .. } =
+            owned
         else {
             return;
         };
-        let asked = self.wish == Wish::Restart;
         let healthy_until = health.healthy_until.min(died);
         let healthy = started.map(|started| healthy_until.saturating_sub(started));
         let stable = healthy.is_some_and(|healthy| healthy >= self.policy.stable_after);
@@ -438,15 +465,12 @@ impl Judge {
             Death::Unknown => drained || healthy.unwrap_or_default() >= self.policy.stable_after,
         };
         let ended_by_us = terminated.is_some();
-        let cause = match death {
-            _ if asked || self.wish >= Wish::Stop => Cause::Asked,
-            Death::Code(0) if !ended_by_us && started.is_some() => Cause::CleanExit,
-            _ => Cause::Failed,
-        };
-        self.ended = Some(Ended { generation, started, died, clean, cause });
-        self.pace.settle(&Over { settled: at, died, death, started, stable, clean, asked, ended_by_us, lost });
-        if self.wish <= Wish::Restart {
-            self.wish = Wish::Run;
+        let over = Over { settled: at, died, death, started, stable, clean, asked: false, ended_by_us, lost };
+        let unasked = self.wish == Wish::Run;
+        self.ended = Some(Ended { generation, started, died, clean, cause: Cause::Failed });
+        self.verge = Some(Verge { over, pid, unasked });
+        if self.policy.post_stop.is_none() {
+            self.conclude(at);
         }
         (self.port, self.asked, self.duty) = (PortWatch::default(), None, None);
     }

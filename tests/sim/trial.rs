@@ -27,13 +27,16 @@ pub(crate) struct Entry {
 /// The number of the probe or the gateway that an input speaks of, and the youngest one.
 fn numbers<'a>(input: &'a mut Input, judge: &Judge) -> Option<(&'a mut u64, u64)> {
     match input {
-        Input::Event(Event::Probed { ticket, .. } | Event::Leased { ticket, .. }) => Some((ticket, judge.ticket())),
+        Input::Event(Event::Probed { ticket, .. } | Event::Leased { ticket, .. } | Event::HookEnded { ticket, .. }) => {
+            Some((ticket, judge.ticket()))
+        }
         Input::Event(
             Event::Adopted { generation, .. }
             | Event::Spawned { generation, .. }
             | Event::SpawnFailed { generation, .. }
             | Event::LeaderExited { generation, .. }
-            | Event::TreeGone { generation, .. },
+            | Event::TreeGone { generation, .. }
+            | Event::StraysKilled { generation, .. },
         )
         | Input::Alive(generation, _) => Some((generation, judge.generation())),
         Input::Event(

@@ -5,6 +5,8 @@
 
 #[path = "world/crew.rs"]
 mod crew;
+#[path = "world/errands.rs"]
+mod errands;
 #[path = "world/outside.rs"]
 mod outside;
 #[path = "world/shell.rs"]
@@ -17,8 +19,11 @@ use crate::gateway::{Life, Show};
 use crate::judge::{KILL_MAX, TICK_LATE_MAX};
 use crate::trial::{Broken, Input, Maker, Trial};
 use crew::Kills;
+use errands::Errand;
 use openclaw_supervise::core::policy::OnConflict;
-use openclaw_supervise::core::{Ask, Death, Event, Generation, LeaseAsk, Moment, Phase, Policy, Request, Verdict};
+use openclaw_supervise::core::{
+    Ask, Death, Event, Generation, HookEnd, LeaseAsk, Moment, Phase, Policy, Request, Verdict,
+};
 use std::collections::BTreeMap;
 use std::time::Duration;
 use store::Store;
@@ -28,6 +33,9 @@ const STEPS_MAX: usize = 1200;
 
 /// Once the faults have stopped, supervisors that are still to be started come within this time.
 const SOON: Duration = Duration::from_secs(20);
+
+/// The longest that a hook takes beyond its time, with the rest of an older one.
+const HOOK_MAX: Duration = Duration::from_secs(40);
 
 /// The process id of whoever is a stranger on the port.
 const STRANGER: i32 = 4242;
@@ -63,6 +71,10 @@ enum Happening {
     Dies(usize, Death),
     /// The other processes of a tree are gone.
     Clears(usize),
+    /// A hook is started, once nothing of an older one is left.
+    HookBegins(usize),
+    /// Nothing of it is left.
+    HookEnds(usize, HookEnd),
     StrangerComes(Verdict, Duration),
     StrangerTurns(Verdict),
     StrangerLeaves,
@@ -110,6 +122,7 @@ pub(crate) struct World<'a> {
     queue: BTreeMap<(Moment, u64), Happening>,
     sequence: u64,
     lives: Vec<Life>,
+    errands: Vec<Errand>,
     bound: Option<Bound>,
     store: Store,
     /// How many are about to be started.
@@ -155,6 +168,8 @@ fn policy(seed: u64, dice: &mut Dice) -> Policy {
         boot_window: dice.s(1, 300),
         conflict_timeout: dice.s(0, 60),
         conflict_exit_code: dice.pick(&[78, 78, 78, 75]),
+        pre_start: dice.once_in(3).then(|| dice.s(0, 30)),
+        post_stop: dice.once_in(3).then(|| dice.s(0, 30)),
         on_conflict: if dice.once_in(3) { OnConflict::Standby } else { OnConflict::Exit },
         ..known
     }
@@ -173,6 +188,7 @@ impl<'a> World<'a> {
             queue: BTreeMap::new(),
             sequence: 0,
             lives: Vec::new(),
+            errands: Vec::new(),
             bound: None,
             store: Store::default(),
             starting: 1,
@@ -231,6 +247,8 @@ impl<'a> World<'a> {
             Happening::Shows(id, show) => self.show(id, show),
             Happening::Dies(id, death) => self.die(id, death)?,
             Happening::Clears(id) => self.clear(id)?,
+            Happening::HookBegins(id) => self.begin_errand(id)?,
+            Happening::HookEnds(id, end) => self.end_errand(id, end),
             Happening::StrangerComes(kind, stay) => self.stranger_comes(kind, stay),
             Happening::StrangerTurns(kind) => {
                 if let Some(Bound::Stranger(present)) = &mut self.bound {
@@ -400,6 +418,8 @@ impl<'a> World<'a> {
             Duration::from_mins(10),
             // The lease of somebody whom only a heartbeat shows, and a time in standby.
             Duration::from_mins(3),
+            policy.pre_start.map_or(Duration::ZERO, |timeout| (timeout + HOOK_MAX) * 4),
+            policy.post_stop.map_or(Duration::ZERO, |timeout| (timeout + HOOK_MAX) * 4),
         ];
         stages.into_iter().sum()
     }
@@ -447,7 +467,10 @@ impl<'a> World<'a> {
             if self.sups[sup].trial.judge.is_over() {
                 let generation = self.sups[sup].trial.judge.generation();
                 self.send(sup, Event::Tick)?;
-                self.send(sup, Event::LeaderExited { generation, death: Death::Unknown, max_rss_kb: None })?;
+                self.send(
+                    sup,
+                    Event::LeaderExited { generation, death: Death::Unknown, max_rss_kb: None, oom_killed: false },
+                )?;
                 self.ask_for(sup, Request::Stop)?;
             }
         }

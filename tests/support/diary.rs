@@ -18,7 +18,7 @@ pub(crate) struct Entry {
     pub(crate) process: Process,
     pub(crate) group: i32,
     pub(crate) session: i32,
-    /// `plain`, `setsid`, `daemon`, `deaf`; nothing for the gateway itself.
+    /// As the script names it: `plain`, `setsid`, `daemon`; nothing for the gateway itself.
     pub(crate) kind: String,
 }
 

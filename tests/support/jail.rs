@@ -25,6 +25,11 @@ impl Jail {
         Self { flags: vec!["--pid", "--mount-proc", "--fork", "--kill-child"], setup: vec![] }
     }
 
+    /// The same with the `/proc` of the namespace around it.
+    pub(crate) fn with_pids_of_others() -> Self {
+        Self { flags: vec!["--pid", "--fork", "--kill-child"], setup: vec![] }
+    }
+
     /// And a network namespace of its own, with a loopback.
     pub(crate) fn and_network(mut self) -> Self {
         self.flags.push("--net");

@@ -1,11 +1,12 @@
 //! What the end-to-end tests share: a scratch folder with a port, a supervisor in it, the stand-in gateway's diary.
 //!
-//! A [`Scene`] is one test's world. Whatever was started in it carries the folder's name in its environment, and ends
-//! with it: processes are found by that mark, never by their name.
+//! A [`Scene`] is one test's world. Whatever was started in it carries the folder's name in its environment or among its
+//! arguments, and ends with it: processes are found by that mark, never by their name.
 
 #![expect(clippy::disallowed_methods, reason = "tests wait by the clock, with a bound")]
 #![expect(clippy::expect_used, clippy::unwrap_used, reason = "a test that cannot go on says so by a panic")]
 
+pub(crate) mod bystander;
 pub(crate) mod diary;
 pub(crate) mod http;
 pub(crate) mod jail;
@@ -147,13 +148,14 @@ impl Scene {
 
     /// Every process that carries this scene's mark.
     pub(crate) fn processes(&self) -> Vec<Process> {
-        let mark = format!("FAKE_GATEWAY_DIR={}", self.root.display());
-        process::with_environment(&mark)
+        process::of_folder(&self.root.display().to_string())
     }
 }
 
 impl Drop for Scene {
     fn drop(&mut self) {
+        // A storm that nobody could end calms down without it.
+        fs::remove_file(self.root.join("gateway.log")).ok();
         let start = Instant::now();
         loop {
             let left = self.processes();

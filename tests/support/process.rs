@@ -62,7 +62,7 @@ impl Process {
 
     /// It and all its living descendants.
     pub(crate) fn tree(self) -> Vec<Self> {
-        let all = all();
+        let all: Vec<_> = pids().into_iter().filter_map(Self::find).collect();
         let mut tree = vec![self];
         let mut next = 0;
         while let Some(&parent) = tree.get(next) {
@@ -78,20 +78,38 @@ fn is_over(stat: &Stat) -> bool {
     matches!(stat.state.as_str(), "Z" | "X")
 }
 
-fn all() -> Vec<Process> {
+fn pids() -> Vec<i32> {
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
-    entries.filter_map(|entry| Process::find(entry.file_name().to_str()?.parse().ok()?)).collect()
+    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
 }
 
-/// Every living process with a variable of exactly this `NAME=value`, or with a value in a folder below it. This one
-/// is never among them.
-pub(crate) fn with_environment(variable: &str) -> Vec<Process> {
-    let below = format!("{variable}/");
-    let carries = |process: &Process| {
-        let environment = fs::read(format!("/proc/{}/environ", process.pid)).unwrap_or_default();
-        let mut variables = environment.split(|&byte| byte == 0);
-        variables.any(|text| text == variable.as_bytes() || text.starts_with(below.as_bytes()))
+/// Every living process that names this folder, or one below it, in its environment or among its arguments: with one it
+/// was started, and the other stays with those who lose it. This process is never among them.
+pub(crate) fn of_folder(folder: &str) -> Vec<Process> {
+    let below = format!("{folder}/");
+    let names = |text: &[u8]| text == folder.as_bytes() || text.starts_with(below.as_bytes());
+    let carries = |pid: i32| {
+        let read = |file: &str| fs::read(format!("/proc/{pid}/{file}")).unwrap_or_default();
+        let value = |text: &[u8]| text.iter().position(|&byte| byte == b'=').is_some_and(|at| names(&text[at + 1..]));
+        read("cmdline").split(|&byte| byte == 0).any(names) || read("environ").split(|&byte| byte == 0).any(value)
     };
     let me = i32::try_from(std::process::id()).unwrap_or(0);
-    all().into_iter().filter(|process| process.pid != me && carries(process)).collect()
+    let mut pids = pids();
+    // The youngest first: in a storm they are gone a moment after they were listed.
+    pids.reverse();
+    pids.into_iter().filter(|&pid| pid != me && carries(pid)).filter_map(Process::find).collect()
+}
+
+/// `PID COMMAND` of each, for a panic.
+pub(crate) fn describe(processes: &[Process]) -> String {
+    let line = |process: &Process| {
+        let command = fs::read(format!("/proc/{}/cmdline", process.pid)).unwrap_or_default();
+        format!("{} {}", process.pid, String::from_utf8_lossy(&command).replace('\0', " "))
+    };
+    processes.iter().map(line).collect::<Vec<_>>().join("\n")
+}
+
+/// The dead children of a process that nobody has waited for.
+pub(crate) fn zombies_of(parent: i32) -> Vec<i32> {
+    pids().into_iter().filter(|&pid| stat(pid).is_some_and(|stat| stat.parent == parent && stat.state == "Z")).collect()
 }

@@ -74,7 +74,7 @@ async fn live(stand_in: StandIn) -> io::Result<u8> {
     loop {
         tokio::select! {
             signal = signals.next() => match signal {
-                Some(Signal::Operator { request: Some(Request::Stop), .. }) | None => break,
+                Some(Signal::Operator { request: Request::Stop, .. }) | None => break,
                 Some(_) => {}
             },
             order = orders.recv() => match order {

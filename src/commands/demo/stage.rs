@@ -57,7 +57,7 @@ impl Stage {
     pub(super) fn processes(&self) -> io::Result<Vec<Stat>> {
         let entry = format!("{MARK}={}", self.id);
         let all = proc::processes()?;
-        Ok(all.into_iter().filter(|process| !process.is_dead && proc::environ_has(process.pid, &entry)).collect())
+        Ok(all.into_iter().filter(|process| !process.is_dead() && proc::environ_has(process.pid, &entry)).collect())
     }
 
     /// Waits until every supervisor has ended and shows what they do; the time for that is bounded.

@@ -1,8 +1,8 @@
 //! The fields of a report: the contract of the event log.
 
 use super::{Exited, Report};
-use crate::core::event::{Death, Recovered};
-use crate::core::{Holder, Verdict};
+use crate::core::event::{Death, Recovered, TreeEnd};
+use crate::core::{Holder, HookEnd, Verdict};
 use std::time::Duration;
 
 /// The value of one field.
@@ -113,13 +113,8 @@ impl Report {
                 vec![("by", by.to_string().as_str().into())]
             }
             Self::RestartScheduled { .. } | Self::RestartGaveUp { .. } => self.pace_fields(),
-            Self::TreeKilled { end, .. } => vec![
-                ("members", end.members.into()),
-                ("escaped", end.escaped.into()),
-                ("survivors", end.survivors.into()),
-                ("elapsed_ms", end.elapsed.into()),
-                ("commands", Field::List(end.commands.clone())),
-            ],
+            Self::TreeKilled { end, .. } => end.fields(),
+            Self::HookStarted { .. } | Self::HookFinished { .. } | Self::HookTimedOut { .. } => self.hook_fields(),
             Self::SignalReceived { signal, by } => [
                 Some(("signal", (*signal).into())),
                 some("sender_pid", by.pid),
@@ -172,6 +167,28 @@ impl Report {
         }
     }
 
+    /// Those of a hook.
+    fn hook_fields(&self) -> Fields {
+        match self {
+            Self::HookStarted { hook, .. } => vec![("hook", hook.name().into())],
+            Self::HookFinished { hook, end, elapsed, .. } => {
+                let mut fields = vec![("hook", hook.name().into())];
+                fields.extend(match end {
+                    HookEnd::Ended(Death::Code(code)) => Some(("code", (*code).into())),
+                    HookEnd::Ended(Death::Signal { number, .. }) => Some(("signal", (*number).into())),
+                    HookEnd::Ended(Death::Unknown) => None,
+                    HookEnd::NotStarted(why) => Some(("why", why.as_str().into())),
+                });
+                fields.push(("elapsed_ms", (*elapsed).into()));
+                fields
+            }
+            Self::HookTimedOut { hook, timeout, .. } => {
+                vec![("hook", hook.name().into()), ("timeout_ms", (*timeout).into())]
+            }
+            _ => vec![],
+        }
+    }
+
     /// Those of the lease and the store.
     fn tenure_fields(&self) -> Fields {
         match self {
@@ -193,6 +210,24 @@ impl Report {
             Self::StoreMovedAside { to, why } => vec![("to", to.as_str().into()), ("why", why.as_str().into())],
             _ => vec![],
         }
+    }
+}
+
+impl TreeEnd {
+    fn fields(&self) -> Fields {
+        let mut fields = vec![
+            ("members", self.members.into()),
+            ("escaped", self.escaped.into()),
+            ("survivors", self.survivors.into()),
+            ("elapsed_ms", self.elapsed.into()),
+            ("commands", Field::List(self.commands.clone())),
+        ];
+        let found_by = self.found_by.iter().map(|(layer, count)| format!("{} {count}", layer.name())).collect();
+        fields.push(("found_by", Field::List(found_by)));
+        if !self.left.is_empty() {
+            fields.push(("left", Field::List(self.left.clone())));
+        }
+        fields
     }
 }
 

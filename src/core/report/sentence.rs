@@ -1,7 +1,8 @@
 //! The sentence of a report, for people.
 
 use super::{Exited, Report, human};
-use crate::core::event::{Death, Recovered};
+use crate::core::HookEnd;
+use crate::core::event::{Death, Recovered, TreeEnd};
 use std::fmt;
 
 impl fmt::Display for Report {
@@ -57,15 +58,8 @@ impl fmt::Display for Report {
             Self::DetachRefused { why } => write!(f, "staying: {why}"),
             Self::RestartScheduled { delay, why } => write!(f, "in {}: {why}", human(*delay)),
             Self::StopEscalated { why, .. } => write!(f, "ending the whole tree with SIGKILL: {why}"),
-            Self::TreeKilled { end, .. } => write!(
-                f,
-                "{} processes killed in {}, {} of them outside the gateway's group, {} left: {}",
-                end.members,
-                human(end.elapsed),
-                end.escaped,
-                end.survivors,
-                end.commands.join("; ")
-            ),
+            Self::TreeKilled { end, .. } => end.fmt(f),
+            Self::HookStarted { .. } | Self::HookFinished { .. } | Self::HookTimedOut { .. } => self.tell_hook(f),
             Self::SignalReceived { by, .. } => by.fmt(f),
         }
     }
@@ -119,6 +113,20 @@ impl Report {
         }
     }
 
+    /// Those of a hook.
+    fn tell_hook(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::HookStarted { hook, generation } => write!(f, "{} hook of gateway {generation}", hook.name()),
+            Self::HookFinished { hook, end, elapsed, .. } => {
+                write!(f, "the {} hook {end} after {}", hook.name(), human(*elapsed))
+            }
+            Self::HookTimedOut { hook, timeout, .. } => {
+                write!(f, "the {} hook took longer than {} and is being ended", hook.name(), human(*timeout))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Those of a gateway's health.
     fn tell_health(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -137,6 +145,28 @@ impl Report {
                 write!(f, "gateway {generation} answers again after {}", human(*after))
             }
             _ => Ok(()),
+        }
+    }
+}
+
+impl fmt::Display for TreeEnd {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { members, escaped, survivors, elapsed, commands, left, .. } = self;
+        let elapsed = human(*elapsed);
+        write!(f, "{members} processes killed in {elapsed}, {escaped} of them outside the gateway's group")?;
+        match (*survivors, left.is_empty()) {
+            (0, _) => write!(f, ": {}", commands.join("; ")),
+            (left, true) => write!(f, ", {left} left: {}", commands.join("; ")),
+            (_, false) => write!(f, ", {survivors} left: {}", left.join("; ")),
+        }
+    }
+}
+
+impl fmt::Display for HookEnd {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ended(death) => write!(f, "ended with {death}"),
+            Self::NotStarted(why) => write!(f, "could not be started: {why}"),
         }
     }
 }

@@ -1,7 +1,8 @@
 //! What a predecessor left: a gateway that goes on, the rest of one, or only its record.
 
-use super::stopping::Why;
-use super::{Child, Effect, Effects, Exited, Moment, Poll, Report, Run, State, Supervisor};
+use super::hooking::Ending;
+use super::stopping::{LOST, Why};
+use super::{Child, Effect, Effects, Exited, Intent, Moment, Poll, Report, Run, State, Supervisor};
 use crate::core::event::{Death, Remains};
 use crate::core::fault::Fault;
 use crate::core::liveness::Liveness;
@@ -114,7 +115,7 @@ impl Supervisor {
             Some(Left { died: None, .. }) => {}
         }
         let uptime = now.saturating_sub(child.spawned);
-        let (pid, death, cause) = (child.pid, Death::Unknown, "ended while no supervisor ran");
+        let (pid, death, cause) = (child.pid, Death::Unknown, LOST);
         let generation = self.generation;
         self.tell_exit(Exited { generation, pid, death, uptime, max_rss_kb: None, cause }, fx);
         fx.push(Effect::Remember { generation, fact: Fact::Died(death) });
@@ -125,7 +126,8 @@ impl Supervisor {
     pub(super) fn settle_run(&mut self, now: Moment, run: Run, why: Why, death: Death, child: Child, fx: &mut Effects) {
         let told =
             format!("ended with {death} after {}", crate::core::report::human(run.ended.saturating_sub(child.spawned)));
-        self.decide(now, run, why, death, &told, fx);
+        let unasked = self.intent == Intent::Run;
+        self.decide(now, child.pid, Ending { run, why, death, unasked, reason: LOST, told }, fx);
     }
 
     /// What the end of a run counts as goes on record before anything follows from it.

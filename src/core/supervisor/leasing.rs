@@ -1,7 +1,7 @@
 //! Before everything else: is another supervisor in charge?
 
 use super::standby::Behind;
-use super::{Effect, Effects, Judging, Moment, Poll, Report, State, Supervisor};
+use super::{Effect, Effects, Judging, Moment, Outcome, Poll, Report, State, Supervisor};
 use crate::core::event::{Acquired, LeaseAnswer};
 use crate::core::fault::Fault;
 use crate::core::lease::UNCHANGED_FOR;
@@ -156,7 +156,7 @@ impl Supervisor {
         }
     }
 
-    pub(super) fn on_lease_lost(&mut self, owner: Option<Holder>, why: String, fx: &mut Effects) {
+    pub(super) fn on_lease_lost(&mut self, now: Moment, owner: Option<Holder>, why: String, fx: &mut Effects) {
         if self.lease.is_none() || self.has(Fault::LeaseLossIgnored) {
             return;
         }
@@ -169,6 +169,10 @@ impl Supervisor {
             self.policy.url
         );
         fx.push(Effect::Report(Report::LeaseLost { owner, why }));
+        if let State::Hooking(_) = self.state {
+            let outcome = Outcome { code: self.policy.conflict_exit_code, reason };
+            return self.exit_after_hook(now, outcome, fx);
+        }
         self.exit(self.policy.conflict_exit_code, reason, fx);
     }
 }

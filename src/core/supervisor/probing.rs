@@ -80,7 +80,9 @@ impl Supervisor {
     /// The port is free: start, unless the last exit says otherwise.
     fn enter_free_port(&mut self, now: Moment, judging: Judging, contended: bool, fx: &mut Effects) {
         match judging {
-            Judging::Nothing => self.start(now, fx),
+            Judging::Prepared if !contended => self.spawn(fx),
+            // What the hook prepared is no longer so: it is called again.
+            Judging::Nothing | Judging::Prepared => self.start(now, fx),
             // Somebody was there when the gateway gave up, and has left since.
             Judging::Refusal(run) if contended => self.retry_after(now, run, "found its port taken", fx),
             Judging::Refusal(_) => {
@@ -107,8 +109,16 @@ impl Supervisor {
             return self.start_at(now, gate, GATED, fx);
         }
         self.restarts.begin(now);
-        self.generation += 1;
         self.spawned = true;
+        match self.policy.pre_start {
+            Some(timeout) => self.call_pre_start(now, timeout, fx),
+            None => self.spawn(fx),
+        }
+    }
+
+    /// The port is free, and all is prepared.
+    pub(super) fn spawn(&mut self, fx: &mut Effects) {
+        self.generation += 1;
         self.state = State::Spawning;
         fx.push(Effect::Spawn { generation: self.generation });
     }

@@ -3,6 +3,7 @@
 use super::standby::Behind;
 use super::{Child, Judging, Moment, Poll, State, Supervisor};
 use crate::core::status::{GatewayStatus, Next, Status};
+use crate::core::{Generation, Hook};
 
 impl Supervisor {
     /// What there is and what comes next, as seen at `now`.
@@ -11,7 +12,7 @@ impl Supervisor {
         Status {
             state: self.state_name(),
             gateway: self.gateway_status(now),
-            generation: self.generation,
+            generation: self.youngest(),
             epoch: self.lease,
             probe: self.told.as_ref().map(|sighting| (sighting.verdict, sighting.detail.clone())),
             restarts: self.restarts.spent_at(now, &self.policy),
@@ -21,6 +22,12 @@ impl Supervisor {
         }
     }
 
+    /// A start has its number before there is a gateway: whoever asks for another one waits for this one then.
+    fn youngest(&self) -> Generation {
+        let is_to_come = matches!(self.state, State::Spawning);
+        self.generation.saturating_sub(u64::from(is_to_come))
+    }
+
     fn state_name(&self) -> &'static str {
         match &self.state {
             State::Idle | State::Leasing { .. } => "leasing",
@@ -28,6 +35,10 @@ impl Supervisor {
             State::Adopting { .. } => "adopting",
             State::Probing { .. } => "probing",
             State::BackingOff { .. } => "backing_off",
+            State::Hooking(hooking) => match hooking.hook() {
+                Hook::PreStart => "pre_start",
+                Hook::PostStop => "post_stop",
+            },
             State::Spawning => "spawning",
             State::Starting { .. } => "starting",
             State::Running { .. } => "running",
@@ -47,6 +58,7 @@ impl Supervisor {
             | State::Adopting { .. }
             | State::Probing { .. }
             | State::BackingOff { .. }
+            | State::Hooking(_)
             | State::Spawning
             | State::Stopping(_)
             | State::Exited => return None,
@@ -83,13 +95,20 @@ impl Supervisor {
                 ("take over", standby.deadline().and_then(within), why)
             }
             State::Adopting { .. } => ("take care of an earlier gateway", None, "an earlier supervisor left it"),
-            State::Probing { poll, judging: Judging::Nothing, .. } => {
+            State::Probing { poll, judging: Judging::Nothing | Judging::Prepared, .. } => {
                 ("start a gateway", at(poll), "as soon as the port is free")
             }
             State::Probing { poll, .. } => {
                 ("decide what the last exit meant", at(poll), "somebody else may have the port")
             }
             State::BackingOff { until, why } => ("start a gateway", within(*until), why.as_str()),
+            State::Hooking(hooking) => {
+                let within = within(hooking.deadline());
+                match hooking.hook() {
+                    Hook::PreStart => ("start a gateway", within, "the pre-start hook runs"),
+                    Hook::PostStop => ("decide what the last exit meant", within, "the post-stop hook runs"),
+                }
+            }
             State::Spawning => ("start a gateway", None, "the port is free"),
             State::Starting { armed, .. } => (
                 "replace the gateway if it has not come up",

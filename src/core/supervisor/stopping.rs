@@ -3,6 +3,7 @@
 //! "The leader exited" is not "the tree is gone": the rest of the tree is killed first, and only then does the state
 //! change.
 
+use super::hooking::Ending;
 use super::{
     Ask, Child, Effect, Effects, Exited, Intent, Judging, Moment, Poll, Report, Run, Sighting, State, Supervisor,
     sooner,
@@ -13,7 +14,7 @@ use crate::core::liveness::Liveness;
 use crate::core::past::{Fact, Left};
 use crate::core::report::human;
 use crate::core::restart_policy::Cause;
-use crate::core::{Policy, exit};
+use crate::core::{Generation, Policy, exit};
 use std::time::Duration;
 
 /// The pause before a process that survived SIGKILL (in an uninterruptible sleep) is tried again.
@@ -21,6 +22,9 @@ const KILL_AGAIN: Duration = Duration::from_secs(5);
 
 /// The gateway's exit code for a failure that a retry does not mend.
 const REFUSAL: i32 = 78;
+
+/// Why a gateway ended of which nobody saw the end.
+pub(super) const LOST: &str = "ended while no supervisor ran";
 
 #[derive(Debug, Clone)]
 pub(super) struct Stopping {
@@ -52,6 +56,8 @@ enum Leader {
         death: Death,
         at: Moment,
         drained: bool,
+        /// In the words of its report.
+        reason: &'static str,
     },
 }
 
@@ -99,6 +105,7 @@ impl Supervisor {
             | State::Adopting { .. }
             | State::Probing { .. }
             | State::BackingOff { .. }
+            | State::Hooking(_)
             | State::Spawning
             | State::Stopping(_)
             | State::Exited => return,
@@ -182,7 +189,13 @@ impl Supervisor {
         }
     }
 
-    pub(super) fn on_leader_exited(&mut self, now: Moment, death: Death, max_rss_kb: Option<u64>, fx: &mut Effects) {
+    pub(super) fn on_leader_exited(
+        &mut self,
+        now: Moment,
+        death: Death,
+        (max_rss_kb, oom_killed): (Option<u64>, bool),
+        fx: &mut Effects,
+    ) {
         let generation = self.generation;
         let (child, up, why) = match &self.state {
             State::Starting { child, .. } => (*child, None, Why::Died),
@@ -197,15 +210,16 @@ impl Supervisor {
             | State::Adopting { .. }
             | State::Probing { .. }
             | State::BackingOff { .. }
+            | State::Hooking(_)
             | State::Spawning
             | State::Exited => return,
         };
         let uptime = now.saturating_sub(child.spawned);
-        let cause = self.cause(why, death, up.is_some());
+        let cause = self.cause(why, death, up.is_some(), oom_killed);
         self.tell_exit(Exited { generation, pid: child.pid, death, uptime, max_rss_kb, cause }, fx);
         fx.push(Effect::Remember { generation, fact: Fact::Died(death) });
         let drained = matches!(&self.state, State::Stopping(Stopping { tree: Tree::Draining { .. }, .. }));
-        let dead = Leader::Dead { death, at: now, drained };
+        let dead = Leader::Dead { death, at: now, drained, reason: cause };
         let State::Stopping(stopping) = &mut self.state else {
             self.enter_stopping(now, child, up, why, dead, Tree::Killing { told: 0 });
             if self.has(Fault::LeaderExitIsTreeGone) {
@@ -225,13 +239,15 @@ impl Supervisor {
         }
     }
 
-    fn cause(&self, why: Why, death: Death, answered: bool) -> &'static str {
+    /// Why a gateway ended, in words. `answered` says whether it ever did.
+    fn cause(&self, why: Why, death: Death, answered: bool, oom_killed: bool) -> &'static str {
         match (&self.intent, why, death) {
             (Intent::Stop(_) | Intent::StopNow(_), ..) => "stop requested",
             (Intent::Restart(_), ..) => "restart requested",
             (_, Why::Asked, _) => "requested",
             (_, Why::Hung, _) => "hung",
-            (_, Why::Lost, _) => "ended while no supervisor ran",
+            (_, Why::Lost, _) => LOST,
+            (_, Why::Died, _) if oom_killed => "killed by the kernel for want of memory",
             (_, Why::Died, Death::Unknown) => "ended, adopted: nobody could learn how",
             (_, Why::Died, Death::Code(0)) if answered => "exited with 0 unasked",
             (_, Why::Died, Death::Code(0)) => "exited with 0 before it answered",
@@ -283,6 +299,13 @@ impl Supervisor {
         }
     }
 
+    /// What came to light when the tree itself was long gone.
+    pub(super) fn tell_strays(&self, generation: Generation, end: TreeEnd, fx: &mut Effects) {
+        if end.members.max(end.survivors) > 0 && !matches!(self.state, State::Exited) {
+            fx.push(Effect::Report(Report::TreeKilled { generation, end }));
+        }
+    }
+
     /// The leader is gone, others of its tree are not: they are cleared away before anything else.
     pub(super) fn clear_orphans(
         &mut self,
@@ -296,7 +319,7 @@ impl Supervisor {
             let started = left.started?;
             Some((started, Liveness::new(left.healthy_until.unwrap_or(started))))
         });
-        let dead = Leader::Dead { death, at, drained: false };
+        let dead = Leader::Dead { death, at, drained: false, reason: LOST };
         self.enter_stopping(now, child, up, Why::Lost, dead, Tree::Killing { told: 0 });
         fx.push(Effect::KillTree { generation: self.generation });
     }
@@ -304,7 +327,8 @@ impl Supervisor {
     /// Nothing is left of the gateway: what comes next?
     fn settle(&mut self, now: Moment, fx: &mut Effects) {
         let State::Stopping(stopping) = &self.state else { return };
-        let Stopping { child, started, liveness, why, leader: Leader::Dead { death, at, drained }, .. } = stopping
+        let Stopping { child, started, liveness, why, leader: Leader::Dead { death, at, drained, reason }, .. } =
+            stopping
         else {
             return;
         };
@@ -313,8 +337,9 @@ impl Supervisor {
         let run = Run { started: *started, healthy_until, ended: *at, clean: false };
         let clean = self.ended_cleanly(&run, *death) || *drained && *death == Death::Unknown;
         let told = format!("ended with {death} after {}", human(at.saturating_sub(child.spawned)));
-        let (why, death) = (*why, *death);
-        self.decide(now, Run { clean, ..run }, why, death, &told, fx);
+        let (pid, run, unasked) = (child.pid, Run { clean, ..run }, self.intent == Intent::Run);
+        let ending = Ending { run, why: *why, death: *death, unasked, reason, told };
+        self.decide(now, pid, ending, fx);
     }
 
     /// Of an adopted gateway nobody learns the status: it counts as unclean if it was short.
@@ -326,22 +351,42 @@ impl Supervisor {
         }
     }
 
+    /// Nothing of it is left. What that means is decided once the operator's own command has run.
+    pub(super) fn decide(&mut self, now: Moment, pid: i32, ending: Ending, fx: &mut Effects) {
+        match self.policy.post_stop {
+            Some(timeout) if !self.has(Fault::PostStopForgotten) => {
+                self.call_post_stop(now, pid, ending, timeout, fx);
+            }
+            Some(_) | None => self.conclude(now, &ending, fx),
+        }
+    }
+
     /// What the end of a run means.
-    pub(super) fn decide(&mut self, now: Moment, run: Run, why: Why, death: Death, told: &str, fx: &mut Effects) {
-        let unasked = match (why, death) {
+    pub(super) fn conclude(&mut self, now: Moment, ending: &Ending, fx: &mut Effects) {
+        let Ending { run, why, death, unasked, told, .. } = ending;
+        let (run, why, death) = (*run, *why, *death);
+        let cause = match (why, death) {
             (Why::Died | Why::Lost, Death::Code(0)) if run.started.is_some() && !self.has(Fault::CleanExitIsCrash) => {
                 Cause::CleanExit
             }
             _ => Cause::Failed,
         };
-        match std::mem::take(&mut self.intent) {
+        match self.intent.take() {
             Intent::Stop(by) | Intent::StopNow(by) => {
-                self.remember_settled(run, Cause::Asked, fx);
+                // Whoever asked while the hook ran asked for no end: that was over.
+                self.remember_settled(run, if *unasked { cause } else { Cause::Asked }, fx);
                 self.exit(exit::OK, format!("stopped as asked by {by}; the gateway {told}"), fx);
             }
             Intent::Detach(by) => {
-                self.remember_settled(run, unasked, fx);
+                self.remember_settled(run, cause, fx);
                 self.exit(exit::OK, format!("left as asked by {by}; the gateway {told}"), fx);
+            }
+            Intent::Restart(_) if *unasked => {
+                // It counts as what it was, and only the limit of unclean boots makes the next start wait.
+                self.remember_settled(run, cause, fx);
+                self.restarts.after_run(now, run, cause, &self.policy);
+                self.restarts.waive();
+                self.start_at_gate(now, fx);
             }
             Intent::Restart(_) if self.has(Fault::RequestSpendsBudget) => self.plan(now, run, Cause::Failed, told, fx),
             Intent::Restart(_) => self.plan(now, run, Cause::Asked, told, fx),
@@ -354,7 +399,7 @@ impl Supervisor {
                     self.remember_settled(run, Cause::Failed, fx);
                     self.look_at_port(now, Judging::Unstarted(run), fx);
                 }
-                (Why::Died | Why::Hung | Why::Asked | Why::Lost, _) => self.plan(now, run, unasked, told, fx),
+                (Why::Died | Why::Hung | Why::Asked | Why::Lost, _) => self.plan(now, run, cause, told, fx),
             },
         }
     }

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use nix::errno::Errno;
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::{Instant, timeout_at};
 
 use super::verdict::Glimpse;
@@ -38,6 +38,18 @@ pub(super) async fn knock(address: SocketAddr, deadline: Instant) -> Knock {
         Ok(Ok(stream)) if stream.local_addr().ok() == Some(address) => Knock::Refused,
         Ok(Ok(_)) => Knock::Accepts,
     }
+}
+
+/// Whether somebody has taken an address on which nobody listens: with a socket that is bound and no more, or as the
+/// source of a connection. A gateway could not listen there. It binds as a gateway does, with `SO_REUSEADDR` and so past
+/// connections in `TIME_WAIT`, see socket(7), and never listens.
+pub(super) fn is_taken(address: SocketAddr) -> bool {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() };
+    let bound = socket.and_then(|socket| {
+        socket.set_reuseaddr(true)?;
+        socket.bind(address)
+    });
+    bound.is_err_and(|error| error.kind() == io::ErrorKind::AddrInUse)
 }
 
 /// What the error of a connect says, see connect(2).

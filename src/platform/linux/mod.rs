@@ -1,8 +1,11 @@
 //! Linux.
 
+mod birth;
+pub mod cgroup;
 pub mod claim;
 pub mod filesystem;
 pub mod listener;
 pub mod machine;
+pub mod mark;
 pub mod proc;
 pub mod process;

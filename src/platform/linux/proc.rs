@@ -2,14 +2,21 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+
+mod walk;
 
 use crate::platform::command_line;
 use crate::platform::environment::Environment;
-pub use crate::platform::stat::Stat;
+pub use crate::platform::stat::{Stat, State};
+pub use walk::Walk;
 
 /// More than the first 22 fields of a line can have: a name of 64 bytes and numbers of 20 digits.
 const STAT_LENGTH_MAX: usize = 1024;
+
+/// `PF_KTHREAD` of the kernel's `sched.h`, as the ninth field of a line shows it.
+const KERNEL_THREAD: u32 = 0x0020_0000;
 
 /// Takes most environments and every usual list of children whole.
 const CHUNK: usize = 8 * 1024;
@@ -17,14 +24,16 @@ const CHUNK: usize = 8 * 1024;
 /// Reads `/proc/PID/stat`.
 pub fn stat(pid: i32) -> io::Result<Stat> {
     // The kernel fills a large buffer in one read. `fs::read` would begin with small ones, for the size of a file in
-    // /proc is 0, and a walk over all processes would take three times as many system calls.
+    // /proc is 0.
     let mut line = [0; STAT_LENGTH_MAX];
     let length = File::open(format!("/proc/{pid}/stat"))?.read(&mut line)?;
-    parse_stat(&line[..length]).ok_or_else(|| io::Error::from(io::ErrorKind::InvalidData))
+    let parsed = parse_stat(&line[..length]).ok_or(io::ErrorKind::InvalidData)?;
+    Ok(parsed.0)
 }
 
-/// The name in the second field may hold blanks, parentheses and newlines, so fields are counted from its last `)`.
-fn parse_stat(text: &[u8]) -> Option<Stat> {
+/// A process, and whether it is a thread of the kernel. The name in the second field may hold blanks, parentheses and
+/// newlines, so fields are counted from its last `)`.
+fn parse_stat(text: &[u8]) -> Option<(Stat, bool)> {
     let close = text.iter().rposition(|&byte| byte == b')')?;
     let open = text.iter().position(|&byte| byte == b'(')?;
     let pid = std::str::from_utf8(text.get(..open)?).ok()?.trim().parse().ok()?;
@@ -33,28 +42,53 @@ fn parse_stat(text: &[u8]) -> Option<Stat> {
     let parent = fields.next()?.parse().ok()?;
     let group = fields.next()?.parse().ok()?;
     let session = fields.next()?.parse().ok()?;
-    // num_threads is field 20, starttime field 22; the session was field 6.
-    let threads: u32 = fields.nth(13)?.parse().ok()?;
+    // flags is field 9, num_threads field 20, starttime field 22; the session was field 6.
+    let flags: u32 = fields.nth(2)?.parse().ok()?;
+    let threads: u32 = fields.nth(10)?.parse().ok()?;
     let start_time = fields.nth(1)?.parse().ok()?;
     // The letter is that of the first thread, which may end before the others do.
-    let is_dead = matches!(state, b'Z' | b'X' | b'x') && threads <= 1;
-    Some(Stat { pid, is_dead, parent, group, session, start_time })
+    let state = match state {
+        b'Z' | b'X' | b'x' if threads <= 1 => State::Dead,
+        b'T' => State::Stopped,
+        b'D' => State::Uninterruptible,
+        _ => State::Other,
+    };
+    Some((Stat { pid, state, parent, group, session, start_time }, flags & KERNEL_THREAD != 0))
 }
 
-/// Every process that can be seen. One that ends during the walk is left out.
+/// The tick that it is now, in the unit of start times. A process that was started in an earlier tick than the one in
+/// which it was seen alive is named by its pid and its start time; a younger one may share both with a later process.
+#[must_use]
+pub fn tick() -> u64 {
+    // SAFETY: sysconf(3) takes a number and touches nothing.
+    let hertz = u64::try_from(unsafe { libc::sysconf(libc::_SC_CLK_TCK) }).unwrap_or(0);
+    // The clock of start times, of our own time namespace as these are.
+    let now = nix::time::clock_gettime(nix::time::ClockId::CLOCK_BOOTTIME);
+    let now = now.ok().and_then(|now| Some((u64::try_from(now.tv_sec()).ok()?, u64::try_from(now.tv_nsec()).ok()?)));
+    // In tick 0 nobody is older than anything.
+    now.map_or(0, |(seconds, nanoseconds)| seconds * hertz + nanoseconds * hertz / 1_000_000_000)
+}
+
+/// What a process that does not end is doing, in words: its state, and where in the kernel it waits if we may know.
+#[must_use]
+pub fn condition_of(pid: i32) -> Option<String> {
+    let line = read(format!("/proc/{pid}/stat")).ok()?;
+    let close = line.iter().rposition(|&byte| byte == b')')?;
+    let state = char::from(*line.get(close + 2)?);
+    let place = fs::read_to_string(format!("/proc/{pid}/wchan")).unwrap_or_default();
+    Some(match place.trim() {
+        "" | "0" => format!("state {state}"),
+        place => format!("state {state}, waiting in {place}"),
+    })
+}
+
+/// Every process that can be seen. One that ends during the walk is left out, and so are threads of the kernel.
 ///
 /// # Errors
 /// EMFILE and the like: then nothing is known, rather than that nobody is there.
 pub fn processes() -> io::Result<Vec<Stat>> {
-    let mut all = Vec::new();
-    for entry in fs::read_dir("/proc")? {
-        let Some(pid) = entry?.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
-        match stat(pid) {
-            Ok(stat) => all.push(stat),
-            Err(error) if is_shortage(&error) => return Err(error),
-            Err(_) => {}
-        }
-    }
+    let (mut walk, mut all) = (Walk::begin()?, Vec::new());
+    while walk.advance(&mut all)? {}
     Ok(all)
 }
 
@@ -84,8 +118,15 @@ pub(super) fn listed_children() -> io::Result<Vec<i32>> {
 /// # Errors
 /// No `CONFIG_PROC_CHILDREN`; EMFILE and the like; ENOENT where the process is gone.
 pub fn children_of(pid: i32) -> io::Result<Vec<i32>> {
+    let tasks = format!("/proc/{pid}/task");
+    // Most processes have one thread, and the folder tells their number without a look into it.
+    if fs::metadata(&tasks)?.nlink() == 3
+        && let Ok(list) = read(format!("{tasks}/{pid}/children"))
+    {
+        return Ok(numbers(&list).collect());
+    }
     let mut all = Vec::new();
-    for task in fs::read_dir(format!("/proc/{pid}/task"))? {
+    for task in fs::read_dir(tasks)? {
         let task = task?.path();
         match read(task.join("children")) {
             Ok(list) => all.extend(numbers(&list)),
@@ -164,7 +205,6 @@ fn parse_cgroup(lines: &str) -> Option<String> {
 /// The effective user of a process.
 #[must_use]
 pub fn uid_of(pid: i32) -> Option<u32> {
-    use std::os::unix::fs::MetadataExt;
     fs::metadata(format!("/proc/{pid}")).ok().map(|meta| meta.uid())
 }
 
@@ -175,17 +215,27 @@ mod tests {
     #[test]
     fn a_name_with_blanks_parentheses_and_newlines_does_not_shift_the_fields() {
         let line = b"12 (a) (b\n) c) S 3 4 5 0 -1 4194304 1 2 3 4 5 6 7 8 20 0 1 0 987 1 2";
-        let stat = parse_stat(line).expect("it parses");
-        assert_eq!(stat, Stat { pid: 12, is_dead: false, parent: 3, group: 4, session: 5, start_time: 987 });
+        let (stat, is_kernel) = parse_stat(line).expect("it parses");
+        assert_eq!(stat, Stat { pid: 12, state: State::Other, parent: 3, group: 4, session: 5, start_time: 987 });
+        assert!(!is_kernel);
+        let line = b"7 (kworker/0:1) I 2 0 0 0 -1 69238880 0 0 0 0 0 0 0 0 20 0 1 0 18 0 0";
+        assert!(parse_stat(line).expect("it parses").1);
     }
 
     #[test]
     fn a_zombie_is_dead_unless_other_threads_of_it_live() {
-        for (state, threads, is_dead) in
-            [("Z", 1, true), ("Z", 0, true), ("Z", 3, false), ("X", 1, true), ("D", 1, false)]
-        {
-            let line = format!("12 (a) {state} 3 4 5 0 -1 4194304 1 2 3 4 5 6 7 8 20 0 {threads} 0 987 1 2");
-            assert_eq!(parse_stat(line.as_bytes()).expect("it parses").is_dead, is_dead, "{line}");
+        for (letter, threads, state) in [
+            ("Z", 1, State::Dead),
+            ("Z", 0, State::Dead),
+            ("Z", 3, State::Other),
+            ("X", 1, State::Dead),
+            ("D", 1, State::Uninterruptible),
+            ("T", 4, State::Stopped),
+            ("t", 1, State::Other),
+            ("R", 1, State::Other),
+        ] {
+            let line = format!("12 (a) {letter} 3 4 5 0 -1 4194304 1 2 3 4 5 6 7 8 20 0 {threads} 0 987 1 2");
+            assert_eq!(parse_stat(line.as_bytes()).expect("it parses").0.state, state, "{line}");
         }
     }
 
@@ -216,5 +266,16 @@ mod tests {
         assert_eq!(stat(me).expect("we exist").pid, me);
         assert!(processes().expect("/proc can be read").iter().any(|process| process.pid == me));
         assert!(command_of(me).expect("we have a command").contains("openclaw_supervise"));
+        assert!(condition_of(me).expect("we are in some state").starts_with("state "));
+    }
+
+    #[test]
+    fn the_tick_is_that_of_a_process_that_starts_now() {
+        let before = tick();
+        let mut child = std::process::Command::new("true").spawn().expect("true can be started");
+        let start_time = stat(child.id().cast_signed()).expect("a zombie is listed too").start_time;
+        let after = tick();
+        child.wait().expect("it is our child");
+        assert!((before..=after).contains(&start_time), "{before} {start_time} {after}");
     }
 }

@@ -2,14 +2,15 @@
 //!
 //! A pid is a name that the kernel gives away again. A pidfd is not: see `pidfd_open(2)`.
 
+pub use super::birth::{Setup, Spawned, spawn, spawn_in_own_session};
 use crate::platform::child::positive;
-pub use crate::platform::child::{is_zombie_child, reap};
+pub use crate::platform::child::{claim, is_claimed, is_zombie_child, reap, reap_unclaimed, unclaim};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{PidfdFlags, Signal, WaitId, WaitIdOptions};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::os::unix::process::{CommandExt, ExitStatusExt};
-use std::process::{Command, ExitStatus};
+use std::os::unix::process::ExitStatusExt;
+use std::process::ExitStatus;
 use tokio::io::unix::AsyncFd;
 
 /// One process, whatever becomes of its pid.
@@ -54,12 +55,34 @@ impl Handle {
         Ok(rustix::process::pidfd_send_signal(&self.fd, Signal::TERM)?)
     }
 
+    /// SIGCONT: a stopped process acts on no other signal but SIGKILL.
+    ///
+    /// # Errors
+    /// As [`Handle::terminate`].
+    pub fn resume(&self) -> io::Result<()> {
+        Ok(rustix::process::pidfd_send_signal(&self.fd, Signal::CONT)?)
+    }
+
     /// SIGKILL. It ends a stopped process as well.
     ///
     /// # Errors
     /// As [`Handle::terminate`].
     pub fn kill(&self) -> io::Result<()> {
         Ok(rustix::process::pidfd_send_signal(&self.fd, Signal::KILL)?)
+    }
+
+    /// SIGKILL to the process group whose number is the pid of this process, be it alive or not: while the descriptor
+    /// is open that number names no other group here.
+    ///
+    /// # Errors
+    /// ESRCH where there is no such group; EINVAL before Linux 6.9.
+    pub fn kill_group(&self) -> io::Result<()> {
+        const SIGNAL_PROCESS_GROUP: libc::c_uint = 1 << 2;
+        let (fd, none) = (self.fd.as_raw_fd(), std::ptr::null::<libc::siginfo_t>());
+        // SAFETY: the descriptor is open, and a null pointer stands for the siginfo of kill(2).
+        let result =
+            unsafe { libc::syscall(libc::SYS_pidfd_send_signal, fd, libc::SIGKILL, none, SIGNAL_PROCESS_GROUP) };
+        if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
     }
 
     /// A watch for the end of the process. It needs the reactor of a tokio runtime.
@@ -109,7 +132,10 @@ impl Handle {
     }
 
     /// Whether it has ended, be it a child of ours or not, reaped or not.
-    fn has_ended(&self) -> io::Result<bool> {
+    ///
+    /// # Errors
+    /// What poll(2) said.
+    pub fn has_ended(&self) -> io::Result<bool> {
         let mut fds = [PollFd::new(&self.fd, PollFlags::IN)];
         Ok(poll(&mut fds, Some(&Timespec::default()))? > 0)
     }
@@ -165,21 +191,6 @@ pub struct Exit {
     pub status: ExitStatus,
     /// Its peak resident set, in KiB.
     pub max_rss_kb: Option<u64>,
-}
-
-/// Starts a command in a session of its own and takes hold of it.
-///
-/// # Errors
-/// What fork(2) or execve(2) said.
-pub fn spawn_in_own_session(command: &mut Command) -> io::Result<Handle> {
-    // SAFETY: setsid(2) is async-signal-safe, allocates nothing and touches no lock that the fork could have copied.
-    unsafe {
-        command.pre_exec(|| rustix::process::setsid().map(drop).map_err(io::Error::from));
-    }
-    let child = command.spawn()?;
-    let pid = i32::try_from(child.id()).map_err(|_| io::ErrorKind::InvalidData)?;
-    // Nobody else reaps it, so the pid is still its own.
-    Handle::open(pid)
 }
 
 /// Whether this pid, a zombie, is provably all that is left of our descendants. What a process leaves behind becomes

@@ -1,8 +1,10 @@
 //! macOS.
 
+pub mod cgroup;
 pub mod claim;
 pub mod filesystem;
 pub mod listener;
 pub mod machine;
+pub mod mark;
 pub mod proc;
 pub mod process;

@@ -10,7 +10,7 @@ use std::ptr;
 
 use crate::platform::command_line;
 use crate::platform::environment::Environment;
-pub use crate::platform::stat::Stat;
+pub use crate::platform::stat::{Stat, State};
 
 /// Looks one process up, be it a zombie.
 pub fn stat(pid: i32) -> io::Result<Stat> {
@@ -19,7 +19,11 @@ pub fn stat(pid: i32) -> io::Result<Stat> {
     let session = rustix::process::Pid::from_raw(pid).map(|pid| rustix::process::getsid(Some(pid)));
     Ok(Stat {
         pid,
-        is_dead: info.pbi_status == libc::SZOMB,
+        state: match info.pbi_status {
+            libc::SZOMB => State::Dead,
+            libc::SSTOP => State::Stopped,
+            _ => State::Other,
+        },
         parent: info.pbi_ppid.cast_signed(),
         group: info.pbi_pgid.cast_signed(),
         session: session.and_then(Result::ok).map_or(0, |session| session.as_raw_nonzero().get()),
@@ -41,6 +45,47 @@ unsafe fn info<T>(pid: i32, flavor: c_int) -> io::Result<T> {
     }
     // SAFETY: it was zeroed, then filled by the kernel.
     Ok(unsafe { info.assume_init() })
+}
+
+/// Past every start time: these are so fine here that a pid and a start time always name one process.
+#[must_use]
+pub fn tick() -> u64 {
+    u64::MAX
+}
+
+/// What a process that does not end is doing, in words.
+#[must_use]
+pub fn condition_of(pid: i32) -> Option<String> {
+    Some(format!("status {}", short_info(pid)?.pbsi_status))
+}
+
+/// A walk that can be taken a few processes at a time.
+#[derive(Debug)]
+pub struct Walk {
+    pids: Vec<i32>,
+}
+
+/// How many processes a step looks at.
+const STEP: usize = 64;
+
+impl Walk {
+    /// At the first process.
+    ///
+    /// # Errors
+    /// The list of pids cannot be had.
+    pub fn begin() -> io::Result<Self> {
+        Ok(Self { pids: pids()? })
+    }
+
+    /// Adds the next few processes to `all`. Says whether there may be more.
+    ///
+    /// # Errors
+    /// None.
+    pub fn advance(&mut self, all: &mut Vec<Stat>) -> io::Result<bool> {
+        let rest = self.pids.len().saturating_sub(STEP);
+        all.extend(self.pids.drain(rest..).filter(|&pid| pid > 0).filter_map(|pid| stat(pid).ok()));
+        Ok(rest > 0)
+    }
 }
 
 /// Every process that can be seen. One that ends during the walk is left out.

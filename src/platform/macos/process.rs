@@ -5,8 +5,10 @@
 //! between the comparison and kill(2), and whose pid is given to a new process in that very moment, would hand its
 //! signal on. The kernel deals pids out in turn, so this takes a whole round of them within microseconds.
 
+use super::cgroup::Leaf;
+use super::mark::Mark;
 use crate::platform::child::positive;
-pub use crate::platform::child::{is_zombie_child, reap};
+pub use crate::platform::child::{claim, is_claimed, is_zombie_child, reap, reap_unclaimed, unclaim};
 use rustix::event::kqueue::{Event, EventFilter, EventFlags, ProcessEvents, kevent, kqueue};
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions};
@@ -61,12 +63,28 @@ impl Handle {
         self.signal(Signal::TERM)
     }
 
+    /// SIGCONT: a stopped process acts on no other signal but SIGKILL.
+    ///
+    /// # Errors
+    /// As [`Handle::terminate`].
+    pub fn resume(&self) -> io::Result<()> {
+        self.signal(Signal::CONT)
+    }
+
     /// SIGKILL. It ends a stopped process as well.
     ///
     /// # Errors
     /// As [`Handle::terminate`].
     pub fn kill(&self) -> io::Result<()> {
         self.signal(Signal::KILL)
+    }
+
+    /// Nothing: no name of a group is safe here, unless it is that of a child.
+    ///
+    /// # Errors
+    /// Always.
+    pub fn kill_group(&self) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
     }
 
     fn signal(&self, signal: Signal) -> io::Result<()> {
@@ -116,9 +134,12 @@ impl Handle {
     }
 
     /// Whether it has ended, be it a child of ours or not, reaped or not.
-    fn has_ended(&self) -> io::Result<bool> {
+    ///
+    /// # Errors
+    /// What the kernel said.
+    pub fn has_ended(&self) -> io::Result<bool> {
         match super::proc::stat(self.pid()) {
-            Ok(stat) => Ok(stat.is_dead || stat.start_time != self.start_time),
+            Ok(stat) => Ok(stat.is_dead() || stat.start_time != self.start_time),
             Err(error) if error.raw_os_error() == Some(libc::ESRCH) => Ok(true),
             Err(error) => Err(error),
         }
@@ -195,6 +216,33 @@ pub struct Exit {
     /// Its peak physical footprint, in KiB: the memory that this kernel charges a process for. It tells the peak
     /// resident set only to who reaps.
     pub max_rss_kb: Option<u64>,
+}
+
+/// What a process is given at its birth, and all that it starts inherits.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Setup<'a> {
+    /// The control group that it is born into.
+    pub leaf: Option<&'a Leaf>,
+    /// A mark.
+    pub mark: Option<Mark>,
+}
+
+/// A process that was started.
+#[derive(Debug)]
+pub struct Spawned {
+    /// Itself.
+    pub handle: Handle,
+    /// Why it is not in the leaf that it was to be born into. Nobody has made one here.
+    pub outside: Option<io::Error>,
+}
+
+/// Starts a command in a session of its own and takes hold of it. There are neither leaves nor marks here.
+///
+/// # Errors
+/// What fork(2) or execve(2) said.
+pub fn spawn(command: &mut Command, setup: Setup<'_>) -> io::Result<Spawned> {
+    let outside = setup.leaf.map(|_| io::ErrorKind::Unsupported.into());
+    Ok(Spawned { handle: spawn_in_own_session(command)?, outside })
 }
 
 /// Starts a command in a session of its own and takes hold of it.

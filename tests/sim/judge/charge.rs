@@ -224,6 +224,8 @@ impl Judge {
                 let stands = any(&|effect| matches!(effect, Effect::Report(Report::StandbyEntered { .. })));
                 must(stands, "lease", "somebody else is in charge, and we do not stand by")?;
             }
+            // A hook is killed first.
+            Some(Debt::Go) if self.charge.lost && self.hook_dies() => {}
             Some(Debt::Yield | Debt::Go) => must(self.over, "lease", "somebody else is in charge, and we stay")?,
             Some(Debt::Adopt(left)) => {
                 let sought = any(&|effect| matches!(effect, Effect::Adopt { generation } if *generation == left));

@@ -17,6 +17,7 @@ pub(crate) enum Class {
 }
 
 /// A run that is over.
+#[derive(Debug, Clone, Copy)]
 #[expect(clippy::struct_excessive_bools, reason = "how it came to its end; any mix of it happens")]
 pub(crate) struct Over {
     pub(crate) settled: Moment,
@@ -56,6 +57,8 @@ pub(crate) struct Pace {
     clean_exit: Option<Moment>,
     floor: Moment,
     pub(crate) pending: Option<Class>,
+    /// A start was decided, and has been neither made nor prevented yet.
+    begun: bool,
     /// The last gateway exited with 78 and nothing has explained it yet.
     pub(crate) refused: bool,
 }
@@ -81,6 +84,7 @@ impl Pace {
             clean_exit: None,
             floor: Moment::ZERO,
             pending: None,
+            begun: false,
             refused: false,
         }
     }
@@ -167,7 +171,7 @@ impl Pace {
     }
 
     pub(crate) fn spawn_failed(&mut self, at: Moment) {
-        (self.pending, self.settled) = (Some(Class::Failed), at);
+        (self.pending, self.settled, self.begun) = (Some(Class::Failed), at, false);
     }
 
     /// Somebody asked for a start while no gateway lived; `held` says whether it is ours to start one.
@@ -177,6 +181,18 @@ impl Pace {
         }
         (self.floor, self.refused, self.free) = (at, false, true);
         self.waived |= held;
+    }
+
+    /// Somebody asked for a start before the last end was judged: it counts as what it was all the same.
+    pub(crate) fn ask_before(&mut self, at: Moment, held: bool) {
+        match self.pending {
+            Some(Class::Failed) if recent(&self.spawns, at, self.policy.restart_window) < self.budget() => {
+                self.failures += 1;
+            }
+            Some(Class::Stable) => self.failures = 0,
+            Some(_) | None => {}
+        }
+        self.ask_again(at, held);
     }
 
     /// Somebody else has the port, which explains a refusal, and is waited for.
@@ -226,7 +242,17 @@ impl Pace {
         Ok(())
     }
 
-    pub(crate) fn spawn(&mut self, at: Moment) -> Result<(), Broken> {
+    /// A start is decided: from here on it is counted, whatever comes of it.
+    pub(crate) fn begin(&mut self, at: Moment) -> Result<(), Broken> {
+        self.allows(at)?;
+        if !std::mem::replace(&mut self.begun, true) {
+            self.count(at);
+        }
+        (self.trial, self.waived) = (false, false);
+        Ok(())
+    }
+
+    fn allows(&self, at: Moment) -> Result<(), Broken> {
         if self.refused {
             return Err(Broken::new("P4", "a refusal to start was answered with another start"));
         }
@@ -236,12 +262,16 @@ impl Pace {
         if !self.breaker_closed_at(at) {
             return Err(Broken::new("P4", "a boot finds more unclean ones behind it than the limit"));
         }
-        let spent = recent(&self.costly, at, self.policy.restart_window) > self.budget();
+        let spent = !self.begun && recent(&self.costly, at, self.policy.restart_window) > self.budget();
         if spent && !self.free && !(self.trial && (self.waived || at >= self.slot())) {
             return Err(Broken::new("P4", "more spawns than the budget holds"));
         }
-        self.count(at);
-        (self.trial, self.waived) = (false, false);
+        Ok(())
+    }
+
+    pub(crate) fn spawn(&mut self, at: Moment) -> Result<(), Broken> {
+        self.begin(at)?;
+        self.begun = false;
         Ok(())
     }
 

@@ -40,6 +40,9 @@ impl Judge {
             Effect::Spawn { generation } => self.judge_spawn(turn.at, *generation, answer),
             Effect::Terminate { generation } => self.judge_terminate(turn.at, *generation),
             Effect::KillTree { generation } => self.judge_kill(turn.at, *generation),
+            Effect::Hook { ticket, call } => self.judge_call(turn.at, *ticket, call, answer),
+            Effect::EndHook { ticket } => self.judge_hook_signal(turn, *ticket, false),
+            Effect::KillHook { ticket } => self.judge_hook_signal(turn, *ticket, true),
             Effect::Report(report) => self.judge_report(turn, report, answer),
             Effect::Exit(outcome) => self.judge_exit(turn.at, outcome, answer),
         }
@@ -61,10 +64,11 @@ impl Judge {
 
     fn judge_spawn(&mut self, at: Moment, generation: Generation, answer: Answer<'_>) -> Judgement {
         must(self.charge.held, "P1", "a spawn without the lease")?;
-        must(self.left.is_none() && !self.adopting, "P1", "a spawn beside what a predecessor left")?;
-        must(self.ended.is_none() && self.unborn.is_none(), "P9", "a spawn before the last end is on record")?;
-        let free = answer.is_some_and(|(ask, sighting)| ask == Ask::Port && sighting.verdict == Verdict::Free);
-        must(free, "P1", "a spawn without an answer that the port is free")?;
+        let prepared = self.prepared || self.policy.pre_start.is_none();
+        must(prepared, "P1", "a spawn without a pre-start hook that did its work")?;
+        self.may_start(answer)?;
+        must(self.errand.is_none(), "P1", "a spawn beside a hook")?;
+        self.prepared = false;
         must(self.owned.is_none() && !self.spawning, "P1", "a spawn beside a gateway that is not gone")?;
         let left = self.alive.iter().find(|(old, alive)| **alive > 0 && !self.told_survivors.contains(old));
         must(left.is_none(), "P1", "a spawn beside what is left of an older tree")?;
@@ -75,6 +79,14 @@ impl Judge {
         self.spawning = true;
         (self.port, self.duty) = (PortWatch::default(), None);
         Ok(())
+    }
+
+    /// Nothing of an earlier gateway is in the way, and nobody else.
+    pub(super) fn may_start(&self, answer: Answer<'_>) -> Judgement {
+        must(self.left.is_none() && !self.adopting, "P1", "a start beside what a predecessor left")?;
+        must(self.ended.is_none() && self.unborn.is_none(), "P9", "a start before the last end is on record")?;
+        let free = answer.is_some_and(|(ask, sighting)| ask == Ask::Port && sighting.verdict == Verdict::Free);
+        must(free, "P1", "a start without an answer that the port is free")
     }
 
     fn owns(&self, generation: Generation) -> Option<&Owned> {
@@ -150,7 +162,11 @@ impl Judge {
                 let first = self.owned.as_mut().is_some_and(|owned| !std::mem::replace(&mut owned.listening, true));
                 must(first, "P9", "listening is told once")
             }
+            Report::HookStarted { .. } | Report::HookTimedOut { .. } | Report::HookFinished { .. } => {
+                self.judge_hook_report(turn, report)
+            }
             Report::GatewayExited(exited) => {
+                self.cause = Some((exited.generation, exited.cause));
                 // The run is settled already where this very event has ended it.
                 let Some(owned) = self.owned.as_mut().filter(|owned| Some(owned.generation) == about) else {
                     let ends = matches!(turn.event, Event::LeaderExited { .. } | Event::Adopted { .. });
@@ -256,7 +272,7 @@ impl Judge {
                 let waits = self.owned.as_ref().is_some_and(|owned| owned.death.is_none() && !owned.killed);
                 must(!waits, "P5", "a second stop waits for nothing")
             }
-            None if *request != Request::Restart && !self.spawning && !self.adopting => {
+            None if *request != Request::Restart && !self.spawning && !self.adopting && self.errand.is_none() => {
                 must(self.over, "P5", "with no gateway there is nothing to wait for")
             }
             Some(_) | None => Ok(()),
@@ -275,15 +291,15 @@ impl Judge {
             let idle = self.owned.as_ref().is_some_and(|owned| owned.death.is_none() && !owned.killed);
             must(!(idle && past(drained)), "P5", "a stop waits for longer than the stop timeout")?;
             // One kill may be under way, a pause of 5 s may follow it, then the kill of the stop itself.
-            let by = drained.saturating_add(KILL_MAX * 2 + NEWS_MAX + Duration::from_secs(5));
+            let by = drained.saturating_add(KILL_MAX * 2 + NEWS_MAX + Duration::from_secs(5) + self.hook_time());
             must(!past(by), "P5", "a stop takes longer than the stop timeout and a bounded kill")?;
         }
-        let due = self.owned.as_ref().and_then(|owned| self.due(owned));
+        let due = self.owned.as_ref().and_then(|owned| self.due(owned)).or(self.hook_due());
         let awake = due.is_none_or(|due| {
             let latest = due.max(turn.at).saturating_add(ACT_MAX);
             turn.after.is_some_and(|after| after <= latest)
         });
-        must(awake, "hang", "nothing wakes us when the gateway is due for a signal")?;
+        must(awake, "hang", "nothing wakes us when a gateway or a hook is due for a signal")?;
         let since = due.is_some_and(|due| due <= turn.at).then(|| *self.overdue.get_or_insert(turn.at));
         self.overdue = since;
         let why = "a gateway that hangs, drains for too long or in silence, or survived a kill, is left alone";

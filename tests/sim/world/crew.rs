@@ -79,6 +79,7 @@ impl World<'_> {
         }
         let held: Vec<_> = (0..self.lives.len()).filter(|id| self.lives[*id].held == Some(sup)).collect();
         self.part(sup);
+        self.orphan_hooks(sup);
         for id in held {
             match self.dice.below(10) {
                 0 | 1 => {
@@ -116,6 +117,8 @@ impl World<'_> {
     pub(super) fn end_supervisor(&mut self, sup: usize, code: u8) -> Result<(), Broken> {
         let owner = self.store.lease.owner == Some(sup);
         let stopped = self.sups[sup].trial.judge.stopped();
+        must(!self.leaves_hook(sup), "P6", "a hook outlives its supervisor")?;
+        self.orphan_hooks(sup);
         self.part(sup);
         if owner {
             (self.store.lease.owner, self.store.lease.stale) = (None, false);

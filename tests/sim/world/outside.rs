@@ -174,7 +174,7 @@ impl World<'_> {
         self.bound = self.bound.filter(|bound| *bound != Bound::Gateway(id));
         let Some(sup) = held else { return Ok(()) };
         let (death, max_rss_kb) = if parent == sup { (death, Some(1)) } else { (Death::Unknown, None) };
-        let news = Event::LeaderExited { generation, death, max_rss_kb };
+        let news = Event::LeaderExited { generation, death, max_rss_kb, oom_killed: false };
         self.at((now + delay).max(known), Happening::Deliver(sup, news));
         self.tell_alive(id)
     }

@@ -5,7 +5,8 @@ use crate::gateway::{Fate, Life, Manner, Show, Temper};
 use crate::judge::{KILL_MAX, SPAWN_MAX, must};
 use crate::trial::{Broken, Input};
 use openclaw_supervise::core::{
-    Ask, Death, Effect, Event, Generation, Holder, Owner, Report, Request, Sighting, SpawnFailure, TreeEnd, Verdict,
+    Ask, Death, Effect, Event, Generation, Holder, Layer, Owner, Report, Request, Sighting, SpawnFailure, TreeEnd,
+    Verdict,
 };
 use std::time::Duration;
 
@@ -86,6 +87,13 @@ impl World<'_> {
                 Some(id) => self.kill(sup, id),
                 None => return Err(Broken::new("P2", "SIGKILL to what was neither spawned nor adopted")),
             },
+            // The hook is ours whoever has the lease; whether it may begin is looked at when it does.
+            Effect::Hook { ticket, ref call } => {
+                must(owner || self.sups[sup].robbed, "P2", "a hook of somebody who does not have the lease")?;
+                self.order_hook(sup, ticket, call);
+            }
+            Effect::EndHook { ticket } => self.end_hook(sup, ticket)?,
+            Effect::KillHook { ticket } => self.kill_hook(sup, ticket)?,
             Effect::Report(ref report) => self.hear(sup, report)?,
         }
         Ok(())
@@ -102,7 +110,7 @@ impl World<'_> {
     }
 
     /// Somebody asks for something at the worst time.
-    fn tempt_operator(&mut self) {
+    pub(super) fn tempt_operator(&mut self) {
         if self.calm || !self.dice.once_in(self.trouble / 2) {
             return;
         }
@@ -192,6 +200,7 @@ impl World<'_> {
         }
         let beside = self.lives.iter().any(|life| life.alive() > 0 && !life.excused);
         must(!beside || self.store.lost, "P1", "a gateway is started beside a living one of ours")?;
+        must(!self.hook_runs() || self.store.lost, "P1", "a gateway is started beside a hook")?;
         let id = self.bear(sup, generation, delay);
         if let Some(row) = self.store.rows.get_mut(&generation) {
             row.life = Some(id);
@@ -289,8 +298,14 @@ impl World<'_> {
         let elapsed = ends.min(KILL_MAX);
         let survivors = u32::from(stays);
         let commands = (0..survivors).map(|_| "120 stuck".to_owned()).collect();
-        let end = TreeEnd { members, escaped: 0, survivors, elapsed, commands };
+        let end = TreeEnd { members, escaped: 0, survivors, elapsed, commands, ..TreeEnd::default() };
         // Its own news, which may come before that of the leader's death.
+        if self.dice.once_in(16) {
+            // One that had left the tree long ago and was found by its mark.
+            let (found_by, when) = (vec![(Layer::Instance, 1)], self.dice.ms(0, 20_000));
+            let end = TreeEnd { members: 1, escaped: 1, found_by, ..TreeEnd::default() };
+            self.later(when, Happening::Deliver(sup, Event::StraysKilled { generation, end }));
+        }
         let news = Event::TreeGone { generation, end };
         self.later(elapsed + Duration::from_millis(1), Happening::Deliver(sup, news));
     }

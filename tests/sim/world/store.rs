@@ -95,6 +95,10 @@ impl Store {
     }
 
     pub(super) fn remember(&mut self, generation: Generation, fact: Fact, now: Moment) -> Result<(), Broken> {
+        if fact == Fact::Settled(Settled::Unborn) && !self.rows.contains_key(&generation) {
+            // Its pre-start hook failed: nothing was written down before.
+            self.intend(generation, now)?;
+        }
         let Some(row) = self.rows.get_mut(&generation) else {
             return must(false, "P9", "a fact about a gateway that is not on record");
         };

@@ -1,0 +1,161 @@
+//! How fast the tree of a gateway ends, and whether all of it does.
+
+use crate::measure::Failure;
+use crate::say;
+use crate::stand_in::Kind;
+use crate::start::{Respawns, end, respawns};
+use crate::table::{Row, median};
+use crate::world::{Process, World, milliseconds};
+use nix::sys::signal::Signal::{SIGKILL, SIGTERM};
+use nix::sys::signal::kill;
+use nix::unistd::Pid;
+use std::io;
+use std::process::{Child, Command, Stdio};
+
+/// The members of the tree that is timed, besides its leader.
+const MEMBERS: usize = 200;
+
+/// The members of the trees of the soak, besides the leader and a chain that never rests.
+const SOAKED: usize = 12;
+
+/// The processes that have nothing to do with the gateway.
+const CROWD: usize = 2000;
+
+/// How often the survivors are looked for: one look may find a link of a chain a moment too late.
+const LOOKS: usize = 5;
+
+/// How often the state of the soak is told.
+const SOAK_STEP: usize = 100;
+
+/// Deaf as the gateway is, its drain is soon over.
+const SHORT_DRAIN: [&str; 2] = ["--stop-timeout", "20ms"];
+
+/// A gateway with so many children, all of them there.
+fn hostile(world: &World, kind: &str, members: usize) -> Result<(Process, Pid, Vec<i32>), Failure> {
+    let supervisor = world.place()?.supervisor(&SHORT_DRAIN, &[kind, &members.to_string()])?;
+    let leader = Pid::from_raw(supervisor.next(Kind::Gateway)?.pid);
+    let mut kids = Vec::new();
+    for _ in 0..members + usize::from(kind == "raging") {
+        kids.push(supervisor.next(Kind::Kid)?.pid);
+    }
+    supervisor.event("gateway.started")?;
+    Ok((supervisor, leader, kids))
+}
+
+/// From the decision to kill two hundred hostile processes to the news that they are gone.
+pub(crate) fn kills(world: &World, runs: usize) -> Result<[Row; 3], Failure> {
+    let (mut orphaned, mut whole, mut left) = (Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..runs {
+        let (mut supervisor, leader, kids) = hostile(world, "hostile", MEMBERS)?;
+        kill(leader, SIGKILL)?;
+        let (decided, _) = supervisor.event_at("gateway.exited")?;
+        let (gone, _) = supervisor.event_at("tree.killed")?;
+        orphaned.push(milliseconds(decided, gone));
+        left.push(count(supervisor.survivors()?.iter().filter(|pid| kids.contains(pid)).count())?);
+        supervisor.signal(SIGTERM)?;
+        supervisor.wait()?;
+
+        let (mut supervisor, ..) = hostile(world, "hostile", MEMBERS)?;
+        supervisor.signal(SIGTERM)?;
+        let (decided, _) = supervisor.event_at("stop.escalated")?;
+        let (gone, _) = supervisor.event_at("tree.killed")?;
+        whole.push(milliseconds(decided, gone));
+        supervisor.wait()?;
+        left.push(count(supervisor.survivors()?.len())?);
+    }
+    let kinds = "processes of eight hostile kinds in turn";
+    Ok([
+        Row::new("kill of 200", format!("gateway.exited to tree.killed: {kinds}"), "ms", orphaned).goal(250.0),
+        Row::new("kill of 1 + 200", format!("stop.escalated to tree.killed: {kinds}"), "ms", whole).goal(250.0),
+        Row::new("survivors", "of them, by a look at all processes", "", left).goal(0.0),
+    ])
+}
+
+/// What two thousand unrelated processes add to the end of a small tree and to the respawn of a gateway without one.
+pub(crate) fn crowd(world: &World, runs: usize) -> Result<[Row; 4], Failure> {
+    let (stops, alone) = (stops(world, runs)?, respawns(world, runs)?);
+    let crowd = Crowd::gather()?;
+    let (stops_in_crowd, in_crowd) = (self::stops(world, runs)?, respawns(world, runs)?);
+    drop(crowd);
+    let walk = median(&stops_in_crowd) - median(&stops);
+    // A spawn of anybody takes its time in a crowd.
+    let cost = |respawns: &Respawns| median(&respawns.figures) - median(&respawns.floor);
+    let sweep = cost(&in_crowd) - cost(&alone);
+    let stop = "gateway.exited to tree.killed with one child left; floor: the same without the 2,000";
+    let respawn = "SIGKILL of a lone stable gateway to the next one's first instruction; floor: kill, wait, spawn";
+    Ok([
+        Row::new("stop among 2,000 others", stop, "ms", stops_in_crowd).above(stops),
+        Row::single("walk", "what the 2,000 add to that", walk, "ms", Some(20.0)),
+        Row::new("respawn among 2,000 others", respawn, "ms", in_crowd.figures).above(in_crowd.floor),
+        Row::single("sweep", "what they add to a respawn above its floor", sweep, "ms", Some(1.0)),
+    ])
+}
+
+/// From the end of a leader to that of the one child that it left.
+fn stops(world: &World, runs: usize) -> Result<Vec<f64>, Failure> {
+    let mut figures = Vec::new();
+    for _ in 0..runs {
+        let (mut supervisor, leader, _) = hostile(world, "hostile", 1)?;
+        kill(leader, SIGKILL)?;
+        let (ended, _) = supervisor.event_at("gateway.exited")?;
+        let (gone, _) = supervisor.event_at("tree.killed")?;
+        figures.push(milliseconds(ended, gone));
+        supervisor.signal(SIGTERM)?;
+        supervisor.wait()?;
+    }
+    Ok(figures)
+}
+
+/// Trees of every kind, one after the other, each ended by a stop or by the death of its leader in turn. Fails where
+/// anything survived.
+pub(crate) fn soak(world: &World, runs: usize) -> Result<(), Failure> {
+    let (mut survivors, mut members) = (0, 0);
+    for run in 1..=runs {
+        let (mut supervisor, leader, kids) = hostile(world, "raging", SOAKED)?;
+        if run % 2 == 0 {
+            kill(leader, SIGKILL)?;
+            supervisor.event("tree.killed")?;
+            survivors += supervisor.survivors()?.iter().filter(|pid| kids.contains(pid)).count();
+        }
+        end(&mut supervisor)?;
+        members += kids.len();
+        let mut most = 0;
+        for _ in 0..LOOKS {
+            most = most.max(supervisor.survivors()?.len());
+        }
+        survivors += most;
+        if run % SOAK_STEP == 0 || run == runs {
+            say(&format!("{run} trees, {members} processes and as many storms: {survivors} survivors"))?;
+        }
+    }
+    if survivors == 0 { Ok(()) } else { Err(format!("{survivors} processes survived").into()) }
+}
+
+fn count(number: usize) -> Result<f64, Failure> {
+    Ok(u32::try_from(number).map(f64::from)?)
+}
+
+/// Processes that do nothing and belong to nobody here.
+struct Crowd(Vec<Child>);
+
+impl Crowd {
+    fn gather() -> io::Result<Self> {
+        let mut crowd = Self(Vec::new());
+        for _ in 0..CROWD {
+            let mut sleeper = Command::new("sleep");
+            sleeper.arg("600").stdin(Stdio::null()).stdout(Stdio::null());
+            crowd.0.push(sleeper.spawn()?);
+        }
+        Ok(crowd)
+    }
+}
+
+impl Drop for Crowd {
+    fn drop(&mut self) {
+        for sleeper in &mut self.0 {
+            // Gone already, at worst.
+            let _gone = sleeper.kill();
+            let _gone = sleeper.wait();
+        }
+    }
+}

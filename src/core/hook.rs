@@ -1,0 +1,87 @@
+//! Commands of the operator that stand before a gateway's start and after its end.
+
+use super::{Death, Generation};
+use std::time::Duration;
+
+/// The time that a hook gets between SIGTERM and SIGKILL.
+pub const GRACE: Duration = Duration::from_secs(5);
+
+/// How long killing a hook may take. One that is left then sleeps uninterruptibly and is not waited for.
+pub const KILL_TIME_MAX: Duration = Duration::from_secs(15);
+
+/// Which of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hook {
+    /// Before a spawn that will really follow.
+    PreStart,
+    /// After a gateway of which nothing is left.
+    PostStop,
+}
+
+impl Hook {
+    /// Its name in the event log.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::PreStart => "pre-start",
+            Self::PostStop => "post-stop",
+        }
+    }
+}
+
+/// One call of a hook, and what it is told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Call {
+    /// This gateway will be started.
+    PreStart {
+        /// Its number.
+        generation: Generation,
+    },
+    /// This gateway has ended.
+    PostStop {
+        /// Its number.
+        generation: Generation,
+        /// Its process id; 0 where nobody knows it.
+        pid: i32,
+        /// Why it ended, in the words of `gateway.exited`.
+        reason: &'static str,
+        /// How.
+        death: Death,
+    },
+}
+
+impl Call {
+    /// Which hook is called.
+    #[must_use]
+    pub fn hook(&self) -> Hook {
+        match self {
+            Self::PreStart { .. } => Hook::PreStart,
+            Self::PostStop { .. } => Hook::PostStop,
+        }
+    }
+
+    /// The gateway that it is about.
+    #[must_use]
+    pub fn generation(&self) -> Generation {
+        match self {
+            Self::PreStart { generation } | Self::PostStop { generation, .. } => *generation,
+        }
+    }
+}
+
+/// How a call ended, once nothing of the hook is left.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum HookEnd {
+    /// Its process ended so.
+    Ended(Death),
+    /// It could not be started.
+    NotStarted(String),
+}
+
+impl HookEnd {
+    /// Whether it did what it was called for.
+    #[must_use]
+    pub fn is_success(&self) -> bool {
+        *self == Self::Ended(Death::Code(0))
+    }
+}

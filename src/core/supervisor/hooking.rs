@@ -1,0 +1,249 @@
+//! While a hook runs: the pre-start hook before a spawn, the post-stop hook after an end.
+//!
+//! A hook stands between two gateways, never beside one. Nothing follows before all that it started is gone.
+
+use super::stopping::Why;
+use super::{Effect, Effects, Generation, Intent, Judging, Moment, Outcome, Report, Run, State, Supervisor};
+use crate::core::event::Death;
+use crate::core::fault::Fault;
+use crate::core::hook::{Call, GRACE, Hook, HookEnd, KILL_TIME_MAX};
+use crate::core::past::{Fact, Settled};
+use crate::core::report::human;
+use std::time::Duration;
+
+#[derive(Debug, Clone)]
+pub(super) struct Hooking {
+    ticket: u64,
+    call: Call,
+    began: Moment,
+    phase: Phase,
+    then: Then,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Phase {
+    Running {
+        until: Moment,
+    },
+    /// SIGTERM is sent.
+    Ending {
+        until: Moment,
+        cut: Cut,
+    },
+    /// SIGKILL is sent; what is left then is not waited for.
+    Killing {
+        until: Moment,
+        cut: Cut,
+    },
+}
+
+/// Why it was not left to end by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Cut {
+    TimedOut,
+    /// What it was for is not wanted any more.
+    Unwanted,
+}
+
+/// What comes after it.
+#[derive(Debug, Clone)]
+enum Then {
+    /// The gateway is started.
+    Start,
+    /// The end of the gateway is judged.
+    Conclude(Box<Ending>),
+    /// We end.
+    Exit(Outcome),
+}
+
+/// The end of a gateway of which nothing is left.
+#[derive(Debug, Clone)]
+pub(super) struct Ending {
+    pub(super) run: Run,
+    pub(super) why: Why,
+    pub(super) death: Death,
+    /// Nobody had asked for it when nothing was left.
+    pub(super) unasked: bool,
+    /// In the words of its report.
+    pub(super) reason: &'static str,
+    /// For the reason of an exit.
+    pub(super) told: String,
+}
+
+impl Hooking {
+    pub(super) fn deadline(&self) -> Moment {
+        match self.phase {
+            Phase::Running { until } | Phase::Ending { until, .. } | Phase::Killing { until, .. } => until,
+        }
+    }
+
+    pub(super) fn hook(&self) -> Hook {
+        self.call.hook()
+    }
+
+    fn cut(&self) -> Option<Cut> {
+        match self.phase {
+            Phase::Running { .. } => None,
+            Phase::Ending { cut, .. } | Phase::Killing { cut, .. } => Some(cut),
+        }
+    }
+}
+
+impl Supervisor {
+    /// Calls the hook of a start that was decided. The number is used up by a process or by a failure, not by the call.
+    pub(super) fn call_pre_start(&mut self, now: Moment, timeout: Duration, fx: &mut Effects) {
+        let call = Call::PreStart { generation: self.generation + 1 };
+        self.call_hook(now, call, timeout, Then::Start, fx);
+    }
+
+    /// Calls the hook of a gateway that is gone, then judges its end.
+    pub(super) fn call_post_stop(
+        &mut self,
+        now: Moment,
+        pid: i32,
+        ending: Ending,
+        timeout: Duration,
+        fx: &mut Effects,
+    ) {
+        let call = Call::PostStop { generation: self.generation, pid, reason: ending.reason, death: ending.death };
+        self.call_hook(now, call, timeout, Then::Conclude(Box::new(ending)), fx);
+    }
+
+    fn call_hook(&mut self, now: Moment, call: Call, timeout: Duration, then: Then, fx: &mut Effects) {
+        self.ticket += 1;
+        let ticket = self.ticket;
+        fx.push(Effect::Report(Report::HookStarted { hook: call.hook(), generation: call.generation() }));
+        fx.push(Effect::Hook { ticket, call: call.clone() });
+        let until = if self.has(Fault::HookTimeoutIgnored) { Moment::MAX } else { now.saturating_add(timeout) };
+        self.state = State::Hooking(Hooking { ticket, call, began: now, phase: Phase::Running { until }, then });
+    }
+
+    fn timeout_of(&self, hook: Hook) -> Duration {
+        let timeout = match hook {
+            Hook::PreStart => self.policy.pre_start,
+            Hook::PostStop => self.policy.post_stop,
+        };
+        timeout.unwrap_or_default()
+    }
+
+    pub(super) fn tick_hooking(&mut self, now: Moment, fx: &mut Effects) {
+        let State::Hooking(hooking) = &self.state else { return };
+        if now < hooking.deadline() {
+            return;
+        }
+        match hooking.phase {
+            Phase::Running { .. } => {
+                let (hook, generation) = (hooking.hook(), hooking.call.generation());
+                let timeout = self.timeout_of(hook);
+                fx.push(Effect::Report(Report::HookTimedOut { hook, generation, timeout }));
+                self.end_hook(now, Cut::TimedOut, fx);
+            }
+            Phase::Ending { .. } => self.kill_hook(now, fx),
+            // It sleeps uninterruptibly, and dies when it wakes.
+            Phase::Killing { .. } => self.finish_hook(now, &HookEnd::Ended(Death::Unknown), fx),
+        }
+    }
+
+    fn end_hook(&mut self, now: Moment, cut: Cut, fx: &mut Effects) {
+        let State::Hooking(hooking) = &mut self.state else { return };
+        if let Phase::Running { .. } = hooking.phase {
+            hooking.phase = Phase::Ending { until: now.saturating_add(GRACE), cut };
+            fx.push(Effect::EndHook { ticket: hooking.ticket });
+        }
+    }
+
+    /// Nobody has patience for it any more.
+    pub(super) fn kill_hook(&mut self, now: Moment, fx: &mut Effects) {
+        let State::Hooking(hooking) = &mut self.state else { return };
+        if !matches!(hooking.phase, Phase::Killing { .. }) {
+            let cut = hooking.cut().unwrap_or(Cut::Unwanted);
+            hooking.phase = Phase::Killing { until: now.saturating_add(KILL_TIME_MAX), cut };
+            fx.push(Effect::KillHook { ticket: hooking.ticket });
+        }
+    }
+
+    /// A stop or a detach takes back the start that a pre-start hook was for. A gateway that has ended has ended: its
+    /// post-stop hook goes on.
+    pub(super) fn intend_while_hooking(&mut self, now: Moment, fx: &mut Effects) {
+        let State::Hooking(hooking) = &self.state else { return };
+        match (hooking.hook(), &self.intent) {
+            (Hook::PreStart, Intent::StopNow(_)) => self.kill_hook(now, fx),
+            (Hook::PreStart, Intent::Stop(_) | Intent::Detach(_)) => self.end_hook(now, Cut::Unwanted, fx),
+            // The start that was asked for is under way.
+            (Hook::PreStart, Intent::Restart(_)) => self.intent = Intent::Run,
+            (Hook::PreStart, Intent::Run) | (Hook::PostStop, _) => {}
+        }
+    }
+
+    /// The lease is gone: what the hook was to do is the business of somebody else now.
+    pub(super) fn exit_after_hook(&mut self, now: Moment, outcome: Outcome, fx: &mut Effects) {
+        self.kill_hook(now, fx);
+        if let State::Hooking(hooking) = &mut self.state {
+            hooking.then = Then::Exit(outcome);
+        }
+    }
+
+    pub(super) fn rearm_hook(&mut self, now: Moment) {
+        let timeout = match &self.state {
+            State::Hooking(hooking) => self.timeout_of(hooking.hook()),
+            _ => return,
+        };
+        let State::Hooking(hooking) = &mut self.state else { return };
+        match &mut hooking.phase {
+            Phase::Running { until } => *until = now.saturating_add(timeout),
+            Phase::Ending { until, .. } => *until = now.saturating_add(GRACE),
+            Phase::Killing { until, .. } => *until = now.saturating_add(KILL_TIME_MAX),
+        }
+    }
+
+    pub(super) fn on_hook_ended(&mut self, now: Moment, ticket: u64, end: &HookEnd, fx: &mut Effects) {
+        match &self.state {
+            State::Hooking(hooking) if hooking.ticket == ticket => self.finish_hook(now, end, fx),
+            _ => {}
+        }
+    }
+
+    fn finish_hook(&mut self, now: Moment, end: &HookEnd, fx: &mut Effects) {
+        let State::Hooking(hooking) = &self.state else { return };
+        let (cut, Hooking { call, began, then, .. }) = (hooking.cut(), hooking.clone());
+        let (hook, generation, elapsed) = (call.hook(), call.generation(), now.saturating_sub(began));
+        fx.push(Effect::Report(Report::HookFinished { hook, generation, end: end.clone(), elapsed }));
+        match then {
+            Then::Exit(outcome) => {
+                self.state = State::Exited;
+                fx.push(Effect::Exit(outcome));
+            }
+            Then::Conclude(ending) => self.conclude(now, &ending, fx),
+            Then::Start => self.go_on_prepared(now, generation, cut, end, fx),
+        }
+    }
+
+    fn go_on_prepared(
+        &mut self,
+        now: Moment,
+        generation: Generation,
+        cut: Option<Cut>,
+        end: &HookEnd,
+        fx: &mut Effects,
+    ) {
+        let why = match cut {
+            // It was interrupted, which is no failure of it.
+            Some(Cut::Unwanted) => return self.go_on_unborn(now, "was not started", fx),
+            None if end.is_success() || self.has(Fault::HookFailureIgnored) => {
+                if self.has(Fault::PortTrustedAfterHook) {
+                    return self.spawn(fx);
+                }
+                // Who came meanwhile is seen now.
+                return self.look_at_port(now, Judging::Prepared, fx);
+            }
+            None => format!("was not started: its pre-start hook {end}"),
+            Some(Cut::TimedOut) => {
+                let timeout = human(self.timeout_of(Hook::PreStart));
+                format!("was not started: its pre-start hook took longer than {timeout}")
+            }
+        };
+        self.generation = generation;
+        fx.push(Effect::Remember { generation, fact: Fact::Settled(Settled::Unborn) });
+        self.go_on_unborn(now, &why, fx);
+    }
+}

@@ -1,0 +1,121 @@
+//! What somebody wants of us, and what it means where we are.
+
+use super::{Effect, Effects, Intent, Judging, Moment, Report, Request, Requester, State, Supervisor, TWICE, probing};
+use crate::core::exit;
+use crate::core::fault::Fault;
+use crate::core::restart_policy::Cause;
+
+impl Supervisor {
+    pub(super) fn on_requested(&mut self, now: Moment, request: Request, by: Requester, fx: &mut Effects) {
+        if matches!(self.state, State::Exited) {
+            return;
+        }
+        let report = match request {
+            Request::Stop => Report::StopRequested { by: by.clone() },
+            Request::Restart => Report::RestartRequested { by: by.clone() },
+            Request::Retry => Report::RetryRequested { by: by.clone() },
+            Request::Detach => Report::DetachRequested { by: by.clone() },
+        };
+        let wanted = match request {
+            Request::Stop => Intent::Stop(by),
+            Request::Restart => Intent::Restart(by),
+            Request::Detach => Intent::Detach(by),
+            Request::Retry => {
+                fx.push(Effect::Report(report));
+                return if self.intent == Intent::Run {
+                    self.hasten(now, fx);
+                };
+            }
+        };
+        if request == Request::Restart && self.has(Fault::RestartSoftensStop) {
+            self.intent = Intent::Run;
+        }
+        if !self.intent.harden(wanted) {
+            if request == Request::Stop && !self.has(Fault::SecondStopIgnored) {
+                if self.intent.hurry() {
+                    self.escalate(TWICE, fx);
+                }
+                self.kill_hook(now, fx);
+            }
+            return;
+        }
+        fx.push(Effect::Report(report));
+        self.follow_intent(now, fx);
+    }
+
+    /// Acts on a new intent as far as the state allows; `Adopting`, `Spawning` and `Stopping` come back to it by
+    /// themselves.
+    pub(super) fn follow_intent(&mut self, now: Moment, fx: &mut Effects) {
+        match (&self.state, &self.intent) {
+            (State::Stopping(_), Intent::Stop(_)) => self.shorten_drain(now),
+            (State::Hooking(_), _) => self.intend_while_hooking(now, fx),
+            (_, Intent::Run)
+            | (State::Stopping(_) | State::Exited | State::Adopting { .. }, _)
+            | (State::Spawning, Intent::Stop(_) | Intent::StopNow(_) | Intent::Detach(_)) => {}
+            (State::Starting { .. } | State::Running { .. }, _) => self.end_present(now, fx),
+            (_, Intent::Stop(by) | Intent::StopNow(by)) => {
+                let reason = format!("stopped as asked by {by}; no gateway was running");
+                self.exit(exit::OK, reason, fx);
+            }
+            (_, Intent::Detach(by)) => {
+                let reason = format!("left as asked by {by}; no gateway was running");
+                self.exit(exit::OK, reason, fx);
+            }
+            (_, Intent::Restart(_)) => {
+                self.intent = Intent::Run;
+                self.hasten(now, fx);
+            }
+        }
+    }
+
+    /// Acts on an intent while a gateway is there.
+    fn end_present(&mut self, now: Moment, fx: &mut Effects) {
+        let (State::Starting { child, .. } | State::Running { child, .. }) = &self.state else { return };
+        match &self.intent {
+            Intent::Run => {}
+            Intent::Detach(by) => {
+                if self.has(Fault::DetachKills) {
+                    fx.push(Effect::KillTree { generation: self.generation });
+                }
+                let reason = format!("left as asked by {by}; gateway pid {} goes on without a supervisor", child.pid);
+                self.exit(exit::OK, reason, fx);
+            }
+            Intent::Restart(_) | Intent::Stop(_) => self.begin_stop(now, fx),
+            Intent::StopNow(_) => {
+                self.begin_stop(now, fx);
+                self.escalate(TWICE, fx);
+            }
+        }
+    }
+
+    /// Somebody does not want to wait for what is planned. Only the limit of unclean boots stands.
+    pub(super) fn hasten(&mut self, now: Moment, fx: &mut Effects) {
+        self.restarts.waive();
+        match &self.state {
+            State::BackingOff { .. } => self.start_at_gate(now, fx),
+            // Whatever the last exit meant: a person wants another try.
+            State::Probing { judging: Judging::Refusal(run) | Judging::Unstarted(run), .. } => {
+                let run = *run;
+                let plan = self.restarts.after_run(now, run, Cause::Asked, &self.policy);
+                self.follow_plan(now, plan, "was asked to start again", fx);
+            }
+            State::Standby(_) => self.hasten_standby(now, fx),
+            // The start that was asked for is under way, or there is nothing to wait for.
+            State::Idle
+            | State::Leasing { .. }
+            | State::Adopting { .. }
+            | State::Probing { judging: Judging::Nothing | Judging::Prepared, .. }
+            | State::Hooking(_)
+            | State::Spawning
+            | State::Starting { .. }
+            | State::Running { .. }
+            | State::Stopping(_)
+            | State::Exited => {}
+        }
+    }
+    /// Starts as soon as the limit of unclean boots allows.
+    pub(super) fn start_at_gate(&mut self, now: Moment, fx: &mut Effects) {
+        let gate = self.restarts.gate(now, &self.policy);
+        self.start_at(now, gate, if gate > now { probing::GATED } else { "as asked" }, fx);
+    }
+}

@@ -1,0 +1,317 @@
+//! Hooks: the operator's own commands before a gateway's start and after its end.
+//!
+//! A hook runs in a session of its own and bears an id in its environment, as a gateway does, and what it starts ends
+//! with it: the next gateway must not meet a half-done backup. It may outlive a supervisor that is killed; the next one
+//! knows it by that id and ends it first.
+
+use super::process::{self, INSTANCE};
+use super::tree::{Orphans, Tree};
+use crate::core::hook::{Call, Hook, HookEnd};
+use crate::core::{Death, Event, Moment, TreeEnd};
+use crate::platform::proc;
+use crate::platform::process::{Handle, Watch, claim, reap, spawn_in_own_session, unclaim};
+use std::collections::BTreeSet;
+use std::ffi::{OsStr, OsString};
+use std::io;
+use std::process::{Command, Stdio};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+use tokio::sync::mpsc::Sender;
+
+/// Names the call of a hook that a process descends from.
+pub const HOOK: &str = "OPENCLAW_SUPERVISE_HOOK";
+
+const GENERATION: &str = "OPENCLAW_SUPERVISE_GENERATION";
+const PID: &str = "OPENCLAW_SUPERVISE_PID";
+const REASON: &str = "OPENCLAW_SUPERVISE_REASON";
+const CODE: &str = "OPENCLAW_SUPERVISE_CODE";
+const SIGNAL: &str = "OPENCLAW_SUPERVISE_SIGNAL";
+
+/// What a hook can be told. What there is nothing to say of is not there, whatever our own environment holds.
+const TOLD: [&str; 5] = [GENERATION, PID, REASON, CODE, SIGNAL];
+
+/// The pauses before the looks for what a dead supervisor left: a process does not bear its id yet between fork(2) and
+/// execve(2), and none at all in the middle of an execve(2).
+const LOOKS: [Duration; 4] =
+    [Duration::ZERO, Duration::from_millis(10), Duration::from_millis(40), Duration::from_millis(100)];
+
+/// The pause before another look when the processes could not be listed.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+
+/// The operator's commands, each a line for the shell.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Commands {
+    /// Before a start.
+    pub pre_start: Option<OsString>,
+    /// After an end.
+    pub post_stop: Option<OsString>,
+}
+
+impl Commands {
+    fn of(&self, hook: Hook) -> Option<&OsStr> {
+        match hook {
+            Hook::PreStart => self.pre_start.as_deref(),
+            Hook::PostStop => self.post_stop.as_deref(),
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.pre_start.is_none() && self.post_stop.is_none()
+    }
+}
+
+/// How to call the hooks.
+#[derive(Debug, Clone)]
+pub struct Hooks {
+    /// The ids of all our calls begin with it. No other supervisor whose hooks can be seen from here has it while we own
+    /// the lease, so that what bears it and is not ours was left by a dead one.
+    pub key: String,
+    /// What to run.
+    pub commands: Commands,
+    /// The settings that were given to us, as the variables of the gateway.
+    pub exports: Vec<(&'static str, OsString)>,
+    /// The monotonic clock.
+    pub clock: fn() -> Moment,
+}
+
+/// A hook that was called. It is dead once its `HookEnded` was sent.
+#[derive(Debug)]
+pub struct Running {
+    ticket: u64,
+    /// Whoever waits for its end has it for as long as it is not reaped.
+    leader: Weak<Handle>,
+}
+
+impl Running {
+    /// The ticket of its call.
+    #[must_use]
+    pub fn ticket(&self) -> u64 {
+        self.ticket
+    }
+
+    /// SIGTERM to its process, which may have been stopped.
+    ///
+    /// # Errors
+    /// What the kernel said; a process that has ended is no error.
+    pub fn terminate(&self) -> io::Result<()> {
+        let leader = self.leader.upgrade();
+        leader.map_or(Ok(()), |leader| unless_gone(leader.terminate().and_then(|()| leader.resume())))
+    }
+
+    /// SIGKILL to its process. The rest follows when that one has ended.
+    ///
+    /// # Errors
+    /// As [`Running::terminate`].
+    pub fn kill(&self) -> io::Result<()> {
+        self.leader.upgrade().map_or(Ok(()), |leader| unless_gone(leader.kill()))
+    }
+}
+
+fn unless_gone(sent: io::Result<()>) -> io::Result<()> {
+    match sent {
+        Err(error) if error.raw_os_error() != Some(libc::ESRCH) => Err(error),
+        _ => Ok(()),
+    }
+}
+
+impl Hooks {
+    /// Calls one. `HookEnded` goes to `events` once nothing of it is left.
+    ///
+    /// # Errors
+    /// Why it could not be started.
+    pub fn call(&self, ticket: u64, call: &Call, orphans: Orphans, events: &Sender<Event>) -> Result<Running, HookEnd> {
+        let hook = call.hook();
+        let Some(line) = self.commands.of(hook) else {
+            return Err(HookEnd::NotStarted(format!("no {} hook is set", hook.name())));
+        };
+        let id = process::new_instance(&self.key);
+        let started = spawn_in_own_session(&mut self.command(line, call, &id));
+        let leader = started.map_err(|error| HookEnd::NotStarted(format!("cannot execute /bin/sh: {error}")))?;
+        claim(leader.pid());
+        let watch = leader.watch().map_err(|error| {
+            // Without it nobody would learn of its end.
+            let _gone = leader.kill();
+            reap(leader.pid());
+            unclaim(leader.pid());
+            HookEnd::NotStarted(format!("cannot watch it: {error}; raise the limit on open files"))
+        })?;
+        let tree = Tree::new(&leader, entry(&id), orphans);
+        let leader = Arc::new(leader);
+        let running = Running { ticket, leader: Arc::downgrade(&leader) };
+        let (clock, events) = (self.clock, events.clone());
+        tokio::spawn(async move {
+            let death = end_of(hook, &leader, &watch, tree, clock).await;
+            drop(leader);
+            // A closed channel means that the loop has ended and nobody waits for the news.
+            let _closed = events.send(Event::HookEnded { ticket, end: HookEnd::Ended(death) }).await;
+        });
+        Ok(running)
+    }
+
+    fn command(&self, line: &OsStr, call: &Call, id: &str) -> Command {
+        let mut command = Command::new("/bin/sh");
+        command.arg("-c").arg(line).stdin(Stdio::null());
+        process::scrub(&mut command);
+        command.env_remove(INSTANCE);
+        for name in TOLD {
+            command.env_remove(name);
+        }
+        command.envs(self.exports.iter().map(|(name, value)| (name, value)));
+        command.env(HOOK, id).envs(told(call));
+        command
+    }
+
+    /// Ends what is left of the hooks of a supervisor that died, with all that they started, and waits for that.
+    /// `is_heir` says that one died, or may have.
+    pub async fn clear(&self, is_heir: bool) {
+        let looks = if is_heir && !self.commands.is_empty() { LOOKS.len() } else { 1 };
+        for pause in LOOKS.into_iter().take(looks) {
+            if !pause.is_zero() {
+                tokio::time::sleep(pause).await;
+            }
+            for id in self.left().await {
+                let begun = (self.clock)();
+                let clock = self.clock;
+                let tree = Tree::orphaned(None, entry(&id), &[]);
+                let end = tree.kill(move || clock().saturating_sub(begun)).await;
+                tell_left(&end);
+            }
+        }
+    }
+
+    /// Whether there may be anything to clear.
+    #[must_use]
+    pub fn may_be_left(&self, is_heir: bool) -> bool {
+        is_heir || !self.commands.is_empty()
+    }
+
+    /// The ids of the calls of which somebody is left.
+    async fn left(&self) -> BTreeSet<String> {
+        loop {
+            match bearers(&self.key) {
+                Ok(ids) => return ids,
+                Err(error) => {
+                    tracing::warn!(%error, "cannot look for hooks of an earlier supervisor; raise the limit on open files");
+                    tokio::time::sleep(LOOK_AGAIN).await;
+                }
+            }
+        }
+    }
+}
+
+/// How it ended, once nothing of it is left.
+async fn end_of(hook: Hook, leader: &Handle, watch: &Watch, tree: Tree, clock: fn() -> Moment) -> Death {
+    let death = match watch.exit(leader).await {
+        Ok(exit) => process::death(exit.status),
+        Err(error) => {
+            tracing::error!(pid = leader.pid(), %error, "cannot learn how a hook ended");
+            Death::Unknown
+        }
+    };
+    let begun = clock();
+    let end = tree.kill(move || clock().saturating_sub(begun)).await;
+    leader.reap();
+    unclaim(leader.pid());
+    if end.members > 0 {
+        let TreeEnd { members, survivors, .. } = end;
+        let commands = end.commands.join("; ");
+        tracing::info!(hook = hook.name(), members, survivors, commands, "ended what the hook had left running");
+    }
+    death
+}
+
+fn tell_left(end: &TreeEnd) {
+    let TreeEnd { members, survivors, .. } = *end;
+    let commands = end.commands.join("; ");
+    tracing::warn!(members, survivors, commands, "ended a hook that an earlier supervisor had left running");
+}
+
+/// What a hook is told in its environment.
+fn told(call: &Call) -> Vec<(&'static str, String)> {
+    let generation = (GENERATION, call.generation().to_string());
+    match call {
+        Call::PreStart { .. } => vec![generation],
+        Call::PostStop { pid, reason, death, .. } => {
+            let how = match death {
+                Death::Code(code) => Some((CODE, code.to_string())),
+                Death::Signal { number, .. } => Some((SIGNAL, number.to_string())),
+                Death::Unknown => None,
+            };
+            let pid = (*pid > 0).then(|| (PID, pid.to_string()));
+            [Some(generation), Some((REASON, (*reason).to_owned())), how, pid].into_iter().flatten().collect()
+        }
+    }
+}
+
+/// The entry in the environment of everything that a hook starts.
+fn entry(id: &str) -> String {
+    format!("{HOOK}={id}")
+}
+
+/// The ids that begin with this key and that somebody bears.
+fn bearers(key: &str) -> io::Result<BTreeSet<String>> {
+    let me = i32::try_from(std::process::id()).unwrap_or(0);
+    let mut ids = BTreeSet::new();
+    for process in proc::processes()?.into_iter().filter(|process| process.pid != me && !process.is_dead()) {
+        let environment = proc::environment_of(process.pid);
+        let id = environment.as_ref().and_then(|environment| std::str::from_utf8(environment.get(HOOK)?).ok());
+        ids.extend(id.filter(|id| is_of(id, key)).map(str::to_owned));
+    }
+    Ok(ids)
+}
+
+fn is_of(id: &str, key: &str) -> bool {
+    id.strip_prefix(key).is_some_and(|random| random.starts_with('-'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stopped(pid: i32, death: Death) -> Call {
+        Call::PostStop { generation: 7, pid, reason: "crashed", death }
+    }
+
+    #[test]
+    fn what_there_is_nothing_to_say_of_is_not_told() {
+        let signal = Death::Signal { number: 11, core_dumped: true };
+        let ended = [(GENERATION, "7"), (REASON, "crashed")];
+        for (call, more) in [
+            (stopped(5, Death::Code(0)), &[(CODE, "0"), (PID, "5")][..]),
+            (stopped(5, signal), &[(SIGNAL, "11"), (PID, "5")]),
+            (stopped(0, Death::Unknown), &[]),
+        ] {
+            let expected: Vec<_> = ended.iter().chain(more).map(|(name, value)| (*name, (*value).to_owned())).collect();
+            assert_eq!(told(&call), expected, "{call:?}");
+        }
+        assert_eq!(told(&Call::PreStart { generation: 1 }), [(GENERATION, "1".to_owned())]);
+    }
+
+    #[test]
+    fn an_id_is_known_by_its_whole_key() {
+        for (id, is_ours) in [("ab-0", true), ("ab-", true), ("ab", false), ("abc-0", false), ("", false)] {
+            assert_eq!(is_of(id, "ab"), is_ours, "{id}");
+        }
+    }
+
+    #[test]
+    fn a_hook_is_told_nothing_that_only_our_own_environment_holds() {
+        let hooks = Hooks {
+            key: "k".to_owned(),
+            commands: Commands::default(),
+            exports: vec![("OPENCLAW_PROFILE", OsString::from("work"))],
+            clock: || Duration::ZERO,
+        };
+        let command = hooks.command(OsStr::new("true"), &Call::PreStart { generation: 3 }, "k-1");
+        let value = |name: &str| {
+            let found = command.get_envs().find(|(own, _)| *own == name);
+            found.map(|(_, value)| value.map(|value| value.to_string_lossy().into_owned()))
+        };
+        for name in [PID, REASON, CODE, SIGNAL, INSTANCE, "NOTIFY_SOCKET", "OPENCLAW_SERVICE_MARKER"] {
+            assert_eq!(value(name), Some(None), "{name}");
+        }
+        for (name, expected) in [(GENERATION, "3"), (HOOK, "k-1"), ("OPENCLAW_PROFILE", "work")] {
+            assert_eq!(value(name), Some(Some(expected.to_owned())), "{name}");
+        }
+    }
+}

@@ -1,0 +1,237 @@
+//! Control groups, see cgroups(7): one leaf below our own group for each gateway, where we may make one. No controller
+//! is switched on for it, so it changes nothing for those in it; and we stay where we are.
+
+mod oom;
+mod place;
+
+pub use oom::OomCount;
+use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, mkdirat, openat, unlinkat};
+use rustix::io::Errno;
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+use std::sync::Arc;
+
+/// How deep groups below a leaf are looked at. The kernel allows any depth.
+const DEPTH_MAX: usize = 16;
+
+/// The control group of one gateway.
+#[derive(Debug)]
+pub struct Leaf {
+    parent: OwnedFd,
+    name: String,
+    /// Of this very group, though another one may have its name by now.
+    directory: Arc<OwnedFd>,
+}
+
+impl Leaf {
+    /// Makes a leaf of this name below our own control group.
+    ///
+    /// # Errors
+    /// No second version of control groups here (`Unsupported`), or not ours to write (EACCES, EROFS), or a parent in
+    /// which no processes can be put, or one that is there already.
+    pub fn create(name: &str) -> io::Result<Self> {
+        let parent = place::open(&place::own()?)?;
+        mkdirat(&parent, name, Mode::from_raw_mode(0o755))?;
+        let made = Self::open(parent.try_clone()?, name).and_then(|leaf| {
+            // Below a threaded group it would be "domain invalid", and not to be entered.
+            if read(&*leaf.directory, "cgroup.type")?.trim_ascii() == b"domain" {
+                Ok(leaf)
+            } else {
+                Err(Errno::OPNOTSUPP.into())
+            }
+        });
+        if made.is_err() {
+            let _removed = unlinkat(&parent, name, AtFlags::REMOVEDIR);
+        }
+        made
+    }
+
+    /// The leaf of this name that a process is in, be it further down, or that is below our own control group.
+    #[must_use]
+    pub fn find(name: &str, member: Option<i32>) -> Option<Self> {
+        let of_member = member.and_then(|pid| place::of(pid).ok()).and_then(|place| {
+            let leaf = place.ancestors().find(|group| group.file_name().is_some_and(|last| last == name))?;
+            Self::open(place::open(leaf.parent()?).ok()?, name).ok()
+        });
+        of_member.or_else(|| Self::open(place::open(&place::own().ok()?).ok()?, name).ok())
+    }
+
+    fn open(parent: OwnedFd, name: &str) -> io::Result<Self> {
+        let directory = Arc::new(open_group(parent.as_fd(), name)?);
+        Ok(Self { parent, name: name.to_owned(), directory })
+    }
+
+    pub(super) fn directory(&self) -> Arc<OwnedFd> {
+        Arc::clone(&self.directory)
+    }
+
+    /// Every process in it and below it. A zombie is not listed.
+    ///
+    /// # Errors
+    /// EMFILE; ENODEV once it was removed.
+    pub fn members(&self) -> io::Result<Vec<i32>> {
+        let mut all = Vec::new();
+        for (depth, group) in descend(&self.directory)?.into_iter().enumerate() {
+            match read(&*group, "cgroup.procs") {
+                // One whose pid namespace we cannot see into is listed as 0.
+                Ok(list) => all.extend(numbers(&list).filter(|&pid| pid > 0)),
+                // Removed in the meantime; or one for threads, whose processes are listed by the one above it.
+                Err(error) if depth > 0 && (is_gone(&error) || is_for_threads(&error)) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(all)
+    }
+
+    /// SIGKILL to every process in it and below it, those that are being forked included. They take a moment to end.
+    ///
+    /// # Errors
+    /// `Unsupported` on a kernel before 5.14: then nobody was killed, but all of them are being frozen, so that what
+    /// kills them one by one is not outrun; SIGKILL ends a frozen process, and [`Leaf::remove`] thaws what is left.
+    /// ENODEV once it was removed.
+    pub fn kill(&self) -> io::Result<()> {
+        match write(&*self.directory, "cgroup.kill", "1") {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                write(&*self.directory, "cgroup.freeze", "1")?;
+                Err(io::ErrorKind::Unsupported.into())
+            }
+            result => result,
+        }
+    }
+
+    /// Removes it with all empty ones below it. One that is not empty stays.
+    pub fn remove(&self) {
+        remove_empty_below(&self.directory);
+        if unlinkat(&self.parent, self.name.as_str(), AtFlags::REMOVEDIR) == Err(Errno::BUSY) {
+            let _thawed = write(&*self.directory, "cgroup.freeze", "0");
+        }
+    }
+}
+
+/// Removes the empty leaves below our own control group whose names begin with `prefix`: those of supervisors that were
+/// killed. The kernel keeps what somebody is in. A leaf that another supervisor has made and not used yet can go as well:
+/// its gateway is then born outside, which [`super::process::Spawned`] tells.
+pub fn remove_empty(prefix: &str) {
+    let Ok(parent) = place::own().and_then(|own| place::open(&own)) else { return };
+    let Ok(names) = groups_in(&parent) else { return };
+    for name in names.into_iter().filter(|name| name.starts_with(prefix)) {
+        let Ok(leaf) = open_group(parent.as_fd(), &name) else { continue };
+        remove_empty_below(&Arc::new(leaf));
+        let _removed = unlinkat(&parent, name.as_str(), AtFlags::REMOVEDIR);
+    }
+}
+
+fn remove_empty_below(group: &Arc<OwnedFd>) {
+    let Ok(groups) = descend(group) else { return };
+    for group in groups.iter().rev() {
+        for name in groups_in(group).unwrap_or_default() {
+            let _removed = unlinkat(&**group, name.as_str(), AtFlags::REMOVEDIR);
+        }
+    }
+}
+
+/// A group and all below it, each after the one that it is in.
+fn descend(group: &Arc<OwnedFd>) -> io::Result<Vec<Arc<OwnedFd>>> {
+    let mut all = vec![Arc::clone(group)];
+    let mut level = all.clone();
+    for _ in 0..DEPTH_MAX {
+        let mut next = Vec::new();
+        for group in &level {
+            let names = match groups_in(group) {
+                Err(error) if is_gone(&error) => continue,
+                names => names?,
+            };
+            for name in names {
+                match open_group(group.as_fd(), &name) {
+                    Ok(below) => next.push(Arc::new(below)),
+                    Err(error) if is_gone(&error) => {}
+                    Err(error) => return Err(error),
+                }
+            }
+        }
+        if next.is_empty() {
+            break;
+        }
+        all.extend(next.iter().cloned());
+        level = next;
+    }
+    Ok(all)
+}
+
+fn groups_in(group: &OwnedFd) -> io::Result<Vec<String>> {
+    let mut names = Vec::new();
+    for entry in Dir::read_from(group)? {
+        let entry = entry?;
+        if entry.file_type() == FileType::Directory
+            && let Ok(name) = entry.file_name().to_str()
+            && ![".", ".."].contains(&name)
+        {
+            names.push(name.to_owned());
+        }
+    }
+    Ok(names)
+}
+
+fn open_group(parent: impl AsFd, name: &str) -> io::Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    Ok(openat(parent, name, flags, Mode::empty())?)
+}
+
+fn read(group: impl AsFd, name: &str) -> io::Result<Vec<u8>> {
+    let mut file = std::fs::File::from(openat(group, name, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?);
+    let mut bytes = Vec::with_capacity(4096);
+    file.read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+fn write(group: impl AsFd, name: &str, text: &str) -> io::Result<()> {
+    let file = openat(group, name, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())?;
+    std::fs::File::from(file).write_all(text.as_bytes())
+}
+
+fn is_gone(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ENODEV))
+}
+
+fn is_for_threads(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(libc::EOPNOTSUPP)
+}
+
+fn numbers(list: &[u8]) -> impl Iterator<Item = i32> {
+    list.split(u8::is_ascii_whitespace).filter_map(|word| std::str::from_utf8(word).ok()?.parse().ok())
+}
+
+/// The text of a file, with a read that its size cannot mislead.
+fn text_of(path: impl AsRef<Path>) -> io::Result<String> {
+    let file = openat(CWD, path.as_ref(), OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+    let mut text = String::with_capacity(4096);
+    std::fs::File::from(file).read_to_string(&mut text)?;
+    Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    #[test]
+    fn without_cgroup_kill_all_are_frozen_and_what_is_left_is_thawed() {
+        let root = std::env::temp_dir().join(format!("leaf-before-5.14-{}", std::process::id()));
+        fs::create_dir_all(root.join("leaf")).unwrap();
+        let freeze = root.join("leaf/cgroup.freeze");
+        fs::write(&freeze, "").unwrap();
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let parent = openat(CWD, &root, flags, Mode::empty()).unwrap();
+        let leaf = Leaf::open(parent, "leaf").unwrap();
+        assert_eq!(leaf.kill().unwrap_err().kind(), io::ErrorKind::Unsupported);
+        assert_eq!(fs::read_to_string(&freeze).unwrap(), "1");
+        fs::remove_dir_all(root).unwrap();
+        assert!(is_gone(&leaf.kill().unwrap_err()), "a group that is gone is not one of an old kernel");
+    }
+
+    #[test]
+    fn only_numbers_are_pids() {
+        assert_eq!(numbers(b"1\n22\n\nx\n0\n").collect::<Vec<_>>(), [1, 22, 0]);
+    }
+}

@@ -1,0 +1,157 @@
+//! Where a process is in the trees of control groups, and where those are mounted.
+
+use super::text_of;
+use rustix::fs::{CWD, Mode, OFlags, fstatfs, openat};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+/// See `CGROUP2_SUPER_MAGIC` in statfs(2).
+const MAGIC: u64 = 0x6367_7270;
+
+/// A tree of control groups, or the part of it that we are shown.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Mount {
+    /// Of the second version, or of the first and with a memory controller.
+    kind: Kind,
+    /// The group that is shown there.
+    root: PathBuf,
+    point: PathBuf,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Unified,
+    Memory,
+}
+
+/// Our own group of the second version.
+pub(super) fn own() -> io::Result<PathBuf> {
+    locate(Kind::Unified, &text_of("/proc/self/cgroup")?)
+}
+
+/// A process's group of the second version.
+pub(super) fn of(pid: i32) -> io::Result<PathBuf> {
+    locate(Kind::Unified, &text_of(format!("/proc/{pid}/cgroup"))?)
+}
+
+/// Our own group of the first version's memory controller.
+pub(super) fn own_memory() -> io::Result<PathBuf> {
+    locate(Kind::Memory, &text_of("/proc/self/cgroup")?)
+}
+
+/// Opens what [`own`] or [`of`] gave, unless something else is mounted over it.
+pub(super) fn open(group: &Path) -> io::Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let group = openat(CWD, group, flags, Mode::empty())?;
+    let is_group = u64::try_from(fstatfs(&group)?.f_type).is_ok_and(|magic| magic == MAGIC);
+    if is_group { Ok(group) } else { Err(io::ErrorKind::Unsupported.into()) }
+}
+
+fn locate(kind: Kind, groups: &str) -> io::Result<PathBuf> {
+    // Mounts do not come and go below a service; the list of them can be long.
+    static MOUNTS: OnceLock<Vec<Mount>> = OnceLock::new();
+    let mounts = if let Some(mounts) = MOUNTS.get() {
+        mounts
+    } else {
+        let mounts = parse_mounts(&text_of("/proc/self/mountinfo")?);
+        MOUNTS.get_or_init(|| mounts)
+    };
+    path_in(groups, kind).and_then(|path| below(mounts, kind, path)).ok_or_else(|| io::ErrorKind::Unsupported.into())
+}
+
+/// Lines of `hierarchy:controllers:path`, see cgroups(7).
+fn path_in(groups: &str, kind: Kind) -> Option<&Path> {
+    groups.lines().find_map(|line| {
+        let (hierarchy, rest) = line.split_once(':')?;
+        let (controllers, path) = rest.split_once(':')?;
+        let fits = match kind {
+            Kind::Unified => hierarchy == "0" && controllers.is_empty(),
+            Kind::Memory => controllers.split(',').any(|controller| controller == "memory"),
+        };
+        // Removed under a zombie. A name that ends so is not told from that, and is not one of ours.
+        (fits && !path.ends_with(" (deleted)")).then_some(Path::new(path))
+    })
+}
+
+/// The last mount that shows this path. It may have `..` in it, outside of our cgroup namespace: that is not shown.
+fn below(mounts: &[Mount], kind: Kind, path: &Path) -> Option<PathBuf> {
+    if path.components().any(|part| part.as_os_str() == "..") {
+        return None;
+    }
+    mounts.iter().rev().filter(|mount| mount.kind == kind).find_map(|mount| {
+        let rest = path.strip_prefix(&mount.root).ok()?;
+        Some(if rest.as_os_str().is_empty() { mount.point.clone() } else { mount.point.join(rest) })
+    })
+}
+
+/// See `/proc/PID/mountinfo` in proc(5).
+fn parse_mounts(lines: &str) -> Vec<Mount> {
+    lines.lines().filter_map(parse_mount).collect()
+}
+
+fn parse_mount(line: &str) -> Option<Mount> {
+    let (left, right) = line.split_once(" - ")?;
+    let mut fields = left.split(' ').skip(3);
+    let (root, point) = (unescape(fields.next()?), unescape(fields.next()?));
+    let mut fields = right.split(' ');
+    let kind = match fields.next()? {
+        "cgroup2" => Kind::Unified,
+        "cgroup" if fields.nth(1)?.split(',').any(|option| option == "memory") => Kind::Memory,
+        _ => return None,
+    };
+    Some(Mount { kind, root: root.into(), point: point.into() })
+}
+
+/// Blanks, tabs, newlines and backslashes are written as three octal digits.
+fn unescape(field: &str) -> String {
+    [("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")]
+        .iter()
+        .fold(field.to_owned(), |text, (code, letter)| text.replace(code, letter))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HYBRID: &str = "\
+        31 23 0:28 / /sys/fs/cgroup rw,relatime - tmpfs tmpfs rw,mode=755\n\
+        35 31 0:32 / /sys/fs/cgroup/memory rw,relatime - cgroup cgroup rw,memory\n\
+        36 31 0:33 / /sys/fs/cgroup/cpu,cpuacct rw,relatime - cgroup cgroup rw,cpu,cpuacct\n\
+        41 31 0:38 / /sys/fs/cgroup/unified rw,relatime shared:5 - cgroup2 cgroup2 rw\n";
+    const CONTAINER: &str = "41 31 0:38 /docker/a\\040b /sys/fs/cgroup ro,nosuid - cgroup2 cgroup rw,nsdelegate\n";
+
+    #[test]
+    fn a_group_is_found_below_the_mount_that_shows_it() {
+        for (mounts, kind, path, expected) in [
+            (HYBRID, Kind::Unified, "/", Some("/sys/fs/cgroup/unified")),
+            (HYBRID, Kind::Unified, "/a/b", Some("/sys/fs/cgroup/unified/a/b")),
+            (HYBRID, Kind::Memory, "/a", Some("/sys/fs/cgroup/memory/a")),
+            (CONTAINER, Kind::Unified, "/docker/a b/c", Some("/sys/fs/cgroup/c")),
+            (CONTAINER, Kind::Unified, "/docker/a b", Some("/sys/fs/cgroup")),
+            (CONTAINER, Kind::Unified, "/docker/a", None),
+            (CONTAINER, Kind::Unified, "/docker/a bc", None),
+            (CONTAINER, Kind::Memory, "/docker/a b", None),
+            (HYBRID, Kind::Unified, "/../x", None),
+            ("", Kind::Unified, "/", None),
+        ] {
+            let found = below(&parse_mounts(mounts), kind, Path::new(path));
+            assert_eq!(found.as_deref(), expected.map(Path::new), "{path}");
+        }
+    }
+
+    #[test]
+    fn the_lines_of_the_two_versions_are_told_apart() {
+        for (lines, kind, expected) in [
+            ("9:name=systemd:/s\n4:memory:/m\n0::/u:v\n", Kind::Unified, Some("/u:v")),
+            ("9:name=systemd:/s\n4:memory:/m\n0::/u\n", Kind::Memory, Some("/m")),
+            ("4:cpu,memory:/m\n", Kind::Memory, Some("/m")),
+            ("4:cpu,memory:/m\n", Kind::Unified, None),
+            ("0::/a (deleted)\n", Kind::Unified, None),
+            ("", Kind::Memory, None),
+        ] {
+            assert_eq!(path_in(lines, kind), expected.map(Path::new), "{lines}");
+        }
+    }
+}

@@ -1,0 +1,95 @@
+//! SIGKILL to children. A child's pid is its own until we reap it, and while nobody here does, the number is as good as
+//! a handle: it costs no descriptor, and no time that a process which forks all the while would use.
+
+use super::child::positive;
+use super::proc;
+use rustix::io::Errno;
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions};
+use std::io;
+
+/// SIGKILL to a child of ours.
+///
+/// # Errors
+/// ECHILD where it is none.
+pub fn kill_child(pid: i32) -> io::Result<()> {
+    let name = positive(pid).ok_or(io::ErrorKind::InvalidInput)?;
+    has_ended(name)?;
+    Ok(rustix::process::kill_process(name, Signal::KILL)?)
+}
+
+/// SIGKILL to the whole process group of a child, at once: a fork(2) under way either comes before it, and the new
+/// process gets the signal too, or fails. The caller knows that the child's session was made by its own ancestors below
+/// us, for a group never reaches beyond its session.
+///
+/// # Errors
+/// ECHILD where it is no child; EPERM where the group is ours, or where its number could be another one's by now: it is
+/// fixed only if it is that of the child itself, or if the child is a zombie and cannot leave the group any more.
+pub fn kill_group_of_child(pid: i32) -> io::Result<()> {
+    let name = positive(pid).ok_or(io::ErrorKind::InvalidInput)?;
+    let is_zombie = has_ended(name)?;
+    let child = proc::stat(pid)?;
+    let (our_group, our_session) = (rustix::process::getpgrp(), rustix::process::getsid(None)?);
+    let group = positive(child.group).filter(|&group| group != Pid::INIT && group != our_group).ok_or(Errno::PERM)?;
+    if [0, our_session.as_raw_nonzero().get()].contains(&child.session) || !(is_zombie || group == name) {
+        return Err(Errno::PERM.into());
+    }
+    Ok(rustix::process::kill_process_group(group, Signal::KILL)?)
+}
+
+/// Whether this is a child of ours, dead or alive, that was not reaped.
+#[must_use]
+pub fn is_child(pid: i32) -> bool {
+    positive(pid).is_some_and(|pid| has_ended(pid).is_ok())
+}
+
+/// ECHILD if this is no child of ours.
+fn has_ended(pid: Pid) -> io::Result<bool> {
+    let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+    Ok(rustix::process::waitid(WaitId::Pid(pid), options)?.is_some())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::platform::process::{is_zombie_child, reap, spawn_in_own_session};
+    use std::os::unix::process::CommandExt;
+    use std::process::Command;
+
+    #[test]
+    #[expect(clippy::zombie_processes, reason = "they are reaped by what is tested beside")]
+    fn only_children_are_struck_and_never_our_own_group() {
+        let parent = std::os::unix::process::parent_id().cast_signed();
+        for pid in [0, -1, i32::MIN, 1, parent, i32::MAX] {
+            assert!(kill_child(pid).is_err() && kill_group_of_child(pid).is_err(), "{pid}");
+        }
+        let child = Command::new("sleep").arg("60").spawn().unwrap();
+        let pid = child.id().cast_signed();
+        let same_session = Command::new("sleep").arg("60").process_group(0).spawn().unwrap();
+        for pid in [pid, same_session.id().cast_signed()] {
+            assert_eq!(kill_group_of_child(pid).unwrap_err().raw_os_error(), Some(libc::EPERM));
+            kill_child(pid).unwrap();
+            while !is_zombie_child(pid) {
+                std::thread::yield_now();
+            }
+            assert_eq!(kill_group_of_child(pid).unwrap_err().raw_os_error(), Some(libc::EPERM));
+            reap(pid);
+        }
+    }
+
+    #[test]
+    fn a_zombie_still_names_its_group() {
+        let mut command = Command::new("sh");
+        let child = spawn_in_own_session(command.args(["-c", "sleep 60 & echo"]).stdout(std::process::Stdio::null()));
+        let pid = child.unwrap().pid();
+        while !is_zombie_child(pid) {
+            std::thread::yield_now();
+        }
+        let in_group = || proc::processes().unwrap().into_iter().filter(|other| other.group == pid && !other.is_dead());
+        assert_eq!(in_group().count(), 1);
+        kill_group_of_child(pid).unwrap();
+        while in_group().count() > 0 {
+            std::thread::yield_now();
+        }
+        reap(pid);
+    }
+}

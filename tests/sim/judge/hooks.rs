@@ -1,0 +1,246 @@
+//! Hooks stand between two gateways, each has its time, and each that began ends once.
+
+use super::steps::Answer;
+use super::{Effect, Event, Generation, Judge, Moment, Over, Turn, Wish, must};
+use crate::trial::Broken;
+use openclaw_supervise::core::hook::{GRACE, KILL_TIME_MAX};
+use openclaw_supervise::core::restart_policy::Cause;
+use openclaw_supervise::core::{Call, Death, Hook, HookEnd, Report, Request};
+use std::time::Duration;
+
+type Judgement = Result<(), Broken>;
+
+/// The end of a gateway that is judged once its post-stop hook has run.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Verge {
+    pub(super) over: Over,
+    pub(super) pid: i32,
+    /// Nobody had asked for it.
+    pub(super) unasked: bool,
+}
+
+/// A hook that runs.
+#[derive(Debug, Clone, Copy)]
+#[expect(clippy::struct_excessive_bools, reason = "what was seen of one call; any mix of it happens")]
+pub(super) struct Errand {
+    ticket: u64,
+    hook: Hook,
+    generation: Generation,
+    /// Since when its present time runs: it works, it was asked to end, or it was killed.
+    since: Moment,
+    called: bool,
+    timed_out: bool,
+    ended: bool,
+    killed: bool,
+}
+
+impl Errand {
+    fn patience(&self, timeout: Duration) -> Duration {
+        match (self.killed, self.ended) {
+            (true, _) => KILL_TIME_MAX,
+            (false, true) => GRACE,
+            (false, false) => timeout,
+        }
+    }
+}
+
+impl Judge {
+    pub(super) fn awaits_hook(&self, ticket: u64) -> bool {
+        !self.over && self.errand.is_some_and(|errand| errand.ticket == ticket)
+    }
+
+    /// Whatever it did is not wanted any more.
+    pub(super) fn hook_dies(&self) -> bool {
+        self.errand.is_some_and(|errand| errand.killed)
+    }
+
+    /// A start is under way, though not yet a process.
+    pub(super) fn prepares(&self) -> bool {
+        self.errand.is_some_and(|errand| errand.hook == Hook::PreStart)
+    }
+
+    pub(super) fn rearm_hook(&mut self, at: Moment) {
+        if let Some(errand) = &mut self.errand {
+            self.lenience += at.saturating_sub(errand.since);
+            errand.since = at;
+        }
+    }
+
+    /// How long hooks may hold a stop up.
+    pub(super) fn hook_time(&self) -> Duration {
+        let post_stop = self.policy.post_stop.map_or(Duration::ZERO, |timeout| timeout + GRACE + KILL_TIME_MAX);
+        let pre_start = self.policy.pre_start.map_or(Duration::ZERO, |_| GRACE + KILL_TIME_MAX);
+        post_stop.max(pre_start).saturating_add(self.lenience)
+    }
+
+    fn timeout(&self, hook: Hook) -> Duration {
+        let timeout = match hook {
+            Hook::PreStart => self.policy.pre_start,
+            Hook::PostStop => self.policy.post_stop,
+        };
+        timeout.unwrap_or_default()
+    }
+
+    /// When something has to be done about the hook that runs.
+    pub(super) fn hook_due(&self) -> Option<Moment> {
+        self.errand.map(|errand| errand.since.saturating_add(errand.patience(self.timeout(errand.hook))))
+    }
+
+    pub(super) fn judge_call(&mut self, at: Moment, ticket: u64, call: &Call, answer: Answer<'_>) -> Judgement {
+        must(ticket == self.ticket + 1, "P10", "tickets count up")?;
+        self.ticket = ticket;
+        let told = self.errand.as_mut().is_some_and(|errand| {
+            errand.ticket = ticket;
+            errand.hook == call.hook()
+                && errand.generation == call.generation()
+                && !std::mem::replace(&mut errand.called, true)
+        });
+        must(told, "P9", "the call of a hook that was not told")?;
+        must(self.charge.held, "lease", "a hook is called without the lease")?;
+        must(self.owned.is_none() && !self.spawning && !self.adopting, "P1", "a hook beside a gateway")?;
+        let left = self.alive.iter().find(|(old, alive)| **alive > 0 && !self.told_survivors.contains(old));
+        must(left.is_none(), "P1", "a hook beside what is left of a tree")?;
+        match call {
+            Call::PreStart { generation } => {
+                must(self.policy.pre_start.is_some(), "P9", "a hook that nobody has configured")?;
+                must(*generation == self.generation + 1, "P2", "generations count up")?;
+                must(self.wish <= Wish::Restart, "P5", "a start is prepared after a stop or a detach")?;
+                self.may_start(answer)?;
+                self.pace.begin(at)?;
+                (self.port, self.duty) = (super::PortWatch::default(), None);
+                Ok(())
+            }
+            Call::PostStop { generation, pid, reason, death } => {
+                let Some(verge) = self.verge.filter(|_| self.policy.post_stop.is_some()) else {
+                    return must(false, "P9", "a post-stop hook for what has not ended");
+                };
+                let right = (*generation, *pid, *death) == (self.generation, verge.pid, verge.over.death);
+                must(right, "P9", "a post-stop hook is told of another end")?;
+                let words = self.cause.is_none_or(|(told, cause)| told != *generation || cause == *reason);
+                must(words, "P9", "a post-stop hook is told another reason than the log")
+            }
+        }
+    }
+
+    pub(super) fn judge_hook_signal(&mut self, turn: &Turn<'_>, ticket: u64, kills: bool) -> Judgement {
+        let Some(errand) = self.errand.filter(|errand| errand.called && errand.ticket == ticket) else {
+            return Err(Broken::new("P2", "a signal to a hook that does not run"));
+        };
+        must(!errand.killed && (kills || !errand.ended), "P2", "one signal to a hook twice")?;
+        let spent = turn.at >= errand.since.saturating_add(errand.patience(self.timeout(errand.hook)));
+        let stop = matches!(turn.event, Event::Requested { request: Request::Stop | Request::Detach, .. });
+        let unwanted = errand.hook == Hook::PreStart && stop && self.wish >= Wish::Detach;
+        let hurried = stop && self.wish == Wish::StopNow;
+        if kills {
+            must(
+                spent && errand.ended || hurried || self.charge.lost,
+                "P3",
+                "SIGKILL to a hook whose time is not over",
+            )?;
+        } else {
+            must(spent && errand.timed_out || unwanted, "P3", "SIGTERM to a hook whose time is not over")?;
+        }
+        let since = turn.at;
+        self.errand = Some(Errand { since, ended: true, killed: kills, ..errand });
+        Ok(())
+    }
+
+    pub(super) fn judge_hook_report(&mut self, turn: &Turn<'_>, report: &Report) -> Judgement {
+        match report {
+            Report::HookStarted { hook, generation } => {
+                must(self.errand.is_none(), "P9", "two hooks at once")?;
+                self.errand = Some(Errand {
+                    ticket: 0,
+                    hook: *hook,
+                    generation: *generation,
+                    since: turn.at,
+                    called: false,
+                    timed_out: false,
+                    ended: false,
+                    killed: false,
+                });
+                Ok(())
+            }
+            Report::HookTimedOut { hook, timeout, .. } => {
+                let right = *timeout == self.timeout(*hook);
+                let Some(errand) = self.errand.as_mut().filter(|errand| errand.hook == *hook && !errand.ended) else {
+                    return must(false, "P9", "a hook is too slow that does not run");
+                };
+                let first = !std::mem::replace(&mut errand.timed_out, true);
+                must(right && first && turn.at >= errand.since.saturating_add(*timeout), "P9", "a hook has more time")
+            }
+            Report::HookFinished { hook, generation, end, .. } => {
+                let Some(errand) = self.errand.take() else {
+                    return must(false, "P9", "a hook ends that had not begun");
+                };
+                must((errand.hook, errand.generation) == (*hook, *generation), "P9", "the end of another hook")?;
+                let over = errand.killed && turn.at >= errand.since.saturating_add(KILL_TIME_MAX);
+                let heard = match turn.event {
+                    Event::HookEnded { ticket, end: told } => *ticket == errand.ticket && told == end,
+                    _ => over && *end == HookEnd::Ended(Death::Unknown),
+                };
+                must(heard, "P9", "a hook is over of which nobody has heard so")?;
+                self.finish(turn.at, errand, end);
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn finish(&mut self, at: Moment, errand: Errand, end: &HookEnd) {
+        if self.charge.lost {
+            return;
+        }
+        let interrupted = errand.ended && !errand.timed_out;
+        match errand.hook {
+            Hook::PostStop => self.conclude(at),
+            Hook::PreStart if interrupted => {}
+            Hook::PreStart if end.is_success() && !errand.timed_out => self.prepared = true,
+            Hook::PreStart => {
+                self.generation = errand.generation;
+                self.unborn = Some(errand.generation);
+                self.pace.spawn_failed(at);
+            }
+        }
+    }
+
+    /// What the end of a gateway means, with what is wanted now.
+    pub(super) fn conclude(&mut self, at: Moment) {
+        let Some(Verge { over, unasked, .. }) = self.verge.take() else { return };
+        let wish = self.wish;
+        let asked = !unasked && wish == Wish::Restart;
+        if let Some(ended) = &mut self.ended {
+            ended.cause = match over.death {
+                _ if asked || !unasked && wish >= Wish::Stop => Cause::Asked,
+                Death::Code(0) if !over.ended_by_us && over.started.is_some() => Cause::CleanExit,
+                _ => Cause::Failed,
+            };
+        }
+        self.pace.settle(&Over { settled: at, asked, ..over });
+        if unasked && wish == Wish::Restart {
+            self.pace.ask_before(at, self.charge.held);
+        }
+        if wish <= Wish::Restart {
+            self.wish = Wish::Run;
+        }
+    }
+
+    /// What must have been done about hooks with this step.
+    pub(super) fn judge_hooks(&self, turn: &Turn<'_>) -> Judgement {
+        must(self.over || self.verge.is_none() || self.errand.is_some(), "P9", "an end without its post-stop hook")?;
+        must(!self.over || self.errand.is_none(), "P6", "a hook is left running at the exit")?;
+        let Some(errand) = self.errand else {
+            let finished = turn.fx.iter().any(|effect| matches!(effect, Effect::Report(Report::HookFinished { .. })));
+            return must(!(finished && self.charge.lost) || self.over, "lease", "whoever lost the lease stays");
+        };
+        must(errand.called, "P9", "a hook is told of and not called")?;
+        if let Event::Requested { .. } = turn.event {
+            let unwanted = errand.hook == Hook::PreStart && self.wish >= Wish::Detach;
+            must(!unwanted || errand.ended, "P5", "a start that is not wanted any more is prepared")?;
+            let stop = matches!(turn.event, Event::Requested { request: Request::Stop, .. });
+            must(!stop || self.wish < Wish::StopNow || errand.killed, "P5", "a second stop waits for a hook")?;
+        }
+        let heard = matches!(turn.event, Event::HookEnded { ticket, .. } if *ticket == errand.ticket);
+        must(!heard, "P9", "the end of a hook is no news")
+    }
+}
