@@ -92,6 +92,7 @@ impl Wings {
     pub(super) fn enter_lease(&mut self, left: Option<LeftRecord>, heartbeat: bool) {
         self.left = left;
         self.orders.enter_lease(heartbeat);
+        process::clear_leaves(&self.launch);
     }
 
     pub(super) fn watch(&mut self, pid: i32) {

@@ -3,7 +3,7 @@
 use super::adopt::Found;
 use super::tree::{Orphans, Tree};
 use crate::core::{Death, Event, Generation, Remains, SpawnFailure};
-use crate::platform::cgroup::{Leaf, OomCount};
+use crate::platform::cgroup::{self, Leaf, OomCount};
 use crate::platform::mark::Mark;
 use crate::platform::process::{self, Exit, Handle, Setup, Spawned, Watch};
 use std::ffi::OsString;
@@ -430,6 +430,11 @@ fn entry(instance: &str) -> String {
 /// The name of the control group of a gateway.
 fn leaf_name(instance: &str) -> String {
     format!("{LEAF}{instance}")
+}
+
+/// Removes what supervisors of this configuration that were killed have left of empty control groups.
+pub fn clear_leaves(launch: &Launch) {
+    cgroup::remove_empty(&leaf_name(&format!("{}-", launch.key)));
 }
 
 /// The last digits of an instance id, which are random.

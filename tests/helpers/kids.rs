@@ -7,10 +7,7 @@
 use crate::diary::{Diary, stat_fields};
 use crate::script::Kid;
 use crate::storm;
-use nix::sys::signal::{SigEvent, SigSet, SigevNotify, SigmaskHow, Signal, raise};
-use nix::sys::time::TimeSpec;
-use nix::sys::timer::{Expiration, Timer, TimerSetTimeFlags};
-use nix::time::ClockId;
+use nix::sys::signal::{SigSet, SigmaskHow, Signal, raise};
 use nix::unistd::{Pid, setpgid, setsid};
 use std::io::{self, BufRead, BufReader, Write};
 use std::os::unix::process::CommandExt;
@@ -18,6 +15,7 @@ use std::process::{Child, Command, ExitCode, Stdio};
 use std::thread;
 
 /// What `/proc/PID/stat` shows between parentheses, and what looks like the end of it.
+#[cfg(target_os = "linux")]
 const ODD_NAME: &std::ffi::CStr = c"a) S 1 (b\nc) ";
 
 /// The same as the name of a program.
@@ -102,6 +100,7 @@ fn settle(diary: &Diary, kid: Kid) -> io::Result<ExitCode> {
     }
     // The mask came down from the gateway, which blocks what it waits for.
     blocked.thread_swap_mask(SigmaskHow::SIG_SETMASK)?;
+    #[cfg(target_os = "linux")]
     if kid == Kid::Odd {
         nix::sys::prctl::set_name(ODD_NAME)?;
     }
@@ -110,6 +109,7 @@ fn settle(diary: &Diary, kid: Kid) -> io::Result<ExitCode> {
     match kid {
         Kid::Stopped => {
             // Nothing else would ever end it: a stopped process does not wake to see that its time is over.
+            #[cfg(target_os = "linux")]
             let _deadline = kill_at_the_end()?;
             raise(Signal::SIGSTOP)?;
         }
@@ -121,9 +121,13 @@ fn settle(diary: &Diary, kid: Kid) -> io::Result<ExitCode> {
 }
 
 /// SIGKILL to this process when its time is over.
-fn kill_at_the_end() -> io::Result<Timer> {
+#[cfg(target_os = "linux")]
+fn kill_at_the_end() -> io::Result<nix::sys::timer::Timer> {
+    use nix::sys::signal::{SigEvent, SigevNotify};
+    use nix::sys::timer::{Expiration, Timer, TimerSetTimeFlags};
     let notify = SigevNotify::SigevSignal { signal: Signal::SIGKILL, si_value: 0 };
-    let mut timer = Timer::new(ClockId::CLOCK_MONOTONIC, SigEvent::new(notify))?;
-    timer.set(Expiration::OneShot(TimeSpec::from(crate::LIFETIME)), TimerSetTimeFlags::empty())?;
+    let mut timer = Timer::new(nix::time::ClockId::CLOCK_MONOTONIC, SigEvent::new(notify))?;
+    let end = nix::sys::time::TimeSpec::from(crate::LIFETIME);
+    timer.set(Expiration::OneShot(end), TimerSetTimeFlags::empty())?;
     Ok(timer)
 }
