@@ -99,7 +99,7 @@ impl Prober {
         let (address, verdict, detail) = verdict::strongest(self.observe().await);
         self.answering.store(verdict::is_gateway(verdict), Ordering::Relaxed);
         let (verdict, owner, detail) = match (ask, verdict, address) {
-            (Look::AnswersAndOwner { leader: None }, Verdict::Free, _) => self.behind_a_free_port(detail),
+            (Look::AnswersAndOwner { leader: None }, Verdict::Free, free) => self.behind_a_free_port(free, detail),
             (Look::Answers, ..) | (_, Verdict::Free | Verdict::Inconclusive, _) | (.., None) => {
                 (verdict, Owner::Unseen, detail)
             }
@@ -111,8 +111,8 @@ impl Prober {
     }
 
     /// The verdict on a port that nobody listens on: free, taken all the same, or that of a gateway on its way to it.
-    fn behind_a_free_port(&self, detail: String) -> (Verdict, Owner, String) {
-        if let Some(&address) = self.endpoint.addresses.iter().find(|address| connect::is_taken(**address)) {
+    fn behind_a_free_port(&self, free: Option<SocketAddr>, detail: String) -> (Verdict, Owner, String) {
+        if let Some(address) = free.filter(|address| connect::is_taken(*address)) {
             let detail = format!("{detail}, and {address} is taken by a socket that does not listen");
             return (Verdict::Silent, owner::find(address, None, self.key.as_deref()), detail);
         }
