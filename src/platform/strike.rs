@@ -28,9 +28,11 @@ pub fn kill_group_of_child(pid: i32) -> io::Result<()> {
     let name = positive(pid).ok_or(io::ErrorKind::InvalidInput)?;
     let is_zombie = has_ended(name)?;
     let child = proc::stat(pid)?;
-    let (our_group, our_session) = (rustix::process::getpgrp(), rustix::process::getsid(None)?);
-    let group = positive(child.group).filter(|&group| group != Pid::INIT && group != our_group).ok_or(Errno::PERM)?;
-    if [0, our_session.as_raw_nonzero().get()].contains(&child.session) || !(is_zombie || group == name) {
+    // Both are 0 where they were made outside our pid namespace (pid_namespaces(7)): no pid as rustix has it.
+    let (our_group, our_session) = (nix::unistd::getpgrp().as_raw(), nix::unistd::getsid(None)?.as_raw());
+    let group =
+        positive(child.group).filter(|&group| group != Pid::INIT && child.group != our_group).ok_or(Errno::PERM)?;
+    if [0, our_session].contains(&child.session) || !(is_zombie || group == name) {
         return Err(Errno::PERM.into());
     }
     Ok(rustix::process::kill_process_group(group, Signal::KILL)?)
