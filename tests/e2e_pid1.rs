@@ -231,14 +231,14 @@ fn exit_codes_reach_the_outside() {
     }
 }
 
-/// The processes that it sees in `/proc` have other numbers than those it may signal. It cannot tell then that a start is
-/// done, but a stop is one.
+/// The processes that it sees in `/proc` have other numbers than those it may signal: it looks at none of them.
 #[test]
 fn with_the_process_list_of_another_namespace_it_still_stops_and_harms_nobody() {
     let scene = Scene::new("kid=setsid kid=lost; healthy");
     let mut bystander = Bystander::namesake(&scene);
     let mut supervisor = Supervisor::spawn(Jail::with_pids_of_others().around(&scene.launch().command()));
-    scene.diary().wait_line("LISTEN");
+    supervisor.wait_event("gateway.started");
+    assert!(supervisor.story().contains("another pid namespace"), "{}", supervisor.story());
     inside(&supervisor).signal(Signal::SIGTERM);
     supervisor.expect_exit(0);
     bystander.assert_alive();

@@ -8,8 +8,8 @@ use crate::gateway::process::{self, Launch};
 use crate::host::control::Facts;
 use crate::host::signals::Signals;
 use crate::host::{clock, journal, manager};
-use crate::platform::machine;
 use crate::platform::process::become_subreaper;
+use crate::platform::{machine, proc};
 use crate::settings::{LeaseBasis, Settings};
 use crate::store::{BasisChoice, Clocks, Limits, News, Place, Store, StoreError};
 use std::fs::{self, DirBuilder};
@@ -75,6 +75,12 @@ pub async fn run(settings: Settings) -> Result<Outcome, RunError> {
     });
     for warning in &settings.warnings {
         tracing::warn!("{warning}");
+    }
+    if proc::is_foreign() {
+        tracing::warn!(
+            "/proc lists the processes of another pid namespace, so nobody can be looked up here: neither \
+             what a gateway leaves behind nor an earlier gateway is found; mount this namespace's own /proc"
+        );
     }
     let End { outcome, lease } = assemble(settings, &key, &store, (news_sender, news), &announcer).run(signals).await;
     if let Some(epoch) = lease {

@@ -6,9 +6,8 @@ use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::path::Path;
 
-use super::proc;
+use super::proc::{self, path_of};
 
 /// `TCP_LISTEN` of the kernel's `tcp_states.h`.
 const LISTEN: &str = "0A";
@@ -120,7 +119,7 @@ fn parse(line: &str) -> Option<(SocketAddr, u64)> {
 
 /// Whether one of the descriptors of `pid` is one of the sockets.
 fn holds(pid: i32, links: &[String]) -> bool {
-    let Ok(entries) = fs::read_dir(Path::new("/proc").join(pid.to_string()).join("fd")) else { return false };
+    let Ok(entries) = path_of(pid, "fd").and_then(fs::read_dir) else { return false };
     entries.flatten().any(|entry| {
         fs::read_link(entry.path()).is_ok_and(|target| links.iter().any(|link| target.as_os_str() == OsStr::new(link)))
     })

@@ -1,5 +1,6 @@
 //! A mark that a process inherits whatever becomes of its environment, its session and its parents: a resource limit.
 
+use super::proc::path_of;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::fs::File;
 use std::io::{self, Read};
@@ -38,7 +39,7 @@ impl Mark {
     #[must_use]
     pub fn is_on(self, pid: i32) -> bool {
         let mut text = [0; LIMITS_LENGTH_MAX];
-        let length = File::open(format!("/proc/{pid}/limits")).and_then(|mut file| file.read(&mut text));
+        let length = path_of(pid, "limits").and_then(File::open).and_then(|mut file| file.read(&mut text));
         length.is_ok_and(|length| soft_limit(&text[..length]) == Some(self.0))
     }
 

@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::sync::OnceLock;
 
 mod walk;
 
@@ -21,12 +22,33 @@ const KERNEL_THREAD: u32 = 0x0020_0000;
 /// Takes most environments and every usual list of children whole.
 const CHUNK: usize = 8 * 1024;
 
+/// Whether `/proc` lists the processes of another pid namespace than ours, as where one was made without a mount of its
+/// own: then every pid in it is somebody else's here, and nobody is looked up.
+#[must_use]
+pub fn is_foreign() -> bool {
+    static IS_FOREIGN: OnceLock<bool> = OnceLock::new();
+    *IS_FOREIGN.get_or_init(|| {
+        let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+        // Our pid in each namespace from that of the mount down to our own, see proc(5).
+        let pids = status.lines().find_map(|line| line.strip_prefix("NSpid:"));
+        pids.is_some_and(|pids| pids.split_ascii_whitespace().count() > 1)
+    })
+}
+
+/// A file about a process.
+///
+/// # Errors
+/// ENOENT where it would be about another one.
+pub(super) fn path_of(pid: i32, file: &str) -> io::Result<String> {
+    if is_foreign() { Err(io::Error::from_raw_os_error(libc::ENOENT)) } else { Ok(format!("/proc/{pid}/{file}")) }
+}
+
 /// Reads `/proc/PID/stat`.
 pub fn stat(pid: i32) -> io::Result<Stat> {
     // The kernel fills a large buffer in one read. `fs::read` would begin with small ones, for the size of a file in
     // /proc is 0.
     let mut line = [0; STAT_LENGTH_MAX];
-    let length = File::open(format!("/proc/{pid}/stat"))?.read(&mut line)?;
+    let length = File::open(path_of(pid, "stat")?)?.read(&mut line)?;
     let parsed = parse_stat(&line[..length]).ok_or(io::ErrorKind::InvalidData)?;
     Ok(parsed.0)
 }
@@ -72,7 +94,7 @@ pub fn tick() -> u64 {
 /// What a process that does not end is doing, in words: its state, and where in the kernel it waits if we may know.
 #[must_use]
 pub fn condition_of(pid: i32) -> Option<String> {
-    let line = read(format!("/proc/{pid}/stat")).ok()?;
+    let line = read(path_of(pid, "stat").ok()?).ok()?;
     let close = line.iter().rposition(|&byte| byte == b')')?;
     let state = char::from(*line.get(close + 2)?);
     let place = fs::read_to_string(format!("/proc/{pid}/wchan")).unwrap_or_default();
@@ -107,6 +129,9 @@ pub fn children() -> io::Result<Vec<i32>> {
 /// list has one entry that nobody reaps, there is no such child, for new ones are added at its end.
 pub(super) fn listed_children() -> io::Result<Vec<i32>> {
     let mut all = Vec::new();
+    if is_foreign() {
+        return Ok(all);
+    }
     for task in fs::read_dir("/proc/self/task")? {
         all.extend(numbers(&read(task?.path().join("children"))?));
     }
@@ -118,7 +143,7 @@ pub(super) fn listed_children() -> io::Result<Vec<i32>> {
 /// # Errors
 /// No `CONFIG_PROC_CHILDREN`; EMFILE and the like; ENOENT where the process is gone.
 pub fn children_of(pid: i32) -> io::Result<Vec<i32>> {
-    let tasks = format!("/proc/{pid}/task");
+    let tasks = path_of(pid, "task")?;
     // Most processes have one thread, and the folder tells their number without a look into it.
     if fs::metadata(&tasks)?.nlink() == 3
         && let Ok(list) = read(format!("{tasks}/{pid}/children"))
@@ -167,7 +192,7 @@ fn children_by_walk() -> io::Result<Vec<i32>> {
 /// is gone. Control characters are replaced, so that the result stays one line in a log.
 #[must_use]
 pub fn command_of(pid: i32) -> Option<String> {
-    let line = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+    let line = fs::read(path_of(pid, "cmdline").ok()?).ok()?;
     command_line::of_arguments(line.split(|&byte| byte == 0)).or_else(|| {
         let name = fs::read(format!("/proc/{pid}/comm")).ok()?;
         Some(command_line::of_name(name.trim_ascii_end()))
@@ -178,7 +203,7 @@ pub fn command_of(pid: i32) -> Option<String> {
 /// that of the parent; in the middle of an execve(2), and of a zombie, it is empty.
 #[must_use]
 pub fn environment_of(pid: i32) -> Option<Environment> {
-    read(format!("/proc/{pid}/environ")).ok().map(Environment::new)
+    read(path_of(pid, "environ").ok()?).ok().map(Environment::new)
 }
 
 /// Whether that environment holds this `NAME=value`. What cannot be read holds nothing.
@@ -191,7 +216,7 @@ pub fn environ_has(pid: i32, entry: &str) -> bool {
 /// keeps beside the first version's controllers.
 #[must_use]
 pub fn cgroup_of(pid: i32) -> Option<String> {
-    parse_cgroup(&String::from_utf8_lossy(&read(format!("/proc/{pid}/cgroup")).ok()?))
+    parse_cgroup(&String::from_utf8_lossy(&read(path_of(pid, "cgroup").ok()?).ok()?))
 }
 
 /// Lines of `hierarchy:controllers:path`, see cgroups(7). With both versions mounted the second one's tree may be left
@@ -205,7 +230,7 @@ fn parse_cgroup(lines: &str) -> Option<String> {
 /// The effective user of a process.
 #[must_use]
 pub fn uid_of(pid: i32) -> Option<u32> {
-    fs::metadata(format!("/proc/{pid}")).ok().map(|meta| meta.uid())
+    fs::metadata(path_of(pid, "").ok()?).ok().map(|meta| meta.uid())
 }
 
 #[cfg(test)]

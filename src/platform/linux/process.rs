@@ -3,6 +3,7 @@
 //! A pid is a name that the kernel gives away again. A pidfd is not: see `pidfd_open(2)`.
 
 pub use super::birth::{Setup, Spawned, spawn, spawn_in_own_session};
+use super::proc::{is_foreign, stat};
 use crate::platform::child::positive;
 pub use crate::platform::child::{claim, is_claimed, is_zombie_child, reap, reap_unclaimed, unclaim};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -31,7 +32,7 @@ impl Handle {
         let fd = rustix::process::pidfd_open(name, PidfdFlags::empty())?;
         // Read after the open. Who saw the same start time under this pid before the open knows that the descriptor
         // is that process, for the pid cannot have changed hands in between.
-        let start_time = super::proc::stat(pid)?.start_time;
+        let start_time = if is_foreign() { 0 } else { stat(pid)?.start_time };
         Ok(Self { pid, start_time, fd })
     }
 

@@ -1,6 +1,7 @@
 //! Where a process is in the trees of control groups, and where those are mounted.
 
 use super::text_of;
+use crate::platform::linux::proc::path_of;
 use rustix::fs::{CWD, Mode, OFlags, fstatfs, openat};
 use std::io;
 use std::os::fd::OwnedFd;
@@ -33,7 +34,7 @@ pub(super) fn own() -> io::Result<PathBuf> {
 
 /// A process's group of the second version.
 pub(super) fn of(pid: i32) -> io::Result<PathBuf> {
-    locate(Kind::Unified, &text_of(format!("/proc/{pid}/cgroup"))?)
+    locate(Kind::Unified, &text_of(path_of(pid, "cgroup")?)?)
 }
 
 /// Our own group of the first version's memory controller.

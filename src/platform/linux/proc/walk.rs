@@ -1,7 +1,7 @@
 //! A walk over all processes. It is taken before every kill of a tree, so each process costs three system calls and no
 //! allocation.
 
-use super::{Stat, is_shortage, parse_stat};
+use super::{Stat, is_foreign, is_shortage, parse_stat};
 use rustix::fs::{Mode, OFlags, RawDir, openat};
 use std::ffi::CStr;
 use std::io::{self, Write};
@@ -35,11 +35,14 @@ impl Walk {
     }
 
     /// Adds the next few processes to `all`, without threads of the kernel and those that end in the meantime. Says
-    /// whether there may be more.
+    /// whether there may be more. Where [`is_foreign`], nobody can be seen.
     ///
     /// # Errors
     /// EMFILE and the like: then nothing is known, rather than that nobody is there.
     pub fn advance(&mut self, all: &mut Vec<Stat>) -> io::Result<bool> {
+        if is_foreign() {
+            return Ok(false);
+        }
         let mut names = [MaybeUninit::uninit(); NAMES];
         let mut list = RawDir::new(&self.folder, &mut names);
         while let Some(entry) = list.next() {
