@@ -5,6 +5,7 @@
 
 mod announcer;
 mod desk;
+mod examiner;
 #[cfg(feature = "planted-faults")]
 mod kill_point;
 mod orders;
@@ -12,13 +13,15 @@ mod wings;
 
 pub use announcer::Announcer;
 pub use desk::Desk;
+pub use examiner::Examiner;
 pub use wings::{Find, Senders, Wings};
 
-use crate::core::supervisor::{Effects, JUMP_MIN};
-use crate::core::{Effect, Event, LeaseAnswer, Outcome, Report, Supervisor};
+use crate::core::supervisor::{Effects, JUMP_MIN, LATE};
+use crate::core::{Effect, Event, LeaseAnswer, Moment, Outcome, Report, Supervisor};
 use crate::host::clock::{self, Clock};
 use crate::host::control::Query;
 use crate::host::journal;
+use crate::host::notify::Manager;
 use crate::host::signals::{Signal, Signals};
 use crate::platform::process::reap_unclaimed;
 use crate::store::News;
@@ -47,6 +50,7 @@ pub struct App {
     inboxes: Inboxes,
     announcer: Announcer,
     desk: Desk,
+    manager: Manager,
     /// What effects brought about on the spot; taken in before anything else.
     own: VecDeque<Event>,
 }
@@ -63,7 +67,8 @@ impl App {
     /// Ready to run. To be called before anything is spawned.
     #[must_use]
     pub fn new(core: Supervisor, wings: Wings, inboxes: Inboxes, announcer: Announcer, desk: Desk) -> Self {
-        Self { core, wings, clock: Clock::new(), inboxes, announcer, desk, own: VecDeque::from([Event::Start]) }
+        let (clock, manager) = (Clock::new(), Manager::from_environment());
+        Self { core, wings, clock, inboxes, announcer, desk, manager, own: VecDeque::from([Event::Start]) }
     }
 
     /// Runs until the core has decided to exit.
@@ -75,6 +80,7 @@ impl App {
             for event in jump.into_iter().chain(event) {
                 if let Some(outcome) = self.turn(&event) {
                     self.wings.note_members(self.core.generation());
+                    self.manager.leave(&outcome.reason);
                     return End { outcome, lease: self.core.lease() };
                 }
             }
@@ -85,10 +91,15 @@ impl App {
         if let Some(event) = self.own.pop_front() {
             return Some(event);
         }
-        let wait = self.core.deadline().map(|deadline| deadline.saturating_sub(clock::now()));
-        if wait.is_some_and(|wait| wait.is_zero()) {
+        let now = clock::now();
+        let deadline = self.core.deadline();
+        let is_overdue = deadline.is_some_and(|deadline| deadline.saturating_add(LATE) <= now);
+        self.manager.turn(now, is_overdue, || self.core.status(now).sentence());
+        if deadline.is_some_and(|deadline| deadline <= now) {
             return Some(Event::Tick);
         }
+        let until = |at: Option<Moment>| at.map(|at| at.saturating_sub(now));
+        let (wait, word) = (until(deadline), until(self.manager.deadline()));
         tokio::select! {
             biased;
             signal = signals.next() => self.take_signal(signal),
@@ -97,6 +108,7 @@ impl App {
             Some(find) = self.inboxes.finds.recv() => self.wings.take_find(find),
             Some(query) = self.inboxes.queries.recv() => self.take_query(query),
             () = sleep(wait) => Some(Event::Tick),
+            () = sleep(word) => None,
         }
     }
 
@@ -126,11 +138,17 @@ impl App {
             Effect::Remember { generation, fact } => self.wings.remember(generation, fact),
             Effect::Probe { ticket, ask } => self.wings.probe(ticket, ask),
             Effect::Spawn { generation } => self.wings.intend(generation),
+            Effect::Measure { generation, tree } => {
+                let sample = self.wings.measure(generation, tree);
+                self.own.extend(sample.map(|sample| Event::Measured { generation, sample }));
+            }
+            Effect::Examine { generation, case } => self.wings.examine(generation, case),
             Effect::Terminate { generation } => self.wings.terminate(generation),
             Effect::KillTree { generation } => self.wings.kill_tree(generation),
             Effect::Hook { ticket, call } => self.wings.hook(ticket, call),
             Effect::EndHook { ticket } => self.wings.end_hook(ticket),
             Effect::KillHook { ticket } => self.wings.kill_hook(ticket),
+            Effect::Notify(notice) => self.manager.tell(notice),
             Effect::Report(report) => self.announcer.announce(&report),
             Effect::Exit(outcome) => return Some(outcome),
         }

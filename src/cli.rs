@@ -202,6 +202,9 @@ pub struct Options {
     /// How long no look may have been good before the gateway counts as hung [default: 60s] [env: OPENCLAW_SUPERVISE_HANG_AFTER]
     #[arg(long, value_name = "DURATION", help_heading = "Health")]
     pub hang_after: Option<OsString>,
+    /// Most memory the gateway and all its children may have resident, such as 1500M or 2G; more of it three times in a row means a restart, with a drain [default: off] [env: OPENCLAW_SUPERVISE_MEMORY_MAX]
+    #[arg(long, value_name = "SIZE|off", allow_negative_numbers = true, help_heading = "Health")]
+    pub memory_max: Option<OsString>,
 
     /// How long the gateway may drain after SIGTERM [default: auto = 8s as PID 1, else 328s] [env: OPENCLAW_SUPERVISE_STOP_TIMEOUT]
     #[arg(long, value_name = "DURATION|auto", help_heading = "Stop")]

@@ -2,7 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use openclaw_supervise::core::{Death, Event, Remains, TreeEnd};
+use openclaw_supervise::core::{Death, Event, Remains, Toll, TreeEnd};
 use openclaw_supervise::gateway::adopt::{Found, Trace, find, find_by_key};
 use openclaw_supervise::gateway::process::{Gateway, INSTANCE, Launch, Sweep, key_of, new_instance, watch_departure};
 use openclaw_supervise::gateway::tree::Orphans;
@@ -141,7 +141,7 @@ async fn a_leader_on_record_is_adopted_and_its_end_has_no_status() {
     assert_eq!((gateway.pid(), gateway.start_time(), gateway.generation()), (Some(pid), Some(start_time(pid)), 7));
     kill(pid).await;
     let end = next(&mut inbox).await;
-    assert_eq!(end, Event::LeaderExited { generation: 7, death: Death::Unknown, max_rss_kb: None, oom_killed: false });
+    assert_eq!(end, Event::LeaderExited { generation: 7, death: Death::Unknown, toll: Toll::default() });
     assert!(kill_tree(&gateway).await.members >= 1, "its child went on");
     gateway.release();
 }
@@ -349,7 +349,8 @@ async fn an_adopted_gateway_that_is_our_child_all_the_same_has_a_status_and_is_r
     let pid = child.id().cast_signed();
     let (gateway, mut inbox) = adopt(find(&trace(&instance, pid), &launch).await.unwrap());
     drop(child.stdin.take());
-    assert!(matches!(next(&mut inbox).await, Event::LeaderExited { death: Death::Code(7), max_rss_kb: Some(_), .. }));
+    let Event::LeaderExited { death: Death::Code(7), toll, .. } = next(&mut inbox).await else { panic!("not its end") };
+    assert!(toll.max_rss_kb.is_some() && toll.cpu.is_some(), "{toll:?}");
     assert!(proc::stat(pid).unwrap().is_dead(), "its number stays taken");
     gateway.release();
     assert_eq!(child.try_wait().unwrap_err().raw_os_error(), Some(10), "ECHILD: it was reaped");

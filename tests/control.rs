@@ -30,7 +30,13 @@ async fn the_answer_to_status_has_every_key_of_the_contract() {
     assert_eq!(status["supervisor"]["state"], "running");
     assert_eq!(status["gateway"]["generation"], 3);
     assert_eq!(status["lease"], json!({"held": true, "epoch": 7, "owner_pid": std::process::id()}));
-    assert_eq!(status["restarts"], json!({"in_window": 1, "max": 6, "window_ms": 3_600_000}));
+    assert_eq!(status["restarts"], json!({"in_window": 1, "max": 6, "window_ms": 3_600_000, "for_memory": 2}));
+    assert_eq!(
+        (&status["probe"]["ready"], &status["probe"]["ready_detail"]),
+        (&json!(false), &json!("not ready: telegram"))
+    );
+    let used = ["rss_kb", "tree_rss_kb", "loop_cpu_ms"].map(|key| status["gateway"][key].as_u64());
+    assert_eq!(used, [Some(700_000), Some(900_000), Some(30_000)]);
     assert_eq!(status["next"]["in_ms"], 1500);
     assert!(status["next"]["at"].as_str().unwrap().parse::<jiff::Timestamp>().is_ok());
     desk.close();
@@ -304,11 +310,14 @@ async fn the_text_of_status_says_who_what_and_what_next() {
     let me = std::process::id();
     assert!(shown.row("supervisor").starts_with(&format!("running: pid {me}, version ")), "{shown:?}");
     assert!(shown.row("supervisor").contains("run by systemd, since 2026-01-02T03:04:05.678Z"), "{shown:?}");
-    assert_eq!(shown.row("gateway"), "3: pid 4250, 1m40s old, up for 1m30s, healthy");
+    assert_eq!(
+        shown.row("gateway"),
+        "3: pid 4250, 1m40s old, up for 1m30s, healthy, 684 MiB resident, 879 MiB with its children, 30s of CPU"
+    );
     assert_eq!(shown.row("lease"), format!("held by pid {me}, epoch 7"));
     assert!(shown.row("probe").starts_with(&format!("gateway at ws://127.0.0.1:{}: ", stage.port())), "{shown:?}");
     assert!(shown.row("probe").contains("; not ready: "), "{shown:?}");
-    assert_eq!(shown.row("restarts"), "1 of 6 in the last 1h");
+    assert_eq!(shown.row("restarts"), "1 of 6 in the last 1h; 2 for --memory-max");
     assert!(shown.row("next").starts_with("look at the gateway again in 1.5s (at 2"), "{shown:?}");
     assert!(shown.row("next").ends_with("): it serves"), "{shown:?}");
     drop(gateway);

@@ -74,7 +74,7 @@ fn status_of_a_running_supervisor_has_every_key_of_the_contract_and_the_truth_in
             "lease": {"held": true, "epoch": epoch, "owner_pid": supervisor.pid()},
             "probe": {"verdict": "gateway", "ready": true, "pid": gateway.pid},
             "generation": 1,
-            "restarts": {"in_window": 0, "max": 6, "window_ms": 3_600_000},
+            "restarts": {"in_window": 0, "max": 6, "window_ms": 3_600_000, "for_memory": 0},
             "next": {"action": "look at the gateway again", "why": "it serves"},
             "health": "healthy",
             "answered_by": "supervisor",

@@ -19,7 +19,8 @@ fn live(scene: &Scene, supervisor: &mut Supervisor) {
             listening.then(|| diary.starts()[count - 1].process)
         };
         let gateway = support::wait_for("a start", support::PATIENCE, || diary.text(), look);
-        diary.wait_requests(gateway.pid, 5);
+        let is_told = || (supervisor.story().matches("gateway.started").count() >= count).then_some(());
+        support::wait_for("the news of a start", support::PATIENCE, || supervisor.story(), is_told);
         gateway
     };
     start(1).kill();

@@ -9,6 +9,8 @@ fn ms(milliseconds: u64) -> Duration {
     Duration::from_millis(milliseconds)
 }
 
+const CAUSES: [Cause; 4] = [Cause::Asked, Cause::CleanExit, Cause::Failed, Cause::Memory];
+
 fn s(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
 }
@@ -102,7 +104,7 @@ proptest! {
         seed: u64,
         boot_limit in 1u32..5,
         window in 1u64..600,
-        lives in proptest::collection::vec((0u64..200_000, any::<bool>(), 0u8..3, 0u64..10_000), 1..60),
+        lives in proptest::collection::vec((0u64..200_000, any::<bool>(), 0u8..4, 0u64..10_000), 1..60),
     ) {
         let policy = Policy { boot_limit, boot_window: s(window), ..unbraked() };
         let mut restarts = RestartPolicy::new(seed);
@@ -111,7 +113,7 @@ proptest! {
             let spawned = now;
             now += ms(life);
             let up = (boot <= life).then_some(spawned + ms(boot));
-            let cause = [Cause::Asked, Cause::CleanExit, Cause::Failed][usize::from(cause)];
+            let cause = CAUSES[usize::from(cause)];
             let run = Run { started: up, healthy_until: now, ended: now, clean };
             if !clean {
                 unclean.push(up.unwrap_or(now));
@@ -128,7 +130,7 @@ proptest! {
     fn what_the_store_recalls_is_what_was_lived_through(
         seed: u64,
         max_restarts in 0u32..5,
-        lives in proptest::collection::vec((0u64..90_000, any::<bool>(), 0u8..4, 0u64..400_000), 0..40),
+        lives in proptest::collection::vec((0u64..90_000, any::<bool>(), 0u8..5, 0u64..400_000), 0..40),
     ) {
         let policy = Policy { max_restarts, ..Policy::default() };
         let (mut lived, mut recalled) = (RestartPolicy::new(seed), RestartPolicy::new(seed));
@@ -137,11 +139,11 @@ proptest! {
             let spawned = now;
             now += ms(life);
             lived.begin(spawned);
-            let settled = if cause == 3 {
+            let settled = if cause == 4 {
                 lived.after_spawn_failure(spawned, &policy);
                 Settled::Unborn
             } else {
-                let (run, cause) = (served(now, ms(life / 2), clean), [Cause::Asked, Cause::CleanExit, Cause::Failed][usize::from(cause)]);
+                let (run, cause) = (served(now, ms(life / 2), clean), CAUSES[usize::from(cause)]);
                 lived.after_run(now, run, cause, &policy);
                 Settled::Ran(run, cause)
             };
@@ -168,7 +170,7 @@ proptest! {
         let mut restarts = RestartPolicy::new(seed);
         for round in 0..rounds {
             let now = s(u64::from(round));
-            let cause = [Cause::Asked, Cause::CleanExit, Cause::Failed][round as usize % 3];
+            let cause = CAUSES[round as usize % 4];
             restarts.after_run(now, stillborn(now), cause, &policy);
             restarts.after_spawn_failure(now, &policy);
             prop_assert!(restarts.gate(now, &policy) >= now);
@@ -193,7 +195,7 @@ fn without_restarts_the_first_death_is_the_end_unless_it_was_asked_for_or_stable
     let mut restarts = RestartPolicy::new(0);
     let now = s(1000);
     assert_eq!(start(restarts.after_run(now, stillborn(now), Cause::Asked, &policy)), now);
-    for cause in [Cause::CleanExit, Cause::Failed] {
+    for cause in [Cause::CleanExit, Cause::Failed, Cause::Memory] {
         assert_eq!(start(restarts.after_run(now, served(now, s(120), false), cause, &policy)), now);
         let plan = restarts.after_run(now, served(now, ms(119_999), false), cause, &policy);
         assert_eq!(plan, Plan::GiveUp { restarts: 0 });
@@ -284,4 +286,19 @@ fn a_waiver_before_anything_is_spent_is_kept_for_nothing() {
     restarts.waive();
     restarts.after_run(s(1000), stillborn(s(1000)), Cause::Failed, &policy);
     assert_eq!(restarts.slot(&policy), s(1060));
+}
+
+#[test]
+fn a_replacement_for_its_memory_is_free_after_a_stable_run_and_a_failure_before() {
+    let policy = Policy { max_restarts: 1, ..unbraked() };
+    let mut restarts = RestartPolicy::new(1);
+    for round in 1..20 {
+        let now = s(round * 200);
+        assert_eq!(start(restarts.after_run(now, served(now, policy.stable_after, true), Cause::Memory, &policy)), now);
+        assert_eq!(restarts.spent_at(now, &policy), 0);
+    }
+    let early = |now| served(now, ms(119_999), true);
+    assert!(start(restarts.after_run(s(5000), early(s(5000)), Cause::Memory, &policy)) > s(5000));
+    let spent = restarts.after_run(s(5010), early(s(5010)), Cause::Memory, &policy);
+    assert_eq!(spent, Plan::GiveUp { restarts: 1 });
 }

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use openclaw_supervise::commands::probe;
-use openclaw_supervise::core::{Owner, Phase, Sighting, Verdict};
+use openclaw_supervise::core::{Owner, Phase, Readiness, Sighting, Verdict};
 use openclaw_supervise::gateway::probe::{Look, Prober};
 use openclaw_supervise::gateway::process::INSTANCE;
 use openclaw_supervise::platform::proc;
@@ -253,11 +253,16 @@ async fn plain_http_where_tls_is_due_is_foreign_and_so_is_the_reverse() {
 #[tokio::test]
 async fn readiness_is_told_and_names_what_fails() {
     let server = serve("127.0.0.1:0", gateway(json("200 OK", STARTED))).await;
-    assert_eq!(prober(&[server.address], PATIENT).ready().await, (false, "not ready: telegram".to_owned()));
+    let unready = Readiness { ready: false, detail: "not ready: telegram".to_owned() };
+    assert_eq!(prober(&[server.address], PATIENT).ready().await, Ok(unready));
     let server = serve("127.0.0.1:0", |_: &str| json("200 OK", r#"{"ready":true,"failing":[]}"#)).await;
-    assert_eq!(prober(&[server.address], PATIENT).ready().await, (true, "ready".to_owned()));
+    let ready = Readiness { ready: true, detail: "ready".to_owned() };
+    assert_eq!(prober(&[server.address], PATIENT).ready().await, Ok(ready));
+    let server = serve("127.0.0.1:0", |_: &str| html("200 OK")).await;
+    let other = "GET /readyz answered 200 text/html".to_owned();
+    assert_eq!(prober(&[server.address], PATIENT).ready().await, Err(other));
     let (_held, address) = reserve("127.0.0.1:0");
-    assert_eq!(prober(&[address], PATIENT).ready().await, (false, "connection refused".to_owned()));
+    assert_eq!(prober(&[address], PATIENT).ready().await, Err("connection refused".to_owned()));
 }
 
 /// A part of a test in a process of its own; it ends when it is dropped.

@@ -18,6 +18,18 @@ use support::real::RealGateway;
 use support::supervisor::{Launch, Supervisor};
 use support::{Scene, http, port, wait_for};
 
+/// How long the gateway may be silent here: its event loop stands still for seconds while it works.
+const HANG_AFTER: Duration = Duration::from_secs(15);
+
+/// The pace of the looks.
+const INTERVAL: Duration = Duration::from_secs(1);
+
+/// How long a gateway that hangs has for its farewell.
+const HUNG_STOP_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How long the machine has more to do than it can.
+const BUSY: Duration = Duration::from_secs(20);
+
 /// Cold disks and busy machines: a boot takes a quarter of a minute where nothing else runs.
 const PATIENCE: Duration = Duration::from_mins(4);
 
@@ -32,12 +44,15 @@ fn the_real_gateway_is_kept_alive_alone_and_ended_whole() {
     let first = first_start_is_told_in_time(&mut supervisor, &scene);
     its_tree_has_a_broker_in_a_session_of_its_own(first);
     duplicates_are_turned_away(&scene, &real, first);
+    a_busy_machine_costs_it_nothing(&supervisor, &scene, first);
     let left = what_a_shell_command_leaves(&scene, 1);
     let second = a_kill_is_answered_by_a_new_one(&mut supervisor, first, &left);
     let left = what_a_shell_command_leaves(&scene, 2);
     let third = a_planned_restart_is_no_crash(&mut supervisor, second, &left);
     let left = what_a_shell_command_leaves(&scene, 3);
-    a_stop_leaves_nothing(&mut supervisor, &scene, third, &left);
+    let fourth = a_frozen_one_is_replaced_in_time(&mut supervisor, third, &left);
+    let left = what_a_shell_command_leaves(&scene, 4);
+    a_stop_leaves_nothing(&mut supervisor, &scene, fourth, &left);
 }
 
 /// A hook of the gateway's own kind, for its event `gateway:startup`: it needs no account with anybody, runs in the
@@ -85,12 +100,18 @@ fn launch<'a>(scene: &'a Scene, real: &RealGateway) -> Launch<'a> {
     let words: Vec<_> = words.iter().map(String::as_str).collect();
     let config = scene.state_dir().join("openclaw.json").display().to_string();
     let mut launch = scene.launch().words(&words).env("OPENCLAW_CONFIG_PATH", &config);
-    // What people get, but for the pace of the probes.
-    let usual = ["--probe-timeout", "--hang-after", "--hung-stop-timeout", "--backoff-max", "--boot-limit"];
-    for name in usual {
+    // What people get, but for the times that the test would have to wait for.
+    for name in ["--backoff-max", "--boot-limit"] {
         launch = launch.without(name);
     }
-    launch.option("--probe-interval", "1s").option("--startup-timeout", "240s").option("--stop-timeout", "60s")
+    let text = |time: Duration| format!("{}s", time.as_secs());
+    launch
+        .option("--probe-interval", &text(INTERVAL))
+        .option("--probe-timeout", "2s")
+        .option("--hang-after", &text(HANG_AFTER))
+        .option("--hung-stop-timeout", &text(HUNG_STOP_TIMEOUT))
+        .option("--startup-timeout", "240s")
+        .option("--stop-timeout", "60s")
 }
 
 /// Polls beside the supervisor: it may say `started` at any time after the gateway does, and never before.
@@ -123,6 +144,43 @@ fn its_tree_has_a_broker_in_a_session_of_its_own(gateway: Process) {
         (tree.len() >= 3 && tree.iter().filter(own_session).count() >= 2).then_some(())
     });
     assert_eq!(stat(gateway.pid).map(|stat| stat.group), Some(gateway.pid));
+}
+
+/// Twice as many busy processes as there are processors, none of them nicer than the gateway.
+fn a_busy_machine_costs_it_nothing(supervisor: &Supervisor, scene: &Scene, gateway: Process) {
+    let processors = thread::available_parallelism().map_or(2, std::num::NonZero::get);
+    let spin = |_| scene.command("/bin/sh").args(["-c", "while :; do :; done"]).spawn().expect("there is a shell");
+    let mut spinners: Vec<_> = (0..2 * processors).map(spin).collect();
+    support::let_pass(BUSY);
+    for spinner in &mut spinners {
+        assert_eq!(spinner.try_wait().expect("it is our child"), None, "it was busy all the time");
+        spinner.kill().and_then(|()| spinner.wait()).expect("it is our child");
+    }
+    assert_eq!(supervisor.count("gateway.hung"), 0, "{}", supervisor.story());
+    assert!(gateway.is_alive());
+    assert_eq!(http::startup_status(scene.port()).as_deref(), Some("started"));
+}
+
+/// Its event loop stands still behind an open port.
+fn a_frozen_one_is_replaced_in_time(supervisor: &mut Supervisor, third: Process, left: &[Process]) -> Process {
+    let tree = third.tree();
+    third.signal(Signal::SIGSTOP);
+    let hung = supervisor.wait_event("gateway.hung");
+    let silence = Duration::from_millis(hung.number("last_good_ms").unsigned_abs());
+    supervisor.assert_took("the verdict", silence, &(HANG_AFTER..HANG_AFTER + INTERVAL + Duration::from_secs(2)));
+    if let Some(evidence) = hung.value()["evidence"].as_str() {
+        assert!(Path::new(evidence).exists(), "{evidence} is missing\n{}", supervisor.story());
+    }
+    let exited = supervisor.wait_event("gateway.exited");
+    let farewell = exited.seen.duration_since(hung.seen);
+    // It may go sooner: it is let run again, so that it can drain.
+    let range = Duration::ZERO..HUNG_STOP_TIMEOUT + Duration::from_secs(5);
+    supervisor.assert_took("its end", farewell, &range);
+    supervisor.wait_event("gateway.spawned");
+    assert_gone(&tree, left, supervisor);
+    let fourth = supervisor.wait_started();
+    assert_ne!(third, fourth);
+    fourth
 }
 
 fn a_kill_is_answered_by_a_new_one(supervisor: &mut Supervisor, first: Process, left: &[Process]) -> Process {

@@ -5,6 +5,8 @@ mod world;
 
 #[path = "scenarios/adopt.rs"]
 mod adopt;
+#[path = "scenarios/evidence.rs"]
+mod evidence;
 #[path = "scenarios/health.rs"]
 mod health;
 #[path = "scenarios/history.rs"]
@@ -13,6 +15,10 @@ mod history;
 mod hooks;
 #[path = "scenarios/lease.rs"]
 mod lease;
+#[path = "scenarios/memory.rs"]
+mod memory;
+#[path = "scenarios/notices.rs"]
+mod notices;
 #[path = "scenarios/pace.rs"]
 mod pace;
 #[path = "scenarios/port.rs"]
@@ -23,3 +29,5 @@ mod standby;
 mod stop;
 #[path = "scenarios/walk.rs"]
 mod walk;
+#[path = "scenarios/work.rs"]
+mod work;

@@ -162,7 +162,7 @@ fn every_option_arrives_in_the_settings() {
                  --restart-window 8s --backoff-max 9s --stable-after 10s --boot-limit 11 --boot-window 12s \
                  --conflict-timeout 13s --conflict-exit-code 14 --on-conflict standby --lease heartbeat \
                  --log-format text --log-level trace --pre-start before --pre-start-timeout 15s --post-stop after \
-                 --post-stop-timeout 16s";
+                 --post-stop-timeout 16s --memory-max 2G";
     let settings = home.run(&words.split_whitespace().collect::<Vec<_>>(), &[]);
     let seconds = Duration::from_secs;
     assert_eq!(
@@ -182,6 +182,7 @@ fn every_option_arrives_in_the_settings() {
             boot_window: seconds(12),
             pre_start: Some(seconds(15)),
             post_stop: Some(seconds(16)),
+            memory_max_kb: Some(2_097_152),
             conflict_timeout: seconds(13),
             conflict_exit_code: 14,
             on_conflict: OnConflict::Standby,
@@ -211,6 +212,34 @@ fn the_automatic_stop_timeout_fits_who_we_are() {
         let world = World { pid1, ..home.world(&[("OPENCLAW_SUPERVISE_STOP_TIMEOUT", "auto")]) };
         let Ok(Invocation::Run(settings)) = read(["x"].map(OsString::from), &world) else { panic!("{pid1}") };
         assert_eq!(settings.policy.stop_timeout, Duration::from_secs(seconds));
+    }
+}
+
+#[test]
+fn the_memory_of_a_gateway_is_limited_only_where_that_is_asked_for() {
+    let home = Home::new();
+    let variable = [("OPENCLAW_SUPERVISE_MEMORY_MAX", "1500M")];
+    for (words, variables, kb) in [
+        (&[][..], &[][..], None),
+        (&[], &variable, Some(1_536_000)),
+        (&["--memory-max", "2GiB"], &variable, Some(2_097_152)),
+        (&["--memory-max", "off"], &variable, None),
+        (&[], &[("OPENCLAW_SUPERVISE_MEMORY_MAX", "")], None),
+    ] {
+        assert_eq!(home.run(words, variables).policy.memory_max_kb, kb, "{words:?} {variables:?}");
+    }
+    for (words, variables, told) in [
+        (&["--memory-max", "800MB"][..], &[][..], "--memory-max \"800MB\" is not a size; write it like 1500M or 2G"),
+        (&["--memory-max", "-1"], &[], "--memory-max \"-1\" is not a size"),
+        (
+            &[],
+            &[("OPENCLAW_SUPERVISE_MEMORY_MAX", "10M")],
+            "--memory-max (from OPENCLAW_SUPERVISE_MEMORY_MAX) \"10M\" is less than 64M",
+        ),
+    ] {
+        let mistakes = home.mistakes(words, variables);
+        assert_eq!((mistakes.all().len(), mistakes.exit_code()), (1, 2), "{mistakes}");
+        assert!(mistakes.to_string().contains(told), "{mistakes}");
     }
 }
 

@@ -86,9 +86,12 @@ fn explore(seeds: u64) -> Result<Seen, String> {
                     | Effect::Remember { .. }
                     | Effect::Probe { .. }
                     | Effect::Spawn { .. }
+                    | Effect::Measure { .. }
                     | Effect::Terminate { .. }
                     | Effect::KillTree { .. }
                     | Effect::Hook { .. } => {}
+                    Effect::Examine { .. } => *reached.entry("a gateway examined".to_owned()).or_default() += 1,
+                    Effect::Notify(notice) => *reached.entry(format!("{notice:?}")).or_default() += 1,
                     Effect::EndHook { .. } => *reached.entry("a hook ended".to_owned()).or_default() += 1,
                     Effect::KillHook { .. } => *reached.entry("a hook killed".to_owned()).or_default() += 1,
                 }
@@ -109,7 +112,11 @@ fn explore(seeds: u64) -> Result<Seen, String> {
 }
 
 /// What the worlds have to reach: a promise about what never happens is kept by accident.
-const REACHED: [&str; 38] = [
+const REACHED: [&str; 45] = [
+    "Ready",
+    "Reloading",
+    "Stopping",
+    "a gateway examined",
     "a hook ended",
     "a hook killed",
     "exit 0",
@@ -135,9 +142,12 @@ const REACHED: [&str; 38] = [
     "lease.contended",
     "lease.lost",
     "lease.stale_recovered",
+    "liveness.extended",
     "liveness.missed",
     "liveness.recovered",
+    "memory.exceeded",
     "probe.verdict_changed",
+    "readiness.changed",
     "restart.gave_up",
     "restart.requested",
     "restart.scheduled",

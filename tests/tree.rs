@@ -4,7 +4,7 @@
 #![expect(clippy::expect_used, reason = "a test that cannot go on says so by a panic")]
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use openclaw_supervise::core::{Event, Layer, TreeEnd};
+use openclaw_supervise::core::{Event, Layer, Toll, TreeEnd};
 use openclaw_supervise::gateway::process::{Gateway, INSTANCE, Launch, Sweep, key_of, new_instance};
 use openclaw_supervise::gateway::tree::{Orphans, Tree};
 use openclaw_supervise::platform::proc::{self, Stat, State};
@@ -230,7 +230,10 @@ async fn strays_of_a_gateway_that_ended_alone_are_told_of_later_unless_there_may
         start_elsewhere(&instance, "sleep 609");
         let stray = find("sleep 609").await;
         let mut next = async || timeout(PATIENCE, inbox.recv()).await.expect("in time").expect("it is open");
-        assert!(matches!(next().await, Event::LeaderExited { generation: 3, oom_killed: false, .. }));
+        assert!(matches!(
+            next().await,
+            Event::LeaderExited { generation: 3, toll: Toll { oom_killed: false, .. }, .. }
+        ));
         gateway.kill_tree(sweep, || Duration::ZERO, &events);
         let Event::TreeGone { generation: 3, end } = next().await else { panic!("not its end") };
         if sweep == Sweep::Later {

@@ -1,11 +1,15 @@
 //! What the loop acts through: the gateway that is ours, the probe, the store. Each method is one order; none decides.
 
 use super::Announcer;
+use super::examiner::Examiner;
 use super::orders::{Order, Orders};
 use crate::core::event::Remains;
-use crate::core::{Ask, Call, Event, Fact, Generation, HookEnd, LeaseAsk, Report, Request, Requester, Settled};
+use crate::core::{
+    Ask, Call, Case, Event, Fact, Generation, HookEnd, LeaseAsk, Report, Request, Requester, Sample, Settled,
+};
 use crate::gateway::adopt::{self, Found, Trace};
 use crate::gateway::hooks::{Hooks, Running};
+use crate::gateway::incident::Subject;
 use crate::gateway::probe::{Look, Prober};
 use crate::gateway::process::{self, Departure, Gateway, Launch, Sweep};
 use crate::gateway::tree::Orphans;
@@ -41,6 +45,7 @@ pub struct Wings {
     gateway: Option<Gateway>,
     orders: Orders,
     hooks: Arc<Hooks>,
+    examiner: Examiner,
     /// A hook whose start waits for the store.
     called: Option<(u64, Call)>,
     /// The hook that was started last.
@@ -61,7 +66,14 @@ pub struct Wings {
 impl Wings {
     /// Hands that hold nothing. To be made before anything is spawned.
     #[must_use]
-    pub fn new(launch: Launch, hooks: Hooks, prober: Prober, store: Store, senders: Senders) -> Self {
+    pub fn new(
+        launch: Launch,
+        hooks: Hooks,
+        prober: Prober,
+        examiner: Examiner,
+        store: Store,
+        senders: Senders,
+    ) -> Self {
         let Senders { events, finds, news } = senders;
         let orders = Orders::new(store.clone(), news);
         Self {
@@ -71,6 +83,7 @@ impl Wings {
             store,
             gateway: None,
             hooks: Arc::new(hooks),
+            examiner,
             called: None,
             running: None,
             recorded: 0,
@@ -115,6 +128,18 @@ impl Wings {
             // A closed channel means that the loop has ended and nobody waits for the answer.
             let _closed = events.send(Event::Probed { ticket, sighting }).await;
         });
+    }
+
+    /// What the gateway uses now, if there is one.
+    pub(super) fn measure(&self, generation: Generation, tree: bool) -> Option<Sample> {
+        self.owned(generation).map(|gateway| gateway.measure(tree))
+    }
+
+    /// Of a gateway that is not there any more nothing can be found; the news of its end is on its way.
+    pub(super) fn examine(&mut self, generation: Generation, case: Box<Case>) {
+        if let Some(gateway) = self.gateway.as_mut().filter(|gateway| gateway.generation() == generation) {
+            self.examiner.examine(generation, Subject::of(gateway), case, &self.events);
+        }
     }
 
     /// Has the store write down that this gateway will be started; [`Wings::intended`] follows when it has.

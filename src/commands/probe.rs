@@ -6,13 +6,13 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep_until};
 
-use crate::core::{Owner, Phase, Sighting, Verdict};
+use crate::core::{Owner, Phase, Readiness, Sighting, Verdict};
 use crate::gateway::probe::{Look, Prober};
 use crate::settings::Question;
 
 /// The first pause between two looks; it doubles up to [`PAUSE_MAX`].
-const PAUSE_MIN: Duration = Duration::from_millis(100);
-const PAUSE_MAX: Duration = Duration::from_secs(1);
+const PAUSE_MIN: Duration = Duration::from_millis(50);
+const PAUSE_MAX: Duration = Duration::from_millis(250);
 
 /// What one round found.
 struct Finding {
@@ -61,7 +61,10 @@ async fn check(prober: &Prober, condition: Question) -> Finding {
             Finding { ok, detail: sighting.detail.clone(), sighting }
         }
         Question::Ready if is_gateway => {
-            let (ok, detail) = prober.ready().await;
+            let (ok, detail) = match prober.ready().await {
+                Ok(Readiness { ready, detail }) => (ready, detail),
+                Err(why) => (false, why),
+            };
             Finding { ok, detail, sighting }
         }
         Question::Ready => Finding { ok: false, detail: sighting.detail.clone(), sighting },

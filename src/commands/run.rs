@@ -1,8 +1,9 @@
 //! `run` and `gateway`: supervise one gateway.
 
-use crate::app::{Announcer, App, Desk, End, Inboxes, Senders, Wings};
+use crate::app::{Announcer, App, Desk, End, Examiner, Inboxes, Senders, Wings};
 use crate::core::{Outcome, Report, Supervisor};
 use crate::gateway::hooks::Hooks;
+use crate::gateway::incident::Surroundings;
 use crate::gateway::probe::Prober;
 use crate::gateway::process::{self, Launch};
 use crate::host::control::Facts;
@@ -128,6 +129,13 @@ fn assemble(
         exports: settings.exports,
         clock: clock::now,
     };
+    let examiner = Examiner {
+        store_dir: facts.store_dir.clone(),
+        surroundings: Surroundings {
+            port: facts.port,
+            folders: vec![("state_dir", settings.state_dir.clone()), ("store_dir", facts.store_dir.clone())],
+        },
+    };
     let prober = Prober::new(settings.endpoint, settings.policy.probe_timeout)
         .with_state_dir(settings.state_dir)
         .with_key(launch.key.clone());
@@ -137,6 +145,7 @@ fn assemble(
         launch,
         hooks,
         prober,
+        examiner,
         store.clone(),
         Senders { events: events_sender, finds: finds_sender, news: news_sender },
     );

@@ -4,7 +4,7 @@
 use super::record::{Gateway, Owner, Record};
 use crate::core::lease::Life;
 use crate::core::report::human;
-use crate::core::{Phase, Sighting, Verdict, exit};
+use crate::core::{Phase, Readiness, Sighting, Verdict, exit};
 use crate::gateway::endpoint::Endpoint;
 use crate::gateway::probe::{Look, Prober};
 use crate::host::clock;
@@ -49,8 +49,8 @@ impl Health {
 /// What one look at the port brought.
 struct Finding {
     sighting: Sighting,
-    /// What `/readyz` says, where a gateway answers.
-    ready: Option<(bool, String)>,
+    /// What `/readyz` says, where a gateway answers, or why that is not known.
+    ready: Option<Result<Readiness, String>>,
 }
 
 /// Looks, asks, writes the answer and returns the exit code.
@@ -149,7 +149,7 @@ fn of_record(settings: &StatusSettings, error: &ConnectionError) -> Value {
         },
         "probe": null,
         "generation": gateway.as_ref().map(|gateway| gateway.generation),
-        "restarts": { "in_window": null, "max": null, "window_ms": null },
+        "restarts": { "in_window": null, "max": null, "window_ms": null, "for_memory": null },
         "next": { "action": null, "at": null, "in_ms": null, "why": null },
         "answered_by": if record.is_some() { "store" } else { "nobody" },
         "trouble": trouble.or(unreadable),
@@ -174,6 +174,9 @@ fn living_to_json(gateway: &Gateway) -> Value {
         "up_ms": null,
         "healthy": null,
         "adopted": null,
+        "rss_kb": null,
+        "tree_rss_kb": null,
+        "loop_cpu_ms": null,
     })
 }
 
@@ -198,11 +201,16 @@ fn past_gateway_to_json(gateway: &Gateway) -> Value {
 fn probe_to_json(finding: &Finding) -> Value {
     let Finding { sighting, ready } = finding;
     let holder = sighting.holder();
+    let (ready, ready_detail) = match ready {
+        Some(Ok(Readiness { ready, detail })) => (Some(ready), Some(detail)),
+        Some(Err(why)) => (None, Some(why)),
+        None => (None, None),
+    };
     json!({
         "verdict": sighting.verdict.name(),
         "detail": sighting.detail,
-        "ready": ready.as_ref().map(|(ready, _)| ready),
-        "ready_detail": ready.as_ref().map(|(_, detail)| detail),
+        "ready": ready,
+        "ready_detail": ready_detail,
         "pid": holder.map(|holder| holder.pid),
         "command": holder.map(|holder| holder.command.as_str()),
     })
@@ -240,6 +248,10 @@ fn known(value: &Value) -> Option<String> {
 
 fn time(value: &Value) -> Option<String> {
     value.as_u64().map(|ms| human(Duration::from_millis(ms)))
+}
+
+fn mebibytes(value: &Value) -> Option<String> {
+    value.as_u64().map(|kb| format!("{} MiB", kb.div_ceil(1024)))
 }
 
 /// The parts that are known, as one phrase.
@@ -289,6 +301,9 @@ fn gateway_text(status: &Value) -> String {
         time(&gateway["up_ms"]).map(|up| format!("up for {up}")),
         gateway["healthy"].as_bool().map(|healthy| if healthy { "healthy" } else { "not healthy" }.to_owned()),
         (gateway["adopted"] == true).then(|| "adopted".to_owned()),
+        mebibytes(&gateway["rss_kb"]).map(|size| format!("{size} resident")),
+        mebibytes(&gateway["tree_rss_kb"]).map(|size| format!("{size} with its children")),
+        time(&gateway["loop_cpu_ms"]).map(|cpu| format!("{cpu} of CPU")),
     ])
 }
 
@@ -309,7 +324,7 @@ fn probe_text(status: &Value) -> String {
     let holder = known(&probe["pid"]).map(|pid| format!(" (pid {pid}, {})", text(&probe["command"])));
     let ready = match probe["ready"].as_bool() {
         Some(true) => "; ready".to_owned(),
-        Some(false) => format!("; not ready: {}", text(&probe["ready_detail"])),
+        Some(false) => format!("; {}", text(&probe["ready_detail"])),
         None => String::new(),
     };
     format!("{} at {url}: {}{}{ready}", text(&probe["verdict"]), text(&probe["detail"]), holder.unwrap_or_default())
@@ -317,7 +332,11 @@ fn probe_text(status: &Value) -> String {
 
 fn restarts_text(restarts: &Value) -> String {
     match (known(&restarts["in_window"]), known(&restarts["max"]), time(&restarts["window_ms"])) {
-        (Some(count), Some(max), Some(window)) => format!("{count} of {max} in the last {window}"),
+        (Some(count), Some(max), Some(window)) => {
+            let for_memory = known(&restarts["for_memory"]).filter(|count| count != "0");
+            let for_memory = for_memory.map(|count| format!("; {count} for --memory-max")).unwrap_or_default();
+            format!("{count} of {max} in the last {window}{for_memory}")
+        }
         _ => "unknown".to_owned(),
     }
 }

@@ -1,6 +1,6 @@
 //! What the core asks the shell to do.
 
-use super::{Call, Fact, Generation, Report};
+use super::{Call, Case, Fact, Generation, Notice, Report};
 
 /// What a probe is for, and with that how much it looks at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,6 +74,20 @@ pub enum Effect {
         /// The number of the child to be.
         generation: Generation,
     },
+    /// Read what the gateway uses of the machine, then send `Measured`, if there is anything to read.
+    Measure {
+        /// Whom.
+        generation: Generation,
+        /// Whether the memory of its whole tree is wanted.
+        tree: bool,
+    },
+    /// Write down all that may tell why the gateway hangs, then send `Examined`.
+    Examine {
+        /// Whom.
+        generation: Generation,
+        /// What is known already.
+        case: Box<Case>,
+    },
     /// SIGTERM to the gateway process alone: it ends its own children in its own order.
     Terminate {
         /// Refused by the shell when it does not own this child any more.
@@ -101,6 +115,8 @@ pub enum Effect {
         /// Its ticket.
         ticket: u64,
     },
+    /// Tell the service manager.
+    Notify(Notice),
     /// Tell the world.
     Report(Report),
     /// The last effect there is.

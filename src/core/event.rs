@@ -1,6 +1,6 @@
 //! What the shell tells the core.
 
-use super::{Generation, Holder, HookEnd, Past, Sighting};
+use super::{Generation, Holder, HookEnd, Past, Sample, Sighting, Toll};
 use std::fmt;
 use std::time::Duration;
 
@@ -243,10 +243,22 @@ pub enum Event {
         generation: Generation,
         /// How it ended.
         death: Death,
-        /// Its peak resident set in KiB, where the kernel tells.
-        max_rss_kb: Option<u64>,
-        /// The kernel ended it for want of memory, as far as can be told.
-        oom_killed: bool,
+        /// What it has used.
+        toll: Toll,
+    },
+    /// What the gateway uses now.
+    Measured {
+        /// Its number.
+        generation: Generation,
+        /// As above.
+        sample: Sample,
+    },
+    /// `Effect::Examine` is done.
+    Examined {
+        /// Its number.
+        generation: Generation,
+        /// Where the evidence was written; nothing if it could not be.
+        evidence: Option<String>,
     },
     /// `KillTree` is done.
     TreeGone {
@@ -292,6 +304,8 @@ impl Event {
             | Self::Spawned { generation, .. }
             | Self::SpawnFailed { generation, .. }
             | Self::LeaderExited { generation, .. }
+            | Self::Measured { generation, .. }
+            | Self::Examined { generation, .. }
             | Self::TreeGone { generation, .. } => Some(*generation),
             Self::Start
             | Self::Tick

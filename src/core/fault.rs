@@ -58,6 +58,14 @@ pub enum Fault {
     HookTimeoutIgnored,
     PortTrustedAfterHook,
     PostStopForgotten,
+    WorkIgnored,
+    WorkExtendsForEver,
+    EvidenceWaitedForEver,
+    MemoryPeakIsLeak,
+    MemorySpendsBudget,
+    ReadyTooEarly,
+    ReadyTwice,
+    StoppingNotTold,
 }
 
 /// The fault that is planted, if any. Of no size in a normal build.
@@ -147,7 +155,15 @@ impl Fault {
             Self::HookFailureIgnored => Self::HookTimeoutIgnored,
             Self::HookTimeoutIgnored => Self::PortTrustedAfterHook,
             Self::PortTrustedAfterHook => Self::PostStopForgotten,
-            Self::PostStopForgotten => return None,
+            Self::PostStopForgotten => Self::WorkIgnored,
+            Self::WorkIgnored => Self::WorkExtendsForEver,
+            Self::WorkExtendsForEver => Self::EvidenceWaitedForEver,
+            Self::EvidenceWaitedForEver => Self::MemoryPeakIsLeak,
+            Self::MemoryPeakIsLeak => Self::MemorySpendsBudget,
+            Self::MemorySpendsBudget => Self::ReadyTooEarly,
+            Self::ReadyTooEarly => Self::ReadyTwice,
+            Self::ReadyTwice => Self::StoppingNotTold,
+            Self::StoppingNotTold => return None,
         })
     }
 }

@@ -2,7 +2,9 @@
 //!
 //! A liveness kill costs a person a bot in the middle of its work, so it needs proof: no good probe for `hang_after`
 //! AND at least [`FAILED_PROBES_MIN`] failed ones. A probe that could not run proves nothing. A gateway that was seen
-//! draining and then closes its port is restarting in place and gets the budget of a boot.
+//! draining and then closes its port is restarting in place and gets the budget of a boot. One whose event loop has
+//! worked all the while may only be busy: it gets its window once more, and one that works behind a closed port, as a
+//! restart in place does whose drain nobody saw, the budget of a boot.
 
 use super::fault::Fault;
 use super::{Moment, Phase, Policy, Verdict};
@@ -10,6 +12,10 @@ use std::time::Duration;
 
 /// How many probes must have failed in a row before a gateway counts as hung, however short `hang_after` is.
 pub const FAILED_PROBES_MIN: u32 = 3;
+
+/// The part of the time that an event loop must have had a processor to count as at work: one in so many. A frozen one
+/// uses none, an idle one (2026.9.6 with its channels) less than 1 %; a blocked one all that others leave it.
+const WORKING_PART: u32 = 20;
 
 /// What the gateway is doing, as far as probes can tell.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,6 +49,22 @@ pub struct Hung {
     pub why: &'static str,
 }
 
+/// A window that is prolonged because the gateway works.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Extension {
+    /// How much CPU time its event loop used since it last answered.
+    pub cpu: Duration,
+    /// By how much.
+    pub by: Duration,
+}
+
+/// CPU time of the event loop at the beginning of the window and when it was last read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Work {
+    since: (Moment, Duration),
+    last: (Moment, Duration),
+}
+
 /// The record of the probes of one gateway.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Liveness {
@@ -55,8 +77,11 @@ pub struct Liveness {
     failed: u32,
     /// The last good probe before the failed ones, once a miss was told and until a recovery is.
     missed_since: Option<Moment>,
-    /// Whether the last failed probe met an open port that did not answer.
-    silent: bool,
+    /// What the last failed probe saw.
+    failure: Option<Verdict>,
+    work: Option<Work>,
+    /// Until when the window was prolonged.
+    extended: Option<Moment>,
 }
 
 impl Liveness {
@@ -70,7 +95,9 @@ impl Liveness {
             last_word: now,
             failed: 0,
             missed_since: None,
-            silent: false,
+            failure: None,
+            work: None,
+            extended: None,
         }
     }
 
@@ -84,6 +111,12 @@ impl Liveness {
     #[must_use]
     pub fn is_missing(&self) -> bool {
         self.missed_since.is_some()
+    }
+
+    /// Whether it neither drains nor restarts of its own accord.
+    #[must_use]
+    pub fn is_serving(&self) -> bool {
+        self.doing == Doing::Serving
     }
 
     /// The last time that it was seen serving.
@@ -115,12 +148,12 @@ impl Liveness {
                 if self.doing == Doing::Serving {
                     self.healthy_until = now;
                 }
-                (self.last_good, self.failed) = (now, 0);
+                (self.last_good, self.failed, self.extended) = (now, 0, None);
                 let missed = self.missed_since.take();
                 missed.map_or(Finding::Unchanged, |since| Finding::Recovered(now.saturating_sub(since)))
             }
             Verdict::Free | Verdict::Booting | Verdict::Silent | Verdict::Foreign => {
-                self.silent = verdict == Verdict::Silent;
+                self.failure = Some(verdict);
                 self.failed += 1;
                 if self.missed_since.is_some() {
                     return Finding::Unchanged;
@@ -138,7 +171,8 @@ impl Liveness {
             return None;
         }
         let proof = if policy.planted.is(Fault::HungAfterOneMiss) { 1 } else { FAILED_PROBES_MIN };
-        let silence = (self.failed >= proof).then(|| self.last_good.saturating_add(policy.hang_after));
+        let window = self.last_good.saturating_add(policy.hang_after);
+        let silence = (self.failed >= proof).then(|| self.extended.unwrap_or(window));
         match self.doing {
             Doing::Serving => silence,
             // A drain that still answers has the drain's budget, one that fell silent the ordinary window.
@@ -166,18 +200,44 @@ impl Liveness {
         due.then(|| Hung { last_good: now.saturating_sub(self.last_good), failed_probes: self.failed, why })
     }
 
+    /// Takes in how much CPU time its event loop has used in all.
+    pub fn measure(&mut self, now: Moment, cpu: Duration) {
+        let last = (now, cpu);
+        self.work = match self.work {
+            Some(Work { since, .. }) if self.failed > 0 => Some(Work { since, last }),
+            Some(_) | None => Some(Work { since: last, last }),
+        };
+    }
+
+    /// Prolongs a window that has run out, once, if the event loop has worked since the last good probe. From now on:
+    /// three failed probes may have taken longer than a short window.
+    pub fn extend(&mut self, now: Moment, policy: &Policy) -> Option<Extension> {
+        let Work { since: (began, before), last: (at, after) } = self.work?;
+        let (cpu, wall) = (after.saturating_sub(before), at.saturating_sub(began));
+        let is_idle = wall.is_zero() || cpu.saturating_mul(WORKING_PART) < wall;
+        let is_extended = self.extended.is_some() && !policy.planted.is(Fault::WorkExtendsForEver);
+        if self.doing != Doing::Serving || is_idle || is_extended || policy.planted.is(Fault::WorkIgnored) {
+            return None;
+        }
+        let is_closed = matches!(self.failure, Some(Verdict::Free | Verdict::Booting));
+        let whole = if is_closed { policy.startup_timeout } else { policy.hang_after };
+        let until = now.saturating_add(policy.hang_after).max(self.last_good.saturating_add(whole));
+        self.extended = Some(until);
+        Some(Extension { cpu, by: until.saturating_sub(now) })
+    }
+
     /// The same while it drains because we asked it to: a closed port is then part of the way down, silence behind an
     /// open one is not.
     #[must_use]
     pub fn silent_deadline(&self, policy: &Policy) -> Option<Moment> {
         let unheard = policy.planted.is(Fault::SilentDrainWaitedFor);
-        (self.silent && self.failed >= FAILED_PROBES_MIN && !unheard)
+        (self.failure == Some(Verdict::Silent) && self.failed >= FAILED_PROBES_MIN && !unheard)
             .then(|| self.last_good.saturating_add(policy.hang_after))
     }
 
     /// Starts every window anew: time has passed in which nobody could have answered.
     pub fn rearm(&mut self, now: Moment) {
-        (self.last_good, self.failed) = (now, 0);
+        (self.last_good, self.failed, self.work, self.extended) = (now, 0, None, None);
         self.doing = match self.doing {
             Doing::Serving => Doing::Serving,
             Doing::Draining(_) => Doing::Draining(now),
@@ -287,5 +347,91 @@ mod tests {
         assert_eq!(liveness.silent_deadline(&policy), None);
         liveness.observe(at(6), Verdict::Silent);
         assert_eq!(liveness.silent_deadline(&policy), Some(at(60)));
+    }
+
+    /// One that answered until 0 s, fails from then on, and whose event loop uses `share` percent of a processor.
+    fn failing(failure: Verdict, share: u32, until: u64) -> Liveness {
+        let mut liveness = Liveness::new(at(0));
+        for second in (0..=until).step_by(5) {
+            liveness.measure(at(second), at(second) * share / 100);
+            liveness.observe(at(second), failure);
+        }
+        liveness
+    }
+
+    #[test]
+    fn work_since_the_last_good_probe_prolongs_the_window_once() {
+        let policy = Policy::default();
+        for (failure, by) in [(Verdict::Silent, 60), (Verdict::Foreign, 60), (Verdict::Free, 240)] {
+            let mut liveness = failing(failure, 50, 60);
+            assert!(liveness.hung(at(60), &policy).is_some());
+            assert_eq!(liveness.extend(at(60), &policy), Some(Extension { cpu: at(30), by: at(by) }), "{failure}");
+            assert_eq!(liveness.deadline(&policy), Some(at(60 + by)));
+            assert_eq!(liveness.extend(at(60 + by), &policy), None, "{failure}");
+        }
+    }
+
+    #[test]
+    fn one_part_in_twenty_is_work_and_less_or_nothing_known_is_not() {
+        let policy = Policy::default();
+        assert!(failing(Verdict::Silent, 5, 60).extend(at(60), &policy).is_some());
+        assert!(failing(Verdict::Silent, 4, 60).extend(at(60), &policy).is_none());
+        let mut unmeasured = Liveness::new(at(0));
+        for tick in 1..=6 {
+            unmeasured.observe(at(tick * 10), Verdict::Silent);
+        }
+        assert!(unmeasured.extend(at(60), &policy).is_none());
+    }
+
+    #[test]
+    fn work_before_the_last_good_probe_does_not_count() {
+        let policy = Policy::default();
+        let mut liveness = Liveness::new(at(0));
+        liveness.measure(at(0), at(0));
+        liveness.observe(at(0), SERVING);
+        for tick in 1..=13 {
+            liveness.measure(at(tick * 5), at(500));
+            liveness.observe(at(tick * 5), Verdict::Silent);
+        }
+        assert!(liveness.hung(at(65), &policy).is_some());
+        assert_eq!(liveness.extend(at(65), &policy), None, "it had used that by the first failed probe");
+    }
+
+    #[test]
+    fn neither_a_drain_nor_a_restart_is_prolonged_by_work() {
+        let policy = Policy::default();
+        for verdict in [Verdict::Draining, Verdict::Gateway(Phase::Starting)] {
+            let mut liveness = failing(Verdict::Silent, 100, 60);
+            assert!(liveness.is_serving());
+            liveness.observe(at(61), verdict);
+            for second in 62..70 {
+                liveness.measure(at(second), at(second));
+                liveness.observe(at(second), Verdict::Silent);
+            }
+            assert!(!liveness.is_serving());
+            assert_eq!(liveness.extend(at(130), &policy), None, "{verdict}");
+        }
+    }
+
+    #[test]
+    fn an_extension_ends_with_a_good_probe_or_a_jump_and_there_may_be_another_one() {
+        let policy = Policy::default();
+        let ends: [fn(&mut Liveness); 2] = [
+            |liveness| {
+                liveness.observe(at(70), SERVING);
+            },
+            |liveness| liveness.rearm(at(70)),
+        ];
+        for end in ends {
+            let mut liveness = failing(Verdict::Silent, 100, 60);
+            assert!(liveness.extend(at(60), &policy).is_some());
+            end(&mut liveness);
+            for second in (75..=130).step_by(5) {
+                liveness.measure(at(second), at(second));
+                liveness.observe(at(second), Verdict::Silent);
+            }
+            assert_eq!(liveness.deadline(&policy), Some(at(130)));
+            assert!(liveness.extend(at(130), &policy).is_some());
+        }
     }
 }

@@ -14,25 +14,31 @@ pub mod hook;
 pub mod intent;
 pub mod lease;
 pub mod liveness;
+pub mod notice;
 pub mod past;
 pub mod policy;
 pub mod report;
 pub mod restart_policy;
+pub mod sample;
 pub mod sighting;
 pub mod status;
 pub mod supervisor;
+pub mod trail;
 
 pub use effect::{Ask, Effect, LeaseAsk, Outcome};
 pub use event::{
     Acquired, Death, Event, Layer, LeaseAnswer, Recovered, Remains, Request, Requester, SpawnFailure, TreeEnd,
 };
 pub use hook::{Call, Hook, HookEnd};
+pub use notice::Notice;
 pub use past::{Fact, Left, Past, PastRun, Settled};
 pub use policy::Policy;
 pub use report::Report;
-pub use sighting::{Holder, Owner, Phase, Sighting, Verdict};
+pub use sample::{Sample, Toll};
+pub use sighting::{Holder, Owner, Phase, Readiness, Sighting, Verdict};
 pub use status::Status;
 pub use supervisor::Supervisor;
+pub use trail::Case;
 
 /// A reading of the monotonic clock, as the time since that clock's own zero. Only differences mean anything.
 pub type Moment = std::time::Duration;

@@ -43,6 +43,8 @@ pub struct Policy {
     pub pre_start: Option<Duration>,
     /// The same of the post-stop hook.
     pub post_stop: Option<Duration>,
+    /// How much memory the gateway's tree may have resident, in KiB; none if that is no concern.
+    pub memory_max_kb: Option<u64>,
     /// What to do beside an owner that stays.
     pub on_conflict: OnConflict,
     /// Whether a person started us and watches: then a spent budget does not make the first start wait.
@@ -76,6 +78,7 @@ impl Default for Policy {
             boot_window: Duration::from_mins(5),
             pre_start: None,
             post_stop: None,
+            memory_max_kb: None,
             on_conflict: OnConflict::Exit,
             attended: false,
             conflict_timeout: Duration::from_secs(30),

@@ -9,7 +9,7 @@ mod sentence;
 pub use fields::{Field, Fields};
 
 use super::event::{Death, Recovered, Requester, TreeEnd};
-use super::{Generation, Holder, Hook, HookEnd, Verdict};
+use super::{Generation, Holder, Hook, HookEnd, Readiness, Toll, Verdict};
 use std::time::Duration;
 
 /// One entry of the event log.
@@ -39,10 +39,13 @@ pub enum Report {
     GatewayListening { generation: Generation, pid: i32 },
     GatewayStarted { generation: Generation, pid: i32, boot: Duration },
     GatewayExited(Exited),
-    GatewayHung { generation: Generation, last_good: Option<Duration>, failed_probes: u32, why: &'static str },
+    GatewayHung(HungReport),
     StartupTimedOut { generation: Generation, budget: Duration },
     LivenessMissed { generation: Generation, detail: String },
     LivenessRecovered { generation: Generation, after: Duration },
+    LivenessExtended { generation: Generation, cpu: Duration, by: Duration },
+    ReadinessChanged { generation: Generation, readiness: Readiness },
+    MemoryExceeded { generation: Generation, tree_rss_kb: u64, limit_kb: u64 },
     ClockJumped { by: Duration },
     RestartRequested { by: Requester },
     RetryRequested { by: Requester },
@@ -67,8 +70,19 @@ pub struct Exited {
     pub pid: i32,
     pub death: Death,
     pub uptime: Duration,
-    pub max_rss_kb: Option<u64>,
+    pub toll: Toll,
     pub cause: &'static str,
+}
+
+/// A gateway that is to be replaced because it hangs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(missing_docs, reason = "as above")]
+pub struct HungReport {
+    pub generation: Generation,
+    pub last_good: Option<Duration>,
+    pub failed_probes: u32,
+    pub why: &'static str,
+    pub evidence: Option<String>,
 }
 
 /// How loud a report is.
@@ -110,10 +124,13 @@ impl Report {
             Self::GatewayListening { .. } => "gateway.listening",
             Self::GatewayStarted { .. } => "gateway.started",
             Self::GatewayExited(_) => "gateway.exited",
-            Self::GatewayHung { .. } => "gateway.hung",
+            Self::GatewayHung(_) => "gateway.hung",
             Self::StartupTimedOut { .. } => "startup.timed_out",
             Self::LivenessMissed { .. } => "liveness.missed",
             Self::LivenessRecovered { .. } => "liveness.recovered",
+            Self::LivenessExtended { .. } => "liveness.extended",
+            Self::ReadinessChanged { .. } => "readiness.changed",
+            Self::MemoryExceeded { .. } => "memory.exceeded",
             Self::ClockJumped { .. } => "clock.jumped",
             Self::RestartRequested { .. } => "restart.requested",
             Self::RetryRequested { .. } => "retry.requested",
@@ -141,10 +158,13 @@ impl Report {
             | Self::GatewayListening { generation, .. }
             | Self::GatewayStarted { generation, .. }
             | Self::GatewayExited(Exited { generation, .. })
-            | Self::GatewayHung { generation, .. }
+            | Self::GatewayHung(HungReport { generation, .. })
             | Self::StartupTimedOut { generation, .. }
             | Self::LivenessMissed { generation, .. }
             | Self::LivenessRecovered { generation, .. }
+            | Self::LivenessExtended { generation, .. }
+            | Self::ReadinessChanged { generation, .. }
+            | Self::MemoryExceeded { generation, .. }
             | Self::StopEscalated { generation, .. }
             | Self::TreeKilled { generation, .. }
             | Self::HookStarted { generation, .. }
@@ -168,9 +188,11 @@ impl Report {
             | Self::GatewayAdopted { differs: Some(_), .. }
             | Self::DetachRefused { .. }
             | Self::SpawnFailed { .. }
-            | Self::GatewayHung { .. }
+            | Self::GatewayHung(_)
             | Self::StartupTimedOut { .. }
             | Self::LivenessMissed { .. }
+            | Self::LivenessExtended { .. }
+            | Self::MemoryExceeded { .. }
             | Self::ClockJumped { .. }
             | Self::StopEscalated { .. }
             | Self::TreeKilled { .. }
@@ -215,10 +237,10 @@ mod tests {
             pid: 9,
             death: Death::Signal { number: 9, core_dumped: false },
             uptime: Duration::from_millis(1500),
-            max_rss_kb: None,
+            toll: Toll::default(),
             cause: "crashed",
         };
         let names: Vec<_> = Report::GatewayExited(exited).fields().into_iter().map(|(name, _)| name).collect();
-        assert_eq!(names, ["pid", "signal", "uptime_ms", "cause"]);
+        assert_eq!(names, ["pid", "signal", "core_dumped", "uptime_ms", "cause"]);
     }
 }

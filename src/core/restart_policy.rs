@@ -45,6 +45,8 @@ impl Run {
 pub enum Cause {
     /// Somebody asked for it.
     Asked,
+    /// Its tree had more memory than `--memory-max`.
+    Memory,
     /// It exited with 0 and nobody had asked: most likely a restart that the gateway planned itself.
     CleanExit,
     /// It crashed, hung, or never came up.
@@ -187,7 +189,8 @@ impl RestartPolicy {
         }
         match cause {
             Cause::Asked => self.start(now, Duration::ZERO, "as asked", policy),
-            Cause::CleanExit | Cause::Failed if run.healthy_for() >= policy.stable_after => {
+            Cause::Memory if policy.planted.is(Fault::MemorySpendsBudget) => self.retry(now, policy),
+            Cause::CleanExit | Cause::Failed | Cause::Memory if run.healthy_for() >= policy.stable_after => {
                 self.failures = 0;
                 self.clean_exit = (cause == Cause::CleanExit).then_some(now);
                 let why = format!("it had been healthy for {}", human(run.healthy_for()));
@@ -202,7 +205,8 @@ impl RestartPolicy {
                     self.retry_at_once(now, policy)
                 }
             }
-            Cause::Failed => self.retry(now, policy),
+            // A limit that a gateway reaches as soon as it is up is a failure like any other.
+            Cause::Failed | Cause::Memory => self.retry(now, policy),
         }
     }
 

@@ -77,6 +77,15 @@ pub enum Owner {
     Other(Holder),
 }
 
+/// What `/readyz` says. It is shown, and decides nothing: one broken channel account keeps it at 503.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Readiness {
+    /// Whether all is well.
+    pub ready: bool,
+    /// What is not, or how the answer came about.
+    pub detail: String,
+}
+
 /// All that one probe brings back.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sighting {
@@ -86,6 +95,8 @@ pub struct Sighting {
     pub owner: Owner,
     /// One lower-case phrase that tells how the verdict came about, such as `GET /healthz answered 200 text/html`.
     pub detail: String,
+    /// What `/readyz` says, where it was asked.
+    pub readiness: Option<Readiness>,
 }
 
 impl Sighting {

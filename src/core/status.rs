@@ -1,6 +1,6 @@
 //! What a supervisor is doing, for whoever asks.
 
-use super::{Generation, Verdict};
+use super::{Generation, Readiness, Sample, Verdict};
 use std::time::Duration;
 
 /// A snapshot. Durations count back from now, or forward where they speak of the future.
@@ -18,12 +18,44 @@ pub struct Status {
     pub probe: Option<(Verdict, String)>,
     /// Restarts in the window that spent the budget.
     pub restarts: u32,
+    /// Restarts for `--memory-max`, which spend none of it unless they come early; since this supervisor began.
+    pub memory_restarts: u32,
     /// The budget and its window.
     pub max_restarts: u32,
     /// See `max_restarts`.
     pub restart_window: Duration,
     /// What will happen next.
     pub next: Next,
+}
+
+impl Status {
+    /// What there is to say of us in a manager's list of services: one line that stays the same for as long as nothing
+    /// happens, so it has no times in it.
+    #[must_use]
+    pub fn sentence(&self) -> String {
+        let Next { action, why, .. } = &self.next;
+        let sentence = match (&self.gateway, self.state) {
+            (Some(gateway), state) => gateway.sentence(self.generation, state),
+            (None, "standby") => format!("standing by: {why}"),
+            (None, "stopping") => format!("clearing away what is left of gateway {}", self.generation),
+            (None, "post_stop") => format!("gateway {} has ended: {why}", self.generation),
+            (None, "exited") => why.clone(),
+            (None, _) => format!("waiting to {action}: {why}"),
+        };
+        shorten(sentence.replace(|letter: char| letter.is_control(), " "))
+    }
+}
+
+/// A manager shows the sentence in one line of a terminal, or two.
+const SENTENCE_CHARS_MAX: usize = 200;
+
+fn shorten(mut sentence: String) -> String {
+    if let Some((end, _)) = sentence.char_indices().nth(SENTENCE_CHARS_MAX) {
+        let cut = sentence[..end].char_indices().next_back().map_or(0, |(last, _)| last);
+        sentence.truncate(cut);
+        sentence.push('\u{2026}');
+    }
+    sentence
 }
 
 /// The gateway of a [`Status`].
@@ -39,6 +71,25 @@ pub struct GatewayStatus {
     pub healthy: bool,
     /// Whether another supervisor started it.
     pub adopted: bool,
+    /// What `/readyz` said when it was last asked.
+    pub readiness: Option<Readiness>,
+    /// What it used when that was last read.
+    pub sample: Option<Sample>,
+}
+
+impl GatewayStatus {
+    fn sentence(&self, generation: Generation, state: &str) -> String {
+        let does = match state {
+            "starting" => "is booting",
+            "running" if self.healthy => "serves",
+            "running" => "misses probes",
+            "examining" => "hangs and will be replaced",
+            _ => "is being ended",
+        };
+        let unready = self.readiness.as_ref().filter(|readiness| does == "serves" && !readiness.ready);
+        let but = unready.map_or_else(String::new, |readiness| format!("; not ready: {}", readiness.detail));
+        format!("gateway {generation} (pid {}) {does}{but}", self.pid)
+    }
 }
 
 /// The next thing that a supervisor will do by itself.
@@ -50,4 +101,75 @@ pub struct Next {
     pub within: Option<Duration>,
     /// Why.
     pub why: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn status(state: &'static str, action: &'static str, why: &str) -> Status {
+        Status {
+            state,
+            gateway: None,
+            generation: 3,
+            epoch: None,
+            probe: None,
+            restarts: 0,
+            memory_restarts: 0,
+            max_restarts: 6,
+            restart_window: Duration::from_hours(1),
+            next: Next { action, within: Some(Duration::from_secs(7)), why: why.to_owned() },
+        }
+    }
+
+    fn with_gateway(state: &'static str, healthy: bool, unready: Option<&str>) -> Status {
+        let readiness = unready.map(|detail| Readiness { ready: detail.is_empty(), detail: detail.to_owned() });
+        let age = Duration::from_secs(99);
+        let gateway = GatewayStatus { pid: 123, age, up: None, healthy, adopted: false, readiness, sample: None };
+        Status { gateway: Some(gateway), ..status(state, "look at the gateway again", "it serves") }
+    }
+
+    #[test]
+    fn the_sentence_says_what_there_is_or_what_is_waited_for() {
+        for (status, expected) in [
+            (with_gateway("starting", false, None), "gateway 3 (pid 123) is booting"),
+            (with_gateway("running", true, None), "gateway 3 (pid 123) serves"),
+            (with_gateway("running", true, Some("")), "gateway 3 (pid 123) serves"),
+            (with_gateway("running", true, Some("chat")), "gateway 3 (pid 123) serves; not ready: chat"),
+            (with_gateway("running", false, Some("chat")), "gateway 3 (pid 123) misses probes"),
+            (with_gateway("examining", false, None), "gateway 3 (pid 123) hangs and will be replaced"),
+            (with_gateway("stopping", false, None), "gateway 3 (pid 123) is being ended"),
+            (status("stopping", "end", "it is being ended"), "clearing away what is left of gateway 3"),
+            (status("standby", "take over", "another is in charge"), "standing by: another is in charge"),
+            (status("backing_off", "start a gateway", "failure 2"), "waiting to start a gateway: failure 2"),
+            (status("leasing", "take the lease", "looking"), "waiting to take the lease: looking"),
+            (status("post_stop", "decide", "the post-stop hook runs"), "gateway 3 has ended: the post-stop hook runs"),
+            (status("exited", "nothing", "the supervisor has ended"), "the supervisor has ended"),
+        ] {
+            assert_eq!(status.sentence(), expected);
+        }
+    }
+
+    #[test]
+    fn the_sentence_stays_one_short_line_whatever_the_gateway_says() {
+        let bad = with_gateway("running", true, Some("a\nREADY=1\r\u{0}b"));
+        assert_eq!(bad.sentence(), "gateway 3 (pid 123) serves; not ready: a READY=1  b");
+        for (letter, count) in [('x', 500), ('\u{20ac}', 500)] {
+            let long = with_gateway("running", true, Some(&letter.to_string().repeat(count))).sentence();
+            assert_eq!(long.chars().count(), SENTENCE_CHARS_MAX, "{long}");
+            assert!(long.ends_with(&format!("{letter}\u{2026}")), "{long}");
+        }
+        let rest = SENTENCE_CHARS_MAX - "gateway 3 (pid 123) serves; not ready: ".len();
+        let full = with_gateway("running", true, Some(&"x".repeat(rest))).sentence();
+        assert_eq!((full.chars().count(), full.ends_with('x')), (SENTENCE_CHARS_MAX, true), "{full}");
+    }
+
+    #[test]
+    fn time_alone_does_not_change_the_sentence() {
+        let early = with_gateway("running", true, None);
+        let mut late = early.clone();
+        late.next.within = None;
+        late.gateway.as_mut().unwrap().age = Duration::from_hours(5);
+        assert_eq!(early.sentence(), late.sentence());
+    }
 }

@@ -19,11 +19,15 @@
 //! probe that found the port free; there is no other way to `Spawning`.
 //!
 //! Hooks stand in between, in `Hooking`: the pre-start hook after a look that found the port free, and before another
-//! one; the post-stop hook when the tree is gone, before anybody decides what comes next.
+//! one; the post-stop hook when the tree is gone, before anybody decides what comes next. And a gateway that is to be
+//! ended for its health is looked at first, in `Examining`.
 
 mod adopting;
+mod examining;
 mod hooking;
 mod leasing;
+mod measuring;
+mod noticing;
 mod poll;
 mod probing;
 mod requests;
@@ -41,7 +45,9 @@ use super::liveness::Liveness;
 use super::past::Left;
 use super::report::{Exited, Report};
 use super::restart_policy::{Plan, RestartPolicy, Run};
-use super::{Generation, Moment, Policy, Sighting, exit};
+use super::trail::Trail;
+use super::{Generation, Moment, Notice, Owner, Policy, Readiness, Sample, Sighting, exit};
+use examining::Examining;
 use hooking::Hooking;
 use leasing::Seen;
 use poll::Poll;
@@ -85,6 +91,16 @@ pub struct Supervisor {
     told: Option<Sighting>,
     /// The last process that bore our mark and could not be found when it was looked for.
     lost_mark: Option<i32>,
+    /// What was lately seen of the present gateway.
+    trail: Trail,
+    /// What its `/readyz` said last.
+    readiness: Option<Readiness>,
+    /// Gateways that were replaced for `--memory-max`.
+    memory_restarts: u32,
+    /// What the service manager was told last.
+    notice: Option<Notice>,
+    /// The gateway that it was last told to be ready.
+    readied: Option<Generation>,
 }
 
 #[derive(Debug, Clone)]
@@ -108,7 +124,10 @@ enum State {
     /// The process lives and has not come up yet. `armed` is when its budget began.
     Starting { child: Child, poll: Poll, armed: Moment, failed: u32, listening: bool },
     /// It has come up.
-    Running { child: Child, poll: Poll, started: Moment, liveness: Liveness, stable: bool },
+    /// `excess` counts the samples in a row that were over the limit of memory.
+    Running { child: Child, poll: Poll, started: Moment, liveness: Liveness, stable: bool, excess: u32 },
+    /// It hangs; what may tell why is being written down.
+    Examining(Examining),
     /// It is being ended, or has ended and its tree is being cleared away.
     Stopping(Stopping),
     /// After `Effect::Exit`.
@@ -153,6 +172,11 @@ impl Supervisor {
             born: false,
             told: None,
             lost_mark: None,
+            trail: Trail::default(),
+            readiness: None,
+            memory_restarts: 0,
+            notice: None,
+            readied: None,
         }
     }
 
@@ -188,9 +212,9 @@ impl Supervisor {
             Event::Probed { ticket, sighting } => self.on_probed(now, ticket, &sighting, fx),
             Event::Spawned { pid, .. } => self.on_spawned(now, pid, fx),
             Event::SpawnFailed { failure, .. } => self.on_spawn_failed(now, &failure, fx),
-            Event::LeaderExited { death, max_rss_kb, oom_killed, .. } => {
-                self.on_leader_exited(now, death, (max_rss_kb, oom_killed), fx);
-            }
+            Event::LeaderExited { death, toll, .. } => self.on_leader_exited(now, death, toll, fx),
+            Event::Measured { sample, .. } => self.on_measured(now, sample, fx),
+            Event::Examined { evidence, .. } => self.on_examined(now, evidence, fx),
             Event::TreeGone { end, .. } => self.on_tree_gone(now, end, fx),
             Event::StraysKilled { generation, end } => self.tell_strays(generation, end, fx),
             Event::HookEnded { ticket, end } => self.on_hook_ended(now, ticket, &end, fx),
@@ -226,6 +250,7 @@ impl Supervisor {
                 Some(poll.wake(policy).min(armed.saturating_add(policy.startup_timeout)))
             }
             State::Running { poll, liveness, .. } => Some(sooner(poll.wake(policy), liveness.deadline(policy))),
+            State::Examining(examining) => Some(examining.until),
             State::Stopping(stopping) => stopping.deadline(policy),
         }
     }
@@ -238,6 +263,7 @@ impl Supervisor {
             | State::Spawning
             | State::Starting { .. }
             | State::Running { .. }
+            | State::Examining(_)
             | State::Stopping(_) => Some(self.generation),
             State::Idle
             | State::Leasing { .. }
@@ -285,6 +311,7 @@ impl Supervisor {
             State::Hooking(_) => self.tick_hooking(now, fx),
             State::Starting { .. } => self.tick_starting(now, fx),
             State::Running { .. } => self.tick_running(now, fx),
+            State::Examining(_) => self.tick_examining(now, fx),
             State::Stopping(_) => self.tick_stopping(now, fx),
         }
     }
@@ -294,6 +321,7 @@ impl Supervisor {
             State::Probing { poll, .. } | State::Starting { poll, .. } | State::Running { poll, .. } => *poll,
             State::Stopping(stopping) => stopping.poll,
             State::Standby(standby) => standby.poll,
+            State::Examining(examining) => examining.poll,
             State::Idle
             | State::Leasing { .. }
             | State::Adopting { .. }
@@ -306,12 +334,14 @@ impl Supervisor {
             return;
         }
         self.tell_verdict(sighting, fx);
+        self.trail.see(now, sighting);
         match &self.state {
             State::Probing { .. } => self.judge_port(now, sighting, fx),
             State::Starting { .. } => self.judge_boot(now, sighting, fx),
             State::Running { .. } => self.judge_liveness(now, sighting, fx),
             State::Stopping(_) => self.judge_drain(now, sighting),
             State::Standby(_) => self.judge_neighbour(now, sighting, fx),
+            State::Examining(_) => self.reconsider(now, sighting, fx),
             State::Idle
             | State::Leasing { .. }
             | State::Adopting { .. }
@@ -320,6 +350,7 @@ impl Supervisor {
             | State::Spawning
             | State::Exited => {}
         }
+        self.tell_readiness(sighting, fx);
     }
 
     /// Starts every window anew: while the machine stood still, nobody could have answered.
@@ -342,6 +373,7 @@ impl Supervisor {
                 }
             }
             State::Standby(standby) => standby.rearm(now),
+            State::Examining(_) => self.acquit(now),
             State::Hooking(_) => self.rearm_hook(now),
             State::Idle | State::Adopting { .. } | State::BackingOff { .. } | State::Spawning | State::Exited => {}
         }
@@ -361,6 +393,7 @@ impl Supervisor {
             | State::BackingOff { .. }
             | State::Hooking(_)
             | State::Spawning
+            | State::Examining(_)
             | State::Exited => return,
         }
         fx.push(Effect::Probe { ticket: self.ticket, ask });
@@ -372,6 +405,23 @@ impl Supervisor {
         if from.is_none_or(|from| from.name() != to.name()) {
             fx.push(Effect::Report(Report::VerdictChanged { from, to, detail: sighting.detail.clone() }));
         }
+    }
+
+    fn tell_readiness(&mut self, sighting: &Sighting, fx: &mut Effects) {
+        let (State::Running { .. }, Some(readiness)) = (&self.state, &sighting.readiness) else { return };
+        if matches!(sighting.owner, Owner::Other(_)) {
+            return;
+        }
+        let before = self.readiness.replace(readiness.clone());
+        if before.is_none_or(|before| before.ready != readiness.ready) {
+            let (generation, readiness) = (self.generation, readiness.clone());
+            fx.push(Effect::Report(Report::ReadinessChanged { generation, readiness }));
+        }
+    }
+
+    /// Another gateway is there: what was seen of the one before is of no use.
+    fn begin_trail(&mut self) {
+        (self.trail, self.readiness) = (Trail::default(), None);
     }
 
     /// Follows a plan of the restart policy.
@@ -410,6 +460,7 @@ impl Supervisor {
     }
 
     fn exit(&mut self, code: u8, reason: String, fx: &mut Effects) {
+        self.tell_stopping(fx);
         self.state = State::Exited;
         fx.push(Effect::Exit(Outcome { code, reason }));
     }

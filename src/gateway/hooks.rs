@@ -4,6 +4,7 @@
 //! with it: the next gateway must not meet a half-done backup. It may outlive a supervisor that is killed; the next one
 //! knows it by that id and ends it first.
 
+use super::death;
 use super::process::{self, INSTANCE};
 use super::tree::{Orphans, Tree};
 use crate::core::hook::{Call, Hook, HookEnd};
@@ -202,7 +203,7 @@ impl Hooks {
 /// How it ended, once nothing of it is left.
 async fn end_of(hook: Hook, leader: &Handle, watch: &Watch, tree: Tree, clock: fn() -> Moment) -> Death {
     let death = match watch.exit(leader).await {
-        Ok(exit) => process::death(exit.status),
+        Ok(exit) => death::of(exit.status),
         Err(error) => {
             tracing::error!(pid = leader.pid(), %error, "cannot learn how a hook ended");
             Death::Unknown

@@ -1,8 +1,10 @@
 //! The process that we own, and the port that it serves.
 
 pub mod adopt;
+mod death;
 pub mod endpoint;
 pub mod hooks;
+pub mod incident;
 pub mod probe;
 pub mod process;
 pub mod state_lock;

@@ -1,7 +1,8 @@
 //! One look at the gateway's port.
 //!
 //! A look tries a plain TCP connect first, so that a free port costs no HTTP client, then asks `/healthz` and
-//! `/startupz` over one connection. It keeps nothing open between two looks: the client lives as long as the look.
+//! `/startupz` over one connection, and of a gateway of ours that serves `/readyz` as well. It keeps nothing open between
+//! two looks: the client lives as long as the look.
 //! While the gateway answers, the connect is left out: a TLS listener would report each as a failed handshake.
 
 mod connect;
@@ -23,7 +24,7 @@ use tokio::time::{Instant, timeout};
 use self::connect::Knock;
 use self::http::{Door, Failure};
 use self::verdict::Glimpse;
-use crate::core::{Owner, Sighting, Verdict};
+use crate::core::{Owner, Phase, Readiness, Sighting, Verdict};
 use crate::gateway::endpoint::Endpoint;
 use crate::gateway::state_lock::{self, StateOwner};
 
@@ -34,6 +35,10 @@ const HEAD_START: Duration = Duration::from_millis(200);
 /// No look takes longer, whatever is asked for: a deadline beyond the end of the clock would be none.
 const TIMEOUT_MAX: Duration = Duration::from_hours(24);
 
+/// The part of a look's time that `/readyz` may take beside it: one in so many. What it says is shown and decides nothing,
+/// so a gateway that has just been found to serve is not to be told of much later for it.
+const READINESS_PART: u32 = 5;
+
 /// What a look is to find out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Look {
@@ -41,10 +46,17 @@ pub enum Look {
     Answers,
     /// The same, and which process holds the port.
     AnswersAndOwner {
-        /// Our own child, if there is one. Without one it is a look before a spawn: a gateway that one of our own kind
-        /// has started counts as ours, and on a free port one is looked for that only boots.
+        /// Our own child, if there is one: once it serves it is also asked whether it is ready. Without one it is a look
+        /// before a spawn: a gateway that one of our own kind has started counts as ours, and on a free port one is
+        /// looked for that only boots.
         leader: Option<i32>,
     },
+}
+
+impl Look {
+    fn is_about_ours(self) -> bool {
+        matches!(self, Self::AnswersAndOwner { leader: Some(_) })
+    }
 }
 
 /// Looks at one endpoint.
@@ -96,7 +108,9 @@ impl Prober {
 
     /// Looks once.
     pub async fn look(&self, ask: Look) -> Sighting {
-        let (address, verdict, detail) = verdict::strongest(self.observe().await);
+        let deadline = Instant::now() + self.timeout;
+        let (seen, door) = self.observe(ask, deadline).await;
+        let (address, verdict, detail) = verdict::strongest(seen);
         self.answering.store(verdict::is_gateway(verdict), Ordering::Relaxed);
         let (verdict, owner, detail) = match (ask, verdict, address) {
             (Look::AnswersAndOwner { leader: None }, Verdict::Free, free) => self.behind_a_free_port(free, detail),
@@ -107,7 +121,21 @@ impl Prober {
                 (verdict, owner::find(address, leader, self.key.as_deref()), detail)
             }
         };
-        Sighting { verdict, owner, detail }
+        let serves = matches!(verdict, Verdict::Gateway(Phase::Started | Phase::Unknown));
+        let readiness = match door {
+            Some(door) if serves && ask.is_about_ours() && !matches!(owner, Owner::Other(_)) => {
+                self.readiness_beside(&door, deadline).await
+            }
+            _ => None,
+        };
+        Sighting { verdict, owner, detail, readiness }
+    }
+
+    /// What `/readyz` says, if it says it soon.
+    async fn readiness_beside(&self, door: &Door, deadline: Instant) -> Option<Readiness> {
+        let soon = Instant::now() + self.timeout / READINESS_PART;
+        let answer = door.get("/readyz", http::Connection::Close, soon.min(deadline)).await;
+        answer.ok().and_then(|answer| verdict::readiness(&answer))
     }
 
     /// The verdict on a port that nobody listens on: free, taken all the same, or that of a gateway on its way to it.
@@ -128,8 +156,8 @@ impl Prober {
         }
     }
 
-    /// Asks `/readyz`, which is shown and recorded but decides nothing: one broken channel account keeps it at 503.
-    pub async fn ready(&self) -> (bool, String) {
+    /// Asks `/readyz` alone, with the whole time of a look. `Err` says how it came that nothing was said of readiness.
+    pub async fn ready(&self) -> Result<Readiness, String> {
         let deadline = Instant::now() + self.timeout;
         let mut last = String::new();
         for (index, address) in self.endpoint.addresses.iter().enumerate() {
@@ -145,16 +173,18 @@ impl Prober {
                 Err(failure) => Err(failure),
             };
             match answer {
-                Ok(answer) => return verdict::readiness(&answer),
+                Ok(answer) => {
+                    let other = || format!("GET /readyz answered {}", answer.describe());
+                    return verdict::readiness(&answer).ok_or_else(other);
+                }
                 Err(failure) => last = failure.detail("/readyz", self.timeout),
             }
         }
-        (false, last)
+        Err(last)
     }
 
-    /// What the addresses show; no more of them than it takes to know.
-    async fn observe(&self) -> Vec<(SocketAddr, Glimpse)> {
-        let deadline = Instant::now() + self.timeout;
+    /// What the addresses show, no more of them than it takes to know, and the way to the gateway among them.
+    async fn observe(&self, ask: Look, deadline: Instant) -> (Vec<(SocketAddr, Glimpse)>, Option<Door>) {
         let (open, mut seen) = if self.answering.load(Ordering::Relaxed) {
             ((0..self.endpoint.addresses.len()).collect(), Vec::new())
         } else {
@@ -169,8 +199,9 @@ impl Prober {
                 }
             }
         }
-        ask_in_turn(doors, &mut seen, deadline, self.timeout).await;
-        seen
+        let after = if ask.is_about_ours() { http::Connection::Keep } else { http::Connection::Close };
+        let door = ask_in_turn(doors, &mut seen, after, deadline, self.timeout).await;
+        (seen, door)
     }
 
     /// The indices of the addresses that accept, in their order, and what the others show.
@@ -212,8 +243,15 @@ impl Prober {
     }
 }
 
-/// Asks one address after the other, each after the head start of the one before it, until one is a gateway.
-async fn ask_in_turn(doors: Vec<Door>, seen: &mut Vec<(SocketAddr, Glimpse)>, deadline: Instant, budget: Duration) {
+/// Asks one address after the other, each after the head start of the one before it, until one is a gateway: the way to
+/// that one is returned.
+async fn ask_in_turn(
+    doors: Vec<Door>,
+    seen: &mut Vec<(SocketAddr, Glimpse)>,
+    after: http::Connection,
+    deadline: Instant,
+    budget: Duration,
+) -> Option<Door> {
     let mut doors = doors.into_iter();
     let mut asks = JoinSet::new();
     let mut next = doors.next();
@@ -221,7 +259,10 @@ async fn ask_in_turn(doors: Vec<Door>, seen: &mut Vec<(SocketAddr, Glimpse)>, de
     loop {
         if let Some(door) = next.take() {
             first.get_or_insert(door.address());
-            asks.spawn(async move { (door.address(), ask(&door, deadline, budget).await) });
+            asks.spawn(async move {
+                let glimpse = ask(&door, after, deadline, budget).await;
+                (door, glimpse)
+            });
             next = doors.next();
         }
         let done = if next.is_some() {
@@ -233,24 +274,24 @@ async fn ask_in_turn(doors: Vec<Door>, seen: &mut Vec<(SocketAddr, Glimpse)>, de
             asks.join_next().await
         };
         match (done, first) {
-            (Some(Ok((address, glimpse))), _) => {
+            (Some(Ok((door, glimpse))), _) => {
                 let found = glimpse.is_gateway();
-                seen.push((address, glimpse));
+                seen.push((door.address(), glimpse));
                 if found {
-                    return;
+                    return Some(door);
                 }
             }
             (Some(Err(error)), Some(address)) => seen.push((address, broken(&error))),
-            (Some(Err(_)), None) | (None, _) => return,
+            (Some(Err(_)), None) | (None, _) => return None,
         }
     }
 }
 
-/// Puts both questions to one address.
-async fn ask(door: &Door, deadline: Instant, budget: Duration) -> Glimpse {
+/// Puts both questions to one address; what becomes of the connection then is up to `after`.
+async fn ask(door: &Door, after: http::Connection, deadline: Instant, budget: Duration) -> Glimpse {
     let (path, failure) = match door.get("/healthz", http::Connection::Keep, deadline).await {
         Ok(health) if !verdict::is_live(&health) => return verdict::foreign(&health),
-        Ok(_) => match door.get("/startupz", http::Connection::Close, deadline).await {
+        Ok(_) => match door.get("/startupz", after, deadline).await {
             Ok(startup) => return verdict::phase(&startup),
             // It was a gateway a moment ago, so a broken answer is that of a gateway in trouble.
             Err(Failure::Garbled(why)) => ("/startupz", Failure::Broken(why)),

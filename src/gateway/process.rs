@@ -1,19 +1,19 @@
 //! The gateway's process: its command, its environment, its first signal and its end.
 
 use super::adopt::Found;
+use super::death::{Touch, Vigil};
 use super::tree::{Orphans, Tree};
-use crate::core::{Death, Event, Generation, Remains, SpawnFailure};
+use crate::core::{Event, Generation, Remains, Sample, SpawnFailure};
 use crate::platform::cgroup::{self, Leaf, OomCount};
 use crate::platform::mark::Mark;
-use crate::platform::process::{self, Exit, Handle, Setup, Spawned, Watch};
+use crate::platform::process::{self, Handle, Setup, Spawned};
+use crate::platform::usage;
 use std::ffi::OsString;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io;
-use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
-use std::process::{Command, ExitStatus};
+use std::process::Command;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 use tokio::sync::mpsc::Sender;
 use tokio::task::JoinHandle;
@@ -133,24 +133,6 @@ pub struct Gateway {
     touch: Touch,
 }
 
-/// Whether we have had a part in the end of a gateway.
-#[derive(Debug, Clone, Default)]
-struct Touch(Arc<AtomicU8>);
-
-impl Touch {
-    const NONE: u8 = 0;
-    const TERMINATED: u8 = 1;
-    const KILLED: u8 = 2;
-
-    fn leave(&self, touch: u8) {
-        self.0.fetch_max(touch, Ordering::Relaxed);
-    }
-
-    fn is(&self, touch: u8) -> bool {
-        self.0.load(Ordering::Relaxed) == touch
-    }
-}
-
 impl Gateway {
     /// Starts one, with our own standard streams, and sends `LeaderExited` to `events` when its process ends. `instance`
     /// comes from [`new_instance`].
@@ -192,8 +174,8 @@ impl Gateway {
             SpawnFailure::Resources(format!("cannot watch the gateway: {error}; it will be tried again"))
         })?;
         let (tree, touch) = (Tree::new(&leader, entry(instance), orphans).with(leaf.clone(), mark), Touch::default());
-        let end = Ending { generation, leader: Arc::clone(&leader), watch, touch: touch.clone(), memory };
-        tokio::spawn(end.report(events.clone()));
+        let vigil = Vigil { generation, leader: Arc::clone(&leader), watch, touch: touch.clone(), memory };
+        tokio::spawn(vigil.report_exit(events.clone()));
         Ok(Self { generation, instance: instance.to_owned(), leader: Leader::Child(leader), tree, leaf, touch })
     }
 
@@ -205,6 +187,7 @@ impl Gateway {
     pub fn adopt(generation: Generation, found: Found, events: &Sender<Event>) -> io::Result<Self> {
         let Found { instance, leader, remains, members } = found;
         let leaf = Leaf::find(&leaf_name(&instance), leader.as_ref().map(Handle::pid)).map(Arc::new);
+        let touch = Touch::default();
         let (leader, tree) = match leader {
             Some(leader) => {
                 let leader = Arc::new(leader);
@@ -212,14 +195,16 @@ impl Gateway {
                 let watch = leader.watch()?;
                 // It is our child all the same where we are the reaper of what its supervisor left.
                 process::claim(leader.pid());
-                tokio::spawn(report_departure(generation, Arc::clone(&leader), watch, events.clone()));
+                let (touch, memory) = (touch.clone(), OomCount::read());
+                let vigil = Vigil { generation, leader: Arc::clone(&leader), watch, touch, memory };
+                tokio::spawn(vigil.report_departure(events.clone()));
                 (Leader::Adopted(leader), tree)
             }
             None => (Leader::Gone, Tree::orphaned(former_leader(&remains), entry(&instance), &members)),
         };
         let mut tree = tree.with(leaf.clone(), None);
         tree.remember();
-        Ok(Self { generation, instance, leader, tree, leaf, touch: Touch::default() })
+        Ok(Self { generation, instance, leader, tree, leaf, touch })
     }
 
     /// Its number.
@@ -251,6 +236,11 @@ impl Gateway {
         self.tree.snapshot()
     }
 
+    /// Its process, if that is not known to be gone.
+    pub(super) fn leader(&self) -> Option<Arc<Handle>> {
+        self.leader.handle().cloned()
+    }
+
     /// SIGTERM to the leader alone. All who belong to it are looked at before, and those of them that job control has
     /// stopped are resumed: they have to hear what it tells them.
     ///
@@ -264,6 +254,22 @@ impl Gateway {
         match told {
             Err(error) if error.raw_os_error() != Some(libc::ESRCH) => Err(error),
             _ => Ok(()),
+        }
+    }
+
+    /// What it uses now; of its whole tree if `tree` is wanted. Nothing of one that has ended.
+    #[must_use]
+    pub fn measure(&self, tree: bool) -> Sample {
+        let usage = self.leader.handle().and_then(|leader| {
+            let usage = usage::of(leader.pid()).ok()?;
+            // Asked for afterwards: if it lives, its pid was its own all the while.
+            let is_its_own = usage.start_time == leader.start_time() && matches!(leader.has_ended(), Ok(false));
+            is_its_own.then_some(usage)
+        });
+        Sample {
+            cpu: usage.map(|usage| usage.cpu),
+            rss_kb: usage.map(|usage| usage.rss_kb),
+            tree_rss_kb: tree.then(|| self.tree.rss_kb().ok()).flatten(),
         }
     }
 
@@ -358,55 +364,6 @@ async fn departure(pid: i32) {
         }
         // It is there, and hidden from us, or we are out of descriptors.
         tokio::time::sleep(WATCH_RETRY).await;
-    }
-}
-
-/// The same end, of a process that is not our child: only its parent learns how it ended.
-async fn report_departure(generation: Generation, leader: Arc<Handle>, watch: Watch, events: Sender<Event>) {
-    if let Err(error) = watch.ended(&leader).await {
-        tracing::error!(pid = leader.pid(), %error, "cannot watch the adopted gateway any more");
-    }
-    // As PID 1 we have become its parent when the supervisor that started it died.
-    let (death, max_rss_kb) = match leader.exit() {
-        Ok(Some(Exit { status, max_rss_kb })) => (death(status), max_rss_kb),
-        Ok(None) | Err(_) => (Death::Unknown, None),
-    };
-    // A closed channel means that the loop has ended and nobody waits for the news.
-    let _closed = events.send(Event::LeaderExited { generation, death, max_rss_kb, oom_killed: false }).await;
-}
-
-/// The end of a gateway that we started.
-struct Ending {
-    generation: Generation,
-    leader: Arc<Handle>,
-    watch: Watch,
-    touch: Touch,
-    memory: OomCount,
-}
-
-impl Ending {
-    async fn report(self, events: Sender<Event>) {
-        let Self { generation, leader, watch, touch, memory } = self;
-        let (death, max_rss_kb) = match watch.exit(&leader).await {
-            Ok(Exit { status, max_rss_kb }) => (death(status), max_rss_kb),
-            Err(error) => {
-                tracing::error!(pid = leader.pid(), %error, "cannot learn how the gateway ended");
-                (Death::Unknown, None)
-            }
-        };
-        let is_killed = matches!(death, Death::Signal { number: libc::SIGKILL, .. });
-        let oom_killed = is_killed && !touch.is(Touch::KILLED) && memory.has_grown();
-        // A closed channel means that the loop has ended and nobody waits for the news.
-        let _closed = events.send(Event::LeaderExited { generation, death, max_rss_kb, oom_killed }).await;
-    }
-}
-
-/// An exit status in the core's words.
-pub(super) fn death(status: ExitStatus) -> Death {
-    match (status.code(), status.signal()) {
-        (Some(code), _) => Death::Code(code),
-        (None, Some(number)) => Death::Signal { number, core_dumped: status.core_dumped() },
-        (None, None) => Death::Unknown,
     }
 }
 

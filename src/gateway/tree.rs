@@ -19,6 +19,7 @@
 
 mod evidence;
 mod hunt;
+mod memory;
 mod scan;
 #[cfg(test)]
 mod tests;
@@ -180,19 +181,35 @@ impl Tree {
 
     /// The living members, found from the known ones downwards.
     fn descend(&self) -> io::Result<Vec<Stat>> {
+        let mut members = self.remembered()?;
+        members.extend(self.inherited(&self.leaf_members(), |pid| proc::environ_has(pid, &self.instance))?);
+        self.with_descendants(members)
+    }
+
+    /// Those who were seen before and live.
+    fn remembered(&self) -> io::Result<Vec<Stat>> {
         let mut members = Vec::new();
         for (&pid, &start_time) in &self.seen {
             members.extend(living(pid)?.filter(|process| process.start_time == start_time));
         }
+        Ok(members)
+    }
+
+    /// The leader and the orphans of the tree, if these are children of ours.
+    fn inherited(&self, leaf: &BTreeSet<i32>, bears_id: impl Fn(i32) -> bool) -> io::Result<Vec<Stat>> {
+        let mut members = Vec::new();
         if let Root::Child { .. } = self.root {
-            let (number, leaf) = (self.number_now(), self.leaf_members());
-            let is_member = |process: &Stat| {
-                !self.judge(process, number, &leaf).is_none() || proc::environ_has(process.pid, &self.instance)
-            };
+            let number = self.number_now();
+            let is_member = |process: &Stat| !self.judge(process, number, leaf).is_none() || bears_id(process.pid);
             for pid in proc::children()? {
                 members.extend(living(pid)?.filter(|process| !self.is_elsewhere(process.pid) && is_member(process)));
             }
         }
+        Ok(members)
+    }
+
+    /// These and all that descends from them, each once.
+    fn with_descendants(&self, mut members: Vec<Stat>) -> io::Result<Vec<Stat>> {
         let mut found = BTreeSet::new();
         members.retain(|member| found.insert(member.pid));
         let mut next = 0;

@@ -48,6 +48,12 @@ pub fn now() -> Moment {
     ORIGIN + read(CLOCKS[0])
 }
 
+/// A moment as others read it from the kernel's clock.
+#[must_use]
+pub fn of_the_kernel(moment: Moment) -> Duration {
+    moment.saturating_sub(ORIGIN)
+}
+
 /// The time since the machine came up, with what it slept.
 #[must_use]
 pub fn since_boot() -> Duration {

@@ -4,6 +4,7 @@
 //! each step: the time, the event as JSON, and the effects as the core names them. The core is deterministic, so
 //! feeding it the same events gives the same effects (promise P10); where it does not, the log is of another version.
 
+mod health;
 mod lease;
 mod remains;
 
@@ -101,6 +102,7 @@ macro_rules! policy_json {
             json!({
                 $(stringify!($duration): nanoseconds(policy.$duration),)+
                 $(stringify!($count): policy.$count,)+
+                "memory_max_kb": policy.memory_max_kb,
                 "pre_start": policy.pre_start.map(nanoseconds),
                 "post_stop": policy.post_stop.map(nanoseconds),
                 "url": policy.url,
@@ -115,6 +117,7 @@ macro_rules! policy_json {
                 nanoseconds => nanoseconds.as_u64().map(|ns| Some(Duration::from_nanos(ns))),
             };
             Some(Policy {
+                memory_max_kb: entry.get("memory_max_kb")?.as_u64(),
                 pre_start: hook("pre_start")?,
                 post_stop: hook("post_stop")?,
                 $($duration: Duration::from_nanos(entry.get(stringify!($duration))?.as_u64()?),)+
@@ -147,6 +150,7 @@ fn event_to_json(event: &Event) -> Value {
             "verdict": verdict_name(sighting.verdict),
             "owner": owner_to_json(&sighting.owner),
             "detail": sighting.detail,
+            "readiness": health::readiness_to_json(sighting.readiness.as_ref()),
         }),
         Event::Leased { .. } | Event::LeaseLost { .. } | Event::Adopted { .. } | Event::Departed { .. } => {
             lease::to_json(event).unwrap_or_default()
@@ -159,16 +163,16 @@ fn event_to_json(event: &Event) -> Value {
             };
             json!({ "is": "spawn_failed", "generation": generation, "fault": fault, "why": why })
         }
-        Event::LeaderExited { generation, death, max_rss_kb, oom_killed } => json!({
+        Event::LeaderExited { generation, death, toll } => json!({
             "is": "leader_exited",
             "generation": generation,
             "death": death_to_json(*death),
-            "max_rss_kb": max_rss_kb,
-            "oom_killed": oom_killed,
+            "toll": health::toll_to_json(*toll),
         }),
         Event::TreeGone { .. } | Event::StraysKilled { .. } | Event::HookEnded { .. } => {
             remains::to_json(event).unwrap_or_default()
         }
+        Event::Measured { .. } | Event::Examined { .. } => health::to_json(event).unwrap_or_default(),
         Event::Requested { request, by } => json!({
             "is": "requested",
             "request": request_name(*request),
@@ -192,7 +196,9 @@ fn event_from_json(value: &Value) -> Option<Event> {
         "tick" => Event::Tick,
         "probed" => {
             let owner = owner_from_json(value.get("owner")?)?;
-            let sighting = Sighting { verdict: verdict_from_name(word("verdict")?)?, owner, detail: text("detail")? };
+            let readiness = value.get("readiness").and_then(health::readiness_from_json);
+            let verdict = verdict_from_name(word("verdict")?)?;
+            let sighting = Sighting { verdict, owner, detail: text("detail")?, readiness };
             Event::Probed { ticket: number("ticket")?, sighting }
         }
         "spawned" => Event::Spawned { generation: generation()?, pid: pid(value)? },
@@ -207,15 +213,15 @@ fn event_from_json(value: &Value) -> Option<Event> {
         }
         "leader_exited" => {
             let death = death_from_json(value.get("death")?)?;
-            let oom_killed = value.get("oom_killed")?.as_bool()?;
-            Event::LeaderExited { generation: generation()?, death, max_rss_kb: number("max_rss_kb"), oom_killed }
+            let toll = health::toll_from_json(value.get("toll")?)?;
+            Event::LeaderExited { generation: generation()?, death, toll }
         }
         "requested" => {
             let by = Requester { how: text("how")?, pid: pid(value), uid: count("uid"), command: text("command") };
             Event::Requested { request: request_from_name(word("request")?)?, by }
         }
         "clock_jumped" => Event::ClockJumped { by: Duration::from_nanos(number("by_ns")?) },
-        _ => return lease::from_json(value).or_else(|| remains::from_json(value)),
+        _ => return lease::from_json(value).or_else(|| remains::from_json(value)).or_else(|| health::from_json(value)),
     })
 }
 
@@ -314,6 +320,7 @@ fn death_from_json(value: &Value) -> Option<Death> {
 mod tests {
     use super::*;
     use crate::core::{HookEnd, Layer, TreeEnd};
+    use crate::core::{Readiness, Toll};
 
     fn by() -> Requester {
         Requester { how: "SIGTERM".to_owned(), pid: Some(7), uid: None, command: Some("kill \"x\"\n".to_owned()) }
@@ -334,16 +341,19 @@ mod tests {
             Event::ClockJumped { by: Duration::from_nanos(u64::MAX) },
         ];
         for death in [Death::Code(-1), Death::Signal { number: 11, core_dumped: true }, Death::Unknown] {
-            all.push(Event::LeaderExited { generation: 3, death, max_rss_kb: Some(1), oom_killed: true });
-            all.push(Event::LeaderExited { generation: 3, death, max_rss_kb: None, oom_killed: false });
+            let toll = Toll { max_rss_kb: Some(1), cpu: Some(Duration::from_secs(2)), oom_killed: true };
+            all.push(Event::LeaderExited { generation: 3, death, toll });
+            all.push(Event::LeaderExited { generation: 3, death, toll: Toll::default() });
         }
         for (request, _) in REQUESTS {
             all.push(Event::Requested { request, by: by() });
         }
         for (verdict, _) in VERDICTS {
             for owner in [Owner::Unseen, Owner::Ours(holder()), Owner::Other(holder())] {
-                let sighting = Sighting { verdict, owner, detail: "d".to_owned() };
-                all.push(Event::Probed { ticket: u64::MAX, sighting });
+                let sighting = Sighting { verdict, owner, detail: "d".to_owned(), readiness: None };
+                all.push(Event::Probed { ticket: u64::MAX, sighting: sighting.clone() });
+                let readiness = Some(Readiness { ready: false, detail: "telegram".to_owned() });
+                all.push(Event::Probed { ticket: 1, sighting: Sighting { readiness, ..sighting } });
             }
         }
         let commands = vec!["1 a".to_owned(), "2 b".to_owned()];
@@ -358,6 +368,7 @@ mod tests {
         }
         all.push(Event::TreeGone { generation: 4, end });
         all.extend(lease::tests::all_events());
+        all.extend(health::tests::all_events());
         all
     }
 
@@ -377,6 +388,7 @@ mod tests {
             url: "wss://[::1]:1".to_owned(),
             attended: true,
             on_conflict: OnConflict::Standby,
+            memory_max_kb: Some(5),
             ..Policy::default()
         };
         let Value::Object(entry) = policy_to_json(&policy) else { panic!("an object") };

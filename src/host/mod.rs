@@ -4,6 +4,7 @@ pub mod clock;
 pub mod control;
 pub mod journal;
 pub mod manager;
+pub mod notify;
 pub mod signals;
 pub mod stderr;
 pub mod telemetry;

@@ -71,6 +71,7 @@ pub fn members(report: &Report) -> String {
         let value = match value {
             Value::Number(number) => number.into(),
             Value::Text(text) => text.into(),
+            Value::Truth(truth) => truth.into(),
             Value::List(texts) => texts.into(),
         };
         members.insert(name.to_owned(), value);

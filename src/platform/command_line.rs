@@ -1,13 +1,29 @@
 //! The command of a process as one line of a log.
 
+mod secret;
+#[cfg(test)]
+mod tests;
+
+use secret::Censor;
+
 /// The longest that is shown, in characters.
 const LENGTH_MAX: usize = 160;
 
-/// The arguments with blanks between them, nothing where there are none. A process that sets its title (the gateway
-/// does) leaves NULs or blanks behind it, which show as empty arguments.
+/// How many bytes a character has at most.
+const UTF8_LENGTH_MAX: usize = 4;
+
+/// The arguments with blanks between them and without secrets, nothing where there are none. A process that sets its
+/// title (the gateway does) leaves NULs or blanks behind it, which show as empty arguments.
 pub(super) fn of_arguments<'a>(arguments: impl IntoIterator<Item = &'a [u8]>) -> Option<String> {
-    let words: Vec<_> = arguments.into_iter().filter(|word| !word.is_empty()).map(String::from_utf8_lossy).collect();
-    let text = words.join(" ");
+    let (mut censor, mut text) = (Censor::new(), String::new());
+    for argument in arguments.into_iter().filter(|argument| !argument.is_empty()) {
+        // What is beyond that is cut off anyway.
+        if text.len() > LENGTH_MAX * UTF8_LENGTH_MAX {
+            break;
+        }
+        text.push_str(&censor.pass(argument));
+        text.push(' ');
+    }
     let text = text.trim();
     (!text.is_empty()).then(|| printable(text))
 }
@@ -23,21 +39,4 @@ fn printable(text: &str) -> String {
         short.push_str("...");
     }
     short
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_long_command_is_cut_and_kept_on_one_line() {
-        assert_eq!(of_arguments([&b"a\nb"[..], b"", b"c"]).unwrap(), "a?b c");
-        assert_eq!(of_arguments(["x".repeat(1000).as_bytes()]).unwrap().len(), LENGTH_MAX + 3);
-        assert_eq!(of_name(b"a\x1b"), "[a?]");
-    }
-
-    #[test]
-    fn what_was_left_blank_is_no_command() {
-        assert_eq!(of_arguments([&b""[..], b"  ", b""]), None);
-    }
 }

@@ -1,11 +1,12 @@
 //! What both kernels have to do alike.
 
 use super::process::{Exit, Handle, reap, spawn_in_own_session};
-use super::{listener, proc};
+use super::{listener, proc, usage};
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::process::ExitStatusExt;
 use std::process::Command;
+use std::time::Duration;
 
 fn me() -> i32 {
     i32::try_from(std::process::id()).unwrap()
@@ -20,14 +21,20 @@ fn ended(handle: &Handle) -> Exit {
     }
 }
 
+/// A later look sees the same, but for the last moments on a processor of what was seen as a zombie before it left that.
+fn assert_same(later: &Exit, first: &Exit) {
+    assert_eq!((later.status, later.max_rss_kb), (first.status, first.max_rss_kb));
+    assert!(later.cpu >= first.cpu && first.cpu.is_some(), "{first:?} {later:?}");
+}
+
 #[test]
 fn every_exit_code_comes_back_and_the_zombie_stays_until_it_is_reaped() {
     for code in [0, 1, 69, 78, 137, 255] {
         let handle = spawn_in_own_session(Command::new("sh").args(["-c", &format!("exit {code}")])).unwrap();
         let exit = ended(&handle);
         assert_eq!(exit.status.code(), Some(code));
-        assert!(exit.max_rss_kb.unwrap() > 0);
-        assert_eq!(ended(&handle), exit, "a second look sees the same");
+        assert!(exit.max_rss_kb.unwrap() > 0 && exit.cpu.is_some());
+        assert_same(&ended(&handle), &exit);
         assert!(proc::stat(handle.pid()).unwrap().is_dead());
         reap(handle.pid());
         assert!(handle.exit().is_err(), "now it is no child any more");
@@ -88,6 +95,49 @@ async fn the_end_is_seen_whether_the_watch_began_before_it_or_after_it() {
     let seen = early.exit(&handle).await.unwrap();
     assert_eq!(seen.status.signal(), Some(libc::SIGKILL));
     let late = handle.watch().unwrap();
-    assert_eq!(late.exit(&handle).await.unwrap(), seen);
+    assert_same(&late.exit(&handle).await.unwrap(), &seen);
     reap(handle.pid());
+}
+
+#[test]
+fn what_a_process_uses_is_told_while_it_lives_and_in_the_end() {
+    let handle = spawn_in_own_session(Command::new("sh").args(["-c", "while :; do :; done"])).unwrap();
+    let busy = loop {
+        let usage = usage::of(handle.pid()).unwrap();
+        assert_eq!(usage.start_time, handle.start_time());
+        if usage.cpu >= Duration::from_millis(50) {
+            break usage;
+        }
+        std::thread::yield_now();
+    };
+    assert!(busy.rss_kb > 0);
+    handle.kill().unwrap();
+    let exit = ended(&handle);
+    assert!(exit.cpu.unwrap() >= busy.cpu, "{exit:?} after {busy:?}");
+    reap(handle.pid());
+    assert!(usage::of(handle.pid()).is_err());
+}
+
+#[test]
+fn memory_counts_once_it_is_touched() {
+    const MORE: usize = 64 * 1024 * 1024;
+    let before = usage::of(me()).unwrap().rss_kb;
+    let touched = std::hint::black_box(vec![1_u8; MORE]);
+    let after = usage::of(me()).unwrap().rss_kb;
+    drop(touched);
+    // Other tests may give some back meanwhile.
+    assert!(after >= before + 48 * 1024, "{before} {after}");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn the_time_of_other_threads_is_not_that_of_the_first_one() {
+    let others = || nix::time::clock_gettime(nix::time::ClockId::CLOCK_THREAD_CPUTIME_ID).unwrap();
+    let (before, begun) = (usage::of(me()).unwrap().cpu, Duration::from(others()));
+    while Duration::from(others()) < begun + Duration::from_millis(200) {
+        std::hint::spin_loop();
+    }
+    let grown = usage::of(me()).unwrap().cpu.saturating_sub(before);
+    // The first thread waits for us, and starts a test now and then.
+    assert!(grown < Duration::from_millis(100), "{grown:?}");
 }

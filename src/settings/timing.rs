@@ -54,6 +54,7 @@ pub(super) fn resolve(source: &mut Source<'_>, world: &World) -> Policy {
         on_conflict: on_conflict(s, world),
         pre_start: known.pre_start,
         post_stop: known.post_stop,
+        memory_max_kb: s.size_or_off("--memory-max", |o| o.memory_max.as_ref()),
         attended: world.terminal,
         url: known.url,
         seed: known.seed,

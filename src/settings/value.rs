@@ -10,6 +10,9 @@ use std::time::Duration;
 /// Longer times are slips of the pen, and `Moment + Duration` must not overflow.
 const LONGEST: Duration = Duration::from_hours(366 * 24);
 
+/// A gateway has ten times as much before it serves: with less than this it would be restarted for ever.
+const SMALLEST_KB: u64 = 64 * 1024;
+
 /// What an option needs of its duration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Zero {
@@ -106,6 +109,12 @@ impl<'a> Source<'a> {
         parse_duration(given, zero).map_err(|wrong| self.mistakes.push(given.mistake(wrong))).ok()
     }
 
+    /// `--memory-max`: a size in KiB, or none for `off` and where nothing was given.
+    pub(super) fn size_or_off(&mut self, flag: &'static str, pick: Pick) -> Option<u64> {
+        let given = self.given(flag, pick).filter(|given| given.text() != Some("off"))?;
+        parse_size(&given).map_err(|wrong| self.mistakes.push(given.mistake(wrong))).ok()
+    }
+
     /// A path, made absolute.
     pub(super) fn path(&mut self, given: &Given, world: &World) -> PathBuf {
         if given.text() == Some("") {
@@ -168,7 +177,36 @@ fn parse_duration(given: &Given, zero: Zero) -> Result<Duration, &'static str> {
     Ok(duration)
 }
 
+/// A size in KiB, as systemd reads that of `MemoryMax=`: bytes, or K, M, G, T for the powers of 1024, see
+/// systemd.resource-control(5). `KiB` and the like mean the same; `MB` would mean another number to many.
+fn parse_size(given: &Given) -> Result<u64, &'static str> {
+    const WRONG: &str = "is not a size; write it like 1500M or 2G, in powers of 1024, or off";
+    let text = given.text().unwrap_or_default();
+    let number = text.trim_end_matches(|c: char| !c.is_ascii_digit());
+    let power = match text.get(number.len()..).unwrap_or_default() {
+        "" => 0,
+        "K" | "KiB" => 1,
+        "M" | "MiB" => 2,
+        "G" | "GiB" => 3,
+        "T" | "TiB" => 4,
+        _ => return Err(WRONG),
+    };
+    if number.is_empty() || !number.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Err(WRONG);
+    }
+    let bytes = number.parse::<u64>().ok().and_then(|number| number.checked_mul(1024_u64.pow(power)));
+    let Some(bytes) = bytes else { return Err("is more memory than there can be; write it like 1500M or 2G, or off") };
+    let kb = bytes / 1024;
+    if kb < SMALLEST_KB {
+        return Err(
+            "is less than 64M, with which no gateway comes up: it would be restarted for ever; give it more, or off",
+        );
+    }
+    Ok(kb)
+}
+
 #[cfg(test)]
+#[expect(clippy::panic, reason = "a test may panic")]
 mod tests {
     use super::*;
 
@@ -198,6 +236,50 @@ mod tests {
         let given = Given::flag("--wait", OsStr::new("0s"));
         assert_eq!(parse_duration(&given, Zero::Allowed), Ok(Duration::ZERO));
         assert!(parse_duration(&given, Zero::Refused).is_err());
+    }
+
+    #[test]
+    fn a_size_is_bytes_or_a_power_of_1024_and_enough_for_a_gateway() {
+        for (text, expected) in [
+            ("64M", Ok(65_536)),
+            ("1500M", Ok(1_536_000)),
+            (" 2G ", Ok(2_097_152)),
+            ("2GiB", Ok(2_097_152)),
+            ("800MiB", Ok(819_200)),
+            ("1048576K", Ok(1_048_576)),
+            ("1048576KiB", Ok(1_048_576)),
+            ("1T", Ok(1 << 30)),
+            ("1TiB", Ok(1 << 30)),
+            ("2147483648", Ok(2_097_152)),
+            ("067108864", Ok(65_536)),
+            ("67108863", Err("is less than 64M")),
+            ("63M", Err("is less than 64M")),
+            ("500", Err("is less than 64M")),
+            ("0", Err("is less than 64M")),
+            ("16777216T", Err("is more memory than")),
+            ("99999999999999999999", Err("is more memory than")),
+            ("800MB", Err("is not a size")),
+            ("2g", Err("is not a size")),
+            ("2Gi", Err("is not a size")),
+            ("1.5G", Err("is not a size")),
+            ("2 G", Err("is not a size")),
+            ("1G500M", Err("is not a size")),
+            ("+2G", Err("is not a size")),
+            ("-2G", Err("is not a size")),
+            ("80%", Err("is not a size")),
+            ("G", Err("is not a size")),
+            ("infinity", Err("is not a size")),
+            ("OFF", Err("is not a size")),
+            ("٣G", Err("is not a size")),
+            ("", Err("is not a size")),
+        ] {
+            let got = parse_size(&Given::flag("--memory-max", OsStr::new(text)));
+            match (got, expected) {
+                (Ok(got), Ok(expected)) => assert_eq!(got, expected, "{text:?}"),
+                (Err(got), Err(expected)) => assert!(got.starts_with(expected), "{text:?} {got}"),
+                (got, _) => panic!("{text:?}: {got:?}"),
+            }
+        }
     }
 
     #[test]

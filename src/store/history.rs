@@ -76,6 +76,7 @@ fn name_of(cause: Cause) -> &'static str {
     match cause {
         Cause::Asked => "asked",
         Cause::CleanExit => "clean_exit",
+        Cause::Memory => "memory",
         Cause::Failed => "failed",
     }
 }
@@ -93,6 +94,7 @@ fn parse(row: &Row<'_>) -> GenerationRecord {
     let ending = match text(row, "cause").as_deref() {
         Some(UNBORN) => Ending::Unborn,
         Some("asked") => Ending::Ran { cause: Cause::Asked, clean },
+        Some("memory") => Ending::Ran { cause: Cause::Memory, clean },
         Some("clean_exit") => Ending::Ran { cause: Cause::CleanExit, clean },
         // What cannot be read counts as the worst.
         _ => Ending::Ran { cause: Cause::Failed, clean },

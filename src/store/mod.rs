@@ -24,6 +24,7 @@ mod events;
 mod folder;
 mod history;
 mod identity;
+pub mod incidents;
 mod lease;
 mod ledger;
 mod lock;

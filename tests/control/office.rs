@@ -2,7 +2,7 @@
 
 use nix::unistd::Pid;
 use openclaw_supervise::core::status::{GatewayStatus, Next, Status};
-use openclaw_supervise::core::{Phase, Request, Requester, Verdict};
+use openclaw_supervise::core::{Phase, Readiness, Request, Requester, Sample, Verdict};
 use openclaw_supervise::host::control::{Broadcast, Control, Facts, NAME, Query};
 use serde_json::Value;
 use std::fs;
@@ -233,7 +233,15 @@ impl Script {
 /// A gateway serves.
 pub(crate) fn full() -> Status {
     let seconds = Duration::from_secs;
-    let gateway = GatewayStatus { pid: 4250, age: seconds(100), up: Some(seconds(90)), healthy: true, adopted: false };
+    let gateway = GatewayStatus {
+        pid: 4250,
+        age: seconds(100),
+        up: Some(seconds(90)),
+        healthy: true,
+        adopted: false,
+        readiness: Some(Readiness { ready: false, detail: "not ready: telegram".to_owned() }),
+        sample: Some(Sample { cpu: Some(seconds(30)), rss_kb: Some(700_000), tree_rss_kb: Some(900_000) }),
+    };
     Status {
         state: "running",
         gateway: Some(gateway),
@@ -241,6 +249,7 @@ pub(crate) fn full() -> Status {
         epoch: Some(7),
         probe: Some((Verdict::Gateway(Phase::Started), "GET /startupz answered 200".to_owned())),
         restarts: 1,
+        memory_restarts: 2,
         max_restarts: 6,
         restart_window: seconds(3600),
         next: Next {

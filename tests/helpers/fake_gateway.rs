@@ -13,13 +13,14 @@ mod diary;
 mod http;
 mod init;
 mod kids;
+mod manner;
 mod script;
 mod storm;
 
 use diary::Diary;
-use nix::sys::resource::{Resource, setrlimit};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{SigSet, Signal, raise};
-use script::{Farewell, Kid, Mishap, Role, Scene};
+use script::{Farewell, Kid, Manner, Mishap, Role, Scene};
 use std::io::Write;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
@@ -64,13 +65,19 @@ fn run() -> Result<ExitCode, String> {
     if let Some(at) = words.iter().position(|word| word == "restart-handoff") {
         return handoff(&diary, &words[at + 1..]).map_err(|error| format!("restart-handoff: {error}"));
     }
-    // No core files beside the tests.
-    setrlimit(Resource::RLIMIT_CORE, 0, 0).map_err(|error| format!("RLIMIT_CORE: {error}"))?;
     let start = diary.note_start().map_err(|error| format!("log: {error}"))?;
     let script = std::env::var("FAKE_GATEWAY_SCRIPT").unwrap_or_default();
     let scene = Scene::of_start(&script, start)?;
+    limit_core(scene.core).map_err(|error| format!("RLIMIT_CORE: {error}"))?;
     let port = port(&words)?;
     Gateway::new(diary, scene, port).live().map_err(|error| format!("port {port}: {error}"))
+}
+
+/// No core files beside the tests, unless one is what they are about.
+fn limit_core(is_wanted: bool) -> nix::Result<()> {
+    let (_, hard) = getrlimit(Resource::RLIMIT_CORE)?;
+    let limit = if is_wanted { hard } else { 0 };
+    setrlimit(Resource::RLIMIT_CORE, limit, limit)
 }
 
 /// Becomes another program, in a session without a terminal. Returns only why it could not.
@@ -133,8 +140,11 @@ struct Gateway {
     port: u16,
     born: Instant,
     stage: Stage,
+    manner: Manner,
     listeners: Vec<TcpListener>,
     kids: Vec<Child>,
+    /// Memory in use, and until when.
+    touched: Vec<(Vec<u8>, Option<Instant>)>,
 }
 
 /// How long a restart inside the process is seen as `draining` before the listener goes.
@@ -142,8 +152,9 @@ const CYCLE_DRAIN: Duration = Duration::from_millis(500);
 
 impl Gateway {
     fn new(diary: Diary, scene: Scene, port: u16) -> Self {
-        let (stage, born) = (Stage::Booting, Instant::now());
-        Self { diary, scene, port, born, stage, listeners: Vec::new(), kids: Vec::new() }
+        let (stage, born, manner) = (Stage::Booting, Instant::now(), Manner::Sound);
+        let (listeners, kids, touched) = (Vec::new(), Vec::new(), Vec::new());
+        Self { diary, scene, port, born, stage, manner, listeners, kids, touched }
     }
 
     fn live(mut self) -> std::io::Result<ExitCode> {
@@ -222,6 +233,17 @@ impl Gateway {
                 let drained = now + CYCLE_DRAIN;
                 self.stage = Stage::Cycling { drained, until: drained + time };
             }
+            Mishap::Touch(size, time) => {
+                self.touched.push((std::hint::black_box(vec![1; size]), time.map(|time| now + time)));
+            }
+            Mishap::Burn(time) => burn(time)?,
+            Mishap::Answer(manner) => self.manner = manner,
+            Mishap::Work(time) => {
+                self.listeners.clear();
+                burn(time)?;
+                let now = Instant::now();
+                self.stage = Stage::Cycling { drained: now, until: now };
+            }
         }
         self.diary.note(format_args!("MISHAP {} {mishap:?}", std::process::id()))?;
         Ok(None)
@@ -230,6 +252,7 @@ impl Gateway {
     /// What time alone brings about.
     fn advance(&mut self) -> std::io::Result<Option<u8>> {
         let now = Instant::now();
+        self.touched.retain(|(_, until)| until.is_none_or(|until| now < until));
         match self.stage {
             Stage::Booting if self.born + self.scene.boot <= now => {
                 for kid in self.scene.kids.clone() {
@@ -277,12 +300,16 @@ impl Gateway {
         if self.stage == Stage::Frozen {
             return;
         }
-        let phase = self.phase();
+        let (phase, manner) = (self.phase(), self.manner);
         for listener in &self.listeners {
             while let Ok((stream, _)) = listener.accept() {
                 // A test that misses the count will say so.
                 self.diary.count_request().ok();
-                thread::spawn(move || http::answer(stream, phase));
+                let diary = self.diary.clone();
+                thread::spawn(move || match manner {
+                    Manner::Sound => http::answer(stream, phase),
+                    _ => manner::answer(stream, manner, phase, &diary),
+                });
             }
         }
     }
@@ -316,6 +343,16 @@ fn listen_for_signals(diary: &Diary) -> Receiver<Signal> {
         });
     }
     receiver
+}
+
+/// Works until this thread has used so much more CPU time.
+fn burn(time: Duration) -> nix::Result<()> {
+    let used = || nix::time::clock_gettime(nix::time::ClockId::CLOCK_THREAD_CPUTIME_ID).map(Duration::from);
+    let goal = used()? + time;
+    while used()? < goal {
+        std::hint::spin_loop();
+    }
+    Ok(())
 }
 
 /// Ends this process by the signal. The runtime's own handler for SIGSEGV and SIGBUS steps aside at the first one.

@@ -27,6 +27,15 @@ const HTML: &str = "<!doctype html><title>Control UI</title>";
 
 /// Serves one request and closes the connection. A client that breaks off is its own affair.
 pub(crate) fn answer(mut stream: TcpStream, phase: Phase) -> std::io::Result<()> {
+    match read(&mut stream)? {
+        Some(_) if phase == Phase::Silent => wait_until_it_goes(&mut stream),
+        Some((method, path)) => write_reply(&mut stream, &method, &path, phase),
+        None => Ok(()),
+    }
+}
+
+/// Method and path of the one request; none if the client goes before it has said them.
+pub(crate) fn read(stream: &mut TcpStream) -> std::io::Result<Option<(String, String)>> {
     stream.set_nonblocking(false)?;
     stream.set_read_timeout(Some(PATIENCE))?;
     let mut request = Vec::new();
@@ -34,19 +43,21 @@ pub(crate) fn answer(mut stream: TcpStream, phase: Phase) -> std::io::Result<()>
     while !request.windows(4).any(|bytes| bytes == b"\r\n\r\n") {
         let count = stream.read(&mut chunk)?;
         if count == 0 {
-            return Ok(());
+            return Ok(None);
         }
         request.extend_from_slice(&chunk[..count]);
     }
-    if phase == Phase::Silent {
-        // Until the client goes.
-        while stream.read(&mut chunk)? > 0 {}
-        return Ok(());
-    }
     let text = String::from_utf8_lossy(&request);
-    let mut words = text.split(' ');
-    let method = words.next().unwrap_or_default();
-    let path = words.next().unwrap_or_default();
+    let mut words = text.split(' ').map(str::to_owned);
+    Ok(Some((words.next().unwrap_or_default(), words.next().unwrap_or_default())))
+}
+
+pub(crate) fn wait_until_it_goes(stream: &mut TcpStream) -> std::io::Result<()> {
+    while stream.read(&mut [0; 1024])? > 0 {}
+    Ok(())
+}
+
+pub(crate) fn write_reply(stream: &mut TcpStream, method: &str, path: &str, phase: Phase) -> std::io::Result<()> {
     let (status, kind, body) = reply(path, phase);
     let body_or_none = if method == "HEAD" { "" } else { body };
     write!(

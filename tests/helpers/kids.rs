@@ -21,6 +21,9 @@ const ODD_NAME: &std::ffi::CStr = c"a) S 1 (b\nc) ";
 /// The same as the name of a program.
 const ODD_FILE: &str = ") R 1 1\n(d e";
 
+/// How much memory a large one uses.
+const LARGE: usize = 96 * 1024 * 1024;
+
 /// Starts one and waits until it has written its line into the log.
 pub(crate) fn spawn(diary: &Diary, kid: Kid, stdin: Stdio) -> io::Result<Child> {
     let mut child = command(diary, kid, &[])?.stdin(stdin).stdout(Stdio::piped()).spawn()?;
@@ -59,7 +62,15 @@ fn begin(diary: &Diary, kid: Kid) -> io::Result<ExitCode> {
     match kid {
         Kid::Plain => {}
         Kid::Group => setpgid(Pid::from_raw(0), Pid::from_raw(0))?,
-        Kid::Setsid | Kid::Deaf | Kid::Stopped | Kid::Odd | Kid::Heir | Kid::Storm | Kid::Gale | Kid::Shedder => {
+        Kid::Setsid
+        | Kid::Deaf
+        | Kid::Stopped
+        | Kid::Odd
+        | Kid::Heir
+        | Kid::Storm
+        | Kid::Gale
+        | Kid::Shedder
+        | Kid::Large => {
             setsid()?;
         }
         Kid::Daemon => {
@@ -104,6 +115,7 @@ fn settle(diary: &Diary, kid: Kid) -> io::Result<ExitCode> {
     if kid == Kid::Odd {
         nix::sys::prctl::set_name(ODD_NAME)?;
     }
+    let _touched = std::hint::black_box(vec![1_u8; if kid == Kid::Large { LARGE } else { 0 }]);
     diary.note(format_args!("KID {} {} kind={}", std::process::id(), stat_fields()?, kid.name()))?;
     writeln!(io::stdout(), "up")?;
     match kid {

@@ -30,6 +30,29 @@ pub(crate) enum Farewell {
     Ignore,
 }
 
+/// How it answers `/healthz`, once something has befallen it. Nothing else about it changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Manner {
+    /// As it should.
+    Sound,
+    /// One request in so many; the others wait in vain.
+    Every(u32),
+    /// 503, with the body of a healthy gateway.
+    Unavailable,
+    /// 200 and HTML.
+    Html,
+    /// A body that ends before its time.
+    Cut,
+    /// A head of which one byte comes a second.
+    Drip,
+    /// A body of one GiB.
+    Flood,
+    /// 302 to a path that answers as `/healthz` should.
+    Redirect,
+    /// With a reset.
+    Reset,
+}
+
 /// What befalls it at some time after its start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Mishap {
@@ -43,6 +66,15 @@ pub(crate) enum Mishap {
     Close,
     /// It drains, closes its listener and opens it again so much later: a restart inside the process.
     Cycle(Duration),
+    /// It has so many bytes more in memory from then on, or for so long.
+    Touch(usize, Option<Duration>),
+    /// Its event loop works for so much CPU time.
+    Burn(Duration),
+    /// It answers in another manner from now on.
+    Answer(Manner),
+    /// It closes its listener at once, works for so much CPU time and opens it again: a restart inside the process whose
+    /// drain nobody saw.
+    Work(Duration),
 }
 
 /// How a child of the gateway is bound to it, and what else makes it hard to find or to end.
@@ -78,10 +110,12 @@ pub(crate) enum Kid {
     Gale,
     /// In its own session. Starts processes that leave an orphan and exit, one after the other.
     Shedder,
+    /// In its own session, with 64 MiB of memory in use.
+    Large,
 }
 
 impl Kid {
-    const ALL: [(Self, &'static str); 15] = [
+    const ALL: [(Self, &'static str); 16] = [
         (Self::Plain, "plain"),
         (Self::Group, "group"),
         (Self::Setsid, "setsid"),
@@ -97,6 +131,7 @@ impl Kid {
         (Self::Storm, "storm"),
         (Self::Gale, "gale"),
         (Self::Shedder, "shedder"),
+        (Self::Large, "large"),
     ];
 
     pub(crate) fn name(self) -> &'static str {
@@ -120,6 +155,8 @@ pub(crate) struct Scene {
     pub(crate) mishaps: Vec<(Duration, Mishap)>,
     /// Whether `/readyz` says ready.
     pub(crate) ready: bool,
+    /// Whether it may leave a core file.
+    pub(crate) core: bool,
 }
 
 impl Scene {
@@ -139,6 +176,7 @@ impl Scene {
             kids: Vec::new(),
             mishaps: Vec::new(),
             ready: true,
+            core: false,
         };
         for word in text.split_whitespace() {
             let wrong = || format!("{word:?} is no word of a script");
@@ -151,6 +189,7 @@ impl Scene {
                 "foreign" => scene.role = Role::Foreign,
                 "silent" => scene.role = Role::Silent,
                 "unready" => scene.ready = false,
+                "core" => scene.core = true,
                 "deaf" => scene.farewell = Farewell::Ignore,
                 "drain" => scene.farewell = Farewell::Drain(duration(value).ok_or_else(wrong)?),
                 "boot" => scene.boot = duration(value).ok_or_else(wrong)?,
@@ -164,7 +203,8 @@ impl Scene {
     }
 }
 
-/// `exit=CODE`, `die=SEGV`, `freeze`, `close`, `cycle=TIME`: in a script with `@TIME`, in the control file at once.
+/// `exit=CODE`, `die=SEGV`, `freeze`, `close`, `cycle=TIME`, `touch=64M`, `touch=64M/1s`, `burn=TIME`,
+/// `work=TIME`, `answers-every=N` and the other manners by their names: in a script with `@TIME`, in the control file at once.
 pub(crate) fn mishap(name: &str, value: &str) -> Option<Mishap> {
     Some(match name {
         "exit" => Mishap::Exit(value.parse().ok()?),
@@ -172,6 +212,20 @@ pub(crate) fn mishap(name: &str, value: &str) -> Option<Mishap> {
         "freeze" => Mishap::Freeze,
         "close" => Mishap::Close,
         "cycle" => Mishap::Cycle(duration(value)?),
+        "touch" => {
+            let (size, time) = value.split_once('/').map_or((value, None), |(size, time)| (size, Some(time)));
+            Mishap::Touch(mebibytes(size)?, time.map(duration).map_or(Some(None), |time| time.map(Some))?)
+        }
+        "burn" => Mishap::Burn(duration(value)?),
+        "work" => Mishap::Work(duration(value)?),
+        "answers-every" => Mishap::Answer(Manner::Every(value.parse().ok().filter(|&number| number > 0)?)),
+        "unavailable" => Mishap::Answer(Manner::Unavailable),
+        "html" => Mishap::Answer(Manner::Html),
+        "cut" => Mishap::Answer(Manner::Cut),
+        "drip" => Mishap::Answer(Manner::Drip),
+        "flood" => Mishap::Answer(Manner::Flood),
+        "redirect" => Mishap::Answer(Manner::Redirect),
+        "reset" => Mishap::Answer(Manner::Reset),
         _ => return None,
     })
 }
@@ -182,4 +236,9 @@ fn duration(text: &str) -> Option<Duration> {
         return ms.parse().ok().map(Duration::from_millis);
     }
     text.strip_suffix('s')?.parse().ok().map(Duration::from_secs)
+}
+
+/// `64M`.
+fn mebibytes(text: &str) -> Option<usize> {
+    text.strip_suffix('M')?.parse::<usize>().ok()?.checked_mul(1024 * 1024)
 }

@@ -4,7 +4,7 @@ use crate::world::{CRASH, HookScript, KILLED, STARTED, Script, World, acquired, 
 use openclaw_supervise::core::restart_policy::Cause;
 use openclaw_supervise::core::{
     Call, Death, Effect, Event, Fact, Generation, Hook, HookEnd, Layer, LeaseAnswer, Left, Past, PastRun, Policy,
-    Remains, Report, Request, Settled, TreeEnd, Verdict,
+    Remains, Report, Request, Settled, Toll, TreeEnd, Verdict,
 };
 use std::time::Duration;
 
@@ -487,12 +487,20 @@ fn the_status_names_the_hook_that_runs_and_how_long_it_may_still_take() {
 #[test]
 fn a_gateway_that_the_kernel_killed_for_want_of_memory_is_said_to_be() {
     let mut world = World::serving();
-    world.send(Event::LeaderExited { generation: 1, death: KILLED, max_rss_kb: None, oom_killed: true });
+    world.send(Event::LeaderExited {
+        generation: 1,
+        death: KILLED,
+        toll: Toll { oom_killed: true, ..Toll::default() },
+    });
     assert_eq!(world.causes(), ["killed by the kernel for want of memory"]);
     // Whoever was told to end and was killed on the way has ended as asked.
     let mut world = World::serving();
     world.request(Request::Stop);
-    world.send(Event::LeaderExited { generation: 1, death: KILLED, max_rss_kb: None, oom_killed: true });
+    world.send(Event::LeaderExited {
+        generation: 1,
+        death: KILLED,
+        toll: Toll { oom_killed: true, ..Toll::default() },
+    });
     assert_eq!(world.causes(), ["stop requested"]);
 }
 

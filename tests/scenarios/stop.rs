@@ -1,7 +1,9 @@
 //! Ending: intent, escalation, trees that do not want to go.
 
 use crate::world::{CRASH, KILLED, STARTED, Script, World, by, s, sighting, tree_end};
-use openclaw_supervise::core::{Ask, Death, Effect, Event, Owner, Policy, Request, SpawnFailure, Verdict};
+use openclaw_supervise::core::{
+    Ask, Death, Effect, Event, Owner, Policy, Request, Sample, SpawnFailure, Toll, Verdict,
+};
 use std::time::Duration;
 
 const DEAF: Script = Script { boots_in: Duration::ZERO, dies: None, drain: None };
@@ -35,6 +37,10 @@ fn every_state() -> Vec<(&'static str, World)> {
     let mut hung = running(DEAF);
     hung.port = Some(Verdict::Free);
     hung.run_for(s(67));
+    let mut examined = running(DEAF);
+    (examined.port, examined.evidence) = (Some(Verdict::Free), None);
+    examined.run_for(s(60));
+    assert_eq!(examined.core.status(examined.now).state, "examining");
     let mut clearing = running(DEAF);
     clearing.unanswered = kill;
     clearing.leader_exits(1, CRASH);
@@ -61,6 +67,7 @@ fn every_state() -> Vec<(&'static str, World)> {
         ("running", running(Script::default())),
         ("running, deaf", running(DEAF)),
         ("restarting", restarting),
+        ("examined", examined),
         ("hung", hung),
         ("clearing a tree", clearing),
         ("stubborn", stubborn),
@@ -224,8 +231,10 @@ fn news_of_another_generation_changes_nothing_in_any_state() {
             let (before, effects) = (format!("{:?}", world.core), world.effects.len());
             world.send(Event::Spawned { generation, pid: 6 });
             world.send(Event::SpawnFailed { generation, failure: SpawnFailure::Program("gone".to_owned()) });
-            world.send(Event::LeaderExited { generation, death: KILLED, max_rss_kb: None, oom_killed: false });
+            world.send(Event::LeaderExited { generation, death: KILLED, toll: Toll::default() });
             world.send(Event::TreeGone { generation, end: tree_end(0) });
+            world.send(Event::Measured { generation, sample: Sample::default() });
+            world.send(Event::Examined { generation, evidence: None });
             let unborn = matches!(state, "idle" | "probing" | "contended") && generation == 0;
             assert!(unborn || before == format!("{:?}", world.core), "{state}");
             assert_eq!(effects, world.effects.len(), "{state}");
@@ -353,7 +362,7 @@ fn nothing_comes_after_the_exit() {
     world.send(Event::Tick);
     world.send(Event::Start);
     world.send(Event::ClockJumped { by: s(100) });
-    world.send(Event::LeaderExited { generation: 1, death: KILLED, max_rss_kb: None, oom_killed: false });
+    world.send(Event::LeaderExited { generation: 1, death: KILLED, toll: Toll::default() });
     world.send(Event::Requested { request: Request::Stop, by: by("SIGTERM") });
     world.send(Event::Probed { ticket: world.ticket(), sighting: sighting(Verdict::Free, Owner::Unseen) });
     assert_eq!(world.effects.len(), effects);

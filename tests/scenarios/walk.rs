@@ -5,8 +5,8 @@
 
 use crate::world::{acquired, by, s, sighting, stranger, tree_end};
 use openclaw_supervise::core::{
-    Ask, Death, Effect, Event, Fact, Generation, HookEnd, Moment, Outcome, Owner, Past, Phase, Policy, Remains, Report,
-    Request, Settled, SpawnFailure, Supervisor, Verdict,
+    Ask, Death, Effect, Event, Fact, Generation, HookEnd, Moment, Notice, Outcome, Owner, Past, Phase, Policy, Remains,
+    Report, Request, Sample, Settled, SpawnFailure, Supervisor, Toll, Verdict,
 };
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -64,6 +64,7 @@ struct Walk {
     open_ends: u32,
     stop_by: Option<Moment>,
     detached: bool,
+    told: Option<Notice>,
     over: Option<Outcome>,
     idle_ticks: u32,
 }
@@ -85,6 +86,7 @@ impl Walk {
             hang_after: s(dice.below(90)),
             pre_start: dice.once_in(2).then(|| s(dice.below(30))),
             post_stop: dice.once_in(2).then(|| s(dice.below(30))),
+            memory_max_kb: dice.once_in(3).then_some(1000),
             ..Policy::default()
         };
         Self {
@@ -110,6 +112,7 @@ impl Walk {
             open_ends: 0,
             stop_by: None,
             detached: false,
+            told: None,
             over: None,
             idle_ticks: 0,
         }
@@ -204,7 +207,7 @@ impl Walk {
                 self.must(*ticket > self.ticket, "each attempt has a ticket of its own");
                 self.ticket = *ticket;
             }
-            Effect::Report(Report::GatewayHung { .. }) => self.excused = true,
+            Effect::Report(Report::GatewayHung { .. } | Report::MemoryExceeded { .. }) => self.excused = true,
             Effect::Report(Report::GatewayStarted { .. }) => {
                 self.must(self.came_up.is_none(), "one start is told per generation");
                 self.came_up = Some(self.now);
@@ -228,6 +231,14 @@ impl Walk {
             Effect::Adopt { .. } | Effect::Watch { .. } => self.must(false, "nobody was there before us"),
             // A pre-start hook that failed uses a number up.
             Effect::Remember { generation, fact: Fact::Settled(Settled::Unborn) } => self.generation = *generation,
+            Effect::Measure { generation, .. } | Effect::Examine { generation, .. } => {
+                self.must(self.leader == Some(*generation) || self.tree == Some(*generation), "no look at who is gone");
+            }
+            Effect::Notify(notice) => {
+                self.must(self.told != Some(Notice::Stopping), "who ends has nothing more to say");
+                self.must(*notice != Notice::Ready || self.came_up.is_some(), "nobody is ready who has not come up");
+                self.told = Some(*notice);
+            }
             Effect::Remember { .. } | Effect::Report(_) => {}
             Effect::Exit(outcome) => self.check_exit(outcome),
         }
@@ -252,6 +263,7 @@ impl Walk {
 
     fn check_exit(&mut self, outcome: &Outcome) {
         let line = &outcome.reason;
+        self.must(self.told == Some(Notice::Stopping), "the service manager is told first");
         self.must(!line.trim().is_empty() && !line.contains('\n'), "an exit comes with one line");
         self.must([0, 1, 69, 78].contains(&outcome.code), "a documented code");
         if !self.detached {
@@ -297,10 +309,22 @@ impl Walk {
                 let delay = self.dice.ms(SPAWN_MAX);
                 self.later(delay, event);
             }
+            Effect::Measure { generation, .. } => {
+                let cpu = (!self.dice.once_in(9)).then(|| self.now / self.dice.pick(&[1, 15, 25, 1000]));
+                let tree_rss_kb = (!self.dice.once_in(9)).then(|| self.dice.below(1500));
+                let sample = Sample { cpu, rss_kb: None, tree_rss_kb };
+                self.later(Duration::ZERO, Event::Measured { generation, sample });
+            }
+            Effect::Examine { generation, .. } => {
+                if !self.dice.once_in(4) {
+                    let delay = self.dice.ms(9000);
+                    self.later(delay, Event::Examined { generation, evidence: None });
+                }
+            }
             Effect::Terminate { generation } => {
                 if self.dice.once_in(2) {
                     let (delay, death) = (self.dice.ms(400_000), self.dice.pick(&[Death::Code(0), Death::Code(143)]));
-                    self.later(delay, Event::LeaderExited { generation, death, max_rss_kb: None, oom_killed: false });
+                    self.later(delay, Event::LeaderExited { generation, death, toll: Toll::default() });
                 }
             }
             Effect::KillTree { generation } => {
@@ -308,7 +332,7 @@ impl Walk {
                 if survivors == 0 && self.leader.is_some() {
                     let death = Death::Signal { number: 9, core_dumped: false };
                     let delay = self.dice.ms(KILL_MAX);
-                    self.later(delay, Event::LeaderExited { generation, death, max_rss_kb: None, oom_killed: false });
+                    self.later(delay, Event::LeaderExited { generation, death, toll: Toll::default() });
                 }
                 let delay = self.dice.ms(KILL_MAX);
                 self.later(delay, Event::TreeGone { generation, end: tree_end(survivors) });
@@ -324,6 +348,7 @@ impl Walk {
             Effect::Adopt { .. }
             | Effect::Watch { .. }
             | Effect::Remember { .. }
+            | Effect::Notify(_)
             | Effect::Report(_)
             | Effect::Exit(_) => {}
         }
@@ -352,11 +377,11 @@ impl Walk {
     fn mischief(&mut self) {
         let generation = self.generation;
         let deaths = [0, 1, 78, 134].map(Death::Code);
-        match self.dice.below(25) {
+        match self.dice.below(27) {
             0..8 => {
                 if let Some(generation) = self.leader {
                     let death = self.dice.pick(&deaths);
-                    self.send(Event::LeaderExited { generation, death, max_rss_kb: Some(1), oom_killed: false });
+                    self.send(Event::LeaderExited { generation, death, toll: Toll::default() });
                 }
             }
             8..11 => self.send(Event::Requested { request: Request::Restart, by: by("SIGHUP") }),
@@ -373,7 +398,7 @@ impl Walk {
             17 => self.send(Event::Spawned { generation: generation + 1, pid: 6 }),
             18 if generation > 1 => {
                 let (generation, death) = (generation - 1, self.dice.pick(&deaths));
-                self.send(Event::LeaderExited { generation, death, max_rss_kb: None, oom_killed: false });
+                self.send(Event::LeaderExited { generation, death, toll: Toll::default() });
             }
             19 => self.send(Event::Tick),
             20 => {
@@ -386,6 +411,8 @@ impl Walk {
                 self.send(Event::HookEnded { ticket: self.ticket + 1, end: HookEnd::Ended(Death::Code(0)) });
             }
             23 => self.send(Event::Leased { ticket: self.ticket + 1, answer: acquired(Past::default()) }),
+            24 => self.send(Event::Examined { generation, evidence: Some("late".to_owned()) }),
+            25 => self.send(Event::Measured { generation, sample: Sample::default() }),
             _ => self.send(Event::Start),
         }
     }

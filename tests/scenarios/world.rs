@@ -1,8 +1,9 @@
 //! A small world for the core: one port, one scripted gateway at a time, a clock that jumps from event to event.
 
 use openclaw_supervise::core::{
-    Acquired, Ask, Call, Death, Effect, Event, Generation, Holder, HookEnd, LeaseAnswer, Moment, Outcome, Owner, Past,
-    Phase, Policy, Remains, Report, Request, Requester, Sighting, Supervisor, TreeEnd, Verdict,
+    Acquired, Ask, Call, Death, Effect, Event, Generation, Holder, HookEnd, LeaseAnswer, Moment, Notice, Outcome,
+    Owner, Past, Phase, Policy, Readiness, Remains, Report, Request, Requester, Sample, Sighting, Supervisor, Toll,
+    TreeEnd, Verdict,
 };
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -12,6 +13,9 @@ pub(crate) const KILLED: Death = Death::Signal { number: 9, core_dumped: false }
 pub(crate) const TERMED: Death = Death::Signal { number: 15, core_dumped: false };
 pub(crate) const CRASH: Death = Death::Code(1);
 
+/// Where the evidence lies.
+pub(crate) const EVIDENCE: &str = "/store/incidents/1.json";
+
 /// How long an answer takes that comes at once.
 const PROMPT: Duration = Duration::from_millis(2);
 
@@ -20,7 +24,7 @@ pub(crate) fn s(seconds: u64) -> Duration {
 }
 
 pub(crate) fn sighting(verdict: Verdict, owner: Owner) -> Sighting {
-    Sighting { verdict, owner, detail: format!("scripted {verdict}") }
+    Sighting { verdict, owner, detail: format!("scripted {verdict}"), readiness: None }
 }
 
 pub(crate) fn stranger() -> Owner {
@@ -109,6 +113,14 @@ pub(crate) struct World {
     pub(crate) remains: Remains,
     /// Effects that the shell leaves without an answer; the test gives its own.
     pub(crate) unanswered: fn(&Effect) -> bool,
+    /// How long the evidence against a gateway that hangs takes, if it ever comes.
+    pub(crate) evidence: Option<Duration>,
+    /// How much of a processor the gateway's event loop uses, in percent; nothing where the kernel does not tell.
+    pub(crate) work: Option<u32>,
+    /// How much memory its tree has.
+    pub(crate) tree_rss_kb: Option<u64>,
+    /// What its `/readyz` says.
+    pub(crate) readiness: Option<Readiness>,
     /// What the ends of the next trees look like. A leader lives on as long as there are survivors of this list.
     pub(crate) survivors: Vec<u32>,
     pub(crate) effects: Vec<(Moment, Effect)>,
@@ -117,6 +129,8 @@ pub(crate) struct World {
     child: Option<(Generation, Moment, Script)>,
     /// The ticket of the hook that runs.
     hooking: Option<u64>,
+    /// What the event loop has used until when.
+    used: (Moment, Duration),
 }
 
 impl World {
@@ -131,12 +145,17 @@ impl World {
             lease: acquired(Past::default()),
             remains: Remains::Nothing { pid: None },
             unanswered: |_| false,
+            evidence: Some(PROMPT),
+            work: Some(0),
+            tree_rss_kb: None,
+            readiness: None,
             survivors: Vec::new(),
             effects: Vec::new(),
             policy,
             pending: BTreeMap::new(),
             child: None,
             hooking: None,
+            used: (s(1000), Duration::ZERO),
         }
     }
 
@@ -162,23 +181,33 @@ impl World {
     pub(crate) fn send(&mut self, event: Event) {
         let mut fx = Vec::new();
         self.core.step(self.now, event, &mut fx);
-        let mut at_once = None;
+        let mut at_once = Vec::new();
+        let (since, used) = self.used;
+        self.used = (self.now, used + (self.now.saturating_sub(since)) * self.work.unwrap_or(0) / 100);
         for effect in fx {
             match &effect {
                 effect if (self.unanswered)(effect) => {}
                 Effect::Lease { ticket, .. } => {
-                    at_once = Some(Event::Leased { ticket: *ticket, answer: self.lease.clone() });
+                    at_once.push(Event::Leased { ticket: *ticket, answer: self.lease.clone() });
                 }
                 Effect::Adopt { generation } => {
-                    at_once = Some(Event::Adopted { generation: *generation, remains: self.adopt(*generation) });
+                    at_once.push(Event::Adopted { generation: *generation, remains: self.adopt(*generation) });
+                }
+                Effect::Measure { generation, tree } => {
+                    at_once.push(Event::Measured { generation: *generation, sample: self.sample(*tree) });
                 }
                 effect => self.answer(effect),
             }
             self.effects.push((self.now, effect));
         }
-        if let Some(event) = at_once {
+        for event in at_once {
             self.send(event);
         }
+    }
+
+    fn sample(&self, tree: bool) -> Sample {
+        let tree_rss_kb = self.tree_rss_kb.filter(|_| tree);
+        Sample { cpu: self.work.map(|_| self.used.1), rss_kb: Some(1), tree_rss_kb }
     }
 
     pub(crate) fn request(&mut self, request: Request) {
@@ -190,7 +219,7 @@ impl World {
         if self.child.is_some_and(|(living, ..)| living == generation) {
             self.child = None;
         }
-        self.send(Event::LeaderExited { generation, death, max_rss_kb: None, oom_killed: false });
+        self.send(Event::LeaderExited { generation, death, toll: Toll::default() });
     }
 
     /// A leader that is found is a gateway that follows the script, and came up long ago.
@@ -237,6 +266,11 @@ impl World {
                 );
                 self.dies_in(generation, self.script.dies);
             }
+            Effect::Examine { generation, .. } => {
+                if let Some(delay) = self.evidence {
+                    self.later(delay, Event::Examined { generation, evidence: Some(EVIDENCE.to_owned()) });
+                }
+            }
             Effect::Terminate { generation } => self.dies_in(generation, self.script.drain),
             Effect::KillTree { generation } => {
                 let survivors = self.survivors.pop().unwrap_or(0);
@@ -249,6 +283,8 @@ impl World {
             | Effect::Adopt { .. }
             | Effect::Watch { .. }
             | Effect::Remember { .. }
+            | Effect::Measure { .. }
+            | Effect::Notify(_)
             | Effect::Report(_)
             | Effect::Exit(_) => {}
         }
@@ -256,7 +292,7 @@ impl World {
 
     fn dies_in(&mut self, generation: Generation, end: Option<(Duration, Death)>) {
         if let (Some((delay, death)), Some(_)) = (end, self.child) {
-            self.later(delay, Event::LeaderExited { generation, death, max_rss_kb: None, oom_killed: false });
+            self.later(delay, Event::LeaderExited { generation, death, toll: Toll::default() });
         }
     }
 
@@ -268,7 +304,8 @@ impl World {
             (Ask::Port, _) => self.owner.clone().unwrap_or_else(stranger),
             (Ask::Listener(_), _) => ours(),
         };
-        sighting(verdict, owner)
+        let readiness = self.readiness.clone().filter(|_| matches!(verdict, Verdict::Gateway(_)));
+        Sighting { readiness, ..sighting(verdict, owner) }
     }
 
     /// Lets time pass: every event comes at its time, and a tick at every deadline.
@@ -346,6 +383,24 @@ impl World {
         });
         let usual = ["probe.verdict_changed", "lease.acquire_started", "lease.acquired"];
         names.filter(|name| !usual.contains(name)).collect()
+    }
+
+    /// What the service manager was told.
+    pub(crate) fn notices(&self) -> Vec<Notice> {
+        let notices = self.effects.iter().filter_map(|(_, effect)| match effect {
+            Effect::Notify(notice) => Some(*notice),
+            _ => None,
+        });
+        notices.collect()
+    }
+
+    /// The evidence that each `gateway.hung` names.
+    pub(crate) fn evidence_told(&self) -> Vec<Option<&str>> {
+        let hangs = self.effects.iter().filter_map(|(_, effect)| match effect {
+            Effect::Report(Report::GatewayHung(hung)) => Some(hung.evidence.as_deref()),
+            _ => None,
+        });
+        hangs.collect()
     }
 
     /// The causes of all `gateway.exited`.

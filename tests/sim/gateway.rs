@@ -28,6 +28,16 @@ pub(crate) enum Fate {
     RestartsInPlace(Duration),
 }
 
+/// How much memory its tree has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Memory {
+    Steady,
+    /// Over the limit from that age on.
+    Leaks(Duration),
+    /// Over it from the first age to the second.
+    Peaks(Duration, Duration),
+}
+
 /// What it does on SIGTERM.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Manner {
@@ -52,10 +62,27 @@ pub(crate) struct Temper {
     pub(crate) manner: Manner,
     /// Whether a frozen one hears SIGTERM.
     pub(crate) deaf: bool,
+    /// How much of a processor its event loop uses while it does not serve, in percent.
+    pub(crate) works: u32,
+    pub(crate) memory: Memory,
     /// Children that outlive it.
     pub(crate) daemons: u32,
     /// How long after SIGKILL its leader, or one of its children, sleeps uninterruptibly.
     pub(crate) stuck: Option<(bool, Duration)>,
+}
+
+/// The limit, where there is one.
+pub(crate) const MEMORY_MAX_KB: u64 = 1_000_000;
+
+impl Memory {
+    fn any(dice: &mut Dice, policy: &Policy) -> Self {
+        let age = dice.s(1, 2 * policy.stable_after.as_secs() + 60);
+        match dice.below(6) {
+            0 | 1 => Self::Leaks(age),
+            2 | 3 => Self::Peaks(age, age + dice.ms(0, 30_000)),
+            _ => Self::Steady,
+        }
+    }
 }
 
 impl Temper {
@@ -68,6 +95,8 @@ impl Temper {
             fate: Fate::Lives,
             manner: Manner::Drains(dice.ms(10, 900).min(policy.stop_timeout / 2), Death::Code(0)),
             deaf: false,
+            works: 0,
+            memory: Memory::Steady,
             daemons: dice.small(3),
             stuck: None,
         }
@@ -94,6 +123,8 @@ impl Temper {
             fate: Self::fate(dice, policy),
             manner,
             deaf: dice.once_in(2),
+            works: dice.pick(&[0, 0, 3, 30, 100]),
+            memory: Memory::any(dice, policy),
             daemons: if dice.once_in(3) { dice.small(5) } else { 0 },
             stuck: dice.once_in(12).then(|| (dice.once_in(2), dice.s(1, 40))),
         }
@@ -131,6 +162,9 @@ pub(crate) struct Life {
     pub(crate) held: Option<usize>,
     pub(crate) generation: Generation,
     pub(crate) pid: i32,
+    pub(crate) born: Moment,
+    /// CPU time that its event loop had used by then.
+    pub(crate) used: (Moment, Duration),
     pub(crate) temper: Temper,
     pub(crate) show: Show,
     pub(crate) leader: bool,
@@ -145,6 +179,34 @@ pub(crate) struct Life {
 }
 
 impl Life {
+    /// Its event loop uses what it uses, up to now.
+    pub(crate) fn work(&mut self, now: Moment) -> Duration {
+        let share = match self.show {
+            Show::Warming | Show::Serving | Show::Draining => 1,
+            Show::Closed | Show::Frozen | Show::Nonsense => self.temper.works,
+        };
+        let (since, used) = self.used;
+        self.used = (now, used + now.saturating_sub(since) * share / 100);
+        self.used.1
+    }
+
+    pub(crate) fn tree_rss_kb(&self, now: Moment) -> u64 {
+        let age = now.saturating_sub(self.born);
+        let over = match self.temper.memory {
+            Memory::Steady => false,
+            Memory::Leaks(from) => age >= from,
+            Memory::Peaks(from, to) => (from..to).contains(&age),
+        };
+        if over { MEMORY_MAX_KB + 1 } else { MEMORY_MAX_KB }
+    }
+
+    /// The whole machine stood still.
+    pub(crate) fn stand_still(&mut self, by: Duration) {
+        self.known += by;
+        self.born += by;
+        self.used.0 += by;
+    }
+
     pub(crate) fn alive(&self) -> u32 {
         u32::from(self.leader) + self.daemons + u32::from(self.stuck_child)
     }

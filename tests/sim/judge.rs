@@ -11,8 +11,12 @@ mod health;
 mod heirs;
 #[path = "judge/hooks.rs"]
 mod hooks;
+#[path = "judge/notices.rs"]
+mod notices;
 #[path = "judge/pace.rs"]
 mod pace;
+#[path = "judge/proof.rs"]
+mod proof;
 #[path = "judge/steps.rs"]
 mod steps;
 
@@ -21,12 +25,14 @@ use charge::Charge;
 use health::{Duty, Health, PortWatch};
 use heirs::Ended;
 use hooks::{Errand, Verge};
+use notices::Manager;
 use openclaw_supervise::core::restart_policy::Cause;
 use openclaw_supervise::core::supervisor::{JUMP_MIN, LATE};
 use openclaw_supervise::core::{
     Ask, Death, Effect, Event, Generation, Left, Moment, Owner, Policy, Report, Request, Sighting, TreeEnd, Verdict,
 };
 use pace::{Over, Pace};
+use proof::Examination;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
@@ -76,6 +82,11 @@ struct Owned {
     /// When the last kill of it was over.
     survived: Option<Moment>,
     health: Health,
+    examining: Option<Examination>,
+    /// Samples in a row that were over the limit of memory.
+    excess: u32,
+    /// What its `/readyz` said last.
+    ready: Option<bool>,
 }
 
 impl Owned {
@@ -95,11 +106,19 @@ impl Owned {
             gone: false,
             survived: None,
             health: Health::new(at),
+            examining: None,
+            excess: 0,
+            ready: None,
         }
     }
 
     fn ending(&self) -> bool {
         self.terminated.is_some() || self.death.is_some()
+    }
+
+    /// It was asked to end just now.
+    fn is_new_ending(&self, at: Moment) -> bool {
+        self.terminated.is_some_and(|ending| ending.at == at)
     }
 }
 
@@ -156,6 +175,7 @@ pub(crate) struct Judge {
     port: PortWatch,
     duty: Option<Duty>,
     pace: Pace,
+    manager: Manager,
     alive: BTreeMap<Generation, u32>,
     told_survivors: BTreeSet<Generation>,
     over: bool,
@@ -196,6 +216,7 @@ impl Judge {
             awake_since: Moment::ZERO,
             port: PortWatch::default(),
             duty: None,
+            manager: Manager::default(),
             alive: BTreeMap::new(),
             told_survivors: BTreeSet::new(),
             over: false,
@@ -257,6 +278,7 @@ impl Judge {
             Event::Leased { ticket, .. } => self.charge.asked.is_none_or(|(asked, _)| asked != *ticket),
             Event::Departed { pid } => self.charge.watches() != Some(*pid),
             Event::HookEnded { ticket, .. } => !self.awaits_hook(*ticket),
+            Event::Examined { .. } if self.owned.as_ref().is_none_or(|owned| owned.examining.is_none()) => true,
             other => self.over || other.generation().is_some_and(|generation| generation != self.generation),
         }
     }
@@ -278,6 +300,7 @@ impl Judge {
             Event::TreeGone { .. } if young => self.killing,
             Event::LeaderExited { .. } if young => self.owned.as_ref().is_some_and(|owned| owned.death.is_none()),
             Event::Adopted { .. } if young => self.adopting,
+            Event::Measured { .. } | Event::Examined { .. } if young => self.owned.is_some(),
             Event::Probed { ticket, .. } | Event::Leased { ticket, .. } | Event::HookEnded { ticket, .. } => {
                 *ticket <= self.ticket
             }
@@ -323,8 +346,11 @@ impl Judge {
         Self::judge_record(turn)?;
         self.judge_answer(turn, answer)?;
         self.judge_request(turn, was.as_ref())?;
+        self.judge_limit(turn)?;
         self.judge_time(turn)?;
-        self.judge_rhythm(turn)
+        self.judge_rhythm(turn)?;
+        self.judge_notices(turn, answer)?;
+        self.judge_readiness(turn, answer)
     }
 
     fn rearm(&mut self, at: Moment) {
@@ -334,6 +360,7 @@ impl Judge {
         if let Some(owned) = &mut self.owned {
             owned.armed = at;
             owned.health.rearm(at);
+            (owned.examining, owned.excess) = (None, if owned.examining.is_some() { 0 } else { owned.excess });
         }
     }
 
@@ -370,6 +397,8 @@ impl Judge {
             Event::Adopted { generation, remains } if young => self.note_adopted(at, *generation, remains),
             Event::TreeGone { end, .. } if young => self.note_tree_gone(at, end),
             Event::Requested { request, .. } => self.note_wish(at, *request),
+            Event::Measured { sample, .. } if young => self.note_sample(at, *sample),
+            Event::Examined { .. } if young => self.note_evidence(),
             Event::Start
             | Event::Tick
             | Event::Leased { .. }
@@ -380,6 +409,8 @@ impl Judge {
             | Event::Spawned { .. }
             | Event::SpawnFailed { .. }
             | Event::LeaderExited { .. }
+            | Event::Measured { .. }
+            | Event::Examined { .. }
             | Event::TreeGone { .. }
             | Event::StraysKilled { .. }
             | Event::HookEnded { .. }
@@ -402,7 +433,14 @@ impl Judge {
             (Ask::Port, _) => self.duty = Some(self.port.observe(at, verdict, &self.policy)),
             (Ask::Listener(_) | Ask::Liveness(_), Some(owned)) if owned.started.is_some() || owned.ending() => {
                 let stranger = matches!(sighting.owner, Owner::Other(_)) && verdict != Verdict::Free;
-                owned.health.observe(at, if stranger && !owned.ending() { Verdict::Foreign } else { verdict });
+                let verdict = if stranger && !owned.ending() { Verdict::Foreign } else { verdict };
+                owned.health.observe(at, verdict);
+                // Whoever answers after all does not hang.
+                let good = matches!(verdict, Verdict::Gateway(_) | Verdict::Draining);
+                let proven = owned.health.proven(&self.policy).is_some_and(|proven| proven <= at);
+                if good && !proven && owned.examining.take().is_some() {
+                    owned.excess = 0;
+                }
             }
             (Ask::Listener(_) | Ask::Liveness(_), _) => {}
         }
@@ -451,6 +489,7 @@ impl Judge {
     fn settle(&mut self, at: Moment) {
         let over = self.owned.take_if(|owned| owned.gone && owned.death.is_some());
         let Some(owned) = over else { return };
+        let limited = owned.is_over_limit();
         let Owned { generation, pid, health, started, terminated, drained, lost, death: Some((death, died)), .. } =
             owned
         else {
@@ -465,7 +504,7 @@ impl Judge {
             Death::Unknown => drained || healthy.unwrap_or_default() >= self.policy.stable_after,
         };
         let ended_by_us = terminated.is_some();
-        let over = Over { settled: at, died, death, started, stable, clean, asked: false, ended_by_us, lost };
+        let over = Over { settled: at, died, death, started, stable, clean, asked: false, ended_by_us, limited, lost };
         let unasked = self.wish == Wish::Run;
         self.ended = Some(Ended { generation, started, died, clean, cause: Cause::Failed });
         self.verge = Some(Verge { over, pid, unasked });

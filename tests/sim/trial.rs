@@ -35,6 +35,8 @@ fn numbers<'a>(input: &'a mut Input, judge: &Judge) -> Option<(&'a mut u64, u64)
             | Event::Spawned { generation, .. }
             | Event::SpawnFailed { generation, .. }
             | Event::LeaderExited { generation, .. }
+            | Event::Measured { generation, .. }
+            | Event::Examined { generation, .. }
             | Event::TreeGone { generation, .. }
             | Event::StraysKilled { generation, .. },
         )

@@ -15,14 +15,14 @@ mod shell;
 mod store;
 
 use crate::dice::Dice;
-use crate::gateway::{Life, Show};
+use crate::gateway::{Life, MEMORY_MAX_KB, Show};
 use crate::judge::{KILL_MAX, TICK_LATE_MAX};
 use crate::trial::{Broken, Input, Maker, Trial};
 use crew::Kills;
 use errands::Errand;
 use openclaw_supervise::core::policy::OnConflict;
 use openclaw_supervise::core::{
-    Ask, Death, Event, Generation, HookEnd, LeaseAsk, Moment, Phase, Policy, Request, Verdict,
+    Ask, Death, Event, Generation, HookEnd, LeaseAsk, Moment, Phase, Policy, Request, Toll, Verdict,
 };
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -36,6 +36,9 @@ const SOON: Duration = Duration::from_secs(20);
 
 /// The longest that a hook takes beyond its time, with the rest of an older one.
 const HOOK_MAX: Duration = Duration::from_secs(40);
+
+/// The longest that evidence is waited for.
+const EVIDENCE_MAX: Duration = Duration::from_secs(5);
 
 /// The process id of whoever is a stranger on the port.
 const STRANGER: i32 = 4242;
@@ -170,6 +173,7 @@ fn policy(seed: u64, dice: &mut Dice) -> Policy {
         conflict_exit_code: dice.pick(&[78, 78, 78, 75]),
         pre_start: dice.once_in(3).then(|| dice.s(0, 30)),
         post_stop: dice.once_in(3).then(|| dice.s(0, 30)),
+        memory_max_kb: dice.once_in(3).then_some(MEMORY_MAX_KB),
         on_conflict: if dice.once_in(3) { OnConflict::Standby } else { OnConflict::Exit },
         ..known
     }
@@ -280,7 +284,9 @@ impl<'a> World<'a> {
         if again && !self.sups[sup].trial.judge.is_expected(&event, true) {
             return Ok(());
         }
-        if self.dice.once_in(self.trouble.max(20)) && !matches!(event, Event::LeaseLost { .. }) {
+        // A sample is taken in on the spot.
+        let once = matches!(event, Event::LeaseLost { .. } | Event::Measured { .. });
+        if !once && self.dice.once_in(self.trouble.max(20)) {
             // Heard twice: a copy that comes when it is no news any more.
             let delay = self.dice.ms(0, 90_000);
             self.later(delay, Happening::Deliver(sup, event.clone()));
@@ -309,7 +315,7 @@ impl<'a> World<'a> {
         let moved = std::mem::take(&mut self.queue);
         self.queue = moved.into_iter().map(|((at, number), happening)| ((at + by, number), happening)).collect();
         self.calm_at += by;
-        self.lives.iter_mut().for_each(|life| life.known += by);
+        self.lives.iter_mut().for_each(|life| life.stand_still(by));
         if self.store.lease.owner.is_some() {
             self.store.lease.freeze(self.now, self.now + by);
         }
@@ -407,7 +413,10 @@ impl<'a> World<'a> {
         let policy = &self.policy;
         let stages = [
             policy.startup_timeout * 4,
-            policy.hang_after + (policy.probe_interval + policy.probe_timeout) * 24,
+            policy.hang_after * 2
+                + policy.startup_timeout
+                + EVIDENCE_MAX * 4
+                + (policy.probe_interval + policy.probe_timeout) * 24,
             policy.stop_timeout * 2,
             policy.hung_stop_timeout,
             policy.conflict_timeout,
@@ -467,10 +476,7 @@ impl<'a> World<'a> {
             if self.sups[sup].trial.judge.is_over() {
                 let generation = self.sups[sup].trial.judge.generation();
                 self.send(sup, Event::Tick)?;
-                self.send(
-                    sup,
-                    Event::LeaderExited { generation, death: Death::Unknown, max_rss_kb: None, oom_killed: false },
-                )?;
+                self.send(sup, Event::LeaderExited { generation, death: Death::Unknown, toll: Toll::default() })?;
                 self.ask_for(sup, Request::Stop)?;
             }
         }

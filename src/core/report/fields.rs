@@ -1,8 +1,8 @@
 //! The fields of a report: the contract of the event log.
 
-use super::{Exited, Report};
+use super::{Exited, HungReport, Report};
 use crate::core::event::{Death, Recovered, TreeEnd};
-use crate::core::{Holder, HookEnd, Verdict};
+use crate::core::{Holder, HookEnd, Readiness, Verdict};
 use std::time::Duration;
 
 /// The value of one field.
@@ -12,8 +12,16 @@ pub enum Field {
     Number(i64),
     /// Text.
     Text(String),
+    /// Yes or no.
+    Truth(bool),
     /// Several texts.
     List(Vec<String>),
+}
+
+impl From<bool> for Field {
+    fn from(truth: bool) -> Self {
+        Self::Truth(truth)
+    }
 }
 
 impl From<&str> for Field {
@@ -101,10 +109,13 @@ impl Report {
                 self.birth_fields()
             }
             Self::GatewayExited(exited) => exited.fields(),
-            Self::GatewayHung { .. }
+            Self::GatewayHung(_)
             | Self::StartupTimedOut { .. }
             | Self::LivenessMissed { .. }
-            | Self::LivenessRecovered { .. } => self.health_fields(),
+            | Self::LivenessRecovered { .. }
+            | Self::LivenessExtended { .. }
+            | Self::ReadinessChanged { .. }
+            | Self::MemoryExceeded { .. } => self.health_fields(),
             Self::ClockJumped { by } => vec![("ms", (*by).into())],
             Self::RestartRequested { by }
             | Self::RetryRequested { by }
@@ -156,13 +167,23 @@ impl Report {
     /// Those of a gateway's health.
     fn health_fields(&self) -> Fields {
         match self {
-            Self::GatewayHung { last_good, failed_probes, why, .. } => some("last_good_ms", *last_good)
-                .into_iter()
-                .chain([("failed_probes", (*failed_probes).into()), ("why", (*why).into())])
-                .collect(),
+            Self::GatewayHung(HungReport { last_good, failed_probes, why, evidence, .. }) => {
+                some("last_good_ms", *last_good)
+                    .into_iter()
+                    .chain([("failed_probes", (*failed_probes).into()), ("why", (*why).into())])
+                    .chain(some("evidence", evidence.as_deref()))
+                    .collect()
+            }
             Self::StartupTimedOut { budget, .. } => vec![("budget_ms", (*budget).into())],
             Self::LivenessMissed { detail, .. } => vec![("detail", detail.as_str().into())],
             Self::LivenessRecovered { after, .. } => vec![("after_ms", (*after).into())],
+            Self::LivenessExtended { cpu, by, .. } => vec![("cpu_ms", (*cpu).into()), ("by_ms", (*by).into())],
+            Self::ReadinessChanged { readiness: Readiness { ready, detail }, .. } => {
+                vec![("ready", (*ready).into()), ("detail", detail.as_str().into())]
+            }
+            Self::MemoryExceeded { tree_rss_kb, limit_kb, .. } => {
+                vec![("tree_rss_kb", (*tree_rss_kb).into()), ("limit_kb", (*limit_kb).into())]
+            }
             _ => vec![],
         }
     }
@@ -233,17 +254,19 @@ impl TreeEnd {
 
 impl Exited {
     pub(super) fn fields(&self) -> Fields {
-        let (code, signal) = match self.death {
-            Death::Code(code) => (Some(code), None),
-            Death::Signal { number, .. } => (None, Some(number)),
-            Death::Unknown => (None, None),
+        let (code, signal, core_dumped) = match self.death {
+            Death::Code(code) => (Some(code), None, None),
+            Death::Signal { number, core_dumped } => (None, Some(number), Some(core_dumped)),
+            Death::Unknown => (None, None, None),
         };
         [
             Some(("pid", self.pid.into())),
             some("code", code),
             some("signal", signal),
+            some("core_dumped", core_dumped),
             Some(("uptime_ms", self.uptime.into())),
-            some("max_rss_kb", self.max_rss_kb),
+            some("max_rss_kb", self.toll.max_rss_kb),
+            some("cpu_ms", self.toll.cpu),
             Some(("cause", self.cause.into())),
         ]
         .into_iter()

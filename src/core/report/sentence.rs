@@ -1,8 +1,8 @@
 //! The sentence of a report, for people.
 
-use super::{Exited, Report, human};
-use crate::core::HookEnd;
+use super::{Exited, HungReport, Report, human};
 use crate::core::event::{Death, Recovered, TreeEnd};
+use crate::core::{HookEnd, Readiness};
 use std::fmt;
 
 impl fmt::Display for Report {
@@ -44,10 +44,13 @@ impl fmt::Display for Report {
             | Self::GatewayListening { .. }
             | Self::GatewayStarted { .. } => self.tell_birth(f),
             Self::GatewayExited(exited) => exited.fmt(f),
-            Self::GatewayHung { .. }
+            Self::GatewayHung(_)
             | Self::StartupTimedOut { .. }
             | Self::LivenessMissed { .. }
-            | Self::LivenessRecovered { .. } => self.tell_health(f),
+            | Self::LivenessRecovered { .. }
+            | Self::LivenessExtended { .. }
+            | Self::ReadinessChanged { .. }
+            | Self::MemoryExceeded { .. } => self.tell_health(f),
             Self::ClockJumped { by } => write!(f, "this machine or this process stood still for {}", human(*by)),
             Self::RestartRequested { by }
             | Self::RetryRequested { by }
@@ -130,13 +133,7 @@ impl Report {
     /// Those of a gateway's health.
     fn tell_health(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::GatewayHung { generation, last_good: Some(ago), failed_probes, why } => {
-                let ago = human(*ago);
-                write!(f, "gateway {generation}: {why}; last good probe {ago} ago, {failed_probes} failed since")
-            }
-            Self::GatewayHung { generation, last_good: None, failed_probes, why } => {
-                write!(f, "gateway {generation}: {why}; {failed_probes} probes failed")
-            }
+            Self::GatewayHung(hung) => fmt::Display::fmt(hung, f),
             Self::StartupTimedOut { generation, budget } => {
                 write!(f, "gateway {generation} did not come up within {}", human(*budget))
             }
@@ -144,6 +141,23 @@ impl Report {
             Self::LivenessRecovered { generation, after } => {
                 write!(f, "gateway {generation} answers again after {}", human(*after))
             }
+            Self::LivenessExtended { generation, cpu, by } => write!(
+                f,
+                "gateway {generation} does not answer, but its event loop used {} of CPU meanwhile: it gets {} more, once",
+                human(*cpu),
+                human(*by)
+            ),
+            Self::ReadinessChanged { generation, readiness: Readiness { ready, detail } } => {
+                let ready = if *ready { "ready" } else { "not ready" };
+                write!(f, "gateway {generation} is {ready}: {detail}")
+            }
+            Self::MemoryExceeded { generation, tree_rss_kb, limit_kb } => write!(
+                f,
+                "the processes of gateway {generation} have {} resident, more than the {} of --memory-max, three times \
+                 in a row: it is drained and replaced",
+                mebibytes(*tree_rss_kb),
+                mebibytes(*limit_kb)
+            ),
             _ => Ok(()),
         }
     }
@@ -173,18 +187,81 @@ impl fmt::Display for HookEnd {
 
 impl fmt::Display for Exited {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { generation, pid, death, uptime, cause, .. } = self;
-        write!(f, "gateway {generation} (pid {pid}) ended with {death} after {}: {cause}", human(*uptime))
+        let Self { generation, pid, death, uptime, cause, toll } = self;
+        write!(f, "gateway {generation} (pid {pid}) ended with {death} after {}: {cause}", human(*uptime))?;
+        match (toll.max_rss_kb.map(mebibytes), toll.cpu.map(human)) {
+            (Some(peak), Some(cpu)) => write!(f, "; it had {peak} resident at its peak and used {cpu} of CPU"),
+            (Some(peak), None) => write!(f, "; it had {peak} resident at its peak"),
+            (None, Some(cpu)) => write!(f, "; it used {cpu} of CPU"),
+            (None, None) => Ok(()),
+        }
     }
+}
+
+impl fmt::Display for HungReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { generation, last_good, failed_probes, why, evidence } = self;
+        match last_good.map(human) {
+            Some(ago) => {
+                write!(f, "gateway {generation}: {why}; last good probe {ago} ago, {failed_probes} failed since")
+            }
+            None => write!(f, "gateway {generation}: {why}; {failed_probes} probes failed"),
+        }?;
+        evidence.as_ref().map_or(Ok(()), |path| write!(f, "; what was found is in {path}"))
+    }
+}
+
+/// An amount of memory as a person would say it.
+fn mebibytes(kb: u64) -> String {
+    format!("{} MiB", kb.div_ceil(1024))
 }
 
 impl fmt::Display for Death {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Code(code) => write!(f, "exit code {code}"),
-            Self::Signal { number, core_dumped: false } => write!(f, "signal {number}"),
-            Self::Signal { number, core_dumped: true } => write!(f, "signal {number} (core dumped)"),
+            Self::Signal { number, core_dumped } => {
+                let more = [signal_name(*number), core_dumped.then_some("core dumped")];
+                let more: Vec<_> = more.into_iter().flatten().collect();
+                write!(f, "signal {number}")?;
+                if more.is_empty() { Ok(()) } else { write!(f, " ({})", more.join(", ")) }
+            }
             Self::Unknown => f.write_str("an unknown status"),
         }
+    }
+}
+
+/// The name of a signal whose number is the same on every system that we run on, or of one that ends gateways here.
+fn signal_name(number: i32) -> Option<&'static str> {
+    Some(match number {
+        1 => "SIGHUP",
+        2 => "SIGINT",
+        3 => "SIGQUIT",
+        4 => "SIGILL",
+        5 => "SIGTRAP",
+        6 => "SIGABRT",
+        8 => "SIGFPE",
+        9 => "SIGKILL",
+        11 => "SIGSEGV",
+        13 => "SIGPIPE",
+        15 => "SIGTERM",
+        7 if cfg!(target_os = "linux") => "SIGBUS",
+        31 if cfg!(target_os = "linux") => "SIGSYS",
+        10 if cfg!(target_os = "macos") => "SIGBUS",
+        12 if cfg!(target_os = "macos") => "SIGSYS",
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_signal_is_told_by_its_name_where_it_has_one() {
+        let death = |number, core_dumped| Death::Signal { number, core_dumped }.to_string();
+        assert_eq!(death(11, true), "signal 11 (SIGSEGV, core dumped)");
+        assert_eq!(death(9, false), "signal 9 (SIGKILL)");
+        assert_eq!((death(34, false), death(34, true)), ("signal 34".into(), "signal 34 (core dumped)".into()));
     }
 }

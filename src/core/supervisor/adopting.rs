@@ -3,6 +3,7 @@
 use super::hooking::Ending;
 use super::stopping::{LOST, Why};
 use super::{Child, Effect, Effects, Exited, Intent, Moment, Poll, Report, Run, State, Supervisor};
+use crate::core::Toll;
 use crate::core::event::{Death, Remains};
 use crate::core::fault::Fault;
 use crate::core::liveness::Liveness;
@@ -91,6 +92,7 @@ impl Supervisor {
         if left.is_none() {
             self.restarts.begin(now);
         }
+        self.begin_trail();
         let child = Child { pid, spawned, adopted: true };
         let (generation, age) = (self.generation, now.saturating_sub(spawned));
         fx.push(Effect::Report(Report::GatewayAdopted { generation, pid, age, differs }));
@@ -99,7 +101,7 @@ impl Supervisor {
             Some((started, healthy_until)) if !self.has(Fault::AdoptedIsNew) => {
                 let liveness = Liveness::resumed(now, healthy_until.unwrap_or(started));
                 let stable = liveness.healthy_until().saturating_sub(started) >= self.policy.stable_after;
-                State::Running { child, poll, started, liveness, stable }
+                State::Running { child, poll, started, liveness, stable, excess: 0 }
             }
             _ => State::Starting { child, poll, armed: now, failed: 0, listening: false },
         };
@@ -117,7 +119,7 @@ impl Supervisor {
         let uptime = now.saturating_sub(child.spawned);
         let (pid, death, cause) = (child.pid, Death::Unknown, LOST);
         let generation = self.generation;
-        self.tell_exit(Exited { generation, pid, death, uptime, max_rss_kb: None, cause }, fx);
+        self.tell_exit(Exited { generation, pid, death, uptime, toll: Toll::default(), cause }, fx);
         fx.push(Effect::Remember { generation, fact: Fact::Died(death) });
         (death, now)
     }

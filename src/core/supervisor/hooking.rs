@@ -209,10 +209,7 @@ impl Supervisor {
         let (hook, generation, elapsed) = (call.hook(), call.generation(), now.saturating_sub(began));
         fx.push(Effect::Report(Report::HookFinished { hook, generation, end: end.clone(), elapsed }));
         match then {
-            Then::Exit(outcome) => {
-                self.state = State::Exited;
-                fx.push(Effect::Exit(outcome));
-            }
+            Then::Exit(Outcome { code, reason }) => self.exit(code, reason, fx),
             Then::Conclude(ending) => self.conclude(now, &ending, fx),
             Then::Start => self.go_on_prepared(now, generation, cut, end, fx),
         }

@@ -133,6 +133,7 @@ impl Supervisor {
             return;
         }
         self.born = true;
+        self.begin_trail();
         let (generation, attempt) = (self.generation, self.restarts.attempt());
         fx.push(Effect::Report(Report::GatewaySpawned { generation, pid, attempt }));
         let child = Child { pid, spawned: now, adopted: false };

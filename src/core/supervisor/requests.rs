@@ -1,5 +1,6 @@
 //! What somebody wants of us, and what it means where we are.
 
+use super::examining::Examining;
 use super::{Effect, Effects, Intent, Judging, Moment, Report, Request, Requester, State, Supervisor, TWICE, probing};
 use crate::core::exit;
 use crate::core::fault::Fault;
@@ -40,6 +41,9 @@ impl Supervisor {
             return;
         }
         fx.push(Effect::Report(report));
+        if matches!(self.intent, Intent::Stop(_) | Intent::StopNow(_) | Intent::Detach(_)) {
+            self.tell_stopping(fx);
+        }
         self.follow_intent(now, fx);
     }
 
@@ -52,7 +56,17 @@ impl Supervisor {
             (_, Intent::Run)
             | (State::Stopping(_) | State::Exited | State::Adopting { .. }, _)
             | (State::Spawning, Intent::Stop(_) | Intent::StopNow(_) | Intent::Detach(_)) => {}
-            (State::Starting { .. } | State::Running { .. }, _) => self.end_present(now, fx),
+            (State::Starting { .. } | State::Running { .. }, _) | (State::Examining(_), Intent::Detach(_)) => {
+                self.end_present(now, fx);
+            }
+            // It hangs, and nobody has time for the evidence now.
+            (State::Examining(_), intent) => {
+                if let Intent::Restart(_) = intent {
+                    self.tell_reloading(fx);
+                }
+                self.condemn(now, None, fx);
+                self.follow_intent(now, fx);
+            }
             (_, Intent::Stop(by) | Intent::StopNow(by)) => {
                 let reason = format!("stopped as asked by {by}; no gateway was running");
                 self.exit(exit::OK, reason, fx);
@@ -70,7 +84,11 @@ impl Supervisor {
 
     /// Acts on an intent while a gateway is there.
     fn end_present(&mut self, now: Moment, fx: &mut Effects) {
-        let (State::Starting { child, .. } | State::Running { child, .. }) = &self.state else { return };
+        let (State::Starting { child, .. } | State::Running { child, .. } | State::Examining(Examining { child, .. })) =
+            &self.state
+        else {
+            return;
+        };
         match &self.intent {
             Intent::Run => {}
             Intent::Detach(by) => {
@@ -80,7 +98,11 @@ impl Supervisor {
                 let reason = format!("left as asked by {by}; gateway pid {} goes on without a supervisor", child.pid);
                 self.exit(exit::OK, reason, fx);
             }
-            Intent::Restart(_) | Intent::Stop(_) => self.begin_stop(now, fx),
+            Intent::Restart(_) => {
+                self.tell_reloading(fx);
+                self.begin_stop(now, fx);
+            }
+            Intent::Stop(_) => self.begin_stop(now, fx),
             Intent::StopNow(_) => {
                 self.begin_stop(now, fx);
                 self.escalate(TWICE, fx);
@@ -109,6 +131,7 @@ impl Supervisor {
             | State::Spawning
             | State::Starting { .. }
             | State::Running { .. }
+            | State::Examining(_)
             | State::Stopping(_)
             | State::Exited => {}
         }

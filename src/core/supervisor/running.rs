@@ -1,10 +1,11 @@
 //! While the gateway's process lives: is it coming up, is it still serving?
 
-use super::{Ask, Child, Effect, Effects, Moment, Poll, Report, Sighting, State, Supervisor};
-use crate::core::fault::Fault;
-use crate::core::liveness::{Finding, Hung, Liveness};
+use super::examining::Was;
+use super::{Ask, Effect, Effects, Moment, Poll, Report, Sighting, State, Supervisor};
+use crate::core::fault::{Fault, Planted};
+use crate::core::liveness::{Extension, Finding, Hung, Liveness};
 use crate::core::past::Fact;
-use crate::core::{Owner, Phase, Verdict};
+use crate::core::{Notice, Owner, Phase, Verdict};
 use std::time::Duration;
 
 /// The first wait between two looks at a gateway that boots.
@@ -18,19 +19,16 @@ const OWNER_LOOKS: u64 = 12;
 
 impl Supervisor {
     pub(super) fn tick_starting(&mut self, now: Moment, fx: &mut Effects) {
-        let State::Starting { child, poll, armed, failed, .. } = &self.state else { return };
+        let State::Starting { child, poll, armed, failed, listening } = &self.state else { return };
         if armed.saturating_add(self.policy.startup_timeout) <= now {
-            let (child, failed_probes) = (*child, *failed);
+            let was = Was::Booting { failed: *failed, listening: *listening };
+            let (child, poll) = (*child, *poll);
+            let hung = Hung { last_good: Duration::ZERO, failed_probes: *failed, why: "it never came up" };
             let (generation, budget) = (self.generation, self.policy.startup_timeout);
             fx.push(Effect::Report(Report::StartupTimedOut { generation, budget }));
-            fx.push(Effect::Report(Report::GatewayHung {
-                generation,
-                last_good: None,
-                failed_probes,
-                why: "it never came up",
-            }));
-            self.replace_hung(now, child, None, fx);
+            self.examine(now, child, poll, was, hung, fx);
         } else if poll.wake(&self.policy) <= now {
+            self.measure(fx);
             self.probe(now, Ask::Listener(self.generation), fx);
         }
     }
@@ -47,7 +45,7 @@ impl Supervisor {
                 let (child, poll, liveness) = (*child, Poll::Due(now.saturating_add(interval)), Liveness::new(now));
                 fx.push(Effect::Report(Report::GatewayStarted { generation, pid: child.pid, boot: now }));
                 fx.push(up);
-                self.state = State::Running { child, poll, started: now, liveness, stable: false };
+                self.state = State::Running { child, poll, started: now, liveness, stable: false, excess: 0 };
                 return;
             }
             Verdict::Gateway(Phase::Started | Phase::Unknown) if ours => {
@@ -59,12 +57,15 @@ impl Supervisor {
                 fx.push(up);
                 let poll = Poll::Due(now.saturating_add(interval));
                 let liveness = Liveness::new(now);
-                self.state = State::Running { child, poll, started: now, liveness, stable: false };
-                return;
+                self.state = State::Running { child, poll, started: now, liveness, stable: false, excess: 0 };
+                return self.tell_ready(fx);
             }
             Verdict::Gateway(_) | Verdict::Draining => {
                 if ours && !*listening {
                     *listening = true;
+                    if planted.is(Fault::ReadyTooEarly) {
+                        fx.push(Effect::Notify(Notice::Ready));
+                    }
                     fx.push(Effect::Report(Report::GatewayListening { generation, pid: child.pid }));
                 }
             }
@@ -78,14 +79,14 @@ impl Supervisor {
     }
 
     pub(super) fn tick_running(&mut self, now: Moment, fx: &mut Effects) {
+        self.check_hung(now, fx);
         let State::Running { poll, liveness, .. } = &self.state else { return };
-        if liveness.hung(now, &self.policy).is_some() {
-            self.check_hung(now, fx);
-        } else if poll.wake(&self.policy) <= now {
+        if poll.wake(&self.policy) <= now {
             let generation = self.generation;
             // A stranger may have slipped in between two good answers.
             let doubtful = liveness.is_missing() || self.ticket.is_multiple_of(OWNER_LOOKS);
             let ask = if doubtful { Ask::Listener(generation) } else { Ask::Liveness(generation) };
+            self.measure(fx);
             self.probe(now, ask, fx);
         }
     }
@@ -94,12 +95,8 @@ impl Supervisor {
         let generation = self.generation;
         let State::Running { poll, liveness, started, stable, .. } = &mut self.state else { return };
         *poll = poll.next(now, self.policy.probe_interval);
-        // Somebody who took the port while ours was away answers for himself.
-        let stranger = matches!(sighting.owner, Owner::Other(_)) && sighting.verdict != Verdict::Free;
         let planted = self.policy.planted;
-        let verdict = match sighting.verdict {
-            verdict if stranger && planted.is(Fault::StrangerAnswersForOurs) => verdict,
-            _ if stranger => Verdict::Foreign,
+        let verdict = match verdict_on_ours(sighting, planted) {
             Verdict::Draining if planted.is(Fault::DrainingIsHealthy) => Verdict::Gateway(Phase::Started),
             Verdict::Gateway(_) if planted.is(Fault::RecoveryMissed) && liveness.is_missing() => Verdict::Inconclusive,
             verdict => verdict,
@@ -117,19 +114,28 @@ impl Supervisor {
             *stable = true;
             fx.push(Effect::Remember { generation, fact: Fact::Stable });
         }
+        if matches!(verdict, Verdict::Gateway(Phase::Started | Phase::Unknown)) {
+            self.tell_ready(fx);
+        }
         self.check_hung(now, fx);
     }
 
     fn check_hung(&mut self, now: Moment, fx: &mut Effects) {
-        let State::Running { child, started, liveness, .. } = &self.state else { return };
-        let Some(Hung { last_good, failed_probes, why }) = liveness.hung(now, &self.policy) else { return };
-        let (child, started) = (*child, Some((*started, liveness.clone())));
-        let (generation, last_good) = (self.generation, Some(last_good));
-        fx.push(Effect::Report(Report::GatewayHung { generation, last_good, failed_probes, why }));
-        self.replace_hung(now, child, started, fx);
+        let generation = self.generation;
+        let State::Running { child, poll, started, liveness, stable, .. } = &mut self.state else { return };
+        let Some(hung) = liveness.hung(now, &self.policy) else { return };
+        if let Some(Extension { cpu, by }) = liveness.extend(now, &self.policy) {
+            fx.push(Effect::Report(Report::LivenessExtended { generation, cpu, by }));
+            return;
+        }
+        let was = Was::Up { started: *started, liveness: liveness.clone(), stable: *stable };
+        let (child, poll) = (*child, *poll);
+        self.examine(now, child, poll, was, hung, fx);
     }
+}
 
-    fn replace_hung(&mut self, now: Moment, child: Child, up: Option<(Moment, Liveness)>, fx: &mut Effects) {
-        self.terminate(now, child, up, super::stopping::Why::Hung, self.policy.hung_stop_timeout, fx);
-    }
+/// What a look says of a gateway that has been up: somebody who took the port while it was away answers for himself.
+pub(super) fn verdict_on_ours(sighting: &Sighting, planted: Planted) -> Verdict {
+    let stranger = matches!(sighting.owner, Owner::Other(_)) && sighting.verdict != Verdict::Free;
+    if stranger && !planted.is(Fault::StrangerAnswersForOurs) { Verdict::Foreign } else { sighting.verdict }
 }

@@ -15,6 +15,7 @@ impl Supervisor {
             generation: self.youngest(),
             epoch: self.lease,
             probe: self.told.as_ref().map(|sighting| (sighting.verdict, sighting.detail.clone())),
+            memory_restarts: self.memory_restarts,
             restarts: self.restarts.spent_at(now, &self.policy),
             max_restarts: self.policy.max_restarts,
             restart_window: self.policy.restart_window,
@@ -42,6 +43,7 @@ impl Supervisor {
             State::Spawning => "spawning",
             State::Starting { .. } => "starting",
             State::Running { .. } => "running",
+            State::Examining(_) => "examining",
             State::Stopping(_) => "stopping",
             State::Exited => "exited",
         }
@@ -51,6 +53,7 @@ impl Supervisor {
         let (child, started, healthy): (&Child, _, _) = match &self.state {
             State::Starting { child, .. } => (child, None, false),
             State::Running { child, started, liveness, .. } => (child, Some(*started), !liveness.is_missing()),
+            State::Examining(examining) => (&examining.child, examining.started(), false),
             State::Stopping(stopping) if stopping.leader_lives() => (&stopping.child, stopping.started(), false),
             State::Idle
             | State::Leasing { .. }
@@ -69,6 +72,8 @@ impl Supervisor {
             up: started.map(|started| now.saturating_sub(started)),
             healthy,
             adopted: child.adopted,
+            readiness: self.readiness.clone(),
+            sample: self.trail.last_sample(),
         })
     }
 
@@ -121,6 +126,9 @@ impl Supervisor {
                 "it misses probes",
             ),
             State::Running { poll, .. } => ("look at the gateway again", at(poll), "it serves"),
+            State::Examining(examining) => {
+                ("replace the gateway", within(examining.until), "it hangs; what may tell why is being written down")
+            }
             State::Stopping(stopping) => {
                 ("end what is left of the gateway", stopping.deadline(policy).and_then(within), "it is being ended")
             }

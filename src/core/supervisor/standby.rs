@@ -64,6 +64,7 @@ impl Standby {
 impl Supervisor {
     pub(super) fn enter_standby(&mut self, now: Moment, behind: Behind, why: String, fx: &mut Effects) {
         fx.push(Effect::Report(Report::StandbyEntered { why }));
+        self.tell_standing_by(fx);
         self.stand_behind(now, behind, fx);
     }
 

@@ -14,7 +14,7 @@ use crate::core::liveness::Liveness;
 use crate::core::past::{Fact, Left};
 use crate::core::report::human;
 use crate::core::restart_policy::Cause;
-use crate::core::{Generation, Policy, exit};
+use crate::core::{Generation, Policy, Toll, exit};
 use std::time::Duration;
 
 /// The pause before a process that survived SIGKILL (in an uninterruptible sleep) is tried again.
@@ -44,6 +44,8 @@ pub(super) enum Why {
     Asked,
     Hung,
     Died,
+    /// Its tree has more memory than it may have.
+    Excess,
     /// It died while no supervisor ran.
     Lost,
 }
@@ -107,6 +109,7 @@ impl Supervisor {
             | State::BackingOff { .. }
             | State::Hooking(_)
             | State::Spawning
+            | State::Examining(_)
             | State::Stopping(_)
             | State::Exited => return,
         };
@@ -189,17 +192,13 @@ impl Supervisor {
         }
     }
 
-    pub(super) fn on_leader_exited(
-        &mut self,
-        now: Moment,
-        death: Death,
-        (max_rss_kb, oom_killed): (Option<u64>, bool),
-        fx: &mut Effects,
-    ) {
+    pub(super) fn on_leader_exited(&mut self, now: Moment, death: Death, toll: Toll, fx: &mut Effects) {
         let generation = self.generation;
+        self.tell_hung_and_dead(fx);
         let (child, up, why) = match &self.state {
             State::Starting { child, .. } => (*child, None, Why::Died),
             State::Running { child, started, liveness, .. } => (*child, Some((*started, liveness.clone())), Why::Died),
+            State::Examining(examining) => (examining.child, examining.up(), Why::Died),
             State::Stopping(stopping) => match stopping.leader {
                 Leader::Alive => (stopping.child, None, stopping.why),
                 Leader::Dead { .. } => return,
@@ -215,8 +214,8 @@ impl Supervisor {
             | State::Exited => return,
         };
         let uptime = now.saturating_sub(child.spawned);
-        let cause = self.cause(why, death, up.is_some(), oom_killed);
-        self.tell_exit(Exited { generation, pid: child.pid, death, uptime, max_rss_kb, cause }, fx);
+        let cause = self.cause(why, death, up.is_some(), toll.oom_killed);
+        self.tell_exit(Exited { generation, pid: child.pid, death, uptime, toll, cause }, fx);
         fx.push(Effect::Remember { generation, fact: Fact::Died(death) });
         let drained = matches!(&self.state, State::Stopping(Stopping { tree: Tree::Draining { .. }, .. }));
         let dead = Leader::Dead { death, at: now, drained, reason: cause };
@@ -246,6 +245,7 @@ impl Supervisor {
             (Intent::Restart(_), ..) => "restart requested",
             (_, Why::Asked, _) => "requested",
             (_, Why::Hung, _) => "hung",
+            (_, Why::Excess, _) => "over its limit of memory",
             (_, Why::Lost, _) => LOST,
             (_, Why::Died, _) if oom_killed => "killed by the kernel for want of memory",
             (_, Why::Died, Death::Unknown) => "ended, adopted: nobody could learn how",
@@ -284,8 +284,8 @@ impl Supervisor {
                 if !leader_dead {
                     let uptime = now.saturating_sub(child.spawned);
                     let cause = "survived SIGKILL";
-                    let (pid, death, max_rss_kb) = (child.pid, Death::Unknown, None);
-                    self.tell_exit(Exited { generation, pid, death, uptime, max_rss_kb, cause }, fx);
+                    let (pid, death, toll) = (child.pid, Death::Unknown, Toll::default());
+                    self.tell_exit(Exited { generation, pid, death, uptime, toll, cause }, fx);
                     fx.push(Effect::Remember { generation, fact: Fact::Died(death) });
                 }
                 let reason = format!(
@@ -369,6 +369,7 @@ impl Supervisor {
             (Why::Died | Why::Lost, Death::Code(0)) if run.started.is_some() && !self.has(Fault::CleanExitIsCrash) => {
                 Cause::CleanExit
             }
+            (Why::Excess, _) => Cause::Memory,
             _ => Cause::Failed,
         };
         match self.intent.take() {
@@ -399,7 +400,9 @@ impl Supervisor {
                     self.remember_settled(run, Cause::Failed, fx);
                     self.look_at_port(now, Judging::Unstarted(run), fx);
                 }
-                (Why::Died | Why::Hung | Why::Asked | Why::Lost, _) => self.plan(now, run, cause, told, fx),
+                (Why::Died | Why::Hung | Why::Asked | Why::Excess | Why::Lost, _) => {
+                    self.plan(now, run, cause, told, fx);
+                }
             },
         }
     }

@@ -5,7 +5,7 @@ use std::net::{Ipv6Addr, SocketAddr};
 use serde_json::Value;
 
 use super::http::{Answer, Body};
-use crate::core::{Phase, Verdict};
+use crate::core::{Phase, Readiness, Verdict};
 
 /// What one address shows.
 #[derive(Debug, PartialEq, Eq)]
@@ -90,22 +90,19 @@ pub(super) fn phase(answer: &Answer) -> Glimpse {
     Glimpse::Seen(verdict, format!("GET /startupz answered {} {word}", answer.status))
 }
 
-/// Whether `/readyz` says ready, and what it names as failing.
-pub(super) fn readiness(answer: &Answer) -> (bool, String) {
-    let Body::Json(body) = &answer.body else {
-        return (false, format!("GET /readyz answered {}", answer.describe()));
-    };
-    match (answer.status, body.get("ready").and_then(Value::as_bool)) {
-        (200, Some(true)) => (true, "ready".to_owned()),
-        (_, Some(_)) => {
-            let failing: Vec<_> =
-                body.get("failing").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str).collect();
-            let names = if failing.is_empty() { "nothing named".to_owned() } else { failing.join(", ") };
-            let shown: String = names.chars().map(|c| if c.is_control() { '?' } else { c }).take(160).collect();
-            (false, format!("not ready: {shown}"))
-        }
-        (_, None) => (false, format!("GET /readyz answered {}", answer.describe())),
+/// What `/readyz` says, and what it names as failing. Nothing where it is no answer of that kind: a release without it
+/// answers as it does any path, with 200 and HTML.
+pub(super) fn readiness(answer: &Answer) -> Option<Readiness> {
+    let Body::Json(body) = &answer.body else { return None };
+    let ready = body.get("ready")?.as_bool()? && answer.status == 200;
+    if ready {
+        return Some(Readiness { ready, detail: "ready".to_owned() });
     }
+    let failing: Vec<_> =
+        body.get("failing").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str).collect();
+    let names = if failing.is_empty() { "nothing named".to_owned() } else { failing.join(", ") };
+    let shown: String = names.chars().map(|c| if c.is_control() { '?' } else { c }).take(160).collect();
+    Some(Readiness { ready, detail: format!("not ready: {shown}") })
 }
 
 fn word<'a>(body: &'a Value, key: &str) -> Option<&'a str> {
@@ -179,12 +176,20 @@ mod tests {
     }
 
     #[test]
-    fn readiness_names_what_fails() {
-        assert_eq!(readiness(&answer(200, r#"{"ready":true}"#)), (true, "ready".to_owned()));
-        let (ready, detail) = readiness(&answer(503, r#"{"ready":false,"failing":["a\nb","c"]}"#));
-        assert_eq!((ready, detail.as_str()), (false, "not ready: a?b, c"));
-        assert!(!readiness(&answer(503, r#"{"ready":true}"#)).0);
-        assert!(!readiness(&answer(200, "<html>")).0);
+    fn readiness_names_what_fails_and_is_unknown_where_nothing_is_said_of_it() {
+        for (status, text, expected) in [
+            (200, r#"{"ready":true}"#, Some((true, "ready"))),
+            (503, r#"{"ready":false,"failing":["a\nb","c"]}"#, Some((false, "not ready: a?b, c"))),
+            (503, r#"{"ready":false,"failing":[]}"#, Some((false, "not ready: nothing named"))),
+            (503, r#"{"ready":true}"#, Some((false, "not ready: nothing named"))),
+            (200, r#"{"ready":"true"}"#, None),
+            (200, r#"{"ok":true}"#, None),
+            (200, "<html>", None),
+            (404, "", None),
+        ] {
+            let expected = expected.map(|(ready, detail)| Readiness { ready, detail: detail.to_owned() });
+            assert_eq!(readiness(&answer(status, text)), expected, "{status} {text}");
+        }
     }
 
     proptest! {

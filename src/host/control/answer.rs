@@ -81,6 +81,7 @@ pub(super) fn line(value: &Value) -> String {
 #[must_use]
 pub fn status_to_json(status: &Status, facts: &Facts) -> Value {
     let (verdict, detail) = status.probe.as_ref().map(|(verdict, detail)| (verdict.name(), detail.as_str())).unzip();
+    let readiness = status.gateway.as_ref().and_then(|gateway| gateway.readiness.as_ref());
     json!({
         "supervisor": {
             "pid": std::process::id(),
@@ -99,12 +100,18 @@ pub fn status_to_json(status: &Status, facts: &Facts) -> Value {
             "epoch": status.epoch,
             "owner_pid": status.epoch.map(|_| std::process::id()),
         },
-        "probe": { "verdict": verdict, "detail": detail, "ready": null },
+        "probe": {
+            "verdict": verdict,
+            "detail": detail,
+            "ready": readiness.map(|readiness| readiness.ready),
+            "ready_detail": readiness.map(|readiness| readiness.detail.as_str()),
+        },
         "generation": status.generation,
         "restarts": {
             "in_window": status.restarts,
             "max": status.max_restarts,
             "window_ms": milliseconds(status.restart_window),
+            "for_memory": status.memory_restarts,
         },
         "next": {
             "action": status.next.action,
@@ -116,6 +123,7 @@ pub fn status_to_json(status: &Status, facts: &Facts) -> Value {
 }
 
 fn gateway_to_json(gateway: &GatewayStatus, generation: u64) -> Value {
+    let sample = gateway.sample.unwrap_or_default();
     json!({
         "pid": gateway.pid,
         "generation": generation,
@@ -123,6 +131,9 @@ fn gateway_to_json(gateway: &GatewayStatus, generation: u64) -> Value {
         "up_ms": gateway.up.map(milliseconds),
         "healthy": gateway.healthy,
         "adopted": gateway.adopted,
+        "rss_kb": sample.rss_kb,
+        "tree_rss_kb": sample.tree_rss_kb,
+        "loop_cpu_ms": sample.cpu.map(milliseconds),
     })
 }
 

@@ -9,8 +9,8 @@ use std::time::Duration;
 /// The words for what holds a lease up.
 const GRIPS: [&str; 2] = ["lease", "port claim"];
 
-const CAUSES: [(Cause, &str); 3] =
-    [(Cause::Asked, "asked"), (Cause::CleanExit, "clean_exit"), (Cause::Failed, "failed")];
+const CAUSES: [(Cause, &str); 4] =
+    [(Cause::Asked, "asked"), (Cause::CleanExit, "clean_exit"), (Cause::Failed, "failed"), (Cause::Memory, "memory")];
 
 /// `None` for an event of another kind.
 pub(super) fn to_json(event: &Event) -> Option<Value> {

@@ -12,6 +12,7 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
+use std::time::Duration;
 use tokio::io::unix::AsyncFd;
 
 /// One process, whatever becomes of its pid.
@@ -129,7 +130,8 @@ impl Handle {
             libc::CLD_DUMPED => status | 0x80,
             _ => status,
         });
-        Ok(Some(Exit { status, max_rss_kb: u64::try_from(usage.ru_maxrss).ok() }))
+        let cpu = duration(usage.ru_utime).zip(duration(usage.ru_stime)).map(|(user, system)| user + system);
+        Ok(Some(Exit { status, max_rss_kb: u64::try_from(usage.ru_maxrss).ok(), cpu }))
     }
 
     /// Whether it has ended, be it a child of ours or not, reaped or not.
@@ -190,8 +192,16 @@ impl Watch {
 pub struct Exit {
     /// Its code or signal.
     pub status: ExitStatus,
-    /// Its peak resident set, in KiB.
+    /// Its peak resident set, in KiB, or that of a process that it has waited for, if that was larger: see the resource
+    /// usage in wait4(2).
     pub max_rss_kb: Option<u64>,
+    /// CPU time of all its threads and of the processes that it has waited for.
+    pub cpu: Option<Duration>,
+}
+
+fn duration(time: libc::timeval) -> Option<Duration> {
+    let (seconds, micros) = (u64::try_from(time.tv_sec).ok()?, u64::try_from(time.tv_usec).ok()?);
+    Some(Duration::from_secs(seconds) + Duration::from_micros(micros))
 }
 
 /// Whether this pid, a zombie, is provably all that is left of our descendants. What a process leaves behind becomes

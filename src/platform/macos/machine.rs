@@ -21,6 +21,16 @@ pub fn host_name() -> Option<String> {
     text_of(c"kern.hostname")
 }
 
+/// A number of sysctl(3), unless it is 0.
+pub(super) fn number_of(name: &CStr) -> Option<u64> {
+    let (mut number, mut size) = (0_u64, size_of::<u64>());
+    // SAFETY: the name ends with a NUL; the kernel writes at most `size` bytes to `number`, which has as many; nothing is
+    // to be set.
+    let result =
+        unsafe { libc::sysctlbyname(name.as_ptr(), (&raw mut number).cast(), &raw mut size, ptr::null_mut(), 0) };
+    (result == 0 && size == size_of::<u64>() && number > 0).then_some(number)
+}
+
 /// A text of sysctl(3); those that are asked for are far shorter than the room that it gets.
 fn text_of(name: &CStr) -> Option<String> {
     let mut text = [0_u8; 256];

@@ -3,8 +3,10 @@
 pub mod cgroup;
 pub mod claim;
 pub mod filesystem;
+pub mod inspection;
 pub mod listener;
 pub mod machine;
 pub mod mark;
 pub mod proc;
 pub mod process;
+pub mod usage;

@@ -35,7 +35,7 @@ pub fn stat(pid: i32) -> io::Result<Stat> {
 ///
 /// # Safety
 /// `T` is the struct that `sys/proc_info.h` has for `flavor`, and all zeroes are a valid one.
-unsafe fn info<T>(pid: i32, flavor: c_int) -> io::Result<T> {
+pub(super) unsafe fn info<T>(pid: i32, flavor: c_int) -> io::Result<T> {
     let size = c_int::try_from(size_of::<T>()).map_err(|_| io::ErrorKind::InvalidInput)?;
     let mut info = MaybeUninit::<T>::zeroed();
     // SAFETY: `info` has the `size` bytes that may be written. The argument 1 includes zombies.

@@ -7,6 +7,7 @@
 
 use super::cgroup::Leaf;
 use super::mark::Mark;
+use super::usage::time;
 use crate::platform::child::positive;
 pub use crate::platform::child::{claim, is_claimed, is_zombie_child, reap, reap_unclaimed, unclaim};
 use rustix::event::kqueue::{Event, EventFilter, EventFlags, ProcessEvents, kevent, kqueue};
@@ -130,7 +131,12 @@ impl Handle {
             (Some(code), _) => (code & 0xff) << 8,
             (None, signal) => signal.unwrap_or(0) & 0x7f | if end.dumped() { 0x80 } else { 0 },
         });
-        Ok(Some(Exit { status, max_rss_kb: self.peak_footprint_kb() }))
+        let usage = self.usage();
+        Ok(Some(Exit {
+            status,
+            max_rss_kb: usage.map(|usage| usage.ri_lifetime_max_phys_footprint / 1024),
+            cpu: usage.and_then(|usage| time(usage.ri_user_time, usage.ri_system_time)),
+        }))
     }
 
     /// Whether it has ended, be it a child of ours or not, reaped or not.
@@ -153,15 +159,15 @@ impl Handle {
         }
     }
 
-    fn peak_footprint_kb(&self) -> Option<u64> {
+    /// What it has used, be it a zombie.
+    fn usage(&self) -> Option<libc::rusage_info_v4> {
         let mut usage = MaybeUninit::<libc::rusage_info_v4>::zeroed();
         // SAFETY: it is the struct of this flavor, plain numbers, and nothing else is written to; the type of the
         // parameter is a historical mistake of the interface.
-        let usage = unsafe {
+        unsafe {
             let result = libc::proc_pid_rusage(self.pid(), libc::RUSAGE_INFO_V4, usage.as_mut_ptr().cast());
             (result == 0).then(|| usage.assume_init())
-        };
-        usage.map(|usage| usage.ri_lifetime_max_phys_footprint / 1024)
+        }
     }
 }
 
@@ -216,6 +222,8 @@ pub struct Exit {
     /// Its peak physical footprint, in KiB: the memory that this kernel charges a process for. It tells the peak
     /// resident set only to who reaps.
     pub max_rss_kb: Option<u64>,
+    /// CPU time of all its threads.
+    pub cpu: Option<Duration>,
 }
 
 /// What a process is given at its birth, and all that it starts inherits.

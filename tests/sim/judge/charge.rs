@@ -199,6 +199,7 @@ impl Judge {
             must(conflict && !self.charge.stands_by(), "standby", "standing by without anybody in charge")?;
             must(self.policy.on_conflict == OnConflict::Standby, "standby", "standing by though nobody wants it")?;
             self.charge.waiting = Some(Waiting::default());
+            self.forget_ready();
             self.pace.stand_by(at);
         } else {
             let Some(waiting) = self.charge.waiting.take() else {

@@ -16,11 +16,31 @@ pub(crate) struct Health {
     draining: Option<Moment>,
     restarting: Option<Moment>,
     last_word: Moment,
+    /// CPU time at the beginning of the window and when it was last read.
+    work: Option<[(Moment, Duration); 2]>,
+    /// Until when the window was prolonged.
+    extended: Option<Moment>,
+    /// The last failed probe found the port closed.
+    closed: bool,
 }
+
+/// An event loop that has used less than this part of the time waits for something.
+const WORKING_PART: u32 = 20;
 
 impl Health {
     pub(crate) fn new(at: Moment) -> Self {
-        Self { good: at, healthy_until: at, failed: 0, silent: false, draining: None, restarting: None, last_word: at }
+        Self {
+            good: at,
+            healthy_until: at,
+            failed: 0,
+            silent: false,
+            draining: None,
+            restarting: None,
+            last_word: at,
+            work: None,
+            extended: None,
+            closed: false,
+        }
     }
 
     pub(crate) fn observe(&mut self, at: Moment, verdict: Verdict) {
@@ -29,7 +49,12 @@ impl Health {
         }
         self.last_word = at;
         let good = matches!(verdict, Verdict::Gateway(_) | Verdict::Draining);
-        (self.good, self.failed) = if good { (at, 0) } else { (self.good, self.failed + 1) };
+        if good {
+            (self.good, self.failed, self.extended) = (at, 0, None);
+        } else {
+            self.failed += 1;
+            self.closed = verdict == Verdict::Free;
+        }
         match verdict {
             Verdict::Gateway(Phase::Started | Phase::Unknown) => {
                 (self.healthy_until, self.draining, self.restarting) = (at, None, None);
@@ -51,7 +76,7 @@ impl Health {
     }
 
     pub(crate) fn rearm(&mut self, at: Moment) {
-        (self.good, self.failed) = (at, 0);
+        (self.good, self.failed, self.work, self.extended) = (at, 0, None, None);
         self.draining = self.draining.map(|_| at);
         self.restarting = self.restarting.map(|_| at);
     }
@@ -62,9 +87,35 @@ impl Health {
         if let Some(since) = self.restarting {
             return spent(since, policy.startup_timeout);
         }
-        let silence = (self.failed >= 3).then_some(self.good + policy.hang_after);
+        let silence = (self.failed >= 3).then(|| self.extended.unwrap_or(self.good + policy.hang_after));
         let drained = self.draining.and_then(|since| spent(since, policy.stop_timeout));
         silence.into_iter().chain(drained).min()
+    }
+
+    /// It neither drains nor restarts by itself.
+    pub(crate) fn serves(&self) -> bool {
+        self.draining.is_none() && self.restarting.is_none()
+    }
+
+    pub(crate) fn measure(&mut self, at: Moment, cpu: Duration) {
+        let began = self.work.filter(|_| self.failed > 0).map_or((at, cpu), |[began, _]| began);
+        self.work = Some([began, (at, cpu)]);
+    }
+
+    /// Whether it has worked since it last answered, and was given no more time for that yet.
+    pub(crate) fn may_go_on(&self) -> bool {
+        let works = self.work.is_some_and(|[(began, before), (at, after)]| {
+            at > began && after.saturating_sub(before) * WORKING_PART >= at.saturating_sub(began)
+        });
+        works && self.extended.is_none() && self.serves()
+    }
+
+    /// It is given more time, and this is how much.
+    pub(crate) fn go_on(&mut self, at: Moment, policy: &Policy) -> Duration {
+        let boot = self.good + policy.startup_timeout;
+        let until = if self.closed { boot.max(at + policy.hang_after) } else { at + policy.hang_after };
+        self.extended = Some(until);
+        until.saturating_sub(at)
     }
 
     /// From when on a drain need not be waited for any more.

@@ -212,6 +212,7 @@ impl Judge {
         if let Some(ended) = &mut self.ended {
             ended.cause = match over.death {
                 _ if asked || !unasked && wish >= Wish::Stop => Cause::Asked,
+                _ if over.limited => Cause::Memory,
                 Death::Code(0) if !over.ended_by_us && over.started.is_some() => Cause::CleanExit,
                 _ => Cause::Failed,
             };

@@ -31,6 +31,8 @@ pub(crate) struct Over {
     pub(crate) asked: bool,
     /// We had ended it: its code says nothing.
     pub(crate) ended_by_us: bool,
+    /// That was for its memory.
+    pub(crate) limited: bool,
     /// It ended while no supervisor ran.
     pub(crate) lost: bool,
 }
@@ -148,6 +150,7 @@ impl Pace {
         self.refused = unasked(78) && !run.lost;
         let cause = match () {
             () if run.asked => Cause::Asked,
+            () if run.limited => Cause::Memory,
             () if unasked(0) && run.started.is_some() => Cause::CleanExit,
             () => Cause::Failed,
         };
@@ -159,13 +162,13 @@ impl Pace {
         let again = |last: Moment| settled < last + self.policy.stable_after;
         let class = match cause {
             Cause::Asked => Class::Asked,
-            Cause::CleanExit | Cause::Failed if stable => {
+            Cause::CleanExit | Cause::Failed | Cause::Memory if stable => {
                 self.clean_exit = (cause == Cause::CleanExit).then_some(settled);
                 Class::Stable
             }
             Cause::CleanExit if self.clean_exit.replace(settled).is_some_and(again) => Class::Failed,
             Cause::CleanExit => Class::Clean,
-            Cause::Failed => Class::Failed,
+            Cause::Failed | Cause::Memory => Class::Failed,
         };
         self.pending = Some(class);
     }

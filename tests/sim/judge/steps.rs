@@ -38,6 +38,9 @@ impl Judge {
             Effect::Watch { pid } => self.judge_watch(*pid),
             Effect::Remember { generation, fact } => self.judge_fact(*generation, *fact),
             Effect::Spawn { generation } => self.judge_spawn(turn.at, *generation, answer),
+            Effect::Measure { generation, tree } => self.judge_measure(*generation, *tree),
+            Effect::Examine { generation, .. } => self.judge_examine(turn.at, *generation),
+            Effect::Notify(_) => Ok(()),
             Effect::Terminate { generation } => self.judge_terminate(turn.at, *generation),
             Effect::KillTree { generation } => self.judge_kill(turn.at, *generation),
             Effect::Hook { ticket, call } => self.judge_call(turn.at, *ticket, call, answer),
@@ -101,13 +104,12 @@ impl Judge {
         must(owned.death.is_none(), "P2", "SIGTERM to a leader that is dead")?;
         must(owned.terminated.is_none(), "P2", "SIGTERM twice")?;
         let policy = &self.policy;
-        let proven = match owned.started {
-            None => at >= owned.armed.saturating_add(policy.startup_timeout),
-            Some(_) => owned.health.proven(policy).is_some_and(|proven| proven <= at),
-        };
         let asked = matches!(self.wish, Wish::Restart | Wish::Stop | Wish::StopNow);
-        must(asked || proven, "P3", "SIGTERM without a request or a proof")?;
-        let grace = if asked { policy.stop_timeout } else { policy.hung_stop_timeout };
+        let proven = owned.is_examined(at) || owned.is_over_limit();
+        must(asked || proven, "P3", "SIGTERM without a request, a limit, or a proof and a look at it")?;
+        must(!owned.hangs_untold(), "P9", "a gateway ends for a hang that was not told")?;
+        let hung = owned.examining.is_some();
+        let grace = if hung { policy.hung_stop_timeout } else { policy.stop_timeout };
         self.asked = None;
         if let Some(owned) = &mut self.owned {
             owned.terminated = Some(Ending { at, grace });
@@ -147,7 +149,7 @@ impl Judge {
                 };
                 let first = owned.started.is_none() && owned.pid == *pid && !owned.ending();
                 must(first, "P9", "one start of one process")?;
-                owned.started = Some(turn.at);
+                (owned.started, owned.examining) = (Some(turn.at), None);
                 owned.health = Health::new(turn.at);
                 Ok(())
             }
@@ -165,7 +167,11 @@ impl Judge {
             Report::HookStarted { .. } | Report::HookTimedOut { .. } | Report::HookFinished { .. } => {
                 self.judge_hook_report(turn, report)
             }
+            Report::GatewayHung(_) => self.judge_hung(turn, report),
+            Report::LivenessExtended { by, .. } => self.judge_extension(turn.at, *by),
             Report::GatewayExited(exited) => {
+                let untold = self.owned.as_ref().is_some_and(Owned::hangs_untold);
+                must(!untold, "P9", "a gateway dies while it is examined, and its hang is not told")?;
                 self.cause = Some((exited.generation, exited.cause));
                 // The run is settled already where this very event has ended it.
                 let Some(owned) = self.owned.as_mut().filter(|owned| Some(owned.generation) == about) else {
@@ -315,6 +321,7 @@ impl Judge {
             (Some(Ending { at, grace }), _) => {
                 owned.health.silent(policy).into_iter().chain([at.saturating_add(grace)]).min()
             }
+            (None, _) if let Some(examination) = owned.examining => Some(examination.until()),
             (None, None) => Some(owned.armed.saturating_add(policy.startup_timeout)),
             (None, Some(_)) => owned.health.proven(policy),
         }

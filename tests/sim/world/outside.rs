@@ -4,7 +4,7 @@ use super::{Bound, Happening, STRANGER, World};
 use crate::gateway::{Fate, Life, Show};
 use crate::judge::NEWS_MAX;
 use crate::trial::{Broken, Input};
-use openclaw_supervise::core::{Death, Event, Generation, Phase, Request, Requester, Verdict};
+use openclaw_supervise::core::{Death, Event, Generation, Phase, Request, Requester, Toll, Verdict};
 use std::time::Duration;
 
 impl World<'_> {
@@ -135,7 +135,9 @@ impl World<'_> {
     /// A gateway opens, closes or changes what it says.
     pub(super) fn show(&mut self, id: usize, show: Show) {
         let bound = self.bound;
+        let now = self.now;
         let life = &mut self.lives[id];
+        life.work(now);
         if !life.leader || life.termed && !matches!(show, Show::Draining | Show::Frozen | Show::Closed) {
             return;
         }
@@ -174,7 +176,8 @@ impl World<'_> {
         self.bound = self.bound.filter(|bound| *bound != Bound::Gateway(id));
         let Some(sup) = held else { return Ok(()) };
         let (death, max_rss_kb) = if parent == sup { (death, Some(1)) } else { (Death::Unknown, None) };
-        let news = Event::LeaderExited { generation, death, max_rss_kb, oom_killed: false };
+        let toll = Toll { max_rss_kb, ..Toll::default() };
+        let news = Event::LeaderExited { generation, death, toll };
         self.at((now + delay).max(known), Happening::Deliver(sup, news));
         self.tell_alive(id)
     }

@@ -5,10 +5,14 @@ use crate::gateway::{Fate, Life, Manner, Show, Temper};
 use crate::judge::{KILL_MAX, SPAWN_MAX, must};
 use crate::trial::{Broken, Input};
 use openclaw_supervise::core::{
-    Ask, Death, Effect, Event, Generation, Holder, Layer, Owner, Report, Request, Sighting, SpawnFailure, TreeEnd,
-    Verdict,
+    Ask, Death, Effect, Event, Generation, Holder, Layer, Owner, Readiness, Report, Request, Sample, Sighting,
+    SpawnFailure, TreeEnd, Verdict,
 };
 use std::time::Duration;
+
+fn before_spawn(ask: Ask) -> bool {
+    ask == Ask::Port
+}
 
 const KILLED: Death = Death::Signal { number: 9, core_dumped: false };
 
@@ -54,6 +58,9 @@ impl World<'_> {
                 }
             }
             Effect::Probe { ticket, ask } => self.ask_port(sup, ticket, ask),
+            Effect::Measure { generation, tree } => self.measure(sup, generation, tree),
+            Effect::Examine { generation, .. } => self.examine(sup, generation)?,
+            Effect::Notify(_) => {}
             Effect::Exit(ref outcome) => self.end_supervisor(sup, outcome.code)?,
             Effect::Adopt { .. }
             | Effect::Remember { .. }
@@ -99,6 +106,33 @@ impl World<'_> {
         Ok(())
     }
 
+    /// A sample is taken, and nothing else happens before it is taken in.
+    fn measure(&mut self, sup: usize, generation: Generation, tree: bool) {
+        let Some(id) = self.held(sup, generation).filter(|id| self.lives[*id].leader) else { return };
+        let now = self.now;
+        let life = &mut self.lives[id];
+        let (cpu, tree_rss_kb) = (life.work(now), life.tree_rss_kb(now));
+        let mut known = || self.calm || !self.dice.once_in(self.trouble);
+        let cpu = known().then_some(cpu);
+        let tree_rss_kb = (tree && known()).then_some(tree_rss_kb);
+        let sample = Sample { cpu, rss_kb: None, tree_rss_kb };
+        self.later(Duration::ZERO, Happening::Deliver(sup, Event::Measured { generation, sample }));
+    }
+
+    /// A look at a process that hangs comes to something at once, late, or never.
+    fn examine(&mut self, sup: usize, generation: Generation) -> Result<(), Broken> {
+        must(self.held(sup, generation).is_some(), "P2", "a look at what was neither spawned nor adopted")?;
+        self.tempt_operator();
+        let delay = match self.dice.below(6) {
+            0 => return Ok(()),
+            1 => self.dice.ms(4000, 90_000),
+            _ => self.dice.ms(0, 500),
+        };
+        let evidence = (!self.dice.once_in(4)).then(|| format!("/incidents/{}.json", self.now.as_secs()));
+        self.later(delay, Happening::Deliver(sup, Event::Examined { generation, evidence }));
+        Ok(())
+    }
+
     fn hear(&mut self, sup: usize, report: &Report) -> Result<(), Broken> {
         if let Report::TreeKilled { generation, end } = report
             && end.survivors > 0
@@ -133,7 +167,7 @@ impl World<'_> {
 
     /// Who is there, and whose it is.
     fn face(&self, sup: usize, ask: Ask) -> (Verdict, Owner) {
-        let before_spawn = ask == Ask::Port;
+        let before_spawn = before_spawn(ask);
         let ours = |id: usize| {
             let life = &self.lives[id];
             let asked = matches!(ask, Ask::Listener(generation) if generation == life.generation);
@@ -174,7 +208,9 @@ impl World<'_> {
         } else {
             self.dice.ms(0, 20)
         };
-        let sighting = Sighting { verdict, owner, detail: String::new() };
+        let asked = matches!(verdict, Verdict::Gateway(_)) && !before_spawn(ask) && self.dice.once_in(2);
+        let readiness = asked.then(|| Readiness { ready: !self.dice.once_in(3), detail: String::new() });
+        let sighting = Sighting { verdict, owner, detail: String::new(), readiness };
         self.later(delay, Happening::Deliver(sup, Event::Probed { ticket, sighting }));
     }
 
@@ -240,6 +276,8 @@ impl World<'_> {
             generation,
             // Few numbers, so that they come again: a signal to a number is not a signal to a process.
             pid: 100 + i32::try_from(generation % 3).unwrap_or(0),
+            born: self.now,
+            used: (self.now, Duration::ZERO),
             show: Show::Closed,
             leader: true,
             daemons: temper.daemons,

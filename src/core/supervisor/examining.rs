@@ -1,0 +1,134 @@
+//! Before a gateway is ended for its health: what may tell why is written down while it is still there to be looked at.
+
+use super::running::verdict_on_ours;
+use super::stopping::Why;
+use super::{Child, Effect, Effects, Moment, Poll, Report, Sighting, State, Supervisor};
+use crate::core::fault::Fault;
+use crate::core::liveness::{Hung, Liveness};
+use crate::core::report::HungReport;
+use crate::core::trail::Case;
+use crate::core::{Phase, Verdict};
+use std::time::Duration;
+
+/// How long the evidence is waited for: a look at a process that hangs may hang itself, and the replacement is worth more.
+pub(super) const EVIDENCE_TIME_MAX: Duration = Duration::from_secs(5);
+
+#[derive(Debug, Clone)]
+pub(super) struct Examining {
+    pub(super) child: Child,
+    /// A probe that was under way may still bring a good answer.
+    pub(super) poll: Poll,
+    was: Was,
+    hung: Hung,
+    pub(super) until: Moment,
+}
+
+/// What it was doing.
+#[derive(Debug, Clone)]
+pub(super) enum Was {
+    Booting { failed: u32, listening: bool },
+    Up { started: Moment, liveness: Liveness, stable: bool },
+}
+
+impl Examining {
+    pub(super) fn up(&self) -> Option<(Moment, Liveness)> {
+        match &self.was {
+            Was::Booting { .. } => None,
+            Was::Up { started, liveness, .. } => Some((*started, liveness.clone())),
+        }
+    }
+
+    pub(super) fn started(&self) -> Option<Moment> {
+        self.up().map(|(started, _)| started)
+    }
+
+    fn report(&self, generation: u64, evidence: Option<String>) -> Report {
+        let Hung { last_good, failed_probes, why } = self.hung;
+        let last_good = self.started().map(|_| last_good);
+        Report::GatewayHung(HungReport { generation, last_good, failed_probes, why, evidence })
+    }
+}
+
+impl Supervisor {
+    pub(super) fn examine(&mut self, now: Moment, child: Child, poll: Poll, was: Was, hung: Hung, fx: &mut Effects) {
+        let case = Case {
+            why: hung.why,
+            last_good: matches!(was, Was::Up { .. }).then_some(hung.last_good),
+            failed_probes: hung.failed_probes,
+            age: now.saturating_sub(child.spawned),
+            looks: self.trail.looks(now),
+            samples: self.trail.samples(now),
+        };
+        fx.push(Effect::Examine { generation: self.generation, case: Box::new(case) });
+        let until = now.saturating_add(EVIDENCE_TIME_MAX);
+        let until = if self.has(Fault::EvidenceWaitedForEver) { Moment::MAX } else { until };
+        self.state = State::Examining(Examining { child, poll, was, hung, until });
+    }
+
+    pub(super) fn on_examined(&mut self, now: Moment, evidence: Option<String>, fx: &mut Effects) {
+        if matches!(self.state, State::Examining(_)) {
+            self.condemn(now, evidence, fx);
+        }
+    }
+
+    pub(super) fn tick_examining(&mut self, now: Moment, fx: &mut Effects) {
+        if let State::Examining(examining) = &self.state
+            && examining.until <= now
+        {
+            self.condemn(now, None, fx);
+        }
+    }
+
+    /// Ends the gateway that is examined, with or without the evidence.
+    pub(super) fn condemn(&mut self, now: Moment, evidence: Option<String>, fx: &mut Effects) {
+        let State::Examining(examining) = &self.state else { return };
+        let (child, up) = (examining.child, examining.up());
+        fx.push(Effect::Report(examining.report(self.generation, evidence)));
+        self.terminate(now, child, up, Why::Hung, self.policy.hung_stop_timeout, fx);
+    }
+
+    /// It ended by itself before anybody could say what it did.
+    pub(super) fn tell_hung_and_dead(&self, fx: &mut Effects) {
+        if let State::Examining(examining) = &self.state {
+            fx.push(Effect::Report(examining.report(self.generation, None)));
+        }
+    }
+
+    /// The probe that was under way is back. Whoever answers after all does not hang.
+    pub(super) fn reconsider(&mut self, now: Moment, sighting: &Sighting, fx: &mut Effects) {
+        let verdict = verdict_on_ours(sighting, self.policy.planted);
+        let State::Examining(examining) = &mut self.state else { return };
+        let is_back = match (&examining.was, verdict) {
+            (Was::Booting { .. }, Verdict::Gateway(Phase::Started | Phase::Unknown)) => true,
+            (Was::Up { liveness, .. }, Verdict::Gateway(_) | Verdict::Draining) => {
+                let mut liveness = liveness.clone();
+                liveness.observe(now, verdict);
+                liveness.hung(now, &self.policy).is_none()
+            }
+            (Was::Booting { .. } | Was::Up { .. }, _) => false,
+        };
+        if !is_back {
+            examining.poll = examining.poll.next(now, self.policy.probe_interval);
+            return;
+        }
+        self.acquit(now);
+        if let State::Starting { .. } = self.state {
+            self.judge_boot(now, sighting, fx);
+        } else {
+            self.judge_liveness(now, sighting, fx);
+        }
+    }
+
+    /// What was held against the gateway proves nothing any more: it answers, or the machine stood still.
+    pub(super) fn acquit(&mut self, now: Moment) {
+        let State::Examining(Examining { child, poll, was, .. }) = &self.state else { return };
+        let (child, poll) = (*child, *poll);
+        self.state = match was.clone() {
+            Was::Booting { failed, listening } => State::Starting { child, poll, armed: now, failed, listening },
+            Was::Up { started, mut liveness, stable } => {
+                liveness.rearm(now);
+                State::Running { child, poll, started, liveness, stable, excess: 0 }
+            }
+        };
+    }
+}

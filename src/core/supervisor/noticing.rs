@@ -1,0 +1,40 @@
+//! What the service manager is told.
+
+use super::{Effect, Effects, Supervisor};
+use crate::core::Notice;
+use crate::core::fault::Fault;
+
+impl Supervisor {
+    /// The present gateway has given a good answer. Once of each is enough.
+    pub(super) fn tell_ready(&mut self, fx: &mut Effects) {
+        if self.readied.replace(self.generation) != Some(self.generation) || self.has(Fault::ReadyTwice) {
+            self.notify(Notice::Ready, fx);
+        }
+    }
+
+    /// Somebody else's gateway serves, and we do what is to be done: nothing.
+    pub(super) fn tell_standing_by(&mut self, fx: &mut Effects) {
+        self.readied = None;
+        if self.notice != Some(Notice::Ready) {
+            self.notify(Notice::Ready, fx);
+        }
+    }
+
+    /// A gateway that was told to be ready is replaced on purpose.
+    pub(super) fn tell_reloading(&mut self, fx: &mut Effects) {
+        if self.notice == Some(Notice::Ready) && self.readied == Some(self.generation) {
+            self.notify(Notice::Reloading, fx);
+        }
+    }
+
+    pub(super) fn tell_stopping(&mut self, fx: &mut Effects) {
+        if self.notice != Some(Notice::Stopping) && !self.has(Fault::StoppingNotTold) {
+            self.notify(Notice::Stopping, fx);
+        }
+    }
+
+    fn notify(&mut self, notice: Notice, fx: &mut Effects) {
+        self.notice = Some(notice);
+        fx.push(Effect::Notify(notice));
+    }
+}

@@ -1,0 +1,108 @@
+//! What was lately seen of a gateway, for whoever has to understand its end.
+
+use super::{Moment, Sample, Sighting, Verdict};
+use std::collections::VecDeque;
+use std::time::Duration;
+
+/// How many looks and samples are kept. With the defaults that is more than the window after which a gateway counts as
+/// hung, and what was before it.
+const KEPT_MAX: usize = 32;
+
+/// One look at the port.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Look {
+    /// How long ago its answer came.
+    pub ago: Duration,
+    /// What it saw.
+    pub verdict: Verdict,
+    /// How that came about.
+    pub detail: String,
+}
+
+/// A gateway that is to be replaced, and all that led there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Case {
+    /// What it did not do in time.
+    pub why: &'static str,
+    /// How long ago the last good probe was, if there ever was one.
+    pub last_good: Option<Duration>,
+    /// How many failed since.
+    pub failed_probes: u32,
+    /// How long ago its process was started.
+    pub age: Duration,
+    /// The last looks, oldest first.
+    pub looks: Vec<Look>,
+    /// The last samples and how long ago they were taken, oldest first.
+    pub samples: Vec<(Duration, Sample)>,
+}
+
+/// The last looks at one gateway and the last samples of it.
+#[derive(Debug, Clone, Default)]
+pub struct Trail {
+    looks: VecDeque<(Moment, Verdict, String)>,
+    samples: VecDeque<(Moment, Sample)>,
+}
+
+impl Trail {
+    /// Adds a look.
+    pub fn see(&mut self, now: Moment, sighting: &Sighting) {
+        push(&mut self.looks, (now, sighting.verdict, sighting.detail.clone()));
+    }
+
+    /// Adds a sample.
+    pub fn measure(&mut self, now: Moment, sample: Sample) {
+        push(&mut self.samples, (now, sample));
+    }
+
+    /// The looks as they lie behind `now`, oldest first.
+    #[must_use]
+    pub fn looks(&self, now: Moment) -> Vec<Look> {
+        let look = |(at, verdict, detail): &(Moment, Verdict, String)| Look {
+            ago: now.saturating_sub(*at),
+            verdict: *verdict,
+            detail: detail.clone(),
+        };
+        self.looks.iter().map(look).collect()
+    }
+
+    /// The samples, in the same way.
+    #[must_use]
+    pub fn samples(&self, now: Moment) -> Vec<(Duration, Sample)> {
+        self.samples.iter().map(|(at, sample)| (now.saturating_sub(*at), *sample)).collect()
+    }
+
+    /// The last sample.
+    #[must_use]
+    pub fn last_sample(&self) -> Option<Sample> {
+        self.samples.back().map(|(_, sample)| *sample)
+    }
+}
+
+fn push<T>(kept: &mut VecDeque<T>, item: T) {
+    if kept.len() == KEPT_MAX {
+        kept.pop_front();
+    }
+    kept.push_back(item);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::Owner;
+
+    #[test]
+    fn the_oldest_go_first_and_the_order_stays() {
+        let mut trail = Trail::default();
+        let sighting = Sighting { verdict: Verdict::Silent, owner: Owner::Unseen, detail: "x".into(), readiness: None };
+        for second in 0..100 {
+            trail.see(Duration::from_secs(second), &sighting);
+            trail.measure(Duration::from_secs(second), Sample { rss_kb: Some(second), ..Sample::default() });
+        }
+        let now = Duration::from_secs(100);
+        let ages: Vec<_> = trail.looks(now).iter().map(|look| look.ago.as_secs()).collect();
+        assert_eq!(ages, (1..=32).rev().collect::<Vec<_>>());
+        let ages: Vec<_> = trail.samples(now).iter().map(|(ago, _)| ago.as_secs()).collect();
+        assert_eq!(ages, (1..=32).rev().collect::<Vec<_>>());
+        assert_eq!(trail.last_sample().and_then(|sample| sample.rss_kb), Some(99));
+    }
+}

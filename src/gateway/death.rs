@@ -1,0 +1,79 @@
+//! The end of a gateway: how it came, what it used until then, and whether we had a part in it.
+
+use crate::core::{Death, Event, Generation, Toll};
+use crate::platform::cgroup::OomCount;
+use crate::platform::process::{Exit, Handle, Watch};
+use std::os::unix::process::ExitStatusExt;
+use std::process::ExitStatus;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use tokio::sync::mpsc::Sender;
+
+/// An exit status in the core's words.
+pub(super) fn of(status: ExitStatus) -> Death {
+    match (status.code(), status.signal()) {
+        (Some(code), _) => Death::Code(code),
+        (None, Some(number)) => Death::Signal { number, core_dumped: status.core_dumped() },
+        (None, None) => Death::Unknown,
+    }
+}
+
+/// Whether we have had a part in the end of a gateway.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Touch(Arc<AtomicU8>);
+
+impl Touch {
+    pub(super) const NONE: u8 = 0;
+    pub(super) const TERMINATED: u8 = 1;
+    pub(super) const KILLED: u8 = 2;
+
+    pub(super) fn leave(&self, touch: u8) {
+        self.0.fetch_max(touch, Ordering::Relaxed);
+    }
+
+    pub(super) fn is(&self, touch: u8) -> bool {
+        self.0.load(Ordering::Relaxed) == touch
+    }
+}
+
+/// What the end of a gateway is waited for with.
+pub(super) struct Vigil {
+    pub(super) generation: Generation,
+    pub(super) leader: Arc<Handle>,
+    pub(super) watch: Watch,
+    pub(super) touch: Touch,
+    /// As it was when the gateway began, or when it became ours.
+    pub(super) memory: OomCount,
+}
+
+impl Vigil {
+    /// Sends `LeaderExited` when our child has ended.
+    pub(super) async fn report_exit(self, events: Sender<Event>) {
+        let exit = self.watch.exit(&self.leader).await;
+        let exit = exit.inspect_err(|error| {
+            tracing::error!(pid = self.leader.pid(), %error, "cannot learn how the gateway ended");
+        });
+        self.report(exit.ok(), events).await;
+    }
+
+    /// The same of a process that is not our child: only its parent learns how it ended.
+    pub(super) async fn report_departure(self, events: Sender<Event>) {
+        if let Err(error) = self.watch.ended(&self.leader).await {
+            tracing::error!(pid = self.leader.pid(), %error, "cannot watch the adopted gateway any more");
+        }
+        // As PID 1 we have become its parent when the supervisor that started it died.
+        let exit = self.leader.exit().ok().flatten();
+        self.report(exit, events).await;
+    }
+
+    async fn report(self, exit: Option<Exit>, events: Sender<Event>) {
+        let Self { generation, touch, memory, .. } = self;
+        let death = exit.map_or(Death::Unknown, |exit| of(exit.status));
+        let is_killed = matches!(death, Death::Signal { number: libc::SIGKILL, .. });
+        let oom_killed = is_killed && !touch.is(Touch::KILLED) && memory.has_grown();
+        let (max_rss_kb, cpu) = exit.map_or((None, None), |exit| (exit.max_rss_kb, exit.cpu));
+        let toll = Toll { max_rss_kb, cpu, oom_killed };
+        // A closed channel means that the loop has ended and nobody waits for the news.
+        let _closed = events.send(Event::LeaderExited { generation, death, toll }).await;
+    }
+}

@@ -1,0 +1,128 @@
+//! Files about gateways that hung, in a folder beside the database.
+
+use super::folder::{FILE_MODE, FOLDER_MODE, tighten};
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+/// Files that are kept.
+const KEPT_MAX: usize = 20;
+
+/// What a file is called while it is written.
+const UNFINISHED: &str = "unfinished";
+
+/// The files' names are stamps of UTC, which sort as they came.
+const SUFFIX: &str = ".json";
+
+/// Saves one under this stamp, for us alone, and removes the oldest of too many. What is there is whole, also after a
+/// power failure.
+///
+/// # Errors
+/// The folder or the file cannot be written.
+pub fn save(store_dir: &Path, stamp: &str, content: &[u8]) -> io::Result<PathBuf> {
+    let folder = folder_in(store_dir)?;
+    let unfinished = folder.join(UNFINISHED);
+    // Left by a supervisor that was killed meanwhile: there is one at a time, and we own the store.
+    match fs::remove_file(&unfinished) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(FILE_MODE).open(&unfinished)?;
+    file.write_all(content)?;
+    file.sync_all()?;
+    // Two within a millisecond do not overwrite each other.
+    let name = |number: usize| {
+        let more = if number == 0 { String::new() } else { format!("-{number}") };
+        folder.join(format!("{}{more}{SUFFIX}", stamp.replace(':', "-")))
+    };
+    let path = (0..KEPT_MAX).map(name).find(|path| fs::symlink_metadata(path).is_err()).unwrap_or_else(|| name(0));
+    fs::rename(&unfinished, &path)?;
+    File::open(&folder)?.sync_all()?;
+    prune(&folder);
+    Ok(path)
+}
+
+/// The folder, made if it is not there. One that is a link to elsewhere is refused.
+fn folder_in(store_dir: &Path) -> io::Result<PathBuf> {
+    let folder = store_dir.join("incidents");
+    match DirBuilder::new().mode(FOLDER_MODE).create(&folder) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+        _ => {}
+    }
+    let meta = fs::symlink_metadata(&folder)?;
+    if !meta.is_dir() {
+        return Err(io::Error::new(io::ErrorKind::NotADirectory, format!("{} is no folder", folder.display())));
+    }
+    if let Some(warning) = tighten(&folder, &meta, FOLDER_MODE) {
+        tracing::warn!("{warning}");
+    }
+    Ok(folder)
+}
+
+/// Removes all but the youngest. One that cannot be removed is there the next time too.
+fn prune(folder: &Path) {
+    let Ok(entries) = fs::read_dir(folder) else { return };
+    let names = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok());
+    let mut names: Vec<_> = names.filter(|name| name.ends_with(SUFFIX)).collect();
+    names.sort_unstable();
+    for name in names.iter().rev().skip(KEPT_MAX) {
+        let _next_time = fs::remove_file(folder.join(name));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::Scratch;
+    use super::*;
+    use std::os::unix::fs::MetadataExt;
+
+    fn names(folder: &Path) -> Vec<String> {
+        let mut names: Vec<_> =
+            fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort_unstable();
+        names
+    }
+
+    #[test]
+    fn a_file_is_for_us_alone_and_only_the_newest_are_kept() {
+        let scratch = Scratch::new();
+        for number in 0..25 {
+            let stamp = format!("2026-11-24T03:00:{number:02}.000Z");
+            let path = save(scratch.path(), &stamp, b"{}").unwrap();
+            assert_eq!(fs::read(&path).unwrap(), b"{}");
+            assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
+        }
+        let folder = scratch.path().join("incidents");
+        assert_eq!(fs::metadata(&folder).unwrap().mode() & 0o777, 0o700);
+        let names = names(&folder);
+        assert_eq!(names.len(), KEPT_MAX);
+        assert_eq!(names[0], "2026-11-24T03-00-05.000Z.json");
+    }
+
+    #[test]
+    fn two_of_one_moment_are_two_files() {
+        let scratch = Scratch::new();
+        let [one, other] = ["a", "b"].map(|text| save(scratch.path(), "now", text.as_bytes()).unwrap());
+        assert_eq!([fs::read(one).unwrap(), fs::read(other).unwrap()], [b"a", b"b"]);
+    }
+
+    #[test]
+    fn neither_a_file_nor_a_link_in_the_way_is_followed() {
+        let scratch = Scratch::new();
+        fs::write(scratch.path().join("incidents"), "").unwrap();
+        assert!(save(scratch.path(), "now", b"{}").is_err());
+        let scratch = Scratch::new();
+        std::os::unix::fs::symlink("/", scratch.path().join("incidents")).unwrap();
+        assert!(save(scratch.path(), "now", b"{}").is_err());
+    }
+
+    #[test]
+    fn what_a_killed_supervisor_left_unfinished_is_no_obstacle() {
+        let scratch = Scratch::new();
+        fs::create_dir(scratch.path().join("incidents")).unwrap();
+        fs::write(scratch.path().join("incidents").join(UNFINISHED), "half").unwrap();
+        let path = save(scratch.path(), "now", b"{}").unwrap();
+        assert_eq!(names(path.parent().unwrap()), ["now.json"]);
+    }
+}

@@ -1,0 +1,94 @@
+//! A gateway whose tree has more memory than `--memory-max` is drained and replaced, and neither a peak nor that limit
+//! makes a loop.
+
+#![cfg(target_os = "linux")]
+
+#[expect(dead_code, reason = "each test file uses its part of the kit")]
+mod support;
+
+use std::time::Duration;
+use support::Scene;
+use support::supervisor::{Event, Said};
+
+/// What a stand-in has that is told to touch 96 MiB, and the limit between that and what it has otherwise.
+const LARGE_KB: i64 = 96 * 1024;
+const LIMIT: &str = "64M";
+const LIMIT_KB: i64 = 64 * 1024;
+
+fn assert_exceeded(event: &Event) {
+    assert_eq!(event.number("limit_kb"), LIMIT_KB, "{}", event.value());
+    assert!((LARGE_KB..4 * LARGE_KB).contains(&event.number("tree_rss_kb")), "{}", event.value());
+}
+
+#[test]
+fn a_large_gateway_is_drained_and_replaced_and_that_spends_no_budget_once_it_was_stable() {
+    let scene = Scene::new("drain=500ms; healthy");
+    let launch = scene.launch().option("--memory-max", LIMIT).option("--stable-after", "200ms");
+    let mut supervisor = launch.option("--max-restarts", "0").start();
+    let first = supervisor.wait_started();
+    scene.diary().wait_requests(first.pid, 10);
+    assert_eq!(supervisor.count("memory.exceeded"), 0, "{}", supervisor.story());
+    scene.diary().command(first.pid, "touch=96M");
+    assert_exceeded(&supervisor.wait_event("memory.exceeded"));
+    let exited = supervisor.wait_event("gateway.exited");
+    assert_eq!((exited.number("code"), exited.text("cause")), (0, "over its limit of memory"));
+    assert!(exited.number("max_rss_kb") >= LARGE_KB, "{}", exited.value());
+    assert_eq!(scene.diary().signals(first.pid), ["SIGTERM"]);
+    let second = supervisor.wait_started();
+    assert_ne!(first, second);
+    assert_eq!(supervisor.count("stop.escalated") + supervisor.count("gateway.hung"), 0, "{}", supervisor.story());
+    let told = Said::by(&scene, &["status", "--json"]).expect(0).json();
+    assert_eq!((&told["restarts"]["for_memory"], &told["restarts"]["in_window"]), (&1.into(), &0.into()), "{told:#}");
+    scene.diary().wait_requests(second.pid, 10);
+    assert_eq!(supervisor.count("memory.exceeded"), 1, "{}", supervisor.story());
+}
+
+#[test]
+fn a_large_child_in_a_session_of_its_own_counts_and_goes_with_the_gateway() {
+    let scene = Scene::new("kid=large; healthy");
+    let mut supervisor = scene.launch().option("--memory-max", LIMIT).start();
+    let first = supervisor.wait_started();
+    let kid = scene.diary().kids()[0].process;
+    assert_exceeded(&supervisor.wait_event("memory.exceeded"));
+    let exited = supervisor.wait_event("gateway.exited");
+    assert!((1..LIMIT_KB).contains(&exited.number("max_rss_kb")), "{}", exited.value());
+    assert_eq!(scene.diary().signals(first.pid), ["SIGTERM"]);
+    supervisor.wait_started();
+    assert!(!kid.is_alive(), "{}", supervisor.story());
+}
+
+#[test]
+fn a_peak_that_is_shorter_than_three_samples_does_nothing() {
+    let scene = Scene::new("healthy");
+    let launch = scene.launch().option("--memory-max", LIMIT).option("--probe-interval", "1s");
+    let mut supervisor = launch.option("--hang-after", "10s").start();
+    let gateway = supervisor.wait_started();
+    // At least one sample and at most two are taken meanwhile.
+    scene.diary().command(gateway.pid, "touch=96M/1200ms");
+    scene.diary().wait_line("MISHAP");
+    scene.diary().wait_requests(gateway.pid, 4);
+    assert_eq!(supervisor.count("memory.exceeded"), 0, "{}", supervisor.story());
+    scene.diary().command(gateway.pid, "touch=96M");
+    assert_exceeded(&supervisor.wait_event("memory.exceeded"));
+    assert_eq!(scene.diary().starts().len(), 1);
+}
+
+#[test]
+fn gateways_that_are_all_too_large_are_paced_and_end_with_69() {
+    let scene = Scene::new("touch=96M");
+    let launch = scene.launch().option("--memory-max", LIMIT).option("--max-restarts", "2");
+    let mut supervisor = launch.option("--backoff-max", "400ms").start();
+    supervisor.expect_exit(69);
+    assert_eq!((scene.diary().starts().len(), supervisor.count("memory.exceeded")), (3, 3), "{}", supervisor.story());
+    for start in scene.diary().starts() {
+        assert_eq!(scene.diary().signals(start.process.pid), ["SIGTERM"]);
+    }
+    let seen = |name: &str| -> Vec<_> {
+        supervisor.events().iter().filter(|event| event.name() == name).map(|event| event.seen).collect()
+    };
+    for (exited, spawned) in seen("gateway.exited").iter().zip(seen("gateway.spawned").iter().skip(1)) {
+        // Half of the delay is jitter, and the reader of the lines may lag a little.
+        let pause = spawned.duration_since(*exited);
+        supervisor.assert_took("the pause", pause, &(Duration::from_millis(180)..Duration::from_secs(10)));
+    }
+}

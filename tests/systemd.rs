@@ -1,0 +1,213 @@
+//! The shipped unit under a real systemd. Each test boots one as process 1 of namespaces of its own, see
+//! `systemd/machine.sh`; where that cannot be done, it says what is missing.
+
+#![cfg(target_os = "linux")]
+#![expect(clippy::expect_used, reason = "a test that cannot go on says so by a panic")]
+
+#[path = "systemd/machine.rs"]
+mod machine;
+#[expect(dead_code, reason = "each test file uses its part of the kit")]
+mod support;
+
+use machine::{Machine, SHIPPED};
+use nix::sys::signal::Signal;
+use std::time::Duration;
+use support::{let_pass, process};
+
+#[test]
+fn the_unit_is_activating_until_a_gateway_has_started_and_active_only_then() {
+    let machine = Machine::boot("boot=1s warm=500ms");
+    let unit = machine.shipped(&[]);
+    unit.order_only("start");
+    unit.wait_for("the word that it boots", || {
+        assert!(!unit.has_reported("gateway.started"), "{}", unit.story());
+        unit.status_text().starts_with("gateway 1 (pid ") && unit.status_text().ends_with(") is booting")
+    });
+    unit.wait_for("the unit to be active", || {
+        let state = unit.state();
+        assert!(state == "activating" || unit.has_reported("gateway.started"), "{state}\n{}", unit.story());
+        state == "active"
+    });
+    unit.wait_serving(1);
+    let shown = machine.systemctl(&["status", SHIPPED]);
+    let shown = String::from_utf8_lossy(&shown.stdout);
+    assert!(shown.contains("Status: \"gateway 1 (pid "), "{shown}");
+}
+
+#[test]
+fn a_gateway_that_dies_is_replaced_inside_the_unit() {
+    let machine = Machine::boot("healthy");
+    let unit = machine.shipped(&[]);
+    unit.order_well("start");
+    let (main, first) = (unit.property("MainPID"), machine.gateway());
+    first.kill();
+    unit.wait_serving_through(2, &["active"]);
+    assert_ne!(machine.gateway(), first);
+    assert_eq!((unit.property("MainPID"), unit.property("NRestarts").as_str()), (main, "0"), "{}", unit.story());
+}
+
+#[test]
+fn a_frozen_gateway_is_replaced_while_the_unit_stays_active() {
+    let machine = Machine::boot("healthy");
+    let unit = machine.shipped(&[]);
+    unit.order_well("start");
+    let (main, first) = (unit.property("MainPID"), machine.gateway());
+    first.signal(Signal::SIGSTOP);
+    unit.wait_serving_through(2, &["active"]);
+    assert!(unit.has_reported("gateway.hung") && !first.is_alive(), "{}", unit.story());
+    assert_eq!((unit.property("MainPID"), unit.property("NRestarts").as_str()), (main, "0"), "{}", unit.story());
+}
+
+#[test]
+fn a_supervisor_that_stands_still_is_killed_by_the_watchdog_and_restarted_with_one_gateway() {
+    let machine = Machine::boot("kid=setsid");
+    let unit = machine.shipped(&["WatchdogSec=3s", "RestartSec=3s"]);
+    unit.order_well("start");
+    let (supervisor, first) = (unit.supervisor(), machine.gateway());
+    // While it turns it is left alone.
+    let_pass(Duration::from_secs(5));
+    assert_eq!(unit.supervisor(), supervisor, "{}", unit.story());
+    supervisor.signal(Signal::SIGSTOP);
+    unit.wait_for("its end", || unit.property("SubState") == "auto-restart");
+    assert_eq!(unit.property("Result"), "watchdog", "{}", unit.story());
+    assert!(!supervisor.is_alive() && !first.is_alive(), "{}", unit.story());
+    unit.wait_state("active");
+    assert_eq!(unit.property("NRestarts"), "1", "{}", unit.story());
+    unit.wait_for("the child of the one gateway", || machine.diary().kids().len() == 2);
+    machine.gateway();
+    assert_eq!(machine.processes().len(), 3, "{}", process::describe(&machine.processes()));
+}
+
+#[test]
+fn a_duplicate_unit_ends_with_78_says_why_and_is_not_restarted() {
+    let machine = Machine::boot("healthy");
+    let unit = machine.shipped(&[]);
+    unit.order_well("start");
+    let gateway = machine.gateway();
+    let second = machine.copy("second", &["RestartSec=100ms"]);
+    assert!(!second.order("start"));
+    second.wait_state("failed");
+    // Longer than RestartSec.
+    let_pass(Duration::from_secs(1));
+    let got = ["ActiveState", "ExecMainStatus", "NRestarts", "Result"].map(|name| second.property(name));
+    assert_eq!(got, ["failed", "78", "0", "exit-code"], "{}", second.story());
+    let (text, owner) = (second.status_text(), format!("pid {} ", unit.property("MainPID")));
+    assert!(text.contains(&owner), "{text:?} does not name {owner:?}\n{}", second.story());
+    assert_eq!((unit.state().as_str(), machine.gateway()), ("active", gateway));
+}
+
+#[test]
+fn a_reload_replaces_the_gateway_and_is_over_when_the_next_one_serves() {
+    let machine = Machine::boot("boot=1s drain=1s");
+    let unit = machine.shipped(&[]);
+    unit.order_well("start");
+    let (main, first) = (unit.property("MainPID"), machine.gateway());
+    unit.order_only("reload");
+    unit.wait_for("the word that the next one boots", || {
+        let text = unit.status_text();
+        text.starts_with("gateway 2 (pid ") && text.ends_with(") is booting")
+    });
+    assert_eq!(unit.state(), "reloading", "{}", unit.story());
+    unit.wait_for("the end of the reload", || {
+        let state = unit.state();
+        assert!(["reloading", "active"].contains(&state.as_str()), "{state}\n{}", unit.story());
+        state == "active"
+    });
+    assert!(unit.says_serving(2) && !first.is_alive(), "{}", unit.story());
+    assert_eq!((unit.property("MainPID"), unit.property("NRestarts").as_str()), (main, "0"), "{}", unit.story());
+}
+
+#[test]
+fn a_stop_leaves_nothing_and_is_a_success() {
+    let machine = Machine::boot("kid=plain kid=daemon kid=ignoring");
+    let unit = machine.shipped(&[]);
+    unit.order_well("start");
+    machine.diary().wait_kids(3);
+    assert_eq!(machine.processes().len(), 5, "{}", process::describe(&machine.processes()));
+    let cgroup = unit.cgroup();
+    assert!(cgroup.exists());
+    unit.order_well("stop");
+    let got = ["ActiveState", "Result", "ExecMainCode", "ExecMainStatus", "NRestarts"].map(|name| unit.property(name));
+    // It ended by itself: CLD_EXITED is 1.
+    assert_eq!(got, ["inactive", "success", "1", "0", "0"], "{}", unit.story());
+    let text = unit.status_text();
+    assert!(text.starts_with("stopped as asked by SIGTERM"), "{text}");
+    assert_eq!(machine.processes(), [], "{}", process::describe(&machine.processes()));
+    assert!(!cgroup.exists());
+}
+
+#[test]
+fn boots_drains_and_reloads_may_take_longer_than_the_timeouts_of_the_unit() {
+    let machine = Machine::boot("boot=4s drain=4s");
+    let unit = machine.shipped(&["TimeoutStartSec=2s", "TimeoutStopSec=2s"]);
+    unit.order_well("start");
+    unit.order_well("reload");
+    unit.wait_serving_through(2, &["reloading", "active"]);
+    let gateway = machine.gateway();
+    unit.order_well("stop");
+    assert!(!gateway.is_alive());
+    let got = ["ActiveState", "Result", "NRestarts"].map(|name| unit.property(name));
+    assert_eq!(got, ["inactive", "success", "0"], "{}", unit.story());
+    // Both have had the time to leave by themselves.
+    let exits = machine.diary().text().lines().filter(|line| line.starts_with("EXIT ") && line.ends_with(" 0")).count();
+    assert_eq!(exits, 2, "{}\n{}", machine.diary().text(), unit.story());
+}
+
+#[test]
+fn a_supervisor_that_stands_still_while_a_gateway_boots_is_not_waited_for() {
+    let machine = Machine::boot("boot=170s");
+    let unit = machine.shipped(&["TimeoutStartSec=1s", "RestartSec=10min"]);
+    unit.order_only("start");
+    unit.wait_for("the word that it boots", || unit.status_text().ends_with(") is booting"));
+    unit.supervisor().signal(Signal::SIGSTOP);
+    // Half a minute after the last word.
+    unit.wait_for("the end of the start", || unit.property("SubState") == "auto-restart");
+    assert_eq!((unit.property("Result").as_str(), machine.processes().len()), ("timeout", 0), "{}", unit.story());
+}
+
+#[test]
+fn a_detach_is_refused_where_the_unit_would_end_the_gateway() {
+    let machine = Machine::boot("healthy");
+    let unit = machine.shipped(&[]);
+    unit.order_well("start");
+    let (supervisor, gateway) = (unit.supervisor(), machine.gateway());
+    supervisor.signal(Signal::SIGQUIT);
+    unit.wait_for("the refusal", || unit.has_reported("detach.refused"));
+    assert_eq!((unit.state().as_str(), unit.supervisor(), machine.gateway()), ("active", supervisor, gateway));
+}
+
+#[test]
+fn the_shipped_unit_is_clean_for_systemd_of_the_machine_and_of_a_user() {
+    let machine = Machine::boot("healthy");
+    let path = "/etc/systemd/system/openclaw-supervise.service";
+    for manager in ["--system", "--user"] {
+        let output = machine.run(&["XDG_RUNTIME_DIR=/run", "systemd-analyze", manager, "verify", path]);
+        let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success() && said.trim().is_empty(), "{manager}: {said}");
+    }
+    // The check can fail.
+    assert!(machine.run(&["sed", "-i", "s/^Type=notify/Typ=notify/", path]).status.success());
+    let output = machine.run(&["systemd-analyze", "verify", path]);
+    assert!(String::from_utf8_lossy(&output.stderr).contains("Typ"), "{output:?}");
+}
+
+#[test]
+fn the_shipped_unit_works_under_the_manager_of_a_user() {
+    let machine = Machine::boot("healthy");
+    let unit = machine.of_user(&[]);
+    unit.order_well("enable");
+    let link = "/run/user/0/config/systemd/user/default.target.wants/openclaw-supervise.service";
+    assert!(machine.run(&["test", "-L", link]).status.success(), "{}", unit.story());
+    unit.order_well("start");
+    let (supervisor, gateway) = (unit.supervisor(), machine.gateway());
+    assert!(unit.cgroup().display().to_string().contains("/user@0.service/"), "{}", unit.story());
+    supervisor.signal(Signal::SIGQUIT);
+    unit.wait_for("the refusal", || unit.has_reported("detach.refused"));
+    gateway.kill();
+    unit.wait_serving_through(2, &["active"]);
+    assert_eq!((unit.supervisor(), unit.property("NRestarts").as_str()), (supervisor, "0"), "{}", unit.story());
+    unit.order_well("stop");
+    let got = ["ActiveState", "Result", "ExecMainStatus"].map(|name| unit.property(name));
+    assert_eq!(got, ["inactive", "success", "0"], "{}", unit.story());
+    assert!(!supervisor.is_alive() && machine.gateways().is_empty(), "{}", unit.story());
+}

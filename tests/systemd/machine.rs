@@ -1,0 +1,321 @@
+//! A machine of its own: systemd as process 1, and the shipped unit in front of the stand-in gateway.
+
+use crate::support::diary::Diary;
+use crate::support::process::{self, Process};
+use crate::support::supervisor::PROGRAM;
+use crate::support::{Scene, fake_gateway, let_pass, wait_for};
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::Duration;
+
+/// How long a test waits for what must happen. There are more machines than processors.
+const PATIENCE: Duration = Duration::from_mins(1);
+
+const BETWEEN_LOOKS: Duration = Duration::from_millis(50);
+
+/// The name of the shipped unit.
+pub(crate) const SHIPPED: &str = "openclaw-supervise";
+
+/// Whose service it is.
+#[derive(Debug, Clone, Copy)]
+enum Scope {
+    Machine,
+    /// Of the manager that root has as a user.
+    User,
+}
+
+impl Scope {
+    /// Where its units are.
+    fn folder(self) -> &'static str {
+        match self {
+            Self::Machine => "etc/systemd/system",
+            Self::User => "etc/systemd/user",
+        }
+    }
+
+    /// How its manager is spoken to.
+    fn systemctl(self) -> &'static [&'static str] {
+        match self {
+            Self::Machine => &["systemctl", "--no-pager"],
+            Self::User => &[USER_RUNTIME, "systemctl", "--user", "--no-pager"],
+        }
+    }
+}
+
+const USER_RUNTIME: &str = "XDG_RUNTIME_DIR=/run/user/0";
+
+/// The manager of a user, without the session of a login around it.
+const USER_MANAGER: &str = "[Service]
+Type=notify
+ExecStart=/lib/systemd/systemd --user --log-target=null
+Environment=XDG_RUNTIME_DIR=/run/user/0 XDG_CONFIG_HOME=/run/user/0/config
+RuntimeDirectory=user/0
+Delegate=yes
+";
+
+/// Times that suit the stand-in gateway. They are all set by variables, so that the unit's own command line is run.
+const QUICK: &[&str] = &[
+    "LOG_FORMAT=json",
+    "PROBE_INTERVAL=50ms",
+    "PROBE_TIMEOUT=1s",
+    "HANG_AFTER=600ms",
+    "HUNG_STOP_TIMEOUT=200ms",
+    "BACKOFF_MAX=200ms",
+    "BOOT_LIMIT=0",
+];
+
+/// It is shut down with this value; the script does that, however we end.
+pub(crate) struct Machine {
+    driver: Child,
+    /// systemd, by its number out here.
+    init: i32,
+    scene: Scene,
+}
+
+impl Machine {
+    /// Boots one. The stand-in gateways in it will follow `script`.
+    pub(crate) fn boot(script: &str) -> Self {
+        let scene = Scene::new(script);
+        let sources = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let mut command = Command::new(sources.join("tests/systemd/machine.sh"));
+        command.arg(scene.root()).arg(PROGRAM).arg(fake_gateway());
+        command.arg(sources.join("contrib/systemd/openclaw-supervise.service"));
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut driver = command.spawn().expect("the script can be started");
+        let mut said = String::new();
+        for line in BufReader::new(driver.stdout.take().expect("it is a pipe")).lines() {
+            let line = line.expect("the script writes text");
+            if let Some(init) = line.strip_prefix("up ") {
+                return Self { driver, init: init.parse().expect("a pid"), scene };
+            }
+            said = said + &line + "\n";
+        }
+        driver.wait().ok();
+        panic!("this test boots a systemd of its own, and cannot do so here:\n{said}");
+    }
+
+    /// The shipped unit, with such settings for the tests; not started.
+    pub(crate) fn shipped(&self, settings: &[&str]) -> Unit<'_> {
+        self.unit(Scope::Machine, SHIPPED, settings)
+    }
+
+    /// A copy of it under another name.
+    pub(crate) fn copy(&self, name: &'static str, settings: &[&str]) -> Unit<'_> {
+        self.install(Scope::Machine, name);
+        self.unit(Scope::Machine, name, settings)
+    }
+
+    /// The shipped unit under the manager of a user.
+    pub(crate) fn of_user(&self, settings: &[&str]) -> Unit<'_> {
+        let path = self.root().join(Scope::Machine.folder()).join("user@.service");
+        fs::write(path, USER_MANAGER).expect("the overlay can be written");
+        let started = self.systemctl(&["start", "user@0"]);
+        assert!(started.status.success(), "{started:?}");
+        self.install(Scope::User, SHIPPED);
+        self.unit(Scope::User, SHIPPED, settings)
+    }
+
+    fn install(&self, scope: Scope, name: &str) {
+        let shipped = self.root().join(Scope::Machine.folder()).join(format!("{SHIPPED}.service"));
+        let copied = fs::copy(shipped, self.root().join(scope.folder()).join(format!("{name}.service")));
+        assert!(copied.is_ok(), "{copied:?}");
+    }
+
+    fn unit(&self, scope: Scope, name: &'static str, settings: &[&str]) -> Unit<'_> {
+        let unit = Unit { machine: self, scope, name };
+        let scene = self.scene.command("true");
+        let own = scene.get_envs().filter_map(|(key, value)| Some((key.to_str()?, value?.to_str()?)));
+        let mut lines = vec!["[Service]".to_owned(), format!("StandardError=append:{}", unit.log().display())];
+        lines.extend(own.map(|(key, value)| format!("Environment=\"{key}={value}\"")));
+        lines.push(format!("Environment=OPENCLAW_GATEWAY_PORT={}", self.scene.port()));
+        lines.extend(QUICK.iter().map(|option| format!("Environment=OPENCLAW_SUPERVISE_{option}")));
+        lines.extend(settings.iter().map(|&setting| setting.to_owned()));
+        self.drop_in(scope, &format!("{name}.service"), &lines.join("\n"));
+        // systemd forgets an inactive unit that nobody refers to, and how it ended.
+        let target = match scope {
+            Scope::Machine => "bare.target",
+            Scope::User => "basic.target",
+        };
+        self.drop_in(scope, target, &format!("[Unit]\nWants={name}.service"));
+        unit.expect(&["daemon-reload"]);
+        unit
+    }
+
+    fn drop_in(&self, scope: Scope, unit: &str, text: &str) {
+        let folder = self.root().join(scope.folder()).join(format!("{unit}.d"));
+        let written =
+            fs::create_dir_all(&folder).and_then(|()| fs::write(folder.join("test.conf"), format!("{text}\n")));
+        assert!(written.is_ok(), "{written:?}");
+    }
+
+    /// Runs a command of the machine in it; variables may stand before it.
+    pub(crate) fn run(&self, words: &[&str]) -> Output {
+        let mut command = Command::new("nsenter");
+        command.args(["--all", "--target", &self.init.to_string(), "--", "env", "-i", "LC_ALL=C"]);
+        command.arg("PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin").args(words);
+        command.stdin(Stdio::null()).output().expect("nsenter can be started")
+    }
+
+    pub(crate) fn systemctl(&self, words: &[&str]) -> Output {
+        self.run(&[Scope::Machine.systemctl(), words].concat())
+    }
+
+    pub(crate) fn diary(&self) -> Diary {
+        self.scene.diary()
+    }
+
+    /// Every process that was started for this test, by its number out here.
+    pub(crate) fn processes(&self) -> Vec<Process> {
+        let is_inside = |process: &Process| {
+            let space = |pid: i32| fs::read_link(format!("/proc/{pid}/ns/pid")).ok();
+            space(process.pid) == space(self.init)
+        };
+        self.scene.processes().into_iter().filter(is_inside).collect()
+    }
+
+    /// Those of them that are gateways.
+    pub(crate) fn gateways(&self) -> Vec<Process> {
+        let is_gateway = |process: &Process| {
+            let command = fs::read(format!("/proc/{}/cmdline", process.pid)).unwrap_or_default();
+            command.starts_with(b"/usr/local/bin/openclaw\0gateway\0run\0")
+        };
+        self.processes().into_iter().filter(is_gateway).collect()
+    }
+
+    /// The one gateway there is.
+    pub(crate) fn gateway(&self) -> Process {
+        let gateways = self.gateways();
+        assert_eq!(gateways.len(), 1, "{}", process::describe(&self.processes()));
+        gateways[0]
+    }
+
+    /// Its root folder, as it is seen from out here.
+    fn root(&self) -> PathBuf {
+        PathBuf::from(format!("/proc/{}/root", self.init))
+    }
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        // The end of its stdin tells the script to clear away.
+        drop(self.driver.stdin.take());
+        self.driver.wait().ok();
+    }
+}
+
+/// One service of a machine.
+pub(crate) struct Unit<'a> {
+    machine: &'a Machine,
+    scope: Scope,
+    name: &'static str,
+}
+
+impl Unit<'_> {
+    fn systemctl(&self, words: &[&str]) -> Output {
+        self.machine.run(&[self.scope.systemctl(), words].concat())
+    }
+
+    fn expect(&self, words: &[&str]) {
+        let output = self.systemctl(words);
+        assert!(output.status.success(), "{words:?}: {output:?}\n{}", self.story());
+    }
+
+    /// Has its manager do this with it, and waits until that is done. Whether it worked.
+    pub(crate) fn order(&self, verb: &str) -> bool {
+        self.systemctl(&[verb, self.name]).status.success()
+    }
+
+    /// The same, and it works.
+    pub(crate) fn order_well(&self, verb: &str) {
+        self.expect(&[verb, self.name]);
+    }
+
+    /// The same, without the wait.
+    pub(crate) fn order_only(&self, verb: &str) {
+        self.expect(&[verb, "--no-block", self.name]);
+    }
+
+    /// A property, as `systemctl show` tells it.
+    pub(crate) fn property(&self, name: &str) -> String {
+        let output = self.systemctl(&["show", "--value", "--property", name, self.name]);
+        String::from_utf8_lossy(&output.stdout).trim().to_owned()
+    }
+
+    pub(crate) fn state(&self) -> String {
+        self.property("ActiveState")
+    }
+
+    pub(crate) fn status_text(&self) -> String {
+        self.property("StatusText")
+    }
+
+    pub(crate) fn wait_state(&self, state: &str) {
+        self.wait_for(&format!("the state {state}"), || self.state() == state);
+    }
+
+    /// Waits until its line says that this gateway serves.
+    pub(crate) fn wait_serving(&self, generation: u64) {
+        self.wait_for(&format!("gateway {generation} to serve"), || self.says_serving(generation));
+    }
+
+    /// The same, and asserts that it is in no other of these states until then.
+    pub(crate) fn wait_serving_through(&self, generation: u64, states: &[&str]) {
+        self.wait_for(&format!("gateway {generation} to serve"), || {
+            let state = self.state();
+            assert!(states.contains(&state.as_str()), "it is {state}\n{}", self.story());
+            self.says_serving(generation)
+        });
+    }
+
+    /// Whether its line says that this gateway serves.
+    pub(crate) fn says_serving(&self, generation: u64) -> bool {
+        let text = self.status_text();
+        text.starts_with(&format!("gateway {generation} (pid ")) && text.ends_with(") serves")
+    }
+
+    pub(crate) fn wait_for(&self, what: &str, holds: impl Fn() -> bool) {
+        let look = || {
+            let found = holds().then_some(());
+            // Each look is two programs.
+            let_pass(BETWEEN_LOOKS);
+            found
+        };
+        wait_for(what, PATIENCE, || self.story(), look);
+    }
+
+    /// The supervisor, by its number out here: the one process in the unit's own control group.
+    pub(crate) fn supervisor(&self) -> Process {
+        let path = self.cgroup().join("cgroup.procs");
+        let text = fs::read_to_string(path).unwrap_or_default();
+        let pids: Vec<i32> = text.lines().filter_map(|line| line.parse().ok()).collect();
+        assert_eq!(pids.len(), 1, "{text}\n{}", self.story());
+        Process::find(pids[0]).expect("it lives")
+    }
+
+    /// The control group that it has while it runs.
+    pub(crate) fn cgroup(&self) -> PathBuf {
+        let path = self.property("ControlGroup");
+        assert!(path.ends_with(".service"), "{path:?}\n{}", self.story());
+        self.machine.root().join("sys/fs/cgroup").join(path.trim_start_matches('/'))
+    }
+
+    /// Whether the supervisor has reported an event of that name.
+    pub(crate) fn has_reported(&self, event: &str) -> bool {
+        let name = format!("\"{event}\"");
+        fs::read_to_string(self.log()).unwrap_or_default().lines().any(|line| line.contains(&name))
+    }
+
+    fn log(&self) -> PathBuf {
+        self.machine.scene.root().join(format!("{}.log", self.name))
+    }
+
+    /// Everything there is to tell, for a panic.
+    pub(crate) fn story(&self) -> String {
+        let status = self.systemctl(&["status", "--full", self.name]);
+        let log = fs::read_to_string(self.log()).unwrap_or_default();
+        let status = String::from_utf8_lossy(&status.stdout).into_owned();
+        format!("--- {}\n{status}--- its stderr\n{log}", self.name)
+    }
+}
