@@ -4,8 +4,16 @@ use crate::core::{Case, Event, Generation};
 use crate::gateway::incident::{self, Subject, Surroundings};
 use crate::host::clock;
 use crate::store::incidents;
+use std::io;
 use std::path::PathBuf;
+use std::thread;
+use std::time::Duration;
 use tokio::sync::mpsc::Sender;
+use tokio::sync::oneshot;
+use tokio::time::timeout;
+
+/// How long the disk may take. With what the gathering may take it is less than what the core waits.
+const SAVE_TIME_MAX: Duration = Duration::from_millis(1500);
 
 /// Looks at gateways that hang.
 #[derive(Debug, Clone)]
@@ -23,10 +31,7 @@ impl Examiner {
         tokio::spawn(async move {
             let stamp = clock::stamp();
             let found = incident::gather(subject, &case, this.surroundings, stamp.clone()).await;
-            let text = format!("{found:#}\n");
-            let saving = move || incidents::save(&this.store_dir, &stamp, text.as_bytes());
-            let saved = tokio::task::spawn_blocking(saving).await.map_err(std::io::Error::from).flatten();
-            let evidence = match saved {
+            let evidence = match save(this.store_dir, stamp, format!("{found:#}\n")).await {
                 Ok(path) => Some(path.display().to_string()),
                 Err(error) => {
                     tracing::warn!("cannot save what was found of the gateway that hangs: {error}");
@@ -37,4 +42,17 @@ impl Examiner {
             let _closed = events.send(Event::Examined { generation, evidence }).await;
         });
     }
+}
+
+/// On a thread of its own. Those of the runtime are waited for at its end, however long a disk takes; and where a limit
+/// of processes allows no more of them, which may be why the gateway hangs, it panics.
+async fn save(store_dir: PathBuf, stamp: String, text: String) -> io::Result<PathBuf> {
+    let (done, saved) = oneshot::channel();
+    let saving = move || {
+        // Nobody waits for it any more where it took too long.
+        let _late = done.send(incidents::save(&store_dir, &stamp, text.as_bytes()));
+    };
+    let _detached = thread::Builder::new().name("incident".to_owned()).spawn(saving)?;
+    let late = || io::Error::new(io::ErrorKind::TimedOut, "the disk of the store directory does not take it in time");
+    timeout(SAVE_TIME_MAX, saved).await.ok().and_then(Result::ok).unwrap_or_else(|| Err(late()))
 }

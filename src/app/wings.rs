@@ -136,8 +136,8 @@ impl Wings {
     }
 
     /// Of a gateway that is not there any more nothing can be found; the news of its end is on its way.
-    pub(super) fn examine(&mut self, generation: Generation, case: Box<Case>) {
-        if let Some(gateway) = self.gateway.as_mut().filter(|gateway| gateway.generation() == generation) {
+    pub(super) fn examine(&self, generation: Generation, case: Box<Case>) {
+        if let Some(gateway) = self.owned(generation) {
             self.examiner.examine(generation, Subject::of(gateway), case, &self.events);
         }
     }

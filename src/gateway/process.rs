@@ -241,6 +241,11 @@ impl Gateway {
         self.leader.handle().cloned()
     }
 
+    /// All that belongs to it, to be looked at from elsewhere.
+    pub(super) fn tree(&self) -> Tree {
+        self.tree.clone()
+    }
+
     /// SIGTERM to the leader alone. All who belong to it are looked at before, and those of them that job control has
     /// stopped are resumed: they have to hear what it tells them.
     ///

@@ -31,16 +31,23 @@ pub fn save(store_dir: &Path, stamp: &str, content: &[u8]) -> io::Result<PathBuf
     let mut file = OpenOptions::new().write(true).create_new(true).mode(FILE_MODE).open(&unfinished)?;
     file.write_all(content)?;
     file.sync_all()?;
-    // Two within a millisecond do not overwrite each other.
+    let path = unused_in(&folder, stamp)?;
+    fs::rename(&unfinished, &path)?;
+    // Some file systems refuse that for a folder. The file is there all the same.
+    let _unsynced = File::open(&folder).and_then(|folder| folder.sync_all());
+    prune(&folder, &path);
+    Ok(path)
+}
+
+/// The name for this stamp that nobody has: two within a millisecond do not overwrite each other.
+fn unused_in(folder: &Path, stamp: &str) -> io::Result<PathBuf> {
     let name = |number: usize| {
         let more = if number == 0 { String::new() } else { format!("-{number}") };
         folder.join(format!("{}{more}{SUFFIX}", stamp.replace(':', "-")))
     };
-    let path = (0..KEPT_MAX).map(name).find(|path| fs::symlink_metadata(path).is_err()).unwrap_or_else(|| name(0));
-    fs::rename(&unfinished, &path)?;
-    File::open(&folder)?.sync_all()?;
-    prune(&folder);
-    Ok(path)
+    let is_unused =
+        |path: &PathBuf| fs::symlink_metadata(path).is_err_and(|error| error.kind() == io::ErrorKind::NotFound);
+    (0..=KEPT_MAX).map(name).find(is_unused).ok_or_else(|| io::ErrorKind::AlreadyExists.into())
 }
 
 /// The folder, made if it is not there. One that is a link to elsewhere is refused.
@@ -60,15 +67,27 @@ fn folder_in(store_dir: &Path) -> io::Result<PathBuf> {
     Ok(folder)
 }
 
-/// Removes all but the youngest. One that cannot be removed is there the next time too.
-fn prune(folder: &Path) {
+/// Removes all but the youngest, and never the `newest`: after a clock was set back its name is not the last. One that
+/// cannot be removed is there the next time too. What has no name of ours is not ours.
+fn prune(folder: &Path, newest: &Path) {
     let Ok(entries) = fs::read_dir(folder) else { return };
     let names = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok());
-    let mut names: Vec<_> = names.filter(|name| name.ends_with(SUFFIX)).collect();
+    let mut names: Vec<_> = names.filter(|name| is_ours(name) && newest.file_name() != Some(name.as_ref())).collect();
     names.sort_unstable();
-    for name in names.iter().rev().skip(KEPT_MAX) {
+    for name in names.iter().rev().skip(KEPT_MAX - 1) {
         let _next_time = fs::remove_file(folder.join(name));
     }
+}
+
+/// Whether it is a stamp, perhaps with a number behind it.
+fn is_ours(name: &str) -> bool {
+    const LIKE: &str = "0000-00-00T00-00-00.000Z";
+    let stamp = name.strip_suffix(SUFFIX).and_then(|name| name.split_at_checked(LIKE.len()));
+    stamp.is_some_and(|(stamp, number)| {
+        let fits = |(byte, like): (u8, u8)| byte == like || like == b'0' && byte.is_ascii_digit();
+        stamp.bytes().zip(LIKE.bytes()).all(fits)
+            && (number.is_empty() || number.strip_prefix('-').is_some_and(|number| number.parse::<u32>().is_ok()))
+    })
 }
 
 #[cfg(test)]
@@ -76,6 +95,8 @@ mod tests {
     use super::super::tests::Scratch;
     use super::*;
     use std::os::unix::fs::MetadataExt;
+
+    const STAMP: &str = "2026-11-24T03:00:00.000Z";
 
     fn names(folder: &Path) -> Vec<String> {
         let mut names: Vec<_> =
@@ -101,20 +122,53 @@ mod tests {
     }
 
     #[test]
-    fn two_of_one_moment_are_two_files() {
+    fn two_of_one_moment_are_two_files_and_a_link_in_the_way_is_left_alone() {
         let scratch = Scratch::new();
-        let [one, other] = ["a", "b"].map(|text| save(scratch.path(), "now", text.as_bytes()).unwrap());
-        assert_eq!([fs::read(one).unwrap(), fs::read(other).unwrap()], [b"a", b"b"]);
+        let [one, other] = ["a", "b"].map(|text| save(scratch.path(), STAMP, text.as_bytes()).unwrap());
+        assert_eq!([fs::read(one).unwrap(), fs::read(&other).unwrap()], [b"a", b"b"]);
+        let precious = scratch.path().join("precious");
+        fs::remove_file(&other).unwrap();
+        std::os::unix::fs::symlink(&precious, &other).unwrap();
+        let third = save(scratch.path(), STAMP, b"c").unwrap();
+        assert_ne!(third, other);
+        assert!(!precious.exists() && fs::symlink_metadata(&other).unwrap().is_symlink());
+    }
+
+    #[test]
+    fn after_a_clock_was_set_back_an_old_one_goes_and_not_the_new_one() {
+        let scratch = Scratch::new();
+        for number in 20..45 {
+            save(scratch.path(), &format!("2026-11-24T03:00:{number}.000Z"), b"{}").unwrap();
+        }
+        let path = save(scratch.path(), STAMP, b"new").unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"new");
+        assert_eq!(names(path.parent().unwrap()).len(), KEPT_MAX);
+    }
+
+    #[test]
+    fn what_others_keep_in_the_folder_stays() {
+        let scratch = Scratch::new();
+        let folder = scratch.path().join("incidents");
+        fs::create_dir(&folder).unwrap();
+        let others = ["0-notes.json", "2026-11-24T02-00-00.000Z.txt", "2026-11-24T02-00-00.000Z-mine.json", "x.json"];
+        for name in others {
+            fs::write(folder.join(name), "").unwrap();
+        }
+        for number in 0..25 {
+            save(scratch.path(), &format!("2026-11-24T03:00:{number:02}.000Z"), b"{}").unwrap();
+        }
+        assert!(others.iter().all(|name| folder.join(name).exists()));
+        assert_eq!(names(&folder).len(), KEPT_MAX + others.len());
     }
 
     #[test]
     fn neither_a_file_nor_a_link_in_the_way_is_followed() {
         let scratch = Scratch::new();
         fs::write(scratch.path().join("incidents"), "").unwrap();
-        assert!(save(scratch.path(), "now", b"{}").is_err());
+        assert!(save(scratch.path(), STAMP, b"{}").is_err());
         let scratch = Scratch::new();
         std::os::unix::fs::symlink("/", scratch.path().join("incidents")).unwrap();
-        assert!(save(scratch.path(), "now", b"{}").is_err());
+        assert!(save(scratch.path(), STAMP, b"{}").is_err());
     }
 
     #[test]
@@ -122,7 +176,7 @@ mod tests {
         let scratch = Scratch::new();
         fs::create_dir(scratch.path().join("incidents")).unwrap();
         fs::write(scratch.path().join("incidents").join(UNFINISHED), "half").unwrap();
-        let path = save(scratch.path(), "now", b"{}").unwrap();
-        assert_eq!(names(path.parent().unwrap()), ["now.json"]);
+        let path = save(scratch.path(), STAMP, b"{}").unwrap();
+        assert_eq!(names(path.parent().unwrap()), ["2026-11-24T03-00-00.000Z.json"]);
     }
 }

@@ -1,9 +1,11 @@
 //! Control groups, see cgroups(7): one leaf below our own group for each gateway, where we may make one. No controller
 //! is switched on for it, so it changes nothing for those in it; and we stay where we are.
 
+mod account;
 mod oom;
 mod place;
 
+pub use account::account_of;
 pub use oom::OomCount;
 use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, mkdirat, openat, unlinkat};
 use rustix::io::Errno;

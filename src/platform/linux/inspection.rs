@@ -1,7 +1,9 @@
 //! What the kernel tells of a process that does not answer, see proc(5), and of the machine around it. All of it is for
 //! people: text and numbers under names of their own, errors as text. No environment and no memory is read.
 
-use super::proc::{condition_of, path_of};
+use super::cgroup;
+use super::listener::{self, Socket};
+use super::proc::{condition_of, path_of, tick};
 use serde_json::{Map, Value, json};
 use std::fs;
 use std::io;
@@ -29,17 +31,38 @@ const STATUS: [&str; 16] = [
     "nonvoluntary_ctxt_switches",
 ];
 
-/// One process, the harmless reads first: none of these files needs the lock of the memory map.
+/// One process. To read these files waits for nothing.
 #[must_use]
 pub fn process(pid: i32) -> Value {
     json!({
         "status": status(pid),
         "wchan": text(pid, "wchan"),
-        "syscall": text(pid, "syscall"),
-        "kernel_stack": text(pid, "stack"),
         "open_files": entries(pid, "fd").map_or_else(|error| error_of(&error), Value::from),
         "open_files_max": limit(pid, "Max open files"),
     })
+}
+
+/// What it waits for. To read these files waits for its `exec_update_lock`, which it holds in an execve(2).
+#[must_use]
+pub fn wait(pid: i32) -> Value {
+    json!({ "syscall": text(pid, "syscall"), "kernel_stack": text(pid, "stack") })
+}
+
+/// What its control group has used, and how long those in it had to wait.
+#[must_use]
+pub fn group(pid: i32) -> Value {
+    match cgroup::account_of(pid) {
+        Ok(account) => Value::Object(account.into_iter().map(|(name, text)| (name, text.into())).collect()),
+        Err(error) => error_of(&error),
+    }
+}
+
+/// How long ago a process was started that has this start time.
+#[must_use]
+pub fn age_ms(start_time: u64) -> Option<u64> {
+    // SAFETY: sysconf(3) takes a number and touches nothing.
+    let hertz = u64::try_from(unsafe { libc::sysconf(libc::_SC_CLK_TCK) }).ok()?;
+    tick().saturating_sub(start_time).checked_mul(1000)?.checked_div(hertz)
 }
 
 /// Its threads: what each is called, what it is doing, where it waits.
@@ -123,27 +146,21 @@ pub fn machine() -> Value {
 /// them, and how many connections there are in each state.
 #[must_use]
 pub fn port(port: u16) -> Value {
+    let sockets = match listener::sockets(port) {
+        Ok(sockets) => sockets,
+        Err(error) => return error_of(&error),
+    };
     let (mut listeners, mut states) = (Vec::new(), Map::new());
-    for table in ["tcp", "tcp6"] {
-        let Ok(lines) = fs::read_to_string(format!("/proc/self/net/{table}")) else { continue };
-        for socket in lines.lines().filter_map(parse_socket).filter(|socket| socket.port == port) {
-            if socket.state == "LISTEN" {
-                listeners.push(json!({ "family": table, "waiting": socket.received }));
-            } else {
-                let count = states.get(socket.state).and_then(Value::as_u64).unwrap_or(0);
-                states.insert(socket.state.to_owned(), (count + 1).into());
-            }
+    for Socket { address, state, queued, limit, .. } in sockets {
+        let state = STATES.get(usize::from(state).wrapping_sub(1)).copied().unwrap_or("OTHER");
+        if state == "LISTEN" {
+            listeners.push(json!({ "address": address.to_string(), "waiting": queued, "waiting_max": limit }));
+        } else {
+            let count = states.get(state).and_then(Value::as_u64).unwrap_or(0);
+            states.insert(state.to_owned(), (count + 1).into());
         }
     }
     json!({ "listeners": listeners, "connections": states })
-}
-
-#[derive(Debug, PartialEq, Eq)]
-struct Socket {
-    port: u16,
-    state: &'static str,
-    /// Of a listener: connections that wait to be accepted. Of others: bytes that wait to be read.
-    received: u64,
 }
 
 /// The states in the order of the kernel's `tcp_states.h`, from 1.
@@ -161,15 +178,6 @@ const STATES: [&str; 12] = [
     "CLOSING",
     "NEW_SYN_RECV",
 ];
-
-/// `sl local_address rem_address st tx_queue:rx_queue ...`
-fn parse_socket(line: &str) -> Option<Socket> {
-    let mut fields = line.split_ascii_whitespace().skip(1);
-    let port = u16::from_str_radix(fields.next()?.rsplit_once(':')?.1, 16).ok()?;
-    let state = usize::from_str_radix(fields.nth(1)?, 16).ok()?;
-    let received = u64::from_str_radix(fields.next()?.split_once(':')?.1, 16).ok()?;
-    Some(Socket { port, state: STATES.get(state.checked_sub(1)?)?, received })
-}
 
 #[cfg(test)]
 mod tests {
@@ -195,7 +203,8 @@ mod tests {
     fn of_one_that_is_gone_there_is_an_error_and_no_panic() {
         let described = process(i32::MAX);
         assert!(described["status"]["error"].is_string() && described["wchan"]["error"].is_string(), "{described}");
-        assert!(threads(i32::MAX)["error"].is_string());
+        assert!(threads(i32::MAX)["error"].is_string() && group(i32::MAX)["error"].is_string());
+        assert!(wait(i32::MAX)["syscall"]["error"].is_string());
     }
 
     #[test]
@@ -204,8 +213,20 @@ mod tests {
         let address = listener.local_addr().unwrap();
         let _waiting: Vec<_> = (0..3).map(|_| TcpStream::connect(address).unwrap()).collect();
         let seen = port(address.port());
-        assert_eq!(seen["listeners"], json!([{ "family": "tcp", "waiting": 3 }]), "{seen}");
-        assert_eq!(seen["connections"]["ESTABLISHED"], 3, "{seen}");
+        assert_eq!(seen["listeners"][0]["address"], address.to_string(), "{seen}");
+        assert_eq!(seen["listeners"][0]["waiting"], 3, "{seen}");
+        assert_eq!(seen["connections"], json!({ "ESTABLISHED": 3 }), "{seen}");
+    }
+
+    #[test]
+    fn the_age_is_counted_in_milliseconds() {
+        assert!(age_ms(tick()).unwrap() < 1000);
+        assert!((1000..2000).contains(&age_ms(tick() - ticks_of_a_second()).unwrap()));
+    }
+
+    fn ticks_of_a_second() -> u64 {
+        // SAFETY: sysconf(3) takes a number and touches nothing.
+        u64::try_from(unsafe { libc::sysconf(libc::_SC_CLK_TCK) }).unwrap()
     }
 
     #[test]

@@ -9,8 +9,24 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use super::proc::{self, path_of};
 
-/// `TCP_LISTEN` of the kernel's `tcp_states.h`.
-const LISTEN: &str = "0A";
+/// A TCP socket, as the kernel lists it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Socket {
+    /// What it is bound to.
+    pub(super) address: SocketAddr,
+    /// One of the kernel's `tcp_states.h`.
+    pub(super) state: u8,
+    /// Of a listener the connections that nobody has accepted yet, of a connection the bytes that nobody has read yet.
+    pub(super) queued: u32,
+    /// How many connections a listener lets wait, where that is told.
+    pub(super) limit: Option<u32>,
+    inode: u64,
+}
+
+impl Socket {
+    /// `TCP_LISTEN`.
+    pub(super) const LISTEN: u8 = 10;
+}
 
 /// The processes that hold the socket which a connection to `address` would reach. None where it cannot be seen: nobody
 /// listens, another user's process, hidepid. `likely` and its relatives are tried first, and alone if they hold it.
@@ -63,17 +79,32 @@ fn listeners(port: u16, v6: bool) -> io::Result<Vec<(SocketAddr, u64)>> {
     sock_diag::listeners(port, v6).or_else(|_| listeners_by_table(port, v6))
 }
 
+/// Every socket that is bound to `port`. It takes the time of a walk over all connections.
+pub(super) fn sockets(port: u16) -> io::Result<Vec<Socket>> {
+    let of = |v6| sock_diag::sockets(port, v6).or_else(|_| table(port, v6));
+    let mut all = of(false)?;
+    // A kernel without IPv6 has nothing to add.
+    all.extend(of(true).unwrap_or_default());
+    Ok(all)
+}
+
 fn listeners_by_table(port: u16, v6: bool) -> io::Result<Vec<(SocketAddr, u64)>> {
+    let listeners = table(port, v6)?.into_iter().filter(|socket| socket.state == Socket::LISTEN);
+    Ok(listeners.map(|socket| (socket.address, socket.inode)).collect())
+}
+
+fn table(port: u16, v6: bool) -> io::Result<Vec<Socket>> {
     let file = match File::open(if v6 { "/proc/self/net/tcp6" } else { "/proc/self/net/tcp" }) {
         Ok(file) => BufReader::new(file),
         // A kernel without IPv6.
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         Err(error) => return Err(error),
     };
-    let mut found = Vec::new();
+    let mut found: Vec<Socket> = Vec::new();
     for line in file.lines() {
-        // While the table changes, a row may be printed twice.
-        let new = parse(&line?).filter(|row| row.0.port() == port && !found.contains(row));
+        // While the table changes, a row may be printed twice. A connection that nobody holds any more has no inode.
+        let is_new = |row: &Socket| row.inode == 0 || !found.iter().any(|known| known.inode == row.inode);
+        let new = parse(&line?).filter(|row| row.address.port() == port && is_new(row));
         found.extend(new);
     }
     Ok(found)
@@ -95,14 +126,13 @@ fn tier(socket: IpAddr, target: IpAddr) -> Option<usize> {
     }
 }
 
-/// One line of the table, if it is about a listener: `sl local_address rem_address st tx:rx tr:when retr uid timeout inode`.
-fn parse(line: &str) -> Option<(SocketAddr, u64)> {
+/// One line of the table: `sl local_address rem_address st tx:rx tr:when retr uid timeout inode`.
+fn parse(line: &str) -> Option<Socket> {
     let mut fields = line.split_ascii_whitespace().skip(1);
     let (ip, port) = fields.next()?.split_once(':')?;
-    if fields.nth(1)? != LISTEN {
-        return None;
-    }
-    let inode = fields.nth(5)?.parse().ok()?;
+    let state = u8::from_str_radix(fields.nth(1)?, 16).ok()?;
+    let queued = u32::from_str_radix(fields.next()?.split_once(':')?.1, 16).ok()?;
+    let inode = fields.nth(4)?.parse().ok()?;
     let port = u16::from_str_radix(port, 16).ok()?;
     // Each group of eight digits is 32 bits in network order, printed as a number of this machine.
     let words: Option<Vec<[u8; 4]>> = ip
@@ -114,7 +144,7 @@ fn parse(line: &str) -> Option<(SocketAddr, u64)> {
         [word] => IpAddr::from(*word),
         words => IpAddr::from(<[u8; 16]>::try_from(words.concat()).ok()?),
     };
-    Some((SocketAddr::new(ip, port), inode))
+    Some(Socket { address: SocketAddr::new(ip, port), state, queued, limit: None, inode })
 }
 
 /// Whether one of the descriptors of `pid` is one of the sockets.
@@ -135,19 +165,37 @@ mod tests {
     fn the_lines_of_both_tables_are_understood() {
         for (line, expected) in [
             (
-                "   0: 0100007F:1F90 00000000:0000 0A 00000000:00000000 00:00000000 00000000  1000        0 4242 1 0 100",
-                Some(("127.0.0.1:8080", 4242)),
+                "   0: 0100007F:1F90 00000000:0000 0A 00000000:0000001F 00:00000000 00000000  1000        0 4242 1 0 100",
+                Some(("127.0.0.1:8080", 10, 31, 4242)),
             ),
             (
                 " 10: 00000000000000000000000001000000:4965 00000000000000000000000000000000:0000 0A 0:0 00:0 0 0 0 7 1",
-                Some(("[::1]:18789", 7)),
+                Some(("[::1]:18789", 10, 0, 7)),
             ),
-            ("   1: 0100007F:1F90 0100007F:C350 01 00000000:00000000 00:00000000 00000000 0 0 9 1", None),
+            (
+                "   1: 0100007F:1F90 0100007F:C350 08 00000000:00000050 00:00000000 00000000 0 0 9 1",
+                Some(("127.0.0.1:8080", 8, 80, 9)),
+            ),
             ("  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode", None),
             ("", None),
         ] {
-            let expected = expected.map(|(address, inode)| (address.parse().unwrap(), inode));
+            let expected = expected.map(|(address, state, queued, inode)| {
+                let address = address.parse().unwrap();
+                Socket { address, state, queued, limit: None, inode }
+            });
             assert_eq!(parse(line), expected, "{line}");
+        }
+    }
+
+    #[test]
+    fn the_connections_that_nobody_accepts_are_counted() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let _waiting: Vec<_> = (0..3).map(|_| std::net::TcpStream::connect(address).unwrap()).collect();
+        for all in [sockets(address.port()).unwrap(), table(address.port(), false).unwrap()] {
+            let queued = |socket: &Socket| (socket.state == Socket::LISTEN).then_some(socket.queued);
+            assert_eq!(all.iter().find_map(queued), Some(3), "{all:?}");
+            assert_eq!(all.iter().filter(|socket| socket.state == 1).count(), 3, "{all:?}");
         }
     }
 

@@ -12,6 +12,25 @@ pub fn process(pid: i32) -> Value {
     json!({ "status": condition_of(pid), "note": ADVICE })
 }
 
+/// What it waits for.
+#[must_use]
+pub fn wait(_pid: i32) -> Value {
+    json!({})
+}
+
+/// Nothing: there are no control groups.
+#[must_use]
+pub fn group(_pid: i32) -> Value {
+    Value::Null
+}
+
+/// How long ago a process was started that has this start time.
+#[must_use]
+pub fn age_ms(start_time: u64) -> Option<u64> {
+    let now = nix::time::clock_gettime(nix::time::ClockId::CLOCK_REALTIME).ok()?;
+    u64::try_from(now.tv_sec()).ok()?.checked_mul(1000)?.checked_sub(start_time / 1000)
+}
+
 /// Its threads.
 #[must_use]
 pub fn threads(_pid: i32) -> Value {

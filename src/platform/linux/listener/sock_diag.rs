@@ -1,5 +1,6 @@
-//! The listeners on one port as `sock_diag(7)` tells them: the kernel looks into its table of listeners alone.
+//! The sockets on one port as `sock_diag(7)` tells them. For listeners the kernel looks into their table alone.
 
+use super::Socket;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsRawFd;
@@ -12,7 +13,8 @@ const NLMSG_ERROR: u16 = 2;
 const NLMSG_DONE: u16 = 3;
 const NLM_F_REQUEST: u16 = 0x1;
 const NLM_F_DUMP: u16 = 0x300;
-const TCP_LISTEN: u32 = 10;
+/// Every state that a socket can be in.
+const ALL: u32 = 0x1ffe;
 
 /// `struct nlmsghdr`: length, type, flags, sequence, port.
 const HEADER_LENGTH: usize = 16;
@@ -23,8 +25,18 @@ const ANSWER_LENGTH: usize = 72;
 
 /// Every listener of one family on `port`, with its inode.
 pub(super) fn listeners(port: u16, v6: bool) -> io::Result<Vec<(SocketAddr, u64)>> {
+    let found = dump(port, v6, 1 << Socket::LISTEN)?;
+    Ok(found.into_iter().map(|socket| (socket.address, socket.inode)).collect())
+}
+
+/// Every socket of one family that is bound to `port`. For this the kernel walks all of its connections.
+pub(super) fn sockets(port: u16, v6: bool) -> io::Result<Vec<Socket>> {
+    dump(port, v6, ALL)
+}
+
+fn dump(port: u16, v6: bool, states: u32) -> io::Result<Vec<Socket>> {
     let diag = socket(AddressFamily::Netlink, SockType::Raw, SockFlag::SOCK_CLOEXEC, SockProtocol::NetlinkSockDiag)?;
-    send(diag.as_raw_fd(), &request(port, v6), MsgFlags::empty())?;
+    send(diag.as_raw_fd(), &request(port, v6, states), MsgFlags::empty())?;
     let mut found = Vec::new();
     let mut buffer = vec![0; 16 * 1024];
     loop {
@@ -37,7 +49,7 @@ pub(super) fn listeners(port: u16, v6: bool) -> io::Result<Vec<(SocketAddr, u64)
     }
 }
 
-fn request(port: u16, v6: bool) -> Vec<u8> {
+fn request(port: u16, v6: bool, states: u32) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(REQUEST_LENGTH as usize);
     bytes.extend(REQUEST_LENGTH.to_ne_bytes());
     bytes.extend(SOCK_DIAG_BY_FAMILY.to_ne_bytes());
@@ -47,7 +59,7 @@ fn request(port: u16, v6: bool) -> Vec<u8> {
     // Family, protocol, no extensions, padding: all of them fit a byte.
     bytes.extend([family.to_ne_bytes(), libc::IPPROTO_TCP.to_ne_bytes()].map(least_byte));
     bytes.extend([0; 2]);
-    bytes.extend((1_u32 << TCP_LISTEN).to_ne_bytes());
+    bytes.extend(states.to_ne_bytes());
     bytes.extend(port.to_be_bytes());
     bytes.resize(REQUEST_LENGTH as usize, 0);
     bytes
@@ -57,8 +69,8 @@ fn least_byte(bytes: [u8; 4]) -> u8 {
     if cfg!(target_endian = "little") { bytes[0] } else { bytes[3] }
 }
 
-/// Takes the listeners out of one datagram; true at the end of the dump.
-fn read(mut bytes: &[u8], found: &mut Vec<(SocketAddr, u64)>) -> io::Result<bool> {
+/// Takes the sockets out of one datagram; true at the end of the dump.
+fn read(mut bytes: &[u8], found: &mut Vec<Socket>) -> io::Result<bool> {
     let malformed = || io::Error::from(io::ErrorKind::InvalidData);
     while !bytes.is_empty() {
         let length = usize::try_from(u32_at(bytes, 0).ok_or_else(malformed)?).map_err(|_| malformed())?;
@@ -69,7 +81,7 @@ fn read(mut bytes: &[u8], found: &mut Vec<(SocketAddr, u64)>) -> io::Result<bool
                 let code = u32_at(message, 0).ok_or_else(malformed)?.cast_signed();
                 return Err(io::Error::from_raw_os_error(-code));
             }
-            SOCK_DIAG_BY_FAMILY => found.push(listener(message).ok_or_else(malformed)?),
+            SOCK_DIAG_BY_FAMILY => found.push(parse(message).ok_or_else(malformed)?),
             _ => {}
         }
         // NLMSG_ALIGN: each message begins at a multiple of four.
@@ -78,8 +90,9 @@ fn read(mut bytes: &[u8], found: &mut Vec<(SocketAddr, u64)>) -> io::Result<bool
     Ok(false)
 }
 
-/// Family, state, timer, retransmits; port, port, address (offset 8), ...; the inode at the end.
-fn listener(message: &[u8]) -> Option<(SocketAddr, u64)> {
+/// Family, state, timer, retransmits; port, port, address (offset 8), ...; the two queues (56 and 60), of a listener what
+/// waits in it and how much may; the user; the inode.
+fn parse(message: &[u8]) -> Option<Socket> {
     let message = message.get(..ANSWER_LENGTH)?;
     let port = u16::from_be_bytes([message[4], message[5]]);
     let ip = if i32::from(message[0]) == libc::AF_INET6 {
@@ -87,7 +100,9 @@ fn listener(message: &[u8]) -> Option<(SocketAddr, u64)> {
     } else {
         IpAddr::from(<[u8; 4]>::try_from(&message[8..12]).ok()?)
     };
-    Some((SocketAddr::new(ip, port), u64::from(u32_at(message, 68)?)))
+    let (address, state) = (SocketAddr::new(ip, port), message[1]);
+    let limit = u32_at(message, 60).filter(|_| state == Socket::LISTEN);
+    Some(Socket { address, state, queued: u32_at(message, 56)?, limit, inode: u64::from(u32_at(message, 68)?) })
 }
 
 fn u32_at(bytes: &[u8], offset: usize) -> Option<u32> {
