@@ -10,20 +10,24 @@ use serde_json::Value;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 use support::Scene;
 use support::supervisor::{Launch, Supervisor};
 
-const SECRET: &str = "hunter2-in-the-environment";
+const SECRETS: [&str; 2] = ["hunter2-in-the-environment", "hunter3-among-the-arguments"];
 
 fn launch(scene: &Scene) -> Launch<'_> {
-    scene.launch().option("--probe-timeout", "100ms").env("OPENCLAW_GATEWAY_TOKEN", SECRET)
+    let mut words = scene.gateway_words();
+    words.extend(["--token", SECRETS[1]].map(str::to_owned));
+    let words: Vec<_> = words.iter().map(String::as_str).collect();
+    scene.launch().words(&words).option("--probe-timeout", "100ms").env("OPENCLAW_GATEWAY_TOKEN", SECRETS[0])
 }
 
 fn evidence_of(supervisor: &mut Supervisor) -> (PathBuf, Value) {
     let hung = supervisor.wait_event("gateway.hung");
     let path = PathBuf::from(hung.text("evidence"));
     let text = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{error}: {}", supervisor.story()));
-    assert!(!text.contains(SECRET), "{text}");
+    assert!(!SECRETS.iter().any(|secret| text.contains(secret)), "{text}");
     (path, serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}")))
 }
 
@@ -46,6 +50,7 @@ fn a_stopped_gateway_is_described() {
     assert_eq!(path.parent(), Some(folder_of(&scene).as_path()));
     assert_eq!((&evidence["pid"], &evidence["generation"]), (&gateway.pid.into(), &1.into()));
     assert_eq!((&evidence["version"], &evidence["complete"]), (&1.into(), &true.into()), "{evidence}");
+    assert_eq!(evidence["missing"], serde_json::json!([]), "{evidence}");
     let verdicts: Vec<_> =
         evidence["probes"].as_array().expect("a list").iter().map(|probe| &probe["verdict"]).collect();
     assert!(verdicts.iter().filter(|verdict| **verdict == "silent").count() >= 3, "{evidence}");
@@ -58,11 +63,16 @@ fn a_stopped_gateway_is_described() {
     );
     // Each of our probes left a connection that nobody has accepted.
     assert!(evidence["port"]["listeners"][0]["waiting"].as_u64().is_some_and(|waiting| waiting > 0), "{evidence}");
+    // We have given them up since.
+    assert!(evidence["port"]["connections"]["CLOSE_WAIT"].as_u64().is_some_and(|count| count > 0), "{evidence}");
+    assert!(evidence["process"].get("kernel_stack").is_some() && evidence.get("cgroup").is_some(), "{evidence}");
     assert!(evidence["machine"]["memory_available_kb"].as_u64() > Some(0), "{evidence}");
     assert!(evidence["disk"]["state_dir"]["free_kb"].is_u64(), "{evidence}");
     let tree = evidence["tree"].as_array().expect("a list");
     assert!(tree.len() >= 2 && tree.iter().any(|member| member["pid"] == gateway.pid), "{evidence}");
-    assert!(tree.iter().all(|member| member["command"].is_string()), "{evidence}");
+    assert!(tree.iter().all(|member| member["command"].is_string() && member["age_ms"].is_u64()), "{evidence}");
+    let leader = tree.iter().find(|member| member["pid"] == gateway.pid).expect("it was found above");
+    assert!(leader["command"].as_str().is_some_and(|command| command.contains("--token ***")), "{leader}");
     supervisor.wait_event("gateway.exited");
     assert_ne!(supervisor.wait_started(), gateway);
 }
@@ -77,14 +87,35 @@ fn a_boot_over_its_budget_is_described_too() {
 }
 
 #[test]
+fn the_oldest_files_make_room_for_a_new_one() {
+    let scene = Scene::new("healthy");
+    let mut supervisor = launch(&scene).start();
+    let gateway = supervisor.wait_started();
+    let folder = folder_of(&scene);
+    fs::create_dir(&folder).expect("the store's folder is there");
+    let old: Vec<_> = (0..25).map(|minute| folder.join(format!("2026-01-01T00-{minute:02}-00.000Z.json"))).collect();
+    for path in &old {
+        fs::write(path, "{}").expect("the folder was made");
+    }
+    gateway.signal(Signal::SIGSTOP);
+    let (path, _) = evidence_of(&mut supervisor);
+    assert_eq!((mode_of(&path), mode_of(&folder)), (0o600, 0o700));
+    let is_kept: Vec<_> = old.iter().map(|path| path.exists()).collect();
+    assert_eq!(is_kept, [[false; 6].as_slice(), &[true; 19]].concat());
+}
+
+#[test]
 fn where_nothing_can_be_saved_the_gateway_is_replaced_all_the_same() {
     let scene = Scene::new("healthy");
     let mut supervisor = launch(&scene).start();
     let gateway = supervisor.wait_started();
     fs::write(folder_of(&scene), "in the way").expect("the store's folder is there");
     gateway.signal(Signal::SIGSTOP);
+    let missed = supervisor.wait_event("liveness.missed");
     let hung = supervisor.wait_event("gateway.hung");
     assert!(hung.value()["evidence"].is_null(), "{}", hung.value());
+    // Those 600 ms that make a hang, and not the 5 s that a file may be waited for.
+    supervisor.assert_took("the verdict", hung.seen - missed.seen, &(Duration::ZERO..Duration::from_secs(4)));
     assert!(supervisor.story().contains("cannot save what was found"), "{}", supervisor.story());
     supervisor.wait_event("gateway.exited");
     assert_ne!(supervisor.wait_started(), gateway);
