@@ -188,15 +188,30 @@ fn children_by_walk() -> io::Result<Vec<i32>> {
     Ok(processes()?.into_iter().filter(|process| process.parent == me).map(|process| process.pid).collect())
 }
 
-/// The command line of a process, its name in brackets where it has none (a zombie, a kernel thread), nothing where it
-/// is gone. Control characters are replaced, so that the result stays one line in a log.
+/// The command line of a process, its name in brackets where it has none (a zombie, a kernel thread) or where the reader
+/// might have to wait for it, nothing where it is gone. Control characters are replaced, so that the result stays one
+/// line in a log.
 #[must_use]
 pub fn command_of(pid: i32) -> Option<String> {
-    let line = fs::read(path_of(pid, "cmdline").ok()?).ok()?;
+    let path = path_of(pid, "cmdline").ok()?;
+    let line = if sleeps_uninterruptibly(pid) { Vec::new() } else { fs::read(path).ok()? };
     command_line::of_arguments(line.split(|&byte| byte == 0)).or_else(|| {
         let name = fs::read(format!("/proc/{pid}/comm")).ok()?;
         Some(command_line::of_name(name.trim_ascii_end()))
     })
+}
+
+/// Whether a thread of it sleeps where only SIGKILL wakes it, if anything does. It may have its memory map locked then,
+/// or wait for that: whoever reads the memory would stand in line behind it.
+fn sleeps_uninterruptibly(pid: i32) -> bool {
+    let sleeps = |tid: i32| stat(tid).is_ok_and(|task| task.state == State::Uninterruptible);
+    let Ok(tasks) = path_of(pid, "task") else { return false };
+    // Most processes have one thread, and the folder tells their number without a look into it.
+    if fs::metadata(&tasks).is_ok_and(|tasks| tasks.nlink() == 3) {
+        return sleeps(pid);
+    }
+    let tids = fs::read_dir(tasks).into_iter().flatten().flatten();
+    tids.filter_map(|task| task.file_name().to_str()?.parse().ok()).any(sleeps)
 }
 
 /// The environment that a process was started with; nothing where it cannot be read. Between fork(2) and execve(2) it is
@@ -292,6 +307,36 @@ mod tests {
         assert!(processes().expect("/proc can be read").iter().any(|process| process.pid == me));
         assert!(command_of(me).expect("we have a command").contains("openclaw_supervise"));
         assert!(condition_of(me).expect("we are in some state").starts_with("state "));
+    }
+
+    #[test]
+    fn nobody_waits_for_the_command_of_a_process_that_sleeps_uninterruptibly() {
+        // SAFETY: the child makes system calls alone. With CLONE_VFORK it sleeps until its own child, which has a memory
+        // of its own, is gone: that one ends with it.
+        let child = unsafe {
+            let child = libc::fork();
+            if child == 0 {
+                if libc::syscall(libc::SYS_clone, libc::CLONE_VFORK | libc::SIGCHLD, 0, 0, 0, 0) == 0 {
+                    libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+                    libc::alarm(60);
+                    libc::pause();
+                }
+                libc::_exit(1);
+            }
+            child
+        };
+        assert!(child > 0);
+        while !sleeps_uninterruptibly(child) {
+            assert!(!stat(child).expect("it is not reaped").is_dead(), "it does not sleep");
+            std::thread::yield_now();
+        }
+        let command = command_of(child).expect("it is there");
+        // SAFETY: it is a child that nobody else reaps.
+        unsafe {
+            libc::kill(child, libc::SIGKILL);
+            libc::waitpid(child, std::ptr::null_mut(), 0);
+        }
+        assert!(command.starts_with('[') && command.ends_with(']'), "{command}");
     }
 
     #[test]
