@@ -80,6 +80,9 @@ impl App {
             for event in jump.into_iter().chain(event) {
                 if let Some(outcome) = self.turn(&event) {
                     self.wings.note_members(self.core.generation());
+                    if self.core.lease().is_some() {
+                        self.wings.end_sweep().await;
+                    }
                     self.manager.leave(&outcome.reason);
                     return End { outcome, lease: self.core.lease() };
                 }

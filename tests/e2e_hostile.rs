@@ -325,6 +325,18 @@ fn whoever_bears_the_instance_id_of_a_lone_leader_ends_soon_after_it() {
     assert!(next.is_alive(), "{}", supervisor.story());
 }
 
+#[test]
+fn an_exit_right_after_the_death_of_a_lone_leader_waits_for_that_look() {
+    let scene = Scene::new("healthy");
+    let mut supervisor = launch(&scene).option("--max-restarts", "0").option("--stable-after", "1h").start();
+    supervisor.wait_started();
+    let marked = marked(&scene);
+    let process = marked.process();
+    gateway(&scene).kill();
+    supervisor.expect_exit(69);
+    assert!(!process.is_alive(), "{}", supervisor.story());
+}
+
 /// A shell that starts a child of a gateway that never was, and then the supervisor: in its own process group, beside it
 /// or as a child of it.
 fn neighbour_lives_on(last: &str) {

@@ -19,9 +19,13 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc::Sender;
+use tokio::task::JoinHandle;
 
 /// The pause before an earlier gateway is looked for again when the processes could not be listed.
 const SEEK_AGAIN: Duration = Duration::from_secs(1);
+
+/// How long an exit waits for a look for strays that goes on.
+const SWEEP_TIME_MAX: Duration = Duration::from_secs(2);
 
 /// What was found of an earlier gateway, and which one was looked for.
 pub type Find = (Generation, io::Result<Found>);
@@ -57,6 +61,8 @@ pub struct Wings {
     /// What the store says of the gateway of a predecessor.
     left: Option<LeftRecord>,
     departure: Option<Departure>,
+    /// The kill of a tree that was begun last, with the look for strays after it.
+    killing: Option<JoinHandle<()>>,
     /// Who belonged to the gateway when that was last written down.
     members: Vec<(i32, u64)>,
     events: Sender<Event>,
@@ -91,6 +97,7 @@ impl Wings {
             left: None,
             orders,
             departure: None,
+            killing: None,
             members: Vec::new(),
             events,
             finds,
@@ -258,6 +265,14 @@ impl Wings {
         }
     }
 
+    /// Waits for the look for those whom a dead gateway left unseen, if one goes on: it takes some 150 ms.
+    pub(super) async fn end_sweep(&mut self) {
+        if let Some(killing) = self.killing.take() {
+            // What takes longer than this is in an uninterruptible sleep.
+            let _over = tokio::time::timeout(SWEEP_TIME_MAX, killing).await;
+        }
+    }
+
     /// Ends the hooks that a dead supervisor left, then has the loop take in this event. `is_heir` says that one died.
     /// An event that has nothing to wait for is returned.
     pub(super) fn clear_hooks(&self, is_heir: bool, then: Event) -> Option<Event> {
@@ -366,12 +381,13 @@ impl Wings {
         }
     }
 
-    fn kill_now(&self, generation: Generation) {
-        if let Some(gateway) = self.owned(generation) {
+    fn kill_now(&mut self, generation: Generation) {
+        if let Some(gateway) = self.gateway.as_ref().filter(|gateway| gateway.generation() == generation) {
             let begun = clock::now();
             // A gateway that was told to end may be our last: nobody would be there to look for strays afterwards.
             let sweep = if gateway.was_terminated() { Sweep::Now } else { Sweep::Later };
-            gateway.kill_tree(sweep, move || clock::now().saturating_sub(begun), &self.events);
+            let elapsed = move || clock::now().saturating_sub(begun);
+            self.killing = Some(gateway.kill_tree(sweep, elapsed, &self.events));
         }
     }
 

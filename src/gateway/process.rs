@@ -31,6 +31,9 @@ const WATCH_RETRY: Duration = Duration::from_secs(1);
 const OWNED: [(&str, &str); 2] =
     [("OPENCLAW_SUPERVISOR_MODE", "external"), ("OPENCLAW_SERVICE_REPAIR_POLICY", "external")];
 
+/// How long after the death of a lone leader those are looked for that bear its id alone. A respawn takes 2 to 10 ms.
+const SWEEP_AFTER: Duration = Duration::from_millis(100);
+
 /// What would make a gateway believe that systemd or launchd owns it, or let it talk to our own manager in our name.
 /// With `OPENCLAW_SERVICE_MARKER` a starting gateway even kills others on its port.
 const HINTS: [&str; 19] = [
@@ -285,13 +288,13 @@ impl Gateway {
     }
 
     /// Ends the whole tree and sends `TreeGone`, and `StraysKilled` if others of it are found later. `elapsed` tells how
-    /// long that has been going on.
+    /// long that has been going on. What is returned ends when nobody is looked for any more.
     pub fn kill_tree(
         &self,
         sweep: Sweep,
         elapsed: impl Fn() -> Duration + Send + Sync + 'static,
         events: &Sender<Event>,
-    ) {
+    ) -> JoinHandle<()> {
         let (generation, tree, events) = (self.generation, self.tree.clone(), events.clone());
         self.touch.leave(Touch::KILLED);
         tokio::spawn(async move {
@@ -303,11 +306,13 @@ impl Gateway {
             };
             // A closed channel means that the loop has ended and nobody waits for the news.
             let _closed = events.send(Event::TreeGone { generation, end }).await;
+            // On the same thread the next gateway is about to be started, and every look would come in between.
+            tokio::time::sleep(SWEEP_AFTER).await;
             let end = tree.sweep(elapsed).await;
             if end.members.max(end.survivors) > 0 {
                 let _closed = events.send(Event::StraysKilled { generation, end }).await;
             }
-        });
+        })
     }
 
     /// Lets the kernel forget the leader: from here on its pid may name another process. Nothing but a dead child of
