@@ -81,9 +81,10 @@ for tool in unshare nsenter setsid mount; do
     command -v "$tool" >/dev/null || needs "$tool of util-linux"
 done
 if ! [ -x /lib/systemd/systemd ]; then
-    # It does not become this machine's own init by that.
-    { apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends systemd; } \
-        >/dev/null 2>&1 || needs "the package systemd, which apt-get could not install"
+    # It does not become this machine's own init by that. Tests run at the same time, and apt-get locks the others out.
+    flock "${TMPDIR:-/tmp}/ocs-systemd.lock" sh -c '[ -x /lib/systemd/systemd ] || {
+        apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends systemd
+    }' >/dev/null 2>&1 || needs "the package systemd, which apt-get could not install"
 fi
 work=$(mktemp -d "${TMPDIR:-/tmp}/ocs-systemd.XXXXXX")
 group=${work##*/}
