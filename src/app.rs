@@ -140,7 +140,9 @@ impl App {
             Effect::Watch { pid } => self.wings.watch(pid),
             Effect::Remember { generation, fact } => self.wings.remember(generation, fact),
             Effect::Probe { ticket, ask } => self.wings.probe(ticket, ask),
-            Effect::Spawn { generation } => self.wings.intend(generation),
+            Effect::Spawn { generation, no_respawn } => self.wings.intend(generation, no_respawn),
+            Effect::Negotiate => self.wings.negotiate(),
+            Effect::Consume { ticket, pid, .. } => self.wings.consume(ticket, pid),
             Effect::Measure { generation, tree } => {
                 let sample = self.wings.measure(generation, tree);
                 self.own.extend(sample.map(|sample| Event::Measured { generation, sample }));

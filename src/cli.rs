@@ -206,7 +206,7 @@ pub struct Options {
     #[arg(long, value_name = "SIZE|off", allow_negative_numbers = true, help_heading = "Health")]
     pub memory_max: Option<OsString>,
 
-    /// How long the gateway may drain after SIGTERM [default: auto = 8s as PID 1, else 328s] [env: OPENCLAW_SUPERVISE_STOP_TIMEOUT]
+    /// How long the gateway may drain after SIGTERM [default: auto = 328s, or less where systemd, launchd or a container gives us less] [env: OPENCLAW_SUPERVISE_STOP_TIMEOUT]
     #[arg(long, value_name = "DURATION|auto", help_heading = "Stop")]
     pub stop_timeout: Option<OsString>,
     /// The same for a gateway that hangs [default: 10s] [env: OPENCLAW_SUPERVISE_HUNG_STOP_TIMEOUT]
@@ -244,6 +244,10 @@ pub struct Options {
     /// How long that command may take [default: 15s] [env: OPENCLAW_SUPERVISE_POST_STOP_TIMEOUT]
     #[arg(long, value_name = "DURATION", help_heading = "Hooks")]
     pub post_stop_timeout: Option<OsString>,
+
+    /// What to do once when the gateway refuses to start (exit 78): doctor = run 'openclaw doctor --fix --yes --non-interactive', which may change its config and state, and start again [default: off] [env: OPENCLAW_SUPERVISE_REPAIR]
+    #[arg(long, value_name = "off|doctor", help_heading = "Restart")]
+    pub repair: Option<OsString>,
 
     /// What to do beside a supervisor or a gateway that stays [default: auto = standby as PID 1 and under launchd, else exit] [env: OPENCLAW_SUPERVISE_ON_CONFLICT]
     #[arg(long, value_name = "auto|exit|standby", help_heading = "Conflict")]

@@ -23,6 +23,7 @@ use crate::cli::{Cli, Demo, Options, Probe, StandIn, Verb};
 use crate::core::Policy;
 use crate::gateway::endpoint::Endpoint;
 use crate::gateway::hooks::Commands;
+use crate::gateway::openclaw;
 use crate::host::telemetry::Format;
 use args::Parsed;
 use hooks::Hooks;
@@ -72,6 +73,8 @@ pub struct Settings {
     pub store_dir: PathBuf,
     /// The numbers of the core.
     pub policy: Policy,
+    /// Whether an outer manager that gives us less time for a stop is heeded.
+    pub stop_timeout_is_auto: bool,
     /// The operator's commands.
     pub hooks: Commands,
     /// What shows whether another owner lives.
@@ -251,6 +254,15 @@ fn run_settings(
         given
     };
     source.mistakes.extend(target.config_errors.iter().map(|error| Mistake::Config(error.to_string())));
+    let handoff = openclaw::is_gateway(&command);
+    if let Some(given) = source.given("--repair", |options| options.repair.as_ref()).filter(|_| !handoff)
+        && timing.repair.is_some()
+    {
+        source.mistakes.push(given.mistake(
+            "needs a COMMAND that names an 'openclaw ... gateway', whose doctor can be called; name that program in \
+             COMMAND, or leave --repair off",
+        ));
+    }
     if let Some(program) = command.first_mut() {
         match command::find(program, world) {
             Ok(path) => *program = path.into_os_string(),
@@ -271,11 +283,18 @@ fn run_settings(
     if check("state directory", "--state-dir", &target.state_dir) || !store_dir.starts_with(&target.state_dir) {
         check("store directory", "--store-dir", &store_dir);
     }
+    let stop_timeout_is_auto = timing::is_stop_timeout_auto(&mut source) && !world.pid1;
     Mistakes::check(source.mistakes)?;
     Ok(Invocation::Run(Box::new(Settings {
         command,
         exports: target.exports,
-        policy: Policy { url: target.endpoint.to_string(), seed: RandomState::new().build_hasher().finish(), ..timing },
+        policy: Policy {
+            handoff,
+            url: target.endpoint.to_string(),
+            seed: RandomState::new().build_hasher().finish(),
+            ..timing
+        },
+        stop_timeout_is_auto,
         hooks: hooks.commands,
         lease,
         endpoint: target.endpoint,

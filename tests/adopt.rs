@@ -4,7 +4,9 @@
 
 use openclaw_supervise::core::{Death, Event, Remains, Toll, TreeEnd};
 use openclaw_supervise::gateway::adopt::{Found, Trace, find, find_by_key};
-use openclaw_supervise::gateway::process::{Gateway, INSTANCE, Launch, Sweep, key_of, new_instance, watch_departure};
+use openclaw_supervise::gateway::process::{
+    Birth, Gateway, INSTANCE, Launch, Sweep, key_of, new_instance, watch_departure,
+};
 use openclaw_supervise::gateway::tree::Orphans;
 use openclaw_supervise::platform::proc;
 use openclaw_supervise::platform::process::Handle;
@@ -94,7 +96,8 @@ async fn kill(pid: i32) {
 
 fn launch(test: &str) -> Launch {
     let key = key_of(&format!("{test} {}", std::process::id()));
-    Launch { key, program: "/bin/gateway".into(), arguments: vec!["run".into()], exports: Vec::new() }
+    let (program, config) = ("/bin/gateway".into(), "/nowhere".into());
+    Launch { key, program, arguments: vec!["run".into()], config, exports: Vec::new() }
 }
 
 fn trace(instance: &str, pid: i32) -> Trace {
@@ -206,13 +209,13 @@ async fn a_leader_that_nobody_could_write_down_is_known_by_its_instance() {
     let nobody = Trace { instance: new_instance(&launch.key), ..Trace::default() };
     assert_eq!(*find(&nobody, &launch).await.unwrap().remains(), Remains::Nothing { pid: None });
 
-    let lost = find_by_key(&launch).unwrap();
+    let lost = find_by_key(&launch, None, &[]).unwrap();
     assert_eq!((lost.remains(), lost.instance()), (&leader(pid, None), instance.as_str()));
     let (gateway, mut inbox) = adopt(lost);
     let end = kill_tree(&gateway).await;
     assert_eq!((end.members, end.escaped, end.survivors), (3, 1, 0), "{end:?}");
     assert!(matches!(next(&mut inbox).await, Event::LeaderExited { generation: 7, death: Death::Unknown, .. }));
-    assert_eq!(*find_by_key(&launch).unwrap().remains(), Remains::Nothing { pid: None });
+    assert_eq!(*find_by_key(&launch, None, &[]).unwrap().remains(), Remains::Nothing { pid: None });
 }
 
 #[tokio::test]
@@ -230,10 +233,10 @@ async fn of_several_gateways_of_a_lost_store_the_youngest_that_has_a_leader_coun
     };
     until(|| now() > before).await;
     let pid = started.orphan(&young, "sleep 600; true").await;
-    let found = find_by_key(&launch).unwrap();
+    let found = find_by_key(&launch, None, &[]).unwrap();
     assert_eq!((found.remains(), found.instance()), (&leader(pid, None), young.as_str()));
     kill_tree(&adopt(found).0).await;
-    let found = find_by_key(&launch).unwrap();
+    let found = find_by_key(&launch, None, &[]).unwrap();
     assert_eq!(found.instance(), old);
     kill_tree(&adopt(found).0).await;
 }
@@ -315,6 +318,7 @@ async fn a_deaf_tree_of_many_sessions_is_killed_to_the_last_process() {
     until(|| tree().count() == 7).await;
 
     let (mut gateway, mut inbox) = adopt(find(&trace(&instance, pid), &launch).await.unwrap());
+    grow_older().await;
     let seen = gateway.snapshot();
     assert_eq!(seen.len(), 10, "{seen:?}");
     gateway.terminate().unwrap();
@@ -393,7 +397,13 @@ async fn a_snapshot_of_our_own_gateway_holds_its_whole_tree() {
     };
     let (events, _inbox) = channel(8);
     let instance = new_instance(&launch.key);
-    let mut gateway = Gateway::spawn(7, &instance, &launch, Orphans::Mixed, &events).unwrap();
+    let mut gateway = Gateway::spawn(
+        Birth { generation: 7, instance: &instance, no_respawn: false },
+        &launch,
+        Orphans::Mixed,
+        &events,
+    )
+    .unwrap();
     let mut started = Started(vec![(gateway.pid().unwrap(), gateway.start_time().unwrap())]);
     started.descendant(gateway.pid().unwrap(), "sleep 600").await;
     assert_eq!(gateway.instance(), instance);

@@ -82,7 +82,12 @@ fn a_stranger_that_takes_the_port_while_our_gateway_boots_is_not_taken_for_it() 
 #[test]
 fn a_holder_of_the_ipv6_port_alone_is_told_apart_from_our_gateway() {
     let scene = Scene::new("healthy");
-    let _holder = std::net::TcpListener::bind(("::1", scene.port())).expect("this machine has IPv6 on its loopback");
+    // An outgoing connection of somebody else may have that number for a moment.
+    let bind = || match std::net::TcpListener::bind(("::1", scene.port())) {
+        Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => None,
+        bound => Some(bound.expect("this machine has IPv6 on its loopback")),
+    };
+    let _holder = wait_for("the port", PATIENCE, String::new, bind);
     let mut supervisor = scene.start();
     let gateway = supervisor.wait_started();
     assert_eq!(scene.diary().starts()[0].process, gateway);

@@ -7,7 +7,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use openclaw_supervise::core::{Death, Event, Sample};
 use openclaw_supervise::gateway::adopt::{self, Trace};
-use openclaw_supervise::gateway::process::{Gateway, INSTANCE, Launch, Sweep, key_of, new_instance};
+use openclaw_supervise::gateway::process::{Birth, Gateway, INSTANCE, Launch, Sweep, key_of, new_instance};
 use openclaw_supervise::gateway::tree::Orphans;
 use openclaw_supervise::platform::process::{self, Handle};
 use openclaw_supervise::platform::{proc, usage};
@@ -54,6 +54,7 @@ fn launch(script: &str) -> Launch {
         key: key_of(&format!("measure {}", std::process::id())),
         program: "/bin/sh".into(),
         arguments: ["-c", script].map(Into::into).to_vec(),
+        config: "/nowhere".into(),
         exports: Vec::new(),
     }
 }
@@ -64,7 +65,13 @@ impl Stage {
         process::become_subreaper().expect("the kernel has subreapers");
         let ((events, inbox), launch) = (channel(8), launch(script));
         let instance = new_instance(&launch.key);
-        let gateway = Gateway::spawn(1, &instance, &launch, Orphans::OursAlone, &events).expect("a shell starts");
+        let gateway = Gateway::spawn(
+            Birth { generation: 1, instance: &instance, no_respawn: false },
+            &launch,
+            Orphans::OursAlone,
+            &events,
+        )
+        .expect("a shell starts");
         Self { gateway, events, inbox, _remains: Remains, _turn: turn }
     }
 

@@ -7,6 +7,10 @@ mod world;
 mod adopt;
 #[path = "scenarios/evidence.rs"]
 mod evidence;
+#[path = "scenarios/failing.rs"]
+mod failing;
+#[path = "scenarios/handoff.rs"]
+mod handoff;
 #[path = "scenarios/health.rs"]
 mod health;
 #[path = "scenarios/history.rs"]
@@ -27,6 +31,8 @@ mod port;
 mod standby;
 #[path = "scenarios/stop.rs"]
 mod stop;
+#[path = "scenarios/successor.rs"]
+mod successor;
 #[path = "scenarios/walk.rs"]
 mod walk;
 #[path = "scenarios/work.rs"]

@@ -162,7 +162,7 @@ fn every_option_arrives_in_the_settings() {
                  --restart-window 8s --backoff-max 9s --stable-after 10s --boot-limit 11 --boot-window 12s \
                  --conflict-timeout 13s --conflict-exit-code 14 --on-conflict standby --lease heartbeat \
                  --log-format text --log-level trace --pre-start before --pre-start-timeout 15s --post-stop after \
-                 --post-stop-timeout 16s --memory-max 2G";
+                 --post-stop-timeout 16s --memory-max 2G --repair doctor";
     let settings = home.run(&words.split_whitespace().collect::<Vec<_>>(), &[]);
     let seconds = Duration::from_secs;
     assert_eq!(
@@ -182,6 +182,8 @@ fn every_option_arrives_in_the_settings() {
             boot_window: seconds(12),
             pre_start: Some(seconds(15)),
             post_stop: Some(seconds(16)),
+            repair: Some(Duration::from_mins(5)),
+            handoff: true,
             memory_max_kb: Some(2_097_152),
             conflict_timeout: seconds(13),
             conflict_exit_code: 14,
@@ -208,10 +210,20 @@ fn every_option_arrives_in_the_settings() {
 #[test]
 fn the_automatic_stop_timeout_fits_who_we_are() {
     let home = Home::new();
-    for (pid1, seconds) in [(true, 8), (false, 328)] {
-        let world = World { pid1, ..home.world(&[("OPENCLAW_SUPERVISE_STOP_TIMEOUT", "auto")]) };
+    for (pid1, launchd, given, seconds, is_auto) in [
+        (true, false, "auto", 8, false),
+        (false, true, "auto", 15, true),
+        (false, false, "auto", 328, true),
+        (false, false, "", 328, true),
+        (true, false, "9s", 9, false),
+        (false, false, "9s", 9, false),
+        (false, true, "328s", 328, false),
+    ] {
+        let variables = [("OPENCLAW_SUPERVISE_STOP_TIMEOUT", given)];
+        let world = World { pid1, launchd, ..home.world(if given.is_empty() { &[] } else { &variables }) };
         let Ok(Invocation::Run(settings)) = read(["x"].map(OsString::from), &world) else { panic!("{pid1}") };
-        assert_eq!(settings.policy.stop_timeout, Duration::from_secs(seconds));
+        let got = (settings.policy.stop_timeout, settings.stop_timeout_is_auto);
+        assert_eq!(got, (Duration::from_secs(seconds), is_auto), "{pid1} {launchd} {given}");
     }
 }
 
@@ -360,6 +372,43 @@ fn the_time_of_a_hook_that_is_not_there_is_odd() {
     assert_eq!(settings.policy.post_stop, None);
     assert_eq!(settings.warnings.len(), 1, "{:?}", settings.warnings);
     assert!(settings.warnings[0].starts_with("--post-stop-timeout is given and --post-stop is not"));
+}
+
+#[test]
+fn a_gateway_is_asked_about_its_exits_where_the_command_names_openclaw() {
+    let home = Home::new();
+    for name in ["bin/node", "bin/other", "openclaw.mjs"] {
+        home.program(name, 0o755);
+    }
+    for (words, asked) in [
+        (&["run"][..], true),
+        (&["gateway", "--port", "1"], true),
+        (&["run", "--", "openclaw", "--dev", "gateway", "run"], true),
+        (&["run", "--", "node", "./openclaw.mjs", "gateway"], true),
+        (&["run", "--", "openclaw", "status"], false),
+        (&["run", "--", "other", "gateway", "run"], false),
+    ] {
+        assert_eq!(home.run(words, &[]).policy.handoff, asked, "{words:?}");
+    }
+}
+
+#[test]
+fn a_repair_is_asked_for_by_name_and_needs_an_openclaw() {
+    let home = Home::new();
+    home.program("bin/other", 0o755);
+    let doctor = [("OPENCLAW_SUPERVISE_REPAIR", "doctor")];
+    assert_eq!(home.run(&[], &[]).policy.repair, None);
+    assert_eq!(home.run(&[], &doctor).policy.repair, Some(Duration::from_mins(5)));
+    assert_eq!(home.run(&["--repair", "off"], &doctor).policy.repair, None);
+    let other = ["run", "--", "other", "gateway"];
+    assert_eq!(home.run(&[&["--repair", "off"][..], &other].concat(), &[]).policy.repair, None);
+    let mistakes = home.mistakes(&other, &doctor);
+    assert_eq!(mistakes.exit_code(), 2);
+    let text = mistakes.to_string();
+    assert!(text.contains("--repair (from OPENCLAW_SUPERVISE_REPAIR) \"doctor\" needs a COMMAND"), "{text}");
+    assert_eq!(home.mistakes(&["--repair", "yes"], &[]).exit_code(), 2);
+    // Who only asks has no command.
+    home.ask(&["--repair", "doctor", "stop"], &[]);
 }
 
 #[test]

@@ -14,7 +14,7 @@ mod trial;
 mod world;
 
 use openclaw_supervise::core::fault::Fault;
-use openclaw_supervise::core::{Effect, Policy, Supervisor};
+use openclaw_supervise::core::{Effect, Fact, Policy, Report, Settled, Supervisor};
 use std::collections::BTreeMap;
 use std::env;
 use std::io::{self, Write};
@@ -61,6 +61,35 @@ fn failure(seed: u64, world: &World<'_>, broken: &Broken, make: Maker<'_>) -> St
 /// How often each report and each exit code was seen.
 type Seen = BTreeMap<String, u64>;
 
+/// What an effect is counted as.
+fn noteworthy(effect: &Effect) -> Option<String> {
+    Some(match effect {
+        Effect::Report(Report::RestartGaveUp { why, .. }) if why.contains("in a row") => {
+            "the same death again".to_owned()
+        }
+        Effect::Report(report) => report.name().to_owned(),
+        Effect::Exit(outcome) => format!("exit {}", outcome.code),
+        Effect::Examine { .. } => "a gateway examined".to_owned(),
+        Effect::Notify(notice) => format!("{notice:?}"),
+        Effect::Hook { call, .. } => format!("a hook called: {}", call.hook().name()),
+        Effect::EndHook { .. } => "a hook ended".to_owned(),
+        Effect::KillHook { .. } => "a hook killed".to_owned(),
+        Effect::Consume { .. } => "a handoff asked for".to_owned(),
+        Effect::Remember { fact: Fact::Settled(Settled::Postponed), .. } => "a start put off".to_owned(),
+        Effect::Spawn { no_respawn: true, .. } => "a successor forbidden".to_owned(),
+        Effect::Lease { .. }
+        | Effect::Adopt { .. }
+        | Effect::Watch { .. }
+        | Effect::Remember { .. }
+        | Effect::Probe { .. }
+        | Effect::Spawn { .. }
+        | Effect::Measure { .. }
+        | Effect::Negotiate
+        | Effect::Terminate { .. }
+        | Effect::KillTree { .. } => return None,
+    })
+}
+
 /// Runs seeds on two threads and counts what they reached; the first failure ends it.
 fn explore(seeds: u64) -> Result<Seen, String> {
     let next = AtomicU64::new(0);
@@ -77,23 +106,8 @@ fn explore(seeds: u64) -> Result<Seen, String> {
                 return Err(failure(seed, &world, &broken, &sound));
             }
             for (_, effect) in world.sups.iter().flat_map(|sup| &sup.trial.effects) {
-                match effect {
-                    Effect::Report(report) => *reached.entry(report.name().to_owned()).or_default() += 1,
-                    Effect::Exit(outcome) => *reached.entry(format!("exit {}", outcome.code)).or_default() += 1,
-                    Effect::Lease { .. }
-                    | Effect::Adopt { .. }
-                    | Effect::Watch { .. }
-                    | Effect::Remember { .. }
-                    | Effect::Probe { .. }
-                    | Effect::Spawn { .. }
-                    | Effect::Measure { .. }
-                    | Effect::Terminate { .. }
-                    | Effect::KillTree { .. }
-                    | Effect::Hook { .. } => {}
-                    Effect::Examine { .. } => *reached.entry("a gateway examined".to_owned()).or_default() += 1,
-                    Effect::Notify(notice) => *reached.entry(format!("{notice:?}")).or_default() += 1,
-                    Effect::EndHook { .. } => *reached.entry("a hook ended".to_owned()).or_default() += 1,
-                    Effect::KillHook { .. } => *reached.entry("a hook killed".to_owned()).or_default() += 1,
+                if let Some(what) = noteworthy(effect) {
+                    *reached.entry(what).or_default() += 1;
                 }
             }
         }
@@ -112,11 +126,16 @@ fn explore(seeds: u64) -> Result<Seen, String> {
 }
 
 /// What the worlds have to reach: a promise about what never happens is kept by accident.
-const REACHED: [&str; 45] = [
+const REACHED: [&str; 56] = [
     "Ready",
     "Reloading",
     "Stopping",
     "a gateway examined",
+    "a handoff asked for",
+    "a hook called: repair",
+    "a start put off",
+    "a successor forbidden",
+    "the same death again",
     "a hook ended",
     "a hook killed",
     "exit 0",
@@ -135,6 +154,12 @@ const REACHED: [&str; 45] = [
     "gateway.spawn_failed",
     "gateway.spawned",
     "gateway.started",
+    "gateway.succeeded",
+    "handoff.accepted",
+    "handoff.missing",
+    "handoff.rejected",
+    "handoff.timed_out",
+    "handoff.unsupported",
     "hook.finished",
     "hook.started",
     "hook.timed_out",

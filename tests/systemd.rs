@@ -3,15 +3,17 @@
 
 #![cfg(target_os = "linux")]
 #![expect(clippy::expect_used, reason = "a test that cannot go on says so by a panic")]
+#![expect(clippy::disallowed_methods, reason = "what systemd takes is measured by the test's own clock")]
 
 #[path = "systemd/machine.rs"]
+#[expect(dead_code, reason = "each test file uses its part of the kit")]
 mod machine;
 #[expect(dead_code, reason = "each test file uses its part of the kit")]
 mod support;
 
 use machine::{Machine, SHIPPED};
 use nix::sys::signal::Signal;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use support::{let_pass, process};
 
 #[test]
@@ -151,6 +153,25 @@ fn boots_drains_and_reloads_may_take_longer_than_the_timeouts_of_the_unit() {
     // Both have had the time to leave by themselves.
     let exits = machine.diary().text().lines().filter(|line| line.starts_with("EXIT ") && line.ends_with(" 0")).count();
     assert_eq!(exits, 2, "{}\n{}", machine.diary().text(), unit.story());
+}
+
+#[test]
+fn a_drain_is_over_before_a_service_of_openclaws_own_shape_is_killed() {
+    let machine = Machine::boot("drain=100s kid=setsid");
+    let unit = machine.wrapped(&["TimeoutStopSec=12s"]);
+    unit.order_well("start");
+    unit.wait_for("a gateway", || unit.has_reported("gateway.started"));
+    unit.wait_for("the unit's own time", || unit.has_said("a gateway may drain for 7s"));
+    let cgroup = unit.cgroup();
+    let begin = Instant::now();
+    unit.order_well("stop");
+    let took = begin.elapsed();
+    assert!((Duration::from_secs(7)..Duration::from_secs(12)).contains(&took), "{took:?}\n{}", unit.story());
+    assert!(unit.has_reported("stop.escalated"), "{}", unit.story());
+    // It ended by itself: CLD_EXITED is 1. After SIGKILL the result would be another.
+    let got = ["ActiveState", "Result", "ExecMainCode", "ExecMainStatus", "NRestarts"].map(|name| unit.property(name));
+    assert_eq!(got, ["inactive", "success", "1", "0", "0"], "{}", unit.story());
+    assert!(machine.processes().is_empty() && !cgroup.exists(), "{}", process::describe(&machine.processes()));
 }
 
 #[test]

@@ -5,7 +5,7 @@
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use openclaw_supervise::core::{Event, Layer, Toll, TreeEnd};
-use openclaw_supervise::gateway::process::{Gateway, INSTANCE, Launch, Sweep, key_of, new_instance};
+use openclaw_supervise::gateway::process::{Birth, Gateway, INSTANCE, Launch, Sweep, key_of, new_instance};
 use openclaw_supervise::gateway::tree::{Orphans, Tree};
 use openclaw_supervise::platform::proc::{self, Stat, State};
 use openclaw_supervise::platform::process::{self, Handle};
@@ -223,10 +223,17 @@ async fn strays_of_a_gateway_that_ended_alone_are_told_of_later_unless_there_may
             key: key_of(&std::process::id().to_string()),
             program: "/bin/sleep".into(),
             arguments: vec!["0.2".into()],
+            config: "/nowhere".into(),
             exports: Vec::new(),
         };
         let (instance, (events, mut inbox)) = (new_instance(&launch.key), channel(8));
-        let gateway = Gateway::spawn(3, &instance, &launch, Orphans::OursAlone, &events).expect("it can be started");
+        let gateway = Gateway::spawn(
+            Birth { generation: 3, instance: &instance, no_respawn: false },
+            &launch,
+            Orphans::OursAlone,
+            &events,
+        )
+        .expect("it can be started");
         start_elsewhere(&instance, "sleep 609");
         let stray = find("sleep 609").await;
         let mut next = async || timeout(PATIENCE, inbox.recv()).await.expect("in time").expect("it is open");

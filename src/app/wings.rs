@@ -5,13 +5,16 @@ use super::examiner::Examiner;
 use super::orders::{Order, Orders};
 use crate::core::event::Remains;
 use crate::core::{
-    Ask, Call, Case, Event, Fact, Generation, HookEnd, LeaseAsk, Report, Request, Requester, Sample, Settled,
+    Ask, Call, Case, Event, Fact, Generation, HookEnd, LeaseAsk, Owner, Report, Request, Requester, Sample, Settled,
+    SpawnFailure,
 };
 use crate::gateway::adopt::{self, Found, Trace};
+use crate::gateway::handoff::Handoff;
 use crate::gateway::hooks::{Hooks, Running};
 use crate::gateway::incident::Subject;
+use crate::gateway::openclaw::{self, Openclaw};
 use crate::gateway::probe::{Look, Prober};
-use crate::gateway::process::{self, Departure, Gateway, Launch, Sweep};
+use crate::gateway::process::{self, Birth, Departure, Gateway, Launch, Sweep};
 use crate::gateway::tree::Orphans;
 use crate::host::{clock, manager};
 use crate::store::{Intent, LeftRecord, News, Store};
@@ -40,6 +43,13 @@ pub struct Senders {
     pub news: Sender<News>,
 }
 
+/// What is needed to start a gateway once its record is written.
+struct Intended {
+    generation: Generation,
+    instance: String,
+    no_respawn: bool,
+}
+
 /// The hands of the loop.
 pub struct Wings {
     launch: Arc<Launch>,
@@ -49,6 +59,9 @@ pub struct Wings {
     gateway: Option<Gateway>,
     orders: Orders,
     hooks: Arc<Hooks>,
+    /// The program and its files, where the command names them.
+    openclaw: Option<Openclaw>,
+    handoff: Handoff,
     examiner: Examiner,
     /// A hook whose start waits for the store.
     called: Option<(u64, Call)>,
@@ -56,8 +69,8 @@ pub struct Wings {
     running: Option<Running>,
     /// The youngest gateway that the store was told of.
     recorded: Generation,
-    /// The instance id of a spawn whose record is being written.
-    intended: Option<(Generation, String)>,
+    /// A spawn whose record is being written.
+    intended: Option<Intended>,
     /// What the store says of the gateway of a predecessor.
     left: Option<LeftRecord>,
     departure: Option<Departure>,
@@ -81,7 +94,7 @@ impl Wings {
         senders: Senders,
     ) -> Self {
         let Senders { events, finds, news } = senders;
-        let orders = Orders::new(store.clone(), news);
+        let (orders, openclaw) = (Orders::new(store.clone(), news), Openclaw::of(&launch));
         Self {
             launch: Arc::new(launch),
             prober: Arc::new(prober),
@@ -89,6 +102,8 @@ impl Wings {
             store,
             gateway: None,
             hooks: Arc::new(hooks),
+            handoff: Handoff::of(openclaw.clone()),
+            openclaw,
             examiner,
             called: None,
             running: None,
@@ -149,20 +164,35 @@ impl Wings {
         }
     }
 
+    pub(super) fn negotiate(&self) {
+        self.handoff.negotiate(&self.events);
+    }
+
+    pub(super) fn consume(&self, ticket: u64, pid: i32) {
+        self.handoff.consume(ticket, pid, &self.events);
+    }
+
     /// Has the store write down that this gateway will be started; [`Wings::intended`] follows when it has.
-    pub(super) fn intend(&mut self, generation: Generation) {
+    pub(super) fn intend(&mut self, generation: Generation, no_respawn: bool) {
         let instance = process::new_instance(&self.launch.key);
         let command = self.launch.text();
         self.recorded = generation;
         self.orders.intend(Intent { generation, instance: instance.clone(), command });
-        self.intended = Some((generation, instance));
+        self.intended = Some(Intended { generation, instance, no_respawn });
     }
 
     fn spawn(&mut self, generation: Generation) -> Option<Event> {
-        let (_, instance) = self.intended.take_if(|(intended, _)| *intended == generation)?;
+        let Intended { instance, no_respawn, .. } =
+            self.intended.take_if(|intended| intended.generation == generation)?;
+        if let Some(why) = self.openclaw.as_ref().and_then(|openclaw| openclaw.being_replaced(clock::wall())) {
+            return Some(Event::SpawnFailed { generation, failure: SpawnFailure::Updating(why) });
+        }
+        // Taken before the start: what is changed later is another state of the files.
+        let fingerprint = self.fingerprint();
         #[cfg(feature = "planted-faults")]
         super::kill_point::pass();
-        let spawned = Gateway::spawn(generation, &instance, &self.launch, self.orphans, &self.events);
+        let birth = Birth { generation, instance: &instance, no_respawn };
+        let spawned = Gateway::spawn(birth, &self.launch, self.orphans, &self.events);
         #[cfg(feature = "planted-faults")]
         super::kill_point::pass();
         Some(match spawned {
@@ -170,10 +200,16 @@ impl Wings {
                 let (pid, start_time) = (gateway.pid().unwrap_or(0), gateway.start_time().unwrap_or(0));
                 self.store.spawned(generation, pid, start_time);
                 self.gateway = Some(gateway);
-                Event::Spawned { generation, pid }
+                Event::Spawned { generation, pid, fingerprint }
             }
             Err(failure) => Event::SpawnFailed { generation, failure },
         })
+    }
+
+    /// Stands for the state of the configuration and of the program's files.
+    fn fingerprint(&self) -> u64 {
+        let config = openclaw::fingerprint([Some(self.launch.config.as_path())]);
+        self.openclaw.as_ref().map_or(0, Openclaw::fingerprint).rotate_left(1) ^ config
     }
 
     /// Keeps a gateway of a predecessor. One that no record spoke of gets one.
@@ -206,13 +242,20 @@ impl Wings {
 
     fn seek(&self, generation: Generation, trace: Option<Trace>, pause: Duration) {
         let (launch, finds) = (Arc::clone(&self.launch), self.finds.clone());
+        let (prober, members) = (Arc::clone(&self.prober), self.members.clone());
         tokio::spawn(async move {
             if !pause.is_zero() {
                 tokio::time::sleep(pause).await;
             }
-            let found = match trace {
-                Some(trace) => adopt::find(&trace, &launch).await,
-                None => adopt::find_by_key(&launch),
+            let found = if let Some(trace) = trace {
+                adopt::find(&trace, &launch).await
+            } else {
+                let sighting = prober.look(Look::AnswersAndOwner { leader: None }).await;
+                let holder = match sighting.owner {
+                    Owner::Ours(holder) => Some(holder.pid),
+                    Owner::Other(_) | Owner::Unseen => None,
+                };
+                adopt::find_by_key(&launch, holder, &members)
             };
             let _closed = finds.send((generation, found)).await;
         });
@@ -397,7 +440,11 @@ impl Wings {
 
     /// Lets go of a gateway that the core has done with.
     pub(super) fn let_go(&mut self, held: Option<Generation>) {
-        if let Some(gateway) = self.gateway.take_if(|gateway| held != Some(gateway.generation())) {
+        if let Some(mut gateway) = self.gateway.take_if(|gateway| held != Some(gateway.generation())) {
+            // Another one takes its place with nothing between them: a successor, and all the rest is that one's now.
+            if held.is_some() {
+                self.members = gateway.snapshot();
+            }
             gateway.release();
             self.prober.forget();
         }

@@ -1,12 +1,14 @@
 //! `run` and `gateway`: supervise one gateway.
 
 use crate::app::{Announcer, App, Desk, End, Examiner, Inboxes, Senders, Wings};
-use crate::core::{Outcome, Report, Supervisor};
+use crate::core::{Event, Outcome, Report, Supervisor};
 use crate::gateway::hooks::Hooks;
 use crate::gateway::incident::Surroundings;
+use crate::gateway::openclaw::Openclaw;
 use crate::gateway::probe::Prober;
 use crate::gateway::process::{self, Launch};
 use crate::host::control::Facts;
+use crate::host::manager::StopBudget;
 use crate::host::signals::Signals;
 use crate::host::{clock, journal, manager};
 use crate::platform::process::become_subreaper;
@@ -17,11 +19,16 @@ use std::fs::{self, DirBuilder};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 use tokio::sync::mpsc;
 
 /// How many messages of one wing may wait for the loop. Each gateway has at most one probe, one kill and one exit under
 /// way, and the store answers one question at a time, so more than a handful never do.
 const MESSAGES_WAITING_MAX: usize = 64;
+
+/// When the service manager is asked for its patience: the first gateway has the machine for itself, and dies of SIGTERM at
+/// once during the first second of its boot.
+const ASK_MANAGER_AFTER: Duration = Duration::from_secs(1);
 
 /// Why the supervisor could not begin.
 #[derive(Debug, thiserror::Error)]
@@ -121,11 +128,14 @@ fn assemble(
         key: process::key_of(key),
         program: command.next().unwrap_or_default().into(),
         arguments: command.collect(),
+        config: facts.config.clone(),
         exports: settings.exports.clone(),
     };
+    let openclaw = Openclaw::of(&launch);
     let hooks = Hooks {
         key: hooks_key(key, &facts.store_dir),
         commands: settings.hooks,
+        openclaw: openclaw.clone(),
         exports: settings.exports,
         clock: clock::now,
     };
@@ -139,6 +149,9 @@ fn assemble(
     let prober = Prober::new(settings.endpoint, settings.policy.probe_timeout)
         .with_state_dir(settings.state_dir)
         .with_key(launch.key.clone());
+    if settings.stop_timeout_is_auto {
+        tokio::spawn(heed_manager(settings.policy.stop_timeout, events_sender.clone()));
+    }
     journal::begin(&settings.policy);
     let core = Supervisor::new(settings.policy);
     let wings = Wings::new(
@@ -151,6 +164,28 @@ fn assemble(
     );
     let inboxes = Inboxes { events, news, queries, finds };
     App::new(core, wings, inboxes, announcer.clone(), Desk::new(facts, queries_sender))
+}
+
+/// Shortens the drain of a gateway to what the service manager leaves for it.
+async fn heed_manager(longest: Duration, events: mpsc::Sender<Event>) {
+    tokio::time::sleep(ASK_MANAGER_AFTER).await;
+    match manager::stop_budget().await {
+        StopBudget::Bounded { within, drain } if drain < longest => {
+            tracing::info!(
+                "the systemd unit stops within {}s (TimeoutStopSec), so a gateway may drain for {}s",
+                within.as_secs(),
+                drain.as_secs()
+            );
+            // A closed channel means that the loop has ended.
+            let _closed = events.send(Event::StopBudget { timeout: drain }).await;
+        }
+        StopBudget::Unknown => tracing::warn!(
+            "systemctl does not tell this unit's TimeoutStopSec: a drain may take {}s, and systemd may end it before; set \
+             --stop-timeout to five seconds less than that",
+            longest.as_secs()
+        ),
+        StopBudget::Bounded { .. } | StopBudget::Unbounded => {}
+    }
 }
 
 /// What one lease is about: a gateway's config, under whatever name it is reached. It need not exist.

@@ -73,6 +73,19 @@ pub enum Effect {
     Spawn {
         /// The number of the child to be.
         generation: Generation,
+        /// Whether it is to be told not to leave a detached successor: a release that knows no handoff would.
+        no_respawn: bool,
+    },
+    /// Find out whether the gateway's command line knows restart handoffs, then send `Negotiated`.
+    Negotiate,
+    /// Ask it whether the gateway with this process id had planned its restart, then send `Consumed`.
+    Consume {
+        /// Repeated in the answer.
+        ticket: u64,
+        /// The gateway that has exited.
+        generation: Generation,
+        /// Its process id.
+        pid: i32,
     },
     /// Read what the gateway uses of the machine, then send `Measured`, if there is anything to read.
     Measure {

@@ -1,5 +1,6 @@
 //! What the shell tells the core.
 
+use super::handoff::{Support, Word};
 use super::{Generation, Holder, HookEnd, Past, Sample, Sighting, Toll};
 use std::fmt;
 use std::time::Duration;
@@ -64,6 +65,8 @@ pub enum SpawnFailure {
     Program(String),
     /// The machine refused: no memory, no processes, no descriptors.
     Resources(String),
+    /// Its files are being replaced: an update is under way.
+    Updating(String),
 }
 
 /// What shows that a process belongs to a gateway. Each alone is enough.
@@ -229,6 +232,8 @@ pub enum Event {
         generation: Generation,
         /// Its process id.
         pid: i32,
+        /// Stands for the state of its configuration and of its program's files: the same number, the same files.
+        fingerprint: u64,
     },
     /// It does not.
     SpawnFailed {
@@ -281,6 +286,23 @@ pub enum Event {
         /// How.
         end: HookEnd,
     },
+    /// `Effect::Negotiate` is done.
+    Negotiated {
+        /// What it found.
+        support: Support,
+    },
+    /// `Effect::Consume` is done.
+    Consumed {
+        /// Its ticket.
+        ticket: u64,
+        /// What the gateway's command line says.
+        word: Word,
+    },
+    /// The outer manager was asked how long it gives us to stop, and this is what of it a gateway may use.
+    StopBudget {
+        /// As above.
+        timeout: Duration,
+    },
     /// Somebody asked for something.
     Requested {
         /// What.
@@ -315,6 +337,9 @@ impl Event {
             | Self::Probed { .. }
             | Self::StraysKilled { .. }
             | Self::HookEnded { .. }
+            | Self::Negotiated { .. }
+            | Self::Consumed { .. }
+            | Self::StopBudget { .. }
             | Self::Requested { .. }
             | Self::ClockJumped { .. } => None,
         }

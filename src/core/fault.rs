@@ -66,6 +66,13 @@ pub enum Fault {
     ReadyTooEarly,
     ReadyTwice,
     StoppingNotTold,
+    HandoffNotAsked,
+    HandoffBesideBoot,
+    HandoffTakenForGranted,
+    SuccessorKilled,
+    RepairedForEver,
+    FatalSignalRetried,
+    UpdateCounted,
 }
 
 /// The fault that is planted, if any. Of no size in a normal build.
@@ -163,7 +170,14 @@ impl Fault {
             Self::MemorySpendsBudget => Self::ReadyTooEarly,
             Self::ReadyTooEarly => Self::ReadyTwice,
             Self::ReadyTwice => Self::StoppingNotTold,
-            Self::StoppingNotTold => return None,
+            Self::StoppingNotTold => Self::HandoffNotAsked,
+            Self::HandoffNotAsked => Self::HandoffBesideBoot,
+            Self::HandoffBesideBoot => Self::HandoffTakenForGranted,
+            Self::HandoffTakenForGranted => Self::SuccessorKilled,
+            Self::SuccessorKilled => Self::RepairedForEver,
+            Self::RepairedForEver => Self::FatalSignalRetried,
+            Self::FatalSignalRetried => Self::UpdateCounted,
+            Self::UpdateCounted => return None,
         })
     }
 }

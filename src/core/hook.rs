@@ -16,6 +16,9 @@ pub enum Hook {
     PreStart,
     /// After a gateway of which nothing is left.
     PostStop,
+    /// OpenClaw's own repair, after a gateway that refused its configuration. No command of the operator's, but it
+    /// stands at the same place.
+    Repair,
 }
 
 impl Hook {
@@ -25,6 +28,7 @@ impl Hook {
         match self {
             Self::PreStart => "pre-start",
             Self::PostStop => "post-stop",
+            Self::Repair => "repair",
         }
     }
 }
@@ -48,6 +52,11 @@ pub enum Call {
         /// How.
         death: Death,
     },
+    /// This gateway refused to start.
+    Repair {
+        /// Its number.
+        generation: Generation,
+    },
 }
 
 impl Call {
@@ -57,6 +66,7 @@ impl Call {
         match self {
             Self::PreStart { .. } => Hook::PreStart,
             Self::PostStop { .. } => Hook::PostStop,
+            Self::Repair { .. } => Hook::Repair,
         }
     }
 
@@ -64,7 +74,9 @@ impl Call {
     #[must_use]
     pub fn generation(&self) -> Generation {
         match self {
-            Self::PreStart { generation } | Self::PostStop { generation, .. } => *generation,
+            Self::PreStart { generation } | Self::Repair { generation } | Self::PostStop { generation, .. } => {
+                *generation
+            }
         }
     }
 }

@@ -10,6 +10,7 @@ pub mod effect;
 pub mod event;
 pub mod exit;
 pub mod fault;
+pub mod handoff;
 pub mod hook;
 pub mod intent;
 pub mod lease;

@@ -10,6 +10,8 @@ pub enum Settled {
     Ran(Run, Cause),
     /// No process could be started at all.
     Unborn,
+    /// The same while an update replaced the program, which is nobody's failure.
+    Postponed,
 }
 
 /// One gateway that is over.
@@ -58,4 +60,6 @@ pub enum Fact {
     Died(Death),
     /// Nothing of it is left.
     Settled(Settled),
+    /// Its exit turned out to be a restart that it had planned: it counts as asked for.
+    Planned,
 }

@@ -43,6 +43,10 @@ pub struct Policy {
     pub pre_start: Option<Duration>,
     /// The same of the post-stop hook.
     pub post_stop: Option<Duration>,
+    /// How long the repair of a refused configuration may take; none if it is not to be tried.
+    pub repair: Option<Duration>,
+    /// Whether the gateway's command line can be asked about its exits at all.
+    pub handoff: bool,
     /// How much memory the gateway's tree may have resident, in KiB; none if that is no concern.
     pub memory_max_kb: Option<u64>,
     /// What to do beside an owner that stays.
@@ -78,6 +82,8 @@ impl Default for Policy {
             boot_window: Duration::from_mins(5),
             pre_start: None,
             post_stop: None,
+            repair: None,
+            handoff: true,
             memory_max_kb: None,
             on_conflict: OnConflict::Exit,
             attended: false,

@@ -59,6 +59,12 @@ pub enum Report {
     HookStarted { hook: Hook, generation: Generation },
     HookFinished { hook: Hook, generation: Generation, end: HookEnd, elapsed: Duration },
     HookTimedOut { hook: Hook, generation: Generation, timeout: Duration },
+    HandoffAccepted { generation: Generation, reason: String },
+    HandoffMissing { generation: Generation },
+    HandoffRejected { generation: Generation, reason: String },
+    HandoffUnsupported { generation: Option<Generation>, reason: String },
+    HandoffTimedOut { generation: Option<Generation>, reason: String },
+    SuccessorFound { generation: Generation, pid: i32, command: String },
     SignalReceived { signal: &'static str, by: Requester },
 }
 
@@ -144,6 +150,12 @@ impl Report {
             Self::HookStarted { .. } => "hook.started",
             Self::HookFinished { .. } => "hook.finished",
             Self::HookTimedOut { .. } => "hook.timed_out",
+            Self::HandoffAccepted { .. } => "handoff.accepted",
+            Self::HandoffMissing { .. } => "handoff.missing",
+            Self::HandoffRejected { .. } => "handoff.rejected",
+            Self::HandoffUnsupported { .. } => "handoff.unsupported",
+            Self::HandoffTimedOut { .. } => "handoff.timed_out",
+            Self::SuccessorFound { .. } => "gateway.succeeded",
             Self::SignalReceived { .. } => "signal.received",
         }
     }
@@ -169,7 +181,12 @@ impl Report {
             | Self::TreeKilled { generation, .. }
             | Self::HookStarted { generation, .. }
             | Self::HookFinished { generation, .. }
+            | Self::HandoffAccepted { generation, .. }
+            | Self::HandoffMissing { generation }
+            | Self::HandoffRejected { generation, .. }
+            | Self::SuccessorFound { generation, .. }
             | Self::HookTimedOut { generation, .. } => Some(*generation),
+            Self::HandoffUnsupported { generation, .. } | Self::HandoffTimedOut { generation, .. } => *generation,
             _ => None,
         }
     }
@@ -195,6 +212,9 @@ impl Report {
             | Self::MemoryExceeded { .. }
             | Self::ClockJumped { .. }
             | Self::StopEscalated { .. }
+            | Self::HandoffMissing { .. }
+            | Self::HandoffRejected { .. }
+            | Self::HandoffTimedOut { .. }
             | Self::TreeKilled { .. }
             | Self::HookTimedOut { .. } => Severity::Warning,
             Self::HookFinished { end, .. } if !end.is_success() => Severity::Warning,

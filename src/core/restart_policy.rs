@@ -118,6 +118,7 @@ impl RestartPolicy {
         for PastRun { spawned, settled } in runs {
             self.begin(*spawned);
             match settled {
+                Settled::Postponed => continue,
                 Settled::Ran(run, cause) => self.after_run(run.ended, *run, *cause, policy),
                 Settled::Unborn => self.after_spawn_failure(*spawned, policy),
             };
@@ -208,6 +209,45 @@ impl RestartPolicy {
             // A limit that a gateway reaches as soon as it is up is a failure like any other.
             Cause::Failed | Cause::Memory => self.retry(now, policy),
         }
+    }
+
+    /// Plans the next start after an exit with 0 of which it is not known yet whether the gateway had planned it: it is
+    /// started at once and spends nothing, unless that was so the last time and is not settled either.
+    pub fn after_exit(&mut self, now: Moment, run: Run, policy: &Policy) -> Plan {
+        let is_recent = |last: Moment| now < last.saturating_add(policy.stable_after);
+        // The budget may be overdrawn by one exit whose word comes late, and not by one after the other.
+        let is_overdrawn = self.spent_at(now, policy) >= policy.max_restarts && self.clean_exit.is_some();
+        if run.healthy_for() >= policy.stable_after || is_overdrawn || self.clean_exit.is_some_and(is_recent) {
+            return self.after_run(now, run, Cause::CleanExit, policy);
+        }
+        self.clean_exit = Some(now);
+        self.start(
+            now,
+            Duration::ZERO,
+            "it exited by itself with 0; whether it had planned that is asked later",
+            policy,
+        )
+    }
+
+    /// What an exit that was planned for at `at` turned out to be. Says whether its next start was put off.
+    pub fn settle_exit(&mut self, at: Moment, run: Run, is_planned: bool, policy: &Policy) -> bool {
+        let spent = self.spent.iter().position(|spent| *spent == at);
+        if is_planned {
+            self.clean_exit.take_if(|last| *last == at);
+            if let Some(index) = spent {
+                self.spent.remove(index);
+                self.failures = self.failures.saturating_sub(1);
+            }
+        } else if spent.is_none() && run.healthy_for() < policy.stable_after {
+            let place = self.spent.partition_point(|spent| *spent <= at);
+            self.spent.insert(place, at);
+        }
+        spent.is_some()
+    }
+
+    /// The configuration or the program is another one: what failed before says nothing about it.
+    pub fn renew(&mut self) {
+        self.failures = 0;
     }
 
     /// Plans the next start after a process could not even be created. Nothing booted, so the breaker does not care.

@@ -24,6 +24,8 @@
 
 mod adopting;
 mod examining;
+mod failing;
+mod handing;
 mod hooking;
 mod leasing;
 mod measuring;
@@ -40,6 +42,7 @@ use super::conflict::Watch;
 use super::effect::{Ask, Effect, Outcome};
 use super::event::{Event, Request, Requester, SpawnFailure};
 use super::fault::Fault;
+use super::handoff::Handoffs;
 use super::intent::Intent;
 use super::liveness::Liveness;
 use super::past::Left;
@@ -48,6 +51,7 @@ use super::restart_policy::{Plan, RestartPolicy, Run};
 use super::trail::Trail;
 use super::{Generation, Moment, Notice, Owner, Policy, Readiness, Sample, Sighting, exit};
 use examining::Examining;
+use failing::{Streak, Update};
 use hooking::Hooking;
 use leasing::Seen;
 use poll::Poll;
@@ -97,6 +101,16 @@ pub struct Supervisor {
     readiness: Option<Readiness>,
     /// Gateways that were replaced for `--memory-max`.
     memory_restarts: u32,
+    /// Exits whose meaning is not known yet.
+    handoffs: Handoffs,
+    /// The configuration and the program, as they were at the last spawn.
+    fingerprint: Option<u64>,
+    /// Deaths that look like one another.
+    streak: Option<Streak>,
+    /// The program is being replaced.
+    update: Option<Update>,
+    /// The repair was tried since a gateway last came up.
+    repaired: bool,
     /// What the service manager was told last.
     notice: Option<Notice>,
     /// The gateway that it was last told to be ready.
@@ -175,6 +189,11 @@ impl Supervisor {
             trail: Trail::default(),
             readiness: None,
             memory_restarts: 0,
+            handoffs: Handoffs::default(),
+            fingerprint: None,
+            streak: None,
+            update: None,
+            repaired: false,
             notice: None,
             readied: None,
         }
@@ -210,7 +229,7 @@ impl Supervisor {
             Event::Adopted { remains, .. } => self.on_adopted(now, remains, fx),
             Event::Departed { pid } => self.on_departed(now, pid, fx),
             Event::Probed { ticket, sighting } => self.on_probed(now, ticket, &sighting, fx),
-            Event::Spawned { pid, .. } => self.on_spawned(now, pid, fx),
+            Event::Spawned { pid, fingerprint, .. } => self.on_spawned(now, pid, fingerprint, fx),
             Event::SpawnFailed { failure, .. } => self.on_spawn_failed(now, &failure, fx),
             Event::LeaderExited { death, toll, .. } => self.on_leader_exited(now, death, toll, fx),
             Event::Measured { sample, .. } => self.on_measured(now, sample, fx),
@@ -218,6 +237,9 @@ impl Supervisor {
             Event::TreeGone { end, .. } => self.on_tree_gone(now, end, fx),
             Event::StraysKilled { generation, end } => self.tell_strays(generation, end, fx),
             Event::HookEnded { ticket, end } => self.on_hook_ended(now, ticket, &end, fx),
+            Event::Negotiated { support } => self.on_negotiated(now, &support, fx),
+            Event::Consumed { ticket, word } => self.on_consumed(now, ticket, &word, fx),
+            Event::StopBudget { timeout } => self.policy.stop_timeout = timeout,
             Event::Requested { request, by } => self.on_requested(now, request, by, fx),
             Event::ClockJumped { by } => self.on_clock_jumped(now, by, fx),
         }
@@ -237,6 +259,13 @@ impl Supervisor {
     /// When the next [`Event::Tick`] is due, if nothing else happens before. To be asked for after every step.
     #[must_use]
     pub fn deadline(&self) -> Option<Moment> {
+        let waiting = if let State::Idle | State::Exited = self.state { None } else { self.handoffs.deadline() };
+        let own = self.own_deadline();
+        own.into_iter().chain(waiting).min()
+    }
+
+    /// That of the state.
+    fn own_deadline(&self) -> Option<Moment> {
         let policy = &self.policy;
         match &self.state {
             State::Idle | State::Adopting { .. } | State::Spawning | State::Exited => None,
@@ -294,6 +323,7 @@ impl Supervisor {
     }
 
     fn on_tick(&mut self, now: Moment, fx: &mut Effects) {
+        self.tick_handoffs(now, fx);
         match &self.state {
             State::Idle | State::Adopting { .. } | State::Spawning | State::Exited => {}
             State::Leasing { .. } => self.tick_leasing(now, fx),
@@ -339,7 +369,7 @@ impl Supervisor {
             State::Probing { .. } => self.judge_port(now, sighting, fx),
             State::Starting { .. } => self.judge_boot(now, sighting, fx),
             State::Running { .. } => self.judge_liveness(now, sighting, fx),
-            State::Stopping(_) => self.judge_drain(now, sighting),
+            State::Stopping(_) => self.judge_drain(now, sighting, fx),
             State::Standby(_) => self.judge_neighbour(now, sighting, fx),
             State::Examining(_) => self.reconsider(now, sighting, fx),
             State::Idle
@@ -362,6 +392,7 @@ impl Supervisor {
         if self.has(Fault::JumpNotRearmed) {
             return;
         }
+        self.handoffs.rearm(now);
         match &mut self.state {
             State::Starting { armed, .. } => *armed = now,
             State::Running { liveness, .. } | State::Stopping(Stopping { liveness, .. }) => liveness.rearm(now),
@@ -462,6 +493,7 @@ impl Supervisor {
     fn exit(&mut self, code: u8, reason: String, fx: &mut Effects) {
         self.tell_stopping(fx);
         self.state = State::Exited;
+        self.handoffs = Handoffs::default();
         fx.push(Effect::Exit(Outcome { code, reason }));
     }
 }

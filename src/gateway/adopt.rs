@@ -123,21 +123,29 @@ pub async fn find(left: &Trace, launch: &Launch) -> io::Result<Found> {
     Ok(Found::without_leader(Remains::Nothing { pid: left.pid }, left))
 }
 
-/// Looks for any gateway of this configuration, without a record. Of several the youngest that has a leader counts.
+/// Looks for any gateway of this configuration, without a record. The one that `holder`, the owner of its port, belongs to
+/// counts; of several without such a holder the youngest that has a leader. `known` are pids and start times of processes
+/// that may belong to it.
 ///
 /// # Errors
 /// As [`find`].
-pub fn find_by_key(launch: &Launch) -> io::Result<Found> {
+pub fn find_by_key(launch: &Launch, holder: Option<i32>, known: &[(i32, u64)]) -> io::Result<Found> {
     let prefix = format!("{}-", launch.key);
     let mut gateways = Vec::new();
     for (instance, processes) in bearers(|instance| instance.starts_with(&prefix))? {
-        gateways.push((instance, leader_of(&processes)?));
+        let above = holder.and_then(|holder| leader_above(holder, &processes));
+        let leader = match above {
+            Some(leader) => hold(leader.pid, leader.start_time)?,
+            None => leader_of(&processes)?,
+        };
+        gateways.push((above.is_some() && leader.is_some(), instance, leader));
     }
-    let youngest = gateways.into_iter().max_by_key(|(_, leader)| leader.as_ref().map(Handle::start_time));
-    let Some((instance, leader)) = youngest else {
+    let rank = |leader: &Option<Handle>| leader.as_ref().map(Handle::start_time);
+    let likeliest = gateways.into_iter().max_by_key(|(is_holders, _, leader)| (*is_holders, rank(leader)));
+    let Some((_, instance, leader)) = likeliest else {
         return Ok(Found::without_leader(Remains::Nothing { pid: None }, &Trace::default()));
     };
-    let trace = Trace { instance, ..Trace::default() };
+    let trace = Trace { instance, same_boot: true, members: known.to_vec(), ..Trace::default() };
     Ok(match leader {
         Some(leader) => Found::with_leader(leader, &trace, launch),
         None => Found::without_leader(Remains::Orphans { pid: None }, &trace),
@@ -173,6 +181,15 @@ fn leader_of(bearers: &[Stat]) -> io::Result<Option<Handle>> {
         Some(leader) => hold(leader.pid, leader.start_time),
         None => Ok(None),
     }
+}
+
+/// The leader that the owner of the port belongs to: the leader of a session that is highest above it, or is it itself. A
+/// detached successor has helpers of its predecessor beside it, and these were there before it.
+fn leader_above(holder: i32, bearers: &[Stat]) -> Option<&Stat> {
+    let find = |pid: i32| bearers.iter().find(|bearer| bearer.pid == pid);
+    // A parent was there before its child: of a walk that does not end, one was another process meanwhile.
+    let lineage = std::iter::successors(find(holder), |process| find(process.parent)).take(bearers.len());
+    lineage.filter(|process| process.session == process.pid).last()
 }
 
 /// It was started in a session of its own by somebody who does not bear its id, before everybody else. Start times alone
@@ -271,5 +288,15 @@ mod tests {
         ] {
             assert_eq!(likeliest_leader(&bearers).map(|leader| leader.pid), expected, "{bearers:?}");
         }
+    }
+
+    #[test]
+    fn the_leader_of_a_holder_is_above_it_whoever_was_there_before() {
+        let (helper, successor, worker) = (stat(10, 1, 10, 1), stat(50, 1, 50, 7), stat(60, 50, 50, 8));
+        let all = [helper, successor, worker, stat(70, 71, 70, 9), stat(71, 70, 71, 9)];
+        for (holder, expected) in [(50, Some(50)), (60, Some(50)), (10, Some(10)), (99, None)] {
+            assert_eq!(leader_above(holder, &all).map(|leader| leader.pid), expected, "{holder}");
+        }
+        assert!(leader_above(70, &all).is_some(), "and a circle ends");
     }
 }

@@ -5,6 +5,7 @@
 //! knows it by that id and ends it first.
 
 use super::death;
+use super::openclaw::Openclaw;
 use super::process::{self, INSTANCE};
 use super::tree::{Orphans, Tree};
 use crate::core::hook::{Call, Hook, HookEnd};
@@ -31,6 +32,9 @@ const SIGNAL: &str = "OPENCLAW_SUPERVISE_SIGNAL";
 /// What a hook can be told. What there is nothing to say of is not there, whatever our own environment holds.
 const TOLD: [&str; 5] = [GENERATION, PID, REASON, CODE, SIGNAL];
 
+/// What OpenClaw's contract for embedding hosts has run once after an exit with 78.
+const REPAIR: [&str; 4] = ["doctor", "--fix", "--yes", "--non-interactive"];
+
 /// The pauses before the looks for what a dead supervisor left: a process does not bear its id yet between fork(2) and
 /// execve(2), and none at all in the middle of an execve(2).
 const LOOKS: [Duration; 4] =
@@ -53,6 +57,8 @@ impl Commands {
         match hook {
             Hook::PreStart => self.pre_start.as_deref(),
             Hook::PostStop => self.post_stop.as_deref(),
+            // OpenClaw's own, and no line for the shell.
+            Hook::Repair => None,
         }
     }
 
@@ -69,6 +75,8 @@ pub struct Hooks {
     pub key: String,
     /// What to run.
     pub commands: Commands,
+    /// Who repairs a configuration that the gateway refused.
+    pub openclaw: Option<Openclaw>,
     /// The settings that were given to us, as the variables of the gateway.
     pub exports: Vec<(&'static str, OsString)>,
     /// The monotonic clock.
@@ -122,12 +130,13 @@ impl Hooks {
     /// Why it could not be started.
     pub fn call(&self, ticket: u64, call: &Call, orphans: Orphans, events: &Sender<Event>) -> Result<Running, HookEnd> {
         let hook = call.hook();
-        let Some(line) = self.commands.of(hook) else {
+        let id = process::new_instance(&self.key);
+        let Some(mut command) = self.command(call, &id) else {
             return Err(HookEnd::NotStarted(format!("no {} hook is set", hook.name())));
         };
-        let id = process::new_instance(&self.key);
-        let started = spawn_in_own_session(&mut self.command(line, call, &id));
-        let leader = started.map_err(|error| HookEnd::NotStarted(format!("cannot execute /bin/sh: {error}")))?;
+        let program = command.get_program().to_string_lossy().into_owned();
+        let started = spawn_in_own_session(&mut command);
+        let leader = started.map_err(|error| HookEnd::NotStarted(format!("cannot execute {program}: {error}")))?;
         claim(leader.pid());
         let watch = leader.watch().map_err(|error| {
             // Without it nobody would learn of its end.
@@ -149,9 +158,16 @@ impl Hooks {
         Ok(running)
     }
 
-    fn command(&self, line: &OsStr, call: &Call, id: &str) -> Command {
-        let mut command = Command::new("/bin/sh");
-        command.arg("-c").arg(line).stdin(Stdio::null());
+    fn command(&self, call: &Call, id: &str) -> Option<Command> {
+        let mut command = match (call.hook(), &self.openclaw) {
+            (Hook::PreStart | Hook::PostStop, _) => {
+                let mut shell = Command::new("/bin/sh");
+                shell.arg("-c").arg(self.commands.of(call.hook())?);
+                shell
+            }
+            (Hook::Repair, openclaw) => openclaw.as_ref()?.command(&REPAIR),
+        };
+        command.stdin(Stdio::null());
         process::scrub(&mut command);
         command.env_remove(INSTANCE);
         for name in TOLD {
@@ -159,7 +175,7 @@ impl Hooks {
         }
         command.envs(self.exports.iter().map(|(name, value)| (name, value)));
         command.env(HOOK, id).envs(told(call));
-        command
+        Some(command)
     }
 
     /// Ends what is left of the hooks of a supervisor that died, with all that they started, and waits for that.
@@ -231,7 +247,7 @@ fn tell_left(end: &TreeEnd) {
 fn told(call: &Call) -> Vec<(&'static str, String)> {
     let generation = (GENERATION, call.generation().to_string());
     match call {
-        Call::PreStart { .. } => vec![generation],
+        Call::PreStart { .. } | Call::Repair { .. } => vec![generation],
         Call::PostStop { pid, reason, death, .. } => {
             let how = match death {
                 Death::Code(code) => Some((CODE, code.to_string())),
@@ -299,11 +315,13 @@ mod tests {
     fn a_hook_is_told_nothing_that_only_our_own_environment_holds() {
         let hooks = Hooks {
             key: "k".to_owned(),
-            commands: Commands::default(),
+            commands: Commands { pre_start: Some(OsString::from("true")), post_stop: None },
+            openclaw: None,
             exports: vec![("OPENCLAW_PROFILE", OsString::from("work"))],
             clock: || Duration::ZERO,
         };
-        let command = hooks.command(OsStr::new("true"), &Call::PreStart { generation: 3 }, "k-1");
+        assert!(hooks.command(&Call::Repair { generation: 3 }, "k-1").is_none(), "nobody to repair it");
+        let command = hooks.command(&Call::PreStart { generation: 3 }, "k-1").unwrap();
         let value = |name: &str| {
             let found = command.get_envs().find(|(own, _)| *own == name);
             found.map(|(_, value)| value.map(|value| value.to_string_lossy().into_owned()))

@@ -3,8 +3,10 @@
 pub mod adopt;
 mod death;
 pub mod endpoint;
+pub mod handoff;
 pub mod hooks;
 pub mod incident;
+pub mod openclaw;
 pub mod probe;
 pub mod process;
 pub mod state_lock;

@@ -7,6 +7,7 @@ use crate::core::{Event, Generation, Remains, Sample, SpawnFailure};
 use crate::platform::cgroup::{self, Leaf, OomCount};
 use crate::platform::mark::Mark;
 use crate::platform::process::{self, Handle, Setup, Spawned};
+use crate::platform::strike;
 use crate::platform::usage;
 use std::ffi::OsString;
 use std::hash::{BuildHasher, Hasher, RandomState};
@@ -28,7 +29,7 @@ pub(super) const LEAF: &str = "openclaw-gateway-";
 const WATCH_RETRY: Duration = Duration::from_secs(1);
 
 /// What tells a gateway that somebody else owns its life: no detached successors, restarts end with exit 0.
-const OWNED: [(&str, &str); 2] =
+pub(super) const OWNED: [(&str, &str); 2] =
     [("OPENCLAW_SUPERVISOR_MODE", "external"), ("OPENCLAW_SERVICE_REPAIR_POLICY", "external")];
 
 /// How long after the death of a lone leader those are looked for that bear its id alone. A respawn takes 2 to 10 ms.
@@ -58,6 +59,20 @@ const HINTS: [&str; 19] = [
     "XPC_SERVICE_NAME",
 ];
 
+/// Keeps a gateway from leaving a detached successor after an update: it restarts in place then.
+const NO_RESPAWN: &str = "OPENCLAW_NO_RESPAWN";
+
+/// The gateway that is to be.
+#[derive(Debug, Clone, Copy)]
+pub struct Birth<'a> {
+    /// Its number.
+    pub generation: Generation,
+    /// Its instance id.
+    pub instance: &'a str,
+    /// Whether it knows no handoff and must be kept from leaving a successor.
+    pub no_respawn: bool,
+}
+
 /// How to start a gateway.
 #[derive(Debug, Clone)]
 pub struct Launch {
@@ -68,6 +83,8 @@ pub struct Launch {
     pub program: PathBuf,
     /// Its arguments.
     pub arguments: Vec<OsString>,
+    /// The gateway's configuration file.
+    pub config: PathBuf,
     /// The settings that were given to us, as the variables in which the gateway looks for them.
     pub exports: Vec<(&'static str, OsString)>,
 }
@@ -80,11 +97,14 @@ impl Launch {
         words.map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ")
     }
 
-    fn command(&self, instance: &str) -> Command {
+    fn command(&self, birth: Birth<'_>) -> Command {
         let mut command = Command::new(&self.program);
         command.args(&self.arguments);
         scrub(&mut command);
-        command.envs(OWNED).env(INSTANCE, instance).envs(self.exports.iter().map(|(name, value)| (name, value)));
+        command.envs(OWNED).env(INSTANCE, birth.instance).envs(self.exports.iter().map(|(name, value)| (name, value)));
+        if birth.no_respawn {
+            command.env(NO_RESPAWN, "1");
+        }
         command
     }
 }
@@ -143,19 +163,19 @@ impl Gateway {
     /// # Errors
     /// Says whether the program or the machine was at fault.
     pub fn spawn(
-        generation: Generation,
-        instance: &str,
+        birth: Birth<'_>,
         launch: &Launch,
         orphans: Orphans,
         events: &Sender<Event>,
     ) -> Result<Self, SpawnFailure> {
+        let Birth { generation, instance, .. } = birth;
         let leaf = Leaf::create(&leaf_name(instance));
         if let Err(error) = &leaf {
             tracing::debug!(%error, "no control group for the gateway");
         }
         let (leaf, mark) = (leaf.ok().map(Arc::new), Mark::new(seed_of(instance)));
         let setup = Setup { leaf: leaf.as_deref(), mark };
-        let (leader, leaf) = match process::spawn(&mut launch.command(instance), setup) {
+        let (leader, leaf) = match process::spawn(&mut launch.command(birth), setup) {
             Ok(Spawned { handle, outside: None }) => (Arc::new(handle), leaf),
             Ok(Spawned { handle, outside: Some(error) }) => {
                 tracing::debug!(%error, "the gateway could not be born into its control group");
@@ -191,10 +211,18 @@ impl Gateway {
         let Found { instance, leader, remains, members } = found;
         let leaf = Leaf::find(&leaf_name(&instance), leader.as_ref().map(Handle::pid)).map(Arc::new);
         let touch = Touch::default();
+        // Under another supervisor's limits it has another one.
+        let is_its_own = |mark: &Mark| leader.as_ref().is_some_and(|leader| mark.is_on(leader.pid()));
+        let mark = Mark::new(seed_of(&instance)).filter(is_its_own);
         let (leader, tree) = match leader {
             Some(leader) => {
                 let leader = Arc::new(leader);
-                let tree = Tree::adopted(&leader, entry(&instance), &members);
+                let tree = if strike::is_child(leader.pid()) {
+                    // A successor that a gateway of ours has left: the orphans of both come to us.
+                    Tree::inherited_by(&leader, entry(&instance), &members)
+                } else {
+                    Tree::adopted(&leader, entry(&instance), &members)
+                };
                 let watch = leader.watch()?;
                 // It is our child all the same where we are the reaper of what its supervisor left.
                 process::claim(leader.pid());
@@ -205,7 +233,7 @@ impl Gateway {
             }
             None => (Leader::Gone, Tree::orphaned(former_leader(&remains), entry(&instance), &members)),
         };
-        let mut tree = tree.with(leaf.clone(), None);
+        let mut tree = tree.with(leaf.clone(), mark);
         tree.remember();
         Ok(Self { generation, instance, leader, tree, leaf, touch })
     }

@@ -101,6 +101,13 @@ impl Tree {
         Self { seen: seen.collect(), ..Self::hung_on(Root::Adopted { pid, start_time }, instance, start_time) }
     }
 
+    /// The tree of a leader that somebody else spawned and that is our child now, as are all orphans of its tree.
+    #[must_use]
+    pub fn inherited_by(leader: &Handle, instance: String, members: &[(i32, u64)]) -> Self {
+        let tree = Self::new(leader, instance, Orphans::Mixed);
+        Self { seen: members.iter().copied().collect(), ..tree }
+    }
+
     /// What is left of a tree whose leader is gone. `leader` is the pid that it had, where that is known.
     #[must_use]
     pub fn orphaned(leader: Option<i32>, instance: String, members: &[(i32, u64)]) -> Self {
@@ -166,6 +173,12 @@ impl Tree {
     /// any tree what is younger than a tick of the clock.
     pub fn snapshot(&mut self) -> Vec<(i32, u64)> {
         let begun = proc::tick();
+        // One that was adopted in the tick of its birth was too young then.
+        if let Root::Adopted { pid, start_time } = self.root
+            && start_time < begun
+        {
+            self.seen.insert(pid, start_time);
+        }
         let members = self.descend().or_else(|_| self.scan().map(scan::processes));
         // Where nothing can be seen, what was known stays known.
         if let Ok(members) = members {
@@ -322,6 +335,25 @@ impl Tree {
             Ok(true) | Err(_) => self.kill(elapsed).await,
         }
     }
+}
+
+/// All that descends from a process now, as far as it can be seen.
+pub(super) fn descendants_of(pid: i32) -> Vec<Handle> {
+    let mut family: Vec<Stat> = living(pid).ok().flatten().into_iter().collect();
+    let mut next = 0;
+    while let Some(parent) = family.get(next) {
+        let children = children_of(parent).unwrap_or_default();
+        next += 1;
+        for child in children {
+            if family.iter().all(|known| known.pid != child.pid) {
+                family.push(child);
+            }
+        }
+    }
+    let below = family.into_iter().skip(1);
+    below
+        .filter_map(|process| Handle::open(process.pid).ok().filter(|h| h.start_time() == process.start_time))
+        .collect()
 }
 
 /// The process that has this pid, unless it is dead.

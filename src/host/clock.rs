@@ -66,6 +66,12 @@ pub fn wall_ms() -> i64 {
     i64::try_from(read(ClockId::CLOCK_REALTIME).as_millis()).unwrap_or(i64::MAX)
 }
 
+/// The wall clock, as the time since 1970.
+#[must_use]
+pub fn wall() -> Duration {
+    read(ClockId::CLOCK_REALTIME)
+}
+
 /// The wall clock, as RFC 3339 in UTC with milliseconds.
 #[must_use]
 pub fn stamp() -> String {

@@ -4,6 +4,7 @@
 //! each step: the time, the event as JSON, and the effects as the core names them. The core is deterministic, so
 //! feeding it the same events gives the same effects (promise P10); where it does not, the log is of another version.
 
+mod handoff;
 mod health;
 mod lease;
 mod remains;
@@ -103,6 +104,8 @@ macro_rules! policy_json {
                 $(stringify!($duration): nanoseconds(policy.$duration),)+
                 $(stringify!($count): policy.$count,)+
                 "memory_max_kb": policy.memory_max_kb,
+                "repair": policy.repair.map(nanoseconds),
+                "handoff": policy.handoff,
                 "pre_start": policy.pre_start.map(nanoseconds),
                 "post_stop": policy.post_stop.map(nanoseconds),
                 "url": policy.url,
@@ -118,6 +121,8 @@ macro_rules! policy_json {
             };
             Some(Policy {
                 memory_max_kb: entry.get("memory_max_kb")?.as_u64(),
+                repair: hook("repair")?,
+                handoff: entry.get("handoff")?.as_bool()?,
                 pre_start: hook("pre_start")?,
                 post_stop: hook("post_stop")?,
                 $($duration: Duration::from_nanos(entry.get(stringify!($duration))?.as_u64()?),)+
@@ -155,11 +160,14 @@ fn event_to_json(event: &Event) -> Value {
         Event::Leased { .. } | Event::LeaseLost { .. } | Event::Adopted { .. } | Event::Departed { .. } => {
             lease::to_json(event).unwrap_or_default()
         }
-        Event::Spawned { generation, pid } => json!({ "is": "spawned", "generation": generation, "pid": pid }),
+        Event::Spawned { generation, pid, fingerprint } => {
+            json!({ "is": "spawned", "generation": generation, "pid": pid, "fingerprint": fingerprint })
+        }
         Event::SpawnFailed { generation, failure } => {
             let (fault, why) = match failure {
                 SpawnFailure::Program(why) => ("program", why),
                 SpawnFailure::Resources(why) => ("resources", why),
+                SpawnFailure::Updating(why) => ("updating", why),
             };
             json!({ "is": "spawn_failed", "generation": generation, "fault": fault, "why": why })
         }
@@ -171,6 +179,9 @@ fn event_to_json(event: &Event) -> Value {
         }),
         Event::TreeGone { .. } | Event::StraysKilled { .. } | Event::HookEnded { .. } => {
             remains::to_json(event).unwrap_or_default()
+        }
+        Event::Negotiated { .. } | Event::Consumed { .. } | Event::StopBudget { .. } => {
+            handoff::to_json(event).unwrap_or_default()
         }
         Event::Measured { .. } | Event::Examined { .. } => health::to_json(event).unwrap_or_default(),
         Event::Requested { request, by } => json!({
@@ -201,12 +212,16 @@ fn event_from_json(value: &Value) -> Option<Event> {
             let sighting = Sighting { verdict, owner, detail: text("detail")?, readiness };
             Event::Probed { ticket: number("ticket")?, sighting }
         }
-        "spawned" => Event::Spawned { generation: generation()?, pid: pid(value)? },
+        "spawned" => {
+            let fingerprint = number("fingerprint")?;
+            Event::Spawned { generation: generation()?, pid: pid(value)?, fingerprint }
+        }
         "spawn_failed" => {
             let why = text("why")?;
             let failure = match word("fault")? {
                 "program" => SpawnFailure::Program(why),
                 "resources" => SpawnFailure::Resources(why),
+                "updating" => SpawnFailure::Updating(why),
                 _ => return None,
             };
             Event::SpawnFailed { generation: generation()?, failure }
@@ -221,7 +236,12 @@ fn event_from_json(value: &Value) -> Option<Event> {
             Event::Requested { request: request_from_name(word("request")?)?, by }
         }
         "clock_jumped" => Event::ClockJumped { by: Duration::from_nanos(number("by_ns")?) },
-        _ => return lease::from_json(value).or_else(|| remains::from_json(value)).or_else(|| health::from_json(value)),
+        _ => {
+            return lease::from_json(value)
+                .or_else(|| remains::from_json(value))
+                .or_else(|| health::from_json(value))
+                .or_else(|| handoff::from_json(value));
+        }
     })
 }
 
@@ -335,7 +355,7 @@ mod tests {
         let mut all = vec![
             Event::Start,
             Event::Tick,
-            Event::Spawned { generation: 1, pid: 42 },
+            Event::Spawned { generation: 1, pid: 42, fingerprint: u64::MAX },
             Event::SpawnFailed { generation: 2, failure: SpawnFailure::Program("gone".to_owned()) },
             Event::SpawnFailed { generation: 2, failure: SpawnFailure::Resources("full".to_owned()) },
             Event::ClockJumped { by: Duration::from_nanos(u64::MAX) },
@@ -369,6 +389,7 @@ mod tests {
         all.push(Event::TreeGone { generation: 4, end });
         all.extend(lease::tests::all_events());
         all.extend(health::tests::all_events());
+        all.extend(handoff::tests::all_events());
         all
     }
 

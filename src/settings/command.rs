@@ -3,6 +3,7 @@
 use super::config::{BIND_WORDS, Bind};
 use super::value::Given;
 use super::{Mistake, World, paths, port};
+use crate::gateway::openclaw::is_openclaw;
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
@@ -67,10 +68,6 @@ impl Said {
             None => self.mistakes.push(given.mistake("is not a profile: letters, digits, _ and - only")),
         }
     }
-}
-
-fn is_openclaw(word: &OsStr) -> bool {
-    Path::new(word).file_name().is_some_and(|name| name == "openclaw" || name == "openclaw.mjs")
 }
 
 /// The absolute path of the program.

@@ -11,8 +11,14 @@ use std::time::Duration;
 pub(super) fn resolve(source: &mut Source<'_>, world: &World) -> Policy {
     use Zero::{Allowed, Refused};
     let known = Policy::default();
-    // A container runtime gives process 1 ten seconds; elsewhere the gateway's own limit is 325 to 327 s.
-    let auto = Duration::from_secs(if world.pid1 { 8 } else { 328 });
+    let auto = Duration::from_secs(match world {
+        // A container runtime gives it ten.
+        World { pid1: true, .. } => 8,
+        // The ExitTimeOut of the gateway's own property list is 20.
+        World { launchd: true, .. } => 15,
+        // The gateway's own limit is 325 to 327.
+        _ => 328,
+    });
     let s = source;
     let exit_code = s.number(
         "--conflict-exit-code",
@@ -55,11 +61,27 @@ pub(super) fn resolve(source: &mut Source<'_>, world: &World) -> Policy {
         pre_start: known.pre_start,
         post_stop: known.post_stop,
         memory_max_kb: s.size_or_off("--memory-max", |o| o.memory_max.as_ref()),
+        repair: repair(s),
+        handoff: known.handoff,
         attended: world.terminal,
         url: known.url,
         seed: known.seed,
         planted: known.planted,
     }
+}
+
+/// What a boot may take: OpenClaw's doctor does the same migrations, and a cold start of Node comes on top.
+const REPAIR_TIME_MAX: Duration = Duration::from_mins(5);
+
+/// Whether a refused configuration is repaired, and how long that may take.
+fn repair(source: &mut Source<'_>) -> Option<Duration> {
+    let words = [("off", None), ("doctor", Some(REPAIR_TIME_MAX))];
+    source.choice("--repair", |options| options.repair.as_ref(), &words).flatten()
+}
+
+/// Whether the time of a drain is ours to choose, so that an outer manager that has less is heeded.
+pub(super) fn is_stop_timeout_auto(source: &mut Source<'_>) -> bool {
+    source.given("--stop-timeout", |o| o.stop_timeout.as_ref()).is_none_or(|given| given.text() == Some("auto"))
 }
 
 /// Who starts us again whatever our exit code says gets a process that stays.

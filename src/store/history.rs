@@ -29,6 +29,7 @@ pub(super) fn write(tx: &Transaction<'_>, record: &GenerationRecord, offset: u64
     let (cause, clean) = match record.settled {
         Some((Ending::Ran { cause, clean }, _)) => (Some(name_of(cause)), Some(clean)),
         Some((Ending::Unborn, _)) => (Some(UNBORN), None),
+        Some((Ending::Postponed, _)) => (Some(POSTPONED), None),
         None => (None, None),
     };
     let members: Vec<_> = record.members.iter().map(|(pid, start_time)| json!([pid, start_time])).collect();
@@ -71,6 +72,7 @@ pub(super) fn write(tx: &Transaction<'_>, record: &GenerationRecord, offset: u64
 }
 
 const UNBORN: &str = "unborn";
+const POSTPONED: &str = "postponed";
 
 fn name_of(cause: Cause) -> &'static str {
     match cause {
@@ -93,6 +95,7 @@ fn parse(row: &Row<'_>) -> GenerationRecord {
     let clean = integer(row, "clean") == Some(1);
     let ending = match text(row, "cause").as_deref() {
         Some(UNBORN) => Ending::Unborn,
+        Some(POSTPONED) => Ending::Postponed,
         Some("asked") => Ending::Ran { cause: Cause::Asked, clean },
         Some("memory") => Ending::Ran { cause: Cause::Memory, clean },
         Some("clean_exit") => Ending::Ran { cause: Cause::CleanExit, clean },
@@ -236,7 +239,7 @@ mod tests {
         with_tx(|tx| {
             let least = GenerationRecord { generation: 2, ..GenerationRecord::default() };
             for death in [Death::Code(3), Death::Unknown] {
-                for ending in [Ending::Unborn, Ending::Ran { cause: Cause::Asked, clean: false }] {
+                for ending in [Ending::Unborn, Ending::Postponed, Ending::Ran { cause: Cause::Asked, clean: false }] {
                     let at = Stamp { wall_ms: 3, boot_ms: None };
                     for record in
                         [full(1), GenerationRecord { died: Some((death, at)), settled: Some((ending, at)), ..full(1) }]

@@ -16,6 +16,8 @@ pub enum Ending {
     },
     /// No process could be started.
     Unborn,
+    /// None was, for an update was under way.
+    Postponed,
 }
 
 /// A gateway that a supervisor decided to start.
@@ -99,11 +101,17 @@ impl GenerationRecord {
             Fact::Started => self.started = Some(at),
             Fact::Stable => self.stable = Some(at),
             Fact::Died(death) => self.died = Some((death, at)),
+            Fact::Planned => {
+                if let Some((Ending::Ran { cause, .. }, _)) = &mut self.settled {
+                    *cause = Cause::Asked;
+                }
+            }
             Fact::Settled(Settled::Unborn) => {
                 // Where the pre-start hook failed nothing was written down before.
                 self.intent.get_or_insert(at);
                 self.settled = Some((Ending::Unborn, at));
             }
+            Fact::Settled(Settled::Postponed) => self.settled = Some((Ending::Postponed, at)),
             Fact::Settled(Settled::Ran(run, cause)) => {
                 self.started = run.started.map(&stamp_of);
                 self.healthy_until = run.started.map(|_| stamp_of(run.healthy_until));
@@ -127,6 +135,7 @@ impl GenerationRecord {
         let spawned = moment(self.intent?);
         let settled = match self.settled? {
             (Ending::Unborn, _) => Settled::Unborn,
+            (Ending::Postponed, _) => Settled::Postponed,
             (Ending::Ran { cause, clean }, at) => {
                 let ended = moment(self.died.map_or(at, |(_, at)| at)).max(spawned);
                 let healthy_until = self.healthy_until.or(self.stable).or(self.started);

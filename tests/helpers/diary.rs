@@ -30,6 +30,11 @@ impl Diary {
         OpenOptions::new().create(true).append(true).open(self.dir.join("gateway.log"))
     }
 
+    /// Whether this line was written.
+    pub(crate) fn has(&self, line: &str) -> io::Result<bool> {
+        Ok(fs::read_to_string(self.dir.join("gateway.log"))?.lines().any(|written| written == line))
+    }
+
     /// Whether anybody will still read it.
     pub(crate) fn exists(&self) -> bool {
         self.dir.join("gateway.log").exists()

@@ -233,6 +233,16 @@ impl Gateway {
                 let drained = now + CYCLE_DRAIN;
                 self.stage = Stage::Cycling { drained, until: drained + time };
             }
+            Mishap::Succeed => {
+                self.listeners.clear();
+                let mut command = Command::new(std::env::current_exe()?);
+                command.args(["in-session"]).arg(std::env::current_exe()?).args(std::env::args_os().skip(1));
+                let successor = command.spawn()?.id();
+                while !self.diary.has(&format!("LISTEN {successor}"))? && self.born.elapsed() < LIFETIME {
+                    thread::sleep(TICK);
+                }
+                return Ok(Some(0));
+            }
             Mishap::Touch(size, time) => {
                 self.touched.push((std::hint::black_box(vec![1; size]), time.map(|time| now + time)));
             }

@@ -72,6 +72,8 @@ pub(crate) enum Mishap {
     Burn(Duration),
     /// It answers in another manner from now on.
     Answer(Manner),
+    /// It leaves a detached successor that answers on its port, and exits 0: an update restart before 2026.8.
+    Succeed,
     /// It closes its listener at once, works for so much CPU time and opens it again: a restart inside the process whose
     /// drain nobody saw.
     Work(Duration),
@@ -203,7 +205,7 @@ impl Scene {
     }
 }
 
-/// `exit=CODE`, `die=SEGV`, `freeze`, `close`, `cycle=TIME`, `touch=64M`, `touch=64M/1s`, `burn=TIME`,
+/// `exit=CODE`, `die=SEGV`, `freeze`, `close`, `succeed`, `cycle=TIME`, `touch=64M`, `touch=64M/1s`, `burn=TIME`,
 /// `work=TIME`, `answers-every=N` and the other manners by their names: in a script with `@TIME`, in the control file at once.
 pub(crate) fn mishap(name: &str, value: &str) -> Option<Mishap> {
     Some(match name {
@@ -211,6 +213,7 @@ pub(crate) fn mishap(name: &str, value: &str) -> Option<Mishap> {
         "die" => Mishap::Die(format!("SIG{value}").parse().ok()?),
         "freeze" => Mishap::Freeze,
         "close" => Mishap::Close,
+        "succeed" => Mishap::Succeed,
         "cycle" => Mishap::Cycle(duration(value)?),
         "touch" => {
             let (size, time) = value.split_once('/').map_or((value, None), |(size, time)| (size, Some(time)));

@@ -110,7 +110,7 @@ fn the_end_of_an_adopted_gateway_has_no_status_and_is_followed_by_a_start() {
     assert_eq!(world.spawns().len(), 1);
     assert!(matches!(
         world.effects.iter().find(|(_, e)| matches!(e, Effect::Spawn { .. })),
-        Some((_, Effect::Spawn { generation: 4 }))
+        Some((_, Effect::Spawn { generation: 4, .. }))
     ));
 }
 

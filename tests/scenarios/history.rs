@@ -128,7 +128,7 @@ fn a_past_without_trouble_changes_nothing() {
     let numbered = world
         .effects
         .iter()
-        .any(|(_, effect)| matches!(effect, openclaw_supervise::core::Effect::Spawn { generation: 2 }));
+        .any(|(_, effect)| matches!(effect, openclaw_supervise::core::Effect::Spawn { generation: 2, .. }));
     assert!(numbered, "numbers go on");
 }
 

@@ -186,6 +186,16 @@ fn whoever_loses_the_lease_leaves_the_gateway_alone_and_goes_in_every_state() {
 }
 
 #[test]
+fn a_lease_that_is_taken_away_before_its_own_news_has_come_is_lost() {
+    let mut world = World::new(Policy::default());
+    world.unanswered = |effect| matches!(effect, Effect::Lease { .. });
+    world.send(Event::Start);
+    world.send(Event::LeaseLost { owner: Some(owner(901)), why: "taken by hand".to_owned() });
+    assert_eq!(world.outcome().0, 78);
+    assert_eq!(world.told("lease.lost").len(), 1);
+}
+
+#[test]
 fn a_loss_of_what_was_never_ours_is_no_loss() {
     let mut world = with(LeaseAnswer::Unclear { beat: 7, owner: None });
     world.send(Event::LeaseLost { owner: None, why: "x".to_owned() });

@@ -135,7 +135,7 @@ fn a_stop_before_anything_is_ready_is_told_too() {
     world.run_for(s(1));
     world.request(Request::Stop);
     assert_eq!(world.notices(), [Stopping]);
-    world.send(Event::Spawned { generation: 1, pid: 101 });
+    world.send(Event::Spawned { generation: 1, pid: 101, fingerprint: 0 });
     world.run_for(s(600));
     assert_eq!(world.notices(), [Stopping]);
 }

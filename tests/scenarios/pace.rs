@@ -169,7 +169,7 @@ fn a_restart_that_is_asked_for_while_one_is_being_spawned_is_that_one() {
     world.send(Event::Start);
     world.run_for(s(1));
     world.request(Request::Restart);
-    world.send(Event::Spawned { generation: 1, pid: 5 });
+    world.send(Event::Spawned { generation: 1, pid: 5, fingerprint: 0 });
     world.port = Some(STARTED);
     world.run_for(s(30));
     assert_eq!(world.spawns().len(), 1, "a newborn must not be ended: SIGTERM in its first seconds is an unclean boot");

@@ -4,6 +4,7 @@
 //! deadline. Hostile: any verdict, any death, any order, lost answers, news of the past, requests and jumps at any time.
 
 use crate::world::{acquired, by, s, sighting, stranger, tree_end};
+use openclaw_supervise::core::handoff::{Support, Word};
 use openclaw_supervise::core::{
     Ask, Death, Effect, Event, Fact, Generation, HookEnd, Moment, Notice, Outcome, Owner, Past, Phase, Policy, Remains,
     Report, Request, Sample, Settled, SpawnFailure, Supervisor, Toll, Verdict,
@@ -194,7 +195,10 @@ impl Walk {
                 self.must(*ticket > self.ticket, "each probe has a ticket of its own");
                 self.ticket = *ticket;
             }
-            Effect::Spawn { generation } => self.check_spawn(*generation, after_free),
+            Effect::Consume { ticket, .. } => {
+                self.must(*ticket > self.ticket, "each question has a ticket of its own");
+            }
+            Effect::Spawn { generation, .. } => self.check_spawn(*generation, after_free),
             Effect::Terminate { generation } => {
                 self.must(self.tree == Some(*generation), "no signal to a tree that is gone");
                 self.must(self.excused, "nobody ends a gateway without a request or a hang");
@@ -231,6 +235,10 @@ impl Walk {
             Effect::Adopt { .. } | Effect::Watch { .. } => self.must(false, "nobody was there before us"),
             // A pre-start hook that failed uses a number up.
             Effect::Remember { generation, fact: Fact::Settled(Settled::Unborn) } => self.generation = *generation,
+            // What an update put off, or a gateway had planned itself, costs nothing.
+            Effect::Remember { fact: Fact::Settled(Settled::Postponed) | Fact::Planned, .. } => {
+                self.free_of_charge.push(self.now);
+            }
             Effect::Measure { generation, .. } | Effect::Examine { generation, .. } => {
                 self.must(self.leader == Some(*generation) || self.tree == Some(*generation), "no look at who is gone");
             }
@@ -239,7 +247,7 @@ impl Walk {
                 self.must(*notice != Notice::Ready || self.came_up.is_some(), "nobody is ready who has not come up");
                 self.told = Some(*notice);
             }
-            Effect::Remember { .. } | Effect::Report(_) => {}
+            Effect::Remember { .. } | Effect::Report(_) | Effect::Negotiate => {}
             Effect::Exit(outcome) => self.check_exit(outcome),
         }
     }
@@ -256,7 +264,8 @@ impl Walk {
         self.must(limit == 0 || unclean <= limit, "no boot finds more unclean ones than the limit behind it");
         let window = self.policy.restart_window;
         let recent = |times: &[Moment]| times.iter().filter(|at| **at + window > self.now).count();
-        let allowed = self.policy.max_restarts as usize + recent(&self.free_of_charge);
+        // One exit may be followed by a start before its word has come.
+        let allowed = self.policy.max_restarts as usize + recent(&self.free_of_charge) + 1;
         self.must(recent(&self.spawns) <= allowed, "spawns are bounded by the budget");
         self.spawns.push(self.now);
     }
@@ -300,11 +309,11 @@ impl Walk {
                     self.later(delay, event);
                 }
             }
-            Effect::Spawn { generation } => {
+            Effect::Spawn { generation, .. } => {
                 let event = match self.dice.below(12) {
                     0 => Event::SpawnFailed { generation, failure: SpawnFailure::Resources("EAGAIN".to_owned()) },
                     1 => Event::SpawnFailed { generation, failure: SpawnFailure::Program("not found".to_owned()) },
-                    _ => Event::Spawned { generation, pid: 5 },
+                    _ => Event::Spawned { generation, pid: 5, fingerprint: 0 },
                 };
                 let delay = self.dice.ms(SPAWN_MAX);
                 self.later(delay, event);
@@ -314,6 +323,28 @@ impl Walk {
                 let tree_rss_kb = (!self.dice.once_in(9)).then(|| self.dice.below(1500));
                 let sample = Sample { cpu, rss_kb: None, tree_rss_kb };
                 self.later(Duration::ZERO, Event::Measured { generation, sample });
+            }
+            Effect::Negotiate => {
+                let support = match self.dice.below(4) {
+                    0 => Support::Unsupported("exit code 1".to_owned()),
+                    1 => Support::TimedOut,
+                    _ => Support::Supported,
+                };
+                let delay = self.dice.ms(31_000);
+                self.later(delay, Event::Negotiated { support });
+            }
+            Effect::Consume { ticket, .. } => {
+                let word = match self.dice.below(6) {
+                    0 => Word::Missing,
+                    1 => Word::Rejected("expired".to_owned()),
+                    2 => Word::TimedOut("30 s".to_owned()),
+                    3 => Word::Unsupported("exit code 1".to_owned()),
+                    _ => Word::Accepted("SIGUSR2".to_owned()),
+                };
+                let delay = self.dice.ms(61_000);
+                if !self.dice.once_in(20) {
+                    self.later(delay, Event::Consumed { ticket, word });
+                }
             }
             Effect::Examine { generation, .. } => {
                 if !self.dice.once_in(4) {
@@ -395,7 +426,7 @@ impl Walk {
                 self.send(Event::Probed { ticket: self.ticket - 1, sighting: sighting(Verdict::Free, Owner::Unseen) });
             }
             16 => self.send(Event::TreeGone { generation: generation + 1, end: tree_end(0) }),
-            17 => self.send(Event::Spawned { generation: generation + 1, pid: 6 }),
+            17 => self.send(Event::Spawned { generation: generation + 1, pid: 6, fingerprint: 0 }),
             18 if generation > 1 => {
                 let (generation, death) = (generation - 1, self.dice.pick(&deaths));
                 self.send(Event::LeaderExited { generation, death, toll: Toll::default() });

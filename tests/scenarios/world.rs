@@ -1,9 +1,10 @@
 //! A small world for the core: one port, one scripted gateway at a time, a clock that jumps from event to event.
 
+use openclaw_supervise::core::handoff::{Support, Word};
 use openclaw_supervise::core::{
     Acquired, Ask, Call, Death, Effect, Event, Generation, Holder, HookEnd, LeaseAnswer, Moment, Notice, Outcome,
-    Owner, Past, Phase, Policy, Readiness, Remains, Report, Request, Requester, Sample, Sighting, Supervisor, Toll,
-    TreeEnd, Verdict,
+    Owner, Past, Phase, Policy, Readiness, Remains, Report, Request, Requester, Sample, Sighting, SpawnFailure,
+    Supervisor, Toll, TreeEnd, Verdict,
 };
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -121,6 +122,14 @@ pub(crate) struct World {
     pub(crate) tree_rss_kb: Option<u64>,
     /// What its `/readyz` says.
     pub(crate) readiness: Option<Readiness>,
+    /// Whether the gateway's command line can be asked about its exits.
+    pub(crate) support: Support,
+    /// What it says of the next ones, in order, and then that there is no word; nothing stands for no answer.
+    pub(crate) words: Vec<Option<Word>>,
+    /// The state of the configuration and of the program's files.
+    pub(crate) fingerprint: u64,
+    /// What becomes of a spawn, if there is no process.
+    pub(crate) unborn: Option<SpawnFailure>,
     /// What the ends of the next trees look like. A leader lives on as long as there are survivors of this list.
     pub(crate) survivors: Vec<u32>,
     pub(crate) effects: Vec<(Moment, Effect)>,
@@ -149,6 +158,10 @@ impl World {
             work: Some(0),
             tree_rss_kb: None,
             readiness: None,
+            support: Support::Supported,
+            words: Vec::new(),
+            fingerprint: 7,
+            unborn: None,
             survivors: Vec::new(),
             effects: Vec::new(),
             policy,
@@ -258,13 +271,21 @@ impl World {
                 let delay = if slow { self.policy.probe_timeout } else { PROMPT };
                 self.later(delay, Event::Probed { ticket, sighting });
             }
-            Effect::Spawn { generation } => {
+            Effect::Spawn { generation, .. } => {
+                if let Some(failure) = self.unborn.clone() {
+                    return self.later(Duration::ZERO, Event::SpawnFailed { generation, failure });
+                }
                 self.child = Some((generation, self.now, self.script));
-                self.later(
-                    Duration::ZERO,
-                    Event::Spawned { generation, pid: 100 + i32::try_from(generation).unwrap_or(0) },
-                );
+                let (pid, fingerprint) = (100 + i32::try_from(generation).unwrap_or(0), self.fingerprint);
+                self.later(Duration::ZERO, Event::Spawned { generation, pid, fingerprint });
                 self.dies_in(generation, self.script.dies);
+            }
+            Effect::Negotiate => self.later(s(2), Event::Negotiated { support: self.support.clone() }),
+            Effect::Consume { ticket, .. } => {
+                let word = if self.words.is_empty() { Some(Word::Missing) } else { self.words.remove(0) };
+                if let Some(word) = word {
+                    self.later(s(4), Event::Consumed { ticket, word });
+                }
             }
             Effect::Examine { generation, .. } => {
                 if let Some(delay) = self.evidence {

@@ -26,6 +26,32 @@ pub(crate) enum Fate {
     Turns(Duration, Show, Option<Duration>),
     /// Restarts in place: drains, closes, warms up, serves.
     RestartsInPlace(Duration),
+    /// Leaves a detached successor, which serves before it exits itself.
+    Succeeds(Duration),
+}
+
+/// What the gateways of some worlds do again and again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Habit {
+    /// Exit with 0, mostly as planned.
+    Restless,
+    /// Die early of one signal.
+    Crashing,
+    /// Exit with 78.
+    Refusing,
+    /// Leave successors.
+    Succeeding,
+}
+
+impl Habit {
+    pub(crate) fn fate(self, dice: &mut Dice) -> Fate {
+        match self {
+            Self::Restless => Fate::Dies(dice.ms(0, 90_000), Death::Code(0)),
+            Self::Crashing => Fate::Dies(dice.ms(0, 33_000), Death::Signal { number: 11, core_dumped: true }),
+            Self::Refusing => Fate::Dies(dice.ms(0, 5000), Death::Code(78)),
+            Self::Succeeding => Fate::Succeeds(dice.ms(0, 90_000)),
+        }
+    }
 }
 
 /// How much memory its tree has.
@@ -147,6 +173,7 @@ impl Temper {
             9 => Fate::Turns(age, Show::Nonsense, back),
             10 => Fate::Turns(age, Show::Draining, back.map(|back| back * 4)),
             11 | 12 => Fate::RestartsInPlace(age),
+            13 => Fate::Succeeds(age),
             _ => Fate::Lives,
         }
     }
@@ -176,9 +203,38 @@ pub(crate) struct Life {
     pub(crate) excused: bool,
     /// When the supervisor has learnt that it exists: its end is not news before that.
     pub(crate) known: Moment,
+    /// Its exit was a restart that it had planned.
+    pub(crate) planned: bool,
+    /// When its leader ended.
+    pub(crate) died: Option<Moment>,
+    /// A successor that nobody has taken hold of yet: the gateway that left it, as one of whose tree it counts.
+    pub(crate) origin: Option<usize>,
 }
 
 impl Life {
+    /// One that has just been started.
+    pub(crate) fn new(parent: usize, generation: Generation, pid: i32, born: Moment, temper: Temper) -> Self {
+        Self {
+            parent,
+            held: Some(parent),
+            generation,
+            pid,
+            born,
+            used: (born, Duration::ZERO),
+            show: Show::Closed,
+            leader: true,
+            daemons: temper.daemons,
+            stuck_child: temper.stuck.is_some_and(|(leader, _)| !leader),
+            termed: false,
+            excused: false,
+            known: born,
+            planned: false,
+            died: None,
+            origin: None,
+            temper,
+        }
+    }
+
     /// Its event loop uses what it uses, up to now.
     pub(crate) fn work(&mut self, now: Moment) -> Duration {
         let share = match self.show {

@@ -5,6 +5,8 @@
 
 #[path = "judge/charge.rs"]
 mod charge;
+#[path = "judge/handoffs.rs"]
+mod handoffs;
 #[path = "judge/health.rs"]
 mod health;
 #[path = "judge/heirs.rs"]
@@ -13,6 +15,8 @@ mod heirs;
 mod hooks;
 #[path = "judge/notices.rs"]
 mod notices;
+#[path = "judge/owned.rs"]
+mod owned;
 #[path = "judge/pace.rs"]
 mod pace;
 #[path = "judge/proof.rs"]
@@ -22,6 +26,7 @@ mod steps;
 
 use crate::trial::Broken;
 use charge::Charge;
+use handoffs::Handoffs;
 use health::{Duty, Health, PortWatch};
 use heirs::Ended;
 use hooks::{Errand, Verge};
@@ -31,8 +36,8 @@ use openclaw_supervise::core::supervisor::{JUMP_MIN, LATE};
 use openclaw_supervise::core::{
     Ask, Death, Effect, Event, Generation, Left, Moment, Owner, Policy, Report, Request, Sighting, TreeEnd, Verdict,
 };
+use owned::{Ending, Owned};
 use pace::{Over, Pace};
-use proof::Examination;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
@@ -54,74 +59,6 @@ pub(crate) struct Turn<'a> {
     pub(crate) after: Option<Moment>,
 }
 
-/// How it was asked to end.
-#[derive(Debug, Clone, Copy)]
-struct Ending {
-    at: Moment,
-    grace: Duration,
-}
-
-/// The youngest gateway, from `Spawned` until nothing is left of it.
-#[derive(Debug, Clone)]
-#[expect(clippy::struct_excessive_bools, reason = "what was seen of one process; any mix of it is a thing to judge")]
-struct Owned {
-    generation: Generation,
-    pid: i32,
-    armed: Moment,
-    started: Option<Moment>,
-    listening: bool,
-    told_end: bool,
-    terminated: Option<Ending>,
-    killed: bool,
-    death: Option<(Death, Moment)>,
-    /// It ended by itself in the time that it was given.
-    drained: bool,
-    /// It died while no supervisor ran.
-    lost: bool,
-    gone: bool,
-    /// When the last kill of it was over.
-    survived: Option<Moment>,
-    health: Health,
-    examining: Option<Examination>,
-    /// Samples in a row that were over the limit of memory.
-    excess: u32,
-    /// What its `/readyz` said last.
-    ready: Option<bool>,
-}
-
-impl Owned {
-    fn new(generation: Generation, pid: i32, at: Moment) -> Self {
-        Self {
-            generation,
-            pid,
-            armed: at,
-            started: None,
-            listening: false,
-            told_end: false,
-            terminated: None,
-            killed: false,
-            death: None,
-            drained: false,
-            lost: false,
-            gone: false,
-            survived: None,
-            health: Health::new(at),
-            examining: None,
-            excess: 0,
-            ready: None,
-        }
-    }
-
-    fn ending(&self) -> bool {
-        self.terminated.is_some() || self.death.is_some()
-    }
-
-    /// It was asked to end just now.
-    fn is_new_ending(&self, at: Moment) -> bool {
-        self.terminated.is_some_and(|ending| ending.at == at)
-    }
-}
-
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Wish {
     Run,
@@ -136,6 +73,8 @@ enum Wish {
 pub(crate) struct Judge {
     policy: Policy,
     ticket: u64,
+    /// That of the youngest probe.
+    probe: u64,
     charge: Charge,
     asked: Option<(Ask, Moment)>,
     generation: Generation,
@@ -148,6 +87,16 @@ pub(crate) struct Judge {
     pardoned: bool,
     /// A gateway that could not be started, until that is on record.
     unborn: Option<Generation>,
+    /// The same for one whose program is being replaced, and since when that has been so.
+    postponed: Option<Generation>,
+    updating: Option<Moment>,
+    /// The repair was tried, and no gateway has come up since.
+    repaired: bool,
+    /// Configuration and program, as they were when the last gateway was started.
+    fingerprint: Option<u64>,
+    /// Equal fast deaths in a row: by which signal, and how many.
+    streak: Option<(i32, u32)>,
+    handoffs: Handoffs,
     /// A gateway that is over, until that is on record.
     ended: Option<Ended>,
     /// The same, until it is judged: after its post-stop hook.
@@ -191,6 +140,7 @@ impl Judge {
             pace: Pace::new(policy.clone()),
             policy,
             ticket: 0,
+            probe: 0,
             charge: Charge::default(),
             asked: None,
             generation: 0,
@@ -199,6 +149,12 @@ impl Judge {
             lost_mark: None,
             pardoned: false,
             unborn: None,
+            postponed: None,
+            updating: None,
+            repaired: false,
+            fingerprint: None,
+            streak: None,
+            handoffs: Handoffs::default(),
             ended: None,
             verge: None,
             errand: None,
@@ -274,10 +230,11 @@ impl Judge {
     /// Whether an event says nothing about the present, so that it must change nothing.
     pub(crate) fn is_stale(&self, event: &Event) -> bool {
         match event {
-            Event::Probed { ticket, .. } => *ticket != self.ticket || self.asked.is_none(),
+            Event::Probed { ticket, .. } => *ticket != self.probe || self.asked.is_none(),
             Event::Leased { ticket, .. } => self.charge.asked.is_none_or(|(asked, _)| asked != *ticket),
             Event::Departed { pid } => self.charge.watches() != Some(*pid),
             Event::HookEnded { ticket, .. } => !self.awaits_hook(*ticket),
+            Event::Consumed { ticket, .. } => !self.handoffs.awaits(*ticket),
             Event::Examined { .. } if self.owned.as_ref().is_none_or(|owned| owned.examining.is_none()) => true,
             other => self.over || other.generation().is_some_and(|generation| generation != self.generation),
         }
@@ -301,9 +258,11 @@ impl Judge {
             Event::LeaderExited { .. } if young => self.owned.as_ref().is_some_and(|owned| owned.death.is_none()),
             Event::Adopted { .. } if young => self.adopting,
             Event::Measured { .. } | Event::Examined { .. } if young => self.owned.is_some(),
-            Event::Probed { ticket, .. } | Event::Leased { ticket, .. } | Event::HookEnded { ticket, .. } => {
-                *ticket <= self.ticket
-            }
+            Event::Probed { ticket, .. }
+            | Event::Leased { ticket, .. }
+            | Event::Consumed { ticket, .. }
+            | Event::HookEnded { ticket, .. } => *ticket <= self.ticket,
+            Event::Negotiated { .. } => self.handoffs.negotiating(),
             Event::StraysKilled { generation, .. } => *generation <= self.generation,
             Event::Tick => due,
             other => other.generation().is_none_or(|generation| generation < self.generation),
@@ -347,6 +306,7 @@ impl Judge {
         self.judge_answer(turn, answer)?;
         self.judge_request(turn, was.as_ref())?;
         self.judge_limit(turn)?;
+        self.judge_handoffs(turn)?;
         self.judge_time(turn)?;
         self.judge_rhythm(turn)?;
         self.judge_notices(turn, answer)?;
@@ -357,6 +317,7 @@ impl Judge {
         self.port.rearm(at);
         self.charge.rearm(at);
         self.rearm_hook(at);
+        self.handoffs.rearm(at);
         if let Some(owned) = &mut self.owned {
             owned.armed = at;
             owned.health.rearm(at);
@@ -368,22 +329,19 @@ impl Judge {
     fn note<'a>(&mut self, at: Moment, event: &'a Event) -> Option<(Ask, &'a Sighting)> {
         let young = event.generation().is_none_or(|generation| generation == self.generation);
         match event {
-            Event::Probed { ticket, sighting } if *ticket == self.ticket => {
+            Event::Probed { ticket, sighting } if *ticket == self.probe => {
                 let (ask, _) = self.asked.take()?;
                 self.note_answer(at, ask, sighting);
                 return Some((ask, sighting));
             }
-            Event::Spawned { generation, pid } if young => {
+            Event::Spawned { generation, pid, fingerprint } if young => {
+                self.note_fingerprint(*fingerprint);
+                self.updating = None;
                 self.spawning = false;
                 self.born = true;
                 self.owned = Some(Owned::new(*generation, *pid, at));
             }
-            Event::SpawnFailed { .. } if young => {
-                if std::mem::take(&mut self.spawning) {
-                    self.pace.spawn_failed(at);
-                    self.unborn = Some(self.generation);
-                }
-            }
+            Event::SpawnFailed { failure, .. } if young => self.note_spawn_failure(at, failure),
             Event::LeaderExited { death, .. } if young => {
                 if let Some(owned) = self.owned.as_mut().filter(|owned| owned.death.is_none()) {
                     if !owned.ending() {
@@ -399,6 +357,9 @@ impl Judge {
             Event::Requested { request, .. } => self.note_wish(at, *request),
             Event::Measured { sample, .. } if young => self.note_sample(at, *sample),
             Event::Examined { .. } if young => self.note_evidence(),
+            Event::Negotiated { support } => self.note_support(support),
+            Event::Consumed { ticket, word } => self.note_word(at, *ticket, word),
+            Event::StopBudget { timeout } => self.policy.stop_timeout = *timeout,
             Event::Start
             | Event::Tick
             | Event::Leased { .. }
@@ -428,6 +389,11 @@ impl Judge {
         };
         let ours = marked.is_some() && marked != self.lost_mark;
         match (ask, &mut self.owned) {
+            (Ask::Port, Some(owned)) if owned.may_have_successor() && self.left.is_none() => {
+                let other = matches!(&sighting.owner, Owner::Ours(holder) if holder.pid != owned.pid);
+                let succeeds = other && matches!(verdict, Verdict::Gateway(_)) && self.wish == Wish::Run;
+                self.duty = succeeds.then_some(Duty::Succeed);
+            }
             (Ask::Port, _) if self.charge.stands_by() => self.note_neighbour(at, sighting, ours),
             (Ask::Port, _) if ours => (self.duty, self.lost_mark) = (Some(Duty::Adopt), marked),
             (Ask::Port, _) => self.duty = Some(self.port.observe(at, verdict, &self.policy)),
@@ -489,7 +455,7 @@ impl Judge {
     fn settle(&mut self, at: Moment) {
         let over = self.owned.take_if(|owned| owned.gone && owned.death.is_some());
         let Some(owned) = over else { return };
-        let limited = owned.is_over_limit();
+        let (limited, spawned) = (owned.is_over_limit(), owned.spawned);
         let Owned { generation, pid, health, started, terminated, drained, lost, death: Some((death, died)), .. } =
             owned
         else {
@@ -504,7 +470,9 @@ impl Judge {
             Death::Unknown => drained || healthy.unwrap_or_default() >= self.policy.stable_after,
         };
         let ended_by_us = terminated.is_some();
-        let over = Over { settled: at, died, death, started, stable, clean, asked: false, ended_by_us, limited, lost };
+        let age = died.saturating_sub(spawned);
+        let over =
+            Over { settled: at, age, died, death, started, stable, clean, asked: false, ended_by_us, limited, lost };
         let unasked = self.wish == Wish::Run;
         self.ended = Some(Ended { generation, started, died, clean, cause: Cause::Failed });
         self.verge = Some(Verge { over, pid, unasked });

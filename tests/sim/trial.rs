@@ -27,9 +27,12 @@ pub(crate) struct Entry {
 /// The number of the probe or the gateway that an input speaks of, and the youngest one.
 fn numbers<'a>(input: &'a mut Input, judge: &Judge) -> Option<(&'a mut u64, u64)> {
     match input {
-        Input::Event(Event::Probed { ticket, .. } | Event::Leased { ticket, .. } | Event::HookEnded { ticket, .. }) => {
-            Some((ticket, judge.ticket()))
-        }
+        Input::Event(
+            Event::Probed { ticket, .. }
+            | Event::Leased { ticket, .. }
+            | Event::HookEnded { ticket, .. }
+            | Event::Consumed { ticket, .. },
+        ) => Some((ticket, judge.ticket())),
         Input::Event(
             Event::Adopted { generation, .. }
             | Event::Spawned { generation, .. }
@@ -46,6 +49,8 @@ fn numbers<'a>(input: &'a mut Input, judge: &Judge) -> Option<(&'a mut u64, u64)
             | Event::Tick
             | Event::LeaseLost { .. }
             | Event::Departed { .. }
+            | Event::Negotiated { .. }
+            | Event::StopBudget { .. }
             | Event::Requested { .. }
             | Event::ClockJumped { .. },
         )

@@ -15,7 +15,7 @@ mod shell;
 mod store;
 
 use crate::dice::Dice;
-use crate::gateway::{Life, MEMORY_MAX_KB, Show};
+use crate::gateway::{Habit, Life, MEMORY_MAX_KB, Show};
 use crate::judge::{KILL_MAX, TICK_LATE_MAX};
 use crate::trial::{Broken, Input, Maker, Trial};
 use crew::Kills;
@@ -39,6 +39,9 @@ const HOOK_MAX: Duration = Duration::from_secs(40);
 
 /// The longest that evidence is waited for.
 const EVIDENCE_MAX: Duration = Duration::from_secs(5);
+
+/// The most that an outer manager leaves a gateway to stop.
+const STOP_BUDGET_MAX: Duration = Duration::from_mins(1);
 
 /// The process id of whoever is a stranger on the port.
 const STRANGER: i32 = 4242;
@@ -145,6 +148,12 @@ pub(crate) struct World<'a> {
     remote: bool,
     /// The store gets lost now and then.
     fragile: bool,
+    /// What its gateways do again and again.
+    habit: Option<Habit>,
+    /// Their command line can be asked about a planned restart.
+    knows_handoffs: bool,
+    /// Stands for their configuration and program.
+    fingerprint: u64,
     /// How much goes wrong: one probe in so many, one spawn, one operator.
     trouble: u64,
     calm_at: Moment,
@@ -173,6 +182,8 @@ fn policy(seed: u64, dice: &mut Dice) -> Policy {
         conflict_exit_code: dice.pick(&[78, 78, 78, 75]),
         pre_start: dice.once_in(3).then(|| dice.s(0, 30)),
         post_stop: dice.once_in(3).then(|| dice.s(0, 30)),
+        repair: dice.once_in(3).then(|| dice.s(0, 300)),
+        handoff: !dice.once_in(3),
         memory_max_kb: dice.once_in(3).then_some(MEMORY_MAX_KB),
         on_conflict: if dice.once_in(3) { OnConflict::Standby } else { OnConflict::Exit },
         ..known
@@ -205,6 +216,11 @@ impl<'a> World<'a> {
             hidden: dice.once_in(6),
             remote: dice.once_in(6),
             fragile: dice.once_in(10),
+            habit: dice.once_in(3).then(|| {
+                dice.pick(&[Habit::Restless, Habit::Restless, Habit::Crashing, Habit::Refusing, Habit::Succeeding])
+            }),
+            knows_handoffs: !dice.once_in(4),
+            fingerprint: 0,
             trouble: dice.pick(&[15, 40, 40, 100_000]),
             calm_at: Moment::ZERO,
             dice,
@@ -285,7 +301,10 @@ impl<'a> World<'a> {
             return Ok(());
         }
         // A sample is taken in on the spot.
-        let once = matches!(event, Event::LeaseLost { .. } | Event::Measured { .. });
+        let once = matches!(
+            event,
+            Event::LeaseLost { .. } | Event::Measured { .. } | Event::Negotiated { .. } | Event::StopBudget { .. }
+        );
         if !once && self.dice.once_in(self.trouble.max(20)) {
             // Heard twice: a copy that comes when it is no news any more.
             let delay = self.dice.ms(0, 90_000);
@@ -387,8 +406,8 @@ impl<'a> World<'a> {
     fn converged(&self) -> bool {
         // One of ours counts too that nobody can see to be ours: the store is lost, and so is the view of its owner.
         let vain = self.sups.iter().any(|sup| sup.up && sup.trial.judge.looked_in_vain());
-        let unheld = self.lives.iter().any(|life| life.leader && life.held.is_none());
-        let unseen = (self.hidden || vain) && self.store.lost && unheld;
+        let mut unheld = self.lives.iter().filter(|life| life.leader && life.held.is_none());
+        let unseen = (self.hidden || vain) && unheld.any(|life| self.store.lost || life.excused);
         let stranger = matches!(self.bound, Some(Bound::Stranger(_))) || unseen;
         let owned = self.store.lease.owner.is_some_and(|owner| self.serves(owner));
         let up = || self.sups.iter().enumerate().filter(|(_, sup)| sup.up);
@@ -417,7 +436,7 @@ impl<'a> World<'a> {
                 + policy.startup_timeout
                 + EVIDENCE_MAX * 4
                 + (policy.probe_interval + policy.probe_timeout) * 24,
-            policy.stop_timeout * 2,
+            policy.stop_timeout.max(STOP_BUDGET_MAX) * 2,
             policy.hung_stop_timeout,
             policy.conflict_timeout,
             policy.backoff_max * 3,
@@ -429,6 +448,7 @@ impl<'a> World<'a> {
             Duration::from_mins(3),
             policy.pre_start.map_or(Duration::ZERO, |timeout| (timeout + HOOK_MAX) * 4),
             policy.post_stop.map_or(Duration::ZERO, |timeout| (timeout + HOOK_MAX) * 4),
+            policy.repair.map_or(Duration::ZERO, |timeout| (timeout + HOOK_MAX) * 2),
         ];
         stages.into_iter().sum()
     }

@@ -11,6 +11,7 @@ pub(crate) mod diary;
 pub(crate) mod http;
 pub(crate) mod jail;
 pub(crate) mod ledger;
+pub(crate) mod openclaw;
 pub(crate) mod port;
 pub(crate) mod process;
 pub(crate) mod real;
@@ -114,6 +115,11 @@ impl Scene {
         let program = fake_gateway().display().to_string();
         let port = self.port().to_string();
         [&program, "gateway", "run", "--port", &port].map(str::to_owned).to_vec()
+    }
+
+    /// A program named `openclaw` in this scene, whose gateway is the stand-in.
+    pub(crate) fn openclaw(&self) -> openclaw::Openclaw {
+        openclaw::Openclaw::install(&self.root)
     }
 
     /// A supervisor to be started here, in front of the stand-in gateway.

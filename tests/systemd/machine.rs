@@ -55,6 +55,31 @@ RuntimeDirectory=user/0
 Delegate=yes
 ";
 
+/// A service as OpenClaw writes it for a wrapper: with another manner of notice than ours, and a stop that has an end.
+const WRAPPED: &str = "[Service]
+ExecStart=/usr/local/bin/openclaw-supervise gateway --port ${OPENCLAW_GATEWAY_PORT}
+Restart=always
+RestartSec=5
+RestartPreventExitStatus=78
+TimeoutStopSec=330
+TimeoutStartSec=30
+SuccessExitStatus=0 143
+OOMPolicy=continue
+KillMode=mixed
+";
+
+/// The home of the machine's one account, where the real OpenClaw is its own.
+const HOME: &str = "/srv/home";
+
+/// The manager of its services, as a login has it.
+const ACCOUNT_MANAGER: &str = "[Service]
+Type=notify
+ExecStart=/lib/systemd/systemd --user --log-target=null
+Environment=XDG_RUNTIME_DIR=/run/user/0 HOME=/srv/home
+RuntimeDirectory=user/0
+Delegate=yes
+";
+
 /// Times that suit the stand-in gateway. They are all set by variables, so that the unit's own command line is run.
 const QUICK: &[&str] = &[
     "LOG_FORMAT=json",
@@ -115,6 +140,56 @@ impl Machine {
         assert!(started.status.success(), "{started:?}");
         self.install(Scope::User, SHIPPED);
         self.unit(Scope::User, SHIPPED, settings)
+    }
+
+    /// Gives the machine's one account an empty home, a manager of its services, and the real OpenClaw as npm links it: on
+    /// PATH, in front of the Node that it wants.
+    pub(crate) fn adopt_openclaw(&self, node: &str, program: &str) {
+        assert!(
+            self.run(&["test", "-x", program]).status.success(),
+            "{program} is not in the machine: keep the target folder on the file system of /"
+        );
+        let path = self.root().join(Scope::Machine.folder()).join("user@.service");
+        fs::write(path, ACCOUNT_MANAGER).expect("the overlay can be written");
+        let rename_home = format!("s,^\\(root:.*:\\)[^:]*\\(:[^:]*\\)$,\\1{HOME}\\2,");
+        for words in [
+            &["mkdir", "-p", HOME][..],
+            &["sed", "-i", &rename_home, "/etc/passwd"],
+            &["ln", "-sf", node, "/usr/local/bin/node"],
+            &["ln", "-sf", program, "/usr/local/bin/openclaw"],
+            &["systemctl", "start", "user@0"],
+        ] {
+            let output = self.run(words);
+            assert!(output.status.success(), "{words:?}: {output:?}");
+        }
+    }
+
+    /// Runs a command in the name of that account.
+    pub(crate) fn run_at_home(&self, words: &[&str]) -> Output {
+        let home = format!("HOME={HOME}");
+        self.run(&[&[home.as_str(), USER_RUNTIME], words].concat())
+    }
+
+    /// A service of that account, however it came there.
+    pub(crate) fn own_service(&self, name: &'static str) -> Unit<'_> {
+        Unit { machine: self, scope: Scope::User, name }
+    }
+
+    /// Where its file is, as it is seen from out here.
+    pub(crate) fn own_unit_file(&self, name: &str) -> PathBuf {
+        self.root().join(HOME.trim_start_matches('/')).join(format!(".config/systemd/user/{name}.service"))
+    }
+
+    pub(crate) fn port(&self) -> u16 {
+        self.scene.port()
+    }
+
+    /// A service as OpenClaw installs it with this program as its wrapper.
+    pub(crate) fn wrapped(&self, settings: &[&str]) -> Unit<'_> {
+        let name = "openclaw-gateway";
+        let path = self.root().join(Scope::Machine.folder()).join(format!("{name}.service"));
+        fs::write(path, WRAPPED).expect("the overlay can be written");
+        self.unit(Scope::Machine, name, settings)
     }
 
     fn install(&self, scope: Scope, name: &str) {
@@ -305,6 +380,11 @@ impl Unit<'_> {
     pub(crate) fn has_reported(&self, event: &str) -> bool {
         let name = format!("\"{event}\"");
         fs::read_to_string(self.log()).unwrap_or_default().lines().any(|line| line.contains(&name))
+    }
+
+    /// Whether one of its lines has this in it.
+    pub(crate) fn has_said(&self, text: &str) -> bool {
+        fs::read_to_string(self.log()).unwrap_or_default().contains(text)
     }
 
     fn log(&self) -> PathBuf {

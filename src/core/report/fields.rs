@@ -78,7 +78,7 @@ impl Report {
             Self::SupervisorStopped { exit_code, reason } => {
                 vec![("exit_code", u32::from(*exit_code).into()), ("reason", reason.as_str().into())]
             }
-            Self::ConflictResolved => vec![],
+            Self::ConflictResolved | Self::HandoffMissing { .. } => vec![],
             Self::LeaseAcquireStarted
             | Self::LeaseContended { .. }
             | Self::LeaseRecovered(_)
@@ -89,16 +89,7 @@ impl Report {
             | Self::StoreMovedAside { .. }
             | Self::StoreUnavailable { .. }
             | Self::StoreAvailable => self.tenure_fields(),
-            Self::VerdictChanged { from, to, detail } => vec![
-                ("from", from.map_or("none", Verdict::name).into()),
-                ("to", to.name().into()),
-                ("detail", detail.as_str().into()),
-            ],
-            Self::ConflictDetected { kind, holder } => {
-                let mut fields = vec![("kind", (*kind).into())];
-                fields.extend(holder_fields(["holder_pid", "holder_command"], holder.as_ref()));
-                fields
-            }
+            Self::VerdictChanged { .. } | Self::ConflictDetected { .. } => self.port_fields(),
             Self::GatewaySpawned { pid, attempt, .. } => vec![("pid", (*pid).into()), ("attempt", (*attempt).into())],
             Self::SpawnFailed { why, .. }
             | Self::StopEscalated { why, .. }
@@ -124,6 +115,13 @@ impl Report {
                 vec![("by", by.to_string().as_str().into())]
             }
             Self::RestartScheduled { .. } | Self::RestartGaveUp { .. } => self.pace_fields(),
+            Self::HandoffAccepted { reason, .. }
+            | Self::HandoffRejected { reason, .. }
+            | Self::HandoffUnsupported { reason, .. }
+            | Self::HandoffTimedOut { reason, .. } => vec![("reason", reason.as_str().into())],
+            Self::SuccessorFound { pid, command, .. } => {
+                vec![("pid", (*pid).into()), ("command", command.as_str().into())]
+            }
             Self::TreeKilled { end, .. } => end.fields(),
             Self::HookStarted { .. } | Self::HookFinished { .. } | Self::HookTimedOut { .. } => self.hook_fields(),
             Self::SignalReceived { signal, by } => [
@@ -135,6 +133,23 @@ impl Report {
             .into_iter()
             .flatten()
             .collect(),
+        }
+    }
+
+    /// Those of a look at the port.
+    fn port_fields(&self) -> Fields {
+        match self {
+            Self::VerdictChanged { from, to, detail } => vec![
+                ("from", from.map_or("none", Verdict::name).into()),
+                ("to", to.name().into()),
+                ("detail", detail.as_str().into()),
+            ],
+            Self::ConflictDetected { kind, holder } => {
+                let mut fields = vec![("kind", (*kind).into())];
+                fields.extend(holder_fields(["holder_pid", "holder_command"], holder.as_ref()));
+                fields
+            }
+            _ => vec![],
         }
     }
 

@@ -61,6 +61,12 @@ impl fmt::Display for Report {
             Self::DetachRefused { why } => write!(f, "staying: {why}"),
             Self::RestartScheduled { delay, why } => write!(f, "in {}: {why}", human(*delay)),
             Self::StopEscalated { why, .. } => write!(f, "ending the whole tree with SIGKILL: {why}"),
+            Self::HandoffAccepted { .. }
+            | Self::HandoffMissing { .. }
+            | Self::HandoffRejected { .. }
+            | Self::HandoffUnsupported { .. }
+            | Self::HandoffTimedOut { .. }
+            | Self::SuccessorFound { .. } => self.tell_handoff(f),
             Self::TreeKilled { end, .. } => end.fmt(f),
             Self::HookStarted { .. } | Self::HookFinished { .. } | Self::HookTimedOut { .. } => self.tell_hook(f),
             Self::SignalReceived { by, .. } => by.fmt(f),
@@ -111,6 +117,29 @@ impl Report {
             Self::GatewayListening { generation, .. } => write!(f, "gateway {generation} answers and is warming up"),
             Self::GatewayStarted { generation, boot, .. } => {
                 write!(f, "gateway {generation} is up after {}", human(*boot))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Those of exits that a gateway may have planned.
+    fn tell_handoff(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::HandoffAccepted { generation, reason } => {
+                write!(f, "gateway {generation} had planned its restart ({reason}): it costs no budget")
+            }
+            Self::HandoffMissing { generation } => {
+                write!(f, "gateway {generation} exited with 0 and left no word that it wanted to be started again")
+            }
+            Self::HandoffRejected { generation, reason } => {
+                write!(f, "gateway {generation} left a word on its restart that does not hold: {reason}")
+            }
+            Self::HandoffUnsupported { reason, .. } => {
+                write!(f, "this gateway cannot be asked whether it planned an exit: {reason}")
+            }
+            Self::HandoffTimedOut { reason, .. } => write!(f, "whether an exit was planned is not known: {reason}"),
+            Self::SuccessorFound { generation, pid, command } => {
+                write!(f, "gateway {generation} left a successor that serves: pid {pid} ({command}); it is kept")
             }
             _ => Ok(()),
         }

@@ -92,6 +92,7 @@ impl Supervisor {
         if left.is_none() {
             self.restarts.begin(now);
         }
+        self.born = true;
         self.begin_trail();
         let child = Child { pid, spawned, adopted: true };
         let (generation, age) = (self.generation, now.saturating_sub(spawned));
@@ -126,10 +127,10 @@ impl Supervisor {
 
     /// Anything settled here follows a start of ours: a gateway that was never seen up by us began with the record.
     pub(super) fn settle_run(&mut self, now: Moment, run: Run, why: Why, death: Death, child: Child, fx: &mut Effects) {
-        let told =
-            format!("ended with {death} after {}", crate::core::report::human(run.ended.saturating_sub(child.spawned)));
+        let age = run.ended.saturating_sub(child.spawned);
+        let told = format!("ended with {death} after {}", crate::core::report::human(age));
         let unasked = self.intent == Intent::Run;
-        self.decide(now, child.pid, Ending { run, why, death, unasked, reason: LOST, told }, fx);
+        self.decide(now, Ending { pid: child.pid, run, age, why, death, unasked, reason: LOST, told }, fx);
     }
 
     /// What the end of a run counts as goes on record before anything follows from it.

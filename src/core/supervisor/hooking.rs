@@ -5,10 +5,12 @@
 use super::stopping::Why;
 use super::{Effect, Effects, Generation, Intent, Judging, Moment, Outcome, Report, Run, State, Supervisor};
 use crate::core::event::Death;
+use crate::core::exit;
 use crate::core::fault::Fault;
 use crate::core::hook::{Call, GRACE, Hook, HookEnd, KILL_TIME_MAX};
 use crate::core::past::{Fact, Settled};
 use crate::core::report::human;
+use crate::core::restart_policy::Cause;
 use std::time::Duration;
 
 #[derive(Debug, Clone)]
@@ -52,6 +54,8 @@ enum Then {
     Start,
     /// The end of the gateway is judged.
     Conclude(Box<Ending>),
+    /// The port is looked at, and the gateway started once more.
+    Retry(Run),
     /// We end.
     Exit(Outcome),
 }
@@ -59,7 +63,10 @@ enum Then {
 /// The end of a gateway of which nothing is left.
 #[derive(Debug, Clone)]
 pub(super) struct Ending {
+    pub(super) pid: i32,
     pub(super) run: Run,
+    /// How long its process lived.
+    pub(super) age: Duration,
     pub(super) why: Why,
     pub(super) death: Death,
     /// Nobody had asked for it when nothing was left.
@@ -97,16 +104,50 @@ impl Supervisor {
     }
 
     /// Calls the hook of a gateway that is gone, then judges its end.
-    pub(super) fn call_post_stop(
-        &mut self,
-        now: Moment,
-        pid: i32,
-        ending: Ending,
-        timeout: Duration,
-        fx: &mut Effects,
-    ) {
-        let call = Call::PostStop { generation: self.generation, pid, reason: ending.reason, death: ending.death };
+    pub(super) fn call_post_stop(&mut self, now: Moment, ending: Ending, timeout: Duration, fx: &mut Effects) {
+        let call =
+            Call::PostStop { generation: self.generation, pid: ending.pid, reason: ending.reason, death: ending.death };
         self.call_hook(now, call, timeout, Then::Conclude(Box::new(ending)), fx);
+    }
+
+    /// Whether a refused configuration may be repaired: once until a gateway has come up.
+    pub(super) fn may_repair(&self) -> bool {
+        self.policy.repair.is_some() && (!self.repaired || self.has(Fault::RepairedForEver))
+    }
+
+    /// Whether it has been, and no gateway has come up since.
+    pub(super) fn was_repaired(&self) -> bool {
+        self.policy.repair.is_some() && self.repaired
+    }
+
+    /// Has OpenClaw repair what it refused.
+    pub(super) fn call_repair(&mut self, now: Moment, run: Run, fx: &mut Effects) {
+        self.repaired = true;
+        let timeout = self.policy.repair.unwrap_or_default();
+        self.call_hook(now, Call::Repair { generation: self.generation }, timeout, Then::Retry(run), fx);
+    }
+
+    fn go_on_repaired(&mut self, now: Moment, run: Run, cut: Option<Cut>, end: &HookEnd, fx: &mut Effects) {
+        // A stop may have cut it short, or have come when its time was already over.
+        if !matches!(self.intent, Intent::Run | Intent::Restart(_)) {
+            return self.go_on_unborn(now, "was not started", fx);
+        }
+        let why = match cut {
+            Some(Cut::TimedOut | Cut::Unwanted) => {
+                format!("took longer than {}", human(self.timeout_of(Hook::Repair)))
+            }
+            None if end.is_success() => {
+                // What the refusal cost counts, and the start that follows is one like any other.
+                self.restarts.after_run(now, run, Cause::Failed, &self.policy);
+                return self.look_at_port(now, Judging::Nothing, fx);
+            }
+            None => end.to_string(),
+        };
+        let reason = format!(
+            "the gateway exited with 78 and cannot start with its configuration, and its repair ('openclaw doctor --fix') \
+             {why}; their own messages stand above; mend the configuration, then start again"
+        );
+        self.exit(exit::NO_USE, reason, fx);
     }
 
     fn call_hook(&mut self, now: Moment, call: Call, timeout: Duration, then: Then, fx: &mut Effects) {
@@ -122,6 +163,7 @@ impl Supervisor {
         let timeout = match hook {
             Hook::PreStart => self.policy.pre_start,
             Hook::PostStop => self.policy.post_stop,
+            Hook::Repair => self.policy.repair,
         };
         timeout.unwrap_or_default()
     }
@@ -167,11 +209,13 @@ impl Supervisor {
     pub(super) fn intend_while_hooking(&mut self, now: Moment, fx: &mut Effects) {
         let State::Hooking(hooking) = &self.state else { return };
         match (hooking.hook(), &self.intent) {
-            (Hook::PreStart, Intent::StopNow(_)) => self.kill_hook(now, fx),
-            (Hook::PreStart, Intent::Stop(_) | Intent::Detach(_)) => self.end_hook(now, Cut::Unwanted, fx),
+            (Hook::PreStart | Hook::Repair, Intent::StopNow(_)) => self.kill_hook(now, fx),
+            (Hook::PreStart | Hook::Repair, Intent::Stop(_) | Intent::Detach(_)) => {
+                self.end_hook(now, Cut::Unwanted, fx);
+            }
             // The start that was asked for is under way.
-            (Hook::PreStart, Intent::Restart(_)) => self.intent = Intent::Run,
-            (Hook::PreStart, Intent::Run) | (Hook::PostStop, _) => {}
+            (Hook::PreStart | Hook::Repair, Intent::Restart(_)) => self.intent = Intent::Run,
+            (Hook::PreStart | Hook::Repair, Intent::Run) | (Hook::PostStop, _) => {}
         }
     }
 
@@ -212,6 +256,7 @@ impl Supervisor {
             Then::Exit(Outcome { code, reason }) => self.exit(code, reason, fx),
             Then::Conclude(ending) => self.conclude(now, &ending, fx),
             Then::Start => self.go_on_prepared(now, generation, cut, end, fx),
+            Then::Retry(run) => self.go_on_repaired(now, run, cut, end, fx),
         }
     }
 

@@ -157,7 +157,9 @@ impl Supervisor {
     }
 
     pub(super) fn on_lease_lost(&mut self, now: Moment, owner: Option<Holder>, why: String, fx: &mut Effects) {
-        if self.lease.is_none() || self.has(Fault::LeaseLossIgnored) {
+        // Ours it was as soon as the store had it; the news of that waits for the hooks of a predecessor to be ended.
+        let is_coming = matches!(self.state, State::Leasing { poll: Poll::Asked { .. }, .. });
+        if self.lease.is_none() && !is_coming || self.has(Fault::LeaseLossIgnored) {
             return;
         }
         self.lease = None;

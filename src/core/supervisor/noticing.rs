@@ -6,10 +6,13 @@ use crate::core::fault::Fault;
 
 impl Supervisor {
     /// The present gateway has given a good answer. Once of each is enough.
-    pub(super) fn tell_ready(&mut self, fx: &mut Effects) {
-        if self.readied.replace(self.generation) != Some(self.generation) || self.has(Fault::ReadyTwice) {
+    /// Says whether it was the first.
+    pub(super) fn tell_ready(&mut self, fx: &mut Effects) -> bool {
+        let is_first = self.readied.replace(self.generation) != Some(self.generation);
+        if is_first || self.has(Fault::ReadyTwice) {
             self.notify(Notice::Ready, fx);
         }
+        is_first
     }
 
     /// Somebody else's gateway serves, and we do what is to be done: nothing.

@@ -85,11 +85,13 @@ impl Supervisor {
             Judging::Nothing | Judging::Prepared => self.start(now, fx),
             // Somebody was there when the gateway gave up, and has left since.
             Judging::Refusal(run) if contended => self.retry_after(now, run, "found its port taken", fx),
+            Judging::Refusal(run) if self.may_repair() => self.call_repair(now, run, fx),
             Judging::Refusal(_) => {
                 let reason = format!(
-                    "the gateway exited with 78 and nobody else is on {}: it cannot start with its configuration; \
+                    "the gateway exited with 78 and nobody else is on {}: it cannot start with its configuration{}; \
                      its own messages stand above; run 'openclaw doctor', then start again",
-                    self.policy.url
+                    self.policy.url,
+                    if self.was_repaired() { ", not even after its repair ('openclaw doctor --fix')" } else { "" }
                 );
                 self.exit(exit::NO_USE, reason, fx);
             }
@@ -120,7 +122,8 @@ impl Supervisor {
     pub(super) fn spawn(&mut self, fx: &mut Effects) {
         self.generation += 1;
         self.state = State::Spawning;
-        fx.push(Effect::Spawn { generation: self.generation });
+        let no_respawn = self.policy.handoff && self.handoffs.support() == Some(false);
+        fx.push(Effect::Spawn { generation: self.generation, no_respawn });
     }
 
     fn retry_after(&mut self, now: Moment, run: Run, death: &str, fx: &mut Effects) {
@@ -128,11 +131,13 @@ impl Supervisor {
         self.follow_plan(now, plan, death, fx);
     }
 
-    pub(super) fn on_spawned(&mut self, now: Moment, pid: i32, fx: &mut Effects) {
+    pub(super) fn on_spawned(&mut self, now: Moment, pid: i32, fingerprint: u64, fx: &mut Effects) {
         if !matches!(self.state, State::Spawning) {
             return;
         }
         self.born = true;
+        self.update = None;
+        self.take_fingerprint(fingerprint);
         self.begin_trail();
         let (generation, attempt) = (self.generation, self.restarts.attempt());
         fx.push(Effect::Report(Report::GatewaySpawned { generation, pid, attempt }));
@@ -149,7 +154,18 @@ impl Supervisor {
         if !matches!(self.state, State::Spawning) {
             return;
         }
-        let (SpawnFailure::Program(why) | SpawnFailure::Resources(why)) = failure;
+        let (SpawnFailure::Program(why) | SpawnFailure::Resources(why) | SpawnFailure::Updating(why)) = failure;
+        let is_wanted = matches!(self.intent, Intent::Run | Intent::Restart(_));
+        // A program that was there before is gone while it is replaced.
+        let is_update = match failure {
+            SpawnFailure::Updating(_) => true,
+            SpawnFailure::Program(_) => self.born,
+            SpawnFailure::Resources(_) => false,
+        };
+        if is_update && is_wanted && self.wait_for_update(now, why, fx) {
+            self.intent = Intent::Run;
+            return;
+        }
         fx.push(Effect::Report(Report::SpawnFailed { generation: self.generation, why: why.clone() }));
         fx.push(Effect::Remember { generation: self.generation, fact: Fact::Settled(Settled::Unborn) });
         match (&self.intent, failure) {

@@ -51,7 +51,10 @@ impl Supervisor {
     /// themselves.
     pub(super) fn follow_intent(&mut self, now: Moment, fx: &mut Effects) {
         match (&self.state, &self.intent) {
-            (State::Stopping(_), Intent::Stop(_)) => self.shorten_drain(now),
+            (State::Stopping(_), Intent::Stop(_) | Intent::StopNow(_)) => {
+                self.shorten_drain(now);
+                self.end_seeking(fx);
+            }
             (State::Hooking(_), _) => self.intend_while_hooking(now, fx),
             (_, Intent::Run)
             | (State::Stopping(_) | State::Exited | State::Adopting { .. }, _)

@@ -58,7 +58,7 @@ impl Supervisor {
                 let poll = Poll::Due(now.saturating_add(interval));
                 let liveness = Liveness::new(now);
                 self.state = State::Running { child, poll, started: now, liveness, stable: false, excess: 0 };
-                return self.tell_ready(fx);
+                return self.come_up(now, fx);
             }
             Verdict::Gateway(_) | Verdict::Draining => {
                 if ours && !*listening {
@@ -76,6 +76,15 @@ impl Supervisor {
         let age = now.saturating_sub(child.spawned);
         let pause = (age / 8).clamp(STARTUP_POLL_MIN, STARTUP_POLL_MAX).min(interval);
         *poll = poll.next(now, pause);
+    }
+
+    /// It serves.
+    fn come_up(&mut self, now: Moment, fx: &mut Effects) {
+        self.repaired = false;
+        if self.tell_ready(fx) {
+            self.negotiate(fx);
+        }
+        self.tick_handoffs(now, fx);
     }
 
     pub(super) fn tick_running(&mut self, now: Moment, fx: &mut Effects) {
@@ -115,7 +124,7 @@ impl Supervisor {
             fx.push(Effect::Remember { generation, fact: Fact::Stable });
         }
         if matches!(verdict, Verdict::Gateway(Phase::Started | Phase::Unknown)) {
-            self.tell_ready(fx);
+            self.come_up(now, fx);
         }
         self.check_hung(now, fx);
     }

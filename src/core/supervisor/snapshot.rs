@@ -39,6 +39,7 @@ impl Supervisor {
             State::Hooking(hooking) => match hooking.hook() {
                 Hook::PreStart => "pre_start",
                 Hook::PostStop => "post_stop",
+                Hook::Repair => "repairing",
             },
             State::Spawning => "spawning",
             State::Starting { .. } => "starting",
@@ -111,6 +112,7 @@ impl Supervisor {
                 let within = within(hooking.deadline());
                 match hooking.hook() {
                     Hook::PreStart => ("start a gateway", within, "the pre-start hook runs"),
+                    Hook::Repair => ("start a gateway once more", within, "OpenClaw repairs what it refused"),
                     Hook::PostStop => ("decide what the last exit meant", within, "the post-stop hook runs"),
                 }
             }

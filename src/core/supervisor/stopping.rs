@@ -14,7 +14,7 @@ use crate::core::liveness::Liveness;
 use crate::core::past::{Fact, Left};
 use crate::core::report::human;
 use crate::core::restart_policy::Cause;
-use crate::core::{Generation, Policy, Toll, exit};
+use crate::core::{Generation, Owner, Policy, Toll, Verdict, exit};
 use std::time::Duration;
 
 /// The pause before a process that survived SIGKILL (in an uninterruptible sleep) is tried again.
@@ -67,6 +67,8 @@ enum Leader {
 enum Tree {
     /// SIGTERM is sent; the gateway drains until then.
     Draining { until: Moment },
+    /// It exited with 0 and nobody had asked: whoever answers on its port now may be a successor that it left.
+    Seeking,
     /// `Effect::KillTree` is under way. `told` is how many survivors of the last one were told of.
     Killing { told: u32 },
     /// The leader survived it; it is tried again then.
@@ -90,6 +92,7 @@ impl Stopping {
                 Some(sooner(until.min(self.poll.wake(policy)), self.liveness.silent_deadline(policy)))
             }
             Tree::Stubborn { again, .. } => Some(again),
+            Tree::Seeking => Some(self.poll.wake(policy)),
             Tree::Killing { .. } | Tree::Gone => None,
         }
     }
@@ -164,12 +167,16 @@ impl Supervisor {
                 stopping.tree = Tree::Killing { told };
                 fx.push(Effect::KillTree { generation: self.generation });
             }
-            Tree::Draining { .. } | Tree::Stubborn { .. } | Tree::Killing { .. } | Tree::Gone => {}
+            Tree::Seeking if stopping.poll.wake(&self.policy) <= now => self.end_seeking(fx),
+            Tree::Draining { .. } | Tree::Seeking | Tree::Stubborn { .. } | Tree::Killing { .. } | Tree::Gone => {}
         }
     }
 
-    pub(super) fn judge_drain(&mut self, now: Moment, sighting: &Sighting) {
+    pub(super) fn judge_drain(&mut self, now: Moment, sighting: &Sighting, fx: &mut Effects) {
         let State::Stopping(stopping) = &mut self.state else { return };
+        if let Tree::Seeking = stopping.tree {
+            return self.judge_successor(now, sighting, fx);
+        }
         stopping.liveness.observe(now, sighting.verdict);
         stopping.poll = stopping.poll.next(now, self.policy.probe_interval);
     }
@@ -179,6 +186,47 @@ impl Supervisor {
         if let State::Stopping(Stopping { tree: Tree::Draining { until }, .. }) = &mut self.state {
             *until = (*until).min(now.saturating_add(self.policy.stop_timeout));
         }
+    }
+
+    /// No successor is looked for any longer: the rest of the tree goes.
+    pub(super) fn end_seeking(&mut self, fx: &mut Effects) {
+        let generation = self.generation;
+        if let State::Stopping(stopping @ Stopping { tree: Tree::Seeking, .. }) = &mut self.state {
+            stopping.tree = Tree::Killing { told: 0 };
+            // An answer that is still under way is about what is being ended.
+            stopping.poll = Poll::Due(Moment::MAX);
+            fx.push(Effect::KillTree { generation });
+        }
+    }
+
+    /// Releases before 2026.8 leave a detached successor after an update, and it answers before they exit. It is no
+    /// orphan to be killed and no stranger to be fought: it is kept, as one of a predecessor would be.
+    fn judge_successor(&mut self, now: Moment, sighting: &Sighting, fx: &mut Effects) {
+        let State::Stopping(stopping) = &self.state else { return };
+        let successor = match (&sighting.owner, sighting.verdict) {
+            (Owner::Ours(holder), Verdict::Gateway(_)) if holder.pid != stopping.child.pid => holder.clone(),
+            _ => return self.end_seeking(fx),
+        };
+        if self.intent != Intent::Run || self.has(Fault::SuccessorKilled) {
+            return self.end_seeking(fx);
+        }
+        let Some(run) = self.run_of_dead() else { return };
+        let (generation, pid) = (self.generation, successor.pid);
+        fx.push(Effect::Report(Report::SuccessorFound { generation, pid, command: successor.command }));
+        self.remember_settled(run, Cause::Asked, fx);
+        self.restarts.after_run(now, run, Cause::Asked, &self.policy);
+        self.seek_unrecorded(pid, fx);
+    }
+
+    /// The run of a gateway whose leader is dead.
+    fn run_of_dead(&self) -> Option<Run> {
+        let State::Stopping(Stopping { started, liveness, leader, .. }) = &self.state else { return None };
+        let Leader::Dead { death, at, drained, .. } = leader else { return None };
+        // An answer that was under way when it died is no health.
+        let healthy_until = liveness.healthy_until().min(*at);
+        let run = Run { started: *started, healthy_until, ended: *at, clean: false };
+        let clean = self.ended_cleanly(&run, *death) || *drained && *death == Death::Unknown;
+        Some(Run { clean, ..run })
     }
 
     /// Ends the wait for a drain.
@@ -220,9 +268,14 @@ impl Supervisor {
         let drained = matches!(&self.state, State::Stopping(Stopping { tree: Tree::Draining { .. }, .. }));
         let dead = Leader::Dead { death, at: now, drained, reason: cause };
         let State::Stopping(stopping) = &mut self.state else {
-            self.enter_stopping(now, child, up, why, dead, Tree::Killing { told: 0 });
+            let may_have_successor = death == Death::Code(0) && up.is_some() && self.intent == Intent::Run;
+            let tree = if may_have_successor { Tree::Seeking } else { Tree::Killing { told: 0 } };
+            self.enter_stopping(now, child, up, why, dead, tree);
             if self.has(Fault::LeaderExitIsTreeGone) {
                 return self.settle(now, fx);
+            }
+            if may_have_successor {
+                return self.probe(now, Ask::Port, fx);
             }
             fx.push(Effect::KillTree { generation });
             return;
@@ -233,7 +286,7 @@ impl Supervisor {
                 stopping.tree = Tree::Killing { told: 0 };
                 fx.push(Effect::KillTree { generation });
             }
-            Tree::Killing { .. } => {}
+            Tree::Seeking | Tree::Killing { .. } => {}
             Tree::Gone => self.settle(now, fx),
         }
     }
@@ -327,19 +380,12 @@ impl Supervisor {
     /// Nothing is left of the gateway: what comes next?
     fn settle(&mut self, now: Moment, fx: &mut Effects) {
         let State::Stopping(stopping) = &self.state else { return };
-        let Stopping { child, started, liveness, why, leader: Leader::Dead { death, at, drained, reason }, .. } =
-            stopping
-        else {
-            return;
-        };
-        // An answer that was under way when it died is no health.
-        let healthy_until = liveness.healthy_until().min(*at);
-        let run = Run { started: *started, healthy_until, ended: *at, clean: false };
-        let clean = self.ended_cleanly(&run, *death) || *drained && *death == Death::Unknown;
-        let told = format!("ended with {death} after {}", human(at.saturating_sub(child.spawned)));
-        let (pid, run, unasked) = (child.pid, Run { clean, ..run }, self.intent == Intent::Run);
-        let ending = Ending { run, why: *why, death: *death, unasked, reason, told };
-        self.decide(now, pid, ending, fx);
+        let Stopping { child, why, leader: Leader::Dead { death, at, reason, .. }, .. } = stopping else { return };
+        let Some(run) = self.run_of_dead() else { return };
+        let (age, unasked) = (at.saturating_sub(child.spawned), self.intent == Intent::Run);
+        let told = format!("ended with {death} after {}", human(age));
+        let ending = Ending { pid: child.pid, run, age, why: *why, death: *death, unasked, reason, told };
+        self.decide(now, ending, fx);
     }
 
     /// Of an adopted gateway nobody learns the status: it counts as unclean if it was short.
@@ -352,10 +398,10 @@ impl Supervisor {
     }
 
     /// Nothing of it is left. What that means is decided once the operator's own command has run.
-    pub(super) fn decide(&mut self, now: Moment, pid: i32, ending: Ending, fx: &mut Effects) {
+    pub(super) fn decide(&mut self, now: Moment, ending: Ending, fx: &mut Effects) {
         match self.policy.post_stop {
             Some(timeout) if !self.has(Fault::PostStopForgotten) => {
-                self.call_post_stop(now, pid, ending, timeout, fx);
+                self.call_post_stop(now, ending, timeout, fx);
             }
             Some(_) | None => self.conclude(now, &ending, fx),
         }
@@ -363,8 +409,8 @@ impl Supervisor {
 
     /// What the end of a run means.
     pub(super) fn conclude(&mut self, now: Moment, ending: &Ending, fx: &mut Effects) {
-        let Ending { run, why, death, unasked, told, .. } = ending;
-        let (run, why, death) = (*run, *why, *death);
+        let Ending { pid, run, age, why, death, unasked, told, .. } = ending;
+        let (pid, run, age, why, death) = (*pid, *run, *age, *why, *death);
         let cause = match (why, death) {
             (Why::Died | Why::Lost, Death::Code(0)) if run.started.is_some() && !self.has(Fault::CleanExitIsCrash) => {
                 Cause::CleanExit
@@ -392,6 +438,12 @@ impl Supervisor {
             Intent::Restart(_) if self.has(Fault::RequestSpendsBudget) => self.plan(now, run, Cause::Failed, told, fx),
             Intent::Restart(_) => self.plan(now, run, Cause::Asked, told, fx),
             Intent::Run => match (why, death) {
+                (Why::Died, _) if self.is_deterministic(death, age) => self.give_up_on(now, run, told, fx),
+                (Why::Died, _) if cause == Cause::CleanExit && self.defer_exit(now, self.generation, pid, run) => {
+                    self.remember_settled(run, cause, fx);
+                    let plan = self.restarts.after_exit(now, run, &self.policy);
+                    self.follow_plan(now, plan, told, fx);
+                }
                 (Why::Died, Death::Code(REFUSAL)) if !self.has(Fault::RefusalRetried) => {
                     self.remember_settled(run, Cause::Failed, fx);
                     self.look_at_port(now, Judging::Refusal(run), fx);

@@ -9,6 +9,8 @@ use std::time::Duration;
 /// The words for what holds a lease up.
 const GRIPS: [&str; 2] = ["lease", "port claim"];
 
+const POSTPONED: &str = "postponed";
+
 const CAUSES: [(Cause, &str); 4] =
     [(Cause::Asked, "asked"), (Cause::CleanExit, "clean_exit"), (Cause::Failed, "failed"), (Cause::Memory, "memory")];
 
@@ -142,6 +144,9 @@ fn past_from_json(value: &Value) -> Option<Past> {
 
 fn run_to_json(PastRun { spawned, settled }: &PastRun) -> Value {
     let mut value = json!({ "spawned_ns": nanoseconds(*spawned) });
+    if *settled == Settled::Postponed {
+        value["cause"] = json!(POSTPONED);
+    }
     if let Settled::Ran(run, cause) = settled {
         let name = CAUSES.iter().find(|(known, _)| known == cause).map(|(_, name)| *name);
         value["cause"] = json!(name);
@@ -157,6 +162,9 @@ fn run_from_json(value: &Value) -> Option<PastRun> {
     let spawned = moment(value.get("spawned_ns")?)?;
     let Some(name) = value.get("cause") else { return Some(PastRun { spawned, settled: Settled::Unborn }) };
     let name = name.as_str()?;
+    if name == POSTPONED {
+        return Some(PastRun { spawned, settled: Settled::Postponed });
+    }
     let (cause, _) = *CAUSES.iter().find(|(_, known)| *known == name)?;
     let run = Run {
         started: optional(value.get("started_ns")?, moment)?,
@@ -177,7 +185,8 @@ pub(super) mod tests {
         let at = Duration::from_secs;
         let holder = Holder { pid: 9, command: "node".to_owned(), uid: None };
         let run = Run { started: Some(at(2)), healthy_until: at(3), ended: at(4), clean: true };
-        let mut runs = vec![PastRun { spawned: at(1), settled: Settled::Unborn }];
+        let mut runs =
+            [Settled::Unborn, Settled::Postponed].map(|settled| PastRun { spawned: at(1), settled }).to_vec();
         runs.extend(CAUSES.map(|(cause, _)| PastRun { spawned: at(1), settled: Settled::Ran(run, cause) }));
         let run = Run { started: None, ..run };
         runs.push(PastRun { spawned: at(1), settled: Settled::Ran(run, Cause::Failed) });

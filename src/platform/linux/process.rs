@@ -139,8 +139,17 @@ impl Handle {
     /// # Errors
     /// What poll(2) said.
     pub fn has_ended(&self) -> io::Result<bool> {
+        self.ends_within(Duration::ZERO)
+    }
+
+    /// Whether it has by the end of this time, in which the caller stands still.
+    ///
+    /// # Errors
+    /// What the kernel said.
+    pub fn ends_within(&self, wait: Duration) -> io::Result<bool> {
         let mut fds = [PollFd::new(&self.fd, PollFlags::IN)];
-        Ok(poll(&mut fds, Some(&Timespec::default()))? > 0)
+        let wait = Timespec::try_from(wait).map_err(io::Error::other)?;
+        Ok(poll(&mut fds, Some(&wait))? > 0)
     }
 
     /// Removes the zombie, if this is a dead child of ours. No other process that has its pid by now can be meant.

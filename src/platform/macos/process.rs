@@ -151,6 +151,21 @@ impl Handle {
         }
     }
 
+    /// Whether it has by the end of this time, in which the caller stands still.
+    ///
+    /// # Errors
+    /// What the kernel said.
+    #[expect(clippy::disallowed_methods, reason = "nothing else waits for a process without an event loop")]
+    pub fn ends_within(&self, wait: Duration) -> io::Result<bool> {
+        for _ in 0..wait.as_millis() {
+            if self.has_ended()? {
+                return Ok(true);
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        self.has_ended()
+    }
+
     /// Removes the zombie, if this is a dead child of ours.
     pub fn reap(&self) {
         // A child's pid is its own until it is reaped: with this start time nobody else can be meant.

@@ -109,7 +109,9 @@ impl Judge {
                 self.charge.asked = None;
                 self.note_lease(at, answer);
             }
-            Event::LeaseLost { .. } if self.charge.held => {
+            Event::LeaseLost { .. }
+                if self.charge.held || self.charge.asked.is_some() && !self.stands_by() && !self.over =>
+            {
                 (self.charge.held, self.charge.lost, self.charge.debt) = (false, true, Some(Debt::Go));
             }
             Event::Departed { pid } if self.charge.watches() == Some(*pid) => {
@@ -247,6 +249,6 @@ impl Judge {
         let quiet = self.charge.waiting.is_some_and(|waiting| waiting.quiet.is_some());
         let asked = self.charge.asked.is_some() || self.asked.is_some();
         let rests = self.charge.watches().is_some() && !quiet && !asked;
-        must(!rests || turn.after.is_none(), "standby", "watching somebody costs nothing")
+        must(!rests || turn.after.is_none() || self.exits_wait(), "standby", "watching somebody costs nothing")
     }
 }

@@ -131,6 +131,8 @@ pub(crate) enum Duty {
     MayStart,
     /// It is ours.
     Adopt,
+    /// A gateway of ours left somebody in its place.
+    Succeed,
     /// Too early to say.
     Wait,
     /// Somebody stays.

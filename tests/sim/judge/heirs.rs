@@ -54,7 +54,9 @@ impl Judge {
         let (death, died) = left.and_then(|left| left.died).unwrap_or((Death::Unknown, at));
         let mut owned = heir(generation, at, left);
         match remains {
-            Remains::Leader { pid, .. } if left.and_then(|left| left.died).is_none() => owned.pid = *pid,
+            Remains::Leader { pid, .. } if left.and_then(|left| left.died).is_none() => {
+                (owned.pid, self.born) = (*pid, true);
+            }
             // It survived a kill, and its end was told of then.
             Remains::Leader { pid, .. } => {
                 (owned.pid, owned.death, owned.told_end, owned.lost) = (*pid, Some((death, died)), true, true);
@@ -92,8 +94,13 @@ impl Judge {
                 must(generation == self.generation, "P9", "a fact about another gateway")
             }
             Fact::Settled(Settled::Unborn) => {
+                must(self.postponed.is_none(), "P4", "a start that waits for an update counts as a failure")?;
                 must(self.unborn.take() == Some(generation), "P9", "a gateway that was born, or is settled already")
             }
+            Fact::Settled(Settled::Postponed) => {
+                must(self.postponed.take() == Some(generation), "P9", "a start is put off for no update")
+            }
+            Fact::Planned => self.judge_planned(generation),
             Fact::Settled(Settled::Ran(run, cause)) => {
                 let Some(ended) = self.ended.take() else {
                     return must(false, "P9", "an end on record of what has not ended, or twice");
@@ -122,5 +129,6 @@ fn heir(generation: Generation, at: Moment, left: Option<Left>) -> Owned {
     let started = left.and_then(|left| left.started);
     let mut health = Health::new(at);
     health.healthy_until = left.and_then(|left| left.healthy_until).or(started).unwrap_or(at);
-    Owned { started, listening: started.is_some(), health, ..Owned::new(generation, 0, at) }
+    let spawned = left.map_or(at, |left| left.spawned);
+    Owned { started, spawned, listening: started.is_some(), health, ..Owned::new(generation, 0, at) }
 }

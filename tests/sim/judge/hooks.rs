@@ -56,7 +56,7 @@ impl Judge {
 
     /// A start is under way, though not yet a process.
     pub(super) fn prepares(&self) -> bool {
-        self.errand.is_some_and(|errand| errand.hook == Hook::PreStart)
+        self.errand.is_some_and(|errand| errand.hook != Hook::PostStop)
     }
 
     pub(super) fn rearm_hook(&mut self, at: Moment) {
@@ -69,7 +69,7 @@ impl Judge {
     /// How long hooks may hold a stop up.
     pub(super) fn hook_time(&self) -> Duration {
         let post_stop = self.policy.post_stop.map_or(Duration::ZERO, |timeout| timeout + GRACE + KILL_TIME_MAX);
-        let pre_start = self.policy.pre_start.map_or(Duration::ZERO, |_| GRACE + KILL_TIME_MAX);
+        let pre_start = self.policy.pre_start.or(self.policy.repair).map_or(Duration::ZERO, |_| GRACE + KILL_TIME_MAX);
         post_stop.max(pre_start).saturating_add(self.lenience)
     }
 
@@ -77,6 +77,7 @@ impl Judge {
         let timeout = match hook {
             Hook::PreStart => self.policy.pre_start,
             Hook::PostStop => self.policy.post_stop,
+            Hook::Repair => self.policy.repair,
         };
         timeout.unwrap_or_default()
     }
@@ -110,6 +111,15 @@ impl Judge {
                 (self.port, self.duty) = (super::PortWatch::default(), None);
                 Ok(())
             }
+            Call::Repair { generation } => {
+                must(self.policy.repair.is_some(), "P9", "a repair that nobody wants")?;
+                must(*generation == self.generation, "P9", "a repair after another gateway")?;
+                must(self.wish <= Wish::Restart, "P5", "a repair after a stop or a detach")?;
+                self.may_start(answer)?;
+                let refused = self.pace.refused && !self.port.contended;
+                must(refused, "P4", "a repair without a refusal")?;
+                must(!std::mem::replace(&mut self.repaired, true), "P4", "a second repair, and no gateway in between")
+            }
             Call::PostStop { generation, pid, reason, death } => {
                 let Some(verge) = self.verge.filter(|_| self.policy.post_stop.is_some()) else {
                     return must(false, "P9", "a post-stop hook for what has not ended");
@@ -129,7 +139,7 @@ impl Judge {
         must(!errand.killed && (kills || !errand.ended), "P2", "one signal to a hook twice")?;
         let spent = turn.at >= errand.since.saturating_add(errand.patience(self.timeout(errand.hook)));
         let stop = matches!(turn.event, Event::Requested { request: Request::Stop | Request::Detach, .. });
-        let unwanted = errand.hook == Hook::PreStart && stop && self.wish >= Wish::Detach;
+        let unwanted = errand.hook != Hook::PostStop && stop && self.wish >= Wish::Detach;
         let hurried = stop && self.wish == Wish::StopNow;
         if kills {
             must(
@@ -194,7 +204,9 @@ impl Judge {
         let interrupted = errand.ended && !errand.timed_out;
         match errand.hook {
             Hook::PostStop => self.conclude(at),
-            Hook::PreStart if interrupted => {}
+            Hook::PreStart | Hook::Repair if interrupted => {}
+            Hook::Repair if end.is_success() && !errand.timed_out => self.pace.repair(at),
+            Hook::Repair => {}
             Hook::PreStart if end.is_success() && !errand.timed_out => self.prepared = true,
             Hook::PreStart => {
                 self.generation = errand.generation;
@@ -206,7 +218,7 @@ impl Judge {
 
     /// What the end of a gateway means, with what is wanted now.
     pub(super) fn conclude(&mut self, at: Moment) {
-        let Some(Verge { over, unasked, .. }) = self.verge.take() else { return };
+        let Some(Verge { over, unasked, pid }) = self.verge.take() else { return };
         let wish = self.wish;
         let asked = !unasked && wish == Wish::Restart;
         if let Some(ended) = &mut self.ended {
@@ -217,7 +229,15 @@ impl Judge {
                 _ => Cause::Failed,
             };
         }
-        self.pace.settle(&Over { settled: at, asked, ..over });
+        let over = Over { settled: at, asked, ..over };
+        if unasked && wish == Wish::Run {
+            self.note_streak(&over);
+        }
+        let waits = unasked && wish == Wish::Run && self.waits_for_word(pid, &over);
+        let cost = self.pace.settle(&over, waits);
+        if waits {
+            self.put_off(pid, &over, cost);
+        }
         if unasked && wish == Wish::Restart {
             self.pace.ask_before(at, self.charge.held);
         }
@@ -236,7 +256,7 @@ impl Judge {
         };
         must(errand.called, "P9", "a hook is told of and not called")?;
         if let Event::Requested { .. } = turn.event {
-            let unwanted = errand.hook == Hook::PreStart && self.wish >= Wish::Detach;
+            let unwanted = errand.hook != Hook::PostStop && self.wish >= Wish::Detach;
             must(!unwanted || errand.ended, "P5", "a start that is not wanted any more is prepared")?;
             let stop = matches!(turn.event, Event::Requested { request: Request::Stop, .. });
             must(!stop || self.wish < Wish::StopNow || errand.killed, "P5", "a second stop waits for a hook")?;

@@ -1,5 +1,6 @@
 //! P4: is the next spawn allowed, and was the budget spent when we gave up?
 
+use super::handoffs::{Cost, Exit};
 use crate::trial::Broken;
 use openclaw_supervise::core::restart_policy::Cause;
 use openclaw_supervise::core::{Death, Moment, PastRun, Policy, Settled};
@@ -13,6 +14,10 @@ pub(crate) enum Class {
     Asked,
     Stable,
     Clean,
+    /// An exit with 0 whose meaning is put off; `again` if it is not the first of late.
+    Open {
+        again: bool,
+    },
     Failed,
 }
 
@@ -21,6 +26,8 @@ pub(crate) enum Class {
 #[expect(clippy::struct_excessive_bools, reason = "how it came to its end; any mix of it happens")]
 pub(crate) struct Over {
     pub(crate) settled: Moment,
+    /// How long its process lived.
+    pub(crate) age: Duration,
     pub(crate) died: Moment,
     pub(crate) death: Death,
     pub(crate) started: Option<Moment>,
@@ -50,6 +57,8 @@ pub(crate) struct Pace {
     trial: bool,
     /// Somebody does not want to wait for a trial.
     waived: bool,
+    /// One was made by this supervisor.
+    tried: bool,
     /// When the last end was settled.
     settled: Moment,
     /// When somebody was last stood by, which settles a refusal.
@@ -59,6 +68,12 @@ pub(crate) struct Pace {
     clean_exit: Option<Moment>,
     floor: Moment,
     pub(crate) pending: Option<Class>,
+    /// Exits that were charged since the last end was judged: the start that follows it was granted before.
+    late: usize,
+    /// The start that was decided waits for an update.
+    postponed: bool,
+    /// The last gateways died like one another.
+    doomed: bool,
     /// A start was decided, and has been neither made nor prevented yet.
     begun: bool,
     /// The last gateway exited with 78 and nothing has explained it yet.
@@ -79,6 +94,7 @@ impl Pace {
             free: false,
             trial: true,
             waived: attended,
+            tried: false,
             settled: Moment::ZERO,
             stood: Moment::ZERO,
             unclean: Vec::new(),
@@ -87,6 +103,9 @@ impl Pace {
             floor: Moment::ZERO,
             pending: None,
             begun: false,
+            late: 0,
+            postponed: false,
+            doomed: false,
             refused: false,
         }
     }
@@ -101,12 +120,16 @@ impl Pace {
                     if !run.clean {
                         self.unclean.push(run.started.unwrap_or(run.ended));
                     }
-                    self.classify(run.ended, *cause, stable);
+                    self.classify(run.ended, *cause, stable, false);
                     run.ended
                 }
                 Settled::Unborn => {
                     self.pending = Some(Class::Failed);
                     *spawned
+                }
+                Settled::Postponed => {
+                    self.take_back();
+                    continue;
                 }
             };
             self.settled = at;
@@ -141,8 +164,73 @@ impl Pace {
         self.spawns.push(at);
     }
 
-    /// A gateway is gone.
-    pub(crate) fn settle(&mut self, run: &Over) {
+    /// The start that was counted last did not come about, and is made up for.
+    fn take_back(&mut self) {
+        self.spawns.pop();
+        self.free = true;
+    }
+
+    /// It waits for an update.
+    pub(super) fn postpone(&mut self) {
+        self.take_back();
+        (self.pending, self.begun, self.postponed) = (None, false, true);
+    }
+
+    /// The configuration or the program is another one.
+    pub(super) fn renew(&mut self) {
+        self.failures = 0;
+    }
+
+    /// One more start is one too many.
+    pub(super) fn doom(&mut self) {
+        self.doomed = true;
+    }
+
+    /// The last gateway has left somebody in its place.
+    pub(super) fn succeed(&mut self, at: Moment) {
+        (self.pending, self.refused, self.free, self.settled) = (None, false, true, at);
+    }
+
+    /// What was refused is repaired: the next start is paid for like any other.
+    pub(super) fn repair(&mut self, at: Moment) {
+        let spent = recent(&self.spawns, at, self.policy.restart_window) >= self.budget();
+        match self.pending {
+            Some(Class::Failed) if spent => self.trial = true,
+            Some(Class::Failed) => self.failures += 1,
+            Some(class) => self.pass(class),
+            None => {}
+        }
+        (self.pending, self.refused, self.settled, self.floor) = (None, false, at, at);
+    }
+
+    /// What an exit was, that had to wait for its word.
+    pub(super) fn settle_exit(&mut self, at: Moment, exit: &Exit, planned: bool) {
+        let unbegun = self.spawns.last().is_none_or(|last| *last < exit.settled);
+        match exit.cost {
+            Cost::Restart if planned => {
+                self.failures = self.failures.saturating_sub(1);
+                if unbegun {
+                    (self.free, self.floor) = (true, at);
+                } else if let Some(paid) = self.costly.iter().position(|paid| *paid >= exit.settled) {
+                    self.costly.remove(paid);
+                }
+            }
+            Cost::Nothing if !planned => {
+                self.costly.push(exit.settled);
+                self.late += 1;
+                if unbegun {
+                    self.spawns.push(exit.settled);
+                }
+            }
+            Cost::Restart | Cost::Nothing | Cost::Never => {}
+        }
+        if planned {
+            self.clean_exit.take_if(|last| *last == exit.settled);
+        }
+    }
+
+    /// A gateway is gone. `waits` says that an exit with 0 has to wait for its word.
+    pub(super) fn settle(&mut self, run: &Over, waits: bool) -> Cost {
         if !run.clean {
             self.unclean.push(run.started.unwrap_or(run.died));
         }
@@ -154,11 +242,16 @@ impl Pace {
             () if unasked(0) && run.started.is_some() => Cause::CleanExit,
             () => Cause::Failed,
         };
-        self.settled = run.settled;
-        self.classify(run.settled, cause, run.stable);
+        (self.settled, self.late) = (run.settled, 0);
+        self.classify(run.settled, cause, run.stable, waits);
+        match self.pending {
+            Some(Class::Failed) => Cost::Restart,
+            Some(Class::Open { .. }) => Cost::Nothing,
+            Some(Class::Asked | Class::Stable | Class::Clean) | None => Cost::Never,
+        }
     }
 
-    fn classify(&mut self, settled: Moment, cause: Cause, stable: bool) {
+    fn classify(&mut self, settled: Moment, cause: Cause, stable: bool, waits: bool) {
         let again = |last: Moment| settled < last + self.policy.stable_after;
         let class = match cause {
             Cause::Asked => Class::Asked,
@@ -166,8 +259,11 @@ impl Pace {
                 self.clean_exit = (cause == Cause::CleanExit).then_some(settled);
                 Class::Stable
             }
-            Cause::CleanExit if self.clean_exit.replace(settled).is_some_and(again) => Class::Failed,
-            Cause::CleanExit => Class::Clean,
+            Cause::CleanExit => match self.clean_exit.replace(settled) {
+                Some(last) if again(last) => Class::Failed,
+                last if waits => Class::Open { again: last.is_some() },
+                Some(_) | None => Class::Clean,
+            },
             Cause::Failed | Cause::Memory => Class::Failed,
         };
         self.pending = Some(class);
@@ -217,6 +313,14 @@ impl Pace {
         if self.refused && !contended {
             return Err(Broken::new("P4", "a refusal to start was answered with another start"));
         }
+        if self.doomed {
+            return Err(Broken::new("P4", "the same death again and again is answered with another start"));
+        }
+        if std::mem::take(&mut self.postponed) {
+            let patient = (Duration::from_secs(1)..=Duration::from_secs(30)).contains(&delay);
+            self.floor = at + delay;
+            return if patient { Ok(()) } else { Err(Broken::new("P4", "an update is not waited for")) };
+        }
         self.refused = false;
         let slots = [self.settled, self.stood].map(|since| since + self.policy.backoff_max);
         if self.trial && !self.waived && slots.contains(&(at + delay)) {
@@ -251,7 +355,7 @@ impl Pace {
         if !std::mem::replace(&mut self.begun, true) {
             self.count(at);
         }
-        (self.trial, self.waived) = (false, false);
+        (self.trial, self.waived, self.tried) = (false, false, true);
         Ok(())
     }
 
@@ -265,7 +369,7 @@ impl Pace {
         if !self.breaker_closed_at(at) {
             return Err(Broken::new("P4", "a boot finds more unclean ones behind it than the limit"));
         }
-        let spent = !self.begun && recent(&self.costly, at, self.policy.restart_window) > self.budget();
+        let spent = !self.begun && recent(&self.costly, at, self.policy.restart_window) > self.budget() + self.late;
         if spent && !self.free && !(self.trial && (self.waived || at >= self.slot())) {
             return Err(Broken::new("P4", "more spawns than the budget holds"));
         }
@@ -284,7 +388,10 @@ impl Pace {
     }
 
     pub(crate) fn give_up(&self, at: Moment) -> Result<(), Broken> {
-        if self.trial {
+        if self.doomed {
+            return Ok(());
+        }
+        if self.trial && !self.tried {
             return Err(Broken::new("P4", "gave up without one start of its own"));
         }
         let spent = recent(&self.spawns, at, self.policy.restart_window);
@@ -292,7 +399,7 @@ impl Pace {
             return Err(Broken::new("P4", format!("gave up with {spent} spawns in the window")));
         }
         match self.pending {
-            Some(Class::Failed | Class::Clean) => Ok(()),
+            Some(Class::Failed | Class::Clean | Class::Open { again: true }) => Ok(()),
             other => Err(Broken::new("P4", format!("gave up after {other:?}, which costs nothing"))),
         }
     }

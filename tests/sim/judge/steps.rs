@@ -37,7 +37,12 @@ impl Judge {
             Effect::Adopt { generation } => self.judge_adopt(*generation, answer),
             Effect::Watch { pid } => self.judge_watch(*pid),
             Effect::Remember { generation, fact } => self.judge_fact(*generation, *fact),
-            Effect::Spawn { generation } => self.judge_spawn(turn.at, *generation, answer),
+            Effect::Spawn { generation, no_respawn } => {
+                self.judge_no_respawn(*no_respawn)?;
+                self.judge_spawn(turn.at, *generation, answer)
+            }
+            Effect::Negotiate => self.judge_negotiate(),
+            Effect::Consume { ticket, generation, pid } => self.judge_consume(turn.at, *ticket, *generation, *pid),
             Effect::Measure { generation, tree } => self.judge_measure(*generation, *tree),
             Effect::Examine { generation, .. } => self.judge_examine(turn.at, *generation),
             Effect::Notify(_) => Ok(()),
@@ -58,10 +63,12 @@ impl Judge {
             Ask::Port => None,
             Ask::Listener(generation) | Ask::Liveness(generation) => Some(generation),
         };
-        must(of == self.owned.as_ref().map(|owned| owned.generation), "P2", "a probe asks for what there is")?;
+        let seeks = ask == Ask::Port && self.owned.as_ref().is_some_and(Owned::may_have_successor);
+        let right = of == self.owned.as_ref().map(|owned| owned.generation);
+        must(right || seeks, "P2", "a probe asks for what there is")?;
         let alone = self.asked.is_none_or(|(_, since)| at >= since + self.policy.probe_timeout);
         must(alone || self.charge.asks_again(), "loop", "two probes are under way at once")?;
-        (self.ticket, self.asked) = (ticket, Some((ask, at)));
+        (self.ticket, self.probe, self.asked) = (ticket, ticket, Some((ask, at)));
         Ok(())
     }
 
@@ -134,6 +141,9 @@ impl Judge {
         must(owned.death.is_some() || owned.killed || over, "P3", why)?;
         self.killing = true;
         if let Some(owned) = &mut self.owned {
+            if owned.may_have_successor() {
+                self.asked = None;
+            }
             owned.killed = true;
         }
         Ok(())
@@ -149,6 +159,7 @@ impl Judge {
                 };
                 let first = owned.started.is_none() && owned.pid == *pid && !owned.ending();
                 must(first, "P9", "one start of one process")?;
+                self.repaired = false;
                 (owned.started, owned.examining) = (Some(turn.at), None);
                 owned.health = Health::new(turn.at);
                 Ok(())
@@ -159,6 +170,12 @@ impl Judge {
                     self.owned.as_ref().is_some_and(|owned| Some(owned.generation) == about && owned.pid == *pid);
                 must(found && ours, "P9", "the adoption of what was not found")
             }
+            Report::SuccessorFound { generation, pid, .. } => self.judge_succession(turn.at, *generation, *pid, answer),
+            Report::HandoffAccepted { .. }
+            | Report::HandoffMissing { .. }
+            | Report::HandoffRejected { .. }
+            | Report::HandoffUnsupported { .. }
+            | Report::HandoffTimedOut { .. } => self.judge_word(turn, report),
             Report::StandbyEntered { .. } | Report::StandbyLeft { .. } => self.judge_standby(turn.at, report),
             Report::GatewayListening { .. } => {
                 let first = self.owned.as_mut().is_some_and(|owned| !std::mem::replace(&mut owned.listening, true));
@@ -228,6 +245,8 @@ impl Judge {
             exit::NO_USE => {
                 let refused = self.pace.refused && self.duty == Some(Duty::MayStart) && !self.port.contended;
                 let absent = !self.born && self.owned.is_none() && self.pace.pending.is_some();
+                let unrepaired = refused && self.policy.repair.is_some() && !self.repaired;
+                must(!unrepaired, "P7", "78 without the repair that was wanted")?;
                 must(refused || absent, "P7", "78 without a conflict, a refusal or a missing program")
             }
             _ => must(false, "P7", "a code that nobody knows"),
@@ -239,6 +258,11 @@ impl Judge {
         let Some((ask, _)) = answer else { return Ok(()) };
         if self.over {
             return Ok(());
+        }
+        if ask == Ask::Port && self.duty == Some(Duty::Succeed) {
+            let kills = turn.fx.iter().any(|effect| matches!(effect, Effect::KillTree { .. }));
+            must(!kills, "P3", "a successor that our gateway left is ended")?;
+            return must(self.adopting, "P8", "a successor that our gateway left is not kept");
         }
         if ask == Ask::Port {
             must(self.duty != Some(Duty::Adopt), "P8", "a gateway of ours is on the port and is left alone")?;
@@ -337,14 +361,14 @@ impl Judge {
                 must(calm, "loop", "the machine spins")?;
             }
         }
+        let dying = self.owned.as_ref().is_some_and(|owned| owned.gone && owned.death.is_none());
         let Some(deadline) = turn.after else {
-            let dying = self.owned.as_ref().is_some_and(|owned| owned.gone && owned.death.is_none());
             let shell_owes = self.spawning || self.killing || self.adopting || self.charge.watches().is_some();
             return must(self.over || shell_owes || dying || !self.charge.begun, "owed", "nothing is owed");
         };
         must(!self.over, "exit", "a deadline after the exit")?;
         // While a probe is owed the next deadline is never further away than its loss.
-        let probing = !self.killing && !self.spawning && self.asked.is_some();
+        let probing = !self.killing && !self.spawning && !dying && self.asked.is_some();
         let patience = self.policy.probe_timeout.saturating_add(Duration::from_secs(5));
         let polled = if self.charge.stands_by() { STORE_LOST } else { patience };
         must(!probing || deadline <= turn.at + polled, "owed", "a lost answer is never asked for again")

@@ -1,6 +1,6 @@
 //! The supervisors of a world: how they begin, are killed, end, and who of them has the lease.
 
-use super::{Bound, Happening, Sup, World};
+use super::{Bound, Happening, STOP_BUDGET_MAX, Sup, World};
 use crate::dice::Dice;
 use crate::judge::must;
 use crate::trial::{Broken, Input, Trial};
@@ -40,6 +40,10 @@ impl World<'_> {
             robbed: false,
         });
         self.begun = self.now;
+        if self.dice.once_in(4) {
+            let (when, timeout) = (self.dice.ms(0, 3000), self.dice.ms(0, 60_000).min(STOP_BUDGET_MAX));
+            self.later(when, Happening::Deliver(sup, Event::StopBudget { timeout }));
+        }
         self.send(sup, Event::Start)
     }
 
@@ -146,7 +150,13 @@ impl World<'_> {
     /// An attempt on the lease comes to something.
     pub(super) fn try_lease(&mut self, sup: usize, ticket: u64, ask: LeaseAsk) -> Result<(), Broken> {
         let answer = self.rule_lease(sup, ask);
-        self.deliver(sup, Event::Leased { ticket, answer })
+        let acquired = matches!(answer, LeaseAnswer::Acquired(_));
+        let wait = if acquired { self.clear_hooks() } else { Duration::ZERO };
+        if wait.is_zero() {
+            return self.deliver(sup, Event::Leased { ticket, answer });
+        }
+        self.later(wait, Happening::Deliver(sup, Event::Leased { ticket, answer }));
+        Ok(())
     }
 
     fn rule_lease(&mut self, sup: usize, ask: LeaseAsk) -> LeaseAnswer {
@@ -224,13 +234,27 @@ impl World<'_> {
         let delay = self.dice.ms(0, 500);
         let recorded = row.and_then(|row| row.pid);
         // A mark that was seen cannot always be followed: the process may have gone, or belong to somebody else.
-        let blind = row.is_none() && !self.calm && self.dice.once_in(4);
+        let unrecorded = row.is_none();
+        // Of several one is always found.
+        let alone = id.is_some_and(|id| self.lives[id].origin.is_some_and(|origin| self.lives[origin].alive() == 1));
+        let blind = unrecorded && (self.store.lost || alone) && !self.calm && self.dice.once_in(4);
         let found = id.filter(|id| !blind && self.lives[*id].alive() > 0);
+        if let Some(id) = id {
+            if found.is_none() && self.lives[id].origin.is_some() {
+                // Nobody can know of it any more.
+                self.lives[id].excused = true;
+            }
+            self.inherit(id)?;
+        }
         let remains = match found {
             None => Remains::Nothing { pid: recorded },
             Some(id) => {
-                if row.is_none() {
+                if unrecorded {
                     self.store.intend(generation, self.now)?;
+                }
+                // What a gateway left goes over to the number of its successor.
+                if self.lives[id].held == Some(sup) && self.lives[id].generation != generation {
+                    self.sups[sup].trial.take(self.now, Input::Alive(self.lives[id].generation, 0))?;
                 }
                 let life = &mut self.lives[id];
                 (life.held, life.generation, life.known) = (Some(sup), generation, self.now + delay);

@@ -66,6 +66,20 @@ impl World<'_> {
         self.errands.iter().any(|errand| errand.alive && !robbed(errand) && errand.killed.is_none_or(ought))
     }
 
+    /// What the hook of a predecessor left is ended before anything else. Says how long that takes.
+    pub(super) fn clear_hooks(&mut self) -> Duration {
+        let mut wait = Duration::ZERO;
+        for old in 0..self.errands.len() {
+            let Errand { alive: true, sup: None, killed, .. } = self.errands[old] else { continue };
+            if killed.is_none() {
+                self.kill_errand(old);
+            }
+            let died = self.errands[old].killed.map_or(self.now, |killed| killed + self.errands[old].nature.dies);
+            wait = wait.max(died.saturating_sub(self.now).min(KILL_TIME_MAX));
+        }
+        wait
+    }
+
     pub(super) fn order_hook(&mut self, sup: usize, ticket: u64, call: &Call) {
         self.tempt_operator();
         if !self.calm && self.dice.once_in(6) {
@@ -76,16 +90,7 @@ impl World<'_> {
             if self.calm || self.dice.once_in(3) { Nature::mild(&mut self.dice) } else { Nature::any(&mut self.dice) };
         let id = self.errands.len();
         let (hook, generation) = (call.hook(), call.generation());
-        // What the hook of a predecessor left is ended before another one is started.
-        let mut wait = Duration::ZERO;
-        for old in 0..id {
-            let Errand { alive: true, sup: None, killed, .. } = self.errands[old] else { continue };
-            if killed.is_none() {
-                self.kill_errand(old);
-            }
-            let died = self.errands[old].killed.map_or(self.now, |killed| killed + self.errands[old].nature.dies);
-            wait = wait.max(died.saturating_sub(self.now).min(KILL_TIME_MAX));
-        }
+        let wait = self.clear_hooks();
         let begins = self.now + wait;
         let (sup, alive, killed) = (Some(sup), false, None);
         self.errands.push(Errand { sup, ticket, hook, generation, nature, begins, alive, killed });

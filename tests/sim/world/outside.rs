@@ -1,7 +1,7 @@
 //! What comes from outside: strangers, operators, the fates of gateways.
 
 use super::{Bound, Happening, STRANGER, World};
-use crate::gateway::{Fate, Life, Show};
+use crate::gateway::{Fate, Life, Show, Temper};
 use crate::judge::NEWS_MAX;
 use crate::trial::{Broken, Input};
 use openclaw_supervise::core::{Death, Event, Generation, Phase, Request, Requester, Toll, Verdict};
@@ -115,6 +115,7 @@ impl World<'_> {
         match temper.fate {
             Fate::Lives => {}
             Fate::Dies(_, death) => self.later(Duration::ZERO, Happening::Dies(id, death)),
+            Fate::Succeeds(_) => self.succeed(id),
             Fate::Turns(_, show, back) => {
                 self.later(Duration::ZERO, Happening::Shows(id, show));
                 if let Some(back) = back {
@@ -130,6 +131,38 @@ impl World<'_> {
                 }
             }
         }
+    }
+
+    /// An update, as older releases restart after it: a detached process has the port before the old one exits.
+    fn succeed(&mut self, id: usize) {
+        // Nobody has taken hold of a heir who leaves another one at once.
+        let settled = self.lives[id].origin.is_none() && self.lives[id].show == Show::Serving;
+        if self.bound != Some(Bound::Gateway(id)) || !settled {
+            return;
+        }
+        let heir = self.lives.len();
+        let mut temper = Temper::any(&mut self.dice, &self.policy);
+        (temper.opens, temper.boots) = (Duration::ZERO, Duration::ZERO);
+        (temper.daemons, temper.stuck) = (0, None);
+        self.schedule_fate(heir, temper.fate);
+        let (pid, generation) = (110 + i32::try_from(heir % 3).unwrap_or(0), Generation::MAX);
+        let born = Life::new(usize::MAX, generation, pid, self.now, temper);
+        let show = Show::Serving;
+        self.lives.push(Life { held: None, show, origin: Some(id), known: self.now, ..born });
+        self.lives[id].daemons += 1;
+        self.lives[id].show = Show::Closed;
+        self.bound = Some(Bound::Gateway(heir));
+        let delay = self.dice.ms(0, 500);
+        self.later(delay, Happening::Dies(id, Death::Code(0)));
+    }
+
+    /// A successor is a gateway of its own from now on, with all that the old one left.
+    pub(super) fn inherit(&mut self, heir: usize) -> Result<(), Broken> {
+        let Some(origin) = self.lives[heir].origin.take() else { return Ok(()) };
+        let rest = std::mem::take(&mut self.lives[origin].daemons).saturating_sub(1);
+        let stuck = std::mem::take(&mut self.lives[origin].stuck_child);
+        self.lives[heir].daemons += rest + u32::from(stuck);
+        self.tell_alive(origin)
     }
 
     /// A gateway opens, closes or changes what it says.
@@ -167,13 +200,20 @@ impl World<'_> {
     pub(super) fn die(&mut self, id: usize, death: Death) -> Result<(), Broken> {
         let delay = self.news_delay();
         let now = self.now;
+        let planned = death == Death::Code(0) && !self.lives[id].termed && !self.dice.once_in(3);
         let life = &mut self.lives[id];
         if !life.leader {
             return Ok(());
         }
         life.leader = false;
-        let Life { generation, held, parent, known, .. } = *life;
+        (life.died, life.planned) = (Some(now), planned);
+        let Life { generation, held, parent, known, origin, .. } = *life;
         self.bound = self.bound.filter(|bound| *bound != Bound::Gateway(id));
+        if let Some(origin) = origin {
+            self.lives[id].origin = None;
+            self.lives[origin].daemons = self.lives[origin].daemons.saturating_sub(1);
+            return self.tell_alive(origin);
+        }
         let Some(sup) = held else { return Ok(()) };
         let (death, max_rss_kb) = if parent == sup { (death, Some(1)) } else { (Death::Unknown, None) };
         let toll = Toll { max_rss_kb, ..Toll::default() };
@@ -183,6 +223,10 @@ impl World<'_> {
     }
 
     pub(super) fn clear(&mut self, id: usize) -> Result<(), Broken> {
+        if let Some(heir) = self.lives.iter().position(|life| life.origin == Some(id)) {
+            (self.lives[heir].leader, self.lives[heir].origin) = (false, None);
+            self.bound = self.bound.filter(|bound| *bound != Bound::Gateway(heir));
+        }
         (self.lives[id].daemons, self.lives[id].stuck_child) = (0, false);
         self.tell_alive(id)
     }

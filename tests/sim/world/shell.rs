@@ -4,6 +4,7 @@ use super::{Bound, Happening, STRANGER, World};
 use crate::gateway::{Fate, Life, Manner, Show, Temper};
 use crate::judge::{KILL_MAX, SPAWN_MAX, must};
 use crate::trial::{Broken, Input};
+use openclaw_supervise::core::handoff::{ANSWER_MAX, Support, Word};
 use openclaw_supervise::core::{
     Ask, Death, Effect, Event, Generation, Holder, Layer, Owner, Readiness, Report, Request, Sample, Sighting,
     SpawnFailure, TreeEnd, Verdict,
@@ -13,6 +14,9 @@ use std::time::Duration;
 fn before_spawn(ask: Ask) -> bool {
     ask == Ask::Port
 }
+
+/// So long a gateway's own note of its planned restart holds.
+const ROW_LIFE: Duration = Duration::from_mins(1);
 
 const KILLED: Death = Death::Signal { number: 9, core_dumped: false };
 
@@ -60,6 +64,8 @@ impl World<'_> {
             Effect::Probe { ticket, ask } => self.ask_port(sup, ticket, ask),
             Effect::Measure { generation, tree } => self.measure(sup, generation, tree),
             Effect::Examine { generation, .. } => self.examine(sup, generation)?,
+            Effect::Negotiate => self.negotiate(sup),
+            Effect::Consume { ticket, generation, pid } => self.consume(sup, ticket, generation, pid),
             Effect::Notify(_) => {}
             Effect::Exit(ref outcome) => self.end_supervisor(sup, outcome.code)?,
             Effect::Adopt { .. }
@@ -79,7 +85,7 @@ impl World<'_> {
                 self.later(delay, Happening::Seek(sup, generation));
             }
             Effect::Remember { generation, fact } => self.store.remember(generation, fact, self.now)?,
-            Effect::Spawn { generation } => {
+            Effect::Spawn { generation, .. } => {
                 self.store.intend(generation, self.now)?;
                 self.tempt_operator();
                 let most = u64::try_from(SPAWN_MAX.as_millis()).unwrap_or(0) / 2;
@@ -133,6 +139,36 @@ impl World<'_> {
         Ok(())
     }
 
+    /// The gateway's command line says what it can be asked.
+    fn negotiate(&mut self, sup: usize) {
+        let support = match self.dice.below(8) {
+            0 => Support::TimedOut,
+            1 => Support::Unsupported("unknown command".to_owned()),
+            _ if self.knows_handoffs => Support::Supported,
+            _ => Support::Unsupported("unknown command".to_owned()),
+        };
+        let delay = if support == Support::TimedOut { ANSWER_MAX } else { self.dice.ms(500, 30_000) };
+        self.later(delay, Happening::Deliver(sup, Event::Negotiated { support }));
+    }
+
+    /// It is asked about one exit: the word is true, or late, or there is none.
+    fn consume(&mut self, sup: usize, ticket: u64, generation: Generation, pid: i32) {
+        if !self.calm && self.dice.once_in(self.trouble.min(20)) {
+            return;
+        }
+        let exit = self.lives.iter().rfind(|life| (life.generation, life.pid) == (generation, pid));
+        let planned = exit.is_some_and(|life| life.planned && life.died.is_some_and(|died| self.now < died + ROW_LIFE));
+        let word = match self.dice.below(12) {
+            0 => Word::TimedOut("no answer".to_owned()),
+            1 => Word::Rejected("expired".to_owned()),
+            _ if !self.knows_handoffs => Word::Unsupported("unknown command".to_owned()),
+            _ if planned => Word::Accepted("update".to_owned()),
+            _ => Word::Missing,
+        };
+        let delay = if matches!(word, Word::TimedOut(_)) { ANSWER_MAX * 2 } else { self.dice.ms(500, 60_000) };
+        self.later(delay, Happening::Deliver(sup, Event::Consumed { ticket, word }));
+    }
+
     fn hear(&mut self, sup: usize, report: &Report) -> Result<(), Broken> {
         if let Report::TreeKilled { generation, end } = report
             && end.survivors > 0
@@ -170,9 +206,10 @@ impl World<'_> {
         let before_spawn = before_spawn(ask);
         let ours = |id: usize| {
             let life = &self.lives[id];
-            let asked = matches!(ask, Ask::Listener(generation) if generation == life.generation);
+            let left_by = life.origin.map_or(life, |origin| &self.lives[origin]);
+            let asked = matches!(ask, Ask::Listener(generation) if generation == left_by.generation);
             let holder = Holder { pid: life.pid, command: "openclaw-gateway".to_owned(), uid: None };
-            if before_spawn || asked && life.held == Some(sup) { Owner::Ours(holder) } else { Owner::Other(holder) }
+            if before_spawn || asked && left_by.held == Some(sup) { Owner::Ours(holder) } else { Owner::Other(holder) }
         };
         match self.bound {
             // A gateway that does not listen has its lock all the same.
@@ -226,10 +263,10 @@ impl World<'_> {
         let most = u64::try_from(SPAWN_MAX.as_millis()).unwrap_or(0) / 2;
         let delay = if self.dice.once_in(4) { self.dice.ms(0, most) } else { Duration::ZERO };
         if !self.calm && self.dice.once_in(self.trouble.min(1000)) {
-            let failure = if self.dice.once_in(3) {
-                SpawnFailure::Program("cannot execute openclaw".to_owned())
-            } else {
-                SpawnFailure::Resources("out of processes".to_owned())
+            let failure = match self.dice.below(4) {
+                0 => SpawnFailure::Program("cannot execute openclaw".to_owned()),
+                1 => SpawnFailure::Updating("package.json is missing".to_owned()),
+                _ => SpawnFailure::Resources("out of processes".to_owned()),
             };
             self.later(delay, Happening::Deliver(sup, Event::SpawnFailed { generation, failure }));
             return Ok(());
@@ -246,48 +283,45 @@ impl World<'_> {
             return self.kill_supervisor(sup);
         }
         let pid = self.lives[id].pid;
+        if !self.calm && self.dice.once_in(8) {
+            self.fingerprint += 1;
+        }
+        let fingerprint = self.fingerprint;
         if let Some(row) = self.store.rows.get_mut(&generation) {
             row.pid = Some(pid);
         }
-        self.later(delay, Happening::Deliver(sup, Event::Spawned { generation, pid }));
+        self.later(delay, Happening::Deliver(sup, Event::Spawned { generation, pid, fingerprint }));
         Ok(())
     }
 
     fn bear(&mut self, sup: usize, generation: Generation, delay: Duration) -> usize {
-        let temper = if self.calm || self.trouble > 1000 && self.dice.once_in(2) {
+        let mut temper = if self.calm || self.trouble > 1000 && self.dice.once_in(2) {
             Temper::mild(&mut self.dice, &self.policy)
         } else {
             Temper::any(&mut self.dice, &self.policy)
         };
+        if let Some(habit) = self.habit.filter(|_| !self.calm && !self.dice.once_in(4)) {
+            temper.fate = habit.fate(&mut self.dice);
+        }
         let id = self.lives.len();
         if temper.opens < temper.boots {
             self.later(temper.opens, Happening::Shows(id, Show::Warming));
         }
         self.later(temper.boots, Happening::Shows(id, Show::Serving));
-        match temper.fate {
+        self.schedule_fate(id, temper.fate);
+        // Few numbers, so that they come again: a signal to a number is not a signal to a process.
+        let pid = 100 + i32::try_from(generation % 3).unwrap_or(0);
+        self.lives.push(Life { known: self.now + delay, ..Life::new(sup, generation, pid, self.now, temper) });
+        id
+    }
+
+    pub(super) fn schedule_fate(&mut self, id: usize, fate: Fate) {
+        match fate {
             Fate::Lives => {}
-            Fate::Dies(age, _) | Fate::Turns(age, ..) | Fate::RestartsInPlace(age) => {
+            Fate::Dies(age, _) | Fate::Turns(age, ..) | Fate::RestartsInPlace(age) | Fate::Succeeds(age) => {
                 self.later(age, Happening::Fated(id));
             }
         }
-        self.lives.push(Life {
-            parent: sup,
-            held: Some(sup),
-            generation,
-            // Few numbers, so that they come again: a signal to a number is not a signal to a process.
-            pid: 100 + i32::try_from(generation % 3).unwrap_or(0),
-            born: self.now,
-            used: (self.now, Duration::ZERO),
-            show: Show::Closed,
-            leader: true,
-            daemons: temper.daemons,
-            stuck_child: temper.stuck.is_some_and(|(leader, _)| !leader),
-            termed: false,
-            excused: false,
-            known: self.now + delay,
-            temper,
-        });
-        id
     }
 
     fn terminate(&mut self, id: usize) {
@@ -331,6 +365,9 @@ impl World<'_> {
         let stays = ends > KILL_MAX;
         if leader {
             self.later(leader_dies, Happening::Dies(id, KILLED));
+        }
+        if let Some(heir) = self.lives.iter().position(|life| life.origin == Some(id)) {
+            self.later(rest, Happening::Dies(heir, KILLED));
         }
         self.later(rest_dies, Happening::Clears(id));
         let elapsed = ends.min(KILL_MAX);

@@ -2,6 +2,7 @@
 
 use crate::judge::must;
 use crate::trial::Broken;
+use openclaw_supervise::core::restart_policy::Cause;
 use openclaw_supervise::core::{Death, Effect, Fact, Generation, Left, Moment, Past, PastRun, Report, Settled};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -107,6 +108,10 @@ impl Store {
             Fact::Stable => row.stable.replace(now).is_some(),
             Fact::Died(death) => row.died.replace((death, now)).is_some(),
             Fact::Settled(settled) => row.settled.replace(settled).is_some(),
+            Fact::Planned => match &mut row.settled {
+                Some(Settled::Ran(_, cause)) => std::mem::replace(cause, Cause::Asked) == Cause::Asked,
+                Some(Settled::Unborn | Settled::Postponed) | None => true,
+            },
         };
         must(!again, "P9", "one fact is recorded twice")
     }

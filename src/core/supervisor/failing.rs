@@ -1,0 +1,102 @@
+//! Failures that a restart does not mend: the same fast death again and again, and a program that is being replaced.
+
+use super::{Effect, Effects, Moment, Report, Supervisor, exit};
+use crate::core::event::Death;
+use crate::core::fault::Fault;
+use crate::core::past::{Fact, Settled};
+use crate::core::restart_policy::{Cause, Run};
+use std::time::Duration;
+
+/// Signals by which a program ends itself, or the kernel a program that is broken: ILL, TRAP, ABRT, BUS, SEGV, SYS.
+#[cfg(not(target_os = "macos"))]
+const FATAL: [i32; 6] = [4, 5, 6, 7, 11, 31];
+#[cfg(target_os = "macos")]
+const FATAL: [i32; 6] = [4, 5, 6, 10, 11, 12];
+
+/// A death within this time after the spawn is fast.
+const FAST: Duration = Duration::from_secs(30);
+
+/// So many equal ones in a row, with the same configuration and program, are no accident: a refused migration ended in a
+/// tight loop of signal 11 (openclaw #109831).
+const EQUAL_MAX: u32 = 3;
+
+/// The first pause of a start that waits for an update, doubled up to the last.
+const UPDATE_PAUSE_MIN: Duration = Duration::from_secs(1);
+const UPDATE_PAUSE_MAX: Duration = Duration::from_secs(30);
+
+/// How long an update may take: npm needs 43 s on two cores. A program that is not back then counts as broken.
+const UPDATE_TIME_MAX: Duration = Duration::from_mins(10);
+
+/// Equal fast deaths in a row.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Streak {
+    signal: i32,
+    count: u32,
+}
+
+/// A start that waits for an update of the program.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Update {
+    since: Moment,
+    tries: u32,
+}
+
+impl Supervisor {
+    /// Whether this death is one too many of its kind.
+    pub(super) fn is_deterministic(&mut self, death: Death, age: Duration) -> bool {
+        let Death::Signal { number, .. } = death else {
+            self.streak = None;
+            return false;
+        };
+        if !FATAL.contains(&number) || age >= FAST {
+            self.streak = None;
+            return false;
+        }
+        let count = self.streak.filter(|streak| streak.signal == number).map_or(1, |streak| streak.count + 1);
+        self.streak = Some(Streak { signal: number, count });
+        count >= EQUAL_MAX && !self.has(Fault::FatalSignalRetried)
+    }
+
+    /// The configuration and the program's files, as they were when this process was started.
+    pub(super) fn take_fingerprint(&mut self, fingerprint: u64) {
+        let before = self.fingerprint.replace(fingerprint);
+        if before.is_some_and(|before| before != fingerprint) {
+            self.streak = None;
+            self.repaired = false;
+            self.restarts.renew();
+            self.handoffs.renew();
+        }
+    }
+
+    /// Gives up early.
+    pub(super) fn give_up_on(&mut self, now: Moment, run: Run, told: &str, fx: &mut Effects) {
+        self.remember_settled(run, Cause::Failed, fx);
+        let restarts = self.restarts.spent_at(now, &self.policy);
+        self.restarts.after_run(now, run, Cause::Failed, &self.policy);
+        let why = format!(
+            "gave up: {EQUAL_MAX} gateways in a row {told}, with the same configuration and the same program, so another \
+             would as well; its own messages stand above; run 'openclaw doctor', or mend the installation, then start \
+             again"
+        );
+        let window = self.policy.restart_window;
+        fx.push(Effect::Report(Report::RestartGaveUp { restarts, window, why: why.clone() }));
+        self.exit(exit::GAVE_UP, why, fx);
+    }
+
+    /// Waits for the end of an update. The start that did not come about costs nothing. Says no when that has lasted for
+    /// too long.
+    pub(super) fn wait_for_update(&mut self, now: Moment, why: &str, fx: &mut Effects) -> bool {
+        let update = self.update.unwrap_or(Update { since: now, tries: 0 });
+        if update.since.saturating_add(UPDATE_TIME_MAX) <= now || self.has(Fault::UpdateCounted) {
+            return false;
+        }
+        let pause = UPDATE_PAUSE_MIN.saturating_mul(1 << update.tries.min(5)).min(UPDATE_PAUSE_MAX);
+        self.update = Some(Update { tries: update.tries + 1, ..update });
+        let generation = self.generation;
+        fx.push(Effect::Report(Report::SpawnFailed { generation, why: why.to_owned() }));
+        fx.push(Effect::Remember { generation, fact: Fact::Settled(Settled::Postponed) });
+        let why = "an update of OpenClaw seems to be under way, which is waited for and costs no budget";
+        self.start_at(now, now.saturating_add(pause), why, fx);
+        true
+    }
+}

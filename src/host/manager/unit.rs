@@ -1,0 +1,141 @@
+//! The systemd unit that we run in, and what `systemctl` tells of it.
+
+use crate::platform::proc;
+use crate::platform::process::{Handle, claim, spawn_in_own_session, unclaim};
+use std::io;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+use tokio::net::unix::pipe::Receiver;
+use tokio::time::timeout;
+
+/// How long systemd may take to answer.
+const SYSTEMCTL_TIME_MAX: Duration = Duration::from_secs(2);
+
+/// Longer than any answer to what we ask.
+const ANSWER_MAX: usize = 128;
+
+/// The systemd unit that we run in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Unit {
+    name: String,
+    /// Whether it is one of a user's own manager.
+    is_users: bool,
+}
+
+impl Unit {
+    /// Ours, if systemd started us or somebody above us.
+    pub(super) fn ours() -> Option<Self> {
+        std::env::var_os("INVOCATION_ID")?;
+        let me = i32::try_from(std::process::id()).unwrap_or(0);
+        Self::of(&proc::cgroup_of(me)?)
+    }
+
+    /// The innermost service or scope of a cgroup's path. That of a user's manager is itself a service, and its units
+    /// lie below it.
+    fn of(cgroup: &str) -> Option<Self> {
+        let is_unit = |part: &&str| matches!(part.rsplit_once('.'), Some((_, "service" | "scope")));
+        let mut units = cgroup.split('/').filter(is_unit);
+        let name = units.next_back()?;
+        // systemd puts it before names that mean something to the kernel, such as that of a controller.
+        let name = name.strip_prefix('_').unwrap_or(name).to_owned();
+        Some(Self { name, is_users: units.any(|outer| outer.starts_with("user@")) })
+    }
+
+    /// Whether it is a service, and so stopped as a whole after its time; whoever is in the scope of a login came there by a
+    /// terminal, and is stopped from there.
+    pub(super) fn is_service(&self) -> bool {
+        self.name.ends_with(".service")
+    }
+
+    /// One of its properties, if systemd tells it in time.
+    pub(super) async fn property(&self, name: &str) -> Option<String> {
+        let answer = timeout(SYSTEMCTL_TIME_MAX, self.show(name)).await.ok()?.ok()?;
+        Some(answer.trim().to_owned()).filter(|answer| !answer.is_empty())
+    }
+
+    async fn show(&self, property: &str) -> io::Result<String> {
+        let (answer, theirs) = io::pipe()?;
+        let systemctl = {
+            let mut command = Command::new("systemctl");
+            command.args(self.is_users.then_some("--user")).args(["show", "-p", property, "--value", "--", &self.name]);
+            command.stdin(Stdio::null()).stderr(Stdio::null()).stdout(theirs);
+            // With the command our copy of the pipe's other end goes, or the answer would have no end.
+            spawn_in_own_session(&mut command)?
+        };
+        claim(systemctl.pid());
+        let _guard = Helper(systemctl);
+        let answer = Receiver::from_owned_fd(answer.into())?;
+        read(&answer).await
+    }
+}
+
+/// A program that we started: it ends with whoever waits for it. The loop reaps it if it is not dead yet.
+struct Helper(Handle);
+
+impl Drop for Helper {
+    fn drop(&mut self) {
+        // ESRCH: it has ended, as it should.
+        let _gone = self.0.kill();
+        self.0.reap();
+        unclaim(self.0.pid());
+    }
+}
+
+async fn read(pipe: &Receiver) -> io::Result<String> {
+    let (mut bytes, mut length) = ([0; ANSWER_MAX], 0);
+    while length < bytes.len() {
+        pipe.readable().await?;
+        match pipe.try_read(&mut bytes[length..]) {
+            Ok(0) => break,
+            Ok(more) => length += more,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(String::from_utf8_lossy(&bytes[..length]).into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_unit_is_the_innermost_one_and_knows_its_manager() {
+        for (cgroup, expected) in [
+            ("/system.slice/openclaw.service", Some(("openclaw.service", false))),
+            ("/system.slice/openclaw.service/gateway", Some(("openclaw.service", false))),
+            ("/system.slice/system-openclaw.slice/openclaw@a.service", Some(("openclaw@a.service", false))),
+            (
+                "/user.slice/user-1000.slice/user@1000.service/app.slice/openclaw-gateway.service",
+                Some(("openclaw-gateway.service", true)),
+            ),
+            ("/user.slice/user-1000.slice/session-3.scope", Some(("session-3.scope", false))),
+            ("/user.slice/user-1000.slice/user@1000.service/init.scope", Some(("init.scope", true))),
+            ("/user.slice/user-1000.slice/user@1000.service", Some(("user@1000.service", false))),
+            ("/system.slice/_cpu.service", Some(("cpu.service", false))),
+            ("/", None),
+            ("/docker/0123", None),
+            ("", None),
+        ] {
+            let expected = expected.map(|(name, is_users)| Unit { name: name.to_owned(), is_users });
+            assert_eq!(Unit::of(cgroup), expected, "{cgroup}");
+        }
+    }
+
+    #[tokio::test]
+    async fn an_answer_is_read_to_its_end() {
+        let (answer, mut theirs) = io::pipe().unwrap();
+        io::Write::write_all(&mut theirs, b"process\n").unwrap();
+        drop(theirs);
+        let answer = Receiver::from_owned_fd(answer.into()).unwrap();
+        assert_eq!(read(&answer).await.unwrap(), "process\n");
+    }
+
+    #[tokio::test]
+    async fn of_a_unit_that_nobody_knows_no_kill_mode_is_known() {
+        let unit = Unit { name: "no-such-unit-of-openclaw-supervise.service".to_owned(), is_users: false };
+        let mode = unit.property("KillMode").await;
+        assert!(mode.as_deref() != Some("process"), "{mode:?}");
+        assert!(mode.is_none_or(|mode| mode.len() < ANSWER_MAX));
+    }
+}

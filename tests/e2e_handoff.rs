@@ -1,0 +1,261 @@
+//! An exit with 0 that nobody asked for is followed by another gateway at once, and afterwards OpenClaw's command line is
+//! asked whether it was planned.
+
+#![cfg(target_os = "linux")]
+#![expect(clippy::expect_used, reason = "a test that cannot go on says so by a panic")]
+
+#[expect(dead_code, reason = "each test file uses its part of the kit")]
+mod support;
+
+use nix::sys::signal::Signal;
+use serde_json::Value;
+use std::time::Duration;
+use support::openclaw::Openclaw;
+use support::process::Process;
+use support::supervisor::{Event, Launch, Said, Supervisor};
+use support::{PATIENCE, Scene, wait_for};
+
+fn launch<'a>(scene: &'a Scene, openclaw: &Openclaw) -> Launch<'a> {
+    let words = openclaw.words(scene.port());
+    scene.launch().words(&words.iter().map(String::as_str).collect::<Vec<_>>())
+}
+
+/// How many restarts the budget has lost.
+fn spent(scene: &Scene) -> Value {
+    Said::by(scene, &["status", "--json"]).json()["restarts"]["in_window"].clone()
+}
+
+/// The gateway asks for a successor, as the real one does.
+fn restart(supervisor: &mut Supervisor, gateway: Process) -> Process {
+    gateway.signal(Signal::SIGUSR2);
+    follow(supervisor, gateway)
+}
+
+/// The gateway exits with 0 and has planned nothing.
+fn leave(scene: &Scene, supervisor: &mut Supervisor, gateway: Process) -> Process {
+    scene.diary().command(gateway.pid, "exit=0");
+    follow(supervisor, gateway)
+}
+
+fn follow(supervisor: &mut Supervisor, gateway: Process) -> Process {
+    let exited = supervisor.wait_event("gateway.exited");
+    assert_eq!((exited.number("pid"), exited.number("code")), (gateway.pid.into(), 0));
+    supervisor.wait_started()
+}
+
+/// When the supervisor did it, in milliseconds since 1970.
+fn stamp(event: &Event) -> u128 {
+    let at: jiff::Timestamp = event.text("at").parse().expect("a stamp is one of RFC 3339");
+    u128::try_from(at.as_millisecond()).expect("it is after 1970")
+}
+
+#[test]
+fn ten_planned_restarts_in_a_row_cost_nothing_and_are_asked_about_after_the_next_boot() {
+    let scene = Scene::new("healthy; boot=100ms");
+    let openclaw = scene.openclaw();
+    let mut supervisor = launch(&scene, &openclaw).start();
+    let mut gateway = supervisor.wait_started();
+    openclaw.wait_calls("capabilities", 1);
+    for round in 1..=10 {
+        let before = gateway;
+        gateway = restart(&mut supervisor, before);
+        let started = supervisor.last("gateway.started");
+        let accepted = supervisor.wait_event("handoff.accepted");
+        assert_eq!(accepted.number("generation"), round);
+        let calls = openclaw.calls("consume");
+        assert_eq!(calls.len(), usize::try_from(round).expect("it is small"), "{calls:?}");
+        let call = calls.last().expect("it was made");
+        assert!(call.words.contains(&format!("--expected-pid {} ", before.pid)), "{call:?}");
+        assert!(call.at.as_millis() >= stamp(&started), "asked at {call:?}\n{}", supervisor.story());
+        assert_eq!(supervisor.last("restart.scheduled").number("delay_ms"), 0);
+    }
+    assert_eq!(spent(&scene), 0);
+    assert_eq!(openclaw.calls("capabilities").len(), 1, "it is known from the first time on");
+    supervisor.signal(Signal::SIGTERM);
+    supervisor.expect_exit(0);
+}
+
+#[test]
+fn an_exit_that_was_not_planned_is_charged_and_a_second_one_waits() {
+    let scene = Scene::new("healthy");
+    let openclaw = scene.openclaw();
+    let mut supervisor = launch(&scene, &openclaw).start();
+    let first = supervisor.wait_started();
+    let second = leave(&scene, &mut supervisor, first);
+    assert_eq!(supervisor.last("restart.scheduled").number("delay_ms"), 0);
+    assert_eq!(supervisor.wait_event("handoff.missing").number("generation"), 1);
+    assert_eq!(spent(&scene), 1);
+    leave(&scene, &mut supervisor, second);
+    assert!(supervisor.last("restart.scheduled").number("delay_ms") > 0, "{}", supervisor.story());
+    assert_eq!(supervisor.wait_event("handoff.missing").number("generation"), 2);
+    assert_eq!(spent(&scene), 2);
+}
+
+#[test]
+fn a_row_that_does_not_hold_is_told_and_charged() {
+    let scene = Scene::new("healthy");
+    let openclaw = scene.openclaw();
+    openclaw.answer(
+        "consume",
+        r#"echo '{"ok":true,"protocol":"openclaw.gateway.restart-handoff","protocolVersion":1,"status":"rejected","reason":"expired"}'; exit"#,
+    );
+    let mut supervisor = launch(&scene, &openclaw).start();
+    let first = supervisor.wait_started();
+    restart(&mut supervisor, first);
+    let rejected = supervisor.wait_event("handoff.rejected");
+    assert_eq!((rejected.number("generation"), rejected.text("reason")), (1, "expired"));
+    assert_eq!(spent(&scene), 1);
+}
+
+#[test]
+fn a_release_without_handoffs_is_told_of_once_and_kept_from_leaving_a_successor() {
+    let scene = Scene::new("healthy");
+    let openclaw = scene.openclaw();
+    openclaw.answer("capabilities", "echo no such command >&2; exit 1");
+    let mut supervisor = launch(&scene, &openclaw).start();
+    let first = supervisor.wait_started();
+    supervisor.wait_event("handoff.unsupported");
+    let second = leave(&scene, &mut supervisor, first);
+    assert_eq!(spent(&scene), 1, "it is charged at once");
+    assert_eq!(scene.diary().environment(first.pid).get("OPENCLAW_NO_RESPAWN"), None);
+    let value = |gateway: Process| scene.diary().environment(gateway.pid).get("OPENCLAW_NO_RESPAWN").cloned();
+    assert_eq!(value(second).as_deref(), Some("1"));
+    let third = leave(&scene, &mut supervisor, second);
+    assert!(supervisor.last("restart.scheduled").number("delay_ms") > 0, "{}", supervisor.story());
+    assert_eq!(value(third).as_deref(), Some("1"));
+    assert_eq!((supervisor.count("handoff.unsupported"), openclaw.calls("consume")), (1, vec![]));
+}
+
+#[test]
+fn a_command_line_that_says_nonsense_is_none_that_can_be_asked() {
+    let scene = Scene::new("healthy");
+    let openclaw = scene.openclaw();
+    openclaw.answer("capabilities", "echo '{\"ok\":true}'; exit 0");
+    let mut supervisor = launch(&scene, &openclaw).start();
+    supervisor.wait_started();
+    let reason = supervisor.wait_event("handoff.unsupported").text("reason").to_owned();
+    assert!(reason.contains("exit code 0"), "{reason}");
+}
+
+#[test]
+fn a_command_line_that_never_answers_holds_nothing_up() {
+    let scene = Scene::new("healthy");
+    let openclaw = scene.openclaw();
+    openclaw.answer("capabilities", "exec sleep 300");
+    let mut supervisor = launch(&scene, &openclaw).start();
+    supervisor.patience = Duration::from_mins(2);
+    let first = supervisor.wait_started();
+    openclaw.wait_calls("capabilities", 1);
+    first.kill();
+    let second = follow_death(&mut supervisor, first);
+    assert_eq!(supervisor.count("handoff.timed_out"), 0, "it is asked still");
+    supervisor.wait_event("handoff.timed_out");
+    assert!(second.is_alive());
+    let gone = |call: &support::openclaw::Call| Process::find(call.pid).is_none();
+    let look = || openclaw.calls("capabilities").iter().all(gone).then_some(());
+    wait_for("the end of the command line", PATIENCE, || supervisor.story(), look);
+    openclaw.answer("capabilities", "");
+    restart(&mut supervisor, second);
+    supervisor.wait_event("handoff.accepted");
+}
+
+fn follow_death(supervisor: &mut Supervisor, gateway: Process) -> Process {
+    assert_eq!(supervisor.wait_event("gateway.exited").number("pid"), i64::from(gateway.pid));
+    supervisor.wait_started()
+}
+
+#[test]
+fn another_program_is_asked_anew() {
+    let scene = Scene::new("healthy");
+    let openclaw = scene.openclaw();
+    openclaw.answer("capabilities", "exit 1");
+    let mut supervisor = launch(&scene, &openclaw).start();
+    let first = supervisor.wait_started();
+    supervisor.wait_event("handoff.unsupported");
+    openclaw.answer("capabilities", "");
+    let newer = std::fs::read_to_string(openclaw.program()).expect("it is there") + "# newer\n";
+    std::fs::write(openclaw.program(), newer).expect("it is ours");
+    let second = leave(&scene, &mut supervisor, first);
+    openclaw.wait_calls("capabilities", 2);
+    let third = restart(&mut supervisor, second);
+    supervisor.wait_event("handoff.accepted");
+    restart(&mut supervisor, third);
+    supervisor.wait_event("handoff.accepted");
+    assert_eq!(openclaw.calls("capabilities").len(), 2);
+}
+
+#[test]
+fn the_command_line_has_the_gateways_settings_and_nothing_of_ours() {
+    let scene = Scene::new("healthy");
+    let openclaw = scene.openclaw();
+    let config = scene.root().join("its.json").display().to_string();
+    let flags = ["--config", &config, "--profile", "work"];
+    // The manager's socket, the hints of a service, and what a supervisor around us says of itself.
+    let hints = ["OPENCLAW_SERVICE_MARKER", "INVOCATION_ID", "OPENCLAW_SUPERVISE_INSTANCE", "OPENCLAW_SUPERVISE_HOOK"];
+    let mut launch = launch(&scene, &openclaw).flags(&flags);
+    for hint in hints {
+        launch = launch.env(hint, "of-another");
+    }
+    let socket = scene.root().join("notify").display().to_string();
+    let _ear = std::os::unix::net::UnixDatagram::bind(&socket).expect("a socket can be made");
+    let mut supervisor = launch.env("NOTIFY_SOCKET", &socket).start();
+    supervisor.wait_started();
+    let calls = openclaw.wait_calls("capabilities", 1);
+    let environment = openclaw.environment(&calls[0]);
+    for hint in hints.into_iter().chain(["NOTIFY_SOCKET"]) {
+        assert_eq!(environment.get(hint), None, "{hint}");
+    }
+    let state = scene.state_dir().display().to_string();
+    for (name, value) in [
+        ("OPENCLAW_SUPERVISOR_MODE", "external"),
+        ("OPENCLAW_STATE_DIR", &state),
+        ("OPENCLAW_CONFIG_PATH", &config),
+        ("OPENCLAW_PROFILE", "work"),
+    ] {
+        assert_eq!(environment.get(name).map(String::as_str), Some(value), "{name}");
+    }
+}
+
+#[test]
+fn a_stop_ends_the_command_line_with_all_that_it_has_started() {
+    let scene = Scene::new("healthy");
+    let openclaw = scene.openclaw();
+    openclaw.answer("consume", "setsid sleep 300 & sleep 300");
+    let mut supervisor = launch(&scene, &openclaw).start();
+    let first = supervisor.wait_started();
+    let second = restart(&mut supervisor, first);
+    let call = openclaw.wait_calls("consume", 1).remove(0);
+    let started = || Process::find(call.pid).is_some_and(|call| call.tree().len() == 3).then_some(());
+    wait_for("what it starts", PATIENCE, || supervisor.story(), started);
+    supervisor.signal(Signal::SIGTERM);
+    supervisor.expect_exit(0);
+    assert!(!second.is_alive());
+    assert_eq!(scene.processes(), [], "at our end, and not later");
+}
+
+#[test]
+fn a_crash_beside_a_question_neither_ends_it_nor_waits_for_it() {
+    let scene = Scene::new("healthy");
+    let openclaw = scene.openclaw();
+    openclaw.answer("consume", "while [ ! -e \"$root/go\" ]; do sleep 0.05; done");
+    let mut supervisor = launch(&scene, &openclaw).start();
+    let first = supervisor.wait_started();
+    let second = restart(&mut supervisor, first);
+    let call = openclaw.wait_calls("consume", 1).remove(0);
+    second.kill();
+    follow_death(&mut supervisor, second);
+    assert!(Process::find(call.pid).is_some(), "it is no orphan of the gateway\n{}", supervisor.story());
+    std::fs::write(scene.root().join("go"), "").expect("the folder can be written");
+    assert_eq!(supervisor.wait_event("handoff.accepted").number("generation"), 1);
+}
+
+#[test]
+fn an_answer_counts_though_somebody_holds_the_pipe_open() {
+    let scene = Scene::new("healthy");
+    let openclaw = scene.openclaw();
+    openclaw.answer("consume", "setsid sleep 300 &");
+    let mut supervisor = launch(&scene, &openclaw).start();
+    let first = supervisor.wait_started();
+    restart(&mut supervisor, first);
+    supervisor.wait_event("handoff.accepted");
+}

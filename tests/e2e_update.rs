@@ -1,0 +1,159 @@
+//! OpenClaw is updated while its gateway runs, or just when the next one is to be started: that is waited for, at no cost.
+
+#![cfg(target_os = "linux")]
+#![expect(clippy::expect_used, reason = "a test that cannot go on says so by a panic")]
+#![expect(clippy::disallowed_methods, reason = "tests wait by the clock, with a bound")]
+
+#[expect(dead_code, reason = "each test file uses its part of the kit")]
+mod support;
+
+use serde_json::Value;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+use support::supervisor::{Launch, Said, Supervisor};
+use support::{Scene, let_pass};
+
+/// A package as npm lays it out: a link in `.bin`, and behind it a program that is the stand-in gateway.
+struct Package<'a> {
+    scene: &'a Scene,
+    modules: PathBuf,
+}
+
+impl<'a> Package<'a> {
+    fn install(scene: &'a Scene) -> Self {
+        let this = Self { scene, modules: scene.root().join("node_modules") };
+        fs::create_dir_all(this.modules.join(".bin")).expect("a folder can be made");
+        fs::create_dir(this.folder()).expect("a folder can be made");
+        fs::copy(scene.openclaw().program(), this.folder().join("openclaw.mjs")).expect("a file can be copied");
+        fs::write(this.folder().join("package.json"), r#"{"version":"1"}"#).expect("a file can be made");
+        std::os::unix::fs::symlink("../openclaw/openclaw.mjs", this.modules.join(".bin/openclaw"))
+            .expect("a link can be made");
+        this
+    }
+
+    fn folder(&self) -> PathBuf {
+        self.modules.join("openclaw")
+    }
+
+    /// What npm renames the package to while it puts another one in its place.
+    fn retired(&self) -> PathBuf {
+        self.modules.join(".openclaw-Ab3xYz09")
+    }
+
+    fn launch(&self) -> Launch<'a> {
+        let program = self.modules.join(".bin/openclaw").display().to_string();
+        let port = self.scene.port().to_string();
+        let launch = self.scene.launch().words(&[&program, "gateway", "run", "--port", &port]);
+        // One restart more than the budget would be the end.
+        launch.option("--max-restarts", "1")
+    }
+}
+
+fn rename(from: &Path, to: &Path) {
+    fs::rename(from, to).expect("a folder can be renamed");
+}
+
+/// Asserts that no start comes about, whatever the supervisor tries in that time.
+fn assert_waits(supervisor: &Supervisor, starts: usize, scene: &Scene) {
+    // The first two tries are 1 s and 2 s apart.
+    let_pass(Duration::from_millis(1500));
+    assert_eq!(scene.diary().starts().len(), starts, "{}", supervisor.story());
+}
+
+/// How many restarts the budget has lost.
+fn spent(scene: &Scene) -> Value {
+    Said::by(scene, &["status", "--json"]).json()["restarts"]["in_window"].clone()
+}
+
+#[test]
+fn a_program_that_vanishes_while_its_gateway_runs_is_waited_for_at_no_cost() {
+    let scene = Scene::new("healthy");
+    let package = Package::install(&scene);
+    let mut supervisor = package.launch().start();
+    let first = supervisor.wait_started();
+    rename(&package.folder(), &scene.root().join("elsewhere"));
+    first.kill();
+    let scheduled = supervisor.wait_event_with("restart.scheduled", |event| event.text("why").contains("update"));
+    assert_eq!(scheduled.number("delay_ms"), 1000);
+    assert_waits(&supervisor, 1, &scene);
+    assert!(supervisor.count("supervisor.stopped") == 0, "{}", supervisor.story());
+    let before = spent(&scene);
+    assert_eq!(before, 1, "{}", supervisor.story());
+    rename(&scene.root().join("elsewhere"), &package.folder());
+    let second = supervisor.wait_started();
+    assert_ne!(first, second);
+    // The death by SIGKILL is the one that costs.
+    assert_eq!((spent(&scene), supervisor.count("restart.gave_up")), (before, 0), "{}", supervisor.story());
+}
+
+#[test]
+fn a_retired_neighbour_of_the_package_means_that_npm_is_at_work() {
+    let scene = Scene::new("healthy");
+    let package = Package::install(&scene);
+    let mut supervisor = package.launch().start();
+    let first = supervisor.wait_started();
+    fs::create_dir(package.retired()).expect("a folder can be made");
+    first.kill();
+    let failed = supervisor.wait_event("gateway.spawn_failed");
+    assert!(failed.text("why").contains(".openclaw-Ab3xYz09"), "{failed:?}");
+    supervisor.wait_event_with("restart.scheduled", |event| event.text("why").contains("update"));
+    assert_waits(&supervisor, 1, &scene);
+    fs::remove_dir(package.retired()).expect("it is ours");
+    supervisor.wait_started();
+    assert_eq!(scene.diary().starts().len(), 2);
+}
+
+#[test]
+fn a_package_without_its_manifest_is_not_started() {
+    let scene = Scene::new("healthy");
+    let package = Package::install(&scene);
+    let manifest = package.folder().join("package.json");
+    fs::remove_file(&manifest).expect("it is ours");
+    // The first start as well.
+    let mut supervisor = package.launch().start();
+    let failed = supervisor.wait_event("gateway.spawn_failed");
+    assert!(failed.text("why").contains("package.json"), "{failed:?}");
+    supervisor.wait_event_with("restart.scheduled", |event| event.text("why").contains("update"));
+    assert_waits(&supervisor, 0, &scene);
+    fs::write(manifest, "{}").expect("a file can be made");
+    supervisor.wait_started();
+    assert_eq!((scene.diary().starts().len(), spent(&scene)), (1, 0.into()), "{}", supervisor.story());
+}
+
+#[test]
+fn an_update_in_the_order_of_npm_is_got_through_with_the_new_program() {
+    let scene = Scene::new("healthy");
+    let package = Package::install(&scene);
+    let mut supervisor = package.launch().start();
+    let first = supervisor.wait_started();
+    let program = fs::read(package.folder().join("openclaw.mjs")).expect("it is there");
+    rename(&package.folder(), &package.retired());
+    first.kill();
+    supervisor.wait_event_with("restart.scheduled", |event| event.text("why").contains("update"));
+    fs::create_dir(package.folder()).expect("a folder can be made");
+    // npm writes the files one after the other, and makes the program executable at its end.
+    fs::write(package.folder().join("openclaw.mjs"), &program).expect("a file can be made");
+    assert_waits(&supervisor, 1, &scene);
+    fs::write(package.folder().join("package.json"), r#"{"version":"2"}"#).expect("a file can be made");
+    fs::set_permissions(package.folder().join("openclaw.mjs"), std::os::unix::fs::PermissionsExt::from_mode(0o755))
+        .expect("it is ours");
+    fs::remove_dir_all(package.retired()).expect("it is ours");
+    supervisor.wait_started();
+    assert_eq!((scene.diary().starts().len(), supervisor.count("restart.gave_up")), (2, 0), "{}", supervisor.story());
+}
+
+#[test]
+fn a_stop_does_not_wait_for_an_update() {
+    let scene = Scene::new("healthy");
+    let package = Package::install(&scene);
+    let mut supervisor = package.launch().start();
+    let first = supervisor.wait_started();
+    fs::create_dir(package.retired()).expect("a folder can be made");
+    first.kill();
+    supervisor.wait_event_with("restart.scheduled", |event| event.text("why").contains("update"));
+    supervisor.signal(nix::sys::signal::Signal::SIGTERM);
+    let asked = Instant::now();
+    supervisor.expect_exit(0);
+    supervisor.assert_took("the stop", asked.elapsed(), &(Duration::ZERO..Duration::from_secs(1)));
+}

@@ -1,0 +1,88 @@
+//! The service that the real OpenClaw installs with this program as its wrapper, under a real systemd.
+
+#![cfg(target_os = "linux")]
+#![expect(clippy::expect_used, reason = "a test that cannot go on says so by a panic")]
+
+#[path = "systemd/machine.rs"]
+#[expect(dead_code, reason = "each test file uses its part of the kit")]
+mod machine;
+#[expect(dead_code, reason = "each test file uses its part of the kit")]
+mod support;
+
+use machine::{Machine, Unit};
+use serde_json::Value;
+use std::fs;
+use std::process::Output;
+use std::time::Duration;
+use support::let_pass;
+use support::real::RealGateway;
+
+/// The name that OpenClaw gives its service.
+const SERVICE: &str = "openclaw-gateway";
+
+/// What the supervisor says of itself and of its gateway.
+fn status(machine: &Machine) -> Value {
+    let port = machine.port().to_string();
+    let output = machine.run_at_home(&["openclaw-supervise", "status", "--json", "--port", &port]);
+    serde_json::from_slice(&output.stdout).unwrap_or_default()
+}
+
+/// A boot takes a quarter of a minute, and a patient look is cheap.
+fn wait_serving(machine: &Machine, unit: &Unit<'_>, generation: u64) {
+    let serves = || {
+        let status = status(machine);
+        (status["health"] == "healthy" && status["generation"] == generation).then_some(status)
+    };
+    for _ in 0..4 {
+        for _ in 0..100 {
+            if serves().is_some() {
+                return;
+            }
+            let_pass(Duration::from_millis(300));
+        }
+    }
+    panic!("gateway {generation} does not serve: {}\n{}", status(machine), unit.story());
+}
+
+fn text(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
+}
+
+#[test]
+fn a_service_that_openclaw_installs_around_us_serves_recovers_and_stops_whole() {
+    let real = RealGateway::install();
+    let machine = Machine::boot("");
+    let (words, port) = (real.words(machine.port()), machine.port().to_string());
+    machine.adopt_openclaw(&words[0], &words[1]);
+    let us = "/usr/local/bin/openclaw-supervise";
+    let install = ["openclaw", "gateway", "install", "--wrapper", us, "--force", "--port", &port];
+    let said = machine.run_at_home(&install);
+    assert!(said.status.success(), "{}", text(&said));
+
+    // What the README says of it, and the stop budget relies on.
+    let written = fs::read_to_string(machine.own_unit_file(SERVICE)).unwrap_or_default();
+    assert!(written.contains(&format!("\nExecStart={us} gateway --port {port}\n")), "{}\n{written}", text(&said));
+    let unit = machine.own_service(SERVICE);
+    let got = ["Type", "NotifyAccess", "KillMode", "Restart", "TimeoutStopUSec"].map(|name| unit.property(name));
+    assert_eq!(got, ["simple", "none", "mixed", "always", "5min 30s"], "{written}");
+
+    wait_serving(&machine, &unit, 1);
+    let (main, pid) = (unit.property("MainPID"), status(&machine)["gateway"]["pid"].to_string());
+    let given = machine.run(&["cat", &format!("/proc/{pid}/environ")]);
+    let given = String::from_utf8_lossy(&given.stdout).replace('\0', "\n");
+    for hint in ["OPENCLAW_SERVICE_MARKER=", "OPENCLAW_SYSTEMD_UNIT=", "OPENCLAW_WRAPPER=", "INVOCATION_ID="] {
+        assert!(written.contains(hint) || hint == "INVOCATION_ID=", "{hint} is not in {written}");
+        assert!(!given.contains(&format!("\n{hint}")), "{hint} has reached the gateway:\n{given}");
+    }
+    assert!(given.contains("\nOPENCLAW_SUPERVISOR_MODE=external\n"), "{given}");
+
+    assert!(machine.run(&["kill", "-KILL", &pid]).status.success());
+    wait_serving(&machine, &unit, 2);
+    assert_eq!((unit.property("MainPID"), unit.property("NRestarts").as_str()), (main, "0"), "{}", unit.story());
+
+    let cgroup = unit.cgroup();
+    unit.order_well("stop");
+    let got = ["ActiveState", "Result", "ExecMainStatus"].map(|name| unit.property(name));
+    assert_eq!(got, ["inactive", "success", "0"], "{}", unit.story());
+    assert!(!cgroup.exists(), "{}", unit.story());
+}

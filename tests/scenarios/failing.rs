@@ -1,0 +1,203 @@
+//! Failures that a restart does not mend: one fatal signal again and again, an update under way, a refused configuration.
+
+use crate::world::{CRASH, HookScript, Script, World, s};
+use openclaw_supervise::core::{Call, Death, Effect, Event, Fact, Policy, Report, Request, Settled, SpawnFailure};
+use std::time::Duration;
+
+const SEGV: Death = Death::Signal { number: 11, core_dumped: true };
+const ABRT: Death = Death::Signal { number: 6, core_dumped: true };
+const KILL: Death = Death::Signal { number: 9, core_dumped: false };
+const REFUSAL: Death = Death::Code(78);
+
+fn repairing() -> Policy {
+    Policy { repair: Some(s(300)), ..Policy::default() }
+}
+
+fn repairs(world: &World) -> usize {
+    world.calls().iter().filter(|(_, call)| matches!(call, Call::Repair { .. })).count()
+}
+
+#[test]
+fn three_fast_deaths_by_one_fatal_signal_are_enough() {
+    let mut world = World::started(Script::dying(s(5), SEGV));
+    world.run_for(s(2000));
+    let (code, reason) = world.outcome();
+    assert_eq!((code, world.spawns().len()), (69, 3));
+    assert!(reason.contains("in a row") && reason.contains("same configuration"), "{reason}");
+    let restarts = world.effects.iter().find_map(|(_, effect)| match effect {
+        Effect::Report(Report::RestartGaveUp { restarts, .. }) => Some(*restarts),
+        _ => None,
+    });
+    assert_eq!(restarts, Some(2), "those that were spent");
+}
+
+#[test]
+fn what_is_slow_or_no_fatal_signal_or_another_one_follows_the_budget() {
+    let budget = Policy { max_restarts: 4, boot_limit: 0, ..Policy::default() };
+    for script in [Script::dying(s(31), SEGV), Script::dying(s(5), KILL), Script::dying(s(5), CRASH)] {
+        let mut world = World::started_with(budget.clone(), script);
+        world.run_for(s(3000));
+        assert_eq!((world.outcome().0, world.spawns().len()), (69, 5));
+    }
+    let mut world = World::started_with(budget, Script::dying(s(5), SEGV));
+    for number in 1..5 {
+        while world.spawns().len() < number && world.exit().is_none() {
+            world.run_for(Duration::from_millis(100));
+        }
+        world.script = Script::dying(s(5), if number % 2 == 0 { SEGV } else { ABRT });
+    }
+    world.run_for(s(3000));
+    assert_eq!(world.spawns().len(), 5, "they take turns");
+}
+
+#[test]
+fn a_changed_configuration_or_program_makes_the_same_death_another_one() {
+    let policy = Policy { boot_limit: 0, ..Policy::default() };
+    let mut world = World::started_with(policy, Script::dying(s(5), SEGV));
+    while world.told("gateway.exited").len() < 2 {
+        world.run_for(s(1));
+    }
+    world.fingerprint = 8;
+    world.run_for(s(2000));
+    assert_eq!((world.outcome().0, world.spawns().len()), (69, 5), "two of the old ones and three of the new");
+}
+
+#[test]
+fn an_update_is_waited_for_ever_more_patiently_and_costs_nothing() {
+    let mut world = World::new(Policy { max_restarts: 0, ..Policy::default() });
+    world.unborn = Some(SpawnFailure::Updating("package.json is missing".to_owned()));
+    world.send(Event::Start);
+    world.run_for(s(100));
+    let spawns = world.spawns();
+    let pauses: Vec<_> = spawns.windows(2).map(|pair| pair[1].saturating_sub(pair[0]).as_secs()).collect();
+    assert_eq!(pauses[..6], [1, 2, 4, 8, 16, 30]);
+    world.unborn = None;
+    world.run_for(s(60));
+    assert_eq!((world.exit(), world.told("gateway.started").len()), (None, 1));
+    let failures = world.when(|effect| matches!(effect, Effect::Remember { fact: Fact::Settled(Settled::Unborn), .. }));
+    assert_eq!(failures, []);
+}
+
+#[test]
+fn an_update_that_does_not_end_counts_as_a_failure_after_ten_minutes() {
+    let mut world = World::new(Policy { max_restarts: 2, ..Policy::default() });
+    world.unborn = Some(SpawnFailure::Updating("package.json is missing".to_owned()));
+    world.send(Event::Start);
+    let begun = world.now;
+    world.run_for(s(3000));
+    let (code, _) = world.outcome();
+    assert_eq!(code, 69);
+    assert!(world.told("restart.gave_up")[0] >= begun + s(600));
+    assert!(world.told("restart.gave_up")[0] <= begun + s(700));
+}
+
+#[test]
+fn a_program_that_vanishes_is_waited_for_and_one_that_never_was_there_is_not() {
+    let vanished = SpawnFailure::Program("cannot execute openclaw".to_owned());
+    let mut world = World::new(Policy { max_restarts: 1, ..Policy::default() });
+    world.unborn = Some(vanished.clone());
+    world.send(Event::Start);
+    world.run_for(s(1));
+    assert_eq!(world.outcome().0, 78);
+
+    let mut world = World::started_with(Policy { max_restarts: 1, ..Policy::default() }, Script::serving(s(5), CRASH));
+    world.run_for(s(4));
+    world.unborn = Some(vanished);
+    world.run_for(s(60));
+    assert_eq!(world.exit(), None);
+    (world.unborn, world.script) = (None, Script::default());
+    world.run_for(s(60));
+    assert_eq!(world.told("gateway.started").len(), 2);
+}
+
+#[test]
+fn a_stop_in_the_middle_of_an_update_is_a_stop() {
+    let mut world = World::new(Policy::default());
+    world.unborn = Some(SpawnFailure::Updating("package.json is missing".to_owned()));
+    world.send(Event::Start);
+    world.run_for(s(20));
+    world.request(Request::Stop);
+    assert_eq!(world.outcome().0, 0);
+}
+
+#[test]
+fn a_refused_configuration_is_repaired_once_and_started_once_more() {
+    let mut world = World::started_with(repairing(), Script::dying(s(2), REFUSAL));
+    world.run_for(s(60));
+    let (code, reason) = world.outcome();
+    assert_eq!((code, world.spawns().len(), repairs(&world)), (78, 2, 1));
+    assert!(reason.contains("not even after its repair"), "{reason}");
+}
+
+#[test]
+fn a_repair_that_helps_is_followed_by_a_gateway_that_serves_and_may_be_tried_again() {
+    let mut world = World::started_with(repairing(), Script::dying(s(2), REFUSAL));
+    world.run_for(s(3));
+    world.script = Script::serving(s(500), REFUSAL);
+    world.run_for(s(600));
+    assert_eq!((world.exit(), repairs(&world)), (None, 2));
+}
+
+#[test]
+fn a_repair_that_fails_or_takes_too_long_ends_with_78_and_says_so() {
+    for (hook, words) in [(HookScript::ending(s(1), 1), "exit code 1"), (HookScript::endless(), "took longer than 5m")]
+    {
+        let mut world = World::new(repairing());
+        (world.hook, world.script) = (hook, Script::dying(s(2), REFUSAL));
+        world.send(Event::Start);
+        world.run_for(s(400));
+        let (code, reason) = world.outcome();
+        assert_eq!((code, world.spawns().len()), (78, 1));
+        assert!(reason.contains(words), "{reason}");
+    }
+}
+
+#[test]
+fn a_stop_while_it_is_repaired_is_a_stop_even_when_its_time_was_over() {
+    for wait in [s(100), s(302) + Duration::from_millis(500)] {
+        let mut world = World::new(repairing());
+        world.script = Script::dying(s(2), REFUSAL);
+        world.hook = HookScript { hears: Some(s(3)), ..HookScript::endless() };
+        world.send(Event::Start);
+        world.run_for(wait);
+        assert_eq!(world.exit(), None);
+        world.request(Request::Stop);
+        world.run_for(s(30));
+        assert_eq!(world.outcome().0, 0);
+    }
+}
+
+#[test]
+fn nothing_is_repaired_where_nobody_wants_it_or_somebody_else_has_the_port() {
+    let mut world = World::started(Script::dying(s(2), REFUSAL));
+    world.run_for(s(60));
+    assert_eq!((world.outcome().0, repairs(&world)), (78, 0));
+    let mut world = World::started_with(repairing(), Script::dying(s(2), REFUSAL));
+    world.run_for(s(1));
+    world.port = Some(crate::world::STARTED);
+    world.run_for(s(60));
+    assert_eq!((world.outcome().0, repairs(&world)), (78, 0));
+}
+
+#[test]
+fn the_stop_budget_of_the_outer_manager_bounds_the_next_drain_and_not_one_that_runs() {
+    let stubborn = Script { drain: None, ..Script::default() };
+    let mut world = World::started(stubborn);
+    world.run_for(s(20));
+    world.send(Event::StopBudget { timeout: s(15) });
+    world.request(Request::Stop);
+    let begun = world.now;
+    world.port = Some(openclaw_supervise::core::Verdict::Draining);
+    world.run_for(s(60));
+    assert_eq!(world.kills()[0].saturating_sub(begun), s(15));
+
+    let mut world = World::started(stubborn);
+    world.run_for(s(20));
+    world.request(Request::Restart);
+    let begun = world.now;
+    world.port = Some(openclaw_supervise::core::Verdict::Draining);
+    world.run_for(s(1));
+    world.send(Event::StopBudget { timeout: s(15) });
+    world.run_for(s(400));
+    assert_eq!(world.kills()[0].saturating_sub(begun), Policy::default().stop_timeout);
+}

@@ -1,0 +1,260 @@
+//! Exits with 0 that nobody asked for: what they cost before and after the gateway's own word.
+
+use crate::world::{CRASH, Script, World, s};
+use openclaw_supervise::core::handoff::{Support, Word};
+use openclaw_supervise::core::{Death, Effect, Event, Fact, Generation, Moment, Policy};
+use std::time::Duration;
+
+const DONE: Death = Death::Code(0);
+const SOON: Duration = Duration::from_millis(50);
+
+fn accepted() -> Word {
+    Word::Accepted("update".to_owned())
+}
+
+/// Gateways that serve for so long and then exit with 0.
+fn restless(lifetime: Duration, words: Vec<Option<Word>>, policy: Policy) -> World {
+    let mut world = World::new(policy);
+    world.script = Script::serving(lifetime, DONE);
+    world.words = words;
+    world.send(Event::Start);
+    world
+}
+
+/// When each exit was asked about.
+fn asked(world: &World) -> Vec<(Moment, Generation, i32)> {
+    let asked = world.effects.iter().filter_map(|(at, effect)| match effect {
+        Effect::Consume { generation, pid, .. } => Some((*at, *generation, *pid)),
+        _ => None,
+    });
+    asked.collect()
+}
+
+fn pauses(world: &World) -> Vec<Duration> {
+    let exits = world.told("gateway.exited");
+    world.spawns()[1..].iter().zip(exits).map(|(spawn, exit)| spawn.saturating_sub(exit)).collect()
+}
+
+fn forbids_successors(world: &World) -> Vec<bool> {
+    let spawns = world.effects.iter().filter_map(|(_, effect)| match effect {
+        Effect::Spawn { no_respawn, .. } => Some(*no_respawn),
+        _ => None,
+    });
+    spawns.collect()
+}
+
+#[test]
+fn ten_planned_restarts_in_a_row_spend_no_budget_and_wait_for_nothing() {
+    let policy = Policy { max_restarts: 0, ..Policy::default() };
+    let mut world = restless(s(30), vec![Some(accepted()); 10], policy);
+    world.run_for(s(10 * 30 + 20));
+    assert_eq!((world.exit(), world.spawns().len()), (None, 11));
+    assert!(pauses(&world).iter().all(|pause| *pause < SOON), "{:?}", pauses(&world));
+    assert_eq!(world.told("handoff.accepted").len(), 10);
+    assert_eq!(world.told("restart.gave_up").len(), 0);
+}
+
+#[test]
+fn a_planned_restart_goes_on_record_as_asked_for() {
+    let mut world = restless(s(30), vec![Some(accepted())], Policy::default());
+    world.run_for(s(40));
+    let facts = world.when(|effect| matches!(effect, Effect::Remember { generation: 1, fact: Fact::Planned }));
+    assert_eq!(facts, world.told("handoff.accepted"));
+}
+
+#[test]
+fn exits_that_nobody_planned_are_charged_and_end_in_69() {
+    for word in [Word::Missing, Word::Rejected("expired".to_owned()), Word::TimedOut("no answer".to_owned())] {
+        let policy = Policy { max_restarts: 3, ..Policy::default() };
+        let mut world = restless(s(30), vec![Some(word); 20], policy);
+        world.run_for(s(2000));
+        assert_eq!((world.outcome().0, world.spawns().len()), (69, 4));
+    }
+}
+
+#[test]
+fn one_planned_exit_of_two_costs_nothing_and_the_other_one_does() {
+    let policy = Policy { max_restarts: 2, stable_after: s(20), boot_limit: 0, ..Policy::default() };
+    let words = vec![Some(accepted()), Some(Word::Missing)].into_iter().cycle().take(12).collect();
+    let mut world = restless(s(15), words, policy);
+    world.run_for(s(600));
+    // Two of those that were not planned are paid for; the third ends it, one of them late.
+    assert_eq!(world.outcome().0, 69);
+    assert!((5..=7).contains(&world.spawns().len()), "{}", world.spawns().len());
+    assert!(world.told("handoff.accepted").len() >= 2);
+}
+
+#[test]
+fn nobody_is_asked_beside_a_boot_but_once_the_next_gateway_serves() {
+    let mut world = World::new(Policy::default());
+    world.script = Script::dying(s(30), DONE);
+    world.send(Event::Start);
+    world.run_for(s(60));
+    let up = world.told("gateway.started")[1];
+    assert_eq!(asked(&world)[0], (up, 1, 101), "8 s after the spawn, with its start");
+}
+
+#[test]
+fn a_boot_that_takes_long_is_not_waited_for_beyond_40_seconds() {
+    let mut world = World::new(Policy::default());
+    world.script = Script { boots_in: s(100), ..Script::dying(s(130), DONE) };
+    world.send(Event::Start);
+    world.run_for(s(200));
+    let exit = world.told("gateway.exited")[0];
+    assert_eq!(asked(&world), [(exit + s(40), 1, 101)]);
+}
+
+#[test]
+fn a_second_exit_before_the_first_word_backs_off_and_a_late_word_ends_the_wait() {
+    let mut world = World::new(Policy::default());
+    world.unanswered = |effect| matches!(effect, Effect::Consume { .. });
+    world.script = Script::serving(s(30), DONE);
+    world.send(Event::Start);
+    world.run_for(s(60) + SOON);
+    assert_eq!(world.spawns().len(), 2, "the third one backs off");
+    let ticket = world.effects.iter().find_map(|(_, effect)| match effect {
+        Effect::Consume { ticket, .. } => Some(*ticket),
+        _ => None,
+    });
+    world.send(Event::Consumed { ticket: ticket.unwrap_or(0), word: Word::Missing });
+    world.run_for(SOON);
+    assert_eq!(world.spawns().len(), 2, "the first was no plan, and the second is not known to be one");
+    let second = world.effects.iter().rev().find_map(|(_, effect)| match effect {
+        Effect::Consume { ticket, generation: 2, .. } => Some(*ticket),
+        _ => None,
+    });
+    assert_eq!(second, None, "nobody is up, and its 40 s are not over");
+    world.run_for(s(2));
+    assert_eq!(world.spawns().len(), 3);
+}
+
+#[test]
+fn the_word_that_a_delayed_start_was_planned_starts_it_at_once() {
+    let policy = Policy { backoff_max: s(300), stable_after: s(3000), boot_limit: 0, ..Policy::default() };
+    let mut world = World::new(policy);
+    world.script = Script::dying(s(1), CRASH);
+    world.send(Event::Start);
+    // Five failures: the next wait is 16 to 32 s.
+    world.run_for(s(31));
+    let failures = world.spawns().len();
+    assert!(failures >= 5, "{failures}");
+    world.unanswered = |effect| matches!(effect, Effect::Consume { .. });
+    world.script = Script::serving(s(60), DONE);
+    world.run_for(s(60));
+    while world.told("gateway.exited").len() < failures + 2 {
+        world.run_for(s(1));
+    }
+    let spawns = world.spawns().len();
+    let tickets: Vec<_> = world
+        .effects
+        .iter()
+        .filter_map(|(_, effect)| match effect {
+            Effect::Consume { ticket, .. } => Some(*ticket),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(tickets.len(), 1, "one question at a time");
+    world.send(Event::Consumed { ticket: tickets[0], word: Word::Accepted("config".to_owned()) });
+    world.run_for(s(40));
+    assert!(world.spawns().len() > spawns || world.exit().is_some(), "{:?}", world.names());
+}
+
+#[test]
+fn an_answer_that_never_comes_is_given_up_after_75_seconds() {
+    let mut world = restless(s(30), vec![None], Policy::default());
+    world.run_for(s(31));
+    world.script = Script::default();
+    world.run_for(s(200));
+    let (at, ..) = asked(&world)[0];
+    assert_eq!(world.told("handoff.timed_out"), [at + s(75)]);
+}
+
+#[test]
+fn a_machine_that_slept_gives_an_answer_its_time_again() {
+    let mut world = restless(s(30), vec![None], Policy::default());
+    world.run_for(s(31));
+    world.script = Script::default();
+    world.run_for(s(50));
+    world.send(Event::ClockJumped { by: s(3600) });
+    let slept = world.now;
+    world.run_for(s(200));
+    assert_eq!(world.told("handoff.timed_out"), [slept + s(75)]);
+}
+
+#[test]
+fn what_can_be_asked_is_found_out_once_after_the_first_boot() {
+    let mut world = World::started(Script::serving(s(400), CRASH));
+    world.run_for(s(2000));
+    assert!(world.spawns().len() > 3);
+    let asked = world.when(|effect| *effect == Effect::Negotiate);
+    assert_eq!(asked, world.told("gateway.started")[..1]);
+}
+
+#[test]
+fn it_is_found_out_again_when_the_program_has_changed_or_gave_no_answer() {
+    let mut world = World::new(Policy::default());
+    world.support = Support::TimedOut;
+    world.script = Script::serving(s(400), CRASH);
+    world.send(Event::Start);
+    world.run_for(s(300));
+    assert_eq!(world.when(|effect| *effect == Effect::Negotiate).len(), 1);
+    assert_eq!(world.told("handoff.timed_out").len(), 1);
+    world.support = Support::Supported;
+    world.run_for(s(200));
+    assert_eq!(world.when(|effect| *effect == Effect::Negotiate).len(), 2, "another gateway, another try");
+    world.run_for(s(300));
+    let before = world.when(|effect| *effect == Effect::Negotiate).len();
+    world.run_for(s(500));
+    assert_eq!(world.when(|effect| *effect == Effect::Negotiate).len(), before);
+    world.fingerprint = 8;
+    world.run_for(s(500));
+    assert_eq!(world.when(|effect| *effect == Effect::Negotiate).len(), before + 1);
+}
+
+#[test]
+fn a_release_that_knows_no_handoff_is_told_of_once_and_leaves_no_successor() {
+    let mut world = World::new(Policy::default());
+    world.support = Support::Unsupported("unknown command".to_owned());
+    world.script = Script::serving(s(30), DONE);
+    world.send(Event::Start);
+    world.run_for(s(200));
+    assert_eq!(world.told("handoff.unsupported").len(), 1);
+    assert_eq!(asked(&world), [], "nobody is asked who cannot answer");
+    let forbids = forbids_successors(&world);
+    assert!(!forbids[0] && forbids[1..].iter().all(|forbids| *forbids) && forbids.len() > 2, "{forbids:?}");
+    assert!(pauses(&world)[1] >= s(1) / 2, "a second exit with 0 in a row backs off");
+}
+
+#[test]
+fn a_word_that_it_cannot_be_asked_holds_for_those_that_follow() {
+    let words = vec![Some(Word::Unsupported("unknown command".to_owned()))];
+    let mut world = restless(s(30), words, Policy::default());
+    world.run_for(s(150));
+    assert_eq!(asked(&world).len(), 1);
+    assert_eq!(world.told("handoff.unsupported").len(), 1);
+}
+
+#[test]
+fn a_command_that_is_no_openclaw_gateway_is_asked_nothing() {
+    let policy = Policy { handoff: false, ..Policy::default() };
+    let mut world = restless(s(30), vec![Some(accepted()); 9], policy);
+    world.run_for(s(300));
+    assert_eq!(asked(&world), []);
+    assert_eq!(world.when(|effect| *effect == Effect::Negotiate), []);
+    assert!(forbids_successors(&world).iter().all(|forbids| !forbids));
+}
+
+#[test]
+fn a_stop_leaves_no_question_behind() {
+    let mut world = restless(s(30), vec![None], Policy::default());
+    world.run_for(s(31));
+    world.request(openclaw_supervise::core::Request::Stop);
+    world.run_for(s(5));
+    assert_eq!(world.outcome().0, 0);
+    let effects = world.effects.len();
+    world.now += s(100);
+    world.send(Event::Tick);
+    world.send(Event::Consumed { ticket: 9, word: Word::Missing });
+    world.send(Event::Negotiated { support: Support::Unsupported("late".to_owned()) });
+    assert_eq!((world.effects.len(), world.core.deadline()), (effects, None));
+}

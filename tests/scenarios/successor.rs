@@ -1,0 +1,100 @@
+//! A detached successor: a gateway exits with 0 and another one of ours has its port already.
+
+use crate::world::{STARTED, Script, World, s, stranger};
+use openclaw_supervise::core::{Ask, Death, Effect, Event, Holder, Owner, Remains, Request, Verdict};
+use std::time::Duration;
+
+const DONE: Death = Death::Code(0);
+
+fn heir() -> Owner {
+    Owner::Ours(Holder { pid: 555, command: "openclaw-gateway".to_owned(), uid: None })
+}
+
+/// A gateway that has just exited with 0; `verdict` and `owner` are what its port shows then.
+fn left(verdict: Verdict, owner: Owner) -> World {
+    let mut world = World::started(Script::serving(s(30), DONE));
+    world.run_for(s(29));
+    (world.port, world.owner) = (Some(verdict), Some(owner));
+    world.remains = Remains::Leader { pid: 555, differs: None };
+    world.script = Script::serving(s(9999), DONE);
+    world
+}
+
+#[test]
+fn a_successor_is_adopted_and_nothing_of_it_is_killed() {
+    let mut world = left(STARTED, heir());
+    world.run_for(s(60));
+    assert_eq!(world.kills(), []);
+    assert_eq!(world.spawns().len(), 1, "no second one");
+    let names = world.names();
+    assert!(names.windows(3).any(|w| w == ["gateway.exited", "gateway.succeeded", "gateway.adopted"]), "{names:?}");
+    assert_eq!(world.core.generation(), 2);
+    assert_eq!(world.exit(), None);
+}
+
+#[test]
+fn a_free_port_a_stranger_and_the_dead_leader_itself_are_no_successor() {
+    let dead = Owner::Ours(Holder { pid: 101, command: "openclaw-gateway".to_owned(), uid: None });
+    for (verdict, owner) in
+        [(Verdict::Free, Owner::Unseen), (STARTED, stranger()), (STARTED, dead), (Verdict::Silent, heir())]
+    {
+        let mut world = left(verdict, owner);
+        world.run_for(s(7));
+        assert_eq!(world.kills().len(), 1, "{verdict:?}");
+        assert_eq!(world.told("gateway.succeeded"), []);
+    }
+}
+
+#[test]
+fn a_request_while_the_successor_is_looked_for_ends_all_of_it() {
+    for request in [Request::Stop, Request::Restart] {
+        let mut world = left(STARTED, heir());
+        world.unanswered = |effect| matches!(effect, Effect::Probe { ask: Ask::Port, .. });
+        world.run_for(s(1) + Duration::from_millis(10));
+        world.request(request);
+        let ticket = world.ticket();
+        world.send(Event::Probed { ticket, sighting: crate::world::sighting(STARTED, heir()) });
+        assert_eq!(world.kills().len(), 1, "{request:?}");
+        assert_eq!(world.told("gateway.succeeded"), []);
+    }
+}
+
+#[test]
+fn an_answer_that_is_lost_holds_nothing_up() {
+    let mut world = left(STARTED, heir());
+    world.unanswered = |effect| matches!(effect, Effect::Probe { ask: Ask::Port, .. });
+    world.run_for(s(30));
+    let exit = world.told("gateway.exited")[0];
+    let kill = world.kills()[0];
+    assert!(kill > exit && kill <= exit + s(10), "probe timeout and a loss: {:?}", kill.saturating_sub(exit));
+}
+
+#[test]
+fn an_answer_that_comes_after_that_changes_nothing() {
+    let mut world = left(STARTED, heir());
+    world.unanswered = |effect| matches!(effect, Effect::Probe { ask: Ask::Port, .. } | Effect::KillTree { .. });
+    world.run_for(s(30));
+    let (ticket, effects) = (world.ticket(), world.effects.len());
+    world.send(Event::Probed { ticket, sighting: crate::world::sighting(STARTED, heir()) });
+    assert_eq!(world.effects.len(), effects);
+}
+
+#[test]
+fn a_successor_that_cannot_be_found_again_is_looked_for_at_the_port() {
+    let mut world = left(STARTED, heir());
+    world.remains = Remains::Nothing { pid: None };
+    world.run_for(s(2));
+    (world.port, world.owner) = (None, None);
+    world.run_for(s(10));
+    assert_eq!(world.spawns().len(), 2, "it was gone after all");
+    assert_eq!(world.told("restart.gave_up"), []);
+}
+
+#[test]
+fn whoever_never_answered_leaves_no_successor() {
+    let mut world = World::started(Script::dying(s(3), DONE));
+    world.run_for(s(4));
+    assert_eq!(world.kills().len(), 1);
+    let looks = world.when(|effect| matches!(effect, Effect::Probe { ask: Ask::Port, .. }));
+    assert!(world.kills()[0] <= looks[1], "nobody looked before the tree was cleared");
+}
