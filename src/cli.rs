@@ -41,6 +41,15 @@ pub enum Verb {
     /// Tell how supervisor and gateway are: exit 0 when the gateway is healthy, 3 when none runs, else 4
     #[command(args_override_self = true)]
     Status(Status),
+    /// Tell what will go wrong, and the line that prevents it: exit 0 when nothing must, else 1
+    #[command(args_override_self = true)]
+    Doctor(Doctor),
+    /// Write the service that runs us, enable and start it
+    #[command(args_override_self = true)]
+    Install(Install),
+    /// Stop that service and remove it
+    #[command(args_override_self = true)]
+    Uninstall(Uninstall),
     /// Show what was recorded, oldest first
     #[command(args_override_self = true)]
     Events(Events),
@@ -114,6 +123,63 @@ pub struct Status {
     pub options: Options,
     /// Print one JSON object
     #[arg(long, help_heading = "Status")]
+    pub json: bool,
+}
+
+/// Which service `install` and `uninstall` are about.
+#[derive(Debug, Clone, Default, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is one flag of the command line")]
+pub struct Service {
+    /// A service of this user [default]
+    #[arg(long, help_heading = "Service")]
+    pub user: bool,
+    /// A service of the machine
+    #[arg(long, help_heading = "Service")]
+    pub system: bool,
+    /// The account that a service of the machine runs under [default: who called sudo]
+    #[arg(long, value_name = "USER", help_heading = "Service")]
+    pub run_as: Option<OsString>,
+    /// Tell what would be written and called, and do nothing
+    #[arg(long, help_heading = "Service")]
+    pub dry_run: bool,
+    /// Take over a file that `install` did not write, or that was edited since
+    #[arg(long, help_heading = "Service")]
+    pub force: bool,
+}
+
+/// The words after `install`.
+#[derive(Debug, Clone, Default, Args)]
+pub struct Install {
+    /// Which service.
+    #[command(flatten)]
+    pub service: Service,
+    /// The options that the service runs us with.
+    #[command(flatten)]
+    pub options: Options,
+    /// The gateway's command, as for `run`
+    #[arg(last = true, value_name = "COMMAND")]
+    pub command: Vec<OsString>,
+}
+
+/// The words after `uninstall`.
+#[derive(Debug, Clone, Default, Args)]
+pub struct Uninstall {
+    /// Which service.
+    #[command(flatten)]
+    pub service: Service,
+    /// The profile that it was installed with
+    #[arg(long, value_name = "NAME", help_heading = "Service")]
+    pub profile: Option<OsString>,
+}
+
+/// The words after `doctor`.
+#[derive(Debug, Clone, Default, Args)]
+pub struct Doctor {
+    /// The options after the verb, which win over those before it.
+    #[command(flatten)]
+    pub options: Options,
+    /// Print one JSON object
+    #[arg(long, help_heading = "Doctor")]
     pub json: bool,
 }
 

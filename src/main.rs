@@ -7,7 +7,9 @@ use openclaw_supervise::gateway::probe::Prober;
 use openclaw_supervise::host::notify::Manager;
 use openclaw_supervise::host::{clock, signals, stderr, telemetry};
 use openclaw_supervise::platform::heap;
-use openclaw_supervise::settings::{self, Invocation, LogSettings, ProbeSettings, Settings, Subject, World};
+use openclaw_supervise::settings::{
+    self, Invocation, LogSettings, ProbeSettings, ServiceSettings, Settings, Subject, World,
+};
 use std::fmt::Display;
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -20,8 +22,13 @@ fn main() -> ExitCode {
         Ok(Invocation::Run(settings)) => run(*settings),
         Ok(Invocation::Probe(settings)) => probe(*settings),
         Ok(Invocation::Status(settings)) => ask(&settings.subject, commands::status::run(&settings, &mut io::stdout())),
+        Ok(Invocation::Doctor(settings)) => ask(&settings.subject, commands::doctor::run(&settings, &mut io::stdout())),
         Ok(Invocation::Events(settings)) => ask(&settings.subject, commands::events::run(&settings, &mut io::stdout())),
         Ok(Invocation::Ask(settings)) => ask(&settings.subject, commands::ask::run(&settings, &mut io::stdout())),
+        Ok(Invocation::Install(settings)) => serve(&settings, commands::install::install(&settings, &mut io::stdout())),
+        Ok(Invocation::Uninstall(settings)) => {
+            serve(&settings, commands::install::uninstall(&settings, &mut io::stdout()))
+        }
         Ok(Invocation::Demo(demo)) => show(demo),
         Ok(Invocation::StandIn(stand_in)) => in_runtime(QUIET, commands::demo::gateway::serve(stand_in)),
         Ok(Invocation::Helper) => commands::demo::gateway::help(),
@@ -47,6 +54,14 @@ fn show(demo: Demo) -> u8 {
                 exit::FAILURE
             }
         }
+    })
+}
+
+fn serve(settings: &ServiceSettings, done: Result<u8, commands::install::Error>) -> u8 {
+    telemetry::install(settings.log.format, settings.log.level);
+    done.unwrap_or_else(|error| {
+        tracing::error!("{error}");
+        exit::FAILURE
     })
 }
 

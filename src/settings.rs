@@ -6,6 +6,7 @@ mod command;
 mod config;
 mod hooks;
 mod inquiry;
+mod install;
 mod listener;
 mod mistake;
 mod paths;
@@ -15,7 +16,8 @@ mod timing;
 mod value;
 mod world;
 
-pub use inquiry::{AskSettings, EventsSettings, StatusSettings, Subject, Wish};
+pub use inquiry::{AskSettings, DoctorSettings, EventsSettings, StatusSettings, Subject, Wish};
+pub use install::{Scope, ServiceSettings};
 pub use mistake::{Mistake, Mistakes};
 pub use world::{Environment, World};
 
@@ -138,6 +140,12 @@ pub enum Invocation {
     Probe(Box<ProbeSettings>),
     /// Tell how supervisor and gateway are.
     Status(Box<StatusSettings>),
+    /// Tell what will go wrong.
+    Doctor(Box<DoctorSettings>),
+    /// Install the service.
+    Install(Box<ServiceSettings>),
+    /// Remove it.
+    Uninstall(Box<ServiceSettings>),
     /// Show what was recorded.
     Events(Box<EventsSettings>),
     /// Ask a running supervisor for something.
@@ -152,9 +160,16 @@ pub enum Invocation {
 
 /// Reads a whole invocation; `args` begins with the program's name.
 pub fn read(args: impl IntoIterator<Item = OsString>, world: &World) -> Result<Invocation, Mistakes> {
-    let (parsed, mistakes) = args::parse(args);
+    let args: Vec<_> = args.into_iter().collect();
+    let (parsed, mistakes) = args::parse(args.iter().cloned());
     match parsed {
-        Parsed::Cli(cli) => resolve(&cli, world, mistakes),
+        Parsed::Cli(cli) => match resolve(&cli, world, mistakes)? {
+            Invocation::Install(mut service) => {
+                service.words = install::run_words(&args, &world.cwd);
+                Ok(Invocation::Install(service))
+            }
+            other => Ok(other),
+        },
         Parsed::Print(text) => Mistakes::check(mistakes).map(|()| Invocation::Print(text)),
         // The rest of the words is lost, but not what the environment and the config have to say.
         Parsed::Unclear => resolve(&Cli::default(), world, mistakes),
@@ -167,9 +182,11 @@ pub fn resolve(cli: &Cli, world: &World, mistakes: Vec<Mistake>) -> Result<Invoc
         Some(Verb::Run(run)) => Some(&run.options),
         Some(Verb::Probe(probe)) => Some(&probe.options),
         Some(Verb::Status(status)) => Some(&status.options),
+        Some(Verb::Doctor(doctor)) => Some(&doctor.options),
+        Some(Verb::Install(install)) => Some(&install.options),
         Some(Verb::Events(events)) => Some(&events.options),
         Some(Verb::Restart(ask) | Verb::Stop(ask) | Verb::RetryNow(ask)) => Some(&ask.options),
-        Some(Verb::Gateway(_)) | None => None,
+        Some(Verb::Gateway(_) | Verb::Uninstall(_)) | None => None,
         Some(Verb::Demo(demo)) => return apart(cli, Invocation::Demo(*demo), mistakes),
         Some(Verb::DemoGateway(stand_in)) => return apart(cli, Invocation::StandIn(*stand_in), mistakes),
         Some(Verb::DemoHelper) => return apart(cli, Invocation::Helper, mistakes),
@@ -183,6 +200,7 @@ pub fn resolve(cli: &Cli, world: &World, mistakes: Vec<Mistake>) -> Result<Invoc
     let log = log_settings(&mut source, world.terminal);
     let given = match &cli.verb {
         Some(Verb::Run(run)) => run.command.clone(),
+        Some(Verb::Install(install)) => install.command.clone(),
         Some(Verb::Gateway(gateway)) => {
             ["openclaw", "gateway"].into_iter().map(OsString::from).chain(gateway.args.iter().cloned()).collect()
         }
@@ -193,11 +211,18 @@ pub fn resolve(cli: &Cli, world: &World, mistakes: Vec<Mistake>) -> Result<Invoc
     match &cli.verb {
         Some(Verb::Probe(probe)) => probe_settings(probe, common),
         Some(Verb::Status(status)) => common.status(status),
+        Some(Verb::Doctor(doctor)) => common.doctor(doctor, lease, hooks),
+        Some(Verb::Install(install)) => {
+            common.service(cli, &install.service, given, lease, hooks).map(Invocation::Install)
+        }
+        Some(Verb::Uninstall(uninstall)) => {
+            common.service(cli, &uninstall.service, given, lease, hooks).map(Invocation::Uninstall)
+        }
         Some(Verb::Events(events)) => common.events(events),
         Some(Verb::Restart(ask)) => common.ask(ask, Wish::Restart),
         Some(Verb::Stop(ask)) => common.ask(ask, Wish::Stop),
         Some(Verb::RetryNow(ask)) => common.ask(ask, Wish::RetryNow),
-        _ => run_settings(given, lease, hooks, common),
+        _ => run_settings(given, lease, hooks, common).map(Invocation::Run),
     }
 }
 
@@ -245,7 +270,7 @@ fn run_settings(
     lease: LeaseBasis,
     hooks: Hooks,
     common: Common<'_>,
-) -> Result<Invocation, Mistakes> {
+) -> Result<Box<Settings>, Mistakes> {
     let Common { mut source, target, timing, log, world } = common;
     let mut command = if given.is_empty() {
         let port = target.endpoint.port.to_string();
@@ -285,7 +310,7 @@ fn run_settings(
     }
     let stop_timeout_is_auto = timing::is_stop_timeout_auto(&mut source) && !world.pid1;
     Mistakes::check(source.mistakes)?;
-    Ok(Invocation::Run(Box::new(Settings {
+    Ok(Box::new(Settings {
         command,
         exports: target.exports,
         policy: Policy {
@@ -303,7 +328,7 @@ fn run_settings(
         store_dir,
         log,
         warnings: target.warnings.into_iter().chain(hooks.warnings).collect(),
-    })))
+    }))
 }
 
 /// Our own directory.

@@ -176,7 +176,7 @@ fn without_its_leaf_a_command_is_started_all_the_same() {
 /// What a command is told of its surroundings, the numbers that differ from process to process left out.
 fn surroundings(leaf: Option<&Leaf>) -> String {
     let script = "echo \"$0 $*\"; pwd; env | sort; grep '^Sig[BIC]' /proc/self/status; umask; ulimit -a; nice
-        cd /proc/self/fd && for fd in 0 1 2; do readlink $fd | sed 's/[0-9]*]//'; done; ls | wc -l; cat <&0";
+        cd /proc/self/fd && for fd in 0 1 2; do readlink $fd | sed 's/[0-9]*]//'; done; set -- *; echo $#; cat <&0";
     let (mut output, input) = io::pipe().unwrap();
     let (text, mut writer) = io::pipe().unwrap();
     io::Write::write_all(&mut writer, b"typed\n").unwrap();

@@ -5,6 +5,10 @@
 #![expect(clippy::expect_used, reason = "a test that cannot go on says so by a panic")]
 #![expect(clippy::disallowed_methods, reason = "what systemd takes is measured by the test's own clock")]
 
+#[path = "systemd/doctor.rs"]
+mod doctor;
+#[path = "systemd/install.rs"]
+mod install;
 #[path = "systemd/machine.rs"]
 #[expect(dead_code, reason = "each test file uses its part of the kit")]
 mod machine;
@@ -198,13 +202,15 @@ fn a_detach_is_refused_where_the_unit_would_end_the_gateway() {
 }
 
 #[test]
-fn the_shipped_unit_is_clean_for_systemd_of_the_machine_and_of_a_user() {
+fn the_shipped_units_are_clean_for_systemd_of_the_machine_and_of_a_user() {
     let machine = Machine::boot("healthy");
     let path = "/etc/systemd/system/openclaw-supervise.service";
-    for manager in ["--system", "--user"] {
+    let template = machine.of_account(&[]);
+    let instance = "/etc/systemd/system/openclaw-supervise@alice.service";
+    for (manager, path) in [("--system", path), ("--user", path), ("--system", instance)] {
         let output = machine.run(&["XDG_RUNTIME_DIR=/run", "systemd-analyze", manager, "verify", path]);
         let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success() && said.trim().is_empty(), "{manager}: {said}");
+        assert!(output.status.success() && said.trim().is_empty(), "{manager} {path}: {said}\n{}", template.story());
     }
     // The check can fail.
     assert!(machine.run(&["sed", "-i", "s/^Type=notify/Typ=notify/", path]).status.success());
@@ -231,4 +237,80 @@ fn the_shipped_unit_works_under_the_manager_of_a_user() {
     let got = ["ActiveState", "Result", "ExecMainStatus"].map(|name| unit.property(name));
     assert_eq!(got, ["inactive", "success", "0"], "{}", unit.story());
     assert!(!supervisor.is_alive() && machine.gateways().is_empty(), "{}", unit.story());
+}
+
+#[test]
+fn the_template_runs_a_gateway_of_its_user_that_may_nothing_more() {
+    let machine = Machine::boot("healthy");
+    let unit = machine.of_account(&[]);
+    unit.order_well("start");
+    let (supervisor, gateway) = (unit.supervisor(), machine.gateway());
+    for process in [supervisor, gateway] {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", process.pid)).expect("it lives");
+        for line in ["Uid:\t1234\t1234\t1234\t1234", "NoNewPrivs:\t1", "CapBnd:\t0000000000000000", "Seccomp:\t2"] {
+            assert!(status.lines().any(|found| found == line), "{line:?} is not in\n{status}");
+        }
+    }
+    // The control group of the gateway is its own, for all the hardening.
+    let group = std::fs::read_to_string(format!("/proc/{}/cgroup", gateway.pid)).expect("it lives");
+    assert!(group.contains("openclaw-gateway-"), "{group}\n{}", unit.story());
+    gateway.kill();
+    unit.wait_serving_through(2, &["active"]);
+    let output = machine.run(&["sh", "-c", "find /srv/alice -user root -o -perm /077 -type f"]);
+    assert!(output.stdout.is_empty(), "{}", String::from_utf8_lossy(&output.stdout));
+    unit.order_well("stop");
+    let got = ["ActiveState", "Result", "ExecMainStatus"].map(|name| unit.property(name));
+    assert_eq!(got, ["inactive", "success", "0"], "{}", unit.story());
+    assert!(!supervisor.is_alive() && machine.gateways().is_empty(), "{}", unit.story());
+}
+
+#[test]
+fn openclaws_own_service_and_ours_end_one_another() {
+    let machine = Machine::boot("healthy");
+    let (unit, own) = (machine.shipped(&[]), machine.idle("openclaw-gateway"));
+    own.order_well("start");
+    unit.order_well("start");
+    assert_eq!((own.state().as_str(), unit.state().as_str()), ("inactive", "active"), "{}", unit.story());
+    own.order_well("start");
+    unit.wait_state("inactive");
+    assert!(machine.gateways().is_empty(), "{}", unit.story());
+}
+
+#[test]
+fn a_supervisor_that_is_killed_is_followed_by_one_gateway() {
+    let machine = Machine::boot("healthy");
+    let unit = machine.shipped(&["RestartSec=100ms"]);
+    unit.order_well("start");
+    let (first, supervisor) = (machine.gateway(), unit.supervisor());
+    supervisor.kill();
+    unit.wait_for("the next supervisor", || unit.property("NRestarts") == "1");
+    unit.wait_serving(2);
+    assert_ne!(machine.gateway(), first);
+    assert!(!first.is_alive());
+}
+
+#[test]
+fn a_budget_that_is_spent_again_and_again_never_meets_a_limit_of_starts() {
+    let machine = Machine::boot("exit=1");
+    let quick = "Environment=OPENCLAW_SUPERVISE_MAX_RESTARTS=1";
+    let unit = machine.shipped(&["RestartSec=100ms", quick]);
+    unit.order_only("start");
+    // systemd's own limit would be five starts within ten seconds.
+    let restarts = || unit.property("NRestarts").parse::<u32>().unwrap_or(0);
+    unit.wait_for("the seventh start", || restarts() >= 6);
+    assert!(unit.has_reported("restart.gave_up"), "{}", unit.story());
+    assert_ne!(unit.property("Result"), "start-limit-hit");
+    unit.order_well("stop");
+}
+
+#[test]
+fn an_option_that_does_not_exist_is_said_once() {
+    let machine = Machine::boot("healthy");
+    let unit = machine.shipped(&["RestartSec=100ms", "ExecStart=", "ExecStart=openclaw-supervise run --bogus"]);
+    assert!(!unit.order("start"));
+    unit.wait_state("failed");
+    // Longer than RestartSec.
+    let_pass(Duration::from_secs(1));
+    let got = ["ActiveState", "ExecMainStatus", "NRestarts"].map(|name| unit.property(name));
+    assert_eq!(got, ["failed", "2", "0"], "{}", unit.story());
 }

@@ -2,7 +2,9 @@
 
 pub mod ask;
 pub mod demo;
+pub mod doctor;
 pub mod events;
+pub mod install;
 pub mod probe;
 mod record;
 pub mod run;

@@ -1,6 +1,6 @@
 //! Who runs us, what becomes of what we leave behind, and how long we may take to leave.
 
-mod span;
+pub mod span;
 mod unit;
 
 use std::io::{self, IsTerminal};

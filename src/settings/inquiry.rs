@@ -1,10 +1,11 @@
 //! What the verbs need that look at a supervisor or ask it for something. None of them minds a slip in the gateway's
 //! config: what runs was started with an earlier one.
 
+use super::hooks::Hooks;
 use super::target::Target;
 use super::value::{Given, Source, Zero};
-use super::{Invocation, LogSettings, Mistake, Mistakes, World, store_dir};
-use crate::cli::{Ask, Events, Status};
+use super::{Invocation, LeaseBasis, LogSettings, Mistake, Mistakes, Settings, World, run_settings, store_dir};
+use crate::cli::{Ask, Doctor, Events, Status};
 use crate::core::Policy;
 use crate::gateway::endpoint::Endpoint;
 use std::path::PathBuf;
@@ -42,6 +43,21 @@ pub struct StatusSettings {
     /// How long a probe may take.
     pub probe_timeout: Duration,
     /// Whether the answer is printed as JSON.
+    pub json: bool,
+}
+
+/// What `doctor` needs to know.
+#[derive(Debug, Clone)]
+pub struct DoctorSettings {
+    /// Which supervisor.
+    pub subject: Subject,
+    /// Where the gateway listens.
+    pub endpoint: Endpoint,
+    /// How long a probe may take.
+    pub probe_timeout: Duration,
+    /// What `run` would make of the same options and environment.
+    pub run: Result<Box<Settings>, Mistakes>,
+    /// Whether the findings are printed as JSON.
     pub json: bool,
 }
 
@@ -107,6 +123,16 @@ impl Common<'_> {
         let subject = self.subject("probing with its defaults")?;
         let json = status.json;
         Ok(Invocation::Status(Box::new(StatusSettings { subject, endpoint, probe_timeout, json })))
+    }
+
+    /// What is wrong with the surroundings is a finding; a command line that cannot be understood is a mistake.
+    pub(super) fn doctor(mut self, doctor: &Doctor, lease: LeaseBasis, hooks: Hooks) -> Result<Invocation, Mistakes> {
+        let (endpoint, probe_timeout) = (self.target.endpoint.clone(), self.timing.probe_timeout);
+        // The warnings are among the findings.
+        let subject = Subject { warnings: Vec::new(), ..self.subject("it is among the findings")? };
+        let run = run_settings(Vec::new(), lease, hooks, self);
+        let json = doctor.json;
+        Ok(Invocation::Doctor(Box::new(DoctorSettings { subject, endpoint, probe_timeout, run, json })))
     }
 
     pub(super) fn events(mut self, events: &Events) -> Result<Invocation, Mistakes> {

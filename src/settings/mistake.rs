@@ -21,7 +21,9 @@ pub enum Mistake {
 }
 
 impl Mistake {
-    fn exit_code(&self) -> u8 {
+    /// What an invocation ends with for it.
+    #[must_use]
+    pub fn exit_code(&self) -> u8 {
         match self {
             Self::Usage(_) => exit::USAGE,
             Self::Config(_) | Self::Command(_) => exit::NO_USE,

@@ -132,6 +132,34 @@ impl Machine {
         self.unit(Scope::Machine, name, settings)
     }
 
+    /// The shipped template, in the name of an account of its own: `openclaw-supervise@alice`.
+    pub(crate) fn of_account(&self, settings: &[&str]) -> Unit<'_> {
+        let name = "openclaw-supervise@.service";
+        let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("contrib/systemd").join(name);
+        let copied = fs::copy(shipped, self.root().join(Scope::Machine.folder()).join(name));
+        assert!(copied.is_ok(), "{copied:?}");
+        let root = self.scene.root().display().to_string();
+        for words in [
+            &["sh", "-c", "echo alice:x:1234:1234::/srv/alice:/bin/sh >>/etc/passwd; echo alice:x:1234: >>/etc/group"]
+                [..],
+            &["mkdir", "-p", "/srv/alice"],
+            &["chown", "-R", "1234:1234", "/srv/alice", &root],
+        ] {
+            let output = self.run(words);
+            assert!(output.status.success(), "{words:?}: {output:?}");
+        }
+        self.unit(Scope::Machine, "openclaw-supervise@alice", settings)
+    }
+
+    /// A service that does nothing, under this name.
+    pub(crate) fn idle(&self, name: &'static str) -> Unit<'_> {
+        let path = self.root().join(Scope::Machine.folder()).join(format!("{name}.service"));
+        fs::write(path, "[Service]\nExecStart=sleep infinity\n").expect("the overlay can be written");
+        let unit = Unit { machine: self, scope: Scope::Machine, name };
+        unit.expect(&["daemon-reload"]);
+        unit
+    }
+
     /// The shipped unit under the manager of a user.
     pub(crate) fn of_user(&self, settings: &[&str]) -> Unit<'_> {
         let path = self.root().join(Scope::Machine.folder()).join("user@.service");

@@ -17,7 +17,8 @@ const UNITS: [(&str, u64); 9] = [
 ];
 
 /// What a span means; `infinity` is [`Duration::MAX`].
-pub(super) fn parse(text: &str) -> Option<Duration> {
+#[must_use]
+pub fn parse(text: &str) -> Option<Duration> {
     match text.trim() {
         "" => None,
         "infinity" => Some(Duration::MAX),
@@ -75,7 +76,7 @@ mod tests {
     proptest::proptest! {
         #[test]
         fn no_text_breaks_it(text in ".{0,40}|([0-9.]{0,25}(y|h|min|s|ms|us) ?){0,5}") {
-            let _ = parse(&text);
+            let _parsed = parse(&text);
         }
     }
 }

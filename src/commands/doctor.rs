@@ -1,0 +1,245 @@
+//! `doctor`: tells before the night what will go wrong, and the line that prevents it. It changes nothing.
+
+mod container;
+mod directives;
+mod finding;
+mod gateway;
+mod launchd;
+mod package;
+mod plan;
+mod program;
+mod service;
+mod systemd;
+mod unit;
+
+use super::record::Record;
+use crate::core::lease::Life;
+use crate::core::{Verdict, exit};
+use crate::gateway::endpoint::Endpoint;
+use crate::gateway::probe::{Look, Prober};
+use crate::host::control::{Connection, ConnectionError};
+use crate::platform::proc;
+use crate::settings::{DoctorSettings, LeaseBasis};
+use finding::Finding;
+use gateway::{Facts, Lease, Supervisor};
+use package::{Node, Package};
+use plan::{Origin, Plan};
+use program::Trouble;
+use serde_json::Value;
+use service::Service;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use systemd::{Manager, Told, Unit};
+
+/// Looks everywhere, writes what it found and returns the exit code.
+pub async fn run(settings: &DoctorSettings, out: &mut impl io::Write) -> io::Result<u8> {
+    let (supervisor, url) = supervisor(&settings.subject.store_dir).await;
+    let findings = diagnose(settings, supervisor, url.as_deref()).await;
+    let text = if settings.json { finding::as_json(&findings).to_string() } else { finding::as_text(&findings) };
+    match writeln!(out, "{text}").and_then(|()| out.flush()) {
+        // A reader that has gone away still learns it from the exit code.
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error),
+        _ => Ok(if finding::has_failed(&findings) { exit::FAILURE } else { exit::OK }),
+    }
+}
+
+async fn diagnose(settings: &DoctorSettings, supervisor: Supervisor, url: Option<&str>) -> Vec<Finding> {
+    let facts = look(settings, supervisor, url).await;
+    let pid = running(&facts);
+    let told = if cfg!(target_os = "macos") { Vec::new() } else { systemd::ask().to_vec() };
+    let units: Vec<&Unit> = told.iter().flat_map(|told| told.units.iter().flatten()).collect();
+    let services = services(&told, &units);
+    let port = settings.endpoint.port;
+    let ours: Vec<&Unit> = units.iter().copied().filter(|unit| unit.runs_us()).collect();
+    let is_on_port = |unit: &Unit| services.iter().any(|service| service.unit == unit && service.port == Some(port));
+    let chosen = unit::choose(&ours, pid, is_on_port);
+    let plan = plan(settings, chosen, pid, &told);
+
+    let mut findings = troubles(&told);
+    findings.extend(match chosen {
+        Some(unit) => of_unit(unit, &plan),
+        None if cfg!(target_os = "macos") => launchd::check(&launchd::gather(), plan.settings.as_deref().ok()),
+        None => vec![service::none(&managers(&told))],
+    });
+    let counts = plan.settings.as_ref().map_or(port, |settings| settings.endpoint.port);
+    if !managers(&told).is_empty() {
+        let ours = std::env::current_exe().unwrap_or_else(|_| PathBuf::from("openclaw-supervise"));
+        findings.extend(service::openclaws(&services, counts, &ours));
+        findings.extend(chosen.and_then(|unit| service::doubles(&services, unit)));
+    }
+    findings.extend(of_surroundings(&plan, chosen.is_some(), settings));
+    findings.extend(of_package(&plan, chosen, pid));
+    findings.extend(gateway::check(&facts));
+    if plan.origin != Origin::Ourselves {
+        let whose = chosen.map_or_else(|| "the supervisor".to_owned(), |unit| unit.id().to_owned());
+        findings.extend(gateway::agreement(counts, port, &whose));
+    }
+    findings
+}
+
+/// The supervisor's process, if one lives.
+fn running(facts: &Facts) -> Option<i32> {
+    match (&facts.supervisor, &facts.lease) {
+        (Supervisor::Answers { pid: Some(pid), .. } | Supervisor::Trouble { pid: Some(pid), .. }, _)
+        | (_, Lease::Held { pid: Some(pid), life: Life::Alive }) => Some(*pid),
+        _ => None,
+    }
+}
+
+/// The managers that are there.
+fn managers(told: &[Told]) -> Vec<Manager> {
+    told.iter().filter(|told| told.units.is_ok()).map(|told| told.manager).collect()
+}
+
+/// A manager that hangs; one that is not there is no trouble.
+fn troubles(told: &[Told]) -> Vec<Finding> {
+    let late = told.iter().filter_map(|told| match &told.units {
+        Err(trouble @ Trouble::Late(_)) => Some((told.manager, trouble)),
+        _ => None,
+    });
+    late.map(|(manager, trouble)| {
+        let why = format!("what {} has for us is not known", manager.name());
+        Finding::warn("unit", trouble.to_string(), why, format!("{} status", manager.systemctl()))
+    })
+    .collect()
+}
+
+/// The units with the ports that they would serve.
+fn services<'a>(told: &[Told], units: &[&'a Unit]) -> Vec<Service<'a>> {
+    let of = |unit: &'a Unit| {
+        let told = told.iter().find(|told| told.manager == unit.manager);
+        let plan = told.filter(|_| unit.runs_us()).and_then(|told| Plan::of_unit(unit, told));
+        let planned = plan.and_then(|plan| plan.settings.ok()).map(|settings| settings.endpoint.port);
+        Service { unit, port: planned.or_else(|| service::port_of(unit)) }
+    };
+    units.iter().map(|unit| of(unit)).collect()
+}
+
+/// The settings that count.
+fn plan(settings: &DoctorSettings, unit: Option<&Unit>, pid: Option<i32>, told: &[Told]) -> Plan {
+    let of_unit = || {
+        let unit = unit?;
+        Plan::of_unit(unit, told.iter().find(|told| told.manager == unit.manager)?)
+    };
+    // In a container nothing else but process 1 can have been told what the image says.
+    pid.and_then(Plan::of_process)
+        .or_else(of_unit)
+        .or_else(|| proc::command_of(1).filter(|init| container::is_ours(init)).and_then(|_| Plan::of_process(1)))
+        .unwrap_or_else(|| Plan::of_ourselves(settings.run.clone()))
+}
+
+fn of_unit(unit: &Unit, plan: &Plan) -> Vec<Finding> {
+    let linger = if unit.manager == Manager::User { lingers() } else { None };
+    let mut findings = unit::identity(unit, linger);
+    if unit.get("LoadState").is_none_or(|state| state == "loaded") {
+        let path = unit.command().map(|(path, _)| path).unwrap_or_default();
+        let replaced = unit.main_pid().and_then(|pid| unit::was_replaced(pid, &path));
+        findings.push(unit::program(unit, &unit::look_at_program(unit), replaced));
+        findings.extend(directives::check(unit, plan.settings.as_deref().ok()));
+    }
+    findings
+}
+
+/// Whether the services of our user outlive its last logout.
+fn lingers() -> Option<bool> {
+    let user = systemd::user_name()?;
+    if Path::new("/var/lib/systemd/linger").join(&user).exists() {
+        return Some(true);
+    }
+    let mut command = Command::new("loginctl");
+    command.args(["show-user", "-p", "Linger", "--value", "--", &user]).env("LC_ALL", "C");
+    match program::ask(command) {
+        Ok(answer) => Some(answer.trim() == "yes"),
+        // It knows nobody who is not logged in and does not linger.
+        Err(Trouble::Mute(_)) => Some(false),
+        Err(_) => None,
+    }
+}
+
+fn of_surroundings(plan: &Plan, has_unit: bool, settings: &DoctorSettings) -> Vec<Finding> {
+    let known = plan.settings.as_deref().ok();
+    let limit = known.and_then(|known| known.policy.memory_max_kb);
+    // A unit has its own word on that.
+    let stop = known.filter(|_| !has_unit).map(|known| known.policy.stop_timeout);
+    let facts = container::gather(plan.node_options.as_deref(), limit, stop);
+    let mut findings = container::check(&facts);
+    if let Some(stop) = stop.filter(|_| facts.sign.is_none() && !cfg!(target_os = "macos")) {
+        findings.push(package::stop_timeout(stop));
+    }
+    let store = known.map_or(settings.subject.store_dir.as_path(), |known| &known.store_dir);
+    findings.push(container::state(store, known.map_or(LeaseBasis::Auto, |known| known.lease)));
+    findings
+}
+
+fn of_package(plan: &Plan, unit: Option<&Unit>, pid: Option<i32>) -> Vec<Finding> {
+    let mut findings = package::settings(plan);
+    if let Ok(settings) = &plan.settings {
+        let found = Package::of(settings);
+        let node = if found.is_some() { Node::find(settings, plan.path.as_deref()) } else { Node::Missing };
+        findings.extend(package::runtime(found.as_ref(), &node));
+    }
+    let of_unit = unit.filter(|_| pid.is_none()).and_then(|unit| unit.get("LimitNOFILESoft"));
+    let (soft, fix) = match unit {
+        Some(unit) => (of_unit.and_then(|limit| limit.parse().ok()), unit.line("Service", "LimitNOFILE=65536")),
+        None => (None, "ulimit -n 65536".to_owned()),
+    };
+    let soft = soft.or_else(|| if of_unit.is_some() { None } else { package::soft_limit(pid) });
+    findings.push(package::open_files(soft, fix));
+    findings
+}
+
+/// What the supervisor's socket says, and where its gateway is.
+async fn supervisor(store_dir: &Path) -> (Supervisor, Option<String>) {
+    let text = |value: &Value| value.as_str().map(str::to_owned);
+    match Connection::ask(store_dir, "status").await {
+        Ok((connection, status)) => {
+            let pid = connection.pid().or_else(|| i32::try_from(status["supervisor"]["pid"].as_i64()?).ok());
+            let state = text(&status["supervisor"]["state"]).unwrap_or_else(|| "it answers".to_owned());
+            (Supervisor::Answers { pid, state }, text(&status["supervisor"]["url"]))
+        }
+        Err(ConnectionError::Absent) => (Supervisor::Absent, None),
+        Err(ConnectionError::Silent { pid }) => {
+            let why = ConnectionError::Silent { pid }.to_string();
+            (Supervisor::Trouble { pid, why }, None)
+        }
+        Err(error) => (Supervisor::Trouble { pid: None, why: error.to_string() }, None),
+    }
+}
+
+/// Looks at the port and into the store.
+async fn look(settings: &DoctorSettings, supervisor: Supervisor, url: Option<&str>) -> Facts {
+    // Whoever supervises knows the port of the gateway's command, which stands in no file.
+    let endpoint = url.and_then(|url| settings.endpoint.at(url)).unwrap_or_else(|| settings.endpoint.clone());
+    let (lease, gateway) = match Record::open(&settings.subject.store_dir) {
+        Ok(None) => (Lease::Unused, None),
+        Ok(Some(record)) => {
+            (lease(&record), record.gateway().filter(|gateway| gateway.alive).and_then(|gateway| gateway.pid))
+        }
+        Err(why) => (Lease::Unreadable(why), None),
+    };
+    let sighting = probe(settings, &endpoint).await;
+    Facts { url: endpoint.to_string(), sighting, supervisor, lease, gateway }
+}
+
+fn lease(record: &Record) -> Lease {
+    match record.owner() {
+        None => Lease::Unused,
+        Some(owner) if owner.released || matches!(owner.life, Life::Gone(_)) => Lease::Free,
+        Some(owner) => Lease::Held { pid: owner.pid, life: owner.life },
+    }
+}
+
+async fn probe(settings: &DoctorSettings, endpoint: &Endpoint) -> crate::core::Sighting {
+    let prober = Prober::new(endpoint.clone(), settings.probe_timeout);
+    let prober = match &settings.run {
+        Ok(run) => prober.with_state_dir(run.state_dir.clone()),
+        Err(_) => prober,
+    };
+    let sighting = prober.look(Look::AnswersAndOwner { leader: None }).await;
+    if sighting.verdict == Verdict::Inconclusive {
+        // Once more: what was missing for a moment may be there again.
+        return prober.look(Look::AnswersAndOwner { leader: None }).await;
+    }
+    sighting
+}

@@ -1,0 +1,133 @@
+//! What a check found: how bad it is, why, and the line that changes it.
+
+use serde_json::{Value, json};
+
+/// How bad a finding is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Level {
+    /// As it should be, or nothing to look at.
+    Ok,
+    /// It works, and not as well as it could, or not in every case.
+    Warn,
+    /// It will go wrong, or it already does.
+    Fail,
+}
+
+impl Level {
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Warn => "warn",
+            Self::Fail => "fail",
+        }
+    }
+
+    fn label(self) -> &'static str {
+        match self {
+            Self::Ok => "OK",
+            Self::Warn => "WARN",
+            Self::Fail => "FAIL",
+        }
+    }
+}
+
+/// What one check found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Finding {
+    pub(super) check: &'static str,
+    pub(super) level: Level,
+    /// What is there.
+    pub(super) found: String,
+    /// What follows from it.
+    pub(super) why: Option<String>,
+    /// The exact line to change, or what to run.
+    pub(super) fix: Option<String>,
+}
+
+impl Finding {
+    pub(super) fn ok(check: &'static str, found: impl Into<String>) -> Self {
+        Self { check, level: Level::Ok, found: found.into(), why: None, fix: None }
+    }
+
+    /// As [`Finding::ok`], where the reason is worth a word.
+    pub(super) fn ok_since(check: &'static str, found: impl Into<String>, why: impl Into<String>) -> Self {
+        Self { why: Some(why.into()), ..Self::ok(check, found) }
+    }
+
+    pub(super) fn warn(
+        check: &'static str,
+        found: impl Into<String>,
+        why: impl Into<String>,
+        fix: impl Into<String>,
+    ) -> Self {
+        Self { check, level: Level::Warn, found: found.into(), why: Some(why.into()), fix: Some(fix.into()) }
+    }
+
+    pub(super) fn fail(
+        check: &'static str,
+        found: impl Into<String>,
+        why: impl Into<String>,
+        fix: impl Into<String>,
+    ) -> Self {
+        Self { level: Level::Fail, ..Self::warn(check, found, why, fix) }
+    }
+
+    pub(super) fn to_json(&self) -> Value {
+        json!({
+            "check": self.check,
+            "level": self.level.name(),
+            "found": self.found,
+            "why": self.why,
+            "fix": self.fix,
+        })
+    }
+
+    /// One line, and one more for what to do. A path or a command of others may hold anything.
+    pub(super) fn to_text(&self) -> String {
+        let plain = |text: &str| text.replace(|c: char| c.is_control(), " ");
+        let why = self.why.as_deref().map(|why| format!(" - {}", plain(why))).unwrap_or_default();
+        let fix = self.fix.as_deref().map(|fix| format!("\n{:22}fix: {}", "", plain(fix))).unwrap_or_default();
+        format!("{:<5} {:<15} {}{why}{fix}", self.level.label(), self.check, plain(&self.found))
+    }
+}
+
+/// All of them as one object.
+pub(super) fn as_json(findings: &[Finding]) -> Value {
+    let findings: Vec<Value> = findings.iter().map(Finding::to_json).collect();
+    json!({ "findings": findings })
+}
+
+/// All of them for a person, and their sum.
+pub(super) fn as_text(findings: &[Finding]) -> String {
+    let count = |level| findings.iter().filter(|finding| finding.level == level).count();
+    let mut lines: Vec<String> = findings.iter().map(Finding::to_text).collect();
+    lines.push(format!("{} FAIL, {} WARN, {} OK", count(Level::Fail), count(Level::Warn), count(Level::Ok)));
+    lines.join("\n")
+}
+
+/// Whether anything must go wrong.
+pub(super) fn has_failed(findings: &[Finding]) -> bool {
+    findings.iter().any(|finding| finding.level == Level::Fail)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_finding_is_a_line_and_what_to_do_another_one() {
+        let finding = Finding::fail("kill mode", "KillMode=a\nb", "it hurts", "KillMode=mixed");
+        let expected = "FAIL  kill mode       KillMode=a b - it hurts\n                      fix: KillMode=mixed";
+        assert_eq!(finding.to_text(), expected);
+        assert_eq!(Finding::ok("port", "free").to_text(), "OK    port            free");
+    }
+
+    #[test]
+    fn only_a_fail_fails() {
+        let (ok, warn) = (Finding::ok("a", "b"), Finding::warn("a", "b", "c", "d"));
+        assert!(!has_failed(&[ok.clone(), warn.clone()]));
+        let all = [ok, warn, Finding::fail("a", "b", "c", "d")];
+        assert!(has_failed(&all));
+        assert!(as_text(&all).ends_with("\n1 FAIL, 1 WARN, 1 OK"));
+    }
+}

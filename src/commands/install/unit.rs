@@ -1,0 +1,131 @@
+//! The systemd units, made of those that this repository ships.
+
+use super::Error;
+use super::record::{Planned, sign};
+use crate::settings::{Scope, ServiceSettings};
+use std::ffi::{OsStr, OsString};
+use std::path::{Path, PathBuf};
+
+const OF_USER: &str = include_str!("../../../contrib/systemd/openclaw-supervise.service");
+const OF_MACHINE: &str = include_str!("../../../contrib/systemd/openclaw-supervise@.service");
+
+/// Where the units of the machine are.
+const MACHINE_FOLDER: &str = "/etc/systemd/system";
+
+/// The line of the shipped units that is replaced.
+const SHIPPED_START: &str = "ExecStart=openclaw-supervise run\n";
+
+/// The name of the unit that is started.
+pub(super) fn name(settings: &ServiceSettings) -> String {
+    let profile = settings.profile.as_ref().map(|profile| format!("-{profile}")).unwrap_or_default();
+    match &settings.scope {
+        Scope::User => format!("openclaw-supervise{profile}.service"),
+        Scope::Machine { user } => format!("openclaw-supervise{profile}@{user}.service"),
+    }
+}
+
+/// OpenClaw's own unit for the same gateway.
+pub(super) fn rival(settings: &ServiceSettings) -> String {
+    let profile = settings.profile.as_ref().map(|profile| format!("-{profile}")).unwrap_or_default();
+    format!("openclaw-gateway{profile}.service")
+}
+
+/// Where the units of this scope are.
+pub(super) fn folder(settings: &ServiceSettings) -> PathBuf {
+    match settings.scope {
+        Scope::User => settings.config_home.join("systemd/user"),
+        Scope::Machine { .. } => PathBuf::from(MACHINE_FOLDER),
+    }
+}
+
+/// The folder that is there without us.
+pub(super) fn top(settings: &ServiceSettings) -> PathBuf {
+    match settings.scope {
+        Scope::User => settings.config_home.clone(),
+        Scope::Machine { .. } => PathBuf::from(MACHINE_FOLDER),
+    }
+}
+
+/// The places of our files: the unit first, then the drop-in of an instance.
+pub(super) fn places(settings: &ServiceSettings) -> Vec<PathBuf> {
+    let (folder, name) = (folder(settings), name(settings));
+    match &settings.scope {
+        Scope::User => vec![folder.join(name)],
+        Scope::Machine { user } => {
+            let template = name.replace(&format!("@{user}."), "@.");
+            vec![folder.join(template), folder.join(format!("{name}.d/install.conf"))]
+        }
+    }
+}
+
+/// The files, each at its place. `program` is ours, `path` leads to OpenClaw and its Node.
+pub(super) fn plan(settings: &ServiceSettings, program: &Path, path: &OsStr) -> Result<Vec<Planned>, Error> {
+    let words = [program.as_os_str().to_owned()].into_iter().chain(settings.words.iter().cloned());
+    let command: Vec<String> = words.map(|word| quote(&word)).collect::<Result<_, _>>()?;
+    let mut variable = OsString::from("PATH=");
+    variable.push(path);
+    let start = format!("ExecStart={}\nEnvironment={}\n", command.join(" "), quote_value(&variable)?);
+    let texts = match &settings.scope {
+        Scope::User => {
+            let text = body_of(OF_USER).replace("openclaw-gateway.service", &rival(settings));
+            vec![text.replacen(SHIPPED_START, &start, 1)]
+        }
+        // What is of one instance goes into its drop-in: the template is for all.
+        Scope::Machine { .. } => vec![body_of(OF_MACHINE).to_owned(), format!("[Service]\nExecStart=\n{start}")],
+    };
+    let files = places(settings).into_iter().zip(texts);
+    Ok(files
+        .map(|(path, text)| Planned { path, text: sign("# ", "; settings go into a drop-in: systemctl edit", &text) })
+        .collect())
+}
+
+/// A shipped unit without the words on how to copy it.
+fn body_of(shipped: &str) -> &str {
+    shipped.find("\n[Unit]\n").map_or(shipped, |start| &shipped[start + 1..])
+}
+
+/// A word of `ExecStart=`, see systemd.service(5): specifiers, variables and quotes are taken as they stand.
+fn quote(word: &OsStr) -> Result<String, Error> {
+    Ok(quote_value(word)?.replace('$', "$$"))
+}
+
+/// A word of `Environment=`, where a dollar sign means nothing.
+fn quote_value(word: &OsStr) -> Result<String, Error> {
+    let text = word.to_str().filter(|text| !text.contains(|c: char| c.is_control()));
+    let Some(text) = text else { return Err(Error::Word(word.to_string_lossy().into_owned())) };
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "_-./:=,@+%$".contains(c);
+    let text = text.replace('%', "%%");
+    if !text.is_empty() && text.chars().all(is_plain) {
+        return Ok(text);
+    }
+    Ok(format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\"")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_word_means_to_systemd_what_it_meant_to_the_shell() {
+        for (word, expected) in [
+            ("run", "run"),
+            ("/opt/a b/x", "\"/opt/a b/x\""),
+            ("50%", "50%%"),
+            ("$HOME", "$$HOME"),
+            ("say \"hi\" \\ now", "\"say \\\"hi\\\" \\\\ now\""),
+            ("", "\"\""),
+            ("a;b", "\"a;b\""),
+            ("it's", "\"it's\""),
+        ] {
+            assert_eq!(quote(OsStr::new(word)).unwrap(), expected);
+        }
+        assert!(quote(OsStr::new("a\nExecStart=evil")).is_err());
+    }
+
+    #[test]
+    fn both_shipped_units_have_the_line_that_is_replaced() {
+        for shipped in [OF_USER, OF_MACHINE] {
+            assert!(body_of(shipped).starts_with("[Unit]\n") && shipped.matches(SHIPPED_START).count() == 1);
+        }
+    }
+}

@@ -1,0 +1,237 @@
+//! What `install` and `uninstall` need: where the service is to be, and the words that it runs us with.
+
+use super::inquiry::Common;
+use super::{Hooks, LeaseBasis, LogSettings, Mistake, Mistakes, World, run_settings};
+use crate::cli::{Cli, Service, Verb};
+use nix::unistd::Uid;
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+/// Whose service it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Scope {
+    /// Of the user who asks.
+    User,
+    /// Of the machine, in the name of this user.
+    Machine {
+        /// As above.
+        user: String,
+    },
+}
+
+/// What `install` and `uninstall` need to know.
+#[derive(Debug, Clone)]
+pub struct ServiceSettings {
+    /// Whose.
+    pub scope: Scope,
+    /// The profile, which gives the service a name of its own.
+    pub profile: Option<String>,
+    /// The words after the program's name that the service runs us with.
+    pub words: Vec<OsString>,
+    /// The first word of a command of the operator's own.
+    pub program: Option<OsString>,
+    /// The home of the user who asks.
+    pub home: PathBuf,
+    /// Where that user's configuration is.
+    pub config_home: PathBuf,
+    /// What is run is found here.
+    pub path: OsString,
+    /// Variables of this shell that mean something to us, and that a service does not have.
+    pub left_out: Vec<String>,
+    /// Only tell what would be done.
+    pub dry_run: bool,
+    /// Take a file over that is not ours, or was edited.
+    pub force: bool,
+    /// What is logged, and how.
+    pub log: LogSettings,
+}
+
+/// Variables that `run` would heed; those of the gateway as far as we read them.
+const HEEDED: [&str; 4] = ["OPENCLAW_GATEWAY_PORT", "OPENCLAW_STATE_DIR", "OPENCLAW_CONFIG_PATH", "OPENCLAW_PROFILE"];
+
+impl Common<'_> {
+    /// Settles where the service is to be. What `run` would not take is not installed either.
+    pub(super) fn service(
+        mut self,
+        cli: &Cli,
+        service: &Service,
+        given: Vec<OsString>,
+        lease: LeaseBasis,
+        hooks: Hooks,
+    ) -> Result<Box<ServiceSettings>, Mistakes> {
+        let (world, log) = (self.world, self.log);
+        let mut mistakes = Vec::new();
+        let scope = scope(service, world, &mut mistakes);
+        let profile = profile(cli, &mut mistakes);
+        let home = (world.home)().unwrap_or_else(|| {
+            mistakes.push(Mistake::Usage("there is no home directory to install into; set HOME".to_owned()));
+            PathBuf::new()
+        });
+        let program = given.first().cloned();
+        let is_installed = matches!(cli.verb, Some(Verb::Install(_)));
+        if is_installed {
+            self.source.mistakes.extend(mistakes);
+            match scope {
+                Some(Scope::User) => drop(run_settings(given, lease, hooks, self)?),
+                // The state of another user is not ours to look at.
+                _ => Mistakes::check(self.source.mistakes)?,
+            }
+        } else {
+            Mistakes::check(mistakes)?;
+        }
+        let config_home = world.variable("XDG_CONFIG_HOME").map_or_else(|| home.join(".config"), PathBuf::from);
+        Ok(Box::new(ServiceSettings {
+            scope: scope.unwrap_or(Scope::User),
+            profile,
+            words: Vec::new(),
+            program,
+            home,
+            config_home,
+            path: world.variable("PATH").unwrap_or_default(),
+            left_out: left_out(world),
+            dry_run: service.dry_run,
+            force: service.force,
+            log,
+        }))
+    }
+}
+
+fn scope(service: &Service, world: &World, mistakes: &mut Vec<Mistake>) -> Option<Scope> {
+    let mut refuse = |why: &str| {
+        mistakes.push(Mistake::Usage(why.to_owned()));
+        None
+    };
+    match (service.user, service.system) {
+        (true, true) => refuse("--user and --system exclude each other; give one"),
+        (true | false, false) if service.run_as.is_some() => {
+            refuse("--run-as names the user of a service of the machine; give --system with it")
+        }
+        (false, false) if Uid::effective().is_root() => refuse(
+            "root has to say for whom: --system for a service of the machine (with --run-as USER), or --user for root's own",
+        ),
+        (true | false, false) => Some(Scope::User),
+        (false, true) => {
+            let user = service.run_as.clone().or_else(|| world.variable("SUDO_USER"));
+            match user.and_then(|user| user.into_string().ok()).filter(|user| is_name(user)) {
+                Some(user) => Some(Scope::Machine { user }),
+                None => refuse("whose gateway is it to be? give --run-as USER, an account of this machine"),
+            }
+        }
+    }
+}
+
+/// That of the command line: the one of this shell is not the service's.
+fn profile(cli: &Cli, mistakes: &mut Vec<Mistake>) -> Option<String> {
+    let of_verb = match &cli.verb {
+        Some(Verb::Install(install)) => install.options.profile.as_ref(),
+        Some(Verb::Uninstall(uninstall)) => uninstall.profile.as_ref(),
+        _ => None,
+    };
+    let profile = of_verb.or(cli.options.profile.as_ref())?.to_string_lossy().into_owned();
+    if is_name(&profile) {
+        return Some(profile);
+    }
+    mistakes.push(Mistake::Usage(format!(
+        "--profile {profile:?} cannot be part of the name of a service: letters, digits, - and _ can"
+    )));
+    None
+}
+
+fn is_name(text: &str) -> bool {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+    !text.is_empty() && !text.starts_with('-') && text.chars().all(is_plain)
+}
+
+fn left_out(world: &World) -> Vec<String> {
+    let ours = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
+    let mut names: Vec<_> = ours.filter(|name| name.starts_with("OPENCLAW_SUPERVISE_")).collect();
+    names.extend(HEEDED.into_iter().filter(|name| world.variable(name).is_some()).map(str::to_owned));
+    names.sort_unstable();
+    names
+}
+
+/// Options whose value is a path. A service starts somewhere else than this shell is.
+const PATHS: [&str; 3] = ["--state-dir", "--config", "--store-dir"];
+
+/// A path that means the same from everywhere. `~` is ours to take as a home, wherever we are.
+fn whole(path: &OsStr, cwd: &Path) -> OsString {
+    let is_rooted = Path::new(path).is_absolute() || path.as_bytes().starts_with(b"~");
+    if is_rooted { path.to_owned() } else { cwd.join(path).into_os_string() }
+}
+
+/// The words that `run` is to be called with: those of `install` without its own, and with whole paths.
+pub(super) fn run_words(args: &[OsString], cwd: &Path) -> Vec<OsString> {
+    let mut words = Vec::new();
+    let mut rest = args.iter().skip(1);
+    let mut verb = Some(OsString::from("run"));
+    while let Some(word) = rest.next() {
+        match word.to_str() {
+            Some("--") => {
+                words.extend(verb.take());
+                words.push(word.clone());
+                // A bare name is looked for on PATH.
+                let is_path = |word: &OsStr| word.as_bytes().contains(&b'/');
+                let program = rest.next().map(|word| if is_path(word) { whole(word, cwd) } else { word.clone() });
+                words.extend(program.into_iter().chain(rest.by_ref().cloned()));
+            }
+            Some("--user" | "--system" | "--dry-run" | "--force") => {}
+            Some("--run-as") => {
+                rest.next();
+            }
+            Some(text) if text.starts_with("--run-as=") => {}
+            // Each option of ours has a value.
+            Some(text) if text.starts_with("--") => {
+                let (option, value) =
+                    text.split_once('=').map_or((text, None), |(option, value)| (option, Some(value)));
+                let value = value.map(OsString::from).or_else(|| rest.next().cloned());
+                words.push(OsString::from(option));
+                words.extend(value.map(|value| if PATHS.contains(&option) { whole(&value, cwd) } else { value }));
+            }
+            _ => words.extend(verb.take().filter(|_| word == OsStr::new("install")).or_else(|| Some(word.clone()))),
+        }
+    }
+    words
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(line: &str) -> String {
+        let args: Vec<_> = line.split(' ').map(OsString::from).collect();
+        let words: Vec<_> =
+            run_words(&args, Path::new("/here")).iter().map(|word| word.to_string_lossy().into_owned()).collect();
+        words.join(" ")
+    }
+
+    #[test]
+    fn the_service_is_run_with_the_words_of_install_but_its_own() {
+        for (given, expected) in [
+            ("ocs install", "run"),
+            ("ocs install --user --port 1 --dry-run", "run --port 1"),
+            ("ocs --port 1 install --system --run-as alice --force", "--port 1 run"),
+            ("ocs --profile install install --run-as=bob", "--profile install run"),
+            (
+                "ocs install --state-dir=a --config ~/b --store-dir /c",
+                "run --state-dir /here/a --config ~/b --store-dir /c",
+            ),
+            ("ocs install -- bin/gw ./x", "run -- /here/bin/gw ./x"),
+            (
+                "ocs install --hang-after=9s -- openclaw gateway run --user",
+                "run --hang-after 9s -- openclaw gateway run --user",
+            ),
+        ] {
+            assert_eq!(words(given), expected);
+        }
+    }
+
+    #[test]
+    fn a_name_of_a_service_is_plain() {
+        for (text, expected) in
+            [("work", true), ("a-b_9", true), ("", false), ("-x", false), ("a/b", false), ("a b", false)]
+        {
+            assert_eq!(is_name(text), expected, "{text}");
+        }
+    }
+}

@@ -1,0 +1,198 @@
+//! An OCI bundle, and the container that runc makes of it.
+
+use crate::support::process::Process;
+use crate::support::{Scene, let_pass, wait_for};
+use serde_json::{Value, json};
+use std::fs::{self, File};
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
+use std::time::Duration;
+
+/// Each container has a loopback of its own.
+pub(crate) const PORT: u16 = 18_789;
+
+const PATIENCE: Duration = Duration::from_mins(1);
+
+/// Of whoever the container runs as.
+const USER: u32 = 1000;
+
+/// The static program and the static stand-in, built once.
+fn programs() -> &'static [PathBuf; 2] {
+    static BUILT: OnceLock<[PathBuf; 2]> = OnceLock::new();
+    BUILT.get_or_init(|| {
+        let target = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/static");
+        let mut cargo = Command::new(env!("CARGO"));
+        cargo.args(["build", "--quiet", "--locked", "--bin", "openclaw-supervise", "--example", "fake-gateway"]);
+        // With a target named, build scripts and macros are linked as usual.
+        cargo.args(["--target", &target, "--target-dir"]).arg(&folder);
+        cargo.env("RUSTFLAGS", "-C target-feature=+crt-static").env_remove("CARGO_ENCODED_RUSTFLAGS");
+        let output = cargo.current_dir(env!("CARGO_MANIFEST_DIR")).output().expect("cargo can be started");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let built = folder.join(target).join("debug");
+        [built.join("openclaw-supervise"), built.join("examples/fake-gateway")]
+    })
+}
+
+/// Installs runc, where it is not there.
+fn need_runc() {
+    let script = "command -v runc >/dev/null || { apt-get update &&
+        DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends runc; } >/dev/null 2>&1";
+    let lock = std::env::temp_dir().join("ocs-systemd.lock");
+    let installed = Command::new("flock").arg(lock).args(["sh", "-c", script]).status().expect("flock can be started");
+    assert!(installed.success(), "this test needs root and the package runc, which apt-get could not install");
+}
+
+/// A root folder with the two programs and the mount points, and nothing else.
+pub(crate) fn root(scene: &Scene, name: &str) -> PathBuf {
+    let root = scene.root().join(name).join("rootfs");
+    for folder in ["proc", "dev", "sys", "tmp", "state", "usr/bin"] {
+        fs::create_dir_all(root.join(folder)).expect("a scratch folder can be made");
+    }
+    let [program, gateway] = programs();
+    for (from, to) in [(program, "openclaw-supervise"), (gateway, "openclaw")] {
+        fs::copy(from, root.join("usr/bin").join(to)).expect("it was built");
+    }
+    // What is mounted over it is the test's own folder, under its own name.
+    let inside = root.join(scene.root().strip_prefix("/").expect("it is absolute"));
+    fs::create_dir_all(inside).expect("a scratch folder can be made");
+    root
+}
+
+pub(crate) struct Container<'a> {
+    scene: &'a Scene,
+    name: String,
+    folder: PathBuf,
+    runc: Child,
+}
+
+impl<'a> Container<'a> {
+    /// Starts one in which this scene's script is followed.
+    pub(crate) fn run(scene: &'a Scene, name: &str, settings: &[&str]) -> Self {
+        need_runc();
+        let folder = scene.root().join(name);
+        root(scene, name);
+        for place in [scene.root().to_owned(), scene.state_dir()] {
+            chown(&place, Some(USER), Some(USER)).expect("root may do that");
+            fs::set_permissions(&place, fs::Permissions::from_mode(0o755)).expect("root may do that");
+        }
+        fs::write(folder.join("config.json"), spec(scene, settings).to_string()).expect("a file can be written");
+        let log = File::create(folder.join("log")).expect("a file can be written");
+        let name = scene.root().join(name).display().to_string().trim_start_matches('/').replace('/', "-");
+        let mut runc = Command::new("runc");
+        runc.arg("--root").arg(folder.join("runc")).args(["run", "--bundle"]).arg(&folder).arg(&name);
+        runc.stdin(Stdio::null()).stdout(log.try_clone().expect("a descriptor is left")).stderr(log);
+        let runc = runc.spawn().expect("runc can be started");
+        Self { scene, name, folder, runc }
+    }
+
+    fn runc(&self, words: &[&str]) -> Command {
+        let mut runc = Command::new("runc");
+        runc.arg("--root").arg(self.folder.join("runc")).args(words).stdin(Stdio::null());
+        runc
+    }
+
+    /// The exit code of our own probe in it, as a runtime's health check has it.
+    pub(crate) fn probe(&self, question: &str) -> i32 {
+        let words = ["exec", &self.name, "/usr/bin/openclaw-supervise", "probe", question];
+        let output = self.runc(&words).output().expect("runc can be started");
+        output.status.code().unwrap_or(-1)
+    }
+
+    pub(crate) fn signal(&self, name: &str) {
+        let sent = self.runc(&["kill", &self.name, name]).output().expect("runc can be started");
+        assert!(sent.status.success(), "{sent:?}\n{}", self.story());
+    }
+
+    /// That of the container.
+    pub(crate) fn wait_exit(&mut self) -> i32 {
+        for _ in 0..PATIENCE.as_millis() / 20 {
+            if let Some(status) = self.runc.try_wait().expect("it is our child") {
+                return status.code().unwrap_or(-1);
+            }
+            let_pass(Duration::from_millis(20));
+        }
+        panic!("it does not end\n{}", self.story());
+    }
+
+    /// Its process 1, by its number out here.
+    pub(crate) fn first(&self) -> Process {
+        let look = || {
+            let state = self.runc(&["state", &self.name]).output().ok()?;
+            let state: Value = serde_json::from_slice(&state.stdout).ok()?;
+            Process::find(i32::try_from(state["pid"].as_i64()?).ok()?)
+        };
+        wait_for("process 1", PATIENCE, || self.story(), look)
+    }
+
+    pub(crate) fn read_of_first(&self, file: &str) -> String {
+        fs::read_to_string(format!("/proc/{}/{file}", self.first().pid)).expect("it lives")
+    }
+
+    /// The one gateway in it.
+    pub(crate) fn gateway(&self) -> Process {
+        let gateways: Vec<_> = self.first().tree().into_iter().filter(is_gateway).collect();
+        assert_eq!(gateways.len(), 1, "{gateways:?}\n{}", self.story());
+        gateways[0]
+    }
+
+    /// What was written to its stderr.
+    pub(crate) fn events(&self) -> String {
+        fs::read_to_string(self.folder.join("log")).unwrap_or_default()
+    }
+
+    /// The line of the first event of that name.
+    pub(crate) fn told(&self, event: &str) -> String {
+        let name = format!("\"{event}\"");
+        self.events().lines().find(|line| line.contains(&name)).unwrap_or_default().to_owned()
+    }
+
+    pub(crate) fn story(&self) -> String {
+        format!("--- container {}\n{}\n{:?}", self.name, self.events(), self.scene.processes())
+    }
+}
+
+fn is_gateway(process: &Process) -> bool {
+    let command = fs::read(format!("/proc/{}/cmdline", process.pid)).unwrap_or_default();
+    command.starts_with(b"/usr/bin/openclaw\0gateway\0run\0")
+}
+
+impl Drop for Container<'_> {
+    fn drop(&mut self) {
+        self.runc(&["delete", "--force", &self.name]).output().ok();
+        self.runc.wait().ok();
+    }
+}
+
+/// The runtime's configuration: what `docker run --read-only --cap-drop ALL --security-opt no-new-privileges --user 1000`
+/// comes to.
+fn spec(scene: &Scene, settings: &[&str]) -> Value {
+    let own = scene.command("true");
+    let own = own.get_envs().filter_map(|(name, value)| Some(format!("{}={}", name.to_str()?, value?.to_str()?)));
+    let mut env: Vec<String> = own.filter(|variable| !variable.starts_with("PATH=")).collect();
+    env.extend(["PATH=/usr/bin".to_owned(), format!("OPENCLAW_GATEWAY_PORT={PORT}")]);
+    let quick = ["LOG_FORMAT=json", "PROBE_INTERVAL=100ms", "BACKOFF_MAX=200ms", "BOOT_LIMIT=0"];
+    env.extend(quick.iter().chain(settings).map(|setting| format!("OPENCLAW_SUPERVISE_{setting}")));
+    let shared = scene.root();
+    let namespaces: Vec<_> = ["pid", "network", "ipc", "uts", "mount"].map(|kind| json!({ "type": kind })).into();
+    json!({
+        "ociVersion": "1.0.2",
+        "process": {
+            "user": { "uid": USER, "gid": USER },
+            "args": ["/usr/bin/openclaw-supervise", "run"],
+            "env": env,
+            "cwd": "/",
+            "noNewPrivileges": true,
+        },
+        "root": { "path": "rootfs", "readonly": true },
+        "mounts": [
+            { "destination": "/proc", "type": "proc", "source": "proc" },
+            { "destination": "/dev", "type": "tmpfs", "source": "tmpfs", "options": ["nosuid", "mode=755"] },
+            { "destination": "/tmp", "type": "tmpfs", "source": "tmpfs", "options": ["nosuid", "nodev", "mode=1777"] },
+            { "destination": shared, "type": "bind", "source": shared, "options": ["rbind", "rw"] },
+        ],
+        "linux": { "namespaces": namespaces },
+    })
+}

@@ -1,0 +1,415 @@
+//! `doctor` tells before the night what will go wrong, and the line that prevents it. systemd is a stand-in here that shows
+//! canned units; `systemd.rs` asks a real one.
+
+#![cfg(target_os = "linux")]
+#![expect(clippy::expect_used, reason = "a test that cannot go on says so by a panic")]
+
+#[expect(dead_code, reason = "each test file uses its part of the kit")]
+mod support;
+
+use serde_json::Value;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::time::Duration;
+use support::Scene;
+use support::jail::{Jail, first_process};
+use support::supervisor::{PROGRAM, Supervisor};
+
+/// What the shipped unit comes to under systemd 252.
+const SHIPPED: &str = "\
+Id=openclaw-supervise.service
+LoadState=loaded
+ActiveState=inactive
+UnitFileState=enabled
+FragmentPath=/etc/systemd/system/openclaw-supervise.service
+NeedDaemonReload=no
+MainPID=0
+Type=notify
+NotifyAccess=main
+KillMode=mixed
+SendSIGKILL=yes
+Delegate=yes
+WatchdogUSec=1min
+TimeoutStopUSec=6min
+Restart=always
+RestartUSec=5s
+RestartPreventExitStatus=78
+SuccessExitStatus=
+StartLimitBurst=5
+StartLimitIntervalUSec=10s
+OOMPolicy=continue
+LimitNOFILESoft=1024
+";
+
+/// Answers as the files `machine` and `user` say, and notes what it was asked.
+const SYSTEMCTL: &str = r#"#!/bin/sh
+PATH=/usr/bin:/bin
+echo "$*" >> "$0.log"
+case " $* " in *" --user "*) whose=user ;; *) whose=machine ;; esac
+[ -e "$0.$whose" ] || exit 1
+case " $* " in
+*" show-environment "*) echo LANG=C ;;
+*" list-unit-files "*) echo "openclaw-supervise.service enabled enabled" ;;
+*" show "*) cat "$0.$whose" ;;
+esac
+"#;
+
+/// A scene with a package of OpenClaw, a Node and a systemd, all of them stand-ins.
+struct Ward {
+    scene: Scene,
+}
+
+impl Ward {
+    fn new(script: &str) -> Self {
+        let this = Self { scene: Scene::new(script) };
+        this.scene.openclaw();
+        fs::write(
+            this.bin().join("package.json"),
+            r#"{"name": "openclaw", "version": "2026.9.6", "engines": {"node": ">=24.16.0 <25 || >=26.1.0"}}"#,
+        )
+        .expect("the folder can be written");
+        this.program("node", "#!/bin/sh\necho v24.16.1\n");
+        this
+    }
+
+    /// With a unit like the shipped one, but for these properties.
+    fn with_unit(changes: &[(&str, &str)]) -> Self {
+        let this = Self::new("");
+        this.show("machine", &this.unit(changes));
+        this
+    }
+
+    fn bin(&self) -> PathBuf {
+        self.scene.root().join("bin")
+    }
+
+    /// Written by a process of its own: while one of ours has it open for writing, a fork of another test would, too, and
+    /// nobody could execute it.
+    fn program(&self, name: &str, text: &str) {
+        let script = r#"printf %s "$2" >"$1" && chmod 755 "$1""#;
+        let written = Command::new("/bin/sh").args(["-c", script, "sh"]).arg(self.bin().join(name)).arg(text).status();
+        assert!(written.expect("there is a shell").success());
+    }
+
+    /// Has the systemd of the machine or of the user show this.
+    fn show(&self, whose: &str, text: &str) {
+        self.program("systemctl", SYSTEMCTL);
+        fs::write(self.bin().join(format!("systemctl.{whose}")), text).expect("the folder can be written");
+    }
+
+    fn unit(&self, changes: &[(&str, &str)]) -> String {
+        let (root, port) = (self.scene.root().display(), self.scene.port());
+        let mut text = format!(
+            "{SHIPPED}ExecStart={{ path={PROGRAM} ; argv[]={PROGRAM} run --port {port} ; ignore_errors=no ; pid=0 }}\n\
+             Environment=PATH={root}/bin:/usr/bin:/bin OPENCLAW_STATE_DIR={root}/state HOME={root}\n"
+        );
+        for (name, value) in changes {
+            // The last line of a name counts.
+            text = text + name + "=" + value + "\n";
+        }
+        text
+    }
+
+    fn command(&self, words: &[&str]) -> Command {
+        let mut command = self.scene.command(PROGRAM);
+        command.env("PATH", self.bin()).args(["doctor", "--port", &self.scene.port().to_string()]).args(words);
+        command
+    }
+
+    fn ask(&self) -> Diagnosis {
+        Diagnosis::of(&self.command(&["--json"]).output().expect("the program starts"))
+    }
+}
+
+/// What it said as JSON.
+#[derive(Debug)]
+struct Diagnosis {
+    code: Option<i32>,
+    findings: Vec<Value>,
+}
+
+impl Diagnosis {
+    fn of(output: &Output) -> Self {
+        assert!(output.stderr.is_empty(), "{output:?}");
+        let value: Value = serde_json::from_slice(&output.stdout).expect("it is one object");
+        let findings = value["findings"].as_array().expect("the findings are a list").clone();
+        let this = Self { code: output.status.code(), findings };
+        let failed = this.findings.iter().any(|finding| finding["level"] == "fail");
+        assert_eq!(this.code, Some(i32::from(failed)), "{this:#?}");
+        this
+    }
+
+    /// The worst finding of a check.
+    fn worst(&self, check: &str) -> &Value {
+        let rank = |finding: &&Value| ["ok", "warn", "fail"].iter().position(|level| finding["level"] == *level);
+        let worst = self.findings.iter().filter(|finding| finding["check"] == check).max_by_key(rank);
+        worst.unwrap_or_else(|| panic!("there is no {check}: {self:#?}"))
+    }
+
+    fn assert_is(&self, check: &str, level: &str, parts: &[&str]) {
+        let worst = self.worst(check);
+        assert_eq!(worst["level"], level, "{check}: {self:#?}");
+        let text = worst.to_string();
+        assert!(parts.iter().all(|part| text.contains(part)), "{parts:?}: {worst:#}");
+    }
+}
+
+/// Every check that is about the unit.
+const OF_UNIT: [&str; 15] = [
+    "unit",
+    "at boot",
+    "program",
+    "notify",
+    "stop time",
+    "kill mode",
+    "delegate",
+    "watchdog",
+    "restart",
+    "exit codes",
+    "successes",
+    "start limit",
+    "out of memory",
+    "second service",
+    "open files",
+];
+
+#[test]
+fn with_the_shipped_unit_nothing_is_wrong_and_nothing_is_touched() {
+    let ward = Ward::with_unit(&[]);
+    let diagnosis = ward.ask();
+    assert_eq!(diagnosis.code, Some(0));
+    for check in OF_UNIT.into_iter().chain(["settings", "openclaw", "node", "supervisor", "lease", "port", "state"]) {
+        diagnosis.assert_is(check, "ok", &[]);
+    }
+    diagnosis.assert_is("openclaw", "ok", &["2026.9.6"]);
+    diagnosis.assert_is("node", "ok", &["24.16.1"]);
+    assert_eq!(fs::read_dir(ward.scene.state_dir()).map(Iterator::count).ok(), Some(0));
+    let asked = fs::read_to_string(ward.bin().join("systemctl.log")).expect("it was asked");
+    let harmless = |line: &str| {
+        let mut words = line.split(' ').filter(|word| !word.starts_with("--"));
+        words.next().is_some_and(|word| ["show", "list-unit-files", "show-environment"].contains(&word))
+    };
+    assert!(asked.lines().all(harmless), "{asked}");
+}
+
+#[test]
+fn each_bad_line_of_a_unit_is_named_with_the_one_to_write_in_its_place() {
+    for (name, value, check, level, parts) in [
+        ("KillMode", "control-group", "kill mode", "fail", &["KillMode=mixed (below [Service]"][..]),
+        ("KillMode", "process", "kill mode", "warn", &["KillMode=mixed"]),
+        ("RestartPreventExitStatus", "", "exit codes", "fail", &["RestartPreventExitStatus=78"]),
+        ("Restart", "no", "restart", "fail", &["Restart=always"]),
+        ("TimeoutStopUSec", "30s", "stop time", "warn", &["TimeoutStopSec=360"]),
+        ("Delegate", "no", "delegate", "warn", &["Delegate=yes"]),
+        ("WatchdogUSec", "0", "watchdog", "warn", &["WatchdogSec=60"]),
+        ("OOMPolicy", "stop", "out of memory", "warn", &["OOMPolicy=continue"]),
+        ("NeedDaemonReload", "yes", "daemon-reload", "warn", &["systemctl daemon-reload"]),
+        ("UnitFileState", "disabled", "at boot", "warn", &["systemctl enable --now openclaw-supervise.service"]),
+        ("LoadState", "masked", "unit", "fail", &["systemctl unmask"]),
+        ("LimitNOFILESoft", "256", "open files", "warn", &["LimitNOFILE=65536"]),
+    ] {
+        let diagnosis = Ward::with_unit(&[(name, value)]).ask();
+        diagnosis.assert_is(check, level, parts);
+        let others =
+            diagnosis.findings.iter().filter(|finding| finding["check"] != check && finding["level"] == "fail");
+        assert_eq!(others.count(), 0, "{name}={value}: {diagnosis:#?}");
+    }
+}
+
+#[test]
+fn a_stop_timeout_that_systemd_does_not_wait_for_fails() {
+    let ward = Ward::with_unit(&[]);
+    let unit = ward.unit(&[("Type", "simple"), ("NotifyAccess", "none"), ("WatchdogUSec", "0")]);
+    ward.show("machine", &unit.replace(" run --port", " run --stop-timeout 10min --port"));
+    ward.ask().assert_is("stop time", "fail", &["TimeoutStopSec=6m", "10m", "TimeoutStopSec=360"]);
+}
+
+#[test]
+fn the_unit_has_to_find_openclaw_and_a_node_that_it_takes() {
+    let ward = Ward::with_unit(&[("Environment", "PATH=/nowhere HOME=/tmp")]);
+    ward.ask().assert_is("settings", "fail", &["cannot find openclaw in PATH (/nowhere)", "Environment=PATH="]);
+    let ward = Ward::with_unit(&[]);
+    ward.program("node", "#!/bin/sh\necho v20.11.0\n");
+    ward.ask().assert_is("node", "fail", &["20.11.0", ">=24.16.0"]);
+}
+
+#[test]
+fn a_program_that_is_gone_fails_and_another_port_is_told_of() {
+    let gone = "{ path=/nowhere/openclaw-supervise ; argv[]=openclaw-supervise run --port 4567 ; ignore_errors=no ; }";
+    let diagnosis = Ward::with_unit(&[("ExecStart", gone)]).ask();
+    diagnosis.assert_is("program", "fail", &["/nowhere/openclaw-supervise", "install -m 755"]);
+    diagnosis.assert_is("port", "warn", &["openclaw-supervise.service is for port 4567"]);
+}
+
+#[test]
+fn openclaws_own_service_for_the_port_fails_unless_it_starts_us() {
+    let ward = Ward::with_unit(&[]);
+    let port = ward.scene.port();
+    let own = |command: &str| {
+        let exec = format!("{{ path=/usr/bin/x ; argv[]={command} gateway --port {port} ; ignore_errors=no ; }}");
+        ward.unit(&[("Id", "openclaw-gateway.service"), ("ExecStart", &exec), ("LoadState", "loaded")])
+    };
+    ward.show("user", &own("node /opt/openclaw.mjs"));
+    let lines = ["systemctl --user disable --now openclaw-gateway.service", "openclaw gateway install --wrapper"];
+    ward.ask().assert_is("second service", "fail", &lines);
+    // The only unit there is, and ours.
+    fs::remove_file(ward.bin().join("systemctl.machine")).expect("it is there");
+    ward.show("user", &own(PROGRAM));
+    let diagnosis = ward.ask();
+    diagnosis.assert_is("second service", "ok", &["openclaw-gateway.service", "starts us"]);
+    diagnosis.assert_is("unit", "ok", &["openclaw-gateway.service"]);
+}
+
+#[test]
+fn a_service_of_a_user_who_does_not_linger_ends_with_the_last_logout() {
+    for (answer, level) in [("yes", "ok"), ("no", "warn")] {
+        let ward = Ward::new("");
+        ward.show("user", &ward.unit(&[]));
+        ward.program("loginctl", &format!("#!/bin/sh\necho {answer}\n"));
+        ward.ask().assert_is("linger", level, &[]);
+    }
+}
+
+#[test]
+fn without_systemd_there_is_nothing_to_say_of_it() {
+    for systemctl in [None, Some("#!/bin/sh\necho 'System has not been booted with systemd' >&2\nexit 1\n")] {
+        let ward = Ward::new("");
+        if let Some(text) = systemctl {
+            ward.program("systemctl", text);
+        }
+        let diagnosis = ward.ask();
+        assert_eq!(diagnosis.code, Some(0), "{diagnosis:#?}");
+        diagnosis.assert_is("unit", "ok", &["no systemd here"]);
+        diagnosis.assert_is("settings", "ok", &["as you would start it here", "/bin/openclaw, ws://"]);
+        assert!(diagnosis.findings.iter().all(|finding| finding["check"] != "kill mode"), "{diagnosis:#?}");
+    }
+}
+
+#[test]
+fn a_systemctl_that_hangs_is_not_waited_for() {
+    let ward = Ward::new("");
+    ward.program("systemctl", "#!/bin/sh\nexec /bin/sleep 60\n");
+    let mut command = ward.command(&["--json"]);
+    command.env("PATH", format!("{}:/usr/bin:/bin", ward.bin().display()));
+    let child = command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped()).spawn();
+    let child = child.expect("the program starts");
+    let (sender, answers) = std::sync::mpsc::channel();
+    std::thread::spawn(move || sender.send(child.wait_with_output()));
+    let output = answers.recv_timeout(Duration::from_secs(20)).expect("it ends").expect("it is our child");
+    Diagnosis::of(&output).assert_is("unit", "warn", &["systemctl did not answer within 2 s"]);
+}
+
+#[test]
+fn a_running_supervisor_its_lease_and_its_gateway_are_all_right() {
+    let ward = Ward::new("healthy");
+    let mut supervisor = ward.scene.start();
+    supervisor.wait_started();
+    let diagnosis = ward.ask();
+    for check in ["supervisor", "lease", "port"] {
+        diagnosis.assert_is(check, "ok", &[]);
+    }
+    let pid = format!("(pid {})", supervisor.pid());
+    diagnosis.assert_is("supervisor", "ok", &["running", &pid]);
+    diagnosis.assert_is("lease", "ok", &["held", &pid]);
+    // Its own short stop timeout, not that of whoever asks.
+    diagnosis.assert_is("settings", "ok", &[&format!("as pid {} was started", supervisor.pid())]);
+    diagnosis.assert_is("stop time", "warn", &["our stop timeout 10s"]);
+}
+
+#[test]
+fn in_a_container_the_settings_of_process_1_count_and_the_runtimes_grace_is_spelled_out() {
+    let ward = Ward::new("healthy");
+    let launch = ward.scene.launch().without("--stop-timeout");
+    let mut supervisor = Supervisor::spawn(Jail::with_pids().around(&launch.command()));
+    supervisor.wait_event("gateway.started");
+    // `docker exec` and its like.
+    let inner = ward.command(&["--json"]);
+    let mut command = Command::new("nsenter");
+    command.args(["--target", &first_process(supervisor.pid()).pid.to_string(), "--pid", "--mount", "--"]);
+    command.arg(inner.get_program()).args(inner.get_args()).env_clear();
+    command.envs(inner.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    // It is looked for there.
+    command.env("PATH", format!("{}:/usr/bin:/bin", ward.bin().display()));
+    let diagnosis = Diagnosis::of(&command.output().expect("nsenter(1) of util-linux starts"));
+    diagnosis.assert_is("container", "ok", &["process 1 is ", "openclaw-supervise run"]);
+    diagnosis.assert_is("settings", "ok", &["as pid 1 was started"]);
+    let numbers = ["our stop timeout 8s", "stop_grace_period: 337s", "terminationGracePeriodSeconds: 337"];
+    diagnosis.assert_is("stop time", "warn", &numbers);
+    for check in ["supervisor", "lease", "port"] {
+        diagnosis.assert_is(check, "ok", &[]);
+    }
+}
+
+#[test]
+fn a_gateway_whose_supervisor_was_killed_is_ours_and_waits_for_one() {
+    let ward = Ward::new("healthy");
+    let mut supervisor = ward.scene.start();
+    supervisor.wait_started();
+    supervisor.signal(nix::sys::signal::Signal::SIGKILL);
+    supervisor.wait_exit();
+    let diagnosis = ward.ask();
+    diagnosis.assert_is("port", "warn", &["nobody supervises it"]);
+    diagnosis.assert_is("lease", "ok", &["free"]);
+}
+
+#[test]
+fn a_stranger_on_the_port_is_named() {
+    for script in ["healthy", "foreign"] {
+        let ward = Ward::new("");
+        let stranger = ward.scene.stranger(script);
+        ward.ask().assert_is("port", "fail", &[&format!("pid {}", stranger.pid()), "ends with 78"]);
+    }
+}
+
+#[test]
+fn an_empty_environment_is_enough() {
+    let ward = Ward::new("");
+    let output = Command::new(PROGRAM)
+        .env_clear()
+        .args(["doctor", "--json", "--port", &ward.scene.port().to_string(), "--state-dir"])
+        .arg(ward.scene.state_dir())
+        .output()
+        .expect("the program starts");
+    let diagnosis = Diagnosis::of(&output);
+    diagnosis.assert_is("settings", "fail", &["PATH is not set"]);
+    diagnosis.assert_is("port", "ok", &["free"]);
+}
+
+#[test]
+fn a_secret_among_the_arguments_is_not_shown() {
+    let ward = Ward::with_unit(&[]);
+    let unit = ward.unit(&[("ActiveState", "inactive")]);
+    let words = format!(" run --port {} -- openclaw gateway run --token hunter2", ward.scene.port());
+    ward.show("machine", &unit.replace(&format!(" run --port {}", ward.scene.port()), &words));
+    let diagnosis = ward.ask();
+    diagnosis.assert_is("settings", "ok", &["as openclaw-supervise.service would start", "/bin/openclaw"]);
+    assert!(!format!("{diagnosis:?}").contains("hunter2"), "{diagnosis:#?}");
+}
+
+#[test]
+fn a_config_that_cannot_be_read_is_a_finding_and_a_wrong_option_a_mistake() {
+    let ward = Ward::new("");
+    fs::write(ward.scene.state_dir().join("openclaw.json"), "{ gateway").expect("the folder can be written");
+    ward.ask().assert_is("settings", "fail", &["is not JSON5", "it ends with 78"]);
+    let output = ward.command(&["--hang-after", "soon"]).output().expect("the program starts");
+    assert_eq!((output.status.code(), output.stdout.is_empty()), (Some(2), true), "{output:?}");
+}
+
+#[test]
+fn each_finding_has_all_its_fields_and_a_line_with_its_reason() {
+    let ward = Ward::with_unit(&[("KillMode", "control-group")]);
+    for finding in ward.ask().findings {
+        let keys: Vec<_> = finding.as_object().expect("it is an object").keys().map(String::as_str).collect();
+        assert_eq!(keys, ["check", "level", "found", "why", "fix"]);
+        let advised = finding["why"].is_string() && finding["fix"].is_string();
+        assert!(finding["level"] == "ok" || advised, "{finding}");
+    }
+    let output = ward.command(&[]).output().expect("the program starts");
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    assert!(text.contains("FAIL  kill mode       KillMode=control-group - a stop sends SIGTERM to "), "{text}");
+    assert!(text.contains("fix: KillMode=mixed (below [Service], in `systemctl edit openclaw-supervise.service`)"));
+    assert!(text.trim_end().lines().last().is_some_and(|line| line.starts_with("1 FAIL, ")), "{text}");
+    assert!(Path::new(PROGRAM).is_absolute() && text.contains(PROGRAM), "{text}");
+}

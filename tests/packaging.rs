@@ -1,0 +1,147 @@
+//! What is packed and what the pipeline calls is there. The package itself is built by the command of docs/PACKAGING.md.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on says so by a panic")]
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+const MANIFEST: &str = include_str!("../Cargo.toml");
+const PIPELINE: &str = include_str!("../.github/workflows/ci.yml");
+
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// The lines of one table of the manifest.
+fn table(name: &str) -> &'static str {
+    let from = MANIFEST.split(&format!("[{name}]")).nth(1).unwrap();
+    from.split("\n[").next().unwrap()
+}
+
+/// Source, target and mode of everything in the package.
+fn assets() -> Vec<[String; 3]> {
+    let list = table("package.metadata.deb").split("assets = [").nth(1).unwrap();
+    let rows = list.lines().filter_map(|line| line.trim().strip_prefix('[')?.strip_suffix("],"));
+    let words = rows.map(|row| row.split(", ").map(|word| word.trim_matches('"').to_owned()).collect::<Vec<_>>());
+    words.map(|words| words.try_into().unwrap()).collect()
+}
+
+fn files_of(pattern: &str) -> Vec<PathBuf> {
+    let Some((folder, ending)) = pattern.split_once("/*") else { return vec![root().join(pattern)] };
+    let all = fs::read_dir(root().join(folder)).unwrap().map(|entry| entry.unwrap().path());
+    all.filter(|path| path.to_string_lossy().ends_with(ending)).collect()
+}
+
+#[test]
+fn everything_that_goes_into_the_package_exists() {
+    let assets = assets();
+    assert!(assets.len() >= 6, "{assets:?}");
+    for [source, target, mode] in &assets {
+        if source == "target/release/openclaw-supervise" {
+            assert_eq!((target.as_str(), mode.as_str()), ("usr/bin/", "755"));
+            continue;
+        }
+        let files = files_of(source);
+        assert!(!files.is_empty() && files.iter().all(|file| file.is_file()), "{source}");
+        assert_eq!(mode, "644", "{source}");
+        assert!(target.starts_with("usr/") && target.ends_with('/'), "{target}");
+    }
+}
+
+#[test]
+fn each_unit_goes_to_its_manager_and_finds_the_program_of_the_package() {
+    for (unit, folder) in [("openclaw-supervise.service", "user"), ("openclaw-supervise@.service", "system")] {
+        let source = format!("contrib/systemd/{unit}");
+        let packed = assets().into_iter().find(|[from, ..]| *from == source).unwrap();
+        assert_eq!(packed[1], format!("usr/lib/systemd/{folder}/"));
+        let text = fs::read_to_string(root().join(source)).unwrap();
+        // systemd looks for a bare name in /usr/local/bin and /usr/bin.
+        assert!(text.lines().any(|line| line == "ExecStart=openclaw-supervise run"), "{unit}");
+    }
+}
+
+#[test]
+fn the_scripts_of_the_pipeline_exist_and_can_be_run() {
+    let words = PIPELINE.split_whitespace().filter(|word| word.starts_with(".ci/"));
+    let scripts: Vec<_> = words.collect();
+    assert!(scripts.contains(&".ci/run"), "{scripts:?}");
+    for script in scripts {
+        let mode = fs::metadata(root().join(script)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o111, 0o111, "{script}");
+    }
+}
+
+#[test]
+fn the_toolchain_of_the_pipeline_is_the_one_of_the_manifest() {
+    let version = table("package").lines().find_map(|line| line.strip_prefix("rust-version = ")).unwrap();
+    assert!(PIPELINE.contains(&format!("TOOLCHAIN: {version}")), "{version}");
+}
+
+#[test]
+fn nobody_is_named_who_does_not_exist_and_the_licence_is_there() {
+    let deb = table("package.metadata.deb");
+    assert!(!deb.contains('@') || deb.lines().filter(|line| line.contains('@')).all(|line| line.contains("@.service")));
+    let license = fs::read_to_string(Path::new(&root()).join("LICENSE")).unwrap();
+    assert!(license.starts_with("MIT License"), "{license}");
+}
+
+const COMPOSE: &str = include_str!("../contrib/container/compose.yaml");
+const KUBERNETES: &str = include_str!("../contrib/container/kubernetes/openclaw.yaml");
+const DOCKERFILE: &str = include_str!("../contrib/container/Dockerfile");
+
+/// The number behind the first of these words.
+#[track_caller]
+fn number(text: &str, word: &str) -> u32 {
+    let rest = text.split(word).nth(1).unwrap_or_else(|| panic!("{word}"));
+    let digits: String = rest.trim_start().chars().take_while(char::is_ascii_digit).collect();
+    digits.parse().unwrap()
+}
+
+#[test]
+fn a_runtime_waits_longer_than_we_do_and_we_longer_than_a_drain_takes() {
+    for (text, grace, ours) in [
+        (COMPOSE, "\n    stop_grace_period:", "OPENCLAW_SUPERVISE_STOP_TIMEOUT:"),
+        (KUBERNETES, "\n      terminationGracePeriodSeconds:", "OPENCLAW_SUPERVISE_STOP_TIMEOUT\n              value:"),
+    ] {
+        let (grace, ours) = (number(text, grace), number(text, ours));
+        assert!(ours > 327 && grace >= ours + 15, "{grace} {ours}");
+    }
+}
+
+#[test]
+fn a_probe_of_the_runtime_is_more_patient_than_the_supervisor() {
+    let of = |probe: &str, word: &str| number(KUBERNETES.split(probe).nth(1).unwrap(), word);
+    let patience = |probe: &str| of(probe, "periodSeconds:") * of(probe, "failureThreshold:");
+    // A boot has 300 s; a hang is found after 60 s, and a boot follows.
+    assert!(patience("startupProbe:") > 300);
+    assert!(patience("livenessProbe:") > 60 + 300);
+    let health = DOCKERFILE.split("HEALTHCHECK").nth(1).unwrap();
+    assert!(
+        number(health, "--start-period=") >= 300 && number(health, "--interval=") * number(health, "--retries=") > 60
+    );
+}
+
+#[test]
+fn the_container_files_give_no_more_rights_than_are_needed() {
+    for line in ["read_only: true", "- ALL", "- no-new-privileges:true", "init: false", "- \"127.0.0.1:18789:18789\""] {
+        assert!(COMPOSE.lines().any(|found| found.trim() == line), "{line}");
+    }
+    for line in [
+        "replicas: 1",
+        "type: Recreate",
+        "runAsNonRoot: true",
+        "runAsUser: 1000",
+        "fsGroup: 1000",
+        "allowPrivilegeEscalation: false",
+        "readOnlyRootFilesystem: true",
+        "drop: [\"ALL\"]",
+    ] {
+        assert!(KUBERNETES.lines().any(|found| found.trim() == line), "{line}");
+    }
+    for line in ["ENTRYPOINT [\"openclaw-supervise\"]", "CMD [\"run\"]", "USER node", "STOPSIGNAL SIGTERM"] {
+        assert!(DOCKERFILE.lines().any(|found| found == line), "{line}");
+    }
+    let home = "/home/node/.openclaw";
+    assert!([DOCKERFILE, COMPOSE, KUBERNETES].iter().all(|text| text.contains(home)));
+}

@@ -1,0 +1,86 @@
+//! The shipped unit, as `install` writes it, with the real OpenClaw under a real systemd.
+
+#![cfg(target_os = "linux")]
+#![expect(clippy::expect_used, reason = "a test that cannot go on says so by a panic")]
+
+#[path = "systemd/machine.rs"]
+#[expect(dead_code, reason = "each test file uses its part of the kit")]
+mod machine;
+#[expect(dead_code, reason = "each test file uses its part of the kit")]
+mod support;
+
+use machine::{Machine, Unit};
+use serde_json::Value;
+use std::process::Output;
+use std::time::Duration;
+use support::let_pass;
+use support::real::RealGateway;
+
+/// The name that we give ours.
+const SERVICE: &str = "openclaw-supervise";
+
+/// What the supervisor says of itself and of its gateway.
+fn status(machine: &Machine) -> Value {
+    let port = machine.port().to_string();
+    let output = machine.run_at_home(&["openclaw-supervise", "status", "--json", "--port", &port]);
+    serde_json::from_slice(&output.stdout).unwrap_or_default()
+}
+
+/// A boot takes a quarter of a minute, and a patient look is cheap.
+fn wait_serving(machine: &Machine, unit: &Unit<'_>, generation: u64) {
+    let serves = || {
+        let status = status(machine);
+        (status["health"] == "healthy" && status["generation"] == generation).then_some(status)
+    };
+    for _ in 0..4 {
+        for _ in 0..100 {
+            if serves().is_some() {
+                return;
+            }
+            let_pass(Duration::from_millis(300));
+        }
+    }
+    panic!("gateway {generation} does not serve: {}\n{}", status(machine), unit.story());
+}
+
+fn text(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
+}
+
+#[test]
+fn what_we_install_serves_drains_on_restart_outlives_our_death_and_leaves_nothing() {
+    let real = RealGateway::install();
+    let machine = Machine::boot("");
+    let (words, port) = (real.words(machine.port()), machine.port().to_string());
+    machine.adopt_openclaw(&words[0], &words[1]);
+    // The command that the README has for a gateway without a configuration.
+    let gateway = ["openclaw"].into_iter().chain(words[2..].iter().map(String::as_str)).collect::<Vec<_>>();
+    let install = [&["openclaw-supervise", "install", "--user", "--"], &gateway[..]].concat();
+    let said = machine.run_at_home(&install);
+    let unit = machine.own_service(SERVICE);
+    assert!(said.status.success(), "{}\n{}\n{}", text(&said), unit.status_text(), unit.story());
+    wait_serving(&machine, &unit, 1);
+    assert_eq!((unit.state().as_str(), unit.property("UnitFileState").as_str()), ("active", "enabled"));
+    let doctor = machine.run_at_home(&["openclaw-supervise", "doctor"]);
+    assert!(doctor.status.success(), "{}\n{}", text(&doctor), unit.story());
+
+    // Both are new after it, and the old gateway ended by itself.
+    unit.order_well("restart");
+    wait_serving(&machine, &unit, 2);
+    let events = text(&machine.run_at_home(&["openclaw-supervise", "events", "--json", "--port", &port]));
+    let ended = events.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let ended: Vec<_> = ended.filter(|event| event["event"] == "gateway.exited").collect();
+    assert_eq!((ended.len(), &ended[0]["code"]), (1, &Value::from(0)), "{events}");
+
+    // SIGKILL of the supervisor: systemd clears the unit, and one gateway follows.
+    let main = unit.property("MainPID");
+    assert!(machine.run(&["kill", "-KILL", &main]).status.success());
+    wait_serving(&machine, &unit, 3);
+    assert_eq!(unit.property("NRestarts"), "1", "{}", unit.story());
+
+    let cgroup = unit.cgroup();
+    let said = machine.run_at_home(&["openclaw-supervise", "uninstall", "--user"]);
+    assert!(said.status.success(), "{}\n{}", text(&said), unit.story());
+    assert!(!cgroup.exists() && !machine.own_unit_file(SERVICE).exists(), "{}", text(&said));
+    assert_eq!(unit.property("LoadState"), "not-found");
+}
