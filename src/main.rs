@@ -25,10 +25,8 @@ fn main() -> ExitCode {
         Ok(Invocation::Doctor(settings)) => ask(&settings.subject, commands::doctor::run(&settings, &mut io::stdout())),
         Ok(Invocation::Events(settings)) => ask(&settings.subject, commands::events::run(&settings, &mut io::stdout())),
         Ok(Invocation::Ask(settings)) => ask(&settings.subject, commands::ask::run(&settings, &mut io::stdout())),
-        Ok(Invocation::Install(settings)) => serve(&settings, commands::install::install(&settings, &mut io::stdout())),
-        Ok(Invocation::Uninstall(settings)) => {
-            serve(&settings, commands::install::uninstall(&settings, &mut io::stdout()))
-        }
+        Ok(Invocation::Install(settings)) => serve(&settings, commands::install::install),
+        Ok(Invocation::Uninstall(settings)) => serve(&settings, commands::install::uninstall),
         Ok(Invocation::Demo(demo)) => show(demo),
         Ok(Invocation::StandIn(stand_in)) => in_runtime(QUIET, commands::demo::gateway::serve(stand_in)),
         Ok(Invocation::Helper) => commands::demo::gateway::help(),
@@ -57,9 +55,14 @@ fn show(demo: Demo) -> u8 {
     })
 }
 
-fn serve(settings: &ServiceSettings, done: Result<u8, commands::install::Error>) -> u8 {
+/// A verb that writes or removes a service.
+type Serve = fn(&ServiceSettings, &mut io::Stdout) -> Result<u8, commands::install::Error>;
+
+/// A signal ends it, and the programs that it calls, as any other program.
+fn serve(settings: &ServiceSettings, verb: Serve) -> u8 {
+    signals::release();
     telemetry::install(settings.log.format, settings.log.level);
-    done.unwrap_or_else(|error| {
+    verb(settings, &mut io::stdout()).unwrap_or_else(|error| {
         tracing::error!("{error}");
         exit::FAILURE
     })

@@ -1,16 +1,34 @@
 //! `install` and `uninstall` with a scratch home and managers that write down what they are asked. tests/systemd.rs has the
 //! real one.
 
+#![cfg(target_os = "linux")]
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says so by a panic")]
 
+use nix::sys::signal::{Signal, kill};
+use nix::sys::stat::Mode;
+use nix::unistd::{Pid, Uid, mkfifo};
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_openclaw-supervise");
+
+/// It answers questions, and writes down what it is told to do.
+const SYSTEMCTL: &str = r#"root=${0%/bin/*}
+for unit; do :; done
+case "$*" in
+*'show --property=Version') exit 0 ;;
+*'is-active --quiet '*) test -e "$root/active/$unit"; exit ;;
+esac
+echo "systemctl $*" >>"$root/calls"
+case "$*" in
+*'enable --now '*) : >"$root/active/$unit" ;;
+*'disable --now '* | *'stop '*) rm -f "$root/active/$unit" ;;
+esac"#;
 
 /// A home, and a PATH with scripts in place of programs.
 struct Home {
@@ -30,9 +48,11 @@ impl Home {
         let name = format!("ocs-install-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
         let home = Self { root: std::env::temp_dir().join(name) };
         fs::create_dir_all(home.root.join("bin")).unwrap();
-        fs::create_dir_all(home.root.join("home/.config")).unwrap();
-        for program in ["systemctl", "openclaw", "node"] {
-            home.script(program, "echo \"$(basename \"$0\") $*\" >>\"${0%/bin/*}/calls\"");
+        fs::create_dir_all(home.root.join("home")).unwrap();
+        fs::create_dir_all(home.root.join("active")).unwrap();
+        home.script("systemctl", SYSTEMCTL);
+        for program in ["openclaw", "node"] {
+            home.script(program, "exit 1");
         }
         home.script("loginctl", "echo no");
         home
@@ -45,10 +65,15 @@ impl Home {
     }
 
     fn run(&self, line: &[&str]) -> Run {
+        self.run_with(line, &[])
+    }
+
+    /// The same, with such variables.
+    fn run_with(&self, line: &[&str], variables: &[(&str, &str)]) -> Run {
         let mut command = Command::new(PROGRAM);
-        command.args(line).env_clear().env("HOME", self.root.join("home"));
+        command.args(line).env_clear().env("HOME", self.root.join("home")).current_dir(&self.root);
         command.env("PATH", format!("{}:/usr/bin:/bin", self.root.join("bin").display()));
-        let output = command.output().unwrap();
+        let output = command.envs(variables.iter().copied()).output().unwrap();
         let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
         Run { code: output.status.code().unwrap(), out: text(output.stdout), err: text(output.stderr) }
     }
@@ -63,6 +88,18 @@ impl Home {
 
     fn unit(&self) -> PathBuf {
         self.root.join("home/.config/systemd/user/openclaw-supervise.service")
+    }
+
+    /// A unit as OpenClaw has it, neither enabled nor running.
+    fn openclaws_unit(&self, name: &str) -> PathBuf {
+        let path = self.unit().with_file_name(format!("{name}.service"));
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, "[Service]\nExecStart=/usr/bin/node openclaw.mjs gateway --port 18789\n").unwrap();
+        path
+    }
+
+    fn activate(&self, unit: &str) {
+        fs::write(self.root.join("active").join(unit), "").unwrap();
     }
 
     fn calls(&self) -> Vec<String> {
@@ -173,20 +210,104 @@ fn a_file_of_somebody_else_and_one_that_was_edited_are_left_alone_without_force(
 }
 
 #[test]
+fn a_masked_unit_and_a_link_into_nowhere_are_somebodys() {
+    for target in ["/dev/null", "/nonexistent/unit"] {
+        let home = Home::new();
+        fs::create_dir_all(home.unit().parent().unwrap()).unwrap();
+        std::os::unix::fs::symlink(target, home.unit()).unwrap();
+        home.install(&[]).expect(1, "was not written by");
+        home.uninstall(&[]).expect(1, "was not written by");
+        assert_eq!(fs::read_link(home.unit()).unwrap(), Path::new(target));
+    }
+}
+
+#[test]
 fn openclaws_own_service_is_not_fought() {
     let home = Home::new();
-    let own = home.unit().with_file_name("openclaw-gateway.service");
-    fs::create_dir_all(own.parent().unwrap()).unwrap();
-    fs::write(&own, "[Service]\n").unwrap();
+    let own = home.openclaws_unit("openclaw-gateway");
+    home.activate("openclaw-gateway.service");
     let before = home.tree();
     let run = home.install(&[]);
-    run.expect(1, "openclaw gateway uninstall");
+    run.expect(1, "'openclaw gateway stop' and 'openclaw gateway uninstall'");
     run.expect(1, &format!("openclaw gateway install --wrapper {PROGRAM} --force"));
+    home.install(&["--profile", "default"]).expect(1, "openclaw gateway uninstall");
+    home.run_with(&["install", "--user"], &[("XDG_CONFIG_HOME", "/nonexistent")])
+        .expect(1, "openclaw gateway uninstall");
     assert_eq!((home.tree(), home.calls()), (before, vec![]));
     // That of another profile is another gateway.
     home.install(&["--profile", "work"]).expect(0, "openclaw-supervise-work.service");
     let text = fs::read_to_string(home.unit().with_file_name("openclaw-supervise-work.service")).unwrap();
     assert!(text.contains("Conflicts=openclaw-gateway-work.service") && text.contains("run --profile work"), "{text}");
+    fs::write(own, "[Service]\nExecStart=/usr/local/bin/openclaw-supervise gateway --port 18789\n").unwrap();
+    home.install(&[]).expect(1, "starts this program already");
+}
+
+#[test]
+fn a_service_of_openclaws_counts_when_it_is_enabled_or_runs_under_whatever_name() {
+    for (name, variables) in [
+        ("openclaw-gateway", &[][..]),
+        ("clawdbot-gateway", &[]),
+        ("mine", &[("OPENCLAW_SYSTEMD_UNIT", "mine")]),
+        ("mine", &[("OPENCLAW_SYSTEMD_UNIT", "mine.service")]),
+    ] {
+        let home = Home::new();
+        let own = home.openclaws_unit(name);
+        let wants = own.with_file_name("default.target.wants");
+        fs::create_dir(&wants).unwrap();
+        std::os::unix::fs::symlink(&own, wants.join(own.file_name().unwrap())).unwrap();
+        home.run_with(&["install", "--user"], variables).expect(1, name);
+        fs::remove_dir_all(&wants).unwrap();
+        let run = home.run_with(&["install", "--user"], variables);
+        run.expect(0, &format!("{name}.service is there, neither enabled nor running"));
+        assert!(home.unit().exists());
+    }
+}
+
+#[test]
+fn a_profile_of_the_command_names_the_service_too() {
+    let home = Home::new();
+    home.install(&["--", "openclaw", "--profile", "work", "gateway", "run"])
+        .expect(0, "openclaw-supervise-work.service");
+    assert!(!home.unit().exists());
+    home.uninstall(&["--profile", "work"]).expect(0, "removed");
+}
+
+#[test]
+fn paths_are_written_as_absolute_ones() {
+    let home = Home::new();
+    home.script("gateway", "exit 1");
+    home.install(&["--state-dir", "state", "--", "bin/gateway", "x y"]).expect(0, "wrote");
+    let text = fs::read_to_string(home.unit()).unwrap();
+    let root = home.root.display();
+    let expected = format!("\nExecStart={PROGRAM} run --state-dir {root}/state -- {root}/bin/gateway \"x y\"\n");
+    assert!(text.contains(&expected), "{expected}{text}");
+}
+
+#[test]
+fn who_may_not_or_does_not_say_for_whom_is_told_what_to_type() {
+    let home = Home::new();
+    // Where nobody in particular can reach it.
+    let program = home.root.join("bin/openclaw-supervise");
+    fs::copy(PROGRAM, &program).unwrap();
+    let run = |words: &[&str], user: Option<u32>| {
+        let mut command = Command::new(&program);
+        command.args(words).env_clear().env("HOME", home.root.join("home")).env("PATH", home.root.join("bin"));
+        if let Some(user) = user.filter(|_| Uid::effective().is_root()) {
+            command.uid(user);
+        }
+        let output = command.output().unwrap();
+        (output.status.code().unwrap(), String::from_utf8(output.stderr).unwrap())
+    };
+    for verb in ["install", "uninstall"] {
+        let words = [verb, "--system", "--run-as", "alice"];
+        let (code, said) = run(&words, Some(65534));
+        let expected = format!("call 'sudo {} {verb} --system ...'", program.display());
+        assert!(code == 1 && said.contains(&expected) && said.contains("nothing was changed"), "{code}: {said}");
+        if Uid::effective().is_root() {
+            let (code, said) = run(&[verb], None);
+            assert!(code == 2 && said.contains("--system") && said.contains("--user"), "{code}: {said}");
+        }
+    }
 }
 
 #[test]
@@ -206,19 +327,115 @@ fn what_run_would_not_take_is_not_installed() {
 }
 
 #[test]
-fn without_a_manager_nothing_is_written_and_one_that_refuses_is_quoted() {
+fn a_manager_that_does_not_answer_is_quoted_and_nothing_is_changed() {
     let home = Home::new();
+    let before = home.tree();
     home.script("systemctl", "echo 'Failed to connect to bus: No medium found' >&2; exit 1");
-    home.install(&[]).expect(1, "'systemctl --user daemon-reload' failed: Failed to connect to bus: No medium found");
-    home.uninstall(&[]).expect(1, "No medium found");
-    assert!(!home.unit().exists(), "it is removed all the same");
-    fs::remove_file(home.root.join("bin/systemctl")).unwrap();
+    let run = home.install(&[]);
+    run.expect(1, "'systemctl --user show --property=Version' failed: Failed to connect to bus: No medium found");
+    run.expect(1, "XDG_RUNTIME_DIR is not set");
+    let run = home.run_with(&["install", "--user"], &[("XDG_RUNTIME_DIR", "/run/user/1")]);
+    run.expect(1, "loginctl enable-linger");
+    assert!(!run.err.contains("XDG_RUNTIME_DIR"), "{}", run.err);
+    assert_eq!(home.tree(), before);
+    home.script("systemctl", SYSTEMCTL);
+    home.install(&[]).expect(0, "wrote");
+    let installed = home.tree();
+    home.script("systemctl", "echo 'Failed to connect to bus: No medium found' >&2; exit 1");
+    home.uninstall(&[]).expect(1, "nothing was changed");
+    assert_eq!(home.tree(), installed);
+}
+
+#[test]
+fn without_a_manager_nothing_is_installed_and_what_is_left_of_it_can_be_removed() {
+    let home = Home::new();
+    let before = home.tree();
+    home.install(&[]).expect(0, "wrote");
+    let wants = home.unit().with_file_name("default.target.wants");
+    fs::create_dir(&wants).unwrap();
+    std::os::unix::fs::symlink(home.unit(), wants.join("openclaw-supervise.service")).unwrap();
+    let alone = [("PATH", home.root.join("none").display().to_string())];
+    let alone = [(alone[0].0, alone[0].1.as_str())];
+    let words = ["install", "--user", "--", "/bin/true"];
+    home.run_with(&words, &alone).expect(1, "there is no systemctl on PATH");
+    home.run_with(&["uninstall", "--user"], &alone).expect(0, "removed");
+    assert_eq!(home.tree(), before);
+}
+
+#[test]
+fn a_manager_that_refuses_is_quoted_with_what_is_there_by_then() {
+    let home = Home::new();
+    home.script(
+        "systemctl",
+        &SYSTEMCTL.replace(
+            "echo \"systemctl",
+            "case \"$*\" in *enable*) echo 'no start' >&2; exit 1;; esac; echo \"systemctl",
+        ),
+    );
+    let run = home.install(&[]);
+    run.expect(1, "'systemctl --user enable --now openclaw-supervise.service' failed: no start; the files are written");
+    assert!(home.unit().exists());
+    home.script("systemctl", SYSTEMCTL);
+    home.install(&[]).expect(0, "unchanged");
+    home.uninstall(&[]).expect(0, "removed");
+}
+
+#[test]
+fn a_signal_ends_it_while_the_manager_takes_its_time() {
+    let home = Home::new();
+    let fifo = home.root.join("waits");
+    mkfifo(&fifo, Mode::S_IRWXU).unwrap();
+    home.script(
+        "systemctl",
+        "case \"$*\" in *enable*) echo $$ >\"${0%/bin/*}/waits\"; exec sleep 60 ;; *is-active*) exit 3 ;; esac",
+    );
     let mut command = Command::new(PROGRAM);
-    command.args(["install", "--user"]).env_clear().env("HOME", home.root.join("home"));
-    let output = command.env("PATH", home.root.join("bin")).output().unwrap();
-    let said = String::from_utf8(output.stderr).unwrap();
-    assert!(said.contains("there is no systemctl on PATH") && output.status.code() == Some(1), "{said}");
-    assert!(!home.unit().exists());
+    command.args(["install", "--user"]).env_clear().env("HOME", home.root.join("home")).stdout(Stdio::null());
+    command.env("PATH", format!("{}:/usr/bin:/bin", home.root.join("bin").display()));
+    let mut child = command.spawn().unwrap();
+    let systemctl = Pid::from_raw(fs::read_to_string(fifo).unwrap().trim().parse().unwrap());
+    let ours = Pid::from_raw(child.id().try_into().unwrap());
+    // It waits for systemctl: if it holds the signal back, that one is what ends it.
+    kill(ours, Signal::SIGTERM).unwrap();
+    let blocked = fs::read_to_string(format!("/proc/{systemctl}/status")).unwrap();
+    let blocked = blocked.lines().find_map(|line| line.strip_prefix("SigBlk:")).unwrap().trim().to_owned();
+    kill(systemctl, Signal::SIGKILL).unwrap();
+    assert_eq!(child.wait().unwrap().signal(), Some(Signal::SIGTERM as i32));
+    assert_eq!(u64::from_str_radix(&blocked, 16).unwrap(), 0, "what systemctl does not hear");
+}
+
+#[test]
+fn a_service_that_cannot_be_stopped_keeps_its_files() {
+    let home = Home::new();
+    home.install(&[]).expect(0, "wrote");
+    home.script("systemctl", &SYSTEMCTL.replace("rm -f", "exit 1 #"));
+    home.uninstall(&[]).expect(1, "openclaw-supervise.service cannot be stopped");
+    assert!(home.unit().exists());
+}
+
+#[test]
+fn what_runs_with_old_settings_is_told_and_not_restarted() {
+    let home = Home::new();
+    let first = home.install(&[]);
+    assert!(!first.out.contains(" restart "), "{}", first.out);
+    let run = home.install(&["--port", "19002"]);
+    run.expect(0, "systemctl --user restart openclaw-supervise.service");
+    assert!(!home.calls().iter().any(|call| call.contains(" restart ")), "{:?}", home.calls());
+}
+
+#[test]
+fn drop_ins_of_the_operator_are_kept_and_named_and_so_are_our_records() {
+    let home = Home::new();
+    let folder = home.unit().with_file_name("openclaw-supervise.service.d");
+    fs::create_dir_all(&folder).unwrap();
+    fs::write(folder.join("mine.conf"), "[Service]\nNice=1\n").unwrap();
+    fs::create_dir_all(home.root.join("home/.openclaw/supervise")).unwrap();
+    let before = home.tree();
+    home.install(&[]).expect(0, "wrote");
+    let run = home.uninstall(&[]);
+    run.expect(0, &format!("kept       {}/mine.conf", folder.display()));
+    run.expect(0, &format!("kept       {}/home/.openclaw/supervise", home.root.display()));
+    assert_eq!(home.tree(), before);
 }
 
 #[test]
@@ -247,4 +464,6 @@ fn a_service_of_the_machine_is_shown_as_a_template_and_a_drop_in() {
     run.expect(0, "\nUser=%i\n");
     run.expect(0, "would call systemctl enable --now openclaw-supervise@alice.service");
     assert!(!Path::new("/etc/systemd/system/openclaw-supervise@.service").exists());
+    home.run(&["install", "--system", "--run-as", "no-such-account-here"]).expect(1, "");
+    assert!(home.calls().is_empty() && !Path::new("/etc/systemd/system/openclaw-supervise@.service").exists());
 }

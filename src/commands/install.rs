@@ -1,144 +1,86 @@
 //! `install` and `uninstall`: the service that runs us, written, enabled and removed again. Nothing is overwritten that
 //! somebody else wrote, and nobody's gateway is ended for it.
 
+mod error;
 mod job;
+mod manager;
 mod record;
+mod rival;
+mod search_path;
 mod unit;
+
+pub use error::Error;
 
 use crate::core::exit;
 use crate::settings::{Scope, ServiceSettings};
+use error::file;
+use manager::{Failure, domain, is_active, order, systemctl};
 use nix::unistd::{Uid, User};
 use record::{Found, Planned};
-use std::ffi::{OsStr, OsString};
-use std::io::{self, Write};
+use std::ffi::OsStr;
+use std::fs;
+use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 
-/// Why a service could not be installed or removed.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// Nobody who runs services speaks systemctl or launchctl here.
-    #[error(
-        "there is no {0} on PATH, so no service can be installed; nothing was changed; have whatever starts services here \
-         run 'openclaw-supervise run'"
-    )]
-    NoManager(&'static str),
-    /// The machine's services are not this user's.
-    #[error(
-        "a service of the machine is root's to change; nothing was changed; call it with sudo, or leave --system out"
-    )]
-    NotRoot,
-    /// A launch daemon would need a user, a home and a keychain that it has not.
-    #[error("there is no service of the machine on macOS, only one of a user; nothing was changed; leave --system out")]
-    NoDaemon,
-    /// A file in our place is not ours.
-    #[error(
-        "{} was not written by 'openclaw-supervise install', or was edited since; nothing was changed; keep settings in a \
-         drop-in, or give --force to take it over", .0.display()
-    )]
-    Foreign(PathBuf),
-    /// OpenClaw has a service of its own for this gateway.
-    #[error(
-        "OpenClaw's own service {} is installed and would start a second gateway; nothing was changed; remove it with \
-         'openclaw gateway uninstall', or keep it and have it start this program: 'openclaw gateway install --wrapper {} \
-         --force'", .0.display(), .1.display()
-    )]
-    Rival(PathBuf, PathBuf),
-    /// A word that no service file can hold.
-    #[error(
-        "{0:?} cannot stand in a service file: it has a control character or is not UTF-8; nothing was changed; give it in another way"
-    )]
-    Word(String),
-    /// We do not know where we are.
-    #[error("cannot tell where this program is: {0}; nothing was changed; start it by its path")]
-    Program(io::Error),
-    /// A file could not be written, read or removed.
-    #[error("cannot {what} {}: {error}; mend that and call it again", path.display())]
-    File {
-        /// Read, write or remove it.
-        what: &'static str,
-        /// Which.
-        path: PathBuf,
-        /// What the kernel said.
-        error: io::Error,
-    },
-    /// The manager refused.
-    #[error("'{0}' failed: {1}; the files are written: mend that and call it again, or take them back with uninstall")]
-    Refused(String, String),
-    /// The terminal is gone.
-    #[error("cannot write to stdout: {0}; give it a place with room")]
-    Stdout(#[from] io::Error),
-}
+/// How an error ends when the files are there.
+const WRITTEN: Failure =
+    Failure::Fatal("the files are written: mend that and call it again, or take them back with uninstall");
 
-fn file(what: &'static str, path: &Path, error: io::Error) -> Error {
-    Error::File { what, path: path.to_owned(), error }
-}
-
-/// One call of the manager.
-struct Order<'a> {
-    words: Vec<&'a str>,
-    /// Whether all depends on it.
-    counts: bool,
-}
-
-fn order<'a>(words: &[&'a str], counts: bool) -> Order<'a> {
-    Order { words: words.to_vec(), counts }
-}
+/// How one ends when they are gone.
+const REMOVED: Failure = Failure::Fatal("the files are removed: mend that and call it again");
 
 /// Writes the service, enables it and starts it.
 pub fn install(settings: &ServiceSettings, out: &mut impl Write) -> Result<u8, Error> {
-    check(settings)?;
-    let program = std::env::current_exe().map_err(Error::Program)?;
-    let rival = rival(settings);
-    if let Some(rival) = rival {
-        return Err(Error::Rival(rival, program));
-    }
-    let (path, mut remarks) = search_path(settings);
-    if program.components().any(|part| part.as_os_str() == "target") {
-        let advice = "is in a build folder, and gone with it: install from where the program is to stay";
-        remarks.push(format!("{} {advice}", program.display()));
-    }
+    let program = own_path()?;
+    check_rights(settings, "install", &program)?;
+    manager::is_there(settings)?;
+    let idle = rival::check(settings, &program)?;
+    let (path, remarks) = search_path::search_path(settings);
     let files = if cfg!(target_os = "macos") {
         vec![job::plan(settings, &program, &path)?]
     } else {
         unit::plan(settings, &program, &path)?
     };
-    let mut news = Vec::new();
+    let (mut news, mut same) = (Vec::new(), Vec::new());
     for planned in files {
         let found = record::look(&planned.path, Some(&planned.text));
         match found.map_err(|error| file("read", &planned.path, error))? {
             Found::Foreign if !settings.force => return Err(Error::Foreign(planned.path)),
-            Found::Same => writeln!(out, "unchanged  {}", planned.path.display())?,
+            Found::Same => same.push(planned.path),
             Found::Nothing | Found::Ours | Found::Foreign => news.push(planned),
         }
+    }
+    if !settings.dry_run {
+        manager::check_answer(settings)?;
+    }
+    let was_active = is_running(settings);
+    for path in &same {
+        writeln!(out, "unchanged  {}", path.display())?;
     }
     for planned in &news {
         write_out(settings, planned, out)?;
     }
-    for remark in remarks.iter().chain(&left_out(settings)) {
-        writeln!(out, "note       {remark}")?;
+    let notes = remarks.into_iter().chain(search_path::remarks_on(settings, &program));
+    for note in notes.chain(idle.iter().map(note_on_idle)).chain(left_out(settings)) {
+        writeln!(out, "note       {note}")?;
     }
-    let name = if cfg!(target_os = "macos") { job::label(settings) } else { unit::name(settings) };
+    let stale = was_active && !news.is_empty();
     if cfg!(target_os = "macos") {
-        let (domain, place) = (domain(), job::place(settings).display().to_string());
-        let job = format!("{domain}/{name}");
-        // One that is loaded already goes on with its old file until it is loaded anew.
-        let orders =
-            [order(&["launchctl", "bootout", &job], false), order(&["launchctl", "bootstrap", &domain, &place], true)];
-        call_all(settings, &orders, out)?;
+        start_job(settings, was_active, out)?;
     } else {
-        let systemctl = systemctl(settings);
-        let reload = [systemctl, &["daemon-reload"]].concat();
-        let enable = [systemctl, &["enable", "--now", &name]].concat();
-        call_all(settings, &[order(&reload, true), order(&enable, true)], out)?;
-        tell_next(settings, &name, out)?;
+        let (systemctl, name) = (systemctl(settings), unit::name(settings));
+        if !news.is_empty() {
+            order(settings, &[systemctl, &["daemon-reload"]].concat(), WRITTEN, out)?;
+        }
+        order(settings, &[systemctl, &["enable", "--now", &name]].concat(), WRITTEN, out)?;
     }
+    tell_next(settings, stale, out)?;
     Ok(exit::OK)
 }
 
 /// Stops the service and removes it.
 pub fn uninstall(settings: &ServiceSettings, out: &mut impl Write) -> Result<u8, Error> {
-    check(settings)?;
+    check_rights(settings, "uninstall", &own_path()?)?;
     let (places, top) = if cfg!(target_os = "macos") {
         (vec![job::place(settings)], settings.home.join("Library"))
     } else {
@@ -150,59 +92,102 @@ pub fn uninstall(settings: &ServiceSettings, out: &mut impl Write) -> Result<u8,
             return Err(Error::Foreign(place.clone()));
         }
     }
-    let name = if cfg!(target_os = "macos") { job::label(settings) } else { unit::name(settings) };
-    let systemctl = systemctl(settings);
-    if cfg!(target_os = "macos") {
-        let job = format!("{}/{name}", domain());
-        call_all(settings, &[order(&["launchctl", "bootout", &job], false)], out)?;
-    } else {
-        call_all(settings, &[order(&[systemctl, &["disable", "--now", &name]].concat(), false)], out)?;
+    // Without a manager nothing of it runs, and its files can go.
+    let has_manager = manager::is_there(settings).is_ok();
+    if has_manager {
+        if !settings.dry_run {
+            manager::check_answer(settings)?;
+        }
+        end(settings, places.iter().any(|place| place.exists()), out)?;
     }
     for place in &places {
         if is_shared(settings, place) {
-            writeln!(out, "kept       {}: other instances of it are enabled", place.display())?;
-        } else if settings.dry_run {
-            writeln!(out, "would remove {}", place.display())?;
-        } else if record::remove(place, &top).map_err(|error| file("remove", place, error))? {
-            writeln!(out, "removed    {}", place.display())?;
+            writeln!(out, "kept       {}: other instances of it are there", place.display())?;
         } else {
-            writeln!(out, "not there  {}", place.display())?;
+            remove(settings, place, &top, out)?;
         }
     }
     if !cfg!(target_os = "macos") {
-        let reload = [systemctl, &["daemon-reload"]].concat();
-        let forget = [systemctl, &["reset-failed", &name]].concat();
-        call_all(settings, &[order(&reload, true), order(&forget, false)], out)?;
+        let (folder, name) = (unit::folder(settings), unit::name(settings));
+        // What `disable` does, where it could not.
+        for link in record::links(&folder, OsStr::new(&name)).collect::<Vec<_>>() {
+            remove(settings, &link, &top, out)?;
+        }
+        if has_manager {
+            let systemctl = systemctl(settings);
+            order(settings, &[systemctl, &["daemon-reload"]].concat(), REMOVED, out)?;
+            order(settings, &[systemctl, &["reset-failed", &name]].concat(), Failure::Expected, out)?;
+        }
+        for left in record::drop_ins(&folder, &name).iter().filter(|left| !places.contains(left)) {
+            writeln!(out, "kept       {}, which is yours", left.display())?;
+        }
     }
-    writeln!(out, "The gateway's state, and our records in its folder 'supervise', are kept.")?;
+    if let Some(store) = stores(settings) {
+        writeln!(out, "kept       {}, our records among the gateway's state", store.display())?;
+    }
     Ok(exit::OK)
 }
 
-/// Whether anything can be done here at all.
-fn check(settings: &ServiceSettings) -> Result<(), Error> {
-    let manager = if cfg!(target_os = "macos") { "launchctl" } else { "systemctl" };
-    let is_machine = matches!(settings.scope, Scope::Machine { .. });
-    if is_machine && cfg!(target_os = "macos") {
+/// Stops the service, and has it not start again. Its files stay until it has ended: a service that runs without them
+/// is one that nobody finds.
+fn end(settings: &ServiceSettings, has_files: bool, out: &mut impl Write) -> Result<(), Error> {
+    if cfg!(target_os = "macos") {
+        let job = format!("{}/{}", domain(), job::label(settings));
+        order(settings, &["launchctl", "bootout", &job], Failure::Expected, out)?;
+    } else {
+        let (systemctl, name) = (systemctl(settings), unit::name(settings));
+        let verb: &[&str] = if has_files { &["disable", "--now", &name] } else { &["stop", &name] };
+        order(settings, &[systemctl, verb].concat(), Failure::Expected, out)?;
+    }
+    if !settings.dry_run && is_running(settings) {
+        return Err(Error::Running(name_of(settings)));
+    }
+    Ok(())
+}
+
+/// Loads the job, if it is not: one that runs goes on with its old file.
+fn start_job(settings: &ServiceSettings, is_loaded: bool, out: &mut impl Write) -> Result<(), Error> {
+    if is_loaded {
+        return Ok(());
+    }
+    let (domain, place) = (domain(), job::place(settings).display().to_string());
+    order(settings, &["launchctl", "bootstrap", &domain, &place], WRITTEN, out)
+}
+
+/// Where we are, for good.
+fn own_path() -> Result<PathBuf, Error> {
+    let program = std::env::current_exe().map_err(Error::Program)?;
+    if program.is_file() { Ok(program) } else { Err(Error::Gone(program)) }
+}
+
+/// Whether the one who asks may do it, for a user who exists.
+fn check_rights(settings: &ServiceSettings, verb: &'static str, program: &Path) -> Result<(), Error> {
+    let Scope::Machine { user } = &settings.scope else { return Ok(()) };
+    if cfg!(target_os = "macos") {
         return Err(Error::NoDaemon);
     }
-    if is_machine && !Uid::effective().is_root() && !settings.dry_run {
-        return Err(Error::NotRoot);
+    if settings.dry_run {
+        return Ok(());
     }
-    find(settings, OsStr::new(manager)).map(|_| ()).ok_or(Error::NoManager(manager))
+    if !Uid::effective().is_root() {
+        return Err(Error::NotRoot(verb, program.to_owned()));
+    }
+    // Its account may have gone before its service.
+    if verb == "install" && !User::from_name(user).is_ok_and(|found| found.is_some()) {
+        return Err(Error::NoAccount(user.clone()));
+    }
+    Ok(())
 }
 
-fn find(settings: &ServiceSettings, program: &OsStr) -> Option<PathBuf> {
-    which::which_in(program, Some(&settings.path), "/").ok()
+fn name_of(settings: &ServiceSettings) -> String {
+    if cfg!(target_os = "macos") { job::label(settings) } else { unit::name(settings) }
 }
 
-/// OpenClaw's own service, where its file is.
-fn rival(settings: &ServiceSettings) -> Option<PathBuf> {
-    let path = if cfg!(target_os = "macos") {
-        job::rival(settings)
-    } else {
-        unit::folder(settings).join(unit::rival(settings))
-    };
-    path.exists().then_some(path)
+fn is_running(settings: &ServiceSettings) -> bool {
+    if cfg!(target_os = "macos") {
+        return manager::is_loaded(&job::label(settings));
+    }
+    is_active(systemctl(settings), &unit::name(settings))
 }
 
 /// The template goes with its last instance.
@@ -211,35 +196,12 @@ fn is_shared(settings: &ServiceSettings, place: &Path) -> bool {
     let Some((stem, _)) = place.file_name().and_then(OsStr::to_str).and_then(|name| name.split_once("@.")) else {
         return false;
     };
-    let own = format!("{stem}@{user}.service");
-    let wants = std::fs::read_dir(unit::folder(settings).join("multi-user.target.wants"));
-    let names = wants.into_iter().flatten().flatten().map(|entry| entry.file_name().to_string_lossy().into_owned());
-    names.into_iter().any(|name| name.starts_with(&format!("{stem}@")) && name != own)
-}
-
-/// The folders of OpenClaw and of its Node, then the usual ones; and what is to be said of that.
-fn search_path(settings: &ServiceSettings) -> (OsString, Vec<String>) {
-    const USUAL: [&str; 6] = ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"];
-    /// Their folders hold the number of a version.
-    const SWITCHES: [&str; 6] = ["/.nvm/", "/fnm", "/.volta/", "/mise/", "/.asdf/", "/n/versions/"];
-    let (mut folders, mut remarks) = (Vec::new(), Vec::new());
-    let openclaw = settings.program.clone().unwrap_or_else(|| OsString::from("openclaw"));
-    for program in [openclaw.as_os_str(), OsStr::new("node")] {
-        let found = find(settings, program);
-        let Some(folder) = found.as_deref().and_then(Path::parent).map(Path::to_owned) else {
-            remarks.push(format!("{} is not on this PATH; name its folder in a drop-in", program.to_string_lossy()));
-            continue;
-        };
-        let text = folder.to_string_lossy();
-        if SWITCHES.iter().any(|switch| text.contains(switch)) {
-            remarks.push(format!("PATH names {text}, which is of one version of Node: install again after a switch"));
-        }
-        if !folders.contains(&folder) {
-            folders.push(folder);
-        }
-    }
-    folders.extend(USUAL.map(PathBuf::from).into_iter().filter(|usual| !folders.contains(usual)).collect::<Vec<_>>());
-    (std::env::join_paths(folders).unwrap_or_else(|_| settings.path.clone()), remarks)
+    let (prefix, own) = (format!("{stem}@"), format!("{stem}@{user}.service"));
+    let folder = unit::folder(settings);
+    let names = [folder.clone(), folder.join("multi-user.target.wants")].into_iter().flat_map(fs::read_dir).flatten();
+    let names = names.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned());
+    let mut others = names.filter(|name| name.starts_with(&prefix) && !name.starts_with(&own));
+    others.any(|name| !name.starts_with(&format!("{prefix}.")))
 }
 
 /// What of this shell the service will not have.
@@ -252,6 +214,13 @@ fn left_out(settings: &ServiceSettings) -> Option<String> {
     })
 }
 
+fn note_on_idle(rival::Idle(path): &rival::Idle) -> String {
+    format!(
+        "OpenClaw's own service {} is there, neither enabled nor running: remove it with 'openclaw gateway uninstall'",
+        path.display()
+    )
+}
+
 fn write_out(settings: &ServiceSettings, planned: &Planned, out: &mut impl Write) -> Result<(), Error> {
     let Planned { path, text } = planned;
     if settings.dry_run {
@@ -262,53 +231,53 @@ fn write_out(settings: &ServiceSettings, planned: &Planned, out: &mut impl Write
     Ok(writeln!(out, "wrote      {}", path.display())?)
 }
 
-fn systemctl(settings: &ServiceSettings) -> &'static [&'static str] {
-    match settings.scope {
-        Scope::User => &["systemctl", "--user"],
-        Scope::Machine { .. } => &["systemctl"],
-    }
-}
-
-fn domain() -> String {
-    format!("gui/{}", Uid::effective())
-}
-
-/// Calls the manager, and shows each call.
-fn call_all(settings: &ServiceSettings, orders: &[Order<'_>], out: &mut impl Write) -> Result<(), Error> {
-    for Order { words, counts } in orders {
-        let line = words.join(" ");
-        if settings.dry_run {
-            writeln!(out, "would call {line}")?;
-            continue;
-        }
-        writeln!(out, "calling    {line}")?;
-        out.flush()?;
-        let answer = Command::new(words[0]).args(&words[1..]).stdin(Stdio::null()).output();
-        let complaint = match answer {
-            Ok(answer) if answer.status.success() => continue,
-            Ok(answer) => String::from_utf8_lossy(&answer.stderr).trim().replace('\n', " "),
-            Err(error) => error.to_string(),
-        };
-        if *counts {
-            return Err(Error::Refused(line, complaint));
-        }
+fn remove(settings: &ServiceSettings, place: &Path, top: &Path, out: &mut impl Write) -> Result<(), Error> {
+    let shown = place.display();
+    if settings.dry_run {
+        writeln!(out, "would remove {shown}")?;
+    } else if record::remove(place, top).map_err(|error| file("remove", place, error))? {
+        writeln!(out, "removed    {shown}")?;
+    } else {
+        writeln!(out, "not there  {shown}")?;
     }
     Ok(())
 }
 
-/// What a person wants to know next.
-fn tell_next(settings: &ServiceSettings, name: &str, out: &mut impl Write) -> Result<(), Error> {
+/// Our records, where they are without an option that says otherwise.
+fn stores(settings: &ServiceSettings) -> Option<PathBuf> {
+    let home = match &settings.scope {
+        Scope::User => settings.home.clone(),
+        Scope::Machine { user } => User::from_name(user).ok().flatten()?.dir,
+    };
+    let profile = settings.profile.as_ref().map(|profile| format!("-{profile}")).unwrap_or_default();
+    Some(home.join(format!(".openclaw{profile}/supervise"))).filter(|store| store.is_dir())
+}
+
+/// What a person wants to know next. `stale`: what runs was started from the old files.
+fn tell_next(settings: &ServiceSettings, stale: bool, out: &mut impl Write) -> Result<(), Error> {
+    let name = name_of(settings);
     let manager = systemctl(settings).join(" ");
-    let journal = manager.replace("systemctl", "journalctl");
-    writeln!(out, "next       {manager} status {name}; {journal} -u {name} -f; openclaw-supervise doctor")?;
-    if settings.scope != Scope::User || settings.dry_run {
+    if stale {
+        let renew = if cfg!(target_os = "macos") {
+            let (domain, place) = (domain(), job::place(settings));
+            format!("launchctl bootout {domain}/{name} && launchctl bootstrap {domain} {}", place.display())
+        } else {
+            format!("{manager} restart {name}")
+        };
+        writeln!(
+            out,
+            "note       what runs was started before this change: '{renew}' drains the gateway and starts it anew"
+        )?;
+    }
+    if cfg!(target_os = "macos") {
+        writeln!(out, "next       launchctl print {}/{name}; openclaw-supervise doctor", domain())?;
         return Ok(());
     }
-    let Some(user) = User::from_uid(Uid::effective()).ok().flatten() else { return Ok(()) };
-    let asked = Command::new("loginctl").args(["show-user", &user.name, "--property=Linger", "--value"]).output();
-    if asked.is_ok_and(|answer| answer.stdout.trim_ascii() == b"no") {
-        let name = user.name;
-        writeln!(out, "note       it ends with your last session: 'sudo loginctl enable-linger {name}' keeps it")?;
+    let journal = manager.replace("systemctl", "journalctl");
+    writeln!(out, "next       {manager} status {name}; {journal} -u {name} -f; openclaw-supervise doctor")?;
+    let user = manager::user_name();
+    if settings.scope == Scope::User && !settings.dry_run && manager::ends_with_session(&user) {
+        writeln!(out, "note       it ends with your last session: 'sudo loginctl enable-linger {user}' keeps it")?;
     }
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! What `install` and `uninstall` need: where the service is to be, and the words that it runs us with.
 
 use super::inquiry::Common;
-use super::{Hooks, LeaseBasis, LogSettings, Mistake, Mistakes, World, run_settings};
+use super::{Hooks, LeaseBasis, LogSettings, Mistake, Mistakes, World, command, run_settings};
 use crate::cli::{Cli, Service, Verb};
 use nix::unistd::Uid;
 use std::ffi::{OsStr, OsString};
@@ -37,6 +37,8 @@ pub struct ServiceSettings {
     pub config_home: PathBuf,
     /// What is run is found here.
     pub path: OsString,
+    /// The name that this shell gives OpenClaw's own unit.
+    pub openclaws_unit: Option<String>,
     /// Variables of this shell that mean something to us, and that a service does not have.
     pub left_out: Vec<String>,
     /// Only tell what would be done.
@@ -63,7 +65,7 @@ impl Common<'_> {
         let (world, log) = (self.world, self.log);
         let mut mistakes = Vec::new();
         let scope = scope(service, world, &mut mistakes);
-        let profile = profile(cli, &mut mistakes);
+        let profile = profile(cli, &given, &mut mistakes);
         let home = (world.home)().unwrap_or_else(|| {
             mistakes.push(Mistake::Usage("there is no home directory to install into; set HOME".to_owned()));
             PathBuf::new()
@@ -80,7 +82,9 @@ impl Common<'_> {
         } else {
             Mistakes::check(mistakes)?;
         }
-        let config_home = world.variable("XDG_CONFIG_HOME").map_or_else(|| home.join(".config"), PathBuf::from);
+        // A relative one is to be ignored, see the XDG Base Directory Specification.
+        let named = world.variable("XDG_CONFIG_HOME").map(PathBuf::from).filter(|path| path.is_absolute());
+        let config_home = named.unwrap_or_else(|| home.join(".config"));
         Ok(Box::new(ServiceSettings {
             scope: scope.unwrap_or(Scope::User),
             profile,
@@ -89,6 +93,7 @@ impl Common<'_> {
             home,
             config_home,
             path: world.variable("PATH").unwrap_or_default(),
+            openclaws_unit: openclaws_unit(world),
             left_out: left_out(world),
             dry_run: service.dry_run,
             force: service.force,
@@ -121,14 +126,19 @@ fn scope(service: &Service, world: &World, mistakes: &mut Vec<Mistake>) -> Optio
     }
 }
 
-/// That of the command line: the one of this shell is not the service's.
-fn profile(cli: &Cli, mistakes: &mut Vec<Mistake>) -> Option<String> {
+/// That of the command line, COMMAND included: the one of this shell is not the service's. `default` is none, as it is
+/// for the gateway.
+fn profile(cli: &Cli, command: &[OsString], mistakes: &mut Vec<Mistake>) -> Option<String> {
     let of_verb = match &cli.verb {
         Some(Verb::Install(install)) => install.options.profile.as_ref(),
         Some(Verb::Uninstall(uninstall)) => uninstall.profile.as_ref(),
         _ => None,
     };
-    let profile = of_verb.or(cli.options.profile.as_ref())?.to_string_lossy().into_owned();
+    let of_flag = of_verb.or(cli.options.profile.as_ref()).map(|profile| profile.to_string_lossy().into_owned());
+    let profile = of_flag.or_else(|| command::read(command).profile)?;
+    if profile.eq_ignore_ascii_case("default") {
+        return None;
+    }
     if is_name(&profile) {
         return Some(profile);
     }
@@ -141,6 +151,13 @@ fn profile(cli: &Cli, mistakes: &mut Vec<Mistake>) -> Option<String> {
 fn is_name(text: &str) -> bool {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
     !text.is_empty() && !text.starts_with('-') && text.chars().all(is_plain)
+}
+
+/// With the suffix, as OpenClaw takes it with or without.
+fn openclaws_unit(world: &World) -> Option<String> {
+    let name = world.variable("OPENCLAW_SYSTEMD_UNIT")?.into_string().ok()?;
+    let name = name.strip_suffix(".service").unwrap_or(&name);
+    is_name(name).then(|| format!("{name}.service"))
 }
 
 fn left_out(world: &World) -> Vec<String> {

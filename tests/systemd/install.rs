@@ -27,8 +27,59 @@ fn what_is_installed_for_the_machine_serves_and_leaves_nothing_when_it_is_uninst
     let again = machine.run(&words);
     assert_eq!(String::from_utf8_lossy(&again.stdout).matches("unchanged").count(), 2, "{again:?}");
     let gateway = machine.gateway();
-    let removed = machine.run(&["openclaw-supervise", "uninstall", "--system", "--run-as", "alice"]);
+    // The template is for all, and goes with the last of them.
+    let other = "/etc/systemd/system/openclaw-supervise@bob.service.d";
+    assert!(machine.run(&["mkdir", other]).status.success());
+    let uninstall = ["openclaw-supervise", "uninstall", "--system", "--run-as", "alice"];
+    let removed = machine.run(&uninstall);
+    let said = String::from_utf8_lossy(&removed.stdout).into_owned();
+    assert!(said.contains(&format!("kept       {TEMPLATE}")), "{removed:?}\n{}", unit.story());
+    assert!(machine.run(&["rmdir", other]).status.success());
+    let removed = machine.run(&uninstall);
     assert!(removed.status.success(), "{removed:?}\n{}", unit.story());
     assert!(!gateway.is_alive() && machine.gateways().is_empty());
     assert_eq!(String::from_utf8_lossy(&look()), String::from_utf8_lossy(&before), "{removed:?}");
+}
+
+#[test]
+fn what_a_user_installs_gets_its_words_as_they_were_and_leaves_nothing_when_it_is_uninstalled() {
+    const HOME: [&str; 2] = ["XDG_RUNTIME_DIR=/run/user/0", "XDG_CONFIG_HOME=/run/user/0/config"];
+    const WORDS: &str = r#"100% of $HOME, ${USER}; "a" \ 'b' %h é"#;
+    let machine = Machine::boot("healthy");
+    let unit = machine.of_user(&[]);
+    let run = |words: &[&str]| machine.run(&[&HOME, words].concat());
+    let look = || String::from_utf8(run(&["find", "/run/user/0", "-path", "*config*"]).stdout).unwrap_or_default();
+    let before = look();
+    // It is run for each gateway; quotes that the shell takes off would hide what systemd does.
+    let hook = format!("cat >/run/user/0/said <<'end'\n{WORDS}\nend\n");
+    let refused = run(&["openclaw-supervise", "install", "--user", "--pre-start", &hook]);
+    assert_eq!((refused.status.code(), look().as_str()), (Some(1), before.as_str()), "{refused:?}");
+    let script = "/run/user/0/a $b %n; script";
+    let made = format!("printf '#!/bin/sh\\necho \"$1\" >/run/user/0/said\\n' >'{script}' && chmod +x '{script}'");
+    assert!(run(&["sh", "-c", &made]).status.success());
+    let hook = format!("'{script}' '{}'", WORDS.replace('\'', "'\\''"));
+    let installed = run(&["openclaw-supervise", "install", "--user", "--pre-start", &hook]);
+    assert!(installed.status.success(), "{installed:?}\n{}", unit.story());
+    unit.wait_serving(1);
+    let said = run(&["cat", "/run/user/0/said"]);
+    assert_eq!(String::from_utf8_lossy(&said.stdout).trim_end(), WORDS, "{}", unit.story());
+    assert_eq!(unit.property("FragmentPath"), "/run/user/0/config/systemd/user/openclaw-supervise.service");
+    assert_eq!(unit.property("UnitFileState"), "enabled", "{}", unit.story());
+    let removed = run(&["openclaw-supervise", "uninstall", "--user"]);
+    assert!(removed.status.success(), "{removed:?}\n{}", unit.story());
+    assert!(machine.gateways().is_empty());
+    assert_eq!(look(), before, "{removed:?}");
+    for (name, advice) in
+        [("openclaw-supervise", "'openclaw-supervise uninstall' as root"), ("openclaw-gateway", "--wrapper")]
+    {
+        let folder = "$HOME/.config/systemd/user";
+        let there = format!(
+            "cd && mkdir -p {folder}/x.wants && cd {folder} && : >{name}.service && ln -sf $PWD/{name}.service x.wants/"
+        );
+        assert!(run(&["HOME=/root", "sh", "-c", &there]).status.success());
+        let beside = machine.run(&["openclaw-supervise", "install", "--system", "--run-as", "root"]);
+        assert_eq!(beside.status.code(), Some(1), "{beside:?}");
+        assert!(String::from_utf8_lossy(&beside.stderr).contains(advice), "{beside:?}");
+        assert!(run(&["HOME=/root", "sh", "-c", "rm -r $HOME/.config/systemd"]).status.success());
+    }
 }

@@ -92,6 +92,7 @@ mod tests {
             home: PathBuf::from("/srv/al & co"),
             config_home: PathBuf::from("/srv/al & co/.config"),
             path: OsString::new(),
+            openclaws_unit: None,
             left_out: Vec::new(),
             dry_run: false,
             force: false,

@@ -1,6 +1,7 @@
 //! Files that are ours: each says in its first lines that `install` wrote it, with a digest of the rest, so that one of
 //! somebody else and one that was edited are known.
 
+use std::ffi::OsStr;
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
@@ -50,7 +51,10 @@ fn digest(text: &str) -> u64 {
 pub(super) fn look(path: &Path, text: Option<&str>) -> io::Result<Found> {
     let there = match fs::read(path) {
         Ok(there) => String::from_utf8_lossy(&there).into_owned(),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Found::Nothing),
+        // A link into nowhere is somebody's, too.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return Ok(if path.is_symlink() { Found::Foreign } else { Found::Nothing });
+        }
         Err(error) => return Err(error),
     };
     Ok(match text {
@@ -80,6 +84,22 @@ fn write_new(path: &Path, text: &str) -> io::Result<()> {
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o644).open(path)?;
     file.write_all(text.as_bytes())?;
     file.sync_all()
+}
+
+/// The links in the `.wants` and `.requires` folders of `folder` by which a target starts the unit `name`.
+pub(super) fn links(folder: &Path, name: &OsStr) -> impl Iterator<Item = PathBuf> {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
+    let targets = entries.filter(|path| path.extension().is_some_and(|kind| kind == "wants" || kind == "requires"));
+    let links: Vec<_> = targets.map(|target| target.join(name)).filter(|link| link.is_symlink()).collect();
+    links.into_iter()
+}
+
+/// What is left in the drop-in folder of a unit.
+pub(super) fn drop_ins(folder: &Path, unit: &str) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder.join(format!("{unit}.d"))).into_iter().flatten().flatten();
+    let mut left: Vec<_> = entries.map(|entry| entry.path()).collect();
+    left.sort_unstable();
+    left
 }
 
 /// Removes a file, if it is there, and the folders above it up to `top` that are empty then.

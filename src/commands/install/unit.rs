@@ -10,7 +10,7 @@ const OF_USER: &str = include_str!("../../../contrib/systemd/openclaw-supervise.
 const OF_MACHINE: &str = include_str!("../../../contrib/systemd/openclaw-supervise@.service");
 
 /// Where the units of the machine are.
-const MACHINE_FOLDER: &str = "/etc/systemd/system";
+pub(super) const MACHINE_FOLDER: &str = "/etc/systemd/system";
 
 /// The line of the shipped units that is replaced.
 const SHIPPED_START: &str = "ExecStart=openclaw-supervise run\n";
@@ -24,8 +24,19 @@ pub(super) fn name(settings: &ServiceSettings) -> String {
     }
 }
 
+/// The names of OpenClaw's own unit for the same gateway: today's, that of its early releases, which had no profiles, and
+/// the one that this shell gives it.
+pub(super) fn rivals(settings: &ServiceSettings) -> Vec<String> {
+    let mut names = vec![rival(settings)];
+    if settings.profile.is_none() {
+        names.push("clawdbot-gateway.service".to_owned());
+    }
+    names.extend(settings.openclaws_unit.clone().filter(|name| *name != names[0]));
+    names
+}
+
 /// OpenClaw's own unit for the same gateway.
-pub(super) fn rival(settings: &ServiceSettings) -> String {
+fn rival(settings: &ServiceSettings) -> String {
     let profile = settings.profile.as_ref().map(|profile| format!("-{profile}")).unwrap_or_default();
     format!("openclaw-gateway{profile}.service")
 }
@@ -41,7 +52,8 @@ pub(super) fn folder(settings: &ServiceSettings) -> PathBuf {
 /// The folder that is there without us.
 pub(super) fn top(settings: &ServiceSettings) -> PathBuf {
     match settings.scope {
-        Scope::User => settings.config_home.clone(),
+        // Even `.config` may have been made for us.
+        Scope::User => settings.config_home.parent().unwrap_or(&settings.config_home).to_owned(),
         Scope::Machine { .. } => PathBuf::from(MACHINE_FOLDER),
     }
 }
@@ -60,6 +72,9 @@ pub(super) fn places(settings: &ServiceSettings) -> Vec<PathBuf> {
 
 /// The files, each at its place. `program` is ours, `path` leads to OpenClaw and its Node.
 pub(super) fn plan(settings: &ServiceSettings, program: &Path, path: &OsStr) -> Result<Vec<Planned>, Error> {
+    if program.as_os_str().as_encoded_bytes().contains(&b'$') {
+        return Err(Error::Dollar(program.to_owned()));
+    }
     let words = [program.as_os_str().to_owned()].into_iter().chain(settings.words.iter().cloned());
     let command: Vec<String> = words.map(|word| quote(&word)).collect::<Result<_, _>>()?;
     let mut variable = OsString::from("PATH=");

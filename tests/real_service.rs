@@ -1,4 +1,5 @@
-//! The shipped unit, as `install` writes it, with the real OpenClaw under a real systemd.
+//! The real OpenClaw under a real systemd: in the service that it installs with this program as its wrapper, and in the one
+//! that this program installs.
 
 #![cfg(target_os = "linux")]
 #![expect(clippy::expect_used, reason = "a test that cannot go on says so by a panic")]
@@ -11,13 +12,17 @@ mod support;
 
 use machine::{Machine, Unit};
 use serde_json::Value;
+use std::fs;
 use std::process::Output;
 use std::time::Duration;
 use support::let_pass;
 use support::real::RealGateway;
 
+/// The name that OpenClaw gives its service.
+const SERVICE: &str = "openclaw-gateway";
+
 /// The name that we give ours.
-const SERVICE: &str = "openclaw-supervise";
+const OURS: &str = "openclaw-supervise";
 
 /// What the supervisor says of itself and of its gateway.
 fn status(machine: &Machine) -> Value {
@@ -48,6 +53,45 @@ fn text(output: &Output) -> String {
 }
 
 #[test]
+fn a_service_that_openclaw_installs_around_us_serves_recovers_and_stops_whole() {
+    let real = RealGateway::install();
+    let machine = Machine::boot("");
+    let (words, port) = (real.words(machine.port()), machine.port().to_string());
+    machine.adopt_openclaw(&words[0], &words[1]);
+    let us = "/usr/local/bin/openclaw-supervise";
+    let install = ["openclaw", "gateway", "install", "--wrapper", us, "--force", "--port", &port];
+    let said = machine.run_at_home(&install);
+    assert!(said.status.success(), "{}", text(&said));
+
+    // What the README says of it, and the stop budget relies on.
+    let written = fs::read_to_string(machine.own_unit_file(SERVICE)).unwrap_or_default();
+    assert!(written.contains(&format!("\nExecStart={us} gateway --port {port}\n")), "{}\n{written}", text(&said));
+    let unit = machine.own_service(SERVICE);
+    let got = ["Type", "NotifyAccess", "KillMode", "Restart", "TimeoutStopUSec"].map(|name| unit.property(name));
+    assert_eq!(got, ["simple", "none", "mixed", "always", "5min 30s"], "{written}");
+
+    wait_serving(&machine, &unit, 1);
+    let (main, pid) = (unit.property("MainPID"), status(&machine)["gateway"]["pid"].to_string());
+    let given = machine.run(&["cat", &format!("/proc/{pid}/environ")]);
+    let given = String::from_utf8_lossy(&given.stdout).replace('\0', "\n");
+    for hint in ["OPENCLAW_SERVICE_MARKER=", "OPENCLAW_SYSTEMD_UNIT=", "OPENCLAW_WRAPPER=", "INVOCATION_ID="] {
+        assert!(written.contains(hint) || hint == "INVOCATION_ID=", "{hint} is not in {written}");
+        assert!(!given.contains(&format!("\n{hint}")), "{hint} has reached the gateway:\n{given}");
+    }
+    assert!(given.contains("\nOPENCLAW_SUPERVISOR_MODE=external\n"), "{given}");
+
+    assert!(machine.run(&["kill", "-KILL", &pid]).status.success());
+    wait_serving(&machine, &unit, 2);
+    assert_eq!((unit.property("MainPID"), unit.property("NRestarts").as_str()), (main, "0"), "{}", unit.story());
+
+    let cgroup = unit.cgroup();
+    unit.order_well("stop");
+    let got = ["ActiveState", "Result", "ExecMainStatus"].map(|name| unit.property(name));
+    assert_eq!(got, ["inactive", "success", "0"], "{}", unit.story());
+    assert!(!cgroup.exists(), "{}", unit.story());
+}
+
+#[test]
 fn what_we_install_serves_drains_on_restart_outlives_our_death_and_leaves_nothing() {
     let real = RealGateway::install();
     let machine = Machine::boot("");
@@ -57,7 +101,7 @@ fn what_we_install_serves_drains_on_restart_outlives_our_death_and_leaves_nothin
     let gateway = ["openclaw"].into_iter().chain(words[2..].iter().map(String::as_str)).collect::<Vec<_>>();
     let install = [&["openclaw-supervise", "install", "--user", "--"], &gateway[..]].concat();
     let said = machine.run_at_home(&install);
-    let unit = machine.own_service(SERVICE);
+    let unit = machine.own_service(OURS);
     assert!(said.status.success(), "{}\n{}\n{}", text(&said), unit.status_text(), unit.story());
     wait_serving(&machine, &unit, 1);
     assert_eq!((unit.state().as_str(), unit.property("UnitFileState").as_str()), ("active", "enabled"));
@@ -81,6 +125,6 @@ fn what_we_install_serves_drains_on_restart_outlives_our_death_and_leaves_nothin
     let cgroup = unit.cgroup();
     let said = machine.run_at_home(&["openclaw-supervise", "uninstall", "--user"]);
     assert!(said.status.success(), "{}\n{}", text(&said), unit.story());
-    assert!(!cgroup.exists() && !machine.own_unit_file(SERVICE).exists(), "{}", text(&said));
+    assert!(!cgroup.exists() && !machine.own_unit_file(OURS).exists(), "{}", text(&said));
     assert_eq!(unit.property("LoadState"), "not-found");
 }
