@@ -107,6 +107,9 @@ pub struct Probe {
     /// Has it come up completely?
     #[arg(long, help_heading = "Probe")]
     pub started: bool,
+    /// Does a supervisor look after it? For a runtime that would end us: a gateway that is away is being seen to
+    #[arg(long, help_heading = "Probe")]
+    pub supervised: bool,
     /// Ask again until it is so, for at most this long [default: ask once]
     #[arg(long, value_name = "DURATION", help_heading = "Probe")]
     pub wait: Option<OsString>,

@@ -20,7 +20,7 @@ fn main() -> ExitCode {
     let code = match settings::read(std::env::args_os(), &World::of_process()) {
         Ok(Invocation::Print(text)) => print(&text),
         Ok(Invocation::Run(settings)) => run(*settings),
-        Ok(Invocation::Probe(settings)) => probe(*settings),
+        Ok(Invocation::Probe(settings)) => probe(&settings),
         Ok(Invocation::Status(settings)) => ask(&settings.subject, commands::status::run(&settings, &mut io::stdout())),
         Ok(Invocation::Doctor(settings)) => ask(&settings.subject, commands::doctor::run(&settings, &mut io::stdout())),
         Ok(Invocation::Events(settings)) => ask(&settings.subject, commands::events::run(&settings, &mut io::stdout())),
@@ -83,15 +83,16 @@ fn run(settings: Settings) -> u8 {
     })
 }
 
-fn probe(settings: ProbeSettings) -> u8 {
+fn probe(settings: &ProbeSettings) -> u8 {
     signals::release();
     let log = settings.log;
     in_runtime(log, async {
         for warning in &settings.warnings {
             tracing::warn!("{warning}");
         }
-        let prober = Prober::new(settings.endpoint, settings.probe_timeout);
-        match commands::probe::run(&prober, settings.question, settings.wait, settings.json, &mut io::stdout()).await {
+        let ProbeSettings { question, wait, json, ref store_dir, .. } = *settings;
+        let prober = Prober::new(commands::probe::place(settings).await, settings.probe_timeout);
+        match commands::probe::run(&prober, store_dir, question, wait, json, &mut io::stdout()).await {
             Ok(true) => exit::OK,
             Ok(false) => exit::FAILURE,
             Err(error) => {

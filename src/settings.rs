@@ -87,7 +87,7 @@ pub struct Settings {
     pub warnings: Vec<String>,
 }
 
-/// What `probe` asks the gateway.
+/// What `probe` asks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Question {
     /// Does it serve?
@@ -96,6 +96,8 @@ pub enum Question {
     Ready,
     /// Has it come up completely?
     Started,
+    /// Does a supervisor look after it?
+    Supervised,
 }
 
 impl Question {
@@ -106,6 +108,7 @@ impl Question {
             Self::Live => "live",
             Self::Ready => "ready",
             Self::Started => "started",
+            Self::Supervised => "supervised",
         }
     }
 }
@@ -115,6 +118,10 @@ impl Question {
 pub struct ProbeSettings {
     /// Where the gateway listens.
     pub endpoint: Endpoint,
+    /// Whether the command line says so: then no supervisor is asked for another place.
+    pub is_place_named: bool,
+    /// The supervisor's own directory.
+    pub store_dir: PathBuf,
     /// What to ask.
     pub question: Question,
     /// How long to ask again; without it the question is asked once.
@@ -235,11 +242,12 @@ fn apart(cli: &Cli, invocation: Invocation, mut mistakes: Vec<Mistake>) -> Resul
 }
 
 fn probe_settings(probe: &Probe, common: Common<'_>) -> Result<Invocation, Mistakes> {
-    let Common { mut source, target, timing, log, .. } = common;
+    let Common { mut source, target, timing, log, world } = common;
     let asked: Vec<(&str, Question)> = [
         (probe.live, "--live", Question::Live),
         (probe.ready, "--ready", Question::Ready),
         (probe.started, "--started", Question::Started),
+        (probe.supervised, "--supervised", Question::Supervised),
     ]
     .into_iter()
     .filter_map(|(asked, flag, question)| asked.then_some((flag, question)))
@@ -250,12 +258,17 @@ fn probe_settings(probe: &Probe, common: Common<'_>) -> Result<Invocation, Mista
     }
     let wait = probe.wait.as_ref().map(|value| value::Given::flag("--wait", value));
     let wait = wait.and_then(|given| source.parse_duration(&given, Zero::Allowed));
+    let is_place_named = source.flag("--port", |options| options.port.as_ref()).is_some()
+        || source.flag("--host", |options| options.host.as_ref()).is_some();
+    let store_dir = store_dir(&mut source, &target, world);
     Mistakes::check(source.mistakes)?;
     // A gateway outlives a slip in its config; a liveness probe must not end it for that.
     let errors = target.config_errors.iter().map(|error| format!("{error}; probing with its defaults"));
     let warnings = target.warnings.into_iter().chain(errors).collect();
     Ok(Invocation::Probe(Box::new(ProbeSettings {
         endpoint: target.endpoint,
+        is_place_named,
+        store_dir,
         question: asked.first().map_or(Question::Live, |(_, question)| *question),
         wait,
         probe_timeout: timing.probe_timeout,

@@ -78,6 +78,7 @@ fn the_health_check_fails_while_the_gateway_is_frozen_and_passes_after_it_was_re
     wait_serving(&container);
     container.gateway().signal(nix::sys::signal::Signal::SIGSTOP);
     assert_eq!(container.probe("--live"), 1, "{}", container.story());
+    assert_eq!(container.probe("--supervised"), 0, "that is being seen to: {}", container.story());
     wait_for(
         "the next gateway",
         PATIENCE,
@@ -85,6 +86,35 @@ fn the_health_check_fails_while_the_gateway_is_frozen_and_passes_after_it_was_re
         || (container.events().matches("\"gateway.started\"").count() == 2).then_some(()),
     );
     assert_eq!(container.probe("--live"), 0);
+    container.first().signal(nix::sys::signal::Signal::SIGSTOP);
+    assert_eq!(container.probe("--supervised"), 1, "one that stands still is no supervisor");
+    assert_eq!(container.probe("--live"), 0, "its gateway serves all the same");
+    container.first().signal(nix::sys::signal::Signal::SIGCONT);
+    assert_eq!(container.probe("--supervised"), 0, "{}", container.story());
+}
+
+#[test]
+fn while_no_gateway_can_run_the_supervisor_of_a_container_is_seen_to_be_at_work() {
+    let scene = Scene::new("exit=1");
+    let container = Container::run(&scene, "paced", &["BACKOFF_MAX=5m", "BOOT_LIMIT=1"]);
+    let waits = || container.events().contains("\"restart.scheduled\"").then_some(());
+    wait_for("a pause", PATIENCE, || container.story(), waits);
+    assert_eq!((container.probe("--live"), container.probe("--supervised")), (1, 0), "{}", container.story());
+}
+
+#[test]
+fn a_drain_without_end_is_cut_off_within_the_grace_of_a_runtime() {
+    let scene = Scene::new("healthy drain=100s kid=ignoring kid=daemon");
+    let mut container = Container::run(&scene, "grace", &[]);
+    wait_serving(&container);
+    let begun = Instant::now();
+    container.signal("TERM");
+    assert_eq!(container.wait_exit(), 0, "{}", container.story());
+    // `docker stop` kills after 10 s, and `--stop-timeout auto` is 8 s for process 1.
+    let took = begun.elapsed();
+    assert!((Duration::from_millis(7900)..Duration::from_secs(10)).contains(&took), "{took:?}\n{}", container.story());
+    assert!(container.events().contains("\"stop.escalated\""), "{}", container.story());
+    assert!(scene.processes().is_empty(), "{}", container.story());
 }
 
 #[test]
@@ -95,6 +125,7 @@ fn a_second_container_on_the_same_volume_stands_by_and_takes_over() {
     let second = Container::run(&scene, "standby", &[]);
     wait_for("the standby", PATIENCE, || second.story(), || second.events().contains("standby.entered").then_some(()));
     assert_ne!(second.probe("--ready"), 0, "one that stands by is not ready");
+    assert_eq!(second.probe("--supervised"), 0, "nobody has to end one that stands by: {}", second.story());
     first.signal("KILL");
     first.wait_exit();
     wait_serving(&second);

@@ -71,3 +71,25 @@ fn a_wait_ends_as_soon_as_it_is_so() {
     drop(stranger);
     assert_eq!(probe(&scene, &["--live", "--wait", "200ms"]).0, Some(1));
 }
+
+#[test]
+fn the_place_is_that_of_the_supervisor_that_runs_unless_the_command_line_names_another() {
+    let scene = Scene::new("healthy");
+    let mut supervisor = scene.start();
+    supervisor.wait_started();
+    // A port that only the supervisor's command knows, as in the arguments of a container.
+    let elsewhere = support::port::Port::reserve();
+    let port = elsewhere.number().to_string();
+    let ask = |words: &[&str]| {
+        let mut command = scene.command(PROGRAM);
+        command.arg("probe").args(words).env("OPENCLAW_GATEWAY_PORT", &port);
+        command.output().expect("the program starts").status.code()
+    };
+    for question in ["--live", "--started", "--supervised"] {
+        assert_eq!(ask(&[question]), Some(0), "{question}\n{}", supervisor.story());
+        assert_eq!(ask(&[question, "--port", &port]), Some(i32::from(question != "--supervised")), "{question}");
+    }
+    supervisor.signal(nix::sys::signal::Signal::SIGTERM);
+    supervisor.expect_exit(0);
+    assert_eq!(ask(&["--supervised"]), Some(1), "nobody looks after it any more");
+}

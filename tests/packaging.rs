@@ -110,16 +110,35 @@ fn a_runtime_waits_longer_than_we_do_and_we_longer_than_a_drain_takes() {
 }
 
 #[test]
-fn a_probe_of_the_runtime_is_more_patient_than_the_supervisor() {
-    let of = |probe: &str, word: &str| number(KUBERNETES.split(probe).nth(1).unwrap(), word);
-    let patience = |probe: &str| of(probe, "periodSeconds:") * of(probe, "failureThreshold:");
-    // A boot has 300 s; a hang is found after 60 s, and a boot follows.
-    assert!(patience("startupProbe:") > 300);
-    assert!(patience("livenessProbe:") > 60 + 300);
+fn a_runtime_ends_us_for_a_supervisor_that_stands_still_and_for_nothing_else() {
+    let of = |probe: &str| KUBERNETES.split(probe).nth(1).unwrap().split("failureThreshold:").next().unwrap();
+    for (probe, question) in
+        [("startupProbe:", "--supervised"), ("livenessProbe:", "--supervised"), ("readinessProbe:", "--started")]
+    {
+        let command = format!(r#"command: ["openclaw-supervise", "probe", "{question}"]"#);
+        assert!(of(probe).contains(&command), "{probe}");
+    }
+    // Docker's only tells: a boot has 300 s, and a hang is found after 60 s.
     let health = DOCKERFILE.split("HEALTHCHECK").nth(1).unwrap();
+    assert!(health.contains(r#""probe", "--live""#));
     assert!(
         number(health, "--start-period=") >= 300 && number(health, "--interval=") * number(health, "--retries=") > 60
     );
+}
+
+#[test]
+fn a_fresh_volume_gets_a_configuration_with_a_secret_that_the_gateway_finds_again() {
+    for text in [COMPOSE, KUBERNETES] {
+        for word in
+            ["onboard --non-interactive", "--gateway-auth token", "--gateway-token-ref-env OPENCLAW_GATEWAY_TOKEN"]
+        {
+            assert!(text.contains(word), "{word}");
+        }
+    }
+    assert!(COMPOSE.lines().any(|line| line.starts_with("      OPENCLAW_GATEWAY_TOKEN: ${OPENCLAW_GATEWAY_TOKEN:?")));
+    assert_eq!(KUBERNETES.matches("- name: OPENCLAW_GATEWAY_TOKEN").count(), 2);
+    // It is no file of the repository or of the image.
+    assert!(include_str!("../.gitignore").contains(".env") && include_str!("../.dockerignore").contains(".env"));
 }
 
 #[test]

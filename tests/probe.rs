@@ -5,7 +5,7 @@ mod probe_support;
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -475,7 +475,7 @@ async fn the_process_that_holds_the_port_is_named_and_told_from_ours() {
 
 async fn command(prober: &Prober, condition: Question, wait: Option<Duration>, json: bool) -> (bool, String) {
     let mut out = Vec::new();
-    let ok = probe::run(prober, condition, wait, json, &mut out).await.unwrap();
+    let ok = probe::run(prober, Path::new("/nowhere"), condition, wait, json, &mut out).await.unwrap();
     (ok, String::from_utf8(out).unwrap())
 }
 

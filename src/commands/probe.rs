@@ -1,30 +1,54 @@
 //! `probe`: one look for scripts and for the exec probes of container runtimes.
 
+mod supervisor;
+
 use std::io;
+use std::path::Path;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep_until};
 
 use crate::core::{Owner, Phase, Readiness, Sighting, Verdict};
+use crate::gateway::endpoint::Endpoint;
 use crate::gateway::probe::{Look, Prober};
-use crate::settings::Question;
+use crate::settings::{ProbeSettings, Question};
+use supervisor::Presence;
 
 /// The first pause between two looks; it doubles up to [`PAUSE_MAX`].
 const PAUSE_MIN: Duration = Duration::from_millis(50);
 const PAUSE_MAX: Duration = Duration::from_millis(250);
 
 /// What one round found.
-struct Finding {
-    ok: bool,
-    detail: String,
-    sighting: Sighting,
+enum Finding {
+    Gateway { ok: bool, detail: String, sighting: Sighting },
+    Supervisor(Presence),
+}
+
+impl Finding {
+    fn ok(&self) -> bool {
+        match self {
+            Self::Gateway { ok, .. } | Self::Supervisor(Presence { ok, .. }) => *ok,
+        }
+    }
+}
+
+/// Where to look: at what was named on the command line, else where the supervisor that runs has its gateway, else where
+/// the environment and the config say.
+pub async fn place(settings: &ProbeSettings) -> Endpoint {
+    let own = settings.endpoint.clone();
+    if settings.is_place_named || settings.question == Question::Supervised {
+        return own;
+    }
+    let url = supervisor::url(&settings.store_dir).await;
+    url.and_then(|url| own.at(&url)).unwrap_or(own)
 }
 
 /// Looks, again and again for as long as `wait` if need be, prints the last finding and returns whether the condition
-/// holds.
+/// holds. `store_dir` is that of the supervisor that is asked about.
 pub async fn run(
     prober: &Prober,
+    store_dir: &Path,
     condition: Question,
     wait: Option<Duration>,
     json: bool,
@@ -34,9 +58,9 @@ pub async fn run(
     let deadline = Instant::now().checked_add(wait.unwrap_or_default());
     let mut pause = PAUSE_MIN;
     let finding = loop {
-        let finding = check(prober, condition).await;
+        let finding = check(prober, store_dir, condition).await;
         let now = Instant::now();
-        if finding.ok || deadline.is_some_and(|deadline| now >= deadline) {
+        if finding.ok() || deadline.is_some_and(|deadline| now >= deadline) {
             break finding;
         }
         let next = now + pause;
@@ -47,42 +71,52 @@ pub async fn run(
     match writeln!(out, "{text}").and_then(|()| out.flush()) {
         // A reader that has gone away still learns the verdict from the exit code.
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error),
-        _ => Ok(finding.ok),
+        _ => Ok(finding.ok()),
     }
 }
 
-async fn check(prober: &Prober, condition: Question) -> Finding {
+async fn check(prober: &Prober, store_dir: &Path, condition: Question) -> Finding {
+    if condition == Question::Supervised {
+        return Finding::Supervisor(supervisor::look(store_dir).await);
+    }
     let sighting = prober.look(Look::AnswersAndOwner { leader: None }).await;
     let is_gateway = matches!(sighting.verdict, Verdict::Gateway(_) | Verdict::Draining);
-    match condition {
-        Question::Live => Finding { ok: is_gateway, detail: sighting.detail.clone(), sighting },
+    let (ok, detail) = match condition {
         Question::Started => {
             let ok = matches!(sighting.verdict, Verdict::Gateway(Phase::Started | Phase::Unknown));
-            Finding { ok, detail: sighting.detail.clone(), sighting }
+            (ok, sighting.detail.clone())
         }
-        Question::Ready if is_gateway => {
-            let (ok, detail) = match prober.ready().await {
-                Ok(Readiness { ready, detail }) => (ready, detail),
-                Err(why) => (false, why),
-            };
-            Finding { ok, detail, sighting }
-        }
-        Question::Ready => Finding { ok: false, detail: sighting.detail.clone(), sighting },
-    }
+        Question::Ready if is_gateway => match prober.ready().await {
+            Ok(Readiness { ready, detail }) => (ready, detail),
+            Err(why) => (false, why),
+        },
+        Question::Live | Question::Ready | Question::Supervised => (is_gateway, sighting.detail.clone()),
+    };
+    Finding::Gateway { ok, detail, sighting }
 }
 
 fn as_text(finding: &Finding) -> String {
-    let Finding { sighting, detail, .. } = finding;
-    match &sighting.owner {
-        Owner::Unseen => format!("{}: {detail}", sighting.verdict),
-        Owner::Ours(holder) | Owner::Other(holder) => {
-            format!("{}: {detail} (pid {}, {})", sighting.verdict, holder.pid, holder.command)
+    match finding {
+        Finding::Supervisor(Presence { verdict, detail, pid: None, .. }) => format!("{verdict}: {detail}"),
+        Finding::Supervisor(Presence { verdict, detail, pid: Some(pid), .. }) => {
+            format!("{verdict}: {detail} (pid {pid})")
         }
+        Finding::Gateway { sighting, detail, .. } => match &sighting.owner {
+            Owner::Unseen => format!("{}: {detail}", sighting.verdict),
+            Owner::Ours(holder) | Owner::Other(holder) => {
+                format!("{}: {detail} (pid {}, {})", sighting.verdict, holder.pid, holder.command)
+            }
+        },
     }
 }
 
 fn as_json(prober: &Prober, condition: Question, finding: &Finding) -> Value {
-    let Finding { sighting, ok, detail } = finding;
+    let (sighting, ok, detail) = match finding {
+        Finding::Supervisor(Presence { verdict, ok, detail, pid }) => {
+            return json!({ "verdict": verdict, "ok": ok, "condition": condition.name(), "pid": pid, "detail": detail });
+        }
+        Finding::Gateway { sighting, ok, detail } => (sighting, ok, detail),
+    };
     let holder = match &sighting.owner {
         Owner::Unseen => None,
         Owner::Ours(holder) | Owner::Other(holder) => Some(holder),

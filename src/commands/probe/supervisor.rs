@@ -1,0 +1,89 @@
+//! Whether somebody looks after the gateway: what a container runtime has to know before it ends us. A gateway that is
+//! away is being seen to; a supervisor that stands still is not.
+
+use super::super::record::{Owner, Record};
+use crate::core::lease::Life;
+use crate::host::control::{Connection, ConnectionError};
+use serde_json::Value;
+use std::path::Path;
+
+/// What was found out about the supervisor of a store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Presence {
+    /// One word.
+    pub(super) verdict: &'static str,
+    pub(super) ok: bool,
+    pub(super) detail: String,
+    pub(super) pid: Option<i32>,
+}
+
+/// Asks it, and the record where it cannot be asked from here.
+pub(super) async fn look(store_dir: &Path) -> Presence {
+    let answer = Connection::ask(store_dir, "status").await;
+    match answer {
+        Ok((connection, status)) => {
+            let state = status["supervisor"]["state"].as_str().unwrap_or("unknown").to_owned();
+            Presence { verdict: "answers", ok: true, detail: format!("its state is {state}"), pid: connection.pid() }
+        }
+        // One client too many has been told so.
+        Err(ConnectionError::Refused(why)) => Presence { verdict: "answers", ok: true, detail: why, pid: None },
+        Err(ConnectionError::Absent) => {
+            of_record(Record::open(store_dir).ok().flatten().and_then(|record| record.owner()))
+        }
+        Err(error @ ConnectionError::Silent { pid }) => {
+            Presence { verdict: "silent", ok: false, detail: error.to_string(), pid }
+        }
+        Err(error @ (ConnectionError::Forbidden | ConnectionError::Broken(_))) => {
+            Presence { verdict: "unknown", ok: false, detail: error.to_string(), pid: None }
+        }
+    }
+}
+
+/// What nobody answers for. An owner in another container or on another machine cannot be asked or seen: then whoever is
+/// here stands by, and has no socket.
+fn of_record(owner: Option<Owner>) -> Presence {
+    let none = |detail: &str| Presence { verdict: "none", ok: false, detail: detail.to_owned(), pid: None };
+    let Some(Owner { pid, host, life, released: false, .. }) = owner else { return none("no supervisor is in charge") };
+    match life {
+        Life::Unknown => {
+            let place = host.unwrap_or_else(|| "another place".to_owned());
+            Presence { verdict: "elsewhere", ok: true, detail: format!("a supervisor on {place} is in charge"), pid }
+        }
+        Life::Alive => {
+            let detail = "it lives and has no control socket; its log says why".to_owned();
+            Presence { verdict: "unheard", ok: true, detail, pid }
+        }
+        Life::Gone(why) => none(&format!("the last supervisor is gone: {why}")),
+    }
+}
+
+/// Where the gateway of the supervisor that runs listens, for its command may say so and no file.
+pub(super) async fn url(store_dir: &Path) -> Option<String> {
+    let (_, status): (_, Value) = Connection::ask(store_dir, "status").await.ok()?;
+    status["supervisor"]["url"].as_str().map(str::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn owner(life: Life, released: bool) -> Owner {
+        let host = Some("pod-1".to_owned());
+        Owner { pid: Some(1), host, epoch: 3, since: None, released, life, place: None }
+    }
+
+    #[test]
+    fn who_cannot_be_asked_counts_unless_he_is_known_to_be_gone() {
+        for (owner, verdict, ok) in [
+            (None, "none", false),
+            (Some(owner(Life::Unknown, true)), "none", false),
+            (Some(owner(Life::Alive, true)), "none", false),
+            (Some(owner(Life::Unknown, false)), "elsewhere", true),
+            (Some(owner(Life::Alive, false)), "unheard", true),
+            (Some(owner(Life::Gone("its process has ended"), false)), "none", false),
+        ] {
+            let presence = of_record(owner.clone());
+            assert_eq!((presence.verdict, presence.ok), (verdict, ok), "{owner:?}");
+        }
+    }
+}
