@@ -259,3 +259,133 @@ fn an_answer_counts_though_somebody_holds_the_pipe_open() {
     restart(&mut supervisor, first);
     supervisor.wait_event("handoff.accepted");
 }
+
+/// What forbids a gateway to leave a successor.
+fn forbidden(scene: &Scene, gateway: Process) -> Option<String> {
+    scene.diary().environment(gateway.pid).get("OPENCLAW_NO_RESPAWN").cloned()
+}
+
+#[test]
+fn a_command_line_that_fails_to_answer_says_nothing_of_its_release_and_is_asked_again() {
+    for (failure, reason) in [
+        // The real one, while its configuration is refused.
+        (r#"echo '{"ok":false,"error":{"message":"OpenClaw config is invalid"}}'; exit 1"#, "config is invalid"),
+        ("kill -9 $$", "signal 9"),
+    ] {
+        let scene = Scene::new("healthy");
+        let openclaw = scene.openclaw();
+        openclaw.answer("capabilities", failure);
+        let mut supervisor = launch(&scene, &openclaw).start();
+        let first = supervisor.wait_started();
+        let told = supervisor.wait_event("handoff.timed_out").text("reason").to_owned();
+        assert!(told.contains(reason), "{told}");
+        openclaw.answer("capabilities", "");
+        first.kill();
+        let second = follow_death(&mut supervisor, first);
+        assert_eq!(forbidden(&scene, second), None, "{}", supervisor.story());
+        openclaw.wait_calls("capabilities", 2);
+        restart(&mut supervisor, second);
+        supervisor.wait_event("handoff.accepted");
+        assert_eq!(supervisor.count("handoff.unsupported"), 0, "{}", supervisor.story());
+    }
+}
+
+#[test]
+fn a_lack_of_handoffs_that_came_with_the_configuration_is_asked_about_anew_when_that_changes() {
+    let scene = Scene::new("healthy");
+    let openclaw = scene.openclaw();
+    openclaw.answer("capabilities", "exit 1");
+    let config = scene.root().join("its.json");
+    std::fs::write(&config, "{}").expect("the folder can be written");
+    let flags = ["--config", &config.display().to_string()];
+    let mut supervisor = launch(&scene, &openclaw).flags(&flags).start();
+    let first = supervisor.wait_started();
+    supervisor.wait_event("handoff.unsupported");
+    openclaw.answer("capabilities", "");
+    std::fs::write(&config, "{ }").expect("it is ours");
+    let second = leave(&scene, &mut supervisor, first);
+    openclaw.wait_calls("capabilities", 2);
+    restart(&mut supervisor, second);
+    supervisor.wait_event("handoff.accepted");
+}
+
+#[test]
+fn what_can_be_asked_is_known_to_the_next_supervisor_before_its_first_gateway() {
+    let scene = Scene::new("healthy");
+    let openclaw = scene.openclaw();
+    openclaw.answer("capabilities", "exit 1");
+    let kept = scene.state_dir().join("supervise/capabilities.json");
+    let run = |knows: bool, expected: Option<&str>, calls: usize| {
+        let mut supervisor = launch(&scene, &openclaw).start();
+        let gateway = supervisor.wait_started();
+        assert_eq!(forbidden(&scene, gateway).as_deref(), expected, "{}", supervisor.story());
+        if knows {
+            restart(&mut supervisor, gateway);
+            supervisor.wait_event("handoff.accepted");
+        }
+        let look = || {
+            let text = std::fs::read(&kept).ok()?;
+            let value: Value = serde_json::from_slice(&text).ok()?;
+            (value["restart_handoff"] == knows).then_some(())
+        };
+        wait_for("what is kept", PATIENCE, || supervisor.story(), look);
+        assert_eq!(supervisor.count("handoff.unsupported"), usize::from(!knows), "{}", supervisor.story());
+        supervisor.signal(Signal::SIGTERM);
+        supervisor.expect_exit(0);
+        assert_eq!(openclaw.calls("capabilities").len(), calls);
+    };
+    run(false, None, 1);
+    run(false, Some("1"), 1);
+    // A file that is damaged is as good as none.
+    std::fs::write(&kept, "{\"command\":").expect("it is ours");
+    run(false, None, 2);
+    // So is one about another program.
+    let newer = std::fs::read_to_string(openclaw.program()).expect("it is there") + "# newer\n";
+    std::fs::write(openclaw.program(), newer).expect("it is ours");
+    openclaw.answer("capabilities", "");
+    run(true, None, 3);
+    run(true, None, 3);
+}
+
+#[test]
+fn a_store_that_keeps_no_answer_holds_nothing_up() {
+    let scene = Scene::new("healthy");
+    let openclaw = scene.openclaw();
+    // Where the file is to be made there is a folder.
+    let in_its_place = scene.state_dir().join("supervise/capabilities.json.new");
+    std::fs::create_dir_all(in_its_place).expect("a folder can be made");
+    let mut supervisor = launch(&scene, &openclaw).start();
+    let first = supervisor.wait_started();
+    restart(&mut supervisor, first);
+    supervisor.wait_event("handoff.accepted");
+    supervisor.signal(Signal::SIGTERM);
+    supervisor.expect_exit(0);
+}
+
+#[test]
+fn a_command_that_names_no_openclaw_is_told_once() {
+    let scene = Scene::new("healthy");
+    let mut supervisor = scene.start();
+    let first = supervisor.wait_started();
+    let told = supervisor.last("handoff.unsupported").text("reason").to_owned();
+    assert!(told.contains("names no 'openclaw"), "{told}");
+    let second = leave(&scene, &mut supervisor, first);
+    assert_eq!((supervisor.count("handoff.unsupported"), forbidden(&scene, second)), (1, None));
+}
+
+#[test]
+fn what_a_build_of_openclaw_runs_can_be_asked() {
+    let scene = Scene::new("healthy");
+    let openclaw = scene.openclaw();
+    let dist = scene.root().join("app/dist");
+    std::fs::create_dir_all(&dist).expect("a folder can be made");
+    std::fs::write(scene.root().join("app/package.json"), r#"{"name":"openclaw"}"#).expect("a file can be made");
+    std::fs::copy(openclaw.program(), dist.join("index.js")).expect("a file can be copied");
+    let file = dist.join("index.js").display().to_string();
+    let port = scene.port().to_string();
+    let mut supervisor = scene.launch().words(&["/bin/sh", &file, "gateway", "run", "--port", &port]).start();
+    let first = supervisor.wait_started();
+    restart(&mut supervisor, first);
+    supervisor.wait_event("handoff.accepted");
+    assert_eq!(spent(&scene), 0);
+}

@@ -42,12 +42,27 @@ impl<'a> Package<'a> {
     }
 
     fn launch(&self) -> Launch<'a> {
-        let program = self.modules.join(".bin/openclaw").display().to_string();
+        self.launch_by(&[&self.modules.join(".bin/openclaw").display().to_string()])
+    }
+
+    fn launch_by(&self, program: &[&str]) -> Launch<'a> {
         let port = self.scene.port().to_string();
-        let launch = self.scene.launch().words(&[&program, "gateway", "run", "--port", &port]);
+        let launch = self.scene.launch().words(&[program, &["gateway", "run", "--port", &port]].concat());
         // One restart more than the budget would be the end.
         launch.option("--max-restarts", "1")
     }
+
+    /// The program is a shell, in the place of Node.
+    fn launch_by_node(&self) -> Launch<'a> {
+        self.launch_by(&[&node(self.scene), &self.folder().join("openclaw.mjs").display().to_string()])
+    }
+}
+
+/// What reads a program that is a script of the shell, as Node would.
+fn node(scene: &Scene) -> String {
+    let node = scene.root().join("node");
+    std::os::unix::fs::symlink("/bin/sh", &node).expect("a link can be made");
+    node.display().to_string()
 }
 
 fn rename(from: &Path, to: &Path) {
@@ -141,6 +156,72 @@ fn an_update_in_the_order_of_npm_is_got_through_with_the_new_program() {
     fs::remove_dir_all(package.retired()).expect("it is ours");
     supervisor.wait_started();
     assert_eq!((scene.diary().starts().len(), supervisor.count("restart.gave_up")), (2, 0), "{}", supervisor.story());
+}
+
+/// The package goes, its gateway dies, and an update in the order of npm brings another one.
+fn update_under(package: &Package<'_>, launch: Launch<'_>) {
+    let scene = package.scene;
+    let mut supervisor = launch.start();
+    let first = supervisor.wait_started();
+    rename(&package.folder(), &package.retired());
+    first.kill();
+    let failed = supervisor.wait_event("gateway.spawn_failed");
+    assert!(failed.text("why").contains(".openclaw-Ab3xYz09"), "{failed:?}");
+    supervisor.wait_event_with("restart.scheduled", |event| event.text("why").contains("update"));
+    assert_waits(&supervisor, 1, scene);
+    let program = fs::read(package.retired().join("openclaw.mjs")).expect("it is there");
+    fs::create_dir(package.folder()).expect("a folder can be made");
+    fs::write(package.folder().join("package.json"), r#"{"version":"2"}"#).expect("a file can be made");
+    fs::write(package.folder().join("openclaw.mjs"), program).expect("a file can be made");
+    fs::set_permissions(package.folder().join("openclaw.mjs"), std::os::unix::fs::PermissionsExt::from_mode(0o755))
+        .expect("it is ours");
+    fs::remove_dir_all(package.retired()).expect("it is ours");
+    supervisor.wait_started();
+    let exits = (supervisor.count("gateway.exited"), supervisor.count("restart.gave_up"), spent(scene));
+    assert_eq!((scene.diary().starts().len(), exits), (2, (1, 0, 1.into())), "{}", supervisor.story());
+}
+
+#[test]
+fn an_update_under_a_gateway_that_node_was_started_with_costs_nothing() {
+    let scene = Scene::new("healthy");
+    let package = Package::install(&scene);
+    update_under(&package, package.launch_by_node());
+}
+
+#[test]
+fn an_update_under_a_gateway_that_is_named_by_path_alone_costs_nothing() {
+    let scene = Scene::new("healthy");
+    let package = Package::install(&scene);
+    let folders = std::env::var("PATH").expect("PATH is set");
+    let path = format!("{}:{folders}", package.modules.join(".bin").display());
+    update_under(&package, package.launch_by(&["env", "openclaw"]).env("PATH", &path));
+}
+
+#[test]
+fn a_supervisor_that_begins_while_the_package_is_away_waits_for_it() {
+    let scene = Scene::new("healthy");
+    let package = Package::install(&scene);
+    rename(&package.folder(), &package.retired());
+    let mut supervisor = package.launch_by_node().start();
+    supervisor.wait_event_with("restart.scheduled", |event| event.text("why").contains("update"));
+    assert_waits(&supervisor, 0, &scene);
+    rename(&package.retired(), &package.folder());
+    supervisor.wait_started();
+    assert_eq!((supervisor.count("gateway.exited"), spent(&scene)), (0, 0.into()), "{}", supervisor.story());
+}
+
+#[test]
+fn a_program_that_node_never_could_find_is_told_at_once() {
+    let scene = Scene::new("healthy");
+    let file = scene.root().join("nowhere/openclaw.mjs").display().to_string();
+    let port = scene.port().to_string();
+    let began = Instant::now();
+    let mut supervisor = scene.launch().words(&[&node(&scene), &file, "gateway", "--port", &port]).start();
+    supervisor.expect_exit(78);
+    supervisor.assert_took("the end", began.elapsed(), &(Duration::ZERO..Duration::from_secs(5)));
+    let reason = supervisor.last("supervisor.stopped").text("reason").to_owned();
+    assert!(reason.contains(&file) && reason.contains("correct COMMAND"), "{reason}");
+    assert_eq!(supervisor.count("gateway.spawned"), 0, "{}", supervisor.story());
 }
 
 #[test]

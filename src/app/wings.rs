@@ -6,7 +6,6 @@ use super::orders::{Order, Orders};
 use crate::core::event::Remains;
 use crate::core::{
     Ask, Call, Case, Event, Fact, Generation, HookEnd, LeaseAsk, Owner, Report, Request, Requester, Sample, Settled,
-    SpawnFailure,
 };
 use crate::gateway::adopt::{self, Found, Trace};
 use crate::gateway::handoff::Handoff;
@@ -102,7 +101,7 @@ impl Wings {
             store,
             gateway: None,
             hooks: Arc::new(hooks),
-            handoff: Handoff::of(openclaw.clone()),
+            handoff: Handoff::of(openclaw.clone(), &examiner.store_dir),
             openclaw,
             examiner,
             called: None,
@@ -128,6 +127,10 @@ impl Wings {
         self.left = left;
         self.orders.enter_lease(heartbeat);
         process::clear_leaves(&self.launch);
+        if let Some(support) = self.handoff.recall() {
+            // Before the first gateway, so that it is right for that one too. A full channel leaves it to be asked for.
+            let _full = self.events.try_send(Event::Negotiated { support });
+        }
     }
 
     pub(super) fn watch(&mut self, pid: i32) {
@@ -184,8 +187,8 @@ impl Wings {
     fn spawn(&mut self, generation: Generation) -> Option<Event> {
         let Intended { instance, no_respawn, .. } =
             self.intended.take_if(|intended| intended.generation == generation)?;
-        if let Some(why) = self.openclaw.as_ref().and_then(|openclaw| openclaw.being_replaced(clock::wall())) {
-            return Some(Event::SpawnFailed { generation, failure: SpawnFailure::Updating(why) });
+        if let Some(failure) = self.openclaw.as_ref().and_then(|openclaw| openclaw.obstacle(clock::wall())) {
+            return Some(Event::SpawnFailed { generation, failure });
         }
         // Taken before the start: what is changed later is another state of the files.
         let fingerprint = self.fingerprint();

@@ -27,8 +27,8 @@ pub enum Support {
     Supported,
     /// It does not; why.
     Unsupported(String),
-    /// It gave no answer in time.
-    TimedOut,
+    /// It gave no answer in time, or one that says nothing of that; why.
+    TimedOut(String),
 }
 
 /// What it says of one exit.

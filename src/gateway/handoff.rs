@@ -2,18 +2,22 @@
 //! external supervisors.
 //!
 //! Each question is a cold start of Node, 2 to 9 s and 305 MB, so what can be asked is found out once for a program and
-//! its modification time.
+//! its modification time, and remembered beside the store.
 
+mod answer;
+mod memory;
+
+use self::answer::{Answer, read_capabilities, read_word};
+use self::memory::Memory;
 use super::openclaw::Openclaw;
 use super::tree::descendants_of;
 use crate::core::Event;
 use crate::core::handoff::{ANSWER_MAX, Support, Word};
 use crate::platform::process::{Handle, claim, reap, spawn_in_own_session, unclaim};
 use crate::platform::strike;
-use serde_json::Value;
 use std::io;
-use std::os::unix::process::ExitStatusExt;
-use std::process::{ExitStatus, Stdio};
+use std::path::Path;
+use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 use thiserror::Error;
@@ -21,10 +25,6 @@ use tokio::net::unix::pipe::Receiver;
 use tokio::sync::Mutex;
 use tokio::sync::mpsc::Sender;
 use tokio::time::timeout;
-
-/// The version that we speak.
-const PROTOCOL: &str = "openclaw.gateway.restart-handoff";
-const VERSION: u64 = 1;
 
 /// An answer has some 200 bytes.
 const ANSWER_LENGTH_MAX: usize = 64 * 1024;
@@ -36,8 +36,33 @@ const NOBODY: &str = "the gateway's command names no 'openclaw ... gateway'";
 #[derive(Debug, Clone)]
 pub struct Handoff {
     openclaw: Option<Arc<Openclaw>>,
-    /// What was found out, and of which files. It is held while that is asked for, so that two never ask at once.
-    known: Arc<Mutex<Option<(u64, Support)>>>,
+    /// What was found out. It is held while that is asked for, so that two never ask at once.
+    known: Arc<Mutex<Option<Known>>>,
+    memory: Arc<Memory>,
+}
+
+/// What was found out, and of which files.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Known {
+    /// The command line that was asked.
+    line: String,
+    files: u64,
+    config: u64,
+    /// Why it cannot be asked, if that is so.
+    lack: Option<String>,
+}
+
+impl Known {
+    /// A command line that could not be asked may have had its reason in the configuration.
+    fn holds_for(&self, openclaw: &Openclaw) -> bool {
+        self.line == openclaw.line()
+            && self.files == openclaw.fingerprint()
+            && (self.lack.is_none() || self.config == openclaw.config_fingerprint())
+    }
+
+    fn support(&self) -> Support {
+        self.lack.clone().map_or(Support::Supported, Support::Unsupported)
+    }
 }
 
 /// Why there is no answer.
@@ -51,17 +76,24 @@ enum Silence {
     TimedOut,
 }
 
-/// What it printed, and how it ended.
-struct Answer {
-    status: ExitStatus,
-    text: Vec<u8>,
-}
-
 impl Handoff {
-    /// That of this OpenClaw, if the gateway's command names one.
+    /// That of this OpenClaw, if the gateway's command names one. What is found out is remembered in that folder.
     #[must_use]
-    pub fn of(openclaw: Option<Openclaw>) -> Self {
-        Self { openclaw: openclaw.map(Arc::new), known: Arc::default() }
+    pub fn of(openclaw: Option<Openclaw>, folder: &Path) -> Self {
+        let memory = Arc::new(Memory::in_folder(folder));
+        Self { openclaw: openclaw.map(Arc::new), known: Arc::default(), memory }
+    }
+
+    /// What is known without a question: by an earlier supervisor, or because there is nobody to be asked.
+    #[must_use]
+    pub fn recall(&self) -> Option<Support> {
+        let Some(openclaw) = &self.openclaw else { return Some(Support::Unsupported(NOBODY.to_owned())) };
+        // Somebody asks just now.
+        let mut known = self.known.try_lock().ok()?;
+        if known.is_none() {
+            *known = self.memory.read();
+        }
+        known.as_ref().filter(|known| known.holds_for(openclaw)).map(Known::support)
     }
 
     /// Finds out whether it speaks our version, then sends `Negotiated`.
@@ -86,16 +118,23 @@ impl Handoff {
     async fn support(&self) -> Support {
         let Some(openclaw) = &self.openclaw else { return Support::Unsupported(NOBODY.to_owned()) };
         let mut known = self.known.lock().await;
-        let files = openclaw.fingerprint();
-        if let Some((_, support)) = known.as_ref().filter(|(known, _)| *known == files) {
-            return support.clone();
+        if let Some(known) = known.as_ref().filter(|known| known.holds_for(openclaw)) {
+            return known.support();
         }
+        let (line, files, config) = (openclaw.line(), openclaw.fingerprint(), openclaw.config_fingerprint());
         let support = match ask(openclaw, &["capabilities"]).await {
             Ok(answer) => read_capabilities(&answer),
-            Err(Silence::TimedOut) => return Support::TimedOut,
-            Err(silence) => Support::Unsupported(silence.to_string()),
+            Err(silence) => Support::TimedOut(silence.to_string()),
         };
-        *known = Some((files, support.clone()));
+        let lack = match &support {
+            Support::Supported => None,
+            Support::Unsupported(why) => Some(why.clone()),
+            // That says nothing of the release, and the next one who wants to know asks again.
+            Support::TimedOut(_) => return support,
+        };
+        let found = Known { line, files, config, lack };
+        self.memory.keep(&found);
+        *known = Some(found);
         support
     }
 
@@ -103,7 +142,7 @@ impl Handoff {
         let Some(openclaw) = &self.openclaw else { return Word::Unsupported(NOBODY.to_owned()) };
         match self.support().await {
             Support::Unsupported(why) => Word::Unsupported(why),
-            Support::TimedOut => Word::TimedOut(Silence::TimedOut.to_string()),
+            Support::TimedOut(why) => Word::TimedOut(why),
             Support::Supported => match ask(openclaw, &["consume", "--expected-pid", &pid.to_string()]).await {
                 Ok(answer) => read_word(&answer),
                 Err(silence) => Word::TimedOut(silence.to_string()),
@@ -203,94 +242,5 @@ fn drain(pipe: &Receiver, text: &mut Vec<u8>) -> io::Result<Pipe> {
         if text.len() > ANSWER_LENGTH_MAX {
             return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("over {ANSWER_LENGTH_MAX} bytes")));
         }
-    }
-}
-
-/// The object of an answer of our protocol and version. Words of others may stand before it.
-fn read_object(text: &[u8]) -> Option<Value> {
-    let begin = text.iter().position(|&byte| byte == b'{')?;
-    let value: Value = serde_json::from_slice(text.get(begin..)?).ok()?;
-    let is_ours =
-        value.get("protocol")?.as_str() == Some(PROTOCOL) && value.get("protocolVersion")?.as_u64() == Some(VERSION);
-    is_ours.then_some(value)
-}
-
-/// Older releases exit with 1 and print nothing here.
-fn read_capabilities(answer: &Answer) -> Support {
-    let object = read_object(&answer.text).filter(|object| object["ok"] == true && answer.status.success());
-    let has =
-        |object: &Value| object["operations"].as_array().is_some_and(|all| all.iter().any(|one| one == "consume"));
-    match object {
-        Some(object) if has(&object) => Support::Supported,
-        Some(_) => Support::Unsupported("its command line offers no 'consume'".to_owned()),
-        None => Support::Unsupported(format!(
-            "'restart-handoff capabilities' ended with {} and without an answer of version {VERSION}",
-            ending(answer.status)
-        )),
-    }
-}
-
-fn read_word(answer: &Answer) -> Word {
-    let Some(object) = read_object(&answer.text) else {
-        return Word::TimedOut(format!("'restart-handoff consume' ended with {} and no answer", ending(answer.status)));
-    };
-    let text = |value: &Value, name: &str| value[name].as_str().unwrap_or("unnamed").to_owned();
-    match object["status"].as_str() {
-        Some("accepted") => Word::Accepted(text(&object["handoff"], "reason")),
-        Some("none") => Word::Missing,
-        Some("rejected") => Word::Rejected(text(&object, "reason")),
-        _ => Word::TimedOut(format!("'restart-handoff consume' failed: {}", text(&object, "reason"))),
-    }
-}
-
-fn ending(status: ExitStatus) -> String {
-    match (status.code(), status.signal()) {
-        (Some(code), _) => format!("exit code {code}"),
-        (None, signal) => format!("signal {}", signal.unwrap_or(0)),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn answer(code: i32, text: &str) -> Answer {
-        Answer { status: ExitStatus::from_raw(code << 8), text: text.as_bytes().to_vec() }
-    }
-
-    fn object(rest: &str) -> String {
-        format!(r#"{{"protocol":"{PROTOCOL}","protocolVersion":1,{rest}}}"#)
-    }
-
-    #[test]
-    fn only_an_answer_of_our_version_that_offers_consume_is_support() {
-        let good = object(r#""ok":true,"operations":["consume"]"#);
-        assert_eq!(read_capabilities(&answer(0, &good)), Support::Supported);
-        assert_eq!(read_capabilities(&answer(0, &format!("a warning\n{good}\n"))), Support::Supported);
-        for (code, text) in [
-            (1, good.clone()),
-            (1, String::new()),
-            (0, object(r#""ok":false,"operations":["consume"]"#)),
-            (0, object(r#""ok":true,"operations":[]"#)),
-            (0, good.replace(r#"Version":1"#, r#"Version":2"#)),
-            (0, "<html>".to_owned()),
-        ] {
-            assert!(matches!(read_capabilities(&answer(code, &text)), Support::Unsupported(_)), "{code} {text}");
-        }
-    }
-
-    #[test]
-    fn each_word_of_the_contract_is_understood() {
-        for (code, rest, expected) in [
-            (0, r#""ok":true,"status":"accepted","handoff":{"reason":"SIGUSR2"}"#, Word::Accepted("SIGUSR2".into())),
-            (0, r#""ok":true,"status":"accepted","handoff":{}"#, Word::Accepted("unnamed".into())),
-            (0, r#""ok":true,"status":"none","reason":"missing""#, Word::Missing),
-            (0, r#""ok":true,"status":"rejected","reason":"expired""#, Word::Rejected("expired".into())),
-        ] {
-            assert_eq!(read_word(&answer(code, &object(rest))), expected);
-        }
-        let failed = read_word(&answer(1, &object(r#""ok":false,"status":"error","reason":"store-unavailable""#)));
-        assert!(matches!(&failed, Word::TimedOut(why) if why.contains("store-unavailable")), "{failed:?}");
-        assert!(matches!(read_word(&answer(0, "")), Word::TimedOut(_)));
     }
 }

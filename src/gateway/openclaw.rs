@@ -1,16 +1,18 @@
 //! OpenClaw's own command line and its files, as the gateway's command names them.
 
+mod files;
+
+pub use files::fingerprint;
+
 use super::process::{INSTANCE, Launch, OWNED, scrub};
 use std::ffi::{OsStr, OsString};
-use std::fs;
-use std::os::unix::fs::MetadataExt;
+use std::fs::{self, File};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
 
-/// npm retires the package that it replaces to a hidden neighbour, and removes that at its end. One that has been there
-/// for longer than this was left by an update that failed. The kernel stamps a rename as a change of status.
-const RETIRED_AGE_MAX: Duration = Duration::from_mins(10);
+/// The name of a package stands at the head of its `package.json`, which has 140 KB.
+const MANIFEST_HEAD: u64 = 4096;
 
 /// How to start it: as the gateway is started, up to the word `gateway`.
 #[derive(Debug, Clone)]
@@ -18,8 +20,36 @@ pub struct Openclaw {
     program: PathBuf,
     arguments: Vec<OsString>,
     exports: Vec<(&'static str, OsString)>,
-    /// The file that is OpenClaw's own, as the command names it.
+    /// The file that is OpenClaw's own, as the command names it; a bare name where it was found on PATH.
     file: PathBuf,
+    /// Who reads that file.
+    reader: Reader,
+    /// Whether it was there when we began.
+    was_there: bool,
+    /// The gateway's configuration.
+    config: PathBuf,
+}
+
+/// Who reads OpenClaw's own file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Reader {
+    /// The kernel: it is the program of the command.
+    Kernel,
+    /// A runtime of JavaScript, which finds it where we would.
+    Runtime,
+    /// Some program that may look for it elsewhere: in a container, as another user, on another host.
+    Unknown,
+}
+
+impl Reader {
+    fn of(program: &Path, at: usize) -> Self {
+        let is_runtime = program.file_name().is_some_and(|name| name == "node" || name == "nodejs" || name == "bun");
+        match at {
+            0 => Self::Kernel,
+            _ if is_runtime => Self::Runtime,
+            _ => Self::Unknown,
+        }
+    }
 }
 
 impl Openclaw {
@@ -29,11 +59,15 @@ impl Openclaw {
         let words: Vec<_> =
             std::iter::once(launch.program.clone().into()).chain(launch.arguments.iter().cloned()).collect();
         let Named { at, end } = named(&words)?;
+        let file = located(&words[at], std::env::var_os("PATH").as_deref());
         Some(Self {
             program: launch.program.clone(),
             arguments: words[1..end].to_vec(),
             exports: launch.exports.clone(),
-            file: PathBuf::from(&words[at]),
+            reader: Reader::of(&launch.program, at),
+            was_there: fs::canonicalize(&file).is_ok(),
+            file,
+            config: launch.config.clone(),
         })
     }
 
@@ -51,29 +85,10 @@ impl Openclaw {
         &self.program
     }
 
-    /// Stands for the state of its files: the same number, the same files.
-    #[must_use]
-    pub fn fingerprint(&self) -> u64 {
-        let package = self.package();
-        let manifest = package.as_ref().map(|package| package.join("package.json"));
-        fingerprint([Some(self.program.as_path()), Some(&self.file), package.as_deref(), manifest.as_deref()])
-    }
-
-    /// Why its files cannot be trusted to be whole just now, if that is so. `now` is the time since 1970.
-    #[must_use]
-    pub fn being_replaced(&self, now: Duration) -> Option<String> {
-        let package = self.package()?;
-        if !package.join("package.json").exists() {
-            return Some(format!("{} has no package.json", package.display()));
-        }
-        let retired = retired(&package, now)?;
-        Some(format!("{} is what npm retires a package to", retired.display()))
-    }
-
-    /// The folder of the package that the file is in. Where a link to it leads nowhere there is none to look at: then its
-    /// start fails, which says the same.
-    fn package(&self) -> Option<PathBuf> {
-        Some(fs::canonicalize(&self.file).ok()?.parent()?.to_path_buf()).filter(|folder| folder.ends_with("openclaw"))
+    /// The command line up to the word `gateway`, as text.
+    pub(super) fn line(&self) -> String {
+        let words = std::iter::once(self.program.as_os_str()).chain(self.arguments.iter().map(OsString::as_os_str));
+        words.map(OsStr::to_string_lossy).collect::<Vec<_>>().join(" ")
     }
 }
 
@@ -91,39 +106,50 @@ fn named(words: &[OsString]) -> Option<Named> {
     Some(Named { at, end })
 }
 
+/// A bare `openclaw` stands for the one on PATH, be its link broken or not. Other names are files.
+fn located(word: &OsStr, path: Option<&OsStr>) -> PathBuf {
+    let named = PathBuf::from(word);
+    let folders = path.filter(|_| word == "openclaw").into_iter().flat_map(std::env::split_paths);
+    let found = folders
+        .map(|folder| folder.join(word))
+        .find(|file| fs::symlink_metadata(file).is_ok_and(|meta| meta.is_symlink() || meta.is_file()));
+    found.unwrap_or(named)
+}
+
 /// Whether a command, its program first, is a gateway of OpenClaw's own program.
 #[must_use]
 pub fn is_gateway(words: &[OsString]) -> bool {
     named(words).is_some()
 }
 
-/// Whether this word of a command is OpenClaw's own program.
+/// Whether this word of a command is OpenClaw's own program: what npm links to, or what that runs.
 #[must_use]
 pub fn is_openclaw(word: &OsStr) -> bool {
-    Path::new(word).file_name().is_some_and(|name| name == "openclaw" || name == "openclaw.mjs")
+    let path = Path::new(word);
+    match path.file_name().and_then(OsStr::to_str) {
+        Some("openclaw" | "openclaw.mjs") => true,
+        Some("index.js" | "entry.js" | "index.mjs" | "entry.mjs") => is_built(path),
+        _ => false,
+    }
 }
 
-/// The neighbour that npm makes of a package while it replaces it: its name behind a dot, and a dash and a hash.
-fn retired(package: &Path, now: Duration) -> Option<PathBuf> {
-    let prefix = format!(".{}-", package.file_name()?.to_str()?);
-    let entries = fs::read_dir(package.parent()?).ok()?.flatten();
-    let is_young = |changed: i64| {
-        u64::try_from(changed).is_ok_and(|changed| now.saturating_sub(Duration::from_secs(changed)) < RETIRED_AGE_MAX)
-    };
-    let mut retired = entries.filter(|entry| entry.file_name().to_str().is_some_and(|name| name.starts_with(&prefix)));
-    retired.find(|entry| entry.metadata().is_ok_and(|meta| is_young(meta.ctime()))).map(|entry| entry.path())
+/// Whether it lies in the folder `dist` of OpenClaw's package. One that cannot be read now goes by the folder's name.
+fn is_built(file: &Path) -> bool {
+    let dist = file.parent().filter(|folder| folder.ends_with("dist"));
+    let Some(package) = dist.and_then(Path::parent) else { return false };
+    let mut head = Vec::new();
+    let read =
+        File::open(package.join("package.json")).and_then(|file| file.take(MANIFEST_HEAD).read_to_end(&mut head));
+    match read {
+        Ok(_) => first_name(&String::from_utf8_lossy(&head)) == Some("openclaw"),
+        Err(_) => package.ends_with("openclaw"),
+    }
 }
 
-/// FNV-1a over when each of these was last changed, and their sizes. One that is not there counts as well.
-#[must_use]
-pub fn fingerprint<'a>(files: impl IntoIterator<Item = Option<&'a Path>>) -> u64 {
-    const OFFSET_BASIS: u64 = 0xcbf2_9ce4_8422_2325;
-    const PRIME: u64 = 0x0100_0000_01b3;
-    let words = files.into_iter().flat_map(|file| {
-        let meta = file.and_then(|file| fs::metadata(file).ok());
-        meta.map_or([0; 3], |meta| [meta.mtime().cast_unsigned(), meta.mtime_nsec().cast_unsigned(), meta.size()])
-    });
-    words.flat_map(u64::to_le_bytes).fold(OFFSET_BASIS, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(PRIME))
+/// The first `"name": "..."` of a manifest, which is the package's.
+fn first_name(manifest: &str) -> Option<&str> {
+    let (_, rest) = manifest.split_once("\"name\"")?;
+    rest.trim_start().strip_prefix(':')?.trim_start().strip_prefix('"')?.split('"').next()
 }
 
 #[cfg(test)]
@@ -155,52 +181,49 @@ mod tests {
         }
     }
 
-    /// A package as npm lays it out, in a folder of its own.
-    struct Installed {
-        folder: PathBuf,
-    }
-
-    impl Drop for Installed {
-        fn drop(&mut self) {
-            let _gone = fs::remove_dir_all(&self.folder);
+    #[test]
+    fn what_a_build_of_openclaw_runs_is_its_program_by_the_name_of_the_package() {
+        let folder = std::env::temp_dir().join(format!("supervise-built-{}", std::process::id()));
+        let manifest = |of: &str, text: &str| fs::write(folder.join(of).join("package.json"), text).unwrap();
+        for name in ["app/dist", "openclaw/dist", "other/dist", "app/src"] {
+            fs::create_dir_all(folder.join(name)).unwrap();
         }
-    }
-
-    fn installed(name: &str) -> (Installed, PathBuf, Openclaw) {
-        let folder = std::env::temp_dir().join(format!("supervise-package-{name}-{}", std::process::id()));
-        let package = folder.join("node_modules/openclaw");
-        fs::create_dir_all(folder.join("node_modules/.bin")).unwrap();
-        fs::create_dir(&package).unwrap();
-        fs::write(package.join("package.json"), "{}").unwrap();
-        fs::write(package.join("openclaw.mjs"), "").unwrap();
-        let link = folder.join("node_modules/.bin/openclaw");
-        std::os::unix::fs::symlink("../openclaw/openclaw.mjs", &link).unwrap();
-        let openclaw = Openclaw::of(&launch(&format!("{} gateway run", link.display()))).unwrap();
-        (Installed { folder }, package, openclaw)
-    }
-
-    #[test]
-    fn an_update_is_seen_while_it_lasts() {
-        let (_installed, package, openclaw) = installed("update");
-        let now = Duration::from_secs(fs::metadata(&package).unwrap().ctime().cast_unsigned());
-        assert_eq!(openclaw.being_replaced(now), None);
-        fs::create_dir(package.with_file_name(".openclaw-1a2B3c")).unwrap();
-        assert!(openclaw.being_replaced(now).unwrap().contains(".openclaw-1a2B3c"));
-        let later = now + RETIRED_AGE_MAX + Duration::from_mins(1);
-        assert_eq!(openclaw.being_replaced(later), None, "an update that failed long ago");
-        fs::remove_dir(package.with_file_name(".openclaw-1a2B3c")).unwrap();
-        fs::create_dir(package.with_file_name(".openclaws")).unwrap();
-        assert_eq!(openclaw.being_replaced(now), None, "somebody else's");
-        fs::remove_file(package.join("package.json")).unwrap();
-        assert!(openclaw.being_replaced(now).unwrap().contains("package.json"));
+        let at = |name: &str| folder.join(name).display().to_string();
+        // Some text in which a letter straddles the end of what is read.
+        let long = "\u{e4}".repeat(4000);
+        manifest("app", &format!("{{\n  \"name\" : \"openclaw\", \"description\": \"{long}\"}}"));
+        manifest("other", r#"{"name": "openclaw-like"}"#);
+        for (file, expected) in [
+            ("app/dist/index.js", true),
+            ("app/dist/entry.js", true),
+            ("app/dist/index.mjs", true),
+            ("app/dist/entry.mjs", true),
+            ("app/dist/worker.js", false),
+            ("app/src/index.js", false),
+            ("other/dist/index.js", false),
+            ("openclaw/dist/index.js", true),
+            ("nowhere/dist/index.js", false),
+        ] {
+            assert_eq!(is_openclaw(at(file).as_ref()), expected, "{file}");
+        }
+        assert!(!is_openclaw("index.js".as_ref()));
+        let line = format!("/bin/node {} gateway --port 1", at("app/dist/index.js"));
+        let openclaw = Openclaw::of(&launch(&line)).unwrap();
+        assert_eq!(openclaw.command(&[]).get_args().collect::<Vec<_>>(), [at("app/dist/index.js").as_str()]);
+        fs::remove_dir_all(folder).unwrap();
     }
 
     #[test]
-    fn another_file_has_another_fingerprint_and_the_same_one_the_same() {
-        let (_installed, package, openclaw) = installed("fingerprint");
-        let before = openclaw.fingerprint();
-        assert_eq!(openclaw.fingerprint(), before);
-        fs::write(package.join("package.json"), r#"{"version":"2"}"#).unwrap();
-        assert_ne!(openclaw.fingerprint(), before);
+    fn a_bare_name_is_the_one_on_path_and_a_file_is_where_it_says() {
+        let folder = std::env::temp_dir().join(format!("supervise-path-{}", std::process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        let path = std::env::join_paths([Path::new("/nowhere"), &folder]).unwrap();
+        assert_eq!(located("openclaw".as_ref(), Some(&path)), Path::new("openclaw"));
+        // npm has taken away what it leads to.
+        std::os::unix::fs::symlink("../gone", folder.join("openclaw")).unwrap();
+        assert_eq!(located("openclaw".as_ref(), Some(&path)), folder.join("openclaw"));
+        assert_eq!(located("openclaw.mjs".as_ref(), Some(&path)), Path::new("openclaw.mjs"));
+        assert_eq!(located("/bin/openclaw".as_ref(), Some(&path)), Path::new("/bin/openclaw"));
+        fs::remove_dir_all(folder).unwrap();
     }
 }

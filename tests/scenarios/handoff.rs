@@ -193,7 +193,7 @@ fn what_can_be_asked_is_found_out_once_after_the_first_boot() {
 #[test]
 fn it_is_found_out_again_when_the_program_has_changed_or_gave_no_answer() {
     let mut world = World::new(Policy::default());
-    world.support = Support::TimedOut;
+    world.support = Support::TimedOut("no answer".to_owned());
     world.script = Script::serving(s(400), CRASH);
     world.send(Event::Start);
     world.run_for(s(300));

@@ -327,7 +327,7 @@ impl Walk {
             Effect::Negotiate => {
                 let support = match self.dice.below(4) {
                     0 => Support::Unsupported("exit code 1".to_owned()),
-                    1 => Support::TimedOut,
+                    1 => Support::TimedOut("no answer".to_owned()),
                     _ => Support::Supported,
                 };
                 let delay = self.dice.ms(31_000);

@@ -27,9 +27,9 @@ impl Supervisor {
                     fx.push(Effect::Report(Report::HandoffUnsupported { generation: None, reason: why.clone() }));
                 }
             }
-            Support::TimedOut => {
+            Support::TimedOut(why) => {
                 self.handoffs.forget_negotiation();
-                let reason = "the command line did not say in time whether it knows restart handoffs".to_owned();
+                let reason = format!("the command line did not say whether it knows restart handoffs: {why}");
                 fx.push(Effect::Report(Report::HandoffTimedOut { generation: None, reason }));
             }
         }

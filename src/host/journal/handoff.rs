@@ -12,7 +12,7 @@ pub(super) fn to_json(event: &Event) -> Option<Value> {
             let (word, why) = match support {
                 Support::Supported => ("supported", None),
                 Support::Unsupported(why) => ("unsupported", Some(why)),
-                Support::TimedOut => ("timed_out", None),
+                Support::TimedOut(why) => ("timed_out", Some(why)),
             };
             json!({ "is": "negotiated", "support": word, "why": why })
         }
@@ -40,7 +40,7 @@ pub(super) fn from_json(value: &Value) -> Option<Event> {
             support: match word("support")? {
                 "supported" => Support::Supported,
                 "unsupported" => Support::Unsupported(why()?),
-                "timed_out" => Support::TimedOut,
+                "timed_out" => Support::TimedOut(why()?),
                 _ => return None,
             },
         },
@@ -66,7 +66,7 @@ pub(super) mod tests {
 
     pub(in super::super) fn all_events() -> Vec<Event> {
         let why = || "why \"x\"".to_owned();
-        let supports = [Support::Supported, Support::Unsupported(why()), Support::TimedOut];
+        let supports = [Support::Supported, Support::Unsupported(why()), Support::TimedOut(why())];
         let words = [
             Word::Accepted(why()),
             Word::Missing,

@@ -104,7 +104,7 @@ impl Judge {
         let known = match support {
             Support::Supported => true,
             Support::Unsupported(_) => false,
-            Support::TimedOut => return self.handoffs.inquiring = false,
+            Support::TimedOut(_) => return self.handoffs.inquiring = false,
         };
         (self.handoffs.support, self.handoffs.known, self.handoffs.inquiring) = (Some(known), true, false);
     }

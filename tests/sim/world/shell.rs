@@ -142,12 +142,12 @@ impl World<'_> {
     /// The gateway's command line says what it can be asked.
     fn negotiate(&mut self, sup: usize) {
         let support = match self.dice.below(8) {
-            0 => Support::TimedOut,
+            0 => Support::TimedOut("no answer".to_owned()),
             1 => Support::Unsupported("unknown command".to_owned()),
             _ if self.knows_handoffs => Support::Supported,
             _ => Support::Unsupported("unknown command".to_owned()),
         };
-        let delay = if support == Support::TimedOut { ANSWER_MAX } else { self.dice.ms(500, 30_000) };
+        let delay = if matches!(support, Support::TimedOut(_)) { ANSWER_MAX } else { self.dice.ms(500, 30_000) };
         self.later(delay, Happening::Deliver(sup, Event::Negotiated { support }));
     }
 
