@@ -71,6 +71,8 @@ fn a_service_that_openclaw_installs_around_us_serves_recovers_and_stops_whole() 
     assert_eq!(got, ["simple", "none", "mixed", "always", "5min 30s"], "{written}");
 
     wait_serving(&machine, &unit, 1);
+    // The gateway's own limit is 325 to 327 s, and 5 s less than the unit's would be a race with it.
+    assert_eq!(status(&machine)["supervisor"]["stop_timeout_ms"], 328_000, "{}", unit.story());
     let (main, pid) = (unit.property("MainPID"), status(&machine)["gateway"]["pid"].to_string());
     let given = machine.run(&["cat", &format!("/proc/{pid}/environ")]);
     let given = String::from_utf8_lossy(&given.stdout).replace('\0', "\n");

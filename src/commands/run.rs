@@ -170,7 +170,8 @@ fn assemble(
 async fn heed_manager(longest: Duration, events: mpsc::Sender<Event>) {
     tokio::time::sleep(ASK_MANAGER_AFTER).await;
     match manager::stop_budget().await {
-        StopBudget::Bounded { within, drain } if drain < longest => {
+        StopBudget::Bounded { within, drain } => {
+            let drain = drain.min(longest);
             tracing::info!(
                 "the systemd unit stops within {}s (TimeoutStopSec), so a gateway may drain for {}s",
                 within.as_secs(),
@@ -184,7 +185,7 @@ async fn heed_manager(longest: Duration, events: mpsc::Sender<Event>) {
              --stop-timeout to five seconds less than that",
             longest.as_secs()
         ),
-        StopBudget::Bounded { .. } | StopBudget::Unbounded => {}
+        StopBudget::Unbounded => {}
     }
 }
 

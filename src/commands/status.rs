@@ -140,6 +140,7 @@ fn of_record(settings: &StatusSettings, error: &ConnectionError) -> Value {
             "store_dir": subject.store_dir.to_string_lossy(),
             "url": endpoint.to_string(),
             "port": endpoint.port,
+            "stop_timeout_ms": null,
         },
         "gateway": gateway.as_ref().filter(|gateway| gateway.alive).map(living_to_json),
         "lease": {

@@ -24,6 +24,8 @@ pub struct Status {
     pub max_restarts: u32,
     /// See `max_restarts`.
     pub restart_window: Duration,
+    /// How long a gateway may drain after SIGTERM.
+    pub stop_timeout: Duration,
     /// What will happen next.
     pub next: Next,
 }
@@ -118,6 +120,7 @@ mod tests {
             memory_restarts: 0,
             max_restarts: 6,
             restart_window: Duration::from_hours(1),
+            stop_timeout: Duration::from_secs(328),
             next: Next { action, within: Some(Duration::from_secs(7)), why: why.to_owned() },
         }
     }

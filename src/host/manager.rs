@@ -10,6 +10,13 @@ use unit::Unit;
 /// What is left of the manager's time after a drain: for SIGKILL to the tree, the last records, and our own end.
 const MARGIN: Duration = Duration::from_secs(5);
 
+/// A whole drain: the gateway ends itself after 325 to 327 s. OpenClaw's own unit has 330 s for it, of which [`MARGIN`] would
+/// leave us in a race with the gateway.
+const DRAIN_WHOLE: Duration = Duration::from_secs(328);
+
+/// What is left of the manager's time where a whole drain just fits into it.
+const MARGIN_MIN: Duration = Duration::from_secs(2);
+
 /// No drain is shorter, however little time there is.
 const DRAIN_MIN: Duration = Duration::from_secs(1);
 
@@ -69,10 +76,17 @@ impl StopBudget {
     fn of(told: Option<&str>) -> Self {
         match told.map(span::parse) {
             Some(Some(within)) if within == Duration::MAX => Self::Unbounded,
-            Some(Some(within)) => Self::Bounded { within, drain: within.saturating_sub(MARGIN).max(DRAIN_MIN) },
+            Some(Some(within)) => Self::Bounded { within, drain: drain_within(within) },
             Some(None) | None => Self::Unknown,
         }
     }
+}
+
+/// How long a gateway may drain where the manager sends SIGKILL after this.
+#[must_use]
+pub fn drain_within(limit: Duration) -> Duration {
+    let usual = limit.saturating_sub(MARGIN).max(DRAIN_MIN);
+    if limit < DRAIN_WHOLE.saturating_add(MARGIN_MIN) { usual } else { usual.max(DRAIN_WHOLE) }
 }
 
 /// Asks systemd. Where it listens to us it gets `EXTEND_TIMEOUT_USEC` while a gateway drains, which counts in place of the
@@ -108,7 +122,10 @@ mod tests {
             StopBudget::Bounded { within, drain }
         };
         for (told, expected) in [
-            (Some("5min 30s"), bounded(330, 325)),
+            (Some("5min 29s"), bounded(329, 324)),
+            (Some("5min 30s"), bounded(330, 328)),
+            (Some("5min 33s"), bounded(333, 328)),
+            (Some("5min 40s"), bounded(340, 335)),
             (Some("1min 30s"), bounded(90, 85)),
             (Some("12s"), bounded(12, 7)),
             (Some("6s"), bounded(6, 1)),

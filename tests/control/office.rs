@@ -252,6 +252,7 @@ pub(crate) fn full() -> Status {
         memory_restarts: 2,
         max_restarts: 6,
         restart_window: seconds(3600),
+        stop_timeout: seconds(328),
         next: Next {
             action: "look at the gateway again",
             within: Some(Duration::from_millis(1500)),

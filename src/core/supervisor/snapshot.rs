@@ -19,6 +19,7 @@ impl Supervisor {
             restarts: self.restarts.spent_at(now, &self.policy),
             max_restarts: self.policy.max_restarts,
             restart_window: self.policy.restart_window,
+            stop_timeout: self.policy.stop_timeout,
             next: self.next(now),
         }
     }

@@ -93,6 +93,7 @@ pub fn status_to_json(status: &Status, facts: &Facts) -> Value {
             "store_dir": facts.store_dir.to_string_lossy(),
             "url": facts.url,
             "port": facts.port,
+            "stop_timeout_ms": milliseconds(status.stop_timeout),
         },
         "gateway": status.gateway.as_ref().map(|gateway| gateway_to_json(gateway, status.generation)),
         "lease": {
