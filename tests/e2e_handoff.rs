@@ -389,3 +389,14 @@ fn what_a_build_of_openclaw_runs_can_be_asked() {
     supervisor.wait_event("handoff.accepted");
     assert_eq!(spent(&scene), 0);
 }
+
+#[test]
+fn whoever_asks_why_a_gateway_refused_to_start_is_told_where_its_own_messages_are() {
+    let scene = Scene::new("exit=78");
+    let mut supervisor = launch(&scene, &scene.openclaw()).start();
+    supervisor.expect_exit(78);
+    let place = "its own messages stand above, and by default in /tmp/openclaw/openclaw-*.log";
+    let reason = supervisor.last("supervisor.stopped").text("reason").to_owned();
+    assert!(reason.contains(place), "{reason}");
+    Said::by(&scene, &["events"]).assert_says(&[place]);
+}

@@ -225,6 +225,27 @@ fn a_program_that_node_never_could_find_is_told_at_once() {
 }
 
 #[test]
+fn a_pre_start_hook_is_called_once_the_update_is_over_and_not_before() {
+    let scene = Scene::new("healthy");
+    let package = Package::install(&scene);
+    let notes = scene.root().join("calls");
+    let hook = format!("echo called >> '{}'", notes.display());
+    let calls = || fs::read_to_string(&notes).unwrap_or_default().lines().count();
+    let mut supervisor = package.launch().option("--pre-start", &hook).start();
+    let first = supervisor.wait_started();
+    rename(&package.folder(), &package.retired());
+    first.kill();
+    // The first two looks are 1 s apart, the third follows 2 s later.
+    for _ in 0..3 {
+        supervisor.wait_event_with("restart.scheduled", |event| event.text("why").contains("update"));
+    }
+    assert_eq!((calls(), scene.diary().starts().len()), (1, 1), "{}", supervisor.story());
+    rename(&package.retired(), &package.folder());
+    supervisor.wait_started();
+    assert_eq!((calls(), spent(&scene)), (2, 1.into()), "{}", supervisor.story());
+}
+
+#[test]
 fn a_stop_does_not_wait_for_an_update() {
     let scene = Scene::new("healthy");
     let package = Package::install(&scene);

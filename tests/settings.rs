@@ -190,6 +190,7 @@ fn every_option_arrives_in_the_settings() {
             on_conflict: OnConflict::Standby,
             attended: false,
             url: "ws://[::1]:1".to_owned(),
+            messages: Policy::default().messages,
             seed: settings.policy.seed,
             planted: Planted::default(),
         }

@@ -5,7 +5,8 @@ use super::examiner::Examiner;
 use super::orders::{Order, Orders};
 use crate::core::event::Remains;
 use crate::core::{
-    Ask, Call, Case, Event, Fact, Generation, HookEnd, LeaseAsk, Owner, Report, Request, Requester, Sample, Settled,
+    Ask, Call, Case, Event, Fact, Generation, Hook, HookEnd, LeaseAsk, Owner, Report, Request, Requester, Sample,
+    Settled, SpawnFailure,
 };
 use crate::gateway::adopt::{self, Found, Trace};
 use crate::gateway::handoff::Handoff;
@@ -187,7 +188,7 @@ impl Wings {
     fn spawn(&mut self, generation: Generation) -> Option<Event> {
         let Intended { instance, no_respawn, .. } =
             self.intended.take_if(|intended| intended.generation == generation)?;
-        if let Some(failure) = self.openclaw.as_ref().and_then(|openclaw| openclaw.obstacle(clock::wall())) {
+        if let Some(failure) = self.obstacle() {
             return Some(Event::SpawnFailed { generation, failure });
         }
         // Taken before the start: what is changed later is another state of the files.
@@ -207,6 +208,11 @@ impl Wings {
             }
             Err(failure) => Event::SpawnFailed { generation, failure },
         })
+    }
+
+    /// What keeps the gateway from being started just now.
+    fn obstacle(&self) -> Option<SpawnFailure> {
+        self.openclaw.as_ref()?.obstacle(clock::wall())
     }
 
     /// Stands for the state of the configuration and of the program's files.
@@ -342,6 +348,10 @@ impl Wings {
     fn start_hook(&mut self) {
         // None if it was taken back.
         let Some((ticket, call)) = self.called.take() else { return };
+        // A start would not follow.
+        if let (Hook::PreStart, Some(SpawnFailure::Updating(why))) = (call.hook(), self.obstacle()) {
+            return self.tell_hook_ended(ticket, HookEnd::Postponed(why));
+        }
         #[cfg(feature = "planted-faults")]
         super::kill_point::pass();
         match self.hooks.call(ticket, &call, self.orphans, &self.events) {

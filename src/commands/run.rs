@@ -1,7 +1,7 @@
 //! `run` and `gateway`: supervise one gateway.
 
 use crate::app::{Announcer, App, Desk, End, Examiner, Inboxes, Senders, Wings};
-use crate::core::{Event, Outcome, Report, Supervisor};
+use crate::core::{Event, Outcome, Policy, Report, Supervisor};
 use crate::gateway::hooks::Hooks;
 use crate::gateway::incident::Surroundings;
 use crate::gateway::openclaw::Openclaw;
@@ -152,8 +152,10 @@ fn assemble(
     if settings.stop_timeout_is_auto {
         tokio::spawn(heed_manager(settings.policy.stop_timeout, events_sender.clone()));
     }
-    journal::begin(&settings.policy);
-    let core = Supervisor::new(settings.policy);
+    let messages = manager::place_of_messages(settings.policy.handoff);
+    let policy = Policy { messages, ..settings.policy };
+    journal::begin(&policy);
+    let core = Supervisor::new(policy);
     let wings = Wings::new(
         launch,
         hooks,

@@ -88,6 +88,8 @@ pub enum HookEnd {
     Ended(Death),
     /// It could not be started.
     NotStarted(String),
+    /// It was not called: no start would follow, because the program is being replaced; why.
+    Postponed(String),
 }
 
 impl HookEnd {

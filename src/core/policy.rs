@@ -59,6 +59,8 @@ pub struct Policy {
     pub conflict_exit_code: u8,
     /// The listener's URL without a path, `ws://HOST:PORT`, for messages.
     pub url: String,
+    /// Where the gateway's own messages are, for messages: "its own messages ...".
+    pub messages: String,
     /// What the jitter of the backoff is drawn from.
     pub seed: u64,
     /// Nothing, except in tests of the tests.
@@ -90,6 +92,7 @@ impl Default for Policy {
             conflict_timeout: Duration::from_secs(30),
             conflict_exit_code: 78,
             url: "ws://127.0.0.1:18789".to_owned(),
+            messages: "stand above".to_owned(),
             seed: 0,
             planted: Planted::default(),
         }

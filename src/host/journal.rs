@@ -109,6 +109,7 @@ macro_rules! policy_json {
                 "pre_start": policy.pre_start.map(nanoseconds),
                 "post_stop": policy.post_stop.map(nanoseconds),
                 "url": policy.url,
+                "messages": policy.messages,
                 "attended": policy.attended,
                 "standby": policy.on_conflict == OnConflict::Standby,
             })
@@ -128,6 +129,7 @@ macro_rules! policy_json {
                 $($duration: Duration::from_nanos(entry.get(stringify!($duration))?.as_u64()?),)+
                 $($count: entry.get(stringify!($count))?.as_u64()?.try_into().ok()?,)+
                 url: entry.get("url")?.as_str()?.to_owned(),
+                messages: entry.get("messages")?.as_str()?.to_owned(),
                 attended: entry.get("attended")?.as_bool()?,
                 on_conflict: match entry.get("standby")?.as_bool()? {
                     true => OnConflict::Standby,
@@ -381,9 +383,12 @@ mod tests {
         let elapsed = Duration::from_millis(5);
         let end = TreeEnd { members: 3, escaped: 2, survivors: 1, elapsed, commands, found_by, left };
         all.push(Event::StraysKilled { generation: 3, end: end.clone() });
-        for end in
-            [HookEnd::NotStarted("no".to_owned()), HookEnd::Ended(Death::Code(3)), HookEnd::Ended(Death::Unknown)]
-        {
+        for end in [
+            HookEnd::NotStarted("no".to_owned()),
+            HookEnd::Postponed("npm".to_owned()),
+            HookEnd::Ended(Death::Code(3)),
+            HookEnd::Ended(Death::Unknown),
+        ] {
             all.push(Event::HookEnded { ticket: 7, end });
         }
         all.push(Event::TreeGone { generation: 4, end });

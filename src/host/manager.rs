@@ -1,7 +1,10 @@
 //! Who runs us, what becomes of what we leave behind, and how long we may take to leave.
 
+mod messages;
 pub mod span;
 mod unit;
+
+pub use messages::place_of_messages;
 
 use std::io::{self, IsTerminal};
 use std::time::Duration;

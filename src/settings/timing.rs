@@ -65,6 +65,7 @@ pub(super) fn resolve(source: &mut Source<'_>, world: &World) -> Policy {
         handoff: known.handoff,
         attended: world.terminal,
         url: known.url,
+        messages: known.messages,
         seed: known.seed,
         planted: known.planted,
     }

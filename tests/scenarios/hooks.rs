@@ -153,6 +153,31 @@ fn no_pre_start_hook_is_called_where_no_start_follows() {
 }
 
 #[test]
+fn a_pre_start_hook_that_is_not_called_because_of_an_update_costs_nothing_and_is_called_once_that_is_over() {
+    let postponed = HookEnd::Postponed("package.json is missing".to_owned());
+    let mut world = begun(before(), HookScript { ends: Some((MS, postponed)), ..HookScript::endless() });
+    world.run_for(s(100));
+    assert_eq!((world.spawns().len(), world.exit()), (0, None));
+    assert_eq!(world.core.status(world.now).restarts, 0);
+    assert!(unborn(&world).is_empty());
+    assert!(world.told("gateway.spawn_failed").len() > 4, "1, 2, 4, 8, 16 and 30 s between the looks");
+    world.hook = HookScript::ending(MS, 0);
+    world.run_for(s(60));
+    assert_eq!((world.spawns().len(), world.told("gateway.started").len()), (1, 1));
+    assert_eq!(world.core.status(world.now).restarts, 0);
+}
+
+#[test]
+fn an_update_that_keeps_a_hook_from_being_called_is_not_waited_for_without_end() {
+    let postponed = HookEnd::Postponed("package.json is missing".to_owned());
+    let mut world = begun(before(), HookScript { ends: Some((MS, postponed)), ..HookScript::endless() });
+    world.run_for(s(7200));
+    let (code, reason) = world.outcome();
+    assert_eq!((code, world.spawns().len()), (69, 0), "{reason}");
+    assert!(reason.contains("was not called: package.json is missing"), "{reason}");
+}
+
+#[test]
 fn a_pre_start_hook_that_fails_or_takes_too_long_costs_the_start_and_the_budget_and_ends_with_69() {
     let endless = HookScript { hears: None, ..HookScript::endless() };
     let missing =

@@ -159,6 +159,16 @@ fn a_gateway_that_refuses_with_a_free_port_ends_us_with_78_and_no_second_spawn()
 }
 
 #[test]
+fn a_refusal_says_where_the_gateways_own_messages_are() {
+    let messages = "are shown by 'journalctl -u openclaw.service'".to_owned();
+    let policy = Policy { messages, ..Policy::default() };
+    let mut world = World::started_with(policy, Script::dying(s(2), Death::Code(78)));
+    world.run_for(s(60));
+    let reason = world.outcome().1;
+    assert!(reason.contains("; its own messages are shown by 'journalctl -u openclaw.service'; run"), "{reason}");
+}
+
+#[test]
 fn a_refusal_or_a_silent_0_beside_a_healthy_gateway_is_a_conflict() {
     for code in [78, 0] {
         let mut world = World::started(Script::dying(s(2), Death::Code(code)));

@@ -213,7 +213,7 @@ impl Report {
                     HookEnd::Ended(Death::Code(code)) => Some(("code", (*code).into())),
                     HookEnd::Ended(Death::Signal { number, .. }) => Some(("signal", (*number).into())),
                     HookEnd::Ended(Death::Unknown) => None,
-                    HookEnd::NotStarted(why) => Some(("why", why.as_str().into())),
+                    HookEnd::NotStarted(why) | HookEnd::Postponed(why) => Some(("why", why.as_str().into())),
                 });
                 fields.push(("elapsed_ms", (*elapsed).into()));
                 fields

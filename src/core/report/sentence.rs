@@ -210,6 +210,7 @@ impl fmt::Display for HookEnd {
         match self {
             Self::Ended(death) => write!(f, "ended with {death}"),
             Self::NotStarted(why) => write!(f, "could not be started: {why}"),
+            Self::Postponed(why) => write!(f, "was not called: {why}"),
         }
     }
 }

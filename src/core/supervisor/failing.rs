@@ -75,8 +75,8 @@ impl Supervisor {
         self.restarts.after_run(now, run, Cause::Failed, &self.policy);
         let why = format!(
             "gave up: {EQUAL_MAX} gateways in a row {told}, with the same configuration and the same program, so another \
-             would as well; its own messages stand above; run 'openclaw doctor', or mend the installation, then start \
-             again"
+             would as well; its own messages {}; run 'openclaw doctor', or mend the installation, then start again",
+            self.policy.messages
         );
         let window = self.policy.restart_window;
         fx.push(Effect::Report(Report::RestartGaveUp { restarts, window, why: why.clone() }));

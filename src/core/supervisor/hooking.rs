@@ -145,7 +145,8 @@ impl Supervisor {
         };
         let reason = format!(
             "the gateway exited with 78 and cannot start with its configuration, and its repair ('openclaw doctor --fix') \
-             {why}; their own messages stand above; mend the configuration, then start again"
+             {why}; their own messages {}; mend the configuration, then start again",
+            self.policy.messages
         );
         self.exit(exit::NO_USE, reason, fx);
     }
@@ -278,7 +279,15 @@ impl Supervisor {
                 // Who came meanwhile is seen now.
                 return self.look_at_port(now, Judging::Prepared, fx);
             }
-            None => format!("was not started: its pre-start hook {end}"),
+            None => {
+                self.generation = generation;
+                if let HookEnd::Postponed(why) = end
+                    && self.wait_for_update(now, why, fx)
+                {
+                    return;
+                }
+                format!("was not started: its pre-start hook {end}")
+            }
             Some(Cut::TimedOut) => {
                 let timeout = human(self.timeout_of(Hook::PreStart));
                 format!("was not started: its pre-start hook took longer than {timeout}")

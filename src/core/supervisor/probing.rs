@@ -89,9 +89,10 @@ impl Supervisor {
             Judging::Refusal(_) => {
                 let reason = format!(
                     "the gateway exited with 78 and nobody else is on {}: it cannot start with its configuration{}; \
-                     its own messages stand above; run 'openclaw doctor', then start again",
+                     its own messages {}; run 'openclaw doctor', then start again",
                     self.policy.url,
-                    if self.was_repaired() { ", not even after its repair ('openclaw doctor --fix')" } else { "" }
+                    if self.was_repaired() { ", not even after its repair ('openclaw doctor --fix')" } else { "" },
+                    self.policy.messages
                 );
                 self.exit(exit::NO_USE, reason, fx);
             }

@@ -44,10 +44,6 @@ impl Openclaw {
 
     /// What it means that the file cannot be found.
     fn absence(&self, error: &io::Error, now: Duration) -> Option<SpawnFailure> {
-        // Its start fails, which says the same.
-        if self.reader == Reader::Kernel {
-            return None;
-        }
         let link = fs::read_link(&self.file).ok().zip(self.file.parent());
         let file = link.map_or_else(|| self.file.clone(), |(target, folder)| folder.join(target));
         if let Some(why) = package_of(&file).and_then(|package| retired(&package, now)) {
@@ -188,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn a_package_that_is_away_is_an_update_where_its_file_is_no_program() {
+    fn a_package_that_is_away_is_an_update_whatever_its_program_is_started_with() {
         let installed = Installed::new("away");
         let now = installed.now();
         let (link, file) = (installed.link(), installed.file());
@@ -206,7 +202,7 @@ mod tests {
         for line in &lines {
             assert!(update(&openclaw(line), now).unwrap().contains(".openclaw-1a2B3c4D"), "{line}");
         }
-        assert_eq!(update(&as_program, now), None, "its start fails");
+        assert!(update(&as_program, now).unwrap().contains(".openclaw-1a2B3c4D"));
         // With other means than those of npm.
         fs::rename(installed.retired(), installed.folder.join("elsewhere")).unwrap();
         assert!(update(&by_file, now).unwrap().contains("openclaw.mjs was there"), "{by_file:?}");

@@ -21,6 +21,9 @@ pub(super) fn to_json(event: &Event) -> Option<Value> {
         Event::HookEnded { ticket, end: HookEnd::NotStarted(why) } => {
             json!({ "is": "hook_ended", "ticket": ticket, "why": why })
         }
+        Event::HookEnded { ticket, end: HookEnd::Postponed(why) } => {
+            json!({ "is": "hook_ended", "ticket": ticket, "postponed": why })
+        }
         _ => return None,
     })
 }
@@ -33,9 +36,11 @@ pub(super) fn from_json(value: &Value) -> Option<Event> {
             Event::StraysKilled { generation: number("generation")?, end: end_from_json(value.get("end")?)? }
         }
         "hook_ended" => {
-            let end = match value.get("why") {
-                Some(why) => HookEnd::NotStarted(why.as_str()?.to_owned()),
-                None => HookEnd::Ended(death_from_json(value.get("death")?)?),
+            let text = |why: &Value| why.as_str().map(str::to_owned);
+            let end = match (value.get("why"), value.get("postponed")) {
+                (Some(why), _) => HookEnd::NotStarted(text(why)?),
+                (None, Some(why)) => HookEnd::Postponed(text(why)?),
+                (None, None) => HookEnd::Ended(death_from_json(value.get("death")?)?),
             };
             Event::HookEnded { ticket: number("ticket")?, end }
         }

@@ -47,6 +47,11 @@ impl Unit {
         self.name.ends_with(".service")
     }
 
+    /// The command that shows what is written in it.
+    pub(super) fn journalctl(&self) -> String {
+        format!("journalctl {}-u {}", if self.is_users { "--user " } else { "" }, self.name)
+    }
+
     /// One of its properties, if systemd tells it in time.
     pub(super) async fn property(&self, name: &str) -> Option<String> {
         let answer = timeout(SYSTEMCTL_TIME_MAX, self.show(name)).await.ok()?.ok()?;
@@ -120,6 +125,14 @@ mod tests {
             let expected = expected.map(|(name, is_users)| Unit { name: name.to_owned(), is_users });
             assert_eq!(Unit::of(cgroup), expected, "{cgroup}");
         }
+    }
+
+    #[test]
+    fn its_journal_is_that_of_its_manager() {
+        let unit = |cgroup: &str| Unit::of(cgroup).unwrap().journalctl();
+        assert_eq!(unit("/system.slice/openclaw.service/gateway"), "journalctl -u openclaw.service");
+        let users = "/user.slice/user-1000.slice/user@1000.service/app.slice/openclaw-gateway.service";
+        assert_eq!(unit(users), "journalctl --user -u openclaw-gateway.service");
     }
 
     #[tokio::test]
