@@ -28,7 +28,12 @@ const STOPS_MAX: usize = 10;
 const SUPERVISOR: &str = env!("CARGO_BIN_EXE_openclaw-supervise");
 
 fn main() -> ExitCode {
-    let args: Vec<String> = std::env::args().skip(1).collect();
+    let mut words = std::env::args();
+    let name = words.next().unwrap_or_default();
+    let args: Vec<String> = words.collect();
+    if Path::new(&name).ends_with(stand_in::OPENCLAW) {
+        return stand_in::play_openclaw(&args);
+    }
     if args.first().is_some_and(|word| word == stand_in::ROLE) {
         return stand_in::play(args.get(1..).unwrap_or_default());
     }
@@ -83,7 +88,7 @@ fn bench(plan: Plan) -> Result<(), Failure> {
 
 fn all(world: &World, runs: usize) -> Result<Vec<Row>, Failure> {
     let mut rows = Vec::from(start::start(world, runs)?);
-    rows.extend([start::respawn(world, runs)?, start::duplicate(world, runs)?]);
+    rows.extend([start::respawn(world, runs)?, start::planned(world, runs)?, start::duplicate(world, runs)?]);
     rows.extend(lease::crowds(world, runs)?);
     rows.extend(lease::adoption(world, runs)?);
     rows.extend(lease::store(world, runs)?);

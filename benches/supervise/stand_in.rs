@@ -5,6 +5,8 @@
 //! and `... raging NUMBER` one more that never comes to rest. `stand-in kid KIND` is one of them. `stand-in nothing` exits at
 //! once.
 //! `stand-in starter PROGRAM [ARG...]` becomes that program once its standard input ends: a gate for many at once.
+//! Under the name `openclaw` it is that program: `gateway --port PORT` serves as well, and exits with 0 at SIGUSR2;
+//! `gateway restart-handoff` says that this was planned.
 //! Each tells of itself on its standard output, which the supervisor hands on as it is, and the clock is read before
 //! anything else.
 
@@ -19,6 +21,9 @@ use std::time::Duration;
 
 /// The first argument.
 pub(crate) const ROLE: &str = "stand-in";
+
+/// The name under which it is OpenClaw's program.
+pub(crate) const OPENCLAW: &str = "openclaw";
 
 /// How many processes `kids` means.
 pub(crate) const KIDS: usize = 50;
@@ -43,6 +48,8 @@ pub(crate) enum Kind {
     Kid,
     /// A starter waits for the gate to open.
     AtGate,
+    /// A gateway exits by plan. The time is that of its last instruction.
+    Leaving,
 }
 
 /// One word on the pipe; shorter than `PIPE_BUF`, so that words never mix.
@@ -63,6 +70,7 @@ impl News {
             Kind::Listening => 1,
             Kind::Kid => 2,
             Kind::AtGate => 3,
+            Kind::Leaving => 4,
         };
         let mut bytes = [0; NEWS_LENGTH];
         let parts = kind.to_le_bytes().into_iter().chain(self.pid.to_le_bytes()).chain(self.at.to_le_bytes());
@@ -79,6 +87,7 @@ impl News {
             1 => Kind::Listening,
             2 => Kind::Kid,
             3 => Kind::AtGate,
+            4 => Kind::Leaving,
             _ => return None,
         };
         Some(Self { kind, pid: i32::from_le_bytes(*pid), at: u64::from_le_bytes(at.try_into().ok()?) })
@@ -103,6 +112,35 @@ pub(crate) fn play(words: &[String]) -> ExitCode {
     };
     // Whoever reads the pipe misses the word that did not come.
     if played.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Plays OpenClaw's program.
+pub(crate) fn play_openclaw(words: &[String]) -> ExitCode {
+    let at = world::now();
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let played = match words.as_slice() {
+        ["gateway", "restart-handoff", "capabilities", ..] => answer(r#""operations":["consume"]"#),
+        ["gateway", "restart-handoff", "consume", ..] => answer(r#""status":"accepted","handoff":{"reason":"bench"}"#),
+        ["gateway", "--port", port] => planned(at, port),
+        _ => Err(io::ErrorKind::InvalidInput.into()),
+    };
+    if played.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn answer(rest: &str) -> io::Result<()> {
+    let head = r#""ok":true,"protocol":"openclaw.gateway.restart-handoff","protocolVersion":1"#;
+    writeln!(io::stdout(), "{{{head},{rest}}}")
+}
+
+/// A gateway that exits with 0 when it is asked to.
+fn planned(at: u64, port: &str) -> io::Result<()> {
+    let asked = SigSet::from(Signal::SIGUSR2);
+    asked.thread_block()?;
+    let port = port.to_owned();
+    // It ends with the process.
+    std::thread::spawn(move || gateway(at, &port, &[]));
+    asked.wait()?;
+    tell(Kind::Leaving, world::now())
 }
 
 fn tell(kind: Kind, at: u64) -> io::Result<()> {

@@ -4,7 +4,7 @@ use crate::measure::Failure;
 use crate::stand_in::Kind;
 use crate::table::Row;
 use crate::world::{Place, Process, World, milliseconds, now};
-use nix::sys::signal::Signal::{SIGKILL, SIGTERM};
+use nix::sys::signal::Signal::{SIGKILL, SIGTERM, SIGUSR2};
 use nix::sys::signal::kill;
 use nix::unistd::Pid;
 use std::time::Duration;
@@ -90,6 +90,44 @@ fn respawn_bare(place: &Place) -> Result<f64, Failure> {
     first.wait()?;
     let second = place.gateway()?;
     Ok(milliseconds(killed, second.next(Kind::Gateway)?.at))
+}
+
+/// From the last instruction of a gateway that exits with 0 by plan to the first one of the next, where OpenClaw's command
+/// line is asked about that afterwards.
+pub(crate) fn planned(world: &World, runs: usize) -> Result<Row, Failure> {
+    let (mut figures, mut floor) = (Vec::new(), Vec::new());
+    let (place, bare_place) = (world.place()?, world.place()?);
+    let mut supervisor = place.supervised_openclaw(&STABLE_AT_ONCE)?;
+    let mut current = supervisor.next(Kind::Gateway)?;
+    supervisor.event("gateway.started")?;
+    for _ in 0..runs {
+        supervisor.pass(UNTIL_STABLE)?;
+        floor.push(planned_bare(&bare_place)?);
+
+        kill(Pid::from_raw(current.pid), SIGUSR2)?;
+        let left = supervisor.next(Kind::Leaving)?;
+        current = supervisor.next(Kind::Gateway)?;
+        figures.push(milliseconds(left.at, current.at));
+        let plan = supervisor.event("restart.scheduled")?;
+        if plan["delay_ms"] != 0 {
+            return Err(format!("the restart was delayed: {plan}").into());
+        }
+        supervisor.event("handoff.accepted")?;
+    }
+    end(&mut supervisor)?;
+    let note =
+        "exit with 0 by plan to the next one's first instruction, its handoff accepted; floor: exit, wait, spawn";
+    Ok(Row::new("planned respawn", note, "ms", figures).above(floor).goal(10.0))
+}
+
+fn planned_bare(place: &Place) -> Result<f64, Failure> {
+    let mut first = place.openclaw()?;
+    first.next(Kind::Listening)?;
+    first.signal(SIGUSR2)?;
+    let left = first.next(Kind::Leaving)?;
+    first.wait()?;
+    let second = place.openclaw()?;
+    Ok(milliseconds(left.at, second.next(Kind::Gateway)?.at))
 }
 
 /// From the start of a supervisor beside a healthy gateway to its exit: in its state directory and in another one, in

@@ -3,7 +3,7 @@
 
 use crate::SUPERVISOR;
 use crate::measure::Failure;
-use crate::stand_in::{Kind, NEWS_LENGTH, News, ROLE};
+use crate::stand_in::{Kind, NEWS_LENGTH, News, OPENCLAW, ROLE};
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
 use nix::time::{ClockId, clock_gettime};
@@ -123,7 +123,33 @@ impl Place {
         self.start(command)
     }
 
-    /// The same without options, once `gate` has no writer any more.
+    /// OpenClaw's program, without a supervisor.
+    pub(crate) fn openclaw(&self) -> io::Result<Process> {
+        let mut command = Command::new(self.program()?);
+        command.args(["gateway", "--port", &self.port.to_string()]);
+        self.start(command)
+    }
+
+    /// The same under the supervisor, which knows it for what it is.
+    pub(crate) fn supervised_openclaw(&self, options: &[&str]) -> io::Result<Process> {
+        let mut command = Command::new(SUPERVISOR);
+        let port = self.port.to_string();
+        command.env_clear().env("HOME", &self.home).env("PATH", "/usr/bin:/bin");
+        command.args(["run", "--log-format", "json", "--port", &port]).args(options).arg("--");
+        command.arg(self.program()?).args(["gateway", "--port", &port]);
+        self.start(command)
+    }
+
+    /// This program under OpenClaw's name.
+    fn program(&self) -> io::Result<PathBuf> {
+        let link = self.home.join(OPENCLAW);
+        if !link.exists() {
+            std::os::unix::fs::symlink(std::env::current_exe()?, &link)?;
+        }
+        Ok(link)
+    }
+
+    /// The gateway under the supervisor without options, once `gate` has no writer any more.
     pub(crate) fn supervisor_behind(&self, gate: &PipeReader) -> io::Result<Process> {
         let mut command = Command::new(std::env::current_exe()?);
         command.args([ROLE, "starter", SUPERVISOR]);
