@@ -84,6 +84,21 @@ fn a_refusal_after_the_repair_is_the_end_and_the_line_says_both() {
 }
 
 #[test]
+fn what_the_repair_itself_writes_into_the_configuration_is_no_reason_to_repair_again() {
+    let scene = Scene::new("exit=78@50ms");
+    let openclaw = scene.openclaw();
+    let config = scene.root().join("my.json");
+    fs::write(&config, "{}").expect("the folder can be written");
+    // As OpenClaw's own does at each run, and never twice the same.
+    openclaw.answer("doctor", "echo \"{ meta: { lastRunAt: '$(date +%s%N)' } }\" > \"$root/my.json\"");
+    let launch = repairing(&scene, &openclaw).option("--config", &config.display().to_string());
+    let mut supervisor = launch.option("--backoff-max", "1s").option("--boot-limit", "0").start();
+    supervisor.expect_exit(78);
+    assert_eq!((scene.diary().starts().len(), openclaw.calls("doctor").len()), (2, 1), "{}", supervisor.story());
+    assert!(reason(&supervisor).contains("not even after its repair"), "{}", reason(&supervisor));
+}
+
+#[test]
 fn a_repair_that_fails_is_the_end_and_the_line_says_how() {
     let scene = Scene::new("exit=78@50ms");
     let openclaw = scene.openclaw();

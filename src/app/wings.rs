@@ -5,8 +5,8 @@ use super::examiner::Examiner;
 use super::orders::{Order, Orders};
 use crate::core::event::Remains;
 use crate::core::{
-    Ask, Call, Case, Event, Fact, Generation, Hook, HookEnd, LeaseAsk, Owner, Report, Request, Requester, Sample,
-    Settled, SpawnFailure,
+    Ask, Call, Case, Event, Fact, Fingerprint, Generation, Hook, HookEnd, LeaseAsk, Owner, Report, Request, Requester,
+    Sample, Settled, SpawnFailure,
 };
 use crate::gateway::adopt::{self, Found, Trace};
 use crate::gateway::handoff::Handoff;
@@ -215,10 +215,10 @@ impl Wings {
         self.openclaw.as_ref()?.obstacle(clock::wall())
     }
 
-    /// Stands for the state of the configuration and of the program's files.
-    fn fingerprint(&self) -> u64 {
+    /// The state of the configuration and of the program's files.
+    fn fingerprint(&self) -> Fingerprint {
         let config = openclaw::fingerprint([Some(self.launch.config.as_path())]);
-        self.openclaw.as_ref().map_or(0, Openclaw::fingerprint).rotate_left(1) ^ config
+        Fingerprint { config, program: self.openclaw.as_ref().map_or(0, Openclaw::fingerprint) }
     }
 
     /// Keeps a gateway of a predecessor. One that no record spoke of gets one.

@@ -58,6 +58,15 @@ pub enum Death {
     Unknown,
 }
 
+/// Stands for the state of files: the same number, the same files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Fingerprint {
+    /// Of the gateway's configuration.
+    pub config: u64,
+    /// Of its program and the package that this belongs to.
+    pub program: u64,
+}
+
 /// Why no process could be started.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SpawnFailure {
@@ -232,8 +241,8 @@ pub enum Event {
         generation: Generation,
         /// Its process id.
         pid: i32,
-        /// Stands for the state of its configuration and of its program's files: the same number, the same files.
-        fingerprint: u64,
+        /// Its configuration and its program, as they were just before.
+        fingerprint: Fingerprint,
     },
     /// It does not.
     SpawnFailed {

@@ -71,6 +71,9 @@ pub enum Fault {
     HandoffTakenForGranted,
     SuccessorKilled,
     RepairedForEver,
+    RepairRearmed,
+    RepairUnpaid,
+    ConfigEndsBackoff,
     FatalSignalRetried,
     UpdateCounted,
 }
@@ -175,7 +178,10 @@ impl Fault {
             Self::HandoffBesideBoot => Self::HandoffTakenForGranted,
             Self::HandoffTakenForGranted => Self::SuccessorKilled,
             Self::SuccessorKilled => Self::RepairedForEver,
-            Self::RepairedForEver => Self::FatalSignalRetried,
+            Self::RepairedForEver => Self::RepairRearmed,
+            Self::RepairRearmed => Self::RepairUnpaid,
+            Self::RepairUnpaid => Self::ConfigEndsBackoff,
+            Self::ConfigEndsBackoff => Self::FatalSignalRetried,
             Self::FatalSignalRetried => Self::UpdateCounted,
             Self::UpdateCounted => return None,
         })

@@ -59,20 +59,15 @@ pub struct Pending {
     pub at: Moment,
 }
 
-/// Whether it is to be found out what the command line can be asked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-enum Inquiry {
-    #[default]
-    Due,
-    UnderWay,
-    Done,
-}
-
 /// The exits that wait, oldest first, and the question that is under way.
 #[derive(Debug, Clone, Default)]
 pub struct Handoffs {
+    /// Whether the command line can be asked, as far as is known.
     support: Option<bool>,
-    inquiry: Inquiry,
+    /// That holds for the present program.
+    is_known: bool,
+    /// It is being found out.
+    is_sought: bool,
     pending: VecDeque<Pending>,
     asked: Option<(u64, Moment)>,
 }
@@ -86,36 +81,35 @@ impl Handoffs {
 
     /// Says whether it is to be found out now: neither known nor sought yet.
     pub fn begin_negotiation(&mut self) -> bool {
-        let begins = self.inquiry == Inquiry::Due;
-        if begins {
-            self.inquiry = Inquiry::UnderWay;
-        }
+        let begins = !self.is_known && !self.is_sought;
+        self.is_sought |= begins;
         begins
     }
 
     /// It could not be found out; the next gateway that comes up is an occasion to try again.
     pub fn forget_negotiation(&mut self) {
-        if self.inquiry == Inquiry::UnderWay {
-            self.inquiry = Inquiry::Due;
-        }
+        self.is_sought = false;
     }
 
     /// The program may be another one: what was known holds until it is found out again.
     pub fn renew(&mut self) {
-        if self.inquiry == Inquiry::Done {
-            self.inquiry = Inquiry::Due;
-        }
+        self.is_known = false;
     }
 
     /// What was found out about that. Says whether it is news.
     pub fn learn(&mut self, support: bool) -> bool {
-        self.inquiry = Inquiry::Done;
+        (self.is_known, self.is_sought) = (true, false);
         self.support.replace(support) != Some(support)
+    }
+
+    /// An exit could not be asked about. An inquiry that is under way goes on.
+    pub fn learn_by_word(&mut self) {
+        (self.support, self.is_known) = (Some(false), true);
     }
 
     /// Whether nobody can be asked for certain: a program that was replaced may be one that can.
     fn is_known_to_be_none(&self) -> bool {
-        self.inquiry == Inquiry::Done && self.support == Some(false)
+        self.is_known && self.support == Some(false)
     }
 
     /// Puts off what an exit means. Not where nobody can be asked, and not without end.

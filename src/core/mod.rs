@@ -28,7 +28,8 @@ pub mod trail;
 
 pub use effect::{Ask, Effect, LeaseAsk, Outcome};
 pub use event::{
-    Acquired, Death, Event, Layer, LeaseAnswer, Recovered, Remains, Request, Requester, SpawnFailure, TreeEnd,
+    Acquired, Death, Event, Fingerprint, Layer, LeaseAnswer, Recovered, Remains, Request, Requester, SpawnFailure,
+    TreeEnd,
 };
 pub use hook::{Call, Hook, HookEnd};
 pub use notice::Notice;

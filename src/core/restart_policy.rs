@@ -245,7 +245,7 @@ impl RestartPolicy {
         spent.is_some()
     }
 
-    /// The configuration or the program is another one: what failed before says nothing about it.
+    /// The program is another one: what failed before says nothing about it.
     pub fn renew(&mut self) {
         self.failures = 0;
     }

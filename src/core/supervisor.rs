@@ -40,7 +40,7 @@ mod stopping;
 
 use super::conflict::Watch;
 use super::effect::{Ask, Effect, Outcome};
-use super::event::{Event, Request, Requester, SpawnFailure};
+use super::event::{Event, Fingerprint, Request, Requester, SpawnFailure};
 use super::fault::Fault;
 use super::handoff::Handoffs;
 use super::intent::Intent;
@@ -51,7 +51,7 @@ use super::restart_policy::{Plan, RestartPolicy, Run};
 use super::trail::Trail;
 use super::{Generation, Moment, Notice, Owner, Policy, Readiness, Sample, Sighting, exit};
 use examining::Examining;
-use failing::{Streak, Update};
+use failing::{Repair, Streak, Update};
 use hooking::Hooking;
 use leasing::Seen;
 use poll::Poll;
@@ -104,13 +104,12 @@ pub struct Supervisor {
     /// Exits whose meaning is not known yet.
     handoffs: Handoffs,
     /// The configuration and the program, as they were at the last spawn.
-    fingerprint: Option<u64>,
+    fingerprint: Option<Fingerprint>,
     /// Deaths that look like one another.
     streak: Option<Streak>,
     /// The program is being replaced.
     update: Option<Update>,
-    /// The repair was tried since a gateway last came up.
-    repaired: bool,
+    repair: Repair,
     /// What the service manager was told last.
     notice: Option<Notice>,
     /// The gateway that it was last told to be ready.
@@ -193,7 +192,7 @@ impl Supervisor {
             fingerprint: None,
             streak: None,
             update: None,
-            repaired: false,
+            repair: Repair::Untried,
             notice: None,
             readied: None,
         }

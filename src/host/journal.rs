@@ -12,7 +12,7 @@ mod remains;
 use crate::core::event::{Death, Event, Request, Requester, SpawnFailure};
 use crate::core::policy::OnConflict;
 use crate::core::supervisor::Effects;
-use crate::core::{Effect, Holder, Moment, Owner, Phase, Policy, Sighting, Supervisor, Verdict};
+use crate::core::{Effect, Fingerprint, Holder, Moment, Owner, Phase, Policy, Sighting, Supervisor, Verdict};
 use serde_json::{Map, Value, json};
 use std::time::Duration;
 
@@ -163,7 +163,8 @@ fn event_to_json(event: &Event) -> Value {
             lease::to_json(event).unwrap_or_default()
         }
         Event::Spawned { generation, pid, fingerprint } => {
-            json!({ "is": "spawned", "generation": generation, "pid": pid, "fingerprint": fingerprint })
+            let Fingerprint { config, program } = fingerprint;
+            json!({ "is": "spawned", "generation": generation, "pid": pid, "config": config, "program": program })
         }
         Event::SpawnFailed { generation, failure } => {
             let (fault, why) = match failure {
@@ -215,7 +216,7 @@ fn event_from_json(value: &Value) -> Option<Event> {
             Event::Probed { ticket: number("ticket")?, sighting }
         }
         "spawned" => {
-            let fingerprint = number("fingerprint")?;
+            let fingerprint = Fingerprint { config: number("config")?, program: number("program")? };
             Event::Spawned { generation: generation()?, pid: pid(value)?, fingerprint }
         }
         "spawn_failed" => {
@@ -357,7 +358,7 @@ mod tests {
         let mut all = vec![
             Event::Start,
             Event::Tick,
-            Event::Spawned { generation: 1, pid: 42, fingerprint: u64::MAX },
+            Event::Spawned { generation: 1, pid: 42, fingerprint: Fingerprint { config: u64::MAX, program: 1 } },
             Event::SpawnFailed { generation: 2, failure: SpawnFailure::Program("gone".to_owned()) },
             Event::SpawnFailed { generation: 2, failure: SpawnFailure::Resources("full".to_owned()) },
             Event::ClockJumped { by: Duration::from_nanos(u64::MAX) },

@@ -57,7 +57,7 @@ fn a_changed_configuration_or_program_makes_the_same_death_another_one() {
     while world.told("gateway.exited").len() < 2 {
         world.run_for(s(1));
     }
-    world.fingerprint = 8;
+    world.fingerprint.program = 8;
     world.run_for(s(2000));
     assert_eq!((world.outcome().0, world.spawns().len()), (69, 5), "two of the old ones and three of the new");
 }
@@ -127,6 +127,63 @@ fn a_refused_configuration_is_repaired_once_and_started_once_more() {
     let (code, reason) = world.outcome();
     assert_eq!((code, world.spawns().len(), repairs(&world)), (78, 2, 1));
     assert!(reason.contains("not even after its repair"), "{reason}");
+}
+
+#[test]
+fn a_repair_is_paid_for_like_any_start_and_a_spent_budget_ends_in_69() {
+    let policy = Policy { max_restarts: 0, ..repairing() };
+    let mut world = World::started_with(policy, Script::dying(s(2), REFUSAL));
+    world.run_for(s(2000));
+    let (code, reason) = world.outcome();
+    assert_eq!((code, world.spawns().len(), repairs(&world)), (69, 1, 1));
+    assert!(reason.contains("gave up after 0 restarts") && reason.contains("exited with 78"), "{reason}");
+}
+
+/// Refuses, is repaired, crashes, and refuses again; `rewrite` happens before the last start.
+fn refused_again(rewrite: impl FnOnce(&mut World)) -> World {
+    let mut world = World::started_with(repairing(), Script::dying(s(2), REFUSAL));
+    world.run_for(s(3));
+    world.script = Script::dying(s(2), CRASH);
+    world.run_for(s(2));
+    assert_eq!((world.spawns().len(), repairs(&world)), (2, 1));
+    world.script = Script::dying(s(2), REFUSAL);
+    rewrite(&mut world);
+    world.run_for(s(400));
+    world
+}
+
+#[test]
+fn only_what_somebody_else_has_changed_is_worth_another_repair() {
+    let world = refused_again(|_| {});
+    assert_eq!((world.outcome().0, repairs(&world), world.spawns().len()), (78, 1, 3));
+    for program in [0, 1] {
+        let world = refused_again(|world| {
+            world.fingerprint.program += program;
+            world.fingerprint.config += 1 - program;
+        });
+        assert_eq!((world.outcome().0, repairs(&world), world.spawns().len()), (78, 2, 4));
+    }
+}
+
+#[test]
+fn a_gateway_that_writes_into_its_configuration_at_each_boot_backs_off_all_the_same() {
+    let policy = Policy { boot_limit: 0, max_restarts: 5, ..Policy::default() };
+    let pauses = |program: u64| {
+        let mut world = World::started_with(policy.clone(), Script::dying(s(2), CRASH));
+        for number in 1..=5 {
+            while world.spawns().len() <= number {
+                world.run_for(Duration::from_millis(100));
+            }
+            world.fingerprint.program += program;
+            world.fingerprint.config += 1 - program;
+        }
+        let (spawns, exits) = (world.spawns(), world.told("gateway.exited"));
+        spawns[1..].iter().zip(exits).map(|(spawn, exit)| spawn.saturating_sub(exit)).collect::<Vec<_>>()
+    };
+    let written = pauses(0);
+    assert!(written.windows(2).all(|pair| pair[0] < pair[1]) && written[4] >= s(8), "{written:?}");
+    let replaced = pauses(1);
+    assert!(replaced.iter().all(|pause| *pause <= s(2)), "another program starts anew: {replaced:?}");
 }
 
 #[test]

@@ -206,7 +206,7 @@ fn it_is_found_out_again_when_the_program_has_changed_or_gave_no_answer() {
     let before = world.when(|effect| *effect == Effect::Negotiate).len();
     world.run_for(s(500));
     assert_eq!(world.when(|effect| *effect == Effect::Negotiate).len(), before);
-    world.fingerprint = 8;
+    world.fingerprint.program = 8;
     world.run_for(s(500));
     assert_eq!(world.when(|effect| *effect == Effect::Negotiate).len(), before + 1);
 }
@@ -232,6 +232,24 @@ fn a_word_that_it_cannot_be_asked_holds_for_those_that_follow() {
     world.run_for(s(150));
     assert_eq!(asked(&world).len(), 1);
     assert_eq!(world.told("handoff.unsupported").len(), 1);
+}
+
+#[test]
+fn what_is_being_found_out_is_not_asked_for_a_second_time() {
+    let mut world = World::new(Policy::default());
+    world.unanswered = |effect| matches!(effect, Effect::Negotiate);
+    world.words = vec![Some(Word::Unsupported("unknown command".to_owned()))];
+    world.script = Script::serving(s(30), DONE);
+    world.send(Event::Start);
+    world.run_for(s(40));
+    assert_eq!(asked(&world).len(), 1);
+    world.fingerprint.program = 8;
+    world.run_for(s(150));
+    assert!(world.told("gateway.started").len() > 2);
+    assert_eq!(world.when(|effect| *effect == Effect::Negotiate).len(), 1, "the first answer is still to come");
+    world.send(Event::Negotiated { support: Support::TimedOut });
+    world.run_for(s(100));
+    assert_eq!(world.when(|effect| *effect == Effect::Negotiate).len(), 2);
 }
 
 #[test]

@@ -4,8 +4,8 @@ use crate::world::{CRASH, STARTED, Script, World, acquired, by, owner, s, sighti
 use Notice::{Ready, Reloading, Stopping};
 use openclaw_supervise::core::policy::OnConflict;
 use openclaw_supervise::core::{
-    Effect, Event, LeaseAnswer, Left, Notice, Owner, Past, Phase, Policy, Readiness, Remains, Report, Request,
-    Sighting, Verdict,
+    Effect, Event, Fingerprint, LeaseAnswer, Left, Notice, Owner, Past, Phase, Policy, Readiness, Remains, Report,
+    Request, Sighting, Verdict,
 };
 use std::time::Duration;
 
@@ -135,7 +135,7 @@ fn a_stop_before_anything_is_ready_is_told_too() {
     world.run_for(s(1));
     world.request(Request::Stop);
     assert_eq!(world.notices(), [Stopping]);
-    world.send(Event::Spawned { generation: 1, pid: 101, fingerprint: 0 });
+    world.send(Event::Spawned { generation: 1, pid: 101, fingerprint: Fingerprint::default() });
     world.run_for(s(600));
     assert_eq!(world.notices(), [Stopping]);
 }

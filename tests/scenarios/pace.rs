@@ -1,7 +1,7 @@
 //! How fast a dead gateway is followed by the next one.
 
 use crate::world::{CRASH, KILLED, STARTED, Script, World, s};
-use openclaw_supervise::core::{Death, Effect, Event, Policy, Report, Request};
+use openclaw_supervise::core::{Death, Effect, Event, Fingerprint, Policy, Report, Request};
 use std::time::Duration;
 
 const DONE: Death = Death::Code(0);
@@ -169,7 +169,7 @@ fn a_restart_that_is_asked_for_while_one_is_being_spawned_is_that_one() {
     world.send(Event::Start);
     world.run_for(s(1));
     world.request(Request::Restart);
-    world.send(Event::Spawned { generation: 1, pid: 5, fingerprint: 0 });
+    world.send(Event::Spawned { generation: 1, pid: 5, fingerprint: Fingerprint::default() });
     world.port = Some(STARTED);
     world.run_for(s(30));
     assert_eq!(world.spawns().len(), 1, "a newborn must not be ended: SIGTERM in its first seconds is an unclean boot");

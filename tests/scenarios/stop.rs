@@ -2,7 +2,7 @@
 
 use crate::world::{CRASH, KILLED, STARTED, Script, World, by, s, sighting, tree_end};
 use openclaw_supervise::core::{
-    Ask, Death, Effect, Event, Owner, Policy, Request, Sample, SpawnFailure, Toll, Verdict,
+    Ask, Death, Effect, Event, Fingerprint, Owner, Policy, Request, Sample, SpawnFailure, Toll, Verdict,
 };
 use std::time::Duration;
 
@@ -81,7 +81,7 @@ fn a_stop_in_every_state_ends_with_0_within_the_stop_timeout() {
         let spawns = world.spawns().len();
         world.request(Request::Stop);
         match state {
-            "spawning" => world.send(Event::Spawned { generation: 1, pid: 5, fingerprint: 0 }),
+            "spawning" => world.send(Event::Spawned { generation: 1, pid: 5, fingerprint: Fingerprint::default() }),
             "clearing a tree" => world.send(Event::TreeGone { generation: 1, end: tree_end(0) }),
             _ => {}
         }
@@ -119,7 +119,7 @@ fn a_stop_while_the_process_is_created_ends_it_as_soon_as_it_exists() {
     world.send(Event::Start);
     world.run_for(s(1));
     world.request(Request::Stop);
-    world.send(Event::Spawned { generation: 1, pid: 5, fingerprint: 0 });
+    world.send(Event::Spawned { generation: 1, pid: 5, fingerprint: Fingerprint::default() });
     assert!(matches!(world.effects.last(), Some((_, Effect::Terminate { generation: 1 }))));
 
     let mut world = World::new(Policy::default());
@@ -155,7 +155,7 @@ fn a_second_stop_that_comes_before_the_process_exists_is_not_forgotten() {
     world.run_for(s(1));
     world.request(Request::Stop);
     world.request(Request::Stop);
-    world.send(Event::Spawned { generation: 1, pid: 5, fingerprint: 0 });
+    world.send(Event::Spawned { generation: 1, pid: 5, fingerprint: Fingerprint::default() });
     assert_eq!(world.kills().len(), 1);
 }
 
@@ -229,7 +229,7 @@ fn news_of_another_generation_changes_nothing_in_any_state() {
     for (state, mut world) in every_state() {
         for generation in [0, 99] {
             let (before, effects) = (format!("{:?}", world.core), world.effects.len());
-            world.send(Event::Spawned { generation, pid: 6, fingerprint: 0 });
+            world.send(Event::Spawned { generation, pid: 6, fingerprint: Fingerprint::default() });
             world.send(Event::SpawnFailed { generation, failure: SpawnFailure::Program("gone".to_owned()) });
             world.send(Event::LeaderExited { generation, death: KILLED, toll: Toll::default() });
             world.send(Event::TreeGone { generation, end: tree_end(0) });

@@ -6,8 +6,8 @@
 use crate::world::{acquired, by, s, sighting, stranger, tree_end};
 use openclaw_supervise::core::handoff::{Support, Word};
 use openclaw_supervise::core::{
-    Ask, Death, Effect, Event, Fact, Generation, HookEnd, Moment, Notice, Outcome, Owner, Past, Phase, Policy, Remains,
-    Report, Request, Sample, Settled, SpawnFailure, Supervisor, Toll, Verdict,
+    Ask, Death, Effect, Event, Fact, Fingerprint, Generation, HookEnd, Moment, Notice, Outcome, Owner, Past, Phase,
+    Policy, Remains, Report, Request, Sample, Settled, SpawnFailure, Supervisor, Toll, Verdict,
 };
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -313,7 +313,7 @@ impl Walk {
                 let event = match self.dice.below(12) {
                     0 => Event::SpawnFailed { generation, failure: SpawnFailure::Resources("EAGAIN".to_owned()) },
                     1 => Event::SpawnFailed { generation, failure: SpawnFailure::Program("not found".to_owned()) },
-                    _ => Event::Spawned { generation, pid: 5, fingerprint: 0 },
+                    _ => Event::Spawned { generation, pid: 5, fingerprint: Fingerprint::default() },
                 };
                 let delay = self.dice.ms(SPAWN_MAX);
                 self.later(delay, event);
@@ -426,7 +426,7 @@ impl Walk {
                 self.send(Event::Probed { ticket: self.ticket - 1, sighting: sighting(Verdict::Free, Owner::Unseen) });
             }
             16 => self.send(Event::TreeGone { generation: generation + 1, end: tree_end(0) }),
-            17 => self.send(Event::Spawned { generation: generation + 1, pid: 6, fingerprint: 0 }),
+            17 => self.send(Event::Spawned { generation: generation + 1, pid: 6, fingerprint: Fingerprint::default() }),
             18 if generation > 1 => {
                 let (generation, death) = (generation - 1, self.dice.pick(&deaths));
                 self.send(Event::LeaderExited { generation, death, toll: Toll::default() });

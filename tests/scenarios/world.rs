@@ -2,9 +2,9 @@
 
 use openclaw_supervise::core::handoff::{Support, Word};
 use openclaw_supervise::core::{
-    Acquired, Ask, Call, Death, Effect, Event, Generation, Holder, HookEnd, LeaseAnswer, Moment, Notice, Outcome,
-    Owner, Past, Phase, Policy, Readiness, Remains, Report, Request, Requester, Sample, Sighting, SpawnFailure,
-    Supervisor, Toll, TreeEnd, Verdict,
+    Acquired, Ask, Call, Death, Effect, Event, Fingerprint, Generation, Holder, HookEnd, LeaseAnswer, Moment, Notice,
+    Outcome, Owner, Past, Phase, Policy, Readiness, Remains, Report, Request, Requester, Sample, Sighting,
+    SpawnFailure, Supervisor, Toll, TreeEnd, Verdict,
 };
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -127,7 +127,7 @@ pub(crate) struct World {
     /// What it says of the next ones, in order, and then that there is no word; nothing stands for no answer.
     pub(crate) words: Vec<Option<Word>>,
     /// The state of the configuration and of the program's files.
-    pub(crate) fingerprint: u64,
+    pub(crate) fingerprint: Fingerprint,
     /// What becomes of a spawn, if there is no process.
     pub(crate) unborn: Option<SpawnFailure>,
     /// What the ends of the next trees look like. A leader lives on as long as there are survivors of this list.
@@ -160,7 +160,7 @@ impl World {
             readiness: None,
             support: Support::Supported,
             words: Vec::new(),
-            fingerprint: 7,
+            fingerprint: Fingerprint::default(),
             unborn: None,
             survivors: Vec::new(),
             effects: Vec::new(),
@@ -257,7 +257,9 @@ impl World {
 
     fn answer(&mut self, effect: &Effect) {
         match *effect {
-            Effect::Hook { ticket, .. } => {
+            Effect::Hook { ticket, ref call } => {
+                // Whatever else OpenClaw's repair does, it writes down when it ran.
+                self.fingerprint.config += u64::from(matches!(call, Call::Repair { .. }));
                 self.hooking = Some(ticket);
                 if let Some((delay, end)) = self.hook.ends.clone() {
                     self.hook_ends(ticket, Some(delay), end);

@@ -34,7 +34,8 @@ use notices::Manager;
 use openclaw_supervise::core::restart_policy::Cause;
 use openclaw_supervise::core::supervisor::{JUMP_MIN, LATE};
 use openclaw_supervise::core::{
-    Ask, Death, Effect, Event, Generation, Left, Moment, Owner, Policy, Report, Request, Sighting, TreeEnd, Verdict,
+    Ask, Death, Effect, Event, Fingerprint, Generation, Left, Moment, Owner, Policy, Report, Request, Sighting,
+    TreeEnd, Verdict,
 };
 use owned::{Ending, Owned};
 use pace::{Over, Pace};
@@ -92,8 +93,10 @@ pub(crate) struct Judge {
     updating: Option<Moment>,
     /// The repair was tried, and no gateway has come up since.
     repaired: bool,
+    /// No gateway was started since: what is different then is its work.
+    mended: bool,
     /// Configuration and program, as they were when the last gateway was started.
-    fingerprint: Option<u64>,
+    fingerprint: Option<Fingerprint>,
     /// Equal fast deaths in a row: by which signal, and how many.
     streak: Option<(i32, u32)>,
     handoffs: Handoffs,
@@ -152,6 +155,7 @@ impl Judge {
             postponed: None,
             updating: None,
             repaired: false,
+            mended: false,
             fingerprint: None,
             streak: None,
             handoffs: Handoffs::default(),

@@ -22,7 +22,7 @@ use crew::Kills;
 use errands::Errand;
 use openclaw_supervise::core::policy::OnConflict;
 use openclaw_supervise::core::{
-    Ask, Death, Event, Generation, HookEnd, LeaseAsk, Moment, Phase, Policy, Request, Toll, Verdict,
+    Ask, Death, Event, Fingerprint, Generation, HookEnd, LeaseAsk, Moment, Phase, Policy, Request, Toll, Verdict,
 };
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -153,7 +153,7 @@ pub(crate) struct World<'a> {
     /// Their command line can be asked about a planned restart.
     knows_handoffs: bool,
     /// Stands for their configuration and program.
-    fingerprint: u64,
+    fingerprint: Fingerprint,
     /// How much goes wrong: one probe in so many, one spawn, one operator.
     trouble: u64,
     calm_at: Moment,
@@ -194,6 +194,7 @@ impl<'a> World<'a> {
     pub(crate) fn new(seed: u64, make: Maker<'a>) -> Self {
         let mut dice = Dice::new(seed.wrapping_mul(0x2545_f491_4f6c_dd1d));
         let policy = policy(seed, &mut dice);
+        let refusing = if policy.repair.is_some() { Habit::Refusing } else { Habit::Crashing };
         let mut world = Self {
             policy,
             make,
@@ -217,10 +218,17 @@ impl<'a> World<'a> {
             remote: dice.once_in(6),
             fragile: dice.once_in(10),
             habit: dice.once_in(3).then(|| {
-                dice.pick(&[Habit::Restless, Habit::Restless, Habit::Crashing, Habit::Refusing, Habit::Succeeding])
+                dice.pick(&[
+                    Habit::Restless,
+                    Habit::Restless,
+                    Habit::Crashing,
+                    refusing,
+                    Habit::Refusing,
+                    Habit::Succeeding,
+                ])
             }),
             knows_handoffs: !dice.once_in(4),
-            fingerprint: 0,
+            fingerprint: Fingerprint::default(),
             trouble: dice.pick(&[15, 40, 40, 100_000]),
             calm_at: Moment::ZERO,
             dice,

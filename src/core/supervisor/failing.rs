@@ -1,7 +1,7 @@
 //! Failures that a restart does not mend: the same fast death again and again, and a program that is being replaced.
 
 use super::{Effect, Effects, Moment, Report, Supervisor, exit};
-use crate::core::event::Death;
+use crate::core::event::{Death, Fingerprint};
 use crate::core::fault::Fault;
 use crate::core::past::{Fact, Settled};
 use crate::core::restart_policy::{Cause, Run};
@@ -26,6 +26,15 @@ const UPDATE_PAUSE_MAX: Duration = Duration::from_secs(30);
 
 /// How long an update may take: npm needs 43 s on two cores. A program that is not back then counts as broken.
 const UPDATE_TIME_MAX: Duration = Duration::from_mins(10);
+
+/// How far OpenClaw's own repair has come since a gateway last came up. It is tried once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Repair {
+    Untried,
+    /// The next start will show what of the configuration it has changed.
+    Fresh,
+    Tried,
+}
 
 /// Equal fast deaths in a row.
 #[derive(Debug, Clone, Copy)]
@@ -58,13 +67,26 @@ impl Supervisor {
     }
 
     /// The configuration and the program's files, as they were when this process was started.
-    pub(super) fn take_fingerprint(&mut self, fingerprint: u64) {
-        let before = self.fingerprint.replace(fingerprint);
-        if before.is_some_and(|before| before != fingerprint) {
-            self.streak = None;
-            self.repaired = false;
+    pub(super) fn take_fingerprint(&mut self, fingerprint: Fingerprint) {
+        let before = self.fingerprint.replace(fingerprint).unwrap_or(fingerprint);
+        let repaired = self.repair == Repair::Fresh && !self.has(Fault::RepairRearmed);
+        if repaired {
+            self.repair = Repair::Tried;
+        }
+        if before.program != fingerprint.program {
             self.restarts.renew();
             self.handoffs.renew();
+        }
+        if before != fingerprint {
+            self.streak = None;
+        }
+        // A repair writes into the configuration: what it has changed is no news for which it is tried again.
+        if before.program != fingerprint.program || before.config != fingerprint.config && !repaired {
+            self.repair = Repair::Untried;
+        }
+        // A gateway may write into its configuration at each boot: that must not keep it from backing off.
+        if before.config != fingerprint.config && self.has(Fault::ConfigEndsBackoff) {
+            self.restarts.renew();
         }
     }
 

@@ -64,7 +64,7 @@ impl Supervisor {
             Word::Missing => Report::HandoffMissing { generation },
             Word::Rejected(reason) => Report::HandoffRejected { generation, reason: reason.clone() },
             Word::Unsupported(reason) => {
-                self.handoffs.learn(false);
+                self.handoffs.learn_by_word();
                 Report::HandoffUnsupported { generation: about, reason: reason.clone() }
             }
             Word::TimedOut(reason) => Report::HandoffTimedOut { generation: about, reason: reason.clone() },

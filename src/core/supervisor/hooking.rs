@@ -2,8 +2,9 @@
 //!
 //! A hook stands between two gateways, never beside one. Nothing follows before all that it started is gone.
 
+use super::failing::Repair;
 use super::stopping::Why;
-use super::{Effect, Effects, Generation, Intent, Judging, Moment, Outcome, Report, Run, State, Supervisor};
+use super::{Effect, Effects, Generation, Intent, Judging, Moment, Outcome, Plan, Report, Run, State, Supervisor};
 use crate::core::event::Death;
 use crate::core::exit;
 use crate::core::fault::Fault;
@@ -112,17 +113,17 @@ impl Supervisor {
 
     /// Whether a refused configuration may be repaired: once until a gateway has come up.
     pub(super) fn may_repair(&self) -> bool {
-        self.policy.repair.is_some() && (!self.repaired || self.has(Fault::RepairedForEver))
+        self.policy.repair.is_some() && (self.repair == Repair::Untried || self.has(Fault::RepairedForEver))
     }
 
     /// Whether it has been, and no gateway has come up since.
     pub(super) fn was_repaired(&self) -> bool {
-        self.policy.repair.is_some() && self.repaired
+        self.policy.repair.is_some() && self.repair != Repair::Untried
     }
 
     /// Has OpenClaw repair what it refused.
     pub(super) fn call_repair(&mut self, now: Moment, run: Run, fx: &mut Effects) {
-        self.repaired = true;
+        self.repair = Repair::Fresh;
         let timeout = self.policy.repair.unwrap_or_default();
         self.call_hook(now, Call::Repair { generation: self.generation }, timeout, Then::Retry(run), fx);
     }
@@ -137,9 +138,15 @@ impl Supervisor {
                 format!("took longer than {}", human(self.timeout_of(Hook::Repair)))
             }
             None if end.is_success() => {
-                // What the refusal cost counts, and the start that follows is one like any other.
-                self.restarts.after_run(now, run, Cause::Failed, &self.policy);
-                return self.look_at_port(now, Judging::Nothing, fx);
+                // What the refusal cost counts, and the start that follows is one like any other: where the budget is
+                // spent there is none. It waits for nothing but the limit of unclean boots, for it is not the same start.
+                let death = "exited with 78, and its configuration was repaired after that";
+                return match self.restarts.after_run(now, run, Cause::Failed, &self.policy) {
+                    plan @ Plan::GiveUp { .. } if !self.has(Fault::RepairUnpaid) => {
+                        self.follow_plan(now, plan, death, fx)
+                    }
+                    Plan::GiveUp { .. } | Plan::Start { .. } => self.look_at_port(now, Judging::Nothing, fx),
+                };
             }
             None => end.to_string(),
         };

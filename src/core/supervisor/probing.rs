@@ -10,7 +10,7 @@ use crate::core::fault::Fault;
 use crate::core::past::{Fact, Settled};
 use crate::core::policy::OnConflict;
 use crate::core::restart_policy::Cause;
-use crate::core::{Owner, Phase, Verdict, exit};
+use crate::core::{Fingerprint, Owner, Phase, Verdict, exit};
 
 /// Why even somebody who asks for a start has to wait.
 pub(super) const GATED: &str = "one more unclean boot would make the gateway switch its channels off, see --boot-limit";
@@ -132,7 +132,7 @@ impl Supervisor {
         self.follow_plan(now, plan, death, fx);
     }
 
-    pub(super) fn on_spawned(&mut self, now: Moment, pid: i32, fingerprint: u64, fx: &mut Effects) {
+    pub(super) fn on_spawned(&mut self, now: Moment, pid: i32, fingerprint: Fingerprint, fx: &mut Effects) {
         if !matches!(self.state, State::Spawning) {
             return;
         }

@@ -1,6 +1,7 @@
 //! While the gateway's process lives: is it coming up, is it still serving?
 
 use super::examining::Was;
+use super::failing::Repair;
 use super::{Ask, Effect, Effects, Moment, Poll, Report, Sighting, State, Supervisor};
 use crate::core::fault::{Fault, Planted};
 use crate::core::liveness::{Extension, Finding, Hung, Liveness};
@@ -80,7 +81,7 @@ impl Supervisor {
 
     /// It serves.
     fn come_up(&mut self, now: Moment, fx: &mut Effects) {
-        self.repaired = false;
+        self.repair = Repair::Untried;
         if self.tell_ready(fx) {
             self.negotiate(fx);
         }

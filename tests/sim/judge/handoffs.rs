@@ -1,7 +1,9 @@
 //! What waits for a word: exits with 0, updates, and deaths that are like one another.
 
 use super::steps::Answer;
-use super::{Death, Duty, Effect, Ended, Event, Generation, Judge, Moment, Over, Owner, PortWatch, Turn, Wish, must};
+use super::{
+    Death, Duty, Effect, Ended, Event, Fingerprint, Generation, Judge, Moment, Over, Owner, PortWatch, Turn, Wish, must,
+};
 use crate::trial::Broken;
 use openclaw_supervise::core::handoff::{ASK_BY, Support, Word};
 use openclaw_supervise::core::restart_policy::Cause;
@@ -220,11 +222,17 @@ impl Judge {
     }
 
     /// The configuration or the program may be another one than for the gateway before.
-    pub(super) fn note_fingerprint(&mut self, fingerprint: u64) {
-        let before = self.fingerprint.replace(fingerprint);
-        if before.is_some_and(|before| before != fingerprint) {
-            (self.streak, self.repaired, self.handoffs.known) = (None, false, false);
+    pub(super) fn note_fingerprint(&mut self, fingerprint: Fingerprint) {
+        let mended = std::mem::take(&mut self.mended);
+        let Some(before) = self.fingerprint.replace(fingerprint) else { return };
+        if before != fingerprint {
+            self.streak = None;
+        }
+        if before.program != fingerprint.program {
+            (self.repaired, self.handoffs.known) = (false, false);
             self.pace.renew();
+        } else if before.config != fingerprint.config {
+            self.repaired &= mended;
         }
     }
 

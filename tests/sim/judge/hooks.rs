@@ -118,6 +118,7 @@ impl Judge {
                 self.may_start(answer)?;
                 let refused = self.pace.refused && !self.port.contended;
                 must(refused, "P4", "a repair without a refusal")?;
+                self.mended = true;
                 must(!std::mem::replace(&mut self.repaired, true), "P4", "a second repair, and no gateway in between")
             }
             Call::PostStop { generation, pid, reason, death } => {

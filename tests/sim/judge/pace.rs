@@ -72,6 +72,8 @@ pub(crate) struct Pace {
     late: usize,
     /// The start that was decided waits for an update.
     postponed: bool,
+    /// The start that follows is that after a repair: it waits for the breaker alone.
+    mended: bool,
     /// The last gateways died like one another.
     doomed: bool,
     /// A start was decided, and has been neither made nor prevented yet.
@@ -105,6 +107,7 @@ impl Pace {
             begun: false,
             late: 0,
             postponed: false,
+            mended: false,
             doomed: false,
             refused: false,
         }
@@ -176,7 +179,7 @@ impl Pace {
         (self.pending, self.begun, self.postponed) = (None, false, true);
     }
 
-    /// The configuration or the program is another one.
+    /// The program is another one.
     pub(super) fn renew(&mut self) {
         self.failures = 0;
     }
@@ -194,13 +197,16 @@ impl Pace {
     /// What was refused is repaired: the next start is paid for like any other.
     pub(super) fn repair(&mut self, at: Moment) {
         let spent = recent(&self.spawns, at, self.policy.restart_window) >= self.budget();
+        (self.refused, self.settled, self.floor, self.mended) = (false, at, at, true);
         match self.pending {
+            // It ends us, or this was not yet one of those that count.
+            Some(Class::Failed) if spent && !(self.trial && !self.tried) => return,
             Some(Class::Failed) if spent => self.trial = true,
             Some(Class::Failed) => self.failures += 1,
             Some(class) => self.pass(class),
             None => {}
         }
-        (self.pending, self.refused, self.settled, self.floor) = (None, false, at, at);
+        self.pending = None;
     }
 
     /// What an exit was, that had to wait for its word.
@@ -331,6 +337,7 @@ impl Pace {
         match self.pending.take() {
             // What a predecessor spent does not end us: nobody planned this start by the backoff.
             Some(Class::Failed) if self.trial && spent => self.floor = at,
+            Some(Class::Failed) if self.mended && !self.breaker_closed_at(at) => self.floor = at,
             Some(Class::Failed) => {
                 let full = BACKOFF_MIN.saturating_mul(1 << self.failures.min(20)).min(self.policy.backoff_max);
                 self.failures += 1;
@@ -354,6 +361,9 @@ impl Pace {
         self.allows(at)?;
         if !std::mem::replace(&mut self.begun, true) {
             self.count(at);
+        }
+        if std::mem::take(&mut self.mended) {
+            self.pending = None;
         }
         (self.trial, self.waived, self.tried) = (false, false, true);
         Ok(())

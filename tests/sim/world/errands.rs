@@ -162,6 +162,10 @@ impl World<'_> {
             return;
         }
         let ticket = errand.ticket;
+        if errand.hook == Hook::Repair && end.is_success() && !self.dice.once_in(3) {
+            // Whatever else it does, it writes down when it ran.
+            self.fingerprint.config += 1;
+        }
         if let Some(sup) = errand.sup {
             let news = self.news_delay();
             self.later(news, Happening::Deliver(sup, Event::HookEnded { ticket, end }));

@@ -6,8 +6,8 @@ use crate::judge::{KILL_MAX, SPAWN_MAX, must};
 use crate::trial::{Broken, Input};
 use openclaw_supervise::core::handoff::{ANSWER_MAX, Support, Word};
 use openclaw_supervise::core::{
-    Ask, Death, Effect, Event, Generation, Holder, Layer, Owner, Readiness, Report, Request, Sample, Sighting,
-    SpawnFailure, TreeEnd, Verdict,
+    Ask, Death, Effect, Event, Fingerprint, Generation, Holder, Layer, Owner, Readiness, Report, Request, Sample,
+    Sighting, SpawnFailure, TreeEnd, Verdict,
 };
 use std::time::Duration;
 
@@ -284,7 +284,8 @@ impl World<'_> {
         }
         let pid = self.lives[id].pid;
         if !self.calm && self.dice.once_in(8) {
-            self.fingerprint += 1;
+            let Fingerprint { config, program } = &mut self.fingerprint;
+            *(if self.dice.once_in(3) { program } else { config }) += 1;
         }
         let fingerprint = self.fingerprint;
         if let Some(row) = self.store.rows.get_mut(&generation) {
