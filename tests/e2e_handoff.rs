@@ -11,6 +11,7 @@ use nix::sys::signal::Signal;
 use serde_json::Value;
 use std::time::Duration;
 use support::openclaw::Openclaw;
+use support::ledger::Ledger;
 use support::process::Process;
 use support::supervisor::{Event, Launch, Said, Supervisor};
 use support::{PATIENCE, Scene, wait_for};
@@ -399,4 +400,99 @@ fn whoever_asks_why_a_gateway_refused_to_start_is_told_where_its_own_messages_ar
     let reason = supervisor.last("supervisor.stopped").text("reason").to_owned();
     assert!(reason.contains(place), "{reason}");
     Said::by(&scene, &["events"]).assert_says(&[place]);
+}
+
+/// A second supervisor that has adopted the gateway of a first one, which was killed.
+fn adopt<'a>(
+    scene: &'a Scene,
+    openclaw: &Openclaw,
+    configure: impl Fn(Launch<'a>) -> Launch<'a>,
+) -> (Supervisor, Process) {
+    let mut first = configure(launch(scene, openclaw)).start();
+    let gateway = first.wait_started();
+    Ledger::of(scene).wait_number("SELECT count(*) FROM generations WHERE started_at IS NOT NULL", 1);
+    first.signal(Signal::SIGKILL);
+    first.wait_exit();
+    let mut second = configure(launch(scene, openclaw)).start();
+    assert_eq!(second.wait_event("gateway.adopted").process(), gateway);
+    scene.diary().wait_requests(gateway.pid, 5);
+    (second, gateway)
+}
+
+#[test]
+fn a_planned_restart_after_an_adoption_costs_nothing_either() {
+    let scene = Scene::new("healthy");
+    let openclaw = scene.openclaw();
+    let (mut supervisor, gateway) = adopt(&scene, &openclaw, |launch| launch.option("--max-restarts", "0"));
+    gateway.signal(Signal::SIGUSR2);
+    let exited = supervisor.wait_event("gateway.exited");
+    assert_eq!((exited.number("pid"), exited.value()["code"].is_null()), (gateway.pid.into(), true), "{exited:?}");
+    let next = supervisor.wait_started();
+    assert_eq!(supervisor.last("restart.scheduled").number("delay_ms"), 0, "{}", supervisor.story());
+    assert_eq!(supervisor.wait_event("handoff.accepted").number("generation"), 1);
+    assert_eq!(spent(&scene), 0);
+    let ledger = Ledger::of(&scene);
+    ledger.wait_number("SELECT count(*) FROM generations WHERE number = 1 AND cause = 'asked' AND clean = 1", 1);
+    restart(&mut supervisor, next);
+    assert_eq!(supervisor.wait_event("handoff.accepted").number("generation"), 2);
+    assert_eq!(spent(&scene), 0);
+}
+
+#[test]
+fn a_crash_after_an_adoption_is_a_failure_once_the_command_line_has_said_so() {
+    let scene = Scene::new("healthy");
+    let openclaw = scene.openclaw();
+    let (mut supervisor, gateway) = adopt(&scene, &openclaw, |launch| launch);
+    gateway.kill();
+    supervisor.wait_started();
+    assert_eq!(supervisor.wait_event("handoff.missing").number("generation"), 1);
+    assert_eq!(spent(&scene), 1);
+    let ledger = Ledger::of(&scene);
+    assert_eq!(
+        ledger.number("SELECT count(*) FROM generations WHERE number = 1 AND cause = 'failed' AND clean = 0"),
+        1
+    );
+}
+
+/// A supervisor whose budget of one restart a crash has spent, and its gateway. Words about exits are to be waited for.
+fn spend(scene: &Scene, openclaw: &Openclaw) -> (Supervisor, Process) {
+    openclaw.answer("consume", "while [ ! -e \"$root/go\" ]; do sleep 0.05; done");
+    let mut supervisor = launch(scene, openclaw).option("--max-restarts", "1").start();
+    let first = supervisor.wait_started();
+    first.kill();
+    let second = follow_death(&mut supervisor, first);
+    (supervisor, second)
+}
+
+#[test]
+fn a_planned_restart_does_not_end_us_before_its_word_though_the_budget_is_spent() {
+    let scene = Scene::new("healthy");
+    let openclaw = scene.openclaw();
+    let (mut supervisor, second) = spend(&scene, &openclaw);
+    let third = restart(&mut supervisor, second);
+    openclaw.wait_calls("consume", 1);
+    third.signal(Signal::SIGUSR2);
+    supervisor.wait_event("gateway.exited");
+    let waits =
+        || (Said::by(&scene, &["status", "--json"]).json()["supervisor"]["state"] == "awaiting_word").then_some(());
+    wait_for("a supervisor that waits for a word", PATIENCE, || supervisor.story(), waits);
+    std::fs::write(scene.root().join("go"), "").expect("the folder can be written");
+    assert_eq!(supervisor.wait_event("handoff.accepted").number("generation"), 2);
+    supervisor.wait_started();
+    // The second row has taken the place of the first one: that one of the two is accepted is enough to go on.
+    assert_eq!((spent(&scene), supervisor.count("restart.gave_up")), (1.into(), 0), "{}", supervisor.story());
+}
+
+#[test]
+fn a_spent_budget_ends_in_69_when_the_word_is_no() {
+    let scene = Scene::new("healthy");
+    let openclaw = scene.openclaw();
+    let (mut supervisor, second) = spend(&scene, &openclaw);
+    let third = leave(&scene, &mut supervisor, second);
+    openclaw.wait_calls("consume", 1);
+    scene.diary().command(third.pid, "exit=0");
+    assert_eq!(supervisor.wait_event("gateway.exited").number("pid"), i64::from(third.pid));
+    std::fs::write(scene.root().join("go"), "").expect("the folder can be written");
+    supervisor.expect_exit(69);
+    assert_eq!((supervisor.count("handoff.missing"), scene.diary().starts().len()), (2, 3), "{}", supervisor.story());
 }

@@ -8,6 +8,7 @@ mod support;
 
 use nix::sys::signal::Signal;
 use support::diary::Entry;
+use support::ledger::Ledger;
 use support::process::{Process, describe};
 use support::supervisor::{Said, Supervisor};
 use support::{PATIENCE, Scene, wait_for};
@@ -104,6 +105,31 @@ fn the_next_supervisor_keeps_a_successor_as_well() {
     next.signal(Signal::SIGTERM);
     next.expect_exit(0);
     assert_all_gone(&scene, &next);
+}
+
+#[test]
+fn a_successor_of_an_adopted_gateway_is_kept_though_nobody_learns_how_that_one_ended() {
+    let scene = Scene::new("kid=setsid kid=daemon; kid=setsid");
+    let mut first = scene.start();
+    let gateway = first.wait_started();
+    scene.diary().wait_kids(2);
+    Ledger::of(&scene).wait_number("SELECT count(*) FROM generations WHERE started_at IS NOT NULL", 1);
+    first.signal(Signal::SIGKILL);
+    first.wait_exit();
+    let mut supervisor = scene.start();
+    assert_eq!(supervisor.wait_event("gateway.adopted").process(), gateway);
+    scene.diary().wait_requests(gateway.pid, 5);
+    scene.diary().command(gateway.pid, "succeed");
+    assert_eq!(supervisor.wait_event("gateway.exited").number("pid"), i64::from(gateway.pid));
+    let succeeded = supervisor.wait_event("gateway.succeeded");
+    let successor = supervisor.wait_event("gateway.adopted").process();
+    assert_eq!(succeeded.number("pid"), i64::from(successor.pid));
+    scene.diary().wait_kids(3);
+    assert!(successor.is_alive() && kids(&scene).iter().all(|kid| kid.is_alive()), "{}", supervisor.story());
+    assert_eq!(supervisor.count("gateway.spawned"), 0);
+    supervisor.signal(Signal::SIGTERM);
+    supervisor.expect_exit(0);
+    assert_all_gone(&scene, &supervisor);
 }
 
 #[test]

@@ -113,7 +113,7 @@ async fn pursue(settings: &AskSettings, before: &Before) -> Outcome {
 
 /// The states in which there is something to wait for.
 fn is_waiting(state: &str) -> bool {
-    matches!(state, "leasing" | "standby" | "probing" | "backing_off")
+    matches!(state, "leasing" | "standby" | "probing" | "backing_off" | "awaiting_word")
 }
 
 /// What a report means for a request that was made when the youngest gateway had the number `generation`.

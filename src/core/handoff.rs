@@ -1,8 +1,11 @@
 //! The gateway's own word that an exit with 0 was a restart that it planned: the restart handoff of OpenClaw's contract
 //! for external supervisors, protocol version 1. Nobody tells us; we have to ask its command line, which is a cold start
-//! of Node. So an exit is pending until it is asked about, and the next gateway is not held up by it.
+//! of Node. So an exit is pending until it is asked about, and the next gateway is not held up by it: unless the budget
+//! is spent, for then the word decides whether there is a next one.
+//!
+//! Of a gateway that was adopted nobody learns how it ended: its exit may have been planned as well.
 
-use super::restart_policy::Run;
+use super::restart_policy::{Cause, Run};
 use super::{Generation, Moment};
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -14,11 +17,15 @@ pub const ASK_BY: Duration = Duration::from_secs(40);
 /// How long one question may take: a cold start on slow storage.
 pub const ANSWER_MAX: Duration = Duration::from_secs(30);
 
-/// A question is up to two calls, of `ANSWER_MAX` each; an answer that is later than that is lost.
-const LOST_AFTER: Duration = Duration::from_secs(75);
+/// A question is up to two calls after one that is under way already, of `ANSWER_MAX` each. An answer that is later than
+/// that is lost.
+const LOST_AFTER: Duration = Duration::from_secs(100);
+
+/// Whoever exited longer ago than this is not asked about any more: the row has 60 s, and the answer takes its time.
+pub const ASKED_AGE_MAX: Duration = Duration::from_secs(55);
 
 /// Exits that wait for their word. More of them than this would be a loop of clean exits.
-const PENDING_MAX: usize = 8;
+pub const PENDING_MAX: usize = 8;
 
 /// What the gateway's command line can be asked.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,6 +62,8 @@ pub struct Pending {
     pub pid: i32,
     /// Its run.
     pub run: Run,
+    /// What its end counts as until then: a clean exit, or a failure if nobody could learn how it ended.
+    pub cause: Cause,
     /// When it was planned for, which is what the restart policy knows it by.
     pub at: Moment,
 }

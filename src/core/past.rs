@@ -60,6 +60,6 @@ pub enum Fact {
     Died(Death),
     /// Nothing of it is left.
     Settled(Settled),
-    /// Its exit turned out to be a restart that it had planned: it counts as asked for.
+    /// Its exit turned out to be a restart that it had planned: it counts as asked for, and as clean.
     Planned,
 }

@@ -7,6 +7,7 @@
 //! - the budget, after which we give up.
 
 use super::fault::Fault;
+use super::handoff::PENDING_MAX;
 use super::past::{PastRun, Settled};
 use super::report::human;
 use super::{Moment, Policy};
@@ -37,6 +38,11 @@ impl Run {
     #[must_use]
     pub fn healthy_for(&self) -> Duration {
         self.started.map_or(Duration::ZERO, |started| self.healthy_until.saturating_sub(started))
+    }
+
+    /// The gateway stamps its boot while it comes up and a failed one when it ends; the later of both is safe.
+    fn unclean_stamp(&self) -> Moment {
+        self.started.unwrap_or(self.ended)
     }
 }
 
@@ -77,10 +83,14 @@ pub struct RestartPolicy {
     unclean: VecDeque<Moment>,
     /// When restarts after short runs were granted, oldest first.
     spent: VecDeque<Moment>,
+    /// Exits that were followed by a start at once and wait for the word whether they were planned, oldest first.
+    open: Vec<Moment>,
     /// Failures since the last stable run.
     failures: u32,
-    /// The last clean exit that nobody had asked for.
+    /// The last exit that nobody had asked for and that may have been planned.
     clean_exit: Option<Moment>,
+    /// The one before it, while it waits for a word.
+    before: Option<Moment>,
     spare: Spare,
     jitter: SplitMix,
 }
@@ -103,8 +113,10 @@ impl RestartPolicy {
         Self {
             unclean: VecDeque::new(),
             spent: VecDeque::new(),
+            open: Vec::new(),
             failures: 0,
             clean_exit: None,
+            before: None,
             spare: Spare::Unneeded,
             jitter: SplitMix(seed),
         }
@@ -179,15 +191,26 @@ impl RestartPolicy {
             .map_or(now, |stamp| now.max(stamp.saturating_add(policy.boot_window).saturating_add(JUST_AFTER)))
     }
 
+    fn mark_unclean(&mut self, run: Run, policy: &Policy) {
+        if run.clean {
+            return;
+        }
+        self.unclean.push_back(run.unclean_stamp());
+        // One of those that wait for a word may turn out to be clean.
+        if self.unclean.len() > (policy.boot_limit as usize).saturating_add(1 + PENDING_MAX) {
+            self.unclean.pop_front();
+        }
+    }
+
+    /// It had planned its end after all, and closed its own record of it.
+    fn unmark_unclean(&mut self, run: Run) -> bool {
+        let index = self.unclean.iter().rposition(|stamp| *stamp == run.unclean_stamp()).filter(|_| !run.clean);
+        index.and_then(|index| self.unclean.remove(index)).is_some()
+    }
+
     /// Records the end of a run and plans the next start.
     pub fn after_run(&mut self, now: Moment, run: Run, cause: Cause, policy: &Policy) -> Plan {
-        if !run.clean {
-            // The gateway stamps its boot while it comes up and a failed one when it ends; the later of both is safe.
-            self.unclean.push_back(run.started.unwrap_or(run.ended));
-            if self.unclean.len() > (policy.boot_limit as usize).saturating_add(1) {
-                self.unclean.pop_front();
-            }
-        }
+        self.mark_unclean(run, policy);
         match cause {
             Cause::Asked => self.start(now, Duration::ZERO, "as asked", policy),
             Cause::Memory if policy.planted.is(Fault::MemorySpendsBudget) => self.retry(now, policy),
@@ -198,10 +221,9 @@ impl RestartPolicy {
                 self.start(now, Duration::ZERO, &why, policy)
             }
             Cause::CleanExit => {
-                let again =
-                    self.clean_exit.replace(now).is_some_and(|last| now < last.saturating_add(policy.stable_after));
-                if again && !policy.planted.is(Fault::CleanExitsNeverBackOff) {
-                    self.retry(now, policy)
+                let last = self.clean_exit.replace(now);
+                if is_repeated(last, now, policy) {
+                    self.retry_exit(now, policy)
                 } else {
                     self.retry_at_once(now, policy)
                 }
@@ -211,38 +233,76 @@ impl RestartPolicy {
         }
     }
 
-    /// Plans the next start after an exit with 0 of which it is not known yet whether the gateway had planned it: it is
-    /// started at once and spends nothing, unless that was so the last time and is not settled either.
-    pub fn after_exit(&mut self, now: Moment, run: Run, policy: &Policy) -> Plan {
-        let is_recent = |last: Moment| now < last.saturating_add(policy.stable_after);
-        // The budget may be overdrawn by one exit whose word comes late, and not by one after the other.
-        let is_overdrawn = self.spent_at(now, policy) >= policy.max_restarts && self.clean_exit.is_some();
-        if run.healthy_for() >= policy.stable_after || is_overdrawn || self.clean_exit.is_some_and(is_recent) {
-            return self.after_run(now, run, Cause::CleanExit, policy);
+    /// Plans the next start after an exit of which it is not known yet whether the gateway had planned it: it is started at
+    /// once and spends nothing, unless that was so the last time and is not settled either. Nothing if the budget is
+    /// spent, so that the word has to be waited for.
+    pub fn after_exit(&mut self, now: Moment, run: Run, cause: Cause, policy: &Policy) -> Option<Plan> {
+        if run.healthy_for() >= policy.stable_after {
+            return Some(self.after_run(now, run, cause, policy));
         }
-        self.clean_exit = Some(now);
-        self.start(
-            now,
-            Duration::ZERO,
-            "it exited by itself with 0; whether it had planned that is asked later",
-            policy,
-        )
+        self.mark_unclean(run, policy);
+        let last = self.clean_exit.replace(now);
+        let plan = if is_repeated(last, now, policy) {
+            let is_spent = self.spent_at(now, policy) >= policy.max_restarts;
+            (!is_spent || policy.planted.is(Fault::WordNotWaitedFor)).then(|| self.retry_exit(now, policy))
+        } else {
+            self.overdraw(now, now, policy)
+        };
+        self.before = last.filter(|_| plan.is_none());
+        plan
     }
 
-    /// What an exit that was planned for at `at` turned out to be. Says whether its next start was put off.
-    pub fn settle_exit(&mut self, at: Moment, run: Run, is_planned: bool, policy: &Policy) -> bool {
+    /// Plans the start after an exit at `at` that has waited for the word about those before it, if there is no need for its
+    /// own.
+    pub fn reconsider_exit(&mut self, now: Moment, at: Moment, policy: &Policy) -> Option<Plan> {
+        if is_repeated(self.before, at, policy) { None } else { self.overdraw(now, at, policy) }
+    }
+
+    fn retry_exit(&mut self, now: Moment, policy: &Policy) -> Plan {
+        if policy.planted.is(Fault::CleanExitsNeverBackOff) {
+            return self.retry_at_once(now, policy);
+        }
+        self.retry(now, policy)
+    }
+
+    /// The budget may be overdrawn by one exit whose word comes late, and not by one after the other.
+    fn overdraw(&mut self, now: Moment, at: Moment, policy: &Policy) -> Option<Plan> {
+        let open = u32::try_from(self.open.len()).unwrap_or(u32::MAX);
+        if self.spent_at(now, policy).saturating_add(open) > policy.max_restarts {
+            return None;
+        }
+        self.open.push(at);
+        let why = "it exited by itself; whether it had planned that is asked later";
+        Some(self.start(now, Duration::ZERO, why, policy))
+    }
+
+    /// What an exit that was planned for at `at` turned out to be. Says whether its next start was put off for what is not
+    /// so.
+    pub fn settle_exit(&mut self, at: Moment, run: Run, cause: Cause, is_planned: bool) -> bool {
         let spent = self.spent.iter().position(|spent| *spent == at);
+        let open = self.open.iter().position(|open| *open == at).map(|index| self.open.remove(index));
         if is_planned {
-            self.clean_exit.take_if(|last| *last == at);
+            for last in [&mut self.clean_exit, &mut self.before] {
+                last.take_if(|last| *last == at);
+            }
             if let Some(index) = spent {
                 self.spent.remove(index);
                 self.failures = self.failures.saturating_sub(1);
             }
-        } else if spent.is_none() && run.healthy_for() < policy.stable_after {
+            return self.unmark_unclean(run) || spent.is_some();
+        }
+        if open.is_some() {
             let place = self.spent.partition_point(|spent| *spent <= at);
             self.spent.insert(place, at);
+            self.failures = self.failures.saturating_add(u32::from(cause == Cause::Failed));
         }
-        spent.is_some()
+        false
+    }
+
+    /// An exit that had to wait for its word was not planned, and there is nothing left to start another one with.
+    pub fn give_up(&mut self, now: Moment, policy: &Policy) -> Plan {
+        self.spare = Spare::After(now);
+        Plan::GiveUp { restarts: self.spent_at(now, policy) }
     }
 
     /// The program is another one: what failed before says nothing about it.
@@ -304,6 +364,11 @@ impl RestartPolicy {
         let why = format!("{why}; more than {limit} unclean boots within {window} would switch its channels off");
         Plan::Start { at: gate, why }
     }
+}
+
+/// Whether the last exit of its kind was a short time before this one.
+fn is_repeated(last: Option<Moment>, at: Moment, policy: &Policy) -> bool {
+    last.is_some_and(|last| at < last.saturating_add(policy.stable_after))
 }
 
 /// Vigna's `SplitMix64` (2015): a generator of one word, enough to keep supervisors of a fleet apart.

@@ -6,7 +6,8 @@ use std::time::Duration;
 /// A snapshot. Durations count back from now, or forward where they speak of the future.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Status {
-    /// One word: `leasing`, `standby`, `probing`, `backing_off`, `spawning`, `starting`, `running`, `stopping`.
+    /// One word: `leasing`, `standby`, `probing`, `backing_off`, `spawning`, `starting`, `running`, `stopping`,
+    /// and others that `docs/CONTROL.md` names.
     pub state: &'static str,
     /// The gateway that is there now.
     pub gateway: Option<GatewayStatus>,

@@ -52,6 +52,7 @@ use super::trail::Trail;
 use super::{Generation, Moment, Notice, Owner, Policy, Readiness, Sample, Sighting, exit};
 use examining::Examining;
 use failing::{Repair, Streak, Update};
+use handing::Held;
 use hooking::Hooking;
 use leasing::Seen;
 use poll::Poll;
@@ -130,6 +131,8 @@ enum State {
     Probing { poll: Poll, watch: Watch, judging: Judging },
     /// Nothing runs; the next start is planned.
     BackingOff { until: Moment, why: String },
+    /// Nothing runs, and the budget is spent: the word about the last exit decides whether there is a next start.
+    Awaiting(Held),
     /// A hook runs: before a spawn, or after an end.
     Hooking(Hooking),
     /// The shell is creating the process.
@@ -267,7 +270,7 @@ impl Supervisor {
     fn own_deadline(&self) -> Option<Moment> {
         let policy = &self.policy;
         match &self.state {
-            State::Idle | State::Adopting { .. } | State::Spawning | State::Exited => None,
+            State::Idle | State::Adopting { .. } | State::Awaiting(_) | State::Spawning | State::Exited => None,
             State::Leasing { poll: Poll::Due(at), .. } => Some(*at),
             State::Leasing { poll: Poll::Asked { at, .. }, .. } => Some(at.saturating_add(leasing::LEASE_LOST)),
             State::Standby(standby) => standby.deadline(),
@@ -298,6 +301,7 @@ impl Supervisor {
             | State::Standby(_)
             | State::Probing { .. }
             | State::BackingOff { .. }
+            | State::Awaiting(_)
             | State::Hooking(_)
             | State::Exited => None,
         }
@@ -324,7 +328,7 @@ impl Supervisor {
     fn on_tick(&mut self, now: Moment, fx: &mut Effects) {
         self.tick_handoffs(now, fx);
         match &self.state {
-            State::Idle | State::Adopting { .. } | State::Spawning | State::Exited => {}
+            State::Idle | State::Adopting { .. } | State::Awaiting(_) | State::Spawning | State::Exited => {}
             State::Leasing { .. } => self.tick_leasing(now, fx),
             State::Standby(_) => self.tick_standby(now, fx),
             State::Probing { poll, .. } => {
@@ -355,6 +359,7 @@ impl Supervisor {
             | State::Leasing { .. }
             | State::Adopting { .. }
             | State::BackingOff { .. }
+            | State::Awaiting(_)
             | State::Hooking(_)
             | State::Spawning
             | State::Exited => return,
@@ -375,6 +380,7 @@ impl Supervisor {
             | State::Leasing { .. }
             | State::Adopting { .. }
             | State::BackingOff { .. }
+            | State::Awaiting(_)
             | State::Hooking(_)
             | State::Spawning
             | State::Exited => {}
@@ -405,7 +411,12 @@ impl Supervisor {
             State::Standby(standby) => standby.rearm(now),
             State::Examining(_) => self.acquit(now),
             State::Hooking(_) => self.rearm_hook(now),
-            State::Idle | State::Adopting { .. } | State::BackingOff { .. } | State::Spawning | State::Exited => {}
+            State::Idle
+            | State::Adopting { .. }
+            | State::BackingOff { .. }
+            | State::Awaiting(_)
+            | State::Spawning
+            | State::Exited => {}
         }
     }
 
@@ -421,6 +432,7 @@ impl Supervisor {
             | State::Leasing { .. }
             | State::Adopting { .. }
             | State::BackingOff { .. }
+            | State::Awaiting(_)
             | State::Hooking(_)
             | State::Spawning
             | State::Examining(_)

@@ -102,8 +102,8 @@ impl GenerationRecord {
             Fact::Stable => self.stable = Some(at),
             Fact::Died(death) => self.died = Some((death, at)),
             Fact::Planned => {
-                if let Some((Ending::Ran { cause, .. }, _)) = &mut self.settled {
-                    *cause = Cause::Asked;
+                if let Some((Ending::Ran { cause, clean }, _)) = &mut self.settled {
+                    (*cause, *clean) = (Cause::Asked, true);
                 }
             }
             Fact::Settled(Settled::Unborn) => {

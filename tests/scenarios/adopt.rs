@@ -1,6 +1,7 @@
 //! What an earlier supervisor left.
 
 use crate::world::{CRASH, KILLED, STARTED, Script, World, acquired, s, tree_end};
+use openclaw_supervise::core::handoff::Word;
 use openclaw_supervise::core::restart_policy::Cause;
 use openclaw_supervise::core::{
     Ask, Death, Effect, Event, Fact, Left, Moment, Owner, Past, Policy, Remains, Report, Request, Settled, Verdict,
@@ -245,4 +246,79 @@ fn an_adopted_gateway_that_crashes_at_once_is_paced_like_any_other() {
     let mut world = heir_of(left(None), alive(), Script::dying(s(1), KILLED));
     world.run_for(s(3000));
     assert_eq!((world.outcome().0, world.spawns().len()), (69, 6), "one restart each for the first seven ends");
+}
+
+/// An adopted gateway that ends after ten seconds, and what its command line says of that.
+fn ended(word: Word, policy: Policy) -> World {
+    let mut world = World::new(policy);
+    world.lease = acquired(Past { generation: 3, runs: vec![], left: Some(left(Some(995))) });
+    (world.remains, world.script, world.words) = (alive(), SERVING, vec![Some(word)]);
+    world.send(Event::Start);
+    world.run_for(s(10));
+    world.leader_exits(3, Death::Unknown);
+    world.run_for(s(10));
+    world
+}
+
+#[test]
+fn a_planned_restart_of_an_adopted_gateway_costs_nothing_and_is_no_unclean_boot() {
+    let policy = Policy { max_restarts: 1, boot_limit: 1, ..Policy::default() };
+    let mut world = ended(Word::Accepted("update".to_owned()), policy);
+    assert_eq!(world.spawns().len(), 1);
+    assert!(world.spawns()[0] < world.told("gateway.exited")[0] + Duration::from_millis(50));
+    assert_eq!(world.told("handoff.accepted").len(), 1);
+    assert!(facts(&world).contains(&Fact::Planned));
+    assert_eq!((world.core.status(world.now).restarts, world.exit()), (0, None));
+    world.leader_exits(4, CRASH);
+    world.run_for(s(5));
+    assert_eq!(
+        (world.spawns().len(), world.exit()),
+        (2, None),
+        "that is the first unclean boot, and the first failure"
+    );
+}
+
+#[test]
+fn an_end_of_an_adopted_gateway_that_nobody_planned_is_a_failure_and_an_unclean_boot() {
+    let policy = Policy { boot_limit: 1, ..Policy::default() };
+    let mut world = ended(Word::Missing, policy);
+    let status = world.core.status(world.now);
+    assert_eq!((status.restarts, world.told("handoff.missing").len()), (1, 1));
+    world.leader_exits(4, CRASH);
+    world.run_for(s(250));
+    assert_eq!(world.spawns().len(), 1, "a third boot would find two unclean ones");
+    let scheduled = world.effects.iter().rev().find_map(|(_, effect)| match effect {
+        Effect::Report(Report::RestartScheduled { why, .. }) => Some(why.as_str()),
+        _ => None,
+    });
+    assert!(scheduled.is_some_and(|why| why.contains("failure 2 in a row")), "{scheduled:?}");
+}
+
+#[test]
+fn a_gateway_that_ended_between_two_supervisors_is_asked_about_as_well() {
+    for (left, asked) in [(left(Some(610)), 1), (left(None), 0)] {
+        let mut world = World::new(Policy::default());
+        world.lease = acquired(Past { generation: 3, runs: vec![], left: Some(left) });
+        world.remains = Remains::Nothing { pid: Some(103) };
+        world.script = Script { boots_in: Duration::ZERO, ..Script::default() };
+        world.words = vec![Some(Word::Accepted("update".to_owned()))];
+        world.send(Event::Start);
+        world.run_for(s(10));
+        assert_eq!(world.when(|effect| matches!(effect, Effect::Consume { pid: 103, .. })).len(), asked);
+        assert_eq!(world.core.status(world.now).restarts, 1 - u32::try_from(asked).unwrap_or(0));
+    }
+}
+
+#[test]
+fn whoever_ended_too_long_ago_is_asked_nothing() {
+    for (died, asked) in [(946, 1), (945, 0)] {
+        let mut world = World::new(Policy::default());
+        let left = Left { died: Some((Death::Code(0), s(died))), ..left(Some(610)) };
+        world.lease = acquired(Past { generation: 3, runs: vec![], left: Some(left) });
+        world.remains = Remains::Nothing { pid: Some(103) };
+        world.script = Script { boots_in: Duration::ZERO, ..Script::default() };
+        world.send(Event::Start);
+        world.run_for(s(60));
+        assert_eq!(world.when(|effect| matches!(effect, Effect::Consume { .. })).len(), asked, "{died}");
+    }
 }

@@ -1,7 +1,8 @@
 //! A detached successor: a gateway exits with 0 and another one of ours has its port already.
 
 use crate::world::{STARTED, Script, World, s, stranger};
-use openclaw_supervise::core::{Ask, Death, Effect, Event, Holder, Owner, Remains, Request, Verdict};
+use openclaw_supervise::core::restart_policy::Cause;
+use openclaw_supervise::core::{Ask, Death, Effect, Event, Fact, Holder, Owner, Remains, Request, Settled, Verdict};
 use std::time::Duration;
 
 const DONE: Death = Death::Code(0);
@@ -30,6 +31,22 @@ fn a_successor_is_adopted_and_nothing_of_it_is_killed() {
     assert!(names.windows(3).any(|w| w == ["gateway.exited", "gateway.succeeded", "gateway.adopted"]), "{names:?}");
     assert_eq!(world.core.generation(), 2);
     assert_eq!(world.exit(), None);
+}
+
+#[test]
+fn a_successor_of_an_adopted_gateway_is_kept_though_nobody_learns_how_that_one_ended() {
+    let mut world = World::started(Script::serving(s(9999), DONE));
+    world.run_for(s(29));
+    (world.port, world.owner) = (Some(STARTED), Some(heir()));
+    world.remains = Remains::Leader { pid: 555, differs: None };
+    world.leader_exits(1, Death::Unknown);
+    world.run_for(s(60));
+    assert_eq!((world.kills(), world.spawns().len(), world.core.generation()), (vec![], 1, 2));
+    let settled = world.effects.iter().find_map(|(_, effect)| match effect {
+        Effect::Remember { generation: 1, fact: Fact::Settled(Settled::Ran(run, cause)) } => Some((run.clean, *cause)),
+        _ => None,
+    });
+    assert_eq!(settled, Some((true, Cause::Asked)));
 }
 
 #[test]

@@ -299,6 +299,13 @@ impl Judge {
         self.last = at;
         self.note_charge(at, turn.event);
         let answer = self.note(at, turn.event);
+        let leaves = dies && self.wish == Wish::Run && self.owned.as_ref().is_some_and(Owned::may_have_successor);
+        let kills = turn.fx.iter().any(|effect| matches!(effect, Effect::KillTree { .. }));
+        must(
+            !(leaves && kills),
+            "P3",
+            "nobody looks whether a gateway has left a successor before all of it is ended",
+        )?;
         for effect in turn.fx {
             must(!self.over, "exit", "the exit is the last effect")?;
             self.judge_effect(turn, effect, answer)?;

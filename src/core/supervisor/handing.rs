@@ -1,10 +1,20 @@
 //! Exits with 0 that nobody asked for: were they planned?
 
-use super::{Effect, Effects, Moment, Report, Run, State, Supervisor};
-use crate::core::Generation;
+use super::hooking::Ending;
+use super::{Effect, Effects, Moment, Report, State, Supervisor};
 use crate::core::fault::Fault;
-use crate::core::handoff::{Pending, Support, Word};
+use crate::core::handoff::{ASKED_AGE_MAX, Pending, Support, Word};
 use crate::core::past::Fact;
+use crate::core::restart_policy::Cause;
+use crate::core::{Death, Generation};
+
+/// An exit of which the word decides whether there is another start.
+#[derive(Debug, Clone)]
+pub(super) struct Held {
+    pending: Pending,
+    /// How the gateway ended, for the reason of an exit.
+    told: String,
+}
 
 impl Supervisor {
     /// Finds out once whether the gateway's command line can be asked, after its first boot: not beside it.
@@ -36,19 +46,44 @@ impl Supervisor {
         self.tick_handoffs(now, fx);
     }
 
-    /// Puts off what an exit means, if its gateway can be asked. Says whether it was.
-    pub(super) fn defer_exit(&mut self, now: Moment, generation: Generation, pid: i32, run: Run) -> bool {
-        let pending = Pending { generation, pid, run, at: now };
-        self.policy.handoff && pid > 0 && !self.has(Fault::HandoffNotAsked) && self.handoffs.defer(pending)
+    /// Puts off what the end of a run means, if its gateway may have planned it and can be asked. `death` is that of an exit
+    /// with 0, or of one that was adopted, of which nobody learns it.
+    pub(super) fn defer_exit(&mut self, now: Moment, ending: &Ending, cause: Cause) -> Option<Pending> {
+        let Ending { pid, run, death, .. } = *ending;
+        let is_possible = match death {
+            Death::Code(0) => cause == Cause::CleanExit,
+            Death::Unknown => !self.has(Fault::AdoptedExitIsCrash),
+            Death::Code(_) | Death::Signal { .. } => false,
+        };
+        let is_fresh = now < run.ended.saturating_add(ASKED_AGE_MAX);
+        let can_be_asked = self.policy.handoff && pid > 0 && !self.has(Fault::HandoffNotAsked);
+        let pending = Pending { generation: self.generation, pid, run, cause, at: now };
+        let is_deferred =
+            is_possible && is_fresh && can_be_asked && run.started.is_some() && self.handoffs.defer(pending.clone());
+        is_deferred.then_some(pending)
     }
 
-    /// Asks about the oldest exit once the next gateway is up, or its time runs out.
+    /// Goes on after an exit whose meaning is put off.
+    pub(super) fn go_on_deferred(&mut self, now: Moment, pending: Pending, told: &str, fx: &mut Effects) {
+        self.remember_settled(pending.run, pending.cause, fx);
+        match self.restarts.after_exit(now, pending.run, pending.cause, &self.policy) {
+            Some(plan) => self.follow_plan(now, plan, told, fx),
+            None => self.state = State::Awaiting(Held { pending, told: told.to_owned() }),
+        }
+        self.tick_handoffs(now, fx);
+    }
+
+    /// Asks about the oldest exit once nothing is held up by it, or its time runs out.
     pub(super) fn tick_handoffs(&mut self, now: Moment, fx: &mut Effects) {
         if let Some(ticket) = self.handoffs.lost(now) {
             self.on_consumed(now, ticket, &Word::TimedOut("no answer came".to_owned()), fx);
         }
-        let is_up = matches!(self.state, State::Running { .. }) || self.has(Fault::HandoffBesideBoot);
-        let Some(Pending { generation, pid, .. }) = self.handoffs.due(now, is_up) else { return };
+        let is_idle = matches!(self.state, State::Running { .. } | State::Awaiting(_));
+        let Some(Pending { generation, pid, .. }) =
+            self.handoffs.due(now, is_idle || self.has(Fault::HandoffBesideBoot))
+        else {
+            return;
+        };
         let (generation, pid) = (*generation, *pid);
         self.ticket += 1;
         let ticket = self.ticket;
@@ -57,7 +92,7 @@ impl Supervisor {
     }
 
     pub(super) fn on_consumed(&mut self, now: Moment, ticket: u64, word: &Word, fx: &mut Effects) {
-        let Some(Pending { generation, run, at, .. }) = self.handoffs.settle(ticket) else { return };
+        let Some(Pending { generation, run, cause, at, .. }) = self.handoffs.settle(ticket) else { return };
         let about = Some(generation);
         let report = match word {
             Word::Accepted(reason) => Report::HandoffAccepted { generation, reason: reason.clone() },
@@ -74,11 +109,37 @@ impl Supervisor {
         if is_planned {
             fx.push(Effect::Remember { generation, fact: Fact::Planned });
         }
-        let was_delayed = self.restarts.settle_exit(at, run, is_planned, &self.policy);
-        // It waits for what was taken for a loop and is none.
-        if is_planned && was_delayed && matches!(self.state, State::BackingOff { .. }) {
-            self.start_at_gate(now, fx);
-        }
+        let was_delayed = self.restarts.settle_exit(at, run, cause, is_planned);
+        self.follow_word(now, generation, is_planned, was_delayed, fx);
         self.tick_handoffs(now, fx);
+    }
+
+    /// What the word about this gateway means for a start that waits.
+    fn follow_word(
+        &mut self,
+        now: Moment,
+        generation: Generation,
+        is_planned: bool,
+        was_delayed: bool,
+        fx: &mut Effects,
+    ) {
+        let is_last = generation == self.generation;
+        match &self.state {
+            // It waits for what was taken for a loop or a failure and is none.
+            State::BackingOff { .. } if is_last && is_planned && was_delayed => self.start_at_gate(now, fx),
+            State::Awaiting(_) if is_last && is_planned => self.start_at_gate(now, fx),
+            State::Awaiting(held) if is_last => {
+                let told = held.told.clone();
+                let plan = self.restarts.give_up(now, &self.policy);
+                self.follow_plan(now, plan, &told, fx);
+            }
+            State::Awaiting(held) => {
+                let told = held.told.clone();
+                if let Some(plan) = self.restarts.reconsider_exit(now, held.pending.at, &self.policy) {
+                    self.follow_plan(now, plan, &told, fx);
+                }
+            }
+            _ => {}
+        }
     }
 }

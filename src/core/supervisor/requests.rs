@@ -117,7 +117,7 @@ impl Supervisor {
     pub(super) fn hasten(&mut self, now: Moment, fx: &mut Effects) {
         self.restarts.waive();
         match &self.state {
-            State::BackingOff { .. } => self.start_at_gate(now, fx),
+            State::BackingOff { .. } | State::Awaiting(_) => self.start_at_gate(now, fx),
             // Whatever the last exit meant: a person wants another try.
             State::Probing { judging: Judging::Refusal(run) | Judging::Unstarted(run), .. } => {
                 let run = *run;

@@ -37,6 +37,7 @@ impl Supervisor {
             State::Adopting { .. } => "adopting",
             State::Probing { .. } => "probing",
             State::BackingOff { .. } => "backing_off",
+            State::Awaiting(_) => "awaiting_word",
             State::Hooking(hooking) => match hooking.hook() {
                 Hook::PreStart => "pre_start",
                 Hook::PostStop => "post_stop",
@@ -63,6 +64,7 @@ impl Supervisor {
             | State::Adopting { .. }
             | State::Probing { .. }
             | State::BackingOff { .. }
+            | State::Awaiting(_)
             | State::Hooking(_)
             | State::Spawning
             | State::Stopping(_)
@@ -109,6 +111,12 @@ impl Supervisor {
                 ("decide what the last exit meant", at(poll), "somebody else may have the port")
             }
             State::BackingOff { until, why } => ("start a gateway", within(*until), why.as_str()),
+            State::Awaiting(_) => (
+                "decide what the last exit meant",
+                self.handoffs.deadline().and_then(within),
+                "the restart budget is spent, and only a gateway that had planned its exit is started again; \
+                 'openclaw-supervise retry-now' does not wait",
+            ),
             State::Hooking(hooking) => {
                 let within = within(hooking.deadline());
                 match hooking.hook() {

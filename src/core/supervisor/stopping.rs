@@ -67,7 +67,8 @@ enum Leader {
 enum Tree {
     /// SIGTERM is sent; the gateway drains until then.
     Draining { until: Moment },
-    /// It exited with 0 and nobody had asked: whoever answers on its port now may be a successor that it left.
+    /// It exited with 0, as far as can be known, and nobody had asked: whoever answers on its port now may be a successor
+    /// that it left.
     Seeking,
     /// `Effect::KillTree` is under way. `told` is how many survivors of the last one were told of.
     Killing { told: u32 },
@@ -110,6 +111,7 @@ impl Supervisor {
             | State::Adopting { .. }
             | State::Probing { .. }
             | State::BackingOff { .. }
+            | State::Awaiting(_)
             | State::Hooking(_)
             | State::Spawning
             | State::Examining(_)
@@ -210,7 +212,8 @@ impl Supervisor {
         if self.intent != Intent::Run || self.has(Fault::SuccessorKilled) {
             return self.end_seeking(fx);
         }
-        let Some(run) = self.run_of_dead() else { return };
+        // It exited with 0, whether anybody could learn that or not: none leaves a successor by crashing.
+        let Some(run) = self.run_of_dead().map(|run| Run { clean: true, ..run }) else { return };
         let (generation, pid) = (self.generation, successor.pid);
         fx.push(Effect::Report(Report::SuccessorFound { generation, pid, command: successor.command }));
         self.remember_settled(run, Cause::Asked, fx);
@@ -257,6 +260,7 @@ impl Supervisor {
             | State::Adopting { .. }
             | State::Probing { .. }
             | State::BackingOff { .. }
+            | State::Awaiting(_)
             | State::Hooking(_)
             | State::Spawning
             | State::Exited => return,
@@ -268,7 +272,13 @@ impl Supervisor {
         let drained = matches!(&self.state, State::Stopping(Stopping { tree: Tree::Draining { .. }, .. }));
         let dead = Leader::Dead { death, at: now, drained, reason: cause };
         let State::Stopping(stopping) = &mut self.state else {
-            let may_have_successor = death == Death::Code(0) && up.is_some() && self.intent == Intent::Run;
+            let may_be_clean = match death {
+                Death::Code(code) => code == 0,
+                // Nobody learns how one ended that was adopted.
+                Death::Unknown => !self.has(Fault::AdoptedHasNoSuccessor),
+                Death::Signal { .. } => false,
+            };
+            let may_have_successor = may_be_clean && up.is_some() && self.intent == Intent::Run;
             let tree = if may_have_successor { Tree::Seeking } else { Tree::Killing { told: 0 } };
             self.enter_stopping(now, child, up, why, dead, tree);
             if self.has(Fault::LeaderExitIsTreeGone) {
@@ -409,8 +419,8 @@ impl Supervisor {
 
     /// What the end of a run means.
     pub(super) fn conclude(&mut self, now: Moment, ending: &Ending, fx: &mut Effects) {
-        let Ending { pid, run, age, why, death, unasked, told, .. } = ending;
-        let (pid, run, age, why, death) = (*pid, *run, *age, *why, *death);
+        let Ending { run, age, why, death, unasked, told, .. } = ending;
+        let (run, age, why, death) = (*run, *age, *why, *death);
         let cause = match (why, death) {
             (Why::Died | Why::Lost, Death::Code(0)) if run.started.is_some() && !self.has(Fault::CleanExitIsCrash) => {
                 Cause::CleanExit
@@ -439,10 +449,8 @@ impl Supervisor {
             Intent::Restart(_) => self.plan(now, run, Cause::Asked, told, fx),
             Intent::Run => match (why, death) {
                 (Why::Died, _) if self.is_deterministic(death, age) => self.give_up_on(now, run, told, fx),
-                (Why::Died, _) if cause == Cause::CleanExit && self.defer_exit(now, self.generation, pid, run) => {
-                    self.remember_settled(run, cause, fx);
-                    let plan = self.restarts.after_exit(now, run, &self.policy);
-                    self.follow_plan(now, plan, told, fx);
+                (Why::Died | Why::Lost, _) if let Some(pending) = self.defer_exit(now, ending, cause) => {
+                    self.go_on_deferred(now, pending, told, fx);
                 }
                 (Why::Died, Death::Code(REFUSAL)) if !self.has(Fault::RefusalRetried) => {
                     self.remember_settled(run, Cause::Failed, fx);

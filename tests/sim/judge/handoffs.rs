@@ -1,5 +1,6 @@
 //! What waits for a word: exits with 0, updates, and deaths that are like one another.
 
+use super::pace::Class;
 use super::steps::Answer;
 use super::{
     Death, Duty, Effect, Ended, Event, Fingerprint, Generation, Judge, Moment, Over, Owner, PortWatch, Turn, Wish, must,
@@ -17,7 +18,10 @@ type Judgement = Result<(), Broken>;
 const WAITING_MAX: usize = 8;
 
 /// A word that has not come by then never will.
-const WORD_LOST: Duration = Duration::from_secs(75);
+const WORD_LOST: Duration = Duration::from_secs(100);
+
+/// An exit that is older than this is not asked about.
+const FRESH: Duration = Duration::from_secs(55);
 
 /// How much later than it is due we may be woken.
 const WAKE_MAX: Duration = Duration::from_secs(1);
@@ -47,6 +51,9 @@ pub(super) struct Exit {
     died: Moment,
     pub(super) settled: Moment,
     pub(super) cost: Cost,
+    /// Nobody learnt how it ended: until the word it is a failure, and unclean where this says since when.
+    pub(super) unknown: bool,
+    pub(super) unclean: Option<Moment>,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -84,14 +91,22 @@ impl Judge {
 
     /// Whether the meaning of this end is put off.
     pub(super) fn waits_for_word(&self, pid: i32, over: &Over) -> bool {
-        let clean = over.death == Death::Code(0) && !over.ended_by_us && !over.lost && over.started.is_some();
+        let may_be = matches!(over.death, Death::Code(0) | Death::Unknown) && !over.ended_by_us;
+        let clean = may_be && over.settled < over.died + FRESH && over.started.is_some();
         let mute = self.handoffs.known && self.handoffs.support == Some(false);
         clean && pid > 0 && self.policy.handoff && !mute && self.handoffs.exits.len() < WAITING_MAX
     }
 
+    /// Whether the next start depends on the word about the last exit.
+    pub(super) fn holds(&self) -> bool {
+        let last = self.handoffs.exits.back().is_some_and(|exit| exit.generation == self.generation);
+        last && self.pace.pending.is_some() && self.owned.is_none() && !self.adopting && self.wish == Wish::Run
+    }
+
     pub(super) fn put_off(&mut self, pid: i32, over: &Over, cost: Cost) {
         let (generation, died, settled) = (self.generation, over.died, over.settled);
-        self.handoffs.exits.push_back(Exit { generation, pid, died, settled, cost });
+        let (unknown, unclean) = (over.death == Death::Unknown, over.unclean());
+        self.handoffs.exits.push_back(Exit { generation, pid, died, settled, cost, unknown, unclean });
     }
 
     pub(super) fn judge_negotiate(&mut self) -> Judgement {
@@ -124,7 +139,8 @@ impl Judge {
         };
         must((exit.generation, exit.pid) == (generation, pid), "handoff", "a question about another exit")?;
         let serves = self.owned.as_ref().is_some_and(|owned| owned.started.is_some() && !owned.ending());
-        must(serves || at >= exit.died + ASK_BY, "handoff", "an exit is asked about beside a boot")?;
+        let held_up = serves || self.holds() || at >= exit.died + ASK_BY;
+        must(held_up, "handoff", "an exit is asked about beside a boot")?;
         (self.ticket, self.handoffs.asked) = (ticket, Some((ticket, at)));
         Ok(())
     }
@@ -145,7 +161,13 @@ impl Judge {
         let planned = matches!(word, Word::Accepted(_));
         self.handoffs.word = Some((exit.generation, word.clone()));
         self.handoffs.planned = planned.then_some(exit.generation);
+        let decides = self.holds();
         self.pace.settle_exit(at, &exit, planned);
+        // It was one of several and is the first now: it may be started before its own word.
+        if let Some(last) = self.handoffs.exits.back_mut().filter(|_| planned && decides) {
+            last.cost = Cost::Nothing;
+            self.pace.pending = Some(Class::Open { again: true });
+        }
     }
 
     /// What is told of an exit is the word that came, or that none came in time.
@@ -194,6 +216,10 @@ impl Judge {
         };
         let starts = turn.fx.iter().any(|effect| matches!(effect, Effect::Report(Report::GatewayStarted { .. })));
         must(!starts || asked.is_some(), "handoff", "the next gateway is up, and nobody asks about the last exit")?;
+        if self.holds() {
+            must(asked.is_some(), "handoff", "the next start waits for a word, and nobody asks for it")?;
+            self.pace.may_hold(turn.at)?;
+        }
         let missed = *turn.event == Event::Tick && due <= turn.at;
         must(!missed, "handoff", "an exit is not asked about, or its word waited for, in time")?;
         let woken = turn.after.is_some_and(|after| after <= due.max(turn.at) + WAKE_MAX);

@@ -65,9 +65,9 @@ impl Owned {
         }
     }
 
-    /// It exited with 0, and nobody had asked.
+    /// It exited with 0, as far as can be known, and nobody had asked.
     pub(super) fn may_have_successor(&self) -> bool {
-        let clean = matches!(self.death, Some((Death::Code(0), _)));
+        let clean = matches!(self.death, Some((Death::Code(0) | Death::Unknown, _)));
         clean && self.started.is_some() && self.terminated.is_none() && !self.killed && !self.lost
     }
 

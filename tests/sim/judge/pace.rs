@@ -44,6 +44,13 @@ pub(crate) struct Over {
     pub(crate) lost: bool,
 }
 
+impl Over {
+    /// Since when it is an unclean boot, if it is one.
+    pub(super) fn unclean(&self) -> Option<Moment> {
+        (!self.clean).then(|| self.started.unwrap_or(self.died))
+    }
+}
+
 #[derive(Debug, Clone)]
 #[expect(clippy::struct_excessive_bools, reason = "what holds for the next start; any mix of it happens")]
 pub(crate) struct Pace {
@@ -212,7 +219,16 @@ impl Pace {
     /// What an exit was, that had to wait for its word.
     pub(super) fn settle_exit(&mut self, at: Moment, exit: &Exit, planned: bool) {
         let unbegun = self.spawns.last().is_none_or(|last| *last < exit.settled);
+        let held = unbegun && self.pending.is_some();
+        if planned {
+            self.clean_exit.take_if(|last| *last == exit.settled);
+            if let Some(index) = self.unclean.iter().rposition(|stamp| Some(*stamp) == exit.unclean) {
+                self.unclean.remove(index);
+            }
+        }
         match exit.cost {
+            _ if held && planned => (self.pending, self.free, self.floor) = (Some(Class::Asked), true, at),
+            _ if held => self.pending = Some(Class::Failed),
             Cost::Restart if planned => {
                 self.failures = self.failures.saturating_sub(1);
                 if unbegun {
@@ -221,25 +237,31 @@ impl Pace {
                     self.costly.remove(paid);
                 }
             }
+            Cost::Nothing if planned && unbegun => (self.free, self.floor) = (true, at),
             Cost::Nothing if !planned => {
                 self.costly.push(exit.settled);
                 self.late += 1;
+                self.failures += u32::from(exit.unknown);
                 if unbegun {
                     self.spawns.push(exit.settled);
                 }
             }
             Cost::Restart | Cost::Nothing | Cost::Never => {}
         }
-        if planned {
-            self.clean_exit.take_if(|last| *last == exit.settled);
+    }
+
+    /// A start may wait for a word only if there is nothing left to pay it with.
+    pub(super) fn may_hold(&self, at: Moment) -> Result<(), Broken> {
+        let spent = recent(&self.spawns, at, self.policy.restart_window);
+        if spent < self.budget() {
+            return Err(Broken::new("P4", format!("a start waits for a word with {spent} spawns in the window")));
         }
+        Ok(())
     }
 
     /// A gateway is gone. `waits` says that an exit with 0 has to wait for its word.
     pub(super) fn settle(&mut self, run: &Over, waits: bool) -> Cost {
-        if !run.clean {
-            self.unclean.push(run.started.unwrap_or(run.died));
-        }
+        self.unclean.extend(run.unclean());
         let unasked = |code| !run.ended_by_us && !run.asked && run.death == Death::Code(code);
         self.refused = unasked(78) && !run.lost;
         let cause = match () {
@@ -265,12 +287,12 @@ impl Pace {
                 self.clean_exit = (cause == Cause::CleanExit).then_some(settled);
                 Class::Stable
             }
-            Cause::CleanExit => match self.clean_exit.replace(settled) {
+            Cause::Failed | Cause::Memory if !waits => Class::Failed,
+            Cause::CleanExit | Cause::Failed | Cause::Memory => match self.clean_exit.replace(settled) {
                 Some(last) if again(last) => Class::Failed,
                 last if waits => Class::Open { again: last.is_some() },
                 Some(_) | None => Class::Clean,
             },
-            Cause::Failed | Cause::Memory => Class::Failed,
         };
         self.pending = Some(class);
     }
@@ -350,7 +372,7 @@ impl Pace {
                 self.floor = at;
                 self.pass(free);
             }
-            None if delay.is_zero() || !self.breaker_closed_at(at) => self.floor = at,
+            None if delay.is_zero() && self.free || !self.breaker_closed_at(at) => self.floor = at,
             None => return Err(Broken::new("P4", "what was asked for again waits for nothing")),
         }
         Ok(())

@@ -239,7 +239,10 @@ impl Judge {
             code if self.charge.yields() => {
                 must(code == self.policy.conflict_exit_code, "P7", "the code of a conflict")
             }
-            exit::GAVE_UP if !stopped => self.pace.give_up(at),
+            exit::GAVE_UP if !stopped => {
+                must(!self.holds(), "handoff", "gave up before the word about the last exit")?;
+                self.pace.give_up(at)
+            }
             _ if stopped => must(false, "P5", "a stop ends with 0, or 1 where something is left"),
             _ if self.duty == Some(Duty::Conflict) && answer.is_some() => Ok(()),
             exit::NO_USE => {

@@ -109,7 +109,10 @@ impl Store {
             Fact::Died(death) => row.died.replace((death, now)).is_some(),
             Fact::Settled(settled) => row.settled.replace(settled).is_some(),
             Fact::Planned => match &mut row.settled {
-                Some(Settled::Ran(_, cause)) => std::mem::replace(cause, Cause::Asked) == Cause::Asked,
+                Some(Settled::Ran(run, cause)) => {
+                    run.clean = true;
+                    std::mem::replace(cause, Cause::Asked) == Cause::Asked
+                }
                 Some(Settled::Unborn | Settled::Postponed) | None => true,
             },
         };
