@@ -3,13 +3,17 @@
 use super::clock::{Clocks, Stamp};
 use super::record::{Change, GenerationRecord};
 use super::{Intent, events, history};
-use crate::core::Generation;
+use crate::core::handoff::PENDING_MAX;
+use crate::core::{Fact, Generation};
 use rusqlite::Transaction;
 use std::collections::{BTreeMap, VecDeque};
 
 /// What is kept while nothing can be written. Then the oldest are dropped.
 const EVENTS_MAX: usize = 1000;
 const RECORDS_MAX: usize = 64;
+
+/// Gateways that are kept in mind though they are over: of each of these a word may come that it had planned its end.
+const RECENT_MAX: usize = PENDING_MAX + 1;
 
 /// All of it, in memory.
 #[derive(Debug)]
@@ -74,6 +78,10 @@ impl Ledger {
     }
 
     pub(super) fn change(&mut self, generation: Generation, change: Change, at: Stamp) {
+        // A record that begins with its last fact would take the place of all that was written before.
+        if matches!(change, Change::Fact(Fact::Planned, _)) && !self.records.contains_key(&generation) {
+            return;
+        }
         let line = self.records.entry(generation).or_insert_with(|| {
             let record = GenerationRecord {
                 generation,
@@ -126,10 +134,10 @@ impl Ledger {
             _ => Some(0),
         };
         self.events.clear();
-        let youngest = self.records.last_key_value().map(|(generation, _)| *generation);
+        let recent = self.records.keys().rev().nth(RECENT_MAX - 1).copied();
         self.records.retain(|generation, line| {
             line.is_new = false;
-            Some(*generation) == youngest || line.record.settled.is_none()
+            recent.is_none_or(|recent| *generation >= recent) || line.record.settled.is_none()
         });
     }
 

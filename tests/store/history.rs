@@ -93,6 +93,38 @@ fn what_a_killed_supervisor_left_is_found_and_what_is_over_is_told_with_its_age(
 }
 
 #[test]
+fn a_word_that_comes_when_the_next_gateway_runs_changes_the_record_and_takes_nothing_from_it() {
+    let (scene, hands) = (Scene::new(), Hands::default());
+    let mut first = hands.start(&scene);
+    first.acquire();
+    for generation in 1..=12 {
+        first.intended(generation);
+        first.store().spawned(generation, 400, 4000);
+        first.store().remember(generation, Fact::Started, NOW);
+        first.store().remember(generation, Fact::Died(Death::Code(0)), NOW);
+        first.store().remember(generation, settled(NOW, NOW), NOW);
+        first.sync();
+    }
+    first.intended(13);
+    first.sync();
+    // The first one of these is forgotten by now, and must not be written anew.
+    for generation in [1, 6, 12] {
+        first.store().remember(generation, Fact::Planned, NOW);
+    }
+    first.sync();
+    first.crash();
+    let mut next = hands.start(&scene);
+    let past = next.acquire().past;
+    assert_eq!((past.generation, past.left.map(|left| left.generation), past.runs.len()), (13, Some(13), 12));
+    for (number, run) in (1..).zip(past.runs) {
+        let is_planned = [6, 12].contains(&number);
+        let Settled::Ran(run, cause) = run.settled else { panic!("{run:?}") };
+        let expected = if is_planned { Cause::Asked } else { Cause::Failed };
+        assert_eq!((cause, run.clean, run.started.is_some()), (expected, is_planned, true), "{number}");
+    }
+}
+
+#[test]
 fn an_adopted_gateway_goes_on_in_its_record() {
     let (scene, hands) = (Scene::new(), Hands::default());
     let mut first = hands.start(&scene);
