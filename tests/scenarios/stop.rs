@@ -307,7 +307,8 @@ fn survivors_of_a_stop_are_named_and_end_it_with_1() {
     world.run_for(s(10));
     let (code, reason) = world.outcome();
     assert_eq!(code, 1);
-    assert!(reason.contains("900 stuck; 901 stuck"), "{reason}");
+    assert!(reason.contains("SIGKILL: 900 stuck (D, nfs_wait); 901 stuck (D, nfs_wait);"), "{reason}");
+    assert!(!reason.contains("ended") && !reason.contains('?'), "those that are left, and no guess: {reason}");
     assert_eq!(world.told("tree.killed").len(), 1);
 }
 

@@ -46,8 +46,9 @@ pub(crate) fn by(how: &str) -> Requester {
 }
 
 pub(crate) fn tree_end(survivors: u32) -> TreeEnd {
-    let commands = (0..survivors).map(|n| format!("{} stuck", 900 + n)).collect();
-    TreeEnd { members: survivors, escaped: 0, survivors, elapsed: PROMPT, commands, ..TreeEnd::default() }
+    let commands = (0..survivors).map(|n| format!("{} ended", 800 + n)).collect();
+    let left = (0..survivors).map(|n| format!("{} stuck (D, nfs_wait)", 900 + n)).collect();
+    TreeEnd { members: survivors, escaped: 0, survivors, elapsed: PROMPT, commands, left, ..TreeEnd::default() }
 }
 
 /// The lease, with what the store remembers.

@@ -325,7 +325,8 @@ impl Supervisor {
         let State::Stopping(stopping) = &mut self.state else { return };
         let Tree::Killing { told } = stopping.tree else { return };
         let survivors = end.survivors;
-        let named = end.commands.join("; ");
+        let left = end.left.join("; ");
+        let named = if left.is_empty() { " (uninterruptible sleep?)".to_owned() } else { format!(": {left}") };
         // One that cannot be killed is told of once, not at every attempt.
         if end.members.max(survivors) > 0 && (survivors == 0 || survivors != told) {
             fx.push(Effect::Report(Report::TreeKilled { generation, end }));
@@ -352,8 +353,8 @@ impl Supervisor {
                     fx.push(Effect::Remember { generation, fact: Fact::Died(death) });
                 }
                 let reason = format!(
-                    "stopped as asked by {by}, but {survivors} processes survived SIGKILL (uninterruptible sleep?): \
-                     {named}; look at their stack in /proc before starting again"
+                    "stopped as asked by {by}, but {survivors} of the gateway's processes survived SIGKILL{named}; look at \
+                     their stack in /proc before starting again"
                 );
                 self.exit(exit::FAILURE, reason, fx);
             }
