@@ -496,3 +496,25 @@ fn a_spent_budget_ends_in_69_when_the_word_is_no() {
     supervisor.expect_exit(69);
     assert_eq!((supervisor.count("handoff.missing"), scene.diary().starts().len()), (2, 3), "{}", supervisor.story());
 }
+
+#[test]
+fn a_gateway_below_a_launcher_is_asked_about_by_its_own_number() {
+    let scene = Scene::new("healthy");
+    let openclaw = scene.openclaw();
+    // As npx does: what was started waits for the gateway, and is not it.
+    let script = std::fs::read_to_string(openclaw.program()).expect("it is there");
+    let script = script.replace("exec \"$gateway\" \"$@\"", "\"$gateway\" \"$@\"\nexit $?");
+    std::fs::write(openclaw.program(), script).expect("it is ours");
+    let mut supervisor = launch(&scene, &openclaw).option("--max-restarts", "0").start();
+    let launcher = supervisor.wait_started();
+    let gateway = scene.diary().starts().last().expect("it was started").process;
+    assert_ne!(launcher, gateway);
+    gateway.signal(Signal::SIGUSR2);
+    let exited = supervisor.wait_event("gateway.exited");
+    assert_eq!((exited.number("pid"), exited.number("code")), (launcher.pid.into(), 0));
+    supervisor.wait_started();
+    assert_eq!(supervisor.wait_event("handoff.accepted").number("generation"), 1);
+    let call = openclaw.wait_calls("consume", 1).remove(0);
+    assert!(call.words.contains(&format!("--expected-pid {} ", gateway.pid)), "{call:?}");
+    assert_eq!(spent(&scene), 0);
+}

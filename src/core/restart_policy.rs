@@ -299,10 +299,9 @@ impl RestartPolicy {
         false
     }
 
-    /// An exit that had to wait for its word was not planned, and there is nothing left to start another one with.
-    pub fn give_up(&mut self, now: Moment, policy: &Policy) -> Plan {
-        self.spare = Spare::After(now);
-        Plan::GiveUp { restarts: self.spent_at(now, policy) }
+    /// An exit that had to wait for its word was not planned: unless the budget has room again by now, that is the end.
+    pub fn after_no(&mut self, now: Moment, policy: &Policy) -> Plan {
+        self.retry(now, policy)
     }
 
     /// The program is another one: what failed before says nothing about it.

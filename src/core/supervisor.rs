@@ -49,7 +49,7 @@ use super::past::Left;
 use super::report::{Exited, Report};
 use super::restart_policy::{Plan, RestartPolicy, Run};
 use super::trail::Trail;
-use super::{Generation, Moment, Notice, Owner, Policy, Readiness, Sample, Sighting, exit};
+use super::{Generation, Moment, Notice, Owner, Policy, Readiness, Sample, Sighting, Verdict, exit};
 use examining::Examining;
 use failing::{Repair, Streak, Update};
 use handing::Held;
@@ -168,6 +168,27 @@ struct Child {
     spawned: Moment,
     /// Another supervisor started it.
     adopted: bool,
+    /// It has answered, though it may not have come up yet.
+    answered: bool,
+    /// The process of its tree that listens, where that was seen: a launcher need not exec the gateway.
+    listener: Option<i32>,
+}
+
+impl Child {
+    fn new(pid: i32, spawned: Moment, adopted: bool) -> Self {
+        Self { pid, spawned, adopted, answered: false, listener: None }
+    }
+
+    /// Takes in an answer of its own.
+    fn note_answer(&mut self, sighting: &Sighting) {
+        if let Verdict::Gateway(_) | Verdict::Draining = sighting.verdict {
+            match &sighting.owner {
+                Owner::Ours(holder) => (self.answered, self.listener) = (true, Some(holder.pid)),
+                Owner::Unseen => self.answered = true,
+                Owner::Other(_) => {}
+            }
+        }
+    }
 }
 
 impl Supervisor {

@@ -2,7 +2,9 @@
 
 use crate::world::{CRASH, Script, World, s};
 use openclaw_supervise::core::handoff::{Support, Word};
-use openclaw_supervise::core::{Death, Effect, Event, Fact, Generation, Moment, Policy, Request};
+use openclaw_supervise::core::{
+    Death, Effect, Event, Fact, Generation, Holder, Moment, Owner, Phase, Policy, Request, Verdict,
+};
 use std::time::Duration;
 
 const DONE: Death = Death::Code(0);
@@ -353,6 +355,47 @@ fn a_word_that_comes_after_the_next_crash_does_not_end_that_ones_pause() {
     world.run_for(s(10));
     assert_eq!(world.told("handoff.accepted").len(), 1);
     assert!(pauses(&world)[2] >= s(1) / 2, "{:?}", pauses(&world));
+}
+
+#[test]
+fn a_gateway_that_plans_its_exit_while_it_warms_up_waits_for_nothing_either() {
+    let warming = Verdict::Gateway(Phase::Starting);
+    let mut world = World::new(Policy { max_restarts: 0, ..Policy::default() });
+    (world.script, world.words) = (Script::dying(s(5), DONE), vec![Some(accepted())]);
+    world.send(Event::Start);
+    world.run_for(s(1));
+    world.port = Some(warming);
+    world.run_for(s(3));
+    world.port = None;
+    world.script = Script::default();
+    world.run_for(s(30));
+    assert_eq!(world.causes(), ["exited with 0 unasked"]);
+    assert_eq!((world.told("handoff.accepted").len(), world.spawns().len(), world.exit()), (1, 2, None));
+    assert!(pauses(&world)[0] < SOON);
+    // One that never answered found its place taken, as older releases say so.
+    let mut world = World::new(Policy { max_restarts: 0, ..Policy::default() });
+    world.script = Script::dying(s(5), DONE);
+    world.send(Event::Start);
+    world.run_for(s(30));
+    assert_eq!((world.causes(), world.outcome().0), (vec!["exited with 0 before it answered"], 69));
+}
+
+#[test]
+fn it_is_asked_by_the_number_of_whoever_listens() {
+    let mut world = World::new(Policy::default());
+    world.script = Script::serving(s(30), DONE);
+    world.listener = Owner::Ours(Holder { pid: 777, command: "node openclaw.mjs".to_owned(), uid: None });
+    world.send(Event::Start);
+    world.run_for(s(40));
+    let (_, generation, pid) = asked(&world)[0];
+    assert_eq!((generation, pid), (1, 777), "npx has 101");
+    // Where nobody can be seen there is only the one that was started.
+    let mut world = World::new(Policy::default());
+    world.script = Script::serving(s(30), DONE);
+    world.listener = Owner::Unseen;
+    world.send(Event::Start);
+    world.run_for(s(40));
+    assert_eq!(asked(&world)[0].2, 101);
 }
 
 #[test]

@@ -107,6 +107,8 @@ pub(crate) struct World {
     pub(crate) port: Option<Verdict>,
     /// Whose that is, before a spawn.
     pub(crate) owner: Option<Owner>,
+    /// Whose it is once the gateway was started.
+    pub(crate) listener: Owner,
     pub(crate) script: Script,
     pub(crate) hook: HookScript,
     /// What becomes of every attempt on the lease.
@@ -150,6 +152,7 @@ impl World {
             now: s(1000),
             port: None,
             owner: None,
+            listener: ours(),
             script: Script::default(),
             hook: HookScript::ending(s(1), 0),
             lease: acquired(Past::default()),
@@ -326,7 +329,7 @@ impl World {
         let owner = match (ask, verdict) {
             (_, Verdict::Free) | (Ask::Liveness(_), _) => Owner::Unseen,
             (Ask::Port, _) => self.owner.clone().unwrap_or_else(stranger),
-            (Ask::Listener(_), _) => ours(),
+            (Ask::Listener(_), _) => self.listener.clone(),
         };
         let readiness = self.readiness.clone().filter(|_| matches!(verdict, Verdict::Gateway(_)));
         Sighting { readiness, ..sighting(verdict, owner) }

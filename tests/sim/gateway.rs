@@ -91,6 +91,8 @@ pub(crate) struct Temper {
     /// How much of a processor its event loop uses while it does not serve, in percent.
     pub(crate) works: u32,
     pub(crate) memory: Memory,
+    /// Whether another process than the one that was started listens.
+    pub(crate) launched: bool,
     /// Children that outlive it.
     pub(crate) daemons: u32,
     /// How long after SIGKILL its leader, or one of its children, sleeps uninterruptibly.
@@ -123,6 +125,7 @@ impl Temper {
             deaf: false,
             works: 0,
             memory: Memory::Steady,
+            launched: false,
             daemons: dice.small(3),
             stuck: None,
         }
@@ -151,6 +154,7 @@ impl Temper {
             deaf: dice.once_in(2),
             works: dice.pick(&[0, 0, 3, 30, 100]),
             memory: Memory::any(dice, policy),
+            launched: dice.once_in(4),
             daemons: if dice.once_in(3) { dice.small(5) } else { 0 },
             stuck: dice.once_in(12).then(|| (dice.once_in(2), dice.s(1, 40))),
         }
@@ -233,6 +237,11 @@ impl Life {
             origin: None,
             temper,
         }
+    }
+
+    /// The process that listens.
+    pub(crate) fn listener(&self) -> i32 {
+        self.pid + if self.temper.launched { 50 } else { 0 }
     }
 
     /// Its event loop uses what it uses, up to now.

@@ -399,6 +399,9 @@ impl Judge {
             Owner::Ours(_) | Owner::Other(_) | Owner::Unseen => None,
         };
         let ours = marked.is_some() && marked != self.lost_mark;
+        if let Some(owned) = self.owned.as_mut().filter(|owned| ask != Ask::Port && !owned.ending()) {
+            owned.note_answer(sighting);
+        }
         match (ask, &mut self.owned) {
             (Ask::Port, Some(owned)) if owned.may_have_successor() && self.left.is_none() => {
                 let other = matches!(&sighting.owner, Owner::Ours(holder) if holder.pid != owned.pid);
@@ -467,6 +470,8 @@ impl Judge {
         let over = self.owned.take_if(|owned| owned.gone && owned.death.is_some());
         let Some(owned) = over else { return };
         let (limited, spawned) = (owned.is_over_limit(), owned.spawned);
+        let asked_by = owned.listener.unwrap_or(owned.pid);
+        let answered = owned.started.is_some() || owned.answered;
         let Owned { generation, pid, health, started, terminated, drained, lost, death: Some((death, died)), .. } =
             owned
         else {
@@ -482,11 +487,23 @@ impl Judge {
         };
         let ended_by_us = terminated.is_some();
         let age = died.saturating_sub(spawned);
-        let over =
-            Over { settled: at, age, died, death, started, stable, clean, asked: false, ended_by_us, limited, lost };
+        let over = Over {
+            settled: at,
+            age,
+            died,
+            death,
+            started,
+            answered,
+            stable,
+            clean,
+            asked: false,
+            ended_by_us,
+            limited,
+            lost,
+        };
         let unasked = self.wish == Wish::Run;
         self.ended = Some(Ended { generation, started, died, clean, cause: Cause::Failed });
-        self.verge = Some(Verge { over, pid, unasked });
+        self.verge = Some(Verge { over, pid, asked_by, unasked });
         if self.policy.post_stop.is_none() {
             self.conclude(at);
         }

@@ -52,12 +52,11 @@ impl Supervisor {
         match remains {
             // It survived a kill, and its end was told of then.
             Remains::Leader { pid, .. } if let Some(Left { died: Some(death), spawned, .. }) = left => {
-                self.clear_orphans(now, Child { pid, spawned, adopted: true }, left, death, fx);
+                self.clear_orphans(now, Child::new(pid, spawned, true), left, death, fx);
             }
             Remains::Leader { pid, differs } => self.enter_adopted(now, pid, differs, left, fx),
             Remains::Orphans { pid } if !self.has(Fault::OrphansForgotten) => {
-                let child =
-                    Child { pid: pid.unwrap_or(0), spawned: left.map_or(now, |left| left.spawned), adopted: true };
+                let child = Child::new(pid.unwrap_or(0), left.map_or(now, |left| left.spawned), true);
                 let death = self.tell_lost(now, child, left, fx);
                 self.clear_orphans(now, child, left, death, fx);
             }
@@ -70,7 +69,7 @@ impl Supervisor {
             Remains::Orphans { pid } | Remains::Nothing { pid } => {
                 // Who was there a moment ago is not there now: the port will show what that means.
                 let Some(left) = left else { return self.look_again(now, fx) };
-                let child = Child { pid: pid.unwrap_or(0), spawned: left.spawned, adopted: true };
+                let child = Child::new(pid.unwrap_or(0), left.spawned, true);
                 let (death, at) = self.tell_lost(now, child, Some(left), fx);
                 let started = left.started;
                 let healthy_until = left.healthy_until.or(started).unwrap_or(at).min(at);
@@ -94,7 +93,7 @@ impl Supervisor {
         }
         self.born = true;
         self.begin_trail();
-        let child = Child { pid, spawned, adopted: true };
+        let child = Child::new(pid, spawned, true);
         let (generation, age) = (self.generation, now.saturating_sub(spawned));
         fx.push(Effect::Report(Report::GatewayAdopted { generation, pid, age, differs }));
         let poll = Poll::Due(now);
@@ -130,7 +129,7 @@ impl Supervisor {
         let age = run.ended.saturating_sub(child.spawned);
         let told = format!("ended with {death} after {}", crate::core::report::human(age));
         let unasked = self.intent == Intent::Run;
-        self.decide(now, Ending { pid: child.pid, run, age, why, death, unasked, reason: LOST, told }, fx);
+        self.decide(now, Ending { child, run, age, why, death, unasked, reason: LOST, told }, fx);
     }
 
     /// What the end of a run counts as goes on record before anything follows from it.

@@ -49,7 +49,10 @@ impl Supervisor {
     /// Puts off what the end of a run means, if its gateway may have planned it and can be asked. `death` is that of an exit
     /// with 0, or of one that was adopted, of which nobody learns it.
     pub(super) fn defer_exit(&mut self, now: Moment, ending: &Ending, cause: Cause) -> Option<Pending> {
-        let Ending { pid, run, death, .. } = *ending;
+        let Ending { child, run, death, .. } = *ending;
+        // The row names the process that wrote it, which is the one that listens.
+        let pid = child.listener.filter(|_| !self.has(Fault::LeaderAskedAbout)).unwrap_or(child.pid);
+        let answered = run.started.is_some() || self.has_answered(&child);
         let is_possible = match death {
             Death::Code(0) => cause == Cause::CleanExit,
             Death::Unknown => !self.has(Fault::AdoptedExitIsCrash),
@@ -58,8 +61,7 @@ impl Supervisor {
         let is_fresh = now < run.ended.saturating_add(ASKED_AGE_MAX);
         let can_be_asked = self.policy.handoff && pid > 0 && !self.has(Fault::HandoffNotAsked);
         let pending = Pending { generation: self.generation, pid, run, cause, at: now };
-        let is_deferred =
-            is_possible && is_fresh && can_be_asked && run.started.is_some() && self.handoffs.defer(pending.clone());
+        let is_deferred = is_possible && is_fresh && can_be_asked && answered && self.handoffs.defer(pending.clone());
         is_deferred.then_some(pending)
     }
 
@@ -130,7 +132,7 @@ impl Supervisor {
             State::Awaiting(_) if is_last && is_planned => self.start_at_gate(now, fx),
             State::Awaiting(held) if is_last => {
                 let told = held.told.clone();
-                let plan = self.restarts.give_up(now, &self.policy);
+                let plan = self.restarts.after_no(now, &self.policy);
                 self.follow_plan(now, plan, &told, fx);
             }
             State::Awaiting(held) => {

@@ -4,7 +4,9 @@
 
 use super::failing::Repair;
 use super::stopping::Why;
-use super::{Effect, Effects, Generation, Intent, Judging, Moment, Outcome, Plan, Report, Run, State, Supervisor};
+use super::{
+    Child, Effect, Effects, Generation, Intent, Judging, Moment, Outcome, Plan, Report, Run, State, Supervisor,
+};
 use crate::core::event::Death;
 use crate::core::exit;
 use crate::core::fault::Fault;
@@ -64,7 +66,7 @@ enum Then {
 /// The end of a gateway of which nothing is left.
 #[derive(Debug, Clone)]
 pub(super) struct Ending {
-    pub(super) pid: i32,
+    pub(super) child: Child,
     pub(super) run: Run,
     /// How long its process lived.
     pub(super) age: Duration,
@@ -106,8 +108,12 @@ impl Supervisor {
 
     /// Calls the hook of a gateway that is gone, then judges its end.
     pub(super) fn call_post_stop(&mut self, now: Moment, ending: Ending, timeout: Duration, fx: &mut Effects) {
-        let call =
-            Call::PostStop { generation: self.generation, pid: ending.pid, reason: ending.reason, death: ending.death };
+        let call = Call::PostStop {
+            generation: self.generation,
+            pid: ending.child.pid,
+            reason: ending.reason,
+            death: ending.death,
+        };
         self.call_hook(now, call, timeout, Then::Conclude(Box::new(ending)), fx);
     }
 

@@ -142,7 +142,7 @@ impl Supervisor {
         self.begin_trail();
         let (generation, attempt) = (self.generation, self.restarts.attempt());
         fx.push(Effect::Report(Report::GatewaySpawned { generation, pid, attempt }));
-        let child = Child { pid, spawned: now, adopted: false };
+        let child = Child::new(pid, now, false);
         let poll = Poll::Due(now + super::running::STARTUP_POLL_MIN);
         let armed = if self.has(Fault::StartupBudgetIgnored) { Moment::MAX } else { now };
         self.state = State::Starting { child, poll, armed, failed: 0, listening: false };

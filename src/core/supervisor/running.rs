@@ -38,6 +38,7 @@ impl Supervisor {
         let generation = self.generation;
         let interval = self.policy.probe_interval;
         let State::Starting { child, poll, failed, listening, .. } = &mut self.state else { return };
+        child.note_answer(sighting);
         let up = Effect::Remember { generation, fact: Fact::Started };
         let planted = self.policy.planted;
         let ours = !matches!(sighting.owner, Owner::Other(_)) || planted.is(Fault::OwnerNotChecked);
@@ -103,7 +104,8 @@ impl Supervisor {
 
     pub(super) fn judge_liveness(&mut self, now: Moment, sighting: &Sighting, fx: &mut Effects) {
         let generation = self.generation;
-        let State::Running { poll, liveness, started, stable, .. } = &mut self.state else { return };
+        let State::Running { child, poll, liveness, started, stable, .. } = &mut self.state else { return };
+        child.note_answer(sighting);
         *poll = poll.next(now, self.policy.probe_interval);
         let planted = self.policy.planted;
         let verdict = match verdict_on_ours(sighting, planted) {

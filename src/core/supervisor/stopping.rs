@@ -266,7 +266,8 @@ impl Supervisor {
             | State::Exited => return,
         };
         let uptime = now.saturating_sub(child.spawned);
-        let cause = self.cause(why, death, up.is_some(), toll.oom_killed);
+        let answered = up.is_some() || self.has_answered(&child);
+        let cause = self.cause(why, death, answered, toll.oom_killed);
         self.tell_exit(Exited { generation, pid: child.pid, death, uptime, toll, cause }, fx);
         fx.push(Effect::Remember { generation, fact: Fact::Died(death) });
         let drained = matches!(&self.state, State::Stopping(Stopping { tree: Tree::Draining { .. }, .. }));
@@ -395,7 +396,7 @@ impl Supervisor {
         let Some(run) = self.run_of_dead() else { return };
         let (age, unasked) = (at.saturating_sub(child.spawned), self.intent == Intent::Run);
         let told = format!("ended with {death} after {}", human(age));
-        let ending = Ending { pid: child.pid, run, age, why: *why, death: *death, unasked, reason, told };
+        let ending = Ending { child: *child, run, age, why: *why, death: *death, unasked, reason, told };
         self.decide(now, ending, fx);
     }
 
@@ -406,6 +407,11 @@ impl Supervisor {
             Death::Signal { .. } => false,
             Death::Unknown => run.healthy_for() >= self.policy.stable_after,
         }
+    }
+
+    /// Whether it was a gateway that answered, and not one that found its place taken.
+    pub(super) fn has_answered(&self, child: &Child) -> bool {
+        child.answered && !self.has(Fault::WarmingExitIsFailure)
     }
 
     /// Nothing of it is left. What that means is decided once the operator's own command has run.
@@ -420,10 +426,11 @@ impl Supervisor {
 
     /// What the end of a run means.
     pub(super) fn conclude(&mut self, now: Moment, ending: &Ending, fx: &mut Effects) {
-        let Ending { run, age, why, death, unasked, told, .. } = ending;
+        let Ending { child, run, age, why, death, unasked, told, .. } = ending;
         let (run, age, why, death) = (*run, *age, *why, *death);
+        let answered = run.started.is_some() || self.has_answered(child);
         let cause = match (why, death) {
-            (Why::Died | Why::Lost, Death::Code(0)) if run.started.is_some() && !self.has(Fault::CleanExitIsCrash) => {
+            (Why::Died | Why::Lost, Death::Code(0)) if answered && !self.has(Fault::CleanExitIsCrash) => {
                 Cause::CleanExit
             }
             (Why::Excess, _) => Cause::Memory,
@@ -457,7 +464,7 @@ impl Supervisor {
                     self.remember_settled(run, Cause::Failed, fx);
                     self.look_at_port(now, Judging::Refusal(run), fx);
                 }
-                (Why::Died, Death::Code(0)) if run.started.is_none() => {
+                (Why::Died, Death::Code(0)) if !answered => {
                     self.remember_settled(run, Cause::Failed, fx);
                     self.look_at_port(now, Judging::Unstarted(run), fx);
                 }

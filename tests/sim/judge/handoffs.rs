@@ -92,7 +92,7 @@ impl Judge {
     /// Whether the meaning of this end is put off.
     pub(super) fn waits_for_word(&self, pid: i32, over: &Over) -> bool {
         let may_be = matches!(over.death, Death::Code(0) | Death::Unknown) && !over.ended_by_us;
-        let clean = may_be && over.settled < over.died + FRESH && over.started.is_some();
+        let clean = may_be && over.settled < over.died + FRESH && over.answered;
         let mute = self.handoffs.known && self.handoffs.support == Some(false);
         clean && pid > 0 && self.policy.handoff && !mute && self.handoffs.exits.len() < WAITING_MAX
     }

@@ -15,6 +15,8 @@ type Judgement = Result<(), Broken>;
 pub(super) struct Verge {
     pub(super) over: Over,
     pub(super) pid: i32,
+    /// The process that the gateway's own note of its exit names.
+    pub(super) asked_by: i32,
     /// Nobody had asked for it.
     pub(super) unasked: bool,
 }
@@ -219,14 +221,14 @@ impl Judge {
 
     /// What the end of a gateway means, with what is wanted now.
     pub(super) fn conclude(&mut self, at: Moment) {
-        let Some(Verge { over, unasked, pid }) = self.verge.take() else { return };
+        let Some(Verge { over, unasked, asked_by, .. }) = self.verge.take() else { return };
         let wish = self.wish;
         let asked = !unasked && wish == Wish::Restart;
         if let Some(ended) = &mut self.ended {
             ended.cause = match over.death {
                 _ if asked || !unasked && wish >= Wish::Stop => Cause::Asked,
                 _ if over.limited => Cause::Memory,
-                Death::Code(0) if !over.ended_by_us && over.started.is_some() => Cause::CleanExit,
+                Death::Code(0) if !over.ended_by_us && over.answered => Cause::CleanExit,
                 _ => Cause::Failed,
             };
         }
@@ -234,10 +236,10 @@ impl Judge {
         if unasked && wish == Wish::Run {
             self.note_streak(&over);
         }
-        let waits = unasked && wish == Wish::Run && self.waits_for_word(pid, &over);
+        let waits = unasked && wish == Wish::Run && self.waits_for_word(asked_by, &over);
         let cost = self.pace.settle(&over, waits);
         if waits {
-            self.put_off(pid, &over, cost);
+            self.put_off(asked_by, &over, cost);
         }
         if unasked && wish == Wish::Restart {
             self.pace.ask_before(at, self.charge.held);

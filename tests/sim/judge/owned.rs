@@ -2,7 +2,7 @@
 
 use super::health::Health;
 use super::proof::Examination;
-use openclaw_supervise::core::{Death, Generation, Moment};
+use openclaw_supervise::core::{Death, Generation, Moment, Owner, Sighting, Verdict};
 use std::time::Duration;
 
 /// How it was asked to end.
@@ -22,6 +22,9 @@ pub(super) struct Owned {
     pub(super) armed: Moment,
     pub(super) started: Option<Moment>,
     pub(super) listening: bool,
+    /// It has answered, and as which process.
+    pub(super) answered: bool,
+    pub(super) listener: Option<i32>,
     pub(super) told_end: bool,
     pub(super) terminated: Option<Ending>,
     pub(super) killed: bool,
@@ -50,6 +53,8 @@ impl Owned {
             armed: at,
             started: None,
             listening: false,
+            answered: false,
+            listener: None,
             told_end: false,
             terminated: None,
             killed: false,
@@ -69,6 +74,15 @@ impl Owned {
     pub(super) fn may_have_successor(&self) -> bool {
         let clean = matches!(self.death, Some((Death::Code(0) | Death::Unknown, _)));
         clean && self.started.is_some() && self.terminated.is_none() && !self.killed && !self.lost
+    }
+
+    pub(super) fn note_answer(&mut self, sighting: &Sighting) {
+        let good = matches!(sighting.verdict, Verdict::Gateway(_) | Verdict::Draining);
+        match &sighting.owner {
+            Owner::Ours(holder) if good => (self.answered, self.listener) = (true, Some(holder.pid)),
+            Owner::Unseen if good => self.answered = true,
+            Owner::Ours(_) | Owner::Unseen | Owner::Other(_) => {}
+        }
     }
 
     pub(super) fn ending(&self) -> bool {

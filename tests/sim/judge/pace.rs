@@ -31,6 +31,8 @@ pub(crate) struct Over {
     pub(crate) died: Moment,
     pub(crate) death: Death,
     pub(crate) started: Option<Moment>,
+    /// It has answered, though it may not have come up.
+    pub(crate) answered: bool,
     /// It served for `stable_after`.
     pub(crate) stable: bool,
     pub(crate) clean: bool,
@@ -267,7 +269,7 @@ impl Pace {
         let cause = match () {
             () if run.asked => Cause::Asked,
             () if run.limited => Cause::Memory,
-            () if unasked(0) && run.started.is_some() => Cause::CleanExit,
+            () if unasked(0) && run.answered => Cause::CleanExit,
             () => Cause::Failed,
         };
         (self.settled, self.late) = (run.settled, 0);

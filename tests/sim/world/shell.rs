@@ -156,7 +156,7 @@ impl World<'_> {
         if !self.calm && self.dice.once_in(self.trouble.min(20)) {
             return;
         }
-        let exit = self.lives.iter().rfind(|life| (life.generation, life.pid) == (generation, pid));
+        let exit = self.lives.iter().rfind(|life| (life.generation, life.listener()) == (generation, pid));
         let planned = exit.is_some_and(|life| life.planned && life.died.is_some_and(|died| self.now < died + ROW_LIFE));
         let word = match self.dice.below(12) {
             0 => Word::TimedOut("no answer".to_owned()),
@@ -208,7 +208,7 @@ impl World<'_> {
             let life = &self.lives[id];
             let left_by = life.origin.map_or(life, |origin| &self.lives[origin]);
             let asked = matches!(ask, Ask::Listener(generation) if generation == left_by.generation);
-            let holder = Holder { pid: life.pid, command: "openclaw-gateway".to_owned(), uid: None };
+            let holder = Holder { pid: life.listener(), command: "openclaw-gateway".to_owned(), uid: None };
             if before_spawn || asked && left_by.held == Some(sup) { Owner::Ours(holder) } else { Owner::Other(holder) }
         };
         match self.bound {
