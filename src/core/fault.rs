@@ -4,10 +4,22 @@
 //! place of the mistake; without the feature `planted-faults`, which only this package's own tests switch on, it is the
 //! constant `false` and leaves no trace. `tests/sim.rs` plants each of them and asks that a promise breaks.
 
-/// One mistake.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[expect(missing_docs, reason = "each name says it; docs/TESTING.md has the sentence")]
-pub enum Fault {
+macro_rules! faults {
+    ($($name:ident),+ $(,)?) => {
+        /// One mistake.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        #[expect(missing_docs, reason = "each name says it; docs/TESTING.md has the sentence")]
+        pub enum Fault {
+            $($name),+
+        }
+
+        /// Every one, so that none can be left out.
+        #[cfg(feature = "planted-faults")]
+        const ALL: &[Fault] = &[$(Fault::$name),+];
+    };
+}
+
+faults! {
     StaleGenerationKept,
     StaleTicketKept,
     LeaderExitIsTreeGone,
@@ -115,85 +127,8 @@ impl From<Fault> for Planted {
 
 #[cfg(feature = "planted-faults")]
 impl Fault {
-    /// Every fault, by the successor that each one names, so that none can be left out.
+    /// Every fault.
     pub fn all() -> impl Iterator<Item = Self> {
-        std::iter::successors(Some(Self::StaleGenerationKept), |fault| fault.next())
-    }
-    fn next(self) -> Option<Self> {
-        Some(match self {
-            Self::StaleGenerationKept => Self::StaleTicketKept,
-            Self::StaleTicketKept => Self::LeaderExitIsTreeGone,
-            Self::LeaderExitIsTreeGone => Self::StopLostWhileSpawning,
-            Self::StopLostWhileSpawning => Self::RestartSoftensStop,
-            Self::RestartSoftensStop => Self::SecondStopIgnored,
-            Self::SecondStopIgnored => Self::StopTimeoutIgnored,
-            Self::StopTimeoutIgnored => Self::StubbornTreeLeft,
-            Self::StubbornTreeLeft => Self::SilentDrainWaitedFor,
-            Self::SilentDrainWaitedFor => Self::DetachKills,
-            Self::DetachKills => Self::BackoffIsZero,
-            Self::BackoffIsZero => Self::BudgetNotCounted,
-            Self::BudgetNotCounted => Self::BudgetOffByOne,
-            Self::BudgetOffByOne => Self::BreakerIgnored,
-            Self::BreakerIgnored => Self::RequestSpendsBudget,
-            Self::RequestSpendsBudget => Self::CleanExitIsCrash,
-            Self::CleanExitIsCrash => Self::CleanExitsNeverBackOff,
-            Self::CleanExitsNeverBackOff => Self::RefusalRetried,
-            Self::RefusalRetried => Self::RecoveryMissed,
-            Self::RecoveryMissed => Self::HungAfterOneMiss,
-            Self::HungAfterOneMiss => Self::HungNeverEnded,
-            Self::HungNeverEnded => Self::StartupBudgetIgnored,
-            Self::StartupBudgetIgnored => Self::DrainingIsHealthy,
-            Self::DrainingIsHealthy => Self::StrangerAnswersForOurs,
-            Self::StrangerAnswersForOurs => Self::ForeignIsGateway,
-            Self::ForeignIsGateway => Self::OwnerNotChecked,
-            Self::OwnerNotChecked => Self::DrainNotWaitedFor,
-            Self::DrainNotWaitedFor => Self::ConflictNeverEnds,
-            Self::ConflictNeverEnds => Self::InconclusiveIsFree,
-            Self::InconclusiveIsFree => Self::SilentIsFree,
-            Self::SilentIsFree => Self::JumpNotRearmed,
-            Self::JumpNotRearmed => Self::LateStepTrusted,
-            Self::LateStepTrusted => Self::DeadlineInThePast,
-            Self::DeadlineInThePast => Self::LostProbeForgotten,
-            Self::LostProbeForgotten => Self::ExitToldTwice,
-            Self::ExitToldTwice => Self::ContendedIsAcquired,
-            Self::ContendedIsAcquired => Self::LeaseLossIgnored,
-            Self::LeaseLossIgnored => Self::HeartbeatNotWaitedFor,
-            Self::HeartbeatNotWaitedFor => Self::LeftBehindForgotten,
-            Self::LeftBehindForgotten => Self::OrphansForgotten,
-            Self::OrphansForgotten => Self::AdoptedIsNew,
-            Self::AdoptedIsNew => Self::HistoryForgotten,
-            Self::HistoryForgotten => Self::SpentBudgetIgnored,
-            Self::SpentBudgetIgnored => Self::EndNotRecorded,
-            Self::EndNotRecorded => Self::StandbyTooEager,
-            Self::StandbyTooEager => Self::WarmingIsConflict,
-            Self::WarmingIsConflict => Self::HookFailureIgnored,
-            Self::HookFailureIgnored => Self::HookTimeoutIgnored,
-            Self::HookTimeoutIgnored => Self::PortTrustedAfterHook,
-            Self::PortTrustedAfterHook => Self::PostStopForgotten,
-            Self::PostStopForgotten => Self::WorkIgnored,
-            Self::WorkIgnored => Self::WorkExtendsForEver,
-            Self::WorkExtendsForEver => Self::EvidenceWaitedForEver,
-            Self::EvidenceWaitedForEver => Self::MemoryPeakIsLeak,
-            Self::MemoryPeakIsLeak => Self::MemorySpendsBudget,
-            Self::MemorySpendsBudget => Self::ReadyTooEarly,
-            Self::ReadyTooEarly => Self::ReadyTwice,
-            Self::ReadyTwice => Self::StoppingNotTold,
-            Self::StoppingNotTold => Self::HandoffNotAsked,
-            Self::HandoffNotAsked => Self::HandoffBesideBoot,
-            Self::HandoffBesideBoot => Self::HandoffTakenForGranted,
-            Self::HandoffTakenForGranted => Self::AdoptedExitIsCrash,
-            Self::AdoptedExitIsCrash => Self::WordNotWaitedFor,
-            Self::WordNotWaitedFor => Self::AdoptedHasNoSuccessor,
-            Self::AdoptedHasNoSuccessor => Self::WarmingExitIsFailure,
-            Self::WarmingExitIsFailure => Self::LeaderAskedAbout,
-            Self::LeaderAskedAbout => Self::SuccessorKilled,
-            Self::SuccessorKilled => Self::RepairedForEver,
-            Self::RepairedForEver => Self::RepairRearmed,
-            Self::RepairRearmed => Self::RepairUnpaid,
-            Self::RepairUnpaid => Self::ConfigEndsBackoff,
-            Self::ConfigEndsBackoff => Self::FatalSignalRetried,
-            Self::FatalSignalRetried => Self::UpdateCounted,
-            Self::UpdateCounted => return None,
-        })
+        ALL.iter().copied()
     }
 }
