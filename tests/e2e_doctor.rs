@@ -9,6 +9,7 @@ mod support;
 
 use serde_json::Value;
 use std::fs;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::Duration;
@@ -339,6 +340,27 @@ fn in_a_container_the_settings_of_process_1_count_and_the_runtimes_grace_is_spel
     for check in ["supervisor", "lease", "port"] {
         diagnosis.assert_is(check, "ok", &[]);
     }
+}
+
+#[test]
+fn the_running_service_of_another_user_is_no_stranger_and_who_may_not_look_is_told_so() {
+    let ward = Ward::new("");
+    let gateway = ward.scene.stranger("healthy");
+    ward.show("machine", &ward.unit(&[("User", "root"), ("ActiveState", "active")]));
+    let command = ward.command(&["--json"]);
+    // Where anybody may read it.
+    let program = ward.bin().join("openclaw-supervise");
+    fs::copy(PROGRAM, &program).expect("the folder can be written");
+    let mut asked = Command::new(program);
+    asked.args(command.get_args()).envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    asked.env("OPENCLAW_STATE_DIR", "/nonexistent").uid(65534);
+    let diagnosis = Diagnosis::of(&asked.output().expect("only root becomes another user"));
+    for (check, words) in
+        [("supervisor", "it is root's"), ("lease", "it is root's"), ("port", "openclaw-supervise.service runs")]
+    {
+        diagnosis.assert_is(check, "warn", &[words]);
+    }
+    assert!(!format!("{diagnosis:?}").contains(&format!("kill {}", gateway.pid())), "{diagnosis:#?}");
 }
 
 #[test]

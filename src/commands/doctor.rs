@@ -9,33 +9,30 @@ mod package;
 mod plan;
 mod program;
 mod service;
+mod store;
 mod systemd;
 mod unit;
 
-use super::record::Record;
-use crate::core::lease::Life;
-use crate::core::{Verdict, exit};
+use crate::core::{Sighting, Verdict, exit};
 use crate::gateway::endpoint::Endpoint;
 use crate::gateway::probe::{Look, Prober};
-use crate::host::control::{Connection, ConnectionError};
 use crate::platform::proc;
 use crate::settings::{DoctorSettings, LeaseBasis};
 use finding::Finding;
-use gateway::{Facts, Lease, Supervisor};
+use gateway::{Facts, Keeper};
 use package::{Node, Package};
 use plan::{Origin, Plan};
 use program::Trouble;
-use serde_json::Value;
 use service::Service;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use store::Store;
 use systemd::{Manager, Told, Unit};
 
 /// Looks everywhere, writes what it found and returns the exit code.
 pub async fn run(settings: &DoctorSettings, out: &mut impl io::Write) -> io::Result<u8> {
-    let (supervisor, url) = supervisor(&settings.subject.store_dir).await;
-    let findings = diagnose(settings, supervisor, url.as_deref()).await;
+    let findings = diagnose(settings).await;
     let text = if settings.json { finding::as_json(&findings).to_string() } else { finding::as_text(&findings) };
     match writeln!(out, "{text}").and_then(|()| out.flush()) {
         // A reader that has gone away still learns it from the exit code.
@@ -44,17 +41,19 @@ pub async fn run(settings: &DoctorSettings, out: &mut impl io::Write) -> io::Res
     }
 }
 
-async fn diagnose(settings: &DoctorSettings, supervisor: Supervisor, url: Option<&str>) -> Vec<Finding> {
-    let facts = look(settings, supervisor, url).await;
-    let pid = running(&facts);
+async fn diagnose(settings: &DoctorSettings) -> Vec<Finding> {
     let told = if cfg!(target_os = "macos") { Vec::new() } else { systemd::ask().to_vec() };
     let units: Vec<&Unit> = told.iter().flat_map(|told| told.units.iter().flatten()).collect();
     let services = services(&told, &units);
     let port = settings.endpoint.port;
     let ours: Vec<&Unit> = units.iter().copied().filter(|unit| unit.runs_us()).collect();
     let is_on_port = |unit: &Unit| services.iter().any(|service| service.unit == unit && service.port == Some(port));
-    let chosen = unit::choose(&ours, pid, is_on_port);
+    let asked = Store::ask(&settings.subject.store_dir).await;
+    let chosen = unit::choose(&ours, asked.running(), is_on_port);
+    let pid = asked.running().or_else(|| chosen.and_then(Unit::main_pid));
     let plan = plan(settings, chosen, pid, &told);
+    let facts = look(settings, &plan, asked, chosen).await;
+    let pid = facts.store.running().or(pid);
 
     let mut findings = troubles(&told);
     findings.extend(match chosen {
@@ -76,15 +75,6 @@ async fn diagnose(settings: &DoctorSettings, supervisor: Supervisor, url: Option
         findings.extend(gateway::agreement(counts, port, &whose));
     }
     findings
-}
-
-/// The supervisor's process, if one lives.
-fn running(facts: &Facts) -> Option<i32> {
-    match (&facts.supervisor, &facts.lease) {
-        (Supervisor::Answers { pid: Some(pid), .. } | Supervisor::Trouble { pid: Some(pid), .. }, _)
-        | (_, Lease::Held { pid: Some(pid), life: Life::Alive }) => Some(*pid),
-        _ => None,
-    }
 }
 
 /// The managers that are there.
@@ -189,52 +179,41 @@ fn of_package(plan: &Plan, unit: Option<&Unit>, pid: Option<i32>) -> Vec<Finding
     findings
 }
 
-/// What the supervisor's socket says, and where its gateway is.
-async fn supervisor(store_dir: &Path) -> (Supervisor, Option<String>) {
-    let text = |value: &Value| value.as_str().map(str::to_owned);
-    match Connection::ask(store_dir, "status").await {
-        Ok((connection, status)) => {
-            let pid = connection.pid().or_else(|| i32::try_from(status["supervisor"]["pid"].as_i64()?).ok());
-            let state = text(&status["supervisor"]["state"]).unwrap_or_else(|| "it answers".to_owned());
-            (Supervisor::Answers { pid, state }, text(&status["supervisor"]["url"]))
-        }
-        Err(ConnectionError::Absent) => (Supervisor::Absent, None),
-        Err(ConnectionError::Silent { pid }) => {
-            let why = ConnectionError::Silent { pid }.to_string();
-            (Supervisor::Trouble { pid, why }, None)
-        }
-        Err(error) => (Supervisor::Trouble { pid: None, why: error.to_string() }, None),
-    }
-}
-
-/// Looks at the port and into the store.
-async fn look(settings: &DoctorSettings, supervisor: Supervisor, url: Option<&str>) -> Facts {
-    // Whoever supervises knows the port of the gateway's command, which stands in no file.
-    let endpoint = url.and_then(|url| settings.endpoint.at(url)).unwrap_or_else(|| settings.endpoint.clone());
-    let (lease, gateway) = match Record::open(&settings.subject.store_dir) {
-        Ok(None) => (Lease::Unused, None),
-        Ok(Some(record)) => {
-            (lease(&record), record.gateway().filter(|gateway| gateway.alive).and_then(|gateway| gateway.pid))
-        }
-        Err(why) => (Lease::Unreadable(why), None),
+/// Looks at the port and into the store, those of the plan. `asked`: the store of whoever asks.
+async fn look(settings: &DoctorSettings, plan: &Plan, asked: Store, unit: Option<&Unit>) -> Facts {
+    let planned = plan.settings.as_deref().ok();
+    let hidden = plan.other_user.as_deref().filter(|_| !rustix::process::geteuid().is_root());
+    let store = match (hidden, planned.map(|planned| planned.store_dir.as_path())) {
+        _ if asked.running().is_some() => asked,
+        (Some(user), _) => Store::closed(user),
+        (None, Some(place)) if place != settings.subject.store_dir => Store::ask(place).await,
+        _ => asked,
     };
-    let sighting = probe(settings, &endpoint).await;
-    Facts { url: endpoint.to_string(), sighting, supervisor, lease, gateway }
+    let endpoint = planned.map_or(&settings.endpoint, |planned| &planned.endpoint);
+    let endpoint = store.url.as_deref().and_then(|url| endpoint.at(url)).unwrap_or_else(|| endpoint.clone());
+    let state_dir = planned.or(settings.run.as_deref().ok()).map(|planned| planned.state_dir.as_path());
+    let sighting = probe(&endpoint, settings, state_dir).await;
+    let keeper = keeper(&sighting, plan, unit);
+    Facts { url: endpoint.to_string(), sighting, store, keeper }
 }
 
-fn lease(record: &Record) -> Lease {
-    match record.owner() {
-        None => Lease::Unused,
-        Some(owner) if owner.released || matches!(owner.life, Life::Gone(_)) => Lease::Free,
-        Some(owner) => Lease::Held { pid: owner.pid, life: owner.life },
+/// Whether the unit has who holds the port.
+fn keeper(sighting: &Sighting, plan: &Plan, unit: Option<&Unit>) -> Keeper {
+    let Some(unit) = unit.filter(|unit| unit.is_active()) else { return Keeper::Nobody };
+    match sighting.holder() {
+        Some(holder) if proc::cgroup_of(holder.pid).is_some_and(|group| unit.holds(&group)) => {
+            Keeper::Unit(unit.id().to_owned())
+        }
+        None if plan.other_user.is_some() => Keeper::Perhaps(unit.id().to_owned()),
+        _ => Keeper::Nobody,
     }
 }
 
-async fn probe(settings: &DoctorSettings, endpoint: &Endpoint) -> crate::core::Sighting {
+async fn probe(endpoint: &Endpoint, settings: &DoctorSettings, state_dir: Option<&Path>) -> Sighting {
     let prober = Prober::new(endpoint.clone(), settings.probe_timeout);
-    let prober = match &settings.run {
-        Ok(run) => prober.with_state_dir(run.state_dir.clone()),
-        Err(_) => prober,
+    let prober = match state_dir {
+        Some(state_dir) => prober.with_state_dir(state_dir.to_owned()),
+        None => prober,
     };
     let sighting = prober.look(Look::AnswersAndOwner { leader: None }).await;
     if sighting.verdict == Verdict::Inconclusive {

@@ -110,3 +110,25 @@ fn doctor_knows_the_unit_of_a_user_and_that_the_user_does_not_linger() {
         assert_eq!(find(&findings, check)["level"], level, "{check}: {findings:#?}");
     }
 }
+
+#[test]
+fn doctor_finds_no_fault_with_the_gateway_of_an_account_whoever_asks() {
+    let machine = Machine::boot("healthy");
+    let unit = machine.of_account(&[]);
+    assert!(machine.run(&["rm", "/etc/systemd/system/openclaw-supervise.service"]).status.success());
+    unit.order_well("enable");
+    unit.order_well("start");
+    // Root's own store knows nothing of it, nor does its environment.
+    let (code, findings) = ask(&machine, &[]);
+    assert_eq!((code, of_level(&findings, "fail")), (Some(0), vec![]), "{findings:#?}");
+    for check in ["unit", "supervisor", "lease", "port", "settings", "second service"] {
+        assert_eq!(find(&findings, check)["level"], "ok", "{check}: {findings:#?}");
+    }
+    for (check, words) in [
+        ("unit", "openclaw-supervise@alice.service".to_owned()),
+        ("supervisor", format!("(pid {})", unit.property("MainPID"))),
+        ("port", format!(":{}", machine.port())),
+    ] {
+        assert!(find(&findings, check)["found"].to_string().contains(&words), "{check}: {findings:#?}");
+    }
+}

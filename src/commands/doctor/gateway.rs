@@ -1,6 +1,7 @@
 //! Who holds the port, who holds the lease, and whether the supervisor answers.
 
 use super::finding::Finding;
+use super::store::Store;
 use crate::core::lease::Life;
 use crate::core::{Phase, Sighting, Verdict};
 
@@ -13,6 +14,8 @@ pub(super) enum Supervisor {
     Absent,
     /// Somebody is there, and there is no answer.
     Trouble { pid: Option<i32>, why: String },
+    /// It is this user's, who alone may ask.
+    Hidden(String),
 }
 
 /// Who has the lease.
@@ -27,6 +30,18 @@ pub(super) enum Lease {
         life: Life,
     },
     Unreadable(String),
+    /// It is this user's, who alone may look.
+    Hidden(String),
+}
+
+/// Who has the holder of the port in a control group of his.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Keeper {
+    Nobody,
+    /// The unit that counts.
+    Unit(String),
+    /// That unit runs, and whose the port is cannot be seen from here.
+    Perhaps(String),
 }
 
 /// All that was seen.
@@ -34,10 +49,8 @@ pub(super) enum Lease {
 pub(super) struct Facts {
     pub(super) url: String,
     pub(super) sighting: Sighting,
-    pub(super) supervisor: Supervisor,
-    pub(super) lease: Lease,
-    /// The gateway that lives by our records.
-    pub(super) gateway: Option<i32>,
+    pub(super) store: Store,
+    pub(super) keeper: Keeper,
 }
 
 /// All three checks.
@@ -51,9 +64,9 @@ fn named(pid: Option<i32>) -> String {
 
 fn supervisor(facts: &Facts) -> Finding {
     let check = "supervisor";
-    match &facts.supervisor {
+    match &facts.store.supervisor {
         Supervisor::Answers { pid, state } => Finding::ok(check, format!("{}{}", state.replace('_', " "), named(*pid))),
-        Supervisor::Absent if matches!(facts.lease, Lease::Held { life: Life::Alive, .. }) => Finding::warn(
+        Supervisor::Absent if matches!(facts.store.lease, Lease::Held { life: Life::Alive, .. }) => Finding::warn(
             check,
             "it runs, and has no control socket",
             "`status`, `restart` and `stop` cannot reach it",
@@ -69,12 +82,13 @@ fn supervisor(facts: &Facts) -> Finding {
             "nobody watches the gateway while its supervisor stands still, and a user who may not ask learns nothing",
             "ask as the user who runs it, or as root; if it hangs, end it: the next one adopts the gateway",
         ),
+        Supervisor::Hidden(user) => hidden(check, user),
     }
 }
 
 fn lease(facts: &Facts) -> Finding {
     let check = "lease";
-    match &facts.lease {
+    match &facts.store.lease {
         Lease::Unused => Finding::ok(check, "never taken"),
         Lease::Free => Finding::ok(check, "free"),
         Lease::Held { pid, life: Life::Alive } => Finding::ok(check, format!("held{}", named(*pid))),
@@ -87,12 +101,35 @@ fn lease(facts: &Facts) -> Finding {
         Lease::Unreadable(why) => {
             Finding::fail(check, why.clone(), "a start needs it", "give the store directory to the user who runs it")
         }
+        Lease::Hidden(user) => hidden(check, user),
     }
+}
+
+fn hidden(check: &'static str, user: &str) -> Finding {
+    let why = "another user's processes and files show only to root";
+    Finding::warn(check, format!("it is {user}'s"), why, format!("ask as {user}, or as root"))
 }
 
 /// Whether a supervisor of ours is in charge of what is on the port.
 fn is_in_charge(facts: &Facts) -> bool {
-    matches!(facts.supervisor, Supervisor::Answers { .. })
+    matches!(facts.store.supervisor, Supervisor::Answers { .. }) || matches!(facts.keeper, Keeper::Unit(_))
+}
+
+/// What is in good hands as far as can be told, and could be in better ones.
+fn kept(facts: &Facts, found: &str) -> Option<Finding> {
+    let check = "port";
+    match (&facts.keeper, facts.sighting.verdict) {
+        (_, Verdict::Free | Verdict::Inconclusive) | (Keeper::Nobody, _) => None,
+        (Keeper::Unit(unit), Verdict::Foreign) => {
+            let why = format!("it is {unit} that has the port, and no gateway answers there");
+            Some(Finding::warn(check, found, why, "openclaw-supervise events"))
+        }
+        (Keeper::Unit(_), _) => None,
+        (Keeper::Perhaps(unit), _) => {
+            let why = format!("{unit} runs, and whether the port is its gateway's cannot be seen from here");
+            Some(Finding::warn(check, found, why, "ask as the user who runs it, or as root"))
+        }
+    }
 }
 
 fn port(facts: &Facts) -> Finding {
@@ -102,10 +139,12 @@ fn port(facts: &Facts) -> Finding {
         sighting.holder().map(|holder| format!(" (pid {}, {})", holder.pid, holder.command)).unwrap_or_default();
     let found = format!("{url}: {}, {}{holder}", sighting.verdict, sighting.detail);
     let whose = sighting.holder().map(|holder| holder.pid);
-    let on_record = facts.gateway.is_some() && whose == facts.gateway;
-    let verdict = sighting.verdict;
-    match verdict {
-        Verdict::Free if facts.gateway.is_none() => Finding::ok(check, found),
+    let on_record = facts.store.gateway.is_some() && whose == facts.store.gateway;
+    if let Some(finding) = kept(facts, &found) {
+        return finding;
+    }
+    match sighting.verdict {
+        Verdict::Free if facts.store.gateway.is_none() => Finding::ok(check, found),
         Verdict::Free => Finding::warn(
             check,
             found,
@@ -171,7 +210,31 @@ mod tests {
         let holder = Holder { pid: 7, command: "node gateway".to_owned(), uid: None };
         let owner = if verdict == Verdict::Free { Owner::Unseen } else { Owner::Other(holder) };
         let sighting = Sighting { verdict, owner, detail: "a detail".to_owned(), readiness: None };
-        Facts { url: "ws://127.0.0.1:1".to_owned(), sighting, supervisor, lease, gateway }
+        let store = Store { supervisor, lease, url: None, gateway };
+        Facts { url: "ws://127.0.0.1:1".to_owned(), sighting, store, keeper: Keeper::Nobody }
+    }
+
+    #[test]
+    fn what_the_unit_may_have_is_nobodys_to_kill() {
+        let mut facts = facts(Verdict::Gateway(Phase::Started), Supervisor::Absent, Lease::Unused, None);
+        for verdict in [
+            Verdict::Gateway(Phase::Started),
+            Verdict::Gateway(Phase::Starting),
+            Verdict::Draining,
+            Verdict::Booting,
+            Verdict::Silent,
+            Verdict::Foreign,
+        ] {
+            facts.sighting.verdict = verdict;
+            for (keeper, fails) in [
+                (Keeper::Nobody, true),
+                (Keeper::Unit("x.service".to_owned()), false),
+                (Keeper::Perhaps("x.service".to_owned()), false),
+            ] {
+                facts.keeper = keeper;
+                assert_eq!(port(&facts).level == Level::Fail, fails, "{facts:?}");
+            }
+        }
     }
 
     #[test]
@@ -209,6 +272,7 @@ mod tests {
             (Supervisor::Absent, Lease::Free, Level::Ok),
             (Supervisor::Absent, HELD, Level::Warn),
             (silent, HELD, Level::Fail),
+            (Supervisor::Hidden("alice".to_owned()), Lease::Hidden("alice".to_owned()), Level::Warn),
         ] {
             assert_eq!(
                 supervisor(&facts(Verdict::Free, supervised.clone(), lease, None)).level,
@@ -226,6 +290,7 @@ mod tests {
             (HELD, Level::Ok),
             (Lease::Held { pid: None, life: Life::Unknown }, Level::Warn),
             (Lease::Unreadable("no".to_owned()), Level::Fail),
+            (Lease::Hidden("alice".to_owned()), Level::Warn),
         ] {
             assert_eq!(lease(&facts(Verdict::Free, Supervisor::Absent, held.clone(), None)).level, level, "{held:?}");
         }

@@ -89,7 +89,7 @@ pub(super) fn settings(plan: &Plan) -> Vec<Finding> {
 
 fn of_mistake(mistake: &Mistake, plan: &Plan, origin: &str) -> Finding {
     let text = mistake.to_string();
-    if matches!(mistake, Mistake::Folder(_)) && plan.of_other_user {
+    if matches!(mistake, Mistake::Folder(_)) && plan.other_user.is_some() {
         return Finding::ok_since("settings", text, "another user runs it, who may be allowed to");
     }
     let fix = match (mistake, &plan.origin) {
@@ -305,7 +305,7 @@ mod tests {
             settings: Err(read(words, &world).unwrap_err()),
             path: None,
             node_options: None,
-            of_other_user: false,
+            other_user: None,
         };
         let findings = settings(&plan);
         let codes =

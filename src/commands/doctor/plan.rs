@@ -30,8 +30,8 @@ pub(super) struct Plan {
     pub(super) path: Option<OsString>,
     /// How much memory Node may use for its heap, in MiB.
     pub(super) node_options: Option<OsString>,
-    /// Whether another user than ours runs it, so that what we may write says nothing.
-    pub(super) of_other_user: bool,
+    /// Another user than ours who runs it, so that what we may write says nothing.
+    pub(super) other_user: Option<String>,
 }
 
 impl Plan {
@@ -43,7 +43,7 @@ impl Plan {
             settings,
             path: variable("PATH"),
             node_options: variable("NODE_OPTIONS"),
-            of_other_user: false,
+            other_user: None,
         }
     }
 
@@ -54,23 +54,27 @@ impl Plan {
         let words: Vec<_> = words.map(|word| OsString::from_vec(word.to_vec())).collect();
         let environment = proc::environment_of(pid)?;
         let cwd = fs::read_link(format!("/proc/{pid}/cwd")).ok()?;
-        let of_other_user = proc::uid_of(pid) != Some(rustix::process::geteuid().as_raw());
+        let user = proc::uid_of(pid).filter(|uid| *uid != rustix::process::geteuid().as_raw());
+        let other_user = user.map(|uid| {
+            let known = nix::unistd::User::from_uid(uid.into()).ok().flatten();
+            known.map_or_else(|| format!("user {uid}"), |user| user.name)
+        });
         let variable = move |name: &str| environment.get(name).map(|value| OsString::from_vec(value.to_vec()));
-        Self::read(Origin::Process(pid), words, variable, cwd, of_other_user)
+        Self::read(Origin::Process(pid), words, variable, cwd, other_user)
     }
 
     /// Of a unit, as it would start.
     pub(super) fn of_unit(unit: &Unit, told: &Told) -> Option<Self> {
         let mut variables = told.variables.clone();
         let user = unit.get("User").and_then(|name| nix::unistd::User::from_name(name).ok().flatten());
-        let of_other_user = user.as_ref().is_some_and(|user| user.uid != nix::unistd::geteuid());
+        let other_user = user.as_ref().filter(|user| user.uid != nix::unistd::geteuid()).map(|user| user.name.clone());
         let home = user.map(|user| user.dir).or_else(std::env::home_dir).unwrap_or_else(|| PathBuf::from("/"));
         variables.entry("HOME".to_owned()).or_insert_with(|| home.clone().into());
         variables.extend(unit.variables());
         let (_, words) = unit.command()?;
         let words = words.iter().flat_map(|word| expand(word, &variables)).collect();
         let variable = move |name: &str| variables.get(name).cloned();
-        Self::read(Origin::Unit(unit.id().to_owned()), words, variable, home, of_other_user)
+        Self::read(Origin::Unit(unit.id().to_owned()), words, variable, home, other_user)
     }
 
     fn read(
@@ -78,7 +82,7 @@ impl Plan {
         words: Vec<OsString>,
         variable: impl Fn(&str) -> Option<OsString> + 'static,
         cwd: PathBuf,
-        of_other_user: bool,
+        other_user: Option<String>,
     ) -> Option<Self> {
         // In front of our name there may be a program that starts us.
         let ours = |word: &OsString| {
@@ -105,7 +109,7 @@ impl Plan {
             // It runs another verb, and so no gateway.
             Ok(_) => return None,
         };
-        Some(Self { origin, settings, path, node_options, of_other_user })
+        Some(Self { origin, settings, path, node_options, other_user })
     }
 }
 

@@ -96,6 +96,12 @@ impl Unit {
         self.get("MainPID")?.parse().ok().filter(|pid| *pid > 0)
     }
 
+    /// Whether a process of this control group is in it.
+    pub(super) fn holds(&self, cgroup: &str) -> bool {
+        let rest = self.get("ControlGroup").and_then(|own| cgroup.strip_prefix(own));
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    }
+
     pub(super) fn is_active(&self) -> bool {
         matches!(self.get("ActiveState"), Some("active" | "activating" | "reloading" | "deactivating"))
     }

@@ -31,7 +31,9 @@ pub(super) fn choose<'a>(
     let cgroup = pid.and_then(crate::platform::proc::cgroup_of);
     let rank = |unit: &&&Unit| {
         (
-            pid.is_some() && unit.main_pid() == pid || cgroup.as_deref().is_some_and(|path| holds(unit, path)),
+            pid.is_some() && unit.main_pid() == pid || cgroup.as_deref().is_some_and(|path| unit.holds(path)),
+            // An instance that nobody has made is no service: it is there because somebody asked.
+            unit.is_active() || unit.is_enabled() || !unit.id().contains('@'),
             is_on_port(unit),
             unit.is_active(),
             unit.is_enabled(),
@@ -39,12 +41,6 @@ pub(super) fn choose<'a>(
         )
     };
     units.iter().rev().max_by_key(rank).copied()
-}
-
-/// Whether a process of this control group is in the unit.
-fn holds(unit: &Unit, cgroup: &str) -> bool {
-    let rest = unit.get("ControlGroup").and_then(|own| cgroup.strip_prefix(own));
-    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 /// Where it comes from, and whether it is on.
@@ -279,5 +275,9 @@ mod tests {
         assert_eq!(chosen(None, "a.service"), Some("a.service"));
         assert_eq!(chosen(None, "none"), Some("b.service"));
         assert!(choose(&[], None, |_| true).is_none());
+        // Each account might have an instance of a template.
+        let nobodys = named("a@root.service", &[("UnitFileState", "disabled")]);
+        let units = [&nobodys, &on];
+        assert_eq!(choose(&units, None, |unit| unit.id() == "a@root.service").map(Unit::id), Some("b.service"));
     }
 }
