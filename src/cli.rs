@@ -133,13 +133,13 @@ pub struct Status {
 #[derive(Debug, Clone, Default, Args)]
 #[expect(clippy::struct_excessive_bools, reason = "each is one flag of the command line")]
 pub struct Service {
-    /// A service of this user [default]
+    /// A service of this user [default, but for root]
     #[arg(long, help_heading = "Service")]
     pub user: bool,
-    /// A service of the machine
+    /// A service of the machine [default for root]
     #[arg(long, help_heading = "Service")]
     pub system: bool,
-    /// The account that a service of the machine runs under [default: who called sudo]
+    /// The account that a service of the machine runs under [default: who called sudo, else who asks]
     #[arg(long, value_name = "USER", help_heading = "Service")]
     pub run_as: Option<OsString>,
     /// Tell what would be written and called, and do nothing

@@ -64,7 +64,7 @@ fn serve(settings: &ServiceSettings, verb: Serve) -> u8 {
     telemetry::install(settings.log.format, settings.log.level);
     verb(settings, &mut io::stdout()).unwrap_or_else(|error| {
         tracing::error!("{error}");
-        exit::FAILURE
+        error.exit_code()
     })
 }
 

@@ -17,10 +17,14 @@ use error::file;
 use manager::{Failure, domain, is_active, order, systemctl};
 use nix::unistd::{Uid, User};
 use record::{Found, Planned};
+use rival::Beside;
+use search_path::SearchPath;
 use std::ffi::OsStr;
 use std::fs;
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Component, Path, PathBuf};
+use std::time::Duration;
 
 /// How an error ends when the files are there.
 const WRITTEN: Failure =
@@ -29,17 +33,20 @@ const WRITTEN: Failure =
 /// How one ends when they are gone.
 const REMOVED: Failure = Failure::Fatal("the files are removed: mend that and call it again");
 
+/// Between two looks at a job that ends.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
 /// Writes the service, enables it and starts it.
 pub fn install(settings: &ServiceSettings, out: &mut impl Write) -> Result<u8, Error> {
-    let program = own_path()?;
-    check_rights(settings, "install", &program)?;
-    manager::is_there(settings)?;
-    let idle = rival::check(settings, &program)?;
-    let (path, remarks) = search_path::search_path(settings);
+    let program = own_path(settings)?;
+    let found = SearchPath::of(settings);
+    let obstacles = obstacles(settings, &program, &found)?;
+    let beside = rival::check(settings, &program)?;
     let files = if cfg!(target_os = "macos") {
-        vec![job::plan(settings, &program, &path)?]
+        vec![job::plan(settings, &program, &found.path)?]
     } else {
-        unit::plan(settings, &program, &path)?
+        let is_beside = beside.iter().any(|one| matches!(one, Beside::Elsewhere(..)));
+        unit::plan(settings, &program, &found.path, is_beside)?
     };
     let (mut news, mut same) = (Vec::new(), Vec::new());
     for planned in files {
@@ -60,8 +67,10 @@ pub fn install(settings: &ServiceSettings, out: &mut impl Write) -> Result<u8, E
     for planned in &news {
         write_out(settings, planned, out)?;
     }
-    let notes = remarks.into_iter().chain(search_path::remarks_on(settings, &program));
-    for note in notes.chain(idle.iter().map(note_on_idle)).chain(left_out(settings)) {
+    let remarks = found.remarks.into_iter().chain(search_path::remarks_on(settings, &program));
+    let notes =
+        settings.notes.iter().cloned().chain(remarks).chain(beside.iter().map(note_on)).chain(left_out(settings));
+    for note in notes {
         writeln!(out, "note       {note}")?;
     }
     let stale = was_active && !news.is_empty();
@@ -74,13 +83,63 @@ pub fn install(settings: &ServiceSettings, out: &mut impl Write) -> Result<u8, E
         }
         order(settings, &[systemctl, &["enable", "--now", &name]].concat(), WRITTEN, out)?;
     }
+    for obstacle in obstacles {
+        writeln!(out, "note       without --dry-run it would stop here: {obstacle}")?;
+    }
     tell_next(settings, stale, out)?;
     Ok(exit::OK)
 }
 
+/// What a dry run tells, and everything else stops for.
+fn obstacles(settings: &ServiceSettings, program: &Path, found: &SearchPath) -> Result<Vec<String>, Error> {
+    check_scope(settings)?;
+    let checks = [
+        check_rights(settings, "install", program),
+        check_account(settings),
+        check_home(settings),
+        manager::is_there(settings),
+        check_command(settings, found),
+    ];
+    let mut obstacles = settings.obstacles.clone();
+    for failed in checks.into_iter().filter_map(Result::err) {
+        if !settings.dry_run {
+            return Err(failed);
+        }
+        obstacles.push(failed.to_string());
+    }
+    Ok(obstacles)
+}
+
+/// `run` looks for its command in the shell of whoever asks; a service of the machine is another's.
+fn check_command(settings: &ServiceSettings, found: &SearchPath) -> Result<(), Error> {
+    match (&settings.scope, &found.missing) {
+        (Scope::Machine { user }, Some(program)) => {
+            Err(Error::NoCommand { program: program.clone(), user: user.clone(), path: settings.path.clone() })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Whether the home is that of whoever asks, whose service it is to be.
+fn check_home(settings: &ServiceSettings) -> Result<(), Error> {
+    let owner = fs::metadata(&settings.home).map(|meta| meta.uid());
+    let is_others = owner.is_ok_and(|owner| owner != Uid::effective().as_raw());
+    if settings.scope == Scope::User && is_others {
+        return Err(Error::OthersHome { home: settings.home.clone(), user: manager::user_name() });
+    }
+    Ok(())
+}
+
 /// Stops the service and removes it.
 pub fn uninstall(settings: &ServiceSettings, out: &mut impl Write) -> Result<u8, Error> {
-    check_rights(settings, "uninstall", &own_path()?)?;
+    check_scope(settings)?;
+    if !settings.dry_run {
+        check_rights(settings, "uninstall", &own_path(settings)?)?;
+        check_home(settings)?;
+    }
+    for note in &settings.notes {
+        writeln!(out, "note       {note}")?;
+    }
     let (places, top) = if cfg!(target_os = "macos") {
         (vec![job::place(settings)], settings.home.join("Library"))
     } else {
@@ -122,10 +181,27 @@ pub fn uninstall(settings: &ServiceSettings, out: &mut impl Write) -> Result<u8,
             writeln!(out, "kept       {}, which is yours", left.display())?;
         }
     }
+    for log in job::logs(settings).iter().filter(|log| cfg!(target_os = "macos") && log.exists()) {
+        writeln!(out, "kept       {}, its log", log.display())?;
+    }
     if let Some(store) = stores(settings) {
         writeln!(out, "kept       {}, our records among the gateway's state", store.display())?;
     }
+    if has_manager && !settings.dry_run && !cfg!(target_os = "macos") {
+        look_elsewhere(settings, &places, out)?;
+    }
     Ok(exit::OK)
+}
+
+/// Whether the manager has the service from another file than ours, which is not ours to remove.
+fn look_elsewhere(settings: &ServiceSettings, places: &[PathBuf], out: &mut impl Write) -> Result<(), Error> {
+    let name = unit::name(settings);
+    let shown = manager::show(systemctl(settings), &name);
+    let Some(path) = shown.path.clone().filter(|path| !places.contains(path)) else { return Ok(()) };
+    if shown.is_enabled() || shown.is_active() {
+        return Err(Error::Elsewhere { name, path });
+    }
+    Ok(writeln!(out, "kept       {}, which 'install' did not write; nothing starts it", path.display())?)
 }
 
 /// Stops the service, and has it not start again. Its files stay until it has ended: a service that runs without them
@@ -134,6 +210,9 @@ fn end(settings: &ServiceSettings, has_files: bool, out: &mut impl Write) -> Res
     if cfg!(target_os = "macos") {
         let job = format!("{}/{}", domain(), job::label(settings));
         order(settings, &["launchctl", "bootout", &job], Failure::Expected, out)?;
+        if !settings.dry_run && !has_gone(settings) {
+            return Err(Error::Drains(job));
+        }
     } else {
         let (systemctl, name) = (systemctl(settings), unit::name(settings));
         let verb: &[&str] = if has_files { &["disable", "--now", &name] } else { &["stop", &name] };
@@ -145,6 +224,17 @@ fn end(settings: &ServiceSettings, has_files: bool, out: &mut impl Write) -> Res
     Ok(())
 }
 
+/// Waits for the end of a job: `bootout` comes back while it drains.
+fn has_gone(settings: &ServiceSettings) -> bool {
+    for _ in 0..job::exit_time_out() {
+        if !is_running(settings) {
+            return true;
+        }
+        std::thread::park_timeout(LOOK_EVERY);
+    }
+    !is_running(settings)
+}
+
 /// Loads the job, if it is not: one that runs goes on with its old file.
 fn start_job(settings: &ServiceSettings, is_loaded: bool, out: &mut impl Write) -> Result<(), Error> {
     if is_loaded {
@@ -154,29 +244,44 @@ fn start_job(settings: &ServiceSettings, is_loaded: bool, out: &mut impl Write) 
     order(settings, &["launchctl", "bootstrap", &domain, &place], WRITTEN, out)
 }
 
-/// Where we are, for good.
-fn own_path() -> Result<PathBuf, Error> {
+/// Where we are, for good: by the name that we were called by, where that is a link to this program. A package manager
+/// moves it to the next version.
+fn own_path(settings: &ServiceSettings) -> Result<PathBuf, Error> {
     let program = std::env::current_exe().map_err(Error::Program)?;
-    if program.is_file() { Ok(program) } else { Err(Error::Gone(program)) }
+    let Ok(own) = fs::metadata(&program) else { return Err(Error::Gone(program)) };
+    let is_same = |path: &PathBuf| {
+        let is_straight = !path.components().any(|part| part == Component::ParentDir);
+        is_straight && fs::metadata(path).is_ok_and(|meta| (meta.dev(), meta.ino()) == (own.dev(), own.ino()))
+    };
+    let called = std::env::args_os().next().map(PathBuf::from).unwrap_or_default();
+    let named = if called.components().count() > 1 {
+        std::path::absolute(&called).ok()
+    } else {
+        which::which_in(&called, Some(&settings.path), "/").ok()
+    };
+    Ok(named.filter(|path| path.is_absolute()).filter(is_same).unwrap_or(program))
 }
 
-/// Whether the one who asks may do it, for a user who exists.
+/// Whether there can be such a service here.
+fn check_scope(settings: &ServiceSettings) -> Result<(), Error> {
+    let is_there = settings.scope == Scope::User || !cfg!(target_os = "macos");
+    if is_there { Ok(()) } else { Err(Error::NoDaemon) }
+}
+
+/// Whether the one who asks may do it.
 fn check_rights(settings: &ServiceSettings, verb: &'static str, program: &Path) -> Result<(), Error> {
-    let Scope::Machine { user } = &settings.scope else { return Ok(()) };
-    if cfg!(target_os = "macos") {
-        return Err(Error::NoDaemon);
+    let may = settings.scope == Scope::User || Uid::effective().is_root();
+    if may { Ok(()) } else { Err(Error::NotRoot(verb, program.to_owned())) }
+}
+
+/// Whether it is for a user who exists. For `uninstall` that does not matter: an account may go before its service.
+fn check_account(settings: &ServiceSettings) -> Result<(), Error> {
+    match &settings.scope {
+        Scope::Machine { user } if !User::from_name(user).is_ok_and(|found| found.is_some()) => {
+            Err(Error::NoAccount(user.clone()))
+        }
+        _ => Ok(()),
     }
-    if settings.dry_run {
-        return Ok(());
-    }
-    if !Uid::effective().is_root() {
-        return Err(Error::NotRoot(verb, program.to_owned()));
-    }
-    // Its account may have gone before its service.
-    if verb == "install" && !User::from_name(user).is_ok_and(|found| found.is_some()) {
-        return Err(Error::NoAccount(user.clone()));
-    }
-    Ok(())
 }
 
 fn name_of(settings: &ServiceSettings) -> String {
@@ -214,11 +319,16 @@ fn left_out(settings: &ServiceSettings) -> Option<String> {
     })
 }
 
-fn note_on_idle(rival::Idle(path): &rival::Idle) -> String {
-    format!(
-        "OpenClaw's own service {} is there, neither enabled nor running: remove it with 'openclaw gateway uninstall'",
-        path.display()
-    )
+fn note_on(beside: &Beside) -> String {
+    match beside {
+        Beside::Idle(path) => format!(
+            "OpenClaw's own service {} is there, neither enabled nor running: remove it with 'openclaw gateway uninstall'",
+            path.display()
+        ),
+        Beside::Elsewhere(path, port) => {
+            format!("OpenClaw's own service {} is for port {port}, and is left alone", path.display())
+        }
+    }
 }
 
 fn write_out(settings: &ServiceSettings, planned: &Planned, out: &mut impl Write) -> Result<(), Error> {

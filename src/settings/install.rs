@@ -1,9 +1,9 @@
 //! What `install` and `uninstall` need: where the service is to be, and the words that it runs us with.
 
 use super::inquiry::Common;
-use super::{Hooks, LeaseBasis, LogSettings, Mistake, Mistakes, World, command, run_settings};
-use crate::cli::{Cli, Service, Verb};
-use nix::unistd::Uid;
+use super::{Hooks, LeaseBasis, LogSettings, Mistake, Mistakes, World, command, port, run_settings};
+use crate::cli::{Cli, Options, Service, Verb};
+use nix::unistd::{Uid, User};
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -41,6 +41,12 @@ pub struct ServiceSettings {
     pub openclaws_unit: Option<String>,
     /// Variables of this shell that mean something to us, and that a service does not have.
     pub left_out: Vec<String>,
+    /// The port that the service will serve on, where that can be told from here.
+    pub port: Option<u16>,
+    /// What is to be said of the service that was meant.
+    pub notes: Vec<String>,
+    /// Why `run` would not start here; of a dry run alone, which goes on all the same.
+    pub obstacles: Vec<String>,
     /// Only tell what would be done.
     pub dry_run: bool,
     /// Take a file over that is not ours, or was edited.
@@ -64,7 +70,7 @@ impl Common<'_> {
     ) -> Result<Box<ServiceSettings>, Mistakes> {
         let (world, log) = (self.world, self.log);
         let mut mistakes = Vec::new();
-        let scope = scope(service, world, &mut mistakes);
+        let (scope, mut notes) = scope(service, world, &mut mistakes);
         let profile = profile(cli, &given, &mut mistakes);
         let home = (world.home)().unwrap_or_else(|| {
             mistakes.push(Mistake::Usage("there is no home directory to install into; set HOME".to_owned()));
@@ -72,13 +78,21 @@ impl Common<'_> {
         });
         let program = given.first().cloned();
         let is_installed = matches!(cli.verb, Some(Verb::Install(_)));
+        let left_out = left_out(world);
+        let (mut port, mut obstacles) = (port_of(cli, &given), Vec::new());
         if is_installed {
             self.source.mistakes.extend(mistakes);
-            match scope {
-                Some(Scope::User) => drop(run_settings(given, lease, hooks, self)?),
+            if scope == Some(Scope::User) {
+                match run_settings(given, lease, hooks, self) {
+                    // What this shell says is not the service's.
+                    Ok(run) => port = port.or(Some(run.endpoint.port).filter(|_| left_out.is_empty())),
+                    Err(mistakes) => obstacles = surmounted(mistakes, service.dry_run)?,
+                }
+            } else {
                 // The state of another user is not ours to look at.
-                _ => Mistakes::check(self.source.mistakes)?,
+                Mistakes::check(self.source.mistakes)?;
             }
+            notes.extend(scope.as_ref().and_then(note_on_root));
         } else {
             Mistakes::check(mistakes)?;
         }
@@ -94,7 +108,10 @@ impl Common<'_> {
             config_home,
             path: world.variable("PATH").unwrap_or_default(),
             openclaws_unit: openclaws_unit(world),
-            left_out: left_out(world),
+            left_out,
+            port,
+            notes,
+            obstacles,
             dry_run: service.dry_run,
             force: service.force,
             log,
@@ -102,37 +119,89 @@ impl Common<'_> {
     }
 }
 
-fn scope(service: &Service, world: &World, mistakes: &mut Vec<Mistake>) -> Option<Scope> {
-    let mut refuse = |why: &str| {
-        mistakes.push(Mistake::Usage(why.to_owned()));
-        None
+/// Whose service it is to be, and what is to be said of that.
+fn scope(service: &Service, world: &World, mistakes: &mut Vec<Mistake>) -> (Option<Scope>, Vec<String>) {
+    let mut refuse = |why: String| {
+        mistakes.push(Mistake::Usage(why));
+        (None, Vec::new())
     };
-    match (service.user, service.system) {
-        (true, true) => refuse("--user and --system exclude each other; give one"),
-        (true | false, false) if service.run_as.is_some() => {
-            refuse("--run-as names the user of a service of the machine; give --system with it")
-        }
-        (false, false) if Uid::effective().is_root() => refuse(
-            "root has to say for whom: --system for a service of the machine (with --run-as USER), or --user for root's own",
-        ),
-        (true | false, false) => Some(Scope::User),
-        (false, true) => {
-            let user = service.run_as.clone().or_else(|| world.variable("SUDO_USER"));
-            match user.and_then(|user| user.into_string().ok()).filter(|user| is_name(user)) {
-                Some(user) => Some(Scope::Machine { user }),
-                None => refuse("whose gateway is it to be? give --run-as USER, an account of this machine"),
-            }
-        }
+    if service.user && service.system {
+        return refuse("--user and --system exclude each other; give one".to_owned());
     }
+    let is_root = Uid::effective().is_root();
+    // What root installs is the machine's, as with any other program.
+    let is_implied = is_root && !service.user && !service.system;
+    if !service.system && !is_implied {
+        return match &service.run_as {
+            Some(_) => refuse(
+                "--run-as names the user of a service of the machine; give --system with it, and leave --user out"
+                    .to_owned(),
+            ),
+            None => (Some(Scope::User), Vec::new()),
+        };
+    }
+    let named = service.run_as.clone().or_else(|| world.variable("SUDO_USER"));
+    let user = match named.map(|name| name.to_string_lossy().into_owned()) {
+        Some(name) if is_account(&name) => name,
+        Some(name) => {
+            return refuse(format!(
+                "the account {name:?} cannot be part of the name of a service: letters, digits, '.', - and _ can; \
+                 name another with --run-as"
+            ));
+        }
+        None => match User::from_uid(Uid::effective()) {
+            Ok(Some(own)) if is_account(&own.name) => own.name,
+            _ if is_root => "root".to_owned(),
+            _ => return refuse("whose gateway is it to be? give --run-as USER, an account of this machine".to_owned()),
+        },
+    };
+    let note = is_implied.then(|| {
+        format!(
+            "root means a service of the machine, here of {user}: as with --system; --user is for root's own manager"
+        )
+    });
+    (Some(Scope::Machine { user }), note.into_iter().collect())
+}
+
+/// Agents do what their account may.
+fn note_on_root(scope: &Scope) -> Option<String> {
+    let is_roots = matches!(scope, Scope::Machine { user } if user == "root");
+    is_roots.then(|| {
+        "the gateway and its agents will act as root, who may do anything here: an account of its own is better, \
+         --run-as USER"
+            .to_owned()
+    })
+}
+
+/// A dry run goes on without the gateway's command, and says what `install` would stop for.
+fn surmounted(mistakes: Mistakes, dry_run: bool) -> Result<Vec<String>, Mistakes> {
+    let is_absence = |mistake: &Mistake| matches!(mistake, Mistake::Command(_));
+    if dry_run && mistakes.all().iter().all(is_absence) {
+        return Ok(mistakes.all().iter().map(ToString::to_string).collect());
+    }
+    Err(mistakes)
+}
+
+/// The options of the verb.
+fn of_verb(cli: &Cli) -> Option<&Options> {
+    match &cli.verb {
+        Some(Verb::Install(install)) => Some(&install.options),
+        _ => None,
+    }
+}
+
+/// The port that the command line names, COMMAND included.
+fn port_of(cli: &Cli, command: &[OsString]) -> Option<u16> {
+    let flag = of_verb(cli).and_then(|options| options.port.as_ref()).or(cli.options.port.as_ref());
+    flag.and_then(|port| port::parse(port.to_str()?)).or_else(|| command::read(command).port)
 }
 
 /// That of the command line, COMMAND included: the one of this shell is not the service's. `default` is none, as it is
 /// for the gateway.
 fn profile(cli: &Cli, command: &[OsString], mistakes: &mut Vec<Mistake>) -> Option<String> {
     let of_verb = match &cli.verb {
-        Some(Verb::Install(install)) => install.options.profile.as_ref(),
         Some(Verb::Uninstall(uninstall)) => uninstall.profile.as_ref(),
-        _ => None,
+        _ => of_verb(cli).and_then(|options| options.profile.as_ref()),
     };
     let of_flag = of_verb.or(cli.options.profile.as_ref()).map(|profile| profile.to_string_lossy().into_owned());
     let profile = of_flag.or_else(|| command::read(command).profile)?;
@@ -151,6 +220,11 @@ fn profile(cli: &Cli, command: &[OsString], mistakes: &mut Vec<Mistake>) -> Opti
 fn is_name(text: &str) -> bool {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
     !text.is_empty() && !text.starts_with('-') && text.chars().all(is_plain)
+}
+
+/// Names of accounts may have dots, and those of instances as well.
+fn is_account(name: &str) -> bool {
+    !name.starts_with('.') && is_name(&name.replace('.', ""))
 }
 
 /// With the suffix, as OpenClaw takes it with or without.
@@ -240,6 +314,22 @@ mod tests {
             ),
         ] {
             assert_eq!(words(given), expected);
+        }
+    }
+
+    #[test]
+    fn an_account_may_have_dots_in_its_name() {
+        for (name, expected) in [
+            ("john.doe", true),
+            ("alice", true),
+            ("a_b-9", true),
+            (".", false),
+            (".john", false),
+            ("john doe", false),
+            ("DOMAIN\\john", false),
+            ("", false),
+        ] {
+            assert_eq!(is_account(name), expected, "{name}");
         }
     }
 

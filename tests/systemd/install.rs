@@ -70,7 +70,7 @@ fn what_a_user_installs_gets_its_words_as_they_were_and_leaves_nothing_when_it_i
     assert!(machine.gateways().is_empty());
     assert_eq!(look(), before, "{removed:?}");
     for (name, advice) in
-        [("openclaw-supervise", "'openclaw-supervise uninstall' as root"), ("openclaw-gateway", "--wrapper")]
+        [("openclaw-supervise", "'openclaw-supervise uninstall --user' as root"), ("openclaw-gateway", "--wrapper")]
     {
         let folder = "$HOME/.config/systemd/user";
         let there = format!(
@@ -82,4 +82,70 @@ fn what_a_user_installs_gets_its_words_as_they_were_and_leaves_nothing_when_it_i
         assert!(String::from_utf8_lossy(&beside.stderr).contains(advice), "{beside:?}");
         assert!(run(&["HOME=/root", "sh", "-c", "rm -r $HOME/.config/systemd"]).status.success());
     }
+}
+
+#[test]
+fn root_may_have_a_service_of_its_own_and_an_account_one_that_finds_openclaw_in_its_home() {
+    let machine = Machine::boot("healthy");
+    let unit = machine.of_account(&[]);
+    assert!(machine.run(&["rm", TEMPLATE, "/etc/systemd/system/openclaw-supervise.service"]).status.success());
+    // Where npm puts it for a user; nobody else gets there, and root's own PATH does not lead there.
+    let moved = "mkdir -p /srv/alice/.npm-global/bin && mv /usr/local/bin/openclaw /srv/alice/.npm-global/bin/ && \
+                 chown -R alice:alice /srv/alice && chmod 700 /srv/alice";
+    assert!(machine.run(&["sh", "-c", moved]).status.success());
+    // The PATH is to be that of the installation.
+    let settings = "/etc/systemd/system/openclaw-supervise@alice.service.d/test.conf";
+    assert!(machine.run(&["sed", "-i", "/\"PATH=/d", settings]).status.success());
+    let refused = machine.run(&["openclaw-supervise", "install", "--system"]);
+    assert_eq!(refused.status.code(), Some(78), "{refused:?}");
+    let installed = machine.run(&["openclaw-supervise", "install", "--system", "--run-as", "alice"]);
+    let said = String::from_utf8_lossy(&installed.stdout).into_owned();
+    assert!(installed.status.success() && !said.contains("not open to everybody"), "{installed:?}\n{}", unit.story());
+    unit.wait_serving(1);
+    let gateway = "/srv/alice/.npm-global/bin/openclaw";
+    let found = machine.processes().into_iter().any(|process| {
+        let command = std::fs::read(format!("/proc/{}/cmdline", process.pid)).unwrap_or_default();
+        command.starts_with(gateway.as_bytes())
+    });
+    assert!(found, "{}", unit.story());
+    let removed = machine.run(&["openclaw-supervise", "uninstall", "--system", "--run-as", "alice"]);
+    assert!(removed.status.success(), "{removed:?}");
+    // And root's own.
+    assert!(machine.run(&["cp", gateway, "/usr/local/bin/openclaw"]).status.success());
+    assert!(machine.run(&["chown", "-R", "root:root", &machine.shared()]).status.success());
+    let own = machine.of_root();
+    let installed = machine.run(&["openclaw-supervise", "install"]);
+    let said = String::from_utf8_lossy(&installed.stdout).into_owned();
+    assert!(installed.status.success() && said.contains("agents will act as root"), "{installed:?}\n{}", own.story());
+    // It has the store that alice's had.
+    own.wait_serving(2);
+    assert_eq!(own.property("UnitFileState"), "enabled", "{}", own.story());
+    let removed = machine.run(&["openclaw-supervise", "uninstall"]);
+    assert!(removed.status.success() && machine.gateways().is_empty(), "{removed:?}");
+}
+
+#[test]
+fn a_template_that_was_enabled_by_hand_is_seen_and_not_called_removed_while_it_is_on() {
+    let machine = Machine::boot("healthy");
+    let unit = machine.of_account(&[]);
+    let packaged = "/usr/lib/systemd/system/openclaw-supervise@.service";
+    assert!(machine.run(&["mv", TEMPLATE, packaged]).status.success());
+    assert!(machine.systemctl(&["daemon-reload"]).status.success());
+    unit.order_well("enable");
+    // As alice, whose HOME it is: the file of a link is enough, whether it runs or not.
+    let install = ["setpriv", "--reuid=1234", "--regid=1234", "--clear-groups", "env", "HOME=/srv/alice"];
+    let beside = machine.run(&[&install[..], &["openclaw-supervise", "install", "--user"]].concat());
+    let said = String::from_utf8_lossy(&beside.stderr).into_owned();
+    let order = "'sudo systemctl disable --now openclaw-supervise@alice.service'";
+    assert!(beside.status.code() == Some(1) && said.contains(order), "{beside:?}");
+    // A package's file is not ours to remove; that it starts nothing any more is.
+    let removed = machine.run(&["openclaw-supervise", "uninstall", "--system", "--run-as", "alice"]);
+    let said = String::from_utf8_lossy(&removed.stdout).into_owned();
+    assert!(removed.status.success() && said.contains("@.service, which 'install' did not write"), "{removed:?}");
+    assert_eq!(unit.property("UnitFileState"), "disabled", "{}", unit.story());
+    // Enabled for one boot, from where this does not look.
+    assert!(machine.run(&["systemctl", "enable", "--runtime", "openclaw-supervise@alice"]).status.success());
+    let removed = machine.run(&["openclaw-supervise", "uninstall", "--system", "--run-as", "alice"]);
+    let said = String::from_utf8_lossy(&removed.stderr).into_owned();
+    assert!(removed.status.code() == Some(1) && said.contains("is still there"), "{removed:?}");
 }

@@ -151,6 +151,16 @@ impl Machine {
         self.unit(Scope::Machine, "openclaw-supervise@alice", settings)
     }
 
+    /// What `install` makes for root: `openclaw-supervise@root`.
+    pub(crate) fn of_root(&self) -> Unit<'_> {
+        self.unit(Scope::Machine, "openclaw-supervise@root", &[])
+    }
+
+    /// The folder that both sides see under the same path.
+    pub(crate) fn shared(&self) -> String {
+        self.scene.root().display().to_string()
+    }
+
     /// A service that does nothing, under this name.
     pub(crate) fn idle(&self, name: &'static str) -> Unit<'_> {
         let path = self.root().join(Scope::Machine.folder()).join(format!("{name}.service"));

@@ -1,5 +1,7 @@
 //! Why a service could not be installed or removed.
 
+use crate::core::exit;
+use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -31,8 +33,36 @@ pub enum Error {
     /// There is no such user.
     #[error("this machine has no account {0:?}; nothing was changed; create it, or name another with --run-as")]
     NoAccount(String),
+    /// `sudo` keeps the home of whoever calls it.
+    #[error(
+        "the home {} is not {user}'s: the service would be another user's, with files of {user}; nothing was changed; call it \
+         without sudo, or with a HOME of {user}'s", home.display()
+    )]
+    OthersHome {
+        /// That of `HOME`.
+        home: PathBuf,
+        /// Who asks.
+        user: String,
+    },
+    /// The service could not start.
+    #[error(
+        "cannot find {program} for {user}, neither in the usual places of its home nor in PATH ({}); nothing was changed; \
+         install it there or in /usr/local/bin, or name another: openclaw-supervise install ... -- COMMAND",
+        path.to_string_lossy()
+    )]
+    NoCommand {
+        /// What was looked for.
+        program: String,
+        /// For whom.
+        user: String,
+        /// That of whoever asks.
+        path: OsString,
+    },
     /// A `LaunchDaemon` would need a user, a home and a keychain that it has not.
-    #[error("there is no service of the machine on macOS, only one of a user; nothing was changed; leave --system out")]
+    #[error(
+        "there is no service of the machine on macOS, only one of a user; nothing was changed; call it as that user, \
+         without sudo and --system"
+    )]
     NoDaemon,
     /// A file in our place is not ours.
     #[error(
@@ -65,6 +95,23 @@ pub enum Error {
          see its log, and call it again"
     )]
     Running(String),
+    /// launchd ends a job at the latest after its `ExitTimeOut`.
+    #[error(
+        "{0} still drains, or launchd does not let go of it; it does not start again until the next login; its plist is left \
+         where it is; see its log, and call it again"
+    )]
+    Drains(String),
+    /// Another file has it started all the same.
+    #[error(
+        "{name} is still there: {} starts it, which is not where this looked; remove it there, or call it again with the \
+         XDG_CONFIG_HOME of the installation", path.display()
+    )]
+    Elsewhere {
+        /// The service.
+        name: String,
+        /// Its file.
+        path: PathBuf,
+    },
     /// A word that no service file can hold.
     #[error(
         "{0:?} cannot stand in a service file: it has a control character or is not UTF-8; nothing was changed; give it in \
@@ -96,6 +143,14 @@ pub enum Error {
     /// The terminal is gone.
     #[error("cannot write to stdout: {0}; give it a place with room")]
     Stdout(#[from] io::Error),
+}
+
+impl Error {
+    /// What the program ends with for it.
+    #[must_use]
+    pub fn exit_code(&self) -> u8 {
+        if matches!(self, Self::NoCommand { .. }) { exit::NO_USE } else { exit::FAILURE }
+    }
 }
 
 /// What the kernel said about a file.

@@ -39,27 +39,64 @@ pub(super) fn plan(settings: &ServiceSettings, program: &Path, path: &OsStr) -> 
         words.push(text_of(word)?);
     }
     let array = words.iter().fold(String::new(), |array, word| array + "\t\t<string>" + word + "</string>\n");
-    let home = text_of(settings.home.as_os_str())?;
-    let text = with_array(&without_advice(SHIPPED), &array);
-    let logs = format!("{HOME}/Library/Logs/");
-    let text = text
-        .replace("<string>ai.openclaw.supervise</string>", &format!("<string>{}</string>", label(settings)))
-        .replace(SHIPPED_PATH, &text_of(path)?)
-        .replace(&format!("{logs}openclaw-supervise"), &format!("{logs}{}", label(settings)))
-        .replace(HOME, &home);
+    let (home, label) = (text_of(settings.home.as_os_str())?, label(settings));
+    let text = fill(
+        &without_advice(SHIPPED),
+        &[
+            (SHIPPED_WORDS, &array),
+            (SHIPPED_LABEL, &format!("<string>{label}</string>")),
+            (SHIPPED_PATH, &text_of(path)?),
+            (SHIPPED_LOG, &format!("{home}/Library/Logs/{label}")),
+            (HOME, &home),
+        ],
+    );
     // The declaration has to come first.
     let (declaration, rest) = text.split_once('\n').unwrap_or(("", &text));
     Ok(Planned { path: place(settings), text: declaration.to_owned() + &sign("<!-- ", " -->", rest) })
 }
 
-/// The PATH of the shipped file.
+/// What the shipped file has in its one array.
+const SHIPPED_WORDS: &str = "\t\t<string>/usr/local/bin/openclaw-supervise</string>\n\t\t<string>run</string>\n";
+
+/// Its label.
+const SHIPPED_LABEL: &str = "<string>ai.openclaw.supervise</string>";
+
+/// Its PATH.
 const SHIPPED_PATH: &str = "/opt/homebrew/bin:/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin";
 
-/// A file with other words in its one array.
-fn with_array(shipped: &str, words: &str) -> String {
-    let parts =
-        shipped.split_once("<array>\n").and_then(|(before, rest)| Some((before, rest.split_once("\t</array>")?.1)));
-    parts.map_or_else(|| shipped.to_owned(), |(before, after)| format!("{before}<array>\n{words}\t</array>{after}"))
+/// What its logs begin with.
+const SHIPPED_LOG: &str = "/HOME/Library/Logs/openclaw-supervise";
+
+/// A template with values in place of its marks. A value may hold what is a mark: it is not looked at again. Of two marks
+/// at one place the first in the list counts.
+fn fill(template: &str, values: &[(&str, &str)]) -> String {
+    let (mut text, mut rest) = (String::new(), template);
+    while let Some(c) = rest.chars().next() {
+        if let Some((mark, value)) = values.iter().find(|(mark, _)| rest.starts_with(mark)) {
+            text += value;
+            rest = &rest[mark.len()..];
+        } else {
+            text.push(c);
+            rest = &rest[c.len_utf8()..];
+        }
+    }
+    text
+}
+
+/// The logs of the job, which launchd writes.
+pub(super) fn logs(settings: &ServiceSettings) -> [PathBuf; 2] {
+    let (folder, label) = (settings.home.join("Library/Logs"), label(settings));
+    [folder.join(format!("{label}.log")), folder.join(format!("{label}.out.log"))]
+}
+
+/// Seconds that launchd gives the job from SIGTERM to SIGKILL, as the shipped file says.
+pub(super) fn exit_time_out() -> u64 {
+    let number = |shipped: &str| {
+        let (_, rest) = shipped.split_once("<key>ExitTimeOut</key>")?;
+        let (_, rest) = rest.split_once("<integer>")?;
+        rest.split_once("</integer>")?.0.parse().ok()
+    };
+    number(SHIPPED).unwrap_or(360)
 }
 
 /// The shipped file without the words on how to copy it.
@@ -94,6 +131,9 @@ mod tests {
             path: OsString::new(),
             openclaws_unit: None,
             left_out: Vec::new(),
+            port: None,
+            notes: Vec::new(),
+            obstacles: Vec::new(),
             dry_run: false,
             force: false,
             log: LogSettings { format: Format::Text, level: tracing::Level::INFO },
@@ -117,6 +157,25 @@ mod tests {
         let variables = job.get("EnvironmentVariables").unwrap().as_dictionary().unwrap();
         assert_eq!(variables.get("PATH").unwrap().as_string(), Some("/a:/b"));
         assert!(!planned.text.contains("/HOME"), "{}", planned.text);
+    }
+
+    #[test]
+    fn a_word_that_looks_like_a_mark_of_the_template_stays_as_it_is() {
+        let mut settings = settings(None);
+        settings.home = PathBuf::from("/Users/al");
+        settings.words = ["run", "--state-dir", "/srv/HOME/x", SHIPPED_PATH].map(OsString::from).into();
+        let path = "/srv/HOME/bin:/HOME";
+        let planned = plan(&settings, Path::new("/HOME/bin/ocs"), OsStr::new(path)).unwrap();
+        let job = Value::from_reader_xml(planned.text.as_bytes()).unwrap().into_dictionary().unwrap();
+        let words = job.get("ProgramArguments").unwrap().as_array().unwrap();
+        let words: Vec<_> = words.iter().filter_map(Value::as_string).collect();
+        assert_eq!(words, ["/HOME/bin/ocs", "run", "--state-dir", "/srv/HOME/x", SHIPPED_PATH]);
+        let variables = job.get("EnvironmentVariables").unwrap().as_dictionary().unwrap();
+        assert_eq!(variables.get("PATH").unwrap().as_string(), Some(path));
+        assert_eq!(job.get("WorkingDirectory").unwrap().as_string(), Some("/Users/al"));
+        assert_eq!(job.get("StandardErrorPath").unwrap().as_string(), logs(&settings)[0].to_str());
+        assert_eq!(job.get("StandardOutPath").unwrap().as_string(), logs(&settings)[1].to_str());
+        assert_eq!(job.get("ExitTimeOut").unwrap().as_unsigned_integer(), Some(exit_time_out()));
     }
 
     #[test]

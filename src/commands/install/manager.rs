@@ -3,7 +3,6 @@
 use super::error::Error;
 use crate::settings::{Scope, ServiceSettings};
 use nix::unistd::{Uid, User};
-use std::ffi::OsStr;
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -33,14 +32,9 @@ pub(super) fn domain() -> String {
     format!("gui/{}", Uid::effective())
 }
 
-/// Looks a program up as this shell would.
-pub(super) fn find(settings: &ServiceSettings, program: &OsStr) -> Option<PathBuf> {
-    which::which_in(program, Some(&settings.path), "/").ok()
-}
-
 /// Whether the manager is there.
 pub(super) fn is_there(settings: &ServiceSettings) -> Result<(), Error> {
-    find(settings, OsStr::new(PROGRAM)).map(|_| ()).ok_or(Error::NoManager(PROGRAM))
+    which::which_in(PROGRAM, Some(&settings.path), "/").map(|_| ()).map_err(|_| Error::NoManager(PROGRAM))
 }
 
 /// Whether it answers; asked before anything is changed.
@@ -51,7 +45,8 @@ pub(super) fn check_answer(settings: &ServiceSettings) -> Result<(), Error> {
     } else {
         [systemctl(settings), &["show", "--property=Version"]].concat()
     };
-    call(&order).map_err(|complaint| Error::Unreachable { order: order.join(" "), complaint, advice: advice(settings) })
+    let answer = call(&order).map(|_| ());
+    answer.map_err(|complaint| Error::Unreachable { order: order.join(" "), complaint, advice: advice(settings) })
 }
 
 /// Why a manager does not answer, from what can be seen from here.
@@ -83,10 +78,46 @@ pub(super) fn user_name() -> String {
     user.map_or_else(|| Uid::effective().to_string(), |user| user.name)
 }
 
-/// Whether systemd has that unit running.
+/// What systemd has of a unit.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Shown {
+    active: String,
+    file: String,
+    /// Where its file is.
+    pub(super) path: Option<PathBuf>,
+}
+
+impl Shown {
+    fn read(text: &str) -> Self {
+        let value = |name: &str| {
+            let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
+            line.unwrap_or_default().trim().to_owned()
+        };
+        let path = Some(value("FragmentPath")).filter(|path| !path.is_empty()).map(PathBuf::from);
+        Self { active: value("ActiveState"), file: value("UnitFileState"), path }
+    }
+
+    /// Whether it runs, ends, or waits for its next start.
+    pub(super) fn is_active(&self) -> bool {
+        !matches!(self.active.as_str(), "" | "inactive" | "failed")
+    }
+
+    /// Whether something starts it.
+    pub(super) fn is_enabled(&self) -> bool {
+        matches!(self.file.as_str(), "enabled" | "enabled-runtime" | "linked" | "linked-runtime")
+    }
+}
+
+/// Asks systemd about a unit; nothing where it does not answer.
+pub(super) fn show(manager: &[impl AsRef<str>], unit: &str) -> Shown {
+    let words = ["show", "--property=ActiveState,UnitFileState,FragmentPath", unit];
+    let words: Vec<&str> = manager.iter().map(AsRef::as_ref).chain(words).collect();
+    call(&words).map_or_else(|_| Shown::default(), |said| Shown::read(&said))
+}
+
+/// Whether systemd has that unit running, or about to.
 pub(super) fn is_active(manager: &[impl AsRef<str>], unit: &str) -> bool {
-    let words: Vec<&str> = manager.iter().map(AsRef::as_ref).chain(["is-active", "--quiet", unit]).collect();
-    call(&words).is_ok()
+    show(manager, unit).is_active()
 }
 
 /// Whether launchd has that job.
@@ -115,20 +146,44 @@ pub(super) fn order(
     writeln!(out, "calling    {line}")?;
     out.flush()?;
     match (call(words), failure) {
-        (Ok(()), _) | (Err(_), Failure::Expected) => Ok(()),
+        (Ok(_), _) | (Err(_), Failure::Expected) => Ok(()),
         (Err(complaint), Failure::Fatal(then)) => Err(Error::Refused(line, complaint, then)),
     }
 }
 
-/// Calls a program, and brings what it complained about.
-fn call(words: &[&str]) -> Result<(), String> {
-    let Some((program, words)) = words.split_first() else { return Ok(()) };
+/// Calls a program, and brings what it said, or complained about.
+fn call(words: &[&str]) -> Result<String, String> {
+    let Some((program, words)) = words.split_first() else { return Ok(String::new()) };
     match Command::new(program).args(words).stdin(Stdio::null()).output() {
-        Ok(answer) if answer.status.success() => Ok(()),
+        Ok(answer) if answer.status.success() => Ok(String::from_utf8_lossy(&answer.stdout).into_owned()),
         Ok(answer) => {
             let said = String::from_utf8_lossy(&answer.stderr).trim().replace('\n', " ");
             Err(if said.is_empty() { answer.status.to_string() } else { said })
         }
         Err(error) => Err(error.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whatever_is_not_at_rest_is_active() {
+        for (state, active) in [
+            ("inactive", false),
+            ("failed", false),
+            ("active", true),
+            ("reloading", true),
+            ("activating", true),
+            ("deactivating", true),
+            ("", false),
+        ] {
+            let shown =
+                Shown::read(&format!("FragmentPath=/x/y.service\nActiveState={state}\nUnitFileState=enabled\n"));
+            assert_eq!(shown.is_active(), active, "{state}");
+            assert!(shown.is_enabled() && shown.path.is_some());
+        }
+        assert_eq!(Shown::read("FragmentPath=\nUnitFileState=\n"), Shown::default());
     }
 }

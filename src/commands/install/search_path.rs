@@ -1,44 +1,105 @@
 //! The PATH of the service, and what is to be said of the places that it and the service lead to.
 
-use super::manager::find;
 use crate::settings::{Scope, ServiceSettings};
+use nix::unistd::User;
 use std::ffi::{OsStr, OsString};
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-const USUAL: [&str; 6] = ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"];
+const USUAL: [&str; 6] = if cfg!(target_os = "macos") { MACOS } else { LINUX };
+
+const LINUX: [&str; 6] = ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"];
+
+/// As in the shipped plist: what Homebrew brings is on no PATH of launchd's.
+const MACOS: [&str; 6] = ["/opt/homebrew/bin", "/usr/local/bin", "/usr/bin", "/bin", "/usr/sbin", "/sbin"];
 
 /// Folders that are made anew for each shell.
 const OF_ONE_SHELL: &str = "fnm_multishells";
 
-/// The folders of OpenClaw and of its Node, then the usual ones; and what is to be said of that.
-pub(super) fn search_path(settings: &ServiceSettings) -> (OsString, Vec<String>) {
-    let (mut folders, mut remarks) = (Vec::new(), Vec::new());
-    let openclaw = settings.program.clone().unwrap_or_else(|| OsString::from("openclaw"));
-    for program in [openclaw.as_os_str(), OsStr::new("node")] {
-        let found = find(settings, program);
-        let Some(folder) = found.as_deref().and_then(Path::parent).map(lasting) else {
-            remarks.push(format!("{} is not on this PATH; name its folder in a drop-in", program.to_string_lossy()));
-            continue;
-        };
-        if folders.contains(&folder) {
-            continue;
+/// Where npm and the version managers put programs into a home.
+const OF_HOME: [&str; 5] =
+    [".npm-global/bin", ".local/bin", ".volta/bin", ".local/share/fnm/aliases/default/bin", ".local/share/pnpm"];
+
+/// Where programs of a service are looked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct SearchPath {
+    /// The folders of OpenClaw and of its Node, then the usual ones.
+    pub(super) path: OsString,
+    /// What is to be said of that.
+    pub(super) remarks: Vec<String>,
+    /// The program of the gateway that is not there.
+    pub(super) missing: Option<String>,
+}
+
+impl SearchPath {
+    pub(super) fn of(settings: &ServiceSettings) -> Self {
+        let (mut folders, mut remarks, mut missing) = (Vec::new(), Vec::new(), None);
+        let openclaw = settings.program.clone().unwrap_or_else(|| OsString::from("openclaw"));
+        let places = places(settings);
+        for program in [openclaw.as_os_str(), OsStr::new("node")] {
+            let found = which::which_in(program, std::env::join_paths(&places).ok(), "/").ok();
+            let Some(folder) = found.as_deref().and_then(Path::parent).map(lasting) else {
+                let name = program.to_string_lossy();
+                if program == openclaw {
+                    missing = Some(name.into_owned());
+                } else {
+                    remarks.push(format!("{name} is not on this PATH; name its folder in a drop-in"));
+                }
+                continue;
+            };
+            if folders.contains(&folder) {
+                continue;
+            }
+            if names_a_version(&folder) {
+                let folder = folder.display();
+                remarks.push(format!(
+                    "PATH names {folder}, which is of one version of Node: install again after a switch"
+                ));
+            }
+            remarks.extend(closed(settings, &folder));
+            folders.push(folder);
         }
-        if names_a_version(&folder) {
-            let folder = folder.display();
-            remarks.push(format!("PATH names {folder}, which is of one version of Node: install again after a switch"));
-        }
-        remarks.extend(closed(settings, &folder));
-        folders.push(folder);
+        let usual = USUAL.map(PathBuf::from).into_iter().filter(|usual| !folders.contains(usual)).collect::<Vec<_>>();
+        folders.extend(usual);
+        let path = std::env::join_paths(folders).unwrap_or_else(|_| settings.path.clone());
+        Self { path, remarks, missing }
     }
-    folders.extend(USUAL.map(PathBuf::from).into_iter().filter(|usual| !folders.contains(usual)).collect::<Vec<_>>());
-    (std::env::join_paths(folders).unwrap_or_else(|_| settings.path.clone()), remarks)
+}
+
+/// The folders in which programs are looked for: for another account the usual ones of its home first, and of this shell
+/// those that it can reach.
+fn places(settings: &ServiceSettings) -> Vec<PathBuf> {
+    let shells: Vec<PathBuf> = std::env::split_paths(&settings.path).collect();
+    let Some(account) = Account::of(settings) else { return shells };
+    let own = OF_HOME.iter().map(|folder| account.home.join(folder)).chain(nvm(&account.home));
+    let reached = shells.into_iter().chain(USUAL.map(PathBuf::from));
+    own.chain(reached).filter(|folder| account.is_barred_at(folder).is_none()).collect()
+}
+
+/// The folder of the Node that nvm takes by default, else of the newest one.
+fn nvm(home: &Path) -> Option<PathBuf> {
+    let versions = home.join(".nvm/versions/node");
+    let wanted = fs::read_to_string(home.join(".nvm/alias/default")).unwrap_or_default();
+    let wanted = format!("v{}", wanted.trim().trim_start_matches('v'));
+    let names = fs::read_dir(&versions).ok()?.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned());
+    let numbers = |name: &str| -> Vec<u32> {
+        name.trim_start_matches('v').split('.').map(|number| number.parse().unwrap_or(0)).collect()
+    };
+    let is_wanted = |name: &str| name == wanted || name.starts_with(&format!("{wanted}."));
+    let best = names.max_by_key(|name| (is_wanted(name), numbers(name)))?;
+    Some(versions.join(best).join("bin"))
 }
 
 /// What is odd about the place of this program.
 pub(super) fn remarks_on(settings: &ServiceSettings, program: &Path) -> Vec<String> {
     let mut remarks: Vec<String> = closed(settings, program).into_iter().collect();
+    if names_a_version(program) {
+        let program = program.display();
+        remarks.push(format!(
+            "{program} is of one version; call it by a name that stays, or install again after a switch"
+        ));
+    }
     let is_build = program.components().any(|part| part.as_os_str() == "target");
     let is_passing = ["/tmp", "/var/tmp", "/dev/shm"].iter().any(|folder| program.starts_with(folder));
     if is_build || is_passing || program.starts_with(std::env::temp_dir()) {
@@ -68,14 +129,90 @@ fn names_a_version(folder: &Path) -> bool {
 /// Another account cannot pass a folder that only its owner can.
 fn closed(settings: &ServiceSettings, place: &Path) -> Option<String> {
     let Scope::Machine { user } = &settings.scope else { return None };
-    let is_closed = |at: &&Path| fs::metadata(at).is_ok_and(|meta| meta.permissions().mode() & 0o001 == 0);
-    let at = place.ancestors().find(is_closed)?;
+    let barred = match Account::of(settings) {
+        Some(account) => account.is_barred_at(place),
+        None => place.ancestors().find(|at| fs::metadata(at).is_ok_and(|meta| !may_pass(&meta, None))),
+    };
+    let at = barred.filter(|_| user != "root")?;
     Some(format!("{} is not open to everybody; see that {user} can use {}", at.display(), place.display()))
+}
+
+/// The account of a service of the machine, where there is one of that name.
+struct Account {
+    home: PathBuf,
+    ids: (u32, u32),
+}
+
+impl Account {
+    fn of(settings: &ServiceSettings) -> Option<Self> {
+        let Scope::Machine { user } = &settings.scope else { return None };
+        let user = User::from_name(user).ok().flatten()?;
+        Some(Self { home: user.dir, ids: (user.uid.as_raw(), user.gid.as_raw()) })
+    }
+
+    /// Where on the way to a place it cannot go on.
+    fn is_barred_at<'a>(&self, place: &'a Path) -> Option<&'a Path> {
+        let is_closed = |at: &&Path| fs::metadata(at).is_ok_and(|meta| !may_pass(&meta, Some(self.ids)));
+        place.ancestors().find(is_closed)
+    }
+}
+
+/// Whether a folder can be passed, or a program run, by its mode. Other groups than the first one are not looked at.
+fn may_pass(meta: &fs::Metadata, ids: Option<(u32, u32)>) -> bool {
+    let bit = match ids {
+        Some((0, _)) => 0o111,
+        Some((uid, _)) if meta.uid() == uid => 0o100,
+        Some((_, gid)) if meta.gid() == gid => 0o010,
+        _ => 0o001,
+    };
+    meta.permissions().mode() & bit != 0
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_usual_path_of_macos_is_that_of_the_shipped_plist() {
+        let shipped = include_str!("../../../contrib/launchd/ai.openclaw.supervise.plist");
+        assert!(shipped.contains(&format!("<string>{}</string>", MACOS.join(":"))));
+    }
+
+    #[test]
+    fn the_node_that_nvm_takes_by_default_is_found_else_the_newest() {
+        let home = std::env::temp_dir().join(format!("ocs-nvm-{}", std::process::id()));
+        let versions = home.join(".nvm/versions/node");
+        for version in ["v9.11.2", "v22.1.0", "v22.12.0", "v24.1.0"] {
+            fs::create_dir_all(versions.join(version)).unwrap();
+        }
+        fs::create_dir_all(home.join(".nvm/alias")).unwrap();
+        let mut found = Vec::new();
+        for alias in ["22", "v22.1.0", "node", "2"] {
+            fs::write(home.join(".nvm/alias/default"), format!("{alias}\n")).unwrap();
+            found.push(nvm(&home).unwrap());
+        }
+        let none = nvm(&home.join("nowhere"));
+        fs::remove_dir_all(&home).unwrap();
+        let expected = ["v22.12.0", "v22.1.0", "v24.1.0", "v24.1.0"];
+        assert_eq!(found, expected.map(|version| versions.join(version).join("bin")));
+        assert_eq!(none, None);
+    }
+
+    #[test]
+    fn who_may_pass_a_folder_is_its_owner_its_group_or_anybody() {
+        let folder = std::env::temp_dir().join(format!("ocs-pass-{}", std::process::id()));
+        fs::create_dir(&folder).unwrap();
+        let own = fs::metadata(&folder).unwrap();
+        let (uid, gid) = (own.uid(), own.gid());
+        let mut found = Vec::new();
+        for mode in [0o700, 0o750, 0o711] {
+            fs::set_permissions(&folder, fs::Permissions::from_mode(mode)).unwrap();
+            let meta = fs::metadata(&folder).unwrap();
+            found.push([Some((uid, gid)), Some((4321, gid)), Some((4321, 4321)), None].map(|ids| may_pass(&meta, ids)));
+        }
+        fs::remove_dir(&folder).unwrap();
+        assert_eq!(found, [[true, false, false, false], [true, true, false, false], [true, true, true, true]]);
+    }
 
     #[test]
     fn a_folder_of_one_version_is_known_by_its_name() {

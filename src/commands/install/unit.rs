@@ -70,8 +70,22 @@ pub(super) fn places(settings: &ServiceSettings) -> Vec<PathBuf> {
     }
 }
 
-/// The files, each at its place. `program` is ours, `path` leads to OpenClaw and its Node.
-pub(super) fn plan(settings: &ServiceSettings, program: &Path, path: &OsStr) -> Result<Vec<Planned>, Error> {
+/// The lines of the shipped unit by which OpenClaw's own and ours end one another, with the reason.
+fn conflict_of(shipped: &str) -> Option<&str> {
+    let start = shipped.find("# OpenClaw's own service for the same gateway.")?;
+    let last = "\nAfter=openclaw-gateway.service\n";
+    let end = start + shipped[start..].find(last)? + last.len();
+    shipped.get(start..end)
+}
+
+/// The files, each at its place. `program` is ours, `path` leads to OpenClaw and its Node. `is_beside`: OpenClaw's own
+/// service is for another port, and runs on.
+pub(super) fn plan(
+    settings: &ServiceSettings,
+    program: &Path,
+    path: &OsStr,
+    is_beside: bool,
+) -> Result<Vec<Planned>, Error> {
     if program.as_os_str().as_encoded_bytes().contains(&b'$') {
         return Err(Error::Dollar(program.to_owned()));
     }
@@ -82,7 +96,9 @@ pub(super) fn plan(settings: &ServiceSettings, program: &Path, path: &OsStr) -> 
     let start = format!("ExecStart={}\nEnvironment={}\n", command.join(" "), quote_value(&variable)?);
     let texts = match &settings.scope {
         Scope::User => {
-            let text = body_of(OF_USER).replace("openclaw-gateway.service", &rival(settings));
+            let shipped = body_of(OF_USER);
+            let conflict = conflict_of(shipped).filter(|_| is_beside).unwrap_or_default();
+            let text = shipped.replacen(conflict, "", 1).replace("openclaw-gateway.service", &rival(settings));
             vec![text.replacen(SHIPPED_START, &start, 1)]
         }
         // What is of one instance goes into its drop-in: the template is for all.
@@ -142,5 +158,6 @@ mod tests {
         for shipped in [OF_USER, OF_MACHINE] {
             assert!(body_of(shipped).starts_with("[Unit]\n") && shipped.matches(SHIPPED_START).count() == 1);
         }
+        assert!(conflict_of(OF_USER).is_some_and(|lines| lines.contains("\nConflicts=openclaw-gateway.service\n")));
     }
 }
