@@ -29,7 +29,7 @@ const TABLE: &[(&str, Type)] = &[
     ("EnvironmentVariables", Type::Variables),
     ("WorkingDirectory", Type::Path),
     ("RunAtLoad", Type::Truth),
-    ("KeepAlive", Type::Keys(&[("SuccessfulExit", Type::Truth), ("Crashed", Type::Truth)])),
+    ("KeepAlive", Type::Truth),
     ("ThrottleInterval", Type::Number(1, 3600)),
     ("ExitTimeOut", Type::Number(1, 3600)),
     ("ProcessType", Type::Word(&["Background", "Standard", "Adaptive", "Interactive"])),
@@ -95,7 +95,7 @@ fn the_check_finds_an_unknown_key_and_a_value_of_another_type() {
         ("<key>RunAtLoad</key>", "<key>RunAtLoaded</key>"),
         ("<integer>63</integer>", "<string>077</string>"),
         ("<integer>345</integer>", "<integer>0</integer>"),
-        ("<key>SuccessfulExit</key>", "<key>SuccesfulExit</key>"),
+        ("<key>NumberOfFiles</key>", "<key>NumberOfFile</key>"),
         ("<string>Interactive</string>", "<string>Normal</string>"),
         ("<string>/HOME</string>", "<string>~</string>"),
     ] {
@@ -113,11 +113,9 @@ fn launchd_waits_longer_than_we_do_and_we_longer_than_a_drain_takes() {
 }
 
 #[test]
-fn whoever_was_asked_to_stop_stays_down_and_everybody_else_comes_back() {
+fn whatever_ends_us_we_come_back_and_not_too_often() {
     let job = read(SHIPPED);
-    let keep_alive = job.get("KeepAlive").unwrap().as_dictionary().unwrap();
-    assert_eq!(keep_alive.get("SuccessfulExit").unwrap().as_boolean(), Some(false));
-    assert_eq!(keep_alive.len(), 1);
+    assert_eq!(job.get("KeepAlive").unwrap().as_boolean(), Some(true));
     assert!(number(&job, "ThrottleInterval") >= 10, "more often than by default");
 }
 

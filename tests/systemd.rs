@@ -15,7 +15,7 @@ mod machine;
 #[expect(dead_code, reason = "each test file uses its part of the kit")]
 mod support;
 
-use machine::{Machine, SHIPPED};
+use machine::{Machine, SHIPPED, Unit};
 use nix::sys::signal::Signal;
 use std::time::{Duration, Instant};
 use support::{let_pass, process};
@@ -301,6 +301,52 @@ fn a_budget_that_is_spent_again_and_again_never_meets_a_limit_of_starts() {
     assert!(unit.has_reported("restart.gave_up"), "{}", unit.story());
     assert_ne!(unit.property("Result"), "start-limit-hit");
     unit.order_well("stop");
+}
+
+/// The lines of a drop-in that a shipped unit tells in its first words.
+fn told_lines(unit: &str) -> Vec<&'static str> {
+    let shipped = match unit {
+        "user" => include_str!("../contrib/systemd/openclaw-supervise.service"),
+        _ => include_str!("../contrib/systemd/openclaw-supervise@.service"),
+    };
+    let lines = shipped.lines().filter_map(|line| line.strip_prefix("#     "));
+    lines.skip_while(|line| !line.starts_with("OnFailure=")).collect()
+}
+
+#[test]
+fn who_is_to_be_told_hears_of_a_spent_budget_and_of_what_ends_the_service_for_good() {
+    for (script, code) in [("exit=1", "69"), ("exit=78", "78")] {
+        let machine = Machine::boot(script);
+        let settings = ["RestartSec=100ms", "Environment=OPENCLAW_SUPERVISE_MAX_RESTARTS=1"];
+        let users = [&settings[..], &["[Unit]"], &told_lines("user")].concat();
+        let accounts = [&settings[..], &["[Unit]"], &told_lines("account")].concat();
+        machine.listener();
+        let judge = |unit: &Unit<'_>, name: &str| {
+            unit.order_only("start");
+            unit.wait_for("the word of its end", || machine.heard().iter().any(|said| said == name));
+            if code == "78" {
+                unit.wait_state("failed");
+                assert_eq!(unit.property("NRestarts"), "0", "{}", unit.story());
+            } else {
+                unit.wait_for("the next start", || unit.property("NRestarts") != "0");
+            }
+            unit.order_well("stop");
+        };
+        judge(&machine.of_user(&users), "openclaw-supervise.service");
+        // What root has written is given to the account here.
+        judge(&machine.of_account(&accounts), "openclaw-supervise@alice.service");
+    }
+}
+
+#[test]
+fn the_code_of_a_wrapper_for_sigterm_is_a_success() {
+    let machine = Machine::boot("healthy");
+    let unit =
+        machine.shipped(&["Type=simple", "ExecStart=", "ExecStart=/bin/sh -c 'sleep 0.2; exit 143'", "Restart=no"]);
+    unit.order_well("start");
+    unit.wait_for("its end", || unit.state() != "active");
+    let got = ["ActiveState", "Result", "ExecMainStatus"].map(|name| unit.property(name));
+    assert_eq!(got, ["inactive", "success", "143"], "{}", unit.story());
 }
 
 #[test]

@@ -151,6 +151,22 @@ impl Machine {
         self.unit(Scope::Machine, "openclaw-supervise@alice", settings)
     }
 
+    /// Has `tell-me@NAME.service`, of the machine and of users, write down who it was started for.
+    pub(crate) fn listener(&self) {
+        let told = self.scene.root().join("told");
+        let text = format!("[Service]\nType=oneshot\nExecStart=/bin/sh -c 'echo %i >>{}'\n", told.display());
+        for scope in [Scope::Machine, Scope::User] {
+            let path = self.root().join(scope.folder()).join("tell-me@.service");
+            fs::write(path, &text).expect("the overlay can be written");
+        }
+    }
+
+    /// What it has written.
+    pub(crate) fn heard(&self) -> Vec<String> {
+        let text = fs::read_to_string(self.scene.root().join("told")).unwrap_or_default();
+        text.lines().map(str::to_owned).collect()
+    }
+
     /// What `install` makes for root: `openclaw-supervise@root`.
     pub(crate) fn of_root(&self) -> Unit<'_> {
         self.unit(Scope::Machine, "openclaw-supervise@root", &[])

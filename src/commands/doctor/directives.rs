@@ -212,9 +212,12 @@ fn successes(unit: &Unit) -> Finding {
         Some(code) => Finding::warn(
             check,
             found,
-            format!(
-                "{code} is a failure: as a success it does not show in `systemctl --failed`, and OnFailure= is not run"
-            ),
+            if code == exit::NO_USE {
+                "78 is a failure: as a success it does not show in `systemctl --failed`, and OnFailure= is not run"
+            } else {
+                "69 is a failure: as a success neither the log of systemd nor $SERVICE_RESULT tells that the budget of \
+                 restarts is spent"
+            },
             unit.line("Service", &format!("{property}=")),
         ),
         None => Finding::ok(check, found),
@@ -242,7 +245,7 @@ fn start_limit(unit: &Unit) -> Finding {
         return Finding::ok_since(check, found, "our own budget ends us at most once in that time");
     }
     let why = format!("after {burst} deaths of the supervisor within {} it stays down for good", human(soonest));
-    Finding::warn(check, found, why, unit.line("Service", "RestartSec=5"))
+    Finding::warn(check, found, why, unit.line("Unit", "StartLimitIntervalSec=0"))
 }
 
 fn oom_policy(unit: &Unit) -> Finding {
@@ -384,6 +387,14 @@ mod tests {
     fn a_watchdog_that_does_not_hear_us_ends_us() {
         let found = levels(&[("NotifyAccess", "none")], &[]);
         assert_eq!(found, [("watchdog", Level::Fail)]);
+    }
+
+    #[test]
+    fn what_is_proposed_against_a_limit_of_starts_takes_it_away() {
+        let findings = check(&unit(&[("StartLimitBurst", "5"), ("StartLimitIntervalUSec", "1h")]), None);
+        let fix = findings.iter().find(|finding| finding.check == "start limit").and_then(|found| found.fix.clone());
+        assert!(fix.is_some_and(|fix| fix.starts_with("StartLimitIntervalSec=0 (below [Unit], ")));
+        assert_eq!(levels(&[("StartLimitBurst", "5"), ("StartLimitIntervalUSec", "0")], &[]), []);
     }
 
     #[test]

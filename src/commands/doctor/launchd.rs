@@ -135,7 +135,11 @@ fn keep_alive(job: &Job) -> Finding {
         other => Finding::warn(
             "restart",
             format!("KeepAlive {other}"),
-            "a supervisor that was killed stays down, and with it the gateway",
+            if other["SuccessfulExit"] == false {
+                "a supervisor that somebody else ends, such as by a stray SIGTERM, stays down until the next login"
+            } else {
+                "a supervisor that was killed stays down, and with it the gateway"
+            },
             job.line("KeepAlive", "bool", "true"),
         ),
     }
@@ -209,6 +213,20 @@ mod tests {
         ] {
             assert_eq!(bad(&[job(&changes)]), expected, "{changes}");
         }
+    }
+
+    #[test]
+    fn the_shipped_job_is_as_it_should_be() {
+        let shipped = include_str!("../../../contrib/launchd/ai.openclaw.supervise.plist");
+        let list = plist::Value::from_reader_xml(shipped.as_bytes()).unwrap();
+        let mut list = serde_json::to_value(list).unwrap();
+        // It need not be installed here.
+        list["ProgramArguments"] = json!(["/bin/sh", "/usr/local/bin/openclaw-supervise", "run"]);
+        let job = Job { path: "/x/ai.openclaw.supervise.plist".into(), list };
+        assert_eq!(
+            check(&[job], None).into_iter().filter(|finding| finding.level != Level::Ok).collect::<Vec<_>>(),
+            []
+        );
     }
 
     #[test]
