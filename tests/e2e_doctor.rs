@@ -17,31 +17,32 @@ use support::Scene;
 use support::jail::{Jail, first_process};
 use support::supervisor::{PROGRAM, Supervisor};
 
-/// What the shipped unit comes to under systemd 252.
-const SHIPPED: &str = "\
+/// What systemd shows of a unit like the shipped one besides what stands in that.
+const STATE: &str = "\
 Id=openclaw-supervise.service
 LoadState=loaded
 ActiveState=inactive
 UnitFileState=enabled
-FragmentPath=/etc/systemd/system/openclaw-supervise.service
 NeedDaemonReload=no
 MainPID=0
-Type=notify
-NotifyAccess=main
-KillMode=mixed
 SendSIGKILL=yes
-Delegate=yes
-WatchdogUSec=1min
-TimeoutStopUSec=6min
-Restart=always
-RestartUSec=5s
-RestartPreventExitStatus=78
-SuccessExitStatus=
 StartLimitBurst=5
-StartLimitIntervalUSec=10s
-OOMPolicy=continue
 LimitNOFILESoft=1024
 ";
+
+/// The settings of the shipped unit as systemd shows them: a time `ASec=` is told as `AUSec=`.
+fn shipped() -> String {
+    let unit = include_str!("../contrib/systemd/openclaw-supervise.service");
+    let body = unit.split("\n[Install]").next().unwrap_or_default();
+    let settings = body.lines().filter(|line| !line.starts_with(['#', '['])).filter_map(|line| line.split_once('='));
+    let told =
+        settings.filter(|(name, _)| !name.starts_with("Exec")).map(|(name, value)| match name.strip_suffix("Sec") {
+            Some(name) if value == "0" => format!("{name}USec=0\n"),
+            Some(name) => format!("{name}USec={value}s\n"),
+            None => format!("{name}={value}\n"),
+        });
+    told.collect()
+}
 
 /// Answers as the files `machine` and `user` say, and notes what it was asked.
 const SYSTEMCTL: &str = r#"#!/bin/sh
@@ -96,14 +97,22 @@ impl Ward {
     /// Has the systemd of the machine or of the user show this.
     fn show(&self, whose: &str, text: &str) {
         self.program("systemctl", SYSTEMCTL);
-        fs::write(self.bin().join(format!("systemctl.{whose}")), text).expect("the folder can be written");
+        // Its file has the words of the command, which is told last.
+        let command = text.lines().rev().find_map(|line| line.strip_prefix("ExecStart=")?.split_once("argv[]="));
+        let words = command.and_then(|(_, rest)| rest.split_once(" ; ")).map_or("", |(words, _)| words);
+        let file = self.bin().join(format!("{whose}.service"));
+        let told = format!("{text}FragmentPath={}\n", file.display());
+        let written = fs::write(file, format!("[Service]\nExecStart={words}\n"))
+            .and_then(|()| fs::write(self.bin().join(format!("systemctl.{whose}")), told));
+        written.expect("the folder can be written");
     }
 
     fn unit(&self, changes: &[(&str, &str)]) -> String {
         let (root, port) = (self.scene.root().display(), self.scene.port());
         let mut text = format!(
-            "{SHIPPED}ExecStart={{ path={PROGRAM} ; argv[]={PROGRAM} run --port {port} ; ignore_errors=no ; pid=0 }}\n\
-             Environment=PATH={root}/bin:/usr/bin:/bin OPENCLAW_STATE_DIR={root}/state HOME={root}\n"
+            "{STATE}{}ExecStart={{ path={PROGRAM} ; argv[]={PROGRAM} run --port {port} ; ignore_errors=no ; pid=0 }}\n\
+             Environment=PATH={root}/bin:/usr/bin:/bin OPENCLAW_STATE_DIR={root}/state HOME={root}\n",
+            shipped()
         );
         for (name, value) in changes {
             // The last line of a name counts.

@@ -1,5 +1,6 @@
 //! `doctor`: tells before the night what will go wrong, and the line that prevents it. It changes nothing.
 
+mod command_line;
 mod container;
 mod directives;
 mod finding;

@@ -132,3 +132,14 @@ fn doctor_finds_no_fault_with_the_gateway_of_an_account_whoever_asks() {
         assert!(find(&findings, check)["found"].to_string().contains(&words), "{check}: {findings:#?}");
     }
 }
+
+#[test]
+fn doctor_reads_the_words_of_a_command_as_systemd_does() {
+    let machine = Machine::boot("healthy");
+    let start =
+        r#"ExecStart=openclaw-supervise run --pre-start "/bin/echo 'a b' 50%% $$HOME \"c\"" -- openclaw gateway "x y""#;
+    let unit = machine.shipped(&["ExecStart=", start]);
+    let (code, findings) = ask(&machine, &[]);
+    assert_eq!((code, of_level(&findings, "fail")), (Some(0), vec![]), "{findings:#?}\n{}", unit.story());
+    assert_eq!(find(&findings, "settings")["level"], "ok", "{findings:#?}");
+}

@@ -321,7 +321,6 @@ mod tests {
             ("RestartPreventExitStatus", "69 78", "exit codes", Warn),
             ("SuccessExitStatus", "143 78", "successes", Warn),
             ("SuccessExitStatus", "69", "successes", Warn),
-            ("RestartUSec", "100ms", "start limit", Warn),
             ("StartLimitIntervalUSec", "1h", "start limit", Warn),
             ("OOMPolicy", "stop", "out of memory", Warn),
             ("OOMPolicy", "kill", "out of memory", Warn),
@@ -347,7 +346,11 @@ mod tests {
         ] {
             assert_eq!(levels(&[(name, value)], &[]), [], "{name}={value}");
         }
-        // OpenClaw's own limit.
+        // systemd's own limit, and how quickly it is met.
+        let quick = [("StartLimitIntervalUSec", "10s"), ("RestartUSec", "100ms")];
+        assert_eq!(levels(&quick, &[]), [("start limit", Level::Warn)]);
+        assert_eq!(levels(&quick[..1], &[]), []);
+        // OpenClaw's.
         assert_eq!(levels(&[("StartLimitBurst", "10"), ("StartLimitIntervalUSec", "5min")], &[]), []);
     }
 

@@ -83,6 +83,12 @@ pub(super) fn settings(plan: &Plan) -> Vec<Finding> {
             }));
             findings
         }
+        Err(_) if plan.is_guessed => vec![Finding::warn(
+            "settings",
+            format!("{origin}: its command cannot be told word by word"),
+            "the files of the unit cannot be read, or say something else than what systemd knows",
+            "systemctl daemon-reload, or ask as root",
+        )],
         Err(mistakes) => mistakes.all().iter().map(|mistake| of_mistake(mistake, plan, &origin)).collect(),
     }
 }
@@ -305,6 +311,7 @@ mod tests {
             settings: Err(read(words, &world).unwrap_err()),
             path: None,
             node_options: None,
+            is_guessed: false,
             other_user: None,
         };
         let findings = settings(&plan);

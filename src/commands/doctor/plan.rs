@@ -30,6 +30,8 @@ pub(super) struct Plan {
     pub(super) path: Option<OsString>,
     /// How much memory Node may use for its heap, in MiB.
     pub(super) node_options: Option<OsString>,
+    /// Whether the words of the command are known from what systemd tells alone, in which one with a space is two.
+    pub(super) is_guessed: bool,
     /// Another user than ours who runs it, so that what we may write says nothing.
     pub(super) other_user: Option<String>,
 }
@@ -43,6 +45,7 @@ impl Plan {
             settings,
             path: variable("PATH"),
             node_options: variable("NODE_OPTIONS"),
+            is_guessed: false,
             other_user: None,
         }
     }
@@ -71,10 +74,13 @@ impl Plan {
         let home = user.map(|user| user.dir).or_else(std::env::home_dir).unwrap_or_else(|| PathBuf::from("/"));
         variables.entry("HOME".to_owned()).or_insert_with(|| home.clone().into());
         variables.extend(unit.variables());
-        let (_, words) = unit.command()?;
+        let known = unit.words();
+        let is_guessed = known.is_none();
+        let words = known.or_else(|| unit.command().map(|(_, words)| words))?;
         let words = words.iter().flat_map(|word| expand(word, &variables)).collect();
         let variable = move |name: &str| variables.get(name).cloned();
-        Self::read(Origin::Unit(unit.id().to_owned()), words, variable, home, other_user)
+        let plan = Self::read(Origin::Unit(unit.id().to_owned()), words, variable, home, other_user)?;
+        Some(Self { is_guessed, ..plan })
     }
 
     fn read(
@@ -109,26 +115,36 @@ impl Plan {
             // It runs another verb, and so no gateway.
             Ok(_) => return None,
         };
-        Some(Self { origin, settings, path, node_options, other_user })
+        Some(Self { origin, settings, path, node_options, is_guessed: false, other_user })
     }
 }
 
 /// A word of a command with its variables, see "Command lines" in systemd.service(5): `${A}` is one word wherever it
-/// stands, `$A` alone is as many as there are in it.
+/// stands, `$A` alone is as many as there are in it, `$$` is a dollar sign.
 fn expand(word: &str, variables: &BTreeMap<String, OsString>) -> Vec<OsString> {
     let value = |name: &str| variables.get(name).and_then(|value| value.to_str()).unwrap_or_default();
     if let Some(name) = word.strip_prefix('$').filter(|name| !name.starts_with(['{', '$'])) {
         return value(name).split_whitespace().map(OsString::from).collect();
     }
-    let mut parts = word.split("${");
-    let mut text = parts.next().unwrap_or_default().to_owned();
-    for part in parts {
-        match part.split_once('}') {
-            Some((name, rest)) => text = text + value(name) + rest,
-            None => text = text + "${" + part,
-        }
+    let (mut text, mut rest) = (String::new(), word);
+    while let Some((before, after)) = rest.split_once('$') {
+        text += before;
+        rest = match (after.strip_prefix('$'), after.strip_prefix('{').and_then(|name| name.split_once('}'))) {
+            (Some(after), _) => {
+                text.push('$');
+                after
+            }
+            (None, Some((name, after))) => {
+                text += value(name);
+                after
+            }
+            (None, None) => {
+                text.push('$');
+                after
+            }
+        };
     }
-    vec![text.into()]
+    vec![(text + rest).into()]
 }
 
 #[cfg(test)]
@@ -157,6 +173,38 @@ mod tests {
         assert_eq!(settings.policy.stop_timeout, Duration::from_secs(17));
         assert_eq!(settings.command[1..], ["a", "b"].map(OsString::from));
         assert_eq!(plan.path.as_deref(), Some(OsStr::new("/nowhere")));
+    }
+
+    #[test]
+    fn a_word_with_a_space_is_one_where_the_files_are_read_and_elsewhere_nothing_is_known() {
+        let program = std::env::current_exe().unwrap();
+        let file = std::env::temp_dir().join(format!("doctor-words-{}", std::process::id()));
+        let program = program.display();
+        let line = format!(r#"openclaw-supervise run --pre-start "/bin/echo 50%% $$HOME" -- {program} "a b""#);
+        std::fs::write(&file, format!("[Service]\nExecStart={line}\n")).unwrap();
+        let told = format!("openclaw-supervise run --pre-start /bin/echo 50% $$HOME -- {program} a b");
+        let exec = format!("{{ path=/x ; argv[]={told} ; ignore_errors=no ; }}");
+        let path = file.display().to_string();
+        let plans = [path.as_str(), "/nowhere/x"]
+            .map(|file| plan(&[("FragmentPath", file), ("ExecStart", &exec), ("Environment", "HOME=/tmp")]));
+        std::fs::remove_file(file).unwrap();
+        let [known, guessed] = plans;
+        assert!(!known.is_guessed && guessed.is_guessed && guessed.settings.is_err());
+        assert_eq!(known.settings.unwrap().command[1..], ["a b"].map(OsString::from));
+    }
+
+    #[test]
+    fn a_dollar_sign_is_one_where_it_is_doubled() {
+        let variables = BTreeMap::from([("A".to_owned(), OsString::from("x y"))]);
+        for (word, expected) in [
+            ("$A", &["x", "y"][..]),
+            ("${A}", &["x y"]),
+            ("$$A", &["$A"]),
+            ("a$${A}${A}b$", &["a${A}x yb$"]),
+            ("plain", &["plain"]),
+        ] {
+            assert_eq!(expand(word, &variables), expected, "{word}");
+        }
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The services of systemd that have to do with us, as `systemctl show` tells them: of the machine's manager, and of the
 //! user's own.
 
+use super::command_line;
 use super::program::{self, Trouble};
 use crate::host::manager::span;
 use std::collections::BTreeMap;
@@ -110,13 +111,46 @@ impl Unit {
         matches!(self.get("UnitFileState"), Some("enabled" | "enabled-runtime" | "linked" | "linked-runtime"))
     }
 
-    /// The program of its first `ExecStart`, and the words of it.
+    /// The program of its first `ExecStart`, and the words of it: as they are told, without quotes.
     pub(super) fn command(&self) -> Option<(PathBuf, Vec<String>)> {
+        let (path, words) = self.told_command()?;
+        Some((resolve(Path::new(path)), words.split_whitespace().map(str::to_owned).collect()))
+    }
+
+    fn told_command(&self) -> Option<(&str, &str)> {
         let (_, rest) = self.get("ExecStart")?.split_once("path=")?;
         let (path, rest) = rest.split_once(" ;")?;
         let (_, rest) = rest.split_once("argv[]=")?;
         let (words, _) = rest.split_once(" ; ignore_errors=")?;
-        Some((resolve(Path::new(path)), split_words(words)))
+        Some((path, words))
+    }
+
+    /// The words themselves, from the files of the unit; nothing where these cannot be read, or say something else than
+    /// what is told.
+    pub(super) fn words(&self) -> Option<Vec<String>> {
+        let (_, told) = self.told_command()?;
+        let drop_ins = self.get("DropInPaths").unwrap_or_default().split_whitespace();
+        let files = [self.get("FragmentPath")?].into_iter().chain(drop_ins);
+        let texts: Vec<String> = files.map(fs::read_to_string).collect::<Result<_, _>>().ok()?;
+        let line = command_line::line(&texts)?;
+        let words = command_line::words(&line, &|specifier| self.specified(specifier))?;
+        (words.join(" ") == told).then_some(words)
+    }
+
+    /// What a specifier of its files stands for, see systemd.unit(5).
+    fn specified(&self, specifier: char) -> Option<String> {
+        let name = self.id().strip_suffix(".service")?;
+        let (prefix, instance) = name.split_once('@').unwrap_or((name, ""));
+        Some(match specifier {
+            'n' => self.id().to_owned(),
+            'N' => name.to_owned(),
+            'p' => prefix.to_owned(),
+            'i' => instance.to_owned(),
+            // Of the manager, whatever the user of the service.
+            'h' if self.manager == Manager::Machine => "/root".to_owned(),
+            'h' => std::env::home_dir()?.to_str()?.to_owned(),
+            _ => return None,
+        })
     }
 
     /// The last value of a setting in the files of the unit, where they can be read.
@@ -290,25 +324,14 @@ pub(super) fn split_words(line: &str) -> Vec<String> {
 pub(super) mod tests {
     use super::*;
 
-    /// The shipped unit, as systemd 252 shows it.
-    pub(in crate::commands::doctor) const SHIPPED: &str = "\
-Type=notify
-Restart=always
-NotifyAccess=main
-RestartUSec=5s
-TimeoutStopUSec=6min
-WatchdogUSec=1min
-OOMPolicy=continue
+    /// What systemd shows of a unit like the shipped one besides what stands in that.
+    const STATE: &str = "\
 MainPID=0
-SuccessExitStatus=
-RestartPreventExitStatus=78
 ExecStart={ path=/usr/local/bin/openclaw-supervise ; argv[]=openclaw-supervise run ; ignore_errors=no ; start_time=[n/a] ; \
 stop_time=[n/a] ; pid=0 ; code=(null) ; status=0/0 }
 ControlGroup=
-Delegate=yes
 LimitNOFILE=524288
 LimitNOFILESoft=1024
-KillMode=mixed
 SendSIGKILL=yes
 Id=openclaw-supervise.service
 LoadState=loaded
@@ -316,15 +339,30 @@ ActiveState=inactive
 FragmentPath=/etc/systemd/system/openclaw-supervise.service
 UnitFileState=enabled
 NeedDaemonReload=no
-StartLimitIntervalUSec=10s
 StartLimitBurst=5
 ";
+
+    /// The settings of the shipped unit as systemd shows them: a time `ASec=` is told as `AUSec=`.
+    fn shipped() -> String {
+        let unit = include_str!("../../../contrib/systemd/openclaw-supervise.service");
+        let body = unit.split("\n[Install]").next().unwrap_or_default();
+        let settings =
+            body.lines().filter(|line| !line.starts_with(['#', '['])).filter_map(|line| line.split_once('='));
+        let told = settings.filter(|(name, _)| !name.starts_with("Exec")).map(|(name, value)| {
+            match name.strip_suffix("Sec") {
+                Some(name) if value == "0" => format!("{name}USec=0\n"),
+                Some(name) => format!("{name}USec={value}s\n"),
+                None => format!("{name}={value}\n"),
+            }
+        });
+        told.collect()
+    }
 
     /// The shipped unit with other values.
     pub(in crate::commands::doctor) fn unit(changes: &[(&str, &str)]) -> Unit {
         let lines: Vec<_> = changes.iter().map(|(name, value)| format!("{name}={value}\n")).collect();
         let lines = lines.concat();
-        parse(Manager::Machine, &format!("{SHIPPED}{lines}")).remove(0)
+        parse(Manager::Machine, &format!("{STATE}{}{lines}", shipped())).remove(0)
     }
 
     #[test]
@@ -332,7 +370,7 @@ StartLimitBurst=5
         let unit = unit(&[("Environment", r#"A=b "C=d e" EMPTY="#)]);
         assert_eq!(unit.id(), "openclaw-supervise.service");
         assert_eq!(unit.time("TimeoutStopUSec"), Some(Duration::from_mins(6)));
-        assert_eq!(unit.get("SuccessExitStatus"), None);
+        assert_eq!((unit.get("SuccessExitStatus"), unit.get("ControlGroup")), (Some("143"), None));
         let (path, words) = unit.command().unwrap();
         assert_eq!(
             (path.to_str(), words.join(" ")),
