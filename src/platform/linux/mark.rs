@@ -1,38 +1,78 @@
-//! A mark that a process inherits whatever becomes of its environment, its session and its parents: a resource limit.
+//! A mark that a process inherits whatever becomes of its environment, its session and its parents: resource limits.
 
 use super::proc::path_of;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::fs::File;
 use std::io::{self, Read};
 
-/// Below this, somebody chose the limit for a purpose, and taking some of it away could be felt.
-const ROOM: u64 = 16 * 1024;
-
-/// How many different marks there are.
-const MARKS: u64 = 4096;
-
-/// Stands for no limit at all; nobody has so many signals pending.
-const PLENTY: u64 = 1 << 40;
-
 /// `/proc/PID/limits` has 17 lines of at most 80 bytes.
 const LIMITS_LENGTH_MAX: usize = 2048;
 
-/// A soft limit on pending signals that is a little below what everybody else has, see `RLIMIT_SIGPENDING` in
-/// getrlimit(2). It is inherited through fork(2) and execve(2), and a process that does not change its limits on purpose
-/// keeps it as long as it lives.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Mark(u64);
+/// Stands for no limit at all; nobody has so much of anything.
+const PLENTY: u64 = 1 << 40;
 
-impl Mark {
-    /// One that is drawn from `seed`; none where the limit leaves no room for it.
-    #[must_use]
-    pub fn new(seed: u64) -> Option<Self> {
-        Self::below(getrlimit(Resource::Sigpending).current, seed)
+/// A limit that a mark lowers a little.
+struct Scale {
+    resource: Resource,
+    /// Its row in `/proc/PID/limits`.
+    name: &'static [u8],
+    /// Below this, somebody chose the limit for a purpose, and taking some of it away could be felt.
+    room: u64,
+    /// How many different marks it makes: a power of two.
+    marks: u64,
+}
+
+/// The bytes of all POSIX message queues of a user: 819,200 unless somebody chose another number, whatever memory there
+/// is. A mark takes none of the nine queues of the default size that fit.
+const QUEUES: Scale =
+    Scale { resource: Resource::Msgqueue, name: b"Max msgqueue size", room: 256 * 1024, marks: 16 * 1024 };
+
+/// The pending signals of a user: about one for each 256 KiB of memory, so that on a small machine there is no room.
+const SIGNALS: Scale =
+    Scale { resource: Resource::Sigpending, name: b"Max pending signals", room: 16 * 1024, marks: 4096 };
+
+impl Scale {
+    fn below(&self, limit: Option<u64>, seed: u64) -> Option<u64> {
+        let limit = limit.unwrap_or(PLENTY);
+        (limit >= self.room).then(|| limit - 1 - seed % self.marks)
     }
 
-    fn below(limit: Option<u64>, seed: u64) -> Option<Self> {
-        let limit = limit.unwrap_or(PLENTY);
-        (limit >= ROOM).then(|| Self(limit - 1 - seed % MARKS))
+    /// The soft limit from a table with the columns name, soft limit, hard limit and unit, see proc(5).
+    fn soft_limit(&self, table: &[u8]) -> Option<u64> {
+        let row = table.split(|&byte| byte == b'\n').find_map(|line| line.strip_prefix(self.name))?;
+        std::str::from_utf8(row).ok()?.split_ascii_whitespace().next()?.parse().ok()
+    }
+
+    fn put_on_us(&self, limit: u64) -> io::Result<()> {
+        let maximum = getrlimit(self.resource).maximum;
+        Ok(setrlimit(self.resource, Rlimit { current: Some(limit), maximum })?)
+    }
+}
+
+/// Soft limits that are a little below what everybody else has, see `RLIMIT_MSGQUEUE` and `RLIMIT_SIGPENDING` in
+/// getrlimit(2): both where both leave room, so that there are many. They are inherited through fork(2) and execve(2),
+/// and a process that does not change them on purpose keeps them as long as it lives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Mark {
+    queues: Option<u64>,
+    signals: Option<u64>,
+}
+
+impl Mark {
+    /// One that is drawn from `seed`; none where the limits leave no room for it. An even and an odd seed never make the
+    /// same one.
+    #[must_use]
+    pub fn new(seed: u64) -> Option<Self> {
+        let limit = |scale: &Scale| getrlimit(scale.resource).current;
+        Self::below(limit(&QUEUES), limit(&SIGNALS), seed)
+    }
+
+    fn below(queues: Option<u64>, signals: Option<u64>, seed: u64) -> Option<Self> {
+        let queues = QUEUES.below(queues, seed);
+        // The lowest bit stands in both: each alone may be all there is.
+        let rest = if queues.is_some() { (seed / QUEUES.marks) << 1 | seed & 1 } else { seed };
+        let signals = SIGNALS.below(signals, rest);
+        queues.or(signals).map(|_| Self { queues, signals })
     }
 
     /// Whether a process bears it. Everybody may ask this of any process; of one that is gone the answer is no.
@@ -40,45 +80,85 @@ impl Mark {
     pub fn is_on(self, pid: i32) -> bool {
         let mut text = [0; LIMITS_LENGTH_MAX];
         let length = path_of(pid, "limits").and_then(File::open).and_then(|mut file| file.read(&mut text));
-        length.is_ok_and(|length| soft_limit(&text[..length]) == Some(self.0))
+        length.is_ok_and(|length| self.is_in(&text[..length]))
     }
 
-    /// Puts it on the calling process. The hard limit stays. Fit for the time between fork(2) and execve(2): two system
+    fn is_in(self, table: &[u8]) -> bool {
+        let fits = |scale: &Scale, limit: Option<u64>| limit.is_none() || scale.soft_limit(table) == limit;
+        fits(&QUEUES, self.queues) && fits(&SIGNALS, self.signals)
+    }
+
+    /// Puts it on the calling process. The hard limits stay. Fit for the time between fork(2) and execve(2): system
     /// calls and nothing else.
     pub(super) fn put_on_us(self) -> io::Result<()> {
-        let maximum = getrlimit(Resource::Sigpending).maximum;
-        Ok(setrlimit(Resource::Sigpending, Rlimit { current: Some(self.0), maximum })?)
+        self.queues.map_or(Ok(()), |limit| QUEUES.put_on_us(limit))?;
+        self.signals.map_or(Ok(()), |limit| SIGNALS.put_on_us(limit))
     }
-}
-
-/// From a table with the columns name, soft limit, hard limit and unit, see proc(5).
-fn soft_limit(table: &[u8]) -> Option<u64> {
-    const NAME: &[u8] = b"Max pending signals";
-    let row = table.split(|&byte| byte == b'\n').find_map(|line| line.strip_prefix(NAME))?;
-    std::str::from_utf8(row).ok()?.split_ascii_whitespace().next()?.parse().ok()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    const DEFAULT: Option<u64> = Some(819_200);
+
     #[test]
     fn a_mark_is_below_the_limit_and_there_is_none_without_room() {
-        assert_eq!(Mark::below(Some(ROOM - 1), 0), None);
-        assert_eq!(Mark::below(Some(0), 7), None);
-        assert_eq!(Mark::below(Some(ROOM), 0), Some(Mark(ROOM - 1)));
-        assert_eq!(Mark::below(Some(100_000), MARKS - 1), Some(Mark(100_000 - MARKS)));
-        assert_eq!(Mark::below(Some(100_000), MARKS), Mark::below(Some(100_000), 0));
-        assert_eq!(Mark::below(None, 1), Some(Mark(PLENTY - 2)));
+        let (room, marks) = (SIGNALS.room, SIGNALS.marks);
+        for (limit, seed, expected) in [
+            (Some(room - 1), 0, None),
+            (Some(0), 7, None),
+            (Some(room), 0, Some(room - 1)),
+            (Some(100_000), marks - 1, Some(100_000 - marks)),
+            (Some(100_000), marks, Some(99_999)),
+            (None, 1, Some(PLENTY - 2)),
+        ] {
+            assert_eq!(SIGNALS.below(limit, seed), expected, "{limit:?} {seed}");
+        }
+        assert_eq!(Mark::below(Some(0), Some(0), 1), None);
     }
 
     #[test]
-    fn the_soft_limit_is_read_from_its_own_row_alone() {
+    fn a_machine_with_little_memory_has_marks_too() {
+        // The kernel's own limits with 4 GiB and with 1 GiB.
+        for signals in [15_000, 3_700] {
+            assert_eq!(Mark::below(DEFAULT, Some(signals), 5), Some(Mark { queues: Some(819_194), signals: None }));
+        }
+        let only = Mark::below(Some(0), Some(100_000), 5);
+        assert_eq!(only, Some(Mark { queues: None, signals: Some(99_994) }));
+    }
+
+    #[test]
+    fn an_even_and_an_odd_seed_never_make_the_same_mark() {
+        let odd = |limit: u64| limit % 2 == 1;
+        for (queues, signals) in [(DEFAULT, Some(96_365)), (DEFAULT, Some(9)), (Some(9), Some(96_365)), (None, None)] {
+            for seed in (0..100_000).map(|step| step * 7919) {
+                let (even, other) = (Mark::below(queues, signals, seed & !1), Mark::below(queues, signals, seed | 1));
+                let (even, other) = (even.unwrap(), other.unwrap());
+                let differ = |one: Option<u64>, two: Option<u64>| one.map(odd) != two.map(odd) || one.is_none();
+                assert!(differ(even.queues, other.queues) && differ(even.signals, other.signals), "{even:?} {other:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn each_limit_is_read_from_its_own_row_and_all_that_are_marked_have_to_fit() {
         let table = b"Limit    Soft Limit   Hard Limit  Units\nMax processes   1  2  processes\n\
             Max pending signals       96364                96365                signals   \nMax msgqueue size  8 9 bytes\n";
-        assert_eq!(soft_limit(table), Some(96364));
-        assert_eq!(soft_limit(b"Max pending signals       unlimited            unlimited            signals\n"), None);
-        assert_eq!(soft_limit(b"Max processes 96364 96365\n"), None);
-        assert_eq!(soft_limit(b""), None);
+        assert_eq!((SIGNALS.soft_limit(table), QUEUES.soft_limit(table)), (Some(96364), Some(8)));
+        for (queues, signals, fits) in [
+            (Some(8), Some(96364), true),
+            (Some(8), None, true),
+            (None, Some(96364), true),
+            (Some(9), Some(96364), false),
+            (Some(8), Some(96365), false),
+        ] {
+            assert_eq!(Mark { queues, signals }.is_in(table), fits, "{queues:?} {signals:?}");
+        }
+        let unlimited = b"Max pending signals       unlimited            unlimited            signals\n";
+        for table in [&unlimited[..], b"Max processes 96364 96365\n", b""] {
+            assert_eq!(SIGNALS.soft_limit(table), None);
+            assert!(!Mark { queues: Some(8), signals: None }.is_in(table));
+        }
     }
 }

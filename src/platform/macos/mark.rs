@@ -1,5 +1,5 @@
-//! A mark that a process inherits whatever becomes of its environment, its session and its parents: a resource limit
-//! does it on Linux. Here one process cannot read the limits of another.
+//! A mark that a process inherits whatever becomes of its environment, its session and its parents: resource limits
+//! do it on Linux. Here one process cannot read the limits of another.
 
 /// A mark. There is none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
