@@ -128,6 +128,7 @@ impl Wings {
         self.left = left;
         self.orders.enter_lease(heartbeat);
         process::clear_leaves(&self.launch);
+        self.hooks.clear_leaves();
         if let Some(support) = self.handoff.recall() {
             // Before the first gateway, so that it is right for that one too. A full channel leaves it to be asked for.
             let _full = self.events.try_send(Event::Negotiated { support });
@@ -354,7 +355,7 @@ impl Wings {
         }
         #[cfg(feature = "planted-faults")]
         super::kill_point::pass();
-        match self.hooks.call(ticket, &call, self.orphans, &self.events) {
+        match self.hooks.call(ticket, &call, &self.events) {
             Ok(running) => self.running = Some(running),
             Err(end) => self.tell_hook_ended(ticket, end),
         }

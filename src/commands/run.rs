@@ -201,10 +201,11 @@ fn lease_key(config: &Path) -> String {
 }
 
 /// What no other supervisor has whose hooks can be seen from here, as long as the lease is ours. A lease is one of a store,
-/// and in a container the same paths lead to another one.
+/// and in a container the same paths lead to another one. It begins with the key of the configuration.
 fn hooks_key(lease_key: &str, store_dir: &Path) -> String {
     let store = fs::metadata(store_dir).map(|store| (store.dev(), store.ino())).unwrap_or_default();
-    process::key_of(&format!("{lease_key}\0{store:?}\0{:?}", machine::pid_namespace()))
+    let place = process::key_of(&format!("{store:?}\0{:?}", machine::pid_namespace()));
+    format!("{}{place}", process::key_of(lease_key))
 }
 
 /// Makes our own directory, and the gateway's state directory above it, for this user alone. That access(2) would allow

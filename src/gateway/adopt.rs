@@ -4,7 +4,8 @@
 //! record (pid and start time name a process for as long as the machine is up), or, where the supervisor died before it
 //! could write them down, from the instance id in the environment of the gateway and of everything that it started.
 
-use super::process::{INSTANCE, LEAF, Launch};
+use super::process::{INSTANCE, Launch};
+use super::spawn::Kind;
 use crate::core::Remains;
 use crate::platform::environment::Environment;
 use crate::platform::proc::{self, Stat};
@@ -241,9 +242,10 @@ fn difference(leader: i32, recorded: Option<&str>, launch: &Launch) -> Option<St
 
 /// The group in which the leaf of a gateway was made, where it is in one.
 fn above_leaf(cgroup: String) -> String {
+    let prefix = Kind::Gateway.leaf_prefix();
     match cgroup.rsplit_once('/') {
-        Some(("", leaf)) if leaf.starts_with(LEAF) => "/".to_owned(),
-        Some((above, leaf)) if leaf.starts_with(LEAF) => above.to_owned(),
+        Some(("", leaf)) if leaf.starts_with(prefix) => "/".to_owned(),
+        Some((above, leaf)) if leaf.starts_with(prefix) => above.to_owned(),
         _ => cgroup,
     }
 }

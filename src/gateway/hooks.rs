@@ -1,22 +1,28 @@
 //! Hooks: the operator's own commands before a gateway's start and after its end.
 //!
-//! A hook runs in a session of its own and bears an id in its environment, as a gateway does, and what it starts ends
-//! with it: the next gateway must not meet a half-done backup. It may outlive a supervisor that is killed; the next one
-//! knows it by that id and ends it first.
+//! A hook is started as a gateway is, in a session and a control group of its own, with a mark and with an id in its
+//! environment, and what it starts ends with it: the next gateway must not meet a half-done backup. It may outlive a
+//! supervisor that is killed; the next one knows it by its control group and its id, and ends it first.
+//!
+//! One that sleeps uninterruptibly is given up, and may end beside a gateway: so nobody is taken for one of its own for
+//! being our child alone.
 
 use super::death;
 use super::openclaw::Openclaw;
 use super::process::{self, INSTANCE};
+use super::spawn::{self, Failure, Kind, Started};
 use super::tree::{Orphans, Tree};
 use crate::core::hook::{Call, Hook, HookEnd};
 use crate::core::{Death, Event, Moment, TreeEnd};
+use crate::platform::cgroup::{self, Leaf};
+use crate::platform::mark::Mark;
 use crate::platform::proc;
-use crate::platform::process::{Handle, Watch, claim, reap, spawn_in_own_session, unclaim};
-use std::collections::BTreeSet;
+use crate::platform::process::{Handle, Watch, unclaim};
+use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::process::{Command, Stdio};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 use tokio::sync::mpsc::Sender;
 
@@ -116,6 +122,30 @@ impl Running {
     }
 }
 
+/// The marks of the hooks that live. A process has one set of orphans, whoever in it asks: hence one list.
+static LIVING: Mutex<Vec<Mark>> = Mutex::new(Vec::new());
+
+/// Keeps a mark for a hook, until it is dropped.
+struct Living(Option<Mark>);
+
+impl Living {
+    fn of(mark: Option<Mark>) -> Self {
+        LIVING.lock().unwrap_or_else(PoisonError::into_inner).extend(mark);
+        Self(mark)
+    }
+
+    fn is_borne(mark: Mark) -> bool {
+        LIVING.lock().unwrap_or_else(PoisonError::into_inner).contains(&mark)
+    }
+}
+
+impl Drop for Living {
+    fn drop(&mut self) {
+        let mut living = LIVING.lock().unwrap_or_else(PoisonError::into_inner);
+        living.retain(|mark| Some(*mark) != self.0);
+    }
+}
+
 fn unless_gone(sent: io::Result<()>) -> io::Result<()> {
     match sent {
         Err(error) if error.raw_os_error() != Some(libc::ESRCH) => Err(error),
@@ -128,34 +158,42 @@ impl Hooks {
     ///
     /// # Errors
     /// Why it could not be started.
-    pub fn call(&self, ticket: u64, call: &Call, orphans: Orphans, events: &Sender<Event>) -> Result<Running, HookEnd> {
+    pub fn call(&self, ticket: u64, call: &Call, events: &Sender<Event>) -> Result<Running, HookEnd> {
         let hook = call.hook();
-        let id = process::new_instance(&self.key);
+        let id = self.new_id();
         let Some(mut command) = self.command(call, &id) else {
             return Err(HookEnd::NotStarted(format!("no {} hook is set", hook.name())));
         };
         let program = command.get_program().to_string_lossy().into_owned();
-        let started = spawn_in_own_session(&mut command);
-        let leader = started.map_err(|error| HookEnd::NotStarted(format!("cannot execute {program}: {error}")))?;
-        claim(leader.pid());
-        let watch = leader.watch().map_err(|error| {
-            // Without it nobody would learn of its end.
-            let _gone = leader.kill();
-            reap(leader.pid());
-            unclaim(leader.pid());
-            HookEnd::NotStarted(format!("cannot watch it: {error}; raise the limit on open files"))
+        let started = spawn::start(&mut command, Kind::Hook, &id).map_err(|failure| {
+            HookEnd::NotStarted(match failure {
+                Failure::Spawn(error) => format!("cannot execute {program}: {error}"),
+                Failure::Watch(error) => format!("cannot watch it: {error}; raise the limit on open files"),
+            })
         })?;
-        let tree = Tree::new(&leader, entry(&id), orphans);
-        let leader = Arc::new(leader);
+        spawn::warn_if_blind(&started, Orphans::Mixed);
+        let Started { leader, watch, leaf, mark } = started;
+        let tree = Tree::new(&leader, entry(&id), Orphans::Mixed).with(leaf.clone(), mark);
         let running = Running { ticket, leader: Arc::downgrade(&leader) };
-        let (clock, events) = (self.clock, events.clone());
+        let (clock, events, living) = (self.clock, events.clone(), Living::of(mark));
         tokio::spawn(async move {
             let death = end_of(hook, &leader, &watch, tree, clock).await;
-            drop(leader);
+            spawn::retire(leaf.as_ref());
+            drop((leader, living));
             // A closed channel means that the loop has ended and nobody waits for the news.
             let _closed = events.send(Event::HookEnded { ticket, end: HookEnd::Ended(death) }).await;
         });
         Ok(running)
+    }
+
+    /// One whose mark no hook has that was given up and lives.
+    fn new_id(&self) -> String {
+        loop {
+            let id = spawn::new_id(&self.key);
+            if !Kind::Hook.mark_of(&id).is_some_and(Living::is_borne) {
+                return id;
+            }
+        }
     }
 
     fn command(&self, call: &Call, id: &str) -> Option<Command> {
@@ -186,11 +224,13 @@ impl Hooks {
             if !pause.is_zero() {
                 tokio::time::sleep(pause).await;
             }
-            for id in self.left().await {
+            for (id, bearer) in self.left().await {
                 let begun = (self.clock)();
                 let clock = self.clock;
-                let tree = Tree::orphaned(None, entry(&id), &[]);
+                let leaf = Leaf::find(&Kind::Hook.leaf_name(&id), bearer).map(Arc::new);
+                let tree = Tree::orphaned(None, entry(&id), &[]).with(leaf.clone(), None);
                 let end = tree.kill(move || clock().saturating_sub(begun)).await;
+                spawn::retire(leaf.as_ref());
                 tell_left(&end);
             }
         }
@@ -202,11 +242,21 @@ impl Hooks {
         is_heir || !self.commands.is_empty()
     }
 
-    /// The ids of the calls of which somebody is left.
-    async fn left(&self) -> BTreeSet<String> {
+    /// Removes the empty control groups that hooks of earlier supervisors have left. To be called when the lease is ours.
+    pub fn clear_leaves(&self) {
+        Kind::Hook.clear_leaves(&self.key);
+    }
+
+    /// The ids of the calls of which somebody is left, with one who bears it: who is in its control group need not.
+    async fn left(&self) -> BTreeMap<String, Option<i32>> {
+        let prefix = Kind::Hook.leaf_prefix();
         loop {
             match bearers(&self.key) {
-                Ok(ids) => return ids,
+                Ok(bearers) => {
+                    let leaves = cgroup::inhabited(&format!("{prefix}{}-", self.key)).into_iter();
+                    let inside = leaves.filter_map(|name| Some((name.strip_prefix(prefix)?.to_owned(), None)));
+                    return inside.chain(bearers.into_iter().map(|(id, pid)| (id, Some(pid)))).collect();
+                }
                 Err(error) => {
                     tracing::warn!(%error, "cannot look for hooks of an earlier supervisor; raise the limit on open files");
                     tokio::time::sleep(LOOK_AGAIN).await;
@@ -265,14 +315,14 @@ fn entry(id: &str) -> String {
     format!("{HOOK}={id}")
 }
 
-/// The ids that begin with this key and that somebody bears.
-fn bearers(key: &str) -> io::Result<BTreeSet<String>> {
+/// The ids that begin with this key, each with one who bears it.
+fn bearers(key: &str) -> io::Result<BTreeMap<String, i32>> {
     let me = i32::try_from(std::process::id()).unwrap_or(0);
-    let mut ids = BTreeSet::new();
+    let mut ids = BTreeMap::new();
     for process in proc::processes()?.into_iter().filter(|process| process.pid != me && !process.is_dead()) {
         let environment = proc::environment_of(process.pid);
         let id = environment.as_ref().and_then(|environment| std::str::from_utf8(environment.get(HOOK)?).ok());
-        ids.extend(id.filter(|id| is_of(id, key)).map(str::to_owned));
+        ids.extend(id.filter(|id| is_of(id, key)).map(|id| (id.to_owned(), process.pid)));
     }
     Ok(ids)
 }

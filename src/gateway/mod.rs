@@ -9,5 +9,6 @@ pub mod incident;
 pub mod openclaw;
 pub mod probe;
 pub mod process;
+mod spawn;
 pub mod state_lock;
 pub mod tree;

@@ -2,15 +2,15 @@
 
 use super::adopt::Found;
 use super::death::{Touch, Vigil};
+use super::spawn::{self, Failure, Kind, Started};
 use super::tree::{Orphans, Tree};
 use crate::core::{Event, Generation, Remains, Sample, SpawnFailure};
-use crate::platform::cgroup::{self, Leaf, OomCount};
+use crate::platform::cgroup::{Leaf, OomCount};
 use crate::platform::mark::Mark;
-use crate::platform::process::{self, Handle, Setup, Spawned};
+use crate::platform::process::{self, Handle};
 use crate::platform::strike;
 use crate::platform::usage;
 use std::ffi::OsString;
-use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io;
 use std::path::PathBuf;
 use std::process::Command;
@@ -21,9 +21,6 @@ use tokio::task::JoinHandle;
 
 /// Names the gateway that a process descends from. It is set for the gateway alone and inherited by all that it starts.
 pub const INSTANCE: &str = "OPENCLAW_SUPERVISE_INSTANCE";
-
-/// What the name of a gateway's control group begins with; its instance id follows.
-pub(super) const LEAF: &str = "openclaw-gateway-";
 
 /// How long to wait before another look at a process that cannot be watched now.
 const WATCH_RETRY: Duration = Duration::from_secs(1);
@@ -169,33 +166,16 @@ impl Gateway {
         events: &Sender<Event>,
     ) -> Result<Self, SpawnFailure> {
         let Birth { generation, instance, .. } = birth;
-        let leaf = Leaf::create(&leaf_name(instance));
-        if let Err(error) = &leaf {
-            tracing::debug!(%error, "no control group for the gateway");
-        }
-        let (leaf, mark) = (leaf.ok().map(Arc::new), Mark::new(seed_of(instance)));
-        let setup = Setup { leaf: leaf.as_deref(), mark };
-        let (leader, leaf) = match process::spawn(&mut launch.command(birth), setup) {
-            Ok(Spawned { handle, outside: None }) => (Arc::new(handle), leaf),
-            Ok(Spawned { handle, outside: Some(error) }) => {
-                tracing::debug!(%error, "the gateway could not be born into its control group");
-                remove(leaf.as_ref());
-                (Arc::new(handle), None)
+        let started = spawn::start(&mut launch.command(birth), Kind::Gateway, instance);
+        let started = started.map_err(|failure| match failure {
+            Failure::Spawn(error) => explain(&error, launch),
+            Failure::Watch(error) => {
+                SpawnFailure::Resources(format!("cannot watch the gateway: {error}; it will be tried again"))
             }
-            Err(error) => {
-                remove(leaf.as_ref());
-                return Err(explain(&error, launch));
-            }
-        };
-        process::claim(leader.pid());
-        let memory = OomCount::read();
-        let watch = leader.watch().map_err(|error| {
-            // Without it nobody would learn of its end.
-            let _gone = leader.kill();
-            process::unclaim(leader.pid());
-            process::reap(leader.pid());
-            SpawnFailure::Resources(format!("cannot watch the gateway: {error}; it will be tried again"))
         })?;
+        spawn::warn_if_blind(&started, orphans);
+        let Started { leader, watch, leaf, mark } = started;
+        let memory = OomCount::read();
         let (tree, touch) = (Tree::new(&leader, entry(instance), orphans).with(leaf.clone(), mark), Touch::default());
         let vigil = Vigil { generation, leader: Arc::clone(&leader), watch, touch: touch.clone(), memory };
         tokio::spawn(vigil.report_exit(events.clone()));
@@ -209,11 +189,11 @@ impl Gateway {
     /// EMFILE. Nothing is held then, and it can be looked for again.
     pub fn adopt(generation: Generation, found: Found, events: &Sender<Event>) -> io::Result<Self> {
         let Found { instance, leader, remains, members } = found;
-        let leaf = Leaf::find(&leaf_name(&instance), leader.as_ref().map(Handle::pid)).map(Arc::new);
+        let leaf = Leaf::find(&Kind::Gateway.leaf_name(&instance), leader.as_ref().map(Handle::pid)).map(Arc::new);
         let touch = Touch::default();
         // Under another supervisor's limits it has another one.
         let is_its_own = |mark: &Mark| leader.as_ref().is_some_and(|leader| mark.is_on(leader.pid()));
-        let mark = Mark::new(seed_of(&instance)).filter(is_its_own);
+        let mark = Kind::Gateway.mark_of(&instance).filter(is_its_own);
         let (leader, tree) = match leader {
             Some(leader) => {
                 let leader = Arc::new(leader);
@@ -350,13 +330,7 @@ impl Gateway {
             process::unclaim(leader.pid());
             leader.reap();
         }
-        remove(self.leaf.as_ref());
-    }
-}
-
-fn remove(leaf: Option<&Arc<Leaf>>) {
-    if let Some(leaf) = leaf {
-        leaf.remove();
+        spawn::retire(self.leaf.as_ref());
     }
 }
 
@@ -422,30 +396,15 @@ fn entry(instance: &str) -> String {
     format!("{INSTANCE}={instance}")
 }
 
-/// The name of the control group of a gateway.
-fn leaf_name(instance: &str) -> String {
-    format!("{LEAF}{instance}")
-}
-
 /// Removes what supervisors of this configuration that were killed have left of empty control groups.
 pub fn clear_leaves(launch: &Launch) {
-    cgroup::remove_empty(&leaf_name(&format!("{}-", launch.key)));
+    Kind::Gateway.clear_leaves(&launch.key);
 }
 
-/// The last digits of an instance id, which are random.
-fn seed_of(instance: &str) -> u64 {
-    instance
-        .get(instance.len().saturating_sub(16)..)
-        .and_then(|digits| u64::from_str_radix(digits, 16).ok())
-        .unwrap_or(0)
-}
-
-/// A new gateway's instance id: the key of its configuration, and 128 bits that no other gateway has, for `RandomState`
-/// is seeded by the system.
+/// A new gateway's instance id: the key of its configuration, and digits that no other gateway has.
 #[must_use]
 pub fn new_instance(key: &str) -> String {
-    let word = || RandomState::new().build_hasher().finish();
-    format!("{key}-{:016x}{:016x}", word(), word())
+    spawn::new_id(key)
 }
 
 /// The key of a configuration: FNV-1a, 64 bits wide, of its lease key. It has to be the same in every release.
@@ -466,13 +425,5 @@ mod tests {
         for (text, hash) in [("", "cbf29ce484222325"), ("a", "af63dc4c8601ec8c"), ("foobar", "85944171f73967e8")] {
             assert_eq!(key_of(text), hash, "{text}");
         }
-    }
-
-    #[test]
-    fn no_two_instances_are_the_same_and_all_begin_with_the_key() {
-        let (one, other) = (new_instance("0123456789abcdef"), new_instance("0123456789abcdef"));
-        assert_ne!(one, other);
-        let random = one.strip_prefix("0123456789abcdef-").unwrap();
-        assert!(random.len() == 32 && random.bytes().all(|digit| digit.is_ascii_hexdigit()), "{random}");
     }
 }

@@ -102,12 +102,15 @@ impl Leaf {
         }
     }
 
-    /// Removes it with all empty ones below it. One that is not empty stays.
-    pub fn remove(&self) {
+    /// Removes it with all empty ones below it. Says whether another try is of no use: it is gone, or not ours to
+    /// remove. One that is not empty stays.
+    pub fn remove(&self) -> bool {
         remove_empty_below(&self.directory);
-        if unlinkat(&self.parent, self.name.as_str(), AtFlags::REMOVEDIR) == Err(Errno::BUSY) {
+        let is_busy = unlinkat(&self.parent, self.name.as_str(), AtFlags::REMOVEDIR) == Err(Errno::BUSY);
+        if is_busy {
             let _thawed = write(&*self.directory, "cgroup.freeze", "0");
         }
+        !is_busy
     }
 }
 
@@ -122,6 +125,18 @@ pub fn remove_empty(prefix: &str) {
         remove_empty_below(&Arc::new(leaf));
         let _removed = unlinkat(&parent, name.as_str(), AtFlags::REMOVEDIR);
     }
+}
+
+/// The leaves below our own control group whose names begin with `prefix` and in which somebody is.
+#[must_use]
+pub fn inhabited(prefix: &str) -> Vec<String> {
+    let own = || place::open(&place::own()?);
+    let names = own().and_then(|parent| groups_in(&parent)).unwrap_or_default().into_iter();
+    let is_inhabited = |name: &String| {
+        let leaf = own().and_then(|parent| Leaf::open(parent, name));
+        leaf.and_then(|leaf| leaf.members()).is_ok_and(|members| !members.is_empty())
+    };
+    names.filter(|name| name.starts_with(prefix)).filter(is_inhabited).collect()
 }
 
 fn remove_empty_below(group: &Arc<OwnedFd>) {

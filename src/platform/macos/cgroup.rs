@@ -37,14 +37,20 @@ impl Leaf {
         match *self {}
     }
 
-    /// Removes it.
-    pub fn remove(&self) {
+    /// Removes it. Says whether another try is of no use.
+    pub fn remove(&self) -> bool {
         match *self {}
     }
 }
 
 /// Does nothing: nobody left a leaf behind.
 pub fn remove_empty(_prefix: &str) {}
+
+/// None.
+#[must_use]
+pub fn inhabited(_prefix: &str) -> Vec<String> {
+    Vec::new()
+}
 
 /// Nobody counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
