@@ -11,6 +11,7 @@ use openclaw_supervise::host::journal::{ReplayError, replay};
 use std::fs;
 use std::thread;
 use std::time::Duration;
+use support::jail::Jail;
 use support::ledger::Ledger;
 use support::process::{Process, stat};
 use support::supervisor::{Event, Said, Supervisor, Verb};
@@ -296,9 +297,18 @@ fn what_becomes_of_a_post_stop_hook_changes_nothing() {
 
 #[test]
 fn what_a_hook_leaves_running_is_gone_when_the_gateway_starts() {
-    for hook in [DAEMON.to_owned(), DAEMON.replace("env sleep", "env -i sleep")] {
+    let wiped = DAEMON.replace("env sleep", "env -i sleep");
+    // Below a shell that had a child before it became the supervisor, an orphan can be anybody's.
+    let mixed = Jail::open().and("{ env -i sleep 10 2>/dev/null & }");
+    for (hook, jail) in [
+        (DAEMON, Jail::open()),
+        (&wiped, Jail::open()),
+        (&wiped, mixed.clone()),
+        (&wiped, Jail::open().and_no_groups()),
+        (&wiped, mixed.and_no_groups()),
+    ] {
         let scene = Scene::new("healthy");
-        let mut supervisor = scene.launch().option("--pre-start", &hook).start();
+        let mut supervisor = Supervisor::spawn(jail.around(&scene.launch().option("--pre-start", hook).command()));
         let pid = Notes(&scene).wait("daemon ").parse().expect("a pid follows");
         let gateway = supervisor.wait_event("gateway.spawned").process();
         assert!(stat(pid).is_none(), "{}", supervisor.story());
@@ -323,6 +333,24 @@ fn the_hook_of_a_supervisor_that_was_killed_ends_before_anything_else_begins() {
     assert!(left.iter().all(|process| !process.is_alive()), "{}", heir.story());
     assert_eq!(Notes(&scene).lines()[2..], ["second"], "{}", heir.story());
     assert_eq!((heir.count("gateway.adopted"), scene.diary().starts().len()), (0, 1));
+}
+
+#[test]
+fn an_heir_finds_what_has_lost_its_environment_by_the_control_group_of_the_hook() {
+    let scene = Scene::new("healthy");
+    let wiped = DAEMON.replace("env sleep", "env -i sleep");
+    let mut killed = scene.launch().option("--pre-start", &format!("{wiped}; sleep 100")).start();
+    let daemon = Notes(&scene).wait_process("daemon ");
+    let environment = || fs::read(format!("/proc/{}/environ", daemon.pid)).unwrap_or_default();
+    wait_for("an empty environment", PATIENCE, || killed.story(), || environment().is_empty().then_some(()));
+    killed.signal(Signal::SIGKILL);
+    killed.wait_exit();
+    let hook = scene.processes().into_iter().find(|process| *process != daemon);
+    hook.expect("the hook lives").kill();
+    let mut heir = scene.start();
+    heir.wait_event("gateway.spawned");
+    assert!(!daemon.is_alive(), "{}", heir.story());
+    heir.wait_started();
 }
 
 #[test]

@@ -111,8 +111,12 @@ fn assert_found(killed: &Event) {
 }
 
 fn everything_ends(end: End) {
+    everything_ends_in(&Jail::open(), end);
+}
+
+fn everything_ends_in(jail: &Jail, end: End) {
     let scene = Scene::new(&script(&KINDS));
-    let mut supervisor = launch(&scene).start();
+    let mut supervisor = Supervisor::spawn(jail.around(&launch(&scene).command()));
     let kids = family(&mut supervisor, &scene);
     assert_eq!(kids.len(), KINDS.len(), "{}", scene.diary().text());
     let mut bystanders = nearly_marked(&scene, gateway(&scene));
@@ -130,6 +134,25 @@ fn everything_ends(end: End) {
     // With the leader, unless it ended by itself; all but the plain and the wiped one had left its group.
     let leader = i64::from(end == End::Hang);
     assert_eq!((killed.number("members"), killed.number("escaped")), (12 + leader, 10), "{}", killed.value());
+    let expected = if jail.has_groups() { 12 + leader } else { 0 };
+    assert_eq!(found_by(&killed, "cgroup"), expected, "{}", killed.value());
+}
+
+/// The layers below the control group have to be enough: most containers have none.
+#[test]
+fn all_kinds_end_without_a_control_group() {
+    for end in [End::Stop, End::Kill, End::Hang] {
+        everything_ends_in(&Jail::open().and_no_groups(), end);
+    }
+}
+
+/// Below a shell that had a child before it became the supervisor, an orphan can be anybody's: the mark alone tells.
+#[test]
+fn all_kinds_end_without_a_control_group_where_orphans_can_be_anybodys() {
+    let jail = Jail::open().and_no_groups().and("{ env -i sleep 10 2>/dev/null & }");
+    for end in [End::Stop, End::Kill] {
+        everything_ends_in(&jail, end);
+    }
 }
 
 #[test]
@@ -192,9 +215,13 @@ fn the_kinds_are_what_they_are_called() {
 }
 
 fn storm_ends(kind: &str, end: End) {
+    storm_ends_in(&Jail::open(), kind, end);
+}
+
+fn storm_ends_in(jail: &Jail, kind: &str, end: End) {
     let scene = Scene::new(&script(&[kind, "lost"]));
     let mut bystander = Bystander::namesake(&scene);
-    let mut supervisor = launch(&scene).start();
+    let mut supervisor = Supervisor::spawn(jail.around(&launch(&scene).command()));
     supervisor.wait_started();
     // It is under way: somebody runs who has not written a line.
     let known = |process: &Process| {
@@ -216,6 +243,14 @@ fn storm_ends(kind: &str, end: End) {
     assert_eq!(killed.number("survivors"), 0, "{}", killed.value());
     let took = killed.number("elapsed_ms");
     assert!(took < 5000, "the storm would have ended by itself\n{}", supervisor.story());
+    assert_eq!(found_by(&killed, "cgroup") > 0, jail.has_groups(), "{}", killed.value());
+}
+
+#[test]
+fn storms_end_without_a_control_group() {
+    for (kind, end) in [("gale", End::Kill), ("shedder", End::Stop)] {
+        storm_ends_in(&Jail::open().and_no_groups(), kind, end);
+    }
 }
 
 #[test]

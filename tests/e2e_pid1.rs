@@ -33,6 +33,10 @@ impl Place {
     const ALL: [Self; 3] = [Self::First, Self::BelowInit, Self::Anywhere];
 
     fn start(self, launch: &Launch<'_>) -> Supervisor {
+        self.start_in(&Jail::with_pids(), launch)
+    }
+
+    fn start_in(self, jail: &Jail, launch: &Launch<'_>) -> Supervisor {
         let plain = launch.command();
         let mut inner =
             Command::new(if self == Self::Anywhere { Path::new("/bin/sh") } else { plain.get_program().as_ref() });
@@ -46,7 +50,7 @@ impl Place {
         }
         inner.args(plain.get_args()).envs(plain.get_envs().filter_map(|(name, value)| Some((name, value?))));
         inner.current_dir(plain.get_current_dir().expect("a scene has a folder"));
-        Supervisor::spawn(Jail::with_pids().around(&inner))
+        Supervisor::spawn(jail.around(&inner))
     }
 }
 
@@ -156,11 +160,23 @@ fn a_hundred_orphans_leave_no_zombie_for_a_second() {
     }
 }
 
+/// A place, and a world around it: with a control group for each gateway, in which all of it is found; without one; and on
+/// a machine with so little memory that its limit of pending signals leaves no room for a mark.
+fn worlds() -> Vec<(Place, Jail)> {
+    let bare = || Jail::with_pids().and_no_groups();
+    let alone = [
+        (Place::First, bare()),
+        (Place::BelowInit, bare()),
+        (Place::First, bare().and("prlimit --pid $$ --sigpending=3700")),
+    ];
+    Place::ALL.map(|place| (place, Jail::with_pids())).into_iter().chain(alone).collect()
+}
+
 #[test]
 fn after_the_death_of_the_leader_daemons_without_an_environment_are_ended_too() {
-    for place in Place::ALL {
+    for (place, jail) in worlds() {
         let scene = Scene::new("kid=lost kid=wiped kid=lost kid=daemon kid=stopped; healthy");
-        let mut supervisor = place.start(&scene.launch());
+        let mut supervisor = place.start_in(&jail, &scene.launch());
         supervisor.wait_event("gateway.started");
         let kids: Vec<_> = scene.processes().into_iter().filter(|process| is_kid(*process)).collect();
         assert_eq!(kids.len(), 5);
@@ -168,9 +184,41 @@ fn after_the_death_of_the_leader_daemons_without_an_environment_are_ended_too() 
         let killed = supervisor.wait_event("tree.killed");
         supervisor.wait_event("gateway.spawned");
         let left: Vec<_> = kids.into_iter().filter(|kid| kid.is_alive()).collect();
-        assert!(left.is_empty(), "{place:?}\n{}\n{}", describe(&left), supervisor.story());
+        assert!(left.is_empty(), "{place:?} {jail:?}\n{}\n{}", describe(&left), supervisor.story());
         assert_eq!((killed.number("members"), killed.number("survivors")), (5, 0), "{place:?}: {}", killed.value());
+        let by_group = killed.value()["found_by"].to_string().contains("cgroup");
+        assert_eq!(by_group, jail.has_groups(), "{jail:?}: {}", killed.value());
     }
+}
+
+#[test]
+fn what_a_hook_has_left_running_without_an_environment_is_gone_before_the_gateway_starts() {
+    for (place, jail) in worlds() {
+        let scene = Scene::new("healthy");
+        let lost = kid(&scene, "lost");
+        let words = std::iter::once(lost.get_program()).chain(lost.get_args());
+        let words: Vec<_> = words.map(|word| word.to_string_lossy().into_owned()).collect();
+        let hook = format!("{}; until grep -q KID elsewhere/gateway.log; do sleep 0.01; done", words.join(" "));
+        let mut supervisor = place.start_in(&jail, &scene.launch().option("--pre-start", &hook));
+        supervisor.wait_event("gateway.spawned");
+        let left: Vec<_> = scene.processes().into_iter().filter(|process| is_kid(*process)).collect();
+        assert!(left.is_empty(), "{place:?} {jail:?}\n{}\n{}", describe(&left), supervisor.story());
+        assert_eq!(Diary::new(scene.root().join("elsewhere")).kids().len(), 1);
+        assert!(supervisor.story().contains("ended what the hook had left running"), "{}", supervisor.story());
+    }
+}
+
+#[test]
+fn where_nothing_shows_a_daemon_without_an_environment_that_is_said_once() {
+    let scene = Scene::new("exit=3@100ms; healthy");
+    let jail = Jail::with_pids()
+        .and_no_groups()
+        .and("prlimit --pid $$ --sigpending=3700")
+        .and("prlimit --pid $$ --msgqueue=1000");
+    let mut supervisor = Place::First.start_in(&jail, &scene.launch().option("--pre-start", "true"));
+    supervisor.wait_event_with("gateway.started", |event| event.number("generation") == 2);
+    let warnings = supervisor.story().matches("wipes its environment").count();
+    assert_eq!(warnings, 1, "{}", supervisor.story());
 }
 
 /// `docker exec` and its like: a process of the namespace whose parent is outside.

@@ -20,6 +20,11 @@ impl Jail {
         Self { flags: vec!["--mount"], setup: vec![setup.to_owned()] }
     }
 
+    /// The machine as it is, but for what is added.
+    pub(crate) fn open() -> Self {
+        Self::default()
+    }
+
     /// A pid namespace of its own, in which the command is number 1, and `/proc` as it is seen there.
     pub(crate) fn with_pids() -> Self {
         Self { flags: vec!["--pid", "--mount-proc", "--fork", "--kill-child"], setup: vec![] }
@@ -28,6 +33,23 @@ impl Jail {
     /// The same with the `/proc` of the namespace around it.
     pub(crate) fn with_pids_of_others() -> Self {
         Self { flags: vec!["--pid", "--fork", "--kill-child"], setup: vec![] }
+    }
+
+    /// And no control groups of the second version to be seen, as in most containers: nobody is found by one.
+    pub(crate) fn and_no_groups(mut self) -> Self {
+        self.flags.push("--mount");
+        self.and("umount --all --lazy --types cgroup2").and("! grep -q ' - cgroup2 ' /proc/self/mountinfo")
+    }
+
+    /// Whether gateways have control groups there. These tests are run by root, who may make them.
+    pub(crate) fn has_groups(&self) -> bool {
+        !self.setup.iter().any(|step| step.contains("cgroup2"))
+    }
+
+    /// And the shell runs this, too.
+    pub(crate) fn and(mut self, step: &str) -> Self {
+        self.setup.push(step.to_owned());
+        self
     }
 
     /// And a network namespace of its own, with a loopback.
