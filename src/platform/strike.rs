@@ -44,6 +44,12 @@ pub fn is_child(pid: i32) -> bool {
     positive(pid).is_some_and(|pid| has_ended(pid).is_ok())
 }
 
+/// Whether this is a child of ours that has not ended.
+#[must_use]
+pub fn is_living_child(pid: i32) -> bool {
+    positive(pid).is_some_and(|pid| matches!(has_ended(pid), Ok(false)))
+}
+
 /// ECHILD if this is no child of ours.
 fn has_ended(pid: Pid) -> io::Result<bool> {
     let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
@@ -66,6 +72,7 @@ mod tests {
         }
         let child = Command::new("sleep").arg("60").spawn().unwrap();
         let pid = child.id().cast_signed();
+        assert!(is_living_child(pid) && !is_living_child(1) && !is_living_child(0));
         let same_session = Command::new("sleep").arg("60").process_group(0).spawn().unwrap();
         for pid in [pid, same_session.id().cast_signed()] {
             assert_eq!(kill_group_of_child(pid).unwrap_err().raw_os_error(), Some(libc::EPERM));
@@ -74,6 +81,7 @@ mod tests {
                 std::thread::yield_now();
             }
             assert_eq!(kill_group_of_child(pid).unwrap_err().raw_os_error(), Some(libc::EPERM));
+            assert!(is_child(pid) && !is_living_child(pid));
             reap(pid);
         }
     }

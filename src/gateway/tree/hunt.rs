@@ -7,8 +7,8 @@
 
 use super::evidence::{self, Evidence};
 use super::scan::{Held, Member};
-use super::{Root, Tree};
-use crate::core::TreeEnd;
+use super::{Orphans, Root, Tree};
+use crate::core::{Layer, TreeEnd};
 use crate::platform::proc::{self, Stat, State};
 use crate::platform::strike;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -30,6 +30,12 @@ const SURVEY_TIME_MAX: Duration = Duration::from_millis(50);
 /// How many passes of the inner loop go by without a turn for anybody else: for the reaper of the zombies, above all.
 const PASSES_MAX: u32 = 64;
 
+/// How long strikes go on without a turn for anybody else, whoever comes to light below those that are struck.
+const SLICE_MAX: Duration = Duration::from_millis(250);
+
+/// How often those are tried that we may not signal, as a child that became root: nothing changes that.
+const REFUSED_ROUNDS: u32 = 2;
+
 /// How many commands a report names.
 const NAMED_MAX: usize = 8;
 
@@ -41,6 +47,25 @@ struct Killed {
     escaped: bool,
     evidence: Evidence,
     command: Option<String>,
+}
+
+/// What became of a signal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Strike {
+    Arrived,
+    /// There was nobody to take it.
+    Missed,
+    /// It was not ours to send.
+    Refused,
+}
+
+/// A living child of ours that `/proc` does not show, as with `hidepid`: see proc(5).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Hidden {
+    Struck,
+    Refused,
+    /// It may be anybody's.
+    Unknown,
 }
 
 /// A member that is struck now.
@@ -60,18 +85,16 @@ impl Quarry {
         }
     }
 
-    /// SIGKILL. Says whether it arrived.
-    fn strike(&self) -> bool {
-        let struck = match self {
-            Self::Child(member) => strike::kill_child(member.process.pid),
-            Self::Other(held) => held.handle.kill(),
-        };
-        if let Err(error) = &struck
-            && error.raw_os_error() != Some(libc::ESRCH)
-        {
-            tracing::debug!(pid = self.member().process.pid, %error, "kill failed");
-        }
-        struck.is_ok()
+    /// SIGKILL.
+    fn strike(&self) -> Strike {
+        let pid = self.member().process.pid;
+        told(
+            pid,
+            match self {
+                Self::Child(_) => strike::kill_child(pid),
+                Self::Other(held) => held.handle.kill(),
+            },
+        )
     }
 
     /// Whether its pid is still its own for certain: that of our child is until we reap it.
@@ -96,6 +119,18 @@ impl Quarry {
     }
 }
 
+fn told(pid: i32, sent: io::Result<()>) -> Strike {
+    match sent {
+        Ok(()) => Strike::Arrived,
+        Err(error) => {
+            if error.raw_os_error() != Some(libc::ESRCH) {
+                tracing::debug!(pid, %error, "kill failed");
+            }
+            if error.raw_os_error() == Some(libc::EPERM) { Strike::Refused } else { Strike::Missed }
+        }
+    }
+}
+
 /// The killing of one tree.
 pub(super) struct Hunt<E> {
     tree: Tree,
@@ -103,6 +138,10 @@ pub(super) struct Hunt<E> {
     killed: BTreeMap<(i32, u64), Killed>,
     /// Those that were struck and may not be zombies yet.
     dying: BTreeSet<(i32, u64)>,
+    /// Those that we may not signal.
+    refused: BTreeSet<(i32, u64)>,
+    /// Those that live and cannot be looked at.
+    hidden: BTreeMap<i32, Hidden>,
     /// Children of ours that were dealt with in this turn: until the next await nobody reaps them.
     settled: BTreeSet<i32>,
     /// Groups that were struck through a zombie in this turn.
@@ -111,8 +150,16 @@ pub(super) struct Hunt<E> {
 
 impl<E: Fn() -> Duration> Hunt<E> {
     pub(super) fn new(tree: Tree, elapsed: E) -> Self {
-        let (killed, dying) = (BTreeMap::new(), BTreeSet::new());
-        Self { tree, elapsed, killed, dying, settled: BTreeSet::new(), groups: BTreeSet::new() }
+        Self {
+            tree,
+            elapsed,
+            killed: BTreeMap::new(),
+            dying: BTreeSet::new(),
+            refused: BTreeSet::new(),
+            hidden: BTreeMap::new(),
+            settled: BTreeSet::new(),
+            groups: BTreeSet::new(),
+        }
     }
 
     pub(super) async fn run(mut self) -> TreeEnd {
@@ -123,10 +170,11 @@ impl<E: Fn() -> Duration> Hunt<E> {
         }
         loop {
             self.begin_turn();
+            self.hidden.retain(|&pid, _| strike::is_living_child(pid));
             let begun = proc::tick();
             let members = self.tree.scan();
             let left = members.as_deref().unwrap_or_default();
-            if members.as_ref().is_ok_and(Vec::is_empty) {
+            if members.as_ref().is_ok_and(Vec::is_empty) && self.hidden.is_empty() {
                 empty_scans += 1;
                 if empty_scans >= self.tree.empty_scans_min() {
                     return self.end(&[], 0);
@@ -135,7 +183,7 @@ impl<E: Fn() -> Duration> Hunt<E> {
                 empty_scans = 0;
             }
             // However long it took to get here: nobody is left unstruck.
-            if self.is_over(left) && (rounds > 0 || members.is_err()) {
+            if self.is_over(left, rounds) && (rounds > 0 || members.is_err()) {
                 if let Err(error) = &members {
                     tracing::warn!(%error, "cannot see what is left of the gateway; raise the limit on open files");
                 }
@@ -150,11 +198,19 @@ impl<E: Fn() -> Duration> Hunt<E> {
         }
     }
 
-    fn is_over(&self, left: &[Member]) -> bool {
+    fn is_over(&self, left: &[Member], rounds: u32) -> bool {
         let elapsed = (self.elapsed)();
+        let is_refused = |member: &Member| self.refused.contains(&name(&member.process));
         let sleeps =
             |member: &Member| member.process.state == State::Uninterruptible && self.is_struck(&member.process);
-        elapsed >= TIME_MAX || elapsed >= ASLEEP_TIME_MAX && !left.is_empty() && left.iter().all(sleeps)
+        let is_any = !left.is_empty() || !self.hidden.is_empty();
+        // Whether a hidden one sleeps cannot be seen.
+        let none_can_die = left.iter().all(|member| is_refused(member) || sleeps(member));
+        let none_may_be_struck =
+            left.iter().all(is_refused) && self.hidden.values().all(|&hidden| hidden != Hidden::Struck);
+        elapsed >= TIME_MAX
+            || is_any && none_can_die && elapsed >= ASLEEP_TIME_MAX
+            || is_any && none_may_be_struck && rounds >= REFUSED_ROUNDS
     }
 
     /// Others had their turn: what was known of our children may be of others by now.
@@ -231,9 +287,10 @@ impl<E: Fn() -> Duration> Hunt<E> {
         (!evidence.is_none()).then_some(Member { process, evidence })
     }
 
-    /// Strikes them and all that is found below them. Says how many were new.
-    fn fell(&mut self, mut quarries: VecDeque<Quarry>) -> usize {
-        let mut new = 0;
+    /// Strikes them and all that is found below them. Says how many were new; nothing if it takes so long that others
+    /// need a turn: who is left is found again.
+    fn fell(&mut self, mut quarries: VecDeque<Quarry>) -> Option<usize> {
+        let (begun, mut new) = ((self.elapsed)(), 0);
         while let Some(quarry) = quarries.pop_front() {
             let member = quarry.member();
             self.note(&member);
@@ -243,11 +300,20 @@ impl<E: Fn() -> Duration> Hunt<E> {
                 self.add_children(&quarry, &mut quarries);
             }
             quarry.strike_group();
-            if quarry.strike() {
-                self.add_children(&quarry, &mut quarries);
+            match quarry.strike() {
+                Strike::Arrived => self.add_children(&quarry, &mut quarries),
+                Strike::Missed => {}
+                Strike::Refused => {
+                    self.dying.remove(&name(&member.process));
+                    self.refused.insert(name(&member.process));
+                    self.add_children(&quarry, &mut quarries);
+                }
+            }
+            if (self.elapsed)().saturating_sub(begun) > SLICE_MAX {
+                return None;
             }
         }
-        new
+        Some(new)
     }
 
     /// Adds the children of one that is struck, if they were not struck before.
@@ -280,8 +346,10 @@ impl<E: Fn() -> Duration> Hunt<E> {
                     quarries.extend(self.meet(pid)?);
                 }
             }
-            if self.fell(quarries) == 0 {
-                return Ok(true);
+            match self.fell(quarries) {
+                Some(0) => return Ok(true),
+                Some(_) => {}
+                None => return Ok(false),
             }
         }
         Ok(false)
@@ -291,7 +359,10 @@ impl<E: Fn() -> Duration> Hunt<E> {
     fn meet(&mut self, pid: i32) -> io::Result<Option<Quarry>> {
         let process = match proc::stat(pid) {
             Ok(process) => process,
-            Err(error) if super::is_gone(&error) => return Ok(None),
+            Err(error) if is_unseen(&error) => {
+                self.meet_hidden(pid);
+                return Ok(None);
+            }
             Err(error) => return Err(error),
         };
         let member = self.judge_child(process);
@@ -309,8 +380,32 @@ impl<E: Fn() -> Duration> Hunt<E> {
         Ok(member.map(Quarry::Child))
     }
 
+    /// A child that cannot be looked at. One that lives is struck where it can only be of this tree.
+    fn meet_hidden(&mut self, pid: i32) {
+        if !strike::is_living_child(pid) || self.tree.is_elsewhere(pid) {
+            return;
+        }
+        self.settled.insert(pid);
+        let Root::Child { pid: leader, orphans } = self.tree.root else { return };
+        if pid != leader && orphans == Orphans::Mixed {
+            self.hidden.insert(pid, Hidden::Unknown);
+            return;
+        }
+        let is_refused = told(pid, strike::kill_child(pid)) == Strike::Refused;
+        self.hidden.insert(pid, if is_refused { Hidden::Refused } else { Hidden::Struck });
+        // Nobody has a start time of 0 whom we could have started.
+        self.killed.entry((pid, 0)).or_insert_with(|| Killed {
+            is_struck: true,
+            escaped: pid != leader,
+            evidence: Evidence::of(Layer::Descent),
+            command: Some("(hidden)".to_owned()),
+        });
+    }
+
     /// Strikes whatever comes to light below us until those that were struck are dead, or a look around is due.
     async fn wait(&mut self) {
+        // Others get their turn even where there is nothing to wait for.
+        tokio::task::yield_now().await;
         for pause in PAUSES_MS {
             loop {
                 self.begin_turn();
@@ -324,7 +419,8 @@ impl<E: Fn() -> Duration> Hunt<E> {
             self.dying.retain(|&(pid, start_time)| {
                 proc::stat(pid).is_ok_and(|process| process.start_time == start_time && !process.is_dead())
             });
-            if self.dying.is_empty() {
+            self.hidden.retain(|&pid, _| strike::is_living_child(pid));
+            if self.dying.is_empty() && self.hidden.values().all(|&hidden| hidden != Hidden::Struck) {
                 return;
             }
             tokio::time::sleep(Duration::from_millis(pause)).await;
@@ -351,13 +447,12 @@ impl<E: Fn() -> Duration> Hunt<E> {
 
     /// Says whether that is new.
     fn mark_struck(&mut self, process: &Stat) -> bool {
-        let name = (process.pid, process.start_time);
-        self.dying.insert(name);
-        self.killed.get_mut(&name).is_some_and(|killed| !std::mem::replace(&mut killed.is_struck, true))
+        self.dying.insert(name(process));
+        self.killed.get_mut(&name(process)).is_some_and(|killed| !std::mem::replace(&mut killed.is_struck, true))
     }
 
     fn is_struck(&self, process: &Stat) -> bool {
-        self.killed.get(&(process.pid, process.start_time)).is_some_and(|killed| killed.is_struck)
+        self.killed.get(&name(process)).is_some_and(|killed| killed.is_struck)
     }
 
     fn end(&self, left: &[Member], survivors: usize) -> TreeEnd {
@@ -371,18 +466,64 @@ impl<E: Fn() -> Duration> Hunt<E> {
         TreeEnd {
             members: count(self.killed.len()),
             escaped: count(self.killed.values().filter(|killed| killed.escaped).count()),
-            survivors: count(survivors),
+            survivors: count(survivors + self.hidden.len()),
             elapsed: (self.elapsed)(),
             commands: commands.take(NAMED_MAX).collect(),
             found_by: evidence::count(&self.killed.values().map(|killed| killed.evidence).collect::<Vec<_>>()),
-            left: left.iter().take(NAMED_MAX).map(|member| describe(member.process.pid)).collect(),
+            left: self.describe(left).take(NAMED_MAX).collect(),
         }
+    }
+
+    /// The survivors, and why they are some: what the kernel says that they are doing.
+    fn describe(&self, left: &[Member]) -> impl Iterator<Item = String> {
+        let seen = left.iter().map(|member| {
+            let pid = member.process.pid;
+            let command = proc::command_of(pid).unwrap_or_default();
+            let condition = match proc::uid_of(pid) {
+                Some(uid) if self.refused.contains(&name(&member.process)) => {
+                    format!("not permitted, it is of user {uid}")
+                }
+                _ => proc::condition_of(pid).unwrap_or_else(|| "gone by now".to_owned()),
+            };
+            format!("{pid} {command} ({condition})")
+        });
+        let hidden = self.hidden.iter().map(|(pid, hidden)| match hidden {
+            Hidden::Struck | Hidden::Unknown => format!("{pid} (hidden)"),
+            Hidden::Refused => format!("{pid} (hidden, not permitted)"),
+        });
+        seen.chain(hidden)
     }
 }
 
-/// A survivor, and what the kernel says it is doing.
-fn describe(pid: i32) -> String {
-    let command = proc::command_of(pid).unwrap_or_default();
-    let condition = proc::condition_of(pid).unwrap_or_else(|| "gone by now".to_owned());
-    format!("{pid} {command} ({condition})")
+fn name(process: &Stat) -> (i32, u64) {
+    (process.pid, process.start_time)
+}
+
+/// ENOENT and ESRCH are said of what is gone and of what is hidden alike, the others of what is hidden in part.
+fn is_unseen(error: &io::Error) -> bool {
+    super::is_gone(error) || error.kind() == io::ErrorKind::PermissionDenied
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::cell::Cell;
+
+    #[test]
+    fn strikes_that_find_no_end_make_room_for_others() {
+        let calls = Cell::new(0);
+        let elapsed = || {
+            calls.set(calls.get() + 1);
+            Duration::from_millis(calls.get())
+        };
+        let mut hunt = Hunt::new(Tree::orphaned(None, "A=1".to_owned(), &[]), elapsed);
+        let nobody = |number| {
+            let pid = i32::MAX - number;
+            let process = Stat { pid, state: State::Other, parent: 1, group: pid, session: pid, start_time: 1 };
+            Quarry::Child(Member { process, evidence: Evidence::of(Layer::Instance) })
+        };
+        assert_eq!(hunt.fell((0..10).map(nobody).collect()), Some(10));
+        assert_eq!(hunt.fell((0..10_000).map(nobody).collect()), None);
+        assert!(calls.get() < 1000, "{}", calls.get());
+    }
 }
