@@ -8,9 +8,11 @@ mod support;
 use nix::sys::signal::Signal;
 use std::fs;
 use std::time::Duration;
-use support::Scene;
+use support::jail::Jail;
 use support::ledger::Ledger;
+use support::process::stat;
 use support::supervisor::Supervisor;
+use support::{PATIENCE, Scene, fake_gateway, wait_for};
 
 /// Waits until the store knows that the gateway is up: that is written beside the supervisor's work.
 fn wait_recorded(scene: &Scene) {
@@ -108,6 +110,39 @@ fn a_gateway_that_died_meanwhile_is_told_of_and_what_it_left_is_ended_before_the
     let told: Vec<_> = second.events().iter().map(|event| event.name().to_owned()).collect();
     let at = |name: &str| told.iter().position(|told| told == name);
     assert!(at("tree.killed") < at("gateway.spawned"), "{}", second.story());
+}
+
+/// Its orphans do not come to us, and without a control group nothing else shows it.
+#[test]
+fn a_daemon_without_an_environment_that_an_adopted_gateway_starts_ends_with_it() {
+    let scene = Scene::new("healthy");
+    let (kid, root) = (fake_gateway().display().to_string(), scene.root().display().to_string());
+    let script = format!(
+        "{{ until test -e go; do sleep 0.01; done; exec {kid} kid lost {root}; }} >/dev/null 2>&1 & exec \"$@\""
+    );
+    let words = scene.gateway_words();
+    let words: Vec<_> = ["/bin/sh", "-c", &script, "sh"].into_iter().chain(words.iter().map(String::as_str)).collect();
+    let jail = Jail::open().and_no_groups();
+    let start = || Supervisor::spawn(jail.around(&scene.launch().words(&words).command()));
+    let mut first = start();
+    let gateway = first.wait_started();
+    wait_recorded(&scene);
+    kill(&mut first);
+    let mut second = start();
+    assert_eq!(second.wait_event("gateway.adopted").process(), gateway);
+    fs::write(scene.root().join("go"), "").expect("a file can be written");
+    scene.diary().wait_kids(1);
+    let daemon = scene.diary().kids()[0].process;
+    let is_orphan = || {
+        let parent = stat(daemon.pid)?.parent;
+        (gateway.tree().iter().all(|member| member.pid != parent) && parent != second.pid()).then_some(())
+    };
+    wait_for("an orphan", PATIENCE, || second.story(), is_orphan);
+    second.signal(Signal::SIGTERM);
+    second.expect_exit(0);
+    assert!(!daemon.is_alive(), "{}", second.story());
+    let killed = second.last("tree.killed");
+    assert_eq!(killed.value()["found_by"].to_string().contains("cgroup"), jail.has_groups(), "{}", killed.value());
 }
 
 #[test]

@@ -7,8 +7,8 @@
 //!   of ours keeps it until we reap it, which we do last; an adopted one keeps it while it lives;
 //! - it descends from a member. As a subreaper (prctl(2)) we inherit the orphans of our own gateways, but not only them:
 //!   a container runtime drops strangers on PID 1, and a shell may have had children before it became us by exec. Where
-//!   an orphan can come from elsewhere it needs one proof more, the mark at least. The orphans of an adopted tree, and
-//!   all orphans on macOS, come to init;
+//!   an orphan can come from elsewhere it needs one proof more, the mark at least. The orphans of an adopted tree come to
+//!   others, and are known by the mark alone; all orphans on macOS come to init;
 //! - it bears the instance id of this gateway in its environment;
 //! - it was seen as a member before. A pid and a start time name a process only if that was older than the clock tick in
 //!   which it was seen; a younger one is held.
@@ -250,7 +250,10 @@ impl Tree {
         if number.is_some_and(|number| [process.session, process.group].contains(&number)) {
             evidence = evidence.and(Evidence::of(Layer::Group));
         }
-        let Root::Child { pid, orphans } = self.root else { return evidence };
+        let Root::Child { pid, orphans } = self.root else {
+            let is_marked = evidence.is_hearsay() && self.is_marked_stray(process);
+            return if is_marked { evidence.and(Evidence::of(Layer::Descent)) } else { evidence };
+        };
         if (process.pid, process.start_time) == (pid, self.since) {
             evidence = evidence.and(Evidence::of(Layer::Group));
         } else if process.parent == me() {
@@ -266,6 +269,15 @@ impl Tree {
             Orphans::Mixed if self.mark.is_some_and(|mark| mark.is_on(pid)) => Evidence::of(Layer::Descent),
             Orphans::Mixed => Evidence::default(),
         }
+    }
+
+    /// Whether it has been born into an adopted tree, whose orphans come to others: it bears the mark, and nobody else's
+    /// id. A gateway that is not ours may have the same mark, for there are some thousands.
+    fn is_marked_stray(&self, process: &Stat) -> bool {
+        matches!(self.root, Root::Adopted { .. })
+            && process.start_time >= self.since
+            && self.mark.is_some_and(|mark| mark.is_on(process.pid))
+            && !bears_another(process.pid, &self.instance)
     }
 
     /// Whether it is none of a gateway's business: us, or a child that somebody else here waits for.
@@ -383,6 +395,12 @@ fn children_of(parent: &Stat) -> io::Result<Vec<Stat>> {
     // They were its children only if its pid was its own all the while.
     let is_same = children.is_empty() || living(parent.pid)?.is_some_and(|now| now.start_time == parent.start_time);
     Ok(if is_same { children } else { Vec::new() })
+}
+
+/// Whether a process bears another value under the name of this entry.
+fn bears_another(pid: i32, entry: &str) -> bool {
+    let name = entry.split('=').next().unwrap_or_default();
+    proc::environment_of(pid).is_some_and(|environment| environment.get(name).is_some() && !environment.has(entry))
 }
 
 fn me() -> i32 {
