@@ -8,6 +8,7 @@
 
 pub(crate) mod bystander;
 pub(crate) mod diary;
+mod groups;
 pub(crate) mod http;
 pub(crate) mod jail;
 pub(crate) mod ledger;
@@ -173,6 +174,7 @@ impl Drop for Scene {
             }
             std::thread::sleep(TICK);
         }
+        groups::remove(&self.root);
         // A file that is still being written to can make this fail; the folder is in the temporary directory anyway.
         fs::remove_dir_all(&self.root).ok();
     }
