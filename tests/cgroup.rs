@@ -6,6 +6,9 @@
 #![expect(clippy::expect_used, clippy::unwrap_used, reason = "a test that cannot go on says so by a panic")]
 
 use nix::unistd::{Uid, setfsuid};
+use openclaw_supervise::core::Event;
+use openclaw_supervise::gateway::process::{Birth, Gateway, Launch, key_of, new_instance};
+use openclaw_supervise::gateway::tree::Orphans;
 use openclaw_supervise::platform::cgroup::{Leaf, OomCount, remove_empty};
 use openclaw_supervise::platform::mark::Mark;
 use openclaw_supervise::platform::proc;
@@ -18,6 +21,8 @@ use std::process::{Command, ExitStatus, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
+use tokio::sync::mpsc::{Sender, channel};
+use tokio::time::timeout;
 
 const NOBODY: u32 = 65534;
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -309,6 +314,62 @@ fn outcome(command: &mut Command) -> ExitStatus {
     end_of(&spawn(command, Setup::default()).unwrap().handle)
 }
 
+fn sleeping_gateway(generation: u64, key: &str, events: &Sender<Event>, script: &str) -> Gateway {
+    let launch = Launch {
+        key: key_of(key),
+        program: "/bin/sh".into(),
+        arguments: vec!["-c".into(), format!("exec >/dev/null 2>&1; {script}").into()],
+        config: "/nowhere".into(),
+        exports: Vec::new(),
+    };
+    let instance = new_instance(&launch.key);
+    let birth = Birth { generation, instance: &instance, no_respawn: false };
+    Gateway::spawn(birth, &launch, Orphans::Mixed, events).unwrap()
+}
+
+/// Whether a gateway that somebody kills counts as killed for want of memory because a neighbour was, in its time, and
+/// before it was looked at if it was.
+async fn is_blamed_for_a_neighbour(is_looked_at: bool) -> bool {
+    let (events, mut inbox) = channel(8);
+    let gateway = sleeping_gateway(1, "blamed", &events, "exec sleep 600");
+    assert_eq!(outcome(&mut again("eat")).signal(), Some(libc::SIGKILL));
+    if is_looked_at {
+        let _sample = gateway.measure(false);
+    }
+    Handle::open(gateway.pid().unwrap()).unwrap().kill().unwrap();
+    let event = timeout(PATIENCE, inbox.recv()).await.unwrap().unwrap();
+    let Event::LeaderExited { toll, .. } = event else { panic!("{event:?}") };
+    gateway.release();
+    toll.oom_killed
+}
+
+#[test]
+fn the_control_group_of_a_gateway_with_a_survivor_goes_when_that_one_does() {
+    let _alone = alone();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(release_a_survivor());
+}
+
+async fn release_a_survivor() {
+    let (events, _inbox) = channel(8);
+    let gateway = sleeping_gateway(1, "survivor", &events, "exec sleep 600");
+    let pid = gateway.pid().unwrap();
+    let folder = folder_of(pid);
+    assert!(folder.to_string_lossy().contains("openclaw-gateway-"), "this needs a writable cgroup2 file system");
+    let survivor = Handle::open(pid).unwrap();
+    // As where it sleeps uninterruptibly: it lives on, and the gateway is done with.
+    gateway.release();
+    assert!(folder.exists());
+    survivor.kill().unwrap();
+    let removed = async {
+        while folder.exists() {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    };
+    timeout(PATIENCE, removed).await.expect("it is removed");
+    survivor.reap();
+}
+
 #[test]
 fn a_kill_for_want_of_memory_is_told_from_another_one() {
     match std::env::var(ROLE).as_deref() {
@@ -318,12 +379,16 @@ fn a_kill_for_want_of_memory_is_told_from_another_one() {
             assert_eq!(eaten.iter().map(|&byte| usize::from(byte)).sum::<usize>(), 0, "it was not killed");
         }
         Ok(_) => {
-            let before = OomCount::read();
+            let before = OomCount::read(None);
             assert_eq!(outcome(&mut shell("kill -KILL $$")).signal(), Some(libc::SIGKILL));
-            assert!(!before.has_grown(), "nobody was short of memory");
+            assert!(!OomCount::read(None).is_above(before), "nobody was short of memory");
             assert_eq!(outcome(&mut again("eat")).signal(), Some(libc::SIGKILL));
-            assert!(before.has_grown());
-            assert!(!OomCount::read().has_grown());
+            assert!(OomCount::read(None).is_above(before));
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            for is_looked_at in [false, true] {
+                let blamed = runtime.block_on(is_blamed_for_a_neighbour(is_looked_at));
+                assert_eq!(blamed, !is_looked_at, "what was counted before the last look has not killed it");
+            }
         }
         Err(_) => {
             let _alone = alone();

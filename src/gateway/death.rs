@@ -1,12 +1,12 @@
 //! The end of a gateway: how it came, what it used until then, and whether we had a part in it.
 
 use crate::core::{Death, Event, Generation, Toll};
-use crate::platform::cgroup::OomCount;
+use crate::platform::cgroup::{Leaf, OomCount};
 use crate::platform::process::{Exit, Handle, Watch};
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::mpsc::Sender;
 
 /// An exit status in the core's words.
@@ -36,14 +36,41 @@ impl Touch {
     }
 }
 
+/// Who the kernel has killed for want of memory since somebody last looked at the gateway.
+///
+/// The count is of the gateway alone only where its control group has one; else also of its neighbours, be they in the
+/// same container or on the same machine. So what was counted before the last look, which was at a gateway that lived,
+/// has not killed it.
+#[derive(Debug, Clone)]
+pub(super) struct Shortage {
+    leaf: Option<Arc<Leaf>>,
+    before: Arc<Mutex<OomCount>>,
+}
+
+impl Shortage {
+    pub(super) fn of(leaf: Option<Arc<Leaf>>) -> Self {
+        let before = OomCount::read(leaf.as_deref());
+        Self { leaf, before: Arc::new(Mutex::new(before)) }
+    }
+
+    /// The gateway lives.
+    pub(super) fn look(&self) {
+        *self.before.lock().unwrap_or_else(PoisonError::into_inner) = OomCount::read(self.leaf.as_deref());
+    }
+
+    fn has_struck(&self) -> bool {
+        let before = *self.before.lock().unwrap_or_else(PoisonError::into_inner);
+        OomCount::read(self.leaf.as_deref()).is_above(before)
+    }
+}
+
 /// What the end of a gateway is waited for with.
 pub(super) struct Vigil {
     pub(super) generation: Generation,
     pub(super) leader: Arc<Handle>,
     pub(super) watch: Watch,
     pub(super) touch: Touch,
-    /// As it was when the gateway began, or when it became ours.
-    pub(super) memory: OomCount,
+    pub(super) shortage: Shortage,
 }
 
 impl Vigil {
@@ -67,10 +94,10 @@ impl Vigil {
     }
 
     async fn report(self, exit: Option<Exit>, events: Sender<Event>) {
-        let Self { generation, touch, memory, .. } = self;
+        let Self { generation, touch, shortage, .. } = self;
         let death = exit.map_or(Death::Unknown, |exit| of(exit.status));
         let is_killed = matches!(death, Death::Signal { number: libc::SIGKILL, .. });
-        let oom_killed = is_killed && !touch.is(Touch::KILLED) && memory.has_grown();
+        let oom_killed = is_killed && !touch.is(Touch::KILLED) && shortage.has_struck();
         let (max_rss_kb, cpu) = exit.map_or((None, None), |exit| (exit.max_rss_kb, exit.cpu));
         let toll = Toll { max_rss_kb, cpu, oom_killed };
         // A closed channel means that the loop has ended and nobody waits for the news.

@@ -1,11 +1,11 @@
 //! The gateway's process: its command, its environment, its first signal and its end.
 
 use super::adopt::Found;
-use super::death::{Touch, Vigil};
+use super::death::{Shortage, Touch, Vigil};
 use super::spawn::{self, Failure, Kind, Started};
 use super::tree::{Orphans, Tree};
 use crate::core::{Event, Generation, Remains, Sample, SpawnFailure};
-use crate::platform::cgroup::{Leaf, OomCount};
+use crate::platform::cgroup::Leaf;
 use crate::platform::mark::Mark;
 use crate::platform::process::{self, Handle};
 use crate::platform::strike;
@@ -151,6 +151,7 @@ pub struct Gateway {
     tree: Tree,
     leaf: Option<Arc<Leaf>>,
     touch: Touch,
+    shortage: Shortage,
 }
 
 impl Gateway {
@@ -175,11 +176,20 @@ impl Gateway {
         })?;
         spawn::warn_if_blind(&started, orphans);
         let Started { leader, watch, leaf, mark } = started;
-        let memory = OomCount::read();
+        let shortage = Shortage::of(leaf.clone());
         let (tree, touch) = (Tree::new(&leader, entry(instance), orphans).with(leaf.clone(), mark), Touch::default());
-        let vigil = Vigil { generation, leader: Arc::clone(&leader), watch, touch: touch.clone(), memory };
+        let vigil =
+            Vigil { generation, leader: Arc::clone(&leader), watch, touch: touch.clone(), shortage: shortage.clone() };
         tokio::spawn(vigil.report_exit(events.clone()));
-        Ok(Self { generation, instance: instance.to_owned(), leader: Leader::Child(leader), tree, leaf, touch })
+        Ok(Self {
+            generation,
+            instance: instance.to_owned(),
+            leader: Leader::Child(leader),
+            tree,
+            leaf,
+            touch,
+            shortage,
+        })
     }
 
     /// Takes hold of what was found of a gateway that another supervisor started. If its leader lives, `LeaderExited`
@@ -190,7 +200,7 @@ impl Gateway {
     pub fn adopt(generation: Generation, found: Found, events: &Sender<Event>) -> io::Result<Self> {
         let Found { instance, leader, remains, members } = found;
         let leaf = Leaf::find(&Kind::Gateway.leaf_name(&instance), leader.as_ref().map(Handle::pid)).map(Arc::new);
-        let touch = Touch::default();
+        let (touch, shortage) = (Touch::default(), Shortage::of(leaf.clone()));
         // Under another supervisor's limits it has another one.
         let is_its_own = |mark: &Mark| leader.as_ref().is_some_and(|leader| mark.is_on(leader.pid()));
         let mark = Kind::Gateway.mark_of(&instance).filter(is_its_own);
@@ -206,8 +216,8 @@ impl Gateway {
                 let watch = leader.watch()?;
                 // It is our child all the same where we are the reaper of what its supervisor left.
                 process::claim(leader.pid());
-                let (touch, memory) = (touch.clone(), OomCount::read());
-                let vigil = Vigil { generation, leader: Arc::clone(&leader), watch, touch, memory };
+                let (touch, shortage) = (touch.clone(), shortage.clone());
+                let vigil = Vigil { generation, leader: Arc::clone(&leader), watch, touch, shortage };
                 tokio::spawn(vigil.report_departure(events.clone()));
                 (Leader::Adopted(leader), tree)
             }
@@ -215,7 +225,7 @@ impl Gateway {
         };
         let mut tree = tree.with(leaf.clone(), mark);
         tree.remember();
-        Ok(Self { generation, instance, leader, tree, leaf, touch })
+        Ok(Self { generation, instance, leader, tree, leaf, touch, shortage })
     }
 
     /// Its number.
@@ -282,6 +292,9 @@ impl Gateway {
             let is_its_own = usage.start_time == leader.start_time() && matches!(leader.has_ended(), Ok(false));
             is_its_own.then_some(usage)
         });
+        if usage.is_some() {
+            self.shortage.look();
+        }
         Sample {
             cpu: usage.map(|usage| usage.cpu),
             rss_kb: usage.map(|usage| usage.rss_kb),

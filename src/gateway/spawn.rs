@@ -114,11 +114,11 @@ pub(super) fn warn_if_blind(started: &Started, orphans: Orphans) {
 
 /// Removes a control group now, or as soon as the last one in it has ended.
 pub(super) fn retire(leaf: Option<&Arc<Leaf>>) {
-    let Some(leaf) = leaf.filter(|leaf| !leaf.remove()) else { return };
+    let Some(leaf) = leaf.filter(|leaf| !leaf.try_remove()) else { return };
     let leaf = Arc::clone(leaf);
     tokio::spawn(async move {
         let [mut pause, longest] = RETRIES;
-        while !leaf.remove() {
+        while !leaf.try_remove() {
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(longest);
         }

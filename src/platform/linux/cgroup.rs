@@ -102,9 +102,14 @@ impl Leaf {
         }
     }
 
-    /// Removes it with all empty ones below it. Says whether another try is of no use: it is gone, or not ours to
-    /// remove. One that is not empty stays.
-    pub fn remove(&self) -> bool {
+    /// Removes it with all empty ones below it. One that is not empty stays.
+    pub fn remove(&self) {
+        let _is_done = self.try_remove();
+    }
+
+    /// The same. Says whether another try is of no use: it is gone, or not ours to remove.
+    #[must_use]
+    pub fn try_remove(&self) -> bool {
         remove_empty_below(&self.directory);
         let is_busy = unlinkat(&self.parent, self.name.as_str(), AtFlags::REMOVEDIR) == Err(Errno::BUSY);
         if is_busy {

@@ -120,7 +120,7 @@ mod tests {
 
     #[test]
     fn a_machine_with_little_memory_has_marks_too() {
-        // The kernel's own limits with 4 GiB and with 1 GiB.
+        // About as with 4 GiB and with 1 GiB.
         for signals in [15_000, 3_700] {
             assert_eq!(Mark::below(DEFAULT, Some(signals), 5), Some(Mark { queues: Some(819_194), signals: None }));
         }

@@ -37,8 +37,14 @@ impl Leaf {
         match *self {}
     }
 
-    /// Removes it. Says whether another try is of no use.
-    pub fn remove(&self) -> bool {
+    /// Removes it.
+    pub fn remove(&self) {
+        match *self {}
+    }
+
+    /// The same. Says whether another try is of no use.
+    #[must_use]
+    pub fn try_remove(&self) -> bool {
         match *self {}
     }
 }
@@ -59,13 +65,13 @@ pub struct OomCount;
 impl OomCount {
     /// As it is now.
     #[must_use]
-    pub fn read() -> Self {
+    pub fn read(_leaf: Option<&Leaf>) -> Self {
         Self
     }
 
     /// Never known.
     #[must_use]
-    pub fn has_grown(self) -> bool {
+    pub fn is_above(self, _before: Self) -> bool {
         false
     }
 }

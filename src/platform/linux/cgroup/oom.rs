@@ -1,26 +1,29 @@
 //! Whether the kernel has ended somebody for want of memory.
 
-use super::{place, text_of};
+use super::{Leaf, place, read, text_of};
 use std::path::PathBuf;
 use std::sync::OnceLock;
 
-/// How often the kernel has ended a process for want of memory, in the smallest circle around us that it counts for.
+/// How often the kernel has ended a process for want of memory: in a leaf where those of that one are counted, else in the
+/// smallest circle around us that there is a count for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OomCount(Option<u64>);
 
 impl OomCount {
     /// As it is now.
     #[must_use]
-    pub fn read() -> Self {
+    pub fn read(leaf: Option<&Leaf>) -> Self {
         // Where it is does not change as long as we are not moved, and a search takes longer than a look.
         static SOURCE: OnceLock<PathBuf> = OnceLock::new();
-        Self(count(&text_of(SOURCE.get_or_init(source)).unwrap_or_default()))
+        let of_leaf = leaf.and_then(|leaf| read(&*leaf.directory, "memory.events").ok());
+        let of_leaf = of_leaf.and_then(|text| count(&String::from_utf8_lossy(&text)));
+        Self(of_leaf.or_else(|| count(&text_of(SOURCE.get_or_init(source)).unwrap_or_default())))
     }
 
-    /// Whether it has grown since.
+    /// Whether it is more than it was `before`.
     #[must_use]
-    pub fn has_grown(self) -> bool {
-        matches!((self.0, Self::read().0), (Some(before), Some(now)) if now > before)
+    pub fn is_above(self, before: Self) -> bool {
+        matches!((before.0, self.0), (Some(before), Some(now)) if now > before)
     }
 }
 
@@ -55,8 +58,9 @@ mod tests {
 
     #[test]
     fn a_count_that_cannot_be_read_has_not_grown() {
-        assert!(!OomCount(None).has_grown());
-        assert!(OomCount::read().0.is_some(), "every kernel since 4.13 counts for the machine");
-        assert!(!OomCount(Some(u64::MAX)).has_grown());
+        let now = OomCount::read(None);
+        assert!(now.0.is_some(), "every kernel since 4.13 counts for the machine");
+        assert!(!now.is_above(OomCount(None)) && !OomCount(None).is_above(now));
+        assert!(!now.is_above(OomCount(Some(u64::MAX))) && !now.is_above(now));
     }
 }
