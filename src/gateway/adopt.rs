@@ -165,12 +165,10 @@ pub(super) fn bears_key(pid: i32, key: &str) -> bool {
 fn bearers(is_wanted: impl Fn(&str) -> bool) -> io::Result<BTreeMap<String, Vec<Stat>>> {
     let me = i32::try_from(std::process::id()).unwrap_or(0);
     let mut found = BTreeMap::<String, Vec<Stat>>::new();
-    for process in proc::processes()?.into_iter().filter(|process| process.pid != me && !process.is_dead()) {
-        let environment = proc::environment_of(process.pid);
-        let instance =
-            environment.as_ref().and_then(|environment| std::str::from_utf8(environment.get(INSTANCE)?).ok());
-        if let Some(instance) = instance.filter(|instance| is_wanted(instance)) {
-            found.entry(instance.to_owned()).or_default().push(process);
+    let instance = |environment: &Environment| String::from_utf8(environment.get(INSTANCE)?.to_vec()).ok();
+    for (process, instance) in proc::survey(move |process| process.pid != me && !process.is_dead(), instance)? {
+        if let Some(instance) = instance.flatten().filter(|instance| is_wanted(instance)) {
+            found.entry(instance).or_default().push(process);
         }
     }
     Ok(found)

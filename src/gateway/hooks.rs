@@ -15,6 +15,7 @@ use super::tree::{Orphans, Tree};
 use crate::core::hook::{Call, Hook, HookEnd};
 use crate::core::{Death, Event, Moment, TreeEnd};
 use crate::platform::cgroup::{self, Leaf};
+use crate::platform::environment::Environment;
 use crate::platform::mark::Mark;
 use crate::platform::proc;
 use crate::platform::process::{Handle, Watch, unclaim};
@@ -318,13 +319,10 @@ fn entry(id: &str) -> String {
 /// The ids that begin with this key, each with one who bears it.
 fn bearers(key: &str) -> io::Result<BTreeMap<String, i32>> {
     let me = i32::try_from(std::process::id()).unwrap_or(0);
-    let mut ids = BTreeMap::new();
-    for process in proc::processes()?.into_iter().filter(|process| process.pid != me && !process.is_dead()) {
-        let environment = proc::environment_of(process.pid);
-        let id = environment.as_ref().and_then(|environment| std::str::from_utf8(environment.get(HOOK)?).ok());
-        ids.extend(id.filter(|id| is_of(id, key)).map(|id| (id.to_owned(), process.pid)));
-    }
-    Ok(ids)
+    let id = |environment: &Environment| String::from_utf8(environment.get(HOOK)?.to_vec()).ok();
+    let all = proc::survey(move |process| process.pid != me && !process.is_dead(), id)?;
+    let ids = all.into_iter().filter_map(|(process, id)| Some((id.flatten()?, process.pid)));
+    Ok(ids.filter(|(id, _)| is_of(id, key)).collect())
 }
 
 fn is_of(id: &str, key: &str) -> bool {

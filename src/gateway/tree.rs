@@ -240,6 +240,11 @@ impl Tree {
         if self.is_elsewhere(process.pid) {
             return Evidence::default();
         }
+        self.judge_one_of(me(), process, number, leaf)
+    }
+
+    /// The same of one that may be a gateway's business. `me` is our pid.
+    fn judge_one_of(&self, me: i32, process: &Stat, number: Option<i32>, leaf: &BTreeSet<i32>) -> Evidence {
         let mut evidence = Evidence::default();
         if self.was_seen(process) {
             evidence = evidence.and(Evidence::of(Layer::Record));
@@ -256,7 +261,7 @@ impl Tree {
         };
         if (process.pid, process.start_time) == (pid, self.since) {
             evidence = evidence.and(Evidence::of(Layer::Group));
-        } else if process.parent == me() {
+        } else if process.parent == me {
             evidence = evidence.and(self.judge_orphan(process.pid, orphans));
         }
         if evidence.is_of(Layer::Group) { evidence.born() } else { evidence }
@@ -283,6 +288,16 @@ impl Tree {
     /// Whether it is none of a gateway's business: us, or a child that somebody else here waits for.
     fn is_elsewhere(&self, pid: i32) -> bool {
         pid == me() || process::is_claimed(pid) && Some(pid) != self.number()
+    }
+
+    /// All of whom that is so now: asked for once where thousands are looked at.
+    fn elsewhere(&self) -> BTreeSet<i32> {
+        let mut pids = process::claimed();
+        if let Some(number) = self.number() {
+            pids.remove(&number);
+        }
+        pids.insert(me());
+        pids
     }
 
     fn was_seen(&self, process: &Stat) -> bool {

@@ -53,6 +53,12 @@ fn is_reaped(pid: i32) -> bool {
     positive(pid).is_some_and(|pid| matches!(rustix::process::waitpid(Some(pid), WaitOptions::NOHANG), Ok(Some(_))))
 }
 
+/// The children that somebody here waits for.
+#[must_use]
+pub fn claimed() -> BTreeSet<i32> {
+    CLAIMED.lock().unwrap_or_else(PoisonError::into_inner).clone()
+}
+
 /// Whether somebody here waits for this child.
 #[must_use]
 pub fn is_claimed(pid: i32) -> bool {

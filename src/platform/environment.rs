@@ -10,6 +10,12 @@ impl Environment {
         Self(entries)
     }
 
+    /// The entries again.
+    #[cfg(target_os = "linux")]
+    pub(super) fn into_bytes(self) -> Vec<u8> {
+        self.0
+    }
+
     /// Whether it holds this `NAME=value`.
     #[must_use]
     pub fn has(&self, entry: &str) -> bool {

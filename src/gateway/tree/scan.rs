@@ -30,13 +30,21 @@ impl Tree {
     /// The living members, found by a look at every process.
     pub(super) fn scan(&self) -> io::Result<Vec<Member>> {
         let leaf = self.leaf_members();
-        let all = proc::processes()?;
+        let (since, me, entry, inside) = (self.since, super::me(), self.instance.clone(), leaf.clone());
+        // Who is asked is told what it is by nothing else that is known beforehand.
+        let is_asked = move |process: &Stat| {
+            process.start_time >= since && !process.is_dead() && process.pid != me && !inside.contains(&process.pid)
+        };
+        let found = proc::survey(is_asked, move |environment| environment.has(&entry))?;
+        let bearers: BTreeSet<_> =
+            found.iter().filter(|(_, bears)| *bears == Some(true)).map(|(process, _)| process.pid).collect();
+        let all: Vec<_> = found.into_iter().map(|(process, _)| process).collect();
         // Asked for after the walk: a number that is the leader's then was so all the while.
-        Ok(self.members(&all, self.number_now(), &leaf, |process| self.bears_id(process)))
+        Ok(self.members(&all, self.number_now(), &leaf, |process| bearers.contains(&process.pid)))
     }
 
-    /// The members among `all`, the leader first, without those that are dead already. Only who shows nothing else, or
-    /// was no more than seen before, is asked for its id.
+    /// The members among `all`, the leader first, without those that are dead already. The id counts only of who shows
+    /// nothing else, or was no more than seen before.
     pub(super) fn members(
         &self,
         all: &[Stat],
@@ -44,23 +52,24 @@ impl Tree {
         leaf: &BTreeSet<i32>,
         bears_id: impl Fn(&Stat) -> bool,
     ) -> Vec<Member> {
-        let mut inside = BTreeMap::new();
-        for process in all {
-            let evidence = self.judge(process, number, leaf);
+        let (mut inside, elsewhere, me) = (BTreeMap::new(), self.elsewhere(), super::me());
+        let all: Vec<_> = all.iter().filter(|process| !elsewhere.contains(&process.pid)).copied().collect();
+        for process in &all {
+            let evidence = self.judge_one_of(me, process, number, leaf);
             if !evidence.is_none() {
                 inside.insert(process.pid, evidence);
             }
         }
-        self.add_descendants(all, &mut inside);
+        add_descendants(&all, &mut inside);
         let known = inside.len();
-        for process in all.iter().filter(|process| !self.is_elsewhere(process.pid)) {
+        for process in &all {
             let before = inside.get(&process.pid).copied().unwrap_or_default();
             if before.is_hearsay() && bears_id(process) {
                 inside.insert(process.pid, before.and(Evidence::of(Layer::Instance)));
             }
         }
         if inside.len() > known {
-            self.add_descendants(all, &mut inside);
+            add_descendants(&all, &mut inside);
         }
         let evidence_of = |process: &Stat| inside.get(&process.pid).copied();
         let living = all.iter().filter(|process| !process.is_dead());
@@ -68,21 +77,6 @@ impl Tree {
             living.filter_map(|process| Some(Member { process: *process, evidence: evidence_of(process)? })).collect();
         members.sort_by_key(|member| Some(member.process.pid) != self.number());
         members
-    }
-
-    fn add_descendants(&self, all: &[Stat], inside: &mut BTreeMap<i32, Evidence>) {
-        let mut is_changed = true;
-        while std::mem::take(&mut is_changed) {
-            for process in all.iter().filter(|process| !self.is_elsewhere(process.pid)) {
-                let Some(parent) = inside.get(&process.parent) else { continue };
-                let before = inside.get(&process.pid).copied().unwrap_or_default();
-                let after = before.and(parent.inherited());
-                if after != before {
-                    inside.insert(process.pid, after);
-                    is_changed = true;
-                }
-            }
-        }
     }
 
     /// A zombie has no environment, and needs no signal.
@@ -97,11 +91,12 @@ impl Tree {
         loop {
             let more = walk.advance(&mut some)?;
             let leaf = self.leaf_members();
-            let is_member = |process: &Stat| {
-                let shown = !self.judge(process, None, &leaf).is_none() || self.bears_id(process);
-                shown && !process.is_dead() && !self.is_elsewhere(process.pid)
-            };
-            if some.iter().any(is_member) {
+            some.retain(|process| !process.is_dead() && !self.is_elsewhere(process.pid));
+            if some.iter().any(|process| !self.judge(process, None, &leaf).is_none()) {
+                return Ok(true);
+            }
+            let young = some.iter().filter(|process| process.start_time >= self.since);
+            if proc::any_environ_has(young.map(|process| process.pid).collect(), &self.instance)? {
                 return Ok(true);
             }
             if !more {
@@ -153,5 +148,20 @@ impl Tree {
     pub(super) fn parentage(&self, process: &Stat) -> Evidence {
         let is_seen = proc::stat(process.parent).is_ok_and(|parent| self.was_seen(&parent));
         if is_seen { Evidence::of(Layer::Descent) } else { Evidence::default() }
+    }
+}
+
+fn add_descendants(all: &[Stat], inside: &mut BTreeMap<i32, Evidence>) {
+    let mut is_changed = true;
+    while std::mem::take(&mut is_changed) {
+        for process in all {
+            let Some(parent) = inside.get(&process.parent) else { continue };
+            let before = inside.get(&process.pid).copied().unwrap_or_default();
+            let after = before.and(parent.inherited());
+            if after != before {
+                inside.insert(process.pid, after);
+                is_changed = true;
+            }
+        }
     }
 }

@@ -6,11 +6,14 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::OnceLock;
 
+mod reader;
+mod survey;
 mod walk;
 
 use crate::platform::command_line;
 use crate::platform::environment::Environment;
 pub use crate::platform::stat::{Stat, State};
+pub use survey::{any_environ_has, survey};
 pub use walk::Walk;
 
 /// More than the first 22 fields of a line can have: a name of 64 bytes and numbers of 20 digits.
@@ -94,14 +97,19 @@ pub fn tick() -> u64 {
 /// What a process that does not end is doing, in words: its state, and where in the kernel it waits if we may know.
 #[must_use]
 pub fn condition_of(pid: i32) -> Option<String> {
-    let line = read(path_of(pid, "stat").ok()?).ok()?;
-    let close = line.iter().rposition(|&byte| byte == b')')?;
-    let state = char::from(*line.get(close + 2)?);
+    let state = letter_of(&path_of(pid, "stat").ok()?)?;
     let place = fs::read_to_string(format!("/proc/{pid}/wchan")).unwrap_or_default();
     Some(match place.trim() {
         "" | "0" => format!("state {state}"),
         place => format!("state {state}, waiting in {place}"),
     })
+}
+
+/// The state in such a file.
+fn letter_of(stat: &str) -> Option<char> {
+    let line = read(stat).ok()?;
+    let close = line.iter().rposition(|&byte| byte == b')')?;
+    Some(char::from(*line.get(close + 2)?))
 }
 
 /// Every process that can be seen. One that ends during the walk is left out, and so are threads of the kernel.
@@ -188,37 +196,23 @@ fn children_by_walk() -> io::Result<Vec<i32>> {
     Ok(processes()?.into_iter().filter(|process| process.parent == me).map(|process| process.pid).collect())
 }
 
-/// The command line of a process, its name in brackets where it has none (a zombie, a kernel thread) or where the reader
-/// might have to wait for it, nothing where it is gone. Control characters are replaced, so that the result stays one
-/// line in a log.
+/// The command line of a process, its name in brackets where it has none (a zombie, a kernel thread) or keeps whoever
+/// reads it waiting, nothing where it is gone. Control characters are replaced, so that the result stays one line in a
+/// log.
 #[must_use]
 pub fn command_of(pid: i32) -> Option<String> {
-    let path = path_of(pid, "cmdline").ok()?;
-    let line = if sleeps_uninterruptibly(pid) { Vec::new() } else { fs::read(path).ok()? };
-    command_line::of_arguments(line.split(|&byte| byte == 0)).or_else(|| {
-        let name = fs::read(format!("/proc/{pid}/comm")).ok()?;
+    let digest = |line: &mut Vec<u8>| command_line::of_arguments(line.split(|&byte| byte == 0));
+    survey::ask(pid, "cmdline", digest).flatten().or_else(|| {
+        let name = fs::read(path_of(pid, "comm").ok()?).ok()?;
         Some(command_line::of_name(name.trim_ascii_end()))
     })
 }
 
-/// Whether a thread of it sleeps where only SIGKILL wakes it, if anything does. It may have its memory map locked then,
-/// or wait for that: whoever reads the memory would stand in line behind it.
-fn sleeps_uninterruptibly(pid: i32) -> bool {
-    let sleeps = |tid: i32| stat(tid).is_ok_and(|task| task.state == State::Uninterruptible);
-    let Ok(tasks) = path_of(pid, "task") else { return false };
-    // Most processes have one thread, and the folder tells their number without a look into it.
-    if fs::metadata(&tasks).is_ok_and(|tasks| tasks.nlink() == 3) {
-        return sleeps(pid);
-    }
-    let tids = fs::read_dir(tasks).into_iter().flatten().flatten();
-    tids.filter_map(|task| task.file_name().to_str()?.parse().ok()).any(sleeps)
-}
-
-/// The environment that a process was started with; nothing where it cannot be read. Between fork(2) and execve(2) it is
-/// that of the parent; in the middle of an execve(2), and of a zombie, it is empty.
+/// The environment that a process was started with; nothing where it cannot be read, or keeps whoever reads it waiting.
+/// Between fork(2) and execve(2) it is that of the parent; in the middle of an execve(2), and of a zombie, it is empty.
 #[must_use]
 pub fn environment_of(pid: i32) -> Option<Environment> {
-    read(path_of(pid, "environ").ok()?).ok().map(Environment::new)
+    survey::ask(pid, "environ", |bytes| Environment::new(std::mem::take(bytes)))
 }
 
 /// Whether that environment holds this `NAME=value`. What cannot be read holds nothing.
@@ -307,36 +301,6 @@ mod tests {
         assert!(processes().expect("/proc can be read").iter().any(|process| process.pid == me));
         assert!(command_of(me).expect("we have a command").contains("openclaw_supervise"));
         assert!(condition_of(me).expect("we are in some state").starts_with("state "));
-    }
-
-    #[test]
-    fn nobody_waits_for_the_command_of_a_process_that_sleeps_uninterruptibly() {
-        // SAFETY: the child makes system calls alone. With CLONE_VFORK it sleeps until its own child, which has a memory
-        // of its own, is gone: that one ends with it.
-        let child = unsafe {
-            let child = libc::fork();
-            if child == 0 {
-                if libc::syscall(libc::SYS_clone, libc::CLONE_VFORK | libc::SIGCHLD, 0, 0, 0, 0) == 0 {
-                    libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
-                    libc::alarm(60);
-                    libc::pause();
-                }
-                libc::_exit(1);
-            }
-            child
-        };
-        assert!(child > 0);
-        while !sleeps_uninterruptibly(child) {
-            assert!(!stat(child).expect("it is not reaped").is_dead(), "it does not sleep");
-            std::thread::yield_now();
-        }
-        let command = command_of(child).expect("it is there");
-        // SAFETY: it is a child that nobody else reaps.
-        unsafe {
-            libc::kill(child, libc::SIGKILL);
-            libc::waitpid(child, std::ptr::null_mut(), 0);
-        }
-        assert!(command.starts_with('[') && command.ends_with(']'), "{command}");
     }
 
     #[test]

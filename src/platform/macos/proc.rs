@@ -169,6 +169,30 @@ pub fn environ_has(pid: i32, entry: &str) -> bool {
     environment_of(pid).is_some_and(|environment| environment.has(entry))
 }
 
+/// Every process that can be seen, each with what `answer` makes of its environment: nothing for who is not to be asked
+/// or has none that can be read.
+///
+/// # Errors
+/// The list of pids cannot be had.
+pub fn survey<T>(
+    is_asked: impl Fn(&Stat) -> bool,
+    answer: impl Fn(&Environment) -> T,
+) -> io::Result<Vec<(Stat, Option<T>)>> {
+    let ask = |process: Stat| {
+        let environment = is_asked(&process).then(|| environment_of(process.pid)).flatten();
+        (process, environment.as_ref().map(&answer))
+    };
+    Ok(processes()?.into_iter().map(ask).collect())
+}
+
+/// Whether one of these bears this `NAME=value`. What cannot be read holds nothing.
+///
+/// # Errors
+/// None.
+pub fn any_environ_has(pids: Vec<i32>, entry: &str) -> io::Result<bool> {
+    Ok(pids.into_iter().any(|pid| environ_has(pid, entry)))
+}
+
 /// None: there are no cgroups.
 #[must_use]
 pub fn cgroup_of(_pid: i32) -> Option<String> {

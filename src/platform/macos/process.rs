@@ -9,7 +9,7 @@ use super::cgroup::Leaf;
 use super::mark::Mark;
 use super::usage::time;
 use crate::platform::child::positive;
-pub use crate::platform::child::{claim, is_claimed, is_zombie_child, reap, reap_unclaimed, unclaim};
+pub use crate::platform::child::{claim, claimed, is_claimed, is_zombie_child, reap, reap_unclaimed, unclaim};
 use rustix::event::kqueue::{Event, EventFilter, EventFlags, ProcessEvents, kevent, kqueue};
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions};

@@ -1,4 +1,4 @@
-//! A walk over all processes. It is taken before every kill of a tree, so each process costs three system calls and no
+//! A walk over all processes. One is taken before every kill of a tree, so each process costs three system calls and no
 //! allocation.
 
 use super::{Stat, is_foreign, is_shortage, parse_stat};
@@ -11,9 +11,9 @@ use std::os::fd::OwnedFd;
 /// More than the first 22 fields of a line can have: a name of 64 bytes and numbers of 20 digits.
 const STAT_LENGTH_MAX: usize = 1024;
 
-/// What getdents64(2) fills at once: some sixty names. The kernel lists processes in the order of their pids, so that
+/// What getdents64(2) fills at once: some thirty names. The kernel lists processes in the order of their pids, so that
 /// with a short list most of those that are started during the walk are still seen.
-const NAMES: usize = 2048;
+const NAMES: usize = 1024;
 
 /// A pid and the name of a file of it.
 const PATH_LENGTH_MAX: usize = 32;
@@ -22,6 +22,7 @@ const PATH_LENGTH_MAX: usize = 32;
 #[derive(Debug)]
 pub struct Walk {
     folder: OwnedFd,
+    pids: Vec<i32>,
 }
 
 impl Walk {
@@ -30,8 +31,7 @@ impl Walk {
     /// # Errors
     /// EMFILE and the like.
     pub fn begin() -> io::Result<Self> {
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        Ok(Self { folder: openat(rustix::fs::CWD, c"/proc", flags, Mode::empty())? })
+        Ok(Self { folder: open_folder()?, pids: Vec::new() })
     }
 
     /// Adds the next few processes to `all`, without threads of the kernel and those that end in the meantime. Says
@@ -43,31 +43,51 @@ impl Walk {
         if is_foreign() {
             return Ok(false);
         }
-        let mut names = [MaybeUninit::uninit(); NAMES];
-        let mut list = RawDir::new(&self.folder, &mut names);
-        while let Some(entry) = list.next() {
-            let entry = entry?;
-            let pid = entry.file_name().to_str().ok().and_then(|name| name.parse::<i32>().ok());
-            match pid.map(|pid| read_stat(&self.folder, pid)) {
-                Some(Ok(Some(process))) => all.push(process),
-                Some(Err(error)) if is_shortage(&error) => return Err(error),
-                Some(Ok(None) | Err(_)) | None => {}
-            }
-            // The offset in the folder is the kernel's: the next call goes on where this list ends.
-            if list.is_buffer_empty() {
-                return Ok(true);
+        self.pids.clear();
+        let may_be_more = list(&self.folder, &mut self.pids)?;
+        for &pid in &self.pids {
+            match read_stat(&self.folder, pid) {
+                Ok(process) => all.extend(process),
+                Err(error) if is_shortage(&error) => return Err(error),
+                Err(_) => {}
             }
         }
-        Ok(false)
+        Ok(may_be_more)
     }
 }
 
-/// One process; nothing where it is a thread of the kernel.
-fn read_stat(folder: &OwnedFd, pid: i32) -> io::Result<Option<Stat>> {
+/// The folder of all processes, at the first one.
+pub(super) fn open_folder() -> io::Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    Ok(openat(rustix::fs::CWD, c"/proc", flags, Mode::empty())?)
+}
+
+/// The next few pids. Says whether there may be more.
+pub(super) fn list(folder: &OwnedFd, pids: &mut Vec<i32>) -> io::Result<bool> {
+    let mut names = [MaybeUninit::uninit(); NAMES];
+    let mut list = RawDir::new(folder, &mut names);
+    while let Some(entry) = list.next() {
+        let entry = entry?;
+        pids.extend(entry.file_name().to_str().ok().and_then(|name| name.parse::<i32>().ok()));
+        // The offset in the folder is the kernel's: the next call goes on where this list ends.
+        if list.is_buffer_empty() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// A file about a process.
+pub(super) fn open(folder: &OwnedFd, pid: i32, file: &str) -> io::Result<OwnedFd> {
     let mut path = [0; PATH_LENGTH_MAX];
-    write!(&mut path[..], "{pid}/stat\0")?;
+    write!(&mut path[..], "{pid}/{file}\0")?;
     let path = CStr::from_bytes_until_nul(&path).map_err(|_| io::ErrorKind::InvalidInput)?;
-    let file = openat(folder, path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+    Ok(openat(folder, path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?)
+}
+
+/// One process; nothing where it is a thread of the kernel.
+pub(super) fn read_stat(folder: &OwnedFd, pid: i32) -> io::Result<Option<Stat>> {
+    let file = open(folder, pid, "stat")?;
     // The kernel fills a large buffer in one read.
     let mut line = [0; STAT_LENGTH_MAX];
     let length = rustix::io::read(&file, &mut line)?;
