@@ -9,6 +9,7 @@ use crate::world::{Process, World, milliseconds};
 use nix::sys::signal::Signal::{SIGKILL, SIGTERM};
 use nix::sys::signal::kill;
 use nix::unistd::Pid;
+use std::fs;
 use std::io;
 use std::process::{Child, Command, Stdio};
 
@@ -32,7 +33,21 @@ const SHORT_DRAIN: [&str; 2] = ["--stop-timeout", "20ms"];
 
 /// A gateway with so many children, all of them there.
 fn hostile(world: &World, kind: &str, members: usize) -> Result<(Process, Pid, Vec<i32>), Failure> {
-    let supervisor = world.place()?.supervisor(&SHORT_DRAIN, &[kind, &members.to_string()])?;
+    gathered(world.place()?.supervisor(&SHORT_DRAIN, &[kind, &members.to_string()])?, kind, members)
+}
+
+/// The same with one child, and without a control group.
+fn hostile_without_group(world: &World) -> Result<(Process, Pid), Failure> {
+    let (supervisor, leader, _) =
+        gathered(world.place()?.supervisor_without_group(&SHORT_DRAIN, &["hostile", "1"])?, "hostile", 1)?;
+    let group_of = |pid: u32| fs::read_to_string(format!("/proc/{pid}/cgroup"));
+    if group_of(u32::try_from(leader.as_raw())?)? != group_of(supervisor.pid())? {
+        return Err("the gateway has a control group of its own all the same".into());
+    }
+    Ok((supervisor, leader))
+}
+
+fn gathered(supervisor: Process, kind: &str, members: usize) -> Result<(Process, Pid, Vec<i32>), Failure> {
     let leader = Pid::from_raw(supervisor.next(Kind::Gateway)?.pid);
     let mut kids = Vec::new();
     for _ in 0..members + usize::from(kind == "raging") {
@@ -72,20 +87,28 @@ pub(crate) fn kills(world: &World, runs: usize) -> Result<[Row; 3], Failure> {
 }
 
 /// What two thousand unrelated processes add to the end of a small tree and to the respawn of a gateway without one.
-pub(crate) fn crowd(world: &World, runs: usize) -> Result<[Row; 4], Failure> {
+pub(crate) fn crowd(world: &World, runs: usize) -> Result<[Row; 8], Failure> {
+    let [young, young_without_group] = younger(world, runs)?;
     let (stops, alone) = (stops(world, runs)?, respawns(world, runs)?);
     let crowd = Crowd::gather()?;
     let (stops_in_crowd, in_crowd) = (self::stops(world, runs)?, respawns(world, runs)?);
     drop(crowd);
     let walk = median(&stops_in_crowd) - median(&stops);
+    let walk_of_younger = median(&young) - median(&stops);
+    let walk_without_group = median(&young_without_group) - median(&stops);
     // A spawn of anybody takes its time in a crowd.
     let cost = |respawns: &Respawns| median(&respawns.figures) - median(&respawns.floor);
     let sweep = cost(&in_crowd) - cost(&alone);
     let stop = "gateway.exited to tree.killed with one child left; floor: the same without the 2,000";
     let respawn = "SIGKILL of a lone stable gateway to the next one's first instruction; floor: kill, wait, spawn";
     Ok([
-        Row::new("stop among 2,000 others", stop, "ms", stops_in_crowd).above(stops),
+        Row::new("stop among 2,000 others", stop, "ms", stops_in_crowd).above(stops.clone()),
         Row::single("walk", "what the 2,000 add to that", walk, "ms", Some(20.0)),
+        Row::new("stop among 2,000 younger", "the same, each of them younger than the gateway", "ms", young)
+            .above(stops.clone()),
+        Row::single("walk: younger", "what these add", walk_of_younger, "ms", Some(20.0)),
+        Row::new("the same, no group", "of a gateway without a control group", "ms", young_without_group).above(stops),
+        Row::single("walk: younger, no group", "what these add", walk_without_group, "ms", Some(20.0)),
         Row::new("respawn among 2,000 others", respawn, "ms", in_crowd.figures).above(in_crowd.floor),
         Row::single("sweep", "what they add to a respawn above its floor", sweep, "ms", Some(1.0)),
     ])
@@ -93,16 +116,35 @@ pub(crate) fn crowd(world: &World, runs: usize) -> Result<[Row; 4], Failure> {
 
 /// From the end of a leader to that of the one child that it left.
 fn stops(world: &World, runs: usize) -> Result<Vec<f64>, Failure> {
-    let mut figures = Vec::new();
+    let one = |_| {
+        let (supervisor, leader, _) = hostile(world, "hostile", 1)?;
+        stop(supervisor, leader)
+    };
+    (0..runs).map(one).collect()
+}
+
+fn stop(mut supervisor: Process, leader: Pid) -> Result<f64, Failure> {
+    kill(leader, SIGKILL)?;
+    let (ended, _) = supervisor.event_at("gateway.exited")?;
+    let (gone, _) = supervisor.event_at("tree.killed")?;
+    supervisor.signal(SIGTERM)?;
+    supervisor.wait()?;
+    Ok(milliseconds(ended, gone))
+}
+
+/// The same among two thousand that came after the gateways, with control groups and without: all gateways are there
+/// before the crowd is.
+fn younger(world: &World, runs: usize) -> Result<[Vec<f64>; 2], Failure> {
+    let (mut with, mut without) = (Vec::new(), Vec::new());
     for _ in 0..runs {
-        let (mut supervisor, leader, _) = hostile(world, "hostile", 1)?;
-        kill(leader, SIGKILL)?;
-        let (ended, _) = supervisor.event_at("gateway.exited")?;
-        let (gone, _) = supervisor.event_at("tree.killed")?;
-        figures.push(milliseconds(ended, gone));
-        supervisor.signal(SIGTERM)?;
-        supervisor.wait()?;
+        let (supervisor, leader, _) = hostile(world, "hostile", 1)?;
+        with.push((supervisor, leader));
+        without.push(hostile_without_group(world)?);
     }
+    let crowd = Crowd::gather()?;
+    let stop_all = |tree: Vec<(Process, Pid)>| tree.into_iter().map(|(supervisor, leader)| stop(supervisor, leader));
+    let figures = [stop_all(with).collect::<Result<_, _>>()?, stop_all(without).collect::<Result<_, _>>()?];
+    drop(crowd);
     Ok(figures)
 }
 

@@ -123,6 +123,15 @@ impl Place {
         self.start(command)
     }
 
+    /// The same where no control group can be made: in a mount namespace without the file system for it.
+    pub(crate) fn supervisor_without_group(&self, options: &[&str], kids: &[&str]) -> io::Result<Process> {
+        let mut command = Command::new("unshare");
+        command.args(["--mount", "sh", "-c", "umount -a -t cgroup2 && exec \"$@\"", "sh", SUPERVISOR]);
+        self.describe(&mut command, options)?;
+        command.args(kids);
+        self.start(command)
+    }
+
     /// OpenClaw's program, without a supervisor.
     pub(crate) fn openclaw(&self) -> io::Result<Process> {
         let mut command = Command::new(self.program()?);
@@ -149,7 +158,7 @@ impl Place {
         Ok(link)
     }
 
-    /// The gateway under the supervisor without options, once `gate` has no writer any more.
+    /// A supervisor without options, once `gate` has no writer any more.
     pub(crate) fn supervisor_behind(&self, gate: &PipeReader) -> io::Result<Process> {
         let mut command = Command::new(std::env::current_exe()?);
         command.args([ROLE, "starter", SUPERVISOR]);

@@ -12,6 +12,7 @@ mod groups;
 pub(crate) mod http;
 pub(crate) mod jail;
 pub(crate) mod ledger;
+pub(crate) mod mute;
 pub(crate) mod openclaw;
 pub(crate) mod port;
 pub(crate) mod process;

@@ -3,6 +3,7 @@
 use super::evidence::Evidence;
 use super::{Orphans, Root, Tree};
 use crate::core::Layer;
+use crate::platform::environment::Environment;
 use crate::platform::proc::{self, Stat, Walk};
 use crate::platform::process::Handle;
 use std::collections::{BTreeMap, BTreeSet};
@@ -30,12 +31,7 @@ impl Tree {
     /// The living members, found by a look at every process.
     pub(super) fn scan(&self) -> io::Result<Vec<Member>> {
         let leaf = self.leaf_members();
-        let (since, me, entry, inside) = (self.since, super::me(), self.instance.clone(), leaf.clone());
-        // Who is asked is told what it is by nothing else that is known beforehand.
-        let is_asked = move |process: &Stat| {
-            process.start_time >= since && !process.is_dead() && process.pid != me && !inside.contains(&process.pid)
-        };
-        let found = proc::survey(is_asked, move |environment| environment.has(&entry))?;
+        let found = proc::survey(self.who_is_asked(leaf.clone()), self.bears())?;
         let bearers: BTreeSet<_> =
             found.iter().filter(|(_, bears)| *bears == Some(true)).map(|(process, _)| process.pid).collect();
         let all: Vec<_> = found.into_iter().map(|(process, _)| process).collect();
@@ -79,7 +75,20 @@ impl Tree {
         members
     }
 
-    /// A zombie has no environment, and needs no signal.
+    /// Whom to ask for its id in a look at every process: who is not told by what is known before that look. A zombie has
+    /// no environment, and needs no signal.
+    fn who_is_asked(&self, leaf: BTreeSet<i32>) -> impl Fn(&Stat) -> bool + use<> {
+        let (since, me) = (self.since, super::me());
+        move |process| {
+            process.start_time >= since && !process.is_dead() && process.pid != me && !leaf.contains(&process.pid)
+        }
+    }
+
+    fn bears(&self) -> impl Fn(&Environment) -> bool + use<> {
+        let entry = self.instance.clone();
+        move |environment| environment.has(&entry)
+    }
+
     fn bears_id(&self, process: &Stat) -> bool {
         process.start_time >= self.since && !process.is_dead() && proc::environ_has(process.pid, &self.instance)
     }
@@ -87,24 +96,18 @@ impl Tree {
     /// Whether anybody is there who belongs to this tree for what it is itself. Others get their turn in between.
     pub(super) async fn finds_any(&self) -> io::Result<bool> {
         let mut walk = Walk::begin()?;
-        let mut some = Vec::new();
-        loop {
-            let more = walk.advance(&mut some)?;
+        while let Some(some) = walk.advance(self.who_is_asked(BTreeSet::new()), self.bears())? {
             let leaf = self.leaf_members();
-            some.retain(|process| !process.is_dead() && !self.is_elsewhere(process.pid));
-            if some.iter().any(|process| !self.judge(process, None, &leaf).is_none()) {
+            let is_member = |(process, bears): &(Stat, Option<bool>)| {
+                let shown = *bears == Some(true) || !self.judge(process, None, &leaf).is_none();
+                shown && !process.is_dead() && !self.is_elsewhere(process.pid)
+            };
+            if some.iter().any(is_member) {
                 return Ok(true);
             }
-            let young = some.iter().filter(|process| process.start_time >= self.since);
-            if proc::any_environ_has(young.map(|process| process.pid).collect(), &self.instance)? {
-                return Ok(true);
-            }
-            if !more {
-                return Ok(false);
-            }
-            some.clear();
             tokio::task::yield_now().await;
         }
+        Ok(false)
     }
 
     /// Takes hold of the process that has this pid now, if it lives and is a member, for what it is itself or because

@@ -13,7 +13,7 @@ mod walk;
 use crate::platform::command_line;
 use crate::platform::environment::Environment;
 pub use crate::platform::stat::{Stat, State};
-pub use survey::{any_environ_has, survey};
+pub use survey::{processes, survey};
 pub use walk::Walk;
 
 /// More than the first 22 fields of a line can have: a name of 64 bytes and numbers of 20 digits.
@@ -110,16 +110,6 @@ fn letter_of(stat: &str) -> Option<char> {
     let line = read(stat).ok()?;
     let close = line.iter().rposition(|&byte| byte == b')')?;
     Some(char::from(*line.get(close + 2)?))
-}
-
-/// Every process that can be seen. One that ends during the walk is left out, and so are threads of the kernel.
-///
-/// # Errors
-/// EMFILE and the like: then nothing is known, rather than that nobody is there.
-pub fn processes() -> io::Result<Vec<Stat>> {
-    let (mut walk, mut all) = (Walk::begin()?, Vec::new());
-    while walk.advance(&mut all)? {}
-    Ok(all)
 }
 
 /// Whether it is we who lack something, and not the process that is gone or hidden.

@@ -83,14 +83,18 @@ impl Walk {
         Ok(Self { pids: pids()? })
     }
 
-    /// Adds the next few processes to `all`. Says whether there may be more.
+    /// The same as [`survey`] of the next few processes; nothing where there are no more.
     ///
     /// # Errors
     /// None.
-    pub fn advance(&mut self, all: &mut Vec<Stat>) -> io::Result<bool> {
+    pub fn advance<T>(
+        &mut self,
+        is_asked: impl Fn(&Stat) -> bool,
+        answer: impl Fn(&Environment) -> T,
+    ) -> io::Result<Option<Vec<(Stat, Option<T>)>>> {
         let rest = self.pids.len().saturating_sub(STEP);
-        all.extend(self.pids.drain(rest..).filter(|&pid| pid > 0).filter_map(|pid| stat(pid).ok()));
-        Ok(rest > 0)
+        let pids: Vec<_> = self.pids.drain(rest..).collect();
+        Ok((!pids.is_empty()).then(|| look(pids, is_asked, answer)))
     }
 }
 
@@ -178,19 +182,19 @@ pub fn survey<T>(
     is_asked: impl Fn(&Stat) -> bool,
     answer: impl Fn(&Environment) -> T,
 ) -> io::Result<Vec<(Stat, Option<T>)>> {
+    Ok(look(pids()?, is_asked, answer))
+}
+
+fn look<T>(
+    pids: Vec<i32>,
+    is_asked: impl Fn(&Stat) -> bool,
+    answer: impl Fn(&Environment) -> T,
+) -> Vec<(Stat, Option<T>)> {
     let ask = |process: Stat| {
         let environment = is_asked(&process).then(|| environment_of(process.pid)).flatten();
         (process, environment.as_ref().map(&answer))
     };
-    Ok(processes()?.into_iter().map(ask).collect())
-}
-
-/// Whether one of these bears this `NAME=value`. What cannot be read holds nothing.
-///
-/// # Errors
-/// None.
-pub fn any_environ_has(pids: Vec<i32>, entry: &str) -> io::Result<bool> {
-    Ok(pids.into_iter().any(|pid| environ_has(pid, entry)))
+    pids.into_iter().filter(|&pid| pid > 0).filter_map(|pid| stat(pid).ok()).map(ask).collect()
 }
 
 /// None: there are no cgroups.

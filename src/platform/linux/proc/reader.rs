@@ -1,8 +1,10 @@
 //! Threads that wait for others' memory in our place.
 //!
-//! Whoever reads the environment or the arguments of a process waits for a lock on its memory, and for the memory itself.
-//! A process that sleeps uninterruptibly in the wrong place, over a network file system for one, keeps him waiting for as
-//! long as it likes, and there is no way to know beforehand or to give up. So a thread asks, which can be abandoned.
+//! Whoever reads the environment or the arguments of a process waits for two locks of it, one that is held during an
+//! execve(2) and one on its memory, and for the memory itself; since 2026 Linux takes the first one for `/proc/PID/stat`
+//! and `wchan` too. A process that sleeps uninterruptibly in the wrong place, over a network file system for one, keeps
+//! him waiting for as long as it likes, and there is no way to know beforehand or to give up. So a thread asks, which can
+//! be abandoned.
 
 use super::{Stat, letter_of};
 use nix::sys::signal::SigSet;
@@ -11,8 +13,8 @@ use std::mem;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::{self, Thread};
 
-/// How many threads may be kept by processes. Beyond it nobody is asked before one of them lets go.
-const KEPT_MAX: usize = 4;
+/// How many threads may be kept by processes. Beyond it nothing is known of anybody before one of them lets go.
+const KEPT_MAX: usize = 16;
 
 /// How many threads are there for the next ones who want to know something.
 const IDLE_MAX: usize = 2;
@@ -29,8 +31,7 @@ pub(super) trait Work: Send + Sync {
 #[derive(Default)]
 struct Crew {
     idle: Vec<Arc<Desk>>,
-    /// The processes, by pid and start time, that keep a thread.
-    keepers: Vec<(i32, u64)>,
+    keepers: Vec<Keeper>,
 }
 
 static CREW: Mutex<Crew> = Mutex::new(Crew { idle: Vec::new(), keepers: Vec::new() });
@@ -40,8 +41,16 @@ pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The processes that keep a thread now.
-pub(super) fn keepers() -> Vec<(i32, u64)> {
+/// A process that keeps a thread.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Keeper {
+    pub(super) pid: i32,
+    /// What is known of it, if it could be asked for that.
+    pub(super) process: Option<Stat>,
+}
+
+/// Those that do so now.
+pub(super) fn keepers() -> Vec<Keeper> {
     lock(&CREW).keepers.clone()
 }
 
@@ -49,7 +58,7 @@ pub(super) fn keepers() -> Vec<(i32, u64)> {
 #[derive(Debug)]
 pub(super) enum Lack {
     /// Too many threads are kept already.
-    Kept,
+    Kept(io::Error),
     /// The system gives us no more threads.
     Threads,
 }
@@ -67,7 +76,7 @@ pub(super) struct Desk {
 struct At {
     order: Option<Arc<dyn Work>>,
     orders: u64,
-    question: Option<Stat>,
+    question: Option<Keeper>,
     questions: u64,
     /// Who is to be looked at next.
     pids: Vec<i32>,
@@ -88,7 +97,8 @@ impl Order {
         let idle = {
             let mut crew = lock(&CREW);
             if crew.keepers.len() >= KEPT_MAX {
-                return Err(Lack::Kept);
+                let why = format!("{KEPT_MAX} processes keep whoever wants to read their memory waiting");
+                return Err(Lack::Kept(io::Error::other(why)));
             }
             crew.idle.pop()
         };
@@ -105,13 +115,13 @@ impl Order {
 
     /// Whether a process has kept the thread since the last look, and it sleeps: one that only waits for its turn on a
     /// busy machine is not given up. Gives back that process and who was to be looked at after it.
-    pub(super) fn is_kept(&mut self) -> Option<(Stat, Vec<i32>)> {
+    pub(super) fn is_kept(&mut self) -> Option<(Keeper, Vec<i32>)> {
         let mut at = lock(&self.desk.at);
         let question = at.question.filter(|_| at.orders == self.number)?;
         if self.seen.replace(at.questions) != Some(at.questions) || !self.desk.sleeps() {
             return None;
         }
-        lock(&CREW).keepers.push((question.pid, question.start_time));
+        lock(&CREW).keepers.push(question);
         at.is_abandoned = true;
         Some((question, mem::take(&mut at.pids)))
     }
@@ -163,10 +173,10 @@ impl Desk {
     }
 
     /// Does what this process may keep us waiting for. Nothing where nobody waits for the answer any more.
-    pub(super) fn ask<T>(&self, process: &Stat, read: impl FnOnce() -> io::Result<T>) -> Option<io::Result<T>> {
+    pub(super) fn ask<T>(&self, about: Keeper, read: impl FnOnce() -> io::Result<T>) -> Option<io::Result<T>> {
         {
             let mut at = lock(&self.at);
-            at.question = Some(*process);
+            at.question = Some(about);
             at.questions += 1;
         }
         let answer = read();
@@ -176,7 +186,7 @@ impl Desk {
             return Some(answer);
         }
         let mut crew = lock(&CREW);
-        let keeper = crew.keepers.iter().position(|&keeper| keeper == (process.pid, process.start_time));
+        let keeper = crew.keepers.iter().position(|&keeper| keeper == about);
         keeper.map(|index| crew.keepers.swap_remove(index));
         None
     }

@@ -1,8 +1,8 @@
 //! Looks at many processes, each asked for something that only its memory tells.
 
-use super::reader::{self, Desk, Lack, Order, Work, lock};
-use super::walk::{list, open, open_folder, read_stat};
-use super::{CHUNK, Stat, condition_of, is_foreign, is_shortage};
+use super::reader::{self, Desk, Keeper, Lack, Order, Work, lock};
+use super::walk::{Walk, list, open, open_folder, read_stat};
+use super::{CHUNK, Stat, is_foreign, is_shortage};
 use crate::platform::environment::Environment;
 use rustix::buffer::spare_capacity;
 use std::fs;
@@ -10,7 +10,6 @@ use std::io;
 use std::mem;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -21,24 +20,55 @@ const PATIENCE: Duration = Duration::from_millis(20);
 const LARGE: u64 = 256;
 
 /// Every process that can be seen, by pid, each with what `answer` makes of its environment: nothing for who is not to
-/// be asked, has none that can be read, or keeps us waiting. As with [`super::processes`], threads of the kernel and who
-/// ends in the meantime are left out.
+/// be asked, has none that can be read, or keeps us waiting. One that ends in the meantime is left out, and so are threads
+/// of the kernel and who keeps us waiting from the first.
 ///
 /// # Errors
-/// EMFILE and the like: then nothing is known, rather than that nobody is there.
+/// EMFILE and the like, or too many who keep us waiting: then nothing is known, rather than that nobody is there.
 pub fn survey<T: Send + 'static>(
     is_asked: impl Fn(&Stat) -> bool + Send + Sync + 'static,
     answer: impl Fn(&Environment) -> T + Send + Sync + 'static,
 ) -> io::Result<Vec<(Stat, Option<T>)>> {
-    let digest = move |bytes: &mut Vec<u8>| {
+    let mut found = Survey::new(None, "environ", is_asked, digest(answer))?.run()?;
+    found.sort_unstable_by_key(|(process, _)| process.pid);
+    Ok(found)
+}
+
+impl Walk {
+    /// The same of the next few processes; nothing where there are no more.
+    ///
+    /// # Errors
+    /// As [`survey`].
+    pub fn advance<T: Send + 'static>(
+        &mut self,
+        is_asked: impl Fn(&Stat) -> bool + Send + Sync + 'static,
+        answer: impl Fn(&Environment) -> T + Send + Sync + 'static,
+    ) -> io::Result<Option<Vec<(Stat, Option<T>)>>> {
+        let mut pids = Vec::new();
+        if is_foreign() || !list(&self.folder, &mut pids)? && pids.is_empty() {
+            return Ok(None);
+        }
+        Survey::new(Some(pids), "environ", is_asked, digest(answer))?.run().map(Some)
+    }
+}
+
+/// Every process that can be seen. One that ends during the walk is left out, and so are threads of the kernel and who
+/// keeps us waiting.
+///
+/// # Errors
+/// As [`survey`].
+pub fn processes() -> io::Result<Vec<Stat>> {
+    Ok(survey(|_| false, |_| ())?.into_iter().map(|(process, _)| process).collect())
+}
+
+/// Reads an environment in the same place as the one before.
+fn digest<T>(answer: impl Fn(&Environment) -> T) -> impl Fn(&mut Vec<u8>) -> T {
+    move |bytes| {
         let environment = Environment::new(mem::take(bytes));
         let answer = answer(&environment);
         *bytes = environment.into_bytes();
         answer
-    };
-    let mut found = Survey::new(None, "environ", is_asked, digest)?.run()?;
-    found.sort_unstable_by_key(|(process, _)| process.pid);
-    Ok(found)
+    }
 }
 
 /// What `digest` makes of this file of a process; nothing where it cannot be read.
@@ -50,30 +80,13 @@ pub(super) fn ask<T: Send + 'static>(
     Survey::new(Some(vec![pid]), file, |_| true, digest).and_then(Survey::run).ok()?.pop()?.1
 }
 
-/// Whether one of these bears this `NAME=value`. What cannot be read holds nothing.
-///
-/// # Errors
-/// As [`survey`].
-pub fn any_environ_has(mut pids: Vec<i32>, entry: &str) -> io::Result<bool> {
-    pids.reverse();
-    if pids.is_empty() {
-        return Ok(false);
-    }
-    let entry = entry.to_owned();
-    let digest = move |bytes: &mut Vec<u8>| Environment::new(mem::take(bytes)).has(&entry);
-    let found = Survey::new(Some(pids), "environ", |_| true, digest)?.run()?;
-    Ok(found.into_iter().any(|(_, has)| has == Some(true)))
-}
-
 struct Survey<T> {
     folder: OwnedFd,
     file: &'static str,
     is_asked: Box<dyn Fn(&Stat) -> bool + Send + Sync>,
     digest: Box<dyn Fn(&mut Vec<u8>) -> T + Send + Sync>,
     /// Those who keep a thread already.
-    keepers: Vec<(i32, u64)>,
-    /// Whether nobody else is asked either.
-    is_mute: AtomicBool,
+    keepers: Vec<Keeper>,
     names: Mutex<Names>,
     progress: Mutex<Progress<T>>,
     changed: Condvar,
@@ -107,7 +120,6 @@ impl<T: Send + 'static> Survey<T> {
             is_asked: Box::new(is_asked),
             digest: Box::new(digest),
             keepers: reader::keepers(),
-            is_mute: AtomicBool::new(false),
             names: Mutex::new(Names { pids, may_be_more }),
             progress: Mutex::new(Progress { found: Vec::new(), error: None, at_work: 0 }),
             changed: Condvar::new(),
@@ -122,7 +134,6 @@ impl<T: Send + 'static> Survey<T> {
         if is_shared {
             orders.extend(survey.order().ok());
         }
-        survey.order_or_do(&mut orders);
         loop {
             let progress = lock(&survey.progress);
             if progress.at_work > 0 {
@@ -139,7 +150,7 @@ impl<T: Send + 'static> Survey<T> {
             if survey.is_over() {
                 break;
             }
-            // The threads are kept, and some are left to be looked at.
+            // None was ordered yet, or all are kept.
             survey.order_or_do(&mut orders);
         }
         let mut progress = lock(&survey.progress);
@@ -164,30 +175,35 @@ impl<T: Send + 'static> Survey<T> {
     fn order_or_do(self: &Arc<Self>, orders: &mut Vec<Order>) {
         match self.order() {
             Ok(order) => orders.push(order),
-            Err(lack) => {
-                // Without a thread it is we who ask: in a storm of forks that has used them up, the answers matter more.
-                self.is_mute.store(matches!(lack, Lack::Kept), Ordering::Relaxed);
+            Err(Lack::Threads) => {
+                // It is we who ask: in a storm of forks that has used up the threads, the answers matter more.
                 lock(&self.progress).at_work += 1;
                 Work::run(self.as_ref(), &Desk::default());
             }
+            Err(Lack::Kept(error)) => self.fail(error),
         }
+    }
+
+    fn fail(&self, error: io::Error) {
+        *lock(&self.names) = Names { pids: Vec::new(), may_be_more: false };
+        lock(&self.progress).error = Some(error);
     }
 
     /// Goes on without the processes that keep a thread.
     fn leave_alone(&self, orders: &mut Vec<Order>) {
         orders.retain_mut(|order| {
-            let Some((process, rest)) = order.is_kept() else { return true };
+            let Some((keeper, rest)) = order.is_kept() else { return true };
             lock(&self.names).pids.extend(rest);
             {
                 let mut progress = lock(&self.progress);
-                progress.found.push((process, None));
+                progress.found.extend(keeper.process.map(|process| (process, None)));
                 progress.at_work -= 1;
             }
-            let (pid, condition) = (process.pid, condition_of(process.pid).unwrap_or_default());
+            let (pid, state) = (keeper.pid, state_of(keeper.pid).unwrap_or_default());
             tracing::warn!(
                 pid,
-                condition,
-                "a process keeps whoever reads its memory waiting; its environment will not be looked at until it lets go"
+                state,
+                "a process keeps whoever wants to read its memory waiting; it will not be asked again before it lets go"
             );
             false
         });
@@ -216,14 +232,18 @@ impl<T: Send + 'static> Survey<T> {
 
     /// Looks at one process. Says whether anybody waits for the rest.
     fn look(&self, pid: i32, desk: &Desk, bytes: &mut Vec<u8>) -> io::Result<bool> {
-        let process = match read_stat(&self.folder, pid) {
-            Ok(Some(process)) => process,
-            Err(error) if is_shortage(&error) => return Err(error),
-            Ok(None) | Err(_) => return Ok(true),
+        if self.keepers.contains(&Keeper { pid, process: None }) {
+            return Ok(true);
+        }
+        let process = match desk.ask(Keeper { pid, process: None }, || read_stat(&self.folder, pid)) {
+            None => return Ok(false),
+            Some(Ok(Some(process))) => process,
+            Some(Err(error)) if is_shortage(&error) => return Err(error),
+            Some(Ok(None) | Err(_)) => return Ok(true),
         };
         let mut answer = None;
         if self.may_ask(&process) {
-            match desk.ask(&process, || self.read(pid, bytes)) {
+            match desk.ask(Keeper { pid, process: Some(process) }, || self.read(pid, bytes)) {
                 None => return Ok(false),
                 Some(Err(error)) if is_shortage(&error) => return Err(error),
                 Some(read) => answer = read.ok().map(|()| (self.digest)(bytes)),
@@ -234,9 +254,10 @@ impl<T: Send + 'static> Survey<T> {
     }
 
     fn may_ask(&self, process: &Stat) -> bool {
-        (self.is_asked)(process)
-            && !self.is_mute.load(Ordering::Relaxed)
-            && !self.keepers.contains(&(process.pid, process.start_time))
+        let is_keeper = |keeper: &Keeper| {
+            keeper.pid == process.pid && keeper.process.is_some_and(|known| known.start_time == process.start_time)
+        };
+        (self.is_asked)(process) && !self.keepers.iter().any(is_keeper)
     }
 
     /// The kernel fills as much as there is room for: a short read was the last one.
@@ -268,8 +289,7 @@ impl<T: Send + 'static> Work for Survey<T> {
                 Ok(false) => return,
                 Err(error) => {
                     desk.leave(Vec::new());
-                    *lock(&self.names) = Names { pids: Vec::new(), may_be_more: false };
-                    lock(&self.progress).error = Some(error);
+                    self.fail(error);
                     break;
                 }
             }
@@ -285,4 +305,10 @@ impl<T: Send + 'static> Work for Survey<T> {
 /// The folder counts the processes of the machine, those that we cannot see included, without a look into it.
 fn is_large() -> bool {
     fs::metadata("/proc").is_ok_and(|folder| folder.nlink() >= LARGE)
+}
+
+/// What it is doing, from a file that nobody has to wait for.
+fn state_of(pid: i32) -> Option<String> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    status.lines().find_map(|line| line.strip_prefix("State:")).map(|state| state.trim().to_owned())
 }

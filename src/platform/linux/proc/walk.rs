@@ -1,7 +1,7 @@
 //! A walk over all processes. One is taken before every kill of a tree, so each process costs three system calls and no
 //! allocation.
 
-use super::{Stat, is_foreign, is_shortage, parse_stat};
+use super::{Stat, parse_stat};
 use rustix::fs::{Mode, OFlags, RawDir, openat};
 use std::ffi::CStr;
 use std::io::{self, Write};
@@ -21,8 +21,7 @@ const PATH_LENGTH_MAX: usize = 32;
 /// A walk that can be taken a few processes at a time.
 #[derive(Debug)]
 pub struct Walk {
-    folder: OwnedFd,
-    pids: Vec<i32>,
+    pub(super) folder: OwnedFd,
 }
 
 impl Walk {
@@ -31,28 +30,7 @@ impl Walk {
     /// # Errors
     /// EMFILE and the like.
     pub fn begin() -> io::Result<Self> {
-        Ok(Self { folder: open_folder()?, pids: Vec::new() })
-    }
-
-    /// Adds the next few processes to `all`, without threads of the kernel and those that end in the meantime. Says
-    /// whether there may be more. Where [`is_foreign`], nobody can be seen.
-    ///
-    /// # Errors
-    /// EMFILE and the like: then nothing is known, rather than that nobody is there.
-    pub fn advance(&mut self, all: &mut Vec<Stat>) -> io::Result<bool> {
-        if is_foreign() {
-            return Ok(false);
-        }
-        self.pids.clear();
-        let may_be_more = list(&self.folder, &mut self.pids)?;
-        for &pid in &self.pids {
-            match read_stat(&self.folder, pid) {
-                Ok(process) => all.extend(process),
-                Err(error) if is_shortage(&error) => return Err(error),
-                Err(_) => {}
-            }
-        }
-        Ok(may_be_more)
+        Ok(Self { folder: open_folder()? })
     }
 }
 
@@ -102,7 +80,9 @@ mod tests {
     #[test]
     fn a_walk_in_steps_sees_every_process_once_and_no_thread_of_the_kernel() {
         let (mut walk, mut all) = (Walk::begin().expect("/proc is there"), Vec::new());
-        while walk.advance(&mut all).expect("/proc can be read") {}
+        while let Some(some) = walk.advance(|_| false, |_| ()).expect("/proc can be read") {
+            all.extend(some.into_iter().map(|(process, _)| process));
+        }
         let me = i32::try_from(std::process::id()).expect("a pid is positive");
         assert_eq!(all.iter().filter(|process| process.pid == me).count(), 1);
         let mut pids: Vec<_> = all.iter().map(|process| process.pid).collect();

@@ -1,0 +1,100 @@
+//! Nobody else's process stops us: one whose memory cannot be read, for as long as it likes, keeps neither a look at all
+//! processes nor the loop.
+
+#![cfg(target_os = "linux")]
+
+#[expect(dead_code, reason = "each test file uses its part of the kit")]
+mod support;
+
+use nix::sys::signal::Signal;
+use openclaw_supervise::platform::proc;
+use std::process::{Command, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+use support::mute::{Mute, is_alive};
+use support::{PATIENCE, Scene, wait_for};
+
+/// What nobody waits for takes no longer, on a loaded machine either.
+const SOON: Duration = Duration::from_secs(3);
+
+/// A process that is started while another test starts one that gets stuck would get stuck too.
+static TURN: Mutex<()> = Mutex::new(());
+
+fn turn() -> MutexGuard<'static, ()> {
+    TURN.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Who bears this entry, as a look at everybody tells, and how many of `kept` it could read.
+fn look(entry: &'static str, kept: &[i32]) -> (Vec<i32>, usize) {
+    let begun = Instant::now();
+    let all = proc::survey(|_| true, move |environment| environment.has(entry)).unwrap();
+    assert!(begun.elapsed() < SOON, "it took {:?}", begun.elapsed());
+    let bearers = all.iter().filter(|(_, bears)| *bears == Some(true)).map(|(process, _)| process.pid).collect();
+    let read = all.iter().filter(|(process, bears)| kept.contains(&process.pid) && bears.is_some());
+    (bearers, read.count())
+}
+
+#[test]
+fn who_keeps_its_readers_waiting_is_left_out_until_it_lets_go_and_the_others_are_read() {
+    let _turn = turn();
+    let mut mute = Mute::new();
+    let kept = [mute.keep(), mute.keep()];
+    let mut bearer = Command::new("sleep").arg("600").env("MUTE", "1").stdin(Stdio::null()).spawn().unwrap();
+    let pid = i32::try_from(bearer.id()).unwrap();
+    for _ in 0..3 {
+        assert_eq!(look("MUTE=1", &kept), (vec![pid], 0));
+    }
+    let begun = Instant::now();
+    for pid in kept {
+        assert!(proc::command_of(pid).unwrap().starts_with('['));
+        assert!(!proc::environ_has(pid, "MUTE=1") && proc::environment_of(pid).is_none());
+    }
+    assert!(begun.elapsed() < SOON, "it took {:?}", begun.elapsed());
+    mute.let_go();
+    let is_read = |pid: &i32| proc::environment_of(*pid).is_some();
+    wait_for("the others", PATIENCE, String::new, || kept.iter().all(is_read).then_some(()));
+    bearer.kill().unwrap();
+    bearer.wait().unwrap();
+}
+
+#[test]
+fn where_too_many_keep_their_readers_waiting_nothing_is_known_before_one_lets_go() {
+    let _turn = turn();
+    let mut mute = Mute::new();
+    let kept = [(); 20].map(|()| mute.keep());
+    let me = i32::try_from(std::process::id()).unwrap();
+    let begun = Instant::now();
+    for _ in 0..2 {
+        let error = proc::processes().unwrap_err();
+        assert!(error.to_string().contains("waiting"), "{error}");
+        assert!(proc::environment_of(me).is_none() && proc::command_of(me).unwrap().starts_with('['));
+    }
+    assert!(begun.elapsed() < 2 * SOON, "it took {:?}", begun.elapsed());
+    mute.let_go();
+    wait_for("an answer", PATIENCE, String::new, || proc::environment_of(me).map(|_| ()));
+    wait_for("all answers", PATIENCE, String::new, || (look("MUTE=2", &kept).1 == kept.len()).then_some(()));
+}
+
+#[test]
+fn a_request_to_stop_and_the_end_of_a_gateway_wait_for_nobody_elses_memory() {
+    let _turn = turn();
+    for script in ["drain=100ms", "deaf"] {
+        let scene = Scene::new(script);
+        let mut supervisor = scene.launch().option("--stop-timeout", "500ms").start();
+        supervisor.wait_event("gateway.started");
+        let mut mute = Mute::new();
+        // Younger than the gateway: each might be one that bears its id.
+        let kept = [mute.keep(), mute.keep()];
+        let begun = Instant::now();
+        supervisor.signal(Signal::SIGTERM);
+        supervisor.wait_event("stop.requested");
+        let heard = begun.elapsed();
+        supervisor.expect_exit(0);
+        let ended = begun.elapsed();
+        assert!(heard < SOON && ended < 2 * SOON, "{heard:?}, {ended:?}\n{}", supervisor.story());
+        assert!(kept.iter().all(|&pid| is_alive(pid)), "nobody else's process is ended");
+        // The look for what is left reads the environments too.
+        mute.let_go();
+        assert_eq!(scene.processes(), [], "{}", supervisor.story());
+    }
+}
