@@ -268,14 +268,18 @@ impl Gateway {
     }
 
     /// SIGTERM to the leader alone. All who belong to it are looked at before, and those of them that job control has
-    /// stopped are resumed: they have to hear what it tells them.
+    /// stopped are resumed: they have to hear what it tells them. Who shows nothing but its id is looked at afterwards: to
+    /// read that may take its time.
     ///
     /// # Errors
     /// What the kernel said; a leader that has ended already is no error.
     pub fn terminate(&mut self) -> io::Result<()> {
         self.touch.leave(Touch::TERMINATED);
-        let stopped = self.tree.remember();
+        let mut stopped = self.tree.remember_soon();
         let told = self.leader.handle().map_or(Ok(()), |leader| leader.terminate());
+        stopped.extend(self.tree.remember());
+        stopped.sort_unstable();
+        stopped.dedup();
         self.tree.resume(&stopped);
         match told {
             Err(error) if error.raw_os_error() != Some(libc::ESRCH) => Err(error),

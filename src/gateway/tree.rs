@@ -127,8 +127,19 @@ impl Tree {
     /// Remembers who belongs to the tree now, so that those who leave it later are still known. Gives back who of them
     /// was stopped by job control.
     pub fn remember(&mut self) -> Vec<i32> {
+        self.remember_what(Self::scan)
+    }
+
+    /// The same without those who show nothing but their id. Nobody's environment is read, which may take its time.
+    pub fn remember_soon(&mut self) -> Vec<i32> {
+        self.remember_what(Self::scan_without_ids)
+    }
+
+    fn remember_what(&mut self, scan: impl FnOnce(&Self) -> io::Result<Vec<Member>>) -> Vec<i32> {
+        let begun = proc::tick();
         // What cannot be seen now will be looked for again when the tree is killed.
-        let members = self.survey().unwrap_or_default();
+        let members = scan(self).unwrap_or_default();
+        self.note(&members, begun);
         let stopped = members.iter().filter(|member| member.process.state == State::Stopped);
         stopped.map(|member| member.process.pid).collect()
     }
@@ -142,14 +153,6 @@ impl Tree {
                 tracing::debug!(pid, %error, "cannot send SIGCONT");
             }
         }
-    }
-
-    /// The members now, all of them remembered.
-    fn survey(&mut self) -> io::Result<Vec<Member>> {
-        let begun = proc::tick();
-        let members = self.scan()?;
-        self.note(&members, begun);
-        Ok(members)
     }
 
     /// Remembers these members, which were looked for from the tick `begun` on. What was older then was not mistaken for

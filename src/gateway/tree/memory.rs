@@ -13,7 +13,8 @@ impl Tree {
     /// # Errors
     /// The processes cannot be listed, or not all of them read: then the sum is not known.
     pub fn rss_kb(&self) -> io::Result<u64> {
-        let members = self.family().or_else(|_| self.scan_without_ids())?;
+        // A family cannot be seen where the kernel keeps no lists of children.
+        let members = self.family().or_else(|_| self.scan_without_ids().map(scan::processes))?;
         let mut sum = 0_u64;
         for member in members {
             match usage::of(member.pid) {
@@ -43,12 +44,5 @@ impl Tree {
             members.extend(living(pid)?.filter(|process| process.start_time < begun));
         }
         self.with_descendants(members)
-    }
-
-    /// Where the kernel keeps no lists of children.
-    fn scan_without_ids(&self) -> io::Result<Vec<Stat>> {
-        let leaf = self.leaf_members();
-        let all = proc::processes()?;
-        Ok(scan::processes(self.members(&all, self.number_now(), &leaf, |_| false)))
     }
 }

@@ -39,6 +39,13 @@ impl Tree {
         Ok(self.members(&all, self.number_now(), &leaf, |process| bearers.contains(&process.pid)))
     }
 
+    /// Those of them who show more than their id.
+    pub(super) fn scan_without_ids(&self) -> io::Result<Vec<Member>> {
+        let leaf = self.leaf_members();
+        let all = proc::processes()?;
+        Ok(self.members(&all, self.number_now(), &leaf, |_| false))
+    }
+
     /// The members among `all`, the leader first, without those that are dead already. The id counts only of who shows
     /// nothing else, or was no more than seen before.
     pub(super) fn members(

@@ -312,3 +312,54 @@ fn state_of(pid: i32) -> Option<String> {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     status.lines().find_map(|line| line.strip_prefix("State:")).map(|state| state.trim().to_owned())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+    use std::process::{Child, Command, Stdio};
+
+    /// Ended with this value.
+    struct Crowd(Vec<Child>);
+
+    impl Drop for Crowd {
+        fn drop(&mut self) {
+            for child in &mut self.0 {
+                child.kill().ok();
+                child.wait().ok();
+            }
+        }
+    }
+
+    #[test]
+    fn on_a_large_machine_two_threads_see_every_process_once_with_its_own_answer() {
+        let mut crowd = Crowd(Vec::new());
+        for number in 0..LARGE {
+            let mut command = Command::new("sleep");
+            command.arg("60").env("CROWD", number.to_string()).stdin(Stdio::null());
+            crowd.0.push(command.spawn().expect("sleep can be started"));
+        }
+        assert!(is_large());
+        let pids: BTreeSet<_> = crowd.0.iter().map(|child| child.id().cast_signed()).collect();
+        let answer = |environment: &Environment| environment.get("CROWD").map(<[u8]>::to_vec);
+        let read = || {
+            let all = survey(|process| process.pid % 2 == 0, answer).expect("/proc can be read");
+            assert!(all.is_sorted_by(|one, other| one.0.pid < other.0.pid), "each once");
+            let ours = all.into_iter().filter(|(process, _)| pids.contains(&process.pid));
+            let ours: Vec<_> = ours.map(|(process, answer)| (process.pid, answer.flatten())).collect();
+            assert_eq!(ours.len(), crowd.0.len(), "all of them are there");
+            ours
+        };
+        // In the middle of an execve(2) a process has no environment.
+        let mut found = read();
+        while found.iter().any(|(pid, number)| pid % 2 == 0 && number.is_none()) {
+            std::thread::yield_now();
+            found = read();
+        }
+        for (pid, number) in found {
+            let child = crowd.0.iter().position(|child| child.id().cast_signed() == pid);
+            let expected = child.filter(|_| pid % 2 == 0).map(|child| child.to_string().into_bytes());
+            assert_eq!(number, expected, "{pid}");
+        }
+    }
+}
