@@ -248,7 +248,7 @@ fn what_is_being_found_out_is_not_asked_for_a_second_time() {
     world.run_for(s(150));
     assert!(world.told("gateway.started").len() > 2);
     assert_eq!(world.when(|effect| *effect == Effect::Negotiate).len(), 1, "the first answer is still to come");
-    world.send(Event::Negotiated { support: Support::TimedOut });
+    world.send(Event::Negotiated { support: Support::TimedOut("no answer".to_owned()) });
     world.run_for(s(100));
     assert_eq!(world.when(|effect| *effect == Effect::Negotiate).len(), 2);
 }
@@ -402,7 +402,7 @@ fn it_is_asked_by_the_number_of_whoever_listens() {
 fn a_stop_leaves_no_question_behind() {
     let mut world = restless(s(30), vec![None], Policy::default());
     world.run_for(s(31));
-    world.request(openclaw_supervise::core::Request::Stop);
+    world.request(Request::Stop);
     world.run_for(s(5));
     assert_eq!(world.outcome().0, 0);
     let effects = world.effects.len();
