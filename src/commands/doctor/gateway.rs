@@ -119,16 +119,15 @@ fn is_in_charge(facts: &Facts) -> bool {
 fn kept(facts: &Facts, found: &str) -> Option<Finding> {
     let check = "port";
     match (&facts.keeper, facts.sighting.verdict) {
-        (_, Verdict::Free | Verdict::Inconclusive) | (Keeper::Nobody, _) => None,
         (Keeper::Unit(unit), Verdict::Foreign) => {
             let why = format!("it is {unit} that has the port, and no gateway answers there");
             Some(Finding::warn(check, found, why, "openclaw-supervise events"))
         }
-        (Keeper::Unit(_), _) => None,
-        (Keeper::Perhaps(unit), _) => {
+        (Keeper::Perhaps(unit), verdict) if !matches!(verdict, Verdict::Free | Verdict::Inconclusive) => {
             let why = format!("{unit} runs, and whether the port is its gateway's cannot be seen from here");
             Some(Finding::warn(check, found, why, "ask as the user who runs it, or as root"))
         }
+        _ => None,
     }
 }
 

@@ -181,13 +181,13 @@ mod tests {
         let file = std::env::temp_dir().join(format!("doctor-words-{}", std::process::id()));
         let program = program.display();
         let line = format!(r#"openclaw-supervise run --pre-start "/bin/echo 50%% $$HOME" -- {program} "a b""#);
-        std::fs::write(&file, format!("[Service]\nExecStart={line}\n")).unwrap();
+        fs::write(&file, format!("[Service]\nExecStart={line}\n")).unwrap();
         let told = format!("openclaw-supervise run --pre-start /bin/echo 50% $$HOME -- {program} a b");
         let exec = format!("{{ path=/x ; argv[]={told} ; ignore_errors=no ; }}");
         let path = file.display().to_string();
         let plans = [path.as_str(), "/nowhere/x"]
             .map(|file| plan(&[("FragmentPath", file), ("ExecStart", &exec), ("Environment", "HOME=/tmp")]));
-        std::fs::remove_file(file).unwrap();
+        fs::remove_file(file).unwrap();
         let [known, guessed] = plans;
         assert!(!known.is_guessed && guessed.is_guessed && guessed.settings.is_err());
         assert_eq!(known.settings.unwrap().command[1..], ["a b"].map(OsString::from));

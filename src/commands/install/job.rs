@@ -162,7 +162,7 @@ mod tests {
     #[test]
     fn a_word_that_looks_like_a_mark_of_the_template_stays_as_it_is() {
         let mut settings = settings(None);
-        settings.home = PathBuf::from("/Users/al");
+        settings.home = PathBuf::from("/srv/al");
         settings.words = ["run", "--state-dir", "/srv/HOME/x", SHIPPED_PATH].map(OsString::from).into();
         let path = "/srv/HOME/bin:/HOME";
         let planned = plan(&settings, Path::new("/HOME/bin/ocs"), OsStr::new(path)).unwrap();
@@ -172,7 +172,7 @@ mod tests {
         assert_eq!(words, ["/HOME/bin/ocs", "run", "--state-dir", "/srv/HOME/x", SHIPPED_PATH]);
         let variables = job.get("EnvironmentVariables").unwrap().as_dictionary().unwrap();
         assert_eq!(variables.get("PATH").unwrap().as_string(), Some(path));
-        assert_eq!(job.get("WorkingDirectory").unwrap().as_string(), Some("/Users/al"));
+        assert_eq!(job.get("WorkingDirectory").unwrap().as_string(), Some("/srv/al"));
         assert_eq!(job.get("StandardErrorPath").unwrap().as_string(), logs(&settings)[0].to_str());
         assert_eq!(job.get("StandardOutPath").unwrap().as_string(), logs(&settings)[1].to_str());
         assert_eq!(job.get("ExitTimeOut").unwrap().as_unsigned_integer(), Some(exit_time_out()));
