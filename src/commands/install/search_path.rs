@@ -1,7 +1,7 @@
 //! The PATH of the service, and what is to be said of the places that it and the service lead to.
 
 use crate::settings::{Scope, ServiceSettings};
-use nix::unistd::User;
+use nix::unistd::{Uid, User};
 use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -72,9 +72,11 @@ impl SearchPath {
 fn places(settings: &ServiceSettings) -> Vec<PathBuf> {
     let shells: Vec<PathBuf> = std::env::split_paths(&settings.path).collect();
     let Some(account) = Account::of(settings) else { return shells };
-    let own = OF_HOME.iter().map(|folder| account.home.join(folder)).chain(nvm(&account.home));
-    let reached = shells.into_iter().chain(USUAL.map(PathBuf::from));
-    own.chain(reached).filter(|folder| account.is_barred_at(folder).is_none()).collect()
+    let own: Vec<PathBuf> = OF_HOME.iter().map(|folder| account.home.join(folder)).chain(nvm(&account.home)).collect();
+    // Of the account that asks, the shell knows best which Node is meant.
+    let (first, second) = if account.ids.0 == Uid::effective().as_raw() { (shells, own) } else { (own, shells) };
+    let all = first.into_iter().chain(second).chain(USUAL.map(PathBuf::from));
+    all.filter(|folder| account.is_barred_at(folder).is_none()).collect()
 }
 
 /// The folder of the Node that nvm takes by default, else of the newest one.
