@@ -5,14 +5,15 @@
 #![expect(clippy::disallowed_methods, reason = "tests wait by the clock, with a bound")]
 #![expect(clippy::expect_used, clippy::unwrap_used, reason = "a test that cannot go on says so by a panic")]
 
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::unistd::{Uid, setfsuid};
-use openclaw_supervise::core::Event;
+use openclaw_supervise::core::{Event, SpawnFailure};
 use openclaw_supervise::gateway::process::{Birth, Gateway, Launch, key_of, new_instance};
 use openclaw_supervise::gateway::tree::Orphans;
 use openclaw_supervise::platform::cgroup::{Leaf, OomCount, remove_empty};
 use openclaw_supervise::platform::mark::Mark;
 use openclaw_supervise::platform::proc;
-use openclaw_supervise::platform::process::{Handle, Setup, Spawned, spawn};
+use openclaw_supervise::platform::process::{Handle, Setup, Spawned, reap_unclaimed, spawn};
 use std::fs;
 use std::io::{self, Read};
 use std::os::unix::process::ExitStatusExt;
@@ -315,6 +316,10 @@ fn outcome(command: &mut Command) -> ExitStatus {
 }
 
 fn sleeping_gateway(generation: u64, key: &str, events: &Sender<Event>, script: &str) -> Gateway {
+    try_gateway(generation, key, events, script).unwrap()
+}
+
+fn try_gateway(generation: u64, key: &str, events: &Sender<Event>, script: &str) -> Result<Gateway, SpawnFailure> {
     let launch = Launch {
         key: key_of(key),
         program: "/bin/sh".into(),
@@ -324,7 +329,7 @@ fn sleeping_gateway(generation: u64, key: &str, events: &Sender<Event>, script: 
     };
     let instance = new_instance(&launch.key);
     let birth = Birth { generation, instance: &instance, no_respawn: false };
-    Gateway::spawn(birth, &launch, Orphans::Mixed, events).unwrap()
+    Gateway::spawn(birth, &launch, Orphans::Mixed, events)
 }
 
 /// Whether a gateway that somebody kills counts as killed for want of memory because a neighbour was, in its time, and
@@ -341,6 +346,50 @@ async fn is_blamed_for_a_neighbour(is_looked_at: bool) -> bool {
     let Event::LeaderExited { toll, .. } = event else { panic!("{event:?}") };
     gateway.release();
     toll.oom_killed
+}
+
+/// Whichever descriptor it is that is missing.
+#[test]
+fn a_gateway_that_cannot_be_started_for_want_of_descriptors_leaves_no_control_group() {
+    let _alone = alone();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let key = name("descriptors");
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+    let parent = folder_of(std::process::id().cast_signed());
+    let leaves = || {
+        let names = fs::read_dir(&parent).unwrap().map(|group| group.unwrap().file_name());
+        names.filter(|name| name.to_string_lossy().contains(&key_of(&key))).count()
+    };
+    let (mut refusals, mut limit) = (0, 3);
+    loop {
+        let (events, _inbox) = channel(8);
+        let started = runtime.block_on(async {
+            setrlimit(Resource::RLIMIT_NOFILE, limit, hard).unwrap();
+            let started = try_gateway(1, &key, &events, "exec sleep 600");
+            setrlimit(Resource::RLIMIT_NOFILE, soft, hard).unwrap();
+            let patience = Instant::now();
+            while started.is_err() && leaves() > 0 {
+                assert!(patience.elapsed() < PATIENCE, "{limit} descriptors: {started:?}");
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+            started
+        });
+        if let Ok(gateway) = started {
+            let leader = Handle::open(gateway.pid().unwrap()).unwrap();
+            leader.kill().unwrap();
+            wait_until("its end", || leader.has_ended().unwrap());
+            runtime.block_on(async { gateway.release() });
+            break;
+        }
+        (refusals, limit) = (refusals + 1, limit + 1);
+        assert!(refusals < 200, "no gateway can be started");
+    }
+    assert!(refusals > 0);
+    wait_until("the last of them", || {
+        reap_unclaimed();
+        proc::children().unwrap().is_empty()
+    });
+    assert_eq!(leaves(), 0);
 }
 
 #[test]

@@ -35,7 +35,8 @@ impl Leaf {
     pub fn create(name: &str) -> io::Result<Self> {
         let parent = place::open(&place::own()?)?;
         mkdirat(&parent, name, Mode::from_raw_mode(0o755))?;
-        let made = Self::open(parent.try_clone()?, name).and_then(|leaf| {
+        let opened = parent.try_clone().and_then(|parent| Self::open(parent, name));
+        let made = opened.and_then(|leaf| {
             // Below a threaded group it would be "domain invalid", and not to be entered.
             if read(&*leaf.directory, "cgroup.type")?.trim_ascii() == b"domain" {
                 Ok(leaf)
