@@ -8,8 +8,12 @@ use openclaw_supervise::gateway::process::{
     Birth, Gateway, INSTANCE, Launch, Sweep, key_of, new_instance, watch_departure,
 };
 use openclaw_supervise::gateway::tree::Orphans;
+#[cfg(target_os = "linux")]
+use openclaw_supervise::platform::mark::Mark;
 use openclaw_supervise::platform::proc;
 use openclaw_supervise::platform::process::Handle;
+#[cfg(target_os = "linux")]
+use openclaw_supervise::platform::process::{Setup, spawn};
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -434,4 +438,46 @@ async fn a_departure_is_told_once_it_has_happened_and_only_to_who_still_listens(
         let _watch = watch_departure(nobody, &events);
         assert_eq!(next(&mut inbox).await, Event::Departed { pid: nobody });
     }
+}
+
+/// As it would be if an earlier supervisor had given the mark to a process that is an orphan by now.
+#[cfg(target_os = "linux")]
+async fn marked(started: &mut Started, mark: Mark, instance: Option<&str>, command: &str) -> i32 {
+    let mut shell = Command::new("sh");
+    shell.args(["-c", "setsid sh -c \"$0\" >/dev/null 2>&1 </dev/null &", &format!("exec {command}")]);
+    shell.stdin(Stdio::null()).env_clear().env("PATH", "/usr/bin:/bin");
+    shell.envs(instance.map(|instance| (INSTANCE, instance)));
+    let parent = spawn(&mut shell, Setup { leaf: None, mark: Some(mark) }).unwrap().handle;
+    let find = || {
+        let mut all = proc::processes().unwrap().into_iter();
+        all.find(|process| proc::command_of(process.pid).as_deref() == Some(command)).map(|process| process.pid)
+    };
+    until(|| find().is_some() && parent.has_ended().unwrap()).await;
+    parent.reap();
+    let pid = find().unwrap();
+    started.0.push((pid, start_time(pid)));
+    pid
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn the_mark_shows_a_stray_of_an_adopted_gateway_unless_it_bears_another_id_or_was_there_before() {
+    let (launch, mut started) = (launch("marked"), Started::default());
+    let (instance, other) = (new_instance(&launch.key), new_instance("0123456789abcdef"));
+    let seed = u64::from_str_radix(&instance[instance.len() - 16..], 16).unwrap();
+    let mark = Mark::new(seed & !1).expect("this needs a limit that leaves room for a mark");
+    let older = marked(&mut started, mark, None, "sleep 641").await;
+    grow_older().await;
+    let pid = marked(&mut started, mark, Some(&instance), "sleep 642").await;
+    let stray = marked(&mut started, mark, None, "sleep 643").await;
+    let others = marked(&mut started, mark, Some(&other), "sleep 644").await;
+    let plain = marked(&mut started, Mark::new(seed | 1).unwrap(), None, "sleep 645").await;
+
+    let found = find(&trace(&instance, pid), &launch).await.unwrap();
+    let (gateway, _inbox) = adopt(found);
+    let end = kill_tree(&gateway).await;
+    assert_eq!((end.members, end.survivors), (2, 0), "{end:?}");
+    assert!(!is_alive(pid) && !is_alive(stray));
+    assert!(is_alive(older) && is_alive(others) && is_alive(plain));
+    gateway.release();
 }
