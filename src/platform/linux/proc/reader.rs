@@ -78,7 +78,7 @@ struct At {
     orders: u64,
     question: Option<Keeper>,
     questions: u64,
-    /// Who is to be looked at next.
+    /// Who is being looked at.
     pids: Vec<i32>,
     is_abandoned: bool,
 }
@@ -114,7 +114,7 @@ impl Order {
     }
 
     /// Whether a process has kept the thread since the last look, and it sleeps: one that only waits for its turn on a
-    /// busy machine is not given up. Gives back that process and who was to be looked at after it.
+    /// busy machine is not given up. Gives back that process and who was to be looked at beside it.
     pub(super) fn is_kept(&mut self) -> Option<(Keeper, Vec<i32>)> {
         let mut at = lock(&self.desk.at);
         let question = at.question.filter(|_| at.orders == self.number)?;
@@ -123,7 +123,9 @@ impl Order {
         }
         lock(&CREW).keepers.push(question);
         at.is_abandoned = true;
-        Some((question, mem::take(&mut at.pids)))
+        let mut others = mem::take(&mut at.pids);
+        others.retain(|&pid| pid != question.pid);
+        Some((question, others))
     }
 }
 
@@ -162,14 +164,11 @@ impl Desk {
         }
     }
 
-    /// Who is to be looked at next, of those that were left here.
-    pub(super) fn next(&self) -> Option<i32> {
-        lock(&self.at).pids.pop()
-    }
-
-    /// Leaves these here, the first one last.
-    pub(super) fn leave(&self, pids: Vec<i32>) {
-        lock(&self.at).pids = pids;
+    /// Writes down who is looked at from now on.
+    pub(super) fn begin(&self, pids: &[i32]) {
+        let known = &mut lock(&self.at).pids;
+        known.clear();
+        known.extend_from_slice(pids);
     }
 
     /// Does what this process may keep us waiting for. Nothing where nobody waits for the answer any more.

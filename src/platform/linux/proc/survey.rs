@@ -104,8 +104,15 @@ struct Progress<T> {
     at_work: usize,
 }
 
+/// How a thread goes on.
+enum Next {
+    More,
+    End,
+    Abandoned,
+}
+
 impl<T: Send + 'static> Survey<T> {
-    /// Of these processes, the last one first, or of all.
+    /// Of these processes or of all.
     fn new(
         pids: Option<Vec<i32>>,
         file: &'static str,
@@ -132,6 +139,8 @@ impl<T: Send + 'static> Survey<T> {
         let survey = Arc::new(self);
         let mut orders = Vec::new();
         if is_shared {
+            // Where one cannot be had, the other one does it all.
+            orders.extend(survey.order().ok());
             orders.extend(survey.order().ok());
         }
         loop {
@@ -192,8 +201,8 @@ impl<T: Send + 'static> Survey<T> {
     /// Goes on without the processes that keep a thread.
     fn leave_alone(&self, orders: &mut Vec<Order>) {
         orders.retain_mut(|order| {
-            let Some((keeper, rest)) = order.is_kept() else { return true };
-            lock(&self.names).pids.extend(rest);
+            let Some((keeper, others)) = order.is_kept() else { return true };
+            lock(&self.names).pids.extend(others);
             {
                 let mut progress = lock(&self.progress);
                 progress.found.extend(keeper.process.map(|process| (process, None)));
@@ -209,48 +218,49 @@ impl<T: Send + 'static> Survey<T> {
         });
     }
 
-    fn next(&self, desk: &Desk) -> io::Result<Option<i32>> {
-        if let Some(pid) = desk.next() {
-            return Ok(Some(pid));
+    /// The next few pids, none at the end.
+    fn next(&self) -> io::Result<Vec<i32>> {
+        let mut names = lock(&self.names);
+        while names.pids.is_empty() && names.may_be_more {
+            // For the case of an error.
+            names.may_be_more = false;
+            let mut listed = Vec::new();
+            names.may_be_more = list(&self.folder, &mut listed)?;
+            names.pids = listed;
         }
-        let mut pids = {
-            let mut names = lock(&self.names);
-            while names.pids.is_empty() && names.may_be_more {
-                // For the case of an error.
-                names.may_be_more = false;
-                let mut listed = Vec::new();
-                names.may_be_more = list(&self.folder, &mut listed)?;
-                listed.reverse();
-                names.pids = listed;
-            }
-            mem::take(&mut names.pids)
-        };
-        let next = pids.pop();
-        desk.leave(pids);
-        Ok(next)
+        Ok(mem::take(&mut names.pids))
     }
 
-    /// Looks at one process. Says whether anybody waits for the rest.
-    fn look(&self, pid: i32, desk: &Desk, bytes: &mut Vec<u8>) -> io::Result<bool> {
-        if self.keepers.contains(&Keeper { pid, process: None }) {
-            return Ok(true);
+    /// Looks at the next few processes. Says whether anybody waits for more.
+    fn look(&self, desk: &Desk, found: &mut Vec<(Stat, Option<T>)>, bytes: &mut Vec<u8>) -> io::Result<Next> {
+        let pids = self.next()?;
+        if pids.is_empty() {
+            return Ok(Next::End);
         }
-        let process = match desk.ask(Keeper { pid, process: None }, || read_stat(&self.folder, pid)) {
-            None => return Ok(false),
-            Some(Ok(Some(process))) => process,
-            Some(Err(error)) if is_shortage(&error) => return Err(error),
-            Some(Ok(None) | Err(_)) => return Ok(true),
-        };
-        let mut answer = None;
-        if self.may_ask(&process) {
-            match desk.ask(Keeper { pid, process: Some(process) }, || self.read(pid, bytes)) {
-                None => return Ok(false),
-                Some(Err(error)) if is_shortage(&error) => return Err(error),
-                Some(read) => answer = read.ok().map(|()| (self.digest)(bytes)),
+        desk.begin(&pids);
+        for pid in pids {
+            if self.keepers.contains(&Keeper { pid, process: None }) {
+                continue;
             }
+            let process = match desk.ask(Keeper { pid, process: None }, || read_stat(&self.folder, pid)) {
+                None => return Ok(Next::Abandoned),
+                Some(Ok(Some(process))) => process,
+                Some(Err(error)) if is_shortage(&error) => return Err(error),
+                Some(Ok(None) | Err(_)) => continue,
+            };
+            let mut answer = None;
+            if self.may_ask(&process) {
+                match desk.ask(Keeper { pid, process: Some(process) }, || self.read(pid, bytes)) {
+                    None => return Ok(Next::Abandoned),
+                    Some(Err(error)) if is_shortage(&error) => return Err(error),
+                    Some(read) => answer = read.ok().map(|()| (self.digest)(bytes)),
+                }
+            }
+            found.push((process, answer));
         }
-        lock(&self.progress).found.push((process, answer));
-        Ok(true)
+        // In one go: whoever is abandoned has told nothing of those that the next one looks at again.
+        lock(&self.progress).found.append(found);
+        Ok(Next::More)
     }
 
     fn may_ask(&self, process: &Stat) -> bool {
@@ -276,19 +286,14 @@ impl<T: Send + 'static> Survey<T> {
 
 impl<T: Send + 'static> Work for Survey<T> {
     fn run(&self, desk: &Desk) {
-        let mut bytes = Vec::new();
+        let (mut found, mut bytes) = (Vec::new(), Vec::new());
         loop {
-            let looked = match self.next(desk) {
-                Ok(None) => break,
-                Ok(Some(pid)) => self.look(pid, desk, &mut bytes),
-                Err(error) => Err(error),
-            };
-            match looked {
-                Ok(true) => {}
+            match self.look(desk, &mut found, &mut bytes) {
+                Ok(Next::More) => {}
+                Ok(Next::End) => break,
                 // We are not counted any more.
-                Ok(false) => return,
+                Ok(Next::Abandoned) => return,
                 Err(error) => {
-                    desk.leave(Vec::new());
                     self.fail(error);
                     break;
                 }
