@@ -2,6 +2,8 @@
 //! processes nor the loop.
 
 #![cfg(target_os = "linux")]
+#![expect(clippy::disallowed_methods, reason = "a test measures by the clock, with a bound")]
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on says so by a panic")]
 
 #[expect(dead_code, reason = "each test file uses its part of the kit")]
 mod support;

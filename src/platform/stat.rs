@@ -30,6 +30,9 @@ pub struct Stat {
     pub start_time: u64,
 }
 
+/// Processes, each with what was made of its environment: nothing for who was not asked, or has none that can be read.
+pub type Seen<T> = Vec<(Stat, Option<T>)>;
+
 impl Stat {
     /// Whether it has ended, all of its threads included.
     #[must_use]

@@ -12,6 +12,7 @@ mod groups;
 pub(crate) mod http;
 pub(crate) mod jail;
 pub(crate) mod ledger;
+#[cfg(target_os = "linux")]
 pub(crate) mod mute;
 pub(crate) mod openclaw;
 pub(crate) mod port;

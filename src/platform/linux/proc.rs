@@ -12,7 +12,7 @@ mod walk;
 
 use crate::platform::command_line;
 use crate::platform::environment::Environment;
-pub use crate::platform::stat::{Stat, State};
+pub use crate::platform::stat::{Seen, Stat, State};
 pub use survey::{processes, survey};
 pub use walk::Walk;
 

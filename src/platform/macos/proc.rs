@@ -10,7 +10,7 @@ use std::ptr;
 
 use crate::platform::command_line;
 use crate::platform::environment::Environment;
-pub use crate::platform::stat::{Stat, State};
+pub use crate::platform::stat::{Seen, Stat, State};
 
 /// Looks one process up, be it a zombie.
 pub fn stat(pid: i32) -> io::Result<Stat> {
@@ -91,7 +91,7 @@ impl Walk {
         &mut self,
         is_asked: impl Fn(&Stat) -> bool,
         answer: impl Fn(&Environment) -> T,
-    ) -> io::Result<Option<Vec<(Stat, Option<T>)>>> {
+    ) -> io::Result<Option<Seen<T>>> {
         let rest = self.pids.len().saturating_sub(STEP);
         let pids: Vec<_> = self.pids.drain(rest..).collect();
         Ok((!pids.is_empty()).then(|| look(pids, is_asked, answer)))
@@ -178,18 +178,11 @@ pub fn environ_has(pid: i32, entry: &str) -> bool {
 ///
 /// # Errors
 /// The list of pids cannot be had.
-pub fn survey<T>(
-    is_asked: impl Fn(&Stat) -> bool,
-    answer: impl Fn(&Environment) -> T,
-) -> io::Result<Vec<(Stat, Option<T>)>> {
+pub fn survey<T>(is_asked: impl Fn(&Stat) -> bool, answer: impl Fn(&Environment) -> T) -> io::Result<Seen<T>> {
     Ok(look(pids()?, is_asked, answer))
 }
 
-fn look<T>(
-    pids: Vec<i32>,
-    is_asked: impl Fn(&Stat) -> bool,
-    answer: impl Fn(&Environment) -> T,
-) -> Vec<(Stat, Option<T>)> {
+fn look<T>(pids: Vec<i32>, is_asked: impl Fn(&Stat) -> bool, answer: impl Fn(&Environment) -> T) -> Seen<T> {
     let ask = |process: Stat| {
         let environment = is_asked(&process).then(|| environment_of(process.pid)).flatten();
         (process, environment.as_ref().map(&answer))

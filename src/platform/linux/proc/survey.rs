@@ -2,7 +2,7 @@
 
 use super::reader::{self, Desk, Keeper, Lack, Order, Work, lock};
 use super::walk::{Walk, list, open, open_folder, read_stat};
-use super::{CHUNK, Stat, is_foreign, is_shortage};
+use super::{CHUNK, Seen, Stat, is_foreign, is_shortage};
 use crate::platform::environment::Environment;
 use rustix::buffer::spare_capacity;
 use std::fs;
@@ -28,7 +28,7 @@ const LARGE: u64 = 256;
 pub fn survey<T: Send + 'static>(
     is_asked: impl Fn(&Stat) -> bool + Send + Sync + 'static,
     answer: impl Fn(&Environment) -> T + Send + Sync + 'static,
-) -> io::Result<Vec<(Stat, Option<T>)>> {
+) -> io::Result<Seen<T>> {
     let mut found = Survey::new(None, "environ", is_asked, digest(answer))?.run()?;
     found.sort_unstable_by_key(|(process, _)| process.pid);
     Ok(found)
@@ -43,7 +43,7 @@ impl Walk {
         &mut self,
         is_asked: impl Fn(&Stat) -> bool + Send + Sync + 'static,
         answer: impl Fn(&Environment) -> T + Send + Sync + 'static,
-    ) -> io::Result<Option<Vec<(Stat, Option<T>)>>> {
+    ) -> io::Result<Option<Seen<T>>> {
         let mut pids = Vec::new();
         if is_foreign() || !list(&self.folder, &mut pids)? && pids.is_empty() {
             return Ok(None);
@@ -80,11 +80,14 @@ pub(super) fn ask<T: Send + 'static>(
     Survey::new(Some(vec![pid]), file, |_| true, digest).and_then(Survey::run).ok()?.pop()?.1
 }
 
+/// Makes an answer of the bytes of a file, and may take them.
+type Digest<T> = Box<dyn Fn(&mut Vec<u8>) -> T + Send + Sync>;
+
 struct Survey<T> {
     folder: OwnedFd,
     file: &'static str,
     is_asked: Box<dyn Fn(&Stat) -> bool + Send + Sync>,
-    digest: Box<dyn Fn(&mut Vec<u8>) -> T + Send + Sync>,
+    digest: Digest<T>,
     /// Those who keep a thread already.
     keepers: Vec<Keeper>,
     names: Mutex<Names>,
@@ -99,7 +102,7 @@ struct Names {
 }
 
 struct Progress<T> {
-    found: Vec<(Stat, Option<T>)>,
+    found: Seen<T>,
     error: Option<io::Error>,
     at_work: usize,
 }
@@ -133,7 +136,7 @@ impl<T: Send + 'static> Survey<T> {
         })
     }
 
-    fn run(self) -> io::Result<Vec<(Stat, Option<T>)>> {
+    fn run(self) -> io::Result<Seen<T>> {
         // Where a process keeps a thread already, others are not risked two at a time.
         let is_shared = lock(&self.names).may_be_more && is_large() && self.keepers.is_empty();
         let survey = Arc::new(self);
@@ -232,7 +235,7 @@ impl<T: Send + 'static> Survey<T> {
     }
 
     /// Looks at the next few processes. Says whether anybody waits for more.
-    fn look(&self, desk: &Desk, found: &mut Vec<(Stat, Option<T>)>, bytes: &mut Vec<u8>) -> io::Result<Next> {
+    fn look(&self, desk: &Desk, found: &mut Seen<T>, bytes: &mut Vec<u8>) -> io::Result<Next> {
         let pids = self.next()?;
         if pids.is_empty() {
             return Ok(Next::End);
