@@ -25,6 +25,22 @@ fn three_fast_deaths_by_the_same_fatal_signal_are_the_end_long_before_the_budget
 }
 
 #[test]
+fn a_manager_that_starts_us_again_gets_one_trial_at_its_time() {
+    let scene = Scene::new("die=SEGV@50ms");
+    scene.start().expect_exit(69);
+    assert_eq!(scene.diary().starts().len(), 3);
+    for starts in [4, 5] {
+        let mut supervisor = scene.launch().option("--backoff-max", "2s").start();
+        let scheduled = supervisor.wait_event("restart.scheduled");
+        assert!((1..=2000).contains(&scheduled.number("delay_ms")), "{}", supervisor.story());
+        supervisor.expect_exit(69);
+        assert_eq!(scene.diary().starts().len(), starts, "{}", supervisor.story());
+        let why = supervisor.last("restart.gave_up").text("why").to_owned();
+        assert!(why.contains(&format!("{starts} gateways in a row")), "{why}");
+    }
+}
+
+#[test]
 fn a_gateway_that_had_come_up_before_it_died_fast_counts_as_well() {
     let scene = Scene::new("die=SEGV@600ms");
     let mut supervisor = scene.start();

@@ -1,7 +1,7 @@
 //! The restart policy on its own: delays, budget, breaker, and numbers at the edge.
 
 use openclaw_supervise::core::restart_policy::{Cause, Plan, RestartPolicy, Run};
-use openclaw_supervise::core::{Moment, PastRun, Policy, Settled};
+use openclaw_supervise::core::{Death, Moment, PastRun, Policy, Settled};
 use proptest::prelude::*;
 use std::time::Duration;
 
@@ -147,7 +147,7 @@ proptest! {
                 lived.after_run(now, run, cause, &policy);
                 Settled::Ran(run, cause)
             };
-            runs.push(PastRun { spawned, settled });
+            runs.push(PastRun { spawned, settled, death: Death::Unknown });
             now += ms(pause);
         }
         recalled.recall(&runs, &policy);

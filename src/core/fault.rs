@@ -92,6 +92,7 @@ faults! {
     RepairUnpaid,
     ConfigEndsBackoff,
     FatalSignalRetried,
+    StreakForgotten,
     UpdateCounted,
 }
 

@@ -21,6 +21,8 @@ pub struct PastRun {
     pub spawned: Moment,
     /// Its end.
     pub settled: Settled,
+    /// How its process ended, where that is known.
+    pub death: Death,
 }
 
 /// The youngest gateway on record, if its end is not there: it lives, or it died with its supervisor.

@@ -95,12 +95,12 @@ pub struct RestartPolicy {
     jitter: SplitMix,
 }
 
-/// Starts beyond the budget: a manager that starts us again after 69 gets one trial per `backoff_max`.
+/// Starts after we gave up: a manager that starts us again after 69 gets one trial per `backoff_max`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Spare {
-    /// The budget was not found spent.
+    /// Nobody gave up.
     Unneeded,
-    /// It was, at this moment.
+    /// Somebody did, at this moment.
     After(Moment),
     /// A person does not want to wait for it.
     Granted,
@@ -127,7 +127,7 @@ impl RestartPolicy {
         if policy.planted.is(Fault::HistoryForgotten) {
             return;
         }
-        for PastRun { spawned, settled } in runs {
+        for PastRun { spawned, settled, .. } in runs {
             self.begin(*spawned);
             match settled {
                 Settled::Postponed => continue,
@@ -145,6 +145,15 @@ impl RestartPolicy {
         }
     }
 
+    /// There is no sense in another start, though the budget may have room: it waits like one beyond that.
+    pub fn doom(&mut self, now: Moment) {
+        // What was paid for it just now is paid when it comes about.
+        if self.spare == Spare::Unneeded && self.spent.back() == Some(&now) {
+            self.spent.pop_back();
+        }
+        self.spare = Spare::After(now);
+    }
+
     /// Somebody wants a start now, whatever the budget says.
     pub fn waive(&mut self) {
         if self.spare != Spare::Unneeded {
@@ -152,7 +161,7 @@ impl RestartPolicy {
         }
     }
 
-    /// When the first gateway of a supervisor may start that finds the budget spent; before now if nothing is in the
+    /// When the first gateway of a supervisor may start that finds the budget spent, or no sense in a start; before now if nothing is in the
     /// way.
     #[must_use]
     pub fn slot(&self, policy: &Policy) -> Moment {

@@ -314,7 +314,7 @@ mod tests {
             assert_eq!(close_older(tx).unwrap().unwrap().generation, 6);
             let told = past(tx, &watch.clocks(), s(1000)).unwrap();
             let run = Run { started: None, healthy_until: s(900), ended: s(900), clean: false };
-            let over = PastRun { spawned: s(900), settled: Settled::Ran(run, Cause::Failed) };
+            let over = PastRun { spawned: s(900), settled: Settled::Ran(run, Cause::Failed), death: Death::Unknown };
             assert_eq!(told.runs[..2], [over, over]);
             assert_eq!((told.runs.len(), told.runs[2].settled, told.generation), (3, Settled::Unborn, 7));
             assert_eq!(told.left.unwrap().generation, 6);

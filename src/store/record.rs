@@ -148,7 +148,7 @@ impl GenerationRecord {
                 Settled::Ran(run, cause)
             }
         };
-        Some(PastRun { spawned, settled })
+        Some(PastRun { spawned, settled, death: self.died.map_or(Death::Unknown, |(death, _)| death) })
     }
 
     /// As the core wants to know it, if it may still be there.

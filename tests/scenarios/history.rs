@@ -2,13 +2,15 @@
 
 use crate::world::{CRASH, Script, World, acquired, s};
 use openclaw_supervise::core::restart_policy::{Cause, Run};
-use openclaw_supervise::core::{Event, Moment, Past, PastRun, Policy, Request, Settled};
+use openclaw_supervise::core::{Death, Event, Moment, Past, PastRun, Policy, Request, Settled};
 use std::time::Duration;
+
+const SEGV: Death = Death::Signal { number: 11, core_dumped: true };
 
 /// One that died at once, at that moment.
 fn crashed(at: u64) -> PastRun {
     let run = Run { started: None, healthy_until: s(at), ended: s(at), clean: false };
-    PastRun { spawned: s(at - 1), settled: Settled::Ran(run, Cause::Failed) }
+    PastRun { spawned: s(at - 1), settled: Settled::Ran(run, Cause::Failed), death: CRASH }
 }
 
 fn heir_of(policy: Policy, runs: Vec<PastRun>, script: Script) -> World {
@@ -63,6 +65,41 @@ fn a_trial_that_fails_gives_up_and_the_next_one_waits_again() {
     assert_eq!(first_spawn(&world), Some(1591), "69 cannot loop under any manager");
 }
 
+/// Gateways that died of one fatal signal, a second after their start.
+fn segfaults(ends: &[u64]) -> Vec<PastRun> {
+    ends.iter().map(|end| PastRun { death: SEGV, ..crashed(*end) }).collect()
+}
+
+#[test]
+fn deaths_that_are_like_one_another_count_across_supervisors() {
+    let mut world = heir_of(unbraked(), segfaults(&[980, 990]), Script::dying(s(1), SEGV));
+    world.run_for(s(100));
+    let (code, reason) = world.outcome();
+    assert_eq!((code, world.spawns().len()), (69, 1), "the third one");
+    assert!(reason.contains("3 gateways in a row") && reason.contains("before this supervisor began"), "{reason}");
+    assert!(!reason.contains("same configuration"), "nobody knows that: {reason}");
+    for other in [crashed(990), PastRun { spawned: s(950), ..segfaults(&[990])[0] }] {
+        let runs = vec![segfaults(&[970])[0], segfaults(&[980])[0], other];
+        let mut world = heir_of(unbraked(), runs, Script::dying(s(1), SEGV));
+        world.run_for(s(100));
+        assert_eq!(world.spawns().len(), 3, "the last one was no such death");
+    }
+}
+
+#[test]
+fn whoever_gave_up_on_equal_deaths_leaves_one_trial_each_backoff_max() {
+    let mut world = heir_of(unbraked(), segfaults(&[970, 980, 990]), Script::dying(s(1), SEGV));
+    assert_eq!((world.exit(), world.spawns()), (None, vec![]));
+    world.run_until(s(1400));
+    assert_eq!((first_spawn(&world), world.outcome().0, world.spawns().len()), (Some(1290), 69, 1));
+    let attended = Policy { attended: true, ..unbraked() };
+    assert_eq!(first_spawn(&heir_of(attended, segfaults(&[970, 980, 990]), Script::default())), Some(1000));
+    let mut mended = heir_of(unbraked(), segfaults(&[970, 980, 990]), Script::default());
+    mended.request(Request::Retry);
+    mended.run_for(s(20));
+    assert_eq!((mended.exit(), mended.told("gateway.started").len()), (None, 1));
+}
+
 #[test]
 fn a_person_does_not_wait_for_a_trial() {
     let world = heir_of(Policy { attended: true, ..unbraked() }, spent(), Script::default());
@@ -112,7 +149,7 @@ fn the_limit_of_unclean_boots_holds_across_supervisors_and_for_a_person_too() {
 fn a_stable_run_on_record_forgives_what_was_before_it() {
     let mut runs = [100, 110, 120].map(crashed).to_vec();
     let stable = Run { started: Some(s(200)), healthy_until: s(900), ended: s(900), clean: true };
-    runs.push(PastRun { spawned: s(190), settled: Settled::Ran(stable, Cause::Failed) });
+    runs.push(PastRun { spawned: s(190), settled: Settled::Ran(stable, Cause::Failed), death: CRASH });
     let mut world = heir_of(unbraked(), runs, Script::dying(s(1), CRASH));
     world.run_for(s(4));
     let spawns = world.spawns();
@@ -122,7 +159,7 @@ fn a_stable_run_on_record_forgives_what_was_before_it() {
 #[test]
 fn a_past_without_trouble_changes_nothing() {
     let asked = Run { started: Some(s(700)), healthy_until: s(900), ended: s(905), clean: true };
-    let runs = vec![PastRun { spawned: s(690), settled: Settled::Ran(asked, Cause::Asked) }];
+    let runs = vec![PastRun { spawned: s(690), settled: Settled::Ran(asked, Cause::Asked), death: Death::Code(0) }];
     let world = heir_of(Policy { max_restarts: 0, ..Policy::default() }, runs, Script::default());
     assert_eq!(first_spawn(&world), Some(1000));
     let numbered = world
@@ -134,7 +171,7 @@ fn a_past_without_trouble_changes_nothing() {
 
 #[test]
 fn starts_that_never_were_spend_the_budget_but_are_no_boots() {
-    let unborn = |at| PastRun { spawned: s(at), settled: Settled::Unborn };
+    let unborn = |at| PastRun { spawned: s(at), settled: Settled::Unborn, death: Death::Unknown };
     let policy = Policy { max_restarts: 3, ..Policy::default() };
     let mut world = heir_of(policy, [960, 970, 980, 990].map(unborn).to_vec(), Script::default());
     world.run_until(s(1280));

@@ -138,7 +138,7 @@ fn no_pre_start_hook_is_called_where_no_start_follows() {
             ended: s(spawned + 1),
             clean: false,
         };
-        runs.push(PastRun { spawned: s(spawned), settled: Settled::Ran(run, Cause::Asked) });
+        runs.push(PastRun { spawned: s(spawned), settled: Settled::Ran(run, Cause::Asked), death: CRASH });
     }
     gated.lease = acquired(Past { generation: 2, runs, left: None });
     gated.send(Event::Start);
@@ -214,7 +214,7 @@ fn a_spent_budget_does_not_become_a_loop_where_only_hooks_fail() {
     let mut first = begun(before(), HookScript::ending(MS, 1));
     first.run_for(s(3600));
     let spawned: Vec<_> = first.calls().into_iter().map(|(at, _)| at).collect();
-    let runs = spawned.into_iter().map(|spawned| PastRun { spawned, settled: Settled::Unborn }).collect();
+    let runs = spawned.into_iter().map(|spawned| PastRun { spawned, settled: Settled::Unborn, death: CRASH }).collect();
     // A manager starts us again at once.
     let mut second = World::new(before());
     second.now = first.now + s(1);

@@ -73,7 +73,10 @@ fn what_a_killed_supervisor_left_is_found_and_what_is_over_is_told_with_its_age(
         let since = hands.boot.load(Ordering::Relaxed).cast_unsigned() / 1000;
         let at = |seconds: u64| s(50_000 - since + seconds);
         let run = Run { started: Some(at(0)), healthy_until: at(60), ended: at(60), clean: false };
-        assert_eq!(past.runs, [PastRun { spawned: at(0), settled: Settled::Ran(run, Cause::Failed) }]);
+        assert_eq!(
+            past.runs,
+            [PastRun { spawned: at(0), settled: Settled::Ran(run, Cause::Failed), death: Death::Code(3) }]
+        );
         assert_eq!(past.generation, 2);
         let expected =
             Left { generation: 2, spawned: at(60), started: Some(at(60)), healthy_until: Some(at(180)), died: None };

@@ -3,7 +3,7 @@
 use super::{Effect, Effects, Moment, Report, Supervisor, exit};
 use crate::core::event::{Death, Fingerprint};
 use crate::core::fault::Fault;
-use crate::core::past::{Fact, Settled};
+use crate::core::past::{Fact, PastRun, Settled};
 use crate::core::restart_policy::{Cause, Run};
 use std::time::Duration;
 
@@ -41,6 +41,8 @@ pub(super) enum Repair {
 pub(super) struct Streak {
     signal: i32,
     count: u32,
+    /// A supervisor before us saw the first ones: nobody knows with which configuration and program.
+    recalled: bool,
 }
 
 /// A start that waits for an update of the program.
@@ -51,6 +53,24 @@ pub(super) struct Update {
 }
 
 impl Supervisor {
+    /// Takes in what happened before us, oldest first: the same rules give the same state.
+    pub(super) fn recall(&mut self, runs: &[PastRun]) {
+        for past in runs {
+            self.restarts.recall(std::slice::from_ref(past), &self.policy);
+            let Settled::Ran(run, cause) = past.settled else { continue };
+            // What was asked for says nothing of the next one.
+            if cause == Cause::Asked || self.has(Fault::StreakForgotten) {
+                continue;
+            }
+            if self.is_deterministic(past.death, run.ended.saturating_sub(past.spawned)) {
+                self.restarts.doom(run.ended);
+            }
+        }
+        if let Some(streak) = &mut self.streak {
+            streak.recalled = true;
+        }
+    }
+
     /// Whether this death is one too many of its kind.
     pub(super) fn is_deterministic(&mut self, death: Death, age: Duration) -> bool {
         let Death::Signal { number, .. } = death else {
@@ -61,8 +81,10 @@ impl Supervisor {
             self.streak = None;
             return false;
         }
-        let count = self.streak.filter(|streak| streak.signal == number).map_or(1, |streak| streak.count + 1);
-        self.streak = Some(Streak { signal: number, count });
+        let before = self.streak.filter(|streak| streak.signal == number);
+        let count = before.map_or(1, |streak| streak.count + 1);
+        let recalled = before.is_some_and(|streak| streak.recalled);
+        self.streak = Some(Streak { signal: number, count, recalled });
         count >= EQUAL_MAX && !self.has(Fault::FatalSignalRetried)
     }
 
@@ -95,9 +117,15 @@ impl Supervisor {
         self.remember_settled(run, Cause::Failed, fx);
         let restarts = self.restarts.spent_at(now, &self.policy);
         self.restarts.after_run(now, run, Cause::Failed, &self.policy);
+        self.restarts.doom(now);
+        let (count, alike) = match self.streak {
+            Some(Streak { count, recalled: true, .. }) => (count, "the first of them before this supervisor began"),
+            Some(Streak { count, .. }) => (count, "with the same configuration and the same program"),
+            None => (EQUAL_MAX, "with the same configuration and the same program"),
+        };
         let why = format!(
-            "gave up: {EQUAL_MAX} gateways in a row {told}, with the same configuration and the same program, so another \
-             would as well; its own messages {}; run 'openclaw doctor', or mend the installation, then start again",
+            "gave up: {count} gateways in a row {told}, {alike}, so another would as well; its own messages {}; run \
+             'openclaw doctor', or mend the installation, then start again",
             self.policy.messages
         );
         let window = self.policy.restart_window;

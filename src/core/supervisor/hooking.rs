@@ -147,11 +147,11 @@ impl Supervisor {
                 // What the refusal cost counts, and the start that follows is one like any other: where the budget is
                 // spent there is none. It waits for nothing but the limit of unclean boots, for it is not the same start.
                 let death = "exited with 78, and its configuration was repaired after that";
-                return match self.restarts.after_run(now, run, Cause::Failed, &self.policy) {
-                    plan @ Plan::GiveUp { .. } if !self.has(Fault::RepairUnpaid) => {
-                        self.follow_plan(now, plan, death, fx)
-                    }
-                    Plan::GiveUp { .. } | Plan::Start { .. } => self.look_at_port(now, Judging::Nothing, fx),
+                let plan = self.restarts.after_run(now, run, Cause::Failed, &self.policy);
+                return if matches!(plan, Plan::GiveUp { .. }) && !self.has(Fault::RepairUnpaid) {
+                    self.follow_plan(now, plan, death, fx);
+                } else {
+                    self.look_at_port(now, Judging::Nothing, fx);
                 };
             }
             None => end.to_string(),

@@ -146,7 +146,7 @@ impl Supervisor {
         self.lease = Some(epoch);
         // What we have started or adopted ourselves, before a time in standby, counts as well.
         self.generation = self.generation.max(past.generation);
-        self.restarts.recall(&past.runs, &self.policy);
+        self.recall(&past.runs);
         if self.policy.attended {
             self.restarts.waive();
         }

@@ -104,8 +104,8 @@ impl Supervisor {
     fn start(&mut self, now: Moment, fx: &mut Effects) {
         let (gate, slot) = (self.restarts.gate(now, &self.policy), self.restarts.slot(&self.policy));
         if slot > now && slot >= gate {
-            let why = "an earlier supervisor found the restart budget spent; one trial each --backoff-max until a gateway \
-                       stays up; 'openclaw-supervise retry-now' does not wait";
+            let why = "an earlier supervisor found the restart budget spent, or the same death again and again; one \
+                       trial each --backoff-max until a gateway stays up; 'openclaw-supervise retry-now' does not wait";
             return self.start_at(now, slot, why, fx);
         }
         if gate > now {

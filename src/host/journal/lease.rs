@@ -142,8 +142,8 @@ fn past_from_json(value: &Value) -> Option<Past> {
     Some(Past { generation: value.get("generation")?.as_u64()?, runs, left })
 }
 
-fn run_to_json(PastRun { spawned, settled }: &PastRun) -> Value {
-    let mut value = json!({ "spawned_ns": nanoseconds(*spawned) });
+fn run_to_json(PastRun { spawned, settled, death }: &PastRun) -> Value {
+    let mut value = json!({ "spawned_ns": nanoseconds(*spawned), "death": death_to_json(*death) });
     if *settled == Settled::Postponed {
         value["cause"] = json!(POSTPONED);
     }
@@ -160,10 +160,11 @@ fn run_to_json(PastRun { spawned, settled }: &PastRun) -> Value {
 
 fn run_from_json(value: &Value) -> Option<PastRun> {
     let spawned = moment(value.get("spawned_ns")?)?;
-    let Some(name) = value.get("cause") else { return Some(PastRun { spawned, settled: Settled::Unborn }) };
+    let death = death_from_json(value.get("death")?)?;
+    let Some(name) = value.get("cause") else { return Some(PastRun { spawned, settled: Settled::Unborn, death }) };
     let name = name.as_str()?;
     if name == POSTPONED {
-        return Some(PastRun { spawned, settled: Settled::Postponed });
+        return Some(PastRun { spawned, settled: Settled::Postponed, death });
     }
     let (cause, _) = *CAUSES.iter().find(|(_, known)| *known == name)?;
     let run = Run {
@@ -172,7 +173,7 @@ fn run_from_json(value: &Value) -> Option<PastRun> {
         ended: moment(value.get("ended_ns")?)?,
         clean: value.get("clean")?.as_bool()?,
     };
-    Some(PastRun { spawned, settled: Settled::Ran(run, cause) })
+    Some(PastRun { spawned, settled: Settled::Ran(run, cause), death })
 }
 
 #[cfg(test)]
@@ -185,11 +186,13 @@ pub(super) mod tests {
         let at = Duration::from_secs;
         let holder = Holder { pid: 9, command: "node".to_owned(), uid: None };
         let run = Run { started: Some(at(2)), healthy_until: at(3), ended: at(4), clean: true };
-        let mut runs =
-            [Settled::Unborn, Settled::Postponed].map(|settled| PastRun { spawned: at(1), settled }).to_vec();
-        runs.extend(CAUSES.map(|(cause, _)| PastRun { spawned: at(1), settled: Settled::Ran(run, cause) }));
+        let mut runs = [Settled::Unborn, Settled::Postponed]
+            .map(|settled| PastRun { spawned: at(1), settled, death: Death::Unknown })
+            .to_vec();
+        let death = Death::Signal { number: 11, core_dumped: true };
+        runs.extend(CAUSES.map(|(cause, _)| PastRun { spawned: at(1), settled: Settled::Ran(run, cause), death }));
         let run = Run { started: None, ..run };
-        runs.push(PastRun { spawned: at(1), settled: Settled::Ran(run, Cause::Failed) });
+        runs.push(PastRun { spawned: at(1), settled: Settled::Ran(run, Cause::Failed), death: Death::Code(3) });
         let left = Left { generation: 7, spawned: at(5), started: None, healthy_until: None, died: None };
         let died = Some((Death::Signal { number: 9, core_dumped: false }, at(8)));
         let more = Left { started: Some(at(6)), healthy_until: Some(at(7)), died, ..left };

@@ -125,6 +125,11 @@ impl Judge {
     }
 
     fn note_lease(&mut self, at: Moment, answer: &LeaseAnswer) {
+        if let LeaseAnswer::Acquired(acquired) = answer
+            && self.charge.waiting.is_none()
+        {
+            self.recall_streak(&acquired.past.runs);
+        }
         let charge = &mut self.charge;
         let seen = charge.seen.take();
         if let LeaseAnswer::Unclear { beat, .. } = answer {
@@ -145,6 +150,7 @@ impl Judge {
                 self.pace.recall(&past.runs);
                 if let Some(left) = past.left {
                     self.pace.count(left.spawned);
+                    self.pace.warn(false);
                 }
                 Some(past.left.map_or(Debt::Look, |left| Debt::Adopt(left.generation)))
             }

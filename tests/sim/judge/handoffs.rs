@@ -8,7 +8,7 @@ use super::{
 use crate::trial::Broken;
 use openclaw_supervise::core::handoff::{ASK_BY, Support, Word};
 use openclaw_supervise::core::restart_policy::Cause;
-use openclaw_supervise::core::{Report, SpawnFailure};
+use openclaw_supervise::core::{PastRun, Report, Settled, SpawnFailure};
 use std::collections::VecDeque;
 use std::time::Duration;
 
@@ -267,14 +267,34 @@ impl Judge {
         if over.ended_by_us || over.lost {
             return;
         }
-        let Death::Signal { number, .. } = over.death else { return self.streak = None };
-        if !FATAL.contains(&number) || over.age >= FAST {
-            return self.streak = None;
-        }
-        let count = self.streak.filter(|(signal, _)| *signal == number).map_or(1, |(_, count)| count + 1);
-        self.streak = Some((number, count));
-        if count >= EQUAL_MAX {
+        if self.is_fatal(over.death, over.age) {
             self.pace.doom();
+        }
+    }
+
+    fn is_fatal(&mut self, death: Death, age: Duration) -> bool {
+        let alike = match death {
+            Death::Signal { number, .. } if FATAL.contains(&number) && age < FAST => number,
+            Death::Signal { .. } | Death::Code(_) | Death::Unknown => {
+                self.streak = None;
+                return false;
+            }
+        };
+        let count = self.streak.filter(|(signal, _)| *signal == alike).map_or(1, |(_, count)| count + 1);
+        self.streak = Some((alike, count));
+        count >= EQUAL_MAX
+    }
+
+    /// What died before us, by the same rules.
+    pub(super) fn recall_streak(&mut self, runs: &[PastRun]) {
+        for past in runs {
+            let last = match past.settled {
+                Settled::Ran(run, cause) if cause != Cause::Asked => {
+                    self.is_fatal(past.death, run.ended.saturating_sub(past.spawned))
+                }
+                Settled::Ran(..) | Settled::Unborn | Settled::Postponed => false,
+            };
+            self.pace.warn(last);
         }
     }
 

@@ -85,6 +85,8 @@ pub(crate) struct Pace {
     mended: bool,
     /// The last gateways died like one another.
     doomed: bool,
+    /// Those of a predecessor did: there is one trial at its time.
+    warned: bool,
     /// A start was decided, and has been neither made nor prevented yet.
     begun: bool,
     /// The last gateway exited with 78 and nothing has explained it yet.
@@ -118,13 +120,14 @@ impl Pace {
             postponed: false,
             mended: false,
             doomed: false,
+            warned: false,
             refused: false,
         }
     }
 
     /// What the store remembers, by the same rules.
     pub(crate) fn recall(&mut self, runs: &[PastRun]) {
-        for PastRun { spawned, settled } in runs {
+        for PastRun { spawned, settled, .. } in runs {
             self.count(*spawned);
             let at = match settled {
                 Settled::Ran(run, cause) => {
@@ -196,6 +199,11 @@ impl Pace {
     /// One more start is one too many.
     pub(super) fn doom(&mut self) {
         self.doomed = true;
+    }
+
+    /// Whether one more start was one too many for a predecessor.
+    pub(super) fn warn(&mut self, warned: bool) {
+        self.warned = warned;
     }
 
     /// The last gateway has left somebody in its place.
@@ -383,6 +391,10 @@ impl Pace {
     /// A start is decided: from here on it is counted, whatever comes of it.
     pub(crate) fn begin(&mut self, at: Moment) -> Result<(), Broken> {
         self.allows(at)?;
+        let in_time = self.waived || at >= self.slot();
+        if std::mem::take(&mut self.warned) && !in_time {
+            return Err(Broken::new("P4", "the same death again and again, and the next supervisor does not wait"));
+        }
         if !std::mem::replace(&mut self.begun, true) {
             self.count(at);
         }

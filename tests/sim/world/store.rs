@@ -73,7 +73,13 @@ pub(super) struct Store {
 impl Store {
     /// What a new owner reads.
     pub(super) fn past(&self) -> Past {
-        let runs = self.rows.values().filter_map(|row| Some(PastRun { spawned: row.spawned, settled: row.settled? }));
+        let runs = self.rows.values().filter_map(|row| {
+            Some(PastRun {
+                spawned: row.spawned,
+                settled: row.settled?,
+                death: row.died.map_or(Death::Unknown, |(death, _)| death),
+            })
+        });
         let youngest = self.rows.last_key_value().filter(|(_, row)| row.settled.is_none());
         let left = youngest.map(|(generation, row)| Left {
             generation: *generation,
