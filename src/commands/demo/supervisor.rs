@@ -30,6 +30,9 @@ pub(super) const SETTINGS: [(&str, &str, &str); 6] = [
 /// counts as stable and its next start is not paced.
 pub(super) const SETTLED_AFTER: Duration = Duration::from_millis(1100);
 
+/// An event that tells of the stand-in alone: with OpenClaw in its place it would not be there.
+const BESIDE_THE_POINT: &str = "handoff.unsupported";
+
 /// How long the rest of a log is waited for once its writer has ended: a gateway that is left holds the pipe open.
 const LAST_WORDS: Duration = Duration::from_millis(500);
 
@@ -186,8 +189,8 @@ fn listen(log: impl Read, said: &UnboundedSender<Heard>) {
     let mut line = Vec::new();
     // An error is as good as the end of the stream: nothing more will be read.
     while log.read_until(b'\n', &mut line).is_ok_and(|length| length > 0) {
-        let text = String::from_utf8_lossy(&line);
-        if said.send(Heard::parse(clock::now(), text.trim_end())).is_err() {
+        let heard = Heard::parse(clock::now(), String::from_utf8_lossy(&line).trim_end());
+        if heard.event != BESIDE_THE_POINT && said.send(heard).is_err() {
             return;
         }
         line.clear();
