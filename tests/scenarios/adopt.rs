@@ -249,10 +249,10 @@ fn an_adopted_gateway_that_crashes_at_once_is_paced_like_any_other() {
 }
 
 /// An adopted gateway that ends after ten seconds, and what its command line says of that.
-fn ended(word: Word, policy: Policy) -> World {
+fn ended(answer: Word, policy: Policy) -> World {
     let mut world = World::new(policy);
     world.lease = acquired(Past { generation: 3, runs: vec![], left: Some(left(Some(995))) });
-    (world.remains, world.script, world.words) = (alive(), SERVING, vec![Some(word)]);
+    (world.remains, world.script, world.words) = (alive(), SERVING, vec![Some(answer)]);
     world.send(Event::Start);
     world.run_for(s(10));
     world.leader_exits(3, Death::Unknown);

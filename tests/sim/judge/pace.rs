@@ -217,7 +217,7 @@ impl Pace {
         (self.refused, self.settled, self.floor, self.mended) = (false, at, at, true);
         match self.pending {
             // It ends us, or this was not yet one of those that count.
-            Some(Class::Failed) if spent && !(self.trial && !self.tried) => return,
+            Some(Class::Failed) if spent && (self.tried || !self.trial) => return,
             Some(Class::Failed) if spent => self.trial = true,
             Some(Class::Failed) => self.failures += 1,
             Some(class) => self.pass(class),
