@@ -147,8 +147,9 @@ impl World<'_> {
         self.schedule_fate(heir, temper.fate);
         let (pid, generation) = (110 + i32::try_from(heir % 3).unwrap_or(0), Generation::MAX);
         let born = Life::new(usize::MAX, generation, pid, self.now, temper);
-        let show = Show::Serving;
-        self.lives.push(Life { held: None, show, origin: Some(id), known: self.now, ..born });
+        // Of whom nobody can know, nobody can know whom it leaves.
+        let (show, excused) = (Show::Serving, self.lives[id].excused);
+        self.lives.push(Life { held: None, show, excused, origin: Some(id), known: self.now, ..born });
         self.lives[id].daemons += 1;
         self.lives[id].show = Show::Closed;
         self.bound = Some(Bound::Gateway(heir));
