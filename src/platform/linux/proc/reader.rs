@@ -1,10 +1,10 @@
 //! Threads that wait for others' memory in our place.
 //!
 //! Whoever reads the environment or the arguments of a process waits for two locks of it, one that is held during an
-//! execve(2) and one on its memory, and for the memory itself; newer kernels (6.18.44 is one) take the first one for `/proc/PID/stat`
-//! and `wchan` too. A process that sleeps uninterruptibly in the wrong place, over a network file system for one, keeps
-//! him waiting for as long as it likes, and there is no way to know beforehand or to give up. So a thread asks, which can
-//! be abandoned.
+//! execve(2) and one on its memory, and for the memory itself. Newer kernels (6.18.44 is one) take the first one for
+//! `/proc/PID/stat` and `wchan` too. A process that sleeps uninterruptibly in the wrong place, over a network file system
+//! for one, keeps him waiting for as long as it likes, and there is no way to know beforehand or to give up. So a thread
+//! asks, which can be abandoned.
 
 use super::{Stat, letter_of};
 use nix::sys::signal::SigSet;
