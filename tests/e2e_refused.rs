@@ -78,19 +78,21 @@ fn who_may_not_be_signalled_is_told_of_and_not_waited_for() {
 
 #[test]
 fn who_is_hidden_by_the_mount_of_proc_is_told_of() {
-    let scene = Scene::new("healthy");
-    let plain = with_a_child_that_rises(&scene);
-    let mut below_init = scene.command(fake_gateway());
-    below_init.arg("as-init").arg(plain.get_program()).args(plain.get_args());
-    // Of this namespace alone.
-    let jail = Jail::with_pids().and("mount -t proc -o hidepid=2 proc /proc");
-    let mut supervisor = Supervisor::spawn(jail.around(&below_init));
-    supervisor.wait_event("gateway.started");
-    let root = risen(&scene, &supervisor);
-    let init = first_process(supervisor.pid());
-    init.signal(Signal::SIGHUP);
-    assert_told(&supervisor.wait_event("tree.killed"), "(hidden, not permitted)");
-    supervisor.wait_event("gateway.started");
-    let parent = stat(root.pid).and_then(|root| stat(root.parent)).map(|parent| parent.parent);
-    assert_eq!(parent, Some(init.pid), "it is a child of the supervisor by now");
+    for hidepid in [1, 2] {
+        let scene = Scene::new("healthy");
+        let plain = with_a_child_that_rises(&scene);
+        let mut below_init = scene.command(fake_gateway());
+        below_init.arg("as-init").arg(plain.get_program()).args(plain.get_args());
+        // Of this namespace alone.
+        let jail = Jail::with_pids().and(&format!("mount -t proc -o hidepid={hidepid} proc /proc"));
+        let mut supervisor = Supervisor::spawn(jail.around(&below_init));
+        supervisor.wait_event("gateway.started");
+        let root = risen(&scene, &supervisor);
+        let init = first_process(supervisor.pid());
+        init.signal(Signal::SIGHUP);
+        assert_told(&supervisor.wait_event("tree.killed"), "(hidden, not permitted)");
+        supervisor.wait_event("gateway.started");
+        let parent = stat(root.pid).and_then(|root| stat(root.parent)).map(|parent| parent.parent);
+        assert_eq!(parent, Some(init.pid), "it is a child of the supervisor by now");
+    }
 }
