@@ -68,15 +68,23 @@ pub struct Pending {
     pub at: Moment,
 }
 
+/// Whether it is to be found out what the present program can be asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum Inquiry {
+    #[default]
+    Due,
+    UnderWay,
+    /// It is under way still, and a word about an exit has told it already.
+    Overtaken,
+    Done,
+}
+
 /// The exits that wait, oldest first, and the question that is under way.
 #[derive(Debug, Clone, Default)]
 pub struct Handoffs {
     /// Whether the command line can be asked, as far as is known.
     support: Option<bool>,
-    /// That holds for the present program.
-    is_known: bool,
-    /// It is being found out.
-    is_sought: bool,
+    inquiry: Inquiry,
     pending: VecDeque<Pending>,
     asked: Option<(u64, Moment)>,
 }
@@ -90,35 +98,47 @@ impl Handoffs {
 
     /// Says whether it is to be found out now: neither known nor sought yet.
     pub fn begin_negotiation(&mut self) -> bool {
-        let begins = !self.is_known && !self.is_sought;
-        self.is_sought |= begins;
+        let begins = self.inquiry == Inquiry::Due;
+        if begins {
+            self.inquiry = Inquiry::UnderWay;
+        }
         begins
     }
 
     /// It could not be found out; the next gateway that comes up is an occasion to try again.
     pub fn forget_negotiation(&mut self) {
-        self.is_sought = false;
+        self.inquiry = match self.inquiry {
+            Inquiry::Due | Inquiry::UnderWay => Inquiry::Due,
+            Inquiry::Overtaken | Inquiry::Done => Inquiry::Done,
+        };
     }
 
     /// The program may be another one: what was known holds until it is found out again.
     pub fn renew(&mut self) {
-        self.is_known = false;
+        self.inquiry = match self.inquiry {
+            Inquiry::Due | Inquiry::Done => Inquiry::Due,
+            Inquiry::UnderWay | Inquiry::Overtaken => Inquiry::UnderWay,
+        };
     }
 
     /// What was found out about that. Says whether it is news.
     pub fn learn(&mut self, support: bool) -> bool {
-        (self.is_known, self.is_sought) = (true, false);
+        self.inquiry = Inquiry::Done;
         self.support.replace(support) != Some(support)
     }
 
     /// An exit could not be asked about. An inquiry that is under way goes on.
     pub fn learn_by_word(&mut self) {
-        (self.support, self.is_known) = (Some(false), true);
+        self.support = Some(false);
+        self.inquiry = match self.inquiry {
+            Inquiry::Due | Inquiry::Done => Inquiry::Done,
+            Inquiry::UnderWay | Inquiry::Overtaken => Inquiry::Overtaken,
+        };
     }
 
     /// Whether nobody can be asked for certain: a program that was replaced may be one that can.
     fn is_known_to_be_none(&self) -> bool {
-        self.is_known && self.support == Some(false)
+        matches!(self.inquiry, Inquiry::Overtaken | Inquiry::Done) && self.support == Some(false)
     }
 
     /// Puts off what an exit means. Not where nobody can be asked, and not without end.

@@ -1,6 +1,6 @@
 //! Failures that a restart does not mend: the same fast death again and again, and a program that is being replaced.
 
-use super::{Effect, Effects, Moment, Report, Supervisor, exit};
+use super::{Effect, Effects, Generation, Intent, Moment, Report, Supervisor, exit};
 use crate::core::event::{Death, Fingerprint};
 use crate::core::fault::Fault;
 use crate::core::past::{Fact, PastRun, Settled};
@@ -97,10 +97,13 @@ impl Supervisor {
         }
         if before.program != fingerprint.program {
             self.restarts.renew();
-            self.handoffs.renew();
         }
         if before != fingerprint {
             self.streak = None;
+            // A configuration that it refuses may be all that kept the command line from answering.
+            if before.program != fingerprint.program || self.handoffs.support() == Some(false) {
+                self.handoffs.renew();
+            }
         }
         // A repair writes into the configuration: what it has changed is no news for which it is tried again.
         if before.program != fingerprint.program || before.config != fingerprint.config && !repaired {
@@ -133,18 +136,21 @@ impl Supervisor {
         self.exit(exit::GAVE_UP, why, fx);
     }
 
-    /// Waits for the end of an update. The start that did not come about costs nothing. Says no when that has lasted for
-    /// too long.
-    pub(super) fn wait_for_update(&mut self, now: Moment, why: &str, fx: &mut Effects) -> bool {
+    /// Waits for the end of an update. The start of this gateway, which did not come about, costs nothing. Says no when
+    /// that has lasted for too long.
+    pub(super) fn wait_for_update(&mut self, now: Moment, generation: Generation, why: &str, fx: &mut Effects) -> bool {
         let update = self.update.unwrap_or(Update { since: now, tries: 0 });
         if update.since.saturating_add(UPDATE_TIME_MAX) <= now || self.has(Fault::UpdateCounted) {
             return false;
         }
         let pause = UPDATE_PAUSE_MIN.saturating_mul(1 << update.tries.min(5)).min(UPDATE_PAUSE_MAX);
         self.update = Some(Update { tries: update.tries + 1, ..update });
-        let generation = self.generation;
         fx.push(Effect::Report(Report::SpawnFailed { generation, why: why.to_owned() }));
-        fx.push(Effect::Remember { generation, fact: Fact::Settled(Settled::Postponed) });
+        // Before the hook nothing was written down, and the number is free.
+        if generation == self.generation {
+            fx.push(Effect::Remember { generation, fact: Fact::Settled(Settled::Postponed) });
+        }
+        self.intent = Intent::Run;
         let why = "an update of OpenClaw seems to be under way, which is waited for and costs no budget";
         self.start_at(now, now.saturating_add(pause), why, fx);
         true

@@ -293,9 +293,9 @@ impl Supervisor {
                 return self.look_at_port(now, Judging::Prepared, fx);
             }
             None => {
-                self.generation = generation;
                 if let HookEnd::Postponed(why) = end
-                    && self.wait_for_update(now, why, fx)
+                    && matches!(self.intent, Intent::Run | Intent::Restart(_))
+                    && self.wait_for_update(now, generation, why, fx)
                 {
                     return;
                 }

@@ -163,8 +163,7 @@ impl Supervisor {
             SpawnFailure::Program(_) => self.born,
             SpawnFailure::Resources(_) => false,
         };
-        if is_update && is_wanted && self.wait_for_update(now, why, fx) {
-            self.intent = Intent::Run;
+        if is_update && is_wanted && self.wait_for_update(now, self.generation, why, fx) {
             return;
         }
         fx.push(Effect::Report(Report::SpawnFailed { generation: self.generation, why: why.clone() }));

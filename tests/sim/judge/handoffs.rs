@@ -253,6 +253,7 @@ impl Judge {
         let Some(before) = self.fingerprint.replace(fingerprint) else { return };
         if before != fingerprint {
             self.streak = None;
+            self.handoffs.known &= self.handoffs.support != Some(false);
         }
         if before.program != fingerprint.program {
             (self.repaired, self.handoffs.known) = (false, false);
@@ -307,14 +308,23 @@ impl Judge {
             SpawnFailure::Program(_) => self.born,
             SpawnFailure::Resources(_) => false,
         };
-        let patient = self.updating.is_none_or(|since| at < since + UPDATE_MAX);
-        if replaced && patient && self.wish <= Wish::Restart {
-            self.updating.get_or_insert(at);
-            (self.postponed, self.wish) = (Some(self.generation), Wish::Run);
+        if replaced && self.waits_for_update(at) {
+            self.postponed = Some(self.generation);
             self.pace.postpone();
         } else {
             self.pace.spawn_failed(at);
             self.unborn = Some(self.generation);
         }
+    }
+
+    /// Whether a start that an update prevents is put off.
+    pub(super) fn waits_for_update(&mut self, at: Moment) -> bool {
+        let patient = self.updating.is_none_or(|since| at < since + UPDATE_MAX);
+        let waits = patient && self.wish <= Wish::Restart;
+        if waits {
+            self.updating.get_or_insert(at);
+            self.wish = Wish::Run;
+        }
+        waits
     }
 }

@@ -211,6 +211,11 @@ impl Judge {
             Hook::Repair if end.is_success() && !errand.timed_out => self.pace.repair(at),
             Hook::Repair => {}
             Hook::PreStart if end.is_success() && !errand.timed_out => self.prepared = true,
+            Hook::PreStart
+                if matches!(end, HookEnd::Postponed(_)) && !errand.timed_out && self.waits_for_update(at) =>
+            {
+                self.pace.hold();
+            }
             Hook::PreStart => {
                 self.generation = errand.generation;
                 self.unborn = Some(errand.generation);

@@ -188,7 +188,13 @@ impl Pace {
     /// It waits for an update.
     pub(super) fn postpone(&mut self) {
         self.take_back();
-        (self.pending, self.begun, self.postponed) = (None, false, true);
+        self.begun = false;
+        self.hold();
+    }
+
+    /// The same before anything was counted.
+    pub(super) fn hold(&mut self) {
+        (self.pending, self.postponed) = (None, true);
     }
 
     /// The program is another one.

@@ -28,9 +28,12 @@ impl Nature {
         Self { ends: Some((dice.ms(0, 500), end)), hears: Some(Duration::ZERO), dies: dice.ms(0, 50) }
     }
 
-    fn any(dice: &mut Dice) -> Self {
-        let ends = match dice.below(10) {
+    fn any(dice: &mut Dice, hook: Hook) -> Self {
+        let ends = match dice.below(11) {
             0 => None,
+            4 if hook == Hook::PreStart => {
+                Some((dice.ms(0, 5), HookEnd::Postponed("package.json is missing".to_owned())))
+            }
             1 => Some((dice.ms(0, 5), HookEnd::NotStarted("no such file".to_owned()))),
             2 => Some((dice.s(0, 60), HookEnd::Ended(Death::Code(0)))),
             3 => Some((dice.s(0, 20), HookEnd::Ended(Death::Code(1)))),
@@ -86,10 +89,13 @@ impl World<'_> {
             let ((kind, stay), when) = (self.stranger(), self.dice.ms(0, 4000));
             self.later(when, Happening::StrangerComes(kind, stay));
         }
-        let nature =
-            if self.calm || self.dice.once_in(3) { Nature::mild(&mut self.dice) } else { Nature::any(&mut self.dice) };
-        let id = self.errands.len();
         let (hook, generation) = (call.hook(), call.generation());
+        let nature = if self.calm || self.dice.once_in(3) {
+            Nature::mild(&mut self.dice)
+        } else {
+            Nature::any(&mut self.dice, hook)
+        };
+        let id = self.errands.len();
         let wait = self.clear_hooks();
         let begins = self.now + wait;
         let (sup, alive, killed) = (Some(sup), false, None);
