@@ -163,6 +163,9 @@ impl Judge {
         self.handoffs.planned = planned.then_some(exit.generation);
         let decides = self.holds();
         self.pace.settle_exit(at, &exit, planned);
+        if !planned {
+            self.pace.deny(at);
+        }
         // It was one of several and is the first now: it may be started before its own word.
         if let Some(last) = self.handoffs.exits.back_mut().filter(|_| planned && decides) {
             last.cost = Cost::Nothing;

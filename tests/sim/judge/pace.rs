@@ -72,6 +72,8 @@ pub(crate) struct Pace {
     settled: Moment,
     /// When somebody was last stood by, which settles a refusal.
     stood: Moment,
+    /// When the word came that an exit which was waited for had not been planned.
+    denied: Moment,
     unclean: Vec<Moment>,
     failures: u32,
     clean_exit: Option<Moment>,
@@ -110,6 +112,7 @@ impl Pace {
             tried: false,
             settled: Moment::ZERO,
             stood: Moment::ZERO,
+            denied: Moment::ZERO,
             unclean: Vec::new(),
             failures: 0,
             clean_exit: None,
@@ -183,6 +186,11 @@ impl Pace {
     fn take_back(&mut self) {
         self.spawns.pop();
         self.free = true;
+    }
+
+    /// Nobody had planned what a start was waiting for.
+    pub(super) fn deny(&mut self, at: Moment) {
+        self.denied = at;
     }
 
     /// It waits for an update.
@@ -366,7 +374,7 @@ impl Pace {
             return if patient { Ok(()) } else { Err(Broken::new("P4", "an update is not waited for")) };
         }
         self.refused = false;
-        let slots = [self.settled, self.stood].map(|since| since + self.policy.backoff_max);
+        let slots = [self.settled, self.stood, self.denied].map(|since| since + self.policy.backoff_max);
         if self.trial && !self.waived && slots.contains(&(at + delay)) {
             (self.pending, self.floor) = (None, at + delay);
             return Ok(());
