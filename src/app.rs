@@ -3,18 +3,17 @@
 //! The core decides, the wings act, and this joins them. Every await stands in the one `select!`, and each of its arms
 //! is a receive or a sleep, so that no arm that is dropped can lose anything.
 
-mod announcer;
-mod desk;
-mod examiner;
-#[cfg(feature = "planted-faults")]
-mod kill_point;
+mod control_server;
+mod crash_point;
+mod diagnostics;
 mod orders;
-mod wings;
+mod reporter;
+mod shell;
 
-pub use announcer::Announcer;
-pub use desk::Desk;
-pub use examiner::Examiner;
-pub use wings::{Find, Senders, Wings};
+pub use control_server::ControlServer;
+pub use diagnostics::Diagnostics;
+pub use reporter::Reporter;
+pub use shell::{Find, Senders, Shell};
 
 use crate::core::supervisor::{Effects, JUMP_MIN, LATE};
 use crate::core::{Effect, Event, LeaseAnswer, Moment, Outcome, Report, Supervisor};
@@ -45,11 +44,11 @@ pub struct Inboxes {
 /// The supervisor at work.
 pub struct App {
     core: Supervisor,
-    wings: Wings,
+    shell: Shell,
     clock: Clock,
     inboxes: Inboxes,
-    announcer: Announcer,
-    desk: Desk,
+    reporter: Reporter,
+    control_server: ControlServer,
     manager: Manager,
     /// What effects brought about on the spot; taken in before anything else.
     own: VecDeque<Event>,
@@ -66,9 +65,15 @@ pub struct End {
 impl App {
     /// Ready to run. To be called before anything is spawned.
     #[must_use]
-    pub fn new(core: Supervisor, wings: Wings, inboxes: Inboxes, announcer: Announcer, desk: Desk) -> Self {
+    pub fn new(
+        core: Supervisor,
+        shell: Shell,
+        inboxes: Inboxes,
+        reporter: Reporter,
+        control_server: ControlServer,
+    ) -> Self {
         let (clock, manager) = (Clock::new(), Manager::from_environment());
-        Self { core, wings, clock, inboxes, announcer, desk, manager, own: VecDeque::from([Event::Start]) }
+        Self { core, shell, clock, inboxes, reporter, control_server, manager, own: VecDeque::from([Event::Start]) }
     }
 
     /// Runs until the core has decided to exit.
@@ -79,9 +84,9 @@ impl App {
             let jump = (slept >= JUMP_MIN).then_some(Event::ClockJumped { by: slept });
             for event in jump.into_iter().chain(event) {
                 if let Some(outcome) = self.turn(&event) {
-                    self.wings.note_members(self.core.generation());
+                    self.shell.note_members(self.core.generation());
                     if self.core.lease().is_some() {
-                        self.wings.end_sweep().await;
+                        self.shell.end_sweep().await;
                     }
                     self.manager.leave(&outcome.reason);
                     return End { outcome, lease: self.core.lease() };
@@ -108,7 +113,7 @@ impl App {
             signal = signals.next() => self.take_signal(signal),
             event = self.inboxes.events.recv() => event,
             Some(news) = self.inboxes.news.recv() => self.take_news(news),
-            Some(find) = self.inboxes.finds.recv() => self.wings.take_find(find),
+            Some(find) = self.inboxes.finds.recv() => self.shell.take_find(find),
             Some(query) = self.inboxes.queries.recv() => self.take_query(query),
             () = sleep(wait) => Some(Event::Tick),
             () = sleep(word) => None,
@@ -117,13 +122,12 @@ impl App {
 
     /// One step of the core, and what it asks for.
     fn turn(&mut self, event: &Event) -> Option<Outcome> {
-        #[cfg(feature = "planted-faults")]
-        kill_point::see(event);
+        crash_point::see(event);
         let (now, mut effects) = (clock::now(), Effects::new());
         self.core.step(now, event.clone(), &mut effects);
         journal::note(now, event, &effects);
         // A gateway that the core has done with is a zombie at most, and its pid may go.
-        self.wings.let_go(self.core.holds());
+        self.shell.let_go(self.core.holds());
         let mut outcome = None;
         for effect in effects {
             outcome = outcome.or(self.perform(effect));
@@ -132,29 +136,28 @@ impl App {
     }
 
     fn perform(&mut self, effect: Effect) -> Option<Outcome> {
-        #[cfg(feature = "planted-faults")]
-        kill_point::pass();
+        crash_point::pass();
         match effect {
-            Effect::Lease { ticket, ask } => self.wings.lease(ticket, ask),
-            Effect::Adopt { generation } => self.wings.adopt(generation),
-            Effect::Watch { pid } => self.wings.watch(pid),
-            Effect::Remember { generation, fact } => self.wings.remember(generation, fact),
-            Effect::Probe { ticket, ask } => self.wings.probe(ticket, ask),
-            Effect::Spawn { generation, no_respawn } => self.wings.intend(generation, no_respawn),
-            Effect::Negotiate => self.wings.negotiate(),
-            Effect::Consume { ticket, pid, .. } => self.wings.consume(ticket, pid),
+            Effect::Lease { ticket, ask } => self.shell.lease(ticket, ask),
+            Effect::Adopt { generation } => self.shell.adopt(generation),
+            Effect::Watch { pid } => self.shell.watch(pid),
+            Effect::Remember { generation, fact } => self.shell.remember(generation, fact),
+            Effect::Probe { ticket, ask } => self.shell.probe(ticket, ask),
+            Effect::Spawn { generation, no_respawn } => self.shell.intend(generation, no_respawn),
+            Effect::Negotiate => self.shell.negotiate(),
+            Effect::Consume { ticket, pid, .. } => self.shell.consume(ticket, pid),
             Effect::Measure { generation, tree } => {
-                let sample = self.wings.measure(generation, tree);
+                let sample = self.shell.measure(generation, tree);
                 self.own.extend(sample.map(|sample| Event::Measured { generation, sample }));
             }
-            Effect::Examine { generation, case } => self.wings.examine(generation, case),
-            Effect::Terminate { generation } => self.wings.terminate(generation),
-            Effect::KillTree { generation } => self.wings.kill_tree(generation),
-            Effect::Hook { ticket, call } => self.wings.hook(ticket, call),
-            Effect::EndHook { ticket } => self.wings.end_hook(ticket),
-            Effect::KillHook { ticket } => self.wings.kill_hook(ticket),
+            Effect::Examine { generation, case } => self.shell.examine(generation, case),
+            Effect::Terminate { generation } => self.shell.terminate(generation),
+            Effect::KillTree { generation } => self.shell.kill_tree(generation),
+            Effect::Hook { ticket, call } => self.shell.hook(ticket, call),
+            Effect::EndHook { ticket } => self.shell.end_hook(ticket),
+            Effect::KillHook { ticket } => self.shell.kill_hook(ticket),
             Effect::Notify(notice) => self.manager.tell(notice),
-            Effect::Report(report) => self.announcer.announce(&report),
+            Effect::Report(report) => self.reporter.report(&report),
             Effect::Exit(outcome) => return Some(outcome),
         }
         None
@@ -167,8 +170,8 @@ impl App {
                 None
             }
             Signal::Operator { name, request, by } => {
-                self.announcer.announce(&Report::SignalReceived { signal: name, by: by.clone() });
-                self.wings.admit(request, by, &self.announcer)
+                self.reporter.report(&Report::SignalReceived { signal: name, by: by.clone() });
+                self.shell.admit(request, by, &self.reporter)
             }
         }
     }
@@ -185,15 +188,15 @@ impl App {
                     LeaseAnswer::Acquired(acquired) => acquired.recovered.is_some() || acquired.trouble.is_some(),
                     _ => return Some(Event::Leased { ticket, answer }),
                 };
-                self.wings.enter_lease(left, heartbeat);
-                self.desk.open(&self.announcer);
-                return self.wings.clear_hooks(is_heir, Event::Leased { ticket, answer });
+                self.shell.enter_lease(left, heartbeat);
+                self.control_server.open(&self.reporter);
+                return self.shell.clear_hooks(is_heir, Event::Leased { ticket, answer });
             }
-            News::Intended { generation } => return self.wings.intended(generation),
-            News::Confirmed { ticket } => return self.wings.confirmed(ticket),
-            News::Moved => self.desk.open(&self.announcer),
+            News::Intended { generation } => return self.shell.intended(generation),
+            News::Confirmed { ticket } => return self.shell.confirmed(ticket),
+            News::Moved => self.control_server.open(&self.reporter),
             News::Lost { owner, why } => return Some(Event::LeaseLost { owner, why }),
-            News::Report(report) => self.announcer.announce(&report),
+            News::Report(report) => self.reporter.report(&report),
             News::Warning(warning) => tracing::warn!("{warning}"),
         }
         None
@@ -206,7 +209,7 @@ impl App {
                 let _gone = answer.send(self.core.status(clock::now()));
                 None
             }
-            Query::Request { request, by } => self.wings.admit(request, by, &self.announcer),
+            Query::Request { request, by } => self.shell.admit(request, by, &self.reporter),
         }
     }
 }

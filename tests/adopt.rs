@@ -2,7 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use openclaw_supervise::core::{Death, Event, Remains, Toll, TreeEnd};
+use openclaw_supervise::core::{Event, ExitStatus, ExitUsage, Remains, TreeEnd};
 use openclaw_supervise::gateway::adopt::{Found, Trace, find, find_by_key};
 use openclaw_supervise::gateway::process::{
     Birth, Gateway, INSTANCE, Launch, Sweep, key_of, new_instance, watch_departure,
@@ -148,7 +148,7 @@ async fn a_leader_on_record_is_adopted_and_its_end_has_no_status() {
     assert_eq!((gateway.pid(), gateway.start_time(), gateway.generation()), (Some(pid), Some(start_time(pid)), 7));
     kill(pid).await;
     let end = next(&mut inbox).await;
-    assert_eq!(end, Event::LeaderExited { generation: 7, death: Death::Unknown, toll: Toll::default() });
+    assert_eq!(end, Event::LeaderExited { generation: 7, death: ExitStatus::Unknown, toll: ExitUsage::default() });
     assert!(kill_tree(&gateway).await.members >= 1, "its child went on");
     gateway.release();
 }
@@ -218,7 +218,7 @@ async fn a_leader_that_nobody_could_write_down_is_known_by_its_instance() {
     let (gateway, mut inbox) = adopt(lost);
     let end = kill_tree(&gateway).await;
     assert_eq!((end.members, end.escaped, end.survivors), (3, 1, 0), "{end:?}");
-    assert!(matches!(next(&mut inbox).await, Event::LeaderExited { generation: 7, death: Death::Unknown, .. }));
+    assert!(matches!(next(&mut inbox).await, Event::LeaderExited { generation: 7, death: ExitStatus::Unknown, .. }));
     assert_eq!(*find_by_key(&launch, None, &[]).unwrap().remains(), Remains::Nothing { pid: None });
 }
 
@@ -330,7 +330,7 @@ async fn a_deaf_tree_of_many_sessions_is_killed_to_the_last_process() {
     assert_eq!((end.members, end.survivors), (10, 0), "{end:?}");
     assert!(!seen.into_iter().any(|(pid, _)| is_alive(pid)));
     assert_eq!(tree().count(), 0);
-    assert!(matches!(next(&mut inbox).await, Event::LeaderExited { generation: 7, death: Death::Unknown, .. }));
+    assert!(matches!(next(&mut inbox).await, Event::LeaderExited { generation: 7, death: ExitStatus::Unknown, .. }));
 }
 
 #[tokio::test]
@@ -342,7 +342,7 @@ async fn a_leader_that_ends_before_it_is_adopted_is_heard_of() {
     kill(pid).await;
     let (mut gateway, mut inbox) = adopt(found);
     gateway.terminate().unwrap();
-    assert!(matches!(next(&mut inbox).await, Event::LeaderExited { generation: 7, death: Death::Unknown, .. }));
+    assert!(matches!(next(&mut inbox).await, Event::LeaderExited { generation: 7, death: ExitStatus::Unknown, .. }));
     assert_eq!(kill_tree(&gateway).await.members, 0);
     gateway.release();
 }
@@ -357,7 +357,9 @@ async fn an_adopted_gateway_that_is_our_child_all_the_same_has_a_status_and_is_r
     let pid = child.id().cast_signed();
     let (gateway, mut inbox) = adopt(find(&trace(&instance, pid), &launch).await.unwrap());
     drop(child.stdin.take());
-    let Event::LeaderExited { death: Death::Code(7), toll, .. } = next(&mut inbox).await else { panic!("not its end") };
+    let Event::LeaderExited { death: ExitStatus::Code(7), toll, .. } = next(&mut inbox).await else {
+        panic!("not its end")
+    };
     assert!(toll.max_rss_kb.is_some() && toll.cpu.is_some(), "{toll:?}");
     assert!(proc::stat(pid).unwrap().is_dead(), "its number stays taken");
     gateway.release();

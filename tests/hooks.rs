@@ -4,7 +4,7 @@
 #![expect(clippy::expect_used, reason = "a test that cannot go on says so by a panic")]
 
 use openclaw_supervise::core::hook::{Call, HookEnd};
-use openclaw_supervise::core::{Death, Event};
+use openclaw_supervise::core::{Event, ExitStatus};
 use openclaw_supervise::gateway::hooks::{Commands, Hooks};
 use openclaw_supervise::gateway::process::{Birth, Gateway, Launch, Sweep, key_of, new_instance};
 use openclaw_supervise::gateway::tree::Orphans;
@@ -88,7 +88,7 @@ async fn a_hook_that_ends_late_takes_its_daemons_along_and_touches_nobody_of_the
     let _ended = Ended(family.iter().copied().chain([of_hook]).collect());
 
     running.kill().expect("it is our child");
-    let end = HookEnd::Ended(Death::Signal { number: libc::SIGKILL, core_dumped: false });
+    let end = HookEnd::Ended(ExitStatus::Signal { number: libc::SIGKILL, core_dumped: false });
     assert_eq!(next(&mut inbox).await, Event::HookEnded { ticket: 1, end });
     assert!(!is_alive(&of_hook), "nothing of it is left");
     assert!(family.iter().all(is_alive), "the gateway and its daemons live");

@@ -5,7 +5,7 @@
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use openclaw_supervise::core::{Death, Event, Sample};
+use openclaw_supervise::core::{Event, ExitStatus, Usage};
 use openclaw_supervise::gateway::adopt::{self, Trace};
 use openclaw_supervise::gateway::process::{Birth, Gateway, INSTANCE, Launch, Sweep, key_of, new_instance};
 use openclaw_supervise::gateway::tree::Orphans;
@@ -97,7 +97,7 @@ impl Stage {
     }
 
     /// The first sample of the whole tree that is as it should be.
-    async fn sample(&self, fits: impl Fn(&Sample) -> bool) -> Sample {
+    async fn sample(&self, fits: impl Fn(&Usage) -> bool) -> Usage {
         let mut last = None;
         let look = async {
             loop {
@@ -126,7 +126,7 @@ impl Stage {
     }
 }
 
-fn is_large(sample: &Sample) -> bool {
+fn is_large(sample: &Usage) -> bool {
     sample.tree_rss_kb.is_some_and(|kb| kb >= LARGE_KB)
 }
 
@@ -154,7 +154,7 @@ async fn an_adopted_tree_is_measured_too_and_its_end_accounted_for_where_we_are_
     assert!(sample.rss_kb.is_some_and(|kb| (1..LARGE_KB / 2).contains(&kb)), "{sample:?}");
     stage.signal(Signal::SIGKILL);
     let Event::LeaderExited { death, toll, .. } = stage.next().await else { panic!("not its end") };
-    assert_eq!(death, Death::Signal { number: 9, core_dumped: false });
+    assert_eq!(death, ExitStatus::Signal { number: 9, core_dumped: false });
     assert!(toll.cpu >= sample.cpu && toll.max_rss_kb > Some(0) && !toll.oom_killed, "{toll:?}");
     stage.end().await;
 }

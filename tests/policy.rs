@@ -1,7 +1,7 @@
 //! The restart policy on its own: delays, budget, breaker, and numbers at the edge.
 
 use openclaw_supervise::core::restart_policy::{Cause, Plan, RestartPolicy, Run};
-use openclaw_supervise::core::{Death, Moment, PastRun, Policy, Settled};
+use openclaw_supervise::core::{ExitStatus, Moment, PastRun, Policy, Settled};
 use proptest::prelude::*;
 use std::time::Duration;
 
@@ -141,13 +141,13 @@ proptest! {
             lived.begin(spawned);
             let settled = if cause == 4 {
                 lived.after_spawn_failure(spawned, &policy);
-                Settled::Unborn
+                Settled::NeverStarted
             } else {
                 let (run, cause) = (served(now, ms(life / 2), clean), CAUSES[usize::from(cause)]);
                 lived.after_run(now, run, cause, &policy);
                 Settled::Ran(run, cause)
             };
-            runs.push(PastRun { spawned, settled, death: Death::Unknown });
+            runs.push(PastRun { spawned, settled, death: ExitStatus::Unknown });
             now += ms(pause);
         }
         recalled.recall(&runs, &policy);
@@ -268,7 +268,7 @@ fn a_spent_budget_leaves_one_trial_each_backoff_max_which_counts_and_can_be_waiv
     let spent = restarts.after_run(s(1001), stillborn(s(1001)), Cause::Failed, &policy);
     assert_eq!((spent, restarts.slot(&policy)), (Plan::GiveUp { restarts: 1 }, s(1061)));
     let mut impatient = restarts.clone();
-    impatient.waive();
+    impatient.grant_trial();
     assert_eq!(impatient.slot(&policy), Moment::ZERO);
     for mut restarts in [restarts, impatient] {
         restarts.begin(s(1061));
@@ -283,7 +283,7 @@ fn a_spent_budget_leaves_one_trial_each_backoff_max_which_counts_and_can_be_waiv
 fn a_waiver_before_anything_is_spent_is_kept_for_nothing() {
     let policy = Policy { max_restarts: 0, backoff_max: s(60), ..unbraked() };
     let mut restarts = RestartPolicy::new(0);
-    restarts.waive();
+    restarts.grant_trial();
     restarts.after_run(s(1000), stillborn(s(1000)), Cause::Failed, &policy);
     assert_eq!(restarts.slot(&policy), s(1060));
 }

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use openclaw_supervise::commands::probe;
-use openclaw_supervise::core::{Owner, Phase, Readiness, Sighting, Verdict};
+use openclaw_supervise::core::{Observation, Owner, Phase, Readiness, Verdict};
 use openclaw_supervise::gateway::probe::{Look, Prober};
 use openclaw_supervise::gateway::process::INSTANCE;
 use openclaw_supervise::platform::proc;
@@ -26,7 +26,7 @@ const ROLE: &str = "PROBE_TEST_ROLE";
 /// Where that part finds its server.
 const TARGET: &str = "PROBE_TEST_TARGET";
 
-async fn look(prober: &Prober) -> Sighting {
+async fn look(prober: &Prober) -> Observation {
     prober.look(Look::Answers).await
 }
 

@@ -4,7 +4,7 @@
 #[expect(dead_code, reason = "each test file uses its part of the kit")]
 mod probe_support;
 
-use openclaw_supervise::core::{Owner, Phase, Readiness, Sighting, Verdict};
+use openclaw_supervise::core::{Observation, Owner, Phase, Readiness, Verdict};
 use openclaw_supervise::gateway::probe::Look;
 use probe_support::*;
 use std::process::{Command, Stdio};
@@ -29,7 +29,7 @@ async fn serve_both(startup: Act, ready: Act) -> Server {
 }
 
 /// The look that a supervisor has at its own child.
-async fn look(server: &Server, timeout: Duration) -> Sighting {
+async fn look(server: &Server, timeout: Duration) -> Observation {
     let ours = Look::AnswersAndOwner { leader: Some(std::process::id().cast_signed()) };
     prober(&[server.address], timeout).look(ours).await
 }

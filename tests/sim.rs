@@ -1,6 +1,7 @@
 //! Thousands of seeded worlds against the promises of `docs/TESTING.md`, and every planted fault against them.
 //!
-//! `SEED=n cargo test --test sim` replays one world and tells its whole story; `SEEDS=n` runs so many of them.
+//! `SEED=n cargo test --test sim` replays one world and prints its whole story; `SEEDS=n` runs that many of them;
+//! `REPORTS=FILE` writes every report of them to a file, to compare before and after a change that should not show.
 
 #[path = "sim/dice.rs"]
 mod dice;
@@ -15,6 +16,7 @@ mod world;
 
 use openclaw_supervise::core::fault::Fault;
 use openclaw_supervise::core::{Effect, Fact, Policy, Report, Settled, Supervisor};
+use openclaw_supervise::host::telemetry;
 use std::collections::BTreeMap;
 use std::env;
 use std::io::{self, Write};
@@ -185,6 +187,23 @@ const REACHED: [&str; 56] = [
     "tree.killed",
 ];
 
+/// Every report of these worlds: severity, JSON and sentence, a line each.
+fn dump(seeds: u64, path: &str) -> io::Result<()> {
+    let mut file = io::BufWriter::new(std::fs::File::create(path)?);
+    for seed in 0..seeds {
+        let (world, _) = world::run(seed, &sound);
+        for (number, sup) in (1..).zip(&world.sups) {
+            for (at, effect) in &sup.trial.effects {
+                if let Effect::Report(report) = effect {
+                    let (severity, json) = (report.severity(), telemetry::line(report, 0));
+                    writeln!(file, "{seed} {number} {at:?} {severity:?} {json} {report}")?;
+                }
+            }
+        }
+    }
+    file.flush()
+}
+
 #[test]
 fn no_world_breaks_a_promise() {
     if let Some(seed) = number("SEED") {
@@ -195,6 +214,9 @@ fn no_world_breaks_a_promise() {
         return tell(&format!("seed {seed} keeps every promise; its story:\n{}", world.story()));
     }
     let seeds = number("SEEDS").unwrap_or(SEEDS);
+    if let Ok(path) = env::var("REPORTS") {
+        return dump(seeds, &path).unwrap();
+    }
     let seen = explore(seeds).unwrap_or_else(|failure| panic!("{failure}"));
     let often = |what: &&str| seen.get(*what).copied().unwrap_or(0) > seeds / 1000;
     let missing: Vec<_> = REACHED.into_iter().filter(|what| !often(what)).collect();

@@ -4,7 +4,7 @@
 #![expect(clippy::expect_used, reason = "a test that cannot go on says so by a panic")]
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use openclaw_supervise::core::{Event, Layer, Toll, TreeEnd};
+use openclaw_supervise::core::{Event, ExitUsage, Layer, TreeEnd};
 use openclaw_supervise::gateway::process::{Birth, Gateway, INSTANCE, Launch, Sweep, key_of, new_instance};
 use openclaw_supervise::gateway::tree::{Orphans, Tree};
 use openclaw_supervise::platform::proc::{self, Stat, State};
@@ -239,7 +239,7 @@ async fn strays_of_a_gateway_that_ended_alone_are_told_of_later_unless_there_may
         let mut next = async || timeout(PATIENCE, inbox.recv()).await.expect("in time").expect("it is open");
         assert!(matches!(
             next().await,
-            Event::LeaderExited { generation: 3, toll: Toll { oom_killed: false, .. }, .. }
+            Event::LeaderExited { generation: 3, toll: ExitUsage { oom_killed: false, .. }, .. }
         ));
         gateway.kill_tree(sweep, || Duration::ZERO, &events);
         let Event::TreeGone { generation: 3, end } = next().await else { panic!("not its end") };

@@ -6,7 +6,7 @@ use crate::start::{DUPLICATE, end};
 use crate::table::Row;
 use crate::world::{Place, Process, World, milliseconds, now, wait_until_left};
 use nix::sys::signal::Signal::SIGKILL;
-use openclaw_supervise::core::{LeaseAnswer, LeaseAsk};
+use openclaw_supervise::core::{LeaseAnswer, LeaseRequest};
 use openclaw_supervise::store::{BasisChoice, Clocks, Intent, Limits, News, Place as StorePlace, Store};
 use std::path::Path;
 use std::sync::mpsc::{Receiver, channel};
@@ -128,7 +128,7 @@ pub(crate) fn store(world: &World, runs: usize) -> Result<[Row; 3], Failure> {
         for figures in [&mut fresh, &mut again] {
             let (store, news) = open(&place.home().join("store"), place.port())?;
             let begun = now();
-            store.ask(1, LeaseAsk::Take { unchanged: None }, Duration::ZERO);
+            store.ask(1, LeaseRequest::Take { unchanged: None }, Duration::ZERO);
             let generation = await_lease(&news)? + 1;
             figures.push(milliseconds(begun, now()));
 

@@ -72,7 +72,7 @@ impl Orders {
 
     /// The record of a spawn is written, or cannot be.
     pub(super) fn intended(&mut self, generation: Generation) -> Vec<(Generation, Order)> {
-        // It went on without, or nobody waits for it: see `Wings::remember`.
+        // It went on without, or nobody waits for it: see `Shell::remember`.
         if !self.waiting.contains(&(generation, Order::Spawn)) {
             return Vec::new();
         }

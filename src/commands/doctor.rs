@@ -14,7 +14,7 @@ mod store;
 mod systemd;
 mod unit;
 
-use crate::core::{Sighting, Verdict, exit};
+use crate::core::{Observation, Verdict, exit};
 use crate::gateway::endpoint::Endpoint;
 use crate::gateway::probe::{Look, Prober};
 use crate::platform::proc;
@@ -199,7 +199,7 @@ async fn look(settings: &DoctorSettings, plan: &Plan, asked: Store, unit: Option
 }
 
 /// Whether the unit has who holds the port.
-fn keeper(sighting: &Sighting, plan: &Plan, unit: Option<&Unit>) -> Keeper {
+fn keeper(sighting: &Observation, plan: &Plan, unit: Option<&Unit>) -> Keeper {
     let Some(unit) = unit.filter(|unit| unit.is_active()) else { return Keeper::Nobody };
     match sighting.holder() {
         Some(holder) if proc::cgroup_of(holder.pid).is_some_and(|group| unit.holds(&group)) => {
@@ -210,7 +210,7 @@ fn keeper(sighting: &Sighting, plan: &Plan, unit: Option<&Unit>) -> Keeper {
     }
 }
 
-async fn probe(endpoint: &Endpoint, settings: &DoctorSettings, state_dir: Option<&Path>) -> Sighting {
+async fn probe(endpoint: &Endpoint, settings: &DoctorSettings, state_dir: Option<&Path>) -> Observation {
     let prober = Prober::new(endpoint.clone(), settings.probe_timeout);
     let prober = match state_dir {
         Some(state_dir) => prober.with_state_dir(state_dir.to_owned()),

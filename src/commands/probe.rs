@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep_until};
 
-use crate::core::{Owner, Phase, Readiness, Sighting, Verdict};
+use crate::core::{Observation, Owner, Phase, Readiness, Verdict};
 use crate::gateway::endpoint::Endpoint;
 use crate::gateway::probe::{Look, Prober};
 use crate::settings::{ProbeSettings, Question};
@@ -21,7 +21,7 @@ const PAUSE_MAX: Duration = Duration::from_millis(250);
 
 /// What one round found.
 enum Finding {
-    Gateway { ok: bool, detail: String, sighting: Sighting },
+    Gateway { ok: bool, detail: String, sighting: Observation },
     Supervisor(Presence),
 }
 

@@ -77,7 +77,7 @@ impl Record {
         let died = record.died.map(|(death, at)| (format!("with {death}"), at.wall_ms));
         let end = match (died, record.settled) {
             (Some(died), _) => Some(died),
-            (None, Some((Ending::Unborn | Ending::Postponed, at))) => {
+            (None, Some((Ending::NeverStarted | Ending::Postponed, at))) => {
                 Some(("before it had a process".to_owned(), at.wall_ms))
             }
             (None, Some((Ending::Ran { .. }, at))) => Some(("with an unknown status".to_owned(), at.wall_ms)),

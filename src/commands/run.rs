@@ -1,6 +1,6 @@
 //! `run` and `gateway`: supervise one gateway.
 
-use crate::app::{Announcer, App, Desk, End, Examiner, Inboxes, Senders, Wings};
+use crate::app::{App, ControlServer, Diagnostics, End, Inboxes, Reporter, Senders, Shell};
 use crate::core::{Event, Outcome, Policy, Report, Supervisor};
 use crate::gateway::hooks::Hooks;
 use crate::gateway::incident::Surroundings;
@@ -75,8 +75,8 @@ pub async fn run(settings: Settings) -> Result<Outcome, RunError> {
         }
     };
     let store = Store::open(place, Clocks::system(), Limits::default(), tell).map_err(RunError::Store)?;
-    let announcer = Announcer::new(store.clone());
-    announcer.announce(&Report::SupervisorStarted {
+    let reporter = Reporter::new(store.clone());
+    reporter.report(&Report::SupervisorStarted {
         version: env!("CARGO_PKG_VERSION"),
         pid: std::process::id(),
         manager: manager::name(),
@@ -90,12 +90,12 @@ pub async fn run(settings: Settings) -> Result<Outcome, RunError> {
              what a gateway leaves behind nor an earlier gateway is found; mount this namespace's own /proc"
         );
     }
-    let End { outcome, lease } = assemble(settings, &key, &store, (news_sender, news), &announcer).run(signals).await;
+    let End { outcome, lease } = assemble(settings, &key, &store, (news_sender, news), &reporter).run(signals).await;
     if let Some(epoch) = lease {
-        announcer.announce(&Report::LeaseReleased { epoch });
+        reporter.report(&Report::LeaseReleased { epoch });
     }
-    announcer.announce(&Report::SupervisorStopped { exit_code: outcome.code, reason: outcome.reason.clone() });
-    announcer.finish().await;
+    reporter.report(&Report::SupervisorStopped { exit_code: outcome.code, reason: outcome.reason.clone() });
+    reporter.finish().await;
     if !store.close(lease.is_some()) && lease.is_some() {
         tracing::warn!(
             "the store did not take the last records in time; the next start will say that we left without a word"
@@ -110,7 +110,7 @@ fn assemble(
     key: &str,
     store: &Store,
     (news_sender, news): (mpsc::Sender<News>, mpsc::Receiver<News>),
-    announcer: &Announcer,
+    reporter: &Reporter,
 ) -> App {
     let (events_sender, events) = mpsc::channel(MESSAGES_WAITING_MAX);
     let (queries_sender, queries) = mpsc::channel(MESSAGES_WAITING_MAX);
@@ -139,7 +139,7 @@ fn assemble(
         exports: settings.exports,
         clock: clock::now,
     };
-    let examiner = Examiner {
+    let diagnostics = Diagnostics {
         store_dir: facts.store_dir.clone(),
         surroundings: Surroundings {
             port: facts.port,
@@ -156,16 +156,16 @@ fn assemble(
     let policy = Policy { messages, ..settings.policy };
     journal::begin(&policy);
     let core = Supervisor::new(policy);
-    let wings = Wings::new(
+    let shell = Shell::new(
         launch,
         hooks,
         prober,
-        examiner,
+        diagnostics,
         store.clone(),
         Senders { events: events_sender, finds: finds_sender, news: news_sender },
     );
     let inboxes = Inboxes { events, news, queries, finds };
-    App::new(core, wings, inboxes, announcer.clone(), Desk::new(facts, queries_sender))
+    App::new(core, shell, inboxes, reporter.clone(), ControlServer::new(facts, queries_sender))
 }
 
 /// Shortens the drain of a gateway to what the service manager leaves for it.

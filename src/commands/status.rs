@@ -4,7 +4,7 @@
 use super::record::{Gateway, Owner, Record};
 use crate::core::lease::Life;
 use crate::core::report::human;
-use crate::core::{Phase, Readiness, Sighting, Verdict, exit};
+use crate::core::{Observation, Phase, Readiness, Verdict, exit};
 use crate::gateway::endpoint::Endpoint;
 use crate::gateway::probe::{Look, Prober};
 use crate::host::clock;
@@ -48,7 +48,7 @@ impl Health {
 
 /// What one look at the port brought.
 struct Finding {
-    sighting: Sighting,
+    sighting: Observation,
     /// What `/readyz` says, where a gateway answers, or why that is not known.
     ready: Option<Result<Readiness, String>>,
 }

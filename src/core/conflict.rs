@@ -6,7 +6,7 @@
 
 use super::fault::Fault;
 use super::{Moment, Phase, Policy, Verdict};
-use std::time::Duration;
+use core::time::Duration;
 
 /// The first wait between two looks at a held port. It doubles up to the probe interval.
 const RETRY_MIN: Duration = Duration::from_millis(250);

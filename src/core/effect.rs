@@ -1,10 +1,11 @@
 //! What the core asks the shell to do.
 
-use super::{Call, Case, Fact, Generation, Notice, Report};
+use super::{Call, Fact, Generation, HangContext, Notice, Report};
+use crate::prelude::*;
 
 /// What a probe is for, and with that how much it looks at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ask {
+pub enum ProbeScope {
     /// Who is on the port, before a spawn? Names the holder of anything that is not free.
     Port,
     /// Is it our child that answers? Asked until it has come up, and again after a missed probe, when somebody else may
@@ -16,7 +17,7 @@ pub enum Ask {
 
 /// What to do with the lease.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LeaseAsk {
+pub enum LeaseRequest {
     /// Take it if it is free. `unchanged` is a counter that has stood still for long enough, see `core::lease`.
     Take {
         /// As above.
@@ -43,7 +44,7 @@ pub enum Effect {
         /// Repeated in the answer.
         ticket: u64,
         /// What to do.
-        ask: LeaseAsk,
+        ask: LeaseRequest,
     },
     /// Take hold of the gateway that the record calls by this number, then send `Adopted`.
     Adopt {
@@ -67,7 +68,7 @@ pub enum Effect {
         /// Repeated in the answer; an answer to an older ticket is dropped.
         ticket: u64,
         /// What to look at.
-        ask: Ask,
+        ask: ProbeScope,
     },
     /// Write down that a gateway will be started, start it, then send `Spawned` or `SpawnFailed`.
     Spawn {
@@ -99,7 +100,7 @@ pub enum Effect {
         /// Whom.
         generation: Generation,
         /// What is known already.
-        case: Box<Case>,
+        case: Box<HangContext>,
     },
     /// SIGTERM to the gateway process alone: it ends its own children in its own order.
     Terminate {

@@ -1,9 +1,10 @@
 //! What the shell tells the core.
 
-use super::handoff::{Support, Word};
-use super::{Generation, Holder, HookEnd, Past, Sample, Sighting, Toll};
-use std::fmt;
-use std::time::Duration;
+use super::handoff::{HandoffVerdict, Support};
+use super::{ExitUsage, Generation, History, Holder, HookEnd, Observation, Usage};
+use crate::prelude::*;
+use core::fmt;
+use core::time::Duration;
 
 /// What an operator or a manager can ask for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,7 +45,7 @@ impl fmt::Display for Requester {
 
 /// How the gateway process ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Death {
+pub enum ExitStatus {
     /// It called exit.
     Code(i32),
     /// A signal ended it.
@@ -143,7 +144,7 @@ pub struct Acquired {
     /// Who had to be taken for gone.
     pub recovered: Option<Recovered>,
     /// What the store remembers. Nothing where `trouble` says why.
-    pub past: Past,
+    pub past: History,
     /// Why the store could not be read: lock and claim hold all the same.
     pub trouble: Option<String>,
 }
@@ -233,7 +234,7 @@ pub enum Event {
         /// The ticket of its `Effect::Probe`.
         ticket: u64,
         /// What it saw.
-        sighting: Sighting,
+        sighting: Observation,
     },
     /// The gateway process exists.
     Spawned {
@@ -256,16 +257,16 @@ pub enum Event {
         /// Its number.
         generation: Generation,
         /// How it ended.
-        death: Death,
+        death: ExitStatus,
         /// What it has used.
-        toll: Toll,
+        toll: ExitUsage,
     },
     /// What the gateway uses now.
     Measured {
         /// Its number.
         generation: Generation,
         /// As above.
-        sample: Sample,
+        sample: Usage,
     },
     /// `Effect::Examine` is done.
     Examined {
@@ -305,7 +306,7 @@ pub enum Event {
         /// Its ticket.
         ticket: u64,
         /// What the gateway's command line says.
-        word: Word,
+        word: HandoffVerdict,
     },
     /// The outer manager was asked how long it gives us to stop, and this is what of it a gateway may use.
     StopBudget {

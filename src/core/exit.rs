@@ -10,4 +10,4 @@ pub const USAGE: u8 = 2;
 pub const GAVE_UP: u8 = 69;
 /// Another start will not help: a duplicate, a port conflict, the gateway's configuration, a missing command.
 /// `EX_CONFIG` of `sysexits.h`, which OpenClaw's own unit names in `RestartPreventExitStatus`.
-pub const NO_USE: u8 = 78;
+pub const EX_CONFIG: u8 = 78;

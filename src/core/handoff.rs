@@ -7,8 +7,9 @@
 
 use super::restart_policy::{Cause, Run};
 use super::{Generation, Moment};
-use std::collections::VecDeque;
-use std::time::Duration;
+use crate::prelude::*;
+use alloc::collections::VecDeque;
+use core::time::Duration;
 
 /// The latest moment after an exit at which its handoff is asked for. The row lives 60 s and the answer takes 3 to 9
 /// (measured, 2026.9.6); beside a boot the question would cost a host of one core 7 s of start-up.
@@ -40,7 +41,7 @@ pub enum Support {
 
 /// What it says of one exit.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Word {
+pub enum HandoffVerdict {
     /// That gateway had asked to be started again, for this reason.
     Accepted(String),
     /// It had not.

@@ -1,7 +1,8 @@
 //! Commands of the operator that stand before a gateway's start and after its end.
 
-use super::{Death, Generation};
-use std::time::Duration;
+use super::{ExitStatus, Generation};
+use crate::prelude::*;
+use core::time::Duration;
 
 /// The time that a hook gets between SIGTERM and SIGKILL.
 pub const GRACE: Duration = Duration::from_secs(5);
@@ -50,7 +51,7 @@ pub enum Call {
         /// Why it ended, in the words of `gateway.exited`.
         reason: &'static str,
         /// How.
-        death: Death,
+        death: ExitStatus,
     },
     /// This gateway refused to start.
     Repair {
@@ -85,7 +86,7 @@ impl Call {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum HookEnd {
     /// Its process ended so.
-    Ended(Death),
+    Ended(ExitStatus),
     /// It could not be started.
     NotStarted(String),
     /// It was not called: no start would follow, because the program is being replaced; why.
@@ -96,6 +97,6 @@ impl HookEnd {
     /// Whether it did what it was called for.
     #[must_use]
     pub fn is_success(&self) -> bool {
-        *self == Self::Ended(Death::Code(0))
+        *self == Self::Ended(ExitStatus::Code(0))
     }
 }

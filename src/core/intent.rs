@@ -43,7 +43,7 @@ impl Intent {
     /// Gives it away; what is left is to run.
     #[must_use]
     pub fn take(&mut self) -> Self {
-        std::mem::take(self)
+        core::mem::take(self)
     }
 
     /// Takes the other intent if it is harder than this one, and says whether it did.
@@ -59,6 +59,7 @@ impl Intent {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::prelude::*;
 
     fn by(how: &str) -> Requester {
         Requester { how: how.to_owned(), pid: None, uid: None, command: None }

@@ -4,7 +4,7 @@
 //! cannot be trusted, a counter in the row that goes on does. `tests/lease_model.rs` walks through every order in which
 //! two supervisors can take these steps.
 
-use std::time::Duration;
+use core::time::Duration;
 
 /// How often an owner makes its counter go on, where that is needed.
 pub const BEAT: Duration = Duration::from_secs(10);

@@ -8,7 +8,7 @@
 
 use super::fault::Fault;
 use super::{Moment, Phase, Policy, Verdict};
-use std::time::Duration;
+use core::time::Duration;
 
 /// How many probes must have failed in a row before a gateway counts as hung, however short `hang_after` is.
 pub const FAILED_PROBES_MIN: u32 = 3;
@@ -249,6 +249,7 @@ impl Liveness {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::prelude::*;
 
     const SERVING: Verdict = Verdict::Gateway(Phase::Started);
 

@@ -1,7 +1,8 @@
 //! Every number that a decision depends on. The defaults are those of the command line.
 
 use super::fault::Planted;
-use std::time::Duration;
+use crate::prelude::*;
+use core::time::Duration;
 
 /// What to do beside an owner that stays.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -6,11 +6,12 @@
 mod fields;
 mod sentence;
 
+use crate::prelude::*;
 pub use fields::{Field, Fields};
 
-use super::event::{Death, Recovered, Requester, TreeEnd};
-use super::{Generation, Holder, Hook, HookEnd, Readiness, Toll, Verdict};
-use std::time::Duration;
+use super::event::{ExitStatus, Recovered, Requester, TreeEnd};
+use super::{ExitUsage, Generation, Holder, Hook, HookEnd, Readiness, Verdict};
+use core::time::Duration;
 
 /// One entry of the event log.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -74,9 +75,9 @@ pub enum Report {
 pub struct Exited {
     pub generation: Generation,
     pub pid: i32,
-    pub death: Death,
+    pub death: ExitStatus,
     pub uptime: Duration,
-    pub toll: Toll,
+    pub toll: ExitUsage,
     pub cause: &'static str,
 }
 
@@ -218,7 +219,7 @@ impl Report {
             | Self::TreeKilled { .. }
             | Self::HookTimedOut { .. } => Severity::Warning,
             Self::HookFinished { end, .. } if !end.is_success() => Severity::Warning,
-            Self::GatewayExited(Exited { death, .. }) if *death != Death::Code(0) => Severity::Warning,
+            Self::GatewayExited(Exited { death, .. }) if *death != ExitStatus::Code(0) => Severity::Warning,
             _ => Severity::Info,
         }
     }
@@ -255,9 +256,9 @@ mod tests {
         let exited = Exited {
             generation: 2,
             pid: 9,
-            death: Death::Signal { number: 9, core_dumped: false },
+            death: ExitStatus::Signal { number: 9, core_dumped: false },
             uptime: Duration::from_millis(1500),
-            toll: Toll::default(),
+            toll: ExitUsage::default(),
             cause: "crashed",
         };
         let names: Vec<_> = Report::GatewayExited(exited).fields().into_iter().map(|(name, _)| name).collect();

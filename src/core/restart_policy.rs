@@ -8,11 +8,12 @@
 
 use super::fault::Fault;
 use super::handoff::PENDING_MAX;
-use super::past::{PastRun, Settled};
+use super::history::{PastRun, Settled};
 use super::report::human;
 use super::{Moment, Policy};
-use std::collections::VecDeque;
-use std::time::Duration;
+use crate::prelude::*;
+use alloc::collections::VecDeque;
+use core::time::Duration;
 
 /// The first delay of the backoff.
 const BACKOFF_MIN: Duration = Duration::from_secs(1);
@@ -91,13 +92,13 @@ pub struct RestartPolicy {
     clean_exit: Option<Moment>,
     /// The one before it, while it waits for a word.
     before: Option<Moment>,
-    spare: Spare,
+    trial: Trial,
     jitter: SplitMix,
 }
 
 /// Starts after we gave up: a manager that starts us again after 69 gets one trial per `backoff_max`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Spare {
+enum Trial {
     /// Nobody gave up.
     Unneeded,
     /// Somebody did, at this moment.
@@ -117,7 +118,7 @@ impl RestartPolicy {
             failures: 0,
             clean_exit: None,
             before: None,
-            spare: Spare::Unneeded,
+            trial: Trial::Unneeded,
             jitter: SplitMix(seed),
         }
     }
@@ -132,32 +133,32 @@ impl RestartPolicy {
             match settled {
                 Settled::Postponed => continue,
                 Settled::Ran(run, cause) => self.after_run(run.ended, *run, *cause, policy),
-                Settled::Unborn => self.after_spawn_failure(*spawned, policy),
+                Settled::NeverStarted => self.after_spawn_failure(*spawned, policy),
             };
         }
     }
 
     /// A gateway is being started.
     pub fn begin(&mut self, now: Moment) {
-        if self.spare != Spare::Unneeded {
+        if self.trial != Trial::Unneeded {
             self.spent.push_back(now);
-            self.spare = Spare::Unneeded;
+            self.trial = Trial::Unneeded;
         }
     }
 
     /// There is no sense in another start, though the budget may have room: it waits like one beyond that.
-    pub fn doom(&mut self, now: Moment) {
+    pub fn require_trial(&mut self, now: Moment) {
         // What was paid for it just now is paid when it comes about.
-        if self.spare == Spare::Unneeded && self.spent.back() == Some(&now) {
+        if self.trial == Trial::Unneeded && self.spent.back() == Some(&now) {
             self.spent.pop_back();
         }
-        self.spare = Spare::After(now);
+        self.trial = Trial::After(now);
     }
 
     /// Somebody wants a start now, whatever the budget says.
-    pub fn waive(&mut self) {
-        if self.spare != Spare::Unneeded {
-            self.spare = Spare::Granted;
+    pub fn grant_trial(&mut self) {
+        if self.trial != Trial::Unneeded {
+            self.trial = Trial::Granted;
         }
     }
 
@@ -165,11 +166,11 @@ impl RestartPolicy {
     /// way.
     #[must_use]
     pub fn slot(&self, policy: &Policy) -> Moment {
-        match self.spare {
-            Spare::After(gave_up) if !policy.planted.is(Fault::SpentBudgetIgnored) => {
+        match self.trial {
+            Trial::After(gave_up) if !policy.planted.is(Fault::SpentBudgetIgnored) => {
                 gave_up.saturating_add(policy.backoff_max)
             }
-            Spare::After(_) | Spare::Unneeded | Spare::Granted => Moment::ZERO,
+            Trial::After(_) | Trial::Unneeded | Trial::Granted => Moment::ZERO,
         }
     }
 
@@ -331,7 +332,7 @@ impl RestartPolicy {
         let restarts = u32::try_from(self.spent.len()).unwrap_or(u32::MAX);
         let budget = policy.max_restarts.saturating_add(u32::from(policy.planted.is(Fault::BudgetOffByOne)));
         if restarts >= budget {
-            self.spare = Spare::After(now);
+            self.trial = Trial::After(now);
             return Err(Plan::GiveUp { restarts });
         }
         if policy.planted.is(Fault::BudgetNotCounted) {

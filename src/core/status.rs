@@ -1,7 +1,8 @@
 //! What a supervisor is doing, for whoever asks.
 
-use super::{Generation, Readiness, Sample, Verdict};
-use std::time::Duration;
+use super::{Generation, Readiness, Usage, Verdict};
+use crate::prelude::*;
+use core::time::Duration;
 
 /// A snapshot. Durations count back from now, or forward where they speak of the future.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -77,7 +78,7 @@ pub struct GatewayStatus {
     /// What `/readyz` said when it was last asked.
     pub readiness: Option<Readiness>,
     /// What it used when that was last read.
-    pub sample: Option<Sample>,
+    pub sample: Option<Usage>,
 }
 
 impl GatewayStatus {

@@ -24,40 +24,38 @@
 
 mod adopting;
 mod examining;
-mod failing;
-mod handing;
-mod hooking;
-mod leasing;
-mod measuring;
-mod noticing;
+mod exits;
+mod hooks;
+mod lease;
+mod notify;
 mod poll;
 mod probing;
 mod requests;
 mod running;
-mod snapshot;
 mod standby;
+mod status;
 mod stopping;
 
 use super::conflict::Watch;
-use super::effect::{Ask, Effect, Outcome};
+use super::effect::{Effect, Outcome, ProbeScope};
 use super::event::{Event, Fingerprint, Request, Requester, SpawnFailure};
 use super::fault::Fault;
 use super::handoff::Handoffs;
+use super::history::Unfinished;
 use super::intent::Intent;
 use super::liveness::Liveness;
-use super::past::Left;
+use super::probe_history::ProbeHistory;
 use super::report::{Exited, Report};
 use super::restart_policy::{Plan, RestartPolicy, Run};
-use super::trail::Trail;
-use super::{Generation, Moment, Notice, Owner, Policy, Readiness, Sample, Sighting, Verdict, exit};
+use super::{Generation, Moment, Notice, Observation, Owner, Policy, Readiness, Usage, Verdict, exit};
+use crate::prelude::*;
+use core::time::Duration;
 use examining::Examining;
-use failing::{Repair, Streak, Update};
-use handing::Held;
-use hooking::Hooking;
-use leasing::Seen;
+use exits::{Held, Repair, Streak, Update};
+use hooks::Hooking;
+use lease::Seen;
 use poll::Poll;
 use standby::Standby;
-use std::time::Duration;
 use stopping::Stopping;
 
 /// A step that comes this much after its deadline means that we stood still: a paused VM or a SIGSTOP. Half a window
@@ -93,11 +91,11 @@ pub struct Supervisor {
     /// A process of ours came to life: the program can be executed.
     born: bool,
     /// What the last probe saw.
-    told: Option<Sighting>,
+    told: Option<Observation>,
     /// The last process that bore our mark and could not be found when it was looked for.
     lost_mark: Option<i32>,
     /// What was lately seen of the present gateway.
-    trail: Trail,
+    trail: ProbeHistory,
     /// What its `/readyz` said last.
     readiness: Option<Readiness>,
     /// Gateways that were replaced for `--memory-max`.
@@ -126,9 +124,9 @@ enum State {
     /// Somebody else is, and we wait for his end.
     Standby(Standby),
     /// The shell looks for the gateway of a predecessor.
-    Adopting { left: Option<Left> },
+    Adopting { left: Option<Unfinished> },
     /// Whose is the port?
-    Probing { poll: Poll, watch: Watch, judging: Judging },
+    Probing { poll: Poll, watch: Watch, judging: ProbePurpose },
     /// Nothing runs; the next start is planned.
     BackingOff { until: Moment, why: String },
     /// Nothing runs, and the budget is spent: the word about the last exit decides whether there is a next start.
@@ -152,7 +150,7 @@ enum State {
 
 /// What a probe of the port has to settle besides whether it is free.
 #[derive(Debug, Clone, Copy)]
-enum Judging {
+enum ProbePurpose {
     Nothing,
     /// The gateway exited with 78: somebody else's port, or its configuration?
     Refusal(Run),
@@ -180,7 +178,7 @@ impl Child {
     }
 
     /// Takes in an answer of its own.
-    fn note_answer(&mut self, sighting: &Sighting) {
+    fn note_answer(&mut self, sighting: &Observation) {
         if let Verdict::Gateway(_) | Verdict::Draining = sighting.verdict {
             match &sighting.owner {
                 Owner::Ours(holder) => (self.answered, self.listener) = (true, Some(holder.pid)),
@@ -209,7 +207,7 @@ impl Supervisor {
             born: false,
             told: None,
             lost_mark: None,
-            trail: Trail::default(),
+            trail: ProbeHistory::default(),
             readiness: None,
             memory_restarts: 0,
             handoffs: Handoffs::default(),
@@ -293,7 +291,7 @@ impl Supervisor {
         match &self.state {
             State::Idle | State::Adopting { .. } | State::Awaiting(_) | State::Spawning | State::Exited => None,
             State::Leasing { poll: Poll::Due(at), .. } => Some(*at),
-            State::Leasing { poll: Poll::Asked { at, .. }, .. } => Some(at.saturating_add(leasing::LEASE_LOST)),
+            State::Leasing { poll: Poll::Asked { at, .. }, .. } => Some(at.saturating_add(lease::LEASE_LOST)),
             State::Standby(standby) => standby.deadline(),
             State::Probing { poll, .. } => Some(poll.wake(policy)),
             State::BackingOff { until, .. } => Some(*until),
@@ -354,12 +352,12 @@ impl Supervisor {
             State::Standby(_) => self.tick_standby(now, fx),
             State::Probing { poll, .. } => {
                 if poll.wake(&self.policy) <= now {
-                    self.probe(now, Ask::Port, fx);
+                    self.probe(now, ProbeScope::Port, fx);
                 }
             }
             State::BackingOff { until, .. } => {
                 if *until <= now {
-                    self.look_at_port(now, Judging::Nothing, fx);
+                    self.look_at_port(now, ProbePurpose::Nothing, fx);
                 }
             }
             State::Hooking(_) => self.tick_hooking(now, fx),
@@ -370,7 +368,7 @@ impl Supervisor {
         }
     }
 
-    fn on_probed(&mut self, now: Moment, ticket: u64, sighting: &Sighting, fx: &mut Effects) {
+    fn on_probed(&mut self, now: Moment, ticket: u64, sighting: &Observation, fx: &mut Effects) {
         let poll = match &self.state {
             State::Probing { poll, .. } | State::Starting { poll, .. } | State::Running { poll, .. } => *poll,
             State::Stopping(stopping) => stopping.poll,
@@ -430,7 +428,7 @@ impl Supervisor {
                 }
             }
             State::Standby(standby) => standby.rearm(now),
-            State::Examining(_) => self.acquit(now),
+            State::Examining(_) => self.clear_hang(now),
             State::Hooking(_) => self.rearm_hook(now),
             State::Idle
             | State::Adopting { .. }
@@ -442,7 +440,7 @@ impl Supervisor {
     }
 
     /// Sends a probe for the present state and notes it in its poll.
-    fn probe(&mut self, now: Moment, ask: Ask, fx: &mut Effects) {
+    fn probe(&mut self, now: Moment, ask: ProbeScope, fx: &mut Effects) {
         self.ticket += 1;
         let asked = Poll::Asked { ticket: self.ticket, at: now };
         match &mut self.state {
@@ -462,7 +460,7 @@ impl Supervisor {
         fx.push(Effect::Probe { ticket: self.ticket, ask });
     }
 
-    fn tell_verdict(&mut self, sighting: &Sighting, fx: &mut Effects) {
+    fn tell_verdict(&mut self, sighting: &Observation, fx: &mut Effects) {
         let to = sighting.verdict;
         let from = self.told.replace(sighting.clone()).map(|before| before.verdict);
         if from.is_none_or(|from| from.name() != to.name()) {
@@ -470,7 +468,7 @@ impl Supervisor {
         }
     }
 
-    fn tell_readiness(&mut self, sighting: &Sighting, fx: &mut Effects) {
+    fn tell_readiness(&mut self, sighting: &Observation, fx: &mut Effects) {
         let (State::Running { .. }, Some(readiness)) = (&self.state, &sighting.readiness) else { return };
         if matches!(sighting.owner, Owner::Other(_)) {
             return;
@@ -484,7 +482,7 @@ impl Supervisor {
 
     /// Another gateway is there: what was seen of the one before is of no use.
     fn begin_trail(&mut self) {
-        (self.trail, self.readiness) = (Trail::default(), None);
+        (self.trail, self.readiness) = (ProbeHistory::default(), None);
     }
 
     /// Follows a plan of the restart policy.
@@ -494,9 +492,9 @@ impl Supervisor {
             // A manager may start us again and again: what a predecessor spent must not end us as well.
             Plan::GiveUp { .. } if !self.spawned => {
                 if self.policy.attended {
-                    self.restarts.waive();
+                    self.restarts.grant_trial();
                 }
-                self.look_at_port(now, Judging::Nothing, fx);
+                self.look_at_port(now, ProbePurpose::Nothing, fx);
             }
             Plan::GiveUp { restarts } => {
                 let window = self.policy.restart_window;
@@ -516,7 +514,7 @@ impl Supervisor {
         let delay = at.saturating_sub(now);
         fx.push(Effect::Report(Report::RestartScheduled { delay, why: why.to_owned() }));
         if delay.is_zero() {
-            self.look_at_port(now, Judging::Nothing, fx);
+            self.look_at_port(now, ProbePurpose::Nothing, fx);
         } else {
             self.state = State::BackingOff { until: at, why: why.to_owned() };
         }

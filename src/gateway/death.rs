@@ -1,20 +1,20 @@
 //! The end of a gateway: how it came, what it used until then, and whether we had a part in it.
 
-use crate::core::{Death, Event, Generation, Toll};
+use crate::core::{Event, ExitStatus, ExitUsage, Generation};
 use crate::platform::cgroup::{Leaf, OomCount};
 use crate::platform::process::{Exit, Handle, Watch};
 use std::os::unix::process::ExitStatusExt;
-use std::process::ExitStatus;
+use std::process;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::mpsc::Sender;
 
 /// An exit status in the core's words.
-pub(super) fn of(status: ExitStatus) -> Death {
+pub(super) fn of(status: process::ExitStatus) -> ExitStatus {
     match (status.code(), status.signal()) {
-        (Some(code), _) => Death::Code(code),
-        (None, Some(number)) => Death::Signal { number, core_dumped: status.core_dumped() },
-        (None, None) => Death::Unknown,
+        (Some(code), _) => ExitStatus::Code(code),
+        (None, Some(number)) => ExitStatus::Signal { number, core_dumped: status.core_dumped() },
+        (None, None) => ExitStatus::Unknown,
     }
 }
 
@@ -95,11 +95,11 @@ impl Vigil {
 
     async fn report(self, exit: Option<Exit>, events: Sender<Event>) {
         let Self { generation, touch, shortage, .. } = self;
-        let death = exit.map_or(Death::Unknown, |exit| of(exit.status));
-        let is_killed = matches!(death, Death::Signal { number: libc::SIGKILL, .. });
+        let death = exit.map_or(ExitStatus::Unknown, |exit| of(exit.status));
+        let is_killed = matches!(death, ExitStatus::Signal { number: libc::SIGKILL, .. });
         let oom_killed = is_killed && !touch.is(Touch::KILLED) && shortage.has_struck();
         let (max_rss_kb, cpu) = exit.map_or((None, None), |exit| (exit.max_rss_kb, exit.cpu));
-        let toll = Toll { max_rss_kb, cpu, oom_killed };
+        let toll = ExitUsage { max_rss_kb, cpu, oom_killed };
         // A closed channel means that the loop has ended and nobody waits for the news.
         let _closed = events.send(Event::LeaderExited { generation, death, toll }).await;
     }

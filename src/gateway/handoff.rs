@@ -12,7 +12,7 @@ use self::memory::Memory;
 use super::openclaw::Openclaw;
 use super::tree::descendants_of;
 use crate::core::Event;
-use crate::core::handoff::{ANSWER_MAX, Support, Word};
+use crate::core::handoff::{ANSWER_MAX, HandoffVerdict, Support};
 use crate::platform::process::{Handle, claim, reap, spawn_in_own_session, unclaim};
 use crate::platform::strike;
 use std::io;
@@ -138,14 +138,14 @@ impl Handoff {
         support
     }
 
-    async fn word_on(&self, pid: i32) -> Word {
-        let Some(openclaw) = &self.openclaw else { return Word::Unsupported(NOBODY.to_owned()) };
+    async fn word_on(&self, pid: i32) -> HandoffVerdict {
+        let Some(openclaw) = &self.openclaw else { return HandoffVerdict::Unsupported(NOBODY.to_owned()) };
         match self.support().await {
-            Support::Unsupported(why) => Word::Unsupported(why),
-            Support::TimedOut(why) => Word::TimedOut(why),
+            Support::Unsupported(why) => HandoffVerdict::Unsupported(why),
+            Support::TimedOut(why) => HandoffVerdict::TimedOut(why),
             Support::Supported => match ask(openclaw, &["consume", "--expected-pid", &pid.to_string()]).await {
                 Ok(answer) => read_word(&answer),
-                Err(silence) => Word::TimedOut(silence.to_string()),
+                Err(silence) => HandoffVerdict::TimedOut(silence.to_string()),
             },
         }
     }

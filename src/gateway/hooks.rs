@@ -13,7 +13,7 @@ use super::process::{self, INSTANCE};
 use super::spawn::{self, Failure, Kind, Started};
 use super::tree::{Orphans, Tree};
 use crate::core::hook::{Call, Hook, HookEnd};
-use crate::core::{Death, Event, Moment, TreeEnd};
+use crate::core::{Event, ExitStatus, Moment, TreeEnd};
 use crate::platform::cgroup::{self, Leaf};
 use crate::platform::environment::Environment;
 use crate::platform::mark::Mark;
@@ -268,12 +268,12 @@ impl Hooks {
 }
 
 /// How it ended, once nothing of it is left.
-async fn end_of(hook: Hook, leader: &Handle, watch: &Watch, tree: Tree, clock: fn() -> Moment) -> Death {
+async fn end_of(hook: Hook, leader: &Handle, watch: &Watch, tree: Tree, clock: fn() -> Moment) -> ExitStatus {
     let death = match watch.exit(leader).await {
         Ok(exit) => death::of(exit.status),
         Err(error) => {
             tracing::error!(pid = leader.pid(), %error, "cannot learn how a hook ended");
-            Death::Unknown
+            ExitStatus::Unknown
         }
     };
     let begun = clock();
@@ -301,9 +301,9 @@ fn told(call: &Call) -> Vec<(&'static str, String)> {
         Call::PreStart { .. } | Call::Repair { .. } => vec![generation],
         Call::PostStop { pid, reason, death, .. } => {
             let how = match death {
-                Death::Code(code) => Some((CODE, code.to_string())),
-                Death::Signal { number, .. } => Some((SIGNAL, number.to_string())),
-                Death::Unknown => None,
+                ExitStatus::Code(code) => Some((CODE, code.to_string())),
+                ExitStatus::Signal { number, .. } => Some((SIGNAL, number.to_string())),
+                ExitStatus::Unknown => None,
             };
             let pid = (*pid > 0).then(|| (PID, pid.to_string()));
             [Some(generation), Some((REASON, (*reason).to_owned())), how, pid].into_iter().flatten().collect()
@@ -333,18 +333,18 @@ fn is_of(id: &str, key: &str) -> bool {
 mod tests {
     use super::*;
 
-    fn stopped(pid: i32, death: Death) -> Call {
+    fn stopped(pid: i32, death: ExitStatus) -> Call {
         Call::PostStop { generation: 7, pid, reason: "crashed", death }
     }
 
     #[test]
     fn what_there_is_nothing_to_say_of_is_not_told() {
-        let signal = Death::Signal { number: 11, core_dumped: true };
+        let signal = ExitStatus::Signal { number: 11, core_dumped: true };
         let ended = [(GENERATION, "7"), (REASON, "crashed")];
         for (call, more) in [
-            (stopped(5, Death::Code(0)), &[(CODE, "0"), (PID, "5")][..]),
+            (stopped(5, ExitStatus::Code(0)), &[(CODE, "0"), (PID, "5")][..]),
             (stopped(5, signal), &[(SIGNAL, "11"), (PID, "5")]),
-            (stopped(0, Death::Unknown), &[]),
+            (stopped(0, ExitStatus::Unknown), &[]),
         ] {
             let expected: Vec<_> = ended.iter().chain(more).map(|(name, value)| (*name, (*value).to_owned())).collect();
             assert_eq!(told(&call), expected, "{call:?}");

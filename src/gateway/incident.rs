@@ -6,7 +6,7 @@
 
 use super::process::Gateway;
 use super::tree::Tree;
-use crate::core::{Case, Generation, Sample};
+use crate::core::{Generation, HangContext, Usage};
 use crate::platform::process::Handle;
 use crate::platform::{inspection, proc, usage};
 use serde_json::{Map, Value, json};
@@ -119,7 +119,7 @@ impl Account {
 }
 
 /// Gathers all there is, for [`TIME_MAX`] at the most. `at` is when that began, for people.
-pub async fn gather(subject: Subject, case: &Case, surroundings: Surroundings, at: String) -> Value {
+pub async fn gather(subject: Subject, case: &HangContext, surroundings: Surroundings, at: String) -> Value {
     let pid = subject.leader.as_ref().map(|leader| leader.pid());
     let account = Account::new(told(subject.generation, pid, case, at));
     let (done, over) = oneshot::channel();
@@ -141,12 +141,12 @@ pub async fn gather(subject: Subject, case: &Case, surroundings: Surroundings, a
 }
 
 /// What is known without a look.
-fn told(generation: Generation, pid: Option<i32>, case: &Case, at: String) -> Vec<(&'static str, Value)> {
+fn told(generation: Generation, pid: Option<i32>, case: &HangContext, at: String) -> Vec<(&'static str, Value)> {
     let probes = case
         .looks
         .iter()
         .map(|look| json!({ "ago_ms": milliseconds(look.ago), "verdict": look.verdict.name(), "detail": look.detail }));
-    let samples = case.samples.iter().map(|(ago, Sample { cpu, rss_kb, tree_rss_kb })| {
+    let samples = case.samples.iter().map(|(ago, Usage { cpu, rss_kb, tree_rss_kb })| {
         let cpu_ms = cpu.map(milliseconds);
         json!({ "ago_ms": milliseconds(*ago), "cpu_ms": cpu_ms, "rss_kb": rss_kb, "tree_rss_kb": tree_rss_kb })
     });

@@ -24,7 +24,7 @@ use tokio::time::{Instant, timeout};
 use self::connect::Knock;
 use self::http::{Door, Failure};
 use self::verdict::Glimpse;
-use crate::core::{Owner, Phase, Readiness, Sighting, Verdict};
+use crate::core::{Observation, Owner, Phase, Readiness, Verdict};
 use crate::gateway::endpoint::Endpoint;
 use crate::gateway::state_lock::{self, StateOwner};
 
@@ -107,7 +107,7 @@ impl Prober {
     }
 
     /// Looks once.
-    pub async fn look(&self, ask: Look) -> Sighting {
+    pub async fn look(&self, ask: Look) -> Observation {
         let deadline = Instant::now() + self.timeout;
         let (seen, door) = self.observe(ask, deadline).await;
         let (address, verdict, detail) = verdict::strongest(seen);
@@ -128,7 +128,7 @@ impl Prober {
             }
             _ => None,
         };
-        Sighting { verdict, owner, detail, readiness }
+        Observation { verdict, owner, detail, readiness }
     }
 
     /// What `/readyz` says, if it says it soon.

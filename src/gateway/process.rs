@@ -4,7 +4,7 @@ use super::adopt::Found;
 use super::death::{Shortage, Touch, Vigil};
 use super::spawn::{self, Failure, Kind, Started};
 use super::tree::{Orphans, Tree};
-use crate::core::{Event, Generation, Remains, Sample, SpawnFailure};
+use crate::core::{Event, Generation, Remains, SpawnFailure, Usage};
 use crate::platform::cgroup::Leaf;
 use crate::platform::mark::Mark;
 use crate::platform::process::{self, Handle};
@@ -289,7 +289,7 @@ impl Gateway {
 
     /// What it uses now; of its whole tree if `tree` is wanted. Nothing of one that has ended.
     #[must_use]
-    pub fn measure(&self, tree: bool) -> Sample {
+    pub fn measure(&self, tree: bool) -> Usage {
         let usage = self.leader.handle().and_then(|leader| {
             let usage = usage::of(leader.pid()).ok()?;
             // Asked for afterwards: if it lives, its pid was its own all the while.
@@ -299,7 +299,7 @@ impl Gateway {
         if usage.is_some() {
             self.shortage.look();
         }
-        Sample {
+        Usage {
             cpu: usage.map(|usage| usage.cpu),
             rss_kb: usage.map(|usage| usage.rss_kb),
             tree_rss_kb: tree.then(|| self.tree.rss_kb().ok()).flatten(),

@@ -9,10 +9,10 @@ mod health;
 mod lease;
 mod remains;
 
-use crate::core::event::{Death, Event, Request, Requester, SpawnFailure};
+use crate::core::event::{Event, ExitStatus, Request, Requester, SpawnFailure};
 use crate::core::policy::OnConflict;
 use crate::core::supervisor::Effects;
-use crate::core::{Effect, Fingerprint, Holder, Moment, Owner, Phase, Policy, Sighting, Supervisor, Verdict};
+use crate::core::{Effect, Fingerprint, Holder, Moment, Observation, Owner, Phase, Policy, Supervisor, Verdict};
 use serde_json::{Map, Value, json};
 use std::time::Duration;
 
@@ -212,7 +212,7 @@ fn event_from_json(value: &Value) -> Option<Event> {
             let owner = owner_from_json(value.get("owner")?)?;
             let readiness = value.get("readiness").and_then(health::readiness_from_json);
             let verdict = verdict_from_name(word("verdict")?)?;
-            let sighting = Sighting { verdict, owner, detail: text("detail")?, readiness };
+            let sighting = Observation { verdict, owner, detail: text("detail")?, readiness };
             Event::Probed { ticket: number("ticket")?, sighting }
         }
         "spawned" => {
@@ -319,22 +319,22 @@ fn owner_from_json(value: &Value) -> Option<Owner> {
     }
 }
 
-fn death_to_json(death: Death) -> Value {
+fn death_to_json(death: ExitStatus) -> Value {
     match death {
-        Death::Code(code) => json!({ "code": code }),
-        Death::Signal { number, core_dumped } => json!({ "signal": number, "core_dumped": core_dumped }),
-        Death::Unknown => Value::Null,
+        ExitStatus::Code(code) => json!({ "code": code }),
+        ExitStatus::Signal { number, core_dumped } => json!({ "signal": number, "core_dumped": core_dumped }),
+        ExitStatus::Unknown => Value::Null,
     }
 }
 
-fn death_from_json(value: &Value) -> Option<Death> {
+fn death_from_json(value: &Value) -> Option<ExitStatus> {
     let number = |name: &str| i32::try_from(value.get(name)?.as_i64()?).ok();
     if value.is_null() {
-        return Some(Death::Unknown);
+        return Some(ExitStatus::Unknown);
     }
     match (number("code"), number("signal")) {
-        (Some(code), None) => Some(Death::Code(code)),
-        (None, Some(number)) => Some(Death::Signal { number, core_dumped: value.get("core_dumped")?.as_bool()? }),
+        (Some(code), None) => Some(ExitStatus::Code(code)),
+        (None, Some(number)) => Some(ExitStatus::Signal { number, core_dumped: value.get("core_dumped")?.as_bool()? }),
         _ => None,
     }
 }
@@ -342,8 +342,8 @@ fn death_from_json(value: &Value) -> Option<Death> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::core::{ExitUsage, Readiness};
     use crate::core::{HookEnd, Layer, TreeEnd};
-    use crate::core::{Readiness, Toll};
 
     fn by() -> Requester {
         Requester { how: "SIGTERM".to_owned(), pid: Some(7), uid: None, command: Some("kill \"x\"\n".to_owned()) }
@@ -363,20 +363,20 @@ mod tests {
             Event::SpawnFailed { generation: 2, failure: SpawnFailure::Resources("full".to_owned()) },
             Event::ClockJumped { by: Duration::from_nanos(u64::MAX) },
         ];
-        for death in [Death::Code(-1), Death::Signal { number: 11, core_dumped: true }, Death::Unknown] {
-            let toll = Toll { max_rss_kb: Some(1), cpu: Some(Duration::from_secs(2)), oom_killed: true };
+        for death in [ExitStatus::Code(-1), ExitStatus::Signal { number: 11, core_dumped: true }, ExitStatus::Unknown] {
+            let toll = ExitUsage { max_rss_kb: Some(1), cpu: Some(Duration::from_secs(2)), oom_killed: true };
             all.push(Event::LeaderExited { generation: 3, death, toll });
-            all.push(Event::LeaderExited { generation: 3, death, toll: Toll::default() });
+            all.push(Event::LeaderExited { generation: 3, death, toll: ExitUsage::default() });
         }
         for (request, _) in REQUESTS {
             all.push(Event::Requested { request, by: by() });
         }
         for (verdict, _) in VERDICTS {
             for owner in [Owner::Unseen, Owner::Ours(holder()), Owner::Other(holder())] {
-                let sighting = Sighting { verdict, owner, detail: "d".to_owned(), readiness: None };
+                let sighting = Observation { verdict, owner, detail: "d".to_owned(), readiness: None };
                 all.push(Event::Probed { ticket: u64::MAX, sighting: sighting.clone() });
                 let readiness = Some(Readiness { ready: false, detail: "telegram".to_owned() });
-                all.push(Event::Probed { ticket: 1, sighting: Sighting { readiness, ..sighting } });
+                all.push(Event::Probed { ticket: 1, sighting: Observation { readiness, ..sighting } });
             }
         }
         let commands = vec!["1 a".to_owned(), "2 b".to_owned()];
@@ -387,8 +387,8 @@ mod tests {
         for end in [
             HookEnd::NotStarted("no".to_owned()),
             HookEnd::Postponed("npm".to_owned()),
-            HookEnd::Ended(Death::Code(3)),
-            HookEnd::Ended(Death::Unknown),
+            HookEnd::Ended(ExitStatus::Code(3)),
+            HookEnd::Ended(ExitStatus::Unknown),
         ] {
             all.push(Event::HookEnded { ticket: 7, end });
         }

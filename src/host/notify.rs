@@ -126,7 +126,7 @@ enum Trouble {
     /// There was none yet.
     Never,
     /// It is over; it was told of.
-    Past,
+    History,
     /// They did not go out. The next one is tried then.
     Present { again: Moment, pause: Duration },
 }
@@ -217,14 +217,14 @@ impl Line {
             self.fed = Some(now);
         }
         if let Trouble::Present { .. } = self.trouble {
-            self.trouble = Trouble::Past;
+            self.trouble = Trouble::History;
         }
     }
 
     fn note_unsent(&mut self, now: Moment, error: &io::Error) {
         let pause = match self.trouble {
             Trouble::Present { pause, .. } => (pause * 2).min(RETRY_MAX),
-            Trouble::Never | Trouble::Past => RETRY_MIN,
+            Trouble::Never | Trouble::History => RETRY_MIN,
         };
         // It must not be us who let a watchdog bite.
         let pause = self.watchdog.map_or(pause, |period| pause.min(period / 3));

@@ -26,7 +26,7 @@ impl Mistake {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Usage(_) => exit::USAGE,
-            Self::Config(_) | Self::Command(_) => exit::NO_USE,
+            Self::Config(_) | Self::Command(_) => exit::EX_CONFIG,
             Self::Folder(_) => exit::FAILURE,
         }
     }
@@ -52,7 +52,7 @@ impl Mistakes {
     #[must_use]
     pub fn exit_code(&self) -> u8 {
         let codes: Vec<u8> = self.0.iter().map(Mistake::exit_code).collect();
-        [exit::USAGE, exit::NO_USE].into_iter().find(|code| codes.contains(code)).unwrap_or(exit::FAILURE)
+        [exit::USAGE, exit::EX_CONFIG].into_iter().find(|code| codes.contains(code)).unwrap_or(exit::FAILURE)
     }
 }
 

@@ -12,7 +12,7 @@ use super::tenure::{Held, Tenure};
 use super::worker::Worker;
 use super::{BasisChoice, News, folder, history};
 use crate::core::lease::{Basis, Life, Ruling, rule};
-use crate::core::{Acquired, Holder, LeaseAnswer, Moment, Past, Recovered, Report};
+use crate::core::{Acquired, History, Holder, LeaseAnswer, Moment, Recovered, Report};
 use crate::platform::{claim, filesystem};
 use rusqlite::Transaction;
 use std::time::Duration;
@@ -29,7 +29,7 @@ enum Entry {
 struct Taken {
     epoch: u64,
     recovered: Option<Recovered>,
-    past: Past,
+    past: History,
     left: Option<GenerationRecord>,
 }
 
@@ -71,7 +71,7 @@ impl Worker {
                     _ => Report::StoreUnavailable { why: trouble.clone() },
                 });
                 held.disconnect();
-                let past = Past::default();
+                let past = History::default();
                 (Acquired { epoch: 0, recovered: None, past, trouble: Some(trouble) }, None)
             }
         };

@@ -4,7 +4,7 @@ use super::cell::{count, integer, number, pid, text};
 use super::clock::{Clocks, Stamp};
 use super::record::{Ending, GenerationRecord};
 use crate::core::restart_policy::Cause;
-use crate::core::{Death, Generation, Moment, Past};
+use crate::core::{ExitStatus, Generation, History, Moment};
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -22,13 +22,13 @@ pub(super) fn write(tx: &Transaction<'_>, record: &GenerationRecord, offset: u64
     let boot = |stamp: Option<Stamp>| stamp.and_then(|stamp| stamp.boot_ms);
     let (died, settled) = (record.died.map(|(_, at)| at), record.settled.map(|(_, at)| at));
     let (code, signal, core_dumped) = match record.died {
-        Some((Death::Code(code), _)) => (Some(code), None, None),
-        Some((Death::Signal { number, core_dumped }, _)) => (None, Some(number), Some(core_dumped)),
-        Some((Death::Unknown, _)) | None => (None, None, None),
+        Some((ExitStatus::Code(code), _)) => (Some(code), None, None),
+        Some((ExitStatus::Signal { number, core_dumped }, _)) => (None, Some(number), Some(core_dumped)),
+        Some((ExitStatus::Unknown, _)) | None => (None, None, None),
     };
     let (cause, clean) = match record.settled {
         Some((Ending::Ran { cause, clean }, _)) => (Some(name_of(cause)), Some(clean)),
-        Some((Ending::Unborn, _)) => (Some(UNBORN), None),
+        Some((Ending::NeverStarted, _)) => (Some(UNBORN), None),
         Some((Ending::Postponed, _)) => (Some(POSTPONED), None),
         None => (None, None),
     };
@@ -88,13 +88,13 @@ fn parse(row: &Row<'_>) -> GenerationRecord {
         |wall: &str, boot: &str| integer(row, wall).map(|wall_ms| Stamp { wall_ms, boot_ms: integer(row, boot) });
     let small = |column: &str| integer(row, column).and_then(|number| i32::try_from(number).ok());
     let death = match (small("died_code"), small("died_signal")) {
-        (Some(code), _) => Death::Code(code),
-        (None, Some(number)) => Death::Signal { number, core_dumped: integer(row, "core_dumped") == Some(1) },
-        (None, None) => Death::Unknown,
+        (Some(code), _) => ExitStatus::Code(code),
+        (None, Some(number)) => ExitStatus::Signal { number, core_dumped: integer(row, "core_dumped") == Some(1) },
+        (None, None) => ExitStatus::Unknown,
     };
     let clean = integer(row, "clean") == Some(1);
     let ending = match text(row, "cause").as_deref() {
-        Some(UNBORN) => Ending::Unborn,
+        Some(UNBORN) => Ending::NeverStarted,
         Some(POSTPONED) => Ending::Postponed,
         Some("asked") => Ending::Ran { cause: Cause::Asked, clean },
         Some("memory") => Ending::Ran { cause: Cause::Memory, clean },
@@ -149,7 +149,7 @@ fn unsettled(conn: &Connection) -> rusqlite::Result<Vec<GenerationRecord>> {
 }
 
 /// Those that are over, oldest first, as the core is told of them.
-pub(super) fn past(conn: &Connection, clocks: &Clocks, now: Moment) -> rusqlite::Result<Past> {
+pub(super) fn past(conn: &Connection, clocks: &Clocks, now: Moment) -> rusqlite::Result<History> {
     let sql = "SELECT * FROM generations WHERE number > 0 AND typeof(settled_at) = 'integer' \
                ORDER BY number DESC LIMIT ?1";
     let mut statement = conn.prepare(sql)?;
@@ -164,7 +164,7 @@ pub(super) fn past(conn: &Connection, clocks: &Clocks, now: Moment) -> rusqlite:
     }
     runs.reverse();
     let left = unsettled(conn)?.first().map(|record| record.left(clocks, now));
-    Ok(Past { generation: youngest(conn)?, runs, left })
+    Ok(History { generation: youngest(conn)?, runs, left })
 }
 
 /// Settles all that cannot be there any more, which is all but the youngest without an end. Returns that one.
@@ -222,7 +222,7 @@ mod tests {
             started: Some(stamp(2)),
             stable: Some(stamp(3)),
             healthy_until: Some(stamp(4)),
-            died: Some((Death::Signal { number: 9, core_dumped: true }, stamp(5))),
+            died: Some((ExitStatus::Signal { number: 9, core_dumped: true }, stamp(5))),
             settled: Some((Ending::Ran { cause: Cause::CleanExit, clean: true }, stamp(6))),
         }
     }
@@ -238,8 +238,10 @@ mod tests {
     fn a_record_comes_back_as_it_was_written() {
         with_tx(|tx| {
             let least = GenerationRecord { generation: 2, ..GenerationRecord::default() };
-            for death in [Death::Code(3), Death::Unknown] {
-                for ending in [Ending::Unborn, Ending::Postponed, Ending::Ran { cause: Cause::Asked, clean: false }] {
+            for death in [ExitStatus::Code(3), ExitStatus::Unknown] {
+                for ending in
+                    [Ending::NeverStarted, Ending::Postponed, Ending::Ran { cause: Cause::Asked, clean: false }]
+                {
                     let at = Stamp { wall_ms: 3, boot_ms: None };
                     for record in
                         [full(1), GenerationRecord { died: Some((death, at)), settled: Some((ending, at)), ..full(1) }]
@@ -309,14 +311,15 @@ mod tests {
                 let record = GenerationRecord { generation, boot_id, intent, ..GenerationRecord::default() };
                 write(tx, &record, 0).unwrap();
             }
-            let settled = Some((Ending::Unborn, watch.clocks().now()));
+            let settled = Some((Ending::NeverStarted, watch.clocks().now()));
             write(tx, &GenerationRecord { generation: 7, intent, settled, ..GenerationRecord::default() }, 0).unwrap();
             assert_eq!(close_older(tx).unwrap().unwrap().generation, 6);
             let told = past(tx, &watch.clocks(), s(1000)).unwrap();
             let run = Run { started: None, healthy_until: s(900), ended: s(900), clean: false };
-            let over = PastRun { spawned: s(900), settled: Settled::Ran(run, Cause::Failed), death: Death::Unknown };
+            let over =
+                PastRun { spawned: s(900), settled: Settled::Ran(run, Cause::Failed), death: ExitStatus::Unknown };
             assert_eq!(told.runs[..2], [over, over]);
-            assert_eq!((told.runs.len(), told.runs[2].settled, told.generation), (3, Settled::Unborn, 7));
+            assert_eq!((told.runs.len(), told.runs[2].settled, told.generation), (3, Settled::NeverStarted, 7));
             assert_eq!(told.left.unwrap().generation, 6);
             close_all(tx).unwrap();
             assert_eq!(past(tx, &watch.clocks(), s(1000)).unwrap().left, None);

@@ -44,7 +44,7 @@ pub use lease::LeaseRow;
 pub use reader::{Reader, Tenant};
 pub use record::{Ending, GenerationRecord, LeftRecord};
 
-use crate::core::{Fact, Generation, Holder, LeaseAnswer, LeaseAsk, Moment, Report};
+use crate::core::{Fact, Generation, Holder, LeaseAnswer, LeaseRequest, Moment, Report};
 use crate::platform::claim::Server;
 use record::Change;
 use std::path::PathBuf;
@@ -187,7 +187,7 @@ impl Store {
     }
 
     /// Asks for the lease, or for a look at it. Answered by [`News::Leased`].
-    pub fn ask(&self, ticket: u64, ask: LeaseAsk, now: Moment) {
+    pub fn ask(&self, ticket: u64, ask: LeaseRequest, now: Moment) {
         self.send(Job::Ask { ticket, ask, now });
     }
 

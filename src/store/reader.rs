@@ -10,7 +10,7 @@ use super::lease;
 use super::record::GenerationRecord;
 use super::schema::Database;
 use crate::core::lease::{Basis, Life};
-use crate::core::{Moment, Past};
+use crate::core::{History, Moment};
 use crate::platform::{filesystem, proc};
 use std::path::Path;
 use std::time::Duration;
@@ -69,7 +69,7 @@ impl Reader {
     }
 
     /// What the core would be told of earlier gateways.
-    pub fn past(&self, now: Moment) -> Result<Past, StoreError> {
+    pub fn past(&self, now: Moment) -> Result<History, StoreError> {
         history::past(self.database.conn(), &self.clocks, now).map_err(self.database.error("read"))
     }
 

@@ -2,7 +2,7 @@
 
 use super::clock::{Clocks, Stamp};
 use crate::core::restart_policy::{Cause, Run};
-use crate::core::{Death, Fact, Generation, Left, Moment, PastRun, Settled};
+use crate::core::{ExitStatus, Fact, Generation, Moment, PastRun, Settled, Unfinished};
 
 /// How a gateway ended for good.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -15,7 +15,7 @@ pub enum Ending {
         clean: bool,
     },
     /// No process could be started.
-    Unborn,
+    NeverStarted,
     /// None was, for an update was under way.
     Postponed,
 }
@@ -50,7 +50,7 @@ pub struct GenerationRecord {
     /// When it was last seen serving; told at its end.
     pub healthy_until: Option<Stamp>,
     /// How and when its process ended.
-    pub died: Option<(Death, Stamp)>,
+    pub died: Option<(ExitStatus, Stamp)>,
     /// How and when it was over for good.
     pub settled: Option<(Ending, Stamp)>,
 }
@@ -106,16 +106,16 @@ impl GenerationRecord {
                     (*cause, *clean) = (Cause::Asked, true);
                 }
             }
-            Fact::Settled(Settled::Unborn) => {
+            Fact::Settled(Settled::NeverStarted) => {
                 // Where the pre-start hook failed nothing was written down before.
                 self.intent.get_or_insert(at);
-                self.settled = Some((Ending::Unborn, at));
+                self.settled = Some((Ending::NeverStarted, at));
             }
             Fact::Settled(Settled::Postponed) => self.settled = Some((Ending::Postponed, at)),
             Fact::Settled(Settled::Ran(run, cause)) => {
                 self.started = run.started.map(&stamp_of);
                 self.healthy_until = run.started.map(|_| stamp_of(run.healthy_until));
-                let death = self.died.map_or(Death::Unknown, |(death, _)| death);
+                let death = self.died.map_or(ExitStatus::Unknown, |(death, _)| death);
                 self.died = Some((death, stamp_of(run.ended)));
                 self.settled = Some((Ending::Ran { cause, clean: run.clean }, at));
             }
@@ -134,7 +134,7 @@ impl GenerationRecord {
         let moment = |stamp| clocks.moment(now, stamp, self.boot_id.as_deref());
         let spawned = moment(self.intent?);
         let settled = match self.settled? {
-            (Ending::Unborn, _) => Settled::Unborn,
+            (Ending::NeverStarted, _) => Settled::NeverStarted,
             (Ending::Postponed, _) => Settled::Postponed,
             (Ending::Ran { cause, clean }, at) => {
                 let ended = moment(self.died.map_or(at, |(_, at)| at)).max(spawned);
@@ -148,13 +148,13 @@ impl GenerationRecord {
                 Settled::Ran(run, cause)
             }
         };
-        Some(PastRun { spawned, settled, death: self.died.map_or(Death::Unknown, |(death, _)| death) })
+        Some(PastRun { spawned, settled, death: self.died.map_or(ExitStatus::Unknown, |(death, _)| death) })
     }
 
     /// As the core wants to know it, if it may still be there.
-    pub(super) fn left(&self, clocks: &Clocks, now: Moment) -> Left {
+    pub(super) fn left(&self, clocks: &Clocks, now: Moment) -> Unfinished {
         let moment = |stamp| clocks.moment(now, stamp, self.boot_id.as_deref());
-        Left {
+        Unfinished {
             generation: self.generation,
             // Without a readable stamp it counts as young: then nothing is done too early.
             spawned: self.intent.map_or(now, moment),
@@ -225,7 +225,12 @@ mod tests {
         let watch = Watch::new();
         let mut record = record(&watch);
         watch.go(s(60));
-        record.apply(Change::Fact(Fact::Died(Death::Code(1)), s(1060)), watch.clocks().now(), &watch.clocks(), "us");
+        record.apply(
+            Change::Fact(Fact::Died(ExitStatus::Code(1)), s(1060)),
+            watch.clocks().now(),
+            &watch.clocks(),
+            "us",
+        );
         record.apply(Change::Fact(run(s(1060)), s(1060)), watch.clocks().now(), &watch.clocks(), "us");
         for step in [0, -86_400_000, 86_400_000] {
             watch.step_wall(step);
@@ -245,11 +250,11 @@ mod tests {
     fn a_start_that_its_hook_prevented_is_told_although_it_was_never_intended() {
         let watch = Watch::new();
         let mut record = GenerationRecord { generation: 4, ..Default::default() };
-        let unborn = Change::Fact(Fact::Settled(Settled::Unborn), s(1000));
+        let unborn = Change::Fact(Fact::Settled(Settled::NeverStarted), s(1000));
         record.apply(unborn, watch.clocks().now(), &watch.clocks(), "us");
         watch.go(s(60));
         let past = record.past_run(&watch.clocks(), s(1060)).unwrap();
-        assert_eq!((past.spawned, past.settled), (s(1000), Settled::Unborn));
+        assert_eq!((past.spawned, past.settled), (s(1000), Settled::NeverStarted));
     }
 
     #[test]
@@ -279,7 +284,7 @@ mod tests {
         let stamp = |wall_ms| Some(Stamp { wall_ms, boot_ms: None });
         record.started = stamp(i64::MAX);
         record.healthy_until = stamp(i64::MIN);
-        record.died = Some((Death::Unknown, Stamp { wall_ms: i64::MIN, boot_ms: None }));
+        record.died = Some((ExitStatus::Unknown, Stamp { wall_ms: i64::MIN, boot_ms: None }));
         record.mark_over();
         let past = record.past_run(&watch.clocks(), s(9)).unwrap();
         let Settled::Ran(run, _) = past.settled else { panic!("{past:?}") };

@@ -7,7 +7,7 @@ use super::record::Change;
 use super::tenure::Tenure;
 use super::{Intent, Limits, News, Place, events};
 use crate::core::lease::Basis;
-use crate::core::{Fact, Generation, LeaseAsk, Moment, Report};
+use crate::core::{Fact, Generation, LeaseRequest, Moment, Report};
 use std::mem;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
 use std::time::Duration;
@@ -18,7 +18,7 @@ const BATCH_MAX: usize = 256;
 /// One thing to do.
 #[derive(Debug)]
 pub(super) enum Job {
-    Ask { ticket: u64, ask: LeaseAsk, now: Moment },
+    Ask { ticket: u64, ask: LeaseRequest, now: Moment },
     Intend(Intent, Stamp),
     Change { generation: Generation, change: Change, at: Stamp },
     Report(events::Entry),
@@ -120,10 +120,10 @@ impl Worker {
         next.and_then(|job| self.take_in_with_others(job))
     }
 
-    fn ask(&mut self, ticket: u64, ask: LeaseAsk, now: Moment) {
+    fn ask(&mut self, ticket: u64, ask: LeaseRequest, now: Moment) {
         let (answer, left) = match ask {
-            LeaseAsk::Take { unchanged } => self.take(unchanged, now),
-            LeaseAsk::Peek => (self.peek(), None),
+            LeaseRequest::Take { unchanged } => self.take(unchanged, now),
+            LeaseRequest::Peek => (self.peek(), None),
         };
         let heartbeat = matches!(&self.tenure, Tenure::Held(held) if held.basis == Basis::Heartbeat);
         self.tell(News::Leased { ticket, answer, left, heartbeat });

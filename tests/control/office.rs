@@ -2,7 +2,7 @@
 
 use nix::unistd::Pid;
 use openclaw_supervise::core::status::{GatewayStatus, Next, Status};
-use openclaw_supervise::core::{Phase, Readiness, Request, Requester, Sample, Verdict};
+use openclaw_supervise::core::{Phase, Readiness, Request, Requester, Usage, Verdict};
 use openclaw_supervise::host::control::{Broadcast, Control, Facts, NAME, Query};
 use serde_json::Value;
 use std::fs;
@@ -240,7 +240,7 @@ pub(crate) fn full() -> Status {
         healthy: true,
         adopted: false,
         readiness: Some(Readiness { ready: false, detail: "not ready: telegram".to_owned() }),
-        sample: Some(Sample { cpu: Some(seconds(30)), rss_kb: Some(700_000), tree_rss_kb: Some(900_000) }),
+        sample: Some(Usage { cpu: Some(seconds(30)), rss_kb: Some(700_000), tree_rss_kb: Some(900_000) }),
     };
     Status {
         state: "running",

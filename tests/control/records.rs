@@ -1,7 +1,7 @@
 //! What `status` and `events` read from a store: one that was left, one in use, a damaged one.
 
 use crate::office::{self, Manner, Stage, Verb};
-use openclaw_supervise::core::{Death, Fact, LeaseAnswer, LeaseAsk};
+use openclaw_supervise::core::{ExitStatus, Fact, LeaseAnswer, LeaseRequest};
 use openclaw_supervise::host::clock;
 use openclaw_supervise::store::{BasisChoice, Clocks, Intent, Limits, News, Place, Store};
 use serde_json::{Value, json};
@@ -28,7 +28,7 @@ impl Keeper {
         };
         let (tell, news) = channel();
         let store = Store::open(place, Clocks::system(), Limits::default(), move |news| drop(tell.send(news))).unwrap();
-        store.ask(1, LeaseAsk::Take { unchanged: None }, clock::now());
+        store.ask(1, LeaseRequest::Take { unchanged: None }, clock::now());
         let keeper = Self { store, news };
         keeper.wait(|news| match news {
             News::Leased { answer: LeaseAnswer::Acquired(_), .. } => true,
@@ -86,7 +86,7 @@ async fn where_no_supervisor_runs_status_tells_what_was() {
     let sleeper = Sleeper::start();
     keeper.spawn(&sleeper.0);
     let pid = sleeper.0.id();
-    keeper.store.remember(1, Fact::Died(Death::Code(7)), clock::now());
+    keeper.store.remember(1, Fact::Died(ExitStatus::Code(7)), clock::now());
     assert!(keeper.store.close(true));
     let shown = Verb::new(&stage, &["status"]).run().await;
     assert_eq!(shown.code, 3, "{shown:?}");

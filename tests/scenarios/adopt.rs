@@ -1,24 +1,25 @@
 //! What an earlier supervisor left.
 
 use crate::world::{CRASH, KILLED, STARTED, Script, World, acquired, s, tree_end};
-use openclaw_supervise::core::handoff::Word;
+use openclaw_supervise::core::handoff::HandoffVerdict;
 use openclaw_supervise::core::restart_policy::Cause;
 use openclaw_supervise::core::{
-    Ask, Death, Effect, Event, Fact, Left, Moment, Owner, Past, Policy, Remains, Report, Request, Settled, Verdict,
+    Effect, Event, ExitStatus, Fact, History, Moment, Owner, Policy, ProbeScope, Remains, Report, Request, Settled,
+    Unfinished, Verdict,
 };
 use std::time::Duration;
 
 const SERVING: Script = Script { boots_in: Duration::ZERO, dies: None, drain: None };
 
 /// A gateway that was started 400 s ago and came up.
-fn left(started: Option<u64>) -> Left {
+fn left(started: Option<u64>) -> Unfinished {
     let started = started.map(s);
-    Left { generation: 3, spawned: s(600), started, healthy_until: None, died: None }
+    Unfinished { generation: 3, spawned: s(600), started, healthy_until: None, died: None }
 }
 
-fn heir_of(left: Left, remains: Remains, script: Script) -> World {
+fn heir_of(left: Unfinished, remains: Remains, script: Script) -> World {
     let mut world = World::new(Policy::default());
-    world.lease = acquired(Past { generation: left.generation, runs: vec![], left: Some(left) });
+    world.lease = acquired(History { generation: left.generation, runs: vec![], left: Some(left) });
     world.remains = remains;
     world.script = script;
     world.send(Event::Start);
@@ -48,13 +49,16 @@ fn a_gateway_that_serves_goes_on_without_a_restart() {
     assert_eq!(world.names(), ["gateway.adopted"], "it came up before us");
     assert_eq!((world.exit(), world.spawns(), signals(&world)), (None, vec![], vec![]));
     let first = world.effects.iter().find(|(_, effect)| matches!(effect, Effect::Probe { .. }));
-    assert!(matches!(first, Some((at, Effect::Probe { ask: Ask::Liveness(3), .. })) if *at == s(1000)), "{first:?}");
+    assert!(
+        matches!(first, Some((at, Effect::Probe { ask: ProbeScope::Liveness(3), .. })) if *at == s(1000)),
+        "{first:?}"
+    );
     assert_eq!(facts(&world), [Fact::Stable], "and once only");
 }
 
 #[test]
 fn a_gateway_that_was_known_to_be_stable_is_not_recorded_as_that_again() {
-    let known = Left { healthy_until: Some(s(800)), ..left(Some(610)) };
+    let known = Unfinished { healthy_until: Some(s(800)), ..left(Some(610)) };
     let mut world = heir_of(known, alive(), SERVING);
     world.run_for(s(3600));
     assert_eq!(facts(&world), []);
@@ -105,7 +109,7 @@ fn a_gateway_that_hung_unattended_is_given_the_window_and_replaced_as_one_that_w
 fn the_end_of_an_adopted_gateway_has_no_status_and_is_followed_by_a_start() {
     let mut world = heir_of(left(Some(610)), alive(), SERVING);
     world.run_for(s(10));
-    world.leader_exits(3, Death::Unknown);
+    world.leader_exits(3, ExitStatus::Unknown);
     world.run_for(s(10));
     assert_eq!(world.causes(), ["ended, adopted: nobody could learn how"]);
     assert_eq!(world.spawns().len(), 1);
@@ -120,7 +124,10 @@ fn a_gateway_that_died_unattended_has_one_end_and_costs_one_restart() {
     let mut world = heir_of(left(Some(610)), Remains::Nothing { pid: Some(103) }, SERVING);
     assert_eq!(world.names()[..2], ["gateway.exited", "restart.scheduled"]);
     assert_eq!(world.causes(), ["ended while no supervisor ran"]);
-    assert!(matches!(facts(&world)[..], [Fact::Died(Death::Unknown), Fact::Settled(Settled::Ran(_, Cause::Failed))]));
+    assert!(matches!(
+        facts(&world)[..],
+        [Fact::Died(ExitStatus::Unknown), Fact::Settled(Settled::Ran(_, Cause::Failed))]
+    ));
     world.run_for(s(10));
     assert_eq!((world.spawns().len(), signals(&world).len()), (1, 0));
 }
@@ -128,7 +135,7 @@ fn a_gateway_that_died_unattended_has_one_end_and_costs_one_restart() {
 #[test]
 fn an_end_that_is_on_record_is_not_told_again() {
     for remains in [Remains::Nothing { pid: Some(103) }, Remains::Orphans { pid: Some(103) }] {
-        let died = Left { died: Some((CRASH, s(900))), ..left(Some(610)) };
+        let died = Unfinished { died: Some((CRASH, s(900))), ..left(Some(610)) };
         let mut world = heir_of(died, remains, SERVING);
         world.run_for(s(10));
         assert_eq!((world.told("gateway.exited"), world.spawns().len()), (vec![], 1));
@@ -144,7 +151,7 @@ fn an_end_that_is_on_record_is_not_told_again() {
 fn orphans_are_cleared_away_before_anything_starts() {
     let mut world = World::new(Policy::default());
     world.unanswered = |effect| matches!(effect, Effect::KillTree { .. });
-    world.lease = acquired(Past { generation: 3, runs: vec![], left: Some(left(Some(610))) });
+    world.lease = acquired(History { generation: 3, runs: vec![], left: Some(left(Some(610))) });
     world.remains = Remains::Orphans { pid: Some(103) };
     world.send(Event::Start);
     world.run_for(s(600));
@@ -158,7 +165,7 @@ fn orphans_are_cleared_away_before_anything_starts() {
 fn a_half_written_record_is_a_start_that_never_was() {
     let mut world = heir_of(left(None), Remains::Nothing { pid: None }, SERVING);
     assert_eq!(world.names(), ["restart.scheduled"], "nothing began, so nothing ends");
-    assert_eq!(facts(&world), [Fact::Settled(Settled::Unborn)]);
+    assert_eq!(facts(&world), [Fact::Settled(Settled::NeverStarted)]);
     world.run_for(s(10));
     assert_eq!((world.spawns().len(), world.told("gateway.started").len()), (1, 1));
 }
@@ -175,14 +182,14 @@ fn a_request_that_comes_while_an_earlier_gateway_is_looked_for_is_heard_whatever
         for request in [Request::Stop, Request::Detach] {
             let mut world = World::new(Policy::default());
             world.unanswered = |effect| matches!(effect, Effect::Adopt { .. });
-            world.lease = acquired(Past { generation: 3, runs: vec![], left: Some(left(Some(610))) });
+            world.lease = acquired(History { generation: 3, runs: vec![], left: Some(left(Some(610))) });
             world.send(Event::Start);
             world.request(request);
             assert_eq!(world.exit(), None, "who it is about is not known yet");
             world.send(Event::Adopted { generation: 3, remains: remains.clone() });
             if remains == alive() && request == Request::Stop {
                 assert_eq!(signals(&world), [s(1000)]);
-                world.leader_exits(3, Death::Unknown);
+                world.leader_exits(3, ExitStatus::Unknown);
             }
             world.run_for(s(5));
             assert_eq!((world.outcome().0, world.spawns()), (0, vec![]), "{remains:?}");
@@ -200,7 +207,7 @@ fn a_detach_leaves_an_adopted_gateway_as_it_was_found() {
 
 #[test]
 fn a_gateway_that_survived_a_kill_is_killed_and_not_adopted() {
-    let died = Left { died: Some((Death::Unknown, s(900))), ..left(Some(610)) };
+    let died = Unfinished { died: Some((ExitStatus::Unknown, s(900))), ..left(Some(610)) };
     let mut world = heir_of(died, alive(), SERVING);
     assert_eq!((world.told("gateway.adopted"), world.kills()), (vec![], vec![s(1000)]));
     world.run_for(s(10));
@@ -249,13 +256,13 @@ fn an_adopted_gateway_that_crashes_at_once_is_paced_like_any_other() {
 }
 
 /// An adopted gateway that ends after ten seconds, and what its command line says of that.
-fn ended(answer: Word, policy: Policy) -> World {
+fn ended(answer: HandoffVerdict, policy: Policy) -> World {
     let mut world = World::new(policy);
-    world.lease = acquired(Past { generation: 3, runs: vec![], left: Some(left(Some(995))) });
+    world.lease = acquired(History { generation: 3, runs: vec![], left: Some(left(Some(995))) });
     (world.remains, world.script, world.words) = (alive(), SERVING, vec![Some(answer)]);
     world.send(Event::Start);
     world.run_for(s(10));
-    world.leader_exits(3, Death::Unknown);
+    world.leader_exits(3, ExitStatus::Unknown);
     world.run_for(s(10));
     world
 }
@@ -263,7 +270,7 @@ fn ended(answer: Word, policy: Policy) -> World {
 #[test]
 fn a_planned_restart_of_an_adopted_gateway_costs_nothing_and_is_no_unclean_boot() {
     let policy = Policy { max_restarts: 1, boot_limit: 1, ..Policy::default() };
-    let mut world = ended(Word::Accepted("update".to_owned()), policy);
+    let mut world = ended(HandoffVerdict::Accepted("update".to_owned()), policy);
     assert_eq!(world.spawns().len(), 1);
     assert!(world.spawns()[0] < world.told("gateway.exited")[0] + Duration::from_millis(50));
     assert_eq!(world.told("handoff.accepted").len(), 1);
@@ -281,7 +288,7 @@ fn a_planned_restart_of_an_adopted_gateway_costs_nothing_and_is_no_unclean_boot(
 #[test]
 fn an_end_of_an_adopted_gateway_that_nobody_planned_is_a_failure_and_an_unclean_boot() {
     let policy = Policy { boot_limit: 1, ..Policy::default() };
-    let mut world = ended(Word::Missing, policy);
+    let mut world = ended(HandoffVerdict::Missing, policy);
     let status = world.core.status(world.now);
     assert_eq!((status.restarts, world.told("handoff.missing").len()), (1, 1));
     world.leader_exits(4, CRASH);
@@ -298,10 +305,10 @@ fn an_end_of_an_adopted_gateway_that_nobody_planned_is_a_failure_and_an_unclean_
 fn a_gateway_that_ended_between_two_supervisors_is_asked_about_as_well() {
     for (left, asked) in [(left(Some(610)), 1), (left(None), 0)] {
         let mut world = World::new(Policy::default());
-        world.lease = acquired(Past { generation: 3, runs: vec![], left: Some(left) });
+        world.lease = acquired(History { generation: 3, runs: vec![], left: Some(left) });
         world.remains = Remains::Nothing { pid: Some(103) };
         world.script = Script { boots_in: Duration::ZERO, ..Script::default() };
-        world.words = vec![Some(Word::Accepted("update".to_owned()))];
+        world.words = vec![Some(HandoffVerdict::Accepted("update".to_owned()))];
         world.send(Event::Start);
         world.run_for(s(10));
         assert_eq!(world.when(|effect| matches!(effect, Effect::Consume { pid: 103, .. })).len(), asked);
@@ -313,8 +320,8 @@ fn a_gateway_that_ended_between_two_supervisors_is_asked_about_as_well() {
 fn whoever_ended_too_long_ago_is_asked_nothing() {
     for (died, asked) in [(946, 1), (945, 0)] {
         let mut world = World::new(Policy::default());
-        let left = Left { died: Some((Death::Code(0), s(died))), ..left(Some(610)) };
-        world.lease = acquired(Past { generation: 3, runs: vec![], left: Some(left) });
+        let left = Unfinished { died: Some((ExitStatus::Code(0), s(died))), ..left(Some(610)) };
+        world.lease = acquired(History { generation: 3, runs: vec![], left: Some(left) });
         world.remains = Remains::Nothing { pid: Some(103) };
         world.script = Script { boots_in: Duration::ZERO, ..Script::default() };
         world.send(Event::Start);

@@ -1,7 +1,7 @@
 //! Between the proof that a gateway hangs and its end: what may tell why is written down.
 
 use crate::world::{CRASH, EVIDENCE, STARTED, Script, World, s, sighting, stranger};
-use openclaw_supervise::core::{Case, Death, Effect, Event, Owner, Phase, Policy, Request, Verdict};
+use openclaw_supervise::core::{Effect, Event, ExitStatus, HangContext, Owner, Phase, Policy, Request, Verdict};
 use std::time::Duration;
 
 const FROZEN: Script = Script { boots_in: Duration::ZERO, dies: None, drain: None };
@@ -11,7 +11,7 @@ fn terminations(world: &World) -> Vec<Duration> {
     world.when(|effect| matches!(effect, Effect::Terminate { .. }))
 }
 
-fn cases(world: &World) -> Vec<&Case> {
+fn cases(world: &World) -> Vec<&HangContext> {
     let cases = world.effects.iter().filter_map(|(_, effect)| match effect {
         Effect::Examine { case, .. } => Some(&**case),
         _ => None,
@@ -261,7 +261,7 @@ fn what_is_done_meanwhile_is_shown() {
 
 #[test]
 fn a_hung_gateway_that_exits_with_0_when_it_is_told_to_is_still_a_failure() {
-    let drain = Some((s(1), Death::Code(0)));
+    let drain = Some((s(1), ExitStatus::Code(0)));
     let mut world = World::started(Script { drain, ..FROZEN });
     world.run_for(s(30));
     world.port = Some(Verdict::Silent);

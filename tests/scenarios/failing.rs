@@ -1,13 +1,13 @@
 //! Failures that a restart does not mend: one fatal signal again and again, an update under way, a refused configuration.
 
 use crate::world::{CRASH, HookScript, Script, World, s};
-use openclaw_supervise::core::{Call, Death, Effect, Event, Fact, Policy, Report, Request, Settled, SpawnFailure};
+use openclaw_supervise::core::{Call, Effect, Event, ExitStatus, Fact, Policy, Report, Request, Settled, SpawnFailure};
 use std::time::Duration;
 
-const SEGV: Death = Death::Signal { number: 11, core_dumped: true };
-const ABRT: Death = Death::Signal { number: 6, core_dumped: true };
-const KILL: Death = Death::Signal { number: 9, core_dumped: false };
-const REFUSAL: Death = Death::Code(78);
+const SEGV: ExitStatus = ExitStatus::Signal { number: 11, core_dumped: true };
+const ABRT: ExitStatus = ExitStatus::Signal { number: 6, core_dumped: true };
+const KILL: ExitStatus = ExitStatus::Signal { number: 9, core_dumped: false };
+const REFUSAL: ExitStatus = ExitStatus::Code(78);
 
 fn repairing() -> Policy {
     Policy { repair: Some(s(300)), ..Policy::default() }
@@ -74,7 +74,8 @@ fn an_update_is_waited_for_ever_more_patiently_and_costs_nothing() {
     world.unborn = None;
     world.run_for(s(60));
     assert_eq!((world.exit(), world.told("gateway.started").len()), (None, 1));
-    let failures = world.when(|effect| matches!(effect, Effect::Remember { fact: Fact::Settled(Settled::Unborn), .. }));
+    let failures =
+        world.when(|effect| matches!(effect, Effect::Remember { fact: Fact::Settled(Settled::NeverStarted), .. }));
     assert_eq!(failures, []);
 }
 

@@ -1,21 +1,21 @@
 //! Exits with 0 that nobody asked for: what they cost before and after the gateway's own word.
 
 use crate::world::{CRASH, Script, World, s};
-use openclaw_supervise::core::handoff::{Support, Word};
+use openclaw_supervise::core::handoff::{HandoffVerdict, Support};
 use openclaw_supervise::core::{
-    Death, Effect, Event, Fact, Generation, Holder, Moment, Owner, Phase, Policy, Request, Verdict,
+    Effect, Event, ExitStatus, Fact, Generation, Holder, Moment, Owner, Phase, Policy, Request, Verdict,
 };
 use std::time::Duration;
 
-const DONE: Death = Death::Code(0);
+const DONE: ExitStatus = ExitStatus::Code(0);
 const SOON: Duration = Duration::from_millis(50);
 
-fn accepted() -> Word {
-    Word::Accepted("update".to_owned())
+fn accepted() -> HandoffVerdict {
+    HandoffVerdict::Accepted("update".to_owned())
 }
 
 /// Gateways that serve for so long and then exit with 0.
-fn restless(lifetime: Duration, words: Vec<Option<Word>>, policy: Policy) -> World {
+fn restless(lifetime: Duration, words: Vec<Option<HandoffVerdict>>, policy: Policy) -> World {
     let mut world = World::new(policy);
     world.script = Script::serving(lifetime, DONE);
     world.words = words;
@@ -66,7 +66,11 @@ fn a_planned_restart_goes_on_record_as_asked_for() {
 
 #[test]
 fn exits_that_nobody_planned_are_charged_and_end_in_69() {
-    for word in [Word::Missing, Word::Rejected("expired".to_owned()), Word::TimedOut("no answer".to_owned())] {
+    for word in [
+        HandoffVerdict::Missing,
+        HandoffVerdict::Rejected("expired".to_owned()),
+        HandoffVerdict::TimedOut("no answer".to_owned()),
+    ] {
         let policy = Policy { max_restarts: 3, ..Policy::default() };
         let mut world = restless(s(30), vec![Some(word); 20], policy);
         world.run_for(s(2000));
@@ -77,7 +81,7 @@ fn exits_that_nobody_planned_are_charged_and_end_in_69() {
 #[test]
 fn one_planned_exit_of_two_costs_nothing_and_the_other_one_does() {
     let policy = Policy { max_restarts: 2, stable_after: s(20), boot_limit: 0, ..Policy::default() };
-    let words = vec![Some(accepted()), Some(Word::Missing)].into_iter().cycle().take(12).collect();
+    let words = vec![Some(accepted()), Some(HandoffVerdict::Missing)].into_iter().cycle().take(12).collect();
     let mut world = restless(s(15), words, policy);
     world.run_for(s(600));
     // Two of those that were not planned are paid for, the third was started before its word, and the fourth ends it.
@@ -117,7 +121,7 @@ fn a_second_exit_before_the_first_word_backs_off_and_a_late_word_ends_the_wait()
         Effect::Consume { ticket, .. } => Some(*ticket),
         _ => None,
     });
-    world.send(Event::Consumed { ticket: ticket.unwrap_or(0), word: Word::Missing });
+    world.send(Event::Consumed { ticket: ticket.unwrap_or(0), word: HandoffVerdict::Missing });
     world.run_for(SOON);
     assert_eq!(world.spawns().len(), 2, "the first was no plan, and the second is not known to be one");
     let second = world.effects.iter().rev().find_map(|(_, effect)| match effect {
@@ -155,7 +159,7 @@ fn the_word_that_a_delayed_start_was_planned_starts_it_at_once() {
         })
         .collect();
     assert_eq!(tickets.len(), 1, "one question at a time");
-    world.send(Event::Consumed { ticket: tickets[0], word: Word::Accepted("config".to_owned()) });
+    world.send(Event::Consumed { ticket: tickets[0], word: HandoffVerdict::Accepted("config".to_owned()) });
     world.run_for(s(40));
     assert!(world.spawns().len() > spawns || world.exit().is_some(), "{:?}", world.names());
 }
@@ -228,7 +232,7 @@ fn a_release_that_knows_no_handoff_is_told_of_once_and_leaves_no_successor() {
 
 #[test]
 fn a_word_that_it_cannot_be_asked_holds_for_those_that_follow() {
-    let words = vec![Some(Word::Unsupported("unknown command".to_owned()))];
+    let words = vec![Some(HandoffVerdict::Unsupported("unknown command".to_owned()))];
     let mut world = restless(s(30), words, Policy::default());
     world.run_for(s(150));
     assert_eq!(asked(&world).len(), 1);
@@ -239,7 +243,7 @@ fn a_word_that_it_cannot_be_asked_holds_for_those_that_follow() {
 fn what_is_being_found_out_is_not_asked_for_a_second_time() {
     let mut world = World::new(Policy::default());
     world.unanswered = |effect| matches!(effect, Effect::Negotiate);
-    world.words = vec![Some(Word::Unsupported("unknown command".to_owned()))];
+    world.words = vec![Some(HandoffVerdict::Unsupported("unknown command".to_owned()))];
     world.script = Script::serving(s(30), DONE);
     world.send(Event::Start);
     world.run_for(s(40));
@@ -265,7 +269,7 @@ fn a_command_that_is_no_openclaw_gateway_is_asked_nothing() {
 
 /// One failure has spent the budget of one restart. Then gateways exit with 0 after two seconds, which is before the
 /// first word is there.
-fn overdrawn(words: Vec<Option<Word>>) -> World {
+fn overdrawn(words: Vec<Option<HandoffVerdict>>) -> World {
     let policy = Policy { max_restarts: 1, boot_limit: 0, ..Policy::default() };
     let mut world = World::started_with(policy, Script::dying(s(1), CRASH));
     world.run_for(s(1) + Duration::from_millis(100));
@@ -295,7 +299,7 @@ fn a_spent_budget_waits_for_the_word_about_a_planned_restart() {
 
 #[test]
 fn a_spent_budget_ends_in_69_once_the_word_is_no_and_not_before() {
-    let mut world = overdrawn(vec![Some(Word::Missing), Some(Word::Missing)]);
+    let mut world = overdrawn(vec![Some(HandoffVerdict::Missing), Some(HandoffVerdict::Missing)]);
     assert_eq!(world.exit(), None);
     world.run_for(s(60));
     let (code, reason) = world.outcome();
@@ -306,7 +310,7 @@ fn a_spent_budget_ends_in_69_once_the_word_is_no_and_not_before() {
 
 #[test]
 fn the_last_of_several_exits_decides_where_the_budget_is_spent() {
-    let mut world = overdrawn(vec![Some(Word::Missing), Some(accepted())]);
+    let mut world = overdrawn(vec![Some(HandoffVerdict::Missing), Some(accepted())]);
     world.run_for(s(60));
     assert_eq!((world.exit(), world.spawns().len()), (None, 4));
     assert!(world.spawns()[3] < world.told("handoff.accepted")[0] + SOON);
@@ -315,7 +319,7 @@ fn the_last_of_several_exits_decides_where_the_budget_is_spent() {
 #[test]
 fn whoever_waits_for_a_word_can_be_told_to_start_and_to_stop() {
     for (request, spawns) in [(Request::Retry, 4), (Request::Restart, 4), (Request::Stop, 3), (Request::Detach, 3)] {
-        let mut world = overdrawn(vec![Some(Word::Missing), Some(Word::Missing)]);
+        let mut world = overdrawn(vec![Some(HandoffVerdict::Missing), Some(HandoffVerdict::Missing)]);
         world.request(request);
         world.run_for(SOON);
         assert_eq!(world.spawns().len(), spawns, "{request:?}");
@@ -330,7 +334,7 @@ fn an_exit_long_ago_that_was_not_planned_does_not_end_a_planned_one() {
     let policy = Policy { max_restarts: 1, boot_limit: 0, ..Policy::default() };
     let mut world = World::new(policy);
     world.script = Script { boots_in: s(100), ..Script::dying(s(150), DONE) };
-    world.words = vec![Some(Word::Missing), Some(accepted()), Some(accepted())];
+    world.words = vec![Some(HandoffVerdict::Missing), Some(accepted()), Some(accepted())];
     world.send(Event::Start);
     world.run_for(s(3 * 150 + 120));
     assert_eq!((world.exit(), world.spawns().len()), (None, 4));
@@ -340,7 +344,7 @@ fn an_exit_long_ago_that_was_not_planned_does_not_end_a_planned_one() {
 #[test]
 fn a_word_that_comes_after_the_next_crash_does_not_end_that_ones_pause() {
     let policy = Policy { stable_after: s(3000), boot_limit: 0, ..Policy::default() };
-    let mut world = restless(s(5), vec![Some(Word::Missing), None], policy);
+    let mut world = restless(s(5), vec![Some(HandoffVerdict::Missing), None], policy);
     world.run_for(s(7));
     world.script = Script::serving(s(1), CRASH);
     while world.told("gateway.exited").len() < 3 {
@@ -408,7 +412,7 @@ fn a_stop_leaves_no_question_behind() {
     let effects = world.effects.len();
     world.now += s(100);
     world.send(Event::Tick);
-    world.send(Event::Consumed { ticket: 9, word: Word::Missing });
+    world.send(Event::Consumed { ticket: 9, word: HandoffVerdict::Missing });
     world.send(Event::Negotiated { support: Support::Unsupported("late".to_owned()) });
     assert_eq!((world.effects.len(), world.core.deadline()), (effects, None));
 }

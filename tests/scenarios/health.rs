@@ -1,7 +1,7 @@
 //! Coming up, serving, hanging, and clocks that jump.
 
 use crate::world::{KILLED, STARTED, Script, World, s, sighting, stranger};
-use openclaw_supervise::core::{Ask, Death, Effect, Event, Owner, Phase, Policy, Request, Verdict};
+use openclaw_supervise::core::{Effect, Event, ExitStatus, Owner, Phase, Policy, ProbeScope, Request, Verdict};
 use std::time::Duration;
 
 const NEVER_UP: Script = Script { boots_in: s_const(100_000), dies: None, drain: None };
@@ -74,7 +74,7 @@ fn a_frozen_gateway_is_hung_after_the_window_and_gets_its_seconds_to_end_by_itse
 
 #[test]
 fn a_hung_gateway_that_ends_on_sigterm_is_not_killed_first() {
-    let mut world = World::started(Script { drain: Some((s(3), Death::Code(0))), ..FROZEN });
+    let mut world = World::started(Script { drain: Some((s(3), ExitStatus::Code(0))), ..FROZEN });
     world.run_for(s(30));
     world.port = Some(Verdict::Silent);
     world.run_for(s(69));
@@ -234,7 +234,7 @@ fn an_answer_to_a_probe_of_the_last_gateway_says_nothing_about_the_next() {
     world.run_for(s(6));
     let old = world.ticket();
     world.leader_exits(1, KILLED);
-    world.unanswered = |effect| matches!(effect, Effect::Probe { ask: Ask::Listener(_), .. });
+    world.unanswered = |effect| matches!(effect, Effect::Probe { ask: ProbeScope::Listener(_), .. });
     world.run_for(s(3));
     assert_eq!(world.spawns().len(), 2);
     world.send(Event::Probed { ticket: old, sighting: sighting(STARTED, Owner::Unseen) });
@@ -251,7 +251,7 @@ fn a_stranger_who_takes_the_port_of_a_living_gateway_is_no_sign_of_its_life() {
         world.run_for(s(5));
         let asked_whose = matches!(
             world.effects.iter().rev().find(|(_, effect)| matches!(effect, Effect::Probe { .. })),
-            Some((_, Effect::Probe { ask: Ask::Listener(1), .. }))
+            Some((_, Effect::Probe { ask: ProbeScope::Listener(1), .. }))
         );
         assert!(asked_whose || !terminations(&world).is_empty());
         world.send(Event::Probed { ticket: world.ticket(), sighting: sighting(STARTED, stranger()) });

@@ -2,10 +2,10 @@
 
 use crate::world::{CRASH, Script, World, acquired, s};
 use openclaw_supervise::core::restart_policy::{Cause, Run};
-use openclaw_supervise::core::{Death, Event, Moment, Past, PastRun, Policy, Request, Settled};
+use openclaw_supervise::core::{Event, ExitStatus, History, Moment, PastRun, Policy, Request, Settled};
 use std::time::Duration;
 
-const SEGV: Death = Death::Signal { number: 11, core_dumped: true };
+const SEGV: ExitStatus = ExitStatus::Signal { number: 11, core_dumped: true };
 
 /// One that died at once, at that moment.
 fn crashed(at: u64) -> PastRun {
@@ -15,7 +15,7 @@ fn crashed(at: u64) -> PastRun {
 
 fn heir_of(policy: Policy, runs: Vec<PastRun>, script: Script) -> World {
     let mut world = World::new(policy);
-    world.lease = acquired(Past { generation: runs.len() as u64, runs, left: None });
+    world.lease = acquired(History { generation: runs.len() as u64, runs, left: None });
     world.script = script;
     world.send(Event::Start);
     world.run_for(Duration::from_millis(100));
@@ -59,7 +59,7 @@ fn a_trial_that_fails_gives_up_and_the_next_one_waits_again() {
     runs.push(crashed(1291));
     let mut world = World::new(unbraked());
     world.now = s(1291);
-    world.lease = acquired(Past { generation: 8, runs, left: None });
+    world.lease = acquired(History { generation: 8, runs, left: None });
     world.send(Event::Start);
     world.run_until(s(1600));
     assert_eq!(first_spawn(&world), Some(1591), "69 cannot loop under any manager");
@@ -159,7 +159,8 @@ fn a_stable_run_on_record_forgives_what_was_before_it() {
 #[test]
 fn a_past_without_trouble_changes_nothing() {
     let asked = Run { started: Some(s(700)), healthy_until: s(900), ended: s(905), clean: true };
-    let runs = vec![PastRun { spawned: s(690), settled: Settled::Ran(asked, Cause::Asked), death: Death::Code(0) }];
+    let runs =
+        vec![PastRun { spawned: s(690), settled: Settled::Ran(asked, Cause::Asked), death: ExitStatus::Code(0) }];
     let world = heir_of(Policy { max_restarts: 0, ..Policy::default() }, runs, Script::default());
     assert_eq!(first_spawn(&world), Some(1000));
     let numbered = world
@@ -171,7 +172,7 @@ fn a_past_without_trouble_changes_nothing() {
 
 #[test]
 fn starts_that_never_were_spend_the_budget_but_are_no_boots() {
-    let unborn = |at| PastRun { spawned: s(at), settled: Settled::Unborn, death: Death::Unknown };
+    let unborn = |at| PastRun { spawned: s(at), settled: Settled::NeverStarted, death: ExitStatus::Unknown };
     let policy = Policy { max_restarts: 3, ..Policy::default() };
     let mut world = heir_of(policy, [960, 970, 980, 990].map(unborn).to_vec(), Script::default());
     world.run_until(s(1280));

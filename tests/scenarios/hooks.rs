@@ -3,13 +3,13 @@
 use crate::world::{CRASH, HookScript, KILLED, STARTED, Script, World, acquired, owner, s, tree_end};
 use openclaw_supervise::core::restart_policy::Cause;
 use openclaw_supervise::core::{
-    Call, Death, Effect, Event, Fact, Generation, Hook, HookEnd, Layer, LeaseAnswer, Left, Past, PastRun, Policy,
-    Remains, Report, Request, Settled, Toll, TreeEnd, Verdict,
+    Call, Effect, Event, ExitStatus, ExitUsage, Fact, Generation, History, Hook, HookEnd, Layer, LeaseAnswer, PastRun,
+    Policy, Remains, Report, Request, Settled, TreeEnd, Unfinished, Verdict,
 };
 use std::time::Duration;
 
 const MS: Duration = Duration::from_millis(1);
-const DONE: HookEnd = HookEnd::Ended(Death::Code(0));
+const DONE: HookEnd = HookEnd::Ended(ExitStatus::Code(0));
 
 fn before() -> Policy {
     Policy { pre_start: Some(s(15)), ..Policy::default() }
@@ -58,7 +58,7 @@ fn killed(world: &World) -> Vec<Duration> {
 
 fn unborn(world: &World) -> Vec<Generation> {
     let facts = world.effects.iter().filter_map(|(_, effect)| match effect {
-        Effect::Remember { generation, fact: Fact::Settled(Settled::Unborn) } => Some(*generation),
+        Effect::Remember { generation, fact: Fact::Settled(Settled::NeverStarted) } => Some(*generation),
         _ => None,
     });
     facts.collect()
@@ -81,9 +81,9 @@ fn scheduled(world: &World) -> Vec<Duration> {
 }
 
 /// A gateway that an earlier supervisor left.
-fn left(died: Option<(Death, Duration)>) -> LeaseAnswer {
-    let left = Left { generation: 7, spawned: s(900), started: Some(s(910)), healthy_until: None, died };
-    acquired(Past { generation: 7, runs: vec![], left: Some(left) })
+fn left(died: Option<(ExitStatus, Duration)>) -> LeaseAnswer {
+    let left = Unfinished { generation: 7, spawned: s(900), started: Some(s(910)), healthy_until: None, died };
+    acquired(History { generation: 7, runs: vec![], left: Some(left) })
 }
 
 #[test]
@@ -140,7 +140,7 @@ fn no_pre_start_hook_is_called_where_no_start_follows() {
         };
         runs.push(PastRun { spawned: s(spawned), settled: Settled::Ran(run, Cause::Asked), death: CRASH });
     }
-    gated.lease = acquired(Past { generation: 2, runs, left: None });
+    gated.lease = acquired(History { generation: 2, runs, left: None });
     gated.send(Event::Start);
     gated.run_for(s(50));
     assert_eq!(gated.core.status(gated.now).state, "backing_off");
@@ -214,12 +214,13 @@ fn a_spent_budget_does_not_become_a_loop_where_only_hooks_fail() {
     let mut first = begun(before(), HookScript::ending(MS, 1));
     first.run_for(s(3600));
     let spawned: Vec<_> = first.calls().into_iter().map(|(at, _)| at).collect();
-    let runs = spawned.into_iter().map(|spawned| PastRun { spawned, settled: Settled::Unborn, death: CRASH }).collect();
+    let runs =
+        spawned.into_iter().map(|spawned| PastRun { spawned, settled: Settled::NeverStarted, death: CRASH }).collect();
     // A manager starts us again at once.
     let mut second = World::new(before());
     second.now = first.now + s(1);
     second.hook = HookScript::ending(MS, 1);
-    second.lease = acquired(Past { generation: 7, runs, left: None });
+    second.lease = acquired(History { generation: 7, runs, left: None });
     second.send(Event::Start);
     second.run_for(s(250));
     assert_eq!((second.calls().len(), second.exit()), (0, None), "one trial each --backoff-max");
@@ -319,10 +320,10 @@ fn the_post_stop_hook_follows_each_end_once_and_before_whatever_comes_next() {
 
 #[test]
 fn a_gateway_that_was_lost_while_no_supervisor_ran_has_its_post_stop_hook_too() {
-    let died = (Death::Code(9), s(950));
+    let died = (ExitStatus::Code(9), s(950));
     let table = [
-        (None, Remains::Nothing { pid: Some(107) }, Death::Unknown),
-        (None, Remains::Orphans { pid: Some(107) }, Death::Unknown),
+        (None, Remains::Nothing { pid: Some(107) }, ExitStatus::Unknown),
+        (None, Remains::Orphans { pid: Some(107) }, ExitStatus::Unknown),
         (Some(died), Remains::Nothing { pid: Some(107) }, died.0),
     ];
     for (died, remains, death) in table {
@@ -351,7 +352,7 @@ fn no_post_stop_hook_is_called_for_what_never_ran() {
 
 #[test]
 fn a_refusal_to_start_is_judged_after_the_post_stop_hook() {
-    let mut world = World::started_with(after(), Script::dying(s(1), Death::Code(78)));
+    let mut world = World::started_with(after(), Script::dying(s(1), ExitStatus::Code(78)));
     world.run_for(s(60));
     assert_eq!((world.outcome().0, world.calls().len(), world.spawns().len()), (78, 1, 1));
 }
@@ -515,7 +516,7 @@ fn a_gateway_that_the_kernel_killed_for_want_of_memory_is_said_to_be() {
     world.send(Event::LeaderExited {
         generation: 1,
         death: KILLED,
-        toll: Toll { oom_killed: true, ..Toll::default() },
+        toll: ExitUsage { oom_killed: true, ..ExitUsage::default() },
     });
     assert_eq!(world.causes(), ["killed by the kernel for want of memory"]);
     // Whoever was told to end and was killed on the way has ended as asked.
@@ -524,7 +525,7 @@ fn a_gateway_that_the_kernel_killed_for_want_of_memory_is_said_to_be() {
     world.send(Event::LeaderExited {
         generation: 1,
         death: KILLED,
-        toll: Toll { oom_killed: true, ..Toll::default() },
+        toll: ExitUsage { oom_killed: true, ..ExitUsage::default() },
     });
     assert_eq!(world.causes(), ["stop requested"]);
 }

@@ -3,7 +3,7 @@
 use crate::world::{STARTED, Script, World, acquired, owner, s};
 use openclaw_supervise::core::policy::OnConflict;
 use openclaw_supervise::core::{
-    Acquired, Effect, Event, LeaseAnswer, LeaseAsk, Past, Policy, Recovered, Report, Request,
+    Acquired, Effect, Event, History, LeaseAnswer, LeaseRequest, Policy, Recovered, Report, Request,
 };
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ fn touches(effect: &Effect) -> bool {
     matches!(effect, Effect::Probe { .. } | Effect::Spawn { .. } | Effect::Terminate { .. } | Effect::KillTree { .. })
 }
 
-fn asks(world: &World) -> Vec<(Duration, LeaseAsk)> {
+fn asks(world: &World) -> Vec<(Duration, LeaseRequest)> {
     let asks = world.effects.iter().filter_map(|(at, effect)| match effect {
         Effect::Lease { ask, .. } => Some((*at, *ask)),
         _ => None,
@@ -55,7 +55,7 @@ fn the_exit_code_of_a_duplicate_is_the_operators() {
 #[test]
 fn a_lease_that_was_left_is_told_of_before_it_is_ours() {
     let recovered = Some(Recovered { pid: Some(900), why: "nobody holds its lock any more".to_owned() });
-    let lease = Acquired { epoch: 7, recovered, past: Past::default(), trouble: None };
+    let lease = Acquired { epoch: 7, recovered, past: History::default(), trouble: None };
     let mut world = with(LeaseAnswer::Acquired(Box::new(lease)));
     world.run_for(s(10));
     assert_eq!(world.names()[..2], ["lease.stale_recovered", "gateway.spawned"]);
@@ -65,7 +65,7 @@ fn a_lease_that_was_left_is_told_of_before_it_is_ours() {
 #[test]
 fn a_store_that_cannot_be_read_does_not_keep_a_gateway_down() {
     let trouble = Some("it is full".to_owned());
-    let lease = Acquired { epoch: 1, recovered: None, past: Past::default(), trouble };
+    let lease = Acquired { epoch: 1, recovered: None, past: History::default(), trouble };
     let mut world = with(LeaseAnswer::Acquired(Box::new(lease)));
     world.run_for(s(10));
     assert_eq!(world.told("gateway.started").len(), 1);
@@ -99,7 +99,7 @@ fn a_machine_that_slept_does_not_hold_the_silence_against_the_store() {
     world.now += s(3600);
     world.send(Event::Tick);
     assert_eq!(world.exit(), None, "its answer may have waited as long as we did");
-    world.send(Event::Leased { ticket: 1, answer: acquired(Past::default()) });
+    world.send(Event::Leased { ticket: 1, answer: acquired(History::default()) });
     assert_eq!(world.probes().len(), 1);
 }
 
@@ -107,12 +107,12 @@ fn a_machine_that_slept_does_not_hold_the_silence_against_the_store() {
 fn an_owner_that_cannot_be_seen_is_observed_for_30_s_and_then_taken_for_gone() {
     let mut world = with(LeaseAnswer::Unclear { beat: 7, owner: Some(owner(900)) });
     world.run_for(s(29));
-    assert!(asks(&world).iter().all(|(_, ask)| *ask == LeaseAsk::Take { unchanged: None }));
+    assert!(asks(&world).iter().all(|(_, ask)| *ask == LeaseRequest::Take { unchanged: None }));
     assert_eq!(world.told("lease.contended").len(), 1, "told once, however often it is looked at");
-    world.lease = acquired(Past::default());
+    world.lease = acquired(History::default());
     world.run_for(s(3));
     let (at, last) = asks(&world).pop().unwrap_or_else(|| panic!("nobody asked"));
-    assert_eq!((at, last), (s(1030), LeaseAsk::Take { unchanged: Some(7) }));
+    assert_eq!((at, last), (s(1030), LeaseRequest::Take { unchanged: Some(7) }));
     assert_eq!(world.spawns().len(), 1);
 }
 
@@ -132,10 +132,10 @@ fn a_sleep_of_the_machine_starts_the_observation_anew() {
     world.run_for(s(20));
     world.send(Event::ClockJumped { by: s(3600) });
     world.run_for(s(25));
-    let patient = asks(&world).iter().all(|(_, ask)| *ask == LeaseAsk::Take { unchanged: None });
+    let patient = asks(&world).iter().all(|(_, ask)| *ask == LeaseRequest::Take { unchanged: None });
     assert!(patient, "the owner slept as we did");
     world.run_for(s(10));
-    assert!(asks(&world).contains(&(s(1050), LeaseAsk::Take { unchanged: Some(7) })), "{:?}", asks(&world));
+    assert!(asks(&world).contains(&(s(1050), LeaseRequest::Take { unchanged: Some(7) })), "{:?}", asks(&world));
 }
 
 #[test]
@@ -154,7 +154,7 @@ fn an_answer_to_an_older_attempt_is_no_lease() {
     world.unanswered = |_| true;
     world.send(Event::Start);
     for ticket in [0, 2, 99] {
-        world.send(Event::Leased { ticket, answer: acquired(Past::default()) });
+        world.send(Event::Leased { ticket, answer: acquired(History::default()) });
     }
     assert_eq!((world.core.lease(), world.probes().len()), (None, 0));
 }

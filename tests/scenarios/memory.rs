@@ -3,12 +3,12 @@
 use crate::world::{CRASH, EVIDENCE, STARTED, Script, World, acquired, s};
 use openclaw_supervise::core::restart_policy::Cause;
 use openclaw_supervise::core::{
-    Death, Effect, Event, Fact, Left, Past, Policy, Remains, Request, Sample, Settled, Verdict,
+    Effect, Event, ExitStatus, Fact, History, Policy, Remains, Request, Settled, Unfinished, Usage, Verdict,
 };
 use std::time::Duration;
 
 const LIMIT: u64 = 1000;
-const UP: Script = Script { boots_in: Duration::ZERO, dies: None, drain: Some((s_const(2), Death::Code(0))) };
+const UP: Script = Script { boots_in: Duration::ZERO, dies: None, drain: Some((s_const(2), ExitStatus::Code(0))) };
 
 const fn s_const(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
@@ -188,9 +188,10 @@ fn a_gateway_that_dies_of_want_of_memory_before_the_limit_acts_has_crashed() {
 
 #[test]
 fn an_adopted_gateway_has_the_same_limit() {
-    let left = Left { generation: 3, spawned: s(600), started: Some(s(610)), healthy_until: Some(s(900)), died: None };
+    let left =
+        Unfinished { generation: 3, spawned: s(600), started: Some(s(610)), healthy_until: Some(s(900)), died: None };
     let mut world = World::new(limited());
-    world.lease = acquired(Past { generation: 3, runs: vec![], left: Some(left) });
+    world.lease = acquired(History { generation: 3, runs: vec![], left: Some(left) });
     (world.remains, world.script, world.tree_rss_kb) = (Remains::Leader { pid: 103, differs: None }, UP, OVER);
     world.send(Event::Start);
     world.run_for(s(12));
@@ -202,9 +203,9 @@ fn an_adopted_gateway_has_the_same_limit() {
 
 #[test]
 fn an_adopted_gateway_that_hangs_is_examined_too() {
-    let left = Left { generation: 3, spawned: s(600), started: Some(s(610)), healthy_until: None, died: None };
+    let left = Unfinished { generation: 3, spawned: s(600), started: Some(s(610)), healthy_until: None, died: None };
     let mut world = World::new(Policy::default());
-    world.lease = acquired(Past { generation: 3, runs: vec![], left: Some(left) });
+    world.lease = acquired(History { generation: 3, runs: vec![], left: Some(left) });
     (world.remains, world.script, world.port) = (Remains::Leader { pid: 103, differs: None }, UP, Some(Verdict::Free));
     world.send(Event::Start);
     world.run_for(s(66));
@@ -217,8 +218,8 @@ fn the_last_sample_is_shown() {
     let sample = |world: &World| world.core.status(world.now).gateway.and_then(|gateway| gateway.sample);
     let shown = sample(&world);
     assert_eq!(shown.and_then(|sample| sample.tree_rss_kb), UNDER);
-    world.send(Event::Measured { generation: 1, sample: Sample::default() });
-    assert_eq!(sample(&world), Some(Sample::default()));
+    world.send(Event::Measured { generation: 1, sample: Usage::default() });
+    assert_eq!(sample(&world), Some(Usage::default()));
     world.leader_exits(1, CRASH);
     world.unanswered = |effect| matches!(effect, Effect::Probe { .. } | Effect::Measure { .. });
     world.run_for(s(10));

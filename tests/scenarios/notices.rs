@@ -4,8 +4,8 @@ use crate::world::{CRASH, STARTED, Script, World, acquired, by, owner, s, sighti
 use Notice::{Ready, Reloading, Stopping};
 use openclaw_supervise::core::policy::OnConflict;
 use openclaw_supervise::core::{
-    Effect, Event, Fingerprint, LeaseAnswer, Left, Notice, Owner, Past, Phase, Policy, Readiness, Remains, Report,
-    Request, Sighting, Verdict,
+    Effect, Event, Fingerprint, History, LeaseAnswer, Notice, Observation, Owner, Phase, Policy, Readiness, Remains,
+    Report, Request, Unfinished, Verdict,
 };
 use std::time::Duration;
 
@@ -180,16 +180,16 @@ fn standing_by_is_ready_once_and_so_is_the_gateway_after_it() {
     world.run_for(s(14));
     assert_eq!(world.notices(), [Ready]);
     world.unanswered =
-        |effect| matches!(effect, Effect::Lease { ask: openclaw_supervise::core::LeaseAsk::Take { .. }, .. });
+        |effect| matches!(effect, Effect::Lease { ask: openclaw_supervise::core::LeaseRequest::Take { .. }, .. });
     world.run_for(s(2));
-    world.send(Event::Leased { ticket: world.lease_ticket(), answer: acquired(Past::default()) });
+    world.send(Event::Leased { ticket: world.lease_ticket(), answer: acquired(History::default()) });
     world.run_for(s(60));
     assert_eq!((world.told("gateway.started").len(), world.notices()), (1, vec![Ready, Ready]));
 }
 
 #[test]
 fn an_adopted_gateway_is_ready_after_its_first_good_answer_to_us() {
-    let left = Left { generation: 3, spawned: s(600), started: Some(s(610)), healthy_until: None, died: None };
+    let left = Unfinished { generation: 3, spawned: s(600), started: Some(s(610)), healthy_until: None, died: None };
     for (verdict, ready) in [
         (STARTED, true),
         (Verdict::Gateway(Phase::Unknown), true),
@@ -198,7 +198,7 @@ fn an_adopted_gateway_is_ready_after_its_first_good_answer_to_us() {
         (Verdict::Silent, false),
     ] {
         let mut world = World::new(Policy::default());
-        world.lease = acquired(Past { generation: 3, runs: vec![], left: Some(left) });
+        world.lease = acquired(History { generation: 3, runs: vec![], left: Some(left) });
         (world.remains, world.script, world.port) = (Remains::Leader { pid: 103, differs: None }, UP, Some(verdict));
         world.send(Event::Start);
         assert_eq!(world.notices(), [], "nobody has seen it serve yet");
@@ -212,15 +212,15 @@ fn an_adopted_gateway_is_ready_after_its_first_good_answer_to_us() {
 
 #[test]
 fn a_stranger_on_the_port_of_an_adopted_gateway_does_not_make_it_ready() {
-    let left = Left { generation: 3, spawned: s(600), started: Some(s(610)), healthy_until: None, died: None };
+    let left = Unfinished { generation: 3, spawned: s(600), started: Some(s(610)), healthy_until: None, died: None };
     let mut world = World::new(Policy::default());
     world.unanswered = |effect| matches!(effect, Effect::Probe { .. });
-    world.lease = acquired(Past { generation: 3, runs: vec![], left: Some(left) });
+    world.lease = acquired(History { generation: 3, runs: vec![], left: Some(left) });
     (world.remains, world.script) = (Remains::Leader { pid: 103, differs: None }, UP);
     world.send(Event::Start);
     world.run_for(s(1));
     let readiness = Some(Readiness { ready: true, detail: String::new() });
-    let sighting = Sighting { readiness, ..sighting(STARTED, stranger()) };
+    let sighting = Observation { readiness, ..sighting(STARTED, stranger()) };
     world.send(Event::Probed { ticket: world.ticket(), sighting });
     assert_eq!((world.notices(), world.told("readiness.changed")), (vec![], vec![]));
 }

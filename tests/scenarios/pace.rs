@@ -1,10 +1,10 @@
 //! How fast a dead gateway is followed by the next one.
 
 use crate::world::{CRASH, KILLED, STARTED, Script, World, s};
-use openclaw_supervise::core::{Death, Effect, Event, Fingerprint, Policy, Report, Request};
+use openclaw_supervise::core::{Effect, Event, ExitStatus, Fingerprint, Policy, Report, Request};
 use std::time::Duration;
 
-const DONE: Death = Death::Code(0);
+const DONE: ExitStatus = ExitStatus::Code(0);
 
 fn unbraked() -> Policy {
     Policy { boot_limit: 0, ..Policy::default() }

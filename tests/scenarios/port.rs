@@ -2,7 +2,7 @@
 
 use crate::world::{CRASH, KILLED, STARTED, Script, World, s, sighting, stranger};
 use openclaw_supervise::core::{
-    Ask, Death, Effect, Event, Owner, Phase, Policy, Report, Request, SpawnFailure, Verdict,
+    Effect, Event, ExitStatus, Owner, Phase, Policy, ProbeScope, Report, Request, SpawnFailure, Verdict,
 };
 use std::time::Duration;
 
@@ -150,7 +150,7 @@ fn lost_answers_are_asked_for_again_and_an_old_ticket_spawns_nothing() {
 
 #[test]
 fn a_gateway_that_refuses_with_a_free_port_ends_us_with_78_and_no_second_spawn() {
-    let mut world = World::started(Script::dying(s(2), Death::Code(78)));
+    let mut world = World::started(Script::dying(s(2), ExitStatus::Code(78)));
     world.run_for(s(60));
     let (code, reason) = world.outcome();
     assert_eq!(code, 78);
@@ -162,7 +162,7 @@ fn a_gateway_that_refuses_with_a_free_port_ends_us_with_78_and_no_second_spawn()
 fn a_refusal_says_where_the_gateways_own_messages_are() {
     let messages = "are shown by 'journalctl -u openclaw.service'".to_owned();
     let policy = Policy { messages, ..Policy::default() };
-    let mut world = World::started_with(policy, Script::dying(s(2), Death::Code(78)));
+    let mut world = World::started_with(policy, Script::dying(s(2), ExitStatus::Code(78)));
     world.run_for(s(60));
     let reason = world.outcome().1;
     assert!(reason.contains("; its own messages are shown by 'journalctl -u openclaw.service'; run"), "{reason}");
@@ -171,10 +171,10 @@ fn a_refusal_says_where_the_gateways_own_messages_are() {
 #[test]
 fn a_refusal_or_a_silent_0_beside_a_healthy_gateway_is_a_conflict() {
     for code in [78, 0] {
-        let mut world = World::started(Script::dying(s(2), Death::Code(code)));
+        let mut world = World::started(Script::dying(s(2), ExitStatus::Code(code)));
         world.run_for(s(1));
         world.port = Some(STARTED);
-        world.unanswered = |effect| matches!(effect, Effect::Probe { ask: Ask::Listener(_), .. });
+        world.unanswered = |effect| matches!(effect, Effect::Probe { ask: ProbeScope::Listener(_), .. });
         world.run_for(s(60));
         let (exit, reason) = world.outcome();
         assert_eq!(exit, 78);
@@ -185,7 +185,7 @@ fn a_refusal_or_a_silent_0_beside_a_healthy_gateway_is_a_conflict() {
 
 #[test]
 fn a_refusal_while_somebody_drains_waits_and_starts_again() {
-    let mut world = World::started(Script::dying(s(2), Death::Code(78)));
+    let mut world = World::started(Script::dying(s(2), ExitStatus::Code(78)));
     world.run_for(s(1));
     world.port = Some(Verdict::Draining);
     world.run_for(s(100));
@@ -275,9 +275,9 @@ fn after_a_crash_a_healthy_successor_on_the_port_is_never_spawned_against() {
 
 #[test]
 fn a_restart_asked_for_while_a_refusal_is_judged_is_another_try() {
-    let mut world = World::started(Script::dying(s(2), Death::Code(78)));
+    let mut world = World::started(Script::dying(s(2), ExitStatus::Code(78)));
     world.run_for(s(1));
-    world.unanswered = |effect| matches!(effect, Effect::Probe { ask: Ask::Port, .. });
+    world.unanswered = |effect| matches!(effect, Effect::Probe { ask: ProbeScope::Port, .. });
     world.run_for(s(2));
     assert_eq!((world.exit(), world.spawns().len()), (None, 1));
     world.script = Script::default();

@@ -2,7 +2,7 @@
 
 use crate::world::{STARTED, World, acquired, owner, s};
 use openclaw_supervise::core::policy::OnConflict;
-use openclaw_supervise::core::{Effect, Event, LeaseAnswer, LeaseAsk, Past, Policy, Request, Verdict};
+use openclaw_supervise::core::{Effect, Event, History, LeaseAnswer, LeaseRequest, Policy, Request, Verdict};
 
 fn contended(pid: i32) -> LeaseAnswer {
     LeaseAnswer::Contended { owner: Some(owner(pid)), what: "lease" }
@@ -21,7 +21,7 @@ fn beside(pid: i32) -> World {
 }
 
 fn is_peek(effect: &Effect) -> bool {
-    matches!(effect, Effect::Lease { ask: LeaseAsk::Peek, .. })
+    matches!(effect, Effect::Lease { ask: LeaseRequest::Peek, .. })
 }
 
 #[test]
@@ -44,11 +44,11 @@ fn nobody_for_15_s_after_the_owners_end_makes_room() {
     world.run_for(s(14));
     assert_eq!(world.told("standby.left"), [], "an owner that is being restarted is not gone");
     assert!(world.when(is_peek).len() >= 5, "it is looked for meanwhile");
-    world.unanswered = |effect| matches!(effect, Effect::Lease { ask: LeaseAsk::Take { .. }, .. });
+    world.unanswered = |effect| matches!(effect, Effect::Lease { ask: LeaseRequest::Take { .. }, .. });
     world.run_for(s(2));
     assert_eq!(world.told("standby.left"), [s(1115)]);
     world.unanswered = |_| false;
-    world.send(Event::Leased { ticket: world.lease_ticket(), answer: acquired(Past::default()) });
+    world.send(Event::Leased { ticket: world.lease_ticket(), answer: acquired(History::default()) });
     world.run_for(s(10));
     assert_eq!((world.exit(), world.told("gateway.started").len()), (None, 1));
 }
@@ -111,12 +111,15 @@ fn a_heartbeat_that_stands_still_ends_a_standby_after_30_s() {
     }
     assert_eq!(world.told("standby.left"), [], "it goes on");
     let still = world.now;
-    world.unanswered = |effect| matches!(effect, Effect::Lease { ask: LeaseAsk::Take { .. }, .. });
+    world.unanswered = |effect| matches!(effect, Effect::Lease { ask: LeaseRequest::Take { .. }, .. });
     world.run_for(s(60));
     let left = world.told("standby.left");
     assert!(left.len() == 1 && left[0] >= still + s(15) && left[0] <= still + s(46), "{left:?}");
     let last = world.effects.iter().rev().find(|(_, effect)| matches!(effect, Effect::Lease { .. }));
-    assert!(matches!(last, Some((_, Effect::Lease { ask: LeaseAsk::Take { unchanged: Some(19) }, .. }))), "{last:?}");
+    assert!(
+        matches!(last, Some((_, Effect::Lease { ask: LeaseRequest::Take { unchanged: Some(19) }, .. }))),
+        "{last:?}"
+    );
 }
 
 #[test]
@@ -177,7 +180,7 @@ fn a_person_who_asks_does_not_wait_for_an_owner_that_may_come_back() {
     world.send(Event::Departed { pid: 900 });
     world.run_for(s(1));
     assert_eq!(world.spawns(), []);
-    world.lease = acquired(Past::default());
+    world.lease = acquired(History::default());
     world.request(Request::Retry);
     world.run_for(s(1));
     assert_eq!(world.spawns().len(), 1);

@@ -2,7 +2,7 @@
 
 use crate::world::{CRASH, KILLED, STARTED, Script, World, by, s, sighting, tree_end};
 use openclaw_supervise::core::{
-    Ask, Death, Effect, Event, Fingerprint, Owner, Policy, Request, Sample, SpawnFailure, Toll, Verdict,
+    Effect, Event, ExitStatus, ExitUsage, Fingerprint, Owner, Policy, ProbeScope, Request, SpawnFailure, Usage, Verdict,
 };
 use std::time::Duration;
 
@@ -88,7 +88,7 @@ fn a_stop_in_every_state_ends_with_0_within_the_stop_timeout() {
         world.unanswered = |_| false;
         if state == "spawning" {
             world.run_for(s(1));
-            world.leader_exits(1, Death::Code(0));
+            world.leader_exits(1, ExitStatus::Code(0));
         }
         let asked = world.now;
         world.run_for(s(328) + s(10));
@@ -173,7 +173,7 @@ fn a_restart_request_during_a_stop_stays_a_stop() {
 
 #[test]
 fn a_stop_during_a_restart_ends_it() {
-    let mut world = World::started(Script { drain: Some((s(5), Death::Code(0))), ..DEAF });
+    let mut world = World::started(Script { drain: Some((s(5), ExitStatus::Code(0))), ..DEAF });
     world.run_for(s(10));
     world.request(Request::Restart);
     world.run_for(s(1));
@@ -231,9 +231,9 @@ fn news_of_another_generation_changes_nothing_in_any_state() {
             let (before, effects) = (format!("{:?}", world.core), world.effects.len());
             world.send(Event::Spawned { generation, pid: 6, fingerprint: Fingerprint::default() });
             world.send(Event::SpawnFailed { generation, failure: SpawnFailure::Program("gone".to_owned()) });
-            world.send(Event::LeaderExited { generation, death: KILLED, toll: Toll::default() });
+            world.send(Event::LeaderExited { generation, death: KILLED, toll: ExitUsage::default() });
             world.send(Event::TreeGone { generation, end: tree_end(0) });
-            world.send(Event::Measured { generation, sample: Sample::default() });
+            world.send(Event::Measured { generation, sample: Usage::default() });
             world.send(Event::Examined { generation, evidence: None });
             let unborn = matches!(state, "idle" | "probing" | "contended") && generation == 0;
             assert!(unborn || before == format!("{:?}", world.core), "{state}");
@@ -300,7 +300,7 @@ fn an_end_of_a_tree_that_nobody_killed_is_no_end() {
 
 #[test]
 fn survivors_of_a_stop_are_named_and_end_it_with_1() {
-    let mut world = World::started(Script { drain: Some((s(1), Death::Code(0))), ..DEAF });
+    let mut world = World::started(Script { drain: Some((s(1), ExitStatus::Code(0))), ..DEAF });
     world.run_for(s(10));
     world.survivors = vec![2];
     world.request(Request::Stop);
@@ -363,7 +363,7 @@ fn nothing_comes_after_the_exit() {
     world.send(Event::Tick);
     world.send(Event::Start);
     world.send(Event::ClockJumped { by: s(100) });
-    world.send(Event::LeaderExited { generation: 1, death: KILLED, toll: Toll::default() });
+    world.send(Event::LeaderExited { generation: 1, death: KILLED, toll: ExitUsage::default() });
     world.send(Event::Requested { request: Request::Stop, by: by("SIGTERM") });
     world.send(Event::Probed { ticket: world.ticket(), sighting: sighting(Verdict::Free, Owner::Unseen) });
     assert_eq!(world.effects.len(), effects);
@@ -377,6 +377,6 @@ fn liveness_goes_on_while_stopping() {
     world.request(Request::Stop);
     world.run_for(s(52));
     assert_eq!(world.probes().len(), before + 10);
-    let asks = world.when(|effect| matches!(effect, Effect::Probe { ask: Ask::Liveness(1), .. }));
+    let asks = world.when(|effect| matches!(effect, Effect::Probe { ask: ProbeScope::Liveness(1), .. }));
     assert!(asks.len() >= 10);
 }

@@ -2,10 +2,12 @@
 
 use crate::world::{STARTED, Script, World, s, stranger};
 use openclaw_supervise::core::restart_policy::Cause;
-use openclaw_supervise::core::{Ask, Death, Effect, Event, Fact, Holder, Owner, Remains, Request, Settled, Verdict};
+use openclaw_supervise::core::{
+    Effect, Event, ExitStatus, Fact, Holder, Owner, ProbeScope, Remains, Request, Settled, Verdict,
+};
 use std::time::Duration;
 
-const DONE: Death = Death::Code(0);
+const DONE: ExitStatus = ExitStatus::Code(0);
 
 fn heir() -> Owner {
     Owner::Ours(Holder { pid: 555, command: "openclaw-gateway".to_owned(), uid: None })
@@ -39,7 +41,7 @@ fn a_successor_of_an_adopted_gateway_is_kept_though_nobody_learns_how_that_one_e
     world.run_for(s(29));
     (world.port, world.owner) = (Some(STARTED), Some(heir()));
     world.remains = Remains::Leader { pid: 555, differs: None };
-    world.leader_exits(1, Death::Unknown);
+    world.leader_exits(1, ExitStatus::Unknown);
     world.run_for(s(60));
     assert_eq!((world.kills(), world.spawns().len(), world.core.generation()), (vec![], 1, 2));
     let settled = world.effects.iter().find_map(|(_, effect)| match effect {
@@ -66,7 +68,7 @@ fn a_free_port_a_stranger_and_the_dead_leader_itself_are_no_successor() {
 fn a_request_while_the_successor_is_looked_for_ends_all_of_it() {
     for request in [Request::Stop, Request::Restart] {
         let mut world = left(STARTED, heir());
-        world.unanswered = |effect| matches!(effect, Effect::Probe { ask: Ask::Port, .. });
+        world.unanswered = |effect| matches!(effect, Effect::Probe { ask: ProbeScope::Port, .. });
         world.run_for(s(1) + Duration::from_millis(10));
         world.request(request);
         let ticket = world.ticket();
@@ -79,7 +81,7 @@ fn a_request_while_the_successor_is_looked_for_ends_all_of_it() {
 #[test]
 fn an_answer_that_is_lost_holds_nothing_up() {
     let mut world = left(STARTED, heir());
-    world.unanswered = |effect| matches!(effect, Effect::Probe { ask: Ask::Port, .. });
+    world.unanswered = |effect| matches!(effect, Effect::Probe { ask: ProbeScope::Port, .. });
     world.run_for(s(30));
     let exit = world.told("gateway.exited")[0];
     let kill = world.kills()[0];
@@ -89,7 +91,7 @@ fn an_answer_that_is_lost_holds_nothing_up() {
 #[test]
 fn an_answer_that_comes_after_that_changes_nothing() {
     let mut world = left(STARTED, heir());
-    world.unanswered = |effect| matches!(effect, Effect::Probe { ask: Ask::Port, .. } | Effect::KillTree { .. });
+    world.unanswered = |effect| matches!(effect, Effect::Probe { ask: ProbeScope::Port, .. } | Effect::KillTree { .. });
     world.run_for(s(30));
     let (ticket, effects) = (world.ticket(), world.effects.len());
     world.send(Event::Probed { ticket, sighting: crate::world::sighting(STARTED, heir()) });
@@ -112,6 +114,6 @@ fn whoever_never_answered_leaves_no_successor() {
     let mut world = World::started(Script::dying(s(3), DONE));
     world.run_for(s(4));
     assert_eq!(world.kills().len(), 1);
-    let looks = world.when(|effect| matches!(effect, Effect::Probe { ask: Ask::Port, .. }));
+    let looks = world.when(|effect| matches!(effect, Effect::Probe { ask: ProbeScope::Port, .. }));
     assert!(world.kills()[0] <= looks[1], "nobody looked before the tree was cleared");
 }

@@ -4,10 +4,10 @@
 //! deadline. Hostile: any verdict, any death, any order, lost answers, news of the past, requests and jumps at any time.
 
 use crate::world::{acquired, by, s, sighting, stranger, tree_end};
-use openclaw_supervise::core::handoff::{Support, Word};
+use openclaw_supervise::core::handoff::{HandoffVerdict, Support};
 use openclaw_supervise::core::{
-    Ask, Death, Effect, Event, Fact, Fingerprint, Generation, HookEnd, Moment, Notice, Outcome, Owner, Past, Phase,
-    Policy, Remains, Report, Request, Sample, Settled, SpawnFailure, Supervisor, Toll, Verdict,
+    Effect, Event, ExitStatus, ExitUsage, Fact, Fingerprint, Generation, History, HookEnd, Moment, Notice, Outcome,
+    Owner, Phase, Policy, ProbeScope, Remains, Report, Request, Settled, SpawnFailure, Supervisor, Usage, Verdict,
 };
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -161,7 +161,7 @@ impl Walk {
             }
             Event::LeaderExited { generation, death, .. } if self.leader == Some(*generation) => {
                 self.leader = None;
-                if *death != Death::Code(0) {
+                if *death != ExitStatus::Code(0) {
                     self.unclean.push(self.came_up.unwrap_or(self.now));
                 }
                 if self.came_up.is_some_and(|up| self.now >= up + self.policy.stable_after) {
@@ -234,7 +234,9 @@ impl Walk {
             }
             Effect::Adopt { .. } | Effect::Watch { .. } => self.must(false, "nobody was there before us"),
             // A pre-start hook that failed uses a number up.
-            Effect::Remember { generation, fact: Fact::Settled(Settled::Unborn) } => self.generation = *generation,
+            Effect::Remember { generation, fact: Fact::Settled(Settled::NeverStarted) } => {
+                self.generation = *generation;
+            }
             // What an update put off, or a gateway had planned itself, costs nothing.
             Effect::Remember { fact: Fact::Settled(Settled::Postponed) | Fact::Planned, .. } => {
                 self.free_of_charge.push(self.now);
@@ -300,7 +302,7 @@ impl Walk {
         match *effect {
             Effect::Lease { ticket, .. } => {
                 let delay = self.dice.ms(6_000);
-                self.later(delay, Event::Leased { ticket, answer: acquired(Past::default()) });
+                self.later(delay, Event::Leased { ticket, answer: acquired(History::default()) });
             }
             Effect::Probe { ticket, ask } => {
                 if !self.dice.once_in(30) {
@@ -321,7 +323,7 @@ impl Walk {
             Effect::Measure { generation, .. } => {
                 let cpu = (!self.dice.once_in(9)).then(|| self.now / self.dice.pick(&[1, 15, 25, 1000]));
                 let tree_rss_kb = (!self.dice.once_in(9)).then(|| self.dice.below(1500));
-                let sample = Sample { cpu, rss_kb: None, tree_rss_kb };
+                let sample = Usage { cpu, rss_kb: None, tree_rss_kb };
                 self.later(Duration::ZERO, Event::Measured { generation, sample });
             }
             Effect::Negotiate => {
@@ -335,11 +337,11 @@ impl Walk {
             }
             Effect::Consume { ticket, .. } => {
                 let word = match self.dice.below(6) {
-                    0 => Word::Missing,
-                    1 => Word::Rejected("expired".to_owned()),
-                    2 => Word::TimedOut("30 s".to_owned()),
-                    3 => Word::Unsupported("exit code 1".to_owned()),
-                    _ => Word::Accepted("SIGUSR2".to_owned()),
+                    0 => HandoffVerdict::Missing,
+                    1 => HandoffVerdict::Rejected("expired".to_owned()),
+                    2 => HandoffVerdict::TimedOut("30 s".to_owned()),
+                    3 => HandoffVerdict::Unsupported("exit code 1".to_owned()),
+                    _ => HandoffVerdict::Accepted("SIGUSR2".to_owned()),
                 };
                 let delay = self.dice.ms(61_000);
                 if !self.dice.once_in(20) {
@@ -354,27 +356,28 @@ impl Walk {
             }
             Effect::Terminate { generation } => {
                 if self.dice.once_in(2) {
-                    let (delay, death) = (self.dice.ms(400_000), self.dice.pick(&[Death::Code(0), Death::Code(143)]));
-                    self.later(delay, Event::LeaderExited { generation, death, toll: Toll::default() });
+                    let (delay, death) =
+                        (self.dice.ms(400_000), self.dice.pick(&[ExitStatus::Code(0), ExitStatus::Code(143)]));
+                    self.later(delay, Event::LeaderExited { generation, death, toll: ExitUsage::default() });
                 }
             }
             Effect::KillTree { generation } => {
                 let survivors = u32::from(self.dice.once_in(6));
                 if survivors == 0 && self.leader.is_some() {
-                    let death = Death::Signal { number: 9, core_dumped: false };
+                    let death = ExitStatus::Signal { number: 9, core_dumped: false };
                     let delay = self.dice.ms(KILL_MAX);
-                    self.later(delay, Event::LeaderExited { generation, death, toll: Toll::default() });
+                    self.later(delay, Event::LeaderExited { generation, death, toll: ExitUsage::default() });
                 }
                 let delay = self.dice.ms(KILL_MAX);
                 self.later(delay, Event::TreeGone { generation, end: tree_end(survivors) });
             }
             Effect::Hook { ticket, .. } => {
                 let (delay, code) = (self.dice.ms(30_000), self.dice.pick(&[0, 0, 0, 1]));
-                self.later(delay, Event::HookEnded { ticket, end: HookEnd::Ended(Death::Code(code)) });
+                self.later(delay, Event::HookEnded { ticket, end: HookEnd::Ended(ExitStatus::Code(code)) });
             }
             Effect::EndHook { ticket } | Effect::KillHook { ticket } => {
                 let delay = self.dice.ms(20_000);
-                self.later(delay, Event::HookEnded { ticket, end: HookEnd::Ended(Death::Unknown) });
+                self.later(delay, Event::HookEnded { ticket, end: HookEnd::Ended(ExitStatus::Unknown) });
             }
             Effect::Adopt { .. }
             | Effect::Watch { .. }
@@ -385,11 +388,11 @@ impl Walk {
         }
     }
 
-    fn look(&mut self, ask: Ask) -> openclaw_supervise::core::Sighting {
+    fn look(&mut self, ask: ProbeScope) -> openclaw_supervise::core::Observation {
         let usual = match ask {
-            Ask::Port => Verdict::Free,
-            Ask::Listener(_) if self.dice.once_in(2) => Verdict::Free,
-            Ask::Listener(_) | Ask::Liveness(_) => Verdict::Gateway(Phase::Started),
+            ProbeScope::Port => Verdict::Free,
+            ProbeScope::Listener(_) if self.dice.once_in(2) => Verdict::Free,
+            ProbeScope::Listener(_) | ProbeScope::Liveness(_) => Verdict::Gateway(Phase::Started),
         };
         let odd = [
             Verdict::Free,
@@ -407,12 +410,12 @@ impl Walk {
     /// Something that nobody planned.
     fn mischief(&mut self) {
         let generation = self.generation;
-        let deaths = [0, 1, 78, 134].map(Death::Code);
+        let deaths = [0, 1, 78, 134].map(ExitStatus::Code);
         match self.dice.below(27) {
             0..8 => {
                 if let Some(generation) = self.leader {
                     let death = self.dice.pick(&deaths);
-                    self.send(Event::LeaderExited { generation, death, toll: Toll::default() });
+                    self.send(Event::LeaderExited { generation, death, toll: ExitUsage::default() });
                 }
             }
             8..11 => self.send(Event::Requested { request: Request::Restart, by: by("SIGHUP") }),
@@ -429,7 +432,7 @@ impl Walk {
             17 => self.send(Event::Spawned { generation: generation + 1, pid: 6, fingerprint: Fingerprint::default() }),
             18 if generation > 1 => {
                 let (generation, death) = (generation - 1, self.dice.pick(&deaths));
-                self.send(Event::LeaderExited { generation, death, toll: Toll::default() });
+                self.send(Event::LeaderExited { generation, death, toll: ExitUsage::default() });
             }
             19 => self.send(Event::Tick),
             20 => {
@@ -439,11 +442,11 @@ impl Walk {
             21 => self.send(Event::Departed { pid: 4242 }),
             22 => self.send(Event::Adopted { generation, remains: Remains::Leader { pid: 6, differs: None } }),
             23 if self.dice.once_in(2) => {
-                self.send(Event::HookEnded { ticket: self.ticket + 1, end: HookEnd::Ended(Death::Code(0)) });
+                self.send(Event::HookEnded { ticket: self.ticket + 1, end: HookEnd::Ended(ExitStatus::Code(0)) });
             }
-            23 => self.send(Event::Leased { ticket: self.ticket + 1, answer: acquired(Past::default()) }),
+            23 => self.send(Event::Leased { ticket: self.ticket + 1, answer: acquired(History::default()) }),
             24 => self.send(Event::Examined { generation, evidence: Some("late".to_owned()) }),
-            25 => self.send(Event::Measured { generation, sample: Sample::default() }),
+            25 => self.send(Event::Measured { generation, sample: Usage::default() }),
             _ => self.send(Event::Start),
         }
     }

@@ -1,18 +1,18 @@
 //! A small world for the core: one port, one scripted gateway at a time, a clock that jumps from event to event.
 
-use openclaw_supervise::core::handoff::{Support, Word};
+use openclaw_supervise::core::handoff::{HandoffVerdict, Support};
 use openclaw_supervise::core::{
-    Acquired, Ask, Call, Death, Effect, Event, Fingerprint, Generation, Holder, HookEnd, LeaseAnswer, Moment, Notice,
-    Outcome, Owner, Past, Phase, Policy, Readiness, Remains, Report, Request, Requester, Sample, Sighting,
-    SpawnFailure, Supervisor, Toll, TreeEnd, Verdict,
+    Acquired, Call, Effect, Event, ExitStatus, ExitUsage, Fingerprint, Generation, History, Holder, HookEnd,
+    LeaseAnswer, Moment, Notice, Observation, Outcome, Owner, Phase, Policy, ProbeScope, Readiness, Remains, Report,
+    Request, Requester, SpawnFailure, Supervisor, TreeEnd, Usage, Verdict,
 };
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 pub(crate) const STARTED: Verdict = Verdict::Gateway(Phase::Started);
-pub(crate) const KILLED: Death = Death::Signal { number: 9, core_dumped: false };
-pub(crate) const TERMED: Death = Death::Signal { number: 15, core_dumped: false };
-pub(crate) const CRASH: Death = Death::Code(1);
+pub(crate) const KILLED: ExitStatus = ExitStatus::Signal { number: 9, core_dumped: false };
+pub(crate) const TERMED: ExitStatus = ExitStatus::Signal { number: 15, core_dumped: false };
+pub(crate) const CRASH: ExitStatus = ExitStatus::Code(1);
 
 /// Where the evidence lies.
 pub(crate) const EVIDENCE: &str = "/store/incidents/1.json";
@@ -24,8 +24,8 @@ pub(crate) fn s(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
 }
 
-pub(crate) fn sighting(verdict: Verdict, owner: Owner) -> Sighting {
-    Sighting { verdict, owner, detail: format!("scripted {verdict}"), readiness: None }
+pub(crate) fn sighting(verdict: Verdict, owner: Owner) -> Observation {
+    Observation { verdict, owner, detail: format!("scripted {verdict}"), readiness: None }
 }
 
 pub(crate) fn stranger() -> Owner {
@@ -52,7 +52,7 @@ pub(crate) fn tree_end(survivors: u32) -> TreeEnd {
 }
 
 /// The lease, with what the store remembers.
-pub(crate) fn acquired(past: Past) -> LeaseAnswer {
+pub(crate) fn acquired(past: History) -> LeaseAnswer {
     LeaseAnswer::Acquired(Box::new(Acquired { epoch: 1, recovered: None, past, trouble: None }))
 }
 
@@ -60,23 +60,23 @@ pub(crate) fn acquired(past: Past) -> LeaseAnswer {
 #[derive(Clone, Copy)]
 pub(crate) struct Script {
     pub(crate) boots_in: Duration,
-    pub(crate) dies: Option<(Duration, Death)>,
-    pub(crate) drain: Option<(Duration, Death)>,
+    pub(crate) dies: Option<(Duration, ExitStatus)>,
+    pub(crate) drain: Option<(Duration, ExitStatus)>,
 }
 
 impl Default for Script {
     fn default() -> Self {
-        Self { boots_in: s(8), dies: None, drain: Some((Duration::from_millis(500), Death::Code(0))) }
+        Self { boots_in: s(8), dies: None, drain: Some((Duration::from_millis(500), ExitStatus::Code(0))) }
     }
 }
 
 impl Script {
-    pub(crate) fn dying(after: Duration, death: Death) -> Self {
+    pub(crate) fn dying(after: Duration, death: ExitStatus) -> Self {
         Self { dies: Some((after, death)), ..Self::default() }
     }
 
     /// One that comes up at once and dies later.
-    pub(crate) fn serving(lifetime: Duration, death: Death) -> Self {
+    pub(crate) fn serving(lifetime: Duration, death: ExitStatus) -> Self {
         Self { boots_in: Duration::ZERO, ..Self::dying(lifetime, death) }
     }
 }
@@ -91,7 +91,7 @@ pub(crate) struct HookScript {
 
 impl HookScript {
     pub(crate) fn ending(after: Duration, code: i32) -> Self {
-        Self { ends: Some((after, HookEnd::Ended(Death::Code(code)))), hears: Some(PROMPT), dies: Some(PROMPT) }
+        Self { ends: Some((after, HookEnd::Ended(ExitStatus::Code(code)))), hears: Some(PROMPT), dies: Some(PROMPT) }
     }
 
     /// One that never ends by itself.
@@ -128,7 +128,7 @@ pub(crate) struct World {
     /// Whether the gateway's command line can be asked about its exits.
     pub(crate) support: Support,
     /// What it says of the next ones, in order, and then that there is no word; nothing stands for no answer.
-    pub(crate) words: Vec<Option<Word>>,
+    pub(crate) words: Vec<Option<HandoffVerdict>>,
     /// The state of the configuration and of the program's files.
     pub(crate) fingerprint: Fingerprint,
     /// What becomes of a spawn, if there is no process.
@@ -155,7 +155,7 @@ impl World {
             listener: ours(),
             script: Script::default(),
             hook: HookScript::ending(s(1), 0),
-            lease: acquired(Past::default()),
+            lease: acquired(History::default()),
             remains: Remains::Nothing { pid: None },
             unanswered: |_| false,
             evidence: Some(PROMPT),
@@ -222,9 +222,9 @@ impl World {
         }
     }
 
-    fn sample(&self, tree: bool) -> Sample {
+    fn sample(&self, tree: bool) -> Usage {
         let tree_rss_kb = self.tree_rss_kb.filter(|_| tree);
-        Sample { cpu: self.work.map(|_| self.used.1), rss_kb: Some(1), tree_rss_kb }
+        Usage { cpu: self.work.map(|_| self.used.1), rss_kb: Some(1), tree_rss_kb }
     }
 
     pub(crate) fn request(&mut self, request: Request) {
@@ -232,11 +232,11 @@ impl World {
         self.send(Event::Requested { request, by: by(&how) });
     }
 
-    pub(crate) fn leader_exits(&mut self, generation: Generation, death: Death) {
+    pub(crate) fn leader_exits(&mut self, generation: Generation, death: ExitStatus) {
         if self.child.is_some_and(|(living, ..)| living == generation) {
             self.child = None;
         }
-        self.send(Event::LeaderExited { generation, death, toll: Toll::default() });
+        self.send(Event::LeaderExited { generation, death, toll: ExitUsage::default() });
     }
 
     /// A leader that is found is a gateway that follows the script, and came up long ago.
@@ -288,7 +288,7 @@ impl World {
             }
             Effect::Negotiate => self.later(s(2), Event::Negotiated { support: self.support.clone() }),
             Effect::Consume { ticket, .. } => {
-                let word = if self.words.is_empty() { Some(Word::Missing) } else { self.words.remove(0) };
+                let word = if self.words.is_empty() { Some(HandoffVerdict::Missing) } else { self.words.remove(0) };
                 if let Some(word) = word {
                     self.later(s(4), Event::Consumed { ticket, word });
                 }
@@ -317,22 +317,22 @@ impl World {
         }
     }
 
-    fn dies_in(&mut self, generation: Generation, end: Option<(Duration, Death)>) {
+    fn dies_in(&mut self, generation: Generation, end: Option<(Duration, ExitStatus)>) {
         if let (Some((delay, death)), Some(_)) = (end, self.child) {
-            self.later(delay, Event::LeaderExited { generation, death, toll: Toll::default() });
+            self.later(delay, Event::LeaderExited { generation, death, toll: ExitUsage::default() });
         }
     }
 
-    fn look(&self, ask: Ask) -> Sighting {
+    fn look(&self, ask: ProbeScope) -> Observation {
         let up = self.child.is_some_and(|(_, spawned, script)| spawned + script.boots_in <= self.now);
         let verdict = self.port.unwrap_or(if up { STARTED } else { Verdict::Free });
         let owner = match (ask, verdict) {
-            (_, Verdict::Free) | (Ask::Liveness(_), _) => Owner::Unseen,
-            (Ask::Port, _) => self.owner.clone().unwrap_or_else(stranger),
-            (Ask::Listener(_), _) => self.listener.clone(),
+            (_, Verdict::Free) | (ProbeScope::Liveness(_), _) => Owner::Unseen,
+            (ProbeScope::Port, _) => self.owner.clone().unwrap_or_else(stranger),
+            (ProbeScope::Listener(_), _) => self.listener.clone(),
         };
         let readiness = self.readiness.clone().filter(|_| matches!(verdict, Verdict::Gateway(_)));
-        Sighting { readiness, ..sighting(verdict, owner) }
+        Observation { readiness, ..sighting(verdict, owner) }
     }
 
     /// Lets time pass: every event comes at its time, and a tick at every deadline.

@@ -1,7 +1,7 @@
 //! One gateway of the simulated world: what it is like, and which processes belong to it.
 
 use crate::dice::Dice;
-use openclaw_supervise::core::{Death, Generation, Moment, Phase, Policy, Verdict};
+use openclaw_supervise::core::{ExitStatus, Generation, Moment, Phase, Policy, Verdict};
 use std::time::Duration;
 
 /// What the gateway's listener shows.
@@ -21,7 +21,7 @@ pub(crate) enum Show {
 pub(crate) enum Fate {
     Lives,
     /// Ends by itself, at that age.
-    Dies(Duration, Death),
+    Dies(Duration, ExitStatus),
     /// Shows something else from that age on, and recovers after the second time, if it ever does.
     Turns(Duration, Show, Option<Duration>),
     /// Restarts in place: drains, closes, warms up, serves.
@@ -46,9 +46,9 @@ pub(crate) enum Habit {
 impl Habit {
     pub(crate) fn fate(self, dice: &mut Dice) -> Fate {
         match self {
-            Self::Restless => Fate::Dies(dice.ms(0, 90_000), Death::Code(0)),
-            Self::Crashing => Fate::Dies(dice.ms(0, 33_000), Death::Signal { number: 11, core_dumped: true }),
-            Self::Refusing => Fate::Dies(dice.ms(0, 5000), Death::Code(78)),
+            Self::Restless => Fate::Dies(dice.ms(0, 90_000), ExitStatus::Code(0)),
+            Self::Crashing => Fate::Dies(dice.ms(0, 33_000), ExitStatus::Signal { number: 11, core_dumped: true }),
+            Self::Refusing => Fate::Dies(dice.ms(0, 5000), ExitStatus::Code(78)),
             Self::Succeeding => Fate::Succeeds(dice.ms(0, 90_000)),
         }
     }
@@ -68,11 +68,11 @@ pub(crate) enum Memory {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Manner {
     /// Drains for so long, then exits so.
-    Drains(Duration, Death),
+    Drains(Duration, ExitStatus),
     /// Begins to drain and falls silent.
     DrainsAndFreezes,
     /// Closes the port at once, then takes its time.
-    Closes(Duration, Death),
+    Closes(Duration, ExitStatus),
     /// Nothing, for ever.
     Ignores,
 }
@@ -121,7 +121,7 @@ impl Temper {
             boots,
             old: false,
             fate: Fate::Lives,
-            manner: Manner::Drains(dice.ms(10, 900).min(policy.stop_timeout / 2), Death::Code(0)),
+            manner: Manner::Drains(dice.ms(10, 900).min(policy.stop_timeout / 2), ExitStatus::Code(0)),
             deaf: false,
             works: 0,
             memory: Memory::Steady,
@@ -132,7 +132,7 @@ impl Temper {
     }
 
     pub(crate) fn any(dice: &mut Dice, policy: &Policy) -> Self {
-        let deaths = [0, 1, 7, 143].map(Death::Code);
+        let deaths = [0, 1, 7, 143].map(ExitStatus::Code);
         let boots = match dice.below(8) {
             0 => dice.s(0, policy.startup_timeout.as_secs() * 2),
             1..4 => dice.ms(0, 300),
@@ -167,11 +167,11 @@ impl Temper {
         let number = dice.pick(&[6, 9, 11]);
         let back = dice.once_in(2).then(|| dice.s(1, 2 * policy.hang_after.as_secs() + 2));
         match dice.below(16) {
-            0 | 1 => Fate::Dies(age, Death::Code(1)),
-            2 => Fate::Dies(age, Death::Signal { number, core_dumped: number != 9 }),
-            3 => Fate::Dies(young, Death::Code(78)),
-            4 => Fate::Dies(young, Death::Code(0)),
-            5 | 6 => Fate::Dies(old, Death::Code(0)),
+            0 | 1 => Fate::Dies(age, ExitStatus::Code(1)),
+            2 => Fate::Dies(age, ExitStatus::Signal { number, core_dumped: number != 9 }),
+            3 => Fate::Dies(young, ExitStatus::Code(78)),
+            4 => Fate::Dies(young, ExitStatus::Code(0)),
+            5 | 6 => Fate::Dies(old, ExitStatus::Code(0)),
             7 => Fate::Turns(age, Show::Frozen, back),
             8 => Fate::Turns(age, Show::Closed, back),
             9 => Fate::Turns(age, Show::Nonsense, back),

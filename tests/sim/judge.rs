@@ -3,16 +3,14 @@
 //! It knows what a shell knows: what was asked, what was answered. What only the world knows (which processes live) it is
 //! told besides. It never looks into the core.
 
-#[path = "judge/charge.rs"]
-mod charge;
 #[path = "judge/handoffs.rs"]
 mod handoffs;
 #[path = "judge/health.rs"]
 mod health;
-#[path = "judge/heirs.rs"]
-mod heirs;
 #[path = "judge/hooks.rs"]
 mod hooks;
+#[path = "judge/lease.rs"]
+mod lease;
 #[path = "judge/notices.rs"]
 mod notices;
 #[path = "judge/owned.rs"]
@@ -23,24 +21,26 @@ mod pace;
 mod proof;
 #[path = "judge/steps.rs"]
 mod steps;
+#[path = "judge/takeover.rs"]
+mod takeover;
 
 use crate::trial::Broken;
-use charge::Charge;
 use handoffs::Handoffs;
 use health::{Duty, Health, PortWatch};
-use heirs::Ended;
-use hooks::{Errand, Verge};
+use hooks::{HookRun, Verge};
+use lease::LeaseState;
 use notices::Manager;
 use openclaw_supervise::core::restart_policy::Cause;
 use openclaw_supervise::core::supervisor::{JUMP_MIN, LATE};
 use openclaw_supervise::core::{
-    Ask, Death, Effect, Event, Fingerprint, Generation, Left, Moment, Owner, Policy, Report, Request, Sighting,
-    TreeEnd, Verdict,
+    Effect, Event, ExitStatus, Fingerprint, Generation, Moment, Observation, Owner, Policy, ProbeScope, Report,
+    Request, TreeEnd, Unfinished, Verdict,
 };
 use owned::{Ending, Owned};
 use pace::{Over, Pace};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
+use takeover::Ended;
 
 /// The longest that the world takes to create a process, and after its deadline to wake us.
 pub(crate) const SPAWN_MAX: Duration = Duration::from_secs(1);
@@ -76,11 +76,11 @@ pub(crate) struct Judge {
     ticket: u64,
     /// That of the youngest probe.
     probe: u64,
-    charge: Charge,
-    asked: Option<(Ask, Moment)>,
+    lease: LeaseState,
+    asked: Option<(ProbeScope, Moment)>,
     generation: Generation,
     /// What a predecessor left, until it was looked for.
-    left: Option<Left>,
+    left: Option<Unfinished>,
     adopting: bool,
     /// The last process with our mark that was looked for in vain.
     lost_mark: Option<i32>,
@@ -105,7 +105,7 @@ pub(crate) struct Judge {
     /// The same, until it is judged: after its post-stop hook.
     verge: Option<Verge>,
     /// The hook that runs.
-    errand: Option<Errand>,
+    hook_run: Option<HookRun>,
     /// The pre-start hook has done its work and nobody has been on the port since.
     prepared: bool,
     /// Why the last gateway ended, as it was told.
@@ -144,7 +144,7 @@ impl Judge {
             policy,
             ticket: 0,
             probe: 0,
-            charge: Charge::default(),
+            lease: LeaseState::default(),
             asked: None,
             generation: 0,
             left: None,
@@ -161,7 +161,7 @@ impl Judge {
             handoffs: Handoffs::default(),
             ended: None,
             verge: None,
-            errand: None,
+            hook_run: None,
             prepared: false,
             cause: None,
             lenience: Duration::ZERO,
@@ -228,15 +228,15 @@ impl Judge {
 
     /// Whether it waits beside somebody who is in charge.
     pub(crate) fn stands_by(&self) -> bool {
-        self.charge.stands_by()
+        self.lease.stands_by()
     }
 
     /// Whether an event says nothing about the present, so that it must change nothing.
     pub(crate) fn is_stale(&self, event: &Event) -> bool {
         match event {
             Event::Probed { ticket, .. } => *ticket != self.probe || self.asked.is_none(),
-            Event::Leased { ticket, .. } => self.charge.asked.is_none_or(|(asked, _)| asked != *ticket),
-            Event::Departed { pid } => self.charge.watches() != Some(*pid),
+            Event::Leased { ticket, .. } => self.lease.asked.is_none_or(|(asked, _)| asked != *ticket),
+            Event::Departed { pid } => self.lease.watches() != Some(*pid),
             Event::HookEnded { ticket, .. } => !self.awaits_hook(*ticket),
             Event::Consumed { ticket, .. } => !self.handoffs.awaits(*ticket),
             Event::Examined { .. } if self.owned.as_ref().is_none_or(|owned| owned.examining.is_none()) => true,
@@ -297,7 +297,7 @@ impl Judge {
         let loses = self.loses(turn.event);
         must(!(dies || loses) || ends == 1, "P9", "a death is told once")?;
         self.last = at;
-        self.note_charge(at, turn.event);
+        self.note_lease_event(at, turn.event);
         let answer = self.note(at, turn.event);
         let leaves = dies && self.wish == Wish::Run && self.owned.as_ref().is_some_and(Owned::may_have_successor);
         let kills = turn.fx.iter().any(|effect| matches!(effect, Effect::KillTree { .. }));
@@ -311,7 +311,7 @@ impl Judge {
             self.judge_effect(turn, effect, answer)?;
         }
         self.pardoned = false;
-        self.judge_charge(turn)?;
+        self.judge_lease_turn(turn)?;
         self.judge_hooks(turn)?;
         Self::judge_record(turn)?;
         self.judge_answer(turn, answer)?;
@@ -326,7 +326,7 @@ impl Judge {
 
     fn rearm(&mut self, at: Moment) {
         self.port.rearm(at);
-        self.charge.rearm(at);
+        self.lease.rearm(at);
         self.rearm_hook(at);
         self.handoffs.rearm(at);
         if let Some(owned) = &mut self.owned {
@@ -337,7 +337,7 @@ impl Judge {
     }
 
     /// Follows what the event says. Gives back the answer to a probe that was waited for.
-    fn note<'a>(&mut self, at: Moment, event: &'a Event) -> Option<(Ask, &'a Sighting)> {
+    fn note<'a>(&mut self, at: Moment, event: &'a Event) -> Option<(ProbeScope, &'a Observation)> {
         let young = event.generation().is_none_or(|generation| generation == self.generation);
         match event {
             Event::Probed { ticket, sighting } if *ticket == self.probe => {
@@ -391,7 +391,7 @@ impl Judge {
         None
     }
 
-    fn note_answer(&mut self, at: Moment, ask: Ask, sighting: &Sighting) {
+    fn note_answer(&mut self, at: Moment, ask: ProbeScope, sighting: &Observation) {
         let verdict = sighting.verdict;
         self.prepared &= matches!(verdict, Verdict::Free | Verdict::Inconclusive);
         let marked = match &sighting.owner {
@@ -399,19 +399,21 @@ impl Judge {
             Owner::Ours(_) | Owner::Other(_) | Owner::Unseen => None,
         };
         let ours = marked.is_some() && marked != self.lost_mark;
-        if let Some(owned) = self.owned.as_mut().filter(|owned| ask != Ask::Port && !owned.ending()) {
+        if let Some(owned) = self.owned.as_mut().filter(|owned| ask != ProbeScope::Port && !owned.ending()) {
             owned.note_answer(sighting);
         }
         match (ask, &mut self.owned) {
-            (Ask::Port, Some(owned)) if owned.may_have_successor() && self.left.is_none() => {
+            (ProbeScope::Port, Some(owned)) if owned.may_have_successor() && self.left.is_none() => {
                 let other = matches!(&sighting.owner, Owner::Ours(holder) if holder.pid != owned.pid);
                 let succeeds = other && matches!(verdict, Verdict::Gateway(_)) && self.wish == Wish::Run;
                 self.duty = succeeds.then_some(Duty::Succeed);
             }
-            (Ask::Port, _) if self.charge.stands_by() => self.note_neighbour(at, sighting, ours),
-            (Ask::Port, _) if ours => (self.duty, self.lost_mark) = (Some(Duty::Adopt), marked),
-            (Ask::Port, _) => self.duty = Some(self.port.observe(at, verdict, &self.policy)),
-            (Ask::Listener(_) | Ask::Liveness(_), Some(owned)) if owned.started.is_some() || owned.ending() => {
+            (ProbeScope::Port, _) if self.lease.stands_by() => self.note_neighbour(at, sighting, ours),
+            (ProbeScope::Port, _) if ours => (self.duty, self.lost_mark) = (Some(Duty::Adopt), marked),
+            (ProbeScope::Port, _) => self.duty = Some(self.port.observe(at, verdict, &self.policy)),
+            (ProbeScope::Listener(_) | ProbeScope::Liveness(_), Some(owned))
+                if owned.started.is_some() || owned.ending() =>
+            {
                 let stranger = matches!(sighting.owner, Owner::Other(_)) && verdict != Verdict::Free;
                 let verdict = if stranger && !owned.ending() { Verdict::Foreign } else { verdict };
                 owned.health.observe(at, verdict);
@@ -422,7 +424,7 @@ impl Judge {
                     owned.excess = 0;
                 }
             }
-            (Ask::Listener(_) | Ask::Liveness(_), _) => {}
+            (ProbeScope::Listener(_) | ProbeScope::Liveness(_), _) => {}
         }
     }
 
@@ -436,14 +438,14 @@ impl Judge {
     }
 
     fn note_wish(&mut self, at: Moment, request: Request) {
-        let lifeless = self.owned.is_none() && !self.spawning && !self.adopting && self.errand.is_none();
+        let lifeless = self.owned.is_none() && !self.spawning && !self.adopting && self.hook_run.is_none();
         if matches!(request, Request::Restart | Request::Retry) {
-            self.charge.hurry(at);
+            self.lease.hurry(at);
         }
         let wish = match request {
             Request::Retry => {
                 if lifeless && self.wish == Wish::Run {
-                    self.pace.ask_again(at, self.charge.held);
+                    self.pace.ask_again(at, self.lease.held);
                 }
                 return;
             }
@@ -457,7 +459,7 @@ impl Judge {
             self.stood_still = Duration::ZERO;
         }
         if wish == Wish::Restart && self.wish < Wish::Restart && lifeless {
-            self.pace.ask_again(at, self.charge.held);
+            self.pace.ask_again(at, self.lease.held);
         } else if wish == Wish::Restart && self.wish < Wish::Restart && (self.spawning || self.prepares()) {
             // The start that was asked for is under way.
         } else {
@@ -481,9 +483,9 @@ impl Judge {
         let healthy = started.map(|started| healthy_until.saturating_sub(started));
         let stable = healthy.is_some_and(|healthy| healthy >= self.policy.stable_after);
         let clean = match death {
-            Death::Code(code) => code == 0,
-            Death::Signal { .. } => false,
-            Death::Unknown => drained || healthy.unwrap_or_default() >= self.policy.stable_after,
+            ExitStatus::Code(code) => code == 0,
+            ExitStatus::Signal { .. } => false,
+            ExitStatus::Unknown => drained || healthy.unwrap_or_default() >= self.policy.stable_after,
         };
         let ended_by_us = terminated.is_some();
         let age = died.saturating_sub(spawned);

@@ -3,30 +3,31 @@
 //! The shell is lawful (every spawn and kill is answered, a probe within its timeout unless it is lost) and as unordered
 //! as the real one: the news of a death, of a dead tree and of a probe travel on their own.
 
-#[path = "world/crew.rs"]
-mod crew;
-#[path = "world/errands.rs"]
-mod errands;
+#[path = "world/hooks.rs"]
+mod hooks;
 #[path = "world/outside.rs"]
 mod outside;
 #[path = "world/shell.rs"]
 mod shell;
 #[path = "world/store.rs"]
 mod store;
+#[path = "world/supervisors.rs"]
+mod supervisors;
 
 use crate::dice::Dice;
 use crate::gateway::{Habit, Life, MEMORY_MAX_KB, Show};
 use crate::judge::{KILL_MAX, TICK_LATE_MAX};
 use crate::trial::{Broken, Input, Maker, Trial};
-use crew::Kills;
-use errands::Errand;
+use hooks::HookRun;
 use openclaw_supervise::core::policy::OnConflict;
 use openclaw_supervise::core::{
-    Ask, Death, Event, Fingerprint, Generation, HookEnd, LeaseAsk, Moment, Phase, Policy, Request, Toll, Verdict,
+    Event, ExitStatus, ExitUsage, Fingerprint, Generation, HookEnd, LeaseRequest, Moment, Phase, Policy, ProbeScope,
+    Request, Verdict,
 };
 use std::collections::BTreeMap;
 use std::time::Duration;
 use store::Store;
+use supervisors::Kills;
 
 /// More inputs than this make a walk no better.
 const STEPS_MAX: usize = 1200;
@@ -58,9 +59,9 @@ enum Bound {
 enum Happening {
     Deliver(usize, Event),
     /// A probe looks at the port.
-    Look(usize, u64, Ask),
+    Look(usize, u64, ProbeScope),
     /// The store tries to take the lease.
-    Lease(usize, u64, LeaseAsk),
+    Lease(usize, u64, LeaseRequest),
     /// An earlier gateway is looked for.
     Seek(usize, Generation),
     /// A process is created, after its start was written down.
@@ -74,7 +75,7 @@ enum Happening {
     /// A gateway begins what it is fated to do. Does not happen any more once the faults have stopped.
     Fated(usize),
     Shows(usize, Show),
-    Dies(usize, Death),
+    Dies(usize, ExitStatus),
     /// The other processes of a tree are gone.
     Clears(usize),
     /// A hook is started, once nothing of an older one is left.
@@ -128,7 +129,7 @@ pub(crate) struct World<'a> {
     queue: BTreeMap<(Moment, u64), Happening>,
     sequence: u64,
     lives: Vec<Life>,
-    errands: Vec<Errand>,
+    hook_runs: Vec<HookRun>,
     bound: Option<Bound>,
     store: Store,
     /// How many are about to be started.
@@ -204,7 +205,7 @@ impl<'a> World<'a> {
             queue: BTreeMap::new(),
             sequence: 0,
             lives: Vec::new(),
-            errands: Vec::new(),
+            hook_runs: Vec::new(),
             bound: None,
             store: Store::default(),
             starting: 1,
@@ -275,8 +276,8 @@ impl<'a> World<'a> {
             Happening::Shows(id, show) => self.show(id, show),
             Happening::Dies(id, death) => self.die(id, death)?,
             Happening::Clears(id) => self.clear(id)?,
-            Happening::HookBegins(id) => self.begin_errand(id)?,
-            Happening::HookEnds(id, end) => self.end_errand(id, end),
+            Happening::HookBegins(id) => self.begin_hook_run(id)?,
+            Happening::HookEnds(id, end) => self.end_hook_run(id, end),
             Happening::StrangerComes(kind, stay) => self.stranger_comes(kind, stay),
             Happening::StrangerTurns(kind) => {
                 if let Some(Bound::Stranger(present)) = &mut self.bound {
@@ -504,7 +505,10 @@ impl<'a> World<'a> {
             if self.sups[sup].trial.judge.is_over() {
                 let generation = self.sups[sup].trial.judge.generation();
                 self.send(sup, Event::Tick)?;
-                self.send(sup, Event::LeaderExited { generation, death: Death::Unknown, toll: Toll::default() })?;
+                self.send(
+                    sup,
+                    Event::LeaderExited { generation, death: ExitStatus::Unknown, toll: ExitUsage::default() },
+                )?;
                 self.ask_for(sup, Request::Stop)?;
             }
         }

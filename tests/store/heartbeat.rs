@@ -1,7 +1,7 @@
 //! Where locks cannot be trusted the row alone tells owners apart.
 
 use crate::kit::{NOW, Running, Scene, acquired, me, quick};
-use openclaw_supervise::core::{LeaseAnswer, LeaseAsk};
+use openclaw_supervise::core::{LeaseAnswer, LeaseRequest};
 use openclaw_supervise::store::{Clocks, Limits, News};
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ fn scene_of_a_stranger() -> Scene {
 }
 
 fn take(store: &mut Running, unchanged: u64) -> LeaseAnswer {
-    store.ask(LeaseAsk::Take { unchanged: Some(unchanged) }, NOW).0
+    store.ask(LeaseRequest::Take { unchanged: Some(unchanged) }, NOW).0
 }
 
 #[test]
@@ -70,7 +70,7 @@ fn a_look_at_a_stranger_shows_his_counter_and_nothing_that_could_be_watched() {
     let mut store = scene.start();
     for beat in [7, 7, 8] {
         scene.sql().execute("UPDATE state_leases SET beat = ?1", [beat]).unwrap();
-        let answer = store.ask(LeaseAsk::Peek, NOW).0;
+        let answer = store.ask(LeaseRequest::Peek, NOW).0;
         assert!(
             matches!(answer, LeaseAnswer::Unclear { beat: seen, .. } if i64::try_from(seen) == Ok(beat)),
             "{answer:?}"

@@ -2,7 +2,7 @@
 
 use crate::kit::{NOW, Running, Scene, acquired, quick};
 use openclaw_supervise::core::restart_policy::{Cause, Run};
-use openclaw_supervise::core::{Death, Fact, LeaseAsk, Left, Moment, PastRun, Settled};
+use openclaw_supervise::core::{ExitStatus, Fact, LeaseRequest, Moment, PastRun, Settled, Unfinished};
 use openclaw_supervise::store::{Clocks, Ending, LeftRecord};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -53,7 +53,7 @@ fn what_a_killed_supervisor_left_is_found_and_what_is_over_is_told_with_its_age(
     first.store().spawned(1, 400, 4000);
     first.store().remember(1, Fact::Started, NOW);
     hands.go(60);
-    first.store().remember(1, Fact::Died(Death::Code(3)), NOW + s(60));
+    first.store().remember(1, Fact::Died(ExitStatus::Code(3)), NOW + s(60));
     first.store().remember(1, settled(NOW, NOW + s(60)), NOW + s(60));
     first.intended(2);
     first.store().spawned(2, 500, 5000);
@@ -68,18 +68,23 @@ fn what_a_killed_supervisor_left_is_found_and_what_is_over_is_told_with_its_age(
         hands.wall.fetch_add(step, Ordering::Relaxed);
         hands.go(10);
         let mut next = hands.start(&scene);
-        let (answer, left) = next.ask(LeaseAsk::Take { unchanged: None }, s(50_000));
+        let (answer, left) = next.ask(LeaseRequest::Take { unchanged: None }, s(50_000));
         let past = acquired(answer).past;
         let since = hands.boot.load(Ordering::Relaxed).cast_unsigned() / 1000;
         let at = |seconds: u64| s(50_000 - since + seconds);
         let run = Run { started: Some(at(0)), healthy_until: at(60), ended: at(60), clean: false };
         assert_eq!(
             past.runs,
-            [PastRun { spawned: at(0), settled: Settled::Ran(run, Cause::Failed), death: Death::Code(3) }]
+            [PastRun { spawned: at(0), settled: Settled::Ran(run, Cause::Failed), death: ExitStatus::Code(3) }]
         );
         assert_eq!(past.generation, 2);
-        let expected =
-            Left { generation: 2, spawned: at(60), started: Some(at(60)), healthy_until: Some(at(180)), died: None };
+        let expected = Unfinished {
+            generation: 2,
+            spawned: at(60),
+            started: Some(at(60)),
+            healthy_until: Some(at(180)),
+            died: None,
+        };
         assert_eq!(past.left, Some(expected));
         let expected = LeftRecord {
             generation: 2,
@@ -104,7 +109,7 @@ fn a_word_that_comes_when_the_next_gateway_runs_changes_the_record_and_takes_not
         first.intended(generation);
         first.store().spawned(generation, 400, 4000);
         first.store().remember(generation, Fact::Started, NOW);
-        first.store().remember(generation, Fact::Died(Death::Code(0)), NOW);
+        first.store().remember(generation, Fact::Died(ExitStatus::Code(0)), NOW);
         first.store().remember(generation, settled(NOW, NOW), NOW);
         first.sync();
     }
@@ -135,7 +140,7 @@ fn an_adopted_gateway_goes_on_in_its_record() {
     first.intended(1);
     first.crash();
     let mut second = hands.start(&scene);
-    let (answer, left) = second.ask(LeaseAsk::Take { unchanged: None }, NOW);
+    let (answer, left) = second.ask(LeaseRequest::Take { unchanged: None }, NOW);
     assert_eq!(acquired(answer).past.left.unwrap().started, None);
     assert_eq!(left.unwrap().pid, None, "killed between the intent and the record of the spawn");
     second.store().adopted(1, 600, 6000);
@@ -158,11 +163,11 @@ fn a_gateway_that_was_never_born_is_over_as_well() {
     let scene = Scene::new();
     let mut store = scene.owner();
     store.intended(1);
-    store.store().remember(1, Fact::Settled(Settled::Unborn), NOW);
+    store.store().remember(1, Fact::Settled(Settled::NeverStarted), NOW);
     store.sync();
     store.crash();
     let past = scene.start().acquire().past;
-    assert_eq!((past.left, past.runs[0].settled), (None, Settled::Unborn));
+    assert_eq!((past.left, past.runs[0].settled), (None, Settled::NeverStarted));
 }
 
 #[test]

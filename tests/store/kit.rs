@@ -1,6 +1,6 @@
 //! What the tests of the store share.
 
-use openclaw_supervise::core::{Acquired, Generation, Holder, LeaseAnswer, LeaseAsk, Moment, Report};
+use openclaw_supervise::core::{Acquired, Generation, Holder, LeaseAnswer, LeaseRequest, Moment, Report};
 use openclaw_supervise::platform::claim::Server;
 use openclaw_supervise::platform::sqlite;
 use openclaw_supervise::store::{BasisChoice, Clocks, Intent, LeftRecord, Limits, News, Place, Reader, Store};
@@ -151,7 +151,7 @@ impl Running {
         }
     }
 
-    pub(crate) fn ask(&mut self, ask: LeaseAsk, now: Moment) -> (LeaseAnswer, Option<LeftRecord>) {
+    pub(crate) fn ask(&mut self, ask: LeaseRequest, now: Moment) -> (LeaseAnswer, Option<LeftRecord>) {
         self.ticket += 1;
         self.store().ask(self.ticket, ask, now);
         match self.next() {
@@ -161,11 +161,11 @@ impl Running {
     }
 
     pub(crate) fn take(&mut self) -> LeaseAnswer {
-        self.ask(LeaseAsk::Take { unchanged: None }, NOW).0
+        self.ask(LeaseRequest::Take { unchanged: None }, NOW).0
     }
 
     pub(crate) fn peek(&mut self) -> LeaseAnswer {
-        self.ask(LeaseAsk::Peek, NOW).0
+        self.ask(LeaseRequest::Peek, NOW).0
     }
 
     pub(crate) fn acquire(&mut self) -> Acquired {

@@ -2,7 +2,7 @@
 
 use crate::kit::{NOW, Other, Running, Scene, acquired, elsewhere, is_me, me, quick};
 use openclaw_supervise::core::lease::Life;
-use openclaw_supervise::core::{LeaseAnswer, LeaseAsk, Report};
+use openclaw_supervise::core::{LeaseAnswer, LeaseRequest, Report};
 use openclaw_supervise::platform::claim::{self, Held};
 use openclaw_supervise::store::{BasisChoice, Clocks, Reader};
 use std::fs;
@@ -87,7 +87,7 @@ fn a_lock_that_is_free_in_an_instant_is_waited_for_and_another_one_is_not() {
     assert_eq!(store.take(), LeaseAnswer::Contended { owner: None, what: "lease" });
     let limits = openclaw_supervise::store::Limits { contention: Duration::from_secs(20), ..quick() };
     let mut patient = Running::start(scene.place.clone(), Clocks::system(), limits);
-    patient.store().ask(1, LeaseAsk::Take { unchanged: None }, NOW);
+    patient.store().ask(1, LeaseRequest::Take { unchanged: None }, NOW);
     drop(lock);
     let openclaw_supervise::store::News::Leased { answer, .. } = patient.next() else { panic!("an answer") };
     assert_eq!(acquired(answer).epoch, 1);

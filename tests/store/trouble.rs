@@ -42,7 +42,7 @@ fn damage_while_it_is_open_costs_the_history_and_not_the_lease_nor_the_gateway_o
     let scene = Scene::new();
     let mut store = scene.owner();
     store.intended(1);
-    store.store().remember(1, Fact::Settled(Settled::Unborn), crate::kit::NOW);
+    store.store().remember(1, Fact::Settled(Settled::NeverStarted), crate::kit::NOW);
     store.intended(2);
     store.store().spawned(2, 70, 700);
     store.sync();

@@ -99,7 +99,7 @@ impl<'a, W: Write> Director<'a, W> {
         self.stage.supervisors.push(second);
         let noticed = self.until(1, "conflict.detected").await?;
         let (ended, code) = self.until_end(1).await?;
-        if code != i32::from(exit::NO_USE) {
+        if code != i32::from(exit::EX_CONFIG) {
             return Err(Trouble::Ended { step: self.step, event: "exit code 78", code });
         }
         self.rows.push(Row {

@@ -79,7 +79,7 @@ async fn live(stand_in: StandIn) -> io::Result<u8> {
             },
             order = orders.recv() => match order {
                 Some(Order::Freeze) => block(),
-                Some(Order::End) | None => return Ok(exit::NO_USE),
+                Some(Order::End) | None => return Ok(exit::EX_CONFIG),
             },
             () = &mut booted, if phase.get() == Phase::Starting => phase.set(Phase::Started),
         }

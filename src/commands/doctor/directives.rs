@@ -178,16 +178,16 @@ fn restart(unit: &Unit) -> Finding {
 
 /// The codes and names in a list of exit statuses.
 fn lists(unit: &Unit, property: &str, code: u8) -> bool {
-    let name = if code == exit::NO_USE { "CONFIG" } else { "UNAVAILABLE" };
+    let name = if code == exit::EX_CONFIG { "CONFIG" } else { "UNAVAILABLE" };
     let number = code.to_string();
     unit.get(property).is_some_and(|list| list.split_whitespace().any(|word| word == number || word == name))
 }
 
 fn prevented(unit: &Unit, settings: Option<&Settings>) -> Finding {
     let (check, property) = ("exit codes", "RestartPreventExitStatus");
-    let conflict = settings.map_or(exit::NO_USE, |settings| settings.policy.conflict_exit_code);
+    let conflict = settings.map_or(exit::EX_CONFIG, |settings| settings.policy.conflict_exit_code);
     let found = format!("{property}={}", unit.get(property).unwrap_or_default());
-    let missing: Vec<String> = [exit::NO_USE, conflict]
+    let missing: Vec<String> = [exit::EX_CONFIG, conflict]
         .into_iter()
         .filter(|code| !lists(unit, property, *code))
         .map(|code| code.to_string())
@@ -199,7 +199,7 @@ fn prevented(unit: &Unit, settings: Option<&Settings>) -> Finding {
     if lists(unit, property, exit::GAVE_UP) {
         let why = "we end with 69 when the budget of restarts is spent, and the next start then goes slowly; so the \
                    gateway stays down instead";
-        let fix = unit.line("Service", &format!("{property}= and {property}={}", exit::NO_USE));
+        let fix = unit.line("Service", &format!("{property}= and {property}={}", exit::EX_CONFIG));
         return Finding::warn(check, found, why, fix);
     }
     Finding::ok(check, found)
@@ -208,11 +208,11 @@ fn prevented(unit: &Unit, settings: Option<&Settings>) -> Finding {
 fn successes(unit: &Unit) -> Finding {
     let (check, property) = ("successes", "SuccessExitStatus");
     let found = format!("{property}={}", unit.get(property).unwrap_or_default());
-    match [exit::NO_USE, exit::GAVE_UP].into_iter().find(|code| lists(unit, property, *code)) {
+    match [exit::EX_CONFIG, exit::GAVE_UP].into_iter().find(|code| lists(unit, property, *code)) {
         Some(code) => Finding::warn(
             check,
             found,
-            if code == exit::NO_USE {
+            if code == exit::EX_CONFIG {
                 "78 is a failure: as a success it does not show in `systemctl --failed`, and OnFailure= is not run"
             } else {
                 "69 is a failure: as a success neither the log of systemd nor $SERVICE_RESULT tells that the budget of \

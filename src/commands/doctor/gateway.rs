@@ -3,7 +3,7 @@
 use super::finding::Finding;
 use super::store::Store;
 use crate::core::lease::Life;
-use crate::core::{Phase, Sighting, Verdict};
+use crate::core::{Observation, Phase, Verdict};
 
 /// What the supervisor's socket says.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,7 +48,7 @@ pub(super) enum Keeper {
 #[derive(Debug, Clone)]
 pub(super) struct Facts {
     pub(super) url: String,
-    pub(super) sighting: Sighting,
+    pub(super) sighting: Observation,
     pub(super) store: Store,
     pub(super) keeper: Keeper,
 }
@@ -208,7 +208,7 @@ mod tests {
     fn facts(verdict: Verdict, supervisor: Supervisor, lease: Lease, gateway: Option<i32>) -> Facts {
         let holder = Holder { pid: 7, command: "node gateway".to_owned(), uid: None };
         let owner = if verdict == Verdict::Free { Owner::Unseen } else { Owner::Other(holder) };
-        let sighting = Sighting { verdict, owner, detail: "a detail".to_owned(), readiness: None };
+        let sighting = Observation { verdict, owner, detail: "a detail".to_owned(), readiness: None };
         let store = Store { supervisor, lease, url: None, gateway };
         Facts { url: "ws://127.0.0.1:1".to_owned(), sighting, store, keeper: Keeper::Nobody }
     }

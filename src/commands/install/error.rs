@@ -149,7 +149,7 @@ impl Error {
     /// What the program ends with for it.
     #[must_use]
     pub fn exit_code(&self) -> u8 {
-        if matches!(self, Self::NoCommand { .. }) { exit::NO_USE } else { exit::FAILURE }
+        if matches!(self, Self::NoCommand { .. }) { exit::EX_CONFIG } else { exit::FAILURE }
     }
 }
 

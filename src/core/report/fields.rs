@@ -1,9 +1,10 @@
 //! The fields of a report: the contract of the event log.
 
 use super::{Exited, HungReport, Report};
-use crate::core::event::{Death, Recovered, TreeEnd};
-use crate::core::{Holder, HookEnd, Readiness, Verdict};
-use std::time::Duration;
+use crate::event::{ExitStatus, Recovered, TreeEnd};
+use crate::prelude::*;
+use crate::{Holder, HookEnd, Readiness, Verdict};
+use core::time::Duration;
 
 /// The value of one field.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -210,9 +211,9 @@ impl Report {
             Self::HookFinished { hook, end, elapsed, .. } => {
                 let mut fields = vec![("hook", hook.name().into())];
                 fields.extend(match end {
-                    HookEnd::Ended(Death::Code(code)) => Some(("code", (*code).into())),
-                    HookEnd::Ended(Death::Signal { number, .. }) => Some(("signal", (*number).into())),
-                    HookEnd::Ended(Death::Unknown) => None,
+                    HookEnd::Ended(ExitStatus::Code(code)) => Some(("code", (*code).into())),
+                    HookEnd::Ended(ExitStatus::Signal { number, .. }) => Some(("signal", (*number).into())),
+                    HookEnd::Ended(ExitStatus::Unknown) => None,
                     HookEnd::NotStarted(why) | HookEnd::Postponed(why) => Some(("why", why.as_str().into())),
                 });
                 fields.push(("elapsed_ms", (*elapsed).into()));
@@ -270,9 +271,9 @@ impl TreeEnd {
 impl Exited {
     pub(super) fn fields(&self) -> Fields {
         let (code, signal, core_dumped) = match self.death {
-            Death::Code(code) => (Some(code), None, None),
-            Death::Signal { number, core_dumped } => (None, Some(number), Some(core_dumped)),
-            Death::Unknown => (None, None, None),
+            ExitStatus::Code(code) => (Some(code), None, None),
+            ExitStatus::Signal { number, core_dumped } => (None, Some(number), Some(core_dumped)),
+            ExitStatus::Unknown => (None, None, None),
         };
         [
             Some(("pid", self.pid.into())),

@@ -1,9 +1,10 @@
 //! The sentence of a report, for people.
 
 use super::{Exited, HungReport, Report, human};
-use crate::core::event::{Death, Recovered, TreeEnd};
-use crate::core::{HookEnd, Readiness};
-use std::fmt;
+use crate::event::{ExitStatus, Recovered, TreeEnd};
+use crate::prelude::*;
+use crate::{HookEnd, Readiness};
+use core::fmt;
 
 impl fmt::Display for Report {
     /// One sentence for people, without the name of the event.
@@ -246,7 +247,7 @@ fn mebibytes(kb: u64) -> String {
     format!("{} MiB", kb.div_ceil(1024))
 }
 
-impl fmt::Display for Death {
+impl fmt::Display for ExitStatus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Code(code) => write!(f, "exit code {code}"),
@@ -289,7 +290,7 @@ mod tests {
 
     #[test]
     fn a_signal_is_told_by_its_name_where_it_has_one() {
-        let death = |number, core_dumped| Death::Signal { number, core_dumped }.to_string();
+        let death = |number, core_dumped| ExitStatus::Signal { number, core_dumped }.to_string();
         assert_eq!(death(11, true), "signal 11 (SIGSEGV, core dumped)");
         assert_eq!(death(9, false), "signal 9 (SIGKILL)");
         assert_eq!((death(34, false), death(34, true)), ("signal 34".into(), "signal 34 (core dumped)".into()));

@@ -1,16 +1,17 @@
 //! What a predecessor left: a gateway that goes on, the rest of one, or only its record.
 
-use super::hooking::Ending;
-use super::stopping::{LOST, Why};
+use super::hooks::Ending;
+use super::stopping::{LOST, StopReason};
 use super::{Child, Effect, Effects, Exited, Intent, Moment, Poll, Report, Run, State, Supervisor};
-use crate::core::Toll;
-use crate::core::event::{Death, Remains};
-use crate::core::fault::Fault;
-use crate::core::liveness::Liveness;
-use crate::core::past::{Fact, Left, Settled};
-use crate::core::restart_policy::Cause;
-use crate::core::{Owner, Sighting, Verdict};
-use std::time::Duration;
+use crate::ExitUsage;
+use crate::event::{ExitStatus, Remains};
+use crate::fault::Fault;
+use crate::history::{Fact, Settled, Unfinished};
+use crate::liveness::Liveness;
+use crate::prelude::*;
+use crate::restart_policy::Cause;
+use crate::{Observation, Owner, Verdict};
+use core::time::Duration;
 
 /// The pause before the next look where a mark was seen and could not be followed.
 const UNRECORDED_PAUSE: Duration = Duration::from_secs(1);
@@ -18,7 +19,7 @@ const MARK_GONE: &str = "a process with our mark was on the port and could not b
 
 impl Supervisor {
     /// Looks for the gateway of the record.
-    pub(super) fn seek_left(&mut self, left: Left, fx: &mut Effects) {
+    pub(super) fn seek_left(&mut self, left: Unfinished, fx: &mut Effects) {
         self.generation = left.generation;
         self.restarts.begin(left.spawned);
         self.state = State::Adopting { left: Some(left) };
@@ -34,7 +35,7 @@ impl Supervisor {
     }
 
     /// The process that holds the port, or is about to, where it bears our mark and has not been looked for in vain.
-    pub(super) fn marked(&self, sighting: &Sighting) -> Option<i32> {
+    pub(super) fn marked(&self, sighting: &Observation) -> Option<i32> {
         match &sighting.owner {
             Owner::Ours(holder) if sighting.verdict != Verdict::Free && self.lost_mark != Some(holder.pid) => {
                 Some(holder.pid)
@@ -51,7 +52,7 @@ impl Supervisor {
         }
         match remains {
             // It survived a kill, and its end was told of then.
-            Remains::Leader { pid, .. } if let Some(Left { died: Some(death), spawned, .. }) = left => {
+            Remains::Leader { pid, .. } if let Some(Unfinished { died: Some(death), spawned, .. }) = left => {
                 self.clear_orphans(now, Child::new(pid, spawned, true), left, death, fx);
             }
             Remains::Leader { pid, differs } => self.enter_adopted(now, pid, differs, left, fx),
@@ -62,7 +63,7 @@ impl Supervisor {
             }
             Remains::Nothing { pid: None } if left.is_some() => {
                 // Its supervisor was killed between writing its intent down and the spawn.
-                let fact = Fact::Settled(Settled::Unborn);
+                let fact = Fact::Settled(Settled::NeverStarted);
                 fx.push(Effect::Remember { generation: self.generation, fact });
                 self.go_on_unborn(now, "was never started: its supervisor ended first", fx);
             }
@@ -75,7 +76,7 @@ impl Supervisor {
                 let healthy_until = left.healthy_until.or(started).unwrap_or(at).min(at);
                 let run = Run { started, healthy_until, ended: at, clean: false };
                 let clean = self.ended_cleanly(&run, death);
-                self.settle_run(now, Run { clean, ..run }, Why::Lost, death, child, fx);
+                self.settle_run(now, Run { clean, ..run }, StopReason::Orphaned, death, child, fx);
             }
         }
     }
@@ -86,7 +87,14 @@ impl Supervisor {
         self.follow_intent(now, fx);
     }
 
-    fn enter_adopted(&mut self, now: Moment, pid: i32, differs: Option<String>, left: Option<Left>, fx: &mut Effects) {
+    fn enter_adopted(
+        &mut self,
+        now: Moment,
+        pid: i32,
+        differs: Option<String>,
+        left: Option<Unfinished>,
+        fx: &mut Effects,
+    ) {
         let spawned = left.map_or(now, |left| left.spawned);
         if left.is_none() {
             self.restarts.begin(now);
@@ -109,25 +117,39 @@ impl Supervisor {
     }
 
     /// Tells the end of a gateway that died while nobody watched, unless its own supervisor still did.
-    fn tell_lost(&mut self, now: Moment, child: Child, left: Option<Left>, fx: &mut Effects) -> (Death, Moment) {
+    fn tell_lost(
+        &mut self,
+        now: Moment,
+        child: Child,
+        left: Option<Unfinished>,
+        fx: &mut Effects,
+    ) -> (ExitStatus, Moment) {
         match left {
-            Some(Left { died: Some(told), .. }) => return told,
+            Some(Unfinished { died: Some(told), .. }) => return told,
             // Nothing on record began, so nothing on record ends.
-            None => return (Death::Unknown, now),
-            Some(Left { died: None, .. }) => {}
+            None => return (ExitStatus::Unknown, now),
+            Some(Unfinished { died: None, .. }) => {}
         }
         let uptime = now.saturating_sub(child.spawned);
-        let (pid, death, cause) = (child.pid, Death::Unknown, LOST);
+        let (pid, death, cause) = (child.pid, ExitStatus::Unknown, LOST);
         let generation = self.generation;
-        self.tell_exit(Exited { generation, pid, death, uptime, toll: Toll::default(), cause }, fx);
+        self.tell_exit(Exited { generation, pid, death, uptime, toll: ExitUsage::default(), cause }, fx);
         fx.push(Effect::Remember { generation, fact: Fact::Died(death) });
         (death, now)
     }
 
     /// Anything settled here follows a start of ours: a gateway that was never seen up by us began with the record.
-    pub(super) fn settle_run(&mut self, now: Moment, run: Run, why: Why, death: Death, child: Child, fx: &mut Effects) {
+    pub(super) fn settle_run(
+        &mut self,
+        now: Moment,
+        run: Run,
+        why: StopReason,
+        death: ExitStatus,
+        child: Child,
+        fx: &mut Effects,
+    ) {
         let age = run.ended.saturating_sub(child.spawned);
-        let told = format!("ended with {death} after {}", crate::core::report::human(age));
+        let told = format!("ended with {death} after {}", crate::report::human(age));
         let unasked = self.intent == Intent::Run;
         self.decide(now, Ending { child, run, age, why, death, unasked, reason: LOST, told }, fx);
     }

@@ -1,14 +1,15 @@
 //! Before a gateway is ended for its health: what may tell why is written down while it is still there to be looked at.
 
 use super::running::verdict_on_ours;
-use super::stopping::Why;
-use super::{Child, Effect, Effects, Moment, Poll, Report, Sighting, State, Supervisor};
-use crate::core::fault::Fault;
-use crate::core::liveness::{Hung, Liveness};
-use crate::core::report::HungReport;
-use crate::core::trail::Case;
-use crate::core::{Phase, Verdict};
-use std::time::Duration;
+use super::stopping::StopReason;
+use super::{Child, Effect, Effects, Moment, Observation, Poll, Report, State, Supervisor};
+use crate::fault::Fault;
+use crate::liveness::{Hung, Liveness};
+use crate::prelude::*;
+use crate::probe_history::HangContext;
+use crate::report::HungReport;
+use crate::{Phase, Verdict};
+use core::time::Duration;
 
 /// How long the evidence is waited for: a look at a process that hangs may hang itself, and the replacement is worth more.
 pub(super) const EVIDENCE_TIME_MAX: Duration = Duration::from_secs(5);
@@ -51,7 +52,7 @@ impl Examining {
 
 impl Supervisor {
     pub(super) fn examine(&mut self, now: Moment, child: Child, poll: Poll, was: Was, hung: Hung, fx: &mut Effects) {
-        let case = Case {
+        let case = HangContext {
             why: hung.why,
             last_good: matches!(was, Was::Up { .. }).then_some(hung.last_good),
             failed_probes: hung.failed_probes,
@@ -67,7 +68,7 @@ impl Supervisor {
 
     pub(super) fn on_examined(&mut self, now: Moment, evidence: Option<String>, fx: &mut Effects) {
         if matches!(self.state, State::Examining(_)) {
-            self.condemn(now, evidence, fx);
+            self.terminate_hung(now, evidence, fx);
         }
     }
 
@@ -75,16 +76,16 @@ impl Supervisor {
         if let State::Examining(examining) = &self.state
             && examining.until <= now
         {
-            self.condemn(now, None, fx);
+            self.terminate_hung(now, None, fx);
         }
     }
 
     /// Ends the gateway that is examined, with or without the evidence.
-    pub(super) fn condemn(&mut self, now: Moment, evidence: Option<String>, fx: &mut Effects) {
+    pub(super) fn terminate_hung(&mut self, now: Moment, evidence: Option<String>, fx: &mut Effects) {
         let State::Examining(examining) = &self.state else { return };
         let (child, up) = (examining.child, examining.up());
         fx.push(Effect::Report(examining.report(self.generation, evidence)));
-        self.terminate(now, child, up, Why::Hung, self.policy.hung_stop_timeout, fx);
+        self.terminate(now, child, up, StopReason::Hung, self.policy.hung_stop_timeout, fx);
     }
 
     /// It ended by itself before anybody could say what it did.
@@ -95,7 +96,7 @@ impl Supervisor {
     }
 
     /// The probe that was under way is back. Whoever answers after all does not hang.
-    pub(super) fn reconsider(&mut self, now: Moment, sighting: &Sighting, fx: &mut Effects) {
+    pub(super) fn reconsider(&mut self, now: Moment, sighting: &Observation, fx: &mut Effects) {
         let verdict = verdict_on_ours(sighting, self.policy.planted);
         let State::Examining(examining) = &mut self.state else { return };
         let is_back = match (&examining.was, verdict) {
@@ -111,7 +112,7 @@ impl Supervisor {
             examining.poll = examining.poll.next(now, self.policy.probe_interval);
             return;
         }
-        self.acquit(now);
+        self.clear_hang(now);
         if let State::Starting { .. } = self.state {
             self.judge_boot(now, sighting, fx);
         } else {
@@ -120,7 +121,7 @@ impl Supervisor {
     }
 
     /// What was held against the gateway proves nothing any more: it answers, or the machine stood still.
-    pub(super) fn acquit(&mut self, now: Moment) {
+    pub(super) fn clear_hang(&mut self, now: Moment) {
         let State::Examining(Examining { child, poll, was, .. }) = &self.state else { return };
         let (child, poll) = (*child, *poll);
         self.state = match was.clone() {

@@ -1,8 +1,8 @@
 //! The rhythm of probes: never two under way at once.
 
 use super::{ANSWER_LOST, Moment, Policy};
-use crate::core::fault::Fault;
-use std::time::Duration;
+use crate::fault::Fault;
+use core::time::Duration;
 
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Poll {

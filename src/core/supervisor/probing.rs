@@ -1,27 +1,28 @@
 //! Before a spawn: whose is the port, and what did the last exit mean?
 
-use super::standby::Behind;
+use super::standby::WaitingFor;
 use super::{
-    Ask, Child, Effect, Effects, Exited, Intent, Judging, Moment, Poll, Report, Run, Sighting, SpawnFailure, State,
-    Supervisor, Watch,
+    Child, Effect, Effects, Exited, Intent, Moment, Observation, Poll, ProbePurpose, ProbeScope, Report, Run,
+    SpawnFailure, State, Supervisor, Watch,
 };
-use crate::core::conflict::Ruling;
-use crate::core::fault::Fault;
-use crate::core::past::{Fact, Settled};
-use crate::core::policy::OnConflict;
-use crate::core::restart_policy::Cause;
-use crate::core::{Fingerprint, Owner, Phase, Verdict, exit};
+use crate::conflict::Ruling;
+use crate::fault::Fault;
+use crate::history::{Fact, Settled};
+use crate::policy::OnConflict;
+use crate::prelude::*;
+use crate::restart_policy::Cause;
+use crate::{Fingerprint, Owner, Phase, Verdict, exit};
 
 /// Why even somebody who asks for a start has to wait.
 pub(super) const GATED: &str = "one more unclean boot would make the gateway switch its channels off, see --boot-limit";
 
 impl Supervisor {
-    pub(super) fn look_at_port(&mut self, now: Moment, judging: Judging, fx: &mut Effects) {
+    pub(super) fn look_at_port(&mut self, now: Moment, judging: ProbePurpose, fx: &mut Effects) {
         self.state = State::Probing { poll: Poll::Due(now), watch: Watch::default(), judging };
-        self.probe(now, Ask::Port, fx);
+        self.probe(now, ProbeScope::Port, fx);
     }
 
-    pub(super) fn judge_port(&mut self, now: Moment, sighting: &Sighting, fx: &mut Effects) {
+    pub(super) fn judge_port(&mut self, now: Moment, sighting: &Observation, fx: &mut Effects) {
         // Only a supervisor of this gateway marks it so, and there is no other one: the lease is ours.
         if let Some(pid) = self.marked(sighting) {
             self.count_judged(now);
@@ -41,13 +42,13 @@ impl Supervisor {
                 let reason = format!(
                     "could not look at {} for {}, so nothing was started: {}; free the resource and start again",
                     self.policy.url,
-                    crate::core::report::human(self.policy.conflict_timeout),
+                    crate::report::human(self.policy.conflict_timeout),
                     sighting.detail
                 );
                 self.exit(exit::FAILURE, reason, fx);
             }
             Ruling::Clear => {
-                let judging = std::mem::replace(judging, Judging::Nothing);
+                let judging = core::mem::replace(judging, ProbePurpose::Nothing);
                 if contended {
                     fx.push(Effect::Report(Report::ConflictResolved));
                 }
@@ -58,13 +59,13 @@ impl Supervisor {
 
     /// Whoever has the port now explains the last exit; what it costs counts all the same.
     fn count_judged(&mut self, now: Moment) {
-        if let State::Probing { judging: Judging::Refusal(run) | Judging::Unstarted(run), .. } = &self.state {
+        if let State::Probing { judging: ProbePurpose::Refusal(run) | ProbePurpose::Unstarted(run), .. } = &self.state {
             self.restarts.after_run(now, *run, Cause::Failed, &self.policy);
         }
     }
 
     /// Somebody has the port and stays.
-    fn yield_port(&mut self, now: Moment, sighting: &Sighting, fx: &mut Effects) {
+    fn yield_port(&mut self, now: Moment, sighting: &Observation, fx: &mut Effects) {
         let reason = conflict_reason(sighting, &self.policy.url);
         match self.policy.on_conflict {
             OnConflict::Exit => self.exit(self.policy.conflict_exit_code, reason, fx),
@@ -72,21 +73,21 @@ impl Supervisor {
                 self.count_judged(now);
                 let serves = matches!(sighting.verdict, Verdict::Gateway(_));
                 let pid = sighting.holder().filter(|_| serves).map(|holder| holder.pid);
-                self.enter_standby(now, Behind::Gateway { pid }, reason, fx);
+                self.enter_standby(now, WaitingFor::Gateway { pid }, reason, fx);
             }
         }
     }
 
     /// The port is free: start, unless the last exit says otherwise.
-    fn enter_free_port(&mut self, now: Moment, judging: Judging, contended: bool, fx: &mut Effects) {
+    fn enter_free_port(&mut self, now: Moment, judging: ProbePurpose, contended: bool, fx: &mut Effects) {
         match judging {
-            Judging::Prepared if !contended => self.spawn(fx),
+            ProbePurpose::Prepared if !contended => self.spawn(fx),
             // What the hook prepared is no longer so: it is called again.
-            Judging::Nothing | Judging::Prepared => self.start(now, fx),
+            ProbePurpose::Nothing | ProbePurpose::Prepared => self.start(now, fx),
             // Somebody was there when the gateway gave up, and has left since.
-            Judging::Refusal(run) if contended => self.retry_after(now, run, "found its port taken", fx),
-            Judging::Refusal(run) if self.may_repair() => self.call_repair(now, run, fx),
-            Judging::Refusal(_) => {
+            ProbePurpose::Refusal(run) if contended => self.retry_after(now, run, "found its port taken", fx),
+            ProbePurpose::Refusal(run) if self.may_repair() => self.call_repair(now, run, fx),
+            ProbePurpose::Refusal(_) => {
                 let reason = format!(
                     "the gateway exited with 78 and nobody else is on {}: it cannot start with its configuration{}; \
                      its own messages {}; run 'openclaw doctor', then start again",
@@ -94,9 +95,9 @@ impl Supervisor {
                     if self.was_repaired() { ", not even after its repair ('openclaw doctor --fix')" } else { "" },
                     self.policy.messages
                 );
-                self.exit(exit::NO_USE, reason, fx);
+                self.exit(exit::EX_CONFIG, reason, fx);
             }
-            Judging::Unstarted(run) => self.retry_after(now, run, "exited with 0 before it ever answered", fx),
+            ProbePurpose::Unstarted(run) => self.retry_after(now, run, "exited with 0 before it ever answered", fx),
         }
     }
 
@@ -167,11 +168,11 @@ impl Supervisor {
             return;
         }
         fx.push(Effect::Report(Report::SpawnFailed { generation: self.generation, why: why.clone() }));
-        fx.push(Effect::Remember { generation: self.generation, fact: Fact::Settled(Settled::Unborn) });
+        fx.push(Effect::Remember { generation: self.generation, fact: Fact::Settled(Settled::NeverStarted) });
         match (&self.intent, failure) {
             // A program that was there before may be in the middle of an update; one that never was will not come.
             (Intent::Run | Intent::Restart(_), SpawnFailure::Program(_)) if !self.born => {
-                self.exit(exit::NO_USE, why.clone(), fx);
+                self.exit(exit::EX_CONFIG, why.clone(), fx);
             }
             _ => self.go_on_unborn(now, &format!("could not be started: {why}"), fx),
         }
@@ -202,7 +203,7 @@ impl Supervisor {
     }
 }
 
-fn conflict_reason(sighting: &Sighting, url: &str) -> String {
+fn conflict_reason(sighting: &Observation, url: &str) -> String {
     // OpenClaw's own words, so that one search finds both.
     let known = format!("another gateway instance is already listening on {url}");
     let holder = match &sighting.owner {

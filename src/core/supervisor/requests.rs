@@ -1,10 +1,13 @@
 //! What somebody wants of us, and what it means where we are.
 
 use super::examining::Examining;
-use super::{Effect, Effects, Intent, Judging, Moment, Report, Request, Requester, State, Supervisor, TWICE, probing};
-use crate::core::exit;
-use crate::core::fault::Fault;
-use crate::core::restart_policy::Cause;
+use super::{
+    Effect, Effects, Intent, Moment, ProbePurpose, Report, Request, Requester, State, Supervisor, TWICE, probing,
+};
+use crate::exit;
+use crate::fault::Fault;
+use crate::prelude::*;
+use crate::restart_policy::Cause;
 
 impl Supervisor {
     pub(super) fn on_requested(&mut self, now: Moment, request: Request, by: Requester, fx: &mut Effects) {
@@ -67,7 +70,7 @@ impl Supervisor {
                 if let Intent::Restart(_) = intent {
                     self.tell_reloading(fx);
                 }
-                self.condemn(now, None, fx);
+                self.terminate_hung(now, None, fx);
                 self.follow_intent(now, fx);
             }
             (_, Intent::Stop(by) | Intent::StopNow(by)) => {
@@ -115,11 +118,11 @@ impl Supervisor {
 
     /// Somebody does not want to wait for what is planned. Only the limit of unclean boots stands.
     pub(super) fn hasten(&mut self, now: Moment, fx: &mut Effects) {
-        self.restarts.waive();
+        self.restarts.grant_trial();
         match &self.state {
             State::BackingOff { .. } | State::Awaiting(_) => self.start_at_gate(now, fx),
             // Whatever the last exit meant: a person wants another try.
-            State::Probing { judging: Judging::Refusal(run) | Judging::Unstarted(run), .. } => {
+            State::Probing { judging: ProbePurpose::Refusal(run) | ProbePurpose::Unstarted(run), .. } => {
                 let run = *run;
                 let plan = self.restarts.after_run(now, run, Cause::Asked, &self.policy);
                 self.follow_plan(now, plan, "was asked to start again", fx);
@@ -129,7 +132,7 @@ impl Supervisor {
             State::Idle
             | State::Leasing { .. }
             | State::Adopting { .. }
-            | State::Probing { judging: Judging::Nothing | Judging::Prepared, .. }
+            | State::Probing { judging: ProbePurpose::Nothing | ProbePurpose::Prepared, .. }
             | State::Hooking(_)
             | State::Spawning
             | State::Starting { .. }

@@ -1,13 +1,14 @@
 //! While the gateway's process lives: is it coming up, is it still serving?
 
 use super::examining::Was;
-use super::failing::Repair;
-use super::{Ask, Effect, Effects, Moment, Poll, Report, Sighting, State, Supervisor};
-use crate::core::fault::{Fault, Planted};
-use crate::core::liveness::{Extension, Finding, Hung, Liveness};
-use crate::core::past::Fact;
-use crate::core::{Notice, Owner, Phase, Verdict};
-use std::time::Duration;
+use super::exits::Repair;
+use super::stopping::StopReason;
+use super::{Effect, Effects, Moment, Observation, Poll, ProbeScope, Report, State, Supervisor, Usage};
+use crate::fault::{Fault, Planted};
+use crate::history::Fact;
+use crate::liveness::{Extension, Finding, Hung, Liveness};
+use crate::{Notice, Owner, Phase, Verdict};
+use core::time::Duration;
 
 /// The first wait between two looks at a gateway that boots.
 pub(super) const STARTUP_POLL_MIN: Duration = Duration::from_millis(50);
@@ -17,6 +18,9 @@ const STARTUP_POLL_MAX: Duration = Duration::from_secs(1);
 
 /// One look in so many asks for the owner of the listener even if all is well: about once a minute.
 const OWNER_LOOKS: u64 = 12;
+
+/// How many samples in a row must be over `--memory-max`: a peak is no leak.
+const SAMPLES_OVER: u32 = 3;
 
 impl Supervisor {
     pub(super) fn tick_starting(&mut self, now: Moment, fx: &mut Effects) {
@@ -30,11 +34,11 @@ impl Supervisor {
             self.examine(now, child, poll, was, hung, fx);
         } else if poll.wake(&self.policy) <= now {
             self.measure(fx);
-            self.probe(now, Ask::Listener(self.generation), fx);
+            self.probe(now, ProbeScope::Listener(self.generation), fx);
         }
     }
 
-    pub(super) fn judge_boot(&mut self, now: Moment, sighting: &Sighting, fx: &mut Effects) {
+    pub(super) fn judge_boot(&mut self, now: Moment, sighting: &Observation, fx: &mut Effects) {
         let generation = self.generation;
         let interval = self.policy.probe_interval;
         let State::Starting { child, poll, failed, listening, .. } = &mut self.state else { return };
@@ -96,13 +100,13 @@ impl Supervisor {
             let generation = self.generation;
             // A stranger may have slipped in between two good answers.
             let doubtful = liveness.is_missing() || self.ticket.is_multiple_of(OWNER_LOOKS);
-            let ask = if doubtful { Ask::Listener(generation) } else { Ask::Liveness(generation) };
+            let ask = if doubtful { ProbeScope::Listener(generation) } else { ProbeScope::Liveness(generation) };
             self.measure(fx);
             self.probe(now, ask, fx);
         }
     }
 
-    pub(super) fn judge_liveness(&mut self, now: Moment, sighting: &Sighting, fx: &mut Effects) {
+    pub(super) fn judge_liveness(&mut self, now: Moment, sighting: &Observation, fx: &mut Effects) {
         let generation = self.generation;
         let State::Running { child, poll, liveness, started, stable, .. } = &mut self.state else { return };
         child.note_answer(sighting);
@@ -144,10 +148,41 @@ impl Supervisor {
         let (child, poll) = (*child, *poll);
         self.examine(now, child, poll, was, hung, fx);
     }
+
+    /// Has a sample taken beside a probe.
+    pub(super) fn measure(&self, fx: &mut Effects) {
+        let tree = self.policy.memory_max_kb.is_some() && matches!(self.state, State::Running { .. });
+        fx.push(Effect::Measure { generation: self.generation, tree });
+    }
+
+    pub(super) fn on_measured(&mut self, now: Moment, sample: Usage, fx: &mut Effects) {
+        if self.holds().is_none() {
+            return;
+        }
+        self.trail.measure(now, sample);
+        let limit = self.policy.memory_max_kb;
+        let needed = if self.has(Fault::MemoryPeakIsLeak) { 1 } else { SAMPLES_OVER };
+        let State::Running { child, started, liveness, excess, .. } = &mut self.state else { return };
+        if let Some(cpu) = sample.cpu {
+            liveness.measure(now, cpu);
+        }
+        // A sample that could not be taken says nothing.
+        let (Some(limit_kb), Some(tree_rss_kb)) = (limit, sample.tree_rss_kb) else { return };
+        // One that ends or restarts of its own accord is about to give memory back; what it keeps shows once it serves.
+        *excess = if tree_rss_kb > limit_kb && liveness.is_serving() { *excess + 1 } else { 0 };
+        if *excess < needed {
+            return;
+        }
+        let (child, up, generation) = (*child, Some((*started, liveness.clone())), self.generation);
+        fx.push(Effect::Report(Report::MemoryExceeded { generation, tree_rss_kb, limit_kb }));
+        self.memory_restarts = self.memory_restarts.saturating_add(1);
+        self.tell_reloading(fx);
+        self.terminate(now, child, up, StopReason::MemoryLimit, self.policy.stop_timeout, fx);
+    }
 }
 
 /// What a look says of a gateway that has been up: somebody who took the port while it was away answers for himself.
-pub(super) fn verdict_on_ours(sighting: &Sighting, planted: Planted) -> Verdict {
+pub(super) fn verdict_on_ours(sighting: &Observation, planted: Planted) -> Verdict {
     let stranger = matches!(sighting.owner, Owner::Other(_)) && sighting.verdict != Verdict::Free;
     if stranger && !planted.is(Fault::StrangerAnswersForOurs) { Verdict::Foreign } else { sighting.verdict }
 }

@@ -1,12 +1,13 @@
 //! Beside an owner that stays: wait for its end at no cost, and take over only when nobody comes back.
 
-use super::leasing::Seen;
-use super::{Ask, Effect, Effects, Judging, Moment, Poll, Report, Sighting, State, Supervisor};
-use crate::core::event::LeaseAnswer;
-use crate::core::fault::Fault;
-use crate::core::lease::UNCHANGED_FOR;
-use crate::core::{LeaseAsk, Owner, Verdict};
-use std::time::Duration;
+use super::lease::Seen;
+use super::{Effect, Effects, Moment, Observation, Poll, ProbePurpose, ProbeScope, Report, State, Supervisor};
+use crate::event::LeaseAnswer;
+use crate::fault::Fault;
+use crate::lease::UNCHANGED_FOR;
+use crate::prelude::*;
+use crate::{LeaseRequest, Owner, Verdict};
+use core::time::Duration;
 
 /// How long nobody must have shown up: an owner that is being restarted is not gone.
 const QUIET: Duration = Duration::from_secs(15);
@@ -21,7 +22,7 @@ const TRY_NOW: &str = "asked to try now";
 
 /// Whom we wait for.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Behind {
+pub(super) enum WaitingFor {
     /// A supervisor: it has the lease or the port claim, we have nothing.
     Owner { pid: Option<i32> },
     /// A gateway that no supervisor started. The lease is ours meanwhile, so that we are the one who takes over.
@@ -30,7 +31,7 @@ pub(super) enum Behind {
 
 #[derive(Debug, Clone)]
 pub(super) struct Standby {
-    pub(super) behind: Behind,
+    pub(super) behind: WaitingFor,
     pub(super) poll: Poll,
     /// Since when nobody has been there.
     pub(super) quiet_since: Option<Moment>,
@@ -48,7 +49,7 @@ impl Standby {
         match self.poll {
             Poll::Due(Moment::MAX) => None,
             Poll::Due(at) => Some(at),
-            Poll::Asked { at, .. } => Some(at.saturating_add(super::leasing::LEASE_LOST)),
+            Poll::Asked { at, .. } => Some(at.saturating_add(super::lease::LEASE_LOST)),
         }
     }
 
@@ -62,16 +63,16 @@ impl Standby {
 }
 
 impl Supervisor {
-    pub(super) fn enter_standby(&mut self, now: Moment, behind: Behind, why: String, fx: &mut Effects) {
+    pub(super) fn enter_standby(&mut self, now: Moment, behind: WaitingFor, why: String, fx: &mut Effects) {
         fx.push(Effect::Report(Report::StandbyEntered { why }));
         self.tell_standing_by(fx);
         self.stand_behind(now, behind, fx);
     }
 
-    fn stand_behind(&mut self, now: Moment, behind: Behind, fx: &mut Effects) {
+    fn stand_behind(&mut self, now: Moment, behind: WaitingFor, fx: &mut Effects) {
         let gone = if let State::Standby(standby) = &self.state { standby.gone } else { None };
         let mut behind = behind;
-        let (Behind::Owner { pid } | Behind::Gateway { pid }) = &mut behind;
+        let (WaitingFor::Owner { pid } | WaitingFor::Gateway { pid }) = &mut behind;
         *pid = pid.filter(|pid| Some(*pid) != gone);
         let poll = if let Some(pid) = *pid {
             fx.push(Effect::Watch { pid });
@@ -84,7 +85,7 @@ impl Supervisor {
 
     pub(super) fn on_departed(&mut self, now: Moment, gone: i32, fx: &mut Effects) {
         let State::Standby(standby) = &mut self.state else { return };
-        let (Behind::Owner { pid } | Behind::Gateway { pid }) = &mut standby.behind;
+        let (WaitingFor::Owner { pid } | WaitingFor::Gateway { pid }) = &mut standby.behind;
         if *pid == Some(gone) {
             *pid = None;
             standby.gone = Some(gone);
@@ -104,8 +105,8 @@ impl Supervisor {
     fn look_around(&mut self, now: Moment, fx: &mut Effects) {
         let State::Standby(standby) = &self.state else { return };
         match standby.behind {
-            Behind::Owner { .. } => self.ask_lease(now, LeaseAsk::Peek, fx),
-            Behind::Gateway { .. } => self.probe(now, Ask::Port, fx),
+            WaitingFor::Owner { .. } => self.ask_lease(now, LeaseRequest::Peek, fx),
+            WaitingFor::Gateway { .. } => self.probe(now, ProbeScope::Port, fx),
         }
     }
 
@@ -114,11 +115,11 @@ impl Supervisor {
             LeaseAnswer::Free => self.note_quiet(now, fx),
             LeaseAnswer::Unclear { beat, .. } => self.compare_beat(now, beat, fx),
             LeaseAnswer::Contended { owner, .. } => {
-                self.stand_behind(now, Behind::Owner { pid: owner.map(|owner| owner.pid) }, fx);
+                self.stand_behind(now, WaitingFor::Owner { pid: owner.map(|owner| owner.pid) }, fx);
             }
             // A peek that could not be made says nothing.
             LeaseAnswer::Failed(_) | LeaseAnswer::Acquired(_) => {
-                self.stand_behind(now, Behind::Owner { pid: None }, fx);
+                self.stand_behind(now, WaitingFor::Owner { pid: None }, fx);
             }
         }
     }
@@ -132,21 +133,21 @@ impl Supervisor {
             fx.push(Effect::Report(Report::StandbyLeft { why }));
             return self.take_lease(now, Some(seen), Some(beat), fx);
         }
-        self.stand_behind(now, Behind::Owner { pid: None }, fx);
+        self.stand_behind(now, WaitingFor::Owner { pid: None }, fx);
         if let State::Standby(standby) = &mut self.state {
             standby.seen = Some(seen);
         }
     }
 
-    pub(super) fn judge_neighbour(&mut self, now: Moment, sighting: &Sighting, fx: &mut Effects) {
+    pub(super) fn judge_neighbour(&mut self, now: Moment, sighting: &Observation, fx: &mut Effects) {
         match (sighting.verdict, &sighting.owner) {
             (Verdict::Free, _) => self.note_quiet(now, fx),
             // A gateway of ours whose supervisor was somebody else: judge_port adopts it.
             _ if self.marked(sighting).is_some() => self.leave_standby(now, "a gateway of ours is there", fx),
             (Verdict::Gateway(_), Owner::Other(holder) | Owner::Ours(holder)) => {
-                self.stand_behind(now, Behind::Gateway { pid: Some(holder.pid) }, fx);
+                self.stand_behind(now, WaitingFor::Gateway { pid: Some(holder.pid) }, fx);
             }
-            _ => self.stand_behind(now, Behind::Gateway { pid: None }, fx),
+            _ => self.stand_behind(now, WaitingFor::Gateway { pid: None }, fx),
         }
     }
 
@@ -179,8 +180,8 @@ impl Supervisor {
         let behind = standby.behind;
         fx.push(Effect::Report(Report::StandbyLeft { why: why.to_owned() }));
         match behind {
-            Behind::Owner { .. } => self.begin_leasing(now, fx),
-            Behind::Gateway { .. } => self.look_at_port(now, Judging::Nothing, fx),
+            WaitingFor::Owner { .. } => self.begin_leasing(now, fx),
+            WaitingFor::Gateway { .. } => self.look_at_port(now, ProbePurpose::Nothing, fx),
         }
     }
 }

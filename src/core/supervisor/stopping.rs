@@ -3,19 +3,20 @@
 //! "The leader exited" is not "the tree is gone": the rest of the tree is killed first, and only then does the state
 //! change.
 
-use super::hooking::Ending;
+use super::hooks::Ending;
 use super::{
-    Ask, Child, Effect, Effects, Exited, Intent, Judging, Moment, Poll, Report, Run, Sighting, State, Supervisor,
-    sooner,
+    Child, Effect, Effects, Exited, Intent, Moment, Observation, Poll, ProbePurpose, ProbeScope, Report, Run, State,
+    Supervisor, sooner,
 };
-use crate::core::event::{Death, TreeEnd};
-use crate::core::fault::Fault;
-use crate::core::liveness::Liveness;
-use crate::core::past::{Fact, Left};
-use crate::core::report::human;
-use crate::core::restart_policy::Cause;
-use crate::core::{Generation, Owner, Policy, Toll, Verdict, exit};
-use std::time::Duration;
+use crate::event::{ExitStatus, TreeEnd};
+use crate::fault::Fault;
+use crate::history::{Fact, Unfinished};
+use crate::liveness::Liveness;
+use crate::prelude::*;
+use crate::report::human;
+use crate::restart_policy::Cause;
+use crate::{ExitUsage, Generation, Owner, Policy, Verdict, exit};
+use core::time::Duration;
 
 /// The pause before a process that survived SIGKILL (in an uninterruptible sleep) is tried again.
 const KILL_AGAIN: Duration = Duration::from_secs(5);
@@ -32,7 +33,7 @@ pub(super) struct Stopping {
     /// When it came up, if it did.
     started: Option<Moment>,
     pub(super) liveness: Liveness,
-    why: Why,
+    why: StopReason,
     leader: Leader,
     tree: Tree,
     pub(super) poll: Poll,
@@ -40,14 +41,14 @@ pub(super) struct Stopping {
 
 /// Why it ends. An intent that comes later outranks it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Why {
+pub(super) enum StopReason {
     Asked,
     Hung,
     Died,
     /// Its tree has more memory than it may have.
-    Excess,
+    MemoryLimit,
     /// It died while no supervisor ran.
-    Lost,
+    Orphaned,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -55,7 +56,7 @@ enum Leader {
     Alive,
     /// `drained` says that it ended by itself in the time that it was given.
     Dead {
-        death: Death,
+        death: ExitStatus,
         at: Moment,
         drained: bool,
         /// In the words of its report.
@@ -118,7 +119,7 @@ impl Supervisor {
             | State::Stopping(_)
             | State::Exited => return,
         };
-        self.terminate(now, child, up, Why::Asked, self.policy.stop_timeout, fx);
+        self.terminate(now, child, up, StopReason::Asked, self.policy.stop_timeout, fx);
     }
 
     pub(super) fn terminate(
@@ -126,7 +127,7 @@ impl Supervisor {
         now: Moment,
         child: Child,
         up: Option<(Moment, Liveness)>,
-        why: Why,
+        why: StopReason,
         grace: Duration,
         fx: &mut Effects,
     ) {
@@ -140,7 +141,7 @@ impl Supervisor {
         now: Moment,
         child: Child,
         up: Option<(Moment, Liveness)>,
-        why: Why,
+        why: StopReason,
         leader: Leader,
         tree: Tree,
     ) {
@@ -163,7 +164,7 @@ impl Supervisor {
                 self.escalate("it stopped answering while it drained", fx);
             }
             Tree::Draining { .. } if stopping.poll.wake(&self.policy) <= now => {
-                self.probe(now, Ask::Liveness(self.generation), fx);
+                self.probe(now, ProbeScope::Liveness(self.generation), fx);
             }
             Tree::Stubborn { again, told } if again <= now => {
                 stopping.tree = Tree::Killing { told };
@@ -174,7 +175,7 @@ impl Supervisor {
         }
     }
 
-    pub(super) fn judge_drain(&mut self, now: Moment, sighting: &Sighting, fx: &mut Effects) {
+    pub(super) fn judge_drain(&mut self, now: Moment, sighting: &Observation, fx: &mut Effects) {
         let State::Stopping(stopping) = &mut self.state else { return };
         if let Tree::Seeking = stopping.tree {
             return self.judge_successor(now, sighting, fx);
@@ -203,7 +204,7 @@ impl Supervisor {
 
     /// Releases before 2026.8 leave a detached successor after an update, and it answers before they exit. It is no
     /// orphan to be killed and no stranger to be fought: it is kept, as one of a predecessor would be.
-    fn judge_successor(&mut self, now: Moment, sighting: &Sighting, fx: &mut Effects) {
+    fn judge_successor(&mut self, now: Moment, sighting: &Observation, fx: &mut Effects) {
         let State::Stopping(stopping) = &self.state else { return };
         let successor = match (&sighting.owner, sighting.verdict) {
             (Owner::Ours(holder), Verdict::Gateway(_)) if holder.pid != stopping.child.pid => holder.clone(),
@@ -228,7 +229,7 @@ impl Supervisor {
         // An answer that was under way when it died is no health.
         let healthy_until = liveness.healthy_until().min(*at);
         let run = Run { started: *started, healthy_until, ended: *at, clean: false };
-        let clean = self.ended_cleanly(&run, *death) || *drained && *death == Death::Unknown;
+        let clean = self.ended_cleanly(&run, *death) || *drained && *death == ExitStatus::Unknown;
         Some(Run { clean, ..run })
     }
 
@@ -243,13 +244,15 @@ impl Supervisor {
         }
     }
 
-    pub(super) fn on_leader_exited(&mut self, now: Moment, death: Death, toll: Toll, fx: &mut Effects) {
+    pub(super) fn on_leader_exited(&mut self, now: Moment, death: ExitStatus, toll: ExitUsage, fx: &mut Effects) {
         let generation = self.generation;
         self.tell_hung_and_dead(fx);
         let (child, up, why) = match &self.state {
-            State::Starting { child, .. } => (*child, None, Why::Died),
-            State::Running { child, started, liveness, .. } => (*child, Some((*started, liveness.clone())), Why::Died),
-            State::Examining(examining) => (examining.child, examining.up(), Why::Died),
+            State::Starting { child, .. } => (*child, None, StopReason::Died),
+            State::Running { child, started, liveness, .. } => {
+                (*child, Some((*started, liveness.clone())), StopReason::Died)
+            }
+            State::Examining(examining) => (examining.child, examining.up(), StopReason::Died),
             State::Stopping(stopping) => match stopping.leader {
                 Leader::Alive => (stopping.child, None, stopping.why),
                 Leader::Dead { .. } => return,
@@ -274,10 +277,10 @@ impl Supervisor {
         let dead = Leader::Dead { death, at: now, drained, reason: cause };
         let State::Stopping(stopping) = &mut self.state else {
             let may_be_clean = match death {
-                Death::Code(code) => code == 0,
+                ExitStatus::Code(code) => code == 0,
                 // Nobody learns how one ended that was adopted.
-                Death::Unknown => !self.has(Fault::AdoptedHasNoSuccessor),
-                Death::Signal { .. } => false,
+                ExitStatus::Unknown => !self.has(Fault::AdoptedHasNoSuccessor),
+                ExitStatus::Signal { .. } => false,
             };
             let may_have_successor = may_be_clean && up.is_some() && self.intent == Intent::Run;
             let tree = if may_have_successor { Tree::Seeking } else { Tree::Killing { told: 0 } };
@@ -286,7 +289,7 @@ impl Supervisor {
                 return self.settle(now, fx);
             }
             if may_have_successor {
-                return self.probe(now, Ask::Port, fx);
+                return self.probe(now, ProbeScope::Port, fx);
             }
             fx.push(Effect::KillTree { generation });
             return;
@@ -303,20 +306,20 @@ impl Supervisor {
     }
 
     /// Why a gateway ended, in words. `answered` says whether it ever did.
-    fn cause(&self, why: Why, death: Death, answered: bool, oom_killed: bool) -> &'static str {
+    fn cause(&self, why: StopReason, death: ExitStatus, answered: bool, oom_killed: bool) -> &'static str {
         match (&self.intent, why, death) {
             (Intent::Stop(_) | Intent::StopNow(_), ..) => "stop requested",
             (Intent::Restart(_), ..) => "restart requested",
-            (_, Why::Asked, _) => "requested",
-            (_, Why::Hung, _) => "hung",
-            (_, Why::Excess, _) => "over its limit of memory",
-            (_, Why::Lost, _) => LOST,
-            (_, Why::Died, _) if oom_killed => "killed by the kernel for want of memory",
-            (_, Why::Died, Death::Unknown) => "ended, adopted: nobody could learn how",
-            (_, Why::Died, Death::Code(0)) if answered => "exited with 0 unasked",
-            (_, Why::Died, Death::Code(0)) => "exited with 0 before it answered",
-            (_, Why::Died, Death::Code(REFUSAL)) => "refused to start",
-            (_, Why::Died, Death::Code(_) | Death::Signal { .. }) => "crashed",
+            (_, StopReason::Asked, _) => "requested",
+            (_, StopReason::Hung, _) => "hung",
+            (_, StopReason::MemoryLimit, _) => "over its limit of memory",
+            (_, StopReason::Orphaned, _) => LOST,
+            (_, StopReason::Died, _) if oom_killed => "killed by the kernel for want of memory",
+            (_, StopReason::Died, ExitStatus::Unknown) => "ended, adopted: nobody could learn how",
+            (_, StopReason::Died, ExitStatus::Code(0)) if answered => "exited with 0 unasked",
+            (_, StopReason::Died, ExitStatus::Code(0)) => "exited with 0 before it answered",
+            (_, StopReason::Died, ExitStatus::Code(REFUSAL)) => "refused to start",
+            (_, StopReason::Died, ExitStatus::Code(_) | ExitStatus::Signal { .. }) => "crashed",
         }
     }
 
@@ -349,7 +352,7 @@ impl Supervisor {
                 if !leader_dead {
                     let uptime = now.saturating_sub(child.spawned);
                     let cause = "survived SIGKILL";
-                    let (pid, death, toll) = (child.pid, Death::Unknown, Toll::default());
+                    let (pid, death, toll) = (child.pid, ExitStatus::Unknown, ExitUsage::default());
                     self.tell_exit(Exited { generation, pid, death, uptime, toll, cause }, fx);
                     fx.push(Effect::Remember { generation, fact: Fact::Died(death) });
                 }
@@ -376,8 +379,8 @@ impl Supervisor {
         &mut self,
         now: Moment,
         child: Child,
-        left: Option<Left>,
-        (death, at): (Death, Moment),
+        left: Option<Unfinished>,
+        (death, at): (ExitStatus, Moment),
         fx: &mut Effects,
     ) {
         let up = left.and_then(|left| {
@@ -385,7 +388,7 @@ impl Supervisor {
             Some((started, Liveness::new(left.healthy_until.unwrap_or(started))))
         });
         let dead = Leader::Dead { death, at, drained: false, reason: LOST };
-        self.enter_stopping(now, child, up, Why::Lost, dead, Tree::Killing { told: 0 });
+        self.enter_stopping(now, child, up, StopReason::Orphaned, dead, Tree::Killing { told: 0 });
         fx.push(Effect::KillTree { generation: self.generation });
     }
 
@@ -401,11 +404,11 @@ impl Supervisor {
     }
 
     /// Of an adopted gateway nobody learns the status: it counts as unclean if it was short.
-    pub(super) fn ended_cleanly(&self, run: &Run, death: Death) -> bool {
+    pub(super) fn ended_cleanly(&self, run: &Run, death: ExitStatus) -> bool {
         match death {
-            Death::Code(code) => code == 0,
-            Death::Signal { .. } => false,
-            Death::Unknown => run.healthy_for() >= self.policy.stable_after,
+            ExitStatus::Code(code) => code == 0,
+            ExitStatus::Signal { .. } => false,
+            ExitStatus::Unknown => run.healthy_for() >= self.policy.stable_after,
         }
     }
 
@@ -430,10 +433,12 @@ impl Supervisor {
         let (run, age, why, death) = (*run, *age, *why, *death);
         let answered = run.started.is_some() || self.has_answered(child);
         let cause = match (why, death) {
-            (Why::Died | Why::Lost, Death::Code(0)) if answered && !self.has(Fault::CleanExitIsCrash) => {
+            (StopReason::Died | StopReason::Orphaned, ExitStatus::Code(0))
+                if answered && !self.has(Fault::CleanExitIsCrash) =>
+            {
                 Cause::CleanExit
             }
-            (Why::Excess, _) => Cause::Memory,
+            (StopReason::MemoryLimit, _) => Cause::Memory,
             _ => Cause::Failed,
         };
         match self.intent.take() {
@@ -450,25 +455,34 @@ impl Supervisor {
                 // It counts as what it was, and only the limit of unclean boots makes the next start wait.
                 self.remember_settled(run, cause, fx);
                 self.restarts.after_run(now, run, cause, &self.policy);
-                self.restarts.waive();
+                self.restarts.grant_trial();
                 self.start_at_gate(now, fx);
             }
             Intent::Restart(_) if self.has(Fault::RequestSpendsBudget) => self.plan(now, run, Cause::Failed, told, fx),
             Intent::Restart(_) => self.plan(now, run, Cause::Asked, told, fx),
             Intent::Run => match (why, death) {
-                (Why::Died, _) if self.is_deterministic(death, age) => self.give_up_on(now, run, told, fx),
-                (Why::Died | Why::Lost, _) if let Some(pending) = self.defer_exit(now, ending, cause) => {
+                (StopReason::Died, _) if self.is_deterministic(death, age) => self.give_up_on(now, run, told, fx),
+                (StopReason::Died | StopReason::Orphaned, _)
+                    if let Some(pending) = self.defer_exit(now, ending, cause) =>
+                {
                     self.go_on_deferred(now, pending, told, fx);
                 }
-                (Why::Died, Death::Code(REFUSAL)) if !self.has(Fault::RefusalRetried) => {
+                (StopReason::Died, ExitStatus::Code(REFUSAL)) if !self.has(Fault::RefusalRetried) => {
                     self.remember_settled(run, Cause::Failed, fx);
-                    self.look_at_port(now, Judging::Refusal(run), fx);
+                    self.look_at_port(now, ProbePurpose::Refusal(run), fx);
                 }
-                (Why::Died, Death::Code(0)) if !answered => {
+                (StopReason::Died, ExitStatus::Code(0)) if !answered => {
                     self.remember_settled(run, Cause::Failed, fx);
-                    self.look_at_port(now, Judging::Unstarted(run), fx);
+                    self.look_at_port(now, ProbePurpose::Unstarted(run), fx);
                 }
-                (Why::Died | Why::Hung | Why::Asked | Why::Excess | Why::Lost, _) => {
+                (
+                    StopReason::Died
+                    | StopReason::Hung
+                    | StopReason::Asked
+                    | StopReason::MemoryLimit
+                    | StopReason::Orphaned,
+                    _,
+                ) => {
                     self.plan(now, run, cause, told, fx);
                 }
             },

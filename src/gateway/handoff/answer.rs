@@ -1,6 +1,6 @@
 //! What OpenClaw's command line says, as it prints it and ends.
 
-use crate::core::handoff::{Support, Word};
+use crate::core::handoff::{HandoffVerdict, Support};
 use serde_json::{Deserializer, Value};
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
@@ -64,16 +64,19 @@ pub(super) fn read_capabilities(answer: &Answer) -> Support {
     }
 }
 
-pub(super) fn read_word(answer: &Answer) -> Word {
+pub(super) fn read_word(answer: &Answer) -> HandoffVerdict {
     let Some(object) = read_object(&answer.text) else {
-        return Word::TimedOut(format!("'restart-handoff consume' ended with {} and no answer", ending(answer.status)));
+        return HandoffVerdict::TimedOut(format!(
+            "'restart-handoff consume' ended with {} and no answer",
+            ending(answer.status)
+        ));
     };
     let text = |value: &Value, name: &str| value[name].as_str().unwrap_or("unnamed").to_owned();
     match object["status"].as_str().filter(|_| is_ours(&object)) {
-        Some("accepted") => Word::Accepted(text(&object["handoff"], "reason")),
-        Some("none") => Word::Missing,
-        Some("rejected") => Word::Rejected(text(&object, "reason")),
-        _ => Word::TimedOut(format!("'restart-handoff consume' failed: {}", complaint(&object))),
+        Some("accepted") => HandoffVerdict::Accepted(text(&object["handoff"], "reason")),
+        Some("none") => HandoffVerdict::Missing,
+        Some("rejected") => HandoffVerdict::Rejected(text(&object, "reason")),
+        _ => HandoffVerdict::TimedOut(format!("'restart-handoff consume' failed: {}", complaint(&object))),
     }
 }
 
@@ -148,19 +151,26 @@ mod tests {
     #[test]
     fn each_word_of_the_contract_is_understood() {
         for (code, rest, expected) in [
-            (0, r#""ok":true,"status":"accepted","handoff":{"reason":"SIGUSR2"}"#, Word::Accepted("SIGUSR2".into())),
-            (0, r#""ok":true,"status":"accepted","handoff":{}"#, Word::Accepted("unnamed".into())),
-            (0, r#""ok":true,"status":"none","reason":"missing""#, Word::Missing),
-            (0, r#""ok":true,"status":"rejected","reason":"expired""#, Word::Rejected("expired".into())),
+            (
+                0,
+                r#""ok":true,"status":"accepted","handoff":{"reason":"SIGUSR2"}"#,
+                HandoffVerdict::Accepted("SIGUSR2".into()),
+            ),
+            (0, r#""ok":true,"status":"accepted","handoff":{}"#, HandoffVerdict::Accepted("unnamed".into())),
+            (0, r#""ok":true,"status":"none","reason":"missing""#, HandoffVerdict::Missing),
+            (0, r#""ok":true,"status":"rejected","reason":"expired""#, HandoffVerdict::Rejected("expired".into())),
         ] {
             assert_eq!(read_word(&answer(code, &object(rest))), expected);
         }
         let failed = read_word(&answer(1, &object(r#""ok":false,"status":"error","reason":"store-unavailable""#)));
-        assert!(matches!(&failed, Word::TimedOut(why) if why.contains("store-unavailable")), "{failed:?}");
+        assert!(matches!(&failed, HandoffVerdict::TimedOut(why) if why.contains("store-unavailable")), "{failed:?}");
         let refused = read_word(&answer(1, REFUSED));
-        assert!(matches!(&refused, Word::TimedOut(why) if why.contains("config is invalid")), "{refused:?}");
-        assert!(matches!(read_word(&answer(0, "")), Word::TimedOut(_)));
-        assert!(matches!(read_word(&answer(0, r#"{"status":"none"}"#)), Word::TimedOut(_)), "another protocol");
+        assert!(matches!(&refused, HandoffVerdict::TimedOut(why) if why.contains("config is invalid")), "{refused:?}");
+        assert!(matches!(read_word(&answer(0, "")), HandoffVerdict::TimedOut(_)));
+        assert!(
+            matches!(read_word(&answer(0, r#"{"status":"none"}"#)), HandoffVerdict::TimedOut(_)),
+            "another protocol"
+        );
     }
 
     proptest::proptest! {

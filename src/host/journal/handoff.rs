@@ -2,7 +2,7 @@
 
 use super::nanoseconds;
 use crate::core::Event;
-use crate::core::handoff::{Support, Word};
+use crate::core::handoff::{HandoffVerdict, Support};
 use serde_json::{Value, json};
 use std::time::Duration;
 
@@ -18,11 +18,11 @@ pub(super) fn to_json(event: &Event) -> Option<Value> {
         }
         Event::Consumed { ticket, word } => {
             let (name, why) = match word {
-                Word::Accepted(why) => ("accepted", Some(why)),
-                Word::Missing => ("missing", None),
-                Word::Rejected(why) => ("rejected", Some(why)),
-                Word::Unsupported(why) => ("unsupported", Some(why)),
-                Word::TimedOut(why) => ("timed_out", Some(why)),
+                HandoffVerdict::Accepted(why) => ("accepted", Some(why)),
+                HandoffVerdict::Missing => ("missing", None),
+                HandoffVerdict::Rejected(why) => ("rejected", Some(why)),
+                HandoffVerdict::Unsupported(why) => ("unsupported", Some(why)),
+                HandoffVerdict::TimedOut(why) => ("timed_out", Some(why)),
             };
             json!({ "is": "consumed", "ticket": ticket, "word": name, "why": why })
         }
@@ -47,11 +47,11 @@ pub(super) fn from_json(value: &Value) -> Option<Event> {
         "consumed" => Event::Consumed {
             ticket: number("ticket")?,
             word: match word("word")? {
-                "accepted" => Word::Accepted(why()?),
-                "missing" => Word::Missing,
-                "rejected" => Word::Rejected(why()?),
-                "unsupported" => Word::Unsupported(why()?),
-                "timed_out" => Word::TimedOut(why()?),
+                "accepted" => HandoffVerdict::Accepted(why()?),
+                "missing" => HandoffVerdict::Missing,
+                "rejected" => HandoffVerdict::Rejected(why()?),
+                "unsupported" => HandoffVerdict::Unsupported(why()?),
+                "timed_out" => HandoffVerdict::TimedOut(why()?),
                 _ => return None,
             },
         },
@@ -68,11 +68,11 @@ pub(super) mod tests {
         let why = || "why \"x\"".to_owned();
         let supports = [Support::Supported, Support::Unsupported(why()), Support::TimedOut(why())];
         let words = [
-            Word::Accepted(why()),
-            Word::Missing,
-            Word::Rejected(why()),
-            Word::Unsupported(why()),
-            Word::TimedOut(why()),
+            HandoffVerdict::Accepted(why()),
+            HandoffVerdict::Missing,
+            HandoffVerdict::Rejected(why()),
+            HandoffVerdict::Unsupported(why()),
+            HandoffVerdict::TimedOut(why()),
         ];
         let negotiated = supports.map(|support| Event::Negotiated { support });
         let consumed = words.map(|word| Event::Consumed { ticket: 4, word });

@@ -1,13 +1,13 @@
 //! Events about how a gateway does, and what it has used.
 
 use super::nanoseconds;
-use crate::core::{Event, Readiness, Sample, Toll};
+use crate::core::{Event, ExitUsage, Readiness, Usage};
 use serde_json::{Value, json};
 use std::time::Duration;
 
 pub(super) fn to_json(event: &Event) -> Option<Value> {
     Some(match event {
-        Event::Measured { generation, sample: Sample { cpu, rss_kb, tree_rss_kb } } => json!({
+        Event::Measured { generation, sample: Usage { cpu, rss_kb, tree_rss_kb } } => json!({
             "is": "measured",
             "generation": generation,
             "cpu_ns": cpu.map(nanoseconds),
@@ -27,7 +27,7 @@ pub(super) fn from_json(value: &Value) -> Option<Event> {
     Some(match value.get("is")?.as_str()? {
         "measured" => {
             let cpu = number("cpu_ns").map(Duration::from_nanos);
-            let sample = Sample { cpu, rss_kb: number("rss_kb"), tree_rss_kb: number("tree_rss_kb") };
+            let sample = Usage { cpu, rss_kb: number("rss_kb"), tree_rss_kb: number("tree_rss_kb") };
             Event::Measured { generation, sample }
         }
         "examined" => {
@@ -38,12 +38,12 @@ pub(super) fn from_json(value: &Value) -> Option<Event> {
     })
 }
 
-pub(super) fn toll_to_json(toll: Toll) -> Value {
+pub(super) fn toll_to_json(toll: ExitUsage) -> Value {
     json!({ "max_rss_kb": toll.max_rss_kb, "cpu_ns": toll.cpu.map(nanoseconds), "oom_killed": toll.oom_killed })
 }
 
-pub(super) fn toll_from_json(value: &Value) -> Option<Toll> {
-    Some(Toll {
+pub(super) fn toll_from_json(value: &Value) -> Option<ExitUsage> {
+    Some(ExitUsage {
         max_rss_kb: value.get("max_rss_kb")?.as_u64(),
         cpu: value.get("cpu_ns")?.as_u64().map(Duration::from_nanos),
         oom_killed: value.get("oom_killed")?.as_bool()?,
@@ -63,10 +63,10 @@ pub(super) mod tests {
     use super::*;
 
     pub(in super::super) fn all_events() -> Vec<Event> {
-        let full = Sample { cpu: Some(Duration::from_nanos(7)), rss_kb: Some(1), tree_rss_kb: Some(2) };
+        let full = Usage { cpu: Some(Duration::from_nanos(7)), rss_kb: Some(1), tree_rss_kb: Some(2) };
         vec![
             Event::Measured { generation: 3, sample: full },
-            Event::Measured { generation: 3, sample: Sample::default() },
+            Event::Measured { generation: 3, sample: Usage::default() },
             Event::Examined { generation: 3, evidence: Some("/x \"y\"".to_owned()) },
             Event::Examined { generation: 3, evidence: None },
         ]

@@ -2,7 +2,7 @@
 
 use super::{death_from_json, death_to_json, holder_from_json, holder_to_json, nanoseconds, pid};
 use crate::core::restart_policy::{Cause, Run};
-use crate::core::{Acquired, Event, LeaseAnswer, Left, Moment, Past, PastRun, Recovered, Remains, Settled};
+use crate::core::{Acquired, Event, History, LeaseAnswer, Moment, PastRun, Recovered, Remains, Settled, Unfinished};
 use serde_json::{Value, json};
 use std::time::Duration;
 
@@ -109,7 +109,7 @@ fn answer_from_json(value: &Value) -> Option<LeaseAnswer> {
     })
 }
 
-fn past_to_json(past: &Past) -> Value {
+fn past_to_json(past: &History) -> Value {
     let runs: Vec<Value> = past.runs.iter().map(run_to_json).collect();
     let left = past.left.map(|left| {
         json!({
@@ -124,11 +124,11 @@ fn past_to_json(past: &Past) -> Value {
     json!({ "generation": past.generation, "runs": runs, "left": left })
 }
 
-fn past_from_json(value: &Value) -> Option<Past> {
+fn past_from_json(value: &Value) -> Option<History> {
     let runs = value.get("runs")?.as_array()?.iter().map(run_from_json).collect::<Option<_>>()?;
     let left = optional(value.get("left")?, |left| {
         let died = optional(left.get("died_ns")?, moment)?;
-        Some(Left {
+        Some(Unfinished {
             generation: left.get("generation")?.as_u64()?,
             spawned: moment(left.get("spawned_ns")?)?,
             started: optional(left.get("started_ns")?, moment)?,
@@ -139,7 +139,7 @@ fn past_from_json(value: &Value) -> Option<Past> {
             },
         })
     })?;
-    Some(Past { generation: value.get("generation")?.as_u64()?, runs, left })
+    Some(History { generation: value.get("generation")?.as_u64()?, runs, left })
 }
 
 fn run_to_json(PastRun { spawned, settled, death }: &PastRun) -> Value {
@@ -161,7 +161,9 @@ fn run_to_json(PastRun { spawned, settled, death }: &PastRun) -> Value {
 fn run_from_json(value: &Value) -> Option<PastRun> {
     let spawned = moment(value.get("spawned_ns")?)?;
     let death = death_from_json(value.get("death")?)?;
-    let Some(name) = value.get("cause") else { return Some(PastRun { spawned, settled: Settled::Unborn, death }) };
+    let Some(name) = value.get("cause") else {
+        return Some(PastRun { spawned, settled: Settled::NeverStarted, death });
+    };
     let name = name.as_str()?;
     if name == POSTPONED {
         return Some(PastRun { spawned, settled: Settled::Postponed, death });
@@ -179,24 +181,24 @@ fn run_from_json(value: &Value) -> Option<PastRun> {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::core::{Death, Holder};
+    use crate::core::{ExitStatus, Holder};
 
     /// At least one of every kind, and of everything that one may hold.
     pub(in crate::host::journal) fn all_events() -> Vec<Event> {
         let at = Duration::from_secs;
         let holder = Holder { pid: 9, command: "node".to_owned(), uid: None };
         let run = Run { started: Some(at(2)), healthy_until: at(3), ended: at(4), clean: true };
-        let mut runs = [Settled::Unborn, Settled::Postponed]
-            .map(|settled| PastRun { spawned: at(1), settled, death: Death::Unknown })
+        let mut runs = [Settled::NeverStarted, Settled::Postponed]
+            .map(|settled| PastRun { spawned: at(1), settled, death: ExitStatus::Unknown })
             .to_vec();
-        let death = Death::Signal { number: 11, core_dumped: true };
+        let death = ExitStatus::Signal { number: 11, core_dumped: true };
         runs.extend(CAUSES.map(|(cause, _)| PastRun { spawned: at(1), settled: Settled::Ran(run, cause), death }));
         let run = Run { started: None, ..run };
-        runs.push(PastRun { spawned: at(1), settled: Settled::Ran(run, Cause::Failed), death: Death::Code(3) });
-        let left = Left { generation: 7, spawned: at(5), started: None, healthy_until: None, died: None };
-        let died = Some((Death::Signal { number: 9, core_dumped: false }, at(8)));
-        let more = Left { started: Some(at(6)), healthy_until: Some(at(7)), died, ..left };
-        let unknown = Left { died: Some((Death::Unknown, at(8))), ..left };
+        runs.push(PastRun { spawned: at(1), settled: Settled::Ran(run, Cause::Failed), death: ExitStatus::Code(3) });
+        let left = Unfinished { generation: 7, spawned: at(5), started: None, healthy_until: None, died: None };
+        let died = Some((ExitStatus::Signal { number: 9, core_dumped: false }, at(8)));
+        let more = Unfinished { started: Some(at(6)), healthy_until: Some(at(7)), died, ..left };
+        let unknown = Unfinished { died: Some((ExitStatus::Unknown, at(8))), ..left };
         let mut all = vec![
             Event::LeaseLost { owner: Some(holder.clone()), why: "w".to_owned() },
             Event::LeaseLost { owner: None, why: String::new() },
@@ -215,7 +217,7 @@ pub(super) mod tests {
         let acquired = [None, Some(left), Some(more), Some(unknown)].into_iter().map(|left| Acquired {
             epoch: 5,
             recovered: recovered[usize::from(left.is_some())].clone(),
-            past: Past { generation: 7, runs: runs.clone(), left },
+            past: History { generation: 7, runs: runs.clone(), left },
             trouble: left.map(|_| "full".to_owned()),
         });
         let acquired: Vec<_> = acquired.map(|acquired| LeaseAnswer::Acquired(Box::new(acquired))).collect();

@@ -3,10 +3,11 @@
 use super::pace::Class;
 use super::steps::Answer;
 use super::{
-    Death, Duty, Effect, Ended, Event, Fingerprint, Generation, Judge, Moment, Over, Owner, PortWatch, Turn, Wish, must,
+    Duty, Effect, Ended, Event, ExitStatus, Fingerprint, Generation, Judge, Moment, Over, Owner, PortWatch, Turn, Wish,
+    must,
 };
 use crate::trial::Broken;
-use openclaw_supervise::core::handoff::{ASK_BY, Support, Word};
+use openclaw_supervise::core::handoff::{ASK_BY, HandoffVerdict, Support};
 use openclaw_supervise::core::restart_policy::Cause;
 use openclaw_supervise::core::{PastRun, Report, Settled, SpawnFailure};
 use std::collections::VecDeque;
@@ -65,7 +66,7 @@ pub(super) struct Handoffs {
     known: bool,
     inquiring: bool,
     /// The word of this step, until it is told.
-    word: Option<(Generation, Word)>,
+    word: Option<(Generation, HandoffVerdict)>,
     /// What it says was planned, until that is on record.
     planned: Option<Generation>,
 }
@@ -91,7 +92,7 @@ impl Judge {
 
     /// Whether the meaning of this end is put off.
     pub(super) fn waits_for_word(&self, pid: i32, over: &Over) -> bool {
-        let may_be = matches!(over.death, Death::Code(0) | Death::Unknown) && !over.ended_by_us;
+        let may_be = matches!(over.death, ExitStatus::Code(0) | ExitStatus::Unknown) && !over.ended_by_us;
         let clean = may_be && over.settled < over.died + FRESH && over.answered;
         let mute = self.handoffs.known && self.handoffs.support == Some(false);
         clean && pid > 0 && self.policy.handoff && !mute && self.handoffs.exits.len() < WAITING_MAX
@@ -105,7 +106,7 @@ impl Judge {
 
     pub(super) fn put_off(&mut self, pid: i32, over: &Over, cost: Cost) {
         let (generation, died, settled) = (self.generation, over.died, over.settled);
-        let (unknown, unclean) = (over.death == Death::Unknown, over.unclean());
+        let (unknown, unclean) = (over.death == ExitStatus::Unknown, over.unclean());
         self.handoffs.exits.push_back(Exit { generation, pid, died, settled, cost, unknown, unclean });
     }
 
@@ -145,20 +146,20 @@ impl Judge {
         Ok(())
     }
 
-    pub(super) fn note_word(&mut self, at: Moment, ticket: u64, word: &Word) {
+    pub(super) fn note_word(&mut self, at: Moment, ticket: u64, word: &HandoffVerdict) {
         if !self.handoffs.awaits(ticket) {
             return;
         }
-        if let Word::Unsupported(_) = word {
+        if let HandoffVerdict::Unsupported(_) = word {
             (self.handoffs.support, self.handoffs.known) = (Some(false), true);
         }
         self.settle_exit(at, word);
     }
 
-    fn settle_exit(&mut self, at: Moment, word: &Word) {
+    fn settle_exit(&mut self, at: Moment, word: &HandoffVerdict) {
         self.handoffs.asked = None;
         let Some(exit) = self.handoffs.exits.pop_front() else { return };
-        let planned = matches!(word, Word::Accepted(_));
+        let planned = matches!(word, HandoffVerdict::Accepted(_));
         self.handoffs.word = Some((exit.generation, word.clone()));
         self.handoffs.planned = planned.then_some(exit.generation);
         let decides = self.holds();
@@ -182,20 +183,24 @@ impl Judge {
         }
         let lost = self.handoffs.asked.is_some_and(|(_, asked)| turn.at >= asked + WORD_LOST);
         if lost && self.handoffs.word.is_none() {
-            self.settle_exit(turn.at, &Word::TimedOut(String::new()));
+            self.settle_exit(turn.at, &HandoffVerdict::TimedOut(String::new()));
         }
         let Some((about, word)) = self.handoffs.word.take() else {
             return must(false, "P9", "a word that nobody gave");
         };
         let right = match report {
-            Report::HandoffAccepted { generation, .. } => matches!(word, Word::Accepted(_)) && *generation == about,
-            Report::HandoffMissing { generation } => word == Word::Missing && *generation == about,
-            Report::HandoffRejected { generation, .. } => matches!(word, Word::Rejected(_)) && *generation == about,
+            Report::HandoffAccepted { generation, .. } => {
+                matches!(word, HandoffVerdict::Accepted(_)) && *generation == about
+            }
+            Report::HandoffMissing { generation } => word == HandoffVerdict::Missing && *generation == about,
+            Report::HandoffRejected { generation, .. } => {
+                matches!(word, HandoffVerdict::Rejected(_)) && *generation == about
+            }
             Report::HandoffUnsupported { generation, .. } => {
-                matches!(word, Word::Unsupported(_)) && *generation == Some(about)
+                matches!(word, HandoffVerdict::Unsupported(_)) && *generation == Some(about)
             }
             Report::HandoffTimedOut { generation, .. } => {
-                matches!(word, Word::TimedOut(_)) && *generation == Some(about)
+                matches!(word, HandoffVerdict::TimedOut(_)) && *generation == Some(about)
             }
             _ => false,
         };
@@ -276,10 +281,10 @@ impl Judge {
         }
     }
 
-    fn is_fatal(&mut self, death: Death, age: Duration) -> bool {
+    fn is_fatal(&mut self, death: ExitStatus, age: Duration) -> bool {
         let alike = match death {
-            Death::Signal { number, .. } if FATAL.contains(&number) && age < FAST => number,
-            Death::Signal { .. } | Death::Code(_) | Death::Unknown => {
+            ExitStatus::Signal { number, .. } if FATAL.contains(&number) && age < FAST => number,
+            ExitStatus::Signal { .. } | ExitStatus::Code(_) | ExitStatus::Unknown => {
                 self.streak = None;
                 return false;
             }
@@ -296,7 +301,7 @@ impl Judge {
                 Settled::Ran(run, cause) if cause != Cause::Asked => {
                     self.is_fatal(past.death, run.ended.saturating_sub(past.spawned))
                 }
-                Settled::Ran(..) | Settled::Unborn | Settled::Postponed => false,
+                Settled::Ran(..) | Settled::NeverStarted | Settled::Postponed => false,
             };
             self.pace.warn(last);
         }

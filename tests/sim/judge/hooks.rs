@@ -5,7 +5,7 @@ use super::{Effect, Event, Generation, Judge, Moment, Over, Turn, Wish, must};
 use crate::trial::Broken;
 use openclaw_supervise::core::hook::{GRACE, KILL_TIME_MAX};
 use openclaw_supervise::core::restart_policy::Cause;
-use openclaw_supervise::core::{Call, Death, Hook, HookEnd, Report, Request};
+use openclaw_supervise::core::{Call, ExitStatus, Hook, HookEnd, Report, Request};
 use std::time::Duration;
 
 type Judgement = Result<(), Broken>;
@@ -24,7 +24,7 @@ pub(super) struct Verge {
 /// A hook that runs.
 #[derive(Debug, Clone, Copy)]
 #[expect(clippy::struct_excessive_bools, reason = "what was seen of one call; any mix of it happens")]
-pub(super) struct Errand {
+pub(super) struct HookRun {
     ticket: u64,
     hook: Hook,
     generation: Generation,
@@ -36,7 +36,7 @@ pub(super) struct Errand {
     killed: bool,
 }
 
-impl Errand {
+impl HookRun {
     fn patience(&self, timeout: Duration) -> Duration {
         match (self.killed, self.ended) {
             (true, _) => KILL_TIME_MAX,
@@ -48,23 +48,23 @@ impl Errand {
 
 impl Judge {
     pub(super) fn awaits_hook(&self, ticket: u64) -> bool {
-        !self.over && self.errand.is_some_and(|errand| errand.ticket == ticket)
+        !self.over && self.hook_run.is_some_and(|hook_run| hook_run.ticket == ticket)
     }
 
     /// Whatever it did is not wanted any more.
     pub(super) fn hook_dies(&self) -> bool {
-        self.errand.is_some_and(|errand| errand.killed)
+        self.hook_run.is_some_and(|hook_run| hook_run.killed)
     }
 
     /// A start is under way, though not yet a process.
     pub(super) fn prepares(&self) -> bool {
-        self.errand.is_some_and(|errand| errand.hook != Hook::PostStop)
+        self.hook_run.is_some_and(|hook_run| hook_run.hook != Hook::PostStop)
     }
 
     pub(super) fn rearm_hook(&mut self, at: Moment) {
-        if let Some(errand) = &mut self.errand {
-            self.lenience += at.saturating_sub(errand.since);
-            errand.since = at;
+        if let Some(hook_run) = &mut self.hook_run {
+            self.lenience += at.saturating_sub(hook_run.since);
+            hook_run.since = at;
         }
     }
 
@@ -86,20 +86,20 @@ impl Judge {
 
     /// When something has to be done about the hook that runs.
     pub(super) fn hook_due(&self) -> Option<Moment> {
-        self.errand.map(|errand| errand.since.saturating_add(errand.patience(self.timeout(errand.hook))))
+        self.hook_run.map(|hook_run| hook_run.since.saturating_add(hook_run.patience(self.timeout(hook_run.hook))))
     }
 
     pub(super) fn judge_call(&mut self, at: Moment, ticket: u64, call: &Call, answer: Answer<'_>) -> Judgement {
         must(ticket == self.ticket + 1, "P10", "tickets count up")?;
         self.ticket = ticket;
-        let told = self.errand.as_mut().is_some_and(|errand| {
-            errand.ticket = ticket;
-            errand.hook == call.hook()
-                && errand.generation == call.generation()
-                && !std::mem::replace(&mut errand.called, true)
+        let told = self.hook_run.as_mut().is_some_and(|hook_run| {
+            hook_run.ticket = ticket;
+            hook_run.hook == call.hook()
+                && hook_run.generation == call.generation()
+                && !std::mem::replace(&mut hook_run.called, true)
         });
         must(told, "P9", "the call of a hook that was not told")?;
-        must(self.charge.held, "lease", "a hook is called without the lease")?;
+        must(self.lease.held, "lease", "a hook is called without the lease")?;
         must(self.owned.is_none() && !self.spawning && !self.adopting, "P1", "a hook beside a gateway")?;
         let left = self.alive.iter().find(|(old, alive)| **alive > 0 && !self.told_survivors.contains(old));
         must(left.is_none(), "P1", "a hook beside what is left of a tree")?;
@@ -136,33 +136,33 @@ impl Judge {
     }
 
     pub(super) fn judge_hook_signal(&mut self, turn: &Turn<'_>, ticket: u64, kills: bool) -> Judgement {
-        let Some(errand) = self.errand.filter(|errand| errand.called && errand.ticket == ticket) else {
+        let Some(hook_run) = self.hook_run.filter(|hook_run| hook_run.called && hook_run.ticket == ticket) else {
             return Err(Broken::new("P2", "a signal to a hook that does not run"));
         };
-        must(!errand.killed && (kills || !errand.ended), "P2", "one signal to a hook twice")?;
-        let spent = turn.at >= errand.since.saturating_add(errand.patience(self.timeout(errand.hook)));
+        must(!hook_run.killed && (kills || !hook_run.ended), "P2", "one signal to a hook twice")?;
+        let spent = turn.at >= hook_run.since.saturating_add(hook_run.patience(self.timeout(hook_run.hook)));
         let stop = matches!(turn.event, Event::Requested { request: Request::Stop | Request::Detach, .. });
-        let unwanted = errand.hook != Hook::PostStop && stop && self.wish >= Wish::Detach;
+        let unwanted = hook_run.hook != Hook::PostStop && stop && self.wish >= Wish::Detach;
         let hurried = stop && self.wish == Wish::StopNow;
         if kills {
             must(
-                spent && errand.ended || hurried || self.charge.lost,
+                spent && hook_run.ended || hurried || self.lease.lost,
                 "P3",
                 "SIGKILL to a hook whose time is not over",
             )?;
         } else {
-            must(spent && errand.timed_out || unwanted, "P3", "SIGTERM to a hook whose time is not over")?;
+            must(spent && hook_run.timed_out || unwanted, "P3", "SIGTERM to a hook whose time is not over")?;
         }
         let since = turn.at;
-        self.errand = Some(Errand { since, ended: true, killed: kills, ..errand });
+        self.hook_run = Some(HookRun { since, ended: true, killed: kills, ..hook_run });
         Ok(())
     }
 
     pub(super) fn judge_hook_report(&mut self, turn: &Turn<'_>, report: &Report) -> Judgement {
         match report {
             Report::HookStarted { hook, generation } => {
-                must(self.errand.is_none(), "P9", "two hooks at once")?;
-                self.errand = Some(Errand {
+                must(self.hook_run.is_none(), "P9", "two hooks at once")?;
+                self.hook_run = Some(HookRun {
                     ticket: 0,
                     hook: *hook,
                     generation: *generation,
@@ -176,49 +176,51 @@ impl Judge {
             }
             Report::HookTimedOut { hook, timeout, .. } => {
                 let right = *timeout == self.timeout(*hook);
-                let Some(errand) = self.errand.as_mut().filter(|errand| errand.hook == *hook && !errand.ended) else {
+                let Some(hook_run) =
+                    self.hook_run.as_mut().filter(|hook_run| hook_run.hook == *hook && !hook_run.ended)
+                else {
                     return must(false, "P9", "a hook is too slow that does not run");
                 };
-                let first = !std::mem::replace(&mut errand.timed_out, true);
-                must(right && first && turn.at >= errand.since.saturating_add(*timeout), "P9", "a hook has more time")
+                let first = !std::mem::replace(&mut hook_run.timed_out, true);
+                must(right && first && turn.at >= hook_run.since.saturating_add(*timeout), "P9", "a hook has more time")
             }
             Report::HookFinished { hook, generation, end, .. } => {
-                let Some(errand) = self.errand.take() else {
+                let Some(hook_run) = self.hook_run.take() else {
                     return must(false, "P9", "a hook ends that had not begun");
                 };
-                must((errand.hook, errand.generation) == (*hook, *generation), "P9", "the end of another hook")?;
-                let over = errand.killed && turn.at >= errand.since.saturating_add(KILL_TIME_MAX);
+                must((hook_run.hook, hook_run.generation) == (*hook, *generation), "P9", "the end of another hook")?;
+                let over = hook_run.killed && turn.at >= hook_run.since.saturating_add(KILL_TIME_MAX);
                 let heard = match turn.event {
-                    Event::HookEnded { ticket, end: told } => *ticket == errand.ticket && told == end,
-                    _ => over && *end == HookEnd::Ended(Death::Unknown),
+                    Event::HookEnded { ticket, end: told } => *ticket == hook_run.ticket && told == end,
+                    _ => over && *end == HookEnd::Ended(ExitStatus::Unknown),
                 };
                 must(heard, "P9", "a hook is over of which nobody has heard so")?;
-                self.finish(turn.at, errand, end);
+                self.finish(turn.at, hook_run, end);
                 Ok(())
             }
             _ => Ok(()),
         }
     }
 
-    fn finish(&mut self, at: Moment, errand: Errand, end: &HookEnd) {
-        if self.charge.lost {
+    fn finish(&mut self, at: Moment, hook_run: HookRun, end: &HookEnd) {
+        if self.lease.lost {
             return;
         }
-        let interrupted = errand.ended && !errand.timed_out;
-        match errand.hook {
+        let interrupted = hook_run.ended && !hook_run.timed_out;
+        match hook_run.hook {
             Hook::PostStop => self.conclude(at),
             Hook::PreStart | Hook::Repair if interrupted => {}
-            Hook::Repair if end.is_success() && !errand.timed_out => self.pace.repair(at),
+            Hook::Repair if end.is_success() && !hook_run.timed_out => self.pace.repair(at),
             Hook::Repair => {}
-            Hook::PreStart if end.is_success() && !errand.timed_out => self.prepared = true,
+            Hook::PreStart if end.is_success() && !hook_run.timed_out => self.prepared = true,
             Hook::PreStart
-                if matches!(end, HookEnd::Postponed(_)) && !errand.timed_out && self.waits_for_update(at) =>
+                if matches!(end, HookEnd::Postponed(_)) && !hook_run.timed_out && self.waits_for_update(at) =>
             {
                 self.pace.hold();
             }
             Hook::PreStart => {
-                self.generation = errand.generation;
-                self.unborn = Some(errand.generation);
+                self.generation = hook_run.generation;
+                self.unborn = Some(hook_run.generation);
                 self.pace.spawn_failed(at);
             }
         }
@@ -233,7 +235,7 @@ impl Judge {
             ended.cause = match over.death {
                 _ if asked || !unasked && wish >= Wish::Stop => Cause::Asked,
                 _ if over.limited => Cause::Memory,
-                Death::Code(0) if !over.ended_by_us && over.answered => Cause::CleanExit,
+                ExitStatus::Code(0) if !over.ended_by_us && over.answered => Cause::CleanExit,
                 _ => Cause::Failed,
             };
         }
@@ -247,7 +249,7 @@ impl Judge {
             self.put_off(asked_by, &over, cost);
         }
         if unasked && wish == Wish::Restart {
-            self.pace.ask_before(at, self.charge.held);
+            self.pace.ask_before(at, self.lease.held);
         }
         if wish <= Wish::Restart {
             self.wish = Wish::Run;
@@ -256,20 +258,20 @@ impl Judge {
 
     /// What must have been done about hooks with this step.
     pub(super) fn judge_hooks(&self, turn: &Turn<'_>) -> Judgement {
-        must(self.over || self.verge.is_none() || self.errand.is_some(), "P9", "an end without its post-stop hook")?;
-        must(!self.over || self.errand.is_none(), "P6", "a hook is left running at the exit")?;
-        let Some(errand) = self.errand else {
+        must(self.over || self.verge.is_none() || self.hook_run.is_some(), "P9", "an end without its post-stop hook")?;
+        must(!self.over || self.hook_run.is_none(), "P6", "a hook is left running at the exit")?;
+        let Some(hook_run) = self.hook_run else {
             let finished = turn.fx.iter().any(|effect| matches!(effect, Effect::Report(Report::HookFinished { .. })));
-            return must(!(finished && self.charge.lost) || self.over, "lease", "whoever lost the lease stays");
+            return must(!(finished && self.lease.lost) || self.over, "lease", "whoever lost the lease stays");
         };
-        must(errand.called, "P9", "a hook is told of and not called")?;
+        must(hook_run.called, "P9", "a hook is told of and not called")?;
         if let Event::Requested { .. } = turn.event {
-            let unwanted = errand.hook != Hook::PostStop && self.wish >= Wish::Detach;
-            must(!unwanted || errand.ended, "P5", "a start that is not wanted any more is prepared")?;
+            let unwanted = hook_run.hook != Hook::PostStop && self.wish >= Wish::Detach;
+            must(!unwanted || hook_run.ended, "P5", "a start that is not wanted any more is prepared")?;
             let stop = matches!(turn.event, Event::Requested { request: Request::Stop, .. });
-            must(!stop || self.wish < Wish::StopNow || errand.killed, "P5", "a second stop waits for a hook")?;
+            must(!stop || self.wish < Wish::StopNow || hook_run.killed, "P5", "a second stop waits for a hook")?;
         }
-        let heard = matches!(turn.event, Event::HookEnded { ticket, .. } if *ticket == errand.ticket);
+        let heard = matches!(turn.event, Event::HookEnded { ticket, .. } if *ticket == hook_run.ticket);
         must(!heard, "P9", "the end of a hook is no news")
     }
 }

@@ -1,7 +1,7 @@
 //! What the service manager and the log are told of a gateway: each turn once, and the truth.
 
 use super::steps::Answer;
-use super::{Ask, Effect, Generation, Judge, Owner, Turn, Verdict, Wish, must};
+use super::{Effect, Generation, Judge, Owner, ProbeScope, Turn, Verdict, Wish, must};
 use crate::trial::Broken;
 use openclaw_supervise::core::{Notice, Phase, Report};
 
@@ -18,7 +18,7 @@ pub(super) struct Manager {
 /// Whether this is a good answer of that gateway.
 fn serves(generation: Generation, answer: Answer<'_>) -> bool {
     answer.is_some_and(|(ask, sighting)| {
-        matches!(ask, Ask::Listener(of) | Ask::Liveness(of) if of == generation)
+        matches!(ask, ProbeScope::Listener(of) | ProbeScope::Liveness(of) if of == generation)
             && matches!(sighting.verdict, Verdict::Gateway(Phase::Started | Phase::Unknown))
             && !matches!(sighting.owner, Owner::Other(_))
     })
@@ -53,7 +53,7 @@ impl Judge {
         let Manager { last, readied } = self.manager;
         must(last != Some(Notice::Stopping), "P9", "whoever ends has nothing more to say to the service manager")?;
         match notice {
-            Notice::Ready if self.charge.stands_by() => {
+            Notice::Ready if self.lease.stands_by() => {
                 must(last != Some(Notice::Ready), "P9", "READY again for standing by")?;
             }
             Notice::Ready => {
@@ -90,7 +90,7 @@ impl Judge {
         let ends = self.over || self.wish >= Wish::Detach;
         must(!ends || last == Some(Notice::Stopping), "P9", "an end without STOPPING")?;
         let stands = |effect: &Effect| matches!(effect, Effect::Report(Report::StandbyEntered { .. }));
-        let waits = self.charge.stands_by() && turn.fx.iter().any(stands);
+        let waits = self.lease.stands_by() && turn.fx.iter().any(stands);
         must(!waits || last == Some(Notice::Ready), "P9", "standing by without READY")?;
         let up = self.up().filter(|generation| serves(*generation, answer));
         must(up.is_none() || readied == up, "P9", "a gateway serves and READY is not told")?;

@@ -2,7 +2,7 @@
 
 use super::health::Health;
 use super::proof::Examination;
-use openclaw_supervise::core::{Death, Generation, Moment, Owner, Sighting, Verdict};
+use openclaw_supervise::core::{ExitStatus, Generation, Moment, Observation, Owner, Verdict};
 use std::time::Duration;
 
 /// How it was asked to end.
@@ -28,7 +28,7 @@ pub(super) struct Owned {
     pub(super) told_end: bool,
     pub(super) terminated: Option<Ending>,
     pub(super) killed: bool,
-    pub(super) death: Option<(Death, Moment)>,
+    pub(super) death: Option<(ExitStatus, Moment)>,
     /// It ended by itself in the time that it was given.
     pub(super) drained: bool,
     /// It died while no supervisor ran.
@@ -72,11 +72,11 @@ impl Owned {
 
     /// It exited with 0, as far as can be known, and nobody had asked.
     pub(super) fn may_have_successor(&self) -> bool {
-        let clean = matches!(self.death, Some((Death::Code(0) | Death::Unknown, _)));
+        let clean = matches!(self.death, Some((ExitStatus::Code(0) | ExitStatus::Unknown, _)));
         clean && self.started.is_some() && self.terminated.is_none() && !self.killed && !self.lost
     }
 
-    pub(super) fn note_answer(&mut self, sighting: &Sighting) {
+    pub(super) fn note_answer(&mut self, sighting: &Observation) {
         let good = matches!(sighting.verdict, Verdict::Gateway(_) | Verdict::Draining);
         match &sighting.owner {
             Owner::Ours(holder) if good => (self.answered, self.listener) = (true, Some(holder.pid)),

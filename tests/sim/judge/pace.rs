@@ -3,7 +3,7 @@
 use super::handoffs::{Cost, Exit};
 use crate::trial::Broken;
 use openclaw_supervise::core::restart_policy::Cause;
-use openclaw_supervise::core::{Death, Moment, PastRun, Policy, Settled};
+use openclaw_supervise::core::{ExitStatus, Moment, PastRun, Policy, Settled};
 use std::time::Duration;
 
 const BACKOFF_MIN: Duration = Duration::from_secs(1);
@@ -29,7 +29,7 @@ pub(crate) struct Over {
     /// How long its process lived.
     pub(crate) age: Duration,
     pub(crate) died: Moment,
-    pub(crate) death: Death,
+    pub(crate) death: ExitStatus,
     pub(crate) started: Option<Moment>,
     /// It has answered, though it may not have come up.
     pub(crate) answered: bool,
@@ -141,7 +141,7 @@ impl Pace {
                     self.classify(run.ended, *cause, stable, false);
                     run.ended
                 }
-                Settled::Unborn => {
+                Settled::NeverStarted => {
                     self.pending = Some(Class::Failed);
                     *spawned
                 }
@@ -286,7 +286,7 @@ impl Pace {
     /// A gateway is gone. `waits` says that an exit with 0 has to wait for its word.
     pub(super) fn settle(&mut self, run: &Over, waits: bool) -> Cost {
         self.unclean.extend(run.unclean());
-        let unasked = |code| !run.ended_by_us && !run.asked && run.death == Death::Code(code);
+        let unasked = |code| !run.ended_by_us && !run.asked && run.death == ExitStatus::Code(code);
         self.refused = unasked(78) && !run.lost;
         let cause = match () {
             () if run.asked => Cause::Asked,

@@ -2,7 +2,7 @@
 
 use super::{Effect, Event, Generation, Judge, Moment, Owned, Turn, must};
 use crate::trial::Broken;
-use openclaw_supervise::core::{Report, Sample};
+use openclaw_supervise::core::{Report, Usage};
 use std::time::Duration;
 
 type Judgement = Result<(), Broken>;
@@ -48,7 +48,7 @@ impl Owned {
 }
 
 impl Judge {
-    pub(super) fn note_sample(&mut self, at: Moment, sample: Sample) {
+    pub(super) fn note_sample(&mut self, at: Moment, sample: Usage) {
         let limit = self.policy.memory_max_kb;
         let Some(owned) = self.owned.as_mut().filter(|owned| owned.started.is_some() && !owned.ending()) else {
             return;
@@ -79,7 +79,7 @@ impl Judge {
     }
 
     pub(super) fn judge_examine(&mut self, at: Moment, generation: Generation) -> Judgement {
-        let held = self.charge.held;
+        let held = self.lease.held;
         let policy = &self.policy;
         let Some(owned) = self.owned.as_mut().filter(|owned| owned.generation == generation && !owned.ending()) else {
             return must(false, "P2", "a look at what is not there");

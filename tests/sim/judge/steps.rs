@@ -1,16 +1,16 @@
 //! What a step may do, must do, and must leave behind.
 
-use super::charge::STORE_LOST;
+use super::lease::STORE_LOST;
 use super::{
-    Ask, Duty, Effect, Ending, Event, Generation, Health, Judge, KILL_MAX, Moment, NEWS_MAX, Owned, Owner, PortWatch,
-    Request, SPAWN_MAX, Sighting, TICK_LATE_MAX, Turn, Verdict, Wish, must,
+    Duty, Effect, Ending, Event, Generation, Health, Judge, KILL_MAX, Moment, NEWS_MAX, Observation, Owned, Owner,
+    PortWatch, ProbeScope, Request, SPAWN_MAX, TICK_LATE_MAX, Turn, Verdict, Wish, must,
 };
 use crate::trial::Broken;
 use openclaw_supervise::core::{Outcome, Phase, Report, exit};
 use std::time::Duration;
 
 type Judgement = Result<(), Broken>;
-pub(super) type Answer<'a> = Option<(Ask, &'a Sighting)>;
+pub(super) type Answer<'a> = Option<(ProbeScope, &'a Observation)>;
 
 /// So many ticks within one second are a machine that spins; a boot is polled 20 times in its first second.
 const TICKS_MAX: usize = 60;
@@ -23,7 +23,7 @@ const ACT_MAX: Duration = Duration::from_secs(1);
 
 fn proves_start(generation: Generation, answer: Answer<'_>) -> bool {
     answer.is_some_and(|(ask, sighting)| {
-        ask == Ask::Listener(generation)
+        ask == ProbeScope::Listener(generation)
             && matches!(sighting.verdict, Verdict::Gateway(Phase::Started | Phase::Unknown))
             && !matches!(sighting.owner, Owner::Other(_))
     })
@@ -56,28 +56,28 @@ impl Judge {
         }
     }
 
-    fn judge_probe(&mut self, at: Moment, ticket: u64, ask: Ask) -> Judgement {
+    fn judge_probe(&mut self, at: Moment, ticket: u64, ask: ProbeScope) -> Judgement {
         must(ticket == self.ticket + 1, "P10", "tickets count up")?;
-        must(self.charge.held, "lease", "a look at the port without the lease")?;
+        must(self.lease.held, "lease", "a look at the port without the lease")?;
         let of = match ask {
-            Ask::Port => None,
-            Ask::Listener(generation) | Ask::Liveness(generation) => Some(generation),
+            ProbeScope::Port => None,
+            ProbeScope::Listener(generation) | ProbeScope::Liveness(generation) => Some(generation),
         };
-        let seeks = ask == Ask::Port && self.owned.as_ref().is_some_and(Owned::may_have_successor);
+        let seeks = ask == ProbeScope::Port && self.owned.as_ref().is_some_and(Owned::may_have_successor);
         let right = of == self.owned.as_ref().map(|owned| owned.generation);
         must(right || seeks, "P2", "a probe asks for what there is")?;
         let alone = self.asked.is_none_or(|(_, since)| at >= since + self.policy.probe_timeout);
-        must(alone || self.charge.asks_again(), "loop", "two probes are under way at once")?;
+        must(alone || self.lease.asks_again(), "loop", "two probes are under way at once")?;
         (self.ticket, self.probe, self.asked) = (ticket, ticket, Some((ask, at)));
         Ok(())
     }
 
     fn judge_spawn(&mut self, at: Moment, generation: Generation, answer: Answer<'_>) -> Judgement {
-        must(self.charge.held, "P1", "a spawn without the lease")?;
+        must(self.lease.held, "P1", "a spawn without the lease")?;
         let prepared = self.prepared || self.policy.pre_start.is_none();
         must(prepared, "P1", "a spawn without a pre-start hook that did its work")?;
         self.may_start(answer)?;
-        must(self.errand.is_none(), "P1", "a spawn beside a hook")?;
+        must(self.hook_run.is_none(), "P1", "a spawn beside a hook")?;
         self.prepared = false;
         must(self.owned.is_none() && !self.spawning, "P1", "a spawn beside a gateway that is not gone")?;
         let left = self.alive.iter().find(|(old, alive)| **alive > 0 && !self.told_survivors.contains(old));
@@ -95,7 +95,7 @@ impl Judge {
     pub(super) fn may_start(&self, answer: Answer<'_>) -> Judgement {
         must(self.left.is_none() && !self.adopting, "P1", "a start beside what a predecessor left")?;
         must(self.ended.is_none() && self.unborn.is_none(), "P9", "a start before the last end is on record")?;
-        let free = answer.is_some_and(|(ask, sighting)| ask == Ask::Port && sighting.verdict == Verdict::Free);
+        let free = answer.is_some_and(|(ask, sighting)| ask == ProbeScope::Port && sighting.verdict == Verdict::Free);
         must(free, "P1", "a start without an answer that the port is free")
     }
 
@@ -107,7 +107,7 @@ impl Judge {
         let Some(owned) = self.owns(generation) else {
             return Err(Broken::new("P2", format!("SIGTERM to gateway {generation}, which is not ours")));
         };
-        must(self.charge.held, "P2", "SIGTERM without the lease")?;
+        must(self.lease.held, "P2", "SIGTERM without the lease")?;
         must(owned.death.is_none(), "P2", "SIGTERM to a leader that is dead")?;
         must(owned.terminated.is_none(), "P2", "SIGTERM twice")?;
         let policy = &self.policy;
@@ -129,7 +129,7 @@ impl Judge {
         let Some(owned) = self.owns(generation) else {
             return Err(Broken::new("P2", format!("SIGKILL to gateway {generation}, which is not ours")));
         };
-        must(self.charge.held, "P2", "SIGKILL without the lease")?;
+        must(self.lease.held, "P2", "SIGKILL without the lease")?;
         must(!self.killing, "P2", "two kills of one tree at once")?;
         let over = owned.terminated.is_some_and(|ending| {
             let silent = owned.health.silent(&self.policy).is_some_and(|silent| silent <= at);
@@ -218,7 +218,7 @@ impl Judge {
         let Outcome { code, reason } = outcome;
         must(!reason.trim().is_empty() && !reason.contains('\n'), "P7", "an exit comes with one line")?;
         self.over = true;
-        if self.charge.lost {
+        if self.lease.lost {
             return must(*code == self.policy.conflict_exit_code, "lease", "whoever lost the lease says so");
         }
         let detached = self.wish == Wish::Detach;
@@ -235,17 +235,15 @@ impl Judge {
         match *code {
             exit::OK => Ok(()),
             exit::FAILURE if stopped => must(self.owned.is_some() || !self.told_survivors.is_empty(), "P7", "1"),
-            exit::FAILURE => must(self.duty == Some(Duty::Blind) || self.charge.fails(at), "P7", "1 without a reason"),
-            code if self.charge.yields() => {
-                must(code == self.policy.conflict_exit_code, "P7", "the code of a conflict")
-            }
+            exit::FAILURE => must(self.duty == Some(Duty::Blind) || self.lease.fails(at), "P7", "1 without a reason"),
+            code if self.lease.yields() => must(code == self.policy.conflict_exit_code, "P7", "the code of a conflict"),
             exit::GAVE_UP if !stopped => {
                 must(!self.holds(), "handoff", "gave up before the word about the last exit")?;
                 self.pace.give_up(at)
             }
             _ if stopped => must(false, "P5", "a stop ends with 0, or 1 where something is left"),
             _ if self.duty == Some(Duty::Conflict) && answer.is_some() => Ok(()),
-            exit::NO_USE => {
+            exit::EX_CONFIG => {
                 let refused = self.pace.refused && self.duty == Some(Duty::MayStart) && !self.port.contended;
                 let absent = !self.born && self.owned.is_none() && self.pace.pending.is_some();
                 let unrepaired = refused && self.policy.repair.is_some() && !self.repaired;
@@ -262,12 +260,12 @@ impl Judge {
         if self.over {
             return Ok(());
         }
-        if ask == Ask::Port && self.duty == Some(Duty::Succeed) {
+        if ask == ProbeScope::Port && self.duty == Some(Duty::Succeed) {
             let kills = turn.fx.iter().any(|effect| matches!(effect, Effect::KillTree { .. }));
             must(!kills, "P3", "a successor that our gateway left is ended")?;
             return must(self.adopting, "P8", "a successor that our gateway left is not kept");
         }
-        if ask == Ask::Port {
+        if ask == ProbeScope::Port {
             must(self.duty != Some(Duty::Adopt), "P8", "a gateway of ours is on the port and is left alone")?;
             let gone = matches!(self.duty, Some(Duty::Conflict | Duty::Blind));
             return must(!gone, "conflict", "whoever stays on the port ends us, in bounded time");
@@ -305,7 +303,7 @@ impl Judge {
                 let waits = self.owned.as_ref().is_some_and(|owned| owned.death.is_none() && !owned.killed);
                 must(!waits, "P5", "a second stop waits for nothing")
             }
-            None if *request != Request::Restart && !self.spawning && !self.adopting && self.errand.is_none() => {
+            None if *request != Request::Restart && !self.spawning && !self.adopting && self.hook_run.is_none() => {
                 must(self.over, "P5", "with no gateway there is nothing to wait for")
             }
             Some(_) | None => Ok(()),
@@ -366,14 +364,14 @@ impl Judge {
         }
         let dying = self.owned.as_ref().is_some_and(|owned| owned.gone && owned.death.is_none());
         let Some(deadline) = turn.after else {
-            let shell_owes = self.spawning || self.killing || self.adopting || self.charge.watches().is_some();
-            return must(self.over || shell_owes || dying || !self.charge.begun, "owed", "nothing is owed");
+            let shell_owes = self.spawning || self.killing || self.adopting || self.lease.watches().is_some();
+            return must(self.over || shell_owes || dying || !self.lease.begun, "owed", "nothing is owed");
         };
         must(!self.over, "exit", "a deadline after the exit")?;
         // While a probe is owed the next deadline is never further away than its loss.
         let probing = !self.killing && !self.spawning && !dying && self.asked.is_some();
         let patience = self.policy.probe_timeout.saturating_add(Duration::from_secs(5));
-        let polled = if self.charge.stands_by() { STORE_LOST } else { patience };
+        let polled = if self.lease.stands_by() { STORE_LOST } else { patience };
         must(!probing || deadline <= turn.at + polled, "owed", "a lost answer is never asked for again")
     }
 }

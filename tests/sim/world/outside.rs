@@ -4,7 +4,7 @@ use super::{Bound, Happening, STRANGER, World};
 use crate::gateway::{Fate, Life, Show, Temper};
 use crate::judge::NEWS_MAX;
 use crate::trial::{Broken, Input};
-use openclaw_supervise::core::{Death, Event, Generation, Phase, Request, Requester, Toll, Verdict};
+use openclaw_supervise::core::{Event, ExitStatus, ExitUsage, Generation, Phase, Request, Requester, Verdict};
 use std::time::Duration;
 
 impl World<'_> {
@@ -154,7 +154,7 @@ impl World<'_> {
         self.lives[id].show = Show::Closed;
         self.bound = Some(Bound::Gateway(heir));
         let delay = self.dice.ms(0, 500);
-        self.later(delay, Happening::Dies(id, Death::Code(0)));
+        self.later(delay, Happening::Dies(id, ExitStatus::Code(0)));
     }
 
     /// A successor is a gateway of its own from now on, with all that the old one left.
@@ -194,14 +194,14 @@ impl World<'_> {
         } else if !ours && show != Show::Draining && show != Show::Frozen {
             // It finds its port taken: newer releases say 78, older ones "I did not start".
             let (delay, code) = (self.dice.ms(1, 5000), if old { 0 } else { 78 });
-            self.later(delay, Happening::Dies(id, Death::Code(code)));
+            self.later(delay, Happening::Dies(id, ExitStatus::Code(code)));
         }
     }
 
-    pub(super) fn die(&mut self, id: usize, death: Death) -> Result<(), Broken> {
+    pub(super) fn die(&mut self, id: usize, death: ExitStatus) -> Result<(), Broken> {
         let delay = self.news_delay();
         let now = self.now;
-        let planned = death == Death::Code(0) && !self.lives[id].termed && !self.dice.once_in(3);
+        let planned = death == ExitStatus::Code(0) && !self.lives[id].termed && !self.dice.once_in(3);
         let life = &mut self.lives[id];
         if !life.leader {
             return Ok(());
@@ -216,8 +216,8 @@ impl World<'_> {
             return self.tell_alive(origin);
         }
         let Some(sup) = held else { return Ok(()) };
-        let (death, max_rss_kb) = if parent == sup { (death, Some(1)) } else { (Death::Unknown, None) };
-        let toll = Toll { max_rss_kb, ..Toll::default() };
+        let (death, max_rss_kb) = if parent == sup { (death, Some(1)) } else { (ExitStatus::Unknown, None) };
+        let toll = ExitUsage { max_rss_kb, ..ExitUsage::default() };
         let news = Event::LeaderExited { generation, death, toll };
         self.at((now + delay).max(known), Happening::Deliver(sup, news));
         self.tell_alive(id)

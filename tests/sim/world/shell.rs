@@ -4,21 +4,21 @@ use super::{Bound, Happening, STRANGER, World};
 use crate::gateway::{Fate, Life, Manner, Show, Temper};
 use crate::judge::{KILL_MAX, SPAWN_MAX, must};
 use crate::trial::{Broken, Input};
-use openclaw_supervise::core::handoff::{ANSWER_MAX, Support, Word};
+use openclaw_supervise::core::handoff::{ANSWER_MAX, HandoffVerdict, Support};
 use openclaw_supervise::core::{
-    Ask, Death, Effect, Event, Fingerprint, Generation, Holder, Layer, Owner, Readiness, Report, Request, Sample,
-    Sighting, SpawnFailure, TreeEnd, Verdict,
+    Effect, Event, ExitStatus, Fingerprint, Generation, Holder, Layer, Observation, Owner, ProbeScope, Readiness,
+    Report, Request, SpawnFailure, TreeEnd, Usage, Verdict,
 };
 use std::time::Duration;
 
-fn before_spawn(ask: Ask) -> bool {
-    ask == Ask::Port
+fn before_spawn(ask: ProbeScope) -> bool {
+    ask == ProbeScope::Port
 }
 
 /// So long a gateway's own note of its planned restart holds.
 const ROW_LIFE: Duration = Duration::from_mins(1);
 
-const KILLED: Death = Death::Signal { number: 9, core_dumped: false };
+const KILLED: ExitStatus = ExitStatus::Signal { number: 9, core_dumped: false };
 
 impl World<'_> {
     /// One step of a core, and everything that it asks for, unless it is killed on the way.
@@ -121,7 +121,7 @@ impl World<'_> {
         let mut known = || self.calm || !self.dice.once_in(self.trouble);
         let cpu = known().then_some(cpu);
         let tree_rss_kb = (tree && known()).then_some(tree_rss_kb);
-        let sample = Sample { cpu, rss_kb: None, tree_rss_kb };
+        let sample = Usage { cpu, rss_kb: None, tree_rss_kb };
         self.later(Duration::ZERO, Happening::Deliver(sup, Event::Measured { generation, sample }));
     }
 
@@ -159,13 +159,14 @@ impl World<'_> {
         let exit = self.lives.iter().rfind(|life| (life.generation, life.listener()) == (generation, pid));
         let planned = exit.is_some_and(|life| life.planned && life.died.is_some_and(|died| self.now < died + ROW_LIFE));
         let word = match self.dice.below(12) {
-            0 => Word::TimedOut("no answer".to_owned()),
-            1 => Word::Rejected("expired".to_owned()),
-            _ if !self.knows_handoffs => Word::Unsupported("unknown command".to_owned()),
-            _ if planned => Word::Accepted("update".to_owned()),
-            _ => Word::Missing,
+            0 => HandoffVerdict::TimedOut("no answer".to_owned()),
+            1 => HandoffVerdict::Rejected("expired".to_owned()),
+            _ if !self.knows_handoffs => HandoffVerdict::Unsupported("unknown command".to_owned()),
+            _ if planned => HandoffVerdict::Accepted("update".to_owned()),
+            _ => HandoffVerdict::Missing,
         };
-        let delay = if matches!(word, Word::TimedOut(_)) { ANSWER_MAX * 2 } else { self.dice.ms(500, 60_000) };
+        let delay =
+            if matches!(word, HandoffVerdict::TimedOut(_)) { ANSWER_MAX * 2 } else { self.dice.ms(500, 60_000) };
         self.later(delay, Happening::Deliver(sup, Event::Consumed { ticket, word }));
     }
 
@@ -192,7 +193,7 @@ impl World<'_> {
         }
     }
 
-    fn ask_port(&mut self, sup: usize, ticket: u64, ask: Ask) {
+    fn ask_port(&mut self, sup: usize, ticket: u64, ask: ProbeScope) {
         if !self.calm && self.dice.once_in(self.trouble) {
             return;
         }
@@ -202,12 +203,12 @@ impl World<'_> {
     }
 
     /// Who is there, and whose it is.
-    fn face(&self, sup: usize, ask: Ask) -> (Verdict, Owner) {
+    fn face(&self, sup: usize, ask: ProbeScope) -> (Verdict, Owner) {
         let before_spawn = before_spawn(ask);
         let ours = |id: usize| {
             let life = &self.lives[id];
             let left_by = life.origin.map_or(life, |origin| &self.lives[origin]);
-            let asked = matches!(ask, Ask::Listener(generation) if generation == left_by.generation);
+            let asked = matches!(ask, ProbeScope::Listener(generation) if generation == left_by.generation);
             let holder = Holder { pid: life.listener(), command: "openclaw-gateway".to_owned(), uid: None };
             if before_spawn || asked && left_by.held == Some(sup) { Owner::Ours(holder) } else { Owner::Other(holder) }
         };
@@ -226,12 +227,15 @@ impl World<'_> {
     }
 
     /// What a probe sees. A silent listener keeps it busy for the whole of its timeout.
-    pub(super) fn look(&mut self, sup: usize, ticket: u64, ask: Ask) {
+    pub(super) fn look(&mut self, sup: usize, ticket: u64, ask: ProbeScope) {
         let (mut verdict, mut owner) = self.face(sup, ask);
         if !self.calm && self.dice.once_in(self.trouble) {
             verdict = Verdict::Inconclusive;
         }
-        if self.hidden || matches!(ask, Ask::Liveness(_)) || matches!(verdict, Verdict::Free | Verdict::Inconclusive) {
+        if self.hidden
+            || matches!(ask, ProbeScope::Liveness(_))
+            || matches!(verdict, Verdict::Free | Verdict::Inconclusive)
+        {
             owner = Owner::Unseen;
         }
         let timeout = u64::try_from(self.policy.probe_timeout.as_millis()).unwrap_or(0);
@@ -247,7 +251,7 @@ impl World<'_> {
         };
         let asked = matches!(verdict, Verdict::Gateway(_)) && !before_spawn(ask) && self.dice.once_in(2);
         let readiness = asked.then(|| Readiness { ready: !self.dice.once_in(3), detail: String::new() });
-        let sighting = Sighting { verdict, owner, detail: String::new(), readiness };
+        let sighting = Observation { verdict, owner, detail: String::new(), readiness };
         self.later(delay, Happening::Deliver(sup, Event::Probed { ticket, sighting }));
     }
 

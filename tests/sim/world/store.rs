@@ -3,7 +3,9 @@
 use crate::judge::must;
 use crate::trial::Broken;
 use openclaw_supervise::core::restart_policy::Cause;
-use openclaw_supervise::core::{Death, Effect, Fact, Generation, Left, Moment, Past, PastRun, Report, Settled};
+use openclaw_supervise::core::{
+    Effect, ExitStatus, Fact, Generation, History, Moment, PastRun, Report, Settled, Unfinished,
+};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -20,7 +22,7 @@ pub(super) struct Row {
     spawned: Moment,
     started: Option<Moment>,
     stable: Option<Moment>,
-    died: Option<(Death, Moment)>,
+    died: Option<(ExitStatus, Moment)>,
     settled: Option<Settled>,
 }
 
@@ -72,23 +74,27 @@ pub(super) struct Store {
 
 impl Store {
     /// What a new owner reads.
-    pub(super) fn past(&self) -> Past {
+    pub(super) fn past(&self) -> History {
         let runs = self.rows.values().filter_map(|row| {
             Some(PastRun {
                 spawned: row.spawned,
                 settled: row.settled?,
-                death: row.died.map_or(Death::Unknown, |(death, _)| death),
+                death: row.died.map_or(ExitStatus::Unknown, |(death, _)| death),
             })
         });
         let youngest = self.rows.last_key_value().filter(|(_, row)| row.settled.is_none());
-        let left = youngest.map(|(generation, row)| Left {
+        let left = youngest.map(|(generation, row)| Unfinished {
             generation: *generation,
             spawned: row.spawned,
             started: row.started,
             healthy_until: row.stable,
             died: row.died,
         });
-        Past { generation: self.rows.last_key_value().map_or(0, |(youngest, _)| *youngest), runs: runs.collect(), left }
+        History {
+            generation: self.rows.last_key_value().map_or(0, |(youngest, _)| *youngest),
+            runs: runs.collect(),
+            left,
+        }
     }
 
     /// A gateway is about to be started, or was found by its mark alone.
@@ -102,7 +108,7 @@ impl Store {
     }
 
     pub(super) fn remember(&mut self, generation: Generation, fact: Fact, now: Moment) -> Result<(), Broken> {
-        if fact == Fact::Settled(Settled::Unborn) && !self.rows.contains_key(&generation) {
+        if fact == Fact::Settled(Settled::NeverStarted) && !self.rows.contains_key(&generation) {
             // Its pre-start hook failed: nothing was written down before.
             self.intend(generation, now)?;
         }
@@ -119,7 +125,7 @@ impl Store {
                     run.clean = true;
                     std::mem::replace(cause, Cause::Asked) == Cause::Asked
                 }
-                Some(Settled::Unborn | Settled::Postponed) | None => true,
+                Some(Settled::NeverStarted | Settled::Postponed) | None => true,
             },
         };
         must(!again, "P9", "one fact is recorded twice")

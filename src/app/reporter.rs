@@ -8,14 +8,14 @@ use std::sync::{Arc, OnceLock};
 
 /// Tells everybody.
 #[derive(Debug, Clone)]
-pub struct Announcer {
+pub struct Reporter {
     store: Store,
     /// There is a control socket only while the lease is ours.
     watchers: Arc<OnceLock<Broadcast>>,
 }
 
-impl Announcer {
-    /// An announcer that has no watchers yet.
+impl Reporter {
+    /// An reporter that has no watchers yet.
     #[must_use]
     pub fn new(store: Store) -> Self {
         Self { store, watchers: Arc::default() }
@@ -28,7 +28,7 @@ impl Announcer {
     }
 
     /// Tells one report.
-    pub fn announce(&self, report: &Report) {
+    pub fn report(&self, report: &Report) {
         let wall_ms = clock::wall_ms();
         telemetry::emit(report, wall_ms);
         self.store.report(wall_ms, report.name(), report.generation(), telemetry::members(report));

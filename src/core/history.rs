@@ -1,7 +1,8 @@
 //! What the store remembers of earlier gateways, as far as decisions need it.
 
 use super::restart_policy::{Cause, Run};
-use super::{Death, Generation, Moment};
+use super::{ExitStatus, Generation, Moment};
+use crate::prelude::*;
 
 /// How a gateway ended for good, once nothing of it is left.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -9,7 +10,7 @@ pub enum Settled {
     /// It ran, and this is what its end counts as.
     Ran(Run, Cause),
     /// No process could be started at all.
-    Unborn,
+    NeverStarted,
     /// The same while an update replaced the program, which is nobody's failure.
     Postponed,
 }
@@ -22,12 +23,12 @@ pub struct PastRun {
     /// Its end.
     pub settled: Settled,
     /// How its process ended, where that is known.
-    pub death: Death,
+    pub death: ExitStatus,
 }
 
 /// The youngest gateway on record, if its end is not there: it lives, or it died with its supervisor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Left {
+pub struct Unfinished {
     /// Its number.
     pub generation: Generation,
     /// When its start was decided.
@@ -37,18 +38,18 @@ pub struct Left {
     /// When it was last known to serve. Known only roughly: nobody writes a record with every probe.
     pub healthy_until: Option<Moment>,
     /// How its process ended and when, where that much was still recorded.
-    pub died: Option<(Death, Moment)>,
+    pub died: Option<(ExitStatus, Moment)>,
 }
 
 /// All of it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Past {
+pub struct History {
     /// The number of the youngest gateway; 0 if there never was one.
     pub generation: Generation,
     /// Gateways that are over, oldest first; those that no window can reach any more may be missing.
     pub runs: Vec<PastRun>,
     /// The one that may still be there.
-    pub left: Option<Left>,
+    pub left: Option<Unfinished>,
 }
 
 /// What the store has to remember of a gateway from now on. Each is written once.
@@ -59,7 +60,7 @@ pub enum Fact {
     /// It has been serving for `stable_after`.
     Stable,
     /// Its process ended.
-    Died(Death),
+    Died(ExitStatus),
     /// Nothing of it is left.
     Settled(Settled),
     /// Its exit turned out to be a restart that it had planned: it counts as asked for, and as clean.

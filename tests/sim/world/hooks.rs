@@ -5,11 +5,11 @@ use crate::dice::Dice;
 use crate::judge::must;
 use crate::trial::Broken;
 use openclaw_supervise::core::hook::KILL_TIME_MAX;
-use openclaw_supervise::core::{Call, Death, Event, Generation, Hook, HookEnd, Moment};
+use openclaw_supervise::core::{Call, Event, ExitStatus, Generation, Hook, HookEnd, Moment};
 use std::time::Duration;
 
-const TERMED: Death = Death::Signal { number: 15, core_dumped: false };
-const KILLED: Death = Death::Signal { number: 9, core_dumped: false };
+const TERMED: ExitStatus = ExitStatus::Signal { number: 15, core_dumped: false };
+const KILLED: ExitStatus = ExitStatus::Signal { number: 9, core_dumped: false };
 
 /// What a hook is like.
 #[derive(Debug, Clone)]
@@ -24,7 +24,7 @@ struct Nature {
 
 impl Nature {
     fn mild(dice: &mut Dice) -> Self {
-        let end = HookEnd::Ended(Death::Code(0));
+        let end = HookEnd::Ended(ExitStatus::Code(0));
         Self { ends: Some((dice.ms(0, 500), end)), hears: Some(Duration::ZERO), dies: dice.ms(0, 50) }
     }
 
@@ -35,9 +35,9 @@ impl Nature {
                 Some((dice.ms(0, 5), HookEnd::Postponed("package.json is missing".to_owned())))
             }
             1 => Some((dice.ms(0, 5), HookEnd::NotStarted("no such file".to_owned()))),
-            2 => Some((dice.s(0, 60), HookEnd::Ended(Death::Code(0)))),
-            3 => Some((dice.s(0, 20), HookEnd::Ended(Death::Code(1)))),
-            _ => Some((dice.ms(0, 3000), HookEnd::Ended(Death::Code(0)))),
+            2 => Some((dice.s(0, 60), HookEnd::Ended(ExitStatus::Code(0)))),
+            3 => Some((dice.s(0, 20), HookEnd::Ended(ExitStatus::Code(1)))),
+            _ => Some((dice.ms(0, 3000), HookEnd::Ended(ExitStatus::Code(0)))),
         };
         let hears = (!dice.once_in(4)).then(|| dice.ms(0, 7000));
         let dies = if dice.once_in(8) { dice.s(1, 40) } else { dice.ms(0, 100) };
@@ -47,7 +47,7 @@ impl Nature {
 
 /// One call of a hook, and all that it started.
 #[derive(Debug, Clone)]
-pub(super) struct Errand {
+pub(super) struct HookRun {
     /// Who waits for it, until he is killed.
     sup: Option<usize>,
     ticket: u64,
@@ -65,19 +65,21 @@ impl World<'_> {
     /// one whose owner was taken for gone the next owner need not know.
     pub(super) fn hook_runs(&self) -> bool {
         let ought = |killed: Moment| self.now < killed + KILL_TIME_MAX;
-        let robbed = |errand: &Errand| errand.sup.is_some_and(|sup| self.sups[sup].robbed);
-        self.errands.iter().any(|errand| errand.alive && !robbed(errand) && errand.killed.is_none_or(ought))
+        let robbed = |hook_run: &HookRun| hook_run.sup.is_some_and(|sup| self.sups[sup].robbed);
+        self.hook_runs
+            .iter()
+            .any(|hook_runs| hook_runs.alive && !robbed(hook_runs) && hook_runs.killed.is_none_or(ought))
     }
 
     /// What the hook of a predecessor left is ended before anything else. Says how long that takes.
     pub(super) fn clear_hooks(&mut self) -> Duration {
         let mut wait = Duration::ZERO;
-        for old in 0..self.errands.len() {
-            let Errand { alive: true, sup: None, killed, .. } = self.errands[old] else { continue };
+        for old in 0..self.hook_runs.len() {
+            let HookRun { alive: true, sup: None, killed, .. } = self.hook_runs[old] else { continue };
             if killed.is_none() {
-                self.kill_errand(old);
+                self.kill_hook_run(old);
             }
-            let died = self.errands[old].killed.map_or(self.now, |killed| killed + self.errands[old].nature.dies);
+            let died = self.hook_runs[old].killed.map_or(self.now, |killed| killed + self.hook_runs[old].nature.dies);
             wait = wait.max(died.saturating_sub(self.now).min(KILL_TIME_MAX));
         }
         wait
@@ -95,16 +97,16 @@ impl World<'_> {
         } else {
             Nature::any(&mut self.dice, hook)
         };
-        let id = self.errands.len();
+        let id = self.hook_runs.len();
         let wait = self.clear_hooks();
         let begins = self.now + wait;
         let (sup, alive, killed) = (Some(sup), false, None);
-        self.errands.push(Errand { sup, ticket, hook, generation, nature, begins, alive, killed });
+        self.hook_runs.push(HookRun { sup, ticket, hook, generation, nature, begins, alive, killed });
         self.later(wait, Happening::HookBegins(id));
     }
 
-    pub(super) fn begin_errand(&mut self, id: usize) -> Result<(), Broken> {
-        let Errand { sup, killed, hook, generation, .. } = self.errands[id];
+    pub(super) fn begin_hook_run(&mut self, id: usize) -> Result<(), Broken> {
+        let HookRun { sup, killed, hook, generation, .. } = self.hook_runs[id];
         let Some(sup) = sup.filter(|sup| self.sups[*sup].up && killed.is_none()) else { return Ok(()) };
         if self.store.lease.owner != Some(sup) {
             // The shell looks at the lease first.
@@ -115,15 +117,15 @@ impl World<'_> {
         must(!beside || self.store.lost, "P1", "a hook is called beside a living gateway of ours")?;
         let known = hook == Hook::PreStart || generation <= self.sups[sup].trial.judge.generation();
         must(known, "P9", "a post-stop hook of a gateway that never was")?;
-        self.errands[id].alive = true;
-        if let Some((delay, end)) = self.errands[id].nature.ends.clone() {
+        self.hook_runs[id].alive = true;
+        if let Some((delay, end)) = self.hook_runs[id].nature.ends.clone() {
             self.later(delay, Happening::HookEnds(id, end));
         }
         Ok(())
     }
 
     fn errand_of(&self, sup: usize, ticket: u64) -> Option<usize> {
-        self.errands.iter().rposition(|errand| errand.sup == Some(sup) && errand.ticket == ticket)
+        self.hook_runs.iter().rposition(|hook_runs| hook_runs.sup == Some(sup) && hook_runs.ticket == ticket)
     }
 
     pub(super) fn end_hook(&mut self, sup: usize, ticket: u64) -> Result<(), Broken> {
@@ -131,10 +133,10 @@ impl World<'_> {
             return Err(Broken::new("P2", "SIGTERM to a hook of somebody else"));
         };
         self.tempt_operator();
-        let hears = self.errands[id].nature.hears;
-        if let Some(delay) = hears.filter(|_| self.errands[id].alive) {
+        let hears = self.hook_runs[id].nature.hears;
+        if let Some(delay) = hears.filter(|_| self.hook_runs[id].alive) {
             let code = self.dice.once_in(3);
-            let end = HookEnd::Ended(if code { Death::Code(0) } else { TERMED });
+            let end = HookEnd::Ended(if code { ExitStatus::Code(0) } else { TERMED });
             self.later(delay, Happening::HookEnds(id, end));
         }
         Ok(())
@@ -144,35 +146,35 @@ impl World<'_> {
         let Some(id) = self.errand_of(sup, ticket) else {
             return Err(Broken::new("P2", "SIGKILL to a hook of somebody else"));
         };
-        if self.errands[id].alive {
-            self.kill_errand(id);
-        } else if self.errands[id].killed.replace(self.now).is_none() {
+        if self.hook_runs[id].alive {
+            self.kill_hook_run(id);
+        } else if self.hook_runs[id].killed.replace(self.now).is_none() {
             // It had not been started yet. The rest of an older one is waited for all the same.
             let end = HookEnd::NotStarted("it was not wanted any more".to_owned());
-            let wait = self.errands[id].begins.saturating_sub(self.now);
+            let wait = self.hook_runs[id].begins.saturating_sub(self.now);
             self.later(wait, Happening::Deliver(sup, Event::HookEnded { ticket, end }));
         }
         Ok(())
     }
 
-    fn kill_errand(&mut self, id: usize) {
-        self.errands[id].killed.get_or_insert(self.now);
-        let dies = self.errands[id].nature.dies;
+    fn kill_hook_run(&mut self, id: usize) {
+        self.hook_runs[id].killed.get_or_insert(self.now);
+        let dies = self.hook_runs[id].nature.dies;
         self.later(dies, Happening::HookEnds(id, HookEnd::Ended(KILLED)));
     }
 
     /// Nothing of a hook is left.
-    pub(super) fn end_errand(&mut self, id: usize, end: HookEnd) {
-        let errand = &mut self.errands[id];
-        if !std::mem::take(&mut errand.alive) {
+    pub(super) fn end_hook_run(&mut self, id: usize, end: HookEnd) {
+        let hook_run = &mut self.hook_runs[id];
+        if !std::mem::take(&mut hook_run.alive) {
             return;
         }
-        let ticket = errand.ticket;
-        if errand.hook == Hook::Repair && end.is_success() && !self.dice.once_in(3) {
+        let ticket = hook_run.ticket;
+        if hook_run.hook == Hook::Repair && end.is_success() && !self.dice.once_in(3) {
             // Whatever else it does, it writes down when it ran.
             self.fingerprint.config += 1;
         }
-        if let Some(sup) = errand.sup {
+        if let Some(sup) = hook_run.sup {
             let news = self.news_delay();
             self.later(news, Happening::Deliver(sup, Event::HookEnded { ticket, end }));
         }
@@ -180,11 +182,11 @@ impl World<'_> {
 
     /// A supervisor is gone. The hook that it had called runs on, or dies with its control group.
     pub(super) fn orphan_hooks(&mut self, sup: usize) {
-        for id in 0..self.errands.len() {
-            if self.errands[id].sup == Some(sup) {
-                self.errands[id].sup = None;
-                if self.errands[id].alive && self.dice.once_in(3) {
-                    self.kill_errand(id);
+        for id in 0..self.hook_runs.len() {
+            if self.hook_runs[id].sup == Some(sup) {
+                self.hook_runs[id].sup = None;
+                if self.hook_runs[id].alive && self.dice.once_in(3) {
+                    self.kill_hook_run(id);
                 }
             }
         }
@@ -193,6 +195,6 @@ impl World<'_> {
     /// Whoever ends by himself leaves no hook behind, but for one that SIGKILL does not end.
     pub(super) fn leaves_hook(&self, sup: usize) -> bool {
         let ought = |killed: Moment| self.now < killed + KILL_TIME_MAX;
-        self.errands.iter().any(|e| e.sup == Some(sup) && e.alive && e.killed.is_none_or(ought))
+        self.hook_runs.iter().any(|e| e.sup == Some(sup) && e.alive && e.killed.is_none_or(ought))
     }
 }

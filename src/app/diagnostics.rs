@@ -1,6 +1,6 @@
 //! Has evidence gathered and saved, and tells the core where it is.
 
-use crate::core::{Case, Event, Generation};
+use crate::core::{Event, Generation, HangContext};
 use crate::gateway::incident::{self, Subject, Surroundings};
 use crate::host::clock;
 use crate::store::incidents;
@@ -17,16 +17,22 @@ const SAVE_TIME_MAX: Duration = Duration::from_millis(1500);
 
 /// Looks at gateways that hang.
 #[derive(Debug, Clone)]
-pub struct Examiner {
+pub struct Diagnostics {
     /// Where the files go.
     pub store_dir: PathBuf,
     /// What else there is to look at.
     pub surroundings: Surroundings,
 }
 
-impl Examiner {
+impl Diagnostics {
     /// Gathers and saves in the background, then sends `Examined`.
-    pub(super) fn examine(&self, generation: Generation, subject: Subject, case: Box<Case>, events: &Sender<Event>) {
+    pub(super) fn examine(
+        &self,
+        generation: Generation,
+        subject: Subject,
+        case: Box<HangContext>,
+        events: &Sender<Event>,
+    ) {
         let (this, events) = (self.clone(), events.clone());
         tokio::spawn(async move {
             let stamp = clock::stamp();

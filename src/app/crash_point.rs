@@ -1,9 +1,9 @@
-//! A supervisor that is killed between two steps, for the tests: `OPENCLAW_SUPERVISE_TEST_KILL_AT=n` ends this process
-//! with SIGKILL at its n-th kill point, `Requested+n` at the n-th one from the first event of that name on. There is one
-//! before each effect, one before each spawn and one right after it. Only builds with the feature `planted-faults` have
-//! them.
+//! Crash points for the tests: `OPENCLAW_SUPERVISE_TEST_KILL_AT=n` ends this process with SIGKILL at its n-th crash
+//! point, `Requested+n` at the n-th one from the first event of that name on. There is one before each effect, one
+//! before each spawn and one right after it. Only builds with the core's feature `planted-faults` have them.
 
 use crate::core::Event;
+use crate::core::fault::PLANTED;
 use rustix::process::{Signal, getpid, kill_process};
 use std::cell::RefCell;
 
@@ -33,8 +33,11 @@ fn parse(text: &str) -> Countdown {
     }
 }
 
-/// An event is going to be handled.
+/// An event is about to be handled.
 pub(super) fn see(event: &Event) {
+    if !PLANTED {
+        return;
+    }
     COUNTDOWN.with_borrow_mut(|countdown| {
         if let Countdown::Waiting { event: name, points } = countdown
             && format!("{event:?}").starts_with(name.as_str())
@@ -44,8 +47,11 @@ pub(super) fn see(event: &Event) {
     });
 }
 
-/// Here the process may be killed.
+/// The process may be killed here.
 pub(super) fn pass() {
+    if !PLANTED {
+        return;
+    }
     COUNTDOWN.with_borrow_mut(|countdown| match countdown {
         Countdown::Running { points: 0 | 1 } => {
             // It cannot fail on oneself.

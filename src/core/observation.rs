@@ -1,6 +1,7 @@
 //! What one look at the gateway's port saw.
 
-use std::fmt;
+use crate::prelude::*;
+use core::fmt;
 
 /// How far a gateway that answers has come, from `/startupz`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -88,7 +89,7 @@ pub struct Readiness {
 
 /// All that one probe brings back.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Sighting {
+pub struct Observation {
     /// What is there.
     pub verdict: Verdict,
     /// Whose it is, where the probe was asked to find out.
@@ -99,7 +100,7 @@ pub struct Sighting {
     pub readiness: Option<Readiness>,
 }
 
-impl Sighting {
+impl Observation {
     /// The process that holds the port, where it was seen.
     #[must_use]
     pub fn holder(&self) -> Option<&Holder> {

@@ -1,8 +1,8 @@
 //! What the service manager is told.
 
 use super::{Effect, Effects, Supervisor};
-use crate::core::Notice;
-use crate::core::fault::Fault;
+use crate::Notice;
+use crate::fault::Fault;
 
 impl Supervisor {
     /// The present gateway has given a good answer. Once of each is enough.

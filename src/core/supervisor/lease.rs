@@ -1,13 +1,14 @@
 //! Before everything else: is another supervisor in charge?
 
-use super::standby::Behind;
-use super::{Effect, Effects, Judging, Moment, Outcome, Poll, Report, State, Supervisor};
-use crate::core::event::{Acquired, LeaseAnswer};
-use crate::core::fault::Fault;
-use crate::core::lease::UNCHANGED_FOR;
-use crate::core::policy::OnConflict;
-use crate::core::{Holder, LeaseAsk, exit};
-use std::time::Duration;
+use super::standby::WaitingFor;
+use super::{Effect, Effects, Moment, Outcome, Poll, ProbePurpose, Report, State, Supervisor};
+use crate::event::{Acquired, LeaseAnswer};
+use crate::fault::Fault;
+use crate::lease::UNCHANGED_FOR;
+use crate::policy::OnConflict;
+use crate::prelude::*;
+use crate::{Holder, LeaseRequest, exit};
+use core::time::Duration;
 
 /// The pause between two looks at the counter of an owner that cannot be seen.
 const OBSERVE_PAUSE: Duration = Duration::from_secs(5);
@@ -30,11 +31,11 @@ impl Supervisor {
 
     pub(super) fn take_lease(&mut self, now: Moment, seen: Option<Seen>, unchanged: Option<u64>, fx: &mut Effects) {
         self.state = State::Leasing { poll: Poll::Due(now), seen };
-        self.ask_lease(now, LeaseAsk::Take { unchanged }, fx);
+        self.ask_lease(now, LeaseRequest::Take { unchanged }, fx);
     }
 
     /// Sends a question about the lease and notes it in the poll of the present state.
-    pub(super) fn ask_lease(&mut self, now: Moment, ask: LeaseAsk, fx: &mut Effects) {
+    pub(super) fn ask_lease(&mut self, now: Moment, ask: LeaseRequest, fx: &mut Effects) {
         self.ticket += 1;
         let asked = Poll::Asked { ticket: self.ticket, at: now };
         match &mut self.state {
@@ -75,7 +76,7 @@ impl Supervisor {
         match answer {
             LeaseAnswer::Acquired(acquired) => self.enter_lease(now, *acquired, fx),
             LeaseAnswer::Contended { .. } if self.has(Fault::ContendedIsAcquired) => {
-                self.look_at_port(now, Judging::Nothing, fx);
+                self.look_at_port(now, ProbePurpose::Nothing, fx);
             }
             LeaseAnswer::Contended { owner, what } => {
                 fx.push(Effect::Report(Report::LeaseContended { owner: owner.clone(), what }));
@@ -123,7 +124,7 @@ impl Supervisor {
         match self.policy.on_conflict {
             OnConflict::Standby => {
                 let why = format!("{named} holds the {what} and stays in control; taking over once it is gone");
-                self.enter_standby(now, Behind::Owner { pid: watched }, why, fx);
+                self.enter_standby(now, WaitingFor::Owner { pid: watched }, why, fx);
             }
             OnConflict::Exit => {
                 let url = &self.policy.url;
@@ -148,11 +149,11 @@ impl Supervisor {
         self.generation = self.generation.max(past.generation);
         self.recall(&past.runs);
         if self.policy.attended {
-            self.restarts.waive();
+            self.restarts.grant_trial();
         }
         match past.left {
             Some(left) if !self.has(Fault::LeftBehindForgotten) => self.seek_left(left, fx),
-            _ => self.look_at_port(now, Judging::Nothing, fx),
+            _ => self.look_at_port(now, ProbePurpose::Nothing, fx),
         }
     }
 

@@ -2,19 +2,20 @@
 //!
 //! A hook stands between two gateways, never beside one. Nothing follows before all that it started is gone.
 
-use super::failing::Repair;
-use super::stopping::Why;
+use super::exits::Repair;
+use super::stopping::StopReason;
 use super::{
-    Child, Effect, Effects, Generation, Intent, Judging, Moment, Outcome, Plan, Report, Run, State, Supervisor,
+    Child, Effect, Effects, Generation, Intent, Moment, Outcome, Plan, ProbePurpose, Report, Run, State, Supervisor,
 };
-use crate::core::event::Death;
-use crate::core::exit;
-use crate::core::fault::Fault;
-use crate::core::hook::{Call, GRACE, Hook, HookEnd, KILL_TIME_MAX};
-use crate::core::past::{Fact, Settled};
-use crate::core::report::human;
-use crate::core::restart_policy::Cause;
-use std::time::Duration;
+use crate::event::ExitStatus;
+use crate::exit;
+use crate::fault::Fault;
+use crate::history::{Fact, Settled};
+use crate::hook::{Call, GRACE, Hook, HookEnd, KILL_TIME_MAX};
+use crate::prelude::*;
+use crate::report::human;
+use crate::restart_policy::Cause;
+use core::time::Duration;
 
 #[derive(Debug, Clone)]
 pub(super) struct Hooking {
@@ -70,8 +71,8 @@ pub(super) struct Ending {
     pub(super) run: Run,
     /// How long its process lived.
     pub(super) age: Duration,
-    pub(super) why: Why,
-    pub(super) death: Death,
+    pub(super) why: StopReason,
+    pub(super) death: ExitStatus,
     /// Nobody had asked for it when nothing was left.
     pub(super) unasked: bool,
     /// In the words of its report.
@@ -151,7 +152,7 @@ impl Supervisor {
                 return if matches!(plan, Plan::GiveUp { .. }) && !self.has(Fault::RepairUnpaid) {
                     self.follow_plan(now, plan, death, fx);
                 } else {
-                    self.look_at_port(now, Judging::Nothing, fx);
+                    self.look_at_port(now, ProbePurpose::Nothing, fx);
                 };
             }
             None => end.to_string(),
@@ -161,7 +162,7 @@ impl Supervisor {
              {why}; their own messages {}; mend the configuration, then start again",
             self.policy.messages
         );
-        self.exit(exit::NO_USE, reason, fx);
+        self.exit(exit::EX_CONFIG, reason, fx);
     }
 
     fn call_hook(&mut self, now: Moment, call: Call, timeout: Duration, then: Then, fx: &mut Effects) {
@@ -196,7 +197,7 @@ impl Supervisor {
             }
             Phase::Ending { .. } => self.kill_hook(now, fx),
             // It sleeps uninterruptibly, and dies when it wakes.
-            Phase::Killing { .. } => self.finish_hook(now, &HookEnd::Ended(Death::Unknown), fx),
+            Phase::Killing { .. } => self.finish_hook(now, &HookEnd::Ended(ExitStatus::Unknown), fx),
         }
     }
 
@@ -290,7 +291,7 @@ impl Supervisor {
                     return self.spawn(fx);
                 }
                 // Who came meanwhile is seen now.
-                return self.look_at_port(now, Judging::Prepared, fx);
+                return self.look_at_port(now, ProbePurpose::Prepared, fx);
             }
             None => {
                 if let HookEnd::Postponed(why) = end
@@ -307,7 +308,7 @@ impl Supervisor {
             }
         };
         self.generation = generation;
-        fx.push(Effect::Remember { generation, fact: Fact::Settled(Settled::Unborn) });
+        fx.push(Effect::Remember { generation, fact: Fact::Settled(Settled::NeverStarted) });
         self.go_on_unborn(now, &why, fx);
     }
 }

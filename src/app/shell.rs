@@ -1,12 +1,12 @@
 //! What the loop acts through: the gateway that is ours, the probe, the store. Each method is one order; none decides.
 
-use super::Announcer;
-use super::examiner::Examiner;
+use super::Reporter;
+use super::diagnostics::Diagnostics;
 use super::orders::{Order, Orders};
 use crate::core::event::Remains;
 use crate::core::{
-    Ask, Call, Case, Event, Fact, Fingerprint, Generation, Hook, HookEnd, LeaseAsk, Owner, Report, Request, Requester,
-    Sample, Settled, SpawnFailure,
+    Call, Event, Fact, Fingerprint, Generation, HangContext, Hook, HookEnd, LeaseRequest, Owner, ProbeScope, Report,
+    Request, Requester, Settled, SpawnFailure, Usage,
 };
 use crate::gateway::adopt::{self, Found, Trace};
 use crate::gateway::handoff::Handoff;
@@ -51,7 +51,7 @@ struct Intended {
 }
 
 /// The hands of the loop.
-pub struct Wings {
+pub struct Shell {
     launch: Arc<Launch>,
     prober: Arc<Prober>,
     orphans: Orphans,
@@ -62,7 +62,7 @@ pub struct Wings {
     /// The program and its files, where the command names them.
     openclaw: Option<Openclaw>,
     handoff: Handoff,
-    examiner: Examiner,
+    diagnostics: Diagnostics,
     /// A hook whose start waits for the store.
     called: Option<(u64, Call)>,
     /// The hook that was started last.
@@ -82,14 +82,14 @@ pub struct Wings {
     finds: Sender<Find>,
 }
 
-impl Wings {
+impl Shell {
     /// Hands that hold nothing. To be made before anything is spawned.
     #[must_use]
     pub fn new(
         launch: Launch,
         hooks: Hooks,
         prober: Prober,
-        examiner: Examiner,
+        diagnostics: Diagnostics,
         store: Store,
         senders: Senders,
     ) -> Self {
@@ -102,9 +102,9 @@ impl Wings {
             store,
             gateway: None,
             hooks: Arc::new(hooks),
-            handoff: Handoff::of(openclaw.clone(), &examiner.store_dir),
+            handoff: Handoff::of(openclaw.clone(), &diagnostics.store_dir),
             openclaw,
-            examiner,
+            diagnostics,
             called: None,
             running: None,
             recorded: 0,
@@ -119,7 +119,7 @@ impl Wings {
         }
     }
 
-    pub(super) fn lease(&self, ticket: u64, ask: LeaseAsk) {
+    pub(super) fn lease(&self, ticket: u64, ask: LeaseRequest) {
         self.store.ask(ticket, ask, clock::now());
     }
 
@@ -139,15 +139,15 @@ impl Wings {
         self.departure = Some(process::watch_departure(pid, &self.events));
     }
 
-    pub(super) fn probe(&mut self, ticket: u64, ask: Ask) {
+    pub(super) fn probe(&mut self, ticket: u64, ask: ProbeScope) {
         self.departure = None;
         let look = match ask {
-            Ask::Port => Look::AnswersAndOwner { leader: None },
-            Ask::Listener(generation) => {
+            ProbeScope::Port => Look::AnswersAndOwner { leader: None },
+            ProbeScope::Listener(generation) => {
                 self.note_members(generation);
                 Look::AnswersAndOwner { leader: self.owned(generation).and_then(Gateway::pid) }
             }
-            Ask::Liveness(_) => Look::Answers,
+            ProbeScope::Liveness(_) => Look::Answers,
         };
         let (prober, events) = (Arc::clone(&self.prober), self.events.clone());
         tokio::spawn(async move {
@@ -158,14 +158,14 @@ impl Wings {
     }
 
     /// What the gateway uses now, if there is one.
-    pub(super) fn measure(&self, generation: Generation, tree: bool) -> Option<Sample> {
+    pub(super) fn measure(&self, generation: Generation, tree: bool) -> Option<Usage> {
         self.owned(generation).map(|gateway| gateway.measure(tree))
     }
 
     /// Of a gateway that is not there any more nothing can be found; the news of its end is on its way.
-    pub(super) fn examine(&self, generation: Generation, case: Box<Case>) {
+    pub(super) fn examine(&self, generation: Generation, case: Box<HangContext>) {
         if let Some(gateway) = self.owned(generation) {
-            self.examiner.examine(generation, Subject::of(gateway), case, &self.events);
+            self.diagnostics.examine(generation, Subject::of(gateway), case, &self.events);
         }
     }
 
@@ -177,7 +177,7 @@ impl Wings {
         self.handoff.consume(ticket, pid, &self.events);
     }
 
-    /// Has the store write down that this gateway will be started; [`Wings::intended`] follows when it has.
+    /// Has the store write down that this gateway will be started; [`Shell::intended`] follows when it has.
     pub(super) fn intend(&mut self, generation: Generation, no_respawn: bool) {
         let instance = process::new_instance(&self.launch.key);
         let command = self.launch.text();
@@ -194,12 +194,10 @@ impl Wings {
         }
         // Taken before the start: what is changed later is another state of the files.
         let fingerprint = self.fingerprint();
-        #[cfg(feature = "planted-faults")]
-        super::kill_point::pass();
+        super::crash_point::pass();
         let birth = Birth { generation, instance: &instance, no_respawn };
         let spawned = Gateway::spawn(birth, &self.launch, self.orphans, &self.events);
-        #[cfg(feature = "planted-faults")]
-        super::kill_point::pass();
+        super::crash_point::pass();
         Some(match spawned {
             Ok(gateway) => {
                 let (pid, start_time) = (gateway.pid().unwrap_or(0), gateway.start_time().unwrap_or(0));
@@ -234,7 +232,7 @@ impl Wings {
         self.gateway = Some(gateway);
     }
 
-    /// Looks for what a predecessor left; [`Wings::take_find`] gets what is found.
+    /// Looks for what a predecessor left; [`Shell::take_find`] gets what is found.
     pub(super) fn adopt(&mut self, generation: Generation) {
         self.seek(generation, self.trace_of(generation), Duration::ZERO);
     }
@@ -299,7 +297,7 @@ impl Wings {
     pub(super) fn remember(&mut self, generation: Generation, fact: Fact) {
         // Its pre-start hook failed: an attempt that counts for the next supervisor too.
         let is_unknown = self.recorded != generation && self.trace_of(generation).is_none();
-        if is_unknown && fact == Fact::Settled(Settled::Unborn) {
+        if is_unknown && fact == Fact::Settled(Settled::NeverStarted) {
             self.record(generation, process::new_instance(&self.launch.key));
         }
         self.store.remember(generation, fact, clock::now());
@@ -353,14 +351,12 @@ impl Wings {
         if let (Hook::PreStart, Some(SpawnFailure::Updating(why))) = (call.hook(), self.obstacle()) {
             return self.tell_hook_ended(ticket, HookEnd::Postponed(why));
         }
-        #[cfg(feature = "planted-faults")]
-        super::kill_point::pass();
+        super::crash_point::pass();
         match self.hooks.call(ticket, &call, &self.events) {
             Ok(running) => self.running = Some(running),
             Err(end) => self.tell_hook_ended(ticket, end),
         }
-        #[cfg(feature = "planted-faults")]
-        super::kill_point::pass();
+        super::crash_point::pass();
     }
 
     fn tell_hook_ended(&self, ticket: u64, end: HookEnd) {
@@ -465,14 +461,14 @@ impl Wings {
     }
 
     /// Grants a request, or says why not.
-    pub(super) fn admit(&self, request: Request, by: Requester, announcer: &Announcer) -> Option<Event> {
+    pub(super) fn admit(&self, request: Request, by: Requester, reporter: &Reporter) -> Option<Event> {
         if request != Request::Detach {
             return Some(Event::Requested { request, by });
         }
-        let (events, announcer) = (self.events.clone(), announcer.clone());
+        let (events, reporter) = (self.events.clone(), reporter.clone());
         tokio::spawn(async move {
             match manager::refuses_detach().await {
-                Some(why) => announcer.announce(&Report::DetachRefused { why }),
+                Some(why) => reporter.report(&Report::DetachRefused { why }),
                 None => {
                     let _closed = events.send(Event::Requested { request, by }).await;
                 }

@@ -1,10 +1,10 @@
 //! What a gateway uses of the machine.
 
-use std::time::Duration;
+use core::time::Duration;
 
 /// One reading, while it lives. What the kernel does not tell is left out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Sample {
+pub struct Usage {
     /// CPU time of the thread that runs its event loop, since it began; of the whole process where threads cannot be
     /// told apart.
     pub cpu: Option<Duration>,
@@ -17,7 +17,7 @@ pub struct Sample {
 
 /// What a gateway that is over has used, and what the kernel says of its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Toll {
+pub struct ExitUsage {
     /// The most memory that its process ever had resident, in KiB.
     pub max_rss_kb: Option<u64>,
     /// CPU time of its process and of those that it has waited for.

@@ -59,7 +59,7 @@ fn assert_never_two(scene: &Scene, what: &str) {
     }
 }
 
-/// Waits until it is dead, by a kill point or, where it has none left, by our own hand.
+/// Waits until it is dead, by a crash point or, where it has none left, by our own hand.
 fn wait_killed(mut supervisor: Supervisor, what: &str) -> Supervisor {
     assert_eq!(supervisor.wait_exit(), None, "{what}: it ended otherwise\n{}", supervisor.story());
     supervisor
@@ -94,7 +94,7 @@ fn at_any_point_of_a_start() {
     let seen = Mutex::new(BTreeSet::new());
     each(1..=20, |number| {
         let scene = Scene::new("boot=30ms");
-        let what = format!("kill point {number} of a start");
+        let what = format!("crash point {number} of a start");
         wait_killed(scene.launch().env(KILL_AT, &number.to_string()).start(), &what);
         seen.lock().unwrap().insert(left(&scene));
         converge(&scene, &what);
@@ -111,7 +111,7 @@ fn at_any_point_of_a_start() {
 fn at_any_point_of_a_restart() {
     each(1..=20, |number| {
         let scene = Scene::new("drain=150ms boot=30ms");
-        let what = format!("kill point {number} of a restart");
+        let what = format!("crash point {number} of a restart");
         let mut first = scene.launch().env(KILL_AT, &format!("Requested+{number}")).start();
         first.wait_started();
         first.signal(Signal::SIGHUP);
@@ -125,7 +125,7 @@ fn at_any_point_of_a_restart() {
 fn at_any_point_of_a_stop() {
     each(1..=10, |number| {
         let scene = Scene::new("drain=150ms boot=30ms kid=setsid");
-        let what = format!("kill point {number} of a stop");
+        let what = format!("crash point {number} of a stop");
         let mut first = scene.launch().env(KILL_AT, &format!("Requested+{number}")).start();
         first.wait_started();
         first.signal(Signal::SIGTERM);
@@ -139,7 +139,7 @@ fn at_any_point_of_a_stop() {
 fn at_any_point_after_a_crash_of_its_gateway() {
     each(1..=16, |number| {
         let scene = Scene::new("kid=setsid exit=3@200ms; healthy");
-        let what = format!("kill point {number} after a crash");
+        let what = format!("crash point {number} after a crash");
         let first = scene.launch().env(KILL_AT, &format!("LeaderExited+{number}")).start();
         wait_killed(first, &what);
         converge(&scene, &what);
@@ -153,7 +153,7 @@ fn at_any_point_after_a_crash_of_its_gateway() {
 fn at_any_point_of_an_adoption() {
     each(1..=12, |number| {
         let scene = Scene::new("boot=30ms");
-        let what = format!("kill point {number} of an adoption");
+        let what = format!("crash point {number} of an adoption");
         let mut first = scene.start();
         let gateway = first.wait_started();
         first.signal(Signal::SIGKILL);

@@ -1,9 +1,9 @@
 //! What a predecessor left, and what goes on record for a successor.
 
-use super::{Death, Event, Generation, Health, Judge, Moment, Owned, Turn, must};
+use super::{Event, ExitStatus, Generation, Health, Judge, Moment, Owned, Turn, must};
 use crate::trial::Broken;
 use openclaw_supervise::core::restart_policy::Cause;
-use openclaw_supervise::core::{Effect, Fact, Left, Owner, Remains, Report, Settled};
+use openclaw_supervise::core::{Effect, Fact, Owner, Remains, Report, Settled, Unfinished};
 
 use super::steps::Answer;
 
@@ -19,7 +19,7 @@ pub(super) struct Ended {
 
 impl Judge {
     pub(super) fn judge_adopt(&mut self, generation: Generation, answer: Answer<'_>) -> Result<(), Broken> {
-        must(self.charge.held, "lease", "a look for a gateway without the lease")?;
+        must(self.lease.held, "lease", "a look for a gateway without the lease")?;
         must(self.owned.is_none() && !self.spawning && !self.adopting, "P1", "two gateways at once")?;
         let recorded = self.left.is_some_and(|left| left.generation == generation);
         let marked = answer.is_some_and(|(_, sighting)| matches!(sighting.owner, Owner::Ours(_)));
@@ -51,7 +51,7 @@ impl Judge {
             self.lost_mark = None;
         }
         let told = left.is_none_or(|left| left.died.is_some());
-        let (death, died) = left.and_then(|left| left.died).unwrap_or((Death::Unknown, at));
+        let (death, died) = left.and_then(|left| left.died).unwrap_or((ExitStatus::Unknown, at));
         let mut owned = heir(generation, at, left);
         match remains {
             Remains::Leader { pid, .. } if left.and_then(|left| left.died).is_none() => {
@@ -93,7 +93,7 @@ impl Judge {
             Fact::Started | Fact::Stable | Fact::Died(_) => {
                 must(generation == self.generation, "P9", "a fact about another gateway")
             }
-            Fact::Settled(Settled::Unborn) => {
+            Fact::Settled(Settled::NeverStarted) => {
                 must(self.postponed.is_none(), "P4", "a start that waits for an update counts as a failure")?;
                 must(self.unborn.take() == Some(generation), "P9", "a gateway that was born, or is settled already")
             }
@@ -125,7 +125,7 @@ impl Judge {
     }
 }
 
-fn heir(generation: Generation, at: Moment, left: Option<Left>) -> Owned {
+fn heir(generation: Generation, at: Moment, left: Option<Unfinished>) -> Owned {
     let started = left.and_then(|left| left.started);
     let mut health = Health::new(at);
     health.healthy_until = left.and_then(|left| left.healthy_until).or(started).unwrap_or(at);

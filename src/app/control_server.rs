@@ -1,12 +1,12 @@
 //! Where clients are served: open while the lease is ours.
 
-use super::Announcer;
+use super::Reporter;
 use crate::host::control::{Broadcast, Control, Facts, Query};
 use tokio::sync::mpsc::Sender;
 use tokio::task::JoinHandle;
 
 /// The control socket, as long as it is wanted.
-pub struct Desk {
+pub struct ControlServer {
     facts: Facts,
     queries: Sender<Query>,
     /// Clients of a socket that was replaced hear on.
@@ -14,7 +14,7 @@ pub struct Desk {
     serving: Option<JoinHandle<()>>,
 }
 
-impl Desk {
+impl ControlServer {
     /// A desk that is closed yet.
     #[must_use]
     pub fn new(facts: Facts, queries: Sender<Query>) -> Self {
@@ -23,14 +23,14 @@ impl Desk {
 
     /// Opens it. To be called once the lease is ours, the socket of a predecessor is replaced; and again in a store
     /// folder that was put into the place of ours.
-    pub(super) fn open(&mut self, announcer: &Announcer) {
+    pub(super) fn open(&mut self, reporter: &Reporter) {
         if let Some(before) = self.serving.take() {
             before.abort();
         }
         match Control::bind(&self.facts.store_dir) {
             Ok(control) => {
                 let control = control.joining(self.broadcast.clone());
-                announcer.open(control.broadcast());
+                reporter.open(control.broadcast());
                 self.serving = Some(tokio::spawn(control.serve(self.queries.clone(), self.facts.clone())));
             }
             Err(error) => {

@@ -1,9 +1,10 @@
 //! What we are doing, for whoever asks.
 
-use super::standby::Behind;
-use super::{Child, Judging, Moment, Poll, State, Supervisor};
-use crate::core::status::{GatewayStatus, Next, Status};
-use crate::core::{Generation, Hook};
+use super::standby::WaitingFor;
+use super::{Child, Moment, Poll, ProbePurpose, State, Supervisor};
+use crate::prelude::*;
+use crate::status::{GatewayStatus, Next, Status};
+use crate::{Generation, Hook};
 
 impl Supervisor {
     /// What there is and what comes next, as seen at `now`.
@@ -98,13 +99,13 @@ impl Supervisor {
             State::Standby(standby) => {
                 let why = match (standby.behind, standby.quiet_since) {
                     (_, Some(_)) => "the owner is gone; an owner that is restarted has 15s to come back",
-                    (Behind::Owner { .. }, None) => "another supervisor is in charge",
-                    (Behind::Gateway { .. }, None) => "a gateway without a supervisor has the port",
+                    (WaitingFor::Owner { .. }, None) => "another supervisor is in charge",
+                    (WaitingFor::Gateway { .. }, None) => "a gateway without a supervisor has the port",
                 };
                 ("take over", standby.deadline().and_then(within), why)
             }
             State::Adopting { .. } => ("take care of an earlier gateway", None, "an earlier supervisor left it"),
-            State::Probing { poll, judging: Judging::Nothing | Judging::Prepared, .. } => {
+            State::Probing { poll, judging: ProbePurpose::Nothing | ProbePurpose::Prepared, .. } => {
                 ("start a gateway", at(poll), "as soon as the port is free")
             }
             State::Probing { poll, .. } => {

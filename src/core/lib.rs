@@ -2,8 +2,22 @@
 //!
 //! A deterministic state machine without a clock, a process, a socket or a file: [`Supervisor::step`] takes the
 //! monotonic time and one [`Event`] and appends the [`Effect`]s that the shell has to perform. Everything here knows
-//! only `std`, and of that neither processes nor network, files, environment, threads nor clocks; `tests/tidy.rs`
-//! holds it to that.
+//! only `core` and `alloc`: the crate is `no_std`, so the compiler holds its purity.
+
+#![no_std]
+
+extern crate alloc;
+#[cfg(test)]
+extern crate std;
+
+/// What `std` has in its prelude and `core` has not.
+mod prelude {
+    pub(crate) use alloc::borrow::ToOwned;
+    pub(crate) use alloc::boxed::Box;
+    pub(crate) use alloc::string::{String, ToString};
+    pub(crate) use alloc::vec::Vec;
+    pub(crate) use alloc::{format, vec};
+}
 
 pub mod conflict;
 pub mod effect;
@@ -11,39 +25,39 @@ pub mod event;
 pub mod exit;
 pub mod fault;
 pub mod handoff;
+pub mod history;
 pub mod hook;
 pub mod intent;
 pub mod lease;
 pub mod liveness;
 pub mod notice;
-pub mod past;
+pub mod observation;
 pub mod policy;
+pub mod probe_history;
 pub mod report;
 pub mod restart_policy;
-pub mod sample;
-pub mod sighting;
 pub mod status;
 pub mod supervisor;
-pub mod trail;
+pub mod usage;
 
-pub use effect::{Ask, Effect, LeaseAsk, Outcome};
+pub use effect::{Effect, LeaseRequest, Outcome, ProbeScope};
 pub use event::{
-    Acquired, Death, Event, Fingerprint, Layer, LeaseAnswer, Recovered, Remains, Request, Requester, SpawnFailure,
+    Acquired, Event, ExitStatus, Fingerprint, Layer, LeaseAnswer, Recovered, Remains, Request, Requester, SpawnFailure,
     TreeEnd,
 };
+pub use history::{Fact, History, PastRun, Settled, Unfinished};
 pub use hook::{Call, Hook, HookEnd};
 pub use notice::Notice;
-pub use past::{Fact, Left, Past, PastRun, Settled};
+pub use observation::{Holder, Observation, Owner, Phase, Readiness, Verdict};
 pub use policy::Policy;
+pub use probe_history::HangContext;
 pub use report::Report;
-pub use sample::{Sample, Toll};
-pub use sighting::{Holder, Owner, Phase, Readiness, Sighting, Verdict};
 pub use status::Status;
 pub use supervisor::Supervisor;
-pub use trail::Case;
+pub use usage::{ExitUsage, Usage};
 
 /// A reading of the monotonic clock, as the time since that clock's own zero. Only differences mean anything.
-pub type Moment = std::time::Duration;
+pub type Moment = core::time::Duration;
 
 /// Counts the gateways of one store, from 1. Every event about a child and every effect on one
 /// carries it, so that news of a past child can never touch the present one.

@@ -1,8 +1,9 @@
 //! What was lately seen of a gateway, for whoever has to understand its end.
 
-use super::{Moment, Sample, Sighting, Verdict};
-use std::collections::VecDeque;
-use std::time::Duration;
+use super::{Moment, Observation, Usage, Verdict};
+use crate::prelude::*;
+use alloc::collections::VecDeque;
+use core::time::Duration;
 
 /// How many looks and samples are kept. With the defaults that is more than the window after which a gateway counts as
 /// hung, and what was before it.
@@ -21,7 +22,7 @@ pub struct Look {
 
 /// A gateway that is to be replaced, and all that led there.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Case {
+pub struct HangContext {
     /// What it did not do in time.
     pub why: &'static str,
     /// How long ago the last good probe was, if there ever was one.
@@ -33,24 +34,24 @@ pub struct Case {
     /// The last looks, oldest first.
     pub looks: Vec<Look>,
     /// The last samples and how long ago they were taken, oldest first.
-    pub samples: Vec<(Duration, Sample)>,
+    pub samples: Vec<(Duration, Usage)>,
 }
 
 /// The last looks at one gateway and the last samples of it.
 #[derive(Debug, Clone, Default)]
-pub struct Trail {
+pub struct ProbeHistory {
     looks: VecDeque<(Moment, Verdict, String)>,
-    samples: VecDeque<(Moment, Sample)>,
+    samples: VecDeque<(Moment, Usage)>,
 }
 
-impl Trail {
+impl ProbeHistory {
     /// Adds a look.
-    pub fn see(&mut self, now: Moment, sighting: &Sighting) {
+    pub fn see(&mut self, now: Moment, sighting: &Observation) {
         push(&mut self.looks, (now, sighting.verdict, sighting.detail.clone()));
     }
 
     /// Adds a sample.
-    pub fn measure(&mut self, now: Moment, sample: Sample) {
+    pub fn measure(&mut self, now: Moment, sample: Usage) {
         push(&mut self.samples, (now, sample));
     }
 
@@ -67,13 +68,13 @@ impl Trail {
 
     /// The samples, in the same way.
     #[must_use]
-    pub fn samples(&self, now: Moment) -> Vec<(Duration, Sample)> {
+    pub fn samples(&self, now: Moment) -> Vec<(Duration, Usage)> {
         self.samples.iter().map(|(at, sample)| (now.saturating_sub(*at), *sample)).collect()
     }
 
     /// The last sample.
     #[must_use]
-    pub fn last_sample(&self) -> Option<Sample> {
+    pub fn last_sample(&self) -> Option<Usage> {
         self.samples.back().map(|(_, sample)| *sample)
     }
 }
@@ -88,15 +89,16 @@ fn push<T>(kept: &mut VecDeque<T>, item: T) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::Owner;
+    use crate::Owner;
 
     #[test]
     fn the_oldest_go_first_and_the_order_stays() {
-        let mut trail = Trail::default();
-        let sighting = Sighting { verdict: Verdict::Silent, owner: Owner::Unseen, detail: "x".into(), readiness: None };
+        let mut trail = ProbeHistory::default();
+        let sighting =
+            Observation { verdict: Verdict::Silent, owner: Owner::Unseen, detail: "x".into(), readiness: None };
         for second in 0..100 {
             trail.see(Duration::from_secs(second), &sighting);
-            trail.measure(Duration::from_secs(second), Sample { rss_kb: Some(second), ..Sample::default() });
+            trail.measure(Duration::from_secs(second), Usage { rss_kb: Some(second), ..Usage::default() });
         }
         let now = Duration::from_secs(100);
         let ages: Vec<_> = trail.looks(now).iter().map(|look| look.ago.as_secs()).collect();

@@ -5,11 +5,12 @@ use crate::dice::Dice;
 use crate::judge::must;
 use crate::trial::{Broken, Input, Trial};
 use openclaw_supervise::core::{
-    Acquired, Death, Event, Generation, Holder, LeaseAnswer, LeaseAsk, Moment, Policy, Recovered, Remains, exit,
+    Acquired, Event, ExitStatus, Generation, Holder, LeaseAnswer, LeaseRequest, Moment, Policy, Recovered, Remains,
+    exit,
 };
 use std::time::Duration;
 
-const KILLED: Death = Death::Signal { number: 9, core_dumped: false };
+const KILLED: ExitStatus = ExitStatus::Signal { number: 9, core_dumped: false };
 
 /// Nobody starts more of them than this, except after a kill.
 const CREW_MAX: usize = 10;
@@ -148,7 +149,7 @@ impl World<'_> {
     }
 
     /// An attempt on the lease comes to something.
-    pub(super) fn try_lease(&mut self, sup: usize, ticket: u64, ask: LeaseAsk) -> Result<(), Broken> {
+    pub(super) fn try_lease(&mut self, sup: usize, ticket: u64, ask: LeaseRequest) -> Result<(), Broken> {
         let answer = self.rule_lease(sup, ask);
         let acquired = matches!(answer, LeaseAnswer::Acquired(_));
         let wait = if acquired { self.clear_hooks() } else { Duration::ZERO };
@@ -159,19 +160,19 @@ impl World<'_> {
         Ok(())
     }
 
-    fn rule_lease(&mut self, sup: usize, ask: LeaseAsk) -> LeaseAnswer {
+    fn rule_lease(&mut self, sup: usize, ask: LeaseRequest) -> LeaseAnswer {
         if !self.calm && self.dice.once_in(self.trouble * 4) {
             return LeaseAnswer::Failed("cannot create the store directory".to_owned());
         }
         let beat = self.store.lease.beat(self.now);
         let unseen = self.remote && (self.store.lease.owner.is_some() || self.store.lease.stale);
-        let still = matches!(ask, LeaseAsk::Take { unchanged } if unchanged == Some(beat));
+        let still = matches!(ask, LeaseRequest::Take { unchanged } if unchanged == Some(beat));
         let owner = self.store.lease.owner;
         match (owner, ask) {
             _ if unseen && !still => LeaseAnswer::Unclear { beat, owner: owner.map(|owner| holder(sup_pid(owner))) },
             (Some(owner), _) if !unseen => self.contended(owner),
-            (_, LeaseAsk::Peek) => LeaseAnswer::Free,
-            (_, LeaseAsk::Take { .. }) => {
+            (_, LeaseRequest::Peek) => LeaseAnswer::Free,
+            (_, LeaseRequest::Take { .. }) => {
                 if let Some(loser) = owner {
                     self.sups[loser].robbed = true;
                     let (owner, why) = (Some(holder(sup_pid(sup))), "the heartbeat stood still".to_owned());

@@ -1,10 +1,10 @@
 //! Who is in charge: nothing is touched without the lease, and whoever waits for it waits quietly.
 
-use super::{Ask, Effect, Event, Judge, Moment, PortWatch, Sighting, Turn, Verdict, must};
+use super::{Effect, Event, Judge, Moment, Observation, PortWatch, ProbeScope, Turn, Verdict, must};
 use crate::trial::Broken;
 use openclaw_supervise::core::lease::UNCHANGED_FOR;
 use openclaw_supervise::core::policy::OnConflict;
-use openclaw_supervise::core::{Generation, LeaseAnswer, LeaseAsk, Report};
+use openclaw_supervise::core::{Generation, LeaseAnswer, LeaseRequest, Report};
 use std::collections::VecDeque;
 use std::time::Duration;
 
@@ -29,7 +29,7 @@ enum Debt {
     /// Look at the port.
     Look,
     /// Whoever was watched has ended: see who is there.
-    Ask,
+    ProbeScope,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -43,7 +43,7 @@ struct Waiting {
 }
 
 #[derive(Debug, Clone, Default)]
-pub(super) struct Charge {
+pub(super) struct LeaseState {
     /// When somebody last asked not to wait.
     hurried: Option<Moment>,
     pub(super) begun: bool,
@@ -58,7 +58,7 @@ pub(super) struct Charge {
     asks: VecDeque<Moment>,
 }
 
-impl Charge {
+impl LeaseState {
     /// Somebody does not want to wait.
     pub(super) fn hurry(&mut self, at: Moment) {
         self.hurried = Some(at);
@@ -91,7 +91,7 @@ impl Charge {
 
     /// Whoever was watched has ended, as this step has learnt: an answer that is under way may be older than that.
     pub(super) fn asks_again(&self) -> bool {
-        self.debt == Some(Debt::Ask)
+        self.debt == Some(Debt::ProbeScope)
     }
 
     /// The lease cannot be had, as this step has learnt.
@@ -101,24 +101,24 @@ impl Charge {
 }
 
 impl Judge {
-    pub(super) fn note_charge(&mut self, at: Moment, event: &Event) {
-        self.charge.debt = None;
+    pub(super) fn note_lease_event(&mut self, at: Moment, event: &Event) {
+        self.lease.debt = None;
         match event {
-            Event::Start => self.charge.begun = true,
-            Event::Leased { ticket, answer } if self.charge.asked.is_some_and(|(asked, _)| asked == *ticket) => {
-                self.charge.asked = None;
+            Event::Start => self.lease.begun = true,
+            Event::Leased { ticket, answer } if self.lease.asked.is_some_and(|(asked, _)| asked == *ticket) => {
+                self.lease.asked = None;
                 self.note_lease(at, answer);
             }
             Event::LeaseLost { .. }
-                if self.charge.held || self.charge.asked.is_some() && !self.stands_by() && !self.over =>
+                if self.lease.held || self.lease.asked.is_some() && !self.stands_by() && !self.over =>
             {
-                (self.charge.held, self.charge.lost, self.charge.debt) = (false, true, Some(Debt::Go));
+                (self.lease.held, self.lease.lost, self.lease.debt) = (false, true, Some(Debt::Go));
             }
-            Event::Departed { pid } if self.charge.watches() == Some(*pid) => {
-                if let Some(waiting) = &mut self.charge.waiting {
+            Event::Departed { pid } if self.lease.watches() == Some(*pid) => {
+                if let Some(waiting) = &mut self.lease.waiting {
                     waiting.watching = None;
                 }
-                self.charge.debt = Some(Debt::Ask);
+                self.lease.debt = Some(Debt::ProbeScope);
             }
             _ => {}
         }
@@ -126,24 +126,24 @@ impl Judge {
 
     fn note_lease(&mut self, at: Moment, answer: &LeaseAnswer) {
         if let LeaseAnswer::Acquired(acquired) = answer
-            && self.charge.waiting.is_none()
+            && self.lease.waiting.is_none()
         {
             self.recall_streak(&acquired.past.runs);
         }
-        let charge = &mut self.charge;
-        let seen = charge.seen.take();
+        let lease = &mut self.lease;
+        let seen = lease.seen.take();
         if let LeaseAnswer::Unclear { beat, .. } = answer {
-            charge.seen = seen.filter(|(before, _)| before == beat).or(Some((*beat, at)));
+            lease.seen = seen.filter(|(before, _)| before == beat).or(Some((*beat, at)));
         }
-        if let Some(waiting) = &mut charge.waiting {
+        if let Some(waiting) = &mut lease.waiting {
             let free = *answer == LeaseAnswer::Free;
             waiting.watching = waiting.watching.filter(|_| free);
             waiting.quiet = if free { waiting.quiet.or(Some(at)) } else { None };
             return;
         }
-        charge.debt = match answer {
+        lease.debt = match answer {
             LeaseAnswer::Acquired(acquired) => {
-                charge.held = true;
+                lease.held = true;
                 let past = &acquired.past;
                 self.generation = self.generation.max(past.generation);
                 self.left = past.left;
@@ -162,39 +162,39 @@ impl Judge {
     }
 
     /// A look at the port of somebody who stands by.
-    pub(super) fn note_neighbour(&mut self, at: Moment, sighting: &Sighting, ours: bool) {
-        let Some(waiting) = &mut self.charge.waiting else { return };
+    pub(super) fn note_neighbour(&mut self, at: Moment, sighting: &Observation, ours: bool) {
+        let Some(waiting) = &mut self.lease.waiting else { return };
         waiting.watching = waiting.watching.filter(|_| sighting.verdict == Verdict::Free);
         waiting.quiet = if sighting.verdict == Verdict::Free { waiting.quiet.or(Some(at)) } else { None };
         waiting.ours = ours;
     }
 
-    pub(super) fn judge_lease(&mut self, at: Moment, ticket: u64, ask: LeaseAsk) -> Result<(), Broken> {
+    pub(super) fn judge_lease(&mut self, at: Moment, ticket: u64, ask: LeaseRequest) -> Result<(), Broken> {
         must(ticket == self.ticket + 1, "P10", "tickets count up")?;
-        must(self.charge.begun && !self.charge.held, "lease", "a question about a lease that we hold")?;
+        must(self.lease.begun && !self.lease.held, "lease", "a question about a lease that we hold")?;
         let lost = |(_, since)| at >= since + STORE_LOST;
-        let alone = self.charge.asked.is_none_or(lost) || self.charge.asks_again();
+        let alone = self.lease.asked.is_none_or(lost) || self.lease.asks_again();
         must(alone, "loop", "two questions about the lease at once")?;
-        let asks = &mut self.charge.asks;
+        let asks = &mut self.lease.asks;
         asks.push_back(at);
         let first = if asks.len() > ASKS_MAX { asks.pop_front() } else { None };
         let calm = first.is_none_or(|first| at > first + Duration::from_secs(1));
         must(calm, "loop", "the lease is asked for again and again")?;
         match ask {
-            LeaseAsk::Peek => must(self.charge.stands_by(), "lease", "only who stands by has a look")?,
-            LeaseAsk::Take { unchanged } => {
-                must(!self.charge.stands_by(), "standby", "who stands by takes nothing")?;
-                let still = |beat| self.charge.seen.is_some_and(|(b, since)| b == beat && at >= since + UNCHANGED_FOR);
+            LeaseRequest::Peek => must(self.lease.stands_by(), "lease", "only who stands by has a look")?,
+            LeaseRequest::Take { unchanged } => {
+                must(!self.lease.stands_by(), "standby", "who stands by takes nothing")?;
+                let still = |beat| self.lease.seen.is_some_and(|(b, since)| b == beat && at >= since + UNCHANGED_FOR);
                 let why = "an owner is taken for gone who had no time to show that he lives";
                 must(unchanged.is_none_or(still), "lease", why)?;
             }
         }
-        (self.ticket, self.charge.asked) = (ticket, Some((ticket, at)));
+        (self.ticket, self.lease.asked) = (ticket, Some((ticket, at)));
         Ok(())
     }
 
     pub(super) fn judge_watch(&mut self, pid: i32) -> Result<(), Broken> {
-        let Some(waiting) = &mut self.charge.waiting else {
+        let Some(waiting) = &mut self.lease.waiting else {
             return Err(Broken::new("standby", "only who stands by watches somebody"));
         };
         waiting.watching = Some(pid);
@@ -203,58 +203,61 @@ impl Judge {
 
     pub(super) fn judge_standby(&mut self, at: Moment, report: &Report) -> Result<(), Broken> {
         if let Report::StandbyEntered { .. } = report {
-            let conflict = self.charge.yields() || self.duty == Some(super::Duty::Conflict);
-            must(conflict && !self.charge.stands_by(), "standby", "standing by without anybody in charge")?;
+            let conflict = self.lease.yields() || self.duty == Some(super::Duty::Conflict);
+            must(conflict && !self.lease.stands_by(), "standby", "standing by without anybody in lease")?;
             must(self.policy.on_conflict == OnConflict::Standby, "standby", "standing by though nobody wants it")?;
-            self.charge.waiting = Some(Waiting::default());
+            self.lease.waiting = Some(Waiting::default());
             self.forget_ready();
             self.pace.stand_by(at);
         } else {
-            let Some(waiting) = self.charge.waiting.take() else {
+            let Some(waiting) = self.lease.waiting.take() else {
                 return Err(Broken::new("standby", "an end of what had not begun"));
             };
             let quiet = waiting.quiet.is_some_and(|since| at >= since + QUIET);
-            let still = self.charge.seen.is_some_and(|(_, since)| at >= since + UNCHANGED_FOR);
+            let still = self.lease.seen.is_some_and(|(_, since)| at >= since + UNCHANGED_FOR);
             // A person who asks does not want to wait; lease and port are looked at again all the same.
             let asked = waiting.hurried;
             must(quiet || still || waiting.ours || asked, "standby", "taking over though an owner may come back")?;
             // Whoever begins anew watches the counter anew.
-            self.charge.seen = self.charge.seen.filter(|_| self.charge.hurried != Some(at));
+            self.lease.seen = self.lease.seen.filter(|_| self.lease.hurried != Some(at));
         }
         (self.port, self.asked, self.duty) = (PortWatch::default(), None, None);
         Ok(())
     }
 
     /// What the news of this step oblige to.
-    pub(super) fn judge_charge(&self, turn: &Turn<'_>) -> Result<(), Broken> {
+    pub(super) fn judge_lease_turn(&self, turn: &Turn<'_>) -> Result<(), Broken> {
         let any = |wanted: &dyn Fn(&Effect) -> bool| turn.fx.iter().any(wanted);
-        match self.charge.debt {
+        match self.lease.debt {
             Some(Debt::Yield) if self.policy.on_conflict == OnConflict::Standby => {
                 let stands = any(&|effect| matches!(effect, Effect::Report(Report::StandbyEntered { .. })));
-                must(stands, "lease", "somebody else is in charge, and we do not stand by")?;
+                must(stands, "lease", "somebody else is in lease, and we do not stand by")?;
             }
             // A hook is killed first.
-            Some(Debt::Go) if self.charge.lost && self.hook_dies() => {}
-            Some(Debt::Yield | Debt::Go) => must(self.over, "lease", "somebody else is in charge, and we stay")?,
+            Some(Debt::Go) if self.lease.lost && self.hook_dies() => {}
+            Some(Debt::Yield | Debt::Go) => must(self.over, "lease", "somebody else is in lease, and we stay")?,
             Some(Debt::Adopt(left)) => {
                 let sought = any(&|effect| matches!(effect, Effect::Adopt { generation } if *generation == left));
                 must(sought, "P8", "what a predecessor left is not looked for")?;
             }
             Some(Debt::Look) => {
-                let looks = any(&|effect| matches!(effect, Effect::Probe { ask: Ask::Port, .. }));
+                let looks = any(&|effect| matches!(effect, Effect::Probe { ask: ProbeScope::Port, .. }));
                 must(looks, "P1", "the lease is had and nobody looks at the port")?;
             }
-            Some(Debt::Ask) => {
+            Some(Debt::ProbeScope) => {
                 let asks = any(&|effect| {
-                    matches!(effect, Effect::Lease { ask: LeaseAsk::Peek, .. } | Effect::Probe { ask: Ask::Port, .. })
+                    matches!(
+                        effect,
+                        Effect::Lease { ask: LeaseRequest::Peek, .. } | Effect::Probe { ask: ProbeScope::Port, .. }
+                    )
                 });
                 must(asks, "standby", "the end of the owner is no news")?;
             }
             None => {}
         }
-        let quiet = self.charge.waiting.is_some_and(|waiting| waiting.quiet.is_some());
-        let asked = self.charge.asked.is_some() || self.asked.is_some();
-        let rests = self.charge.watches().is_some() && !quiet && !asked;
+        let quiet = self.lease.waiting.is_some_and(|waiting| waiting.quiet.is_some());
+        let asked = self.lease.asked.is_some() || self.asked.is_some();
+        let rests = self.lease.watches().is_some() && !quiet && !asked;
         must(!rests || turn.after.is_none() || self.exits_wait(), "standby", "watching somebody costs nothing")
     }
 }

@@ -1,0 +1,300 @@
+//! What an exit means beyond its exit status: an unrequested exit with code 0 may have been a planned restart; the same
+//! fast death again and again is deterministic; a program that is being replaced is an update, not a failure.
+
+use super::hooks::Ending;
+use super::{Effect, Effects, Generation, Intent, Moment, Report, State, Supervisor, exit};
+use crate::event::{ExitStatus, Fingerprint};
+use crate::fault::Fault;
+use crate::handoff::{ASKED_AGE_MAX, HandoffVerdict, Pending, Support};
+use crate::history::{Fact, PastRun, Settled};
+use crate::prelude::*;
+use crate::restart_policy::{Cause, Run};
+use core::time::Duration;
+
+/// Signals by which a program ends itself, or the kernel a program that is broken: ILL, TRAP, ABRT, BUS, SEGV, SYS.
+#[cfg(not(target_os = "macos"))]
+const FATAL: [i32; 6] = [4, 5, 6, 7, 11, 31];
+#[cfg(target_os = "macos")]
+const FATAL: [i32; 6] = [4, 5, 6, 10, 11, 12];
+
+/// A death within this time after the spawn is fast.
+const FAST: Duration = Duration::from_secs(30);
+
+/// So many equal ones in a row, with the same configuration and program, are no accident: a refused migration ended in a
+/// tight loop of signal 11 (openclaw #109831).
+const EQUAL_MAX: u32 = 3;
+
+/// The first pause of a start that waits for an update, doubled up to the last.
+const UPDATE_PAUSE_MIN: Duration = Duration::from_secs(1);
+const UPDATE_PAUSE_MAX: Duration = Duration::from_secs(30);
+
+/// How long an update may take: npm needs 43 s on two cores. A program that is not back then counts as broken.
+const UPDATE_TIME_MAX: Duration = Duration::from_mins(10);
+
+/// How far OpenClaw's own repair has come since a gateway last came up. It is tried once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Repair {
+    Untried,
+    /// The next start will show what of the configuration it has changed.
+    Fresh,
+    Tried,
+}
+
+/// Equal fast deaths in a row.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Streak {
+    signal: i32,
+    count: u32,
+    /// A supervisor before us saw the first ones: nobody knows with which configuration and program.
+    recalled: bool,
+}
+
+/// A start that waits for an update of the program.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Update {
+    since: Moment,
+    tries: u32,
+}
+
+/// An exit of which the word decides whether there is another start.
+#[derive(Debug, Clone)]
+pub(super) struct Held {
+    pending: Pending,
+    /// How the gateway ended, for the reason of an exit.
+    told: String,
+}
+
+impl Supervisor {
+    /// Finds out once whether the gateway's command line can be asked, after its first boot: not beside it.
+    pub(super) fn negotiate(&mut self, fx: &mut Effects) {
+        if self.policy.handoff && self.handoffs.begin_negotiation() {
+            fx.push(Effect::Negotiate);
+        }
+    }
+
+    pub(super) fn on_negotiated(&mut self, now: Moment, support: &Support, fx: &mut Effects) {
+        if matches!(self.state, State::Exited) {
+            return;
+        }
+        match support {
+            Support::Supported => {
+                self.handoffs.learn(true);
+            }
+            Support::Unsupported(why) => {
+                if self.handoffs.learn(false) {
+                    fx.push(Effect::Report(Report::HandoffUnsupported { generation: None, reason: why.clone() }));
+                }
+            }
+            Support::TimedOut(why) => {
+                self.handoffs.forget_negotiation();
+                let reason = format!("the command line did not say whether it knows restart handoffs: {why}");
+                fx.push(Effect::Report(Report::HandoffTimedOut { generation: None, reason }));
+            }
+        }
+        self.tick_handoffs(now, fx);
+    }
+
+    /// Puts off what the end of a run means, if its gateway may have planned it and can be asked. `death` is that of an exit
+    /// with 0, or of one that was adopted, of which nobody learns it.
+    pub(super) fn defer_exit(&mut self, now: Moment, ending: &Ending, cause: Cause) -> Option<Pending> {
+        let Ending { child, run, death, .. } = *ending;
+        // The row names the process that wrote it, which is the one that listens.
+        let pid = child.listener.filter(|_| !self.has(Fault::LeaderAskedAbout)).unwrap_or(child.pid);
+        let answered = run.started.is_some() || self.has_answered(&child);
+        let is_possible = match death {
+            ExitStatus::Code(0) => cause == Cause::CleanExit,
+            ExitStatus::Unknown => !self.has(Fault::AdoptedExitIsCrash),
+            ExitStatus::Code(_) | ExitStatus::Signal { .. } => false,
+        };
+        let is_fresh = now < run.ended.saturating_add(ASKED_AGE_MAX);
+        let can_be_asked = self.policy.handoff && pid > 0 && !self.has(Fault::HandoffNotAsked);
+        let pending = Pending { generation: self.generation, pid, run, cause, at: now };
+        let is_deferred = is_possible && is_fresh && can_be_asked && answered && self.handoffs.defer(pending.clone());
+        is_deferred.then_some(pending)
+    }
+
+    /// Goes on after an exit whose meaning is put off.
+    pub(super) fn go_on_deferred(&mut self, now: Moment, pending: Pending, told: &str, fx: &mut Effects) {
+        self.remember_settled(pending.run, pending.cause, fx);
+        match self.restarts.after_exit(now, pending.run, pending.cause, &self.policy) {
+            Some(plan) => self.follow_plan(now, plan, told, fx),
+            None => self.state = State::Awaiting(Held { pending, told: told.to_owned() }),
+        }
+        self.tick_handoffs(now, fx);
+    }
+
+    /// Asks about the oldest exit once nothing is held up by it, or its time runs out.
+    pub(super) fn tick_handoffs(&mut self, now: Moment, fx: &mut Effects) {
+        if let Some(ticket) = self.handoffs.lost(now) {
+            self.on_consumed(now, ticket, &HandoffVerdict::TimedOut("no answer came".to_owned()), fx);
+        }
+        let is_idle = matches!(self.state, State::Running { .. } | State::Awaiting(_));
+        let Some(Pending { generation, pid, .. }) =
+            self.handoffs.due(now, is_idle || self.has(Fault::HandoffBesideBoot))
+        else {
+            return;
+        };
+        let (generation, pid) = (*generation, *pid);
+        self.ticket += 1;
+        let ticket = self.ticket;
+        self.handoffs.ask(ticket, now);
+        fx.push(Effect::Consume { ticket, generation, pid });
+    }
+
+    pub(super) fn on_consumed(&mut self, now: Moment, ticket: u64, word: &HandoffVerdict, fx: &mut Effects) {
+        let Some(Pending { generation, run, cause, at, .. }) = self.handoffs.settle(ticket) else { return };
+        let about = Some(generation);
+        let report = match word {
+            HandoffVerdict::Accepted(reason) => Report::HandoffAccepted { generation, reason: reason.clone() },
+            HandoffVerdict::Missing => Report::HandoffMissing { generation },
+            HandoffVerdict::Rejected(reason) => Report::HandoffRejected { generation, reason: reason.clone() },
+            HandoffVerdict::Unsupported(reason) => {
+                self.handoffs.learn_by_word();
+                Report::HandoffUnsupported { generation: about, reason: reason.clone() }
+            }
+            HandoffVerdict::TimedOut(reason) => Report::HandoffTimedOut { generation: about, reason: reason.clone() },
+        };
+        fx.push(Effect::Report(report));
+        let is_planned = matches!(word, HandoffVerdict::Accepted(_)) || self.has(Fault::HandoffTakenForGranted);
+        if is_planned {
+            fx.push(Effect::Remember { generation, fact: Fact::Planned });
+        }
+        let was_delayed = self.restarts.settle_exit(at, run, cause, is_planned);
+        self.follow_word(now, generation, is_planned, was_delayed, fx);
+        self.tick_handoffs(now, fx);
+    }
+
+    /// What the word about this gateway means for a start that waits.
+    fn follow_word(
+        &mut self,
+        now: Moment,
+        generation: Generation,
+        is_planned: bool,
+        was_delayed: bool,
+        fx: &mut Effects,
+    ) {
+        let is_last = generation == self.generation;
+        match &self.state {
+            // It waits for what was taken for a loop or a failure and is none.
+            State::BackingOff { .. } if is_last && is_planned && was_delayed => self.start_at_gate(now, fx),
+            State::Awaiting(_) if is_last && is_planned => self.start_at_gate(now, fx),
+            State::Awaiting(held) if is_last => {
+                let told = held.told.clone();
+                let plan = self.restarts.after_no(now, &self.policy);
+                self.follow_plan(now, plan, &told, fx);
+            }
+            State::Awaiting(held) => {
+                let told = held.told.clone();
+                if let Some(plan) = self.restarts.reconsider_exit(now, held.pending.at, &self.policy) {
+                    self.follow_plan(now, plan, &told, fx);
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+impl Supervisor {
+    /// Takes in what happened before us, oldest first: the same rules give the same state.
+    pub(super) fn recall(&mut self, runs: &[PastRun]) {
+        for past in runs {
+            self.restarts.recall(core::slice::from_ref(past), &self.policy);
+            let Settled::Ran(run, cause) = past.settled else { continue };
+            // What was asked for says nothing of the next one.
+            if cause == Cause::Asked || self.has(Fault::StreakForgotten) {
+                continue;
+            }
+            if self.is_deterministic(past.death, run.ended.saturating_sub(past.spawned)) {
+                self.restarts.require_trial(run.ended);
+            }
+        }
+        if let Some(streak) = &mut self.streak {
+            streak.recalled = true;
+        }
+    }
+
+    /// Whether this death is one too many of its kind.
+    pub(super) fn is_deterministic(&mut self, death: ExitStatus, age: Duration) -> bool {
+        let ExitStatus::Signal { number, .. } = death else {
+            self.streak = None;
+            return false;
+        };
+        if !FATAL.contains(&number) || age >= FAST {
+            self.streak = None;
+            return false;
+        }
+        let before = self.streak.filter(|streak| streak.signal == number);
+        let count = before.map_or(1, |streak| streak.count + 1);
+        let recalled = before.is_some_and(|streak| streak.recalled);
+        self.streak = Some(Streak { signal: number, count, recalled });
+        count >= EQUAL_MAX && !self.has(Fault::FatalSignalRetried)
+    }
+
+    /// The configuration and the program's files, as they were when this process was started.
+    pub(super) fn take_fingerprint(&mut self, fingerprint: Fingerprint) {
+        let before = self.fingerprint.replace(fingerprint).unwrap_or(fingerprint);
+        let repaired = self.repair == Repair::Fresh && !self.has(Fault::RepairRearmed);
+        if repaired {
+            self.repair = Repair::Tried;
+        }
+        if before.program != fingerprint.program {
+            self.restarts.renew();
+        }
+        if before != fingerprint {
+            self.streak = None;
+            // A configuration that it refuses may be all that kept the command line from answering.
+            if before.program != fingerprint.program || self.handoffs.support() == Some(false) {
+                self.handoffs.renew();
+            }
+        }
+        // A repair writes into the configuration: what it has changed is no news for which it is tried again.
+        if before.program != fingerprint.program || before.config != fingerprint.config && !repaired {
+            self.repair = Repair::Untried;
+        }
+        // A gateway may write into its configuration at each boot: that must not keep it from backing off.
+        if before.config != fingerprint.config && self.has(Fault::ConfigEndsBackoff) {
+            self.restarts.renew();
+        }
+    }
+
+    /// Gives up early.
+    pub(super) fn give_up_on(&mut self, now: Moment, run: Run, told: &str, fx: &mut Effects) {
+        self.remember_settled(run, Cause::Failed, fx);
+        let restarts = self.restarts.spent_at(now, &self.policy);
+        self.restarts.after_run(now, run, Cause::Failed, &self.policy);
+        self.restarts.require_trial(now);
+        let (count, alike) = match self.streak {
+            Some(Streak { count, recalled: true, .. }) => (count, "the first of them before this supervisor began"),
+            Some(Streak { count, .. }) => (count, "with the same configuration and the same program"),
+            None => (EQUAL_MAX, "with the same configuration and the same program"),
+        };
+        let why = format!(
+            "gave up: {count} gateways in a row {told}, {alike}, so another would as well; its own messages {}; run \
+             'openclaw doctor', or mend the installation, then start again",
+            self.policy.messages
+        );
+        let window = self.policy.restart_window;
+        fx.push(Effect::Report(Report::RestartGaveUp { restarts, window, why: why.clone() }));
+        self.exit(exit::GAVE_UP, why, fx);
+    }
+
+    /// Waits for the end of an update. The start of this gateway, which did not come about, costs nothing. Says no when
+    /// that has lasted for too long.
+    pub(super) fn wait_for_update(&mut self, now: Moment, generation: Generation, why: &str, fx: &mut Effects) -> bool {
+        let update = self.update.unwrap_or(Update { since: now, tries: 0 });
+        if update.since.saturating_add(UPDATE_TIME_MAX) <= now || self.has(Fault::UpdateCounted) {
+            return false;
+        }
+        let pause = UPDATE_PAUSE_MIN.saturating_mul(1 << update.tries.min(5)).min(UPDATE_PAUSE_MAX);
+        self.update = Some(Update { tries: update.tries + 1, ..update });
+        fx.push(Effect::Report(Report::SpawnFailed { generation, why: why.to_owned() }));
+        // Before the hook nothing was written down, and the number is free.
+        if generation == self.generation {
+            fx.push(Effect::Remember { generation, fact: Fact::Settled(Settled::Postponed) });
+        }
+        self.intent = Intent::Run;
+        let why = "an update of OpenClaw seems to be under way, which is waited for and costs no budget";
+        self.start_at(now, now.saturating_add(pause), why, fx);
+        true
+    }
+}
