@@ -470,7 +470,7 @@ fn a_life_with_hooks_replays_step_by_step() {
     let steps = replay(log.iter().map(String::as_str)).expect("it replays");
     assert_eq!(steps, log.iter().filter(|line| line.contains(r#""core.step""#)).count());
     // Without the word of its end the life must have gone another way.
-    let ended = log.iter().position(|line| line.contains(r#""is":"hook_ended""#)).expect("a hook has ended");
+    let ended = log.iter().position(|line| line.contains(r#""input":{"HookEnded""#)).expect("a hook has ended");
     let cut = log.iter().enumerate().filter(|(at, _)| *at != ended).map(|(_, line)| line.as_str());
     assert!(matches!(replay(cut), Err(ReplayError::Diverged { .. })));
 }

@@ -41,7 +41,7 @@ fn a_life_with_a_crash_a_freeze_a_restart_and_a_stop_replays_step_by_step() {
     assert!(steps > 30, "{steps}");
 
     // Without one of its answers the life must have gone another way.
-    let probed = log.iter().position(|line| line.contains(r#""is":"spawned""#)).expect("a gateway was spawned");
+    let probed = log.iter().position(|line| line.contains(r#""input":{"Spawned""#)).expect("a gateway was spawned");
     let cut = log.iter().enumerate().filter(|(at, _)| *at != probed).map(|(_, line)| line.as_str());
     assert!(matches!(replay(cut), Err(ReplayError::Diverged { .. })));
 }

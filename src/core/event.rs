@@ -5,9 +5,10 @@ use super::{ExitUsage, Generation, History, Holder, HookEnd, Observation, Usage}
 use crate::prelude::*;
 use core::fmt;
 use core::time::Duration;
+use serde::{Deserialize, Serialize};
 
 /// What an operator or a manager can ask for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Request {
     /// End the gateway and the supervisor.
     Stop,
@@ -20,7 +21,7 @@ pub enum Request {
 }
 
 /// Who asked.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Requester {
     /// How the request came, such as `SIGTERM`.
     pub how: String,
@@ -44,7 +45,7 @@ impl fmt::Display for Requester {
 }
 
 /// How the gateway process ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ExitStatus {
     /// It called exit.
     Code(i32),
@@ -60,7 +61,7 @@ pub enum ExitStatus {
 }
 
 /// Stands for the state of files: the same number, the same files.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Fingerprint {
     /// Of the gateway's configuration.
     pub config: u64,
@@ -69,7 +70,7 @@ pub struct Fingerprint {
 }
 
 /// Why no process could be started.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum SpawnFailure {
     /// The program is not there or cannot be executed.
     Program(String),
@@ -80,7 +81,7 @@ pub enum SpawnFailure {
 }
 
 /// What shows that a process belongs to a gateway. Each alone is enough.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Layer {
     /// It is in the control group that was made for this gateway.
     Cgroup,
@@ -109,7 +110,7 @@ impl Layer {
 }
 
 /// What the end of a process tree looked like.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct TreeEnd {
     /// How many processes had to be killed.
     pub members: u32,
@@ -128,7 +129,7 @@ pub struct TreeEnd {
 }
 
 /// An owner who left the lease without giving it back.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Recovered {
     /// Its process id, where a row named it.
     pub pid: Option<i32>,
@@ -137,7 +138,7 @@ pub struct Recovered {
 }
 
 /// The lease is ours.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Acquired {
     /// How often it has changed hands.
     pub epoch: u64,
@@ -149,8 +150,28 @@ pub struct Acquired {
     pub trouble: Option<String>,
 }
 
+/// What another supervisor holds and we need.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Contested {
+    /// The lease of this state directory.
+    Lease,
+    /// The lock of the port that our gateway would listen on.
+    PortClaim,
+}
+
+impl Contested {
+    /// Its name in the event log.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Lease => "lease",
+            Self::PortClaim => "port claim",
+        }
+    }
+}
+
 /// What became of an attempt on the lease.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum LeaseAnswer {
     /// It is ours.
     Acquired(Box<Acquired>),
@@ -158,8 +179,8 @@ pub enum LeaseAnswer {
     Contended {
         /// That supervisor, where it can be seen.
         owner: Option<Holder>,
-        /// What it holds: `lease` or `port claim`.
-        what: &'static str,
+        /// What it holds.
+        what: Contested,
     },
     /// Nobody can tell whether its owner lives.
     Unclear {
@@ -175,7 +196,7 @@ pub enum LeaseAnswer {
 }
 
 /// What is left of a gateway that another supervisor started.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Remains {
     /// Its leader lives, and with it the gateway.
     Leader {
@@ -197,7 +218,7 @@ pub enum Remains {
 }
 
 /// One thing that happened.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Event {
     /// The shell is ready: signal handlers stand.
     Start,

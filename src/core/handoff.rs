@@ -10,6 +10,7 @@ use super::{Generation, Moment};
 use crate::prelude::*;
 use alloc::collections::VecDeque;
 use core::time::Duration;
+use serde::{Deserialize, Serialize};
 
 /// The latest moment after an exit at which its handoff is asked for. The row lives 60 s and the answer takes 3 to 9
 /// (measured, 2026.9.6); beside a boot the question would cost a host of one core 7 s of start-up.
@@ -29,7 +30,7 @@ pub const ASKED_AGE_MAX: Duration = Duration::from_secs(55);
 pub const PENDING_MAX: usize = 8;
 
 /// What the gateway's command line can be asked.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Support {
     /// It speaks version 1.
     Supported,
@@ -40,7 +41,7 @@ pub enum Support {
 }
 
 /// What it says of one exit.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum HandoffVerdict {
     /// That gateway had asked to be started again, for this reason.
     Accepted(String),

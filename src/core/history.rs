@@ -3,9 +3,10 @@
 use super::restart_policy::{Cause, Run};
 use super::{ExitStatus, Generation, Moment};
 use crate::prelude::*;
+use serde::{Deserialize, Serialize};
 
 /// How a gateway ended for good, once nothing of it is left.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Settled {
     /// It ran, and this is what its end counts as.
     Ran(Run, Cause),
@@ -16,7 +17,7 @@ pub enum Settled {
 }
 
 /// One gateway that is over.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PastRun {
     /// When its start was decided.
     pub spawned: Moment,
@@ -27,7 +28,7 @@ pub struct PastRun {
 }
 
 /// The youngest gateway on record, if its end is not there: it lives, or it died with its supervisor.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Unfinished {
     /// Its number.
     pub generation: Generation,
@@ -42,7 +43,7 @@ pub struct Unfinished {
 }
 
 /// All of it.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct History {
     /// The number of the youngest gateway; 0 if there never was one.
     pub generation: Generation,

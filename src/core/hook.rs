@@ -3,6 +3,7 @@
 use super::{ExitStatus, Generation};
 use crate::prelude::*;
 use core::time::Duration;
+use serde::{Deserialize, Serialize};
 
 /// The time that a hook gets between SIGTERM and SIGKILL.
 pub const GRACE: Duration = Duration::from_secs(5);
@@ -83,7 +84,7 @@ impl Call {
 }
 
 /// How a call ended, once nothing of the hook is left.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum HookEnd {
     /// Its process ended so.
     Ended(ExitStatus),

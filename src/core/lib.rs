@@ -42,8 +42,8 @@ pub mod usage;
 
 pub use effect::{Effect, LeaseRequest, Outcome, ProbeScope};
 pub use event::{
-    Acquired, Event, ExitStatus, Fingerprint, Layer, LeaseAnswer, Recovered, Remains, Request, Requester, SpawnFailure,
-    TreeEnd,
+    Acquired, Contested, Event, ExitStatus, Fingerprint, Layer, LeaseAnswer, Recovered, Remains, Request, Requester,
+    SpawnFailure, TreeEnd,
 };
 pub use history::{Fact, History, PastRun, Settled, Unfinished};
 pub use hook::{Call, Hook, HookEnd};

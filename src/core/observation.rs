@@ -2,9 +2,10 @@
 
 use crate::prelude::*;
 use core::fmt;
+use serde::{Deserialize, Serialize};
 
 /// How far a gateway that answers has come, from `/startupz`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Phase {
     /// `/startupz` answered 503 `starting`.
     Starting,
@@ -15,7 +16,7 @@ pub enum Phase {
 }
 
 /// The verdict of one probe.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Verdict {
     /// Nobody accepts connections on the port.
     Free,
@@ -57,7 +58,7 @@ impl fmt::Display for Verdict {
 }
 
 /// A process that holds the port.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Holder {
     /// Its process id.
     pub pid: i32,
@@ -68,7 +69,7 @@ pub struct Holder {
 }
 
 /// Whose listener it is.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Owner {
     /// Nobody was asked, nobody listens, or the owner cannot be seen from here (another user, hidepid).
     Unseen,
@@ -79,7 +80,7 @@ pub enum Owner {
 }
 
 /// What `/readyz` says. It is shown, and decides nothing: one broken channel account keeps it at 503.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Readiness {
     /// Whether all is well.
     pub ready: bool,
@@ -88,7 +89,7 @@ pub struct Readiness {
 }
 
 /// All that one probe brings back.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Observation {
     /// What is there.
     pub verdict: Verdict,

@@ -3,9 +3,10 @@
 use super::fault::Planted;
 use crate::prelude::*;
 use core::time::Duration;
+use serde::{Deserialize, Serialize};
 
 /// What to do beside an owner that stays.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum OnConflict {
     /// End, with `conflict_exit_code`.
     Exit,
@@ -14,7 +15,7 @@ pub enum OnConflict {
 }
 
 /// The settings of the core. Times are durations on the monotonic clock.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Policy {
     /// How long a boot may take before it counts as hung.
     pub startup_timeout: Duration,
@@ -65,6 +66,7 @@ pub struct Policy {
     /// What the jitter of the backoff is drawn from.
     pub seed: u64,
     /// Nothing, except in tests of the tests.
+    #[serde(skip)]
     pub planted: Planted,
 }
 

@@ -9,7 +9,7 @@ mod sentence;
 use crate::prelude::*;
 pub use fields::{Field, Fields};
 
-use super::event::{ExitStatus, Recovered, Requester, TreeEnd};
+use super::event::{Contested, ExitStatus, Recovered, Requester, TreeEnd};
 use super::{ExitUsage, Generation, Holder, Hook, HookEnd, Readiness, Verdict};
 use core::time::Duration;
 
@@ -20,7 +20,7 @@ pub enum Report {
     SupervisorStarted { version: &'static str, pid: u32, manager: &'static str },
     SupervisorStopped { exit_code: u8, reason: String },
     LeaseAcquireStarted,
-    LeaseContended { owner: Option<Holder>, what: &'static str },
+    LeaseContended { owner: Option<Holder>, what: Contested },
     LeaseRecovered(Recovered),
     LeaseAcquired { epoch: u64 },
     LeaseTimedOut { why: String },

@@ -14,6 +14,7 @@ use super::{Moment, Policy};
 use crate::prelude::*;
 use alloc::collections::VecDeque;
 use core::time::Duration;
+use serde::{Deserialize, Serialize};
 
 /// The first delay of the backoff.
 const BACKOFF_MIN: Duration = Duration::from_secs(1);
@@ -22,7 +23,7 @@ const BACKOFF_MIN: Duration = Duration::from_secs(1);
 const JUST_AFTER: Duration = Duration::from_millis(1);
 
 /// One run of a gateway that is over.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Run {
     /// When it came up, if it did.
     pub started: Option<Moment>,
@@ -48,7 +49,7 @@ impl Run {
 }
 
 /// Why a gateway has to be started again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Cause {
     /// Somebody asked for it.
     Asked,

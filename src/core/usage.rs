@@ -1,9 +1,10 @@
 //! What a gateway uses of the machine.
 
 use core::time::Duration;
+use serde::{Deserialize, Serialize};
 
 /// One reading, while it lives. What the kernel does not tell is left out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Usage {
     /// CPU time of the thread that runs its event loop, since it began; of the whole process where threads cannot be
     /// told apart.
@@ -16,7 +17,7 @@ pub struct Usage {
 }
 
 /// What a gateway that is over has used, and what the kernel says of its end.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct ExitUsage {
     /// The most memory that its process ever had resident, in KiB.
     pub max_rss_kb: Option<u64>,

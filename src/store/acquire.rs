@@ -12,7 +12,7 @@ use super::tenure::{Held, Tenure};
 use super::worker::Worker;
 use super::{BasisChoice, News, folder, history};
 use crate::core::lease::{Basis, Life, Ruling, rule};
-use crate::core::{Acquired, History, Holder, LeaseAnswer, Moment, Recovered, Report};
+use crate::core::{Acquired, Contested, History, Holder, LeaseAnswer, Moment, Recovered, Report};
 use crate::platform::{claim, filesystem};
 use rusqlite::Transaction;
 use std::time::Duration;
@@ -117,7 +117,7 @@ impl Worker {
             }
             let owner = lease::living_owner(dir, &self.us, basis);
             if owner.is_some() || !patience.pause(STEP) {
-                return Err(LeaseAnswer::Contended { owner, what: "lease" });
+                return Err(LeaseAnswer::Contended { owner, what: Contested::Lease });
             }
         }
     }
@@ -138,7 +138,7 @@ impl Worker {
                     return Ok(None);
                 }
             };
-            return Err(LeaseAnswer::Contended { owner, what: "port claim" });
+            return Err(LeaseAnswer::Contended { owner, what: Contested::PortClaim });
         }
     }
 
@@ -197,7 +197,7 @@ impl Worker {
         let ruling = rule(basis, true, strangers.map(|row| row.to_rule(&self.us, basis)).as_ref(), unchanged);
         let recovered = match ruling {
             Ruling::Contended => {
-                return Ok(Entry::Refused(LeaseAnswer::Contended { owner: owner(), what: "lease" }));
+                return Ok(Entry::Refused(LeaseAnswer::Contended { owner: owner(), what: Contested::Lease }));
             }
             Ruling::Observe { beat } => return Ok(Entry::Refused(LeaseAnswer::Unclear { beat, owner: owner() })),
             Ruling::Take { recovered } => recovered,
@@ -219,10 +219,10 @@ impl Worker {
     pub(super) fn peek(&self) -> LeaseAnswer {
         let (dir, basis) = (&self.place.dir, self.basis());
         if lock::is_held(dir).unwrap_or(false) {
-            return LeaseAnswer::Contended { owner: lease::living_owner(dir, &self.us, basis), what: "lease" };
+            return LeaseAnswer::Contended { owner: lease::living_owner(dir, &self.us, basis), what: Contested::Lease };
         }
         if let Ok(Some(held)) = claim::peek(self.place.port) {
-            return LeaseAnswer::Contended { owner: held.by.and_then(identity::holder), what: "port claim" };
+            return LeaseAnswer::Contended { owner: held.by.and_then(identity::holder), what: Contested::PortClaim };
         }
         match basis {
             Basis::Lock => LeaseAnswer::Free,
@@ -236,7 +236,7 @@ impl Worker {
         let owner = named(&row, &self.us, Basis::Heartbeat);
         match rule(Basis::Heartbeat, true, Some(&row.to_rule(&self.us, Basis::Heartbeat)), None) {
             Ruling::Take { .. } => LeaseAnswer::Free,
-            Ruling::Contended => LeaseAnswer::Contended { owner, what: "lease" },
+            Ruling::Contended => LeaseAnswer::Contended { owner, what: Contested::Lease },
             Ruling::Observe { beat } => LeaseAnswer::Unclear { beat, owner },
         }
     }

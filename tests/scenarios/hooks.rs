@@ -3,8 +3,8 @@
 use crate::world::{CRASH, HookScript, KILLED, STARTED, Script, World, acquired, owner, s, tree_end};
 use openclaw_supervise::core::restart_policy::Cause;
 use openclaw_supervise::core::{
-    Call, Effect, Event, ExitStatus, ExitUsage, Fact, Generation, History, Hook, HookEnd, Layer, LeaseAnswer, PastRun,
-    Policy, Remains, Report, Request, Settled, TreeEnd, Unfinished, Verdict,
+    Call, Contested, Effect, Event, ExitStatus, ExitUsage, Fact, Generation, History, Hook, HookEnd, Layer,
+    LeaseAnswer, PastRun, Policy, Remains, Report, Request, Settled, TreeEnd, Unfinished, Verdict,
 };
 use std::time::Duration;
 
@@ -112,7 +112,7 @@ fn no_pre_start_hook_is_called_where_no_start_follows() {
     assert_eq!(conflict.outcome().0, 78);
 
     let mut contended = World::new(before());
-    contended.lease = LeaseAnswer::Contended { owner: Some(owner(55)), what: "lease" };
+    contended.lease = LeaseAnswer::Contended { owner: Some(owner(55)), what: Contested::Lease };
     contended.send(Event::Start);
     assert_eq!(contended.outcome().0, 78);
 

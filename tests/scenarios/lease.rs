@@ -3,12 +3,12 @@
 use crate::world::{STARTED, Script, World, acquired, owner, s};
 use openclaw_supervise::core::policy::OnConflict;
 use openclaw_supervise::core::{
-    Acquired, Effect, Event, History, LeaseAnswer, LeaseRequest, Policy, Recovered, Report, Request,
+    Acquired, Contested, Effect, Event, History, LeaseAnswer, LeaseRequest, Policy, Recovered, Report, Request,
 };
 use std::time::Duration;
 
 fn contended() -> LeaseAnswer {
-    LeaseAnswer::Contended { owner: Some(owner(900)), what: "lease" }
+    LeaseAnswer::Contended { owner: Some(owner(900)), what: Contested::Lease }
 }
 
 fn with(lease: LeaseAnswer) -> World {
@@ -33,7 +33,7 @@ fn asks(world: &World) -> Vec<(Duration, LeaseRequest)> {
 #[test]
 fn a_duplicate_start_ends_at_once_and_touches_nothing() {
     for named in [Some(owner(900)), None] {
-        let world = with(LeaseAnswer::Contended { owner: named.clone(), what: "port claim" });
+        let world = with(LeaseAnswer::Contended { owner: named.clone(), what: Contested::PortClaim });
         let (code, reason) = world.outcome();
         assert_eq!((code, world.now), (78, s(1000)), "no time passes");
         assert!(reason.contains("another gateway instance is already listening on ws://127.0.0.1:18789"), "{reason}");

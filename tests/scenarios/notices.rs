@@ -4,8 +4,8 @@ use crate::world::{CRASH, STARTED, Script, World, acquired, by, owner, s, sighti
 use Notice::{Ready, Reloading, Stopping};
 use openclaw_supervise::core::policy::OnConflict;
 use openclaw_supervise::core::{
-    Effect, Event, Fingerprint, History, LeaseAnswer, Notice, Observation, Owner, Phase, Policy, Readiness, Remains,
-    Report, Request, Unfinished, Verdict,
+    Contested, Effect, Event, Fingerprint, History, LeaseAnswer, Notice, Observation, Owner, Phase, Policy, Readiness,
+    Remains, Report, Request, Unfinished, Verdict,
 };
 use std::time::Duration;
 
@@ -149,7 +149,7 @@ fn every_end_of_ours_is_told_before_it_comes() {
     conflict.send(Event::Start);
     conflict.run_for(s(10));
     let mut duplicate = World::new(Policy::default());
-    duplicate.lease = LeaseAnswer::Contended { owner: Some(owner(900)), what: "lease" };
+    duplicate.lease = LeaseAnswer::Contended { owner: Some(owner(900)), what: Contested::Lease };
     duplicate.send(Event::Start);
     let mut robbed = World::serving();
     robbed.send(Event::LeaseLost { owner: None, why: "it was taken".to_owned() });
@@ -171,7 +171,7 @@ fn every_end_of_ours_is_told_before_it_comes() {
 #[test]
 fn standing_by_is_ready_once_and_so_is_the_gateway_after_it() {
     let mut world = World::new(Policy { on_conflict: OnConflict::Standby, ..Policy::default() });
-    world.lease = LeaseAnswer::Contended { owner: Some(owner(900)), what: "lease" };
+    world.lease = LeaseAnswer::Contended { owner: Some(owner(900)), what: Contested::Lease };
     world.send(Event::Start);
     assert_eq!(world.notices(), [Ready]);
     world.run_for(s(100));

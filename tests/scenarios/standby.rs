@@ -2,10 +2,12 @@
 
 use crate::world::{STARTED, World, acquired, owner, s};
 use openclaw_supervise::core::policy::OnConflict;
-use openclaw_supervise::core::{Effect, Event, History, LeaseAnswer, LeaseRequest, Policy, Request, Verdict};
+use openclaw_supervise::core::{
+    Contested, Effect, Event, History, LeaseAnswer, LeaseRequest, Policy, Request, Verdict,
+};
 
 fn contended(pid: i32) -> LeaseAnswer {
-    LeaseAnswer::Contended { owner: Some(owner(pid)), what: "lease" }
+    LeaseAnswer::Contended { owner: Some(owner(pid)), what: Contested::Lease }
 }
 
 fn patient() -> World {
@@ -80,7 +82,7 @@ fn the_end_of_anybody_else_is_no_news() {
 #[test]
 fn an_owner_who_cannot_be_watched_is_looked_at_every_15_s() {
     let mut world = patient();
-    world.lease = LeaseAnswer::Contended { owner: None, what: "lease" };
+    world.lease = LeaseAnswer::Contended { owner: None, what: Contested::Lease };
     world.send(Event::Start);
     world.run_for(s(150));
     assert_eq!(world.when(is_peek).len(), 10);

@@ -1,7 +1,7 @@
 //! Where locks cannot be trusted the row alone tells owners apart.
 
 use crate::kit::{NOW, Running, Scene, acquired, me, quick};
-use openclaw_supervise::core::{LeaseAnswer, LeaseRequest};
+use openclaw_supervise::core::{Contested, LeaseAnswer, LeaseRequest};
 use openclaw_supervise::store::{Clocks, Limits, News};
 use std::time::Duration;
 
@@ -60,7 +60,9 @@ fn a_living_owner_of_this_machine_is_seen_though_his_lock_is_not() {
     let mut place = scene.place.clone();
     place.port = 1;
     let answer = Running::start(place, Clocks::system(), quick()).take();
-    assert!(matches!(answer, LeaseAnswer::Contended { owner: Some(holder), what: "lease" } if holder.pid == me()));
+    assert!(
+        matches!(answer, LeaseAnswer::Contended { owner: Some(holder), what: Contested::Lease } if holder.pid == me())
+    );
     drop(owner);
 }
 

@@ -2,7 +2,7 @@
 
 use crate::kit::{NOW, Other, Running, Scene, acquired, elsewhere, is_me, me, quick};
 use openclaw_supervise::core::lease::Life;
-use openclaw_supervise::core::{LeaseAnswer, LeaseRequest, Report};
+use openclaw_supervise::core::{Contested, LeaseAnswer, LeaseRequest, Report};
 use openclaw_supervise::platform::claim::{self, Held};
 use openclaw_supervise::store::{BasisChoice, Clocks, Reader};
 use std::fs;
@@ -45,7 +45,7 @@ fn a_second_owner_is_refused_at_once_and_told_who_the_first_one_is() {
     let mut first = scene.owner();
     let mut second = scene.start();
     for answer in [second.take(), second.peek()] {
-        assert!(matches!(answer, LeaseAnswer::Contended { owner, what: "lease" } if is_me(owner.as_ref())));
+        assert!(matches!(answer, LeaseAnswer::Contended { owner, what: Contested::Lease } if is_me(owner.as_ref())));
     }
     drop(first.server.take());
     assert!(first.close(true));
@@ -62,7 +62,9 @@ fn another_folder_and_the_same_port_is_refused_too() {
     place.dir = scene.root().join("other");
     let mut second = Running::start(place.clone(), Clocks::system(), quick());
     for answer in [second.take(), second.peek()] {
-        assert!(matches!(answer, LeaseAnswer::Contended { owner, what: "port claim" } if is_me(owner.as_ref())));
+        assert!(
+            matches!(answer, LeaseAnswer::Contended { owner, what: Contested::PortClaim } if is_me(owner.as_ref()))
+        );
     }
     drop(first.server.take());
     assert!(first.close(true));
@@ -84,7 +86,7 @@ fn a_lock_that_is_free_in_an_instant_is_waited_for_and_another_one_is_not() {
     let scene = Scene::new();
     let lock = scene.foreign_lock();
     let mut store = scene.start();
-    assert_eq!(store.take(), LeaseAnswer::Contended { owner: None, what: "lease" });
+    assert_eq!(store.take(), LeaseAnswer::Contended { owner: None, what: Contested::Lease });
     let limits = openclaw_supervise::store::Limits { contention: Duration::from_secs(20), ..quick() };
     let mut patient = Running::start(scene.place.clone(), Clocks::system(), limits);
     patient.store().ask(1, LeaseRequest::Take { unchanged: None }, NOW);
@@ -113,7 +115,7 @@ fn of_many_that_start_at_once_one_gets_it_and_all_others_are_told_who() {
     assert_eq!(owners.len(), 1);
     for other in others {
         assert!(
-            matches!(&other, LeaseAnswer::Contended { owner, what: "lease" } if is_me(owner.as_ref())),
+            matches!(&other, LeaseAnswer::Contended { owner, what: Contested::Lease } if is_me(owner.as_ref())),
             "{other:?}"
         );
     }
@@ -146,7 +148,7 @@ fn an_owner_in_another_pid_namespace_is_as_real_and_as_mortal() {
     let test = "lease::an_owner_in_another_pid_namespace_is_as_real_and_as_mortal";
     let other = Other::start(&scene, &["unshare", "--pid", "--fork", "--kill-child", "--mount-proc"], test);
     let mut store = scene.start();
-    assert_eq!(store.take(), LeaseAnswer::Contended { owner: None, what: "lease" });
+    assert_eq!(store.take(), LeaseAnswer::Contended { owner: None, what: Contested::Lease });
     assert_eq!(scene.reader().lease().unwrap().unwrap().alive, Life::Unknown);
     let pid = other.pid;
     let _input = other.kill();
@@ -232,7 +234,7 @@ fn the_lock_of_a_read_only_folder_counts_and_its_records_do_without() {
         assert!(trouble.contains("read-only"), "{trouble}");
         assert_eq!((answer.recovered, store.reports.len()), (None, 1));
         assert!(matches!(&store.reports[0], Report::StoreUnavailable { why } if *why == trouble));
-        assert_eq!(scene.start().take(), LeaseAnswer::Contended { owner: None, what: "lease" });
+        assert_eq!(scene.start().take(), LeaseAnswer::Contended { owner: None, what: Contested::Lease });
         store.intended(1);
         store.intended(2);
         assert_eq!(store.reports.len(), 1, "told once");

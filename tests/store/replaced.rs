@@ -1,7 +1,7 @@
 //! A folder or a database that is replaced under its owner, as a hook that restores a backup does.
 
 use crate::kit::{Scene, is_me};
-use openclaw_supervise::core::LeaseAnswer;
+use openclaw_supervise::core::{Contested, LeaseAnswer};
 use std::fs;
 use std::process::Command;
 
@@ -27,7 +27,10 @@ fn lock_row_and_the_record_of_now_go_to_the_new_folder() {
     let mut place = scene.place.clone();
     place.port = 1;
     let answer = scene.start().take();
-    assert!(matches!(&answer, LeaseAnswer::Contended { owner, what: "lease" } if is_me(owner.as_ref())), "{answer:?}");
+    assert!(
+        matches!(&answer, LeaseAnswer::Contended { owner, what: Contested::Lease } if is_me(owner.as_ref())),
+        "{answer:?}"
+    );
     store.intended(3);
     assert_eq!((store.warnings.len(), store.reports.len()), (1, 0));
     drop(store.server.take());

@@ -1,7 +1,7 @@
 //! A database that cannot be used takes nothing away from an owner.
 
 use crate::kit::{Running, Scene, elsewhere, quick};
-use openclaw_supervise::core::{Fact, LeaseAnswer, Report, Settled};
+use openclaw_supervise::core::{Contested, Fact, LeaseAnswer, Report, Settled};
 use openclaw_supervise::store::{Clocks, Reader};
 use std::fs;
 use std::process::Command;
@@ -22,8 +22,8 @@ fn a_damaged_database_is_put_aside_by_the_one_who_has_the_lock_and_by_nobody_els
         let path = scene.file("supervise.sqlite");
         fs::write(&path, content).unwrap();
         let mut store = scene.start();
-        assert_eq!(store.take(), LeaseAnswer::Contended { owner: None, what: "lease" });
-        assert_eq!(store.peek(), LeaseAnswer::Contended { owner: None, what: "lease" });
+        assert_eq!(store.take(), LeaseAnswer::Contended { owner: None, what: Contested::Lease });
+        assert_eq!(store.peek(), LeaseAnswer::Contended { owner: None, what: Contested::Lease });
         assert!(Reader::open(scene.dir()).is_err());
         assert_eq!(fs::read(&path).unwrap(), content);
         drop(lock);
@@ -172,7 +172,7 @@ fn a_disk_that_is_full_from_the_start_does_not_keep_the_gateway_down() {
         let mut store = scene.start();
         let trouble = store.acquire().trouble.unwrap();
         assert!(matches!(&store.reports[..], [Report::StoreUnavailable { why }] if *why == trouble));
-        assert_eq!(scene.start().take(), LeaseAnswer::Contended { owner: None, what: "lease" });
+        assert_eq!(scene.start().take(), LeaseAnswer::Contended { owner: None, what: Contested::Lease });
         store.intended(1);
         let mount = Command::new("mount").args(["-o", "remount,size=1m"]).arg(scene.dir()).status().unwrap();
         assert!(mount.success());

@@ -232,7 +232,7 @@ impl Report {
             Self::LeaseTimedOut { why } | Self::StoreUnavailable { why } => vec![("why", why.as_str().into())],
             Self::LeaseContended { owner, what } => {
                 let mut fields = holder_fields(["owner_pid", "owner_command"], owner.as_ref());
-                fields.push(("what", (*what).into()));
+                fields.push(("what", what.name().into()));
                 fields
             }
             Self::LeaseRecovered(Recovered { pid, why }) => {

@@ -81,10 +81,10 @@ impl Report {
         match self {
             Self::LeaseAcquireStarted => f.write_str("looking for another supervisor of this gateway"),
             Self::LeaseContended { owner: Some(owner), what } => {
-                write!(f, "the {what} is held by pid {} ({})", owner.pid, owner.command)
+                write!(f, "the {} is held by pid {} ({})", what.name(), owner.pid, owner.command)
             }
             Self::LeaseContended { owner: None, what } => {
-                write!(f, "the {what} is held by a process that cannot be seen from here")
+                write!(f, "the {} is held by a process that cannot be seen from here", what.name())
             }
             Self::LeaseRecovered(Recovered { pid: Some(pid), why }) => write!(f, "taken over from pid {pid}: {why}"),
             Self::LeaseRecovered(Recovered { pid: None, why }) => write!(f, "taken over: {why}"),

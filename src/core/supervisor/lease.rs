@@ -2,7 +2,7 @@
 
 use super::standby::WaitingFor;
 use super::{Effect, Effects, Moment, Outcome, Poll, ProbePurpose, Report, State, Supervisor};
-use crate::event::{Acquired, LeaseAnswer};
+use crate::event::{Acquired, Contested, LeaseAnswer};
 use crate::fault::Fault;
 use crate::lease::UNCHANGED_FOR;
 use crate::policy::OnConflict;
@@ -81,7 +81,7 @@ impl Supervisor {
             LeaseAnswer::Contended { owner, what } => {
                 fx.push(Effect::Report(Report::LeaseContended { owner: owner.clone(), what }));
                 let watched = owner.as_ref().map(|owner| owner.pid);
-                self.yield_to(now, owner.as_ref(), watched, what, fx);
+                self.yield_to(now, owner.as_ref(), watched, what.name(), fx);
             }
             LeaseAnswer::Unclear { beat, owner } => self.observe(now, beat, owner.as_ref(), seen, fx),
             LeaseAnswer::Failed(why) => self.exit(exit::FAILURE, why, fx),
@@ -93,7 +93,7 @@ impl Supervisor {
     /// Watches the counter of an owner that cannot be seen: one that goes on belongs to somebody who lives.
     fn observe(&mut self, now: Moment, beat: u64, owner: Option<&Holder>, seen: Option<Seen>, fx: &mut Effects) {
         if seen.is_none() {
-            fx.push(Effect::Report(Report::LeaseContended { owner: owner.cloned(), what: "lease" }));
+            fx.push(Effect::Report(Report::LeaseContended { owner: owner.cloned(), what: Contested::Lease }));
         }
         match seen {
             Some(seen) if seen.beat != beat => self.yield_to(now, owner, None, "lease", fx),

@@ -5,8 +5,8 @@ use crate::dice::Dice;
 use crate::judge::must;
 use crate::trial::{Broken, Input, Trial};
 use openclaw_supervise::core::{
-    Acquired, Event, ExitStatus, Generation, Holder, LeaseAnswer, LeaseRequest, Moment, Policy, Recovered, Remains,
-    exit,
+    Acquired, Contested, Event, ExitStatus, Generation, Holder, LeaseAnswer, LeaseRequest, Moment, Policy, Recovered,
+    Remains, exit,
 };
 use std::time::Duration;
 
@@ -190,7 +190,10 @@ impl World<'_> {
             1 => Some(holder(999)),
             _ => Some(holder(sup_pid(owner))),
         };
-        LeaseAnswer::Contended { owner: named, what: self.dice.pick(&["lease", "lease", "port claim"]) }
+        LeaseAnswer::Contended {
+            owner: named,
+            what: self.dice.pick(&[Contested::Lease, Contested::Lease, Contested::PortClaim]),
+        }
     }
 
     fn acquire(&mut self, sup: usize) -> LeaseAnswer {
