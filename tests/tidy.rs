@@ -2,22 +2,25 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-#[path = "tidy/rust.rs"]
-mod rust;
+#[path = "tidy/circles.rs"]
+mod circles;
+#[path = "tidy/sources.rs"]
+mod sources;
 
-use rust::{Token, functions, module_of, named_paths, tokens};
+use sources::{Source, Tree};
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 
 const FILE_LINES_MAX: usize = 550;
-const FUNCTION_LINES_MAX: usize = 70;
 
 fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
 }
 
 /// Every file that belongs to the repository, as its path from the root and its text. Binary files are left out.
-fn tracked() -> Vec<(String, String)> {
+static TRACKED: LazyLock<Vec<(String, String)>> = LazyLock::new(|| {
     let mut files = Vec::new();
     let mut folders = vec![root()];
     while let Some(folder) = folders.pop() {
@@ -38,13 +41,13 @@ fn tracked() -> Vec<(String, String)> {
     assert!(files.len() > 20 && files.iter().any(|(path, _)| path == "Cargo.toml"), "the walk found the repository");
     files.sort();
     files
-}
+});
 
-fn sources() -> Vec<(String, String)> {
-    let mut files = tracked();
-    files.retain(|(path, _)| path.starts_with("src/") && is_rust(path));
-    files
-}
+/// The files of `src`.
+static SOURCES: LazyLock<Vec<Source>> = LazyLock::new(|| {
+    let files = TRACKED.iter().filter(|(path, _)| path.starts_with("src/") && is_rust(path));
+    files.map(|(path, text)| Source::parse(path, text)).collect()
+});
 
 fn is_rust(path: &str) -> bool {
     Path::new(path).extension().is_some_and(|extension| extension == "rs")
@@ -72,44 +75,25 @@ fn stands_above(module: &str) -> &'static [&'static str] {
 }
 
 /// Every arrow that points the wrong way.
-fn wrong_arrows(path: &str, text: &str) -> Vec<String> {
-    let module = module_of(path);
-    let from = module.first().map_or("lib", String::as_str);
+fn wrong_arrows(source: &Source) -> Vec<String> {
+    let from = source.module.first().map_or("lib", String::as_str);
     // A crate of its own: the compiler holds it.
     if from == "core" {
         return Vec::new();
     }
     let mut wrong = Vec::new();
-    for named in named_paths(&tokens(text), &module) {
-        let [first, to, ..] = named.as_slice() else { continue };
-        if first != "crate" && first != "openclaw_supervise" {
-            continue;
-        }
+    for named in &source.named {
+        let Some(to) = named.path.first() else { continue };
         let item = to.chars().next().is_some_and(char::is_uppercase) || to == "*";
         let fine = match allowed(from) {
             Some(modules) => modules.contains(&to.as_str()),
             None => item || to == from || !stands_above(from).contains(&to.as_str()),
         };
         if !fine {
-            wrong.push(format!("{path}: {from} names {}", named.join("::")));
+            wrong.push(format!("{}: {from} names {}", source.file, named.path.join("::")));
         }
     }
     wrong
-}
-
-fn long_functions(path: &str, text: &str) -> Vec<String> {
-    let functions = functions(&tokens(text));
-    let long = functions.into_iter().filter(|(name, lines)| *lines > FUNCTION_LINES_MAX && name != "step");
-    long.map(|(name, lines)| format!("{path}: {name} has {lines} lines")).collect()
-}
-
-fn has_ident(text: &str, ident: &str) -> bool {
-    tokens(text).iter().any(|token| token.text == ident)
-}
-
-fn has_sequence(text: &str, sequence: &[&str]) -> bool {
-    let tokens = tokens(text);
-    tokens.windows(sequence.len()).any(|window| window.iter().map(|Token { text, .. }| text).eq(sequence))
 }
 
 /// Words that a finished file does not hold. Split, so that this file does not hold them either.
@@ -148,38 +132,130 @@ fn none_of(found: &[String]) {
     assert!(found.is_empty(), "{}", found.join("\n"));
 }
 
+/// The phrases of [`PRIVATE_WORDS`] in a text, each as often as it stands there.
+fn private_words(text: &str) -> Vec<&'static str> {
+    let words: Vec<String> = text
+        .split(|letter: char| !letter.is_alphanumeric())
+        .filter(|word| !word.is_empty())
+        .map(str::to_lowercase)
+        .collect();
+    let stands = |at: usize, phrase: &str| {
+        let mut rest = words[at..].iter();
+        phrase.split(' ').all(|word| rest.next().is_some_and(|next| next == word))
+    };
+    (0..words.len()).flat_map(|at| PRIVATE_WORDS.into_iter().filter(move |phrase| stands(at, phrase))).collect()
+}
+
+/// What an engineer of the field would not say.
+const PRIVATE_WORDS: [&str; 16] = [
+    "somebody",
+    "whoever",
+    "nobody",
+    "anybody",
+    "everybody",
+    "whose",
+    "whom",
+    "for want of",
+    "its word",
+    "no word",
+    "without a word",
+    "begun anew",
+    "our doing",
+    "in good hands",
+    "stands still",
+    "one too many",
+];
+
+/// The hits that are left in `src` and `docs`. It only falls.
+const PRIVATE_WORDS_MAX: usize = 626;
+
+/// The type names of `src` that are defined more than once. It only falls.
+const DOUBLE_TYPES_MAX: usize = 50;
+
+/// The folders in which circles are still allowed, each with its reason.
+const CIRCLES_ALLOWED: [(&str, &str); 8] = [
+    ("src/commands/demo", "not rearranged yet"),
+    ("src/commands/doctor", "not rearranged yet"),
+    ("src/core", "not rearranged yet"),
+    ("src/gateway", "not rearranged yet"),
+    ("src/host", "not rearranged yet"),
+    ("src/platform", "not rearranged yet"),
+    ("src/settings", "not rearranged yet"),
+    ("src/store", "not rearranged yet"),
+];
+
 #[test]
 fn the_arrows_between_modules_point_one_way() {
-    none_of(&sources().iter().flat_map(|(path, text)| wrong_arrows(path, text)).collect::<Vec<_>>());
+    none_of(&SOURCES.iter().flat_map(wrong_arrows).collect::<Vec<_>>());
 }
 
 #[test]
-fn unsafe_code_lives_in_platform_alone() {
-    let bad =
-        sources().into_iter().filter(|(path, text)| !path.starts_with("src/platform/") && has_ident(text, "unsafe"));
-    none_of(&bad.map(|(path, _)| path).collect::<Vec<_>>());
+fn no_two_files_need_each_other() {
+    let circles = circles::circles(&Tree::of(&SOURCES).needs());
+    let allowed =
+        |circle: &&String| CIRCLES_ALLOWED.iter().any(|(folder, _)| circle.contains(&format!("\n  {folder}")));
+    let stale: Vec<&str> = CIRCLES_ALLOWED
+        .iter()
+        .filter(|(folder, _)| !circles.iter().any(|circle| circle.contains(&format!("\n  {folder}"))))
+        .map(|(folder, _)| *folder)
+        .collect();
+    assert!(stale.is_empty(), "no circle is left in {stale:?}: take them off the list");
+    none_of(&circles.iter().filter(|circle| !allowed(circle)).cloned().collect::<Vec<_>>());
 }
 
 #[test]
-fn files_and_functions_stay_short() {
-    let sources = sources();
-    let long = sources.iter().filter(|(_, text)| text.lines().count() > FILE_LINES_MAX);
-    none_of(&long.map(|(path, text)| format!("{path}: {} lines", text.lines().count())).collect::<Vec<_>>());
-    none_of(&sources.iter().flat_map(|(path, text)| long_functions(path, text)).collect::<Vec<_>>());
+fn a_type_name_means_one_thing() {
+    let mut files = BTreeMap::<String, Vec<String>>::new();
+    for source in SOURCES.iter() {
+        for name in &source.types {
+            files.entry(name.clone()).or_default().push(source.file.clone());
+        }
+    }
+    let all = files.len();
+    // One of each kernel is one.
+    files.retain(|_, files| files.iter().filter(|file| !file.starts_with("src/platform/macos/")).count() > 1);
+    let list: Vec<String> = files.iter().map(|(name, files)| format!("{name}: {}", files.join(", "))).collect();
+    assert!(files.len() <= DOUBLE_TYPES_MAX, "{} of {all} names:\n{}", files.len(), list.join("\n"));
 }
 
 #[test]
-fn no_test_is_switched_off_and_no_debug_print_is_left() {
-    for (path, text) in tracked().iter().filter(|(path, _)| is_rust(path)) {
-        assert!(!has_sequence(text, &["#", "[", "ignore"]), "{path}");
-        assert!(!has_sequence(text, &["dbg", "!"]), "{path}");
-        assert!(!has_sequence(text, &["todo", "!"]), "{path}");
+fn the_words_are_those_of_the_field() {
+    let files = TRACKED.iter().filter(|(path, _)| path.starts_with("src/") || path.starts_with("docs/"));
+    let mut hits: Vec<(usize, String)> = files
+        .map(|(path, text)| (private_words(text), path))
+        .filter(|(words, _)| !words.is_empty())
+        .map(|(words, path)| (words.len(), format!("{path}: {}", words.join(", "))))
+        .collect();
+    hits.sort();
+    let count: usize = hits.iter().map(|(count, _)| count).sum();
+    let list: Vec<&str> = hits.iter().map(|(_, line)| line.as_str()).collect();
+    assert!(count <= PRIVATE_WORDS_MAX, "{count} hits:\n{}", list.join("\n"));
+}
+
+#[test]
+fn files_stay_short() {
+    let files = TRACKED.iter().filter(|(path, _)| path.starts_with("src/") && is_rust(path));
+    let lines = files.map(|(path, text)| (path, text.lines().count()));
+    none_of(
+        &lines
+            .filter(|(_, lines)| *lines > FILE_LINES_MAX)
+            .map(|(path, lines)| format!("{path}: {lines} lines"))
+            .collect::<Vec<_>>(),
+    );
+}
+
+#[test]
+fn no_test_is_switched_off_no_debug_print_is_left_and_only_platform_is_unsafe() {
+    for (path, text) in TRACKED.iter().filter(|(path, _)| is_rust(path)) {
+        let mut banned = Source::parse(path, text).banned;
+        banned.retain(|name| name != "unsafe_code" || path.starts_with("src/") && !path.starts_with("src/platform/"));
+        assert_eq!(banned, Vec::<String>::new(), "{path}");
     }
 }
 
 #[test]
 fn no_file_holds_unfinished_work_or_traces_of_one_machine() {
-    none_of(&tracked().iter().flat_map(|(path, text)| unwanted(path, text)).collect::<Vec<_>>());
+    none_of(&TRACKED.iter().flat_map(|(path, text)| unwanted(path, text)).collect::<Vec<_>>());
 }
 
 /// The events that `report.rs` names and the log's description does not, or the other way round.
@@ -221,7 +297,7 @@ fn a_wrong_arrow_is_found_however_it_is_written() {
         ("src/gateway/x.rs", "mod tests { use super::super::super::store; }"),
     ];
     for (path, text) in bad {
-        assert_eq!(wrong_arrows(path, text).len(), 1, "{path}: {text}");
+        assert_eq!(wrong_arrows(&Source::parse(path, text)).len(), 1, "{path}: {text}");
     }
     let good = [
         ("src/gateway/probe.rs", "mod tests { use super::super::endpoint; use super::*; }"),
@@ -230,19 +306,52 @@ fn a_wrong_arrow_is_found_however_it_is_written() {
         ("src/main.rs", "use openclaw_supervise::commands;"),
     ];
     for (path, text) in good {
-        assert_eq!(wrong_arrows(path, text), Vec::<String>::new(), "{path}");
+        assert_eq!(wrong_arrows(&Source::parse(path, text)), Vec::<String>::new(), "{path}");
+    }
+}
+
+#[test]
+fn a_circle_is_found_through_others_and_through_what_is_re_exported() {
+    let circle = |files: &[(&str, &str)]| {
+        let sources: Vec<Source> = files.iter().map(|(path, text)| Source::parse(path, text)).collect();
+        circles::circles(&Tree::of(&sources).needs())
+    };
+    for bad in [
+        &[("src/a.rs", "use crate::b::B;"), ("src/b.rs", "fn f() { crate::a::g() }")][..],
+        &[
+            ("src/a.rs", "use crate::b;"),
+            ("src/b.rs", "use crate::{c::C};"),
+            ("src/c.rs", "fn f() { x!(crate::a::A) }"),
+        ],
+        &[("src/a/mod.rs", "mod b; pub use b::B; struct A;"), ("src/a/b.rs", "use super::A;")],
+        &[("src/a/mod.rs", "mod b; fn f() { b::f() }"), ("src/a/b.rs", "pub fn f() { super::f() }")],
+        &[
+            ("src/a.rs", "mod b; mod c; pub use {b::B, c::C};"),
+            ("src/a/b.rs", "use super::C;"),
+            ("src/a/c.rs", "use super::B;"),
+        ],
+    ] {
+        assert_eq!(circle(bad).len(), 1, "{bad:?}");
+    }
+    for good in [
+        &[
+            ("src/a.rs", "mod b; pub use b::B; struct A;"),
+            ("src/a/b.rs", "#[cfg(test)] mod tests { use super::super::A; }"),
+        ][..],
+        &[("src/a.rs", "mod b; mod c; pub use {b::B, c::C};"), ("src/a/b.rs", "use super::C;"), ("src/a/c.rs", "")],
+        &[("src/a.rs", "mod b; #[cfg(test)] mod t; use b::B;"), ("src/a/b.rs", ""), ("src/a/t.rs", "use super::b;")],
+    ] {
+        assert_eq!(circle(good), Vec::<String>::new(), "{good:?}");
     }
 }
 
 #[test]
 fn the_other_checks_can_fail_too() {
-    let body = "    f();\n".repeat(FUNCTION_LINES_MAX);
-    assert_eq!(long_functions("x", &format!("impl A {{\nfn long(a: [u8; 2]) -> B {{\n{body}}}\n}}")).len(), 1);
-    assert_eq!(long_functions("x", &format!("fn step() {{\n{body}}}")).len(), 0);
-    assert_eq!(functions(&tokens("trait T { fn a(&self);\nfn b() {\n}\n}")), [("b".to_owned(), 2)]);
-    assert!(has_ident("unsafe { f() }", "unsafe") && !has_ident("// unsafe\n#![deny(unsafe_code)]", "unsafe"));
-    assert!(has_sequence("#[ignore = \"slow\"]\nfn f() {}", &["#", "[", "ignore"]));
-    assert!(has_sequence("dbg!(x)", &["dbg", "!"]) && !has_sequence("\"dbg!(x)\"", &["dbg", "!"]));
+    let banned = |text: &str| Source::parse("src/x.rs", text).banned;
+    assert_eq!(banned("#[ignore = \"slow\"]\nfn f() { dbg!(x); }"), ["ignore", "dbg"]);
+    assert_eq!(banned("#![expect(unsafe_code, reason = \"\")] mod a { fn f() { todo!() } }"), ["unsafe_code", "todo"]);
+    assert_eq!(banned("#![deny(unsafe_code)] fn f() { g(\"dbg!(x)\") }"), Vec::<String>::new());
+    assert_eq!(private_words("Nobody's is over; begun\nanew."), ["nobody", "begun anew"]);
     for line in
         TRACES.iter().map(|trace| format!("a {trace}b")).chain(UNFINISHED.iter().map(|word| format!("// {word}: b")))
     {

@@ -298,6 +298,7 @@ impl Walk {
         }
     }
 
+    #[expect(clippy::too_many_lines, reason = "one arm for each effect")]
     fn answer(&mut self, effect: &Effect) {
         match *effect {
             Effect::Lease { ticket, .. } => {
