@@ -19,7 +19,7 @@ mod search;
 #[path = "lease_model/world.rs"]
 mod world;
 
-use openclaw_supervise::core::lease::Basis;
+use openclaw_supervise_core::lease::Basis;
 use plant::{EPOCH, GIVEN_BACK, ITSELF, Plant, REFUSED, STALE, TWO_GATEWAYS, TWO_OWNERS};
 use protocol::Protocol;
 use search::{NOBODY, Violation, explore, settle};

@@ -1,7 +1,7 @@
 //! The restart policy on its own: delays, budget, breaker, and numbers at the edge.
 
-use openclaw_supervise::core::restart_policy::{Cause, Plan, RestartPolicy, Run};
-use openclaw_supervise::core::{ExitStatus, Moment, PastRun, Policy, Settled};
+use openclaw_supervise_core::restart_policy::{Cause, Plan, RestartPolicy, Run};
+use openclaw_supervise_core::{ExitStatus, Moment, PastRun, Policy, Settled};
 use proptest::prelude::*;
 use std::time::Duration;
 

@@ -1,5 +1,7 @@
 //! The state machine, seen from outside: events in, effects out, on a virtual clock.
 
+#[path = "support/fake_shell.rs"]
+mod fake_shell;
 #[path = "scenarios/world.rs"]
 mod world;
 

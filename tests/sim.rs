@@ -5,6 +5,8 @@
 
 #[path = "sim/dice.rs"]
 mod dice;
+#[path = "support/fake_shell.rs"]
+mod fake_shell;
 #[path = "sim/gateway.rs"]
 mod gateway;
 #[path = "sim/judge.rs"]
@@ -14,15 +16,16 @@ mod trial;
 #[path = "sim/world.rs"]
 mod world;
 
-use openclaw_supervise::core::fault::Fault;
-use openclaw_supervise::core::{Effect, Fact, Policy, Report, Settled, Supervisor};
+use fake_shell::Broken;
 use openclaw_supervise::host::telemetry;
+use openclaw_supervise_core::fault::Fault;
+use openclaw_supervise_core::{Effect, Fact, Policy, Report, Settled, Supervisor};
 use std::collections::BTreeMap;
 use std::env;
 use std::io::{self, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
-use trial::{Broken, Maker, replay, shrink};
+use trial::{Maker, replay, shrink};
 use world::World;
 
 const SEEDS: u64 = 20_000;

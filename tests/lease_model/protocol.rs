@@ -3,7 +3,7 @@
 use crate::plant::{EPOCH, GIVEN_BACK, ITSELF, ONE_EPOCH, Plant, REFUSED, STALE, TWO_GATEWAYS, TWO_OWNERS};
 use crate::search::{Cause, Model, Next};
 use crate::world::{FRESH_BEATS, Goal, Owner, Phase, Record, Row, Setting, UNCHANGED_BEATS, WINDOW_BEATS, World};
-use openclaw_supervise::core::lease::{self, Basis, Ruling, rule};
+use openclaw_supervise_core::lease::{self, Basis, Ruling, rule};
 
 pub(crate) struct Protocol {
     pub(crate) setting: Setting,

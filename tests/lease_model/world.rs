@@ -1,6 +1,6 @@
 //! What there is: two supervisors, their files, their gateways.
 
-use openclaw_supervise::core::lease::{BEAT, Basis, FRESH_FOR, Life, UNCHANGED_FOR};
+use openclaw_supervise_core::lease::{BEAT, Basis, FRESH_FOR, Life, UNCHANGED_FOR};
 use std::fmt;
 use std::time::Duration;
 

@@ -1,9 +1,9 @@
 //! What an earlier supervisor left.
 
 use crate::world::{CRASH, KILLED, STARTED, Script, World, acquired, s, tree_end};
-use openclaw_supervise::core::handoff::HandoffVerdict;
-use openclaw_supervise::core::restart_policy::Cause;
-use openclaw_supervise::core::{
+use openclaw_supervise_core::handoff::HandoffVerdict;
+use openclaw_supervise_core::restart_policy::Cause;
+use openclaw_supervise_core::{
     Effect, Event, ExitStatus, Fact, History, Moment, Owner, Policy, ProbeScope, Remains, Report, Request, Settled,
     Unfinished, Verdict,
 };

@@ -1,7 +1,7 @@
 //! Between the proof that a gateway hangs and its end: what may tell why is written down.
 
 use crate::world::{CRASH, EVIDENCE, STARTED, Script, World, s, sighting, stranger};
-use openclaw_supervise::core::{Effect, Event, ExitStatus, HangContext, Owner, Phase, Policy, Request, Verdict};
+use openclaw_supervise_core::{Effect, Event, ExitStatus, HangContext, Owner, Phase, Policy, Request, Verdict};
 use std::time::Duration;
 
 const FROZEN: Script = Script { boots_in: Duration::ZERO, dies: None, drain: None };

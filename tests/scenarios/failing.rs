@@ -1,7 +1,7 @@
 //! Failures that a restart does not mend: one fatal signal again and again, an update under way, a refused configuration.
 
 use crate::world::{CRASH, HookScript, Script, World, s};
-use openclaw_supervise::core::{Call, Effect, Event, ExitStatus, Fact, Policy, Report, Request, Settled, SpawnFailure};
+use openclaw_supervise_core::{Call, Effect, Event, ExitStatus, Fact, Policy, Report, Request, Settled, SpawnFailure};
 use std::time::Duration;
 
 const SEGV: ExitStatus = ExitStatus::Signal { number: 11, core_dumped: true };
@@ -245,7 +245,7 @@ fn the_stop_budget_of_the_outer_manager_bounds_the_next_drain_and_not_one_that_r
     world.send(Event::StopBudget { timeout: s(15) });
     world.request(Request::Stop);
     let begun = world.now;
-    world.port = Some(openclaw_supervise::core::Verdict::Draining);
+    world.port = Some(openclaw_supervise_core::Verdict::Draining);
     world.run_for(s(60));
     assert_eq!(world.kills()[0].saturating_sub(begun), s(15));
 
@@ -253,7 +253,7 @@ fn the_stop_budget_of_the_outer_manager_bounds_the_next_drain_and_not_one_that_r
     world.run_for(s(20));
     world.request(Request::Restart);
     let begun = world.now;
-    world.port = Some(openclaw_supervise::core::Verdict::Draining);
+    world.port = Some(openclaw_supervise_core::Verdict::Draining);
     world.run_for(s(1));
     world.send(Event::StopBudget { timeout: s(15) });
     world.run_for(s(400));

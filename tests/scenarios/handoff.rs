@@ -1,8 +1,8 @@
 //! Exits with 0 that nobody asked for: what they cost before and after the gateway's own word.
 
 use crate::world::{CRASH, Script, World, s};
-use openclaw_supervise::core::handoff::{HandoffVerdict, Support};
-use openclaw_supervise::core::{
+use openclaw_supervise_core::handoff::{HandoffVerdict, Support};
+use openclaw_supervise_core::{
     Effect, Event, ExitStatus, Fact, Generation, Holder, Moment, Owner, Phase, Policy, Request, Verdict,
 };
 use std::time::Duration;

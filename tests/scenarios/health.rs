@@ -1,7 +1,7 @@
 //! Coming up, serving, hanging, and clocks that jump.
 
 use crate::world::{KILLED, STARTED, Script, World, s, sighting, stranger};
-use openclaw_supervise::core::{Effect, Event, ExitStatus, Owner, Phase, Policy, ProbeScope, Request, Verdict};
+use openclaw_supervise_core::{Effect, Event, ExitStatus, Owner, Phase, Policy, ProbeScope, Request, Verdict};
 use std::time::Duration;
 
 const NEVER_UP: Script = Script { boots_in: s_const(100_000), dies: None, drain: None };

@@ -1,8 +1,8 @@
 //! What the store remembers paces the next supervisor.
 
 use crate::world::{CRASH, Script, World, acquired, s};
-use openclaw_supervise::core::restart_policy::{Cause, Run};
-use openclaw_supervise::core::{Event, ExitStatus, History, Moment, PastRun, Policy, Request, Settled};
+use openclaw_supervise_core::restart_policy::{Cause, Run};
+use openclaw_supervise_core::{Event, ExitStatus, History, Moment, PastRun, Policy, Request, Settled};
 use std::time::Duration;
 
 const SEGV: ExitStatus = ExitStatus::Signal { number: 11, core_dumped: true };
@@ -166,7 +166,7 @@ fn a_past_without_trouble_changes_nothing() {
     let numbered = world
         .effects
         .iter()
-        .any(|(_, effect)| matches!(effect, openclaw_supervise::core::Effect::Spawn { generation: 2, .. }));
+        .any(|(_, effect)| matches!(effect, openclaw_supervise_core::Effect::Spawn { generation: 2, .. }));
     assert!(numbered, "numbers go on");
 }
 

@@ -1,8 +1,8 @@
 //! The operator's own commands: before a start, after an end, never beside a gateway.
 
 use crate::world::{CRASH, HookScript, KILLED, STARTED, Script, World, acquired, owner, s, tree_end};
-use openclaw_supervise::core::restart_policy::Cause;
-use openclaw_supervise::core::{
+use openclaw_supervise_core::restart_policy::Cause;
+use openclaw_supervise_core::{
     Call, Contested, Effect, Event, ExitStatus, ExitUsage, Fact, Generation, History, Hook, HookEnd, Layer,
     LeaseAnswer, PastRun, Policy, Remains, Report, Request, Settled, TreeEnd, Unfinished, Verdict,
 };
@@ -132,7 +132,7 @@ fn no_pre_start_hook_is_called_where_no_start_follows() {
     let mut gated = World::new(Policy { boot_limit: 1, ..before() });
     let mut runs = Vec::new();
     for spawned in [800, 900] {
-        let run = openclaw_supervise::core::restart_policy::Run {
+        let run = openclaw_supervise_core::restart_policy::Run {
             started: Some(s(spawned)),
             healthy_until: s(spawned),
             ended: s(spawned + 1),

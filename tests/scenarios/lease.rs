@@ -1,8 +1,8 @@
 //! Who is in charge: the first thing that a supervisor asks, and the end of it.
 
 use crate::world::{STARTED, Script, World, acquired, owner, s};
-use openclaw_supervise::core::policy::OnConflict;
-use openclaw_supervise::core::{
+use openclaw_supervise_core::policy::OnConflict;
+use openclaw_supervise_core::{
     Acquired, Contested, Effect, Event, History, LeaseAnswer, LeaseRequest, Policy, Recovered, Report, Request,
 };
 use std::time::Duration;
@@ -164,7 +164,7 @@ fn whoever_loses_the_lease_leaves_the_gateway_alone_and_goes_in_every_state() {
     let lost = || Event::LeaseLost { owner: Some(owner(901)), why: "its heartbeat stood still".to_owned() };
     let mut hung = World::started(Script { boots_in: Duration::ZERO, dies: None, drain: None });
     hung.run_for(s(10));
-    hung.port = Some(openclaw_supervise::core::Verdict::Silent);
+    hung.port = Some(openclaw_supervise_core::Verdict::Silent);
     hung.run_for(s(65));
     let mut standing = World::new(Policy { on_conflict: OnConflict::Standby, ..Policy::default() });
     standing.port = Some(STARTED);

@@ -1,8 +1,8 @@
 //! `--memory-max`, and what else is measured.
 
 use crate::world::{CRASH, EVIDENCE, STARTED, Script, World, acquired, s};
-use openclaw_supervise::core::restart_policy::Cause;
-use openclaw_supervise::core::{
+use openclaw_supervise_core::restart_policy::Cause;
+use openclaw_supervise_core::{
     Effect, Event, ExitStatus, Fact, History, Policy, Remains, Request, Settled, Unfinished, Usage, Verdict,
 };
 use std::time::Duration;

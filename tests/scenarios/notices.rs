@@ -2,8 +2,8 @@
 
 use crate::world::{CRASH, STARTED, Script, World, acquired, by, owner, s, sighting, stranger};
 use Notice::{Ready, Reloading, Stopping};
-use openclaw_supervise::core::policy::OnConflict;
-use openclaw_supervise::core::{
+use openclaw_supervise_core::policy::OnConflict;
+use openclaw_supervise_core::{
     Contested, Effect, Event, Fingerprint, History, LeaseAnswer, Notice, Observation, Owner, Phase, Policy, Readiness,
     Remains, Report, Request, Unfinished, Verdict,
 };
@@ -180,7 +180,7 @@ fn standing_by_is_ready_once_and_so_is_the_gateway_after_it() {
     world.run_for(s(14));
     assert_eq!(world.notices(), [Ready]);
     world.unanswered =
-        |effect| matches!(effect, Effect::Lease { ask: openclaw_supervise::core::LeaseRequest::Take { .. }, .. });
+        |effect| matches!(effect, Effect::Lease { ask: openclaw_supervise_core::LeaseRequest::Take { .. }, .. });
     world.run_for(s(2));
     world.send(Event::Leased { ticket: world.lease_ticket(), answer: acquired(History::default()) });
     world.run_for(s(60));

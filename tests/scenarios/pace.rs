@@ -1,7 +1,7 @@
 //! How fast a dead gateway is followed by the next one.
 
 use crate::world::{CRASH, KILLED, STARTED, Script, World, s};
-use openclaw_supervise::core::{Effect, Event, ExitStatus, Fingerprint, Policy, Report, Request};
+use openclaw_supervise_core::{Effect, Event, ExitStatus, Fingerprint, Policy, Report, Request};
 use std::time::Duration;
 
 const DONE: ExitStatus = ExitStatus::Code(0);

@@ -1,7 +1,7 @@
 //! Before a spawn: whose is the port?
 
 use crate::world::{CRASH, KILLED, STARTED, Script, World, s, sighting, stranger};
-use openclaw_supervise::core::{
+use openclaw_supervise_core::{
     Effect, Event, ExitStatus, Owner, Phase, Policy, ProbeScope, Report, Request, SpawnFailure, Verdict,
 };
 use std::time::Duration;

@@ -1,10 +1,8 @@
 //! Beside an owner that stays.
 
 use crate::world::{STARTED, World, acquired, owner, s};
-use openclaw_supervise::core::policy::OnConflict;
-use openclaw_supervise::core::{
-    Contested, Effect, Event, History, LeaseAnswer, LeaseRequest, Policy, Request, Verdict,
-};
+use openclaw_supervise_core::policy::OnConflict;
+use openclaw_supervise_core::{Contested, Effect, Event, History, LeaseAnswer, LeaseRequest, Policy, Request, Verdict};
 
 fn contended(pid: i32) -> LeaseAnswer {
     LeaseAnswer::Contended { owner: Some(owner(pid)), what: Contested::Lease }

@@ -1,7 +1,7 @@
 //! Ending: intent, escalation, trees that do not want to go.
 
 use crate::world::{CRASH, KILLED, STARTED, Script, World, by, s, sighting, tree_end};
-use openclaw_supervise::core::{
+use openclaw_supervise_core::{
     Effect, Event, ExitStatus, ExitUsage, Fingerprint, Owner, Policy, ProbeScope, Request, SpawnFailure, Usage, Verdict,
 };
 use std::time::Duration;

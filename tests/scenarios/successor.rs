@@ -1,8 +1,8 @@
 //! A detached successor: a gateway exits with 0 and another one of ours has its port already.
 
 use crate::world::{STARTED, Script, World, s, stranger};
-use openclaw_supervise::core::restart_policy::Cause;
-use openclaw_supervise::core::{
+use openclaw_supervise_core::restart_policy::Cause;
+use openclaw_supervise_core::{
     Effect, Event, ExitStatus, Fact, Holder, Owner, ProbeScope, Remains, Request, Settled, Verdict,
 };
 use std::time::Duration;

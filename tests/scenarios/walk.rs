@@ -3,11 +3,13 @@
 //! Lawful: every effect but a probe is answered in bounded time, a process exists before it ends, ticks come at the
 //! deadline. Hostile: any verdict, any death, any order, lost answers, news of the past, requests and jumps at any time.
 
+use crate::fake_shell::{Answer, Broken, FakeShell, World as Outside, after, never};
 use crate::world::{acquired, by, s, sighting, stranger, tree_end};
-use openclaw_supervise::core::handoff::{HandoffVerdict, Support};
-use openclaw_supervise::core::{
-    Effect, Event, ExitStatus, ExitUsage, Fact, Fingerprint, Generation, History, HookEnd, Moment, Notice, Outcome,
-    Owner, Phase, Policy, ProbeScope, Remains, Report, Request, Settled, SpawnFailure, Supervisor, Usage, Verdict,
+use openclaw_supervise_core::handoff::{HandoffVerdict, Support};
+use openclaw_supervise_core::{
+    Call, Effect, Event, ExitStatus, ExitUsage, Fact, Fingerprint, Generation, History, HookEnd, LeaseAnswer,
+    LeaseRequest, Moment, Notice, Observation, Outcome, Owner, Phase, Policy, ProbeScope, Remains, Report, Request,
+    Settled, SpawnFailure, Supervisor, TreeEnd, Usage, Verdict,
 };
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -49,13 +51,7 @@ struct Walk {
     pending: BTreeMap<(Moment, usize), Event>,
     history: Vec<(Moment, Event)>,
     effects: Vec<Effect>,
-    // The shell's own view of the world.
-    leader: Option<Generation>,
-    tree: Option<Generation>,
-    killing: bool,
-    hook: Option<u64>,
-    ticket: u64,
-    generation: Generation,
+    shell: FakeShell,
     // What the promises are checked against.
     spawns: Vec<Moment>,
     free_of_charge: Vec<Moment>,
@@ -67,6 +63,7 @@ struct Walk {
     detached: bool,
     told: Option<Notice>,
     over: Option<Outcome>,
+    hook_runs: bool,
     idle_ticks: u32,
 }
 
@@ -99,12 +96,7 @@ impl Walk {
             pending: BTreeMap::new(),
             history: Vec::new(),
             effects: Vec::new(),
-            leader: None,
-            tree: None,
-            killing: false,
-            hook: None,
-            ticket: 0,
-            generation: 0,
+            shell: FakeShell::default(),
             spawns: Vec::new(),
             free_of_charge: Vec::new(),
             unclean: Vec::new(),
@@ -115,6 +107,7 @@ impl Walk {
             detached: false,
             told: None,
             over: None,
+            hook_runs: false,
             idle_ticks: 0,
         }
     }
@@ -138,40 +131,36 @@ impl Walk {
         self.must(!was_over || fx.is_empty(), "nothing comes after the exit");
         self.idle_ticks = if ticked && fx.is_empty() { self.idle_ticks + 1 } else { 0 };
         self.must(self.idle_ticks < 3, "a tick at the deadline changes something");
+        let mut shell = std::mem::take(&mut self.shell);
         for effect in &fx {
-            self.must(self.over.is_none(), "the exit is the last effect");
-            self.check(effect, was_free);
-            self.answer(effect);
+            self.check(&shell, effect, was_free);
+            match shell.perform(effect, self) {
+                Ok(answer) => answer.into_iter().for_each(|(delay, event)| self.later(delay, event)),
+                Err(Broken { promise, what }) => self.must(false, &format!("{promise}: {what}: {effect:?}")),
+            }
         }
+        self.shell = shell;
         self.effects.extend(fx);
         self.check_deadline(ticked);
     }
 
     fn is_youngest_free(&self, event: &Event) -> bool {
-        matches!(event, Event::Probed { ticket, sighting } if *ticket == self.ticket && sighting.verdict == Verdict::Free)
+        matches!(event, Event::Probed { ticket, sighting } if *ticket == self.shell.probe && sighting.verdict == Verdict::Free)
     }
 
     /// Follows what the event says of the world.
     fn note(&mut self, event: &Event) {
         match event {
-            Event::Spawned { generation, .. } if *generation == self.generation && self.tree.is_none() => {
-                (self.leader, self.tree) = (Some(*generation), Some(*generation));
+            Event::Spawned { generation, .. } if self.shell.spawning == Some(*generation) => {
                 self.open_ends += 1;
                 self.came_up = None;
             }
-            Event::LeaderExited { generation, death, .. } if self.leader == Some(*generation) => {
-                self.leader = None;
+            Event::LeaderExited { generation, death, .. } if self.shell.leader == Some(*generation) => {
                 if *death != ExitStatus::Code(0) {
                     self.unclean.push(self.came_up.unwrap_or(self.now));
                 }
                 if self.came_up.is_some_and(|up| self.now >= up + self.policy.stable_after) {
                     self.free_of_charge.push(self.now);
-                }
-            }
-            Event::TreeGone { generation, end } if self.tree == Some(*generation) => {
-                self.killing = false;
-                if end.survivors == 0 || self.leader.is_none() {
-                    self.tree = None;
                 }
             }
             Event::Requested { request: Request::Stop, .. } if self.stop_by.is_none() => {
@@ -187,29 +176,15 @@ impl Walk {
             Event::Requested { request: Request::Detach, .. } => self.detached = true,
             _ => {}
         }
+        self.shell.note(event);
     }
 
-    fn check(&mut self, effect: &Effect, after_free: bool) {
+    /// What goes beyond the rules of the shell.
+    fn check(&mut self, shell: &FakeShell, effect: &Effect, after_free: bool) {
         match effect {
-            Effect::Probe { ticket, .. } => {
-                self.must(*ticket > self.ticket, "each probe has a ticket of its own");
-                self.ticket = *ticket;
-            }
-            Effect::Consume { ticket, .. } => {
-                self.must(*ticket > self.ticket, "each question has a ticket of its own");
-            }
-            Effect::Spawn { generation, .. } => self.check_spawn(*generation, after_free),
-            Effect::Terminate { generation } => {
-                self.must(self.tree == Some(*generation), "no signal to a tree that is gone");
+            Effect::Spawn { .. } => self.check_spawn(after_free),
+            Effect::Terminate { .. } => {
                 self.must(self.excused, "nobody ends a gateway without a request or a hang");
-            }
-            Effect::KillTree { generation } => {
-                self.must(self.tree == Some(*generation) && !self.killing, "one kill at a time, of a tree that lives");
-                self.killing = true;
-            }
-            Effect::Lease { ticket, .. } => {
-                self.must(*ticket > self.ticket, "each attempt has a ticket of its own");
-                self.ticket = *ticket;
             }
             Effect::Report(Report::GatewayHung { .. } | Report::MemoryExceeded { .. }) => self.excused = true,
             Effect::Report(Report::GatewayStarted { .. }) => {
@@ -220,46 +195,43 @@ impl Walk {
                 self.must(self.open_ends > 0, "no end without a spawn");
                 self.open_ends -= 1;
             }
-            Effect::Hook { ticket, .. } => {
-                self.must(*ticket > self.ticket, "each call has a ticket of its own");
-                self.must(self.tree.is_none() && self.hook.is_none(), "a hook runs alone");
-                (self.ticket, self.hook) = (*ticket, Some(*ticket));
+            Effect::Report(Report::HookStarted { .. }) => {
+                let begins = !std::mem::replace(&mut self.hook_runs, true);
+                self.must(begins, "a hook runs alone");
             }
             Effect::Report(Report::HookFinished { .. }) => {
-                let ran = self.hook.take().is_some();
-                self.must(ran, "a hook ends once");
-            }
-            Effect::EndHook { ticket } | Effect::KillHook { ticket } => {
-                self.must(self.hook == Some(*ticket), "no signal to a hook that is over");
+                let ends = std::mem::take(&mut self.hook_runs);
+                self.must(ends, "a hook ends once");
             }
             Effect::Adopt { .. } | Effect::Watch { .. } => self.must(false, "nobody was there before us"),
-            // A pre-start hook that failed uses a number up.
-            Effect::Remember { generation, fact: Fact::Settled(Settled::NeverStarted) } => {
-                self.generation = *generation;
-            }
             // What an update put off, or a gateway had planned itself, costs nothing.
             Effect::Remember { fact: Fact::Settled(Settled::Postponed) | Fact::Planned, .. } => {
                 self.free_of_charge.push(self.now);
-            }
-            Effect::Measure { generation, .. } | Effect::Examine { generation, .. } => {
-                self.must(self.leader == Some(*generation) || self.tree == Some(*generation), "no look at who is gone");
             }
             Effect::Notify(notice) => {
                 self.must(self.told != Some(Notice::Stopping), "who ends has nothing more to say");
                 self.must(*notice != Notice::Ready || self.came_up.is_some(), "nobody is ready who has not come up");
                 self.told = Some(*notice);
             }
-            Effect::Remember { .. } | Effect::Report(_) | Effect::Negotiate => {}
-            Effect::Exit(outcome) => self.check_exit(outcome),
+            Effect::Exit(outcome) => self.check_exit(shell, outcome),
+            Effect::Lease { .. }
+            | Effect::Remember { .. }
+            | Effect::Probe { .. }
+            | Effect::Negotiate
+            | Effect::Consume { .. }
+            | Effect::Measure { .. }
+            | Effect::Examine { .. }
+            | Effect::KillTree { .. }
+            | Effect::Hook { .. }
+            | Effect::EndHook { .. }
+            | Effect::KillHook { .. }
+            | Effect::Report(_) => {}
         }
     }
 
-    fn check_spawn(&mut self, generation: Generation, after_free: bool) {
+    fn check_spawn(&mut self, after_free: bool) {
         self.must(after_free, "a spawn follows the youngest probe, and that found the port free");
-        self.must(self.tree.is_none() && self.leader.is_none(), "one tree at a time");
-        self.must(generation == self.generation + 1, "generations count up");
         self.must(self.stop_by.is_none(), "no spawn after a stop");
-        self.generation = generation;
         self.excused = false;
         let (limit, window) = (self.policy.boot_limit as usize, self.policy.boot_window);
         let unclean = self.unclean.iter().filter(|at| **at + window >= self.now).count();
@@ -272,14 +244,14 @@ impl Walk {
         self.spawns.push(self.now);
     }
 
-    fn check_exit(&mut self, outcome: &Outcome) {
+    fn check_exit(&mut self, shell: &FakeShell, outcome: &Outcome) {
         let line = &outcome.reason;
         self.must(self.told == Some(Notice::Stopping), "the service manager is told first");
         self.must(!line.trim().is_empty() && !line.contains('\n'), "an exit comes with one line");
         self.must([0, 1, 69, 78].contains(&outcome.code), "a documented code");
         if !self.detached {
             self.must(self.open_ends == 0, "every spawn has its end on record");
-            self.must(outcome.code != 0 || self.tree.is_none(), "nothing is left behind a clean exit");
+            self.must(outcome.code != 0 || shell.tree.is_none(), "nothing is left behind a clean exit");
         }
         self.must(outcome.code != 0 || self.detached || self.stop_by.is_some(), "0 only on request");
         self.over = Some(outcome.clone());
@@ -298,98 +270,7 @@ impl Walk {
         }
     }
 
-    #[expect(clippy::too_many_lines, reason = "one arm for each effect")]
-    fn answer(&mut self, effect: &Effect) {
-        match *effect {
-            Effect::Lease { ticket, .. } => {
-                let delay = self.dice.ms(6_000);
-                self.later(delay, Event::Leased { ticket, answer: acquired(History::default()) });
-            }
-            Effect::Probe { ticket, ask } => {
-                if !self.dice.once_in(30) {
-                    let event = Event::Probed { ticket, sighting: self.look(ask) };
-                    let delay = self.dice.ms(6_000);
-                    self.later(delay, event);
-                }
-            }
-            Effect::Spawn { generation, .. } => {
-                let event = match self.dice.below(12) {
-                    0 => Event::SpawnFailed { generation, failure: SpawnFailure::Resources("EAGAIN".to_owned()) },
-                    1 => Event::SpawnFailed { generation, failure: SpawnFailure::Program("not found".to_owned()) },
-                    _ => Event::Spawned { generation, pid: 5, fingerprint: Fingerprint::default() },
-                };
-                let delay = self.dice.ms(SPAWN_MAX);
-                self.later(delay, event);
-            }
-            Effect::Measure { generation, .. } => {
-                let cpu = (!self.dice.once_in(9)).then(|| self.now / self.dice.pick(&[1, 15, 25, 1000]));
-                let tree_rss_kb = (!self.dice.once_in(9)).then(|| self.dice.below(1500));
-                let sample = Usage { cpu, rss_kb: None, tree_rss_kb };
-                self.later(Duration::ZERO, Event::Measured { generation, sample });
-            }
-            Effect::Negotiate => {
-                let support = match self.dice.below(4) {
-                    0 => Support::Unsupported("exit code 1".to_owned()),
-                    1 => Support::TimedOut("no answer".to_owned()),
-                    _ => Support::Supported,
-                };
-                let delay = self.dice.ms(31_000);
-                self.later(delay, Event::Negotiated { support });
-            }
-            Effect::Consume { ticket, .. } => {
-                let word = match self.dice.below(6) {
-                    0 => HandoffVerdict::Missing,
-                    1 => HandoffVerdict::Rejected("expired".to_owned()),
-                    2 => HandoffVerdict::TimedOut("30 s".to_owned()),
-                    3 => HandoffVerdict::Unsupported("exit code 1".to_owned()),
-                    _ => HandoffVerdict::Accepted("SIGUSR2".to_owned()),
-                };
-                let delay = self.dice.ms(61_000);
-                if !self.dice.once_in(20) {
-                    self.later(delay, Event::Consumed { ticket, word });
-                }
-            }
-            Effect::Examine { generation, .. } => {
-                if !self.dice.once_in(4) {
-                    let delay = self.dice.ms(9000);
-                    self.later(delay, Event::Examined { generation, evidence: None });
-                }
-            }
-            Effect::Terminate { generation } => {
-                if self.dice.once_in(2) {
-                    let (delay, death) =
-                        (self.dice.ms(400_000), self.dice.pick(&[ExitStatus::Code(0), ExitStatus::Code(143)]));
-                    self.later(delay, Event::LeaderExited { generation, death, toll: ExitUsage::default() });
-                }
-            }
-            Effect::KillTree { generation } => {
-                let survivors = u32::from(self.dice.once_in(6));
-                if survivors == 0 && self.leader.is_some() {
-                    let death = ExitStatus::Signal { number: 9, core_dumped: false };
-                    let delay = self.dice.ms(KILL_MAX);
-                    self.later(delay, Event::LeaderExited { generation, death, toll: ExitUsage::default() });
-                }
-                let delay = self.dice.ms(KILL_MAX);
-                self.later(delay, Event::TreeGone { generation, end: tree_end(survivors) });
-            }
-            Effect::Hook { ticket, .. } => {
-                let (delay, code) = (self.dice.ms(30_000), self.dice.pick(&[0, 0, 0, 1]));
-                self.later(delay, Event::HookEnded { ticket, end: HookEnd::Ended(ExitStatus::Code(code)) });
-            }
-            Effect::EndHook { ticket } | Effect::KillHook { ticket } => {
-                let delay = self.dice.ms(20_000);
-                self.later(delay, Event::HookEnded { ticket, end: HookEnd::Ended(ExitStatus::Unknown) });
-            }
-            Effect::Adopt { .. }
-            | Effect::Watch { .. }
-            | Effect::Remember { .. }
-            | Effect::Notify(_)
-            | Effect::Report(_)
-            | Effect::Exit(_) => {}
-        }
-    }
-
-    fn look(&mut self, ask: ProbeScope) -> openclaw_supervise::core::Observation {
+    fn look(&mut self, ask: ProbeScope) -> Observation {
         let usual = match ask {
             ProbeScope::Port => Verdict::Free,
             ProbeScope::Listener(_) if self.dice.once_in(2) => Verdict::Free,
@@ -410,11 +291,11 @@ impl Walk {
 
     /// Something that nobody planned.
     fn mischief(&mut self) {
-        let generation = self.generation;
+        let (ticket, generation) = (self.shell.ticket, self.shell.generation);
         let deaths = [0, 1, 78, 134].map(ExitStatus::Code);
         match self.dice.below(27) {
             0..8 => {
-                if let Some(generation) = self.leader {
+                if let Some(generation) = self.shell.leader {
                     let death = self.dice.pick(&deaths);
                     self.send(Event::LeaderExited { generation, death, toll: ExitUsage::default() });
                 }
@@ -424,10 +305,10 @@ impl Walk {
             12 if self.dice.once_in(9) => self.send(Event::Requested { request: Request::Detach, by: by("SIGQUIT") }),
             13 => self.send(Event::ClockJumped { by: s(3600) }),
             14 => {
-                self.send(Event::Probed { ticket: self.ticket + 1, sighting: sighting(Verdict::Free, Owner::Unseen) });
+                self.send(Event::Probed { ticket: ticket + 1, sighting: sighting(Verdict::Free, Owner::Unseen) });
             }
-            15 if self.ticket > 0 => {
-                self.send(Event::Probed { ticket: self.ticket - 1, sighting: sighting(Verdict::Free, Owner::Unseen) });
+            15 if ticket > 0 => {
+                self.send(Event::Probed { ticket: ticket - 1, sighting: sighting(Verdict::Free, Owner::Unseen) });
             }
             16 => self.send(Event::TreeGone { generation: generation + 1, end: tree_end(0) }),
             17 => self.send(Event::Spawned { generation: generation + 1, pid: 6, fingerprint: Fingerprint::default() }),
@@ -443,9 +324,9 @@ impl Walk {
             21 => self.send(Event::Departed { pid: 4242 }),
             22 => self.send(Event::Adopted { generation, remains: Remains::Leader { pid: 6, differs: None } }),
             23 if self.dice.once_in(2) => {
-                self.send(Event::HookEnded { ticket: self.ticket + 1, end: HookEnd::Ended(ExitStatus::Code(0)) });
+                self.send(Event::HookEnded { ticket: ticket + 1, end: HookEnd::Ended(ExitStatus::Code(0)) });
             }
-            23 => self.send(Event::Leased { ticket: self.ticket + 1, answer: acquired(History::default()) }),
+            23 => self.send(Event::Leased { ticket: ticket + 1, answer: acquired(History::default()) }),
             24 => self.send(Event::Examined { generation, evidence: Some("late".to_owned()) }),
             25 => self.send(Event::Measured { generation, sample: Usage::default() }),
             _ => self.send(Event::Start),
@@ -465,11 +346,10 @@ impl Walk {
         let late = if self.stop_by.is_none() && self.dice.once_in(40) { self.dice.ms(30_000) } else { Duration::ZERO };
         self.now = self.now.max(next) + late;
         if news == Some(next) && (deadline != Some(next) || self.dice.once_in(2)) {
-            if let Some((_, event)) = self.pending.pop_first() {
-                let stale = matches!(event, Event::LeaderExited { generation, .. } if self.leader != Some(generation));
-                if !stale {
-                    self.send(event);
-                }
+            if let Some((_, event)) = self.pending.pop_first()
+                && (!matches!(event, Event::LeaderExited { .. }) || self.shell.is_news(&event))
+            {
+                self.send(event);
             }
         } else {
             self.send(Event::Tick);
@@ -493,6 +373,101 @@ impl Walk {
         }
         self.mischief();
         self
+    }
+}
+
+impl Outside for Walk {
+    fn admits(&mut self, _effect: &Effect) -> Result<bool, Broken> {
+        Ok(true)
+    }
+
+    fn lease(&mut self, _ticket: u64, _request: LeaseRequest) -> Answer<LeaseAnswer> {
+        after(self.dice.ms(6_000), acquired(History::default()))
+    }
+
+    fn adopt(&mut self, _generation: Generation) -> Answer<Remains> {
+        never()
+    }
+
+    fn watch(&mut self, _pid: i32) -> Answer<()> {
+        never()
+    }
+
+    fn probe(&mut self, _ticket: u64, scope: ProbeScope) -> Answer<Observation> {
+        if self.dice.once_in(30) {
+            return never();
+        }
+        let seen = self.look(scope);
+        after(self.dice.ms(6_000), seen)
+    }
+
+    fn spawn(&mut self, _generation: Generation) -> Answer<Result<(i32, Fingerprint), SpawnFailure>> {
+        let spawned = match self.dice.below(12) {
+            0 => Err(SpawnFailure::Resources("EAGAIN".to_owned())),
+            1 => Err(SpawnFailure::Program("not found".to_owned())),
+            _ => Ok((5, Fingerprint::default())),
+        };
+        after(self.dice.ms(SPAWN_MAX), spawned)
+    }
+
+    fn negotiate(&mut self) -> Answer<Support> {
+        let support = match self.dice.below(4) {
+            0 => Support::Unsupported("exit code 1".to_owned()),
+            1 => Support::TimedOut("no answer".to_owned()),
+            _ => Support::Supported,
+        };
+        after(self.dice.ms(31_000), support)
+    }
+
+    fn consume(&mut self, _generation: Generation, _pid: i32) -> Answer<HandoffVerdict> {
+        let verdict = match self.dice.below(6) {
+            0 => HandoffVerdict::Missing,
+            1 => HandoffVerdict::Rejected("expired".to_owned()),
+            2 => HandoffVerdict::TimedOut("30 s".to_owned()),
+            3 => HandoffVerdict::Unsupported("exit code 1".to_owned()),
+            _ => HandoffVerdict::Accepted("SIGUSR2".to_owned()),
+        };
+        let delay = self.dice.ms(61_000);
+        if self.dice.once_in(20) { never() } else { after(delay, verdict) }
+    }
+
+    fn measure(&mut self, _generation: Generation, _tree: bool) -> Answer<Usage> {
+        let cpu = (!self.dice.once_in(9)).then(|| self.now / self.dice.pick(&[1, 15, 25, 1000]));
+        let tree_rss_kb = (!self.dice.once_in(9)).then(|| self.dice.below(1500));
+        after(Duration::ZERO, Usage { cpu, rss_kb: None, tree_rss_kb })
+    }
+
+    fn examine(&mut self, _generation: Generation) -> Answer<Option<String>> {
+        if self.dice.once_in(4) { never() } else { after(self.dice.ms(9000), None) }
+    }
+
+    fn terminate(&mut self, _generation: Generation) -> Answer<ExitStatus> {
+        if self.dice.once_in(2) {
+            return never();
+        }
+        after(self.dice.ms(400_000), self.dice.pick(&[ExitStatus::Code(0), ExitStatus::Code(143)]))
+    }
+
+    fn kill_tree(&mut self, generation: Generation) -> Answer<TreeEnd> {
+        let survivors = u32::from(self.dice.once_in(6));
+        if survivors == 0 {
+            let (delay, death) = (self.dice.ms(KILL_MAX), ExitStatus::Signal { number: 9, core_dumped: false });
+            self.later(delay, Event::LeaderExited { generation, death, toll: ExitUsage::default() });
+        }
+        after(self.dice.ms(KILL_MAX), tree_end(survivors))
+    }
+
+    fn hook(&mut self, _ticket: u64, _call: &Call) -> Answer<HookEnd> {
+        let (delay, code) = (self.dice.ms(30_000), self.dice.pick(&[0, 0, 0, 1]));
+        after(delay, HookEnd::Ended(ExitStatus::Code(code)))
+    }
+
+    fn end_hook(&mut self, _ticket: u64) -> Answer<HookEnd> {
+        after(self.dice.ms(20_000), HookEnd::Ended(ExitStatus::Unknown))
+    }
+
+    fn kill_hook(&mut self, ticket: u64) -> Answer<HookEnd> {
+        self.end_hook(ticket)
     }
 }
 

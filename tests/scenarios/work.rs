@@ -1,7 +1,7 @@
 //! A gateway that does not answer and works all the while may only be busy.
 
 use crate::world::{STARTED, Script, World, s};
-use openclaw_supervise::core::{Effect, Event, Policy, Report, Request, Verdict};
+use openclaw_supervise_core::{Effect, Event, Policy, Report, Request, Verdict};
 use std::time::Duration;
 
 const FROZEN: Script = Script { boots_in: Duration::ZERO, dies: None, drain: None };

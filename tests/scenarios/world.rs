@@ -1,10 +1,11 @@
 //! A small world for the core: one port, one scripted gateway at a time, a clock that jumps from event to event.
 
-use openclaw_supervise::core::handoff::{HandoffVerdict, Support};
-use openclaw_supervise::core::{
+use crate::fake_shell::{Answer, Broken, FakeShell, World as Outside, after, never};
+use openclaw_supervise_core::handoff::{HandoffVerdict, Support};
+use openclaw_supervise_core::{
     Acquired, Call, Effect, Event, ExitStatus, ExitUsage, Fingerprint, Generation, History, Holder, HookEnd,
-    LeaseAnswer, Moment, Notice, Observation, Outcome, Owner, Phase, Policy, ProbeScope, Readiness, Remains, Report,
-    Request, Requester, SpawnFailure, Supervisor, TreeEnd, Usage, Verdict,
+    LeaseAnswer, LeaseRequest, Moment, Notice, Observation, Outcome, Owner, Phase, Policy, ProbeScope, Readiness,
+    Remains, Report, Request, Requester, SpawnFailure, Supervisor, TreeEnd, Usage, Verdict,
 };
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -138,9 +139,9 @@ pub(crate) struct World {
     pub(crate) effects: Vec<(Moment, Effect)>,
     policy: Policy,
     pending: BTreeMap<(Moment, usize), Event>,
+    shell: FakeShell,
+    /// The gateway's process: its number, when it was spawned, and what it does.
     child: Option<(Generation, Moment, Script)>,
-    /// The ticket of the hook that runs.
-    hooking: Option<u64>,
     /// What the event loop has used until when.
     used: (Moment, Duration),
 }
@@ -170,8 +171,8 @@ impl World {
             effects: Vec::new(),
             policy,
             pending: BTreeMap::new(),
+            shell: FakeShell::default(),
             child: None,
-            hooking: None,
             used: (s(1000), Duration::ZERO),
         }
     }
@@ -196,35 +197,26 @@ impl World {
     }
 
     pub(crate) fn send(&mut self, event: Event) {
+        let (since, used) = self.used;
+        self.used = (self.now, used + (self.now.saturating_sub(since)) * self.work.unwrap_or(0) / 100);
+        let mut shell = std::mem::take(&mut self.shell);
+        shell.note(&event);
         let mut fx = Vec::new();
         self.core.step(self.now, event, &mut fx);
         let mut at_once = Vec::new();
-        let (since, used) = self.used;
-        self.used = (self.now, used + (self.now.saturating_sub(since)) * self.work.unwrap_or(0) / 100);
         for effect in fx {
-            match &effect {
-                effect if (self.unanswered)(effect) => {}
-                Effect::Lease { ticket, .. } => {
-                    at_once.push(Event::Leased { ticket: *ticket, answer: self.lease.clone() });
-                }
-                Effect::Adopt { generation } => {
-                    at_once.push(Event::Adopted { generation: *generation, remains: self.adopt(*generation) });
-                }
-                Effect::Measure { generation, tree } => {
-                    at_once.push(Event::Measured { generation: *generation, sample: self.sample(*tree) });
-                }
-                effect => self.answer(effect),
+            match shell.perform(&effect, self) {
+                Ok(Some((Duration::ZERO, event))) if is_at_once(&event) => at_once.push(event),
+                Ok(Some((delay, event))) => self.later(delay, event),
+                Ok(None) => {}
+                Err(Broken { promise, what }) => panic!("{promise}: {what}: {effect:?}\n{:?}", self.core),
             }
             self.effects.push((self.now, effect));
         }
+        self.shell = shell;
         for event in at_once {
             self.send(event);
         }
-    }
-
-    fn sample(&self, tree: bool) -> Usage {
-        let tree_rss_kb = self.tree_rss_kb.filter(|_| tree);
-        Usage { cpu: self.work.map(|_| self.used.1), rss_kb: Some(1), tree_rss_kb }
     }
 
     pub(crate) fn request(&mut self, request: Request) {
@@ -239,82 +231,9 @@ impl World {
         self.send(Event::LeaderExited { generation, death, toll: ExitUsage::default() });
     }
 
-    /// A leader that is found is a gateway that follows the script, and came up long ago.
-    fn adopt(&mut self, generation: Generation) -> Remains {
-        if matches!(self.remains, Remains::Leader { .. }) {
-            self.child = Some((generation, Moment::ZERO, self.script));
-            self.dies_in(generation, self.script.dies);
-        }
-        self.remains.clone()
-    }
-
     fn later(&mut self, delay: Duration, event: Event) {
         let key = (self.now + delay, self.pending.len() + self.effects.len() * 8);
         assert!(self.pending.insert(key, event).is_none());
-    }
-
-    fn hook_ends(&mut self, ticket: u64, delay: Option<Duration>, end: HookEnd) {
-        if let Some(delay) = delay {
-            self.later(delay, Event::HookEnded { ticket, end });
-        }
-    }
-
-    fn answer(&mut self, effect: &Effect) {
-        match *effect {
-            Effect::Hook { ticket, ref call } => {
-                // Whatever else OpenClaw's repair does, it writes down when it ran.
-                self.fingerprint.config += u64::from(matches!(call, Call::Repair { .. }));
-                self.hooking = Some(ticket);
-                if let Some((delay, end)) = self.hook.ends.clone() {
-                    self.hook_ends(ticket, Some(delay), end);
-                }
-            }
-            Effect::EndHook { ticket } => self.hook_ends(ticket, self.hook.hears, HookEnd::Ended(TERMED)),
-            Effect::KillHook { ticket } => self.hook_ends(ticket, self.hook.dies, HookEnd::Ended(KILLED)),
-            Effect::Probe { ticket, ask } => {
-                let sighting = self.look(ask);
-                let slow = matches!(sighting.verdict, Verdict::Silent);
-                let delay = if slow { self.policy.probe_timeout } else { PROMPT };
-                self.later(delay, Event::Probed { ticket, sighting });
-            }
-            Effect::Spawn { generation, .. } => {
-                if let Some(failure) = self.unborn.clone() {
-                    return self.later(Duration::ZERO, Event::SpawnFailed { generation, failure });
-                }
-                self.child = Some((generation, self.now, self.script));
-                let (pid, fingerprint) = (100 + i32::try_from(generation).unwrap_or(0), self.fingerprint);
-                self.later(Duration::ZERO, Event::Spawned { generation, pid, fingerprint });
-                self.dies_in(generation, self.script.dies);
-            }
-            Effect::Negotiate => self.later(s(2), Event::Negotiated { support: self.support.clone() }),
-            Effect::Consume { ticket, .. } => {
-                let word = if self.words.is_empty() { Some(HandoffVerdict::Missing) } else { self.words.remove(0) };
-                if let Some(word) = word {
-                    self.later(s(4), Event::Consumed { ticket, word });
-                }
-            }
-            Effect::Examine { generation, .. } => {
-                if let Some(delay) = self.evidence {
-                    self.later(delay, Event::Examined { generation, evidence: Some(EVIDENCE.to_owned()) });
-                }
-            }
-            Effect::Terminate { generation } => self.dies_in(generation, self.script.drain),
-            Effect::KillTree { generation } => {
-                let survivors = self.survivors.pop().unwrap_or(0);
-                if survivors == 0 {
-                    self.dies_in(generation, Some((PROMPT, KILLED)));
-                }
-                self.later(PROMPT * 2, Event::TreeGone { generation, end: tree_end(survivors) });
-            }
-            Effect::Lease { .. }
-            | Effect::Adopt { .. }
-            | Effect::Watch { .. }
-            | Effect::Remember { .. }
-            | Effect::Measure { .. }
-            | Effect::Notify(_)
-            | Effect::Report(_)
-            | Effect::Exit(_) => {}
-        }
     }
 
     fn dies_in(&mut self, generation: Generation, end: Option<(Duration, ExitStatus)>) {
@@ -353,12 +272,7 @@ impl World {
                         self.leader_exits(generation, death);
                     }
                 }
-                // A hook ends once.
-                Some((_, Event::HookEnded { ticket, end })) => {
-                    if self.hooking.take_if(|running| *running == ticket).is_some() {
-                        self.send(Event::HookEnded { ticket, end });
-                    }
-                }
+                Some((_, event @ Event::HookEnded { .. })) if !self.shell.is_news(&event) => {}
                 Some((_, event)) => self.send(event),
                 None => self.send(Event::Tick),
             }
@@ -473,5 +387,96 @@ impl World {
             _ => None,
         });
         tickets.unwrap_or(0)
+    }
+}
+
+/// Whether the core gets this answer before anything else happens.
+fn is_at_once(event: &Event) -> bool {
+    matches!(event, Event::Leased { .. } | Event::Adopted { .. } | Event::Measured { .. })
+}
+
+fn at_once<T>(answer: T) -> Answer<T> {
+    after(Duration::ZERO, answer)
+}
+
+impl Outside for World {
+    fn admits(&mut self, effect: &Effect) -> Result<bool, Broken> {
+        Ok(!(self.unanswered)(effect))
+    }
+
+    fn lease(&mut self, _ticket: u64, _request: LeaseRequest) -> Answer<LeaseAnswer> {
+        at_once(self.lease.clone())
+    }
+
+    /// A leader that is found is a gateway that follows the script, and came up long ago.
+    fn adopt(&mut self, generation: Generation) -> Answer<Remains> {
+        if matches!(self.remains, Remains::Leader { .. }) {
+            self.child = Some((generation, Moment::ZERO, self.script));
+            self.dies_in(generation, self.script.dies);
+        }
+        at_once(self.remains.clone())
+    }
+
+    fn watch(&mut self, _pid: i32) -> Answer<()> {
+        never()
+    }
+
+    fn probe(&mut self, _ticket: u64, scope: ProbeScope) -> Answer<Observation> {
+        let seen = self.look(scope);
+        let slow = matches!(seen.verdict, Verdict::Silent);
+        after(if slow { self.policy.probe_timeout } else { PROMPT }, seen)
+    }
+
+    fn spawn(&mut self, generation: Generation) -> Answer<Result<(i32, Fingerprint), SpawnFailure>> {
+        if let Some(failure) = self.unborn.clone() {
+            return at_once(Err(failure));
+        }
+        self.child = Some((generation, self.now, self.script));
+        self.dies_in(generation, self.script.dies);
+        at_once(Ok((100 + i32::try_from(generation).unwrap_or(0), self.fingerprint)))
+    }
+
+    fn negotiate(&mut self) -> Answer<Support> {
+        after(s(2), self.support.clone())
+    }
+
+    fn consume(&mut self, _generation: Generation, _pid: i32) -> Answer<HandoffVerdict> {
+        let word = if self.words.is_empty() { Some(HandoffVerdict::Missing) } else { self.words.remove(0) };
+        Ok(word.map(|word| (s(4), word)))
+    }
+
+    fn measure(&mut self, _generation: Generation, tree: bool) -> Answer<Usage> {
+        let tree_rss_kb = self.tree_rss_kb.filter(|_| tree);
+        at_once(Usage { cpu: self.work.map(|_| self.used.1), rss_kb: Some(1), tree_rss_kb })
+    }
+
+    fn examine(&mut self, _generation: Generation) -> Answer<Option<String>> {
+        Ok(self.evidence.map(|delay| (delay, Some(EVIDENCE.to_owned()))))
+    }
+
+    fn terminate(&mut self, _generation: Generation) -> Answer<ExitStatus> {
+        Ok(self.child.and(self.script.drain))
+    }
+
+    fn kill_tree(&mut self, generation: Generation) -> Answer<TreeEnd> {
+        let survivors = self.survivors.pop().unwrap_or(0);
+        if survivors == 0 {
+            self.dies_in(generation, Some((PROMPT, KILLED)));
+        }
+        after(PROMPT * 2, tree_end(survivors))
+    }
+
+    fn hook(&mut self, _ticket: u64, call: &Call) -> Answer<HookEnd> {
+        // Whatever else OpenClaw's repair does, it writes down when it ran.
+        self.fingerprint.config += u64::from(matches!(call, Call::Repair { .. }));
+        Ok(self.hook.ends.clone())
+    }
+
+    fn end_hook(&mut self, _ticket: u64) -> Answer<HookEnd> {
+        Ok(self.hook.hears.map(|delay| (delay, HookEnd::Ended(TERMED))))
+    }
+
+    fn kill_hook(&mut self, _ticket: u64) -> Answer<HookEnd> {
+        Ok(self.hook.dies.map(|delay| (delay, HookEnd::Ended(KILLED))))
     }
 }

@@ -1,7 +1,7 @@
 //! One gateway of the simulated world: what it is like, and which processes belong to it.
 
 use crate::dice::Dice;
-use openclaw_supervise::core::{ExitStatus, Generation, Moment, Phase, Policy, Verdict};
+use openclaw_supervise_core::{ExitStatus, Generation, Moment, Phase, Policy, Verdict};
 use std::time::Duration;
 
 /// What the gateway's listener shows.

@@ -24,15 +24,15 @@ mod steps;
 #[path = "judge/takeover.rs"]
 mod takeover;
 
-use crate::trial::Broken;
+use crate::fake_shell::{Broken, must};
 use handoffs::Handoffs;
 use health::{Duty, Health, PortWatch};
 use hooks::{HookRun, Verge};
 use lease::LeaseState;
 use notices::Manager;
-use openclaw_supervise::core::restart_policy::Cause;
-use openclaw_supervise::core::supervisor::{JUMP_MIN, LATE};
-use openclaw_supervise::core::{
+use openclaw_supervise_core::restart_policy::Cause;
+use openclaw_supervise_core::supervisor::{JUMP_MIN, LATE};
+use openclaw_supervise_core::{
     Effect, Event, ExitStatus, Fingerprint, Generation, Moment, Observation, Owner, Policy, ProbeScope, Report,
     Request, TreeEnd, Unfinished, Verdict,
 };
@@ -511,8 +511,4 @@ impl Judge {
         }
         (self.port, self.asked, self.duty) = (PortWatch::default(), None, None);
     }
-}
-
-pub(crate) fn must(kept: bool, promise: &'static str, what: &str) -> Result<(), Broken> {
-    if kept { Ok(()) } else { Err(Broken::new(promise, what)) }
 }

@@ -1,7 +1,8 @@
 //! One core before its judge: every input is recorded, every step judged, and a record can be tried again.
 
+use crate::fake_shell::Broken;
 use crate::judge::{Judge, Turn};
-use openclaw_supervise::core::{Effect, Event, Generation, Moment, Policy, Supervisor};
+use openclaw_supervise_core::{Effect, Event, Generation, Moment, Policy, Supervisor};
 use std::fmt::Write;
 use std::time::Duration;
 
@@ -55,19 +56,6 @@ fn numbers<'a>(input: &'a mut Input, judge: &Judge) -> Option<(&'a mut u64, u64)
             | Event::ClockJumped { .. },
         )
         | Input::StoodStill(_) => None,
-    }
-}
-
-/// A promise that was not kept.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Broken {
-    pub(crate) promise: &'static str,
-    pub(crate) what: String,
-}
-
-impl Broken {
-    pub(crate) fn new(promise: &'static str, what: impl Into<String>) -> Self {
-        Self { promise, what: what.into() }
     }
 }
 

@@ -15,12 +15,13 @@ mod store;
 mod supervisors;
 
 use crate::dice::Dice;
+use crate::fake_shell::{Broken, FakeShell};
 use crate::gateway::{Habit, Life, MEMORY_MAX_KB, Show};
 use crate::judge::{KILL_MAX, TICK_LATE_MAX};
-use crate::trial::{Broken, Input, Maker, Trial};
+use crate::trial::{Input, Maker, Trial};
 use hooks::HookRun;
-use openclaw_supervise::core::policy::OnConflict;
-use openclaw_supervise::core::{
+use openclaw_supervise_core::policy::OnConflict;
+use openclaw_supervise_core::{
     Event, ExitStatus, ExitUsage, Fingerprint, Generation, HookEnd, LeaseRequest, Moment, Phase, Policy, ProbeScope,
     Request, Verdict,
 };
@@ -107,11 +108,11 @@ impl Happening {
 /// One supervisor and its judge.
 pub(crate) struct Sup {
     pub(crate) trial: Trial,
+    shell: FakeShell,
     pid: i32,
     up: bool,
     tick_late: Duration,
     paused_until: Moment,
-    watching: Option<i32>,
     /// The lease was taken away from it.
     robbed: bool,
 }
@@ -306,7 +307,9 @@ impl<'a> World<'a> {
             event,
             Event::LeaderExited { .. } | Event::TreeGone { .. } | Event::Spawned { .. } | Event::Adopted { .. }
         );
-        if again && !self.sups[sup].trial.judge.is_expected(&event, true) {
+        let shell = &self.sups[sup].shell;
+        let old = event.generation() < Some(shell.generation);
+        if again && !old && !shell.is_news(&event) {
             return Ok(());
         }
         // A sample is taken in on the spot.

@@ -6,10 +6,10 @@ use super::{
     Duty, Effect, Ended, Event, ExitStatus, Fingerprint, Generation, Judge, Moment, Over, Owner, PortWatch, Turn, Wish,
     must,
 };
-use crate::trial::Broken;
-use openclaw_supervise::core::handoff::{ASK_BY, HandoffVerdict, Support};
-use openclaw_supervise::core::restart_policy::Cause;
-use openclaw_supervise::core::{PastRun, Report, Settled, SpawnFailure};
+use crate::fake_shell::Broken;
+use openclaw_supervise_core::handoff::{ASK_BY, HandoffVerdict, Support};
+use openclaw_supervise_core::restart_policy::Cause;
+use openclaw_supervise_core::{PastRun, Report, Settled, SpawnFailure};
 use std::collections::VecDeque;
 use std::time::Duration;
 

@@ -1,6 +1,6 @@
 //! What the answers that were delivered prove about a gateway, and about whoever holds the port.
 
-use openclaw_supervise::core::{Moment, Phase, Policy, Verdict};
+use openclaw_supervise_core::{Moment, Phase, Policy, Verdict};
 use std::time::Duration;
 
 /// How long somebody else's gateway may drain: its own hard limit.

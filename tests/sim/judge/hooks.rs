@@ -2,10 +2,10 @@
 
 use super::steps::Answer;
 use super::{Effect, Event, Generation, Judge, Moment, Over, Turn, Wish, must};
-use crate::trial::Broken;
-use openclaw_supervise::core::hook::{GRACE, KILL_TIME_MAX};
-use openclaw_supervise::core::restart_policy::Cause;
-use openclaw_supervise::core::{Call, ExitStatus, Hook, HookEnd, Report, Request};
+use crate::fake_shell::Broken;
+use openclaw_supervise_core::hook::{GRACE, KILL_TIME_MAX};
+use openclaw_supervise_core::restart_policy::Cause;
+use openclaw_supervise_core::{Call, ExitStatus, Hook, HookEnd, Report, Request};
 use std::time::Duration;
 
 type Judgement = Result<(), Broken>;

@@ -1,10 +1,10 @@
 //! Who is in charge: nothing is touched without the lease, and whoever waits for it waits quietly.
 
 use super::{Effect, Event, Judge, Moment, Observation, PortWatch, ProbeScope, Turn, Verdict, must};
-use crate::trial::Broken;
-use openclaw_supervise::core::lease::UNCHANGED_FOR;
-use openclaw_supervise::core::policy::OnConflict;
-use openclaw_supervise::core::{Generation, LeaseAnswer, LeaseRequest, Report};
+use crate::fake_shell::Broken;
+use openclaw_supervise_core::lease::UNCHANGED_FOR;
+use openclaw_supervise_core::policy::OnConflict;
+use openclaw_supervise_core::{Generation, LeaseAnswer, LeaseRequest, Report};
 use std::collections::VecDeque;
 use std::time::Duration;
 

@@ -2,8 +2,8 @@
 
 use super::steps::Answer;
 use super::{Effect, Generation, Judge, Owner, ProbeScope, Turn, Verdict, Wish, must};
-use crate::trial::Broken;
-use openclaw_supervise::core::{Notice, Phase, Report};
+use crate::fake_shell::Broken;
+use openclaw_supervise_core::{Notice, Phase, Report};
 
 type Judgement = Result<(), Broken>;
 

@@ -2,7 +2,7 @@
 
 use super::health::Health;
 use super::proof::Examination;
-use openclaw_supervise::core::{ExitStatus, Generation, Moment, Observation, Owner, Verdict};
+use openclaw_supervise_core::{ExitStatus, Generation, Moment, Observation, Owner, Verdict};
 use std::time::Duration;
 
 /// How it was asked to end.

@@ -1,9 +1,9 @@
 //! P4: is the next spawn allowed, and was the budget spent when we gave up?
 
 use super::handoffs::{Cost, Exit};
-use crate::trial::Broken;
-use openclaw_supervise::core::restart_policy::Cause;
-use openclaw_supervise::core::{ExitStatus, Moment, PastRun, Policy, Settled};
+use crate::fake_shell::Broken;
+use openclaw_supervise_core::restart_policy::Cause;
+use openclaw_supervise_core::{ExitStatus, Moment, PastRun, Policy, Settled};
 use std::time::Duration;
 
 const BACKOFF_MIN: Duration = Duration::from_secs(1);

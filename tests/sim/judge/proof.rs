@@ -1,8 +1,8 @@
 //! What a health kill and a limit of memory need: samples in a row, a window that work has prolonged, and evidence.
 
 use super::{Effect, Event, Generation, Judge, Moment, Owned, Turn, must};
-use crate::trial::Broken;
-use openclaw_supervise::core::{Report, Usage};
+use crate::fake_shell::Broken;
+use openclaw_supervise_core::{Report, Usage};
 use std::time::Duration;
 
 type Judgement = Result<(), Broken>;

@@ -5,8 +5,8 @@ use super::{
     Duty, Effect, Ending, Event, Generation, Health, Judge, KILL_MAX, Moment, NEWS_MAX, Observation, Owned, Owner,
     PortWatch, ProbeScope, Request, SPAWN_MAX, TICK_LATE_MAX, Turn, Verdict, Wish, must,
 };
-use crate::trial::Broken;
-use openclaw_supervise::core::{Outcome, Phase, Report, exit};
+use crate::fake_shell::Broken;
+use openclaw_supervise_core::{Outcome, Phase, Report, exit};
 use std::time::Duration;
 
 type Judgement = Result<(), Broken>;

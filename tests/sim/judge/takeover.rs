@@ -1,9 +1,9 @@
 //! What a predecessor left, and what goes on record for a successor.
 
 use super::{Event, ExitStatus, Generation, Health, Judge, Moment, Owned, Turn, must};
-use crate::trial::Broken;
-use openclaw_supervise::core::restart_policy::Cause;
-use openclaw_supervise::core::{Effect, Fact, Owner, Remains, Report, Settled, Unfinished};
+use crate::fake_shell::Broken;
+use openclaw_supervise_core::restart_policy::Cause;
+use openclaw_supervise_core::{Effect, Fact, Owner, Remains, Report, Settled, Unfinished};
 
 use super::steps::Answer;
 

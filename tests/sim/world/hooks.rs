@@ -2,10 +2,9 @@
 
 use super::{Happening, World};
 use crate::dice::Dice;
-use crate::judge::must;
-use crate::trial::Broken;
-use openclaw_supervise::core::hook::KILL_TIME_MAX;
-use openclaw_supervise::core::{Call, Event, ExitStatus, Generation, Hook, HookEnd, Moment};
+use crate::fake_shell::{Broken, must};
+use openclaw_supervise_core::hook::KILL_TIME_MAX;
+use openclaw_supervise_core::{Call, Event, ExitStatus, Generation, Hook, HookEnd, Moment};
 use std::time::Duration;
 
 const TERMED: ExitStatus = ExitStatus::Signal { number: 15, core_dumped: false };
@@ -124,14 +123,12 @@ impl World<'_> {
         Ok(())
     }
 
-    fn errand_of(&self, sup: usize, ticket: u64) -> Option<usize> {
-        self.hook_runs.iter().rposition(|hook_runs| hook_runs.sup == Some(sup) && hook_runs.ticket == ticket)
+    fn hook_run_of(&self, sup: usize, ticket: u64) -> Option<usize> {
+        self.hook_runs.iter().rposition(|hook_run| hook_run.sup == Some(sup) && hook_run.ticket == ticket)
     }
 
-    pub(super) fn end_hook(&mut self, sup: usize, ticket: u64) -> Result<(), Broken> {
-        let Some(id) = self.errand_of(sup, ticket) else {
-            return Err(Broken::new("P2", "SIGTERM to a hook of somebody else"));
-        };
+    pub(super) fn terminate_hook(&mut self, sup: usize, ticket: u64) {
+        let Some(id) = self.hook_run_of(sup, ticket) else { return };
         self.tempt_operator();
         let hears = self.hook_runs[id].nature.hears;
         if let Some(delay) = hears.filter(|_| self.hook_runs[id].alive) {
@@ -139,22 +136,19 @@ impl World<'_> {
             let end = HookEnd::Ended(if code { ExitStatus::Code(0) } else { TERMED });
             self.later(delay, Happening::HookEnds(id, end));
         }
-        Ok(())
     }
 
-    pub(super) fn kill_hook(&mut self, sup: usize, ticket: u64) -> Result<(), Broken> {
-        let Some(id) = self.errand_of(sup, ticket) else {
-            return Err(Broken::new("P2", "SIGKILL to a hook of somebody else"));
-        };
+    /// Answers at once for a hook that had not been started yet.
+    pub(super) fn kill_hook_of(&mut self, sup: usize, ticket: u64) -> Option<(Duration, HookEnd)> {
+        let id = self.hook_run_of(sup, ticket)?;
         if self.hook_runs[id].alive {
             self.kill_hook_run(id);
-        } else if self.hook_runs[id].killed.replace(self.now).is_none() {
-            // It had not been started yet. The rest of an older one is waited for all the same.
-            let end = HookEnd::NotStarted("it was not wanted any more".to_owned());
-            let wait = self.hook_runs[id].begins.saturating_sub(self.now);
-            self.later(wait, Happening::Deliver(sup, Event::HookEnded { ticket, end }));
+            return None;
         }
-        Ok(())
+        // The rest of an older one is waited for all the same.
+        let end = HookEnd::NotStarted("it was not wanted any more".to_owned());
+        let first = self.hook_runs[id].killed.replace(self.now).is_none();
+        first.then(|| (self.hook_runs[id].begins.saturating_sub(self.now), end))
     }
 
     fn kill_hook_run(&mut self, id: usize) {

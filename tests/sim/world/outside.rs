@@ -1,10 +1,11 @@
 //! What comes from outside: strangers, operators, the fates of gateways.
 
 use super::{Bound, Happening, STRANGER, World};
+use crate::fake_shell::Broken;
 use crate::gateway::{Fate, Life, Show, Temper};
 use crate::judge::NEWS_MAX;
-use crate::trial::{Broken, Input};
-use openclaw_supervise::core::{Event, ExitStatus, ExitUsage, Generation, Phase, Request, Requester, Verdict};
+use crate::trial::Input;
+use openclaw_supervise_core::{Event, ExitStatus, ExitUsage, Generation, Phase, Request, Requester, Verdict};
 use std::time::Duration;
 
 impl World<'_> {

@@ -1,13 +1,15 @@
 //! The shell of the simulated world: it carries effects out and brings back what came of them.
 
-use super::{Bound, Happening, STRANGER, World};
+use super::{Bound, Happening, STRANGER, Sup, World};
+use crate::fake_shell::{Answer, Broken, World as Outside, after, must, never};
 use crate::gateway::{Fate, Life, Manner, Show, Temper};
-use crate::judge::{KILL_MAX, SPAWN_MAX, must};
-use crate::trial::{Broken, Input};
-use openclaw_supervise::core::handoff::{ANSWER_MAX, HandoffVerdict, Support};
-use openclaw_supervise::core::{
-    Effect, Event, ExitStatus, Fingerprint, Generation, Holder, Layer, Observation, Owner, ProbeScope, Readiness,
-    Report, Request, SpawnFailure, TreeEnd, Usage, Verdict,
+use crate::judge::{KILL_MAX, SPAWN_MAX};
+use crate::trial::Input;
+use openclaw_supervise_core::handoff::{ANSWER_MAX, HandoffVerdict, Support};
+use openclaw_supervise_core::{
+    Call, Effect, Event, ExitStatus, Fact, Fingerprint, Generation, Holder, HookEnd, Layer, LeaseAnswer, LeaseRequest,
+    Observation, Outcome, Owner, ProbeScope, Readiness, Remains, Report, Request, SpawnFailure, TreeEnd, Usage,
+    Verdict,
 };
 use std::time::Duration;
 
@@ -25,7 +27,8 @@ impl World<'_> {
     pub(super) fn send(&mut self, sup: usize, event: Event) -> Result<(), Broken> {
         self.acting = sup;
         self.steps += 1;
-        let trial = &mut self.sups[sup].trial;
+        let Sup { shell, trial, .. } = &mut self.sups[sup];
+        shell.note(&event);
         let first = trial.take(self.now, Input::Event(event))?;
         let effects = std::mem::take(&mut trial.effects);
         let mut end = Ok(());
@@ -45,139 +48,13 @@ impl World<'_> {
     }
 
     fn perform(&mut self, sup: usize, effect: &Effect) -> Result<(), Broken> {
-        let owner = self.store.lease.owner == Some(sup);
-        match *effect {
-            Effect::Lease { ticket, ask } => {
-                if !self.calm && self.dice.once_in(self.trouble * 16) {
-                    return Ok(());
-                }
-                let most = if self.dice.once_in(10) { 6000 } else { 5 };
-                let delay = self.dice.ms(0, most);
-                self.later(delay, Happening::Lease(sup, ticket, ask));
-            }
-            Effect::Watch { pid } => {
-                self.sups[sup].watching = Some(pid);
-                if !self.exists(pid) {
-                    self.later(Duration::ZERO, Happening::Deliver(sup, Event::Departed { pid }));
-                }
-            }
-            Effect::Probe { ticket, ask } => self.ask_port(sup, ticket, ask),
-            Effect::Measure { generation, tree } => self.measure(sup, generation, tree),
-            Effect::Examine { generation, .. } => self.examine(sup, generation)?,
-            Effect::Negotiate => self.negotiate(sup),
-            Effect::Consume { ticket, generation, pid } => self.consume(sup, ticket, generation, pid),
-            Effect::Notify(_) => {}
-            Effect::Exit(ref outcome) => self.end_supervisor(sup, outcome.code)?,
-            Effect::Adopt { .. }
-            | Effect::Remember { .. }
-            | Effect::Spawn { .. }
-            | Effect::Terminate { .. }
-            | Effect::KillTree { .. }
-            | Effect::Report(_)
-                if !owner =>
-            {
-                // Whoever was robbed has not heard of it yet: the shell looks at the lease first, and does nothing.
-                let robbed = self.sups[sup].robbed || matches!(effect, Effect::Report(_));
-                must(robbed, "P2", "an act of somebody who does not have the lease")?;
-            }
-            Effect::Adopt { generation } => {
-                let delay = self.dice.ms(0, 400);
-                self.later(delay, Happening::Seek(sup, generation));
-            }
-            Effect::Remember { generation, fact } => self.store.remember(generation, fact, self.now)?,
-            Effect::Spawn { generation, .. } => {
-                self.store.intend(generation, self.now)?;
-                self.tempt_operator();
-                let most = u64::try_from(SPAWN_MAX.as_millis()).unwrap_or(0) / 2;
-                let delay = if self.dice.once_in(4) { self.dice.ms(0, most) } else { Duration::ZERO };
-                self.later(delay, Happening::Fork(sup, generation));
-            }
-            Effect::Terminate { generation } => match self.held(sup, generation) {
-                Some(id) => self.terminate(id),
-                None => return Err(Broken::new("P2", "SIGTERM to what was neither spawned nor adopted")),
-            },
-            Effect::KillTree { generation } => match self.held(sup, generation) {
-                Some(id) => self.kill(sup, id),
-                None => return Err(Broken::new("P2", "SIGKILL to what was neither spawned nor adopted")),
-            },
-            // The hook is ours whoever has the lease; whether it may begin is looked at when it does.
-            Effect::Hook { ticket, ref call } => {
-                must(owner || self.sups[sup].robbed, "P2", "a hook of somebody who does not have the lease")?;
-                self.order_hook(sup, ticket, call);
-            }
-            Effect::EndHook { ticket } => self.end_hook(sup, ticket)?,
-            Effect::KillHook { ticket } => self.kill_hook(sup, ticket)?,
-            Effect::Report(ref report) => self.hear(sup, report)?,
+        let mut shell = std::mem::take(&mut self.sups[sup].shell);
+        let answer = shell.perform(effect, self);
+        self.sups[sup].shell = shell;
+        if let Some((delay, event)) = answer? {
+            self.later(delay, Happening::Deliver(sup, event));
         }
         Ok(())
-    }
-
-    /// A sample is taken, and nothing else happens before it is taken in.
-    fn measure(&mut self, sup: usize, generation: Generation, tree: bool) {
-        let Some(id) = self.held(sup, generation).filter(|id| self.lives[*id].leader) else { return };
-        let now = self.now;
-        let life = &mut self.lives[id];
-        let (cpu, tree_rss_kb) = (life.work(now), life.tree_rss_kb(now));
-        let mut known = || self.calm || !self.dice.once_in(self.trouble);
-        let cpu = known().then_some(cpu);
-        let tree_rss_kb = (tree && known()).then_some(tree_rss_kb);
-        let sample = Usage { cpu, rss_kb: None, tree_rss_kb };
-        self.later(Duration::ZERO, Happening::Deliver(sup, Event::Measured { generation, sample }));
-    }
-
-    /// A look at a process that hangs comes to something at once, late, or never.
-    fn examine(&mut self, sup: usize, generation: Generation) -> Result<(), Broken> {
-        must(self.held(sup, generation).is_some(), "P2", "a look at what was neither spawned nor adopted")?;
-        self.tempt_operator();
-        let delay = match self.dice.below(6) {
-            0 => return Ok(()),
-            1 => self.dice.ms(4000, 90_000),
-            _ => self.dice.ms(0, 500),
-        };
-        let evidence = (!self.dice.once_in(4)).then(|| format!("/incidents/{}.json", self.now.as_secs()));
-        self.later(delay, Happening::Deliver(sup, Event::Examined { generation, evidence }));
-        Ok(())
-    }
-
-    /// The gateway's command line says what it can be asked.
-    fn negotiate(&mut self, sup: usize) {
-        let support = match self.dice.below(8) {
-            0 => Support::TimedOut("no answer".to_owned()),
-            1 => Support::Unsupported("unknown command".to_owned()),
-            _ if self.knows_handoffs => Support::Supported,
-            _ => Support::Unsupported("unknown command".to_owned()),
-        };
-        let delay = if matches!(support, Support::TimedOut(_)) { ANSWER_MAX } else { self.dice.ms(500, 30_000) };
-        self.later(delay, Happening::Deliver(sup, Event::Negotiated { support }));
-    }
-
-    /// It is asked about one exit: the word is true, or late, or there is none.
-    fn consume(&mut self, sup: usize, ticket: u64, generation: Generation, pid: i32) {
-        if !self.calm && self.dice.once_in(self.trouble.min(20)) {
-            return;
-        }
-        let exit = self.lives.iter().rfind(|life| (life.generation, life.listener()) == (generation, pid));
-        let planned = exit.is_some_and(|life| life.planned && life.died.is_some_and(|died| self.now < died + ROW_LIFE));
-        let word = match self.dice.below(12) {
-            0 => HandoffVerdict::TimedOut("no answer".to_owned()),
-            1 => HandoffVerdict::Rejected("expired".to_owned()),
-            _ if !self.knows_handoffs => HandoffVerdict::Unsupported("unknown command".to_owned()),
-            _ if planned => HandoffVerdict::Accepted("update".to_owned()),
-            _ => HandoffVerdict::Missing,
-        };
-        let delay =
-            if matches!(word, HandoffVerdict::TimedOut(_)) { ANSWER_MAX * 2 } else { self.dice.ms(500, 60_000) };
-        self.later(delay, Happening::Deliver(sup, Event::Consumed { ticket, word }));
-    }
-
-    fn hear(&mut self, sup: usize, report: &Report) -> Result<(), Broken> {
-        if let Report::TreeKilled { generation, end } = report
-            && end.survivors > 0
-            && let Some(id) = self.held(sup, *generation)
-        {
-            self.lives[id].excused = true;
-        }
-        self.store.hear(report)
     }
 
     /// Somebody asks for something at the worst time.
@@ -191,15 +68,6 @@ impl World<'_> {
             let (when, request) = (self.dice.ms(0, 3000), self.dice.pick(&requests));
             self.later(when, Happening::Operator(request));
         }
-    }
-
-    fn ask_port(&mut self, sup: usize, ticket: u64, ask: ProbeScope) {
-        if !self.calm && self.dice.once_in(self.trouble) {
-            return;
-        }
-        let most = if self.dice.once_in(8) { 900 } else { 5 };
-        let delay = self.dice.ms(0, most);
-        self.later(delay, Happening::Look(sup, ticket, ask));
     }
 
     /// Who is there, and whose it is.
@@ -329,7 +197,7 @@ impl World<'_> {
         }
     }
 
-    fn terminate(&mut self, id: usize) {
+    fn ask_to_end(&mut self, id: usize) {
         self.tempt_operator();
         let life = &mut self.lives[id];
         if !life.leader || life.show == Show::Frozen && life.temper.deaf {
@@ -356,7 +224,7 @@ impl World<'_> {
     }
 
     /// SIGKILL to all of a tree. Whoever sleeps uninterruptibly dies when it wakes.
-    fn kill(&mut self, sup: usize, id: usize) {
+    fn kill(&mut self, sup: usize, id: usize) -> (Duration, TreeEnd) {
         self.tempt_operator();
         let (first, rest) = (self.dice.ms(0, 10), self.dice.ms(0, 50));
         let life = &mut self.lives[id];
@@ -386,7 +254,164 @@ impl World<'_> {
             let end = TreeEnd { members: 1, escaped: 1, found_by, ..TreeEnd::default() };
             self.later(when, Happening::Deliver(sup, Event::StraysKilled { generation, end }));
         }
-        let news = Event::TreeGone { generation, end };
-        self.later(elapsed + Duration::from_millis(1), Happening::Deliver(sup, news));
+        (elapsed + Duration::from_millis(1), end)
+    }
+}
+
+impl Outside for World<'_> {
+    /// Whoever was robbed has not heard of it yet: the shell looks at the lease first, and does nothing.
+    fn admits(&mut self, effect: &Effect) -> Result<bool, Broken> {
+        let sup = self.acting;
+        let act = matches!(
+            effect,
+            Effect::Adopt { .. }
+                | Effect::Remember { .. }
+                | Effect::Spawn { .. }
+                | Effect::Terminate { .. }
+                | Effect::KillTree { .. }
+        );
+        let report = matches!(effect, Effect::Report(_));
+        // The hook is ours whoever has the lease; whether it may begin is looked at when it does.
+        let hook = matches!(effect, Effect::Hook { .. });
+        if self.store.lease.owner == Some(sup) || !(act || report || hook) {
+            return Ok(true);
+        }
+        must(self.sups[sup].robbed || report, "P2", "an act of somebody who does not have the lease")?;
+        Ok(hook)
+    }
+
+    fn lease(&mut self, ticket: u64, request: LeaseRequest) -> Answer<LeaseAnswer> {
+        if self.calm || !self.dice.once_in(self.trouble * 16) {
+            let most = if self.dice.once_in(10) { 6000 } else { 5 };
+            let delay = self.dice.ms(0, most);
+            self.later(delay, Happening::Lease(self.acting, ticket, request));
+        }
+        never()
+    }
+
+    fn adopt(&mut self, generation: Generation) -> Answer<Remains> {
+        let delay = self.dice.ms(0, 400);
+        self.later(delay, Happening::Seek(self.acting, generation));
+        never()
+    }
+
+    fn watch(&mut self, pid: i32) -> Answer<()> {
+        if self.exists(pid) { never() } else { after(Duration::ZERO, ()) }
+    }
+
+    fn remembered(&mut self, generation: Generation, fact: Fact) -> Result<(), Broken> {
+        self.store.remember(generation, fact, self.now)
+    }
+
+    fn probe(&mut self, ticket: u64, scope: ProbeScope) -> Answer<Observation> {
+        if self.calm || !self.dice.once_in(self.trouble) {
+            let most = if self.dice.once_in(8) { 900 } else { 5 };
+            let delay = self.dice.ms(0, most);
+            self.later(delay, Happening::Look(self.acting, ticket, scope));
+        }
+        never()
+    }
+
+    fn spawn(&mut self, generation: Generation) -> Answer<Result<(i32, Fingerprint), SpawnFailure>> {
+        self.store.intend(generation, self.now)?;
+        self.tempt_operator();
+        let most = u64::try_from(SPAWN_MAX.as_millis()).unwrap_or(0) / 2;
+        let delay = if self.dice.once_in(4) { self.dice.ms(0, most) } else { Duration::ZERO };
+        self.later(delay, Happening::Fork(self.acting, generation));
+        never()
+    }
+
+    /// The gateway's command line says what it can be asked.
+    fn negotiate(&mut self) -> Answer<Support> {
+        let support = match self.dice.below(8) {
+            0 => Support::TimedOut("no answer".to_owned()),
+            1 => Support::Unsupported("unknown command".to_owned()),
+            _ if self.knows_handoffs => Support::Supported,
+            _ => Support::Unsupported("unknown command".to_owned()),
+        };
+        let delay = if matches!(support, Support::TimedOut(_)) { ANSWER_MAX } else { self.dice.ms(500, 30_000) };
+        after(delay, support)
+    }
+
+    /// It is asked about one exit: the word is true, or late, or there is none.
+    fn consume(&mut self, generation: Generation, pid: i32) -> Answer<HandoffVerdict> {
+        if !self.calm && self.dice.once_in(self.trouble.min(20)) {
+            return never();
+        }
+        let exit = self.lives.iter().rfind(|life| (life.generation, life.listener()) == (generation, pid));
+        let planned = exit.is_some_and(|life| life.planned && life.died.is_some_and(|died| self.now < died + ROW_LIFE));
+        let word = match self.dice.below(12) {
+            0 => HandoffVerdict::TimedOut("no answer".to_owned()),
+            1 => HandoffVerdict::Rejected("expired".to_owned()),
+            _ if !self.knows_handoffs => HandoffVerdict::Unsupported("unknown command".to_owned()),
+            _ if planned => HandoffVerdict::Accepted("update".to_owned()),
+            _ => HandoffVerdict::Missing,
+        };
+        let delay =
+            if matches!(word, HandoffVerdict::TimedOut(_)) { ANSWER_MAX * 2 } else { self.dice.ms(500, 60_000) };
+        after(delay, word)
+    }
+
+    /// A sample is taken, and nothing else happens before it is taken in.
+    fn measure(&mut self, generation: Generation, tree: bool) -> Answer<Usage> {
+        let id = self.held(self.acting, generation).filter(|id| self.lives[*id].leader);
+        let Some(id) = id else { return never() };
+        let now = self.now;
+        let life = &mut self.lives[id];
+        let (cpu, tree_rss_kb) = (life.work(now), life.tree_rss_kb(now));
+        let mut known = || self.calm || !self.dice.once_in(self.trouble);
+        let cpu = known().then_some(cpu);
+        let tree_rss_kb = (tree && known()).then_some(tree_rss_kb);
+        after(Duration::ZERO, Usage { cpu, rss_kb: None, tree_rss_kb })
+    }
+
+    /// A look at a process that hangs comes to something at once, late, or never.
+    fn examine(&mut self, _generation: Generation) -> Answer<Option<String>> {
+        self.tempt_operator();
+        let delay = match self.dice.below(6) {
+            0 => return never(),
+            1 => self.dice.ms(4000, 90_000),
+            _ => self.dice.ms(0, 500),
+        };
+        after(delay, (!self.dice.once_in(4)).then(|| format!("/incidents/{}.json", self.now.as_secs())))
+    }
+
+    fn terminate(&mut self, generation: Generation) -> Answer<ExitStatus> {
+        if let Some(id) = self.held(self.acting, generation) {
+            self.ask_to_end(id);
+        }
+        never()
+    }
+
+    fn kill_tree(&mut self, generation: Generation) -> Answer<TreeEnd> {
+        Ok(self.held(self.acting, generation).map(|id| self.kill(self.acting, id)))
+    }
+
+    fn hook(&mut self, ticket: u64, call: &Call) -> Answer<HookEnd> {
+        self.order_hook(self.acting, ticket, call);
+        never()
+    }
+
+    fn end_hook(&mut self, ticket: u64) -> Answer<HookEnd> {
+        self.terminate_hook(self.acting, ticket);
+        never()
+    }
+
+    fn kill_hook(&mut self, ticket: u64) -> Answer<HookEnd> {
+        Ok(self.kill_hook_of(self.acting, ticket))
+    }
+
+    fn reported(&mut self, report: &Report) -> Result<(), Broken> {
+        if let Report::TreeKilled { generation, end } = report
+            && end.survivors > 0
+            && let Some(id) = self.held(self.acting, *generation)
+        {
+            self.lives[id].excused = true;
+        }
+        self.store.hear(report)
+    }
+
+    fn exited(&mut self, outcome: &Outcome) -> Result<(), Broken> {
+        self.end_supervisor(self.acting, outcome.code)
     }
 }

@@ -1,9 +1,8 @@
 //! What outlives a supervisor: the record of gateways, the lease, and what the log has been told.
 
-use crate::judge::must;
-use crate::trial::Broken;
-use openclaw_supervise::core::restart_policy::Cause;
-use openclaw_supervise::core::{
+use crate::fake_shell::{Broken, must};
+use openclaw_supervise_core::restart_policy::Cause;
+use openclaw_supervise_core::{
     Effect, ExitStatus, Fact, Generation, History, Moment, PastRun, Report, Settled, Unfinished,
 };
 use std::collections::{BTreeMap, BTreeSet};

@@ -2,9 +2,9 @@
 
 use super::{Bound, Happening, STOP_BUDGET_MAX, Sup, World};
 use crate::dice::Dice;
-use crate::judge::must;
-use crate::trial::{Broken, Input, Trial};
-use openclaw_supervise::core::{
+use crate::fake_shell::{Broken, FakeShell, must};
+use crate::trial::{Input, Trial};
+use openclaw_supervise_core::{
     Acquired, Contested, Event, ExitStatus, Generation, Holder, LeaseAnswer, LeaseRequest, Moment, Policy, Recovered,
     Remains, exit,
 };
@@ -33,11 +33,11 @@ impl World<'_> {
         let trial = Trial::new((self.make)(&policy), &policy);
         self.sups.push(Sup {
             trial,
+            shell: FakeShell::default(),
             pid: sup_pid(sup),
             up: true,
             tick_late: Duration::ZERO,
             paused_until: Moment::ZERO,
-            watching: None,
             robbed: false,
         });
         self.begun = self.now;
@@ -111,7 +111,7 @@ impl World<'_> {
     /// Whoever watches this process learns of its end.
     pub(super) fn depart(&mut self, pid: i32) {
         for sup in 0..self.sups.len() {
-            if self.sups[sup].up && self.sups[sup].watching == Some(pid) {
+            if self.sups[sup].up && self.sups[sup].shell.watched == Some(pid) {
                 let news = self.news_delay();
                 self.later(news, Happening::Deliver(sup, Event::Departed { pid }));
             }
