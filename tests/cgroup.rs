@@ -1,9 +1,12 @@
-//! Real control groups and real kills for want of memory. This needs root, the second version of control groups mounted
-//! and writable, and the first version's memory controller at its usual place; what is missing fails a test by name.
+//! Real control groups and real OOM kills. This needs root, cgroup v2 mounted and writable, and the memory controller of
+//! cgroup v1 at its usual place; what is missing fails a test by name.
 
 #![cfg(target_os = "linux")]
 #![expect(clippy::disallowed_methods, reason = "tests wait by the clock, with a bound")]
 #![expect(clippy::expect_used, clippy::unwrap_used, reason = "a test that cannot go on says so by a panic")]
+
+#[path = "support/root.rs"]
+mod root;
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::unistd::{Uid, setfsuid};
@@ -14,6 +17,7 @@ use openclaw_supervise::platform::cgroup::{Leaf, OomCount, remove_empty};
 use openclaw_supervise::platform::mark::Mark;
 use openclaw_supervise::platform::proc;
 use openclaw_supervise::platform::process::{Handle, Setup, Spawned, reap_unclaimed, spawn};
+use root::needs_root;
 use std::fs;
 use std::io::{self, Read};
 use std::os::unix::process::ExitStatusExt;
@@ -51,7 +55,8 @@ struct Scratch(Leaf);
 
 impl Scratch {
     fn new(what: &str) -> Self {
-        Self(Leaf::create(&name(what)).expect("this needs root and a writable cgroup2 file system"))
+        needs_root("control groups");
+        Self(Leaf::create(&name(what)).expect("this needs a writable cgroup2 file system"))
     }
 }
 
@@ -288,7 +293,8 @@ impl Narrow {
 
     fn new() -> Self {
         let narrow = Self(Path::new("/sys/fs/cgroup/memory").join(name("narrow")));
-        fs::create_dir(&narrow.0).expect("this needs root and the first version's memory controller");
+        needs_root("a memory control group");
+        fs::create_dir(&narrow.0).expect("this needs the first version's memory controller");
         fs::write(narrow.0.join("memory.limit_in_bytes"), Self::LIMIT).unwrap();
         // There where swap is counted.
         fs::write(narrow.0.join("memory.memsw.limit_in_bytes"), Self::LIMIT).ok();

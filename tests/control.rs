@@ -7,10 +7,13 @@
 mod office;
 #[path = "control/records.rs"]
 mod records;
+#[path = "support/root.rs"]
+mod root;
 
 use office::{Desk, Manner, PATIENCE, Script, Stage, Verb};
 use openclaw_supervise::core::Request;
 use openclaw_supervise::host::control::{CLIENTS_MAX, Connection, ConnectionError, Control, NAME};
+use root::needs_root;
 use serde_json::{Value, json};
 use std::fs;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
@@ -196,10 +199,7 @@ async fn a_client_that_says_nothing_is_let_go_after_five_seconds() {
 
 #[tokio::test]
 async fn another_user_is_turned_away() {
-    if !nix::unistd::geteuid().is_root() {
-        // Only root can become somebody else; the rule itself has a test of its own.
-        return;
-    }
+    needs_root("another user");
     let stage = Stage::new("stranger");
     let mut desk = Desk::open(&stage, Script::default());
     stage.open_to_all();

@@ -6,6 +6,8 @@
 
 #[path = "install/place.rs"]
 mod place;
+#[path = "support/root.rs"]
+mod root;
 
 use nix::sys::signal::{Signal, kill};
 use nix::sys::stat::Mode;

@@ -14,6 +14,7 @@ use std::path::Path;
 use std::process::Command;
 use support::jail::{Jail, first_process};
 use support::process::{Process, stat};
+use support::root::needs_root;
 use support::supervisor::{Event, Supervisor};
 use support::{Scene, fake_gateway};
 
@@ -21,8 +22,9 @@ const NOBODY: u32 = 65534;
 
 /// The same command, started by root and run by nobody.
 fn as_nobody(scene: &Scene, inner: &Command) -> Command {
+    needs_root("another user");
     for folder in [scene.root().to_owned(), scene.state_dir()] {
-        chown(&folder, Some(NOBODY), Some(NOBODY)).expect("this test needs root");
+        chown(&folder, Some(NOBODY), Some(NOBODY)).expect("root may do that");
     }
     let mut command = scene.command("/usr/bin/setpriv");
     command.args(["--reuid", "65534", "--regid", "65534", "--clear-groups", "--"]);
@@ -34,7 +36,7 @@ fn as_nobody(scene: &Scene, inner: &Command) -> Command {
 fn with_a_child_that_rises(scene: &Scene) -> Command {
     let rise = scene.root().join("rise");
     fs::copy("/usr/bin/setpriv", &rise).expect("this test needs setpriv(1) of util-linux");
-    fs::set_permissions(&rise, Permissions::from_mode(0o4755)).expect("this test needs root");
+    fs::set_permissions(&rise, Permissions::from_mode(0o4755)).expect("it is our file");
     let script = format!("setsid {} --reuid 0 --clear-groups sleep 100 & exec \"$@\"", rise.display());
     let words = scene.gateway_words();
     let words: Vec<_> = ["/bin/sh", "-c", &script, "sh"].into_iter().chain(words.iter().map(String::as_str)).collect();

@@ -12,16 +12,18 @@ use std::process::Command;
 use std::time::Duration;
 use support::jail::{Jail, first_process, gateways};
 use support::process::zombies_of;
+use support::root::needs_root;
 use support::supervisor::{Launch, Supervisor};
 use support::{Scene, wait_for};
 
 /// Installs it, where it is not there.
 fn need_tini() {
+    needs_root("a pid namespace for tini");
     let script = "command -v tini >/dev/null || { apt-get update &&
         DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends tini; } >/dev/null 2>&1";
     let lock = std::env::temp_dir().join("ocs-systemd.lock");
     let installed = Command::new("flock").arg(lock).args(["sh", "-c", script]).status().expect("flock can be started");
-    assert!(installed.success(), "this test needs root and the package tini, which apt-get could not install");
+    assert!(installed.success(), "this test needs the package tini, which apt-get could not install");
 }
 
 /// With tini as number 1 of a pid namespace. `flags` are its own.

@@ -13,5 +13,7 @@ mod kit;
 mod lease;
 #[path = "store/replaced.rs"]
 mod replaced;
+#[path = "support/root.rs"]
+mod root;
 #[path = "store/trouble.rs"]
 mod trouble;

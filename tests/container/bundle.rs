@@ -1,6 +1,7 @@
 //! An OCI bundle, and the container that runc makes of it.
 
 use crate::support::process::Process;
+use crate::support::root::needs_root;
 use crate::support::{Scene, let_pass, wait_for};
 use serde_json::{Value, json};
 use std::fs::{self, File};
@@ -38,11 +39,12 @@ fn programs() -> &'static [PathBuf; 2] {
 
 /// Installs runc, where it is not there.
 fn need_runc() {
+    needs_root("runc");
     let script = "command -v runc >/dev/null || { apt-get update &&
         DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends runc; } >/dev/null 2>&1";
     let lock = std::env::temp_dir().join("ocs-systemd.lock");
     let installed = Command::new("flock").arg(lock).args(["sh", "-c", script]).status().expect("flock can be started");
-    assert!(installed.success(), "this test needs root and the package runc, which apt-get could not install");
+    assert!(installed.success(), "this test needs the package runc, which apt-get could not install");
 }
 
 /// A root folder with the two programs and the mount points, and nothing else.

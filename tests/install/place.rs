@@ -1,5 +1,6 @@
 //! Whose service it is to be, beside which others, and by which name it starts this program.
 
+use super::root::needs_root;
 use super::{Home, PROGRAM};
 use nix::unistd::{Uid, User};
 use std::fs;
@@ -35,7 +36,7 @@ fn a_dry_run_goes_on_without_a_manager_and_without_openclaw_and_says_what_stops_
 
 #[test]
 fn root_means_the_machine_and_itself_and_is_told_what_is_better() {
-    assert!(Uid::effective().is_root(), "this test needs root: it is about what root means");
+    needs_root("what root means");
     let home = Home::new();
     let (implied, agents) = ("root means a service of the machine", "agents will act as root");
     let roots = "openclaw-supervise@root.service.d/install.conf";
@@ -126,8 +127,9 @@ fn the_program_is_called_by_the_link_that_leads_to_it() {
 
 #[test]
 fn a_home_of_somebody_else_is_not_installed_into() {
+    needs_root("the home of another user");
     let home = Home::new();
-    chown(home.root.join("home"), Some(4321), None).expect("this test needs root");
+    chown(home.root.join("home"), Some(4321), None).unwrap();
     for verb in ["install", "uninstall"] {
         let run = home.run(&[verb, "--user"]);
         run.expect(1, &format!("the home {} is not root's", home.root.join("home").display()));

@@ -1,5 +1,6 @@
 //! What the tests of the store share.
 
+use crate::root::needs_root;
 use openclaw_supervise::core::{Acquired, Generation, Holder, LeaseAnswer, LeaseRequest, Moment, Report};
 use openclaw_supervise::platform::claim::Server;
 use openclaw_supervise::platform::sqlite;
@@ -235,13 +236,14 @@ pub(crate) fn elsewhere(test: &str, unshare: &[&str], setup: &str, inside: impl 
     if let Some(dir) = env::var_os(INSIDE) {
         return inside(&Scene::at(dir.into()));
     }
+    needs_root("a mount namespace");
     let scene = Scene::new();
     let script = format!("{setup}\nexec \"$0\" --exact {test} --nocapture");
     let mut command = Command::new("unshare");
     command.args(unshare).args(["sh", "-ec", &script]).arg(env::current_exe().unwrap()).arg(scene.root());
     let output = command.env(INSIDE, scene.root()).output().unwrap();
     let told = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success() && told.contains("1 passed"), "unshare needs root:\n{told}");
+    assert!(output.status.success() && told.contains("1 passed"), "{told}");
 }
 
 /// Another process that has the lease of a scene until it is killed.

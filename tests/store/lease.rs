@@ -1,6 +1,7 @@
 //! One owner at a time.
 
 use crate::kit::{NOW, Other, Running, Scene, acquired, elsewhere, is_me, me, quick};
+use crate::root::needs_root;
 use openclaw_supervise::core::lease::Life;
 use openclaw_supervise::core::{Contested, LeaseAnswer, LeaseRequest, Report};
 use openclaw_supervise::platform::claim::{self, Held};
@@ -144,6 +145,7 @@ fn an_owner_in_another_pid_namespace_is_as_real_and_as_mortal() {
     if Other::be() {
         return;
     }
+    needs_root("a pid namespace");
     let scene = Scene::new();
     let test = "lease::an_owner_in_another_pid_namespace_is_as_real_and_as_mortal";
     let other = Other::start(&scene, &["unshare", "--pid", "--fork", "--kill-child", "--mount-proc"], test);

@@ -1,6 +1,7 @@
 //! Namespaces and file systems of one command's own, made by unshare(1).
 
 use super::process::Process;
+use super::root::needs_root;
 use super::{PATIENCE, Scene, fake_gateway, wait_for};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -80,13 +81,14 @@ impl Jail {
 
     /// Says what is missing, where the namespaces cannot be made.
     fn demand(&self) {
+        needs_root("namespaces");
         let tried = Command::new("unshare").args(&self.flags).arg("true").output();
         let said = tried.as_ref().map(|output| String::from_utf8_lossy(&output.stderr).trim().to_owned());
         let works = tried.as_ref().is_ok_and(|output| output.status.success());
         assert!(
             works,
-            "this test needs unshare(1) of util-linux and the right to make namespaces: run it as root (in a \
-             container with --cap-add SYS_ADMIN): unshare {}: {said:?}",
+            "this test needs unshare(1) of util-linux and the right to make namespaces (in a container: --cap-add \
+             SYS_ADMIN): unshare {}: {said:?}",
             self.flags.join(" ")
         );
     }

@@ -18,6 +18,7 @@ pub(crate) mod openclaw;
 pub(crate) mod port;
 pub(crate) mod process;
 pub(crate) mod real;
+pub(crate) mod root;
 pub(crate) mod supervisor;
 
 use diary::Diary;

@@ -4,6 +4,7 @@
 //! closes files then. One of these is on a file system in user space (FUSE, see fuse(4)) which never answers. It is
 //! mounted nowhere: nobody else can come across it.
 
+use super::root::needs_root;
 use super::{PATIENCE, wait_for};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags};
@@ -43,8 +44,9 @@ pub(crate) struct Mute {
 
 impl Mute {
     pub(crate) fn new() -> Self {
+        needs_root("a FUSE file system");
         let device = OpenOptions::new().read(true).write(true).open("/dev/fuse");
-        let device = device.expect("this test needs root and FUSE: /dev/fuse");
+        let device = device.expect("this test needs FUSE: /dev/fuse");
         let context = fsopen("fuse", FsOpenFlags::FSOPEN_CLOEXEC).expect("a file system can be made");
         // Its root is a file.
         let options =

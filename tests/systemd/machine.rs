@@ -2,6 +2,7 @@
 
 use crate::support::diary::Diary;
 use crate::support::process::{self, Process};
+use crate::support::root::needs_root;
 use crate::support::supervisor::PROGRAM;
 use crate::support::{Scene, fake_gateway, let_pass, wait_for};
 use std::fs;
@@ -102,6 +103,7 @@ pub(crate) struct Machine {
 impl Machine {
     /// Boots one. The stand-in gateways in it will follow `script`.
     pub(crate) fn boot(script: &str) -> Self {
+        needs_root("a systemd of its own");
         let scene = Scene::new(script);
         let sources = Path::new(env!("CARGO_MANIFEST_DIR"));
         let mut command = Command::new(sources.join("tests/systemd/machine.sh"));
