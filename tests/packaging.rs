@@ -74,7 +74,7 @@ fn the_scripts_of_the_pipeline_exist_and_can_be_run() {
 
 #[test]
 fn the_toolchain_of_the_pipeline_is_the_one_of_the_manifest() {
-    let version = table("package").lines().find_map(|line| line.strip_prefix("rust-version = ")).unwrap();
+    let version = table("workspace.package").lines().find_map(|line| line.strip_prefix("rust-version = ")).unwrap();
     assert!(PIPELINE.contains(&format!("TOOLCHAIN: {version}")), "{version}");
 }
 
