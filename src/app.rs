@@ -17,10 +17,10 @@ pub use shell::{Find, Senders, Shell};
 
 use crate::core::supervisor::{Effects, JUMP_MIN, LATE};
 use crate::core::{Effect, Event, LeaseAnswer, Moment, Outcome, Report, Supervisor};
-use crate::host::clock::{self, Clock};
+use crate::host::clock::{self, SuspendClock};
 use crate::host::control::Query;
 use crate::host::journal;
-use crate::host::notify::Manager;
+use crate::host::notify::Notifier;
 use crate::host::signals::{Signal, Signals};
 use crate::platform::process::reap_unclaimed;
 use crate::store::News;
@@ -45,11 +45,11 @@ pub struct Inboxes {
 pub struct App {
     core: Supervisor,
     shell: Shell,
-    clock: Clock,
+    clock: SuspendClock,
     inboxes: Inboxes,
     reporter: Reporter,
     control_server: ControlServer,
-    manager: Manager,
+    manager: Notifier,
     /// What effects brought about on the spot; taken in before anything else.
     own: VecDeque<Event>,
 }
@@ -72,7 +72,7 @@ impl App {
         reporter: Reporter,
         control_server: ControlServer,
     ) -> Self {
-        let (clock, manager) = (Clock::new(), Manager::from_environment());
+        let (clock, manager) = (SuspendClock::new(), Notifier::from_environment());
         Self { core, shell, clock, inboxes, reporter, control_server, manager, own: VecDeque::from([Event::Start]) }
     }
 
@@ -88,7 +88,7 @@ impl App {
                     if self.core.lease().is_some() {
                         self.shell.end_sweep().await;
                     }
-                    self.manager.leave(&outcome.reason);
+                    self.manager.notify_stopping(&outcome.reason);
                     return End { outcome, lease: self.core.lease() };
                 }
             }
@@ -156,7 +156,7 @@ impl App {
             Effect::Hook { ticket, call } => self.shell.hook(ticket, call),
             Effect::EndHook { ticket } => self.shell.end_hook(ticket),
             Effect::KillHook { ticket } => self.shell.kill_hook(ticket),
-            Effect::Notify(notice) => self.manager.tell(notice),
+            Effect::Notify(notice) => self.manager.queue(notice),
             Effect::Report(report) => self.reporter.report(&report),
             Effect::Exit(outcome) => return Some(outcome),
         }

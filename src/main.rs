@@ -4,7 +4,7 @@ use openclaw_supervise::cli::Demo;
 use openclaw_supervise::commands;
 use openclaw_supervise::core::{Report, exit};
 use openclaw_supervise::gateway::probe::Prober;
-use openclaw_supervise::host::notify::Manager;
+use openclaw_supervise::host::notify::Notifier;
 use openclaw_supervise::host::{clock, signals, stderr, telemetry};
 use openclaw_supervise::platform::heap;
 use openclaw_supervise::settings::{
@@ -32,7 +32,7 @@ fn main() -> ExitCode {
         Ok(Invocation::Helper) => commands::demo::gateway::help(),
         Err(mistakes) => {
             complain(&mistakes);
-            Manager::from_environment().explain(&mistakes.to_string());
+            Notifier::from_environment().notify_status(&mistakes.to_string());
             mistakes.exit_code()
         }
     };
@@ -76,7 +76,7 @@ fn run(settings: Settings) -> u8 {
             Err(error) => {
                 let report = Report::SupervisorStopped { exit_code: exit::FAILURE, reason: error.to_string() };
                 telemetry::emit(&report, clock::wall_ms());
-                Manager::from_environment().explain(&error.to_string());
+                Notifier::from_environment().notify_status(&error.to_string());
                 exit::FAILURE
             }
         }

@@ -1,4 +1,4 @@
-//! Looks at real sockets: every verdict, and servers that misbehave.
+//! Probes of real sockets: every verdict, and servers that misbehave.
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test may")]
 
 mod probe_support;
@@ -23,7 +23,7 @@ use tokio::time::{Instant, timeout};
 
 /// Which part of a test this process plays, when the test has started it.
 const ROLE: &str = "PROBE_TEST_ROLE";
-/// Where that part finds its server.
+/// The address of the server for that role.
 const TARGET: &str = "PROBE_TEST_TARGET";
 
 async fn look(prober: &Prober) -> Observation {
@@ -35,7 +35,7 @@ fn chunked(body: &str) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn the_first_answer_decides_between_a_gateway_and_a_stranger() {
+async fn the_first_reply_tells_a_gateway_from_another_program() {
     let long = format!("{{\"ok\":true,\"status\":\"live\",\"x\":\"{}\"}}", "x".repeat(20_000));
     let table = [
         ("html on every path", html("200 OK"), "answered 200 text/html"),
@@ -44,12 +44,12 @@ async fn the_first_answer_decides_between_a_gateway_and_a_stranger() {
         ("unavailable", json("503 Service Unavailable", LIVE), "answered 503"),
         ("no content", Act::Send(b"HTTP/1.1 204 No Content\r\n\r\n".to_vec()), "answered 204"),
         ("other json", json("200 OK", r#"{"status":"ok"}"#), "but not with ok: true"),
-        ("a string for a truth", json("200 OK", r#"{"ok":"true","status":"live"}"#), "but not with ok: true"),
-        ("a body over the limit", json("200 OK", &long), "does not end"),
-        ("an endless body", Act::Flood(chunked("5\r\nhello\r\nFFFFFFF\r\n")), "does not end"),
+        ("a string for a boolean", json("200 OK", r#"{"ok":"true","status":"live"}"#), "but not with ok: true"),
+        ("a body over the limit", json("200 OK", &long), "over the limit"),
+        ("an endless body", Act::Flood(chunked("5\r\nhello\r\nFFFFFFF\r\n")), "over the limit"),
         ("binary garbage", Act::SendAndHang(vec![0, 1, 2, 255, 254, 10, 0, 7, 9, 10]), "not HTTP"),
         ("another protocol", Act::SendAndClose(b"SSH-2.0-OpenSSH_9.2\r\n".to_vec()), "not HTTP"),
-        ("a chunk that is none", Act::SendAndHang(chunked("zz\r\n")), "not HTTP"),
+        ("an invalid chunk", Act::SendAndHang(chunked("zz\r\n")), "not HTTP"),
     ];
     for (name, act, detail) in table {
         let server = serve("127.0.0.1:0", move |_: &str| act.clone()).await;
@@ -61,7 +61,7 @@ async fn the_first_answer_decides_between_a_gateway_and_a_stranger() {
 }
 
 #[tokio::test]
-async fn the_second_answer_tells_how_far_the_gateway_is() {
+async fn the_second_reply_tells_the_phase_of_the_gateway() {
     let table = [
         ("started", json("200 OK", STARTED), Verdict::Gateway(Phase::Started)),
         ("starting", json("503 Service Unavailable", STARTING), Verdict::Gateway(Phase::Starting)),
@@ -75,14 +75,14 @@ async fn the_second_answer_tells_how_far_the_gateway_is() {
         let prober = prober(&[server.address], PATIENT);
         let seen = look(&prober).await;
         assert_eq!(seen.verdict, verdict, "{name}: {}", seen.detail);
-        assert_eq!(server.connections(), 2, "{name}: one to see that somebody listens, one for both requests");
+        assert_eq!(server.connections(), 2, "{name}: one plain connect, one for both requests");
         assert_eq!(look(&prober).await.verdict, verdict, "{name}");
         assert_eq!(server.connections(), 3, "{name}: while it answers one is enough");
     }
 }
 
 #[tokio::test]
-async fn whoever_gives_no_whole_answer_in_time_is_silent() {
+async fn a_server_without_a_complete_reply_in_time_is_silent() {
     let head = b"HTTP/1.1 200 OK\r\nContent-Length: 27\r\n\r\n{\"ok\":true".to_vec();
     let table = [
         ("nothing at all", Act::SendAndHang(vec![])),
@@ -104,7 +104,7 @@ async fn whoever_gives_no_whole_answer_in_time_is_silent() {
 }
 
 #[tokio::test]
-async fn whoever_hangs_up_without_an_answer_is_silent() {
+async fn a_server_that_closes_without_a_reply_is_silent() {
     let half = b"HTTP/1.1 200 OK\r\nContent-Length: 27\r\n\r\n{\"ok\":true".to_vec();
     for (name, server) in [
         ("closed at once", serve("127.0.0.1:0", |_: &str| Act::SendAndClose(vec![])).await),
@@ -165,14 +165,14 @@ async fn a_free_port_is_known_at_once() {
 }
 
 #[tokio::test]
-async fn a_port_on_which_nobody_listens_and_no_gateway_could_is_not_free_before_a_spawn() {
+async fn before_a_spawn_a_port_that_is_bound_without_a_listener_is_not_free() {
     let taken = TcpSocket::new_v4().unwrap();
     taken.bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let prober = prober(&[taken.local_addr().unwrap()], PATIENT);
     let seen = prober.look(Look::AnswersAndOwner { leader: None }).await;
     assert_eq!(seen.verdict, Verdict::Silent);
-    assert!(seen.detail.ends_with("is taken by a socket that does not listen"), "{}", seen.detail);
-    // What is asked of a gateway of ours is whether it answers.
+    assert!(seen.detail.contains("but a socket that does not listen is bound to"), "{}", seen.detail);
+    // A liveness probe only asks whether our gateway answers.
     assert_eq!(look(&prober).await.verdict, Verdict::Free);
     drop(taken);
     assert_eq!(prober.look(Look::AnswersAndOwner { leader: None }).await.verdict, Verdict::Free);
@@ -191,7 +191,7 @@ async fn a_gateway_that_goes_away_leaves_a_free_port() {
 }
 
 #[tokio::test]
-async fn an_address_that_does_not_exist_counts_only_where_there_is_no_other() {
+async fn an_absent_address_counts_only_if_all_are_absent() {
     let (_held, address) = reserve("127.0.0.1:0");
     // The kernel connects no TCP to a multicast group, with the error of an address that has no route.
     let absent: SocketAddr = format!("[ff02::1]:{}", address.port()).parse().unwrap();
@@ -209,23 +209,23 @@ async fn the_strongest_of_two_addresses_wins() {
     let first = start(v4.listen(16).unwrap(), Manner::Listens, None, started());
     let second = start(v6.listen(16).unwrap(), Manner::Listens, None, started());
     assert_eq!(look(&prober(&addresses, PATIENT)).await.verdict, Verdict::Gateway(Phase::Started), "both");
-    assert_eq!((first.requests(), second.requests()), (2, 0), "one good answer is enough");
+    assert_eq!((first.requests(), second.requests()), (2, 0), "one gateway is enough");
 
     let (v4, v6, addresses) = reserve_both();
     start(v4.listen(16).unwrap(), Manner::Listens, None, |_: &str| Act::SendAndHang(vec![]));
     start(v6.listen(16).unwrap(), Manner::Listens, None, started());
     let before = Instant::now();
-    assert_eq!(look(&prober(&addresses, PATIENT)).await.verdict, Verdict::Gateway(Phase::Started), "mute, then good");
-    assert!(before.elapsed() < PATIENT / 2, "the mute one is not waited for");
+    assert_eq!(look(&prober(&addresses, PATIENT)).await.verdict, Verdict::Gateway(Phase::Started), "silent, then a gateway");
+    assert!(before.elapsed() < PATIENT / 2, "the silent one is not waited for");
 
     let (v4, v6, addresses) = reserve_both();
     start(v4.listen(16).unwrap(), Manner::Listens, None, |_: &str| html("200 OK"));
     start(v6.listen(16).unwrap(), Manner::Listens, None, |_: &str| Act::SendAndClose(vec![]));
-    assert_eq!(look(&prober(&addresses, PATIENT)).await.verdict, Verdict::Foreign, "the gateway can do without ::1");
+    assert_eq!(look(&prober(&addresses, PATIENT)).await.verdict, Verdict::Foreign, "only the first address counts");
 
     let (_v4, v6, addresses) = reserve_both();
     start(v6.listen(16).unwrap(), Manner::Listens, None, |_: &str| html("200 OK"));
-    assert_eq!(look(&prober(&addresses, PATIENT)).await.verdict, Verdict::Free, "a stranger on ::1 alone");
+    assert_eq!(look(&prober(&addresses, PATIENT)).await.verdict, Verdict::Free, "another program on ::1 alone");
 }
 
 #[tokio::test]
@@ -238,12 +238,12 @@ async fn a_self_signed_certificate_passes_on_this_machine() {
 }
 
 #[tokio::test]
-async fn plain_http_where_tls_is_due_is_foreign_and_so_is_the_reverse() {
-    // A plain server answers what it cannot read.
+async fn plain_http_in_place_of_tls_is_foreign_and_so_is_the_reverse() {
+    // A plain server replies even to what it cannot parse.
     let plain = serve_with(Manner::Greets, &reply("400 Bad Request", "text/plain", "")).await;
     let seen = look(&Prober::new(endpoint(&[plain.address], true), PATIENT)).await;
     assert_eq!(seen.verdict, Verdict::Foreign, "{}", seen.detail);
-    assert!(seen.detail.contains("no TLS"), "{}", seen.detail);
+    assert!(seen.detail.contains("TLS failed"), "{}", seen.detail);
 
     let tls = serve_tls("127.0.0.1:0", gateway(json("200 OK", STARTED))).await;
     let seen = look(&prober(&[tls.address], PATIENT)).await;
@@ -251,7 +251,7 @@ async fn plain_http_where_tls_is_due_is_foreign_and_so_is_the_reverse() {
 }
 
 #[tokio::test]
-async fn readiness_is_told_and_names_what_fails() {
+async fn readiness_names_what_fails() {
     let server = serve("127.0.0.1:0", gateway(json("200 OK", STARTED))).await;
     let unready = Readiness { ready: false, detail: "not ready: telegram".to_owned() };
     assert_eq!(prober(&[server.address], PATIENT).ready().await, Ok(unready));
@@ -287,7 +287,7 @@ impl Part {
         let key = format!("{key}=");
         // libtest writes the name of the test before it, on the same line.
         let found = lines.map_while(Result::ok).find_map(|line| line.split_once(&key).map(|(_, rest)| rest.to_owned()));
-        found.expect("the part says it before it ends")
+        found.expect("the part prints it before it ends")
     }
 
     async fn succeeds(mut self) -> bool {
@@ -297,7 +297,7 @@ impl Part {
 
 impl Drop for Part {
     fn drop(&mut self) {
-        // End of file is its sign to leave; a part that has left already cannot be told.
+        // End of file tells it to exit; one that has exited already needs no signal.
         drop(self.0.stdin.take());
         drop(self.0.wait());
     }
@@ -333,8 +333,8 @@ async fn the_proxy_of_the_environment_is_never_used() {
 }
 
 #[tokio::test]
-async fn a_look_without_descriptors_says_nothing_about_the_port() {
-    let test = "a_look_without_descriptors_says_nothing_about_the_port";
+async fn a_probe_without_descriptors_is_inconclusive() {
+    let test = "a_probe_without_descriptors_is_inconclusive";
     if !plays(test) {
         assert!(Part::play(test, this_program()).succeeds().await);
         return;
@@ -351,7 +351,7 @@ async fn a_look_without_descriptors_says_nothing_about_the_port() {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
-    timeout(PATIENT, all_closed).await.expect("a look leaves nothing open");
+    timeout(PATIENT, all_closed).await.expect("a probe leaves nothing open");
     let held: Vec<_> = std::iter::from_fn(|| std::fs::File::open("/dev/null").ok()).collect();
     for prober in [&fresh, &used] {
         let seen = look(prober).await;
@@ -364,7 +364,7 @@ async fn a_look_without_descriptors_says_nothing_about_the_port() {
     }
 }
 
-/// A state directory whose lock says this; gone with the value.
+/// A state directory with a gateway's lock; removed on drop.
 struct State(PathBuf);
 
 impl State {
@@ -394,7 +394,7 @@ fn written_start_time(pid: i32) -> u64 {
 }
 
 #[tokio::test]
-async fn behind_a_free_port_a_gateway_that_boots_is_seen_before_a_spawn_and_only_then() {
+async fn only_before_a_spawn_a_free_port_shows_a_gateway_that_boots() {
     let ours = "0123456789abcdef";
     let mut command = Command::new("cat");
     command.env(INSTANCE, format!("{ours}-1")).stdin(Stdio::piped()).stdout(Stdio::null());
@@ -410,7 +410,7 @@ async fn behind_a_free_port_a_gateway_that_boots_is_seen_before_a_spawn_and_only
     assert_eq!(seen.verdict, Verdict::Booting, "{}", seen.detail);
     assert!(matches!(&seen.owner, Owner::Other(holder) if holder.pid == pid), "{seen:?}");
     let held =
-        format!("connection refused, and pid {pid} holds gateway.state.lock of the state directory for port 18789");
+        format!("connection refused, but pid {pid} holds gateway.state.lock of the state directory for port 18789");
     assert_eq!(seen.detail, held);
     let seen = at(&state).with_key(ours.to_owned()).look(before_a_spawn).await;
     assert!(matches!(&seen.owner, Owner::Ours(holder) if holder.pid == pid), "{seen:?}");
@@ -423,7 +423,7 @@ async fn behind_a_free_port_a_gateway_that_boots_is_seen_before_a_spawn_and_only
     boots.0.kill().unwrap();
     until(|| proc::stat(pid).unwrap().is_dead()).await;
     let seen = at(&state).look(before_a_spawn).await;
-    assert_eq!((seen.verdict, seen.owner), (Verdict::Free, Owner::Unseen), "a zombie boots no more");
+    assert_eq!((seen.verdict, seen.owner), (Verdict::Free, Owner::Unseen), "a zombie does not boot");
     boots.0.wait().unwrap();
     assert_eq!(at(&state).look(before_a_spawn).await.verdict, Verdict::Free);
 }
@@ -438,8 +438,8 @@ async fn until(condition: impl Fn() -> bool) {
 }
 
 #[tokio::test]
-async fn the_process_that_holds_the_port_is_named_and_told_from_ours() {
-    let test = "the_process_that_holds_the_port_is_named_and_told_from_ours";
+async fn the_process_that_holds_the_port_is_named_and_marked_as_ours_or_not() {
+    let test = "the_process_that_holds_the_port_is_named_and_marked_as_ours_or_not";
     if plays(test) {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         writeln!(std::io::stdout(), "port={}", listener.local_addr().unwrap().port()).unwrap();
@@ -448,14 +448,14 @@ async fn the_process_that_holds_the_port_is_named_and_told_from_ours() {
     }
     let mut through_a_shell = Command::new("/bin/sh");
     through_a_shell.args(["-c", "\"$0\" \"$@\"; true"]).arg(std::env::current_exe().unwrap());
-    let mut stranger = Part(Command::new("cat").stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap());
+    let mut unrelated = Part(Command::new("cat").stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap());
     for (mut command, direct) in [(this_program(), true), (through_a_shell, false)] {
         command.env(INSTANCE, "0123456789abcdef-1");
         let mut part = Part::play(test, command);
         let address = SocketAddr::from(([127, 0, 0, 1], part.read("port").parse().unwrap()));
         let prober = prober(&[address], HASTY);
         let owner = async |leader| prober.look(Look::AnswersAndOwner { leader }).await.owner;
-        let Owner::Ours(holder) = owner(Some(part.pid())).await else { panic!("it is ours") };
+        let Owner::Ours(holder) = owner(Some(part.pid())).await else { panic!("not ours") };
         assert_eq!(holder.pid == part.pid(), direct);
         assert!(holder.command.contains(test), "{}", holder.command);
         assert_eq!(holder.uid, Some(nix::unistd::geteuid().as_raw()));
@@ -464,13 +464,13 @@ async fn the_process_that_holds_the_port_is_named_and_told_from_ours() {
             let prober = Prober::new(endpoint(&[address], false), HASTY).with_key(key.to_owned());
             prober.look(Look::AnswersAndOwner { leader }).await.owner
         };
-        assert_eq!(keyed("0123456789abcdef", None).await, Owner::Ours(holder.clone()), "one of our kind started it");
+        assert_eq!(keyed("0123456789abcdef", None).await, Owner::Ours(holder.clone()), "another supervisor of ours started it");
         assert_eq!(keyed("0123456789abcde", None).await, Owner::Other(holder.clone()));
-        assert_eq!(keyed("0123456789abcdef", Some(stranger.pid())).await, Owner::Other(holder.clone()));
-        assert_eq!(owner(Some(stranger.pid())).await, Owner::Other(holder));
-        assert_eq!(look(&prober).await.owner, Owner::Unseen, "nobody asked");
+        assert_eq!(keyed("0123456789abcdef", Some(unrelated.pid())).await, Owner::Other(holder.clone()));
+        assert_eq!(owner(Some(unrelated.pid())).await, Owner::Other(holder));
+        assert_eq!(look(&prober).await.owner, Owner::Unseen, "only the answer was asked for");
     }
-    assert_eq!(stranger.0.try_wait().unwrap(), None, "it was there all the time");
+    assert_eq!(unrelated.0.try_wait().unwrap(), None, "it ran all the time");
 }
 
 async fn command(prober: &Prober, condition: Question, wait: Option<Duration>, json: bool) -> (bool, String) {

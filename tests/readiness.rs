@@ -1,4 +1,4 @@
-//! What a look learns of readiness: it is shown, and costs the verdict nothing.
+//! A probe asks for readiness without delaying the verdict.
 #![expect(clippy::unwrap_used, reason = "a test may")]
 
 #[expect(dead_code, reason = "each test file uses its part of the kit")]
@@ -13,12 +13,12 @@ use tokio::time::Instant;
 
 const READY: &str = r#"{"ready":true,"failing":[]}"#;
 const UNREADY: &str = r#"{"ready":false,"failing":["telegram","discord"]}"#;
-/// Long enough for a busy machine, and a fifth of it short enough to be waited for.
+/// Long enough for a busy machine; the test waits for a fifth of it.
 const LONG: Duration = Duration::from_secs(5);
 
 const BUSY: &str = "503 Service Unavailable";
 
-/// A gateway with these two answers beside a good `/healthz`.
+/// A gateway with a good `/healthz` and these two replies.
 async fn serve_both(startup: Act, ready: Act) -> Server {
     let act = move |path: &str| match path {
         "/healthz" => json("200 OK", LIVE),
@@ -28,14 +28,14 @@ async fn serve_both(startup: Act, ready: Act) -> Server {
     serve("127.0.0.1:0", act).await
 }
 
-/// The look that a supervisor has at its own child.
+/// Probes as a supervisor probes its own child.
 async fn look(server: &Server, timeout: Duration) -> Observation {
     let ours = Look::AnswersAndOwner { leader: Some(std::process::id().cast_signed()) };
     prober(&[server.address], timeout).look(ours).await
 }
 
 #[tokio::test]
-async fn a_gateway_of_ours_that_serves_is_asked_over_the_same_connection() {
+async fn our_gateway_is_asked_for_readiness_over_the_same_connection() {
     for (name, answer, expected) in [
         ("ready", json("200 OK", READY), Some((true, "ready"))),
         ("not ready", json(BUSY, UNREADY), Some((false, "not ready: telegram, discord"))),
@@ -52,13 +52,13 @@ async fn a_gateway_of_ours_that_serves_is_asked_over_the_same_connection() {
         assert_eq!(seen.detail, "GET /startupz answered 200 started", "{name}");
         let expected = expected.map(|(ready, detail)| Readiness { ready, detail: detail.to_owned() });
         assert_eq!(seen.readiness, expected, "{name}");
-        assert_eq!(server.connections(), 2, "{name}: one to see that somebody listens, one for all requests");
+        assert_eq!(server.connections(), 2, "{name}: one plain connect, one for all requests");
         assert_eq!(server.requests(), 3, "{name}");
     }
 }
 
 #[tokio::test]
-async fn nobody_else_is_asked() {
+async fn only_a_started_gateway_of_ours_is_asked_for_readiness() {
     let unavailable = |body| json(BUSY, body);
     for (name, startup, verdict) in [
         ("one that boots", unavailable(STARTING), Verdict::Gateway(Phase::Starting)),
@@ -69,24 +69,24 @@ async fn nobody_else_is_asked() {
         assert_eq!((seen.verdict, seen.readiness, server.requests()), (verdict, None, 2), "{name}");
     }
 
-    let mut stranger = Command::new("cat").stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
-    let elsewhere = Look::AnswersAndOwner { leader: Some(stranger.id().cast_signed()) };
+    let mut unrelated = Command::new("cat").stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+    let elsewhere = Look::AnswersAndOwner { leader: Some(unrelated.id().cast_signed()) };
     for look in [Look::Answers, Look::AnswersAndOwner { leader: None }, elsewhere] {
         let server = serve_both(json("200 OK", STARTED), json("200 OK", READY)).await;
         let seen = prober(&[server.address], PATIENT).look(look).await;
         assert_eq!(seen.verdict, Verdict::Gateway(Phase::Started), "{look:?}");
         assert_eq!((seen.readiness, server.requests()), (None, 2), "{look:?}");
     }
-    drop(stranger.stdin.take());
-    stranger.wait().unwrap();
+    drop(unrelated.stdin.take());
+    unrelated.wait().unwrap();
 }
 
 #[tokio::test]
-async fn an_answer_that_does_not_come_costs_a_part_of_the_time_and_no_verdict() {
+async fn a_missing_readiness_reply_costs_a_fraction_of_the_timeout_and_not_the_verdict() {
     for (name, answer) in [
         ("nothing at all", Act::SendAndHang(vec![])),
         ("a head that trickles", Act::Trickle(b"HTTP/1.1 200 OK\r\nX: ".to_vec(), b'x')),
-        ("a body that is not whole", Act::SendAndHang(b"HTTP/1.1 200 OK\r\nContent-Length: 27\r\n\r\n{".to_vec())),
+        ("half a body", Act::SendAndHang(b"HTTP/1.1 200 OK\r\nContent-Length: 27\r\n\r\n{".to_vec())),
     ] {
         let server = serve_both(json("200 OK", STARTED), answer).await;
         let before = Instant::now();

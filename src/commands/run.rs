@@ -152,7 +152,7 @@ fn assemble(
     if settings.stop_timeout_is_auto {
         tokio::spawn(heed_manager(settings.policy.stop_timeout, events_sender.clone()));
     }
-    let messages = manager::place_of_messages(settings.policy.handoff);
+    let messages = manager::output::where_shown(manager::name(), settings.policy.handoff);
     let policy = Policy { messages, ..settings.policy };
     journal::begin(&policy);
     let core = Supervisor::new(policy);

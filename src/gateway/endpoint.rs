@@ -3,30 +3,28 @@
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
-/// The gateway's listener, as a probe meets it.
+/// The gateway's listener, as a client reaches it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Endpoint {
-    /// Every address that the gateway may listen on, the likeliest first. Never empty.
+    /// Every address that the gateway may listen on, the likeliest first. Never empty, and all with `port`.
     pub addresses: Vec<SocketAddr>,
-    /// Whether it speaks https there.
     pub tls: bool,
-    /// How a person names the host: `127.0.0.1`, `[::1]`, `gateway.example`.
+    /// For messages: `127.0.0.1`, `[::1]`, `gateway.example`.
     pub host: String,
-    /// The port, the same in every address.
     pub port: u16,
 }
 
 impl Endpoint {
-    /// The endpoint of this name, where one that runs was started with other settings than these. None for a name that
-    /// is no `ws://HOST:PORT`.
+    /// The endpoint at a recorded `ws://HOST:PORT`, for a gateway that was started with other settings than `self`. `None`
+    /// if the URL is malformed.
     #[must_use]
     pub fn at(&self, url: &str) -> Option<Self> {
-        let (scheme, place) = url.split_once("://")?;
-        let (host, port) = place.rsplit_once(':')?;
+        let (scheme, authority) = url.split_once("://")?;
+        let (host, port) = authority.rsplit_once(':')?;
         let (tls, port) = (scheme == "wss", port.parse().ok()?);
         let bare = host.trim_start_matches('[').trim_end_matches(']');
         let addresses = match bare.parse::<IpAddr>() {
-            // The same bind mode, as far as can be told.
+            // The same host suggests the same bind mode.
             _ if host == self.host => self.addresses.iter().map(SocketAddr::ip).collect(),
             Ok(address) => vec![address],
             Err(_) => vec![IpAddr::from([127, 0, 0, 1]), IpAddr::from([0, 0, 0, 0, 0, 0, 0, 1])],
@@ -49,7 +47,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_running_gateway_is_met_where_its_supervisor_says() {
+    fn a_recorded_url_gives_the_addresses_of_a_running_gateway() {
         let known = Endpoint {
             addresses: vec![SocketAddr::from(([127, 0, 0, 1], 1)), SocketAddr::from(([0, 0, 0, 0, 0, 0, 0, 1], 1))],
             tls: false,

@@ -1,14 +1,14 @@
-//! OpenClaw's own command line, asked about its gateway's exits: `gateway restart-handoff`, version 1 of its contract for
-//! external supervisors.
+//! `openclaw gateway restart-handoff`, version 1 of OpenClaw's contract for external supervisors: tells whether a gateway's
+//! exit was a planned restart.
 //!
-//! Each question is a cold start of Node, 2 to 9 s and 305 MB, so what can be asked is found out once for a program and
-//! its modification time, and remembered beside the store.
+//! Each call is a cold start of Node, 2 to 9 s and 305 MB, so its capabilities are cached beside the store for each state of
+//! the program's files.
 
 mod answer;
 mod memory;
 
 use self::answer::{Answer, read_capabilities, read_word};
-use self::memory::Memory;
+use self::memory::{Capability, Memory};
 use super::openclaw::Openclaw;
 use super::tree::descendants_of;
 use crate::core::Event;
@@ -26,48 +26,21 @@ use tokio::sync::Mutex;
 use tokio::sync::mpsc::Sender;
 use tokio::time::timeout;
 
-/// An answer has some 200 bytes.
+/// A real answer has about 200 bytes.
 const ANSWER_LENGTH_MAX: usize = 64 * 1024;
 
-/// Where the command names no `openclaw`, nobody can be asked.
-const NOBODY: &str = "the gateway's command names no 'openclaw ... gateway'";
+const NO_CLI: &str = "the gateway's command names no 'openclaw ... gateway'";
 
-/// The command line that can be asked.
 #[derive(Debug, Clone)]
 pub struct Handoff {
     openclaw: Option<Arc<Openclaw>>,
-    /// What was found out. It is held while that is asked for, so that two never ask at once.
-    known: Arc<Mutex<Option<Known>>>,
+    /// Locked during the call, so that two never run at once.
+    capability: Arc<Mutex<Option<Capability>>>,
     memory: Arc<Memory>,
 }
 
-/// What was found out, and of which files.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Known {
-    /// The command line that was asked.
-    line: String,
-    files: u64,
-    config: u64,
-    /// Why it cannot be asked, if that is so.
-    lack: Option<String>,
-}
-
-impl Known {
-    /// A command line that could not be asked may have had its reason in the configuration.
-    fn holds_for(&self, openclaw: &Openclaw) -> bool {
-        self.line == openclaw.line()
-            && self.files == openclaw.fingerprint()
-            && (self.lack.is_none() || self.config == openclaw.config_fingerprint())
-    }
-
-    fn support(&self) -> Support {
-        self.lack.clone().map_or(Support::Supported, Support::Unsupported)
-    }
-}
-
-/// Why there is no answer.
 #[derive(Debug, Error)]
-enum Silence {
+enum CallError {
     #[error("cannot execute {program}: {error}")]
     NotStarted { program: String, error: io::Error },
     #[error("cannot read its answer: {0}")]
@@ -77,36 +50,36 @@ enum Silence {
 }
 
 impl Handoff {
-    /// That of this OpenClaw, if the gateway's command names one. What is found out is remembered in that folder.
+    /// `None` if the gateway's command names no OpenClaw. The capabilities are cached in `folder`.
     #[must_use]
     pub fn of(openclaw: Option<Openclaw>, folder: &Path) -> Self {
         let memory = Arc::new(Memory::in_folder(folder));
-        Self { openclaw: openclaw.map(Arc::new), known: Arc::default(), memory }
+        Self { openclaw: openclaw.map(Arc::new), capability: Arc::default(), memory }
     }
 
-    /// What is known without a question: by an earlier supervisor, or because there is nobody to be asked.
+    /// What is known without a call, from an earlier supervisor. `None` if a call is needed or running. Blocks on the file
+    /// system.
     #[must_use]
     pub fn recall(&self) -> Option<Support> {
-        let Some(openclaw) = &self.openclaw else { return Some(Support::Unsupported(NOBODY.to_owned())) };
-        // Somebody asks just now.
-        let mut known = self.known.try_lock().ok()?;
-        if known.is_none() {
-            *known = self.memory.read();
+        let Some(openclaw) = &self.openclaw else { return Some(Support::Unsupported(NO_CLI.to_owned())) };
+        let mut capability = self.capability.try_lock().ok()?;
+        if capability.is_none() {
+            *capability = self.memory.read();
         }
-        known.as_ref().filter(|known| known.holds_for(openclaw)).map(Known::support)
+        capability.as_ref().filter(|known| holds_for(known, openclaw)).map(Capability::support)
     }
 
-    /// Finds out whether it speaks our version, then sends `Negotiated`.
+    /// Asks whether the CLI supports our version of the contract, then sends `Negotiated`.
     pub fn negotiate(&self, events: &Sender<Event>) {
         let (this, events) = (self.clone(), events.clone());
         tokio::spawn(async move {
             let support = this.support().await;
-            // A closed channel means that the loop has ended and nobody waits for the answer.
+            // A closed channel means that the loop has ended.
             let _closed = events.send(Event::Negotiated { support }).await;
         });
     }
 
-    /// Asks it about the exit of the gateway that had this process id, then sends `Consumed`.
+    /// Consumes the handoff of the gateway that had this pid, then sends `Consumed`.
     pub fn consume(&self, ticket: u64, pid: i32, events: &Sender<Event>) {
         let (this, events) = (self.clone(), events.clone());
         tokio::spawn(async move {
@@ -116,49 +89,49 @@ impl Handoff {
     }
 
     async fn support(&self) -> Support {
-        let Some(openclaw) = &self.openclaw else { return Support::Unsupported(NOBODY.to_owned()) };
-        let mut known = self.known.lock().await;
-        if let Some(known) = known.as_ref().filter(|known| known.holds_for(openclaw)) {
+        let Some(openclaw) = &self.openclaw else { return Support::Unsupported(NO_CLI.to_owned()) };
+        let mut capability = self.capability.lock().await;
+        if let Some(known) = capability.as_ref().filter(|known| holds_for(known, openclaw)) {
             return known.support();
         }
         let (line, files, config) = (openclaw.line(), openclaw.fingerprint(), openclaw.config_fingerprint());
-        let support = match ask(openclaw, &["capabilities"]).await {
+        let support = match call(openclaw, &["capabilities"]).await {
             Ok(answer) => read_capabilities(&answer),
-            Err(silence) => Support::TimedOut(silence.to_string()),
+            Err(error) => Support::TimedOut(error.to_string()),
         };
         let lack = match &support {
             Support::Supported => None,
             Support::Unsupported(why) => Some(why.clone()),
-            // That says nothing of the release, and the next one who wants to know asks again.
+            // It says nothing about the release, so the next caller asks again.
             Support::TimedOut(_) => return support,
         };
-        let found = Known { line, files, config, lack };
+        let found = Capability { line, files, config, lack };
         self.memory.keep(&found);
-        *known = Some(found);
+        *capability = Some(found);
         support
     }
 
     async fn word_on(&self, pid: i32) -> HandoffVerdict {
-        let Some(openclaw) = &self.openclaw else { return HandoffVerdict::Unsupported(NOBODY.to_owned()) };
+        let Some(openclaw) = &self.openclaw else { return HandoffVerdict::Unsupported(NO_CLI.to_owned()) };
         match self.support().await {
             Support::Unsupported(why) => HandoffVerdict::Unsupported(why),
             Support::TimedOut(why) => HandoffVerdict::TimedOut(why),
-            Support::Supported => match ask(openclaw, &["consume", "--expected-pid", &pid.to_string()]).await {
+            Support::Supported => match call(openclaw, &["consume", "--expected-pid", &pid.to_string()]).await {
                 Ok(answer) => read_word(&answer),
-                Err(silence) => HandoffVerdict::TimedOut(silence.to_string()),
+                Err(error) => HandoffVerdict::TimedOut(error.to_string()),
             },
         }
     }
 }
 
-async fn ask(openclaw: &Openclaw, question: &[&str]) -> Result<Answer, Silence> {
+async fn call(openclaw: &Openclaw, question: &[&str]) -> Result<Answer, CallError> {
     let (answer, theirs) = io::pipe()?;
     let running = {
         let mut command = openclaw.command(&[&["gateway", "restart-handoff"], question, &["--json"]].concat());
         command.stdin(Stdio::null()).stderr(Stdio::null()).stdout(theirs);
         let program = openclaw.program().display().to_string();
-        // With the command our copy of the pipe's other end goes, or the answer would have no end.
-        Running::claim(spawn_in_own_session(&mut command).map_err(|error| Silence::NotStarted { program, error })?)
+        // Dropping the command closes our copy of the pipe's write end; the answer would not end otherwise.
+        Cli::claim(spawn_in_own_session(&mut command).map_err(|error| CallError::NotStarted { program, error })?)
     };
     let answer = Receiver::from_owned_fd(answer.into())?;
     let watch = running.0.watch()?;
@@ -169,7 +142,7 @@ async fn ask(openclaw: &Openclaw, question: &[&str]) -> Result<Answer, Silence> 
                 read?;
                 watch.exit(&running.0).await?
             }
-            // What it has started may hold the pipe open, and has nothing to say.
+            // Its descendants may hold the pipe open, but write nothing.
             exit = watch.exit(&running.0) => {
                 let exit = exit?;
                 drain(&answer, &mut text)?;
@@ -178,26 +151,32 @@ async fn ask(openclaw: &Openclaw, question: &[&str]) -> Result<Answer, Silence> 
         };
         Ok(Answer { status: exit.status, text })
     };
-    timeout(ANSWER_MAX, whole).await.unwrap_or(Err(Silence::TimedOut))
+    timeout(ANSWER_MAX, whole).await.unwrap_or(Err(CallError::TimedOut))
 }
 
-/// How long a killed one is waited for: at our own end nothing of it is to be left, and 300 MB take their time to go.
+/// A failed call may have had its reason in the configuration.
+fn holds_for(known: &Capability, openclaw: &Openclaw) -> bool {
+    known.line == openclaw.line()
+        && known.files == openclaw.fingerprint()
+        && (known.lack.is_none() || known.config == openclaw.config_fingerprint())
+}
+
+/// How long to wait for a killed CLI: nothing of it may outlive us, and freeing 300 MB takes a while.
 const KILL_TIME: Duration = Duration::from_millis(200);
 
-/// A command line at work: it ends with whoever waits for it, and with it all that it has started.
-struct Running(Handle);
+/// A running CLI. Dropping it kills the process and its descendants.
+struct Cli(Handle);
 
-impl Running {
+impl Cli {
     fn claim(handle: Handle) -> Self {
         claim(handle.pid());
         Self(handle)
     }
 }
 
-impl Drop for Running {
+impl Drop for Cli {
     fn drop(&mut self) {
-        // It has ended, as it should, or it has to now; its pid is its own until it is reaped. OpenClaw's command line runs
-        // itself once more, in another session.
+        // The pid is not reused before it is reaped. OpenClaw's CLI runs itself once more, in another session.
         let below = if matches!(self.0.has_ended(), Ok(true)) { Vec::new() } else { descendants_of(self.0.pid()) };
         let _gone = strike::kill_group_of_child(self.0.pid());
         let _gone = self.0.kill();
@@ -208,35 +187,35 @@ impl Drop for Running {
             let _ended = process.ends_within(KILL_TIME);
         }
         reap(self.0.pid());
-        // One that is ending still is reaped with the children that nobody waits for.
+        // If it is still exiting, the SIGCHLD handler reaps it.
         unclaim(self.0.pid());
     }
 }
 
-/// Takes in what is written until all who can write are gone.
+/// Reads until every write end is closed.
 async fn read(pipe: &Receiver, text: &mut Vec<u8>) -> io::Result<()> {
     loop {
         pipe.readable().await?;
-        if drain(pipe, text)? == Pipe::Closed {
+        if drain(pipe, text)? == PipeState::Closed {
             return Ok(());
         }
     }
 }
 
 #[derive(Debug, PartialEq, Eq)]
-enum Pipe {
+enum PipeState {
     Open,
     Closed,
 }
 
-/// Takes in what has been written.
-fn drain(pipe: &Receiver, text: &mut Vec<u8>) -> io::Result<Pipe> {
+/// Reads what has been written so far.
+fn drain(pipe: &Receiver, text: &mut Vec<u8>) -> io::Result<PipeState> {
     let mut chunk = [0; 4096];
     loop {
         match pipe.try_read(&mut chunk) {
-            Ok(0) => return Ok(Pipe::Closed),
+            Ok(0) => return Ok(PipeState::Closed),
             Ok(more) => text.extend_from_slice(&chunk[..more]),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Pipe::Open),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(PipeState::Open),
             Err(error) => return Err(error),
         }
         if text.len() > ANSWER_LENGTH_MAX {

@@ -1,9 +1,8 @@
-//! The file in which a gateway says that a state directory is its own.
+//! The lock file of a gateway's state directory, which shows a gateway that boots and does not listen yet.
 //!
 //! OpenClaw 2026.8 and later write `tmp/openclaw-UID/gateway.state.lock` in the state directory before anything else, and
-//! remove it on a clean end: from it a gateway is known that boots and does not listen yet. Other programs of OpenClaw
-//! write it too while they have the state to themselves, and name their role. Earlier releases have no such file; theirs
-//! lies in the temporary directory, whichever that was in their environment.
+//! remove it on a clean exit. Other OpenClaw programs with exclusive access to the state write it too, with their role.
+//! Earlier releases keep theirs in the temporary directory of their environment, where we cannot find it.
 
 use crate::platform::proc;
 use serde_json::Value;
@@ -11,23 +10,21 @@ use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-/// Many times what is ever in it.
+/// Many times the size of a real one.
 const LENGTH_MAX: u64 = 64 * 1024;
 
 /// The gateway that holds a state directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StateOwner {
-    /// Its process id.
     pub pid: i32,
-    /// The port that it is going to serve, where it said so.
+    /// The port that it will serve, if the file names it.
     pub port: Option<u16>,
 }
 
-/// The living gateway that holds `state_dir`, if there is one.
+/// The living gateway that holds `state_dir`. `None` also if the file cannot be read. Blocks on the file system.
 #[must_use]
 pub fn owner(state_dir: &Path) -> Option<StateOwner> {
     let mut text = String::new();
-    // What cannot be read says nothing.
     File::open(path(state_dir)).ok()?.take(LENGTH_MAX).read_to_string(&mut text).ok()?;
     let (owner, started) = parse(&text)?;
     let process = proc::stat(owner.pid).ok()?;
@@ -39,12 +36,12 @@ fn path(state_dir: &Path) -> PathBuf {
     state_dir.join("tmp").join(format!("openclaw-{uid}")).join("gateway.state.lock")
 }
 
-/// A start time as gateways write it: field 22 of `/proc/PID/stat`, or the seconds that ps(1) shows on macOS.
+/// The start time as gateways write it: field 22 of `/proc/PID/stat`, or on macOS the seconds that ps(1) shows.
 fn as_written(start_time: u64) -> u64 {
     if cfg!(target_os = "macos") { start_time / 1_000_000 } else { start_time }
 }
 
-/// The owner and its start time, without which a pid says nothing: the file outlives a gateway that was killed.
+/// The owner and its start time. A pid alone proves nothing, since the file outlives a gateway that was killed.
 fn parse(text: &str) -> Option<(StateOwner, u64)> {
     let lock: Value = serde_json::from_str(text).ok()?;
     if lock.get("role").is_some_and(|role| role != "gateway") {
@@ -64,7 +61,7 @@ mod tests {
     }
 
     #[test]
-    fn a_gateway_is_known_by_its_pid_and_start_time() {
+    fn a_gateway_is_identified_by_its_pid_and_start_time() {
         let written = r#"{"pid":42,"ownerId":"x","createdAt":"2026-11-01T00:00:00.000Z","configPath":"/c","stateDir":"/s",
             "port":18789,"startTime":987}"#;
         assert_eq!(owner_of(written), Some((42, Some(18789), 987)));
@@ -73,7 +70,7 @@ mod tests {
     }
 
     #[test]
-    fn another_role_and_nonsense_are_no_gateway() {
+    fn another_role_or_a_malformed_file_is_not_a_gateway() {
         for text in [
             r#"{"pid":42,"startTime":987,"role":"sqlite-maintenance"}"#,
             r#"{"pid":42}"#,

@@ -1,95 +1,93 @@
-//! The clocks: monotonic for decisions, one that goes on in a suspend to notice it, wall time for stamps only.
+//! The clocks: monotonic for decisions, boot time to detect a suspend, wall clock for timestamps only.
 
 use crate::core::Moment;
 use nix::time::{ClockId, clock_gettime};
 use std::time::Duration;
 
-/// The clock that stands still in a suspend, as the timers of tokio do, and the one that goes on: `clock_gettime(2)` of
-/// Linux, `clock_gettime(3)` of macOS.
+/// The clock that stops during a suspend, as tokio's timers do, and the one that does not: `clock_gettime(2)` of Linux,
+/// `clock_gettime(3)` of macOS.
 #[cfg(not(target_os = "macos"))]
 const CLOCKS: [ClockId; 2] = [ClockId::CLOCK_MONOTONIC, ClockId::CLOCK_BOOTTIME];
 #[cfg(target_os = "macos")]
 const CLOCKS: [ClockId; 2] = [ClockId::from_raw(libc::CLOCK_UPTIME_RAW), ClockId::from_raw(libc::CLOCK_MONOTONIC_RAW)];
 
-/// Reads the clocks and remembers how far the second was ahead of the first.
+/// Detects a suspend.
 #[derive(Debug)]
-pub struct Clock {
-    ahead: Duration,
+pub struct SuspendClock {
+    /// Total time suspended since boot.
+    suspended: Duration,
 }
 
-impl Clock {
-    /// A clock that has not slept yet.
+impl SuspendClock {
     #[must_use]
     pub fn new() -> Self {
-        Self { ahead: ahead() }
+        Self { suspended: suspended() }
     }
 
-    /// How long the machine slept since the last call.
+    /// How long the machine was suspended since the last call.
     pub fn slept(&mut self) -> Duration {
-        let ahead = ahead();
-        let slept = ahead.saturating_sub(self.ahead);
-        self.ahead = ahead;
-        slept
+        let suspended = suspended();
+        suspended.saturating_sub(std::mem::replace(&mut self.suspended, suspended))
     }
 }
 
-impl Default for Clock {
+impl Default for SuspendClock {
     fn default() -> Self {
         Self::new()
     }
 }
 
-/// Moments begin so long before the machine came up that whatever the store remembers has a moment too.
+/// Offset of [`now`], so that times before the boot, which the store holds, have a moment too.
 const ORIGIN: Duration = Duration::from_hours(24 * 365 * 10);
 
-/// The monotonic time, without what the machine slept.
+/// The monotonic time, without suspends.
 #[must_use]
 pub fn now() -> Moment {
     ORIGIN + read(CLOCKS[0])
 }
 
-/// A moment as others read it from the kernel's clock.
+/// A moment on the kernel's own clock.
 #[must_use]
 pub fn of_the_kernel(moment: Moment) -> Duration {
     moment.saturating_sub(ORIGIN)
 }
 
-/// The time since the machine came up, with what it slept.
+/// The time since boot, with suspends.
 #[must_use]
 pub fn since_boot() -> Duration {
     read(CLOCKS[1])
 }
 
-/// The wall clock, as milliseconds since 1970.
+/// The wall clock in milliseconds since 1970.
 #[must_use]
 pub fn wall_ms() -> i64 {
     i64::try_from(read(ClockId::CLOCK_REALTIME).as_millis()).unwrap_or(i64::MAX)
 }
 
-/// The wall clock, as the time since 1970.
+/// The wall clock since 1970.
 #[must_use]
 pub fn wall() -> Duration {
     read(ClockId::CLOCK_REALTIME)
 }
 
-/// The wall clock, as RFC 3339 in UTC with milliseconds.
+/// The wall clock as RFC 3339 in UTC with milliseconds.
 #[must_use]
 pub fn stamp() -> String {
     stamp_of(wall_ms())
 }
 
-/// A time of the wall clock in the same form.
+/// A time in the form of [`stamp`].
 #[must_use]
 pub fn stamp_of(wall_ms: i64) -> String {
     format!("{:.3}", jiff::Timestamp::from_millisecond(wall_ms).unwrap_or_default())
 }
 
-fn ahead() -> Duration {
+fn suspended() -> Duration {
     since_boot().saturating_sub(read(CLOCKS[0]))
 }
 
 fn read(id: ClockId) -> Duration {
-    // These clocks exist on every kernel that we run on, and a reading of them never fails or is negative.
+    // Every supported kernel has these clocks, and reading them neither fails nor gives a negative time.
     clock_gettime(id).map_or(Duration::ZERO, Duration::from)
 }
 
@@ -105,9 +103,9 @@ mod tests {
     }
 
     #[test]
-    fn the_monotonic_clock_goes_forward_and_no_sleep_is_invented() {
+    fn the_monotonic_clock_never_goes_back_and_no_suspend_is_detected_without_one() {
         let before = now();
         assert!(now() >= before);
-        assert!(Clock::new().slept() < Duration::from_millis(100));
+        assert!(SuspendClock::new().slept() < Duration::from_millis(100));
     }
 }

@@ -1,7 +1,7 @@
-//! Signals, who sent them, and what they ask for.
+//! Signals, their senders and the requests that they stand for.
 //!
-//! None is ever forwarded to the gateway: SIGUSR1 and SIGUSR2 swapped their meaning between OpenClaw releases, and
-//! each kills or opens a debugger on some.
+//! None is forwarded to the gateway: SIGUSR1 and SIGUSR2 swapped their meaning between OpenClaw releases, and each kills the
+//! gateway or opens a debugger in some.
 
 use crate::core::{Request, Requester};
 use crate::platform::{disposition, proc};
@@ -13,34 +13,23 @@ use signal_hook_tokio::SignalsInfo;
 use std::fs::File;
 use std::io;
 
-/// One signal, understood.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Signal {
-    /// A child changed its state: there may be something to reap.
+    /// SIGCHLD: there may be a child to reap.
     Child,
-    /// Somebody wants something.
-    Operator {
-        /// Its name.
-        name: &'static str,
-        /// What it asks for.
-        request: Request,
-        /// Who sent it.
-        by: Requester,
-    },
+    Operator { name: &'static str, request: Request, by: Requester },
 }
 
-/// What we answer to.
 const HANDLED: [i32; 7] = [SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2];
 
-/// Holds back every signal that we will answer to until [`Signals::install`] can take it in. To be called before
-/// anything else: the kernel drops a signal without a handler that reaches PID 1, see `pid_namespaces(7)`, but never a
-/// blocked one.
+/// Blocks every handled signal until [`Signals::install`]. To be called first in `main`: for PID 1 the kernel discards a
+/// signal without a handler, see `pid_namespaces(7)`, but keeps a blocked one pending.
 pub fn hold() {
-    // It fails only for an argument that this is not.
+    // Fails only for an invalid `how`.
     let _infallible = handled().thread_block();
 }
 
-/// Lets in what [`hold`] kept back, for a command that is ended by signals as any other program is.
+/// Undoes [`hold`] for a command that keeps the default actions.
 pub fn release() {
     let _infallible = handled().thread_unblock();
 }
@@ -49,36 +38,35 @@ fn handled() -> SigSet {
     HANDLED.into_iter().filter_map(|number| nix::sys::signal::Signal::try_from(number).ok()).collect()
 }
 
-/// The stream of signals that reach this process.
+/// The stream of handled signals.
 pub struct Signals {
     stream: SignalsInfo<WithOrigin>,
     hangup: Request,
 }
 
 impl Signals {
-    /// Installs the handlers, then lets in what [`hold`] kept back. To be called before the first spawn: a child
-    /// inherits the mask.
+    /// Installs the handlers and unblocks the signals. To be called before the first spawn, since a child inherits the mask.
     ///
     /// # Errors
     /// EMFILE.
     pub fn install() -> io::Result<Self> {
         let mut all = HANDLED.to_vec();
-        // Who starts us under nohup(1) does not want to hear of the terminal again.
+        // nohup(1) ignores SIGHUP.
         if disposition::is_ignored(SIGHUP) {
             all.retain(|signal| *signal != SIGHUP);
         }
         let stream = SignalsInfo::with_exfiltrator(all, WithOrigin::default())?;
         release();
-        Ok(Self { stream, hangup: on_hangup() })
+        Ok(Self { stream, hangup: hangup_request() })
     }
 
-    /// The next one. Cancel-safe: a signal that was not handed out stays in its slot.
+    /// Cancel-safe: a signal that was not returned stays pending.
     pub async fn next(&mut self) -> Option<Signal> {
-        self.stream.next().await.map(|origin| understand(&origin, self.hangup))
+        self.stream.next().await.map(|origin| interpret(&origin, self.hangup))
     }
 }
 
-fn understand(origin: &Origin, hangup: Request) -> Signal {
+fn interpret(origin: &Origin, hangup: Request) -> Signal {
     let (name, request) = match origin.signal {
         SIGTERM => ("SIGTERM", Request::Stop),
         SIGINT => ("SIGINT", Request::Stop),
@@ -102,9 +90,9 @@ fn sender(name: &'static str, origin: &Origin) -> Requester {
     }
 }
 
-/// What SIGHUP means. With a controlling terminal it says that this one went away, and with it whoever could have asked
-/// for a restart. To be found out at the start: the kernel takes the terminal from us before it sends the signal.
-fn on_hangup() -> Request {
-    // It fails with ENXIO for a process without a controlling terminal, see tty(4).
+/// With a controlling terminal SIGHUP means that the terminal was closed, so it stops; without one it asks for a restart. To
+/// be determined at the start: the kernel detaches the terminal before it sends the signal.
+fn hangup_request() -> Request {
+    // Fails with ENXIO without a controlling terminal, see tty(4).
     if File::open("/dev/tty").is_ok() { Request::Stop } else { Request::Restart }
 }

@@ -1,41 +1,40 @@
-//! Standard error, without ever waiting for it.
+//! Non-blocking standard error.
 //!
-//! A pipe that nobody reads (a stuck log driver, a paused pager) blocks whoever writes to it, and `O_NONBLOCK` would
-//! be set for the gateway too, with which we share the open file. So a thread does the writing, and the loop hands it
-//! lines and goes on. What it cannot take is dropped, counted, and told of as soon as there is room.
+//! Writing to a pipe without a reader (a stuck log driver, a paused pager) blocks, and `O_NONBLOCK` would also apply to the
+//! gateway, with which we share the open file description. So a thread writes the lines that the loop queues. Lines beyond
+//! the limit are dropped, counted and reported when there is room again.
 
 use std::io::{self, Write};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, Sender, SyncSender, TrySendError, channel, sync_channel};
+use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::time::Duration;
 use tracing_subscriber::fmt::MakeWriter;
 
-/// How many lines may wait. One is a few hundred bytes, and a busy hour has a few dozen.
+/// A line has a few hundred bytes, and a busy hour a few dozen lines.
 const LINES_WAITING_MAX: usize = 1024;
 
-/// How long the last lines may take at the end.
 const FLUSH_TIME_MAX: Duration = Duration::from_secs(1);
 
-enum Work {
+enum WriterCommand {
     Line(Vec<u8>),
-    /// Answered when everything before it is written.
+    /// Acknowledged when everything before it is written.
     Flush(Sender<()>),
 }
 
-static WRITER: OnceLock<SyncSender<Work>> = OnceLock::new();
+static WRITER: OnceLock<SyncSender<WriterCommand>> = OnceLock::new();
 static DROPPED: AtomicU64 = AtomicU64::new(0);
 
-/// Waits until everything that was handed over is written, but for a second at most.
+/// Waits until every queued line is written, for at most [`FLUSH_TIME_MAX`].
 pub fn flush() {
     let (done, written) = channel();
-    if writer().try_send(Work::Flush(done)).is_ok() {
-        // Nobody reads: then nobody misses the rest.
+    if writer().try_send(WriterCommand::Flush(done)).is_ok() {
+        // After a timeout stderr has no reader.
         let _late = written.recv_timeout(FLUSH_TIME_MAX);
     }
 }
 
-/// The `MakeWriter` of the log.
+/// The log's `MakeWriter`.
 #[derive(Debug, Clone, Copy)]
 pub struct Stderr;
 
@@ -48,10 +47,9 @@ impl<'a> MakeWriter<'a> for Stderr {
 }
 
 impl Write for Stderr {
-    /// Takes a whole line, or loses it: it never fails and never waits.
+    /// Queues a whole line or drops it. Neither fails nor blocks.
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        if let Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) = writer().try_send(Work::Line(line.to_vec()))
-        {
+        if writer().try_send(WriterCommand::Line(line.to_vec())).is_err() {
             DROPPED.fetch_add(1, Ordering::Relaxed);
         }
         Ok(line.len())
@@ -62,27 +60,27 @@ impl Write for Stderr {
     }
 }
 
-fn writer() -> &'static SyncSender<Work> {
+fn writer() -> &'static SyncSender<WriterCommand> {
     WRITER.get_or_init(|| {
-        let (lines, work) = sync_channel(LINES_WAITING_MAX);
-        let named = std::thread::Builder::new().name("stderr".to_owned());
-        // Without a thread there is no log, but still a supervisor: the receiver is dropped and every line counted.
-        let _no_log = named.spawn(move || write_all(&work));
-        lines
+        let (sender, commands) = sync_channel(LINES_WAITING_MAX);
+        let thread = std::thread::Builder::new().name("stderr".to_owned());
+        // Without a thread the supervisor runs on without a log: the receiver is dropped and every line counts as dropped.
+        let _no_log = thread.spawn(move || write_all(&commands));
+        sender
     })
 }
 
-fn write_all(work: &Receiver<Work>) {
+fn write_all(commands: &Receiver<WriterCommand>) {
     let mut stderr = io::stderr();
-    for work in work {
-        // Neither a closed stderr nor a flush that nobody waits for any more is a reason to end.
-        let _nobody_there = match work {
-            Work::Line(line) => stderr.write_all(&line).is_ok(),
-            Work::Flush(done) => done.send(()).is_ok(),
+    for command in commands {
+        // A closed stderr or a flush that has timed out does not end the thread.
+        let _failed = match command {
+            WriterCommand::Line(line) => stderr.write_all(&line).is_ok(),
+            WriterCommand::Flush(done) => done.send(()).is_ok(),
         };
         let lines = DROPPED.swap(0, Ordering::Relaxed);
         if lines > 0 {
-            tracing::warn!(lines, "nobody read the log for a while, and lines were lost");
+            tracing::warn!(lines, "log lines were dropped: stderr was not read fast enough");
         }
     }
 }

@@ -1,34 +1,33 @@
-//! The command of a process as one line of a log.
+//! The command line of a process, for messages.
 
 mod secret;
 #[cfg(test)]
 mod tests;
 
-use secret::Censor;
+use secret::Redactor;
 
-/// The longest that is shown, in characters.
+/// In characters; the rest is cut.
 const LENGTH_MAX: usize = 160;
 
-/// How many bytes a character has at most.
+/// Bytes per character.
 const UTF8_LENGTH_MAX: usize = 4;
 
-/// The arguments with blanks between them and without secrets, nothing where there are none. A process that sets its
-/// title (the gateway does) leaves NULs or blanks behind it, which show as empty arguments.
+/// The arguments joined by blanks, with secrets redacted. `None` if all are empty: a process that sets its title, as the
+/// gateway does, leaves NULs or blanks behind it.
 pub(super) fn of_arguments<'a>(arguments: impl IntoIterator<Item = &'a [u8]>) -> Option<String> {
-    let (mut censor, mut text) = (Censor::new(), String::new());
+    let (mut redactor, mut text) = (Redactor::new(), String::new());
     for argument in arguments.into_iter().filter(|argument| !argument.is_empty()) {
-        // What is beyond that is cut off anyway.
         if text.len() > LENGTH_MAX * UTF8_LENGTH_MAX {
             break;
         }
-        text.push_str(&censor.pass(argument));
+        text.push_str(&redactor.redact(argument));
         text.push(' ');
     }
     let text = text.trim();
     (!text.is_empty()).then(|| printable(text))
 }
 
-/// The name of a process that has no arguments to show.
+/// For a process without arguments.
 pub(super) fn of_name(name: &[u8]) -> String {
     printable(&format!("[{}]", String::from_utf8_lossy(name)))
 }

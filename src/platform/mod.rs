@@ -1,8 +1,8 @@
-//! What differs between the kernels, and the only place where `unsafe` is allowed.
+//! What differs between the kernels, and the only folder that may use `unsafe`.
 
 mod child;
 mod command_line;
-#[expect(unsafe_code, reason = "no safe crate reads a disposition without replacing it")]
+#[expect(unsafe_code, reason = "no safe crate reads a signal's disposition without replacing it")]
 pub mod disposition;
 pub mod environment;
 #[cfg_attr(
@@ -16,6 +16,7 @@ mod stat;
 pub mod strike;
 #[cfg(test)]
 mod tests;
+pub mod thread;
 
 #[cfg(target_os = "linux")]
 #[expect(unsafe_code, reason = "system calls that no safe crate offers")]

@@ -3,7 +3,7 @@
 
 use super::command_line;
 use super::program::{self, Trouble};
-use crate::host::manager::span;
+use crate::host::manager::time_span;
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::fs;
@@ -86,7 +86,7 @@ impl Unit {
 
     /// A time.
     pub(super) fn time(&self, name: &str) -> Option<Duration> {
-        self.get(name).and_then(span::parse)
+        self.get(name).and_then(time_span::parse)
     }
 
     pub(super) fn id(&self) -> &str {

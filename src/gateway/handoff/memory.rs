@@ -1,7 +1,7 @@
-//! What was found out about OpenClaw's command line, for the next supervisor: a file beside the store. Without it the first
-//! gateway of each supervisor could leave a detached successor, and each start would cost a cold start of Node more.
+//! The cached capabilities of OpenClaw's CLI, in a file beside the store for the next supervisor. Without it the first gateway
+//! of each supervisor could leave a detached successor, and each start would cost one more cold start of Node.
 
-use super::Known;
+use crate::core::handoff::Support;
 use serde_json::{Value, json};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -11,8 +11,25 @@ use std::thread;
 
 const FILE: &str = "capabilities.json";
 
-/// It has some 300 bytes.
+/// A real file has about 300 bytes.
 const LENGTH_MAX: u64 = 64 * 1024;
+
+/// The result of a `capabilities` call, with the fingerprints of the files for which it holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Capability {
+    /// The command line that was called.
+    pub(super) line: String,
+    pub(super) files: u64,
+    pub(super) config: u64,
+    /// Why it is unsupported.
+    pub(super) lack: Option<String>,
+}
+
+impl Capability {
+    pub(super) fn support(&self) -> Support {
+        self.lack.clone().map_or(Support::Supported, Support::Unsupported)
+    }
+}
 
 #[derive(Debug)]
 pub(super) struct Memory {
@@ -24,26 +41,26 @@ impl Memory {
         Self { path: folder.join(FILE) }
     }
 
-    /// What it says. A file that says something else is as good as none.
-    pub(super) fn read(&self) -> Option<Known> {
+    /// `None` if the file is missing or malformed.
+    pub(super) fn read(&self) -> Option<Capability> {
         let mut text = Vec::new();
         File::open(&self.path).ok()?.take(LENGTH_MAX).read_to_end(&mut text).ok()?;
         from_json(&serde_json::from_slice(&text).ok()?)
     }
 
-    /// Keeps this, on a thread of its own: a disk may take long. Where it cannot be kept, the next supervisor asks.
-    pub(super) fn keep(&self, known: &Known) {
+    /// Writes on a thread of its own, since a disk may take long. If that fails, the next supervisor asks again.
+    pub(super) fn keep(&self, known: &Capability) {
         let (path, text) = (self.path.clone(), format!("{:#}\n", to_json(known)));
         let writing = move || {
             if let Err(error) = write(&path, text.as_bytes()) {
-                tracing::debug!("cannot keep what the gateway's command line can be asked: {error}");
+                tracing::debug!("cannot cache the capabilities of the OpenClaw CLI: {error}");
             }
         };
         let _detached = thread::Builder::new().name("capabilities".to_owned()).spawn(writing);
     }
 }
 
-/// Whole, or not at all.
+/// Atomic.
 fn write(path: &Path, text: &[u8]) -> io::Result<()> {
     let aside = path.with_extension("json.new");
     let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&aside)?;
@@ -52,14 +69,14 @@ fn write(path: &Path, text: &[u8]) -> io::Result<()> {
     fs::rename(aside, path)
 }
 
-fn to_json(known: &Known) -> Value {
-    let Known { line, files, config, lack } = known;
+fn to_json(known: &Capability) -> Value {
+    let Capability { line, files, config, lack } = known;
     json!({ "command": line, "files": files, "config": config, "restart_handoff": lack.is_none(), "why": lack })
 }
 
-fn from_json(value: &Value) -> Option<Known> {
+fn from_json(value: &Value) -> Option<Capability> {
     let why = || value["why"].as_str().map(str::to_owned);
-    Some(Known {
+    Some(Capability {
         line: value["command"].as_str()?.to_owned(),
         files: value["files"].as_u64()?,
         config: value["config"].as_u64()?,
@@ -71,13 +88,13 @@ fn from_json(value: &Value) -> Option<Known> {
 mod tests {
     use super::*;
 
-    fn known(lack: Option<&str>) -> Known {
+    fn known(lack: Option<&str>) -> Capability {
         let line = "/bin/node /opt/openclaw.mjs".to_owned();
-        Known { line, files: u64::MAX, config: 7, lack: lack.map(str::to_owned) }
+        Capability { line, files: u64::MAX, config: 7, lack: lack.map(str::to_owned) }
     }
 
     #[test]
-    fn what_is_kept_is_read_again_and_what_is_damaged_is_none() {
+    fn a_kept_capability_is_read_again_and_a_damaged_file_is_none() {
         let folder = std::env::temp_dir().join(format!("supervise-memory-{}", std::process::id()));
         fs::create_dir_all(&folder).unwrap();
         let memory = Memory::in_folder(&folder);

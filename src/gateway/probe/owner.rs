@@ -1,21 +1,20 @@
-//! Whose listener it is.
-
-use std::net::SocketAddr;
+//! The process that holds a listener.
 
 use crate::core::{Holder, Owner};
 use crate::gateway::adopt;
 use crate::platform::{listener, proc};
+use std::net::SocketAddr;
 
-/// More generations than a tree of processes has; a pid that is reused during the walk could make a circle.
+/// More levels than a process tree has; a pid that is reused during the walk could make it loop.
 const ANCESTORS_MAX: usize = 64;
 
-/// Who listens on `address`, and whether it belongs to the tree of `leader`, or without one bears the `key`.
+/// The process that listens on `address`. Ours if it is in the tree of `leader` or, without one, carries `key`.
 pub(super) fn find(address: SocketAddr, leader: Option<i32>, key: Option<&str>) -> Owner {
-    // What cannot be read (hidepid, another user, no /proc) is not seen.
+    // Unreadable (hidepid, another user, no /proc) counts as unseen.
     let pids = listener::find(address, leader).unwrap_or_default();
     let Some(leader) = leader else {
-        // Of several that hold the socket one of ours is as good as all: they share it.
-        let owners: Vec<_> = pids.into_iter().filter_map(|pid| name(pid, key)).collect();
+        // Processes that hold the same socket share it: one of ours makes it ours.
+        let owners: Vec<_> = pids.into_iter().filter_map(|pid| identify(pid, key)).collect();
         let ours = owners.iter().find(|owner| matches!(owner, Owner::Ours(_)));
         return ours.or(owners.first()).cloned().unwrap_or(Owner::Unseen);
     };
@@ -25,14 +24,13 @@ pub(super) fn find(address: SocketAddr, leader: Option<i32>, key: Option<&str>) 
     pids.into_iter().find_map(holder).map_or(Owner::Unseen, Owner::Other)
 }
 
-/// A process that is not known to be of our child's tree: ours all the same if it bears the `key`.
-pub(super) fn name(pid: i32, key: Option<&str>) -> Option<Owner> {
+/// A process that is not known to be in our child's tree is still ours if it carries `key`.
+pub(super) fn identify(pid: i32, key: Option<&str>) -> Option<Owner> {
     let holder = holder(pid)?;
     Some(if key.is_some_and(|key| adopt::bears_key(pid, key)) { Owner::Ours(holder) } else { Owner::Other(holder) })
 }
 
-/// A session or group counts as the leader's only where the leader made it: one that starts gateways by hand has many
-/// strangers in its own.
+/// A session or group counts only if the leader created it: a shell's own holds many unrelated processes.
 fn belongs_to(pid: i32, leader: i32) -> bool {
     let mut current = pid;
     for _ in 0..ANCESTORS_MAX {

@@ -1,39 +1,37 @@
-//! The HTTP clients, and whom they trust.
+//! The HTTP clients and the certificates that they accept.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
-use std::sync::Arc;
-
+use super::http::RequestError;
 use reqwest::redirect::Policy;
 use reqwest::{Client, ClientBuilder};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::sync::Arc;
 
-use super::http::Failure;
-
-/// A client for plain http, and for https on this machine, where the gateway's certificate is self-signed and nobody is
-/// in between. reqwest sets TLS up for plain http as well: without the system's roots that takes microseconds, not
-/// milliseconds, so that such a client can be built for every look and leaves nothing behind.
-pub(super) fn lenient_client() -> Result<Client, Failure> {
+/// A client for plain http, and for https on this machine, where the gateway's certificate is self-signed and there is no
+/// network in between. reqwest sets up TLS for plain http as well: without the system's roots that takes microseconds, not
+/// milliseconds, so each probe builds its own client and leaves no memory behind.
+pub(super) fn lenient_client() -> Result<Client, RequestError> {
     let provider = Arc::new(ring::default_provider());
     let verifier = Arc::new(AnyCertificate(provider.clone()));
     let config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
-        .map_err(|error| Failure::Local(format!("cannot set up tls: {error}")))?
+        .map_err(|error| RequestError::Local(format!("cannot set up tls: {error}")))?
         .dangerous()
         .with_custom_certificate_verifier(verifier)
         .with_no_client_auth();
     build(base().tls_backend_preconfigured(config))
 }
 
-/// A client that holds the certificate against the system's roots and, if there is one, the name of the host.
-pub(super) fn verifying_client(name: Option<&str>, address: SocketAddr) -> Result<Client, Failure> {
+/// A client that checks the certificate against the system's roots and `name`.
+pub(super) fn verifying_client(name: Option<&str>, address: SocketAddr) -> Result<Client, RequestError> {
     if CryptoProvider::get_default().is_none() {
-        // It fails only when somebody else has just installed one.
+        // Fails only if another thread has just installed one.
         drop(ring::default_provider().install_default());
     }
-    // This client outlives the look, its connections must not.
+    // This client outlives the probe, its connections must not.
     let mut builder = base().pool_max_idle_per_host(0);
     if let Some(name) = name {
         builder = builder.resolve(name, address);
@@ -42,22 +40,22 @@ pub(super) fn verifying_client(name: Option<&str>, address: SocketAddr) -> Resul
 }
 
 fn base() -> ClientBuilder {
-    // No proxy of the environment, no redirect, and no timer of a connection pool.
+    // No proxy from the environment, no redirects, no timer for a connection pool.
     Client::builder().no_proxy().redirect(Policy::none()).referer(false).http1_only().pool_idle_timeout(None)
 }
 
-fn build(builder: ClientBuilder) -> Result<Client, Failure> {
-    builder.build().map_err(|error| Failure::Local(format!("cannot set up an HTTP client: {error}")))
+fn build(builder: ClientBuilder) -> Result<Client, RequestError> {
+    builder.build().map_err(|error| RequestError::Local(format!("cannot set up an HTTP client: {error}")))
 }
 
-/// The host as a name, unless it is an address.
+/// `None` if the host is an address.
 pub(super) fn name_of(host: &str) -> Option<&str> {
     let bare = host.trim_start_matches('[').trim_end_matches(']');
     bare.parse::<IpAddr>().is_err().then_some(bare)
 }
 
-/// Whether the address is this machine's own. The kernel reaches each of its own addresses from that same address;
-/// asking for the route sends nothing, and does not lie where `ip_nonlocal_bind` lets one bind to any address.
+/// Whether the address belongs to this machine: the kernel routes to each of its own addresses from that same address.
+/// Connecting a UDP socket sends nothing, and unlike bind(2) is not fooled by `ip_nonlocal_bind`.
 pub(super) fn is_local(address: IpAddr) -> bool {
     if address.is_loopback() || address.is_unspecified() {
         return true;
@@ -73,7 +71,6 @@ pub(super) fn is_local(address: IpAddr) -> bool {
     source.is_ok_and(|source| source.ip() == address)
 }
 
-/// Takes any certificate.
 #[derive(Debug)]
 struct AnyCertificate(Arc<CryptoProvider>);
 
@@ -114,7 +111,7 @@ impl ServerCertVerifier for AnyCertificate {
 
 #[cfg(test)]
 mod tests {
-    use super::super::http::{Connection, Door};
+    use super::super::http::{AfterReply, ProbeClient};
     use super::*;
     use std::time::Duration;
     use tokio::net::TcpListener;
@@ -127,7 +124,7 @@ mod tests {
             ("127.9.9.9", true),
             ("::1", true),
             ("0.0.0.0", true),
-            // TEST-NET-1 and the documentation prefix belong to nobody.
+            // TEST-NET-1 (RFC 5737) and the documentation prefix (RFC 3849) are never assigned.
             ("192.0.2.1", false),
             ("2001:db8::1", false),
         ] {
@@ -165,10 +162,10 @@ mod tests {
             acceptor.accept(stream).await.is_ok()
         };
         let client = verifying_client(Some("gateway.example"), address).unwrap();
-        let door = Door::new(address, "https", Some("gateway.example"), client);
+        let client = ProbeClient::new(address, "https", Some("gateway.example"), client);
         let deadline = Instant::now() + Duration::from_secs(20);
-        let (answer, accepted) = tokio::join!(door.get("/healthz", Connection::Close, deadline), server);
-        assert!(matches!(&answer, Err(Failure::Garbled(why)) if why.contains("certificate")), "{answer:?}");
+        let (reply, accepted) = tokio::join!(client.get("/healthz", AfterReply::Close, deadline), server);
+        assert!(matches!(&reply, Err(RequestError::Malformed(why)) if why.contains("certificate")), "{reply:?}");
         assert!(!accepted);
     }
 }

@@ -1,4 +1,4 @@
-//! The systemd unit that we run in, and what `systemctl` tells of it.
+//! The systemd unit that we run in, and its properties as `systemctl` shows them.
 
 use crate::platform::proc;
 use crate::platform::process::{Handle, claim, spawn_in_own_session, unclaim};
@@ -8,51 +8,48 @@ use std::time::Duration;
 use tokio::net::unix::pipe::Receiver;
 use tokio::time::timeout;
 
-/// How long systemd may take to answer.
 const SYSTEMCTL_TIME_MAX: Duration = Duration::from_secs(2);
 
-/// Longer than any answer to what we ask.
+/// More than the value of any property that we ask for.
 const ANSWER_MAX: usize = 128;
 
 /// The systemd unit that we run in.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Unit {
     name: String,
-    /// Whether it is one of a user's own manager.
+    /// Whether it belongs to a user manager.
     is_users: bool,
 }
 
 impl Unit {
-    /// Ours, if systemd started us or somebody above us.
+    /// `None` unless systemd started us or one of our ancestors.
     pub(super) fn ours() -> Option<Self> {
         std::env::var_os("INVOCATION_ID")?;
         let me = i32::try_from(std::process::id()).unwrap_or(0);
         Self::of(&proc::cgroup_of(me)?)
     }
 
-    /// The innermost service or scope of a cgroup's path. That of a user's manager is itself a service, and its units
-    /// lie below it.
+    /// The innermost service or scope of a cgroup path. A user manager is itself a service, with its units below it.
     fn of(cgroup: &str) -> Option<Self> {
         let is_unit = |part: &&str| matches!(part.rsplit_once('.'), Some((_, "service" | "scope")));
         let mut units = cgroup.split('/').filter(is_unit);
         let name = units.next_back()?;
-        // systemd puts it before names that mean something to the kernel, such as that of a controller.
+        // systemd prefixes names that the kernel reserves, such as those of controllers.
         let name = name.strip_prefix('_').unwrap_or(name).to_owned();
         Some(Self { name, is_users: units.any(|outer| outer.starts_with("user@")) })
     }
 
-    /// Whether it is a service, and so stopped as a whole after its time; whoever is in the scope of a login came there by a
-    /// terminal, and is stopped from there.
+    /// A service is stopped as a whole, with a timeout. A process in a login's scope is stopped from its terminal.
     pub(super) fn is_service(&self) -> bool {
         self.name.ends_with(".service")
     }
 
-    /// The command that shows what is written in it.
+    /// The command that shows the unit's log.
     pub(super) fn journalctl(&self) -> String {
         format!("journalctl {}-u {}", if self.is_users { "--user " } else { "" }, self.name)
     }
 
-    /// One of its properties, if systemd tells it in time.
+    /// `None` if systemd does not answer in time, or with an empty value.
     pub(super) async fn property(&self, name: &str) -> Option<String> {
         let answer = timeout(SYSTEMCTL_TIME_MAX, self.show(name)).await.ok()?.ok()?;
         Some(answer.trim().to_owned()).filter(|answer| !answer.is_empty())
@@ -64,22 +61,22 @@ impl Unit {
             let mut command = Command::new("systemctl");
             command.args(self.is_users.then_some("--user")).args(["show", "-p", property, "--value", "--", &self.name]);
             command.stdin(Stdio::null()).stderr(Stdio::null()).stdout(theirs);
-            // With the command our copy of the pipe's other end goes, or the answer would have no end.
+            // Dropping the command closes our copy of the pipe's write end; the answer would not end otherwise.
             spawn_in_own_session(&mut command)?
         };
         claim(systemctl.pid());
-        let _guard = Helper(systemctl);
+        let _guard = KillOnDrop(systemctl);
         let answer = Receiver::from_owned_fd(answer.into())?;
         read(&answer).await
     }
 }
 
-/// A program that we started: it ends with whoever waits for it. The loop reaps it if it is not dead yet.
-struct Helper(Handle);
+/// A child that must not outlive its caller. If it is not dead on drop, the SIGCHLD handler reaps it.
+struct KillOnDrop(Handle);
 
-impl Drop for Helper {
+impl Drop for KillOnDrop {
     fn drop(&mut self) {
-        // ESRCH: it has ended, as it should.
+        // ESRCH: it has exited, the normal case.
         let _gone = self.0.kill();
         self.0.reap();
         unclaim(self.0.pid());
@@ -105,7 +102,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_unit_is_the_innermost_one_and_knows_its_manager() {
+    fn the_unit_is_the_innermost_one_of_its_manager() {
         for (cgroup, expected) in [
             ("/system.slice/openclaw.service", Some(("openclaw.service", false))),
             ("/system.slice/openclaw.service/gateway", Some(("openclaw.service", false))),
@@ -128,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn its_journal_is_that_of_its_manager() {
+    fn journalctl_addresses_the_manager_of_the_unit() {
         let unit = |cgroup: &str| Unit::of(cgroup).unwrap().journalctl();
         assert_eq!(unit("/system.slice/openclaw.service/gateway"), "journalctl -u openclaw.service");
         let users = "/user.slice/user-1000.slice/user@1000.service/app.slice/openclaw-gateway.service";
@@ -145,7 +142,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn of_a_unit_that_nobody_knows_no_kill_mode_is_known() {
+    async fn an_unknown_unit_has_no_known_kill_mode() {
         let unit = Unit { name: "no-such-unit-of-openclaw-supervise.service".to_owned(), is_users: false };
         let mode = unit.property("KillMode").await;
         assert!(mode.as_deref() != Some("process"), "{mode:?}");

@@ -1,13 +1,12 @@
-//! Secrets among the arguments of a process: they are struck out before anybody sees them.
+//! Redacts secrets in the arguments of a process.
 //!
-//! What is a secret is told by its name (`--token`, `DB_PASSWORD=`, `"apiKey":`, `Authorization:`), by its place
-//! (`https://user:password@host`) or by a beginning that only keys have. Where the extent of one is not clear, more is
-//! struck out rather than less.
+//! A secret is recognised by its name (`--token`, `DB_PASSWORD=`, `"apiKey":`, `Authorization:`), by its position
+//! (`https://user:password@host`) or by a prefix that only keys have. If its extent is not clear, more is redacted rather
+//! than less.
 
-/// What is shown instead.
 const MASK: &str = "***";
 
-/// Words that make a name that of a secret.
+/// A name with one of these words is that of a secret.
 const WORDS: [&str; 16] = [
     "apikey",
     "authorization",
@@ -27,17 +26,17 @@ const WORDS: [&str; 16] = [
     "tokens",
 ];
 
-/// The same as the end of a word that is written together with another one.
+/// The same as suffixes of a compound word.
 const ENDS: [&str; 9] =
     ["accesskey", "apikey", "credential", "passphrase", "passwd", "password", "privatekey", "secret", "token"];
 
-/// The last word of a name for something about a secret that is none.
+/// The last word of a name for a property of a secret.
 const HARMLESS_ENDS: [&str; 5] = ["dir", "file", "path", "type", "ttl"];
 
-/// Words that make `tokens` those that a model counts.
+/// Words that make `tokens` a number of language model tokens.
 const COUNTS: [&str; 5] = ["budget", "count", "limit", "max", "min"];
 
-/// Values of `--auth` that name a way to prove who one is.
+/// Values of `--auth` that name an authentication method.
 const MODES: [&str; 13] = [
     "basic",
     "bearer",
@@ -54,10 +53,10 @@ const MODES: [&str; 13] = [
     "trusted-proxy",
 ];
 
-/// What stands between `Authorization:` and the secret.
+/// Schemes between `Authorization:` and the secret.
 const SCHEMES: [&str; 6] = ["apikey", "basic", "bearer", "bot", "digest", "token"];
 
-/// What keys begin with, and nothing else that is as long.
+/// Prefixes of keys, and of nothing else of that length.
 const PREFIXES: [&str; 22] = [
     "AIza",
     "AKIA",
@@ -83,45 +82,43 @@ const PREFIXES: [&str; 22] = [
     "xox",
 ];
 
-/// How many characters follow such a beginning at least.
+/// The least number of characters after such a prefix.
 const KEY_LENGTH_MIN: usize = 8;
 
-/// The same behind the colon of a Telegram bot's token, which has its number before it.
+/// The same after the colon of a Telegram bot's token, `NUMBER:KEY`.
 const BOT_KEY_LENGTH_MIN: usize = 30;
 
-/// Longer arguments are cut: so much of one is not shown.
+/// Longer arguments are cut before the scan; far less is shown.
 const LENGTH_MAX: usize = 8 * 1024;
 
-/// What a name says of its value.
+/// The kind of value that a name announces.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Name {
+enum ValueKind {
     Harmless,
     Secret,
     /// A secret, unless it is one of [`MODES`].
     Auth,
-    /// A secret if there is a password behind a colon: `user:password`.
+    /// A secret if it is `user:password`.
     User,
 }
 
-/// Strikes the secrets out of one argument after the other.
+/// Redacts one argument after the other.
 #[derive(Debug)]
-pub(super) struct Censor {
-    /// What the last argument said of the next one.
-    next: Name,
-    /// The last word.
-    last: String,
+pub(super) struct Redactor {
+    /// The kind of the next argument, as the last one announced it.
+    next: ValueKind,
+    last_word: String,
 }
 
-impl Censor {
+impl Redactor {
     pub(super) fn new() -> Self {
-        Self { next: Name::Harmless, last: String::new() }
+        Self { next: ValueKind::Harmless, last_word: String::new() }
     }
 
-    /// The argument without its secrets.
-    pub(super) fn pass(&mut self, argument: &[u8]) -> String {
+    pub(super) fn redact(&mut self, argument: &[u8]) -> String {
         let text = String::from_utf8_lossy(&argument[..argument.len().min(LENGTH_MAX)]);
-        let name = std::mem::replace(&mut self.next, Name::Harmless);
-        if is_masked(name, &text) { MASK.to_owned() } else { self.scan(&text) }
+        let kind = std::mem::replace(&mut self.next, ValueKind::Harmless);
+        if is_masked(kind, &text) { MASK.to_owned() } else { self.scan(&text) }
     }
 
     fn scan(&mut self, text: &str) -> String {
@@ -133,7 +130,7 @@ impl Censor {
             } else if end == at {
                 (first.to_string(), at + first.len_utf8())
             } else {
-                self.judge(text, at, end)
+                self.redact_word(text, at, end)
             };
             out.push_str(&shown);
             at = next;
@@ -141,37 +138,37 @@ impl Censor {
         out
     }
 
-    /// What is shown of the word at `at..end` and of its value, if it has one, and where that ends.
-    fn judge(&mut self, text: &str, at: usize, end: usize) -> (String, usize) {
+    /// The redacted text of the word at `at..end` and of its value, if any, and the end of both.
+    fn redact_word(&mut self, text: &str, at: usize, end: usize) -> (String, usize) {
         let word = &text[at..end];
-        let last = std::mem::replace(&mut self.last, word.to_owned());
+        let last = std::mem::replace(&mut self.last_word, word.to_owned());
         if is_key(word) {
             return (MASK.to_owned(), end);
         }
         if let Some(key) = end_of_bot_key(text, at, end) {
             return (format!("{word}:{MASK}"), key);
         }
-        let name = Name::of(word);
-        let value = if name == Name::Harmless && !word.eq_ignore_ascii_case("bearer") {
+        let kind = ValueKind::of(word);
+        let value = if kind == ValueKind::Harmless && !word.eq_ignore_ascii_case("bearer") {
             None
         } else if let Some(assigned) = assigned(text, at, end) {
             Some(assigned)
         } else {
-            // A setting of `config set PATH VALUE`, or an option; others are words like any.
-            let takes_next = word.starts_with('-') || last == "set" || name == Name::Harmless;
+            // `config set PATH VALUE`, an option, or `Bearer`: other words have no value.
+            let takes_next = word.starts_with('-') || last == "set" || kind == ValueKind::Harmless;
             takes_next.then(|| following(text, end)).flatten()
         };
-        let name = if name == Name::Harmless { Name::Secret } else { name };
+        let kind = if kind == ValueKind::Harmless { ValueKind::Secret } else { kind };
         let Some((from, to)) = value else { return (word.to_owned(), end) };
         if from == text.len() {
-            // It is in the next argument, unless it is empty: `--token=`.
+            // The value is the next argument, unless it is empty as in `--token=`.
             let is_empty = text[end..].contains('=');
-            self.next = if is_empty { Name::Harmless } else { name };
-        } else if is_masked(name, &text[from..to]) {
+            self.next = if is_empty { ValueKind::Harmless } else { kind };
+        } else if is_masked(kind, &text[from..to]) {
             let is_scheme = SCHEMES.iter().any(|scheme| text[from..to].eq_ignore_ascii_case(scheme));
             let rest = if is_scheme { following(text, to) } else { None };
             if rest.is_some_and(|(from, _)| from == text.len()) {
-                self.next = Name::Secret;
+                self.next = ValueKind::Secret;
             }
             return (format!("{}{MASK}", &text[at..from]), rest.map_or(to, |(_, to)| to));
         }
@@ -179,7 +176,7 @@ impl Censor {
     }
 }
 
-impl Name {
+impl ValueKind {
     fn of(name: &str) -> Self {
         let words = words(name);
         let has = |list: &[&str]| words.iter().any(|word| list.contains(&word.as_str()));
@@ -200,7 +197,7 @@ impl Name {
     }
 }
 
-/// The words of a name in lower case: they are parted by `-`, `_`, `.`, or by the way that they are written.
+/// Splits a name at `-`, `_`, `.` and in camel case, into lower-case words.
 fn words(name: &str) -> Vec<String> {
     let mut words = vec![String::new()];
     let letters = name.as_bytes();
@@ -224,19 +221,18 @@ fn words(name: &str) -> Vec<String> {
     words
 }
 
-/// Whether a value of that name is struck out.
-fn is_masked(name: Name, value: &str) -> bool {
+fn is_masked(kind: ValueKind, value: &str) -> bool {
     let bare = value.trim_matches(|c: char| c.is_whitespace() || is_quote(c));
-    match name {
-        Name::Harmless => false,
-        Name::Secret => !is_option(value),
-        Name::Auth => !is_option(value) && !MODES.contains(&bare.to_ascii_lowercase().as_str()),
+    match kind {
+        ValueKind::Harmless => false,
+        ValueKind::Secret => !is_option(value),
+        ValueKind::Auth => !is_option(value) && !MODES.contains(&bare.to_ascii_lowercase().as_str()),
         // `docker run --user 1000:1000`
-        Name::User => bare.split_once(':').is_some_and(|(_, password)| !password.chars().all(|c| c.is_ascii_digit())),
+        ValueKind::User => bare.split_once(':').is_some_and(|(_, password)| !password.chars().all(|c| c.is_ascii_digit())),
     }
 }
 
-/// Whether it is an option, for it looks like one and not like a secret that begins with a hyphen.
+/// Whether it looks like an option rather than a secret that starts with a hyphen.
 fn is_option(text: &str) -> bool {
     let is_plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
     match text.strip_prefix("--").map(|name| name.split('=').next().unwrap_or_default()) {
@@ -246,14 +242,14 @@ fn is_option(text: &str) -> bool {
 }
 
 fn is_key(word: &str) -> bool {
-    // `npm_config_cache` is a variable.
+    // `npm_config_cache` is a variable, not a key.
     let is_random = |rest: &str| rest.bytes().any(|byte| byte.is_ascii_digit() || byte.is_ascii_uppercase());
     let is_rest =
         |prefix: &str, rest: &str| rest.len() >= KEY_LENGTH_MIN && (!prefix.ends_with('_') || is_random(rest));
     PREFIXES.iter().any(|prefix| word.strip_prefix(prefix).is_some_and(|rest| is_rest(prefix, rest)))
 }
 
-/// `123456789:` and a key, also behind `bot` in an address.
+/// `123456789:KEY`, also after `bot` in a URL.
 fn end_of_bot_key(text: &str, at: usize, end: usize) -> Option<usize> {
     let number = &text[at..end];
     let number = number.strip_prefix("bot").unwrap_or(number);
@@ -265,7 +261,7 @@ fn end_of_bot_key(text: &str, at: usize, end: usize) -> Option<usize> {
     (key - end > BOT_KEY_LENGTH_MIN).then_some(key)
 }
 
-/// What belongs to a name, an option, a number or a key.
+/// Characters of a name, an option, a number or a key.
 fn is_of_word(c: char) -> bool {
     c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.')
 }
@@ -278,7 +274,7 @@ fn end_of(text: &str, from: usize, is_part: impl Fn(char) -> bool) -> usize {
     text[from..].find(|c| !is_part(c)).map_or(text.len(), |length| from + length)
 }
 
-/// `://user:password@`, and `https://user@`, for that user is a key more often than not.
+/// `://user:password@`, and `https://user@` since that user is usually a key.
 fn end_of_user(text: &str, at: usize) -> Option<usize> {
     let rest = text[at..].strip_prefix("://")?;
     let address = &rest[..rest.find(char::is_whitespace).unwrap_or(rest.len())];
@@ -287,14 +283,14 @@ fn end_of_user(text: &str, at: usize) -> Option<usize> {
     let length = match (authority.rfind('@'), authority.rsplit_once(':')) {
         (Some(length), _) if authority[..length].contains(':') || text[..at].ends_with("http") => length,
         (Some(length), _) if text[..at].ends_with("https") => length,
-        // A password with a slash in it, where no port can be meant.
+        // A password with a slash: what follows the colon is no port.
         (None, Some((_, port))) if !is_port(port) && !authority.ends_with(']') => address.rfind('@')?,
         _ => return None,
     };
     Some(at + "://".len() + length + 1)
 }
 
-/// The value of `name=value`, `name: value` or `"name": "value"`, where it begins and ends.
+/// The range of the value in `name=value`, `name: value` or `"name": "value"`.
 fn assigned(text: &str, at: usize, end: usize) -> Option<(usize, usize)> {
     let before = text[..at].chars().next_back();
     let quote = end_of(text, end, |c| c == '\\' || is_quote(c));
@@ -308,7 +304,7 @@ fn assigned(text: &str, at: usize, end: usize) -> Option<(usize, usize)> {
     let is_quoted = value.starts_with(|c| c == '\\' || is_quote(c));
     let until = |is_end: &dyn Fn(char) -> bool| value.find(is_end).map_or(text.len(), |length| from + length);
     let to = match before {
-        // The argument is the name and its value.
+        // The whole argument is `name=value`.
         None => text.len(),
         Some('?' | '&') if !is_quoted => until(&|c| c.is_whitespace() || is_quote(c) || matches!(c, '&' | '#')),
         Some(open) if is_quote(open) && quote == end => until(&|c| c == open),
@@ -325,7 +321,7 @@ fn following(text: &str, end: usize) -> Option<(usize, usize)> {
     (from > closed || from == text.len()).then(|| (from, end_of_shell_word(text, from)))
 }
 
-/// Where a word ends as a shell sees it.
+/// The end of a word by the quoting rules of a shell.
 fn end_of_shell_word(text: &str, from: usize) -> usize {
     let (mut quote, mut is_escaped) = (None, false);
     for (index, c) in text[from..].char_indices() {
@@ -341,7 +337,7 @@ fn end_of_shell_word(text: &str, from: usize) -> usize {
     text.len()
 }
 
-/// Where a string ends that begins with a quote, or with an escaped one.
+/// The end of a string that starts with a quote or an escaped quote.
 fn end_of_quoted(text: &str, from: usize) -> usize {
     let open = end_of(text, from, |c| c == '\\');
     let Some(quote) = text[open..].chars().next().filter(|&c| is_quote(c)) else {

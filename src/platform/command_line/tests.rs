@@ -1,3 +1,5 @@
+//! Tables and random texts for the redaction.
+
 use super::*;
 use proptest::prelude::*;
 
@@ -14,17 +16,17 @@ fn a_long_command_is_cut_and_kept_on_one_line() {
 }
 
 #[test]
-fn what_was_left_blank_is_no_command() {
+fn blank_arguments_are_no_command() {
     assert_eq!(of_arguments([&b""[..], b"  ", b""]), None);
 }
 
 #[test]
-fn what_is_no_secret_is_shown_as_it_is() {
+fn anything_but_a_secret_is_shown_unchanged() {
     for arguments in [
         &["openclaw-gateway"][..],
         &["node", "/opt/openclaw.mjs", "gateway", "run", "--port", "18789", "--bind", "lan", "--auth", "none"],
         &["openclaw", "gateway", "--auth=token", "--auth", "password", "--auth", "Trusted-Proxy"],
-        &["x", "--keyboard", "us", "--monkey=1", "--author", "somebody", "--turkey", "2", "--tokenizer", "bpe"],
+        &["x", "--keyboard", "us", "--monkey=1", "--author", "alice", "--turkey", "2", "--tokenizer", "bpe"],
         &["x", "--max-tokens", "100", "--token-file", "/run/x", "--key-type=rsa", "--no-password", "y"],
         &["docker", "run", "--user", "1000:1000", "-u", "root", "image"],
         &["env", "npm_config_cache=/x", "PWD=/home", "OLDPWD=/", "PATH=/bin", "LANG=C"],
@@ -39,7 +41,7 @@ fn what_is_no_secret_is_shown_as_it_is() {
 }
 
 #[test]
-fn what_is_a_secret_is_struck_out_and_nothing_else() {
+fn secrets_and_nothing_else_are_redacted() {
     for (arguments, expected) in [
         (&["x", "--token", "abc", "run"][..], "x --token *** run"),
         (&["x", "--token=abc", "run"], "x --token=*** run"),
@@ -98,13 +100,13 @@ fn what_is_a_secret_is_struck_out_and_nothing_else() {
 }
 
 #[test]
-fn a_secret_is_struck_out_before_the_rest_is_cut() {
+fn a_secret_is_redacted_before_the_text_is_cut() {
     let long = "abc".repeat(LENGTH_MAX);
     assert_eq!(shown(&["x", "--token", &long, "y"]), "x --token *** y");
     assert_eq!(shown(&["x", &format!("https://me:{long}@host/"), "y"]), "x https://***@host/ y");
 }
 
-/// Stands in every secret below, more than once.
+/// Part of every secret below, more than once.
 const MARK: &str = "QzX7";
 
 /// Options, variables and headers.
@@ -129,7 +131,7 @@ fn secret(letters: &'static str) -> impl Strategy<Value = String> {
 
 proptest! {
     #[test]
-    fn no_secret_survives_as_an_argument_of_its_own_or_behind_its_name(
+    fn no_secret_survives_as_its_own_argument_or_after_its_name(
         name in prop::sample::select(&NAMES[..]),
         secret in secret("\\PC{0,30}"),
         dashes in "-{1,2}",
@@ -165,12 +167,12 @@ proptest! {
     }
 
     #[test]
-    fn nothing_makes_it_fail(arguments in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..60), 0..6)) {
+    fn no_bytes_panic(arguments in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..60), 0..6)) {
         of_arguments(arguments.iter().map(Vec::as_slice));
     }
 
     #[test]
-    fn no_text_makes_it_fail(text in "[a-zA-Z:/@?&='\"`\\\\ .\u{fc}-]{0,60}", name in prop::sample::select(&NAMES[..])) {
+    fn no_text_panics(text in "[a-zA-Z:/@?&='\"`\\\\ .\u{fc}-]{0,60}", name in prop::sample::select(&NAMES[..])) {
         of_arguments([text.as_bytes(), format!("--{name}={text}").as_bytes(), format!("{text}{name}{text}").as_bytes()]);
     }
 }

@@ -1,4 +1,4 @@
-//! Where what a gateway writes is to be read: it inherits our own output.
+//! Where a person finds the gateway's output, which goes to our own stdout and stderr.
 
 use super::unit::Unit;
 use std::fs::File;
@@ -6,22 +6,23 @@ use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 
-/// Where OpenClaw keeps a log of its own, unless its configuration names another place.
+/// OpenClaw's own log file, unless its configuration names another.
 const OWN_LOG: &str = "/tmp/openclaw/openclaw-*.log";
 
-/// In the words that follow "its own messages". `is_openclaw` says whether it has a log of its own.
+/// Completes "its own messages ...". `manager` is [`super::name`]; `has_own_log` means that the gateway is OpenClaw, which
+/// also writes [`OWN_LOG`].
 #[must_use]
-pub fn place_of_messages(is_openclaw: bool) -> String {
+pub fn where_shown(manager: &str, has_own_log: bool) -> String {
     let unit = Unit::ours().filter(|_| is_journal(std::env::var("JOURNAL_STREAM").ok().as_deref(), stderr()));
     let place = match unit {
         Some(unit) => format!("are shown by '{}'", unit.journalctl()),
         None if std::process::id() == 1 => {
             "are in the container's log ('docker logs', 'kubectl logs --previous')".to_owned()
         }
-        None if super::name() == "launchd" => "are in the file that the job names as StandardErrorPath".to_owned(),
+        None if manager == "launchd" => "are in the file that the job names as StandardErrorPath".to_owned(),
         None => "stand above".to_owned(),
     };
-    if is_openclaw { format!("{place}, and by default in {OWN_LOG}") } else { place }
+    if has_own_log { format!("{place}, and by default in {OWN_LOG}") } else { place }
 }
 
 /// Device and inode of our standard error.
@@ -30,12 +31,12 @@ fn stderr() -> Option<(u64, u64)> {
     file.metadata().ok().map(|meta| (meta.dev(), meta.ino()))
 }
 
-/// Whether that is what systemd has connected to the journal. What it says of the stream is inherited by all that we may be
-/// started from, with an output of its own.
+/// Whether stderr is the stream in `JOURNAL_STREAM`. The variable alone proves nothing: it is inherited, and a parent may
+/// have redirected our output.
 fn is_journal(stream: Option<&str>, stderr: Option<(u64, u64)>) -> bool {
-    let told = stream.and_then(|stream| stream.split_once(':'));
-    let told = told.and_then(|(device, inode)| Some((device.parse().ok()?, inode.parse().ok()?)));
-    told.is_some() && told == stderr
+    let stream = stream.and_then(|stream| stream.split_once(':'));
+    let stream = stream.and_then(|(device, inode)| Some((device.parse().ok()?, inode.parse().ok()?)));
+    stream.is_some() && stream == stderr
 }
 
 #[cfg(test)]
@@ -43,7 +44,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_journal_has_only_what_is_connected_to_it() {
+    fn stderr_goes_to_the_journal_only_if_device_and_inode_match() {
         for (stream, stderr, expected) in [
             (Some("8:1234"), Some((8, 1234)), true),
             (Some("8:1234"), Some((8, 1235)), false),

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// In the order in which systemd writes them: `1min 30s`.
+/// Units and their microseconds, in the order in which systemd prints them: `1min 30s`.
 const UNITS: [(&str, u64); 9] = [
     // A year of 365.25 days, and a twelfth of it.
     ("y", 31_557_600_000_000),
@@ -16,7 +16,7 @@ const UNITS: [(&str, u64); 9] = [
     ("us", 1),
 ];
 
-/// What a span means; `infinity` is [`Duration::MAX`].
+/// `infinity` is [`Duration::MAX`].
 #[must_use]
 pub fn parse(text: &str) -> Option<Duration> {
     match text.trim() {
@@ -27,13 +27,13 @@ pub fn parse(text: &str) -> Option<Duration> {
     }
 }
 
-/// One word of it: `30s`, or `1.500s`.
+/// One part of a span: `30s`, or `1.500s`.
 fn part(word: &str) -> Option<Duration> {
     let at = word.find(|c: char| !c.is_ascii_digit() && c != '.')?;
     let (number, unit) = word.split_at(at);
     let (_, size) = UNITS.into_iter().find(|(name, _)| *name == unit)?;
     let (whole, decimals) = number.split_once('.').unwrap_or((number, "0"));
-    // Microseconds are the smallest there are.
+    // systemd prints no more than microseconds.
     let decimals = decimals.get(..6).unwrap_or(decimals);
     let scale = 10_u64.checked_pow(u32::try_from(decimals.len()).ok()?)?;
     let fraction = decimals.parse::<u64>().ok()?.checked_mul(size)? / scale;
@@ -45,7 +45,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_span_is_the_sum_of_its_words() {
+    fn a_span_is_the_sum_of_its_parts() {
         for (text, expected) in [
             ("5min 30s", Some(Duration::from_secs(330))),
             ("1min 30s\n", Some(Duration::from_secs(90))),
@@ -75,7 +75,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn no_text_breaks_it(text in ".{0,40}|([0-9.]{0,25}(y|h|min|s|ms|us) ?){0,5}") {
+        fn no_text_panics(text in ".{0,40}|([0-9.]{0,25}(y|h|min|s|ms|us) ?){0,5}") {
             let _parsed = parse(&text);
         }
     }
