@@ -215,7 +215,11 @@ async fn the_strongest_of_two_addresses_wins() {
     start(v4.listen(16).unwrap(), Manner::Listens, None, |_: &str| Act::SendAndHang(vec![]));
     start(v6.listen(16).unwrap(), Manner::Listens, None, started());
     let before = Instant::now();
-    assert_eq!(look(&prober(&addresses, PATIENT)).await.verdict, Verdict::Gateway(Phase::Started), "silent, then a gateway");
+    assert_eq!(
+        look(&prober(&addresses, PATIENT)).await.verdict,
+        Verdict::Gateway(Phase::Started),
+        "silent, then a gateway"
+    );
     assert!(before.elapsed() < PATIENT / 2, "the silent one is not waited for");
 
     let (v4, v6, addresses) = reserve_both();
@@ -464,7 +468,11 @@ async fn the_process_that_holds_the_port_is_named_and_marked_as_ours_or_not() {
             let prober = Prober::new(endpoint(&[address], false), HASTY).with_key(key.to_owned());
             prober.look(Look::AnswersAndOwner { leader }).await.owner
         };
-        assert_eq!(keyed("0123456789abcdef", None).await, Owner::Ours(holder.clone()), "another supervisor of ours started it");
+        assert_eq!(
+            keyed("0123456789abcdef", None).await,
+            Owner::Ours(holder.clone()),
+            "another supervisor of ours started it"
+        );
         assert_eq!(keyed("0123456789abcde", None).await, Owner::Other(holder.clone()));
         assert_eq!(keyed("0123456789abcdef", Some(unrelated.pid())).await, Owner::Other(holder.clone()));
         assert_eq!(owner(Some(unrelated.pid())).await, Owner::Other(holder));

@@ -46,9 +46,7 @@ pub async fn refuses_detach() -> Option<&'static str> {
     match Unit::ours()?.property("KillMode").await {
         Some(mode) if keeps_children(&mode) => None,
         Some(_) => Some("its systemd unit kills every process left in it; set KillMode=process there"),
-        None => {
-            Some("its systemd unit may kill every process left in it: systemctl did not tell its KillMode")
-        }
+        None => Some("its systemd unit may kill every process left in it: systemctl did not tell its KillMode"),
     }
 }
 
@@ -62,7 +60,10 @@ fn keeps_children(kill_mode: &str) -> bool {
 pub enum StopBudget {
     Unbounded,
     /// SIGKILL comes after `within`, so a drain must not take longer than `drain`.
-    Bounded { within: Duration, drain: Duration },
+    Bounded {
+        within: Duration,
+        drain: Duration,
+    },
     /// There is a limit, but the manager did not tell it.
     Unknown,
 }

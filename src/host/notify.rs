@@ -123,7 +123,10 @@ enum Delivery {
     NeverFailed,
     /// Sends succeed again; the failure was logged.
     Recovered,
-    Failing { retry_at: Moment, pause: Duration },
+    Failing {
+        retry_at: Moment,
+        pause: Duration,
+    },
 }
 
 /// One datagram.

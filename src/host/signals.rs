@@ -17,7 +17,11 @@ use std::io;
 pub enum Signal {
     /// SIGCHLD: there may be a child to reap.
     Child,
-    Operator { name: &'static str, request: Request, by: Requester },
+    Operator {
+        name: &'static str,
+        request: Request,
+        by: Requester,
+    },
 }
 
 const HANDLED: [i32; 7] = [SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2];

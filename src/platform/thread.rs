@@ -15,7 +15,11 @@ pub struct BlockingCall(Arc<Mutex<()>>);
 impl BlockingCall {
     /// The result of `work`. `None` if it takes longer than `limit`, if an earlier call still hangs (so that threads do
     /// not pile up), or if no thread can be started.
-    pub async fn run<T: Send + 'static>(&self, limit: Duration, work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+    pub async fn run<T: Send + 'static>(
+        &self,
+        limit: Duration,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Option<T> {
         let running = Arc::clone(&self.0).try_lock_owned().ok()?;
         let (sender, result) = oneshot::channel();
         let call = move || {

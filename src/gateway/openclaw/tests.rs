@@ -177,12 +177,8 @@ fn a_package_that_disappears_is_an_update_however_it_is_started() {
 fn a_file_that_never_existed_is_an_error_only_if_a_runtime_would_open_it_here() {
     let now = Duration::from_secs(1);
     let failure = openclaw("/bin/node /nowhere/openclaw/openclaw.mjs gateway").obstacle(now);
-    assert!(
-        matches!(&failure, Some(SpawnFailure::Program(why)) if why.contains("/nowhere/openclaw")),
-        "{failure:?}"
-    );
-    for line in ["/bin/docker exec it /nowhere/openclaw.mjs gateway", "/bin/env node /nowhere/openclaw.mjs gateway"]
-    {
+    assert!(matches!(&failure, Some(SpawnFailure::Program(why)) if why.contains("/nowhere/openclaw")), "{failure:?}");
+    for line in ["/bin/docker exec it /nowhere/openclaw.mjs gateway", "/bin/env node /nowhere/openclaw.mjs gateway"] {
         assert_eq!(openclaw(line).obstacle(now), None, "{line}");
     }
 }

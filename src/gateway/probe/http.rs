@@ -127,7 +127,11 @@ impl Body {
 impl Reply {
     /// `200 text/html`.
     pub(super) fn describe(&self) -> String {
-        if self.media_type.is_empty() { self.status.to_string() } else { format!("{} {}", self.status, self.media_type) }
+        if self.media_type.is_empty() {
+            self.status.to_string()
+        } else {
+            format!("{} {}", self.status, self.media_type)
+        }
     }
 }
 
@@ -169,7 +173,9 @@ impl RequestError {
             });
         }
         match error.kind() {
-            io::ErrorKind::UnexpectedEof => Some(Self::Broken("connection closed before the reply was complete".to_owned())),
+            io::ErrorKind::UnexpectedEof => {
+                Some(Self::Broken("connection closed before the reply was complete".to_owned()))
+            }
             io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput if error.get_ref().is_none_or(is_plain) => {
                 Some(Self::Malformed("the reply is not HTTP".to_owned()))
             }

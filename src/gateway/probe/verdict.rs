@@ -97,7 +97,9 @@ mod tests {
             (200, "<html>", Verdict::Gateway(Phase::Unknown)),
             (404, "", Verdict::Gateway(Phase::Unknown)),
         ] {
-            let AddressOutcome::Seen(verdict, _) = phase(&reply(status, text)) else { panic!("the address is not absent") };
+            let AddressOutcome::Seen(verdict, _) = phase(&reply(status, text)) else {
+                panic!("the address is not absent")
+            };
             assert_eq!(verdict, expected, "{status} {text}");
         }
     }

@@ -197,7 +197,10 @@ fn a_long_status_fits_into_one_datagram() {
     fake.manager(None).notify_stopping(&"\u{20ac}".repeat(5000));
     let received = fake.received();
     assert_eq!(received.len(), 2, "{received:?}");
-    assert!(received[1].len() <= STATUS_BYTES_MAX + "STATUS=".len() && received[1].ends_with('\u{20ac}'), "{received:?}");
+    assert!(
+        received[1].len() <= STATUS_BYTES_MAX + "STATUS=".len() && received[1].ends_with('\u{20ac}'),
+        "{received:?}"
+    );
     fake.manager(None).notify_status("a\nb");
     assert_eq!(fake.received(), ["STATUS=a b"]);
 }

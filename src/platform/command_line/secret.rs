@@ -228,7 +228,9 @@ fn is_masked(kind: ValueKind, value: &str) -> bool {
         ValueKind::Secret => !is_option(value),
         ValueKind::Auth => !is_option(value) && !MODES.contains(&bare.to_ascii_lowercase().as_str()),
         // `docker run --user 1000:1000`
-        ValueKind::User => bare.split_once(':').is_some_and(|(_, password)| !password.chars().all(|c| c.is_ascii_digit())),
+        ValueKind::User => {
+            bare.split_once(':').is_some_and(|(_, password)| !password.chars().all(|c| c.is_ascii_digit()))
+        }
     }
 }
 
