@@ -1,5 +1,5 @@
-//! `doctor` tells before the night what will go wrong, and the line that prevents it. systemd is a stand-in here that shows
-//! canned units; `systemd.rs` asks a real one.
+//! `doctor` finds what will fail, and the line that prevents it. systemd is a stand-in here that shows canned units;
+//! `systemd.rs` asks a real one.
 
 #![cfg(target_os = "linux")]
 #![expect(clippy::expect_used, reason = "a test that cannot go on says so by a panic")]
@@ -17,7 +17,7 @@ use support::Scene;
 use support::jail::{Jail, first_process};
 use support::supervisor::{PROGRAM, Supervisor};
 
-/// What systemd shows of a unit like the shipped one besides what stands in that.
+/// What systemd shows of the shipped unit besides its own settings.
 const STATE: &str = "\
 Id=openclaw-supervise.service
 LoadState=loaded
@@ -30,7 +30,7 @@ StartLimitBurst=5
 LimitNOFILESoft=1024
 ";
 
-/// The settings of the shipped unit as systemd shows them: a time `ASec=` is told as `AUSec=`.
+/// The settings of the shipped unit as systemd shows them: `ASec=` becomes `AUSec=`.
 fn shipped() -> String {
     let unit = include_str!("../contrib/systemd/openclaw-supervise.service");
     let body = unit.split("\n[Install]").next().unwrap_or_default();
@@ -44,7 +44,7 @@ fn shipped() -> String {
     told.collect()
 }
 
-/// Answers as the files `machine` and `user` say, and notes what it was asked.
+/// Prints the files `machine` and `user`, and logs its arguments.
 const SYSTEMCTL: &str = r#"#!/bin/sh
 PATH=/usr/bin:/bin
 echo "$*" >> "$0.log"
@@ -57,7 +57,7 @@ case " $* " in
 esac
 "#;
 
-/// A scene with a package of OpenClaw, a Node and a systemd, all of them stand-ins.
+/// A scene with stand-ins for OpenClaw's package, Node.js and systemd.
 struct Ward {
     scene: Scene,
 }
@@ -75,7 +75,7 @@ impl Ward {
         this
     }
 
-    /// With a unit like the shipped one, but for these properties.
+    /// With the shipped unit and other values of these properties.
     fn with_unit(changes: &[(&str, &str)]) -> Self {
         let this = Self::new("");
         this.show("machine", &this.unit(changes));
@@ -86,18 +86,18 @@ impl Ward {
         self.scene.root().join("bin")
     }
 
-    /// Written by a process of its own: while one of ours has it open for writing, a fork of another test would, too, and
-    /// nobody could execute it.
+    /// Written by another process: a fork in a test that runs at the same time would inherit a descriptor of ours that is
+    /// open for writing, and execve(2) fails with ETXTBSY.
     fn program(&self, name: &str, text: &str) {
         let script = r#"printf %s "$2" >"$1" && chmod 755 "$1""#;
         let written = Command::new("/bin/sh").args(["-c", script, "sh"]).arg(self.bin().join(name)).arg(text).status();
         assert!(written.expect("there is a shell").success());
     }
 
-    /// Has the systemd of the machine or of the user show this.
+    /// Has the system or the user manager show this.
     fn show(&self, whose: &str, text: &str) {
         self.program("systemctl", SYSTEMCTL);
-        // Its file has the words of the command, which is told last.
+        // The unit file has the arguments of the last `ExecStart`.
         let command = text.lines().rev().find_map(|line| line.strip_prefix("ExecStart=")?.split_once("argv[]="));
         let words = command.and_then(|(_, rest)| rest.split_once(" ; ")).map_or("", |(words, _)| words);
         let file = self.bin().join(format!("{whose}.service"));
@@ -115,7 +115,7 @@ impl Ward {
             shipped()
         );
         for (name, value) in changes {
-            // The last line of a name counts.
+            // The last line of a name applies.
             text = text + name + "=" + value + "\n";
         }
         text
@@ -132,7 +132,7 @@ impl Ward {
     }
 }
 
-/// What it said as JSON.
+/// Its output as JSON.
 #[derive(Debug)]
 struct Diagnosis {
     code: Option<i32>,
@@ -165,7 +165,7 @@ impl Diagnosis {
     }
 }
 
-/// Every check that is about the unit.
+/// The checks of the unit.
 const OF_UNIT: [&str; 15] = [
     "unit",
     "at boot",
@@ -185,7 +185,7 @@ const OF_UNIT: [&str; 15] = [
 ];
 
 #[test]
-fn with_the_shipped_unit_nothing_is_wrong_and_nothing_is_touched() {
+fn the_shipped_unit_has_no_findings_and_nothing_is_changed() {
     let ward = Ward::with_unit(&[]);
     let diagnosis = ward.ask();
     assert_eq!(diagnosis.code, Some(0));
@@ -204,9 +204,9 @@ fn with_the_shipped_unit_nothing_is_wrong_and_nothing_is_touched() {
 }
 
 #[test]
-fn each_bad_line_of_a_unit_is_named_with_the_one_to_write_in_its_place() {
+fn each_bad_line_of_a_unit_is_found_with_its_replacement() {
     for (name, value, check, level, parts) in [
-        ("KillMode", "control-group", "kill mode", "fail", &["KillMode=mixed (below [Service]"][..]),
+        ("KillMode", "control-group", "kill mode", "fail", &["KillMode=mixed (in [Service]"][..]),
         ("KillMode", "process", "kill mode", "warn", &["KillMode=mixed"]),
         ("RestartPreventExitStatus", "", "exit codes", "fail", &["RestartPreventExitStatus=78"]),
         ("Restart", "no", "restart", "fail", &["Restart=always"]),
@@ -245,11 +245,11 @@ fn the_unit_has_to_find_openclaw_and_a_node_that_it_takes() {
 }
 
 #[test]
-fn a_program_that_is_gone_fails_and_another_port_is_told_of() {
+fn a_missing_program_fails_and_another_port_is_found() {
     let gone = "{ path=/nowhere/openclaw-supervise ; argv[]=openclaw-supervise run --port 4567 ; ignore_errors=no ; }";
     let diagnosis = Ward::with_unit(&[("ExecStart", gone)]).ask();
     diagnosis.assert_is("program", "fail", &["/nowhere/openclaw-supervise", "install -m 755"]);
-    diagnosis.assert_is("port", "warn", &["openclaw-supervise.service is for port 4567"]);
+    diagnosis.assert_is("port", "warn", &["openclaw-supervise.service serves port 4567"]);
 }
 
 #[test]
@@ -267,12 +267,12 @@ fn openclaws_own_service_for_the_port_fails_unless_it_starts_us() {
     fs::remove_file(ward.bin().join("systemctl.machine")).expect("it is there");
     ward.show("user", &own(PROGRAM));
     let diagnosis = ward.ask();
-    diagnosis.assert_is("second service", "ok", &["openclaw-gateway.service", "starts us"]);
+    diagnosis.assert_is("second service", "ok", &["openclaw-gateway.service", "starts this supervisor"]);
     diagnosis.assert_is("unit", "ok", &["openclaw-gateway.service"]);
 }
 
 #[test]
-fn a_service_of_a_user_who_does_not_linger_ends_with_the_last_logout() {
+fn a_user_unit_without_lingering_is_found() {
     for (answer, level) in [("yes", "ok"), ("no", "warn")] {
         let ward = Ward::new("");
         ward.show("user", &ward.unit(&[]));
@@ -282,7 +282,7 @@ fn a_service_of_a_user_who_does_not_linger_ends_with_the_last_logout() {
 }
 
 #[test]
-fn without_systemd_there_is_nothing_to_say_of_it() {
+fn without_systemd_its_checks_are_left_out() {
     for systemctl in [None, Some("#!/bin/sh\necho 'System has not been booted with systemd' >&2\nexit 1\n")] {
         let ward = Ward::new("");
         if let Some(text) = systemctl {
@@ -290,7 +290,7 @@ fn without_systemd_there_is_nothing_to_say_of_it() {
         }
         let diagnosis = ward.ask();
         assert_eq!(diagnosis.code, Some(0), "{diagnosis:#?}");
-        diagnosis.assert_is("unit", "ok", &["no systemd here"]);
+        diagnosis.assert_is("unit", "ok", &["systemd is not running"]);
         diagnosis.assert_is("settings", "ok", &["as you would start it here", "/bin/openclaw, ws://"]);
         assert!(diagnosis.findings.iter().all(|finding| finding["check"] != "kill mode"), "{diagnosis:#?}");
     }
@@ -311,7 +311,7 @@ fn a_systemctl_that_hangs_is_not_waited_for() {
 }
 
 #[test]
-fn a_running_supervisor_its_lease_and_its_gateway_are_all_right() {
+fn a_running_supervisor_its_lease_and_its_gateway_are_ok() {
     let ward = Ward::new("healthy");
     let mut supervisor = ward.scene.start();
     supervisor.wait_started();
@@ -322,29 +322,29 @@ fn a_running_supervisor_its_lease_and_its_gateway_are_all_right() {
     let pid = format!("(pid {})", supervisor.pid());
     diagnosis.assert_is("supervisor", "ok", &["running", &pid]);
     diagnosis.assert_is("lease", "ok", &["held", &pid]);
-    // Its own short stop timeout, not that of whoever asks.
+    // The short stop timeout of the supervisor, not the one of doctor.
     diagnosis.assert_is("settings", "ok", &[&format!("as pid {} was started", supervisor.pid())]);
-    diagnosis.assert_is("stop time", "warn", &["our stop timeout 10s"]);
+    diagnosis.assert_is("stop time", "warn", &["stop timeout 10s"]);
 }
 
 #[test]
-fn in_a_container_the_settings_of_process_1_count_and_the_runtimes_grace_is_spelled_out() {
+fn in_a_container_the_settings_of_process_1_apply_and_the_grace_period_is_computed() {
     let ward = Ward::new("healthy");
     let launch = ward.scene.launch().without("--stop-timeout");
     let mut supervisor = Supervisor::spawn(Jail::with_pids().around(&launch.command()));
     supervisor.wait_event("gateway.started");
-    // `docker exec` and its like.
+    // As by `docker exec`.
     let inner = ward.command(&["--json"]);
     let mut command = Command::new("nsenter");
     command.args(["--target", &first_process(supervisor.pid()).pid.to_string(), "--pid", "--mount", "--"]);
     command.arg(inner.get_program()).args(inner.get_args()).env_clear();
     command.envs(inner.get_envs().filter_map(|(name, value)| Some((name, value?))));
-    // It is looked for there.
+    // nsenter is looked up there.
     command.env("PATH", format!("{}:/usr/bin:/bin", ward.bin().display()));
     let diagnosis = Diagnosis::of(&command.output().expect("nsenter(1) of util-linux starts"));
     diagnosis.assert_is("container", "ok", &["process 1 is ", "openclaw-supervise run"]);
     diagnosis.assert_is("settings", "ok", &["as pid 1 was started"]);
-    let numbers = ["our stop timeout 8s", "stop_grace_period: 337s", "terminationGracePeriodSeconds: 337"];
+    let numbers = ["stop timeout 8s", "stop_grace_period: 337s", "terminationGracePeriodSeconds: 337"];
     diagnosis.assert_is("stop time", "warn", &numbers);
     for check in ["supervisor", "lease", "port"] {
         diagnosis.assert_is(check, "ok", &[]);
@@ -352,44 +352,46 @@ fn in_a_container_the_settings_of_process_1_count_and_the_runtimes_grace_is_spel
 }
 
 #[test]
-fn the_running_service_of_another_user_is_no_stranger_and_who_may_not_look_is_told_so() {
+fn the_service_of_another_user_is_recognised_and_missing_permissions_are_found() {
     let ward = Ward::new("");
     let gateway = ward.scene.stranger("healthy");
     ward.show("machine", &ward.unit(&[("User", "root"), ("ActiveState", "active")]));
     let command = ward.command(&["--json"]);
-    // Where anybody may read it.
+    // Where every user may read it.
     let program = ward.bin().join("openclaw-supervise");
     fs::copy(PROGRAM, &program).expect("the folder can be written");
     let mut asked = Command::new(program);
     asked.args(command.get_args()).envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
     asked.env("OPENCLAW_STATE_DIR", "/nonexistent").uid(65534);
     let diagnosis = Diagnosis::of(&asked.output().expect("only root becomes another user"));
-    for (check, words) in
-        [("supervisor", "it is root's"), ("lease", "it is root's"), ("port", "openclaw-supervise.service runs")]
-    {
+    for (check, words) in [
+        ("supervisor", "belongs to user root"),
+        ("lease", "belongs to user root"),
+        ("port", "openclaw-supervise.service is running"),
+    ] {
         diagnosis.assert_is(check, "warn", &[words]);
     }
     assert!(!format!("{diagnosis:?}").contains(&format!("kill {}", gateway.pid())), "{diagnosis:#?}");
 }
 
 #[test]
-fn a_gateway_whose_supervisor_was_killed_is_ours_and_waits_for_one() {
+fn the_gateway_of_a_killed_supervisor_is_recognised() {
     let ward = Ward::new("healthy");
     let mut supervisor = ward.scene.start();
     supervisor.wait_started();
     supervisor.signal(nix::sys::signal::Signal::SIGKILL);
     supervisor.wait_exit();
     let diagnosis = ward.ask();
-    diagnosis.assert_is("port", "warn", &["nobody supervises it"]);
+    diagnosis.assert_is("port", "warn", &["no supervisor is running"]);
     diagnosis.assert_is("lease", "ok", &["free"]);
 }
 
 #[test]
-fn a_stranger_on_the_port_is_named() {
+fn another_process_on_the_port_is_named() {
     for script in ["healthy", "foreign"] {
         let ward = Ward::new("");
         let stranger = ward.scene.stranger(script);
-        ward.ask().assert_is("port", "fail", &[&format!("pid {}", stranger.pid()), "ends with 78"]);
+        ward.ask().assert_is("port", "fail", &[&format!("pid {}", stranger.pid()), "exits with 78"]);
     }
 }
 
@@ -419,16 +421,16 @@ fn a_secret_among_the_arguments_is_not_shown() {
 }
 
 #[test]
-fn a_config_that_cannot_be_read_is_a_finding_and_a_wrong_option_a_mistake() {
+fn an_unreadable_config_is_a_finding_and_a_wrong_option_an_error() {
     let ward = Ward::new("");
     fs::write(ward.scene.state_dir().join("openclaw.json"), "{ gateway").expect("the folder can be written");
-    ward.ask().assert_is("settings", "fail", &["is not JSON5", "it ends with 78"]);
+    ward.ask().assert_is("settings", "fail", &["is not JSON5", "it exits with 78"]);
     let output = ward.command(&["--hang-after", "soon"]).output().expect("the program starts");
     assert_eq!((output.status.code(), output.stdout.is_empty()), (Some(2), true), "{output:?}");
 }
 
 #[test]
-fn each_finding_has_all_its_fields_and_a_line_with_its_reason() {
+fn each_finding_has_all_its_fields_and_its_reason() {
     let ward = Ward::with_unit(&[("KillMode", "control-group")]);
     for finding in ward.ask().findings {
         let keys: Vec<_> = finding.as_object().expect("it is an object").keys().map(String::as_str).collect();
@@ -440,7 +442,7 @@ fn each_finding_has_all_its_fields_and_a_line_with_its_reason() {
     let text = String::from_utf8_lossy(&output.stdout);
     assert_eq!(output.status.code(), Some(1), "{text}");
     assert!(text.contains("FAIL  kill mode       KillMode=control-group - a stop sends SIGTERM to "), "{text}");
-    assert!(text.contains("fix: KillMode=mixed (below [Service], in `systemctl edit openclaw-supervise.service`)"));
+    assert!(text.contains("fix: KillMode=mixed (in [Service], with `systemctl edit openclaw-supervise.service`)"));
     assert!(text.trim_end().lines().last().is_some_and(|line| line.starts_with("1 FAIL, ")), "{text}");
     assert!(Path::new(PROGRAM).is_absolute() && text.contains(PROGRAM), "{text}");
 }

@@ -167,15 +167,14 @@ const PRIVATE_WORDS: [&str; 16] = [
 ];
 
 /// The hits that are left in `src` and `docs`. It only falls.
-const PRIVATE_WORDS_MAX: usize = 626;
+const PRIVATE_WORDS_MAX: usize = 564;
 
 /// The type names of `src` that are defined more than once. It only falls.
-const DOUBLE_TYPES_MAX: usize = 50;
+const DOUBLE_TYPES_MAX: usize = 42;
 
 /// The folders in which circles are still allowed, each with its reason.
-const CIRCLES_ALLOWED: [(&str, &str); 8] = [
+const CIRCLES_ALLOWED: [(&str, &str); 7] = [
     ("src/commands/demo", "not rearranged yet"),
-    ("src/commands/doctor", "not rearranged yet"),
     ("src/core", "not rearranged yet"),
     ("src/gateway", "not rearranged yet"),
     ("src/host", "not rearranged yet"),

@@ -1,212 +1,218 @@
-//! `doctor`: tells before the night what will go wrong, and the line that prevents it. It changes nothing.
+//! `doctor`: checks the installation for what will fail, and prints the line that prevents it. It changes nothing.
+//!
+//! `facts` asks systemd, launchd, the store and the kernel; `checks` are pure functions from facts to findings.
 
-mod command_line;
-mod container;
-mod directives;
+mod checks;
+mod facts;
 mod finding;
-mod gateway;
-mod launchd;
-mod package;
-mod plan;
-mod program;
-mod service;
-mod store;
-mod systemd;
-mod unit;
 
 use crate::core::{Observation, Verdict, exit};
 use crate::gateway::endpoint::Endpoint;
 use crate::gateway::probe::{Look, Prober};
 use crate::platform::proc;
 use crate::settings::{DoctorSettings, LeaseBasis};
+use checks::gateway::{GatewayFacts, PortUnit};
+use checks::services::PortService;
+use facts::openclaw::{NodeFacts, OpenclawPackage};
+use facts::program::ProgramError;
+use facts::settings::{SettingsFacts, SettingsOrigin};
+use facts::store::StoreFacts;
+use facts::systemd::{ManagerFacts, SystemdManager, UnitFacts};
 use finding::Finding;
-use gateway::{Facts, Keeper};
-use package::{Node, Package};
-use plan::{Origin, Plan};
-use program::Trouble;
-use service::Service;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use store::Store;
-use systemd::{Manager, Told, Unit};
 
-/// Looks everywhere, writes what it found and returns the exit code.
+/// Writes the findings and returns the exit code.
 pub async fn run(settings: &DoctorSettings, out: &mut impl io::Write) -> io::Result<u8> {
     let findings = diagnose(settings).await;
     let text = if settings.json { finding::as_json(&findings).to_string() } else { finding::as_text(&findings) };
     match writeln!(out, "{text}").and_then(|()| out.flush()) {
-        // A reader that has gone away still learns it from the exit code.
+        // Without a reader the exit code still tells.
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error),
         _ => Ok(if finding::has_failed(&findings) { exit::FAILURE } else { exit::OK }),
     }
 }
 
 async fn diagnose(settings: &DoctorSettings) -> Vec<Finding> {
-    let told = if cfg!(target_os = "macos") { Vec::new() } else { systemd::ask().to_vec() };
-    let units: Vec<&Unit> = told.iter().flat_map(|told| told.units.iter().flatten()).collect();
-    let services = services(&told, &units);
+    let managers = if cfg!(target_os = "macos") { Vec::new() } else { facts::systemd::gather().to_vec() };
+    let units: Vec<&UnitFacts> = managers.iter().flat_map(|manager| manager.units.iter().flatten()).collect();
+    let services = services(&managers, &units);
     let port = settings.endpoint.port;
-    let ours: Vec<&Unit> = units.iter().copied().filter(|unit| unit.runs_us()).collect();
-    let is_on_port = |unit: &Unit| services.iter().any(|service| service.unit == unit && service.port == Some(port));
-    let asked = Store::ask(&settings.subject.store_dir).await;
-    let chosen = unit::choose(&ours, asked.running(), is_on_port);
-    let pid = asked.running().or_else(|| chosen.and_then(Unit::main_pid));
-    let plan = plan(settings, chosen, pid, &told);
-    let facts = look(settings, &plan, asked, chosen).await;
-    let pid = facts.store.running().or(pid);
+    let ours: Vec<&UnitFacts> = units.iter().copied().filter(|unit| unit.runs_us()).collect();
+    let is_on_port =
+        |unit: &UnitFacts| services.iter().any(|service| service.unit == unit && service.port == Some(port));
+    let asked = StoreFacts::gather(&settings.subject.store_dir).await;
+    let chosen = checks::unit::choose(&ours, asked.running(), is_on_port);
+    let pid = asked.running().or_else(|| chosen.and_then(UnitFacts::main_pid));
+    let examined = settings_facts(settings, chosen, pid, &managers);
+    let gateway = gateway_facts(settings, &examined, asked, chosen).await;
+    let pid = gateway.store.running().or(pid);
 
-    let mut findings = troubles(&told);
+    let mut findings = slow_managers(&managers);
     findings.extend(match chosen {
-        Some(unit) => of_unit(unit, &plan),
-        None if cfg!(target_os = "macos") => launchd::check(&launchd::gather(), plan.settings.as_deref().ok()),
-        None => vec![service::none(&managers(&told))],
+        Some(unit) => check_unit(unit, &examined),
+        None if cfg!(target_os = "macos") => {
+            checks::launchd::check(&facts::launchd::gather(), examined.settings.as_deref().ok())
+        }
+        None => vec![checks::services::no_unit(&available(&managers))],
     });
-    let counts = plan.settings.as_ref().map_or(port, |settings| settings.endpoint.port);
-    if !managers(&told).is_empty() {
+    let served = examined.settings.as_ref().map_or(port, |settings| settings.endpoint.port);
+    if !available(&managers).is_empty() {
         let ours = std::env::current_exe().unwrap_or_else(|_| PathBuf::from("openclaw-supervise"));
-        findings.extend(service::openclaws(&services, counts, &ours));
-        findings.extend(chosen.and_then(|unit| service::doubles(&services, unit)));
+        findings.extend(checks::services::openclaws(&services, served, &ours));
+        findings.extend(chosen.and_then(|unit| checks::services::duplicate(&services, unit)));
     }
-    findings.extend(of_surroundings(&plan, chosen.is_some(), settings));
-    findings.extend(of_package(&plan, chosen, pid));
-    findings.extend(gateway::check(&facts));
-    if plan.origin != Origin::Ourselves {
-        let whose = chosen.map_or_else(|| "the supervisor".to_owned(), |unit| unit.id().to_owned());
-        findings.extend(gateway::agreement(counts, port, &whose));
+    findings.extend(check_container(&examined, chosen.is_some(), settings));
+    findings.extend(check_openclaw(&examined, chosen, pid));
+    findings.extend(checks::gateway::check(&gateway));
+    if examined.origin != SettingsOrigin::Ourselves {
+        let service = chosen.map_or_else(|| "the supervisor".to_owned(), |unit| unit.id().to_owned());
+        findings.extend(checks::gateway::agreement(served, port, &service));
     }
     findings
 }
 
-/// The managers that are there.
-fn managers(told: &[Told]) -> Vec<Manager> {
-    told.iter().filter(|told| told.units.is_ok()).map(|told| told.manager).collect()
+/// The managers that answered.
+fn available(managers: &[ManagerFacts]) -> Vec<SystemdManager> {
+    managers.iter().filter(|manager| manager.units.is_ok()).map(|manager| manager.manager).collect()
 }
 
-/// A manager that hangs; one that is not there is no trouble.
-fn troubles(told: &[Told]) -> Vec<Finding> {
-    let late = told.iter().filter_map(|told| match &told.units {
-        Err(trouble @ Trouble::Late(_)) => Some((told.manager, trouble)),
+/// One that is not running is no finding.
+fn slow_managers(managers: &[ManagerFacts]) -> Vec<Finding> {
+    let slow = managers.iter().filter_map(|manager| match &manager.units {
+        Err(error @ ProgramError::TimedOut(_)) => Some((manager.manager, error)),
         _ => None,
     });
-    late.map(|(manager, trouble)| {
-        let why = format!("what {} has for us is not known", manager.name());
-        Finding::warn("unit", trouble.to_string(), why, format!("{} status", manager.systemctl()))
+    slow.map(|(manager, error)| {
+        let why = format!("the units of the {} are unknown", manager.name());
+        Finding::warn("unit", error.to_string(), why, format!("{} status", manager.systemctl()))
     })
     .collect()
 }
 
-/// The units with the ports that they would serve.
-fn services<'a>(told: &[Told], units: &[&'a Unit]) -> Vec<Service<'a>> {
-    let of = |unit: &'a Unit| {
-        let told = told.iter().find(|told| told.manager == unit.manager);
-        let plan = told.filter(|_| unit.runs_us()).and_then(|told| Plan::of_unit(unit, told));
-        let planned = plan.and_then(|plan| plan.settings.ok()).map(|settings| settings.endpoint.port);
-        Service { unit, port: planned.or_else(|| service::port_of(unit)) }
+/// The units with the ports of their gateways.
+fn services<'a>(managers: &[ManagerFacts], units: &[&'a UnitFacts]) -> Vec<PortService<'a>> {
+    let of = |unit: &'a UnitFacts| {
+        let settings =
+            unit.runs_us().then(|| unit_settings(unit, managers)).flatten().and_then(|unit| unit.settings.ok());
+        let port = settings.map(|settings| settings.endpoint.port);
+        PortService { unit, port: port.or_else(|| checks::services::port_of(unit)) }
     };
     units.iter().map(|unit| of(unit)).collect()
 }
 
-/// The settings that count.
-fn plan(settings: &DoctorSettings, unit: Option<&Unit>, pid: Option<i32>, told: &[Told]) -> Plan {
-    let of_unit = || {
-        let unit = unit?;
-        Plan::of_unit(unit, told.iter().find(|told| told.manager == unit.manager)?)
-    };
-    // In a container nothing else but process 1 can have been told what the image says.
-    pid.and_then(Plan::of_process)
-        .or_else(of_unit)
-        .or_else(|| proc::command_of(1).filter(|init| container::is_ours(init)).and_then(|_| Plan::of_process(1)))
-        .unwrap_or_else(|| Plan::of_ourselves(settings.run.clone()))
+fn unit_settings(unit: &UnitFacts, managers: &[ManagerFacts]) -> Option<SettingsFacts> {
+    SettingsFacts::of_unit(unit, managers.iter().find(|manager| manager.manager == unit.manager)?)
 }
 
-fn of_unit(unit: &Unit, plan: &Plan) -> Vec<Finding> {
-    let linger = if unit.manager == Manager::User { lingers() } else { None };
-    let mut findings = unit::identity(unit, linger);
+fn settings_facts(
+    settings: &DoctorSettings,
+    unit: Option<&UnitFacts>,
+    pid: Option<i32>,
+    managers: &[ManagerFacts],
+) -> SettingsFacts {
+    // In a container only process 1 knows the command line and the environment of the image.
+    let init = || proc::command_of(1).filter(|init| facts::container::runs_us(init));
+    pid.and_then(SettingsFacts::of_process)
+        .or_else(|| unit_settings(unit?, managers))
+        .or_else(|| init().and_then(|_| SettingsFacts::of_process(1)))
+        .unwrap_or_else(|| SettingsFacts::of_ourselves(settings.run.clone()))
+}
+
+fn check_unit(unit: &UnitFacts, examined: &SettingsFacts) -> Vec<Finding> {
+    let linger = if unit.manager == SystemdManager::User { lingers() } else { None };
+    let mut findings = checks::unit::identity(unit, linger);
     if unit.get("LoadState").is_none_or(|state| state == "loaded") {
         let path = unit.command().map(|(path, _)| path).unwrap_or_default();
-        let replaced = unit.main_pid().and_then(|pid| unit::was_replaced(pid, &path));
-        findings.push(unit::program(unit, &unit::look_at_program(unit), replaced));
-        findings.extend(directives::check(unit, plan.settings.as_deref().ok()));
+        let replaced = unit.main_pid().and_then(|pid| checks::unit::was_replaced(pid, &path));
+        findings.push(checks::unit::program(unit, &checks::unit::program_file(unit), replaced));
+        findings.extend(checks::directives::check(unit, examined.settings.as_deref().ok()));
     }
     findings
 }
 
-/// Whether the services of our user outlive its last logout.
+/// Whether the services of our user outlive its last logout, see loginctl(1).
 fn lingers() -> Option<bool> {
-    let user = systemd::user_name()?;
+    let user = facts::systemd::user_name()?;
     if Path::new("/var/lib/systemd/linger").join(&user).exists() {
         return Some(true);
     }
     let mut command = Command::new("loginctl");
     command.args(["show-user", "-p", "Linger", "--value", "--", &user]).env("LC_ALL", "C");
-    match program::ask(command) {
+    match facts::program::output(command) {
         Ok(answer) => Some(answer.trim() == "yes"),
-        // It knows nobody who is not logged in and does not linger.
-        Err(Trouble::Mute(_)) => Some(false),
+        // It knows only users who are logged in or linger.
+        Err(ProgramError::Silent(_)) => Some(false),
         Err(_) => None,
     }
 }
 
-fn of_surroundings(plan: &Plan, has_unit: bool, settings: &DoctorSettings) -> Vec<Finding> {
-    let known = plan.settings.as_deref().ok();
+fn check_container(examined: &SettingsFacts, has_unit: bool, settings: &DoctorSettings) -> Vec<Finding> {
+    let known = examined.settings.as_deref().ok();
     let limit = known.and_then(|known| known.policy.memory_max_kb);
-    // A unit has its own word on that.
+    // A unit bounds the stop itself.
     let stop = known.filter(|_| !has_unit).map(|known| known.policy.stop_timeout);
-    let facts = container::gather(plan.node_options.as_deref(), limit, stop);
-    let mut findings = container::check(&facts);
-    if let Some(stop) = stop.filter(|_| facts.sign.is_none() && !cfg!(target_os = "macos")) {
-        findings.push(package::stop_timeout(stop));
+    let container = facts::container::gather(examined.node_options.as_deref(), limit, stop);
+    let mut findings = checks::container::check(&container);
+    if let Some(stop) = stop.filter(|_| container.sign.is_none() && !cfg!(target_os = "macos")) {
+        findings.push(checks::openclaw::stop_timeout(stop));
     }
     let store = known.map_or(settings.subject.store_dir.as_path(), |known| &known.store_dir);
-    findings.push(container::state(store, known.map_or(LeaseBasis::Auto, |known| known.lease)));
+    let network = facts::container::network_file_system(store);
+    findings.push(checks::container::state(store, network, known.map_or(LeaseBasis::Auto, |known| known.lease)));
     findings
 }
 
-fn of_package(plan: &Plan, unit: Option<&Unit>, pid: Option<i32>) -> Vec<Finding> {
-    let mut findings = package::settings(plan);
-    if let Ok(settings) = &plan.settings {
-        let found = Package::of(settings);
-        let node = if found.is_some() { Node::find(settings, plan.path.as_deref()) } else { Node::Missing };
-        findings.extend(package::runtime(found.as_ref(), &node));
+fn check_openclaw(examined: &SettingsFacts, unit: Option<&UnitFacts>, pid: Option<i32>) -> Vec<Finding> {
+    let mut findings = checks::openclaw::settings(examined);
+    if let Ok(settings) = &examined.settings {
+        let found = OpenclawPackage::of(settings);
+        let node =
+            if found.is_some() { NodeFacts::find(settings, examined.path.as_deref()) } else { NodeFacts::Missing };
+        findings.extend(checks::openclaw::runtime(found.as_ref(), &node));
     }
     let of_unit = unit.filter(|_| pid.is_none()).and_then(|unit| unit.get("LimitNOFILESoft"));
     let (soft, fix) = match unit {
         Some(unit) => (of_unit.and_then(|limit| limit.parse().ok()), unit.line("Service", "LimitNOFILE=65536")),
         None => (None, "ulimit -n 65536".to_owned()),
     };
-    let soft = soft.or_else(|| if of_unit.is_some() { None } else { package::soft_limit(pid) });
-    findings.push(package::open_files(soft, fix));
+    let soft = soft.or_else(|| if of_unit.is_some() { None } else { facts::openclaw::soft_limit(pid) });
+    findings.push(checks::openclaw::open_files(soft, fix));
     findings
 }
 
-/// Looks at the port and into the store, those of the plan. `asked`: the store of whoever asks.
-async fn look(settings: &DoctorSettings, plan: &Plan, asked: Store, unit: Option<&Unit>) -> Facts {
-    let planned = plan.settings.as_deref().ok();
-    let hidden = plan.other_user.as_deref().filter(|_| !rustix::process::geteuid().is_root());
-    let store = match (hidden, planned.map(|planned| planned.store_dir.as_path())) {
+/// The port and the store of the examined settings. `asked`: the store in the settings of `doctor`.
+async fn gateway_facts(
+    settings: &DoctorSettings,
+    examined: &SettingsFacts,
+    asked: StoreFacts,
+    unit: Option<&UnitFacts>,
+) -> GatewayFacts {
+    let planned = examined.settings.as_deref().ok();
+    let forbidden = examined.other_user.as_deref().filter(|_| !rustix::process::geteuid().is_root());
+    let store = match (forbidden, planned.map(|planned| planned.store_dir.as_path())) {
         _ if asked.running().is_some() => asked,
-        (Some(user), _) => Store::closed(user),
-        (None, Some(place)) if place != settings.subject.store_dir => Store::ask(place).await,
+        (Some(user), _) => StoreFacts::forbidden(user),
+        (None, Some(place)) if place != settings.subject.store_dir => StoreFacts::gather(place).await,
         _ => asked,
     };
     let endpoint = planned.map_or(&settings.endpoint, |planned| &planned.endpoint);
     let endpoint = store.url.as_deref().and_then(|url| endpoint.at(url)).unwrap_or_else(|| endpoint.clone());
     let state_dir = planned.or(settings.run.as_deref().ok()).map(|planned| planned.state_dir.as_path());
-    let sighting = probe(&endpoint, settings, state_dir).await;
-    let keeper = keeper(&sighting, plan, unit);
-    Facts { url: endpoint.to_string(), sighting, store, keeper }
+    let observation = probe(&endpoint, settings, state_dir).await;
+    let unit = port_unit(&observation, examined, unit);
+    GatewayFacts { url: endpoint.to_string(), observation, store, unit }
 }
 
-/// Whether the unit has who holds the port.
-fn keeper(sighting: &Observation, plan: &Plan, unit: Option<&Unit>) -> Keeper {
-    let Some(unit) = unit.filter(|unit| unit.is_active()) else { return Keeper::Nobody };
-    match sighting.holder() {
+fn port_unit(observation: &Observation, examined: &SettingsFacts, unit: Option<&UnitFacts>) -> PortUnit {
+    let Some(unit) = unit.filter(|unit| unit.is_active()) else { return PortUnit::No };
+    match observation.holder() {
         Some(holder) if proc::cgroup_of(holder.pid).is_some_and(|group| unit.holds(&group)) => {
-            Keeper::Unit(unit.id().to_owned())
+            PortUnit::Yes(unit.id().to_owned())
         }
-        None if plan.other_user.is_some() => Keeper::Perhaps(unit.id().to_owned()),
-        _ => Keeper::Nobody,
+        None if examined.other_user.is_some() => PortUnit::Unknown(unit.id().to_owned()),
+        _ => PortUnit::No,
     }
 }
 
@@ -216,10 +222,10 @@ async fn probe(endpoint: &Endpoint, settings: &DoctorSettings, state_dir: Option
         Some(state_dir) => prober.with_state_dir(state_dir.to_owned()),
         None => prober,
     };
-    let sighting = prober.look(Look::AnswersAndOwner { leader: None }).await;
-    if sighting.verdict == Verdict::Inconclusive {
-        // Once more: what was missing for a moment may be there again.
+    let observation = prober.look(Look::AnswersAndOwner { leader: None }).await;
+    if observation.verdict == Verdict::Inconclusive {
+        // Descriptors or memory may have been exhausted for a moment only.
         return prober.look(Look::AnswersAndOwner { leader: None }).await;
     }
-    sighting
+    observation
 }

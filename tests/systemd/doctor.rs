@@ -58,7 +58,7 @@ fn doctor_finds_no_fault_with_the_shipped_unit_before_its_start_and_while_it_run
             assert_eq!(find(&findings, check)["level"], "ok", "{state} {check}: {findings:#?}");
         }
         let found = find(&findings, "unit")["found"].to_string();
-        let parts = ["openclaw-supervise.service of the machine's systemd", state, "/etc/systemd/system/", "test.conf"];
+        let parts = ["openclaw-supervise.service (system manager)", state, "/etc/systemd/system/", "test.conf"];
         assert!(parts.iter().all(|part| found.contains(part)), "{found}");
         if state == "inactive" {
             unit.order_well("start");
@@ -78,7 +78,7 @@ fn doctor_finds_the_bad_lines_of_a_unit_and_says_what_to_write() {
         ("stop time", "warn", "TimeoutStopSec=360"),
     ] {
         let finding = find(&findings, check);
-        let fix = format!("{line} (below [Service], in `systemctl edit openclaw-supervise.service`)");
+        let fix = format!("{line} (in [Service], with `systemctl edit openclaw-supervise.service`)");
         assert_eq!(
             (finding["level"].as_str(), finding["fix"].as_str()),
             (Some(level), Some(fix.as_str())),
@@ -105,7 +105,7 @@ fn doctor_knows_the_unit_of_a_user_and_that_the_user_does_not_linger() {
     let (code, findings) = ask(&machine, &variables.iter().map(String::as_str).collect::<Vec<_>>());
     assert_eq!((code, of_level(&findings, "fail")), (Some(0), vec![]), "{findings:#?}");
     let found = find(&findings, "unit")["found"].to_string();
-    assert!(found.contains("openclaw-supervise.service of the user's systemd"), "{found}");
+    assert!(found.contains("openclaw-supervise.service (user manager)"), "{found}");
     for (check, level) in [("at boot", "ok"), ("linger", "warn"), ("watchdog", "ok"), ("kill mode", "ok")] {
         assert_eq!(find(&findings, check)["level"], level, "{check}: {findings:#?}");
     }

@@ -1,15 +1,14 @@
-//! What a check found: how bad it is, why, and the line that changes it.
+//! The result of a check: its level, the reason, and the line that changes it.
 
 use serde_json::{Value, json};
 
-/// How bad a finding is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Level {
-    /// As it should be, or nothing to look at.
+    /// As it should be, or not applicable.
     Ok,
-    /// It works, and not as well as it could, or not in every case.
+    /// It works, but not in every case.
     Warn,
-    /// It will go wrong, or it already does.
+    /// It fails, or will.
     Fail,
 }
 
@@ -31,16 +30,14 @@ impl Level {
     }
 }
 
-/// What one check found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Finding {
     pub(super) check: &'static str,
     pub(super) level: Level,
-    /// What is there.
     pub(super) found: String,
-    /// What follows from it.
+    /// The consequence.
     pub(super) why: Option<String>,
-    /// The exact line to change, or what to run.
+    /// The line to write, or the command to run.
     pub(super) fix: Option<String>,
 }
 
@@ -49,7 +46,7 @@ impl Finding {
         Self { check, level: Level::Ok, found: found.into(), why: None, fix: None }
     }
 
-    /// As [`Finding::ok`], where the reason is worth a word.
+    /// As [`Finding::ok`], with the reason.
     pub(super) fn ok_since(check: &'static str, found: impl Into<String>, why: impl Into<String>) -> Self {
         Self { why: Some(why.into()), ..Self::ok(check, found) }
     }
@@ -82,7 +79,7 @@ impl Finding {
         })
     }
 
-    /// One line, and one more for what to do. A path or a command of others may hold anything.
+    /// One line, and one more for the fix. A path or a command line may contain any character.
     pub(super) fn to_text(&self) -> String {
         let plain = |text: &str| text.replace(|c: char| c.is_control(), " ");
         let why = self.why.as_deref().map(|why| format!(" - {}", plain(why))).unwrap_or_default();
@@ -91,13 +88,12 @@ impl Finding {
     }
 }
 
-/// All of them as one object.
 pub(super) fn as_json(findings: &[Finding]) -> Value {
     let findings: Vec<Value> = findings.iter().map(Finding::to_json).collect();
     json!({ "findings": findings })
 }
 
-/// All of them for a person, and their sum.
+/// One line for each finding, and one with the counts.
 pub(super) fn as_text(findings: &[Finding]) -> String {
     let count = |level| findings.iter().filter(|finding| finding.level == level).count();
     let mut lines: Vec<String> = findings.iter().map(Finding::to_text).collect();
@@ -105,7 +101,6 @@ pub(super) fn as_text(findings: &[Finding]) -> String {
     lines.join("\n")
 }
 
-/// Whether anything must go wrong.
 pub(super) fn has_failed(findings: &[Finding]) -> bool {
     findings.iter().any(|finding| finding.level == Level::Fail)
 }
@@ -115,7 +110,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_finding_is_a_line_and_what_to_do_another_one() {
+    fn a_finding_is_one_line_and_its_fix_another() {
         let finding = Finding::fail("kill mode", "KillMode=a\nb", "it hurts", "KillMode=mixed");
         let expected = "FAIL  kill mode       KillMode=a b - it hurts\n                      fix: KillMode=mixed";
         assert_eq!(finding.to_text(), expected);

@@ -1,17 +1,17 @@
-//! The services of systemd that have to do with us, as `systemctl show` tells them: of the machine's manager, and of the
-//! user's own.
+//! The units of systemd that start this program or OpenClaw, as `systemctl show` prints them: those of the system manager
+//! and of the user manager.
 
-use super::command_line;
-use super::program::{self, Trouble};
+use super::command_line::{exec_start, exec_words, shell_words};
+use super::program::{self, ProgramError, is_ours};
 use crate::host::manager::time_span;
 use std::collections::BTreeMap;
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-/// What is asked of each service.
+/// The properties that are asked for.
 const PROPERTIES: [&str; 29] = [
     "Id",
     "LoadState",
@@ -44,80 +44,77 @@ const PROPERTIES: [&str; 29] = [
     "EnvironmentFiles",
 ];
 
-/// What systemd gives to a service of the machine without a word about it.
-const PATH_OF_MACHINE: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+/// The `PATH` of a system service that sets none, see "Environment Variables" in systemd.exec(5).
+const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// Whose services they are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Manager {
-    Machine,
+pub(in super::super) enum SystemdManager {
+    System,
     User,
 }
 
-impl Manager {
-    /// How a person speaks to it.
-    pub(super) fn systemctl(self) -> &'static str {
+impl SystemdManager {
+    pub(in super::super) fn systemctl(self) -> &'static str {
         match self {
-            Self::Machine => "systemctl",
+            Self::System => "systemctl",
             Self::User => "systemctl --user",
         }
     }
 
-    pub(super) fn name(self) -> &'static str {
+    pub(in super::super) fn name(self) -> &'static str {
         match self {
-            Self::Machine => "the machine's systemd",
-            Self::User => "the user's systemd",
+            Self::System => "system manager",
+            Self::User => "user manager",
         }
     }
 }
 
-/// One service.
+/// A service with its properties.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Unit {
-    pub(super) manager: Manager,
+pub(in super::super) struct UnitFacts {
+    pub(in super::super) manager: SystemdManager,
     properties: BTreeMap<String, String>,
 }
 
-impl Unit {
-    /// A property; nothing where this systemd does not know it, or it is empty.
-    pub(super) fn get(&self, name: &str) -> Option<&str> {
+impl UnitFacts {
+    /// A property; `None` if it is empty, or this version of systemd has none of that name.
+    pub(in super::super) fn get(&self, name: &str) -> Option<&str> {
         self.properties.get(name).map(String::as_str).filter(|value| !value.is_empty())
     }
 
-    /// A time.
-    pub(super) fn time(&self, name: &str) -> Option<Duration> {
+    pub(in super::super) fn time(&self, name: &str) -> Option<Duration> {
         self.get(name).and_then(time_span::parse)
     }
 
-    pub(super) fn id(&self) -> &str {
-        self.get("Id").unwrap_or("a unit without a name")
+    pub(in super::super) fn id(&self) -> &str {
+        self.get("Id").unwrap_or("unnamed unit")
     }
 
-    pub(super) fn main_pid(&self) -> Option<i32> {
+    pub(in super::super) fn main_pid(&self) -> Option<i32> {
         self.get("MainPID")?.parse().ok().filter(|pid| *pid > 0)
     }
 
-    /// Whether a process of this control group is in it.
-    pub(super) fn holds(&self, cgroup: &str) -> bool {
+    /// Whether a control group belongs to it.
+    pub(in super::super) fn holds(&self, cgroup: &str) -> bool {
         let rest = self.get("ControlGroup").and_then(|own| cgroup.strip_prefix(own));
         rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
     }
 
-    pub(super) fn is_active(&self) -> bool {
+    pub(in super::super) fn is_active(&self) -> bool {
         matches!(self.get("ActiveState"), Some("active" | "activating" | "reloading" | "deactivating"))
     }
 
-    pub(super) fn is_enabled(&self) -> bool {
+    pub(in super::super) fn is_enabled(&self) -> bool {
         matches!(self.get("UnitFileState"), Some("enabled" | "enabled-runtime" | "linked" | "linked-runtime"))
     }
 
-    /// The program of its first `ExecStart`, and the words of it: as they are told, without quotes.
-    pub(super) fn command(&self) -> Option<(PathBuf, Vec<String>)> {
-        let (path, words) = self.told_command()?;
+    /// The program and the arguments of its first `ExecStart=`, split at spaces because `systemctl show` omits the quotes.
+    pub(in super::super) fn command(&self) -> Option<(PathBuf, Vec<String>)> {
+        let (path, words) = self.shown_command()?;
         Some((resolve(Path::new(path)), words.split_whitespace().map(str::to_owned).collect()))
     }
 
-    fn told_command(&self) -> Option<(&str, &str)> {
+    fn shown_command(&self) -> Option<(&str, &str)> {
         let (_, rest) = self.get("ExecStart")?.split_once("path=")?;
         let (path, rest) = rest.split_once(" ;")?;
         let (_, rest) = rest.split_once("argv[]=")?;
@@ -125,36 +122,34 @@ impl Unit {
         Some((path, words))
     }
 
-    /// The words themselves, from the files of the unit; nothing where these cannot be read, or say something else than
-    /// what is told.
-    pub(super) fn words(&self) -> Option<Vec<String>> {
-        let (_, told) = self.told_command()?;
+    /// The arguments from the unit files. `None` if these cannot be read, or differ from what systemd has loaded.
+    pub(in super::super) fn words(&self) -> Option<Vec<String>> {
+        let (_, shown) = self.shown_command()?;
         let drop_ins = self.get("DropInPaths").unwrap_or_default().split_whitespace();
         let files = [self.get("FragmentPath")?].into_iter().chain(drop_ins);
         let texts: Vec<String> = files.map(fs::read_to_string).collect::<Result<_, _>>().ok()?;
-        let line = command_line::line(&texts)?;
-        let words = command_line::words(&line, &|specifier| self.specified(specifier))?;
-        (words.join(" ") == told).then_some(words)
+        let words = exec_words(&exec_start(&texts)?, &|specifier| self.specifier(specifier))?;
+        (words.join(" ") == shown).then_some(words)
     }
 
-    /// What a specifier of its files stands for, see systemd.unit(5).
-    fn specified(&self, specifier: char) -> Option<String> {
+    /// The value of a specifier, see systemd.unit(5).
+    fn specifier(&self, letter: char) -> Option<String> {
         let name = self.id().strip_suffix(".service")?;
         let (prefix, instance) = name.split_once('@').unwrap_or((name, ""));
-        Some(match specifier {
+        Some(match letter {
             'n' => self.id().to_owned(),
             'N' => name.to_owned(),
             'p' => prefix.to_owned(),
             'i' => instance.to_owned(),
-            // Of the manager, whatever the user of the service.
-            'h' if self.manager == Manager::Machine => "/root".to_owned(),
+            // The home of the user who runs the manager, not of `User=`.
+            'h' if self.manager == SystemdManager::System => "/root".to_owned(),
             'h' => std::env::home_dir()?.to_str()?.to_owned(),
             _ => return None,
         })
     }
 
-    /// The last value of a setting in the files of the unit, where they can be read.
-    pub(super) fn written(&self, setting: &str) -> Option<String> {
+    /// The last value of a setting in those of its files that can be read.
+    pub(in super::super) fn written(&self, setting: &str) -> Option<String> {
         let drop_ins = self.get("DropInPaths").unwrap_or_default().split_whitespace();
         let texts =
             self.get("FragmentPath").into_iter().chain(drop_ins).filter_map(|path| fs::read_to_string(path).ok());
@@ -164,91 +159,81 @@ impl Unit {
         lines.iter().rev().find_map(value)
     }
 
-    /// Whether one of the words of its command is our program.
-    pub(super) fn runs_us(&self) -> bool {
+    /// Whether its command has this program in it.
+    pub(in super::super) fn runs_us(&self) -> bool {
         let Some((path, words)) = self.command() else { return false };
-        is_ours(path.as_os_str()) || words.iter().any(|word| is_ours(OsStr::new(word)))
+        is_ours(path) || words.iter().any(is_ours)
     }
 
-    /// Its variables: those of the unit, and over them those of the files that it names, where we may read them.
-    pub(super) fn variables(&self) -> BTreeMap<String, OsString> {
-        let mut all = variables(&split_words(self.get("Environment").unwrap_or_default()));
+    /// `Environment=`, overridden by those `EnvironmentFile=` that can be read.
+    pub(in super::super) fn variables(&self) -> BTreeMap<String, OsString> {
+        let mut all = variables(&shell_words(self.get("Environment").unwrap_or_default()));
         let files = self.get("EnvironmentFiles").unwrap_or_default().split_whitespace();
         for text in files.filter(|word| word.starts_with('/')).filter_map(|file| fs::read_to_string(file).ok()) {
             let lines = text.lines().map(str::trim).filter(|line| !line.starts_with(['#', ';']));
-            all.extend(variables(&lines.map(|line| split_words(line).join(" ")).collect::<Vec<_>>()));
+            all.extend(variables(&lines.map(|line| shell_words(line).join(" ")).collect::<Vec<_>>()));
         }
         all
     }
 
-    /// The line that changes one of its settings, and where it goes.
-    pub(super) fn line(&self, section: &str, line: &str) -> String {
-        format!("{line} (below [{section}], in `{} edit {}`)", self.manager.systemctl(), self.id())
+    /// How to change one of its settings.
+    pub(in super::super) fn line(&self, section: &str, line: &str) -> String {
+        format!("{line} (in [{section}], with `{} edit {}`)", self.manager.systemctl(), self.id())
     }
 }
 
-/// Where systemd finds the program of a unit that names it without a folder: by the path that it was built with.
+/// Where systemd finds a program that a unit names without a directory: in the search path of its build.
 fn resolve(program: &Path) -> PathBuf {
     if program.is_absolute() {
         return program.to_owned();
     }
-    let mut places = std::env::split_paths(PATH_OF_MACHINE).map(|folder| folder.join(program));
+    let mut places = std::env::split_paths(DEFAULT_PATH).map(|folder| folder.join(program));
     places.find(|place| place.is_file()).unwrap_or_else(|| Path::new("/usr/local/bin").join(program))
 }
 
-/// Whether a word names our program, be it under the name of one release.
-pub(super) fn is_ours(word: &OsStr) -> bool {
-    let name = Path::new(word).file_name().and_then(OsStr::to_str);
-    name.is_some_and(|name| name.starts_with("openclaw-supervise") && !Path::new(name).extension().is_some_and(is_unit))
-}
-
-fn is_unit(extension: &OsStr) -> bool {
-    extension == "service"
-}
-
-/// What one manager told.
+/// What one manager reported.
 #[derive(Debug, Clone)]
-pub(super) struct Told {
-    pub(super) manager: Manager,
-    /// The services that run us, or OpenClaw's own.
-    pub(super) units: Result<Vec<Unit>, Trouble>,
-    /// What it gives to every service.
-    pub(super) variables: BTreeMap<String, OsString>,
+pub(in super::super) struct ManagerFacts {
+    pub(in super::super) manager: SystemdManager,
+    /// The services that start this program or OpenClaw.
+    pub(in super::super) units: Result<Vec<UnitFacts>, ProgramError>,
+    /// The environment of every service.
+    pub(in super::super) variables: BTreeMap<String, OsString>,
 }
 
 /// Asks both managers.
-pub(super) fn ask() -> [Told; 2] {
-    [Manager::Machine, Manager::User].map(|manager| {
+pub(in super::super) fn gather() -> [ManagerFacts; 2] {
+    [SystemdManager::System, SystemdManager::User].map(|manager| {
         let units = units(manager);
-        let variables = if units.is_ok() { base(manager) } else { BTreeMap::new() };
-        Told { manager, units, variables }
+        let variables = if units.is_ok() { environment(manager) } else { BTreeMap::new() };
+        ManagerFacts { manager, units, variables }
     })
 }
 
-fn systemctl(manager: Manager, words: &[&str]) -> Result<String, Trouble> {
+fn systemctl(manager: SystemdManager, words: &[&str]) -> Result<String, ProgramError> {
     let mut command = Command::new("systemctl");
     command.args(["--no-pager", "--no-ask-password"]);
-    if manager == Manager::User {
+    if manager == SystemdManager::User {
         command.arg("--user");
-        // Without a login there is no such variable, and the manager may be there all the same.
+        // Unset outside a login session, where the manager may run because of lingering.
         let runtime = PathBuf::from(format!("/run/user/{}", rustix::process::getuid().as_raw()));
         if std::env::var_os("XDG_RUNTIME_DIR").is_none() && runtime.exists() {
             command.env("XDG_RUNTIME_DIR", runtime);
         }
     }
     command.args(words);
-    // The words are parsed.
+    // The output is parsed.
     command.env("LC_ALL", "C").env("SYSTEMD_COLORS", "0");
-    program::ask(command)
+    program::output(command)
 }
 
-fn units(manager: Manager) -> Result<Vec<Unit>, Trouble> {
-    // What is loaded is found by a pattern, what only lies there by its name.
+fn units(manager: SystemdManager) -> Result<Vec<UnitFacts>, ProgramError> {
+    // `show` expands a pattern to loaded units only; the other unit files are given by name.
     let files = systemctl(manager, &["list-unit-files", "--no-legend", "--plain", "openclaw*.service"]);
     let names = match files {
         Ok(text) => text.lines().filter_map(|line| name_of(line.split_whitespace().next()?)).collect(),
-        Err(Trouble::Mute(_)) => Vec::new(),
-        Err(trouble) => return Err(trouble),
+        Err(ProgramError::Silent(_)) => Vec::new(),
+        Err(error) => return Err(error),
     };
     let properties = PROPERTIES.join(",");
     let mut words = vec!["show", "-p", &properties, "--", "*.service"];
@@ -256,7 +241,7 @@ fn units(manager: Manager) -> Result<Vec<Unit>, Trouble> {
     Ok(parse(manager, &systemctl(manager, &words)?))
 }
 
-/// A unit file by the name that can be asked for; of a template, the instance of this user.
+/// The unit of a unit file; of a template, the instance of this user.
 fn name_of(file: &str) -> Option<String> {
     let stem = file.strip_suffix(".service")?;
     match stem.strip_suffix('@') {
@@ -265,31 +250,31 @@ fn name_of(file: &str) -> Option<String> {
     }
 }
 
-/// The name of the user that we run as.
-pub(super) fn user_name() -> Option<String> {
+/// The name of our effective user.
+pub(in super::super) fn user_name() -> Option<String> {
     nix::unistd::User::from_uid(nix::unistd::geteuid()).ok().flatten().map(|user| user.name)
 }
 
-/// Blocks of `NAME=VALUE`, with an empty line between two units. Kept are those that have to do with us, each once.
-fn parse(manager: Manager, text: &str) -> Vec<Unit> {
-    let mut units: Vec<Unit> = Vec::new();
+/// Parses blocks of `NAME=VALUE`, one for each unit. Keeps those that start this program or OpenClaw.
+fn parse(manager: SystemdManager, text: &str) -> Vec<UnitFacts> {
+    let mut units: Vec<UnitFacts> = Vec::new();
     for block in text.split("\n\n") {
         let lines = block.lines().filter_map(|line| line.split_once('='));
         let properties = lines.map(|(name, value)| (name.to_owned(), value.trim().to_owned())).collect();
-        let unit = Unit { manager, properties };
-        let concerns_us = unit.runs_us() || unit.id().starts_with("openclaw");
-        if concerns_us && unit.get("Id").is_some() && !units.iter().any(|known| known.id() == unit.id()) {
+        let unit = UnitFacts { manager, properties };
+        let is_relevant = unit.runs_us() || unit.id().starts_with("openclaw");
+        if is_relevant && unit.get("Id").is_some() && !units.iter().any(|known| known.id() == unit.id()) {
             units.push(unit);
         }
     }
     units
 }
 
-fn base(manager: Manager) -> BTreeMap<String, OsString> {
+fn environment(manager: SystemdManager) -> BTreeMap<String, OsString> {
     let text = systemctl(manager, &["show-environment"]).unwrap_or_default();
-    let mut all = variables(&text.lines().map(|line| split_words(line).concat()).collect::<Vec<_>>());
-    if manager == Manager::Machine {
-        all.entry("PATH".to_owned()).or_insert_with(|| PATH_OF_MACHINE.into());
+    let mut all = variables(&text.lines().map(|line| shell_words(line).concat()).collect::<Vec<_>>());
+    if manager == SystemdManager::System {
+        all.entry("PATH".to_owned()).or_insert_with(|| DEFAULT_PATH.into());
     }
     all
 }
@@ -299,32 +284,11 @@ fn variables(entries: &[String]) -> BTreeMap<String, OsString> {
     entries.map(|(name, value)| (name.to_owned(), OsString::from(value))).collect()
 }
 
-/// The words of a line as systemd writes it, with the quotes of a shell where they are needed.
-pub(super) fn split_words(line: &str) -> Vec<String> {
-    let (mut words, mut word, mut quote) = (Vec::new(), None::<String>, None);
-    let mut chars = line.chars().peekable();
-    while let Some(c) = chars.next() {
-        match (c, quote) {
-            ('\\', None | Some('"')) => word.get_or_insert_default().extend(chars.next()),
-            ('$', None) if chars.peek() == Some(&'\'') => {}
-            ('"' | '\'', None) => {
-                quote = Some(c);
-                word.get_or_insert_default();
-            }
-            (c, Some(end)) if c == end => quote = None,
-            (c, None) if c.is_whitespace() => words.extend(word.take()),
-            (c, _) => word.get_or_insert_default().push(c),
-        }
-    }
-    words.extend(word);
-    words
-}
-
 #[cfg(test)]
-pub(super) mod tests {
+pub(in super::super) mod tests {
     use super::*;
 
-    /// What systemd shows of a unit like the shipped one besides what stands in that.
+    /// What systemd shows of the shipped unit besides its own settings.
     const STATE: &str = "\
 MainPID=0
 ExecStart={ path=/usr/local/bin/openclaw-supervise ; argv[]=openclaw-supervise run ; ignore_errors=no ; start_time=[n/a] ; \
@@ -342,31 +306,31 @@ NeedDaemonReload=no
 StartLimitBurst=5
 ";
 
-    /// The settings of the shipped unit as systemd shows them: a time `ASec=` is told as `AUSec=`.
+    /// The settings of the shipped unit as systemd shows them: `ASec=` becomes `AUSec=`.
     fn shipped() -> String {
-        let unit = include_str!("../../../contrib/systemd/openclaw-supervise.service");
+        let unit = include_str!("../../../../contrib/systemd/openclaw-supervise.service");
         let body = unit.split("\n[Install]").next().unwrap_or_default();
         let settings =
             body.lines().filter(|line| !line.starts_with(['#', '['])).filter_map(|line| line.split_once('='));
-        let told = settings.filter(|(name, _)| !name.starts_with("Exec")).map(|(name, value)| {
+        let shown = settings.filter(|(name, _)| !name.starts_with("Exec")).map(|(name, value)| {
             match name.strip_suffix("Sec") {
                 Some(name) if value == "0" => format!("{name}USec=0\n"),
                 Some(name) => format!("{name}USec={value}s\n"),
                 None => format!("{name}={value}\n"),
             }
         });
-        told.collect()
+        shown.collect()
     }
 
     /// The shipped unit with other values.
-    pub(in crate::commands::doctor) fn unit(changes: &[(&str, &str)]) -> Unit {
+    pub(in crate::commands::doctor) fn unit(changes: &[(&str, &str)]) -> UnitFacts {
         let lines: Vec<_> = changes.iter().map(|(name, value)| format!("{name}={value}\n")).collect();
         let lines = lines.concat();
-        parse(Manager::Machine, &format!("{STATE}{}{lines}", shipped())).remove(0)
+        parse(SystemdManager::System, &format!("{STATE}{}{lines}", shipped())).remove(0)
     }
 
     #[test]
-    fn a_unit_is_what_systemctl_shows() {
+    fn the_output_of_systemctl_becomes_a_unit() {
         let unit = unit(&[("Environment", r#"A=b "C=d e" EMPTY="#)]);
         assert_eq!(unit.id(), "openclaw-supervise.service");
         assert_eq!(unit.time("TimeoutStopUSec"), Some(Duration::from_mins(6)));
@@ -381,7 +345,7 @@ StartLimitBurst=5
     }
 
     #[test]
-    fn the_last_line_of_the_files_counts() {
+    fn the_last_assignment_in_the_unit_files_applies() {
         let file = std::env::temp_dir().join(format!("doctor-lines-{}", std::process::id()));
         fs::write(&file, "[Service]\nWatchdogSec=60\nWatchdogSecond=1\n  WatchdogSec = 5min\n#WatchdogSec=0\n")
             .unwrap();
@@ -392,7 +356,7 @@ StartLimitBurst=5
     }
 
     #[test]
-    fn a_program_without_a_folder_is_where_systemd_looks_for_it() {
+    fn a_program_without_a_directory_is_looked_up_as_systemd_does() {
         let found = resolve(Path::new("sh"));
         assert!(found.is_absolute() && found.is_file(), "{}", found.display());
         assert_eq!(resolve(Path::new("/opt/x")), Path::new("/opt/x"));
@@ -400,7 +364,7 @@ StartLimitBurst=5
     }
 
     #[test]
-    fn a_file_of_variables_wins_over_the_unit_and_one_that_is_missing_is_none() {
+    fn an_environment_file_overrides_the_unit_and_a_missing_one_is_ignored() {
         let file = std::env::temp_dir().join(format!("doctor-variables-{}", std::process::id()));
         fs::write(&file, "# A=comment\nA=\"x y\"\n B=2\n").unwrap();
         let files = format!("{} (ignore_errors=no) /nowhere/x (ignore_errors=yes)", file.display());
@@ -411,7 +375,7 @@ StartLimitBurst=5
     }
 
     #[test]
-    fn of_all_units_those_count_that_run_us_and_those_of_openclaw() {
+    fn only_units_that_start_this_program_or_openclaw_are_kept() {
         let exec =
             |path: &str, words: &str| format!("ExecStart={{ path={path} ; argv[]={words} ; ignore_errors=no ; }}");
         let text = [
@@ -422,28 +386,14 @@ StartLimitBurst=5
             format!("Id=mine.service\n{}\n", exec("/opt/openclaw-supervise", "x")),
             format!("Id=edit.service\n{}\n", exec("/bin/vi", "/bin/vi openclaw-supervise.service")),
         ];
-        let units = parse(Manager::User, &text.join("\n"));
+        let units = parse(SystemdManager::User, &text.join("\n"));
         let ids: Vec<_> = units.iter().map(|unit| (unit.id(), unit.runs_us())).collect();
         let expected = [("mine.service", true), ("wrapped.service", true), ("openclaw-gateway.service", false)];
         assert_eq!(ids, expected);
     }
 
     #[test]
-    fn words_are_split_as_a_shell_would() {
-        for (line, words) in [
-            ("a  b", &["a", "b"][..]),
-            (r#""a b" 'c d' e"f"#, &["a b", "c d", "ef"]),
-            (r#"A="x y" B=$'z w'"#, &["A=x y", "B=z w"]),
-            (r"a\ b", &["a b"]),
-            (r#""""#, &[""]),
-            ("", &[]),
-        ] {
-            assert_eq!(split_words(line), words, "{line}");
-        }
-    }
-
-    #[test]
-    fn a_template_is_asked_for_as_this_users_instance() {
+    fn a_template_stands_for_the_instance_of_this_user() {
         let user = user_name().unwrap();
         assert_eq!(name_of("openclaw-supervise@.service"), Some(format!("openclaw-supervise@{user}.service")));
         assert_eq!(name_of("openclaw-gateway.service").as_deref(), Some("openclaw-gateway.service"));

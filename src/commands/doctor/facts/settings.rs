@@ -1,47 +1,45 @@
-//! The settings that count: those of the supervisor that runs, else those that its unit would give it, else those of the
-//! one who asks.
+//! The settings of the supervisor that `doctor` examines: of its process, else of its unit, else of the command line of
+//! `doctor`.
 
-use super::systemd::{Told, Unit};
+use super::program::is_ours;
+use super::systemd::{ManagerFacts, UnitFacts};
 use crate::platform::proc;
 use crate::settings::{self, Invocation, Mistakes, Settings, World};
 use std::collections::BTreeMap;
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::fs;
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 
-/// Where settings come from.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Origin {
-    /// The process of a supervisor.
+pub(in super::super) enum SettingsOrigin {
+    /// A running supervisor.
     Process(i32),
-    /// A unit that does not run.
+    /// A unit that is not running.
     Unit(String),
-    /// The command line and the environment of whoever asks.
+    /// The command line and the environment of `doctor`.
     Ourselves,
 }
 
-/// The settings of a supervisor.
 #[derive(Debug, Clone)]
-pub(super) struct Plan {
-    pub(super) origin: Origin,
-    pub(super) settings: Result<Box<Settings>, Mistakes>,
-    /// Where programs are looked for.
-    pub(super) path: Option<OsString>,
-    /// How much memory Node may use for its heap, in MiB.
-    pub(super) node_options: Option<OsString>,
-    /// Whether the words of the command are known from what systemd tells alone, in which one with a space is two.
-    pub(super) is_guessed: bool,
-    /// Another user than ours who runs it, so that what we may write says nothing.
-    pub(super) other_user: Option<String>,
+pub(in super::super) struct SettingsFacts {
+    pub(in super::super) origin: SettingsOrigin,
+    pub(in super::super) settings: Result<Box<Settings>, Mistakes>,
+    /// `PATH`
+    pub(in super::super) path: Option<OsString>,
+    /// `NODE_OPTIONS`
+    pub(in super::super) node_options: Option<OsString>,
+    /// Whether the arguments are known only from `systemctl show`, which omits quotes.
+    pub(in super::super) is_guessed: bool,
+    /// The user who runs it, if that is not our own: then our permissions say nothing.
+    pub(in super::super) other_user: Option<String>,
 }
 
-impl Plan {
-    /// Of whoever asks.
-    pub(super) fn of_ourselves(settings: Result<Box<Settings>, Mistakes>) -> Self {
+impl SettingsFacts {
+    pub(in super::super) fn of_ourselves(settings: Result<Box<Settings>, Mistakes>) -> Self {
         let variable = std::env::var_os;
         Self {
-            origin: Origin::Ourselves,
+            origin: SettingsOrigin::Ourselves,
             settings,
             path: variable("PATH"),
             node_options: variable("NODE_OPTIONS"),
@@ -50,8 +48,8 @@ impl Plan {
         }
     }
 
-    /// Of a process, where it can be seen.
-    pub(super) fn of_process(pid: i32) -> Option<Self> {
+    /// `None` if the process may not be inspected, or runs another subcommand.
+    pub(in super::super) fn of_process(pid: i32) -> Option<Self> {
         let line = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
         let words = line.strip_suffix(b"\0")?.split(|&byte| byte == 0);
         let words: Vec<_> = words.map(|word| OsString::from_vec(word.to_vec())).collect();
@@ -63,12 +61,12 @@ impl Plan {
             known.map_or_else(|| format!("user {uid}"), |user| user.name)
         });
         let variable = move |name: &str| environment.get(name).map(|value| OsString::from_vec(value.to_vec()));
-        Self::read(Origin::Process(pid), words, variable, cwd, other_user)
+        Self::read(SettingsOrigin::Process(pid), words, variable, cwd, other_user)
     }
 
-    /// Of a unit, as it would start.
-    pub(super) fn of_unit(unit: &Unit, told: &Told) -> Option<Self> {
-        let mut variables = told.variables.clone();
+    /// As the unit would start.
+    pub(in super::super) fn of_unit(unit: &UnitFacts, manager: &ManagerFacts) -> Option<Self> {
+        let mut variables = manager.variables.clone();
         let user = unit.get("User").and_then(|name| nix::unistd::User::from_name(name).ok().flatten());
         let other_user = user.as_ref().filter(|user| user.uid != nix::unistd::geteuid()).map(|user| user.name.clone());
         let home = user.map(|user| user.dir).or_else(std::env::home_dir).unwrap_or_else(|| PathBuf::from("/"));
@@ -79,25 +77,19 @@ impl Plan {
         let words = known.or_else(|| unit.command().map(|(_, words)| words))?;
         let words = words.iter().flat_map(|word| expand(word, &variables)).collect();
         let variable = move |name: &str| variables.get(name).cloned();
-        let plan = Self::read(Origin::Unit(unit.id().to_owned()), words, variable, home, other_user)?;
+        let plan = Self::read(SettingsOrigin::Unit(unit.id().to_owned()), words, variable, home, other_user)?;
         Some(Self { is_guessed, ..plan })
     }
 
     fn read(
-        origin: Origin,
+        origin: SettingsOrigin,
         words: Vec<OsString>,
         variable: impl Fn(&str) -> Option<OsString> + 'static,
         cwd: PathBuf,
         other_user: Option<String>,
     ) -> Option<Self> {
-        // In front of our name there may be a program that starts us.
-        let ours = |word: &OsString| {
-            PathBuf::from(word)
-                .file_name()
-                .and_then(OsStr::to_str)
-                .is_some_and(|name| name.starts_with("openclaw-supervise"))
-        };
-        let words: Vec<_> = words.into_iter().skip_while(|word| !ours(word)).collect();
+        // Our name may follow that of a launcher, such as env(1).
+        let words: Vec<_> = words.into_iter().skip_while(|word| !is_ours(word)).collect();
         if words.is_empty() {
             return None;
         }
@@ -106,21 +98,21 @@ impl Plan {
             env: Box::new(variable),
             cwd,
             terminal: false,
-            pid1: origin == Origin::Process(1),
+            pid1: origin == SettingsOrigin::Process(1),
             ..World::of_process()
         };
         let settings = match settings::read(words, &world) {
             Ok(Invocation::Run(settings)) => Ok(settings),
             Err(mistakes) => Err(mistakes),
-            // It runs another verb, and so no gateway.
+            // Another subcommand, which has no gateway.
             Ok(_) => return None,
         };
         Some(Self { origin, settings, path, node_options, is_guessed: false, other_user })
     }
 }
 
-/// A word of a command with its variables, see "Command lines" in systemd.service(5): `${A}` is one word wherever it
-/// stands, `$A` alone is as many as there are in it, `$$` is a dollar sign.
+/// Replaces the variables in an argument, see "Command lines" in systemd.service(5): `${A}` never splits, a lone `$A` is
+/// split at white space, `$$` is a dollar sign.
 fn expand(word: &str, variables: &BTreeMap<String, OsString>) -> Vec<OsString> {
     let value = |name: &str| variables.get(name).and_then(|value| value.to_str()).unwrap_or_default();
     if let Some(name) = word.strip_prefix('$').filter(|name| !name.starts_with(['{', '$'])) {
@@ -151,32 +143,33 @@ fn expand(word: &str, variables: &BTreeMap<String, OsString>) -> Vec<OsString> {
 mod tests {
     use super::super::systemd::tests::unit;
     use super::*;
-    use crate::commands::doctor::systemd::Manager;
+    use crate::commands::doctor::facts::systemd::SystemdManager;
+    use std::ffi::OsStr;
     use std::time::Duration;
 
-    fn plan(changes: &[(&str, &str)]) -> Plan {
-        let told = Told { manager: Manager::Machine, units: Ok(vec![]), variables: BTreeMap::new() };
-        Plan::of_unit(&unit(changes), &told).unwrap()
+    fn settings_of(changes: &[(&str, &str)]) -> SettingsFacts {
+        let manager = ManagerFacts { manager: SystemdManager::System, units: Ok(vec![]), variables: BTreeMap::new() };
+        SettingsFacts::of_unit(&unit(changes), &manager).unwrap()
     }
 
     #[test]
-    fn the_variables_of_a_unit_count_and_not_our_own() {
+    fn the_environment_of_the_unit_applies_and_not_our_own() {
         let program = std::env::current_exe().unwrap();
         let exec = format!(
             "{{ path=/x ; argv[]=openclaw-supervise run --port ${{PORT}} -- {} $MORE ; ignore_errors=no ; }}",
             program.display()
         );
         let environment = "PATH=/nowhere PORT=4567 \"MORE=a b\" OPENCLAW_SUPERVISE_STOP_TIMEOUT=17s HOME=/tmp";
-        let plan = plan(&[("ExecStart", &exec), ("Environment", environment)]);
-        let settings = plan.settings.unwrap();
+        let facts = settings_of(&[("ExecStart", &exec), ("Environment", environment)]);
+        let settings = facts.settings.unwrap();
         assert_eq!((settings.endpoint.port, settings.stop_timeout_is_auto), (4567, false));
         assert_eq!(settings.policy.stop_timeout, Duration::from_secs(17));
         assert_eq!(settings.command[1..], ["a", "b"].map(OsString::from));
-        assert_eq!(plan.path.as_deref(), Some(OsStr::new("/nowhere")));
+        assert_eq!(facts.path.as_deref(), Some(OsStr::new("/nowhere")));
     }
 
     #[test]
-    fn a_word_with_a_space_is_one_where_the_files_are_read_and_elsewhere_nothing_is_known() {
+    fn an_argument_with_a_space_is_known_only_from_the_unit_files() {
         let program = std::env::current_exe().unwrap();
         let file = std::env::temp_dir().join(format!("doctor-words-{}", std::process::id()));
         let program = program.display();
@@ -185,16 +178,15 @@ mod tests {
         let told = format!("openclaw-supervise run --pre-start /bin/echo 50% $$HOME -- {program} a b");
         let exec = format!("{{ path=/x ; argv[]={told} ; ignore_errors=no ; }}");
         let path = file.display().to_string();
-        let plans = [path.as_str(), "/nowhere/x"]
-            .map(|file| plan(&[("FragmentPath", file), ("ExecStart", &exec), ("Environment", "HOME=/tmp")]));
+        let [known, guessed] = [path.as_str(), "/nowhere/x"]
+            .map(|file| settings_of(&[("FragmentPath", file), ("ExecStart", &exec), ("Environment", "HOME=/tmp")]));
         fs::remove_file(file).unwrap();
-        let [known, guessed] = plans;
         assert!(!known.is_guessed && guessed.is_guessed && guessed.settings.is_err());
         assert_eq!(known.settings.unwrap().command[1..], ["a b"].map(OsString::from));
     }
 
     #[test]
-    fn a_dollar_sign_is_one_where_it_is_doubled() {
+    fn variables_are_expanded_as_systemd_expands_them() {
         let variables = BTreeMap::from([("A".to_owned(), OsString::from("x y"))]);
         for (word, expected) in [
             ("$A", &["x", "y"][..]),
@@ -208,8 +200,8 @@ mod tests {
     }
 
     #[test]
-    fn what_the_unit_does_not_find_is_a_mistake() {
-        let plan = plan(&[("Environment", "PATH=/nowhere HOME=/tmp")]);
-        assert!(plan.settings.unwrap_err().to_string().contains("cannot find openclaw in PATH (/nowhere)"));
+    fn a_program_outside_the_path_of_the_unit_is_an_error() {
+        let facts = settings_of(&[("Environment", "PATH=/nowhere HOME=/tmp")]);
+        assert!(facts.settings.unwrap_err().to_string().contains("cannot find openclaw in PATH (/nowhere)"));
     }
 }

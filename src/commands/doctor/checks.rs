@@ -1,0 +1,36 @@
+//! Pure functions from facts to findings, one file for each subject.
+
+pub(super) mod container;
+pub(super) mod directives;
+pub(super) mod gateway;
+pub(super) mod launchd;
+pub(super) mod openclaw;
+pub(super) mod services;
+pub(super) mod unit;
+
+use std::time::Duration;
+
+/// The gateway's own limit on its drain.
+pub(super) const DRAIN_MAX: Duration = Duration::from_secs(327);
+
+/// What a stop takes beyond the drain: SIGKILL to the tree, the last records, our own exit.
+const MARGIN: Duration = Duration::from_secs(5);
+
+#[cfg(test)]
+mod tests {
+    use crate::commands::doctor::finding::{Finding, Level};
+    use std::fmt::Display;
+
+    /// Each case with its findings, for a snapshot. Checks that a warning or failure has a reason and a fix.
+    pub(super) fn listing(cases: impl IntoIterator<Item = (impl Display, Vec<Finding>)>) -> String {
+        let of_case = |(case, findings): (_, Vec<Finding>)| {
+            for finding in &findings {
+                let is_complete = finding.why.is_some() && finding.fix.is_some();
+                assert!(is_complete || finding.level == Level::Ok, "{finding:?}");
+            }
+            let lines: Vec<String> = findings.iter().map(Finding::to_text).collect();
+            format!("# {case}\n{}\n", lines.join("\n"))
+        };
+        cases.into_iter().map(of_case).collect()
+    }
+}

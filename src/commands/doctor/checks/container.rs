@@ -1,0 +1,194 @@
+//! The limits of a container, its grace period, and the file system of the state.
+
+use super::{DRAIN_MAX, MARGIN};
+use crate::commands::doctor::facts::container::{ContainerFacts, MIB, runs_us};
+use crate::commands::doctor::finding::Finding;
+use crate::core::report::human;
+use crate::settings::LeaseBasis;
+use std::ffi::OsStr;
+use std::path::Path;
+use std::time::Duration;
+
+/// An idle gateway has 0.4 GB resident; its tools, and a boot that migrates, need more.
+const MEMORY_MIN: u64 = 1024 * MIB;
+
+/// Node has a dozen threads, and each tool that it starts as many again. Threads count.
+const PIDS_MIN: u64 = 256;
+
+/// With half a CPU a cold boot takes minutes.
+const CPU_PERCENT_MIN: u64 = 50;
+
+/// The default time between SIGTERM and SIGKILL.
+const GRACE: &str = "docker 10 s, Kubernetes 30 s";
+
+pub(in super::super) fn check(facts: &ContainerFacts) -> Vec<Finding> {
+    let Some(sign) = &facts.sign else { return vec![Finding::ok("container", "not in a container")] };
+    let mut findings = vec![init(facts, sign), memory(facts)];
+    findings.extend(facts.stop_timeout.map(grace));
+    findings
+        .extend([limit_of_ours(facts), heap_of_node(facts), processes(facts), processor(facts)].into_iter().flatten());
+    findings
+}
+
+fn init(facts: &ContainerFacts, sign: &str) -> Finding {
+    let check = "container";
+    let init = facts.init.as_deref().unwrap_or("unknown");
+    let found = format!("{sign}, process 1 is {init}");
+    let reaps = ["tini", "dumb-init", "catatonit", "docker-init", "podman-init", "s6-svscan", "systemd", "init"];
+    let program =
+        init.split_whitespace().next().and_then(|program| Path::new(program).file_name()).and_then(OsStr::to_str);
+    if runs_us(init) || program.is_some_and(|name| reaps.contains(&name)) {
+        return Finding::ok(check, found);
+    }
+    let why = "process 1 receives the SIGTERM of a stop and has to reap orphans; a shell does neither";
+    Finding::warn(check, found, why, r#"ENTRYPOINT ["openclaw-supervise"]"#)
+}
+
+/// The grace period of the runtime is not visible inside.
+fn grace(own: Duration) -> Finding {
+    let check = "stop time";
+    let needs = own.saturating_add(MARGIN).as_secs();
+    let full = DRAIN_MAX.saturating_add(MARGIN * 2).as_secs();
+    if own >= DRAIN_MAX {
+        let why =
+            format!("the grace period of the runtime, which is not visible from inside, has to be longer ({GRACE})");
+        let fix = format!("stop_grace_period: {needs}s, or terminationGracePeriodSeconds: {needs}");
+        return Finding { fix: Some(fix), ..Finding::ok_since(check, format!("stop timeout {}", human(own)), why) };
+    }
+    Finding::warn(
+        check,
+        format!("stop timeout {}, gateway drain {}", human(own), human(DRAIN_MAX)),
+        format!("a longer drain is cut short to end within the grace period of the runtime ({GRACE})"),
+        format!(
+            "OPENCLAW_SUPERVISE_STOP_TIMEOUT={}s with stop_grace_period: {full}s, or terminationGracePeriodSeconds: {full}",
+            DRAIN_MAX.as_secs() + 1
+        ),
+    )
+}
+
+fn mebibytes(bytes: u64) -> String {
+    format!("{} MiB", bytes / MIB)
+}
+
+fn memory(facts: &ContainerFacts) -> Finding {
+    let check = "memory";
+    let Some(max) = facts.memory_max else { return Finding::ok(check, "no limit") };
+    let found = format!("memory.max {}", mebibytes(max));
+    if max >= MEMORY_MIN {
+        return Finding::ok(check, found);
+    }
+    let why = "an idle gateway uses about 400 MiB, and its tools reach this limit";
+    Finding::warn(check, found, why, "mem_limit: 2g, or resources.limits.memory: 2Gi")
+}
+
+fn limit_of_ours(facts: &ContainerFacts) -> Option<Finding> {
+    let (max, own) = facts.memory_max.zip(facts.memory_limit)?;
+    let (check, found) = ("memory", format!("--memory-max {}, memory.max {}", mebibytes(own), mebibytes(max)));
+    // Above nine tenths the kernel reclaims memory all the time.
+    if own <= max / 10 * 9 {
+        return Some(Finding::ok(check, found));
+    }
+    let why = "the kernel OOM killer ends the gateway before the supervisor can drain it";
+    Some(Finding::warn(check, found, why, format!("--memory-max {}M", max / MIB / 10 * 8)))
+}
+
+fn heap_of_node(facts: &ContainerFacts) -> Option<Finding> {
+    let (max, heap) = facts.memory_max.zip(facts.heap)?;
+    let (check, found) = ("memory", format!("Node.js heap {}, memory.max {}", mebibytes(heap), mebibytes(max)));
+    if heap <= max / 4 * 3 {
+        return Some(Finding::ok(check, found));
+    }
+    let why = "Node.js frees memory when its heap is full; the kernel OOM killer ends it before that";
+    Some(Finding::warn(check, found, why, format!("NODE_OPTIONS=--max-old-space-size={}", max / MIB / 4 * 3)))
+}
+
+fn processes(facts: &ContainerFacts) -> Option<Finding> {
+    let max = facts.pids_max?;
+    let (check, found) = ("processes", format!("pids.max {max}"));
+    if max >= PIDS_MIN {
+        return Some(Finding::ok(check, found));
+    }
+    Some(Finding::warn(check, found, "threads count too, and Node.js alone has a dozen", "pids_limit: 1024"))
+}
+
+fn processor(facts: &ContainerFacts) -> Option<Finding> {
+    let percent = facts.cpu_percent?;
+    let (check, found) = ("processor", format!("cpu.max {percent}% of one CPU"));
+    if percent >= CPU_PERCENT_MIN {
+        return Some(Finding::ok(check, found));
+    }
+    let why = "a boot takes minutes, and a busy gateway looks hung";
+    Some(Finding::warn(check, found, why, "cpus: 1.0, or resources.limits.cpu: 1"))
+}
+
+/// `network`: the file system of the store, if locks cannot be trusted on it.
+pub(in super::super) fn state(folder: &Path, network: Option<&str>, lease: LeaseBasis) -> Finding {
+    let check = "state";
+    let shown = folder.display();
+    match network {
+        None => Finding::ok(check, format!("{shown} is on a local file system")),
+        Some(name) if lease == LeaseBasis::Lock => Finding::warn(
+            check,
+            format!("{shown} is on {name}, with --lease lock"),
+            "two machines may both get the lock and run two gateways on one state",
+            "remove --lease and OPENCLAW_SUPERVISE_LEASE",
+        ),
+        Some(name) => Finding::warn(
+            check,
+            format!("{shown} is on {name}"),
+            "the lease depends on a heartbeat: a takeover takes half a minute longer, and SQLite depends on the locks of \
+             the server",
+            "use a local disk for --store-dir and --state-dir if only one machine runs the gateway",
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::listing;
+    use super::*;
+
+    fn facts() -> ContainerFacts {
+        ContainerFacts {
+            sign: Some("/.dockerenv".to_owned()),
+            init: Some("openclaw-supervise run".to_owned()),
+            stop_timeout: Some(Duration::from_secs(328)),
+            ..ContainerFacts::default()
+        }
+    }
+
+    #[test]
+    fn each_limit_that_is_too_low_is_found_and_no_other() {
+        let gib = |count: u64| Some(count * 1024 * MIB);
+        let cases = [
+            ("no container", ContainerFacts { sign: None, ..facts() }),
+            ("all well", facts()),
+            ("no stop timeout", ContainerFacts { stop_timeout: None, ..facts() }),
+            ("short stop timeout", ContainerFacts { stop_timeout: Some(Duration::from_secs(8)), ..facts() }),
+            ("shell", ContainerFacts { init: Some("/bin/sh -c openclaw-supervise".to_owned()), ..facts() }),
+            ("tini", ContainerFacts { init: Some("/sbin/tini -- openclaw-supervise".to_owned()), ..facts() }),
+            ("little memory", ContainerFacts { memory_max: Some(512 * MIB), ..facts() }),
+            (
+                "enough memory",
+                ContainerFacts { memory_max: gib(2), memory_limit: Some(1500 * MIB), heap: gib(1), ..facts() },
+            ),
+            ("high --memory-max", ContainerFacts { memory_max: gib(2), memory_limit: gib(2), ..facts() }),
+            ("large heap", ContainerFacts { memory_max: gib(2), heap: gib(2), ..facts() }),
+            ("no memory.max", ContainerFacts { heap: gib(64), memory_limit: gib(64), ..facts() }),
+            ("few processes", ContainerFacts { pids_max: Some(100), ..facts() }),
+            ("enough of both", ContainerFacts { pids_max: Some(1024), cpu_percent: Some(100), ..facts() }),
+            ("little CPU", ContainerFacts { cpu_percent: Some(20), ..facts() }),
+        ];
+        insta::assert_snapshot!(listing(cases.map(|(case, facts)| (case, check(&facts)))));
+    }
+
+    #[test]
+    fn a_state_on_a_network_file_system_is_found() {
+        let state = |network, lease| vec![state(Path::new("/s"), network, lease)];
+        insta::assert_snapshot!(listing([
+            ("local", state(None, LeaseBasis::Auto)),
+            ("NFS", state(Some("nfs"), LeaseBasis::Auto)),
+            ("NFS with a lock", state(Some("nfs"), LeaseBasis::Lock)),
+        ]));
+    }
+}

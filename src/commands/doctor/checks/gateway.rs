@@ -1,0 +1,268 @@
+//! The supervisor's socket, the lease and the port.
+
+use crate::commands::doctor::facts::store::{LeaseFacts, SocketFacts, StoreFacts};
+use crate::commands::doctor::finding::Finding;
+use crate::core::lease::Life;
+use crate::core::{Observation, Phase, Verdict};
+
+/// Whether the process on the port belongs to the control group of the examined unit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in super::super) enum PortUnit {
+    No,
+    Yes(String),
+    /// The unit is running, and the owner of the port cannot be seen from here.
+    Unknown(String),
+}
+
+#[derive(Debug, Clone)]
+pub(in super::super) struct GatewayFacts {
+    pub(in super::super) url: String,
+    pub(in super::super) observation: Observation,
+    pub(in super::super) store: StoreFacts,
+    pub(in super::super) unit: PortUnit,
+}
+
+pub(in super::super) fn check(facts: &GatewayFacts) -> Vec<Finding> {
+    vec![supervisor(facts), lease(facts), port(facts)]
+}
+
+fn named(pid: Option<i32>) -> String {
+    pid.map(|pid| format!(" (pid {pid})")).unwrap_or_default()
+}
+
+fn supervisor(facts: &GatewayFacts) -> Finding {
+    let check = "supervisor";
+    match &facts.store.socket {
+        SocketFacts::Answers { pid, state } => {
+            Finding::ok(check, format!("{}{}", state.replace('_', " "), named(*pid)))
+        }
+        SocketFacts::Absent if matches!(facts.store.lease, LeaseFacts::Held { life: Life::Alive, .. }) => {
+            Finding::warn(
+                check,
+                "running without a control socket",
+                "`status`, `restart` and `stop` cannot reach it",
+                "see the start of its log",
+            )
+        }
+        SocketFacts::Absent => Finding::ok(check, "not running"),
+        SocketFacts::Failed { pid, why } => Finding::fail(
+            check,
+            format!(
+                "{why}{}",
+                if pid.is_some_and(|pid| why.contains(&pid.to_string())) { String::new() } else { named(*pid) }
+            ),
+            "either the supervisor hangs and does not watch the gateway, or your user may not connect",
+            "run doctor as its user or as root; if the supervisor hangs, kill it: the next one adopts the gateway",
+        ),
+        SocketFacts::Forbidden(user) => forbidden(check, user),
+    }
+}
+
+fn lease(facts: &GatewayFacts) -> Finding {
+    let check = "lease";
+    match &facts.store.lease {
+        LeaseFacts::Unused => Finding::ok(check, "never taken"),
+        LeaseFacts::Free => Finding::ok(check, "free"),
+        LeaseFacts::Held { pid, life: Life::Alive } => Finding::ok(check, format!("held{}", named(*pid))),
+        LeaseFacts::Held { pid, .. } => Finding::warn(
+            check,
+            format!("held{}, but whether its owner is alive cannot be seen from here", named(*pid)),
+            "a start waits until its heartbeat has been still for half a minute",
+            "check the machine or the container of the owner",
+        ),
+        LeaseFacts::Unreadable(why) => Finding::fail(
+            check,
+            why.clone(),
+            "the supervisor cannot start without it",
+            "give the store directory to the user that runs the supervisor",
+        ),
+        LeaseFacts::Forbidden(user) => forbidden(check, user),
+    }
+}
+
+fn forbidden(check: &'static str, user: &str) -> Finding {
+    let why = "only root may inspect the processes and files of another user";
+    Finding::warn(check, format!("belongs to user {user}"), why, format!("run doctor as {user} or as root"))
+}
+
+/// Whether a running supervisor of ours owns the port.
+fn is_supervised(facts: &GatewayFacts) -> bool {
+    matches!(facts.store.socket, SocketFacts::Answers { .. }) || matches!(facts.unit, PortUnit::Yes(_))
+}
+
+/// The findings where the port belongs to the examined unit, or may belong to it.
+fn of_unit(facts: &GatewayFacts, found: &str) -> Option<Finding> {
+    let check = "port";
+    match (&facts.unit, facts.observation.verdict) {
+        (PortUnit::Yes(unit), Verdict::Foreign) => {
+            let why = format!("the port belongs to {unit}, and no gateway answers there");
+            Some(Finding::warn(check, found, why, "openclaw-supervise events"))
+        }
+        (PortUnit::Unknown(unit), verdict) if !matches!(verdict, Verdict::Free | Verdict::Inconclusive) => {
+            let why = format!("{unit} is running, but whether the port belongs to it cannot be seen from here");
+            Some(Finding::warn(check, found, why, "run doctor as its user or as root"))
+        }
+        _ => None,
+    }
+}
+
+fn port(facts: &GatewayFacts) -> Finding {
+    let check = "port";
+    let GatewayFacts { url, observation, .. } = facts;
+    let holder =
+        observation.holder().map(|holder| format!(" (pid {}, {})", holder.pid, holder.command)).unwrap_or_default();
+    let found = format!("{url}: {}, {}{holder}", observation.verdict, observation.detail);
+    let pid = observation.holder().map(|holder| holder.pid);
+    let on_record = facts.store.gateway.is_some() && pid == facts.store.gateway;
+    if let Some(finding) = of_unit(facts, &found) {
+        return finding;
+    }
+    match observation.verdict {
+        Verdict::Free if facts.store.gateway.is_none() => Finding::ok(check, found),
+        Verdict::Free => Finding::warn(
+            check,
+            found,
+            "the gateway is running but not listening: it is booting, stopping, or has lost its listener",
+            "openclaw-supervise status",
+        ),
+        Verdict::Gateway(Phase::Started | Phase::Unknown) if is_supervised(facts) => Finding::ok(check, found),
+        Verdict::Gateway(Phase::Starting) | Verdict::Draining | Verdict::Booting if is_supervised(facts) => {
+            Finding::ok_since(check, found, "the gateway is booting or draining")
+        }
+        Verdict::Gateway(_) | Verdict::Draining | Verdict::Booting if on_record => Finding::warn(
+            check,
+            found,
+            "this gateway is ours, but no supervisor is running",
+            "start the supervisor: it adopts the gateway without a restart",
+        ),
+        Verdict::Gateway(_) | Verdict::Draining | Verdict::Booting => Finding::fail(
+            check,
+            found,
+            "this gateway is not ours: a supervisor that starts leaves it alone and exits with 78",
+            format!("openclaw gateway stop{}", pid.map(|pid| format!(", or kill {pid}")).unwrap_or_default()),
+        ),
+        Verdict::Silent if is_supervised(facts) => Finding::warn(
+            check,
+            found,
+            "the gateway hangs or is very busy; the supervisor handles it",
+            "openclaw-supervise events",
+        ),
+        Verdict::Silent | Verdict::Foreign => {
+            let holder = pid.map_or_else(|| "the program that holds it".to_owned(), |pid| format!("pid {pid}"));
+            let fix = format!("stop {holder}, or choose another port with --port");
+            Finding::fail(check, found, "no gateway can listen there, and the supervisor exits with 78", fix)
+        }
+        Verdict::Inconclusive => {
+            let why = "the probe could not run; the supervisor may fail for the same reason";
+            Finding::warn(check, found, why, "ulimit -n 1024, or free some memory, and run doctor again")
+        }
+    }
+}
+
+/// The port of the supervisor against the port in the settings of `doctor`.
+pub(in super::super) fn agreement(served: u16, ours: u16, service: &str) -> Option<Finding> {
+    (served != ours).then(|| {
+        Finding::warn(
+            "port",
+            format!("{service} serves port {served}, but the settings here say {ours}"),
+            "clients that read the same config connect to the other port",
+            format!("set gateway.port: {served} in the gateway's config, or change the port of the service"),
+        )
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::listing;
+    use super::*;
+    use crate::commands::doctor::finding::Level;
+    use crate::core::{Holder, Owner};
+
+    const HELD: LeaseFacts = LeaseFacts::Held { pid: Some(1), life: Life::Alive };
+
+    fn answers() -> SocketFacts {
+        SocketFacts::Answers { pid: Some(1), state: "running".to_owned() }
+    }
+
+    fn facts(verdict: Verdict, socket: SocketFacts, lease: LeaseFacts, gateway: Option<i32>) -> GatewayFacts {
+        let holder = Holder { pid: 7, command: "node gateway".to_owned(), uid: None };
+        let owner = if verdict == Verdict::Free { Owner::Unseen } else { Owner::Other(holder) };
+        let observation = Observation { verdict, owner, detail: "a detail".to_owned(), readiness: None };
+        let store = StoreFacts { socket, lease, url: None, gateway };
+        GatewayFacts { url: "ws://127.0.0.1:1".to_owned(), observation, store, unit: PortUnit::No }
+    }
+
+    #[test]
+    fn a_port_that_belongs_to_the_unit_never_fails() {
+        let mut facts = facts(Verdict::Gateway(Phase::Started), SocketFacts::Absent, LeaseFacts::Unused, None);
+        let mut cases = Vec::new();
+        for verdict in [
+            Verdict::Gateway(Phase::Started),
+            Verdict::Gateway(Phase::Starting),
+            Verdict::Draining,
+            Verdict::Booting,
+            Verdict::Silent,
+            Verdict::Foreign,
+        ] {
+            facts.observation.verdict = verdict;
+            for unit in ["x.service".to_owned()].map(|id| [PortUnit::Yes(id.clone()), PortUnit::Unknown(id)]).concat() {
+                facts.unit = unit;
+                assert_ne!(port(&facts).level, Level::Fail, "{facts:?}");
+                cases.push((format!("{verdict:?} {:?}", facts.unit), vec![port(&facts)]));
+            }
+        }
+        insta::assert_snapshot!(listing(cases));
+    }
+
+    #[test]
+    fn the_port_has_to_be_free_or_to_belong_to_a_supervised_gateway() {
+        let started = Verdict::Gateway(Phase::Started);
+        let cases = [
+            (Verdict::Free, SocketFacts::Absent, None),
+            (Verdict::Free, answers(), Some(7)),
+            (started, answers(), Some(7)),
+            (Verdict::Gateway(Phase::Unknown), answers(), Some(7)),
+            (Verdict::Gateway(Phase::Starting), answers(), Some(7)),
+            (Verdict::Draining, answers(), Some(7)),
+            (started, SocketFacts::Absent, Some(7)),
+            (started, SocketFacts::Absent, None),
+            (started, SocketFacts::Absent, Some(8)),
+            (Verdict::Booting, SocketFacts::Absent, None),
+            (Verdict::Silent, answers(), Some(7)),
+            (Verdict::Silent, SocketFacts::Absent, None),
+            (Verdict::Foreign, answers(), None),
+            (Verdict::Foreign, SocketFacts::Absent, None),
+            (Verdict::Inconclusive, SocketFacts::Absent, None),
+        ];
+        insta::assert_snapshot!(listing(cases.map(|(verdict, socket, gateway)| {
+            let case = format!("{verdict:?}, {socket:?}, gateway {gateway:?}");
+            (case, vec![port(&facts(verdict, socket, LeaseFacts::Free, gateway))])
+        })));
+    }
+
+    #[test]
+    fn a_supervisor_that_runs_has_to_answer_and_the_lease_to_be_readable() {
+        let failed = |why: &str| SocketFacts::Failed { pid: Some(1), why: why.to_owned() };
+        let forbidden = || "alice".to_owned();
+        let cases = [
+            (answers(), HELD),
+            (SocketFacts::Absent, LeaseFacts::Unused),
+            (SocketFacts::Absent, LeaseFacts::Free),
+            (SocketFacts::Absent, HELD),
+            (failed("no answer"), LeaseFacts::Held { pid: None, life: Life::Unknown }),
+            (failed("pid 1 does not answer"), LeaseFacts::Unreadable("cannot open /s".to_owned())),
+            (SocketFacts::Forbidden(forbidden()), LeaseFacts::Forbidden(forbidden())),
+        ];
+        insta::assert_snapshot!(listing(cases.map(|(socket, lease)| {
+            let case = format!("{socket:?}, {lease:?}");
+            let facts = facts(Verdict::Free, socket, lease, None);
+            (case, check(&facts).into_iter().filter(|finding| finding.check != "port").collect())
+        })));
+    }
+
+    #[test]
+    fn two_different_ports_are_found() {
+        assert_eq!(agreement(1, 1, "x.service"), None);
+        insta::assert_snapshot!(listing([("two", agreement(1, 2, "x.service").into_iter().collect())]));
+    }
+}

@@ -1,0 +1,285 @@
+//! The settings, OpenClaw's package, the Node.js that runs it, and the limit on open files.
+
+use super::DRAIN_MAX;
+use crate::commands::doctor::facts::openclaw::{NodeFacts, OpenclawPackage};
+use crate::commands::doctor::facts::settings::{SettingsFacts, SettingsOrigin};
+use crate::commands::doctor::finding::Finding;
+use crate::core::report::human;
+use crate::settings::Mistake;
+use std::time::Duration;
+
+/// Enough for the channels and tools of one gateway.
+const FILES_MIN: u64 = 1024;
+
+/// One finding for valid settings and one for each warning, else one for each error.
+pub(in super::super) fn settings(facts: &SettingsFacts) -> Vec<Finding> {
+    let origin = origin_of(facts);
+    match &facts.settings {
+        Ok(settings) => {
+            // Its arguments may hold a secret.
+            let program = settings.command.first().map(|word| word.to_string_lossy()).unwrap_or_default();
+            let mut findings = vec![Finding::ok("settings", format!("{origin}: {program}, {}", settings.endpoint))];
+            findings.extend(settings.warnings.iter().map(|warning| {
+                Finding::warn("settings", warning.clone(), origin.clone(), "correct the file or variable that it names")
+            }));
+            findings
+        }
+        Err(_) if facts.is_guessed => vec![Finding::warn(
+            "settings",
+            format!("{origin}: its arguments are not known for certain"),
+            "the unit files cannot be read, or differ from what systemd has loaded, and systemctl shows no quotes",
+            "systemctl daemon-reload, or run doctor as root",
+        )],
+        Err(mistakes) => mistakes.all().iter().map(|mistake| of_mistake(mistake, facts)).collect(),
+    }
+}
+
+fn origin_of(facts: &SettingsFacts) -> String {
+    match &facts.origin {
+        SettingsOrigin::Process(pid) => format!("as pid {pid} was started"),
+        SettingsOrigin::Unit(id) => format!("as {id} would start"),
+        SettingsOrigin::Ourselves => "as you would start it here".to_owned(),
+    }
+}
+
+fn of_mistake(mistake: &Mistake, facts: &SettingsFacts) -> Finding {
+    let origin = origin_of(facts);
+    let text = mistake.to_string();
+    if matches!(mistake, Mistake::Folder(_)) && facts.other_user.is_some() {
+        return Finding::ok_since("settings", text, "another user runs it and may have access");
+    }
+    let fix = match (mistake, &facts.origin) {
+        (Mistake::Usage(_), _) => "correct that option or variable".to_owned(),
+        (Mistake::Config(_), _) => "run openclaw doctor, or correct that file".to_owned(),
+        (Mistake::Folder(_), _) => {
+            "chown -R it to the user that runs the supervisor, or choose another directory".to_owned()
+        }
+        (Mistake::Command(_), SettingsOrigin::Unit(id)) => {
+            format!(
+                "Environment=PATH=... with the directories of openclaw and node (in [Service], with `systemctl edit {id}`)"
+            )
+        }
+        (Mistake::Command(_), _) => "npm install -g openclaw, or add its directory to PATH".to_owned(),
+    };
+    let code = mistake.exit_code();
+    Finding::fail("settings", text, format!("{origin}, it exits with {code}"), fix)
+}
+
+/// The version of OpenClaw, and whether Node.js satisfies `engines.node`.
+pub(in super::super) fn runtime(package: Option<&OpenclawPackage>, node: &NodeFacts) -> Vec<Finding> {
+    let Some(package) = package else {
+        return vec![Finding::ok_since("openclaw", "no OpenClaw package", "the command is another program")];
+    };
+    let folder = package.folder.display();
+    let mut findings = vec![match &package.version {
+        Some(version) => Finding::ok("openclaw", format!("{version} in {folder}")),
+        None => Finding::warn(
+            "openclaw",
+            format!("no version in {folder}/package.json"),
+            "the package is incomplete",
+            "npm install -g openclaw",
+        ),
+    }];
+    let wants = package.engines.as_deref().unwrap_or("any");
+    findings.push(match node {
+        NodeFacts::Missing => Finding::fail(
+            "node",
+            "no node in its PATH",
+            "openclaw is a Node.js script",
+            "Environment=PATH=... with the directory of node, or install Node.js",
+        ),
+        NodeFacts::At { path, version: None } => Finding::warn(
+            "node",
+            format!("{} does not report its version", path.display()),
+            format!("OpenClaw requires {wants}"),
+            format!("{} --version", path.display()),
+        ),
+        NodeFacts::At { path, version: Some(version) } => {
+            let found = format!("{version} at {}, OpenClaw requires {wants}", path.display());
+            match package.engines.as_deref().map_or(Some(true), |range| satisfies(version, range)) {
+                Some(true) => Finding::ok("node", found),
+                Some(false) => Finding::fail(
+                    "node",
+                    found,
+                    "the gateway refuses to start with it",
+                    format!("install Node.js {wants}, and put its directory first in PATH"),
+                ),
+                None => {
+                    Finding::warn("node", found, "the version range has an unknown format", "compare the two by hand")
+                }
+            }
+        }
+    });
+    findings
+}
+
+/// Whether a version is in an npm range such as `>=1.2.3 <4 || ^5.6`; `None` for any other syntax.
+fn satisfies(version: &str, range: &str) -> Option<bool> {
+    // npm: a prerelease satisfies no range that does not name it.
+    let (version, is_final) = (numbers(version.split('-').next()?)?.0, !version.contains('-'));
+    let mut any = false;
+    for part in range.split("||") {
+        let mut all = is_final;
+        for comparator in part.split_whitespace() {
+            let at = comparator.find(|c: char| c.is_ascii_digit() || c == '*').unwrap_or(comparator.len());
+            let (operator, bound) = comparator.split_at(at);
+            if bound == "*" {
+                continue;
+            }
+            let (bound, given) = numbers(bound)?;
+            // Equal in the numbers that the bound gives.
+            let family = version[..given] == bound[..given];
+            all &= match operator {
+                ">=" => version >= bound,
+                ">" => version > bound && !family,
+                "<" => version < bound,
+                "<=" => version <= bound || family,
+                "^" => version >= bound && version[0] == bound[0],
+                "~" => version >= bound && version[..given.min(2)] == bound[..given.min(2)],
+                "" | "=" => family,
+                _ => return None,
+            };
+        }
+        any |= all;
+    }
+    Some(any)
+}
+
+/// The three numbers of a version, and how many of them were given.
+fn numbers(text: &str) -> Option<([u64; 3], usize)> {
+    let (mut all, mut given) = ([0; 3], 0);
+    for part in text.split('.') {
+        if matches!(part, "x" | "X" | "*") {
+            break;
+        }
+        *all.get_mut(given)? = part.parse().ok()?;
+        given += 1;
+    }
+    (given > 0).then_some((all, given))
+}
+
+/// The stop timeout where no service manager bounds it.
+pub(in super::super) fn stop_timeout(own: Duration) -> Finding {
+    let found = format!("stop timeout {}, gateway drain {}", human(own), human(DRAIN_MAX));
+    if own >= DRAIN_MAX {
+        return Finding::ok("stop time", found);
+    }
+    let why = format!("a drain longer than {} is cut short, and unfinished work is lost", human(own));
+    Finding::warn("stop time", found, why, "remove --stop-timeout and OPENCLAW_SUPERVISE_STOP_TIMEOUT")
+}
+
+/// `soft`: the limit, if there is one; `fix`: how to raise it.
+pub(in super::super) fn open_files(soft: Option<u64>, fix: String) -> Finding {
+    let check = "open files";
+    match soft {
+        None => Finding::ok(check, "no limit"),
+        Some(soft) if soft >= FILES_MIN => Finding::ok(check, format!("at most {soft}")),
+        Some(soft) => {
+            let why = "a gateway with many channels and tools runs out of file descriptors and stops answering";
+            Finding::warn(check, format!("at most {soft}"), why, fix)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::listing;
+    use super::*;
+    use crate::settings::{World, read};
+
+    #[test]
+    fn a_version_range_means_what_it_means_to_npm() {
+        let openclaws = ">=24.16.0 <25 || >=26.1.0";
+        for (version, range, expected) in [
+            ("24.16.0", openclaws, Some(true)),
+            ("24.15.9", openclaws, Some(false)),
+            ("25.0.0", openclaws, Some(false)),
+            ("26.0.9", openclaws, Some(false)),
+            ("26.1.0", openclaws, Some(true)),
+            ("30.0.0", openclaws, Some(true)),
+            ("26.1.0-nightly", openclaws, Some(false)),
+            ("22.1.0", ">=22.12", Some(false)),
+            ("22.12.0", ">=22.12", Some(true)),
+            ("22.5.1", "22.x", Some(true)),
+            ("22.5.1", "^22.4", Some(true)),
+            ("23.0.0", "^22.4", Some(false)),
+            ("22.5.1", "~22.4", Some(false)),
+            ("22.4.9", "~22.4.1", Some(true)),
+            ("22.9.0", ">22", Some(false)),
+            ("23.0.0", ">22", Some(true)),
+            ("22.9.0", "<=22", Some(true)),
+            ("18.0.0", "*", Some(true)),
+            ("18.0.0", "", Some(true)),
+            ("18.0.0", "!18", None),
+            ("18.0.0", "18 - 20", None),
+            ("eighteen", ">=18", None),
+        ] {
+            assert_eq!(satisfies(version, range), expected, "{version} in {range}");
+        }
+    }
+
+    fn node(version: Option<&str>) -> NodeFacts {
+        NodeFacts::At { path: "/bin/node".into(), version: version.map(str::to_owned) }
+    }
+
+    #[test]
+    fn node_has_to_be_there_in_a_version_that_openclaw_supports() {
+        let package = |version: Option<&str>, engines: Option<&str>| OpenclawPackage {
+            folder: "/opt/openclaw".into(),
+            version: version.map(str::to_owned),
+            engines: engines.map(str::to_owned),
+        };
+        let runtime = |engines, node| runtime(Some(&package(Some("2026.9.6"), Some(engines))), &node);
+        insta::assert_snapshot!(listing([
+            ("supported", runtime(">=24.16.0", node(Some("24.16.1")))),
+            ("too old", runtime(">=24.16.0", node(Some("20.1.0")))),
+            ("unknown range", runtime("latest", node(Some("20.1.0")))),
+            ("silent", runtime(">=24.16.0", node(None))),
+            ("missing", runtime(">=24.16.0", NodeFacts::Missing)),
+            ("incomplete package", super::runtime(Some(&package(None, None)), &node(Some("20.1.0")))),
+            ("no package", super::runtime(None, &NodeFacts::Missing)),
+        ]));
+    }
+
+    #[test]
+    fn a_low_limit_on_open_files_and_a_short_stop_timeout_are_found() {
+        let open_files = |soft| vec![open_files(soft, "LimitNOFILE=65536".to_owned())];
+        insta::assert_snapshot!(listing([
+            ("unlimited", open_files(None)),
+            ("enough", open_files(Some(1024))),
+            ("few", open_files(Some(256))),
+            ("long stop timeout", vec![stop_timeout(DRAIN_MAX)]),
+            ("short stop timeout", vec![stop_timeout(Duration::from_secs(8))]),
+        ]));
+    }
+
+    #[test]
+    fn each_error_in_the_settings_is_a_finding_with_its_exit_code() {
+        let world = World { env: Box::new(|_| None), ..World::of_process() };
+        let errors = || read(["openclaw-supervise", "run", "--port", "x"].map(std::ffi::OsString::from), &world);
+        let facts = |origin, is_guessed, other_user: Option<&str>| SettingsFacts {
+            origin,
+            settings: Err(errors().unwrap_err()),
+            path: None,
+            node_options: None,
+            is_guessed,
+            other_user: other_user.map(str::to_owned),
+        };
+        let all = [
+            Mistake::Usage("--port x is not a number".to_owned()),
+            Mistake::Config("openclaw.json is not JSON5".to_owned()),
+            Mistake::Folder("cannot write /s".to_owned()),
+            Mistake::Command("cannot find openclaw in PATH (/nowhere)".to_owned()),
+        ];
+        let each = |facts: SettingsFacts| all.iter().map(|mistake| of_mistake(mistake, &facts)).collect();
+        let unit = || SettingsOrigin::Unit("x.service".to_owned());
+        assert_eq!(settings(&facts(unit(), false, None)).len(), errors().unwrap_err().all().len());
+        insta::assert_snapshot!(listing([
+            ("unit", each(facts(unit(), false, None))),
+            ("unit of another user", each(facts(unit(), false, Some("alice")))),
+            ("process", each(facts(SettingsOrigin::Process(7), false, None))),
+            ("ourselves", each(facts(SettingsOrigin::Ourselves, false, None))),
+            ("guessed", settings(&facts(unit(), true, None))),
+        ]));
+    }
+}

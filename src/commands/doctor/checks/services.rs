@@ -1,0 +1,147 @@
+//! Other services for the same port: OpenClaw's own units, and further units of ours.
+
+use crate::commands::doctor::facts::systemd::{SystemdManager, UnitFacts};
+use crate::commands::doctor::finding::Finding;
+use std::path::Path;
+
+/// A unit and the port of its gateway, if that is known.
+#[derive(Debug, Clone, Copy)]
+pub(in super::super) struct PortService<'a> {
+    pub(in super::super) unit: &'a UnitFacts,
+    pub(in super::super) port: Option<u16>,
+}
+
+/// The port in the arguments of a unit, else in its environment.
+pub(in super::super) fn port_of(unit: &UnitFacts) -> Option<u16> {
+    let words = unit.command().map(|(_, words)| words).unwrap_or_default();
+    let inline = words.iter().rev().find_map(|word| word.strip_prefix("--port="));
+    let apart =
+        || words.iter().zip(words.iter().skip(1)).rev().find(|(word, _)| *word == "--port").map(|(_, port)| &**port);
+    let variable = || unit.variables().get("OPENCLAW_GATEWAY_PORT").and_then(|port| port.to_str().map(str::to_owned));
+    inline.or_else(apart).and_then(|port| port.parse().ok()).or_else(|| variable()?.trim().parse().ok())
+}
+
+/// OpenClaw's own services that are on and do not start us. `ours` is the path of this program.
+pub(in super::super) fn openclaws(services: &[PortService<'_>], port: u16, ours: &Path) -> Vec<Finding> {
+    let check = "second service";
+    let own = services.iter().filter(|service| is_openclaws(service.unit));
+    let findings: Vec<Finding> = own
+        .filter(|service| service.unit.is_active() || service.unit.is_enabled())
+        .map(|service| {
+            let (unit, systemctl) = (service.unit, service.unit.manager.systemctl());
+            let id = unit.id();
+            if unit.runs_us() {
+                return Finding::ok(check, format!("{id} ({}) starts this supervisor", unit.manager.name()));
+            }
+            if let Some(other) = service.port.filter(|other| *other != port) {
+                return Finding::ok(check, format!("{id} serves port {other}"));
+            }
+            let state = if unit.is_active() { "running" } else { "enabled" };
+            Finding::fail(
+                check,
+                format!("{id} ({}) is {state} for the same port {port}", unit.manager.name()),
+                "the two compete for the port, and one of them exits with 78 at every start",
+                format!(
+                    "{systemctl} disable --now {id}; or let it start this supervisor: openclaw gateway install --wrapper {} --force",
+                    ours.display()
+                ),
+            )
+        })
+        .collect();
+    if findings.is_empty() { vec![Finding::ok(check, "none of OpenClaw's own services is enabled")] } else { findings }
+}
+
+fn is_openclaws(unit: &UnitFacts) -> bool {
+    unit.id().starts_with("openclaw-gateway")
+}
+
+/// Another unit of ours that is on for the port of the chosen one.
+pub(in super::super) fn duplicate(services: &[PortService<'_>], chosen: &UnitFacts) -> Option<Finding> {
+    let port = services.iter().find(|service| service.unit == chosen).map(|service| service.port);
+    let is_duplicate = |service: &&PortService<'_>| {
+        service.unit != chosen
+            && service.unit.runs_us()
+            && (service.unit.is_active() || service.unit.is_enabled())
+            && Some(service.port) == port
+    };
+    let duplicate = services.iter().find(is_duplicate)?.unit;
+    let fix = format!("{} disable --now {}", duplicate.manager.systemctl(), duplicate.id());
+    Some(Finding::fail(
+        "second service",
+        format!("{} ({}) also starts this supervisor for the same port", duplicate.id(), duplicate.manager.name()),
+        "one of the two supervisors exits with 78 at every start",
+        fix,
+    ))
+}
+
+/// `managers`: those that answered, none of which has a unit of ours.
+pub(in super::super) fn no_unit(managers: &[SystemdManager]) -> Finding {
+    if managers.is_empty() {
+        return Finding::ok("unit", "systemd is not running");
+    }
+    Finding::warn(
+        "unit",
+        "no systemd unit starts openclaw-supervise",
+        "nothing starts it at boot or restarts it after a crash",
+        "openclaw-supervise install",
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::listing;
+    use super::*;
+    use crate::commands::doctor::facts::systemd::tests::unit;
+
+    const GATEWAY: &str = "{ path=/usr/bin/node ; argv[]=node openclaw.mjs gateway --port 18789 ; ignore_errors=no ; }";
+    const WRAPPED: &str =
+        "{ path=/opt/openclaw-supervise ; argv[]=/opt/openclaw-supervise gateway --port 18789 ; ignore_errors=no ; }";
+
+    #[test]
+    fn a_service_of_openclaws_own_is_a_second_service_unless_it_starts_us() {
+        let cases = [
+            ("enabled", &[][..]),
+            ("profile", &[("Id", "openclaw-gateway-work.service")]),
+            ("running", &[("UnitFileState", "disabled"), ("ActiveState", "active")]),
+            ("disabled", &[("UnitFileState", "disabled")]),
+            ("starts us", &[("ExecStart", WRAPPED)]),
+            ("another port", &[("ExecStart", "{ path=/n ; argv[]=n gateway --port=19001 ; ignore_errors=no ; }")]),
+            ("unknown port", &[("ExecStart", "{ path=/n ; argv[]=n gateway ; ignore_errors=no ; }")]),
+        ];
+        let ours = unit(&[]);
+        insta::assert_snapshot!(listing(cases.map(|(case, changes)| {
+            let own = unit(&[&[("Id", "openclaw-gateway.service"), ("ExecStart", GATEWAY)], changes].concat());
+            let services = [&ours, &own].map(|unit| PortService { unit, port: port_of(unit) });
+            (case, openclaws(&services, 18789, Path::new("/opt/openclaw-supervise")))
+        })));
+    }
+
+    #[test]
+    fn the_port_is_the_last_of_the_arguments_else_that_of_the_environment() {
+        let port = |words: &str, environment: &str| {
+            let exec = format!("{{ path=/n ; argv[]=n {words} ; ignore_errors=no ; }}");
+            port_of(&unit(&[("ExecStart", &exec), ("Environment", environment)]))
+        };
+        assert_eq!(port("--port 1 --port 2", "OPENCLAW_GATEWAY_PORT=3"), Some(2));
+        assert_eq!(port("--port=4", ""), Some(4));
+        assert_eq!(port("gateway", "A=b OPENCLAW_GATEWAY_PORT=3"), Some(3));
+        assert_eq!(port("gateway --port ${OPENCLAW_GATEWAY_PORT}", "OPENCLAW_GATEWAY_PORT=3"), Some(3));
+        assert_eq!(port("gateway", ""), None);
+    }
+
+    #[test]
+    fn a_second_unit_of_ours_for_the_same_port_and_no_unit_at_all_are_found() {
+        let (first, mut second) = (unit(&[]), unit(&[("Id", "second.service")]));
+        second.manager = SystemdManager::User;
+        let duplicate = |port| {
+            let services = [PortService { unit: &first, port: Some(1) }, PortService { unit: &second, port }];
+            duplicate(&services, &first).into_iter().collect()
+        };
+        insta::assert_snapshot!(listing([
+            ("same port", duplicate(Some(1))),
+            ("another port", duplicate(Some(2))),
+            ("no systemd", vec![no_unit(&[])]),
+            ("no unit", vec![no_unit(&[SystemdManager::System])]),
+        ]));
+    }
+}

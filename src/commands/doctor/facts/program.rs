@@ -1,0 +1,94 @@
+//! Other programs: their output within a bounded time, and which of them is this one.
+
+use std::ffi::OsStr;
+use std::io::{self, Read};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::mpsc;
+use std::time::Duration;
+
+/// The time that a program may take.
+const TIME_MAX: Duration = Duration::from_secs(2);
+
+/// In bytes: more than `systemctl show` prints for all units of a large machine.
+const OUTPUT_MAX: u64 = 4 * 1024 * 1024;
+
+/// Why a program has no output.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(in super::super) enum ProgramError {
+    #[error("{0} is not installed")]
+    Missing(String),
+    #[error("{0} did not answer within 2 s")]
+    TimedOut(String),
+    /// Also where it cannot be started.
+    #[error("{0} printed nothing")]
+    Silent(String),
+}
+
+/// What a program prints to its standard output. Its exit code is ignored.
+pub(in super::super) fn output(mut command: Command) -> Result<String, ProgramError> {
+    let name = command.get_program().to_string_lossy().into_owned();
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+    let mut child = command.spawn().map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => ProgramError::Missing(name.clone()),
+        _ => ProgramError::Silent(name.clone()),
+    })?;
+    let (sender, outputs) = mpsc::channel();
+    if let Some(stdout) = child.stdout.take() {
+        // Not joined: a descendant of the program may hold the pipe open for longer.
+        std::thread::spawn(move || {
+            let mut output = Vec::new();
+            let read = stdout.take(OUTPUT_MAX).read_to_end(&mut output);
+            // Fails after the timeout, when the receiver is gone.
+            let _late = sender.send(read.map(|_| output));
+        });
+    }
+    let output = outputs.recv_timeout(TIME_MAX);
+    // It is our child and not reaped yet, so neither ESRCH nor ECHILD can occur.
+    let _gone = child.kill();
+    let _reaped = child.wait();
+    match output {
+        Ok(Ok(output)) if !output.trim_ascii().is_empty() => Ok(String::from_utf8_lossy(&output).into_owned()),
+        Ok(_) => Err(ProgramError::Silent(name)),
+        Err(_) => Err(ProgramError::TimedOut(name)),
+    }
+}
+
+/// Whether an argument is the path of this program, also under a release's name such as `openclaw-supervise-0.1.0`.
+pub(in super::super) fn is_ours(word: impl AsRef<OsStr>) -> bool {
+    let path = Path::new(word.as_ref());
+    let is_unit = path.extension().is_some_and(|extension| extension == "service");
+    let name = path.file_name().and_then(OsStr::to_str);
+    !is_unit && name.is_some_and(|name| name.starts_with("openclaw-supervise"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shell(script: &str) -> Command {
+        let mut command = Command::new("sh");
+        command.args(["-c", script]);
+        command
+    }
+
+    #[test]
+    fn the_output_is_returned_whatever_the_exit_code() {
+        assert_eq!(output(shell("echo a; exit 3")), Ok("a\n".to_owned()));
+        assert_eq!(output(shell("exit 0")), Err(ProgramError::Silent("sh".to_owned())));
+        let missing = Command::new("/nowhere/to/be/found");
+        assert_eq!(output(missing), Err(ProgramError::Missing("/nowhere/to/be/found".to_owned())));
+    }
+
+    #[test]
+    fn a_program_that_hangs_is_killed_and_its_children_are_not_waited_for() {
+        assert_eq!(output(shell("echo a; sleep 5 & wait")), Err(ProgramError::TimedOut("sh".to_owned())));
+    }
+
+    #[test]
+    fn a_release_is_this_program_and_its_unit_file_is_not() {
+        let known = |word| is_ours(OsStr::new(word));
+        assert!(known("/opt/openclaw-supervise") && known("openclaw-supervise-0.1.0"));
+        assert!(!known("openclaw-supervise.service") && !known("/usr/bin/node") && !known(""));
+    }
+}

@@ -1,0 +1,104 @@
+//! One store: its lease, the supervisor behind its socket, and the gateway on record.
+
+use crate::commands::record::Record;
+use crate::core::lease::Life;
+use crate::host::control::{Connection, ConnectionError};
+use serde_json::Value;
+use std::path::Path;
+
+/// The answer on the control socket.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in super::super) enum SocketFacts {
+    Answers {
+        pid: Option<i32>,
+        state: String,
+    },
+    /// No socket, or none that is listened on.
+    Absent,
+    /// Connected, but without a valid answer.
+    Failed {
+        pid: Option<i32>,
+        why: String,
+    },
+    /// It belongs to this user, who alone may connect.
+    Forbidden(String),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in super::super) enum LeaseFacts {
+    /// Never taken.
+    Unused,
+    /// Released, or its owner is gone.
+    Free,
+    Held {
+        pid: Option<i32>,
+        life: Life,
+    },
+    Unreadable(String),
+    /// It belongs to this user, who alone may read it.
+    Forbidden(String),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in super::super) struct StoreFacts {
+    pub(in super::super) socket: SocketFacts,
+    pub(in super::super) lease: LeaseFacts,
+    /// The URL of the gateway, as its supervisor knows it: a port in the gateway's command stands in no file.
+    pub(in super::super) url: Option<String>,
+    /// The leader of the youngest gateway on record, if it is alive.
+    pub(in super::super) gateway: Option<i32>,
+}
+
+impl StoreFacts {
+    pub(in super::super) async fn gather(store_dir: &Path) -> Self {
+        let (socket, url) = socket(store_dir).await;
+        let (lease, gateway) = match Record::open(store_dir) {
+            Ok(None) => (LeaseFacts::Unused, None),
+            Ok(Some(record)) => {
+                (lease(&record), record.gateway().filter(|gateway| gateway.alive).and_then(|gateway| gateway.pid))
+            }
+            Err(why) => (LeaseFacts::Unreadable(why), None),
+        };
+        Self { socket, lease, url, gateway }
+    }
+
+    /// A store that only `user` may access.
+    pub(in super::super) fn forbidden(user: &str) -> Self {
+        let (socket, lease) = (SocketFacts::Forbidden(user.to_owned()), LeaseFacts::Forbidden(user.to_owned()));
+        Self { socket, lease, url: None, gateway: None }
+    }
+
+    /// The pid of a live supervisor.
+    pub(in super::super) fn running(&self) -> Option<i32> {
+        match (&self.socket, &self.lease) {
+            (SocketFacts::Answers { pid: Some(pid), .. } | SocketFacts::Failed { pid: Some(pid), .. }, _)
+            | (_, LeaseFacts::Held { pid: Some(pid), life: Life::Alive }) => Some(*pid),
+            _ => None,
+        }
+    }
+}
+
+async fn socket(store_dir: &Path) -> (SocketFacts, Option<String>) {
+    let text = |value: &Value| value.as_str().map(str::to_owned);
+    match Connection::ask(store_dir, "status").await {
+        Ok((connection, status)) => {
+            let pid = connection.pid().or_else(|| i32::try_from(status["supervisor"]["pid"].as_i64()?).ok());
+            let state = text(&status["supervisor"]["state"]).unwrap_or_else(|| "running".to_owned());
+            (SocketFacts::Answers { pid, state }, text(&status["supervisor"]["url"]))
+        }
+        Err(ConnectionError::Absent) => (SocketFacts::Absent, None),
+        Err(ConnectionError::Silent { pid }) => {
+            let why = ConnectionError::Silent { pid }.to_string();
+            (SocketFacts::Failed { pid, why }, None)
+        }
+        Err(error) => (SocketFacts::Failed { pid: None, why: error.to_string() }, None),
+    }
+}
+
+fn lease(record: &Record) -> LeaseFacts {
+    match record.owner() {
+        None => LeaseFacts::Unused,
+        Some(owner) if owner.released || matches!(owner.life, Life::Gone(_)) => LeaseFacts::Free,
+        Some(owner) => LeaseFacts::Held { pid: owner.pid, life: owner.life },
+    }
+}
