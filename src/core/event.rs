@@ -60,6 +60,33 @@ pub enum ExitStatus {
     Unknown,
 }
 
+impl ExitStatus {
+    #[must_use]
+    pub fn code(self) -> Option<i32> {
+        match self {
+            Self::Code(code) => Some(code),
+            Self::Signal { .. } | Self::Unknown => None,
+        }
+    }
+
+    #[must_use]
+    pub fn signal(self) -> Option<i32> {
+        match self {
+            Self::Signal { number, .. } => Some(number),
+            Self::Code(_) | Self::Unknown => None,
+        }
+    }
+
+    /// `None` unless a signal ended it.
+    #[must_use]
+    pub fn core_dumped(self) -> Option<bool> {
+        match self {
+            Self::Signal { core_dumped, .. } => Some(core_dumped),
+            Self::Code(_) | Self::Unknown => None,
+        }
+    }
+}
+
 /// Stands for the state of files: the same number, the same files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Fingerprint {
@@ -126,6 +153,13 @@ pub struct TreeEnd {
     pub found_by: Vec<(Layer, u32)>,
     /// `pid command` of the survivors, and what the kernel says they wait for.
     pub left: Vec<String>,
+}
+
+impl TreeEnd {
+    /// How many members each layer saw, such as `cgroup 8`.
+    pub(crate) fn found_by_texts(&self) -> Vec<String> {
+        self.found_by.iter().map(|(layer, count)| format!("{} {count}", layer.name())).collect()
+    }
 }
 
 /// An owner who left the lease without giving it back.

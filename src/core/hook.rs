@@ -95,6 +95,22 @@ pub enum HookEnd {
 }
 
 impl HookEnd {
+    /// How its process ended, if there was one.
+    pub(crate) fn death(&self) -> Option<ExitStatus> {
+        match self {
+            Self::Ended(death) => Some(*death),
+            Self::NotStarted(_) | Self::Postponed(_) => None,
+        }
+    }
+
+    /// Why there was no process.
+    pub(crate) fn why(&self) -> Option<&str> {
+        match self {
+            Self::Ended(_) => None,
+            Self::NotStarted(why) | Self::Postponed(why) => Some(why),
+        }
+    }
+
     /// Whether it did what it was called for.
     #[must_use]
     pub fn is_success(&self) -> bool {

@@ -250,6 +250,7 @@ impl Liveness {
 mod tests {
     use super::*;
     use crate::prelude::*;
+    use std::vec;
 
     const SERVING: Verdict = Verdict::Gateway(Phase::Started);
 

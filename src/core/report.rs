@@ -1,77 +1,332 @@
-//! What the world is told: one report per transition, never one per poll.
+//! The event log: one report per transition, never one per poll.
 //!
-//! A report knows its name and its fields (the contract of the event log) and one sentence for people. Stamps, colours
-//! and streams are the business of `host::telemetry`.
+//! A report has a name, a severity, JSON members (a contract, see docs/EVENTS.md) and one sentence for people. All of them
+//! stand in one row of the table below. Time stamps, colours and streams belong to `host::telemetry`.
 
 mod fields;
 mod sentence;
 
 use crate::prelude::*;
 pub use fields::{Field, Fields};
+pub use sentence::human;
 
 use super::event::{Contested, ExitStatus, Recovered, Requester, TreeEnd};
 use super::{ExitUsage, Generation, Holder, Hook, HookEnd, Readiness, Verdict};
+use alloc::borrow::Cow;
+use core::fmt;
 use core::time::Duration;
+use fields::Member;
+use sentence::mebibytes;
 
-/// One entry of the event log.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[expect(missing_docs, reason = "the names and fields are those of the event log, documented in docs/EVENTS.md")]
-pub enum Report {
-    SupervisorStarted { version: &'static str, pid: u32, manager: &'static str },
-    SupervisorStopped { exit_code: u8, reason: String },
-    LeaseAcquireStarted,
-    LeaseContended { owner: Option<Holder>, what: Contested },
-    LeaseRecovered(Recovered),
-    LeaseAcquired { epoch: u64 },
-    LeaseTimedOut { why: String },
-    LeaseReleased { epoch: u64 },
-    LeaseLost { owner: Option<Holder>, why: String },
-    StoreMovedAside { to: String, why: String },
-    StoreUnavailable { why: String },
-    StoreAvailable,
-    StandbyEntered { why: String },
-    StandbyLeft { why: String },
-    VerdictChanged { from: Option<Verdict>, to: Verdict, detail: String },
-    ConflictDetected { kind: &'static str, holder: Option<Holder> },
-    ConflictResolved,
-    GatewaySpawned { generation: Generation, pid: i32, attempt: u32 },
-    SpawnFailed { generation: Generation, why: String },
-    GatewayAdopted { generation: Generation, pid: i32, age: Duration, differs: Option<String> },
-    GatewayListening { generation: Generation, pid: i32 },
-    GatewayStarted { generation: Generation, pid: i32, boot: Duration },
-    GatewayExited(Exited),
-    GatewayHung(HungReport),
-    StartupTimedOut { generation: Generation, budget: Duration },
-    LivenessMissed { generation: Generation, detail: String },
-    LivenessRecovered { generation: Generation, after: Duration },
-    LivenessExtended { generation: Generation, cpu: Duration, by: Duration },
-    ReadinessChanged { generation: Generation, readiness: Readiness },
-    MemoryExceeded { generation: Generation, tree_rss_kb: u64, limit_kb: u64 },
-    ClockJumped { by: Duration },
-    RestartRequested { by: Requester },
-    RetryRequested { by: Requester },
-    RestartScheduled { delay: Duration, why: String },
-    RestartGaveUp { restarts: u32, window: Duration, why: String },
-    StopRequested { by: Requester },
-    StopEscalated { generation: Generation, why: String },
-    DetachRequested { by: Requester },
-    DetachRefused { why: &'static str },
-    TreeKilled { generation: Generation, end: TreeEnd },
-    HookStarted { hook: Hook, generation: Generation },
-    HookFinished { hook: Hook, generation: Generation, end: HookEnd, elapsed: Duration },
-    HookTimedOut { hook: Hook, generation: Generation, timeout: Duration },
-    HandoffAccepted { generation: Generation, reason: String },
-    HandoffMissing { generation: Generation },
-    HandoffRejected { generation: Generation, reason: String },
-    HandoffUnsupported { generation: Option<Generation>, reason: String },
-    HandoffTimedOut { generation: Option<Generation>, reason: String },
-    SuccessorFound { generation: Generation, pid: i32, command: String },
-    SignalReceived { signal: &'static str, by: Requester },
+/// How loud a report is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Severity {
+    /// Part of normal operation.
+    Info,
+    /// Something is wrong and is being handled.
+    Warning,
+    /// An operator has to act.
+    Error,
 }
 
-/// The one end of one spawn.
+macro_rules! value {
+    ($member:ident) => {
+        $member
+    };
+    ($member:ident = $value:expr) => {
+        $value
+    };
+}
+
+/// A row: the variant and its data => name, severity, [JSON members], sentence. A member is the datum of that name, or
+/// `name = value`.
+macro_rules! reports {
+    ($(
+        $Variant:ident $({ $($data:ident: $type:ty),+ })? $(($inner:ident: $Inner:ty))? =>
+            $name:literal, $severity:expr, [$($member:ident $(= $value:expr)?),*], $sentence:expr;
+    )+) => {
+        /// One entry of the event log.
+        #[derive(Debug, Clone, PartialEq, Eq)]
+        pub enum Report {
+            $($Variant $({ $($data: $type),+ })? $(($Inner))?,)+
+        }
+
+        impl Report {
+            /// The names of all events.
+            pub const NAMES: &[&str] = &[$($name),+];
+
+            /// The name of the event.
+            #[must_use]
+            pub fn name(&self) -> &'static str {
+                match self {
+                    $(Self::$Variant { .. } => $name,)+
+                }
+            }
+
+            /// How loud it is.
+            #[must_use]
+            #[expect(unused_variables, reason = "a row binds all data of its variant")]
+            pub fn severity(&self) -> Severity {
+                use Severity::{Error, Info, Warning};
+                match self {
+                    $(Self::$Variant { $($($data),+)? $(0: $inner)? } => $severity,)+
+                }
+            }
+
+            /// The JSON members after `event` and `at`, in their order. A value that is not known is left out.
+            #[must_use]
+            pub fn fields(&self) -> Fields {
+                let mut fields = Fields::new();
+                match self {
+                    $(Self::$Variant { $($($data),+)? $(0: $inner)? } => {
+                        $(value!($member $(= $value)?).put(stringify!($member), &mut fields);)*
+                    })+
+                }
+                fields
+            }
+        }
+
+        impl fmt::Display for Report {
+            /// The sentence, without the name of the event.
+            #[expect(unused_variables, reason = "a row binds all data of its variant")]
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                let sentence: Cow<'_, str> = match self {
+                    $(Self::$Variant { $($($data),+)? $(0: $inner)? } => $sentence.into(),)+
+                };
+                f.write_str(&sentence)
+            }
+        }
+    };
+}
+
+reports! {
+    // Supervisor.
+    SupervisorStarted { version: &'static str, pid: u32, manager: &'static str } =>
+        "supervisor.started", Info, [version, pid, manager],
+        match *manager {
+            "unknown" => format!("openclaw-supervise {version} is pid {pid}"),
+            _ => format!("openclaw-supervise {version} is pid {pid}, run by {manager}"),
+        };
+    SupervisorStopped { exit_code: u8, reason: String } =>
+        "supervisor.stopped", if *exit_code == 0 { Info } else { Error }, [exit_code, reason],
+        format!("exit code {exit_code}: {reason}");
+    SignalReceived { signal: &'static str, by: Requester } =>
+        "signal.received", Info,
+        [signal, sender_pid = by.pid, sender_uid = by.uid, sender_command = by.command],
+        by.to_string();
+    ClockJumped { by: Duration } =>
+        "clock.jumped", Warning, [ms = by],
+        format!("this machine or this process stood still for {}", human(*by));
+
+    // Lease and store.
+    LeaseAcquireStarted =>
+        "lease.acquire_started", Info, [],
+        "looking for another supervisor of this gateway";
+    LeaseContended { owner: Option<Holder>, what: Contested } =>
+        "lease.contended", Warning,
+        [owner_pid = pid_of(owner.as_ref()), owner_command = command_of(owner.as_ref()), what],
+        format!("the {} is held by {}", what.name(), named(owner.as_ref()));
+    LeaseRecovered(previous: Recovered) =>
+        "lease.stale_recovered", Info, [owner_pid = previous.pid, why = previous.why],
+        match previous.pid {
+            Some(pid) => format!("taken over from pid {pid}: {}", previous.why),
+            None => format!("taken over: {}", previous.why),
+        };
+    LeaseAcquired { epoch: u64 } =>
+        "lease.acquired", Info, [epoch],
+        format!("this supervisor owns the gateway, epoch {epoch}");
+    LeaseTimedOut { why: String } =>
+        "lease.timed_out", Warning, [why],
+        why;
+    LeaseReleased { epoch: u64 } =>
+        "lease.released", Info, [epoch],
+        format!("given back, epoch {epoch}");
+    LeaseLost { owner: Option<Holder>, why: String } =>
+        "lease.lost", Error, [owner_pid = pid_of(owner.as_ref()), owner_command = command_of(owner.as_ref()), why],
+        match owner {
+            Some(_) => format!("taken by {}: {why}", named(owner.as_ref())),
+            None => format!("taken by somebody else: {why}"),
+        };
+    StoreMovedAside { to: String, why: String } =>
+        "store.moved_aside", Warning, [to, why],
+        format!("damaged ({why}); moved to {to}, and begun anew");
+    StoreUnavailable { why: String } =>
+        "store.unavailable", Warning, [why],
+        why;
+    StoreAvailable =>
+        "store.available", Info, [],
+        "records are kept again";
+    StandbyEntered { why: String } =>
+        "standby.entered", Info, [why],
+        why;
+    StandbyLeft { why: String } =>
+        "standby.left", Info, [why],
+        why;
+
+    // Port.
+    VerdictChanged { from: Option<Verdict>, to: Verdict, detail: String } =>
+        "probe.verdict_changed", Info, [from = from.map_or("none", Verdict::name), to, detail],
+        match from {
+            Some(from) => format!("{from} -> {to}: {detail}"),
+            None => format!("{to}: {detail}"),
+        };
+    ConflictDetected { kind: &'static str, holder: Option<Holder> } =>
+        "conflict.detected", Warning,
+        [kind, holder_pid = pid_of(holder.as_ref()), holder_command = command_of(holder.as_ref())],
+        format!("the port is held ({kind}) by {}", named(holder.as_ref()));
+    ConflictResolved =>
+        "conflict.resolved", Info, [],
+        "the port is free again";
+
+    // Gateway.
+    GatewaySpawned { generation: Generation, pid: i32, attempt: u32 } =>
+        "gateway.spawned", Info, [generation, pid, attempt],
+        format!("gateway {generation} is pid {pid}, attempt {attempt}");
+    SpawnFailed { generation: Generation, why: String } =>
+        "gateway.spawn_failed", Warning, [generation, why],
+        format!("gateway {generation} could not be started: {why}");
+    GatewayAdopted { generation: Generation, pid: i32, age: Duration, differs: Option<String> } =>
+        "gateway.adopted", if differs.is_some() { Warning } else { Info }, [generation, pid, age_ms = age, differs],
+        match differs {
+            None => format!("gateway {generation} (pid {pid}, {} old) goes on under this supervisor", human(*age)),
+            Some(differs) => format!(
+                "gateway {generation} (pid {pid}, {} old) goes on under this supervisor until its next restart, with \
+                 {differs}",
+                human(*age)
+            ),
+        };
+    SuccessorFound { generation: Generation, pid: i32, command: String } =>
+        "gateway.succeeded", Info, [generation, pid, command],
+        format!("gateway {generation} left a successor that serves: pid {pid} ({command}); it is kept");
+    GatewayListening { generation: Generation, pid: i32 } =>
+        "gateway.listening", Info, [generation, pid],
+        format!("gateway {generation} answers and is warming up");
+    GatewayStarted { generation: Generation, pid: i32, boot: Duration } =>
+        "gateway.started", Info, [generation, pid, boot_ms = boot],
+        format!("gateway {generation} is up after {}", human(*boot));
+    StartupTimedOut { generation: Generation, budget: Duration } =>
+        "startup.timed_out", Warning, [generation, budget_ms = budget],
+        format!("gateway {generation} did not come up within {}", human(*budget));
+    LivenessMissed { generation: Generation, detail: String } =>
+        "liveness.missed", Warning, [generation, detail],
+        format!("gateway {generation} missed a probe: {detail}");
+    LivenessRecovered { generation: Generation, after: Duration } =>
+        "liveness.recovered", Info, [generation, after_ms = after],
+        format!("gateway {generation} answers again after {}", human(*after));
+    LivenessExtended { generation: Generation, cpu: Duration, by: Duration } =>
+        "liveness.extended", Warning, [generation, cpu_ms = cpu, by_ms = by],
+        format!(
+            "gateway {generation} does not answer, but its event loop used {} of CPU meanwhile: it gets {} more, once",
+            human(*cpu),
+            human(*by)
+        );
+    ReadinessChanged { generation: Generation, readiness: Readiness } =>
+        "readiness.changed", Info, [generation, ready = readiness.ready, detail = readiness.detail],
+        format!("gateway {generation} is {}: {}", if readiness.ready { "ready" } else { "not ready" }, readiness.detail);
+    MemoryExceeded { generation: Generation, tree_rss_kb: u64, limit_kb: u64 } =>
+        "memory.exceeded", Warning, [generation, tree_rss_kb, limit_kb],
+        format!(
+            "the processes of gateway {generation} have {} resident, more than the {} of --memory-max, three times \
+             in a row: it is drained and replaced",
+            mebibytes(*tree_rss_kb),
+            mebibytes(*limit_kb)
+        );
+    GatewayHung(hung: HungReport) =>
+        "gateway.hung", Warning,
+        [
+            generation = hung.generation, last_good_ms = hung.last_good, failed_probes = hung.failed_probes,
+            why = hung.why, evidence = hung.evidence
+        ],
+        hung.to_string();
+    StopEscalated { generation: Generation, why: String } =>
+        "stop.escalated", Warning, [generation, why],
+        format!("ending the whole tree with SIGKILL: {why}");
+    GatewayExited(exited: Exited) =>
+        "gateway.exited", if exited.death == ExitStatus::Code(0) { Info } else { Warning },
+        [
+            generation = exited.generation, pid = exited.pid, code = exited.death.code(),
+            signal = exited.death.signal(), core_dumped = exited.death.core_dumped(), uptime_ms = exited.uptime,
+            max_rss_kb = exited.toll.max_rss_kb, cpu_ms = exited.toll.cpu, cause = exited.cause
+        ],
+        exited.to_string();
+    TreeKilled { generation: Generation, end: TreeEnd } =>
+        "tree.killed", Warning,
+        [
+            generation, members = end.members, escaped = end.escaped, survivors = end.survivors,
+            elapsed_ms = end.elapsed, commands = end.commands, found_by = end.found_by_texts(),
+            left = Some(&end.left).filter(|left| !left.is_empty())
+        ],
+        end.to_string();
+
+    // Exits that a gateway may have planned.
+    HandoffAccepted { generation: Generation, reason: String } =>
+        "handoff.accepted", Info, [generation, reason],
+        format!("gateway {generation} had planned its restart ({reason}): it costs no budget");
+    HandoffMissing { generation: Generation } =>
+        "handoff.missing", Warning, [generation],
+        format!("gateway {generation} exited with 0 and left no word that it wanted to be started again");
+    HandoffRejected { generation: Generation, reason: String } =>
+        "handoff.rejected", Warning, [generation, reason],
+        format!("gateway {generation} left a word on its restart that does not hold: {reason}");
+    HandoffUnsupported { generation: Option<Generation>, reason: String } =>
+        "handoff.unsupported", Info, [generation, reason],
+        format!("this gateway cannot be asked whether it planned an exit: {reason}");
+    HandoffTimedOut { generation: Option<Generation>, reason: String } =>
+        "handoff.timed_out", Warning, [generation, reason],
+        format!("whether an exit was planned is not known: {reason}");
+
+    // Hooks.
+    HookStarted { hook: Hook, generation: Generation } =>
+        "hook.started", Info, [generation, hook],
+        format!("{} hook of gateway {generation}", hook.name());
+    HookFinished { hook: Hook, generation: Generation, end: HookEnd, elapsed: Duration } =>
+        "hook.finished", if end.is_success() { Info } else { Warning },
+        [
+            generation, hook, code = end.death().and_then(ExitStatus::code),
+            signal = end.death().and_then(ExitStatus::signal), why = end.why(), elapsed_ms = elapsed
+        ],
+        format!("the {} hook {end} after {}", hook.name(), human(*elapsed));
+    HookTimedOut { hook: Hook, generation: Generation, timeout: Duration } =>
+        "hook.timed_out", Warning, [generation, hook, timeout_ms = timeout],
+        format!("the {} hook took longer than {} and is being ended", hook.name(), human(*timeout));
+
+    // Requests and what comes next.
+    RestartRequested { by: Requester } =>
+        "restart.requested", Info, [by],
+        format!("asked by {by}");
+    RetryRequested { by: Requester } =>
+        "retry.requested", Info, [by],
+        format!("asked by {by}");
+    StopRequested { by: Requester } =>
+        "stop.requested", Info, [by],
+        format!("asked by {by}");
+    DetachRequested { by: Requester } =>
+        "detach.requested", Info, [by],
+        format!("asked by {by}");
+    DetachRefused { why: &'static str } =>
+        "detach.refused", Warning, [why],
+        format!("staying: {why}");
+    RestartScheduled { delay: Duration, why: String } =>
+        "restart.scheduled", Info, [delay_ms = delay, why],
+        format!("in {}: {why}", human(*delay));
+    RestartGaveUp { restarts: u32, window: Duration, why: String } =>
+        "restart.gave_up", Error, [restarts, window_ms = window, why],
+        why;
+}
+
+impl Report {
+    /// The gateway that the report is about.
+    #[must_use]
+    pub fn generation(&self) -> Option<Generation> {
+        match self.fields().first()? {
+            ("generation", Field::Number(number)) => u64::try_from(*number).ok(),
+            _ => None,
+        }
+    }
+}
+
+/// The end of one gateway process. Each spawn has exactly one.
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[expect(missing_docs, reason = "as above")]
 pub struct Exited {
     pub generation: Generation,
     pub pid: i32,
@@ -81,175 +336,36 @@ pub struct Exited {
     pub cause: &'static str,
 }
 
-/// A gateway that is to be replaced because it hangs.
+/// A gateway that is going to be replaced because it hangs.
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[expect(missing_docs, reason = "as above")]
 pub struct HungReport {
     pub generation: Generation,
+    /// How long ago its last good probe was.
     pub last_good: Option<Duration>,
     pub failed_probes: u32,
     pub why: &'static str,
+    /// The file with the evidence.
     pub evidence: Option<String>,
 }
 
-/// How loud a report is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Severity {
-    /// Part of a normal life.
-    Info,
-    /// Something is wrong and is being dealt with.
-    Warning,
-    /// Somebody has to act.
-    Error,
+fn pid_of(holder: Option<&Holder>) -> Option<i32> {
+    holder.map(|holder| holder.pid)
 }
 
-impl Report {
-    /// The name of the event.
-    #[must_use]
-    pub fn name(&self) -> &'static str {
-        match self {
-            Self::SupervisorStarted { .. } => "supervisor.started",
-            Self::SupervisorStopped { .. } => "supervisor.stopped",
-            Self::LeaseAcquireStarted => "lease.acquire_started",
-            Self::LeaseContended { .. } => "lease.contended",
-            Self::LeaseRecovered(_) => "lease.stale_recovered",
-            Self::LeaseAcquired { .. } => "lease.acquired",
-            Self::LeaseTimedOut { .. } => "lease.timed_out",
-            Self::LeaseReleased { .. } => "lease.released",
-            Self::LeaseLost { .. } => "lease.lost",
-            Self::StoreMovedAside { .. } => "store.moved_aside",
-            Self::StoreUnavailable { .. } => "store.unavailable",
-            Self::StoreAvailable => "store.available",
-            Self::StandbyEntered { .. } => "standby.entered",
-            Self::StandbyLeft { .. } => "standby.left",
-            Self::VerdictChanged { .. } => "probe.verdict_changed",
-            Self::ConflictDetected { .. } => "conflict.detected",
-            Self::ConflictResolved => "conflict.resolved",
-            Self::GatewaySpawned { .. } => "gateway.spawned",
-            Self::SpawnFailed { .. } => "gateway.spawn_failed",
-            Self::GatewayAdopted { .. } => "gateway.adopted",
-            Self::GatewayListening { .. } => "gateway.listening",
-            Self::GatewayStarted { .. } => "gateway.started",
-            Self::GatewayExited(_) => "gateway.exited",
-            Self::GatewayHung(_) => "gateway.hung",
-            Self::StartupTimedOut { .. } => "startup.timed_out",
-            Self::LivenessMissed { .. } => "liveness.missed",
-            Self::LivenessRecovered { .. } => "liveness.recovered",
-            Self::LivenessExtended { .. } => "liveness.extended",
-            Self::ReadinessChanged { .. } => "readiness.changed",
-            Self::MemoryExceeded { .. } => "memory.exceeded",
-            Self::ClockJumped { .. } => "clock.jumped",
-            Self::RestartRequested { .. } => "restart.requested",
-            Self::RetryRequested { .. } => "retry.requested",
-            Self::RestartScheduled { .. } => "restart.scheduled",
-            Self::RestartGaveUp { .. } => "restart.gave_up",
-            Self::StopRequested { .. } => "stop.requested",
-            Self::StopEscalated { .. } => "stop.escalated",
-            Self::DetachRequested { .. } => "detach.requested",
-            Self::DetachRefused { .. } => "detach.refused",
-            Self::TreeKilled { .. } => "tree.killed",
-            Self::HookStarted { .. } => "hook.started",
-            Self::HookFinished { .. } => "hook.finished",
-            Self::HookTimedOut { .. } => "hook.timed_out",
-            Self::HandoffAccepted { .. } => "handoff.accepted",
-            Self::HandoffMissing { .. } => "handoff.missing",
-            Self::HandoffRejected { .. } => "handoff.rejected",
-            Self::HandoffUnsupported { .. } => "handoff.unsupported",
-            Self::HandoffTimedOut { .. } => "handoff.timed_out",
-            Self::SuccessorFound { .. } => "gateway.succeeded",
-            Self::SignalReceived { .. } => "signal.received",
-        }
-    }
-
-    /// The gateway that the report is about.
-    #[must_use]
-    pub fn generation(&self) -> Option<Generation> {
-        match self {
-            Self::GatewaySpawned { generation, .. }
-            | Self::SpawnFailed { generation, .. }
-            | Self::GatewayAdopted { generation, .. }
-            | Self::GatewayListening { generation, .. }
-            | Self::GatewayStarted { generation, .. }
-            | Self::GatewayExited(Exited { generation, .. })
-            | Self::GatewayHung(HungReport { generation, .. })
-            | Self::StartupTimedOut { generation, .. }
-            | Self::LivenessMissed { generation, .. }
-            | Self::LivenessRecovered { generation, .. }
-            | Self::LivenessExtended { generation, .. }
-            | Self::ReadinessChanged { generation, .. }
-            | Self::MemoryExceeded { generation, .. }
-            | Self::StopEscalated { generation, .. }
-            | Self::TreeKilled { generation, .. }
-            | Self::HookStarted { generation, .. }
-            | Self::HookFinished { generation, .. }
-            | Self::HandoffAccepted { generation, .. }
-            | Self::HandoffMissing { generation }
-            | Self::HandoffRejected { generation, .. }
-            | Self::SuccessorFound { generation, .. }
-            | Self::HookTimedOut { generation, .. } => Some(*generation),
-            Self::HandoffUnsupported { generation, .. } | Self::HandoffTimedOut { generation, .. } => *generation,
-            _ => None,
-        }
-    }
-
-    /// How loud it is.
-    #[must_use]
-    pub fn severity(&self) -> Severity {
-        match self {
-            Self::RestartGaveUp { .. } | Self::LeaseLost { .. } => Severity::Error,
-            Self::SupervisorStopped { exit_code, .. } if *exit_code != 0 => Severity::Error,
-            Self::ConflictDetected { .. }
-            | Self::LeaseContended { .. }
-            | Self::LeaseTimedOut { .. }
-            | Self::StoreMovedAside { .. }
-            | Self::StoreUnavailable { .. }
-            | Self::GatewayAdopted { differs: Some(_), .. }
-            | Self::DetachRefused { .. }
-            | Self::SpawnFailed { .. }
-            | Self::GatewayHung(_)
-            | Self::StartupTimedOut { .. }
-            | Self::LivenessMissed { .. }
-            | Self::LivenessExtended { .. }
-            | Self::MemoryExceeded { .. }
-            | Self::ClockJumped { .. }
-            | Self::StopEscalated { .. }
-            | Self::HandoffMissing { .. }
-            | Self::HandoffRejected { .. }
-            | Self::HandoffTimedOut { .. }
-            | Self::TreeKilled { .. }
-            | Self::HookTimedOut { .. } => Severity::Warning,
-            Self::HookFinished { end, .. } if !end.is_success() => Severity::Warning,
-            Self::GatewayExited(Exited { death, .. }) if *death != ExitStatus::Code(0) => Severity::Warning,
-            _ => Severity::Info,
-        }
-    }
+fn command_of(holder: Option<&Holder>) -> Option<&str> {
+    holder.map(|holder| holder.command.as_str())
 }
 
-/// A duration as a person would say it: two significant units at most.
-#[must_use]
-pub fn human(duration: Duration) -> String {
-    let ms = duration.as_millis();
-    let seconds = duration.as_secs();
-    match seconds {
-        0 => format!("{ms}ms"),
-        1..60 => format!("{seconds}.{}s", duration.subsec_millis() / 100).replace(".0s", "s"),
-        60..3600 => format!("{}m{}s", seconds / 60, seconds % 60).replace("m0s", "m"),
-        _ => format!("{}h{}m", seconds / 3600, seconds % 3600 / 60).replace("h0m", "h"),
+fn named(holder: Option<&Holder>) -> String {
+    match holder {
+        Some(Holder { pid, command, .. }) => format!("pid {pid} ({command})"),
+        None => "a process that cannot be seen from here".to_owned(),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn durations_read_as_people_say_them() {
-        let table = [(0, "0ms"), (350, "350ms"), (1000, "1s"), (6130, "6.1s"), (59_990, "59.9s"), (60_000, "1m")];
-        let longer = [(95_000, "1m35s"), (3_600_000, "1h"), (5_400_000, "1h30m"), (36_000_000, "10h")];
-        for (ms, text) in table.into_iter().chain(longer) {
-            assert_eq!(human(Duration::from_millis(ms)), text);
-        }
-    }
 
     #[test]
     fn a_death_by_signal_has_no_code_and_an_unknown_peak_is_left_out() {
@@ -262,6 +378,6 @@ mod tests {
             cause: "crashed",
         };
         let names: Vec<_> = Report::GatewayExited(exited).fields().into_iter().map(|(name, _)| name).collect();
-        assert_eq!(names, ["pid", "signal", "core_dumped", "uptime_ms", "cause"]);
+        assert_eq!(names, ["generation", "pid", "signal", "core_dumped", "uptime_ms", "cause"]);
     }
 }

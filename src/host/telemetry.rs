@@ -7,7 +7,7 @@
 use super::clock;
 use super::stderr::Stderr;
 use crate::core::Report;
-use crate::core::report::{Field as Value, Severity};
+use crate::core::report::Severity;
 use serde_json::{Map, Value as Json};
 use std::fmt::{self, Write};
 use std::io::IsTerminal;
@@ -63,20 +63,7 @@ pub fn line(report: &Report, wall_ms: i64) -> String {
 /// The JSON members of a report after `event` and `at`, as one object.
 #[must_use]
 pub fn members(report: &Report) -> String {
-    let mut members = Map::new();
-    if let Some(generation) = report.generation() {
-        members.insert("generation".to_owned(), generation.into());
-    }
-    for (name, value) in report.fields() {
-        let value = match value {
-            Value::Number(number) => number.into(),
-            Value::Text(text) => text.into(),
-            Value::Truth(truth) => truth.into(),
-            Value::List(texts) => texts.into(),
-        };
-        members.insert(name.to_owned(), value);
-    }
-    Json::Object(members).to_string()
+    serde_json::to_string(report).unwrap_or_else(|_| "{}".to_owned())
 }
 
 /// The colours are our own: `with_ansi` wants a crate feature whose colours we do not use, and complains without it.
