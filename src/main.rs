@@ -75,7 +75,7 @@ fn run(settings: Settings) -> u8 {
             Ok(outcome) => outcome.code,
             Err(error) => {
                 let report = Report::SupervisorStopped { exit_code: exit::FAILURE, reason: error.to_string() };
-                telemetry::emit(&report, clock::wall_ms());
+                telemetry::Record::new(&report, clock::wall_ms()).emit();
                 Notifier::from_environment().notify_status(&error.to_string());
                 exit::FAILURE
             }

@@ -198,7 +198,7 @@ fn dump(seeds: u64, path: &str) -> io::Result<()> {
         for (number, sup) in (1..).zip(&world.sups) {
             for (at, effect) in &sup.trial.effects {
                 if let Effect::Report(report) = effect {
-                    let (severity, json) = (report.severity(), telemetry::line(report, 0));
+                    let (severity, json) = (report.severity(), telemetry::Record::new(report, 0).line);
                     writeln!(file, "{seed} {number} {at:?} {severity:?} {json} {report}")?;
                 }
             }

@@ -1,8 +1,9 @@
 //! One way for every report: the log, the record, and whoever watches over the control socket.
 
 use crate::core::Report;
+use crate::host::clock;
 use crate::host::control::Broadcast;
-use crate::host::{clock, telemetry};
+use crate::host::telemetry::Record;
 use crate::store::Store;
 use std::sync::{Arc, OnceLock};
 
@@ -29,12 +30,12 @@ impl Reporter {
 
     /// Tells one report.
     pub fn report(&self, report: &Report) {
-        let wall_ms = clock::wall_ms();
-        telemetry::emit(report, wall_ms);
-        self.store.report(wall_ms, report.name(), report.generation(), telemetry::members(report));
-        if let Some(watchers) = self.watchers.get().filter(|watchers| watchers.is_heard()) {
-            watchers.tell(&telemetry::line(report, wall_ms));
+        let record = Record::new(report, clock::wall_ms());
+        record.emit();
+        if let Some(watchers) = self.watchers.get() {
+            watchers.tell(&record.line);
         }
+        self.store.report(record.wall_ms, report.name(), report.generation(), record.members);
     }
 
     /// Lets every watcher have its last line. To be called after the last report.

@@ -3,9 +3,9 @@
 
 use super::record::{Entry, Record};
 use crate::core::exit;
-use crate::host::clock;
+use crate::host::{clock, telemetry};
 use crate::settings::EventsSettings;
-use serde_json::{Map, Value, json};
+use serde_json::Value;
 use std::io;
 use std::time::Duration;
 use tokio::time::sleep;
@@ -127,11 +127,7 @@ fn write(entry: &Entry, json: bool, out: &mut impl io::Write) -> io::Result<()> 
 
 /// The object that the log had.
 fn as_json(entry: &Entry) -> String {
-    let mut object = Map::new();
-    object.insert("event".to_owned(), json!(entry.name));
-    object.insert("at".to_owned(), json!(clock::stamp_of(entry.at_ms)));
-    object.extend(entry.fields.clone());
-    Value::Object(object).to_string()
+    telemetry::line(&entry.name, entry.at_ms, &Value::Object(entry.fields.clone()).to_string())
 }
 
 /// Time, name and fields.
@@ -160,6 +156,7 @@ fn plain(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
 
     fn entry(fields: &Value) -> Entry {
         let fields = fields.as_object().cloned().unwrap_or_default();

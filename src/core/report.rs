@@ -1,7 +1,7 @@
 //! The event log: one report per transition, never one per poll.
 //!
-//! A report has a name, a severity, JSON members (a contract, see docs/EVENTS.md) and one sentence for people. All of them
-//! stand in one row of the table below. Time stamps, colours and streams belong to `host::telemetry`.
+//! A report has a name, a severity, JSON members (a contract, see docs/EVENTS.md) and one sentence for people. All of
+//! them stand in one row of the table below. Time stamps, colours and streams belong to `host::telemetry`.
 
 mod fields;
 mod sentence;
@@ -222,7 +222,11 @@ reports! {
         );
     ReadinessChanged { generation: Generation, readiness: Readiness } =>
         "readiness.changed", Info, [generation, ready = readiness.ready, detail = readiness.detail],
-        format!("gateway {generation} is {}: {}", if readiness.ready { "ready" } else { "not ready" }, readiness.detail);
+        format!(
+            "gateway {generation} is {}: {}",
+            if readiness.ready { "ready" } else { "not ready" },
+            readiness.detail
+        );
     MemoryExceeded { generation: Generation, tree_rss_kb: u64, limit_kb: u64 } =>
         "memory.exceeded", Warning, [generation, tree_rss_kb, limit_kb],
         format!(

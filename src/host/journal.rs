@@ -4,10 +4,14 @@
 //! the time, the event and the effects. The core is deterministic, so the same events give the same effects (promise
 //! P10); a difference means that the log is of another version.
 
+use super::{clock, telemetry};
 use crate::core::supervisor::Effects;
 use crate::core::{Effect, Event, Moment, Policy, Supervisor};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+
+const BEGUN: &str = "core.begun";
+const STEP: &str = "core.step";
 
 /// One step of the core.
 #[derive(Debug, Serialize, Deserialize)]
@@ -21,21 +25,21 @@ struct Step<E> {
 /// Logs the policy that the core begins with.
 pub fn begin(policy: &Policy) {
     if tracing::enabled!(tracing::Level::DEBUG) {
-        tracing::debug!(event = "core.begun", record = to_json(policy), "{policy:?}");
+        tracing::debug!(event = BEGUN, line = line(BEGUN, policy), "{policy:?}");
     }
 }
 
 /// Logs one step.
 pub fn note(now: Moment, event: &Event, effects: &[Effect]) {
     if tracing::enabled!(tracing::Level::DEBUG) {
-        let record = to_json(&Step { now, input: event, effects: names(effects) });
-        tracing::debug!(event = "core.step", record, "{event:?} -> {effects:?}");
+        let step = Step { now, input: event, effects: names(effects) };
+        tracing::debug!(event = STEP, line = line(STEP, &step), "{event:?} -> {effects:?}");
     }
 }
 
-/// An empty text, which no replay takes for a step, if `value` does not serialise.
-fn to_json(value: &impl Serialize) -> String {
-    serde_json::to_string(value).unwrap_or_default()
+/// Without members, which no replay takes for a step, if `value` does not serialise.
+fn line(event: &str, value: &impl Serialize) -> String {
+    telemetry::line(event, clock::wall_ms(), &serde_json::to_string(value).unwrap_or_default())
 }
 
 fn names(effects: &[Effect]) -> Vec<String> {
@@ -78,8 +82,8 @@ pub fn replay<'a>(lines: impl IntoIterator<Item = &'a str>) -> Result<usize, Rep
         let unreadable = |error: serde_json::Error| ReplayError::Unreadable { line, why: error.to_string() };
         let Ok(entry) = serde_json::from_str::<Value>(text) else { continue };
         match entry["event"].as_str() {
-            Some("core.begun") => core = Some(Supervisor::new(Policy::deserialize(entry).map_err(unreadable)?)),
-            Some("core.step") => {
+            Some(BEGUN) => core = Some(Supervisor::new(Policy::deserialize(entry).map_err(unreadable)?)),
+            Some(STEP) => {
                 let core = core.as_mut().ok_or(ReplayError::NoBeginning)?;
                 let Step::<Event> { now, input, effects: logged } = Step::deserialize(entry).map_err(unreadable)?;
                 let mut effects = Effects::new();
@@ -131,7 +135,7 @@ mod tests {
     #[test]
     fn an_event_survives_the_log() {
         for event in events() {
-            let text = to_json(&event);
+            let text = serde_json::to_string(&event).unwrap();
             assert_eq!(serde_json::from_str::<Event>(&text).unwrap(), event, "{text}");
         }
     }
@@ -145,7 +149,8 @@ mod tests {
             memory_max_kb: Some(5),
             ..Policy::default()
         };
-        assert_eq!(serde_json::from_str::<Policy>(&to_json(&policy)).unwrap(), policy);
+        let text = serde_json::to_string(&policy).unwrap();
+        assert_eq!(serde_json::from_str::<Policy>(&text).unwrap(), policy);
     }
 
     #[test]
@@ -156,7 +161,7 @@ mod tests {
             )
         };
         let (start, nonsense) = (step(r#""Start""#), step(r#""Nonsense""#));
-        let begun = to_json(&Policy::default()).replacen('{', r#"{"event":"core.begun","at":"x","#, 1);
+        let begun = line(BEGUN, &Policy::default());
         assert_eq!(replay([start.as_str()]), Err(ReplayError::NoBeginning));
         assert!(matches!(replay([begun.as_str(), &start]), Err(ReplayError::Diverged { line: 2, .. })));
         let unreadable = replay(["gateway words", &begun, &nonsense]);

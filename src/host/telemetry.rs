@@ -1,8 +1,7 @@
 //! The event log on stderr: text for people, one JSON object a line for programs.
 //!
 //! Everything goes through `tracing`, so that one level filter and one writer serve both our reports and the
-//! diagnostics of the libraries. A report travels as the fields `event`, `wall_ms`, `record` (its JSON members) and the
-//! message.
+//! diagnostics of the libraries. A report travels as the fields `event`, `wall_ms`, `line` (its JSON object) and the message.
 
 use super::clock;
 use super::stderr::Stderr;
@@ -39,31 +38,44 @@ pub fn install(format: Format, level: Level) {
     let _second = tracing::subscriber::set_global_default(subscriber);
 }
 
-/// Writes a report to the log, stamped with this time of the wall clock: its record has the same one.
-pub fn emit(report: &Report, wall_ms: i64) {
-    let (event, record) = (report.name(), members(report));
-    match report.severity() {
-        Severity::Info => tracing::info!(event, wall_ms, record, "{report}"),
-        Severity::Warning => tracing::warn!(event, wall_ms, record, "{report}"),
-        Severity::Error => tracing::error!(event, wall_ms, record, "{report}"),
+/// A report as the log, the store and the control socket get it.
+#[derive(Debug)]
+pub struct Record<'a> {
+    report: &'a Report,
+    /// Wall-clock time, ms since 1970.
+    pub wall_ms: i64,
+    /// Its JSON members after `event` and `at`, as one object.
+    pub members: String,
+    /// Its whole JSON object.
+    pub line: String,
+}
+
+impl<'a> Record<'a> {
+    #[must_use]
+    pub fn new(report: &'a Report, wall_ms: i64) -> Self {
+        let members = serde_json::to_string(report).unwrap_or_else(|_| "{}".to_owned());
+        let line = line(report.name(), wall_ms, &members);
+        Self { report, wall_ms, members, line }
+    }
+
+    /// Writes it to the log.
+    pub fn emit(&self) {
+        let Self { report, wall_ms, line, .. } = self;
+        let event = report.name();
+        match report.severity() {
+            Severity::Info => tracing::info!(event, wall_ms, line, "{report}"),
+            Severity::Warning => tracing::warn!(event, wall_ms, line, "{report}"),
+            Severity::Error => tracing::error!(event, wall_ms, line, "{report}"),
+        }
     }
 }
 
-/// A report as the whole JSON object of the event log, stamped with this time of the wall clock.
+/// An entry of the event log as one JSON object. `members` is an object too.
 #[must_use]
-pub fn line(report: &Report, wall_ms: i64) -> String {
-    let head = serde_json::json!({ "event": report.name(), "at": clock::stamp_of(wall_ms) }).to_string();
-    let members = members(report);
-    match members.strip_prefix('{') {
-        Some(rest) if rest != "}" => format!("{},{rest}", head.trim_end_matches('}')),
-        _ => head,
-    }
-}
-
-/// The JSON members of a report after `event` and `at`, as one object.
-#[must_use]
-pub fn members(report: &Report) -> String {
-    serde_json::to_string(report).unwrap_or_else(|_| "{}".to_owned())
+pub fn line(event: &str, wall_ms: i64, members: &str) -> String {
+    let members = members.strip_prefix('{').unwrap_or("}");
+    let comma = if members == "}" { "" } else { "," };
+    format!(r#"{{"event":{},"at":"{}"{comma}{members}"#, Json::from(event), clock::stamp_of(wall_ms))
 }
 
 /// The colours are our own: `with_ansi` wants a crate feature whose colours we do not use, and complains without it.
@@ -93,7 +105,7 @@ where
 struct Parts {
     event: Option<String>,
     wall_ms: Option<i64>,
-    record: Option<String>,
+    line: Option<String>,
     message: String,
     others: Vec<(&'static str, String)>,
 }
@@ -115,7 +127,7 @@ impl Visit for Parts {
     fn record_str(&mut self, field: &Field, value: &str) {
         match field.name() {
             "event" => self.event = Some(value.to_owned()),
-            "record" => self.record = Some(value.to_owned()),
+            "line" => self.line = Some(value.to_owned()),
             name => self.others.push((name, value.to_owned())),
         }
     }
@@ -129,17 +141,16 @@ impl Visit for Parts {
 }
 
 fn write_json(mut writer: Writer<'_>, level: Level, target: &str, parts: &Parts) -> fmt::Result {
+    if let Some(line) = &parts.line {
+        return writeln!(writer, "{line}");
+    }
     let mut object = Map::new();
     object.insert("event".to_owned(), parts.event.as_deref().unwrap_or("log").into());
     object.insert("at".to_owned(), parts.stamp().into());
-    if let Some(Ok(members)) = parts.record.as_deref().map(serde_json::from_str::<Map<String, Json>>) {
-        object.extend(members);
-    } else {
-        object.insert("level".to_owned(), level.as_str().to_ascii_lowercase().into());
-        object.insert("target".to_owned(), target.into());
-        object.insert("message".to_owned(), parts.message.as_str().into());
-        object.extend(parts.others.iter().map(|(name, value)| ((*name).to_owned(), value.as_str().into())));
-    }
+    object.insert("level".to_owned(), level.as_str().to_ascii_lowercase().into());
+    object.insert("target".to_owned(), target.into());
+    object.insert("message".to_owned(), parts.message.as_str().into());
+    object.extend(parts.others.iter().map(|(name, value)| ((*name).to_owned(), value.as_str().into())));
     writeln!(writer, "{}", Json::Object(object))
 }
 
@@ -187,22 +198,19 @@ mod tests {
     #[test]
     fn a_report_becomes_one_flat_object() {
         let report = Report::GatewaySpawned { generation: 3, pid: 42, attempt: 1 };
-        assert_eq!(members(&report), r#"{"generation":3,"pid":42,"attempt":1}"#);
-    }
-
-    #[test]
-    fn a_line_begins_with_event_and_time() {
-        let report = Report::GatewaySpawned { generation: 3, pid: 42, attempt: 1 };
+        let record = Record::new(&report, 5);
+        assert_eq!(record.members, r#"{"generation":3,"pid":42,"attempt":1}"#);
         let told = r#"{"event":"gateway.spawned","at":"1970-01-01T00:00:00.005Z","generation":3,"pid":42,"attempt":1}"#;
-        assert_eq!(line(&report, 5), told);
+        assert_eq!(record.line, told);
         let bare = r#"{"event":"conflict.resolved","at":"1970-01-01T00:00:00.000Z"}"#;
-        assert_eq!(line(&Report::ConflictResolved, 0), bare);
+        assert_eq!(Record::new(&Report::ConflictResolved, 0).line, bare);
     }
 
     #[test]
     fn what_is_not_known_is_left_out() {
         let by = Requester { how: "SIGTERM".to_owned(), pid: None, uid: None, command: None };
-        assert_eq!(members(&Report::SignalReceived { signal: "SIGTERM", by }), r#"{"signal":"SIGTERM"}"#);
+        let report = Report::SignalReceived { signal: "SIGTERM", by };
+        assert_eq!(Record::new(&report, 0).members, r#"{"signal":"SIGTERM"}"#);
     }
 
     #[test]
