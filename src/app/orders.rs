@@ -91,7 +91,7 @@ impl Orders {
     }
 
     /// The lease was ours when the store looked. An answer that took long says too little about now: somebody held up for
-    /// longer than [`FRESH_FOR`] asks again, see `tests/lease_model.rs`.
+    /// longer than [`FRESH_FOR`] asks again, see `tests/core/lease_model.rs`.
     pub(super) fn confirmed(&mut self, answer: u64) -> Vec<(Generation, Order)> {
         match self.care {
             Care::Heartbeat { ticket, asked } if ticket == answer => {

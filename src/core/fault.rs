@@ -2,7 +2,7 @@
 //!
 //! Each variant is one mistake that somebody could make in the core. A fault point is a short `planted.is(..)` at the
 //! place of the mistake; without the feature `planted-faults`, which only dev-dependencies switch on, it is the
-//! constant `false` and leaves no trace. `tests/sim.rs` plants each of them and asks that a promise breaks.
+//! constant `false` and leaves no trace. `tests/core/sim.rs` plants each of them and asks that a promise breaks.
 
 /// Whether faults can be planted in this build. The shell has crash points where they can.
 pub const PLANTED: bool = cfg!(feature = "planted-faults");

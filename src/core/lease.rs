@@ -1,7 +1,7 @@
 //! Who owns a gateway: the rules, without the lock, the row and the clock that they speak of.
 //!
 //! A kernel lock is held for life and says whether an owner lives; a row says who it is. Where the file system's locks
-//! cannot be trusted, a counter in the row that goes on does. `tests/lease_model.rs` walks through every order in which
+//! cannot be trusted, a counter in the row that goes on does. `tests/core/lease_model.rs` walks through every order in which
 //! two supervisors can take these steps.
 
 use core::time::Duration;

@@ -10,13 +10,13 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-#[path = "lease_model/plant.rs"]
+#[path = "../lease_model/plant.rs"]
 mod plant;
-#[path = "lease_model/protocol.rs"]
+#[path = "../lease_model/protocol.rs"]
 mod protocol;
-#[path = "lease_model/search.rs"]
+#[path = "../lease_model/search.rs"]
 mod search;
-#[path = "lease_model/world.rs"]
+#[path = "../lease_model/world.rs"]
 mod world;
 
 use openclaw_supervise_core::lease::Basis;

@@ -1,0 +1,41 @@
+//! The state machine, seen from outside: events in, effects out, on a virtual clock.
+
+#[path = "../support/fake_shell.rs"]
+mod fake_shell;
+#[path = "../scenarios/world.rs"]
+mod world;
+
+#[path = "../scenarios/adopt.rs"]
+mod adopt;
+#[path = "../scenarios/evidence.rs"]
+mod evidence;
+#[path = "../scenarios/failing.rs"]
+mod failing;
+#[path = "../scenarios/handoff.rs"]
+mod handoff;
+#[path = "../scenarios/health.rs"]
+mod health;
+#[path = "../scenarios/history.rs"]
+mod history;
+#[path = "../scenarios/hooks.rs"]
+mod hooks;
+#[path = "../scenarios/lease.rs"]
+mod lease;
+#[path = "../scenarios/memory.rs"]
+mod memory;
+#[path = "../scenarios/notices.rs"]
+mod notices;
+#[path = "../scenarios/pace.rs"]
+mod pace;
+#[path = "../scenarios/port.rs"]
+mod port;
+#[path = "../scenarios/standby.rs"]
+mod standby;
+#[path = "../scenarios/stop.rs"]
+mod stop;
+#[path = "../scenarios/successor.rs"]
+mod successor;
+#[path = "../scenarios/walk.rs"]
+mod walk;
+#[path = "../scenarios/work.rs"]
+mod work;
