@@ -1,6 +1,6 @@
 //! The program: reads the command line, runs one command, and is the only one that exits.
 
-use openclaw_supervise::cli::Demo;
+use openclaw_supervise::cli::{Cli, Demo};
 use openclaw_supervise::commands;
 use openclaw_supervise::core::{Report, exit};
 use openclaw_supervise::gateway::probe::Prober;
@@ -8,39 +8,45 @@ use openclaw_supervise::host::notify::Notifier;
 use openclaw_supervise::host::{clock, signals, stderr, telemetry};
 use openclaw_supervise::platform::heap;
 use openclaw_supervise::settings::{
-    self, Invocation, LogSettings, ProbeSettings, ServiceSettings, Settings, Subject, World,
+    self, Invocation, LogSettings, ProbeSettings, ProcessContext, ServiceSettings, Settings, Subject,
 };
-use std::fmt::Display;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
     signals::hold();
     heap::share();
-    let code = match settings::read(std::env::args_os(), &World::of_process()) {
-        Ok(Invocation::Print(text)) => print(&text),
-        Ok(Invocation::Run(settings)) => run(*settings),
-        Ok(Invocation::Probe(settings)) => probe(&settings),
-        Ok(Invocation::Status(settings)) => ask(&settings.subject, commands::status::run(&settings, &mut io::stdout())),
-        Ok(Invocation::Doctor(settings)) => ask(&settings.subject, commands::doctor::run(&settings, &mut io::stdout())),
-        Ok(Invocation::Events(settings)) => ask(&settings.subject, commands::events::run(&settings, &mut io::stdout())),
-        Ok(Invocation::Ask(settings)) => ask(&settings.subject, commands::ask::run(&settings, &mut io::stdout())),
-        Ok(Invocation::Install(settings)) => serve(&settings, commands::install::install),
-        Ok(Invocation::Uninstall(settings)) => serve(&settings, commands::install::uninstall),
-        Ok(Invocation::Demo(demo)) => show(demo),
-        Ok(Invocation::StandIn(stand_in)) => in_runtime(QUIET, commands::demo::gateway::serve(stand_in)),
-        Ok(Invocation::Helper) => commands::demo::gateway::help(),
-        Err(mistakes) => {
-            complain(&mistakes);
-            Notifier::from_environment().notify_status(&mistakes.to_string());
-            mistakes.exit_code()
-        }
+    let context = ProcessContext::of_this_process();
+    let code = match Cli::read(std::env::args_os(), |name| context.variable(name)) {
+        Ok(cli) => match settings::resolve(&cli, &context) {
+            Ok(invocation) => invoke(invocation),
+            Err(errors) => refuse(&errors.to_string(), errors.exit_code()),
+        },
+        Err(error) if error.use_stderr() => refuse(&format!("openclaw-supervise: {error}"), exit::USAGE),
+        Err(help) => print(&help.to_string()),
     };
     stderr::flush();
     ExitCode::from(code)
 }
 
-/// For commands that have more to show than events.
+fn invoke(invocation: Invocation) -> u8 {
+    let out = &mut io::stdout();
+    match invocation {
+        Invocation::Run(settings) => run(*settings),
+        Invocation::Probe(settings) => probe(&settings),
+        Invocation::Status(settings) => ask(&settings.subject, commands::status::run(&settings, out)),
+        Invocation::Doctor(settings) => ask(&settings.subject, commands::doctor::run(&settings, out)),
+        Invocation::Events(settings) => ask(&settings.subject, commands::events::run(&settings, out)),
+        Invocation::Ask(settings) => ask(&settings.subject, commands::ask::run(&settings, out)),
+        Invocation::Install(settings) => serve(&settings, commands::install::install),
+        Invocation::Uninstall(settings) => serve(&settings, commands::install::uninstall),
+        Invocation::Demo(demo) => show(demo),
+        Invocation::DemoGateway(stand_in) => in_runtime(QUIET, commands::demo::gateway::serve(stand_in)),
+        Invocation::DemoHelper => commands::demo::gateway::help(),
+    }
+}
+
+/// The log of commands that print something else than events.
 const QUIET: LogSettings = LogSettings { format: telemetry::Format::Text, level: tracing::Level::WARN };
 
 fn show(demo: Demo) -> u8 {
@@ -58,7 +64,7 @@ fn show(demo: Demo) -> u8 {
 /// A verb that writes or removes a service.
 type Serve = fn(&ServiceSettings, &mut io::Stdout) -> Result<u8, commands::install::Error>;
 
-/// A signal ends it, and the programs that it calls, as any other program.
+/// A signal ends it, and the programs that it runs, as it does any other program.
 fn serve(settings: &ServiceSettings, verb: Serve) -> u8 {
     signals::release();
     telemetry::install(settings.log.format, settings.log.level);
@@ -96,14 +102,14 @@ fn probe(settings: &ProbeSettings) -> u8 {
             Ok(true) => exit::OK,
             Ok(false) => exit::FAILURE,
             Err(error) => {
-                tracing::error!("cannot write the verdict to stdout: {error}; give it a place with room");
+                tracing::error!("cannot write the verdict to stdout: {error}");
                 exit::FAILURE
             }
         }
     })
 }
 
-/// Runs a command that speaks to a person about a supervisor. A signal ends it as it does any other program.
+/// Runs a command that tells an operator about a supervisor. A signal ends it as it does any other program.
 fn ask(subject: &Subject, command: impl Future<Output = io::Result<u8>>) -> u8 {
     signals::release();
     in_runtime(subject.log, async {
@@ -111,13 +117,13 @@ fn ask(subject: &Subject, command: impl Future<Output = io::Result<u8>>) -> u8 {
             tracing::warn!("{warning}");
         }
         command.await.unwrap_or_else(|error| {
-            tracing::error!("cannot write to stdout: {error}; give it a place with room");
+            tracing::error!("cannot write to stdout: {error}");
             exit::FAILURE
         })
     })
 }
 
-/// One thread: the work is waiting, and a second one would only cost memory and wake-ups.
+/// One thread: the work is waiting, and a second thread would only cost memory and wake-ups.
 fn in_runtime(log: LogSettings, work: impl Future<Output = u8>) -> u8 {
     telemetry::install(log.format, log.level);
     match tokio::runtime::Builder::new_current_thread().enable_all().build() {
@@ -132,12 +138,17 @@ fn in_runtime(log: LogSettings, work: impl Future<Output = u8>) -> u8 {
 }
 
 fn print(text: &str) -> u8 {
-    // `--help | head` closes the pipe early, and that is no failure.
+    // `--help | head` closes the pipe early, which is not a failure.
     let _closed = io::stdout().lock().write_all(text.as_bytes());
     exit::OK
 }
 
-fn complain(error: &dyn Display) {
-    // Where stderr is closed nobody can be told.
-    let _closed = writeln!(io::stderr().lock(), "{error}");
+/// Reports an invocation that cannot be carried out, on stderr and to the service manager.
+fn refuse(message: &str, code: u8) -> u8 {
+    let message = message.trim_end();
+    // Where stderr is closed, the service manager alone learns it.
+    let _closed = writeln!(io::stderr().lock(), "{message}");
+    // What clap adds below an empty line, such as its usage, is for a terminal.
+    Notifier::from_environment().notify_status(message.split("\n\n").next().unwrap_or(message));
+    code
 }

@@ -1,4 +1,4 @@
-//! What cannot work is refused before anything is started, all of it at once, with the exit code of its kind.
+//! What cannot work is refused before anything is started, with the exit code of its kind.
 
 #![cfg(target_os = "linux")]
 #![expect(clippy::expect_used, reason = "a test that cannot go on says so by a panic")]
@@ -30,32 +30,49 @@ fn told(supervisor: &Supervisor) -> String {
 }
 
 #[test]
-fn all_mistakes_of_a_command_line_are_told_at_once() {
+fn what_clap_cannot_know_is_told_at_once() {
     let scene = Scene::new("healthy");
-    let words = [
-        "run",
-        "--no-such-flag",
-        "--probe-interval",
-        "banana",
-        "--startup-timeout",
-        "5 parsecs",
-        "--port",
-        "none",
-        "--max-restarts",
-        "many",
-        "--",
-        "/bin/true",
-    ];
+    let config = scene.root().join("broken.json");
+    fs::write(&config, "{").expect("a file can be written");
+    let config = config.display().to_string();
+    let words = ["run", "--config", &config, "--port", "1", "--", "/nonexistent/openclaw", "--port", "2"];
     let (code, _, stderr) = run(&scene, &words);
     assert_eq!(code, Some(2), "{stderr}");
-    for wrong in ["--no-such-flag", "banana", "5 parsecs", "none", "many"] {
-        let lines = stderr.lines().filter(|line| line.contains(wrong)).count();
-        assert_eq!(lines, 1, "{wrong:?} has no line of its own in\n{stderr}");
+    assert_eq!(stderr.lines().count(), 3, "{stderr}");
+    for wrong in ["contradicts COMMAND's --port 2", &config, "/nonexistent/openclaw does not exist"] {
+        assert!(stderr.contains(wrong), "{wrong:?} is not told in\n{stderr}");
     }
 }
 
 #[test]
-fn two_ports_that_differ_are_a_mistake() {
+fn no_verb_acts_on_a_command_line_that_it_does_not_understand() {
+    let scene = Scene::new("healthy");
+    let unit = scene.root().join(".config/systemd/user/openclaw-supervise.service");
+    fs::create_dir_all(unit.parent().expect("it has a folder")).expect("a folder can be made");
+    fs::write(&unit, "[Service]\n").expect("a file can be written");
+    let mut supervisor = scene.start();
+    let gateway = supervisor.wait_started();
+    for words in [
+        &["uninstall", "--dryrun"][..],
+        &["uninstall", "extra"],
+        &["install", "--dry-run", "extra"],
+        &["stop", "now"],
+        &["restart", "--tiemout", "1s"],
+        &["retry-now", "--", "x"],
+    ] {
+        let mut command: Command = scene.command(PROGRAM);
+        let home = [("HOME", scene.root().to_owned()), ("OPENCLAW_STATE_DIR", scene.state_dir())];
+        let output = command.args(words).envs(home).output().expect("it runs");
+        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!((output.status.code(), output.stdout.len()), (Some(2), 0), "{words:?}: {stderr}");
+        assert!(stderr.starts_with("openclaw-supervise: error: unexpected argument"), "{words:?}: {stderr}");
+    }
+    assert!(unit.exists() && gateway.is_alive(), "{}", supervisor.story());
+    assert_eq!(scene.diary().starts().len(), 1);
+}
+
+#[test]
+fn two_ports_that_differ_are_an_error() {
     let scene = Scene::new("healthy");
     let mut supervisor = scene.launch().option("--port", "1").start();
     supervisor.expect_exit(2);
@@ -137,7 +154,7 @@ fn a_state_folder_where_the_file_system_makes_none_is_told() {
 }
 
 #[test]
-fn help_and_version_are_no_mistakes() {
+fn help_and_version_are_not_errors() {
     let scene = Scene::new("healthy");
     let (code, stdout, stderr) = run(&scene, &["--help"]);
     assert_eq!((code, stderr.as_str()), (Some(0), ""));

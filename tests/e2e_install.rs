@@ -328,8 +328,8 @@ fn what_run_would_not_take_is_not_installed() {
         (&["--port", "0x"][..], 2, "--port"),
         (&["--profile", "a/b"], 2, "--profile"),
         (&["--", "no-such-gateway"], 78, "no-such-gateway"),
-        (&["--system", "--run-as", "alice"], 2, "exclude each other"),
-        (&["--run-as", "alice"], 2, "give --system"),
+        (&["--system", "--run-as", "alice"], 2, "cannot be used with"),
+        (&["--run-as", "alice"], 2, "cannot be used with"),
         (&["--", "openclaw", "gateway", "a\nExecStart=b"], 1, "cannot stand in a service file"),
     ] {
         home.install(words).expect(code, why);

@@ -10,7 +10,8 @@ use crate::core::{Observation, Verdict, exit};
 use crate::gateway::endpoint::Endpoint;
 use crate::gateway::probe::{Look, Prober};
 use crate::platform::proc;
-use crate::settings::{DoctorSettings, LeaseBasis};
+use crate::settings::DoctorSettings;
+use crate::store::BasisChoice;
 use checks::gateway::{GatewayFacts, PortUnit};
 use checks::services::PortService;
 use facts::openclaw::{NodeFacts, OpenclawPackage};
@@ -160,7 +161,7 @@ fn check_container(examined: &SettingsFacts, has_unit: bool, settings: &DoctorSe
     }
     let store = known.map_or(settings.subject.store_dir.as_path(), |known| &known.store_dir);
     let network = facts::container::network_file_system(store);
-    findings.push(checks::container::state(store, network, known.map_or(LeaseBasis::Auto, |known| known.lease)));
+    findings.push(checks::container::state(store, network, known.map_or(BasisChoice::Auto, |known| known.lease)));
     findings
 }
 

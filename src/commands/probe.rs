@@ -37,7 +37,7 @@ impl Finding {
 /// the environment and the config say.
 pub async fn place(settings: &ProbeSettings) -> Endpoint {
     let own = settings.endpoint.clone();
-    if settings.is_place_named || settings.question == Question::Supervised {
+    if settings.is_endpoint_named || settings.question == Question::Supervised {
         return own;
     }
     let url = supervisor::url(&settings.store_dir).await;

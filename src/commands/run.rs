@@ -13,8 +13,8 @@ use crate::host::signals::Signals;
 use crate::host::{clock, journal, manager};
 use crate::platform::process::become_subreaper;
 use crate::platform::{machine, proc};
-use crate::settings::{LeaseBasis, Settings};
-use crate::store::{BasisChoice, Clocks, Limits, News, Place, Store, StoreError};
+use crate::settings::Settings;
+use crate::store::{Clocks, Limits, News, Place, Store, StoreError};
 use std::fs::{self, DirBuilder};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
@@ -61,11 +61,7 @@ pub async fn run(settings: Settings) -> Result<Outcome, RunError> {
         key: key.clone(),
         port: settings.endpoint.port,
         host: settings.endpoint.host.clone(),
-        basis: match settings.lease {
-            LeaseBasis::Auto => BasisChoice::Auto,
-            LeaseBasis::Lock => BasisChoice::Lock,
-            LeaseBasis::Heartbeat => BasisChoice::Heartbeat,
-        },
+        basis: settings.lease,
     };
     // A full channel makes the store wait, and only the store.
     let tell = {

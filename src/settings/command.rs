@@ -1,26 +1,54 @@
 //! COMMAND: the program to be found, and those of its options that say where its gateway will listen.
 
-use super::config::{BIND_WORDS, Bind};
-use super::value::Given;
-use super::{Mistake, World, paths, port};
+use super::config::Bind;
+use super::port;
+use super::process_context::ProcessContext;
+use crate::cli::is_profile;
 use crate::gateway::openclaw::is_openclaw;
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
 /// What COMMAND's own options say. The last one of a kind counts, as in the gateway.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Said {
+pub(super) struct CommandOptions {
     pub(super) port: Option<u16>,
     pub(super) bind: Option<Bind>,
     pub(super) profile: Option<String>,
-    pub(super) mistakes: Vec<Mistake>,
+    pub(super) errors: Vec<CommandOptionError>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("COMMAND's {option} {value:?} is not {expected}")]
+pub struct CommandOptionError {
+    option: &'static str,
+    value: String,
+    expected: &'static str,
+}
+
+/// Why there is no program to run.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CommandError {
+    #[error("COMMAND is an empty word; name the program to run")]
+    Empty,
+    #[error("{0} is not executable; chmod +x it, or start its interpreter: run -- node {0}")]
+    NotExecutable(String),
+    #[error("{0} is not a regular file; name another program: openclaw-supervise run -- COMMAND")]
+    NotAFile(String),
+    #[error("{0} does not exist; install it, or name another program: openclaw-supervise run -- COMMAND")]
+    Missing(String),
+    #[error("cannot look for {0}: PATH is not set; set it, or give the absolute path of the program")]
+    NoPath(String),
+    #[error(
+        "cannot find {program} in PATH ({path}); install it, or name another program: openclaw-supervise run -- COMMAND"
+    )]
+    NotOnPath { program: String, path: String },
 }
 
 /// Reads COMMAND, program included. `--port` counts behind any program; `--bind` and `--profile` are too common
-/// elsewhere and count behind a word that is OpenClaw's own program.
-pub(super) fn read(command: &[OsString]) -> Said {
+/// elsewhere and count only behind OpenClaw's own program.
+pub(super) fn read(command: &[OsString]) -> CommandOptions {
     let openclaw = command.iter().position(|word| is_openclaw(word));
-    let mut said = Said::default();
+    let mut options = CommandOptions::default();
     let mut words = command.iter().skip(openclaw.map_or(1, |at| at + 1));
     let mut in_gateway = false;
     while let Some(word) = words.next() {
@@ -32,86 +60,85 @@ pub(super) fn read(command: &[OsString]) -> Said {
             Some((name, value)) => (name, Some(OsStr::new(value))),
             None => (text, None),
         };
+        let mut value = || inline.or_else(|| words.next().map(OsString::as_os_str)).unwrap_or_default();
         match (name, openclaw.is_some()) {
-            ("--port", _) => said.take_port(inline.or_else(|| words.next().map(OsString::as_os_str))),
-            ("--bind", true) => said.take_bind(inline.or_else(|| words.next().map(OsString::as_os_str))),
-            ("--profile", true) => said.take_profile(inline.or_else(|| words.next().map(OsString::as_os_str))),
+            ("--port", _) => options.take_port(value()),
+            ("--bind", true) => options.take_bind(value()),
+            ("--profile", true) => options.take_profile(value()),
             // Behind `gateway` it is an option of the gateway's own, and selects no profile.
-            ("--dev", true) if !in_gateway && inline.is_none() => said.profile = Some("dev".to_owned()),
+            ("--dev", true) if !in_gateway && inline.is_none() => options.profile = Some("dev".to_owned()),
             _ => in_gateway |= text == "gateway",
         }
     }
-    said
+    options
 }
 
-impl Said {
-    fn take_port(&mut self, value: Option<&OsStr>) {
-        let given = Given::flag("COMMAND's --port", value.unwrap_or_default());
-        match given.text().and_then(port::parse) {
+impl CommandOptions {
+    fn take_port(&mut self, value: &OsStr) {
+        match value.to_str().and_then(port::parse) {
             Some(port) => self.port = Some(port),
-            None => self.mistakes.push(given.mistake("is not a port from 1 to 65535")),
+            None => self.refuse("--port", value, "a port from 1 to 65535"),
         }
     }
 
-    fn take_bind(&mut self, value: Option<&OsStr>) {
-        let given = Given::flag("COMMAND's --bind", value.unwrap_or_default());
-        match given.text().and_then(Bind::parse) {
+    fn take_bind(&mut self, value: &OsStr) {
+        match value.to_str().map(str::trim).and_then(Bind::parse) {
             Some(bind) => self.bind = Some(bind),
-            None => self.mistakes.push(given.mistake(format!("is none of {BIND_WORDS}"))),
+            None => self.refuse("--bind", value, "one of loopback, lan, tailnet, auto, custom"),
         }
     }
 
-    fn take_profile(&mut self, value: Option<&OsStr>) {
-        let given = Given::flag("COMMAND's --profile", value.unwrap_or_default());
-        match given.text().filter(|name| paths::is_profile(name)) {
+    fn take_profile(&mut self, value: &OsStr) {
+        match value.to_str().map(str::trim).filter(|name| is_profile(name)) {
             Some(name) => self.profile = Some(name.to_owned()),
-            None => self.mistakes.push(given.mistake("is not a profile: letters, digits, _ and - only")),
+            None => self.refuse("--profile", value, "a profile (letters, digits, _ and -, 64 at most)"),
         }
+    }
+
+    fn refuse(&mut self, option: &'static str, value: &OsStr, expected: &'static str) {
+        let value = value.to_string_lossy().into_owned();
+        self.errors.push(CommandOptionError { option, value, expected });
     }
 }
 
 /// The absolute path of the program.
-pub(super) fn find(program: &OsStr, world: &World) -> Result<PathBuf, Mistake> {
-    let path = world.variable("PATH");
+pub(super) fn find(program: &OsStr, context: &ProcessContext) -> Result<PathBuf, CommandError> {
+    let path = context.variable("PATH");
     // A relative folder on PATH gives a relative path, which must not depend on where the child is started.
-    which::which_in(program, path.as_ref(), &world.cwd)
-        .map(|found| world.cwd.join(found))
-        .map_err(|_| missing(program, path.as_deref(), world))
+    which::which_in(program, path.as_ref(), &context.cwd)
+        .map(|found| context.cwd.join(found))
+        .map_err(|_| why_not_found(program, path.as_deref(), context))
 }
 
-fn missing(program: &OsStr, path: Option<&OsStr>, world: &World) -> Mistake {
-    let shown = program.to_string_lossy();
-    let advice = "install it, or name another: openclaw-supervise run -- COMMAND";
-    Mistake::Command(if shown.is_empty() {
-        "COMMAND is an empty word: name the program to run".to_owned()
-    } else if Path::new(program).components().count() > 1 {
-        let tried = world.cwd.join(program);
-        let tried_shown = tried.display();
-        if tried.is_file() {
-            format!("{tried_shown} is not executable: chmod +x it, or start its interpreter: run -- node {tried_shown}")
+fn why_not_found(program: &OsStr, path: Option<&OsStr>, context: &ProcessContext) -> CommandError {
+    let shown = program.to_string_lossy().into_owned();
+    if shown.is_empty() {
+        return CommandError::Empty;
+    }
+    if Path::new(program).components().count() > 1 {
+        let tried = context.cwd.join(program);
+        let shown = tried.display().to_string();
+        return if tried.is_file() {
+            CommandError::NotExecutable(shown)
         } else if tried.exists() {
-            format!("{tried_shown} is not a program but a directory or the like: {advice}")
+            CommandError::NotAFile(shown)
         } else {
-            format!("{tried_shown} does not exist: {advice}")
-        }
-    } else {
-        match path {
-            None => format!("cannot look for {shown}: PATH is not set; set it, or give the program's whole path"),
-            Some(path) => {
-                match std::env::split_paths(path).map(|folder| folder.join(program)).find(|at| at.is_file()) {
-                    Some(found) => format!("{} is not executable: chmod +x it", found.display()),
-                    None => format!("cannot find {shown} in PATH ({}): {advice}", path.to_string_lossy()),
-                }
-            }
-        }
-    })
+            CommandError::Missing(shown)
+        };
+    }
+    let Some(path) = path else { return CommandError::NoPath(shown) };
+    let found = std::env::split_paths(path).map(|folder| folder.join(program)).find(|at| at.is_file());
+    match found {
+        Some(found) => CommandError::NotExecutable(found.display().to_string()),
+        None => CommandError::NotOnPath { program: shown, path: path.to_string_lossy().into_owned() },
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn said(line: &str) -> Said {
+    fn options(line: &str) -> CommandOptions {
         read(&line.split_whitespace().map(OsString::from).collect::<Vec<_>>())
     }
 
@@ -128,35 +155,35 @@ mod tests {
             ("openclaw gateway --portal 9", None),
             ("--port 9", None),
         ] {
-            let said = said(line);
-            assert_eq!((said.port, said.mistakes.as_slice()), (port, [].as_slice()), "{line}");
+            let options = options(line);
+            assert_eq!((options.port, options.errors.as_slice()), (port, [].as_slice()), "{line}");
         }
     }
 
     #[test]
-    fn a_port_of_command_that_is_none_is_a_mistake() {
+    fn a_wrong_port_of_command_is_an_error() {
         for line in ["openclaw gateway --port none", "x --port", "x --port=0", "x --port 65536", "x --port --bind"] {
-            assert_eq!(said(line).mistakes.len(), 1, "{line}");
+            assert_eq!(options(line).errors.len(), 1, "{line}");
         }
     }
 
     #[test]
     fn bind_and_profile_count_behind_openclaw_alone() {
-        let ours = said("env A=b /usr/bin/openclaw --profile work gateway --bind=lan");
+        let ours = options("env A=b /usr/bin/openclaw --profile work gateway --bind=lan");
         assert_eq!((ours.profile.as_deref(), ours.bind), (Some("work"), Some(Bind::Lan)));
-        assert_eq!(said("cloud --profile x --bind y"), Said::default());
-        let wrapped = said("cloud --profile other openclaw gateway --profile work");
+        assert_eq!(options("cloud --profile x --bind y"), CommandOptions::default());
+        let wrapped = options("cloud --profile other openclaw gateway --profile work");
         assert_eq!(wrapped.profile.as_deref(), Some("work"));
     }
 
     #[test]
     fn dev_is_a_profile_only_before_the_word_gateway() {
-        assert_eq!(said("openclaw --dev gateway run").profile.as_deref(), Some("dev"));
-        assert_eq!(said("openclaw gateway --dev").profile, None);
+        assert_eq!(options("openclaw --dev gateway run").profile.as_deref(), Some("dev"));
+        assert_eq!(options("openclaw gateway --dev").profile, None);
     }
 
     #[test]
-    fn a_wrong_bind_or_profile_is_a_mistake() {
-        assert_eq!(said("openclaw gateway --bind all --profile a/b").mistakes.len(), 2);
+    fn a_wrong_bind_or_profile_is_an_error() {
+        assert_eq!(options("openclaw gateway --bind all --profile a/b").errors.len(), 2);
     }
 }

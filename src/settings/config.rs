@@ -1,7 +1,6 @@
-//! The few keys of the gateway's config that say where it listens. The file is JSON5; every other key is the
-//! gateway's own business.
+//! The few keys of the gateway's config that say where it listens. The file is JSON5; all other keys are ignored.
 
-use super::Environment;
+use super::process_context::Environment;
 use serde_json::{Map, Value};
 use std::fs;
 use std::io::ErrorKind;
@@ -23,7 +22,6 @@ pub(super) enum Bind {
 }
 
 impl Bind {
-    /// The mode that a word stands for.
     pub(super) fn parse(word: &str) -> Option<Self> {
         match word {
             "loopback" => Some(Self::Loopback),
@@ -36,9 +34,6 @@ impl Bind {
     }
 }
 
-/// The words of [`Bind`], for messages.
-pub(super) const BIND_WORDS: &str = "loopback, lan, tailnet, auto, custom";
-
 /// What the config says about the listener.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Config {
@@ -46,28 +41,27 @@ pub(super) struct Config {
     pub(super) bind: Option<Bind>,
     pub(super) custom_host: Option<String>,
     pub(super) tls: bool,
-    /// What could not be read with certainty.
     pub(super) warnings: Vec<String>,
 }
 
 /// Why a config cannot be used. Each message names the file.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum ConfigError {
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ConfigError {
     #[error("cannot read the gateway's config {path}: {why}; name another with --config")]
     Unreadable { path: String, why: String },
-    #[error("the gateway's config {path} is not JSON5: {why}; correct it, `openclaw doctor` can help")]
+    #[error("the gateway's config {path} is not JSON5: {why}; correct it, or run: openclaw doctor")]
     Syntax { path: String, why: String },
     #[error("{key} in the gateway's config {path} must be {expected}, not {found}; correct it there")]
     Key { key: &'static str, path: String, expected: &'static str, found: String },
 }
 
 impl Config {
-    /// Reads the config; a missing file is an empty one.
+    /// A missing file is read as an empty one.
     pub(super) fn read(path: &Path, env: &Environment) -> Result<Self, Vec<ConfigError>> {
         let shown = path.display().to_string();
         let unreadable = |why: String| vec![ConfigError::Unreadable { path: shown.clone(), why }];
         match fs::metadata(path) {
-            // A file where a directory should be is the state directory's mistake.
+            // A file where the state directory should be is reported as such.
             Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
                 return Ok(Self::default());
             }
@@ -80,7 +74,6 @@ impl Config {
         Self::parse(&text, &shown, env)
     }
 
-    /// Reads the text of a config.
     fn parse(text: &str, path: &str, env: &Environment) -> Result<Self, Vec<ConfigError>> {
         let value: Value = serde_json::from_str(text)
             .or_else(|_| json5::from_str(text))
@@ -113,7 +106,7 @@ impl Reader<'_> {
         }
     }
 
-    /// The object at `key`. Its own keys win over those of an included file, so only what is missing here is unsure.
+    /// The object at `key`. Its own keys win over those of an included file, so only missing keys are uncertain.
     fn object<'v>(&mut self, key: &'static str, value: Option<&'v Value>) -> Option<&'v Map<String, Value>> {
         let value = value?;
         let Some(object) = value.as_object() else {
@@ -122,8 +115,8 @@ impl Reader<'_> {
         };
         if object.contains_key("$include") {
             self.warnings.push(format!(
-                "{key} of {} uses $include, and included files are not read: name the port with --port and the \
-                 address with --host if they are set there",
+                "{key} of {} uses $include, and included files are not read; if they set the port or the address, give \
+                 --port or --host",
                 self.path
             ));
         }
@@ -159,7 +152,7 @@ impl Reader<'_> {
         })
     }
 
-    /// A string with its `${NAME}`s filled in; none if one of them is unset.
+    /// A string with its `${NAME}`s substituted; `None` if one of them is unset.
     fn text(&mut self, key: &'static str, value: &Value) -> Option<String> {
         let Some(text) = value.as_str() else {
             self.wrong(key, "a string", value);
@@ -168,10 +161,8 @@ impl Reader<'_> {
         match substitute(text, self.env) {
             Ok(text) => Some(text),
             Err(name) => {
-                self.warnings.push(format!(
-                    "{key} in {} uses ${{{name}}}, which is not in the environment: the default is assumed",
-                    self.path
-                ));
+                self.warnings
+                    .push(format!("{key} in {} uses ${{{name}}}, which is not set; assuming the default", self.path));
                 None
             }
         }
@@ -186,7 +177,7 @@ impl Reader<'_> {
     }
 }
 
-/// Fills `${NAME}` in from the environment; `$${NAME}` stands for itself. `Err` names a variable that is not set.
+/// Substitutes `${NAME}` from the environment; `$${NAME}` stands for itself. `Err` names a variable that is not set.
 fn substitute(text: &str, env: &Environment) -> Result<String, String> {
     let mut filled = String::new();
     let mut rest = text;

@@ -1,220 +1,173 @@
-//! What `install` and `uninstall` need: where the service is to be, and the words that it runs us with.
+//! What `install` and `uninstall` need: whose service it is, and the command line that it runs.
 
-use super::inquiry::Common;
-use super::{Hooks, LeaseBasis, LogSettings, Mistake, Mistakes, World, command, port, run_settings};
-use crate::cli::{Cli, Options, Service, Verb};
+use super::common::Common;
+use super::policy::{self, LogSettings};
+use super::process_context::ProcessContext;
+use super::usage_error::{UsageError, UsageErrors};
+use super::{command, run_settings};
+use crate::cli::{Cli, ServiceOptions};
 use nix::unistd::{Uid, User};
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-/// Whose service it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Scope {
-    /// Of the user who asks.
+    /// A service of the calling user.
     User,
-    /// Of the machine, in the name of this user.
-    Machine {
-        /// As above.
-        user: String,
-    },
+    /// A system service that runs as `user`.
+    Machine { user: String },
 }
 
-/// What `install` and `uninstall` need to know.
 #[derive(Debug, Clone)]
 pub struct ServiceSettings {
-    /// Whose.
     pub scope: Scope,
-    /// The profile, which gives the service a name of its own.
+    /// The profile, which is part of the service's name.
     pub profile: Option<String>,
-    /// The words after the program's name that the service runs us with.
+    /// The words of the service's command line after the program.
     pub words: Vec<OsString>,
-    /// The first word of a command of the operator's own.
+    /// The program of COMMAND, if it was given.
     pub program: Option<OsString>,
-    /// The home of the user who asks.
+    /// The calling user's home.
     pub home: PathBuf,
-    /// Where that user's configuration is.
+    /// The calling user's configuration directory.
     pub config_home: PathBuf,
-    /// What is run is found here.
+    /// PATH of the service.
     pub path: OsString,
-    /// The name that this shell gives OpenClaw's own unit.
+    /// The name of OpenClaw's own unit, if this shell sets it.
     pub openclaws_unit: Option<String>,
-    /// Variables of this shell that mean something to us, and that a service does not have.
+    /// Variables of this shell that `run` would read and a service does not have.
     pub left_out: Vec<String>,
-    /// The port that the service will serve on, where that can be told from here.
+    /// The port of the service's gateway, if it is known here.
     pub port: Option<u16>,
-    /// What is to be said of the service that was meant.
     pub notes: Vec<String>,
-    /// Why `run` would not start here; of a dry run alone, which goes on all the same.
+    /// Why `run` would not start here; only a dry run continues in spite of it.
     pub obstacles: Vec<String>,
-    /// Only tell what would be done.
     pub dry_run: bool,
-    /// Take a file over that is not ours, or was edited.
+    /// Whether to replace or remove a file that is not ours, or was edited.
     pub force: bool,
-    /// What is logged, and how.
     pub log: LogSettings,
 }
 
-/// Variables that `run` would heed; those of the gateway as far as we read them.
-const HEEDED: [&str; 4] = ["OPENCLAW_GATEWAY_PORT", "OPENCLAW_STATE_DIR", "OPENCLAW_CONFIG_PATH", "OPENCLAW_PROFILE"];
+/// The gateway's own variables as far as `run` reads them.
+const GATEWAY_VARIABLES: [&str; 4] =
+    ["OPENCLAW_GATEWAY_PORT", "OPENCLAW_STATE_DIR", "OPENCLAW_CONFIG_PATH", "OPENCLAW_PROFILE"];
 
-impl Common<'_> {
-    /// Settles where the service is to be. What `run` would not take is not installed either.
-    pub(super) fn service(
-        mut self,
-        cli: &Cli,
-        service: &Service,
-        given: Vec<OsString>,
-        lease: LeaseBasis,
-        hooks: Hooks,
-    ) -> Result<Box<ServiceSettings>, Mistakes> {
-        let (world, log) = (self.world, self.log);
-        let mut mistakes = Vec::new();
-        let (scope, mut notes) = scope(service, world, &mut mistakes);
-        let profile = profile(cli, &given, &mut mistakes);
-        let home = (world.home)().unwrap_or_else(|| {
-            mistakes.push(Mistake::Usage("there is no home directory to install into; set HOME".to_owned()));
-            PathBuf::new()
-        });
-        let program = given.first().cloned();
-        let is_installed = matches!(cli.verb, Some(Verb::Install(_)));
-        let left_out = left_out(world);
-        let (mut port, mut obstacles) = (port_of(cli, &given), Vec::new());
-        if is_installed {
-            self.source.mistakes.extend(mistakes);
-            if scope == Some(Scope::User) {
-                match run_settings(given, lease, hooks, self) {
-                    // What this shell says is not the service's.
-                    Ok(run) => port = port.or(Some(run.endpoint.port).filter(|_| left_out.is_empty())),
-                    Err(mistakes) => obstacles = surmounted(mistakes, service.dry_run)?,
-                }
-            } else {
-                // The state of another user is not ours to look at.
-                Mistakes::check(self.source.mistakes)?;
-            }
-            notes.extend(scope.as_ref().and_then(note_on_root));
-        } else {
-            Mistakes::check(mistakes)?;
+/// Options whose value is a path. A service starts in another directory than this shell.
+const PATHS: [&str; 3] = ["--state-dir", "--config", "--store-dir"];
+
+/// Accepts what `run` would accept.
+pub(super) fn install(
+    cli: &Cli,
+    service: &ServiceOptions,
+    mut common: Common<'_>,
+) -> Result<ServiceSettings, UsageErrors> {
+    let mut settings = resolve(cli, service, &common.command, common.context, &mut common.errors);
+    settings.words = run_words(cli, &common.command, &common.context.cwd);
+    if settings.scope == Scope::User {
+        match run_settings::resolve(common) {
+            // What the variables of this shell say does not hold for the service.
+            Ok(run) if settings.left_out.is_empty() => settings.port = settings.port.or(Some(run.endpoint.port)),
+            Ok(_) => {}
+            Err(errors) => settings.obstacles = obstacles(errors, service.dry_run)?,
         }
-        // A relative one is to be ignored, see the XDG Base Directory Specification.
-        let named = world.variable("XDG_CONFIG_HOME").map(PathBuf::from).filter(|path| path.is_absolute());
-        let config_home = named.unwrap_or_else(|| home.join(".config"));
-        Ok(Box::new(ServiceSettings {
-            scope: scope.unwrap_or(Scope::User),
-            profile,
-            words: Vec::new(),
-            program,
-            home,
-            config_home,
-            path: world.variable("PATH").unwrap_or_default(),
-            openclaws_unit: openclaws_unit(world),
-            left_out,
-            port,
-            notes,
-            obstacles,
-            dry_run: service.dry_run,
-            force: service.force,
-            log,
-        }))
+    } else {
+        // The state of another user is not ours to look at.
+        UsageErrors::check(common.errors)?;
+    }
+    if matches!(&settings.scope, Scope::Machine { user } if user == "root") {
+        let note = "the gateway and its agents will run as root; an account of its own is safer: --run-as USER";
+        settings.notes.push(note.to_owned());
+    }
+    Ok(settings)
+}
+
+pub(super) fn uninstall(
+    cli: &Cli,
+    service: &ServiceOptions,
+    context: &ProcessContext,
+) -> Result<ServiceSettings, UsageErrors> {
+    let mut errors = Vec::new();
+    let settings = resolve(cli, service, &[], context, &mut errors);
+    UsageErrors::check(errors)?;
+    Ok(settings)
+}
+
+fn resolve(
+    cli: &Cli,
+    service: &ServiceOptions,
+    command: &[OsString],
+    context: &ProcessContext,
+    errors: &mut Vec<UsageError>,
+) -> ServiceSettings {
+    let (scope, notes) = scope(service, context).unwrap_or_else(|error| {
+        errors.push(error);
+        (Scope::User, Vec::new())
+    });
+    let home = (context.home)().unwrap_or_else(|| {
+        errors.push(UsageError::NoHome);
+        PathBuf::new()
+    });
+    let of_command = command::read(command);
+    let profile = cli.options.profile.clone().or(of_command.profile);
+    // `default` is no profile, as for the gateway.
+    let profile = profile.filter(|name| !name.eq_ignore_ascii_case("default"));
+    if let Some(name) = profile.as_ref().filter(|name| !is_name(name)) {
+        errors.push(UsageError::ProfileName(name.clone()));
+    }
+    // A relative one is to be ignored, see the XDG Base Directory Specification.
+    let config_home = context.variable("XDG_CONFIG_HOME").map(PathBuf::from).filter(|path| path.is_absolute());
+    ServiceSettings {
+        scope,
+        profile,
+        words: Vec::new(),
+        program: command.first().cloned(),
+        config_home: config_home.unwrap_or_else(|| home.join(".config")),
+        home,
+        path: context.variable("PATH").unwrap_or_default(),
+        openclaws_unit: openclaws_unit(context),
+        left_out: left_out(context),
+        port: cli.options.port.or(of_command.port),
+        notes,
+        obstacles: Vec::new(),
+        dry_run: service.dry_run,
+        force: service.force,
+        log: policy::log_settings(&cli.options, context),
     }
 }
 
-/// Whose service it is to be, and what is to be said of that.
-fn scope(service: &Service, world: &World, mistakes: &mut Vec<Mistake>) -> (Option<Scope>, Vec<String>) {
-    let mut refuse = |why: String| {
-        mistakes.push(Mistake::Usage(why));
-        (None, Vec::new())
-    };
-    if service.user && service.system {
-        return refuse("--user and --system exclude each other; give one".to_owned());
-    }
+/// Whose service it is, and notes on that.
+fn scope(service: &ServiceOptions, context: &ProcessContext) -> Result<(Scope, Vec<String>), UsageError> {
     let is_root = Uid::effective().is_root();
     // What root installs is the machine's, as with any other program.
     let is_implied = is_root && !service.user && !service.system;
     if !service.system && !is_implied {
-        return match &service.run_as {
-            Some(_) => refuse(
-                "--run-as names the user of a service of the machine; give --system with it, and leave --user out"
-                    .to_owned(),
-            ),
-            None => (Some(Scope::User), Vec::new()),
+        return if service.run_as.is_some() {
+            Err(UsageError::RunAsWithoutSystem)
+        } else {
+            Ok((Scope::User, Vec::new()))
         };
     }
-    let named = service.run_as.clone().or_else(|| world.variable("SUDO_USER"));
+    let named = service.run_as.clone().or_else(|| context.variable("SUDO_USER"));
     let user = match named.map(|name| name.to_string_lossy().into_owned()) {
         Some(name) if is_account(&name) => name,
-        Some(name) => {
-            return refuse(format!(
-                "the account {name:?} cannot be part of the name of a service: letters, digits, '.', - and _ can; \
-                 name another with --run-as"
-            ));
-        }
+        Some(name) => return Err(UsageError::AccountName(name)),
         None => match User::from_uid(Uid::effective()) {
             Ok(Some(own)) if is_account(&own.name) => own.name,
             _ if is_root => "root".to_owned(),
-            _ => return refuse("whose gateway is it to be? give --run-as USER, an account of this machine".to_owned()),
+            _ => return Err(UsageError::NoAccount),
         },
     };
-    let note = is_implied.then(|| {
-        format!(
-            "root means a service of the machine, here of {user}: as with --system; --user is for root's own manager"
-        )
-    });
-    (Some(Scope::Machine { user }), note.into_iter().collect())
+    let note = || format!("running as root: this is the system service for user {user} (same as --system)");
+    Ok((Scope::Machine { user: user.clone() }, is_implied.then(note).into_iter().collect()))
 }
 
-/// Agents do what their account may.
-fn note_on_root(scope: &Scope) -> Option<String> {
-    let is_roots = matches!(scope, Scope::Machine { user } if user == "root");
-    is_roots.then(|| {
-        "the gateway and its agents will act as root, who may do anything here: an account of its own is better, \
-         --run-as USER"
-            .to_owned()
-    })
-}
-
-/// A dry run goes on without the gateway's command, and says what `install` would stop for.
-fn surmounted(mistakes: Mistakes, dry_run: bool) -> Result<Vec<String>, Mistakes> {
-    let is_absence = |mistake: &Mistake| matches!(mistake, Mistake::Command(_));
-    if dry_run && mistakes.all().iter().all(is_absence) {
-        return Ok(mistakes.all().iter().map(ToString::to_string).collect());
+/// A dry run goes on without the gateway's program, and says what `install` would stop for.
+fn obstacles(errors: UsageErrors, dry_run: bool) -> Result<Vec<String>, UsageErrors> {
+    if dry_run && errors.all().iter().all(|error| matches!(error, UsageError::Command(_))) {
+        return Ok(errors.all().iter().map(ToString::to_string).collect());
     }
-    Err(mistakes)
-}
-
-/// The options of the verb.
-fn of_verb(cli: &Cli) -> Option<&Options> {
-    match &cli.verb {
-        Some(Verb::Install(install)) => Some(&install.options),
-        _ => None,
-    }
-}
-
-/// The port that the command line names, COMMAND included.
-fn port_of(cli: &Cli, command: &[OsString]) -> Option<u16> {
-    let flag = of_verb(cli).and_then(|options| options.port.as_ref()).or(cli.options.port.as_ref());
-    flag.and_then(|port| port::parse(port.to_str()?)).or_else(|| command::read(command).port)
-}
-
-/// That of the command line, COMMAND included: the one of this shell is not the service's. `default` is none, as it is
-/// for the gateway.
-fn profile(cli: &Cli, command: &[OsString], mistakes: &mut Vec<Mistake>) -> Option<String> {
-    let of_verb = match &cli.verb {
-        Some(Verb::Uninstall(uninstall)) => uninstall.profile.as_ref(),
-        _ => of_verb(cli).and_then(|options| options.profile.as_ref()),
-    };
-    let of_flag = of_verb.or(cli.options.profile.as_ref()).map(|profile| profile.to_string_lossy().into_owned());
-    let profile = of_flag.or_else(|| command::read(command).profile)?;
-    if profile.eq_ignore_ascii_case("default") {
-        return None;
-    }
-    if is_name(&profile) {
-        return Some(profile);
-    }
-    mistakes.push(Mistake::Usage(format!(
-        "--profile {profile:?} cannot be part of the name of a service: letters, digits, - and _ can"
-    )));
-    None
+    Err(errors)
 }
 
 fn is_name(text: &str) -> bool {
@@ -222,65 +175,50 @@ fn is_name(text: &str) -> bool {
     !text.is_empty() && !text.starts_with('-') && text.chars().all(is_plain)
 }
 
-/// Names of accounts may have dots, and those of instances as well.
+/// Account names may have dots, and so may those of systemd's instances.
 fn is_account(name: &str) -> bool {
     !name.starts_with('.') && is_name(&name.replace('.', ""))
 }
 
 /// With the suffix, as OpenClaw takes it with or without.
-fn openclaws_unit(world: &World) -> Option<String> {
-    let name = world.variable("OPENCLAW_SYSTEMD_UNIT")?.into_string().ok()?;
+fn openclaws_unit(context: &ProcessContext) -> Option<String> {
+    let name = context.variable("OPENCLAW_SYSTEMD_UNIT")?.into_string().ok()?;
     let name = name.strip_suffix(".service").unwrap_or(&name);
     is_name(name).then(|| format!("{name}.service"))
 }
 
-fn left_out(world: &World) -> Vec<String> {
+fn left_out(context: &ProcessContext) -> Vec<String> {
     let ours = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
     let mut names: Vec<_> = ours.filter(|name| name.starts_with("OPENCLAW_SUPERVISE_")).collect();
-    names.extend(HEEDED.into_iter().filter(|name| world.variable(name).is_some()).map(str::to_owned));
+    names.extend(GATEWAY_VARIABLES.into_iter().filter(|name| context.variable(name).is_some()).map(str::to_owned));
     names.sort_unstable();
     names
 }
 
-/// Options whose value is a path. A service starts somewhere else than this shell is.
-const PATHS: [&str; 3] = ["--state-dir", "--config", "--store-dir"];
-
-/// A path that means the same from everywhere. `~` is ours to take as a home, wherever we are.
-fn whole(path: &OsStr, cwd: &Path) -> OsString {
+/// A path that means the same from everywhere. `~` is expanded by us, whatever the directory.
+fn absolute(path: &OsStr, cwd: &Path) -> OsString {
     let is_rooted = Path::new(path).is_absolute() || path.as_bytes().starts_with(b"~");
     if is_rooted { path.to_owned() } else { cwd.join(path).into_os_string() }
 }
 
-/// The words that `run` is to be called with: those of `install` without its own, and with whole paths.
-pub(super) fn run_words(args: &[OsString], cwd: &Path) -> Vec<OsString> {
-    let mut words = Vec::new();
-    let mut rest = args.iter().skip(1);
-    let mut verb = Some(OsString::from("run"));
-    while let Some(word) = rest.next() {
-        match word.to_str() {
-            Some("--") => {
-                words.extend(verb.take());
-                words.push(word.clone());
-                // A bare name is looked for on PATH.
-                let is_path = |word: &OsStr| word.as_bytes().contains(&b'/');
-                let program = rest.next().map(|word| if is_path(word) { whole(word, cwd) } else { word.clone() });
-                words.extend(program.into_iter().chain(rest.by_ref().cloned()));
-            }
-            Some("--user" | "--system" | "--dry-run" | "--force") => {}
-            Some("--run-as") => {
-                rest.next();
-            }
-            Some(text) if text.starts_with("--run-as=") => {}
-            // Each option of ours has a value.
-            Some(text) if text.starts_with("--") => {
-                let (option, value) =
-                    text.split_once('=').map_or((text, None), |(option, value)| (option, Some(value)));
-                let value = value.map(OsString::from).or_else(|| rest.next().cloned());
-                words.push(OsString::from(option));
-                words.extend(value.map(|value| if PATHS.contains(&option) { whole(&value, cwd) } else { value }));
-            }
-            _ => words.extend(verb.take().filter(|_| word == OsStr::new("install")).or_else(|| Some(word.clone()))),
+/// `run` with the options of `install` as they were typed, but with absolute paths.
+fn run_words(cli: &Cli, command: &[OsString], cwd: &Path) -> Vec<OsString> {
+    let mut words = vec![OsString::from("run")];
+    for (option, value) in &cli.typed {
+        let value = if PATHS.contains(&option.as_str()) { absolute(value, cwd) } else { value.clone() };
+        if value.as_bytes().starts_with(b"-") {
+            let mut word = OsString::from(format!("{option}="));
+            word.push(value);
+            words.push(word);
+        } else {
+            words.extend([OsString::from(option), value]);
         }
+    }
+    if let Some((program, arguments)) = command.split_first() {
+        // A bare name is looked for on PATH.
+        let is_path = program.as_bytes().contains(&b'/');
+        let program = if is_path { absolute(program, cwd) } else { program.clone() };
+        words.extend([OsString::from("--"), program].into_iter().chain(arguments.iter().cloned()));
     }
     words
 }
@@ -288,32 +226,33 @@ pub(super) fn run_words(args: &[OsString], cwd: &Path) -> Vec<OsString> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn words(line: &str) -> String {
-        let args: Vec<_> = line.split(' ').map(OsString::from).collect();
-        let words: Vec<_> =
-            run_words(&args, Path::new("/here")).iter().map(|word| word.to_string_lossy().into_owned()).collect();
-        words.join(" ")
-    }
+    use crate::cli::Verb;
 
     #[test]
-    fn the_service_is_run_with_the_words_of_install_but_its_own() {
+    fn the_service_is_run_with_the_options_of_install_but_its_own() {
         for (given, expected) in [
             ("ocs install", "run"),
             ("ocs install --user --port 1 --dry-run", "run --port 1"),
-            ("ocs --port 1 install --system --run-as alice --force", "--port 1 run"),
-            ("ocs --profile install install --run-as=bob", "--profile install run"),
+            ("ocs --port 1 install --system --run-as alice --force", "run --port 1"),
+            ("ocs --hang-after 1s install --hang-after 2s", "run --hang-after 2s"),
+            ("ocs --profile install install --run-as=bob", "run --profile install"),
             (
                 "ocs install --state-dir=a --config ~/b --store-dir /c",
                 "run --state-dir /here/a --config ~/b --store-dir /c",
             ),
+            ("ocs install --pre-start=-x", "run --pre-start=-x"),
             ("ocs install -- bin/gw ./x", "run -- /here/bin/gw ./x"),
             (
                 "ocs install --hang-after=9s -- openclaw gateway run --user",
                 "run --hang-after 9s -- openclaw gateway run --user",
             ),
         ] {
-            assert_eq!(words(given), expected);
+            let variable = |name: &str| (name == "OPENCLAW_SUPERVISE_HANG_AFTER").then(|| OsString::from("3s"));
+            let cli = Cli::read(given.split(' ').map(OsString::from), variable).unwrap();
+            let Some(Verb::Install { command, .. }) = &cli.verb else { unreachable!("{given}") };
+            let words = run_words(&cli, command, Path::new("/here"));
+            let words: Vec<_> = words.iter().map(|word| word.to_string_lossy()).collect();
+            assert_eq!(words.join(" "), expected);
         }
     }
 

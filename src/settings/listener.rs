@@ -1,35 +1,14 @@
-//! Where the gateway's listener is met. Measured on 2026.9.6: `loopback` is 127.0.0.1 and `[::1]`, `lan` is 0.0.0.0,
+//! The addresses on which the gateway's listener is reached. Measured on 2026.9.6: `loopback` is 127.0.0.1 and `[::1]`, `lan` is 0.0.0.0,
 //! `tailnet` and `custom` are their own address and 127.0.0.1; earlier releases leave 127.0.0.1 out in the last two.
 
-use super::World;
 use super::config::{Bind, Config};
+use super::process_context::ProcessContext;
+use crate::cli::Host;
 use crate::gateway::endpoint::Endpoint;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 const V4: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 const V6: IpAddr = IpAddr::V6(Ipv6Addr::LOCALHOST);
-
-/// A value of `--host`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Host {
-    /// Both loopback addresses.
-    Localhost,
-    /// That address alone.
-    Address(IpAddr),
-}
-
-/// Reads a value of `--host`. Names would need a resolver, which may hang; `Err` says what is wrong.
-pub(super) fn parse_host(text: &str) -> Result<Host, &'static str> {
-    if text.eq_ignore_ascii_case("localhost") {
-        return Ok(Host::Localhost);
-    }
-    let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
-    match bare.parse::<IpAddr>() {
-        Ok(address) if address.is_unspecified() => Err("is no address to connect to; use 127.0.0.1 or localhost"),
-        Ok(address) => Ok(Host::Address(address)),
-        Err(_) => Err("is neither an IP address nor localhost; names are not resolved"),
-    }
-}
 
 /// The listener, from `--host`, else from COMMAND's `--bind`, else from the config.
 pub(super) fn endpoint(
@@ -37,7 +16,7 @@ pub(super) fn endpoint(
     bind: Option<Bind>,
     config: &Config,
     port: u16,
-    world: &World,
+    context: &ProcessContext,
     warnings: &mut Vec<String>,
 ) -> Endpoint {
     let addresses = match host {
@@ -47,10 +26,10 @@ pub(super) fn endpoint(
             Bind::Loopback | Bind::Auto => vec![V4, V6],
             Bind::Lan => vec![V4],
             Bind::Tailnet => {
-                if let Some(address) = (world.tailnet)() {
+                if let Some(address) = (context.tailnet)() {
                     vec![IpAddr::V4(address), V4]
                 } else {
-                    let odd = "gateway.bind is tailnet but no interface has such an address: probing 127.0.0.1";
+                    let odd = "gateway.bind is tailnet, but no interface has a tailnet address; probing 127.0.0.1";
                     warnings.push(odd.to_owned());
                     vec![V4, V6]
                 }
@@ -73,7 +52,7 @@ fn custom(host: Option<&str>, warnings: &mut Vec<String>) -> Vec<IpAddr> {
         Some(address) => vec![address, V4],
         None => {
             warnings.push(
-                "gateway.bind is custom but gateway.customBindHost is no IP address: probing 127.0.0.1".to_owned(),
+                "gateway.bind is custom, but gateway.customBindHost is not an IP address; probing 127.0.0.1".to_owned(),
             );
             vec![V4]
         }
@@ -87,15 +66,6 @@ fn url_host(address: IpAddr) -> String {
     }
 }
 
-/// The first address of this machine in 100.64.0.0/10, which is where tailnets live.
-pub(super) fn tailnet_address() -> Option<Ipv4Addr> {
-    nix::ifaddrs::getifaddrs().ok()?.find_map(|interface| {
-        let address = interface.address?.as_sockaddr_in()?.ip();
-        let [first, second, ..] = address.octets();
-        (first == 100 && second & 0xc0 == 64).then_some(address)
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -103,25 +73,37 @@ mod tests {
 
     const TAILNET: Ipv4Addr = Ipv4Addr::new(100, 64, 0, 7);
 
-    fn world(tailnet: fn() -> Option<Ipv4Addr>) -> World {
+    fn context(tailnet: fn() -> Option<Ipv4Addr>) -> ProcessContext {
         let cwd = PathBuf::from("/");
-        World { env: Box::new(|_| None), home: || None, cwd, terminal: false, pid1: false, launchd: false, tailnet }
+        ProcessContext {
+            env: Box::new(|_| None),
+            home: || None,
+            cwd,
+            terminal: false,
+            pid1: false,
+            launchd: false,
+            tailnet,
+        }
     }
 
-    fn met(host: Option<&str>, bind: Option<Bind>, config: &Config, world: &World) -> (String, Vec<String>, usize) {
+    fn met(
+        host: Option<Host>,
+        bind: Option<Bind>,
+        config: &Config,
+        context: &ProcessContext,
+    ) -> (String, Vec<String>, usize) {
         let mut warnings = Vec::new();
-        let host = host.and_then(|host| parse_host(host).ok());
-        let endpoint = endpoint(host, bind, config, 19000, world, &mut warnings);
+        let endpoint = endpoint(host, bind, config, 19000, context, &mut warnings);
         (endpoint.to_string(), endpoint.addresses.iter().map(SocketAddr::to_string).collect(), warnings.len())
     }
 
     #[test]
     fn each_bind_mode_is_met_where_the_gateway_listens() {
-        let there = world(|| Some(TAILNET));
-        let nowhere = world(|| None);
+        let there = context(|| Some(TAILNET));
+        let nowhere = context(|| None);
         let custom = |host: &str| Config { custom_host: Some(host.to_owned()), ..Config::default() };
         let (v4, v6) = ("127.0.0.1:19000", "[::1]:19000");
-        for (bind, config, world, addresses, warnings) in [
+        for (bind, config, context, addresses, warnings) in [
             (Bind::Loopback, Config::default(), &there, vec![v4, v6], 0),
             (Bind::Auto, Config::default(), &there, vec![v4, v6], 0),
             (Bind::Lan, Config::default(), &there, vec![v4], 0),
@@ -132,7 +114,7 @@ mod tests {
             (Bind::Custom, custom("example"), &there, vec![v4], 1),
             (Bind::Custom, Config::default(), &there, vec![v4], 1),
         ] {
-            let (_, met, warned) = met(None, Some(bind), &config, world);
+            let (_, met, warned) = met(None, Some(bind), &config, context);
             assert_eq!(met, addresses, "{bind:?} {config:?}");
             assert_eq!(warned, warnings, "{bind:?} {config:?}");
         }
@@ -141,30 +123,23 @@ mod tests {
     #[test]
     fn the_bind_of_the_command_wins_over_that_of_the_config() {
         let config = Config { bind: Some(Bind::Lan), ..Config::default() };
-        let world = world(|| None);
-        assert_eq!(met(None, None, &config, &world).1, ["127.0.0.1:19000"]);
-        assert_eq!(met(None, Some(Bind::Loopback), &config, &world).1, ["127.0.0.1:19000", "[::1]:19000"]);
+        let context = context(|| None);
+        assert_eq!(met(None, None, &config, &context).1, ["127.0.0.1:19000"]);
+        assert_eq!(met(None, Some(Bind::Loopback), &config, &context).1, ["127.0.0.1:19000", "[::1]:19000"]);
     }
 
     #[test]
     fn a_given_host_is_the_only_address() {
-        let world = world(|| Some(TAILNET));
+        let context = context(|| Some(TAILNET));
         let tls = Config { tls: true, bind: Some(Bind::Tailnet), ..Config::default() };
+        let address = |text: &str| Host::Address(text.parse().unwrap());
         for (host, url, addresses) in [
-            ("10.1.2.3", "wss://10.1.2.3:19000", vec!["10.1.2.3:19000"]),
-            ("::1", "wss://[::1]:19000", vec!["[::1]:19000"]),
-            ("[fe80::1]", "wss://[fe80::1]:19000", vec!["[fe80::1]:19000"]),
-            ("localhost", "wss://localhost:19000", vec!["127.0.0.1:19000", "[::1]:19000"]),
+            (address("10.1.2.3"), "wss://10.1.2.3:19000", vec!["10.1.2.3:19000"]),
+            (address("::1"), "wss://[::1]:19000", vec!["[::1]:19000"]),
+            (Host::Localhost, "wss://localhost:19000", vec!["127.0.0.1:19000", "[::1]:19000"]),
         ] {
-            let (shown, met, _) = met(Some(host), None, &tls, &world);
-            assert_eq!((shown.as_str(), met), (url, addresses.into_iter().map(str::to_owned).collect()), "{host}");
-        }
-    }
-
-    #[test]
-    fn a_host_is_an_address_to_connect_to() {
-        for host in ["", "gateway.example", "0.0.0.0", "::", "127.0.0.1:80", "[::1", "300.1.1.1"] {
-            assert!(parse_host(host).is_err(), "{host:?}");
+            let (shown, met, _) = met(Some(host), None, &tls, &context);
+            assert_eq!((shown.as_str(), met), (url, addresses.into_iter().map(str::to_owned).collect()), "{host:?}");
         }
     }
 }

@@ -1,7 +1,9 @@
 //! Where the gateway keeps its state and its config, by its own rules: a profile chosen on the command line selects
 //! both, `OPENCLAW_PROFILE` alone selects neither.
 
-use super::{World, port};
+use super::port;
+use super::process_context::ProcessContext;
+use crate::cli::is_profile;
 use nix::fcntl::{AT_FDCWD, AtFlags};
 use nix::unistd::{AccessFlags, faccessat};
 use std::ffi::{OsStr, OsString};
@@ -14,7 +16,7 @@ const CONFIG: &str = "openclaw.json";
 const LEGACY_CONFIG: &str = "clawdbot.json";
 const LEGACY_STATE: &str = ".clawdbot";
 
-/// The four variables by which a gateway finds its place, as a gateway would meet them.
+/// The four variables that select a gateway, as the gateway will find them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Selection {
     pub(super) profile: Option<OsString>,
@@ -23,7 +25,7 @@ pub(super) struct Selection {
     pub(super) gateway_port: Option<OsString>,
 }
 
-/// Which of them a profile must leave alone, since flags of ours set them.
+/// Which of them a profile must not change, because options of ours set them.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Pinned {
     pub(super) state_dir: bool,
@@ -31,23 +33,22 @@ pub(super) struct Pinned {
 }
 
 impl Selection {
-    /// What the environment says.
-    pub(super) fn of(world: &World) -> Self {
+    pub(super) fn from_environment(context: &ProcessContext) -> Self {
         Self {
-            profile: world.variable("OPENCLAW_PROFILE"),
-            state_dir: world.variable("OPENCLAW_STATE_DIR"),
-            config: world.variable("OPENCLAW_CONFIG_PATH"),
-            gateway_port: world.variable("OPENCLAW_GATEWAY_PORT"),
+            profile: context.variable("OPENCLAW_PROFILE"),
+            state_dir: context.variable("OPENCLAW_STATE_DIR"),
+            config: context.variable("OPENCLAW_CONFIG_PATH"),
+            gateway_port: context.variable("OPENCLAW_GATEWAY_PORT"),
         }
     }
 
-    /// Selects `profile` as `openclaw --profile NAME` does: a state dir that was set stays, unless it is the one of
-    /// the profile that we come from.
-    pub(super) fn switch_to(&mut self, profile: &str, pinned: Pinned, world: &World) {
+    /// Selects `profile` as `openclaw --profile NAME` does: a state directory that was set stays, unless it is that of
+    /// the former profile.
+    pub(super) fn switch_to(&mut self, profile: &str, pinned: Pinned, context: &ProcessContext) {
         let former = self.profile.as_deref().and_then(OsStr::to_str).map_or("default", str::trim);
-        let (former, selected) = (profile_dir(former, world), profile_dir(profile, world));
+        let (former, selected) = (profile_dir(former, context), profile_dir(profile, context));
         let stale = |path: &Option<OsString>, of_former: &Path| {
-            path.as_ref().is_some_and(|path| resolve(path, world) == of_former)
+            path.as_ref().is_some_and(|path| resolve(path, context) == of_former)
         };
         let leaves_former = !pinned.state_dir && stale(&self.state_dir, &former);
         let replaces_config =
@@ -56,7 +57,7 @@ impl Selection {
             self.state_dir = Some(selected.into_os_string());
         }
         if let (None, Some(state_dir)) = (self.config.as_ref().filter(|_| !replaces_config), &self.state_dir) {
-            self.config = Some(resolve(state_dir, world).join(CONFIG).into_os_string());
+            self.config = Some(resolve(state_dir, context).join(CONFIG).into_os_string());
         }
         if profile == "dev" && self.gateway_port.is_none() {
             self.gateway_port = Some(OsString::from(port::OF_DEV.to_string()));
@@ -64,25 +65,24 @@ impl Selection {
         self.profile = Some(OsString::from(profile));
     }
 
-    /// The state directory.
-    pub(super) fn state_dir(&self, world: &World) -> PathBuf {
+    pub(super) fn state_dir(&self, context: &ProcessContext) -> PathBuf {
         if let Some(path) = &self.state_dir {
-            return resolve(path, world);
+            return resolve(path, context);
         }
-        let home = home(world);
+        let home = home(context);
         let (current, legacy) = (home.join(".openclaw"), home.join(LEGACY_STATE));
         if !current.exists() && legacy.exists() { legacy } else { current }
     }
 
-    /// The config file, whether it exists or not.
-    pub(super) fn config(&self, world: &World) -> PathBuf {
+    /// The config file, which need not exist.
+    pub(super) fn config(&self, context: &ProcessContext) -> PathBuf {
         if let Some(path) = &self.config {
-            return resolve(path, world);
+            return resolve(path, context);
         }
-        let state_dir = self.state_dir(world);
+        let state_dir = self.state_dir(context);
         let mut folders = vec![state_dir.clone()];
         if self.state_dir.is_none() {
-            folders.extend([".openclaw", LEGACY_STATE].map(|name| home(world).join(name)));
+            folders.extend([".openclaw", LEGACY_STATE].map(|name| home(context).join(name)));
         }
         folders
             .iter()
@@ -106,38 +106,32 @@ impl Selection {
     }
 }
 
-/// Whether the gateway takes `name` for a profile.
-pub(super) fn is_profile(name: &str) -> bool {
-    let tail = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
-    name.len() <= 64 && name.bytes().all(tail) && name.starts_with(|first: char| first.is_ascii_alphanumeric())
-}
-
-fn profile_dir(profile: &str, world: &World) -> PathBuf {
+fn profile_dir(profile: &str, context: &ProcessContext) -> PathBuf {
     if profile.eq_ignore_ascii_case("default") || !is_profile(profile) {
-        return home(world).join(".openclaw");
+        return home(context).join(".openclaw");
     }
-    home(world).join(format!(".openclaw-{profile}"))
+    home(context).join(format!(".openclaw-{profile}"))
 }
 
-/// Some launchers write a missing home as `undefined` or `null`; the gateway ignores these.
-fn home_variable(name: &str, world: &World) -> Option<OsString> {
-    world.variable(name).filter(|value| value != "undefined" && value != "null")
+/// The gateway ignores `undefined` and `null`, which some launchers write for a missing home.
+fn home_variable(name: &str, context: &ProcessContext) -> Option<OsString> {
+    context.variable(name).filter(|value| value != "undefined" && value != "null")
 }
 
 /// The home directory of the gateway, which `OPENCLAW_HOME` may move.
-fn home(world: &World) -> PathBuf {
+fn home(context: &ProcessContext) -> PathBuf {
     let user = || {
-        let variable = home_variable("HOME", world).or_else(|| home_variable("USERPROFILE", world));
-        variable.map(PathBuf::from).or_else(world.home).unwrap_or_else(|| world.cwd.clone())
+        let variable = home_variable("HOME", context).or_else(|| home_variable("USERPROFILE", context));
+        variable.map(PathBuf::from).or_else(context.home).unwrap_or_else(|| context.cwd.clone())
     };
-    let home = home_variable("OPENCLAW_HOME", world).map_or_else(user, |explicit| expand_tilde(&explicit, user));
-    absolute(&home, &world.cwd)
+    let home = home_variable("OPENCLAW_HOME", context).map_or_else(user, |explicit| expand_tilde(&explicit, user));
+    absolute(&home, &context.cwd)
 }
 
 /// `path` as an absolute one, `~` expanded.
-pub(super) fn resolve(path: &OsStr, world: &World) -> PathBuf {
+pub(super) fn resolve(path: &OsStr, context: &ProcessContext) -> PathBuf {
     let trimmed = path.to_str().map_or(path, |text| OsStr::new(text.trim()));
-    absolute(&expand_tilde(trimmed, || home(world)), &world.cwd)
+    absolute(&expand_tilde(trimmed, || home(context)), &context.cwd)
 }
 
 /// `~` and `~/...` only: the gateway takes `~name` for a file name.
@@ -148,7 +142,7 @@ fn expand_tilde(path: &OsStr, home: impl FnOnce() -> PathBuf) -> PathBuf {
     }
 }
 
-/// Takes `.` and `..` away by name alone, as Node's `path.resolve` does; the paths need not exist.
+/// Removes `.` and `..` lexically, as Node's `path.resolve` does; the path need not exist.
 fn absolute(path: &Path, cwd: &Path) -> PathBuf {
     let mut clean = PathBuf::new();
     for component in cwd.join(path).components() {
@@ -163,7 +157,7 @@ fn absolute(path: &Path, cwd: &Path) -> PathBuf {
     clean
 }
 
-/// Whether `folder` can be written, or made where it is missing; nothing is touched to find out.
+/// Checks that `folder` can be written, or created where it is missing, without changing anything.
 pub(super) fn check_writable(folder: &Path) -> Result<(), String> {
     for place in folder.ancestors() {
         match fs::metadata(place) {
@@ -173,9 +167,9 @@ pub(super) fn check_writable(folder: &Path) -> Result<(), String> {
                 return faccessat(AT_FDCWD, place, access, AtFlags::AT_EACCESS)
                     .map_err(|errno| format!("{}: {}", place.display(), errno.desc()));
             }
-            // A link to nowhere is in the way of mkdir, though it looks like a missing directory.
+            // A dangling link looks like a missing directory, but mkdir(2) fails with EEXIST.
             Err(_) if fs::symlink_metadata(place).is_ok() => {
-                return Err(format!("{} is a link to nowhere", place.display()));
+                return Err(format!("{} is a dangling link", place.display()));
             }
             Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {}
             Err(error) => return Err(format!("{}: {error}", place.display())),
@@ -188,8 +182,8 @@ pub(super) fn check_writable(folder: &Path) -> Result<(), String> {
 mod tests {
     use super::*;
 
-    fn world(variables: &'static [(&'static str, &'static str)]) -> World {
-        World {
+    fn context(variables: &'static [(&'static str, &'static str)]) -> ProcessContext {
+        ProcessContext {
             env: Box::new(move |name| {
                 variables.iter().find(|(known, _)| *known == name).map(|(_, value)| OsString::from(value))
             }),
@@ -204,7 +198,7 @@ mod tests {
 
     #[test]
     fn paths_are_expanded_as_the_gateway_expands_them() {
-        let world = world(&[("HOME", "/nowhere/home"), ("OPENCLAW_HOME", "~/moved")]);
+        let context = context(&[("HOME", "/nowhere/home"), ("OPENCLAW_HOME", "~/moved")]);
         for (path, absolute) in [
             ("/a/./b/../c", "/a/c"),
             ("~", "/nowhere/home/moved"),
@@ -214,7 +208,7 @@ mod tests {
             ("../s", "/nowhere/s"),
             ("/../..", "/"),
         ] {
-            assert_eq!(resolve(OsStr::new(path), &world), Path::new(absolute), "{path}");
+            assert_eq!(resolve(OsStr::new(path), &context), Path::new(absolute), "{path}");
         }
     }
 
@@ -228,17 +222,17 @@ mod tests {
             (&[("HOME", "/h"), ("OPENCLAW_HOME", "/o")], "/o"),
             (&[("HOME", "h")], "/nowhere/cwd/h"),
         ] {
-            assert_eq!(home(&world(variables)), Path::new(expected), "{variables:?}");
+            assert_eq!(home(&context(variables)), Path::new(expected), "{variables:?}");
         }
     }
 
     fn selected(profile: Option<&str>, variables: &'static [(&'static str, &'static str)]) -> (PathBuf, PathBuf) {
-        let world = world(variables);
-        let mut selection = Selection::of(&world);
+        let context = context(variables);
+        let mut selection = Selection::from_environment(&context);
         if let Some(profile) = profile {
-            selection.switch_to(profile, Pinned::default(), &world);
+            selection.switch_to(profile, Pinned::default(), &context);
         }
-        (selection.state_dir(&world), selection.config(&world))
+        (selection.state_dir(&context), selection.config(&context))
     }
 
     #[test]
@@ -277,9 +271,9 @@ mod tests {
     #[test]
     fn the_profile_dev_brings_its_own_port_unless_one_is_set() {
         let of = |variables| {
-            let world = world(variables);
-            let mut selection = Selection::of(&world);
-            selection.switch_to("dev", Pinned::default(), &world);
+            let context = context(variables);
+            let mut selection = Selection::from_environment(&context);
+            selection.switch_to("dev", Pinned::default(), &context);
             selection.gateway_port
         };
         assert_eq!(of(&[("HOME", "/h")]), Some(OsString::from("19001")));

@@ -1,10 +1,9 @@
 //! Which port the gateway serves on, by its own rules.
 
-use super::paths::is_profile;
-use super::value::digits;
+use crate::cli::is_profile;
 use std::ffi::OsStr;
 
-/// The port when nobody says anything.
+/// The port of a gateway without any setting.
 pub(super) const DEFAULT: u16 = 18789;
 /// The port that `openclaw --profile dev` sets.
 pub(super) const OF_DEV: u16 = 19001;
@@ -31,9 +30,11 @@ impl Candidates<'_> {
     }
 }
 
-/// A port as an option takes it: digits, 1 to 65535.
+/// A port as the gateway reads it: digits only, where `str::parse` would accept a sign; 1 to 65535.
 pub(super) fn parse(text: &str) -> Option<u16> {
-    digits(text).and_then(|number| u16::try_from(number).ok()).filter(|port| *port > 0)
+    let text = text.trim();
+    let is_plain = text.bytes().all(|byte| byte.is_ascii_digit());
+    text.parse().ok().filter(|port| *port > 0 && is_plain)
 }
 
 /// The port in a value of `OPENCLAW_GATEWAY_PORT`: `N`, `host:N` or `[v6]:N`. The gateway ignores anything else.
@@ -52,7 +53,7 @@ pub(super) fn of_variable(value: &OsStr) -> Option<u16> {
     }
 }
 
-/// The port that a named profile has by itself: 20000 + FNV-1a 32 of its name modulo 40000. Other names have none.
+/// The port of a named profile: 20000 + FNV-1a 32 of its name modulo 40000. `None` for `default` and invalid names.
 pub(super) fn of_profile(profile: &OsStr) -> Option<u16> {
     let name = profile.to_str()?.trim();
     if name.eq_ignore_ascii_case("default") || !is_profile(name) {

@@ -38,7 +38,7 @@ fn a_dry_run_goes_on_without_a_manager_and_without_openclaw_and_says_what_stops_
 fn root_means_the_machine_and_itself_and_is_told_what_is_better() {
     needs_root("what root means");
     let home = Home::new();
-    let (implied, agents) = ("root means a service of the machine", "agents will act as root");
+    let (implied, agents) = ("running as root: this is the system service for user", "agents will run as root");
     let roots = "openclaw-supervise@root.service.d/install.conf";
     let run = home.run(&["install", "--dry-run"]);
     for words in [implied, agents, roots, "--run-as USER"] {
@@ -66,7 +66,7 @@ fn an_account_may_have_dots_and_one_that_no_unit_can_name_is_named() {
     let home = Home::new();
     let system = |name: &str| home.run(&["install", "--system", "--dry-run", "--run-as", name]);
     system("john.doe").expect(0, "would call systemctl enable --now openclaw-supervise@john.doe.service");
-    system("john doe").expect(2, "the account \"john doe\" cannot be part of the name of a service");
+    system("john doe").expect(2, "the account \"john doe\" cannot be part of a service name");
     home.run_with(&["install", "--system", "--dry-run"], &[("SUDO_USER", "a\\b")]).expect(2, r#""a\\b""#);
 }
 

@@ -4,7 +4,7 @@ use super::{DRAIN_MAX, MARGIN};
 use crate::commands::doctor::facts::container::{ContainerFacts, MIB, runs_us};
 use crate::commands::doctor::finding::Finding;
 use crate::core::report::human;
-use crate::settings::LeaseBasis;
+use crate::store::BasisChoice;
 use std::ffi::OsStr;
 use std::path::Path;
 use std::time::Duration;
@@ -122,12 +122,12 @@ fn processor(facts: &ContainerFacts) -> Option<Finding> {
 }
 
 /// `network`: the file system of the store, if locks cannot be trusted on it.
-pub(in super::super) fn state(folder: &Path, network: Option<&str>, lease: LeaseBasis) -> Finding {
+pub(in super::super) fn state(folder: &Path, network: Option<&str>, lease: BasisChoice) -> Finding {
     let check = "state";
     let shown = folder.display();
     match network {
         None => Finding::ok(check, format!("{shown} is on a local file system")),
-        Some(name) if lease == LeaseBasis::Lock => Finding::warn(
+        Some(name) if lease == BasisChoice::Lock => Finding::warn(
             check,
             format!("{shown} is on {name}, with --lease lock"),
             "two machines may both get the lock and run two gateways on one state",
@@ -186,9 +186,9 @@ mod tests {
     fn a_state_on_a_network_file_system_is_found() {
         let state = |network, lease| vec![state(Path::new("/s"), network, lease)];
         insta::assert_snapshot!(listing([
-            ("local", state(None, LeaseBasis::Auto)),
-            ("NFS", state(Some("nfs"), LeaseBasis::Auto)),
-            ("NFS with a lock", state(Some("nfs"), LeaseBasis::Lock)),
+            ("local", state(None, BasisChoice::Auto)),
+            ("NFS", state(Some("nfs"), BasisChoice::Auto)),
+            ("NFS with a lock", state(Some("nfs"), BasisChoice::Lock)),
         ]));
     }
 }

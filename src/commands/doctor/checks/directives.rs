@@ -260,19 +260,19 @@ mod tests {
     use super::*;
     use crate::commands::doctor::facts::systemd::tests::unit;
     use crate::commands::doctor::finding::Level;
-    use crate::settings::{Invocation, World, read};
+    use crate::settings::{Invocation, ProcessContext, read};
     use std::ffi::OsString;
 
     fn settings(words: &[&str]) -> Box<Settings> {
         let program = std::env::current_exe().unwrap().into_os_string();
         let line = ["openclaw-supervise", "run"].into_iter().chain(words.iter().copied()).map(OsString::from);
-        let world = World {
+        let context = ProcessContext {
             env: Box::new(|name| (name == "OPENCLAW_STATE_DIR").then(|| std::env::temp_dir().into_os_string())),
             pid1: false,
             launchd: false,
-            ..World::of_process()
+            ..ProcessContext::of_this_process()
         };
-        match read(line.chain(["--".into(), program]), &world) {
+        match read(line.chain(["--".into(), program]), &context) {
             Ok(Invocation::Run(settings)) => settings,
             other => panic!("{other:?}"),
         }

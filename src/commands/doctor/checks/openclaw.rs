@@ -5,7 +5,7 @@ use crate::commands::doctor::facts::openclaw::{NodeFacts, OpenclawPackage};
 use crate::commands::doctor::facts::settings::{SettingsFacts, SettingsOrigin};
 use crate::commands::doctor::finding::Finding;
 use crate::core::report::human;
-use crate::settings::Mistake;
+use crate::settings::UsageError;
 use std::time::Duration;
 
 /// Enough for the channels and tools of one gateway.
@@ -30,7 +30,7 @@ pub(in super::super) fn settings(facts: &SettingsFacts) -> Vec<Finding> {
             "the unit files cannot be read, or differ from what systemd has loaded, and systemctl shows no quotes",
             "systemctl daemon-reload, or run doctor as root",
         )],
-        Err(mistakes) => mistakes.all().iter().map(|mistake| of_mistake(mistake, facts)).collect(),
+        Err(errors) => errors.all().iter().map(|error| of_error(error, facts)).collect(),
     }
 }
 
@@ -42,26 +42,26 @@ fn origin_of(facts: &SettingsFacts) -> String {
     }
 }
 
-fn of_mistake(mistake: &Mistake, facts: &SettingsFacts) -> Finding {
+fn of_error(error: &UsageError, facts: &SettingsFacts) -> Finding {
     let origin = origin_of(facts);
-    let text = mistake.to_string();
-    if matches!(mistake, Mistake::Folder(_)) && facts.other_user.is_some() {
+    let text = error.to_string();
+    if matches!(error, UsageError::Folder { .. }) && facts.other_user.is_some() {
         return Finding::ok_since("settings", text, "another user runs it and may have access");
     }
-    let fix = match (mistake, &facts.origin) {
-        (Mistake::Usage(_), _) => "correct that option or variable".to_owned(),
-        (Mistake::Config(_), _) => "run openclaw doctor, or correct that file".to_owned(),
-        (Mistake::Folder(_), _) => {
+    let fix = match (error, &facts.origin) {
+        (UsageError::Config(_), _) => "run openclaw doctor, or correct that file".to_owned(),
+        (UsageError::Folder { .. }, _) => {
             "chown -R it to the user that runs the supervisor, or choose another directory".to_owned()
         }
-        (Mistake::Command(_), SettingsOrigin::Unit(id)) => {
+        (UsageError::Command(_), SettingsOrigin::Unit(id)) => {
             format!(
                 "Environment=PATH=... with the directories of openclaw and node (in [Service], with `systemctl edit {id}`)"
             )
         }
-        (Mistake::Command(_), _) => "npm install -g openclaw, or add its directory to PATH".to_owned(),
+        (UsageError::Command(_), _) => "npm install -g openclaw, or add its directory to PATH".to_owned(),
+        _ => "correct that option or variable".to_owned(),
     };
-    let code = mistake.exit_code();
+    let code = error.exit_code();
     Finding::fail("settings", text, format!("{origin}, it exits with {code}"), fix)
 }
 
@@ -185,7 +185,7 @@ pub(in super::super) fn open_files(soft: Option<u64>, fix: String) -> Finding {
 mod tests {
     use super::super::tests::listing;
     use super::*;
-    use crate::settings::{World, read};
+    use crate::settings::{CommandError, ConfigError, ProcessContext, read};
 
     #[test]
     fn a_version_range_means_what_it_means_to_npm() {
@@ -255,8 +255,8 @@ mod tests {
 
     #[test]
     fn each_error_in_the_settings_is_a_finding_with_its_exit_code() {
-        let world = World { env: Box::new(|_| None), ..World::of_process() };
-        let errors = || read(["openclaw-supervise", "run", "--port", "x"].map(std::ffi::OsString::from), &world);
+        let context = ProcessContext { env: Box::new(|_| None), ..ProcessContext::of_this_process() };
+        let errors = || read(["openclaw-supervise", "run", "--port", "x"].map(std::ffi::OsString::from), &context);
         let facts = |origin, is_guessed, other_user: Option<&str>| SettingsFacts {
             origin,
             settings: Err(errors().unwrap_err()),
@@ -266,12 +266,17 @@ mod tests {
             other_user: other_user.map(str::to_owned),
         };
         let all = [
-            Mistake::Usage("--port x is not a number".to_owned()),
-            Mistake::Config("openclaw.json is not JSON5".to_owned()),
-            Mistake::Folder("cannot write /s".to_owned()),
-            Mistake::Command("cannot find openclaw in PATH (/nowhere)".to_owned()),
+            UsageError::CommandLine("invalid value 'x' for '--port <PORT>'".to_owned()),
+            ConfigError::Unreadable { path: "/s/openclaw.json".to_owned(), why: "Permission denied".to_owned() }.into(),
+            UsageError::Folder {
+                what: "state directory",
+                folder: "/s".to_owned(),
+                why: "Permission denied".to_owned(),
+                option: "--state-dir",
+            },
+            CommandError::NotOnPath { program: "openclaw".to_owned(), path: "/nowhere".to_owned() }.into(),
         ];
-        let each = |facts: SettingsFacts| all.iter().map(|mistake| of_mistake(mistake, &facts)).collect();
+        let each = |facts: SettingsFacts| all.iter().map(|error| of_error(error, &facts)).collect();
         let unit = || SettingsOrigin::Unit("x.service".to_owned());
         assert_eq!(settings(&facts(unit(), false, None)).len(), errors().unwrap_err().all().len());
         insta::assert_snapshot!(listing([

@@ -4,7 +4,7 @@
 use super::program::is_ours;
 use super::systemd::{ManagerFacts, UnitFacts};
 use crate::platform::proc;
-use crate::settings::{self, Invocation, Mistakes, Settings, World};
+use crate::settings::{self, Invocation, ProcessContext, Settings, UsageErrors};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs;
@@ -24,7 +24,7 @@ pub(in super::super) enum SettingsOrigin {
 #[derive(Debug, Clone)]
 pub(in super::super) struct SettingsFacts {
     pub(in super::super) origin: SettingsOrigin,
-    pub(in super::super) settings: Result<Box<Settings>, Mistakes>,
+    pub(in super::super) settings: Result<Box<Settings>, UsageErrors>,
     /// `PATH`
     pub(in super::super) path: Option<OsString>,
     /// `NODE_OPTIONS`
@@ -36,7 +36,7 @@ pub(in super::super) struct SettingsFacts {
 }
 
 impl SettingsFacts {
-    pub(in super::super) fn of_ourselves(settings: Result<Box<Settings>, Mistakes>) -> Self {
+    pub(in super::super) fn of_ourselves(settings: Result<Box<Settings>, UsageErrors>) -> Self {
         let variable = std::env::var_os;
         Self {
             origin: SettingsOrigin::Ourselves,
@@ -94,16 +94,16 @@ impl SettingsFacts {
             return None;
         }
         let (path, node_options) = (variable("PATH"), variable("NODE_OPTIONS"));
-        let world = World {
+        let context = ProcessContext {
             env: Box::new(variable),
             cwd,
             terminal: false,
             pid1: origin == SettingsOrigin::Process(1),
-            ..World::of_process()
+            ..ProcessContext::of_this_process()
         };
-        let settings = match settings::read(words, &world) {
+        let settings = match settings::read(words, &context) {
             Ok(Invocation::Run(settings)) => Ok(settings),
-            Err(mistakes) => Err(mistakes),
+            Err(errors) => Err(errors),
             // Another subcommand, which has no gateway.
             Ok(_) => return None,
         };

@@ -1,37 +1,33 @@
-//! What an invocation finds around itself.
+//! What settings depend on beside the command line: the environment and a few facts about this process and machine.
 
-use super::listener::tailnet_address;
 use crate::host::manager;
 use std::ffi::OsString;
 use std::io::IsTerminal;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
-/// Looks a variable of the environment up.
+/// Looks up an environment variable.
 pub type Environment = dyn Fn(&str) -> Option<OsString>;
 
-/// Everything outside the command line that settings depend on.
-pub struct World {
-    /// The environment.
+pub struct ProcessContext {
     pub env: Box<Environment>,
     /// The user's home directory when no variable names it.
     pub home: fn() -> Option<PathBuf>,
-    /// What relative paths start from.
+    /// The base of relative paths.
     pub cwd: PathBuf,
     /// Whether stderr is a terminal.
     pub terminal: bool,
-    /// Whether we are process 1, and with that a container's whole life.
+    /// Whether this is process 1, whose exit ends its container.
     pub pid1: bool,
-    /// Whether launchd runs us: it starts a job that ended again, whatever its exit code.
+    /// Whether launchd runs us, which restarts a job whatever its exit code.
     pub launchd: bool,
     /// This machine's address in a tailnet.
     pub tailnet: fn() -> Option<Ipv4Addr>,
 }
 
-impl World {
-    /// The one that this process is in.
+impl ProcessContext {
     #[must_use]
-    pub fn of_process() -> Self {
+    pub fn of_this_process() -> Self {
         Self {
             env: Box::new(|name| std::env::var_os(name)),
             home: std::env::home_dir,
@@ -43,10 +39,20 @@ impl World {
         }
     }
 
-    /// A variable that is set to something: an empty one counts as unset. White space around a text is dropped.
-    pub(super) fn variable(&self, name: &str) -> Option<OsString> {
+    /// A variable without the white space around it; `None` if it is unset or empty.
+    #[must_use]
+    pub fn variable(&self, name: &str) -> Option<OsString> {
         let value = (self.env)(name)?;
         let value = value.to_str().map(|text| OsString::from(text.trim())).unwrap_or(value);
         Some(value).filter(|value| !value.is_empty())
     }
+}
+
+/// The first address of this machine in 100.64.0.0/10, the range that tailnets use.
+fn tailnet_address() -> Option<Ipv4Addr> {
+    nix::ifaddrs::getifaddrs().ok()?.find_map(|interface| {
+        let address = interface.address?.as_sockaddr_in()?.ip();
+        let [first, second, ..] = address.octets();
+        (first == 100 && second & 0xc0 == 64).then_some(address)
+    })
 }

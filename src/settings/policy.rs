@@ -1,0 +1,79 @@
+//! The core's policy and the log, from options that need nothing else.
+
+use super::hooks::Hooks;
+use super::process_context::ProcessContext;
+use crate::cli::{ConflictMode, MemoryMax, Options, RepairMode, StopTimeout};
+use crate::core::Policy;
+use crate::core::policy::OnConflict;
+use crate::host::telemetry::Format;
+use std::time::Duration;
+
+/// The startup budget of a gateway: OpenClaw's doctor does the same migrations, and a cold start of Node comes on top.
+const REPAIR_TIME_MAX: Duration = Duration::from_mins(5);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LogSettings {
+    pub format: Format,
+    /// The least severe level that is logged.
+    pub level: tracing::Level,
+}
+
+/// URL, seed and handoff stay those of the defaults.
+pub(super) fn resolve(options: &Options, hooks: &Hooks, context: &ProcessContext) -> Policy {
+    let default = Policy::default();
+    Policy {
+        startup_timeout: options.startup_timeout.unwrap_or(default.startup_timeout),
+        probe_interval: options.probe_interval.unwrap_or(default.probe_interval),
+        probe_timeout: options.probe_timeout.unwrap_or(default.probe_timeout),
+        hang_after: options.hang_after.unwrap_or(default.hang_after),
+        stop_timeout: match options.stop_timeout.unwrap_or(StopTimeout::Auto) {
+            StopTimeout::Auto => automatic_stop_timeout(context),
+            StopTimeout::Fixed(duration) => duration,
+        },
+        hung_stop_timeout: options.hung_stop_timeout.unwrap_or(default.hung_stop_timeout),
+        max_restarts: options.max_restarts.unwrap_or(default.max_restarts),
+        restart_window: options.restart_window.unwrap_or(default.restart_window),
+        backoff_max: options.backoff_max.unwrap_or(default.backoff_max),
+        stable_after: options.stable_after.unwrap_or(default.stable_after),
+        boot_limit: options.boot_limit.unwrap_or(default.boot_limit),
+        boot_window: options.boot_window.unwrap_or(default.boot_window),
+        conflict_timeout: options.conflict_timeout.unwrap_or(default.conflict_timeout),
+        conflict_exit_code: options.conflict_exit_code.unwrap_or(default.conflict_exit_code),
+        on_conflict: match options.on_conflict.unwrap_or(ConflictMode::Auto) {
+            // Process 1 and a job of launchd are restarted whatever their exit code.
+            ConflictMode::Auto if context.pid1 || context.launchd => OnConflict::Standby,
+            ConflictMode::Auto | ConflictMode::Exit => OnConflict::Exit,
+            ConflictMode::Standby => OnConflict::Standby,
+        },
+        pre_start: hooks.pre_start,
+        post_stop: hooks.post_stop,
+        memory_max_kb: match options.memory_max.unwrap_or(MemoryMax::Off) {
+            MemoryMax::Off => None,
+            MemoryMax::Kb(kb) => Some(kb),
+        },
+        repair: match options.repair.unwrap_or(RepairMode::Off) {
+            RepairMode::Off => None,
+            RepairMode::Doctor => Some(REPAIR_TIME_MAX),
+        },
+        attended: context.terminal,
+        ..default
+    }
+}
+
+fn automatic_stop_timeout(context: &ProcessContext) -> Duration {
+    Duration::from_secs(if context.pid1 {
+        8 // a container runtime sends SIGKILL after 10
+    } else if context.launchd {
+        15 // the ExitTimeOut of the gateway's own property list is 20
+    } else {
+        328 // the gateway exits by itself after 325 to 327
+    })
+}
+
+pub(super) fn log_settings(options: &Options, context: &ProcessContext) -> LogSettings {
+    let default = if context.terminal { Format::Text } else { Format::Json };
+    LogSettings {
+        format: options.log_format.unwrap_or(default),
+        level: options.log_level.unwrap_or(tracing::Level::INFO),
+    }
+}

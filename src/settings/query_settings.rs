@@ -1,0 +1,190 @@
+//! What the verbs need that look at a gateway or talk to a running supervisor. An error in the gateway's config is a
+//! warning to them: what runs was started with an earlier one.
+
+use super::common::Common;
+use super::policy::LogSettings;
+use super::run_settings::{self, Settings};
+use super::usage_error::UsageErrors;
+use crate::cli::ProbeFlags;
+use crate::core::Policy;
+use crate::gateway::endpoint::Endpoint;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// What `restart` and `stop` wait beyond the gateway's own timeouts.
+const MARGIN: Duration = Duration::from_secs(30);
+
+/// How long `retry-now` waits.
+const RETRY_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Which supervisor it is about, and how to talk to the operator.
+#[derive(Debug, Clone)]
+pub struct Subject {
+    pub store_dir: PathBuf,
+    pub config_path: PathBuf,
+    pub log: LogSettings,
+    pub warnings: Vec<String>,
+}
+
+#[derive(Debug, Clone)]
+pub struct StatusSettings {
+    pub subject: Subject,
+    pub endpoint: Endpoint,
+    pub probe_timeout: Duration,
+    pub json: bool,
+}
+
+#[derive(Debug, Clone)]
+pub struct DoctorSettings {
+    pub subject: Subject,
+    pub endpoint: Endpoint,
+    pub probe_timeout: Duration,
+    /// What `run` would make of the same options and environment.
+    pub run: Result<Box<Settings>, UsageErrors>,
+    pub json: bool,
+}
+
+#[derive(Debug, Clone)]
+pub struct EventsSettings {
+    pub subject: Subject,
+    /// How many of the last events to show.
+    pub count: u32,
+    pub follow: bool,
+    pub json: bool,
+}
+
+/// What an operator can ask of a running supervisor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wish {
+    Restart,
+    Stop,
+    RetryNow,
+}
+
+impl Wish {
+    /// Its name on the command line and on the control socket.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Restart => "restart",
+            Self::Stop => "stop",
+            Self::RetryNow => "retry-now",
+        }
+    }
+}
+
+#[derive(Debug, Clone)]
+pub struct AskSettings {
+    pub subject: Subject,
+    pub wish: Wish,
+    /// How long to wait for the outcome.
+    pub timeout: Duration,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Question {
+    Live,
+    Ready,
+    Started,
+    Supervised,
+}
+
+impl Question {
+    /// Its name on the command line.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Live => "live",
+            Self::Ready => "ready",
+            Self::Started => "started",
+            Self::Supervised => "supervised",
+        }
+    }
+}
+
+impl From<ProbeFlags> for Question {
+    /// clap lets one of them through at most.
+    fn from(flags: ProbeFlags) -> Self {
+        match flags {
+            ProbeFlags { ready: true, .. } => Self::Ready,
+            ProbeFlags { started: true, .. } => Self::Started,
+            ProbeFlags { supervised: true, .. } => Self::Supervised,
+            ProbeFlags { .. } => Self::Live,
+        }
+    }
+}
+
+#[derive(Debug, Clone)]
+pub struct ProbeSettings {
+    pub endpoint: Endpoint,
+    /// Whether the command line names the endpoint, so that no supervisor is asked for another one.
+    pub is_endpoint_named: bool,
+    pub store_dir: PathBuf,
+    pub question: Question,
+    /// How long to repeat the probe; `None` for a single one.
+    pub wait: Option<Duration>,
+    pub probe_timeout: Duration,
+    pub json: bool,
+    pub log: LogSettings,
+    pub warnings: Vec<String>,
+}
+
+impl Common<'_> {
+    pub(super) fn probe(
+        self,
+        flags: ProbeFlags,
+        wait: Option<Duration>,
+        json: bool,
+        is_endpoint_named: bool,
+    ) -> Result<ProbeSettings, UsageErrors> {
+        let warnings = self.warnings("probing with its defaults");
+        UsageErrors::check(self.errors)?;
+        Ok(ProbeSettings {
+            endpoint: self.target.endpoint,
+            is_endpoint_named,
+            store_dir: self.store_dir,
+            question: flags.into(),
+            wait,
+            probe_timeout: self.policy.probe_timeout,
+            json,
+            log: self.log,
+            warnings,
+        })
+    }
+
+    pub(super) fn status(mut self, json: bool) -> Result<StatusSettings, UsageErrors> {
+        let subject = self.subject("probing with its defaults")?;
+        let (endpoint, probe_timeout) = (self.target.endpoint, self.policy.probe_timeout);
+        Ok(StatusSettings { subject, endpoint, probe_timeout, json })
+    }
+
+    /// What is wrong around it is a finding; only an error of the command line ends it.
+    pub(super) fn doctor(mut self, json: bool) -> Result<DoctorSettings, UsageErrors> {
+        // The warnings are among the findings.
+        let subject = Subject { warnings: Vec::new(), ..self.subject("")? };
+        let (endpoint, probe_timeout) = (self.target.endpoint.clone(), self.policy.probe_timeout);
+        Ok(DoctorSettings { subject, endpoint, probe_timeout, run: run_settings::resolve(self), json })
+    }
+
+    pub(super) fn events(mut self, count: u32, follow: bool, json: bool) -> Result<EventsSettings, UsageErrors> {
+        Ok(EventsSettings { subject: self.subject("it does not matter here")?, count, follow, json })
+    }
+
+    pub(super) fn ask(mut self, wish: Wish, timeout: Option<Duration>) -> Result<AskSettings, UsageErrors> {
+        let subject = self.subject("it does not matter here")?;
+        let Policy { stop_timeout, startup_timeout, pre_start, post_stop, .. } = self.policy;
+        let stop = stop_timeout + post_stop.unwrap_or_default() + MARGIN;
+        let timeout = timeout.unwrap_or(match wish {
+            Wish::Restart => stop + pre_start.unwrap_or_default() + startup_timeout,
+            Wish::Stop => stop,
+            Wish::RetryNow => RETRY_TIMEOUT,
+        });
+        Ok(AskSettings { subject, wish, timeout })
+    }
+
+    fn subject(&mut self, consequence: &str) -> Result<Subject, UsageErrors> {
+        UsageErrors::check(std::mem::take(&mut self.errors))?;
+        let (store_dir, config_path) = (self.store_dir.clone(), self.target.config_path.clone());
+        Ok(Subject { store_dir, config_path, log: self.log, warnings: self.warnings(consequence) })
+    }
+}

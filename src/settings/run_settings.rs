@@ -1,0 +1,87 @@
+//! What `run` and `gateway` need to know.
+
+use super::common::Common;
+use super::policy::LogSettings;
+use super::usage_error::{UsageError, UsageErrors};
+use super::{command, paths};
+use crate::cli::StopTimeout;
+use crate::core::Policy;
+use crate::gateway::endpoint::Endpoint;
+use crate::gateway::hooks::Commands;
+use crate::gateway::openclaw;
+use crate::store::BasisChoice;
+use std::ffi::OsString;
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::path::{Path, PathBuf};
+
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The gateway's program as an absolute path, then its arguments.
+    pub command: Vec<OsString>,
+    /// The gateway's variables that options of ours set; those from the environment are inherited anyway.
+    pub exports: Vec<(&'static str, OsString)>,
+    pub endpoint: Endpoint,
+    /// The gateway's state directory, absolute.
+    pub state_dir: PathBuf,
+    /// The gateway's config file, absolute; it need not exist.
+    pub config_path: PathBuf,
+    /// The supervisor's own directory, absolute.
+    pub store_dir: PathBuf,
+    pub policy: Policy,
+    /// Whether a service manager that gives us less time for a stop is heeded.
+    pub stop_timeout_is_auto: bool,
+    pub hooks: Commands,
+    pub lease: BasisChoice,
+    pub log: LogSettings,
+    pub warnings: Vec<String>,
+}
+
+pub(super) fn resolve(common: Common<'_>) -> Result<Box<Settings>, UsageErrors> {
+    let Common { options, context, mut command, target, hooks, policy, log, store_dir, mut errors } = common;
+    if command.is_empty() {
+        let port = target.endpoint.port.to_string();
+        command = ["openclaw", "gateway", "run", "--port", &port].map(OsString::from).to_vec();
+    }
+    errors.extend(target.config_errors.into_iter().map(UsageError::Config));
+    let handoff = openclaw::is_gateway(&command);
+    if policy.repair.is_some() && !handoff {
+        errors.push(UsageError::RepairWithoutOpenclaw);
+    }
+    if let Some(program) = command.first_mut() {
+        match command::find(program, context) {
+            Ok(path) => *program = path.into_os_string(),
+            Err(error) => errors.push(UsageError::Command(error)),
+        }
+    }
+    let mut check = |what, option, folder: &Path| match paths::check_writable(folder) {
+        Ok(()) => true,
+        Err(why) => {
+            errors.push(UsageError::Folder { what, folder: folder.display().to_string(), why, option });
+            false
+        }
+    };
+    // A store inside a state directory that cannot be written fails for the same reason.
+    if check("state directory", "--state-dir", &target.state_dir) || !store_dir.starts_with(&target.state_dir) {
+        check("store directory", "--store-dir", &store_dir);
+    }
+    UsageErrors::check(errors)?;
+    Ok(Box::new(Settings {
+        command,
+        exports: target.exports,
+        policy: Policy {
+            handoff,
+            url: target.endpoint.to_string(),
+            seed: RandomState::new().build_hasher().finish(),
+            ..policy
+        },
+        stop_timeout_is_auto: options.stop_timeout.unwrap_or(StopTimeout::Auto) == StopTimeout::Auto && !context.pid1,
+        hooks: hooks.commands,
+        lease: options.lease.unwrap_or_default(),
+        endpoint: target.endpoint,
+        state_dir: target.state_dir,
+        config_path: target.config_path,
+        store_dir,
+        log,
+        warnings: target.warnings.into_iter().chain(hooks.warnings).collect(),
+    }))
+}

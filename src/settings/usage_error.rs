@@ -1,0 +1,134 @@
+//! What can be wrong with an invocation that clap has parsed: contradictions, the environment, the gateway's config, its
+//! command, and directories. All of it is reported together.
+
+use super::command::{CommandError, CommandOptionError};
+use super::config::ConfigError;
+use crate::core::exit;
+use std::fmt;
+
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum UsageError {
+    /// clap's message, for `doctor`, which reads the command lines of other processes.
+    #[error("{0}")]
+    CommandLine(String),
+    #[error("--{option} {typed} contradicts COMMAND's --{option} {of_command}; give one of them")]
+    Contradiction { option: &'static str, typed: String, of_command: String },
+    #[error(transparent)]
+    CommandOption(#[from] CommandOptionError),
+    #[error(
+        "--repair doctor needs a COMMAND that runs `openclaw ... gateway`, whose doctor it calls; use --repair off"
+    )]
+    RepairWithoutOpenclaw,
+    #[error("demo uses its own settings; give it no option but --fast")]
+    DemoWithOptions,
+    #[error("--run-as is for a system service; give --system as well")]
+    RunAsWithoutSystem,
+    #[error("cannot tell which user's gateway to install; give --run-as USER")]
+    NoAccount,
+    #[error("the account {0:?} cannot be part of a service name (letters, digits, '.', - and _); use another --run-as")]
+    AccountName(String),
+    #[error("--profile {0:?} cannot be part of a service name (letters, digits, - and _)")]
+    ProfileName(String),
+    #[error("no home directory to install into; set HOME")]
+    NoHome,
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    #[error(transparent)]
+    Command(#[from] CommandError),
+    #[error("cannot write the {what} {folder}: {why}; make it writable for this user or choose another with {option}")]
+    Folder { what: &'static str, folder: String, why: String, option: &'static str },
+}
+
+impl UsageError {
+    #[must_use]
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::CommandLine(_)
+            | Self::Contradiction { .. }
+            | Self::CommandOption(_)
+            | Self::RepairWithoutOpenclaw
+            | Self::DemoWithOptions
+            | Self::RunAsWithoutSystem
+            | Self::NoAccount
+            | Self::AccountName(_)
+            | Self::ProfileName(_)
+            | Self::NoHome => exit::USAGE,
+            Self::Config(_) | Self::Command(_) => exit::EX_CONFIG,
+            Self::Folder { .. } => exit::FAILURE,
+        }
+    }
+}
+
+/// Everything that is wrong with one invocation; never empty.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UsageErrors(Vec<UsageError>);
+
+impl UsageErrors {
+    /// `Err` with all of them, if there are any.
+    pub(super) fn check(errors: Vec<UsageError>) -> Result<(), Self> {
+        if errors.is_empty() { Ok(()) } else { Err(Self(errors)) }
+    }
+
+    /// In the order in which they were found.
+    #[must_use]
+    pub fn all(&self) -> &[UsageError] {
+        &self.0
+    }
+
+    /// The exit code of the gravest class: usage 2, then configuration and command 78, then directories 1.
+    #[must_use]
+    pub fn exit_code(&self) -> u8 {
+        let has = |code| self.0.iter().any(|error| error.exit_code() == code);
+        [exit::USAGE, exit::EX_CONFIG].into_iter().find(|code| has(*code)).unwrap_or(exit::FAILURE)
+    }
+}
+
+impl From<UsageError> for UsageErrors {
+    fn from(error: UsageError) -> Self {
+        Self(vec![error])
+    }
+}
+
+impl fmt::Display for UsageErrors {
+    /// One line each.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, error) in self.0.iter().enumerate() {
+            if index > 0 {
+                f.write_str("\n")?;
+            }
+            // A path or a parser's message may hold a line end.
+            let line = error.to_string().replace(|c: char| c.is_control(), " ");
+            write!(f, "openclaw-supervise: error: {line}")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for UsageErrors {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_gravest_class_gives_the_exit_code() {
+        let folder = UsageError::Folder { what: "f", folder: "f".to_owned(), why: "f".to_owned(), option: "f" };
+        let config = UsageError::Config(ConfigError::Unreadable { path: "c".to_owned(), why: "c".to_owned() });
+        let program = UsageError::Command(CommandError::Empty);
+        for (errors, code) in [
+            (vec![folder.clone(), config.clone(), UsageError::NoHome], 2),
+            (vec![folder.clone(), config], 78),
+            (vec![folder.clone(), program], 78),
+            (vec![folder], 1),
+        ] {
+            assert_eq!(UsageErrors(errors.clone()).exit_code(), code, "{errors:?}");
+        }
+    }
+
+    #[test]
+    fn each_error_is_one_line_even_when_its_text_has_line_ends() {
+        let errors = UsageErrors(vec![UsageError::CommandLine("a\nb".to_owned()), UsageError::NoAccount]);
+        let expected = "openclaw-supervise: error: a b\nopenclaw-supervise: error: cannot tell";
+        assert!(errors.to_string().starts_with(expected), "{errors}");
+    }
+}
