@@ -190,10 +190,10 @@ const REACHED: [&str; 56] = [
 ];
 
 /// A report as the event log has it, at the beginning of time.
-fn line(report: &Report) -> String {
-    let members = serde_json::to_string(report).unwrap();
+fn line(report: &Report) -> io::Result<String> {
+    let members = serde_json::to_string(report)?;
     let comma = if members == "{}" { "" } else { "," };
-    format!(r#"{{"event":"{}","at":"1970-01-01T00:00:00.000Z"{comma}{}"#, report.name(), &members[1..])
+    Ok(format!(r#"{{"event":"{}","at":"1970-01-01T00:00:00.000Z"{comma}{}"#, report.name(), &members[1..]))
 }
 
 /// Every report of these worlds: severity, JSON and sentence, a line each.
@@ -204,7 +204,7 @@ fn dump(seeds: u64, path: &str) -> io::Result<()> {
         for (number, sup) in (1..).zip(&world.sups) {
             for (at, effect) in &sup.trial.effects {
                 if let Effect::Report(report) = effect {
-                    let (severity, json) = (report.severity(), line(report));
+                    let (severity, json) = (report.severity(), line(report)?);
                     writeln!(file, "{seed} {number} {at:?} {severity:?} {json} {report}")?;
                 }
             }

@@ -264,7 +264,7 @@ impl World {
             assert!(steps < 100_000, "the machine spins: {:?}", self.core);
             let event = self.pending.first_key_value().map(|(key, _)| key.0);
             let wake = [event, self.core.deadline()].into_iter().flatten().min();
-            let Some(at) = wake.filter(|at| *at <= end && self.exit().is_none()) else { break };
+            let Some(at) = wake.filter(|at| *at <= end && !self.shell.exited) else { break };
             self.now = self.now.max(at);
             match event.filter(|due| *due <= at).and_then(|_| self.pending.pop_first()) {
                 Some((_, Event::LeaderExited { generation, death, .. })) => {
@@ -277,7 +277,7 @@ impl World {
                 None => self.send(Event::Tick),
             }
         }
-        if self.exit().is_none() {
+        if !self.shell.exited {
             self.now = self.now.max(end);
         }
     }

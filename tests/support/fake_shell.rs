@@ -90,7 +90,7 @@ pub(crate) struct FakeShell {
     killing: bool,
     hook: Option<u64>,
     pub(crate) watched: Option<i32>,
-    exited: bool,
+    pub(crate) exited: bool,
 }
 
 impl FakeShell {
