@@ -1,4 +1,4 @@
-//! A supervisor that was killed leaves a healthy gateway, and the next one takes it over without a restart.
+//! A killed supervisor leaves a healthy gateway, and the next supervisor adopts it without a restart.
 
 #![cfg(target_os = "linux")]
 
@@ -14,7 +14,7 @@ use support::process::stat;
 use support::supervisor::Supervisor;
 use support::{PATIENCE, Scene, fake_gateway, wait_for};
 
-/// Waits until the store knows that the gateway is up: that is written beside the supervisor's work.
+/// Waits until the start of the gateway is on record: the store's thread writes it asynchronously.
 fn wait_recorded(scene: &Scene) {
     Ledger::of(scene).wait_number("SELECT count(*) FROM generations WHERE started_at IS NOT NULL", 1);
 }
@@ -58,13 +58,16 @@ fn the_gateway_of_a_detached_supervisor_is_adopted_and_replaced_when_it_dies() {
     assert_eq!(second.count("lease.stale_recovered"), 0, "the lease was given back");
     gateway.kill();
     let exited = second.wait_event("gateway.exited");
-    assert!(exited.value()["code"].is_null() && exited.value()["signal"].is_null(), "nobody can know: {exited:?}");
+    assert!(
+        exited.value()["code"].is_null() && exited.value()["signal"].is_null(),
+        "an adopted gateway has no exit status: {exited:?}"
+    );
     assert_ne!(second.wait_started(), gateway);
     assert_eq!(scene.diary().starts().len(), 2);
 }
 
 #[test]
-fn a_gateway_that_was_still_booting_is_adopted_too_and_told_to_be_up_once() {
+fn a_gateway_that_was_still_booting_is_adopted_and_reported_started_once() {
     let scene = Scene::new("boot=1500ms");
     let mut first = scene.start();
     first.wait_event("gateway.spawned");
@@ -91,7 +94,7 @@ fn an_adopted_gateway_that_hangs_is_replaced() {
 }
 
 #[test]
-fn a_gateway_that_died_meanwhile_is_told_of_and_what_it_left_is_ended_before_the_next_one_starts() {
+fn an_exit_while_no_supervisor_ran_is_reported_and_the_leftovers_are_killed_before_the_next_start() {
     let scene = Scene::new("kid=setsid kid=daemon; healthy");
     let mut first = scene.start();
     let gateway = first.wait_started();
@@ -112,7 +115,7 @@ fn a_gateway_that_died_meanwhile_is_told_of_and_what_it_left_is_ended_before_the
     assert!(at("tree.killed") < at("gateway.spawned"), "{}", second.story());
 }
 
-/// Its orphans do not come to us, and without a control group nothing else shows it.
+/// Its orphans are not reparented to us, so only the control group identifies them.
 #[test]
 fn a_daemon_without_an_environment_that_an_adopted_gateway_starts_ends_with_it() {
     let scene = Scene::new("healthy");
@@ -146,7 +149,7 @@ fn a_daemon_without_an_environment_that_an_adopted_gateway_starts_ends_with_it()
 }
 
 #[test]
-fn with_its_store_lost_a_gateway_is_still_known_by_its_mark() {
+fn without_a_store_a_gateway_is_still_found_by_its_instance_id() {
     let scene = Scene::new("healthy");
     let mut first = scene.start();
     let gateway = first.wait_started();
@@ -161,7 +164,7 @@ fn with_its_store_lost_a_gateway_is_still_known_by_its_mark() {
 }
 
 #[test]
-fn what_is_not_as_we_would_start_it_is_kept_and_told() {
+fn a_gateway_with_another_command_is_kept_and_the_difference_reported() {
     let scene = Scene::new("healthy");
     let mut first = scene.start();
     let gateway = first.wait_started();

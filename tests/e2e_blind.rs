@@ -1,4 +1,4 @@
-//! A supervisor that cannot look does not take what it cannot see for a hang.
+//! A supervisor that cannot probe does not conclude that the gateway hangs.
 
 #![cfg(target_os = "linux")]
 #![expect(clippy::expect_used, reason = "a test that cannot go on says so by a panic")]
@@ -11,7 +11,7 @@ use std::time::Duration;
 use support::Scene;
 use support::supervisor::Supervisor;
 
-/// Lets the running supervisor open so many descriptors and no more; those that it has stay.
+/// Lowers the running supervisor's limit of open descriptors; those that it has stay open.
 fn limit_descriptors(supervisor: &Supervisor, current: Option<u64>) {
     let pid = Pid::from_raw(supervisor.pid());
     let maximum = getrlimit(Resource::Nofile).maximum;
@@ -38,7 +38,7 @@ fn a_supervisor_without_descriptors_leaves_its_gateway_alone() {
     assert_eq!(told, [0; 3], "{}", supervisor.story());
     assert!(scene.diary().signals(gateway.pid).is_empty() && gateway.is_alive());
 
-    // From now on a hang is found as ever.
+    // A hang is detected again.
     scene.diary().command(gateway.pid, "freeze");
     supervisor.wait_event("gateway.hung");
     supervisor.wait_started();

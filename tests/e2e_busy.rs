@@ -1,4 +1,4 @@
-//! A machine with more work than processors is no reason to end a gateway that works.
+//! An overloaded machine is no reason to kill a working gateway.
 
 #![cfg(target_os = "linux")]
 #![expect(clippy::expect_used, reason = "a test that cannot go on says so by a panic")]
@@ -11,10 +11,10 @@ use std::thread;
 use std::time::Duration;
 use support::Scene;
 
-/// How long the machine is busy.
+/// How long the load lasts.
 const BUSY: Duration = Duration::from_secs(20);
 
-/// Twice as many processes as there are processors, none of them nicer than a gateway. They end with the scene.
+/// Two processes a processor, with the same nice value as the gateway. They end with the scene.
 fn load(scene: &Scene) -> Vec<Child> {
     let processors = thread::available_parallelism().map_or(2, std::num::NonZero::get);
     let start = |_| scene.command("/bin/sh").args(["-c", "while :; do :; done"]).spawn().expect("there is a shell");
@@ -24,13 +24,13 @@ fn load(scene: &Scene) -> Vec<Child> {
 #[test]
 fn a_busy_machine_costs_no_gateway_its_life() {
     let scene = Scene::new("healthy");
-    // A tenth of what people get, and with that a tenth of the time that a look has to come to its end.
+    // A tenth of the default, which also gives each probe a tenth of its time.
     let launch = scene.launch().option("--probe-interval", "500ms").option("--probe-timeout", "500ms");
     let mut supervisor = launch.option("--hang-after", "5s").start();
     let gateway = supervisor.wait_started();
     let mut spinners = load(&scene);
     support::let_pass(BUSY);
-    // Two requests a look, and a look takes its time here: a few show that it was looked at.
+    // A probe sends two requests and is slow here: a few prove that probes ran.
     scene.diary().wait_requests(gateway.pid, 10);
     for spinner in &mut spinners {
         assert_eq!(spinner.try_wait().expect("it is our child"), None, "it was busy all the time");

@@ -1,4 +1,4 @@
-//! A port that is held by something else is waited for within a bound, then named.
+//! A port held by another program is waited for within a bound; then its holder is named.
 
 #![cfg(target_os = "linux")]
 
@@ -32,7 +32,7 @@ fn a_web_server_that_says_200_to_everything_is_no_gateway() {
 }
 
 #[test]
-fn a_holder_that_never_answers_is_given_up_too() {
+fn a_holder_that_never_answers_is_a_conflict_too() {
     let scene = Scene::new("healthy");
     let mut silent = scene.stranger("silent");
     let mut supervisor = scene.launch().option("--probe-timeout", "100ms").start();
@@ -41,7 +41,7 @@ fn a_holder_that_never_answers_is_given_up_too() {
 }
 
 #[test]
-fn a_holder_that_leaves_in_time_makes_room() {
+fn a_holder_that_leaves_in_time_lets_the_gateway_start() {
     let scene = Scene::new("healthy");
     let mut foreign = scene.stranger("foreign");
     let mut supervisor = scene.launch().option("--conflict-timeout", "60s").start();
@@ -66,7 +66,7 @@ fn a_draining_gateway_is_waited_for_longer_than_a_conflict() {
 }
 
 #[test]
-fn a_stranger_that_takes_the_port_while_our_gateway_boots_is_not_taken_for_it() {
+fn another_program_that_takes_the_port_during_our_boot_is_not_taken_for_our_gateway() {
     let scene = Scene::new("boot=1500ms");
     let mut supervisor = scene.start();
     supervisor.wait_event("gateway.spawned");
@@ -82,7 +82,7 @@ fn a_stranger_that_takes_the_port_while_our_gateway_boots_is_not_taken_for_it() 
 #[test]
 fn a_holder_of_the_ipv6_port_alone_is_told_apart_from_our_gateway() {
     let scene = Scene::new("healthy");
-    // An outgoing connection of somebody else may have that number for a moment.
+    // An outgoing connection of another process may use that port for a moment.
     let bind = || match std::net::TcpListener::bind(("::1", scene.port())) {
         Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => None,
         bound => Some(bound.expect("this machine has IPv6 on its loopback")),

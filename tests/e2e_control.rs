@@ -1,4 +1,4 @@
-//! The verbs that look at a running supervisor and ask it for something: what they print, and how they end.
+//! The control commands: what they print, and their exit codes.
 
 #![cfg(target_os = "linux")]
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says so by a panic")]
@@ -54,7 +54,7 @@ fn end(supervisor: &mut Supervisor) {
 }
 
 #[test]
-fn status_of_a_running_supervisor_has_every_key_of_the_contract_and_the_truth_in_it() {
+fn status_of_a_running_supervisor_has_every_key_of_the_contract_with_the_right_value() {
     let scene = Scene::new("healthy");
     let mut supervisor = scene.launch().option("--probe-interval", "5s").option("--hang-after", "60s").start();
     let gateway = supervisor.wait_started();
@@ -178,7 +178,7 @@ fn retry_now_does_not_lift_the_limit_of_unclean_boots_and_says_so() {
 }
 
 #[test]
-fn of_a_stopped_supervisor_store_and_probe_tell_what_there_is() {
+fn without_a_supervisor_status_uses_the_store_and_a_probe() {
     let scene = Scene::new("healthy");
     let mut supervisor = scene.start();
     let gateway = supervisor.wait_started();
@@ -201,14 +201,14 @@ fn of_a_stopped_supervisor_store_and_probe_tell_what_there_is() {
         Said::by(&scene, &[verb]).expect(1).assert_says(&["does not answer", "stopped or frozen"]);
     }
     supervisor.signal(Signal::SIGCONT);
-    // What was asked meanwhile was told to have failed: it must not be done later.
+    // The request was answered with a failure meanwhile: it must not be executed later.
     scene.diary().wait_requests(gateway.pid, 3);
     assert!(gateway.is_alive() && scene.diary().starts().len() == 1, "{}", supervisor.story());
     status(&scene, 0);
 }
 
 #[test]
-fn after_a_stop_nothing_runs_and_the_store_tells_the_past() {
+fn after_a_stop_status_shows_the_last_run_from_the_store() {
     let scene = Scene::new("healthy");
     let mut supervisor = scene.start();
     let gateway = supervisor.wait_started();
@@ -231,7 +231,7 @@ fn after_a_stop_nothing_runs_and_the_store_tells_the_past() {
 }
 
 #[test]
-fn without_its_killed_supervisor_a_gateway_is_healthy_still() {
+fn the_gateway_of_a_killed_supervisor_is_still_reported_healthy() {
     let scene = Scene::new("healthy");
     let mut supervisor = scene.start();
     let gateway = supervisor.wait_started();
@@ -255,7 +255,7 @@ fn without_its_killed_supervisor_a_gateway_is_healthy_still() {
 }
 
 #[test]
-fn where_no_supervisor_ever_ran_there_is_nothing_and_nothing_is_made() {
+fn without_any_record_status_reports_nothing_and_creates_nothing() {
     let scene = Scene::new("healthy");
     let port = scene.port().to_string();
     let said = Said::by(&scene, &["status", "--port", &port]).expect(3);
@@ -300,7 +300,7 @@ fn a_store_of_a_later_version_is_named_in_one_line() {
 }
 
 #[test]
-fn the_port_of_the_gateways_command_is_the_one_that_is_looked_at() {
+fn status_probes_the_port_of_the_gateways_command() {
     let scene = Scene::new("healthy");
     let mut supervisor = scene.launch().without("--port").start();
     supervisor.wait_started();
@@ -344,7 +344,7 @@ fn two_restarts_at_once_are_one() {
 }
 
 #[test]
-fn a_restart_that_takes_longer_than_its_asker_waits_goes_on() {
+fn a_restart_continues_after_its_client_timed_out() {
     let scene = Scene::new("drain=4s; healthy");
     let mut supervisor = scene.start();
     let first = supervisor.wait_started();
@@ -384,7 +384,7 @@ fn a_stop_ends_gateway_and_supervisor_before_it_returns() {
 }
 
 #[test]
-fn the_recorded_history_is_what_the_logs_had_whoever_wrote_it() {
+fn the_recorded_history_equals_the_logs_of_all_supervisors() {
     let scene = Scene::new("exit=1@50ms; healthy");
     let mut first = scene.start();
     first.wait_event_with("gateway.started", |event| event.number("generation") == 2);
@@ -417,7 +417,7 @@ fn names(events: &[Value]) -> Vec<&str> {
 }
 
 #[test]
-fn who_follows_the_events_sees_new_ones_of_every_supervisor_until_interrupted() {
+fn events_follow_shows_new_events_of_every_supervisor_until_interrupted() {
     let scene = Scene::new("healthy");
     let follower = Verb::start(&scene, &["events", "--json", "--follow", "-n", "0"]);
     let mut first = scene.start();
@@ -467,7 +467,7 @@ fn store_and_socket_are_for_this_user_alone_and_the_socket_goes_with_its_supervi
     assert_eq!(mode(&store.join("supervise.sqlite")), 0o600);
     supervisor.signal(Signal::SIGKILL);
     supervisor.wait_exit();
-    // What a killed one left is replaced.
+    // The socket of a killed supervisor is replaced.
     assert!(socket.exists());
     let mut second = scene.start();
     second.wait_event("gateway.adopted");

@@ -1,4 +1,4 @@
-//! A gateway that ends is started again at a bounded pace, or not at all where that cannot help.
+//! A gateway that exits is restarted at a bounded pace, or not at all where a restart cannot help.
 
 #![cfg(target_os = "linux")]
 
@@ -36,7 +36,7 @@ fn a_crash_loop_ends_with_69_when_the_budget_is_spent() {
 }
 
 #[test]
-fn crashes_that_stop_in_time_are_got_over() {
+fn a_gateway_that_stops_crashing_within_the_budget_stays_up() {
     let scene = Scene::new("exit=1; exit=3; healthy");
     let mut supervisor = scene.start();
     let gateway = supervisor.wait_started();
@@ -52,7 +52,7 @@ fn the_delay_before_a_restart_has_a_lower_bound() {
     let spawned: Vec<_> = supervisor.events().into_iter().filter(|event| event.name() == "gateway.spawned").collect();
     for pair in spawned.windows(2) {
         let gap = pair[1].seen.duration_since(pair[0].seen);
-        // Half of the delay is jitter, and the reader of the lines may lag a little.
+        // Half of the delay is jitter, and the test reads the lines with some lag.
         supervisor.assert_took("the gap", gap, &(Duration::from_millis(180)..Duration::from_secs(10)));
     }
 }
@@ -67,7 +67,7 @@ fn exit_78_is_not_retried() {
 }
 
 #[test]
-fn an_exit_0_that_nobody_asked_for_is_a_restart() {
+fn an_unrequested_exit_0_is_followed_by_a_restart() {
     let scene = Scene::new("healthy");
     let mut supervisor = scene.start();
     let first = supervisor.wait_started();
@@ -88,7 +88,7 @@ fn an_exit_0_before_the_first_answer_is_a_failure_and_no_tight_loop() {
 }
 
 #[test]
-fn a_spawn_waits_while_too_many_unclean_boots_lie_behind_it() {
+fn a_spawn_waits_after_too_many_unclean_boots() {
     let scene = Scene::new("exit=1; exit=1; exit=1; healthy");
     let mut supervisor = scene.launch().option("--boot-limit", "2").option("--boot-window", "2s").start();
     supervisor.wait_started();

@@ -1,4 +1,4 @@
-//! A supervisor that is killed at any point leaves what the next one makes one healthy gateway of.
+//! Wherever a supervisor is killed, the next one converges to one healthy gateway.
 
 #![cfg(target_os = "linux")]
 
@@ -29,7 +29,7 @@ fn each(numbers: RangeInclusive<u32>, test: impl Fn(u32) + Sync) {
     });
 }
 
-/// Waits until the port is served by a gateway that is up, and there is one gateway in all.
+/// Waits until a started gateway serves the port and it is the only one.
 fn the_one_gateway(scene: &Scene, supervisor: &Supervisor, what: &str) -> Process {
     let story = || format!("{what}\n{}\n{}", supervisor.story(), scene.diary().text());
     let look = || {
@@ -59,19 +59,19 @@ fn assert_never_two(scene: &Scene, what: &str) {
     }
 }
 
-/// Waits until it is dead, by a crash point or, where it has none left, by our own hand.
+/// Waits until a crash point has killed it, and kills it if there is none left.
 fn wait_killed(mut supervisor: Supervisor, what: &str) -> Supervisor {
     assert_eq!(supervisor.wait_exit(), None, "{what}: it ended otherwise\n{}", supervisor.story());
     supervisor
 }
 
-/// A second start, and the end of it.
+/// A second start, and a stop.
 fn converge(scene: &Scene, what: &str) {
     let mut second = scene.start();
     second.wait_event("lease.acquired");
     let one = the_one_gateway(scene, &second, what);
     assert_never_two(scene, what);
-    // It is this one's: a stop takes it away, and nothing stays.
+    // It owns the gateway now: a stop leaves nothing.
     second.signal(Signal::SIGTERM);
     second.expect_exit(0);
     assert!(!one.is_alive());
@@ -98,7 +98,7 @@ fn at_any_point_of_a_start() {
         wait_killed(scene.launch().env(KILL_AT, &number.to_string()).start(), &what);
         seen.lock().unwrap().insert(left(&scene));
         converge(&scene, &what);
-        // Nothing has ended the gateway of the first one, if it had come to have one.
+        // The gateway of the first supervisor, if it had started one, still runs.
         assert_eq!(scene.diary().starts().len(), 1, "{what}\n{}", scene.diary().text());
     });
     let seen = seen.into_inner().unwrap();
@@ -165,7 +165,7 @@ fn at_any_point_of_an_adoption() {
     });
 }
 
-/// Kill points lie between the steps of the loop. The thread of the store works beside it, and the kernel between.
+/// Crash points lie between the steps of the loop; the store's thread and the kernel work concurrently.
 #[test]
 fn at_any_moment_again_and_again() {
     let scene = Scene::new("boot=30ms");

@@ -1,4 +1,4 @@
-//! Every end of a gateway is accounted for: how it came, after how long, and what the gateway had used until then.
+//! Every exit of a gateway is reported with its cause, the run time and the resources used.
 
 #![cfg(target_os = "linux")]
 
@@ -27,7 +27,7 @@ fn death_of(scene: &Scene) -> (Supervisor, Event) {
 }
 
 #[test]
-fn an_exit_code_is_told_with_what_was_used_whatever_it_stands_for() {
+fn every_exit_code_is_reported_with_the_resource_usage() {
     for code in [1, 3, 134, 255] {
         let scene = Scene::new(&format!("{WORK} exit={code}"));
         let (_supervisor, exited) = death_of(&scene);
@@ -38,7 +38,7 @@ fn an_exit_code_is_told_with_what_was_used_whatever_it_stands_for() {
 }
 
 #[test]
-fn a_fatal_signal_is_told_with_what_was_used() {
+fn a_fatal_signal_is_reported_with_the_resource_usage() {
     for signal in [Signal::SIGABRT, Signal::SIGSEGV, Signal::SIGKILL] {
         let name = signal.as_str();
         let scene = Scene::new(&format!("{WORK} die={}", name.trim_start_matches("SIG")));
@@ -51,9 +51,9 @@ fn a_fatal_signal_is_told_with_what_was_used() {
 }
 
 #[test]
-fn a_core_dump_is_told_where_the_kernel_makes_one() {
+fn a_core_dump_is_reported_where_the_kernel_writes_one() {
     let scene = Scene::new("core die=SEGV");
-    // The machine decides, so it is asked first: by the end of one that nobody supervises.
+    // Whether there is a core dump depends on the machine: an unsupervised stand-in shows it.
     let mut alone = scene.stranger_unready("core die=SEGV");
     let end = wait_for("its end", PATIENCE, String::new, || alone.try_wait());
     assert_eq!(end.signal(), Some(Signal::SIGSEGV as i32));
@@ -62,7 +62,7 @@ fn a_core_dump_is_told_where_the_kernel_makes_one() {
 }
 
 #[test]
-fn one_that_is_killed_from_outside_did_not_lack_memory() {
+fn a_sigkill_from_outside_is_not_reported_as_out_of_memory() {
     let scene = Scene::new(&format!("{WORK}; healthy"));
     let mut supervisor = scene.start();
     let gateway = supervisor.wait_started();
@@ -74,7 +74,7 @@ fn one_that_is_killed_from_outside_did_not_lack_memory() {
 }
 
 #[test]
-fn the_end_of_a_planned_stop_is_accounted_for_too() {
+fn the_exit_of_a_planned_stop_is_reported_too() {
     let scene = Scene::new(WORK);
     let mut supervisor = scene.start();
     let gateway = supervisor.wait_started();

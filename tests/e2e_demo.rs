@@ -1,4 +1,4 @@
-//! `demo` as a person runs it: it shows every chapter, and however it ends, nothing of it is left.
+//! `demo` from the command line: it shows every chapter and leaves nothing, however it ends.
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test may panic")]
 
@@ -40,7 +40,7 @@ impl Demo {
         let (line, lines) = channel();
         let out = BufReader::new(child.stdout.take().unwrap());
         std::thread::spawn(move || {
-            // Whoever drops the receiver closes the demo's stdout: the next line that comes ends this thread.
+            // Dropping the receiver closes the demo's stdout: the next line ends this thread.
             for text in out.lines().map_while(Result::ok) {
                 if line.send(text).is_err() {
                     return;
@@ -200,7 +200,7 @@ fn the_demo_shows_every_chapter_in_order_and_leaves_nothing() {
 }
 
 #[test]
-fn a_signal_at_any_moment_ends_all_of_it() {
+fn a_signal_at_any_moment_ends_the_demo_and_all_its_processes() {
     let interrupt = |moment: &str, signal: Signal| {
         let mut demo = Demo::start(&[]);
         demo.read_until(moment);
@@ -231,7 +231,7 @@ fn a_signal_at_any_moment_ends_all_of_it() {
 }
 
 #[test]
-fn a_second_signal_does_not_cut_the_clearing_up_short() {
+fn a_second_signal_does_not_cut_the_cleanup_short() {
     let mut demo = Demo::start(&[]);
     demo.read_until("$ echo freeze");
     demo.signal(Signal::SIGINT);
@@ -243,7 +243,7 @@ fn a_second_signal_does_not_cut_the_clearing_up_short() {
 }
 
 #[test]
-fn a_reader_that_goes_away_ends_it_without_a_complaint() {
+fn a_closed_stdout_ends_it_without_an_error() {
     let mut demo = Demo::start(&[]);
     demo.read_until("gateway.started");
     demo.lines = None;
@@ -252,7 +252,7 @@ fn a_reader_that_goes_away_ends_it_without_a_complaint() {
     demo.assert_nothing_is_left();
 }
 
-/// Sends `signal` to the supervisor, of which the demo must complain and clear up all the same.
+/// Sends `signal` to the supervisor: the demo must report it and still clean up.
 fn harm_supervisor(signal: Signal, complaint: &str) {
     let mut demo = Demo::start(&[]);
     let line = demo.read_until("supervisor.started");

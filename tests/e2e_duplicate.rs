@@ -1,4 +1,4 @@
-//! A healthy gateway stays in control: a second starter costs no spawn and ends with 78.
+//! A healthy gateway stays in control: a second supervisor spawns nothing and exits with 78.
 
 #![cfg(target_os = "linux")]
 
@@ -8,7 +8,7 @@ mod support;
 use support::supervisor::{Line, Supervisor};
 use support::{Scene, process::Process};
 
-/// P7: one line says what happened and who it is.
+/// P7: one line says what happened and names the holder.
 fn assert_named(supervisor: &Supervisor, scene: &Scene, holder: Process) {
     let phrase = format!("another gateway instance is already listening on {}", scene.url());
     let told = supervisor.lines().iter().any(|line| {
@@ -22,7 +22,7 @@ fn assert_named(supervisor: &Supervisor, scene: &Scene, holder: Process) {
 }
 
 #[test]
-fn a_healthy_gateway_of_somebody_else_is_left_alone() {
+fn a_healthy_gateway_that_is_not_ours_is_left_alone() {
     let scene = Scene::new("healthy");
     let mut stranger = scene.stranger("healthy");
     let mut supervisor = scene.start();
@@ -36,7 +36,7 @@ fn a_healthy_gateway_of_somebody_else_is_left_alone() {
 }
 
 #[test]
-fn a_gateway_of_an_earlier_release_is_one_too() {
+fn a_gateway_of_an_earlier_release_is_recognised() {
     let scene = Scene::new("healthy");
     let mut stranger = scene.stranger("old");
     let mut supervisor = scene.start();
@@ -65,7 +65,7 @@ fn a_second_supervisor_on_the_same_state_ends_and_the_first_goes_on() {
     for word in [&scene.url(), &format!("pid {}", first.pid()), "openclaw-supervise", "nothing was started"] {
         assert!(reason.contains(word), "{word} is not in {reason}");
     }
-    assert_eq!(second.count("probe.verdict_changed"), 0, "nobody was asked\n{}", second.story());
+    assert_eq!(second.count("probe.verdict_changed"), 0, "no probe was needed\n{}", second.story());
     scene.diary().wait_requests(gateway.pid, 3);
     assert!(gateway.is_alive());
     assert_eq!(scene.diary().starts().len(), 1);

@@ -1,4 +1,4 @@
-//! Before a gateway is ended for its health, what may tell why is saved.
+//! Before a hung gateway is killed, evidence is saved.
 
 #![cfg(target_os = "linux")]
 
@@ -61,9 +61,9 @@ fn a_stopped_gateway_is_described() {
         evidence["samples"].as_array().is_some_and(|samples| samples[0]["rss_kb"].as_u64() > Some(0)),
         "{evidence}"
     );
-    // Each of our probes left a connection that nobody has accepted.
+    // Each probe left a connection that was never accepted.
     assert!(evidence["port"]["listeners"][0]["waiting"].as_u64().is_some_and(|waiting| waiting > 0), "{evidence}");
-    // We have given them up since.
+    // Our ends are closed.
     assert!(evidence["port"]["connections"]["CLOSE_WAIT"].as_u64().is_some_and(|count| count > 0), "{evidence}");
     assert!(evidence["process"].get("kernel_stack").is_some() && evidence.get("cgroup").is_some(), "{evidence}");
     assert!(evidence["machine"]["memory_available_kb"].as_u64() > Some(0), "{evidence}");
@@ -105,7 +105,7 @@ fn the_oldest_files_make_room_for_a_new_one() {
 }
 
 #[test]
-fn where_nothing_can_be_saved_the_gateway_is_replaced_all_the_same() {
+fn without_saved_evidence_the_gateway_is_replaced_all_the_same() {
     let scene = Scene::new("healthy");
     let mut supervisor = launch(&scene).start();
     let gateway = supervisor.wait_started();
@@ -114,7 +114,7 @@ fn where_nothing_can_be_saved_the_gateway_is_replaced_all_the_same() {
     let missed = supervisor.wait_event("liveness.missed");
     let hung = supervisor.wait_event("gateway.hung");
     assert!(hung.value()["evidence"].is_null(), "{}", hung.value());
-    // Those 600 ms that make a hang, and not the 5 s that a file may be waited for.
+    // The 600 ms of --hang-after, without the 5 s for the evidence.
     supervisor.assert_took("the verdict", hung.seen - missed.seen, &(Duration::ZERO..Duration::from_secs(4)));
     assert!(supervisor.story().contains("cannot save what was found"), "{}", supervisor.story());
     supervisor.wait_event("gateway.exited");

@@ -1,4 +1,4 @@
-//! The same fast death by the same fatal signal, again and again, is no accident.
+//! Repeated fast deaths by the same fatal signal are deterministic.
 
 #![cfg(target_os = "linux")]
 
@@ -9,7 +9,7 @@ use std::fs;
 use support::Scene;
 
 #[test]
-fn three_fast_deaths_by_the_same_fatal_signal_are_the_end_long_before_the_budget_is() {
+fn three_fast_deaths_by_the_same_fatal_signal_end_it_before_the_budget_is_spent() {
     for (signal, number) in [("SEGV", "11"), ("ABRT", "6")] {
         let scene = Scene::new(&format!("die={signal}@50ms"));
         let mut supervisor = scene.start();
@@ -25,7 +25,7 @@ fn three_fast_deaths_by_the_same_fatal_signal_are_the_end_long_before_the_budget
 }
 
 #[test]
-fn a_manager_that_starts_us_again_gets_one_trial_at_its_time() {
+fn after_a_restart_by_a_manager_one_trial_is_made_each_backoff_max() {
     let scene = Scene::new("die=SEGV@50ms");
     scene.start().expect_exit(69);
     assert_eq!(scene.diary().starts().len(), 3);
@@ -41,7 +41,7 @@ fn a_manager_that_starts_us_again_gets_one_trial_at_its_time() {
 }
 
 #[test]
-fn a_gateway_that_had_come_up_before_it_died_fast_counts_as_well() {
+fn a_fast_death_after_the_start_counts_too() {
     let scene = Scene::new("die=SEGV@600ms");
     let mut supervisor = scene.start();
     for _ in 0..3 {
@@ -52,7 +52,7 @@ fn a_gateway_that_had_come_up_before_it_died_fast_counts_as_well() {
 }
 
 #[test]
-fn whoever_changes_the_configuration_in_between_gets_all_tries_again() {
+fn a_configuration_change_resets_the_count() {
     let scene = Scene::new("die=SEGV@50ms; die=SEGV@50ms; die=SEGV@50ms; healthy");
     let config = scene.state_dir().join("openclaw.json");
     // Time to change it before the second start.
@@ -66,7 +66,7 @@ fn whoever_changes_the_configuration_in_between_gets_all_tries_again() {
 }
 
 #[test]
-fn other_deaths_and_other_signals_are_paced_as_usual() {
+fn other_signals_are_paced_as_usual() {
     for script in [
         "die=SEGV@50ms; die=SEGV@50ms; die=ABRT@50ms; die=ABRT@50ms; die=SEGV@50ms; healthy",
         "die=SEGV@50ms; die=SEGV@50ms; exit=1@50ms; die=SEGV@50ms; die=SEGV@50ms; healthy",

@@ -1,5 +1,5 @@
-//! An exit with 0 that nobody asked for is followed by another gateway at once, and afterwards OpenClaw's command line is
-//! asked whether it was planned.
+//! An unrequested exit with 0 is followed by another gateway at once; then OpenClaw's command line is asked whether the
+//! restart was planned.
 
 #![cfg(target_os = "linux")]
 #![expect(clippy::expect_used, reason = "a test that cannot go on says so by a panic")]
@@ -77,7 +77,7 @@ fn ten_planned_restarts_in_a_row_cost_nothing_and_are_asked_about_after_the_next
 }
 
 #[test]
-fn an_exit_that_was_not_planned_is_charged_and_a_second_one_waits() {
+fn an_unplanned_exit_is_counted_and_a_second_one_waits() {
     let scene = Scene::new("healthy");
     let openclaw = scene.openclaw();
     let mut supervisor = launch(&scene, &openclaw).start();
@@ -93,7 +93,7 @@ fn an_exit_that_was_not_planned_is_charged_and_a_second_one_waits() {
 }
 
 #[test]
-fn a_row_that_does_not_hold_is_told_and_charged() {
+fn a_rejected_handoff_is_reported_and_counted() {
     let scene = Scene::new("healthy");
     let openclaw = scene.openclaw();
     openclaw.answer(
@@ -109,7 +109,7 @@ fn a_row_that_does_not_hold_is_told_and_charged() {
 }
 
 #[test]
-fn a_release_without_handoffs_is_told_of_once_and_kept_from_leaving_a_successor() {
+fn a_release_without_handoffs_is_reported_once_and_started_with_no_respawn() {
     let scene = Scene::new("healthy");
     let openclaw = scene.openclaw();
     openclaw.answer("capabilities", "echo no such command >&2; exit 1");
@@ -128,7 +128,7 @@ fn a_release_without_handoffs_is_told_of_once_and_kept_from_leaving_a_successor(
 }
 
 #[test]
-fn a_command_line_that_says_nonsense_is_none_that_can_be_asked() {
+fn a_command_line_with_malformed_answers_counts_as_unsupported() {
     let scene = Scene::new("healthy");
     let openclaw = scene.openclaw();
     openclaw.answer("capabilities", "echo '{\"ok\":true}'; exit 0");
@@ -139,7 +139,7 @@ fn a_command_line_that_says_nonsense_is_none_that_can_be_asked() {
 }
 
 #[test]
-fn a_command_line_that_never_answers_holds_nothing_up() {
+fn a_command_line_that_never_answers_delays_nothing() {
     let scene = Scene::new("healthy");
     let openclaw = scene.openclaw();
     openclaw.answer("capabilities", "exec sleep 300");
@@ -166,7 +166,7 @@ fn follow_death(supervisor: &mut Supervisor, gateway: Process) -> Process {
 }
 
 #[test]
-fn another_program_is_asked_anew() {
+fn another_program_is_queried_again() {
     let scene = Scene::new("healthy");
     let openclaw = scene.openclaw();
     openclaw.answer("capabilities", "exit 1");
@@ -251,7 +251,7 @@ fn a_crash_beside_a_question_neither_ends_it_nor_waits_for_it() {
 }
 
 #[test]
-fn an_answer_counts_though_somebody_holds_the_pipe_open() {
+fn an_answer_counts_though_a_child_holds_the_pipe_open() {
     let scene = Scene::new("healthy");
     let openclaw = scene.openclaw();
     openclaw.answer("consume", "setsid sleep 300 &");
@@ -267,7 +267,7 @@ fn forbidden(scene: &Scene, gateway: Process) -> Option<String> {
 }
 
 #[test]
-fn a_command_line_that_fails_to_answer_says_nothing_of_its_release_and_is_asked_again() {
+fn a_failed_capability_query_is_repeated() {
     for (failure, reason) in [
         // The real one, while its configuration is refused.
         (r#"echo '{"ok":false,"error":{"message":"OpenClaw config is invalid"}}'; exit 1"#, "config is invalid"),
@@ -292,7 +292,7 @@ fn a_command_line_that_fails_to_answer_says_nothing_of_its_release_and_is_asked_
 }
 
 #[test]
-fn a_lack_of_handoffs_that_came_with_the_configuration_is_asked_about_anew_when_that_changes() {
+fn a_configuration_change_repeats_the_capability_query() {
     let scene = Scene::new("healthy");
     let openclaw = scene.openclaw();
     openclaw.answer("capabilities", "exit 1");
@@ -311,7 +311,7 @@ fn a_lack_of_handoffs_that_came_with_the_configuration_is_asked_about_anew_when_
 }
 
 #[test]
-fn what_can_be_asked_is_known_to_the_next_supervisor_before_its_first_gateway() {
+fn the_next_supervisor_knows_the_capabilities_before_its_first_spawn() {
     let scene = Scene::new("healthy");
     let openclaw = scene.openclaw();
     openclaw.answer("capabilities", "exit 1");
@@ -337,10 +337,10 @@ fn what_can_be_asked_is_known_to_the_next_supervisor_before_its_first_gateway() 
     };
     run(false, None, 1);
     run(false, Some("1"), 1);
-    // A file that is damaged is as good as none.
+    // A damaged file is ignored.
     std::fs::write(&kept, "{\"command\":").expect("it is ours");
     run(false, None, 2);
-    // So is one about another program.
+    // So is one for another program.
     let newer = std::fs::read_to_string(openclaw.program()).expect("it is there") + "# newer\n";
     std::fs::write(openclaw.program(), newer).expect("it is ours");
     openclaw.answer("capabilities", "");
@@ -349,10 +349,10 @@ fn what_can_be_asked_is_known_to_the_next_supervisor_before_its_first_gateway() 
 }
 
 #[test]
-fn a_store_that_keeps_no_answer_holds_nothing_up() {
+fn an_unwritable_capability_file_delays_nothing() {
     let scene = Scene::new("healthy");
     let openclaw = scene.openclaw();
-    // Where the file is to be made there is a folder.
+    // A folder is in the file's place.
     let in_its_place = scene.state_dir().join("supervise/capabilities.json.new");
     std::fs::create_dir_all(in_its_place).expect("a folder can be made");
     let mut supervisor = launch(&scene, &openclaw).start();
@@ -364,7 +364,7 @@ fn a_store_that_keeps_no_answer_holds_nothing_up() {
 }
 
 #[test]
-fn a_command_that_names_no_openclaw_is_told_once() {
+fn a_command_without_openclaw_is_reported_once() {
     let scene = Scene::new("healthy");
     let mut supervisor = scene.start();
     let first = supervisor.wait_started();
@@ -392,7 +392,7 @@ fn what_a_build_of_openclaw_runs_can_be_asked() {
 }
 
 #[test]
-fn whoever_asks_why_a_gateway_refused_to_start_is_told_where_its_own_messages_are() {
+fn the_error_of_a_refused_start_says_where_the_gateways_own_messages_are() {
     let scene = Scene::new("exit=78");
     let mut supervisor = launch(&scene, &scene.openclaw()).start();
     supervisor.expect_exit(78);
@@ -454,7 +454,7 @@ fn a_crash_after_an_adoption_is_a_failure_once_the_command_line_has_said_so() {
     );
 }
 
-/// A supervisor whose budget of one restart a crash has spent, and its gateway. Words about exits are to be waited for.
+/// A supervisor whose budget of one restart a crash has spent, and its gateway. Handoff verdicts are waited for.
 fn spend(scene: &Scene, openclaw: &Openclaw) -> (Supervisor, Process) {
     openclaw.answer("consume", "while [ ! -e \"$root/go\" ]; do sleep 0.05; done");
     let mut supervisor = launch(scene, openclaw).option("--max-restarts", "1").start();
@@ -465,7 +465,7 @@ fn spend(scene: &Scene, openclaw: &Openclaw) -> (Supervisor, Process) {
 }
 
 #[test]
-fn a_planned_restart_does_not_end_us_before_its_word_though_the_budget_is_spent() {
+fn a_spent_budget_waits_for_the_handoff_verdict() {
     let scene = Scene::new("healthy");
     let openclaw = scene.openclaw();
     let (mut supervisor, second) = spend(&scene, &openclaw);
@@ -498,7 +498,7 @@ fn a_spent_budget_ends_in_69_when_the_word_is_no() {
 }
 
 #[test]
-fn a_gateway_below_a_launcher_is_asked_about_by_its_own_number() {
+fn a_gateway_below_a_launcher_is_queried_by_its_own_pid() {
     let scene = Scene::new("healthy");
     let openclaw = scene.openclaw();
     // As npx does: what was started waits for the gateway, and is not it.

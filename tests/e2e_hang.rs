@@ -1,4 +1,4 @@
-//! A gateway that is alive and does not serve is replaced; one that is slow, draining or restarting is not.
+//! A gateway that runs and does not serve is replaced; one that is slow, draining or restarting is not.
 
 #![cfg(target_os = "linux")]
 

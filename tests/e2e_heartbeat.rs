@@ -1,4 +1,4 @@
-//! Where locks cannot be trusted a counter in the row shows whether an owner lives.
+//! On file systems without dependable locks, a counter in the row shows whether an owner lives.
 
 #![cfg(target_os = "linux")]
 
@@ -11,7 +11,7 @@ use support::ledger::Ledger;
 use support::supervisor::Supervisor;
 use support::{PATIENCE, Scene, wait_for};
 
-/// Another machine's: nothing in it means anything here.
+/// Of another machine: its pids and boot id mean nothing here.
 const OF_ANOTHER_HOST: &str = "owner = 'of-another-host', host = 'elsewhere', boot_id = 'of-another-host', \
                                pid_namespace = 1, released_at = NULL";
 
@@ -34,7 +34,7 @@ fn left_by_another_host() -> (Scene, Ledger) {
 }
 
 #[test]
-fn an_owner_makes_its_counter_go_on_and_is_named_to_others_at_once() {
+fn an_owner_advances_its_counter_and_is_named_at_once() {
     let scene = Scene::new("healthy");
     let mut first = start(&scene);
     first.wait_started();
@@ -51,9 +51,9 @@ fn an_owner_makes_its_counter_go_on_and_is_named_to_others_at_once() {
     assert_eq!(first.count("lease.lost"), 0, "{}", first.story());
 }
 
-/// The two waits of half a minute are one.
+/// One test for both, to wait half a minute only once.
 #[test]
-fn a_counter_that_stands_still_for_thirty_seconds_has_no_owner_any_more() {
+fn a_counter_that_stands_still_for_thirty_seconds_frees_the_lease() {
     std::thread::scope(|scope| {
         scope.spawn(a_start_takes_the_lease);
         scope.spawn(a_standby_takes_the_lease);
@@ -75,7 +75,7 @@ fn a_start_takes_the_lease() {
     assert!(ledger.number(beat) > still, "who looked at the old owner's counter must not take it for the new one's");
 }
 
-/// A standby must not take some process of its own machine, which happens to have that pid, for the owner.
+/// A standby must not take a local process with the same pid for the owner.
 fn a_standby_takes_the_lease() {
     let (scene, ledger) = left_by_another_host();
     ledger.change(&format!("UPDATE state_leases SET pid = {}", std::process::id()));
@@ -90,7 +90,7 @@ fn a_standby_takes_the_lease() {
 }
 
 #[test]
-fn a_counter_that_goes_on_belongs_to_somebody_who_lives_elsewhere() {
+fn an_advancing_counter_means_a_living_owner_on_another_host() {
     let (scene, ledger) = left_by_another_host();
     let mut second = start(&scene);
     second.wait_event("lease.contended");
@@ -103,7 +103,7 @@ fn a_counter_that_goes_on_belongs_to_somebody_who_lives_elsewhere() {
 }
 
 #[test]
-fn an_owner_whose_row_was_taken_leaves_without_a_signal_and_without_its_gateway() {
+fn an_owner_that_loses_its_row_ends_its_gateway_and_exits() {
     let scene = Scene::new("healthy");
     let mut first = start(&scene);
     let gateway = first.wait_started();

@@ -1,4 +1,4 @@
-//! What a supervisor may still do does not begin anew with the next one: budget, breaker and numbers are in the store.
+//! A restart of the supervisor resets neither budget nor breaker nor generation numbers: they are in the store.
 
 #![cfg(target_os = "linux")]
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says so by a panic")]
@@ -111,7 +111,7 @@ fn a_person_at_a_terminal_does_not_wait_for_the_trial() {
     let name = ptsname_r(&master).unwrap();
     let terminal = open(name.as_str(), OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_CLOEXEC, Mode::empty()).unwrap();
     let mut command = short_of_breath(&scene, "60s").command();
-    // What it writes there fits into the terminal's buffer: nobody has to read it.
+    // Its output fits into the terminal's buffer: no reader is needed.
     let mut child = command.stdin(Stdio::null()).stderr(Stdio::from(terminal)).spawn().unwrap();
     let diary = scene.diary();
     let third = || diary.starts().get(2).map(|entry| entry.process);
@@ -132,7 +132,7 @@ fn unclean_boots_count_across_supervisors() {
         let mut supervisor = launch().start();
         let gateway = supervisor.wait_started();
         came_up.push(supervisor.last("gateway.started").seen);
-        // A start that is not on record is one that the next supervisor knows less of.
+        // The start has to be on record for the next supervisor.
         Ledger::of(&scene).wait_number(
             "SELECT count(*) FROM generations WHERE started_at IS NOT NULL",
             i64::try_from(came_up.len()).unwrap(),
@@ -170,7 +170,7 @@ fn a_stable_gateway_that_died_with_its_supervisor_is_replaced_at_once() {
 }
 
 #[test]
-fn the_numbers_go_on_and_crashes_of_an_earlier_supervisor_count() {
+fn generations_continue_and_crashes_of_an_earlier_supervisor_count() {
     let scene = Scene::new("exit=1@20ms; healthy");
     let mut first = scene.start();
     first.wait_event_with("gateway.started", |event| event.number("generation") == 2);

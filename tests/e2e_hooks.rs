@@ -1,4 +1,4 @@
-//! Hooks: the operator's commands before a gateway's start and after its end, and nothing of them left in between.
+//! Hooks: the operator's commands before a gateway's start and after its end. Nothing of them outlives them.
 
 #![cfg(target_os = "linux")]
 #![expect(clippy::expect_used, reason = "a test that cannot go on says so by a panic")]
@@ -75,7 +75,7 @@ fn a_pre_start_hook_runs_before_each_spawn() {
 }
 
 #[test]
-fn a_hook_is_told_what_it_needs_and_nothing_that_is_only_ours() {
+fn a_hook_gets_its_variables_and_none_of_our_own() {
     let scene = Scene::new("healthy");
     let profile = scene.root().join("state").display().to_string();
     let hook = "env > given; { readlink /proc/$$/fd/0; cut -d' ' -f6 /proc/$$/stat; echo $$; pwd; } >> notes";
@@ -108,10 +108,10 @@ fn no_hook_runs_where_no_spawn_follows() {
     hooked().start().expect_exit(78);
     first.signal(Signal::SIGKILL);
     first.wait_exit();
-    let mut heir = hooked().start();
-    heir.wait_event("gateway.adopted");
-    heir.signal(Signal::SIGQUIT);
-    heir.expect_exit(0);
+    let mut next = hooked().start();
+    next.wait_event("gateway.adopted");
+    next.signal(Signal::SIGQUIT);
+    next.expect_exit(0);
     assert!(gateway.is_alive());
     let other = Scene::new("healthy");
     let _stranger = other.stranger("healthy");
@@ -120,7 +120,7 @@ fn no_hook_runs_where_no_spawn_follows() {
 }
 
 #[test]
-fn a_pre_start_hook_that_fails_is_no_start_and_counts_as_one() {
+fn a_failed_pre_start_hook_prevents_the_start_and_counts_as_a_failure() {
     let scene = Scene::new("healthy");
     let launch = || scene.launch().option("--pre-start", "exit 7").option("--max-restarts", "1");
     let mut supervisor = launch().option("--backoff-max", "30s").start();
@@ -146,7 +146,7 @@ fn a_pre_start_hook_that_fails_is_no_start_and_counts_as_one() {
 #[test]
 fn a_hook_that_takes_too_long_ends_with_all_that_it_started() {
     let scene = Scene::new("healthy");
-    // Deaf at first, and well behaved from then on.
+    // Ignores SIGTERM the first time only.
     let hook =
         format!("test -e notes && exit; trap '' TERM; echo \"hook $$\" >> notes; {DAEMON}; sleep 100 & wait; wait");
     let mut supervisor = scene.launch().option("--pre-start", &hook).option("--pre-start-timeout", "500ms").start();
@@ -281,7 +281,7 @@ fn a_post_stop_hook_is_told_of_each_end_before_the_next_start() {
 }
 
 #[test]
-fn what_becomes_of_a_post_stop_hook_changes_nothing() {
+fn the_result_of_a_post_stop_hook_changes_nothing() {
     for (hook, time, event) in [("exit 9", "10s", "hook.finished"), ("exec sleep 100", "200ms", "hook.timed_out")] {
         let scene = Scene::new("healthy");
         let mut supervisor = scene.launch().option("--post-stop", hook).option("--post-stop-timeout", time).start();
@@ -298,7 +298,7 @@ fn what_becomes_of_a_post_stop_hook_changes_nothing() {
 #[test]
 fn what_a_hook_leaves_running_is_gone_when_the_gateway_starts() {
     let wiped = DAEMON.replace("env sleep", "env -i sleep");
-    // Below a shell that had a child before it became the supervisor, an orphan can be anybody's.
+    // Below a shell that had a child before it became the supervisor, an orphan may belong to the shell.
     let mixed = Jail::open().and("{ env -i sleep 10 2>/dev/null & }");
     for (hook, jail) in [
         (DAEMON, Jail::open()),
@@ -328,15 +328,15 @@ fn the_hook_of_a_supervisor_that_was_killed_ends_before_anything_else_begins() {
     assert!(left.iter().all(|process| process.is_alive()));
     let look =
         format!("for pid in {} {}; do readlink /proc/$pid/exe && echo beside >> notes; done", left[0].pid, left[1].pid);
-    let mut heir = scene.launch().option("--pre-start", &format!("{look}; {}", note("second"))).start();
-    heir.wait_started();
-    assert!(left.iter().all(|process| !process.is_alive()), "{}", heir.story());
-    assert_eq!(Notes(&scene).lines()[2..], ["second"], "{}", heir.story());
-    assert_eq!((heir.count("gateway.adopted"), scene.diary().starts().len()), (0, 1));
+    let mut next = scene.launch().option("--pre-start", &format!("{look}; {}", note("second"))).start();
+    next.wait_started();
+    assert!(left.iter().all(|process| !process.is_alive()), "{}", next.story());
+    assert_eq!(Notes(&scene).lines()[2..], ["second"], "{}", next.story());
+    assert_eq!((next.count("gateway.adopted"), scene.diary().starts().len()), (0, 1));
 }
 
 #[test]
-fn an_heir_finds_what_has_lost_its_environment_by_the_control_group_of_the_hook() {
+fn the_next_supervisor_finds_processes_without_an_environment_by_the_hooks_control_group() {
     let scene = Scene::new("healthy");
     let wiped = DAEMON.replace("env sleep", "env -i sleep");
     let mut killed = scene.launch().option("--pre-start", &format!("{wiped}; sleep 100")).start();
@@ -347,14 +347,14 @@ fn an_heir_finds_what_has_lost_its_environment_by_the_control_group_of_the_hook(
     killed.wait_exit();
     let hook = scene.processes().into_iter().find(|process| *process != daemon);
     hook.expect("the hook lives").kill();
-    let mut heir = scene.start();
-    heir.wait_event("gateway.spawned");
-    assert!(!daemon.is_alive(), "{}", heir.story());
-    heir.wait_started();
+    let mut next = scene.start();
+    next.wait_event("gateway.spawned");
+    assert!(!daemon.is_alive(), "{}", next.story());
+    next.wait_started();
 }
 
 #[test]
-fn an_heir_without_hooks_ends_them_too() {
+fn a_supervisor_without_hooks_ends_them_too() {
     let scene = Scene::new("healthy");
     let hook = "echo \"hook $$\" >> notes; exec sleep 100";
     let mut killed = scene.launch().option("--post-stop", hook).option("--post-stop-timeout", "1m").start();
@@ -362,10 +362,10 @@ fn an_heir_without_hooks_ends_them_too() {
     let left = Notes(&scene).wait_process("hook ");
     killed.signal(Signal::SIGKILL);
     killed.wait_exit();
-    let mut heir = scene.start();
-    heir.wait_event("gateway.spawned");
-    assert!(!left.is_alive(), "{}", heir.story());
-    heir.wait_started();
+    let mut next = scene.start();
+    next.wait_event("gateway.spawned");
+    assert!(!left.is_alive(), "{}", next.story());
+    next.wait_started();
 }
 
 #[test]
@@ -422,14 +422,14 @@ fn under_a_heartbeat_a_store_that_does_not_answer_holds_a_hook_back() {
     drop(blockade);
 }
 
-/// Notes whatever should not be there beside this process: another hook, or a gateway.
+/// Notes processes that must not run beside this one: another hook, or a gateway.
 const BESIDE: &str = "for pid in $(cat running 2>/dev/null; sed -n 's/^START \\([0-9]*\\) .*/\\1/p' gateway.log 2>/dev/null); do \
                       readlink /proc/$pid/exe && echo \"$pid beside $0\" >> notes; done";
 
-/// Lets a supervisor with both hooks be killed at its so manieth step, and another one take over.
+/// Kills a supervisor with both hooks at its nth step, and lets another one take over.
 fn kill_at(number: u32) {
     let scene = Scene::new("exit=3@50ms; healthy");
-    // A hook that lives on does not hold the supervisor's stderr open: the heir starts at once.
+    // A hook that lives on does not hold the supervisor's stderr open: the next one starts at once.
     let hook = format!("exec 2>/dev/null; {BESIDE}; echo $$ > running; exec sleep 0.4");
     let gateway = scene.gateway_words();
     let script = format!("{BESIDE}; exec \"$@\"");
@@ -438,16 +438,16 @@ fn kill_at(number: u32) {
     let launch = || scene.launch().option("--pre-start", &hook).option("--post-stop", &hook).words(&words);
     let mut killed = launch().env("OPENCLAW_SUPERVISE_TEST_KILL_AT", &number.to_string()).start();
     assert_eq!(killed.wait_exit(), None, "{number}: it ended otherwise\n{}", killed.story());
-    let mut heir = launch().start();
-    heir.wait_event("gateway.started");
-    heir.signal(Signal::SIGTERM);
-    heir.expect_exit(0);
-    assert_eq!(Notes(&scene).lines(), Vec::<String>::new(), "{number}\n{}\n{}", killed.story(), heir.story());
-    assert_eq!(scene.processes(), [], "{number}: nothing is left\n{}", heir.story());
+    let mut next = launch().start();
+    next.wait_event("gateway.started");
+    next.signal(Signal::SIGTERM);
+    next.expect_exit(0);
+    assert_eq!(Notes(&scene).lines(), Vec::<String>::new(), "{number}\n{}\n{}", killed.story(), next.story());
+    assert_eq!(scene.processes(), [], "{number}: nothing is left\n{}", next.story());
 }
 
 #[test]
-fn wherever_a_supervisor_is_killed_no_hook_runs_beside_another_one_or_a_gateway() {
+fn wherever_a_supervisor_is_killed_no_hook_runs_beside_another_hook_or_a_gateway() {
     for first in [1, 9, 17, 25] {
         thread::scope(|scope| {
             for number in first..first + 8 {
@@ -458,7 +458,7 @@ fn wherever_a_supervisor_is_killed_no_hook_runs_beside_another_one_or_a_gateway(
 }
 
 #[test]
-fn a_life_with_hooks_replays_step_by_step() {
+fn a_run_with_hooks_replays_step_by_step() {
     let scene = Scene::new("warm=1m exit=3@100ms; healthy");
     let hook = "test $OPENCLAW_SUPERVISE_GENERATION -gt 1 || { echo 1 >> first; test $(wc -l < first) -gt 1; }";
     let launch = scene.launch().option("--log-level", "debug").option("--pre-start", hook);
@@ -469,7 +469,7 @@ fn a_life_with_hooks_replays_step_by_step() {
     let log: Vec<String> = supervisor.events().iter().map(|event| event.value().to_string()).collect();
     let steps = replay(log.iter().map(String::as_str)).expect("it replays");
     assert_eq!(steps, log.iter().filter(|line| line.contains(r#""core.step""#)).count());
-    // Without the word of its end the life must have gone another way.
+    // Without the end of the hook the run must differ.
     let ended = log.iter().position(|line| line.contains(r#""input":{"HookEnded""#)).expect("a hook has ended");
     let cut = log.iter().enumerate().filter(|(at, _)| *at != ended).map(|(_, line)| line.as_str());
     assert!(matches!(replay(cut), Err(ReplayError::Diverged { .. })));

@@ -1,4 +1,4 @@
-//! Whatever a gateway leaves behind to outlive it ends with it; whatever only looks like that lives on.
+//! Every process that a gateway leaves behind is killed with it; processes that only look like members live on.
 
 #![cfg(target_os = "linux")]
 #![expect(clippy::expect_used, reason = "a test that cannot go on says so by a panic")]
@@ -16,7 +16,7 @@ use support::process::{Process, describe, stat};
 use support::supervisor::{Event, Launch, PROGRAM, Supervisor};
 use support::{PATIENCE, Scene, port, wait_for};
 
-/// One of every kind that rests, in the order of the script.
+/// One of every kind that is not a storm, in the order of the script.
 const KINDS: [&str; 12] =
     ["plain", "group", "setsid", "daemon", "wiped", "lost", "deaf", "ignoring", "stopped", "odd", "odd-file", "heir"];
 
@@ -27,15 +27,15 @@ enum End {
     Stop,
     /// The leader alone dies.
     Kill,
-    /// It hangs, deaf to SIGTERM.
+    /// It hangs and ignores SIGTERM.
     Hang,
     /// A restart is asked for.
     Restart,
 }
 
 impl End {
-    /// Brings it about. Back when the tree has to be gone: at the exit, or at the spawn of the next gateway. What the
-    /// log says of the tree.
+    /// Causes it, and returns the report of the tree once the tree has to be gone: at the exit, or at the spawn of the
+    /// next gateway.
     fn bring(self, scene: &Scene, supervisor: &mut Supervisor) -> Event {
         let gateway = gateway(scene);
         match self {
@@ -82,10 +82,10 @@ fn assert_gone(kids: &[Entry], supervisor: &Supervisor) {
     assert!(left.is_empty(), "{left:?} are left\n{}", supervisor.story());
 }
 
-/// How often the machine is looked over for a storm: one look may find each of its processes a moment too late.
+/// Scans of the machine for a storm: one scan may miss each of its processes by a moment.
 const LOOKS: usize = 25;
 
-/// Nobody carries the mark of the scene but those who may: by a look at every process of the machine.
+/// Only the expected processes of the machine carry the scene's mark.
 fn assert_nothing_else(scene: &Scene, supervisor: &Supervisor, allowed: &[Process]) {
     let next = scene.diary().starts().into_iter().skip(1).map(|start| start.process);
     let allowed: Vec<_> = allowed.iter().copied().chain(next).chain(Process::find(supervisor.pid())).collect();
@@ -101,7 +101,7 @@ fn found_by(killed: &Event, layer: &str) -> i64 {
     layers.iter().find_map(count).unwrap_or(0)
 }
 
-/// No layer saw more than there were, and nobody was seen by none.
+/// No layer saw more members than there were, and each member was seen by at least one layer.
 fn assert_found(killed: &Event) {
     assert_eq!(killed.number("survivors"), 0, "{}", killed.value());
     let layers = ["cgroup", "group", "descent", "instance", "record"].map(|layer| found_by(killed, layer));
@@ -146,9 +146,10 @@ fn all_kinds_end_without_a_control_group() {
     }
 }
 
-/// Below a shell that had a child before it became the supervisor, an orphan can be anybody's: the mark alone tells.
+/// Below a shell that had a child before it became the supervisor, an orphan may belong to the shell: only the instance id
+/// identifies it.
 #[test]
-fn all_kinds_end_without_a_control_group_where_orphans_can_be_anybodys() {
+fn all_kinds_end_without_a_control_group_where_orphans_may_belong_to_the_shell() {
     let jail = Jail::open().and_no_groups().and("{ env -i sleep 10 2>/dev/null & }");
     for end in [End::Stop, End::Kill] {
         everything_ends_in(&jail, end);
@@ -175,7 +176,7 @@ fn all_kinds_end_with_a_restart() {
     everything_ends(End::Restart);
 }
 
-/// An instrument that is checked itself.
+/// The test of the instrument itself.
 #[test]
 fn the_kinds_are_what_they_are_called() {
     let scene = Scene::new(&script(&KINDS));
@@ -223,7 +224,7 @@ fn storm_ends_in(jail: &Jail, kind: &str, end: End) {
     let mut bystander = Bystander::namesake(&scene);
     let mut supervisor = Supervisor::spawn(jail.around(&launch(&scene).command()));
     supervisor.wait_started();
-    // It is under way: somebody runs who has not written a line.
+    // It is under way: a process runs that has not written a line.
     let known = |process: &Process| {
         let kids = scene.diary().kids();
         let own = [Some(*process) == Process::find(supervisor.pid()), *process == bystander.process()];
@@ -317,7 +318,7 @@ fn the_port_is_free_for_the_next_gateway_at_once() {
     assert!(port::is_free(scene.port()));
 }
 
-/// A process that was never below the gateway, and bears its mark.
+/// A process that never descended from the gateway and has its instance id.
 fn marked(scene: &Scene) -> Bystander {
     let environment = scene.diary().environment(gateway(scene).pid);
     let mut command = kid(scene, "plain");
@@ -326,7 +327,7 @@ fn marked(scene: &Scene) -> Bystander {
 }
 
 #[test]
-fn whoever_bears_the_instance_id_ends_with_the_tree() {
+fn a_process_with_the_instance_id_is_killed_with_the_tree() {
     for end in [End::Stop, End::Kill, End::Restart, End::Hang] {
         let scene = Scene::new(&script(&["setsid"]));
         let mut supervisor = launch(&scene).start();
@@ -342,7 +343,7 @@ fn whoever_bears_the_instance_id_ends_with_the_tree() {
 }
 
 #[test]
-fn whoever_bears_the_instance_id_of_a_lone_leader_ends_soon_after_it() {
+fn a_process_with_the_instance_id_of_a_lone_leader_is_killed_soon_after_it() {
     let scene = Scene::new("healthy");
     let mut supervisor = launch(&scene).start();
     supervisor.wait_started();
@@ -361,7 +362,7 @@ fn whoever_bears_the_instance_id_of_a_lone_leader_ends_soon_after_it() {
 }
 
 #[test]
-fn an_exit_right_after_the_death_of_a_lone_leader_waits_for_that_look() {
+fn an_exit_right_after_the_death_of_a_lone_leader_waits_for_that_scan() {
     let scene = Scene::new("healthy");
     let mut supervisor = launch(&scene).option("--max-restarts", "0").option("--stable-after", "1h").start();
     supervisor.wait_started();
@@ -458,7 +459,7 @@ fn inside(supervisor: &Supervisor) -> Process {
 }
 
 #[test]
-fn whoever_gets_the_number_of_a_member_between_snapshot_and_kill_lives_on() {
+fn a_process_that_reuses_the_pid_of_a_member_between_snapshot_and_kill_lives_on() {
     let scene = Scene::new("drain=60s kid=daemon kid=lost kid=daemon kid=setsid");
     let mut supervisor = in_namespace(&scene, RECYCLER, &[("--stop-timeout", "60s")]);
     supervisor.wait_event("gateway.started");
@@ -482,7 +483,7 @@ fn whoever_gets_the_number_of_a_member_between_snapshot_and_kill_lives_on() {
 }
 
 /// Beside the supervisor there are processes without any bond to it, which come and go and take the numbers that a storm
-/// gives up: the numbers begin anew all the time. Whoever dies by a signal is written down.
+/// gives up: the numbers wrap all the time. Each death by a signal is recorded.
 const CHURN: &str = r#"
 dir=$1; shift
 churn() {
@@ -504,7 +505,7 @@ exit $code
 "#;
 
 #[test]
-fn strangers_among_the_numbers_of_a_storm_live_on() {
+fn unrelated_processes_that_reuse_the_pids_of_a_storm_live_on() {
     for kind in ["storm", "gale"] {
         let scene = Scene::new(&script(&[kind, "shedder"]));
         let mut supervisor = in_namespace(&scene, CHURN, &[]);

@@ -1,4 +1,4 @@
-//! Of several supervisors of one gateway one owns it, from before its first spawn to its end.
+//! Of several supervisors of one gateway exactly one owns the lease, from before the first spawn until its exit.
 
 #![cfg(target_os = "linux")]
 
@@ -13,7 +13,7 @@ use support::process::Process;
 use support::supervisor::Supervisor;
 use support::{Scene, let_pass};
 
-/// P7: one line names the supervisor that is in charge.
+/// P7: one line names the owner.
 fn assert_owner_named(duplicate: &Supervisor, owner: &Supervisor) {
     let conflict = duplicate.last("conflict.detected");
     assert_eq!(conflict.number("holder_pid"), i64::from(owner.pid()), "{}", duplicate.story());
@@ -71,7 +71,7 @@ fn of_many_starters_at_once_exactly_one_spawns() {
 }
 
 #[test]
-fn a_lease_that_was_given_back_is_taken_without_a_word_about_its_last_owner() {
+fn a_released_lease_is_acquired_without_a_recovery() {
     let scene = Scene::new("healthy");
     let mut first = scene.start();
     first.wait_started();
@@ -100,7 +100,7 @@ fn a_lease_whose_owner_was_killed_is_free_at_once() {
 }
 
 #[test]
-fn a_row_whose_pid_names_another_process_by_now_holds_nothing_and_that_process_lives() {
+fn a_row_whose_pid_was_reused_is_stale_and_that_process_lives_on() {
     let scene = Scene::new("healthy");
     let mut first = scene.start();
     let gateway = first.wait_started();
@@ -124,7 +124,7 @@ fn a_row_whose_pid_names_another_process_by_now_holds_nothing_and_that_process_l
 }
 
 #[test]
-fn a_stopped_supervisor_stays_the_owner_and_kills_nothing_when_it_wakes() {
+fn a_supervisor_stopped_by_sigstop_stays_the_owner_and_kills_nothing_when_it_continues() {
     let scene = Scene::new("healthy");
     let mut first = scene.start();
     let gateway = first.wait_started();
@@ -132,7 +132,7 @@ fn a_stopped_supervisor_stays_the_owner_and_kills_nothing_when_it_wakes() {
     let mut second = scene.start();
     second.expect_exit(78);
     assert_owner_named(&second, &first);
-    // Longer than everything that it could hold against the gateway: hang-after is 600 ms here.
+    // Longer than every timeout of the gateway: --hang-after is 600 ms here.
     let_pass(Duration::from_secs(11));
     first.signal(Signal::SIGCONT);
     first.wait_event("clock.jumped");

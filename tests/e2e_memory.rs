@@ -1,5 +1,5 @@
-//! A gateway whose tree has more memory than `--memory-max` is drained and replaced, and neither a peak nor that limit
-//! makes a loop.
+//! A gateway whose tree uses more memory than `--memory-max` is drained and replaced; a short peak does nothing, and a
+//! limit below the normal usage does not loop.
 
 #![cfg(target_os = "linux")]
 
@@ -10,7 +10,7 @@ use std::time::Duration;
 use support::Scene;
 use support::supervisor::{Event, Said};
 
-/// What a stand-in has that is told to touch 96 MiB, and the limit between that and what it has otherwise.
+/// A stand-in that touches 96 MiB, and a limit between that and its normal usage.
 const LARGE_KB: i64 = 96 * 1024;
 const LIMIT: &str = "64M";
 const LIMIT_KB: i64 = 64 * 1024;
@@ -87,7 +87,7 @@ fn gateways_that_are_all_too_large_are_paced_and_end_with_69() {
         supervisor.events().iter().filter(|event| event.name() == name).map(|event| event.seen).collect()
     };
     for (exited, spawned) in seen("gateway.exited").iter().zip(seen("gateway.spawned").iter().skip(1)) {
-        // Half of the delay is jitter, and the reader of the lines may lag a little.
+        // Half of the delay is jitter, and the test reads the lines with some lag.
         let pause = spawned.duration_since(*exited);
         supervisor.assert_took("the pause", pause, &(Duration::from_millis(180)..Duration::from_secs(10)));
     }

@@ -1,5 +1,4 @@
-//! Nobody else's process stops us: one whose memory cannot be read, for as long as it likes, keeps neither a look at all
-//! processes nor the loop.
+//! A process whose `/proc/PID` reads block holds up neither a scan of all processes nor the loop.
 
 #![cfg(target_os = "linux")]
 #![expect(clippy::disallowed_methods, reason = "a test measures by the clock, with a bound")]
@@ -16,7 +15,7 @@ use std::time::{Duration, Instant};
 use support::mute::{Mute, is_alive};
 use support::{PATIENCE, Scene, wait_for};
 
-/// What nobody waits for takes no longer, on a loaded machine either.
+/// The bound of an operation that must not wait, on a loaded machine too.
 const SOON: Duration = Duration::from_secs(3);
 
 /// A process that is started while another test starts one that gets stuck would get stuck too.
@@ -26,7 +25,7 @@ fn turn() -> MutexGuard<'static, ()> {
     TURN.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Who bears this entry, as a look at everybody tells, and how many of `kept` it could read.
+/// The processes with this entry, by a scan of all, and how many of `kept` it could read.
 fn look(entry: &'static str, kept: &[i32]) -> (Vec<i32>, usize) {
     let begun = Instant::now();
     let all = proc::survey(|_| true, move |environment| environment.has(entry)).unwrap();
@@ -37,7 +36,7 @@ fn look(entry: &'static str, kept: &[i32]) -> (Vec<i32>, usize) {
 }
 
 #[test]
-fn who_keeps_its_readers_waiting_is_left_out_until_it_lets_go_and_the_others_are_read() {
+fn a_process_whose_reads_block_is_skipped_until_they_return_and_the_others_are_read() {
     let _turn = turn();
     let mut mute = Mute::new();
     let kept = [mute.keep(), mute.keep()];
@@ -60,7 +59,7 @@ fn who_keeps_its_readers_waiting_is_left_out_until_it_lets_go_and_the_others_are
 }
 
 #[test]
-fn where_too_many_keep_their_readers_waiting_nothing_is_known_before_one_lets_go() {
+fn with_all_readers_blocked_a_scan_fails_until_one_read_returns() {
     let _turn = turn();
     let mut mute = Mute::new();
     let kept = [(); 20].map(|()| mute.keep());
@@ -78,14 +77,14 @@ fn where_too_many_keep_their_readers_waiting_nothing_is_known_before_one_lets_go
 }
 
 #[test]
-fn a_request_to_stop_and_the_end_of_a_gateway_wait_for_nobody_elses_memory() {
+fn neither_a_stop_nor_an_exit_waits_for_blocked_reads() {
     let _turn = turn();
     for script in ["drain=100ms", "deaf"] {
         let scene = Scene::new(script);
         let mut supervisor = scene.launch().option("--stop-timeout", "500ms").start();
         supervisor.wait_event("gateway.started");
         let mut mute = Mute::new();
-        // Younger than the gateway: each might be one that bears its id.
+        // Younger than the gateway: each might have its instance id.
         let kept = [mute.keep(), mute.keep()];
         let begun = Instant::now();
         supervisor.signal(Signal::SIGTERM);
@@ -94,8 +93,8 @@ fn a_request_to_stop_and_the_end_of_a_gateway_wait_for_nobody_elses_memory() {
         supervisor.expect_exit(0);
         let ended = begun.elapsed();
         assert!(heard < SOON && ended < 2 * SOON, "{heard:?}, {ended:?}\n{}", supervisor.story());
-        assert!(kept.iter().all(|&pid| is_alive(pid)), "nobody else's process is ended");
-        // The look for what is left reads the environments too.
+        assert!(kept.iter().all(|&pid| is_alive(pid)), "unrelated processes are left alone");
+        // The scan for leftovers reads the environments too.
         mute.let_go();
         assert_eq!(scene.processes(), [], "{}", supervisor.story());
     }

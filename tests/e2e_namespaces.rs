@@ -1,4 +1,4 @@
-//! Two supervisors in two pid namespaces share a store: neither sees the other's process, and still one owns the gateway.
+//! Two supervisors in two pid namespaces share a store: neither sees the other's process, and exactly one owns the gateway.
 
 #![cfg(target_os = "linux")]
 
@@ -11,13 +11,13 @@ use support::ledger::Ledger;
 use support::supervisor::Supervisor;
 use support::{PATIENCE, Scene, wait_for};
 
-/// As process number 1 it would stand by: containers do that.
+/// As PID 1 it would stand by.
 fn start(scene: &Scene, jail: &Jail) -> Supervisor {
     Supervisor::spawn(jail.around(&scene.launch().option("--on-conflict", "exit").command()))
 }
 
-/// Nobody may be named: a pid of the other namespace is somebody else's here.
-fn assert_yields_to_somebody_unseen(scene: &Scene, jail: &Jail, to: &str) {
+/// No owner may be named: a pid of the other namespace is another process here.
+fn assert_yields_to_unseen_owner(scene: &Scene, jail: &Jail, to: &str) {
     let mut second = start(scene, jail);
     second.expect_exit(78);
     assert_eq!(second.last("lease.contended").text("what"), to, "{}", second.story());
@@ -56,7 +56,7 @@ fn with_one_network() {
     let mut first = start(&scene, &jail);
     first.wait_event("gateway.started");
     assert_eq!(Ledger::of(&scene).number("SELECT pid FROM state_leases"), 1, "it is number 1 in there");
-    assert_yields_to_somebody_unseen(&scene, &jail, "lease");
+    assert_yields_to_unseen_owner(&scene, &jail, "lease");
     assert_eq!(gateways(&scene).len(), 1);
     assert_taken_over(&scene, &jail, first);
 }
@@ -67,13 +67,13 @@ fn with_two_networks_in_which_no_port_claim_meets_the_other() {
     let jail = Jail::with_pids().and_network();
     let mut first = start(&scene, &jail);
     first.wait_event("gateway.started");
-    assert_yields_to_somebody_unseen(&scene, &jail, "lease");
+    assert_yields_to_unseen_owner(&scene, &jail, "lease");
     assert_eq!(gateways(&scene).len(), 1);
     assert_taken_over(&scene, &jail, first);
 }
 
 #[test]
-fn with_two_stores_and_one_network_the_port_claim_decides_and_names_nobody_either() {
+fn with_two_stores_and_one_network_the_port_claim_decides_and_names_no_owner() {
     let scene = Scene::new("boot=1500ms");
     let jail = Jail::with_pids();
     let mut first = start(&scene, &jail);

@@ -1,4 +1,4 @@
-//! What a service manager hears, at a socket of the tests' own in place of systemd's.
+//! What a service manager receives, at a socket of the test in place of systemd's.
 
 #![cfg(target_os = "linux")]
 #![expect(clippy::disallowed_methods, reason = "signs of life are timed by the clock")]
@@ -28,13 +28,13 @@ fn warnings(supervisor: &Supervisor) -> Vec<String> {
     logged.map(|event| event.text("message").to_owned()).filter(|text| text.contains("service manager")).collect()
 }
 
-/// The words of a kind, in order.
+/// The assignments of a kind, in order.
 fn said<'a>(words: &'a [Word], names: &[&str]) -> Vec<&'a Word> {
     words.iter().filter(|word| names.iter().any(|name| word.has(name))).collect()
 }
 
 #[test]
-fn ready_is_said_once_of_each_gateway_and_after_it_has_started() {
+fn ready_is_sent_once_for_each_gateway_after_it_has_started() {
     for ear in [Ear::path as fn(&Scene) -> Ear, Ear::abstract_name] {
         let scene = Scene::new("boot=300ms warm=300ms");
         let ear = ear(&scene);
@@ -46,7 +46,7 @@ fn ready_is_said_once_of_each_gateway_and_after_it_has_started() {
         gateway.kill();
         let second = supervisor.wait_started();
         ear.wait("STATUS", &format!("gateway 2 (pid {}) serves", second.pid));
-        // Several probes later nothing more has been said.
+        // Several probes later nothing more was sent.
         scene.diary().wait_requests(second.pid, 10);
         let words = ear.words();
         assert_eq!(said(&words, &["READY"]).len(), 2, "{words:#?}");
@@ -93,7 +93,7 @@ fn a_watchdog_is_fed_at_its_pace_and_not_while_we_stand_still() {
     let pauses: Vec<_> = fed.windows(2).map(|two| two[1] - two[0]).collect();
     assert!((6..=13).contains(&fed.len()), "{pauses:?}");
     assert!(pauses.iter().all(|pause| *pause < Duration::from_millis(900)), "{pauses:?}");
-    // Nothing but signs of life wakes it now, and they are alone in their datagrams.
+    // Only the watchdog wakes it now, and WATCHDOG=1 is alone in its datagram.
     assert!(words[from..].iter().all(|word| word.names() == ["WATCHDOG"]), "{words:#?}");
     supervisor.signal(Signal::SIGSTOP);
     let_pass(Duration::from_millis(300));
@@ -107,7 +107,7 @@ fn a_watchdog_is_fed_at_its_pace_and_not_while_we_stand_still() {
 }
 
 #[test]
-fn a_watchdog_of_somebody_else_is_not_fed() {
+fn a_watchdog_of_another_process_is_not_fed() {
     let scene = Scene::new("healthy");
     let ear = Ear::path(&scene);
     let mut supervisor = with_watchdog(ear.launch(&scene).env("WATCHDOG_PID", "1"), "300000").start();
@@ -177,7 +177,7 @@ fn more_time_is_asked_for_while_a_gateway_boots_or_drains_and_never_while_it_ser
 }
 
 #[test]
-fn the_last_words_are_that_we_end_and_why() {
+fn stopping_is_sent_last_with_the_reason() {
     // On request.
     let scene = Scene::new("healthy");
     let ear = Ear::path(&scene);
@@ -209,7 +209,7 @@ fn expect_last_words(ear: &Ear, supervisor: &Supervisor) {
 }
 
 #[test]
-fn who_cannot_begin_says_why() {
+fn a_failed_start_sends_the_reason() {
     let scene = Scene::new("healthy");
     let ear = Ear::path(&scene);
     ear.launch(&scene).words(&["/nonexistent/gateway"]).start().expect_exit(78);
@@ -253,7 +253,7 @@ fn a_full_and_unread_socket_delays_nothing() {
 }
 
 #[test]
-fn a_word_that_found_no_room_is_told_when_there_is_some() {
+fn a_message_that_found_the_socket_full_is_sent_later() {
     let scene = Scene::new("healthy");
     let ear = Ear::deaf(&scene);
     let mut supervisor = ear.launch(&scene).start();
@@ -265,7 +265,7 @@ fn a_word_that_found_no_room_is_told_when_there_is_some() {
 }
 
 #[test]
-fn a_socket_that_is_not_there_or_cannot_be_is_warned_of_once() {
+fn a_missing_or_invalid_socket_is_warned_about_once() {
     let scene = Scene::new("healthy");
     let missing = scene.root().join("missing").display().to_string();
     for name in [missing.as_str(), "relative", "@", "vsock:2:1"] {

@@ -1,4 +1,4 @@
-//! What the supervisor tells: one line on a transition, in JSON for machines and in words for people.
+//! The log: one line a transition, as JSON or as text.
 
 #![cfg(target_os = "linux")]
 #![expect(clippy::expect_used, reason = "a test that cannot go on says so by a panic")]
@@ -10,7 +10,7 @@ use nix::sys::signal::Signal;
 use support::Scene;
 use support::supervisor::{Line, Supervisor};
 
-/// A life with a crash, a restart and a stop.
+/// A run with a crash, a restart and a stop.
 fn live(scene: &Scene, supervisor: &mut Supervisor) {
     let diary = scene.diary();
     let start = |count: usize| {
@@ -68,7 +68,7 @@ fn probes_that_find_nothing_new_write_nothing() {
 }
 
 #[test]
-fn lines_for_people_carry_the_same_names_and_no_escapes() {
+fn text_lines_carry_the_same_names_and_no_escapes() {
     let scene = Scene::new("healthy");
     let mut supervisor = scene.launch().option("--log-format", "text").start();
     live(&scene, &mut supervisor);
@@ -87,7 +87,7 @@ fn lines_for_people_carry_the_same_names_and_no_escapes() {
 }
 
 #[test]
-fn a_reader_that_goes_away_does_not_end_the_gateway() {
+fn a_closed_stderr_does_not_end_the_gateway() {
     let scene = Scene::new("healthy");
     let mut command = scene.launch().command();
     let (reader, writer) = std::io::pipe().expect("a pipe can be made");
@@ -98,7 +98,7 @@ fn a_reader_that_goes_away_does_not_end_the_gateway() {
     let first = scene.diary().starts()[0].process;
     scene.diary().wait_requests(first.pid, 3);
     drop(reader);
-    // Its end is told to nobody, and a new one is started.
+    // Its exit cannot be logged, and a new gateway is started.
     first.kill();
     let second = || scene.diary().starts().get(1).map(|start| start.process);
     let second = support::wait_for("a second start", support::PATIENCE, || scene.diary().text(), second);
@@ -130,14 +130,14 @@ fn assert_lives_and_stops(scene: &Scene, stderr: impl Into<std::process::Stdio>)
 }
 
 #[test]
-fn a_full_disk_under_the_log_is_no_reason_to_stop() {
+fn a_log_on_a_full_disk_stops_nothing() {
     let scene = Scene::new("healthy");
     let full = std::fs::File::create("/dev/full").expect("every Linux has it");
     assert_lives_and_stops(&scene, full);
 }
 
 #[test]
-fn a_log_that_nobody_reads_holds_nothing_up() {
+fn an_unread_log_delays_nothing() {
     let scene = Scene::new("healthy");
     let (reader, writer) = std::io::pipe().expect("a pipe can be made");
     fill(&writer);

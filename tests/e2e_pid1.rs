@@ -1,5 +1,5 @@
-//! The supervisor is process number 1 of a container, or stands below a small init, or has any other number: it does its
-//! duty by orphans, heeds every signal it names, and keeps its hands off what a container runtime drops in.
+//! The supervisor as PID 1 of a container, below a small init, or under any other pid: it reaps orphans, handles every
+//! documented signal, and leaves processes alone that a container runtime injects.
 
 #![cfg(target_os = "linux")]
 #![expect(clippy::expect_used, reason = "a test that cannot go on says so by a panic")]
@@ -18,10 +18,10 @@ use support::process::{Process, describe, stat, zombies_of};
 use support::supervisor::{Launch, PROGRAM, Supervisor};
 use support::{Scene, wait_for};
 
-/// Where the supervisor stands.
+/// Where the supervisor runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Place {
-    /// It is number 1.
+    /// As PID 1.
     First,
     /// The child of a small init.
     BelowInit,
@@ -63,7 +63,7 @@ fn inside(supervisor: &Supervisor) -> Process {
     unshare.tree().into_iter().find(is_it).unwrap_or_else(|| panic!("no supervisor\n{}", supervisor.story()))
 }
 
-/// To whom a container runtime sends its signals.
+/// The process that a container runtime signals.
 fn first(supervisor: &Supervisor) -> Process {
     first_process(supervisor.pid())
 }
@@ -75,7 +75,7 @@ fn gateway(scene: &Scene) -> Process {
 }
 
 #[test]
-fn it_has_the_number_that_it_is_meant_to_have() {
+fn it_has_the_expected_pid() {
     for (place, range) in [(Place::First, 1..2), (Place::BelowInit, 2..10), (Place::Anywhere, 3000..3010)] {
         let scene = Scene::new("healthy");
         let mut supervisor = place.start(&scene.launch());
@@ -112,7 +112,7 @@ fn every_signal_that_restarts_works() {
             supervisor.wait_event("gateway.started");
             assert_ne!(gateway(&scene), before, "{place:?} {signal}");
         }
-        // None of the first three has left anybody.
+        // The first three have left no process.
         let alive = scene.processes().into_iter().filter(|process| is_kid(*process)).collect::<Vec<_>>();
         assert!(alive.is_empty(), "{place:?}\n{}\n{}", describe(&alive), supervisor.story());
     }
@@ -132,7 +132,7 @@ fn as_number_1_it_refuses_to_detach_and_goes_on() {
     inside(&supervisor).signal(Signal::SIGQUIT);
     supervisor.wait_event("detach.refused");
     assert_eq!(gateway(&scene), before);
-    // And still takes orders.
+    // It still handles requests.
     inside(&supervisor).signal(Signal::SIGTERM);
     supervisor.expect_exit(0);
 }
@@ -279,9 +279,9 @@ fn exit_codes_reach_the_outside() {
     }
 }
 
-/// The processes that it sees in `/proc` have other numbers than those it may signal: it looks at none of them.
+/// The pids in its `/proc` are not those it may signal: it uses none of them.
 #[test]
-fn with_the_process_list_of_another_namespace_it_still_stops_and_harms_nobody() {
+fn with_the_process_list_of_another_namespace_it_still_stops_and_signals_no_other_process() {
     let scene = Scene::new("kid=setsid kid=lost; healthy");
     let mut bystander = Bystander::namesake(&scene);
     let mut supervisor = Supervisor::spawn(Jail::with_pids_of_others().around(&scene.launch().command()));

@@ -1,4 +1,4 @@
-//! `probe` as the exec probe of a container asks it: in the gateway's environment, with an answer in the exit code.
+//! `probe` as an exec probe of a container: in the gateway's environment, answering by its exit code.
 
 #![cfg(target_os = "linux")]
 #![expect(clippy::expect_used, reason = "a test that cannot go on says so by a panic")]
@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use support::Scene;
 use support::supervisor::PROGRAM;
 
-/// Exit code and output of a probe that knows of its gateway what the environment says.
+/// Exit code and output of a probe configured by the environment alone.
 fn probe(scene: &Scene, words: &[&str]) -> (Option<i32>, String, String) {
     let mut command: Command = scene.command(PROGRAM);
     command.arg("probe").args(words).env("OPENCLAW_GATEWAY_PORT", scene.port().to_string());
@@ -44,7 +44,7 @@ fn each_question_has_its_exit_code_and_one_line() {
 }
 
 #[test]
-fn where_there_is_no_gateway_nothing_is_made_and_nothing_waited_for() {
+fn without_a_gateway_it_creates_nothing_and_does_not_wait() {
     let scene = Scene::new("");
     for question in ["--live", "--ready", "--started"] {
         let (code, out, err) = probe(&scene, &[question]);
@@ -58,7 +58,7 @@ fn where_there_is_no_gateway_nothing_is_made_and_nothing_waited_for() {
 }
 
 #[test]
-fn a_wait_ends_as_soon_as_it_is_so() {
+fn a_wait_ends_as_soon_as_the_condition_holds() {
     let scene = Scene::new("");
     let stranger = scene.stranger_unready("boot=1s warm=1s");
     let begin = Instant::now();
@@ -66,14 +66,14 @@ fn a_wait_ends_as_soon_as_it_is_so() {
     assert_eq!((code, err.as_str()), (Some(0), ""), "{out}");
     assert_eq!(out.lines().count(), 1, "{out}");
     let took = begin.elapsed();
-    // It asks four times a second at the slowest.
+    // It probes at least four times a second.
     assert!((Duration::from_millis(1500)..Duration::from_secs(15)).contains(&took), "{took:?}");
     drop(stranger);
     assert_eq!(probe(&scene, &["--live", "--wait", "200ms"]).0, Some(1));
 }
 
 #[test]
-fn the_place_is_that_of_the_supervisor_that_runs_unless_the_command_line_names_another() {
+fn the_endpoint_is_that_of_the_running_supervisor_unless_the_command_line_names_another() {
     let scene = Scene::new("healthy");
     let mut supervisor = scene.start();
     supervisor.wait_started();
@@ -91,5 +91,5 @@ fn the_place_is_that_of_the_supervisor_that_runs_unless_the_command_line_names_a
     }
     supervisor.signal(nix::sys::signal::Signal::SIGTERM);
     supervisor.expect_exit(0);
-    assert_eq!(ask(&["--supervised"]), Some(1), "nobody looks after it any more");
+    assert_eq!(ask(&["--supervised"]), Some(1), "no supervisor runs any more");
 }

@@ -1,4 +1,4 @@
-//! Whatever ends below us is reaped, below process number 1 of a container too, and nobody's status is lost to that.
+//! Every orphan is reaped, as PID 1 of a container too, and no exit status of our own children is lost.
 
 #![cfg(target_os = "linux")]
 
@@ -63,7 +63,7 @@ fn assert_reaped(scene: &Scene, parent: Process, supervisor: &Supervisor) {
     );
 }
 
-/// The gateway's own end is seen as it was.
+/// The gateway's own exit status is not lost.
 fn assert_crash_is_told(scene: &Scene, supervisor: &mut Supervisor) {
     gateways(scene)[0].kill();
     assert_eq!(supervisor.wait_event("gateway.exited").number("signal"), 9);
@@ -81,7 +81,7 @@ fn orphans_that_end_all_at_once_leave_no_zombie() {
 }
 
 #[test]
-fn nor_do_they_below_the_first_process_of_a_container() {
+fn orphans_of_pid_1_leave_no_zombie() {
     let scene = Scene::new("healthy");
     let mut supervisor = Supervisor::spawn(Jail::with_pids().around(&with_orphans(&scene).command()));
     supervisor.wait_event("gateway.started");
@@ -101,7 +101,7 @@ fn the_status_of_a_hook_is_not_lost_among_a_hundred_others() {
 }
 
 #[test]
-fn the_first_process_of_a_container_says_why_it_does_not_detach() {
+fn pid_1_says_why_it_does_not_detach() {
     let scene = Scene::new("healthy");
     let mut supervisor = Supervisor::spawn(Jail::with_pids().around(&scene.launch().command()));
     supervisor.wait_event("gateway.started");

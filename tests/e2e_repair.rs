@@ -111,7 +111,7 @@ fn a_repair_that_fails_is_the_end_and_the_line_says_how() {
 }
 
 #[test]
-fn nothing_is_repaired_where_nobody_said_so() {
+fn nothing_is_repaired_without_the_option() {
     let scene = Scene::new("exit=78@50ms");
     let openclaw = scene.openclaw();
     let mut supervisor = launch(&scene, &openclaw).start();
@@ -168,7 +168,7 @@ fn a_stop_during_the_repair_ends_it_with_all_that_it_started() {
         let doctor = Process::find(call.pid).expect("it repairs");
         supervisor.signal(Signal::SIGTERM);
         if !deaf.is_empty() {
-            // Whoever has no patience says so twice.
+            // A second stop skips the wait.
             supervisor.wait_event("stop.requested");
             supervisor.signal(Signal::SIGTERM);
         }

@@ -150,7 +150,7 @@ fn a_closed_port_with_work_behind_it_has_the_time_of_a_boot() {
 }
 
 #[test]
-fn a_restart_inside_the_process_whose_drain_nobody_saw_is_left_alone() {
+fn a_restart_inside_the_process_without_a_seen_drain_is_left_alone() {
     let scene = Scene::new("healthy");
     let mut supervisor = launch(&scene).start();
     let gateway = supervisor.wait_started();

@@ -122,7 +122,12 @@ fn its_children_are_of_their_kinds_and_end_with_the_scene() {
             kid.process.signal(Signal::SIGTERM);
         }
         let others = || kids.iter().all(|kid| (kid.kind == "deaf") == kid.process.is_alive()).then_some(());
-        wait_for("the end of all but the deaf one", Duration::from_secs(10), || gateway.diary.text(), others);
+        wait_for(
+            "the end of all but the one that blocks SIGTERM",
+            Duration::from_secs(10),
+            || gateway.diary.text(),
+            others,
+        );
         kids
     };
     assert!(kids.iter().all(|kid| !kid.process.is_alive()));

@@ -1,4 +1,4 @@
-//! A supervisor that stands by costs nothing while the owner lives, and takes over once nobody has been there for 15 s.
+//! A supervisor in standby is idle while the owner lives, and takes over once no owner was seen for 15 s.
 
 #![cfg(target_os = "linux")]
 #![expect(clippy::disallowed_methods, reason = "a take-over is timed by the clock")]
@@ -14,13 +14,13 @@ use support::process::Process;
 use support::supervisor::{Said, Supervisor};
 use support::{Scene, let_pass};
 
-/// How long nobody must have been there, and what a loaded machine may add.
+/// How long no owner must have been seen, and what a loaded machine may add.
 const QUIET: std::ops::Range<Duration> = Duration::from_secs(15)..Duration::from_secs(25);
 
 /// Starts a supervisor and waits until it stands by.
 fn stand_by(scene: &Scene) -> Supervisor {
     let mut standby = scene.launch().option("--on-conflict", "standby").start();
-    // It waits longer than the other tests of this kit.
+    // Longer than the default of these tests.
     standby.patience = Duration::from_secs(45);
     standby.wait_event("standby.entered");
     standby
@@ -31,7 +31,7 @@ fn expect_takeover(standby: &mut Supervisor, since: Instant) {
     standby.assert_took("the take-over", left.seen.duration_since(since), &QUIET);
 }
 
-/// How often the threads of a process have given up the processor by themselves, as they do at each wake-up.
+/// Voluntary context switches of all threads of a process: at least one a wake-up.
 fn wake_ups(pid: i32) -> u64 {
     let tasks = fs::read_dir(format!("/proc/{pid}/task")).expect("it lives").flatten();
     let count = |task: fs::DirEntry| {
@@ -74,7 +74,7 @@ fn it_sleeps_while_the_owner_lives_and_ends_when_asked_to() {
 }
 
 #[test]
-fn after_an_owner_that_was_stopped_it_starts_one_gateway() {
+fn after_a_stopped_owner_it_starts_one_gateway() {
     let scene = Scene::new("healthy");
     let mut owner = scene.start();
     let first = owner.wait_started();
@@ -94,7 +94,7 @@ fn after_an_owner_that_was_stopped_it_starts_one_gateway() {
 }
 
 #[test]
-fn behind_an_owner_that_is_restarted_it_stays() {
+fn it_stays_in_standby_while_the_owner_is_restarted() {
     let scene = Scene::new("healthy");
     let mut owner = scene.start();
     let gateway = owner.wait_started();
@@ -115,7 +115,7 @@ fn behind_an_owner_that_is_restarted_it_stays() {
 }
 
 #[test]
-fn after_an_owner_that_was_killed_it_adopts_the_gateway() {
+fn after_a_killed_owner_it_adopts_the_gateway() {
     let scene = Scene::new("healthy");
     let mut owner = scene.start();
     let gateway = owner.wait_started();
@@ -133,7 +133,7 @@ fn after_an_owner_that_was_killed_it_adopts_the_gateway() {
 }
 
 #[test]
-fn of_two_in_standby_one_takes_over_and_the_other_stands_by_behind_it() {
+fn of_two_in_standby_one_takes_over_and_the_other_stays() {
     let scene = Scene::new("healthy");
     let mut owner = scene.start();
     owner.wait_started();
@@ -145,9 +145,9 @@ fn of_two_in_standby_one_takes_over_and_the_other_stands_by_behind_it() {
     let took_over = |one: &Supervisor| one.count("gateway.started") == 1;
     let story = || both[0].story() + &both[1].story();
     let look = || both.iter().position(took_over);
-    let heir = support::wait_for("one of them to take over", Duration::from_secs(45), story, look);
-    both[heir].assert_took("the take-over", since.elapsed(), &QUIET);
-    let other = &mut both[1 - heir];
+    let taker = support::wait_for("one of them to take over", Duration::from_secs(45), story, look);
+    both[taker].assert_took("the take-over", since.elapsed(), &QUIET);
+    let other = &mut both[1 - taker];
     // It looks every three seconds.
     let_pass(Duration::from_secs(5));
     assert_asleep(other);
@@ -158,7 +158,7 @@ fn of_two_in_standby_one_takes_over_and_the_other_stands_by_behind_it() {
 }
 
 #[test]
-fn behind_a_gateway_without_a_supervisor_it_is_the_one_that_takes_over() {
+fn it_takes_over_after_a_gateway_without_a_supervisor() {
     let scene = Scene::new("healthy");
     let mut stranger = scene.stranger("healthy");
     let mut standby = stand_by(&scene);
@@ -193,7 +193,7 @@ fn in_standby_behind_a_gateway_a_request_is_followed_at_once() {
     standby.wait_event("standby.entered");
     assert!(stranger.is_alive() && stranger.diary.signals(stranger.pid()).is_empty());
     stranger.end();
-    // Whoever asks does not want to wait for somebody who might come back.
+    // A request does not wait for an owner that might come back.
     let said = Said::by(&scene, &["retry-now"]).expect(0);
     said.assert_says(&["gateway 1 was started"]);
     assert!(said.took < Duration::from_secs(3), "{said}");

@@ -1,4 +1,4 @@
-//! A gateway counts as started when it says so, and gets exactly the environment that it should have.
+//! A gateway counts as started when it says so, and gets exactly the documented environment.
 
 #![cfg(target_os = "linux")]
 
@@ -132,7 +132,7 @@ fn the_gateway_inherits_our_stdio_and_no_other_descriptor() {
         let link = |pid: i32| fs::read_link(format!("/proc/{pid}/fd/{number}")).expect("it is open");
         assert_eq!(link(gateway.pid), link(supervisor.pid()), "descriptor {number}");
     }
-    // What this test itself was given without close-on-exec comes down through everybody.
+    // Descriptors that this test inherited without close-on-exec are inherited by all.
     let entries = fs::read_dir("/proc/self/fd").expect("it can be listed");
     let ours: Vec<_> = entries.filter_map(|entry| fs::read_link(entry.ok()?.path()).ok()).collect();
     let walk = format!("/proc/{}/fd", gateway.pid);

@@ -1,4 +1,4 @@
-//! From every state SIGTERM ends the supervisor with 0 and leaves nothing; intent never softens.
+//! In every state SIGTERM ends the supervisor with 0 and leaves nothing; a stop is never downgraded to a restart.
 
 #![cfg(target_os = "linux")]
 
@@ -68,7 +68,7 @@ fn while_the_gateway_runs_by_sigterm_and_by_sigint() {
 }
 
 #[test]
-fn at_once_when_it_is_said_twice() {
+fn at_once_after_a_second_signal() {
     let scene = Scene::new("drain=60s");
     let mut supervisor = scene.launch().option("--stop-timeout", "60s").start();
     let gateway = supervisor.wait_started();

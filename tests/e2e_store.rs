@@ -1,4 +1,4 @@
-//! Whatever befalls the store, the gateway is started once and kept, and what can be recorded is.
+//! Whatever happens to the store, the gateway is started once and kept, and what can be recorded is.
 
 #![cfg(target_os = "linux")]
 #![expect(clippy::expect_used, clippy::unwrap_used, reason = "a test that cannot go on says so by a panic")]
@@ -44,7 +44,7 @@ fn with_a_record() -> Scene {
     scene
 }
 
-/// Ends it, and nothing is left.
+/// Stops it and asserts that nothing is left.
 fn stop(scene: &Scene, supervisor: &mut Supervisor) {
     supervisor.signal(Signal::SIGTERM);
     supervisor.expect_exit(0);
@@ -56,7 +56,7 @@ fn assert_duplicate_ends(scene: &Scene, when: &str) {
     assert_eq!(duplicate.wait_exit(), Some(78), "{when}\n{}", duplicate.story());
 }
 
-/// Makes it start its gateway anew, which has to be recorded.
+/// Makes it restart its gateway, which has to be recorded.
 fn restart(supervisor: &mut Supervisor) -> Process {
     supervisor.signal(Signal::SIGHUP);
     supervisor.wait_started()
@@ -84,7 +84,7 @@ fn each<T: Sync>(cases: &[T], test: impl Fn(&T) + Sync) {
 }
 
 #[test]
-fn rows_of_nothing_and_of_nonsense_stop_nobody() {
+fn empty_and_malformed_rows_stop_no_start() {
     let nothing_in_leases = "UPDATE state_leases SET owner = NULL, pid = NULL, start_time = NULL, boot_id = NULL, \
                              pid_namespace = NULL, host = NULL, address = NULL, port = NULL, epoch = NULL, \
                              acquired_at = NULL, heartbeat_at = NULL, beat = NULL, released_at = NULL, version = NULL";
@@ -157,7 +157,7 @@ fn into_the_database(database: &Path) {
 }
 
 #[test]
-fn a_damaged_database_is_put_aside_and_the_gateway_is_known_by_its_mark() {
+fn a_corrupt_database_is_moved_aside_and_the_gateway_found_by_its_instance_id() {
     let cases: [(&str, Spoil); 4] = [
         ("a header of nothing", |path| {
             into_the_database(path);
@@ -213,7 +213,7 @@ fn a_torn_log_costs_records_and_no_gateway() {
 }
 
 #[test]
-fn only_the_owner_puts_a_damaged_database_aside() {
+fn only_the_owner_moves_a_corrupt_database_aside() {
     let scene = Scene::new("healthy");
     let mut owner = scene.start();
     owner.wait_started();
@@ -261,11 +261,11 @@ fn error_of(line: &Line) -> Option<String> {
 }
 
 #[test]
-fn a_full_disk_is_told_once_and_what_was_kept_is_written_when_there_is_room() {
+fn a_full_disk_is_reported_once_and_buffered_records_are_written_when_there_is_space() {
     let scene = Scene::new("healthy");
     let (dir, room) = (scene.store_dir(), scene.root().join("room"));
     fs::create_dir_all(&dir).unwrap();
-    // Room is made in there, for nobody out here sees this file system.
+    // Space is freed inside the namespace: this file system is not visible outside.
     let setup = format!(
         "mount -t tmpfs -o size=128k,mode=700 tmpfs '{0}' && {{ cat /dev/zero > '{0}/filler' 2>/dev/null || true; }} && \
          {{ (while [ ! -e '{1}' ]; do sleep 0.02; done; rm '{0}/filler'; rm '{1}') & }}",
@@ -291,7 +291,7 @@ fn a_full_disk_is_told_once_and_what_was_kept_is_written_when_there_is_room() {
 }
 
 #[test]
-fn a_stranger_who_keeps_the_database_locked_delays_a_start_by_five_seconds_at_most() {
+fn a_locked_database_delays_a_start_by_five_seconds_at_most() {
     let scene = with_a_record();
     let ledger = Ledger::of(&scene);
     let earlier = |what: &str| ledger.number(&format!("SELECT {what} FROM generations WHERE number = 1"));
@@ -335,7 +335,7 @@ fn a_gateway_is_adopted_though_the_database_is_locked_and_has_one_record_in_the_
 const DAY_MS: i64 = 24 * 3_600_000;
 
 #[test]
-fn a_clock_that_was_stepped_between_two_supervisors_makes_nobody_wait_longer_than_the_window() {
+fn a_clock_step_between_two_supervisors_makes_no_start_wait_longer_than_the_window() {
     let other_boot = "boot_id = 'of-another-boot'";
     let cases = [(DAY_MS, "pid = pid"), (-DAY_MS, "pid = pid"), (DAY_MS, other_boot), (-DAY_MS, other_boot)];
     each(&cases, |(step, boot)| {

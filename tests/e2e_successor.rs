@@ -1,5 +1,5 @@
 //! Releases before 2026.8 leave a detached successor after an update: it answers on the port before its predecessor exits
-//! with 0. It is kept where it is ours, and nobody fights it where it is not.
+//! with 0. It is adopted if it is ours, and a conflict if it is not.
 
 #![cfg(target_os = "linux")]
 
@@ -38,7 +38,7 @@ fn assert_all_gone(scene: &Scene, supervisor: &Supervisor) {
 }
 
 #[test]
-fn a_successor_is_kept_and_ended_whole_by_a_later_stop() {
+fn a_successor_is_adopted_and_a_later_stop_kills_its_whole_tree() {
     let scene = Scene::new("kid=setsid kid=plain kid=daemon kid=wiped kid=lost; kid=setsid kid=daemon kid=lost");
     let mut supervisor = scene.start();
     let first = supervisor.wait_started();
@@ -108,7 +108,7 @@ fn the_next_supervisor_keeps_a_successor_as_well() {
 }
 
 #[test]
-fn a_successor_of_an_adopted_gateway_is_kept_though_nobody_learns_how_that_one_ended() {
+fn a_successor_of_an_adopted_gateway_is_kept_though_the_exit_status_is_unknown() {
     let scene = Scene::new("kid=setsid kid=daemon; kid=setsid");
     let mut first = scene.start();
     let gateway = first.wait_started();
@@ -151,7 +151,7 @@ fn a_stranger_that_takes_the_port_is_no_successor() {
 }
 
 #[test]
-fn a_stop_in_the_middle_of_a_succession_leaves_nobody() {
+fn a_stop_in_the_middle_of_a_succession_leaves_no_process() {
     let scene = Scene::new("kid=setsid");
     let mut supervisor = scene.start();
     let first = supervisor.wait_started();

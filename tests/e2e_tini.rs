@@ -1,5 +1,4 @@
-//! Under tini, the init of many images, the supervisor is what it is elsewhere: signals arrive, the code of the end is
-//! handed on, and every orphan is ended and reaped by whoever gets it.
+//! Under tini, the init of many images: signals arrive, the exit code is passed on, and every orphan is killed and reaped.
 
 #![cfg(target_os = "linux")]
 #![expect(clippy::expect_used, reason = "a test that cannot go on says so by a panic")]

@@ -20,7 +20,7 @@ fn family(supervisor: &mut Supervisor, scene: &Scene) -> Vec<Entry> {
     let kids = scene.diary().kids();
     assert_eq!(kids.len(), 8, "{}", scene.diary().text());
     assert!(kids.iter().all(|kid| kid.process.is_alive()));
-    // The kinds are what they are called.
+    // Each kind is as named.
     let gateway = scene.diary().starts()[0].process.pid;
     assert!(kids.iter().all(|kid| (kid.kind == "plain") == (kid.session == gateway)));
     kids
@@ -32,7 +32,7 @@ fn assert_gone(kids: &[Entry], supervisor: &Supervisor) {
 }
 
 #[test]
-fn a_stop_leaves_nobody_of_the_tree_and_touches_nobody_else() {
+fn a_stop_kills_the_whole_tree_and_nothing_else() {
     let scene = Scene::new(FAMILY);
     let mut bystander = Bystander::namesake(&scene);
     let mut supervisor = scene.start();

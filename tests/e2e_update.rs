@@ -1,4 +1,4 @@
-//! OpenClaw is updated while its gateway runs, or just when the next one is to be started: that is waited for, at no cost.
+//! OpenClaw is updated while its gateway runs or before a start: the supervisor waits for the update, at no cost.
 
 #![cfg(target_os = "linux")]
 #![expect(clippy::expect_used, reason = "a test that cannot go on says so by a panic")]
@@ -76,7 +76,7 @@ fn assert_waits(supervisor: &Supervisor, starts: usize, scene: &Scene) {
     assert_eq!(scene.diary().starts().len(), starts, "{}", supervisor.story());
 }
 
-/// How many restarts the budget has lost.
+/// How many restarts were counted.
 fn spent(scene: &Scene) -> Value {
     Said::by(scene, &["status", "--json"]).json()["restarts"]["in_window"].clone()
 }

@@ -1,4 +1,4 @@
-//! A gateway without a supervisor that is still coming up is given the time of a boot before anything is decided.
+//! A gateway without a supervisor that is still booting gets the startup budget before it is a conflict.
 
 #![cfg(target_os = "linux")]
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says so by a panic")]
@@ -102,7 +102,7 @@ fn one_that_never_listens_is_named_after_the_time_of_a_boot() {
 }
 
 #[test]
-fn a_lock_that_a_killed_gateway_left_holds_nobody_up() {
+fn a_lock_file_of_a_killed_gateway_delays_nothing() {
     let scene = Scene::new("healthy");
     let mut stranger = scene.stranger_unready("boot=60s");
     let dead = stranger.process();

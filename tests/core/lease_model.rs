@@ -3,8 +3,8 @@
 //!
 //! A pause is time that passes while a supervisor takes no step, so every step may come late by any amount. What is
 //! checked in each reachable state: one owner where a lock can be trusted; elsewhere no spawn and no signal by one who
-//! lost the lease; epochs that go on; nobody recovered who gave the lease back; one gateway. And from each of them,
-//! once nobody interferes any more, whoever waits sees somebody get the lease.
+//! lost the lease; epochs that increase; no recovery of a released lease; one gateway. And from each of them, once
+//! nothing interferes any more, a waiting supervisor gets the lease or sees another one get it.
 //!
 //! `STORIES=1 cargo test --test lease_model` tells the shortest way to each planted mistake.
 
@@ -22,7 +22,7 @@ mod world;
 use openclaw_supervise_core::lease::Basis;
 use plant::{EPOCH, GIVEN_BACK, ITSELF, Plant, REFUSED, STALE, TWO_GATEWAYS, TWO_OWNERS};
 use protocol::Protocol;
-use search::{NOBODY, Violation, explore, settle};
+use search::{STARVED, Violation, explore, settle};
 use std::env;
 use std::io::{self, Write};
 use world::Setting;
@@ -65,7 +65,7 @@ const ONE_HOST: Setting =
     Setting { name: "no trusted lock, two containers of one host", one_lock: true, starts: 3, ..TWO_HOSTS };
 
 const NO_LOCK: Setting = Setting {
-    name: "a lock that keeps nobody out, one place",
+    name: "a lock without effect, one place",
     one_pid_namespace: true,
     one_net: true,
     starts: 3,
@@ -73,7 +73,7 @@ const NO_LOCK: Setting = Setting {
 };
 
 const ONE_POD: Setting =
-    Setting { name: "a lock that keeps nobody out, one pid namespace, two networks", one_net: false, ..NO_LOCK };
+    Setting { name: "a lock without effect, one pid namespace, two networks", one_net: false, ..NO_LOCK };
 
 /// Steps that must have happened somewhere, or the model says nothing about them.
 const EVERYWHERE: [&str; 10] = [
@@ -111,7 +111,7 @@ fn holds(setting: Setting, seen: &[&str], states: usize) {
     let steps = settle(&protocol, &space).unwrap_or_else(|broken| panic!("{}: {}", setting.name, broken.story()));
     tell(&format!("{}: {} states, an owner within {steps} steps", setting.name, space.states.len()));
     for step in seen {
-        assert!(space.steps.contains(step), "{}: nobody ever {step}", setting.name);
+        assert!(space.steps.contains(step), "{}: no supervisor ever {step}", setting.name);
     }
     assert!(space.states.len() > states, "{}: {} states", setting.name, space.states.len());
     assert!((5..=30).contains(&steps), "{}: an owner after {steps} steps", setting.name);
@@ -132,14 +132,14 @@ fn a_trusted_lock_keeps_its_promises_between_containers() {
 }
 
 #[test]
-fn without_a_trusted_lock_nobody_acts_on_a_lease_that_another_host_has_taken() {
+fn without_a_trusted_lock_no_owner_acts_on_a_lease_that_another_host_has_taken() {
     let moved = "sees the counter move and exits with 78";
     let old = ["finds another in the row", "finds its confirmation old", "confirms again", "adopts the gateway"];
     holds(TWO_HOSTS, &[&EVERYWHERE[..], &old, &["notes the counter", "beats", moved]].concat(), 200_000);
 }
 
 #[test]
-fn without_a_trusted_lock_nobody_acts_on_a_lease_that_the_same_host_has_taken() {
+fn without_a_trusted_lock_no_owner_acts_on_a_lease_that_the_same_host_has_taken() {
     let seen = [&EVERYWHERE[..], &["beats", "adopts the gateway", "exits with 78"]].concat();
     holds(ONE_HOST, &[&seen[..], &["notes the counter", "finds the lock held"]].concat(), 100_000);
     holds(NO_LOCK, &[&seen[..], &["finds the port claimed"]].concat(), 100_000);
@@ -152,7 +152,7 @@ fn every_planted_mistake_is_found() {
         (Plant::SkipsLock, TWO_CONTAINERS, TWO_OWNERS),
         (Plant::SkipsReread, TWO_HOSTS, EPOCH),
         (Plant::ResetsCounter, TWO_HOSTS, STALE),
-        (Plant::BeatsBlindly, TWO_HOSTS, NOBODY),
+        (Plant::BeatsBlindly, TWO_HOSTS, STARVED),
         (Plant::ReleasesBlindly, TWO_HOSTS, STALE),
         (Plant::IntendsBlindly, TWO_HOSTS, STALE),
         (Plant::ConfirmsQuietly, TWO_HOSTS, STALE),
@@ -160,7 +160,7 @@ fn every_planted_mistake_is_found() {
         (Plant::SignalsUnconfirmed, TWO_HOSTS, STALE),
         (Plant::SpawnsUnrecorded, TWO_HOSTS, STALE),
         (Plant::ForgetsItself, ONE_PLACE, ITSELF),
-        (Plant::ForgetsItself, NO_LOCK, NOBODY),
+        (Plant::ForgetsItself, NO_LOCK, STARVED),
         (Plant::ForgetsRelease, ONE_PLACE, GIVEN_BACK),
         (Plant::WantsPid, ONE_PLACE, TWO_GATEWAYS),
         (Plant::LooksForYoungest, TWO_NAMESPACES, TWO_GATEWAYS),
@@ -177,7 +177,7 @@ fn every_planted_mistake_is_found() {
 
 /// Nothing can make a look at the row and a spawn one step. What is left is a supervisor that is held up for 20 s or
 /// more exactly between its look at the clock and the act. That no less is enough, the sound protocol shows: it excuses
-/// nobody else.
+/// no other case.
 #[test]
 fn an_owner_acts_late_only_if_it_is_held_up_for_twenty_seconds_before_the_very_act() {
     let broken = found(TWO_HOSTS, Plant::PromisesTooMuch).unwrap();

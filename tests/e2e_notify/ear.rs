@@ -45,14 +45,14 @@ pub(crate) struct Ear {
     words: Arc<Mutex<Vec<Word>>>,
 }
 
-/// How long the thread waits before it looks whether it is still wanted.
+/// How often the thread checks whether to stop.
 const LOOK: Duration = Duration::from_millis(100);
 
 impl Ear {
     /// At a path in the scene.
     pub(crate) fn path(scene: &Scene) -> Self {
         let ear = Self::deaf(scene);
-        // What fills a deaf one.
+        // Fills the queue.
         while ear.socket.recv(&mut [0; 16]).is_ok_and(|length| length > 0) {}
         ear.listen();
         ear
@@ -67,7 +67,7 @@ impl Ear {
         ear
     }
 
-    /// At a path, with a queue that is full and that nobody reads.
+    /// At a path, with a full queue that is not read.
     pub(crate) fn deaf(scene: &Scene) -> Self {
         let path = scene.root().join("notify");
         let ear = Self::new(path.display().to_string(), UnixDatagram::bind(&path).expect("it is free"));
@@ -100,22 +100,22 @@ impl Ear {
         scene.launch().env("NOTIFY_SOCKET", &self.name)
     }
 
-    /// All that was heard so far.
+    /// Everything received so far.
     pub(crate) fn words(&self) -> Vec<Word> {
         self.words.lock().unwrap().clone()
     }
 
-    /// How many words assign this.
+    /// How many messages assign this.
     pub(crate) fn count(&self, name: &str) -> usize {
         self.words().iter().filter(|word| word.has(name)).count()
     }
 
-    /// Waits for the first word that assigns this.
+    /// Waits for the first message that assigns this.
     pub(crate) fn wait(&self, name: &str, value: &str) -> Word {
         self.wait_after(name, value, 0)
     }
 
-    /// Waits for one more than so many of them.
+    /// Waits for more than this many of them.
     pub(crate) fn wait_after(&self, name: &str, value: &str, count: usize) -> Word {
         let look = || self.words().into_iter().filter(|word| word.value(name) == Some(value)).nth(count);
         wait_for(&format!("{name}={value}"), PATIENCE, || format!("{:#?}", self.words()), look)

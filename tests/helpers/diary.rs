@@ -35,7 +35,7 @@ impl Diary {
         Ok(fs::read_to_string(self.dir.join("gateway.log"))?.lines().any(|written| written == line))
     }
 
-    /// Whether anybody will still read it.
+    /// Whether the folder still exists.
     pub(crate) fn exists(&self) -> bool {
         self.dir.join("gateway.log").exists()
     }

@@ -128,7 +128,7 @@ enum Stage {
     Draining { until: Instant },
     /// A restart inside the process: draining, no listener, a new listener then.
     Cycling { drained: Instant, until: Instant },
-    /// Deaf and dumb, with an open port.
+    /// The event loop stands still, with an open port.
     Frozen,
     /// Alive without a listener.
     Closed,

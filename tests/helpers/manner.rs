@@ -20,7 +20,7 @@ const GIB: usize = 1 << 30;
 /// Serves one request. A client that breaks off is its own affair.
 pub(crate) fn answer(mut stream: TcpStream, manner: Manner, phase: Phase, diary: &Diary) -> std::io::Result<()> {
     if manner == Manner::Reset {
-        // Closed with a request that nobody has read, the kernel resets the connection.
+        // A close(2) with unread input makes the kernel reset the connection.
         stream.set_nonblocking(false)?;
         return stream.peek(&mut [0]).map(drop);
     }

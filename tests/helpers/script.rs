@@ -8,7 +8,7 @@
 use nix::sys::signal::Signal;
 use std::time::Duration;
 
-/// Whom it plays on the port.
+/// What it looks like on the port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Role {
     /// A gateway of 2026.8 or later.
@@ -74,8 +74,8 @@ pub(crate) enum Mishap {
     Answer(Manner),
     /// It leaves a detached successor that answers on its port, and exits 0: an update restart before 2026.8.
     Succeed,
-    /// It closes its listener at once, works for so much CPU time and opens it again: a restart inside the process whose
-    /// drain nobody saw.
+    /// It closes its listener at once, works for so much CPU time and opens it again: a restart inside the process
+    /// without a visible drain.
     Work(Duration),
 }
 

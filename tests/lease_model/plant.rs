@@ -35,8 +35,8 @@ pub(crate) enum Plant {
     PeeksByLocking,
     /// Does not look, after a hook, whether its lock is still the one that others find.
     TrustsFolder,
-    /// None, but more is promised than the protocol can keep: that nobody acts late, and that no gateway which cannot be
-    /// seen is doubled.
+    /// None, but more is promised than the protocol can keep: that no supervisor acts late, and that no invisible
+    /// gateway is started twice.
     PromisesTooMuch,
 }
 
@@ -47,4 +47,4 @@ pub(crate) const STALE: &str = "a supervisor that lost the lease acts, though it
 pub(crate) const EPOCH: &str = "an epoch does not go on";
 pub(crate) const GIVEN_BACK: &str = "a lease that was given back is reported as recovered";
 pub(crate) const ITSELF: &str = "a supervisor takes itself for gone";
-pub(crate) const REFUSED: &str = "a start is refused, and nobody has the lease or wants it";
+pub(crate) const REFUSED: &str = "a start is refused although the lease is free";

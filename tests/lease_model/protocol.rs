@@ -170,7 +170,7 @@ impl Protocol {
     fn confirm(&self, world: World, side: u8, blindly: bool) -> Option<World> {
         let mut next = world;
         if world.is_astray(side) {
-            return Some(next); // the replaced folder's file is still open, and nobody else writes to it
+            return Some(next); // the replaced folder's file is still open, and has no other writer
         }
         let row = next.row.as_mut().filter(|_| blindly || world.is_owner(side))?;
         row.beat += u8::from(self.beats() && !self.has(Plant::ConfirmsQuietly));

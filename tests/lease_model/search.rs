@@ -8,7 +8,7 @@ use std::hash::{BuildHasherDefault, Hash, Hasher};
 pub(crate) enum Cause {
     /// The protocol: it will happen unless its supervisor is killed or held up for ever.
     Protocol,
-    /// An operator, a kill, a broken disk: it may happen.
+    /// An operator, a kill, an I/O error: it may happen.
     Chance,
     /// Time.
     Time,
@@ -26,7 +26,7 @@ pub(crate) trait Model {
     fn first(&self) -> Self::State;
     fn next(&self, state: &Self::State, found: &mut Vec<Next<Self::State>>);
     fn tell(&self, before: &Self::State, step: &Next<Self::State>) -> String;
-    /// Whether somebody waits here for what `served` says nobody has.
+    /// Whether a supervisor waits here for what, by `served`, none has.
     fn waits(&self, state: &Self::State) -> bool;
     fn served(&self, state: &Self::State) -> bool;
 }
@@ -78,7 +78,7 @@ pub(crate) struct Space<S> {
 }
 
 /// The violation that a circle without an owner is.
-pub(crate) const NOBODY: &str = "nobody ever gets the lease";
+pub(crate) const STARVED: &str = "no supervisor ever gets the lease";
 
 pub(crate) struct Violation {
     pub(crate) what: &'static str,
@@ -140,7 +140,7 @@ pub(crate) fn explore<M: Model>(model: &M) -> Result<Space<M::State>, Violation>
     Ok(space)
 }
 
-/// The steps that are sure to happen if nobody interferes: the protocol's own, and time once nobody has one left.
+/// The steps that are sure to happen without interference: the protocol's own, and time once none is left.
 fn sure<M: Model>(model: &M, space: &Space<M::State>, number: u32) -> Vec<u32> {
     let mut found = Vec::new();
     model.next(&space.states[number as usize], &mut found);
@@ -154,7 +154,7 @@ fn sure<M: Model>(model: &M, space: &Space<M::State>, number: u32) -> Vec<u32> {
     Vec::new()
 }
 
-/// From every reachable state in which somebody waits, whatever the order of the sure steps, somebody is served: gives
+/// From every reachable state with a waiting supervisor, whatever the order of the sure steps, one is served: returns
 /// the largest number of steps that it takes. Otherwise there is a circle that never
 /// leads there.
 pub(crate) fn settle<M: Model>(model: &M, space: &Space<M::State>) -> Result<u32, Violation> {
@@ -192,7 +192,7 @@ pub(crate) fn settle<M: Model>(model: &M, space: &Space<M::State>) -> Result<u32
                     let first = open.iter().position(|(number, ..)| *number == target).unwrap_or(0);
                     let ring: Vec<_> = open[first..].iter().map(|(number, ..)| *number).chain([target]).collect();
                     path.extend(ring.windows(2).filter_map(|pair| told(model, space, pair[0], pair[1])));
-                    return Err(Violation { what: NOBODY, path });
+                    return Err(Violation { what: STARVED, path });
                 }
                 Some((_, known)) => {
                     *steps = (*steps).max(known + 1);

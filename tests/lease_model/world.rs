@@ -53,7 +53,7 @@ pub(crate) enum Phase {
     Claimed,
     /// Watches the counter, with lock and claim in its hands.
     Observing,
-    /// Gives the claim back, then the lock: somebody else lives.
+    /// Releases the claim, then the lock: another owner lives.
     Yielding,
     YieldingLock,
     Standby,
@@ -75,7 +75,7 @@ pub(crate) enum Phase {
     Leaving,
     Released,
     Unclaimed,
-    /// Somebody else owns the row.
+    /// Another supervisor owns the row.
     Lost,
 }
 
@@ -124,7 +124,7 @@ impl Phase {
         }
     }
 
-    /// Whether it will own the lease or come back to it, if nobody interferes.
+    /// Whether it will own the lease or come back to it, without interference.
     pub(crate) fn wants(self) -> bool {
         !matches!(self, Self::Down | Self::Leaving | Self::Released | Self::Unclaimed | Self::Lost)
     }

@@ -28,7 +28,7 @@ pub(crate) fn remove(root: &Path) {
     }
 }
 
-/// The last in it may be on its way out still. One that somebody is in for longer stays.
+/// The last process in it may be about to exit. A group that stays populated is left.
 fn remove_soon(group: &Path) {
     let start = Instant::now();
     while fs::remove_dir(group).is_err_and(|error| error.kind() == ErrorKind::ResourceBusy) && start.elapsed() < BOUND {

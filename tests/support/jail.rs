@@ -36,7 +36,7 @@ impl Jail {
         Self { flags: vec!["--pid", "--fork", "--kill-child"], setup: vec![] }
     }
 
-    /// And no control groups of the second version to be seen, as in most containers: nobody is found by one.
+    /// And no control groups of the second version to be seen, as in most containers: none identifies a process.
     pub(crate) fn and_no_groups(mut self) -> Self {
         self.flags.push("--mount");
         self.and("umount --all --lazy --types cgroup2").and("! grep -q ' - cgroup2 ' /proc/self/mountinfo")

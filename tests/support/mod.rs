@@ -136,7 +136,7 @@ impl Scene {
         self.launch().start()
     }
 
-    /// Starts a stand-in that nobody supervises, with its own script and diary, and waits until it listens.
+    /// Starts an unsupervised stand-in with its own script and diary, and waits until it listens.
     pub(crate) fn stranger(&self, script: &str) -> Stranger {
         let stranger = self.stranger_unready(script);
         stranger.diary.wait_line("LISTEN");
@@ -164,7 +164,7 @@ impl Scene {
 
 impl Drop for Scene {
     fn drop(&mut self) {
-        // A storm that nobody could end calms down without it.
+        // Without it a storm that could not be killed ends by itself.
         fs::remove_file(self.root.join("gateway.log")).ok();
         let start = Instant::now();
         loop {

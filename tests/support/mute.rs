@@ -1,8 +1,8 @@
-//! Processes that keep whoever reads their memory waiting.
+//! Processes whose memory cannot be read without blocking.
 //!
-//! In the middle of an execve(2) the kernel holds a lock that everybody needs who wants to read the environment, and it
+//! In the middle of an execve(2) the kernel holds a lock that every reader of the environment needs, and it
 //! closes files then. One of these is on a file system in user space (FUSE, see fuse(4)) which never answers. It is
-//! mounted nowhere: nobody else can come across it.
+//! mounted nowhere: no other process can reach it.
 
 use super::root::needs_root;
 use super::{PATIENCE, wait_for};
@@ -114,13 +114,13 @@ impl Drop for Mute {
     }
 }
 
-/// Whether it is there, as told by a file that nobody has to wait for.
+/// Whether it exists, by a file whose reads do not block.
 pub(crate) fn is_alive(pid: i32) -> bool {
     let status = fs::read_to_string(format!("/proc/{pid}/status"));
     status.is_ok_and(|status| !status.contains("\nState:\tZ"))
 }
 
-/// Answers us, and nobody else who closes a file.
+/// Answers our own requests, and no close of another process.
 fn serve(mut device: &File, request: &[u8]) -> bool {
     let number = |at: usize| u32::from_ne_bytes(request[at..at + 4].try_into().unwrap());
     let (opcode, unique, thread) = (number(4), &request[8..16], number(32));

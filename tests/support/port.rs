@@ -45,7 +45,7 @@ fn claim(number: u16) -> Option<UnixListener> {
     is_free(number).then_some(claim)
 }
 
-/// Whether nobody listens on the port.
+/// Whether the port has no listener.
 pub(crate) fn is_free(number: u16) -> bool {
     let v4 = TcpListener::bind((Ipv4Addr::LOCALHOST, number));
     let v6 = TcpListener::bind((Ipv6Addr::LOCALHOST, number));

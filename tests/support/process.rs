@@ -109,7 +109,7 @@ pub(crate) fn describe(processes: &[Process]) -> String {
     processes.iter().map(line).collect::<Vec<_>>().join("\n")
 }
 
-/// The dead children of a process that nobody has waited for.
+/// The zombies among the children of a process.
 pub(crate) fn zombies_of(parent: i32) -> Vec<i32> {
     pids().into_iter().filter(|&pid| stat(pid).is_some_and(|stat| stat.parent == parent && stat.state == "Z")).collect()
 }
