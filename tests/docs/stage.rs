@@ -137,7 +137,7 @@ pub(crate) fn run(block: &Block) -> Result<(), String> {
         let started = || told().contains("\"gateway.started\"").then_some(()).or(shell.try_wait().unwrap().map(drop));
         wait_for("a gateway of a foreground block", PATIENCE, || stage.story(), started);
         // As Ctrl-C does; a shell that was interrupted says so by its own end.
-        killpg(Pid::from_raw(shell.id().cast_signed()), Signal::SIGINT).map_err(|error| error.to_string())?;
+        killpg(Pid::from_raw(shell.id().cast_signed()), Signal::SIGINT).map_err(|_| stage.story())?;
         stage.wait(&mut shell);
         let ended = || told().contains("\"supervisor.stopped\"").then_some(());
         wait_for("the supervisor's last line", PATIENCE, || stage.story(), ended);
@@ -156,7 +156,7 @@ pub(crate) fn run(block: &Block) -> Result<(), String> {
 fn check(words: &[&str]) -> Result<(), String> {
     let missing = |what: &str| Err(format!("there is no {what}: {}", words.join(" ")));
     let after = |option: &str| words.iter().position(|word| *word == option).and_then(|at| words.get(at + 1)).copied();
-    for word in words.iter().filter(|word| word.starts_with("contrib/") && !word.ends_with(".env")) {
+    for word in words.iter().filter(|word| word.starts_with("contrib/") && **word != "contrib/container/.env") {
         if !root().join(word).exists() {
             return missing(word);
         }

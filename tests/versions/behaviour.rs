@@ -103,7 +103,7 @@ impl fmt::Display for Behaviour {
             Self::RestartVerb => "`restart` of the adopted gateway",
             Self::Stop => "stop (SIGTERM to us)",
             Self::StopInBoot => "stop while it boots",
-            Self::Unsupervised => "supervisor beside a gateway that nobody supervises",
+            Self::Unsupervised => "supervisor beside an unsupervised gateway",
             Self::OtherPort => "the same, that gateway on another port",
             Self::UnknownKey => "unknown key in its configuration, `--max-restarts 1`",
             Self::AloneDuplicate => "without us: second gateway, same state and port",
