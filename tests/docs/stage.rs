@@ -18,9 +18,14 @@ const PATIENCE: Duration = Duration::from_secs(90);
 /// The port that the docs name in examples.
 const EXAMPLE_PORT: &str = "18799";
 
-/// `doctor` exits with 1 where it finds something, as it does in a scratch home: that is no mistake of the docs.
-const OURS: &str = r#"[ "${1-}" = doctor ] || exec "$program" "$@"
-"$program" "$@" || [ $? = 1 ]"#;
+/// `doctor` exits with 1 where it finds something, as it does in a scratch home: that is no mistake of the docs. For root
+/// `install` means the machine; here it means the scratch home, and a service of the machine is a dry run.
+const OURS: &str = r#"case " $* " in
+" doctor "*) "$program" "$@" || [ $? = 1 ]; exit ;;
+" install "*--system* | " uninstall "*--system*) set -- "$@" --dry-run ;;
+" install "* | " uninstall "*) verb=$1; shift; set -- "$verb" --user "$@" ;;
+esac
+exec "$program" "$@""#;
 
 /// Its gateway is the stand-in; other words of it are recorded.
 const OPENCLAW: &str = r#"case "${1-} ${2-}" in
@@ -28,13 +33,13 @@ const OPENCLAW: &str = r#"case "${1-} ${2-}" in
 esac
 record openclaw "$@""#;
 
-/// It changes nothing of the machine: an installed file has to exist, a system service is a dry run.
+/// It changes nothing of the machine: an installed file has to exist, and what is not known is not run.
 const SUDO: &str = r#"record sudo "$@"
 [ "$1" != -E ] || shift
 case "$1" in
 install) [ -f "$4" ] && [ "$5" = /usr/local/bin/ ] ;;
-openclaw-supervise) shift; exec openclaw-supervise "$@" --dry-run ;;
-*) exec "$@" ;;
+cargo | openclaw-supervise) exec "$@" ;;
+*) exit 126 ;;
 esac"#;
 
 /// It answers `install`, which asks what there is.
