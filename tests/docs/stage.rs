@@ -170,7 +170,7 @@ fn check(words: &[&str]) -> Result<(), String> {
         return Ok(());
     }
     let verb = words.get(1).copied().unwrap_or_default();
-    if !["bench", "build", "clippy", "deb", "deny", "fmt", "install", "test"].contains(&verb) {
+    if !["bench", "build", "clippy", "deb", "deny", "fmt", "install", "mutants", "test"].contains(&verb) {
         return missing(&format!("cargo {verb}"));
     }
     if let Some(bench) = after("--bench")
@@ -181,7 +181,11 @@ fn check(words: &[&str]) -> Result<(), String> {
     if verb == "test"
         && let Some(test) = after("--test")
     {
-        let Ok(text) = fs::read_to_string(root().join(format!("tests/{test}.rs"))) else { return missing(test) };
+        // Those of the core lie in a folder of their own.
+        let files = [format!("tests/{test}.rs"), format!("tests/core/{test}.rs")];
+        let Some(text) = files.iter().find_map(|file| fs::read_to_string(root().join(file)).ok()) else {
+            return missing(test);
+        };
         let all = sources(&format!("tests/{test}")).join("\n") + &text;
         let at = words.iter().position(|word| *word == test).unwrap();
         if let Some(filter) = words.get(at + 1).filter(|word| !word.starts_with('-'))
