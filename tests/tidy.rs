@@ -168,19 +168,18 @@ const PRIVATE_WORDS: [&str; 16] = [
 ];
 
 /// The hits that are left in `src` and `docs`. It only falls.
-const PRIVATE_WORDS_MAX: usize = 564;
+const PRIVATE_WORDS_MAX: usize = 425;
 
 /// The type names of `src` that are defined more than once. It only falls.
-const DOUBLE_TYPES_MAX: usize = 42;
+const DOUBLE_TYPES_MAX: usize = 39;
 
 /// The folders in which circles are still allowed, each with its reason.
-const CIRCLES_ALLOWED: [(&str, &str); 6] = [
+const CIRCLES_ALLOWED: [(&str, &str); 5] = [
     ("src/commands/demo", "not rearranged yet"),
     ("src/core", "not rearranged yet"),
     ("src/gateway", "not rearranged yet"),
     ("src/host", "not rearranged yet"),
     ("src/platform", "not rearranged yet"),
-    ("src/store", "not rearranged yet"),
 ];
 
 #[test]
@@ -205,7 +204,8 @@ fn no_two_files_need_each_other() {
 #[test]
 fn a_type_name_means_one_thing() {
     let mut files = BTreeMap::<String, Vec<String>>::new();
-    for source in SOURCES.iter() {
+    let tree = Tree::of(&SOURCES);
+    for source in SOURCES.iter().filter(|source| !tree.is_test_only(source)) {
         for name in &source.types {
             files.entry(name.clone()).or_default().push(source.file.clone());
         }

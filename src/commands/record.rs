@@ -2,7 +2,7 @@
 
 use crate::core::lease::Life;
 use crate::platform::{machine, proc};
-use crate::store::{Ending, EventRow, GenerationRecord, Reader, StoreError, Tenant};
+use crate::store::{Ending, EventRow, GenerationRecord, LeaseOwner, StoreError, StoreReader};
 use serde_json::{Map, Value};
 use std::path::Path;
 use std::time::Duration;
@@ -45,12 +45,12 @@ pub(super) struct Gateway {
 }
 
 /// An open store.
-pub(super) struct Record(Reader);
+pub(super) struct Record(StoreReader);
 
 impl Record {
     /// Opens it, if there is one.
     pub(super) fn open(store_dir: &Path) -> Result<Option<Self>, String> {
-        Reader::open(store_dir).map(|reader| reader.map(Self)).map_err(|error| error.to_string())
+        StoreReader::open(store_dir).map(|reader| reader.map(Self)).map_err(|error| error.to_string())
     }
 
     /// The last `count` entries, oldest first.
@@ -116,8 +116,8 @@ fn entry(row: EventRow) -> Entry {
     Entry { id: row.id, at_ms: row.at_ms, name: row.name, fields }
 }
 
-fn owner(tenant: Tenant) -> Owner {
-    let Tenant { row, alive: life, .. } = tenant;
+fn owner(tenant: LeaseOwner) -> Owner {
+    let LeaseOwner { row, alive: life, .. } = tenant;
     Owner {
         pid: row.identity.pid,
         host: row.identity.host,

@@ -1,18 +1,19 @@
-//! Taking the lease, and looking whether somebody has it: the lock, the claim, the row, in this order.
+//! Takes the lease, or looks at it: the lock, the claim on the port and the row, in this order.
 
 use super::clock::Patience;
-use super::damage::move_aside;
-use super::error::{Kind, StoreError};
-use super::identity::{self, Identity};
-use super::lease::{self, LeaseRow, Terms};
-use super::lock::{self, Lock};
+use super::context::Context;
+use super::error::{StoreError, StoreErrorKind};
+use super::identity;
+use super::lease;
+use super::lock::{self, Lock, LockAttempt};
+use super::messages::{BasisChoice, News};
+use super::ownership::HeldLease;
 use super::record::{GenerationRecord, LeftRecord};
 use super::schema::Database;
-use super::tenure::{Held, Tenure};
-use super::worker::Worker;
-use super::{BasisChoice, News, folder, history};
-use crate::core::lease::{Basis, Life, Ruling, rule};
-use crate::core::{Acquired, Contested, History, Holder, LeaseAnswer, Moment, Recovered, Report};
+use super::write_buffer::WriteBuffer;
+use super::{folder, history};
+use crate::core::lease::{Basis, Ruling, rule};
+use crate::core::{Acquired, Contested, History, LeaseAnswer, Moment, Recovered, Report};
 use crate::platform::{claim, filesystem};
 use rusqlite::Transaction;
 use std::time::Duration;
@@ -20,240 +21,213 @@ use std::time::Duration;
 /// Between two attempts on a lock or a claim that may be free in an instant.
 const STEP: Duration = Duration::from_millis(5);
 
-/// What an unlocked store says.
-enum Entry {
-    Taken(Box<Taken>),
+/// The result of the transaction on the row.
+enum RowOutcome {
+    Taken(Box<TakenRow>),
     Refused(LeaseAnswer),
 }
 
-struct Taken {
+struct TakenRow {
     epoch: u64,
     recovered: Option<Recovered>,
     past: History,
     left: Option<GenerationRecord>,
 }
 
-impl Worker {
-    pub(super) fn take(&mut self, unchanged: Option<u64>, now: Moment) -> (LeaseAnswer, Option<LeftRecord>) {
-        // Whoever asks again has nothing.
-        self.tenure = Tenure::None;
-        match self.try_take(unchanged, now) {
-            Ok((acquired, left)) => (LeaseAnswer::Acquired(Box::new(acquired)), left),
-            Err(answer) => (answer, None),
+/// Takes the lease. `unchanged`: the counter of the owner, if it has been still for long enough.
+pub(super) fn take(
+    context: &Context,
+    buffer: &mut WriteBuffer,
+    unchanged: Option<u64>,
+    now: Moment,
+) -> Result<(Box<HeldLease>, Acquired, Option<LeftRecord>), LeaseAnswer> {
+    let warning = folder::prepare(&context.place.dir).map_err(|error| failed(&error))?;
+    context.warn(warning);
+    let patience = Patience::new(context.limits.contention);
+    let (lock, basis) = take_lock(context, patience)?;
+    let claim = take_claim(context, patience)?;
+    let server = claim.as_ref().and_then(|claim| claim.server().ok());
+    let mut held = Box::new(HeldLease::new(lock, claim, basis, context.next_beat()));
+    let (acquired, left) = match take_row_or_recreate(context, &mut held, unchanged, now) {
+        Ok(RowOutcome::Refused(answer)) => return Err(answer),
+        Ok(RowOutcome::Taken(taken)) => {
+            let left = taken.left.as_ref().map(|left| left.left_record(&context.clocks));
+            buffer.begin(taken.left);
+            let TakenRow { epoch, recovered, past, .. } = *taken;
+            (Acquired { epoch, recovered, past, trouble: None }, left)
+        }
+        Err(error) if error.kind() == StoreErrorKind::Refused => return Err(failed(&error)),
+        Err(error) if basis == Basis::Heartbeat => {
+            let why = "locks are unreliable on this file system, and the lease record cannot be used";
+            return Err(LeaseAnswer::Failed(format!("{why}: {error}")));
+        }
+        Err(error) => {
+            let trouble = error.to_string();
+            context.report(match error.kind() {
+                StoreErrorKind::Busy => Report::LeaseTimedOut { why: trouble.clone() },
+                _ => Report::StoreUnavailable { why: trouble.clone() },
+            });
+            held.disconnect();
+            (Acquired { epoch: 0, recovered: None, past: History::default(), trouble: Some(trouble) }, None)
+        }
+    };
+    if let Some(server) = server {
+        context.tell(News::Claimed(server));
+    }
+    Ok((held, acquired, left))
+}
+
+fn basis(context: &Context) -> Basis {
+    match context.place.basis {
+        BasisChoice::Lock => Basis::Lock,
+        BasisChoice::Heartbeat => Basis::Heartbeat,
+        BasisChoice::Auto => match filesystem::without_dependable_locks(&context.place.dir) {
+            Ok(Some(_)) => Basis::Heartbeat,
+            Ok(None) | Err(_) => Basis::Lock,
+        },
+    }
+}
+
+/// Waits a moment for a holder that is about to exit, is writing its row, or only looks at the lock.
+fn take_lock(context: &Context, patience: Patience) -> Result<(Option<Lock>, Basis), LeaseAnswer> {
+    let (dir, basis) = (&context.place.dir, basis(context));
+    loop {
+        match lock::take(dir).map_err(|error| failed(&error))? {
+            LockAttempt::Taken(lock, warning) => {
+                context.warn(warning);
+                return Ok((Some(lock), basis));
+            }
+            LockAttempt::Held => {}
+            LockAttempt::Unsupported(_) if context.place.basis != BasisChoice::Lock => {
+                return Ok((None, Basis::Heartbeat));
+            }
+            LockAttempt::Unsupported(error) => {
+                let path = folder::lock_of(dir);
+                let why = format!("cannot lock {}: {error}; choose a directory on a local file system", path.display());
+                return Err(LeaseAnswer::Failed(why));
+            }
+        }
+        let owner = lease::living_owner(dir, &context.us, basis);
+        if owner.is_some() || !patience.pause(STEP) {
+            return Err(LeaseAnswer::Contended { owner, what: Contested::Lease });
         }
     }
+}
 
-    fn try_take(&mut self, unchanged: Option<u64>, now: Moment) -> Result<(Acquired, Option<LeftRecord>), LeaseAnswer> {
-        let warning = folder::prepare(&self.place.dir).map_err(|error| failed(&error))?;
-        self.warn(warning);
-        let patience = Patience::new(self.limits.contention);
-        let (lock, basis) = self.lock(patience)?;
-        let claim = self.claim(patience)?;
-        let server = claim.as_ref().and_then(|claim| claim.server().ok());
-        let mut held = Held::new(lock, claim, basis, self.next_beat());
-        let answer = match self.enter_or_begin_anew(&mut held, unchanged, now) {
-            Ok(Entry::Refused(answer)) => return Err(answer),
-            Ok(Entry::Taken(taken)) => {
-                let left = taken.left.as_ref().map(|left| left.left_record(&self.clocks));
-                self.ledger.begin(taken.left);
-                let Taken { epoch, recovered, past, .. } = *taken;
-                (Acquired { epoch, recovered, past, trouble: None }, left)
-            }
-            Err(error) if error.kind() == Kind::Refused => return Err(failed(&error)),
-            Err(error) if basis == Basis::Heartbeat => {
-                let why = "locks cannot be trusted on this file system, and the record that tells owners apart fails";
-                return Err(LeaseAnswer::Failed(format!("{why}: {error}")));
-            }
+/// The claim on the port excludes supervisors with another store directory.
+fn take_claim(context: &Context, patience: Patience) -> Result<Option<claim::Claim>, LeaseAnswer> {
+    loop {
+        let owner = match claim::take(context.place.port) {
+            Ok(claim::Attempt::Taken(claim)) => return Ok(Some(claim)),
+            Ok(claim::Attempt::Held(held)) => held.by.and_then(identity::holder),
+            Ok(claim::Attempt::Changing) if patience.pause(STEP) => continue,
+            Ok(claim::Attempt::Changing) => None,
             Err(error) => {
-                let trouble = error.to_string();
-                self.report(match error.kind() {
-                    Kind::Busy => Report::LeaseTimedOut { why: trouble.clone() },
-                    _ => Report::StoreUnavailable { why: trouble.clone() },
-                });
-                held.disconnect();
-                let past = History::default();
-                (Acquired { epoch: 0, recovered: None, past, trouble: Some(trouble) }, None)
-            }
-        };
-        self.tenure = Tenure::Held(Box::new(held));
-        if let Some(server) = server {
-            self.tell(News::Claimed(server));
-        }
-        Ok(answer)
-    }
-
-    /// What decides here: where locks work, and as long as nobody chose otherwise, the lock.
-    fn basis(&self) -> Basis {
-        match self.place.basis {
-            BasisChoice::Lock => Basis::Lock,
-            BasisChoice::Heartbeat => Basis::Heartbeat,
-            BasisChoice::Auto => match filesystem::without_dependable_locks(&self.place.dir) {
-                Ok(Some(_)) => Basis::Heartbeat,
-                Ok(None) | Err(_) => Basis::Lock,
-            },
-        }
-    }
-
-    /// Takes the lock. Its holder may be about to end, about to write his name down, or have a look only: that takes
-    /// an instant, and is waited for.
-    fn lock(&self, patience: Patience) -> Result<(Option<Lock>, Basis), LeaseAnswer> {
-        let (dir, basis) = (&self.place.dir, self.basis());
-        loop {
-            match lock::take(dir).map_err(|error| failed(&error))? {
-                lock::Attempt::Taken(lock, warning) => {
-                    self.warn(warning);
-                    return Ok((Some(lock), basis));
-                }
-                lock::Attempt::Held => {}
-                lock::Attempt::Unsupported(_) if self.place.basis != BasisChoice::Lock => {
-                    return Ok((None, Basis::Heartbeat));
-                }
-                lock::Attempt::Unsupported(error) => {
-                    let path = folder::lock_of(dir);
-                    let why =
-                        format!("cannot lock {}: {error}; choose a folder on a local file system", path.display());
-                    return Err(LeaseAnswer::Failed(why));
-                }
-            }
-            let owner = lease::living_owner(dir, &self.us, basis);
-            if owner.is_some() || !patience.pause(STEP) {
-                return Err(LeaseAnswer::Contended { owner, what: Contested::Lease });
-            }
-        }
-    }
-
-    /// Takes the claim on the port, for those who start with another folder.
-    fn claim(&self, patience: Patience) -> Result<Option<claim::Claim>, LeaseAnswer> {
-        loop {
-            let owner = match claim::take(self.place.port) {
-                Ok(claim::Attempt::Taken(claim)) => return Ok(Some(claim)),
-                Ok(claim::Attempt::Held(held)) => held.by.and_then(identity::holder),
-                Ok(claim::Attempt::Changing) if patience.pause(STEP) => continue,
-                Ok(claim::Attempt::Changing) => None,
-                Err(error) => {
-                    let port = self.place.port;
-                    self.warn(Some(format!(
-                        "cannot claim port {port}: {error}; a supervisor with another store folder will not see this one"
+                let port = context.place.port;
+                context.warn(Some(format!(
+                        "cannot claim port {port}: {error}; a supervisor with another store directory will not notice this one"
                     )));
-                    return Ok(None);
-                }
-            };
-            return Err(LeaseAnswer::Contended { owner, what: Contested::PortClaim });
-        }
-    }
-
-    /// Puts a damaged database aside, for the lock is ours, and begins another one.
-    fn enter_or_begin_anew(&self, held: &mut Held, unchanged: Option<u64>, now: Moment) -> Result<Entry, StoreError> {
-        let patience = Patience::new(self.limits.wait);
-        match self.enter(held, unchanged, now, patience) {
-            Err(error) if error.kind() == Kind::Damaged && held.has_lock() => {
-                self.put_aside(&error)?;
-                self.enter(held, unchanged, now, patience)
+                return Ok(None);
             }
-            entry => entry,
-        }
-    }
-
-    pub(super) fn put_aside(&self, error: &StoreError) -> Result<(), StoreError> {
-        let to = move_aside(&self.place.dir, self.clocks.now().wall_ms)?;
-        self.report(Report::StoreMovedAside { to: to.display().to_string(), why: error.to_string() });
-        Ok(())
-    }
-
-    /// The row: in one transaction it is read, judged, and ours.
-    fn enter(
-        &self,
-        held: &mut Held,
-        unchanged: Option<u64>,
-        now: Moment,
-        patience: Patience,
-    ) -> Result<Entry, StoreError> {
-        let (database, warning) = Database::open(&self.place.dir, held.basis, patience)?;
-        self.warn(warning);
-        let tx = database.begin(patience)?;
-        let entry = self.judge(&tx, held.basis, unchanged, now).map_err(database.error("read"))?;
-        match &entry {
-            Entry::Refused(_) => drop(tx),
-            Entry::Taken(taken) => {
-                tx.commit().map_err(database.error("write"))?;
-                database.settle()?;
-                held.connect(database, taken.epoch);
-            }
-        }
-        Ok(entry)
-    }
-
-    fn judge(
-        &self,
-        tx: &Transaction<'_>,
-        basis: Basis,
-        unchanged: Option<u64>,
-        now: Moment,
-    ) -> rusqlite::Result<Entry> {
-        // What stands there in our own name is of an earlier attempt.
-        let row = lease::read(tx, &self.place.key)?;
-        let strangers = row.as_ref().filter(|row| row.identity.owner != self.us.owner);
-        let owner = || strangers.and_then(|row| named(row, &self.us, basis));
-        let ruling = rule(basis, true, strangers.map(|row| row.to_rule(&self.us, basis)).as_ref(), unchanged);
-        let recovered = match ruling {
-            Ruling::Contended => {
-                return Ok(Entry::Refused(LeaseAnswer::Contended { owner: owner(), what: Contested::Lease }));
-            }
-            Ruling::Observe { beat } => return Ok(Entry::Refused(LeaseAnswer::Unclear { beat, owner: owner() })),
-            Ruling::Take { recovered } => recovered,
         };
-        let epoch = row.as_ref().map_or(0, |row| row.epoch).saturating_add(1);
-        lease::write(tx, self.terms(), epoch, row.as_ref(), self.clocks.now().wall_ms)?;
-        let left = history::close_older(tx)?;
-        let past = history::past(tx, &self.clocks, now)?;
-        let pid = strangers.and_then(|row| row.identity.pid);
-        let recovered = recovered.map(|why| Recovered { pid, why: why.to_owned() });
-        Ok(Entry::Taken(Box::new(Taken { epoch, recovered, past, left })))
+        return Err(LeaseAnswer::Contended { owner, what: Contested::PortClaim });
     }
+}
 
-    pub(super) fn terms(&self) -> Terms<'_> {
-        Terms { key: &self.place.key, us: &self.us, address: &self.place.host, port: self.place.port }
+/// A corrupt database is moved aside and recreated, if the lock is ours.
+fn take_row_or_recreate(
+    context: &Context,
+    held: &mut HeldLease,
+    unchanged: Option<u64>,
+    now: Moment,
+) -> Result<RowOutcome, StoreError> {
+    let patience = Patience::new(context.limits.wait);
+    match take_row(context, held, unchanged, now, patience) {
+        Err(error) if error.kind() == StoreErrorKind::Corrupt && held.has_lock() => {
+            context.move_aside(&error)?;
+            take_row(context, held, unchanged, now, patience)
+        }
+        outcome => outcome,
     }
+}
 
-    /// Looks without taking. What cannot be looked at counts as free: an attempt to take it will say what is wrong.
-    pub(super) fn peek(&self) -> LeaseAnswer {
-        let (dir, basis) = (&self.place.dir, self.basis());
-        if lock::is_held(dir).unwrap_or(false) {
-            return LeaseAnswer::Contended { owner: lease::living_owner(dir, &self.us, basis), what: Contested::Lease };
-        }
-        if let Ok(Some(held)) = claim::peek(self.place.port) {
-            return LeaseAnswer::Contended { owner: held.by.and_then(identity::holder), what: Contested::PortClaim };
-        }
-        match basis {
-            Basis::Lock => LeaseAnswer::Free,
-            Basis::Heartbeat => self.peek_at_row(),
+/// Reads the row, decides, and writes it in one transaction.
+fn take_row(
+    context: &Context,
+    held: &mut HeldLease,
+    unchanged: Option<u64>,
+    now: Moment,
+    patience: Patience,
+) -> Result<RowOutcome, StoreError> {
+    let (database, warning) = Database::open(&context.place.dir, held.basis, patience)?;
+    context.warn(warning);
+    let tx = database.begin(patience)?;
+    let outcome = decide(context, &tx, held.basis, unchanged, now).map_err(database.error("read"))?;
+    match &outcome {
+        RowOutcome::Refused(_) => drop(tx),
+        RowOutcome::Taken(taken) => {
+            tx.commit().map_err(database.error("write"))?;
+            database.settle()?;
+            held.connect(database, taken.epoch);
         }
     }
+    Ok(outcome)
+}
 
-    /// Here only time tells an owner who is gone from one who lives elsewhere.
-    fn peek_at_row(&self) -> LeaseAnswer {
-        let Some(row) = lease::peek(&self.place.dir, &self.place.key) else { return LeaseAnswer::Free };
-        let owner = named(&row, &self.us, Basis::Heartbeat);
-        match rule(Basis::Heartbeat, true, Some(&row.to_rule(&self.us, Basis::Heartbeat)), None) {
-            Ruling::Take { .. } => LeaseAnswer::Free,
-            Ruling::Contended => LeaseAnswer::Contended { owner, what: Contested::Lease },
-            Ruling::Observe { beat } => LeaseAnswer::Unclear { beat, owner },
+fn decide(
+    context: &Context,
+    tx: &Transaction<'_>,
+    basis: Basis,
+    unchanged: Option<u64>,
+    now: Moment,
+) -> rusqlite::Result<RowOutcome> {
+    // A row of our own is of an earlier attempt.
+    let row = lease::read(tx, &context.place.key)?;
+    let other = row.as_ref().filter(|row| row.identity.owner != context.us.owner);
+    let owner = || other.and_then(|row| row.holder(&context.us, basis));
+    let ruling = rule(basis, true, other.map(|row| row.to_rule(&context.us, basis)).as_ref(), unchanged);
+    let recovered = match ruling {
+        Ruling::Contended => {
+            return Ok(RowOutcome::Refused(LeaseAnswer::Contended { owner: owner(), what: Contested::Lease }));
         }
+        Ruling::Observe { beat } => return Ok(RowOutcome::Refused(LeaseAnswer::Unclear { beat, owner: owner() })),
+        Ruling::Take { recovered } => recovered,
+    };
+    let epoch = row.as_ref().map_or(0, |row| row.epoch).saturating_add(1);
+    lease::write(tx, context.terms(), epoch, row.as_ref(), context.clocks.now().wall_ms)?;
+    let left = history::close_older(tx)?;
+    let past = history::past(tx, &context.clocks, now)?;
+    let pid = other.and_then(|row| row.identity.pid);
+    let recovered = recovered.map(|why| Recovered { pid, why: why.to_owned() });
+    Ok(RowOutcome::Taken(Box::new(TakenRow { epoch, recovered, past, left })))
+}
+
+/// Looks without taking. An error counts as free: an attempt to take the lease will report it.
+pub(super) fn peek(context: &Context) -> LeaseAnswer {
+    let (dir, basis) = (&context.place.dir, basis(context));
+    if lock::is_held(dir).unwrap_or(false) {
+        return LeaseAnswer::Contended { owner: lease::living_owner(dir, &context.us, basis), what: Contested::Lease };
+    }
+    if let Ok(Some(held)) = claim::peek(context.place.port) {
+        return LeaseAnswer::Contended { owner: held.by.and_then(identity::holder), what: Contested::PortClaim };
+    }
+    match basis {
+        Basis::Lock => LeaseAnswer::Free,
+        Basis::Heartbeat => peek_at_row(context),
+    }
+}
+
+/// Without a lock only time distinguishes a dead owner from one on another machine.
+fn peek_at_row(context: &Context) -> LeaseAnswer {
+    let Some(row) = lease::peek(&context.place.dir, &context.place.key) else { return LeaseAnswer::Free };
+    let owner = row.holder(&context.us, Basis::Heartbeat);
+    match rule(Basis::Heartbeat, true, Some(&row.to_rule(&context.us, Basis::Heartbeat)), None) {
+        Ruling::Take { .. } => LeaseAnswer::Free,
+        Ruling::Contended => LeaseAnswer::Contended { owner, what: Contested::Lease },
+        Ruling::Observe { beat } => LeaseAnswer::Unclear { beat, owner },
     }
 }
 
 fn failed(error: &StoreError) -> LeaseAnswer {
     LeaseAnswer::Failed(error.to_string())
-}
-
-/// The owner that a row names. What process of ours has the pid of one who lives elsewhere does not matter.
-pub(super) fn named(row: &LeaseRow, us: &Identity, basis: Basis) -> Option<Holder> {
-    match row.identity.life(us, basis) {
-        Life::Alive => row.identity.holder(),
-        Life::Gone(_) => None,
-        Life::Unknown => {
-            let host = row.identity.host.as_deref().unwrap_or("unknown");
-            row.identity.pid.map(|pid| Holder { pid, command: format!("a supervisor on host {host}"), uid: None })
-        }
-    }
 }

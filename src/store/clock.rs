@@ -1,4 +1,4 @@
-//! When things happened, told so that a later process, and a later boot, can make something of it.
+//! Timestamps that mean something to a later process and after a reboot.
 
 use crate::core::Moment;
 use crate::platform::machine;
@@ -7,7 +7,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// The clock that counts from the boot and goes on in a suspend.
+/// Counts from the boot, suspend included.
 #[cfg(not(target_os = "macos"))]
 const BOOT: ClockId = ClockId::CLOCK_BOOTTIME;
 #[cfg(target_os = "macos")]
@@ -16,20 +16,20 @@ const BOOT: ClockId = ClockId::from_raw(libc::CLOCK_MONOTONIC_RAW);
 /// One moment on two clocks, in milliseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stamp {
-    /// Since 1970. It is set and stepped at will.
+    /// Since 1970; this clock may be set.
     pub wall_ms: i64,
-    /// Since the boot of the record that the stamp stands in; never stepped. None if it happened in a later boot.
+    /// Since the boot of its record; never stepped. `None` if it happened after a later boot.
     pub boot_ms: Option<i64>,
 }
 
-/// The clocks of the store. Tests bring their own.
+/// The clocks of the store; tests replace them.
 #[derive(Clone)]
 pub struct Clocks {
     /// Milliseconds since 1970.
     pub wall: Arc<dyn Fn() -> i64 + Send + Sync>,
     /// Milliseconds since the boot.
     pub boot: Arc<dyn Fn() -> i64 + Send + Sync>,
-    /// Which boot that is, where the system tells.
+    /// `None` if the system does not report it.
     pub boot_id: Option<String>,
 }
 
@@ -40,7 +40,6 @@ impl fmt::Debug for Clocks {
 }
 
 impl Clocks {
-    /// Those of the system.
     #[must_use]
     pub fn system() -> Self {
         Self {
@@ -50,14 +49,13 @@ impl Clocks {
         }
     }
 
-    /// Now.
     #[must_use]
     pub fn now(&self) -> Stamp {
         Stamp { wall_ms: (self.wall)(), boot_ms: Some((self.boot)()) }
     }
 
-    /// How long ago something was that a record of the boot `boot_id` tells. Through the clock that nobody sets, where
-    /// that one counted then as it does now. What seems to lie ahead is of this moment: a wall clock was stepped back.
+    /// The age of a stamp in a record of boot `boot_id`: by the boot clock within one boot, else by the wall clock. A stamp
+    /// in the future has the age 0, because a wall clock was set back.
     #[must_use]
     pub fn age(&self, stamp: Stamp, boot_id: Option<&str>) -> Duration {
         let same_boot = boot_id.is_some() && boot_id == self.boot_id.as_deref();
@@ -74,7 +72,7 @@ impl Clocks {
 }
 
 impl Stamp {
-    /// The stamp of something that was that long before this one.
+    /// The stamp of `age` earlier.
     #[must_use]
     pub fn before(self, age: Duration) -> Self {
         let ms = i64::try_from(age.as_millis()).unwrap_or(i64::MAX);
@@ -85,7 +83,7 @@ impl Stamp {
     }
 }
 
-/// How much of a limited time for waiting is left.
+/// A deadline for waiting.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Patience {
     until: i64,
@@ -102,11 +100,8 @@ impl Patience {
         Duration::from_millis(u64::try_from(ms).unwrap_or(0))
     }
 
-    /// Lets a moment pass; false if that is all there was.
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "the thread of the store is its own, and does nothing else meanwhile"
-    )]
+    /// Sleeps for a moment; returns false after the deadline.
+    #[expect(clippy::disallowed_methods, reason = "the store's own thread may block")]
     pub(super) fn pause(self, pause: Duration) -> bool {
         let left = self.left();
         std::thread::sleep(pause.min(left));
@@ -115,7 +110,7 @@ impl Patience {
 }
 
 fn read(id: ClockId) -> i64 {
-    // These clocks exist on every kernel that we run on, and a reading of them never fails.
+    // Fails only for an unknown clock.
     clock_gettime(id).map_or(0, |time| time.tv_sec() * 1000 + time.tv_nsec() / 1_000_000)
 }
 
@@ -128,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn within_one_boot_the_wall_clock_may_be_set_at_will() {
+    fn within_one_boot_a_step_of_the_wall_clock_does_not_matter() {
         let stamp = Stamp { wall_ms: 1_000_000, boot_ms: Some(5_000) };
         for wall in [0, 1_000_000, i64::MAX] {
             assert_eq!(clocks(wall, 6_000).age(stamp, Some("b")), Duration::from_secs(1));
@@ -136,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn across_boots_the_wall_clock_counts_and_what_lies_ahead_is_of_now() {
+    fn after_a_reboot_the_wall_clock_counts_and_the_future_has_age_0() {
         let stamp = Stamp { wall_ms: 1_000_000, boot_ms: Some(5_000) };
         for (wall, boot_id, age) in
             [(1_003_000, Some("a"), 3_000), (1_003_000, None, 3_000), (0, Some("a"), 0), (i64::MIN, None, 0)]
@@ -151,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn the_clocks_of_the_system_go() {
+    fn the_clocks_of_the_system_run() {
         let clocks = Clocks::system();
         let before = clocks.now();
         assert!(clocks.age(before, clocks.boot_id.as_deref()) < Duration::from_secs(10));

@@ -1,100 +1,64 @@
-//! What can go wrong with the store.
+//! The errors of the store.
 
 use rusqlite::ErrorCode;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// Why the store cannot be had, read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// A file or folder of it.
     #[error("cannot {doing} {}: {source}; {advice}", path.display())]
-    File {
-        /// A verb.
-        doing: &'static str,
-        /// Which one.
-        path: PathBuf,
-        /// What the kernel said.
-        source: io::Error,
-        /// What to do.
-        advice: &'static str,
-    },
-    /// The folder belongs to somebody else.
+    File { doing: &'static str, path: PathBuf, source: io::Error, advice: &'static str },
+    /// The store directory belongs to another user.
     #[error(
-        "the store folder {} belongs to user {owner} and we are user {us}; run as that user, chown the folder, or choose \
-         another one with --store-dir", path.display()
+        "the store directory {} belongs to user {owner} and we run as user {us}; run as that user, chown the directory, or \
+         choose another one with --store-dir", path.display()
     )]
     OtherUser {
-        /// The folder.
         path: PathBuf,
-        /// Its owner.
         owner: u32,
         /// Our effective user.
         us: u32,
     },
-    /// A later version of this program wrote it.
+    /// A later version of this program wrote the database.
     #[error(
-        "the store {} has schema version {found} (written by openclaw-supervise {by}) and this is openclaw-supervise {us}, \
-         which knows versions up to {known}; install that version or a later one, or move the file away", path.display()
+        "the store {} has schema version {found} (written by openclaw-supervise {by}), but openclaw-supervise {us} supports \
+         only versions up to {known}; install that version or a later one, or move the file away", path.display()
     )]
-    Newer {
-        /// The database.
+    Newer { path: PathBuf, found: i64, by: String, us: &'static str, known: i64 },
+    #[error("{} is the database of another program (application id {found:#x}); move it away or choose another directory with --store-dir", path.display())]
+    OtherProgram {
         path: PathBuf,
-        /// Its version.
-        found: i64,
-        /// The program that wrote it.
-        by: String,
-        /// Our program's version.
-        us: &'static str,
-        /// Our schema's version.
-        known: i64,
-    },
-    /// It is a database, but not one of ours.
-    #[error("{} is the database of another program (application id {found:#x}); move it away or choose another --store-dir", path.display())]
-    Stranger {
-        /// The database.
-        path: PathBuf,
-        /// Whom it belongs to.
+        /// Its application id.
         found: i64,
     },
-    /// `SQLite`.
     #[error("cannot {doing} {}: {source}{}", path.display(), advice(source))]
-    Sqlite {
-        /// A verb.
-        doing: &'static str,
-        /// The database.
-        path: PathBuf,
-        /// What `SQLite` said.
-        source: rusqlite::Error,
-    },
-    /// The operating system.
-    #[error("cannot start the thread of the store: {0}; raise the limit of processes")]
+    Sqlite { doing: &'static str, path: PathBuf, source: rusqlite::Error },
+    #[error("cannot start the thread of the store: {0}; raise the limit on processes")]
     Thread(io::Error),
 }
 
-/// What follows from an error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
-    /// Somebody else has it locked: later.
+pub(super) enum StoreErrorKind {
+    /// Locked by another process; retry later.
     Busy,
-    /// It has to be moved aside.
-    Damaged,
-    /// Nobody may touch it, we neither.
+    /// The database has to be moved aside.
+    Corrupt,
+    /// Not ours to open.
     Refused,
-    /// It cannot be used now: full, read-only, no such folder, I/O errors.
+    /// Full, read-only, missing, or an I/O error; retry later.
     Unavailable,
 }
 
 impl StoreError {
-    pub(super) fn kind(&self) -> Kind {
+    pub(super) fn kind(&self) -> StoreErrorKind {
         match self {
             Self::Sqlite { source, .. } => match source.sqlite_error_code() {
-                Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Kind::Busy,
-                Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => Kind::Damaged,
-                _ => Kind::Unavailable,
+                Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => StoreErrorKind::Busy,
+                Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => StoreErrorKind::Corrupt,
+                _ => StoreErrorKind::Unavailable,
             },
-            Self::OtherUser { .. } | Self::Newer { .. } | Self::Stranger { .. } => Kind::Refused,
-            Self::File { .. } | Self::Thread(_) => Kind::Unavailable,
+            Self::OtherUser { .. } | Self::Newer { .. } | Self::OtherProgram { .. } => StoreErrorKind::Refused,
+            Self::File { .. } | Self::Thread(_) => StoreErrorKind::Unavailable,
         }
     }
 
@@ -109,13 +73,15 @@ impl StoreError {
 
 fn advice(error: &rusqlite::Error) -> &'static str {
     match error.sqlite_error_code() {
-        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => "; another program has it open and locked: end it",
-        Some(ErrorCode::DiskFull) => "; free some space",
-        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => "; a supervisor that starts moves it aside",
-        Some(ErrorCode::ReadOnly | ErrorCode::CannotOpen | ErrorCode::PermissionDenied) => {
-            "; check the permissions of the file and its folder, and whether the file system is read-only"
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
+            "; another program holds a lock on it: end that program"
         }
-        Some(ErrorCode::SystemIoFailure) => "; check the space and the health of the disk",
+        Some(ErrorCode::DiskFull) => "; free some space",
+        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => "; the next start moves it aside",
+        Some(ErrorCode::ReadOnly | ErrorCode::CannotOpen | ErrorCode::PermissionDenied) => {
+            "; check the permissions of the file and its directory, and whether the file system is read-only"
+        }
+        Some(ErrorCode::SystemIoFailure) => "; check the free space and the health of the disk",
         _ => "",
     }
 }
@@ -133,29 +99,44 @@ mod tests {
     fn only_notadb_and_corrupt_count_as_damage() {
         use rusqlite::ffi;
         for (code, kind) in [
-            (ffi::SQLITE_NOTADB, Kind::Damaged),
-            (ffi::SQLITE_CORRUPT, Kind::Damaged),
-            (ffi::SQLITE_CORRUPT_VTAB, Kind::Damaged),
-            (ffi::SQLITE_BUSY, Kind::Busy),
-            (ffi::SQLITE_BUSY_RECOVERY, Kind::Busy),
-            (ffi::SQLITE_FULL, Kind::Unavailable),
-            (ffi::SQLITE_READONLY, Kind::Unavailable),
-            (ffi::SQLITE_IOERR, Kind::Unavailable),
-            (ffi::SQLITE_CANTOPEN, Kind::Unavailable),
-            (ffi::SQLITE_ERROR, Kind::Unavailable),
+            (ffi::SQLITE_NOTADB, StoreErrorKind::Corrupt),
+            (ffi::SQLITE_CORRUPT, StoreErrorKind::Corrupt),
+            (ffi::SQLITE_CORRUPT_VTAB, StoreErrorKind::Corrupt),
+            (ffi::SQLITE_BUSY, StoreErrorKind::Busy),
+            (ffi::SQLITE_BUSY_RECOVERY, StoreErrorKind::Busy),
+            (ffi::SQLITE_FULL, StoreErrorKind::Unavailable),
+            (ffi::SQLITE_READONLY, StoreErrorKind::Unavailable),
+            (ffi::SQLITE_IOERR, StoreErrorKind::Unavailable),
+            (ffi::SQLITE_CANTOPEN, StoreErrorKind::Unavailable),
+            (ffi::SQLITE_ERROR, StoreErrorKind::Unavailable),
         ] {
             assert_eq!(failure(code).kind(), kind, "{code}");
         }
     }
 
     #[test]
-    fn a_message_is_one_line_that_ends_with_what_to_do() {
-        let text = failure(rusqlite::ffi::SQLITE_FULL).to_string();
-        assert!(
-            text.starts_with("cannot write /x/supervise.sqlite: ") && text.ends_with("; free some space"),
-            "{text}"
-        );
-        let newer = StoreError::Newer { path: "/x".into(), found: 7, by: "9.0.0".to_owned(), us: "0.1.0", known: 1 };
-        assert!(!newer.to_string().contains(['\n', '\t']) && !newer.to_string().contains("  "), "{newer}");
+    fn each_message_says_what_failed_and_what_to_do() {
+        use rusqlite::ffi;
+        let path = || PathBuf::from("/x/supervise.sqlite");
+        let full = || io::Error::from_raw_os_error(libc::ENOSPC);
+        let sqlite = [
+            ffi::SQLITE_BUSY,
+            ffi::SQLITE_FULL,
+            ffi::SQLITE_CORRUPT,
+            ffi::SQLITE_READONLY,
+            ffi::SQLITE_IOERR,
+            ffi::SQLITE_ERROR,
+        ];
+        let mut errors = vec![
+            StoreError::file("open the lock", Path::new("/x/lease.lock"), "check its owner and permissions")(full()),
+            StoreError::OtherUser { path: "/x".into(), owner: 0, us: 1000 },
+            StoreError::Newer { path: path(), found: 9, by: "9.8.7".to_owned(), us: "0.1.0", known: 1 },
+            StoreError::OtherProgram { path: path(), found: 77 },
+            StoreError::Thread(io::Error::from_raw_os_error(libc::EAGAIN)),
+        ];
+        errors.extend(sqlite.map(failure));
+        let lines: Vec<String> = errors.iter().map(StoreError::to_string).collect();
+        assert!(lines.iter().all(|line| !line.contains('\n')));
+        insta::assert_snapshot!(lines.join("\n"));
     }
 }

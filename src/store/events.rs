@@ -1,60 +1,56 @@
-//! The event log.
+//! The table of events.
 
-use super::cell::{count, integer, number, text};
+use super::column::{count, integer, number, text};
 use crate::core::Generation;
 use rusqlite::{Connection, Transaction, params};
 use std::time::Duration;
 
-/// How many of them are kept, and for how long.
+/// The most events that are kept, and for how long.
 const ROWS_MAX: i64 = 10_000;
 const AGE_MAX: Duration = Duration::from_hours(30 * 24);
 
-/// After how many new ones the old ones are looked for.
+/// How many new events trigger a pruning.
 pub(super) const PRUNE_EVERY: u32 = 256;
 
-/// One entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EventRow {
-    /// Grows with every entry.
+    /// Never reused.
     pub id: i64,
     /// Milliseconds since 1970.
     pub at_ms: i64,
-    /// Its name.
     pub name: String,
-    /// The gateway that it is about.
     pub generation: Option<Generation>,
-    /// Its fields, as a JSON object.
+    /// A JSON object.
     pub fields: String,
 }
 
-/// One that is not written yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Entry {
+pub(super) struct NewEvent {
     pub(super) at_ms: i64,
     pub(super) name: String,
     pub(super) generation: Option<Generation>,
     pub(super) fields: String,
 }
 
-pub(super) fn insert(tx: &Transaction<'_>, entry: &Entry, offset: u64) -> rusqlite::Result<()> {
+pub(super) fn insert(tx: &Transaction<'_>, entry: &NewEvent, offset: u64) -> rusqlite::Result<()> {
     let generation = entry.generation.map(|generation| number(generation.saturating_add(offset)));
     let sql = "INSERT INTO events (at_ms, name, generation, fields) VALUES (?1, ?2, ?3, ?4)";
     tx.execute(sql, params![entry.at_ms, entry.name, generation, entry.fields]).map(drop)
 }
 
-/// Removes what is too old or too much. The youngest stays, so that no id is given twice.
+/// Removes old and surplus events. The last one stays, so that no id is reused.
 pub(super) fn prune(tx: &Transaction<'_>, wall_ms: i64) -> rusqlite::Result<()> {
     let surplus = "DELETE FROM events WHERE id <= (SELECT max(id) FROM events) - ?1";
     tx.execute(surplus, [ROWS_MAX])?;
-    // From the oldest on, up to the first that is young enough: they are in order unless the clock was stepped, and
-    // then their number is still bounded.
+    // Up to the first that is young enough. They are in order unless the clock was stepped, and then their number is
+    // still bounded.
     let old = "DELETE FROM events WHERE id < coalesce((SELECT id FROM events WHERE at_ms >= ?1 ORDER BY id LIMIT 1), \
                (SELECT max(id) FROM events))";
     let age = i64::try_from(AGE_MAX.as_millis()).unwrap_or(i64::MAX);
     tx.execute(old, [wall_ms.saturating_sub(age)]).map(drop)
 }
 
-/// The youngest `limit` of them, oldest first.
+/// The last `limit` events, oldest first.
 pub(super) fn last(conn: &Connection, limit: u32) -> rusqlite::Result<Vec<EventRow>> {
     let sql = "SELECT * FROM events WHERE id > ?1 ORDER BY id DESC LIMIT ?2";
     let mut rows = query(conn, sql, i64::MIN, limit)?;
@@ -62,7 +58,7 @@ pub(super) fn last(conn: &Connection, limit: u32) -> rusqlite::Result<Vec<EventR
     Ok(rows)
 }
 
-/// The oldest `limit` of those that came after one, oldest first.
+/// The first `limit` events after this id, oldest first.
 pub(super) fn after(conn: &Connection, id: i64, limit: u32) -> rusqlite::Result<Vec<EventRow>> {
     query(conn, "SELECT * FROM events WHERE id > ?1 ORDER BY id LIMIT ?2", id, limit)
 }
@@ -101,7 +97,7 @@ mod tests {
 
     fn add(tx: &Transaction<'_>, count: i64, at_ms: i64) {
         for number in 0..count {
-            let entry = Entry { at_ms, name: format!("a.{number}"), generation: Some(3), fields: "{}".to_owned() };
+            let entry = NewEvent { at_ms, name: format!("a.{number}"), generation: Some(3), fields: "{}".to_owned() };
             insert(tx, &entry, 2).unwrap();
         }
     }

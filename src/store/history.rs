@@ -1,7 +1,7 @@
 //! The table of gateways.
 
-use super::cell::{count, integer, number, pid, text};
 use super::clock::{Clocks, Stamp};
+use super::column::{count, integer, number, pid, text};
 use super::record::{Ending, GenerationRecord};
 use crate::core::restart_policy::Cause;
 use crate::core::{ExitStatus, Generation, History, Moment};
@@ -9,14 +9,14 @@ use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
 use serde_json::{Value, json};
 use std::time::Duration;
 
-/// Gateways that the core is told of: no window of its policy reaches further.
+/// The gateways that the core learns of: no window of its policy reaches further.
 const TOLD_AGE_MAX: Duration = Duration::from_hours(7 * 24);
 const TOLD_MAX: u32 = 64;
 
-/// Gateways that are kept.
+/// The most gateways that are kept.
 const ROWS_MAX: i64 = 256;
 
-/// Writes one down as it is now, under its number and `offset` more.
+/// `offset` is added to its number.
 pub(super) fn write(tx: &Transaction<'_>, record: &GenerationRecord, offset: u64) -> rusqlite::Result<()> {
     let wall = |stamp: Option<Stamp>| stamp.map(|stamp| stamp.wall_ms);
     let boot = |stamp: Option<Stamp>| stamp.and_then(|stamp| stamp.boot_ms);
@@ -99,7 +99,7 @@ fn parse(row: &Row<'_>) -> GenerationRecord {
         Some("asked") => Ending::Ran { cause: Cause::Asked, clean },
         Some("memory") => Ending::Ran { cause: Cause::Memory, clean },
         Some("clean_exit") => Ending::Ran { cause: Cause::CleanExit, clean },
-        // What cannot be read counts as the worst.
+        // An unknown cause counts as the worst.
         _ => Ending::Ran { cause: Cause::Failed, clean },
     };
     GenerationRecord {
@@ -121,7 +121,7 @@ fn parse(row: &Row<'_>) -> GenerationRecord {
     }
 }
 
-/// The pairs of a JSON list that are a pid and a start time.
+/// The valid pairs of pid and start time in a JSON list.
 fn members(text: &str) -> Vec<(i32, u64)> {
     let Ok(Value::Array(members)) = serde_json::from_str(text) else { return vec![] };
     let pair = |member: &Value| {
@@ -142,13 +142,13 @@ pub(super) fn youngest(conn: &Connection) -> rusqlite::Result<Generation> {
     conn.query_row("SELECT max(number) AS number FROM generations", [], |row| Ok(count(row, "number").unwrap_or(0)))
 }
 
-/// Those without a readable end, the youngest first.
+/// Those without a readable end, the last first.
 fn unsettled(conn: &Connection) -> rusqlite::Result<Vec<GenerationRecord>> {
     let sql = "SELECT * FROM generations WHERE number > 0 AND typeof(settled_at) <> 'integer' ORDER BY number DESC";
     conn.prepare(sql)?.query_map([], |row| Ok(parse(row)))?.collect()
 }
 
-/// Those that are over, oldest first, as the core is told of them.
+/// The settled ones for the core, oldest first.
 pub(super) fn past(conn: &Connection, clocks: &Clocks, now: Moment) -> rusqlite::Result<History> {
     let sql = "SELECT * FROM generations WHERE number > 0 AND typeof(settled_at) = 'integer' \
                ORDER BY number DESC LIMIT ?1";
@@ -167,7 +167,7 @@ pub(super) fn past(conn: &Connection, clocks: &Clocks, now: Moment) -> rusqlite:
     Ok(History { generation: youngest(conn)?, runs, left })
 }
 
-/// Settles all that cannot be there any more, which is all but the youngest without an end. Returns that one.
+/// Settles all but the last one without an end, which may still be running and is returned.
 pub(super) fn close_older(tx: &Transaction<'_>) -> rusqlite::Result<Option<GenerationRecord>> {
     let mut unsettled = unsettled(tx)?.into_iter();
     let left = unsettled.next();
@@ -178,14 +178,14 @@ pub(super) fn close_older(tx: &Transaction<'_>) -> rusqlite::Result<Option<Gener
     Ok(left)
 }
 
-/// Settles all of them: whoever goes on without a record starts anew.
+/// Settles all of them.
 pub(super) fn close_all(tx: &Transaction<'_>) -> rusqlite::Result<()> {
     unsettled(tx)?.into_iter().try_for_each(|record| close(tx, record))
 }
 
 fn close(tx: &Transaction<'_>, mut record: GenerationRecord) -> rusqlite::Result<()> {
     record.mark_over();
-    // A row without any readable stamp says nothing that could be kept.
+    // A row without a readable stamp is useless.
     match record.settled {
         Some(_) => write(tx, &record, 0),
         None => tx.execute("DELETE FROM generations WHERE number = ?1", [number(record.generation)]).map(drop),
@@ -196,7 +196,7 @@ fn close(tx: &Transaction<'_>, mut record: GenerationRecord) -> rusqlite::Result
 mod tests {
     use super::super::clock::Patience;
     use super::super::schema::Database;
-    use super::super::tests::{Scratch, Watch};
+    use super::super::tests::{Scratch, TestClocks};
     use super::*;
     use crate::core::lease::Basis;
     use crate::core::restart_policy::Run;
@@ -258,9 +258,9 @@ mod tests {
     }
 
     #[test]
-    fn rows_without_sense_are_skipped_and_stop_nothing() {
+    fn invalid_rows_are_skipped() {
         with_tx(|tx| {
-            let watch = Watch::new();
+            let watch = TestClocks::new();
             tx.execute_batch(
                 "INSERT INTO generations (number) VALUES (-5), (0), (1), (9000);
                  INSERT INTO generations (number, settled_at, intent_at, cause) VALUES (2, 7, NULL, 'failed');
@@ -280,9 +280,9 @@ mod tests {
     }
 
     #[test]
-    fn the_core_is_told_of_the_last_week_and_of_no_more_than_it_can_use() {
+    fn the_core_learns_of_the_last_week_within_a_bound() {
         with_tx(|tx| {
-            let watch = Watch::new();
+            let watch = TestClocks::new();
             let now = watch.clocks().now();
             for (number, age) in (1..=100).zip((0..100).rev()) {
                 let at = now.before(Duration::from_hours(age * 2));
@@ -301,9 +301,9 @@ mod tests {
     }
 
     #[test]
-    fn only_the_youngest_without_an_end_may_still_be_there() {
+    fn only_the_last_one_without_an_end_may_still_be_running() {
         with_tx(|tx| {
-            let watch = Watch::new();
+            let watch = TestClocks::new();
             let intent = Some(watch.clocks().now());
             watch.go(s(100));
             for generation in [3, 5, 6] {
@@ -327,7 +327,7 @@ mod tests {
     }
 
     #[test]
-    fn old_gateways_are_forgotten() {
+    fn old_gateways_are_removed() {
         with_tx(|tx| {
             for generation in 1..=ROWS_MAX.cast_unsigned() + 9 {
                 write(tx, &full(generation), 0).unwrap();

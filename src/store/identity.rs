@@ -1,4 +1,4 @@
-//! Who we are, and whether somebody else who left his name still lives.
+//! Identifies the owner of a lease, and tells whether it is alive.
 
 use crate::core::Holder;
 use crate::core::lease::{Basis, Life};
@@ -7,25 +7,24 @@ use rustix::io::Errno;
 use rustix::process::{Pid, test_kill_process};
 use std::hash::{BuildHasher, Hasher, RandomState};
 
-/// A process that has, had or wants the lease. What a row does not tell, or tells as nonsense, is missing.
+/// A current, former or future owner of the lease. `None` for a missing or invalid column.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Identity {
-    /// 128 random bits that no other has.
+    /// 128 random bits.
     pub owner: Option<String>,
-    /// Process id.
     pub pid: Option<i32>,
     /// Start time, as in [`proc::Stat`].
     pub start_time: Option<u64>,
-    /// The boot in which that process id means something.
+    /// The boot in which the pid is valid.
     pub boot_id: Option<String>,
-    /// The pid namespace in which it does.
+    /// The namespace in which it is valid.
     pub pid_namespace: Option<u64>,
-    /// The machine or container, for people.
+    /// The machine or container, for display.
     pub host: Option<String>,
 }
 
 impl Identity {
-    /// This process, under a name that is new with each call.
+    /// This process, with a new random id on each call.
     #[must_use]
     pub fn ours(boot_id: Option<String>) -> Self {
         let pid = std::process::id().cast_signed();
@@ -39,16 +38,15 @@ impl Identity {
         }
     }
 
-    /// Whether he lives, as far as we can tell.
     #[must_use]
     pub fn life(&self, us: &Self, basis: Basis) -> Life {
         if us.boot_id.is_none() || self.boot_id.is_none() {
             return Life::Unknown;
         }
         if self.boot_id != us.boot_id {
-            // On a file system that other machines have too it may be one of theirs.
+            // On a shared file system it may run on another machine.
             return match basis {
-                Basis::Lock => Life::Gone("the machine was started again since"),
+                Basis::Lock => Life::Gone("the machine has rebooted since"),
                 Basis::Heartbeat => Life::Unknown,
             };
         }
@@ -59,23 +57,23 @@ impl Identity {
             return Life::Unknown;
         }
         match proc::stat(pid) {
-            Ok(stat) if stat.start_time != start_time => Life::Gone("its process id belongs to another process now"),
-            Ok(stat) if stat.is_dead() => Life::Gone("its process has ended"),
+            Ok(stat) if stat.start_time != start_time => Life::Gone("its pid belongs to another process now"),
+            Ok(stat) if stat.is_dead() => Life::Gone("its process has exited"),
             Ok(_) => Life::Alive,
-            // A process that `hidepid` hides is not seen either; a signal tells it from one that is not there.
-            Err(_) if is_missing(pid) => Life::Gone("its process does not exist any more"),
+            // `hidepid` hides a process from /proc, but kill(2) still tells whether it exists.
+            Err(_) if is_missing(pid) => Life::Gone("its process no longer exists"),
             Err(_) => Life::Unknown,
         }
     }
 
-    /// The same for people, of one who lives in our pid namespace.
+    /// For display; only for a process in our pid namespace.
     #[must_use]
     pub fn holder(&self) -> Option<Holder> {
         self.pid.and_then(holder)
     }
 }
 
-/// The process that has this pid here and now.
+/// The process that has this pid now.
 pub(super) fn holder(pid: i32) -> Option<Holder> {
     let command = proc::command_of(pid)?;
     Some(Holder { pid, command, uid: proc::uid_of(pid) })
@@ -85,7 +83,7 @@ fn is_missing(pid: i32) -> bool {
     Pid::from_raw(pid).is_some_and(|pid| test_kill_process(pid) == Err(Errno::SRCH))
 }
 
-/// `RandomState` is seeded by the system.
+/// `RandomState` takes its keys from the system.
 fn random_id() -> String {
     let word = || RandomState::new().build_hasher().finish();
     format!("{:016x}{:016x}", word(), word())
@@ -101,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn we_live_and_no_two_of_us_have_one_name() {
+    fn we_are_alive_and_each_identity_is_unique() {
         let us = ours();
         assert_eq!(us.life(&us, Basis::Heartbeat), Life::Alive);
         assert_ne!(us.owner, ours().owner);
@@ -127,15 +125,15 @@ mod tests {
         while !proc::stat(pid).unwrap().is_dead() {
             std::thread::yield_now();
         }
-        assert_eq!(it.life(&us, Basis::Heartbeat), Life::Gone("its process has ended"));
+        assert_eq!(it.life(&us, Basis::Heartbeat), Life::Gone("its process has exited"));
         child.wait().unwrap();
         assert!(matches!(it.life(&us, Basis::Heartbeat), Life::Gone(_)));
     }
 
     #[test]
-    fn nothing_is_told_of_another_namespace_boot_or_a_row_without_sense() {
+    fn another_namespace_another_boot_and_an_invalid_row_are_unknown() {
         let us = ours();
-        for stranger in [
+        for other in [
             Identity { pid_namespace: Some(1), ..us.clone() },
             Identity { boot_id: Some("another".to_owned()), ..us.clone() },
             Identity { boot_id: None, ..us.clone() },
@@ -144,10 +142,10 @@ mod tests {
             Identity { start_time: None, ..us.clone() },
             Identity::default(),
         ] {
-            assert_eq!(stranger.life(&us, Basis::Heartbeat), Life::Unknown, "{stranger:?}");
+            assert_eq!(other.life(&us, Basis::Heartbeat), Life::Unknown, "{other:?}");
         }
         let earlier = Identity { boot_id: Some("another".to_owned()), ..us.clone() };
-        assert!(matches!(earlier.life(&us, Basis::Lock), Life::Gone(_)), "a local disk was here all the time");
+        assert!(matches!(earlier.life(&us, Basis::Lock), Life::Gone(_)), "a local disk belongs to this machine");
         assert_eq!(us.life(&Identity { boot_id: None, ..us.clone() }, Basis::Lock), Life::Unknown);
     }
 }

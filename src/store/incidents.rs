@@ -1,4 +1,4 @@
-//! Files about gateways that hung, in a folder beside the database.
+//! Reports on hung gateways, in a directory beside the database.
 
 use super::folder::{FILE_MODE, FOLDER_MODE, tighten};
 use std::fs::{self, DirBuilder, File, OpenOptions};
@@ -6,24 +6,24 @@ use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-/// Files that are kept.
+/// The most files that are kept.
 const KEPT_MAX: usize = 20;
 
-/// What a file is called while it is written.
+/// The name of a file while it is written.
 const UNFINISHED: &str = "unfinished";
 
-/// The files' names are stamps of UTC, which sort as they came.
+/// The names are UTC timestamps, which sort by time.
 const SUFFIX: &str = ".json";
 
-/// Saves one under this stamp, for us alone, and removes the oldest of too many. What is there is whole, also after a
-/// power failure.
+/// Saves a private file named by its timestamp, and removes the oldest surplus ones. A file is complete even after a power
+/// failure.
 ///
 /// # Errors
 /// The folder or the file cannot be written.
 pub fn save(store_dir: &Path, stamp: &str, content: &[u8]) -> io::Result<PathBuf> {
     let folder = folder_in(store_dir)?;
     let unfinished = folder.join(UNFINISHED);
-    // Left by a supervisor that was killed meanwhile: there is one at a time, and we own the store.
+    // Left by a supervisor that was killed; we own the store, so no other process writes it now.
     match fs::remove_file(&unfinished) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
@@ -33,13 +33,13 @@ pub fn save(store_dir: &Path, stamp: &str, content: &[u8]) -> io::Result<PathBuf
     file.sync_all()?;
     let path = unused_in(&folder, stamp)?;
     fs::rename(&unfinished, &path)?;
-    // Some file systems refuse that for a folder. The file is there all the same.
+    // Some file systems refuse fsync on a directory.
     let _unsynced = File::open(&folder).and_then(|folder| folder.sync_all());
     prune(&folder, &path);
     Ok(path)
 }
 
-/// The name for this stamp that nobody has: two within a millisecond do not overwrite each other.
+/// An unused name for this timestamp: two within a millisecond do not overwrite each other.
 fn unused_in(folder: &Path, stamp: &str) -> io::Result<PathBuf> {
     let name = |number: usize| {
         let more = if number == 0 { String::new() } else { format!("-{number}") };
@@ -50,7 +50,7 @@ fn unused_in(folder: &Path, stamp: &str) -> io::Result<PathBuf> {
     (0..=KEPT_MAX).map(name).find(is_unused).ok_or_else(|| io::ErrorKind::AlreadyExists.into())
 }
 
-/// The folder, made if it is not there. One that is a link to elsewhere is refused.
+/// Creates the directory if needed. A symbolic link is refused.
 fn folder_in(store_dir: &Path) -> io::Result<PathBuf> {
     let folder = store_dir.join("incidents");
     match DirBuilder::new().mode(FOLDER_MODE).create(&folder) {
@@ -59,7 +59,7 @@ fn folder_in(store_dir: &Path) -> io::Result<PathBuf> {
     }
     let meta = fs::symlink_metadata(&folder)?;
     if !meta.is_dir() {
-        return Err(io::Error::new(io::ErrorKind::NotADirectory, format!("{} is no folder", folder.display())));
+        return Err(io::Error::new(io::ErrorKind::NotADirectory, format!("{} is not a directory", folder.display())));
     }
     if let Some(warning) = tighten(&folder, &meta, FOLDER_MODE) {
         tracing::warn!("{warning}");
@@ -67,8 +67,8 @@ fn folder_in(store_dir: &Path) -> io::Result<PathBuf> {
     Ok(folder)
 }
 
-/// Removes all but the youngest, and never the `newest`: after a clock was set back its name is not the last. One that
-/// cannot be removed is there the next time too. What has no name of ours is not ours.
+/// Removes all but the last files, and never `newest`, which does not sort last after the clock was set back. Files with
+/// other names are not ours. A file that cannot be removed is tried again next time.
 fn prune(folder: &Path, newest: &Path) {
     let Ok(entries) = fs::read_dir(folder) else { return };
     let names = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok());
@@ -79,7 +79,7 @@ fn prune(folder: &Path, newest: &Path) {
     }
 }
 
-/// Whether it is a stamp, perhaps with a number behind it.
+/// Whether a name is a timestamp, with or without a number.
 fn is_ours(name: &str) -> bool {
     const LIKE: &str = "0000-00-00T00-00-00.000Z";
     let stamp = name.strip_suffix(SUFFIX).and_then(|name| name.split_at_checked(LIKE.len()));
@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_is_for_us_alone_and_only_the_newest_are_kept() {
+    fn files_are_private_and_only_the_newest_are_kept() {
         let scratch = Scratch::new();
         for number in 0..25 {
             let stamp = format!("2026-11-24T03:00:{number:02}.000Z");
@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn two_of_one_moment_are_two_files_and_a_link_in_the_way_is_left_alone() {
+    fn two_of_one_moment_are_two_files_and_a_link_is_not_followed() {
         let scratch = Scratch::new();
         let [one, other] = ["a", "b"].map(|text| save(scratch.path(), STAMP, text.as_bytes()).unwrap());
         assert_eq!([fs::read(one).unwrap(), fs::read(&other).unwrap()], [b"a", b"b"]);
@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn after_a_clock_was_set_back_an_old_one_goes_and_not_the_new_one() {
+    fn after_the_clock_was_set_back_an_old_file_is_removed_and_not_the_new_one() {
         let scratch = Scratch::new();
         for number in 20..45 {
             save(scratch.path(), &format!("2026-11-24T03:00:{number}.000Z"), b"{}").unwrap();
@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn what_others_keep_in_the_folder_stays() {
+    fn other_files_in_the_directory_are_kept() {
         let scratch = Scratch::new();
         let folder = scratch.path().join("incidents");
         fs::create_dir(&folder).unwrap();
@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn neither_a_file_nor_a_link_in_the_way_is_followed() {
+    fn a_file_or_a_link_in_place_of_the_directory_is_refused() {
         let scratch = Scratch::new();
         fs::write(scratch.path().join("incidents"), "").unwrap();
         assert!(save(scratch.path(), STAMP, b"{}").is_err());
@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_killed_supervisor_left_unfinished_is_no_obstacle() {
+    fn an_unfinished_file_of_a_killed_supervisor_is_replaced() {
         let scratch = Scratch::new();
         fs::create_dir(scratch.path().join("incidents")).unwrap();
         fs::write(scratch.path().join("incidents").join(UNFINISHED), "half").unwrap();

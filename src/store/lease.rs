@@ -1,6 +1,6 @@
-//! The row that says who has the lease.
+//! The table of leases.
 
-use super::cell::{count, integer, number, pid, text};
+use super::column::{count, integer, number, pid, text};
 use super::identity::Identity;
 use super::schema::Database;
 use crate::core::Holder;
@@ -10,36 +10,35 @@ use std::hash::{BuildHasher, Hasher, RandomState};
 use std::path::Path;
 use std::time::Duration;
 
-/// The rows of `state_leases` that are ours.
+/// The `scope` of our rows in `state_leases`.
 const SCOPE: &str = "gateway_locks";
 
-/// A counter that was only ever counted up does not come to this.
+/// No counter of heartbeats gets this far.
 const BEAT_MAX: u64 = 1 << 62;
 
-/// Where the counter of a new row begins, at most.
+/// The bound of the random start of a new counter.
 const FIRST_BEAT_MAX: u64 = 1 << 32;
 
-/// For how long a look at another's row may wait.
+/// The wait for a locked database when only the owner is looked up.
 const LOOK: Duration = Duration::from_millis(50);
 
-/// A row, as far as it makes sense.
+/// A row; columns with invalid content are `None` or 0.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LeaseRow {
-    /// Who has or had the lease.
+    /// The current or last owner.
     pub identity: Identity,
-    /// How often it has changed hands.
+    /// Grows with each change of owner.
     pub epoch: u64,
-    /// When it did last, in milliseconds since 1970.
+    /// In milliseconds since 1970.
     pub acquired_at: Option<i64>,
-    /// Whether it was given back.
     pub released: bool,
-    /// The counter of its owner.
+    /// The heartbeat counter.
     pub beat: u64,
-    /// Where his gateway listens: the host as in a URL, and the port.
+    /// The address of the gateway: the host as in a URL, and the port.
     pub place: Option<(String, u16)>,
 }
 
-/// What stands in a row for the one who takes the lease.
+/// What an owner writes into its row.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Terms<'a> {
     pub(super) key: &'a str,
@@ -52,6 +51,18 @@ impl LeaseRow {
     /// For [`crate::core::lease::rule`].
     pub(super) fn to_rule(&self, us: &Identity, basis: Basis) -> Row {
         Row { released: self.released, life: self.identity.life(us, basis), beat: self.beat }
+    }
+
+    /// The owner, for display. On another host its pid means nothing here.
+    pub(super) fn holder(&self, us: &Identity, basis: Basis) -> Option<Holder> {
+        match self.identity.life(us, basis) {
+            Life::Alive => self.identity.holder(),
+            Life::Gone(_) => None,
+            Life::Unknown => {
+                let host = self.identity.host.as_deref().unwrap_or("unknown");
+                self.identity.pid.map(|pid| Holder { pid, command: format!("a supervisor on host {host}"), uid: None })
+            }
+        }
     }
 
     fn parse(row: &rusqlite::Row<'_>) -> Self {
@@ -78,15 +89,15 @@ pub(super) fn read(conn: &Connection, key: &str) -> rusqlite::Result<Option<Leas
     conn.query_row(sql, params![SCOPE, key], |row| Ok(LeaseRow::parse(row))).optional()
 }
 
-/// All of them, the one that was taken last first: several configurations may share a folder, though not at a time.
+/// The last one taken first. Several configurations may use one directory, one at a time.
 pub(super) fn read_all(conn: &Connection) -> rusqlite::Result<Vec<LeaseRow>> {
     let mut statement = conn.prepare("SELECT * FROM state_leases WHERE scope = ?1 ORDER BY acquired_at DESC")?;
     let rows = statement.query_map([SCOPE], |row| Ok(LeaseRow::parse(row)))?;
     rows.collect()
 }
 
-/// Puts us in. The counter goes on from the one of the last owner, or begins anywhere: whoever has watched it must not
-/// see the same number again and take us for one who stands still.
+/// Writes our row. The counter continues that of the last owner, or starts at random: a supervisor that watches it must not
+/// see the same number again, or it would consider us dead.
 pub(super) fn write(
     tx: &Transaction<'_>,
     terms: Terms<'_>,
@@ -95,7 +106,7 @@ pub(super) fn write(
     wall_ms: i64,
 ) -> rusqlite::Result<()> {
     let us = terms.us;
-    // A counter at its end was never one of ours.
+    // A counter beyond the bound was not written by us.
     let next = last.and_then(|row| row.beat.checked_add(1)).filter(|beat| *beat <= BEAT_MAX);
     let beat = next.unwrap_or_else(|| RandomState::new().build_hasher().finish() % FIRST_BEAT_MAX);
     let sql = "INSERT OR REPLACE INTO state_leases (scope, lease_key, owner, pid, start_time, boot_id, pid_namespace, \
@@ -123,7 +134,7 @@ pub(super) fn write(
     .map(drop)
 }
 
-/// Makes the counter go on, if the row still is ours.
+/// Increments the counter, if the row is still ours.
 pub(super) fn beat(tx: &Transaction<'_>, terms: Terms<'_>, epoch: u64, wall_ms: i64) -> rusqlite::Result<()> {
     let sql = "UPDATE state_leases SET heartbeat_at = ?5, \
                beat = CASE WHEN typeof(beat) = 'integer' AND beat BETWEEN 0 AND ?6 THEN beat + 1 ELSE 1 END \
@@ -132,7 +143,7 @@ pub(super) fn beat(tx: &Transaction<'_>, terms: Terms<'_>, epoch: u64, wall_ms: 
     tx.execute(sql, params![SCOPE, terms.key, owner, number(epoch), wall_ms, number(BEAT_MAX)]).map(drop)
 }
 
-/// Gives it back, if it still is ours.
+/// Returns whether the row was still ours.
 pub(super) fn release(tx: &Transaction<'_>, terms: Terms<'_>, epoch: u64, wall_ms: i64) -> rusqlite::Result<bool> {
     let sql = "UPDATE state_leases SET released_at = ?5 \
                WHERE scope = ?1 AND lease_key = ?2 AND owner = ?3 AND epoch = ?4";
@@ -140,7 +151,7 @@ pub(super) fn release(tx: &Transaction<'_>, terms: Terms<'_>, epoch: u64, wall_m
     Ok(rows == 1)
 }
 
-/// The living owner that the database of a folder names, if we can be sure of him and the database can be read.
+/// The owner in the database of a directory, if it is known to be alive.
 pub(super) fn living_owner(dir: &Path, us: &Identity, basis: Basis) -> Option<Holder> {
     let database = Database::open_to_read(dir, LOOK).ok()?;
     let rows = read_all(database.conn()).ok()?;
@@ -148,7 +159,7 @@ pub(super) fn living_owner(dir: &Path, us: &Identity, basis: Basis) -> Option<Ho
     living.identity.holder()
 }
 
-/// The row of a database that nobody may want to be opened for writing.
+/// Reads the row without opening the database for writing.
 pub(super) fn peek(dir: &Path, key: &str) -> Option<LeaseRow> {
     let database = Database::open_to_read(dir, LOOK).ok()?;
     read(database.conn(), key).ok()?

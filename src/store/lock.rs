@@ -1,4 +1,4 @@
-//! The kernel's lock: held for life, gone with its holder, whatever ended him.
+//! The kernel's lock: held until its holder exits, for whatever reason.
 
 use super::error::StoreError;
 use super::folder::{FILE_MODE, FileId, lock_of, tighten};
@@ -9,7 +9,7 @@ use std::io::{self, ErrorKind};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-/// The lock, ours. It is never unlinked: who locks a file that another is about to unlink holds nothing.
+/// The lock file is never unlinked: a lock on an unlinked file excludes no other supervisor.
 #[derive(Debug)]
 pub(super) struct Lock {
     _file: File,
@@ -17,42 +17,41 @@ pub(super) struct Lock {
     id: FileId,
 }
 
-/// What came of an attempt.
 #[derive(Debug)]
-pub(super) enum Attempt {
-    /// It is ours. The text is a warning about its file.
+pub(super) enum LockAttempt {
+    /// With a warning about its file.
     Taken(Lock, Option<String>),
-    /// Somebody holds it.
+    /// By another process.
     Held,
-    /// This file system has no locks.
+    /// The file system has no locks.
     Unsupported(Errno),
 }
 
-/// Takes the lock of a folder if it is free.
-pub(super) fn take(dir: &Path) -> Result<Attempt, StoreError> {
+/// Does not wait.
+pub(super) fn take(dir: &Path) -> Result<LockAttempt, StoreError> {
     let path = lock_of(dir);
     loop {
         let file = open(&path).map_err(StoreError::file(
             "open the lock",
             &path,
-            "check its owner and permissions, or choose another folder with --store-dir",
+            "check its owner and permissions, or choose another directory with --store-dir",
         ))?;
-        let meta = file.metadata().map_err(StoreError::file("look at the lock", &path, "check the file system"))?;
+        let meta = file.metadata().map_err(StoreError::file("inspect the lock", &path, "check the file system"))?;
         match try_flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => {}
-            Err(Errno::WOULDBLOCK) => return Ok(Attempt::Held),
-            Err(error) => return Ok(Attempt::Unsupported(error)),
+            Err(Errno::WOULDBLOCK) => return Ok(LockAttempt::Held),
+            Err(error) => return Ok(LockAttempt::Unsupported(error)),
         }
         let id = FileId::of(&meta);
-        // Somebody may have put another file into its place between the two calls.
+        // The file may have been replaced between open and flock.
         if FileId::at(&path) == Some(id) {
             let warning = tighten(&path, &meta, FILE_MODE);
-            return Ok(Attempt::Taken(Lock { _file: file, path, id }, warning));
+            return Ok(LockAttempt::Taken(Lock { _file: file, path, id }, warning));
         }
     }
 }
 
-/// Looks whether somebody holds the lock of a folder, and changes nothing but for an instant.
+/// Whether another process holds the lock. Takes it shared for an instant.
 pub(super) fn is_held(dir: &Path) -> Result<bool, StoreError> {
     let path = lock_of(dir);
     let file = match File::open(&path) {
@@ -63,13 +62,13 @@ pub(super) fn is_held(dir: &Path) -> Result<bool, StoreError> {
 }
 
 impl Lock {
-    /// Whether the file that we locked still is the one that others would lock.
+    /// Whether the locked file is still the one that others would lock.
     pub(super) fn is_in_place(&self) -> bool {
         FileId::at(&self.path) == Some(self.id)
     }
 }
 
-/// On a read-only file system the lock of a file that is there can be had all the same.
+/// On a read-only file system an existing file can still be locked.
 fn open(path: &Path) -> io::Result<File> {
     let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(FILE_MODE).open(path);
     match file {
@@ -93,19 +92,19 @@ mod tests {
 
     fn taken(dir: &Path) -> Lock {
         match take(dir).unwrap() {
-            Attempt::Taken(lock, None) => lock,
+            LockAttempt::Taken(lock, None) => lock,
             other => panic!("{other:?}"),
         }
     }
 
     #[test]
-    fn one_holder_at_a_time_and_none_once_it_is_dropped() {
+    fn there_is_one_holder_at_a_time_and_none_after_the_drop() {
         let scratch = Scratch::new();
         let dir = scratch.path();
         assert!(!is_held(dir).unwrap());
-        assert!(!lock_of(dir).exists(), "a look makes no file");
+        assert!(!lock_of(dir).exists(), "a look creates no file");
         let lock = taken(dir);
-        assert!(matches!(take(dir).unwrap(), Attempt::Held));
+        assert!(matches!(take(dir).unwrap(), LockAttempt::Held));
         assert!(is_held(dir).unwrap());
         drop(lock);
         assert!(!is_held(dir).unwrap());
@@ -114,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn the_file_is_for_us_alone_even_if_it_was_not() {
+    fn the_file_is_made_private() {
         let scratch = Scratch::new();
         let path = lock_of(scratch.path());
         fs::write(&path, "").unwrap();

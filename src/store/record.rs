@@ -1,4 +1,4 @@
-//! What is known of one gateway.
+//! The record of one gateway.
 
 use super::clock::{Clocks, Stamp};
 use crate::core::restart_policy::{Cause, Run};
@@ -7,37 +7,33 @@ use crate::core::{ExitStatus, Fact, Generation, Moment, PastRun, Settled, Unfini
 /// How a gateway ended for good.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ending {
-    /// It ran.
     Ran {
-        /// Why another one was needed.
+        /// Why it was replaced.
         cause: Cause,
-        /// Whether its own record shows a clean end.
+        /// Whether OpenClaw counts it as a clean exit.
         clean: bool,
     },
     /// No process could be started.
     NeverStarted,
-    /// None was, for an update was under way.
+    /// Not started because of an update.
     Postponed,
 }
 
 /// A gateway that a supervisor decided to start.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct GenerationRecord {
-    /// Its number.
     pub generation: Generation,
-    /// The id that it and its descendants carry in their environment.
+    /// The id in the environment of its tree.
     pub instance: String,
-    /// The supervisor that decided to start it, or adopted it last.
+    /// The supervisor that started it, or adopted it last.
     pub owner: String,
-    /// Its command.
     pub command: String,
-    /// The boot in which its process id means something.
+    /// The boot in which its pid is valid.
     pub boot_id: Option<String>,
-    /// The process id of its leader.
     pub pid: Option<i32>,
-    /// The leader's start time, as in [`crate::platform::proc::Stat`].
+    /// Of its leader, as in [`crate::platform::proc::Stat`].
     pub start_time: Option<u64>,
-    /// The leader's process group, which is its own.
+    /// Its process group.
     pub group: Option<i32>,
     /// The last known processes of its tree, by pid and start time.
     pub members: Vec<(i32, u64)>,
@@ -45,31 +41,33 @@ pub struct GenerationRecord {
     pub intent: Option<Stamp>,
     /// When it came up.
     pub started: Option<Stamp>,
-    /// When it had been serving for long enough.
+    /// When it had been serving long enough to count as stable.
     pub stable: Option<Stamp>,
-    /// When it was last seen serving; told at its end.
+    /// When it was last seen serving; recorded at its end.
     pub healthy_until: Option<Stamp>,
-    /// How and when its process ended.
+    /// The exit of its leader.
     pub died: Option<(ExitStatus, Stamp)>,
-    /// How and when it was over for good.
+    /// The end of its tree.
     pub settled: Option<(Ending, Stamp)>,
 }
 
-/// Something new about a gateway.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Change {
-    /// Its process exists.
-    Spawned { pid: i32, start_time: u64 },
-    /// It goes on under this supervisor.
-    Adopted { pid: i32, start_time: u64 },
-    /// These belong to its tree.
+    Spawned {
+        pid: i32,
+        start_time: u64,
+    },
+    Adopted {
+        pid: i32,
+        start_time: u64,
+    },
     Members(Vec<(i32, u64)>),
-    /// What the core wants to be remembered, and when it said so.
+    /// With the time at which the core reported it.
     Fact(Fact, Moment),
 }
 
 impl GenerationRecord {
-    /// Takes in something that happened at `at`.
+    /// `at`: when it happened.
     pub(super) fn apply(&mut self, change: Change, at: Stamp, clocks: &Clocks, owner: &str) {
         match change {
             Change::Spawned { pid, start_time } => {
@@ -81,7 +79,7 @@ impl GenerationRecord {
             }
             Change::Members(members) => self.members = members,
             Change::Fact(fact, now) => {
-                // A later boot's clock says nothing beside the stamps of an earlier one.
+                // Boot clocks of different boots cannot be compared.
                 let same_boot = self.boot_id.is_none() || self.boot_id == clocks.boot_id;
                 let at = Stamp { boot_ms: at.boot_ms.filter(|_| same_boot), ..at };
                 self.apply_fact(fact, |moment| at.before(now.saturating_sub(moment)), at);
@@ -107,7 +105,7 @@ impl GenerationRecord {
                 }
             }
             Fact::Settled(Settled::NeverStarted) => {
-                // Where the pre-start hook failed nothing was written down before.
+                // After a failed pre-start hook there is no intent yet.
                 self.intent.get_or_insert(at);
                 self.settled = Some((Ending::NeverStarted, at));
             }
@@ -122,14 +120,14 @@ impl GenerationRecord {
         }
     }
 
-    /// Its end was never told, and it cannot be there any more, for another one was started after it.
+    /// Settles a gateway without a recorded end, after which another one was started.
     pub(super) fn mark_over(&mut self) {
         let last = [self.died.map(|(_, at)| at), self.healthy_until, self.stable, self.started, self.intent];
         let Some(at) = last.into_iter().flatten().next() else { return };
         self.settled = Some((Ending::Ran { cause: Cause::Failed, clean: false }, at));
     }
 
-    /// As the core wants to know it, if it is over and enough of it can be read.
+    /// For the core; `None` if it is not settled, or unreadable.
     pub(super) fn past_run(&self, clocks: &Clocks, now: Moment) -> Option<PastRun> {
         let moment = |stamp| clocks.moment(now, stamp, self.boot_id.as_deref());
         let spawned = moment(self.intent?);
@@ -151,12 +149,12 @@ impl GenerationRecord {
         Some(PastRun { spawned, settled, death: self.died.map_or(ExitStatus::Unknown, |(death, _)| death) })
     }
 
-    /// As the core wants to know it, if it may still be there.
+    /// For the core, of a gateway that may still be running.
     pub(super) fn left(&self, clocks: &Clocks, now: Moment) -> Unfinished {
         let moment = |stamp| clocks.moment(now, stamp, self.boot_id.as_deref());
         Unfinished {
             generation: self.generation,
-            // Without a readable stamp it counts as young: then nothing is done too early.
+            // Without a readable stamp it counts as just started, so that nothing is done too early.
             spawned: self.intent.map_or(now, moment),
             started: self.started.map(moment),
             healthy_until: self.stable.or(self.started).map(moment),
@@ -164,7 +162,7 @@ impl GenerationRecord {
         }
     }
 
-    /// What the one who may have to adopt it needs to find it.
+    /// What is needed to find and adopt it.
     pub(super) fn left_record(&self, clocks: &Clocks) -> LeftRecord {
         LeftRecord {
             generation: self.generation,
@@ -178,20 +176,18 @@ impl GenerationRecord {
     }
 }
 
-/// A gateway that may be left from another supervisor: where to look for it.
+/// A gateway that another supervisor may have left running.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LeftRecord {
-    /// Its number.
     pub generation: Generation,
-    /// The id that it and its descendants carry in their environment; empty if the record does not tell.
+    /// The id in the environment of its tree; empty if unknown.
     pub instance: String,
-    /// The process id of its leader. None if the supervisor ended between the intent and the record of the spawn.
+    /// Of its leader; `None` if the supervisor died between the intent and the record of the spawn.
     pub pid: Option<i32>,
-    /// The leader's start time.
     pub start_time: Option<u64>,
-    /// Whether process ids of then mean the same now, the pid namespace aside.
+    /// Whether the pids of the record are of this boot. The pid namespace may differ.
     pub same_boot: bool,
-    /// Its command; empty if the record does not tell.
+    /// Empty if unknown.
     pub command: String,
     /// The last known processes of its tree, by pid and start time.
     pub members: Vec<(i32, u64)>,
@@ -199,7 +195,7 @@ pub struct LeftRecord {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::Watch;
+    use super::super::tests::TestClocks;
     use super::*;
     use std::time::Duration;
 
@@ -212,7 +208,7 @@ mod tests {
         Fact::Settled(Settled::Ran(run, Cause::Failed))
     }
 
-    fn record(watch: &Watch) -> GenerationRecord {
+    fn record(watch: &TestClocks) -> GenerationRecord {
         let clocks = watch.clocks();
         let boot_id = clocks.boot_id.clone();
         let mut record = GenerationRecord { generation: 4, boot_id, intent: Some(clocks.now()), ..Default::default() };
@@ -222,7 +218,7 @@ mod tests {
 
     #[test]
     fn moments_come_back_as_they_were_whatever_the_wall_clock_did() {
-        let watch = Watch::new();
+        let watch = TestClocks::new();
         let mut record = record(&watch);
         watch.go(s(60));
         record.apply(
@@ -247,19 +243,19 @@ mod tests {
     }
 
     #[test]
-    fn a_start_that_its_hook_prevented_is_told_although_it_was_never_intended() {
-        let watch = Watch::new();
+    fn a_start_that_its_hook_prevented_is_recorded_without_an_intent() {
+        let watch = TestClocks::new();
         let mut record = GenerationRecord { generation: 4, ..Default::default() };
-        let unborn = Change::Fact(Fact::Settled(Settled::NeverStarted), s(1000));
-        record.apply(unborn, watch.clocks().now(), &watch.clocks(), "us");
+        let never_started = Change::Fact(Fact::Settled(Settled::NeverStarted), s(1000));
+        record.apply(never_started, watch.clocks().now(), &watch.clocks(), "us");
         watch.go(s(60));
         let past = record.past_run(&watch.clocks(), s(1060)).unwrap();
         assert_eq!((past.spawned, past.settled), (s(1000), Settled::NeverStarted));
     }
 
     #[test]
-    fn in_a_later_boot_the_wall_clock_counts_and_a_clock_that_was_set_back_makes_it_young() {
-        let watch = Watch::new();
+    fn after_a_reboot_the_wall_clock_counts_and_the_future_is_now() {
+        let watch = TestClocks::new();
         let mut record = record(&watch);
         record.apply(Change::Fact(Fact::Started, s(1000)), watch.clocks().now(), &watch.clocks(), "us");
         watch.reboot();
@@ -269,7 +265,7 @@ mod tests {
         assert!(!record.left_record(&watch.clocks()).same_boot);
         watch.step_wall(-200_000);
         assert_eq!(record.left(&watch.clocks(), s(900)).spawned, s(900));
-        // What is written now is not mixed up with the boot clock of then.
+        // Later stamps are not mixed up with the earlier boot clock.
         watch.step_wall(200_000);
         record.apply(Change::Fact(run(s(800)), s(900)), watch.clocks().now(), &watch.clocks(), "us");
         watch.go(s(50));
@@ -278,8 +274,8 @@ mod tests {
     }
 
     #[test]
-    fn whatever_the_stamps_say_no_run_ends_before_it_began() {
-        let watch = Watch::new();
+    fn no_run_ends_before_it_began_whatever_the_stamps() {
+        let watch = TestClocks::new();
         let mut record = record(&watch);
         let stamp = |wall_ms| Some(Stamp { wall_ms, boot_ms: None });
         record.started = stamp(i64::MAX);
@@ -293,8 +289,8 @@ mod tests {
     }
 
     #[test]
-    fn a_record_without_a_stamp_is_no_past_run_and_a_young_left_one() {
-        let watch = Watch::new();
+    fn a_record_without_a_stamp_is_no_past_run_and_counts_as_just_started() {
+        let watch = TestClocks::new();
         let mut record = GenerationRecord { generation: 4, ..Default::default() };
         record.mark_over();
         assert_eq!(record.past_run(&watch.clocks(), s(9)), None);
@@ -302,8 +298,8 @@ mod tests {
     }
 
     #[test]
-    fn an_adopted_gateway_gets_another_owner_and_keeps_its_past() {
-        let watch = Watch::new();
+    fn an_adopted_gateway_gets_another_owner_and_keeps_its_history() {
+        let watch = TestClocks::new();
         let mut record = record(&watch);
         let before = record.clone();
         record.apply(Change::Adopted { pid: 7, start_time: 8 }, watch.clocks().now(), &watch.clocks(), "them");

@@ -1,4 +1,4 @@
-//! The database: how it is opened, what is in it, and how an older one becomes one of ours.
+//! The database: its settings, its tables and their migrations.
 
 use super::clock::Patience;
 use super::error::StoreError;
@@ -12,10 +12,10 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// `osup`: tells file(1), and us, that a database is one of this program.
+/// `osup`: identifies our databases, also for file(1).
 const APPLICATION_ID: i64 = 0x6f73_7570;
 
-/// How to get from each version to the next one. Version 0 is an empty database.
+/// From each version to the next one. Version 0 is an empty database.
 const MIGRATIONS: [&str; 1] = ["
     CREATE TABLE state_leases (
         scope TEXT, lease_key TEXT, owner TEXT, pid INTEGER, start_time INTEGER, boot_id TEXT, pid_namespace INTEGER,
@@ -34,27 +34,23 @@ const MIGRATIONS: [&str; 1] = ["
     CREATE TABLE events (id INTEGER PRIMARY KEY, at_ms INTEGER, name TEXT, generation INTEGER, fields TEXT);
 "];
 
-/// What this program writes.
+/// The version that this program writes.
 pub(super) const VERSION: i64 = 1;
 
-/// What is written at a time is far smaller than a page, so that small ones cost the least memory. An existing database
-/// keeps its own.
+/// In bytes. A record is far smaller than a page, so small pages take the least memory. An existing database keeps its size.
 const PAGE: i64 = 1024;
 
-/// Pages that are kept in memory; more are as long as a transaction has changed them.
+/// Pages kept in memory, in addition to those that a transaction has changed.
 const CACHE: i64 = 16;
 
-/// Pages that wait in the log before they are brought into the database if nobody asks for it earlier. All of them are
-/// read by the start after a crash.
+/// Pages in the log that trigger a checkpoint. The start after a crash reads all of them.
 const CHECKPOINT_PAGES: i64 = 1000;
 
-/// How much of the log is brought into the database.
+/// See `PRAGMA wal_checkpoint`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Checkpoint {
-    /// Whatever nobody reads just now.
-    AsFarAsItGoes,
-    /// All of it, and then it is cut off.
-    Whole,
+    Passive,
+    Truncate,
 }
 
 /// An open database.
@@ -66,34 +62,34 @@ pub(super) struct Database {
 }
 
 impl Database {
-    /// Opens the database of a folder for writing, and makes an empty one if there is none. The text is a warning.
+    /// Opens the database for writing, and creates it if needed. The text is a warning.
     pub(super) fn open(dir: &Path, basis: Basis, patience: Patience) -> Result<(Self, Option<String>), StoreError> {
         let path = database_of(dir);
-        // SQLite would make it as the umask says. Its other files take the mode from this one.
+        // SQLite would apply the umask. Its other files inherit the mode of this one.
         match OpenOptions::new().write(true).create_new(true).mode(FILE_MODE).open(&path) {
             Err(error) if error.kind() != ErrorKind::AlreadyExists => {
-                return Err(StoreError::file("create", &path, "check the permissions of the folder")(error));
+                return Err(StoreError::file("create", &path, "check the permissions of the directory")(error));
             }
             _ => {}
         }
-        let meta = fs::metadata(&path).map_err(StoreError::file("look at", &path, "check the file system"))?;
+        let meta = fs::metadata(&path).map_err(StoreError::file("inspect", &path, "check the file system"))?;
         let warning = tighten(&path, &meta, FILE_MODE);
         sqlite::keep_small();
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let conn = Connection::open_with_flags(&path, flags).map_err(StoreError::sqlite("open", &path))?;
         let database = Self { conn, path, id: Some(FileId::of(&meta)) };
         database.set_up(basis, meta.len() == 0, patience).map_err(|error| database.error("open")(error))?;
-        database.refuse_what_is_not_ours()?;
+        database.refuse_other_databases()?;
         database.set_journal(basis, patience).map_err(|error| database.error("open")(error))?;
         if basis == Basis::Lock && is_empty(&database.log()) {
-            // The first commit to a log waits for the disk, so that what is left of an older log is not taken for a part
-            // of it. There is nothing left, and somebody waits for the lease.
+            // The first commit to a log calls fsync, so that remains of an older log are not read as part of it. There are
+            // none, and the start waits for the lease.
             database.set_synchronous("OFF")?;
         }
         Ok((database, warning))
     }
 
-    /// Opens one that is there, for reading alone.
+    /// Opens an existing database for reading.
     pub(super) fn open_to_read(dir: &Path, wait: Duration) -> Result<Self, StoreError> {
         let path = database_of(dir);
         sqlite::keep_small();
@@ -102,10 +98,10 @@ impl Database {
             let conn = Connection::open_with_flags(name, flags).map_err(StoreError::sqlite("open", &path))?;
             let database = Self { conn, path: path.clone(), id: None };
             database.wait(wait).map_err(|error| database.error("open")(error))?;
-            database.refuse_what_is_not_ours().map(|()| database)
+            database.refuse_other_databases().map(|()| database)
         };
         match open(&path, flags) {
-            // A log cannot be opened where nobody may write, though there be nothing in it.
+            // In a read-only directory the log cannot be opened, even if it is empty.
             Err(StoreError::Sqlite { .. }) if is_read_only(dir) && is_empty(&log_of(&path)) => {
                 open(&immutable(&path), flags | OpenFlags::SQLITE_OPEN_URI)
             }
@@ -118,13 +114,13 @@ impl Database {
         self.conn.pragma_update(None, "page_size", PAGE)?;
         self.conn.pragma_update(None, "cache_size", CACHE)?;
         self.conn.pragma_update(None, "trusted_schema", false)?;
-        // A file that was made an instant ago has nothing that a power cut could take.
+        // A new file has nothing to lose in a power failure.
         let synchronous = if is_new && basis == Basis::Lock { "OFF" } else { "NORMAL" };
         self.conn.pragma_update(None, "synchronous", synchronous)
     }
 
     fn set_journal(&self, basis: Basis, patience: Patience) -> rusqlite::Result<()> {
-        // The log needs memory that is shared between all who have the database open: those of one machine.
+        // WAL needs memory shared between all processes that have the database open, so they must run on one machine.
         let mode = match basis {
             Basis::Lock => "WAL",
             Basis::Heartbeat => "DELETE",
@@ -134,12 +130,12 @@ impl Database {
         self.conn.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)
     }
 
-    fn refuse_what_is_not_ours(&self) -> Result<(), StoreError> {
+    fn refuse_other_databases(&self) -> Result<(), StoreError> {
         let pragma = |name| self.conn.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
         let found = pragma("user_version").map_err(self.error("read"))?;
         let application = pragma("application_id").map_err(self.error("read"))?;
         if application != 0 && application != APPLICATION_ID {
-            return Err(StoreError::Stranger { path: self.path.clone(), found: application });
+            return Err(StoreError::OtherProgram { path: self.path.clone(), found: application });
         }
         if found <= VERSION {
             return Ok(());
@@ -149,7 +145,7 @@ impl Database {
         Err(StoreError::Newer { path: self.path.clone(), found, by, us: env!("CARGO_PKG_VERSION"), known: VERSION })
     }
 
-    /// Begins to write. Everything of a start, its migrations included, is one of these.
+    /// Begins to write, with the migrations in the same transaction.
     pub(super) fn begin(&self, patience: Patience) -> Result<Transaction<'_>, StoreError> {
         let begin = || {
             self.wait(patience.left())?;
@@ -160,19 +156,19 @@ impl Database {
         begin().map_err(self.error("write"))
     }
 
-    /// Whether it was ever written to.
+    /// Whether it was never written.
     pub(super) fn is_empty(&self) -> Result<bool, StoreError> {
         let version: i64 =
             self.conn.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(self.error("read"))?;
         Ok(version == 0)
     }
 
-    /// Lets `SQLite` wait for others no longer than that.
+    /// How long `SQLite` waits for the locks of other processes.
     pub(super) fn wait(&self, wait: Duration) -> rusqlite::Result<()> {
         self.conn.busy_timeout(wait)
     }
 
-    /// To be called after the first commit: from here on no power cut damages the database.
+    /// To be called after the first commit: from then on a power failure does not corrupt the database.
     pub(super) fn settle(&self) -> Result<(), StoreError> {
         self.set_synchronous("NORMAL")
     }
@@ -181,11 +177,11 @@ impl Database {
         self.conn.pragma_update(None, "synchronous", mode).map_err(self.error("write"))
     }
 
-    /// Brings the log into the database. The first commit after this waits for the disk.
+    /// Moves the log into the database. The first commit after this waits for the disk.
     pub(super) fn checkpoint(&self, mode: Checkpoint) -> Result<(), StoreError> {
         let mode = match mode {
-            Checkpoint::AsFarAsItGoes => "PASSIVE",
-            Checkpoint::Whole => "TRUNCATE",
+            Checkpoint::Passive => "PASSIVE",
+            Checkpoint::Truncate => "TRUNCATE",
         };
         self.conn.pragma_update_and_check(None, "wal_checkpoint", mode, |_| Ok(())).map_err(self.error("write"))
     }
@@ -194,12 +190,11 @@ impl Database {
         log_of(&self.path)
     }
 
-    /// Whether the file that we have open still is the one that others would open.
+    /// Whether the open file is still the one that others would open.
     pub(super) fn is_in_place(&self) -> bool {
         self.id.is_some() && FileId::at(&self.path) == self.id
     }
 
-    /// Which file it is.
     pub(super) fn id(&self) -> Option<FileId> {
         self.id
     }
@@ -238,7 +233,7 @@ fn is_read_only(dir: &Path) -> bool {
     rustix::fs::access(dir, rustix::fs::Access::WRITE_OK).is_err()
 }
 
-/// The name under which `SQLite` reads a file without any lock or log, see "URI filenames" in its manual.
+/// The name under which `SQLite` reads a file without locks and log, see <https://www.sqlite.org/uri.html>.
 fn immutable(path: &Path) -> PathBuf {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/-_.~".contains(&byte);
     let bytes = path.as_os_str().as_encoded_bytes().iter();
@@ -277,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn a_new_database_is_for_us_alone_and_has_all_tables_after_the_first_transaction() {
+    fn a_new_database_is_private_and_has_all_tables_after_the_first_transaction() {
         let scratch = Scratch::new();
         let database = open(scratch.path(), Basis::Lock).unwrap();
         assert!(database.is_empty().unwrap());
@@ -296,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn an_older_database_is_migrated_and_keeps_what_else_is_in_it() {
+    fn an_older_database_is_migrated_and_keeps_its_other_tables() {
         let scratch = Scratch::new();
         let path = database_of(scratch.path());
         let old = Connection::open(&path).unwrap();
@@ -312,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn a_newer_database_is_refused_and_not_touched() {
+    fn a_newer_database_is_refused_and_not_changed() {
         let scratch = Scratch::new();
         let path = database_of(scratch.path());
         let newer = Connection::open(&path).unwrap();
@@ -338,11 +333,11 @@ mod tests {
         let other = Connection::open(database_of(scratch.path())).unwrap();
         other.execute_batch("CREATE TABLE a (b); PRAGMA application_id = 77").unwrap();
         drop(other);
-        assert!(matches!(open(scratch.path(), Basis::Lock), Err(StoreError::Stranger { found: 77, .. })));
+        assert!(matches!(open(scratch.path(), Basis::Lock), Err(StoreError::OtherProgram { found: 77, .. })));
     }
 
     #[test]
-    fn a_name_with_anything_in_it_is_escaped_for_a_uri() {
+    fn special_characters_in_a_path_are_escaped_for_a_uri() {
         let scratch = Scratch::new();
         let dir = scratch.path().join("a?b #%\u{e9}");
         fs::create_dir(&dir).unwrap();

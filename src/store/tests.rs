@@ -1,4 +1,4 @@
-//! What the tests of the store share.
+//! Helpers for the tests of the store.
 
 use super::clock::Clocks;
 use crate::platform::sqlite;
@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicI64, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-/// A folder that is gone with the test.
+/// A directory that is removed at the end of the test.
 pub(super) struct Scratch {
     path: PathBuf,
 }
@@ -34,15 +34,15 @@ impl Drop for Scratch {
     }
 }
 
-/// Clocks that go when they are told to.
-pub(super) struct Watch {
+/// Clocks that the test advances.
+pub(super) struct TestClocks {
     wall: Arc<AtomicI64>,
     boot: Arc<AtomicI64>,
     gone: AtomicI64,
     boot_id: Mutex<String>,
 }
 
-impl Watch {
+impl TestClocks {
     pub(super) fn new() -> Self {
         Self {
             wall: Arc::new(AtomicI64::new(1_800_000_000_000)),
@@ -77,7 +77,7 @@ impl Watch {
         "second".clone_into(&mut self.boot_id.lock().unwrap());
     }
 
-    /// How long it has gone since it had gone for `time`.
+    /// How far the clocks have advanced beyond `time`.
     pub(super) fn after(&self, time: Duration) -> Duration {
         Duration::from_millis(self.gone.load(Ordering::Relaxed).try_into().unwrap()).checked_sub(time).unwrap()
     }

@@ -49,7 +49,7 @@ fn a_recycled_pid_is_known_by_its_start_time() {
     scene.owner().crash();
     scene.sql().execute_batch("UPDATE state_leases SET owner = 'before', start_time = start_time - 1").unwrap();
     let recovered = scene.start().acquire().recovered.unwrap();
-    assert_eq!((recovered.pid, &*recovered.why), (Some(me()), "its process id belongs to another process now"));
+    assert_eq!((recovered.pid, &*recovered.why), (Some(me()), "its pid belongs to another process now"));
 }
 
 #[test]
@@ -94,7 +94,7 @@ fn an_owner_makes_his_counter_go_on_and_notices_that_another_one_took_over() {
     sql.execute_batch(STRANGER).unwrap();
     let (owner, why) = store.lost();
     assert_eq!(owner.unwrap().pid, 4321);
-    assert_eq!(why, "the record names another owner");
+    assert_eq!(why, "the lease record names another owner");
     store.intend(1);
     // The next answer is that of the look: an intent gets none any more.
     assert!(matches!(store.peek(), LeaseAnswer::Contended { .. }));
@@ -125,7 +125,7 @@ fn without_a_record_nobody_owns_anything_here() {
     stranger.execute_batch("BEGIN EXCLUSIVE").unwrap();
     let mut store = scene.start();
     let LeaseAnswer::Failed(why) = store.take() else { panic!("a refusal") };
-    assert!(why.starts_with("locks cannot be trusted") && why.contains("locked"), "{why}");
+    assert!(why.starts_with("locks are unreliable") && why.contains("locked"), "{why}");
     stranger.execute_batch("ROLLBACK").unwrap();
     assert_eq!(store.acquire().epoch, 2);
 }

@@ -4,7 +4,7 @@ use crate::root::needs_root;
 use openclaw_supervise::core::{Acquired, Generation, Holder, LeaseAnswer, LeaseRequest, Moment, Report};
 use openclaw_supervise::platform::claim::Server;
 use openclaw_supervise::platform::sqlite;
-use openclaw_supervise::store::{BasisChoice, Clocks, Intent, LeftRecord, Limits, News, Place, Reader, Store};
+use openclaw_supervise::store::{BasisChoice, Clocks, Intent, LeftRecord, Limits, News, Place, Store, StoreReader};
 use rusqlite::Connection;
 use rustix::fs::{FlockOperation, flock};
 use std::env;
@@ -87,8 +87,8 @@ impl Scene {
         Connection::open(self.file("supervise.sqlite")).unwrap()
     }
 
-    pub(crate) fn reader(&self) -> Reader {
-        Reader::open(self.dir()).unwrap().unwrap()
+    pub(crate) fn reader(&self) -> StoreReader {
+        StoreReader::open(self.dir()).unwrap().unwrap()
     }
 
     /// A lock that some other program has.

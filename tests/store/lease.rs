@@ -5,7 +5,7 @@ use crate::root::needs_root;
 use openclaw_supervise::core::lease::Life;
 use openclaw_supervise::core::{Contested, LeaseAnswer, LeaseRequest, Report};
 use openclaw_supervise::platform::claim::{self, Held};
-use openclaw_supervise::store::{BasisChoice, Clocks, Reader};
+use openclaw_supervise::store::{BasisChoice, Clocks, StoreReader};
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::sync::Barrier;
@@ -79,7 +79,7 @@ fn a_look_at_nothing_leaves_nothing() {
     let scene = Scene::new();
     assert_eq!(scene.start().peek(), LeaseAnswer::Free);
     assert!(!scene.dir().exists());
-    assert!(Reader::open(scene.dir()).unwrap().is_none());
+    assert!(StoreReader::open(scene.dir()).unwrap().is_none());
 }
 
 #[test]
@@ -137,7 +137,7 @@ fn an_owner_that_was_killed_is_recovered_by_name() {
     let _input = other.kill();
     assert!(matches!(scene.reader().lease().unwrap().unwrap().alive, Life::Gone(_)));
     let recovered = store.acquire().recovered.unwrap();
-    assert_eq!((recovered.pid, &*recovered.why), (Some(pid), "its process does not exist any more"));
+    assert_eq!((recovered.pid, &*recovered.why), (Some(pid), "its process no longer exists"));
 }
 
 #[test]
@@ -205,7 +205,7 @@ fn a_store_of_a_newer_version_is_refused_and_lock_and_claim_are_free_again() {
     let mut store = scene.start();
     let LeaseAnswer::Failed(why) = store.take() else { panic!("a refusal") };
     assert!(why.contains("version 2 (written by openclaw-supervise 9.8.7)") && why.contains("install"), "{why}");
-    assert_eq!(Reader::open(scene.dir()).unwrap_err().to_string(), why);
+    assert_eq!(StoreReader::open(scene.dir()).unwrap_err().to_string(), why);
     assert_eq!(store.peek(), LeaseAnswer::Free);
     assert_eq!(fs::read(scene.file("supervise.sqlite")).unwrap(), before);
 }

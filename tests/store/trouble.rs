@@ -2,7 +2,7 @@
 
 use crate::kit::{Running, Scene, elsewhere, quick};
 use openclaw_supervise::core::{Contested, Fact, LeaseAnswer, Report, Settled};
-use openclaw_supervise::store::{Clocks, Reader};
+use openclaw_supervise::store::{Clocks, StoreReader};
 use std::fs;
 use std::process::Command;
 
@@ -24,7 +24,7 @@ fn a_damaged_database_is_put_aside_by_the_one_who_has_the_lock_and_by_nobody_els
         let mut store = scene.start();
         assert_eq!(store.take(), LeaseAnswer::Contended { owner: None, what: Contested::Lease });
         assert_eq!(store.peek(), LeaseAnswer::Contended { owner: None, what: Contested::Lease });
-        assert!(Reader::open(scene.dir()).is_err());
+        assert!(StoreReader::open(scene.dir()).is_err());
         assert_eq!(fs::read(&path).unwrap(), content);
         drop(lock);
         let answer = store.acquire();
@@ -77,7 +77,7 @@ fn a_database_that_a_stranger_has_locked_is_waited_for_and_then_done_without() {
     store.instance = "ours";
     let answer = store.acquire();
     let trouble = answer.trouble.unwrap();
-    assert!(trouble.contains("another program has it open and locked"), "{trouble}");
+    assert!(trouble.contains("another program holds a lock on it"), "{trouble}");
     assert_eq!((answer.epoch, answer.past.generation), (0, 0));
     assert_eq!(store.reports, [Report::LeaseTimedOut { why: trouble }]);
     store.intended(1);

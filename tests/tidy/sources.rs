@@ -241,7 +241,7 @@ impl<'a> Tree<'a> {
         Self { files: sources.iter().map(|source| (source.module.as_slice(), source)).collect() }
     }
 
-    fn is_test_only(&self, source: &Source) -> bool {
+    pub(crate) fn is_test_only(&self, source: &Source) -> bool {
         self.files.values().any(|other| other.test_modules.iter().any(|module| source.module.starts_with(module)))
     }
 

@@ -80,7 +80,7 @@ mod tests {
             (Some(owner(Life::Alive, true)), "none", false),
             (Some(owner(Life::Unknown, false)), "elsewhere", true),
             (Some(owner(Life::Alive, false)), "unheard", true),
-            (Some(owner(Life::Gone("its process has ended"), false)), "none", false),
+            (Some(owner(Life::Gone("its process has exited"), false)), "none", false),
         ] {
             let presence = of_record(owner.clone());
             assert_eq!((presence.verdict, presence.ok), (verdict, ok), "{owner:?}");

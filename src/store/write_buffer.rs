@@ -1,66 +1,67 @@
-//! What the store has to write, and what it would have to write again into another database.
+//! The records that are not written yet, and those that another database would need.
 
 use super::clock::{Clocks, Stamp};
+use super::events::{self, NewEvent};
+use super::history;
+use super::messages::Intent;
 use super::record::{Change, GenerationRecord};
-use super::{Intent, events, history};
 use crate::core::handoff::PENDING_MAX;
 use crate::core::{Fact, Generation};
 use rusqlite::Transaction;
 use std::collections::{BTreeMap, VecDeque};
 
-/// What is kept while nothing can be written. Then the oldest are dropped.
+/// The bounds while nothing can be written. The oldest are dropped.
 const EVENTS_MAX: usize = 1000;
 const RECORDS_MAX: usize = 64;
 
-/// Gateways that are kept in mind though they are over: of each of these a word may come that it had planned its end.
+/// Settled gateways that are kept: each may still turn out to have planned its exit.
 const RECENT_MAX: usize = PENDING_MAX + 1;
 
-/// All of it, in memory.
 #[derive(Debug)]
-pub(super) struct Ledger {
+pub(super) struct WriteBuffer {
     owner: String,
     clocks: Clocks,
-    records: BTreeMap<Generation, Line>,
-    events: VecDeque<events::Entry>,
+    records: BTreeMap<Generation, BufferedRecord>,
+    events: VecDeque<NewEvent>,
     numbering: Numbering,
-    /// Events that were written since the last look for old ones; none if there was no look yet.
+    /// Events written since the last pruning; `None` before the first one.
     unpruned: Option<u32>,
 }
 
 #[derive(Debug)]
-struct Line {
+struct BufferedRecord {
     record: GenerationRecord,
-    is_new: bool,
+    is_changed: bool,
 }
 
-/// How our numbers of gateways stand to those of the database.
+/// How our generation numbers map to those of the database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Numbering {
-    /// The database has its own, which we have not seen when we began to count: it was not readable, or it is another
-    /// one now. No number of it may be used for a second gateway.
+    /// The database was unreadable when we began to count, or was replaced. None of its numbers may be used twice.
     Unknown,
-    /// Ours and so many more.
+    /// Ours plus this offset.
     After(u64),
 }
 
-impl Ledger {
+impl WriteBuffer {
     pub(super) fn new(owner: String, clocks: Clocks) -> Self {
         let (records, events) = (BTreeMap::new(), VecDeque::new());
         Self { owner, clocks, records, events, numbering: Numbering::Unknown, unpruned: None }
     }
 
-    /// Begins with what a readable database says of the gateway that may be left.
+    /// Starts from a readable database. `left`: the gateway that may still be running.
     pub(super) fn begin(&mut self, left: Option<GenerationRecord>) {
         self.numbering = Numbering::After(0);
-        self.records = left.into_iter().map(|record| (record.generation, Line { record, is_new: false })).collect();
+        self.records =
+            left.into_iter().map(|record| (record.generation, BufferedRecord { record, is_changed: false })).collect();
     }
 
-    /// From now on another database is written to.
-    pub(super) fn begin_anew(&mut self) {
+    /// From now on another database is written, which needs all records.
+    pub(super) fn rewrite_all(&mut self) {
         self.numbering = Numbering::Unknown;
         self.unpruned = None;
-        for line in self.records.values_mut() {
-            line.is_new = true;
+        for buffered in self.records.values_mut() {
+            buffered.is_changed = true;
         }
     }
 
@@ -74,47 +75,47 @@ impl Ledger {
             intent: Some(at),
             ..GenerationRecord::default()
         };
-        self.records.insert(intent.generation, Line { record, is_new: true });
+        self.records.insert(intent.generation, BufferedRecord { record, is_changed: true });
     }
 
     pub(super) fn change(&mut self, generation: Generation, change: Change, at: Stamp) {
-        // A record that begins with its last fact would take the place of all that was written before.
+        // A new record with only this fact would overwrite the complete row.
         if matches!(change, Change::Fact(Fact::Planned, _)) && !self.records.contains_key(&generation) {
             return;
         }
-        let line = self.records.entry(generation).or_insert_with(|| {
+        let buffered = self.records.entry(generation).or_insert_with(|| {
             let record = GenerationRecord {
                 generation,
                 owner: self.owner.clone(),
                 boot_id: self.clocks.boot_id.clone(),
                 ..GenerationRecord::default()
             };
-            Line { record, is_new: true }
+            BufferedRecord { record, is_changed: true }
         });
-        let before = line.record.clone();
-        line.record.apply(change, at, &self.clocks, &self.owner);
-        line.is_new |= line.record != before;
+        let before = buffered.record.clone();
+        buffered.record.apply(change, at, &self.clocks, &self.owner);
+        buffered.is_changed |= buffered.record != before;
         while self.records.len() > RECORDS_MAX {
             self.records.pop_first();
         }
     }
 
-    pub(super) fn report(&mut self, entry: events::Entry) {
+    pub(super) fn report(&mut self, entry: NewEvent) {
         if self.events.len() == EVENTS_MAX {
             self.events.pop_front();
         }
         self.events.push_back(entry);
     }
 
-    pub(super) fn has_news(&self) -> bool {
-        !self.events.is_empty() || self.records.values().any(|line| line.is_new)
+    pub(super) fn has_changes(&self) -> bool {
+        !self.events.is_empty() || self.records.values().any(|buffered| buffered.is_changed)
     }
 
-    /// Writes all that is new. It stays new until [`Ledger::written`]: the transaction may fail yet.
+    /// Writes what has changed. It counts as unwritten until [`WriteBuffer::written`], because the commit may fail.
     pub(super) fn write(&mut self, tx: &Transaction<'_>) -> rusqlite::Result<()> {
         let offset = self.settle_numbering(tx)?;
-        for line in self.records.values().filter(|line| line.is_new) {
-            history::write(tx, &line.record, offset)?;
+        for buffered in self.records.values().filter(|buffered| buffered.is_changed) {
+            history::write(tx, &buffered.record, offset)?;
         }
         for entry in &self.events {
             events::insert(tx, entry, offset)?;
@@ -126,7 +127,7 @@ impl Ledger {
         Ok(())
     }
 
-    /// The transaction is through. What nothing more will be told of is forgotten.
+    /// After the commit. Forgets the records that will not change any more.
     pub(super) fn written(&mut self) {
         let count = u32::try_from(self.events.len()).unwrap_or(u32::MAX);
         self.unpruned = match self.unpruned {
@@ -135,9 +136,9 @@ impl Ledger {
         };
         self.events.clear();
         let recent = self.records.keys().rev().nth(RECENT_MAX - 1).copied();
-        self.records.retain(|generation, line| {
-            line.is_new = false;
-            recent.is_none_or(|recent| *generation >= recent) || line.record.settled.is_none()
+        self.records.retain(|generation, buffered| {
+            buffered.is_changed = false;
+            recent.is_none_or(|recent| *generation >= recent) || buffered.record.settled.is_none()
         });
     }
 
@@ -145,12 +146,12 @@ impl Ledger {
         if let Numbering::After(offset) = self.numbering {
             return Ok(offset);
         }
-        // Whatever has no end there is over: it was started before ours, or it is ours and is written in an instant.
+        // A record without an end is over: it is older than ours, or it is ours and about to be written.
         history::close_all(tx)?;
-        let Some((first, line)) = self.records.first_key_value() else { return Ok(0) };
+        let Some((first, buffered)) = self.records.first_key_value() else { return Ok(0) };
         let there = history::read(tx, *first)?;
         let offset = match there {
-            Some(there) if there.instance == line.record.instance => 0,
+            Some(there) if there.instance == buffered.record.instance => 0,
             _ => history::youngest(tx)?.saturating_sub(first.saturating_sub(1)),
         };
         self.numbering = Numbering::After(offset);

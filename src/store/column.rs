@@ -1,4 +1,4 @@
-//! What stands in a row: what is not there, or not of the kind that we write, is nothing.
+//! Columns of a row: `None` for a missing column or another type than ours.
 
 use rusqlite::Row;
 use rusqlite::types::ValueRef;
@@ -10,7 +10,7 @@ pub(super) fn integer(row: &Row<'_>, column: &str) -> Option<i64> {
     }
 }
 
-/// A number that is never negative where we wrote it.
+/// For columns that we never write a negative number to.
 pub(super) fn count(row: &Row<'_>, column: &str) -> Option<u64> {
     integer(row, column).and_then(|number| u64::try_from(number).ok())
 }
@@ -26,7 +26,7 @@ pub(super) fn text(row: &Row<'_>, column: &str) -> Option<String> {
     }
 }
 
-/// The number as `SQLite` keeps it.
+/// `SQLite` has only signed integers.
 pub(super) fn number(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
 }
@@ -36,7 +36,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_not_of_its_kind_is_nothing() {
+    fn a_column_of_another_type_is_none() {
         crate::platform::sqlite::keep_small();
         let conn = rusqlite::Connection::open_in_memory().unwrap();
         for (sql, expected) in [

@@ -1,0 +1,112 @@
+//! What goes into the store's thread, and what comes out of it.
+
+use super::clock::Stamp;
+use super::events::NewEvent;
+use super::record::{Change, LeftRecord};
+use crate::core::{Generation, Holder, LeaseAnswer, LeaseRequest, Moment, Report};
+use crate::platform::claim::Server;
+use std::path::PathBuf;
+use std::sync::mpsc::SyncSender;
+use std::time::Duration;
+
+/// Where the store is, and which gateway it is for.
+#[derive(Debug, Clone)]
+pub struct Place {
+    pub dir: PathBuf,
+    /// The gateway: the path of its configuration.
+    pub key: String,
+    pub port: u16,
+    /// Its address, for display.
+    pub host: String,
+    pub basis: BasisChoice,
+}
+
+/// What shows that a lease owner is alive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum BasisChoice {
+    /// The lock on a local file system, else the heartbeat.
+    #[default]
+    Auto,
+    Lock,
+    Heartbeat,
+}
+
+/// How long things may take.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Waiting for a locked database.
+    pub wait: Duration,
+    /// The same while the store is reported as unavailable.
+    pub again: Duration,
+    /// Waiting for a lock that another process may hold for an instant only.
+    pub contention: Duration,
+    /// Between two heartbeats.
+    pub beat: Duration,
+    /// Closing the store.
+    pub close: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            wait: Duration::from_secs(5),
+            again: Duration::from_millis(100),
+            contention: Duration::from_millis(200),
+            beat: crate::core::lease::BEAT,
+            close: Duration::from_secs(2),
+        }
+    }
+}
+
+/// A gateway that is about to be started.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Intent {
+    pub generation: Generation,
+    /// The id in its environment.
+    pub instance: String,
+    pub command: String,
+}
+
+/// What the store reports.
+#[derive(Debug)]
+pub enum News {
+    /// The port is claimed and the claim has to be served. Comes before [`News::Leased`].
+    Claimed(Server),
+    /// The answer to [`super::Store::ask`].
+    Leased {
+        ticket: u64,
+        answer: LeaseAnswer,
+        /// The gateway that may be left, if the lease was acquired.
+        left: Option<LeftRecord>,
+        /// Whether the lease may expire without notice: then each spawn and each signal needs a confirmation first.
+        heartbeat: bool,
+    },
+    /// The intent is on record, or cannot be recorded: the gateway may be started.
+    Intended { generation: Generation },
+    /// The lease is still ours.
+    Confirmed { ticket: u64 },
+    /// The store directory was replaced, and the lease is ours in the new one. The other files in it have to be created
+    /// again.
+    Moved,
+    /// The lease belongs to another supervisor. Nothing is answered after this.
+    Lost {
+        /// `None` if the owner cannot be seen.
+        owner: Option<Holder>,
+        why: String,
+    },
+    /// For the event log.
+    Report(Report),
+    /// One line for the user.
+    Warning(String),
+}
+
+/// One job of the thread.
+#[derive(Debug)]
+pub(super) enum Job {
+    Ask { ticket: u64, ask: LeaseRequest, now: Moment },
+    Intend(Intent, Stamp),
+    Change { generation: Generation, change: Change, at: Stamp },
+    Report(NewEvent),
+    Confirm { ticket: u64 },
+    Close { release: bool, done: SyncSender<bool> },
+}

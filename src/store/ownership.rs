@@ -1,0 +1,324 @@
+//! The lease while it is ours: writes to the database, and notices the loss of the lease.
+
+use super::clock::Patience;
+use super::context::Context;
+use super::error::{StoreError, StoreErrorKind};
+use super::folder::{self, FileId};
+use super::lease;
+use super::lock::{self, Lock, LockAttempt};
+use super::messages::News;
+use super::schema::{Checkpoint, Database};
+use super::write_buffer::WriteBuffer;
+use crate::core::lease::{Basis, Life};
+use crate::core::{Holder, Report};
+use crate::platform::claim::Claim;
+use rusqlite::Transaction;
+use std::mem;
+use std::time::Duration;
+
+/// Between two attempts on a lock that may be free in an instant.
+const STEP: Duration = Duration::from_millis(5);
+
+#[derive(Default)]
+pub(super) enum Ownership {
+    #[default]
+    None,
+    Held(Box<HeldLease>),
+    /// Lock and claim are kept until this process exits.
+    Lost {
+        _kept: Box<HeldLease>,
+    },
+}
+
+/// What the owner of the lease holds.
+pub(super) struct HeldLease {
+    /// Dropped first: the lock must not be free while the database is open.
+    link: Link,
+    /// `None` on a file system without locks.
+    lock: Option<Lock>,
+    _claim: Option<Claim>,
+    pub(super) basis: Basis,
+    /// `None` until a row of ours is written.
+    epoch: Option<u64>,
+    /// In milliseconds of the boot clock.
+    pub(super) next_beat: i64,
+    /// The database that was written last.
+    file: Option<FileId>,
+}
+
+enum Link {
+    Open(Database),
+    Closed,
+    /// Unusable, which has been reported.
+    Down,
+}
+
+enum RowOwner {
+    Us {
+        epoch: u64,
+    },
+    /// `None` if the owner cannot be seen.
+    Other(Option<Holder>),
+}
+
+impl HeldLease {
+    pub(super) fn new(lock: Option<Lock>, claim: Option<Claim>, basis: Basis, next_beat: i64) -> Self {
+        Self { link: Link::Closed, lock, _claim: claim, basis, epoch: None, next_beat, file: None }
+    }
+
+    pub(super) fn connect(&mut self, database: Database, epoch: u64) {
+        self.file = database.id();
+        self.epoch = Some(epoch);
+        self.link = Link::Open(database);
+    }
+
+    /// Continues without the database. Returns whether that is new and has to be reported.
+    pub(super) fn disconnect(&mut self) -> bool {
+        !matches!(mem::replace(&mut self.link, Link::Down), Link::Down)
+    }
+
+    /// Whether the lease is certainly ours: without a lock only the row can tell.
+    pub(super) fn is_certain(&self) -> bool {
+        self.basis == Basis::Lock || matches!(self.link, Link::Open(_))
+    }
+
+    pub(super) fn has_lock(&self) -> bool {
+        self.lock.is_some()
+    }
+
+    fn lock_is_in_place(&self) -> bool {
+        self.lock.as_ref().is_none_or(Lock::is_in_place)
+    }
+
+    fn is_in_place(&self) -> bool {
+        let database = match &self.link {
+            Link::Open(database) => database.is_in_place(),
+            Link::Closed | Link::Down => true,
+        };
+        database && self.lock_is_in_place()
+    }
+}
+
+impl Ownership {
+    pub(super) fn held(&self) -> Option<&HeldLease> {
+        match self {
+            Self::Held(held) => Some(held),
+            Self::None | Self::Lost { .. } => None,
+        }
+    }
+
+    /// Follows a directory or a database that was replaced. Only called before something that has to be recorded: the
+    /// replacement may still be going on.
+    pub(super) fn follow(&mut self, context: &Context) {
+        *self = match mem::take(self) {
+            Self::Held(held) if !held.is_in_place() => follow(context, held),
+            other => other,
+        };
+    }
+
+    /// Checks that the lease is still ours and writes the buffer; increments the heartbeat if `beat`.
+    pub(super) fn write(&mut self, context: &Context, buffer: &mut WriteBuffer, beat: bool) {
+        *self = match mem::take(self) {
+            Self::Held(held) if held.is_in_place() => write(context, buffer, held, beat),
+            other => other,
+        };
+    }
+
+    /// Moves the log into the database now, so that no later commit waits for the disk.
+    pub(super) fn checkpoint(&mut self, context: &Context, buffer: &mut WriteBuffer) {
+        if let Self::Held(held) = &*self
+            && let Link::Open(database) = &held.link
+            && held.basis == Basis::Lock
+            && database.checkpoint(Checkpoint::Passive).is_ok()
+        {
+            // The first commit after a checkpoint does wait.
+            self.write(context, buffer, true);
+        }
+    }
+
+    /// Writes the buffer and ends the ownership. Returns whether the lease was released.
+    pub(super) fn close(&mut self, context: &mut Context, buffer: &mut WriteBuffer, release: bool) -> bool {
+        // The caller waits for at most two of these.
+        context.limits.wait = context.limits.close / 3;
+        if buffer.has_changes() {
+            self.write(context, buffer, false);
+        }
+        let Self::Held(held) = mem::take(self) else { return false };
+        let Link::Open(database) = &held.link else { return false };
+        if !held.is_in_place() {
+            return false;
+        }
+        let released = release && release_row(context, database, held.epoch.unwrap_or(0)).unwrap_or(false);
+        // A failure costs only a longer log at the next start.
+        let _stays = database.checkpoint(Checkpoint::Truncate);
+        released
+    }
+}
+
+fn follow(context: &Context, mut held: Box<HeldLease>) -> Ownership {
+    if let Link::Open(_) = held.link {
+        held.link = Link::Closed;
+    }
+    let dir = context.place.dir.display();
+    if held.lock_is_in_place() {
+        context.warn(Some(format!("the database in {dir} was replaced; writing to the new one")));
+        return Ownership::Held(held);
+    }
+    match lock_again(context) {
+        Ok(LockAttempt::Taken(lock, warning)) => {
+            held.lock = Some(lock);
+            context.warn(warning);
+            context.warn(Some(format!("the directory {dir} was replaced; locked the new one and writing to it")));
+            context.tell(News::Moved);
+        }
+        Ok(LockAttempt::Held) => {
+            let owner = lease::living_owner(&context.place.dir, &context.us, held.basis);
+            let why = "the store directory was replaced, and another supervisor holds the lock in the new one";
+            return lose(context, held, owner, why);
+        }
+        Ok(LockAttempt::Unsupported(error)) => go_down(context, &mut held, format!("cannot lock in {dir}: {error}")),
+        Err(error) => go_down(context, &mut held, error.to_string()),
+    }
+    Ownership::Held(held)
+}
+
+fn lock_again(context: &Context) -> Result<LockAttempt, StoreError> {
+    let patience = Patience::new(context.limits.contention);
+    let warning = folder::prepare(&context.place.dir)?;
+    context.warn(warning);
+    loop {
+        match lock::take(&context.place.dir)? {
+            LockAttempt::Held if patience.pause(STEP) => {}
+            attempt => return Ok(attempt),
+        }
+    }
+}
+
+fn write(context: &Context, buffer: &mut WriteBuffer, mut held: Box<HeldLease>, beat: bool) -> Ownership {
+    let (database, was_down) = match mem::replace(&mut held.link, Link::Closed) {
+        Link::Open(database) => (Some(database), false),
+        Link::Closed => (None, false),
+        Link::Down => (None, true),
+    };
+    let patience = Patience::new(if was_down { context.limits.again } else { context.limits.wait });
+    let written = match transact(context, buffer, &held, database, beat, patience) {
+        // The failed attempt has closed the database.
+        Err(error) if error.kind() == StoreErrorKind::Corrupt && held.has_lock() => {
+            context.move_aside(&error).and_then(|()| transact(context, buffer, &held, None, beat, patience))
+        }
+        written => written,
+    };
+    match written {
+        Ok((database, RowOwner::Us { epoch })) => {
+            held.connect(database, epoch);
+            buffer.written();
+            if was_down {
+                context.report(Report::StoreAvailable);
+            }
+        }
+        Ok((_, RowOwner::Other(owner))) => return lose(context, held, owner, "the lease record names another owner"),
+        Err(_) if was_down => held.link = Link::Down,
+        Err(error) => go_down(context, &mut held, error.to_string()),
+    }
+    Ownership::Held(held)
+}
+
+/// Writes in one transaction. An error closes the database.
+fn transact(
+    context: &Context,
+    buffer: &mut WriteBuffer,
+    held: &HeldLease,
+    database: Option<Database>,
+    beat: bool,
+    patience: Patience,
+) -> Result<(Database, RowOwner), StoreError> {
+    let (database, was_open) = match database {
+        Some(database) => (database, true),
+        None => (open_again(context, buffer, held, patience)?, false),
+    };
+    let tx = database.begin(patience)?;
+    let owner = write_in(context, buffer, &tx, held, beat).map_err(database.error("write"))?;
+    if let RowOwner::Us { .. } = owner {
+        tx.commit().map_err(database.error("write"))?;
+    } else {
+        drop(tx);
+    }
+    if !was_open {
+        database.settle()?;
+    }
+    Ok((database, owner))
+}
+
+fn open_again(
+    context: &Context,
+    buffer: &mut WriteBuffer,
+    held: &HeldLease,
+    patience: Patience,
+) -> Result<Database, StoreError> {
+    let (database, warning) = Database::open(&context.place.dir, held.basis, patience)?;
+    context.warn(warning);
+    // Inode numbers are reused: an empty file with the same number is another file.
+    if held.file != database.id() || database.is_empty()? {
+        buffer.rewrite_all();
+    }
+    Ok(database)
+}
+
+fn write_in(
+    context: &Context,
+    buffer: &mut WriteBuffer,
+    tx: &Transaction<'_>,
+    held: &HeldLease,
+    beat: bool,
+) -> rusqlite::Result<RowOwner> {
+    let wall_ms = context.clocks.now().wall_ms;
+    let owner = row_owner(context, tx, held, wall_ms)?;
+    if let RowOwner::Us { epoch } = owner {
+        buffer.write(tx)?;
+        // A confirmation is a heartbeat too: otherwise another supervisor might take over right after it.
+        if beat || held.basis == Basis::Heartbeat {
+            lease::beat(tx, context.terms(), epoch, wall_ms)?;
+        }
+    }
+    Ok(owner)
+}
+
+/// With a lock, a row that names another owner came from a copy or is outdated: it is corrected, unless that owner is
+/// alive. With a heartbeat only the row counts.
+fn row_owner(context: &Context, tx: &Transaction<'_>, held: &HeldLease, wall_ms: i64) -> rusqlite::Result<RowOwner> {
+    let row = lease::read(tx, &context.place.key)?;
+    let mut epoch = held.epoch.unwrap_or(0);
+    if let Some(row) = &row {
+        let is_ours = row.identity.owner == context.us.owner;
+        if is_ours && Some(row.epoch) == held.epoch && !row.released {
+            return Ok(RowOwner::Us { epoch });
+        }
+        let lives = !row.released && row.identity.life(&context.us, held.basis) == Life::Alive;
+        if !is_ours && held.epoch.is_some() && (held.basis == Basis::Heartbeat || lives) {
+            return Ok(RowOwner::Other(row.holder(&context.us, held.basis)));
+        }
+        epoch = epoch.max(row.epoch.saturating_add(1));
+    }
+    let epoch = epoch.max(1);
+    lease::write(tx, context.terms(), epoch, row.as_ref(), wall_ms)?;
+    Ok(RowOwner::Us { epoch })
+}
+
+fn lose(context: &Context, held: Box<HeldLease>, owner: Option<Holder>, why: &str) -> Ownership {
+    context.tell(News::Lost { owner, why: why.to_owned() });
+    Ownership::Lost { _kept: held }
+}
+
+fn go_down(context: &Context, held: &mut HeldLease, why: String) {
+    if held.disconnect() {
+        context.report(Report::StoreUnavailable { why });
+    }
+}
+
+fn release_row(context: &Context, database: &Database, epoch: u64) -> Result<bool, StoreError> {
+    let tx = database.begin(Patience::new(context.limits.wait))?;
+    let released = lease::release(&tx, context.terms(), epoch, context.clocks.now().wall_ms);
+    let released = released.map_err(database.error("write"))?;
+    tx.commit().map_err(database.error("write"))?;
+    Ok(released)
+}
