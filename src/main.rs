@@ -37,7 +37,7 @@ fn invoke(invocation: Invocation) -> u8 {
         Invocation::Status(settings) => ask(&settings.subject, commands::status::run(&settings, out)),
         Invocation::Doctor(settings) => ask(&settings.subject, commands::doctor::run(&settings, out)),
         Invocation::Events(settings) => ask(&settings.subject, commands::events::run(&settings, out)),
-        Invocation::Ask(settings) => ask(&settings.subject, commands::ask::run(&settings, out)),
+        Invocation::Request(settings) => ask(&settings.subject, commands::ask::run(&settings, out)),
         Invocation::Install(settings) => serve(&settings, commands::install::install),
         Invocation::Uninstall(settings) => serve(&settings, commands::install::uninstall),
         Invocation::Demo(demo) => show(demo),

@@ -22,12 +22,13 @@ pub use install::{Scope, ServiceSettings};
 pub use policy::LogSettings;
 pub use process_context::{Environment, ProcessContext};
 pub use query_settings::{
-    AskSettings, DoctorSettings, EventsSettings, ProbeSettings, Question, StatusSettings, Subject, Wish,
+    DoctorSettings, EventsSettings, ProbeSettings, Question, RequestSettings, StatusSettings, Subject,
 };
 pub use run_settings::Settings;
 pub use usage_error::{UsageError, UsageErrors};
 
 use crate::cli::{Cli, Demo, StandIn, Verb};
+use crate::core::Request;
 use common::Common;
 use std::ffi::OsString;
 
@@ -43,7 +44,7 @@ pub enum Invocation {
     Uninstall(Box<ServiceSettings>),
     Events(Box<EventsSettings>),
     /// `restart`, `stop` and `retry-now`.
-    Ask(Box<AskSettings>),
+    Request(Box<RequestSettings>),
     Demo(Demo),
     DemoGateway(StandIn),
     DemoHelper,
@@ -63,6 +64,9 @@ pub fn resolve(cli: &Cli, context: &ProcessContext) -> Result<Invocation, UsageE
         ["openclaw", "gateway"].into_iter().map(OsString::from).chain(args.iter().cloned()).collect::<Vec<_>>()
     };
     let common = |command: Vec<OsString>| Common::resolve(&cli.options, command, context);
+    let request = |request, timeout| {
+        common(Vec::new()).request(request, timeout).map(|settings| Invocation::Request(Box::new(settings)))
+    };
     Ok(match &cli.verb {
         None => Invocation::Run(run_settings::resolve(common(Vec::new()))?),
         Some(Verb::Run { command, .. }) => Invocation::Run(run_settings::resolve(common(command.clone()))?),
@@ -83,13 +87,9 @@ pub fn resolve(cli: &Cli, context: &ProcessContext) -> Result<Invocation, UsageE
         Some(Verb::Events { count, follow, json, .. }) => {
             Invocation::Events(Box::new(common(Vec::new()).events(*count, *follow, *json)?))
         }
-        Some(Verb::Restart { timeout, .. }) => {
-            Invocation::Ask(Box::new(common(Vec::new()).ask(Wish::Restart, *timeout)?))
-        }
-        Some(Verb::Stop { timeout, .. }) => Invocation::Ask(Box::new(common(Vec::new()).ask(Wish::Stop, *timeout)?)),
-        Some(Verb::RetryNow { timeout, .. }) => {
-            Invocation::Ask(Box::new(common(Vec::new()).ask(Wish::RetryNow, *timeout)?))
-        }
+        Some(Verb::Restart { timeout, .. }) => request(Request::Restart, *timeout)?,
+        Some(Verb::Stop { timeout, .. }) => request(Request::Stop, *timeout)?,
+        Some(Verb::RetryNow { timeout, .. }) => request(Request::Retry, *timeout)?,
         Some(Verb::Demo(_)) if !cli.typed.is_empty() => return Err(UsageError::DemoWithOptions.into()),
         Some(Verb::Demo(demo)) => Invocation::Demo(*demo),
         Some(Verb::DemoGateway(stand_in)) => Invocation::DemoGateway(*stand_in),

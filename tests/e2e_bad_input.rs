@@ -8,6 +8,7 @@ mod support;
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixDatagram;
 use std::process::{Command, Output};
 use support::supervisor::{Line, PROGRAM, Supervisor};
 use support::{Scene, fake_gateway};
@@ -69,6 +70,30 @@ fn no_verb_acts_on_a_command_line_that_it_does_not_understand() {
     }
     assert!(unit.exists() && gateway.is_alive(), "{}", supervisor.story());
     assert_eq!(scene.diary().starts().len(), 1);
+}
+
+#[test]
+fn a_usage_error_reaches_the_service_manager() {
+    let scene = Scene::new("healthy");
+    let path = scene.root().join("notify");
+    let socket = UnixDatagram::bind(&path).expect("a socket can be made");
+    socket.set_nonblocking(true).expect("it is ours");
+    for (words, told) in [
+        (&["--bogus"][..], "openclaw-supervise: error: unexpected argument '--bogus' found"),
+        (
+            &["--port", "1", "gateway", "--port", "2"],
+            "openclaw-supervise: error: --port 1 contradicts COMMAND's --port 2",
+        ),
+    ] {
+        let mut command: Command = scene.command(PROGRAM);
+        let output = command.args(words).env("NOTIFY_SOCKET", &path).output().expect("it runs");
+        assert_eq!(output.status.code(), Some(2), "{output:?}");
+        let mut datagram = [0; 4096];
+        let length = socket.recv(&mut datagram).expect("it was sent before the exit");
+        let text = String::from_utf8_lossy(&datagram[..length]);
+        assert!(text.starts_with(&format!("STATUS={told}")), "{text}");
+        assert!(!text.contains("Usage:"), "{text}");
+    }
 }
 
 #[test]

@@ -3,14 +3,14 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test may panic")]
 
 use openclaw_supervise::cli::Cli;
-use openclaw_supervise::core::Policy;
 use openclaw_supervise::core::fault::Planted;
 use openclaw_supervise::core::policy::OnConflict;
+use openclaw_supervise::core::{Policy, Request};
 use openclaw_supervise::gateway::hooks::Commands;
 use openclaw_supervise::host::telemetry::Format;
 use openclaw_supervise::settings::{
-    AskSettings, EventsSettings, Invocation, ProbeSettings, ProcessContext, Question, Settings, StatusSettings,
-    UsageErrors, Wish, read, resolve,
+    EventsSettings, Invocation, ProbeSettings, ProcessContext, Question, RequestSettings, Settings, StatusSettings,
+    UsageErrors, read, resolve,
 };
 use openclaw_supervise::store::BasisChoice;
 use proptest::prelude::*;
@@ -103,9 +103,9 @@ impl Home {
         }
     }
 
-    fn ask(&self, words: &[&str], variables: &[(&str, &str)]) -> AskSettings {
+    fn ask(&self, words: &[&str], variables: &[(&str, &str)]) -> RequestSettings {
         match self.read(words, variables) {
-            Ok(Invocation::Ask(settings)) => *settings,
+            Ok(Invocation::Request(settings)) => *settings,
             other => panic!("{words:?}: {other:?}"),
         }
     }
@@ -327,14 +327,14 @@ fn a_look_at_a_supervisor_needs_neither_a_command_nor_a_directory() {
 fn a_request_waits_as_long_as_what_it_asks_for_may_take() {
     let home = Home::new();
     let times = ["--stop-timeout", "100s", "--startup-timeout", "1000s"];
-    for (verb, wish, seconds) in
-        [("restart", Wish::Restart, 1130), ("stop", Wish::Stop, 130), ("retry-now", Wish::RetryNow, 10)]
+    for (verb, request, seconds) in
+        [("restart", Request::Restart, 1130), ("stop", Request::Stop, 130), ("retry-now", Request::Retry, 10)]
     {
         let ask = home.ask(&[&[verb], &times[..]].concat(), &[]);
-        assert_eq!((ask.wish, ask.timeout), (wish, Duration::from_secs(seconds)));
-        assert_eq!(wish.name(), verb);
+        assert_eq!((ask.request, ask.timeout), (request, Duration::from_secs(seconds)));
+        assert_eq!(request.name(), verb);
         let ask = home.ask(&[&times[..], &[verb, "--timeout", "7s"]].concat(), &[("PATH", "/nowhere")]);
-        assert_eq!((ask.wish, ask.timeout), (wish, Duration::from_secs(7)));
+        assert_eq!((ask.request, ask.timeout), (request, Duration::from_secs(7)));
     }
     assert_eq!(home.ask(&["stop"], &[]).timeout, Duration::from_secs(358));
 }

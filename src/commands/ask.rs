@@ -1,10 +1,10 @@
 //! `restart`, `stop` and `retry-now`: one request to the running supervisor, and what comes of it.
 
-use crate::core::exit;
 use crate::core::report::human;
+use crate::core::{Request, exit};
 use crate::host::control::{Connection, ConnectionError};
 use crate::platform::proc;
-use crate::settings::{AskSettings, Wish};
+use crate::settings::RequestSettings;
 use serde_json::Value;
 use std::io;
 use std::path::Path;
@@ -45,11 +45,11 @@ struct Before {
 }
 
 /// Asks, waits for the outcome, writes it as one line and returns the exit code.
-pub async fn run(settings: &AskSettings, out: &mut impl io::Write) -> io::Result<u8> {
+pub async fn run(settings: &RequestSettings, out: &mut impl io::Write) -> io::Result<u8> {
     let (outcome, hint) = match before(&settings.subject.store_dir).await {
         Ok(before) => {
             let outcome = timeout(settings.timeout, pursue(settings, &before)).await;
-            (outcome.unwrap_or_else(|_| Outcome::bad(too_late(settings))), hint(settings.wish, &before))
+            (outcome.unwrap_or_else(|_| Outcome::bad(too_late(settings))), hint(settings.request, &before))
         }
         Err(error) => (failure(&error, &settings.subject.store_dir), None),
     };
@@ -77,12 +77,12 @@ async fn before(store_dir: &Path) -> Result<Before, ConnectionError> {
     })
 }
 
-async fn pursue(settings: &AskSettings, before: &Before) -> Outcome {
-    let (wish, store_dir) = (settings.wish, settings.subject.store_dir.as_path());
-    if wish == Wish::RetryNow && !is_waiting(&before.state) {
+async fn pursue(settings: &RequestSettings, before: &Before) -> Outcome {
+    let (request, store_dir) = (settings.request, settings.subject.store_dir.as_path());
+    if request == Request::Retry && !is_waiting(&before.state) {
         return Outcome::good(format!("nothing was waiting: the supervisor is {}", before.state.replace('_', " ")));
     }
-    let mut connection = match Connection::ask(store_dir, wish.name()).await {
+    let mut connection = match Connection::ask(store_dir, request.name()).await {
         Ok((connection, answer)) if answer["accepted"] == true => connection,
         Ok((_, answer)) => return Outcome::bad(format!("the supervisor gave an answer of another version: {answer}")),
         Err(error) => return failure(&error, store_dir),
@@ -92,8 +92,8 @@ async fn pursue(settings: &AskSettings, before: &Before) -> Outcome {
         match connection.next().await {
             Ok(Some(report)) => {
                 heard |= report["event"] == "stop.requested";
-                if let Some(outcome) = judge(wish, before.generation, &report) {
-                    if wish == Wish::Stop && outcome.code == exit::OK {
+                if let Some(outcome) = judge(request, before.generation, &report) {
+                    if request == Request::Stop && outcome.code == exit::OK {
                         // Whoever starts the next one right away must not meet this one at the door.
                         before.end().await;
                     }
@@ -101,11 +101,11 @@ async fn pursue(settings: &AskSettings, before: &Before) -> Outcome {
                 }
             }
             // It is ending, and its last words did not reach us.
-            Ok(None) | Err(_) if heard && wish == Wish::Stop => {
+            Ok(None) | Err(_) if heard && request == Request::Stop => {
                 before.end().await;
                 return Outcome::good("the supervisor has ended");
             }
-            Ok(None) => return Outcome::bad(format!("the supervisor has gone away during the {}", wish.name())),
+            Ok(None) => return Outcome::bad(format!("the supervisor has gone away during the {}", request.name())),
             Err(error) => return failure(&error, store_dir),
         }
     }
@@ -117,12 +117,12 @@ fn is_waiting(state: &str) -> bool {
 }
 
 /// What a report means for a request that was made when the youngest gateway had the number `generation`.
-fn judge(wish: Wish, generation: u64, report: &Value) -> Option<Outcome> {
+fn judge(request: Request, generation: u64, report: &Value) -> Option<Outcome> {
     let text = |key: &str| report[key].as_str().unwrap_or_default();
     let number = report["generation"].as_u64().unwrap_or(0);
     let milliseconds = |key: &str| Duration::from_millis(report[key].as_u64().unwrap_or(0));
-    match (report["event"].as_str().unwrap_or_default(), wish) {
-        ("supervisor.stopped", Wish::Stop) if report["exit_code"] == 0 => {
+    match (report["event"].as_str().unwrap_or_default(), request) {
+        ("supervisor.stopped", Request::Stop) if report["exit_code"] == 0 => {
             Some(Outcome::good(format!("the supervisor has ended: {}", text("reason"))))
         }
         ("supervisor.stopped", _) => Some(Outcome::bad(format!(
@@ -130,7 +130,7 @@ fn judge(wish: Wish, generation: u64, report: &Value) -> Option<Outcome> {
             report["exit_code"],
             text("reason")
         ))),
-        (_, Wish::Stop) => None,
+        (_, Request::Stop) => None,
         ("restart.gave_up", _) => Some(Outcome::bad(format!("the supervisor gave up: {}", text("why")))),
         ("conflict.detected", _) => {
             let holder = match (report["holder_pid"].as_i64(), text("holder_command")) {
@@ -139,18 +139,18 @@ fn judge(wish: Wish, generation: u64, report: &Value) -> Option<Outcome> {
             };
             Some(Outcome::bad(format!("the port is held ({}) by {holder}; end that one", text("kind"))))
         }
-        ("gateway.started", _) if number > generation || wish == Wish::RetryNow => {
+        ("gateway.started", _) if number > generation || request == Request::Retry => {
             let (pid, boot) = (&report["pid"], human(milliseconds("boot_ms")));
             Some(Outcome::good(format!("gateway {number} (pid {pid}) is up after {boot}")))
         }
-        ("gateway.spawned" | "gateway.adopted", Wish::RetryNow) => {
+        ("gateway.spawned" | "gateway.adopted", Request::Retry) => {
             let verb = if text("event") == "gateway.spawned" { "started" } else { "taken over" };
             Some(Outcome::good(format!("gateway {number} was {verb}, pid {}", report["pid"])))
         }
-        ("gateway.spawn_failed", Wish::RetryNow) => {
+        ("gateway.spawn_failed", Request::Retry) => {
             Some(Outcome::bad(format!("gateway {number} could not be started: {}", text("why"))))
         }
-        ("restart.scheduled", Wish::RetryNow) if report["delay_ms"].as_u64().unwrap_or(0) > 0 => {
+        ("restart.scheduled", Request::Retry) if report["delay_ms"].as_u64().unwrap_or(0) > 0 => {
             let delay = human(milliseconds("delay_ms"));
             Some(Outcome::bad(format!("not yet; the next attempt is in {delay}: {}", text("why"))))
         }
@@ -182,20 +182,20 @@ fn failure(error: &ConnectionError, store_dir: &Path) -> Outcome {
     }
 }
 
-fn too_late(settings: &AskSettings) -> String {
-    let (wish, time) = (settings.wish.name(), human(settings.timeout));
+fn too_late(settings: &RequestSettings) -> String {
+    let (request, time) = (settings.request.name(), human(settings.timeout));
     format!(
-        "{wish} was asked for, and its outcome did not come within {time}; it goes on: see `openclaw-supervise status`"
+        "{request} was asked for, and its outcome did not come within {time}; it goes on: see `openclaw-supervise status`"
     )
 }
 
 /// Who else has a say in whether it stays down.
-fn hint(wish: Wish, before: &Before) -> Option<&'static str> {
-    match (wish, before.manager.as_str()) {
-        (Wish::Stop, "systemd") => {
+fn hint(request: Request, before: &Before) -> Option<&'static str> {
+    match (request, before.manager.as_str()) {
+        (Request::Stop, "systemd") => {
             Some("it was run by systemd, which may start it again: `systemctl [--user] stop UNIT` keeps it down")
         }
-        (Wish::Stop, "launchd") => {
+        (Request::Stop, "launchd") => {
             Some("it was run by launchd, which may start it again: `launchctl bootout gui/UID/LABEL` keeps it down")
         }
         _ => None,
@@ -207,28 +207,28 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn code(wish: Wish, report: &Value) -> Option<u8> {
-        judge(wish, 3, report).map(|outcome| outcome.code)
+    fn code(request: Request, report: &Value) -> Option<u8> {
+        judge(request, 3, report).map(|outcome| outcome.code)
     }
 
     #[test]
     fn a_restart_is_done_once_a_newer_gateway_is_up() {
         let started =
             |generation: u64| json!({"event": "gateway.started", "generation": generation, "pid": 1, "boot_ms": 5});
-        assert_eq!(code(Wish::Restart, &started(3)), None);
-        assert_eq!(code(Wish::Restart, &started(4)), Some(0));
-        assert_eq!(code(Wish::Restart, &json!({"event": "gateway.spawned", "generation": 4})), None);
+        assert_eq!(code(Request::Restart, &started(3)), None);
+        assert_eq!(code(Request::Restart, &started(4)), Some(0));
+        assert_eq!(code(Request::Restart, &json!({"event": "gateway.spawned", "generation": 4})), None);
         for event in ["supervisor.stopped", "restart.gave_up", "conflict.detected"] {
-            assert_eq!(code(Wish::Restart, &json!({"event": event, "exit_code": 0})), Some(1), "{event}");
+            assert_eq!(code(Request::Restart, &json!({"event": event, "exit_code": 0})), Some(1), "{event}");
         }
     }
 
     #[test]
     fn a_stop_is_done_once_the_supervisor_says_so_and_nothing_else_ends_it() {
-        assert_eq!(code(Wish::Stop, &json!({"event": "supervisor.stopped", "exit_code": 0})), Some(0));
-        assert_eq!(code(Wish::Stop, &json!({"event": "supervisor.stopped", "exit_code": 78})), Some(1));
+        assert_eq!(code(Request::Stop, &json!({"event": "supervisor.stopped", "exit_code": 0})), Some(0));
+        assert_eq!(code(Request::Stop, &json!({"event": "supervisor.stopped", "exit_code": 78})), Some(1));
         for event in ["gateway.exited", "conflict.detected", "restart.gave_up", "gateway.started", "stop.requested"] {
-            assert_eq!(code(Wish::Stop, &json!({"event": event, "generation": 9})), None, "{event}");
+            assert_eq!(code(Request::Stop, &json!({"event": event, "generation": 9})), None, "{event}");
         }
     }
 
@@ -244,20 +244,20 @@ mod tests {
             (json!({"event": "retry.requested"}), None),
             (json!({"event": "probe.verdict_changed"}), None),
         ] {
-            assert_eq!(code(Wish::RetryNow, &report), expected, "{report}");
+            assert_eq!(code(Request::Retry, &report), expected, "{report}");
         }
     }
 
     #[test]
     fn only_a_stop_has_to_do_with_the_manager() {
-        for (manager, wish, hinted) in [
-            ("systemd", Wish::Stop, true),
-            ("launchd", Wish::Stop, true),
-            ("terminal", Wish::Stop, false),
-            ("systemd", Wish::Restart, false),
+        for (manager, request, hinted) in [
+            ("systemd", Request::Stop, true),
+            ("launchd", Request::Stop, true),
+            ("terminal", Request::Stop, false),
+            ("systemd", Request::Restart, false),
         ] {
             let before = Before { manager: manager.to_owned(), ..Before::default() };
-            assert_eq!(hint(wish, &before).is_some_and(|hint| hint.contains(manager)), hinted, "{manager}");
+            assert_eq!(hint(request, &before).is_some_and(|hint| hint.contains(manager)), hinted, "{manager}");
         }
     }
 }

@@ -20,6 +20,19 @@ pub enum Request {
     Retry,
 }
 
+impl Request {
+    /// Its name on the command line and on the control socket; `detach` is neither, only a signal.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Stop => "stop",
+            Self::Restart => "restart",
+            Self::Detach => "detach",
+            Self::Retry => "retry-now",
+        }
+    }
+}
+
 /// Who asked.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Requester {

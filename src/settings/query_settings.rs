@@ -6,7 +6,7 @@ use super::policy::LogSettings;
 use super::run_settings::{self, Settings};
 use super::usage_error::UsageErrors;
 use crate::cli::ProbeFlags;
-use crate::core::Policy;
+use crate::core::{Policy, Request};
 use crate::gateway::endpoint::Endpoint;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -53,30 +53,10 @@ pub struct EventsSettings {
     pub json: bool,
 }
 
-/// What an operator can ask of a running supervisor.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Wish {
-    Restart,
-    Stop,
-    RetryNow,
-}
-
-impl Wish {
-    /// Its name on the command line and on the control socket.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Restart => "restart",
-            Self::Stop => "stop",
-            Self::RetryNow => "retry-now",
-        }
-    }
-}
-
 #[derive(Debug, Clone)]
-pub struct AskSettings {
+pub struct RequestSettings {
     pub subject: Subject,
-    pub wish: Wish,
+    pub request: Request,
     /// How long to wait for the outcome.
     pub timeout: Duration,
 }
@@ -170,16 +150,20 @@ impl Common<'_> {
         Ok(EventsSettings { subject: self.subject("it does not matter here")?, count, follow, json })
     }
 
-    pub(super) fn ask(mut self, wish: Wish, timeout: Option<Duration>) -> Result<AskSettings, UsageErrors> {
+    pub(super) fn request(
+        mut self,
+        request: Request,
+        timeout: Option<Duration>,
+    ) -> Result<RequestSettings, UsageErrors> {
         let subject = self.subject("it does not matter here")?;
         let Policy { stop_timeout, startup_timeout, pre_start, post_stop, .. } = self.policy;
         let stop = stop_timeout + post_stop.unwrap_or_default() + MARGIN;
-        let timeout = timeout.unwrap_or(match wish {
-            Wish::Restart => stop + pre_start.unwrap_or_default() + startup_timeout,
-            Wish::Stop => stop,
-            Wish::RetryNow => RETRY_TIMEOUT,
+        let timeout = timeout.unwrap_or(match request {
+            Request::Restart => stop + pre_start.unwrap_or_default() + startup_timeout,
+            Request::Stop | Request::Detach => stop,
+            Request::Retry => RETRY_TIMEOUT,
         });
-        Ok(AskSettings { subject, wish, timeout })
+        Ok(RequestSettings { subject, request, timeout })
     }
 
     fn subject(&mut self, consequence: &str) -> Result<Subject, UsageErrors> {
