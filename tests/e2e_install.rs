@@ -1,11 +1,11 @@
-//! `install` and `uninstall` with a scratch home and managers that write down what they are asked. tests/systemd.rs has the
-//! real one.
+//! `install` and `uninstall` with a scratch home and a fake systemctl that records its calls. tests/systemd.rs uses the real
+//! one.
 
 #![cfg(target_os = "linux")]
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on says so by a panic")]
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-#[path = "install/place.rs"]
-mod place;
+#[path = "install/scope.rs"]
+mod scope;
 #[path = "support/root.rs"]
 mod root;
 
@@ -22,7 +22,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_openclaw-supervise");
 
-/// It answers questions, and writes down what it is told to do.
+/// Answers queries, and records every other call.
 const SYSTEMCTL: &str = r#"root=${0%/bin/*}
 for unit; do :; done
 case "$*" in
@@ -39,12 +39,11 @@ case "$*" in
 *'disable --now '* | *'stop '*) rm -f "$root/active/$unit" ;;
 esac"#;
 
-/// A home, and a PATH with scripts in place of programs.
+/// A home directory, and a PATH with scripts as programs.
 struct Home {
     root: PathBuf,
 }
 
-/// What a run came to.
 struct Run {
     code: i32,
     out: String,
@@ -78,7 +77,6 @@ impl Home {
         self.run_with(line, &[])
     }
 
-    /// The same, with such variables.
     fn run_with(&self, line: &[&str], variables: &[(&str, &str)]) -> Run {
         let mut command = Command::new(PROGRAM);
         command.args(line).env_clear().env("HOME", self.root.join("home")).current_dir(&self.root);
@@ -100,7 +98,7 @@ impl Home {
         self.root.join("home/.config/systemd/user/openclaw-supervise.service")
     }
 
-    /// A unit as OpenClaw has it, neither enabled nor running.
+    /// OpenClaw's own unit, neither enabled nor running.
     fn openclaws_unit(&self, name: &str) -> PathBuf {
         let path = self.unit().with_file_name(format!("{name}.service"));
         fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -112,7 +110,7 @@ impl Home {
         fs::write(self.root.join("active").join(unit), "").unwrap();
     }
 
-    /// Has systemd show this of a unit, whatever is done with it.
+    /// Sets the output of `systemctl show` for a unit.
     fn show(&self, unit: &str, text: &str) {
         fs::write(self.root.join("shown").join(unit), text).unwrap();
     }
@@ -154,7 +152,7 @@ impl Run {
 }
 
 #[test]
-fn the_unit_is_the_shipped_one_with_our_path_and_openclaws() {
+fn the_unit_is_the_shipped_one_with_our_path_and_that_of_openclaw() {
     let home = Home::new();
     home.install(&["--port", "19001", "--hang-after=90s"]).expect(0, "wrote");
     let text = fs::read_to_string(home.unit()).unwrap();
@@ -173,12 +171,12 @@ fn the_unit_is_the_shipped_one_with_our_path_and_openclaws() {
 }
 
 #[test]
-fn a_dry_run_shows_the_file_and_the_calls_and_does_nothing() {
+fn a_dry_run_prints_the_file_and_the_commands_and_changes_nothing() {
     let home = Home::new();
     let before = home.tree();
     let run = home.install(&["--dry-run"]);
     run.expect(0, "would write");
-    run.expect(0, "would call systemctl --user enable --now openclaw-supervise.service");
+    run.expect(0, "would run  systemctl --user enable --now openclaw-supervise.service");
     run.expect(0, "\nType=notify\n");
     home.uninstall(&["--dry-run"]).expect(0, "would remove");
     assert_eq!((home.tree(), home.calls()), (before, vec![]));
@@ -187,7 +185,7 @@ fn a_dry_run_shows_the_file_and_the_calls_and_does_nothing() {
 #[test]
 fn uninstall_leaves_no_trace() {
     let home = Home::new();
-    // The state folder is looked at by every `run`, and is not the service's.
+    // The state directory belongs to `run`, not to the service.
     fs::create_dir_all(home.root.join("home/.openclaw/supervise")).unwrap();
     let before = home.tree();
     home.install(&[]).expect(0, "wrote");
@@ -195,7 +193,7 @@ fn uninstall_leaves_no_trace() {
     home.uninstall(&[]).expect(0, "removed");
     assert_eq!(home.tree(), before);
     assert!(home.calls().contains(&"systemctl --user disable --now openclaw-supervise.service".to_owned()));
-    home.uninstall(&[]).expect(0, "not there");
+    home.uninstall(&[]).expect(0, "not found");
 }
 
 #[test]
@@ -208,7 +206,7 @@ fn a_second_install_changes_nothing_and_another_option_does() {
 }
 
 #[test]
-fn a_file_of_somebody_else_and_one_that_was_edited_are_left_alone_without_force() {
+fn a_foreign_or_edited_file_is_left_alone_without_force() {
     let home = Home::new();
     let folder = home.unit().parent().unwrap().to_owned();
     fs::create_dir_all(folder).unwrap();
@@ -225,7 +223,7 @@ fn a_file_of_somebody_else_and_one_that_was_edited_are_left_alone_without_force(
 }
 
 #[test]
-fn a_masked_unit_and_a_link_into_nowhere_are_somebodys() {
+fn a_masked_unit_and_a_dangling_link_count_as_foreign() {
     for target in ["/dev/null", "/nonexistent/unit"] {
         let home = Home::new();
         fs::create_dir_all(home.unit().parent().unwrap()).unwrap();
@@ -237,7 +235,7 @@ fn a_masked_unit_and_a_link_into_nowhere_are_somebodys() {
 }
 
 #[test]
-fn openclaws_own_service_is_not_fought() {
+fn a_running_service_of_openclaw_fails_the_installation() {
     let home = Home::new();
     let own = home.openclaws_unit("openclaw-gateway");
     home.activate("openclaw-gateway.service");
@@ -249,16 +247,16 @@ fn openclaws_own_service_is_not_fought() {
     home.run_with(&["install", "--user"], &[("XDG_CONFIG_HOME", "/nonexistent")])
         .expect(1, "openclaw gateway uninstall");
     assert_eq!((home.tree(), home.calls()), (before, vec![]));
-    // That of another profile is another gateway.
+    // Another profile is another gateway.
     home.install(&["--profile", "work"]).expect(0, "openclaw-supervise-work.service");
     let text = fs::read_to_string(home.unit().with_file_name("openclaw-supervise-work.service")).unwrap();
     assert!(text.contains("Conflicts=openclaw-gateway-work.service") && text.contains("run --profile work"), "{text}");
     fs::write(own, "[Service]\nExecStart=/usr/local/bin/openclaw-supervise gateway --port 18789\n").unwrap();
-    home.install(&[]).expect(1, "starts this program already");
+    home.install(&[]).expect(1, "already starts this program");
 }
 
 #[test]
-fn a_service_of_openclaws_counts_when_it_is_enabled_or_runs_under_whatever_name() {
+fn an_enabled_service_of_openclaw_counts_under_any_of_its_names() {
     for (name, variables) in [
         ("openclaw-gateway", &[][..]),
         ("clawdbot-gateway", &[]),
@@ -273,13 +271,13 @@ fn a_service_of_openclaws_counts_when_it_is_enabled_or_runs_under_whatever_name(
         home.run_with(&["install", "--user"], variables).expect(1, name);
         fs::remove_dir_all(&wants).unwrap();
         let run = home.run_with(&["install", "--user"], variables);
-        run.expect(0, &format!("{name}.service is there, neither enabled nor running"));
+        run.expect(0, &format!("{name}.service exists, neither enabled nor running"));
         assert!(home.unit().exists());
     }
 }
 
 #[test]
-fn a_profile_of_the_command_names_the_service_too() {
+fn a_profile_in_the_command_names_the_service_too() {
     let home = Home::new();
     home.install(&["--", "openclaw", "--profile", "work", "gateway", "run"])
         .expect(0, "openclaw-supervise-work.service");
@@ -288,7 +286,7 @@ fn a_profile_of_the_command_names_the_service_too() {
 }
 
 #[test]
-fn paths_are_written_as_absolute_ones() {
+fn relative_paths_are_made_absolute() {
     let home = Home::new();
     home.script("gateway", "exit 1");
     home.install(&["--state-dir", "state", "--", "bin/gateway", "x y"]).expect(0, "wrote");
@@ -299,9 +297,9 @@ fn paths_are_written_as_absolute_ones() {
 }
 
 #[test]
-fn who_may_not_is_told_what_to_type() {
+fn without_root_a_system_service_names_the_sudo_command() {
     let home = Home::new();
-    // Where nobody in particular can reach it.
+    // Where an unprivileged user can execute it.
     let program = home.root.join("bin/openclaw-supervise");
     fs::copy(PROGRAM, &program).unwrap();
     let run = |words: &[&str], user: Option<u32>| {
@@ -316,13 +314,13 @@ fn who_may_not_is_told_what_to_type() {
     for verb in ["install", "uninstall"] {
         let words = [verb, "--system", "--run-as", "alice"];
         let (code, said) = run(&words, Some(65534));
-        let expected = format!("call 'sudo {} {verb} --system ...'", program.display());
+        let expected = format!("run 'sudo {} {verb} --system ...'", program.display());
         assert!(code == 1 && said.contains(&expected) && said.contains("nothing was changed"), "{code}: {said}");
     }
 }
 
 #[test]
-fn what_run_would_not_take_is_not_installed() {
+fn settings_that_run_would_reject_are_not_installed() {
     let home = Home::new();
     for (words, code, why) in [
         (&["--port", "0x"][..], 2, "--port"),
@@ -330,7 +328,7 @@ fn what_run_would_not_take_is_not_installed() {
         (&["--", "no-such-gateway"], 78, "no-such-gateway"),
         (&["--system", "--run-as", "alice"], 2, "cannot be used with"),
         (&["--run-as", "alice"], 2, "cannot be used with"),
-        (&["--", "openclaw", "gateway", "a\nExecStart=b"], 1, "cannot stand in a service file"),
+        (&["--", "openclaw", "gateway", "a\nExecStart=b"], 1, "cannot be written to a service file"),
     ] {
         home.install(words).expect(code, why);
         assert!(!home.unit().exists() && home.calls().is_empty(), "{words:?}");
@@ -338,7 +336,7 @@ fn what_run_would_not_take_is_not_installed() {
 }
 
 #[test]
-fn a_manager_that_does_not_answer_is_quoted_and_nothing_is_changed() {
+fn an_unreachable_manager_is_quoted_and_nothing_is_changed() {
     let home = Home::new();
     let before = home.tree();
     home.script("systemctl", "echo 'Failed to connect to bus: No medium found' >&2; exit 1");
@@ -358,7 +356,7 @@ fn a_manager_that_does_not_answer_is_quoted_and_nothing_is_changed() {
 }
 
 #[test]
-fn without_a_manager_nothing_is_installed_and_what_is_left_of_it_can_be_removed() {
+fn without_a_manager_nothing_is_installed_but_leftovers_can_be_removed() {
     let home = Home::new();
     let before = home.tree();
     home.install(&[]).expect(0, "wrote");
@@ -368,13 +366,13 @@ fn without_a_manager_nothing_is_installed_and_what_is_left_of_it_can_be_removed(
     let alone = [("PATH", home.root.join("none").display().to_string())];
     let alone = [(alone[0].0, alone[0].1.as_str())];
     let words = ["install", "--user", "--", "/bin/true"];
-    home.run_with(&words, &alone).expect(1, "there is no systemctl on PATH");
+    home.run_with(&words, &alone).expect(1, "systemctl not found on PATH");
     home.run_with(&["uninstall", "--user"], &alone).expect(0, "removed");
     assert_eq!(home.tree(), before);
 }
 
 #[test]
-fn a_manager_that_refuses_is_quoted_with_what_is_there_by_then() {
+fn a_failed_manager_call_is_quoted_with_what_was_changed_before() {
     let home = Home::new();
     home.script(
         "systemctl",
@@ -384,7 +382,7 @@ fn a_manager_that_refuses_is_quoted_with_what_is_there_by_then() {
         ),
     );
     let run = home.install(&[]);
-    run.expect(1, "'systemctl --user enable --now openclaw-supervise.service' failed: no start; the files are written");
+    run.expect(1, "'systemctl --user enable --now openclaw-supervise.service' failed: no start; the files were written");
     assert!(home.unit().exists());
     home.script("systemctl", SYSTEMCTL);
     home.install(&[]).expect(0, "unchanged");
@@ -392,7 +390,7 @@ fn a_manager_that_refuses_is_quoted_with_what_is_there_by_then() {
 }
 
 #[test]
-fn a_signal_ends_it_while_the_manager_takes_its_time() {
+fn a_signal_ends_an_installation_that_waits_for_the_manager() {
     let home = Home::new();
     let fifo = home.root.join("waits");
     mkfifo(&fifo, Mode::S_IRWXU).unwrap();
@@ -406,13 +404,13 @@ fn a_signal_ends_it_while_the_manager_takes_its_time() {
     let mut child = command.spawn().unwrap();
     let systemctl = Pid::from_raw(fs::read_to_string(fifo).unwrap().trim().parse().unwrap());
     let ours = Pid::from_raw(child.id().try_into().unwrap());
-    // It waits for systemctl: if it holds the signal back, that one is what ends it.
+    // It waits for systemctl, so it must not block the signal.
     kill(ours, Signal::SIGTERM).unwrap();
     let blocked = fs::read_to_string(format!("/proc/{systemctl}/status")).unwrap();
     let blocked = blocked.lines().find_map(|line| line.strip_prefix("SigBlk:")).unwrap().trim().to_owned();
     kill(systemctl, Signal::SIGKILL).unwrap();
     assert_eq!(child.wait().unwrap().signal(), Some(Signal::SIGTERM as i32));
-    assert_eq!(u64::from_str_radix(&blocked, 16).unwrap(), 0, "what systemctl does not hear");
+    assert_eq!(u64::from_str_radix(&blocked, 16).unwrap(), 0, "systemctl inherits no blocked signal");
 }
 
 #[test]
@@ -420,12 +418,12 @@ fn a_service_that_cannot_be_stopped_keeps_its_files() {
     let home = Home::new();
     home.install(&[]).expect(0, "wrote");
     home.script("systemctl", &SYSTEMCTL.replace("rm -f", "exit 1 #"));
-    home.uninstall(&[]).expect(1, "openclaw-supervise.service cannot be stopped");
+    home.uninstall(&[]).expect(1, "openclaw-supervise.service is still running");
     assert!(home.unit().exists());
 }
 
 #[test]
-fn what_runs_with_old_settings_is_told_and_not_restarted() {
+fn a_service_with_old_settings_is_mentioned_and_not_restarted() {
     let home = Home::new();
     let first = home.install(&[]);
     assert!(!first.out.contains(" restart "), "{}", first.out);
@@ -435,7 +433,7 @@ fn what_runs_with_old_settings_is_told_and_not_restarted() {
 }
 
 #[test]
-fn drop_ins_of_the_operator_are_kept_and_named_and_so_are_our_records() {
+fn drop_ins_and_the_store_are_kept_and_named() {
     let home = Home::new();
     let folder = home.unit().with_file_name("openclaw-supervise.service.d");
     fs::create_dir_all(&folder).unwrap();
@@ -450,7 +448,7 @@ fn drop_ins_of_the_operator_are_kept_and_named_and_so_are_our_records() {
 }
 
 #[test]
-fn a_version_of_node_a_variable_of_the_shell_and_a_user_who_does_not_linger_are_told() {
+fn a_versioned_node_a_shell_variable_and_a_user_without_linger_are_mentioned() {
     let home = Home::new();
     let folder = home.root.join("home/.nvm/versions/node/v24/bin");
     fs::create_dir_all(&folder).unwrap();
@@ -460,24 +458,23 @@ fn a_version_of_node_a_variable_of_the_shell_and_a_user_who_does_not_linger_are_
     command.env("OPENCLAW_SUPERVISE_HANG_AFTER", "90s");
     command.env("PATH", format!("{}:{}:/usr/bin:/bin", folder.display(), home.root.join("bin").display()));
     let said = String::from_utf8(command.output().unwrap().stdout).unwrap();
-    for words in ["which is of one version of Node", "OPENCLAW_SUPERVISE_HANG_AFTER of this shell", "enable-linger"] {
+    for words in ["which belongs to one version of Node", "does not inherit OPENCLAW_SUPERVISE_HANG_AFTER", "enable-linger"] {
         assert!(said.contains(words), "{words}\n{said}");
     }
 }
 
 #[test]
-fn a_service_of_the_machine_is_shown_as_a_template_and_a_drop_in() {
+fn a_system_service_is_a_template_and_a_drop_in() {
     let home = Home::new();
     let run = home.run(&["install", "--system", "--run-as", "alice", "--dry-run", "--port", "19003"]);
     run.expect(0, "would write /etc/systemd/system/openclaw-supervise@.service:");
     run.expect(0, "would write /etc/systemd/system/openclaw-supervise@alice.service.d/install.conf:");
     run.expect(0, &format!("\n[Service]\nExecStart=\nExecStart={PROGRAM} run --port 19003\n"));
     run.expect(0, "\nUser=%i\n");
-    run.expect(0, "would call systemctl enable --now openclaw-supervise@alice.service");
+    run.expect(0, "would run  systemctl enable --now openclaw-supervise@alice.service");
     assert!(!Path::new("/etc/systemd/system/openclaw-supervise@.service").exists());
     let refused = home.run(&["install", "--system", "--run-as", "no-such-account-here"]);
-    // Who is not root has to become it first.
-    let why = if Uid::effective().is_root() { "this machine has no account" } else { "is root's to change" };
+    let why = if Uid::effective().is_root() { "this machine has no user" } else { "system services need root" };
     refused.expect(1, why);
     refused.expect(1, "nothing was changed");
     assert!(home.calls().is_empty() && !Path::new("/etc/systemd/system/openclaw-supervise@.service").exists());

@@ -1,11 +1,11 @@
-//! `install` and `uninstall`: the service that runs us, written, enabled and removed again. Nothing is overwritten that
-//! somebody else wrote, and nobody's gateway is ended for it.
+//! `install` and `uninstall`: writes, enables and removes the service that runs us. Never overwrites a file of other origin
+//! without `--force`, and never stops a gateway of another service.
 
+mod conflicting_service;
 mod error;
 mod job;
+mod managed_file;
 mod manager;
-mod record;
-mod rival;
 mod search_path;
 mod unit;
 
@@ -13,91 +13,88 @@ pub use error::Error;
 
 use crate::core::exit;
 use crate::settings::{Scope, ServiceSettings};
-use error::file;
-use manager::{Failure, domain, is_active, order, systemctl};
+use conflicting_service::Harmless;
+use managed_file::{FileState, ManagedFile};
+use manager::{OnFailure, change, domain, is_active, systemctl};
 use nix::unistd::{Uid, User};
-use record::{Found, Planned};
-use rival::Beside;
 use search_path::SearchPath;
 use std::ffi::OsStr;
 use std::fs;
-use std::io::Write;
+use std::io::{self, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
-/// How an error ends when the files are there.
-const WRITTEN: Failure =
-    Failure::Fatal("the files are written: mend that and call it again, or take them back with uninstall");
+const AFTER_WRITE: OnFailure =
+    OnFailure::Abort("the files were written; fix that and run it again, or remove them with uninstall");
 
-/// How one ends when they are gone.
-const REMOVED: Failure = Failure::Fatal("the files are removed: mend that and call it again");
+const AFTER_REMOVAL: OnFailure = OnFailure::Abort("the files were removed; fix that and run it again");
 
-/// Between two looks at a job that ends.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// The polling interval for a job that is being unloaded.
+const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Writes the service, enables it and starts it.
+/// Writes, enables and starts the service.
 pub fn install(settings: &ServiceSettings, out: &mut impl Write) -> Result<u8, Error> {
     let program = own_path(settings)?;
     let found = SearchPath::of(settings);
     let obstacles = obstacles(settings, &program, &found)?;
-    let beside = rival::check(settings, &program)?;
+    let harmless = conflicting_service::check(settings, &program)?;
     let files = if cfg!(target_os = "macos") {
         vec![job::plan(settings, &program, &found.path)?]
     } else {
-        let is_beside = beside.iter().any(|one| matches!(one, Beside::Elsewhere(..)));
-        unit::plan(settings, &program, &found.path, is_beside)?
+        let has_other_port = harmless.iter().any(|service| matches!(service, Harmless::OtherPort(..)));
+        unit::plan(settings, &program, &found.path, has_other_port)?
     };
-    let (mut news, mut same) = (Vec::new(), Vec::new());
-    for planned in files {
-        let found = record::look(&planned.path, Some(&planned.text));
-        match found.map_err(|error| file("read", &planned.path, error))? {
-            Found::Foreign if !settings.force => return Err(Error::Foreign(planned.path)),
-            Found::Same => same.push(planned.path),
-            Found::Nothing | Found::Ours | Found::Foreign => news.push(planned),
+    let (mut outdated, mut up_to_date) = (Vec::new(), Vec::new());
+    for file in files {
+        let state = managed_file::inspect(&file.path, Some(&file.text));
+        match state.map_err(on_file("read", &file.path))? {
+            FileState::Foreign if !settings.force => return Err(Error::ForeignFile(file.path)),
+            FileState::UpToDate => up_to_date.push(file.path),
+            FileState::Missing | FileState::Ours | FileState::Foreign => outdated.push(file),
         }
     }
     if !settings.dry_run {
-        manager::check_answer(settings)?;
+        manager::check_reachable(settings)?;
     }
     let was_active = is_running(settings);
-    for path in &same {
+    for path in &up_to_date {
         writeln!(out, "unchanged  {}", path.display())?;
     }
-    for planned in &news {
-        write_out(settings, planned, out)?;
+    for file in &outdated {
+        write_file(settings, file, out)?;
     }
-    let remarks = found.remarks.into_iter().chain(search_path::remarks_on(settings, &program));
+    let warnings = found.warnings.into_iter().chain(search_path::warnings_about(settings, &program));
     let notes =
-        settings.notes.iter().cloned().chain(remarks).chain(beside.iter().map(note_on)).chain(left_out(settings));
+        settings.notes.iter().cloned().chain(warnings).chain(harmless.iter().map(note_on)).chain(left_out(settings));
     for note in notes {
         writeln!(out, "note       {note}")?;
     }
-    let stale = was_active && !news.is_empty();
+    let stale = was_active && !outdated.is_empty();
     if cfg!(target_os = "macos") {
         start_job(settings, was_active, out)?;
     } else {
         let (systemctl, name) = (systemctl(settings), unit::name(settings));
-        if !news.is_empty() {
-            order(settings, &[systemctl, &["daemon-reload"]].concat(), WRITTEN, out)?;
+        if !outdated.is_empty() {
+            change(settings, &[systemctl, &["daemon-reload"]].concat(), AFTER_WRITE, out)?;
         }
-        order(settings, &[systemctl, &["enable", "--now", &name]].concat(), WRITTEN, out)?;
+        change(settings, &[systemctl, &["enable", "--now", &name]].concat(), AFTER_WRITE, out)?;
     }
     for obstacle in obstacles {
-        writeln!(out, "note       without --dry-run it would stop here: {obstacle}")?;
+        writeln!(out, "note       without --dry-run this would fail: {obstacle}")?;
     }
-    tell_next(settings, stale, out)?;
+    print_next(settings, stale, out)?;
     Ok(exit::OK)
 }
 
-/// What a dry run tells, and everything else stops for.
+/// Runs the checks that fail an installation; a dry run returns their messages instead.
 fn obstacles(settings: &ServiceSettings, program: &Path, found: &SearchPath) -> Result<Vec<String>, Error> {
     check_scope(settings)?;
     let checks = [
         check_rights(settings, "install", program),
-        check_account(settings),
+        check_user(settings),
         check_home(settings),
-        manager::is_there(settings),
+        manager::check_installed(settings),
         check_command(settings, found),
     ];
     let mut obstacles = settings.obstacles.clone();
@@ -110,7 +107,7 @@ fn obstacles(settings: &ServiceSettings, program: &Path, found: &SearchPath) -> 
     Ok(obstacles)
 }
 
-/// `run` looks for its command in the shell of whoever asks; a service of the machine is another's.
+/// `run` searches its command on the caller's PATH, but a system service runs as another user.
 fn check_command(settings: &ServiceSettings, found: &SearchPath) -> Result<(), Error> {
     match (&settings.scope, &found.missing) {
         (Scope::Machine { user }, Some(program)) => {
@@ -120,17 +117,17 @@ fn check_command(settings: &ServiceSettings, found: &SearchPath) -> Result<(), E
     }
 }
 
-/// Whether the home is that of whoever asks, whose service it is to be.
+/// Whether the home directory belongs to the caller.
 fn check_home(settings: &ServiceSettings) -> Result<(), Error> {
     let owner = fs::metadata(&settings.home).map(|meta| meta.uid());
     let is_others = owner.is_ok_and(|owner| owner != Uid::effective().as_raw());
     if settings.scope == Scope::User && is_others {
-        return Err(Error::OthersHome { home: settings.home.clone(), user: manager::user_name() });
+        return Err(Error::OtherUsersHome { home: settings.home.clone(), user: manager::user_name() });
     }
     Ok(())
 }
 
-/// Stops the service and removes it.
+/// Stops and removes the service.
 pub fn uninstall(settings: &ServiceSettings, out: &mut impl Write) -> Result<u8, Error> {
     check_scope(settings)?;
     if !settings.dry_run {
@@ -140,115 +137,115 @@ pub fn uninstall(settings: &ServiceSettings, out: &mut impl Write) -> Result<u8,
     for note in &settings.notes {
         writeln!(out, "note       {note}")?;
     }
-    let (places, top) = if cfg!(target_os = "macos") {
-        (vec![job::place(settings)], settings.home.join("Library"))
+    let (paths, top) = if cfg!(target_os = "macos") {
+        (vec![job::path(settings)], settings.home.join("Library"))
     } else {
-        (unit::places(settings), unit::top(settings))
+        (unit::paths(settings), unit::top(settings))
     };
-    for place in &places {
-        let found = record::look(place, None).map_err(|error| file("read", place, error))?;
-        if found == Found::Foreign && !settings.force {
-            return Err(Error::Foreign(place.clone()));
+    for path in &paths {
+        let state = managed_file::inspect(path, None).map_err(on_file("read", path))?;
+        if state == FileState::Foreign && !settings.force {
+            return Err(Error::ForeignFile(path.clone()));
         }
     }
-    // Without a manager nothing of it runs, and its files can go.
-    let has_manager = manager::is_there(settings).is_ok();
+    // Without a manager nothing runs, so the files can go.
+    let has_manager = manager::check_installed(settings).is_ok();
     if has_manager {
         if !settings.dry_run {
-            manager::check_answer(settings)?;
+            manager::check_reachable(settings)?;
         }
-        end(settings, places.iter().any(|place| place.exists()), out)?;
+        stop(settings, paths.iter().any(|path| path.exists()), out)?;
     }
-    for place in &places {
-        if is_shared(settings, place) {
-            writeln!(out, "kept       {}: other instances of it are there", place.display())?;
+    for path in &paths {
+        if is_shared(settings, path) {
+            writeln!(out, "kept       {}: other instances use it", path.display())?;
         } else {
-            remove(settings, place, &top, out)?;
+            remove(settings, path, &top, out)?;
         }
     }
     if !cfg!(target_os = "macos") {
         let (folder, name) = (unit::folder(settings), unit::name(settings));
-        // What `disable` does, where it could not.
-        for link in record::links(&folder, OsStr::new(&name)).collect::<Vec<_>>() {
+        // In case `disable` could not.
+        for link in managed_file::enabling_links(&folder, OsStr::new(&name)).collect::<Vec<_>>() {
             remove(settings, &link, &top, out)?;
         }
         if has_manager {
             let systemctl = systemctl(settings);
-            order(settings, &[systemctl, &["daemon-reload"]].concat(), REMOVED, out)?;
-            order(settings, &[systemctl, &["reset-failed", &name]].concat(), Failure::Expected, out)?;
+            change(settings, &[systemctl, &["daemon-reload"]].concat(), AFTER_REMOVAL, out)?;
+            change(settings, &[systemctl, &["reset-failed", &name]].concat(), OnFailure::Ignore, out)?;
         }
-        for left in record::drop_ins(&folder, &name).iter().filter(|left| !places.contains(left)) {
-            writeln!(out, "kept       {}, which is yours", left.display())?;
+        for drop_in in managed_file::drop_ins(&folder, &name).iter().filter(|path| !paths.contains(path)) {
+            writeln!(out, "kept       {}: your own drop-in", drop_in.display())?;
         }
     }
     for log in job::logs(settings).iter().filter(|log| cfg!(target_os = "macos") && log.exists()) {
-        writeln!(out, "kept       {}, its log", log.display())?;
+        writeln!(out, "kept       {}: its log", log.display())?;
     }
-    if let Some(store) = stores(settings) {
-        writeln!(out, "kept       {}, our records among the gateway's state", store.display())?;
+    if let Some(store) = default_store(settings) {
+        writeln!(out, "kept       {}: the history of your gateway", store.display())?;
     }
     if has_manager && !settings.dry_run && !cfg!(target_os = "macos") {
-        look_elsewhere(settings, &places, out)?;
+        check_elsewhere(settings, &paths, out)?;
     }
     Ok(exit::OK)
 }
 
-/// Whether the manager has the service from another file than ours, which is not ours to remove.
-fn look_elsewhere(settings: &ServiceSettings, places: &[PathBuf], out: &mut impl Write) -> Result<(), Error> {
+/// Fails if the service is still enabled or running from a file that `install` did not write, e.g. that of a package.
+fn check_elsewhere(settings: &ServiceSettings, paths: &[PathBuf], out: &mut impl Write) -> Result<(), Error> {
     let name = unit::name(settings);
-    let shown = manager::show(systemctl(settings), &name);
-    let Some(path) = shown.path.clone().filter(|path| !places.contains(path)) else { return Ok(()) };
-    if shown.is_enabled() || shown.is_active() {
+    let state = manager::show(systemctl(settings), &name);
+    let Some(path) = state.path.clone().filter(|path| !paths.contains(path)) else { return Ok(()) };
+    if state.is_enabled() || state.is_active() {
         return Err(Error::Elsewhere { name, path });
     }
-    Ok(writeln!(out, "kept       {}, which 'install' did not write; nothing starts it", path.display())?)
+    Ok(writeln!(out, "kept       {}: not written by 'install', and not enabled", path.display())?)
 }
 
-/// Stops the service, and has it not start again. Its files stay until it has ended: a service that runs without them
-/// is one that nobody finds.
-fn end(settings: &ServiceSettings, has_files: bool, out: &mut impl Write) -> Result<(), Error> {
+/// Stops and disables the service. Its files stay until it has stopped: a service that runs without its files is hard to
+/// find.
+fn stop(settings: &ServiceSettings, has_files: bool, out: &mut impl Write) -> Result<(), Error> {
     if cfg!(target_os = "macos") {
         let job = format!("{}/{}", domain(), job::label(settings));
-        order(settings, &["launchctl", "bootout", &job], Failure::Expected, out)?;
-        if !settings.dry_run && !has_gone(settings) {
-            return Err(Error::Drains(job));
+        change(settings, &["launchctl", "bootout", &job], OnFailure::Ignore, out)?;
+        if !settings.dry_run && !wait_for_unload(settings) {
+            return Err(Error::StillLoaded(job));
         }
     } else {
         let (systemctl, name) = (systemctl(settings), unit::name(settings));
         let verb: &[&str] = if has_files { &["disable", "--now", &name] } else { &["stop", &name] };
-        order(settings, &[systemctl, verb].concat(), Failure::Expected, out)?;
+        change(settings, &[systemctl, verb].concat(), OnFailure::Ignore, out)?;
     }
     if !settings.dry_run && is_running(settings) {
-        return Err(Error::Running(name_of(settings)));
+        return Err(Error::StillRunning(name_of(settings)));
     }
     Ok(())
 }
 
-/// Waits for the end of a job: `bootout` comes back while it drains.
-fn has_gone(settings: &ServiceSettings) -> bool {
+/// `bootout` returns while the job still drains.
+fn wait_for_unload(settings: &ServiceSettings) -> bool {
     for _ in 0..job::exit_time_out() {
         if !is_running(settings) {
             return true;
         }
-        std::thread::park_timeout(LOOK_EVERY);
+        std::thread::park_timeout(POLL_INTERVAL);
     }
     !is_running(settings)
 }
 
-/// Loads the job, if it is not: one that runs goes on with its old file.
+/// Loads the job unless it is loaded; a loaded one keeps its old file until it is restarted.
 fn start_job(settings: &ServiceSettings, is_loaded: bool, out: &mut impl Write) -> Result<(), Error> {
     if is_loaded {
         return Ok(());
     }
-    let (domain, place) = (domain(), job::place(settings).display().to_string());
-    order(settings, &["launchctl", "bootstrap", &domain, &place], WRITTEN, out)
+    let (domain, path) = (domain(), job::path(settings).display().to_string());
+    change(settings, &["launchctl", "bootstrap", &domain, &path], AFTER_WRITE, out)
 }
 
-/// Where we are, for good: by the name that we were called by, where that is a link to this program. A package manager
-/// moves it to the next version.
+/// Our own path: the one that we were started by if it is a link to this program, since a package manager moves that link to
+/// the next version.
 fn own_path(settings: &ServiceSettings) -> Result<PathBuf, Error> {
-    let program = std::env::current_exe().map_err(Error::Program)?;
-    let Ok(own) = fs::metadata(&program) else { return Err(Error::Gone(program)) };
+    let program = std::env::current_exe().map_err(Error::NoOwnPath)?;
+    let Ok(own) = fs::metadata(&program) else { return Err(Error::Moved(program)) };
     let is_same = |path: &PathBuf| {
         let is_straight = !path.components().any(|part| part == Component::ParentDir);
         is_straight && fs::metadata(path).is_ok_and(|meta| (meta.dev(), meta.ino()) == (own.dev(), own.ino()))
@@ -262,23 +259,21 @@ fn own_path(settings: &ServiceSettings) -> Result<PathBuf, Error> {
     Ok(named.filter(|path| path.is_absolute()).filter(is_same).unwrap_or(program))
 }
 
-/// Whether there can be such a service here.
 fn check_scope(settings: &ServiceSettings) -> Result<(), Error> {
-    let is_there = settings.scope == Scope::User || !cfg!(target_os = "macos");
-    if is_there { Ok(()) } else { Err(Error::NoDaemon) }
+    let is_supported = settings.scope == Scope::User || !cfg!(target_os = "macos");
+    if is_supported { Ok(()) } else { Err(Error::NoDaemon) }
 }
 
-/// Whether the one who asks may do it.
 fn check_rights(settings: &ServiceSettings, verb: &'static str, program: &Path) -> Result<(), Error> {
     let may = settings.scope == Scope::User || Uid::effective().is_root();
     if may { Ok(()) } else { Err(Error::NotRoot(verb, program.to_owned())) }
 }
 
-/// Whether it is for a user who exists. For `uninstall` that does not matter: an account may go before its service.
-fn check_account(settings: &ServiceSettings) -> Result<(), Error> {
+/// Not for `uninstall`: a user may be removed before its service.
+fn check_user(settings: &ServiceSettings) -> Result<(), Error> {
     match &settings.scope {
         Scope::Machine { user } if !User::from_name(user).is_ok_and(|found| found.is_some()) => {
-            Err(Error::NoAccount(user.clone()))
+            Err(Error::NoUser(user.clone()))
         }
         _ => Ok(()),
     }
@@ -295,10 +290,10 @@ fn is_running(settings: &ServiceSettings) -> bool {
     is_active(systemctl(settings), &unit::name(settings))
 }
 
-/// The template goes with its last instance.
-fn is_shared(settings: &ServiceSettings, place: &Path) -> bool {
+/// Whether other instances use this template.
+fn is_shared(settings: &ServiceSettings, path: &Path) -> bool {
     let Scope::Machine { user } = &settings.scope else { return false };
-    let Some((stem, _)) = place.file_name().and_then(OsStr::to_str).and_then(|name| name.split_once("@.")) else {
+    let Some((stem, _)) = path.file_name().and_then(OsStr::to_str).and_then(|name| name.split_once("@.")) else {
         return false;
     };
     let (prefix, own) = (format!("{stem}@"), format!("{stem}@{user}.service"));
@@ -309,52 +304,57 @@ fn is_shared(settings: &ServiceSettings, place: &Path) -> bool {
     others.any(|name| !name.starts_with(&format!("{prefix}.")))
 }
 
-/// What of this shell the service will not have.
+/// A note on the variables of this shell that the service will not have.
 fn left_out(settings: &ServiceSettings) -> Option<String> {
     (!settings.left_out.is_empty()).then(|| {
         format!(
-            "{} of this shell are not the service's: give them as options, or in a drop-in",
+            "the service does not inherit {} from this shell: pass them as options, or set them in a drop-in",
             settings.left_out.join(", ")
         )
     })
 }
 
-fn note_on(beside: &Beside) -> String {
-    match beside {
-        Beside::Idle(path) => format!(
-            "OpenClaw's own service {} is there, neither enabled nor running: remove it with 'openclaw gateway uninstall'",
+fn note_on(service: &Harmless) -> String {
+    match service {
+        Harmless::Inactive(path) => format!(
+            "OpenClaw's own service {} exists, neither enabled nor running: remove it with 'openclaw gateway uninstall'",
             path.display()
         ),
-        Beside::Elsewhere(path, port) => {
-            format!("OpenClaw's own service {} is for port {port}, and is left alone", path.display())
+        Harmless::OtherPort(path, port) => {
+            format!("OpenClaw's own service {} is for port {port} and is left alone", path.display())
         }
     }
 }
 
-fn write_out(settings: &ServiceSettings, planned: &Planned, out: &mut impl Write) -> Result<(), Error> {
-    let Planned { path, text } = planned;
+fn on_file(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error {
+    let path = path.to_owned();
+    move |error| Error::File { action, path, error }
+}
+
+fn write_file(settings: &ServiceSettings, file: &ManagedFile, out: &mut impl Write) -> Result<(), Error> {
+    let ManagedFile { path, text } = file;
     if settings.dry_run {
         writeln!(out, "would write {}:", path.display())?;
         return Ok(out.write_all(text.as_bytes())?);
     }
-    planned.write().map_err(|error| file("write", path, error))?;
+    file.write().map_err(on_file("write", path))?;
     Ok(writeln!(out, "wrote      {}", path.display())?)
 }
 
-fn remove(settings: &ServiceSettings, place: &Path, top: &Path, out: &mut impl Write) -> Result<(), Error> {
-    let shown = place.display();
+fn remove(settings: &ServiceSettings, path: &Path, top: &Path, out: &mut impl Write) -> Result<(), Error> {
+    let shown = path.display();
     if settings.dry_run {
         writeln!(out, "would remove {shown}")?;
-    } else if record::remove(place, top).map_err(|error| file("remove", place, error))? {
+    } else if managed_file::remove(path, top).map_err(on_file("remove", path))? {
         writeln!(out, "removed    {shown}")?;
     } else {
-        writeln!(out, "not there  {shown}")?;
+        writeln!(out, "not found  {shown}")?;
     }
     Ok(())
 }
 
-/// Our records, where they are without an option that says otherwise.
-fn stores(settings: &ServiceSettings) -> Option<PathBuf> {
+/// The store in its default location.
+fn default_store(settings: &ServiceSettings) -> Option<PathBuf> {
     let home = match &settings.scope {
         Scope::User => settings.home.clone(),
         Scope::Machine { user } => User::from_name(user).ok().flatten()?.dir,
@@ -363,20 +363,20 @@ fn stores(settings: &ServiceSettings) -> Option<PathBuf> {
     Some(home.join(format!(".openclaw{profile}/supervise"))).filter(|store| store.is_dir())
 }
 
-/// What a person wants to know next. `stale`: what runs was started from the old files.
-fn tell_next(settings: &ServiceSettings, stale: bool, out: &mut impl Write) -> Result<(), Error> {
+/// `stale`: the running service was started from the old files.
+fn print_next(settings: &ServiceSettings, stale: bool, out: &mut impl Write) -> Result<(), Error> {
     let name = name_of(settings);
     let manager = systemctl(settings).join(" ");
     if stale {
         let renew = if cfg!(target_os = "macos") {
-            let (domain, place) = (domain(), job::place(settings));
-            format!("launchctl bootout {domain}/{name} && launchctl bootstrap {domain} {}", place.display())
+            let (domain, path) = (domain(), job::path(settings));
+            format!("launchctl bootout {domain}/{name} && launchctl bootstrap {domain} {}", path.display())
         } else {
             format!("{manager} restart {name}")
         };
         writeln!(
             out,
-            "note       what runs was started before this change: '{renew}' drains the gateway and starts it anew"
+            "note       the running service still has the old settings: '{renew}' drains and restarts the gateway"
         )?;
     }
     if cfg!(target_os = "macos") {
@@ -386,8 +386,8 @@ fn tell_next(settings: &ServiceSettings, stale: bool, out: &mut impl Write) -> R
     let journal = manager.replace("systemctl", "journalctl");
     writeln!(out, "next       {manager} status {name}; {journal} -u {name} -f; openclaw-supervise doctor")?;
     let user = manager::user_name();
-    if settings.scope == Scope::User && !settings.dry_run && manager::ends_with_session(&user) {
-        writeln!(out, "note       it ends with your last session: 'sudo loginctl enable-linger {user}' keeps it")?;
+    if settings.scope == Scope::User && !settings.dry_run && manager::is_lingering_off(&user) {
+        writeln!(out, "note       the service stops when you log out; to keep it running: sudo loginctl enable-linger {user}")?;
     }
     Ok(())
 }

@@ -3,157 +3,147 @@
 use crate::core::exit;
 use std::ffi::OsString;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-/// Each says whether anything was changed.
+/// Each message says whether anything was changed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// Nobody who runs services speaks systemctl or launchctl here.
     #[error(
-        "there is no {0} on PATH, so no service can be installed; nothing was changed; have whatever starts services here \
-         run 'openclaw-supervise run'"
+        "{0} not found on PATH, so no service can be installed; nothing was changed; have your init system run \
+         'openclaw-supervise run'"
     )]
     NoManager(&'static str),
-    /// It is there and does not answer.
-    #[error("'{order}' failed: {complaint}; nothing was changed; {advice}")]
-    Unreachable {
-        /// What was asked.
-        order: String,
-        /// What it said.
-        complaint: String,
-        /// What to do.
-        advice: String,
-    },
-    /// The machine's services are not this user's.
+    #[error("'{command}' failed: {output}; nothing was changed; {advice}")]
+    ManagerUnreachable { command: String, output: String, advice: String },
     #[error(
-        "a service of the machine is root's to change; nothing was changed; call 'sudo {program} {0} --system ...', or leave \
-         --system out", program = .1.display()
+        "system services need root; nothing was changed; run 'sudo {program} {0} --system ...', or leave --system out",
+        program = .1.display()
     )]
     NotRoot(&'static str, PathBuf),
-    /// There is no such user.
-    #[error("this machine has no account {0:?}; nothing was changed; create it, or name another with --run-as")]
-    NoAccount(String),
-    /// `sudo` keeps the home of whoever calls it.
+    #[error("this machine has no user {0:?}; nothing was changed; create it, or name another with --run-as")]
+    NoUser(String),
+    /// sudo keeps HOME.
     #[error(
-        "the home {} is not {user}'s: the service would be another user's, with files of {user}; nothing was changed; call it \
-         without sudo, or with a HOME of {user}'s", home.display()
+        "the home directory {} does not belong to {user}: the service would run as another user with files of {user}; \
+         nothing was changed; run it without sudo, or with HOME set to that of {user}", home.display()
     )]
-    OthersHome {
-        /// That of `HOME`.
-        home: PathBuf,
-        /// Who asks.
-        user: String,
-    },
-    /// The service could not start.
+    OtherUsersHome { home: PathBuf, user: String },
     #[error(
-        "cannot find {program} for {user}, neither in the usual places of its home nor in PATH ({}); nothing was changed; \
-         install it there or in /usr/local/bin, or name another: openclaw-supervise install ... -- COMMAND",
+        "cannot find {program} for {user}, neither in its home directory nor in PATH ({}); nothing was changed; install it \
+         there or in /usr/local/bin, or name another: openclaw-supervise install ... -- COMMAND",
         path.to_string_lossy()
     )]
-    NoCommand {
-        /// What was looked for.
-        program: String,
-        /// For whom.
-        user: String,
-        /// That of whoever asks.
-        path: OsString,
-    },
-    /// A `LaunchDaemon` would need a user, a home and a keychain that it has not.
+    NoCommand { program: String, user: String, path: OsString },
+    /// A `LaunchDaemon` would need a user, a home and a keychain, which it does not have.
     #[error(
-        "there is no service of the machine on macOS, only one of a user; nothing was changed; call it as that user, \
-         without sudo and --system"
+        "macOS has only user services here, no system services; nothing was changed; run it as that user, without sudo and \
+         --system"
     )]
     NoDaemon,
-    /// A file in our place is not ours.
     #[error(
         "{} was not written by 'openclaw-supervise install', or was edited since; nothing was changed; keep settings in a \
-         drop-in, or give --force to take it over", .0.display()
+         drop-in, or replace it with --force", .0.display()
     )]
-    Foreign(PathBuf),
-    /// OpenClaw has a service of its own for this gateway.
+    ForeignFile(PathBuf),
     #[error(
-        "OpenClaw's own service {} is there and would start a second gateway; nothing was changed; remove it with \
-         'openclaw gateway stop' and 'openclaw gateway uninstall', or keep it and have it start this program: 'openclaw \
+        "OpenClaw's own service {} is enabled or running and would start a second gateway; nothing was changed; remove it \
+         with 'openclaw gateway stop' and 'openclaw gateway uninstall', or keep it and make it start this program: 'openclaw \
          gateway install --wrapper {} --force'", .0.display(), .1.display()
     )]
-    Rival(PathBuf, PathBuf),
-    /// That service starts this program already.
+    OpenclawService(PathBuf, PathBuf),
     #[error(
-        "OpenClaw's own service {} starts this program already, and needs no second one; nothing was changed; for a unit of \
-         our own in its place: 'openclaw gateway uninstall' first", .0.display()
+        "OpenClaw's own service {} already starts this program; nothing was changed; to install a service of our own \
+         instead, run 'openclaw gateway uninstall' first", .0.display()
     )]
-    Wrapped(PathBuf),
-    /// A service of ours for the same gateway, of the other scope.
+    AlreadyWrapped(PathBuf),
+    /// A service of ours in the other scope, and the command that removes it.
     #[error(
-        "{} is a service of this program for the same gateway, and two of them would compete; nothing was changed; remove \
-         that one first: {}", .0.display(), .1
+        "{} already starts this program for the same gateway, and the two would compete; nothing was changed; remove it \
+         first: {}", .0.display(), .1
     )]
-    Twin(PathBuf, String),
-    /// What should be removed goes on.
+    OtherScope(PathBuf, String),
     #[error(
-        "{0} cannot be stopped: it still runs, and does not start again at the next boot; its files are left where they are; \
-         see its log, and call it again"
+        "{0} is still running and cannot be stopped; it will not start at the next boot; its files were kept; see its log, \
+         then run it again"
     )]
-    Running(String),
-    /// launchd ends a job at the latest after its `ExitTimeOut`.
+    StillRunning(String),
+    /// launchd kills a job after its `ExitTimeOut`.
     #[error(
-        "{0} still drains, or launchd does not let go of it; it does not start again until the next login; its plist is left \
-         where it is; see its log, and call it again"
+        "{0} is still draining, or launchd has not unloaded it; it will not start before the next login; its plist was kept; \
+         see its log, then run it again"
     )]
-    Drains(String),
-    /// Another file has it started all the same.
+    StillLoaded(String),
     #[error(
-        "{name} is still there: {} starts it, which is not where this looked; remove it there, or call it again with the \
-         XDG_CONFIG_HOME of the installation", path.display()
+        "{name} is still enabled or running from {}, which this command does not manage; remove it there, or run it again \
+         with the XDG_CONFIG_HOME of the installation", path.display()
     )]
-    Elsewhere {
-        /// The service.
-        name: String,
-        /// Its file.
-        path: PathBuf,
-    },
-    /// A word that no service file can hold.
+    Elsewhere { name: String, path: PathBuf },
     #[error(
-        "{0:?} cannot stand in a service file: it has a control character or is not UTF-8; nothing was changed; give it in \
-         another way"
+        "{0:?} cannot be written to a service file: it has a control character or is not UTF-8; nothing was changed; give \
+         it in another way"
     )]
-    Word(String),
-    /// systemd takes the path of a program as it stands, but its name for a variable.
-    #[error("a unit cannot start {}: its path has a dollar sign; nothing was changed; put it elsewhere", .0.display())]
-    Dollar(PathBuf),
-    /// We do not know where we are.
-    #[error("cannot tell where this program is: {0}; nothing was changed; start it by its path")]
-    Program(io::Error),
-    /// The file we were started from is gone or was replaced.
-    #[error("{} is not there any more; nothing was changed; call the program where it is now", .0.display())]
-    Gone(PathBuf),
-    /// A file could not be written, read or removed.
-    #[error("cannot {what} {}: {error}; mend that and call it again", path.display())]
-    File {
-        /// Read, write or remove it.
-        what: &'static str,
-        /// Which.
-        path: PathBuf,
-        /// What the kernel said.
-        error: io::Error,
-    },
-    /// The manager refused; and how far we were.
+    Unquotable(String),
+    /// systemd.service(5): the path of the program is not subject to `$$` escapes.
+    #[error("systemd cannot start {}: its path has a dollar sign; nothing was changed; move it elsewhere", .0.display())]
+    DollarInPath(PathBuf),
+    #[error("cannot find the path of this program: {0}; nothing was changed; start it by its absolute path")]
+    NoOwnPath(io::Error),
+    #[error("{} does not exist any more; nothing was changed; run the program from where it is now", .0.display())]
+    Moved(PathBuf),
+    #[error("cannot {action} {}: {error}; fix that and run it again", path.display())]
+    File { action: &'static str, path: PathBuf, error: io::Error },
+    /// The command, its output, and what has been changed so far.
     #[error("'{0}' failed: {1}; {2}")]
-    Refused(String, String, &'static str),
-    /// The terminal is gone.
-    #[error("cannot write to stdout: {0}; give it a place with room")]
+    ManagerFailed(String, String, &'static str),
+    #[error("cannot write to stdout: {0}; redirect it to a writable file")]
     Stdout(#[from] io::Error),
 }
 
 impl Error {
-    /// What the program ends with for it.
     #[must_use]
     pub fn exit_code(&self) -> u8 {
         if matches!(self, Self::NoCommand { .. }) { exit::EX_CONFIG } else { exit::FAILURE }
     }
 }
 
-/// What the kernel said about a file.
-pub(super) fn file(what: &'static str, path: &Path, error: io::Error) -> Error {
-    Error::File { what, path: path.to_owned(), error }
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_message_says_what_failed_what_was_changed_and_what_to_do() {
+        let unit = || PathBuf::from("/etc/systemd/system/x.service");
+        let program = || PathBuf::from("/opt/openclaw-supervise");
+        let text = str::to_owned;
+        let denied = || io::Error::from(io::ErrorKind::PermissionDenied);
+        let all = [
+            Error::NoManager("systemctl"),
+            Error::ManagerUnreachable {
+                command: text("systemctl show"),
+                output: text("no bus"),
+                advice: text("log in as alice"),
+            },
+            Error::NotRoot("install", program()),
+            Error::NoUser(text("alice")),
+            Error::OtherUsersHome { home: PathBuf::from("/home/bob"), user: text("root") },
+            Error::NoCommand { program: text("openclaw"), user: text("alice"), path: OsString::from("/usr/bin") },
+            Error::NoDaemon,
+            Error::ForeignFile(unit()),
+            Error::OpenclawService(unit(), program()),
+            Error::AlreadyWrapped(unit()),
+            Error::OtherScope(unit(), text("'sudo systemctl disable --now x.service'")),
+            Error::StillRunning(text("x.service")),
+            Error::StillLoaded(text("gui/501/x")),
+            Error::Elsewhere { name: text("x.service"), path: unit() },
+            Error::Unquotable(text("a\nb")),
+            Error::DollarInPath(PathBuf::from("/opt/$x")),
+            Error::NoOwnPath(denied()),
+            Error::Moved(program()),
+            Error::File { action: "write", path: unit(), error: denied() },
+            Error::ManagerFailed(text("systemctl enable x"), text("no start"), "the files were written"),
+            Error::Stdout(denied()),
+        ];
+        let lines = all.iter().map(|error| format!("{} {error}", error.exit_code())).collect::<Vec<_>>();
+        insta::assert_snapshot!(lines.join("\n"));
+    }
 }

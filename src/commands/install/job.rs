@@ -1,24 +1,23 @@
-//! The `LaunchAgent`, made of the one that this repository ships.
+//! The `LaunchAgent`, generated from the plist that this repository ships.
 
-use super::Error;
-use super::record::{Planned, sign};
+use super::error::Error;
+use super::managed_file::{ManagedFile, sign};
 use crate::settings::ServiceSettings;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 const SHIPPED: &str = include_str!("../../../contrib/launchd/ai.openclaw.supervise.plist");
 
-/// What the shipped file has in place of a home.
+/// Placeholder for the home directory in the shipped file.
 const HOME: &str = "/HOME";
 
-/// The label of the job.
 pub(super) fn label(settings: &ServiceSettings) -> String {
     let profile = settings.profile.as_ref().map(|profile| format!(".{profile}")).unwrap_or_default();
     format!("ai.openclaw.supervise{profile}")
 }
 
-/// OpenClaw's own job for the same gateway, if it is there.
-pub(super) fn rival(settings: &ServiceSettings) -> PathBuf {
+/// The path of OpenClaw's own job for the same gateway.
+pub(super) fn openclaw_path(settings: &ServiceSettings) -> PathBuf {
     let label = settings.profile.as_ref().map_or_else(|| "gateway".to_owned(), Clone::clone);
     folder(settings).join(format!("ai.openclaw.{label}.plist"))
 }
@@ -27,13 +26,12 @@ fn folder(settings: &ServiceSettings) -> PathBuf {
     settings.home.join("Library/LaunchAgents")
 }
 
-/// Its place.
-pub(super) fn place(settings: &ServiceSettings) -> PathBuf {
+pub(super) fn path(settings: &ServiceSettings) -> PathBuf {
     folder(settings).join(format!("{}.plist", label(settings)))
 }
 
-/// The file. `program` is ours, `path` leads to OpenClaw and its Node.
-pub(super) fn plan(settings: &ServiceSettings, program: &Path, path: &OsStr) -> Result<Planned, Error> {
+/// `program` is our own path, `search_path` leads to OpenClaw and its Node.
+pub(super) fn plan(settings: &ServiceSettings, program: &Path, search_path: &OsStr) -> Result<ManagedFile, Error> {
     let mut words = vec![text_of(program.as_os_str())?];
     for word in &settings.words {
         words.push(text_of(word)?);
@@ -45,30 +43,26 @@ pub(super) fn plan(settings: &ServiceSettings, program: &Path, path: &OsStr) -> 
         &[
             (SHIPPED_WORDS, &array),
             (SHIPPED_LABEL, &format!("<string>{label}</string>")),
-            (SHIPPED_PATH, &text_of(path)?),
+            (SHIPPED_PATH, &text_of(search_path)?),
             (SHIPPED_LOG, &format!("{home}/Library/Logs/{label}")),
             (HOME, &home),
         ],
     );
-    // The declaration has to come first.
+    // The XML declaration has to come first.
     let (declaration, rest) = text.split_once('\n').unwrap_or(("", &text));
-    Ok(Planned { path: place(settings), text: declaration.to_owned() + &sign("<!-- ", " -->", rest) })
+    Ok(ManagedFile { path: path(settings), text: declaration.to_owned() + &sign("<!-- ", " -->", rest) })
 }
 
-/// What the shipped file has in its one array.
 const SHIPPED_WORDS: &str = "\t\t<string>/usr/local/bin/openclaw-supervise</string>\n\t\t<string>run</string>\n";
 
-/// Its label.
 const SHIPPED_LABEL: &str = "<string>ai.openclaw.supervise</string>";
 
-/// Its PATH.
 const SHIPPED_PATH: &str = "/opt/homebrew/bin:/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin";
 
-/// What its logs begin with.
 const SHIPPED_LOG: &str = "/HOME/Library/Logs/openclaw-supervise";
 
-/// A template with values in place of its marks. A value may hold what is a mark: it is not looked at again. Of two marks
-/// at one place the first in the list counts.
+/// Replaces each placeholder by its value, in one pass: a value may contain a placeholder. Of two at one position the first in
+/// the list counts.
 fn fill(template: &str, values: &[(&str, &str)]) -> String {
     let (mut text, mut rest) = (String::new(), template);
     while let Some(c) = rest.chars().next() {
@@ -83,13 +77,13 @@ fn fill(template: &str, values: &[(&str, &str)]) -> String {
     text
 }
 
-/// The logs of the job, which launchd writes.
+/// The logs that launchd writes for the job.
 pub(super) fn logs(settings: &ServiceSettings) -> [PathBuf; 2] {
     let (folder, label) = (settings.home.join("Library/Logs"), label(settings));
     [folder.join(format!("{label}.log")), folder.join(format!("{label}.out.log"))]
 }
 
-/// Seconds that launchd gives the job from SIGTERM to SIGKILL, as the shipped file says.
+/// Seconds from SIGTERM to SIGKILL, from the shipped file.
 pub(super) fn exit_time_out() -> u64 {
     let number = |shipped: &str| {
         let (_, rest) = shipped.split_once("<key>ExitTimeOut</key>")?;
@@ -99,16 +93,16 @@ pub(super) fn exit_time_out() -> u64 {
     number(SHIPPED).unwrap_or(360)
 }
 
-/// The shipped file without the words on how to copy it.
+/// Removes the comment on how to copy the shipped file.
 fn without_advice(shipped: &str) -> String {
     let parts = shipped.split_once("<!--\n").and_then(|(before, rest)| Some((before, rest.split_once("-->\n")?.1)));
     parts.map_or_else(|| shipped.to_owned(), |(before, after)| format!("{before}{after}"))
 }
 
-/// Text between two tags.
+/// XML text content.
 fn text_of(word: &OsStr) -> Result<String, Error> {
     let text = word.to_str().filter(|text| !text.contains(|c: char| c.is_control()));
-    let Some(text) = text else { return Err(Error::Word(word.to_string_lossy().into_owned())) };
+    let Some(text) = text else { return Err(Error::Unquotable(word.to_string_lossy().into_owned())) };
     Ok(text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;"))
 }
 
@@ -141,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn the_job_is_the_shipped_one_with_our_words_and_home() {
+    fn the_job_is_the_shipped_one_with_our_arguments_and_home() {
         let planned = plan(&settings(Some("work")), Path::new("/opt/ocs"), OsStr::new("/a:/b")).unwrap();
         assert_eq!(planned.path, Path::new("/srv/al & co/Library/LaunchAgents/ai.openclaw.supervise.work.plist"));
         let job = Value::from_reader_xml(planned.text.as_bytes()).unwrap().into_dictionary().unwrap();
@@ -160,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn a_word_that_looks_like_a_mark_of_the_template_stays_as_it_is() {
+    fn an_argument_that_looks_like_a_placeholder_is_kept() {
         let mut settings = settings(None);
         settings.home = PathBuf::from("/srv/al");
         settings.words = ["run", "--state-dir", "/srv/HOME/x", SHIPPED_PATH].map(OsString::from).into();
@@ -179,14 +173,14 @@ mod tests {
     }
 
     #[test]
-    fn a_job_is_known_as_ours_until_it_is_edited() {
-        use crate::commands::install::record::{Found, look};
+    fn a_job_is_recognised_as_ours_until_it_is_edited() {
+        use crate::commands::install::managed_file::{FileState, inspect};
         let mut planned = plan(&settings(None), Path::new("/opt/ocs"), OsStr::new("/a")).unwrap();
         planned.path = std::env::temp_dir().join(format!("ocs-job-{}.plist", std::process::id()));
         planned.write().unwrap();
-        assert_eq!(look(&planned.path, None).unwrap(), Found::Ours);
+        assert_eq!(inspect(&planned.path, None).unwrap(), FileState::Ours);
         std::fs::write(&planned.path, planned.text.replace("<integer>30<", "<integer>31<")).unwrap();
-        assert_eq!(look(&planned.path, None).unwrap(), Found::Foreign);
+        assert_eq!(inspect(&planned.path, None).unwrap(), FileState::Foreign);
         std::fs::remove_file(&planned.path).unwrap();
     }
 }

@@ -1,4 +1,4 @@
-//! The calls of systemctl, launchctl and loginctl: each one that changes something is shown.
+//! Calls of systemctl, launchctl and loginctl. Each call that changes something is printed.
 
 use super::error::Error;
 use crate::settings::{Scope, ServiceSettings};
@@ -7,19 +7,17 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
-/// Who runs the services of this machine.
 const PROGRAM: &str = if cfg!(target_os = "macos") { "launchctl" } else { "systemctl" };
 
-/// What follows from a call that fails.
+/// What a failed call means.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Failure {
-    /// Nothing: there may have been nothing to do.
-    Expected,
-    /// An error, which ends with these words on how far we were.
-    Fatal(&'static str),
+pub(super) enum OnFailure {
+    /// There may have been nothing to do.
+    Ignore,
+    /// An error whose message ends with what has been changed so far.
+    Abort(&'static str),
 }
 
-/// How the manager of this scope is spoken to.
 pub(super) fn systemctl(settings: &ServiceSettings) -> &'static [&'static str] {
     match settings.scope {
         Scope::User => &["systemctl", "--user"],
@@ -27,138 +25,132 @@ pub(super) fn systemctl(settings: &ServiceSettings) -> &'static [&'static str] {
     }
 }
 
-/// Where launchd has the jobs of this user.
+/// The launchd domain of this user's jobs.
 pub(super) fn domain() -> String {
     format!("gui/{}", Uid::effective())
 }
 
-/// Whether the manager is there.
-pub(super) fn is_there(settings: &ServiceSettings) -> Result<(), Error> {
+pub(super) fn check_installed(settings: &ServiceSettings) -> Result<(), Error> {
     which::which_in(PROGRAM, Some(&settings.path), "/").map(|_| ()).map_err(|_| Error::NoManager(PROGRAM))
 }
 
-/// Whether it answers; asked before anything is changed.
-pub(super) fn check_answer(settings: &ServiceSettings) -> Result<(), Error> {
+/// To be called before anything is changed.
+pub(super) fn check_reachable(settings: &ServiceSettings) -> Result<(), Error> {
     let domain = domain();
-    let order = if cfg!(target_os = "macos") {
+    let command = if cfg!(target_os = "macos") {
         vec!["launchctl", "print", &domain]
     } else {
         [systemctl(settings), &["show", "--property=Version"]].concat()
     };
-    let answer = call(&order).map(|_| ());
-    answer.map_err(|complaint| Error::Unreachable { order: order.join(" "), complaint, advice: advice(settings) })
+    let answer = run(&command).map(|_| ());
+    answer.map_err(|output| Error::ManagerUnreachable { command: command.join(" "), output, advice: advice(settings) })
 }
 
-/// Why a manager does not answer, from what can be seen from here.
+/// The likely reason why the manager is unreachable, and the remedy.
 fn advice(settings: &ServiceSettings) -> String {
     let (uid, user) = (Uid::effective(), user_name());
     if cfg!(target_os = "macos") {
-        return format!("agents of {user} run while {user} is logged in at the screen: log in there first");
+        return format!("launch agents of {user} run only while {user} is logged in to the desktop: log in there first");
     }
     let has_runtime = std::env::var_os("XDG_RUNTIME_DIR").is_some_and(|folder| !folder.is_empty());
     match settings.scope {
         Scope::User if !has_runtime => format!(
-            "XDG_RUNTIME_DIR is not set, as after su or sudo: log in as {user} itself, or 'sudo loginctl enable-linger \
-             {user}' and 'export XDG_RUNTIME_DIR=/run/user/{uid}'; without systemd have whatever starts services here run \
+            "XDG_RUNTIME_DIR is not set, as after su or sudo: log in as {user} directly, or 'sudo loginctl enable-linger \
+             {user}' and 'export XDG_RUNTIME_DIR=/run/user/{uid}'; without systemd have your init system run \
              'openclaw-supervise run'"
         ),
         Scope::User => format!(
-            "{user} has no manager of services that runs: 'sudo loginctl enable-linger {user}' starts one; without systemd \
-             have whatever starts services here run 'openclaw-supervise run'"
+            "no systemd user manager runs for {user}: start one with 'sudo loginctl enable-linger {user}'; without systemd \
+             have your init system run 'openclaw-supervise run'"
         ),
-        Scope::Machine { .. } => "systemd does not run this machine, it seems: have whatever starts services here run \
-             'openclaw-supervise run'"
-            .to_owned(),
+        Scope::Machine { .. } => {
+            "systemd seems not to be the init system here: have yours run 'openclaw-supervise run'".to_owned()
+        }
     }
 }
 
-/// The name of who asks.
+/// The name of the effective user, or its uid.
 pub(super) fn user_name() -> String {
     let user = User::from_uid(Uid::effective()).ok().flatten();
     user.map_or_else(|| Uid::effective().to_string(), |user| user.name)
 }
 
-/// What systemd has of a unit.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Shown {
-    active: String,
-    file: String,
-    /// Where its file is.
+pub(super) struct UnitState {
+    active_state: String,
+    file_state: String,
+    /// Its unit file.
     pub(super) path: Option<PathBuf>,
 }
 
-impl Shown {
-    fn read(text: &str) -> Self {
+impl UnitState {
+    fn parse(text: &str) -> Self {
         let value = |name: &str| {
             let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
             line.unwrap_or_default().trim().to_owned()
         };
         let path = Some(value("FragmentPath")).filter(|path| !path.is_empty()).map(PathBuf::from);
-        Self { active: value("ActiveState"), file: value("UnitFileState"), path }
+        Self { active_state: value("ActiveState"), file_state: value("UnitFileState"), path }
     }
 
-    /// Whether it runs, ends, or waits for its next start.
+    /// Running, stopping, or waiting for its next start.
     pub(super) fn is_active(&self) -> bool {
-        !matches!(self.active.as_str(), "" | "inactive" | "failed")
+        !matches!(self.active_state.as_str(), "" | "inactive" | "failed")
     }
 
-    /// Whether something starts it.
     pub(super) fn is_enabled(&self) -> bool {
-        matches!(self.file.as_str(), "enabled" | "enabled-runtime" | "linked" | "linked-runtime")
+        matches!(self.file_state.as_str(), "enabled" | "enabled-runtime" | "linked" | "linked-runtime")
     }
 }
 
-/// Asks systemd about a unit; nothing where it does not answer.
-pub(super) fn show(manager: &[impl AsRef<str>], unit: &str) -> Shown {
+/// Empty if systemd does not answer.
+pub(super) fn show(manager: &[impl AsRef<str>], unit: &str) -> UnitState {
     let words = ["show", "--property=ActiveState,UnitFileState,FragmentPath", unit];
     let words: Vec<&str> = manager.iter().map(AsRef::as_ref).chain(words).collect();
-    call(&words).map_or_else(|_| Shown::default(), |said| Shown::read(&said))
+    run(&words).map_or_else(|_| UnitState::default(), |output| UnitState::parse(&output))
 }
 
-/// Whether systemd has that unit running, or about to.
 pub(super) fn is_active(manager: &[impl AsRef<str>], unit: &str) -> bool {
     show(manager, unit).is_active()
 }
 
-/// Whether launchd has that job.
+/// Whether launchd has loaded the job.
 pub(super) fn is_loaded(label: &str) -> bool {
-    call(&["launchctl", "print", &format!("{}/{label}", domain())]).is_ok()
+    run(&["launchctl", "print", &format!("{}/{label}", domain())]).is_ok()
 }
 
-/// Whether a user's services end with the last session, as far as we are told.
-pub(super) fn ends_with_session(user: &str) -> bool {
-    let mut asked = Command::new("loginctl");
-    asked.args(["show-user", user, "--property=Linger", "--value"]).stdin(Stdio::null());
-    asked.output().is_ok_and(|answer| answer.stdout.trim_ascii() == b"no")
+/// Whether the user's services stop with the last session.
+pub(super) fn is_lingering_off(user: &str) -> bool {
+    run(&["loginctl", "show-user", user, "--property=Linger", "--value"]).is_ok_and(|output| output.trim() == "no")
 }
 
-/// Calls the manager for a change, and shows the call.
-pub(super) fn order(
+/// Prints and runs a command that changes something; a dry run only prints it.
+pub(super) fn change(
     settings: &ServiceSettings,
     words: &[&str],
-    failure: Failure,
+    on_failure: OnFailure,
     out: &mut impl Write,
 ) -> Result<(), Error> {
     let line = words.join(" ");
     if settings.dry_run {
-        return Ok(writeln!(out, "would call {line}")?);
+        return Ok(writeln!(out, "would run  {line}")?);
     }
-    writeln!(out, "calling    {line}")?;
+    writeln!(out, "running    {line}")?;
     out.flush()?;
-    match (call(words), failure) {
-        (Ok(_), _) | (Err(_), Failure::Expected) => Ok(()),
-        (Err(complaint), Failure::Fatal(then)) => Err(Error::Refused(line, complaint, then)),
+    match (run(words), on_failure) {
+        (Ok(_), _) | (Err(_), OnFailure::Ignore) => Ok(()),
+        (Err(output), OnFailure::Abort(then)) => Err(Error::ManagerFailed(line, output, then)),
     }
 }
 
-/// Calls a program, and brings what it said, or complained about.
-fn call(words: &[&str]) -> Result<String, String> {
+/// Returns stdout, or as the error what the program wrote to stderr.
+fn run(words: &[&str]) -> Result<String, String> {
     let Some((program, words)) = words.split_first() else { return Ok(String::new()) };
     match Command::new(program).args(words).stdin(Stdio::null()).output() {
         Ok(answer) if answer.status.success() => Ok(String::from_utf8_lossy(&answer.stdout).into_owned()),
         Ok(answer) => {
-            let said = String::from_utf8_lossy(&answer.stderr).trim().replace('\n', " ");
-            Err(if said.is_empty() { answer.status.to_string() } else { said })
+            let stderr = String::from_utf8_lossy(&answer.stderr).trim().replace('\n', " ");
+            Err(if stderr.is_empty() { answer.status.to_string() } else { stderr })
         }
         Err(error) => Err(error.to_string()),
     }
@@ -169,7 +161,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn whatever_is_not_at_rest_is_active() {
+    fn any_state_but_inactive_and_failed_is_active() {
         for (state, active) in [
             ("inactive", false),
             ("failed", false),
@@ -180,10 +172,10 @@ mod tests {
             ("", false),
         ] {
             let shown =
-                Shown::read(&format!("FragmentPath=/x/y.service\nActiveState={state}\nUnitFileState=enabled\n"));
+                UnitState::parse(&format!("FragmentPath=/x/y.service\nActiveState={state}\nUnitFileState=enabled\n"));
             assert_eq!(shown.is_active(), active, "{state}");
             assert!(shown.is_enabled() && shown.path.is_some());
         }
-        assert_eq!(Shown::read("FragmentPath=\nUnitFileState=\n"), Shown::default());
+        assert_eq!(UnitState::parse("FragmentPath=\nUnitFileState=\n"), UnitState::default());
     }
 }

@@ -1,4 +1,4 @@
-//! The PATH of the service, and what is to be said of the places that it and the service lead to.
+//! The PATH of the service, with warnings about folders that may disappear or that its user cannot enter.
 
 use crate::settings::{Scope, ServiceSettings};
 use nix::unistd::{Uid, User};
@@ -11,40 +11,38 @@ const USUAL: [&str; 6] = if cfg!(target_os = "macos") { MACOS } else { LINUX };
 
 const LINUX: [&str; 6] = ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"];
 
-/// As in the shipped plist: what Homebrew brings is on no PATH of launchd's.
+/// As in the shipped plist: launchd's own PATH lacks Homebrew's folder.
 const MACOS: [&str; 6] = ["/opt/homebrew/bin", "/usr/local/bin", "/usr/bin", "/bin", "/usr/sbin", "/sbin"];
 
-/// Folders that are made anew for each shell.
+/// fnm creates such a folder for each shell.
 const OF_ONE_SHELL: &str = "fnm_multishells";
 
-/// Where npm and the version managers put programs into a home.
+/// Folders of npm and the version managers in a home directory.
 const OF_HOME: [&str; 5] =
     [".npm-global/bin", ".local/bin", ".volta/bin", ".local/share/fnm/aliases/default/bin", ".local/share/pnpm"];
 
-/// Where programs of a service are looked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct SearchPath {
     /// The folders of OpenClaw and of its Node, then the usual ones.
     pub(super) path: OsString,
-    /// What is to be said of that.
-    pub(super) remarks: Vec<String>,
-    /// The program of the gateway that is not there.
+    pub(super) warnings: Vec<String>,
+    /// The program of the gateway, if it was not found.
     pub(super) missing: Option<String>,
 }
 
 impl SearchPath {
     pub(super) fn of(settings: &ServiceSettings) -> Self {
-        let (mut folders, mut remarks, mut missing) = (Vec::new(), Vec::new(), None);
+        let (mut folders, mut warnings, mut missing) = (Vec::new(), Vec::new(), None);
         let openclaw = settings.program.clone().unwrap_or_else(|| OsString::from("openclaw"));
-        let places = places(settings);
+        let searched = searched_folders(settings);
         for program in [openclaw.as_os_str(), OsStr::new("node")] {
-            let found = which::which_in(program, std::env::join_paths(&places).ok(), "/").ok();
+            let found = which::which_in(program, std::env::join_paths(&searched).ok(), "/").ok();
             let Some(folder) = found.as_deref().and_then(Path::parent).map(lasting) else {
                 let name = program.to_string_lossy();
                 if program == openclaw {
                     missing = Some(name.into_owned());
                 } else {
-                    remarks.push(format!("{name} is not on this PATH; name its folder in a drop-in"));
+                    warnings.push(format!("{name} is not on PATH; add its folder in a drop-in"));
                 }
                 continue;
             };
@@ -53,34 +51,33 @@ impl SearchPath {
             }
             if names_a_version(&folder) {
                 let folder = folder.display();
-                remarks.push(format!(
-                    "PATH names {folder}, which is of one version of Node: install again after a switch"
+                warnings.push(format!(
+                    "PATH contains {folder}, which belongs to one version of Node: install again after a switch"
                 ));
             }
-            remarks.extend(closed(settings, &folder));
+            warnings.extend(inaccessible(settings, &folder));
             folders.push(folder);
         }
         let usual = USUAL.map(PathBuf::from).into_iter().filter(|usual| !folders.contains(usual)).collect::<Vec<_>>();
         folders.extend(usual);
         let path = std::env::join_paths(folders).unwrap_or_else(|_| settings.path.clone());
-        Self { path, remarks, missing }
+        Self { path, warnings, missing }
     }
 }
 
-/// The folders in which programs are looked for: for another account the usual ones of its home first, and of this shell
-/// those that it can reach.
-fn places(settings: &ServiceSettings) -> Vec<PathBuf> {
-    let shells: Vec<PathBuf> = std::env::split_paths(&settings.path).collect();
-    let Some(account) = Account::of(settings) else { return shells };
-    let own: Vec<PathBuf> = OF_HOME.iter().map(|folder| account.home.join(folder)).chain(nvm(&account.home)).collect();
-    // Of the account that asks, the shell knows best which Node is meant.
-    let (first, second) = if account.ids.0 == Uid::effective().as_raw() { (shells, own) } else { (own, shells) };
+/// The folders to search: for a system service those of its user's home first, then those on this PATH that the user can enter.
+fn searched_folders(settings: &ServiceSettings) -> Vec<PathBuf> {
+    let on_path: Vec<PathBuf> = std::env::split_paths(&settings.path).collect();
+    let Some(user) = RunAsUser::of(settings) else { return on_path };
+    let own: Vec<PathBuf> = OF_HOME.iter().map(|folder| user.home.join(folder)).chain(nvm_node(&user.home)).collect();
+    // For the caller's own account this PATH knows best which Node is meant.
+    let (first, second) = if user.ids.0 == Uid::effective().as_raw() { (on_path, own) } else { (own, on_path) };
     let all = first.into_iter().chain(second).chain(USUAL.map(PathBuf::from));
-    all.filter(|folder| account.is_barred_at(folder).is_none()).collect()
+    all.filter(|folder| user.first_barrier(folder).is_none()).collect()
 }
 
-/// The folder of the Node that nvm takes by default, else of the newest one.
-fn nvm(home: &Path) -> Option<PathBuf> {
+/// The folder of nvm's default Node, else of the newest one.
+fn nvm_node(home: &Path) -> Option<PathBuf> {
     let versions = home.join(".nvm/versions/node");
     let wanted = fs::read_to_string(home.join(".nvm/alias/default")).unwrap_or_default();
     let wanted = format!("v{}", wanted.trim().trim_start_matches('v'));
@@ -93,31 +90,31 @@ fn nvm(home: &Path) -> Option<PathBuf> {
     Some(versions.join(best).join("bin"))
 }
 
-/// What is odd about the place of this program.
-pub(super) fn remarks_on(settings: &ServiceSettings, program: &Path) -> Vec<String> {
-    let mut remarks: Vec<String> = closed(settings, program).into_iter().collect();
+/// Warnings about the location of this program.
+pub(super) fn warnings_about(settings: &ServiceSettings, program: &Path) -> Vec<String> {
+    let mut warnings: Vec<String> = inaccessible(settings, program).into_iter().collect();
     if names_a_version(program) {
         let program = program.display();
-        remarks.push(format!(
-            "{program} is of one version; call it by a name that stays, or install again after a switch"
+        warnings.push(format!(
+            "{program} belongs to one version; start it by a stable path, or install again after a switch"
         ));
     }
     let is_build = program.components().any(|part| part.as_os_str() == "target");
-    let is_passing = ["/tmp", "/var/tmp", "/dev/shm"].iter().any(|folder| program.starts_with(folder));
-    if is_build || is_passing || program.starts_with(std::env::temp_dir()) {
+    let is_temporary = ["/tmp", "/var/tmp", "/dev/shm"].iter().any(|folder| program.starts_with(folder));
+    if is_build || is_temporary || program.starts_with(std::env::temp_dir()) {
         let program = program.display();
-        remarks.push(format!("{program} may be cleared away; put the program into /usr/local/bin and install again"));
+        warnings.push(format!("{program} is in a temporary folder; copy it to /usr/local/bin and install again"));
     }
-    remarks
+    warnings
 }
 
-/// The folder that is there tomorrow.
+/// Resolves a folder that exists only as long as one shell.
 fn lasting(folder: &Path) -> PathBuf {
-    let is_passing = folder.components().any(|part| part.as_os_str() == OF_ONE_SHELL);
-    is_passing.then(|| fs::canonicalize(folder).ok()).flatten().unwrap_or_else(|| folder.to_owned())
+    let is_temporary = folder.components().any(|part| part.as_os_str() == OF_ONE_SHELL);
+    is_temporary.then(|| fs::canonicalize(folder).ok()).flatten().unwrap_or_else(|| folder.to_owned())
 }
 
-/// `v24.1.0` and the like, as the version managers name their folders.
+/// Whether a component looks like `v24.1.0`, as the version managers name their folders.
 fn names_a_version(folder: &Path) -> bool {
     folder.components().any(|part| {
         let part = part.as_os_str().to_string_lossy();
@@ -128,38 +125,39 @@ fn names_a_version(folder: &Path) -> bool {
     })
 }
 
-/// Another account cannot pass a folder that only its owner can.
-fn closed(settings: &ServiceSettings, place: &Path) -> Option<String> {
+/// A warning if the user of a system service cannot reach `path`.
+fn inaccessible(settings: &ServiceSettings, path: &Path) -> Option<String> {
     let Scope::Machine { user } = &settings.scope else { return None };
-    let barred = match Account::of(settings) {
-        Some(account) => account.is_barred_at(place),
-        None => place.ancestors().find(|at| fs::metadata(at).is_ok_and(|meta| !may_pass(&meta, None))),
+    let barrier = match RunAsUser::of(settings) {
+        Some(user) => user.first_barrier(path),
+        None => path.ancestors().find(|at| fs::metadata(at).is_ok_and(|meta| !may_pass(&meta, None))),
     };
-    let at = barred.filter(|_| user != "root")?;
-    Some(format!("{} is not open to everybody; see that {user} can use {}", at.display(), place.display()))
+    let at = barrier.filter(|_| user != "root")?;
+    Some(format!("{} is not world-accessible; make sure that {user} can use {}", at.display(), path.display()))
 }
 
-/// The account of a service of the machine, where there is one of that name.
-struct Account {
+/// The user of a system service.
+struct RunAsUser {
     home: PathBuf,
     ids: (u32, u32),
 }
 
-impl Account {
+impl RunAsUser {
+    /// `None` for a user service, and if there is no such user.
     fn of(settings: &ServiceSettings) -> Option<Self> {
         let Scope::Machine { user } = &settings.scope else { return None };
         let user = User::from_name(user).ok().flatten()?;
         Some(Self { home: user.dir, ids: (user.uid.as_raw(), user.gid.as_raw()) })
     }
 
-    /// Where on the way to a place it cannot go on.
-    fn is_barred_at<'a>(&self, place: &'a Path) -> Option<&'a Path> {
+    /// The innermost component of `path` that the user cannot pass.
+    fn first_barrier<'a>(&self, path: &'a Path) -> Option<&'a Path> {
         let is_closed = |at: &&Path| fs::metadata(at).is_ok_and(|meta| !may_pass(&meta, Some(self.ids)));
-        place.ancestors().find(is_closed)
+        path.ancestors().find(is_closed)
     }
 }
 
-/// Whether a folder can be passed, or a program run, by its mode. Other groups than the first one are not looked at.
+/// Whether the mode allows passing a folder or running a program. Ignores supplementary groups.
 fn may_pass(meta: &fs::Metadata, ids: Option<(u32, u32)>) -> bool {
     let bit = match ids {
         Some((0, _)) => 0o111,
@@ -181,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn the_node_that_nvm_takes_by_default_is_found_else_the_newest() {
+    fn the_default_node_of_nvm_is_found_else_the_newest() {
         let home = std::env::temp_dir().join(format!("ocs-nvm-{}", std::process::id()));
         let versions = home.join(".nvm/versions/node");
         for version in ["v9.11.2", "v22.1.0", "v22.12.0", "v24.1.0"] {
@@ -191,9 +189,9 @@ mod tests {
         let mut found = Vec::new();
         for alias in ["22", "v22.1.0", "node", "2"] {
             fs::write(home.join(".nvm/alias/default"), format!("{alias}\n")).unwrap();
-            found.push(nvm(&home).unwrap());
+            found.push(nvm_node(&home).unwrap());
         }
-        let none = nvm(&home.join("nowhere"));
+        let none = nvm_node(&home.join("nowhere"));
         fs::remove_dir_all(&home).unwrap();
         let expected = ["v22.12.0", "v22.1.0", "v24.1.0", "v24.1.0"];
         assert_eq!(found, expected.map(|version| versions.join(version).join("bin")));
@@ -201,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn who_may_pass_a_folder_is_its_owner_its_group_or_anybody() {
+    fn the_mode_of_a_folder_tells_who_may_pass_it() {
         let folder = std::env::temp_dir().join(format!("ocs-pass-{}", std::process::id()));
         fs::create_dir(&folder).unwrap();
         let own = fs::metadata(&folder).unwrap();
@@ -217,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_of_one_version_is_known_by_its_name() {
+    fn a_folder_of_one_version_is_recognised_by_its_name() {
         for (folder, expected) in [
             ("/home/alice/.nvm/versions/node/v24.1.0/bin", true),
             ("/home/alice/.volta/tools/image/node/22.12.0/bin", true),

@@ -1,7 +1,7 @@
-//! The systemd units, made of those that this repository ships.
+//! The systemd units, generated from those that this repository ships.
 
-use super::Error;
-use super::record::{Planned, sign};
+use super::error::Error;
+use super::managed_file::{ManagedFile, sign};
 use crate::settings::{Scope, ServiceSettings};
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
@@ -9,13 +9,12 @@ use std::path::{Path, PathBuf};
 const OF_USER: &str = include_str!("../../../contrib/systemd/openclaw-supervise.service");
 const OF_MACHINE: &str = include_str!("../../../contrib/systemd/openclaw-supervise@.service");
 
-/// Where the units of the machine are.
 pub(super) const MACHINE_FOLDER: &str = "/etc/systemd/system";
 
-/// The line of the shipped units that is replaced.
+/// The line of the shipped units to be replaced.
 const SHIPPED_START: &str = "ExecStart=openclaw-supervise run\n";
 
-/// The name of the unit that is started.
+/// The unit that is enabled.
 pub(super) fn name(settings: &ServiceSettings) -> String {
     let profile = settings.profile.as_ref().map(|profile| format!("-{profile}")).unwrap_or_default();
     match &settings.scope {
@@ -25,9 +24,9 @@ pub(super) fn name(settings: &ServiceSettings) -> String {
 }
 
 /// The names of OpenClaw's own unit for the same gateway: today's, that of its early releases, which had no profiles, and
-/// the one that this shell gives it.
-pub(super) fn rivals(settings: &ServiceSettings) -> Vec<String> {
-    let mut names = vec![rival(settings)];
+/// the one in this shell's `OPENCLAW_SYSTEMD_UNIT`.
+pub(super) fn openclaw_names(settings: &ServiceSettings) -> Vec<String> {
+    let mut names = vec![openclaw_name(settings)];
     if settings.profile.is_none() {
         names.push("clawdbot-gateway.service".to_owned());
     }
@@ -35,13 +34,11 @@ pub(super) fn rivals(settings: &ServiceSettings) -> Vec<String> {
     names
 }
 
-/// OpenClaw's own unit for the same gateway.
-fn rival(settings: &ServiceSettings) -> String {
+fn openclaw_name(settings: &ServiceSettings) -> String {
     let profile = settings.profile.as_ref().map(|profile| format!("-{profile}")).unwrap_or_default();
     format!("openclaw-gateway{profile}.service")
 }
 
-/// Where the units of this scope are.
 pub(super) fn folder(settings: &ServiceSettings) -> PathBuf {
     match settings.scope {
         Scope::User => settings.config_home.join("systemd/user"),
@@ -49,17 +46,17 @@ pub(super) fn folder(settings: &ServiceSettings) -> PathBuf {
     }
 }
 
-/// The folder that is there without us.
+/// The folder that exists without us; empty ones below it are removed.
 pub(super) fn top(settings: &ServiceSettings) -> PathBuf {
     match settings.scope {
-        // Even `.config` may have been made for us.
+        // Even `.config` may have been created by us.
         Scope::User => settings.config_home.parent().unwrap_or(&settings.config_home).to_owned(),
         Scope::Machine { .. } => PathBuf::from(MACHINE_FOLDER),
     }
 }
 
-/// The places of our files: the unit first, then the drop-in of an instance.
-pub(super) fn places(settings: &ServiceSettings) -> Vec<PathBuf> {
+/// Our files: the unit, then the drop-in of an instance.
+pub(super) fn paths(settings: &ServiceSettings) -> Vec<PathBuf> {
     let (folder, name) = (folder(settings), name(settings));
     match &settings.scope {
         Scope::User => vec![folder.join(name)],
@@ -70,7 +67,7 @@ pub(super) fn places(settings: &ServiceSettings) -> Vec<PathBuf> {
     }
 }
 
-/// The lines of the shipped unit by which OpenClaw's own and ours end one another, with the reason.
+/// The lines of the shipped unit that make OpenClaw's own and ours exclude each other, with their comment.
 fn conflict_of(shipped: &str) -> Option<&str> {
     let start = shipped.find("# OpenClaw's own service for the same gateway.")?;
     let last = "\nAfter=openclaw-gateway.service\n";
@@ -78,52 +75,52 @@ fn conflict_of(shipped: &str) -> Option<&str> {
     shipped.get(start..end)
 }
 
-/// The files, each at its place. `program` is ours, `path` leads to OpenClaw and its Node. `is_beside`: OpenClaw's own
-/// service is for another port, and runs on.
+/// `program` is our own path, `search_path` leads to OpenClaw and its Node. `without_conflict`: OpenClaw's own service is for
+/// another port and may run beside ours.
 pub(super) fn plan(
     settings: &ServiceSettings,
     program: &Path,
-    path: &OsStr,
-    is_beside: bool,
-) -> Result<Vec<Planned>, Error> {
+    search_path: &OsStr,
+    without_conflict: bool,
+) -> Result<Vec<ManagedFile>, Error> {
     if program.as_os_str().as_encoded_bytes().contains(&b'$') {
-        return Err(Error::Dollar(program.to_owned()));
+        return Err(Error::DollarInPath(program.to_owned()));
     }
     let words = [program.as_os_str().to_owned()].into_iter().chain(settings.words.iter().cloned());
     let command: Vec<String> = words.map(|word| quote(&word)).collect::<Result<_, _>>()?;
     let mut variable = OsString::from("PATH=");
-    variable.push(path);
+    variable.push(search_path);
     let start = format!("ExecStart={}\nEnvironment={}\n", command.join(" "), quote_value(&variable)?);
     let texts = match &settings.scope {
         Scope::User => {
             let shipped = body_of(OF_USER);
-            let conflict = conflict_of(shipped).filter(|_| is_beside).unwrap_or_default();
-            let text = shipped.replacen(conflict, "", 1).replace("openclaw-gateway.service", &rival(settings));
+            let conflict = conflict_of(shipped).filter(|_| without_conflict).unwrap_or_default();
+            let text = shipped.replacen(conflict, "", 1).replace("openclaw-gateway.service", &openclaw_name(settings));
             vec![text.replacen(SHIPPED_START, &start, 1)]
         }
-        // What is of one instance goes into its drop-in: the template is for all.
+        // The template is shared by all instances, so what differs goes into a drop-in.
         Scope::Machine { .. } => vec![body_of(OF_MACHINE).to_owned(), format!("[Service]\nExecStart=\n{start}")],
     };
-    let files = places(settings).into_iter().zip(texts);
+    let files = paths(settings).into_iter().zip(texts);
     Ok(files
-        .map(|(path, text)| Planned { path, text: sign("# ", "; settings go into a drop-in: systemctl edit", &text) })
+        .map(|(path, text)| ManagedFile { path, text: sign("# ", "; settings go into a drop-in: systemctl edit", &text) })
         .collect())
 }
 
-/// A shipped unit without the words on how to copy it.
+/// Removes the comment on how to copy the shipped unit.
 fn body_of(shipped: &str) -> &str {
     shipped.find("\n[Unit]\n").map_or(shipped, |start| &shipped[start + 1..])
 }
 
-/// A word of `ExecStart=`, see systemd.service(5): specifiers, variables and quotes are taken as they stand.
+/// An argument of `ExecStart=` with its specifiers, variables and quotes escaped, see systemd.service(5).
 fn quote(word: &OsStr) -> Result<String, Error> {
     Ok(quote_value(word)?.replace('$', "$$"))
 }
 
-/// A word of `Environment=`, where a dollar sign means nothing.
+/// A value of `Environment=`, where `$` has no meaning.
 fn quote_value(word: &OsStr) -> Result<String, Error> {
     let text = word.to_str().filter(|text| !text.contains(|c: char| c.is_control()));
-    let Some(text) = text else { return Err(Error::Word(word.to_string_lossy().into_owned())) };
+    let Some(text) = text else { return Err(Error::Unquotable(word.to_string_lossy().into_owned())) };
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "_-./:=,@+%$".contains(c);
     let text = text.replace('%', "%%");
     if !text.is_empty() && text.chars().all(is_plain) {
@@ -137,7 +134,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_word_means_to_systemd_what_it_meant_to_the_shell() {
+    fn systemd_reads_each_argument_as_the_shell_passed_it() {
         for (word, expected) in [
             ("run", "run"),
             ("/opt/a b/x", "\"/opt/a b/x\""),
@@ -154,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn both_shipped_units_have_the_line_that_is_replaced() {
+    fn both_shipped_units_have_the_line_to_be_replaced() {
         for shipped in [OF_USER, OF_MACHINE] {
             assert!(body_of(shipped).starts_with("[Unit]\n") && shipped.matches(SHIPPED_START).count() == 1);
         }

@@ -1,5 +1,5 @@
-//! Files that are ours: each says in its first lines that `install` wrote it, with a digest of the rest, so that one of
-//! somebody else and one that was edited are known.
+//! The files that `install` writes. A line at the top of each holds a digest of the rest, which tells them from files of other
+//! origin and from edited ones.
 
 use std::ffi::OsStr;
 use std::fs::{self, OpenOptions};
@@ -7,34 +7,33 @@ use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-/// What begins the line of the digest.
+/// Starts the digest line.
 const SIGN: &str = "written by 'openclaw-supervise install', digest ";
 
-/// A file that is to be.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Planned {
+pub(super) struct ManagedFile {
     pub(super) path: PathBuf,
     pub(super) text: String,
 }
 
-/// What is at its place.
+/// What is at the path of a managed file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Found {
-    Nothing,
-    /// The same, to the byte.
-    Same,
-    /// Another one that we wrote.
+pub(super) enum FileState {
+    Missing,
+    /// Already as it would be written.
+    UpToDate,
+    /// Written by us, with other content.
     Ours,
-    /// One that somebody else wrote, or edited.
+    /// Of other origin, or edited.
     Foreign,
 }
 
-/// `body` below its signed line; `open` and `close` make a comment of that.
+/// `body` below its digest line, which `open` and `close` make a comment.
 pub(super) fn sign(open: &str, close: &str, body: &str) -> String {
     format!("{open}{SIGN}{:016x}{close}\n{body}", digest(body))
 }
 
-/// Whether a text was signed and not changed since.
+/// Whether a text has a digest line and was not edited since.
 fn is_ours(text: &str) -> bool {
     let mut lines = text.splitn(2, '\n');
     let (Some(first), Some(body)) = (lines.next(), lines.next()) else { return false };
@@ -42,30 +41,30 @@ fn is_ours(text: &str) -> bool {
     rest.get(..16).is_some_and(|found| found == format!("{:016x}", digest(body)))
 }
 
-/// FNV-1a, which is no seal: it only has to notice an edit.
+/// FNV-1a: it has to detect an edit, not an attack.
 fn digest(text: &str) -> u64 {
     text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
-/// Looks at a place. `text` is what would be written there.
-pub(super) fn look(path: &Path, text: Option<&str>) -> io::Result<Found> {
+/// `text` is what would be written to `path`.
+pub(super) fn inspect(path: &Path, text: Option<&str>) -> io::Result<FileState> {
     let there = match fs::read(path) {
         Ok(there) => String::from_utf8_lossy(&there).into_owned(),
-        // A link into nowhere is somebody's, too.
+        // A dangling symlink is foreign, too.
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            return Ok(if path.is_symlink() { Found::Foreign } else { Found::Nothing });
+            return Ok(if path.is_symlink() { FileState::Foreign } else { FileState::Missing });
         }
         Err(error) => return Err(error),
     };
     Ok(match text {
-        Some(text) if text == there => Found::Same,
-        _ if is_ours(&there) => Found::Ours,
-        _ => Found::Foreign,
+        Some(text) if text == there => FileState::UpToDate,
+        _ if is_ours(&there) => FileState::Ours,
+        _ => FileState::Foreign,
     })
 }
 
-impl Planned {
-    /// Writes it whole or not at all.
+impl ManagedFile {
+    /// Atomic.
     pub(super) fn write(&self) -> io::Result<()> {
         let folder = self.path.parent().unwrap_or(Path::new("/"));
         fs::create_dir_all(folder)?;
@@ -73,7 +72,7 @@ impl Planned {
         let draft = folder.join(format!(".{name}.{}", std::process::id()));
         let written = write_new(&draft, &self.text).and_then(|()| fs::rename(&draft, &self.path));
         if written.is_err() {
-            // What is left of it says nothing to anybody.
+            // The error is reported; the rest of the draft is of no use.
             let _gone = fs::remove_file(&draft);
         }
         written
@@ -86,15 +85,15 @@ fn write_new(path: &Path, text: &str) -> io::Result<()> {
     file.sync_all()
 }
 
-/// The links in the `.wants` and `.requires` folders of `folder` by which a target starts the unit `name`.
-pub(super) fn links(folder: &Path, name: &OsStr) -> impl Iterator<Item = PathBuf> {
+/// The links in the `.wants` and `.requires` folders of `folder` that enable the unit `name`.
+pub(super) fn enabling_links(folder: &Path, name: &OsStr) -> impl Iterator<Item = PathBuf> {
     let entries = fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
     let targets = entries.filter(|path| path.extension().is_some_and(|kind| kind == "wants" || kind == "requires"));
     let links: Vec<_> = targets.map(|target| target.join(name)).filter(|link| link.is_symlink()).collect();
     links.into_iter()
 }
 
-/// What is left in the drop-in folder of a unit.
+/// The files in the drop-in folder of a unit.
 pub(super) fn drop_ins(folder: &Path, unit: &str) -> Vec<PathBuf> {
     let entries = fs::read_dir(folder.join(format!("{unit}.d"))).into_iter().flatten().flatten();
     let mut left: Vec<_> = entries.map(|entry| entry.path()).collect();
@@ -102,7 +101,7 @@ pub(super) fn drop_ins(folder: &Path, unit: &str) -> Vec<PathBuf> {
     left
 }
 
-/// Removes a file, if it is there, and the folders above it up to `top` that are empty then.
+/// Removes a file and the folders above it, up to `top`, that are empty then. Returns whether the file existed.
 pub(super) fn remove(path: &Path, top: &Path) -> io::Result<bool> {
     let was_there = match fs::remove_file(path) {
         Ok(()) => true,
@@ -110,7 +109,7 @@ pub(super) fn remove(path: &Path, top: &Path) -> io::Result<bool> {
         Err(error) => return Err(error),
     };
     for folder in path.ancestors().skip(1).take_while(|folder| folder.starts_with(top) && *folder != top) {
-        // One that is not empty is not ours alone.
+        // Not empty: in use by others.
         if fs::remove_dir(folder).is_err() {
             break;
         }
@@ -123,7 +122,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_signed_text_is_ours_until_somebody_edits_it() {
+    fn a_signed_text_is_ours_until_it_is_edited() {
         let signed = sign("# ", "", "[Unit]\nA=b\n");
         assert!(is_ours(&signed), "{signed}");
         for edited in [signed.replace("A=b", "A=c"), format!("{signed}#"), "[Unit]\nA=b\n".to_owned(), String::new()] {
@@ -134,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn the_digest_is_the_published_one() {
+    fn the_digest_matches_the_published_test_vectors() {
         // The test vectors of FNV-1a, 64 bits.
         assert_eq!(digest(""), 0xcbf2_9ce4_8422_2325);
         assert_eq!(digest("a"), 0xaf63_dc4c_8601_ec8c);
