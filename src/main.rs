@@ -42,7 +42,7 @@ fn invoke(invocation: Invocation) -> u8 {
         Invocation::Uninstall(settings) => serve(&settings, commands::install::uninstall),
         Invocation::Demo(demo) => show(demo),
         Invocation::DemoGateway(stand_in) => in_runtime(QUIET, commands::demo::gateway::serve(stand_in)),
-        Invocation::DemoHelper => commands::demo::gateway::help(),
+        Invocation::DemoHelper => commands::demo::gateway::run_helper(),
     }
 }
 

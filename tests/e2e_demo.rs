@@ -270,12 +270,12 @@ fn harm_supervisor(signal: Signal, complaint: &str) {
 
 #[test]
 fn a_supervisor_that_dies_too_early_is_named_and_nothing_is_left() {
-    harm_supervisor(Signal::SIGKILL, "the supervisor ended with 137 in the step");
+    harm_supervisor(Signal::SIGKILL, "the supervisor exited with 137 in step");
 }
 
 #[test]
 fn a_step_that_does_not_happen_in_time_is_named_and_nothing_is_left() {
-    harm_supervisor(Signal::SIGSTOP, "the step crash did not happen within 12s: no gateway.exited");
+    harm_supervisor(Signal::SIGSTOP, "step 'crash' timed out after 12s without gateway.exited");
 }
 
 #[test]
@@ -293,7 +293,7 @@ fn without_a_place_for_its_scratch_directory_it_starts_nothing() {
     let mut demo = Demo::start(&[("TMPDIR", "/nonexistent/temp")]);
     let (status, stderr) = demo.wait();
     assert_eq!(status.code(), Some(1));
-    assert!(stderr.contains("cannot set the stage") && stderr.contains("TMPDIR"), "{stderr}");
+    assert!(stderr.contains("cannot create a scratch directory") && stderr.contains("TMPDIR"), "{stderr}");
 }
 
 #[test]

@@ -4,10 +4,10 @@
 #![cfg(target_os = "linux")]
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-#[path = "install/scope.rs"]
-mod scope;
 #[path = "support/root.rs"]
 mod root;
+#[path = "install/scope.rs"]
+mod scope;
 
 use nix::sys::signal::{Signal, kill};
 use nix::sys::stat::Mode;
@@ -382,7 +382,10 @@ fn a_failed_manager_call_is_quoted_with_what_was_changed_before() {
         ),
     );
     let run = home.install(&[]);
-    run.expect(1, "'systemctl --user enable --now openclaw-supervise.service' failed: no start; the files were written");
+    run.expect(
+        1,
+        "'systemctl --user enable --now openclaw-supervise.service' failed: no start; the files were written",
+    );
     assert!(home.unit().exists());
     home.script("systemctl", SYSTEMCTL);
     home.install(&[]).expect(0, "unchanged");
@@ -458,7 +461,9 @@ fn a_versioned_node_a_shell_variable_and_a_user_without_linger_are_mentioned() {
     command.env("OPENCLAW_SUPERVISE_HANG_AFTER", "90s");
     command.env("PATH", format!("{}:{}:/usr/bin:/bin", folder.display(), home.root.join("bin").display()));
     let said = String::from_utf8(command.output().unwrap().stdout).unwrap();
-    for words in ["which belongs to one version of Node", "does not inherit OPENCLAW_SUPERVISE_HANG_AFTER", "enable-linger"] {
+    for words in
+        ["which belongs to one version of Node", "does not inherit OPENCLAW_SUPERVISE_HANG_AFTER", "enable-linger"]
+    {
         assert!(said.contains(words), "{words}\n{said}");
     }
 }

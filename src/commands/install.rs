@@ -387,7 +387,10 @@ fn print_next(settings: &ServiceSettings, stale: bool, out: &mut impl Write) -> 
     writeln!(out, "next       {manager} status {name}; {journal} -u {name} -f; openclaw-supervise doctor")?;
     let user = manager::user_name();
     if settings.scope == Scope::User && !settings.dry_run && manager::is_lingering_off(&user) {
-        writeln!(out, "note       the service stops when you log out; to keep it running: sudo loginctl enable-linger {user}")?;
+        writeln!(
+            out,
+            "note       the service stops when you log out; to keep it running: sudo loginctl enable-linger {user}"
+        )?;
     }
     Ok(())
 }

@@ -1,8 +1,7 @@
-//! The stand-in gateway: a process that answers as OpenClaw's does, with a boot, a drain and helpers, and that freezes
-//! when it is told to. The supervisor in front of it cannot tell the difference.
+//! The stand-in gateway. It answers like OpenClaw's, has a boot, a drain and helper processes, and freezes on command.
 //!
-//! It takes orders on stdin, which the supervisor hands through. The end of that stream means that the demo is gone:
-//! the stand-in then ends as a misconfigured gateway would, which ends its supervisor too.
+//! Commands come on stdin, which it inherits from the supervisor. End of file means that the demo is gone: the stand-in then
+//! exits as a misconfigured gateway would, which ends its supervisor too.
 
 use crate::cli::StandIn;
 use crate::core::{Request, exit};
@@ -19,34 +18,33 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc::{self, UnboundedReceiver};
 use tokio::task::LocalSet;
 
-/// The order to freeze, a line on stdin.
+/// The line on stdin that makes it freeze.
 pub(super) const FREEZE: &str = "freeze";
 
-/// What the helpers call themselves, after the gateway's spawn broker and what agents start through it.
+/// Names of the helpers, after the gateway's spawn broker and a process that an agent starts through it.
 const HELPERS: [&str; 2] = ["spawn-broker", "mcp-server"];
 
-/// A request head that is longer is no probe's.
+/// Longer than the request head of any probe.
 const HEAD_LENGTH_MAX: usize = 8 * 1024;
 
-/// What `/startupz` answers.
+/// The state that `/startupz` reports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Phase {
+enum StandInPhase {
     Starting,
     Started,
     Draining,
 }
 
-/// What the demo wants of its gateway.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Order {
+enum StdinCommand {
     Freeze,
-    /// Nobody is left to give orders.
-    End,
+    /// End of file.
+    Exit,
 }
 
-/// Serves until it is asked to stop; returns the exit code.
+/// Serves until SIGTERM; returns the exit code.
 pub async fn serve(stand_in: StandIn) -> u8 {
-    match LocalSet::new().run_until(live(stand_in)).await {
+    match LocalSet::new().run_until(run(stand_in)).await {
         Ok(code) => code,
         Err(error) => {
             tracing::error!("the stand-in cannot serve on port {}: {error}; is the port taken?", stand_in.port);
@@ -55,17 +53,17 @@ pub async fn serve(stand_in: StandIn) -> u8 {
     }
 }
 
-/// Does nothing until a signal ends it, as a helper that is idle.
+/// An idle helper process, ended by the default action of a signal.
 #[must_use]
-pub fn help() -> u8 {
+pub fn run_helper() -> u8 {
     signals::release();
     block()
 }
 
-async fn live(stand_in: StandIn) -> io::Result<u8> {
+async fn run(stand_in: StandIn) -> io::Result<u8> {
     let mut signals = Signals::install()?;
-    let mut orders = take_orders();
-    let phase = Rc::new(Cell::new(Phase::Starting));
+    let mut commands = read_commands();
+    let phase = Rc::new(Cell::new(StandInPhase::Starting));
     let helpers = HELPERS.into_iter().map(start_helper).collect::<io::Result<Vec<Handle>>>()?;
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, stand_in.port)).await?;
     tokio::task::spawn_local(accept(listener, Rc::clone(&phase)));
@@ -77,47 +75,47 @@ async fn live(stand_in: StandIn) -> io::Result<u8> {
                 Some(Signal::Operator { request: Request::Stop, .. }) | None => break,
                 Some(_) => {}
             },
-            order = orders.recv() => match order {
-                Some(Order::Freeze) => block(),
-                Some(Order::End) | None => return Ok(exit::EX_CONFIG),
+            command = commands.recv() => match command {
+                Some(StdinCommand::Freeze) => block(),
+                Some(StdinCommand::Exit) | None => return Ok(exit::EX_CONFIG),
             },
-            () = &mut booted, if phase.get() == Phase::Starting => phase.set(Phase::Started),
+            () = &mut booted, if phase.get() == StandInPhase::Starting => phase.set(StandInPhase::Started),
         }
     }
-    phase.set(Phase::Draining);
+    phase.set(StandInPhase::Draining);
     tokio::time::sleep(stand_in.drain).await;
     for helper in helpers {
-        // One that is gone already needs no signal.
+        // ESRCH: it has exited.
         let _gone = helper.terminate();
         helper.watch()?.exit(&helper).await?;
     }
     Ok(exit::OK)
 }
 
-/// Blocks this thread, and with it the event loop, for good: connections are accepted by the kernel and never answered,
-/// and SIGTERM is caught and never acted on. So does a gateway whose JavaScript does not return.
+/// Blocks this thread and its event loop forever, as JavaScript that does not return: the kernel accepts connections that are
+/// never answered, and SIGTERM is caught and never acted on.
 fn block() -> ! {
     loop {
         std::thread::park();
     }
 }
 
-fn take_orders() -> UnboundedReceiver<Order> {
-    let (orders, inbox) = mpsc::unbounded_channel();
+fn read_commands() -> UnboundedReceiver<StdinCommand> {
+    let (sender, commands) = mpsc::unbounded_channel();
     std::thread::spawn(move || {
         for line in io::stdin().lock().lines() {
             match line {
                 Ok(line) if line == FREEZE => {
-                    let _closed = orders.send(Order::Freeze);
+                    let _closed = sender.send(StdinCommand::Freeze);
                     return;
                 }
                 Ok(_) => {}
                 Err(_) => break,
             }
         }
-        let _closed = orders.send(Order::End);
+        let _closed = sender.send(StdinCommand::Exit);
     });
-    inbox
+    commands
 }
 
 fn start_helper(name: &str) -> io::Result<Handle> {
@@ -126,24 +124,24 @@ fn start_helper(name: &str) -> io::Result<Handle> {
     process::spawn_in_own_session(&mut command)
 }
 
-async fn accept(listener: TcpListener, phase: Rc<Cell<Phase>>) {
+async fn accept(listener: TcpListener, phase: Rc<Cell<StandInPhase>>) {
     loop {
         match listener.accept().await {
             Ok((stream, _)) => {
                 let phase = Rc::clone(&phase);
                 tokio::task::spawn_local(async move {
                     // The peer may hang up at any time.
-                    let _hung_up = converse(&stream, &phase).await;
+                    let _hung_up = serve_connection(&stream, &phase).await;
                 });
             }
-            // No descriptor left, or a connection that is gone again.
+            // No descriptor left, or the connection was aborted.
             Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
         }
     }
 }
 
-/// Answers one request after the other until the peer closes or asks us to.
-async fn converse(stream: &TcpStream, phase: &Cell<Phase>) -> io::Result<()> {
+/// Answers requests until the peer closes the connection or asks for that.
+async fn serve_connection(stream: &TcpStream, phase: &Cell<StandInPhase>) -> io::Result<()> {
     let mut received = Vec::new();
     loop {
         let Some(head) = read_head(stream, &mut received).await? else { return Ok(()) };
@@ -187,8 +185,8 @@ async fn write_all(stream: &TcpStream, mut bytes: &[u8]) -> io::Result<()> {
     Ok(())
 }
 
-/// The whole response to a request, as OpenClaw's gateway would word it.
-fn answer(head: &str, phase: Phase) -> String {
+/// The response of OpenClaw's gateway to a request.
+fn answer(head: &str, phase: StandInPhase) -> String {
     const JSON: &str = "application/json; charset=utf-8";
     let mut words = head.split_ascii_whitespace();
     let (method, target) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
@@ -196,12 +194,20 @@ fn answer(head: &str, phase: Phase) -> String {
     let (ok, unavailable) = ("200 OK", "503 Service Unavailable");
     let (status, kind, body) = match (path, phase) {
         ("/healthz" | "/health", _) => (ok, JSON, r#"{"ok":true,"status":"live"}"#),
-        ("/startupz" | "/startup", Phase::Started) => (ok, JSON, r#"{"ok":true,"status":"started"}"#),
-        ("/startupz" | "/startup", Phase::Starting) => (unavailable, JSON, r#"{"ok":false,"status":"starting"}"#),
-        ("/startupz" | "/startup", Phase::Draining) => (unavailable, JSON, r#"{"ok":false,"status":"draining"}"#),
-        ("/readyz" | "/ready", Phase::Started) => (ok, JSON, r#"{"ready":true,"failing":[]}"#),
-        ("/readyz" | "/ready", Phase::Starting) => (unavailable, JSON, r#"{"ready":false,"failing":["startup"]}"#),
-        ("/readyz" | "/ready", Phase::Draining) => (unavailable, JSON, r#"{"ready":false,"failing":["draining"]}"#),
+        ("/startupz" | "/startup", StandInPhase::Started) => (ok, JSON, r#"{"ok":true,"status":"started"}"#),
+        ("/startupz" | "/startup", StandInPhase::Starting) => {
+            (unavailable, JSON, r#"{"ok":false,"status":"starting"}"#)
+        }
+        ("/startupz" | "/startup", StandInPhase::Draining) => {
+            (unavailable, JSON, r#"{"ok":false,"status":"draining"}"#)
+        }
+        ("/readyz" | "/ready", StandInPhase::Started) => (ok, JSON, r#"{"ready":true,"failing":[]}"#),
+        ("/readyz" | "/ready", StandInPhase::Starting) => {
+            (unavailable, JSON, r#"{"ready":false,"failing":["startup"]}"#)
+        }
+        ("/readyz" | "/ready", StandInPhase::Draining) => {
+            (unavailable, JSON, r#"{"ready":false,"failing":["draining"]}"#)
+        }
         _ => (ok, "text/html; charset=utf-8", "<!doctype html><title>stand-in gateway</title>"),
     };
     let length = body.len();
@@ -214,18 +220,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_path_answers_as_the_gateways_does_in_each_phase() {
+    fn each_path_answers_as_with_openclaw_in_each_phase() {
         for (path, phase, status, word) in [
-            ("/healthz", Phase::Starting, "200", r#""status":"live""#),
-            ("/health", Phase::Draining, "200", r#""status":"live""#),
-            ("/startupz", Phase::Starting, "503", r#""status":"starting""#),
-            ("/startupz", Phase::Started, "200", r#""status":"started""#),
-            ("/startup", Phase::Draining, "503", r#""status":"draining""#),
-            ("/readyz", Phase::Started, "200", r#""ready":true"#),
-            ("/ready", Phase::Starting, "503", r#""ready":false"#),
-            ("/readyz?x=1", Phase::Draining, "503", r#""ready":false"#),
-            ("/", Phase::Started, "200", "text/html"),
-            ("/unknown", Phase::Started, "200", "text/html"),
+            ("/healthz", StandInPhase::Starting, "200", r#""status":"live""#),
+            ("/health", StandInPhase::Draining, "200", r#""status":"live""#),
+            ("/startupz", StandInPhase::Starting, "503", r#""status":"starting""#),
+            ("/startupz", StandInPhase::Started, "200", r#""status":"started""#),
+            ("/startup", StandInPhase::Draining, "503", r#""status":"draining""#),
+            ("/readyz", StandInPhase::Started, "200", r#""ready":true"#),
+            ("/ready", StandInPhase::Starting, "503", r#""ready":false"#),
+            ("/readyz?x=1", StandInPhase::Draining, "503", r#""ready":false"#),
+            ("/", StandInPhase::Started, "200", "text/html"),
+            ("/unknown", StandInPhase::Started, "200", "text/html"),
         ] {
             let answer = answer(&format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n"), phase);
             assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{path}: {answer}");
@@ -234,10 +240,10 @@ mod tests {
     }
 
     #[test]
-    fn the_length_is_that_of_the_body_and_head_has_none() {
-        let whole = answer("GET /healthz HTTP/1.1\r\n\r\n", Phase::Started);
+    fn the_length_is_that_of_the_body_and_a_head_response_has_none() {
+        let whole = answer("GET /healthz HTTP/1.1\r\n\r\n", StandInPhase::Started);
         let (head, body) = whole.split_once("\r\n\r\n").unwrap();
         assert!(head.ends_with(&format!("Content-Length: {}", body.len())));
-        assert_eq!(answer("HEAD /healthz HTTP/1.1\r\n\r\n", Phase::Started), format!("{head}\r\n\r\n"));
+        assert_eq!(answer("HEAD /healthz HTTP/1.1\r\n\r\n", StandInPhase::Started), format!("{head}\r\n\r\n"));
     }
 }

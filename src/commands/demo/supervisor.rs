@@ -1,8 +1,7 @@
-//! One real supervisor under the director's eyes: `openclaw-supervise run` as a child process, and what it logs.
+//! `openclaw-supervise run` as a child process, and its log.
 
-use super::Trouble;
+use super::error::DemoError;
 use super::gateway::FREEZE;
-use super::stage::Stage;
 use crate::cli::StandIn;
 use crate::core::Moment;
 use crate::host::clock;
@@ -11,12 +10,13 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::Path;
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::time::Duration;
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 use tokio::time::timeout;
 
-/// The settings that let a person, or CI, see everything in seconds: flag, value, default.
+/// Short timeouts, so that the demo takes seconds: flag, value, default.
 pub(super) const SETTINGS: [(&str, &str, &str); 6] = [
     ("--probe-interval", "200ms", "5s"),
     ("--probe-timeout", "500ms", "5s"),
@@ -26,27 +26,26 @@ pub(super) const SETTINGS: [(&str, &str, &str); 6] = [
     ("--stop-timeout", "5s", "328s"),
 ];
 
-/// How long a gateway of the demo runs before something is done to it: `--stable-after` and a probe or two, so that it
-/// counts as stable and its next start is not paced.
-pub(super) const SETTLED_AFTER: Duration = Duration::from_millis(1100);
+/// How long each gateway runs undisturbed: `--stable-after` and two probes, so that the next start is not delayed.
+pub(super) const STABLE_AFTER: Duration = Duration::from_millis(1100);
 
-/// An event that tells of the stand-in alone: with OpenClaw in its place it would not be there.
-const BESIDE_THE_POINT: &str = "handoff.unsupported";
+/// Logged only because the gateway is a stand-in, so it is not shown.
+const HIDDEN_EVENT: &str = "handoff.unsupported";
 
-/// How long the rest of a log is waited for once its writer has ended: a gateway that is left holds the pipe open.
-const LAST_WORDS: Duration = Duration::from_millis(500);
+/// How long to read the log after the supervisor has exited: a gateway that is left holds the pipe open.
+const LOG_TAIL_TIME: Duration = Duration::from_millis(500);
 
-/// One line of a supervisor's log, and when it was read.
+/// A line of the supervisor's log, and when it was read.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Heard {
+pub(super) struct LogLine {
     pub(super) at: Moment,
     pub(super) level: String,
     pub(super) event: String,
     pub(super) sentence: String,
 }
 
-impl Heard {
-    /// Takes a line of the text log apart: stamp, level, event, sentence. Any other line was not the log's.
+impl LogLine {
+    /// Parses a line of the text log: timestamp, level, event, sentence. Any other line becomes the sentence of `output`.
     fn parse(at: Moment, line: &str) -> Self {
         let mut words = line.splitn(2, ' ');
         let (stamp, rest) = (words.next().unwrap_or_default(), words.next().unwrap_or_default().trim_start());
@@ -64,93 +63,89 @@ impl Heard {
     }
 }
 
-/// What a supervisor did.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum News {
-    Said(Heard),
-    Ended(Moment, ExitStatus),
+pub(super) enum SupervisorEvent {
+    Logged(LogLine),
+    Exited(Moment, ExitStatus),
 }
 
-/// A running supervisor.
-pub(super) struct Supervisor {
+pub(super) struct SupervisorProcess {
     child: Child,
     handle: Handle,
     watch: Watch,
-    /// Reaches every gateway that it starts; its end ends them.
-    orders: Option<ChildStdin>,
-    log: UnboundedReceiver<Heard>,
+    /// Inherited by its gateways, which exit at end of file.
+    stdin: Option<ChildStdin>,
+    log: UnboundedReceiver<LogLine>,
     ended: Option<(Moment, ExitStatus)>,
 }
 
-impl Supervisor {
-    /// Starts one on the stage. Its process group is its own, so that Ctrl-C reaches the director alone.
-    pub(super) fn start(stage: &Stage, gateway: StandIn) -> io::Result<Self> {
+impl SupervisorProcess {
+    /// `tag` is a variable for all its processes. The process group is its own, so that Ctrl-C reaches only the demo.
+    pub(super) fn start(scratch: &Path, (name, value): (&str, &str), gateway: StandIn) -> io::Result<Self> {
         let program = std::env::current_exe()?;
         let mut command = Command::new(&program);
-        command.args(arguments(gateway)).arg("--state-dir").arg(stage.scratch());
+        command.args(arguments(gateway)).arg("--state-dir").arg(scratch);
         command.arg("--").arg(&program).args(gateway_arguments(gateway));
-        // Nothing that a person has set for a gateway of their own may reach this one.
+        // Settings of the user's own gateway must not reach this one.
         for (name, _) in std::env::vars_os() {
             if name.to_str().is_some_and(|name| name.starts_with("OPENCLAW_")) {
                 command.env_remove(name);
             }
         }
-        let (name, value) = stage.mark();
         command.env(name, value).process_group(0);
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn()?;
         let handle = Handle::open(i32::try_from(child.id()).map_err(io::Error::other)?)?;
         let watch = handle.watch()?;
-        let (said, log) = mpsc::unbounded_channel();
+        let (sender, log) = mpsc::unbounded_channel();
         if let Some(stderr) = child.stderr.take() {
-            std::thread::Builder::new().spawn(move || listen(stderr, &said))?;
+            std::thread::Builder::new().spawn(move || read_log(stderr, &sender))?;
         }
-        let orders = child.stdin.take();
-        Ok(Self { child, handle, watch, orders, log, ended: None })
+        let stdin = child.stdin.take();
+        Ok(Self { child, handle, watch, stdin, log, ended: None })
     }
 
-    /// Its process id.
     pub(super) fn pid(&self) -> i32 {
         self.handle.pid()
     }
 
-    /// Whether it has ended and that was told.
+    /// Whether [`SupervisorEvent::Exited`] was returned.
     pub(super) fn has_ended(&self) -> bool {
         self.ended.is_some() && self.log.is_closed() && self.log.is_empty()
     }
 
-    /// The next thing that it does; its end comes last. Cancel-safe.
-    pub(super) async fn next(&mut self) -> io::Result<News> {
+    /// The next event; the exit comes last. Cancel-safe.
+    pub(super) async fn next(&mut self) -> io::Result<SupervisorEvent> {
         loop {
             if let Some((at, status)) = self.ended {
-                if let Ok(Some(heard)) = timeout(LAST_WORDS, self.log.recv()).await {
-                    return Ok(News::Said(heard));
+                if let Ok(Some(line)) = timeout(LOG_TAIL_TIME, self.log.recv()).await {
+                    return Ok(SupervisorEvent::Logged(line));
                 }
                 self.log.close();
-                return Ok(News::Ended(at, status));
+                return Ok(SupervisorEvent::Exited(at, status));
             }
             tokio::select! {
                 biased;
-                Some(heard) = self.log.recv() => return Ok(News::Said(heard)),
+                Some(line) = self.log.recv() => return Ok(SupervisorEvent::Logged(line)),
                 exit = self.watch.exit(&self.handle) => self.ended = Some((clock::now(), exit?.status)),
             }
         }
     }
 
-    /// Sends it a signal; one that has ended needs none.
+    /// Does nothing after the exit.
     pub(super) fn signal(&self, signal: Signal) -> io::Result<()> {
-        // Only this struct reaps it, when it is dropped, so its pid is still its own.
+        // Only this struct reaps the child, on drop, so the pid cannot be reused.
         if self.ended.is_none() { Ok(kill(Pid::from_raw(self.pid()), signal)?) } else { Ok(()) }
     }
 
-    /// Tells the gateway to block its event loop.
+    /// Makes the gateway block its event loop.
     pub(super) fn freeze(&mut self) -> io::Result<()> {
-        let orders = self.orders.as_mut().ok_or(io::ErrorKind::BrokenPipe)?;
-        writeln!(orders, "{FREEZE}").and_then(|()| orders.flush())
+        let stdin = self.stdin.as_mut().ok_or(io::ErrorKind::BrokenPipe)?;
+        writeln!(stdin, "{FREEZE}").and_then(|()| stdin.flush())
     }
 
-    /// The gateway that a `gateway.spawned` names, held by a descriptor: it must be this supervisor's child.
-    pub(super) fn gateway(&self, spawned: &Heard) -> Result<Handle, Trouble> {
-        let unknown = || Trouble::Gateway(spawned.sentence.clone());
+    /// Opens the gateway that `gateway.spawned` names. Fails unless it is this supervisor's child.
+    pub(super) fn gateway(&self, spawned: &LogLine) -> Result<Handle, DemoError> {
+        let unknown = || DemoError::Gateway(spawned.sentence.clone());
         let handle = spawned.pid().and_then(|pid| Handle::open(pid).ok()).ok_or_else(unknown)?;
         let stat = crate::platform::proc::stat(handle.pid()).map_err(|_| unknown())?;
         let ours = stat.parent == self.pid() && stat.start_time == handle.start_time();
@@ -158,39 +153,37 @@ impl Supervisor {
     }
 }
 
-impl Drop for Supervisor {
+impl Drop for SupervisorProcess {
     fn drop(&mut self) {
-        // Nothing happens to one that still runs: whoever drops it has ended it before.
+        // It has exited before: the sandbox kills the rest.
         let _reaped = self.child.try_wait();
     }
 }
 
-/// How a run ended, as a shell would tell it: a signal counts from 128.
+/// The exit status as a shell shows it: 128 plus the number of a signal.
 pub(super) fn code(status: ExitStatus) -> i32 {
     status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0))
 }
 
-/// The words of the supervisor's command line before the state directory.
 fn arguments(gateway: StandIn) -> Vec<String> {
     let head = ["run", "--log-format", "text", "--log-level", "info", "--host", "127.0.0.1", "--port"];
     let settings = SETTINGS.iter().flat_map(|(flag, value, _)| [*flag, *value]).map(str::to_owned);
     head.map(str::to_owned).into_iter().chain([gateway.port.to_string()]).chain(settings).collect()
 }
 
-/// The words of the gateway's command line after the program.
 pub(super) fn gateway_arguments(gateway: StandIn) -> [String; 7] {
     let ms = |duration: Duration| format!("{}ms", duration.as_millis());
     let (boot, drain) = (ms(gateway.boot), ms(gateway.drain));
     ["demo-gateway", "--port", &gateway.port.to_string(), "--boot", &boot, "--drain", &drain].map(str::to_owned)
 }
 
-fn listen(log: impl Read, said: &UnboundedSender<Heard>) {
+fn read_log(log: impl Read, lines: &UnboundedSender<LogLine>) {
     let mut log = BufReader::new(log);
     let mut line = Vec::new();
-    // An error is as good as the end of the stream: nothing more will be read.
+    // An error ends the log like end of file.
     while log.read_until(b'\n', &mut line).is_ok_and(|length| length > 0) {
-        let heard = Heard::parse(clock::now(), String::from_utf8_lossy(&line).trim_end());
-        if heard.event != BESIDE_THE_POINT && said.send(heard).is_err() {
+        let parsed = LogLine::parse(clock::now(), String::from_utf8_lossy(&line).trim_end());
+        if parsed.event != HIDDEN_EVENT && lines.send(parsed).is_err() {
             return;
         }
         line.clear();
@@ -202,13 +195,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_line_of_the_log_falls_into_level_event_and_sentence() {
+    fn a_line_of_the_log_is_split_into_level_event_and_sentence() {
         let line = "2026-11-23T17:45:27.133Z  WARN gateway.spawned gateway 1 is pid 21828, attempt 1";
-        let heard = Heard::parse(Duration::ZERO, line);
-        assert_eq!((heard.level.as_str(), heard.event.as_str()), ("WARN", "gateway.spawned"));
-        assert_eq!(heard.sentence, "gateway 1 is pid 21828, attempt 1");
-        assert_eq!(heard.pid(), Some(21828));
-        let error = Heard::parse(Duration::ZERO, "2026-11-23T17:45:27.133Z ERROR conflict.detected");
+        let parsed = LogLine::parse(Duration::ZERO, line);
+        assert_eq!((parsed.level.as_str(), parsed.event.as_str()), ("WARN", "gateway.spawned"));
+        assert_eq!(parsed.sentence, "gateway 1 is pid 21828, attempt 1");
+        assert_eq!(parsed.pid(), Some(21828));
+        let error = LogLine::parse(Duration::ZERO, "2026-11-23T17:45:27.133Z ERROR conflict.detected");
         assert_eq!(
             (error.level.as_str(), error.event.as_str(), error.sentence.as_str()),
             ("ERROR", "conflict.detected", "")
@@ -216,10 +209,10 @@ mod tests {
     }
 
     #[test]
-    fn any_other_line_is_shown_as_it_is() {
+    fn any_other_line_is_kept_as_output() {
         for line in ["thread 'main' panicked at x", "", "oops"] {
-            let heard = Heard::parse(Duration::ZERO, line);
-            assert_eq!((heard.event.as_str(), heard.sentence.as_str(), heard.pid()), ("output", line, None));
+            let parsed = LogLine::parse(Duration::ZERO, line);
+            assert_eq!((parsed.event.as_str(), parsed.sentence.as_str(), parsed.pid()), ("output", line, None));
         }
     }
 }

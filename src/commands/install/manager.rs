@@ -50,7 +50,9 @@ pub(super) fn check_reachable(settings: &ServiceSettings) -> Result<(), Error> {
 fn advice(settings: &ServiceSettings) -> String {
     let (uid, user) = (Uid::effective(), user_name());
     if cfg!(target_os = "macos") {
-        return format!("launch agents of {user} run only while {user} is logged in to the desktop: log in there first");
+        return format!(
+            "launch agents of {user} run only while {user} is logged in to the desktop: log in there first"
+        );
     }
     let has_runtime = std::env::var_os("XDG_RUNTIME_DIR").is_some_and(|folder| !folder.is_empty());
     match settings.scope {

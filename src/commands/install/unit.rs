@@ -103,7 +103,10 @@ pub(super) fn plan(
     };
     let files = paths(settings).into_iter().zip(texts);
     Ok(files
-        .map(|(path, text)| ManagedFile { path, text: sign("# ", "; settings go into a drop-in: systemctl edit", &text) })
+        .map(|(path, text)| ManagedFile {
+            path,
+            text: sign("# ", "; settings go into a drop-in: systemctl edit", &text),
+        })
         .collect())
 }
 

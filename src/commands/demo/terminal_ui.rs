@@ -1,20 +1,20 @@
-//! What the person sees: plain lines, one below the other, no wider than [`WIDTH`].
+//! The demo's output: plain lines, no wider than [`WIDTH`].
 
-use super::supervisor::Heard;
+use super::supervisor::LogLine;
 use crate::core::Moment;
 use std::io::{self, Write};
 use std::time::Duration;
 
-/// The width of the narrowest terminal that the layout is made for.
+/// The narrowest terminal that the layout supports.
 pub(super) const WIDTH: usize = 100;
 
-/// Where the sentences of events begin: after the time, the mark and the longest name of an event.
-const SENTENCE: usize = 34;
+/// The column of event sentences: after the time, the prefix and the longest event name.
+const SENTENCE_COLUMN: usize = 34;
 
-/// Where what is done begins: after the time and the prompt.
-const ACT: usize = 12;
+/// The column of commands: after the time and the prompt.
+const COMMAND_COLUMN: usize = 12;
 
-/// How a piece of text stands out, as the parameter of SGR (ECMA-48).
+/// An SGR parameter (ECMA-48).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Style {
     Bold,
@@ -46,10 +46,10 @@ impl Style {
     }
 }
 
-/// The times that one chapter took, counted from what the director did.
+/// How long a chapter's reactions took, counted from the script's action.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(super) struct Row {
-    pub(super) what: &'static str,
+pub(super) struct Timing {
+    pub(super) chapter: &'static str,
     pub(super) noticed: Option<Duration>,
     pub(super) spawned: Option<Duration>,
     pub(super) started: Option<Duration>,
@@ -57,36 +57,33 @@ pub(super) struct Row {
     pub(super) exited: Option<(Duration, i32)>,
 }
 
-/// Writes to the person.
-pub(super) struct Screen<W> {
+pub(super) struct TerminalUi<W> {
     out: W,
     colour: bool,
     begun: Moment,
 }
 
-impl<W: Write> Screen<W> {
+impl<W: Write> TerminalUi<W> {
     pub(super) fn new(out: W, colour: bool, begun: Moment) -> Self {
         Self { out, colour, begun }
     }
 
-    /// Counts the times from this moment on.
+    /// Sets the origin of the shown times.
     pub(super) fn begin(&mut self, at: Moment) {
         self.begun = at;
     }
 
-    /// The head of everything.
     pub(super) fn title(&mut self, text: &str) -> io::Result<()> {
         let text = self.paint(Style::Bold, text);
         self.write(&format!("{text}\n\n"))
     }
 
-    /// A paragraph.
     pub(super) fn paragraph(&mut self, text: &str) -> io::Result<()> {
         let lines: Vec<String> = wrap(text, WIDTH - 2).iter().map(|line| format!("  {line}\n")).collect();
         self.write(&lines.concat())
     }
 
-    /// The settings that differ from what a person would get, with what those are.
+    /// Settings with their defaults.
     pub(super) fn settings(&mut self, settings: &[(&str, &str, &str)]) -> io::Result<()> {
         for pair in settings.chunks(2) {
             let cells = pair.iter().map(|(flag, value, default)| {
@@ -99,7 +96,6 @@ impl<W: Write> Screen<W> {
         Ok(())
     }
 
-    /// The head of a chapter and what it is about.
     pub(super) fn chapter(&mut self, number: usize, of: usize, title: &str, about: &str) -> io::Result<()> {
         let head = format!("[{number}/{of}] {title}");
         let head = self.paint(Style::Bold, &head);
@@ -107,30 +103,29 @@ impl<W: Write> Screen<W> {
         self.paragraph(about)
     }
 
-    /// What the director does, as a person would do it.
-    pub(super) fn act(&mut self, at: Moment, text: &str) -> io::Result<()> {
+    /// A command that has the effect of the script's next action.
+    pub(super) fn command(&mut self, at: Moment, text: &str) -> io::Result<()> {
         let head = format!("{} {}", self.time(at), self.paint(Style::Cyan, "$"));
-        let lines = wrap(text, WIDTH - ACT);
+        let lines = wrap(text, WIDTH - COMMAND_COLUMN);
         let painted: Vec<String> = lines.iter().map(|line| self.paint(Style::Cyan, line)).collect();
-        self.hang(&head, ACT, &painted)
+        self.hang(&head, COMMAND_COLUMN, &painted)
     }
 
-    /// What a supervisor says. `mark` tells the second one's words from the first one's.
-    pub(super) fn event(&mut self, heard: &Heard, mark: char) -> io::Result<()> {
-        let time = self.time(heard.at);
-        let name = self.paint(Style::of_level(&heard.level), &format!("{:<21}", heard.event));
-        self.hang(&format!("{time} {mark} {name}"), SENTENCE, &wrap(&heard.sentence, WIDTH - SENTENCE))
+    /// A log line. `prefix` tells the two supervisors apart.
+    pub(super) fn event(&mut self, line: &LogLine, prefix: char) -> io::Result<()> {
+        let time = self.time(line.at);
+        let name = self.paint(Style::of_level(&line.level), &format!("{:<21}", line.event));
+        self.hang(&format!("{time} {prefix} {name}"), SENTENCE_COLUMN, &wrap(&line.sentence, WIDTH - SENTENCE_COLUMN))
     }
 
-    /// A head, and beside it lines that begin at `column`.
+    /// A head followed by lines that start at `column`.
     fn hang(&mut self, head: &str, column: usize, lines: &[String]) -> io::Result<()> {
         let rest = format!("\n{:column$}", "");
         self.write(&format!("{}\n", format!("{head} {}", lines.join(&rest)).trim_end()))
     }
 
-    /// The times of all chapters.
-    pub(super) fn table(&mut self, rows: &[Row]) -> io::Result<()> {
-        let head = self.paint(Style::Bold, "Measured, from what was done to the event");
+    pub(super) fn table(&mut self, rows: &[Timing]) -> io::Result<()> {
+        let head = self.paint(Style::Bold, "Measured, from the action to the event");
         let columns = format!("  {:<24}{:>11}{:>14}{:>11}  {}", "", "noticed", "next spawn", "started", "supervisor");
         let columns = self.paint(Style::Dim, columns.trim_end());
         self.write(&format!("\n{head}\n{columns}\n"))?;
@@ -141,12 +136,11 @@ impl<W: Write> Screen<W> {
                 |(after, code)| format!("exit code {code} after {}", precise(after)),
             );
             let (noticed, spawned, started) = (cell(row.noticed), cell(row.spawned), cell(row.started));
-            self.write(&format!("  {:<24}{noticed:>11}{spawned:>14}{started:>11}  {end}\n", row.what))?;
+            self.write(&format!("  {:<24}{noticed:>11}{spawned:>14}{started:>11}  {end}\n", row.chapter))?;
         }
         Ok(())
     }
 
-    /// A last word.
     pub(super) fn closing(&mut self, good: bool, text: &str) -> io::Result<()> {
         let style = if good { Style::Green } else { Style::Red };
         let text = self.paint(style, text);
@@ -162,14 +156,14 @@ impl<W: Write> Screen<W> {
         if self.colour { format!("\x1b[{}m{text}\x1b[0m", style.code()) } else { text.to_owned() }
     }
 
-    /// Whole lines at once, and at once to the reader.
+    /// Flushes, so that the reader sees each line at once.
     fn write(&mut self, text: &str) -> io::Result<()> {
         self.out.write_all(text.as_bytes())?;
         self.out.flush()
     }
 }
 
-/// A measured time in three digits.
+/// Formats a duration with up to three digits.
 fn precise(time: Duration) -> String {
     let ms = time.as_secs_f64() * 1000.0;
     if ms < 10.0 {
@@ -213,47 +207,52 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn shown(colour: bool, draw: impl Fn(&mut Screen<&mut Vec<u8>>) -> io::Result<()>) -> String {
+    fn shown(colour: bool, draw: impl Fn(&mut TerminalUi<&mut Vec<u8>>) -> io::Result<()>) -> String {
         let mut bytes = Vec::new();
-        draw(&mut Screen::new(&mut bytes, colour, Duration::from_secs(10))).unwrap();
+        draw(&mut TerminalUi::new(&mut bytes, colour, Duration::from_secs(10))).unwrap();
         String::from_utf8(bytes).unwrap()
     }
 
-    fn heard(sentence: &str) -> Heard {
+    fn line(sentence: &str) -> LogLine {
         let at = Duration::from_millis(12_346);
-        Heard { at, level: "WARN".to_owned(), event: "probe.verdict_changed".to_owned(), sentence: sentence.to_owned() }
+        LogLine {
+            at,
+            level: "WARN".to_owned(),
+            event: "probe.verdict_changed".to_owned(),
+            sentence: sentence.to_owned(),
+        }
     }
 
     #[test]
     fn an_event_shows_the_time_since_the_start_its_name_and_its_sentence() {
-        let line = shown(false, |screen| screen.event(&heard("free: connection refused"), ' '));
-        assert_eq!(line, "    2.35s   probe.verdict_changed free: connection refused\n");
+        let text = shown(false, |ui| ui.event(&line("free: connection refused"), ' '));
+        assert_eq!(text, "    2.35s   probe.verdict_changed free: connection refused\n");
     }
 
     #[test]
-    fn a_long_sentence_goes_on_below_itself() {
-        let text = shown(false, |screen| screen.event(&heard(&"word ".repeat(30)), '2'));
+    fn a_long_sentence_is_wrapped_and_indented() {
+        let text = shown(false, |ui| ui.event(&line(&"word ".repeat(30)), '2'));
         let lines: Vec<_> = text.lines().collect();
         assert_eq!(lines.len(), 3, "{text}");
-        assert!(lines.iter().skip(1).all(|line| line.starts_with(&format!("{:SENTENCE$}word", ""))), "{text}");
+        assert!(lines.iter().skip(1).all(|line| line.starts_with(&format!("{:SENTENCE_COLUMN$}word", ""))), "{text}");
     }
 
     #[test]
-    fn colour_is_there_only_when_it_is_wanted() {
+    fn colour_is_used_only_if_enabled() {
         for colour in [true, false] {
-            let text = shown(colour, |screen| {
-                screen.title("title")?;
-                screen.act(Duration::from_secs(11), "kill -KILL 1")?;
-                screen.event(&heard("x"), ' ')?;
-                screen.table(&[Row::default()])?;
-                screen.closing(true, "done")
+            let text = shown(colour, |ui| {
+                ui.title("title")?;
+                ui.command(Duration::from_secs(11), "kill -KILL 1")?;
+                ui.event(&line("x"), ' ')?;
+                ui.table(&[Timing::default()])?;
+                ui.closing(true, "done")
             });
             assert_eq!(text.contains('\x1b'), colour, "{text}");
         }
     }
 
     #[test]
-    fn measured_times_have_three_digits_at_the_most_and_a_unit() {
+    fn measured_times_have_up_to_three_digits_and_a_unit() {
         for (us, text) in [(840, "0.8 ms"), (9_940, "9.9 ms"), (12_400, "12 ms"), (999_000, "999 ms")] {
             assert_eq!(precise(Duration::from_micros(us)), text);
         }

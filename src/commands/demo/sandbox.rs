@@ -1,6 +1,6 @@
-//! Where the demo takes place: a scratch directory, a free port, the supervisors, and the proof that nothing is left.
+//! The demo's scratch directory, port and supervisors, and the check that no process is left.
 
-use super::supervisor::{News, Supervisor};
+use super::supervisor::{SupervisorEvent, SupervisorProcess};
 use crate::platform::proc::{self, Stat};
 use crate::platform::process::Handle;
 use std::fs::{self, DirBuilder};
@@ -12,27 +12,27 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout_at};
 
-/// Inherited by everything that the demo starts, however it was daemonised: what bears it is the demo's.
-const MARK: &str = "OPENCLAW_SUPERVISE_DEMO";
+/// Inherited by every process that the demo starts, even a daemonised one.
+const TAG: &str = "OPENCLAW_SUPERVISE_DEMO";
 
-/// How long the supervisors may take to end: `--stop-timeout` and some more. What is left then is killed.
-const ENDED_WITHIN: Duration = Duration::from_secs(8);
+/// `--stop-timeout` and a margin. Afterwards the supervisors are killed.
+const STOP_TIME_MAX: Duration = Duration::from_secs(8);
 
-/// How long killed processes may take to go.
-const GONE_WITHIN: Duration = Duration::from_secs(5);
+/// How long killed processes may take to exit.
+const KILL_TIME_MAX: Duration = Duration::from_secs(5);
 
-/// What the demo has made, until [`Stage::clear`] takes it away.
-pub(super) struct Stage {
+/// Everything that the demo creates, until [`Sandbox::clean_up`] removes it.
+pub(super) struct Sandbox {
     id: String,
     scratch: PathBuf,
     port: u16,
-    pub(super) supervisors: Vec<Supervisor>,
+    pub(super) supervisors: Vec<SupervisorProcess>,
 }
 
-impl Stage {
-    /// Makes a scratch directory and finds a free port.
-    pub(super) fn set() -> io::Result<Self> {
-        // Bound for a moment only: the gateway binds it soon, and that somebody else did is no worse than anywhere.
+impl Sandbox {
+    /// Creates a scratch directory and finds a free port.
+    pub(super) fn create() -> io::Result<Self> {
+        // Bound only for a moment. If another program takes the port before the gateway does, the demo fails.
         let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
         let id = format!("{:016x}", RandomState::new().build_hasher().finish());
         let scratch = std::path::absolute(std::env::temp_dir())?.join(format!("openclaw-supervise-demo-{id}"));
@@ -48,34 +48,34 @@ impl Stage {
         self.port
     }
 
-    /// The variable that marks the demo's processes.
-    pub(super) fn mark(&self) -> (&'static str, &str) {
-        (MARK, &self.id)
+    /// The variable that tags the demo's processes.
+    pub(super) fn tag(&self) -> (&'static str, &str) {
+        (TAG, &self.id)
     }
 
-    /// The processes of the demo that live, other than this one.
+    /// The demo's living processes, without this one.
     pub(super) fn processes(&self) -> io::Result<Vec<Stat>> {
-        let entry = format!("{MARK}={}", self.id);
+        let entry = format!("{TAG}={}", self.id);
         let all = proc::processes()?;
         Ok(all.into_iter().filter(|process| !process.is_dead() && proc::environ_has(process.pid, &entry)).collect())
     }
 
-    /// Waits until every supervisor has ended and shows what they do; the time for that is bounded.
-    pub(super) async fn wait_for_all(&mut self, mut show: impl FnMut(usize, &News)) {
-        let deadline = Instant::now() + ENDED_WITHIN;
+    /// Waits until every supervisor has ended, for at most [`STOP_TIME_MAX`], and shows what they log.
+    pub(super) async fn wait_for_all(&mut self, mut show: impl FnMut(usize, &SupervisorEvent)) {
+        let deadline = Instant::now() + STOP_TIME_MAX;
         for (index, supervisor) in self.supervisors.iter_mut().enumerate() {
             while !supervisor.has_ended() {
                 match timeout_at(deadline, supervisor.next()).await {
-                    Ok(Ok(news)) => show(index, &news),
+                    Ok(Ok(event)) => show(index, &event),
                     Ok(Err(_)) | Err(_) => break,
                 }
             }
         }
     }
 
-    /// Kills what is still there, removes the scratch directory, and says how many processes it could not end.
-    pub(super) async fn clear(&mut self) -> io::Result<usize> {
-        let deadline = Instant::now() + GONE_WITHIN;
+    /// Kills what is left and removes the scratch directory. Returns the number of processes that survived.
+    pub(super) async fn clean_up(&mut self) -> io::Result<usize> {
+        let deadline = Instant::now() + KILL_TIME_MAX;
         let mut left = self.processes()?;
         while !left.is_empty() && Instant::now() < deadline {
             left.iter().for_each(kill);
@@ -90,12 +90,12 @@ impl Stage {
     }
 }
 
-/// SIGKILL to the process that was seen, and to no other one that has its pid by now.
+/// Sends SIGKILL unless the pid has been reused.
 fn kill(process: &Stat) {
     if let Ok(handle) = Handle::open(process.pid)
         && handle.start_time() == process.start_time
     {
-        // One that is gone already needs no signal.
+        // ESRCH: it has exited.
         let _gone = handle.kill();
     }
 }
