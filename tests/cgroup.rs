@@ -292,8 +292,8 @@ impl Narrow {
     const LIMIT: &str = "41943040";
 
     fn new() -> Self {
-        let narrow = Self(Path::new("/sys/fs/cgroup/memory").join(name("narrow")));
         needs_root("a memory control group");
+        let narrow = Self(Path::new("/sys/fs/cgroup/memory").join(name("narrow")));
         fs::create_dir(&narrow.0).expect("this needs the first version's memory controller");
         fs::write(narrow.0.join("memory.limit_in_bytes"), Self::LIMIT).unwrap();
         // There where swap is counted.
@@ -406,6 +406,7 @@ fn the_control_group_of_a_gateway_with_a_survivor_goes_when_that_one_does() {
 }
 
 async fn release_a_survivor() {
+    needs_root("control groups");
     let (events, _inbox) = channel(8);
     let gateway = sleeping_gateway(1, "survivor", &events, "exec sleep 600");
     let pid = gateway.pid().unwrap();

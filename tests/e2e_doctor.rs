@@ -15,6 +15,7 @@ use std::process::{Command, Output};
 use std::time::Duration;
 use support::Scene;
 use support::jail::{Jail, first_process};
+use support::root::needs_root;
 use support::supervisor::{PROGRAM, Supervisor};
 
 /// What systemd shows of the shipped unit besides its own settings.
@@ -353,6 +354,7 @@ fn in_a_container_the_settings_of_process_1_apply_and_the_grace_period_is_comput
 
 #[test]
 fn the_service_of_another_user_is_recognised_and_missing_permissions_are_found() {
+    needs_root("another user");
     let ward = Ward::new("");
     let gateway = ward.scene.stranger("healthy");
     ward.show("machine", &ward.unit(&[("User", "root"), ("ActiveState", "active")]));

@@ -212,6 +212,7 @@ fn a_store_of_a_newer_version_is_refused_and_lock_and_claim_are_free_again() {
 
 #[test]
 fn a_folder_of_another_user_is_refused() {
+    needs_root("another user");
     let scene = Scene::new();
     fs::create_dir(scene.dir()).unwrap();
     std::os::unix::fs::chown(scene.dir(), Some(12345), None).unwrap();
