@@ -1,5 +1,6 @@
 //! The restart policy on its own: delays, budget, breaker, and numbers at the edge.
 
+use openclaw_supervise_core::handoff::PENDING_MAX;
 use openclaw_supervise_core::restart_policy::{Cause, Plan, RestartPolicy, Run};
 use openclaw_supervise_core::{ExitStatus, Moment, PastRun, Policy, Settled};
 use proptest::prelude::*;
@@ -183,6 +184,7 @@ fn the_edge_of_the_budgets_window_is_outside() {
     let policy = Policy { max_restarts: 1, restart_window: s(60), ..unbraked() };
     let mut restarts = RestartPolicy::new(0);
     start(restarts.after_run(s(100), stillborn(s(100)), Cause::Failed, &policy));
+    assert_eq!((restarts.spent_at(ms(159_999), &policy), restarts.spent_at(s(160), &policy)), (1, 0));
     let mut at_once = restarts.clone();
     let early = at_once.after_run(ms(159_999), stillborn(ms(159_999)), Cause::Failed, &policy);
     assert_eq!(early, Plan::GiveUp { restarts: 1 });
@@ -223,6 +225,24 @@ fn a_boot_counts_from_when_it_came_up_and_a_clean_end_not_at_all() {
     start(restarts.after_run(s(1050), served(s(1050), s(1), true), Cause::CleanExit, &policy));
     let at = start(restarts.after_run(later, stillborn(later), Cause::Failed, &policy));
     assert_eq!(at, s(1200) + ms(1), "the first one came up at 900 s");
+}
+
+#[test]
+fn boots_that_turn_out_to_be_clean_do_not_push_older_unclean_ones_out() {
+    let policy = Policy { max_restarts: u32::MAX, boot_limit: 2, boot_window: s(300), ..Policy::default() };
+    let mut restarts = RestartPolicy::new(0);
+    for now in [s(1000), s(1001), s(1002)] {
+        restarts.after_run(now, stillborn(now), Cause::Failed, &policy);
+    }
+    let pending: Vec<_> = (0..PENDING_MAX as u64).map(|number| s(1010 + number)).collect();
+    for now in &pending {
+        restarts.after_exit(*now, stillborn(*now), Cause::CleanExit, &policy);
+    }
+    for at in &pending {
+        assert!(restarts.settle_exit(*at, stillborn(*at), Cause::CleanExit, true));
+    }
+    let gate = restarts.gate(s(1100), &policy);
+    assert!(gate > s(1300) && gate < s(1301), "the boot of 1000 s still counts: {gate:?}");
 }
 
 #[test]
@@ -277,6 +297,24 @@ fn a_spent_budget_leaves_one_trial_each_backoff_max_which_counts_and_can_be_waiv
         assert_eq!((again, restarts.slot(&policy)), (Plan::GiveUp { restarts: 2 }, s(1122)));
         assert_eq!(restarts.spent_at(s(1601), &policy), 1, "each leaves the window in its time");
     }
+}
+
+#[test]
+fn a_required_trial_gives_back_what_this_very_death_has_spent_and_no_more() {
+    let policy = Policy { max_restarts: 5, backoff_max: s(60), restart_window: s(600), ..unbraked() };
+    let mut restarts = RestartPolicy::new(0);
+    for now in [s(1000), s(1010)] {
+        start(restarts.after_run(now, stillborn(now), Cause::Failed, &policy));
+    }
+    let mut later = restarts.clone();
+    later.require_trial(s(1020));
+    assert_eq!((later.spent_at(s(1020), &policy), later.slot(&policy)), (2, s(1080)), "both were made");
+    restarts.require_trial(s(1010));
+    assert_eq!((restarts.spent_at(s(1010), &policy), restarts.slot(&policy)), (1, s(1070)));
+    restarts.require_trial(s(1000));
+    assert_eq!(restarts.spent_at(s(1010), &policy), 1, "it gives back once");
+    restarts.begin(s(1070));
+    assert_eq!(restarts.spent_at(s(1070), &policy), 2, "the trial is paid for when it is made");
 }
 
 #[test]
