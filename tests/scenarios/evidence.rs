@@ -1,4 +1,4 @@
-//! Between the proof that a gateway hangs and its end: what may tell why is written down.
+//! Between the proof of a hang and the kill: evidence is saved.
 
 use crate::world::{CRASH, EVIDENCE, STARTED, Script, World, s, sighting, stranger};
 use openclaw_supervise_core::{Effect, Event, ExitStatus, HangContext, Owner, Phase, Policy, Request, Verdict};
@@ -19,7 +19,7 @@ fn cases(world: &World) -> Vec<&HangContext> {
     cases.collect()
 }
 
-/// One whose gateway is looked at this very moment, and its last probe is not answered yet.
+/// A world whose gateway is being examined, with a probe under way.
 fn examined(script: Script, verdict: Verdict) -> World {
     let mut world = World::started(script);
     world.run_for(s(30));
@@ -36,7 +36,7 @@ fn hung() -> World {
 }
 
 #[test]
-fn evidence_is_saved_before_a_gateway_that_hangs_gets_its_signal_and_is_named() {
+fn evidence_is_saved_before_a_hung_gateway_is_signalled_and_its_path_is_reported() {
     let mut world = World::started(FROZEN);
     (world.evidence, world.port) = (Some(s(2)), None);
     world.run_for(s(30));
@@ -49,7 +49,7 @@ fn evidence_is_saved_before_a_gateway_that_hangs_gets_its_signal_and_is_named() 
 }
 
 #[test]
-fn the_case_tells_the_looks_the_samples_and_the_age() {
+fn the_context_has_the_probes_the_samples_and_the_age() {
     let world = hung();
     let [case] = cases(&world)[..] else { panic!("one look") };
     assert_eq!((case.why, case.failed_probes >= 3), ("it does not answer", true));
@@ -76,7 +76,7 @@ fn evidence_that_is_late_or_never_comes_is_not_waited_for() {
 }
 
 #[test]
-fn a_boot_over_its_budget_is_examined_told_and_replaced() {
+fn a_boot_over_its_budget_is_examined_reported_and_replaced() {
     let mut world = World::started(NEVER_UP);
     world.run_for(s(320));
     assert_eq!(world.names()[..3], ["gateway.spawned", "startup.timed_out", "gateway.hung"]);
@@ -163,7 +163,7 @@ fn a_detach_while_it_is_examined_leaves_it() {
 }
 
 #[test]
-fn a_sleep_of_the_machine_while_it_is_examined_gives_it_its_window_again() {
+fn a_suspend_during_the_examination_restarts_the_window() {
     let jumps: [fn(&mut World); 2] = [
         |world| world.send(Event::ClockJumped { by: s(3600) }),
         |world| {
@@ -193,7 +193,7 @@ fn a_sleep_of_the_machine_while_it_is_examined_gives_it_its_window_again() {
 }
 
 #[test]
-fn whoever_answers_the_probe_that_was_under_way_does_not_hang() {
+fn an_answer_to_the_probe_under_way_clears_the_hang() {
     for verdict in [STARTED, Verdict::Gateway(Phase::Unknown), Verdict::Draining, Verdict::Gateway(Phase::Starting)] {
         let mut world = hung();
         world.send(Event::Probed { ticket: world.ticket(), sighting: sighting(verdict, Owner::Unseen) });
@@ -211,7 +211,7 @@ fn whoever_answers_the_probe_that_was_under_way_does_not_hang() {
 }
 
 #[test]
-fn no_other_answer_saves_it() {
+fn no_other_answer_clears_the_hang() {
     let answers = [
         (Verdict::Silent, Owner::Unseen),
         (Verdict::Free, Owner::Unseen),
@@ -238,7 +238,7 @@ fn no_other_answer_saves_it() {
 }
 
 #[test]
-fn evidence_against_a_gateway_that_does_not_hang_or_is_another_one_is_no_news() {
+fn evidence_about_another_or_a_healthy_gateway_is_dropped() {
     for generation in [0, 1, 2] {
         let mut world = World::serving();
         world.send(Event::Examined { generation, evidence: Some(EVIDENCE.to_owned()) });
@@ -251,7 +251,7 @@ fn evidence_against_a_gateway_that_does_not_hang_or_is_another_one_is_no_news() 
 }
 
 #[test]
-fn what_is_done_meanwhile_is_shown() {
+fn the_status_shows_the_examination() {
     let world = hung();
     let status = world.core.status(world.now);
     assert_eq!((status.state, status.next.action), ("examining", "replace the gateway"));

@@ -1,4 +1,4 @@
-//! Failures that a restart does not mend: one fatal signal again and again, an update under way, a refused configuration.
+//! Failures that a restart cannot fix: repeated fatal signals, an update under way, a rejected configuration.
 
 use crate::world::{CRASH, HookScript, Script, World, s};
 use openclaw_supervise_core::{Call, Effect, Event, ExitStatus, Fact, Policy, Report, Request, Settled, SpawnFailure};
@@ -32,7 +32,7 @@ fn three_fast_deaths_by_one_fatal_signal_are_enough() {
 }
 
 #[test]
-fn what_is_slow_or_no_fatal_signal_or_another_one_follows_the_budget() {
+fn slow_deaths_and_other_signals_follow_the_budget() {
     let budget = Policy { max_restarts: 4, boot_limit: 0, ..Policy::default() };
     for script in [Script::dying(s(31), SEGV), Script::dying(s(5), KILL), Script::dying(s(5), CRASH)] {
         let mut world = World::started_with(budget.clone(), script);
@@ -51,7 +51,7 @@ fn what_is_slow_or_no_fatal_signal_or_another_one_follows_the_budget() {
 }
 
 #[test]
-fn a_changed_configuration_or_program_makes_the_same_death_another_one() {
+fn a_changed_configuration_or_program_resets_the_count_of_equal_deaths() {
     let policy = Policy { boot_limit: 0, ..Policy::default() };
     let mut world = World::started_with(policy, Script::dying(s(5), SEGV));
     while world.told("gateway.exited").len() < 2 {
@@ -131,7 +131,7 @@ fn a_refused_configuration_is_repaired_once_and_started_once_more() {
 }
 
 #[test]
-fn a_repair_is_paid_for_like_any_start_and_a_spent_budget_ends_in_69() {
+fn the_start_after_a_repair_spends_budget_and_a_spent_budget_ends_in_69() {
     let policy = Policy { max_restarts: 0, ..repairing() };
     let mut world = World::started_with(policy, Script::dying(s(2), REFUSAL));
     world.run_for(s(2000));
@@ -154,7 +154,7 @@ fn refused_again(rewrite: impl FnOnce(&mut World)) -> World {
 }
 
 #[test]
-fn only_what_somebody_else_has_changed_is_worth_another_repair() {
+fn only_a_change_by_another_program_allows_another_repair() {
     let world = refused_again(|_| {});
     assert_eq!((world.outcome().0, repairs(&world), world.spawns().len()), (78, 1, 3));
     for program in [0, 1] {
@@ -226,7 +226,7 @@ fn a_stop_while_it_is_repaired_is_a_stop_even_when_its_time_was_over() {
 }
 
 #[test]
-fn nothing_is_repaired_where_nobody_wants_it_or_somebody_else_has_the_port() {
+fn nothing_is_repaired_without_the_option_or_when_the_port_is_held() {
     let mut world = World::started(Script::dying(s(2), REFUSAL));
     world.run_for(s(60));
     assert_eq!((world.outcome().0, repairs(&world)), (78, 0));

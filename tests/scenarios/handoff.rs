@@ -1,4 +1,4 @@
-//! Exits with 0 that nobody asked for: what they cost before and after the gateway's own word.
+//! Unrequested exits with 0: their cost before and after the handoff verdict.
 
 use crate::world::{CRASH, Script, World, s};
 use openclaw_supervise_core::handoff::{HandoffVerdict, Support};
@@ -23,7 +23,7 @@ fn restless(lifetime: Duration, words: Vec<Option<HandoffVerdict>>, policy: Poli
     world
 }
 
-/// When each exit was asked about.
+/// When each handoff was consumed.
 fn asked(world: &World) -> Vec<(Moment, Generation, i32)> {
     let asked = world.effects.iter().filter_map(|(at, effect)| match effect {
         Effect::Consume { generation, pid, .. } => Some((*at, *generation, *pid)),
@@ -65,7 +65,7 @@ fn a_planned_restart_goes_on_record_as_asked_for() {
 }
 
 #[test]
-fn exits_that_nobody_planned_are_charged_and_end_in_69() {
+fn unplanned_exits_spend_budget_and_end_in_69() {
     for word in [
         HandoffVerdict::Missing,
         HandoffVerdict::Rejected("expired".to_owned()),
@@ -84,13 +84,13 @@ fn one_planned_exit_of_two_costs_nothing_and_the_other_one_does() {
     let words = vec![Some(accepted()), Some(HandoffVerdict::Missing)].into_iter().cycle().take(12).collect();
     let mut world = restless(s(15), words, policy);
     world.run_for(s(600));
-    // Two of those that were not planned are paid for, the third was started before its word, and the fourth ends it.
+    // Two unplanned exits fit into the budget, the third was restarted before its verdict, the fourth gives up.
     assert_eq!((world.outcome().0, world.spawns().len()), (69, 8));
     assert_eq!(world.told("handoff.accepted").len(), 4);
 }
 
 #[test]
-fn nobody_is_asked_beside_a_boot_but_once_the_next_gateway_serves() {
+fn a_handoff_is_consumed_once_the_next_gateway_serves_and_not_during_its_boot() {
     let mut world = World::new(Policy::default());
     world.script = Script::dying(s(30), DONE);
     world.send(Event::Start);
@@ -110,7 +110,7 @@ fn a_boot_that_takes_long_is_not_waited_for_beyond_40_seconds() {
 }
 
 #[test]
-fn a_second_exit_before_the_first_word_backs_off_and_a_late_word_ends_the_wait() {
+fn a_second_exit_before_the_first_verdict_backs_off_and_a_late_verdict_ends_the_wait() {
     let mut world = World::new(Policy::default());
     world.unanswered = |effect| matches!(effect, Effect::Consume { .. });
     world.script = Script::serving(s(30), DONE);
@@ -134,7 +134,7 @@ fn a_second_exit_before_the_first_word_backs_off_and_a_late_word_ends_the_wait()
 }
 
 #[test]
-fn the_word_that_a_delayed_start_was_planned_starts_it_at_once() {
+fn an_accepted_handoff_starts_a_delayed_restart_at_once() {
     let policy = Policy { backoff_max: s(300), stable_after: s(3000), boot_limit: 0, ..Policy::default() };
     let mut world = World::new(policy);
     world.script = Script::dying(s(1), CRASH);
@@ -187,7 +187,7 @@ fn a_machine_that_slept_gives_an_answer_its_time_again() {
 }
 
 #[test]
-fn what_can_be_asked_is_found_out_once_after_the_first_boot() {
+fn capabilities_are_queried_once_after_the_first_boot() {
     let mut world = World::started(Script::serving(s(400), CRASH));
     world.run_for(s(2000));
     assert!(world.spawns().len() > 3);
@@ -196,7 +196,7 @@ fn what_can_be_asked_is_found_out_once_after_the_first_boot() {
 }
 
 #[test]
-fn it_is_found_out_again_when_the_program_has_changed_or_gave_no_answer() {
+fn capabilities_are_queried_again_after_a_program_change_or_a_timeout() {
     let mut world = World::new(Policy::default());
     world.support = Support::TimedOut("no answer".to_owned());
     world.script = Script::serving(s(400), CRASH);
@@ -217,7 +217,7 @@ fn it_is_found_out_again_when_the_program_has_changed_or_gave_no_answer() {
 }
 
 #[test]
-fn a_release_that_knows_no_handoff_is_told_of_once_and_leaves_no_successor() {
+fn a_release_without_handoffs_is_reported_once_and_leaves_no_successor() {
     let mut world = World::new(Policy::default());
     world.support = Support::Unsupported("unknown command".to_owned());
     world.script = Script::serving(s(30), DONE);
@@ -231,7 +231,7 @@ fn a_release_that_knows_no_handoff_is_told_of_once_and_leaves_no_successor() {
 }
 
 #[test]
-fn a_word_that_it_cannot_be_asked_holds_for_those_that_follow() {
+fn an_unsupported_verdict_holds_for_the_next_exits() {
     let words = vec![Some(HandoffVerdict::Unsupported("unknown command".to_owned()))];
     let mut world = restless(s(30), words, Policy::default());
     world.run_for(s(150));
@@ -240,7 +240,7 @@ fn a_word_that_it_cannot_be_asked_holds_for_those_that_follow() {
 }
 
 #[test]
-fn what_is_being_found_out_is_not_asked_for_a_second_time() {
+fn a_query_under_way_is_not_repeated() {
     let mut world = World::new(Policy::default());
     world.unanswered = |effect| matches!(effect, Effect::Negotiate);
     world.words = vec![Some(HandoffVerdict::Unsupported("unknown command".to_owned()))];
@@ -258,7 +258,7 @@ fn what_is_being_found_out_is_not_asked_for_a_second_time() {
 }
 
 #[test]
-fn a_command_that_is_no_openclaw_gateway_is_asked_nothing() {
+fn a_command_that_is_no_openclaw_gateway_is_not_queried() {
     let policy = Policy { handoff: false, ..Policy::default() };
     let mut world = restless(s(30), vec![Some(accepted()); 9], policy);
     world.run_for(s(300));
@@ -268,7 +268,7 @@ fn a_command_that_is_no_openclaw_gateway_is_asked_nothing() {
 }
 
 /// One failure has spent the budget of one restart. Then gateways exit with 0 after two seconds, which is before the
-/// first word is there.
+/// first verdict.
 fn overdrawn(words: Vec<Option<HandoffVerdict>>) -> World {
     let policy = Policy { max_restarts: 1, boot_limit: 0, ..Policy::default() };
     let mut world = World::started_with(policy, Script::dying(s(1), CRASH));
@@ -283,7 +283,7 @@ fn overdrawn(words: Vec<Option<HandoffVerdict>>) -> World {
 }
 
 #[test]
-fn a_spent_budget_waits_for_the_word_about_a_planned_restart() {
+fn a_spent_budget_waits_for_the_handoff_verdict() {
     let mut world = overdrawn(vec![Some(accepted()), Some(accepted())]);
     assert_eq!((world.exit(), world.spawns().len()), (None, 3), "the second one is not started before a word");
     let status = world.core.status(world.now);
@@ -298,7 +298,7 @@ fn a_spent_budget_waits_for_the_word_about_a_planned_restart() {
 }
 
 #[test]
-fn a_spent_budget_ends_in_69_once_the_word_is_no_and_not_before() {
+fn a_spent_budget_ends_in_69_once_the_handoff_is_missing_and_not_before() {
     let mut world = overdrawn(vec![Some(HandoffVerdict::Missing), Some(HandoffVerdict::Missing)]);
     assert_eq!(world.exit(), None);
     world.run_for(s(60));
@@ -317,7 +317,7 @@ fn the_last_of_several_exits_decides_where_the_budget_is_spent() {
 }
 
 #[test]
-fn whoever_waits_for_a_word_can_be_told_to_start_and_to_stop() {
+fn a_wait_for_a_verdict_follows_retry_and_stop() {
     for (request, spawns) in [(Request::Retry, 4), (Request::Restart, 4), (Request::Stop, 3), (Request::Detach, 3)] {
         let mut world = overdrawn(vec![Some(HandoffVerdict::Missing), Some(HandoffVerdict::Missing)]);
         world.request(request);
@@ -342,7 +342,7 @@ fn an_exit_long_ago_that_was_not_planned_does_not_end_a_planned_one() {
 }
 
 #[test]
-fn a_word_that_comes_after_the_next_crash_does_not_end_that_ones_pause() {
+fn a_verdict_after_the_next_crash_does_not_end_its_backoff() {
     let policy = Policy { stable_after: s(3000), boot_limit: 0, ..Policy::default() };
     let mut world = restless(s(5), vec![Some(HandoffVerdict::Missing), None], policy);
     world.run_for(s(7));
@@ -376,7 +376,7 @@ fn a_gateway_that_plans_its_exit_while_it_warms_up_waits_for_nothing_either() {
     assert_eq!(world.causes(), ["exited with 0 unasked"]);
     assert_eq!((world.told("handoff.accepted").len(), world.spawns().len(), world.exit()), (1, 2, None));
     assert!(pauses(&world)[0] < SOON);
-    // One that never answered found its place taken, as older releases say so.
+    // One that never answered found its port in use, which older releases report so.
     let mut world = World::new(Policy { max_restarts: 0, ..Policy::default() });
     world.script = Script::dying(s(5), DONE);
     world.send(Event::Start);
@@ -385,7 +385,7 @@ fn a_gateway_that_plans_its_exit_while_it_warms_up_waits_for_nothing_either() {
 }
 
 #[test]
-fn it_is_asked_by_the_number_of_whoever_listens() {
+fn the_handoff_is_consumed_by_the_pid_of_the_listener() {
     let mut world = World::new(Policy::default());
     world.script = Script::serving(s(30), DONE);
     world.listener = Owner::Ours(Holder { pid: 777, command: "node openclaw.mjs".to_owned(), uid: None });
@@ -393,7 +393,7 @@ fn it_is_asked_by_the_number_of_whoever_listens() {
     world.run_for(s(40));
     let (_, generation, pid) = asked(&world)[0];
     assert_eq!((generation, pid), (1, 777), "npx has 101");
-    // Where nobody can be seen there is only the one that was started.
+    // With an unseen listener only the spawned process is known.
     let mut world = World::new(Policy::default());
     world.script = Script::serving(s(30), DONE);
     world.listener = Owner::Unseen;
@@ -403,7 +403,7 @@ fn it_is_asked_by_the_number_of_whoever_listens() {
 }
 
 #[test]
-fn a_stop_leaves_no_question_behind() {
+fn a_stop_consumes_no_handoff() {
     let mut world = restless(s(30), vec![None], Policy::default());
     world.run_for(s(31));
     world.request(Request::Stop);

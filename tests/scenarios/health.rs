@@ -16,7 +16,7 @@ fn terminations(world: &World) -> Vec<Duration> {
 }
 
 #[test]
-fn a_boot_over_its_budget_is_told_and_replaced() {
+fn a_boot_over_its_budget_is_reported_and_replaced() {
     let mut world = World::started(NEVER_UP);
     world.run_for(s(320));
     let told = ["gateway.spawned", "startup.timed_out", "gateway.hung", "stop.escalated", "gateway.exited"];
@@ -133,7 +133,7 @@ fn a_drain_that_was_seen_once_is_not_a_hang_while_no_probe_can_run() {
 }
 
 #[test]
-fn a_miss_and_its_recovery_are_told_once() {
+fn a_miss_and_its_recovery_are_reported_once() {
     let mut world = World::serving();
     world.port = Some(Verdict::Free);
     world.run_for(s(30));
@@ -166,7 +166,7 @@ fn a_restart_in_place_that_never_comes_back_is_a_hang() {
 }
 
 #[test]
-fn a_jump_of_the_clocks_starts_the_window_anew() {
+fn a_clock_jump_restarts_the_window() {
     let mut world = World::serving();
     world.port = Some(Verdict::Silent);
     world.run_for(s(50));
@@ -179,7 +179,7 @@ fn a_jump_of_the_clocks_starts_the_window_anew() {
 }
 
 #[test]
-fn a_jump_of_the_clocks_gives_a_boot_its_budget_again() {
+fn a_clock_jump_restarts_the_startup_budget() {
     let mut world = World::started(NEVER_UP);
     world.run_for(s(290));
     world.send(Event::ClockJumped { by: s(600) });
@@ -242,7 +242,7 @@ fn an_answer_to_a_probe_of_the_last_gateway_says_nothing_about_the_next() {
 }
 
 #[test]
-fn a_stranger_who_takes_the_port_of_a_living_gateway_is_no_sign_of_its_life() {
+fn another_program_on_the_port_is_no_sign_of_life() {
     let mut world = World::serving();
     world.unanswered = |effect| matches!(effect, Effect::Probe { .. });
     world.run_for(s(6));
@@ -261,7 +261,7 @@ fn a_stranger_who_takes_the_port_of_a_living_gateway_is_no_sign_of_its_life() {
 }
 
 #[test]
-fn a_miss_is_told_once_and_its_recovery_too_even_if_the_clock_jumps_between() {
+fn a_miss_and_its_recovery_are_reported_once_even_if_the_clock_jumps_between() {
     let mut world = World::serving();
     world.port = Some(Verdict::Silent);
     world.run_for(s(20));
@@ -273,7 +273,7 @@ fn a_miss_is_told_once_and_its_recovery_too_even_if_the_clock_jumps_between() {
 }
 
 #[test]
-fn a_standstill_is_told_once_whatever_had_queued_up() {
+fn a_standstill_is_reported_once_whatever_had_queued_up() {
     let mut world = World::serving();
     world.now += s(600);
     world.request(Request::Restart);

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 const SEGV: ExitStatus = ExitStatus::Signal { number: 11, core_dumped: true };
 
-/// One that died at once, at that moment.
+/// A run that died at once, at that moment.
 fn crashed(at: u64) -> PastRun {
     let run = Run { started: None, healthy_until: s(at), ended: s(at), clean: false };
     PastRun { spawned: s(at - 1), settled: Settled::Ran(run, Cause::Failed), death: CRASH }
@@ -71,7 +71,7 @@ fn segfaults(ends: &[u64]) -> Vec<PastRun> {
 }
 
 #[test]
-fn deaths_that_are_like_one_another_count_across_supervisors() {
+fn equal_deaths_count_across_supervisors() {
     let mut world = heir_of(unbraked(), segfaults(&[980, 990]), Script::dying(s(1), SEGV));
     world.run_for(s(100));
     let (code, reason) = world.outcome();
@@ -87,7 +87,7 @@ fn deaths_that_are_like_one_another_count_across_supervisors() {
 }
 
 #[test]
-fn whoever_gave_up_on_equal_deaths_leaves_one_trial_each_backoff_max() {
+fn after_giving_up_on_equal_deaths_there_is_one_trial_each_backoff_max() {
     let mut world = heir_of(unbraked(), segfaults(&[970, 980, 990]), Script::dying(s(1), SEGV));
     assert_eq!((world.exit(), world.spawns()), (None, vec![]));
     world.run_until(s(1400));
@@ -101,7 +101,7 @@ fn whoever_gave_up_on_equal_deaths_leaves_one_trial_each_backoff_max() {
 }
 
 #[test]
-fn a_person_does_not_wait_for_a_trial() {
+fn a_start_from_a_terminal_does_not_wait_for_a_trial() {
     let world = heir_of(Policy { attended: true, ..unbraked() }, spent(), Script::default());
     assert_eq!(first_spawn(&world), Some(1000), "started from a terminal");
     for request in [Request::Retry, Request::Restart] {
@@ -131,7 +131,7 @@ fn what_a_predecessor_spent_counts_for_the_next_death() {
 }
 
 #[test]
-fn the_limit_of_unclean_boots_holds_across_supervisors_and_for_a_person_too() {
+fn the_limit_of_unclean_boots_holds_across_supervisors_and_from_a_terminal() {
     let runs = [900, 950, 990].map(crashed).to_vec();
     for attended in [false, true] {
         let policy = Policy { attended, ..Policy::default() };
@@ -171,7 +171,7 @@ fn a_past_without_trouble_changes_nothing() {
 }
 
 #[test]
-fn starts_that_never_were_spend_the_budget_but_are_no_boots() {
+fn failed_starts_spend_the_budget_but_are_no_boots() {
     let unborn = |at| PastRun { spawned: s(at), settled: Settled::NeverStarted, death: ExitStatus::Unknown };
     let policy = Policy { max_restarts: 3, ..Policy::default() };
     let mut world = heir_of(policy, [960, 970, 980, 990].map(unborn).to_vec(), Script::default());

@@ -23,7 +23,7 @@ fn both() -> Policy {
     Policy { post_stop: Some(s(15)), ..before() }
 }
 
-/// A supervisor with this policy whose hooks do this, a moment after its start.
+/// A supervisor with this policy and these hooks, just after its start.
 fn begun(policy: Policy, hook: HookScript) -> World {
     let mut world = World::new(policy);
     world.hook = hook;
@@ -32,7 +32,7 @@ fn begun(policy: Policy, hook: HookScript) -> World {
     world
 }
 
-/// One whose post-stop hook runs because its gateway crashed.
+/// A world whose post-stop hook runs after a crash.
 fn crashed(hook: HookScript) -> World {
     let mut world = World::started_with(after(), Script { boots_in: Duration::ZERO, ..Script::default() });
     world.hook = hook;
@@ -229,7 +229,7 @@ fn a_spent_budget_does_not_become_a_loop_where_only_hooks_fail() {
 }
 
 #[test]
-fn whoever_takes_the_port_during_the_hook_costs_no_spawn_and_once_he_is_gone_the_hook_is_called_anew() {
+fn a_port_taken_during_the_hook_costs_no_spawn_and_the_hook_is_called_again_once_it_is_free() {
     let mut world = begun(before(), HookScript::ending(s(5), 0));
     world.port = Some(Verdict::Silent);
     world.run_for(s(20));
@@ -392,7 +392,7 @@ fn the_limit_of_unclean_boots_outranks_a_restart_asked_for_in_a_post_stop_hook()
 }
 
 #[test]
-fn a_stop_lets_the_post_stop_hook_finish_and_a_second_one_kills_it() {
+fn a_stop_lets_the_post_stop_hook_finish_and_a_second_stop_kills_it() {
     let mut world = crashed(HookScript::ending(s(5), 0));
     world.request(Request::Stop);
     world.run_for(s(4));
@@ -410,7 +410,7 @@ fn a_stop_lets_the_post_stop_hook_finish_and_a_second_one_kills_it() {
 }
 
 #[test]
-fn a_third_stop_kills_the_post_stop_hook_of_a_stop_that_was_in_a_hurry_already() {
+fn a_third_stop_kills_the_post_stop_hook() {
     let mut world = World::started_with(after(), Script { drain: None, ..Script::default() });
     world.hook = HookScript::endless();
     world.run_for(s(10));
@@ -425,7 +425,7 @@ fn a_third_stop_kills_the_post_stop_hook_of_a_stop_that_was_in_a_hurry_already()
 }
 
 #[test]
-fn a_hook_that_ignores_everything_is_waited_for_so_long_and_no_longer() {
+fn a_hook_that_survives_sigkill_is_waited_for_within_a_bound() {
     let deaf = HookScript { hears: None, dies: None, ..HookScript::endless() };
     let mut world = crashed(deaf.clone());
     let called = world.calls()[0].0;
@@ -449,7 +449,7 @@ fn a_hook_that_hears_sigterm_is_not_killed() {
 }
 
 #[test]
-fn whoever_loses_the_lease_during_a_hook_kills_it_and_goes_with_78_once_it_is_gone() {
+fn a_lost_lease_during_a_hook_kills_it_and_exits_with_78_once_it_is_gone() {
     let lost = || Event::LeaseLost { owner: Some(owner(55)), why: "taken by hand".to_owned() };
     for mut world in [
         begun(before(), HookScript { dies: Some(s(3)), ..HookScript::endless() }),
@@ -511,7 +511,7 @@ fn the_status_names_the_hook_that_runs_and_how_long_it_may_still_take() {
 }
 
 #[test]
-fn a_gateway_that_the_kernel_killed_for_want_of_memory_is_said_to_be() {
+fn an_oom_kill_is_reported_as_out_of_memory() {
     let mut world = World::serving();
     world.send(Event::LeaderExited {
         generation: 1,
@@ -519,7 +519,7 @@ fn a_gateway_that_the_kernel_killed_for_want_of_memory_is_said_to_be() {
         toll: ExitUsage { oom_killed: true, ..ExitUsage::default() },
     });
     assert_eq!(world.causes(), ["killed by the kernel for want of memory"]);
-    // Whoever was told to end and was killed on the way has ended as asked.
+    // A gateway that is OOM-killed during its requested drain has ended as requested.
     let mut world = World::serving();
     world.request(Request::Stop);
     world.send(Event::LeaderExited {
@@ -531,7 +531,7 @@ fn a_gateway_that_the_kernel_killed_for_want_of_memory_is_said_to_be() {
 }
 
 #[test]
-fn strays_of_any_generation_are_told_of_and_change_nothing() {
+fn strays_of_any_generation_are_reported_and_change_nothing() {
     let mut world = World::started(Script::dying(s(100), CRASH));
     world.run_for(s(110));
     let (state, told) = (format!("{:?}", world.core), world.told("tree.killed").len());

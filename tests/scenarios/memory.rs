@@ -18,7 +18,7 @@ fn limited() -> Policy {
     Policy { memory_max_kb: Some(LIMIT), ..Policy::default() }
 }
 
-/// One whose gateway has served for 200 s.
+/// A world whose gateway has served for 200 s.
 fn stable(policy: Policy) -> World {
     let mut world = World::started_with(policy, UP);
     world.tree_rss_kb = Some(LIMIT);
@@ -177,7 +177,7 @@ fn a_stop_and_a_restart_outrank_it() {
 }
 
 #[test]
-fn a_gateway_that_dies_of_want_of_memory_before_the_limit_acts_has_crashed() {
+fn a_gateway_killed_by_the_oom_killer_before_the_limit_acts_has_crashed() {
     let mut world = stable(limited());
     samples(&mut world, &[OVER, OVER]);
     world.leader_exits(1, CRASH);

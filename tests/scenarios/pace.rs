@@ -81,7 +81,7 @@ fn a_stable_run_forgives_the_failures_before_it() {
 }
 
 #[test]
-fn a_0_before_it_answered_backs_off_and_is_no_tight_loop() {
+fn an_exit_0_before_any_answer_backs_off() {
     let mut world = World::started(Script::dying(Duration::from_millis(200), DONE));
     world.run_for(s(600));
     assert_eq!((world.outcome().0, world.spawns().len()), (69, 7));
@@ -90,7 +90,7 @@ fn a_0_before_it_answered_backs_off_and_is_no_tight_loop() {
 }
 
 #[test]
-fn a_0_that_nobody_asked_for_is_followed_at_once_and_a_second_one_backs_off() {
+fn an_unrequested_exit_0_is_followed_at_once_and_a_second_one_backs_off() {
     let mut world = World::started(Script::serving(s(10), DONE));
     world.run_for(s(24));
     let pauses = pauses(&world);

@@ -1,4 +1,4 @@
-//! Beside an owner that stays.
+//! Standby beside another owner.
 
 use crate::world::{STARTED, World, acquired, owner, s};
 use openclaw_supervise_core::policy::OnConflict;
@@ -12,7 +12,7 @@ fn patient() -> World {
     World::new(Policy { on_conflict: OnConflict::Standby, ..Policy::default() })
 }
 
-/// One that stands by beside a supervisor with this process id.
+/// A world in standby beside a supervisor with this pid.
 fn beside(pid: i32) -> World {
     let mut world = patient();
     world.lease = contended(pid);
@@ -36,7 +36,7 @@ fn standing_by_costs_nothing_while_the_owner_lives() {
 }
 
 #[test]
-fn nobody_for_15_s_after_the_owners_end_makes_room() {
+fn it_takes_over_15_s_after_the_owner_exited() {
     let mut world = beside(900);
     world.run_for(s(100));
     world.lease = LeaseAnswer::Free;
@@ -70,7 +70,7 @@ fn an_owner_that_comes_back_in_time_is_waited_for_again() {
 }
 
 #[test]
-fn the_end_of_anybody_else_is_no_news() {
+fn the_exit_of_another_process_changes_nothing() {
     let mut world = beside(900);
     let before = world.effects.len();
     world.send(Event::Departed { pid: 901 });
@@ -78,7 +78,7 @@ fn the_end_of_anybody_else_is_no_news() {
 }
 
 #[test]
-fn an_owner_who_cannot_be_watched_is_looked_at_every_15_s() {
+fn an_owner_that_cannot_be_watched_is_checked_every_15_s() {
     let mut world = patient();
     world.lease = LeaseAnswer::Contended { owner: None, what: Contested::Lease };
     world.send(Event::Start);
@@ -88,7 +88,7 @@ fn an_owner_who_cannot_be_watched_is_looked_at_every_15_s() {
 }
 
 #[test]
-fn a_process_that_has_gone_and_is_still_named_as_the_owner_is_not_asked_for_without_a_pause() {
+fn a_dead_process_still_named_as_the_owner_causes_no_busy_loop() {
     let mut world = beside(900);
     world.send(Event::Departed { pid: 900 });
     world.send(Event::Departed { pid: 900 });
@@ -132,7 +132,7 @@ fn a_stop_or_a_detach_beside_an_owner_ends_with_0() {
 }
 
 #[test]
-fn a_healthy_gateway_without_a_supervisor_is_stood_by_and_replaced_once_it_is_gone() {
+fn standby_beside_a_gateway_without_a_supervisor_replaces_it_once_it_is_gone() {
     let mut world = patient();
     world.port = Some(STARTED);
     world.send(Event::Start);
@@ -164,7 +164,7 @@ fn a_silent_holder_is_looked_at_now_and_then() {
 }
 
 #[test]
-fn a_person_who_asks_has_it_tried_at_once_and_gets_nothing_by_force() {
+fn a_retry_tries_at_once_and_forces_nothing() {
     let mut world = beside(900);
     world.request(Request::Retry);
     assert_eq!(world.told("standby.left").len(), 1);
@@ -174,7 +174,7 @@ fn a_person_who_asks_has_it_tried_at_once_and_gets_nothing_by_force() {
 }
 
 #[test]
-fn a_person_who_asks_does_not_wait_for_an_owner_that_may_come_back() {
+fn a_retry_does_not_wait_for_an_owner_that_may_come_back() {
     let mut world = beside(900);
     world.lease = LeaseAnswer::Free;
     world.send(Event::Departed { pid: 900 });
@@ -187,7 +187,7 @@ fn a_person_who_asks_does_not_wait_for_an_owner_that_may_come_back() {
 }
 
 #[test]
-fn a_sleep_of_the_machine_starts_the_15_s_anew() {
+fn a_suspend_restarts_the_15_s() {
     let mut world = beside(900);
     world.lease = LeaseAnswer::Free;
     world.send(Event::Departed { pid: 900 });

@@ -36,7 +36,7 @@ fn a_successor_is_adopted_and_nothing_of_it_is_killed() {
 }
 
 #[test]
-fn a_successor_of_an_adopted_gateway_is_kept_though_nobody_learns_how_that_one_ended() {
+fn a_successor_of_an_adopted_gateway_is_kept_though_the_exit_status_is_unknown() {
     let mut world = World::started(Script::serving(s(9999), DONE));
     world.run_for(s(29));
     (world.port, world.owner) = (Some(STARTED), Some(heir()));
@@ -52,7 +52,7 @@ fn a_successor_of_an_adopted_gateway_is_kept_though_nobody_learns_how_that_one_e
 }
 
 #[test]
-fn a_free_port_a_stranger_and_the_dead_leader_itself_are_no_successor() {
+fn a_free_port_another_program_and_the_dead_leader_itself_are_no_successor() {
     let dead = Owner::Ours(Holder { pid: 101, command: "openclaw-gateway".to_owned(), uid: None });
     for (verdict, owner) in
         [(Verdict::Free, Owner::Unseen), (STARTED, stranger()), (STARTED, dead), (Verdict::Silent, heir())]
@@ -79,7 +79,7 @@ fn a_request_while_the_successor_is_looked_for_ends_all_of_it() {
 }
 
 #[test]
-fn an_answer_that_is_lost_holds_nothing_up() {
+fn a_lost_answer_delays_nothing() {
     let mut world = left(STARTED, heir());
     world.unanswered = |effect| matches!(effect, Effect::Probe { ask: ProbeScope::Port, .. });
     world.run_for(s(30));
@@ -89,7 +89,7 @@ fn an_answer_that_is_lost_holds_nothing_up() {
 }
 
 #[test]
-fn an_answer_that_comes_after_that_changes_nothing() {
+fn a_late_answer_changes_nothing() {
     let mut world = left(STARTED, heir());
     world.unanswered = |effect| matches!(effect, Effect::Probe { ask: ProbeScope::Port, .. } | Effect::KillTree { .. });
     world.run_for(s(30));
@@ -110,7 +110,7 @@ fn a_successor_that_cannot_be_found_again_is_looked_for_at_the_port() {
 }
 
 #[test]
-fn whoever_never_answered_leaves_no_successor() {
+fn a_gateway_that_never_answered_leaves_no_successor() {
     let mut world = World::started(Script::dying(s(3), DONE));
     world.run_for(s(4));
     assert_eq!(world.kills().len(), 1);

@@ -1,4 +1,4 @@
-//! A gateway that does not answer and works all the while may only be busy.
+//! A gateway that uses CPU time and does not answer may only be busy.
 
 use crate::world::{STARTED, Script, World, s};
 use openclaw_supervise_core::{Effect, Event, Policy, Report, Request, Verdict};
@@ -10,7 +10,7 @@ fn ended(world: &World) -> Vec<Duration> {
     world.when(|effect| matches!(effect, Effect::Terminate { .. }))
 }
 
-/// How much CPU time and how much more time each extension tells.
+/// The CPU time and the length of each reported extension.
 fn extensions(world: &World) -> Vec<(Duration, Duration)> {
     let told = world.effects.iter().filter_map(|(_, effect)| match effect {
         Effect::Report(Report::LivenessExtended { cpu, by, .. }) => Some((*cpu, *by)),
@@ -19,7 +19,7 @@ fn extensions(world: &World) -> Vec<(Duration, Duration)> {
     told.collect()
 }
 
-/// One whose gateway falls silent after 30 s and uses so much of a processor from then on.
+/// A world whose gateway falls silent after 30 s and uses this share of a processor from then on.
 fn busy(policy: Policy, work: Option<u32>, verdict: Verdict) -> (World, Duration) {
     let mut world = World::started_with(policy, FROZEN);
     world.run_for(s(30));
@@ -41,7 +41,7 @@ fn work_prolongs_the_window_once_and_only_once() {
 
 #[test]
 fn an_idle_hang_is_not_given_more_time() {
-    // A frozen process uses nothing, an idle loop less than 1 %, and where nothing is known nothing speaks for it.
+    // A frozen process uses nothing, an idle loop less than 1 %; an unknown usage is no progress.
     for work in [Some(0), Some(1), Some(4), None] {
         let (mut world, since) = busy(Policy::default(), work, Verdict::Silent);
         world.run_for(s(66));
@@ -77,7 +77,7 @@ fn every_window_has_an_extension_of_its_own() {
 
 #[test]
 fn a_closed_port_with_work_behind_it_has_the_budget_of_a_boot() {
-    // As a restart in place whose drain nobody saw.
+    // A restart in place without a seen drain.
     let (mut world, since) = busy(Policy::default(), Some(30), Verdict::Free);
     world.run_for(s(294));
     assert_eq!(ended(&world), []);
@@ -100,7 +100,7 @@ fn a_closed_port_with_nothing_behind_it_is_a_hang_after_the_window() {
 }
 
 #[test]
-fn nobody_listening_for_the_startup_budget_after_a_drain_is_a_hang_whatever_it_works() {
+fn a_closed_port_for_the_startup_budget_after_a_drain_is_a_hang_however_it_works() {
     for work in [0, 100] {
         let (mut world, since) = busy(Policy::default(), Some(work), Verdict::Draining);
         world.run_for(s(20));
@@ -140,7 +140,7 @@ fn an_extension_begins_when_the_proof_is_there_however_short_the_window() {
 }
 
 #[test]
-fn a_sleep_of_the_machine_forgets_the_extension_with_the_window() {
+fn a_suspend_restarts_the_window_and_the_extension() {
     let (mut world, _) = busy(Policy::default(), Some(100), Verdict::Silent);
     world.run_for(s(100));
     world.send(Event::ClockJumped { by: s(3600) });
