@@ -269,6 +269,17 @@ fn a_stable_run_starts_the_backoff_anew() {
 }
 
 #[test]
+fn a_clean_exit_soon_after_that_of_a_stable_gateway_backs_off_and_one_after_its_crash_does_not() {
+    let policy = unbraked();
+    for (first, waits) in [(Cause::CleanExit, true), (Cause::Failed, false)] {
+        let mut restarts = RestartPolicy::new(0);
+        restarts.after_run(s(1000), served(s(1000), policy.stable_after, true), first, &policy);
+        let next = start(restarts.after_run(s(1010), served(s(1010), s(5), true), Cause::CleanExit, &policy));
+        assert_eq!(next > s(1010), waits, "{first:?}: {next:?}");
+    }
+}
+
+#[test]
 fn a_window_shorter_than_the_backoff_paces_but_never_gives_up() {
     let policy = Policy { max_restarts: 1, restart_window: s(1), backoff_max: s(60), ..unbraked() };
     let (mut restarts, mut now) = (RestartPolicy::new(1), s(1000));
