@@ -280,6 +280,30 @@ fn a_clean_exit_soon_after_that_of_a_stable_gateway_backs_off_and_one_after_its_
 }
 
 #[test]
+fn a_planned_exit_gives_back_what_it_has_spent_and_says_whether_its_start_was_put_off() {
+    let (policy, run) = (unbraked(), |now| served(now, s(5), true));
+    let mut restarts = RestartPolicy::new(0);
+    let first = restarts.after_exit(s(1000), run(s(1000)), Cause::CleanExit, &policy);
+    assert_eq!(first.map(start), Some(s(1000)));
+    let second = restarts.after_exit(s(1010), run(s(1010)), Cause::CleanExit, &policy);
+    assert!(second.map(start) > Some(s(1010)) && restarts.spent_at(s(1010), &policy) == 1);
+    assert!(!restarts.settle_exit(s(1000), run(s(1000)), Cause::CleanExit, true), "it was started at once");
+    assert!(restarts.settle_exit(s(1010), run(s(1010)), Cause::CleanExit, true), "it waits for nothing");
+    assert_eq!(restarts.spent_at(s(1010), &policy), 0);
+}
+
+#[test]
+fn an_exit_that_is_counted_late_leaves_the_window_in_its_turn() {
+    let policy = Policy { max_restarts: 2, restart_window: s(60), ..unbraked() };
+    let mut restarts = RestartPolicy::new(0);
+    restarts.after_exit(s(1010), served(s(1010), s(5), true), Cause::CleanExit, &policy);
+    start(restarts.after_run(s(1020), stillborn(s(1020)), Cause::Failed, &policy));
+    restarts.settle_exit(s(1010), served(s(1010), s(5), true), Cause::CleanExit, false);
+    assert_eq!(restarts.spent_at(s(1020), &policy), 2);
+    start(restarts.after_run(s(1075), stillborn(s(1075)), Cause::Failed, &policy));
+}
+
+#[test]
 fn a_window_shorter_than_the_backoff_paces_but_never_gives_up() {
     let policy = Policy { max_restarts: 1, restart_window: s(1), backoff_max: s(60), ..unbraked() };
     let (mut restarts, mut now) = (RestartPolicy::new(1), s(1000));
