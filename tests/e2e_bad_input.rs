@@ -159,7 +159,7 @@ fn a_state_folder_that_cannot_be_made_is_told() {
     let scene = Scene::new("healthy");
     let file = scene.root().join("file");
     fs::write(&file, "").expect("a file can be written");
-    // Below a regular file nobody can make a folder, not even root.
+    // mkdir(2) below a regular file fails with ENOTDIR, for root too.
     let dir = file.join("state").display().to_string();
     let mut supervisor = scene.launch().option("--state-dir", &dir).start();
     supervisor.expect_exit(1);

@@ -225,7 +225,7 @@ fn every_option_arrives_in_the_settings() {
 }
 
 #[test]
-fn the_automatic_stop_timeout_fits_who_we_are() {
+fn the_automatic_stop_timeout_fits_the_service_manager() {
     let home = Home::new();
     for (pid1, launchd, given, seconds, is_auto) in [
         (true, false, "auto", 8, false),
@@ -268,7 +268,7 @@ fn a_terminal_gets_text() {
 }
 
 #[test]
-fn who_is_started_again_in_any_case_stands_by() {
+fn a_supervisor_that_is_restarted_in_any_case_stands_by() {
     use OnConflict::{Exit, Standby};
     let home = Home::new();
     for (pid1, launchd, given, expected) in [
@@ -285,7 +285,7 @@ fn who_is_started_again_in_any_case_stands_by() {
 }
 
 #[test]
-fn a_person_at_a_terminal_attends_to_the_start() {
+fn a_start_from_a_terminal_is_attended() {
     let home = Home::new();
     for terminal in [true, false] {
         let context = ProcessContext { terminal, ..home.context(&[]) };
@@ -485,7 +485,7 @@ fn garbage_in_the_gateways_port_variable_is_ignored_with_a_warning() {
     let settings = home.run(&[], &garbage);
     assert_eq!((settings.endpoint.port, settings.warnings.len()), (18789, 1));
     let settings = home.run(&["--port", "1"], &garbage);
-    assert_eq!(settings.warnings, Vec::<String>::new(), "nobody looks at it");
+    assert_eq!(settings.warnings, Vec::<String>::new(), "it is not read");
     let settings = home.run(&["gateway", "--port", "1"], &garbage);
     assert_eq!(settings.warnings, Vec::<String>::new(), "nor here");
 }
@@ -631,6 +631,26 @@ const REFUSED: &[&str] = &[
     "--state-dir file --store-dir file/store",
     "--port 1 --state-dir file --config broken.json gateway --port 2",
 ];
+
+#[test]
+fn the_defaults_in_the_help_are_those_of_the_settings() {
+    let home = Home::new();
+    let help = home.printed(&["--help"], &[]);
+    let policy = home.run(&[], &[]).policy;
+    let mut count = 0;
+    for line in help.lines() {
+        let option = line.trim_start().split(' ').next().unwrap_or_default();
+        let default = line.split("[default: ").nth(1).and_then(|rest| rest.split(']').next());
+        let (true, Some(default)) = (option.starts_with("--"), default) else { continue };
+        // A value: not a path, `none`, or what depends on something else.
+        if default.starts_with(|first: char| first.is_ascii_digit()) || default == "off" {
+            let given = home.run(&[option, default], &[]).policy;
+            assert_eq!(given, Policy { seed: given.seed, ..policy.clone() }, "{option} {default}");
+            count += 1;
+        }
+    }
+    assert!(count >= 13, "{count} of them\n{help}");
+}
 
 #[test]
 fn each_class_of_error_is_told_as_in_the_snapshot() {
