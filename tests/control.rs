@@ -295,7 +295,9 @@ async fn status_tells_the_truth_of_now_and_its_exit_code_says_how_the_gateway_is
         assert_eq!(shown.json()["health"], health, "{manner:?}, {running}");
         assert_eq!(shown.json()["answered_by"], "supervisor");
         let text = Verb::new(&stage, &["status"]).run().await;
-        assert_eq!((text.code, text.out.lines().count()), (code, 6), "{manner:?}, {running}: {text:?}");
+        // There is nothing to say of what comes next while all is well.
+        let lines = if running && health == "healthy" { 5 } else { 6 };
+        assert_eq!((text.code, text.out.lines().count()), (code, lines), "{manner:?}, {running}: {text:?}");
         drop(gateway);
         desk.close();
     }
@@ -318,8 +320,7 @@ async fn the_text_of_status_says_who_what_and_what_next() {
     assert!(shown.row("probe").starts_with(&format!("gateway at ws://127.0.0.1:{}: ", stage.port())), "{shown:?}");
     assert!(shown.row("probe").contains("; not ready: "), "{shown:?}");
     assert_eq!(shown.row("restarts"), "1 of 6 in the last 1h; 2 for --memory-max");
-    assert!(shown.row("next").starts_with("look at the gateway again in 1.5s (at 2"), "{shown:?}");
-    assert!(shown.row("next").ends_with("): it serves"), "{shown:?}");
+    assert!(!shown.out.contains("\nnext "), "not while it is healthy: {shown:?}");
     drop(gateway);
     desk.close();
 }
@@ -329,7 +330,7 @@ async fn without_a_supervisor_the_verbs_say_so() {
     let stage = Stage::new("none");
     let shown = Verb::new(&stage, &["status"]).run().await;
     assert_eq!(shown.code, 3, "{shown:?}");
-    assert_eq!(shown.row("supervisor"), "none runs");
+    assert_eq!(shown.row("supervisor"), "not running");
     let shown = Verb::new(&stage, &["status", "--json"]).run().await;
     let status = shown.json();
     assert_eq!((&status["supervisor"]["state"], &status["gateway"]), (&json!("none"), &Value::Null));

@@ -75,7 +75,7 @@ fn status_of_a_running_supervisor_has_every_key_of_the_contract_with_the_right_v
             "probe": {"verdict": "gateway", "ready": true, "pid": gateway.pid},
             "generation": 1,
             "restarts": {"in_window": 0, "max": 6, "window_ms": 3_600_000, "for_memory": 0},
-            "next": {"action": "look at the gateway again", "why": "it serves"},
+            "next": {"action": "probe the gateway", "why": "it is healthy"},
             "health": "healthy",
             "answered_by": "supervisor",
             "trouble": null,
@@ -96,9 +96,9 @@ fn status_of_a_running_supervisor_has_every_key_of_the_contract_with_the_right_v
         &format!("epoch {epoch}"),
         "ready",
         "0 of 6 in the last 1h",
-        "look at the gateway again in",
+        "gateway at ",
     ]);
-    assert_eq!(said.out.lines().count(), 6, "{said}");
+    assert_eq!(said.out.lines().count(), 5, "{said}");
     assert!(said.err.is_empty(), "{said}");
     end(&mut supervisor);
 }
@@ -111,7 +111,7 @@ fn a_gateway_that_boots_or_warms_up_is_not_healthy_yet() {
     let booting = json!({
         "supervisor": {"state": "starting"}, "health": "unhealthy",
         "gateway": {"healthy": false, "up_ms": null},
-        "next": {"action": "replace the gateway if it has not come up", "why": "it is booting"},
+        "next": {"action": "replace the gateway if it has not started", "why": "it is starting"},
     });
     let told = status(&scene, 4);
     assert_holds(&told, &booting);
@@ -195,7 +195,7 @@ fn without_a_supervisor_status_uses_the_store_and_a_probe() {
     );
     let words = format!("silent (pid {})", supervisor.pid());
     let said = Said::by(&scene, &["status"]).expect(0);
-    said.assert_says(&[&words, "is it stopped or frozen?", "only the supervisor could tell"]);
+    said.assert_says(&[&words, "is it stopped or frozen?", "only the supervisor knows"]);
     assert!(!said.out.contains("no supervisor"), "there is one\n{said}");
     for verb in ["restart", "stop", "retry-now"] {
         Said::by(&scene, &[verb]).expect(1).assert_says(&["does not answer", "stopped or frozen"]);
@@ -220,14 +220,17 @@ fn after_a_stop_status_shows_the_last_run_from_the_store() {
             "supervisor": {"pid": null, "state": "none"}, "gateway": null, "health": "not_running",
             "lease": {"held": false, "owner_pid": null}, "answered_by": "store", "trouble": null,
             "last": {
-                "supervisor": {"pid": supervisor.pid(), "end": "it gave its lease back"},
+                "supervisor": {"pid": supervisor.pid()},
                 "gateway": {"pid": gateway.pid, "generation": 1, "end": "with exit code 0"},
             },
         }),
     );
-    let last = format!("none runs; the last one was pid {}", supervisor.pid());
+    let end = told["last"]["supervisor"]["end"].as_str().unwrap();
+    assert!(end.starts_with("stopped"), "{told:#}");
+    let last = format!("not running: {end}, ");
+    let pid = format!(" ago (pid {} on ", supervisor.pid());
     let said = Said::by(&scene, &["status"]).expect(3);
-    said.assert_says(&[&last, "it gave its lease back", "gateway 1", "ended with exit code 0", &scene.url()]);
+    said.assert_says(&[&last, &pid, "gateway 1", "ended with exit code 0", &scene.url()]);
 }
 
 #[test]
@@ -247,7 +250,12 @@ fn the_gateway_of_a_killed_supervisor_is_still_reported_healthy() {
             "last": {"supervisor": {"pid": supervisor.pid()}},
         }),
     );
-    Said::by(&scene, &["status"]).expect(0).assert_says(&["none runs; the last one was pid", "1: pid", &scene.url()]);
+    Said::by(&scene, &["status"]).expect(0).assert_says(&[
+        "not running: ",
+        &format!("(pid {} on ", supervisor.pid()),
+        "1: pid",
+        &scene.url(),
+    ]);
     for verb in ["restart", "stop", "retry-now"] {
         Said::by(&scene, &[verb]).expect(3).assert_says(&["no supervisor runs"]);
     }
@@ -259,7 +267,7 @@ fn without_any_record_status_reports_nothing_and_creates_nothing() {
     let scene = Scene::new("healthy");
     let port = scene.port().to_string();
     let said = Said::by(&scene, &["status", "--port", &port]).expect(3);
-    said.assert_says(&["none runs", "none of ours"]);
+    said.assert_says(&["supervisor  not running", "gateway     not running", "nothing will start it"]);
     assert_holds(
         &Said::by(&scene, &["status", "--port", &port, "--json"]).expect(3).json(),
         &json!({"answered_by": "nobody", "last": {"supervisor": null, "gateway": null}, "supervisor": {"state": "none"}}),
@@ -274,7 +282,7 @@ fn without_any_record_status_reports_nothing_and_creates_nothing() {
     assert!(!scene.store_dir().exists(), "who only looks makes nothing");
     let mut stranger = scene.stranger("healthy");
     let said = Said::by(&scene, &["status", "--port", &port]).expect(0);
-    said.assert_says(&["none runs", &format!("pid {}", stranger.pid())]);
+    said.assert_says(&["not running", &format!("pid {}", stranger.pid())]);
     stranger.end();
 }
 
@@ -290,7 +298,7 @@ fn a_store_of_a_later_version_is_named_in_one_line() {
     drop(database);
     let port = scene.port().to_string();
     let said = Said::by(&scene, &["status", "--port", &port]).expect(3);
-    said.assert_says(&["none runs", "schema version 99", "install that version or a later one"]);
+    said.assert_says(&["not running", "schema version 99", "install that version or a later one"]);
     assert_eq!(said.out.lines().count(), 6, "{said}");
     let told = Said::by(&scene, &["status", "--port", &port, "--json"]).expect(3).json();
     assert!(told["trouble"].as_str().is_some_and(|trouble| trouble.contains("schema version 99")), "{told:#}");

@@ -42,10 +42,10 @@ fn ready_is_sent_once_for_each_gateway_after_it_has_started() {
         ear.wait("READY", "1");
         assert_eq!(support::http::startup_status(scene.port()).as_deref(), Some("started"));
         let gateway = supervisor.wait_started();
-        ear.wait("STATUS", &format!("gateway 1 (pid {}) serves", gateway.pid));
+        ear.wait("STATUS", &format!("gateway 1 (pid {}) is healthy", gateway.pid));
         gateway.kill();
         let second = supervisor.wait_started();
-        ear.wait("STATUS", &format!("gateway 2 (pid {}) serves", second.pid));
+        ear.wait("STATUS", &format!("gateway 2 (pid {}) is healthy", second.pid));
         // Several probes later nothing more was sent.
         scene.diary().wait_requests(second.pid, 10);
         let words = ear.words();
@@ -63,14 +63,14 @@ fn the_status_follows_the_gateway_and_does_not_repeat_itself() {
     let mut supervisor = ear.launch(&scene).option("--hang-after", "10s").start();
     let gateway = supervisor.wait_started();
     let pid = gateway.pid;
-    ear.wait("STATUS", &format!("gateway 1 (pid {pid}) is booting"));
-    ear.wait("STATUS", &format!("gateway 1 (pid {pid}) serves"));
+    ear.wait("STATUS", &format!("gateway 1 (pid {pid}) is starting"));
+    ear.wait("STATUS", &format!("gateway 1 (pid {pid}) is healthy"));
     gateway.signal(Signal::SIGSTOP);
     supervisor.wait_event("liveness.missed");
-    ear.wait("STATUS", &format!("gateway 1 (pid {pid}) misses probes"));
+    ear.wait("STATUS", &format!("gateway 1 (pid {pid}) fails its probes"));
     gateway.signal(Signal::SIGCONT);
     supervisor.wait_event("liveness.recovered");
-    ear.wait_after("STATUS", &format!("gateway 1 (pid {pid}) serves"), 1);
+    ear.wait_after("STATUS", &format!("gateway 1 (pid {pid}) is healthy"), 1);
     scene.diary().wait_requests(pid, 10);
     let words = ear.words();
     let texts: Vec<_> = words.iter().filter_map(|word| word.value("STATUS")).collect();
@@ -133,7 +133,7 @@ fn a_restart_on_request_is_a_reload_until_the_next_gateway_serves() {
     assert_eq!(ear.count("READY"), 1, "not before the next one serves");
     let second = supervisor.wait_started();
     let ready = ear.wait_after("READY", "1", 1);
-    assert_eq!(ready.value("STATUS"), Some(format!("gateway 2 (pid {}) serves", second.pid).as_str()));
+    assert_eq!(ready.value("STATUS"), Some(format!("gateway 2 (pid {}) is healthy", second.pid).as_str()));
     // A second one, and a stop in the middle of it.
     supervisor.signal(Signal::SIGUSR2);
     ear.wait_after("RELOADING", "1", 1);
@@ -226,7 +226,7 @@ fn a_standby_beside_a_healthy_owner_is_ready() {
     let ear = Ear::path(&scene);
     let mut standby = with_watchdog(ear.launch(&scene), "600000").option("--on-conflict", "standby").start();
     let ready = ear.wait("READY", "1");
-    assert_eq!(ready.value("STATUS"), Some("standing by: another supervisor is in charge"));
+    assert_eq!(ready.value("STATUS"), Some("standing by: another supervisor holds the lease"));
     // It lives, though it has nothing else to do.
     ear.wait_after("WATCHDOG", "1", ear.count("WATCHDOG") + 3);
     assert_eq!(ear.count("READY"), 1);
@@ -261,7 +261,7 @@ fn a_message_that_found_the_socket_full_is_sent_later() {
     scene.diary().wait_requests(gateway.pid, 5);
     ear.listen();
     let ready = ear.wait("READY", "1");
-    assert_eq!(ready.value("STATUS"), Some(format!("gateway 1 (pid {}) serves", gateway.pid).as_str()));
+    assert_eq!(ready.value("STATUS"), Some(format!("gateway 1 (pid {}) is healthy", gateway.pid).as_str()));
 }
 
 #[test]

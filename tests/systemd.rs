@@ -27,7 +27,7 @@ fn the_unit_is_activating_until_a_gateway_has_started_and_active_only_then() {
     unit.order_only("start");
     unit.wait_for("the word that it boots", || {
         assert!(!unit.has_reported("gateway.started"), "{}", unit.story());
-        unit.status_text().starts_with("gateway 1 (pid ") && unit.status_text().ends_with(") is booting")
+        unit.status_text().starts_with("gateway 1 (pid ") && unit.status_text().ends_with(") is starting")
     });
     unit.wait_for("the unit to be active", || {
         let state = unit.state();
@@ -111,7 +111,7 @@ fn a_reload_replaces_the_gateway_and_is_over_when_the_next_one_serves() {
     unit.order_only("reload");
     unit.wait_for("the word that the next one boots", || {
         let text = unit.status_text();
-        text.starts_with("gateway 2 (pid ") && text.ends_with(") is booting")
+        text.starts_with("gateway 2 (pid ") && text.ends_with(") is starting")
     });
     assert_eq!(unit.state(), "reloading", "{}", unit.story());
     unit.wait_for("the end of the reload", || {
@@ -183,7 +183,7 @@ fn a_supervisor_that_stands_still_while_a_gateway_boots_is_not_waited_for() {
     let machine = Machine::boot("boot=170s");
     let unit = machine.shipped(&["TimeoutStartSec=1s", "RestartSec=10min"]);
     unit.order_only("start");
-    unit.wait_for("the word that it boots", || unit.status_text().ends_with(") is booting"));
+    unit.wait_for("the word that it boots", || unit.status_text().ends_with(") is starting"));
     unit.supervisor().signal(Signal::SIGSTOP);
     // Half a minute after the last word.
     unit.wait_for("the end of the start", || unit.property("SubState") == "auto-restart");

@@ -2,7 +2,7 @@
 
 use crate::core::report::human;
 use crate::core::{Request, exit};
-use crate::host::control::{Connection, ConnectionError};
+use crate::host::control::{Connection, ConnectionError, StatusReply};
 use crate::platform::proc;
 use crate::settings::RequestSettings;
 use serde_json::Value;
@@ -65,15 +65,14 @@ pub async fn run(settings: &RequestSettings, out: &mut impl io::Write) -> io::Re
 }
 
 async fn before(store_dir: &Path) -> Result<Before, ConnectionError> {
-    let (connection, status) = Connection::ask(store_dir, "status").await?;
+    let (connection, StatusReply { supervisor, generation, .. }) = Connection::status(store_dir).await?;
     let pid = connection.pid();
-    let text = |key: &str| status["supervisor"][key].as_str().unwrap_or_default().to_owned();
     Ok(Before {
         pid,
         start_time: pid.and_then(|pid| proc::stat(pid).ok()).map(|stat| stat.start_time),
-        generation: status["generation"].as_u64().unwrap_or(0),
-        state: text("state"),
-        manager: text("manager"),
+        generation: generation.unwrap_or(0),
+        state: supervisor.state,
+        manager: supervisor.manager.unwrap_or_default(),
     })
 }
 

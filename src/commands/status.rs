@@ -1,5 +1,5 @@
-//! `status`: the truth about supervisor and gateway now. The supervisor is asked, the port is looked at in any case,
-//! and where nobody answers the store tells what was.
+//! `status`: supervisor and gateway as they are now. It asks the supervisor and probes the port; without a supervisor it
+//! shows what the store has.
 
 use super::record::{Gateway, Owner, Record};
 use crate::core::lease::Life;
@@ -8,9 +8,12 @@ use crate::core::{Observation, Phase, Readiness, Verdict, exit};
 use crate::gateway::endpoint::Endpoint;
 use crate::gateway::probe::{Look, Prober};
 use crate::host::clock;
-use crate::host::control::{Connection, ConnectionError};
+use crate::host::control::{
+    Connection, ConnectionError, GatewayReply, LeaseReply, NextReply, RestartsReply, StatusReply, SupervisorReply,
+};
 use crate::settings::StatusSettings;
-use serde_json::{Value, json};
+use serde::Serialize;
+use std::fmt::Display;
 use std::io;
 use std::time::Duration;
 
@@ -18,8 +21,8 @@ use std::time::Duration;
 const NOT_RUNNING: u8 = 3;
 const NOT_HEALTHY: u8 = 4;
 
-/// How the gateway is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
 enum Health {
     Healthy,
     Unhealthy,
@@ -28,15 +31,6 @@ enum Health {
 }
 
 impl Health {
-    fn name(self) -> &'static str {
-        match self {
-            Self::Healthy => "healthy",
-            Self::Unhealthy => "unhealthy",
-            Self::Unknown => "unknown",
-            Self::NotRunning => "not_running",
-        }
-    }
-
     fn exit_code(self) -> u8 {
         match self {
             Self::Healthy => exit::OK,
@@ -46,68 +40,116 @@ impl Health {
     }
 }
 
-/// What one look at the port brought.
+/// One probe of the port.
 struct Finding {
-    sighting: Observation,
-    /// What `/readyz` says, where a gateway answers, or why that is not known.
+    observation: Observation,
+    /// What `/readyz` answers if a gateway is there, or why that is not known.
     ready: Option<Result<Readiness, String>>,
 }
 
-/// Looks, asks, writes the answer and returns the exit code.
+/// What `--json` prints, see docs/CONTROL.md.
+#[derive(Serialize)]
+struct Shown {
+    supervisor: SupervisorReply,
+    gateway: Option<GatewayReply>,
+    lease: LeaseReply,
+    probe: Option<ProbeShown>,
+    generation: Option<u64>,
+    restarts: RestartsReply,
+    next: NextReply,
+    answered_by: &'static str,
+    trouble: Option<String>,
+    last: Last,
+    health: Health,
+}
+
+#[derive(Serialize)]
+struct ProbeShown {
+    verdict: &'static str,
+    detail: String,
+    ready: Option<bool>,
+    ready_detail: Option<String>,
+    pid: Option<i32>,
+    command: Option<String>,
+}
+
+/// Supervisor and gateway of the past, if none is there now.
+#[derive(Default, Serialize)]
+struct Last {
+    supervisor: Option<LastSupervisor>,
+    gateway: Option<LastGateway>,
+}
+
+#[derive(Serialize)]
+struct LastSupervisor {
+    pid: Option<i32>,
+    host: Option<String>,
+    since: Option<String>,
+    end: Option<String>,
+    #[serde(skip)]
+    ended_at_ms: Option<i64>,
+}
+
+#[derive(Serialize)]
+struct LastGateway {
+    pid: Option<i32>,
+    generation: u64,
+    end: Option<String>,
+    ended_at: Option<String>,
+}
+
+/// Prints the status and returns the exit code.
 pub async fn run(settings: &StatusSettings, out: &mut impl io::Write) -> io::Result<u8> {
-    let mut status = match Connection::ask(&settings.subject.store_dir, "status").await {
-        Ok((_, status)) => of_supervisor(settings, status),
+    let mut shown = match Connection::status(&settings.subject.store_dir).await {
+        Ok((_, reply)) => of_supervisor(settings, reply),
         Err(error) => of_record(settings, &error),
     };
-    // Whoever supervises knows the port of the gateway's command, which stands in no file.
-    let endpoint = status["supervisor"]["url"].as_str().and_then(|url| settings.endpoint.at(url));
-    let prober = Prober::new(endpoint.unwrap_or_else(|| settings.endpoint.clone()), settings.probe_timeout);
-    let finding = look(&prober).await;
-    let health = judge(finding.sighting.verdict, !status["gateway"].is_null());
-    status["probe"] = probe_to_json(&finding);
-    status["health"] = health.name().into();
-    let text = if settings.json { status.to_string() } else { as_text(&status) };
+    // Only the supervisor knows a port that is named in the gateway's command.
+    let endpoint = settings.endpoint.at(&shown.supervisor.url).unwrap_or_else(|| settings.endpoint.clone());
+    let finding = look(&Prober::new(endpoint, settings.probe_timeout)).await;
+    shown.health = judge(finding.observation.verdict, shown.gateway.is_some());
+    shown.probe = Some(ProbeShown::new(finding));
+    let text = if settings.json { serde_json::to_string(&shown)? } else { as_text(&shown) };
     match writeln!(out, "{text}").and_then(|()| out.flush()) {
-        // A reader that has gone away still learns it from the exit code.
+        // A closed pipe still gets the exit code.
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error),
-        _ => Ok(health.exit_code()),
+        _ => Ok(shown.health.exit_code()),
     }
 }
 
 async fn look(prober: &Prober) -> Finding {
-    let sighting = prober.look(Look::AnswersAndOwner { leader: None }).await;
-    let answers = matches!(sighting.verdict, Verdict::Gateway(_) | Verdict::Draining);
+    let observation = prober.look(Look::AnswersAndOwner { leader: None }).await;
+    let answers = matches!(observation.verdict, Verdict::Gateway(_) | Verdict::Draining);
     let ready = if answers { Some(prober.ready().await) } else { None };
-    Finding { sighting, ready }
+    Finding { observation, ready }
 }
 
-/// `gateway`: whether a process of ours is known to be there.
+/// `gateway`: whether a gateway process of ours is known.
 fn judge(verdict: Verdict, gateway: bool) -> Health {
     match verdict {
         Verdict::Gateway(Phase::Started | Phase::Unknown) => Health::Healthy,
         Verdict::Gateway(Phase::Starting) | Verdict::Draining | Verdict::Booting | Verdict::Silent => Health::Unhealthy,
         Verdict::Inconclusive => Health::Unknown,
-        // Nobody listens, or somebody who is no gateway.
+        // No listener, or another program.
         Verdict::Free | Verdict::Foreign if gateway => Health::Unhealthy,
         Verdict::Free | Verdict::Foreign => Health::NotRunning,
     }
 }
 
-fn of_supervisor(settings: &StatusSettings, mut status: Value) -> Value {
-    let mut last = None;
-    if status["gateway"].is_null() {
-        // What went before the present wait; a store that cannot be read is the supervisor's to tell of.
+fn of_supervisor(settings: &StatusSettings, reply: StatusReply) -> Shown {
+    let StatusReply { supervisor, gateway, lease, generation, restarts, next, .. } = reply;
+    let mut last = Last::default();
+    if gateway.is_none() {
+        // The supervisor itself reports a store that cannot be read.
         let record = Record::open(&settings.subject.store_dir).ok().flatten();
-        last = record.and_then(|record| record.gateway()).filter(|gateway| !gateway.alive);
+        last.gateway = record.and_then(|record| record.gateway()).filter(|gateway| !gateway.alive).map(past_gateway);
     }
-    status["answered_by"] = "supervisor".into();
-    status["trouble"] = Value::Null;
-    status["last"] = json!({ "supervisor": null, "gateway": last.as_ref().map(past_gateway_to_json) });
-    status
+    let (answered_by, trouble, probe, health) = ("supervisor", None, None, Health::Unknown);
+    Shown { supervisor, gateway, lease, probe, generation, restarts, next, answered_by, trouble, last, health }
 }
 
-/// What the store tells where no supervisor answers, for `error` says why.
-fn of_record(settings: &StatusSettings, error: &ConnectionError) -> Value {
+/// What the store has. `error` says why no supervisor answers.
+fn of_record(settings: &StatusSettings, error: &ConnectionError) -> Shown {
     let subject = &settings.subject;
     let (record, unreadable) = match Record::open(&subject.store_dir) {
         Ok(record) => (record, None),
@@ -129,227 +171,223 @@ fn of_record(settings: &StatusSettings, error: &ConnectionError) -> Value {
             ("unreachable", owner_pid.filter(|_| holds), Some(error.to_string()))
         }
     };
-    json!({
-        "supervisor": {
-            "pid": pid,
-            "version": null,
-            "state": state,
-            "since": owner.as_ref().filter(|_| holds).and_then(|owner| owner.since).map(clock::stamp_of),
-            "manager": null,
-            "config": subject.config_path.to_string_lossy(),
-            "store_dir": subject.store_dir.to_string_lossy(),
-            "url": endpoint.to_string(),
-            "port": endpoint.port,
-            "stop_timeout_ms": null,
+    let since = owner.as_ref().filter(|_| holds).and_then(|owner| owner.since).map(clock::stamp_of);
+    Shown {
+        supervisor: SupervisorReply {
+            pid,
+            state: state.to_owned(),
+            since,
+            config: subject.config_path.to_string_lossy().into_owned(),
+            store_dir: subject.store_dir.to_string_lossy().into_owned(),
+            url: endpoint.to_string(),
+            port: endpoint.port,
+            ..SupervisorReply::default()
         },
-        "gateway": gateway.as_ref().filter(|gateway| gateway.alive).map(living_to_json),
-        "lease": {
-            "held": record.as_ref().map(|_| holds),
-            "epoch": owner.as_ref().map(|owner| owner.epoch),
-            "owner_pid": owner_pid.filter(|_| holds),
+        gateway: gateway.as_ref().filter(|gateway| gateway.alive).map(living_gateway),
+        lease: LeaseReply {
+            held: record.as_ref().map(|_| holds),
+            epoch: owner.as_ref().map(|owner| owner.epoch),
+            owner_pid: owner_pid.filter(|_| holds),
         },
-        "probe": null,
-        "generation": gateway.as_ref().map(|gateway| gateway.generation),
-        "restarts": { "in_window": null, "max": null, "window_ms": null, "for_memory": null },
-        "next": { "action": null, "at": null, "in_ms": null, "why": null },
-        "answered_by": if record.is_some() { "store" } else { "nobody" },
-        "trouble": trouble.or(unreadable),
-        "last": {
-            "supervisor": owner.as_ref().filter(|_| !holds).map(past_owner_to_json),
-            "gateway": gateway.as_ref().filter(|gateway| !gateway.alive).map(past_gateway_to_json),
+        probe: None,
+        generation: gateway.as_ref().map(|gateway| gateway.generation),
+        restarts: RestartsReply::default(),
+        next: NextReply::default(),
+        answered_by: if record.is_some() { "store" } else { "nobody" },
+        trouble: trouble.or(unreadable),
+        last: Last {
+            supervisor: owner.filter(|_| !holds).map(|owner| past_owner(owner, record.as_ref())),
+            gateway: gateway.filter(|gateway| !gateway.alive).map(past_gateway),
         },
-    })
+        health: Health::Unknown,
+    }
 }
 
-/// Where the gateway of that owner listens. What is not on record is as it is with our own.
+/// Where the gateway of that owner listens. What is not on record is as in our own settings.
 fn place_of(owner: &Owner, known: &Endpoint) -> Option<Endpoint> {
     let (host, port) = owner.place.clone()?;
     known.at(&Endpoint { host, port, ..known.clone() }.to_string())
 }
 
-fn living_to_json(gateway: &Gateway) -> Value {
-    json!({
-        "pid": gateway.pid,
-        "generation": gateway.generation,
-        "age_ms": gateway.age.map(|age| u64::try_from(age.as_millis()).unwrap_or(u64::MAX)),
-        "up_ms": null,
-        "healthy": null,
-        "adopted": null,
-        "rss_kb": null,
-        "tree_rss_kb": null,
-        "loop_cpu_ms": null,
-    })
+fn living_gateway(gateway: &Gateway) -> GatewayReply {
+    GatewayReply {
+        pid: gateway.pid,
+        generation: gateway.generation,
+        age_ms: gateway.age.map(|age| u64::try_from(age.as_millis()).unwrap_or(u64::MAX)),
+        ..GatewayReply::default()
+    }
 }
 
-fn past_owner_to_json(owner: &Owner) -> Value {
-    let end = match owner.life {
-        _ if owner.released => Some("it gave its lease back"),
+fn past_owner(owner: Owner, record: Option<&Record>) -> LastSupervisor {
+    let Owner { pid, host, since, released, life, .. } = owner;
+    let stopped = record.filter(|_| released).and_then(|record| record.last(1).ok()?.pop());
+    let stopped = stopped.filter(|entry| entry.name == "supervisor.stopped");
+    let reason = stopped.as_ref().and_then(|entry| entry.fields.get("reason")?.as_str());
+    let end = match life {
+        _ if released => Some(reason.unwrap_or("it released its lease")),
         Life::Gone(why) => Some(why),
         Life::Alive | Life::Unknown => None,
     };
-    json!({ "pid": owner.pid, "host": owner.host, "since": owner.since.map(clock::stamp_of), "end": end })
+    let (end, ended_at_ms) = (end.map(str::to_owned), stopped.as_ref().map(|entry| entry.at_ms));
+    LastSupervisor { pid, host, since: since.map(clock::stamp_of), end, ended_at_ms }
 }
 
-fn past_gateway_to_json(gateway: &Gateway) -> Value {
-    json!({
-        "pid": gateway.pid,
-        "generation": gateway.generation,
-        "end": gateway.end,
-        "ended_at": gateway.ended_at.map(clock::stamp_of),
-    })
+fn past_gateway(gateway: Gateway) -> LastGateway {
+    let Gateway { pid, generation, end, ended_at, .. } = gateway;
+    LastGateway { pid, generation, end, ended_at: ended_at.map(clock::stamp_of) }
 }
 
-fn probe_to_json(finding: &Finding) -> Value {
-    let Finding { sighting, ready } = finding;
-    let holder = sighting.holder();
-    let (ready, ready_detail) = match ready {
-        Some(Ok(Readiness { ready, detail })) => (Some(ready), Some(detail)),
-        Some(Err(why)) => (None, Some(why)),
-        None => (None, None),
-    };
-    json!({
-        "verdict": sighting.verdict.name(),
-        "detail": sighting.detail,
-        "ready": ready,
-        "ready_detail": ready_detail,
-        "pid": holder.map(|holder| holder.pid),
-        "command": holder.map(|holder| holder.command.as_str()),
-    })
+impl ProbeShown {
+    fn new(Finding { observation, ready }: Finding) -> Self {
+        let holder = observation.holder().cloned();
+        let (ready, ready_detail) = match ready {
+            Some(Ok(Readiness { ready, detail })) => (Some(ready), Some(detail)),
+            Some(Err(why)) => (None, Some(why)),
+            None => (None, None),
+        };
+        let (pid, command) = holder.map(|holder| (holder.pid, holder.command)).unzip();
+        let (verdict, detail) = (observation.verdict.name(), observation.detail);
+        Self { verdict, detail, ready, ready_detail, pid, command }
+    }
 }
 
 /// A few aligned lines for a person.
-fn as_text(status: &Value) -> String {
+fn as_text(shown: &Shown) -> String {
     let rows = [
-        ("supervisor", supervisor_text(status)),
-        ("gateway", gateway_text(status)),
-        ("lease", lease_text(&status["lease"])),
-        ("probe", probe_text(status)),
-        ("restarts", restarts_text(&status["restarts"])),
-        ("next", next_text(status)),
+        ("supervisor", Some(supervisor_text(shown))),
+        ("gateway", Some(gateway_text(shown))),
+        ("lease", Some(lease_text(&shown.lease))),
+        ("probe", shown.probe.as_ref().map(|probe| probe_text(probe, &shown.supervisor.url))),
+        ("restarts", Some(restarts_text(&shown.restarts))),
+        ("next", next_text(shown)),
     ];
     let lines: Vec<String> = rows
         .into_iter()
-        .map(|(label, text)| format!("{label:<11} {}", text.replace(|c: char| c.is_control(), " ")))
+        .filter_map(|(label, text)| Some(format!("{label:<11} {}", text?.replace(|c: char| c.is_control(), " "))))
         .collect();
     lines.join("\n")
 }
 
-fn text(value: &Value) -> &str {
-    value.as_str().unwrap_or("unknown")
+fn time(ms: Option<u64>) -> Option<String> {
+    ms.map(|ms| human(Duration::from_millis(ms)))
 }
 
-/// The value in words, if it is known.
-fn known(value: &Value) -> Option<String> {
-    match value {
-        Value::Null => None,
-        Value::String(text) => Some(text.clone()),
-        other => Some(other.to_string()),
-    }
+fn mebibytes(kb: Option<u64>) -> Option<String> {
+    kb.map(|kb| format!("{} MiB", kb.div_ceil(1024)))
 }
 
-fn time(value: &Value) -> Option<String> {
-    value.as_u64().map(|ms| human(Duration::from_millis(ms)))
-}
-
-fn mebibytes(value: &Value) -> Option<String> {
-    value.as_u64().map(|kb| format!("{} MiB", kb.div_ceil(1024)))
-}
-
-/// The parts that are known, as one phrase.
+/// The known parts as one phrase.
 fn phrase(parts: impl IntoIterator<Item = Option<String>>) -> String {
     let parts: Vec<String> = parts.into_iter().flatten().collect();
     parts.join(", ")
 }
 
-fn supervisor_text(status: &Value) -> String {
-    let (supervisor, last) = (&status["supervisor"], &status["last"]["supervisor"]);
-    let trouble = known(&status["trouble"]).map(|trouble| format!(": {trouble}")).unwrap_or_default();
-    if status["answered_by"] != "supervisor" && supervisor["state"] != "none" {
-        let pid = known(&supervisor["pid"]).map(|pid| format!(" (pid {pid})")).unwrap_or_default();
-        return format!("{}{pid}{trouble}", text(&supervisor["state"]));
-    }
-    if status["answered_by"] != "supervisor" {
-        let last = known(&last["pid"]).map(|pid| {
-            let host = known(&last["host"]).map(|host| format!(" on {host}")).unwrap_or_default();
-            let end = known(&last["end"]).map(|end| format!(": {end}")).unwrap_or_default();
-            format!("; the last one was pid {pid}{host}{end}")
-        });
-        return format!("none runs{}{trouble}", last.unwrap_or_default());
-    }
-    let about = phrase([
-        known(&supervisor["pid"]).map(|pid| format!("pid {pid}")),
-        known(&supervisor["version"]).map(|version| format!("version {version}")),
-        known(&supervisor["manager"]).filter(|manager| manager != "unknown").map(|manager| format!("run by {manager}")),
-        known(&supervisor["since"]).map(|since| format!("since {since}")),
-    ]);
-    format!("{}: {about}", text(&supervisor["state"]).replace('_', " "))
+/// `before`, the value and `after`, or nothing.
+fn around<T: Display>(before: &str, value: Option<T>, after: &str) -> String {
+    value.map(|value| format!("{before}{value}{after}")).unwrap_or_default()
 }
 
-fn gateway_text(status: &Value) -> String {
-    let (gateway, last) = (&status["gateway"], &status["last"]["gateway"]);
-    if gateway.is_null() {
-        let last = known(&last["generation"]).map(|number| {
-            let pid = known(&last["pid"]).map(|pid| format!(" (pid {pid})")).unwrap_or_default();
-            let at = known(&last["ended_at"]).map(|at| format!(" at {at}")).unwrap_or_default();
-            let end = known(&last["end"]).unwrap_or_else(|| "with an unknown status".to_owned());
-            format!("; gateway {number}{pid} ended {end}{at}")
-        });
-        return format!("none of ours{}", last.unwrap_or_default());
+fn supervisor_text(shown: &Shown) -> String {
+    let SupervisorReply { pid, version, state, since, manager, .. } = &shown.supervisor;
+    let trouble = around(": ", shown.trouble.as_ref(), "");
+    if shown.answered_by == "supervisor" {
+        let about = phrase([
+            pid.map(|pid| format!("pid {pid}")),
+            version.as_ref().map(|version| format!("version {version}")),
+            manager.as_ref().filter(|manager| *manager != "unknown").map(|manager| format!("run by {manager}")),
+            since.as_ref().map(|since| format!("since {since}")),
+        ]);
+        return format!("{}: {about}", state.replace('_', " "));
     }
+    if state != "none" {
+        return format!("{state}{}{trouble}", around(" (pid ", *pid, ")"));
+    }
+    let last = shown.last.supervisor.as_ref().map(|LastSupervisor { pid, host, end, ended_at_ms, .. }| {
+        let end = end.as_deref().unwrap_or("how the last one ended is not known");
+        let ago = ended_at_ms.and_then(|at| u64::try_from(clock::wall_ms().saturating_sub(at)).ok());
+        let ago = around(", ", time(ago), " ago");
+        format!("{end}{ago}{}", around(" (pid ", *pid, &format!("{})", around(" on ", host.as_ref(), ""))))
+    });
+    format!("not running{}{trouble}", around(": ", last, ""))
+}
+
+fn gateway_text(shown: &Shown) -> String {
+    let Some(gateway) = &shown.gateway else {
+        let last = shown.last.gateway.as_ref().map(|LastGateway { pid, generation, end, ended_at }| {
+            let end = end.as_deref().unwrap_or("with an unknown status");
+            format!(
+                "gateway {generation}{} ended {end}{}",
+                around(" (pid ", *pid, ")"),
+                around(" at ", ended_at.as_ref(), "")
+            )
+        });
+        return format!("not running{}", around("; ", last, ""));
+    };
+    let healthy = gateway.healthy.map(|healthy| if healthy { "healthy" } else { "not healthy" });
     phrase([
-        Some(format!("{}: pid {}", gateway["generation"], gateway["pid"])),
-        time(&gateway["age_ms"]).map(|age| format!("{age} old")),
-        time(&gateway["up_ms"]).map(|up| format!("up for {up}")),
-        gateway["healthy"].as_bool().map(|healthy| if healthy { "healthy" } else { "not healthy" }.to_owned()),
-        (gateway["adopted"] == true).then(|| "adopted".to_owned()),
-        mebibytes(&gateway["rss_kb"]).map(|size| format!("{size} resident")),
-        mebibytes(&gateway["tree_rss_kb"]).map(|size| format!("{size} with its children")),
-        time(&gateway["loop_cpu_ms"]).map(|cpu| format!("{cpu} of CPU")),
+        Some(format!("{}{}", gateway.generation, around(": pid ", gateway.pid, ""))),
+        time(gateway.age_ms).map(|age| format!("{age} old")),
+        time(gateway.up_ms).map(|up| format!("up for {up}")),
+        healthy.map(str::to_owned),
+        gateway.adopted.filter(|adopted| *adopted).map(|_| "adopted".to_owned()),
+        mebibytes(gateway.rss_kb).map(|size| format!("{size} resident")),
+        mebibytes(gateway.tree_rss_kb).map(|size| format!("{size} with its children")),
+        time(gateway.loop_cpu_ms).map(|cpu| format!("{cpu} of CPU")),
     ])
 }
 
-fn lease_text(lease: &Value) -> String {
-    let epoch = known(&lease["epoch"]).map(|epoch| format!("epoch {epoch}"));
-    match lease["held"].as_bool() {
-        Some(true) => {
-            phrase([Some("held".to_owned()), known(&lease["owner_pid"]).map(|pid| format!("by pid {pid}")), epoch])
-                .replacen("held, by", "held by", 1)
-        }
+fn lease_text(lease: &LeaseReply) -> String {
+    let epoch = lease.epoch.map(|epoch| format!("epoch {epoch}"));
+    match lease.held {
+        Some(true) => phrase([Some(format!("held{}", around(" by pid ", lease.owner_pid, ""))), epoch]),
         Some(false) => phrase([Some("free".to_owned()), epoch.map(|epoch| format!("last {epoch}"))]),
         None => "unknown".to_owned(),
     }
 }
 
-fn probe_text(status: &Value) -> String {
-    let (probe, url) = (&status["probe"], text(&status["supervisor"]["url"]));
-    let holder = known(&probe["pid"]).map(|pid| format!(" (pid {pid}, {})", text(&probe["command"])));
-    let ready = match probe["ready"].as_bool() {
+fn probe_text(probe: &ProbeShown, url: &str) -> String {
+    let ProbeShown { verdict, detail, ready, ready_detail, pid, command } = probe;
+    let holder = pid.map(|pid| format!(" (pid {pid}, {})", command.as_deref().unwrap_or("unknown")));
+    let ready = match ready {
         Some(true) => "; ready".to_owned(),
-        Some(false) => format!("; {}", text(&probe["ready_detail"])),
+        Some(false) => around("; ", ready_detail.as_ref(), ""),
         None => String::new(),
     };
-    format!("{} at {url}: {}{}{ready}", text(&probe["verdict"]), text(&probe["detail"]), holder.unwrap_or_default())
+    format!("{verdict} at {url}: {detail}{}{ready}", holder.unwrap_or_default())
 }
 
-fn restarts_text(restarts: &Value) -> String {
-    match (known(&restarts["in_window"]), known(&restarts["max"]), time(&restarts["window_ms"])) {
-        (Some(count), Some(max), Some(window)) => {
-            let for_memory = known(&restarts["for_memory"]).filter(|count| count != "0");
-            let for_memory = for_memory.map(|count| format!("; {count} for --memory-max")).unwrap_or_default();
-            format!("{count} of {max} in the last {window}{for_memory}")
-        }
-        _ => "unknown".to_owned(),
-    }
-}
-
-fn next_text(status: &Value) -> String {
-    let next = &status["next"];
-    let Some(action) = known(&next["action"]) else {
-        let none = status["supervisor"]["state"] == "none";
-        return if none { "nothing: no supervisor" } else { "unknown: only the supervisor could tell" }.to_owned();
+fn restarts_text(restarts: &RestartsReply) -> String {
+    let RestartsReply { in_window: Some(count), max: Some(max), window_ms, for_memory } = restarts else {
+        return "unknown".to_owned();
     };
-    let within = time(&next["in_ms"]).map(|within| format!(" in {within}")).unwrap_or_default();
-    let at = known(&next["at"]).map(|at| format!(" (at {at})")).unwrap_or_default();
-    let why = known(&next["why"]).filter(|why| !why.is_empty()).map(|why| format!(": {why}")).unwrap_or_default();
-    format!("{action}{within}{at}{why}")
+    let for_memory = for_memory.filter(|count| *count > 0);
+    format!(
+        "{count} of {max}{}{}",
+        around(" in the last ", time(*window_ms), ""),
+        around("; ", for_memory, " for --memory-max")
+    )
+}
+
+/// `None` while all is well: then the next step is one more probe.
+fn next_text(shown: &Shown) -> Option<String> {
+    let NextReply { action, at, in_ms, why } = &shown.next;
+    let Some(action) = action else {
+        let none = shown.supervisor.state == "none";
+        let text = if none {
+            "nothing will start it; run openclaw-supervise, or start its service"
+        } else {
+            "unknown: only the supervisor knows"
+        };
+        return Some(text.to_owned());
+    };
+    let gateway = shown.gateway.as_ref().filter(|_| shown.supervisor.state == "running");
+    let is_well = shown.health == Health::Healthy && gateway.is_some_and(|gateway| gateway.healthy == Some(true));
+    let why = why.as_ref().filter(|why| !why.is_empty());
+    let text = format!(
+        "{action}{}{}{}",
+        around(" in ", time(*in_ms), ""),
+        around(" (at ", at.as_ref(), ")"),
+        around(": ", why, "")
+    );
+    (!is_well).then_some(text)
 }

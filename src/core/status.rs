@@ -41,8 +41,8 @@ impl Status {
         let sentence = match (&self.gateway, self.state) {
             (Some(gateway), state) => gateway.sentence(self.generation, state),
             (None, "standby") => format!("standing by: {why}"),
-            (None, "stopping") => format!("clearing away what is left of gateway {}", self.generation),
-            (None, "post_stop") => format!("gateway {} has ended: {why}", self.generation),
+            (None, "stopping") => format!("killing what is left of gateway {}", self.generation),
+            (None, "post_stop") => format!("gateway {} exited: {why}", self.generation),
             (None, "exited") => why.clone(),
             (None, _) => format!("waiting to {action}: {why}"),
         };
@@ -84,14 +84,15 @@ pub struct GatewayStatus {
 impl GatewayStatus {
     fn sentence(&self, generation: Generation, state: &str) -> String {
         let does = match state {
-            "starting" => "is booting",
-            "running" if self.healthy => "serves",
-            "running" => "misses probes",
+            "starting" => "is starting",
+            "running" if self.healthy => "is healthy",
+            "running" => "fails its probes",
             "examining" => "hangs and will be replaced",
-            _ => "is being ended",
+            _ => "is stopping",
         };
-        let unready = self.readiness.as_ref().filter(|readiness| does == "serves" && !readiness.ready);
-        let but = unready.map_or_else(String::new, |readiness| format!("; not ready: {}", readiness.detail));
+        let unready =
+            self.readiness.as_ref().filter(|readiness| self.healthy && state == "running" && !readiness.ready);
+        let but = unready.map_or_else(String::new, |readiness| format!("; {}", readiness.detail));
         format!("gateway {generation} (pid {}) {does}{but}", self.pid)
     }
 }
@@ -137,18 +138,18 @@ mod tests {
     #[test]
     fn the_sentence_says_what_there_is_or_what_is_waited_for() {
         for (status, expected) in [
-            (with_gateway("starting", false, None), "gateway 3 (pid 123) is booting"),
-            (with_gateway("running", true, None), "gateway 3 (pid 123) serves"),
-            (with_gateway("running", true, Some("")), "gateway 3 (pid 123) serves"),
-            (with_gateway("running", true, Some("chat")), "gateway 3 (pid 123) serves; not ready: chat"),
-            (with_gateway("running", false, Some("chat")), "gateway 3 (pid 123) misses probes"),
+            (with_gateway("starting", false, None), "gateway 3 (pid 123) is starting"),
+            (with_gateway("running", true, None), "gateway 3 (pid 123) is healthy"),
+            (with_gateway("running", true, Some("")), "gateway 3 (pid 123) is healthy"),
+            (with_gateway("running", true, Some("not ready: chat")), "gateway 3 (pid 123) is healthy; not ready: chat"),
+            (with_gateway("running", false, Some("not ready: chat")), "gateway 3 (pid 123) fails its probes"),
             (with_gateway("examining", false, None), "gateway 3 (pid 123) hangs and will be replaced"),
-            (with_gateway("stopping", false, None), "gateway 3 (pid 123) is being ended"),
-            (status("stopping", "end", "it is being ended"), "clearing away what is left of gateway 3"),
+            (with_gateway("stopping", false, None), "gateway 3 (pid 123) is stopping"),
+            (status("stopping", "end", "it is being ended"), "killing what is left of gateway 3"),
             (status("standby", "take over", "another is in charge"), "standing by: another is in charge"),
             (status("backing_off", "start a gateway", "failure 2"), "waiting to start a gateway: failure 2"),
             (status("leasing", "take the lease", "looking"), "waiting to take the lease: looking"),
-            (status("post_stop", "decide", "the post-stop hook runs"), "gateway 3 has ended: the post-stop hook runs"),
+            (status("post_stop", "decide", "the post-stop hook runs"), "gateway 3 exited: the post-stop hook runs"),
             (status("exited", "nothing", "the supervisor has ended"), "the supervisor has ended"),
         ] {
             assert_eq!(status.sentence(), expected);
@@ -157,14 +158,14 @@ mod tests {
 
     #[test]
     fn the_sentence_stays_one_short_line_whatever_the_gateway_says() {
-        let bad = with_gateway("running", true, Some("a\nREADY=1\r\u{0}b"));
-        assert_eq!(bad.sentence(), "gateway 3 (pid 123) serves; not ready: a READY=1  b");
+        let bad = with_gateway("running", true, Some("not ready: a\nREADY=1\r\u{0}b"));
+        assert_eq!(bad.sentence(), "gateway 3 (pid 123) is healthy; not ready: a READY=1  b");
         for (letter, count) in [('x', 500), ('\u{20ac}', 500)] {
             let long = with_gateway("running", true, Some(&letter.to_string().repeat(count))).sentence();
             assert_eq!(long.chars().count(), SENTENCE_CHARS_MAX, "{long}");
             assert!(long.ends_with(&format!("{letter}\u{2026}")), "{long}");
         }
-        let rest = SENTENCE_CHARS_MAX - "gateway 3 (pid 123) serves; not ready: ".len();
+        let rest = SENTENCE_CHARS_MAX - "gateway 3 (pid 123) is healthy; ".len();
         let full = with_gateway("running", true, Some(&"x".repeat(rest))).sentence();
         assert_eq!((full.chars().count(), full.ends_with('x')), (SENTENCE_CHARS_MAX, true), "{full}");
     }

@@ -9,10 +9,11 @@ mod connection;
 mod line;
 mod session;
 mod socket;
+mod status;
 
-pub use answer::{Facts, status_to_json};
 pub use connection::{ANSWER_TIME_MAX, Connection, ConnectionError};
 pub use socket::NAME;
+pub use status::{Facts, GatewayReply, LeaseReply, NextReply, ProbeReply, RestartsReply, StatusReply, SupervisorReply};
 
 use crate::core::{Request, Requester, Status};
 use nix::unistd::Uid;

@@ -403,7 +403,7 @@ impl Unit<'_> {
     /// Whether its line says that this gateway serves.
     pub(crate) fn says_serving(&self, generation: u64) -> bool {
         let text = self.status_text();
-        text.starts_with(&format!("gateway {generation} (pid ")) && text.ends_with(") serves")
+        text.starts_with(&format!("gateway {generation} (pid ")) && text.ends_with(") is healthy")
     }
 
     pub(crate) fn wait_for(&self, what: &str, holds: impl Fn() -> bool) {

@@ -4,7 +4,6 @@
 use super::super::record::{Owner, Record};
 use crate::core::lease::Life;
 use crate::host::control::{Connection, ConnectionError};
-use serde_json::Value;
 use std::path::Path;
 
 /// What was found out about the supervisor of a store.
@@ -19,11 +18,10 @@ pub(super) struct Presence {
 
 /// Asks it, and the record where it cannot be asked from here.
 pub(super) async fn look(store_dir: &Path) -> Presence {
-    let answer = Connection::ask(store_dir, "status").await;
-    match answer {
-        Ok((connection, status)) => {
-            let state = status["supervisor"]["state"].as_str().unwrap_or("unknown").to_owned();
-            Presence { verdict: "answers", ok: true, detail: format!("its state is {state}"), pid: connection.pid() }
+    match Connection::status(store_dir).await {
+        Ok((connection, reply)) => {
+            let detail = format!("its state is {}", reply.supervisor.state);
+            Presence { verdict: "answers", ok: true, detail, pid: connection.pid() }
         }
         // One client too many has been told so.
         Err(ConnectionError::Refused(why)) => Presence { verdict: "answers", ok: true, detail: why, pid: None },
@@ -59,8 +57,7 @@ fn of_record(owner: Option<Owner>) -> Presence {
 
 /// Where the gateway of the supervisor that runs listens, for its command may say so and no file.
 pub(super) async fn url(store_dir: &Path) -> Option<String> {
-    let (_, status): (_, Value) = Connection::ask(store_dir, "status").await.ok()?;
-    status["supervisor"]["url"].as_str().map(str::to_owned)
+    Connection::status(store_dir).await.ok().map(|(_, reply)| reply.supervisor.url)
 }
 
 #[cfg(test)]

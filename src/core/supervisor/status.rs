@@ -93,56 +93,58 @@ impl Supervisor {
             State::Idle | State::Leasing { seen: None, .. } => {
                 ("take the lease", None, "looking for another supervisor")
             }
-            State::Leasing { poll, .. } => {
-                ("look at the lease again", at(poll), "its owner cannot be seen; a heartbeat would show that it lives")
-            }
+            State::Leasing { poll, .. } => (
+                "check the lease again",
+                at(poll),
+                "its owner is not visible from here; a heartbeat would show that it is alive",
+            ),
             State::Standby(standby) => {
                 let why = match (standby.behind, standby.quiet_since) {
-                    (_, Some(_)) => "the owner is gone; an owner that is restarted has 15s to come back",
-                    (WaitingFor::Owner { .. }, None) => "another supervisor is in charge",
-                    (WaitingFor::Gateway { .. }, None) => "a gateway without a supervisor has the port",
+                    (_, Some(_)) => "no other supervisor seen; one that restarts has 15s to come back",
+                    (WaitingFor::Owner { .. }, None) => "another supervisor holds the lease",
+                    (WaitingFor::Gateway { .. }, None) => "a gateway without a supervisor uses the port",
                 };
                 ("take over", standby.deadline().and_then(within), why)
             }
-            State::Adopting { .. } => ("take care of an earlier gateway", None, "an earlier supervisor left it"),
+            State::Adopting { .. } => ("adopt or clean up an earlier gateway", None, "an earlier supervisor left it"),
             State::Probing { poll, judging: ProbePurpose::Nothing | ProbePurpose::Prepared, .. } => {
                 ("start a gateway", at(poll), "as soon as the port is free")
             }
             State::Probing { poll, .. } => {
-                ("decide what the last exit meant", at(poll), "somebody else may have the port")
+                ("decide what the last exit meant", at(poll), "another process may have the port")
             }
             State::BackingOff { until, why } => ("start a gateway", within(*until), why.as_str()),
             State::Awaiting(_) => (
                 "decide what the last exit meant",
                 self.handoffs.deadline().and_then(within),
-                "the restart budget is spent, and only a gateway that had planned its exit is started again; \
+                "the restart budget is spent, and only a planned exit is followed by a start; \
                  'openclaw-supervise retry-now' does not wait",
             ),
             State::Hooking(hooking) => {
                 let within = within(hooking.deadline());
                 match hooking.hook() {
                     Hook::PreStart => ("start a gateway", within, "the pre-start hook runs"),
-                    Hook::Repair => ("start a gateway once more", within, "OpenClaw repairs what it refused"),
+                    Hook::Repair => ("start a gateway once more", within, "OpenClaw is repairing its configuration"),
                     Hook::PostStop => ("decide what the last exit meant", within, "the post-stop hook runs"),
                 }
             }
             State::Spawning => ("start a gateway", None, "the port is free"),
             State::Starting { armed, .. } => (
-                "replace the gateway if it has not come up",
+                "replace the gateway if it has not started",
                 within(armed.saturating_add(policy.startup_timeout)),
-                "it is booting",
+                "it is starting",
             ),
             State::Running { poll, liveness, .. } if liveness.is_missing() => (
-                "replace the gateway if it stays silent",
+                "replace the gateway unless it answers",
                 liveness.deadline(policy).and_then(within).or(at(poll)),
-                "it misses probes",
+                "its last probes failed",
             ),
-            State::Running { poll, .. } => ("look at the gateway again", at(poll), "it serves"),
+            State::Running { poll, .. } => ("probe the gateway", at(poll), "it is healthy"),
             State::Examining(examining) => {
-                ("replace the gateway", within(examining.until), "it hangs; what may tell why is being written down")
+                ("replace the gateway", within(examining.until), "it hangs; collecting evidence")
             }
             State::Stopping(stopping) => {
-                ("end what is left of the gateway", stopping.deadline(policy).and_then(within), "it is being ended")
+                ("kill what is left of the gateway", stopping.deadline(policy).and_then(within), "it is being stopped")
             }
             State::Exited => ("nothing", None, "the supervisor has ended"),
         };

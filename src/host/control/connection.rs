@@ -2,6 +2,8 @@
 
 use super::line::{Lines, write};
 use super::socket::Address;
+use super::status::StatusReply;
+use serde::Deserialize;
 use serde_json::{Value, json};
 use std::io;
 use std::path::Path;
@@ -54,6 +56,10 @@ impl From<io::Error> for ConnectionError {
     }
 }
 
+fn malformed(error: serde_json::Error) -> ConnectionError {
+    ConnectionError::Broken(io::Error::new(io::ErrorKind::InvalidData, error))
+}
+
 /// A conversation with a supervisor.
 #[derive(Debug)]
 pub struct Connection {
@@ -75,6 +81,15 @@ impl Connection {
             Some(answer) => Ok((connection, answer)),
             None => Err(ConnectionError::Broken(io::ErrorKind::UnexpectedEof.into())),
         }
+    }
+
+    /// Asks for its status.
+    ///
+    /// # Errors
+    /// As [`Connection::ask`].
+    pub async fn status(store_dir: &Path) -> Result<(Self, StatusReply), ConnectionError> {
+        let (connection, reply) = Self::ask(store_dir, "status").await?;
+        Ok((connection, StatusReply::deserialize(reply).map_err(malformed)?))
     }
 
     async fn open(store_dir: &Path) -> Result<Self, ConnectionError> {
@@ -107,8 +122,7 @@ impl Connection {
             Err(error) => return Err(ConnectionError::Broken(error)),
         };
         let Some(line) = line else { return Ok(None) };
-        let value: Value = serde_json::from_slice(&line)
-            .map_err(|error| ConnectionError::Broken(io::Error::new(io::ErrorKind::InvalidData, error)))?;
+        let value: Value = serde_json::from_slice(&line).map_err(malformed)?;
         match value.get("error").and_then(Value::as_str) {
             Some(why) => Err(ConnectionError::Refused(why.to_owned())),
             None => Ok(Some(value)),

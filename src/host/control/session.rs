@@ -1,8 +1,8 @@
 //! One client: its request, and what it is told.
 
-use super::answer::{self, Ask, Facts};
+use super::answer::{self, Ask};
 use super::line::{Lines, hung_up, write};
-use super::{Broadcast, Query};
+use super::{Broadcast, Facts, Query, StatusReply};
 use crate::core::Requester;
 use crate::platform::proc;
 use std::io;
@@ -62,7 +62,7 @@ async fn tell_status(stream: &UnixStream, office: &Office) -> io::Result<()> {
         answer.await.ok()
     };
     let line = match timeout(PATIENCE, status).await {
-        Ok(Some(status)) => answer::line(&answer::status_to_json(&status, &office.facts)),
+        Ok(Some(status)) => answer::line(&StatusReply::new(status, &office.facts)),
         Ok(None) => answer::error("the supervisor is ending"),
         Err(_) => answer::error(&format!("the supervisor did not answer within {}s", PATIENCE.as_secs())),
     };

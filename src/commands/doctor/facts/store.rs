@@ -2,8 +2,7 @@
 
 use crate::commands::record::Record;
 use crate::core::lease::Life;
-use crate::host::control::{Connection, ConnectionError};
-use serde_json::Value;
+use crate::host::control::{Connection, ConnectionError, StatusReply};
 use std::path::Path;
 
 /// The answer on the control socket.
@@ -79,12 +78,10 @@ impl StoreFacts {
 }
 
 async fn socket(store_dir: &Path) -> (SocketFacts, Option<String>) {
-    let text = |value: &Value| value.as_str().map(str::to_owned);
-    match Connection::ask(store_dir, "status").await {
-        Ok((connection, status)) => {
-            let pid = connection.pid().or_else(|| i32::try_from(status["supervisor"]["pid"].as_i64()?).ok());
-            let state = text(&status["supervisor"]["state"]).unwrap_or_else(|| "running".to_owned());
-            (SocketFacts::Answers { pid, state }, text(&status["supervisor"]["url"]))
+    match Connection::status(store_dir).await {
+        Ok((connection, StatusReply { supervisor, .. })) => {
+            let pid = connection.pid().or(supervisor.pid);
+            (SocketFacts::Answers { pid, state: supervisor.state }, Some(supervisor.url))
         }
         Err(ConnectionError::Absent) => (SocketFacts::Absent, None),
         Err(ConnectionError::Silent { pid }) => {
