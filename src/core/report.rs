@@ -116,12 +116,12 @@ reports! {
         by.to_string();
     ClockJumped { by: Duration } =>
         "clock.jumped", Warning, [ms = by],
-        format!("this machine or this process stood still for {}", human(*by));
+        format!("this machine or this process was suspended for {}", human(*by));
 
     // Lease and store.
     LeaseAcquireStarted =>
         "lease.acquire_started", Info, [],
-        "looking for another supervisor of this gateway";
+        "checking for another supervisor of this gateway";
     LeaseContended { owner: Option<Holder>, what: Contested } =>
         "lease.contended", Warning,
         [owner_pid = pid_of(owner.as_ref()), owner_command = command_of(owner.as_ref()), what],
@@ -129,33 +129,30 @@ reports! {
     LeaseRecovered(previous: Recovered) =>
         "lease.stale_recovered", Info, [owner_pid = previous.pid, why = previous.why],
         match previous.pid {
-            Some(pid) => format!("taken over from pid {pid}: {}", previous.why),
-            None => format!("taken over: {}", previous.why),
+            Some(pid) => format!("recovered the lease of pid {pid}: {}", previous.why),
+            None => format!("recovered a stale lease: {}", previous.why),
         };
     LeaseAcquired { epoch: u64 } =>
         "lease.acquired", Info, [epoch],
-        format!("this supervisor owns the gateway, epoch {epoch}");
+        format!("this supervisor holds the lease, epoch {epoch}");
     LeaseTimedOut { why: String } =>
         "lease.timed_out", Warning, [why],
         why;
     LeaseReleased { epoch: u64 } =>
         "lease.released", Info, [epoch],
-        format!("given back, epoch {epoch}");
+        format!("lease released, epoch {epoch}");
     LeaseLost { owner: Option<Holder>, why: String } =>
         "lease.lost", Error, [owner_pid = pid_of(owner.as_ref()), owner_command = command_of(owner.as_ref()), why],
-        match owner {
-            Some(_) => format!("taken by {}: {why}", named(owner.as_ref())),
-            None => format!("taken by somebody else: {why}"),
-        };
+        format!("the lease was taken by {}: {why}", named(owner.as_ref()));
     StoreMovedAside { to: String, why: String } =>
         "store.moved_aside", Warning, [to, why],
-        format!("damaged ({why}); moved to {to}, and begun anew");
+        format!("database corrupt ({why}); moved to {to} and recreated");
     StoreUnavailable { why: String } =>
         "store.unavailable", Warning, [why],
         why;
     StoreAvailable =>
         "store.available", Info, [],
-        "records are kept again";
+        "store available again";
     StandbyEntered { why: String } =>
         "standby.entered", Info, [why],
         why;
@@ -173,7 +170,10 @@ reports! {
     ConflictDetected { kind: &'static str, holder: Option<Holder> } =>
         "conflict.detected", Warning,
         [kind, holder_pid = pid_of(holder.as_ref()), holder_command = command_of(holder.as_ref())],
-        format!("the port is held ({kind}) by {}", named(holder.as_ref()));
+        match *kind {
+            "lease" | "port claim" => format!("the {kind} is held by {}", named(holder.as_ref())),
+            _ => format!("the port is in use ({kind}) by {}", named(holder.as_ref())),
+        };
     ConflictResolved =>
         "conflict.resolved", Info, [],
         "the port is free again";
@@ -188,50 +188,49 @@ reports! {
     GatewayAdopted { generation: Generation, pid: i32, age: Duration, differs: Option<String> } =>
         "gateway.adopted", if differs.is_some() { Warning } else { Info }, [generation, pid, age_ms = age, differs],
         match differs {
-            None => format!("gateway {generation} (pid {pid}, {} old) goes on under this supervisor", human(*age)),
+            None => format!("gateway {generation} adopted; still running: pid {pid}, {} old", human(*age)),
             Some(differs) => format!(
-                "gateway {generation} (pid {pid}, {} old) goes on under this supervisor until its next restart, with \
-                 {differs}",
+                "gateway {generation} adopted; still running until its next restart, with {differs}: pid {pid}, {} old",
                 human(*age)
             ),
         };
     SuccessorFound { generation: Generation, pid: i32, command: String } =>
         "gateway.succeeded", Info, [generation, pid, command],
-        format!("gateway {generation} left a successor that serves: pid {pid} ({command}); it is kept");
+        format!("gateway {generation} left a running successor: pid {pid} ({command}); adopting it");
     GatewayListening { generation: Generation, pid: i32 } =>
         "gateway.listening", Info, [generation, pid],
-        format!("gateway {generation} answers and is warming up");
+        format!("gateway {generation} answers, still starting");
     GatewayStarted { generation: Generation, pid: i32, boot: Duration } =>
         "gateway.started", Info, [generation, pid, boot_ms = boot],
         format!("gateway {generation} is up after {}", human(*boot));
     StartupTimedOut { generation: Generation, budget: Duration } =>
         "startup.timed_out", Warning, [generation, budget_ms = budget],
-        format!("gateway {generation} did not come up within {}", human(*budget));
+        format!("gateway {generation} did not start within {}", human(*budget));
     LivenessMissed { generation: Generation, detail: String } =>
         "liveness.missed", Warning, [generation, detail],
-        format!("gateway {generation} missed a probe: {detail}");
+        format!("gateway {generation} failed a probe: {detail}");
     LivenessRecovered { generation: Generation, after: Duration } =>
         "liveness.recovered", Info, [generation, after_ms = after],
         format!("gateway {generation} answers again after {}", human(*after));
     LivenessExtended { generation: Generation, cpu: Duration, by: Duration } =>
         "liveness.extended", Warning, [generation, cpu_ms = cpu, by_ms = by],
         format!(
-            "gateway {generation} does not answer, but its event loop used {} of CPU meanwhile: it gets {} more, once",
+            "gateway {generation} does not answer, but its event loop used {} of CPU meanwhile: busy, not hung; waiting \
+             {} more, once",
             human(*cpu),
             human(*by)
         );
     ReadinessChanged { generation: Generation, readiness: Readiness } =>
         "readiness.changed", Info, [generation, ready = readiness.ready, detail = readiness.detail],
-        format!(
-            "gateway {generation} is {}: {}",
-            if readiness.ready { "ready" } else { "not ready" },
-            readiness.detail
-        );
+        if readiness.ready {
+            format!("gateway {generation} is ready: {}", readiness.detail)
+        } else {
+            format!("gateway {generation} is up, but {}", unready(&readiness.detail))
+        };
     MemoryExceeded { generation: Generation, tree_rss_kb: u64, limit_kb: u64 } =>
         "memory.exceeded", Warning, [generation, tree_rss_kb, limit_kb],
         format!(
-            "the processes of gateway {generation} have {} resident, more than the {} of --memory-max, three times \
-             in a row: it is drained and replaced",
+            "the processes of gateway {generation} use {}, above --memory-max ({}) in 3 consecutive samples; restarting",
             mebibytes(*tree_rss_kb),
             mebibytes(*limit_kb)
         );
@@ -244,7 +243,7 @@ reports! {
         hung.to_string();
     StopEscalated { generation: Generation, why: String } =>
         "stop.escalated", Warning, [generation, why],
-        format!("ending the whole tree with SIGKILL: {why}");
+        format!("sending SIGKILL to the whole process tree: {why}");
     GatewayExited(exited: Exited) =>
         "gateway.exited", if exited.death == ExitStatus::Code(0) { Info } else { Warning },
         [
@@ -265,51 +264,54 @@ reports! {
     // Exits that a gateway may have planned.
     HandoffAccepted { generation: Generation, reason: String } =>
         "handoff.accepted", Info, [generation, reason],
-        format!("gateway {generation} had planned its restart ({reason}): it costs no budget");
+        format!("gateway {generation} had planned its restart ({reason}); it does not count against the budget");
     HandoffMissing { generation: Generation } =>
         "handoff.missing", Warning, [generation],
-        format!("gateway {generation} exited with 0 and left no word that it wanted to be started again");
+        format!("gateway {generation} exited with code 0 without requesting a restart");
     HandoffRejected { generation: Generation, reason: String } =>
         "handoff.rejected", Warning, [generation, reason],
-        format!("gateway {generation} left a word on its restart that does not hold: {reason}");
+        format!("the restart request of gateway {generation} was rejected: {reason}");
     HandoffUnsupported { generation: Option<Generation>, reason: String } =>
         "handoff.unsupported", Info, [generation, reason],
-        format!("this gateway cannot be asked whether it planned an exit: {reason}");
+        format!("this OpenClaw release cannot say whether an exit was planned: {reason}");
     HandoffTimedOut { generation: Option<Generation>, reason: String } =>
         "handoff.timed_out", Warning, [generation, reason],
-        format!("whether an exit was planned is not known: {reason}");
+        format!("OpenClaw did not say whether an exit was planned: {reason}");
 
     // Hooks.
     HookStarted { hook: Hook, generation: Generation } =>
         "hook.started", Info, [generation, hook],
-        format!("{} hook of gateway {generation}", hook.name());
+        format!("running the {} hook of gateway {generation}", hook.name());
     HookFinished { hook: Hook, generation: Generation, end: HookEnd, elapsed: Duration } =>
         "hook.finished", if end.is_success() { Info } else { Warning },
         [
             generation, hook, code = end.death().and_then(ExitStatus::code),
             signal = end.death().and_then(ExitStatus::signal), why = end.why(), elapsed_ms = elapsed
         ],
-        format!("the {} hook {end} after {}", hook.name(), human(*elapsed));
+        match end.death() {
+            Some(_) => format!("the {} hook {end} after {}", hook.name(), human(*elapsed)),
+            None => format!("the {} hook {end}", hook.name()),
+        };
     HookTimedOut { hook: Hook, generation: Generation, timeout: Duration } =>
         "hook.timed_out", Warning, [generation, hook, timeout_ms = timeout],
-        format!("the {} hook took longer than {} and is being ended", hook.name(), human(*timeout));
+        format!("the {} hook exceeded its timeout of {}; terminating it", hook.name(), human(*timeout));
 
     // Requests and what comes next.
     RestartRequested { by: Requester } =>
         "restart.requested", Info, [by],
-        format!("asked by {by}");
+        format!("requested by {by}");
     RetryRequested { by: Requester } =>
         "retry.requested", Info, [by],
-        format!("asked by {by}");
+        format!("requested by {by}");
     StopRequested { by: Requester } =>
         "stop.requested", Info, [by],
-        format!("asked by {by}");
+        format!("requested by {by}");
     DetachRequested { by: Requester } =>
         "detach.requested", Info, [by],
-        format!("asked by {by}");
+        format!("requested by {by}");
     DetachRefused { why: &'static str } =>
         "detach.refused", Warning, [why],
-        format!("staying: {why}");
+        format!("cannot detach: {why}");
     RestartScheduled { delay: Duration, why: String } =>
         "restart.scheduled", Info, [delay_ms = delay, why],
         format!("in {}: {why}", human(*delay));
@@ -363,7 +365,18 @@ fn command_of(holder: Option<&Holder>) -> Option<&str> {
 fn named(holder: Option<&Holder>) -> String {
     match holder {
         Some(Holder { pid, command, .. }) => format!("pid {pid} ({command})"),
-        None => "a process that cannot be seen from here".to_owned(),
+        None => "a process that is not visible from here".to_owned(),
+    }
+}
+
+/// The failing checks of `/readyz`. One that names a channel is told as such.
+fn unready(detail: &str) -> String {
+    match detail.strip_prefix("not ready: ") {
+        Some(failing) if failing.starts_with("channel:") && !failing.contains(", ") => {
+            format!("channel {} is not connected", failing.trim_start_matches("channel:"))
+        }
+        Some(failing) => format!("not ready: {failing}"),
+        None => detail.to_owned(),
     }
 }
 

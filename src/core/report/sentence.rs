@@ -27,12 +27,15 @@ pub(super) fn mebibytes(kb: u64) -> String {
 impl fmt::Display for TreeEnd {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { members, escaped, survivors, elapsed, commands, left, .. } = self;
-        let elapsed = human(*elapsed);
-        write!(f, "{members} processes killed in {elapsed}, {escaped} of them outside the gateway's group")?;
-        match (*survivors, left.is_empty()) {
-            (0, _) => write!(f, ": {}", commands.join("; ")),
-            (left, true) => write!(f, ", {left} left: {}", commands.join("; ")),
-            (_, false) => write!(f, ", {survivors} left: {}", left.join("; ")),
+        let plural = if *members == 1 { "" } else { "es" };
+        write!(f, "killed {members} leftover process{plural} in {}", human(*elapsed))?;
+        if *escaped > 0 {
+            write!(f, ", {escaped} outside the gateway's process group")?;
+        }
+        let named = if left.is_empty() { commands } else { left };
+        match *survivors {
+            0 => write!(f, ": {}", commands.join("; ")),
+            survivors => write!(f, "; {survivors} survived SIGKILL: {}", named.join("; ")),
         }
     }
 }
@@ -52,9 +55,9 @@ impl fmt::Display for Exited {
         let Self { generation, pid, death, uptime, cause, toll } = self;
         write!(f, "gateway {generation} (pid {pid}) ended with {death} after {}: {cause}", human(*uptime))?;
         match (toll.max_rss_kb.map(mebibytes), toll.cpu.map(human)) {
-            (Some(peak), Some(cpu)) => write!(f, "; it had {peak} resident at its peak and used {cpu} of CPU"),
-            (Some(peak), None) => write!(f, "; it had {peak} resident at its peak"),
-            (None, Some(cpu)) => write!(f, "; it used {cpu} of CPU"),
+            (Some(peak), Some(cpu)) => write!(f, "; peak memory {peak}, CPU time {cpu}"),
+            (Some(peak), None) => write!(f, "; peak memory {peak}"),
+            (None, Some(cpu)) => write!(f, "; CPU time {cpu}"),
             (None, None) => Ok(()),
         }
     }
@@ -69,7 +72,7 @@ impl fmt::Display for HungReport {
             }
             None => write!(f, "gateway {generation}: {why}; {failed_probes} probes failed"),
         }?;
-        evidence.as_ref().map_or(Ok(()), |path| write!(f, "; what was found is in {path}"))
+        evidence.as_ref().map_or(Ok(()), |path| write!(f, "; evidence in {path}"))
     }
 }
 
