@@ -1,5 +1,5 @@
-//! A real container: runc, an OCI bundle whose root has nothing but our static program and the stand-in gateway, user 1000
-//! without capabilities, a root that cannot be written. We are its process 1.
+//! A real container under runc: a read-only root with only our static program and the stand-in gateway, user 1000 without
+//! capabilities. We are its PID 1.
 
 #![cfg(target_os = "linux")]
 #![expect(clippy::expect_used, reason = "a test that cannot go on says so by a panic")]
@@ -87,14 +87,14 @@ fn the_health_check_fails_while_the_gateway_is_frozen_and_passes_after_it_was_re
     );
     assert_eq!(container.probe("--live"), 0);
     container.first().signal(nix::sys::signal::Signal::SIGSTOP);
-    assert_eq!(container.probe("--supervised"), 1, "one that stands still is no supervisor");
+    assert_eq!(container.probe("--supervised"), 1, "a stopped supervisor does not count");
     assert_eq!(container.probe("--live"), 0, "its gateway serves all the same");
     container.first().signal(nix::sys::signal::Signal::SIGCONT);
     assert_eq!(container.probe("--supervised"), 0, "{}", container.story());
 }
 
 #[test]
-fn while_no_gateway_can_run_the_supervisor_of_a_container_is_seen_to_be_at_work() {
+fn without_a_gateway_the_supervisor_of_a_container_still_counts_as_alive() {
     let scene = Scene::new("exit=1");
     let container = Container::run(&scene, "paced", &["BACKOFF_MAX=5m", "BOOT_LIMIT=1"]);
     let waits = || container.events().contains("\"restart.scheduled\"").then_some(());
@@ -103,7 +103,7 @@ fn while_no_gateway_can_run_the_supervisor_of_a_container_is_seen_to_be_at_work(
 }
 
 #[test]
-fn a_drain_without_end_is_cut_off_within_the_grace_of_a_runtime() {
+fn an_endless_drain_is_cut_off_within_the_grace_period_of_a_runtime() {
     let scene = Scene::new("healthy drain=100s kid=ignoring kid=daemon");
     let mut container = Container::run(&scene, "grace", &[]);
     wait_serving(&container);
@@ -125,7 +125,7 @@ fn a_second_container_on_the_same_volume_stands_by_and_takes_over() {
     let second = Container::run(&scene, "standby", &[]);
     wait_for("the standby", PATIENCE, || second.story(), || second.events().contains("standby.entered").then_some(()));
     assert_ne!(second.probe("--ready"), 0, "one that stands by is not ready");
-    assert_eq!(second.probe("--supervised"), 0, "nobody has to end one that stands by: {}", second.story());
+    assert_eq!(second.probe("--supervised"), 0, "a standby supervisor counts as alive: {}", second.story());
     first.signal("KILL");
     first.wait_exit();
     wait_serving(&second);
@@ -133,7 +133,7 @@ fn a_second_container_on_the_same_volume_stands_by_and_takes_over() {
 }
 
 #[test]
-fn the_static_program_works_in_a_root_with_nothing_else_in_it() {
+fn the_static_program_works_in_an_otherwise_empty_root() {
     let scene = Scene::new("healthy");
     let root = bundle::root(&scene, "empty");
     for (words, code) in

@@ -1,4 +1,4 @@
-//! A hook that could not be killed and ends late, in a process that inherits its orphans and those of a gateway.
+//! A hook that could not be killed and exits late, in a process that inherits its orphans and those of a gateway.
 
 #![cfg(target_os = "linux")]
 #![expect(clippy::expect_used, reason = "a test that cannot go on says so by a panic")]
@@ -16,16 +16,16 @@ use tokio::time::{sleep, timeout};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// A gateway with two daemons, none of which holds the standard streams of a test that has failed.
+/// A gateway with two daemons, none of which holds the standard streams of the test.
 const GATEWAY: &str = "exec >/dev/null 2>&1; (setsid env -i sleep 622 &); (setsid sleep 623 &); exec sleep 624";
 
-/// The end of these processes, however the test ends.
+/// Kills these processes on drop.
 struct Ended(Vec<Stat>);
 
 impl Drop for Ended {
     fn drop(&mut self) {
         for process in self.0.iter().filter(|process| is_alive(process)) {
-            // It may end between the look and the signal.
+            // It may exit before the signal.
             Handle::open(process.pid).and_then(|handle| handle.kill()).ok();
         }
     }
@@ -57,7 +57,7 @@ async fn next(inbox: &mut Receiver<Event>) -> Event {
 }
 
 #[tokio::test]
-async fn a_hook_that_ends_late_takes_its_daemons_along_and_touches_nobody_of_the_gateway_beside_it() {
+async fn the_late_exit_of_a_hook_kills_its_daemons_and_no_process_of_the_gateway() {
     process::become_subreaper().expect("the kernel has subreapers");
     let key = key_of(&format!("late hook {}", std::process::id()));
     let hook = "exec >/dev/null 2>&1; (setsid env -i sleep 621 &); sleep 100 & wait";

@@ -1,5 +1,5 @@
-//! The shipped plist against the table of launchd.plist(5): every key and its type, and how its numbers stand to each other.
-//! launchd itself is on macOS alone.
+//! The shipped plist against launchd.plist(5): keys, types and the relations between its numbers. launchd itself exists only on
+//! macOS.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says so by a panic")]
 
@@ -7,22 +7,22 @@ use plist::{Dictionary, Value};
 
 const SHIPPED: &str = include_str!("../contrib/launchd/ai.openclaw.supervise.plist");
 
-/// What launchd.plist(5) says of a value.
+/// The type of a value in launchd.plist(5).
 enum Type {
     Text,
     Path,
     Truth,
-    /// From this to that one.
+    /// An inclusive range.
     Number(i64, i64),
     Texts,
-    /// One of these.
+    /// An enumeration.
     Word(&'static [&'static str]),
-    /// Names of anybody's choice, each with a text.
+    /// A dictionary of strings.
     Variables,
     Keys(&'static [(&'static str, Type)]),
 }
 
-/// Those keys that a job of ours may have.
+/// The keys that our job may have.
 const TABLE: &[(&str, Type)] = &[
     ("Label", Type::Text),
     ("ProgramArguments", Type::Texts),
@@ -44,7 +44,7 @@ fn read(text: &str) -> Dictionary {
     Value::from_reader_xml(text.as_bytes()).unwrap().into_dictionary().unwrap()
 }
 
-/// What is wrong with a job, one line each.
+/// The errors of a job.
 fn mistakes(job: &Dictionary, table: &[(&str, Type)]) -> Vec<String> {
     let mut mistakes = Vec::new();
     for (key, value) in job {
@@ -85,12 +85,12 @@ fn variable<'a>(job: &'a Dictionary, name: &str) -> &'a str {
 }
 
 #[test]
-fn every_key_is_one_that_launchd_knows_with_a_value_that_it_takes() {
+fn every_key_is_known_to_launchd_and_has_a_valid_value() {
     assert_eq!(mistakes(&read(SHIPPED), TABLE), Vec::<String>::new());
 }
 
 #[test]
-fn the_check_finds_an_unknown_key_and_a_value_of_another_type() {
+fn the_check_finds_an_unknown_key_and_a_wrong_type() {
     for (from, to) in [
         ("<key>RunAtLoad</key>", "<key>RunAtLoaded</key>"),
         ("<integer>63</integer>", "<string>077</string>"),
@@ -105,22 +105,22 @@ fn the_check_finds_an_unknown_key_and_a_value_of_another_type() {
 }
 
 #[test]
-fn launchd_waits_longer_than_we_do_and_we_longer_than_a_drain_takes() {
+fn launchd_waits_longer_than_we_do_and_we_longer_than_a_drain() {
     let job = read(SHIPPED);
     let ours: i64 = variable(&job, "OPENCLAW_SUPERVISE_STOP_TIMEOUT").trim_end_matches('s').parse().unwrap();
-    // A gateway ends its drain itself by then; a tree is killed within 10 s.
+    // A gateway ends its drain by then; a tree is killed within 10 s.
     assert!(ours > 327 && number(&job, "ExitTimeOut") >= ours + 15);
 }
 
 #[test]
-fn whatever_ends_us_we_come_back_and_not_too_often() {
+fn we_are_restarted_after_any_exit_but_not_too_often() {
     let job = read(SHIPPED);
     assert_eq!(job.get("KeepAlive").unwrap().as_boolean(), Some(true));
     assert!(number(&job, "ThrottleInterval") >= 10, "more often than by default");
 }
 
 #[test]
-fn it_runs_our_program_by_its_path_where_openclaw_is_found_and_nobody_else_may_read() {
+fn it_runs_our_program_by_its_path_with_openclaw_on_path_and_a_private_umask() {
     let job = read(SHIPPED);
     let words: Vec<_> =
         job.get("ProgramArguments").unwrap().as_array().unwrap().iter().map(|w| w.as_string()).collect();
@@ -134,7 +134,7 @@ fn it_runs_our_program_by_its_path_where_openclaw_is_found_and_nobody_else_may_r
 }
 
 #[test]
-fn what_is_not_obvious_has_its_reason_above_it() {
+fn a_setting_that_is_not_obvious_has_a_comment() {
     for key in ["Label", "EnvironmentVariables", "KeepAlive", "ThrottleInterval", "ExitTimeOut", "ProcessType", "Umask"]
     {
         let before = SHIPPED.split(&format!("\t<key>{key}</key>\n")).next().unwrap();

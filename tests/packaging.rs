@@ -1,4 +1,4 @@
-//! What is packed and what the pipeline calls is there. The package itself is built by the command of docs/PACKAGING.md.
+//! Every file of the package and of the pipeline exists. The command of docs/PACKAGING.md builds the package itself.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says so by a panic")]
 
@@ -19,7 +19,7 @@ fn table(name: &str) -> &'static str {
     from.split("\n[").next().unwrap()
 }
 
-/// Source, target and mode of everything in the package.
+/// Source, target and mode of each file in the package.
 fn assets() -> Vec<[String; 3]> {
     let list = table("package.metadata.deb").split("assets = [").nth(1).unwrap();
     let rows = list.lines().filter_map(|line| line.trim().strip_prefix('[')?.strip_suffix("],"));
@@ -34,7 +34,7 @@ fn files_of(pattern: &str) -> Vec<PathBuf> {
 }
 
 #[test]
-fn everything_that_goes_into_the_package_exists() {
+fn every_file_of_the_package_exists() {
     let assets = assets();
     assert!(assets.len() >= 6, "{assets:?}");
     for [source, target, mode] in &assets {
@@ -62,7 +62,7 @@ fn each_unit_goes_to_its_manager_and_finds_the_program_of_the_package() {
 }
 
 #[test]
-fn the_scripts_of_the_pipeline_exist_and_can_be_run() {
+fn the_scripts_of_the_pipeline_exist_and_are_executable() {
     let words = PIPELINE.split_whitespace().filter(|word| word.starts_with(".ci/"));
     let scripts: Vec<_> = words.collect();
     assert!(scripts.contains(&".ci/run"), "{scripts:?}");
@@ -79,7 +79,7 @@ fn the_toolchain_of_the_pipeline_is_the_one_of_the_manifest() {
 }
 
 #[test]
-fn nobody_is_named_who_does_not_exist_and_the_licence_is_there() {
+fn no_e_mail_address_is_invented_and_the_licence_exists() {
     let deb = table("package.metadata.deb");
     assert!(!deb.contains('@') || deb.lines().filter(|line| line.contains('@')).all(|line| line.contains("@.service")));
     let license = fs::read_to_string(Path::new(&root()).join("LICENSE")).unwrap();
@@ -90,7 +90,7 @@ const COMPOSE: &str = include_str!("../contrib/container/compose.yaml");
 const KUBERNETES: &str = include_str!("../contrib/container/kubernetes/openclaw.yaml");
 const DOCKERFILE: &str = include_str!("../contrib/container/Dockerfile");
 
-/// The number behind the first of these words.
+/// The number after the first occurrence of a word.
 #[track_caller]
 fn number(text: &str, word: &str) -> u32 {
     let rest = text.split(word).nth(1).unwrap_or_else(|| panic!("{word}"));
@@ -99,7 +99,7 @@ fn number(text: &str, word: &str) -> u32 {
 }
 
 #[test]
-fn a_runtime_waits_longer_than_we_do_and_we_longer_than_a_drain_takes() {
+fn a_runtime_waits_longer_than_we_do_and_we_longer_than_a_drain() {
     for (text, grace, ours) in [
         (COMPOSE, "\n    stop_grace_period:", "OPENCLAW_SUPERVISE_STOP_TIMEOUT:"),
         (KUBERNETES, "\n      terminationGracePeriodSeconds:", "OPENCLAW_SUPERVISE_STOP_TIMEOUT\n              value:"),
@@ -110,7 +110,7 @@ fn a_runtime_waits_longer_than_we_do_and_we_longer_than_a_drain_takes() {
 }
 
 #[test]
-fn a_runtime_ends_us_for_a_supervisor_that_stands_still_and_for_nothing_else() {
+fn a_runtime_kills_us_only_for_a_hung_supervisor() {
     let of = |probe: &str| KUBERNETES.split(probe).nth(1).unwrap().split("failureThreshold:").next().unwrap();
     for (probe, question) in
         [("startupProbe:", "--supervised"), ("livenessProbe:", "--supervised"), ("readinessProbe:", "--started")]
@@ -118,7 +118,7 @@ fn a_runtime_ends_us_for_a_supervisor_that_stands_still_and_for_nothing_else() {
         let command = format!(r#"command: ["openclaw-supervise", "probe", "{question}"]"#);
         assert!(of(probe).contains(&command), "{probe}");
     }
-    // Docker's only tells: a boot has 300 s, and a hang is found after 60 s.
+    // Docker's check only reports: a boot may take 300 s, and a hang is found after 60 s.
     let health = DOCKERFILE.split("HEALTHCHECK").nth(1).unwrap();
     assert!(health.contains(r#""probe", "--live""#));
     assert!(
@@ -127,7 +127,7 @@ fn a_runtime_ends_us_for_a_supervisor_that_stands_still_and_for_nothing_else() {
 }
 
 #[test]
-fn a_fresh_volume_gets_a_configuration_with_a_secret_that_the_gateway_finds_again() {
+fn a_fresh_volume_gets_a_configuration_with_a_persistent_secret() {
     for text in [COMPOSE, KUBERNETES] {
         for word in
             ["onboard --non-interactive", "--gateway-auth token", "--gateway-token-ref-env OPENCLAW_GATEWAY_TOKEN"]
@@ -137,12 +137,12 @@ fn a_fresh_volume_gets_a_configuration_with_a_secret_that_the_gateway_finds_agai
     }
     assert!(COMPOSE.lines().any(|line| line.starts_with("      OPENCLAW_GATEWAY_TOKEN: ${OPENCLAW_GATEWAY_TOKEN:?")));
     assert_eq!(KUBERNETES.matches("- name: OPENCLAW_GATEWAY_TOKEN").count(), 2);
-    // It is no file of the repository or of the image.
+    // The secret is neither in the repository nor in the image.
     assert!(include_str!("../.gitignore").contains(".env") && include_str!("../.dockerignore").contains(".env"));
 }
 
 #[test]
-fn the_container_files_give_no_more_rights_than_are_needed() {
+fn the_container_files_grant_only_the_rights_that_are_needed() {
     for line in ["read_only: true", "- ALL", "- no-new-privileges:true", "init: false", "- \"127.0.0.1:18789:18789\""] {
         assert!(COMPOSE.lines().any(|found| found.trim() == line), "{line}");
     }

@@ -1,5 +1,5 @@
-//! The shipped unit under a real systemd. Each test boots one as process 1 of namespaces of its own, see
-//! `systemd/machine.sh`; where that cannot be done, it says what is missing.
+//! The shipped unit under a real systemd. Each test boots one as PID 1 of its own namespaces, see `systemd/machine.sh`, or says
+//! what is missing for that.
 
 #![cfg(target_os = "linux")]
 #![expect(clippy::expect_used, reason = "a test that cannot go on says so by a panic")]
@@ -65,12 +65,12 @@ fn a_frozen_gateway_is_replaced_while_the_unit_stays_active() {
 }
 
 #[test]
-fn a_supervisor_that_stands_still_is_killed_by_the_watchdog_and_restarted_with_one_gateway() {
+fn a_hung_supervisor_is_killed_by_the_watchdog_and_restarted_with_one_gateway() {
     let machine = Machine::boot("kid=setsid");
     let unit = machine.shipped(&["WatchdogSec=3s", "RestartSec=3s"]);
     unit.order_well("start");
     let (supervisor, first) = (unit.supervisor(), machine.gateway());
-    // While it turns it is left alone.
+    // A running one is left alone.
     let_pass(Duration::from_secs(5));
     assert_eq!(unit.supervisor(), supervisor, "{}", unit.story());
     supervisor.signal(Signal::SIGSTOP);
@@ -134,7 +134,7 @@ fn a_stop_leaves_nothing_and_is_a_success() {
     assert!(cgroup.exists());
     unit.order_well("stop");
     let got = ["ActiveState", "Result", "ExecMainCode", "ExecMainStatus", "NRestarts"].map(|name| unit.property(name));
-    // It ended by itself: CLD_EXITED is 1.
+    // It exited: CLD_EXITED is 1.
     assert_eq!(got, ["inactive", "success", "1", "0", "0"], "{}", unit.story());
     let text = unit.status_text();
     assert!(text.starts_with("stopped as asked by SIGTERM"), "{text}");
@@ -154,13 +154,13 @@ fn boots_drains_and_reloads_may_take_longer_than_the_timeouts_of_the_unit() {
     assert!(!gateway.is_alive());
     let got = ["ActiveState", "Result", "NRestarts"].map(|name| unit.property(name));
     assert_eq!(got, ["inactive", "success", "0"], "{}", unit.story());
-    // Both have had the time to leave by themselves.
+    // Both had the time to exit.
     let exits = machine.diary().text().lines().filter(|line| line.starts_with("EXIT ") && line.ends_with(" 0")).count();
     assert_eq!(exits, 2, "{}\n{}", machine.diary().text(), unit.story());
 }
 
 #[test]
-fn a_drain_is_over_before_a_service_of_openclaws_own_shape_is_killed() {
+fn a_drain_is_over_before_a_service_like_openclaws_own_is_killed() {
     let machine = Machine::boot("drain=100s kid=setsid");
     let unit = machine.wrapped(&["TimeoutStopSec=12s"]);
     unit.order_well("start");
@@ -172,20 +172,20 @@ fn a_drain_is_over_before_a_service_of_openclaws_own_shape_is_killed() {
     let took = begin.elapsed();
     assert!((Duration::from_secs(7)..Duration::from_secs(12)).contains(&took), "{took:?}\n{}", unit.story());
     assert!(unit.has_reported("stop.escalated"), "{}", unit.story());
-    // It ended by itself: CLD_EXITED is 1. After SIGKILL the result would be another.
+    // It exited: CLD_EXITED is 1. After SIGKILL the code would differ.
     let got = ["ActiveState", "Result", "ExecMainCode", "ExecMainStatus", "NRestarts"].map(|name| unit.property(name));
     assert_eq!(got, ["inactive", "success", "1", "0", "0"], "{}", unit.story());
     assert!(machine.processes().is_empty() && !cgroup.exists(), "{}", process::describe(&machine.processes()));
 }
 
 #[test]
-fn a_supervisor_that_stands_still_while_a_gateway_boots_is_not_waited_for() {
+fn a_supervisor_that_hangs_while_a_gateway_boots_is_killed() {
     let machine = Machine::boot("boot=170s");
     let unit = machine.shipped(&["TimeoutStartSec=1s", "RestartSec=10min"]);
     unit.order_only("start");
     unit.wait_for("the word that it boots", || unit.status_text().ends_with(") is starting"));
     unit.supervisor().signal(Signal::SIGSTOP);
-    // Half a minute after the last word.
+    // 30 s after the last notification.
     unit.wait_for("the end of the start", || unit.property("SubState") == "auto-restart");
     assert_eq!((unit.property("Result").as_str(), machine.processes().len()), ("timeout", 0), "{}", unit.story());
 }
@@ -202,7 +202,7 @@ fn a_detach_is_refused_where_the_unit_would_end_the_gateway() {
 }
 
 #[test]
-fn the_shipped_units_are_clean_for_systemd_of_the_machine_and_of_a_user() {
+fn the_shipped_units_pass_systemd_analyze_verify() {
     let machine = Machine::boot("healthy");
     let path = "/etc/systemd/system/openclaw-supervise.service";
     let template = machine.of_account(&[]);
@@ -219,7 +219,7 @@ fn the_shipped_units_are_clean_for_systemd_of_the_machine_and_of_a_user() {
 }
 
 #[test]
-fn the_shipped_unit_works_under_the_manager_of_a_user() {
+fn the_shipped_unit_works_under_a_user_manager() {
     let machine = Machine::boot("healthy");
     let unit = machine.of_user(&[]);
     unit.order_well("enable");
@@ -240,7 +240,7 @@ fn the_shipped_unit_works_under_the_manager_of_a_user() {
 }
 
 #[test]
-fn the_template_runs_a_gateway_of_its_user_that_may_nothing_more() {
+fn the_template_runs_a_gateway_with_only_the_rights_of_its_user() {
     let machine = Machine::boot("healthy");
     let unit = machine.of_account(&[]);
     unit.order_well("start");
@@ -251,7 +251,7 @@ fn the_template_runs_a_gateway_of_its_user_that_may_nothing_more() {
             assert!(status.lines().any(|found| found == line), "{line:?} is not in\n{status}");
         }
     }
-    // The control group of the gateway is its own, for all the hardening.
+    // The gateway has its own control group despite the hardening.
     let group = std::fs::read_to_string(format!("/proc/{}/cgroup", gateway.pid)).expect("it lives");
     assert!(group.contains("openclaw-gateway-"), "{group}\n{}", unit.story());
     gateway.kill();
@@ -265,7 +265,7 @@ fn the_template_runs_a_gateway_of_its_user_that_may_nothing_more() {
 }
 
 #[test]
-fn openclaws_own_service_and_ours_end_one_another() {
+fn openclaws_own_service_and_ours_stop_each_other() {
     let machine = Machine::boot("healthy");
     let (unit, own) = (machine.shipped(&[]), machine.idle("openclaw-gateway"));
     own.order_well("start");
@@ -290,7 +290,7 @@ fn a_supervisor_that_is_killed_is_followed_by_one_gateway() {
 }
 
 #[test]
-fn a_budget_that_is_spent_again_and_again_never_meets_a_limit_of_starts() {
+fn a_spent_budget_never_hits_the_start_limit_of_systemd() {
     let machine = Machine::boot("exit=1");
     let quick = "Environment=OPENCLAW_SUPERVISE_MAX_RESTARTS=1";
     let unit = machine.shipped(&["RestartSec=100ms", quick]);
@@ -303,7 +303,7 @@ fn a_budget_that_is_spent_again_and_again_never_meets_a_limit_of_starts() {
     unit.order_well("stop");
 }
 
-/// The lines of a drop-in that a shipped unit tells in its first words.
+/// The lines of a drop-in in the head comment of a shipped unit.
 fn told_lines(unit: &str) -> Vec<&'static str> {
     let shipped = match unit {
         "user" => include_str!("../contrib/systemd/openclaw-supervise.service"),
@@ -314,7 +314,7 @@ fn told_lines(unit: &str) -> Vec<&'static str> {
 }
 
 #[test]
-fn who_is_to_be_told_hears_of_a_spent_budget_and_of_what_ends_the_service_for_good() {
+fn on_failure_runs_for_a_spent_budget_and_for_a_final_failure() {
     for (script, code) in [("exit=1", "69"), ("exit=78", "78")] {
         let machine = Machine::boot(script);
         let settings = ["RestartSec=100ms", "Environment=OPENCLAW_SUPERVISE_MAX_RESTARTS=1"];
@@ -333,13 +333,13 @@ fn who_is_to_be_told_hears_of_a_spent_budget_and_of_what_ends_the_service_for_go
             unit.order_well("stop");
         };
         judge(&machine.of_user(&users), "openclaw-supervise.service");
-        // What root has written is given to the account here.
+        // Files of root are given to the user.
         judge(&machine.of_account(&accounts), "openclaw-supervise@alice.service");
     }
 }
 
 #[test]
-fn the_code_of_a_wrapper_for_sigterm_is_a_success() {
+fn the_exit_code_of_a_wrapper_for_sigterm_counts_as_success() {
     let machine = Machine::boot("healthy");
     let unit =
         machine.shipped(&["Type=simple", "ExecStart=", "ExecStart=/bin/sh -c 'sleep 0.2; exit 143'", "Restart=no"]);
@@ -350,7 +350,7 @@ fn the_code_of_a_wrapper_for_sigterm_is_a_success() {
 }
 
 #[test]
-fn an_option_that_does_not_exist_is_said_once() {
+fn an_unknown_option_is_reported_once() {
     let machine = Machine::boot("healthy");
     let unit = machine.shipped(&["RestartSec=100ms", "ExecStart=", "ExecStart=openclaw-supervise run --bogus"]);
     assert!(!unit.order("start"));

@@ -1,4 +1,4 @@
-//! What the lease costs, and what it is good for: one gateway, whoever starts it and however often.
+//! The cost of the lease, and its purpose: one gateway, however many supervisors start.
 
 use crate::measure::Failure;
 use crate::stand_in::Kind;
@@ -12,16 +12,16 @@ use std::path::Path;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
-/// Who starts at once.
+/// Simultaneous starters.
 const CROWD: usize = 100;
 
-/// Crowds are dear and vary little.
+/// Crowds take long and vary little.
 const CROWDS_MAX: usize = 5;
 
-/// How long a supervisor that came after a dead one is watched for spawns that nobody needs.
+/// How long a supervisor that follows a dead one is watched for needless spawns.
 const WATCHED: Duration = Duration::from_secs(6);
 
-/// A hundred starters at once: those of one state directory, and those of a hundred that share a port.
+/// A hundred starters at once: with one state directory, and with a hundred that share a port.
 pub(crate) fn crowds(world: &World, runs: usize) -> Result<[Row; 2], Failure> {
     let (mut together, mut apart) = (Vec::new(), Vec::new());
     for _ in 0..runs.min(CROWDS_MAX) {
@@ -40,7 +40,7 @@ pub(crate) fn crowds(world: &World, runs: usize) -> Result<[Row; 2], Failure> {
     ])
 }
 
-/// From the moment when all of them may go to the one when there is one gateway and one supervisor. Anything else is a failure.
+/// From the release of all starters until one gateway and one supervisor are left. Anything else is an error.
 fn crowd(places: &[&Place]) -> Result<f64, Failure> {
     let (gate, holder) = std::io::pipe()?;
     let mut starters = places.iter().map(|place| place.supervisor_behind(&gate)).collect::<Result<Vec<_>, _>>()?;
@@ -74,15 +74,15 @@ fn crowd(places: &[&Place]) -> Result<f64, Failure> {
     }
 }
 
-/// From the start of a supervisor, whose predecessor was killed, to its word that it has the gateway; and the gateways
-/// that were spawned though there was one.
+/// From the start of a supervisor after the SIGKILL of its predecessor to `gateway.adopted`, and the gateways that were
+/// spawned although one was alive.
 pub(crate) fn adoption(world: &World, runs: usize) -> Result<[Row; 2], Failure> {
     let (mut figures, mut floor) = (Vec::new(), Vec::new());
     let place = world.place()?;
     let first = place.supervisor(&[], &[])?;
     let gateway = first.next(Kind::Gateway)?;
     first.event("gateway.started")?;
-    // A supervisor that is dropped takes the gateway with it that it has started.
+    // Dropping a supervisor kills the gateway that it has started.
     let mut all = vec![first];
     for _ in 0..runs {
         kill(all.last_mut())?;
@@ -120,7 +120,7 @@ fn kill(supervisor: Option<&mut Process>) -> Result<(), Failure> {
     supervisor.wait().map(drop)
 }
 
-/// What the store alone takes: for the lease, in an empty folder and in one that was used, and for an intent.
+/// The time of the store alone: for the lease, in an empty and in a used folder, and for an intent.
 pub(crate) fn store(world: &World, runs: usize) -> Result<[Row; 3], Failure> {
     let (mut fresh, mut again, mut intents) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..runs {
@@ -154,13 +154,13 @@ fn open(dir: &Path, port: u16) -> Result<(Store, Receiver<News>), Failure> {
     let (host, key) = ("127.0.0.1".to_owned(), dir.display().to_string());
     let place = StorePlace { dir: dir.to_owned(), key, port, host, basis: BasisChoice::Auto };
     let tell = move |news| {
-        // The last words come when the figure is taken.
+        // The last log lines come after the sample.
         let _unheard = sender.send(news);
     };
     Ok((Store::open(place, Clocks::system(), Limits::default(), tell)?, news))
 }
 
-/// The number of the youngest gateway on record.
+/// The latest generation on record.
 fn await_lease(news: &Receiver<News>) -> Result<u64, Failure> {
     loop {
         match news.recv_timeout(crate::world::PATIENCE)? {

@@ -1,7 +1,7 @@
-//! What supervising costs, against what the operating system itself takes in the same run.
+//! The cost of supervision, against what the operating system itself takes in the same run.
 //!
-//! `cargo bench --bench supervise [-- --runs N | --tree N | --soak N]`. This one program is the bench, the gateway that is supervised, and
-//! everything that this gateway starts: see `stand_in`. What the rows mean stands in docs/BENCHMARKS.md.
+//! `cargo bench --bench supervise [-- --runs N | --tree N | --soak N]`. This program is the bench, the gateway and
+//! everything that the gateway starts, see `stand_in`. docs/BENCHMARKS.md explains the rows.
 
 mod lease;
 mod measure;
@@ -18,10 +18,10 @@ use std::process::ExitCode;
 use table::Row;
 use world::World;
 
-/// How often each figure is taken.
+/// Samples of each figure.
 const RUNS: usize = 20;
 
-/// A stop of fifty processes is dear to set up and varies little.
+/// A stop of fifty processes takes long to set up and varies little.
 const STOPS_MAX: usize = 10;
 
 /// The program under test, as Cargo has just built it.
@@ -47,18 +47,18 @@ fn main() -> ExitCode {
     }
 }
 
-/// What is asked for, and how often each figure is taken.
+/// The benchmarks to run, and the number of samples.
 #[derive(Debug, Clone, Copy)]
 enum Plan {
     /// The whole table.
     All(usize),
-    /// What is about process trees.
+    /// Process trees only.
     Tree(usize),
-    /// Trees on trees, without a figure but that of the survivors.
+    /// Many trees one after the other; counts only the survivors.
     Soak(usize),
 }
 
-/// Cargo adds `--bench`, and passes on what stands after `--`.
+/// Cargo adds `--bench` and passes on the arguments after `--`.
 fn plan(args: &[String]) -> Result<Plan, Failure> {
     let words: Vec<_> = args.iter().map(String::as_str).filter(|word| *word != "--bench").collect();
     let (plan, number): (fn(usize) -> Plan, _) = match words.as_slice() {

@@ -1,4 +1,4 @@
-//! What a stop leaves behind, and what waiting costs.
+//! The survivors of a stop, and the idle cost.
 
 use crate::stand_in::{KIDS, Kind};
 use crate::table::Row;
@@ -8,13 +8,12 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// Whatever makes a figure impossible.
 pub(crate) type Failure = Box<dyn std::error::Error>;
 
-/// How long the supervisor is watched while it waits: two probes in the default rhythm.
+/// The observation time of an idle supervisor: two probes at the default interval.
 const IDLE: Duration = Duration::from_secs(10);
 
-/// From SIGTERM to the exit of the supervisor over a gateway and its fifty kids, and who is left then.
+/// From SIGTERM to the exit of the supervisor of a gateway with fifty children, and the survivors.
 pub(crate) fn stop(world: &World, runs: usize) -> Result<[Row; 2], Failure> {
     let (mut figures, mut left) = (Vec::new(), Vec::new());
     for _ in 0..runs {
@@ -35,11 +34,11 @@ pub(crate) fn stop(world: &World, runs: usize) -> Result<[Row; 2], Failure> {
     Ok([time, Row::new("survivors", "of the 51 at the exit", "", left).goal(0.0)])
 }
 
-/// What a supervisor costs that has nothing to do but look.
+/// The cost of a supervisor that only probes.
 pub(crate) fn idle(world: &World) -> Result<Vec<Row>, Failure> {
     let mut supervisor = world.place()?.supervisor(&[], &[])?;
     supervisor.event("gateway.started")?;
-    // The first look in the slow rhythm still builds what later ones use again.
+    // The first probe at the slow interval still allocates what later ones reuse.
     supervisor.pass(IDLE / 2 + Duration::from_secs(1))?;
     let (all, store) = (switches(&supervisor, None)?, switches(&supervisor, Some("store"))?);
     supervisor.pass(IDLE)?;
@@ -81,7 +80,7 @@ fn process_file(process: &Process, name: &str) -> Result<String, Failure> {
     Ok(fs::read_to_string(folder(process).join(name))?)
 }
 
-/// The number behind `name`.
+/// The number after `name`.
 fn field(text: &str, name: &str) -> Result<f64, Failure> {
     let rest = text.lines().find_map(|line| line.strip_prefix(name)).ok_or_else(|| format!("no {name} in /proc"))?;
     let number = rest.split_whitespace().next().ok_or_else(|| format!("{name} is empty"))?;

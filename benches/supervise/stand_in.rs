@@ -1,14 +1,13 @@
-//! The gateway that is supervised, and what it starts: the bench itself under another first argument.
+//! The supervised gateway and the processes that it starts: the bench itself with another first argument.
 //!
 //! `stand-in gateway PORT [kids]` serves the probe contract from one thread; with kids it starts ten of each kind first,
-//! and twenty plain ones. `stand-in gateway PORT hostile NUMBER` is deaf to SIGTERM and starts so many of all kinds in turn,
-//! and `... raging NUMBER` one more that never comes to rest. `stand-in kid KIND` is one of them. `stand-in nothing` exits at
+//! and twenty plain ones. `stand-in gateway PORT hostile NUMBER` ignores SIGTERM and starts NUMBER children of all kinds in turn,
+//! and `... raging NUMBER` one more that keeps forking. `stand-in kid KIND` is one of them. `stand-in nothing` exits at
 //! once.
 //! `stand-in starter PROGRAM [ARG...]` becomes that program once its standard input ends: a gate for many at once.
 //! Under the name `openclaw` it is that program: `gateway --port PORT` serves as well, and exits with 0 at SIGUSR2;
 //! `gateway restart-handoff` says that this was planned.
-//! Each tells of itself on its standard output, which the supervisor hands on as it is, and the clock is read before
-//! anything else.
+//! Each reports on its standard output, which it inherits through the supervisor, and reads the clock first.
 
 use crate::world;
 use nix::sys::signal::{SigSet, Signal, raise};
@@ -19,47 +18,44 @@ use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitCode, Stdio};
 use std::time::Duration;
 
-/// The first argument.
 pub(crate) const ROLE: &str = "stand-in";
 
 /// The name under which it is OpenClaw's program.
 pub(crate) const OPENCLAW: &str = "openclaw";
 
-/// How many processes `kids` means.
+/// The number of processes of `kids`.
 pub(crate) const KIDS: usize = 50;
 
 /// The kinds that a hostile gateway starts in turn.
 const HOSTILE: [&str; 8] = ["plain", "group", "session", "daemon", "wiped", "lost", "stubborn", "stopped"];
 
-/// How many links the chain of a storm has, if nobody ends it: some seconds' worth.
+/// The length of a fork chain that is not killed: some seconds.
 const LINKS: u32 = 5000;
 
 /// The bytes of one [`News`].
 pub(crate) const NEWS_LENGTH: usize = 16;
 
-/// What a process tells of itself.
+/// The kind of a report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
-    /// A gateway runs. The time is that of its first instruction.
+    /// A gateway runs, with the time of its first instruction.
     Gateway,
-    /// It has its kids and listens.
+    /// Its children run and it listens.
     Listening,
-    /// One of the kids lives.
+    /// A child runs.
     Kid,
     /// A starter waits for the gate to open.
     AtGate,
-    /// A gateway exits by plan. The time is that of its last instruction.
+    /// A gateway exits for a planned restart, with the time of its last instruction.
     Leaving,
 }
 
-/// One word on the pipe; shorter than `PIPE_BUF`, so that words never mix.
+/// One report on the pipe, shorter than `PIPE_BUF` and so written atomically.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct News {
-    /// What.
     pub(crate) kind: Kind,
-    /// Whose.
     pub(crate) pid: i32,
-    /// When, in nanoseconds of the monotonic clock.
+    /// Nanoseconds of the monotonic clock.
     pub(crate) at: u64,
 }
 
@@ -78,7 +74,7 @@ impl News {
         bytes
     }
 
-    /// One word from the pipe.
+    /// Reads one report.
     pub(crate) fn decode(bytes: [u8; NEWS_LENGTH]) -> Option<Self> {
         let (kind, rest) = bytes.split_first_chunk::<4>()?;
         let (pid, at) = rest.split_first_chunk::<4>()?;
@@ -94,7 +90,7 @@ impl News {
     }
 }
 
-/// Plays the part that `words` name.
+/// Runs the role in the arguments.
 pub(crate) fn play(words: &[String]) -> ExitCode {
     let at = world::now();
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
@@ -110,11 +106,11 @@ pub(crate) fn play(words: &[String]) -> ExitCode {
         ["starter", program, arguments @ ..] => starter(at, program, arguments),
         _ => Err(io::ErrorKind::InvalidInput.into()),
     };
-    // Whoever reads the pipe misses the word that did not come.
+    // The bench detects a missing report.
     if played.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// Plays OpenClaw's program.
+/// Runs as OpenClaw's CLI.
 pub(crate) fn play_openclaw(words: &[String]) -> ExitCode {
     let at = world::now();
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
@@ -132,12 +128,12 @@ fn answer(rest: &str) -> io::Result<()> {
     writeln!(io::stdout(), "{{{head},{rest}}}")
 }
 
-/// A gateway that exits with 0 when it is asked to.
+/// A gateway that exits with 0 at SIGUSR2.
 fn planned(at: u64, port: &str) -> io::Result<()> {
     let asked = SigSet::from(Signal::SIGUSR2);
     asked.thread_block()?;
     let port = port.to_owned();
-    // It ends with the process.
+    // Ends with the process.
     std::thread::spawn(move || gateway(at, &port, &[]));
     asked.wait()?;
     tell(Kind::Leaving, world::now())
@@ -145,7 +141,7 @@ fn planned(at: u64, port: &str) -> io::Result<()> {
 
 fn tell(kind: Kind, at: u64) -> io::Result<()> {
     let pid = i32::try_from(std::process::id()).map_err(io::Error::other)?;
-    // One write(2): the buffer of `io::stdout` would cut the word at a byte that looks like a newline.
+    // One write(2): the buffer of `io::stdout` would split a report at a newline byte.
     let length = nix::unistd::write(io::stdout(), &News { kind, pid, at }.encode())?;
     if length == NEWS_LENGTH { Ok(()) } else { Err(io::ErrorKind::WriteZero.into()) }
 }
@@ -160,7 +156,7 @@ fn gateway(at: u64, port: &str, kids: &[(&str, usize)]) -> io::Result<()> {
     let listener = TcpListener::bind(("127.0.0.1", port.parse().map_err(io::Error::other)?))?;
     tell(Kind::Listening, world::now())?;
     for stream in listener.incoming() {
-        // A peer that goes away is its own loss.
+        // The peer may close the connection.
         let _gone = stream.and_then(serve);
     }
     Ok(())
@@ -188,7 +184,7 @@ fn start_kid(kind: &str) -> io::Result<()> {
     Ok(())
 }
 
-/// This program in another part.
+/// This program in another role.
 fn again(words: &[&str]) -> io::Result<Command> {
     let mut command = Command::new(std::env::current_exe()?);
     command.arg(ROLE).args(words).stdin(Stdio::null());
@@ -197,16 +193,16 @@ fn again(words: &[&str]) -> io::Result<Command> {
 
 fn kid(kind: &str) -> io::Result<()> {
     match kind {
-        // A blocked signal does as little as an ignored one.
+        // Blocked has the same effect as ignored.
         "stubborn" => SigSet::from(Signal::SIGTERM).thread_block()?,
         "group" => setpgid(Pid::from_raw(0), Pid::from_raw(0))?,
         "session" | "stopped" => drop(setsid()?),
-        // The second half of the double fork is a plain one, whose parent is gone and whose session is its own.
+        // The second fork of a daemon: its parent has exited and it has its own session.
         "daemon" => {
             setsid()?;
             return again(&["kid", "plain"])?.spawn().map(drop);
         }
-        // The same without an environment.
+        // A daemon without an environment.
         "lost" => {
             setsid()?;
             return again(&["kid", "plain"])?.env_clear().spawn().map(drop);
@@ -224,7 +220,7 @@ fn kid(kind: &str) -> io::Result<()> {
     }
 }
 
-/// Starts the next one and ends: neither its session nor its parent lasts.
+/// Starts the next link in a new session and exits.
 fn link(left: &str) -> io::Result<()> {
     setsid()?;
     match left.parse::<u32>().map_err(io::Error::other)?.checked_sub(1) {
@@ -233,7 +229,7 @@ fn link(left: &str) -> io::Result<()> {
     }
 }
 
-/// Answers on one connection for as long as its peer wants.
+/// Serves one connection until the peer closes it.
 fn serve(mut stream: TcpStream) -> io::Result<()> {
     stream.set_read_timeout(Some(Duration::from_secs(1)))?;
     let mut request = Vec::new();

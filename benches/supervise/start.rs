@@ -1,4 +1,4 @@
-//! How fast a gateway starts, starts again, and does not start.
+//! The times of a start, a restart and a refused start.
 
 use crate::measure::Failure;
 use crate::stand_in::Kind;
@@ -9,16 +9,16 @@ use nix::sys::signal::kill;
 use nix::unistd::Pid;
 use std::time::Duration;
 
-/// What makes a gateway stable within a blink, so that its restart is neither delayed nor counted.
+/// Makes a gateway stable at once, so that its restart is neither delayed nor counted.
 const STABLE_AT_ONCE: [&str; 6] = ["--stable-after", "1ms", "--boot-limit", "0", "--probe-interval", "100ms"];
 
-/// Time for at least one look at the running gateway after the one that found it started.
+/// Time for at least one more probe after the one that found the gateway started.
 const UNTIL_STABLE: Duration = Duration::from_millis(250);
 
-/// The exit code of a start that another gateway makes useless.
+/// The exit code of a start beside another gateway.
 pub(crate) const DUPLICATE: i32 = 78;
 
-/// From the start of the supervisor to the gateway's first instruction, in an empty folder and in one that was used.
+/// From the start of the supervisor to the gateway's first instruction, in an empty and in a used folder.
 pub(crate) fn start(world: &World, runs: usize) -> Result<[Row; 2], Failure> {
     let (mut fresh, mut again, mut floor) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..runs {
@@ -52,13 +52,12 @@ pub(crate) fn respawn(world: &World, runs: usize) -> Result<Row, Failure> {
     Ok(Row::new("respawn", note, "ms", figures).above(floor).goal(2.5))
 }
 
-/// Respawns with a supervisor, and without one, in turns.
+/// Respawns with and without a supervisor, alternately.
 pub(crate) struct Respawns {
     pub(crate) figures: Vec<f64>,
     pub(crate) floor: Vec<f64>,
 }
 
-/// As many as that.
 pub(crate) fn respawns(world: &World, runs: usize) -> Result<Respawns, Failure> {
     let (mut figures, mut floor) = (Vec::new(), Vec::new());
     let (place, bare_place) = (world.place()?, world.place()?);
@@ -92,8 +91,8 @@ fn respawn_bare(place: &Place) -> Result<f64, Failure> {
     Ok(milliseconds(killed, second.next(Kind::Gateway)?.at))
 }
 
-/// From the last instruction of a gateway that exits with 0 by plan to the first one of the next, where OpenClaw's command
-/// line is asked about that afterwards.
+/// From the last instruction of a gateway that exits with 0 for a planned restart to the first one of the next. OpenClaw's CLI
+/// is asked about the exit afterwards.
 pub(crate) fn planned(world: &World, runs: usize) -> Result<Row, Failure> {
     let (mut figures, mut floor) = (Vec::new(), Vec::new());
     let (place, bare_place) = (world.place()?, world.place()?);
@@ -130,8 +129,8 @@ fn planned_bare(place: &Place) -> Result<f64, Failure> {
     Ok(milliseconds(left.at, second.next(Kind::Gateway)?.at))
 }
 
-/// From the start of a supervisor beside a healthy gateway to its exit: in its state directory and in another one, in
-/// turns.
+/// From the start of a supervisor beside a healthy gateway to its exit: in the same state directory and in
+/// another one, alternately.
 pub(crate) fn duplicate(world: &World, runs: usize) -> Result<Row, Failure> {
     let (mut figures, mut floor, mut spawns) = (Vec::new(), Vec::new(), 0);
     let place = world.place()?;
@@ -158,7 +157,7 @@ pub(crate) fn duplicate(world: &World, runs: usize) -> Result<Row, Failure> {
     Ok(Row::new("duplicate", note, "ms", figures).above(floor).goal(20.0))
 }
 
-/// Ends a supervisor as an operator would.
+/// Stops a supervisor with SIGTERM.
 pub(crate) fn end(supervisor: &mut Process) -> Result<(), Failure> {
     supervisor.signal(SIGTERM)?;
     let status = supervisor.wait()?;

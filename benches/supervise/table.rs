@@ -1,26 +1,25 @@
-//! Figures and how they are shown.
+//! The table of figures.
 
 use std::fmt::Write;
 
-/// One line of the table.
 pub(crate) struct Row {
     what: &'static str,
     note: String,
     unit: &'static str,
     figures: Vec<f64>,
-    /// What the operating system alone takes, measured in turns with the figures.
+    /// What the operating system alone takes, measured alternately with the figures.
     floor: Vec<f64>,
-    /// Not to be exceeded by the median.
+    /// The upper limit of the median.
     goal: Option<f64>,
 }
 
 impl Row {
-    /// A figure that was taken several times.
+    /// A figure with several samples.
     pub(crate) fn new(what: &'static str, note: impl Into<String>, unit: &'static str, figures: Vec<f64>) -> Self {
         Self { what, note: note.into(), unit, figures, floor: Vec::new(), goal: None }
     }
 
-    /// A figure that was taken once.
+    /// A figure with one sample.
     pub(crate) fn single(
         what: &'static str,
         note: impl Into<String>,
@@ -31,12 +30,10 @@ impl Row {
         Self { goal, ..Self::new(what, note, unit, vec![figure]) }
     }
 
-    /// The same, held against a floor.
     pub(crate) fn above(self, floor: Vec<f64>) -> Self {
         Self { floor, ..self }
     }
 
-    /// The same, held against a goal.
     pub(crate) fn goal(self, goal: f64) -> Self {
         Self { goal: Some(goal), ..self }
     }
@@ -58,7 +55,6 @@ pub(crate) fn render(rows: &[Row]) -> String {
             Some(goal) => (format!("<= {}", short(goal)), if middle <= goal { "yes" } else { "NO" }),
             None => (String::new(), ""),
         };
-        // A String takes whatever is written to it.
         let _infallible = writeln!(
             text,
             "| {} | {} {} | {} | {} | {ratio} | {goal} | {met} | {} |",
@@ -73,13 +69,13 @@ pub(crate) fn render(rows: &[Row]) -> String {
     text
 }
 
-/// The middle one.
+/// The median.
 pub(crate) fn median(figures: &[f64]) -> f64 {
     let [_, median, _] = spread(figures);
     median
 }
 
-/// The least, the middle and the most.
+/// Minimum, median and maximum.
 fn spread(figures: &[f64]) -> [f64; 3] {
     let mut sorted = figures.to_vec();
     sorted.sort_by(f64::total_cmp);
@@ -98,7 +94,7 @@ fn range(figures: &[f64]) -> String {
     }
 }
 
-/// Three digits that count.
+/// Three significant digits.
 fn short(figure: f64) -> String {
     match figure {
         figure if figure.fract() == 0.0 => format!("{figure:.0}"),

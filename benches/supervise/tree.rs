@@ -1,4 +1,4 @@
-//! How fast the tree of a gateway ends, and whether all of it does.
+//! How fast the tree of a gateway is killed, and whether all of it is.
 
 use crate::measure::Failure;
 use crate::say;
@@ -13,30 +13,30 @@ use std::fs;
 use std::io;
 use std::process::{Child, Command, Stdio};
 
-/// The members of the tree that is timed, besides its leader.
+/// The members of the timed tree, without its leader.
 const MEMBERS: usize = 200;
 
-/// The members of the trees of the soak, besides the leader and a chain that never rests.
+/// The members of a tree of the soak, without the leader and a chain that keeps forking.
 const SOAKED: usize = 12;
 
-/// The processes that have nothing to do with the gateway.
+/// Unrelated processes.
 const CROWD: usize = 2000;
 
-/// How often the survivors are looked for: one look may find a link of a chain a moment too late.
+/// How often the survivors are counted: a single walk may still see a dying link of a chain.
 const LOOKS: usize = 5;
 
-/// How often the state of the soak is told.
+/// The interval of progress messages in the soak.
 const SOAK_STEP: usize = 100;
 
-/// Deaf as the gateway is, its drain is soon over.
+/// A short drain, since the gateway ignores SIGTERM.
 const SHORT_DRAIN: [&str; 2] = ["--stop-timeout", "20ms"];
 
-/// A gateway with so many children, all of them there.
+/// A gateway with all its children running.
 fn hostile(world: &World, kind: &str, members: usize) -> Result<(Process, Pid, Vec<i32>), Failure> {
     gathered(world.place()?.supervisor(&SHORT_DRAIN, &[kind, &members.to_string()])?, kind, members)
 }
 
-/// The same with one child, and without a control group.
+/// A gateway with one child and without a control group.
 fn hostile_without_group(world: &World) -> Result<(Process, Pid), Failure> {
     let (supervisor, leader, _) =
         gathered(world.place()?.supervisor_without_group(&SHORT_DRAIN, &["hostile", "1"])?, "hostile", 1)?;
@@ -57,7 +57,7 @@ fn gathered(supervisor: Process, kind: &str, members: usize) -> Result<(Process,
     Ok((supervisor, leader, kids))
 }
 
-/// From the decision to kill two hundred hostile processes to the news that they are gone.
+/// From the decision to kill two hundred hostile processes until they are gone.
 pub(crate) fn kills(world: &World, runs: usize) -> Result<[Row; 3], Failure> {
     let (mut orphaned, mut whole, mut left) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..runs {
@@ -86,7 +86,7 @@ pub(crate) fn kills(world: &World, runs: usize) -> Result<[Row; 3], Failure> {
     ])
 }
 
-/// What two thousand unrelated processes add to the end of a small tree and to the respawn of a gateway without one.
+/// What two thousand unrelated processes add to the kill of a small tree and to the respawn of a gateway without one.
 pub(crate) fn crowd(world: &World, runs: usize) -> Result<[Row; 8], Failure> {
     let [young, young_without_group] = younger(world, runs)?;
     let (stops, alone) = (stops(world, runs)?, respawns(world, runs)?);
@@ -96,7 +96,7 @@ pub(crate) fn crowd(world: &World, runs: usize) -> Result<[Row; 8], Failure> {
     let walk = median(&stops_in_crowd) - median(&stops);
     let walk_of_younger = median(&young) - median(&stops);
     let walk_without_group = median(&young_without_group) - median(&stops);
-    // A spawn of anybody takes its time in a crowd.
+    // Every spawn is slower among many processes.
     let cost = |respawns: &Respawns| median(&respawns.figures) - median(&respawns.floor);
     let sweep = cost(&in_crowd) - cost(&alone);
     let stop = "gateway.exited to tree.killed with one child left; floor: the same without the 2,000";
@@ -114,7 +114,7 @@ pub(crate) fn crowd(world: &World, runs: usize) -> Result<[Row; 8], Failure> {
     ])
 }
 
-/// From the end of a leader to that of the one child that it left.
+/// From the exit of a leader to that of the one child that it left.
 fn stops(world: &World, runs: usize) -> Result<Vec<f64>, Failure> {
     let one = |_| {
         let (supervisor, leader, _) = hostile(world, "hostile", 1)?;
@@ -132,8 +132,7 @@ fn stop(mut supervisor: Process, leader: Pid) -> Result<f64, Failure> {
     Ok(milliseconds(ended, gone))
 }
 
-/// The same among two thousand that came after the gateways, with control groups and without: all gateways are there
-/// before the crowd is.
+/// The same among two thousand processes that are younger than the gateways, with and without control groups.
 fn younger(world: &World, runs: usize) -> Result<[Vec<f64>; 2], Failure> {
     let (mut with, mut without) = (Vec::new(), Vec::new());
     for _ in 0..runs {
@@ -148,8 +147,8 @@ fn younger(world: &World, runs: usize) -> Result<[Vec<f64>; 2], Failure> {
     Ok(figures)
 }
 
-/// Trees of every kind, one after the other, each ended by a stop or by the death of its leader in turn. Fails where
-/// anything survived.
+/// Trees of every kind, one after the other, killed by a stop and by the death of the leader in turn. Fails if any process
+/// survives.
 pub(crate) fn soak(world: &World, runs: usize) -> Result<(), Failure> {
     let (mut survivors, mut members) = (0, 0);
     for run in 1..=runs {
@@ -177,7 +176,7 @@ fn count(number: usize) -> Result<f64, Failure> {
     Ok(u32::try_from(number).map(f64::from)?)
 }
 
-/// Processes that do nothing and belong to nobody here.
+/// Idle, unrelated processes.
 struct Crowd(Vec<Child>);
 
 impl Crowd {
@@ -195,7 +194,7 @@ impl Crowd {
 impl Drop for Crowd {
     fn drop(&mut self) {
         for sleeper in &mut self.0 {
-            // Gone already, at worst.
+            // ESRCH: it has exited.
             let _gone = sleeper.kill();
             let _gone = sleeper.wait();
         }

@@ -1,5 +1,4 @@
-//! What a measurement needs around it: a scratch folder, a port, a process under watch, a clock. All of it ends with
-//! the value that holds it.
+//! The environment of a measurement: a scratch folder, a port, a supervised process and a clock. Each is cleaned up on drop.
 
 use crate::SUPERVISOR;
 use crate::measure::Failure;
@@ -21,10 +20,10 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread;
 use std::time::Duration;
 
-/// Nothing that is measured takes longer, unless it is broken.
+/// The timeout of every wait.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
-/// How often those who are left over are killed: a killed process needs a moment to end.
+/// How often survivors are killed: a killed process needs a moment to exit.
 const SWEEPS_MAX: usize = 1000;
 
 /// The monotonic time in nanoseconds, the same for all processes.
@@ -38,7 +37,7 @@ pub(crate) fn milliseconds(since: u64, until: u64) -> f64 {
     Duration::from_nanos(until.saturating_sub(since)).as_secs_f64() * 1e3
 }
 
-/// The machine in a few words.
+/// CPU and kernel of this machine.
 pub(crate) fn machine() -> String {
     let first = |path: &str| fs::read_to_string(path).unwrap_or_default().trim().to_owned();
     let cpus = thread::available_parallelism().map_or(0, usize::from);
@@ -68,7 +67,7 @@ impl World {
         Ok(Self { folder, places: Cell::new(0) })
     }
 
-    /// A state directory of its own and a port that nobody has.
+    /// A new state directory and a free port.
     pub(crate) fn place(&self) -> io::Result<Place> {
         let number = self.places.get();
         self.places.set(number + 1);
@@ -85,7 +84,7 @@ impl Drop for World {
     }
 }
 
-/// Where one gateway lives.
+/// The state directory and port of a gateway.
 pub(crate) struct Place {
     home: PathBuf,
     port: u16,
@@ -93,17 +92,15 @@ pub(crate) struct Place {
 }
 
 impl Place {
-    /// Its folder.
     pub(crate) fn home(&self) -> &Path {
         &self.home
     }
 
-    /// Its port.
     pub(crate) fn port(&self) -> u16 {
         self.port
     }
 
-    /// Another home for the same port.
+    /// Another state directory with the same port.
     pub(crate) fn beside(&self, other: &Self) -> Self {
         Self { home: other.home.clone(), port: self.port, started: Cell::new(0) }
     }
@@ -115,7 +112,7 @@ impl Place {
         self.start(command)
     }
 
-    /// The gateway under the supervisor, which gets `options`. What it starts besides stands in `kids`.
+    /// The gateway under a supervisor with `options`; `kids` are the children of the gateway.
     pub(crate) fn supervisor(&self, options: &[&str], kids: &[&str]) -> io::Result<Process> {
         let mut command = Command::new(SUPERVISOR);
         self.describe(&mut command, options)?;
@@ -123,7 +120,7 @@ impl Place {
         self.start(command)
     }
 
-    /// The same where no control group can be made: in a mount namespace without the file system for it.
+    /// The same without control groups: in a mount namespace without cgroupfs.
     pub(crate) fn supervisor_without_group(&self, options: &[&str], kids: &[&str]) -> io::Result<Process> {
         let mut command = Command::new("unshare");
         command.args(["--mount", "sh", "-c", "umount -a -t cgroup2 && exec \"$@\"", "sh", SUPERVISOR]);
@@ -132,14 +129,14 @@ impl Place {
         self.start(command)
     }
 
-    /// OpenClaw's program, without a supervisor.
+    /// OpenClaw's CLI without a supervisor.
     pub(crate) fn openclaw(&self) -> io::Result<Process> {
         let mut command = Command::new(self.program()?);
         command.args(["gateway", "--port", &self.port.to_string()]);
         self.start(command)
     }
 
-    /// The same under the supervisor, which knows it for what it is.
+    /// OpenClaw's CLI under a supervisor, which recognises it.
     pub(crate) fn supervised_openclaw(&self, options: &[&str]) -> io::Result<Process> {
         let mut command = Command::new(SUPERVISOR);
         let port = self.port.to_string();
@@ -158,7 +155,7 @@ impl Place {
         Ok(link)
     }
 
-    /// A supervisor without options, once `gate` has no writer any more.
+    /// A supervisor without options that starts when the last writer of `gate` closes it.
     pub(crate) fn supervisor_behind(&self, gate: &PipeReader) -> io::Result<Process> {
         let mut command = Command::new(std::env::current_exe()?);
         command.args([ROLE, "starter", SUPERVISOR]);
@@ -178,7 +175,7 @@ impl Place {
         self.start_with(command, Stdio::null())
     }
 
-    /// Starts a command here.
+    /// Starts a command in this folder.
     fn start_with(&self, mut command: Command, stdin: Stdio) -> io::Result<Process> {
         let number = self.started.get();
         self.started.set(number + 1);
@@ -187,7 +184,7 @@ impl Place {
         Process::start(command.current_dir(&folder).stdin(stdin), folder)
     }
 
-    /// A process that ends at once.
+    /// A process that exits at once.
     pub(crate) fn nothing(&self) -> io::Result<Process> {
         let mut command = Command::new(std::env::current_exe()?);
         command.args([ROLE, "nothing"]);
@@ -195,15 +192,14 @@ impl Place {
     }
 }
 
-/// A process of ours, what its gateways tell, and its log.
+/// A child process, the reports of its gateways, and its log.
 pub(crate) struct Process {
     child: Child,
-    /// When it was started.
     pub(crate) begun: u64,
     told: Receiver<News>,
-    /// Its lines, and when they came.
+    /// Log lines and when they were read.
     log: Receiver<(u64, String)>,
-    /// Its working directory, which all that it starts inherits and nobody else has.
+    /// Its working directory, which identifies its descendants.
     folder: PathBuf,
 }
 
@@ -228,12 +224,11 @@ impl Process {
         Ok(Self { child, begun, told, log, folder })
     }
 
-    /// Its process id.
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }
 
-    /// Waits for the next word of one kind.
+    /// Waits for the next report of one kind.
     pub(crate) fn next(&self, kind: Kind) -> Result<News, Failure> {
         loop {
             match self.told.recv_timeout(PATIENCE) {
@@ -244,14 +239,14 @@ impl Process {
         }
     }
 
-    /// How many words of one kind come until nobody is left who could tell.
+    /// Counts the reports of one kind until the last writer has exited.
     pub(crate) fn count_rest(&self, kind: Kind) -> Result<usize, Failure> {
         let mut count = 0;
         loop {
             match self.told.recv_timeout(PATIENCE) {
                 Ok(news) => count += usize::from(news.kind == kind),
                 Err(RecvTimeoutError::Disconnected) => return Ok(count),
-                Err(RecvTimeoutError::Timeout) => return Err("somebody holds the pipe open".into()),
+                Err(RecvTimeoutError::Timeout) => return Err("a process holds the pipe open".into()),
             }
         }
     }
@@ -261,7 +256,7 @@ impl Process {
         self.event_at(name).map(|(_, event)| event)
     }
 
-    /// The same, and when it came.
+    /// Waits for an event and returns its time.
     pub(crate) fn event_at(&self, name: &str) -> Result<(u64, serde_json::Value), Failure> {
         loop {
             let (at, line) = self.log.recv_timeout(PATIENCE).map_err(|_| format!("no {name} in the log"))?;
@@ -272,7 +267,7 @@ impl Process {
         }
     }
 
-    /// Lets time pass. The process goes on as it likes.
+    /// Lets time pass. Fails if the process closes its pipe.
     pub(crate) fn pass(&self, time: Duration) -> Result<(), Failure> {
         let end = now() + u64::try_from(time.as_nanos())?;
         loop {
@@ -285,12 +280,11 @@ impl Process {
         }
     }
 
-    /// Sends a signal to it.
     pub(crate) fn signal(&self, signal: Signal) -> Result<(), Failure> {
         Ok(kill(Pid::from_raw(i32::try_from(self.pid())?), signal)?)
     }
 
-    /// Waits for its end.
+    /// Waits for the exit.
     pub(crate) fn wait(&mut self) -> Result<ExitStatus, Failure> {
         let (pid, end) = (self.pid(), self.handle()?);
         let patience = Timespec::try_from(PATIENCE)?;
@@ -300,13 +294,13 @@ impl Process {
         Ok(self.child.wait()?)
     }
 
-    /// Readable once it has ended.
+    /// Readable after the exit.
     fn handle(&self) -> Result<OwnedFd, Failure> {
         Ok(rustix::process::pidfd_open(rustix::process::Pid::from_child(&self.child), PidfdFlags::empty())?)
     }
 
-    /// Those of its gateways and their kids that still run: whoever runs this program in its working directory. A
-    /// zombie shows neither.
+    /// Its gateways and their children that still run: every process of this program in its working directory. A zombie has
+    /// neither.
     pub(crate) fn survivors(&self) -> io::Result<Vec<i32>> {
         let program = fs::read_link("/proc/self/exe")?;
         let is = |link: PathBuf, target: &Path| fs::read_link(link).is_ok_and(|found| found == target);
@@ -325,7 +319,7 @@ impl Process {
     }
 }
 
-/// Waits until so many of them are left. Which of the others ended, and how.
+/// Waits until `left` of them remain. Returns the exits of the others.
 pub(crate) fn wait_until_left(processes: &mut [Process], left: usize) -> Result<Vec<(usize, ExitStatus)>, Failure> {
     let mut running = Vec::new();
     for (index, process) in processes.iter().enumerate() {
@@ -352,18 +346,18 @@ pub(crate) fn wait_until_left(processes: &mut [Process], left: usize) -> Result<
 impl Drop for Process {
     fn drop(&mut self) {
         if !matches!(self.child.try_wait(), Ok(Some(_))) {
-            // Gone already, at worst.
+            // ESRCH: it has exited.
             let _gone = self.child.kill();
             let _gone = self.child.wait();
         }
-        // Those who are killed may have just started others.
+        // A killed process may have just started another.
         for _ in 0..SWEEPS_MAX {
             let pids = self.survivors().unwrap_or_default();
             if pids.is_empty() {
                 return;
             }
             for pid in pids {
-                // Who ended in between needs no signal.
+                // ESRCH: it has exited.
                 let _gone: Result<(), Errno> = kill(Pid::from_raw(pid), Signal::SIGKILL);
             }
         }

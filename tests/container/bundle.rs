@@ -1,4 +1,4 @@
-//! An OCI bundle, and the container that runc makes of it.
+//! An OCI bundle and its container under runc.
 
 use crate::support::process::Process;
 use crate::support::root::needs_root;
@@ -11,12 +11,12 @@ use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 use std::time::Duration;
 
-/// Each container has a loopback of its own.
+/// Each container has its own loopback.
 pub(crate) const PORT: u16 = 18_789;
 
 const PATIENCE: Duration = Duration::from_mins(1);
 
-/// Of whoever the container runs as.
+/// The uid and gid in the container.
 const USER: u32 = 1000;
 
 /// The static program and the static stand-in, built once.
@@ -27,7 +27,7 @@ fn programs() -> &'static [PathBuf; 2] {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/static");
         let mut cargo = Command::new(env!("CARGO"));
         cargo.args(["build", "--quiet", "--locked", "--bin", "openclaw-supervise", "--example", "fake-gateway"]);
-        // With a target named, build scripts and macros are linked as usual.
+        // With an explicit target, build scripts and macros are linked as usual.
         cargo.args(["--target", &target, "--target-dir"]).arg(&folder);
         cargo.env("RUSTFLAGS", "-C target-feature=+crt-static").env_remove("CARGO_ENCODED_RUSTFLAGS");
         let output = cargo.current_dir(env!("CARGO_MANIFEST_DIR")).output().expect("cargo can be started");
@@ -37,7 +37,7 @@ fn programs() -> &'static [PathBuf; 2] {
     })
 }
 
-/// Installs runc, where it is not there.
+/// Installs runc if it is missing.
 fn need_runc() {
     needs_root("runc");
     let script = "command -v runc >/dev/null || { apt-get update &&
@@ -57,7 +57,7 @@ pub(crate) fn root(scene: &Scene, name: &str) -> PathBuf {
     for (from, to) in [(program, "openclaw-supervise"), (gateway, "openclaw")] {
         fs::copy(from, root.join("usr/bin").join(to)).expect("it was built");
     }
-    // What is mounted over it is the test's own folder, under its own name.
+    // The test's own folder is mounted at the same path.
     let inside = root.join(scene.root().strip_prefix("/").expect("it is absolute"));
     fs::create_dir_all(inside).expect("a scratch folder can be made");
     root
@@ -71,7 +71,7 @@ pub(crate) struct Container<'a> {
 }
 
 impl<'a> Container<'a> {
-    /// Starts one in which this scene's script is followed.
+    /// Starts a container with the script of this scene.
     pub(crate) fn run(scene: &'a Scene, name: &str, settings: &[&str]) -> Self {
         need_runc();
         let folder = scene.root().join(name);
@@ -96,7 +96,7 @@ impl<'a> Container<'a> {
         runc
     }
 
-    /// The exit code of our own probe in it, as a runtime's health check has it.
+    /// The exit code of `probe` in the container, as a health check runs it.
     pub(crate) fn probe(&self, question: &str) -> i32 {
         let words = ["exec", &self.name, "/usr/bin/openclaw-supervise", "probe", question];
         let output = self.runc(&words).output().expect("runc can be started");
@@ -108,7 +108,7 @@ impl<'a> Container<'a> {
         assert!(sent.status.success(), "{sent:?}\n{}", self.story());
     }
 
-    /// That of the container.
+    /// The exit code of the container.
     pub(crate) fn wait_exit(&mut self) -> i32 {
         for _ in 0..PATIENCE.as_millis() / 20 {
             if let Some(status) = self.runc.try_wait().expect("it is our child") {
@@ -119,7 +119,7 @@ impl<'a> Container<'a> {
         panic!("it does not end\n{}", self.story());
     }
 
-    /// Its process 1, by its number out here.
+    /// Its PID 1, in the pid namespace of the host.
     pub(crate) fn first(&self) -> Process {
         let look = || {
             let state = self.runc(&["state", &self.name]).output().ok()?;
@@ -133,19 +133,18 @@ impl<'a> Container<'a> {
         fs::read_to_string(format!("/proc/{}/{file}", self.first().pid)).expect("it lives")
     }
 
-    /// The one gateway in it.
+    /// Its only gateway.
     pub(crate) fn gateway(&self) -> Process {
         let gateways: Vec<_> = self.first().tree().into_iter().filter(is_gateway).collect();
         assert_eq!(gateways.len(), 1, "{gateways:?}\n{}", self.story());
         gateways[0]
     }
 
-    /// What was written to its stderr.
     pub(crate) fn events(&self) -> String {
         fs::read_to_string(self.folder.join("log")).unwrap_or_default()
     }
 
-    /// The line of the first event of that name.
+    /// The log line of the first event of that name.
     pub(crate) fn told(&self, event: &str) -> String {
         let name = format!("\"{event}\"");
         self.events().lines().find(|line| line.contains(&name)).unwrap_or_default().to_owned()
@@ -168,8 +167,7 @@ impl Drop for Container<'_> {
     }
 }
 
-/// The runtime's configuration: what `docker run --read-only --cap-drop ALL --security-opt no-new-privileges --user 1000`
-/// comes to.
+/// The configuration of `docker run --read-only --cap-drop ALL --security-opt no-new-privileges --user 1000`.
 fn spec(scene: &Scene, settings: &[&str]) -> Value {
     let own = scene.command("true");
     let own = own.get_envs().filter_map(|(name, value)| Some(format!("{}={}", name.to_str()?, value?.to_str()?)));

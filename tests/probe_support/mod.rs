@@ -1,4 +1,4 @@
-//! Small servers that behave and misbehave, on ports of their own.
+//! Small servers that behave and misbehave.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -25,29 +25,29 @@ pub(crate) const STARTED: &str = r#"{"ok":true,"status":"started","version":"202
 pub(crate) const STARTING: &str = r#"{"ok":false,"status":"starting"}"#;
 pub(crate) const DRAINING: &str = r#"{"ok":false,"status":"draining"}"#;
 
-/// What a server does about one request.
+/// A server's reaction to a request.
 #[derive(Debug, Clone)]
 pub(crate) enum Act {
     /// Sends these bytes and waits for the next request.
     Send(Vec<u8>),
     /// Sends these bytes and closes.
     SendAndClose(Vec<u8>),
-    /// Sends these bytes, then nothing, and stays.
+    /// Sends these bytes and keeps the connection open.
     SendAndHang(Vec<u8>),
-    /// Sends the first bytes, then these others one by one, a tenth of a second apart, for ever.
+    /// Sends the first bytes, then repeats another byte every 100 ms forever.
     Trickle(Vec<u8>, u8),
-    /// Sends the first bytes, then as many others as are taken.
+    /// Sends the first bytes, then more until the peer closes.
     Flood(Vec<u8>),
 }
 
-/// What a server does about a connection before it reads a request.
+/// A server's reaction to a connection, before it reads a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Manner {
     /// Reads the request.
     Listens,
-    /// Closes with the request unread, which the kernel turns into a reset.
+    /// Closes with unread data, which makes the kernel send a reset.
     Resets,
-    /// Says something before it is asked.
+    /// Sends a greeting.
     Greets,
 }
 
@@ -63,7 +63,7 @@ pub(crate) fn html(status: &str) -> Act {
     Act::Send(reply(status, "text/html; charset=utf-8", "<!doctype html><title>Control UI</title>"))
 }
 
-/// A gateway whose `/startupz` does `startup`.
+/// A gateway with `startup` as its reaction to `/startupz`.
 pub(crate) fn gateway(startup: Act) -> impl Fn(&str) -> Act + Clone + Send + Sync + 'static {
     move |path| match path {
         "/healthz" => json("200 OK", LIVE),
@@ -73,7 +73,7 @@ pub(crate) fn gateway(startup: Act) -> impl Fn(&str) -> Act + Clone + Send + Syn
     }
 }
 
-/// A server that runs for as long as the runtime of its test.
+/// A server that runs as long as the runtime of its test.
 pub(crate) struct Server {
     pub(crate) address: SocketAddr,
     connections: Arc<AtomicUsize>,
@@ -130,7 +130,7 @@ pub(crate) fn start(
     let accepting = tokio::spawn(async move {
         loop {
             let Ok((stream, _)) = listener.accept().await else {
-                // No descriptor left: a test takes them all.
+                // EMFILE: a test takes all descriptors.
                 tokio::time::sleep(Duration::from_millis(10)).await;
                 continue;
             };
@@ -162,7 +162,7 @@ async fn greet(mut stream: TcpStream, act: Act) {
 async fn converse(mut stream: impl AsyncRead + AsyncWrite + Unpin, act: impl Fn(&str) -> Act, requests: &AtomicUsize) {
     while let Some(path) = read_path(&mut stream).await {
         requests.fetch_add(1, Ordering::SeqCst);
-        // The peer may hang up at any time; that is its right, and ends the conversation.
+        // The peer may close the connection at any time.
         match act(&path) {
             Act::Send(bytes) => {
                 if stream.write_all(&bytes).await.is_err() {
@@ -207,7 +207,7 @@ async fn read_path(stream: &mut (impl AsyncRead + Unpin)) -> Option<String> {
     Some(String::from_utf8(head).ok()?.split(' ').nth(1)?.to_owned())
 }
 
-/// A port that refuses connections and that a gateway can have: bound so that others can bind it too, not listening.
+/// A free port that a gateway can bind: bound with SO_REUSEADDR and not listening.
 pub(crate) fn reserve(bind: &str) -> (TcpSocket, SocketAddr) {
     let address: SocketAddr = bind.parse().unwrap();
     let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }.unwrap();

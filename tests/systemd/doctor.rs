@@ -1,9 +1,9 @@
-//! What `doctor` makes of the shipped unit, and of one with bad lines, as a real systemd shows them.
+//! `doctor` on the shipped unit and on one with bad lines, under a real systemd.
 
 use crate::machine::{Machine, Unit};
 use serde_json::Value;
 
-/// Its exit code and its findings.
+/// The exit code and the findings.
 fn ask(machine: &Machine, variables: &[&str]) -> (Option<i32>, Vec<Value>) {
     let output = machine.run(&[variables, &["openclaw-supervise", "doctor", "--json"]].concat());
     let value: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {output:?}"));
@@ -23,14 +23,14 @@ fn find<'a>(findings: &'a [Value], check: &str) -> &'a Value {
     found.unwrap_or_else(|| panic!("there is no {check}: {findings:#?}"))
 }
 
-/// The variables by which the one who asks means the gateway of the unit.
+/// The environment that selects the gateway of the unit.
 fn variables(unit: &Unit<'_>) -> Vec<String> {
     let all = unit.property("Environment");
     let ours = |word: &&str| word.starts_with("OPENCLAW_STATE_DIR=") || word.starts_with("OPENCLAW_GATEWAY_PORT=");
     all.split_whitespace().filter(ours).map(str::to_owned).collect()
 }
 
-/// What is about the unit alone.
+/// The findings about the unit.
 const OF_UNIT: [&str; 11] = [
     "unit",
     "program",
@@ -97,7 +97,7 @@ fn doctor_fails_where_a_stop_of_the_unit_would_cut_the_drain_off() {
 }
 
 #[test]
-fn doctor_knows_the_unit_of_a_user_and_that_the_user_does_not_linger() {
+fn doctor_finds_the_unit_of_a_user_and_the_missing_linger() {
     let machine = Machine::boot("healthy");
     let unit = machine.of_user(&[]);
     unit.order_well("enable");
@@ -112,13 +112,13 @@ fn doctor_knows_the_unit_of_a_user_and_that_the_user_does_not_linger() {
 }
 
 #[test]
-fn doctor_finds_no_fault_with_the_gateway_of_an_account_whoever_asks() {
+fn doctor_finds_no_fault_with_the_gateway_of_a_user_whichever_user_runs_it() {
     let machine = Machine::boot("healthy");
     let unit = machine.of_account(&[]);
     assert!(machine.run(&["rm", "/etc/systemd/system/openclaw-supervise.service"]).status.success());
     unit.order_well("enable");
     unit.order_well("start");
-    // Root's own store knows nothing of it, nor does its environment.
+    // Neither root's store nor its environment has it.
     let (code, findings) = ask(&machine, &[]);
     assert_eq!((code, of_level(&findings, "fail")), (Some(0), vec![]), "{findings:#?}");
     for check in ["unit", "supervisor", "lease", "port", "settings", "second service"] {

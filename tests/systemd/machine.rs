@@ -1,4 +1,4 @@
-//! A machine of its own: systemd as process 1, and the shipped unit in front of the stand-in gateway.
+//! A virtual machine of namespaces: systemd as PID 1, and the shipped unit in front of the stand-in gateway.
 
 use crate::support::diary::Diary;
 use crate::support::process::{self, Process};
@@ -11,24 +11,22 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
-/// How long a test waits for what must happen. There are more machines than processors.
+/// The timeout of every wait. There are more machines than processors.
 const PATIENCE: Duration = Duration::from_mins(1);
 
 const BETWEEN_LOOKS: Duration = Duration::from_millis(50);
 
-/// The name of the shipped unit.
 pub(crate) const SHIPPED: &str = "openclaw-supervise";
 
-/// Whose service it is.
+/// The scope of a service.
 #[derive(Debug, Clone, Copy)]
 enum Scope {
     Machine,
-    /// Of the manager that root has as a user.
+    /// Of root's user manager.
     User,
 }
 
 impl Scope {
-    /// Where its units are.
     fn folder(self) -> &'static str {
         match self {
             Self::Machine => "etc/systemd/system",
@@ -36,7 +34,6 @@ impl Scope {
         }
     }
 
-    /// How its manager is spoken to.
     fn systemctl(self) -> &'static [&'static str] {
         match self {
             Self::Machine => &["systemctl", "--no-pager"],
@@ -47,7 +44,7 @@ impl Scope {
 
 const USER_RUNTIME: &str = "XDG_RUNTIME_DIR=/run/user/0";
 
-/// The manager of a user, without the session of a login around it.
+/// A user manager without a login session.
 const USER_MANAGER: &str = "[Service]
 Type=notify
 ExecStart=/lib/systemd/systemd --user --log-target=null
@@ -56,7 +53,7 @@ RuntimeDirectory=user/0
 Delegate=yes
 ";
 
-/// A service as OpenClaw writes it for a wrapper: with another manner of notice than ours, and a stop that has an end.
+/// OpenClaw's own unit for a wrapper: without notify, and with a bounded stop.
 const WRAPPED: &str = "[Service]
 ExecStart=/usr/local/bin/openclaw-supervise gateway --port ${OPENCLAW_GATEWAY_PORT}
 Restart=always
@@ -69,10 +66,10 @@ OOMPolicy=continue
 KillMode=mixed
 ";
 
-/// The home of the machine's one account, where the real OpenClaw is its own.
+/// The home of the machine's user, with the real OpenClaw.
 const HOME: &str = "/srv/home";
 
-/// The manager of its services, as a login has it.
+/// Its user manager, as after a login.
 const ACCOUNT_MANAGER: &str = "[Service]
 Type=notify
 ExecStart=/lib/systemd/systemd --user --log-target=null
@@ -81,7 +78,7 @@ RuntimeDirectory=user/0
 Delegate=yes
 ";
 
-/// Times that suit the stand-in gateway. They are all set by variables, so that the unit's own command line is run.
+/// Short timeouts for the stand-in gateway, as variables, so that the unit's own command line is used.
 const QUICK: &[&str] = &[
     "LOG_FORMAT=json",
     "PROBE_INTERVAL=50ms",
@@ -92,16 +89,16 @@ const QUICK: &[&str] = &[
     "BOOT_LIMIT=0",
 ];
 
-/// It is shut down with this value; the script does that, however we end.
+/// Shut down on drop, by the script.
 pub(crate) struct Machine {
     driver: Child,
-    /// systemd, by its number out here.
+    /// systemd's pid on the host.
     init: i32,
     scene: Scene,
 }
 
 impl Machine {
-    /// Boots one. The stand-in gateways in it will follow `script`.
+    /// Boots one. Its stand-in gateways follow `script`.
     pub(crate) fn boot(script: &str) -> Self {
         needs_root("a systemd of its own");
         let scene = Scene::new(script);
@@ -123,18 +120,18 @@ impl Machine {
         panic!("this test boots a systemd of its own, and cannot do so here:\n{said}");
     }
 
-    /// The shipped unit, with such settings for the tests; not started.
+    /// The shipped unit with settings for the tests; not started.
     pub(crate) fn shipped(&self, settings: &[&str]) -> Unit<'_> {
         self.unit(Scope::Machine, SHIPPED, settings)
     }
 
-    /// A copy of it under another name.
+    /// A copy of the unit under another name.
     pub(crate) fn copy(&self, name: &'static str, settings: &[&str]) -> Unit<'_> {
         self.install(Scope::Machine, name);
         self.unit(Scope::Machine, name, settings)
     }
 
-    /// The shipped template, in the name of an account of its own: `openclaw-supervise@alice`.
+    /// The shipped template for a user: `openclaw-supervise@alice`.
     pub(crate) fn of_account(&self, settings: &[&str]) -> Unit<'_> {
         let name = "openclaw-supervise@.service";
         let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("contrib/systemd").join(name);
@@ -153,7 +150,7 @@ impl Machine {
         self.unit(Scope::Machine, "openclaw-supervise@alice", settings)
     }
 
-    /// Has `tell-me@NAME.service`, of the machine and of users, write down who it was started for.
+    /// Installs `tell-me@NAME.service` in both scopes, which records its instance names.
     pub(crate) fn listener(&self) {
         let told = self.scene.root().join("told");
         let text = format!("[Service]\nType=oneshot\nExecStart=/bin/sh -c 'echo %i >>{}'\n", told.display());
@@ -163,18 +160,18 @@ impl Machine {
         }
     }
 
-    /// What it has written.
+    /// The recorded names.
     pub(crate) fn heard(&self) -> Vec<String> {
         let text = fs::read_to_string(self.scene.root().join("told")).unwrap_or_default();
         text.lines().map(str::to_owned).collect()
     }
 
-    /// What `install` makes for root: `openclaw-supervise@root`.
+    /// The service that `install` writes for root: `openclaw-supervise@root`.
     pub(crate) fn of_root(&self) -> Unit<'_> {
         self.unit(Scope::Machine, "openclaw-supervise@root", &[])
     }
 
-    /// The folder that both sides see under the same path.
+    /// A folder with the same path on the host and in the machine.
     pub(crate) fn shared(&self) -> String {
         self.scene.root().display().to_string()
     }
@@ -188,7 +185,7 @@ impl Machine {
         unit
     }
 
-    /// The shipped unit under the manager of a user.
+    /// The shipped unit under a user manager.
     pub(crate) fn of_user(&self, settings: &[&str]) -> Unit<'_> {
         let path = self.root().join(Scope::Machine.folder()).join("user@.service");
         fs::write(path, USER_MANAGER).expect("the overlay can be written");
@@ -198,8 +195,7 @@ impl Machine {
         self.unit(Scope::User, SHIPPED, settings)
     }
 
-    /// Gives the machine's one account an empty home, a manager of its services, and the real OpenClaw as npm links it: on
-    /// PATH, in front of the Node that it wants.
+    /// Gives the machine's user an empty home, a user manager, and the real OpenClaw on PATH as npm links it, before its Node.
     pub(crate) fn adopt_openclaw(&self, node: &str, program: &str) {
         assert!(
             self.run(&["test", "-x", program]).status.success(),
@@ -220,18 +216,18 @@ impl Machine {
         }
     }
 
-    /// Runs a command in the name of that account.
+    /// Runs a command as that user.
     pub(crate) fn run_at_home(&self, words: &[&str]) -> Output {
         let home = format!("HOME={HOME}");
         self.run(&[&[home.as_str(), USER_RUNTIME], words].concat())
     }
 
-    /// A service of that account, however it came there.
+    /// A service of that user.
     pub(crate) fn own_service(&self, name: &'static str) -> Unit<'_> {
         Unit { machine: self, scope: Scope::User, name }
     }
 
-    /// Where its file is, as it is seen from out here.
+    /// The path of its unit file on the host.
     pub(crate) fn own_unit_file(&self, name: &str) -> PathBuf {
         self.root().join(HOME.trim_start_matches('/')).join(format!(".config/systemd/user/{name}.service"))
     }
@@ -240,7 +236,7 @@ impl Machine {
         self.scene.port()
     }
 
-    /// A service as OpenClaw installs it with this program as its wrapper.
+    /// OpenClaw's own service with this program as its wrapper.
     pub(crate) fn wrapped(&self, settings: &[&str]) -> Unit<'_> {
         let name = "openclaw-gateway";
         let path = self.root().join(Scope::Machine.folder()).join(format!("{name}.service"));
@@ -264,7 +260,7 @@ impl Machine {
         lines.extend(QUICK.iter().map(|option| format!("Environment=OPENCLAW_SUPERVISE_{option}")));
         lines.extend(settings.iter().map(|&setting| setting.to_owned()));
         self.drop_in(scope, &format!("{name}.service"), &lines.join("\n"));
-        // systemd forgets an inactive unit that nobody refers to, and how it ended.
+        // systemd unloads an inactive unit without references, and its result with it.
         let target = match scope {
             Scope::Machine => "bare.target",
             Scope::User => "basic.target",
@@ -281,7 +277,7 @@ impl Machine {
         assert!(written.is_ok(), "{written:?}");
     }
 
-    /// Runs a command of the machine in it; variables may stand before it.
+    /// Runs a command in the machine; variables may precede it.
     pub(crate) fn run(&self, words: &[&str]) -> Output {
         let mut command = Command::new("nsenter");
         command.args(["--all", "--target", &self.init.to_string(), "--", "env", "-i", "LC_ALL=C"]);
@@ -297,7 +293,7 @@ impl Machine {
         self.scene.diary()
     }
 
-    /// Every process that was started for this test, by its number out here.
+    /// Every process of this test, with its pid on the host.
     pub(crate) fn processes(&self) -> Vec<Process> {
         let is_inside = |process: &Process| {
             let space = |pid: i32| fs::read_link(format!("/proc/{pid}/ns/pid")).ok();
@@ -306,7 +302,6 @@ impl Machine {
         self.scene.processes().into_iter().filter(is_inside).collect()
     }
 
-    /// Those of them that are gateways.
     pub(crate) fn gateways(&self) -> Vec<Process> {
         let is_gateway = |process: &Process| {
             let command = fs::read(format!("/proc/{}/cmdline", process.pid)).unwrap_or_default();
@@ -315,14 +310,14 @@ impl Machine {
         self.processes().into_iter().filter(is_gateway).collect()
     }
 
-    /// The one gateway there is.
+    /// The only gateway.
     pub(crate) fn gateway(&self) -> Process {
         let gateways = self.gateways();
         assert_eq!(gateways.len(), 1, "{}", process::describe(&self.processes()));
         gateways[0]
     }
 
-    /// Its root folder, as it is seen from out here.
+    /// The path of its root folder on the host.
     fn root(&self) -> PathBuf {
         PathBuf::from(format!("/proc/{}/root", self.init))
     }
@@ -330,7 +325,7 @@ impl Machine {
 
 impl Drop for Machine {
     fn drop(&mut self) {
-        // The end of its stdin tells the script to clear away.
+        // End of file on stdin makes the script clean up.
         drop(self.driver.stdin.take());
         self.driver.wait().ok();
     }
@@ -353,22 +348,22 @@ impl Unit<'_> {
         assert!(output.status.success(), "{words:?}: {output:?}\n{}", self.story());
     }
 
-    /// Has its manager do this with it, and waits until that is done. Whether it worked.
+    /// Runs a systemctl verb and waits for it. Returns whether it succeeded.
     pub(crate) fn order(&self, verb: &str) -> bool {
         self.systemctl(&[verb, self.name]).status.success()
     }
 
-    /// The same, and it works.
+    /// The same, and asserts success.
     pub(crate) fn order_well(&self, verb: &str) {
         self.expect(&[verb, self.name]);
     }
 
-    /// The same, without the wait.
+    /// The same with `--no-block`.
     pub(crate) fn order_only(&self, verb: &str) {
         self.expect(&[verb, "--no-block", self.name]);
     }
 
-    /// A property, as `systemctl show` tells it.
+    /// A property from `systemctl show`.
     pub(crate) fn property(&self, name: &str) -> String {
         let output = self.systemctl(&["show", "--value", "--property", name, self.name]);
         String::from_utf8_lossy(&output.stdout).trim().to_owned()
@@ -386,12 +381,12 @@ impl Unit<'_> {
         self.wait_for(&format!("the state {state}"), || self.state() == state);
     }
 
-    /// Waits until its line says that this gateway serves.
+    /// Waits until the status text says that this gateway serves.
     pub(crate) fn wait_serving(&self, generation: u64) {
         self.wait_for(&format!("gateway {generation} to serve"), || self.says_serving(generation));
     }
 
-    /// The same, and asserts that it is in no other of these states until then.
+    /// The same, and asserts that the unit is in one of these states until then.
     pub(crate) fn wait_serving_through(&self, generation: u64, states: &[&str]) {
         self.wait_for(&format!("gateway {generation} to serve"), || {
             let state = self.state();
@@ -400,7 +395,7 @@ impl Unit<'_> {
         });
     }
 
-    /// Whether its line says that this gateway serves.
+    /// Whether the status text says that this gateway serves.
     pub(crate) fn says_serving(&self, generation: u64) -> bool {
         let text = self.status_text();
         text.starts_with(&format!("gateway {generation} (pid ")) && text.ends_with(") is healthy")
@@ -409,14 +404,14 @@ impl Unit<'_> {
     pub(crate) fn wait_for(&self, what: &str, holds: impl Fn() -> bool) {
         let look = || {
             let found = holds().then_some(());
-            // Each look is two programs.
+            // Each check starts two programs.
             let_pass(BETWEEN_LOOKS);
             found
         };
         wait_for(what, PATIENCE, || self.story(), look);
     }
 
-    /// The supervisor, by its number out here: the one process in the unit's own control group.
+    /// The supervisor's pid on the host: the only process in the unit's own control group.
     pub(crate) fn supervisor(&self) -> Process {
         let path = self.cgroup().join("cgroup.procs");
         let text = fs::read_to_string(path).unwrap_or_default();
@@ -425,7 +420,7 @@ impl Unit<'_> {
         Process::find(pids[0]).expect("it lives")
     }
 
-    /// The control group that it has while it runs.
+    /// Its control group while it runs.
     pub(crate) fn cgroup(&self) -> PathBuf {
         let path = self.property("ControlGroup");
         assert!(path.ends_with(".service"), "{path:?}\n{}", self.story());
@@ -438,7 +433,7 @@ impl Unit<'_> {
         fs::read_to_string(self.log()).unwrap_or_default().lines().any(|line| line.contains(&name))
     }
 
-    /// Whether one of its lines has this in it.
+    /// Whether a log line contains `text`.
     pub(crate) fn has_said(&self, text: &str) -> bool {
         fs::read_to_string(self.log()).unwrap_or_default().contains(text)
     }
@@ -447,7 +442,7 @@ impl Unit<'_> {
         self.machine.scene.root().join(format!("{}.log", self.name))
     }
 
-    /// Everything there is to tell, for a panic.
+    /// Status and logs for a panic message.
     pub(crate) fn story(&self) -> String {
         let status = self.systemctl(&["status", "--full", self.name]);
         let log = fs::read_to_string(self.log()).unwrap_or_default();

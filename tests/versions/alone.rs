@@ -1,4 +1,4 @@
-//! Gateways that nobody supervises: what we make of them, and what they make of each other.
+//! Gateways without a supervisor: how we treat them, and how they treat each other.
 
 use super::behaviour::Behaviour;
 use super::look::{self, Alone, PATIENCE, ending, millis};
@@ -9,7 +9,7 @@ use nix::sys::signal::Signal;
 use std::fs;
 use std::time::Duration;
 
-/// One gateway, and the others that come to it.
+/// One gateway, and others that start beside it.
 pub(crate) fn measure(column: &mut Column, installed: &Installed) {
     let scene = Scene::new("");
     let mut gateway = Alone::start(&scene, installed, "state", scene.port());
@@ -53,7 +53,7 @@ fn second(scene: &Scene, installed: &Installed, state: &str, other_port: bool, f
     }
 }
 
-/// The state folder is in use, the port is not.
+/// The state directory is in use, the port is not.
 fn on_another_port(scene: &Scene, installed: &Installed, gateway: &Alone) -> String {
     let elsewhere = Scene::new("");
     let launch = look::launch(scene, installed).option("--port", &elsewhere.port().to_string());
@@ -90,7 +90,7 @@ fn on_another_port(scene: &Scene, installed: &Installed, gateway: &Alone) -> Str
     format!("{text}, {spawns} spawns{ends}{harmed}")
 }
 
-/// A mistake that a retry does not help.
+/// An error that a retry does not fix.
 fn unknown_key(installed: &Installed) -> String {
     let scene = Scene::new("");
     fs::write(scene.state_dir().join("openclaw.json"), r#"{"noSuchKey":true}"#).expect("the scene can be written");

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// What is measured of every release, in the order of the table.
+/// The measured behaviours, in the order of the table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Behaviour {
     Engines,
@@ -32,7 +32,7 @@ pub(crate) enum Behaviour {
 pub(crate) enum Need {
     /// A promise of the program.
     Required,
-    /// How a release differs, or what the program makes of that today.
+    /// How a release differs, or how the program treats it today.
     Noted,
 }
 

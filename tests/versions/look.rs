@@ -1,4 +1,4 @@
-//! The matrix's own look at gateways, and their start, under a supervisor and without.
+//! Starts gateways with and without a supervisor, and probes them.
 
 use super::release::Installed;
 use super::support::process::Process;
@@ -10,10 +10,10 @@ use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-/// Cold disks and busy machines: a boot takes a quarter of a minute where nothing else runs.
+/// For cold disks and busy machines: a boot takes 15 s on an idle one.
 pub(crate) const PATIENCE: Duration = Duration::from_mins(4);
 
-/// What people get, but for the pace of the probes and a shorter proof of a hang.
+/// The defaults, except for the probe interval and a shorter hang timeout.
 pub(crate) fn launch<'a>(scene: &'a Scene, installed: &Installed) -> Launch<'a> {
     let words = installed.words(scene.port());
     let words: Vec<_> = words.iter().map(String::as_str).collect();
@@ -35,7 +35,7 @@ pub(crate) fn launch<'a>(scene: &'a Scene, installed: &Installed) -> Launch<'a> 
     set.into_iter().fold(launch, |launch, (name, value)| launch.option(name, value))
 }
 
-/// Older releases keep their lock in the temporary folder.
+/// Older releases keep their lock in the temporary directory.
 fn surroundings(scene: &Scene) -> [(&'static str, String); 2] {
     let config = scene.state_dir().join("openclaw.json");
     let temporary = scene.root().join("tmp");
@@ -43,14 +43,13 @@ fn surroundings(scene: &Scene) -> [(&'static str, String); 2] {
     [("OPENCLAW_CONFIG_PATH", config.display().to_string()), ("TMPDIR", temporary.display().to_string())]
 }
 
-/// Starts a supervisor and is patient with it.
+/// Starts a supervisor with long timeouts.
 pub(crate) fn start(launch: Launch<'_>) -> Supervisor {
     let mut supervisor = launch.start();
     supervisor.patience = PATIENCE;
     supervisor
 }
 
-/// `ok` and `live`, as a gateway says it.
 pub(crate) fn is_healthy(port: u16) -> bool {
     let Some((200, body)) = http::get(port, "/healthz") else { return false };
     body.contains(r#""ok":true"#) && body.contains(r#""status":"live""#)
@@ -61,7 +60,7 @@ pub(crate) fn wait_healthy(port: u16) {
     wait_for("a healthy gateway", PATIENCE, String::new, || is_healthy(port).then_some(()));
 }
 
-/// What its `/startupz` is: `JSON`, or the page that older releases show for any path.
+/// The kind of its `/startupz`: `JSON`, or the page that older releases serve for any path.
 pub(crate) fn startup_path(port: u16) -> String {
     match http::get(port, "/startupz") {
         Some((status, _)) if http::startup_status(port).is_some() => format!("{status} JSON"),
@@ -80,7 +79,7 @@ pub(crate) fn millis(time: Duration) -> String {
     format!("{} ms", time.as_millis())
 }
 
-/// How a gateway ended by an event: `exit 0`, `SIGKILL`. Nobody but its parent learns that of an adopted one.
+/// The exit in an event: `exit 0`, `SIGKILL`. Only the parent learns that of an adopted one.
 pub(crate) fn ending(exited: &Event) -> String {
     let number = |field: &str| exited.value()[field].as_i64();
     let name = |signal: i64| i32::try_from(signal).ok().and_then(|signal| Signal::try_from(signal).ok());
@@ -91,12 +90,12 @@ pub(crate) fn ending(exited: &Event) -> String {
     }
 }
 
-/// How a process of ours ended.
+/// The exit of a child.
 pub(crate) fn ending_of(status: ExitStatus) -> String {
     status.code().map_or_else(|| status.to_string(), |code| format!("exit {code}"))
 }
 
-/// The names of the events after the first `from` that are worth a mention, each once.
+/// The notable event names after the first `from`, without duplicates.
 pub(crate) fn remarks(supervisor: &Supervisor, from: usize) -> String {
     let mut names: Vec<String> = Vec::new();
     let plain = ["core.", "log", "readiness.", "probe.", "gateway.spawned", "gateway.exited", "gateway.listening"];
@@ -109,7 +108,7 @@ pub(crate) fn remarks(supervisor: &Supervisor, from: usize) -> String {
     if names.is_empty() { "no other event".to_owned() } else { names.join(", ") }
 }
 
-/// A gateway that nobody supervises.
+/// A gateway without a supervisor.
 pub(crate) struct Alone {
     child: Child,
     started: Instant,
@@ -117,7 +116,7 @@ pub(crate) struct Alone {
 }
 
 impl Alone {
-    /// Starts one in a scene. `state` is a folder below the scene's.
+    /// Starts one in a scene. `state` is a folder below that of the scene.
     pub(crate) fn start(scene: &Scene, installed: &Installed, state: &str, port: u16) -> Self {
         let dir = scene.root().join(state);
         fs::create_dir_all(&dir).expect("the scene's folder can be written");
@@ -142,7 +141,7 @@ impl Alone {
         self.child.try_wait().expect("it is our child")
     }
 
-    /// Waits for its end, or until `or` holds: `exit 0 in 9.0 s`, or nothing.
+    /// Waits for its exit, as `exit 0 in 9.0 s`, or until `or` holds.
     pub(crate) fn wait_end_or(&mut self, or: impl Fn() -> bool) -> Option<String> {
         let (started, log) = (self.started, self.log.clone());
         let story = || fs::read_to_string(&log).unwrap_or_default();
@@ -153,7 +152,7 @@ impl Alone {
         })
     }
 
-    /// SIGTERM, and how it went.
+    /// Sends SIGTERM and returns the exit.
     pub(crate) fn stop(&mut self) -> String {
         if let Some(process) = self.process() {
             process.signal(Signal::SIGTERM);
@@ -165,7 +164,7 @@ impl Alone {
 
 impl Drop for Alone {
     fn drop(&mut self) {
-        // Neither fails for a child that was not waited for; one that was needs neither.
+        // Neither fails for a child that was not waited for.
         self.child.kill().ok();
         self.child.wait().ok();
     }

@@ -1,10 +1,10 @@
 //! The version matrix: the built program in front of real releases of OpenClaw, one after the other.
 //!
-//! `.ci/check-versions` runs it. It is no part of `cargo test`: it installs some 3.5 GB and takes a quarter of an
+//! `.ci/check-versions` runs it. Not part of `cargo test`: it installs about 3.5 GB and takes a quarter of an
 //! hour. Every cell of the table is measured; a required one that fails makes the exit code 1.
 
 #![cfg(target_os = "linux")]
-#![expect(clippy::disallowed_macros, reason = "it is a program of its own: nobody else writes there")]
+#![expect(clippy::disallowed_macros, reason = "a program of its own: nothing else writes to stdout")]
 #![expect(clippy::disallowed_methods, reason = "it polls beside the supervisor, by its own clock")]
 #![expect(clippy::expect_used, clippy::unwrap_used, reason = "a check that cannot go on says so by a panic")]
 

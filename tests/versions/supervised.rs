@@ -10,13 +10,13 @@ use super::table::Column;
 use nix::sys::signal::Signal;
 use std::time::{Duration, Instant};
 
-/// After a crash it would have waited for half a second at least.
+/// A crash would have been followed by a backoff of at least 500 ms.
 const AT_ONCE: Duration = Duration::from_millis(450);
 
-/// Measures them in one go: what a step leaves is what the next one needs.
+/// Measures all in sequence: each step needs the state that the previous one leaves.
 pub(crate) fn measure(column: &mut Column, installed: &Installed) {
     column.measure(Behaviour::Engines, || ((), installed.engines().to_owned()));
-    // An answer that does not come leaves the rest of the column unreached, and that is told.
+    // A missing answer leaves the rest of the column unreached, which the table shows.
     let _: Option<()> = one_life(column, installed);
     column.measure(Behaviour::StopInBoot, || ((), stop_in_boot(installed)));
 }
@@ -70,7 +70,7 @@ fn assert_gone(tree: &[Process], supervisor: &Supervisor) {
     assert!(alive.is_empty(), "{} of the old tree are left: {}\n{}", alive.len(), describe(&alive), supervisor.story());
 }
 
-/// The end of one gateway and the start of the next: the new one, the end, and the times.
+/// The exit of one gateway and the start of the next, with their times.
 fn replacement(supervisor: &mut Supervisor, old: Process, tree: &[Process]) -> (Process, Event, Duration, Duration) {
     let exited = supervisor.wait_event("gateway.exited");
     let spawned = supervisor.wait_event("gateway.spawned");
@@ -96,7 +96,7 @@ fn crash(supervisor: &mut Supervisor, gateway: Process) -> (Process, String) {
     (new, text)
 }
 
-/// Some restart in place, some end with 0 and want a successor. Neither is a crash.
+/// Some restart in place, some exit with 0 for a successor. Neither is a crash.
 fn own_restart(
     supervisor: &mut Supervisor,
     scene: &Scene,
@@ -127,7 +127,7 @@ fn own_restart(
     );
     let away = closed.elapsed();
     if gateway.is_alive() {
-        // Time for a few more probes: what they make of it is what is asked.
+        // Time for a few more probes.
         let settled = Instant::now() + Duration::from_secs(5);
         wait_for(
             "five seconds of health",
@@ -158,8 +158,7 @@ fn own_restart(
     (new, text)
 }
 
-/// What the gateway's command line says of its restart, once the next one has started. Where that was in place there is
-/// nothing to tell.
+/// The handoff verdict on the restart, once the next gateway has started. A restart in place has none.
 fn handoff(supervisor: &Supervisor, before: usize) -> String {
     let ended = supervisor.events().iter().skip(before).any(|event| event.name() == "gateway.exited");
     if !ended {
@@ -213,7 +212,7 @@ fn hang(supervisor: &mut Supervisor, gateway: Process) -> (Process, String) {
     (new, text)
 }
 
-/// The supervisor is killed; the next one takes its gateway over.
+/// The supervisor is killed; the next one adopts its gateway.
 fn adoption(scene: &Scene, installed: &Installed, old: Supervisor, gateway: Process) -> (Supervisor, String) {
     drop(old);
     assert!(gateway.is_alive(), "the gateway died with its supervisor");
@@ -221,7 +220,7 @@ fn adoption(scene: &Scene, installed: &Installed, old: Supervisor, gateway: Proc
     let adopted = next.wait_event("gateway.adopted");
     let took = adopted.seen.duration_since(Instant::now().checked_sub(next.age()).expect("it was started before"));
     assert_eq!(adopted.process(), gateway, "it adopted another one\n{}", next.story());
-    // Only a probe of its own shows that it looks after it.
+    // Only a probe shows that it supervises the gateway.
     wait_for(
         "the adopted gateway's health",
         PATIENCE,
@@ -236,10 +235,10 @@ fn adoption(scene: &Scene, installed: &Installed, old: Supervisor, gateway: Proc
 fn restart_verb(scene: &Scene, supervisor: &mut Supervisor, gateway: Process) -> (Process, String) {
     let tree = gateway.tree();
     let begin = Instant::now();
-    // It waits for the outcome; what the kit waits for a verb is less than a boot may take.
+    // It waits for the outcome; the kit's timeout for a command is shorter than a boot may take.
     let said = Said::by(scene, &["restart", "--timeout", "15s"]);
     let (new, exited, gap, _) = replacement(supervisor, gateway, &tree);
-    // Nobody but its parent learns how an adopted one ended.
+    // Only the parent learns the exit status of an adopted one.
     assert!(gap < AT_ONCE, "the respawn took {gap:?}\n{}", supervisor.story());
     assert_eq!(exited.text("cause"), "restart requested", "{}", supervisor.story());
     let code = said.code.map_or_else(|| "no code".to_owned(), |code| code.to_string());
@@ -267,7 +266,7 @@ fn stop(scene: &Scene, supervisor: &mut Supervisor, gateway: Process) -> String 
     format!("0 in {}, gateway {}, nothing left, {killed} kills", seconds(took), ending(&exited))
 }
 
-/// Before its handlers stand, SIGTERM kills a gateway: that is no failure of the stop.
+/// Before its handlers are installed, SIGTERM kills a gateway: not a failure of the stop.
 fn stop_in_boot(installed: &Installed) -> String {
     let scene = Scene::new("");
     let mut supervisor = look::start(look::launch(&scene, installed));

@@ -1,4 +1,4 @@
-//! What was measured: a column a release, a row a behaviour.
+//! The results: one column per release, one row per behaviour.
 
 use super::behaviour::{BEHAVIOURS, Behaviour, Need};
 use std::collections::BTreeMap;
@@ -15,9 +15,9 @@ pub(crate) struct Column {
 /// One behaviour of one release.
 #[derive(Debug, Clone)]
 enum Cell {
-    /// It did what it should, or what it does was only to be seen.
+    /// As required, or only observed.
     Measured(String),
-    /// It did not; the first line of the reason.
+    /// Failed, with the first line of the reason.
     Failed(String),
 }
 
@@ -27,7 +27,7 @@ pub(crate) struct Table {
     columns: Vec<Column>,
 }
 
-/// A failed check is a cell, and its whole story goes to stderr; the place in the source helps nobody there.
+/// A failed check is a cell; its full output goes to stderr, without the source location.
 pub(crate) fn keep_panics_for_the_cells() {
     std::panic::set_hook(Box::new(|info| eprintln!("check-versions: {}", reason(info.payload()))));
 }
@@ -43,7 +43,7 @@ impl Column {
         Self { title: title.to_owned(), cells: BTreeMap::new() }
     }
 
-    /// Measures one cell. Nothing comes back where that fails: then what builds on it cannot be measured either.
+    /// Measures one cell. `None` if it fails: later cells depend on it.
     pub(crate) fn measure<T>(&mut self, row: Behaviour, check: impl FnOnce() -> (T, String)) -> Option<T> {
         let begin = Instant::now();
         let (value, cell) = match catch_unwind(AssertUnwindSafe(check)) {
@@ -77,7 +77,7 @@ impl Table {
         self.columns.push(column);
     }
 
-    /// Every required cell that is not as it has to be.
+    /// The required cells that failed.
     pub(crate) fn failed(&self) -> Vec<String> {
         let required = || BEHAVIOURS.iter().filter(|row| row.need() == Need::Required);
         let bad = |column: &Column, row: Behaviour| !matches!(column.cells.get(&row), Some(Cell::Measured(_)));
@@ -88,7 +88,7 @@ impl Table {
         self.columns.iter().flat_map(of).collect()
     }
 
-    /// For a terminal: a block for each behaviour, since the cells are too long to stand beside each other.
+    /// For a terminal: one block per behaviour, since the cells are too long for columns.
     pub(crate) fn text(&self) -> String {
         let width = self.columns.iter().map(|column| column.title.len()).max().unwrap_or(0);
         let mut text = String::new();
@@ -101,7 +101,7 @@ impl Table {
         text
     }
 
-    /// For the document: what has to be so, and below it what was only to be seen.
+    /// For the document: required behaviour first, then what was only observed.
     pub(crate) fn markdown(&self) -> String {
         [Need::Required, Need::Noted].map(|need| self.markdown_of(need)).join("\n")
     }

@@ -1,7 +1,7 @@
-//! The restart that an update asks for. Releases that see no supervisor leave a successor of their own behind, and exit 0.
+//! The restart that an update requests. Releases that detect no supervisor start a detached successor and exit with 0.
 //!
-//! No package is replaced: what an update leaves for the gateway, an intent with its reason, is put where the release
-//! keeps it, and its restart signal is sent.
+//! No package is replaced: the test writes the restart intent of an update to where the release keeps it, and sends the
+//! restart signal.
 
 use super::behaviour::Behaviour;
 use super::look::{self, PATIENCE, ending, remarks, seconds};
@@ -16,17 +16,17 @@ use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-/// After this the outcome is what it is.
+/// The outcome is final after this time.
 const SETTLED: Duration = Duration::from_secs(75);
 
-/// Only noted: what has to follow differs by what the release can do.
+/// Only observed: the required outcome depends on the release.
 pub(crate) fn measure(column: &mut Column, installed: &Installed) {
     column.measure(Behaviour::UpdateRestart, || ((), restart(installed)));
 }
 
 fn restart(installed: &Installed) -> String {
     let scene = Scene::new("");
-    // The old one stays without a listener while its successor boots: a short proof of a hang would end both.
+    // The old one stays without a listener while its successor boots: a short hang timeout would kill both.
     let mut supervisor = look::start(look::launch(&scene, installed).without("--hang-after"));
     let gateway = supervisor.wait_started();
     leave_intent(&scene.state_dir(), gateway.pid);
@@ -60,7 +60,7 @@ fn leave_intent(state: &Path, pid: i32) {
     }
 }
 
-/// Waits until the old one is gone and it is clear who serves, or until nothing more is to be expected.
+/// Waits until the old one has exited and another serves, or until no change is expected.
 fn outcome(supervisor: &mut Supervisor, scene: &Scene, gateway: Process, before: usize) -> String {
     let begin = Instant::now();
     let settled = |supervisor: &Supervisor| {
@@ -83,15 +83,15 @@ fn outcome(supervisor: &mut Supervisor, scene: &Scene, gateway: Process, before:
     format!("{old}{killed}; {spawns} spawns; {}; {told} (after {took})", serving(scene, supervisor, gateway))
 }
 
-/// Whom the supervisor killed of what the old one left: a successor of its own, perhaps.
+/// What the supervisor killed of the old one's tree, perhaps its detached successor.
 fn killed(event: &Event) -> String {
     format!("; {} KILLED: {}", event.number("members"), event.value()["commands"])
 }
 
-/// Who answers on the port, and where it stands.
+/// The process that answers on the port, and its cgroup.
 fn serving(scene: &Scene, supervisor: &Supervisor, old: Process) -> String {
     if !look::is_healthy(scene.port()) {
-        return "nobody serves".to_owned();
+        return "no gateway serves".to_owned();
     }
     let leads = |process: &Process| stat(process.pid).is_some_and(|stat| stat.session == process.pid);
     let title = |process: &Process| fs::read(format!("/proc/{}/cmdline", process.pid)).unwrap_or_default();
@@ -105,6 +105,6 @@ fn serving(scene: &Scene, supervisor: &Supervisor, old: Process) -> String {
     match gateways.first() {
         Some(process) => format!("{} serves", child(process)),
         None if old.is_alive() => "the old one serves".to_owned(),
-        None => "somebody serves".to_owned(),
+        None => "an unknown process serves".to_owned(),
     }
 }
