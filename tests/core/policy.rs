@@ -276,6 +276,8 @@ fn a_clean_exit_soon_after_that_of_a_stable_gateway_backs_off_and_one_after_its_
         restarts.after_run(s(1000), served(s(1000), policy.stable_after, true), first, &policy);
         let next = start(restarts.after_run(s(1010), served(s(1010), s(5), true), Cause::CleanExit, &policy));
         assert_eq!(next > s(1010), waits, "{first:?}: {next:?}");
+        let edge = s(1010) + policy.stable_after;
+        assert_eq!(start(restarts.after_run(edge, served(edge, s(5), true), Cause::CleanExit, &policy)), edge);
     }
 }
 
