@@ -84,10 +84,8 @@ impl App {
             let jump = (slept >= JUMP_MIN).then_some(Event::ClockJumped { by: slept });
             for event in jump.into_iter().chain(event) {
                 if let Some(outcome) = self.turn(&event) {
-                    self.shell.note_members(self.core.generation());
-                    if self.core.lease().is_some() {
-                        self.shell.end_sweep().await;
-                    }
+                    let members = self.shell.note_members(self.core.generation());
+                    self.shell.end_looks(members, self.core.lease().is_some()).await;
                     self.manager.notify_stopping(&outcome.reason);
                     return End { outcome, lease: self.core.lease() };
                 }
@@ -146,10 +144,7 @@ impl App {
             Effect::Spawn { generation, no_respawn } => self.shell.intend(generation, no_respawn),
             Effect::Negotiate => self.shell.negotiate(),
             Effect::Consume { ticket, pid, .. } => self.shell.consume(ticket, pid),
-            Effect::Measure { generation, tree } => {
-                let sample = self.shell.measure(generation, tree);
-                self.own.extend(sample.map(|sample| Event::Measured { generation, sample }));
-            }
+            Effect::Measure { generation, tree } => self.shell.measure(generation, tree),
             Effect::Examine { generation, case } => self.shell.examine(generation, case),
             Effect::Terminate { generation } => self.shell.terminate(generation),
             Effect::KillTree { generation } => self.shell.kill_tree(generation),

@@ -2,18 +2,18 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use openclaw_supervise::core::{Event, ExitStatus, ExitUsage, Remains, TreeEnd};
+use openclaw_supervise::core::{Event, ExitStatus, ExitUsage, Fingerprint, Remains, TreeEnd};
 use openclaw_supervise::gateway::adopt::{Found, Trace, find, find_by_key};
 use openclaw_supervise::gateway::process::{
     Birth, Gateway, INSTANCE, Launch, Sweep, key_of, new_instance, watch_departure,
 };
 use openclaw_supervise::gateway::tree::Orphans;
-#[cfg(target_os = "linux")]
-use openclaw_supervise::platform::mark::Mark;
 use openclaw_supervise::platform::proc;
 use openclaw_supervise::platform::process::Handle;
 #[cfg(target_os = "linux")]
 use openclaw_supervise::platform::process::{Setup, spawn};
+#[cfg(target_os = "linux")]
+use openclaw_supervise::platform::rlimit_tag::RlimitTag;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -183,9 +183,9 @@ async fn a_recycled_pid_is_neither_adopted_nor_touched() {
 
     let found = find(&stale, &launch).await.unwrap();
     assert_eq!(*found.remains(), Remains::Nothing { pid: Some(pid) });
-    let (mut gateway, _inbox) = adopt(found);
-    gateway.terminate().unwrap();
-    assert_eq!(gateway.snapshot(), []);
+    let (gateway, _inbox) = adopt(found);
+    gateway.terminate().await.unwrap();
+    assert_eq!(gateway.members().await.unwrap(), []);
     assert_eq!(kill_tree(&gateway).await.members, 0);
     gateway.release();
 
@@ -213,13 +213,13 @@ async fn a_leader_that_nobody_could_write_down_is_known_by_its_instance() {
     let nobody = Trace { instance: new_instance(&launch.key), ..Trace::default() };
     assert_eq!(*find(&nobody, &launch).await.unwrap().remains(), Remains::Nothing { pid: None });
 
-    let lost = find_by_key(&launch, None, &[]).unwrap();
+    let lost = find_by_key(&launch, None, &[]).await.unwrap();
     assert_eq!((lost.remains(), lost.instance()), (&leader(pid, None), instance.as_str()));
     let (gateway, mut inbox) = adopt(lost);
     let end = kill_tree(&gateway).await;
     assert_eq!((end.members, end.escaped, end.survivors), (3, 1, 0), "{end:?}");
     assert!(matches!(next(&mut inbox).await, Event::LeaderExited { generation: 7, death: ExitStatus::Unknown, .. }));
-    assert_eq!(*find_by_key(&launch, None, &[]).unwrap().remains(), Remains::Nothing { pid: None });
+    assert_eq!(*find_by_key(&launch, None, &[]).await.unwrap().remains(), Remains::Nothing { pid: None });
 }
 
 #[tokio::test]
@@ -237,10 +237,10 @@ async fn of_several_gateways_of_a_lost_store_the_youngest_that_has_a_leader_coun
     };
     until(|| now() > before).await;
     let pid = started.orphan(&young, "sleep 600; true").await;
-    let found = find_by_key(&launch, None, &[]).unwrap();
+    let found = find_by_key(&launch, None, &[]).await.unwrap();
     assert_eq!((found.remains(), found.instance()), (&leader(pid, None), young.as_str()));
     kill_tree(&adopt(found).0).await;
-    let found = find_by_key(&launch, None, &[]).unwrap();
+    let found = find_by_key(&launch, None, &[]).await.unwrap();
     assert_eq!(found.instance(), old);
     kill_tree(&adopt(found).0).await;
 }
@@ -263,9 +263,9 @@ async fn orphans_of_a_dead_leader_are_found_and_nobody_beside_them_is_touched() 
 
     let found = find(&left, &launch).await.unwrap();
     assert_eq!((found.remains(), found.leader()), (&Remains::Orphans { pid: Some(pid) }, None));
-    let (mut gateway, _inbox) = adopt(found);
+    let (gateway, _inbox) = adopt(found);
     assert_eq!((gateway.pid(), gateway.start_time()), (None, None));
-    gateway.terminate().unwrap();
+    gateway.terminate().await.unwrap();
     assert!([daemon, child, recorded].into_iter().all(is_alive), "there is nobody to ask for an end");
     let end = kill_tree(&gateway).await;
     assert_eq!((end.members, end.escaped, end.survivors), (3, 1, 0), "{end:?}");
@@ -321,11 +321,11 @@ async fn a_deaf_tree_of_many_sessions_is_killed_to_the_last_process() {
     };
     until(|| tree().count() == 7).await;
 
-    let (mut gateway, mut inbox) = adopt(find(&trace(&instance, pid), &launch).await.unwrap());
+    let (gateway, mut inbox) = adopt(find(&trace(&instance, pid), &launch).await.unwrap());
     grow_older().await;
-    let seen = gateway.snapshot();
+    let seen = gateway.members().await.unwrap();
     assert_eq!(seen.len(), 10, "{seen:?}");
-    gateway.terminate().unwrap();
+    gateway.terminate().await.unwrap();
     let end = kill_tree(&gateway).await;
     assert_eq!((end.members, end.survivors), (10, 0), "{end:?}");
     assert!(!seen.into_iter().any(|(pid, _)| is_alive(pid)));
@@ -340,8 +340,8 @@ async fn a_leader_that_ends_before_it_is_adopted_is_heard_of() {
     let pid = started.orphan(&instance, "exec sleep 600; true").await;
     let found = find(&trace(&instance, pid), &launch).await.unwrap();
     kill(pid).await;
-    let (mut gateway, mut inbox) = adopt(found);
-    gateway.terminate().unwrap();
+    let (gateway, mut inbox) = adopt(found);
+    gateway.terminate().await.unwrap();
     assert!(matches!(next(&mut inbox).await, Event::LeaderExited { generation: 7, death: ExitStatus::Unknown, .. }));
     assert_eq!(kill_tree(&gateway).await.members, 0);
     gateway.release();
@@ -374,13 +374,13 @@ async fn a_snapshot_follows_the_tree_and_keeps_what_has_left_it() {
     let pid = started.orphan(&instance, &script).await;
     let daemon = started.descendant(pid, "sleep 600").await;
     let child = started.descendant(pid, "sleep 601").await;
-    let (mut gateway, _inbox) = adopt(find(&trace(&instance, pid), &launch).await.unwrap());
+    let (gateway, _inbox) = adopt(find(&trace(&instance, pid), &launch).await.unwrap());
     let parent = proc::stat(daemon).unwrap().parent;
     let pids = |seen: Vec<(i32, u64)>| seen.into_iter().map(|(pid, _)| pid).collect::<Vec<_>>();
     let mut expected = [pid, parent, daemon, child];
     expected.sort_unstable();
     grow_older().await;
-    assert_eq!(pids(gateway.snapshot()), expected);
+    assert_eq!(pids(gateway.members().await.unwrap()), expected);
 
     // Its parent gone, in a session of its own and without an id it can be known from the snapshot alone.
     kill(parent).await;
@@ -389,7 +389,7 @@ async fn a_snapshot_follows_the_tree_and_keeps_what_has_left_it() {
     let mut expected = [pid, daemon, last];
     expected.sort_unstable();
     grow_older().await;
-    assert_eq!(pids(gateway.snapshot()), expected);
+    assert_eq!(pids(gateway.members().await.unwrap()), expected);
     assert_eq!(kill_tree(&gateway).await.members, 3);
     assert!(!is_alive(daemon));
 }
@@ -403,8 +403,8 @@ async fn a_snapshot_of_our_own_gateway_holds_its_whole_tree() {
     };
     let (events, _inbox) = channel(8);
     let instance = new_instance(&launch.key);
-    let mut gateway = Gateway::spawn(
-        Birth { generation: 7, instance: &instance, no_respawn: false },
+    let gateway = Gateway::spawn(
+        Birth { generation: 7, instance: &instance, no_respawn: false, fingerprint: Fingerprint::default() },
         &launch,
         Orphans::Mixed,
         &events,
@@ -414,7 +414,7 @@ async fn a_snapshot_of_our_own_gateway_holds_its_whole_tree() {
     started.descendant(gateway.pid().unwrap(), "sleep 600").await;
     assert_eq!(gateway.instance(), instance);
     grow_older().await;
-    assert_eq!(gateway.snapshot().len(), 3);
+    assert_eq!(gateway.members().await.map(|members| members.len()), Some(3));
     assert_eq!(kill_tree(&gateway).await.members, 3);
     gateway.release();
 }
@@ -442,14 +442,13 @@ async fn a_departure_is_told_once_it_has_happened_and_only_to_who_still_listens(
     }
 }
 
-/// As it would be if an earlier supervisor had given the mark to a process that is an orphan by now.
+/// As it would be if an earlier supervisor had given the tag to a process that is an orphan by now.
 #[cfg(target_os = "linux")]
-async fn marked(started: &mut Started, mark: Mark, instance: Option<&str>, command: &str) -> i32 {
-    let mut shell = Command::new("sh");
-    shell.args(["-c", "setsid sh -c \"$0\" >/dev/null 2>&1 </dev/null &", &format!("exec {command}")]);
-    shell.stdin(Stdio::null()).env_clear().env("PATH", "/usr/bin:/bin");
-    shell.envs(instance.map(|instance| (INSTANCE, instance)));
-    let parent = spawn(&mut shell, Setup { leaf: None, mark: Some(mark) }).unwrap().handle;
+async fn tagged(started: &mut Started, tag: RlimitTag, instance: Option<&str>, command: &str) -> i32 {
+    let mut shell = Command::new("env");
+    shell.args(["-i", "PATH=/usr/bin:/bin"]).args(instance.map(|instance| format!("{INSTANCE}={instance}")));
+    shell.args(["sh", "-c", "setsid sh -c \"$0\" >/dev/null 2>&1 </dev/null &", &format!("exec {command}")]);
+    let parent = spawn(&mut shell, Setup { tag: Some(tag), ..Setup::default() }).unwrap().handle;
     let find = || {
         let mut all = proc::processes().unwrap().into_iter();
         all.find(|process| proc::command_of(process.pid).as_deref() == Some(command)).map(|process| process.pid)
@@ -463,17 +462,17 @@ async fn marked(started: &mut Started, mark: Mark, instance: Option<&str>, comma
 
 #[cfg(target_os = "linux")]
 #[tokio::test]
-async fn the_mark_shows_a_stray_of_an_adopted_gateway_unless_it_bears_another_id_or_was_there_before() {
-    let (launch, mut started) = (launch("marked"), Started::default());
+async fn the_tag_shows_a_stray_of_an_adopted_gateway_unless_it_has_another_id_or_was_there_before() {
+    let (launch, mut started) = (launch("tagged"), Started::default());
     let (instance, other) = (new_instance(&launch.key), new_instance("0123456789abcdef"));
     let seed = u64::from_str_radix(&instance[instance.len() - 16..], 16).unwrap();
-    let mark = Mark::new(seed & !1).expect("this needs a limit that leaves room for a mark");
-    let older = marked(&mut started, mark, None, "sleep 641").await;
+    let tag = RlimitTag::new(seed & !1).expect("this needs a limit that leaves room for a tag");
+    let older = tagged(&mut started, tag, None, "sleep 641").await;
     grow_older().await;
-    let pid = marked(&mut started, mark, Some(&instance), "sleep 642").await;
-    let stray = marked(&mut started, mark, None, "sleep 643").await;
-    let others = marked(&mut started, mark, Some(&other), "sleep 644").await;
-    let plain = marked(&mut started, Mark::new(seed | 1).unwrap(), None, "sleep 645").await;
+    let pid = tagged(&mut started, tag, Some(&instance), "sleep 642").await;
+    let stray = tagged(&mut started, tag, None, "sleep 643").await;
+    let others = tagged(&mut started, tag, Some(&other), "sleep 644").await;
+    let plain = tagged(&mut started, RlimitTag::new(seed | 1).unwrap(), None, "sleep 645").await;
 
     let found = find(&trace(&instance, pid), &launch).await.unwrap();
     let (gateway, _inbox) = adopt(found);

@@ -10,16 +10,19 @@ mod root;
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::unistd::{Uid, setfsuid};
-use openclaw_supervise::core::{Event, SpawnFailure};
+use openclaw_supervise::core::{Event, Fingerprint, SpawnFailure};
 use openclaw_supervise::gateway::process::{Birth, Gateway, Launch, key_of, new_instance};
 use openclaw_supervise::gateway::tree::Orphans;
 use openclaw_supervise::platform::cgroup::{Leaf, OomCount, remove_empty};
-use openclaw_supervise::platform::mark::Mark;
 use openclaw_supervise::platform::proc;
-use openclaw_supervise::platform::process::{Handle, Setup, Spawned, reap_unclaimed, spawn};
+use openclaw_supervise::platform::process::{
+    Exec, Handle, Setup, Spawned, reap_unclaimed, spawn, spawn_in_own_session,
+};
+use openclaw_supervise::platform::rlimit_tag::RlimitTag;
 use root::needs_root;
 use std::fs;
 use std::io::{self, Read};
+use std::os::fd::AsFd;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
@@ -85,7 +88,12 @@ fn shell(script: &str) -> Command {
 }
 
 fn start(command: &mut Command, leaf: &Leaf) -> Spawned {
-    spawn(command, Setup { leaf: Some(leaf), mark: None }).unwrap()
+    spawn(command, Setup { leaf: Some(leaf), ..Setup::default() }).unwrap()
+}
+
+fn executed(exec: Exec) -> io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async { exec.done().await })
 }
 
 fn end_of(handle: &Handle) -> ExitStatus {
@@ -99,20 +107,27 @@ fn end_of(handle: &Handle) -> ExitStatus {
 }
 
 #[test]
-fn a_process_is_born_in_its_leaf_and_all_that_it_starts_ends_with_it() {
+fn a_process_is_created_in_its_leaf_and_all_that_it_starts_ends_with_it() {
     let _alone = alone();
     let scratch = Scratch::new("born");
     let leaf = &scratch.0;
     // The shell waits for a line, so that it is seen before it has done anything.
     let (wait, go) = io::pipe().unwrap();
     let script = "read line; setsid sleep 600 & (env -i setsid sleep 600 &) ; sleep 600 & wait";
-    let Spawned { handle, outside } = start(shell(script).stdin(wait), leaf);
+    let setup = Setup { leaf: Some(leaf), streams: [Some(wait.as_fd()), None, None], ..Setup::default() };
+    let Spawned { handle, outside, exec } = spawn(&mut shell(script), setup).unwrap();
+    executed(exec).unwrap();
     assert!(outside.is_none(), "{outside:?}");
     assert_eq!(leaf.members().unwrap(), [handle.pid()]);
     let stat = proc::stat(handle.pid()).unwrap();
     assert_eq!((stat.parent, stat.session), (std::process::id().cast_signed(), handle.pid()));
     io::Write::write_all(&mut &go, b"\n").unwrap();
-    wait_until("four members", || leaf.members().unwrap().len() == 4);
+    let sleeps = |pid: &i32| proc::command_of(*pid).is_some_and(|command| command == "sleep 600");
+    // A shell in between may still be about to end.
+    wait_until("four members", || {
+        let members = leaf.members().unwrap();
+        members.len() == 4 && members.iter().filter(|pid| sleeps(pid)).count() == 3
+    });
 
     // One of them makes a group of its own.
     let inner = folder_of(handle.pid()).join("inner");
@@ -121,7 +136,7 @@ fn a_process_is_born_in_its_leaf_and_all_that_it_starts_ends_with_it() {
     assert_eq!(leaf.members().unwrap().len(), 4);
     assert!(leaf.members().unwrap().contains(&handle.pid()));
     leaf.remove();
-    assert!(inner.exists(), "what somebody is in stays");
+    assert!(inner.exists(), "a leaf that is not empty stays");
 
     leaf.kill().unwrap();
     assert_eq!(end_of(&handle).signal(), Some(libc::SIGKILL));
@@ -145,15 +160,19 @@ fn a_stopped_or_frozen_member_is_killed_too() {
 }
 
 #[test]
-fn what_cannot_be_executed_is_an_error_and_leaves_nobody_behind() {
+fn what_cannot_be_executed_is_an_error_and_leaves_nothing_behind() {
     let _alone = alone();
     let scratch = Scratch::new("missing");
     let before = proc::children().unwrap();
-    let setup = Setup { leaf: Some(&scratch.0), mark: None };
-    let error = spawn(&mut Command::new("/nonexistent/gateway"), setup).unwrap_err();
-    assert_eq!(error.kind(), io::ErrorKind::NotFound);
-    let error = spawn(Command::new("true").current_dir("/nonexistent"), setup).unwrap_err();
-    assert_eq!(error.kind(), io::ErrorKind::NotFound);
+    for (program, kind) in [
+        ("/nonexistent/gateway", io::ErrorKind::NotFound),
+        ("/etc/passwd", io::ErrorKind::PermissionDenied),
+        ("/etc/passwd/gateway", io::ErrorKind::NotADirectory),
+    ] {
+        let Spawned { handle, exec, .. } = start(&mut Command::new(program), &scratch.0);
+        assert_eq!(executed(exec).unwrap_err().kind(), kind, "{program}");
+        assert_eq!(end_of(&handle).code(), Some(127), "{program}");
+    }
     assert_eq!(proc::children().unwrap(), before);
     assert_eq!(scratch.0.members().unwrap(), [] as [i32; 0]);
 }
@@ -164,7 +183,7 @@ fn without_its_leaf_a_command_is_started_all_the_same() {
     let before = proc::children().unwrap();
     let gone = Scratch::new("gone");
     gone.0.remove();
-    let Spawned { handle, outside } = start(&mut shell("exit 7"), &gone.0);
+    let Spawned { handle, outside, .. } = start(&mut shell("exit 7"), &gone.0);
     assert!(outside.is_some());
     assert_eq!(end_of(&handle).code(), Some(7));
 
@@ -184,7 +203,7 @@ fn without_its_leaf_a_command_is_started_all_the_same() {
     assert_eq!(proc::children().unwrap(), before);
 }
 
-/// What a command is told of its surroundings, the numbers that differ from process to process left out.
+/// What a command finds in its process, the numbers that differ from process to process left out.
 fn surroundings(leaf: Option<&Leaf>) -> String {
     let script = "echo \"$0 $*\"; pwd; env | sort; grep '^Sig[BIC]' /proc/self/status; umask; ulimit -a; nice
         cd /proc/self/fd && for fd in 0 1 2; do readlink $fd | sed 's/[0-9]*]//'; done; set -- *; echo $#; cat <&0";
@@ -193,12 +212,11 @@ fn surroundings(leaf: Option<&Leaf>) -> String {
     io::Write::write_all(&mut writer, b"typed\n").unwrap();
     drop(writer);
     let mut command = Command::new("sh");
-    command.args(["-c", script, "name", "a  b", ""]).current_dir("/usr");
-    command.env_clear().env("PATH", "/usr/bin:/bin").env("WORD", "x=y z").env_remove("HOME");
-    command.stdin(text).stdout(input.try_clone().unwrap()).stderr(input);
-    let Spawned { handle, outside } = spawn(&mut command, Setup { leaf, mark: None }).unwrap();
+    command.args(["-c", script, "name", "a  b", ""]).env("WORD", "x=y z").env_remove("HOME");
+    let streams = [Some(text.as_fd()), Some(input.as_fd()), Some(input.as_fd())];
+    let Spawned { handle, outside, .. } = spawn(&mut command, Setup { leaf, tag: None, streams }).unwrap();
     assert!(outside.is_none());
-    drop(command);
+    drop(input);
     let mut told = String::new();
     output.read_to_string(&mut told).unwrap();
     assert_eq!(end_of(&handle).code(), Some(0));
@@ -210,16 +228,17 @@ fn a_command_finds_the_same_surroundings_in_a_leaf_as_outside() {
     let _alone = alone();
     let scratch = Scratch::new("alike");
     let told = surroundings(None);
-    for part in ["name a  b", "/usr\n", "WORD=x=y z\n", "typed\n"] {
+    for part in ["name a  b", "WORD=x=y z\n", "typed\n"] {
         assert!(told.contains(part), "{part} in {told}");
     }
+    assert!(!told.contains("\nHOME="), "{told}");
     let ignored = told.lines().find_map(|line| line.strip_prefix("SigIgn:\t")).unwrap();
     assert_eq!(u64::from_str_radix(ignored, 16).unwrap() & 1 << (libc::SIGPIPE - 1), 0);
     assert_eq!(surroundings(Some(&scratch.0)), told);
 }
 
 #[test]
-fn a_leaf_is_found_by_its_name_and_by_who_is_in_it_and_below() {
+fn a_leaf_is_found_by_its_name_and_by_the_processes_in_and_below_it() {
     let _alone = alone();
     let scratch = Scratch::new("found");
     let name = name("found");
@@ -257,12 +276,13 @@ fn empty_leaves_that_were_left_behind_are_removed_and_no_others() {
 }
 
 #[test]
-fn a_mark_outlives_sessions_parents_environments_and_users() {
+fn a_tag_outlives_sessions_parents_environments_and_users() {
     let _alone = alone();
-    let scratch = Scratch::new("marked");
-    let mark = Mark::new(5).expect("this needs a limit of pending signals that leaves room");
+    let scratch = Scratch::new("tagged");
+    let tag = RlimitTag::new(5).expect("this needs a limit of pending signals that leaves room");
     let script = "setsid sh -c '(env -i sleep 600 &)'; exec setpriv --reuid 65534 --clear-groups env -i sleep 600";
-    let handle = spawn(&mut shell(script), Setup { leaf: Some(&scratch.0), mark: Some(mark) }).unwrap().handle;
+    let handle =
+        spawn(&mut shell(script), Setup { leaf: Some(&scratch.0), tag: Some(tag), ..Setup::default() }).unwrap().handle;
     let sleeping = |pid: i32| proc::command_of(pid).is_some_and(|command| command == "sleep 600");
     wait_until("both of them", || {
         let members = scratch.0.members().unwrap();
@@ -272,13 +292,13 @@ fn a_mark_outlives_sessions_parents_environments_and_users() {
     let orphan = scratch.0.members().unwrap().into_iter().find(|&pid| pid != handle.pid()).unwrap();
     assert_ne!(proc::stat(orphan).unwrap().parent, handle.pid());
     for pid in [handle.pid(), orphan] {
-        assert!(mark.is_on(pid));
-        assert!(!Mark::new(6).unwrap().is_on(pid), "another mark is told from it");
+        assert!(tag.is_on(pid));
+        assert!(!RlimitTag::new(6).unwrap().is_on(pid), "another tag is told from it");
     }
-    assert!(!mark.is_on(std::process::id().cast_signed()) && !mark.is_on(1) && !mark.is_on(-1));
-    assert_eq!(Mark::new(5), Some(mark), "our own limit stays");
-    let plain = spawn(Command::new("sleep").arg("600"), Setup { leaf: Some(&scratch.0), mark: None }).unwrap().handle;
-    assert!(!mark.is_on(plain.pid()));
+    assert!(!tag.is_on(std::process::id().cast_signed()) && !tag.is_on(1) && !tag.is_on(-1));
+    assert_eq!(RlimitTag::new(5), Some(tag), "our own limit stays");
+    let plain = start(Command::new("sleep").arg("600"), &scratch.0).handle;
+    assert!(!tag.is_on(plain.pid()));
     scratch.0.kill().unwrap();
     for handle in [handle, plain] {
         end_of(&handle);
@@ -318,7 +338,7 @@ fn again(role: &str) -> Command {
 }
 
 fn outcome(command: &mut Command) -> ExitStatus {
-    end_of(&spawn(command, Setup::default()).unwrap().handle)
+    end_of(&spawn_in_own_session(command).unwrap())
 }
 
 fn sleeping_gateway(generation: u64, key: &str, events: &Sender<Event>, script: &str) -> Gateway {
@@ -334,18 +354,19 @@ fn try_gateway(generation: u64, key: &str, events: &Sender<Event>, script: &str)
         exports: Vec::new(),
     };
     let instance = new_instance(&launch.key);
-    let birth = Birth { generation, instance: &instance, no_respawn: false };
+    let birth = Birth { generation, instance: &instance, no_respawn: false, fingerprint: Fingerprint::default() };
     Gateway::spawn(birth, &launch, Orphans::Mixed, events)
 }
 
-/// Whether a gateway that somebody kills counts as killed for want of memory because a neighbour was, in its time, and
-/// before it was looked at if it was.
+/// Whether a gateway that the test kills counts as killed by the OOM killer because another process was, while the gateway
+/// lived; `is_looked_at` says that it was seen alive afterwards.
 async fn is_blamed_for_a_neighbour(is_looked_at: bool) -> bool {
     let (events, mut inbox) = channel(8);
     let gateway = sleeping_gateway(1, "blamed", &events, "exec sleep 600");
+    assert!(matches!(inbox.recv().await, Some(Event::Spawned { .. })));
     assert_eq!(outcome(&mut again("eat")).signal(), Some(libc::SIGKILL));
     if is_looked_at {
-        let _sample = gateway.measure(false);
+        gateway.measure(false).await.unwrap();
     }
     Handle::open(gateway.pid().unwrap()).unwrap().kill().unwrap();
     let event = timeout(PATIENCE, inbox.recv()).await.unwrap().unwrap();

@@ -4,7 +4,7 @@
 #![expect(clippy::expect_used, reason = "a test that cannot go on says so by a panic")]
 
 use openclaw_supervise::core::hook::{Call, HookEnd};
-use openclaw_supervise::core::{Event, ExitStatus};
+use openclaw_supervise::core::{Event, ExitStatus, Fingerprint};
 use openclaw_supervise::gateway::hooks::{Commands, Hooks};
 use openclaw_supervise::gateway::process::{Birth, Gateway, Launch, Sweep, key_of, new_instance};
 use openclaw_supervise::gateway::tree::Orphans;
@@ -81,8 +81,9 @@ async fn the_late_exit_of_a_hook_kills_its_daemons_and_no_process_of_the_gateway
         exports: Vec::new(),
     };
     let instance = new_instance(&launch.key);
-    let birth = Birth { generation: 1, instance: &instance, no_respawn: false };
+    let birth = Birth { generation: 1, instance: &instance, no_respawn: false, fingerprint: Fingerprint::default() };
     let gateway = Gateway::spawn(birth, &launch, Orphans::OursAlone, &events).expect("it can be started");
+    assert!(matches!(next(&mut inbox).await, Event::Spawned { .. }));
     let family = [find("sleep 622").await, find("sleep 623").await, find("sleep 624").await];
 
     let _ended = Ended(family.iter().copied().chain([of_hook]).collect());

@@ -5,7 +5,7 @@
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use openclaw_supervise::core::{Event, ExitStatus, Usage};
+use openclaw_supervise::core::{Event, ExitStatus, Fingerprint, Usage};
 use openclaw_supervise::gateway::adopt::{self, Trace};
 use openclaw_supervise::gateway::process::{Birth, Gateway, INSTANCE, Launch, Sweep, key_of, new_instance};
 use openclaw_supervise::gateway::tree::Orphans;
@@ -66,16 +66,18 @@ impl Stage {
         let ((events, inbox), launch) = (channel(8), launch(script));
         let instance = new_instance(&launch.key);
         let gateway = Gateway::spawn(
-            Birth { generation: 1, instance: &instance, no_respawn: false },
+            Birth { generation: 1, instance: &instance, no_respawn: false, fingerprint: Fingerprint::default() },
             &launch,
             Orphans::OursAlone,
             &events,
         )
         .expect("a shell starts");
-        Self { gateway, events, inbox, _remains: Remains, _turn: turn }
+        let mut stage = Self { gateway, events, inbox, _remains: Remains, _turn: turn };
+        assert!(matches!(stage.next().await, Event::Spawned { .. }));
+        stage
     }
 
-    /// One that somebody else has started, and whose parent we have become.
+    /// One that another process has started, and whose parent we have become.
     async fn adopted(script: &str) -> Self {
         let turn = TURN.lock().await;
         process::become_subreaper().expect("the kernel has subreapers");
@@ -101,7 +103,7 @@ impl Stage {
         let mut last = None;
         let look = async {
             loop {
-                let sample = self.gateway.measure(true);
+                let sample = self.gateway.measure(true).await.expect("a worker can be had");
                 if fits(&sample) {
                     return sample;
                 }
@@ -142,7 +144,7 @@ async fn a_large_child_counts_for_the_tree_wherever_it_went_and_not_for_the_lead
         let sample = stage.sample(is_large).await;
         assert!(sample.rss_kb.is_some_and(|kb| (1..LARGE_KB / 2).contains(&kb)), "{script}: {sample:?}");
         assert!(sample.tree_rss_kb.is_some_and(|kb| kb < 2 * LARGE_KB), "{script}: {sample:?}");
-        assert_eq!(stage.gateway.measure(false).tree_rss_kb, None);
+        assert_eq!(stage.gateway.measure(false).await.map(|sample| sample.tree_rss_kb), Some(None));
         stage.end().await;
     }
 }
@@ -178,7 +180,7 @@ async fn the_time_that_a_gateway_works_is_counted_and_that_of_its_children_is_no
         }
     };
     timeout(PATIENCE, wait).await.expect("a processor is free in the end");
-    let sample = stage.gateway.measure(false);
+    let sample = stage.gateway.measure(false).await.expect("a worker can be had");
     assert!(sample.cpu.is_some_and(|cpu| cpu < Duration::from_millis(50)), "{sample:?}");
     stage.end().await;
 }

@@ -4,7 +4,7 @@
 #![expect(clippy::expect_used, reason = "a test that cannot go on says so by a panic")]
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use openclaw_supervise::core::{Event, ExitUsage, Layer, TreeEnd};
+use openclaw_supervise::core::{Event, ExitUsage, Fingerprint, Layer, TreeEnd};
 use openclaw_supervise::gateway::process::{Birth, Gateway, INSTANCE, Launch, Sweep, key_of, new_instance};
 use openclaw_supervise::gateway::tree::{Orphans, Tree};
 use openclaw_supervise::platform::proc::{self, Stat, State};
@@ -34,13 +34,13 @@ impl World {
         process::become_subreaper().expect("the kernel has subreapers");
         // What the test before has left behind.
         until(|| {
-            reap();
+            process::reap_unclaimed();
             proc::children().is_ok_and(|children| children.is_empty())
         })
         .await;
         let reaper = tokio::spawn(async {
             loop {
-                reap();
+                process::reap_unclaimed();
                 sleep(Duration::from_millis(3)).await;
             }
         });
@@ -88,14 +88,6 @@ impl Drop for World {
 async fn kill(tree: Tree) -> TreeEnd {
     let begun = tokio::time::Instant::now();
     timeout(PATIENCE, tree.kill(move || begun.elapsed())).await.expect("it comes to an end")
-}
-
-fn reap() {
-    for pid in proc::children().unwrap_or_default() {
-        if !process::is_claimed(pid) {
-            process::reap(pid);
-        }
-    }
 }
 
 fn forget(leader: &Handle) {
@@ -228,12 +220,13 @@ async fn strays_of_a_gateway_that_ended_alone_are_told_of_later_unless_there_may
         };
         let (instance, (events, mut inbox)) = (new_instance(&launch.key), channel(8));
         let gateway = Gateway::spawn(
-            Birth { generation: 3, instance: &instance, no_respawn: false },
+            Birth { generation: 3, instance: &instance, no_respawn: false, fingerprint: Fingerprint::default() },
             &launch,
             Orphans::OursAlone,
             &events,
         )
         .expect("it can be started");
+        assert!(matches!(inbox.recv().await, Some(Event::Spawned { generation: 3, .. })));
         start_elsewhere(&instance, "sleep 609");
         let stray = find("sleep 609").await;
         let mut next = async || timeout(PATIENCE, inbox.recv()).await.expect("in time").expect("it is open");

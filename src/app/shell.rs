@@ -6,7 +6,7 @@ use super::orders::{Order, Orders};
 use crate::core::event::Remains;
 use crate::core::{
     Call, Event, Fact, Fingerprint, Generation, HangContext, Hook, HookEnd, LeaseRequest, Owner, ProbeScope, Report,
-    Request, Requester, Settled, SpawnFailure, Usage,
+    Request, Requester, Settled, SpawnFailure,
 };
 use crate::gateway::adopt::{self, Found, Trace};
 use crate::gateway::handoff::Handoff;
@@ -21,6 +21,7 @@ use crate::store::{Intent, LeftRecord, News, Store};
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::Mutex;
 use tokio::sync::mpsc::Sender;
 use tokio::task::JoinHandle;
 
@@ -77,7 +78,7 @@ pub struct Shell {
     /// The kill of a tree that was begun last, with the look for strays after it.
     killing: Option<JoinHandle<()>>,
     /// Who belonged to the gateway when that was last written down.
-    members: Vec<(i32, u64)>,
+    members: Arc<Mutex<Vec<(i32, u64)>>>,
     events: Sender<Event>,
     finds: Sender<Find>,
 }
@@ -113,7 +114,7 @@ impl Shell {
             orders,
             departure: None,
             killing: None,
-            members: Vec::new(),
+            members: Arc::default(),
             events,
             finds,
         }
@@ -157,9 +158,15 @@ impl Shell {
         });
     }
 
-    /// What the gateway uses now, if there is one.
-    pub(super) fn measure(&self, generation: Generation, tree: bool) -> Option<Usage> {
-        self.owned(generation).map(|gateway| gateway.measure(tree))
+    /// Has the gateway send `Measured`, if there is one.
+    pub(super) fn measure(&self, generation: Generation, tree: bool) {
+        let Some(gateway) = self.owned(generation) else { return };
+        let (measured, events) = (gateway.measure(tree), self.events.clone());
+        tokio::spawn(async move {
+            if let Some(sample) = measured.await {
+                let _closed = events.send(Event::Measured { generation, sample }).await;
+            }
+        });
     }
 
     /// Of a gateway that is not there any more nothing can be found; the news of its end is on its way.
@@ -195,18 +202,19 @@ impl Shell {
         // Taken before the start: what is changed later is another state of the files.
         let fingerprint = self.fingerprint();
         super::crash_point::pass();
-        let birth = Birth { generation, instance: &instance, no_respawn };
+        let birth = Birth { generation, instance: &instance, no_respawn, fingerprint };
         let spawned = Gateway::spawn(birth, &self.launch, self.orphans, &self.events);
         super::crash_point::pass();
-        Some(match spawned {
+        match spawned {
             Ok(gateway) => {
+                // On record even if its execve(2) never returns: a successor has to find it.
                 let (pid, start_time) = (gateway.pid().unwrap_or(0), gateway.start_time().unwrap_or(0));
                 self.store.spawned(generation, pid, start_time);
                 self.gateway = Some(gateway);
-                Event::Spawned { generation, pid, fingerprint }
+                None
             }
-            Err(failure) => Event::SpawnFailed { generation, failure },
-        })
+            Err(failure) => Some(Event::SpawnFailed { generation, failure }),
+        }
     }
 
     /// What keeps the gateway from being started just now.
@@ -250,7 +258,7 @@ impl Shell {
 
     fn seek(&self, generation: Generation, trace: Option<Trace>, pause: Duration) {
         let (launch, finds) = (Arc::clone(&self.launch), self.finds.clone());
-        let (prober, members) = (Arc::clone(&self.prober), self.members.clone());
+        let (prober, members) = (Arc::clone(&self.prober), Arc::clone(&self.members));
         tokio::spawn(async move {
             if !pause.is_zero() {
                 tokio::time::sleep(pause).await;
@@ -263,7 +271,9 @@ impl Shell {
                     Owner::Ours(holder) => Some(holder.pid),
                     Owner::Other(_) | Owner::Unseen => None,
                 };
-                adopt::find_by_key(&launch, holder, &members)
+                // Without the lock: another look at the members need not wait.
+                let members = members.lock().await.clone();
+                adopt::find_by_key(&launch, holder, &members).await
             };
             let _closed = finds.send((generation, found)).await;
         });
@@ -307,20 +317,24 @@ impl Shell {
     }
 
     /// Has the store write down who belongs to the gateway now, for a successor who has to find them.
-    pub(super) fn note_members(&mut self, generation: Generation) {
-        let Some(gateway) = self.gateway.as_mut().filter(|gateway| gateway.generation() == generation) else { return };
-        let members = gateway.snapshot();
-        if members != self.members {
-            self.store.members(generation, members.clone());
-            self.members = members;
-        }
+    pub(super) fn note_members(&self, generation: Generation) -> Option<JoinHandle<()>> {
+        let gateway = self.owned(generation)?;
+        let (looked, store, known) = (gateway.members(), self.store.clone(), Arc::clone(&self.members));
+        Some(tokio::spawn(async move {
+            let Some(members) = looked.await else { return };
+            let before = std::mem::replace(&mut *known.lock().await, members.clone());
+            if before != members {
+                store.members(generation, members);
+            }
+        }))
     }
 
-    /// Waits for the look for those whom a dead gateway left unseen, if one goes on: it takes some 150 ms.
-    pub(super) async fn end_sweep(&mut self) {
-        if let Some(killing) = self.killing.take() {
+    /// Waits for the last look at the members, and for the look for strays, if they go on: some 150 ms.
+    pub(super) async fn end_looks(&mut self, members: Option<JoinHandle<()>>, holds_lease: bool) {
+        let killing = self.killing.take().filter(|_| holds_lease);
+        for look in members.into_iter().chain(killing) {
             // What takes longer than this is in an uninterruptible sleep.
-            let _over = tokio::time::timeout(SWEEP_TIME_MAX, killing).await;
+            let _over = tokio::time::timeout(SWEEP_TIME_MAX, look).await;
         }
     }
 
@@ -427,10 +441,8 @@ impl Shell {
     }
 
     fn terminate_now(&mut self, generation: Generation) {
-        let owned = self.gateway.as_mut().filter(|gateway| gateway.generation() == generation);
-        if let Some(Err(error)) = owned.map(Gateway::terminate) {
-            // The core's deadline for the drain ends it all the same.
-            tracing::warn!(generation, %error, "cannot send SIGTERM to the gateway");
+        if let Some(gateway) = self.owned(generation) {
+            gateway.terminate();
         }
     }
 
@@ -450,12 +462,20 @@ impl Shell {
 
     /// Lets go of a gateway that the core has done with.
     pub(super) fn let_go(&mut self, held: Option<Generation>) {
-        if let Some(mut gateway) = self.gateway.take_if(|gateway| held != Some(gateway.generation())) {
+        if let Some(gateway) = self.gateway.take_if(|gateway| held != Some(gateway.generation())) {
             // Another one takes its place with nothing between them: a successor, and all the rest is that one's now.
             if held.is_some() {
-                self.members = gateway.snapshot();
+                let (looked, known) = (gateway.members(), Arc::clone(&self.members).try_lock_owned());
+                tokio::spawn(async move {
+                    let members = looked.await;
+                    if let (Some(members), Ok(mut known)) = (members, known) {
+                        *known = members;
+                    }
+                    gateway.release();
+                });
+            } else {
+                gateway.release();
             }
-            gateway.release();
             self.prober.forget();
         }
     }

@@ -14,6 +14,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
+use std::thread;
 use std::time::Duration;
 
 /// The pauses before the looks at all processes: a process does not bear its id yet between fork(2) and execve(2), and
@@ -97,8 +98,14 @@ impl Trace {
 /// Looks for the gateway of a record.
 ///
 /// # Errors
-/// The processes cannot be listed: then nobody knows what is left.
+/// The processes cannot be listed: then nothing is known of what is left.
 pub async fn find(left: &Trace, launch: &Launch) -> io::Result<Found> {
+    let (left, launch) = (left.clone(), launch.clone());
+    proc::run(move || find_recorded(&left, &launch)).await?
+}
+
+#[expect(clippy::disallowed_methods, reason = "it runs on a worker")]
+fn find_recorded(left: &Trace, launch: &Launch) -> io::Result<Found> {
     let recorded = left.recorded();
     if let Some((pid, start_time)) = recorded
         && let Some(leader) = hold(pid, start_time)?
@@ -108,7 +115,7 @@ pub async fn find(left: &Trace, launch: &Launch) -> io::Result<Found> {
     let looks = if recorded.is_some() { LOOKS_FOR_ORPHANS } else { LOOKS.len() };
     for pause in LOOKS.into_iter().take(looks) {
         if !pause.is_zero() {
-            tokio::time::sleep(pause).await;
+            thread::sleep(pause);
         }
         let bearers = bearers(|instance| instance == left.instance)?.into_values().next().unwrap_or_default();
         // Who is known to have ended is not looked for among those that it left.
@@ -130,7 +137,12 @@ pub async fn find(left: &Trace, launch: &Launch) -> io::Result<Found> {
 ///
 /// # Errors
 /// As [`find`].
-pub fn find_by_key(launch: &Launch, holder: Option<i32>, known: &[(i32, u64)]) -> io::Result<Found> {
+pub async fn find_by_key(launch: &Launch, holder: Option<i32>, known: &[(i32, u64)]) -> io::Result<Found> {
+    let (launch, known) = (launch.clone(), known.to_vec());
+    proc::run(move || find_unrecorded(&launch, holder, &known)).await?
+}
+
+fn find_unrecorded(launch: &Launch, holder: Option<i32>, known: &[(i32, u64)]) -> io::Result<Found> {
     let prefix = format!("{}-", launch.key);
     let mut gateways = Vec::new();
     for (instance, processes) in bearers(|instance| instance.starts_with(&prefix))? {

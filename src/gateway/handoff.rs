@@ -13,8 +13,8 @@ use super::openclaw::Openclaw;
 use super::tree::descendants_of;
 use crate::core::Event;
 use crate::core::handoff::{ANSWER_MAX, HandoffVerdict, Support};
+use crate::platform::kill;
 use crate::platform::process::{Handle, claim, reap, spawn_in_own_session, unclaim};
-use crate::platform::strike;
 use std::io;
 use std::path::Path;
 use std::process::Stdio;
@@ -178,7 +178,7 @@ impl Drop for Cli {
     fn drop(&mut self) {
         // The pid is not reused before it is reaped. OpenClaw's CLI runs itself once more, in another session.
         let below = if matches!(self.0.has_ended(), Ok(true)) { Vec::new() } else { descendants_of(self.0.pid()) };
-        let _gone = strike::kill_group_of_child(self.0.pid());
+        let _gone = kill::kill_group_of_child(self.0.pid());
         let _gone = self.0.kill();
         for process in &below {
             let _gone = process.kill();

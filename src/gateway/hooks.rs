@@ -7,7 +7,7 @@
 //! One that sleeps uninterruptibly is given up, and may end beside a gateway: so nobody is taken for one of its own for
 //! being our child alone.
 
-use super::death;
+use super::exit_watch;
 use super::openclaw::Openclaw;
 use super::process::{self, INSTANCE};
 use super::spawn::{self, Failure, Kind, Started};
@@ -16,13 +16,15 @@ use crate::core::hook::{Call, Hook, HookEnd};
 use crate::core::{Event, ExitStatus, Moment, TreeEnd};
 use crate::platform::cgroup::{self, Leaf};
 use crate::platform::environment::Environment;
-use crate::platform::mark::Mark;
 use crate::platform::proc;
 use crate::platform::process::{Handle, Watch, unclaim};
+use crate::platform::rlimit_tag::RlimitTag;
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
+use std::fs::File;
 use std::io;
-use std::process::{Command, Stdio};
+use std::os::fd::AsFd;
+use std::process::Command;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 use tokio::sync::mpsc::Sender;
@@ -124,18 +126,18 @@ impl Running {
 }
 
 /// The marks of the hooks that live. A process has one set of orphans, whoever in it asks: hence one list.
-static LIVING: Mutex<Vec<Mark>> = Mutex::new(Vec::new());
+static LIVING: Mutex<Vec<RlimitTag>> = Mutex::new(Vec::new());
 
 /// Keeps a mark for a hook, until it is dropped.
-struct Living(Option<Mark>);
+struct Living(Option<RlimitTag>);
 
 impl Living {
-    fn of(mark: Option<Mark>) -> Self {
+    fn of(mark: Option<RlimitTag>) -> Self {
         LIVING.lock().unwrap_or_else(PoisonError::into_inner).extend(mark);
         Self(mark)
     }
 
-    fn is_borne(mark: Mark) -> bool {
+    fn is_borne(mark: RlimitTag) -> bool {
         LIVING.lock().unwrap_or_else(PoisonError::into_inner).contains(&mark)
     }
 }
@@ -166,23 +168,28 @@ impl Hooks {
             return Err(HookEnd::NotStarted(format!("no {} hook is set", hook.name())));
         };
         let program = command.get_program().to_string_lossy().into_owned();
-        let started = spawn::start(&mut command, Kind::Hook, &id).map_err(|failure| {
-            HookEnd::NotStarted(match failure {
-                Failure::Spawn(error) => format!("cannot execute {program}: {error}"),
-                Failure::Watch(error) => format!("cannot watch it: {error}; raise the limit on open files"),
-            })
+        let not_executed = move |error: io::Error| HookEnd::NotStarted(format!("cannot execute {program}: {error}"));
+        let input = File::open("/dev/null").map_err(&not_executed)?;
+        let started = spawn::start(&mut command, Some(input.as_fd()), Kind::Hook, &id);
+        let started = started.map_err(|failure| match failure {
+            Failure::Spawn(error) => not_executed(error),
+            Failure::Watch(error) => {
+                HookEnd::NotStarted(format!("cannot watch it: {error}; raise the limit on open files"))
+            }
         })?;
         spawn::warn_if_blind(&started, Orphans::Mixed);
-        let Started { leader, watch, leaf, mark } = started;
-        let tree = Tree::new(&leader, entry(&id), Orphans::Mixed).with(leaf.clone(), mark);
+        let Started { leader, watch, exec, leaf, tag } = started;
+        let tree = Tree::new(&leader, entry(&id), Orphans::Mixed).with(leaf.clone(), tag);
         let running = Running { ticket, leader: Arc::downgrade(&leader) };
-        let (clock, events, living) = (self.clock, events.clone(), Living::of(mark));
+        let (clock, events, living) = (self.clock, events.clone(), Living::of(tag));
         tokio::spawn(async move {
+            let executed = spawn::executed(exec, leader.pid()).await;
             let death = end_of(hook, &leader, &watch, tree, clock).await;
             spawn::retire(leaf.as_ref());
             drop((leader, living));
+            let end = executed.map_or_else(not_executed, |()| HookEnd::Ended(death));
             // A closed channel means that the loop has ended and nobody waits for the news.
-            let _closed = events.send(Event::HookEnded { ticket, end: HookEnd::Ended(death) }).await;
+            let _closed = events.send(Event::HookEnded { ticket, end }).await;
         });
         Ok(running)
     }
@@ -191,7 +198,7 @@ impl Hooks {
     fn new_id(&self) -> String {
         loop {
             let id = spawn::new_id(&self.key);
-            if !Kind::Hook.mark_of(&id).is_some_and(Living::is_borne) {
+            if !Kind::Hook.tag_of(&id).is_some_and(Living::is_borne) {
                 return id;
             }
         }
@@ -206,7 +213,6 @@ impl Hooks {
             }
             (Hook::Repair, openclaw) => openclaw.as_ref()?.command(&REPAIR),
         };
-        command.stdin(Stdio::null());
         process::scrub(&mut command);
         command.env_remove(INSTANCE);
         for name in TOLD {
@@ -252,7 +258,8 @@ impl Hooks {
     async fn left(&self) -> BTreeMap<String, Option<i32>> {
         let prefix = Kind::Hook.leaf_prefix();
         loop {
-            match bearers(&self.key) {
+            let key = self.key.clone();
+            match proc::run(move || bearers(&key)).await.flatten() {
                 Ok(bearers) => {
                     let leaves = cgroup::inhabited(&format!("{prefix}{}-", self.key)).into_iter();
                     let inside = leaves.filter_map(|name| Some((name.strip_prefix(prefix)?.to_owned(), None)));
@@ -270,7 +277,7 @@ impl Hooks {
 /// How it ended, once nothing of it is left.
 async fn end_of(hook: Hook, leader: &Handle, watch: &Watch, tree: Tree, clock: fn() -> Moment) -> ExitStatus {
     let death = match watch.exit(leader).await {
-        Ok(exit) => death::of(exit.status),
+        Ok(exit) => exit_watch::of(exit.status),
         Err(error) => {
             tracing::error!(pid = leader.pid(), %error, "cannot learn how a hook ended");
             ExitStatus::Unknown

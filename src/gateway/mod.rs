@@ -1,8 +1,8 @@
 //! The process that we own, and the port that it serves.
 
 pub mod adopt;
-mod death;
 pub mod endpoint;
+mod exit_watch;
 pub mod handoff;
 pub mod hooks;
 pub mod incident;

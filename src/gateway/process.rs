@@ -1,39 +1,41 @@
-//! The gateway's process: its command, its environment, its first signal and its end.
+//! The gateway's process: its command, its environment, its start, its signals and its exit.
+//!
+//! Nothing here blocks: what reads `/proc` about other processes runs on a worker ([`proc::run`]).
 
 use super::adopt::Found;
-use super::death::{Shortage, Touch, Vigil};
+use super::exit_watch::{ExitWatch, OomWatch, SignalsSent};
 use super::spawn::{self, Failure, Kind, Started};
 use super::tree::{Orphans, Tree};
-use crate::core::{Event, Generation, Remains, SpawnFailure, Usage};
+use crate::core::{Event, Fingerprint, Generation, Remains, SpawnFailure, Usage};
 use crate::platform::cgroup::Leaf;
-use crate::platform::mark::Mark;
 use crate::platform::process::{self, Handle};
-use crate::platform::strike;
+use crate::platform::rlimit_tag::RlimitTag;
 use crate::platform::usage;
+use crate::platform::{kill, proc};
 use std::ffi::OsString;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 use tokio::sync::mpsc::Sender;
 use tokio::task::JoinHandle;
 
-/// Names the gateway that a process descends from. It is set for the gateway alone and inherited by all that it starts.
+/// The variable with the instance id: set for the gateway alone, and inherited by all that it starts.
 pub const INSTANCE: &str = "OPENCLAW_SUPERVISE_INSTANCE";
 
-/// How long to wait before another look at a process that cannot be watched now.
+/// The pause before another look at a process that cannot be watched now.
 const WATCH_RETRY: Duration = Duration::from_secs(1);
 
-/// What tells a gateway that somebody else owns its life: no detached successors, restarts end with exit 0.
+/// Tell a gateway that it is supervised: it leaves no detached successor, and exits with 0 for a restart.
 pub(super) const OWNED: [(&str, &str); 2] =
     [("OPENCLAW_SUPERVISOR_MODE", "external"), ("OPENCLAW_SERVICE_REPAIR_POLICY", "external")];
 
-/// How long after the death of a lone leader those are looked for that bear its id alone. A respawn takes 2 to 10 ms.
+/// How long after the exit of a lone leader processes are looked for that its id alone shows. A respawn takes 2 to 10 ms.
 const SWEEP_AFTER: Duration = Duration::from_millis(100);
 
-/// What would make a gateway believe that systemd or launchd owns it, or let it talk to our own manager in our name.
-/// With `OPENCLAW_SERVICE_MARKER` a starting gateway even kills others on its port.
+/// Variables that would make a gateway believe that systemd or launchd owns it, or let it talk to our own manager in our
+/// name. With `OPENCLAW_SERVICE_MARKER` a starting gateway even kills others on its port.
 const HINTS: [&str; 19] = [
     "INVOCATION_ID",
     "JOURNAL_STREAM",
@@ -59,26 +61,28 @@ const HINTS: [&str; 19] = [
 /// Keeps a gateway from leaving a detached successor after an update: it restarts in place then.
 const NO_RESPAWN: &str = "OPENCLAW_NO_RESPAWN";
 
-/// The gateway that is to be.
+/// The gateway to start.
 #[derive(Debug, Clone, Copy)]
 pub struct Birth<'a> {
-    /// Its number.
+    /// Counts the gateways of this configuration.
     pub generation: Generation,
-    /// Its instance id.
+    /// From [`new_instance`].
     pub instance: &'a str,
-    /// Whether it knows no handoff and must be kept from leaving a successor.
+    /// Whether it does not support the handoff, and must be kept from leaving a successor.
     pub no_respawn: bool,
+    /// The state of its files before the start.
+    pub fingerprint: Fingerprint,
 }
 
 /// How to start a gateway.
 #[derive(Debug, Clone)]
 pub struct Launch {
-    /// What [`key_of`] makes of our lease key. The instance ids of all our gateways begin with it, which proves of each
-    /// that a supervisor of this configuration started it.
+    /// [`key_of`] our lease key. The instance ids of all our gateways begin with it, which proves that a supervisor of this
+    /// configuration started them.
     pub key: String,
     /// The program, as an absolute path.
     pub program: PathBuf,
-    /// Its arguments.
+    /// Those of the program.
     pub arguments: Vec<OsString>,
     /// The gateway's configuration file.
     pub config: PathBuf,
@@ -106,37 +110,17 @@ impl Launch {
     }
 }
 
-/// Keeps from a child what speaks of us alone.
+/// Removes from the environment of a child what is about us alone.
 pub(super) fn scrub(command: &mut Command) {
     for hint in HINTS {
         command.env_remove(hint);
     }
 }
 
-/// The process that a gateway is.
-#[derive(Debug)]
-enum Leader {
-    /// We started it and have not reaped it.
-    Child(Arc<Handle>),
-    /// Another supervisor started it.
-    Adopted(Arc<Handle>),
-    /// It has ended, and only others of its tree may be left.
-    Gone,
-}
-
-impl Leader {
-    fn handle(&self) -> Option<&Arc<Handle>> {
-        match self {
-            Self::Child(handle) | Self::Adopted(handle) => Some(handle),
-            Self::Gone => None,
-        }
-    }
-}
-
-/// When processes that bear the instance id outside the leader's family are looked for.
+/// When processes with the instance id outside the leader's family are looked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Sweep {
-    /// Before `TreeGone`: nobody may be there to look for them later.
+    /// Before `TreeGone`: we may exit after it.
     Now,
     /// If nothing is left below us, after `TreeGone`: the next gateway need not wait for a look at every process.
     Later,
@@ -147,85 +131,133 @@ pub enum Sweep {
 pub struct Gateway {
     generation: Generation,
     instance: String,
-    leader: Leader,
-    tree: Tree,
+    /// `None` if it is gone, and only other members of its tree may be left.
+    leader: Option<Arc<Handle>>,
+    tree: SharedTree,
     leaf: Option<Arc<Leaf>>,
-    touch: Touch,
-    shortage: Shortage,
+    signals: SignalsSent,
+    oom: OomWatch,
+}
+
+/// The tree of a gateway. A worker has a copy of it, and adds what it has seen: nothing is locked during a read.
+#[derive(Debug, Clone)]
+struct SharedTree(Arc<Mutex<Tree>>);
+
+impl SharedTree {
+    fn new(tree: Tree) -> Self {
+        Self(Arc::new(Mutex::new(tree)))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Tree> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn copy(&self) -> Tree {
+        self.lock().clone()
+    }
+
+    fn remember(&self, look: impl FnOnce(&mut Tree) -> Vec<i32>) -> Vec<i32> {
+        let mut copy = self.copy();
+        let stopped = look(&mut copy);
+        self.lock().absorb(copy);
+        stopped
+    }
+
+    fn snapshot(&self) -> Vec<(i32, u64)> {
+        let mut copy = self.copy();
+        let members = copy.snapshot();
+        *self.lock() = copy;
+        members
+    }
 }
 
 impl Gateway {
-    /// Starts one, with our own standard streams, and sends `LeaderExited` to `events` when its process ends. `instance`
-    /// comes from [`new_instance`].
+    /// Starts one, with our own standard streams. Then it sends to `events`: `Spawned` when the program is executed, or
+    /// `SpawnFailed`; and `LeaderExited` when its process exits.
     ///
     /// # Errors
-    /// Says whether the program or the machine was at fault.
+    /// There is no process.
     pub fn spawn(
         birth: Birth<'_>,
         launch: &Launch,
         orphans: Orphans,
         events: &Sender<Event>,
     ) -> Result<Self, SpawnFailure> {
-        let Birth { generation, instance, .. } = birth;
-        let started = spawn::start(&mut launch.command(birth), Kind::Gateway, instance);
+        let Birth { generation, instance, fingerprint, .. } = birth;
+        let started = spawn::start(&mut launch.command(birth), None, Kind::Gateway, instance);
         let started = started.map_err(|failure| match failure {
-            Failure::Spawn(error) => explain(&error, launch),
+            Failure::Spawn(error) => explain(&error, &launch.program),
             Failure::Watch(error) => {
                 SpawnFailure::Resources(format!("cannot watch the gateway: {error}; it will be tried again"))
             }
         })?;
         spawn::warn_if_blind(&started, orphans);
-        let Started { leader, watch, leaf, mark } = started;
-        let shortage = Shortage::of(leaf.clone());
-        let (tree, touch) = (Tree::new(&leader, entry(instance), orphans).with(leaf.clone(), mark), Touch::default());
-        let vigil =
-            Vigil { generation, leader: Arc::clone(&leader), watch, touch: touch.clone(), shortage: shortage.clone() };
-        tokio::spawn(vigil.report_exit(events.clone()));
-        Ok(Self {
-            generation,
-            instance: instance.to_owned(),
-            leader: Leader::Child(leader),
-            tree,
-            leaf,
-            touch,
-            shortage,
-        })
+        let Started { leader, watch, exec, leaf, tag } = started;
+        let (oom, signals) = (OomWatch::of(leaf.clone()), SignalsSent::default());
+        let tree = Tree::new(&leader, entry(instance), orphans).with(leaf.clone(), tag).led_by(&leader);
+        let exit_watch =
+            ExitWatch { generation, leader: Arc::clone(&leader), watch, signals: signals.clone(), oom: oom.clone() };
+        let (pid, program, events) = (leader.pid(), launch.program.clone(), events.clone());
+        tokio::spawn(async move {
+            let executed = spawn::executed(exec, pid).await;
+            let is_executed = executed.is_ok();
+            let event = match executed {
+                Ok(()) => Event::Spawned { generation, pid, fingerprint },
+                Err(error) => Event::SpawnFailed { generation, failure: explain(&error, &program) },
+            };
+            // A closed channel means that the loop has ended.
+            let _closed = events.send(event).await;
+            if is_executed {
+                exit_watch.report_exit(events).await;
+            }
+        });
+        let (instance, tree) = (instance.to_owned(), SharedTree::new(tree));
+        Ok(Self { generation, instance, leader: Some(leader), tree, leaf, signals, oom })
     }
 
-    /// Takes hold of what was found of a gateway that another supervisor started. If its leader lives, `LeaderExited`
-    /// goes to `events` when that one ends, be it before this call.
+    /// Takes over what was found of a gateway that another supervisor started. If its leader lives, `LeaderExited` goes to
+    /// `events` when it exits, even if that is before this call.
     ///
     /// # Errors
     /// EMFILE. Nothing is held then, and it can be looked for again.
     pub fn adopt(generation: Generation, found: Found, events: &Sender<Event>) -> io::Result<Self> {
         let Found { instance, leader, remains, members } = found;
         let leaf = Leaf::find(&Kind::Gateway.leaf_name(&instance), leader.as_ref().map(Handle::pid)).map(Arc::new);
-        let (touch, shortage) = (Touch::default(), Shortage::of(leaf.clone()));
+        let (signals, oom) = (SignalsSent::default(), OomWatch::of(leaf.clone()));
         // Under another supervisor's limits it has another one.
-        let is_its_own = |mark: &Mark| leader.as_ref().is_some_and(|leader| mark.is_on(leader.pid()));
-        let mark = Kind::Gateway.mark_of(&instance).filter(is_its_own);
-        let (leader, tree) = match leader {
+        let is_its_own = |tag: &RlimitTag| leader.as_ref().is_some_and(|leader| tag.is_on(leader.pid()));
+        let tag = Kind::Gateway.tag_of(&instance).filter(is_its_own);
+        let leader = leader.map(Arc::new);
+        let tree = match &leader {
             Some(leader) => {
-                let leader = Arc::new(leader);
-                let tree = if strike::is_child(leader.pid()) {
+                let tree = if kill::is_child(leader.pid()) {
                     // A successor that a gateway of ours has left: the orphans of both come to us.
-                    Tree::inherited_by(&leader, entry(&instance), &members)
+                    Tree::inherited_by(leader, entry(&instance), &members)
                 } else {
-                    Tree::adopted(&leader, entry(&instance), &members)
+                    Tree::adopted(leader, entry(&instance), &members)
                 };
                 let watch = leader.watch()?;
-                // It is our child all the same where we are the reaper of what its supervisor left.
+                // It is our child all the same if we are the reaper of what its supervisor left.
                 process::claim(leader.pid());
-                let (touch, shortage) = (touch.clone(), shortage.clone());
-                let vigil = Vigil { generation, leader: Arc::clone(&leader), watch, touch, shortage };
-                tokio::spawn(vigil.report_departure(events.clone()));
-                (Leader::Adopted(leader), tree)
+                let (signals, oom) = (signals.clone(), oom.clone());
+                let exit_watch = ExitWatch { generation, leader: Arc::clone(leader), watch, signals, oom };
+                tokio::spawn(exit_watch.report_departure(events.clone()));
+                tree.led_by(leader)
             }
-            None => (Leader::Gone, Tree::orphaned(former_leader(&remains), entry(&instance), &members)),
+            None => Tree::orphaned(former_leader(&remains), entry(&instance), &members),
         };
-        let mut tree = tree.with(leaf.clone(), mark);
-        tree.remember();
-        Ok(Self { generation, instance, leader, tree, leaf, touch, shortage })
+        let tree = SharedTree::new(tree.with(leaf.clone(), tag));
+        let gateway = Self { generation, instance, leader, tree, leaf, signals, oom };
+        tokio::spawn(gateway.remember());
+        Ok(gateway)
+    }
+
+    fn remember(&self) -> impl Future<Output = ()> + use<> {
+        let tree = self.tree.clone();
+        async move {
+            // What cannot be seen now will be looked for again when the tree is killed.
+            let _unseen = proc::run(move || tree.remember(Tree::remember)).await;
+        }
     }
 
     /// Its number.
@@ -234,94 +266,117 @@ impl Gateway {
         self.generation
     }
 
-    /// The id that its processes bear in their environment.
+    /// The id in the environment of its processes.
     #[must_use]
     pub fn instance(&self) -> &str {
         &self.instance
     }
 
-    /// The process id of its leader; none where that one was gone before we came.
+    /// The process id of its leader; `None` if that was gone when the gateway was adopted.
     #[must_use]
     pub fn pid(&self) -> Option<i32> {
-        self.leader.handle().map(|leader| leader.pid())
+        self.leader.as_ref().map(|leader| leader.pid())
     }
 
     /// The start time of its leader, which names it together with the pid.
     #[must_use]
     pub fn start_time(&self) -> Option<u64> {
-        self.leader.handle().map(|leader| leader.start_time())
+        self.leader.as_ref().map(|leader| leader.start_time())
     }
 
-    /// The pids and start times of its processes now, for the record. It looks at them alone, not at all processes.
-    pub fn snapshot(&mut self) -> Vec<(i32, u64)> {
-        self.tree.snapshot()
+    /// The pids and start times of its processes, for the record; `None` if they cannot be read. It looks at them alone,
+    /// not at all processes.
+    pub fn members(&self) -> impl Future<Output = Option<Vec<(i32, u64)>>> + Send + use<> {
+        let tree = self.tree.clone();
+        async move { proc::run(move || tree.snapshot()).await.ok() }
     }
 
     /// Its process, if that is not known to be gone.
     pub(super) fn leader(&self) -> Option<Arc<Handle>> {
-        self.leader.handle().cloned()
+        self.leader.clone()
     }
 
-    /// All that belongs to it, to be looked at from elsewhere.
+    /// A copy of what is known of its tree.
     pub(super) fn tree(&self) -> Tree {
-        self.tree.clone()
+        self.tree.copy()
     }
 
-    /// SIGTERM to the leader alone. All who belong to it are looked at before, and those of them that job control has
-    /// stopped are resumed: they have to hear what it tells them. Who shows nothing but its id is looked at afterwards: to
-    /// read that may take its time.
-    ///
-    /// # Errors
-    /// What the kernel said; a leader that has ended already is no error.
-    pub fn terminate(&mut self) -> io::Result<()> {
-        self.touch.leave(Touch::TERMINATED);
-        let mut stopped = self.tree.remember_soon();
-        let told = self.leader.handle().map_or(Ok(()), |leader| leader.terminate());
-        stopped.extend(self.tree.remember());
-        stopped.sort_unstable();
-        stopped.dedup();
-        self.tree.resume(&stopped);
-        match told {
-            Err(error) if error.raw_os_error() != Some(libc::ESRCH) => Err(error),
-            _ => Ok(()),
-        }
+    /// SIGTERM to the leader alone. The members are looked at before, and those of them that job control has stopped are
+    /// resumed afterwards, so that they hear what the leader tells them. Members that nothing but their id shows are looked
+    /// for afterwards: that is slow. The task ends when all of it is done.
+    #[expect(clippy::must_use_candidate, reason = "the task goes on by itself")]
+    pub fn terminate(&self) -> JoinHandle<()> {
+        self.signals.note(SignalsSent::TERM);
+        let (generation, leader, tree) = (self.generation, self.leader.clone(), self.tree.clone());
+        // A gateway that gets SIGTERM twice does not drain.
+        let told = Arc::new(OnceLock::new());
+        tokio::spawn(async move {
+            let tell = move || {
+                told.get_or_init(|| match leader.as_ref().map_or(Ok(()), |leader| leader.terminate()) {
+                    Err(error) if error.raw_os_error() != Some(libc::ESRCH) => {
+                        // The core's deadline for the drain ends it all the same.
+                        tracing::warn!(generation, %error, "cannot send SIGTERM to the gateway");
+                    }
+                    _ => {}
+                });
+            };
+            let tell_anyway = tell.clone();
+            let job = move || {
+                let mut stopped = tree.remember(Tree::remember_soon);
+                if proc::is_left_behind() {
+                    return;
+                }
+                tell();
+                stopped.extend(tree.remember(Tree::remember));
+                stopped.sort_unstable();
+                stopped.dedup();
+                tree.copy().resume(&stopped);
+            };
+            if proc::run(job).await.is_err() {
+                tell_anyway();
+            }
+        })
     }
 
-    /// What it uses now; of its whole tree if `tree` is wanted. Nothing of one that has ended.
-    #[must_use]
-    pub fn measure(&self, tree: bool) -> Usage {
-        let usage = self.leader.handle().and_then(|leader| {
-            let usage = usage::of(leader.pid()).ok()?;
-            // Asked for afterwards: if it lives, its pid was its own all the while.
-            let is_its_own = usage.start_time == leader.start_time() && matches!(leader.has_ended(), Ok(false));
-            is_its_own.then_some(usage)
-        });
-        if usage.is_some() {
-            self.shortage.look();
-        }
-        Usage {
-            cpu: usage.map(|usage| usage.cpu),
-            rss_kb: usage.map(|usage| usage.rss_kb),
-            tree_rss_kb: tree.then(|| self.tree.rss_kb().ok()).flatten(),
-        }
+    /// What it uses now, its whole tree included if `tree` is set; `None` if nothing can be read. Of a leader that has
+    /// exited nothing is known.
+    pub fn measure(&self, tree: bool) -> impl Future<Output = Option<Usage>> + Send + use<> {
+        let (leader, oom, members) = (self.leader.clone(), self.oom.clone(), self.tree.clone());
+        let job = move || {
+            let usage = leader.as_ref().and_then(|leader| {
+                let usage = usage::of(leader.pid()).ok()?;
+                // Asked for afterwards: if it lives, its pid was its own all the while.
+                let is_its_own = usage.start_time == leader.start_time() && matches!(leader.has_ended(), Ok(false));
+                is_its_own.then_some(usage)
+            });
+            if usage.is_some() {
+                oom.rearm();
+            }
+            Usage {
+                cpu: usage.map(|usage| usage.cpu),
+                rss_kb: usage.map(|usage| usage.rss_kb),
+                tree_rss_kb: tree.then(|| members.copy().rss_kb().ok()).flatten(),
+            }
+        };
+        async move { proc::run(job).await.ok() }
     }
 
-    /// Whether it was told to end. Who ends unasked is followed by another soon.
+    /// Whether it was told to end. If not, another gateway is likely to follow.
     #[must_use]
     pub fn was_terminated(&self) -> bool {
-        !self.touch.is(Touch::NONE)
+        !self.signals.is(SignalsSent::NONE)
     }
 
-    /// Ends the whole tree and sends `TreeGone`, and `StraysKilled` if others of it are found later. `elapsed` tells how
-    /// long that has been going on. What is returned ends when nobody is looked for any more.
+    /// Kills the whole tree and sends `TreeGone`, and `StraysKilled` if more of it is found later. `elapsed` tells how long
+    /// that has been going on. The task ends when nothing is looked for any more.
     pub fn kill_tree(
         &self,
         sweep: Sweep,
-        elapsed: impl Fn() -> Duration + Send + Sync + 'static,
+        elapsed: impl Fn() -> Duration + Clone + Send + Sync + 'static,
         events: &Sender<Event>,
     ) -> JoinHandle<()> {
-        let (generation, tree, events) = (self.generation, self.tree.clone(), events.clone());
-        self.touch.leave(Touch::KILLED);
+        let (generation, tree, events) = (self.generation, self.tree.copy(), events.clone());
+        self.signals.note(SignalsSent::KILL);
         tokio::spawn(async move {
             let at_once = if sweep == Sweep::Later { tree.end_at_once(&elapsed) } else { None };
             let Some(end) = at_once else {
@@ -329,9 +384,8 @@ impl Gateway {
                 let _closed = events.send(Event::TreeGone { generation, end }).await;
                 return;
             };
-            // A closed channel means that the loop has ended and nobody waits for the news.
             let _closed = events.send(Event::TreeGone { generation, end }).await;
-            // On the same thread the next gateway is about to be started, and every look would come in between.
+            // The next gateway is about to be started, and needs the processor.
             tokio::time::sleep(SWEEP_AFTER).await;
             let end = tree.sweep(elapsed).await;
             if end.members.max(end.survivors) > 0 {
@@ -340,10 +394,9 @@ impl Gateway {
         })
     }
 
-    /// Lets the kernel forget the leader: from here on its pid may name another process. Nothing but a dead child of
-    /// ours is reaped.
+    /// Reaps the leader: from here on its pid may name another process. Nothing but a dead child of ours is reaped.
     pub fn release(self) {
-        if let Some(leader) = self.leader.handle() {
+        if let Some(leader) = &self.leader {
             process::unclaim(leader.pid());
             leader.reap();
         }
@@ -369,19 +422,18 @@ impl Drop for Departure {
     }
 }
 
-/// Sends `Departed` when this process, whosever it is, has ended, or at once if it is not there. It sends no signal.
+/// Sends `Departed` when this process has ended, whether it is ours or not, or at once if there is none. It gets no signal.
 pub fn watch_departure(pid: i32, events: &Sender<Event>) -> Departure {
     let events = events.clone();
     Departure(tokio::spawn(async move {
         departure(pid).await;
-        // A closed channel means that the loop has ended and nobody waits for the news.
         let _closed = events.send(Event::Departed { pid }).await;
     }))
 }
 
 async fn departure(pid: i32) {
     loop {
-        match Handle::open(pid) {
+        match proc::run(move || Handle::open(pid)).await.flatten() {
             Ok(handle) => match handle.watch() {
                 Ok(watch) if watch.ended(&handle).await.is_ok() => return,
                 _ => {}
@@ -396,8 +448,8 @@ async fn departure(pid: i32) {
     }
 }
 
-fn explain(error: &io::Error, launch: &Launch) -> SpawnFailure {
-    let program = launch.program.display();
+fn explain(error: &io::Error, program: &Path) -> SpawnFailure {
+    let program = program.display();
     match error.raw_os_error() {
         Some(libc::EAGAIN | libc::ENOMEM | libc::EMFILE | libc::ENFILE | libc::ETXTBSY) => {
             SpawnFailure::Resources(format!("cannot start {program} now: {error}; it will be tried again"))
@@ -413,18 +465,18 @@ fn entry(instance: &str) -> String {
     format!("{INSTANCE}={instance}")
 }
 
-/// Removes what supervisors of this configuration that were killed have left of empty control groups.
+/// Removes the empty control groups that killed supervisors of this configuration have left.
 pub fn clear_leaves(launch: &Launch) {
     Kind::Gateway.clear_leaves(&launch.key);
 }
 
-/// A new gateway's instance id: the key of its configuration, and digits that no other gateway has.
+/// A new gateway's instance id: the key of its configuration, and random digits.
 #[must_use]
 pub fn new_instance(key: &str) -> String {
     spawn::new_id(key)
 }
 
-/// The key of a configuration: FNV-1a, 64 bits wide, of its lease key. It has to be the same in every release.
+/// The key of a configuration: the 64-bit FNV-1a hash of its lease key. It has to be the same in every release.
 #[must_use]
 pub fn key_of(lease_key: &str) -> String {
     const OFFSET_BASIS: u64 = 0xcbf2_9ce4_8422_2325;

@@ -1,18 +1,24 @@
 //! The start of a process of ours so that all that it starts can be found again: in a session and a control group of its
-//! own, with a mark, and with an id in its environment.
+//! own, with an rlimit tag, and with an id in its environment.
 
 use super::tree::Orphans;
 use crate::platform::cgroup::{self, Leaf};
-use crate::platform::mark::Mark;
-use crate::platform::process::{self, Handle, Setup, Spawned, Watch};
-use std::hash::{BuildHasher, Hasher, RandomState};
+use crate::platform::process::{self, Exec, Handle, Setup, Spawned, Watch};
+use crate::platform::random;
+use crate::platform::rlimit_tag::RlimitTag;
 use std::io;
+use std::os::fd::BorrowedFd;
 use std::process::Command;
 use std::sync::{Arc, Once};
 use std::time::Duration;
+use tokio::time::timeout;
 
-/// The first and the longest pause before another try to remove a control group that somebody is in.
+/// The first and the longest pause before another try to remove a control group that is not empty.
 const RETRIES: [Duration; 2] = [Duration::from_millis(20), Duration::from_mins(1)];
+
+/// How long the execve(2) of a child may take before it counts as done. A local file system takes a few milliseconds; a
+/// dead one may hold it up for ever, and what is started has to be known in order to be killed.
+const EXEC_TIME_MAX: Duration = Duration::from_secs(2);
 
 /// What is started.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,7 +28,7 @@ pub(super) enum Kind {
 }
 
 impl Kind {
-    /// What the names of their control groups begin with; an id follows.
+    /// The prefix of the names of their control groups; an id follows.
     pub(super) fn leaf_prefix(self) -> &'static str {
         match self {
             Self::Gateway => "openclaw-gateway-",
@@ -30,61 +36,65 @@ impl Kind {
         }
     }
 
-    /// The control group of one, by its id.
     pub(super) fn leaf_name(self, id: &str) -> String {
         format!("{}{id}", self.leaf_prefix())
     }
 
-    /// The mark of one, by its id. A hook that cannot be killed may live beside a gateway: theirs are never the same.
-    pub(super) fn mark_of(self, id: &str) -> Option<Mark> {
+    /// The tag that goes with an id. A hook that cannot be killed may live beside a gateway: their tags always differ.
+    pub(super) fn tag_of(self, id: &str) -> Option<RlimitTag> {
         let digits = id.get(id.len().saturating_sub(16)..).and_then(|digits| u64::from_str_radix(digits, 16).ok());
         let seed = digits.unwrap_or(0);
-        Mark::new(match self {
+        RlimitTag::new(match self {
             Self::Gateway => seed & !1,
             Self::Hook => seed | 1,
         })
     }
 
-    /// Removes the empty control groups of those whose ids begin with this key: supervisors that were killed, and
-    /// members that could not be, leave them behind.
+    /// Removes the empty control groups whose ids begin with this key: supervisors that were killed leave them behind.
     pub(super) fn clear_leaves(self, key: &str) {
         cgroup::remove_empty(&self.leaf_name(&format!("{key}-")));
     }
 }
 
-/// A process that was started and not reaped. Nobody else here reaps it.
+/// A process that was started. It is claimed.
 #[derive(Debug)]
 pub(super) struct Started {
     pub(super) leader: Arc<Handle>,
     pub(super) watch: Watch,
+    pub(super) exec: Exec,
     pub(super) leaf: Option<Arc<Leaf>>,
-    pub(super) mark: Option<Mark>,
+    pub(super) tag: Option<RlimitTag>,
 }
 
 /// Why nothing was started.
 #[derive(Debug)]
 pub(super) enum Failure {
-    /// There never was a process.
+    /// clone3(2).
     Spawn(io::Error),
-    /// There was one, and nobody would have learned of its end.
+    /// Its exit could not be watched.
     Watch(io::Error),
 }
 
-/// Starts a command with this id.
-pub(super) fn start(command: &mut Command, kind: Kind, id: &str) -> Result<Started, Failure> {
+/// Starts a command with this id. Whether it could be executed is told by [`executed`].
+pub(super) fn start(
+    command: &mut Command,
+    input: Option<BorrowedFd<'_>>,
+    kind: Kind,
+    id: &str,
+) -> Result<Started, Failure> {
     let leaf = Leaf::create(&kind.leaf_name(id));
     if let Err(error) = &leaf {
         tracing::debug!(%error, "no control group for a {kind:?}");
     }
-    let (mut leaf, mark) = (leaf.ok().map(Arc::new), kind.mark_of(id));
-    let spawned = process::spawn(command, Setup { leaf: leaf.as_deref(), mark });
-    let Spawned { handle: leader, outside } = spawned.map_err(|error| {
+    let (mut leaf, tag) = (leaf.ok().map(Arc::new), kind.tag_of(id));
+    let setup = Setup { leaf: leaf.as_deref(), tag, streams: [input, None, None] };
+    let Spawned { handle: leader, outside, exec } = process::spawn(command, setup).map_err(|error| {
         retire(leaf.as_ref());
         Failure::Spawn(error)
     })?;
     process::claim(leader.pid());
     if let Some(error) = outside {
-        tracing::debug!(%error, "a {kind:?} could not be born into its control group");
+        tracing::debug!(%error, "a {kind:?} could not be created in its control group");
         retire(leaf.take().as_ref());
     }
     let watch = leader.watch().map_err(|error| {
@@ -94,25 +104,40 @@ pub(super) fn start(command: &mut Command, kind: Kind, id: &str) -> Result<Start
         retire(leaf.as_ref());
         Failure::Watch(error)
     })?;
-    Ok(Started { leader: Arc::new(leader), watch, leaf, mark })
+    Ok(Started { leader: Arc::new(leader), watch, exec, leaf, tag })
 }
 
-/// Says once that nothing but an environment shows orphans of ours where others may come to us too.
+/// Waits for the execve(2) of a child, for [`EXEC_TIME_MAX`] at most.
+///
+/// # Errors
+/// That of execve(2): the child is exiting.
+pub(super) async fn executed(exec: Exec, pid: i32) -> io::Result<()> {
+    timeout(EXEC_TIME_MAX, exec.done()).await.unwrap_or_else(|_| {
+        let seconds = EXEC_TIME_MAX.as_secs();
+        tracing::warn!(
+            pid,
+            "execve(2) has not returned for {seconds}s: the file system of the program does not answer"
+        );
+        Ok(())
+    })
+}
+
+/// Warns once if nothing but an environment shows orphans of ours, and other orphans may come to us too.
 pub(super) fn warn_if_blind(started: &Started, orphans: Orphans) {
     static ONCE: Once = Once::new();
-    let is_blind = orphans == Orphans::Mixed && started.leaf.is_none() && started.mark.is_none();
+    let is_blind = orphans == Orphans::Mixed && started.leaf.is_none() && started.tag.is_none();
     // Elsewhere no orphan ever comes to us.
     if cfg!(target_os = "linux") && is_blind {
         ONCE.call_once(|| {
             tracing::warn!(
-                "a daemon that wipes its environment cannot be told from others here and would be left running: no \
-                 control group is writable, and no limit leaves room for a mark; raise 'ulimit -q' to 262144 or more"
+                "a daemon that clears its environment cannot be recognised here and would be left running: no control \
+                 group is writable, and no resource limit leaves room for a tag; raise 'ulimit -q' to 262144 or more"
             );
         });
     }
 }
 
-/// Removes a control group now, or as soon as the last one in it has ended.
+/// Removes a control group now, or as soon as it is empty.
 pub(super) fn retire(leaf: Option<&Arc<Leaf>>) {
     let Some(leaf) = leaf.filter(|leaf| !leaf.try_remove()) else { return };
     let leaf = Arc::clone(leaf);
@@ -125,10 +150,9 @@ pub(super) fn retire(leaf: Option<&Arc<Leaf>>) {
     });
 }
 
-/// A new id: the key, and 128 bits that nobody else has, for `RandomState` is seeded by the system.
+/// A new id: the key, and 128 random bits.
 pub(super) fn new_id(key: &str) -> String {
-    let word = || RandomState::new().build_hasher().finish();
-    format!("{key}-{:016x}{:016x}", word(), word())
+    format!("{key}-{}", random::id())
 }
 
 #[cfg(test)]
@@ -144,10 +168,10 @@ mod tests {
     }
 
     #[test]
-    fn a_hook_never_has_the_mark_of_a_gateway() {
+    fn a_hook_never_has_the_tag_of_a_gateway() {
         for _ in 0..100 {
             let id = new_id("k");
-            let (gateway, hook) = (Kind::Gateway.mark_of(&id), Kind::Hook.mark_of(&id));
+            let (gateway, hook) = (Kind::Gateway.tag_of(&id), Kind::Hook.tag_of(&id));
             assert!(gateway.is_none() || gateway != hook, "{id}");
         }
     }

@@ -6,32 +6,33 @@
 //! - it shares the leader's session or process group, for as long as that number is known to be the leader's: a leader
 //!   of ours keeps it until we reap it, which we do last; an adopted one keeps it while it lives;
 //! - it descends from a member. As a subreaper (prctl(2)) we inherit the orphans of our own gateways, but not only them:
-//!   a container runtime drops strangers on PID 1, and a shell may have had children before it became us by exec. Where
-//!   an orphan can come from elsewhere it needs one proof more, the mark at least. The orphans of an adopted tree come to
-//!   others, and are known by the mark alone; all orphans on macOS come to init;
-//! - it bears the instance id of this gateway in its environment;
+//!   a container runtime leaves other processes to PID 1, and a shell may have had children before it became us by exec.
+//!   If an orphan can come from elsewhere it needs further proof, the rlimit tag at least. The orphans of an adopted tree
+//!   come to another reaper, and are known by the tag alone; all orphans on macOS come to init;
+//! - it has the instance id of this gateway in its environment;
 //! - it was seen as a member before. A pid and a start time name a process only if that was older than the clock tick in
 //!   which it was seen; a younger one is held.
 //!
-//! A pid that was read somewhere may be another process by now. So everything is judged again before a signal goes out,
-//! on what is read while the process is held: by a pidfd, or by being our child, for nobody else reaps those, and
-//! between two awaits neither do we.
+//! A pid that was read somewhere may be another process by now. So everything is judged again before a signal is sent,
+//! on what is read while the process is held: by a pidfd, or as our child in a [`Turn`](process::Turn), in which nothing
+//! is reaped.
+//!
+//! Most methods read `/proc`, which may block: they belong into a [`proc::run`].
 
-mod evidence;
-mod hunt;
+mod kill;
+mod membership;
 mod memory;
 mod scan;
 #[cfg(test)]
 mod tests;
 
 use crate::core::{Layer, TreeEnd};
+use crate::platform;
 use crate::platform::cgroup::Leaf;
-use crate::platform::mark::Mark;
 use crate::platform::proc::{self, Stat, State};
 use crate::platform::process::{self, Handle};
-use crate::platform::strike;
-use evidence::Evidence;
-use hunt::Hunt;
+use crate::platform::rlimit_tag::RlimitTag;
+use membership::Evidence;
 use scan::Member;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -41,17 +42,17 @@ use std::time::Duration;
 /// How many members are held at most: enough for those that are too young to be recorded.
 const HELD_MAX: usize = 64;
 
-/// Where orphans that we inherit can come from.
+/// Where the orphans that we inherit can come from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Orphans {
-    /// From our gateways alone: we had no child before them, and nothing else drops any on us.
+    /// From our gateways alone: we had no child before them, and are not PID 1.
     OursAlone,
     /// From elsewhere too.
     Mixed,
 }
 
 impl Orphans {
-    /// To be asked once, before the first spawn.
+    /// To be called once, before the first spawn.
     #[must_use]
     pub fn survey() -> Self {
         let childless = proc::children().is_ok_and(|children| children.is_empty());
@@ -59,14 +60,14 @@ impl Orphans {
     }
 }
 
-/// What the tree hangs on.
+/// The leader of the tree.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Root {
-    /// A leader that we spawned and have not reaped.
+    /// We spawned it and have not reaped it.
     Child { pid: i32, orphans: Orphans },
-    /// A leader that another supervisor spawned: when it ends, its number may go to anybody.
+    /// Another supervisor spawned it: when it ends, its pid may be given to any process.
     Adopted { pid: i32, start_time: u64 },
-    /// Nothing: the leader is gone. Its number is known, perhaps.
+    /// It is gone. Its pid is known, perhaps.
     Gone { pid: Option<i32> },
 }
 
@@ -74,68 +75,77 @@ enum Root {
 #[derive(Debug, Clone)]
 pub struct Tree {
     root: Root,
+    /// A hold on it, to signal it even if `/proc` does not show it.
+    leader: Option<Arc<Handle>>,
     /// `NAME=value` in the environment of whatever the gateway starts.
     instance: String,
-    /// Nobody who was started before has the instance id.
+    /// Start time of the leader: no older process has the instance id.
     since: u64,
     /// Members seen before, by pid and start time, each older than the tick in which it was seen.
     seen: BTreeMap<i32, u64>,
     /// Younger ones.
     held: BTreeMap<i32, Arc<Handle>>,
     leaf: Option<Arc<Leaf>>,
-    mark: Option<Mark>,
+    tag: Option<RlimitTag>,
 }
 
 impl Tree {
     /// The tree below `leader`, our child, whose environment holds `instance` as `NAME=value`.
     #[must_use]
     pub fn new(leader: &Handle, instance: String, orphans: Orphans) -> Self {
-        Self::hung_on(Root::Child { pid: leader.pid(), orphans }, instance, leader.start_time())
+        Self::of(Root::Child { pid: leader.pid(), orphans }, instance, leader.start_time())
     }
 
-    /// The tree of a leader that another supervisor spawned. `members` are those that are on record.
+    /// The tree of a leader that another supervisor spawned. `members` are those on record, by pid and start time.
     #[must_use]
     pub fn adopted(leader: &Handle, instance: String, members: &[(i32, u64)]) -> Self {
         let (pid, start_time) = (leader.pid(), leader.start_time());
         let seen = members.iter().copied().chain((start_time < proc::tick()).then_some((pid, start_time)));
-        Self { seen: seen.collect(), ..Self::hung_on(Root::Adopted { pid, start_time }, instance, start_time) }
+        Self { seen: seen.collect(), ..Self::of(Root::Adopted { pid, start_time }, instance, start_time) }
     }
 
-    /// The tree of a leader that somebody else spawned and that is our child now, as are all orphans of its tree.
+    /// The tree of a leader that we did not spawn and that is our child now, as are all orphans of its tree.
     #[must_use]
     pub fn inherited_by(leader: &Handle, instance: String, members: &[(i32, u64)]) -> Self {
         let tree = Self::new(leader, instance, Orphans::Mixed);
         Self { seen: members.iter().copied().collect(), ..tree }
     }
 
-    /// What is left of a tree whose leader is gone. `leader` is the pid that it had, where that is known.
+    /// What is left of a tree whose leader is gone. `leader` is the pid that it had, if that is known.
     #[must_use]
     pub fn orphaned(leader: Option<i32>, instance: String, members: &[(i32, u64)]) -> Self {
-        Self { seen: members.iter().copied().collect(), ..Self::hung_on(Root::Gone { pid: leader }, instance, 0) }
+        Self { seen: members.iter().copied().collect(), ..Self::of(Root::Gone { pid: leader }, instance, 0) }
     }
 
-    fn hung_on(root: Root, instance: String, since: u64) -> Self {
-        Self { root, instance, since, seen: BTreeMap::new(), held: BTreeMap::new(), leaf: None, mark: None }
+    fn of(root: Root, instance: String, since: u64) -> Self {
+        let (seen, held) = (BTreeMap::new(), BTreeMap::new());
+        Self { root, leader: None, instance, since, seen, held, leaf: None, tag: None }
     }
 
-    /// The same tree, with the control group and the mark that its leader was given.
+    /// The same tree, with the control group and the tag that its leader was started with.
     #[must_use]
-    pub fn with(self, leaf: Option<Arc<Leaf>>, mark: Option<Mark>) -> Self {
-        Self { leaf, mark, ..self }
+    pub fn with(self, leaf: Option<Arc<Leaf>>, tag: Option<RlimitTag>) -> Self {
+        Self { leaf, tag, ..self }
     }
 
-    /// Remembers who belongs to the tree now, so that those who leave it later are still known. Gives back who of them
-    /// was stopped by job control.
+    /// The same tree, with a hold on its leader.
+    #[must_use]
+    pub fn led_by(self, leader: &Arc<Handle>) -> Self {
+        Self { leader: Some(Arc::clone(leader)), ..self }
+    }
+
+    /// Remembers the members of the tree now, so that those that leave it later are still known. Returns the members that
+    /// job control has stopped.
     pub fn remember(&mut self) -> Vec<i32> {
-        self.remember_what(Self::scan)
+        self.remember_found(Self::scan)
     }
 
-    /// The same without those who show nothing but their id. Nobody's environment is read, which may take its time.
+    /// The same without those that nothing but their id shows: no environment is read, which is slow.
     pub fn remember_soon(&mut self) -> Vec<i32> {
-        self.remember_what(Self::scan_without_ids)
+        self.remember_found(Self::scan_without_ids)
     }
 
-    fn remember_what(&mut self, scan: impl FnOnce(&Self) -> io::Result<Vec<Member>>) -> Vec<i32> {
+    fn remember_found(&mut self, scan: impl FnOnce(&Self) -> io::Result<Vec<Member>>) -> Vec<i32> {
         let begun = proc::tick();
         // What cannot be seen now will be looked for again when the tree is killed.
         let members = scan(self).unwrap_or_default();
@@ -155,8 +165,14 @@ impl Tree {
         }
     }
 
+    /// Remembers what another copy of this tree has seen since it was made.
+    pub fn absorb(&mut self, other: Self) {
+        self.seen.extend(other.seen);
+        self.held.extend(other.held);
+    }
+
     /// Remembers these members, which were looked for from the tick `begun` on. What was older then was not mistaken for
-    /// another process, nor was its parent: who had the parent's pid later would be younger than its child.
+    /// another process, nor was its parent: a later process with the parent's pid would be younger than the child.
     fn note(&mut self, members: &[Member], begun: u64) {
         self.held.retain(|_, handle| !handle.has_ended().unwrap_or(true));
         let (old, young): (Vec<_>, Vec<_>) =
@@ -171,9 +187,9 @@ impl Tree {
         }
     }
 
-    /// The members now, with their start times, as far as they can be told without a look at every process of the
-    /// machine; remembers them, and forgets those that are gone. Of an adopted tree it misses what left it unseen, and of
-    /// any tree what is younger than a tick of the clock.
+    /// The members now, by pid and start time, as far as they can be told without a look at every process; remembers them,
+    /// and forgets those that are gone. It misses members that left an adopted tree unseen, and those that are younger than
+    /// a clock tick.
     pub fn snapshot(&mut self) -> Vec<(i32, u64)> {
         let begun = proc::tick();
         // One that was adopted in the tick of its birth was too young then.
@@ -183,10 +199,11 @@ impl Tree {
             self.seen.insert(pid, start_time);
         }
         let members = self.descend().or_else(|_| self.scan().map(scan::processes));
-        // Where nothing can be seen, what was known stays known.
+        // If nothing can be seen, what was known stays known, and so does a member that blocks the reads about it.
         if let Ok(members) = members {
             let named = members.iter().filter(|member| member.start_time < begun);
-            self.seen = named.map(|member| (member.pid, member.start_time)).collect();
+            self.seen.retain(|&pid, _| proc::is_stuck(pid));
+            self.seen.extend(named.map(|member| (member.pid, member.start_time)));
         }
         let mut known = self.seen.clone();
         if let Root::Child { pid, .. } = self.root {
@@ -202,7 +219,7 @@ impl Tree {
         self.with_descendants(members)
     }
 
-    /// Those who were seen before and live.
+    /// The living members that were seen before.
     fn remembered(&self) -> io::Result<Vec<Stat>> {
         let mut members = Vec::new();
         for (&pid, &start_time) in &self.seen {
@@ -211,7 +228,7 @@ impl Tree {
         Ok(members)
     }
 
-    /// The leader and the orphans of the tree, if these are children of ours.
+    /// The leader and the orphans of the tree that are children of ours.
     fn inherited(&self, leaf: &BTreeSet<i32>, bears_id: impl Fn(i32) -> bool) -> io::Result<Vec<Stat>> {
         let mut members = Vec::new();
         if let Root::Child { .. } = self.root {
@@ -238,7 +255,7 @@ impl Tree {
     }
 
     /// What shows that a process is a member, apart from its environment and its parent. `number` names the leader's
-    /// session and group, where these are the leader's for certain; `leaf` is who is in the control group.
+    /// session and group, if these are the leader's for certain; `leaf` has the processes in the control group.
     fn judge(&self, process: &Stat, number: Option<i32>, leaf: &BTreeSet<i32>) -> Evidence {
         if self.is_elsewhere(process.pid) {
             return Evidence::default();
@@ -246,7 +263,7 @@ impl Tree {
         self.judge_one_of(me(), process, number, leaf)
     }
 
-    /// The same of one that may be a gateway's business. `me` is our pid.
+    /// The same of a process that is not [elsewhere](Self::is_elsewhere). `me` is our pid.
     fn judge_one_of(&self, me: i32, process: &Stat, number: Option<i32>, leaf: &BTreeSet<i32>) -> Evidence {
         let mut evidence = Evidence::default();
         if self.was_seen(process) {
@@ -259,8 +276,8 @@ impl Tree {
             evidence = evidence.and(Evidence::of(Layer::Group));
         }
         let Root::Child { pid, orphans } = self.root else {
-            let is_marked = evidence.is_hearsay() && self.is_marked_stray(process);
-            return if is_marked { evidence.and(Evidence::of(Layer::Descent)) } else { evidence };
+            let is_tagged = evidence.is_recorded_only() && self.is_tagged_stray(process);
+            return if is_tagged { evidence.and(Evidence::of(Layer::Descent)) } else { evidence };
         };
         if (process.pid, process.start_time) == (pid, self.since) {
             evidence = evidence.and(Evidence::of(Layer::Group));
@@ -270,30 +287,30 @@ impl Tree {
         if evidence.is_of(Layer::Group) { evidence.born() } else { evidence }
     }
 
-    /// A child of ours that we have not started.
+    /// What shows that a child of ours which we have not started is a member.
     fn judge_orphan(&self, pid: i32, orphans: Orphans) -> Evidence {
         match orphans {
             Orphans::OursAlone => Evidence::of(Layer::Descent).born(),
-            Orphans::Mixed if self.mark.is_some_and(|mark| mark.is_on(pid)) => Evidence::of(Layer::Descent),
+            Orphans::Mixed if self.tag.is_some_and(|tag| tag.is_on(pid)) => Evidence::of(Layer::Descent),
             Orphans::Mixed => Evidence::default(),
         }
     }
 
-    /// Whether it has been born into an adopted tree, whose orphans come to others: it bears the mark, and nobody else's
-    /// id. A gateway that is not ours may have the same mark, for there are some thousands.
-    fn is_marked_stray(&self, process: &Stat) -> bool {
+    /// Whether it was created in an adopted tree, whose orphans come to another reaper: it has the tag, and the id of no
+    /// other gateway, which may have the same tag, for there are some thousands of them.
+    fn is_tagged_stray(&self, process: &Stat) -> bool {
         matches!(self.root, Root::Adopted { .. })
             && process.start_time >= self.since
-            && self.mark.is_some_and(|mark| mark.is_on(process.pid))
+            && self.tag.is_some_and(|tag| tag.is_on(process.pid))
             && !bears_another(process.pid, &self.instance)
     }
 
-    /// Whether it is none of a gateway's business: us, or a child that somebody else here waits for.
+    /// Whether it belongs to no gateway: we, or a child that something else here waits for.
     fn is_elsewhere(&self, pid: i32) -> bool {
         pid == me() || process::is_claimed(pid) && Some(pid) != self.number()
     }
 
-    /// All of whom that is so now: asked for once where thousands are looked at.
+    /// All processes that are so now: asked for once if thousands are looked at.
     fn elsewhere(&self) -> BTreeSet<i32> {
         let mut pids = process::claimed();
         if let Some(number) = self.number() {
@@ -309,7 +326,7 @@ impl Tree {
         self.seen.get(&process.pid) == Some(&process.start_time) || self.held.get(&process.pid).is_some_and(is_held)
     }
 
-    /// The leader's pid, for which its session and group are named: who has it now is another question.
+    /// The pid that the leader has or had, which is the number of its session and group.
     fn number(&self) -> Option<i32> {
         match self.root {
             Root::Child { pid, .. } | Root::Adopted { pid, .. } => Some(pid),
@@ -317,10 +334,10 @@ impl Tree {
         }
     }
 
-    /// The same where it still is the leader's. It was so all the while before, too.
+    /// The same if it still is the leader's. Then it was so all the while before, too.
     fn number_now(&self) -> Option<i32> {
         match self.root {
-            Root::Child { pid, .. } => strike::is_child(pid).then_some(pid),
+            Root::Child { pid, .. } => platform::kill::is_child(pid).then_some(pid),
             // One that was too young to be recorded cannot be told from a later one.
             Root::Adopted { pid, start_time } => {
                 let is_leader = |process: Stat| process.start_time == start_time && self.seen.contains_key(&pid);
@@ -341,33 +358,35 @@ impl Tree {
             && self.leaf_members().is_empty()
     }
 
-    /// SIGKILL to every member, again and again until nobody else can be left and a look at all processes finds none, for
-    /// at most ten seconds. `elapsed` tells how long it has been going on.
-    pub async fn kill(self, elapsed: impl Fn() -> Duration) -> TreeEnd {
-        Hunt::new(self, elapsed).run().await
+    /// SIGKILL to every member, again and again until no further one can be left and a look at all processes finds none,
+    /// for at most ten seconds. `elapsed` tells how long it has been going on. It runs on another thread.
+    pub async fn kill(self, elapsed: impl Fn() -> Duration + Clone + Send + Sync + 'static) -> TreeEnd {
+        kill::kill(self, elapsed).await
     }
 
-    /// The end of a tree of which the leader's zombie is all that is left below us: known after a few system calls, where
-    /// a look at every process of the machine takes milliseconds. That look is what is left to do: see [`Tree::sweep`].
+    /// The end of a tree of which the leader's zombie is all that is left below us: known after a few system calls, none of
+    /// which blocks, while a look at every process takes milliseconds. That look is still to come: see [`Tree::sweep`].
     pub fn end_at_once(&self, elapsed: impl Fn() -> Duration) -> Option<TreeEnd> {
         self.is_all_that_is_left().then(|| TreeEnd { elapsed: elapsed(), ..TreeEnd::default() })
     }
 
-    /// Looks for processes that belong to this tree for what they are themselves, a few at a time, and kills them. To
-    /// be called when nothing of it is left below us; the leader may be reaped in the meantime.
-    pub async fn sweep(mut self, elapsed: impl Fn() -> Duration) -> TreeEnd {
+    /// Looks for processes that belong to this tree for what they are themselves, and kills them. To be called when
+    /// nothing of it is left below us; the leader may be reaped in the meantime.
+    pub async fn sweep(mut self, elapsed: impl Fn() -> Duration + Clone + Send + Sync + 'static) -> TreeEnd {
         if let Root::Child { pid, .. } = self.root {
             self.seen.remove(&pid);
         }
         self.root = Root::Gone { pid: self.number() };
-        match self.finds_any().await {
+        self.leader = None;
+        let tree = self.clone();
+        match proc::run(move || tree.finds_any()).await.flatten() {
             Ok(false) => TreeEnd { elapsed: elapsed(), ..TreeEnd::default() },
             Ok(true) | Err(_) => self.kill(elapsed).await,
         }
     }
 }
 
-/// All that descends from a process now, as far as it can be seen.
+/// All processes that descend from this one now, as far as they can be seen.
 pub(super) fn descendants_of(pid: i32) -> Vec<Handle> {
     let mut family: Vec<Stat> = living(pid).ok().flatten().into_iter().collect();
     let mut next = 0;
@@ -386,18 +405,20 @@ pub(super) fn descendants_of(pid: i32) -> Vec<Handle> {
         .collect()
 }
 
-/// The process that has this pid, unless it is dead.
+/// The process that has this pid; `None` if it is dead or cannot be seen.
 fn living(pid: i32) -> io::Result<Option<Stat>> {
     match proc::stat(pid) {
         Ok(process) => Ok(Some(process).filter(|process| !process.is_dead())),
-        Err(error) if is_gone(&error) => Ok(None),
+        Err(error) if is_unseen(&error) => Ok(None),
         Err(error) => Err(error),
     }
 }
 
-/// ENOENT comes from the folder in /proc, ESRCH from a file that was opened in time, and from macOS.
-fn is_gone(error: &io::Error) -> bool {
+/// Whether a process is gone, is hidden (`hidepid`, see proc(5)), or blocks the reads about it. ENOENT comes from the
+/// folder in `/proc`, ESRCH from a file that was opened in time, and from macOS.
+fn is_unseen(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ESRCH))
+        || matches!(error.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::TimedOut)
 }
 
 /// The living children of the process that was seen as `parent`.
@@ -415,7 +436,7 @@ fn children_of(parent: &Stat) -> io::Result<Vec<Stat>> {
     Ok(if is_same { children } else { Vec::new() })
 }
 
-/// Whether a process bears another value under the name of this entry.
+/// Whether a process has another value under the name of this entry.
 fn bears_another(pid: i32, entry: &str) -> bool {
     let name = entry.split('=').next().unwrap_or_default();
     proc::environment_of(pid).is_some_and(|environment| environment.get(name).is_some() && !environment.has(entry))

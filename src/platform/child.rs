@@ -1,14 +1,14 @@
-//! Ended children, on either kernel.
+//! Our children and their end, on either kernel.
 
 use super::proc;
 use rustix::process::{Pid, WaitId, WaitIdOptions, WaitOptions};
 use std::collections::BTreeSet;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread::{self, ThreadId};
 
-/// Removes a zombie child of ours. Nothing happens if there is none.
+/// Reaps a zombie child of ours, if it is one.
 pub fn reap(pid: i32) {
-    // If it is no child of ours, or is gone already, nothing is left to do.
-    let _ignored = is_reaped(pid);
+    let _none = is_reaped(pid);
 }
 
 /// Whether this pid is a child of ours that has ended, all of its threads included, and was not reaped.
@@ -18,31 +18,93 @@ pub fn is_zombie_child(pid: i32) -> bool {
     positive(pid).is_some_and(|pid| matches!(rustix::process::waitid(WaitId::Pid(pid), options), Ok(Some(_))))
 }
 
-/// 0 and negative numbers name groups and everybody in kill(2): they never get that far.
+/// 0 and negative numbers name groups and all processes in kill(2): they never get that far.
 pub(super) fn positive(pid: i32) -> Option<Pid> {
     if pid > 0 { Pid::from_raw(pid) } else { None }
 }
 
-/// The children that somebody here waits for. A process has one set of children, whoever in it asks: hence one list.
-static CLAIMED: Mutex<BTreeSet<i32>> = Mutex::new(BTreeSet::new());
+/// A process has one set of children, whichever thread of it asks: hence one list.
+static CHILDREN: Mutex<Children> =
+    Mutex::new(Children { claimed: BTreeSet::new(), turns: Vec::new(), is_reaping_due: false });
 
-/// Keeps [`reap_unclaimed`] from a child, and the sweep of a gateway's orphans too. To be called in the turn in which it
+struct Children {
+    /// Those whose exit something here waits for.
+    claimed: BTreeSet<i32>,
+    /// The threads that need the pids of children to stay theirs.
+    turns: Vec<ThreadId>,
+    is_reaping_due: bool,
+}
+
+fn lock() -> MutexGuard<'static, Children> {
+    CHILDREN.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Keeps [`reap_unclaimed`] and the kill of another tree from a child. To be called in the turn of the loop in which it
 /// was started.
 pub fn claim(pid: i32) {
-    CLAIMED.lock().unwrap_or_else(PoisonError::into_inner).insert(pid);
+    lock().claimed.insert(pid);
 }
 
 /// Takes that back.
 pub fn unclaim(pid: i32) {
-    CLAIMED.lock().unwrap_or_else(PoisonError::into_inner).remove(&pid);
+    lock().claimed.remove(&pid);
 }
 
-/// Reaps every dead child that nobody here waits for. One SIGCHLD may stand for many of them.
+/// The claimed children.
+#[must_use]
+pub fn claimed() -> BTreeSet<i32> {
+    lock().claimed.clone()
+}
+
+/// Whether this child is claimed.
+#[must_use]
+pub fn is_claimed(pid: i32) -> bool {
+    lock().claimed.contains(&pid)
+}
+
+/// While a thread has it, [`reap_unclaimed`] reaps nothing, so that the pid of a child is as good as a handle to it.
+#[must_use = "dropping it ends the turn"]
+#[derive(Debug)]
+pub struct Turn(ThreadId);
+
+impl Turn {
+    /// That of this thread, which has none yet.
+    pub fn begin() -> Self {
+        let thread = thread::current().id();
+        lock().turns.push(thread);
+        Self(thread)
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        end_turn(self.0);
+    }
+}
+
+/// Ends the turn of a thread, if it has one.
+pub(super) fn end_turn(thread: ThreadId) {
+    let is_due = {
+        let mut children = lock();
+        children.turns.retain(|turn| *turn != thread);
+        children.turns.is_empty() && std::mem::take(&mut children.is_reaping_due)
+    };
+    if is_due {
+        reap_unclaimed();
+    }
+}
+
+/// Reaps every dead child that is not claimed, now or at the end of the last [`Turn`]. One SIGCHLD may stand for many of
+/// them.
 pub fn reap_unclaimed() {
-    // Where the children cannot be listed now, the next call takes these too. An orphan may come, and end, meanwhile.
-    while let Ok(children) = proc::children() {
-        let reaped = children.into_iter().filter(|&pid| !is_claimed(pid) && is_reaped(pid)).count();
-        if reaped == 0 {
+    // If the children cannot be listed now, the next call takes these too. Orphans may come, and end, meanwhile.
+    while let Ok(pids) = proc::children() {
+        let mut children = lock();
+        if !children.turns.is_empty() {
+            children.is_reaping_due = true;
+            return;
+        }
+        if pids.into_iter().filter(|&pid| !children.claimed.contains(&pid) && is_reaped(pid)).count() == 0 {
             return;
         }
     }
@@ -51,16 +113,4 @@ pub fn reap_unclaimed() {
 /// Whether this pid was a zombie child of ours, which is gone now.
 fn is_reaped(pid: i32) -> bool {
     positive(pid).is_some_and(|pid| matches!(rustix::process::waitpid(Some(pid), WaitOptions::NOHANG), Ok(Some(_))))
-}
-
-/// The children that somebody here waits for.
-#[must_use]
-pub fn claimed() -> BTreeSet<i32> {
-    CLAIMED.lock().unwrap_or_else(PoisonError::into_inner).clone()
-}
-
-/// Whether somebody here waits for this child.
-#[must_use]
-pub fn is_claimed(pid: i32) -> bool {
-    CLAIMED.lock().unwrap_or_else(PoisonError::into_inner).contains(&pid)
 }

@@ -10,10 +10,11 @@ pub mod environment;
     expect(unsafe_code, reason = "no safe crate sets up the allocator of the C library")
 )]
 pub mod heap;
+pub mod kill;
+pub mod random;
 #[expect(unsafe_code, reason = "no safe crate offers sqlite3_config(3)")]
 pub mod sqlite;
 mod stat;
-pub mod strike;
 #[cfg(test)]
 mod tests;
 pub mod thread;

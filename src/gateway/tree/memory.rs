@@ -1,27 +1,26 @@
 //! What a tree has in memory.
 
-use super::{Root, Tree, is_gone, living, scan};
+use super::{Root, Tree, is_unseen, living, scan};
 use crate::platform::proc::{self, Stat};
 use crate::platform::usage;
 use std::io;
 
 impl Tree {
     /// Resident memory of all members, in KiB: the sum over them, so that a page that two of them share counts twice. It
-    /// misses who left the tree unseen and bears no more than its id in the environment: to read that may have to wait
-    /// for the process, as a look at its memory map does, and neither happens here.
+    /// misses members that nothing but their instance id shows, and those whose reads are stuck.
     ///
     /// # Errors
-    /// The processes cannot be listed, or not all of them read: then the sum is not known.
+    /// The processes cannot be listed, or not all of them be read: then the sum is not known.
     pub fn rss_kb(&self) -> io::Result<u64> {
-        // A family cannot be seen where the kernel keeps no lists of children.
+        // Without lists of children in `/proc` a family cannot be seen.
         let members = self.family().or_else(|_| self.scan_without_ids().map(scan::processes))?;
         let mut sum = 0_u64;
         for member in members {
             match usage::of(member.pid) {
                 Ok(usage) if usage.start_time == member.start_time => sum = sum.saturating_add(usage.rss_kb),
-                // Another one has its pid by now.
+                // Another process has its pid by now.
                 Ok(_) => {}
-                Err(error) if is_gone(&error) => {}
+                Err(error) if is_unseen(&error) => {}
                 Err(error) => return Err(error),
             }
         }
@@ -40,7 +39,7 @@ impl Tree {
             members.extend(living(pid)?.filter(|process| self.was_seen(process)));
         }
         for &pid in leaf.iter().filter(|&&pid| !self.is_elsewhere(pid)) {
-            // Who is younger than the list may have the pid of one that was on it.
+            // A process that is younger than the list may have the pid of one that was on it.
             members.extend(living(pid)?.filter(|process| process.start_time < begun));
         }
         self.with_descendants(members)

@@ -1,6 +1,6 @@
-//! Looks at every process, and at one that is held.
+//! A look at every process, and at one that is held.
 
-use super::evidence::Evidence;
+use super::membership::Evidence;
 use super::{Orphans, Root, Tree};
 use crate::core::Layer;
 use crate::platform::environment::Environment;
@@ -16,7 +16,7 @@ pub(super) struct Member {
     pub(super) evidence: Evidence,
 }
 
-/// A member that nobody else can be taken for.
+/// A member that no later process of its pid can be taken for.
 #[derive(Debug)]
 pub(super) struct Held {
     pub(super) handle: Handle,
@@ -31,7 +31,7 @@ impl Tree {
     /// The living members, found by a look at every process.
     pub(super) fn scan(&self) -> io::Result<Vec<Member>> {
         let leaf = self.leaf_members();
-        let found = proc::survey(self.who_is_asked(leaf.clone()), self.bears())?;
+        let found = proc::survey(self.asked_for_id(leaf.clone()), self.bears())?;
         let bearers: BTreeSet<_> =
             found.iter().filter(|(_, bears)| *bears == Some(true)).map(|(process, _)| process.pid).collect();
         let all: Vec<_> = found.into_iter().map(|(process, _)| process).collect();
@@ -39,15 +39,15 @@ impl Tree {
         Ok(self.members(&all, self.number_now(), &leaf, |process| bearers.contains(&process.pid)))
     }
 
-    /// Those of them who show more than their id.
+    /// Those of them that something else than the instance id shows.
     pub(super) fn scan_without_ids(&self) -> io::Result<Vec<Member>> {
         let leaf = self.leaf_members();
         let all = proc::processes()?;
         Ok(self.members(&all, self.number_now(), &leaf, |_| false))
     }
 
-    /// The members among `all`, the leader first, without those that are dead already. The id counts only of who shows
-    /// nothing else, or was no more than seen before.
+    /// The living members among `all`, the leader first. The id counts only if nothing else shows a process, or no more
+    /// than that it was seen before.
     pub(super) fn members(
         &self,
         all: &[Stat],
@@ -67,7 +67,7 @@ impl Tree {
         let known = inside.len();
         for process in &all {
             let before = inside.get(&process.pid).copied().unwrap_or_default();
-            if before.is_hearsay() && bears_id(process) {
+            if before.is_recorded_only() && bears_id(process) {
                 inside.insert(process.pid, before.and(Evidence::of(Layer::Instance)));
             }
         }
@@ -82,9 +82,8 @@ impl Tree {
         members
     }
 
-    /// Whom to ask for its id in a look at every process: who is not told by what is known before that look. A zombie has
-    /// no environment, and needs no signal.
-    fn who_is_asked(&self, leaf: BTreeSet<i32>) -> impl Fn(&Stat) -> bool + use<> {
+    /// Which processes are asked for their id in a look at all of them: a zombie has no environment, and needs no signal.
+    fn asked_for_id(&self, leaf: BTreeSet<i32>) -> impl Fn(&Stat) -> bool + use<> {
         let (since, me) = (self.since, super::me());
         move |process| {
             process.start_time >= since && !process.is_dead() && process.pid != me && !leaf.contains(&process.pid)
@@ -100,10 +99,11 @@ impl Tree {
         process.start_time >= self.since && !process.is_dead() && proc::environ_has(process.pid, &self.instance)
     }
 
-    /// Whether anybody is there who belongs to this tree for what it is itself. Others get their turn in between.
-    pub(super) async fn finds_any(&self) -> io::Result<bool> {
+    /// Whether any process belongs to this tree for what it is itself, whatever its parent. It looks at a few at a time, so
+    /// that it leaves the processor to others.
+    pub(super) fn finds_any(&self) -> io::Result<bool> {
         let mut walk = Walk::begin()?;
-        while let Some(some) = walk.advance(self.who_is_asked(BTreeSet::new()), self.bears())? {
+        while let Some(some) = walk.advance(self.asked_for_id(BTreeSet::new()), self.bears())? {
             let leaf = self.leaf_members();
             let is_member = |(process, bears): &(Stat, Option<bool>)| {
                 let shown = *bears == Some(true) || !self.judge(process, None, &leaf).is_none();
@@ -112,14 +112,14 @@ impl Tree {
             if some.iter().any(is_member) {
                 return Ok(true);
             }
-            tokio::task::yield_now().await;
+            std::thread::yield_now();
         }
         Ok(false)
     }
 
-    /// Takes hold of the process that has this pid now, if it lives and is a member, for what it is itself or because
-    /// `parentage` says so. All that is read of it is read afterwards: if a signal reaches the handle later, the pid was
-    /// its own all the while.
+    /// Takes hold of the process that has this pid now, if it lives and is a member, for what it is itself or by
+    /// `parentage`. All that is read of it is read afterwards: if a signal reaches the handle later, the pid was its own
+    /// all the while.
     pub(super) fn hold(&self, pid: i32, parentage: impl FnOnce(&Stat) -> Evidence) -> Option<Held> {
         let handle = Handle::open(pid).ok()?;
         let process = proc::stat(pid).ok().filter(|process| !process.is_dead())?;
@@ -127,28 +127,28 @@ impl Tree {
         (!evidence.is_none()).then_some(Held { handle, member: Member { process, evidence } })
     }
 
-    /// What shows that a process is a member, beside what it has from its parent. Only who shows nothing else, or was no
-    /// more than seen before, is looked for in the control group and asked for its id: each look takes its time.
+    /// What shows that a process is a member, `parentage` included. The control group and the environment are read only if
+    /// nothing else shows it, or no more than that it was seen before: both reads are slow.
     pub(super) fn judge_all(&self, process: &Stat, parentage: Evidence) -> Evidence {
         if self.is_elsewhere(process.pid) {
             return Evidence::default();
         }
         let mut evidence = self.judge(process, self.number_now(), &BTreeSet::new()).and(parentage);
-        if evidence.is_hearsay() && self.leaf.is_some() && self.leaf_members().contains(&process.pid) {
+        if evidence.is_recorded_only() && self.leaf.is_some() && self.leaf_members().contains(&process.pid) {
             evidence = evidence.and(Evidence::of(Layer::Cgroup));
         }
-        if evidence.is_hearsay() && self.bears_id(process) {
+        if evidence.is_recorded_only() && self.bears_id(process) {
             evidence = evidence.and(Evidence::of(Layer::Instance));
         }
         evidence
     }
 
-    /// How many scans in a row must find nobody. In the middle of an execve(2) a process has no environment, and that of
-    /// an adopted tree may be all that shows it.
+    /// How many scans in a row must find no member. In the middle of an execve(2) a process has no environment, and in an
+    /// adopted tree that may be all that shows it.
     pub(super) fn empty_scans_min(&self) -> u32 {
         match self.root {
             Root::Child { orphans, .. } if !cfg!(target_os = "macos") => {
-                if orphans == Orphans::OursAlone || self.mark.is_some() { 1 } else { 2 }
+                if orphans == Orphans::OursAlone || self.tag.is_some() { 1 } else { 2 }
             }
             Root::Child { .. } | Root::Adopted { .. } | Root::Gone { .. } => 2,
         }

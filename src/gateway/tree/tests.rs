@@ -10,7 +10,7 @@ fn stat(pid: i32, parent: i32, group: i32, session: i32, start_time: u64) -> Sta
 
 fn tree(orphans: Orphans) -> Tree {
     let root = Root::Child { pid: LEADER, orphans };
-    Tree { seen: BTreeMap::from([(LEADER, 5)]), ..Tree::hung_on(root, "X=1".to_owned(), 5) }
+    Tree { seen: BTreeMap::from([(LEADER, 5)]), ..Tree::of(root, "X=1".to_owned(), 5) }
 }
 
 fn members(tree: &Tree, all: &[Stat]) -> Vec<Stat> {
@@ -97,7 +97,7 @@ fn layers(tree: &Tree, all: &[Stat], pid: i32) -> Vec<Layer> {
     let bears_id = |process: &Stat| process.session == ALIEN;
     let members = tree.members(all, tree.number(), &BTreeSet::from([600]), bears_id);
     let shown = members.iter().filter(|member| member.process.pid == pid).map(|member| member.evidence);
-    evidence::count(&shown.collect::<Vec<_>>()).into_iter().map(|(layer, _)| layer).collect()
+    membership::count(&shown.collect::<Vec<_>>()).into_iter().map(|(layer, _)| layer).collect()
 }
 
 /// A session whose processes bear the id, in these tests.

@@ -1,13 +1,13 @@
 //! Linux.
 
-mod birth;
 pub mod cgroup;
 pub mod claim;
+mod clone;
 pub mod filesystem;
 pub mod inspection;
 pub mod listener;
 pub mod machine;
-pub mod mark;
 pub mod proc;
 pub mod process;
+pub mod rlimit_tag;
 pub mod usage;

@@ -13,6 +13,8 @@ mod walk;
 use crate::platform::command_line;
 use crate::platform::environment::Environment;
 pub use crate::platform::stat::{Seen, Stat, State};
+pub(super) use reader::guarded;
+pub use reader::{is_left_behind, is_stuck, run};
 pub use survey::{processes, survey};
 pub use walk::Walk;
 
@@ -47,11 +49,15 @@ pub(super) fn path_of(pid: i32, file: &str) -> io::Result<String> {
 }
 
 /// Reads `/proc/PID/stat`.
+///
+/// # Errors
+/// ENOENT or ESRCH if it is gone; EMFILE and the like; `TimedOut` if such a read is stuck.
 pub fn stat(pid: i32) -> io::Result<Stat> {
     // The kernel fills a large buffer in one read. `fs::read` would begin with small ones, for the size of a file in
     // /proc is 0.
     let mut line = [0; STAT_LENGTH_MAX];
-    let length = File::open(path_of(pid, "stat")?)?.read(&mut line)?;
+    let path = path_of(pid, "stat")?;
+    let length = guarded(pid, || File::open(path)?.read(&mut line))?;
     let parsed = parse_stat(&line[..length]).ok_or(io::ErrorKind::InvalidData)?;
     Ok(parsed.0)
 }
@@ -97,8 +103,9 @@ pub fn tick() -> u64 {
 /// What a process that does not end is doing, in words: its state, and where in the kernel it waits if we may know.
 #[must_use]
 pub fn condition_of(pid: i32) -> Option<String> {
-    let state = letter_of(&path_of(pid, "stat").ok()?)?;
-    let place = fs::read_to_string(format!("/proc/{pid}/wchan")).unwrap_or_default();
+    let path = path_of(pid, "stat").ok()?;
+    let state = guarded(pid, || Ok(letter_of(&path))).ok()??;
+    let place = guarded(pid, || fs::read_to_string(format!("/proc/{pid}/wchan"))).unwrap_or_default();
     Some(match place.trim() {
         "" | "0" => format!("state {state}"),
         place => format!("state {state}, waiting in {place}"),

@@ -2,10 +2,10 @@
 //!
 //! A pid is a name that the kernel gives away again. A pidfd is not: see `pidfd_open(2)`.
 
-pub use super::birth::{Setup, Spawned, spawn, spawn_in_own_session};
+pub use super::clone::{Exec, Setup, Spawned, spawn, spawn_in_own_session};
 use super::proc::{is_foreign, stat};
 use crate::platform::child::positive;
-pub use crate::platform::child::{claim, claimed, is_claimed, is_zombie_child, reap, reap_unclaimed, unclaim};
+pub use crate::platform::child::{Turn, claim, claimed, is_claimed, is_zombie_child, reap, reap_unclaimed, unclaim};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{PidfdFlags, Signal, WaitId, WaitIdOptions};
 use std::io;

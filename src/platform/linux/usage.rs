@@ -1,6 +1,6 @@
 //! What a process uses of the machine, see proc(5).
 
-use super::proc::path_of;
+use super::proc::{guarded, path_of};
 use std::fs::File;
 use std::io::{self, Read};
 use std::time::Duration;
@@ -21,14 +21,14 @@ pub struct Usage {
     pub rss_kb: u64,
 }
 
-/// Reads `/proc/PID/task/PID/stat`. That of the process itself has the CPU time of all its threads. Neither takes a lock
-/// that a process can hold for long.
+/// Reads `/proc/PID/task/PID/stat`. That of the process itself has the CPU time of all its threads.
 ///
 /// # Errors
-/// ENOENT or ESRCH where it is gone; EMFILE and the like.
+/// ENOENT or ESRCH if it is gone; EMFILE and the like; `TimedOut` if such a read is stuck.
 pub fn of(pid: i32) -> io::Result<Usage> {
     let mut line = [0; STAT_LENGTH_MAX];
-    let length = File::open(path_of(pid, &format!("task/{pid}/stat"))?)?.read(&mut line)?;
+    let path = path_of(pid, &format!("task/{pid}/stat"))?;
+    let length = guarded(pid, || File::open(path)?.read(&mut line))?;
     let [hertz, page] = [libc::_SC_CLK_TCK, libc::_SC_PAGESIZE].map(number);
     parse(&line[..length], hertz, page).ok_or_else(|| io::ErrorKind::InvalidData.into())
 }

@@ -6,7 +6,7 @@ pub mod filesystem;
 pub mod inspection;
 pub mod listener;
 pub mod machine;
-pub mod mark;
 pub mod proc;
 pub mod process;
+pub mod rlimit_tag;
 pub mod usage;

@@ -53,6 +53,29 @@ pub fn is_foreign() -> bool {
     false
 }
 
+/// Runs a job on a thread of its own: it may sleep. No read about a process blocks here.
+///
+/// # Errors
+/// EAGAIN.
+pub async fn run<T: Send + 'static>(job: impl Fn() -> T + Send + Sync + 'static) -> io::Result<T> {
+    let (answer, answered) = tokio::sync::oneshot::channel();
+    // A closed channel means that nothing waits for the answer any more.
+    std::thread::Builder::new().spawn(move || drop(answer.send(job())))?;
+    answered.await.map_err(io::Error::other)
+}
+
+/// No.
+#[must_use]
+pub fn is_stuck(_pid: i32) -> bool {
+    false
+}
+
+/// No.
+#[must_use]
+pub fn is_left_behind() -> bool {
+    false
+}
+
 /// Past every start time: these are so fine here that a pid and a start time always name one process.
 #[must_use]
 pub fn tick() -> u64 {

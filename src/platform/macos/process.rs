@@ -6,10 +6,10 @@
 //! signal on. The kernel deals pids out in turn, so this takes a whole round of them within microseconds.
 
 use super::cgroup::Leaf;
-use super::mark::Mark;
+use super::rlimit_tag::RlimitTag;
 use super::usage::time;
 use crate::platform::child::positive;
-pub use crate::platform::child::{claim, claimed, is_claimed, is_zombie_child, reap, reap_unclaimed, unclaim};
+pub use crate::platform::child::{Turn, claim, claimed, is_claimed, is_zombie_child, reap, reap_unclaimed, unclaim};
 use rustix::event::kqueue::{Event, EventFilter, EventFlags, ProcessEvents, kevent, kqueue};
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions};
@@ -17,7 +17,7 @@ use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
-use std::process::{Command, ExitStatus};
+use std::process::{Command, ExitStatus, Stdio};
 use std::ptr;
 use std::time::Duration;
 use tokio::io::Interest;
@@ -241,31 +241,60 @@ pub struct Exit {
     pub cpu: Option<Duration>,
 }
 
-/// What a process is given at its birth, and all that it starts inherits.
+/// What a process is started with. There are neither leaves nor tags here.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Setup<'a> {
-    /// The control group that it is born into.
+    /// The control group to be created in.
     pub leaf: Option<&'a Leaf>,
-    /// A mark.
-    pub mark: Option<Mark>,
+    /// A mark in its resource limits.
+    pub tag: Option<RlimitTag>,
+    /// Standard input, output and error; `None` if ours.
+    pub streams: [Option<BorrowedFd<'a>>; 3],
 }
 
 /// A process that was started.
 #[derive(Debug)]
 pub struct Spawned {
-    /// Itself.
+    /// The process.
     pub handle: Handle,
-    /// Why it is not in the leaf that it was to be born into. Nobody has made one here.
+    /// Why it is not in its leaf.
     pub outside: Option<io::Error>,
+    /// The outcome of its execve(2).
+    pub exec: Exec,
 }
 
-/// Starts a command in a session of its own and takes hold of it. There are neither leaves nor marks here.
+/// The outcome of an execve(2) that [`spawn`] has waited for.
+#[derive(Debug)]
+pub struct Exec(());
+
+impl Exec {
+    /// It was executed.
+    ///
+    /// # Errors
+    /// None: [`spawn`] tells them.
+    pub async fn done(self) -> io::Result<()> {
+        Ok(self.0)
+    }
+}
+
+/// Starts a command in a session of its own.
 ///
 /// # Errors
 /// What fork(2) or execve(2) said.
 pub fn spawn(command: &mut Command, setup: Setup<'_>) -> io::Result<Spawned> {
     let outside = setup.leaf.map(|_| io::ErrorKind::Unsupported.into());
-    Ok(Spawned { handle: spawn_in_own_session(command)?, outside })
+    let [input, output, errors] = setup.streams;
+    let copy = |stream: BorrowedFd<'_>| stream.try_clone_to_owned().map(Stdio::from);
+    if let Some(stream) = input {
+        command.stdin(copy(stream)?);
+    }
+    if let Some(stream) = output {
+        command.stdout(copy(stream)?);
+    }
+    if let Some(stream) = errors {
+        command.stderr(copy(stream)?);
+    }
+    Ok(Spawned { handle: spawn_in_own_session(command)?, outside, exec: Exec(()) })
 }
 
 /// Starts a command in a session of its own and takes hold of it.

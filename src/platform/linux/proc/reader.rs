@@ -1,197 +1,292 @@
-//! Threads that wait for others' memory in our place.
+//! Threads for reads of `/proc` that another process can hold up.
 //!
-//! Whoever reads the environment or the arguments of a process waits for two locks of it, one that is held during an
-//! execve(2) and one on its memory, and for the memory itself. Newer kernels (6.18.44 is one) take the first one for
-//! `/proc/PID/stat` and `wchan` too. A process that sleeps uninterruptibly in the wrong place, over a network file system
-//! for one, keeps him waiting for as long as it likes, and there is no way to know beforehand or to give up. So a thread
-//! asks, which can be abandoned.
+//! A read of the environment or the arguments of a process waits for two locks of it, one that is held during an
+//! execve(2) and one of its memory map, and for the memory itself. Newer kernels (6.18.44 is one) take the first one for
+//! `/proc/PID/stat` and `wchan` too. A process that sleeps uninterruptibly while it holds one, over a network file system
+//! for example, blocks its readers for as long as it likes, and nothing tells beforehand or ends such a read. So a
+//! worker reads, and where it gets stuck it is left behind with its read.
 
 use super::{Stat, letter_of};
+use crate::platform::child::end_turn;
 use nix::sys::signal::SigSet;
+use std::cell::RefCell;
 use std::io;
 use std::mem;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::{self, Thread};
+use std::time::Duration;
+use tokio::sync::mpsc;
 
-/// How many threads may be kept by processes. Beyond it nothing is known of anybody before one of them lets go.
-const KEPT_MAX: usize = 16;
+/// The interval between two looks at a worker. One that sleeps in the same read at both is left behind.
+pub(super) const PATIENCE: Duration = Duration::from_millis(20);
 
-/// How many threads are there for the next ones who want to know something.
+/// How many workers may be stuck. Beyond it every read fails until one of them returns.
+const STUCK_MAX: usize = 16;
+
+/// How many idle workers are kept.
 const IDLE_MAX: usize = 2;
 
-/// It holds one line and one list of names; what is longer is on the heap.
+/// Enough to kill a tree: lists are on the heap.
 const STACK: usize = 128 * 1024;
 
-/// What a thread is to do.
+/// What a worker does.
 pub(super) trait Work: Send + Sync {
-    /// Does its part of it. Whatever may take for ever is done through [`Desk::ask`].
-    fn run(&self, desk: &Desk);
+    /// Whatever may block for ever goes through [`Worker::read`].
+    fn run(&self, worker: &Worker);
 }
 
 #[derive(Default)]
-struct Crew {
-    idle: Vec<Arc<Desk>>,
-    keepers: Vec<Keeper>,
+struct Pool {
+    idle: Vec<Arc<Worker>>,
+    stuck: Vec<StuckRead>,
 }
 
-static CREW: Mutex<Crew> = Mutex::new(Crew { idle: Vec::new(), keepers: Vec::new() });
+static POOL: Mutex<Pool> = Mutex::new(Pool { idle: Vec::new(), stuck: Vec::new() });
+
+thread_local! {
+    /// The worker whose thread this is.
+    static CURRENT: RefCell<Option<Arc<Worker>>> = const { RefCell::new(None) };
+}
 
 /// Nothing here is left half done by a panic.
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A process that keeps a thread.
+/// A read that a process holds up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Keeper {
+pub(super) struct StuckRead {
     pub(super) pid: i32,
-    /// What is known of it, if it could be asked for that.
+    /// What `/proc/PID/stat` said, if that could be read.
     pub(super) process: Option<Stat>,
 }
 
-/// Those that do so now.
-pub(super) fn keepers() -> Vec<Keeper> {
-    lock(&CREW).keepers.clone()
+/// The reads that are stuck now.
+pub(super) fn stuck_reads() -> Vec<StuckRead> {
+    lock(&POOL).stuck.clone()
 }
 
-/// Why nobody can ask.
+/// Whether a read of `/proc/PID/stat` of this process is stuck.
+#[must_use]
+pub fn is_stuck(pid: i32) -> bool {
+    lock(&POOL).stuck.contains(&StuckRead { pid, process: None })
+}
+
+/// Whether this thread is a worker that was left behind: what it knows of other processes is out of date.
+#[must_use]
+pub fn is_left_behind() -> bool {
+    CURRENT.with_borrow(|worker| worker.as_ref().is_some_and(|worker| lock(&worker.status).is_left_behind))
+}
+
+/// A read about a process that may get stuck. On the thread of a worker that one is left behind with it then.
+///
+/// # Errors
+/// `TimedOut` where such a read is stuck; those of the read.
+pub(in crate::platform) fn guarded<T>(pid: i32, read: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+    let about = StuckRead { pid, process: None };
+    if lock(&POOL).stuck.contains(&about) {
+        return Err(io::ErrorKind::TimedOut.into());
+    }
+    let worker = CURRENT.with_borrow(Clone::clone);
+    match worker {
+        Some(worker) => worker.read(about, read).unwrap_or_else(|| Err(io::ErrorKind::TimedOut.into())),
+        None => read(),
+    }
+}
+
+/// Why no worker can be had.
 #[derive(Debug)]
-pub(super) enum Lack {
-    /// Too many threads are kept already.
-    Kept(io::Error),
-    /// The system gives us no more threads.
-    Threads,
+pub(super) enum Unavailable {
+    /// Too many are stuck already.
+    Stuck(io::Error),
+    /// EAGAIN of `pthread_create(3)`.
+    Threads(io::Error),
 }
 
-/// A thread's place, seen from both sides.
+/// A thread, seen from both sides.
 #[derive(Default)]
-pub(super) struct Desk {
-    /// The thread and its number, once it runs.
-    who: OnceLock<(Thread, i32)>,
-    at: Mutex<At>,
+pub(super) struct Worker {
+    /// The thread and its tid, once it runs.
+    thread: OnceLock<(Thread, i32)>,
+    status: Mutex<Status>,
 }
 
-/// What it is at.
 #[derive(Default)]
-struct At {
-    order: Option<Arc<dyn Work>>,
-    orders: u64,
-    question: Option<Keeper>,
-    questions: u64,
-    /// Who is being looked at.
+struct Status {
+    work: Option<Arc<dyn Work>>,
+    assignments: u64,
+    read: Option<StuckRead>,
+    reads: u64,
+    /// The processes that are looked at.
     pids: Vec<i32>,
-    is_abandoned: bool,
+    is_left_behind: bool,
 }
 
-/// One order, seen by who gave it.
-pub(super) struct Order {
-    desk: Arc<Desk>,
+/// What a worker was given to do, for the one who waits for it.
+pub(super) struct Assignment {
+    worker: Arc<Worker>,
     number: u64,
-    /// The question that was under way at the last look.
+    /// The read that was under way at the last look.
     seen: Option<u64>,
 }
 
-impl Order {
-    /// Gives it to a thread.
-    pub(super) fn give(work: Arc<dyn Work>) -> Result<Self, Lack> {
+impl Assignment {
+    pub(super) fn give(work: Arc<dyn Work>) -> Result<Self, Unavailable> {
         let idle = {
-            let mut crew = lock(&CREW);
-            if crew.keepers.len() >= KEPT_MAX {
-                let why = format!("{KEPT_MAX} processes keep whoever wants to read their memory waiting");
-                return Err(Lack::Kept(io::Error::other(why)));
+            let mut pool = lock(&POOL);
+            if pool.stuck.len() >= STUCK_MAX {
+                let why = format!("{STUCK_MAX} reads of /proc are stuck, each waiting for another process");
+                return Err(Unavailable::Stuck(io::Error::other(why)));
             }
-            crew.idle.pop()
+            pool.idle.pop()
         };
         let is_new = idle.is_none();
-        let desk = idle.unwrap_or_default();
-        let number = desk.take(work);
+        let worker = idle.unwrap_or_default();
+        let number = worker.take(work);
         if is_new {
-            let own = Arc::clone(&desk);
+            let own = Arc::clone(&worker);
             let thread = thread::Builder::new().name("reader".to_owned()).stack_size(STACK);
-            thread.spawn(move || own.attend()).map_err(|_| Lack::Threads)?;
+            thread.spawn(move || own.attend()).map_err(Unavailable::Threads)?;
         }
-        Ok(Self { desk, number, seen: None })
+        Ok(Self { worker, number, seen: None })
     }
 
-    /// Whether a process has kept the thread since the last look, and it sleeps: one that only waits for its turn on a
-    /// busy machine is not given up. Gives back that process and who was to be looked at beside it.
-    pub(super) fn is_kept(&mut self) -> Option<(Keeper, Vec<i32>)> {
-        let mut at = lock(&self.desk.at);
-        let question = at.question.filter(|_| at.orders == self.number)?;
-        if self.seen.replace(at.questions) != Some(at.questions) || !self.desk.sleeps() {
+    /// Leaves the worker behind if it has slept in one read since the last look: one that only waits for a processor is
+    /// given time. Returns that read, and the processes that were to be looked at beside it.
+    pub(super) fn leave_if_stuck(&mut self) -> Option<(StuckRead, Vec<i32>)> {
+        let mut status = lock(&self.worker.status);
+        let read = status.read.filter(|_| status.assignments == self.number)?;
+        if self.seen.replace(status.reads) != Some(status.reads) || !self.worker.sleeps() {
             return None;
         }
-        lock(&CREW).keepers.push(question);
-        at.is_abandoned = true;
-        let mut others = mem::take(&mut at.pids);
-        others.retain(|&pid| pid != question.pid);
-        Some((question, others))
+        lock(&POOL).stuck.push(read);
+        status.is_left_behind = true;
+        let mut others = mem::take(&mut status.pids);
+        others.retain(|&pid| pid != read.pid);
+        drop(status);
+        if let Some((thread, _)) = self.worker.thread.get() {
+            end_turn(thread.id());
+        }
+        let (pid, state) = (read.pid, state_of(read.pid).unwrap_or_default());
+        tracing::warn!(pid, state, "reading /proc/PID blocks; skipping this process until the read returns");
+        Some((read, others))
     }
 }
 
-impl Desk {
+impl Worker {
     fn take(&self, work: Arc<dyn Work>) -> u64 {
-        let mut at = lock(&self.at);
-        at.order = Some(work);
-        at.orders += 1;
-        if let Some((thread, _)) = self.who.get() {
+        let mut status = lock(&self.status);
+        status.work = Some(work);
+        status.assignments += 1;
+        if let Some((thread, _)) = self.thread.get() {
             thread.unpark();
         }
-        at.orders
+        status.assignments
     }
 
     fn attend(self: Arc<Self>) {
-        // They are for the loop.
+        // Signals are for the loop.
         let _infallible = SigSet::all().thread_block();
-        // Nobody else has set it.
-        let _first = self.who.set((thread::current(), nix::unistd::gettid().as_raw()));
+        // This is the only call.
+        let _first = self.thread.set((thread::current(), nix::unistd::gettid().as_raw()));
+        CURRENT.set(Some(Arc::clone(&self)));
         loop {
-            let order = lock(&self.at).order.take();
-            let Some(work) = order else {
+            let work = lock(&self.status).work.take();
+            let Some(work) = work else {
                 thread::park();
                 continue;
             };
             work.run(&self);
             drop(work);
-            if lock(&self.at).is_abandoned {
+            if lock(&self.status).is_left_behind {
                 return;
             }
-            let mut crew = lock(&CREW);
-            if crew.idle.len() >= IDLE_MAX {
+            let mut pool = lock(&POOL);
+            if pool.idle.len() >= IDLE_MAX {
                 return;
             }
-            crew.idle.push(Arc::clone(&self));
+            pool.idle.push(Arc::clone(&self));
         }
     }
 
-    /// Writes down who is looked at from now on.
+    /// Writes down the processes that are looked at from now on.
     pub(super) fn begin(&self, pids: &[i32]) {
-        let known = &mut lock(&self.at).pids;
+        let known = &mut lock(&self.status).pids;
         known.clear();
         known.extend_from_slice(pids);
     }
 
-    /// Does what this process may keep us waiting for. Nothing where nobody waits for the answer any more.
-    pub(super) fn ask<T>(&self, about: Keeper, read: impl FnOnce() -> io::Result<T>) -> Option<io::Result<T>> {
+    /// Does a read that may get stuck; `None` if the worker was left behind with it.
+    pub(super) fn read<T>(&self, about: StuckRead, read: impl FnOnce() -> io::Result<T>) -> Option<io::Result<T>> {
         {
-            let mut at = lock(&self.at);
-            at.question = Some(about);
-            at.questions += 1;
+            let mut status = lock(&self.status);
+            if status.is_left_behind {
+                return None;
+            }
+            status.read = Some(about);
+            status.reads += 1;
         }
         let answer = read();
-        let mut at = lock(&self.at);
-        at.question = None;
-        if !at.is_abandoned {
+        let mut status = lock(&self.status);
+        status.read = None;
+        if !status.is_left_behind {
             return Some(answer);
         }
-        let mut crew = lock(&CREW);
-        let keeper = crew.keepers.iter().position(|&keeper| keeper == about);
-        keeper.map(|index| crew.keepers.swap_remove(index));
+        let mut pool = lock(&POOL);
+        let index = pool.stuck.iter().position(|&stuck| stuck == about);
+        index.map(|index| pool.stuck.swap_remove(index));
         None
     }
 
     fn sleeps(&self) -> bool {
-        let Some((_, tid)) = self.who.get() else { return false };
+        let Some((_, tid)) = self.thread.get() else { return false };
         letter_of(&format!("/proc/self/task/{tid}/stat")).is_none_or(|letter| letter != 'R')
+    }
+}
+
+/// The state of a process, from a file that takes none of its locks.
+fn state_of(pid: i32) -> Option<String> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    status.lines().find_map(|line| line.strip_prefix("State:")).map(|state| state.trim().to_owned())
+}
+
+struct Job<F, T> {
+    job: F,
+    answer: mpsc::Sender<T>,
+}
+
+impl<F: Fn() -> T + Send + Sync, T: Send> Work for Job<F, T> {
+    fn run(&self, worker: &Worker) {
+        let answer = (self.job)();
+        if !lock(&worker.status).is_left_behind {
+            // A closed channel means that nothing waits for the answer any more.
+            let _closed = self.answer.try_send(answer);
+        }
+    }
+}
+
+/// Runs a job that reads about other processes on the thread of a worker. Where a read gets stuck, that worker is left
+/// behind and the job is run anew by another one, in which every read about that process fails with `TimedOut`. So a
+/// job must bear being run in part: see [`is_left_behind`].
+///
+/// # Errors
+/// No worker can be had.
+pub async fn run<T: Send + 'static>(job: impl Fn() -> T + Send + Sync + 'static) -> io::Result<T> {
+    let (answer, mut answered) = mpsc::channel(1);
+    let work: Arc<dyn Work> = Arc::new(Job { job, answer });
+    loop {
+        let mut assignment = Assignment::give(Arc::clone(&work)).map_err(|unavailable| match unavailable {
+            Unavailable::Stuck(error) | Unavailable::Threads(error) => error,
+        })?;
+        loop {
+            tokio::select! {
+                biased;
+                Some(answer) = answered.recv() => return Ok(answer),
+                () = tokio::time::sleep(PATIENCE) => {}
+            }
+            if assignment.leave_if_stuck().is_some() {
+                break;
+            }
+        }
     }
 }

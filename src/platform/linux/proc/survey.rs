@@ -1,6 +1,6 @@
-//! Looks at many processes, each asked for something that only its memory tells.
+//! Reads `/proc/PID/stat` of many processes, and a file about the memory of some of them.
 
-use super::reader::{self, Desk, Keeper, Lack, Order, Work, lock};
+use super::reader::{self, Assignment, PATIENCE, StuckRead, Unavailable, Work, Worker, lock};
 use super::walk::{Walk, list, open, open_folder, read_stat};
 use super::{CHUNK, Seen, Stat, is_foreign, is_shortage};
 use crate::platform::environment::Environment;
@@ -11,20 +11,16 @@ use std::mem;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
-use std::time::Duration;
-
-/// Between two looks at who is being asked. Whoever has not answered from one to the next is left alone.
-const PATIENCE: Duration = Duration::from_millis(20);
 
 /// From so many processes on two threads share the work: a thread of its own costs as much as ten or twenty processes.
 const LARGE: u64 = 256;
 
-/// Every process that can be seen, by pid, each with what `answer` makes of its environment: nothing for who is not to
-/// be asked, has none that can be read, or keeps us waiting. One that ends in the meantime is left out, and so are threads
-/// of the kernel and who keeps us waiting from the first.
+/// Every visible process, by pid, each with what `answer` makes of its environment: `None` if it is not asked for, or
+/// cannot be read, or the read is stuck. A process that ends in the meantime is left out, and so are threads of the kernel
+/// and processes whose `/proc/PID/stat` blocks.
 ///
 /// # Errors
-/// EMFILE and the like, or too many who keep us waiting: then nothing is known, rather than that nobody is there.
+/// EMFILE and the like, or too many stuck reads: an incomplete list would pass for a complete one.
 pub fn survey<T: Send + 'static>(
     is_asked: impl Fn(&Stat) -> bool + Send + Sync + 'static,
     answer: impl Fn(&Environment) -> T + Send + Sync + 'static,
@@ -52,8 +48,7 @@ impl Walk {
     }
 }
 
-/// Every process that can be seen. One that ends during the walk is left out, and so are threads of the kernel and who
-/// keeps us waiting.
+/// Every visible process, with the omissions of [`survey`].
 ///
 /// # Errors
 /// As [`survey`].
@@ -88,8 +83,8 @@ struct Survey<T> {
     file: &'static str,
     is_asked: Box<dyn Fn(&Stat) -> bool + Send + Sync>,
     digest: Digest<T>,
-    /// Those who keep a thread already.
-    keepers: Vec<Keeper>,
+    /// The reads that were stuck already.
+    stuck: Vec<StuckRead>,
     names: Mutex<Names>,
     progress: Mutex<Progress<T>>,
     changed: Condvar,
@@ -111,7 +106,7 @@ struct Progress<T> {
 enum Next {
     More,
     End,
-    Abandoned,
+    LeftBehind,
 }
 
 impl<T: Send + 'static> Survey<T> {
@@ -129,7 +124,7 @@ impl<T: Send + 'static> Survey<T> {
             file,
             is_asked: Box::new(is_asked),
             digest: Box::new(digest),
-            keepers: reader::keepers(),
+            stuck: reader::stuck_reads(),
             names: Mutex::new(Names { pids, may_be_more }),
             progress: Mutex::new(Progress { found: Vec::new(), error: None, at_work: 0 }),
             changed: Condvar::new(),
@@ -137,14 +132,14 @@ impl<T: Send + 'static> Survey<T> {
     }
 
     fn run(self) -> io::Result<Seen<T>> {
-        // Where a process keeps a thread already, others are not risked two at a time.
-        let is_shared = lock(&self.names).may_be_more && is_large() && self.keepers.is_empty();
+        // Where a read is stuck already, other workers are not risked two at a time.
+        let is_shared = lock(&self.names).may_be_more && is_large() && self.stuck.is_empty();
         let survey = Arc::new(self);
-        let mut orders = Vec::new();
+        let mut assignments = Vec::new();
         if is_shared {
-            // Where one cannot be had, the other one does it all.
-            orders.extend(survey.order().ok());
-            orders.extend(survey.order().ok());
+            // If one cannot be had, the other one does it all.
+            assignments.extend(survey.assign().ok());
+            assignments.extend(survey.assign().ok());
         }
         loop {
             let progress = lock(&survey.progress);
@@ -154,7 +149,7 @@ impl<T: Send + 'static> Survey<T> {
                 let is_late = progress.at_work > 0 && waited.timed_out();
                 drop(progress);
                 if is_late {
-                    survey.leave_alone(&mut orders);
+                    survey.skip_stuck(&mut assignments);
                 }
                 continue;
             }
@@ -162,8 +157,8 @@ impl<T: Send + 'static> Survey<T> {
             if survey.is_over() {
                 break;
             }
-            // None was ordered yet, or all are kept.
-            survey.order_or_do(&mut orders);
+            // There is no worker yet, or all are stuck.
+            survey.assign_or_do(&mut assignments);
         }
         let mut progress = lock(&survey.progress);
         progress.error.take().map_or_else(|| Ok(mem::take(&mut progress.found)), Err)
@@ -174,25 +169,25 @@ impl<T: Send + 'static> Survey<T> {
         names.pids.is_empty() && !names.may_be_more
     }
 
-    /// Has a thread take part.
-    fn order(self: &Arc<Self>) -> Result<Order, Lack> {
+    /// Has a worker take part.
+    fn assign(self: &Arc<Self>) -> Result<Assignment, Unavailable> {
         lock(&self.progress).at_work += 1;
-        let order = Order::give(Arc::clone(self) as Arc<dyn Work>);
-        if order.is_err() {
+        let assignment = Assignment::give(Arc::clone(self) as Arc<dyn Work>);
+        if assignment.is_err() {
             lock(&self.progress).at_work -= 1;
         }
-        order
+        assignment
     }
 
-    fn order_or_do(self: &Arc<Self>, orders: &mut Vec<Order>) {
-        match self.order() {
-            Ok(order) => orders.push(order),
-            Err(Lack::Threads) => {
-                // It is we who ask: in a storm of forks that has used up the threads, the answers matter more.
+    fn assign_or_do(self: &Arc<Self>, assignments: &mut Vec<Assignment>) {
+        match self.assign() {
+            Ok(assignment) => assignments.push(assignment),
+            Err(Unavailable::Threads(_)) => {
+                // A storm of forks has used up the threads: the answers matter more than the risk to block.
                 lock(&self.progress).at_work += 1;
-                Work::run(self.as_ref(), &Desk::default());
+                Work::run(self.as_ref(), &Worker::default());
             }
-            Err(Lack::Kept(error)) => self.fail(error),
+            Err(Unavailable::Stuck(error)) => self.fail(error),
         }
     }
 
@@ -201,22 +196,16 @@ impl<T: Send + 'static> Survey<T> {
         lock(&self.progress).error = Some(error);
     }
 
-    /// Goes on without the processes that keep a thread.
-    fn leave_alone(&self, orders: &mut Vec<Order>) {
-        orders.retain_mut(|order| {
-            let Some((keeper, others)) = order.is_kept() else { return true };
+    /// Goes on without the processes whose reads are stuck.
+    fn skip_stuck(&self, assignments: &mut Vec<Assignment>) {
+        assignments.retain_mut(|assignment| {
+            let Some((read, others)) = assignment.leave_if_stuck() else { return true };
             lock(&self.names).pids.extend(others);
             {
                 let mut progress = lock(&self.progress);
-                progress.found.extend(keeper.process.map(|process| (process, None)));
+                progress.found.extend(read.process.map(|process| (process, None)));
                 progress.at_work -= 1;
             }
-            let (pid, state) = (keeper.pid, state_of(keeper.pid).unwrap_or_default());
-            tracing::warn!(
-                pid,
-                state,
-                "a process keeps whoever wants to read its memory waiting; it will not be asked again before it lets go"
-            );
             false
         });
     }
@@ -235,42 +224,42 @@ impl<T: Send + 'static> Survey<T> {
     }
 
     /// Looks at the next few processes. Says whether anybody waits for more.
-    fn look(&self, desk: &Desk, found: &mut Seen<T>, bytes: &mut Vec<u8>) -> io::Result<Next> {
+    fn look(&self, worker: &Worker, found: &mut Seen<T>, bytes: &mut Vec<u8>) -> io::Result<Next> {
         let pids = self.next()?;
         if pids.is_empty() {
             return Ok(Next::End);
         }
-        desk.begin(&pids);
+        worker.begin(&pids);
         for pid in pids {
-            if self.keepers.contains(&Keeper { pid, process: None }) {
+            if self.stuck.contains(&StuckRead { pid, process: None }) {
                 continue;
             }
-            let process = match desk.ask(Keeper { pid, process: None }, || read_stat(&self.folder, pid)) {
-                None => return Ok(Next::Abandoned),
+            let process = match worker.read(StuckRead { pid, process: None }, || read_stat(&self.folder, pid)) {
+                None => return Ok(Next::LeftBehind),
                 Some(Ok(Some(process))) => process,
                 Some(Err(error)) if is_shortage(&error) => return Err(error),
                 Some(Ok(None) | Err(_)) => continue,
             };
             let mut answer = None;
             if self.may_ask(&process) {
-                match desk.ask(Keeper { pid, process: Some(process) }, || self.read(pid, bytes)) {
-                    None => return Ok(Next::Abandoned),
+                match worker.read(StuckRead { pid, process: Some(process) }, || self.read(pid, bytes)) {
+                    None => return Ok(Next::LeftBehind),
                     Some(Err(error)) if is_shortage(&error) => return Err(error),
                     Some(read) => answer = read.ok().map(|()| (self.digest)(bytes)),
                 }
             }
             found.push((process, answer));
         }
-        // In one go: whoever is abandoned has told nothing of those that the next one looks at again.
+        // All at once: a worker that is left behind has told nothing about the processes that the next one looks at.
         lock(&self.progress).found.append(found);
         Ok(Next::More)
     }
 
     fn may_ask(&self, process: &Stat) -> bool {
-        let is_keeper = |keeper: &Keeper| {
-            keeper.pid == process.pid && keeper.process.is_some_and(|known| known.start_time == process.start_time)
+        let is_it = |read: &StuckRead| {
+            read.pid == process.pid && read.process.is_some_and(|known| known.start_time == process.start_time)
         };
-        (self.is_asked)(process) && !self.keepers.iter().any(is_keeper)
+        (self.is_asked)(process) && !self.stuck.iter().any(is_it)
     }
 
     /// The kernel fills as much as there is room for: a short read was the last one.
@@ -288,14 +277,14 @@ impl<T: Send + 'static> Survey<T> {
 }
 
 impl<T: Send + 'static> Work for Survey<T> {
-    fn run(&self, desk: &Desk) {
+    fn run(&self, worker: &Worker) {
         let (mut found, mut bytes) = (Vec::new(), Vec::new());
         loop {
-            match self.look(desk, &mut found, &mut bytes) {
+            match self.look(worker, &mut found, &mut bytes) {
                 Ok(Next::More) => {}
                 Ok(Next::End) => break,
                 // We are not counted any more.
-                Ok(Next::Abandoned) => return,
+                Ok(Next::LeftBehind) => return,
                 Err(error) => {
                     self.fail(error);
                     break;
@@ -313,12 +302,6 @@ impl<T: Send + 'static> Work for Survey<T> {
 /// The folder counts the processes of the machine, those that we cannot see included, without a look into it.
 fn is_large() -> bool {
     fs::metadata("/proc").is_ok_and(|folder| folder.nlink() >= LARGE)
-}
-
-/// What it is doing, from a file that nobody has to wait for.
-fn state_of(pid: i32) -> Option<String> {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    status.lines().find_map(|line| line.strip_prefix("State:")).map(|state| state.trim().to_owned())
 }
 
 #[cfg(test)]

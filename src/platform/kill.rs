@@ -1,5 +1,5 @@
-//! SIGKILL to children. A child's pid is its own until we reap it, and while nobody here does, the number is as good as
-//! a handle: it costs no descriptor, and no time that a process which forks all the while would use.
+//! SIGKILL to children by pid. In a [`Turn`](super::child::Turn) no child is reaped, and the pid is as good as a handle:
+//! it costs no descriptor, and no time that a process which forks all the while would use.
 
 use super::child::positive;
 use super::proc;
@@ -10,25 +10,28 @@ use std::io;
 /// SIGKILL to a child of ours.
 ///
 /// # Errors
-/// ECHILD where it is none.
+/// ECHILD if it is none; `TimedOut` if this thread was left behind, and its turn is over.
 pub fn kill_child(pid: i32) -> io::Result<()> {
     let name = positive(pid).ok_or(io::ErrorKind::InvalidInput)?;
     has_ended(name)?;
+    if proc::is_left_behind() {
+        return Err(io::ErrorKind::TimedOut.into());
+    }
     Ok(rustix::process::kill_process(name, Signal::KILL)?)
 }
 
-/// SIGKILL to the whole process group of a child, at once: a fork(2) under way either comes before it, and the new
-/// process gets the signal too, or fails. The caller knows that the child's session was made by its own ancestors below
-/// us, for a group never reaches beyond its session.
+/// SIGKILL to the whole process group of a child, at once: a process that is being forked gets the signal too, or is
+/// never created. The caller knows that the session of the child was made below us; a group never spans two sessions.
 ///
 /// # Errors
-/// ECHILD where it is no child; EPERM where the group is ours, or where its number could be another one's by now: it is
-/// fixed only if it is that of the child itself, or if the child is a zombie and cannot leave the group any more.
+/// ECHILD if it is no child; EPERM if the group is ours, or if its number could be that of another group by now: it is
+/// fixed only if it is the pid of the child, or if the child is a zombie and cannot leave the group any more. `TimedOut` as
+/// with [`kill_child`], or if the read of its group is stuck.
 pub fn kill_group_of_child(pid: i32) -> io::Result<()> {
     let name = positive(pid).ok_or(io::ErrorKind::InvalidInput)?;
     let is_zombie = has_ended(name)?;
     let child = proc::stat(pid)?;
-    // Both are 0 where they were made outside our pid namespace (pid_namespaces(7)): no pid as rustix has it.
+    // Both are 0 if they were made outside our pid namespace (pid_namespaces(7)): no pid as rustix has it.
     let (our_group, our_session) = (nix::unistd::getpgrp().as_raw(), nix::unistd::getsid(None)?.as_raw());
     let group =
         positive(child.group).filter(|&group| group != Pid::INIT && child.group != our_group).ok_or(Errno::PERM)?;
@@ -50,6 +53,7 @@ pub fn is_living_child(pid: i32) -> bool {
     positive(pid).is_some_and(|pid| matches!(has_ended(pid), Ok(false)))
 }
 
+/// # Errors
 /// ECHILD if this is no child of ours.
 fn has_ended(pid: Pid) -> io::Result<bool> {
     let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
@@ -65,7 +69,7 @@ mod tests {
 
     #[test]
     #[expect(clippy::zombie_processes, reason = "they are reaped by what is tested beside")]
-    fn only_children_are_struck_and_never_our_own_group() {
+    fn only_children_are_killed_and_never_our_own_group() {
         let parent = std::os::unix::process::parent_id().cast_signed();
         for pid in [0, -1, i32::MIN, 1, parent, i32::MAX] {
             assert!(kill_child(pid).is_err() && kill_group_of_child(pid).is_err(), "{pid}");

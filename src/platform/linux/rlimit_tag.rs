@@ -53,12 +53,12 @@ impl Scale {
 /// getrlimit(2): both where both leave room, so that there are many. They are inherited through fork(2) and execve(2),
 /// and a process that does not change them on purpose keeps them as long as it lives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Mark {
+pub struct RlimitTag {
     queues: Option<u64>,
     signals: Option<u64>,
 }
 
-impl Mark {
+impl RlimitTag {
     /// One that is drawn from `seed`; none where the limits leave no room for it. An even and an odd seed never make the
     /// same one.
     #[must_use]
@@ -115,17 +115,20 @@ mod tests {
         ] {
             assert_eq!(SIGNALS.below(limit, seed), expected, "{limit:?} {seed}");
         }
-        assert_eq!(Mark::below(Some(0), Some(0), 1), None);
+        assert_eq!(RlimitTag::below(Some(0), Some(0), 1), None);
     }
 
     #[test]
     fn a_machine_with_little_memory_has_marks_too() {
         // About as with 4 GiB and with 1 GiB.
         for signals in [15_000, 3_700] {
-            assert_eq!(Mark::below(DEFAULT, Some(signals), 5), Some(Mark { queues: Some(819_194), signals: None }));
+            assert_eq!(
+                RlimitTag::below(DEFAULT, Some(signals), 5),
+                Some(RlimitTag { queues: Some(819_194), signals: None })
+            );
         }
-        let only = Mark::below(Some(0), Some(100_000), 5);
-        assert_eq!(only, Some(Mark { queues: None, signals: Some(99_994) }));
+        let only = RlimitTag::below(Some(0), Some(100_000), 5);
+        assert_eq!(only, Some(RlimitTag { queues: None, signals: Some(99_994) }));
     }
 
     #[test]
@@ -133,7 +136,8 @@ mod tests {
         let odd = |limit: u64| limit % 2 == 1;
         for (queues, signals) in [(DEFAULT, Some(96_365)), (DEFAULT, Some(9)), (Some(9), Some(96_365)), (None, None)] {
             for seed in (0..100_000).map(|step| step * 7919) {
-                let (even, other) = (Mark::below(queues, signals, seed & !1), Mark::below(queues, signals, seed | 1));
+                let (even, other) =
+                    (RlimitTag::below(queues, signals, seed & !1), RlimitTag::below(queues, signals, seed | 1));
                 let (even, other) = (even.unwrap(), other.unwrap());
                 let differ = |one: Option<u64>, two: Option<u64>| one.map(odd) != two.map(odd) || one.is_none();
                 assert!(differ(even.queues, other.queues) && differ(even.signals, other.signals), "{even:?} {other:?}");
@@ -153,12 +157,12 @@ mod tests {
             (Some(9), Some(96364), false),
             (Some(8), Some(96365), false),
         ] {
-            assert_eq!(Mark { queues, signals }.is_in(table), fits, "{queues:?} {signals:?}");
+            assert_eq!(RlimitTag { queues, signals }.is_in(table), fits, "{queues:?} {signals:?}");
         }
         let unlimited = b"Max pending signals       unlimited            unlimited            signals\n";
         for table in [&unlimited[..], b"Max processes 96364 96365\n", b""] {
             assert_eq!(SIGNALS.soft_limit(table), None);
-            assert!(!Mark { queues: Some(8), signals: None }.is_in(table));
+            assert!(!RlimitTag { queues: Some(8), signals: None }.is_in(table));
         }
     }
 }

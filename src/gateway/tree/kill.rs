@@ -1,0 +1,605 @@
+//! The kill of a tree.
+//!
+//! A tree that forks all the while outruns a killer that looks at all processes between two rounds of signals. So there
+//! are two loops. The inner one looks at our descendants alone: we are the reaper of all orphans, so every member is on
+//! the list of our own children or on that of a member. A process with a pending SIGKILL forks no more, so once a pass
+//! over these lists finds no new member, none can come. The outer one looks at all processes, for members that left that
+//! family.
+//!
+//! It runs on a worker of [`proc::run`], because its reads of `/proc` may block. If one does, it is begun anew on another
+//! worker, and the process that holds up the read is killed unseen, if that is proven to be a member.
+
+use super::membership::{self, Evidence};
+use super::scan::{Held, Member};
+use super::{Root, Tree};
+use crate::core::{Layer, TreeEnd};
+use crate::platform::kill;
+use crate::platform::proc::{self, Stat, State};
+use crate::platform::process::Turn;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+/// How long a kill may take.
+const TIME_MAX: Duration = Duration::from_secs(10);
+
+/// The same if all that is left sleeps uninterruptibly: it dies when it wakes, and no signal wakes it.
+const ASLEEP_TIME_MAX: Duration = Duration::from_secs(2);
+
+/// The pauses in which killed processes become zombies, before the next look at all processes.
+const PAUSES_MS: [u64; 8] = [1, 1, 2, 2, 4, 5, 10, 25];
+
+/// How long the survey before the first signal may take.
+const SURVEY_TIME_MAX: Duration = Duration::from_millis(50);
+
+/// How many passes of the inner loop one turn has: zombies are reaped between two turns.
+const PASSES_MAX: u32 = 64;
+
+/// How long one turn may take, however many members come to light.
+const TURN_TIME_MAX: Duration = Duration::from_millis(250);
+
+/// How many rounds a member gets that we may not signal (EPERM), such as a child that became root: nothing changes that.
+const REFUSED_ROUNDS: u32 = 2;
+
+/// How many commands a report names.
+const NAMED_MAX: usize = 8;
+
+/// Pid and start time.
+type Name = (i32, u64);
+
+/// A member that had to be killed.
+#[derive(Debug)]
+struct Killed {
+    /// Whether SIGKILL was sent. It is only about to be otherwise.
+    is_signalled: bool,
+    escaped: bool,
+    evidence: Evidence,
+    command: Option<String>,
+}
+
+/// The outcome of a signal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Sent {
+    Delivered,
+    /// There was no such process.
+    Missed,
+    /// EPERM.
+    Refused,
+}
+
+/// A living member that cannot be looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Hidden {
+    /// It was killed, though `/proc` does not show it, as with `hidepid`: see proc(5).
+    Killed,
+    /// It was killed, and holds up the reads about it: it sleeps in the kernel and dies when it wakes.
+    Stuck,
+    Refused,
+    /// A child of ours that may belong to something else.
+    Unknown,
+}
+
+/// A member that is about to be killed.
+#[derive(Debug)]
+enum Target {
+    /// A child of ours.
+    Child(Member),
+    /// Any other process.
+    Other(Held),
+}
+
+impl Target {
+    fn member(&self) -> Member {
+        match self {
+            Self::Child(member) => *member,
+            Self::Other(held) => held.member,
+        }
+    }
+
+    fn kill(&self) -> Sent {
+        let pid = self.member().process.pid;
+        sent(
+            pid,
+            match self {
+                Self::Child(_) => kill::kill_child(pid),
+                Self::Other(held) => held.handle.kill(),
+            },
+        )
+    }
+
+    /// Whether its pid is still its own for certain: that of our child is until we reap it.
+    fn is_there(&self) -> bool {
+        match self {
+            Self::Child(_) => true,
+            Self::Other(held) => !held.handle.has_ended().unwrap_or(true),
+        }
+    }
+
+    /// SIGKILL to all of its group at once, if that is certain to belong to the tree.
+    fn kill_group(&self) {
+        let Member { process, evidence } = self.member();
+        if evidence.is_born() {
+            // The members that this misses are killed one by one.
+            let _one_by_one = match self {
+                Self::Child(_) => kill::kill_group_of_child(process.pid),
+                Self::Other(held) if process.group == process.pid => held.handle.kill_group(),
+                Self::Other(_) => return,
+            };
+        }
+    }
+}
+
+fn sent(pid: i32, result: io::Result<()>) -> Sent {
+    match result {
+        Ok(()) => Sent::Delivered,
+        Err(error) => {
+            if error.raw_os_error() != Some(libc::ESRCH) {
+                tracing::debug!(pid, %error, "kill failed");
+            }
+            if error.raw_os_error() == Some(libc::EPERM) { Sent::Refused } else { Sent::Missed }
+        }
+    }
+}
+
+/// What has been killed so far. It outlives an attempt whose worker is left behind.
+type Toll = Arc<Mutex<BTreeMap<Name, Killed>>>;
+
+/// See [`Tree::kill`].
+pub(super) async fn kill(tree: Tree, elapsed: impl Fn() -> Duration + Clone + Send + Sync + 'static) -> TreeEnd {
+    let (killed, copy, clock) = (Toll::default(), tree.clone(), elapsed.clone());
+    let end = proc::run(move || TreeKill::new(copy.clone(), elapsed.clone(), Toll::clone(&killed)).run()).await;
+    end.unwrap_or_else(|error| {
+        // No thread can be had: what needs no look at `/proc` is killed all the same.
+        tracing::warn!(%error, "cannot look for the processes of the gateway; killing its leader and control group");
+        let _sent = (tree.leader.map(|leader| leader.kill()), tree.leaf.map(|leaf| leaf.kill()));
+        TreeEnd { survivors: 1, elapsed: clock(), ..TreeEnd::default() }
+    })
+}
+
+/// The kill of one tree, by one worker.
+struct TreeKill<E> {
+    tree: Tree,
+    elapsed: E,
+    killed: Toll,
+    /// Members that were killed and may not be zombies yet.
+    dying: BTreeSet<Name>,
+    /// Members that we may not signal.
+    refused: BTreeSet<Name>,
+    hidden: BTreeMap<i32, Hidden>,
+    /// In it no child of ours is reaped.
+    turn: Option<Turn>,
+    /// Children of ours that were dealt with in this turn.
+    settled: BTreeSet<i32>,
+    /// Groups that were killed through a zombie in this turn.
+    groups: BTreeSet<i32>,
+}
+
+impl<E: Fn() -> Duration> TreeKill<E> {
+    fn new(tree: Tree, elapsed: E, killed: Toll) -> Self {
+        Self {
+            tree,
+            elapsed,
+            killed,
+            dying: BTreeSet::new(),
+            refused: BTreeSet::new(),
+            hidden: BTreeMap::new(),
+            turn: None,
+            settled: BTreeSet::new(),
+            groups: BTreeSet::new(),
+        }
+    }
+
+    fn run(mut self) -> TreeEnd {
+        let (mut empty_scans, mut rounds) = (0, 0);
+        self.begin_turn();
+        if self.inherits() {
+            self.survey_family();
+            self.kill_members(&[]);
+        }
+        loop {
+            self.begin_turn();
+            self.hidden.retain(|&pid, _| is_there(pid));
+            self.find_stuck();
+            let begun = proc::tick();
+            let members = self.tree.scan();
+            let left = members.as_deref().unwrap_or_default();
+            if proc::is_left_behind() {
+                return TreeEnd::default();
+            }
+            if members.as_ref().is_ok_and(Vec::is_empty) && self.hidden.is_empty() {
+                empty_scans += 1;
+                if empty_scans >= self.tree.empty_scans_min() {
+                    return self.end(&[], 0);
+                }
+            } else {
+                empty_scans = 0;
+            }
+            // However long it took to get here, every member was signalled once.
+            if self.is_over(left, rounds) && (rounds > 0 || members.is_err()) {
+                if let Err(error) = &members {
+                    tracing::warn!(%error, "cannot see what is left of the gateway; raise the limit on open files");
+                }
+                // If nothing can be seen, something may be left.
+                let survivors = members.as_ref().map_or(1, Vec::len);
+                return self.end(left, survivors);
+            }
+            self.tree.note(left, begun);
+            self.kill_members(left);
+            rounds += 1;
+            self.wait();
+        }
+    }
+
+    fn is_over(&self, left: &[Member], rounds: u32) -> bool {
+        let elapsed = (self.elapsed)();
+        let is_refused = |member: &Member| self.refused.contains(&name(&member.process));
+        let sleeps =
+            |member: &Member| member.process.state == State::Uninterruptible && self.is_signalled(&member.process);
+        let is_any = !left.is_empty() || !self.hidden.is_empty();
+        // Whether a hidden one sleeps cannot be seen, unless it is stuck.
+        let none_can_die = left.iter().all(|member| is_refused(member) || sleeps(member));
+        let may_die = |hidden: &Hidden| matches!(hidden, Hidden::Killed | Hidden::Stuck);
+        let none_may_be_signalled = left.iter().all(is_refused) && !self.hidden.values().any(may_die);
+        elapsed >= TIME_MAX
+            || is_any && none_can_die && elapsed >= ASLEEP_TIME_MAX
+            || is_any && none_may_be_signalled && rounds >= REFUSED_ROUNDS
+    }
+
+    /// Ends the turn before, so that zombies are reaped. What was known of our children may be true of others by now.
+    fn begin_turn(&mut self) {
+        self.settled.clear();
+        self.groups.clear();
+        self.turn = None;
+        self.turn = Some(Turn::begin());
+    }
+
+    /// Writes down the members that the first signals will end, before they do: many end with their group, unseen. In a
+    /// storm of forks every moment counts, so it is short.
+    fn survey_family(&mut self) {
+        let (begun, start) = (proc::tick(), (self.elapsed)());
+        let (number, leaf) = (self.tree.number_now(), self.tree.leaf_members());
+        let mut members = Vec::new();
+        let mut pids: VecDeque<_> =
+            proc::children().unwrap_or_default().into_iter().chain(leaf.iter().copied()).collect();
+        let mut parents = BTreeMap::new();
+        while let Some(pid) = pids.pop_front() {
+            if (self.elapsed)().saturating_sub(start) > SURVEY_TIME_MAX {
+                break;
+            }
+            let Ok(process) = proc::stat(pid) else { continue };
+            let inherited = parents.get(&process.parent).copied().map(Evidence::inherited).unwrap_or_default();
+            let shown = self.tree.judge(&process, number, &leaf);
+            let evidence =
+                if shown.is_recorded_only() { self.tree.judge_all(&process, inherited) } else { shown.and(inherited) };
+            if evidence.is_none() || process.is_dead() || parents.insert(pid, evidence).is_some() {
+                continue;
+            }
+            members.push(Member { process, evidence });
+            pids.extend(proc::children_of(pid).unwrap_or_default());
+        }
+        for member in &members {
+            self.note(member);
+        }
+        self.tree.note(&members, begun);
+    }
+
+    /// SIGKILL to all of these, and to what they start in the meantime.
+    fn kill_members(&mut self, members: &[Member]) {
+        for member in members {
+            self.note(member);
+        }
+        if let Some(leaf) = &self.tree.leaf
+            && let Err(error) = leaf.kill()
+        {
+            tracing::debug!(%error, "cannot kill the control group at once");
+        }
+        // Whether `/proc` shows it or not.
+        if let Some(leader) = &self.tree.leader
+            && matches!(leader.has_ended(), Ok(false))
+            && leader.kill().is_ok()
+        {
+            self.note_hidden(leader.pid(), false);
+        }
+        // Most are found this way, and every moment that the others are left alone they become more. An error is that of
+        // the scan, which comes next.
+        let _seen_by_the_scan = self.kill_family();
+        let strays = members.iter().filter(|member| !self.is_signalled(&member.process));
+        let targets = strays.filter_map(|member| self.acquire(member)).collect();
+        self.kill_all(targets);
+    }
+
+    /// Takes hold of a member that a scan has seen. A child of ours needs no handle.
+    fn acquire(&self, member: &Member) -> Option<Target> {
+        let pid = member.process.pid;
+        if self.inherits() && member.process.parent == super::me() {
+            return self.child(pid);
+        }
+        self.tree.hold(pid, |process| self.tree.parentage(process)).map(Target::Other)
+    }
+
+    /// A living child of ours that is a member, judged by what is read now.
+    fn child(&self, pid: i32) -> Option<Target> {
+        let process = proc::stat(pid).ok().filter(|process| !process.is_dead() && process.parent == super::me())?;
+        self.judge_child(process).map(Target::Child)
+    }
+
+    fn judge_child(&self, process: Stat) -> Option<Member> {
+        let evidence = self.tree.judge_all(&process, Evidence::default());
+        (!evidence.is_none()).then_some(Member { process, evidence })
+    }
+
+    /// Kills them and all that is found below them. Returns how many were new; `None` if the turn is over before the end:
+    /// what is left is found again.
+    fn kill_all(&mut self, mut targets: VecDeque<Target>) -> Option<usize> {
+        let (begun, mut new) = ((self.elapsed)(), 0);
+        while let Some(target) = targets.pop_front() {
+            let member = target.member();
+            self.note(&member);
+            new += usize::from(self.mark_signalled(&member.process));
+            // Orphans that cannot be told from others have to be held before they are orphans.
+            if self.tree.empty_scans_min() > 1 {
+                self.add_children(&target, &mut targets);
+            }
+            target.kill_group();
+            match target.kill() {
+                Sent::Delivered => self.add_children(&target, &mut targets),
+                Sent::Missed => {}
+                Sent::Refused => {
+                    self.dying.remove(&name(&member.process));
+                    self.refused.insert(name(&member.process));
+                    self.add_children(&target, &mut targets);
+                }
+            }
+            if (self.elapsed)().saturating_sub(begun) > TURN_TIME_MAX {
+                return None;
+            }
+        }
+        Some(new)
+    }
+
+    /// Adds the children of a target that were not killed before.
+    fn add_children(&self, parent: &Target, targets: &mut VecDeque<Target>) {
+        let Member { process, evidence } = parent.member();
+        for pid in proc::children_of(process.pid).unwrap_or_default() {
+            let is_still_its_parent = |child: &Stat| child.parent == process.pid && parent.is_there();
+            let parentage = |child: &Stat| {
+                if is_still_its_parent(child) { evidence.inherited() } else { Evidence::default() }
+            };
+            let is_queued = |target: &Target| target.member().process.pid == pid;
+            if !targets.iter().any(is_queued)
+                && let Some(held) = self.tree.hold(pid, parentage)
+                && !self.is_signalled(&held.member.process)
+            {
+                targets.push_back(Target::Other(held));
+            }
+        }
+    }
+
+    /// The inner loop. Says whether it came to its end.
+    fn kill_family(&mut self) -> io::Result<bool> {
+        if !self.inherits() {
+            return Ok(true);
+        }
+        for _ in 0..PASSES_MAX {
+            let mut targets = VecDeque::new();
+            for pid in proc::children()? {
+                if !self.settled.contains(&pid) {
+                    targets.extend(self.inspect_child(pid)?);
+                }
+            }
+            match self.kill_all(targets) {
+                Some(0) => return Ok(true),
+                Some(_) => {}
+                None => return Ok(false),
+            }
+        }
+        Ok(false)
+    }
+
+    /// A child of ours that was not dealt with in this turn.
+    fn inspect_child(&mut self, pid: i32) -> io::Result<Option<Target>> {
+        let process = match proc::stat(pid) {
+            Ok(process) => process,
+            Err(error) if super::is_unseen(&error) => {
+                self.kill_hidden(pid);
+                return Ok(None);
+            }
+            Err(error) => return Err(error),
+        };
+        let member = self.judge_child(process);
+        if process.is_dead() {
+            self.settled.insert(pid);
+            // It cannot leave its group any more, and is not reaped now: the number is that group's for certain.
+            if member.is_some_and(|member| member.evidence.is_born()) && self.groups.insert(process.group) {
+                let _one_by_one = kill::kill_group_of_child(pid);
+            }
+            return Ok(None);
+        }
+        if member.is_some() {
+            self.settled.insert(pid);
+        }
+        Ok(member.map(Target::Child))
+    }
+
+    /// A child that cannot be looked at: it is killed if it can only belong to this tree.
+    fn kill_hidden(&mut self, pid: i32) {
+        if proc::is_left_behind() || !kill::is_living_child(pid) || self.tree.is_elsewhere(pid) {
+            return;
+        }
+        self.settled.insert(pid);
+        let Root::Child { pid: leader, orphans } = self.tree.root else { return };
+        let is_proven = pid == leader
+            || !self.tree.judge_orphan(pid, orphans).is_none()
+            || self.tree.leaf.is_some() && self.tree.leaf_members().contains(&pid);
+        if !is_proven {
+            self.hidden.insert(pid, Hidden::Unknown);
+            return;
+        }
+        let hidden = match sent(pid, kill::kill_child(pid)) {
+            Sent::Refused => Hidden::Refused,
+            Sent::Delivered | Sent::Missed if proc::is_stuck(pid) => Hidden::Stuck,
+            Sent::Delivered | Sent::Missed => Hidden::Killed,
+        };
+        self.hidden.insert(pid, hidden);
+        self.note_hidden(pid, pid != leader);
+    }
+
+    /// Members of the control group whose reads are stuck: its kill has reached them, and no scan shows them.
+    fn find_stuck(&mut self) {
+        for pid in self.tree.leaf_members().into_iter().filter(|&pid| proc::is_stuck(pid)) {
+            if self.hidden.insert(pid, Hidden::Stuck).is_none() {
+                self.note_hidden(pid, Some(pid) != self.tree.number());
+            }
+        }
+    }
+
+    /// Writes it down, unless it was seen before.
+    fn note_hidden(&self, pid: i32, escaped: bool) {
+        let mut killed = self.lock();
+        if killed.keys().any(|(known, _)| *known == pid) {
+            return;
+        }
+        let (evidence, command) = (Evidence::of(Layer::Descent), Some("(hidden)".to_owned()));
+        // No process that we could have started has a start time of 0.
+        killed.insert((pid, 0), Killed { is_signalled: true, escaped, evidence, command });
+    }
+
+    /// Kills whatever comes to light below us until those that were killed are dead, or a look around is due.
+    #[expect(clippy::disallowed_methods, reason = "it runs on a worker")]
+    fn wait(&mut self) {
+        for pause in PAUSES_MS {
+            loop {
+                self.begin_turn();
+                match self.kill_family() {
+                    Ok(true) => break,
+                    Ok(false) if (self.elapsed)() < TIME_MAX && !proc::is_left_behind() => {}
+                    // The look at all processes will tell.
+                    Ok(false) | Err(_) => return,
+                }
+            }
+            self.dying.retain(|&(pid, start_time)| {
+                proc::stat(pid).is_ok_and(|process| process.start_time == start_time && !process.is_dead())
+            });
+            self.hidden.retain(|&pid, _| is_there(pid));
+            let may_die = |hidden: &Hidden| matches!(hidden, Hidden::Killed | Hidden::Stuck);
+            if self.dying.is_empty() && !self.hidden.values().any(may_die) {
+                return;
+            }
+            self.turn = None;
+            thread::sleep(Duration::from_millis(pause));
+        }
+    }
+
+    /// Whether the orphans of this tree come to us.
+    fn inherits(&self) -> bool {
+        cfg!(target_os = "linux") && matches!(self.tree.root, Root::Child { .. })
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<Name, Killed>> {
+        self.killed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Writes a member down before it is killed: then it loses its command and its environment. The evidence from before
+    /// this kill is what counts.
+    fn note(&self, member: &Member) {
+        let Member { process, evidence } = *member;
+        let is_named = {
+            let killed = self.lock();
+            if killed.contains_key(&name(&process)) {
+                return;
+            }
+            killed.len() <= NAMED_MAX
+        };
+        // Without the lock: the read may get stuck.
+        let command = is_named.then(|| proc::command_of(process.pid).unwrap_or_default());
+        let escaped = Some(process.group) != self.tree.number();
+        self.lock().insert(name(&process), Killed { is_signalled: false, escaped, evidence, command });
+    }
+
+    /// Returns whether that is new.
+    fn mark_signalled(&mut self, process: &Stat) -> bool {
+        self.dying.insert(name(process));
+        self.lock().get_mut(&name(process)).is_some_and(|killed| !std::mem::replace(&mut killed.is_signalled, true))
+    }
+
+    fn is_signalled(&self, process: &Stat) -> bool {
+        self.lock().get(&name(process)).is_some_and(|killed| killed.is_signalled)
+    }
+
+    fn end(&self, left: &[Member], survivors: usize) -> TreeEnd {
+        let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
+        let left = self.describe(left).take(NAMED_MAX).collect();
+        let killed = self.lock();
+        // The strays are what matters to the operator; the leader was named when it ended.
+        let (leader, mut named): (Vec<_>, Vec<_>) =
+            killed.iter().partition(|((pid, _), _)| Some(*pid) == self.tree.number());
+        named.extend(leader);
+        let commands =
+            named.iter().filter_map(|((pid, _), killed)| Some(format!("{pid} {}", killed.command.as_ref()?)));
+        TreeEnd {
+            members: count(killed.len()),
+            escaped: count(killed.values().filter(|killed| killed.escaped).count()),
+            survivors: count(survivors + self.hidden.len()),
+            elapsed: (self.elapsed)(),
+            commands: commands.take(NAMED_MAX).collect(),
+            found_by: membership::count(&killed.values().map(|killed| killed.evidence).collect::<Vec<_>>()),
+            left,
+        }
+    }
+
+    /// The survivors, and why they survived: what the kernel says that they are doing.
+    fn describe(&self, left: &[Member]) -> impl Iterator<Item = String> {
+        let seen = left.iter().map(|member| {
+            let pid = member.process.pid;
+            let command = proc::command_of(pid).unwrap_or_default();
+            let condition = match proc::uid_of(pid) {
+                Some(uid) if self.refused.contains(&name(&member.process)) => {
+                    format!("not permitted, it is of user {uid}")
+                }
+                _ => proc::condition_of(pid).unwrap_or_else(|| "gone by now".to_owned()),
+            };
+            format!("{pid} {command} ({condition})")
+        });
+        let hidden = self.hidden.iter().map(|(pid, hidden)| match hidden {
+            Hidden::Killed | Hidden::Unknown => format!("{pid} (hidden)"),
+            Hidden::Stuck => format!("{pid} (in an uninterruptible sleep; reads of /proc/{pid} block)"),
+            Hidden::Refused => format!("{pid} (hidden, not permitted)"),
+        });
+        seen.chain(hidden)
+    }
+}
+
+/// Whether a hidden process lives.
+fn is_there(pid: i32) -> bool {
+    kill::is_living_child(pid) || proc::is_stuck(pid)
+}
+
+fn name(process: &Stat) -> Name {
+    (process.pid, process.start_time)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::cell::Cell;
+
+    #[test]
+    fn a_kill_that_finds_no_end_makes_room_for_the_reaper() {
+        let calls = Cell::new(0);
+        let elapsed = || {
+            calls.set(calls.get() + 1);
+            Duration::from_millis(calls.get())
+        };
+        let mut kill = TreeKill::new(Tree::orphaned(None, "A=1".to_owned(), &[]), elapsed, Toll::default());
+        let gone = |number| {
+            let pid = i32::MAX - number;
+            let process = Stat { pid, state: State::Other, parent: 1, group: pid, session: pid, start_time: 1 };
+            Target::Child(Member { process, evidence: Evidence::of(Layer::Instance) })
+        };
+        assert_eq!(kill.kill_all((0..10).map(gone).collect()), Some(10));
+        assert_eq!(kill.kill_all((0..10_000).map(gone).collect()), None);
+        assert!(calls.get() < 1000, "{}", calls.get());
+    }
+}
