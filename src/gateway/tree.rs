@@ -23,8 +23,10 @@ mod kill;
 mod membership;
 mod memory;
 mod scan;
+mod target;
 #[cfg(test)]
 mod tests;
+mod toll;
 
 use crate::core::{Layer, TreeEnd};
 use crate::platform;

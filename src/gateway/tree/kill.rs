@@ -9,16 +9,17 @@
 //! It runs on a worker of [`proc::run`], because its reads of `/proc` may block. If one does, it is begun anew on another
 //! worker, and the process that holds up the read is killed unseen, if that is proven to be a member.
 
-use super::membership::{self, Evidence};
-use super::scan::{Held, Member};
+use super::membership::Evidence;
+use super::scan::Member;
+use super::target::{Sent, Target, sent};
+use super::toll::{NAMED_MAX, Name, Toll, count, name};
 use super::{Root, Tree};
-use crate::core::{Layer, TreeEnd};
+use crate::core::TreeEnd;
 use crate::platform::kill;
 use crate::platform::proc::{self, Stat, State};
 use crate::platform::process::Turn;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -43,32 +44,6 @@ const TURN_TIME_MAX: Duration = Duration::from_millis(250);
 /// How many rounds a member gets that we may not signal (EPERM), such as a child that became root: nothing changes that.
 const REFUSED_ROUNDS: u32 = 2;
 
-/// How many commands a report names.
-const NAMED_MAX: usize = 8;
-
-/// Pid and start time.
-type Name = (i32, u64);
-
-/// A member that had to be killed.
-#[derive(Debug)]
-struct Killed {
-    /// Whether SIGKILL was sent. It is only about to be otherwise.
-    is_signalled: bool,
-    escaped: bool,
-    evidence: Evidence,
-    command: Option<String>,
-}
-
-/// The outcome of a signal.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Sent {
-    Delivered,
-    /// There was no such process.
-    Missed,
-    /// EPERM.
-    Refused,
-}
-
 /// A living member that cannot be looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Hidden {
@@ -81,75 +56,10 @@ enum Hidden {
     Unknown,
 }
 
-/// A member that is about to be killed.
-#[derive(Debug)]
-enum Target {
-    /// A child of ours.
-    Child(Member),
-    /// Any other process.
-    Other(Held),
-}
-
-impl Target {
-    fn member(&self) -> Member {
-        match self {
-            Self::Child(member) => *member,
-            Self::Other(held) => held.member,
-        }
-    }
-
-    fn kill(&self) -> Sent {
-        let pid = self.member().process.pid;
-        sent(
-            pid,
-            match self {
-                Self::Child(_) => kill::kill_child(pid),
-                Self::Other(held) => held.handle.kill(),
-            },
-        )
-    }
-
-    /// Whether its pid is still its own for certain: that of our child is until we reap it.
-    fn is_there(&self) -> bool {
-        match self {
-            Self::Child(_) => true,
-            Self::Other(held) => !held.handle.has_ended().unwrap_or(true),
-        }
-    }
-
-    /// SIGKILL to all of its group at once, if that is certain to belong to the tree.
-    fn kill_group(&self) {
-        let Member { process, evidence } = self.member();
-        if evidence.is_born() {
-            // The members that this misses are killed one by one.
-            let _one_by_one = match self {
-                Self::Child(_) => kill::kill_group_of_child(process.pid),
-                Self::Other(held) if process.group == process.pid => held.handle.kill_group(),
-                Self::Other(_) => return,
-            };
-        }
-    }
-}
-
-fn sent(pid: i32, result: io::Result<()>) -> Sent {
-    match result {
-        Ok(()) => Sent::Delivered,
-        Err(error) => {
-            if error.raw_os_error() != Some(libc::ESRCH) {
-                tracing::debug!(pid, %error, "kill failed");
-            }
-            if error.raw_os_error() == Some(libc::EPERM) { Sent::Refused } else { Sent::Missed }
-        }
-    }
-}
-
-/// What has been killed so far. It outlives an attempt whose worker is left behind.
-type Toll = Arc<Mutex<BTreeMap<Name, Killed>>>;
-
 /// See [`Tree::kill`].
 pub(super) async fn kill(tree: Tree, elapsed: impl Fn() -> Duration + Clone + Send + Sync + 'static) -> TreeEnd {
-    let (killed, copy, clock) = (Toll::default(), tree.clone(), elapsed.clone());
-    let end = proc::run(move || TreeKill::new(copy.clone(), elapsed.clone(), Toll::clone(&killed)).run()).await;
+    let (toll, copy, clock) = (Toll::default(), tree.clone(), elapsed.clone());
+    let end = proc::run(move || TreeKill::new(copy.clone(), elapsed.clone(), toll.clone()).run()).await;
     end.unwrap_or_else(|error| {
         // No thread can be had: what needs no look at `/proc` is killed all the same.
         tracing::warn!(%error, "cannot look for the processes of the gateway; killing its leader and control group");
@@ -162,7 +72,7 @@ pub(super) async fn kill(tree: Tree, elapsed: impl Fn() -> Duration + Clone + Se
 struct TreeKill<E> {
     tree: Tree,
     elapsed: E,
-    killed: Toll,
+    toll: Toll,
     /// Members that were killed and may not be zombies yet.
     dying: BTreeSet<Name>,
     /// Members that we may not signal.
@@ -177,11 +87,11 @@ struct TreeKill<E> {
 }
 
 impl<E: Fn() -> Duration> TreeKill<E> {
-    fn new(tree: Tree, elapsed: E, killed: Toll) -> Self {
+    fn new(tree: Tree, elapsed: E, toll: Toll) -> Self {
         Self {
             tree,
             elapsed,
-            killed,
+            toll,
             dying: BTreeSet::new(),
             refused: BTreeSet::new(),
             hidden: BTreeMap::new(),
@@ -236,7 +146,7 @@ impl<E: Fn() -> Duration> TreeKill<E> {
         let elapsed = (self.elapsed)();
         let is_refused = |member: &Member| self.refused.contains(&name(&member.process));
         let sleeps =
-            |member: &Member| member.process.state == State::Uninterruptible && self.is_signalled(&member.process);
+            |member: &Member| member.process.state == State::Uninterruptible && self.toll.is_signalled(&member.process);
         let is_any = !left.is_empty() || !self.hidden.is_empty();
         // Whether a hidden one sleeps cannot be seen, unless it is stuck.
         let none_can_die = left.iter().all(|member| is_refused(member) || sleeps(member));
@@ -280,7 +190,7 @@ impl<E: Fn() -> Duration> TreeKill<E> {
             pids.extend(proc::children_of(pid).unwrap_or_default());
         }
         for member in &members {
-            self.note(member);
+            self.toll.note(member, self.tree.number());
         }
         self.tree.note(&members, begun);
     }
@@ -288,7 +198,7 @@ impl<E: Fn() -> Duration> TreeKill<E> {
     /// SIGKILL to all of these, and to what they start in the meantime.
     fn kill_members(&mut self, members: &[Member]) {
         for member in members {
-            self.note(member);
+            self.toll.note(member, self.tree.number());
         }
         if let Some(leaf) = &self.tree.leaf
             && let Err(error) = leaf.kill()
@@ -300,12 +210,12 @@ impl<E: Fn() -> Duration> TreeKill<E> {
             && matches!(leader.has_ended(), Ok(false))
             && leader.kill().is_ok()
         {
-            self.note_hidden(leader.pid(), false);
+            self.toll.note_hidden(leader.pid(), false);
         }
         // Most are found this way, and every moment that the others are left alone they become more. An error is that of
         // the scan, which comes next.
         let _seen_by_the_scan = self.kill_family();
-        let strays = members.iter().filter(|member| !self.is_signalled(&member.process));
+        let strays = members.iter().filter(|member| !self.toll.is_signalled(&member.process));
         let targets = strays.filter_map(|member| self.acquire(member)).collect();
         self.kill_all(targets);
     }
@@ -336,7 +246,7 @@ impl<E: Fn() -> Duration> TreeKill<E> {
         let (begun, mut new) = ((self.elapsed)(), 0);
         while let Some(target) = targets.pop_front() {
             let member = target.member();
-            self.note(&member);
+            self.toll.note(&member, self.tree.number());
             new += usize::from(self.mark_signalled(&member.process));
             // Orphans that cannot be told from others have to be held before they are orphans.
             if self.tree.empty_scans_min() > 1 {
@@ -370,7 +280,7 @@ impl<E: Fn() -> Duration> TreeKill<E> {
             let is_queued = |target: &Target| target.member().process.pid == pid;
             if !targets.iter().any(is_queued)
                 && let Some(held) = self.tree.hold(pid, parentage)
-                && !self.is_signalled(&held.member.process)
+                && !self.toll.is_signalled(&held.member.process)
             {
                 targets.push_back(Target::Other(held));
             }
@@ -443,27 +353,16 @@ impl<E: Fn() -> Duration> TreeKill<E> {
             Sent::Delivered | Sent::Missed => Hidden::Killed,
         };
         self.hidden.insert(pid, hidden);
-        self.note_hidden(pid, pid != leader);
+        self.toll.note_hidden(pid, pid != leader);
     }
 
     /// Members of the control group whose reads are stuck: its kill has reached them, and no scan shows them.
     fn find_stuck(&mut self) {
         for pid in self.tree.leaf_members().into_iter().filter(|&pid| proc::is_stuck(pid)) {
             if self.hidden.insert(pid, Hidden::Stuck).is_none() {
-                self.note_hidden(pid, Some(pid) != self.tree.number());
+                self.toll.note_hidden(pid, Some(pid) != self.tree.number());
             }
         }
-    }
-
-    /// Writes it down, unless it was seen before.
-    fn note_hidden(&self, pid: i32, escaped: bool) {
-        let mut killed = self.lock();
-        if killed.keys().any(|(known, _)| *known == pid) {
-            return;
-        }
-        let (evidence, command) = (Evidence::of(Layer::Descent), Some("(hidden)".to_owned()));
-        // No process that we could have started has a start time of 0.
-        killed.insert((pid, 0), Killed { is_signalled: true, escaped, evidence, command });
     }
 
     /// Kills whatever comes to light below us until those that were killed are dead, or a look around is due.
@@ -497,55 +396,18 @@ impl<E: Fn() -> Duration> TreeKill<E> {
         cfg!(target_os = "linux") && matches!(self.tree.root, Root::Child { .. })
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<Name, Killed>> {
-        self.killed.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Writes a member down before it is killed: then it loses its command and its environment. The evidence from before
-    /// this kill is what counts.
-    fn note(&self, member: &Member) {
-        let Member { process, evidence } = *member;
-        let is_named = {
-            let killed = self.lock();
-            if killed.contains_key(&name(&process)) {
-                return;
-            }
-            killed.len() <= NAMED_MAX
-        };
-        // Without the lock: the read may get stuck.
-        let command = is_named.then(|| proc::command_of(process.pid).unwrap_or_default());
-        let escaped = Some(process.group) != self.tree.number();
-        self.lock().insert(name(&process), Killed { is_signalled: false, escaped, evidence, command });
-    }
-
     /// Returns whether that is new.
     fn mark_signalled(&mut self, process: &Stat) -> bool {
         self.dying.insert(name(process));
-        self.lock().get_mut(&name(process)).is_some_and(|killed| !std::mem::replace(&mut killed.is_signalled, true))
-    }
-
-    fn is_signalled(&self, process: &Stat) -> bool {
-        self.lock().get(&name(process)).is_some_and(|killed| killed.is_signalled)
+        self.toll.mark_signalled(process)
     }
 
     fn end(&self, left: &[Member], survivors: usize) -> TreeEnd {
-        let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
-        let left = self.describe(left).take(NAMED_MAX).collect();
-        let killed = self.lock();
-        // The strays are what matters to the operator; the leader was named when it ended.
-        let (leader, mut named): (Vec<_>, Vec<_>) =
-            killed.iter().partition(|((pid, _), _)| Some(*pid) == self.tree.number());
-        named.extend(leader);
-        let commands =
-            named.iter().filter_map(|((pid, _), killed)| Some(format!("{pid} {}", killed.command.as_ref()?)));
         TreeEnd {
-            members: count(killed.len()),
-            escaped: count(killed.values().filter(|killed| killed.escaped).count()),
             survivors: count(survivors + self.hidden.len()),
             elapsed: (self.elapsed)(),
-            commands: commands.take(NAMED_MAX).collect(),
-            found_by: membership::count(&killed.values().map(|killed| killed.evidence).collect::<Vec<_>>()),
-            left,
+            left: self.describe(left).take(NAMED_MAX).collect(),
+            ..self.toll.report(self.tree.number())
         }
     }
 
@@ -576,13 +438,10 @@ fn is_there(pid: i32) -> bool {
     kill::is_living_child(pid) || proc::is_stuck(pid)
 }
 
-fn name(process: &Stat) -> Name {
-    (process.pid, process.start_time)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::core::Layer;
     use std::cell::Cell;
 
     #[test]

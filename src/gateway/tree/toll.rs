@@ -1,0 +1,96 @@
+//! The members that a kill has found, for its report.
+
+use super::membership::{self, Evidence};
+use super::scan::Member;
+use crate::core::{Layer, TreeEnd};
+use crate::platform::proc::{self, Stat};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// How many commands a report names.
+pub(super) const NAMED_MAX: usize = 8;
+
+/// Pid and start time.
+pub(super) type Name = (i32, u64);
+
+/// A member that had to be killed.
+#[derive(Debug)]
+struct Killed {
+    /// Whether SIGKILL was sent. It is only about to be otherwise.
+    is_signalled: bool,
+    escaped: bool,
+    evidence: Evidence,
+    command: Option<String>,
+}
+
+/// It outlives an attempt whose worker is left behind.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Toll(Arc<Mutex<BTreeMap<Name, Killed>>>);
+
+impl Toll {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<Name, Killed>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Writes a member down before it is killed: then it loses its command and its environment. The evidence from before
+    /// this kill is what counts. `number` is the leader's group.
+    pub(super) fn note(&self, member: &Member, number: Option<i32>) {
+        let Member { process, evidence } = *member;
+        let is_named = {
+            let killed = self.lock();
+            if killed.contains_key(&name(&process)) {
+                return;
+            }
+            killed.len() <= NAMED_MAX
+        };
+        // Without the lock: the read may get stuck.
+        let command = is_named.then(|| proc::command_of(process.pid).unwrap_or_default());
+        let escaped = Some(process.group) != number;
+        self.lock().insert(name(&process), Killed { is_signalled: false, escaped, evidence, command });
+    }
+
+    /// Writes a member down that cannot be looked at, unless it was seen before.
+    pub(super) fn note_hidden(&self, pid: i32, escaped: bool) {
+        let mut killed = self.lock();
+        if killed.keys().any(|(known, _)| *known == pid) {
+            return;
+        }
+        let (evidence, command) = (Evidence::of(Layer::Descent), Some("(hidden)".to_owned()));
+        // No process that we could have started has a start time of 0.
+        killed.insert((pid, 0), Killed { is_signalled: true, escaped, evidence, command });
+    }
+
+    /// Returns whether that is new.
+    pub(super) fn mark_signalled(&self, process: &Stat) -> bool {
+        self.lock().get_mut(&name(process)).is_some_and(|killed| !std::mem::replace(&mut killed.is_signalled, true))
+    }
+
+    pub(super) fn is_signalled(&self, process: &Stat) -> bool {
+        self.lock().get(&name(process)).is_some_and(|killed| killed.is_signalled)
+    }
+
+    /// All of it but the survivors. `leader` is its pid.
+    pub(super) fn report(&self, leader: Option<i32>) -> TreeEnd {
+        let killed = self.lock();
+        // The strays are what matters to the operator; the leader was named when it ended.
+        let (leader, mut named): (Vec<_>, Vec<_>) = killed.iter().partition(|((pid, _), _)| Some(*pid) == leader);
+        named.extend(leader);
+        let commands =
+            named.iter().filter_map(|((pid, _), killed)| Some(format!("{pid} {}", killed.command.as_ref()?)));
+        TreeEnd {
+            members: count(killed.len()),
+            escaped: count(killed.values().filter(|killed| killed.escaped).count()),
+            commands: commands.take(NAMED_MAX).collect(),
+            found_by: membership::count(&killed.values().map(|killed| killed.evidence).collect::<Vec<_>>()),
+            ..TreeEnd::default()
+        }
+    }
+}
+
+pub(super) fn count(number: usize) -> u32 {
+    u32::try_from(number).unwrap_or(u32::MAX)
+}
+
+pub(super) fn name(process: &Stat) -> Name {
+    (process.pid, process.start_time)
+}
