@@ -1,4 +1,5 @@
-//! A process whose `/proc/PID` reads block holds up neither a scan of all processes nor the loop.
+//! A dead file system holds up neither a look at all processes nor the loop: not through a process whose reads block,
+//! and not through the program of a gateway.
 
 #![cfg(target_os = "linux")]
 #![expect(clippy::disallowed_methods, reason = "a test measures by the clock, with a bound")]
@@ -8,11 +9,13 @@
 mod support;
 
 use nix::sys::signal::Signal;
-use openclaw_supervise::platform::proc;
+use openclaw_supervise::gateway::tree::{Orphans, Tree};
+use openclaw_supervise::platform::{proc, process};
 use std::process::{Command, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use support::mute::{Mute, is_alive};
+use support::supervisor::Said;
 use support::{PATIENCE, Scene, wait_for};
 
 /// The bound of an operation that must not wait, on a loaded machine too.
@@ -67,7 +70,7 @@ fn with_all_readers_blocked_a_scan_fails_until_one_read_returns() {
     let begun = Instant::now();
     for _ in 0..2 {
         let error = proc::processes().unwrap_err();
-        assert!(error.to_string().contains("waiting"), "{error}");
+        assert!(error.to_string().contains("stuck"), "{error}");
         assert!(proc::environment_of(me).is_none() && proc::command_of(me).unwrap().starts_with('['));
     }
     assert!(begun.elapsed() < 2 * SOON, "it took {:?}", begun.elapsed());
@@ -98,4 +101,73 @@ fn neither_a_stop_nor_an_exit_waits_for_blocked_reads() {
         mute.let_go();
         assert_eq!(scene.processes(), [], "{}", supervisor.story());
     }
+}
+
+/// How long the execve(2) of a gateway may take before it counts as started.
+const EXEC_TIME_MAX: Duration = Duration::from_secs(2);
+
+#[test]
+fn a_program_on_a_dead_file_system_delays_neither_an_answer_nor_a_stop() {
+    let _turn = turn();
+    let (scene, mut mute) = (Scene::new(""), Mute::new());
+    let mut supervisor = scene.launch().option("--stop-timeout", "500ms").words(&[&mute.program()]).start();
+    mute.wait_for_reader();
+    let begun = Instant::now();
+    let said = Said::by(&scene, &["status", "--json"]);
+    assert_eq!(said.json()["supervisor"]["state"], "spawning", "{said}");
+    supervisor.wait_event("gateway.spawned");
+    supervisor.signal(Signal::SIGTERM);
+    // SIGKILL does not end the wait for the file system: the exit code tells of the survivor.
+    supervisor.expect_exit(1);
+    assert!(begun.elapsed() < EXEC_TIME_MAX + 2 * SOON, "{}", supervisor.story());
+    mute.let_go();
+}
+
+#[test]
+fn a_supervisor_that_is_killed_while_its_gateway_is_held_up_in_execve_leaves_no_lock() {
+    let _turn = turn();
+    let (scene, mut mute) = (Scene::new(""), Mute::new());
+    let mut first = scene.launch().words(&[&mute.program()]).start();
+    mute.wait_for_reader();
+    first.signal(Signal::SIGKILL);
+    first.wait_exit();
+    let mut second = scene.start();
+    second.wait_event("lease.acquired");
+    // The child of the first one is on record: it is not a second gateway beside the next one.
+    let adopted = second.wait_event("gateway.adopted");
+    assert!(is_alive(adopted.number("pid").try_into().unwrap()), "{}", second.story());
+    mute.let_go();
+    second.wait_started();
+    second.signal(Signal::SIGTERM);
+    second.expect_exit(0);
+}
+
+#[test]
+fn a_member_that_blocks_the_reads_about_it_is_killed_unseen() {
+    let _turn = turn();
+    process::become_subreaper().unwrap();
+    let mut mute = Mute::new();
+    let stuck = mute.keep();
+    let leader = process::spawn_in_own_session(Command::new("sleep").arg("600").stdin(Stdio::null())).unwrap();
+    process::claim(leader.pid());
+    let tree = Tree::new(&leader, "MUTE=3".to_owned(), Orphans::OursAlone);
+    let begun = Instant::now();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let (end, longest) = runtime.block_on(async {
+        let kill = tokio::spawn(tree.kill(move || begun.elapsed()));
+        let mut longest = Duration::ZERO;
+        while !kill.is_finished() {
+            let before = Instant::now();
+            tokio::time::sleep(Duration::from_millis(1)).await;
+            longest = longest.max(before.elapsed());
+        }
+        (kill.await.unwrap(), longest)
+    });
+    let took = begun.elapsed();
+    assert!(took < 2 * SOON && longest < SOON / 3, "{took:?}, the loop stood still for {longest:?}");
+    assert_eq!((end.members, end.survivors), (2, 1), "{end:?}");
+    assert!(end.left[0].contains("uninterruptible"), "{end:?}");
+    mute.let_go();
+    wait_for("the end of the member", PATIENCE, String::new, || (!is_alive(stuck)).then_some(()));
+    leader.reap();
 }

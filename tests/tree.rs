@@ -7,7 +7,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use openclaw_supervise::core::{Event, ExitUsage, Fingerprint, Layer, TreeEnd};
 use openclaw_supervise::gateway::process::{Birth, Gateway, INSTANCE, Launch, Sweep, key_of, new_instance};
 use openclaw_supervise::gateway::tree::{Orphans, Tree};
-use openclaw_supervise::platform::proc::{self, Stat, State};
+use openclaw_supervise::platform::proc::{self, ProcessState, Stat};
 use openclaw_supervise::platform::process::{self, Handle};
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -299,7 +299,7 @@ async fn a_stopped_member_is_resumed_and_a_stopped_tree_dies_all_the_same() {
     let leader = world.leader("setsid sleep 606 & exec sleep 607");
     let (member, outside) = (find("sleep 606").await, world.leader("exec env -i sleep 608"));
     let stranger = find("sleep 608").await;
-    let is_stopped = |pid| proc::stat(pid).is_ok_and(|process| process.state == State::Stopped);
+    let is_stopped = |pid| proc::stat(pid).is_ok_and(|process| process.state == ProcessState::Stopped);
     for pid in [leader.pid(), member.pid, stranger.pid] {
         let stop = nix::sys::signal::Signal::SIGSTOP;
         nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), stop).expect("it is ours");

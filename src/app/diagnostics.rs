@@ -1,7 +1,7 @@
 //! Has evidence gathered and saved, and tells the core where it is.
 
 use crate::core::{Event, Generation, HangContext};
-use crate::gateway::incident::{self, Subject, Surroundings};
+use crate::gateway::incident::{self, HungGateway, Surroundings};
 use crate::host::clock;
 use crate::store::incidents;
 use std::io;
@@ -29,7 +29,7 @@ impl Diagnostics {
     pub(super) fn examine(
         &self,
         generation: Generation,
-        subject: Subject,
+        subject: HungGateway,
         case: Box<HangContext>,
         events: &Sender<Event>,
     ) {

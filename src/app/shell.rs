@@ -11,7 +11,7 @@ use crate::core::{
 use crate::gateway::adopt::{self, Found, Trace};
 use crate::gateway::handoff::Handoff;
 use crate::gateway::hooks::{Hooks, Running};
-use crate::gateway::incident::Subject;
+use crate::gateway::incident::HungGateway;
 use crate::gateway::openclaw::{self, Openclaw};
 use crate::gateway::probe::{Look, Prober};
 use crate::gateway::process::{self, Birth, Departure, Gateway, Launch, Sweep};
@@ -172,7 +172,7 @@ impl Shell {
     /// Of a gateway that is not there any more nothing can be found; the news of its end is on its way.
     pub(super) fn examine(&self, generation: Generation, case: Box<HangContext>) {
         if let Some(gateway) = self.owned(generation) {
-            self.diagnostics.examine(generation, Subject::of(gateway), case, &self.events);
+            self.diagnostics.examine(generation, HungGateway::of(gateway), case, &self.events);
         }
     }
 

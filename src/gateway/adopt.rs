@@ -5,9 +5,9 @@
 //! could write them down, from the instance id in the environment of the gateway and of everything that it started.
 
 use super::process::{INSTANCE, Launch};
-use super::spawn::Kind;
+use super::spawn::ProcessKind;
 use crate::core::Remains;
-use crate::platform::environment::Environment;
+use crate::platform::environment::ProcessEnvironment;
 use crate::platform::proc::{self, Stat};
 use crate::platform::process::Handle;
 use std::collections::BTreeMap;
@@ -177,7 +177,7 @@ pub(super) fn bears_key(pid: i32, key: &str) -> bool {
 fn bearers(is_wanted: impl Fn(&str) -> bool) -> io::Result<BTreeMap<String, Vec<Stat>>> {
     let me = i32::try_from(std::process::id()).unwrap_or(0);
     let mut found = BTreeMap::<String, Vec<Stat>>::new();
-    let instance = |environment: &Environment| String::from_utf8(environment.get(INSTANCE)?.to_vec()).ok();
+    let instance = |environment: &ProcessEnvironment| String::from_utf8(environment.get(INSTANCE)?.to_vec()).ok();
     for (process, instance) in proc::survey(move |process| process.pid != me && !process.is_dead(), instance)? {
         if let Some(instance) = instance.flatten().filter(|instance| is_wanted(instance)) {
             found.entry(instance).or_default().push(process);
@@ -252,7 +252,7 @@ fn difference(leader: i32, recorded: Option<&str>, launch: &Launch) -> Option<St
 
 /// The group in which the leaf of a gateway was made, where it is in one.
 fn above_leaf(cgroup: String) -> String {
-    let prefix = Kind::Gateway.leaf_prefix();
+    let prefix = ProcessKind::Gateway.leaf_prefix();
     match cgroup.rsplit_once('/') {
         Some(("", leaf)) if leaf.starts_with(prefix) => "/".to_owned(),
         Some((above, leaf)) if leaf.starts_with(prefix) => above.to_owned(),
@@ -261,7 +261,7 @@ fn above_leaf(cgroup: String) -> String {
 }
 
 /// Whether the leader was given the value that we would give. An empty variable is none, as it is to the gateway.
-fn is_same(name: &str, environment: &Environment, launch: &Launch) -> bool {
+fn is_same(name: &str, environment: &ProcessEnvironment, launch: &Launch) -> bool {
     let exported = launch.exports.iter().find(|(own, _)| *own == name).map(|(_, value)| value.clone());
     let our = exported.or_else(|| std::env::var_os(name)).unwrap_or_default();
     OsStr::from_bytes(environment.get(name).unwrap_or_default()) == our
@@ -270,7 +270,7 @@ fn is_same(name: &str, environment: &Environment, launch: &Launch) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::platform::proc::State;
+    use crate::platform::proc::ProcessState;
 
     #[test]
     fn a_leaf_is_no_other_control_group_than_the_one_that_it_was_made_in() {
@@ -285,7 +285,7 @@ mod tests {
     }
 
     fn stat(pid: i32, parent: i32, session: i32, start_time: u64) -> Stat {
-        Stat { pid, state: State::Other, parent, group: session, session, start_time }
+        Stat { pid, state: ProcessState::Other, parent, group: session, session, start_time }
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use crate::core::{Event, ExitStatus, ExitUsage, Generation};
 use crate::platform::cgroup::{Leaf, OomCount};
-use crate::platform::process::{Exit, Handle, Watch};
+use crate::platform::process::{EndWatch, Exit, Handle};
 use std::os::unix::process::ExitStatusExt;
 use std::process;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -67,7 +67,7 @@ impl OomWatch {
 pub(super) struct ExitWatch {
     pub(super) generation: Generation,
     pub(super) leader: Arc<Handle>,
-    pub(super) watch: Watch,
+    pub(super) watch: EndWatch,
     pub(super) signals: SignalsSent,
     pub(super) oom: OomWatch,
 }

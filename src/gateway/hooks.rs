@@ -10,14 +10,14 @@
 use super::exit_watch;
 use super::openclaw::Openclaw;
 use super::process::{self, INSTANCE};
-use super::spawn::{self, Failure, Kind, Started};
+use super::spawn::{self, ProcessKind, SpawnError, Started};
 use super::tree::{Orphans, Tree};
 use crate::core::hook::{Call, Hook, HookEnd};
 use crate::core::{Event, ExitStatus, Moment, TreeEnd};
 use crate::platform::cgroup::{self, Leaf};
-use crate::platform::environment::Environment;
+use crate::platform::environment::ProcessEnvironment;
 use crate::platform::proc;
-use crate::platform::process::{Handle, Watch, unclaim};
+use crate::platform::process::{EndWatch, Handle, unclaim};
 use crate::platform::rlimit_tag::RlimitTag;
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
@@ -170,10 +170,10 @@ impl Hooks {
         let program = command.get_program().to_string_lossy().into_owned();
         let not_executed = move |error: io::Error| HookEnd::NotStarted(format!("cannot execute {program}: {error}"));
         let input = File::open("/dev/null").map_err(&not_executed)?;
-        let started = spawn::start(&mut command, Some(input.as_fd()), Kind::Hook, &id);
+        let started = spawn::start(&mut command, Some(input.as_fd()), ProcessKind::Hook, &id);
         let started = started.map_err(|failure| match failure {
-            Failure::Spawn(error) => not_executed(error),
-            Failure::Watch(error) => {
+            SpawnError::Spawn(error) => not_executed(error),
+            SpawnError::Watch(error) => {
                 HookEnd::NotStarted(format!("cannot watch it: {error}; raise the limit on open files"))
             }
         })?;
@@ -198,7 +198,7 @@ impl Hooks {
     fn new_id(&self) -> String {
         loop {
             let id = spawn::new_id(&self.key);
-            if !Kind::Hook.tag_of(&id).is_some_and(Living::is_borne) {
+            if !ProcessKind::Hook.tag_of(&id).is_some_and(Living::is_borne) {
                 return id;
             }
         }
@@ -234,7 +234,7 @@ impl Hooks {
             for (id, bearer) in self.left().await {
                 let begun = (self.clock)();
                 let clock = self.clock;
-                let leaf = Leaf::find(&Kind::Hook.leaf_name(&id), bearer).map(Arc::new);
+                let leaf = Leaf::find(&ProcessKind::Hook.leaf_name(&id), bearer).map(Arc::new);
                 let tree = Tree::orphaned(None, entry(&id), &[]).with(leaf.clone(), None);
                 let end = tree.kill(move || clock().saturating_sub(begun)).await;
                 spawn::retire(leaf.as_ref());
@@ -251,17 +251,17 @@ impl Hooks {
 
     /// Removes the empty control groups that hooks of earlier supervisors have left. To be called when the lease is ours.
     pub fn clear_leaves(&self) {
-        Kind::Hook.clear_leaves(&self.key);
+        ProcessKind::Hook.clear_leaves(&self.key);
     }
 
     /// The ids of the calls of which somebody is left, with one who bears it: who is in its control group need not.
     async fn left(&self) -> BTreeMap<String, Option<i32>> {
-        let prefix = Kind::Hook.leaf_prefix();
+        let prefix = ProcessKind::Hook.leaf_prefix();
         loop {
             let key = self.key.clone();
             match proc::run(move || bearers(&key)).await.flatten() {
                 Ok(bearers) => {
-                    let leaves = cgroup::inhabited(&format!("{prefix}{}-", self.key)).into_iter();
+                    let leaves = cgroup::populated(&format!("{prefix}{}-", self.key)).into_iter();
                     let inside = leaves.filter_map(|name| Some((name.strip_prefix(prefix)?.to_owned(), None)));
                     return inside.chain(bearers.into_iter().map(|(id, pid)| (id, Some(pid)))).collect();
                 }
@@ -275,7 +275,7 @@ impl Hooks {
 }
 
 /// How it ended, once nothing of it is left.
-async fn end_of(hook: Hook, leader: &Handle, watch: &Watch, tree: Tree, clock: fn() -> Moment) -> ExitStatus {
+async fn end_of(hook: Hook, leader: &Handle, watch: &EndWatch, tree: Tree, clock: fn() -> Moment) -> ExitStatus {
     let death = match watch.exit(leader).await {
         Ok(exit) => exit_watch::of(exit.status),
         Err(error) => {
@@ -326,7 +326,7 @@ fn entry(id: &str) -> String {
 /// The ids that begin with this key, each with one who bears it.
 fn bearers(key: &str) -> io::Result<BTreeMap<String, i32>> {
     let me = i32::try_from(std::process::id()).unwrap_or(0);
-    let id = |environment: &Environment| String::from_utf8(environment.get(HOOK)?.to_vec()).ok();
+    let id = |environment: &ProcessEnvironment| String::from_utf8(environment.get(HOOK)?.to_vec()).ok();
     let all = proc::survey(move |process| process.pid != me && !process.is_dead(), id)?;
     let ids = all.into_iter().filter_map(|(process, id)| Some((id.flatten()?, process.pid)));
     Ok(ids.filter(|(id, _)| is_of(id, key)).collect())

@@ -72,10 +72,6 @@ impl Openclaw {
         command
     }
 
-    pub(super) fn program(&self) -> &Path {
-        &self.program
-    }
-
     /// The command line up to the word `gateway`.
     pub(super) fn line(&self) -> String {
         let words = std::iter::once(self.program.as_os_str()).chain(self.arguments.iter().map(OsString::as_os_str));

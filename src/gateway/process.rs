@@ -4,10 +4,11 @@
 
 use super::adopt::Found;
 use super::exit_watch::{ExitWatch, OomWatch, SignalsSent};
-use super::spawn::{self, Failure, Kind, Started};
+use super::spawn::{self, ProcessKind, SpawnError, Started};
 use super::tree::{Orphans, Tree};
 use crate::core::{Event, Fingerprint, Generation, Remains, SpawnFailure, Usage};
 use crate::platform::cgroup::Leaf;
+use crate::platform::hash::fnv1a;
 use crate::platform::process::{self, Handle};
 use crate::platform::rlimit_tag::RlimitTag;
 use crate::platform::usage;
@@ -184,10 +185,10 @@ impl Gateway {
         events: &Sender<Event>,
     ) -> Result<Self, SpawnFailure> {
         let Birth { generation, instance, fingerprint, .. } = birth;
-        let started = spawn::start(&mut launch.command(birth), None, Kind::Gateway, instance);
+        let started = spawn::start(&mut launch.command(birth), None, ProcessKind::Gateway, instance);
         let started = started.map_err(|failure| match failure {
-            Failure::Spawn(error) => explain(&error, &launch.program),
-            Failure::Watch(error) => {
+            SpawnError::Spawn(error) => explain(&error, &launch.program),
+            SpawnError::Watch(error) => {
                 SpawnFailure::Resources(format!("cannot watch the gateway: {error}; it will be tried again"))
             }
         })?;
@@ -222,11 +223,12 @@ impl Gateway {
     /// EMFILE. Nothing is held then, and it can be looked for again.
     pub fn adopt(generation: Generation, found: Found, events: &Sender<Event>) -> io::Result<Self> {
         let Found { instance, leader, remains, members } = found;
-        let leaf = Leaf::find(&Kind::Gateway.leaf_name(&instance), leader.as_ref().map(Handle::pid)).map(Arc::new);
+        let leaf =
+            Leaf::find(&ProcessKind::Gateway.leaf_name(&instance), leader.as_ref().map(Handle::pid)).map(Arc::new);
         let (signals, oom) = (SignalsSent::default(), OomWatch::of(leaf.clone()));
         // Under another supervisor's limits it has another one.
         let is_its_own = |tag: &RlimitTag| leader.as_ref().is_some_and(|leader| tag.is_on(leader.pid()));
-        let tag = Kind::Gateway.tag_of(&instance).filter(is_its_own);
+        let tag = ProcessKind::Gateway.tag_of(&instance).filter(is_its_own);
         let leader = leader.map(Arc::new);
         let tree = match &leader {
             Some(leader) => {
@@ -467,7 +469,7 @@ fn entry(instance: &str) -> String {
 
 /// Removes the empty control groups that killed supervisors of this configuration have left.
 pub fn clear_leaves(launch: &Launch) {
-    Kind::Gateway.clear_leaves(&launch.key);
+    ProcessKind::Gateway.clear_leaves(&launch.key);
 }
 
 /// A new gateway's instance id: the key of its configuration, and random digits.
@@ -479,20 +481,5 @@ pub fn new_instance(key: &str) -> String {
 /// The key of a configuration: the 64-bit FNV-1a hash of its lease key. It has to be the same in every release.
 #[must_use]
 pub fn key_of(lease_key: &str) -> String {
-    const OFFSET_BASIS: u64 = 0xcbf2_9ce4_8422_2325;
-    const PRIME: u64 = 0x0100_0000_01b3;
-    let hash = lease_key.bytes().fold(OFFSET_BASIS, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(PRIME));
-    format!("{hash:016x}")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_key_is_the_published_hash() {
-        for (text, hash) in [("", "cbf29ce484222325"), ("a", "af63dc4c8601ec8c"), ("foobar", "85944171f73967e8")] {
-            assert_eq!(key_of(text), hash, "{text}");
-        }
-    }
+    format!("{:016x}", fnv1a(lease_key.bytes()))
 }

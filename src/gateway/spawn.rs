@@ -3,7 +3,7 @@
 
 use super::tree::Orphans;
 use crate::platform::cgroup::{self, Leaf};
-use crate::platform::process::{self, Exec, Handle, Setup, Spawned, Watch};
+use crate::platform::process::{self, EndWatch, Exec, Handle, Setup, Spawned};
 use crate::platform::random;
 use crate::platform::rlimit_tag::RlimitTag;
 use std::io;
@@ -22,12 +22,12 @@ const EXEC_TIME_MAX: Duration = Duration::from_secs(2);
 
 /// What is started.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum ProcessKind {
     Gateway,
     Hook,
 }
 
-impl Kind {
+impl ProcessKind {
     /// The prefix of the names of their control groups; an id follows.
     pub(super) fn leaf_prefix(self) -> &'static str {
         match self {
@@ -60,7 +60,7 @@ impl Kind {
 #[derive(Debug)]
 pub(super) struct Started {
     pub(super) leader: Arc<Handle>,
-    pub(super) watch: Watch,
+    pub(super) watch: EndWatch,
     pub(super) exec: Exec,
     pub(super) leaf: Option<Arc<Leaf>>,
     pub(super) tag: Option<RlimitTag>,
@@ -68,7 +68,7 @@ pub(super) struct Started {
 
 /// Why nothing was started.
 #[derive(Debug)]
-pub(super) enum Failure {
+pub(super) enum SpawnError {
     /// clone3(2).
     Spawn(io::Error),
     /// Its exit could not be watched.
@@ -79,9 +79,9 @@ pub(super) enum Failure {
 pub(super) fn start(
     command: &mut Command,
     input: Option<BorrowedFd<'_>>,
-    kind: Kind,
+    kind: ProcessKind,
     id: &str,
-) -> Result<Started, Failure> {
+) -> Result<Started, SpawnError> {
     let leaf = Leaf::create(&kind.leaf_name(id));
     if let Err(error) = &leaf {
         tracing::debug!(%error, "no control group for a {kind:?}");
@@ -90,7 +90,7 @@ pub(super) fn start(
     let setup = Setup { leaf: leaf.as_deref(), tag, streams: [input, None, None] };
     let Spawned { handle: leader, outside, exec } = process::spawn(command, setup).map_err(|error| {
         retire(leaf.as_ref());
-        Failure::Spawn(error)
+        SpawnError::Spawn(error)
     })?;
     process::claim(leader.pid());
     if let Some(error) = outside {
@@ -102,7 +102,7 @@ pub(super) fn start(
         process::unclaim(leader.pid());
         process::reap(leader.pid());
         retire(leaf.as_ref());
-        Failure::Watch(error)
+        SpawnError::Watch(error)
     })?;
     Ok(Started { leader: Arc::new(leader), watch, exec, leaf, tag })
 }
@@ -171,7 +171,7 @@ mod tests {
     fn a_hook_never_has_the_tag_of_a_gateway() {
         for _ in 0..100 {
             let id = new_id("k");
-            let (gateway, hook) = (Kind::Gateway.tag_of(&id), Kind::Hook.tag_of(&id));
+            let (gateway, hook) = (ProcessKind::Gateway.tag_of(&id), ProcessKind::Hook.tag_of(&id));
             assert!(gateway.is_none() || gateway != hook, "{id}");
         }
     }

@@ -31,11 +31,12 @@ mod toll;
 use crate::core::{Layer, TreeEnd};
 use crate::platform;
 use crate::platform::cgroup::Leaf;
-use crate::platform::proc::{self, Stat, State};
+use crate::platform::descent::{children_of, living};
+use crate::platform::proc::{self, ProcessState, Stat};
 use crate::platform::process::{self, Handle};
 use crate::platform::rlimit_tag::RlimitTag;
 use membership::Evidence;
-use scan::Member;
+use scan::TreeMember;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::Arc;
@@ -147,12 +148,12 @@ impl Tree {
         self.remember_found(Self::scan_without_ids)
     }
 
-    fn remember_found(&mut self, scan: impl FnOnce(&Self) -> io::Result<Vec<Member>>) -> Vec<i32> {
+    fn remember_found(&mut self, scan: impl FnOnce(&Self) -> io::Result<Vec<TreeMember>>) -> Vec<i32> {
         let begun = proc::tick();
         // What cannot be seen now will be looked for again when the tree is killed.
         let members = scan(self).unwrap_or_default();
         self.note(&members, begun);
-        let stopped = members.iter().filter(|member| member.process.state == State::Stopped);
+        let stopped = members.iter().filter(|member| member.process.state == ProcessState::Stopped);
         stopped.map(|member| member.process.pid).collect()
     }
 
@@ -175,7 +176,7 @@ impl Tree {
 
     /// Remembers these members, which were looked for from the tick `begun` on. What was older then was not mistaken for
     /// another process, nor was its parent: a later process with the parent's pid would be younger than the child.
-    fn note(&mut self, members: &[Member], begun: u64) {
+    fn note(&mut self, members: &[TreeMember], begun: u64) {
         self.held.retain(|_, handle| !handle.has_ended().unwrap_or(true));
         let (old, young): (Vec<_>, Vec<_>) =
             members.iter().map(|member| member.process).partition(|process| process.start_time < begun);
@@ -386,56 +387,6 @@ impl Tree {
             Ok(true) | Err(_) => self.kill(elapsed).await,
         }
     }
-}
-
-/// All processes that descend from this one now, as far as they can be seen.
-pub(super) fn descendants_of(pid: i32) -> Vec<Handle> {
-    let mut family: Vec<Stat> = living(pid).ok().flatten().into_iter().collect();
-    let mut next = 0;
-    while let Some(parent) = family.get(next) {
-        let children = children_of(parent).unwrap_or_default();
-        next += 1;
-        for child in children {
-            if family.iter().all(|known| known.pid != child.pid) {
-                family.push(child);
-            }
-        }
-    }
-    let below = family.into_iter().skip(1);
-    below
-        .filter_map(|process| Handle::open(process.pid).ok().filter(|h| h.start_time() == process.start_time))
-        .collect()
-}
-
-/// The process that has this pid; `None` if it is dead or cannot be seen.
-fn living(pid: i32) -> io::Result<Option<Stat>> {
-    match proc::stat(pid) {
-        Ok(process) => Ok(Some(process).filter(|process| !process.is_dead())),
-        Err(error) if is_unseen(&error) => Ok(None),
-        Err(error) => Err(error),
-    }
-}
-
-/// Whether a process is gone, is hidden (`hidepid`, see proc(5)), or blocks the reads about it. ENOENT comes from the
-/// folder in `/proc`, ESRCH from a file that was opened in time, and from macOS.
-fn is_unseen(error: &io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ESRCH))
-        || matches!(error.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::TimedOut)
-}
-
-/// The living children of the process that was seen as `parent`.
-fn children_of(parent: &Stat) -> io::Result<Vec<Stat>> {
-    let pids = match proc::children_of(parent.pid) {
-        Err(error) if living(parent.pid)?.is_some() => return Err(error),
-        pids => pids.unwrap_or_default(),
-    };
-    let mut children = Vec::new();
-    for pid in pids {
-        children.extend(living(pid)?.filter(|child| child.parent == parent.pid));
-    }
-    // They were its children only if its pid was its own all the while.
-    let is_same = children.is_empty() || living(parent.pid)?.is_some_and(|now| now.start_time == parent.start_time);
-    Ok(if is_same { children } else { Vec::new() })
 }
 
 /// Whether a process has another value under the name of this entry.

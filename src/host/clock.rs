@@ -1,15 +1,8 @@
 //! The clocks: monotonic for decisions, boot time to detect a suspend, wall clock for timestamps only.
 
 use crate::core::Moment;
-use nix::time::{ClockId, clock_gettime};
+use crate::platform::clock;
 use std::time::Duration;
-
-/// The clock that stops during a suspend, as tokio's timers do, and the one that does not: `clock_gettime(2)` of Linux,
-/// `clock_gettime(3)` of macOS.
-#[cfg(not(target_os = "macos"))]
-const CLOCKS: [ClockId; 2] = [ClockId::CLOCK_MONOTONIC, ClockId::CLOCK_BOOTTIME];
-#[cfg(target_os = "macos")]
-const CLOCKS: [ClockId; 2] = [ClockId::from_raw(libc::CLOCK_UPTIME_RAW), ClockId::from_raw(libc::CLOCK_MONOTONIC_RAW)];
 
 /// Detects a suspend.
 #[derive(Debug)]
@@ -43,7 +36,7 @@ const ORIGIN: Duration = Duration::from_hours(24 * 365 * 10);
 /// The monotonic time, without suspends.
 #[must_use]
 pub fn now() -> Moment {
-    ORIGIN + read(CLOCKS[0])
+    ORIGIN + clock::monotonic()
 }
 
 /// A moment on the kernel's own clock.
@@ -55,19 +48,19 @@ pub fn of_the_kernel(moment: Moment) -> Duration {
 /// The time since boot, with suspends.
 #[must_use]
 pub fn since_boot() -> Duration {
-    read(CLOCKS[1])
+    clock::boot()
 }
 
 /// The wall clock in milliseconds since 1970.
 #[must_use]
 pub fn wall_ms() -> i64 {
-    i64::try_from(read(ClockId::CLOCK_REALTIME).as_millis()).unwrap_or(i64::MAX)
+    i64::try_from(clock::wall().as_millis()).unwrap_or(i64::MAX)
 }
 
 /// The wall clock since 1970.
 #[must_use]
 pub fn wall() -> Duration {
-    read(ClockId::CLOCK_REALTIME)
+    clock::wall()
 }
 
 /// The wall clock as RFC 3339 in UTC with milliseconds.
@@ -83,12 +76,7 @@ pub fn stamp_of(wall_ms: i64) -> String {
 }
 
 fn suspended() -> Duration {
-    since_boot().saturating_sub(read(CLOCKS[0]))
-}
-
-fn read(id: ClockId) -> Duration {
-    // Every supported kernel has these clocks, and reading them neither fails nor gives a negative time.
-    clock_gettime(id).map_or(Duration::ZERO, Duration::from)
+    since_boot().saturating_sub(clock::monotonic())
 }
 
 #[cfg(test)]

@@ -2,9 +2,9 @@
 
 /// What a process was given as its environment when it was started. What it sets for itself later is not seen.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Environment(Vec<u8>);
+pub struct ProcessEnvironment(Vec<u8>);
 
-impl Environment {
+impl ProcessEnvironment {
     /// From `NAME=value` entries with a NUL after each.
     pub(super) fn new(entries: Vec<u8>) -> Self {
         Self(entries)
@@ -39,7 +39,7 @@ mod tests {
 
     #[test]
     fn a_variable_is_found_by_its_whole_name_and_the_first_one_counts() {
-        let environment = Environment::new(b"AB=0\0A=1\0A=2\0EMPTY=\0B=x=y\0".to_vec());
+        let environment = ProcessEnvironment::new(b"AB=0\0A=1\0A=2\0EMPTY=\0B=x=y\0".to_vec());
         assert_eq!(environment.get("A"), Some(&b"1"[..]));
         assert_eq!(environment.get("EMPTY"), Some(&b""[..]));
         assert_eq!(environment.get("B"), Some(&b"x=y"[..]));

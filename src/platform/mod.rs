@@ -1,16 +1,20 @@
 //! What differs between the kernels, and the only folder that may use `unsafe`.
 
 mod child;
+pub mod clock;
 mod command_line;
+pub mod descent;
 #[expect(unsafe_code, reason = "no safe crate reads a signal's disposition without replacing it")]
 pub mod disposition;
 pub mod environment;
+pub mod hash;
 #[cfg_attr(
     all(target_os = "linux", target_env = "gnu"),
     expect(unsafe_code, reason = "no safe crate sets up the allocator of the C library")
 )]
 pub mod heap;
 pub mod kill;
+pub mod output;
 pub mod random;
 #[expect(unsafe_code, reason = "no safe crate offers sqlite3_config(3)")]
 pub mod sqlite;

@@ -1,11 +1,11 @@
 //! One process, as the kernel lists it.
 
-/// What a process is doing, as far as it matters to who wants to end it.
+/// What a process is doing, as far as it matters for killing it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum State {
-    /// All of its threads have ended: it runs no code and needs no signal.
+pub enum ProcessState {
+    /// All of its threads have ended (zombie): it needs no signal.
     Dead,
-    /// Stopped by job control: it acts on no signal but SIGCONT and SIGKILL.
+    /// Stopped by job control: only SIGCONT and SIGKILL have an effect.
     Stopped,
     /// Asleep in the kernel where not even SIGKILL wakes it.
     Uninterruptible,
@@ -16,27 +16,23 @@ pub enum State {
 /// What identifies a process and places it in the tree of all.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stat {
-    /// Process id.
     pub pid: i32,
-    /// What it is doing.
-    pub state: State,
-    /// Parent.
+    pub state: ProcessState,
     pub parent: i32,
-    /// Process group.
     pub group: i32,
-    /// Session; 0 where the kernel does not tell it of a zombie.
+    /// Session; 0 if the kernel does not tell it of a zombie.
     pub session: i32,
     /// Start time: clock ticks since boot on Linux, microseconds since 1970 on macOS. With the pid it names a process.
     pub start_time: u64,
 }
 
-/// Processes, each with what was made of its environment: nothing for who was not asked, or has none that can be read.
-pub type Seen<T> = Vec<(Stat, Option<T>)>;
+/// Processes, each with what was made of its environment: `None` if it was not asked for, or could not be read.
+pub type Surveyed<T> = Vec<(Stat, Option<T>)>;
 
 impl Stat {
     /// Whether it has ended, all of its threads included.
     #[must_use]
     pub fn is_dead(&self) -> bool {
-        self.state == State::Dead
+        self.state == ProcessState::Dead
     }
 }

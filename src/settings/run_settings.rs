@@ -9,9 +9,9 @@ use crate::core::Policy;
 use crate::gateway::endpoint::Endpoint;
 use crate::gateway::hooks::Commands;
 use crate::gateway::openclaw;
+use crate::platform::random;
 use crate::store::BasisChoice;
 use std::ffi::OsString;
-use std::hash::{BuildHasher, Hasher, RandomState};
 use std::path::{Path, PathBuf};
 
 #[derive(Debug, Clone)]
@@ -68,12 +68,7 @@ pub(super) fn resolve(common: Common<'_>) -> Result<Box<Settings>, UsageErrors> 
     Ok(Box::new(Settings {
         command,
         exports: target.exports,
-        policy: Policy {
-            handoff,
-            url: target.endpoint.to_string(),
-            seed: RandomState::new().build_hasher().finish(),
-            ..policy
-        },
+        policy: Policy { handoff, url: target.endpoint.to_string(), seed: random::bits(), ..policy },
         stop_timeout_is_auto: options.stop_timeout.unwrap_or(StopTimeout::Auto) == StopTimeout::Auto && !context.pid1,
         hooks: hooks.commands,
         lease: options.lease.unwrap_or_default(),

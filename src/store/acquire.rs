@@ -118,10 +118,10 @@ fn take_lock(context: &Context, patience: Patience) -> Result<(Option<Lock>, Bas
 fn take_claim(context: &Context, patience: Patience) -> Result<Option<claim::Claim>, LeaseAnswer> {
     loop {
         let owner = match claim::take(context.place.port) {
-            Ok(claim::Attempt::Taken(claim)) => return Ok(Some(claim)),
-            Ok(claim::Attempt::Held(held)) => held.by.and_then(identity::holder),
-            Ok(claim::Attempt::Changing) if patience.pause(STEP) => continue,
-            Ok(claim::Attempt::Changing) => None,
+            Ok(claim::ClaimOutcome::Taken(claim)) => return Ok(Some(claim)),
+            Ok(claim::ClaimOutcome::Held(held)) => held.by.and_then(identity::holder),
+            Ok(claim::ClaimOutcome::Changing) if patience.pause(STEP) => continue,
+            Ok(claim::ClaimOutcome::Changing) => None,
             Err(error) => {
                 let port = context.place.port;
                 context.warn(Some(format!(

@@ -1,17 +1,10 @@
 //! Timestamps that mean something to a later process and after a reboot.
 
 use crate::core::Moment;
-use crate::platform::machine;
-use nix::time::{ClockId, clock_gettime};
+use crate::platform::{clock, machine};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
-
-/// Counts from the boot, suspend included.
-#[cfg(not(target_os = "macos"))]
-const BOOT: ClockId = ClockId::CLOCK_BOOTTIME;
-#[cfg(target_os = "macos")]
-const BOOT: ClockId = ClockId::from_raw(libc::CLOCK_MONOTONIC_RAW);
 
 /// One moment on two clocks, in milliseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,8 +36,8 @@ impl Clocks {
     #[must_use]
     pub fn system() -> Self {
         Self {
-            wall: Arc::new(|| read(ClockId::CLOCK_REALTIME)),
-            boot: Arc::new(|| read(BOOT)),
+            wall: Arc::new(|| milliseconds(clock::wall())),
+            boot: Arc::new(|| milliseconds(clock::boot())),
             boot_id: machine::boot_id(),
         }
     }
@@ -92,11 +85,11 @@ pub(super) struct Patience {
 impl Patience {
     pub(super) fn new(wait: Duration) -> Self {
         let ms = i64::try_from(wait.as_millis()).unwrap_or(i64::MAX);
-        Self { until: read(ClockId::CLOCK_MONOTONIC).saturating_add(ms) }
+        Self { until: milliseconds(clock::monotonic()).saturating_add(ms) }
     }
 
     pub(super) fn left(self) -> Duration {
-        let ms = self.until.saturating_sub(read(ClockId::CLOCK_MONOTONIC));
+        let ms = self.until.saturating_sub(milliseconds(clock::monotonic()));
         Duration::from_millis(u64::try_from(ms).unwrap_or(0))
     }
 
@@ -109,9 +102,8 @@ impl Patience {
     }
 }
 
-fn read(id: ClockId) -> i64 {
-    // Fails only for an unknown clock.
-    clock_gettime(id).map_or(0, |time| time.tv_sec() * 1000 + time.tv_nsec() / 1_000_000)
+fn milliseconds(time: Duration) -> i64 {
+    i64::try_from(time.as_millis()).unwrap_or(i64::MAX)
 }
 
 #[cfg(test)]

@@ -2,10 +2,9 @@
 
 use crate::core::Holder;
 use crate::core::lease::{Basis, Life};
-use crate::platform::{machine, proc};
+use crate::platform::{machine, proc, random};
 use rustix::io::Errno;
 use rustix::process::{Pid, test_kill_process};
-use std::hash::{BuildHasher, Hasher, RandomState};
 
 /// A current, former or future owner of the lease. `None` for a missing or invalid column.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -29,7 +28,7 @@ impl Identity {
     pub fn ours(boot_id: Option<String>) -> Self {
         let pid = std::process::id().cast_signed();
         Self {
-            owner: Some(random_id()),
+            owner: Some(random::id()),
             pid: Some(pid),
             start_time: proc::stat(pid).ok().map(|stat| stat.start_time),
             boot_id,
@@ -81,12 +80,6 @@ pub(super) fn holder(pid: i32) -> Option<Holder> {
 
 fn is_missing(pid: i32) -> bool {
     Pid::from_raw(pid).is_some_and(|pid| test_kill_process(pid) == Err(Errno::SRCH))
-}
-
-/// `RandomState` takes its keys from the system.
-fn random_id() -> String {
-    let word = || RandomState::new().build_hasher().finish();
-    format!("{:016x}{:016x}", word(), word())
 }
 
 #[cfg(test)]

@@ -5,8 +5,8 @@ use super::identity::Identity;
 use super::schema::Database;
 use crate::core::Holder;
 use crate::core::lease::{Basis, Life, Row};
+use crate::platform::random;
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
-use std::hash::{BuildHasher, Hasher, RandomState};
 use std::path::Path;
 use std::time::Duration;
 
@@ -108,7 +108,7 @@ pub(super) fn write(
     let us = terms.us;
     // A counter beyond the bound was not written by us.
     let next = last.and_then(|row| row.beat.checked_add(1)).filter(|beat| *beat <= BEAT_MAX);
-    let beat = next.unwrap_or_else(|| RandomState::new().build_hasher().finish() % FIRST_BEAT_MAX);
+    let beat = next.unwrap_or_else(|| random::bits() % FIRST_BEAT_MAX);
     let sql = "INSERT OR REPLACE INTO state_leases (scope, lease_key, owner, pid, start_time, boot_id, pid_namespace, \
                host, address, port, epoch, acquired_at, heartbeat_at, beat, released_at, version) \
                VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?12, ?14, NULL, ?13)";

@@ -4,7 +4,7 @@ use crate::kit::{NOW, Other, Running, Scene, acquired, elsewhere, is_me, me, qui
 use crate::root::needs_root;
 use openclaw_supervise::core::lease::Life;
 use openclaw_supervise::core::{Contested, LeaseAnswer, LeaseRequest, Report};
-use openclaw_supervise::platform::claim::{self, Held};
+use openclaw_supervise::platform::claim::{self, Claimant};
 use openclaw_supervise::store::{BasisChoice, Clocks, StoreReader};
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -18,7 +18,7 @@ fn a_lease_that_was_given_back_is_free_and_one_that_was_not_is_recovered() {
     let mut first = scene.start();
     let answer = first.acquire();
     assert_eq!((answer.epoch, answer.recovered, answer.trouble), (1, None, None));
-    assert_eq!(claim::peek(scene.place.port).unwrap(), Some(Held { by: Some(me()) }));
+    assert_eq!(claim::peek(scene.place.port).unwrap(), Some(Claimant { by: Some(me()) }));
     for name in ["", "lease.lock", "supervise.sqlite", "supervise.sqlite-wal"] {
         assert_eq!(fs::metadata(scene.file(name)).unwrap().mode() & 0o077, 0, "{name}");
     }

@@ -1,8 +1,8 @@
-//! Processes whose memory cannot be read without blocking.
+//! A dead file system, and processes that it holds up.
 //!
-//! In the middle of an execve(2) the kernel holds a lock that every reader of the environment needs, and it
-//! closes files then. One of these is on a file system in user space (FUSE, see fuse(4)) which never answers. It is
-//! mounted nowhere: no other process can reach it.
+//! In the middle of an execve(2) the kernel holds a lock that a read of `/proc/PID/environ` needs, and it closes files
+//! then. One of these is on a file system in user space (FUSE, see fuse(4)) that never answers. It is mounted nowhere, so
+//! that no other process comes across it.
 
 use super::root::needs_root;
 use super::{PATIENCE, wait_for};
@@ -23,17 +23,21 @@ use std::time::{Duration, Instant};
 /// kept the other end of it could never be ended.
 const LAST: i32 = 500;
 
-/// Everybody on the machine who reads `/proc` waits too: not for longer than this, whatever becomes of the test.
-const LIFE: Duration = Duration::from_secs(10);
+/// Every reader of `/proc` on the machine may wait too: not for longer than this, whatever becomes of the test.
+const LIFE: Duration = Duration::from_secs(15);
 
 /// The words of the protocol that are answered.
 const GETATTR: u32 = 3;
 const OPEN: u32 = 14;
+const READ: u32 = 15;
 const RELEASE: u32 = 18;
 const FLUSH: u32 = 25;
 const INIT: u32 = 26;
 
-/// Such a file system, and those who wait for it.
+/// Of the answer to OPEN: a read asks the server and waits for it, where not even SIGKILL ends the wait.
+const FOPEN_DIRECT_IO: u32 = 1;
+
+/// Such a file system, and the processes that wait for it.
 pub(crate) struct Mute {
     mount: OwnedFd,
     kept: Vec<Child>,
@@ -50,7 +54,7 @@ impl Mute {
         let context = fsopen("fuse", FsOpenFlags::FSOPEN_CLOEXEC).expect("a file system can be made");
         // Its root is a file.
         let options =
-            [("fd", device.as_raw_fd().to_string()), ("rootmode", "100444".to_owned()), ("user_id", "0".to_owned())];
+            [("fd", device.as_raw_fd().to_string()), ("rootmode", "100555".to_owned()), ("user_id", "0".to_owned())];
         for (key, value) in options.into_iter().chain([("group_id", "0".to_owned())]) {
             fsconfig_set_string(&context, key, value.as_str()).expect("FUSE knows these");
         }
@@ -80,10 +84,21 @@ impl Mute {
         Self { mount, kept: Vec::new(), unanswered, server: Some(server), stop: Some(stop) }
     }
 
-    /// A process that is stuck from now on. Not even its `/proc/PID/stat` may be read without waiting for it.
+    /// The path of its only file, an executable one.
+    pub(crate) fn program(&self) -> String {
+        format!("/proc/{}/fd/{}", std::process::id(), self.mount.as_raw_fd())
+    }
+
+    /// Waits until a process reads that file.
+    pub(crate) fn wait_for_reader(&self) {
+        let is_read = || (self.unanswered.load(Ordering::Relaxed) > self.kept.len()).then_some(());
+        wait_for("a process that reads its program", PATIENCE, String::new, is_read);
+    }
+
+    /// A process that is stuck from now on. Even a read of its `/proc/PID/stat` may block.
     pub(crate) fn keep(&mut self) -> i32 {
         // The link leads to the root of the mount, wherever that is.
-        let file = File::open(format!("/proc/self/fd/{}", self.mount.as_raw_fd())).expect("its root can be opened");
+        let file = File::open(self.program()).expect("its root can be opened");
         let last = rustix::io::fcntl_dupfd_cloexec(&file, LAST).expect("the number is free");
         drop(file);
         let child = Command::new("sleep").arg("600").stdin(Stdio::null()).spawn().expect("sleep can be started");
@@ -95,7 +110,7 @@ impl Mute {
         pid
     }
 
-    /// Lets all of them go on.
+    /// Ends the file system: every wait for it ends with an error.
     pub(crate) fn let_go(&mut self) {
         drop(self.stop.take());
         if let Some(server) = self.server.take() {
@@ -120,7 +135,7 @@ pub(crate) fn is_alive(pid: i32) -> bool {
     status.is_ok_and(|status| !status.contains("\nState:\tZ"))
 }
 
-/// Answers our own requests, and no close of another process.
+/// Answers all requests but reads, and but the closing of a file by another process.
 fn serve(mut device: &File, request: &[u8]) -> bool {
     let number = |at: usize| u32::from_ne_bytes(request[at..at + 4].try_into().unwrap());
     let (opcode, unique, thread) = (number(4), &request[8..16], number(32));
@@ -128,11 +143,12 @@ fn serve(mut device: &File, request: &[u8]) -> bool {
     let body = match opcode {
         // Version 7.31, and no feature.
         INIT => Ok(words(&[7, 31, 0, 0, 0, 4096, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0])),
-        // For a second; inode 1, a page long, mode 0100444, one link.
+        // For a second; inode 1, a page long, mode 0100555, one link.
         GETATTR => {
-            Ok(words(&[1, 0, 0, 0, 1, 0, 4096, 0, 8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0o100_444, 1, 0, 0, 0, 4096, 0]))
+            Ok(words(&[1, 0, 0, 0, 1, 0, 4096, 0, 8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0o100_555, 1, 0, 0, 0, 4096, 0]))
         }
-        OPEN => Ok(words(&[0; 4])),
+        OPEN => Ok(words(&[0, 0, FOPEN_DIRECT_IO, 0])),
+        READ => return false,
         RELEASE => Ok(Vec::new()),
         FLUSH if Path::new(&format!("/proc/self/task/{thread}")).exists() => Ok(Vec::new()),
         FLUSH => return false,

@@ -3,8 +3,8 @@
 use super::supervisor::{SupervisorEvent, SupervisorProcess};
 use crate::platform::proc::{self, Stat};
 use crate::platform::process::Handle;
+use crate::platform::random;
 use std::fs::{self, DirBuilder};
-use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io;
 use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::fs::DirBuilderExt;
@@ -34,7 +34,7 @@ impl Sandbox {
     pub(super) fn create() -> io::Result<Self> {
         // Bound only for a moment. If another program takes the port before the gateway does, the demo fails.
         let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
-        let id = format!("{:016x}", RandomState::new().build_hasher().finish());
+        let id = format!("{:016x}", random::bits());
         let scratch = std::path::absolute(std::env::temp_dir())?.join(format!("openclaw-supervise-demo-{id}"));
         DirBuilder::new().mode(0o700).create(&scratch)?;
         Ok(Self { id, scratch, port, supervisors: Vec::new() })

@@ -5,7 +5,7 @@ use super::gateway::FREEZE;
 use crate::cli::StandIn;
 use crate::core::Moment;
 use crate::host::clock;
-use crate::platform::process::{Handle, Watch};
+use crate::platform::process::{EndWatch, Handle};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -72,7 +72,7 @@ pub(super) enum SupervisorEvent {
 pub(super) struct SupervisorProcess {
     child: Child,
     handle: Handle,
-    watch: Watch,
+    watch: EndWatch,
     /// Inherited by its gateways, which exit at end of file.
     stdin: Option<ChildStdin>,
     log: UnboundedReceiver<LogLine>,

@@ -1,6 +1,7 @@
 //! What OpenClaw's command line says, as it prints it and ends.
 
 use crate::core::handoff::{HandoffVerdict, Support};
+use crate::platform::output::Output;
 use serde_json::{Deserializer, Value};
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
@@ -11,12 +12,6 @@ const VERSION: u64 = 1;
 
 /// What a shell ends with where it could not start a program, or where that one died of a signal. A release ends with 1.
 const SHELLS_OWN: i32 = 126;
-
-/// What it printed, and how it ended.
-pub(super) struct Answer {
-    pub(super) status: ExitStatus,
-    pub(super) text: Vec<u8>,
-}
 
 /// The object that is the answer, if there is one: the first of our protocol and version, else the first. Words of others
 /// may stand around it.
@@ -44,7 +39,7 @@ fn is_ours(object: &Value) -> bool {
 
 /// Older releases exit with 1 and print nothing here. A release that knows handoffs may fail to say so, with an object that
 /// tells why, by a signal, or not at all: that is no lack of it.
-pub(super) fn read_capabilities(answer: &Answer) -> Support {
+pub(super) fn read_capabilities(answer: &Output) -> Support {
     let command = format!("'restart-handoff capabilities' ended with {}", ending(answer.status));
     let Some(code) = answer.status.code().filter(|&code| code < SHELLS_OWN) else {
         return Support::TimedOut(command);
@@ -64,7 +59,7 @@ pub(super) fn read_capabilities(answer: &Answer) -> Support {
     }
 }
 
-pub(super) fn read_word(answer: &Answer) -> HandoffVerdict {
+pub(super) fn read_word(answer: &Output) -> HandoffVerdict {
     let Some(object) = read_object(&answer.text) else {
         return HandoffVerdict::TimedOut(format!(
             "'restart-handoff consume' ended with {} and no answer",
@@ -97,8 +92,8 @@ fn ending(status: ExitStatus) -> String {
 mod tests {
     use super::*;
 
-    fn answer(code: i32, text: &str) -> Answer {
-        Answer { status: ExitStatus::from_raw(code << 8), text: text.as_bytes().to_vec() }
+    fn answer(code: i32, text: &str) -> Output {
+        Output { status: ExitStatus::from_raw(code << 8), text: text.as_bytes().to_vec(), errors: Vec::new() }
     }
 
     fn object(rest: &str) -> String {
@@ -143,7 +138,7 @@ mod tests {
             let support = read_capabilities(&answer(code, &text));
             assert!(matches!(&support, Support::TimedOut(why) if why.contains(reason)), "{code} {text}: {support:?}");
         }
-        let killed = Answer { status: ExitStatus::from_raw(9), text: good.into_bytes() };
+        let killed = Output { status: ExitStatus::from_raw(9), text: good.into_bytes(), errors: Vec::new() };
         let support = read_capabilities(&killed);
         assert!(matches!(&support, Support::TimedOut(why) if why.contains("signal 9")), "{support:?}");
     }

@@ -1,6 +1,7 @@
 //! The files of OpenClaw's package: whether they changed, and whether an update is replacing them.
 
 use crate::core::SpawnFailure;
+use crate::platform::hash::fnv1a;
 use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
@@ -106,14 +107,12 @@ fn find_retired(package: &Path, now: Duration) -> Option<String> {
     Some(format!("npm is replacing the package: {} exists", entry.path().display()))
 }
 
-/// FNV-1a over the mtimes and sizes of the files. A missing file counts as zeroes. Blocks on the file system.
+/// A hash of the mtimes and sizes of the files. A missing file counts as zeroes. Blocks on the file system.
 #[must_use]
 pub fn fingerprint<'a>(files: impl IntoIterator<Item = Option<&'a Path>>) -> u64 {
-    const OFFSET_BASIS: u64 = 0xcbf2_9ce4_8422_2325;
-    const PRIME: u64 = 0x0100_0000_01b3;
     let words = files.into_iter().flat_map(|file| {
         let meta = file.and_then(|file| fs::metadata(file).ok());
         meta.map_or([0; 3], |meta| [meta.mtime().cast_unsigned(), meta.mtime_nsec().cast_unsigned(), meta.size()])
     });
-    words.flat_map(u64::to_le_bytes).fold(OFFSET_BASIS, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(PRIME))
+    fnv1a(words.flat_map(u64::to_le_bytes))
 }

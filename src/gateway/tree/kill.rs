@@ -10,13 +10,14 @@
 //! worker, and the process that holds up the read is killed unseen, if that is proven to be a member.
 
 use super::membership::Evidence;
-use super::scan::Member;
-use super::target::{Sent, Target, sent};
+use super::scan::TreeMember;
+use super::target::{KillTarget, Sent, sent};
 use super::toll::{NAMED_MAX, Name, Toll, count, name};
 use super::{Root, Tree};
 use crate::core::TreeEnd;
+use crate::platform::descent::is_unseen;
 use crate::platform::kill;
-use crate::platform::proc::{self, Stat, State};
+use crate::platform::proc::{self, ProcessState, Stat};
 use crate::platform::process::Turn;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
@@ -142,11 +143,12 @@ impl<E: Fn() -> Duration> TreeKill<E> {
         }
     }
 
-    fn is_over(&self, left: &[Member], rounds: u32) -> bool {
+    fn is_over(&self, left: &[TreeMember], rounds: u32) -> bool {
         let elapsed = (self.elapsed)();
-        let is_refused = |member: &Member| self.refused.contains(&name(&member.process));
-        let sleeps =
-            |member: &Member| member.process.state == State::Uninterruptible && self.toll.is_signalled(&member.process);
+        let is_refused = |member: &TreeMember| self.refused.contains(&name(&member.process));
+        let sleeps = |member: &TreeMember| {
+            member.process.state == ProcessState::Uninterruptible && self.toll.is_signalled(&member.process)
+        };
         let is_any = !left.is_empty() || !self.hidden.is_empty();
         // Whether a hidden one sleeps cannot be seen, unless it is stuck.
         let none_can_die = left.iter().all(|member| is_refused(member) || sleeps(member));
@@ -186,7 +188,7 @@ impl<E: Fn() -> Duration> TreeKill<E> {
             if evidence.is_none() || process.is_dead() || parents.insert(pid, evidence).is_some() {
                 continue;
             }
-            members.push(Member { process, evidence });
+            members.push(TreeMember { process, evidence });
             pids.extend(proc::children_of(pid).unwrap_or_default());
         }
         for member in &members {
@@ -196,7 +198,7 @@ impl<E: Fn() -> Duration> TreeKill<E> {
     }
 
     /// SIGKILL to all of these, and to what they start in the meantime.
-    fn kill_members(&mut self, members: &[Member]) {
+    fn kill_members(&mut self, members: &[TreeMember]) {
         for member in members {
             self.toll.note(member, self.tree.number());
         }
@@ -221,28 +223,28 @@ impl<E: Fn() -> Duration> TreeKill<E> {
     }
 
     /// Takes hold of a member that a scan has seen. A child of ours needs no handle.
-    fn acquire(&self, member: &Member) -> Option<Target> {
+    fn acquire(&self, member: &TreeMember) -> Option<KillTarget> {
         let pid = member.process.pid;
         if self.inherits() && member.process.parent == super::me() {
             return self.child(pid);
         }
-        self.tree.hold(pid, |process| self.tree.parentage(process)).map(Target::Other)
+        self.tree.hold(pid, |process| self.tree.parentage(process)).map(KillTarget::Other)
     }
 
     /// A living child of ours that is a member, judged by what is read now.
-    fn child(&self, pid: i32) -> Option<Target> {
+    fn child(&self, pid: i32) -> Option<KillTarget> {
         let process = proc::stat(pid).ok().filter(|process| !process.is_dead() && process.parent == super::me())?;
-        self.judge_child(process).map(Target::Child)
+        self.judge_child(process).map(KillTarget::Child)
     }
 
-    fn judge_child(&self, process: Stat) -> Option<Member> {
+    fn judge_child(&self, process: Stat) -> Option<TreeMember> {
         let evidence = self.tree.judge_all(&process, Evidence::default());
-        (!evidence.is_none()).then_some(Member { process, evidence })
+        (!evidence.is_none()).then_some(TreeMember { process, evidence })
     }
 
     /// Kills them and all that is found below them. Returns how many were new; `None` if the turn is over before the end:
     /// what is left is found again.
-    fn kill_all(&mut self, mut targets: VecDeque<Target>) -> Option<usize> {
+    fn kill_all(&mut self, mut targets: VecDeque<KillTarget>) -> Option<usize> {
         let (begun, mut new) = ((self.elapsed)(), 0);
         while let Some(target) = targets.pop_front() {
             let member = target.member();
@@ -270,19 +272,19 @@ impl<E: Fn() -> Duration> TreeKill<E> {
     }
 
     /// Adds the children of a target that were not killed before.
-    fn add_children(&self, parent: &Target, targets: &mut VecDeque<Target>) {
-        let Member { process, evidence } = parent.member();
+    fn add_children(&self, parent: &KillTarget, targets: &mut VecDeque<KillTarget>) {
+        let TreeMember { process, evidence } = parent.member();
         for pid in proc::children_of(process.pid).unwrap_or_default() {
             let is_still_its_parent = |child: &Stat| child.parent == process.pid && parent.is_there();
             let parentage = |child: &Stat| {
                 if is_still_its_parent(child) { evidence.inherited() } else { Evidence::default() }
             };
-            let is_queued = |target: &Target| target.member().process.pid == pid;
+            let is_queued = |target: &KillTarget| target.member().process.pid == pid;
             if !targets.iter().any(is_queued)
                 && let Some(held) = self.tree.hold(pid, parentage)
                 && !self.toll.is_signalled(&held.member.process)
             {
-                targets.push_back(Target::Other(held));
+                targets.push_back(KillTarget::Other(held));
             }
         }
     }
@@ -309,10 +311,10 @@ impl<E: Fn() -> Duration> TreeKill<E> {
     }
 
     /// A child of ours that was not dealt with in this turn.
-    fn inspect_child(&mut self, pid: i32) -> io::Result<Option<Target>> {
+    fn inspect_child(&mut self, pid: i32) -> io::Result<Option<KillTarget>> {
         let process = match proc::stat(pid) {
             Ok(process) => process,
-            Err(error) if super::is_unseen(&error) => {
+            Err(error) if is_unseen(&error) => {
                 self.kill_hidden(pid);
                 return Ok(None);
             }
@@ -330,7 +332,7 @@ impl<E: Fn() -> Duration> TreeKill<E> {
         if member.is_some() {
             self.settled.insert(pid);
         }
-        Ok(member.map(Target::Child))
+        Ok(member.map(KillTarget::Child))
     }
 
     /// A child that cannot be looked at: it is killed if it can only belong to this tree.
@@ -402,7 +404,7 @@ impl<E: Fn() -> Duration> TreeKill<E> {
         self.toll.mark_signalled(process)
     }
 
-    fn end(&self, left: &[Member], survivors: usize) -> TreeEnd {
+    fn end(&self, left: &[TreeMember], survivors: usize) -> TreeEnd {
         TreeEnd {
             survivors: count(survivors + self.hidden.len()),
             elapsed: (self.elapsed)(),
@@ -412,7 +414,7 @@ impl<E: Fn() -> Duration> TreeKill<E> {
     }
 
     /// The survivors, and why they survived: what the kernel says that they are doing.
-    fn describe(&self, left: &[Member]) -> impl Iterator<Item = String> {
+    fn describe(&self, left: &[TreeMember]) -> impl Iterator<Item = String> {
         let seen = left.iter().map(|member| {
             let pid = member.process.pid;
             let command = proc::command_of(pid).unwrap_or_default();
@@ -454,8 +456,8 @@ mod tests {
         let mut kill = TreeKill::new(Tree::orphaned(None, "A=1".to_owned(), &[]), elapsed, Toll::default());
         let gone = |number| {
             let pid = i32::MAX - number;
-            let process = Stat { pid, state: State::Other, parent: 1, group: pid, session: pid, start_time: 1 };
-            Target::Child(Member { process, evidence: Evidence::of(Layer::Instance) })
+            let process = Stat { pid, state: ProcessState::Other, parent: 1, group: pid, session: pid, start_time: 1 };
+            KillTarget::Child(TreeMember { process, evidence: Evidence::of(Layer::Instance) })
         };
         assert_eq!(kill.kill_all((0..10).map(gone).collect()), Some(10));
         assert_eq!(kill.kill_all((0..10_000).map(gone).collect()), None);

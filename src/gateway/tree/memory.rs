@@ -1,6 +1,7 @@
 //! What a tree has in memory.
 
-use super::{Root, Tree, is_unseen, living, scan};
+use super::{Root, Tree, scan};
+use crate::platform::descent::{is_unseen, living};
 use crate::platform::proc::{self, Stat};
 use crate::platform::usage;
 use std::io;

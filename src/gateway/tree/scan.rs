@@ -3,7 +3,7 @@
 use super::membership::Evidence;
 use super::{Orphans, Root, Tree};
 use crate::core::Layer;
-use crate::platform::environment::Environment;
+use crate::platform::environment::ProcessEnvironment;
 use crate::platform::proc::{self, Stat, Walk};
 use crate::platform::process::Handle;
 use std::collections::{BTreeMap, BTreeSet};
@@ -11,25 +11,25 @@ use std::io;
 
 /// A member, and what shows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Member {
+pub(super) struct TreeMember {
     pub(super) process: Stat,
     pub(super) evidence: Evidence,
 }
 
 /// A member that no later process of its pid can be taken for.
 #[derive(Debug)]
-pub(super) struct Held {
+pub(super) struct HeldMember {
     pub(super) handle: Handle,
-    pub(super) member: Member,
+    pub(super) member: TreeMember,
 }
 
-pub(super) fn processes(members: Vec<Member>) -> Vec<Stat> {
+pub(super) fn processes(members: Vec<TreeMember>) -> Vec<Stat> {
     members.into_iter().map(|member| member.process).collect()
 }
 
 impl Tree {
     /// The living members, found by a look at every process.
-    pub(super) fn scan(&self) -> io::Result<Vec<Member>> {
+    pub(super) fn scan(&self) -> io::Result<Vec<TreeMember>> {
         let leaf = self.leaf_members();
         let found = proc::survey(self.asked_for_id(leaf.clone()), self.bears())?;
         let bearers: BTreeSet<_> =
@@ -40,7 +40,7 @@ impl Tree {
     }
 
     /// Those of them that something else than the instance id shows.
-    pub(super) fn scan_without_ids(&self) -> io::Result<Vec<Member>> {
+    pub(super) fn scan_without_ids(&self) -> io::Result<Vec<TreeMember>> {
         let leaf = self.leaf_members();
         let all = proc::processes()?;
         Ok(self.members(&all, self.number_now(), &leaf, |_| false))
@@ -54,7 +54,7 @@ impl Tree {
         number: Option<i32>,
         leaf: &BTreeSet<i32>,
         bears_id: impl Fn(&Stat) -> bool,
-    ) -> Vec<Member> {
+    ) -> Vec<TreeMember> {
         let (mut inside, elsewhere, me) = (BTreeMap::new(), self.elsewhere(), super::me());
         let all: Vec<_> = all.iter().filter(|process| !elsewhere.contains(&process.pid)).copied().collect();
         for process in &all {
@@ -76,8 +76,9 @@ impl Tree {
         }
         let evidence_of = |process: &Stat| inside.get(&process.pid).copied();
         let living = all.iter().filter(|process| !process.is_dead());
-        let mut members: Vec<_> =
-            living.filter_map(|process| Some(Member { process: *process, evidence: evidence_of(process)? })).collect();
+        let mut members: Vec<_> = living
+            .filter_map(|process| Some(TreeMember { process: *process, evidence: evidence_of(process)? }))
+            .collect();
         members.sort_by_key(|member| Some(member.process.pid) != self.number());
         members
     }
@@ -90,7 +91,7 @@ impl Tree {
         }
     }
 
-    fn bears(&self) -> impl Fn(&Environment) -> bool + use<> {
+    fn bears(&self) -> impl Fn(&ProcessEnvironment) -> bool + use<> {
         let entry = self.instance.clone();
         move |environment| environment.has(&entry)
     }
@@ -120,11 +121,11 @@ impl Tree {
     /// Takes hold of the process that has this pid now, if it lives and is a member, for what it is itself or by
     /// `parentage`. All that is read of it is read afterwards: if a signal reaches the handle later, the pid was its own
     /// all the while.
-    pub(super) fn hold(&self, pid: i32, parentage: impl FnOnce(&Stat) -> Evidence) -> Option<Held> {
+    pub(super) fn hold(&self, pid: i32, parentage: impl FnOnce(&Stat) -> Evidence) -> Option<HeldMember> {
         let handle = Handle::open(pid).ok()?;
         let process = proc::stat(pid).ok().filter(|process| !process.is_dead())?;
         let evidence = self.judge_all(&process, parentage(&process));
-        (!evidence.is_none()).then_some(Held { handle, member: Member { process, evidence } })
+        (!evidence.is_none()).then_some(HeldMember { handle, member: TreeMember { process, evidence } })
     }
 
     /// What shows that a process is a member, `parentage` included. The control group and the environment are read only if

@@ -1,6 +1,6 @@
 //! A member that is about to be killed.
 
-use super::scan::{Held, Member};
+use super::scan::{HeldMember, TreeMember};
 use crate::platform::kill;
 use std::io;
 
@@ -16,15 +16,15 @@ pub(super) enum Sent {
 
 /// A member, and what holds its pid.
 #[derive(Debug)]
-pub(super) enum Target {
+pub(super) enum KillTarget {
     /// A child of ours.
-    Child(Member),
+    Child(TreeMember),
     /// Any other process.
-    Other(Held),
+    Other(HeldMember),
 }
 
-impl Target {
-    pub(super) fn member(&self) -> Member {
+impl KillTarget {
+    pub(super) fn member(&self) -> TreeMember {
         match self {
             Self::Child(member) => *member,
             Self::Other(held) => held.member,
@@ -52,7 +52,7 @@ impl Target {
 
     /// SIGKILL to all of its group at once, if that is certain to belong to the tree.
     pub(super) fn kill_group(&self) {
-        let Member { process, evidence } = self.member();
+        let TreeMember { process, evidence } = self.member();
         if evidence.is_born() {
             // The members that this misses are killed one by one.
             let _one_by_one = match self {

@@ -1,11 +1,11 @@
-//! Who belongs to a tree, as told by lists of processes.
+//! The members of a tree in lists of processes.
 
 use super::*;
 
 const LEADER: i32 = 100;
 
 fn stat(pid: i32, parent: i32, group: i32, session: i32, start_time: u64) -> Stat {
-    Stat { pid, state: State::Other, parent, group, session, start_time }
+    Stat { pid, state: ProcessState::Other, parent, group, session, start_time }
 }
 
 fn tree(orphans: Orphans) -> Tree {
@@ -68,7 +68,7 @@ fn we_are_never_a_member_of_the_tree() {
 #[test]
 fn zombies_need_no_signal() {
     let mut zombie = stat(LEADER, 2, LEADER, LEADER, 5);
-    zombie.state = State::Dead;
+    zombie.state = ProcessState::Dead;
     let all = [zombie, stat(200, LEADER, 200, 200, 6)];
     assert_eq!(pids(&members(&tree(Orphans::Mixed), &all)), [200]);
 }
@@ -117,7 +117,7 @@ fn each_layer_alone_shows_a_member_and_all_that_see_one_are_named() {
         (stat(700, 1, 7, 7, 8), &[Layer::Record]),
         (stat(700, 1, 7, 7, 9), &[]),
         (stat(700, LEADER, LEADER, LEADER, 8), &[Layer::Group, Layer::Descent, Layer::Record]),
-        // Nobody else is asked for its id.
+        // No other process is asked for its id.
         (stat(200, LEADER, 7, ALIEN, 6), &[Layer::Descent]),
         (stat(me(), LEADER, LEADER, LEADER, 6), &[]),
     ] {
@@ -137,7 +137,7 @@ fn what_descends_from_a_bearer_of_the_id_is_a_member_and_its_session_is_not_ours
 }
 
 #[test]
-fn a_child_that_somebody_else_here_waits_for_is_none_of_the_gateways_business_nor_is_what_it_starts() {
+fn a_claimed_child_is_no_member_and_neither_is_what_it_starts() {
     let helper = i32::MAX - 7;
     let all = [stat(helper, me(), 3, 3, 9), stat(300, helper, 3, 3, 9)];
     assert_eq!(members(&tree(Orphans::OursAlone), &all).len(), 2);
@@ -149,8 +149,10 @@ fn a_child_that_somebody_else_here_waits_for_is_none_of_the_gateways_business_no
 #[test]
 fn only_who_is_older_than_the_tick_is_recorded() {
     let mut tree = tree(Orphans::Mixed);
-    let member =
-        |pid, start_time| Member { process: stat(pid, 1, 7, 7, start_time), evidence: Evidence::of(Layer::Instance) };
+    let member = |pid, start_time| TreeMember {
+        process: stat(pid, 1, 7, 7, start_time),
+        evidence: Evidence::of(Layer::Instance),
+    };
     // Neither is there, so that the young one cannot be held.
     tree.note(&[member(i32::MAX - 1, 41), member(i32::MAX - 2, 42)], 42);
     assert_eq!(tree.seen, BTreeMap::from([(LEADER, 5), (i32::MAX - 1, 41)]));

@@ -1,7 +1,7 @@
 //! The members that a kill has found, for its report.
 
 use super::membership::{self, Evidence};
-use super::scan::Member;
+use super::scan::TreeMember;
 use crate::core::{Layer, TreeEnd};
 use crate::platform::proc::{self, Stat};
 use std::collections::BTreeMap;
@@ -34,8 +34,8 @@ impl Toll {
 
     /// Writes a member down before it is killed: then it loses its command and its environment. The evidence from before
     /// this kill is what counts. `number` is the leader's group.
-    pub(super) fn note(&self, member: &Member, number: Option<i32>) {
-        let Member { process, evidence } = *member;
+    pub(super) fn note(&self, member: &TreeMember, number: Option<i32>) {
+        let TreeMember { process, evidence } = *member;
         let is_named = {
             let killed = self.lock();
             if killed.contains_key(&name(&process)) {

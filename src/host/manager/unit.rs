@@ -1,12 +1,9 @@
 //! The systemd unit that we run in, and its properties as `systemctl` shows them.
 
+use crate::platform::output::output;
 use crate::platform::proc;
-use crate::platform::process::{Handle, claim, spawn_in_own_session, unclaim};
-use std::io;
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::Duration;
-use tokio::net::unix::pipe::Receiver;
-use tokio::time::timeout;
 
 const SYSTEMCTL_TIME_MAX: Duration = Duration::from_secs(2);
 
@@ -51,50 +48,11 @@ impl Unit {
 
     /// `None` if systemd does not answer in time, or with an empty value.
     pub(super) async fn property(&self, name: &str) -> Option<String> {
-        let answer = timeout(SYSTEMCTL_TIME_MAX, self.show(name)).await.ok()?.ok()?;
-        Some(answer.trim().to_owned()).filter(|answer| !answer.is_empty())
+        let mut command = Command::new("systemctl");
+        command.args(self.is_users.then_some("--user")).args(["show", "-p", name, "--value", "--", &self.name]);
+        let answer = output(command, ANSWER_MAX, SYSTEMCTL_TIME_MAX).await.ok()?;
+        Some(String::from_utf8_lossy(&answer.text).trim().to_owned()).filter(|answer| !answer.is_empty())
     }
-
-    async fn show(&self, property: &str) -> io::Result<String> {
-        let (answer, theirs) = io::pipe()?;
-        let systemctl = {
-            let mut command = Command::new("systemctl");
-            command.args(self.is_users.then_some("--user")).args(["show", "-p", property, "--value", "--", &self.name]);
-            command.stdin(Stdio::null()).stderr(Stdio::null()).stdout(theirs);
-            // Dropping the command closes our copy of the pipe's write end; the answer would not end otherwise.
-            spawn_in_own_session(&mut command)?
-        };
-        claim(systemctl.pid());
-        let _guard = KillOnDrop(systemctl);
-        let answer = Receiver::from_owned_fd(answer.into())?;
-        read(&answer).await
-    }
-}
-
-/// A child that must not outlive its caller. If it is not dead on drop, the SIGCHLD handler reaps it.
-struct KillOnDrop(Handle);
-
-impl Drop for KillOnDrop {
-    fn drop(&mut self) {
-        // ESRCH: it has exited, the normal case.
-        let _gone = self.0.kill();
-        self.0.reap();
-        unclaim(self.0.pid());
-    }
-}
-
-async fn read(pipe: &Receiver) -> io::Result<String> {
-    let (mut bytes, mut length) = ([0; ANSWER_MAX], 0);
-    while length < bytes.len() {
-        pipe.readable().await?;
-        match pipe.try_read(&mut bytes[length..]) {
-            Ok(0) => break,
-            Ok(more) => length += more,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(String::from_utf8_lossy(&bytes[..length]).into_owned())
 }
 
 #[cfg(test)]
@@ -130,15 +88,6 @@ mod tests {
         assert_eq!(unit("/system.slice/openclaw.service/gateway"), "journalctl -u openclaw.service");
         let users = "/user.slice/user-1000.slice/user@1000.service/app.slice/openclaw-gateway.service";
         assert_eq!(unit(users), "journalctl --user -u openclaw-gateway.service");
-    }
-
-    #[tokio::test]
-    async fn an_answer_is_read_to_its_end() {
-        let (answer, mut theirs) = io::pipe().unwrap();
-        io::Write::write_all(&mut theirs, b"process\n").unwrap();
-        drop(theirs);
-        let answer = Receiver::from_owned_fd(answer.into()).unwrap();
-        assert_eq!(read(&answer).await.unwrap(), "process\n");
     }
 
     #[tokio::test]

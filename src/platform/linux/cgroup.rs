@@ -1,5 +1,5 @@
-//! Control groups, see cgroups(7): one leaf below our own group for each gateway, where we may make one. No controller
-//! is switched on for it, so it changes nothing for those in it; and we stay where we are.
+//! Control groups, see cgroups(7): one leaf below our own group for each gateway, if we may make one. No controller is
+//! enabled in it, so it changes nothing for the processes in it; and we stay where we are.
 
 mod account;
 mod oom;
@@ -27,7 +27,7 @@ pub struct Leaf {
 }
 
 impl Leaf {
-    /// Makes a leaf of this name below our own control group.
+    /// Creates a leaf of this name below our own control group.
     ///
     /// # Errors
     /// No second version of control groups here (`Unsupported`), or not ours to write (EACCES, EROFS), or a parent in
@@ -90,8 +90,8 @@ impl Leaf {
     /// SIGKILL to every process in it and below it, those that are being forked included. They take a moment to end.
     ///
     /// # Errors
-    /// `Unsupported` on a kernel before 5.14: then nobody was killed, but all of them are being frozen, so that what
-    /// kills them one by one is not outrun; SIGKILL ends a frozen process, and [`Leaf::remove`] thaws what is left.
+    /// `Unsupported` on a kernel before 5.14: then they are frozen, so that they can be killed one by one without forking
+    /// meanwhile; SIGKILL ends a frozen process, and [`Leaf::remove`] thaws what is left.
     /// ENODEV once it was removed.
     pub fn kill(&self) -> io::Result<()> {
         match write(&*self.directory, "cgroup.kill", "1") {
@@ -103,12 +103,12 @@ impl Leaf {
         }
     }
 
-    /// Removes it with all empty ones below it. One that is not empty stays.
+    /// Removes it with all empty groups below it. It stays if it is not empty.
     pub fn remove(&self) {
         let _is_done = self.try_remove();
     }
 
-    /// The same. Says whether another try is of no use: it is gone, or not ours to remove.
+    /// The same. Returns whether another try is of no use: it is gone, or not ours to remove.
     #[must_use]
     pub fn try_remove(&self) -> bool {
         remove_empty_below(&self.directory);
@@ -121,8 +121,8 @@ impl Leaf {
 }
 
 /// Removes the empty leaves below our own control group whose names begin with `prefix`: those of supervisors that were
-/// killed. The kernel keeps what somebody is in. A leaf that another supervisor has made and not used yet can go as well:
-/// its gateway is then born outside, which [`super::process::Spawned`] tells.
+/// killed. The kernel keeps a group that is not empty. A leaf that another supervisor has made and not used yet may go as
+/// well: its gateway is then created outside, see [`super::process::Spawned`].
 pub fn remove_empty(prefix: &str) {
     let Ok(parent) = place::own().and_then(|own| place::open(&own)) else { return };
     let Ok(names) = groups_in(&parent) else { return };
@@ -133,16 +133,16 @@ pub fn remove_empty(prefix: &str) {
     }
 }
 
-/// The leaves below our own control group whose names begin with `prefix` and in which somebody is.
+/// The leaves below our own control group whose names begin with `prefix` and that are not empty.
 #[must_use]
-pub fn inhabited(prefix: &str) -> Vec<String> {
+pub fn populated(prefix: &str) -> Vec<String> {
     let own = || place::open(&place::own()?);
     let names = own().and_then(|parent| groups_in(&parent)).unwrap_or_default().into_iter();
-    let is_inhabited = |name: &String| {
+    let is_populated = |name: &String| {
         let leaf = own().and_then(|parent| Leaf::open(parent, name));
         leaf.and_then(|leaf| leaf.members()).is_ok_and(|members| !members.is_empty())
     };
-    names.filter(|name| name.starts_with(prefix)).filter(is_inhabited).collect()
+    names.filter(|name| name.starts_with(prefix)).filter(is_populated).collect()
 }
 
 fn remove_empty_below(group: &Arc<OwnedFd>) {

@@ -18,20 +18,20 @@ pub struct Claim {
     listener: UnixListener,
 }
 
-/// Somebody else's claim.
+/// The claim of another process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Held {
-    /// Who, where that can be seen: another pid namespace is not.
+pub struct Claimant {
+    /// Its pid; `None` if that is in another pid namespace, or if the queue is full.
     pub by: Option<i32>,
 }
 
 /// What came of an attempt.
 #[derive(Debug)]
-pub enum Attempt {
+pub enum ClaimOutcome {
     /// It is ours.
     Taken(Claim),
     /// It is not.
-    Held(Held),
+    Held(Claimant),
     /// Its holder was there and is not any more, or is about to listen: try again.
     Changing,
 }
@@ -40,32 +40,32 @@ fn name(port: u16) -> String {
     format!("openclaw-supervise/{port}")
 }
 
-/// Takes the claim if nobody has it.
+/// Takes the claim if it is free.
 ///
 /// # Errors
 /// No descriptors, or no such sockets in this sandbox.
-pub fn take(port: u16) -> io::Result<Attempt> {
+pub fn take(port: u16) -> io::Result<ClaimOutcome> {
     match UnixListener::bind_addr(&SocketAddr::from_abstract_name(name(port))?) {
-        Ok(listener) => Ok(Attempt::Taken(Claim { listener })),
+        Ok(listener) => Ok(ClaimOutcome::Taken(Claim { listener })),
         Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
-            Ok(peek(port)?.map_or(Attempt::Changing, Attempt::Held))
+            Ok(peek(port)?.map_or(ClaimOutcome::Changing, ClaimOutcome::Held))
         }
         Err(error) => Err(error),
     }
 }
 
-/// Looks whether somebody has the claim.
+/// Looks whether the claim is taken.
 ///
 /// # Errors
 /// As [`take`].
-pub fn peek(port: u16) -> io::Result<Option<Held>> {
+pub fn peek(port: u16) -> io::Result<Option<Claimant>> {
     let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
     let socket = socket(AddressFamily::Unix, SockType::Stream, flags, None)?;
     match connect(socket.as_raw_fd(), &UnixAddr::new_abstract(name(port).as_bytes())?) {
         // The pid is 0 where it has no name in our pid namespace.
-        Ok(()) => Ok(Some(Held { by: Some(getsockopt(&socket, PeerCredentials)?.pid()).filter(|&pid| pid > 0) })),
+        Ok(()) => Ok(Some(Claimant { by: Some(getsockopt(&socket, PeerCredentials)?.pid()).filter(|&pid| pid > 0) })),
         // Its queue is full: there, and busy or stopped.
-        Err(nix::Error::EAGAIN) => Ok(Some(Held { by: None })),
+        Err(nix::Error::EAGAIN) => Ok(Some(Claimant { by: None })),
         Err(nix::Error::ECONNREFUSED) => Ok(None),
         Err(error) => Err(error.into()),
     }
@@ -82,8 +82,8 @@ impl Claim {
     }
 }
 
-/// The other end of every look at the claim. A connection stays in the queue of the listener, though its maker is gone,
-/// until it is accepted; a full queue names nobody.
+/// Accepts the connections that look at the claim. One stays in the queue of the listener until it is accepted, even if its
+/// client is gone; a full queue does not name the holder.
 #[derive(Debug)]
 pub struct Server {
     listener: UnixListener,
@@ -106,33 +106,33 @@ mod tests {
     use super::*;
     use std::net::TcpListener;
 
-    /// A port that nobody else claims: it is ours as a TCP port for as long as the listener lives.
+    /// A port that is not claimed: it is ours as a TCP port for as long as the listener lives.
     fn port() -> (TcpListener, u16) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         (listener, port)
     }
 
-    fn me() -> Held {
-        Held { by: Some(std::process::id().cast_signed()) }
+    fn me() -> Claimant {
+        Claimant { by: Some(std::process::id().cast_signed()) }
     }
 
     #[test]
     fn one_claim_a_port_it_names_its_holder_and_is_gone_with_it() {
         let (_tcp, port) = port();
         assert_eq!(peek(port).unwrap(), None);
-        let Attempt::Taken(claim) = take(port).unwrap() else { panic!("nobody had it") };
-        assert!(matches!(take(port).unwrap(), Attempt::Held(held) if held == me()));
+        let ClaimOutcome::Taken(claim) = take(port).unwrap() else { panic!("it was free") };
+        assert!(matches!(take(port).unwrap(), ClaimOutcome::Held(held) if held == me()));
         assert_eq!(peek(port).unwrap(), Some(me()));
         drop(claim);
         assert_eq!(peek(port).unwrap(), None);
-        assert!(matches!(take(port).unwrap(), Attempt::Taken(_)));
+        assert!(matches!(take(port).unwrap(), ClaimOutcome::Taken(_)));
     }
 
     #[tokio::test]
     async fn a_claim_that_is_served_names_its_holder_however_often_it_is_asked() {
         let (_tcp, port) = port();
-        let Attempt::Taken(claim) = take(port).unwrap() else { panic!("nobody had it") };
+        let ClaimOutcome::Taken(claim) = take(port).unwrap() else { panic!("it was free") };
         let serving = tokio::spawn(claim.server().unwrap().serve());
         // More than any queue holds (net.core.somaxconn).
         for round in 0..10_000 {
@@ -143,11 +143,11 @@ mod tests {
     }
 
     #[test]
-    fn a_claim_that_nobody_serves_is_held_all_the_same() {
+    fn a_claim_that_is_not_served_is_held_all_the_same() {
         let (_tcp, port) = port();
-        let Attempt::Taken(_claim) = take(port).unwrap() else { panic!("nobody had it") };
-        let nobody = (0..10_000).find(|_| peek(port).unwrap() == Some(Held { by: None }));
-        assert!(nobody.is_some(), "the queue fills up");
-        assert!(matches!(take(port).unwrap(), Attempt::Held(Held { by: None })));
+        let ClaimOutcome::Taken(_claim) = take(port).unwrap() else { panic!("it was free") };
+        let unnamed = (0..10_000).find(|_| peek(port).unwrap() == Some(Claimant { by: None }));
+        assert!(unnamed.is_some(), "the queue fills up");
+        assert!(matches!(take(port).unwrap(), ClaimOutcome::Held(Claimant { by: None })));
     }
 }

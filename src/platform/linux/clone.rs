@@ -79,7 +79,7 @@ pub fn spawn(command: &mut Command, setup: Setup<'_>) -> io::Result<Spawned> {
     let Setup { leaf, tag, streams } = setup;
     let (told, tell) = pipe_with(PipeFlags::CLOEXEC)?;
     let image = Image::of(command)?;
-    let plan = Plan {
+    let plan = ChildPlan {
         image: &image,
         tag,
         streams: streams.map(|fd| fd.map(|fd| fd.as_raw_fd())),
@@ -96,8 +96,8 @@ pub fn spawn(command: &mut Command, setup: Setup<'_>) -> io::Result<Spawned> {
         result => result,
     }?;
     drop(tell);
-    // Nobody else reaps it, so the pid is still its own. Its execve(2) does not hold up the read of its start time:
-    // nothing is left that would be closed during it.
+    // It is not reaped yet, so the pid is its own. Its execve(2) does not block the read of its start time: no file is
+    // closed during it.
     let handle = Handle::open(pid).inspect_err(|_| {
         // EMFILE: what cannot be held must not run. It is reaped with the children that nothing here waits for.
         let _killed = positive(pid).map(|pid| rustix::process::kill_process(pid, Signal::KILL));
@@ -160,7 +160,7 @@ impl Image {
 }
 
 /// What the child does before it is another program.
-struct Plan<'a> {
+struct ChildPlan<'a> {
     image: &'a Image,
     tag: Option<RlimitTag>,
     streams: [Option<RawFd>; 3],
@@ -173,7 +173,7 @@ const CLONE_CLEAR_SIGHAND: u64 = 1 << 32;
 const CLONE_INTO_CGROUP: u64 = 1 << 33;
 
 /// The pid of a child that follows the plan.
-fn clone(leaf: Option<&OwnedFd>, plan: &Plan<'_>) -> io::Result<i32> {
+fn clone(leaf: Option<&OwnedFd>, plan: &ChildPlan<'_>) -> io::Result<i32> {
     // SAFETY: all of it is plain numbers, for which zeroes are valid.
     let mut arguments: libc::clone_args = unsafe { std::mem::zeroed() };
     // Our handlers would tell us of signals that were meant for the child.
@@ -202,7 +202,7 @@ fn clone(leaf: Option<&OwnedFd>, plan: &Plan<'_>) -> io::Result<i32> {
     }
 }
 
-fn fork(plan: &Plan<'_>) -> io::Result<i32> {
+fn fork(plan: &ChildPlan<'_>) -> io::Result<i32> {
     // SAFETY: the child makes system calls alone before it executes another program or ends.
     match unsafe { libc::fork() } {
         0 => follow(plan),
@@ -213,7 +213,7 @@ fn fork(plan: &Plan<'_>) -> io::Result<i32> {
 
 /// The child, until it is another program. It allocates nothing and takes no lock: another thread of ours may have held
 /// one when it was copied.
-fn follow(plan: &Plan<'_>) -> ! {
+fn follow(plan: &ChildPlan<'_>) -> ! {
     // First of all what must end with us: the lock of the lease, the claim on the port, the control socket. A child that
     // is held up in its execve(2) would keep them for a supervisor that was killed.
     for number in 3..=plan.last {
@@ -236,7 +236,7 @@ fn follow(plan: &Plan<'_>) -> ! {
     }
 }
 
-fn attempt(plan: &Plan<'_>) -> Errno {
+fn attempt(plan: &ChildPlan<'_>) -> Errno {
     if let Err(error) = rustix::process::setsid() {
         return error;
     }

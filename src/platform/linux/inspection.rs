@@ -1,5 +1,5 @@
-//! What the kernel tells of a process that does not answer, see proc(5), and of the machine around it. All of it is for
-//! people: text and numbers under names of their own, errors as text. No environment and no memory is read.
+//! The state of a process that does not answer, see proc(5), and of the machine. All of it is for people: text and
+//! numbers as the kernel has them, errors as text. No environment and no memory is read.
 
 use super::cgroup;
 use super::listener::{self, Socket};
@@ -8,10 +8,10 @@ use serde_json::{Map, Value, json};
 use std::fs;
 use std::io;
 
-/// Threads that are described one by one; a gateway has about twenty.
+/// How many threads are described; a gateway has about twenty.
 const THREADS_MAX: usize = 128;
 
-/// The lines of `/proc/PID/status` that say what a process is doing. Who it is, and what it may, does not matter here.
+/// The lines of `/proc/PID/status` that tell what a process is doing; ids and capabilities do not matter here.
 const STATUS: [&str; 16] = [
     "State",
     "Threads",
@@ -31,7 +31,7 @@ const STATUS: [&str; 16] = [
     "nonvoluntary_ctxt_switches",
 ];
 
-/// One process. To read these files waits for nothing.
+/// One process.
 #[must_use]
 pub fn process(pid: i32) -> Value {
     json!({
@@ -42,13 +42,13 @@ pub fn process(pid: i32) -> Value {
     })
 }
 
-/// What it waits for. To read these files waits for its `exec_update_lock`, which it holds in an execve(2).
+/// What it waits for. These reads wait for its `exec_update_lock`, which it holds during an execve(2).
 #[must_use]
 pub fn wait(pid: i32) -> Value {
     json!({ "syscall": text(pid, "syscall"), "kernel_stack": text(pid, "stack") })
 }
 
-/// What its control group has used, and how long those in it had to wait.
+/// The resource usage and the pressure (PSI) of its control group.
 #[must_use]
 pub fn group(pid: i32) -> Value {
     match cgroup::account_of(pid) {
@@ -57,7 +57,7 @@ pub fn group(pid: i32) -> Value {
     }
 }
 
-/// How long ago a process was started that has this start time.
+/// The age of a process, from its start time.
 #[must_use]
 pub fn age_ms(start_time: u64) -> Option<u64> {
     // SAFETY: sysconf(3) takes a number and touches nothing.
@@ -65,7 +65,7 @@ pub fn age_ms(start_time: u64) -> Option<u64> {
     tick().saturating_sub(start_time).checked_mul(1000)?.checked_div(hertz)
 }
 
-/// Its threads: what each is called, what it is doing, where it waits.
+/// Its threads: name, state, and the kernel function in which each waits.
 #[must_use]
 pub fn threads(pid: i32) -> Value {
     let list = path_of(pid, "task").and_then(fs::read_dir);
@@ -124,7 +124,7 @@ fn error_of(error: &io::Error) -> Value {
     json!({ "error": error.to_string() })
 }
 
-/// The machine: who waits for processors, memory and disks (PSI), how much memory is left, the load.
+/// The machine: its pressure (PSI), free memory, and load.
 #[must_use]
 pub fn machine() -> Value {
     let pressure = |name: &str| content(format!("/proc/pressure/{name}"));
@@ -142,8 +142,7 @@ pub fn machine() -> Value {
     })
 }
 
-/// Who connects to a port of this machine: each listener with the connections that wait to be accepted and its limit of
-/// them, and how many connections there are in each state.
+/// A port: each listener with its accept queue and the limit of that, and the number of connections in each state.
 #[must_use]
 pub fn port(port: u16) -> Value {
     let sockets = match listener::sockets(port) {

@@ -10,9 +10,9 @@ mod reader;
 mod survey;
 mod walk;
 
-use crate::platform::command_line;
-use crate::platform::environment::Environment;
-pub use crate::platform::stat::{Seen, Stat, State};
+use crate::platform::environment::ProcessEnvironment;
+pub use crate::platform::stat::{ProcessState, Stat, Surveyed};
+use crate::platform::{clock, command_line};
 pub(super) use reader::guarded;
 pub use reader::{is_left_behind, is_stuck, run};
 pub use survey::{processes, survey};
@@ -27,8 +27,8 @@ const KERNEL_THREAD: u32 = 0x0020_0000;
 /// Takes most environments and every usual list of children whole.
 const CHUNK: usize = 8 * 1024;
 
-/// Whether `/proc` lists the processes of another pid namespace than ours, as where one was made without a mount of its
-/// own: then every pid in it is somebody else's here, and nobody is looked up.
+/// Whether `/proc` lists the processes of another pid namespace than ours, as in a namespace without its own mount: then
+/// every pid in it names another process here, and none is looked up.
 #[must_use]
 pub fn is_foreign() -> bool {
     static IS_FOREIGN: OnceLock<bool> = OnceLock::new();
@@ -43,7 +43,7 @@ pub fn is_foreign() -> bool {
 /// A file about a process.
 ///
 /// # Errors
-/// ENOENT where it would be about another one.
+/// ENOENT if it would be about another one.
 pub(super) fn path_of(pid: i32, file: &str) -> io::Result<String> {
     if is_foreign() { Err(io::Error::from_raw_os_error(libc::ENOENT)) } else { Ok(format!("/proc/{pid}/{file}")) }
 }
@@ -79,10 +79,10 @@ fn parse_stat(text: &[u8]) -> Option<(Stat, bool)> {
     let start_time = fields.nth(1)?.parse().ok()?;
     // The letter is that of the first thread, which may end before the others do.
     let state = match state {
-        b'Z' | b'X' | b'x' if threads <= 1 => State::Dead,
-        b'T' => State::Stopped,
-        b'D' => State::Uninterruptible,
-        _ => State::Other,
+        b'Z' | b'X' | b'x' if threads <= 1 => ProcessState::Dead,
+        b'T' => ProcessState::Stopped,
+        b'D' => ProcessState::Uninterruptible,
+        _ => ProcessState::Other,
     };
     Some((Stat { pid, state, parent, group, session, start_time }, flags & KERNEL_THREAD != 0))
 }
@@ -94,13 +94,11 @@ pub fn tick() -> u64 {
     // SAFETY: sysconf(3) takes a number and touches nothing.
     let hertz = u64::try_from(unsafe { libc::sysconf(libc::_SC_CLK_TCK) }).unwrap_or(0);
     // The clock of start times, of our own time namespace as these are.
-    let now = nix::time::clock_gettime(nix::time::ClockId::CLOCK_BOOTTIME);
-    let now = now.ok().and_then(|now| Some((u64::try_from(now.tv_sec()).ok()?, u64::try_from(now.tv_nsec()).ok()?)));
-    // In tick 0 nobody is older than anything.
-    now.map_or(0, |(seconds, nanoseconds)| seconds * hertz + nanoseconds * hertz / 1_000_000_000)
+    let now = clock::boot();
+    now.as_secs() * hertz + u64::from(now.subsec_nanos()) * hertz / 1_000_000_000
 }
 
-/// What a process that does not end is doing, in words: its state, and where in the kernel it waits if we may know.
+/// What a process that does not exit is doing: its state, and the kernel function in which it waits if we may know.
 #[must_use]
 pub fn condition_of(pid: i32) -> Option<String> {
     let path = path_of(pid, "stat").ok()?;
@@ -119,7 +117,7 @@ fn letter_of(stat: &str) -> Option<char> {
     Some(char::from(*line.get(close + 2)?))
 }
 
-/// Whether it is we who lack something, and not the process that is gone or hidden.
+/// Whether we have run out of something. Otherwise the process is gone or hidden.
 fn is_shortage(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM))
 }
@@ -131,7 +129,7 @@ pub fn children() -> io::Result<Vec<i32>> {
 
 /// The same from the kernel's own lists alone. It fails on a kernel without `CONFIG_PROC_CHILDREN`, or when a thread
 /// ends in the meantime. proc(5) warns that a child may be missed while one before it in the list is reaped; where the
-/// list has one entry that nobody reaps, there is no such child, for new ones are added at its end.
+/// list has one entry that is not reaped, there is no such child, for new ones are added at its end.
 pub(super) fn listed_children() -> io::Result<Vec<i32>> {
     let mut all = Vec::new();
     if is_foreign() {
@@ -143,10 +141,10 @@ pub(super) fn listed_children() -> io::Result<Vec<i32>> {
     Ok(all)
 }
 
-/// The children of any process, those of a thread that ends in the meantime left out.
+/// The children of any process, without those of a thread that ends in the meantime.
 ///
 /// # Errors
-/// No `CONFIG_PROC_CHILDREN`; EMFILE and the like; ENOENT where the process is gone.
+/// No `CONFIG_PROC_CHILDREN`; EMFILE and the like; ENOENT if the process is gone.
 pub fn children_of(pid: i32) -> io::Result<Vec<i32>> {
     let tasks = path_of(pid, "task")?;
     // Most processes have one thread, and the folder tells their number without a look into it.
@@ -193,9 +191,8 @@ fn children_by_walk() -> io::Result<Vec<i32>> {
     Ok(processes()?.into_iter().filter(|process| process.parent == me).map(|process| process.pid).collect())
 }
 
-/// The command line of a process, its name in brackets where it has none (a zombie, a kernel thread) or keeps whoever
-/// reads it waiting, nothing where it is gone. Control characters are replaced, so that the result stays one line in a
-/// log.
+/// The command line of a process; its name in brackets if it has none (a zombie, a kernel thread) or if that read is
+/// stuck; `None` if it is gone. Control characters are replaced, so that the result stays one line in a log.
 #[must_use]
 pub fn command_of(pid: i32) -> Option<String> {
     let digest = |line: &mut Vec<u8>| command_line::of_arguments(line.split(|&byte| byte == 0));
@@ -205,11 +202,11 @@ pub fn command_of(pid: i32) -> Option<String> {
     })
 }
 
-/// The environment that a process was started with; nothing where it cannot be read, or keeps whoever reads it waiting.
+/// The environment that a process was started with; `None` if it cannot be read, or if that read is stuck.
 /// Between fork(2) and execve(2) it is that of the parent; in the middle of an execve(2), and of a zombie, it is empty.
 #[must_use]
-pub fn environment_of(pid: i32) -> Option<Environment> {
-    survey::ask(pid, "environ", |bytes| Environment::new(std::mem::take(bytes)))
+pub fn environment_of(pid: i32) -> Option<ProcessEnvironment> {
+    survey::ask(pid, "environ", |bytes| ProcessEnvironment::new(std::mem::take(bytes)))
 }
 
 /// Whether that environment holds this `NAME=value`. What cannot be read holds nothing.
@@ -226,7 +223,7 @@ pub fn cgroup_of(pid: i32) -> Option<String> {
 }
 
 /// Lines of `hierarchy:controllers:path`, see cgroups(7). With both versions mounted the second one's tree may be left
-/// unused, and everybody is at its root.
+/// unused, with all processes at its root.
 fn parse_cgroup(lines: &str) -> Option<String> {
     let path = |prefix: &str| lines.lines().find_map(|line| line.split_once(':')?.1.strip_prefix(prefix));
     let (unified, systemd) = (path(":"), path("name=systemd:"));
@@ -247,7 +244,10 @@ mod tests {
     fn a_name_with_blanks_parentheses_and_newlines_does_not_shift_the_fields() {
         let line = b"12 (a) (b\n) c) S 3 4 5 0 -1 4194304 1 2 3 4 5 6 7 8 20 0 1 0 987 1 2";
         let (stat, is_kernel) = parse_stat(line).expect("it parses");
-        assert_eq!(stat, Stat { pid: 12, state: State::Other, parent: 3, group: 4, session: 5, start_time: 987 });
+        assert_eq!(
+            stat,
+            Stat { pid: 12, state: ProcessState::Other, parent: 3, group: 4, session: 5, start_time: 987 }
+        );
         assert!(!is_kernel);
         let line = b"7 (kworker/0:1) I 2 0 0 0 -1 69238880 0 0 0 0 0 0 0 0 20 0 1 0 18 0 0";
         assert!(parse_stat(line).expect("it parses").1);
@@ -256,14 +256,14 @@ mod tests {
     #[test]
     fn a_zombie_is_dead_unless_other_threads_of_it_live() {
         for (letter, threads, state) in [
-            ("Z", 1, State::Dead),
-            ("Z", 0, State::Dead),
-            ("Z", 3, State::Other),
-            ("X", 1, State::Dead),
-            ("D", 1, State::Uninterruptible),
-            ("T", 4, State::Stopped),
-            ("t", 1, State::Other),
-            ("R", 1, State::Other),
+            ("Z", 1, ProcessState::Dead),
+            ("Z", 0, ProcessState::Dead),
+            ("Z", 3, ProcessState::Other),
+            ("X", 1, ProcessState::Dead),
+            ("D", 1, ProcessState::Uninterruptible),
+            ("T", 4, ProcessState::Stopped),
+            ("t", 1, ProcessState::Other),
+            ("R", 1, ProcessState::Other),
         ] {
             let line = format!("12 (a) {letter} 3 4 5 0 -1 4194304 1 2 3 4 5 6 7 8 20 0 {threads} 0 987 1 2");
             assert_eq!(parse_stat(line.as_bytes()).expect("it parses").0.state, state, "{line}");

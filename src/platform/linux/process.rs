@@ -27,12 +27,12 @@ impl Handle {
     /// Takes hold of the process that has this pid now.
     ///
     /// # Errors
-    /// ESRCH where there is none; EMFILE and the like.
+    /// ESRCH if there is none; EMFILE and the like; `TimedOut` if the read of its start time is stuck.
     pub fn open(pid: i32) -> io::Result<Self> {
         let name = positive(pid).ok_or(io::ErrorKind::InvalidInput)?;
         let fd = rustix::process::pidfd_open(name, PidfdFlags::empty())?;
-        // Read after the open. Who saw the same start time under this pid before the open knows that the descriptor
-        // is that process, for the pid cannot have changed hands in between.
+        // Read after the open. If the caller saw the same start time under this pid before, the descriptor is that process:
+        // the pid cannot have been reused in between.
         let start_time = if is_foreign() { 0 } else { stat(pid)?.start_time };
         Ok(Self { pid, start_time, fd })
     }
@@ -77,7 +77,7 @@ impl Handle {
     /// is open that number names no other group here.
     ///
     /// # Errors
-    /// ESRCH where there is no such group; EINVAL before Linux 6.9.
+    /// ESRCH if there is no such group; EINVAL before Linux 6.9.
     pub fn kill_group(&self) -> io::Result<()> {
         const SIGNAL_PROCESS_GROUP: libc::c_uint = 1 << 2;
         let (fd, none) = (self.fd.as_raw_fd(), std::ptr::null::<libc::siginfo_t>());
@@ -91,12 +91,12 @@ impl Handle {
     ///
     /// # Errors
     /// EMFILE.
-    pub fn watch(&self) -> io::Result<Watch> {
+    pub fn watch(&self) -> io::Result<EndWatch> {
         let fd = self.fd.try_clone()?;
-        // SAFETY: the `OwnedFd` is open, belongs to the `AsyncFd` alone, and is closed and replaced by nobody before
-        // that one is dropped.
+        // SAFETY: the `OwnedFd` is open, belongs to the `AsyncFd` alone, and is not closed or replaced before that one
+        // is dropped.
         let fd = unsafe { AsyncFd::register(fd) }?;
-        Ok(Watch { fd })
+        Ok(EndWatch { fd })
     }
 
     /// How our child ended, if it has. It stays a zombie, so that its pid, and with it the number of its process
@@ -142,7 +142,7 @@ impl Handle {
         self.ends_within(Duration::ZERO)
     }
 
-    /// Whether it has by the end of this time, in which the caller stands still.
+    /// Whether it has by the end of this time, for which the caller blocks.
     ///
     /// # Errors
     /// What the kernel said.
@@ -162,11 +162,11 @@ impl Handle {
 
 /// Becomes ready when a process ends: a pidfd is readable from then on.
 #[derive(Debug)]
-pub struct Watch {
+pub struct EndWatch {
     fd: AsyncFd<OwnedFd>,
 }
 
-impl Watch {
+impl EndWatch {
     /// Waits for our child's end.
     ///
     /// # Errors
@@ -215,7 +215,7 @@ fn duration(time: libc::timeval) -> Option<Duration> {
 
 /// Whether this pid, a zombie, is provably all that is left of our descendants. What a process leaves behind becomes
 /// ours, its subreaper's, in the instant in which it ends: if it has ended and the kernel lists no other child of ours,
-/// there is nobody through whom anything could still descend from it. Where that cannot be told, the answer is no.
+/// no process is left through which anything could descend from it. If that cannot be told, the answer is no.
 #[must_use]
 pub fn is_all_that_is_left(pid: i32) -> bool {
     matches!(rustix::process::child_subreaper(), Ok(Some(_)))

@@ -1,4 +1,4 @@
-//! A mark that a process inherits whatever becomes of its environment, its session and its parents: resource limits.
+//! A tag that a process inherits whatever becomes of its environment, its session and its parents: resource limits.
 
 use super::proc::path_of;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -8,33 +8,33 @@ use std::io::{self, Read};
 /// `/proc/PID/limits` has 17 lines of at most 80 bytes.
 const LIMITS_LENGTH_MAX: usize = 2048;
 
-/// Stands for no limit at all; nobody has so much of anything.
+/// Stands for no limit: more than any machine has.
 const PLENTY: u64 = 1 << 40;
 
-/// A limit that a mark lowers a little.
+/// A limit that a tag lowers a little.
 struct Scale {
     resource: Resource,
     /// Its row in `/proc/PID/limits`.
     name: &'static [u8],
-    /// Below this, somebody chose the limit for a purpose, and taking some of it away could be felt.
+    /// Below this, the limit was chosen for a purpose, and a lower one could be felt.
     room: u64,
-    /// How many different marks it makes: a power of two.
-    marks: u64,
+    /// How many different tags it makes: a power of two.
+    tags: u64,
 }
 
-/// The bytes of all POSIX message queues of a user: 819,200 unless somebody chose another number, whatever memory there
-/// is. A mark takes none of the nine queues of the default size that fit.
+/// The bytes of all POSIX message queues of a user: 819,200 by default, whatever memory there is. A
+/// tag takes none of the nine queues of the default size that fit.
 const QUEUES: Scale =
-    Scale { resource: Resource::Msgqueue, name: b"Max msgqueue size", room: 256 * 1024, marks: 16 * 1024 };
+    Scale { resource: Resource::Msgqueue, name: b"Max msgqueue size", room: 256 * 1024, tags: 16 * 1024 };
 
 /// The pending signals of a user: about one for each 256 KiB of memory, so that on a small machine there is no room.
 const SIGNALS: Scale =
-    Scale { resource: Resource::Sigpending, name: b"Max pending signals", room: 16 * 1024, marks: 4096 };
+    Scale { resource: Resource::Sigpending, name: b"Max pending signals", room: 16 * 1024, tags: 4096 };
 
 impl Scale {
     fn below(&self, limit: Option<u64>, seed: u64) -> Option<u64> {
         let limit = limit.unwrap_or(PLENTY);
-        (limit >= self.room).then(|| limit - 1 - seed % self.marks)
+        (limit >= self.room).then(|| limit - 1 - seed % self.tags)
     }
 
     /// The soft limit from a table with the columns name, soft limit, hard limit and unit, see proc(5).
@@ -49,8 +49,8 @@ impl Scale {
     }
 }
 
-/// Soft limits that are a little below what everybody else has, see `RLIMIT_MSGQUEUE` and `RLIMIT_SIGPENDING` in
-/// getrlimit(2): both where both leave room, so that there are many. They are inherited through fork(2) and execve(2),
+/// Soft limits that are a little below the usual ones, see `RLIMIT_MSGQUEUE` and `RLIMIT_SIGPENDING` in
+/// getrlimit(2): both if both leave room, so that there are many. They are inherited through fork(2) and execve(2),
 /// and a process that does not change them on purpose keeps them as long as it lives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RlimitTag {
@@ -59,8 +59,7 @@ pub struct RlimitTag {
 }
 
 impl RlimitTag {
-    /// One that is drawn from `seed`; none where the limits leave no room for it. An even and an odd seed never make the
-    /// same one.
+    /// One from `seed`; `None` if the limits leave no room for it. An even and an odd seed never make the same one.
     #[must_use]
     pub fn new(seed: u64) -> Option<Self> {
         let limit = |scale: &Scale| getrlimit(scale.resource).current;
@@ -70,12 +69,12 @@ impl RlimitTag {
     fn below(queues: Option<u64>, signals: Option<u64>, seed: u64) -> Option<Self> {
         let queues = QUEUES.below(queues, seed);
         // The lowest bit stands in both: each alone may be all there is.
-        let rest = if queues.is_some() { (seed / QUEUES.marks) << 1 | seed & 1 } else { seed };
+        let rest = if queues.is_some() { (seed / QUEUES.tags) << 1 | seed & 1 } else { seed };
         let signals = SIGNALS.below(signals, rest);
         queues.or(signals).map(|_| Self { queues, signals })
     }
 
-    /// Whether a process bears it. Everybody may ask this of any process; of one that is gone the answer is no.
+    /// Whether a process has it. Any user may read the limits of any process; a process that is gone has none.
     #[must_use]
     pub fn is_on(self, pid: i32) -> bool {
         let mut text = [0; LIMITS_LENGTH_MAX];
@@ -103,14 +102,14 @@ mod tests {
     const DEFAULT: Option<u64> = Some(819_200);
 
     #[test]
-    fn a_mark_is_below_the_limit_and_there_is_none_without_room() {
-        let (room, marks) = (SIGNALS.room, SIGNALS.marks);
+    fn a_tag_is_below_the_limit_and_there_is_none_without_room() {
+        let (room, tags) = (SIGNALS.room, SIGNALS.tags);
         for (limit, seed, expected) in [
             (Some(room - 1), 0, None),
             (Some(0), 7, None),
             (Some(room), 0, Some(room - 1)),
-            (Some(100_000), marks - 1, Some(100_000 - marks)),
-            (Some(100_000), marks, Some(99_999)),
+            (Some(100_000), tags - 1, Some(100_000 - tags)),
+            (Some(100_000), tags, Some(99_999)),
             (None, 1, Some(PLENTY - 2)),
         ] {
             assert_eq!(SIGNALS.below(limit, seed), expected, "{limit:?} {seed}");
@@ -119,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn a_machine_with_little_memory_has_marks_too() {
+    fn a_machine_with_little_memory_has_tags_too() {
         // About as with 4 GiB and with 1 GiB.
         for signals in [15_000, 3_700] {
             assert_eq!(
@@ -132,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn an_even_and_an_odd_seed_never_make_the_same_mark() {
+    fn an_even_and_an_odd_seed_never_make_the_same_tag() {
         let odd = |limit: u64| limit % 2 == 1;
         for (queues, signals) in [(DEFAULT, Some(96_365)), (DEFAULT, Some(9)), (Some(9), Some(96_365)), (None, None)] {
             for seed in (0..100_000).map(|step| step * 7919) {
@@ -146,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn each_limit_is_read_from_its_own_row_and_all_that_are_marked_have_to_fit() {
+    fn each_limit_is_read_from_its_own_row_and_all_that_are_tagged_have_to_fit() {
         let table = b"Limit    Soft Limit   Hard Limit  Units\nMax processes   1  2  processes\n\
             Max pending signals       96364                96365                signals   \nMax msgqueue size  8 9 bytes\n";
         assert_eq!((SIGNALS.soft_limit(table), QUEUES.soft_limit(table)), (Some(96364), Some(8)));

@@ -10,7 +10,7 @@ const STAT_LENGTH_MAX: usize = 1024;
 
 /// One reading. All of it is of one process: it comes from one read of one file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Usage {
+pub struct ProcessUsage {
     /// Start time of that process, as in [`super::proc::Stat`].
     pub start_time: u64,
     /// CPU time of its first thread, which runs the event loop of a gateway. It grows by clock ticks, of 10 ms.
@@ -25,7 +25,7 @@ pub struct Usage {
 ///
 /// # Errors
 /// ENOENT or ESRCH if it is gone; EMFILE and the like; `TimedOut` if such a read is stuck.
-pub fn of(pid: i32) -> io::Result<Usage> {
+pub fn of(pid: i32) -> io::Result<ProcessUsage> {
     let mut line = [0; STAT_LENGTH_MAX];
     let path = path_of(pid, &format!("task/{pid}/stat"))?;
     let length = guarded(pid, || File::open(path)?.read(&mut line))?;
@@ -39,7 +39,7 @@ fn number(name: libc::c_int) -> u64 {
 }
 
 /// The name in the second field may hold anything, so fields are counted from its last `)`.
-fn parse(line: &[u8], hertz: u64, page: u64) -> Option<Usage> {
+fn parse(line: &[u8], hertz: u64, page: u64) -> Option<ProcessUsage> {
     let close = line.iter().rposition(|&byte| byte == b')')?;
     let mut fields = std::str::from_utf8(line.get(close + 1..)?).ok()?.split_ascii_whitespace();
     // The state is field 3, utime 14, stime 15, starttime 22 and rss 24.
@@ -50,7 +50,7 @@ fn parse(line: &[u8], hertz: u64, page: u64) -> Option<Usage> {
     let ticks = user.checked_add(system)?;
     let cpu = Duration::from_secs(ticks.checked_div(hertz)?)
         + Duration::from_nanos((ticks % hertz).checked_mul(1_000_000_000)? / hertz);
-    Some(Usage { start_time, cpu, rss_kb: pages.checked_mul(page)? / 1024 })
+    Some(ProcessUsage { start_time, cpu, rss_kb: pages.checked_mul(page)? / 1024 })
 }
 
 #[cfg(test)]
@@ -62,7 +62,7 @@ mod tests {
         let line =
             b"12 (a) (b\n) c) R 3 4 5 0 -1 64 1 2 3 4 150 33 7 8 20 0 11 0 987 1000000 25 18446744073709551615 1";
         let usage = parse(line, 100, 4096).unwrap();
-        assert_eq!(usage, Usage { start_time: 987, cpu: Duration::from_millis(1830), rss_kb: 100 });
+        assert_eq!(usage, ProcessUsage { start_time: 987, cpu: Duration::from_millis(1830), rss_kb: 100 });
         assert_eq!(parse(line, 100, 65536).unwrap().rss_kb, 1600);
     }
 

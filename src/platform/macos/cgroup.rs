@@ -1,4 +1,4 @@
-//! Control groups are Linux's: no leaf can be made or found here, and nobody counts for us what ends for want of memory.
+//! Control groups are Linux's: there are no leaves here, and no count of kills for lack of memory.
 
 use std::io;
 
@@ -49,16 +49,16 @@ impl Leaf {
     }
 }
 
-/// Does nothing: nobody left a leaf behind.
+/// Does nothing: there are no leaves.
 pub fn remove_empty(_prefix: &str) {}
 
 /// None.
 #[must_use]
-pub fn inhabited(_prefix: &str) -> Vec<String> {
+pub fn populated(_prefix: &str) -> Vec<String> {
     Vec::new()
 }
 
-/// Nobody counts.
+/// There is no count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OomCount;
 

@@ -14,35 +14,35 @@ pub struct Claim {
     _file: File,
 }
 
-/// Somebody else's claim.
+/// The claim of another process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Held {
-    /// Who, where the file says so.
+pub struct Claimant {
+    /// Its pid, if the file says so.
     pub by: Option<i32>,
 }
 
 /// What came of an attempt.
 #[derive(Debug)]
-pub enum Attempt {
+pub enum ClaimOutcome {
     /// It is ours.
     Taken(Claim),
     /// It is not.
-    Held(Held),
+    Held(Claimant),
     /// Never on this system.
     Changing,
 }
 
-/// `TMPDIR` is the user's own here; the number of the user is for those who set it to a shared folder.
+/// `TMPDIR` is the user's own here; the number of the user is for a `TMPDIR` that is shared.
 fn path(port: u16) -> PathBuf {
     let user = rustix::process::geteuid().as_raw();
     std::env::temp_dir().join(format!("openclaw-supervise-{user}-{port}.lock"))
 }
 
-/// Takes the claim if nobody has it.
+/// Takes the claim if it is free.
 ///
 /// # Errors
 /// The file cannot be made.
-pub fn take(port: u16) -> io::Result<Attempt> {
+pub fn take(port: u16) -> io::Result<ClaimOutcome> {
     let path = path(port);
     let mut file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
     match flock(&file, FlockOperation::NonBlockingLockExclusive) {
@@ -50,18 +50,18 @@ pub fn take(port: u16) -> io::Result<Attempt> {
             file.set_len(0)?;
             file.rewind()?;
             write!(file, "{}", std::process::id())?;
-            Ok(Attempt::Taken(Claim { _file: file }))
+            Ok(ClaimOutcome::Taken(Claim { _file: file }))
         }
-        Err(rustix::io::Errno::WOULDBLOCK) => Ok(Attempt::Held(holder(&mut file))),
+        Err(rustix::io::Errno::WOULDBLOCK) => Ok(ClaimOutcome::Held(holder(&mut file))),
         Err(error) => Err(error.into()),
     }
 }
 
-/// Looks whether somebody has the claim.
+/// Looks whether the claim is taken.
 ///
 /// # Errors
 /// The file is there and cannot be read.
-pub fn peek(port: u16) -> io::Result<Option<Held>> {
+pub fn peek(port: u16) -> io::Result<Option<Claimant>> {
     let mut file = match File::open(path(port)) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         file => file?,
@@ -73,10 +73,10 @@ pub fn peek(port: u16) -> io::Result<Option<Held>> {
     }
 }
 
-fn holder(file: &mut File) -> Held {
+fn holder(file: &mut File) -> Claimant {
     let mut text = String::new();
     let read = file.read_to_string(&mut text).is_ok();
-    Held { by: text.parse().ok().filter(|pid| read && *pid > 0) }
+    Claimant { by: text.parse().ok().filter(|pid| read && *pid > 0) }
 }
 
 impl Claim {
@@ -107,9 +107,9 @@ mod tests {
     #[test]
     fn one_claim_a_port_it_names_its_holder_and_is_gone_with_it() {
         let port = 1;
-        let me = Held { by: Some(std::process::id().cast_signed()) };
-        let Attempt::Taken(claim) = take(port).unwrap() else { panic!("nobody had it") };
-        assert!(matches!(take(port).unwrap(), Attempt::Held(held) if held == me));
+        let me = Claimant { by: Some(std::process::id().cast_signed()) };
+        let ClaimOutcome::Taken(claim) = take(port).unwrap() else { panic!("it was free") };
+        assert!(matches!(take(port).unwrap(), ClaimOutcome::Held(held) if held == me));
         assert_eq!(peek(port).unwrap(), Some(me));
         drop(claim);
         assert_eq!(peek(port).unwrap(), None);

@@ -46,7 +46,7 @@ pub fn machine() -> Value {
     json!({ "load": (known == 3).then_some(load) })
 }
 
-/// Who connects to a port.
+/// The connections to a port.
 #[must_use]
 pub fn port(_port: u16) -> Value {
     json!({ "note": "not told on macOS; 'netstat -Lan' shows the queues of listeners" })

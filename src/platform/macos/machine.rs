@@ -1,4 +1,4 @@
-//! The machine that we run on, as far as it tells whether a process id means the same to somebody else.
+//! The machine that we run on: what tells whether a process id means the same to another process.
 
 use std::ffi::CStr;
 use std::ptr;

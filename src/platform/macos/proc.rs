@@ -9,8 +9,8 @@ use std::mem::MaybeUninit;
 use std::ptr;
 
 use crate::platform::command_line;
-use crate::platform::environment::Environment;
-pub use crate::platform::stat::{Seen, Stat, State};
+use crate::platform::environment::ProcessEnvironment;
+pub use crate::platform::stat::{ProcessState, Stat, Surveyed};
 
 /// Looks one process up, be it a zombie.
 pub fn stat(pid: i32) -> io::Result<Stat> {
@@ -20,9 +20,9 @@ pub fn stat(pid: i32) -> io::Result<Stat> {
     Ok(Stat {
         pid,
         state: match info.pbi_status {
-            libc::SZOMB => State::Dead,
-            libc::SSTOP => State::Stopped,
-            _ => State::Other,
+            libc::SZOMB => ProcessState::Dead,
+            libc::SSTOP => ProcessState::Stopped,
+            _ => ProcessState::Other,
         },
         parent: info.pbi_ppid.cast_signed(),
         group: info.pbi_pgid.cast_signed(),
@@ -106,15 +106,15 @@ impl Walk {
         Ok(Self { pids: pids()? })
     }
 
-    /// The same as [`survey`] of the next few processes; nothing where there are no more.
+    /// The same as [`survey`] of the next few processes; `None` if there are no more.
     ///
     /// # Errors
     /// None.
     pub fn advance<T>(
         &mut self,
         is_asked: impl Fn(&Stat) -> bool,
-        answer: impl Fn(&Environment) -> T,
-    ) -> io::Result<Option<Seen<T>>> {
+        answer: impl Fn(&ProcessEnvironment) -> T,
+    ) -> io::Result<Option<Surveyed<T>>> {
         let rest = self.pids.len().saturating_sub(STEP);
         let pids: Vec<_> = self.pids.drain(rest..).collect();
         Ok((!pids.is_empty()).then(|| look(pids, is_asked, answer)))
@@ -185,9 +185,9 @@ pub fn command_of(pid: i32) -> Option<String> {
 /// The environment that a process was started with; nothing where it cannot be read: another user's process, and while
 /// System Integrity Protection is on the programs of macOS itself, its shells too.
 #[must_use]
-pub fn environment_of(pid: i32) -> Option<Environment> {
+pub fn environment_of(pid: i32) -> Option<ProcessEnvironment> {
     let start = started_with(pid)?;
-    parse(&start).map(|start| Environment::new(start.environment.join(&0)))
+    parse(&start).map(|start| ProcessEnvironment::new(start.environment.join(&0)))
 }
 
 /// Whether that environment holds this `NAME=value`. What cannot be read holds nothing.
@@ -196,16 +196,19 @@ pub fn environ_has(pid: i32, entry: &str) -> bool {
     environment_of(pid).is_some_and(|environment| environment.has(entry))
 }
 
-/// Every process that can be seen, each with what `answer` makes of its environment: nothing for who is not to be asked
+/// Every process that can be seen, each with what `answer` makes of its environment: `None` if it is not asked for
 /// or has none that can be read.
 ///
 /// # Errors
 /// The list of pids cannot be had.
-pub fn survey<T>(is_asked: impl Fn(&Stat) -> bool, answer: impl Fn(&Environment) -> T) -> io::Result<Seen<T>> {
+pub fn survey<T>(
+    is_asked: impl Fn(&Stat) -> bool,
+    answer: impl Fn(&ProcessEnvironment) -> T,
+) -> io::Result<Surveyed<T>> {
     Ok(look(pids()?, is_asked, answer))
 }
 
-fn look<T>(pids: Vec<i32>, is_asked: impl Fn(&Stat) -> bool, answer: impl Fn(&Environment) -> T) -> Seen<T> {
+fn look<T>(pids: Vec<i32>, is_asked: impl Fn(&Stat) -> bool, answer: impl Fn(&ProcessEnvironment) -> T) -> Surveyed<T> {
     let ask = |process: Stat| {
         let environment = is_asked(&process).then(|| environment_of(process.pid)).flatten();
         (process, environment.as_ref().map(&answer))

@@ -38,7 +38,7 @@ impl Handle {
     /// Takes hold of the process that has this pid now.
     ///
     /// # Errors
-    /// ESRCH where there is none; EPERM where it is another user's.
+    /// ESRCH if there is none; EPERM if it is another user's.
     pub fn open(pid: i32) -> io::Result<Self> {
         let name = positive(pid).ok_or(io::ErrorKind::InvalidInput)?;
         Ok(Self { pid: name, start_time: super::proc::stat(pid)?.start_time })
@@ -99,7 +99,7 @@ impl Handle {
     ///
     /// # Errors
     /// EMFILE.
-    pub fn watch(&self) -> io::Result<Watch> {
+    pub fn watch(&self) -> io::Result<EndWatch> {
         let queue = kqueue()?;
         let filter = EventFilter::Proc { pid: self.pid, flags: ProcessEvents::EXIT };
         let end = Event::new(filter, EventFlags::ADD | EventFlags::ONESHOT, ptr::null_mut());
@@ -107,14 +107,14 @@ impl Handle {
         match unsafe { kevent(&queue, &[end], &mut [] as &mut [Event], Some(Duration::ZERO)) } {
             Ok(_) => {}
             // It is a zombie, or about to become one.
-            Err(Errno::SRCH) => return Ok(Watch { queue: None }),
+            Err(Errno::SRCH) => return Ok(EndWatch { queue: None }),
             Err(error) => return Err(error.into()),
         }
         // A kqueue can be watched for reading alone.
-        // SAFETY: the `OwnedFd` is open, belongs to the `AsyncFd` alone, and is closed and replaced by nobody before
+        // SAFETY: the `OwnedFd` is open, belongs to the `AsyncFd` alone, and is not closed or replaced before
         // that one is dropped.
         let queue = unsafe { AsyncFd::register_with_interest(queue, Interest::READABLE) }?;
-        Ok(Watch { queue: Some(queue) })
+        Ok(EndWatch { queue: Some(queue) })
     }
 
     /// How our child ended, if it has. It stays a zombie, so that its pid, and with it the number of its process
@@ -126,7 +126,7 @@ impl Handle {
         let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
         let Some(end) = rustix::process::waitid(WaitId::Pid(self.pid), options)? else { return Ok(None) };
         // wait(2)'s encoding: the code in the second byte, or the signal in the first with 0x80 for a core file. Here
-        // the kernel tells bits of the code that wait(2) never shows, and only to the first who asks.
+        // the kernel tells bits of the code that wait(2) never shows, and only to the first caller.
         let status = ExitStatus::from_raw(match (end.exit_status(), end.terminating_signal()) {
             (Some(code), _) => (code & 0xff) << 8,
             (None, signal) => signal.unwrap_or(0) & 0x7f | if end.dumped() { 0x80 } else { 0 },
@@ -168,7 +168,7 @@ impl Handle {
 
     /// Removes the zombie, if this is a dead child of ours.
     pub fn reap(&self) {
-        // A child's pid is its own until it is reaped: with this start time nobody else can be meant.
+        // A child's pid is its own until it is reaped: with this start time it names no other process.
         if super::proc::stat(self.pid()).is_ok_and(|stat| stat.start_time == self.start_time) {
             reap(self.pid());
         }
@@ -188,11 +188,11 @@ impl Handle {
 
 /// Becomes ready when a process ends: a kqueue with `NOTE_EXIT`, or none if it had ended before.
 #[derive(Debug)]
-pub struct Watch {
+pub struct EndWatch {
     queue: Option<AsyncFd<OwnedFd>>,
 }
 
-impl Watch {
+impl EndWatch {
     /// Waits for our child's end.
     ///
     /// # Errors
@@ -235,7 +235,7 @@ pub struct Exit {
     /// Its code or signal.
     pub status: ExitStatus,
     /// Its peak physical footprint, in KiB: the memory that this kernel charges a process for. It tells the peak
-    /// resident set only to who reaps.
+    /// resident set only to the reaper.
     pub max_rss_kb: Option<u64>,
     /// CPU time of all its threads.
     pub cpu: Option<Duration>,
@@ -309,7 +309,7 @@ pub fn spawn_in_own_session(command: &mut Command) -> io::Result<Handle> {
     let child = command.spawn()?;
     let pid = child.id().cast_signed();
     let name = positive(pid).ok_or(io::ErrorKind::InvalidData)?;
-    // Nobody else reaps it, so the pid is still its own.
+    // It is not reaped yet, so the pid is its own.
     match Handle::open(pid) {
         // It ends already, and cannot be looked up until it is a zombie: the kernel is about to make it one.
         Err(error) if error.raw_os_error() == Some(libc::ESRCH) => {
@@ -321,7 +321,7 @@ pub fn spawn_in_own_session(command: &mut Command) -> io::Result<Handle> {
     }
 }
 
-/// No: without subreapers nobody can tell so cheaply.
+/// No: without subreapers that cannot be told so cheaply.
 #[must_use]
 pub fn is_all_that_is_left(_pid: i32) -> bool {
     false

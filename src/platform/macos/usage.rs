@@ -8,7 +8,7 @@ use std::time::Duration;
 
 /// One reading.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Usage {
+pub struct ProcessUsage {
     /// Start time of that process, as in [`super::proc::Stat`].
     pub start_time: u64,
     /// CPU time of all its threads: this interface does not say which of them was the first.
@@ -21,7 +21,7 @@ pub struct Usage {
 ///
 /// # Errors
 /// ESRCH where it is gone or a zombie; EPERM where it is another user's.
-pub fn of(pid: i32) -> io::Result<Usage> {
+pub fn of(pid: i32) -> io::Result<ProcessUsage> {
     let before = stat(pid)?;
     // SAFETY: it is the struct of this flavor, and plain numbers.
     let task: libc::proc_taskinfo = unsafe { info(pid, libc::PROC_PIDTASKINFO) }?;
@@ -30,7 +30,7 @@ pub fn of(pid: i32) -> io::Result<Usage> {
         return Err(io::Error::from_raw_os_error(libc::ESRCH));
     }
     let cpu = time(task.pti_total_user, task.pti_total_system).ok_or(io::ErrorKind::Unsupported)?;
-    Ok(Usage { start_time: before.start_time, cpu, rss_kb: task.pti_resident_size / 1024 })
+    Ok(ProcessUsage { start_time: before.start_time, cpu, rss_kb: task.pti_resident_size / 1024 })
 }
 
 /// The sum of two amounts of CPU time as libproc tells them: in ticks of the hardware's clock, whatever its headers say.

@@ -1,17 +1,17 @@
 //! Other programs: their output within a bounded time, and which of them is this one.
 
+use crate::platform::output::{Output, OutputError, output_blocking};
 use std::ffi::OsStr;
-use std::io::{self, Read};
+use std::io;
 use std::path::Path;
-use std::process::{Command, Stdio};
-use std::sync::mpsc;
+use std::process::Command;
 use std::time::Duration;
 
 /// The time that a program may take.
 const TIME_MAX: Duration = Duration::from_secs(2);
 
 /// In bytes: more than `systemctl show` prints for all units of a large machine.
-const OUTPUT_MAX: u64 = 4 * 1024 * 1024;
+const OUTPUT_MAX: usize = 4 * 1024 * 1024;
 
 /// Why a program has no output.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -26,31 +26,15 @@ pub(in super::super) enum ProgramError {
 }
 
 /// What a program prints to its standard output. Its exit code is ignored.
-pub(in super::super) fn output(mut command: Command) -> Result<String, ProgramError> {
+pub(in super::super) fn output(command: Command) -> Result<String, ProgramError> {
     let name = command.get_program().to_string_lossy().into_owned();
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
-    let mut child = command.spawn().map_err(|error| match error.kind() {
-        io::ErrorKind::NotFound => ProgramError::Missing(name.clone()),
-        _ => ProgramError::Silent(name.clone()),
-    })?;
-    let (sender, outputs) = mpsc::channel();
-    if let Some(stdout) = child.stdout.take() {
-        // Not joined: a descendant of the program may hold the pipe open for longer.
-        std::thread::spawn(move || {
-            let mut output = Vec::new();
-            let read = stdout.take(OUTPUT_MAX).read_to_end(&mut output);
-            // Fails after the timeout, when the receiver is gone.
-            let _late = sender.send(read.map(|_| output));
-        });
-    }
-    let output = outputs.recv_timeout(TIME_MAX);
-    // It is our child and not reaped yet, so neither ESRCH nor ECHILD can occur.
-    let _gone = child.kill();
-    let _reaped = child.wait();
-    match output {
-        Ok(Ok(output)) if !output.trim_ascii().is_empty() => Ok(String::from_utf8_lossy(&output).into_owned()),
-        Ok(_) => Err(ProgramError::Silent(name)),
-        Err(_) => Err(ProgramError::TimedOut(name)),
+    match output_blocking(command, OUTPUT_MAX, TIME_MAX) {
+        Ok(Output { text, .. }) if !text.trim_ascii().is_empty() => Ok(String::from_utf8_lossy(&text).into_owned()),
+        Err(OutputError::NotStarted { error, .. }) if error.kind() == io::ErrorKind::NotFound => {
+            Err(ProgramError::Missing(name))
+        }
+        Err(OutputError::TimedOut(_)) => Err(ProgramError::TimedOut(name)),
+        Ok(_) | Err(OutputError::NotStarted { .. } | OutputError::Unreadable(_)) => Err(ProgramError::Silent(name)),
     }
 }
 

@@ -1,11 +1,11 @@
-//! Whether the kernel has ended somebody for want of memory.
+//! Kills by the OOM killer.
 
 use super::{Leaf, place, read, text_of};
 use std::path::PathBuf;
 use std::sync::OnceLock;
 
-/// How often the kernel has ended a process for want of memory: in a leaf where those of that one are counted, else in the
-/// smallest circle around us that there is a count for.
+/// The number of processes that the OOM killer has killed: in the leaf if it counts them, otherwise in the smallest group
+/// around us that does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OomCount(Option<u64>);
 

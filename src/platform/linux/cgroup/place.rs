@@ -15,31 +15,31 @@ const MAGIC: u64 = 0x6367_7270;
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Mount {
     /// Of the second version, or of the first and with a memory controller.
-    kind: Kind,
+    kind: Hierarchy,
     /// The group that is shown there.
     root: PathBuf,
     point: PathBuf,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
+enum Hierarchy {
     Unified,
     Memory,
 }
 
 /// Our own group of the second version.
 pub(super) fn own() -> io::Result<PathBuf> {
-    locate(Kind::Unified, &text_of("/proc/self/cgroup")?)
+    locate(Hierarchy::Unified, &text_of("/proc/self/cgroup")?)
 }
 
 /// A process's group of the second version.
 pub(super) fn of(pid: i32) -> io::Result<PathBuf> {
-    locate(Kind::Unified, &text_of(path_of(pid, "cgroup")?)?)
+    locate(Hierarchy::Unified, &text_of(path_of(pid, "cgroup")?)?)
 }
 
 /// Our own group of the first version's memory controller.
 pub(super) fn own_memory() -> io::Result<PathBuf> {
-    locate(Kind::Memory, &text_of("/proc/self/cgroup")?)
+    locate(Hierarchy::Memory, &text_of("/proc/self/cgroup")?)
 }
 
 /// Opens what [`own`] or [`of`] gave, unless something else is mounted over it.
@@ -50,7 +50,7 @@ pub(super) fn open(group: &Path) -> io::Result<OwnedFd> {
     if is_group { Ok(group) } else { Err(io::ErrorKind::Unsupported.into()) }
 }
 
-fn locate(kind: Kind, groups: &str) -> io::Result<PathBuf> {
+fn locate(kind: Hierarchy, groups: &str) -> io::Result<PathBuf> {
     // Mounts do not come and go below a service; the list of them can be long.
     static MOUNTS: OnceLock<Vec<Mount>> = OnceLock::new();
     let mounts = if let Some(mounts) = MOUNTS.get() {
@@ -63,13 +63,13 @@ fn locate(kind: Kind, groups: &str) -> io::Result<PathBuf> {
 }
 
 /// Lines of `hierarchy:controllers:path`, see cgroups(7).
-fn path_in(groups: &str, kind: Kind) -> Option<&Path> {
+fn path_in(groups: &str, kind: Hierarchy) -> Option<&Path> {
     groups.lines().find_map(|line| {
         let (hierarchy, rest) = line.split_once(':')?;
         let (controllers, path) = rest.split_once(':')?;
         let fits = match kind {
-            Kind::Unified => hierarchy == "0" && controllers.is_empty(),
-            Kind::Memory => controllers.split(',').any(|controller| controller == "memory"),
+            Hierarchy::Unified => hierarchy == "0" && controllers.is_empty(),
+            Hierarchy::Memory => controllers.split(',').any(|controller| controller == "memory"),
         };
         // Removed under a zombie. A name that ends so is not told from that, and is not one of ours.
         (fits && !path.ends_with(" (deleted)")).then_some(Path::new(path))
@@ -77,7 +77,7 @@ fn path_in(groups: &str, kind: Kind) -> Option<&Path> {
 }
 
 /// The last mount that shows this path. It may have `..` in it, outside of our cgroup namespace: that is not shown.
-fn below(mounts: &[Mount], kind: Kind, path: &Path) -> Option<PathBuf> {
+fn below(mounts: &[Mount], kind: Hierarchy, path: &Path) -> Option<PathBuf> {
     if path.components().any(|part| part.as_os_str() == "..") {
         return None;
     }
@@ -98,8 +98,8 @@ fn parse_mount(line: &str) -> Option<Mount> {
     let (root, point) = (unescape(fields.next()?), unescape(fields.next()?));
     let mut fields = right.split(' ');
     let kind = match fields.next()? {
-        "cgroup2" => Kind::Unified,
-        "cgroup" if fields.nth(1)?.split(',').any(|option| option == "memory") => Kind::Memory,
+        "cgroup2" => Hierarchy::Unified,
+        "cgroup" if fields.nth(1)?.split(',').any(|option| option == "memory") => Hierarchy::Memory,
         _ => return None,
     };
     Some(Mount { kind, root: root.into(), point: point.into() })
@@ -126,16 +126,16 @@ mod tests {
     #[test]
     fn a_group_is_found_below_the_mount_that_shows_it() {
         for (mounts, kind, path, expected) in [
-            (HYBRID, Kind::Unified, "/", Some("/sys/fs/cgroup/unified")),
-            (HYBRID, Kind::Unified, "/a/b", Some("/sys/fs/cgroup/unified/a/b")),
-            (HYBRID, Kind::Memory, "/a", Some("/sys/fs/cgroup/memory/a")),
-            (CONTAINER, Kind::Unified, "/docker/a b/c", Some("/sys/fs/cgroup/c")),
-            (CONTAINER, Kind::Unified, "/docker/a b", Some("/sys/fs/cgroup")),
-            (CONTAINER, Kind::Unified, "/docker/a", None),
-            (CONTAINER, Kind::Unified, "/docker/a bc", None),
-            (CONTAINER, Kind::Memory, "/docker/a b", None),
-            (HYBRID, Kind::Unified, "/../x", None),
-            ("", Kind::Unified, "/", None),
+            (HYBRID, Hierarchy::Unified, "/", Some("/sys/fs/cgroup/unified")),
+            (HYBRID, Hierarchy::Unified, "/a/b", Some("/sys/fs/cgroup/unified/a/b")),
+            (HYBRID, Hierarchy::Memory, "/a", Some("/sys/fs/cgroup/memory/a")),
+            (CONTAINER, Hierarchy::Unified, "/docker/a b/c", Some("/sys/fs/cgroup/c")),
+            (CONTAINER, Hierarchy::Unified, "/docker/a b", Some("/sys/fs/cgroup")),
+            (CONTAINER, Hierarchy::Unified, "/docker/a", None),
+            (CONTAINER, Hierarchy::Unified, "/docker/a bc", None),
+            (CONTAINER, Hierarchy::Memory, "/docker/a b", None),
+            (HYBRID, Hierarchy::Unified, "/../x", None),
+            ("", Hierarchy::Unified, "/", None),
         ] {
             let found = below(&parse_mounts(mounts), kind, Path::new(path));
             assert_eq!(found.as_deref(), expected.map(Path::new), "{path}");
@@ -145,12 +145,12 @@ mod tests {
     #[test]
     fn the_lines_of_the_two_versions_are_told_apart() {
         for (lines, kind, expected) in [
-            ("9:name=systemd:/s\n4:memory:/m\n0::/u:v\n", Kind::Unified, Some("/u:v")),
-            ("9:name=systemd:/s\n4:memory:/m\n0::/u\n", Kind::Memory, Some("/m")),
-            ("4:cpu,memory:/m\n", Kind::Memory, Some("/m")),
-            ("4:cpu,memory:/m\n", Kind::Unified, None),
-            ("0::/a (deleted)\n", Kind::Unified, None),
-            ("", Kind::Memory, None),
+            ("9:name=systemd:/s\n4:memory:/m\n0::/u:v\n", Hierarchy::Unified, Some("/u:v")),
+            ("9:name=systemd:/s\n4:memory:/m\n0::/u\n", Hierarchy::Memory, Some("/m")),
+            ("4:cpu,memory:/m\n", Hierarchy::Memory, Some("/m")),
+            ("4:cpu,memory:/m\n", Hierarchy::Unified, None),
+            ("0::/a (deleted)\n", Hierarchy::Unified, None),
+            ("", Hierarchy::Memory, None),
         ] {
             assert_eq!(path_in(lines, kind), expected.map(Path::new), "{lines}");
         }

@@ -30,14 +30,14 @@ const IDLE_MAX: usize = 2;
 const STACK: usize = 128 * 1024;
 
 /// What a worker does.
-pub(super) trait Work: Send + Sync {
-    /// Whatever may block for ever goes through [`Worker::read`].
-    fn run(&self, worker: &Worker);
+pub(super) trait ReaderWork: Send + Sync {
+    /// Whatever may block for ever goes through [`ReaderThread::read`].
+    fn run(&self, worker: &ReaderThread);
 }
 
 #[derive(Default)]
 struct Pool {
-    idle: Vec<Arc<Worker>>,
+    idle: Vec<Arc<ReaderThread>>,
     stuck: Vec<StuckRead>,
 }
 
@@ -45,7 +45,7 @@ static POOL: Mutex<Pool> = Mutex::new(Pool { idle: Vec::new(), stuck: Vec::new()
 
 thread_local! {
     /// The worker whose thread this is.
-    static CURRENT: RefCell<Option<Arc<Worker>>> = const { RefCell::new(None) };
+    static CURRENT: RefCell<Option<Arc<ReaderThread>>> = const { RefCell::new(None) };
 }
 
 /// Nothing here is left half done by a panic.
@@ -105,15 +105,15 @@ pub(super) enum Unavailable {
 
 /// A thread, seen from both sides.
 #[derive(Default)]
-pub(super) struct Worker {
+pub(super) struct ReaderThread {
     /// The thread and its tid, once it runs.
     thread: OnceLock<(Thread, i32)>,
-    status: Mutex<Status>,
+    status: Mutex<Activity>,
 }
 
 #[derive(Default)]
-struct Status {
-    work: Option<Arc<dyn Work>>,
+struct Activity {
+    work: Option<Arc<dyn ReaderWork>>,
     assignments: u64,
     read: Option<StuckRead>,
     reads: u64,
@@ -122,16 +122,16 @@ struct Status {
     is_left_behind: bool,
 }
 
-/// What a worker was given to do, for the one who waits for it.
+/// What a worker was given to do, for the thread or task that waits for it.
 pub(super) struct Assignment {
-    worker: Arc<Worker>,
+    worker: Arc<ReaderThread>,
     number: u64,
     /// The read that was under way at the last look.
     seen: Option<u64>,
 }
 
 impl Assignment {
-    pub(super) fn give(work: Arc<dyn Work>) -> Result<Self, Unavailable> {
+    pub(super) fn give(work: Arc<dyn ReaderWork>) -> Result<Self, Unavailable> {
         let idle = {
             let mut pool = lock(&POOL);
             if pool.stuck.len() >= STUCK_MAX {
@@ -173,8 +173,8 @@ impl Assignment {
     }
 }
 
-impl Worker {
-    fn take(&self, work: Arc<dyn Work>) -> u64 {
+impl ReaderThread {
+    fn take(&self, work: Arc<dyn ReaderWork>) -> u64 {
         let mut status = lock(&self.status);
         status.work = Some(work);
         status.assignments += 1;
@@ -247,16 +247,16 @@ impl Worker {
 /// The state of a process, from a file that takes none of its locks.
 fn state_of(pid: i32) -> Option<String> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    status.lines().find_map(|line| line.strip_prefix("State:")).map(|state| state.trim().to_owned())
+    status.lines().find_map(|line| line.strip_prefix("ProcessState:")).map(|state| state.trim().to_owned())
 }
 
-struct Job<F, T> {
+struct Closure<F, T> {
     job: F,
     answer: mpsc::Sender<T>,
 }
 
-impl<F: Fn() -> T + Send + Sync, T: Send> Work for Job<F, T> {
-    fn run(&self, worker: &Worker) {
+impl<F: Fn() -> T + Send + Sync, T: Send> ReaderWork for Closure<F, T> {
+    fn run(&self, worker: &ReaderThread) {
         let answer = (self.job)();
         if !lock(&worker.status).is_left_behind {
             // A closed channel means that nothing waits for the answer any more.
@@ -273,7 +273,7 @@ impl<F: Fn() -> T + Send + Sync, T: Send> Work for Job<F, T> {
 /// No worker can be had.
 pub async fn run<T: Send + 'static>(job: impl Fn() -> T + Send + Sync + 'static) -> io::Result<T> {
     let (answer, mut answered) = mpsc::channel(1);
-    let work: Arc<dyn Work> = Arc::new(Job { job, answer });
+    let work: Arc<dyn ReaderWork> = Arc::new(Closure { job, answer });
     loop {
         let mut assignment = Assignment::give(Arc::clone(&work)).map_err(|unavailable| match unavailable {
             Unavailable::Stuck(error) | Unavailable::Threads(error) => error,

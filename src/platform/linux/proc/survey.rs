@@ -1,9 +1,9 @@
 //! Reads `/proc/PID/stat` of many processes, and a file about the memory of some of them.
 
-use super::reader::{self, Assignment, PATIENCE, StuckRead, Unavailable, Work, Worker, lock};
+use super::reader::{self, Assignment, PATIENCE, ReaderThread, ReaderWork, StuckRead, Unavailable, lock};
 use super::walk::{Walk, list, open, open_folder, read_stat};
-use super::{CHUNK, Seen, Stat, is_foreign, is_shortage};
-use crate::platform::environment::Environment;
+use super::{CHUNK, Stat, Surveyed, is_foreign, is_shortage};
+use crate::platform::environment::ProcessEnvironment;
 use rustix::buffer::spare_capacity;
 use std::fs;
 use std::io;
@@ -23,23 +23,23 @@ const LARGE: u64 = 256;
 /// EMFILE and the like, or too many stuck reads: an incomplete list would pass for a complete one.
 pub fn survey<T: Send + 'static>(
     is_asked: impl Fn(&Stat) -> bool + Send + Sync + 'static,
-    answer: impl Fn(&Environment) -> T + Send + Sync + 'static,
-) -> io::Result<Seen<T>> {
+    answer: impl Fn(&ProcessEnvironment) -> T + Send + Sync + 'static,
+) -> io::Result<Surveyed<T>> {
     let mut found = Survey::new(None, "environ", is_asked, digest(answer))?.run()?;
     found.sort_unstable_by_key(|(process, _)| process.pid);
     Ok(found)
 }
 
 impl Walk {
-    /// The same of the next few processes; nothing where there are no more.
+    /// The same of the next few processes; `None` if there are no more.
     ///
     /// # Errors
     /// As [`survey`].
     pub fn advance<T: Send + 'static>(
         &mut self,
         is_asked: impl Fn(&Stat) -> bool + Send + Sync + 'static,
-        answer: impl Fn(&Environment) -> T + Send + Sync + 'static,
-    ) -> io::Result<Option<Seen<T>>> {
+        answer: impl Fn(&ProcessEnvironment) -> T + Send + Sync + 'static,
+    ) -> io::Result<Option<Surveyed<T>>> {
         let mut pids = Vec::new();
         if is_foreign() || !list(&self.folder, &mut pids)? && pids.is_empty() {
             return Ok(None);
@@ -57,16 +57,16 @@ pub fn processes() -> io::Result<Vec<Stat>> {
 }
 
 /// Reads an environment in the same place as the one before.
-fn digest<T>(answer: impl Fn(&Environment) -> T) -> impl Fn(&mut Vec<u8>) -> T {
+fn digest<T>(answer: impl Fn(&ProcessEnvironment) -> T) -> impl Fn(&mut Vec<u8>) -> T {
     move |bytes| {
-        let environment = Environment::new(mem::take(bytes));
+        let environment = ProcessEnvironment::new(mem::take(bytes));
         let answer = answer(&environment);
         *bytes = environment.into_bytes();
         answer
     }
 }
 
-/// What `digest` makes of this file of a process; nothing where it cannot be read.
+/// What `digest` makes of this file of a process; `None` if it cannot be read.
 pub(super) fn ask<T: Send + 'static>(
     pid: i32,
     file: &'static str,
@@ -90,20 +90,20 @@ struct Survey<T> {
     changed: Condvar,
 }
 
-/// Who is still to be looked at.
+/// The processes that are still to be looked at.
 struct Names {
     pids: Vec<i32>,
     may_be_more: bool,
 }
 
 struct Progress<T> {
-    found: Seen<T>,
+    found: Surveyed<T>,
     error: Option<io::Error>,
     at_work: usize,
 }
 
 /// How a thread goes on.
-enum Next {
+enum Batch {
     More,
     End,
     LeftBehind,
@@ -131,7 +131,7 @@ impl<T: Send + 'static> Survey<T> {
         })
     }
 
-    fn run(self) -> io::Result<Seen<T>> {
+    fn run(self) -> io::Result<Surveyed<T>> {
         // Where a read is stuck already, other workers are not risked two at a time.
         let is_shared = lock(&self.names).may_be_more && is_large() && self.stuck.is_empty();
         let survey = Arc::new(self);
@@ -172,7 +172,7 @@ impl<T: Send + 'static> Survey<T> {
     /// Has a worker take part.
     fn assign(self: &Arc<Self>) -> Result<Assignment, Unavailable> {
         lock(&self.progress).at_work += 1;
-        let assignment = Assignment::give(Arc::clone(self) as Arc<dyn Work>);
+        let assignment = Assignment::give(Arc::clone(self) as Arc<dyn ReaderWork>);
         if assignment.is_err() {
             lock(&self.progress).at_work -= 1;
         }
@@ -185,7 +185,7 @@ impl<T: Send + 'static> Survey<T> {
             Err(Unavailable::Threads(_)) => {
                 // A storm of forks has used up the threads: the answers matter more than the risk to block.
                 lock(&self.progress).at_work += 1;
-                Work::run(self.as_ref(), &Worker::default());
+                ReaderWork::run(self.as_ref(), &ReaderThread::default());
             }
             Err(Unavailable::Stuck(error)) => self.fail(error),
         }
@@ -224,10 +224,10 @@ impl<T: Send + 'static> Survey<T> {
     }
 
     /// Looks at the next few processes. Says whether anybody waits for more.
-    fn look(&self, worker: &Worker, found: &mut Seen<T>, bytes: &mut Vec<u8>) -> io::Result<Next> {
+    fn look(&self, worker: &ReaderThread, found: &mut Surveyed<T>, bytes: &mut Vec<u8>) -> io::Result<Batch> {
         let pids = self.next()?;
         if pids.is_empty() {
-            return Ok(Next::End);
+            return Ok(Batch::End);
         }
         worker.begin(&pids);
         for pid in pids {
@@ -235,7 +235,7 @@ impl<T: Send + 'static> Survey<T> {
                 continue;
             }
             let process = match worker.read(StuckRead { pid, process: None }, || read_stat(&self.folder, pid)) {
-                None => return Ok(Next::LeftBehind),
+                None => return Ok(Batch::LeftBehind),
                 Some(Ok(Some(process))) => process,
                 Some(Err(error)) if is_shortage(&error) => return Err(error),
                 Some(Ok(None) | Err(_)) => continue,
@@ -243,7 +243,7 @@ impl<T: Send + 'static> Survey<T> {
             let mut answer = None;
             if self.may_ask(&process) {
                 match worker.read(StuckRead { pid, process: Some(process) }, || self.read(pid, bytes)) {
-                    None => return Ok(Next::LeftBehind),
+                    None => return Ok(Batch::LeftBehind),
                     Some(Err(error)) if is_shortage(&error) => return Err(error),
                     Some(read) => answer = read.ok().map(|()| (self.digest)(bytes)),
                 }
@@ -252,7 +252,7 @@ impl<T: Send + 'static> Survey<T> {
         }
         // All at once: a worker that is left behind has told nothing about the processes that the next one looks at.
         lock(&self.progress).found.append(found);
-        Ok(Next::More)
+        Ok(Batch::More)
     }
 
     fn may_ask(&self, process: &Stat) -> bool {
@@ -276,15 +276,15 @@ impl<T: Send + 'static> Survey<T> {
     }
 }
 
-impl<T: Send + 'static> Work for Survey<T> {
-    fn run(&self, worker: &Worker) {
+impl<T: Send + 'static> ReaderWork for Survey<T> {
+    fn run(&self, worker: &ReaderThread) {
         let (mut found, mut bytes) = (Vec::new(), Vec::new());
         loop {
             match self.look(worker, &mut found, &mut bytes) {
-                Ok(Next::More) => {}
-                Ok(Next::End) => break,
+                Ok(Batch::More) => {}
+                Ok(Batch::End) => break,
                 // We are not counted any more.
-                Ok(Next::LeftBehind) => return,
+                Ok(Batch::LeftBehind) => return,
                 Err(error) => {
                     self.fail(error);
                     break;
@@ -332,7 +332,7 @@ mod tests {
         }
         assert!(is_large());
         let pids: BTreeSet<_> = crowd.0.iter().map(|child| child.id().cast_signed()).collect();
-        let answer = |environment: &Environment| environment.get("CROWD").map(<[u8]>::to_vec);
+        let answer = |environment: &ProcessEnvironment| environment.get("CROWD").map(<[u8]>::to_vec);
         let read = || {
             let all = survey(|process| process.pid % 2 == 0, answer).expect("/proc can be read");
             assert!(all.is_sorted_by(|one, other| one.0.pid < other.0.pid), "each once");

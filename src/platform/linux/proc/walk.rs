@@ -63,7 +63,7 @@ pub(super) fn open(folder: &OwnedFd, pid: i32, file: &str) -> io::Result<OwnedFd
     Ok(openat(folder, path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?)
 }
 
-/// One process; nothing where it is a thread of the kernel.
+/// One process; `None` if it is a thread of the kernel.
 pub(super) fn read_stat(folder: &OwnedFd, pid: i32) -> io::Result<Option<Stat>> {
     let file = open(folder, pid, "stat")?;
     // The kernel fills a large buffer in one read.

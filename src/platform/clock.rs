@@ -1,0 +1,32 @@
+//! The kernel's clocks, see `clock_gettime(2)` of Linux and `clock_gettime(3)` of macOS.
+
+use nix::time::{ClockId, clock_gettime};
+use std::time::Duration;
+
+#[cfg(not(target_os = "macos"))]
+const CLOCKS: [ClockId; 2] = [ClockId::CLOCK_MONOTONIC, ClockId::CLOCK_BOOTTIME];
+#[cfg(target_os = "macos")]
+const CLOCKS: [ClockId; 2] = [ClockId::from_raw(libc::CLOCK_UPTIME_RAW), ClockId::from_raw(libc::CLOCK_MONOTONIC_RAW)];
+
+/// The monotonic clock. It stops during a suspend, as the timers of tokio do.
+#[must_use]
+pub fn monotonic() -> Duration {
+    read(CLOCKS[0])
+}
+
+/// The time since boot, suspends included.
+#[must_use]
+pub fn boot() -> Duration {
+    read(CLOCKS[1])
+}
+
+/// The wall clock: the time since 1970.
+#[must_use]
+pub fn wall() -> Duration {
+    read(ClockId::CLOCK_REALTIME)
+}
+
+fn read(id: ClockId) -> Duration {
+    // These clocks exist on every kernel that we run on, and a reading of them never fails or is negative.
+    clock_gettime(id).map_or(Duration::ZERO, Duration::from)
+}
