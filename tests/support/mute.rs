@@ -148,10 +148,9 @@ fn serve(mut device: &File, request: &[u8]) -> bool {
             Ok(words(&[1, 0, 0, 0, 1, 0, 4096, 0, 8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0o100_555, 1, 0, 0, 0, 4096, 0]))
         }
         OPEN => Ok(words(&[0, 0, FOPEN_DIRECT_IO, 0])),
-        READ => return false,
         RELEASE => Ok(Vec::new()),
         FLUSH if Path::new(&format!("/proc/self/task/{thread}")).exists() => Ok(Vec::new()),
-        FLUSH => return false,
+        READ | FLUSH => return false,
         _ => Err(-rustix::io::Errno::NOSYS.raw_os_error()),
     };
     let error = body.as_ref().err().copied().unwrap_or(0);
