@@ -4,7 +4,7 @@
 //! record (pid and start time name a process for as long as the machine is up), or, where the supervisor died before it
 //! could write them down, from the instance id in the environment of the gateway and of everything that it started.
 
-use super::process::{INSTANCE, Launch};
+use super::launch::{INSTANCE, Launch};
 use super::spawn::ProcessKind;
 use crate::core::Remains;
 use crate::platform::environment::ProcessEnvironment;

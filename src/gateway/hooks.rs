@@ -8,8 +8,9 @@
 //! being our child alone.
 
 use super::exit_watch;
+pub use super::launch::HOOK;
+use super::launch::{INSTANCE, scrub};
 use super::openclaw::Openclaw;
-use super::process::{self, INSTANCE};
 use super::spawn::{self, ProcessKind, SpawnError, Started};
 use super::tree::{Orphans, Tree};
 use crate::core::hook::{Call, Hook, HookEnd};
@@ -28,9 +29,6 @@ use std::process::Command;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 use tokio::sync::mpsc::Sender;
-
-/// Names the call of a hook that a process descends from.
-pub const HOOK: &str = "OPENCLAW_SUPERVISE_HOOK";
 
 const GENERATION: &str = "OPENCLAW_SUPERVISE_GENERATION";
 const PID: &str = "OPENCLAW_SUPERVISE_PID";
@@ -213,7 +211,7 @@ impl Hooks {
             }
             (Hook::Repair, openclaw) => openclaw.as_ref()?.command(&REPAIR),
         };
-        process::scrub(&mut command);
+        scrub(&mut command);
         command.env_remove(INSTANCE);
         for name in TOLD {
             command.env_remove(name);

@@ -7,7 +7,7 @@ mod tests;
 pub use files::fingerprint;
 
 use self::files::EntryFile;
-use super::process::{INSTANCE, Launch, OWNED, scrub};
+use super::launch::{INSTANCE, Launch, OWNED, scrub};
 use crate::core::SpawnFailure;
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};

@@ -4,119 +4,27 @@
 
 use super::adopt::Found;
 use super::exit_watch::{ExitWatch, OomWatch, SignalsSent};
+pub use super::launch::{Birth, INSTANCE, Launch, key_of};
 use super::spawn::{self, ProcessKind, SpawnError, Started};
 use super::tree::{Orphans, Tree};
-use crate::core::{Event, Fingerprint, Generation, Remains, SpawnFailure, Usage};
+use crate::core::{Event, Generation, Remains, SpawnFailure, Usage};
 use crate::platform::cgroup::Leaf;
-use crate::platform::hash::fnv1a;
 use crate::platform::process::{self, Handle};
 use crate::platform::rlimit_tag::RlimitTag;
 use crate::platform::usage;
 use crate::platform::{kill, proc};
-use std::ffi::OsString;
 use std::io;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 use tokio::sync::mpsc::Sender;
 use tokio::task::JoinHandle;
 
-/// The variable with the instance id: set for the gateway alone, and inherited by all that it starts.
-pub const INSTANCE: &str = "OPENCLAW_SUPERVISE_INSTANCE";
-
 /// The pause before another look at a process that cannot be watched now.
 const WATCH_RETRY: Duration = Duration::from_secs(1);
 
-/// Tell a gateway that it is supervised: it leaves no detached successor, and exits with 0 for a restart.
-pub(super) const OWNED: [(&str, &str); 2] =
-    [("OPENCLAW_SUPERVISOR_MODE", "external"), ("OPENCLAW_SERVICE_REPAIR_POLICY", "external")];
-
 /// How long after the exit of a lone leader processes are looked for that its id alone shows. A respawn takes 2 to 10 ms.
 const SWEEP_AFTER: Duration = Duration::from_millis(100);
-
-/// Variables that would make a gateway believe that systemd or launchd owns it, or let it talk to our own manager in our
-/// name. With `OPENCLAW_SERVICE_MARKER` a starting gateway even kills others on its port.
-const HINTS: [&str; 19] = [
-    "INVOCATION_ID",
-    "JOURNAL_STREAM",
-    "LAUNCH_JOB_LABEL",
-    "LAUNCH_JOB_NAME",
-    "LISTEN_FDNAMES",
-    "LISTEN_FDS",
-    "LISTEN_PID",
-    "LISTEN_PIDFDID",
-    "NOTIFY_SOCKET",
-    "OPENCLAW_LAUNCHD_LABEL",
-    "OPENCLAW_SERVICE_KIND",
-    "OPENCLAW_SERVICE_MARKER",
-    super::hooks::HOOK,
-    "OPENCLAW_SYSTEMD_UNIT",
-    "OPENCLAW_WRAPPER",
-    "SYSTEMD_EXEC_PID",
-    "WATCHDOG_PID",
-    "WATCHDOG_USEC",
-    "XPC_SERVICE_NAME",
-];
-
-/// Keeps a gateway from leaving a detached successor after an update: it restarts in place then.
-const NO_RESPAWN: &str = "OPENCLAW_NO_RESPAWN";
-
-/// The gateway to start.
-#[derive(Debug, Clone, Copy)]
-pub struct Birth<'a> {
-    /// Counts the gateways of this configuration.
-    pub generation: Generation,
-    /// From [`new_instance`].
-    pub instance: &'a str,
-    /// Whether it does not support the handoff, and must be kept from leaving a successor.
-    pub no_respawn: bool,
-    /// The state of its files before the start.
-    pub fingerprint: Fingerprint,
-}
-
-/// How to start a gateway.
-#[derive(Debug, Clone)]
-pub struct Launch {
-    /// [`key_of`] our lease key. The instance ids of all our gateways begin with it, which proves that a supervisor of this
-    /// configuration started them.
-    pub key: String,
-    /// The program, as an absolute path.
-    pub program: PathBuf,
-    /// Those of the program.
-    pub arguments: Vec<OsString>,
-    /// The gateway's configuration file.
-    pub config: PathBuf,
-    /// The settings that were given to us, as the variables in which the gateway looks for them.
-    pub exports: Vec<(&'static str, OsString)>,
-}
-
-impl Launch {
-    /// The command as text, to be recorded with a gateway and compared with that of a later launch.
-    #[must_use]
-    pub fn text(&self) -> String {
-        let words = std::iter::once(self.program.as_os_str()).chain(self.arguments.iter().map(OsString::as_os_str));
-        words.map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ")
-    }
-
-    fn command(&self, birth: Birth<'_>) -> Command {
-        let mut command = Command::new(&self.program);
-        command.args(&self.arguments);
-        scrub(&mut command);
-        command.envs(OWNED).env(INSTANCE, birth.instance).envs(self.exports.iter().map(|(name, value)| (name, value)));
-        if birth.no_respawn {
-            command.env(NO_RESPAWN, "1");
-        }
-        command
-    }
-}
-
-/// Removes from the environment of a child what is about us alone.
-pub(super) fn scrub(command: &mut Command) {
-    for hint in HINTS {
-        command.env_remove(hint);
-    }
-}
 
 /// When processes with the instance id outside the leader's family are looked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -476,10 +384,4 @@ pub fn clear_leaves(launch: &Launch) {
 #[must_use]
 pub fn new_instance(key: &str) -> String {
     spawn::new_id(key)
-}
-
-/// The key of a configuration: the 64-bit FNV-1a hash of its lease key. It has to be the same in every release.
-#[must_use]
-pub fn key_of(lease_key: &str) -> String {
-    format!("{:016x}", fnv1a(lease_key.bytes()))
 }

@@ -78,19 +78,14 @@ impl Turn {
 
 impl Drop for Turn {
     fn drop(&mut self) {
-        end_turn(self.0);
-    }
-}
-
-/// Ends the turn of a thread, if it has one.
-pub(super) fn end_turn(thread: ThreadId) {
-    let is_due = {
-        let mut children = lock();
-        children.turns.retain(|turn| *turn != thread);
-        children.turns.is_empty() && std::mem::take(&mut children.is_reaping_due)
-    };
-    if is_due {
-        reap_unclaimed();
+        let is_due = {
+            let mut children = lock();
+            children.turns.retain(|turn| *turn != self.0);
+            children.turns.is_empty() && std::mem::take(&mut children.is_reaping_due)
+        };
+        if is_due {
+            reap_unclaimed();
+        }
     }
 }
 
@@ -100,6 +95,7 @@ pub fn reap_unclaimed() {
     // If the children cannot be listed now, the next call takes these too. Orphans may come, and end, meanwhile.
     while let Ok(pids) = proc::children() {
         let mut children = lock();
+        children.turns.retain(|turn| !proc::was_left_behind(*turn));
         if !children.turns.is_empty() {
             children.is_reaping_due = true;
             return;

@@ -9,11 +9,10 @@
 //! It runs on a worker of [`proc::run`], because its reads of `/proc` may block. If one does, it is begun anew on another
 //! worker, and the process that holds up the read is killed unseen, if that is proven to be a member.
 
-use super::membership::Evidence;
-use super::scan::TreeMember;
+use super::members::{Root, Tree, me};
+use super::membership::{Evidence, TreeMember};
 use super::target::{KillTarget, Sent, sent};
 use super::toll::{NAMED_MAX, Name, Toll, count, name};
-use super::{Root, Tree};
 use crate::core::TreeEnd;
 use crate::platform::descent::is_unseen;
 use crate::platform::kill;
@@ -57,8 +56,31 @@ enum Hidden {
     Unknown,
 }
 
+impl Tree {
+    /// SIGKILL to every member, again and again until no further one can be left and a look at all processes finds none,
+    /// for at most ten seconds. `elapsed` tells how long it has been going on. It runs on another thread.
+    pub async fn kill(self, elapsed: impl Fn() -> Duration + Clone + Send + Sync + 'static) -> TreeEnd {
+        kill(self, elapsed).await
+    }
+
+    /// Looks for processes that belong to this tree for what they are themselves, and kills them. To be called when
+    /// nothing of it is left below us; the leader may be reaped in the meantime.
+    pub async fn sweep(mut self, elapsed: impl Fn() -> Duration + Clone + Send + Sync + 'static) -> TreeEnd {
+        if let Root::Child { pid, .. } = self.root {
+            self.seen.remove(&pid);
+        }
+        self.root = Root::Gone { pid: self.number() };
+        self.leader = None;
+        let tree = self.clone();
+        match proc::run(move || tree.finds_any()).await.flatten() {
+            Ok(false) => TreeEnd { elapsed: elapsed(), ..TreeEnd::default() },
+            Ok(true) | Err(_) => self.kill(elapsed).await,
+        }
+    }
+}
+
 /// See [`Tree::kill`].
-pub(super) async fn kill(tree: Tree, elapsed: impl Fn() -> Duration + Clone + Send + Sync + 'static) -> TreeEnd {
+async fn kill(tree: Tree, elapsed: impl Fn() -> Duration + Clone + Send + Sync + 'static) -> TreeEnd {
     let (toll, copy, clock) = (Toll::default(), tree.clone(), elapsed.clone());
     let end = proc::run(move || TreeKill::new(copy.clone(), elapsed.clone(), toll.clone()).run()).await;
     end.unwrap_or_else(|error| {
@@ -225,7 +247,7 @@ impl<E: Fn() -> Duration> TreeKill<E> {
     /// Takes hold of a member that a scan has seen. A child of ours needs no handle.
     fn acquire(&self, member: &TreeMember) -> Option<KillTarget> {
         let pid = member.process.pid;
-        if self.inherits() && member.process.parent == super::me() {
+        if self.inherits() && member.process.parent == me() {
             return self.child(pid);
         }
         self.tree.hold(pid, |process| self.tree.parentage(process)).map(KillTarget::Other)
@@ -233,7 +255,7 @@ impl<E: Fn() -> Duration> TreeKill<E> {
 
     /// A living child of ours that is a member, judged by what is read now.
     fn child(&self, pid: i32) -> Option<KillTarget> {
-        let process = proc::stat(pid).ok().filter(|process| !process.is_dead() && process.parent == super::me())?;
+        let process = proc::stat(pid).ok().filter(|process| !process.is_dead() && process.parent == me())?;
         self.judge_child(process).map(KillTarget::Child)
     }
 

@@ -1,6 +1,8 @@
 //! What shows that a process is a member.
 
 use crate::core::Layer;
+use crate::platform::proc::Stat;
+use crate::platform::process::Handle;
 
 /// In the order in which a report names them.
 const LAYERS: [Layer; 5] = [Layer::Cgroup, Layer::Group, Layer::Descent, Layer::Instance, Layer::Record];
@@ -56,6 +58,24 @@ pub(super) fn count(all: &[Evidence]) -> Vec<(Layer, u32)> {
     let shown_by = |layer| all.iter().filter(|evidence| evidence.is_of(layer)).count();
     let counts = LAYERS.into_iter().map(|layer| (layer, u32::try_from(shown_by(layer)).unwrap_or(u32::MAX)));
     counts.filter(|&(_, number)| number > 0).collect()
+}
+
+/// A member, and what shows it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct TreeMember {
+    pub(super) process: Stat,
+    pub(super) evidence: Evidence,
+}
+
+/// A member that no later process of its pid can be taken for.
+#[derive(Debug)]
+pub(super) struct HeldMember {
+    pub(super) handle: Handle,
+    pub(super) member: TreeMember,
+}
+
+pub(super) fn processes(members: Vec<TreeMember>) -> Vec<Stat> {
+    members.into_iter().map(|member| member.process).collect()
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! What a tree has in memory.
 
-use super::{Root, Tree, scan};
+use super::members::{Root, Tree};
+use super::membership;
 use crate::platform::descent::{is_unseen, living};
 use crate::platform::proc::{self, Stat};
 use crate::platform::usage;
@@ -14,7 +15,7 @@ impl Tree {
     /// The processes cannot be listed, or not all of them be read: then the sum is not known.
     pub fn rss_kb(&self) -> io::Result<u64> {
         // Without lists of children in `/proc` a family cannot be seen.
-        let members = self.family().or_else(|_| self.scan_without_ids().map(scan::processes))?;
+        let members = self.family().or_else(|_| self.scan_without_ids().map(membership::processes))?;
         let mut sum = 0_u64;
         for member in members {
             match usage::of(member.pid) {

@@ -1,31 +1,13 @@
 //! A look at every process, and at one that is held.
 
-use super::membership::Evidence;
-use super::{Orphans, Root, Tree};
+use super::members::{Orphans, Root, Tree, me};
+use super::membership::{Evidence, HeldMember, TreeMember};
 use crate::core::Layer;
 use crate::platform::environment::ProcessEnvironment;
 use crate::platform::proc::{self, Stat, Walk};
 use crate::platform::process::Handle;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-
-/// A member, and what shows it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct TreeMember {
-    pub(super) process: Stat,
-    pub(super) evidence: Evidence,
-}
-
-/// A member that no later process of its pid can be taken for.
-#[derive(Debug)]
-pub(super) struct HeldMember {
-    pub(super) handle: Handle,
-    pub(super) member: TreeMember,
-}
-
-pub(super) fn processes(members: Vec<TreeMember>) -> Vec<Stat> {
-    members.into_iter().map(|member| member.process).collect()
-}
 
 impl Tree {
     /// The living members, found by a look at every process.
@@ -55,7 +37,7 @@ impl Tree {
         leaf: &BTreeSet<i32>,
         bears_id: impl Fn(&Stat) -> bool,
     ) -> Vec<TreeMember> {
-        let (mut inside, elsewhere, me) = (BTreeMap::new(), self.elsewhere(), super::me());
+        let (mut inside, elsewhere, me) = (BTreeMap::new(), self.elsewhere(), me());
         let all: Vec<_> = all.iter().filter(|process| !elsewhere.contains(&process.pid)).copied().collect();
         for process in &all {
             let evidence = self.judge_one_of(me, process, number, leaf);
@@ -84,19 +66,19 @@ impl Tree {
     }
 
     /// Which processes are asked for their id in a look at all of them: a zombie has no environment, and needs no signal.
-    fn asked_for_id(&self, leaf: BTreeSet<i32>) -> impl Fn(&Stat) -> bool + use<> {
-        let (since, me) = (self.since, super::me());
+    pub(super) fn asked_for_id(&self, leaf: BTreeSet<i32>) -> impl Fn(&Stat) -> bool + use<> {
+        let (since, me) = (self.since, me());
         move |process| {
             process.start_time >= since && !process.is_dead() && process.pid != me && !leaf.contains(&process.pid)
         }
     }
 
-    fn bears(&self) -> impl Fn(&ProcessEnvironment) -> bool + use<> {
+    pub(super) fn bears(&self) -> impl Fn(&ProcessEnvironment) -> bool + use<> {
         let entry = self.instance.clone();
         move |environment| environment.has(&entry)
     }
 
-    fn bears_id(&self, process: &Stat) -> bool {
+    pub(super) fn bears_id(&self, process: &Stat) -> bool {
         process.start_time >= self.since && !process.is_dead() && proc::environ_has(process.pid, &self.instance)
     }
 

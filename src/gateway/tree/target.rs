@@ -1,6 +1,6 @@
 //! A member that is about to be killed.
 
-use super::scan::{HeldMember, TreeMember};
+use super::membership::{HeldMember, TreeMember};
 use crate::platform::kill;
 use std::io;
 

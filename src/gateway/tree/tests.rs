@@ -1,6 +1,12 @@
 //! The members of a tree in lists of processes.
 
-use super::*;
+use super::members::{Root, me};
+use super::membership::{self, Evidence, TreeMember};
+use super::{Orphans, Tree};
+use crate::core::Layer;
+use crate::platform::proc::{ProcessState, Stat};
+use crate::platform::process;
+use std::collections::{BTreeMap, BTreeSet};
 
 const LEADER: i32 = 100;
 
@@ -18,7 +24,7 @@ fn members(tree: &Tree, all: &[Stat]) -> Vec<Stat> {
 }
 
 fn numbered(tree: &Tree, all: &[Stat], number: Option<i32>) -> Vec<Stat> {
-    scan::processes(tree.members(all, number, &BTreeSet::new(), |_| false))
+    membership::processes(tree.members(all, number, &BTreeSet::new(), |_| false))
 }
 
 fn pids(members: &[Stat]) -> Vec<i32> {

@@ -1,7 +1,6 @@
 //! The members that a kill has found, for its report.
 
-use super::membership::{self, Evidence};
-use super::scan::TreeMember;
+use super::membership::{self, Evidence, TreeMember};
 use crate::core::{Layer, TreeEnd};
 use crate::platform::proc::{self, Stat};
 use std::collections::BTreeMap;

@@ -6,7 +6,7 @@
 //! move by a write to `cgroup.procs` waits for an RCU grace period, 10 ms on a machine that was idle.
 
 use super::cgroup::Leaf;
-use super::process::Handle;
+use super::handle::Handle;
 use super::rlimit_tag::RlimitTag;
 use crate::platform::child::positive;
 use rustix::io::Errno;

@@ -1,6 +1,7 @@
 //! Which process listens where, from the kernel's table of sockets and the descriptors of processes.
 
 mod sock_diag;
+mod socket;
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
@@ -8,25 +9,7 @@ use std::io::{self, BufRead, BufReader};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use super::proc::{self, path_of};
-
-/// A TCP socket, as the kernel lists it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Socket {
-    /// What it is bound to.
-    pub(super) address: SocketAddr,
-    /// One of the kernel's `tcp_states.h`.
-    pub(super) state: u8,
-    /// Of a listener the connections that nobody has accepted yet, of a connection the bytes that nobody has read yet.
-    pub(super) queued: u32,
-    /// How many connections a listener lets wait, where that is told.
-    pub(super) limit: Option<u32>,
-    inode: u64,
-}
-
-impl Socket {
-    /// `TCP_LISTEN`.
-    pub(super) const LISTEN: u8 = 10;
-}
+pub(super) use socket::Socket;
 
 /// The processes that hold the socket which a connection to `address` would reach. None where it cannot be seen: nobody
 /// listens, another user's process, hidepid. `likely` and its relatives are tried first, and alone if they hold it.

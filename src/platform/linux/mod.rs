@@ -4,6 +4,7 @@ pub mod cgroup;
 pub mod claim;
 mod clone;
 pub mod filesystem;
+mod handle;
 pub mod inspection;
 pub mod listener;
 pub mod machine;

@@ -76,6 +76,12 @@ pub fn is_left_behind() -> bool {
     false
 }
 
+/// No.
+#[must_use]
+pub fn was_left_behind(_thread: std::thread::ThreadId) -> bool {
+    false
+}
+
 /// Past every start time: these are so fine here that a pid and a start time always name one process.
 #[must_use]
 pub fn tick() -> u64 {

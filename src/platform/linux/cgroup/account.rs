@@ -1,6 +1,7 @@
 //! What the control group of a process has used, and what it had to wait for.
 
-use super::{place, text_of};
+use super::files::text_of;
+use super::place;
 use std::io;
 use std::path::Path;
 

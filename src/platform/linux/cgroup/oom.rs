@@ -1,6 +1,8 @@
 //! Kills by the OOM killer.
 
-use super::{Leaf, place, read, text_of};
+use super::files::{read, text_of};
+use super::leaf::Leaf;
+use super::place;
 use std::path::PathBuf;
 use std::sync::OnceLock;
 
@@ -15,7 +17,7 @@ impl OomCount {
     pub fn read(leaf: Option<&Leaf>) -> Self {
         // Where it is does not change as long as we are not moved, and a search takes longer than a look.
         static SOURCE: OnceLock<PathBuf> = OnceLock::new();
-        let of_leaf = leaf.and_then(|leaf| read(&*leaf.directory, "memory.events").ok());
+        let of_leaf = leaf.and_then(|leaf| read(&*leaf.directory(), "memory.events").ok());
         let of_leaf = of_leaf.and_then(|text| count(&String::from_utf8_lossy(&text)));
         Self(of_leaf.or_else(|| count(&text_of(SOURCE.get_or_init(source)).unwrap_or_default())))
     }

@@ -1,6 +1,6 @@
 //! Where a process is in the trees of control groups, and where those are mounted.
 
-use super::text_of;
+use super::files::text_of;
 use crate::platform::linux::proc::path_of;
 use rustix::fs::{CWD, Mode, OFlags, fstatfs, openat};
 use std::io;

@@ -1,6 +1,6 @@
 //! The sockets on one port as `sock_diag(7)` tells them. For listeners the kernel looks into their table alone.
 
-use super::Socket;
+use super::socket::Socket;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsRawFd;

@@ -6,14 +6,14 @@
 //! for example, blocks its readers for as long as it likes, and nothing tells beforehand or ends such a read. So a
 //! worker reads, and where it gets stuck it is left behind with its read.
 
-use super::{Stat, letter_of};
-use crate::platform::child::end_turn;
+use super::files::letter_of;
+use crate::platform::stat::Stat;
 use nix::sys::signal::SigSet;
 use std::cell::RefCell;
 use std::io;
 use std::mem;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::thread::{self, Thread};
+use std::thread::{self, Thread, ThreadId};
 use std::time::Duration;
 use tokio::sync::mpsc;
 
@@ -39,9 +39,11 @@ pub(super) trait ReaderWork: Send + Sync {
 struct Pool {
     idle: Vec<Arc<ReaderThread>>,
     stuck: Vec<StuckRead>,
+    /// The threads that were left behind, until they end.
+    left: Vec<ThreadId>,
 }
 
-static POOL: Mutex<Pool> = Mutex::new(Pool { idle: Vec::new(), stuck: Vec::new() });
+static POOL: Mutex<Pool> = Mutex::new(Pool { idle: Vec::new(), stuck: Vec::new(), left: Vec::new() });
 
 thread_local! {
     /// The worker whose thread this is.
@@ -72,10 +74,16 @@ pub fn is_stuck(pid: i32) -> bool {
     lock(&POOL).stuck.contains(&StuckRead { pid, process: None })
 }
 
-/// Whether this thread is a worker that was left behind: what it knows of other processes is out of date.
+/// Whether this thread was left behind: what it knows of other processes is out of date.
 #[must_use]
 pub fn is_left_behind() -> bool {
-    CURRENT.with_borrow(|worker| worker.as_ref().is_some_and(|worker| lock(&worker.status).is_left_behind))
+    was_left_behind(thread::current().id())
+}
+
+/// Whether that thread was left behind, and has not ended.
+#[must_use]
+pub fn was_left_behind(thread: ThreadId) -> bool {
+    lock(&POOL).left.contains(&thread)
 }
 
 /// A read about a process that may get stuck. On the thread of a worker that one is left behind with it then.
@@ -159,14 +167,15 @@ impl Assignment {
         if self.seen.replace(status.reads) != Some(status.reads) || !self.worker.sleeps() {
             return None;
         }
-        lock(&POOL).stuck.push(read);
+        {
+            let mut pool = lock(&POOL);
+            pool.stuck.push(read);
+            pool.left.extend(self.worker.thread.get().map(|(thread, _)| thread.id()));
+        }
         status.is_left_behind = true;
         let mut others = mem::take(&mut status.pids);
         others.retain(|&pid| pid != read.pid);
         drop(status);
-        if let Some((thread, _)) = self.worker.thread.get() {
-            end_turn(thread.id());
-        }
         let (pid, state) = (read.pid, state_of(read.pid).unwrap_or_default());
         tracing::warn!(pid, state, "reading /proc/PID blocks; skipping this process until the read returns");
         Some((read, others))
@@ -199,6 +208,7 @@ impl ReaderThread {
             work.run(&self);
             drop(work);
             if lock(&self.status).is_left_behind {
+                lock(&POOL).left.retain(|left| *left != thread::current().id());
                 return;
             }
             let mut pool = lock(&POOL);

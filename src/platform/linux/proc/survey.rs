@@ -1,9 +1,10 @@
 //! Reads `/proc/PID/stat` of many processes, and a file about the memory of some of them.
 
+use super::files::{CHUNK, is_foreign, is_shortage};
 use super::reader::{self, Assignment, PATIENCE, ReaderThread, ReaderWork, StuckRead, Unavailable, lock};
 use super::walk::{Walk, list, open, open_folder, read_stat};
-use super::{CHUNK, Stat, Surveyed, is_foreign, is_shortage};
 use crate::platform::environment::ProcessEnvironment;
+use crate::platform::stat::{Stat, Surveyed};
 use rustix::buffer::spare_capacity;
 use std::fs;
 use std::io;

@@ -1,15 +1,13 @@
 //! A walk over all processes. One is taken before every kill of a tree, so each process costs three system calls and no
 //! allocation.
 
-use super::{Stat, parse_stat};
+use super::files::{STAT_LENGTH_MAX, parse_stat};
+use crate::platform::stat::Stat;
 use rustix::fs::{Mode, OFlags, RawDir, openat};
 use std::ffi::CStr;
 use std::io::{self, Write};
 use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
-
-/// More than the first 22 fields of a line can have: a name of 64 bytes and numbers of 20 digits.
-const STAT_LENGTH_MAX: usize = 1024;
 
 /// What getdents64(2) fills at once: some thirty names. The kernel lists processes in the order of their pids, so that
 /// with a short list most of those that are started during the walk are still seen.

@@ -1,0 +1,210 @@
+//! A hold on a process: a pid is a name that the kernel gives away again, a pidfd is not. See `pidfd_open(2)`.
+
+use super::proc::{is_foreign, stat};
+use crate::platform::child::positive;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{PidfdFlags, Signal, WaitId, WaitIdOptions};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::process::ExitStatusExt;
+use std::process::ExitStatus;
+use std::time::Duration;
+use tokio::io::unix::AsyncFd;
+
+/// One process, whatever becomes of its pid.
+#[derive(Debug)]
+pub struct Handle {
+    pid: i32,
+    start_time: u64,
+    fd: OwnedFd,
+}
+
+impl Handle {
+    /// Takes hold of the process that has this pid now.
+    ///
+    /// # Errors
+    /// ESRCH if there is none; EMFILE and the like; `TimedOut` if the read of its start time is stuck.
+    pub fn open(pid: i32) -> io::Result<Self> {
+        let name = positive(pid).ok_or(io::ErrorKind::InvalidInput)?;
+        let fd = rustix::process::pidfd_open(name, PidfdFlags::empty())?;
+        // Read after the open. If the caller saw the same start time under this pid before, the descriptor is that process:
+        // the pid cannot have been reused in between.
+        let start_time = if is_foreign() { 0 } else { stat(pid)?.start_time };
+        Ok(Self { pid, start_time, fd })
+    }
+
+    /// Its process id.
+    #[must_use]
+    pub fn pid(&self) -> i32 {
+        self.pid
+    }
+
+    /// Its start time, as in [`super::proc::Stat`].
+    #[must_use]
+    pub fn start_time(&self) -> u64 {
+        self.start_time
+    }
+
+    /// SIGTERM.
+    ///
+    /// # Errors
+    /// ESRCH once it has ended and was reaped; EPERM.
+    pub fn terminate(&self) -> io::Result<()> {
+        Ok(rustix::process::pidfd_send_signal(&self.fd, Signal::TERM)?)
+    }
+
+    /// SIGCONT: a stopped process acts on no other signal but SIGKILL.
+    ///
+    /// # Errors
+    /// As [`Handle::terminate`].
+    pub fn resume(&self) -> io::Result<()> {
+        Ok(rustix::process::pidfd_send_signal(&self.fd, Signal::CONT)?)
+    }
+
+    /// SIGKILL. It ends a stopped process as well.
+    ///
+    /// # Errors
+    /// As [`Handle::terminate`].
+    pub fn kill(&self) -> io::Result<()> {
+        Ok(rustix::process::pidfd_send_signal(&self.fd, Signal::KILL)?)
+    }
+
+    /// SIGKILL to the process group whose number is the pid of this process, be it alive or not: while the descriptor
+    /// is open that number names no other group here.
+    ///
+    /// # Errors
+    /// ESRCH if there is no such group; EINVAL before Linux 6.9.
+    pub fn kill_group(&self) -> io::Result<()> {
+        const SIGNAL_PROCESS_GROUP: libc::c_uint = 1 << 2;
+        let (fd, none) = (self.fd.as_raw_fd(), std::ptr::null::<libc::siginfo_t>());
+        // SAFETY: the descriptor is open, and a null pointer stands for the siginfo of kill(2).
+        let result =
+            unsafe { libc::syscall(libc::SYS_pidfd_send_signal, fd, libc::SIGKILL, none, SIGNAL_PROCESS_GROUP) };
+        if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    }
+
+    /// A watch for the end of the process. It needs the reactor of a tokio runtime.
+    ///
+    /// # Errors
+    /// EMFILE.
+    pub fn watch(&self) -> io::Result<EndWatch> {
+        let fd = self.fd.try_clone()?;
+        // SAFETY: the `OwnedFd` is open, belongs to the `AsyncFd` alone, and is not closed or replaced before that one
+        // is dropped.
+        let fd = unsafe { AsyncFd::register(fd) }?;
+        Ok(EndWatch { fd })
+    }
+
+    /// How our child ended, if it has. It stays a zombie, so that its pid, and with it the number of its process
+    /// group and session, cannot name anything else until [`reap`].
+    ///
+    /// # Errors
+    /// ECHILD if it is not a child of ours.
+    pub fn exit(&self) -> io::Result<Option<Exit>> {
+        let options = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
+        // SAFETY: both structs are plain data for which all zeroes are valid. The system call (waitid(2), "C library/
+        // kernel differences": its fifth argument takes the resource usage, which the libc wrapper leaves out) writes
+        // to them and to nothing else, and both outlive it.
+        let (result, info, usage) = unsafe {
+            let mut info: libc::siginfo_t = std::mem::zeroed();
+            let mut usage: libc::rusage = std::mem::zeroed();
+            let fd = self.fd.as_raw_fd();
+            let result = libc::syscall(libc::SYS_waitid, libc::P_PIDFD, fd, &raw mut info, options, &raw mut usage);
+            (result, info, usage)
+        };
+        if result != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: waitid filled the SIGCHLD fields, or left the zeroes of no news.
+        let (pid, status) = unsafe { (info.si_pid(), info.si_status()) };
+        if pid == 0 {
+            return Ok(None);
+        }
+        // wait(2)'s encoding: the code in the second byte, or the signal in the first with 0x80 for a core file.
+        let status = ExitStatus::from_raw(match info.si_code {
+            libc::CLD_EXITED => (status & 0xff) << 8,
+            libc::CLD_DUMPED => status | 0x80,
+            _ => status,
+        });
+        let cpu = duration(usage.ru_utime).zip(duration(usage.ru_stime)).map(|(user, system)| user + system);
+        Ok(Some(Exit { status, max_rss_kb: u64::try_from(usage.ru_maxrss).ok(), cpu }))
+    }
+
+    /// Whether it has ended, be it a child of ours or not, reaped or not.
+    ///
+    /// # Errors
+    /// What poll(2) said.
+    pub fn has_ended(&self) -> io::Result<bool> {
+        self.ends_within(Duration::ZERO)
+    }
+
+    /// Whether it has by the end of this time, for which the caller blocks.
+    ///
+    /// # Errors
+    /// What the kernel said.
+    pub fn ends_within(&self, wait: Duration) -> io::Result<bool> {
+        let mut fds = [PollFd::new(&self.fd, PollFlags::IN)];
+        let wait = Timespec::try_from(wait).map_err(io::Error::other)?;
+        Ok(poll(&mut fds, Some(&wait))? > 0)
+    }
+
+    /// Removes the zombie, if this is a dead child of ours. No other process that has its pid by now can be meant.
+    pub fn reap(&self) {
+        // ECHILD: it is not a child of ours, or is gone already.
+        let _ignored =
+            rustix::process::waitid(WaitId::PidFd(self.fd.as_fd()), WaitIdOptions::EXITED | WaitIdOptions::NOHANG);
+    }
+}
+
+/// Becomes ready when a process ends: a pidfd is readable from then on.
+#[derive(Debug)]
+pub struct EndWatch {
+    fd: AsyncFd<OwnedFd>,
+}
+
+impl EndWatch {
+    /// Waits for our child's end.
+    ///
+    /// # Errors
+    /// As [`Handle::exit`].
+    pub async fn exit(&self, handle: &Handle) -> io::Result<Exit> {
+        loop {
+            let mut ready = self.fd.readable().await?;
+            if let Some(exit) = handle.exit()? {
+                return Ok(exit);
+            }
+            ready.clear_ready();
+        }
+    }
+
+    /// Waits for the end of any process.
+    ///
+    /// # Errors
+    /// What poll(2) said.
+    pub async fn ended(&self, handle: &Handle) -> io::Result<()> {
+        loop {
+            let mut ready = self.fd.readable().await?;
+            if handle.has_ended()? {
+                return Ok(());
+            }
+            ready.clear_ready();
+        }
+    }
+}
+
+/// The end of a child.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Exit {
+    /// Its code or signal.
+    pub status: ExitStatus,
+    /// Its peak resident set, in KiB, or that of a process that it has waited for, if that was larger: see the resource
+    /// usage in wait4(2).
+    pub max_rss_kb: Option<u64>,
+    /// CPU time of all its threads and of the processes that it has waited for.
+    pub cpu: Option<Duration>,
+}
+
+fn duration(time: libc::timeval) -> Option<Duration> {
+    let (seconds, micros) = (u64::try_from(time.tv_sec).ok()?, u64::try_from(time.tv_usec).ok()?);
+    Some(Duration::from_secs(seconds) + Duration::from_micros(micros))
+}
