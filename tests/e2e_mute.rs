@@ -129,6 +129,8 @@ fn a_supervisor_that_is_killed_while_its_gateway_is_held_up_in_execve_leaves_no_
     let (scene, mut mute) = (Scene::new(""), Mute::new());
     let mut first = scene.launch().words(&[&mute.program()]).start();
     mute.wait_for_reader();
+    // Then its child is on record.
+    first.wait_event("gateway.spawned");
     first.signal(Signal::SIGKILL);
     first.wait_exit();
     let mut second = scene.start();

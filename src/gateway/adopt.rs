@@ -4,16 +4,21 @@
 //! record (pid and start time name a process for as long as the machine is up), or, where the supervisor died before it
 //! could write them down, from the instance id in the environment of the gateway and of everything that it started.
 
-use super::launch::{INSTANCE, Launch};
+use super::launch::{INSTANCE, Launch, entry};
 use super::spawn::ProcessKind;
+use super::tree::Tree;
 use crate::core::Remains;
+use crate::platform::cgroup::Leaf;
 use crate::platform::environment::ProcessEnvironment;
+use crate::platform::kill;
 use crate::platform::proc::{self, Stat};
 use crate::platform::process::Handle;
+use crate::platform::rlimit_tag::RlimitTag;
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
@@ -49,9 +54,10 @@ pub struct Trace {
 #[derive(Debug)]
 pub struct Found {
     pub(super) instance: String,
-    pub(super) leader: Option<Handle>,
-    pub(super) remains: Remains,
-    pub(super) members: Vec<(i32, u64)>,
+    pub(super) leader: Option<Arc<Handle>>,
+    pub(super) leaf: Option<Arc<Leaf>>,
+    pub(super) tree: Tree,
+    remains: Remains,
 }
 
 impl Found {
@@ -76,11 +82,40 @@ impl Found {
     fn with_leader(leader: Handle, trace: &Trace, launch: &Launch) -> Self {
         let differs = difference(leader.pid(), trace.command.as_deref(), launch);
         let remains = Remains::Leader { pid: leader.pid(), differs };
-        Self { instance: trace.instance.clone(), leader: Some(leader), remains, members: trace.known().to_vec() }
+        Self::new(Some(Arc::new(leader)), remains, trace)
     }
 
     fn without_leader(remains: Remains, trace: &Trace) -> Self {
-        Self { instance: trace.instance.clone(), leader: None, remains, members: trace.known().to_vec() }
+        Self::new(None, remains, trace)
+    }
+
+    fn new(leader: Option<Arc<Handle>>, remains: Remains, trace: &Trace) -> Self {
+        let (instance, members) = (trace.instance.clone(), trace.known());
+        let pid = leader.as_ref().map(|leader| leader.pid());
+        let leaf = Leaf::find(&ProcessKind::Gateway.leaf_name(&instance), pid).map(Arc::new);
+        // Under another supervisor's limits it has another one.
+        let is_its_own = |tag: &RlimitTag| pid.is_some_and(|pid| tag.is_on(pid));
+        let tag = ProcessKind::Gateway.tag_of(&instance).filter(is_its_own);
+        let tree = match &leader {
+            // A successor that a gateway of ours has left: the orphans of both come to us.
+            Some(leader) if kill::is_child(leader.pid()) => {
+                Tree::inherited_by(leader, entry(&instance), members).led_by(leader)
+            }
+            Some(leader) => Tree::adopted(leader, entry(&instance), members).led_by(leader),
+            None => Tree::orphaned(former_leader(&remains), entry(&instance), members),
+        };
+        let mut tree = tree.with(leaf.clone(), tag);
+        if !matches!(remains, Remains::Nothing { .. }) {
+            tree.remember();
+        }
+        Self { instance, leader, leaf, tree, remains }
+    }
+}
+
+fn former_leader(remains: &Remains) -> Option<i32> {
+    match *remains {
+        Remains::Leader { pid, .. } => Some(pid),
+        Remains::Orphans { pid } | Remains::Nothing { pid } => pid,
     }
 }
 
@@ -117,7 +152,8 @@ fn find_recorded(left: &Trace, launch: &Launch) -> io::Result<Found> {
         if !pause.is_zero() {
             thread::sleep(pause);
         }
-        let bearers = bearers(|instance| instance == left.instance)?.into_values().next().unwrap_or_default();
+        let mut bearers = bearers(|instance| instance == left.instance)?.into_values().next().unwrap_or_default();
+        bearers.extend(in_leaf_of(left, &bearers));
         // Who is known to have ended is not looked for among those that it left.
         if recorded.is_none()
             && let Some(leader) = leader_of(&bearers)?
@@ -129,6 +165,15 @@ fn find_recorded(left: &Trace, launch: &Launch) -> io::Result<Found> {
         }
     }
     Ok(Found::without_leader(Remains::Nothing { pid: left.pid }, left))
+}
+
+/// The processes in the control group of this gateway that do not have its id. A child that is held up in its execve(2) has
+/// no other proof before its pid is on record.
+fn in_leaf_of(left: &Trace, known: &[Stat]) -> Vec<Stat> {
+    let leaf = Leaf::find(&ProcessKind::Gateway.leaf_name(&left.instance), None);
+    let pids = leaf.and_then(|leaf| leaf.members().ok()).unwrap_or_default().into_iter();
+    let others = pids.filter(|pid| known.iter().all(|process| process.pid != *pid));
+    others.filter_map(|pid| proc::stat(pid).ok().filter(|process| !process.is_dead())).collect()
 }
 
 /// Looks for any gateway of this configuration, without a record. The one that `holder`, the owner of its port, belongs to

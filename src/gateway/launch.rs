@@ -104,3 +104,8 @@ pub(super) fn scrub(command: &mut Command) {
 pub fn key_of(lease_key: &str) -> String {
     format!("{:016x}", fnv1a(lease_key.bytes()))
 }
+
+/// The entry in the environment of everything that a gateway starts.
+pub(super) fn entry(instance: &str) -> String {
+    format!("{INSTANCE}={instance}")
+}

@@ -4,15 +4,15 @@
 
 use super::adopt::Found;
 use super::exit_watch::{ExitWatch, OomWatch, SignalsSent};
+use super::launch;
 pub use super::launch::{Birth, INSTANCE, Launch, key_of};
 use super::spawn::{self, ProcessKind, SpawnError, Started};
 use super::tree::{Orphans, Tree};
-use crate::core::{Event, Generation, Remains, SpawnFailure, Usage};
+use crate::core::{Event, Generation, SpawnFailure, Usage};
 use crate::platform::cgroup::Leaf;
+use crate::platform::proc;
 use crate::platform::process::{self, Handle};
-use crate::platform::rlimit_tag::RlimitTag;
 use crate::platform::usage;
-use crate::platform::{kill, proc};
 use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -103,7 +103,7 @@ impl Gateway {
         spawn::warn_if_blind(&started, orphans);
         let Started { leader, watch, exec, leaf, tag } = started;
         let (oom, signals) = (OomWatch::of(leaf.clone()), SignalsSent::default());
-        let tree = Tree::new(&leader, entry(instance), orphans).with(leaf.clone(), tag).led_by(&leader);
+        let tree = Tree::new(&leader, launch::entry(instance), orphans).with(leaf.clone(), tag).led_by(&leader);
         let exit_watch =
             ExitWatch { generation, leader: Arc::clone(&leader), watch, signals: signals.clone(), oom: oom.clone() };
         let (pid, program, events) = (leader.pid(), launch.program.clone(), events.clone());
@@ -130,44 +130,17 @@ impl Gateway {
     /// # Errors
     /// EMFILE. Nothing is held then, and it can be looked for again.
     pub fn adopt(generation: Generation, found: Found, events: &Sender<Event>) -> io::Result<Self> {
-        let Found { instance, leader, remains, members } = found;
-        let leaf =
-            Leaf::find(&ProcessKind::Gateway.leaf_name(&instance), leader.as_ref().map(Handle::pid)).map(Arc::new);
+        let Found { instance, leader, leaf, tree, .. } = found;
         let (signals, oom) = (SignalsSent::default(), OomWatch::of(leaf.clone()));
-        // Under another supervisor's limits it has another one.
-        let is_its_own = |tag: &RlimitTag| leader.as_ref().is_some_and(|leader| tag.is_on(leader.pid()));
-        let tag = ProcessKind::Gateway.tag_of(&instance).filter(is_its_own);
-        let leader = leader.map(Arc::new);
-        let tree = match &leader {
-            Some(leader) => {
-                let tree = if kill::is_child(leader.pid()) {
-                    // A successor that a gateway of ours has left: the orphans of both come to us.
-                    Tree::inherited_by(leader, entry(&instance), &members)
-                } else {
-                    Tree::adopted(leader, entry(&instance), &members)
-                };
-                let watch = leader.watch()?;
-                // It is our child all the same if we are the reaper of what its supervisor left.
-                process::claim(leader.pid());
-                let (signals, oom) = (signals.clone(), oom.clone());
-                let exit_watch = ExitWatch { generation, leader: Arc::clone(leader), watch, signals, oom };
-                tokio::spawn(exit_watch.report_departure(events.clone()));
-                tree.led_by(leader)
-            }
-            None => Tree::orphaned(former_leader(&remains), entry(&instance), &members),
-        };
-        let tree = SharedTree::new(tree.with(leaf.clone(), tag));
-        let gateway = Self { generation, instance, leader, tree, leaf, signals, oom };
-        tokio::spawn(gateway.remember());
-        Ok(gateway)
-    }
-
-    fn remember(&self) -> impl Future<Output = ()> + use<> {
-        let tree = self.tree.clone();
-        async move {
-            // What cannot be seen now will be looked for again when the tree is killed.
-            let _unseen = proc::run(move || tree.remember(Tree::remember)).await;
+        if let Some(leader) = &leader {
+            let watch = leader.watch()?;
+            // It is our child all the same if we are the reaper of what its supervisor left.
+            process::claim(leader.pid());
+            let (signals, oom) = (signals.clone(), oom.clone());
+            let exit_watch = ExitWatch { generation, leader: Arc::clone(leader), watch, signals, oom };
+            tokio::spawn(exit_watch.report_departure(events.clone()));
         }
+        Ok(Self { generation, instance, leader, tree: SharedTree::new(tree), leaf, signals, oom })
     }
 
     /// Its number.
@@ -314,13 +287,6 @@ impl Gateway {
     }
 }
 
-fn former_leader(remains: &Remains) -> Option<i32> {
-    match *remains {
-        Remains::Leader { pid, .. } => Some(pid),
-        Remains::Orphans { pid } | Remains::Nothing { pid } => pid,
-    }
-}
-
 /// Ends a watch when it is dropped.
 #[must_use = "dropping it ends the watch"]
 #[derive(Debug)]
@@ -368,11 +334,6 @@ fn explain(error: &io::Error, program: &Path) -> SpawnFailure {
             "cannot execute {program}: {error}; check the path, its permissions and the interpreter in its first line"
         )),
     }
-}
-
-/// The entry in the environment of everything that a gateway starts.
-fn entry(instance: &str) -> String {
-    format!("{INSTANCE}={instance}")
 }
 
 /// Removes the empty control groups that killed supervisors of this configuration have left.
