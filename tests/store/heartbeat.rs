@@ -1,18 +1,18 @@
-//! Where locks cannot be trusted the row alone tells owners apart.
+//! On a file system with unreliable locks only the row distinguishes owners.
 
 use crate::kit::{NOW, Running, Scene, acquired, me, quick};
 use openclaw_supervise::core::{Contested, LeaseAnswer, LeaseRequest};
 use openclaw_supervise::store::{Clocks, Limits, News};
 use std::time::Duration;
 
-/// Puts somebody into the row whom nobody can see from here.
-const STRANGER: &str = "UPDATE state_leases SET owner = 'stranger', pid = 4321, boot_id = 'elsewhere', host = 'far', \
+/// Writes an owner on another host into the row.
+const REMOTE_OWNER: &str = "UPDATE state_leases SET owner = 'stranger', pid = 4321, boot_id = 'elsewhere', host = 'far', \
                         beat = 7, released_at = NULL";
 
-fn scene_of_a_stranger() -> Scene {
+fn scene_with_remote_owner() -> Scene {
     let scene = Scene::with_heartbeat();
     assert!(scene.owner().close(true));
-    scene.sql().execute_batch(STRANGER).unwrap();
+    scene.sql().execute_batch(REMOTE_OWNER).unwrap();
     scene
 }
 
@@ -21,8 +21,8 @@ fn take(store: &mut Running, unchanged: u64) -> LeaseAnswer {
 }
 
 #[test]
-fn an_owner_that_cannot_be_seen_is_gone_once_his_counter_has_stood_still() {
-    let scene = scene_of_a_stranger();
+fn a_remote_owner_is_dead_after_its_counter_has_been_still() {
+    let scene = scene_with_remote_owner();
     let mut store = scene.start();
     for answer in [store.take(), take(&mut store, 6)] {
         let LeaseAnswer::Unclear { beat: 7, owner: Some(owner) } = answer else { panic!("{answer:?}") };
@@ -35,8 +35,8 @@ fn an_owner_that_cannot_be_seen_is_gone_once_his_counter_has_stood_still() {
 }
 
 #[test]
-fn an_owner_that_cannot_be_read_is_gone_after_that_time_too() {
-    let scene = scene_of_a_stranger();
+fn an_unreadable_owner_is_dead_after_that_time_too() {
+    let scene = scene_with_remote_owner();
     scene.sql().execute_batch("UPDATE state_leases SET owner = NULL, pid = 'x', beat = 'y', host = NULL").unwrap();
     let mut store = scene.start();
     assert_eq!(store.take(), LeaseAnswer::Unclear { beat: 0, owner: None });
@@ -44,7 +44,7 @@ fn an_owner_that_cannot_be_read_is_gone_after_that_time_too() {
 }
 
 #[test]
-fn a_recycled_pid_is_known_by_its_start_time() {
+fn a_recycled_pid_is_recognised_by_its_start_time() {
     let scene = Scene::with_heartbeat();
     scene.owner().crash();
     scene.sql().execute_batch("UPDATE state_leases SET owner = 'before', start_time = start_time - 1").unwrap();
@@ -53,7 +53,7 @@ fn a_recycled_pid_is_known_by_its_start_time() {
 }
 
 #[test]
-fn a_living_owner_of_this_machine_is_seen_though_his_lock_is_not() {
+fn a_live_owner_on_this_machine_is_seen_without_its_lock() {
     let scene = Scene::with_heartbeat();
     let owner = scene.owner();
     std::fs::remove_file(scene.file("lease.lock")).unwrap();
@@ -67,8 +67,8 @@ fn a_living_owner_of_this_machine_is_seen_though_his_lock_is_not() {
 }
 
 #[test]
-fn a_look_at_a_stranger_shows_his_counter_and_nothing_that_could_be_watched() {
-    let scene = scene_of_a_stranger();
+fn a_look_at_a_remote_owner_yields_its_counter() {
+    let scene = scene_with_remote_owner();
     let mut store = scene.start();
     for beat in [7, 7, 8] {
         scene.sql().execute("UPDATE state_leases SET beat = ?1", [beat]).unwrap();
@@ -81,7 +81,7 @@ fn a_look_at_a_stranger_shows_his_counter_and_nothing_that_could_be_watched() {
 }
 
 #[test]
-fn an_owner_makes_his_counter_go_on_and_notices_that_another_one_took_over() {
+fn an_owner_increments_its_counter_and_notices_a_takeover() {
     let scene = Scene::with_heartbeat();
     let limits = Limits { beat: Duration::from_millis(20), wait: Duration::from_secs(5), ..quick() };
     let mut store = Running::start(scene.place.clone(), Clocks::system(), limits);
@@ -91,12 +91,12 @@ fn an_owner_makes_his_counter_go_on_and_notices_that_another_one_took_over() {
     let beat = || sql.query_row("SELECT beat FROM state_leases", [], |row| row.get::<_, i64>(0)).unwrap();
     let seen = (0..100_000).find(|_| beat() >= 3);
     assert!(seen.is_some(), "it goes on by itself");
-    sql.execute_batch(STRANGER).unwrap();
+    sql.execute_batch(REMOTE_OWNER).unwrap();
     let (owner, why) = store.lost();
     assert_eq!(owner.unwrap().pid, 4321);
     assert_eq!(why, "the lease record names another owner");
     store.intend(1);
-    // The next answer is that of the look: an intent gets none any more.
+    // The next answer is that of the confirmation: an intent gets none after the loss.
     assert!(matches!(store.peek(), LeaseAnswer::Contended { .. }));
     assert!(!store.close(true), "what is lost cannot be given back");
     let row = scene.reader().lease().unwrap().unwrap().row;
@@ -104,13 +104,13 @@ fn an_owner_makes_his_counter_go_on_and_notices_that_another_one_took_over() {
 }
 
 #[test]
-fn a_lost_lease_is_noticed_before_a_spawn_and_whenever_somebody_asks() {
+fn a_lost_lease_is_noticed_before_a_spawn_and_on_confirmation() {
     for ask in [|store: &Running| store.intend(1), |store: &Running| store.store().confirm(5)] {
         let scene = Scene::with_heartbeat();
         let mut store = scene.owner();
         store.store().confirm(4);
         assert!(matches!(store.next(), News::Confirmed { ticket: 4 }));
-        scene.sql().execute_batch(STRANGER).unwrap();
+        scene.sql().execute_batch(REMOTE_OWNER).unwrap();
         ask(&store);
         assert_eq!(store.lost().0.unwrap().command, "a supervisor on host far");
         assert_eq!(scene.reader().youngest().unwrap(), None, "nothing was written");
@@ -118,14 +118,14 @@ fn a_lost_lease_is_noticed_before_a_spawn_and_whenever_somebody_asks() {
 }
 
 #[test]
-fn without_a_record_nobody_owns_anything_here() {
+fn without_a_usable_record_there_is_no_lease() {
     let scene = Scene::with_heartbeat();
     assert!(scene.owner().close(true));
-    let stranger = scene.sql();
-    stranger.execute_batch("BEGIN EXCLUSIVE").unwrap();
+    let other = scene.sql();
+    other.execute_batch("BEGIN EXCLUSIVE").unwrap();
     let mut store = scene.start();
     let LeaseAnswer::Failed(why) = store.take() else { panic!("a refusal") };
     assert!(why.starts_with("locks are unreliable") && why.contains("locked"), "{why}");
-    stranger.execute_batch("ROLLBACK").unwrap();
+    other.execute_batch("ROLLBACK").unwrap();
     assert_eq!(store.acquire().epoch, 2);
 }

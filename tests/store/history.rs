@@ -12,7 +12,7 @@ const fn s(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
 }
 
-/// Clocks that the test moves, in milliseconds.
+/// Clocks that the test sets, in milliseconds.
 #[derive(Default)]
 struct Hands {
     wall: Arc<AtomicI64>,
@@ -45,7 +45,7 @@ fn settled(started: Moment, ended: Moment) -> Fact {
 }
 
 #[test]
-fn what_a_killed_supervisor_left_is_found_and_what_is_over_is_told_with_its_age() {
+fn the_gateway_of_a_killed_supervisor_is_found_and_settled_ones_keep_their_age() {
     let (scene, hands) = (Scene::new(), Hands::default());
     let mut first = hands.start(&scene);
     first.acquire();
@@ -63,7 +63,7 @@ fn what_a_killed_supervisor_left_is_found_and_what_is_over_is_told_with_its_age(
     first.store().members(2, vec![(500, 5000), (501, 5001)]);
     first.sync();
     first.crash();
-    // Somebody sets the clock of the wall, by years and in both directions.
+    // The wall clock is set by years, in both directions.
     for step in [-100_000_000_000, 300_000_000_000] {
         hands.wall.fetch_add(step, Ordering::Relaxed);
         hands.go(10);
@@ -101,7 +101,7 @@ fn what_a_killed_supervisor_left_is_found_and_what_is_over_is_told_with_its_age(
 }
 
 #[test]
-fn a_word_that_comes_when_the_next_gateway_runs_changes_the_record_and_takes_nothing_from_it() {
+fn a_late_planned_exit_changes_the_cause_and_keeps_the_rest_of_the_record() {
     let (scene, hands) = (Scene::new(), Hands::default());
     let mut first = hands.start(&scene);
     first.acquire();
@@ -115,7 +115,7 @@ fn a_word_that_comes_when_the_next_gateway_runs_changes_the_record_and_takes_not
     }
     first.intended(13);
     first.sync();
-    // The first one of these is forgotten by now, and must not be written anew.
+    // The first one has left the buffer, and must not be written again.
     for generation in [1, 6, 12] {
         first.store().remember(generation, Fact::Planned, NOW);
     }
@@ -133,7 +133,7 @@ fn a_word_that_comes_when_the_next_gateway_runs_changes_the_record_and_takes_not
 }
 
 #[test]
-fn an_adopted_gateway_goes_on_in_its_record() {
+fn an_adopted_gateway_continues_its_record() {
     let (scene, hands) = (Scene::new(), Hands::default());
     let mut first = hands.start(&scene);
     first.acquire();
@@ -159,7 +159,7 @@ fn an_adopted_gateway_goes_on_in_its_record() {
 }
 
 #[test]
-fn a_gateway_that_was_never_born_is_over_as_well() {
+fn a_gateway_that_never_started_is_settled() {
     let scene = Scene::new();
     let mut store = scene.owner();
     store.intended(1);
@@ -171,7 +171,7 @@ fn a_gateway_that_was_never_born_is_over_as_well() {
 }
 
 #[test]
-fn events_are_kept_from_before_the_lease_on_and_read_while_the_owner_lives() {
+fn events_before_the_lease_are_kept_and_readable_while_the_owner_runs() {
     let scene = Scene::new();
     let mut store = scene.start();
     store.report("supervisor.started");
@@ -191,13 +191,13 @@ fn events_are_kept_from_before_the_lease_on_and_read_while_the_owner_lives() {
 }
 
 #[test]
-fn old_events_go_at_the_next_start_and_while_many_come() {
+fn old_events_are_pruned_at_the_next_start_and_during_a_flood() {
     let (scene, hands) = (Scene::new(), Hands::default());
     let mut store = hands.start(&scene);
     store.acquire();
     let old = || hands.clocks().now().wall_ms - 31 * 24 * 3_600_000;
     let count = || scene.reader().events_last(u32::MAX).unwrap().len();
-    // Written one at a time, so that they cannot go with one transaction.
+    // One at a time, so that they are not in one transaction.
     let mut counts = Vec::new();
     for _ in 0..300 {
         store.store().report(old(), "a.b", None, "{}".to_owned());

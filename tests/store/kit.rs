@@ -1,4 +1,4 @@
-//! What the tests of the store share.
+//! Helpers for the tests of the store.
 
 use crate::root::needs_root;
 use openclaw_supervise::core::{Acquired, Generation, Holder, LeaseAnswer, LeaseRequest, Moment, Report};
@@ -17,13 +17,13 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{self, Receiver};
 use std::time::Duration;
 
-/// More than anything takes here.
+/// Longer than any step takes.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// The core's time of the tests: its zero lies far in the past.
+/// The current time of the core in the tests.
 pub(crate) const NOW: Moment = Duration::from_hours(10_000);
 
-/// A folder of its own and a port that nobody else claims, for both belong to this test as long as it runs.
+/// A directory and a port that no other test uses at the same time.
 pub(crate) struct Scene {
     pub(crate) place: Place,
     root: PathBuf,
@@ -43,7 +43,7 @@ impl Scene {
         scene
     }
 
-    /// In a folder that is somebody else's to remove.
+    /// In a directory that the caller removes.
     fn at(dir: PathBuf) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
@@ -52,7 +52,7 @@ impl Scene {
         Self { place, root: dir, owns_root: false, _port: listener }
     }
 
-    /// On a file system whose locks nobody trusts, as far as the store knows.
+    /// As on a file system with unreliable locks.
     pub(crate) fn with_heartbeat() -> Self {
         let mut scene = Self::new();
         scene.place.basis = BasisChoice::Heartbeat;
@@ -75,14 +75,14 @@ impl Scene {
         Running::start(self.place.clone(), Clocks::system(), quick())
     }
 
-    /// A store that has the lease.
+    /// A store with the lease.
     pub(crate) fn owner(&self) -> Running {
         let mut running = self.start();
         running.acquire();
         running
     }
 
-    /// As a stranger would open it.
+    /// A second connection to the database.
     pub(crate) fn sql(&self) -> Connection {
         Connection::open(self.file("supervise.sqlite")).unwrap()
     }
@@ -91,7 +91,7 @@ impl Scene {
         StoreReader::open(self.dir()).unwrap().unwrap()
     }
 
-    /// A lock that some other program has.
+    /// The lock, held by another descriptor.
     pub(crate) fn foreign_lock(&self) -> File {
         fs::create_dir_all(self.dir()).unwrap();
         let file = File::create(self.file("lease.lock")).unwrap();
@@ -108,17 +108,17 @@ impl Drop for Scene {
     }
 }
 
-/// Limits that nobody has to wait long for.
+/// Short limits.
 pub(crate) fn quick() -> Limits {
     Limits { wait: Duration::from_millis(300), beat: Duration::from_hours(1), ..Limits::default() }
 }
 
-/// A store and what it has said.
+/// A store and its news.
 pub(crate) struct Running {
     pub(crate) store: Option<Store>,
     news: Receiver<News>,
     ticket: u64,
-    /// What the ids of its gateways begin with.
+    /// The prefix of the ids of its gateways.
     pub(crate) instance: &'static str,
     pub(crate) reports: Vec<Report>,
     pub(crate) warnings: Vec<String>,
@@ -139,7 +139,7 @@ impl Running {
         self.store.as_ref().unwrap()
     }
 
-    /// The next news that answers something.
+    /// The next answer.
     pub(crate) fn next(&mut self) -> News {
         loop {
             match self.news.recv_timeout(PATIENCE).unwrap() {
@@ -173,7 +173,7 @@ impl Running {
         acquired(self.take())
     }
 
-    /// Lets everything that was sent before be done.
+    /// Waits until all earlier jobs are done.
     pub(crate) fn sync(&mut self) {
         self.store().confirm(77);
         assert!(matches!(self.next(), News::Confirmed { ticket: 77 }));
@@ -184,7 +184,7 @@ impl Running {
         self.store().intend(Intent { generation, instance, command: "openclaw gateway".to_owned() });
     }
 
-    /// Writes an intent down, which must work out.
+    /// Records an intent and waits for the answer.
     pub(crate) fn intended(&mut self, generation: Generation) {
         self.intend(generation);
         assert!(matches!(self.next(), News::Intended { generation: told } if told == generation));
@@ -205,7 +205,7 @@ impl Running {
         self.store.take().unwrap().close(release)
     }
 
-    /// Ends as a process does that is killed: nothing is given back. It waits until the kernel has done its part.
+    /// Ends without a release, as by SIGKILL, and waits until the lock is free.
     pub(crate) fn crash(mut self) {
         drop(self.store.take());
         while self.news.recv_timeout(PATIENCE).is_ok() {}
@@ -227,11 +227,11 @@ pub(crate) fn is_me(owner: Option<&Holder>) -> bool {
     owner.is_some_and(|owner| owner.pid == me() && owner.command.contains("store"))
 }
 
-/// Names a test to the process that it starts to run itself in.
+/// Tells the process of a test that it is the inner one.
 const INSIDE: &str = "SUPERVISE_STORE_TEST_INSIDE";
 
-/// Runs a test once more, in a process that `setup` has prepared with `unshare`; `inside` is what it does there, with
-/// the folder that `setup` has made of its first argument.
+/// Runs a test again in a process that `unshare` and `setup` prepare. `inside` runs there, in the directory that `setup` has
+/// created of its first argument.
 pub(crate) fn elsewhere(test: &str, unshare: &[&str], setup: &str, inside: impl FnOnce(&Scene)) {
     if let Some(dir) = env::var_os(INSIDE) {
         return inside(&Scene::at(dir.into()));
@@ -246,10 +246,10 @@ pub(crate) fn elsewhere(test: &str, unshare: &[&str], setup: &str, inside: impl 
     assert!(output.status.success() && told.contains("1 passed"), "{told}");
 }
 
-/// Another process that has the lease of a scene until it is killed.
+/// Another process with the lease of a scene.
 pub(crate) struct Other {
     child: Child,
-    /// It gives the lease back when this ends.
+    /// At its end the process exits.
     input: Option<ChildStdin>,
     pub(crate) pid: i32,
 }
@@ -270,7 +270,7 @@ impl Other {
         Self { child, input, pid }
     }
 
-    /// Whether we are that process; then this returns only when the one who started us has ended.
+    /// Whether we are that process; then it returns when the test has ended.
     pub(crate) fn be() -> bool {
         let Some(dir) = env::var_os(INSIDE) else { return false };
         let mut scene = Scene::at(dir.into());
@@ -282,7 +282,7 @@ impl Other {
         true
     }
 
-    /// Who gets its SIGKILL a moment later must not see the end of the input before: that is returned.
+    /// Returns the input, which has to stay open until the process is killed.
     #[must_use]
     pub(crate) fn kill(mut self) -> Option<ChildStdin> {
         self.child.kill().unwrap();

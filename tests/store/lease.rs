@@ -1,4 +1,4 @@
-//! One owner at a time.
+//! The lease has one owner at a time.
 
 use crate::kit::{NOW, Other, Running, Scene, acquired, elsewhere, is_me, me, quick};
 use crate::root::needs_root;
@@ -13,7 +13,7 @@ use std::thread;
 use std::time::Duration;
 
 #[test]
-fn a_lease_that_was_given_back_is_free_and_one_that_was_not_is_recovered() {
+fn a_released_lease_is_free_and_another_one_is_recovered() {
     let scene = Scene::new();
     let mut first = scene.start();
     let answer = first.acquire();
@@ -41,7 +41,7 @@ fn a_lease_that_was_given_back_is_free_and_one_that_was_not_is_recovered() {
 }
 
 #[test]
-fn a_second_owner_is_refused_at_once_and_told_who_the_first_one_is() {
+fn a_second_owner_is_refused_at_once_with_the_pid_of_the_first() {
     let scene = Scene::new();
     let mut first = scene.owner();
     let mut second = scene.start();
@@ -56,7 +56,7 @@ fn a_second_owner_is_refused_at_once_and_told_who_the_first_one_is() {
 }
 
 #[test]
-fn another_folder_and_the_same_port_is_refused_too() {
+fn another_directory_with_the_same_port_is_refused_too() {
     let scene = Scene::new();
     let mut first = scene.owner();
     let mut place = scene.place.clone();
@@ -75,7 +75,7 @@ fn another_folder_and_the_same_port_is_refused_too() {
 }
 
 #[test]
-fn a_look_at_nothing_leaves_nothing() {
+fn a_look_creates_no_files() {
     let scene = Scene::new();
     assert_eq!(scene.start().peek(), LeaseAnswer::Free);
     assert!(!scene.dir().exists());
@@ -83,7 +83,7 @@ fn a_look_at_nothing_leaves_nothing() {
 }
 
 #[test]
-fn a_lock_that_is_free_in_an_instant_is_waited_for_and_another_one_is_not() {
+fn a_lock_that_is_held_for_an_instant_is_waited_for() {
     let scene = Scene::new();
     let lock = scene.foreign_lock();
     let mut store = scene.start();
@@ -97,7 +97,7 @@ fn a_lock_that_is_free_in_an_instant_is_waited_for_and_another_one_is_not() {
 }
 
 #[test]
-fn of_many_that_start_at_once_one_gets_it_and_all_others_are_told_who() {
+fn of_many_concurrent_starts_one_wins_and_the_others_learn_its_pid() {
     let scene = Scene::new();
     let (ready, done) = (Barrier::new(20), Barrier::new(20));
     let answers: Vec<_> = thread::scope(|scope| {
@@ -123,12 +123,12 @@ fn of_many_that_start_at_once_one_gets_it_and_all_others_are_told_who() {
 }
 
 #[test]
-fn an_owner_that_was_killed_is_recovered_by_name() {
+fn the_lease_of_a_killed_owner_is_recovered_with_its_pid() {
     if Other::be() {
         return;
     }
     let scene = Scene::new();
-    let other = Other::start(&scene, &[], "lease::an_owner_that_was_killed_is_recovered_by_name");
+    let other = Other::start(&scene, &[], "lease::the_lease_of_a_killed_owner_is_recovered_with_its_pid");
     let pid = other.pid;
     let mut store = scene.start();
     let answer = store.take();
@@ -141,13 +141,13 @@ fn an_owner_that_was_killed_is_recovered_by_name() {
 }
 
 #[test]
-fn an_owner_in_another_pid_namespace_is_as_real_and_as_mortal() {
+fn an_owner_in_another_pid_namespace_holds_the_lock_until_it_dies() {
     if Other::be() {
         return;
     }
     needs_root("a pid namespace");
     let scene = Scene::new();
-    let test = "lease::an_owner_in_another_pid_namespace_is_as_real_and_as_mortal";
+    let test = "lease::an_owner_in_another_pid_namespace_holds_the_lock_until_it_dies";
     let other = Other::start(&scene, &["unshare", "--pid", "--fork", "--kill-child", "--mount-proc"], test);
     let mut store = scene.start();
     assert_eq!(store.take(), LeaseAnswer::Contended { owner: None, what: Contested::Lease });
@@ -155,7 +155,7 @@ fn an_owner_in_another_pid_namespace_is_as_real_and_as_mortal() {
     let pid = other.pid;
     let _input = other.kill();
     let mut answer = store.take();
-    // It gets its SIGKILL when the one that was killed has ended.
+    // It gets SIGKILL when its parent, which was killed, has exited.
     for _ in 0..50 {
         if matches!(answer, LeaseAnswer::Acquired(_)) {
             break;
@@ -166,7 +166,7 @@ fn an_owner_in_another_pid_namespace_is_as_real_and_as_mortal() {
 }
 
 #[test]
-fn a_row_without_sense_is_nobody_we_can_name() {
+fn an_invalid_row_has_no_owner() {
     for row in [
         "owner = NULL, pid = NULL, start_time = NULL, boot_id = NULL, pid_namespace = NULL, host = NULL, epoch = NULL, \
          beat = NULL, released_at = NULL, acquired_at = NULL, port = NULL",
@@ -187,7 +187,7 @@ fn a_row_without_sense_is_nobody_we_can_name() {
 }
 
 #[test]
-fn an_epoch_at_its_end_stops_nothing() {
+fn the_largest_epoch_does_not_prevent_a_start() {
     let scene = Scene::new();
     assert!(scene.owner().close(true));
     scene.sql().execute_batch("UPDATE state_leases SET epoch = 9223372036854775807").unwrap();
@@ -211,7 +211,7 @@ fn a_store_of_a_newer_version_is_refused_and_lock_and_claim_are_free_again() {
 }
 
 #[test]
-fn a_folder_of_another_user_is_refused() {
+fn a_directory_of_another_user_is_refused() {
     needs_root("another user");
     let scene = Scene::new();
     fs::create_dir(scene.dir()).unwrap();
@@ -222,9 +222,9 @@ fn a_folder_of_another_user_is_refused() {
 }
 
 #[test]
-fn the_lock_of_a_read_only_folder_counts_and_its_records_do_without() {
+fn a_read_only_directory_can_be_locked_and_has_no_records() {
     let setup = "mount -t tmpfs -o size=1m none \"$1\"";
-    elsewhere("lease::the_lock_of_a_read_only_folder_counts_and_its_records_do_without", &["-m"], setup, |scene| {
+    elsewhere("lease::a_read_only_directory_can_be_locked_and_has_no_records", &["-m"], setup, |scene| {
         assert!(scene.owner().close(true));
         let remount = |mode| {
             let mut mount = std::process::Command::new("mount");
@@ -255,8 +255,8 @@ fn the_lock_of_a_read_only_folder_counts_and_its_records_do_without() {
 }
 
 #[test]
-fn without_a_lock_file_there_is_no_lease_in_a_read_only_folder() {
-    let test = "lease::without_a_lock_file_there_is_no_lease_in_a_read_only_folder";
+fn a_read_only_directory_without_a_lock_file_has_no_lease() {
+    let test = "lease::a_read_only_directory_without_a_lock_file_has_no_lease";
     elsewhere(test, &["-m"], "mount -t tmpfs -o size=1m,ro,mode=0700 none \"$1\"", |scene| {
         let LeaseAnswer::Failed(why) = scene.start().take() else { panic!("a refusal") };
         assert!(why.contains("lease.lock") && why.contains("--store-dir"), "{why}");
@@ -264,7 +264,7 @@ fn without_a_lock_file_there_is_no_lease_in_a_read_only_folder() {
 }
 
 #[test]
-fn an_explicit_basis_is_heeded() {
+fn an_explicit_basis_is_used() {
     let mut scene = Scene::new();
     scene.place.basis = BasisChoice::Lock;
     assert!(scene.owner().close(true));

@@ -1,4 +1,4 @@
-//! A folder or a database that is replaced under its owner, as a hook that restores a backup does.
+//! A directory or a database that is replaced under its owner, as by a hook that restores a backup.
 
 use crate::kit::{Scene, is_me};
 use openclaw_supervise::core::{Contested, LeaseAnswer};
@@ -10,7 +10,7 @@ fn run(program: &str, arguments: &[&std::path::Path]) {
 }
 
 #[test]
-fn lock_row_and_the_record_of_now_go_to_the_new_folder() {
+fn lock_row_and_current_record_move_to_the_new_directory() {
     let scene = Scene::new();
     let mut store = scene.owner();
     store.intended(1);
@@ -64,7 +64,7 @@ fn a_restored_backup_keeps_its_history_and_gets_our_gateway_under_its_own_number
 }
 
 #[test]
-fn a_store_of_somebody_else_with_more_behind_it_loses_none_of_its_numbers() {
+fn another_store_with_a_longer_history_keeps_its_numbers() {
     let (scene, other) = (Scene::new(), Scene::new());
     let mut theirs = other.owner();
     for generation in 1..=9 {
@@ -84,7 +84,7 @@ fn a_store_of_somebody_else_with_more_behind_it_loses_none_of_its_numbers() {
 }
 
 #[test]
-fn another_owner_of_the_new_folder_is_the_owner() {
+fn another_owner_of_the_new_directory_wins() {
     let scene = Scene::new();
     let mut store = scene.owner();
     fs::rename(scene.dir(), scene.root().join("old")).unwrap();
@@ -97,13 +97,13 @@ fn another_owner_of_the_new_folder_is_the_owner() {
 }
 
 #[test]
-fn nothing_is_made_anew_before_something_has_to_be_on_record() {
+fn nothing_is_recreated_before_something_has_to_be_recorded() {
     let scene = Scene::new();
     let mut store = scene.owner();
     let old = scene.root().join("old");
     fs::rename(scene.dir(), &old).unwrap();
     store.report("a.b");
-    // The second answer comes after all that the first question came with.
+    // The second answer comes after everything that the first request caused.
     store.peek();
     store.peek();
     assert!(!scene.dir().exists());
@@ -117,7 +117,7 @@ fn nothing_is_made_anew_before_something_has_to_be_on_record() {
 }
 
 #[test]
-fn a_database_that_was_deleted_is_begun_anew() {
+fn a_deleted_database_is_recreated() {
     let scene = Scene::new();
     let mut store = scene.owner();
     store.intended(1);

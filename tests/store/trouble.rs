@@ -1,4 +1,4 @@
-//! A database that cannot be used takes nothing away from an owner.
+//! An owner keeps the lease without a usable database.
 
 use crate::kit::{Running, Scene, elsewhere, quick};
 use openclaw_supervise::core::{Contested, Fact, LeaseAnswer, Report, Settled};
@@ -6,7 +6,7 @@ use openclaw_supervise::store::{Clocks, StoreReader};
 use std::fs;
 use std::process::Command;
 
-/// From another process: closing a descriptor of a database ends the locks that this one has on it.
+/// In another process: closing a descriptor of a database drops the locks that this process has on it.
 fn shell(script: &str, scene: &Scene) {
     let status = Command::new("sh").args(["-ec", script]).current_dir(scene.dir()).status().unwrap();
     assert!(status.success(), "{script}");
@@ -15,7 +15,7 @@ fn shell(script: &str, scene: &Scene) {
 const GARBAGE: &str = "head -c 65536 /dev/zero | tr '\\0' x >";
 
 #[test]
-fn a_damaged_database_is_put_aside_by_the_one_who_has_the_lock_and_by_nobody_else() {
+fn only_the_owner_of_the_lock_moves_a_corrupt_database_aside() {
     for content in [&[b'x'; 5000][..], b"SQLite format 3\0 and then nothing that is true", &[0; 4096]] {
         let scene = Scene::new();
         let lock = scene.foreign_lock();
@@ -38,7 +38,7 @@ fn a_damaged_database_is_put_aside_by_the_one_who_has_the_lock_and_by_nobody_els
 }
 
 #[test]
-fn damage_while_it_is_open_costs_the_history_and_not_the_lease_nor_the_gateway_of_now() {
+fn corruption_at_run_time_costs_the_history_but_not_the_lease_or_the_current_record() {
     let scene = Scene::new();
     let mut store = scene.owner();
     store.intended(1);
@@ -47,7 +47,7 @@ fn damage_while_it_is_open_costs_the_history_and_not_the_lease_nor_the_gateway_o
     store.store().spawned(2, 70, 700);
     store.sync();
     let before = scene.reader().lease().unwrap().unwrap().row;
-    // Somebody writes, so that the owner does not rely on what it has read before.
+    // Another connection writes, so that the owner cannot rely on its cache.
     scene.sql().execute_batch("UPDATE state_leases SET host = 'x'").unwrap();
     shell(&format!("{GARBAGE} supervise.sqlite; {GARBAGE} supervise.sqlite-wal"), &scene);
     store.report("a.b");
@@ -64,15 +64,15 @@ fn damage_while_it_is_open_costs_the_history_and_not_the_lease_nor_the_gateway_o
 }
 
 #[test]
-fn a_database_that_a_stranger_has_locked_is_waited_for_and_then_done_without() {
+fn a_locked_database_is_waited_for_and_then_done_without() {
     let scene = Scene::new();
     let mut before = scene.owner();
     for generation in 1..=5 {
         before.intended(generation);
     }
     before.crash();
-    let stranger = scene.sql();
-    stranger.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let other = scene.sql();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
     let mut store = scene.start();
     store.instance = "ours";
     let answer = store.acquire();
@@ -84,7 +84,7 @@ fn a_database_that_a_stranger_has_locked_is_waited_for_and_then_done_without() {
     store.store().spawned(1, 80, 800);
     store.report("a.b");
     store.sync();
-    stranger.execute_batch("ROLLBACK").unwrap();
+    other.execute_batch("ROLLBACK").unwrap();
     store.sync();
     assert_eq!(store.reports[1..], [Report::StoreAvailable]);
     let reader = scene.reader();
@@ -100,16 +100,16 @@ fn a_database_that_a_stranger_has_locked_is_waited_for_and_then_done_without() {
 }
 
 #[test]
-fn one_that_is_locked_later_is_told_once_and_caught_up_with() {
+fn a_database_that_is_locked_later_is_reported_once_and_caught_up_with() {
     let scene = Scene::new();
     let mut store = scene.owner();
-    let stranger = scene.sql();
+    let other = scene.sql();
     for round in 1..=2 {
-        stranger.execute_batch("BEGIN IMMEDIATE").unwrap();
+        other.execute_batch("BEGIN IMMEDIATE").unwrap();
         store.intended(round);
         store.report("a.b");
         store.sync();
-        stranger.execute_batch("ROLLBACK").unwrap();
+        other.execute_batch("ROLLBACK").unwrap();
         store.sync();
         let [.., Report::StoreUnavailable { why }, Report::StoreAvailable] = &store.reports[..] else {
             panic!("{:?}", store.reports)
@@ -121,11 +121,11 @@ fn one_that_is_locked_later_is_told_once_and_caught_up_with() {
 }
 
 #[test]
-fn what_cannot_be_written_is_kept_up_to_a_thousand() {
+fn up_to_a_thousand_unwritten_events_are_buffered() {
     let scene = Scene::new();
     let mut store = scene.owner();
-    let stranger = scene.sql();
-    stranger.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let other = scene.sql();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
     store.sync();
     let start = Clocks::system().now().wall_ms;
     for number in 0..1100 {
@@ -135,16 +135,16 @@ fn what_cannot_be_written_is_kept_up_to_a_thousand() {
         }
     }
     store.sync();
-    stranger.execute_batch("ROLLBACK").unwrap();
+    other.execute_batch("ROLLBACK").unwrap();
     store.sync();
     let rows = scene.reader().events_last(u32::MAX).unwrap();
     assert_eq!((rows.len(), rows[0].at_ms), (1000, start + 100), "the oldest were dropped");
 }
 
 #[test]
-fn a_full_disk_is_told_once_and_caught_up_with() {
+fn a_full_disk_is_reported_once_and_caught_up_with() {
     let setup = "mount -t tmpfs -o size=256k,mode=0700 none \"$1\"";
-    elsewhere("trouble::a_full_disk_is_told_once_and_caught_up_with", &["-m"], setup, |scene| {
+    elsewhere("trouble::a_full_disk_is_reported_once_and_caught_up_with", &["-m"], setup, |scene| {
         let mut store = scene.owner();
         store.intended(1);
         shell("head -c 1000000 /dev/zero > filler || :", scene);
@@ -183,7 +183,7 @@ fn a_disk_that_is_full_from_the_start_does_not_keep_the_gateway_down() {
 }
 
 #[test]
-fn a_folder_that_cannot_be_made_is_a_refusal() {
+fn a_directory_that_cannot_be_created_is_a_refusal() {
     let scene = Scene::new();
     let mut place = scene.place.clone();
     fs::write(scene.root().join("file"), "").unwrap();
