@@ -168,10 +168,10 @@ const PRIVATE_WORDS: [&str; 16] = [
 ];
 
 /// The hits that are left in `src` and `docs`. It only falls.
-const PRIVATE_WORDS_MAX: usize = 425;
+const PRIVATE_WORDS_MAX: usize = 218;
 
 /// The type names of `src` that are defined more than once. It only falls.
-const DOUBLE_TYPES_MAX: usize = 39;
+const DOUBLE_TYPES_MAX: usize = 17;
 
 /// The folders in which circles are still allowed, each with its reason.
 const CIRCLES_ALLOWED: [(&str, &str); 2] = [("src/core", "not rearranged yet"), ("src/host", "not rearranged yet")];

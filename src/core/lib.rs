@@ -10,15 +10,6 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
-/// What `std` has in its prelude and `core` has not.
-mod prelude {
-    pub(crate) use alloc::borrow::ToOwned;
-    pub(crate) use alloc::boxed::Box;
-    pub(crate) use alloc::format;
-    pub(crate) use alloc::string::{String, ToString};
-    pub(crate) use alloc::vec::Vec;
-}
-
 pub mod conflict;
 pub mod effect;
 pub mod event;
@@ -33,11 +24,13 @@ pub mod liveness;
 pub mod notice;
 pub mod observation;
 pub mod policy;
+mod prelude;
 pub mod probe_history;
 pub mod report;
 pub mod restart_policy;
 pub mod status;
 pub mod supervisor;
+mod units;
 pub mod usage;
 
 pub use effect::{Effect, LeaseRequest, Outcome, ProbeScope};
@@ -54,11 +47,5 @@ pub use probe_history::HangContext;
 pub use report::Report;
 pub use status::Status;
 pub use supervisor::Supervisor;
+pub use units::{Generation, Moment};
 pub use usage::{ExitUsage, Usage};
-
-/// A reading of the monotonic clock, as the time since that clock's own zero. Only differences mean anything.
-pub type Moment = core::time::Duration;
-
-/// Counts the gateways of one store, from 1. Every event about a child and every effect on one
-/// carries it, so that news of a past child can never touch the present one.
-pub type Generation = u64;
