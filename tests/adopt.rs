@@ -2,8 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use openclaw_supervise::core::{Event, ExitStatus, ExitUsage, Fingerprint, Remains, TreeEnd};
-use openclaw_supervise::gateway::adopt::{Found, Trace, find, find_by_key};
+use openclaw_supervise::core::{Event, ExitStatus, ExitUsage, Fingerprint, LeftRecord, Remains, TreeEnd};
+use openclaw_supervise::gateway::adopt::{Found, find, find_by_key};
 use openclaw_supervise::gateway::process::{
     Birth, Gateway, INSTANCE, Launch, Sweep, key_of, new_instance, watch_departure,
 };
@@ -104,14 +104,14 @@ fn launch(test: &str) -> Launch {
     Launch { key, program, arguments: vec!["run".into()], config, exports: Vec::new() }
 }
 
-fn trace(instance: &str, pid: i32) -> Trace {
-    Trace {
+fn trace(instance: &str, pid: i32) -> LeftRecord {
+    LeftRecord {
         instance: instance.to_owned(),
         pid: Some(pid),
         start_time: Some(start_time(pid)),
         same_boot: true,
-        members: Vec::new(),
         command: Some("/bin/gateway run".to_owned()),
+        ..LeftRecord::default()
     }
 }
 
@@ -208,9 +208,9 @@ async fn a_leader_that_nobody_could_write_down_is_known_by_its_instance() {
     started.descendant(pid, "sleep 601").await;
     until(|| proc::stat(daemon).unwrap().session == daemon).await;
 
-    let left = Trace { instance: instance.clone(), ..Trace::default() };
+    let left = LeftRecord { instance: instance.clone(), ..LeftRecord::default() };
     assert_eq!(*find(&left, &launch).await.unwrap().remains(), leader(pid, None));
-    let nobody = Trace { instance: new_instance(&launch.key), ..Trace::default() };
+    let nobody = LeftRecord { instance: new_instance(&launch.key), ..LeftRecord::default() };
     assert_eq!(*find(&nobody, &launch).await.unwrap().remains(), Remains::Nothing { pid: None });
 
     let lost = find_by_key(&launch, None, &[]).await.unwrap();

@@ -5,8 +5,8 @@
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use openclaw_supervise::core::{Event, ExitStatus, Fingerprint, Usage};
-use openclaw_supervise::gateway::adopt::{self, Trace};
+use openclaw_supervise::core::{Event, ExitStatus, Fingerprint, LeftRecord, Usage};
+use openclaw_supervise::gateway::adopt;
 use openclaw_supervise::gateway::process::{Birth, Gateway, INSTANCE, Launch, Sweep, key_of, new_instance};
 use openclaw_supervise::gateway::tree::Orphans;
 use openclaw_supervise::platform::process::{self, Handle};
@@ -87,8 +87,8 @@ impl Stage {
         command.args(["-c", script]).env(INSTANCE, &instance).stdin(Stdio::null());
         let leader = process::spawn_in_own_session(&mut command).expect("a shell starts");
         let (pid, start_time) = (Some(leader.pid()), Some(leader.start_time()));
-        let trace = Trace { instance, pid, start_time, same_boot: true, members: Vec::new(), command: None };
-        let found = adopt::find(&trace, &launch).await.expect("/proc can be read");
+        let left = LeftRecord { instance, pid, start_time, same_boot: true, ..LeftRecord::default() };
+        let found = adopt::find(&left, &launch).await.expect("/proc can be read");
         let gateway = Gateway::adopt(1, found, &events).expect("it can be held");
         Self { gateway, events, inbox, _remains: Remains, _turn: turn }
     }

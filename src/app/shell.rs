@@ -5,10 +5,10 @@ use super::diagnostics::Diagnostics;
 use super::orders::{Order, Orders};
 use crate::core::event::Remains;
 use crate::core::{
-    Call, Event, Fact, Fingerprint, Generation, HangContext, Hook, HookEnd, LeaseRequest, Owner, ProbeScope, Report,
-    Request, Requester, Settled, SpawnFailure,
+    Call, Event, Fact, Fingerprint, Generation, HangContext, Hook, HookEnd, LeaseRequest, LeftRecord, Owner,
+    ProbeScope, Report, Request, Requester, Settled, SpawnFailure,
 };
-use crate::gateway::adopt::{self, Found, Trace};
+use crate::gateway::adopt::{self, Found};
 use crate::gateway::handoff::Handoff;
 use crate::gateway::hooks::{Hooks, Running};
 use crate::gateway::incident::HungGateway;
@@ -17,7 +17,7 @@ use crate::gateway::probe::{Look, Prober};
 use crate::gateway::process::{self, Birth, Departure, Gateway, Launch, Sweep};
 use crate::gateway::tree::Orphans;
 use crate::host::{clock, manager};
-use crate::store::{Intent, LeftRecord, News, Store};
+use crate::store::{Intent, News, Store};
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -231,7 +231,7 @@ impl Shell {
     /// Keeps a gateway of a predecessor. One that no record spoke of gets one.
     fn hold_adopted(&mut self, gateway: Gateway) {
         let generation = gateway.generation();
-        if self.trace_of(generation).is_none() {
+        if self.left(generation).is_none() {
             self.record(generation, gateway.instance().to_owned());
         }
         if let (Some(pid), Some(start_time)) = (gateway.pid(), gateway.start_time()) {
@@ -242,29 +242,22 @@ impl Shell {
 
     /// Looks for what a predecessor left; [`Shell::take_find`] gets what is found.
     pub(super) fn adopt(&mut self, generation: Generation) {
-        self.seek(generation, self.trace_of(generation), Duration::ZERO);
+        self.seek(generation, self.left(generation), Duration::ZERO);
     }
 
-    fn trace_of(&self, generation: Generation) -> Option<Trace> {
-        self.left.as_ref().filter(|left| left.generation == generation).map(|left| Trace {
-            instance: left.instance.clone(),
-            pid: left.pid,
-            start_time: left.start_time,
-            same_boot: left.same_boot,
-            members: left.members.clone(),
-            command: Some(left.command.clone()),
-        })
+    fn left(&self, generation: Generation) -> Option<LeftRecord> {
+        self.left.clone().filter(|left| left.generation == generation)
     }
 
-    fn seek(&self, generation: Generation, trace: Option<Trace>, pause: Duration) {
+    fn seek(&self, generation: Generation, left: Option<LeftRecord>, pause: Duration) {
         let (launch, finds) = (Arc::clone(&self.launch), self.finds.clone());
         let (prober, members) = (Arc::clone(&self.prober), Arc::clone(&self.members));
         tokio::spawn(async move {
             if !pause.is_zero() {
                 tokio::time::sleep(pause).await;
             }
-            let found = if let Some(trace) = trace {
-                adopt::find(&trace, &launch).await
+            let found = if let Some(left) = left {
+                adopt::find(&left, &launch).await
             } else {
                 let sighting = prober.look(Look::AnswersAndOwner { leader: None }).await;
                 let holder = match sighting.owner {
@@ -292,7 +285,7 @@ impl Shell {
             Ok(remains) => Some(Event::Adopted { generation, remains }),
             Err(error) => {
                 tracing::warn!(generation, %error, "cannot look for an earlier gateway; raise the limit on open files");
-                self.seek(generation, self.trace_of(generation), SEEK_AGAIN);
+                self.seek(generation, self.left(generation), SEEK_AGAIN);
                 None
             }
         }
@@ -306,7 +299,7 @@ impl Shell {
 
     pub(super) fn remember(&mut self, generation: Generation, fact: Fact) {
         // Its pre-start hook failed: an attempt that counts for the next supervisor too.
-        let is_unknown = self.recorded != generation && self.trace_of(generation).is_none();
+        let is_unknown = self.recorded != generation && self.left(generation).is_none();
         if is_unknown && fact == Fact::Settled(Settled::NeverStarted) {
             self.record(generation, process::new_instance(&self.launch.key));
         }

@@ -42,6 +42,23 @@ pub struct Unfinished {
     pub died: Option<(ExitStatus, Moment)>,
 }
 
+/// A gateway that another supervisor may have left running: what is needed to find and adopt it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct LeftRecord {
+    pub generation: Generation,
+    /// The id in the environment of its tree; empty if unknown.
+    pub instance: String,
+    /// Of its leader. `None` if the supervisor died between the intent and the record of the spawn.
+    pub pid: Option<i32>,
+    pub start_time: Option<u64>,
+    /// Whether pids and start times are of this boot. The pid namespace may differ.
+    pub same_boot: bool,
+    /// `None` if unknown.
+    pub command: Option<String>,
+    /// The last known processes of its tree, by pid and start time.
+    pub members: Vec<(i32, u64)>,
+}
+
 /// All of it.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct History {

@@ -38,7 +38,7 @@ pub use event::{
     Acquired, Contested, Event, ExitStatus, Fingerprint, Layer, LeaseAnswer, Recovered, Remains, Request, Requester,
     SpawnFailure, TreeEnd,
 };
-pub use history::{Fact, History, PastRun, Settled, Unfinished};
+pub use history::{Fact, History, LeftRecord, PastRun, Settled, Unfinished};
 pub use hook::{Call, Hook, HookEnd};
 pub use notice::Notice;
 pub use observation::{Holder, Observation, Owner, Phase, Readiness, Verdict};

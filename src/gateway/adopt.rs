@@ -7,7 +7,7 @@
 use super::launch::{INSTANCE, Launch, entry};
 use super::spawn::ProcessKind;
 use super::tree::Tree;
-use crate::core::Remains;
+use crate::core::{LeftRecord, Remains};
 use crate::platform::cgroup::Leaf;
 use crate::platform::environment::ProcessEnvironment;
 use crate::platform::kill;
@@ -32,23 +32,6 @@ const LOOKS_FOR_ORPHANS: usize = 2;
 
 /// What makes another gateway of the same program: the settings that a gateway reads from its environment.
 const SETTINGS: [&str; 4] = ["OPENCLAW_STATE_DIR", "OPENCLAW_CONFIG_PATH", "OPENCLAW_PROFILE", "OPENCLAW_GATEWAY_PORT"];
-
-/// What the record says of a gateway.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Trace {
-    /// Its instance id.
-    pub instance: String,
-    /// Its leader's pid; none where the supervisor died before it could write that down.
-    pub pid: Option<i32>,
-    /// Its leader's start time.
-    pub start_time: Option<u64>,
-    /// Whether it was started since the machine was, and in our pid namespace: else pids and start times mean nothing.
-    pub same_boot: bool,
-    /// The pids and start times of those that were seen in its tree.
-    pub members: Vec<(i32, u64)>,
-    /// Its command, as [`Launch::text`] gave it.
-    pub command: Option<String>,
-}
 
 /// What was found, and a hold on it. [`super::process::Gateway::adopt`] takes it.
 #[derive(Debug)]
@@ -79,18 +62,18 @@ impl Found {
         self.leader.as_ref().map(|leader| (leader.pid(), leader.start_time()))
     }
 
-    fn with_leader(leader: Handle, trace: &Trace, launch: &Launch) -> Self {
+    fn with_leader(leader: Handle, trace: &LeftRecord, launch: &Launch) -> Self {
         let differs = difference(leader.pid(), trace.command.as_deref(), launch);
         let remains = Remains::Leader { pid: leader.pid(), differs };
         Self::new(Some(Arc::new(leader)), remains, trace)
     }
 
-    fn without_leader(remains: Remains, trace: &Trace) -> Self {
+    fn without_leader(remains: Remains, trace: &LeftRecord) -> Self {
         Self::new(None, remains, trace)
     }
 
-    fn new(leader: Option<Arc<Handle>>, remains: Remains, trace: &Trace) -> Self {
-        let (instance, members) = (trace.instance.clone(), trace.known());
+    fn new(leader: Option<Arc<Handle>>, remains: Remains, trace: &LeftRecord) -> Self {
+        let (instance, members) = (trace.instance.clone(), known(trace));
         let pid = leader.as_ref().map(|leader| leader.pid());
         let leaf = Leaf::find(&ProcessKind::Gateway.leaf_name(&instance), pid).map(Arc::new);
         // Under another supervisor's limits it has another one.
@@ -119,29 +102,23 @@ fn former_leader(remains: &Remains) -> Option<i32> {
     }
 }
 
-impl Trace {
-    fn known(&self) -> &[(i32, u64)] {
-        if self.same_boot { &self.members } else { &[] }
-    }
-
-    /// The recorded leader, if that very process is there.
-    fn recorded(&self) -> Option<(i32, u64)> {
-        self.pid.zip(self.start_time).filter(|_| self.same_boot)
-    }
+/// The members whose pids still mean the same.
+fn known(left: &LeftRecord) -> &[(i32, u64)] {
+    if left.same_boot { &left.members } else { &[] }
 }
 
 /// Looks for the gateway of a record.
 ///
 /// # Errors
 /// The processes cannot be listed: then nothing is known of what is left.
-pub async fn find(left: &Trace, launch: &Launch) -> io::Result<Found> {
+pub async fn find(left: &LeftRecord, launch: &Launch) -> io::Result<Found> {
     let (left, launch) = (left.clone(), launch.clone());
     proc::run(move || find_recorded(&left, &launch)).await?
 }
 
 #[expect(clippy::disallowed_methods, reason = "it runs on a worker")]
-fn find_recorded(left: &Trace, launch: &Launch) -> io::Result<Found> {
-    let recorded = left.recorded();
+fn find_recorded(left: &LeftRecord, launch: &Launch) -> io::Result<Found> {
+    let recorded = left.pid.zip(left.start_time).filter(|_| left.same_boot);
     if let Some((pid, start_time)) = recorded
         && let Some(leader) = hold(pid, start_time)?
     {
@@ -160,7 +137,7 @@ fn find_recorded(left: &Trace, launch: &Launch) -> io::Result<Found> {
         {
             return Ok(Found::with_leader(leader, left, launch));
         }
-        if !bearers.is_empty() || left.known().iter().any(|&member| is_alive(member)) {
+        if !bearers.is_empty() || known(left).iter().any(|&member| is_alive(member)) {
             return Ok(Found::without_leader(Remains::Orphans { pid: left.pid }, left));
         }
     }
@@ -169,7 +146,7 @@ fn find_recorded(left: &Trace, launch: &Launch) -> io::Result<Found> {
 
 /// The processes in the control group of this gateway that do not have its id. A child that is held up in its execve(2) has
 /// no other proof before its pid is on record.
-fn in_leaf_of(left: &Trace, known: &[Stat]) -> Vec<Stat> {
+fn in_leaf_of(left: &LeftRecord, known: &[Stat]) -> Vec<Stat> {
     let leaf = Leaf::find(&ProcessKind::Gateway.leaf_name(&left.instance), None);
     let pids = leaf.and_then(|leaf| leaf.members().ok()).unwrap_or_default().into_iter();
     let others = pids.filter(|pid| known.iter().all(|process| process.pid != *pid));
@@ -201,9 +178,9 @@ fn find_unrecorded(launch: &Launch, holder: Option<i32>, known: &[(i32, u64)]) -
     let rank = |leader: &Option<Handle>| leader.as_ref().map(Handle::start_time);
     let likeliest = gateways.into_iter().max_by_key(|(is_holders, _, leader)| (*is_holders, rank(leader)));
     let Some((_, instance, leader)) = likeliest else {
-        return Ok(Found::without_leader(Remains::Nothing { pid: None }, &Trace::default()));
+        return Ok(Found::without_leader(Remains::Nothing { pid: None }, &LeftRecord::default()));
     };
-    let trace = Trace { instance, same_boot: true, members: known.to_vec(), ..Trace::default() };
+    let trace = LeftRecord { instance, same_boot: true, members: known.to_vec(), ..LeftRecord::default() };
     Ok(match leader {
         Some(leader) => Found::with_leader(leader, &trace, launch),
         None => Found::without_leader(Remains::Orphans { pid: None }, &trace),

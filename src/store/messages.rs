@@ -2,8 +2,8 @@
 
 use super::clock::Stamp;
 use super::events::NewEvent;
-use super::record::{Change, LeftRecord};
-use crate::core::{Generation, Holder, LeaseAnswer, LeaseRequest, Moment, Report};
+use super::record::Change;
+use crate::core::{Generation, Holder, LeaseAnswer, LeaseRequest, LeftRecord, Moment, Report};
 use crate::platform::claim::Server;
 use std::path::PathBuf;
 use std::sync::mpsc::SyncSender;

@@ -46,7 +46,7 @@ pub use identity::Identity;
 pub use lease::LeaseRow;
 pub use messages::{BasisChoice, Intent, Limits, News, Place};
 pub use reader::{LeaseOwner, StoreReader};
-pub use record::{Ending, GenerationRecord, LeftRecord};
+pub use record::{Ending, GenerationRecord};
 
 use crate::core::{Fact, Generation, LeaseRequest, Moment};
 use events::NewEvent;

@@ -2,7 +2,7 @@
 
 use super::clock::{Clocks, Stamp};
 use crate::core::restart_policy::{Cause, Run};
-use crate::core::{ExitStatus, Fact, Generation, Moment, PastRun, Settled, Unfinished};
+use crate::core::{ExitStatus, Fact, Generation, LeftRecord, Moment, PastRun, Settled, Unfinished};
 
 /// How a gateway ended for good.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -170,27 +170,10 @@ impl GenerationRecord {
             pid: self.pid,
             start_time: self.start_time,
             same_boot: self.boot_id.is_some() && self.boot_id == clocks.boot_id,
-            command: self.command.clone(),
+            command: Some(self.command.clone()).filter(|command| !command.is_empty()),
             members: self.members.clone(),
         }
     }
-}
-
-/// A gateway that another supervisor may have left running.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LeftRecord {
-    pub generation: Generation,
-    /// The id in the environment of its tree; empty if unknown.
-    pub instance: String,
-    /// Of its leader; `None` if the supervisor died between the intent and the record of the spawn.
-    pub pid: Option<i32>,
-    pub start_time: Option<u64>,
-    /// Whether the pids of the record are of this boot. The pid namespace may differ.
-    pub same_boot: bool,
-    /// Empty if unknown.
-    pub command: String,
-    /// The last known processes of its tree, by pid and start time.
-    pub members: Vec<(i32, u64)>,
 }
 
 #[cfg(test)]

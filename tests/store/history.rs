@@ -2,8 +2,8 @@
 
 use crate::kit::{NOW, Running, Scene, acquired, quick};
 use openclaw_supervise::core::restart_policy::{Cause, Run};
-use openclaw_supervise::core::{ExitStatus, Fact, LeaseRequest, Moment, PastRun, Settled, Unfinished};
-use openclaw_supervise::store::{Clocks, Ending, LeftRecord};
+use openclaw_supervise::core::{ExitStatus, Fact, LeaseRequest, LeftRecord, Moment, PastRun, Settled, Unfinished};
+use openclaw_supervise::store::{Clocks, Ending};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
@@ -92,7 +92,7 @@ fn the_gateway_of_a_killed_supervisor_is_found_and_settled_ones_keep_their_age()
             pid: Some(500),
             start_time: Some(5000),
             same_boot: true,
-            command: "openclaw gateway".to_owned(),
+            command: Some("openclaw gateway".to_owned()),
             members: vec![(500, 5000), (501, 5001)],
         };
         assert_eq!(left, Some(expected));

@@ -1,10 +1,10 @@
 //! Helpers for the tests of the store.
 
 use crate::root::needs_root;
-use openclaw_supervise::core::{Acquired, Generation, Holder, LeaseAnswer, LeaseRequest, Moment, Report};
+use openclaw_supervise::core::{Acquired, Generation, Holder, LeaseAnswer, LeaseRequest, LeftRecord, Moment, Report};
 use openclaw_supervise::platform::claim::Server;
 use openclaw_supervise::platform::sqlite;
-use openclaw_supervise::store::{BasisChoice, Clocks, Intent, LeftRecord, Limits, News, Place, Store, StoreReader};
+use openclaw_supervise::store::{BasisChoice, Clocks, Intent, Limits, News, Place, Store, StoreReader};
 use rusqlite::Connection;
 use rustix::fs::{FlockOperation, flock};
 use std::env;
