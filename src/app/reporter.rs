@@ -1,4 +1,4 @@
-//! One way for every report: the log, the record, and whoever watches over the control socket.
+//! Sends every report to the log, the store and the clients of the control socket.
 
 use crate::core::Report;
 use crate::host::clock;
@@ -7,7 +7,6 @@ use crate::host::telemetry::Record;
 use crate::store::Store;
 use std::sync::{Arc, OnceLock};
 
-/// Tells everybody.
 #[derive(Debug, Clone)]
 pub struct Reporter {
     store: Store,

@@ -11,8 +11,8 @@ use std::path::Path;
 use std::time::Duration;
 use tokio::time::{sleep, timeout};
 
-/// Exit code where there is nobody to ask, as LSB's status code for a service that does not run.
-const NOBODY: u8 = 3;
+/// Exit code without a supervisor: LSB's status code for a service that does not run.
+const NOT_RUNNING: u8 = 3;
 
 /// Between two looks at a process that is about to end.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
@@ -93,7 +93,7 @@ async fn pursue(settings: &RequestSettings, before: &Before) -> Outcome {
                 heard |= report["event"] == "stop.requested";
                 if let Some(outcome) = judge(request, before.generation, &report) {
                     if request == Request::Stop && outcome.code == exit::OK {
-                        // Whoever starts the next one right away must not meet this one at the door.
+                        // The caller may start the next one at once, which must not find this one.
                         before.end().await;
                     }
                     return outcome;
@@ -171,7 +171,7 @@ impl Before {
 fn failure(error: &ConnectionError, store_dir: &Path) -> Outcome {
     match error {
         ConnectionError::Absent => Outcome {
-            code: NOBODY,
+            code: NOT_RUNNING,
             text: format!(
                 "no supervisor runs with the store {}; nothing was asked; name another with --store-dir or --state-dir",
                 store_dir.display()

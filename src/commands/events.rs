@@ -22,7 +22,7 @@ const NAME_WIDTH: usize = 22;
 /// Writes what is recorded, then what is added to it if that is asked for. Returns the exit code.
 pub async fn run(settings: &EventsSettings, out: &mut impl io::Write) -> io::Result<u8> {
     match show(settings, out).await {
-        // Whoever reads has had enough.
+        // The reader has closed the pipe.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(exit::OK),
         shown => shown,
     }
@@ -110,7 +110,7 @@ impl Cursor {
 }
 
 /// What follows the last one. Where that is not there any more the store was begun anew, and all of it is news: an
-/// entry that somebody could have read is removed only with thousands after it.
+/// entry is removed only with thousands after it.
 fn read_on(record: &Record, last: &Entry) -> Result<Vec<Entry>, String> {
     let mut entries = record.after(last.id - 1, PORTION + 1)?;
     if entries.first() == Some(last) {

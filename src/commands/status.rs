@@ -17,7 +17,7 @@ use std::fmt::Display;
 use std::io;
 use std::time::Duration;
 
-/// No gateway runs: 3 and 4 are the status codes of LSB for a service that does not run, and one whose state is unclear.
+/// No gateway runs: 3 and 4 are the status codes of LSB for a service that does not run, and for an unclear state.
 const NOT_RUNNING: u8 = 3;
 const NOT_HEALTHY: u8 = 4;
 

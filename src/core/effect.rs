@@ -8,7 +8,7 @@ use crate::prelude::*;
 pub enum ProbeScope {
     /// Who is on the port, before a spawn? Names the holder of anything that is not free.
     Port,
-    /// Is it our child that answers? Asked until it has come up, and again after a missed probe, when somebody else may
+    /// Is it our child that answers? Asked until it has come up, and again after a missed probe, when another process may
     /// have taken the port. Tells whether the listener belongs to its tree.
     Listener(Generation),
     /// Is our child still serving? Looks at answers only.
@@ -23,7 +23,7 @@ pub enum LeaseRequest {
         /// As above.
         unchanged: Option<u64>,
     },
-    /// See whether anybody has it, without taking it.
+    /// See whether it is held, without taking it.
     Peek,
 }
 
@@ -58,7 +58,6 @@ pub enum Effect {
     },
     /// Have the store remember this. It goes on if the store cannot.
     Remember {
-        /// Whom it is about.
         generation: Generation,
         /// What.
         fact: Fact,
@@ -90,14 +89,12 @@ pub enum Effect {
     },
     /// Read what the gateway uses of the machine, then send `Measured`, if there is anything to read.
     Measure {
-        /// Whom.
         generation: Generation,
         /// Whether the memory of its whole tree is wanted.
         tree: bool,
     },
     /// Write down all that may tell why the gateway hangs, then send `Examined`.
     Examine {
-        /// Whom.
         generation: Generation,
         /// What is known already.
         case: Box<HangContext>,

@@ -7,7 +7,7 @@ use core::fmt;
 use core::time::Duration;
 use serde::{Deserialize, Serialize};
 
-/// What an operator or a manager can ask for.
+/// A request of an operator or a manager.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Request {
     /// End the gateway and the supervisor.
@@ -69,7 +69,7 @@ pub enum ExitStatus {
         /// Whether it left a core file.
         core_dumped: bool,
     },
-    /// Nobody could tell us.
+    /// Unknown: another process was its parent.
     Unknown,
 }
 
@@ -229,20 +229,20 @@ pub enum LeaseAnswer {
         /// What it holds.
         what: Contested,
     },
-    /// Nobody can tell whether its owner lives.
+    /// Whether its owner is alive cannot be told from here.
     Unclear {
         /// Its owner's counter.
         beat: u64,
         /// Its owner.
         owner: Option<Holder>,
     },
-    /// A peek found nobody.
+    /// A peek found no owner.
     Free,
     /// It cannot be had here at all: no lock file, no folder, a store of a newer version.
     Failed(String),
 }
 
-/// What is left of a gateway that another supervisor started.
+/// What is left of another supervisor's gateway.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Remains {
     /// Its leader lives, and with it the gateway.
@@ -278,7 +278,7 @@ pub enum Event {
         /// How.
         answer: LeaseAnswer,
     },
-    /// Somebody else took the lease: the gateway is no longer ours.
+    /// Another supervisor took the lease: the gateway is no longer ours.
     LeaseLost {
         /// The new owner, where it can be seen.
         owner: Option<Holder>,
@@ -352,7 +352,6 @@ pub enum Event {
     },
     /// Processes that bore the instance id of an earlier gateway were found and ended after its tree was gone.
     StraysKilled {
-        /// Whose they were.
         generation: Generation,
         /// What was found.
         end: TreeEnd,
@@ -381,7 +380,7 @@ pub enum Event {
         /// As above.
         timeout: Duration,
     },
-    /// Somebody asked for something.
+    /// An operator or a manager requests something.
     Requested {
         /// What.
         request: Request,

@@ -1,6 +1,6 @@
 //! Faults to plant, so that the tests can be tested.
 //!
-//! Each variant is one mistake that somebody could make in the core. A fault point is a short `planted.is(..)` at the
+//! Each variant is one possible mistake in the core. A fault point is a short `planted.is(..)` at the
 //! place of the mistake; without the feature `planted-faults`, which only dev-dependencies switch on, it is the
 //! constant `false` and leaves no trace. `tests/core/sim.rs` plants each of them and asks that a promise breaks.
 

@@ -1,9 +1,9 @@
 //! The gateway's own word that an exit with 0 was a restart that it planned: the restart handoff of OpenClaw's contract
-//! for external supervisors, protocol version 1. Nobody tells us; we have to ask its command line, which is a cold start
+//! for external supervisors, protocol version 1. Only its command line knows, and asking that is a cold start
 //! of Node. So an exit is pending until it is asked about, and the next gateway is not held up by it: unless the budget
 //! is spent, for then the word decides whether there is a next one.
 //!
-//! Of a gateway that was adopted nobody learns how it ended: its exit may have been planned as well.
+//! The exit status of an adopted gateway is unknown: its exit may have been planned as well.
 
 use super::restart_policy::{Cause, Run};
 use super::{Generation, Moment};
@@ -23,7 +23,7 @@ pub const ANSWER_MAX: Duration = Duration::from_secs(30);
 /// that is lost.
 const LOST_AFTER: Duration = Duration::from_secs(100);
 
-/// Whoever exited longer ago than this is not asked about any more: the row has 60 s, and the answer takes its time.
+/// An exit longer ago than this is not asked about any more: the row lives 60 s, and the answer takes its time.
 pub const ASKED_AGE_MAX: Duration = Duration::from_secs(55);
 
 /// Exits that wait for their word. More of them than this would be a loop of clean exits.
@@ -64,7 +64,7 @@ pub struct Pending {
     pub pid: i32,
     /// Its run.
     pub run: Run,
-    /// What its end counts as until then: a clean exit, or a failure if nobody could learn how it ended.
+    /// What its end counts as until then: a clean exit, or a failure if the exit status is unknown.
     pub cause: Cause,
     /// When it was planned for, which is what the restart policy knows it by.
     pub at: Moment,
@@ -138,12 +138,12 @@ impl Handoffs {
         };
     }
 
-    /// Whether nobody can be asked for certain: a program that was replaced may be one that can.
+    /// Whether the program certainly has no handoff: a replaced one may have it.
     fn is_known_to_be_none(&self) -> bool {
         matches!(self.inquiry, Inquiry::Overtaken | Inquiry::Done) && self.support == Some(false)
     }
 
-    /// Puts off what an exit means. Not where nobody can be asked, and not without end.
+    /// Defers what an exit means, unless the program has no handoff or too many exits wait.
     pub fn defer(&mut self, pending: Pending) -> bool {
         let is_possible = !self.is_known_to_be_none() && self.pending.len() < PENDING_MAX;
         if is_possible {
@@ -170,7 +170,7 @@ impl Handoffs {
         self.pending.pop_front()
     }
 
-    /// The ticket of a question whose answer is lost.
+    /// The ticket of a question that gets no answer any more.
     #[must_use]
     pub fn lost(&self, now: Moment) -> Option<u64> {
         self.asked.filter(|(_, at)| at.saturating_add(LOST_AFTER) <= now).map(|(ticket, _)| ticket)
@@ -185,7 +185,7 @@ impl Handoffs {
         }
     }
 
-    /// Whether anybody waits.
+    /// Whether no exit waits.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.pending.is_empty()

@@ -12,7 +12,7 @@ pub enum Settled {
     Ran(Run, Cause),
     /// No process could be started at all.
     NeverStarted,
-    /// The same while an update replaced the program, which is nobody's failure.
+    /// The same while an update replaced the program; no failure.
     Postponed,
 }
 
@@ -36,7 +36,7 @@ pub struct Unfinished {
     pub spawned: Moment,
     /// When it came up, if it did.
     pub started: Option<Moment>,
-    /// When it was last known to serve. Known only roughly: nobody writes a record with every probe.
+    /// When it was last known to serve. Approximate: a probe writes no record.
     pub healthy_until: Option<Moment>,
     /// How its process ended and when, where that much was still recorded.
     pub died: Option<(ExitStatus, Moment)>,

@@ -47,7 +47,7 @@ pub enum Call {
     PostStop {
         /// Its number.
         generation: Generation,
-        /// Its process id; 0 where nobody knows it.
+        /// 0 if unknown.
         pid: i32,
         /// Why it ended, in the words of `gateway.exited`.
         reason: &'static str,

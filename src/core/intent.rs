@@ -1,4 +1,4 @@
-//! What is wanted, by whom. Intent only hardens: once a stop is asked for, nothing softer is heard.
+//! What is requested, and the requester. Intent only hardens: after a stop, nothing softer counts.
 
 use super::event::Requester;
 

@@ -15,7 +15,7 @@ pub const UNCHANGED_FOR: Duration = Duration::from_secs(30);
 
 /// How old, on a clock that goes on while the machine sleeps, a confirmed ownership may be when its owner goes on to spawn
 /// or to signal on [`Basis::Heartbeat`]. A confirmation is a transaction that finds our owner id and epoch in the row and
-/// makes the counter go on, so that for [`UNCHANGED_FOR`] from then on nobody else can take the lease. An older one is
+/// makes the counter go on, so that for [`UNCHANGED_FOR`] from then on no other supervisor can take the lease. An older one is
 /// renewed first: what is left is an owner held up for 20 s between this look at the clock and the act itself.
 pub const FRESH_FOR: Duration = BEAT;
 
@@ -58,9 +58,9 @@ pub enum Ruling {
         /// As above.
         recovered: Option<&'static str>,
     },
-    /// Somebody living has it.
+    /// A live supervisor has it.
     Contended,
-    /// Nobody can tell yet: look again, and compare the counter.
+    /// Unclear yet: look again, and compare the counter.
     Observe {
         /// The counter now.
         beat: u64,
@@ -77,7 +77,7 @@ pub fn rule(basis: Basis, locked: bool, row: Option<&Row>, unchanged: Option<u64
     let Some(row) = row.filter(|row| !row.released) else { return Ruling::Take { recovered: None } };
     match (basis, row.life) {
         (_, Life::Gone(why)) => Ruling::Take { recovered: Some(why) },
-        (Basis::Lock, _) => Ruling::Take { recovered: Some("nobody holds its lock any more") },
+        (Basis::Lock, _) => Ruling::Take { recovered: Some("its lock is free") },
         (Basis::Heartbeat, Life::Alive) => Ruling::Contended,
         (Basis::Heartbeat, Life::Unknown) if unchanged == Some(row.beat) => {
             Ruling::Take { recovered: Some("its heartbeat has stood still for 30s") }

@@ -3,7 +3,7 @@
 /// One turn of our life that a manager acts on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Notice {
-    /// A gateway serves, or somebody else's does and we stand by. Said once of each gateway.
+    /// A gateway serves, ours or that of the supervisor we stand by for. Sent once for each gateway.
     Ready,
     /// A gateway that served is being replaced on purpose.
     Reloading,

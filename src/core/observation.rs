@@ -18,7 +18,7 @@ pub enum Phase {
 /// The verdict of one probe.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Verdict {
-    /// Nobody accepts connections on the port.
+    /// Connections to the port are refused.
     Free,
     /// As [`Verdict::Free`], but a living gateway holds the state directory's lock: it boots, or ends. Looked for only
     /// before a spawn.
@@ -27,9 +27,9 @@ pub enum Verdict {
     Gateway(Phase),
     /// As [`Verdict::Gateway`], and `/startupz` answered 503 `draining`.
     Draining,
-    /// Somebody accepts and gives no valid HTTP answer in time: a frozen or a very busy gateway, or no HTTP server.
+    /// Connections are accepted but not answered in time: a frozen or very busy gateway, or no HTTP server.
     Silent,
-    /// Somebody answers, but not as a gateway does.
+    /// An answer, but not that of a gateway.
     Foreign,
     /// The probe itself could not run (no descriptors, no memory): it says nothing about the port.
     Inconclusive,
@@ -68,14 +68,14 @@ pub struct Holder {
     pub uid: Option<u32>,
 }
 
-/// Whose listener it is.
+/// The process that listens.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Owner {
-    /// Nobody was asked, nobody listens, or the owner cannot be seen from here (another user, hidepid).
+    /// Not looked for, no listener, or not visible from here (another user, hidepid).
     Unseen,
     /// The child that the probe was about, or a descendant of it.
     Ours(Holder),
-    /// Somebody else.
+    /// Another process.
     Other(Holder),
 }
 
@@ -93,7 +93,7 @@ pub struct Readiness {
 pub struct Observation {
     /// What is there.
     pub verdict: Verdict,
-    /// Whose it is, where the probe was asked to find out.
+    /// The listener, if the probe looked for it.
     pub owner: Owner,
     /// One lower-case phrase that tells how the verdict came about, such as `GET /healthz answered 200 text/html`.
     pub detail: String,

@@ -1,4 +1,4 @@
-//! What was lately seen of a gateway, for whoever has to understand its end.
+//! The last observations of a gateway, to explain its end.
 
 use super::{Moment, Observation, Usage, Verdict};
 use crate::prelude::*;

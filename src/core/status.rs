@@ -1,4 +1,4 @@
-//! What a supervisor is doing, for whoever asks.
+//! What a supervisor is doing, for `status` and the service manager.
 
 use super::{Generation, Readiness, Usage, Verdict};
 use crate::prelude::*;

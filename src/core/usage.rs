@@ -23,6 +23,6 @@ pub struct ExitUsage {
     pub max_rss_kb: Option<u64>,
     /// CPU time of its process and of those that it has waited for.
     pub cpu: Option<Duration>,
-    /// The kernel ended it for want of memory, as far as can be told.
+    /// Killed by the kernel OOM killer, as far as can be told.
     pub oom_killed: bool,
 }

@@ -1,8 +1,8 @@
-//! The control socket: whoever may signal us can ask us, and hears what comes of it.
+//! The control socket, for every process that may signal us.
 //!
 //! A stream socket in the store directory, `control.sock`, for this user and root alone. A client writes one line and
 //! reads lines until it has heard enough; `docs/CONTROL.md` is the contract. Nothing here decides anything, and nothing
-//! waits for a client: whoever does not read, writes too much or takes too long is let go.
+//! waits for a client: one that does not read, writes too much or is too slow is disconnected.
 
 mod answer;
 mod connection;
@@ -33,7 +33,7 @@ const CLIENTS: u32 = 8;
 /// How many reports may wait for one client. A stop with everything that can go wrong has some twenty.
 const REPORTS_WAITING_MAX: usize = 64;
 
-/// How long nobody is let in after the machine refused us a descriptor.
+/// How long no client is accepted after accept(2) failed.
 const PAUSE_AFTER_ERROR: Duration = Duration::from_secs(1);
 
 /// How long the last reports may take at the end.
@@ -83,7 +83,7 @@ impl Control {
         Self { broadcast, ..self }
     }
 
-    /// The way for reports to whoever watches.
+    /// Sends reports to the clients that watch.
     #[must_use]
     pub fn broadcast(&self) -> Broadcast {
         self.broadcast.clone()
@@ -145,7 +145,7 @@ impl Default for Broadcast {
 }
 
 impl Broadcast {
-    /// Whether anybody listens. Without this there is no need to make a line.
+    /// Whether a client watches.
     #[must_use]
     pub fn is_heard(&self) -> bool {
         self.lines.receiver_count() > 0

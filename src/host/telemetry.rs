@@ -78,7 +78,7 @@ pub fn line(event: &str, wall_ms: i64, members: &str) -> String {
     format!(r#"{{"event":{},"at":"{}"{comma}{members}"#, Json::from(event), clock::stamp_of(wall_ms))
 }
 
-/// The colours are our own: `with_ansi` wants a crate feature whose colours we do not use, and complains without it.
+/// The colours are our own: `with_ansi` needs a crate feature, and warns without it.
 struct Line {
     format: Format,
     colour: bool,

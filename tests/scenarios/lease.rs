@@ -54,7 +54,7 @@ fn the_exit_code_of_a_duplicate_is_the_operators() {
 
 #[test]
 fn a_lease_that_was_left_is_told_of_before_it_is_ours() {
-    let recovered = Some(Recovered { pid: Some(900), why: "nobody holds its lock any more".to_owned() });
+    let recovered = Some(Recovered { pid: Some(900), why: "its lock is free".to_owned() });
     let lease = Acquired { epoch: 7, recovered, past: History::default(), trouble: None };
     let mut world = with(LeaseAnswer::Acquired(Box::new(lease)));
     world.run_for(s(10));

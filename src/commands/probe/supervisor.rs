@@ -1,5 +1,5 @@
-//! Whether somebody looks after the gateway: what a container runtime has to know before it ends us. A gateway that is
-//! away is being seen to; a supervisor that stands still is not.
+//! Whether the gateway is supervised: what a container runtime has to know before it kills us. A gateway that is down is
+//! being restarted; a hung supervisor is not.
 
 use super::super::record::{Owner, Record};
 use crate::core::lease::Life;
@@ -37,7 +37,7 @@ pub(super) async fn look(store_dir: &Path) -> Presence {
     }
 }
 
-/// What nobody answers for. An owner in another container or on another machine cannot be asked or seen: then whoever is
+/// Without an answer. An owner in another container or on another machine cannot be asked or seen: then the supervisor
 /// here stands by, and has no socket.
 fn of_record(owner: Option<Owner>) -> Presence {
     let none = |detail: &str| Presence { verdict: "none", ok: false, detail: detail.to_owned(), pid: None };

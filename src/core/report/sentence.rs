@@ -91,7 +91,7 @@ impl fmt::Display for ExitStatus {
     }
 }
 
-/// The name of a signal whose number is the same on every system that we run on, or of one that ends gateways here.
+/// The name of a signal that has the same number on every supported system, or that ends gateways on this one.
 fn signal_name(number: i32) -> Option<&'static str> {
     Some(match number {
         1 => "SIGHUP",

@@ -20,13 +20,13 @@ const LINE_LENGTH_MAX: usize = 1024 * 1024;
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectionError {
-    /// No socket, or nobody behind it.
+    /// No socket, or no listener.
     #[error("no supervisor listens on its control socket")]
     Absent,
     /// This user may not.
     #[error("the control socket belongs to another user; ask as that user or as root")]
     Forbidden,
-    /// Somebody is behind it and says nothing.
+    /// It is listened on, but without an answer.
     #[error("the supervisor{} does not answer; is it stopped or frozen?", named(*.pid))]
     Silent {
         /// Its process id, where the kernel tells it.
@@ -49,7 +49,7 @@ impl From<io::Error> for ConnectionError {
         match error.kind() {
             io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused | io::ErrorKind::NotADirectory => Self::Absent,
             io::ErrorKind::PermissionDenied => Self::Forbidden,
-            // The backlog is full: nobody has been let in for a long time.
+            // The backlog is full: no accept(2) for a long time.
             io::ErrorKind::WouldBlock => Self::Silent { pid: None },
             _ => Self::Broken(error),
         }
@@ -95,7 +95,7 @@ impl Connection {
     async fn open(store_dir: &Path) -> Result<Self, ConnectionError> {
         let address = Address::of(store_dir)?;
         let stream = UnixStream::connect(address.path()).await?;
-        // Whoever called listen(2): known even where it does not turn a hand.
+        // The process that called listen(2), even if it is stopped.
         let pid = stream.peer_cred().ok().and_then(|peer| peer.pid()).filter(|pid| *pid > 0);
         Ok(Self { stream, lines: Lines::new(LINE_LENGTH_MAX), pid })
     }

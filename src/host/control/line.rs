@@ -1,4 +1,4 @@
-//! Lines over a stream, bounded in length. Time is bounded by whoever waits.
+//! Lines over a stream, bounded in length. The caller bounds the time.
 
 use std::io;
 use tokio::net::UnixStream;

@@ -205,7 +205,7 @@ impl World<'_> {
         }
         let now = self.now;
         let lease = &mut self.store.lease;
-        let recovered = lease.stale.then(|| Recovered { pid: None, why: "nobody holds its lock any more".to_owned() });
+        let recovered = lease.stale.then(|| Recovered { pid: None, why: "its lock is free".to_owned() });
         lease.take(now);
         (lease.owner, lease.stale) = (Some(sup), true);
         lease.epoch += 1;
