@@ -98,7 +98,9 @@ fn status_of_a_running_supervisor_has_every_key_of_the_contract_with_the_right_v
         "0 of 6 in the last 1h",
         "gateway at ",
     ]);
-    assert_eq!(said.out.lines().count(), 5, "{said}");
+    // A busy machine may fail a probe, and then the next step is shown.
+    let rows = if said.out.contains("\nnext ") { 6 } else { 5 };
+    assert_eq!(said.out.lines().count(), rows, "{said}");
     assert!(said.err.is_empty(), "{said}");
     end(&mut supervisor);
 }
