@@ -13,9 +13,10 @@ pub use crate::platform::child::{Turn, claim, claimed, is_claimed, is_zombie_chi
 use rustix::event::kqueue::{Event, EventFilter, EventFlags, ProcessEvents, kevent, kqueue};
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions};
+use std::future::{Ready, ready};
 use std::io;
 use std::mem::MaybeUninit;
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Command, ExitStatus, Stdio};
 use std::ptr;
@@ -272,8 +273,8 @@ impl Exec {
     ///
     /// # Errors
     /// None: [`spawn`] tells them.
-    pub async fn done(self) -> io::Result<()> {
-        Ok(self.0)
+    pub fn done(self) -> Ready<io::Result<()>> {
+        ready(Ok(self.0))
     }
 }
 
