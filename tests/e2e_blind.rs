@@ -6,10 +6,12 @@
 #[expect(dead_code, reason = "each test file uses its part of the kit")]
 mod support;
 
+use nix::sys::signal::Signal;
 use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
+use std::process::{Command, Stdio};
 use std::time::Duration;
-use support::Scene;
 use support::supervisor::Supervisor;
+use support::{PATIENCE, Scene};
 
 /// Lowers the running supervisor's limit of open descriptors; those that it has stay open.
 fn limit_descriptors(supervisor: &Supervisor, current: Option<u64>) {
@@ -43,4 +45,49 @@ fn a_supervisor_without_descriptors_leaves_its_gateway_alone() {
     supervisor.wait_event("gateway.hung");
     supervisor.wait_started();
     assert_eq!(scene.diary().starts().len(), 2);
+}
+
+/// A supervisor that may open so many descriptors from its start on.
+fn start_with(scene: &Scene, descriptors: u32) -> Supervisor {
+    let plain = scene.launch().command();
+    let mut limited = Command::new("/bin/sh");
+    limited
+        .stdout(Stdio::null())
+        .arg("-c")
+        .arg(format!("ulimit -n {descriptors}; exec \"$0\" \"$@\""))
+        .arg(plain.get_program());
+    limited.args(plain.get_args());
+    for (name, value) in plain.get_envs() {
+        match value {
+            Some(value) => limited.env(name, value),
+            None => limited.env_remove(name),
+        };
+    }
+    Supervisor::spawn(limited)
+}
+
+#[test]
+fn with_too_few_descriptors_the_limit_is_to_blame_and_a_stop_is_followed() {
+    for descriptors in 7..=15 {
+        let scene = Scene::new("healthy");
+        let mut supervisor = start_with(&scene, descriptors);
+        let is_under_way = || {
+            let names = supervisor.events().iter().map(|event| event.name().to_owned()).collect::<Vec<_>>();
+            names.iter().any(|name| ["lease.acquired", "supervisor.stopped"].contains(&name.as_str())).then_some(())
+        };
+        support::wait_for("the lease or the end", PATIENCE, || supervisor.story(), is_under_way);
+        supervisor.signal(Signal::SIGTERM);
+        supervisor.wait_exit();
+        let told = supervisor.events();
+        let whys = told.iter().filter_map(|event| match event.name() {
+            "store.unavailable" => Some(event.text("why")),
+            "supervisor.stopped" if event.number("exit_code") == 1 => Some(event.text("reason")),
+            _ => None,
+        });
+        for why in whys {
+            assert!(why.contains("limit on open files"), "{descriptors}: {why}\n{}", supervisor.story());
+        }
+        assert!(supervisor.age() < Duration::from_secs(10), "{descriptors}: {}", supervisor.story());
+        assert_eq!(scene.diary().starts().len(), 0, "{descriptors}: {}", supervisor.story());
+    }
 }

@@ -1,6 +1,7 @@
 //! The errors of the store.
 
 use rusqlite::ErrorCode;
+use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -31,8 +32,8 @@ pub enum StoreError {
         /// Its application id.
         found: i64,
     },
-    #[error("cannot {doing} {}: {source}{}", path.display(), advice(source))]
-    Sqlite { doing: &'static str, path: PathBuf, source: rusqlite::Error },
+    #[error("cannot {doing} {}: {source}{advice}", path.display())]
+    Sqlite { doing: &'static str, path: PathBuf, source: rusqlite::Error, advice: &'static str },
     #[error("cannot start the thread of the store: {0}; raise the limit on processes")]
     Thread(io::Error),
 }
@@ -63,12 +64,35 @@ impl StoreError {
     }
 
     pub(super) fn file(doing: &'static str, path: &Path, advice: &'static str) -> impl FnOnce(io::Error) -> Self {
-        move |source| Self::File { doing, path: path.to_owned(), source, advice }
+        move |source| {
+            let advice = shortage(&source).unwrap_or(advice);
+            Self::File { doing, path: path.to_owned(), source, advice }
+        }
     }
 
     pub(super) fn sqlite(doing: &'static str, path: &Path) -> impl FnOnce(rusqlite::Error) -> Self {
-        move |source| Self::Sqlite { doing, path: path.to_owned(), source }
+        move |source| {
+            let advice = advice(&source);
+            Self::Sqlite { doing, path: path.to_owned(), source, advice }
+        }
     }
+}
+
+/// What to do if the kernel is out of a resource: nothing is wrong with the file then.
+fn shortage(error: &io::Error) -> Option<&'static str> {
+    match error.raw_os_error()? {
+        libc::EMFILE => Some("raise the limit on open files (ulimit -n, LimitNOFILE=)"),
+        libc::ENFILE => Some("the system is out of file descriptors: raise fs.file-max"),
+        libc::ENOMEM => Some("free some memory"),
+        _ => None,
+    }
+}
+
+/// Whether fewer descriptors are left than `SQLite` needs: for the database, its log, its shared memory and the
+/// directory. `SQLite` does not pass on the kernel's error.
+fn is_short_of_descriptors() -> bool {
+    let four: Vec<_> = (0..4).map(|_| File::open("/dev/null")).collect();
+    four.iter().any(|file| file.as_ref().is_err_and(|error| shortage(error).is_some()))
 }
 
 fn advice(error: &rusqlite::Error) -> &'static str {
@@ -78,6 +102,9 @@ fn advice(error: &rusqlite::Error) -> &'static str {
         }
         Some(ErrorCode::DiskFull) => "; free some space",
         Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => "; the next start moves it aside",
+        Some(ErrorCode::CannotOpen | ErrorCode::SystemIoFailure) if is_short_of_descriptors() => {
+            "; raise the limit on open files (ulimit -n, LimitNOFILE=)"
+        }
         Some(ErrorCode::ReadOnly | ErrorCode::CannotOpen | ErrorCode::PermissionDenied) => {
             "; check the permissions of the file and its directory, and whether the file system is read-only"
         }
@@ -92,7 +119,7 @@ mod tests {
 
     fn failure(code: i32) -> StoreError {
         let source = rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(code), None);
-        StoreError::Sqlite { doing: "write", path: "/x/supervise.sqlite".into(), source }
+        StoreError::sqlite("write", Path::new("/x/supervise.sqlite"))(source)
     }
 
     #[test]
