@@ -6,14 +6,15 @@
 mod control_server;
 mod crash_point;
 mod diagnostics;
-mod orders;
+mod input;
 mod reporter;
 mod shell;
 
 pub use control_server::ControlServer;
 pub use diagnostics::Diagnostics;
+pub use input::Input;
 pub use reporter::Reporter;
-pub use shell::{Find, Senders, Shell};
+pub use shell::Shell;
 
 use crate::core::supervisor::{Effects, JUMP_MIN, LATE};
 use crate::core::{Effect, Event, LeaseAnswer, Moment, Outcome, Report, Supervisor};
@@ -29,24 +30,12 @@ use std::future::pending;
 use std::time::Duration;
 use tokio::sync::mpsc::Receiver;
 
-/// What wings and clients send.
-pub struct Inboxes {
-    /// Of the gateway.
-    pub events: Receiver<Event>,
-    /// Of the store.
-    pub news: Receiver<News>,
-    /// Of clients of the control socket.
-    pub queries: Receiver<Query>,
-    /// Of the search for an earlier gateway.
-    pub finds: Receiver<Find>,
-}
-
 /// The supervisor at work.
 pub struct App {
     core: Supervisor,
     shell: Shell,
     clock: SuspendClock,
-    inboxes: Inboxes,
+    inputs: Receiver<Input>,
     reporter: Reporter,
     control_server: ControlServer,
     manager: Notifier,
@@ -68,12 +57,12 @@ impl App {
     pub fn new(
         core: Supervisor,
         shell: Shell,
-        inboxes: Inboxes,
+        inputs: Receiver<Input>,
         reporter: Reporter,
         control_server: ControlServer,
     ) -> Self {
         let (clock, manager) = (SuspendClock::new(), Notifier::from_environment());
-        Self { core, shell, clock, inboxes, reporter, control_server, manager, own: VecDeque::from([Event::Start]) }
+        Self { core, shell, clock, inputs, reporter, control_server, manager, own: VecDeque::from([Event::Start]) }
     }
 
     /// Runs until the core has decided to exit.
@@ -84,8 +73,6 @@ impl App {
             let jump = (slept >= JUMP_MIN).then_some(Event::ClockJumped { by: slept });
             for event in jump.into_iter().chain(event) {
                 if let Some(outcome) = self.turn(&event) {
-                    let members = self.shell.note_members(self.core.generation());
-                    self.shell.end_looks(members, self.core.lease().is_some()).await;
                     self.manager.notify_stopping(&outcome.reason);
                     return End { outcome, lease: self.core.lease() };
                 }
@@ -109,10 +96,7 @@ impl App {
         tokio::select! {
             biased;
             signal = signals.next() => self.take_signal(signal),
-            event = self.inboxes.events.recv() => event,
-            Some(news) = self.inboxes.news.recv() => self.take_news(news),
-            Some(find) = self.inboxes.finds.recv() => self.shell.take_find(find),
-            Some(query) = self.inboxes.queries.recv() => self.take_query(query),
+            Some(input) = self.inputs.recv() => self.take_input(input),
             () = sleep(wait) => Some(Event::Tick),
             () = sleep(word) => None,
         }
@@ -124,6 +108,9 @@ impl App {
         let (now, mut effects) = (clock::now(), Effects::new());
         self.core.step(now, event.clone(), &mut effects);
         journal::note(now, event, &effects);
+        if let Some(Effect::FinishSweep) = effects.last() {
+            self.shell.look_at_the_end(self.core.generation());
+        }
         // A gateway that the core has done with is a zombie at most, and its pid may go.
         self.shell.let_go(self.core.holds());
         let mut outcome = None;
@@ -137,20 +124,24 @@ impl App {
         crash_point::pass();
         match effect {
             Effect::Lease { ticket, ask } => self.shell.lease(ticket, ask),
+            Effect::ClearHooks { heir } => self.shell.clear_hooks(heir),
             Effect::Adopt { generation } => self.shell.adopt(generation),
             Effect::Watch { pid } => self.shell.watch(pid),
             Effect::Remember { generation, fact } => self.shell.remember(generation, fact),
             Effect::Probe { ticket, ask } => self.shell.probe(ticket, ask),
-            Effect::Spawn { generation, no_respawn } => self.shell.intend(generation, no_respawn),
+            Effect::Record { generation } => self.shell.record(generation),
+            Effect::Confirm { ticket } => self.shell.confirm(ticket),
+            Effect::Spawn { generation, no_respawn } => self.own.extend(self.shell.spawn(generation, no_respawn)),
             Effect::Negotiate => self.shell.negotiate(),
             Effect::Consume { ticket, pid, .. } => self.shell.consume(ticket, pid),
             Effect::Measure { generation, tree } => self.shell.measure(generation, tree),
             Effect::Examine { generation, case } => self.shell.examine(generation, case),
             Effect::Terminate { generation } => self.shell.terminate(generation),
             Effect::KillTree { generation } => self.shell.kill_tree(generation),
-            Effect::Hook { ticket, call } => self.shell.hook(ticket, call),
+            Effect::Hook { ticket, call } => self.shell.hook(ticket, &call),
             Effect::EndHook { ticket } => self.shell.end_hook(ticket),
             Effect::KillHook { ticket } => self.shell.kill_hook(ticket),
+            Effect::FinishSweep => self.shell.finish_sweep(),
             Effect::Notify(notice) => self.manager.queue(notice),
             Effect::Report(report) => self.reporter.report(&report),
             Effect::Exit(outcome) => return Some(outcome),
@@ -171,24 +162,30 @@ impl App {
         }
     }
 
+    fn take_input(&mut self, input: Input) -> Option<Event> {
+        match input {
+            Input::Event(event) => Some(event),
+            Input::News(news) => self.take_news(news),
+            Input::Found(generation, found) => self.shell.take_found(generation, found),
+            Input::Query(query) => self.take_query(query),
+        }
+    }
+
     /// What the store has to say.
     fn take_news(&mut self, news: News) -> Option<Event> {
         match news {
             News::Claimed(server) => {
                 tokio::spawn(server.serve());
             }
-            News::Leased { ticket, answer, left, heartbeat } => {
-                let is_heir = match &answer {
-                    // Who cannot read the store does not know whether somebody died.
-                    LeaseAnswer::Acquired(acquired) => acquired.recovered.is_some() || acquired.trouble.is_some(),
-                    _ => return Some(Event::Leased { ticket, answer }),
-                };
-                self.shell.enter_lease(left, heartbeat);
-                self.control_server.open(&self.reporter);
-                return self.shell.clear_hooks(is_heir, Event::Leased { ticket, answer });
+            News::Leased { ticket, answer, left } => {
+                if let LeaseAnswer::Acquired(_) = answer {
+                    self.own.extend(self.shell.enter_lease(left));
+                    self.control_server.open(&self.reporter);
+                }
+                return Some(Event::Leased { ticket, answer });
             }
-            News::Intended { generation } => return self.shell.intended(generation),
-            News::Confirmed { ticket } => return self.shell.confirmed(ticket),
+            News::Intended { generation } => return Some(Event::Recorded { generation }),
+            News::Confirmed { ticket } => return Some(Event::Confirmed { ticket }),
             News::Moved => self.control_server.open(&self.reporter),
             News::Lost { owner, why } => return Some(Event::LeaseLost { owner, why }),
             News::Report(report) => self.reporter.report(&report),

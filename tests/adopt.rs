@@ -401,7 +401,7 @@ async fn a_snapshot_of_our_own_gateway_holds_its_whole_tree() {
         arguments: ["-c", "setsid sh -c 'sleep 600 & wait' & wait"].map(Into::into).to_vec(),
         ..launch("own")
     };
-    let (events, _inbox) = channel(8);
+    let (events, _inbox) = channel::<Event>(8);
     let instance = new_instance(&launch.key);
     let gateway = Gateway::spawn(
         Birth { generation: 7, instance: &instance, no_respawn: false, fingerprint: Fingerprint::default() },

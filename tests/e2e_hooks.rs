@@ -407,16 +407,18 @@ fn under_a_heartbeat_a_hook_starts_when_the_store_has_confirmed_the_lease() {
 }
 
 #[test]
-fn under_a_heartbeat_a_store_that_does_not_answer_holds_a_hook_back() {
+fn under_a_heartbeat_a_store_that_does_not_answer_holds_a_hook_back_and_a_stop_takes_it_back() {
     let scene = Scene::new("healthy");
     let launch = scene.launch().option("--lease", "heartbeat").option("--pre-start-timeout", "1s");
     let hook = format!("{}; exit 1", note("pre"));
     let mut supervisor = launch.option("--pre-start", &hook).option("--backoff-max", "4s").start();
     supervisor.wait_event("restart.scheduled");
     let blockade = Ledger::of(&scene).block();
-    supervisor.wait_event("hook.timed_out");
+    supervisor.wait_event("hook.started");
+    supervisor.signal(Signal::SIGTERM);
     let finished = supervisor.wait_event("hook.finished");
     assert!(finished.text("why").contains("taken back"), "{finished:?}");
+    supervisor.expect_exit(0);
     let ran = supervisor.events().iter().filter(|event| event.value()["code"] == 1).count();
     assert_eq!(Notes(&scene).lines().len(), ran, "{}", supervisor.story());
     drop(blockade);

@@ -1,14 +1,15 @@
 //! Where clients are served: open while the lease is ours.
 
-use super::Reporter;
-use crate::host::control::{Broadcast, Control, Facts, Query};
+use super::input::Input;
+use super::reporter::Reporter;
+use crate::host::control::{Broadcast, Control, Facts};
 use tokio::sync::mpsc::Sender;
 use tokio::task::JoinHandle;
 
 /// The control socket, as long as it is wanted.
 pub struct ControlServer {
     facts: Facts,
-    queries: Sender<Query>,
+    inputs: Sender<Input>,
     /// Clients of a socket that was replaced hear on.
     broadcast: Broadcast,
     serving: Option<JoinHandle<()>>,
@@ -17,8 +18,8 @@ pub struct ControlServer {
 impl ControlServer {
     /// A desk that is closed yet.
     #[must_use]
-    pub fn new(facts: Facts, queries: Sender<Query>) -> Self {
-        Self { facts, queries, broadcast: Broadcast::default(), serving: None }
+    pub fn new(facts: Facts, inputs: Sender<Input>) -> Self {
+        Self { facts, inputs, broadcast: Broadcast::default(), serving: None }
     }
 
     /// Opens it. To be called once the lease is ours, the socket of a predecessor is replaced; and again in a store
@@ -31,7 +32,7 @@ impl ControlServer {
             Ok(control) => {
                 let control = control.joining(self.broadcast.clone());
                 reporter.open(control.broadcast());
-                self.serving = Some(tokio::spawn(control.serve(self.queries.clone(), self.facts.clone())));
+                self.serving = Some(tokio::spawn(control.serve(self.inputs.clone(), self.facts.clone())));
             }
             Err(error) => {
                 let folder = self.facts.store_dir.display();

@@ -1,5 +1,6 @@
 //! Has evidence gathered and saved, and tells the core where it is.
 
+use super::input::Input;
 use crate::core::{Event, Generation, HangContext};
 use crate::gateway::incident::{self, HungGateway, Surroundings};
 use crate::host::clock;
@@ -31,9 +32,9 @@ impl Diagnostics {
         generation: Generation,
         subject: HungGateway,
         case: Box<HangContext>,
-        events: &Sender<Event>,
+        inputs: &Sender<Input>,
     ) {
-        let (this, events) = (self.clone(), events.clone());
+        let (this, inputs) = (self.clone(), inputs.clone());
         tokio::spawn(async move {
             let stamp = clock::stamp();
             let found = incident::gather(subject, &case, this.surroundings, stamp.clone()).await;
@@ -45,7 +46,7 @@ impl Diagnostics {
                 }
             };
             // A closed channel means that the loop has ended and nobody waits for the answer.
-            let _closed = events.send(Event::Examined { generation, evidence }).await;
+            let _closed = inputs.send(Event::Examined { generation, evidence }.into()).await;
         });
     }
 }

@@ -1,8 +1,8 @@
 //! What the loop acts through: the gateway that is ours, the probe, the store. Each method is one order; none decides.
 
-use super::Reporter;
 use super::diagnostics::Diagnostics;
-use super::orders::{Order, Orders};
+use super::input::Input;
+use super::reporter::Reporter;
 use crate::core::event::Remains;
 use crate::core::{
     Call, Event, Fact, Fingerprint, Generation, HangContext, Hook, HookEnd, LeaseRequest, LeftRecord, Owner,
@@ -17,39 +17,12 @@ use crate::gateway::probe::{Look, Prober};
 use crate::gateway::process::{self, Birth, Departure, Gateway, Launch, Sweep};
 use crate::gateway::tree::Orphans;
 use crate::host::{clock, manager};
-use crate::store::{Intent, News, Store};
+use crate::store::{Intent, Store};
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
 use tokio::sync::Mutex;
 use tokio::sync::mpsc::Sender;
 use tokio::task::JoinHandle;
-
-/// The pause before an earlier gateway is looked for again when the processes could not be listed.
-const SEEK_AGAIN: Duration = Duration::from_secs(1);
-
-/// How long an exit waits for a look for strays that goes on.
-const SWEEP_TIME_MAX: Duration = Duration::from_secs(2);
-
-/// What was found of an earlier gateway, and which one was looked for.
-pub type Find = (Generation, io::Result<Found>);
-
-/// Where the wings tell what they have to say.
-pub struct Senders {
-    /// Of the gateway.
-    pub events: Sender<Event>,
-    /// Of the search for an earlier gateway.
-    pub finds: Sender<Find>,
-    /// In the place of a store that does not answer.
-    pub news: Sender<News>,
-}
-
-/// What is needed to start a gateway once its record is written.
-struct Intended {
-    generation: Generation,
-    instance: String,
-    no_respawn: bool,
-}
 
 /// The hands of the loop.
 pub struct Shell {
@@ -58,20 +31,15 @@ pub struct Shell {
     orphans: Orphans,
     store: Store,
     gateway: Option<Gateway>,
-    orders: Orders,
     hooks: Arc<Hooks>,
     /// The program and its files, where the command names them.
     openclaw: Option<Openclaw>,
     handoff: Handoff,
     diagnostics: Diagnostics,
-    /// A hook whose start waits for the store.
-    called: Option<(u64, Call)>,
     /// The hook that was started last.
     running: Option<Running>,
-    /// The youngest gateway that the store was told of.
-    recorded: Generation,
-    /// A spawn whose record is being written.
-    intended: Option<Intended>,
+    /// The youngest gateway that the store was told of, and its instance id.
+    recorded: (Generation, String),
     /// What the store says of the gateway of a predecessor.
     left: Option<LeftRecord>,
     departure: Option<Departure>,
@@ -79,8 +47,10 @@ pub struct Shell {
     killing: Option<JoinHandle<()>>,
     /// Who belonged to the gateway when that was last written down.
     members: Arc<Mutex<Vec<(i32, u64)>>>,
-    events: Sender<Event>,
-    finds: Sender<Find>,
+    /// The last look at them, before we end.
+    looking: Option<JoinHandle<()>>,
+    /// Where the wings tell the loop what they have to say.
+    inputs: Sender<Input>,
 }
 
 impl Shell {
@@ -92,10 +62,9 @@ impl Shell {
         prober: Prober,
         diagnostics: Diagnostics,
         store: Store,
-        senders: Senders,
+        inputs: Sender<Input>,
     ) -> Self {
-        let Senders { events, finds, news } = senders;
-        let (orders, openclaw) = (Orders::new(store.clone(), news), Openclaw::of(&launch));
+        let openclaw = Openclaw::of(&launch);
         Self {
             launch: Arc::new(launch),
             prober: Arc::new(prober),
@@ -106,17 +75,14 @@ impl Shell {
             handoff: Handoff::of(openclaw.clone(), &diagnostics.store_dir),
             openclaw,
             diagnostics,
-            called: None,
             running: None,
-            recorded: 0,
-            intended: None,
+            recorded: (0, String::new()),
             left: None,
-            orders,
             departure: None,
             killing: None,
             members: Arc::default(),
-            events,
-            finds,
+            looking: None,
+            inputs,
         }
     }
 
@@ -125,19 +91,16 @@ impl Shell {
     }
 
     /// The lease is ours. The store knows of this gateway of a predecessor.
-    pub(super) fn enter_lease(&mut self, left: Option<LeftRecord>, heartbeat: bool) {
+    pub(super) fn enter_lease(&mut self, left: Option<LeftRecord>) -> Option<Event> {
         self.left = left;
-        self.orders.enter_lease(heartbeat);
         process::clear_leaves(&self.launch);
         self.hooks.clear_leaves();
-        if let Some(support) = self.handoff.recall() {
-            // Before the first gateway, so that it is right for that one too. A full channel leaves it to be asked for.
-            let _full = self.events.try_send(Event::Negotiated { support });
-        }
+        // Before the first gateway, so that it is right for that one too.
+        self.handoff.recall().map(|support| Event::Negotiated { support })
     }
 
     pub(super) fn watch(&mut self, pid: i32) {
-        self.departure = Some(process::watch_departure(pid, &self.events));
+        self.departure = Some(process::watch_departure(pid, &self.inputs));
     }
 
     pub(super) fn probe(&mut self, ticket: u64, ask: ProbeScope) {
@@ -150,21 +113,21 @@ impl Shell {
             }
             ProbeScope::Liveness(_) => Look::Answers,
         };
-        let (prober, events) = (Arc::clone(&self.prober), self.events.clone());
+        let (prober, inputs) = (Arc::clone(&self.prober), self.inputs.clone());
         tokio::spawn(async move {
             let sighting = prober.look(look).await;
             // A closed channel means that the loop has ended and nobody waits for the answer.
-            let _closed = events.send(Event::Probed { ticket, sighting }).await;
+            let _closed = inputs.send(Event::Probed { ticket, sighting }.into()).await;
         });
     }
 
     /// Has the gateway send `Measured`, if there is one.
     pub(super) fn measure(&self, generation: Generation, tree: bool) {
         let Some(gateway) = self.owned(generation) else { return };
-        let (measured, events) = (gateway.measure(tree), self.events.clone());
+        let (measured, inputs) = (gateway.measure(tree), self.inputs.clone());
         tokio::spawn(async move {
             if let Some(sample) = measured.await {
-                let _closed = events.send(Event::Measured { generation, sample }).await;
+                let _closed = inputs.send(Event::Measured { generation, sample }.into()).await;
             }
         });
     }
@@ -172,38 +135,36 @@ impl Shell {
     /// Of a gateway that is not there any more nothing can be found; the news of its end is on its way.
     pub(super) fn examine(&self, generation: Generation, case: Box<HangContext>) {
         if let Some(gateway) = self.owned(generation) {
-            self.diagnostics.examine(generation, HungGateway::of(gateway), case, &self.events);
+            self.diagnostics.examine(generation, HungGateway::of(gateway), case, &self.inputs);
         }
     }
 
     pub(super) fn negotiate(&self) {
-        self.handoff.negotiate(&self.events);
+        self.handoff.negotiate(&self.inputs);
     }
 
     pub(super) fn consume(&self, ticket: u64, pid: i32) {
-        self.handoff.consume(ticket, pid, &self.events);
+        self.handoff.consume(ticket, pid, &self.inputs);
     }
 
-    /// Has the store write down that this gateway will be started; [`Shell::intended`] follows when it has.
-    pub(super) fn intend(&mut self, generation: Generation, no_respawn: bool) {
-        let instance = process::new_instance(&self.launch.key);
-        let command = self.launch.text();
-        self.recorded = generation;
-        self.orders.intend(Intent { generation, instance: instance.clone(), command });
-        self.intended = Some(Intended { generation, instance, no_respawn });
+    /// Has the store write down that this gateway will be started.
+    pub(super) fn record(&mut self, generation: Generation) {
+        self.record_as(generation, process::new_instance(&self.launch.key));
     }
 
-    fn spawn(&mut self, generation: Generation) -> Option<Event> {
-        let Intended { instance, no_respawn, .. } =
-            self.intended.take_if(|intended| intended.generation == generation)?;
+    pub(super) fn confirm(&self, ticket: u64) {
+        self.store.confirm(ticket);
+    }
+
+    pub(super) fn spawn(&mut self, generation: Generation, no_respawn: bool) -> Option<Event> {
         if let Some(failure) = self.obstacle() {
             return Some(Event::SpawnFailed { generation, failure });
         }
         // Taken before the start: what is changed later is another state of the files.
         let fingerprint = self.fingerprint();
         super::crash_point::pass();
-        let birth = Birth { generation, instance: &instance, no_respawn, fingerprint };
-        let spawned = Gateway::spawn(birth, &self.launch, self.orphans, &self.events);
+        let birth = Birth { generation, instance: &self.recorded.1, no_respawn, fingerprint };
+        let spawned = Gateway::spawn(birth, &self.launch, self.orphans, &self.inputs);
         super::crash_point::pass();
         match spawned {
             Ok(gateway) => {
@@ -232,7 +193,7 @@ impl Shell {
     fn hold_adopted(&mut self, gateway: Gateway) {
         let generation = gateway.generation();
         if self.left(generation).is_none() {
-            self.record(generation, gateway.instance().to_owned());
+            self.record_as(generation, gateway.instance().to_owned());
         }
         if let (Some(pid), Some(start_time)) = (gateway.pid(), gateway.start_time()) {
             self.store.adopted(generation, pid, start_time);
@@ -240,22 +201,11 @@ impl Shell {
         self.gateway = Some(gateway);
     }
 
-    /// Looks for what a predecessor left; [`Shell::take_find`] gets what is found.
+    /// Looks for what a predecessor left; [`Shell::take_found`] gets what is found.
     pub(super) fn adopt(&mut self, generation: Generation) {
-        self.seek(generation, self.left(generation), Duration::ZERO);
-    }
-
-    fn left(&self, generation: Generation) -> Option<LeftRecord> {
-        self.left.clone().filter(|left| left.generation == generation)
-    }
-
-    fn seek(&self, generation: Generation, left: Option<LeftRecord>, pause: Duration) {
-        let (launch, finds) = (Arc::clone(&self.launch), self.finds.clone());
+        let (launch, inputs, left) = (Arc::clone(&self.launch), self.inputs.clone(), self.left(generation));
         let (prober, members) = (Arc::clone(&self.prober), Arc::clone(&self.members));
         tokio::spawn(async move {
-            if !pause.is_zero() {
-                tokio::time::sleep(pause).await;
-            }
             let found = if let Some(left) = left {
                 adopt::find(&left, &launch).await
             } else {
@@ -268,40 +218,46 @@ impl Shell {
                 let members = members.lock().await.clone();
                 adopt::find_by_key(&launch, holder, &members).await
             };
-            let _closed = finds.send((generation, found)).await;
+            let _closed = inputs.send(Input::Found(generation, found)).await;
         });
     }
 
-    pub(super) fn take_find(&mut self, (generation, found): Find) -> Option<Event> {
+    fn left(&self, generation: Generation) -> Option<LeftRecord> {
+        self.left.clone().filter(|left| left.generation == generation)
+    }
+
+    /// An answer that was given up for lost may come after another one: a gateway is taken hold of once.
+    pub(super) fn take_found(&mut self, generation: Generation, found: io::Result<Found>) -> Option<Event> {
+        if self.owned(generation).is_some() {
+            return None;
+        }
         let adopted = found.and_then(|found| {
             let remains = found.remains().clone();
             if matches!(remains, Remains::Leader { .. } | Remains::Orphans { .. }) {
-                let gateway = Gateway::adopt(generation, found, &self.events)?;
+                let gateway = Gateway::adopt(generation, found, &self.inputs)?;
                 self.hold_adopted(gateway);
             }
             Ok(remains)
         });
-        match adopted {
-            Ok(remains) => Some(Event::Adopted { generation, remains }),
+        Some(match adopted {
+            Ok(remains) => Event::Adopted { generation, remains },
             Err(error) => {
                 tracing::warn!(generation, %error, "cannot look for an earlier gateway; raise the limit on open files");
-                self.seek(generation, self.left(generation), SEEK_AGAIN);
-                None
+                Event::AdoptFailed { generation, why: error.to_string() }
             }
-        }
+        })
     }
 
-    /// Has the store make a record, which nothing waits for.
-    fn record(&mut self, generation: Generation, instance: String) {
-        self.recorded = generation;
+    fn record_as(&mut self, generation: Generation, instance: String) {
+        self.recorded = (generation, instance.clone());
         self.store.intend(Intent { generation, instance, command: self.launch.text() });
     }
 
     pub(super) fn remember(&mut self, generation: Generation, fact: Fact) {
         // Its pre-start hook failed: an attempt that counts for the next supervisor too.
-        let is_unknown = self.recorded != generation && self.left(generation).is_none();
+        let is_unknown = self.recorded.0 != generation && self.left(generation).is_none();
         if is_unknown && fact == Fact::Settled(Settled::NeverStarted) {
-            self.record(generation, process::new_instance(&self.launch.key));
+            self.record(generation);
         }
         self.store.remember(generation, fact, clock::now());
         if matches!(fact, Fact::Started | Fact::Stable) {
@@ -322,44 +278,41 @@ impl Shell {
         }))
     }
 
+    /// What goes on without us has to be found by a successor. [`Shell::finish_sweep`] waits for this look.
+    pub(super) fn look_at_the_end(&mut self, generation: Generation) {
+        self.looking = self.note_members(generation);
+    }
+
     /// Waits for the last look at the members, and for the look for strays, if they go on: some 150 ms.
-    pub(super) async fn end_looks(&mut self, members: Option<JoinHandle<()>>, holds_lease: bool) {
-        let killing = self.killing.take().filter(|_| holds_lease);
-        for look in members.into_iter().chain(killing) {
-            // What takes longer than this is in an uninterruptible sleep.
-            let _over = tokio::time::timeout(SWEEP_TIME_MAX, look).await;
-        }
-    }
-
-    /// Ends the hooks that a dead supervisor left, then has the loop take in this event. `is_heir` says that one died.
-    /// An event that has nothing to wait for is returned.
-    pub(super) fn clear_hooks(&self, is_heir: bool, then: Event) -> Option<Event> {
-        if !self.hooks.may_be_left(is_heir) {
-            return Some(then);
-        }
-        let (hooks, events) = (Arc::clone(&self.hooks), self.events.clone());
+    pub(super) fn finish_sweep(&mut self) {
+        let looks = [self.looking.take(), self.killing.take()];
+        let inputs = self.inputs.clone();
         tokio::spawn(async move {
-            hooks.clear(is_heir).await;
-            let _closed = events.send(then).await;
+            for look in looks.into_iter().flatten() {
+                let _panicked = look.await;
+            }
+            let _closed = inputs.send(Event::SweepFinished.into()).await;
         });
-        None
     }
 
-    pub(super) fn hook(&mut self, ticket: u64, call: Call) {
-        let generation = call.generation();
-        self.called = Some((ticket, call));
-        self.ask(generation, Order::Hook);
+    pub(super) fn clear_hooks(&self, heir: bool) {
+        let (hooks, inputs) = (Arc::clone(&self.hooks), self.inputs.clone());
+        tokio::spawn(async move {
+            let trouble = hooks.clear(heir).await.err().map(|error| error.to_string());
+            if let Some(error) = &trouble {
+                tracing::warn!(error, "cannot look for hooks of an earlier supervisor; raise the limit on open files");
+            }
+            let _closed = inputs.send(Event::HooksCleared { trouble }.into()).await;
+        });
     }
 
-    fn start_hook(&mut self) {
-        // None if it was taken back.
-        let Some((ticket, call)) = self.called.take() else { return };
+    pub(super) fn hook(&mut self, ticket: u64, call: &Call) {
         // A start would not follow.
         if let (Hook::PreStart, Some(SpawnFailure::Updating(why))) = (call.hook(), self.obstacle()) {
             return self.tell_hook_ended(ticket, HookEnd::Postponed(why));
         }
         super::crash_point::pass();
-        match self.hooks.call(ticket, &call, &self.events) {
+        match self.hooks.call(ticket, call, &self.inputs) {
             Ok(running) => self.running = Some(running),
             Err(end) => self.tell_hook_ended(ticket, end),
         }
@@ -367,26 +320,21 @@ impl Shell {
     }
 
     fn tell_hook_ended(&self, ticket: u64, end: HookEnd) {
-        let events = self.events.clone();
+        let inputs = self.inputs.clone();
         tokio::spawn(async move {
-            let _closed = events.send(Event::HookEnded { ticket, end }).await;
+            let _closed = inputs.send(Event::HookEnded { ticket, end }.into()).await;
         });
     }
 
-    /// It needs no word of the store: this is a child of our own and no gateway.
-    pub(super) fn end_hook(&mut self, ticket: u64) {
+    pub(super) fn end_hook(&self, ticket: u64) {
         self.signal_hook(ticket, Running::terminate);
     }
 
-    pub(super) fn kill_hook(&mut self, ticket: u64) {
+    pub(super) fn kill_hook(&self, ticket: u64) {
         self.signal_hook(ticket, Running::kill);
     }
 
-    fn signal_hook(&mut self, ticket: u64, signal: impl FnOnce(&Running) -> io::Result<()>) {
-        if self.called.take_if(|(called, _)| *called == ticket).is_some() {
-            let why = "it was taken back before the store had confirmed the lease".to_owned();
-            return self.tell_hook_ended(ticket, HookEnd::NotStarted(why));
-        }
+    fn signal_hook(&self, ticket: u64, signal: impl FnOnce(&Running) -> io::Result<()>) {
         let running = self.running.as_ref().filter(|running| running.ticket() == ticket);
         if let Some(Err(error)) = running.map(signal) {
             // The core's deadline for its end goes on all the same.
@@ -394,58 +342,19 @@ impl Shell {
         }
     }
 
-    pub(super) fn terminate(&mut self, generation: Generation) {
-        self.ask(generation, Order::Terminate);
-    }
-
-    pub(super) fn kill_tree(&mut self, generation: Generation) {
-        self.ask(generation, Order::Kill);
-    }
-
-    fn ask(&mut self, generation: Generation, order: Order) {
-        let due = self.orders.ask(generation, order);
-        self.carry_out(due.into_iter().collect());
-    }
-
-    /// The record of this spawn is written, or cannot be.
-    pub(super) fn intended(&mut self, generation: Generation) -> Option<Event> {
-        let due = self.orders.intended(generation);
-        self.carry_out(due)
-    }
-
-    /// The lease was ours when this was asked.
-    pub(super) fn confirmed(&mut self, ticket: u64) -> Option<Event> {
-        let due = self.orders.confirmed(ticket);
-        self.carry_out(due)
-    }
-
-    /// At most one of the orders is a spawn, and only a spawn is news.
-    fn carry_out(&mut self, orders: Vec<(Generation, Order)>) -> Option<Event> {
-        let mut news = None;
-        for (generation, order) in orders {
-            match order {
-                Order::Spawn => news = self.spawn(generation),
-                Order::Terminate => self.terminate_now(generation),
-                Order::Kill => self.kill_now(generation),
-                Order::Hook => self.start_hook(),
-            }
-        }
-        news
-    }
-
-    fn terminate_now(&mut self, generation: Generation) {
+    pub(super) fn terminate(&self, generation: Generation) {
         if let Some(gateway) = self.owned(generation) {
             gateway.terminate();
         }
     }
 
-    fn kill_now(&mut self, generation: Generation) {
+    pub(super) fn kill_tree(&mut self, generation: Generation) {
         if let Some(gateway) = self.gateway.as_ref().filter(|gateway| gateway.generation() == generation) {
             let begun = clock::now();
             // A gateway that was told to end may be our last: nobody would be there to look for strays afterwards.
             let sweep = if gateway.was_terminated() { Sweep::Now } else { Sweep::Later };
             let elapsed = move || clock::now().saturating_sub(begun);
-            self.killing = Some(gateway.kill_tree(sweep, elapsed, &self.events));
+            self.killing = Some(gateway.kill_tree(sweep, elapsed, &self.inputs));
         }
     }
 
@@ -478,12 +387,12 @@ impl Shell {
         if request != Request::Detach {
             return Some(Event::Requested { request, by });
         }
-        let (events, reporter) = (self.events.clone(), reporter.clone());
+        let (inputs, reporter) = (self.inputs.clone(), reporter.clone());
         tokio::spawn(async move {
             match manager::refuses_detach().await {
                 Some(why) => reporter.report(&Report::DetachRefused { why }),
                 None => {
-                    let _closed = events.send(Event::Requested { request, by }).await;
+                    let _closed = inputs.send(Event::Requested { request, by }.into()).await;
                 }
             }
         });

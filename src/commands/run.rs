@@ -1,6 +1,6 @@
 //! `run` and `gateway`: supervise one gateway.
 
-use crate::app::{App, ControlServer, Diagnostics, End, Inboxes, Reporter, Senders, Shell};
+use crate::app::{App, ControlServer, Diagnostics, End, Input, Reporter, Shell};
 use crate::core::{Event, Outcome, Policy, Report, Supervisor};
 use crate::gateway::hooks::Hooks;
 use crate::gateway::incident::Surroundings;
@@ -14,7 +14,7 @@ use crate::host::{clock, journal, manager};
 use crate::platform::process::become_subreaper;
 use crate::platform::{machine, proc};
 use crate::settings::Settings;
-use crate::store::{Clocks, Limits, News, Place, Store, StoreError};
+use crate::store::{Clocks, Limits, Place, Store, StoreError};
 use std::fs::{self, DirBuilder};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
@@ -22,7 +22,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tokio::sync::mpsc;
 
-/// How many messages of one wing may wait for the loop. Each gateway has at most one probe, one kill and one exit under
+/// How many messages may wait for the loop. Each gateway has at most one probe, one kill and one exit under
 /// way, and the store answers one question at a time, so more than a handful never do.
 const MESSAGES_WAITING_MAX: usize = 64;
 
@@ -54,7 +54,7 @@ pub async fn run(settings: Settings) -> Result<Outcome, RunError> {
     let signals = Signals::install().map_err(RunError::Signals)?;
     make_folder(&settings.store_dir)?;
     become_subreaper().map_err(RunError::Subreaper)?;
-    let (news_sender, news) = mpsc::channel(MESSAGES_WAITING_MAX);
+    let (sender, inputs) = mpsc::channel(MESSAGES_WAITING_MAX);
     let key = lease_key(&settings.config_path);
     let place = Place {
         dir: settings.store_dir.clone(),
@@ -64,11 +64,9 @@ pub async fn run(settings: Settings) -> Result<Outcome, RunError> {
         basis: settings.lease,
     };
     // A full channel makes the store wait, and only the store.
-    let tell = {
-        let news = news_sender.clone();
-        move |word| {
-            let _closed = news.blocking_send(word);
-        }
+    let news = sender.clone();
+    let tell = move |told| {
+        let _closed = news.blocking_send(Input::News(told));
     };
     let store = Store::open(place, Clocks::system(), Limits::default(), tell).map_err(RunError::Store)?;
     let reporter = Reporter::new(store.clone());
@@ -86,7 +84,7 @@ pub async fn run(settings: Settings) -> Result<Outcome, RunError> {
              what a gateway leaves behind nor an earlier gateway is found; mount this namespace's own /proc"
         );
     }
-    let End { outcome, lease } = assemble(settings, &key, &store, (news_sender, news), &reporter).run(signals).await;
+    let End { outcome, lease } = assemble(settings, &key, &store, (sender, inputs), &reporter).run(signals).await;
     if let Some(epoch) = lease {
         reporter.report(&Report::LeaseReleased { epoch });
     }
@@ -105,12 +103,9 @@ fn assemble(
     settings: Settings,
     key: &str,
     store: &Store,
-    (news_sender, news): (mpsc::Sender<News>, mpsc::Receiver<News>),
+    (sender, inputs): (mpsc::Sender<Input>, mpsc::Receiver<Input>),
     reporter: &Reporter,
 ) -> App {
-    let (events_sender, events) = mpsc::channel(MESSAGES_WAITING_MAX);
-    let (queries_sender, queries) = mpsc::channel(MESSAGES_WAITING_MAX);
-    let (finds_sender, finds) = mpsc::channel(1);
     let facts = Facts {
         manager: manager::name(),
         started_at: clock::stamp(),
@@ -146,26 +141,18 @@ fn assemble(
         .with_state_dir(settings.state_dir)
         .with_key(launch.key.clone());
     if settings.stop_timeout_is_auto {
-        tokio::spawn(heed_manager(settings.policy.stop_timeout, events_sender.clone()));
+        tokio::spawn(heed_manager(settings.policy.stop_timeout, sender.clone()));
     }
     let messages = manager::output::where_shown(manager::name(), settings.policy.handoff);
     let policy = Policy { messages, ..settings.policy };
     journal::begin(&policy);
     let core = Supervisor::new(policy);
-    let shell = Shell::new(
-        launch,
-        hooks,
-        prober,
-        diagnostics,
-        store.clone(),
-        Senders { events: events_sender, finds: finds_sender, news: news_sender },
-    );
-    let inboxes = Inboxes { events, news, queries, finds };
-    App::new(core, shell, inboxes, reporter.clone(), ControlServer::new(facts, queries_sender))
+    let shell = Shell::new(launch, hooks, prober, diagnostics, store.clone(), sender.clone());
+    App::new(core, shell, inputs, reporter.clone(), ControlServer::new(facts, sender))
 }
 
 /// Shortens the drain of a gateway to what the service manager leaves for it.
-async fn heed_manager(longest: Duration, events: mpsc::Sender<Event>) {
+async fn heed_manager(longest: Duration, inputs: mpsc::Sender<Input>) {
     tokio::time::sleep(ASK_MANAGER_AFTER).await;
     match manager::stop_budget().await {
         StopBudget::Bounded { within, drain } => {
@@ -176,7 +163,7 @@ async fn heed_manager(longest: Duration, events: mpsc::Sender<Event>) {
                 drain.as_secs()
             );
             // A closed channel means that the loop has ended.
-            let _closed = events.send(Event::StopBudget { timeout: drain }).await;
+            let _closed = inputs.send(Event::StopBudget { timeout: drain }.into()).await;
         }
         StopBudget::Unknown => tracing::warn!(
             "systemctl does not tell this unit's TimeoutStopSec: a drain may take {}s, and systemd may end it before; set \

@@ -46,7 +46,12 @@ pub enum Effect {
         /// What to do.
         ask: LeaseRequest,
     },
-    /// Take hold of the gateway that the record calls by this number, then send `Adopted`.
+    /// End the hooks that a dead supervisor left, with all that they started, then send `HooksCleared`.
+    ClearHooks {
+        /// A supervisor died, or may have, so that one of its hooks may just be starting.
+        heir: bool,
+    },
+    /// Take hold of the gateway that the record calls by this number, then send `Adopted`, or `AdoptFailed`.
     Adopt {
         /// As above.
         generation: Generation,
@@ -69,7 +74,17 @@ pub enum Effect {
         /// What to look at.
         ask: ProbeScope,
     },
-    /// Write down that a gateway will be started, start it, then send `Spawned` or `SpawnFailed`.
+    /// Write down that this gateway will be started, then send `Recorded`.
+    Record {
+        /// Its number.
+        generation: Generation,
+    },
+    /// See whether the lease is still ours, and have its heartbeat go on. Then send `Confirmed`, or `LeaseLost`.
+    Confirm {
+        /// Repeated in the answer.
+        ticket: u64,
+    },
+    /// Start a gateway, then send `Spawned` or `SpawnFailed`. Its `Record` has come before.
     Spawn {
         /// The number of the child to be.
         generation: Generation,
@@ -126,6 +141,8 @@ pub enum Effect {
         /// Its ticket.
         ticket: u64,
     },
+    /// Send `SweepFinished` once no look for strays goes on.
+    FinishSweep,
     /// Tell the service manager.
     Notify(Notice),
     /// Tell the world.

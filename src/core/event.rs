@@ -1,6 +1,7 @@
 //! What the shell tells the core.
 
 use super::handoff::{HandoffVerdict, Support};
+use super::lease::Basis;
 use super::{ExitUsage, Generation, History, Holder, HookEnd, Observation, Usage};
 use crate::prelude::*;
 use core::fmt;
@@ -189,6 +190,8 @@ pub struct Recovered {
 pub struct Acquired {
     /// How often it has changed hands.
     pub epoch: u64,
+    /// What keeps it for us.
+    pub basis: Basis,
     /// Who had to be taken for gone.
     pub recovered: Option<Recovered>,
     /// What the store remembers. Nothing where `trouble` says why.
@@ -285,12 +288,24 @@ pub enum Event {
         /// How it came to that.
         why: String,
     },
+    /// `Effect::ClearHooks` is done.
+    HooksCleared {
+        /// Why the hooks of a dead supervisor could not be looked for.
+        trouble: Option<String>,
+    },
     /// An earlier gateway was looked for.
     Adopted {
         /// Its number.
         generation: Generation,
         /// What is left of it.
         remains: Remains,
+    },
+    /// An earlier gateway could not be looked for: no descriptors, no memory, `/proc` cannot be read.
+    AdoptFailed {
+        /// Its number.
+        generation: Generation,
+        /// Why.
+        why: String,
     },
     /// The process of `Effect::Watch` has ended, or was not there.
     Departed {
@@ -303,6 +318,16 @@ pub enum Event {
         ticket: u64,
         /// What it saw.
         sighting: Observation,
+    },
+    /// The start of this gateway is on record, or cannot be.
+    Recorded {
+        /// Its number.
+        generation: Generation,
+    },
+    /// The lease was ours when the store looked.
+    Confirmed {
+        /// The ticket of its `Effect::Confirm`.
+        ticket: u64,
     },
     /// The gateway process exists.
     Spawned {
@@ -356,6 +381,8 @@ pub enum Event {
         /// What was found.
         end: TreeEnd,
     },
+    /// No look for strays goes on.
+    SweepFinished,
     /// A hook is over, and nothing of it is left.
     HookEnded {
         /// The ticket of its `Effect::Hook`.
@@ -400,6 +427,8 @@ impl Event {
     pub fn generation(&self) -> Option<Generation> {
         match self {
             Self::Adopted { generation, .. }
+            | Self::AdoptFailed { generation, .. }
+            | Self::Recorded { generation }
             | Self::Spawned { generation, .. }
             | Self::SpawnFailed { generation, .. }
             | Self::LeaderExited { generation, .. }
@@ -410,6 +439,9 @@ impl Event {
             | Self::Tick
             | Self::Leased { .. }
             | Self::LeaseLost { .. }
+            | Self::HooksCleared { .. }
+            | Self::Confirmed { .. }
+            | Self::SweepFinished
             | Self::Departed { .. }
             | Self::Probed { .. }
             | Self::StraysKilled { .. }

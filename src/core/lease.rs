@@ -5,6 +5,7 @@
 //! two supervisors can take these steps.
 
 use core::time::Duration;
+use serde::{Deserialize, Serialize};
 
 /// How often an owner makes its counter go on, where that is needed.
 pub const BEAT: Duration = Duration::from_secs(10);
@@ -19,8 +20,12 @@ pub const UNCHANGED_FOR: Duration = Duration::from_secs(30);
 /// renewed first: what is left is an owner held up for 20 s between this look at the clock and the act itself.
 pub const FRESH_FOR: Duration = BEAT;
 
+/// How long a spawn waits for its record on [`Basis::Lock`]. The store bounds its own waits below that; a file system that
+/// hangs does not, and with the kernel's lock in our hands a gateway without a record is better than none.
+pub const RECORD_MAX: Duration = Duration::from_secs(8);
+
 /// What shows whether an owner lives.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Basis {
     /// The kernel lock: free means gone, at once.
     Lock,

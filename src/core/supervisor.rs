@@ -23,8 +23,12 @@
 //! ended for its health is looked at first, in `Examining`.
 
 mod adopting;
+mod clearing;
+mod conclusion;
+mod end;
 mod examining;
 mod exits;
+mod fence;
 mod hooks;
 mod lease;
 mod notify;
@@ -32,16 +36,17 @@ mod poll;
 mod probing;
 mod requests;
 mod running;
+mod spawn;
 mod standby;
 mod status;
 mod stopping;
+mod time;
 
 use super::conflict::Watch;
 use super::effect::{Effect, Outcome, ProbeScope};
 use super::event::{Event, Fingerprint, Request, Requester, SpawnFailure};
 use super::fault::Fault;
 use super::handoff::Handoffs;
-use super::history::Unfinished;
 use super::intent::Intent;
 use super::liveness::Liveness;
 use super::probe_history::ProbeHistory;
@@ -49,12 +54,16 @@ use super::report::{Exited, Report};
 use super::restart_policy::{Plan, RestartPolicy, Run};
 use super::{Generation, Moment, Notice, Observation, Owner, Policy, Readiness, Usage, Verdict, exit};
 use crate::prelude::*;
+use adopting::Adopting;
+use clearing::Clearing;
 use core::time::Duration;
 use examining::Examining;
 use exits::{Held, Repair, Streak, Update};
+use fence::Fence;
 use hooks::Hooking;
 use lease::Seen;
 use poll::Poll;
+use spawn::Spawning;
 use standby::Standby;
 use stopping::Stopping;
 
@@ -86,6 +95,10 @@ pub struct Supervisor {
     restarts: RestartPolicy,
     /// The epoch of the lease, while it is ours.
     lease: Option<u64>,
+    /// What cannot be undone waits here.
+    fence: Fence,
+    /// Until then the shell may look for processes that have left the last tree.
+    swept_by: Moment,
     /// The start of a gateway was decided here, so that what comes of it is not the doing of a predecessor.
     spawned: bool,
     /// A process of ours came to life: the program can be executed.
@@ -121,10 +134,12 @@ enum State {
     Idle,
     /// Is another supervisor in charge? `seen` is the counter of one that cannot be seen itself.
     Leasing { poll: Poll, seen: Option<Seen> },
+    /// The shell ends the hooks that a predecessor left.
+    Clearing(Clearing),
     /// Somebody else is, and we wait for his end.
     Standby(Standby),
     /// The shell looks for the gateway of a predecessor.
-    Adopting { left: Option<Unfinished> },
+    Adopting(Adopting),
     /// Whose is the port?
     Probing { poll: Poll, watch: Watch, judging: ProbePurpose },
     /// Nothing runs; the next start is planned.
@@ -133,8 +148,8 @@ enum State {
     Awaiting(Held),
     /// A hook runs: before a spawn, or after an end.
     Hooking(Hooking),
-    /// The shell is creating the process.
-    Spawning,
+    /// The spawn waits for its record, or the shell is creating the process.
+    Spawning(Spawning),
     /// The process lives and has not come up yet. `armed` is when its budget began.
     Starting { child: Child, poll: Poll, armed: Moment, failed: u32, listening: bool },
     /// It has come up.
@@ -144,6 +159,8 @@ enum State {
     Examining(Examining),
     /// It is being ended, or has ended and its tree is being cleared away.
     Stopping(Stopping),
+    /// All is decided; the shell still looks for processes that have left the last tree.
+    Sweeping { outcome: Outcome, until: Moment },
     /// After `Effect::Exit`.
     Exited,
 }
@@ -203,6 +220,8 @@ impl Supervisor {
             awake_since: Moment::ZERO,
             restarts,
             lease: None,
+            fence: Fence::new(),
+            swept_by: Moment::ZERO,
             spawned: false,
             born: false,
             told: None,
@@ -247,9 +266,13 @@ impl Supervisor {
             Event::Tick => self.on_tick(now, fx),
             Event::Leased { ticket, answer } => self.on_leased(now, ticket, answer, fx),
             Event::LeaseLost { owner, why } => self.on_lease_lost(now, owner, why, fx),
+            Event::HooksCleared { trouble } => self.on_hooks_cleared(now, trouble, fx),
             Event::Adopted { remains, .. } => self.on_adopted(now, remains, fx),
+            Event::AdoptFailed { why, .. } => self.on_adopt_failed(now, why, fx),
             Event::Departed { pid } => self.on_departed(now, pid, fx),
             Event::Probed { ticket, sighting } => self.on_probed(now, ticket, &sighting, fx),
+            Event::Recorded { generation } => self.on_recorded(now, generation, fx),
+            Event::Confirmed { ticket } => self.on_confirmed(now, ticket, fx),
             Event::Spawned { pid, fingerprint, .. } => self.on_spawned(now, pid, fingerprint, fx),
             Event::SpawnFailed { failure, .. } => self.on_spawn_failed(now, &failure, fx),
             Event::LeaderExited { death, toll, .. } => self.on_leader_exited(now, death, toll, fx),
@@ -257,51 +280,16 @@ impl Supervisor {
             Event::Examined { evidence, .. } => self.on_examined(now, evidence, fx),
             Event::TreeGone { end, .. } => self.on_tree_gone(now, end, fx),
             Event::StraysKilled { generation, end } => self.tell_strays(generation, end, fx),
+            Event::SweepFinished => self.finish_sweep(fx),
             Event::HookEnded { ticket, end } => self.on_hook_ended(now, ticket, &end, fx),
             Event::Negotiated { support } => self.on_negotiated(now, &support, fx),
             Event::Consumed { ticket, word } => self.on_consumed(now, ticket, &word, fx),
             Event::StopBudget { timeout } => self.policy.stop_timeout = timeout,
             Event::Requested { request, by } => self.on_requested(now, request, by, fx),
-            Event::ClockJumped { by } => self.on_clock_jumped(now, by, fx),
-        }
-    }
-
-    /// For how long nobody woke us although it was time. Of several events that come after it only the first one is
-    /// late.
-    fn stood_still(&mut self, now: Moment) -> Option<Duration> {
-        let late = now.saturating_sub(self.deadline()?.max(self.awake_since));
-        if late < LATE || self.has(Fault::LateStepTrusted) {
-            return None;
-        }
-        self.awake_since = now;
-        Some(late)
-    }
-
-    /// When the next [`Event::Tick`] is due, if nothing else happens before. To be asked for after every step.
-    #[must_use]
-    pub fn deadline(&self) -> Option<Moment> {
-        let waiting = if let State::Idle | State::Exited = self.state { None } else { self.handoffs.deadline() };
-        let own = self.own_deadline();
-        own.into_iter().chain(waiting).min()
-    }
-
-    /// That of the state.
-    fn own_deadline(&self) -> Option<Moment> {
-        let policy = &self.policy;
-        match &self.state {
-            State::Idle | State::Adopting { .. } | State::Awaiting(_) | State::Spawning | State::Exited => None,
-            State::Leasing { poll: Poll::Due(at), .. } => Some(*at),
-            State::Leasing { poll: Poll::Asked { at, .. }, .. } => Some(at.saturating_add(lease::LEASE_LOST)),
-            State::Standby(standby) => standby.deadline(),
-            State::Probing { poll, .. } => Some(poll.wake(policy)),
-            State::BackingOff { until, .. } => Some(*until),
-            State::Hooking(hooking) => Some(hooking.deadline()),
-            State::Starting { poll, armed, .. } => {
-                Some(poll.wake(policy).min(armed.saturating_add(policy.startup_timeout)))
+            Event::ClockJumped { by } => {
+                self.fence.note_sleep(by);
+                self.on_clock_jumped(now, by, fx);
             }
-            State::Running { poll, liveness, .. } => Some(sooner(poll.wake(policy), liveness.deadline(policy))),
-            State::Examining(examining) => Some(examining.until),
-            State::Stopping(stopping) => stopping.deadline(policy),
         }
     }
 
@@ -309,19 +297,21 @@ impl Supervisor {
     #[must_use]
     pub fn holds(&self) -> Option<Generation> {
         match &self.state {
-            State::Adopting { .. }
-            | State::Spawning
+            State::Adopting(_)
+            | State::Spawning(_)
             | State::Starting { .. }
             | State::Running { .. }
             | State::Examining(_)
             | State::Stopping(_) => Some(self.generation),
             State::Idle
             | State::Leasing { .. }
+            | State::Clearing(_)
             | State::Standby(_)
             | State::Probing { .. }
             | State::BackingOff { .. }
             | State::Awaiting(_)
             | State::Hooking(_)
+            | State::Sweeping { .. }
             | State::Exited => None,
         }
     }
@@ -344,30 +334,6 @@ impl Supervisor {
         }
     }
 
-    fn on_tick(&mut self, now: Moment, fx: &mut Effects) {
-        self.tick_handoffs(now, fx);
-        match &self.state {
-            State::Idle | State::Adopting { .. } | State::Awaiting(_) | State::Spawning | State::Exited => {}
-            State::Leasing { .. } => self.tick_leasing(now, fx),
-            State::Standby(_) => self.tick_standby(now, fx),
-            State::Probing { poll, .. } => {
-                if poll.wake(&self.policy) <= now {
-                    self.probe(now, ProbeScope::Port, fx);
-                }
-            }
-            State::BackingOff { until, .. } => {
-                if *until <= now {
-                    self.look_at_port(now, ProbePurpose::Nothing, fx);
-                }
-            }
-            State::Hooking(_) => self.tick_hooking(now, fx),
-            State::Starting { .. } => self.tick_starting(now, fx),
-            State::Running { .. } => self.tick_running(now, fx),
-            State::Examining(_) => self.tick_examining(now, fx),
-            State::Stopping(_) => self.tick_stopping(now, fx),
-        }
-    }
-
     fn on_probed(&mut self, now: Moment, ticket: u64, sighting: &Observation, fx: &mut Effects) {
         let poll = match &self.state {
             State::Probing { poll, .. } | State::Starting { poll, .. } | State::Running { poll, .. } => *poll,
@@ -376,11 +342,13 @@ impl Supervisor {
             State::Examining(examining) => examining.poll,
             State::Idle
             | State::Leasing { .. }
-            | State::Adopting { .. }
+            | State::Clearing(_)
+            | State::Adopting(_)
             | State::BackingOff { .. }
             | State::Awaiting(_)
             | State::Hooking(_)
-            | State::Spawning
+            | State::Spawning(_)
+            | State::Sweeping { .. }
             | State::Exited => return,
         };
         if !poll.answered_by(ticket) && !self.has(Fault::StaleTicketKept) {
@@ -397,46 +365,16 @@ impl Supervisor {
             State::Examining(_) => self.reconsider(now, sighting, fx),
             State::Idle
             | State::Leasing { .. }
-            | State::Adopting { .. }
+            | State::Clearing(_)
+            | State::Adopting(_)
             | State::BackingOff { .. }
             | State::Awaiting(_)
             | State::Hooking(_)
-            | State::Spawning
+            | State::Spawning(_)
+            | State::Sweeping { .. }
             | State::Exited => {}
         }
         self.tell_readiness(sighting, fx);
-    }
-
-    /// Starts every window anew: while the machine stood still, nobody could have answered.
-    fn on_clock_jumped(&mut self, now: Moment, by: Duration, fx: &mut Effects) {
-        if by < JUMP_MIN || matches!(self.state, State::Idle | State::Exited) {
-            return;
-        }
-        fx.push(Effect::Report(Report::ClockJumped { by }));
-        if self.has(Fault::JumpNotRearmed) {
-            return;
-        }
-        self.handoffs.rearm(now);
-        match &mut self.state {
-            State::Starting { armed, .. } => *armed = now,
-            State::Running { liveness, .. } | State::Stopping(Stopping { liveness, .. }) => liveness.rearm(now),
-            State::Probing { watch, .. } => watch.rearm(now),
-            State::Leasing { poll, seen } => {
-                poll.rearm(now);
-                if let Some(seen) = seen {
-                    seen.since = now;
-                }
-            }
-            State::Standby(standby) => standby.rearm(now),
-            State::Examining(_) => self.clear_hang(now),
-            State::Hooking(_) => self.rearm_hook(now),
-            State::Idle
-            | State::Adopting { .. }
-            | State::BackingOff { .. }
-            | State::Awaiting(_)
-            | State::Spawning
-            | State::Exited => {}
-        }
     }
 
     /// Sends a probe for the present state and notes it in its poll.
@@ -449,12 +387,14 @@ impl Supervisor {
             State::Standby(standby) => standby.poll = asked,
             State::Idle
             | State::Leasing { .. }
-            | State::Adopting { .. }
+            | State::Clearing(_)
+            | State::Adopting(_)
             | State::BackingOff { .. }
             | State::Awaiting(_)
             | State::Hooking(_)
-            | State::Spawning
+            | State::Spawning(_)
             | State::Examining(_)
+            | State::Sweeping { .. }
             | State::Exited => return,
         }
         fx.push(Effect::Probe { ticket: self.ticket, ask });
@@ -505,7 +445,7 @@ impl Supervisor {
                     super::report::human(window)
                 );
                 fx.push(Effect::Report(Report::RestartGaveUp { restarts, window, why: why.clone() }));
-                self.exit(exit::GAVE_UP, why, fx);
+                self.exit(now, exit::GAVE_UP, why, fx);
             }
         }
     }
@@ -518,13 +458,6 @@ impl Supervisor {
         } else {
             self.state = State::BackingOff { until: at, why: why.to_owned() };
         }
-    }
-
-    fn exit(&mut self, code: u8, reason: String, fx: &mut Effects) {
-        self.tell_stopping(fx);
-        self.state = State::Exited;
-        self.handoffs = Handoffs::default();
-        fx.push(Effect::Exit(Outcome { code, reason }));
     }
 }
 

@@ -74,7 +74,7 @@ pub(super) struct ExitWatch {
 
 impl ExitWatch {
     /// Sends `LeaderExited` when our child has exited.
-    pub(super) async fn report_exit(self, events: Sender<Event>) {
+    pub(super) async fn report_exit(self, events: Sender<impl From<Event> + Send + 'static>) {
         let exit = self.watch.exit(&self.leader).await;
         let exit = exit.inspect_err(|error| {
             tracing::error!(pid = self.leader.pid(), %error, "cannot read the exit status of the gateway");
@@ -83,7 +83,7 @@ impl ExitWatch {
     }
 
     /// The same for a process that is not our child: only its parent gets its exit status.
-    pub(super) async fn report_departure(self, events: Sender<Event>) {
+    pub(super) async fn report_departure(self, events: Sender<impl From<Event> + Send + 'static>) {
         if let Err(error) = self.watch.ended(&self.leader).await {
             tracing::error!(pid = self.leader.pid(), %error, "cannot watch the adopted gateway any more");
         }
@@ -92,7 +92,7 @@ impl ExitWatch {
         self.report(exit, events).await;
     }
 
-    async fn report(self, exit: Option<Exit>, events: Sender<Event>) {
+    async fn report(self, exit: Option<Exit>, events: Sender<impl From<Event> + Send + 'static>) {
         let Self { generation, signals, oom, .. } = self;
         let death = exit.map_or(ExitStatus::Unknown, |exit| of(exit.status));
         let is_killed = matches!(death, ExitStatus::Signal { number: libc::SIGKILL, .. });
@@ -100,6 +100,6 @@ impl ExitWatch {
         let (max_rss_kb, cpu) = exit.map_or((None, None), |exit| (exit.max_rss_kb, exit.cpu));
         let toll = ExitUsage { max_rss_kb, cpu, oom_killed };
         // A closed channel means that the loop has ended.
-        let _closed = events.send(Event::LeaderExited { generation, death, toll }).await;
+        let _closed = events.send(Event::LeaderExited { generation, death, toll }.into()).await;
     }
 }

@@ -52,21 +52,21 @@ impl Handoff {
     }
 
     /// Asks whether the CLI supports our version of the contract, then sends `Negotiated`.
-    pub fn negotiate(&self, events: &Sender<Event>) {
+    pub fn negotiate(&self, events: &Sender<impl From<Event> + Send + 'static>) {
         let (this, events) = (self.clone(), events.clone());
         tokio::spawn(async move {
             let support = this.support().await;
             // A closed channel means that the loop has ended.
-            let _closed = events.send(Event::Negotiated { support }).await;
+            let _closed = events.send(Event::Negotiated { support }.into()).await;
         });
     }
 
     /// Consumes the handoff of the gateway that had this pid, then sends `Consumed`.
-    pub fn consume(&self, ticket: u64, pid: i32, events: &Sender<Event>) {
+    pub fn consume(&self, ticket: u64, pid: i32, events: &Sender<impl From<Event> + Send + 'static>) {
         let (this, events) = (self.clone(), events.clone());
         tokio::spawn(async move {
             let word = this.word_on(pid).await;
-            let _closed = events.send(Event::Consumed { ticket, word }).await;
+            let _closed = events.send(Event::Consumed { ticket, word }.into()).await;
         });
     }
 

@@ -47,9 +47,6 @@ const REPAIR: [&str; 4] = ["doctor", "--fix", "--yes", "--non-interactive"];
 const LOOKS: [Duration; 4] =
     [Duration::ZERO, Duration::from_millis(10), Duration::from_millis(40), Duration::from_millis(100)];
 
-/// The pause before another look when the processes could not be listed.
-const LOOK_AGAIN: Duration = Duration::from_secs(1);
-
 /// The operator's commands, each a line for the shell.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Commands {
@@ -159,7 +156,12 @@ impl Hooks {
     ///
     /// # Errors
     /// Why it could not be started.
-    pub fn call(&self, ticket: u64, call: &Call, events: &Sender<Event>) -> Result<Running, HookEnd> {
+    pub fn call(
+        &self,
+        ticket: u64,
+        call: &Call,
+        events: &Sender<impl From<Event> + Send + 'static>,
+    ) -> Result<Running, HookEnd> {
         let hook = call.hook();
         let id = self.new_id();
         let Some(mut command) = self.command(call, &id) else {
@@ -187,7 +189,7 @@ impl Hooks {
             drop((leader, living));
             let end = executed.map_or_else(not_executed, |()| HookEnd::Ended(death));
             // A closed channel means that the loop has ended and nobody waits for the news.
-            let _closed = events.send(Event::HookEnded { ticket, end }).await;
+            let _closed = events.send(Event::HookEnded { ticket, end }.into()).await;
         });
         Ok(running)
     }
@@ -223,13 +225,16 @@ impl Hooks {
 
     /// Ends what is left of the hooks of a supervisor that died, with all that they started, and waits for that.
     /// `is_heir` says that one died, or may have.
-    pub async fn clear(&self, is_heir: bool) {
+    ///
+    /// # Errors
+    /// The processes cannot be listed: then nobody knows what is left.
+    pub async fn clear(&self, is_heir: bool) -> io::Result<()> {
         let looks = if is_heir && !self.commands.is_empty() { LOOKS.len() } else { 1 };
         for pause in LOOKS.into_iter().take(looks) {
             if !pause.is_zero() {
                 tokio::time::sleep(pause).await;
             }
-            for (id, bearer) in self.left().await {
+            for (id, bearer) in self.left().await? {
                 let begun = (self.clock)();
                 let clock = self.clock;
                 let leaf = Leaf::find(&ProcessKind::Hook.leaf_name(&id), bearer).map(Arc::new);
@@ -239,12 +244,7 @@ impl Hooks {
                 tell_left(&end);
             }
         }
-    }
-
-    /// Whether there may be anything to clear.
-    #[must_use]
-    pub fn may_be_left(&self, is_heir: bool) -> bool {
-        is_heir || !self.commands.is_empty()
+        Ok(())
     }
 
     /// Removes the empty control groups that hooks of earlier supervisors have left. To be called when the lease is ours.
@@ -253,22 +253,12 @@ impl Hooks {
     }
 
     /// The ids of the calls of which somebody is left, with one who bears it: who is in its control group need not.
-    async fn left(&self) -> BTreeMap<String, Option<i32>> {
-        let prefix = ProcessKind::Hook.leaf_prefix();
-        loop {
-            let key = self.key.clone();
-            match proc::run(move || bearers(&key)).await.flatten() {
-                Ok(bearers) => {
-                    let leaves = cgroup::populated(&format!("{prefix}{}-", self.key)).into_iter();
-                    let inside = leaves.filter_map(|name| Some((name.strip_prefix(prefix)?.to_owned(), None)));
-                    return inside.chain(bearers.into_iter().map(|(id, pid)| (id, Some(pid)))).collect();
-                }
-                Err(error) => {
-                    tracing::warn!(%error, "cannot look for hooks of an earlier supervisor; raise the limit on open files");
-                    tokio::time::sleep(LOOK_AGAIN).await;
-                }
-            }
-        }
+    async fn left(&self) -> io::Result<BTreeMap<String, Option<i32>>> {
+        let (prefix, key) = (ProcessKind::Hook.leaf_prefix(), self.key.clone());
+        let bearers = proc::run(move || bearers(&key)).await.flatten()?;
+        let leaves = cgroup::populated(&format!("{prefix}{}-", self.key)).into_iter();
+        let inside = leaves.filter_map(|name| Some((name.strip_prefix(prefix)?.to_owned(), None)));
+        Ok(inside.chain(bearers.into_iter().map(|(id, pid)| (id, Some(pid)))).collect())
     }
 }
 

@@ -90,7 +90,7 @@ impl Gateway {
         birth: Birth<'_>,
         launch: &Launch,
         orphans: Orphans,
-        events: &Sender<Event>,
+        events: &Sender<impl From<Event> + Send + 'static>,
     ) -> Result<Self, SpawnFailure> {
         let Birth { generation, instance, fingerprint, .. } = birth;
         let started = spawn::start(&mut launch.command(birth), None, ProcessKind::Gateway, instance);
@@ -115,7 +115,7 @@ impl Gateway {
                 Err(error) => Event::SpawnFailed { generation, failure: explain(&error, &program) },
             };
             // A closed channel means that the loop has ended.
-            let _closed = events.send(event).await;
+            let _closed = events.send(event.into()).await;
             if is_executed {
                 exit_watch.report_exit(events).await;
             }
@@ -129,7 +129,11 @@ impl Gateway {
     ///
     /// # Errors
     /// EMFILE. Nothing is held then, and it can be looked for again.
-    pub fn adopt(generation: Generation, found: Found, events: &Sender<Event>) -> io::Result<Self> {
+    pub fn adopt(
+        generation: Generation,
+        found: Found,
+        events: &Sender<impl From<Event> + Send + 'static>,
+    ) -> io::Result<Self> {
         let Found { instance, leader, leaf, tree, .. } = found;
         let (signals, oom) = (SignalsSent::default(), OomWatch::of(leaf.clone()));
         if let Some(leader) = &leader {
@@ -256,7 +260,7 @@ impl Gateway {
         &self,
         sweep: Sweep,
         elapsed: impl Fn() -> Duration + Clone + Send + Sync + 'static,
-        events: &Sender<Event>,
+        events: &Sender<impl From<Event> + Send + 'static>,
     ) -> JoinHandle<()> {
         let (generation, tree, events) = (self.generation, self.tree.copy(), events.clone());
         self.signals.note(SignalsSent::KILL);
@@ -264,15 +268,15 @@ impl Gateway {
             let at_once = if sweep == Sweep::Later { tree.end_at_once(&elapsed) } else { None };
             let Some(end) = at_once else {
                 let end = tree.kill(elapsed).await;
-                let _closed = events.send(Event::TreeGone { generation, end }).await;
+                let _closed = events.send(Event::TreeGone { generation, end }.into()).await;
                 return;
             };
-            let _closed = events.send(Event::TreeGone { generation, end }).await;
+            let _closed = events.send(Event::TreeGone { generation, end }.into()).await;
             // The next gateway is about to be started, and needs the processor.
             tokio::time::sleep(SWEEP_AFTER).await;
             let end = tree.sweep(elapsed).await;
             if end.members.max(end.survivors) > 0 {
-                let _closed = events.send(Event::StraysKilled { generation, end }).await;
+                let _closed = events.send(Event::StraysKilled { generation, end }.into()).await;
             }
         })
     }
@@ -299,11 +303,11 @@ impl Drop for Departure {
 }
 
 /// Sends `Departed` when this process has ended, whether it is ours or not, or at once if there is none. It gets no signal.
-pub fn watch_departure(pid: i32, events: &Sender<Event>) -> Departure {
+pub fn watch_departure(pid: i32, events: &Sender<impl From<Event> + Send + 'static>) -> Departure {
     let events = events.clone();
     Departure(tokio::spawn(async move {
         departure(pid).await;
-        let _closed = events.send(Event::Departed { pid }).await;
+        let _closed = events.send(Event::Departed { pid }.into()).await;
     }))
 }
 

@@ -90,7 +90,7 @@ impl Control {
     }
 
     /// Serves clients for as long as this is polled. What they want from the loop goes to `messages`.
-    pub async fn serve(self, messages: mpsc::Sender<Query>, facts: Facts) {
+    pub async fn serve(self, messages: mpsc::Sender<impl From<Query> + Send + 'static>, facts: Facts) {
         let office = Arc::new(Office { messages, facts, broadcast: self.broadcast.clone() });
         loop {
             match self.listener.accept().await {
@@ -101,7 +101,7 @@ impl Control {
         }
     }
 
-    fn admit(&self, stream: UnixStream, office: &Arc<Office>) {
+    fn admit(&self, stream: UnixStream, office: &Arc<Office<impl From<Query> + Send + 'static>>) {
         let peer = match stream.peer_cred() {
             Ok(peer) if may_ask(peer.uid()) => peer,
             Ok(peer) => return turn_away(&stream, &format!("uid {} may not ask here", peer.uid())),

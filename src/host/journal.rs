@@ -104,6 +104,7 @@ pub fn replay<'a>(lines: impl IntoIterator<Item = &'a str>) -> Result<usize, Rep
 mod tests {
     use super::*;
     use crate::core::history::Unfinished;
+    use crate::core::lease::Basis;
     use crate::core::policy::OnConflict;
     use crate::core::{
         Acquired, ExitStatus, ExitUsage, Fingerprint, History, LeaseAnswer, Observation, Owner, Phase, Request,
@@ -120,7 +121,7 @@ mod tests {
         let left =
             Unfinished { generation: u64::MAX, spawned: Duration::ZERO, started: None, healthy_until: None, died };
         let past = History { generation: 7, runs: Vec::new(), left: Some(left) };
-        let acquired = Acquired { epoch: u64::MAX, recovered: None, past, trouble: None };
+        let acquired = Acquired { epoch: u64::MAX, basis: Basis::Lock, recovered: None, past, trouble: None };
         vec![
             Event::Start,
             Event::Requested { request: Request::Retry, by },

@@ -54,7 +54,7 @@ pub(super) fn take(
             let left = taken.left.as_ref().map(|left| left.left_record(&context.clocks));
             buffer.begin(taken.left);
             let TakenRow { epoch, recovered, past, .. } = *taken;
-            (Acquired { epoch, recovered, past, trouble: None }, left)
+            (Acquired { epoch, basis, recovered, past, trouble: None }, left)
         }
         Err(error) if error.kind() == StoreErrorKind::Refused => return Err(failed(&error)),
         Err(error) if basis == Basis::Heartbeat => {
@@ -68,7 +68,7 @@ pub(super) fn take(
                 _ => Report::StoreUnavailable { why: trouble.clone() },
             });
             held.disconnect();
-            (Acquired { epoch: 0, recovered: None, past: History::default(), trouble: Some(trouble) }, None)
+            (Acquired { epoch: 0, basis, recovered: None, past: History::default(), trouble: Some(trouble) }, None)
         }
     };
     if let Some(server) = server {

@@ -78,8 +78,6 @@ pub enum News {
         answer: LeaseAnswer,
         /// The gateway that may be left, if the lease was acquired.
         left: Option<LeftRecord>,
-        /// Whether the lease may expire without notice: then each spawn and each signal needs a confirmation first.
-        heartbeat: bool,
     },
     /// The intent is on record, or cannot be recorded: the gateway may be started.
     Intended { generation: Generation },

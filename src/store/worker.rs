@@ -122,8 +122,7 @@ impl Worker {
             }
             LeaseRequest::Peek => (acquire::peek(&self.context), None),
         };
-        let heartbeat = self.ownership.held().is_some_and(|held| held.basis == Basis::Heartbeat);
-        self.context.tell(News::Leased { ticket, answer, left, heartbeat });
+        self.context.tell(News::Leased { ticket, answer, left });
     }
 
     fn write(&mut self) {

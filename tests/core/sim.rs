@@ -83,6 +83,10 @@ fn noteworthy(effect: &Effect) -> Option<String> {
         Effect::Spawn { no_respawn: true, .. } => "a successor forbidden".to_owned(),
         Effect::Lease { .. }
         | Effect::Adopt { .. }
+        | Effect::ClearHooks { .. }
+        | Effect::Record { .. }
+        | Effect::Confirm { .. }
+        | Effect::FinishSweep
         | Effect::Watch { .. }
         | Effect::Remember { .. }
         | Effect::Probe { .. }

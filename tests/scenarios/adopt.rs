@@ -155,7 +155,7 @@ fn orphans_are_cleared_away_before_anything_starts() {
     world.remains = Remains::Orphans { pid: Some(103) };
     world.send(Event::Start);
     world.run_for(s(600));
-    assert_eq!((world.kills(), world.probes(), world.spawns()), (vec![s(1000)], vec![], vec![]));
+    assert_eq!((world.kills()[0], world.probes(), world.spawns()), (s(1000), vec![], vec![]));
     world.send(Event::TreeGone { generation: 3, end: tree_end(0) });
     world.run_for(s(10));
     assert_eq!((world.spawns().len(), world.causes()), (1, vec!["ended while no supervisor ran"]));
@@ -327,5 +327,67 @@ fn whoever_ended_too_long_ago_is_asked_nothing() {
         world.send(Event::Start);
         world.run_for(s(60));
         assert_eq!(world.when(|effect| matches!(effect, Effect::Consume { .. })).len(), asked, "{died}");
+    }
+}
+
+/// A supervisor that looks for an earlier gateway and cannot.
+fn searching() -> World {
+    let mut world = World::new(Policy::default());
+    world.lease = acquired(History { generation: 3, runs: vec![], left: Some(left(Some(610))) });
+    world.unanswered = |effect| matches!(effect, Effect::Adopt { .. });
+    world.send(Event::Start);
+    world
+}
+
+fn search_fails(world: &mut World) {
+    world.send(Event::AdoptFailed { generation: 3, why: "too many open files".to_owned() });
+}
+
+fn searches(world: &World) -> Vec<Moment> {
+    world.when(|effect| matches!(effect, Effect::Adopt { .. }))
+}
+
+#[test]
+fn a_search_that_fails_is_tried_again_and_given_up_after_a_minute_with_nothing_started() {
+    let mut world = searching();
+    for _ in 0..100 {
+        search_fails(&mut world);
+        world.run_for(s(1));
+    }
+    let outcome = world.exit().expect("it is bounded");
+    assert_eq!((outcome.code, searches(&world).len()), (1, 60));
+    assert!(outcome.reason.contains("too many open files") && outcome.reason.contains("may still be running"));
+    assert!(world.spawns().is_empty());
+}
+
+#[test]
+fn a_search_without_an_answer_is_asked_for_again() {
+    let mut world = searching();
+    world.run_for(s(45));
+    assert_eq!(searches(&world), [s(1000), s(1020), s(1040)]);
+}
+
+#[test]
+fn a_stop_ends_a_search_that_fails_and_says_what_may_be_left() {
+    let mut world = searching();
+    search_fails(&mut world);
+    world.request(Request::Stop);
+    assert_eq!((world.exit(), searches(&world).len()), (None, 2), "one more try");
+    search_fails(&mut world);
+    let outcome = world.exit().expect("it fails again");
+    assert!(outcome.code == 1 && outcome.reason.contains("may still be running"), "{outcome:?}");
+}
+
+#[test]
+fn a_stop_waits_five_seconds_for_a_search_that_never_answers_and_a_detach_leaves_what_there_is() {
+    for (request, code) in [(Request::Stop, 1), (Request::Detach, 0)] {
+        let mut world = searching();
+        world.request(request);
+        world.request(request);
+        world.run_for(Duration::from_millis(4999));
+        assert_eq!(world.exit(), None);
+        world.run_for(s(1));
+        assert_eq!(world.exit().map(|outcome| outcome.code), Some(code), "{request:?}");
+        assert_eq!(signals(&world), []);
     }
 }

@@ -1,9 +1,11 @@
 //! Who is in charge: the first thing that a supervisor asks, and the end of it.
 
 use crate::world::{STARTED, Script, World, acquired, owner, s};
+use openclaw_supervise_core::lease::Basis;
 use openclaw_supervise_core::policy::OnConflict;
 use openclaw_supervise_core::{
-    Acquired, Contested, Effect, Event, History, LeaseAnswer, LeaseRequest, Policy, Recovered, Report, Request,
+    Acquired, Contested, Effect, Event, Fact, History, LeaseAnswer, LeaseRequest, Policy, Recovered, Report, Request,
+    Settled,
 };
 use std::time::Duration;
 
@@ -55,7 +57,7 @@ fn the_exit_code_of_a_duplicate_is_the_operators() {
 #[test]
 fn a_lease_that_was_left_is_told_of_before_it_is_ours() {
     let recovered = Some(Recovered { pid: Some(900), why: "its lock is free".to_owned() });
-    let lease = Acquired { epoch: 7, recovered, past: History::default(), trouble: None };
+    let lease = Acquired { epoch: 7, basis: Basis::Lock, recovered, past: History::default(), trouble: None };
     let mut world = with(LeaseAnswer::Acquired(Box::new(lease)));
     world.run_for(s(10));
     assert_eq!(world.names()[..2], ["lease.stale_recovered", "gateway.spawned"]);
@@ -65,7 +67,7 @@ fn a_lease_that_was_left_is_told_of_before_it_is_ours() {
 #[test]
 fn a_store_that_cannot_be_read_does_not_keep_a_gateway_down() {
     let trouble = Some("it is full".to_owned());
-    let lease = Acquired { epoch: 1, recovered: None, past: History::default(), trouble };
+    let lease = Acquired { epoch: 1, basis: Basis::Lock, recovered: None, past: History::default(), trouble };
     let mut world = with(LeaseAnswer::Acquired(Box::new(lease)));
     world.run_for(s(10));
     assert_eq!(world.told("gateway.started").len(), 1);
@@ -186,9 +188,9 @@ fn whoever_loses_the_lease_leaves_the_gateway_alone_and_goes_in_every_state() {
 }
 
 #[test]
-fn a_lease_that_is_taken_away_before_its_own_news_has_come_is_lost() {
-    let mut world = World::new(Policy::default());
-    world.unanswered = |effect| matches!(effect, Effect::Lease { .. });
+fn a_lease_that_is_taken_away_while_the_hooks_of_a_predecessor_are_ended_is_lost() {
+    let mut world = World::new(Policy { pre_start: Some(s(15)), ..Policy::default() });
+    world.unanswered = |effect| matches!(effect, Effect::ClearHooks { .. });
     world.send(Event::Start);
     world.send(Event::LeaseLost { owner: Some(owner(901)), why: "taken by hand".to_owned() });
     assert_eq!(world.outcome().0, 78);
@@ -202,4 +204,110 @@ fn a_loss_of_what_was_never_ours_is_no_loss() {
     assert_eq!(world.exit(), None);
     let told = world.effects.iter().any(|(_, effect)| matches!(effect, Effect::Report(Report::LeaseLost { .. })));
     assert!(!told);
+}
+
+/// A supervisor whose lease is kept by a heartbeat, with a gateway that serves.
+fn by_heartbeat() -> World {
+    let mut world = World::new(Policy::default());
+    let LeaseAnswer::Acquired(acquired) = acquired(History::default()) else { panic!("it is acquired") };
+    world.lease = LeaseAnswer::Acquired(Box::new(Acquired { basis: Basis::Heartbeat, ..*acquired }));
+    world.send(Event::Start);
+    world.run_for(s(20));
+    world
+}
+
+fn confirmations(world: &World) -> Vec<u64> {
+    let asked = world.effects.iter().filter_map(|(_, effect)| match effect {
+        Effect::Confirm { ticket } => Some(*ticket),
+        _ => None,
+    });
+    asked.collect()
+}
+
+fn signals(world: &World) -> usize {
+    world.when(|effect| matches!(effect, Effect::Terminate { .. } | Effect::KillTree { .. })).len()
+}
+
+#[test]
+fn a_spawn_waits_for_its_record_and_goes_on_without_after_eight_seconds_under_the_lock() {
+    let mut world = World::new(Policy::default());
+    world.unanswered = |effect| matches!(effect, Effect::Record { .. });
+    world.send(Event::Start);
+    world.run_for(Duration::from_millis(7999));
+    assert_eq!(world.spawns().len(), 0);
+    world.run_for(s(1));
+    assert_eq!(world.spawns().len(), 1);
+    world.send(Event::Recorded { generation: 1 });
+    assert_eq!(world.spawns().len(), 1, "a late record is no news");
+}
+
+#[test]
+fn a_stop_takes_back_a_spawn_that_waits_and_that_costs_nothing() {
+    for request in [Request::Stop, Request::Detach] {
+        let mut world = World::new(Policy::default());
+        world.unanswered = |effect| matches!(effect, Effect::Record { .. });
+        world.send(Event::Start);
+        world.run_for(s(1));
+        world.request(request);
+        assert_eq!((world.outcome().0, world.spawns().len()), (0, 0));
+        let fact = Effect::Remember { generation: 1, fact: Fact::Settled(Settled::Postponed) };
+        assert!(world.effects.iter().any(|(_, effect)| *effect == fact));
+    }
+}
+
+#[test]
+fn a_confirmation_that_took_longer_than_a_beat_is_asked_for_again() {
+    let mut world = by_heartbeat();
+    world.unanswered = |effect| matches!(effect, Effect::Confirm { .. });
+    world.request(Request::Restart);
+    let first = *confirmations(&world).last().expect("it is asked for");
+    world.run_for(Duration::from_millis(10_001));
+    world.send(Event::Confirmed { ticket: first });
+    assert_eq!((signals(&world), confirmations(&world).last()), (0, Some(&(first + 1))));
+    world.run_for(s(10));
+    world.send(Event::Confirmed { ticket: first });
+    assert_eq!(signals(&world), 0, "an old answer is no answer");
+    world.send(Event::Confirmed { ticket: first + 1 });
+    assert_eq!(signals(&world), 1);
+}
+
+#[test]
+fn a_confirmation_that_was_slept_over_is_asked_for_again() {
+    let mut world = by_heartbeat();
+    world.unanswered = |effect| matches!(effect, Effect::Confirm { .. });
+    world.request(Request::Restart);
+    let first = *confirmations(&world).last().expect("it is asked for");
+    world.send(Event::ClockJumped { by: s(11) });
+    world.send(Event::Confirmed { ticket: first });
+    assert_eq!(signals(&world), 0);
+    world.send(Event::Confirmed { ticket: first + 1 });
+    assert_eq!(signals(&world), 1);
+}
+
+#[test]
+fn a_lease_that_is_not_confirmed_for_thirty_seconds_is_lost_and_nothing_is_signalled() {
+    let mut world = by_heartbeat();
+    world.unanswered = |effect| matches!(effect, Effect::Confirm { .. });
+    world.request(Request::Stop);
+    world.run_for(Duration::from_millis(29_999));
+    assert_eq!(world.exit(), None);
+    world.run_for(s(1));
+    let (code, reason) = world.outcome();
+    assert!(code == 78 && reason.contains("has not confirmed it for 30s"), "{reason}");
+    assert_eq!((signals(&world), world.told("lease.lost").len()), (0, 1));
+}
+
+#[test]
+fn a_drain_has_its_whole_time_from_its_sigterm_on() {
+    let mut world = by_heartbeat();
+    world.script.drain = None;
+    world.unanswered = |effect| matches!(effect, Effect::Confirm { .. });
+    world.request(Request::Stop);
+    world.run_for(s(9));
+    let ticket = *confirmations(&world).last().expect("it is asked for");
+    world.send(Event::Confirmed { ticket });
+    let told = world.now;
+    world.unanswered = |_| false;
+    world.run_for(s(400));
+    assert_eq!(world.kills().first(), Some(&(told + s(328))));
 }

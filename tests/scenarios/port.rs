@@ -135,7 +135,7 @@ fn a_probe_that_says_something_begins_the_patience_with_blind_ones_anew() {
 #[test]
 fn lost_answers_are_asked_for_again_and_an_old_ticket_spawns_nothing() {
     let mut world = World::new(Policy::default());
-    world.unanswered = |effect| !matches!(effect, Effect::Lease { .. });
+    world.unanswered = |effect| !matches!(effect, Effect::Lease { .. } | Effect::Record { .. });
     world.send(Event::Start);
     let lost = world.ticket();
     world.run_for(s(25));
@@ -237,13 +237,9 @@ fn a_program_that_is_not_there_ends_us_at_once_the_first_time_only() {
 #[test]
 fn a_machine_without_resources_is_tried_again_and_paced() {
     let mut world = World::new(Policy::default());
-    world.unanswered = is_spawn;
+    world.unborn = Some(SpawnFailure::Resources("fork: EAGAIN".to_owned()));
     world.send(Event::Start);
-    for generation in 1..=7 {
-        world.run_for(s(40));
-        let failure = SpawnFailure::Resources("fork: EAGAIN".to_owned());
-        world.send(Event::SpawnFailed { generation, failure });
-    }
+    world.run_for(s(280));
     assert_eq!(world.outcome().0, 69);
     assert_eq!((world.spawns().len(), world.told("gateway.spawn_failed").len()), (7, 7));
 }

@@ -257,6 +257,52 @@ fn answers_with_a_spent_ticket_change_nothing_in_any_state() {
 }
 
 #[test]
+fn a_kill_without_an_answer_is_done_again_and_only_a_stop_goes_on_without() {
+    let mut world = World::serving();
+    world.unanswered = kill;
+    world.leader_exits(1, CRASH);
+    world.run_for(s(600));
+    assert_eq!((world.exit(), world.spawns().len(), world.kills().len()), (None, 1, 21));
+    world.request(Request::Stop);
+    world.run_for(s(30));
+    let (code, reason) = world.outcome();
+    assert!(code == 1 && reason.contains("no kill of it comes back"), "{reason}");
+}
+
+#[test]
+fn a_death_that_nobody_tells_is_found_by_a_second_kill() {
+    let mut world = World::serving();
+    world.script.drain = None;
+    world.unanswered = kill;
+    world.request(Request::Stop);
+    world.run_for(s(330));
+    for again in [false, true] {
+        assert_eq!(world.kills().len(), 1 + usize::from(again));
+        world.send(Event::TreeGone { generation: 1, end: tree_end(0) });
+        world.run_for(s(30));
+    }
+    assert_eq!((world.outcome().0, world.told("gateway.exited").len()), (0, 1));
+}
+
+#[test]
+fn a_start_that_does_not_come_back_ends_us_with_its_record_left_for_the_next() {
+    for stop in [false, true] {
+        let mut world = World::new(Policy::default());
+        world.unanswered = |effect| matches!(effect, Effect::Spawn { .. });
+        world.send(Event::Start);
+        world.run_for(s(1));
+        if stop {
+            world.request(Request::Stop);
+        }
+        world.run_for(s(33));
+        assert_eq!(world.exit(), None);
+        world.run_for(s(3));
+        let (code, reason) = world.outcome();
+        assert!(code == 1 && reason.contains("it is looked for first"), "{reason}");
+    }
+}
+
+#[test]
 fn the_end_of_the_leader_is_not_the_end_of_the_tree() {
     for request in [None, Some(Request::Restart), Some(Request::Stop)] {
         let mut world = World::serving();
@@ -265,7 +311,7 @@ fn the_end_of_the_leader_is_not_the_end_of_the_tree() {
             world.request(request);
         }
         world.leader_exits(1, CRASH);
-        world.run_for(s(600));
+        world.run_for(s(29));
         assert_eq!((world.exit(), world.spawns().len(), world.kills().len()), (None, 1, 1));
         world.send(Event::TreeGone { generation: 1, end: tree_end(0) });
         world.run_for(s(3));

@@ -21,6 +21,9 @@ const STEPS: usize = 300;
 const SPAWN_MAX: u64 = 1_000;
 const KILL_MAX: u64 = 3_000;
 
+/// The longest that it is waited for a look for strays.
+const SWEEP_MAX: u64 = 2_000;
+
 struct Dice(u64);
 
 impl Dice {
@@ -166,7 +169,7 @@ impl Walk {
             Event::Requested { request: Request::Stop, .. } if self.stop_by.is_none() => {
                 self.excused = true;
                 let hook = self.policy.post_stop.max(self.policy.pre_start).map_or(Duration::ZERO, |time| time + s(21));
-                let slack = Duration::from_millis(SPAWN_MAX + 4 * KILL_MAX) + s(6) + hook;
+                let slack = Duration::from_millis(SPAWN_MAX + 4 * KILL_MAX + SWEEP_MAX) + s(6) + hook;
                 self.stop_by = Some(self.now + self.policy.stop_timeout + slack);
             }
             Event::Requested { request: Request::Restart, .. } => {
@@ -182,7 +185,11 @@ impl Walk {
     /// What goes beyond the rules of the shell.
     fn check(&mut self, shell: &FakeShell, effect: &Effect, after_free: bool) {
         match effect {
-            Effect::Spawn { .. } => self.check_spawn(after_free),
+            Effect::Record { .. } => self.check_start(after_free),
+            Effect::Spawn { .. } => {
+                self.must(self.stop_by.is_none(), "no spawn after a stop");
+                self.excused = false;
+            }
             Effect::Terminate { .. } => {
                 self.must(self.excused, "nobody ends a gateway without a request or a hang");
             }
@@ -215,6 +222,9 @@ impl Walk {
             }
             Effect::Exit(outcome) => self.check_exit(shell, outcome),
             Effect::Lease { .. }
+            | Effect::ClearHooks { .. }
+            | Effect::Confirm { .. }
+            | Effect::FinishSweep
             | Effect::Remember { .. }
             | Effect::Probe { .. }
             | Effect::Negotiate
@@ -229,10 +239,9 @@ impl Walk {
         }
     }
 
-    fn check_spawn(&mut self, after_free: bool) {
+    fn check_start(&mut self, after_free: bool) {
         self.must(after_free, "a spawn follows the youngest probe, and that found the port free");
-        self.must(self.stop_by.is_none(), "no spawn after a stop");
-        self.excused = false;
+        self.must(self.stop_by.is_none(), "no start after a stop");
         let (limit, window) = (self.policy.boot_limit as usize, self.policy.boot_window);
         let unclean = self.unclean.iter().filter(|at| **at + window >= self.now).count();
         self.must(limit == 0 || unclean <= limit, "no boot finds more unclean ones than the limit behind it");
@@ -399,6 +408,14 @@ impl Outside for Walk {
         }
         let seen = self.look(scope);
         after(self.dice.ms(6_000), seen)
+    }
+
+    fn record(&mut self, _generation: Generation) -> Answer<()> {
+        if self.dice.once_in(20) { never() } else { after(self.dice.ms(12_000), ()) }
+    }
+
+    fn finish_sweep(&mut self) -> Answer<()> {
+        if self.dice.once_in(4) { never() } else { after(self.dice.ms(300), ()) }
     }
 
     fn spawn(&mut self, _generation: Generation) -> Answer<Result<(i32, Fingerprint), SpawnFailure>> {

@@ -2,6 +2,7 @@
 
 use crate::fake_shell::{Answer, Broken, FakeShell, World as Outside, after, never};
 use openclaw_supervise_core::handoff::{HandoffVerdict, Support};
+use openclaw_supervise_core::lease::Basis;
 use openclaw_supervise_core::{
     Acquired, Call, Effect, Event, ExitStatus, ExitUsage, Fingerprint, Generation, History, Holder, HookEnd,
     LeaseAnswer, LeaseRequest, Moment, Notice, Observation, Outcome, Owner, Phase, Policy, ProbeScope, Readiness,
@@ -54,7 +55,7 @@ pub(crate) fn tree_end(survivors: u32) -> TreeEnd {
 
 /// The lease, with what the store remembers.
 pub(crate) fn acquired(past: History) -> LeaseAnswer {
-    LeaseAnswer::Acquired(Box::new(Acquired { epoch: 1, recovered: None, past, trouble: None }))
+    LeaseAnswer::Acquired(Box::new(Acquired { epoch: 1, basis: Basis::Lock, recovered: None, past, trouble: None }))
 }
 
 /// What each gateway does with its life. Times count from its spawn, those of `drain` from its SIGTERM.
@@ -392,7 +393,16 @@ impl World {
 
 /// Whether the core gets this answer before anything else happens.
 fn is_at_once(event: &Event) -> bool {
-    matches!(event, Event::Leased { .. } | Event::Adopted { .. } | Event::Measured { .. })
+    matches!(
+        event,
+        Event::Leased { .. }
+            | Event::HooksCleared { .. }
+            | Event::Adopted { .. }
+            | Event::Recorded { .. }
+            | Event::Confirmed { .. }
+            | Event::Measured { .. }
+            | Event::SweepFinished
+    )
 }
 
 fn at_once<T>(answer: T) -> Answer<T> {

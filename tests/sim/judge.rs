@@ -3,6 +3,8 @@
 //! It knows what a shell knows: what was asked, what was answered. What only the world knows (which processes live) it is
 //! told besides. It never looks into the core.
 
+#[path = "judge/fence.rs"]
+mod fence;
 #[path = "judge/handoffs.rs"]
 mod handoffs;
 #[path = "judge/health.rs"]
@@ -25,6 +27,7 @@ mod steps;
 mod takeover;
 
 use crate::fake_shell::{Broken, must};
+use fence::Fence;
 use handoffs::Handoffs;
 use health::{Duty, Health, PortWatch};
 use hooks::{HookRun, Verge};
@@ -40,7 +43,7 @@ use owned::{Ending, Owned};
 use pace::{Over, Pace};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
-use takeover::Ended;
+use takeover::{Ended, Search};
 
 /// The longest that the world takes to create a process, and after its deadline to wake us.
 pub(crate) const SPAWN_MAX: Duration = Duration::from_secs(1);
@@ -77,11 +80,18 @@ pub(crate) struct Judge {
     /// That of the youngest probe.
     probe: u64,
     lease: LeaseState,
+    fence: Fence,
+    /// Since when all is decided and a look for strays goes on, and whether an answer had decided it.
+    sweeping: Option<(Moment, bool)>,
     asked: Option<(ProbeScope, Moment)>,
     generation: Generation,
     /// What a predecessor left, until it was looked for.
     left: Option<Unfinished>,
     adopting: bool,
+    /// The hooks of a predecessor are being ended.
+    clearing: bool,
+    /// Since when either has been, and whether the last try failed.
+    search: Search,
     /// The last process with our mark that was looked for in vain.
     lost_mark: Option<i32>,
     /// Nothing was found of what bore our mark: a pause is in order.
@@ -116,6 +126,7 @@ pub(crate) struct Judge {
     /// A process of ours has come to life.
     born: bool,
     killing: bool,
+    killed_at: Option<Moment>,
     owned: Option<Owned>,
     wish: Wish,
     /// When a stop was first asked for, what it was then allowed to take, and how long nobody could move since.
@@ -149,6 +160,10 @@ impl Judge {
             generation: 0,
             left: None,
             adopting: false,
+            clearing: false,
+            fence: Fence::default(),
+            sweeping: None,
+            search: Search::default(),
             lost_mark: None,
             pardoned: false,
             unborn: None,
@@ -168,6 +183,7 @@ impl Judge {
             spawning: false,
             born: false,
             killing: false,
+            killed_at: None,
             owned: None,
             wish: Wish::Run,
             stop: None,
@@ -221,6 +237,11 @@ impl Judge {
         self.lost_mark.is_some()
     }
 
+    /// Whether all is decided.
+    fn ends(&self) -> bool {
+        self.over || self.sweeping.is_some()
+    }
+
     /// Whether it has ended by itself.
     pub(crate) fn is_over(&self) -> bool {
         self.over
@@ -234,13 +255,24 @@ impl Judge {
     /// Whether an event says nothing about the present, so that it must change nothing.
     pub(crate) fn is_stale(&self, event: &Event) -> bool {
         match event {
+            Event::Tick | Event::ClockJumped { .. } | Event::StopBudget { .. } | Event::StraysKilled { .. }
+                if self.sweeping.is_some() =>
+            {
+                self.over
+            }
+            Event::SweepFinished => self.over || self.sweeping.is_none(),
+            _ if self.ends() => true,
+            Event::HooksCleared { .. } => !self.clearing,
+            Event::Recorded { generation } => !self.fence.records(*generation),
+            Event::Confirmed { ticket } => !self.fence.awaits(*ticket),
             Event::Probed { ticket, .. } => *ticket != self.probe || self.asked.is_none(),
             Event::Leased { ticket, .. } => self.lease.asked.is_none_or(|(asked, _)| asked != *ticket),
             Event::Departed { pid } => self.lease.watches() != Some(*pid),
             Event::HookEnded { ticket, .. } => !self.awaits_hook(*ticket),
             Event::Consumed { ticket, .. } => !self.handoffs.awaits(*ticket),
             Event::Examined { .. } if self.owned.as_ref().is_none_or(|owned| owned.examining.is_none()) => true,
-            other => self.over || other.generation().is_some_and(|generation| generation != self.generation),
+            Event::AdoptFailed { .. } if !self.adopting => true,
+            other => other.generation().is_some_and(|generation| generation != self.generation),
         }
     }
 
@@ -257,10 +289,14 @@ impl Judge {
     pub(crate) fn is_expected(&self, event: &Event, due: bool) -> bool {
         let young = event.generation() == Some(self.generation);
         match event {
-            Event::Spawned { .. } | Event::SpawnFailed { .. } if young => self.spawning,
+            Event::Spawned { .. } | Event::SpawnFailed { .. } if young => self.spawning && !self.fence.waits(),
+            Event::Recorded { .. } if young => self.spawning,
+            Event::Confirmed { ticket } => *ticket <= self.fence.ticket(),
+            Event::HooksCleared { .. } => self.clearing,
+            Event::SweepFinished => self.sweeping.is_some(),
             Event::TreeGone { .. } if young => self.killing,
             Event::LeaderExited { .. } if young => self.owned.as_ref().is_some_and(|owned| owned.death.is_none()),
-            Event::Adopted { .. } if young => self.adopting,
+            Event::Adopted { .. } | Event::AdoptFailed { .. } if young => self.adopting,
             Event::Measured { .. } | Event::Examined { .. } if young => self.owned.is_some(),
             Event::Probed { ticket, .. }
             | Event::Leased { ticket, .. }
@@ -277,6 +313,9 @@ impl Judge {
         let at = turn.at;
         if self.over {
             return must(turn.fx.is_empty() && turn.after.is_none(), "exit", "something comes after the exit");
+        }
+        if let Some((decided, answered)) = self.sweeping {
+            return self.judge_sweep(turn, decided, answered);
         }
         // Of one standstill only the first event is late, however long the deadline stays behind.
         let due = turn.before.map(|before| before.max(self.awake_since));
@@ -297,6 +336,10 @@ impl Judge {
         let loses = self.loses(turn.event);
         must(!(dies || loses) || ends == 1, "P9", "a death is told once")?;
         self.last = at;
+        if let Some(owned) = &mut self.owned {
+            owned.decided = false;
+        }
+        self.fence.note(at, turn.event);
         self.note_lease_event(at, turn.event);
         let answer = self.note(at, turn.event);
         let leaves = dies && self.wish == Wish::Run && self.owned.as_ref().is_some_and(Owned::may_have_successor);
@@ -307,7 +350,7 @@ impl Judge {
             "nobody looks whether a gateway has left a successor before all of it is ended",
         )?;
         for effect in turn.fx {
-            must(!self.over, "exit", "the exit is the last effect")?;
+            must(!self.ends(), "exit", "the exit is the last effect")?;
             self.judge_effect(turn, effect, answer)?;
         }
         self.pardoned = false;
@@ -320,6 +363,8 @@ impl Judge {
         self.judge_handoffs(turn)?;
         self.judge_time(turn)?;
         self.judge_rhythm(turn)?;
+        self.judge_search(turn)?;
+        self.judge_fence(turn)?;
         self.judge_notices(turn, answer)?;
         self.judge_readiness(turn, answer)
     }
@@ -327,6 +372,8 @@ impl Judge {
     fn rearm(&mut self, at: Moment) {
         self.port.rearm(at);
         self.lease.rearm(at);
+        self.fence.rearm(at);
+        self.search.began = at;
         self.rearm_hook(at);
         self.handoffs.rearm(at);
         if let Some(owned) = &mut self.owned {
@@ -358,12 +405,14 @@ impl Judge {
                     if !owned.ending() {
                         self.asked = None;
                     }
-                    owned.drained = owned.terminated.is_some() && !owned.killed;
+                    // While its SIGTERM waits it has not been told to end.
+                    owned.drained = owned.terminated.is_some() && !owned.killed && !owned.held && !owned.escalated;
                     owned.death = Some((*death, at));
                     self.settle(at);
                 }
             }
             Event::Adopted { generation, remains } if young => self.note_adopted(at, *generation, remains),
+            Event::AdoptFailed { .. } if young => self.search.failed = true,
             Event::TreeGone { end, .. } if young => self.note_tree_gone(at, end),
             Event::Requested { request, .. } => self.note_wish(at, *request),
             Event::Measured { sample, .. } if young => self.note_sample(at, *sample),
@@ -376,6 +425,11 @@ impl Judge {
             | Event::Leased { .. }
             | Event::LeaseLost { .. }
             | Event::Adopted { .. }
+            | Event::AdoptFailed { .. }
+            | Event::HooksCleared { .. }
+            | Event::Recorded { .. }
+            | Event::Confirmed { .. }
+            | Event::SweepFinished
             | Event::Departed { .. }
             | Event::Probed { .. }
             | Event::Spawned { .. }
@@ -439,6 +493,7 @@ impl Judge {
 
     fn note_wish(&mut self, at: Moment, request: Request) {
         let lifeless = self.owned.is_none() && !self.spawning && !self.adopting && self.hook_run.is_none();
+        let waiting = self.spawning && self.fence.waits();
         if matches!(request, Request::Restart | Request::Retry) {
             self.lease.hurry(at);
         }
@@ -454,6 +509,11 @@ impl Judge {
             Request::Stop if self.wish >= Wish::Stop => Wish::StopNow,
             Request::Stop => Wish::Stop,
         };
+        if wish >= Wish::Detach && waiting {
+            // The start has not happened, and does not.
+            (self.spawning, self.postponed) = (false, Some(self.generation));
+            self.fence.take_back();
+        }
         if wish >= Wish::Stop && self.stop.is_none() {
             self.stop = Some((at, self.policy.stop_timeout));
             self.stood_still = Duration::ZERO;

@@ -28,6 +28,7 @@ pub(crate) struct Entry {
 /// The number of the probe or the gateway that an input speaks of, and the youngest one.
 fn numbers<'a>(input: &'a mut Input, judge: &Judge) -> Option<(&'a mut u64, u64)> {
     match input {
+        Input::Event(Event::Confirmed { ticket }) => Some((ticket, judge.confirm_ticket())),
         Input::Event(
             Event::Probed { ticket, .. }
             | Event::Leased { ticket, .. }
@@ -36,6 +37,8 @@ fn numbers<'a>(input: &'a mut Input, judge: &Judge) -> Option<(&'a mut u64, u64)
         ) => Some((ticket, judge.ticket())),
         Input::Event(
             Event::Adopted { generation, .. }
+            | Event::AdoptFailed { generation, .. }
+            | Event::Recorded { generation }
             | Event::Spawned { generation, .. }
             | Event::SpawnFailed { generation, .. }
             | Event::LeaderExited { generation, .. }
@@ -49,6 +52,8 @@ fn numbers<'a>(input: &'a mut Input, judge: &Judge) -> Option<(&'a mut u64, u64)
             Event::Start
             | Event::Tick
             | Event::LeaseLost { .. }
+            | Event::HooksCleared { .. }
+            | Event::SweepFinished
             | Event::Departed { .. }
             | Event::Negotiated { .. }
             | Event::StopBudget { .. }

@@ -65,6 +65,10 @@ enum Happening {
     Lease(usize, u64, LeaseRequest),
     /// An earlier gateway is looked for.
     Seek(usize, Generation),
+    /// The start of a gateway is written down.
+    Record(usize, Generation, Moment),
+    /// The store looks whether the lease is still that of its owner.
+    Confirm(usize, u64),
     /// A process is created, after its start was written down.
     Fork(usize, Generation),
     /// A supervisor is started.
@@ -99,6 +103,8 @@ impl Happening {
             | Self::Look(sup, ..)
             | Self::Lease(sup, ..)
             | Self::Seek(sup, _)
+            | Self::Record(sup, ..)
+            | Self::Confirm(sup, _)
             | Self::Fork(sup, _) => Some(*sup),
             _ => None,
         }
@@ -113,8 +119,9 @@ pub(crate) struct Sup {
     up: bool,
     tick_late: Duration,
     paused_until: Moment,
-    /// The lease was taken away from it.
+    /// The lease was taken away from it, by hand where `stolen` says so.
     robbed: bool,
+    stolen: bool,
 }
 
 #[expect(clippy::struct_excessive_bools, reason = "what a world is like; every mix of it is to be tried")]
@@ -148,6 +155,8 @@ pub(crate) struct World<'a> {
     hidden: bool,
     /// The store lies where only a heartbeat shows whether an owner lives.
     remote: bool,
+    /// Descriptors are short: an earlier gateway can hardly be looked for.
+    scarce: bool,
     /// The store gets lost now and then.
     fragile: bool,
     /// What its gateways do again and again.
@@ -218,6 +227,7 @@ impl<'a> World<'a> {
             ending: false,
             hidden: dice.once_in(6),
             remote: dice.once_in(6),
+            scarce: dice.once_in(10),
             fragile: dice.once_in(10),
             habit: dice.once_in(3).then(|| {
                 dice.pick(&[
@@ -265,6 +275,8 @@ impl<'a> World<'a> {
             Happening::Look(sup, ticket, ask) => self.look(sup, ticket, ask),
             Happening::Lease(sup, ticket, ask) => self.try_lease(sup, ticket, ask)?,
             Happening::Seek(sup, generation) => self.seek(sup, generation)?,
+            Happening::Record(sup, generation, at) => self.write_record(sup, generation, at)?,
+            Happening::Confirm(sup, ticket) => self.confirm_lease(sup, ticket),
             Happening::Fork(sup, generation) => self.fork(sup, generation)?,
             Happening::Begin => self.begin()?,
             Happening::Kill => {

@@ -45,6 +45,10 @@ pub(crate) trait World {
     /// Whether this effect reaches the world: the lease may be gone, or the test answers by hand.
     fn admits(&mut self, effect: &Effect) -> Result<bool, Broken>;
     fn lease(&mut self, ticket: u64, request: LeaseRequest) -> Answer<LeaseAnswer>;
+    /// Answers with why it could not be done.
+    fn clear_hooks(&mut self) -> Answer<Option<String>> {
+        after(Duration::ZERO, None)
+    }
     fn adopt(&mut self, generation: Generation) -> Answer<Remains>;
     /// Answers when there is no such process.
     fn watch(&mut self, pid: i32) -> Answer<()>;
@@ -52,6 +56,12 @@ pub(crate) trait World {
         Ok(())
     }
     fn probe(&mut self, ticket: u64, scope: ProbeScope) -> Answer<Observation>;
+    fn record(&mut self, _generation: Generation) -> Answer<()> {
+        after(Duration::ZERO, ())
+    }
+    fn confirm(&mut self, _ticket: u64) -> Answer<()> {
+        after(Duration::ZERO, ())
+    }
     fn spawn(&mut self, generation: Generation) -> Answer<Result<(i32, Fingerprint), SpawnFailure>>;
     fn negotiate(&mut self) -> Answer<Support>;
     fn consume(&mut self, generation: Generation, pid: i32) -> Answer<HandoffVerdict>;
@@ -64,6 +74,9 @@ pub(crate) trait World {
     fn hook(&mut self, ticket: u64, call: &Call) -> Answer<HookEnd>;
     fn end_hook(&mut self, ticket: u64) -> Answer<HookEnd>;
     fn kill_hook(&mut self, ticket: u64) -> Answer<HookEnd>;
+    fn finish_sweep(&mut self) -> Answer<()> {
+        after(Duration::ZERO, ())
+    }
     fn reported(&mut self, _report: &Report) -> Result<(), Broken> {
         Ok(())
     }
@@ -79,6 +92,8 @@ pub(crate) struct FakeShell {
     pub(crate) probe: u64,
     /// The youngest gateway.
     pub(crate) generation: Generation,
+    /// The spawn that was written down and has not come yet.
+    recorded: Option<Generation>,
     pub(crate) spawning: Option<Generation>,
     adopting: Option<Generation>,
     /// The gateway that a predecessor left, where its end is on record: it is not told again.
@@ -104,6 +119,16 @@ impl FakeShell {
             Effect::Lease { ticket, ask } => {
                 world.lease(ticket, ask)?.map(|(delay, answer)| (delay, Event::Leased { ticket, answer }))
             }
+            Effect::ClearHooks { .. } => {
+                world.clear_hooks()?.map(|(delay, trouble)| (delay, Event::HooksCleared { trouble }))
+            }
+            Effect::Record { generation } => {
+                world.record(generation)?.map(|(delay, ())| (delay, Event::Recorded { generation }))
+            }
+            Effect::Confirm { ticket } => {
+                world.confirm(ticket)?.map(|(delay, ())| (delay, Event::Confirmed { ticket }))
+            }
+            Effect::FinishSweep => world.finish_sweep()?.map(|(delay, ())| (delay, Event::SweepFinished)),
             Effect::Adopt { generation } => {
                 world.adopt(generation)?.map(|(delay, remains)| (delay, Event::Adopted { generation, remains }))
             }
@@ -168,18 +193,22 @@ impl FakeShell {
                 (self.generation, self.adopting) = (generation, Some(generation));
             }
             Effect::Watch { pid } => self.watched = Some(pid),
-            Effect::Spawn { generation, .. } => {
+            Effect::Record { generation } => {
                 must(self.tree.is_none() && self.leader.is_none(), "P1", "one tree at a time")?;
                 must(generation > self.generation, "P2", "numbers count up")?;
-                (self.generation, self.spawning) = (generation, Some(generation));
+                (self.generation, self.recorded) = (generation, Some(generation));
+            }
+            Effect::Spawn { generation, .. } => {
+                must(self.recorded.take() == Some(generation), "P8", "a spawn that no record was asked for")?;
+                self.spawning = Some(generation);
             }
             Effect::Terminate { generation } => {
                 must(self.tree == Some(generation), "P2", "SIGTERM to what was neither spawned nor adopted")?;
             }
             Effect::KillTree { generation } => {
-                must(self.tree == Some(generation), "P2", "SIGKILL to what was neither spawned nor adopted")?;
-                must(!self.killing, "P2", "one kill of a tree at a time")?;
-                self.killing = true;
+                let ours = self.tree == Some(generation) || self.leader == Some(generation);
+                must(ours, "P2", "SIGKILL to what was neither spawned nor adopted")?;
+                (self.killing, self.tree) = (true, Some(generation));
             }
             Effect::Hook { ticket, .. } => {
                 must(self.tree.is_none(), "P1", "a hook runs alone")?;
@@ -196,7 +225,12 @@ impl FakeShell {
             // A pre-start hook that failed uses a number up.
             Effect::Remember { generation, .. } => self.generation = self.generation.max(generation),
             Effect::Exit(_) => self.exited = true,
-            Effect::Negotiate | Effect::Notify(_) | Effect::Report(_) => {}
+            Effect::ClearHooks { .. }
+            | Effect::Confirm { .. }
+            | Effect::FinishSweep
+            | Effect::Negotiate
+            | Effect::Notify(_)
+            | Effect::Report(_) => {}
         }
         Ok(())
     }
@@ -241,6 +275,11 @@ impl FakeShell {
             | Event::Tick
             | Event::Leased { .. }
             | Event::LeaseLost { .. }
+            | Event::HooksCleared { .. }
+            | Event::AdoptFailed { .. }
+            | Event::Recorded { .. }
+            | Event::Confirmed { .. }
+            | Event::SweepFinished
             | Event::Adopted { .. }
             | Event::Departed { .. }
             | Event::Probed { .. }
@@ -272,6 +311,11 @@ impl FakeShell {
             | Event::Tick
             | Event::Leased { .. }
             | Event::LeaseLost { .. }
+            | Event::HooksCleared { .. }
+            | Event::AdoptFailed { .. }
+            | Event::Recorded { .. }
+            | Event::Confirmed { .. }
+            | Event::SweepFinished
             | Event::Departed { .. }
             | Event::Probed { .. }
             | Event::SpawnFailed { .. }

@@ -1,5 +1,6 @@
 //! What a predecessor left: a gateway that goes on, the rest of one, or only its record.
 
+use super::clearing::{SEARCH_TIME_MAX, Search};
 use super::hooks::Ending;
 use super::stopping::{LOST, StopReason};
 use super::{Child, Effect, Effects, Exited, Intent, Moment, Poll, Report, Run, State, Supervisor};
@@ -10,27 +11,35 @@ use crate::history::{Fact, Settled, Unfinished};
 use crate::liveness::Liveness;
 use crate::prelude::*;
 use crate::restart_policy::Cause;
-use crate::{Observation, Owner, Verdict};
+use crate::{Observation, Owner, Verdict, exit};
 use core::time::Duration;
 
 /// The pause before the next look where a mark was seen and could not be followed.
 const UNRECORDED_PAUSE: Duration = Duration::from_secs(1);
 const MARK_GONE: &str = "a process with our mark was on the port and could not be found again";
 
+/// The search for the gateway of a predecessor.
+#[derive(Debug, Clone)]
+pub(super) struct Adopting {
+    /// What the record says of it.
+    left: Option<Unfinished>,
+    pub(super) search: Search,
+}
+
 impl Supervisor {
     /// Looks for the gateway of the record.
-    pub(super) fn seek_left(&mut self, left: Unfinished, fx: &mut Effects) {
+    pub(super) fn seek_left(&mut self, now: Moment, left: Unfinished, fx: &mut Effects) {
         self.generation = left.generation;
         self.restarts.begin(left.spawned);
-        self.state = State::Adopting { left: Some(left) };
+        self.state = State::Adopting(Adopting { left: Some(left), search: Search::new(now) });
         fx.push(Effect::Adopt { generation: left.generation });
     }
 
     /// Looks for a gateway that bears our mark although no record speaks of it: the store was lost.
-    pub(super) fn seek_unrecorded(&mut self, marked: i32, fx: &mut Effects) {
+    pub(super) fn seek_unrecorded(&mut self, now: Moment, marked: i32, fx: &mut Effects) {
         self.generation += 1;
         self.lost_mark = Some(marked);
-        self.state = State::Adopting { left: None };
+        self.state = State::Adopting(Adopting { left: None, search: Search::new(now) });
         fx.push(Effect::Adopt { generation: self.generation });
     }
 
@@ -44,9 +53,66 @@ impl Supervisor {
         }
     }
 
+    /// Descriptors or memory are short, or `/proc` cannot be read: it is tried again.
+    pub(super) fn on_adopt_failed(&mut self, now: Moment, why: String, fx: &mut Effects) {
+        let is_ending = self.is_ending() && !self.has(Fault::AdoptingIgnoresStop);
+        let State::Adopting(adopting) = &mut self.state else { return };
+        adopting.search.fail(now, why);
+        if is_ending {
+            self.give_up_search(now, fx);
+        }
+    }
+
+    pub(super) fn tick_adopting(&mut self, now: Moment, fx: &mut Effects) {
+        let State::Adopting(Adopting { search, .. }) = &mut self.state else { return };
+        if search.is_over(now) {
+            self.give_up_search(now, fx);
+        } else if search.ask_again(now) {
+            fx.push(Effect::Adopt { generation: self.generation });
+        }
+    }
+
+    /// A stop or a detach waits for one more answer, and not for long; a second stop not even so long where the last try
+    /// failed.
+    pub(super) fn shorten_search(&mut self, now: Moment, fx: &mut Effects) {
+        let is_hurried = matches!(self.intent, Intent::StopNow(_));
+        let is_deaf = self.has(Fault::AdoptingIgnoresStop);
+        let State::Adopting(Adopting { search, .. }) = &mut self.state else { return };
+        if is_deaf {
+            search.wait_for_ever();
+        } else if is_hurried && search.trouble().is_some() {
+            self.give_up_search(now, fx);
+        } else {
+            search.shorten(now);
+            self.tick_adopting(now, fx);
+        }
+    }
+
+    /// Ends without the answer. What may be there is left alone: nothing proves that it is ours.
+    fn give_up_search(&mut self, now: Moment, fx: &mut Effects) {
+        let State::Adopting(adopting) = &self.state else { return };
+        let why = adopting.search.trouble().unwrap_or("no answer came");
+        let left = format!("an earlier gateway could not be looked for ({why}) and may still be running");
+        let next = match adopting.left {
+            Some(_) => "raise the limit on open files or free memory, then start again: it is looked for first",
+            // A successor, or what is left of a lost store: only its mark shows it.
+            None => "raise the limit on open files or free memory, and look for its processes before starting again",
+        };
+        let (code, reason) = match &self.intent {
+            Intent::Detach(by) => (exit::OK, format!("left as asked by {by}; {left}")),
+            Intent::Stop(by) | Intent::StopNow(by) => {
+                (exit::FAILURE, format!("stopped as asked by {by}, but {left}; to end it, {next}"))
+            }
+            Intent::Run | Intent::Restart(_) => {
+                let time = crate::report::human(SEARCH_TIME_MAX);
+                (exit::FAILURE, format!("nothing was started: for {time} {left}; {next}"))
+            }
+        };
+        self.exit(now, code, reason, fx);
+    }
+
     pub(super) fn on_adopted(&mut self, now: Moment, remains: Remains, fx: &mut Effects) {
-        let State::Adopting { left } = &self.state else { return };
-        let left = *left;
+        let State::Adopting(Adopting { left, .. }) = self.state else { return };
         if !matches!(remains, Remains::Nothing { .. }) {
             self.lost_mark = None;
         }

@@ -73,7 +73,7 @@ impl Supervisor {
     }
 
     pub(super) fn on_negotiated(&mut self, now: Moment, support: &Support, fx: &mut Effects) {
-        if matches!(self.state, State::Exited) {
+        if matches!(self.state, State::Sweeping { .. } | State::Exited) {
             return;
         }
         match support {
@@ -275,7 +275,7 @@ impl Supervisor {
         );
         let window = self.policy.restart_window;
         fx.push(Effect::Report(Report::RestartGaveUp { restarts, window, why: why.clone() }));
-        self.exit(exit::GAVE_UP, why, fx);
+        self.exit(now, exit::GAVE_UP, why, fx);
     }
 
     /// Waits for the end of an update. The start of this gateway, which did not come about, costs nothing. Says no when

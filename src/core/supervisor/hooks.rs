@@ -162,16 +162,26 @@ impl Supervisor {
              {why}; their own messages {}; mend the configuration, then start again",
             self.policy.messages
         );
-        self.exit(exit::EX_CONFIG, reason, fx);
+        self.exit(now, exit::EX_CONFIG, reason, fx);
     }
 
     fn call_hook(&mut self, now: Moment, call: Call, timeout: Duration, then: Then, fx: &mut Effects) {
-        self.ticket += 1;
-        let ticket = self.ticket;
+        // It has a number once the store allows it.
+        let ticket = 0;
         fx.push(Effect::Report(Report::HookStarted { hook: call.hook(), generation: call.generation() }));
-        fx.push(Effect::Hook { ticket, call: call.clone() });
         let until = if self.has(Fault::HookTimeoutIgnored) { Moment::MAX } else { now.saturating_add(timeout) };
+        let hook = Effect::Hook { ticket, call: call.clone() };
         self.state = State::Hooking(Hooking { ticket, call, began: now, phase: Phase::Running { until }, then });
+        self.act(now, hook, fx);
+    }
+
+    /// Gives the hook that is about to be called the youngest ticket.
+    pub(super) fn number_hook(&mut self) -> u64 {
+        self.ticket += 1;
+        if let State::Hooking(hooking) = &mut self.state {
+            hooking.ticket = self.ticket;
+        }
+        self.ticket
     }
 
     fn timeout_of(&self, hook: Hook) -> Duration {
@@ -205,7 +215,10 @@ impl Supervisor {
         let State::Hooking(hooking) = &mut self.state else { return };
         if let Phase::Running { .. } = hooking.phase {
             hooking.phase = Phase::Ending { until: now.saturating_add(GRACE), cut };
-            fx.push(Effect::EndHook { ticket: hooking.ticket });
+            let ticket = hooking.ticket;
+            if !self.take_back_hook(now, fx) {
+                fx.push(Effect::EndHook { ticket });
+            }
         }
     }
 
@@ -215,8 +228,21 @@ impl Supervisor {
         if !matches!(hooking.phase, Phase::Killing { .. }) {
             let cut = hooking.cut().unwrap_or(Cut::Unwanted);
             hooking.phase = Phase::Killing { until: now.saturating_add(KILL_TIME_MAX), cut };
-            fx.push(Effect::KillHook { ticket: hooking.ticket });
+            let ticket = hooking.ticket;
+            if !self.take_back_hook(now, fx) {
+                fx.push(Effect::KillHook { ticket });
+            }
         }
+    }
+
+    /// One that still waits for the store is not called at all.
+    fn take_back_hook(&mut self, now: Moment, fx: &mut Effects) -> bool {
+        let is_waiting = self.fence.take_back();
+        if is_waiting {
+            let why = "it was taken back before the store had confirmed the lease".to_owned();
+            self.finish_hook(now, &HookEnd::NotStarted(why), fx);
+        }
+        is_waiting
     }
 
     /// A stop or a detach takes back the start that a pre-start hook was for. A gateway that has ended has ended: its
@@ -236,10 +262,10 @@ impl Supervisor {
 
     /// The lease is gone: what the hook was to do is the business of somebody else now.
     pub(super) fn exit_after_hook(&mut self, now: Moment, outcome: Outcome, fx: &mut Effects) {
-        self.kill_hook(now, fx);
         if let State::Hooking(hooking) = &mut self.state {
             hooking.then = Then::Exit(outcome);
         }
+        self.kill_hook(now, fx);
     }
 
     pub(super) fn rearm_hook(&mut self, now: Moment) {
@@ -268,7 +294,7 @@ impl Supervisor {
         let (hook, generation, elapsed) = (call.hook(), call.generation(), now.saturating_sub(began));
         fx.push(Effect::Report(Report::HookFinished { hook, generation, end: end.clone(), elapsed }));
         match then {
-            Then::Exit(Outcome { code, reason }) => self.exit(code, reason, fx),
+            Then::Exit(Outcome { code, reason }) => self.exit(now, code, reason, fx),
             Then::Conclude(ending) => self.conclude(now, &ending, fx),
             Then::Start => self.go_on_prepared(now, generation, cut, end, fx),
             Then::Retry(run) => self.go_on_repaired(now, run, cut, end, fx),
@@ -288,7 +314,7 @@ impl Supervisor {
             Some(Cut::Unwanted) => return self.go_on_unborn(now, "was not started", fx),
             None if end.is_success() || self.has(Fault::HookFailureIgnored) => {
                 if self.has(Fault::PortTrustedAfterHook) {
-                    return self.spawn(fx);
+                    return self.spawn(now, fx);
                 }
                 // Who came meanwhile is seen now.
                 return self.look_at_port(now, ProbePurpose::Prepared, fx);

@@ -2,11 +2,12 @@
 
 use super::standby::WaitingFor;
 use super::{Effect, Effects, Moment, Outcome, Poll, ProbePurpose, Report, State, Supervisor};
-use crate::event::{Acquired, Contested, LeaseAnswer};
+use crate::event::{Contested, LeaseAnswer};
 use crate::fault::Fault;
 use crate::lease::UNCHANGED_FOR;
 use crate::policy::OnConflict;
 use crate::prelude::*;
+use crate::report::human;
 use crate::{Holder, LeaseRequest, exit};
 use core::time::Duration;
 
@@ -55,7 +56,7 @@ impl Supervisor {
             State::Leasing { poll: Poll::Asked { at, .. }, .. } if at.saturating_add(LEASE_LOST) <= now => {
                 let reason = "the store directory has not answered for 30s (does its file system hang?), so nothing was \
                               started; check the mount, or name another with --store-dir";
-                self.exit(exit::FAILURE, reason.to_owned(), fx);
+                self.exit(now, exit::FAILURE, reason.to_owned(), fx);
             }
             _ => {}
         }
@@ -84,7 +85,7 @@ impl Supervisor {
                 self.yield_to(now, owner.as_ref(), watched, what.name(), fx);
             }
             LeaseAnswer::Unclear { beat, owner } => self.observe(now, beat, owner.as_ref(), seen, fx),
-            LeaseAnswer::Failed(why) => self.exit(exit::FAILURE, why, fx),
+            LeaseAnswer::Failed(why) => self.exit(now, exit::FAILURE, why, fx),
             // Only a peek is answered so.
             LeaseAnswer::Free => {}
         }
@@ -133,37 +134,16 @@ impl Supervisor {
                      the {what}; nothing was started; 'openclaw-supervise status' tells more; stop that one first, or \
                      give this one another --port and --state-dir"
                 );
-                self.exit(self.policy.conflict_exit_code, reason, fx);
+                self.exit(now, self.policy.conflict_exit_code, reason, fx);
             }
         }
     }
 
-    fn enter_lease(&mut self, now: Moment, acquired: Acquired, fx: &mut Effects) {
-        let Acquired { epoch, recovered, past, trouble: _ } = acquired;
-        if let Some(recovered) = recovered {
-            fx.push(Effect::Report(Report::LeaseRecovered(recovered)));
-        }
-        fx.push(Effect::Report(Report::LeaseAcquired { epoch }));
-        self.lease = Some(epoch);
-        // What we have started or adopted ourselves, before a time in standby, counts as well.
-        self.generation = self.generation.max(past.generation);
-        self.recall(&past.runs);
-        if self.policy.attended {
-            self.restarts.grant_trial();
-        }
-        match past.left {
-            Some(left) if !self.has(Fault::LeftBehindForgotten) => self.seek_left(left, fx),
-            _ => self.look_at_port(now, ProbePurpose::Nothing, fx),
-        }
-    }
-
     pub(super) fn on_lease_lost(&mut self, now: Moment, owner: Option<Holder>, why: String, fx: &mut Effects) {
-        // Ours it was as soon as the store had it; the news of that waits for the hooks of a predecessor to be ended.
-        let is_coming = matches!(self.state, State::Leasing { poll: Poll::Asked { .. }, .. });
-        if self.lease.is_none() && !is_coming || self.has(Fault::LeaseLossIgnored) {
+        let is_over = matches!(self.state, State::Sweeping { .. });
+        if self.lease.is_none() || is_over || self.has(Fault::LeaseLossIgnored) {
             return;
         }
-        self.lease = None;
         let named =
             owner.as_ref().map_or_else(|| "somebody else".to_owned(), |o| format!("pid {} ({})", o.pid, o.command));
         let reason = format!(
@@ -171,11 +151,27 @@ impl Supervisor {
              see 'openclaw-supervise status', and end one of the two",
             self.policy.url
         );
+        self.leave_to_other(now, owner, why, reason, fx);
+    }
+
+    /// The store has not confirmed the lease for so long that another supervisor may take it.
+    pub(super) fn lose_unconfirmed(&mut self, now: Moment, fx: &mut Effects) {
+        let why = format!("the store has not confirmed it for {}", human(UNCHANGED_FOR));
+        let reason = format!(
+            "the lease is not certain any more: {why} (does its file system hang?), so that another supervisor may take \
+             over; the gateway of {} was left running and got no signal; check the mount, then start again",
+            self.policy.url
+        );
+        self.leave_to_other(now, None, why, reason, fx);
+    }
+
+    fn leave_to_other(&mut self, now: Moment, owner: Option<Holder>, why: String, reason: String, fx: &mut Effects) {
+        self.lease = None;
         fx.push(Effect::Report(Report::LeaseLost { owner, why }));
         if let State::Hooking(_) = self.state {
             let outcome = Outcome { code: self.policy.conflict_exit_code, reason };
             return self.exit_after_hook(now, outcome, fx);
         }
-        self.exit(self.policy.conflict_exit_code, reason, fx);
+        self.exit(now, self.policy.conflict_exit_code, reason, fx);
     }
 }

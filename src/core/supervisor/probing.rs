@@ -2,16 +2,14 @@
 
 use super::standby::WaitingFor;
 use super::{
-    Child, Effect, Effects, Exited, Intent, Moment, Observation, Poll, ProbePurpose, ProbeScope, Report, Run,
-    SpawnFailure, State, Supervisor, Watch,
+    Effect, Effects, Exited, Moment, Observation, Poll, ProbePurpose, ProbeScope, Report, Run, State, Supervisor, Watch,
 };
 use crate::conflict::Ruling;
 use crate::fault::Fault;
-use crate::history::{Fact, Settled};
 use crate::policy::OnConflict;
 use crate::prelude::*;
 use crate::restart_policy::Cause;
-use crate::{Fingerprint, Owner, Phase, Verdict, exit};
+use crate::{Owner, Phase, Verdict, exit};
 
 /// Why even somebody who asks for a start has to wait.
 pub(super) const GATED: &str = "one more unclean boot would make the gateway switch its channels off, see --boot-limit";
@@ -26,7 +24,7 @@ impl Supervisor {
         // Only a supervisor of this gateway marks it so, and there is no other one: the lease is ours.
         if let Some(pid) = self.marked(sighting) {
             self.count_judged(now);
-            return self.seek_unrecorded(pid, fx);
+            return self.seek_unrecorded(now, pid, fx);
         }
         let State::Probing { poll, watch, judging } = &mut self.state else { return };
         let contended = watch.contended();
@@ -45,7 +43,7 @@ impl Supervisor {
                     crate::report::human(self.policy.conflict_timeout),
                     sighting.detail
                 );
-                self.exit(exit::FAILURE, reason, fx);
+                self.exit(now, exit::FAILURE, reason, fx);
             }
             Ruling::Clear => {
                 let judging = core::mem::replace(judging, ProbePurpose::Nothing);
@@ -68,7 +66,7 @@ impl Supervisor {
     fn yield_port(&mut self, now: Moment, sighting: &Observation, fx: &mut Effects) {
         let reason = conflict_reason(sighting, &self.policy.url);
         match self.policy.on_conflict {
-            OnConflict::Exit => self.exit(self.policy.conflict_exit_code, reason, fx),
+            OnConflict::Exit => self.exit(now, self.policy.conflict_exit_code, reason, fx),
             OnConflict::Standby => {
                 self.count_judged(now);
                 let serves = matches!(sighting.verdict, Verdict::Gateway(_));
@@ -81,7 +79,7 @@ impl Supervisor {
     /// The port is free: start, unless the last exit says otherwise.
     fn enter_free_port(&mut self, now: Moment, judging: ProbePurpose, contended: bool, fx: &mut Effects) {
         match judging {
-            ProbePurpose::Prepared if !contended => self.spawn(fx),
+            ProbePurpose::Prepared if !contended => self.spawn(now, fx),
             // What the hook prepared is no longer so: it is called again.
             ProbePurpose::Nothing | ProbePurpose::Prepared => self.start(now, fx),
             // Somebody was there when the gateway gave up, and has left since.
@@ -95,7 +93,7 @@ impl Supervisor {
                     if self.was_repaired() { ", not even after its repair ('openclaw doctor --fix')" } else { "" },
                     self.policy.messages
                 );
-                self.exit(exit::EX_CONFIG, reason, fx);
+                self.exit(now, exit::EX_CONFIG, reason, fx);
             }
             ProbePurpose::Unstarted(run) => self.retry_after(now, run, "exited with 0 before it ever answered", fx),
         }
@@ -116,81 +114,13 @@ impl Supervisor {
         self.spawned = true;
         match self.policy.pre_start {
             Some(timeout) => self.call_pre_start(now, timeout, fx),
-            None => self.spawn(fx),
+            None => self.spawn(now, fx),
         }
-    }
-
-    /// The port is free, and all is prepared.
-    pub(super) fn spawn(&mut self, fx: &mut Effects) {
-        self.generation += 1;
-        self.state = State::Spawning;
-        let no_respawn = self.policy.handoff && self.handoffs.support() == Some(false);
-        fx.push(Effect::Spawn { generation: self.generation, no_respawn });
     }
 
     fn retry_after(&mut self, now: Moment, run: Run, death: &str, fx: &mut Effects) {
         let plan = self.restarts.after_run(now, run, Cause::Failed, &self.policy);
         self.follow_plan(now, plan, death, fx);
-    }
-
-    pub(super) fn on_spawned(&mut self, now: Moment, pid: i32, fingerprint: Fingerprint, fx: &mut Effects) {
-        if !matches!(self.state, State::Spawning) {
-            return;
-        }
-        self.born = true;
-        self.update = None;
-        self.take_fingerprint(fingerprint);
-        self.begin_trail();
-        let (generation, attempt) = (self.generation, self.restarts.attempt());
-        fx.push(Effect::Report(Report::GatewaySpawned { generation, pid, attempt }));
-        let child = Child::new(pid, now, false);
-        let poll = Poll::Due(now + super::running::STARTUP_POLL_MIN);
-        let armed = if self.has(Fault::StartupBudgetIgnored) { Moment::MAX } else { now };
-        self.state = State::Starting { child, poll, armed, failed: 0, listening: false };
-        if !self.has(Fault::StopLostWhileSpawning) {
-            self.follow_intent(now, fx);
-        }
-    }
-
-    pub(super) fn on_spawn_failed(&mut self, now: Moment, failure: &SpawnFailure, fx: &mut Effects) {
-        if !matches!(self.state, State::Spawning) {
-            return;
-        }
-        let (SpawnFailure::Program(why) | SpawnFailure::Resources(why) | SpawnFailure::Updating(why)) = failure;
-        let is_wanted = matches!(self.intent, Intent::Run | Intent::Restart(_));
-        // A program that was there before is gone while it is replaced.
-        let is_update = match failure {
-            SpawnFailure::Updating(_) => true,
-            SpawnFailure::Program(_) => self.born,
-            SpawnFailure::Resources(_) => false,
-        };
-        if is_update && is_wanted && self.wait_for_update(now, self.generation, why, fx) {
-            return;
-        }
-        fx.push(Effect::Report(Report::SpawnFailed { generation: self.generation, why: why.clone() }));
-        fx.push(Effect::Remember { generation: self.generation, fact: Fact::Settled(Settled::NeverStarted) });
-        match (&self.intent, failure) {
-            // A program that was there before may be in the middle of an update; one that never was will not come.
-            (Intent::Run | Intent::Restart(_), SpawnFailure::Program(_)) if !self.born => {
-                self.exit(exit::EX_CONFIG, why.clone(), fx);
-            }
-            _ => self.go_on_unborn(now, &format!("could not be started: {why}"), fx),
-        }
-    }
-
-    /// There is no gateway after all: what was asked for meanwhile comes first.
-    pub(super) fn go_on_unborn(&mut self, now: Moment, why: &str, fx: &mut Effects) {
-        match &self.intent {
-            Intent::Stop(_) | Intent::StopNow(_) | Intent::Detach(_) => {
-                self.state = State::Idle;
-                self.follow_intent(now, fx);
-            }
-            Intent::Run | Intent::Restart(_) => {
-                self.intent = Intent::Run;
-                let plan = self.restarts.after_spawn_failure(now, &self.policy);
-                self.follow_plan(now, plan, why, fx);
-            }
-        }
     }
 
     /// Tells the one end of the present gateway.

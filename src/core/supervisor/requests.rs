@@ -11,7 +11,7 @@ use crate::restart_policy::Cause;
 
 impl Supervisor {
     pub(super) fn on_requested(&mut self, now: Moment, request: Request, by: Requester, fx: &mut Effects) {
-        if matches!(self.state, State::Exited) {
+        if matches!(self.state, State::Sweeping { .. } | State::Exited) {
             return;
         }
         let report = match request {
@@ -37,8 +37,10 @@ impl Supervisor {
         if !self.intent.harden(wanted) {
             if request == Request::Stop && !self.has(Fault::SecondStopIgnored) {
                 if self.intent.hurry() {
-                    self.escalate(TWICE, fx);
+                    self.escalate(now, TWICE, fx);
                 }
+                self.shorten_search(now, fx);
+                self.shorten_clearing(now, fx);
                 self.kill_hook(now, fx);
             }
             return;
@@ -56,12 +58,20 @@ impl Supervisor {
         match (&self.state, &self.intent) {
             (State::Stopping(_), Intent::Stop(_) | Intent::StopNow(_)) => {
                 self.shorten_drain(now);
-                self.end_seeking(fx);
+                self.end_seeking(now, fx);
             }
             (State::Hooking(_), _) => self.intend_while_hooking(now, fx),
+            (State::Clearing(_), Intent::Stop(_) | Intent::StopNow(_) | Intent::Detach(_)) => {
+                self.shorten_clearing(now, fx);
+            }
+            (State::Spawning(_), Intent::Stop(_) | Intent::StopNow(_) | Intent::Detach(_)) => {
+                self.take_back_spawn(now, fx);
+            }
+            (State::Adopting(_), Intent::Stop(_) | Intent::StopNow(_) | Intent::Detach(_)) => {
+                self.shorten_search(now, fx);
+            }
             (_, Intent::Run)
-            | (State::Stopping(_) | State::Exited | State::Adopting { .. }, _)
-            | (State::Spawning, Intent::Stop(_) | Intent::StopNow(_) | Intent::Detach(_)) => {}
+            | (State::Stopping(_) | State::Sweeping { .. } | State::Exited | State::Adopting(_), _) => {}
             (State::Starting { .. } | State::Running { .. }, _) | (State::Examining(_), Intent::Detach(_)) => {
                 self.end_present(now, fx);
             }
@@ -75,11 +85,11 @@ impl Supervisor {
             }
             (_, Intent::Stop(by) | Intent::StopNow(by)) => {
                 let reason = format!("stopped as asked by {by}; no gateway was running");
-                self.exit(exit::OK, reason, fx);
+                self.exit(now, exit::OK, reason, fx);
             }
             (_, Intent::Detach(by)) => {
                 let reason = format!("left as asked by {by}; no gateway was running");
-                self.exit(exit::OK, reason, fx);
+                self.exit(now, exit::OK, reason, fx);
             }
             (_, Intent::Restart(_)) => {
                 self.intent = Intent::Run;
@@ -102,7 +112,7 @@ impl Supervisor {
                     fx.push(Effect::KillTree { generation: self.generation });
                 }
                 let reason = format!("left as asked by {by}; gateway pid {} goes on without a supervisor", child.pid);
-                self.exit(exit::OK, reason, fx);
+                self.exit(now, exit::OK, reason, fx);
             }
             Intent::Restart(_) => {
                 self.tell_reloading(fx);
@@ -111,7 +121,7 @@ impl Supervisor {
             Intent::Stop(_) => self.begin_stop(now, fx),
             Intent::StopNow(_) => {
                 self.begin_stop(now, fx);
-                self.escalate(TWICE, fx);
+                self.escalate(now, TWICE, fx);
             }
         }
     }
@@ -131,14 +141,16 @@ impl Supervisor {
             // The start that was asked for is under way, or there is nothing to wait for.
             State::Idle
             | State::Leasing { .. }
-            | State::Adopting { .. }
+            | State::Clearing(_)
+            | State::Adopting(_)
             | State::Probing { judging: ProbePurpose::Nothing | ProbePurpose::Prepared, .. }
             | State::Hooking(_)
-            | State::Spawning
+            | State::Spawning(_)
             | State::Starting { .. }
             | State::Running { .. }
             | State::Examining(_)
             | State::Stopping(_)
+            | State::Sweeping { .. }
             | State::Exited => {}
         }
     }

@@ -27,15 +27,15 @@ impl Supervisor {
 
     /// A start has its number before there is a gateway: whoever asks for another one waits for this one then.
     fn youngest(&self) -> Generation {
-        let is_to_come = matches!(self.state, State::Spawning);
+        let is_to_come = matches!(self.state, State::Spawning(_));
         self.generation.saturating_sub(u64::from(is_to_come))
     }
 
     fn state_name(&self) -> &'static str {
         match &self.state {
-            State::Idle | State::Leasing { .. } => "leasing",
+            State::Idle | State::Leasing { .. } | State::Clearing(_) => "leasing",
             State::Standby(_) => "standby",
-            State::Adopting { .. } => "adopting",
+            State::Adopting(_) => "adopting",
             State::Probing { .. } => "probing",
             State::BackingOff { .. } => "backing_off",
             State::Awaiting(_) => "awaiting_word",
@@ -44,11 +44,11 @@ impl Supervisor {
                 Hook::PostStop => "post_stop",
                 Hook::Repair => "repairing",
             },
-            State::Spawning => "spawning",
+            State::Spawning(_) => "spawning",
             State::Starting { .. } => "starting",
             State::Running { .. } => "running",
             State::Examining(_) => "examining",
-            State::Stopping(_) => "stopping",
+            State::Stopping(_) | State::Sweeping { .. } => "stopping",
             State::Exited => "exited",
         }
     }
@@ -61,14 +61,16 @@ impl Supervisor {
             State::Stopping(stopping) if stopping.leader_lives() => (&stopping.child, stopping.started(), false),
             State::Idle
             | State::Leasing { .. }
+            | State::Clearing(_)
             | State::Standby(_)
-            | State::Adopting { .. }
+            | State::Adopting(_)
             | State::Probing { .. }
             | State::BackingOff { .. }
             | State::Awaiting(_)
             | State::Hooking(_)
-            | State::Spawning
+            | State::Spawning(_)
             | State::Stopping(_)
+            | State::Sweeping { .. }
             | State::Exited => return None,
         };
         Some(GatewayStatus {
@@ -82,6 +84,7 @@ impl Supervisor {
         })
     }
 
+    #[expect(clippy::too_many_lines, reason = "one row for each state")]
     fn next(&self, now: Moment) -> Next {
         let policy = &self.policy;
         let within = |at: Moment| (at != Moment::MAX).then(|| at.saturating_sub(now));
@@ -98,6 +101,10 @@ impl Supervisor {
                 at(poll),
                 "its owner is not visible from here; a heartbeat would show that it is alive",
             ),
+            State::Clearing(clearing) => {
+                let why = clearing.search.trouble().unwrap_or("an earlier supervisor may have left one running");
+                ("kill the hooks of an earlier supervisor", None, why)
+            }
             State::Standby(standby) => {
                 let why = match (standby.behind, standby.quiet_since) {
                     (_, Some(_)) => "no other supervisor seen; one that restarts has 15s to come back",
@@ -106,7 +113,10 @@ impl Supervisor {
                 };
                 ("take over", standby.deadline().and_then(within), why)
             }
-            State::Adopting { .. } => ("adopt or clean up an earlier gateway", None, "an earlier supervisor left it"),
+            State::Adopting(adopting) => match adopting.search.trouble() {
+                Some(why) => ("look for an earlier gateway again", within(adopting.search.deadline()), why),
+                None => ("adopt or clean up an earlier gateway", None, "an earlier supervisor left it"),
+            },
             State::Probing { poll, judging: ProbePurpose::Nothing | ProbePurpose::Prepared, .. } => {
                 ("start a gateway", at(poll), "as soon as the port is free")
             }
@@ -128,7 +138,7 @@ impl Supervisor {
                     Hook::PostStop => ("decide what the last exit meant", within, "the post-stop hook runs"),
                 }
             }
-            State::Spawning => ("start a gateway", None, "the port is free"),
+            State::Spawning(_) => ("start a gateway", None, "the port is free"),
             State::Starting { armed, .. } => (
                 "replace the gateway if it has not started",
                 within(armed.saturating_add(policy.startup_timeout)),
@@ -144,9 +154,9 @@ impl Supervisor {
                 ("replace the gateway", within(examining.until), "it hangs; collecting evidence")
             }
             State::Stopping(stopping) => {
-                ("kill what is left of the gateway", stopping.deadline(policy).and_then(within), "it is being stopped")
+                ("kill what is left of the gateway", within(stopping.deadline(policy)), "it is being stopped")
             }
-            State::Exited => ("nothing", None, "the supervisor has ended"),
+            State::Sweeping { .. } | State::Exited => ("nothing", None, "the supervisor has ended"),
         };
         Next { action, within, why: why.to_owned() }
     }

@@ -3,10 +3,11 @@
 //! "The leader exited" is not "the tree is gone": the rest of the tree is killed first, and only then does the state
 //! change.
 
+use super::end::SWEEP_TIME_MAX;
 use super::hooks::Ending;
 use super::{
-    Child, Effect, Effects, Exited, Intent, Moment, Observation, Poll, ProbePurpose, ProbeScope, Report, Run, State,
-    Supervisor, sooner,
+    Child, Effect, Effects, Exited, Intent, Moment, Observation, Poll, ProbeScope, Report, Run, State, Supervisor,
+    sooner,
 };
 use crate::event::{ExitStatus, TreeEnd};
 use crate::fault::Fault;
@@ -21,8 +22,11 @@ use core::time::Duration;
 /// The pause before a process that survived SIGKILL (in an uninterruptible sleep) is tried again.
 const KILL_AGAIN: Duration = Duration::from_secs(5);
 
+/// A kill takes 10 s, and the news of a death comes at once; what takes this long is lost, and the kill is done again.
+const ANSWER_LOST: Duration = Duration::from_secs(30);
+
 /// The gateway's exit code for a failure that a retry does not mend.
-const REFUSAL: i32 = 78;
+pub(super) const REFUSAL: i32 = 78;
 
 /// Why a gateway ended of which nobody saw the end.
 pub(super) const LOST: &str = "ended while no supervisor ran";
@@ -66,17 +70,18 @@ enum Leader {
 
 #[derive(Debug, Clone, Copy)]
 enum Tree {
-    /// SIGTERM is sent; the gateway drains until then.
-    Draining { until: Moment },
+    /// SIGTERM is sent; the gateway drains until then, for as long as `grace`.
+    Draining { until: Moment, grace: Duration },
     /// It exited with 0, as far as can be known, and nobody had asked: whoever answers on its port now may be a successor
     /// that it left.
     Seeking,
-    /// `Effect::KillTree` is under way. `told` is how many survivors of the last one were told of.
-    Killing { told: u32 },
+    /// `Effect::KillTree` is under way. `told` is how many survivors of the last one were told of; `lost` says that the
+    /// answer to the last one, or the news of the leader's death after it, has not come.
+    Killing { told: u32, until: Moment, lost: bool },
     /// The leader survived it; it is tried again then.
     Stubborn { again: Moment, told: u32 },
     /// Nothing is left, except perhaps the news of the leader's death.
-    Gone,
+    Gone { until: Moment },
 }
 
 impl Stopping {
@@ -88,14 +93,29 @@ impl Stopping {
         self.started
     }
 
-    pub(super) fn deadline(&self, policy: &Policy) -> Option<Moment> {
+    /// Its SIGTERM or its kill, which had waited, is done now.
+    pub(super) fn begin(&mut self, now: Moment) {
+        if let Tree::Draining { until, grace } = &mut self.tree {
+            *until = now.saturating_add(*grace);
+        }
+        self.rearm(now);
+    }
+
+    pub(super) fn rearm(&mut self, now: Moment) {
+        self.liveness.rearm(now);
+        if let Tree::Killing { until, .. } | Tree::Gone { until } = &mut self.tree {
+            *until = now.saturating_add(ANSWER_LOST);
+        }
+    }
+
+    pub(super) fn deadline(&self, policy: &Policy) -> Moment {
         match self.tree {
-            Tree::Draining { until } => {
-                Some(sooner(until.min(self.poll.wake(policy)), self.liveness.silent_deadline(policy)))
+            Tree::Draining { until, .. } => {
+                sooner(until.min(self.poll.wake(policy)), self.liveness.silent_deadline(policy))
             }
-            Tree::Stubborn { again, .. } => Some(again),
-            Tree::Seeking => Some(self.poll.wake(policy)),
-            Tree::Killing { .. } | Tree::Gone => None,
+            Tree::Stubborn { again, .. } => again,
+            Tree::Seeking => self.poll.wake(policy),
+            Tree::Killing { until, .. } | Tree::Gone { until } => until,
         }
     }
 }
@@ -108,15 +128,17 @@ impl Supervisor {
             State::Running { child, started, liveness, .. } => (*child, Some((*started, liveness.clone()))),
             State::Idle
             | State::Leasing { .. }
+            | State::Clearing(_)
             | State::Standby(_)
-            | State::Adopting { .. }
+            | State::Adopting(_)
             | State::Probing { .. }
             | State::BackingOff { .. }
             | State::Awaiting(_)
             | State::Hooking(_)
-            | State::Spawning
+            | State::Spawning(_)
             | State::Examining(_)
             | State::Stopping(_)
+            | State::Sweeping { .. }
             | State::Exited => return,
         };
         self.terminate(now, child, up, StopReason::Asked, self.policy.stop_timeout, fx);
@@ -131,9 +153,25 @@ impl Supervisor {
         grace: Duration,
         fx: &mut Effects,
     ) {
-        fx.push(Effect::Terminate { generation: self.generation });
         let grace = if self.has(Fault::StopTimeoutIgnored) { Moment::MAX } else { grace };
-        self.enter_stopping(now, child, up, why, Leader::Alive, Tree::Draining { until: now.saturating_add(grace) });
+        self.enter_stopping(
+            now,
+            child,
+            up,
+            why,
+            Leader::Alive,
+            Tree::Draining { until: now.saturating_add(grace), grace },
+        );
+        self.act(now, Effect::Terminate { generation: self.generation }, fx);
+    }
+
+    /// SIGKILL to the whole tree.
+    fn kill(&mut self, now: Moment, told: u32, lost: bool, fx: &mut Effects) {
+        let generation = self.generation;
+        if let State::Stopping(stopping) = &mut self.state {
+            stopping.tree = Tree::Killing { told, until: now.saturating_add(ANSWER_LOST), lost };
+            self.act(now, Effect::KillTree { generation }, fx);
+        }
     }
 
     fn enter_stopping(
@@ -155,23 +193,34 @@ impl Supervisor {
     }
 
     pub(super) fn tick_stopping(&mut self, now: Moment, fx: &mut Effects) {
+        let is_ending = self.is_ending();
         let State::Stopping(stopping) = &mut self.state else { return };
         match stopping.tree {
-            Tree::Draining { until } if until <= now => {
-                self.escalate("it did not end in the time that it was given", fx);
+            Tree::Draining { until, .. } if until <= now => {
+                self.escalate(now, "it did not end in the time that it was given", fx);
             }
             Tree::Draining { .. } if stopping.liveness.silent_deadline(&self.policy).is_some_and(|at| at <= now) => {
-                self.escalate("it stopped answering while it drained", fx);
+                self.escalate(now, "it stopped answering while it drained", fx);
             }
             Tree::Draining { .. } if stopping.poll.wake(&self.policy) <= now => {
                 self.probe(now, ProbeScope::Liveness(self.generation), fx);
             }
             Tree::Stubborn { again, told } if again <= now => {
-                stopping.tree = Tree::Killing { told };
-                fx.push(Effect::KillTree { generation: self.generation });
+                self.kill(now, told, false, fx);
             }
-            Tree::Seeking if stopping.poll.wake(&self.policy) <= now => self.end_seeking(fx),
-            Tree::Draining { .. } | Tree::Seeking | Tree::Stubborn { .. } | Tree::Killing { .. } | Tree::Gone => {}
+            Tree::Seeking if stopping.poll.wake(&self.policy) <= now => self.end_seeking(now, fx),
+            // Nothing is started beside it, but a stop does not wait for it for ever.
+            Tree::Killing { lost: true, until, .. } if until <= now && is_ending => {
+                let left = Vec::from(["no kill of it comes back".to_owned()]);
+                self.on_tree_gone(now, TreeEnd { survivors: 1, left, ..TreeEnd::default() }, fx);
+            }
+            Tree::Killing { told, until, .. } if until <= now => self.kill(now, told, true, fx),
+            Tree::Gone { until } if until <= now => self.kill(now, 0, true, fx),
+            Tree::Draining { .. }
+            | Tree::Seeking
+            | Tree::Stubborn { .. }
+            | Tree::Killing { .. }
+            | Tree::Gone { .. } => {}
         }
     }
 
@@ -186,19 +235,18 @@ impl Supervisor {
 
     /// A stop allows a drain that has begun already the stop timeout and no more: a hang's may be longer.
     pub(super) fn shorten_drain(&mut self, now: Moment) {
-        if let State::Stopping(Stopping { tree: Tree::Draining { until }, .. }) = &mut self.state {
+        if let State::Stopping(Stopping { tree: Tree::Draining { until, grace }, .. }) = &mut self.state {
+            *grace = (*grace).min(self.policy.stop_timeout);
             *until = (*until).min(now.saturating_add(self.policy.stop_timeout));
         }
     }
 
     /// No successor is looked for any longer: the rest of the tree goes.
-    pub(super) fn end_seeking(&mut self, fx: &mut Effects) {
-        let generation = self.generation;
+    pub(super) fn end_seeking(&mut self, now: Moment, fx: &mut Effects) {
         if let State::Stopping(stopping @ Stopping { tree: Tree::Seeking, .. }) = &mut self.state {
-            stopping.tree = Tree::Killing { told: 0 };
             // An answer that is still under way is about what is being ended.
             stopping.poll = Poll::Due(Moment::MAX);
-            fx.push(Effect::KillTree { generation });
+            self.kill(now, 0, false, fx);
         }
     }
 
@@ -208,10 +256,10 @@ impl Supervisor {
         let State::Stopping(stopping) = &self.state else { return };
         let successor = match (&sighting.owner, sighting.verdict) {
             (Owner::Ours(holder), Verdict::Gateway(_)) if holder.pid != stopping.child.pid => holder.clone(),
-            _ => return self.end_seeking(fx),
+            _ => return self.end_seeking(now, fx),
         };
         if self.intent != Intent::Run || self.has(Fault::SuccessorKilled) {
-            return self.end_seeking(fx);
+            return self.end_seeking(now, fx);
         }
         // It exited with 0, whether anybody could learn that or not: none leaves a successor by crashing.
         let Some(run) = self.run_of_dead().map(|run| Run { clean: true, ..run }) else { return };
@@ -219,7 +267,7 @@ impl Supervisor {
         fx.push(Effect::Report(Report::SuccessorFound { generation, pid, command: successor.command }));
         self.remember_settled(run, Cause::Asked, fx);
         self.restarts.after_run(now, run, Cause::Asked, &self.policy);
-        self.seek_unrecorded(pid, fx);
+        self.seek_unrecorded(now, pid, fx);
     }
 
     /// The run of a gateway whose leader is dead.
@@ -234,13 +282,11 @@ impl Supervisor {
     }
 
     /// Ends the wait for a drain.
-    pub(super) fn escalate(&mut self, why: &str, fx: &mut Effects) {
+    pub(super) fn escalate(&mut self, now: Moment, why: &str, fx: &mut Effects) {
         let generation = self.generation;
-        let State::Stopping(stopping) = &mut self.state else { return };
-        if let Tree::Draining { .. } = stopping.tree {
-            stopping.tree = Tree::Killing { told: 0 };
+        if let State::Stopping(Stopping { tree: Tree::Draining { .. }, .. }) = self.state {
             fx.push(Effect::Report(Report::StopEscalated { generation, why: why.to_owned() }));
-            fx.push(Effect::KillTree { generation });
+            self.kill(now, 0, false, fx);
         }
     }
 
@@ -259,13 +305,15 @@ impl Supervisor {
             },
             State::Idle
             | State::Leasing { .. }
+            | State::Clearing(_)
             | State::Standby(_)
-            | State::Adopting { .. }
+            | State::Adopting(_)
             | State::Probing { .. }
             | State::BackingOff { .. }
             | State::Awaiting(_)
             | State::Hooking(_)
-            | State::Spawning
+            | State::Spawning(_)
+            | State::Sweeping { .. }
             | State::Exited => return,
         };
         let uptime = now.saturating_sub(child.spawned);
@@ -273,7 +321,9 @@ impl Supervisor {
         let cause = self.cause(why, death, answered, toll.oom_killed);
         self.tell_exit(Exited { generation, pid: child.pid, death, uptime, toll, cause }, fx);
         fx.push(Effect::Remember { generation, fact: Fact::Died(death) });
-        let drained = matches!(&self.state, State::Stopping(Stopping { tree: Tree::Draining { .. }, .. }));
+        // While its SIGTERM waits it has not been told to end.
+        let drained = matches!(&self.state, State::Stopping(Stopping { tree: Tree::Draining { .. }, .. }))
+            && !self.fence.is_waiting();
         let dead = Leader::Dead { death, at: now, drained, reason: cause };
         let State::Stopping(stopping) = &mut self.state else {
             let may_be_clean = match death {
@@ -283,25 +333,22 @@ impl Supervisor {
                 ExitStatus::Signal { .. } => false,
             };
             let may_have_successor = may_be_clean && up.is_some() && self.intent == Intent::Run;
-            let tree = if may_have_successor { Tree::Seeking } else { Tree::Killing { told: 0 } };
-            self.enter_stopping(now, child, up, why, dead, tree);
+            self.enter_stopping(now, child, up, why, dead, Tree::Seeking);
             if self.has(Fault::LeaderExitIsTreeGone) {
                 return self.settle(now, fx);
             }
             if may_have_successor {
                 return self.probe(now, ProbeScope::Port, fx);
             }
-            fx.push(Effect::KillTree { generation });
-            return;
+            return self.kill(now, 0, false, fx);
         };
         stopping.leader = dead;
         match stopping.tree {
             Tree::Draining { .. } | Tree::Stubborn { .. } => {
-                stopping.tree = Tree::Killing { told: 0 };
-                fx.push(Effect::KillTree { generation });
+                self.kill(now, 0, false, fx);
             }
             Tree::Seeking | Tree::Killing { .. } => {}
-            Tree::Gone => self.settle(now, fx),
+            Tree::Gone { .. } => self.settle(now, fx),
         }
     }
 
@@ -327,7 +374,8 @@ impl Supervisor {
         let generation = self.generation;
         let pause = if self.has(Fault::StubbornTreeLeft) { Moment::MAX } else { KILL_AGAIN };
         let State::Stopping(stopping) = &mut self.state else { return };
-        let Tree::Killing { told } = stopping.tree else { return };
+        let Tree::Killing { told, lost, .. } = stopping.tree else { return };
+        self.swept_by = now.saturating_add(SWEEP_TIME_MAX);
         let survivors = end.survivors;
         let left = end.left.join("; ");
         let named = if left.is_empty() { " (uninterruptible sleep?)".to_owned() } else { format!(": {left}") };
@@ -339,14 +387,16 @@ impl Supervisor {
             Leader::Alive if survivors > 0 => {
                 stopping.tree = Tree::Stubborn { again: now.saturating_add(pause), told: survivors }
             }
-            Leader::Alive | Leader::Dead { .. } => stopping.tree = Tree::Gone,
+            Leader::Alive | Leader::Dead { .. } => {
+                stopping.tree = Tree::Gone { until: now.saturating_add(ANSWER_LOST) };
+            }
         }
         let leader_dead = matches!(stopping.leader, Leader::Dead { .. });
         let child = stopping.child;
         match &self.intent {
             Intent::Detach(by) if survivors > 0 && !leader_dead => {
                 let reason = format!("left as asked by {by}; gateway pid {} survived SIGKILL and was left", child.pid);
-                self.exit(exit::OK, reason, fx);
+                self.exit(now, exit::OK, reason, fx);
             }
             Intent::Stop(by) | Intent::StopNow(by) if survivors > 0 => {
                 if !leader_dead {
@@ -360,9 +410,13 @@ impl Supervisor {
                     "stopped as asked by {by}, but {survivors} of the gateway's processes survived SIGKILL{named}; look at \
                      their stack in /proc before starting again"
                 );
-                self.exit(exit::FAILURE, reason, fx);
+                self.exit(now, exit::FAILURE, reason, fx);
             }
             _ if leader_dead => self.settle(now, fx),
+            // Two kills found nothing, so that it is dead, whatever became of the news.
+            _ if lost && survivors == 0 => {
+                self.on_leader_exited(now, ExitStatus::Unknown, ExitUsage::default(), fx);
+            }
             _ => {}
         }
     }
@@ -388,8 +442,8 @@ impl Supervisor {
             Some((started, Liveness::new(left.healthy_until.unwrap_or(started))))
         });
         let dead = Leader::Dead { death, at, drained: false, reason: LOST };
-        self.enter_stopping(now, child, up, StopReason::Orphaned, dead, Tree::Killing { told: 0 });
-        fx.push(Effect::KillTree { generation: self.generation });
+        self.enter_stopping(now, child, up, StopReason::Orphaned, dead, Tree::Seeking);
+        self.kill(now, 0, false, fx);
     }
 
     /// Nothing is left of the gateway: what comes next?
@@ -415,83 +469,5 @@ impl Supervisor {
     /// Whether it was a gateway that answered, and not one that found its place taken.
     pub(super) fn has_answered(&self, child: &Child) -> bool {
         child.answered && !self.has(Fault::WarmingExitIsFailure)
-    }
-
-    /// Nothing of it is left. What that means is decided once the operator's own command has run.
-    pub(super) fn decide(&mut self, now: Moment, ending: Ending, fx: &mut Effects) {
-        match self.policy.post_stop {
-            Some(timeout) if !self.has(Fault::PostStopForgotten) => {
-                self.call_post_stop(now, ending, timeout, fx);
-            }
-            Some(_) | None => self.conclude(now, &ending, fx),
-        }
-    }
-
-    /// What the end of a run means.
-    pub(super) fn conclude(&mut self, now: Moment, ending: &Ending, fx: &mut Effects) {
-        let Ending { child, run, age, why, death, unasked, told, .. } = ending;
-        let (run, age, why, death) = (*run, *age, *why, *death);
-        let answered = run.started.is_some() || self.has_answered(child);
-        let cause = match (why, death) {
-            (StopReason::Died | StopReason::Orphaned, ExitStatus::Code(0))
-                if answered && !self.has(Fault::CleanExitIsCrash) =>
-            {
-                Cause::CleanExit
-            }
-            (StopReason::MemoryLimit, _) => Cause::Memory,
-            _ => Cause::Failed,
-        };
-        match self.intent.take() {
-            Intent::Stop(by) | Intent::StopNow(by) => {
-                // Whoever asked while the hook ran asked for no end: that was over.
-                self.remember_settled(run, if *unasked { cause } else { Cause::Asked }, fx);
-                self.exit(exit::OK, format!("stopped as asked by {by}; the gateway {told}"), fx);
-            }
-            Intent::Detach(by) => {
-                self.remember_settled(run, cause, fx);
-                self.exit(exit::OK, format!("left as asked by {by}; the gateway {told}"), fx);
-            }
-            Intent::Restart(_) if *unasked => {
-                // It counts as what it was, and only the limit of unclean boots makes the next start wait.
-                self.remember_settled(run, cause, fx);
-                self.restarts.after_run(now, run, cause, &self.policy);
-                self.restarts.grant_trial();
-                self.start_at_gate(now, fx);
-            }
-            Intent::Restart(_) if self.has(Fault::RequestSpendsBudget) => self.plan(now, run, Cause::Failed, told, fx),
-            Intent::Restart(_) => self.plan(now, run, Cause::Asked, told, fx),
-            Intent::Run => match (why, death) {
-                (StopReason::Died, _) if self.is_deterministic(death, age) => self.give_up_on(now, run, told, fx),
-                (StopReason::Died | StopReason::Orphaned, _)
-                    if let Some(pending) = self.defer_exit(now, ending, cause) =>
-                {
-                    self.go_on_deferred(now, pending, told, fx);
-                }
-                (StopReason::Died, ExitStatus::Code(REFUSAL)) if !self.has(Fault::RefusalRetried) => {
-                    self.remember_settled(run, Cause::Failed, fx);
-                    self.look_at_port(now, ProbePurpose::Refusal(run), fx);
-                }
-                (StopReason::Died, ExitStatus::Code(0)) if !answered => {
-                    self.remember_settled(run, Cause::Failed, fx);
-                    self.look_at_port(now, ProbePurpose::Unstarted(run), fx);
-                }
-                (
-                    StopReason::Died
-                    | StopReason::Hung
-                    | StopReason::Asked
-                    | StopReason::MemoryLimit
-                    | StopReason::Orphaned,
-                    _,
-                ) => {
-                    self.plan(now, run, cause, told, fx);
-                }
-            },
-        }
-    }
-
-    fn plan(&mut self, now: Moment, run: Run, cause: Cause, told: &str, fx: &mut Effects) {
-        self.remember_settled(run, cause, fx);
-        let plan = self.restarts.after_run(now, run, cause, &self.policy);
-        self.follow_plan(now, plan, told, fx);
     }
 }

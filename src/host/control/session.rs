@@ -20,14 +20,14 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 pub(super) const REQUEST_LENGTH_MAX: usize = 4096;
 
 /// What all clients share.
-pub(super) struct Office {
-    pub(super) messages: mpsc::Sender<Query>,
+pub(super) struct Office<M> {
+    pub(super) messages: mpsc::Sender<M>,
     pub(super) facts: Facts,
     pub(super) broadcast: Broadcast,
 }
 
 /// Serves one client until it has what it asked for, hangs up, or is too slow.
-pub(super) async fn serve(stream: &UnixStream, peer: UCred, office: &Office) -> io::Result<()> {
+pub(super) async fn serve(stream: &UnixStream, peer: UCred, office: &Office<impl From<Query>>) -> io::Result<()> {
     let request = timeout(PATIENCE, Lines::new(REQUEST_LENGTH_MAX).next(stream)).await;
     let ask = match request {
         Err(_) => Err(format!("no line came within {}s", PATIENCE.as_secs())),
@@ -55,10 +55,10 @@ fn requester(how: String, peer: UCred) -> Requester {
     Requester { how, pid, uid: Some(peer.uid()), command: pid.and_then(proc::command_of) }
 }
 
-async fn tell_status(stream: &UnixStream, office: &Office) -> io::Result<()> {
+async fn tell_status(stream: &UnixStream, office: &Office<impl From<Query>>) -> io::Result<()> {
     let (sender, answer) = oneshot::channel();
     let status = async {
-        office.messages.send(Query::Status(sender)).await.ok()?;
+        office.messages.send(Query::Status(sender).into()).await.ok()?;
         answer.await.ok()
     };
     let line = match timeout(PATIENCE, status).await {
@@ -70,11 +70,11 @@ async fn tell_status(stream: &UnixStream, office: &Office) -> io::Result<()> {
 }
 
 /// Hands the request on, if there is one, and repeats every report from then on.
-async fn stay(stream: &UnixStream, office: &Office, query: Option<Query>) -> io::Result<()> {
+async fn stay(stream: &UnixStream, office: &Office<impl From<Query>>, query: Option<Query>) -> io::Result<()> {
     // Before the request: what comes of it must not be missed.
     let mut reports = office.broadcast.subscribe();
     if let Some(query) = query {
-        match timeout(PATIENCE, office.messages.send(query)).await {
+        match timeout(PATIENCE, office.messages.send(query.into())).await {
             Ok(Ok(())) => {}
             Ok(Err(_)) => return say(stream, &answer::error("the supervisor is ending")).await,
             Err(_) => return say(stream, &answer::error("the supervisor is too busy; ask again")).await,

@@ -217,7 +217,7 @@ impl Judge {
         let Handoffs { exits, asked, word, planned, .. } = &self.handoffs;
         must(word.is_none(), "P9", "a word about an exit is not told")?;
         must(planned.is_none(), "P9", "a planned restart is not on record")?;
-        let Some(exit) = exits.front().filter(|_| !self.over) else { return Ok(()) };
+        let Some(exit) = exits.front().filter(|_| !self.ends()) else { return Ok(()) };
         let due = match asked {
             Some((_, asked)) => *asked + WORD_LOST,
             None => exit.died + ASK_BY,

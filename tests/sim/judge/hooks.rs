@@ -48,7 +48,7 @@ impl HookRun {
 
 impl Judge {
     pub(super) fn awaits_hook(&self, ticket: u64) -> bool {
-        !self.over && self.hook_run.is_some_and(|hook_run| hook_run.ticket == ticket)
+        !self.ends() && self.hook_run.is_some_and(|hook_run| hook_run.ticket == ticket)
     }
 
     /// Whatever it did is not wanted any more.
@@ -92,8 +92,10 @@ impl Judge {
     pub(super) fn judge_call(&mut self, at: Moment, ticket: u64, call: &Call, answer: Answer<'_>) -> Judgement {
         must(ticket == self.ticket + 1, "P10", "tickets count up")?;
         self.ticket = ticket;
+        let free = self.may_call(answer);
+        self.judge_act(at)?;
         let told = self.hook_run.as_mut().is_some_and(|hook_run| {
-            hook_run.ticket = ticket;
+            (hook_run.ticket, hook_run.since) = (ticket, at);
             hook_run.hook == call.hook()
                 && hook_run.generation == call.generation()
                 && !std::mem::replace(&mut hook_run.called, true)
@@ -108,7 +110,7 @@ impl Judge {
                 must(self.policy.pre_start.is_some(), "P9", "a hook that nobody has configured")?;
                 must(*generation == self.generation + 1, "P2", "generations count up")?;
                 must(self.wish <= Wish::Restart, "P5", "a start is prepared after a stop or a detach")?;
-                self.may_start(answer)?;
+                free?;
                 self.pace.begin(at)?;
                 (self.port, self.duty) = (super::PortWatch::default(), None);
                 Ok(())
@@ -117,7 +119,7 @@ impl Judge {
                 must(self.policy.repair.is_some(), "P9", "a repair that nobody wants")?;
                 must(*generation == self.generation, "P9", "a repair after another gateway")?;
                 must(self.wish <= Wish::Restart, "P5", "a repair after a stop or a detach")?;
-                self.may_start(answer)?;
+                free?;
                 let refused = self.pace.refused && !self.port.contended;
                 must(refused, "P4", "a repair without a refusal")?;
                 self.mended = true;
@@ -192,6 +194,8 @@ impl Judge {
                 let over = hook_run.killed && turn.at >= hook_run.since.saturating_add(KILL_TIME_MAX);
                 let heard = match turn.event {
                     Event::HookEnded { ticket, end: told } => *ticket == hook_run.ticket && told == end,
+                    // It was taken back before the store had confirmed the lease.
+                    _ if !hook_run.called => matches!(end, HookEnd::NotStarted(_)),
                     _ => over && *end == HookEnd::Ended(ExitStatus::Unknown),
                 };
                 must(heard, "P9", "a hook is over of which nobody has heard so")?;
@@ -206,7 +210,10 @@ impl Judge {
         if self.lease.lost {
             return;
         }
-        let interrupted = hook_run.ended && !hook_run.timed_out;
+        let interrupted = !hook_run.called || hook_run.ended && !hook_run.timed_out;
+        if !hook_run.called {
+            self.fence.take_back();
+        }
         match hook_run.hook {
             Hook::PostStop => self.conclude(at),
             Hook::PreStart | Hook::Repair if interrupted => {}
@@ -258,13 +265,17 @@ impl Judge {
 
     /// What must have been done about hooks with this step.
     pub(super) fn judge_hooks(&self, turn: &Turn<'_>) -> Judgement {
-        must(self.over || self.verge.is_none() || self.hook_run.is_some(), "P9", "an end without its post-stop hook")?;
-        must(!self.over || self.hook_run.is_none(), "P6", "a hook is left running at the exit")?;
+        must(
+            self.ends() || self.verge.is_none() || self.hook_run.is_some(),
+            "P9",
+            "an end without its post-stop hook",
+        )?;
+        must(!self.ends() || self.hook_run.is_none(), "P6", "a hook is left running at the exit")?;
         let Some(hook_run) = self.hook_run else {
             let finished = turn.fx.iter().any(|effect| matches!(effect, Effect::Report(Report::HookFinished { .. })));
-            return must(!(finished && self.lease.lost) || self.over, "lease", "whoever lost the lease stays");
+            return must(!(finished && self.lease.lost) || self.ends(), "lease", "whoever lost the lease stays");
         };
-        must(hook_run.called, "P9", "a hook is told of and not called")?;
+        must(hook_run.called || self.fence.waits(), "P9", "a hook is told of and not called")?;
         if let Event::Requested { .. } = turn.event {
             let unwanted = hook_run.hook != Hook::PostStop && self.wish >= Wish::Detach;
             must(!unwanted || hook_run.ended, "P5", "a start that is not wanted any more is prepared")?;

@@ -109,11 +109,16 @@ impl Judge {
                 self.lease.asked = None;
                 self.note_lease(at, answer);
             }
-            Event::LeaseLost { .. }
-                if self.lease.held || self.lease.asked.is_some() && !self.stands_by() && !self.over =>
-            {
+            Event::LeaseLost { .. } if self.lease.held => {
                 (self.lease.held, self.lease.lost, self.lease.debt) = (false, true, Some(Debt::Go));
             }
+            Event::HooksCleared { trouble }
+                if self.clearing && (trouble.is_none() || self.wish >= super::Wish::Detach) =>
+            {
+                self.clearing = false;
+                self.lease.debt = Some(self.left.map_or(Debt::Look, |left| Debt::Adopt(left.generation)));
+            }
+            Event::HooksCleared { .. } if self.clearing => self.search.failed = true,
             Event::Departed { pid } if self.lease.watches() == Some(*pid) => {
                 if let Some(waiting) = &mut self.lease.waiting {
                     waiting.watching = None;
@@ -144,6 +149,7 @@ impl Judge {
         lease.debt = match answer {
             LeaseAnswer::Acquired(acquired) => {
                 lease.held = true;
+                self.fence.enter_lease(acquired.basis);
                 let past = &acquired.past;
                 self.generation = self.generation.max(past.generation);
                 self.left = past.left;
@@ -225,9 +231,21 @@ impl Judge {
         Ok(())
     }
 
+    /// Whether hooks of a predecessor may be left, as this answer tells.
+    fn may_leave_hooks(&self, event: &Event) -> Option<bool> {
+        let Event::Leased { answer: LeaseAnswer::Acquired(acquired), .. } = event else { return None };
+        let heir = acquired.recovered.is_some() || acquired.trouble.is_some();
+        let is_ours = matches!(self.lease.debt, Some(Debt::Adopt(_) | Debt::Look));
+        (is_ours && (heir || self.policy.pre_start.is_some() || self.policy.post_stop.is_some())).then_some(heir)
+    }
+
     /// What the news of this step oblige to.
     pub(super) fn judge_lease_turn(&self, turn: &Turn<'_>) -> Result<(), Broken> {
         let any = |wanted: &dyn Fn(&Effect) -> bool| turn.fx.iter().any(wanted);
+        if let Some(may) = self.may_leave_hooks(turn.event) {
+            let clears = any(&|effect| matches!(effect, Effect::ClearHooks { heir } if *heir == may));
+            must(clears, "P1", "the hooks of a predecessor are not ended first")?;
+        }
         match self.lease.debt {
             Some(Debt::Yield) if self.policy.on_conflict == OnConflict::Standby => {
                 let stands = any(&|effect| matches!(effect, Effect::Report(Report::StandbyEntered { .. })));
@@ -235,14 +253,16 @@ impl Judge {
             }
             // A hook is killed first.
             Some(Debt::Go) if self.lease.lost && self.hook_dies() => {}
-            Some(Debt::Yield | Debt::Go) => must(self.over, "lease", "somebody else is in lease, and we stay")?,
+            Some(Debt::Yield | Debt::Go) => must(self.ends(), "lease", "somebody else is in lease, and we stay")?,
+            // Hooks are ended first.
+            Some(Debt::Adopt(_) | Debt::Look) if self.clearing => {}
             Some(Debt::Adopt(left)) => {
                 let sought = any(&|effect| matches!(effect, Effect::Adopt { generation } if *generation == left));
                 must(sought, "P8", "what a predecessor left is not looked for")?;
             }
             Some(Debt::Look) => {
                 let looks = any(&|effect| matches!(effect, Effect::Probe { ask: ProbeScope::Port, .. }));
-                must(looks, "P1", "the lease is had and nobody looks at the port")?;
+                must(looks || self.ends(), "P1", "the lease is had and nobody looks at the port")?;
             }
             Some(Debt::ProbeScope) => {
                 let asks = any(&|effect| {
@@ -258,6 +278,10 @@ impl Judge {
         let quiet = self.lease.waiting.is_some_and(|waiting| waiting.quiet.is_some());
         let asked = self.lease.asked.is_some() || self.asked.is_some();
         let rests = self.lease.watches().is_some() && !quiet && !asked;
-        must(!rests || turn.after.is_none() || self.exits_wait(), "standby", "watching somebody costs nothing")
+        must(
+            !rests || turn.after.is_none() || self.exits_wait() || self.ends(),
+            "standby",
+            "watching somebody costs nothing",
+        )
     }
 }

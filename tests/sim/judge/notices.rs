@@ -24,14 +24,6 @@ fn serves(generation: Generation, answer: Answer<'_>) -> bool {
     })
 }
 
-/// The gateway that is asked to end with this step.
-fn terminated(turn: &Turn<'_>) -> Option<Generation> {
-    turn.fx.iter().find_map(|effect| match effect {
-        Effect::Terminate { generation } => Some(*generation),
-        _ => None,
-    })
-}
-
 impl Judge {
     /// The gateway that has come up and is neither being ended nor about to be.
     fn up(&self) -> Option<Generation> {
@@ -64,16 +56,21 @@ impl Judge {
                 self.manager.readied = Some(generation);
             }
             Notice::Reloading => {
-                let ready = last == Some(Notice::Ready) && readied.is_some() && readied == terminated(turn);
+                let ready = last == Some(Notice::Ready) && readied.is_some() && readied == self.new_ending();
                 must(ready && self.is_replaced_on_purpose(), "P9", "RELOADING without a ready gateway and a plan")?;
             }
             Notice::Stopping => {
-                let exits = turn.fx.iter().any(|effect| matches!(effect, Effect::Exit(_)));
+                let exits = turn.fx.iter().any(|effect| matches!(effect, Effect::FinishSweep | Effect::Exit(_)));
                 must(exits || self.wish >= Wish::Detach, "P9", "STOPPING without an end")?;
             }
         }
         self.manager.last = Some(notice);
         Ok(())
+    }
+
+    /// The gateway whose end was decided just now.
+    fn new_ending(&self) -> Option<Generation> {
+        self.owned.as_ref().filter(|owned| owned.decided).map(|owned| owned.generation)
     }
 
     fn is_replaced_on_purpose(&self) -> bool {
@@ -87,14 +84,14 @@ impl Judge {
 
     fn judge_manager(&self, turn: &Turn<'_>, answer: Answer<'_>) -> Judgement {
         let Manager { last, readied } = self.manager;
-        let ends = self.over || self.wish >= Wish::Detach;
+        let ends = self.ends() || self.wish >= Wish::Detach;
         must(!ends || last == Some(Notice::Stopping), "P9", "an end without STOPPING")?;
         let stands = |effect: &Effect| matches!(effect, Effect::Report(Report::StandbyEntered { .. }));
         let waits = self.lease.stands_by() && turn.fx.iter().any(stands);
         must(!waits || last == Some(Notice::Ready), "P9", "standing by without READY")?;
         let up = self.up().filter(|generation| serves(*generation, answer));
         must(up.is_none() || readied == up, "P9", "a gateway serves and READY is not told")?;
-        let planned = readied.is_some() && readied == terminated(turn) && self.is_replaced_on_purpose();
+        let planned = readied.is_some() && readied == self.new_ending() && self.is_replaced_on_purpose();
         must(!planned || last == Some(Notice::Reloading), "P9", "a ready gateway is replaced without RELOADING")
     }
 

@@ -27,7 +27,13 @@ pub(super) struct Owned {
     pub(super) listener: Option<i32>,
     pub(super) told_end: bool,
     pub(super) terminated: Option<Ending>,
+    /// That was decided with this step.
+    pub(super) decided: bool,
+    /// Its SIGTERM waits for the store.
+    pub(super) held: bool,
     pub(super) killed: bool,
+    /// Its drain was cut short.
+    pub(super) escalated: bool,
     pub(super) death: Option<(ExitStatus, Moment)>,
     /// It ended by itself in the time that it was given.
     pub(super) drained: bool,
@@ -57,7 +63,10 @@ impl Owned {
             listener: None,
             told_end: false,
             terminated: None,
+            decided: false,
+            held: false,
             killed: false,
+            escalated: false,
             death: None,
             drained: false,
             lost: false,
@@ -87,10 +96,5 @@ impl Owned {
 
     pub(super) fn ending(&self) -> bool {
         self.terminated.is_some() || self.death.is_some()
-    }
-
-    /// It was asked to end just now.
-    pub(super) fn is_new_ending(&self, at: Moment) -> bool {
-        self.terminated.is_some_and(|ending| ending.at == at)
     }
 }

@@ -130,7 +130,7 @@ impl Judge {
         let told = |effect: &&Effect| matches!(effect, Effect::Report(Report::MemoryExceeded { .. }));
         let told = turn.fx.iter().filter(told).count();
         let over = matches!(turn.event, Event::Measured { .. })
-            && self.owned.as_ref().is_some_and(|owned| owned.is_over_limit() && owned.is_new_ending(turn.at));
+            && self.owned.as_ref().is_some_and(|owned| owned.is_over_limit() && owned.decided);
         must(told == usize::from(over), "memory", "a tree over its limit is told of once, and replaced")?;
         let idle = self.owned.as_ref().is_some_and(|owned| owned.is_over_limit() && !owned.ending());
         must(!idle, "memory", "a tree is over its limit and nothing is done about it")

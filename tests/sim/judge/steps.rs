@@ -3,7 +3,7 @@
 use super::lease::STORE_LOST;
 use super::{
     Duty, Effect, Ending, Event, Generation, Health, Judge, KILL_MAX, Moment, NEWS_MAX, Observation, Owned, Owner,
-    PortWatch, ProbeScope, Request, SPAWN_MAX, TICK_LATE_MAX, Turn, Verdict, Wish, must,
+    ProbeScope, Request, SPAWN_MAX, TICK_LATE_MAX, Turn, Verdict, Wish, must,
 };
 use crate::fake_shell::Broken;
 use openclaw_supervise_core::{Outcome, Phase, Report, exit};
@@ -15,8 +15,14 @@ pub(super) type Answer<'a> = Option<(ProbeScope, &'a Observation)>;
 /// So many ticks within one second are a machine that spins; a boot is polled 20 times in its first second.
 const TICKS_MAX: usize = 60;
 
+/// The answer to a kill that takes this long is lost.
+const KILL_LOST: Duration = Duration::from_secs(30);
+
 /// The longest pause before another try at a leader that survived SIGKILL.
 const KILL_AGAIN_MAX: Duration = Duration::from_secs(10);
+
+/// The longest that an exit waits for a look for strays.
+const SWEEP_MAX: Duration = Duration::from_secs(2);
 
 /// How long after a proof we may still be waiting for the answer or the tick that acts on it.
 const ACT_MAX: Duration = Duration::from_secs(1);
@@ -34,12 +40,19 @@ impl Judge {
         match effect {
             Effect::Probe { ticket, ask } => self.judge_probe(turn.at, *ticket, *ask),
             Effect::Lease { ticket, ask } => self.judge_lease(turn.at, *ticket, *ask),
-            Effect::Adopt { generation } => self.judge_adopt(*generation, answer),
+            Effect::Adopt { generation } => self.judge_adopt(turn.at, *generation, answer),
             Effect::Watch { pid } => self.judge_watch(*pid),
             Effect::Remember { generation, fact } => self.judge_fact(*generation, *fact),
+            Effect::ClearHooks { heir } => self.judge_clear_hooks(turn, *heir),
+            Effect::Record { generation } => self.judge_record_asked(turn.at, *generation, answer),
+            Effect::Confirm { ticket } => self.judge_confirm(turn.at, *ticket, answer),
+            Effect::FinishSweep => {
+                self.sweeping = Some((turn.at, answer.is_some()));
+                Ok(())
+            }
             Effect::Spawn { generation, no_respawn } => {
                 self.judge_no_respawn(*no_respawn)?;
-                self.judge_spawn(turn.at, *generation, answer)
+                self.judge_spawn(turn.at, *generation)
             }
             Effect::Negotiate => self.judge_negotiate(),
             Effect::Consume { ticket, generation, pid } => self.judge_consume(turn.at, *ticket, *generation, *pid),
@@ -52,13 +65,14 @@ impl Judge {
             Effect::EndHook { ticket } => self.judge_hook_signal(turn, *ticket, false),
             Effect::KillHook { ticket } => self.judge_hook_signal(turn, *ticket, true),
             Effect::Report(report) => self.judge_report(turn, report, answer),
-            Effect::Exit(outcome) => self.judge_exit(turn.at, outcome, answer),
+            Effect::Exit(outcome) => self.judge_exit(turn.at, outcome, answer.is_some()),
         }
     }
 
     fn judge_probe(&mut self, at: Moment, ticket: u64, ask: ProbeScope) -> Judgement {
         must(ticket == self.ticket + 1, "P10", "tickets count up")?;
         must(self.lease.held, "lease", "a look at the port without the lease")?;
+        self.leave_clearing(at)?;
         let of = match ask {
             ProbeScope::Port => None,
             ProbeScope::Listener(generation) | ProbeScope::Liveness(generation) => Some(generation),
@@ -69,25 +83,6 @@ impl Judge {
         let alone = self.asked.is_none_or(|(_, since)| at >= since + self.policy.probe_timeout);
         must(alone || self.lease.asks_again(), "loop", "two probes are under way at once")?;
         (self.ticket, self.probe, self.asked) = (ticket, ticket, Some((ask, at)));
-        Ok(())
-    }
-
-    fn judge_spawn(&mut self, at: Moment, generation: Generation, answer: Answer<'_>) -> Judgement {
-        must(self.lease.held, "P1", "a spawn without the lease")?;
-        let prepared = self.prepared || self.policy.pre_start.is_none();
-        must(prepared, "P1", "a spawn without a pre-start hook that did its work")?;
-        self.may_start(answer)?;
-        must(self.hook_run.is_none(), "P1", "a spawn beside a hook")?;
-        self.prepared = false;
-        must(self.owned.is_none() && !self.spawning, "P1", "a spawn beside a gateway that is not gone")?;
-        let left = self.alive.iter().find(|(old, alive)| **alive > 0 && !self.told_survivors.contains(old));
-        must(left.is_none(), "P1", "a spawn beside what is left of an older tree")?;
-        must(generation == self.generation + 1, "P2", "generations count up")?;
-        must(self.wish <= Wish::Restart, "P5", "a spawn after a stop or a detach")?;
-        self.pace.spawn(at)?;
-        self.generation = generation;
-        self.spawning = true;
-        (self.port, self.duty) = (PortWatch::default(), None);
         Ok(())
     }
 
@@ -109,20 +104,18 @@ impl Judge {
         };
         must(self.lease.held, "P2", "SIGTERM without the lease")?;
         must(owned.death.is_none(), "P2", "SIGTERM to a leader that is dead")?;
-        must(owned.terminated.is_none(), "P2", "SIGTERM twice")?;
-        let policy = &self.policy;
-        let asked = matches!(self.wish, Wish::Restart | Wish::Stop | Wish::StopNow);
-        let proven = owned.is_examined(at) || owned.is_over_limit();
-        must(asked || proven, "P3", "SIGTERM without a request, a limit, or a proof and a look at it")?;
-        must(!owned.hangs_untold(), "P9", "a gateway ends for a hang that was not told")?;
-        let hung = owned.examining.is_some();
-        let grace = if hung { policy.hung_stop_timeout } else { policy.stop_timeout };
-        self.asked = None;
-        if let Some(owned) = &mut self.owned {
-            owned.terminated = Some(Ending { at, grace });
-            owned.health.rearm(at);
+        if owned.held {
+            // It was decided when the store was asked; the drain begins now.
+            self.judge_act(at)?;
+            if let Some(owned) = &mut self.owned {
+                (owned.held, owned.terminated) = (false, owned.terminated.map(|ending| Ending { at, ..ending }));
+                owned.health.rearm(at);
+            }
+            return Ok(());
         }
-        Ok(())
+        must(owned.terminated.is_none(), "P2", "SIGTERM twice")?;
+        self.judge_act(at)?;
+        self.decide_to_end(at)
     }
 
     fn judge_kill(&mut self, at: Moment, generation: Generation) -> Judgement {
@@ -130,16 +123,13 @@ impl Judge {
             return Err(Broken::new("P2", format!("SIGKILL to gateway {generation}, which is not ours")));
         };
         must(self.lease.held, "P2", "SIGKILL without the lease")?;
-        must(!self.killing, "P2", "two kills of one tree at once")?;
-        let over = owned.terminated.is_some_and(|ending| {
-            let silent = owned.health.silent(&self.policy).is_some_and(|silent| silent <= at);
-            // Whoever asks for a stop allows it the stop timeout and no more.
-            let stopped = self.stop.is_some_and(|(since, grace)| at >= since.saturating_add(grace));
-            at >= ending.at.saturating_add(ending.grace) || silent || stopped || self.wish == Wish::StopNow
-        });
+        let lost = self.killed_at.is_some_and(|since| at >= since + KILL_LOST);
+        must(!self.killing || lost, "P2", "two kills of one tree at once")?;
+        let over = self.may_escalate(at, owned);
         let why = "SIGKILL to a gateway whose time is not over";
-        must(owned.death.is_some() || owned.killed || over, "P3", why)?;
-        self.killing = true;
+        must(owned.death.is_some() || owned.killed || owned.escalated || over, "P3", why)?;
+        self.judge_act(at)?;
+        (self.killing, self.killed_at) = (true, Some(at));
         if let Some(owned) = &mut self.owned {
             if owned.may_have_successor() {
                 self.asked = None;
@@ -147,6 +137,32 @@ impl Judge {
             owned.killed = true;
         }
         Ok(())
+    }
+
+    /// Whether the time of a drain is over.
+    fn may_escalate(&self, at: Moment, owned: &Owned) -> bool {
+        owned.terminated.is_some_and(|ending| {
+            let silent = owned.health.silent(&self.policy).is_some_and(|silent| silent <= at);
+            // Whoever asks for a stop allows it the stop timeout and no more.
+            let stopped = self.stop.is_some_and(|(since, grace)| at >= since.saturating_add(grace));
+            at >= ending.at.saturating_add(ending.grace) || silent || stopped || self.wish == Wish::StopNow
+        })
+    }
+
+    /// After the decision only a look for strays goes on, for a short time.
+    pub(super) fn judge_sweep(&mut self, turn: &Turn<'_>, decided: Moment, answered: bool) -> Judgement {
+        self.last = turn.at;
+        for effect in turn.fx {
+            match effect {
+                Effect::Report(Report::TreeKilled { .. }) if !self.over => {}
+                Effect::Exit(outcome) => self.judge_exit(decided, outcome, answered)?,
+                _ => return must(false, "exit", "something is done after the decision to end"),
+            }
+        }
+        let finished = *turn.event == Event::SweepFinished;
+        must(!finished || self.over, "exit", "the end of a look for strays is no news")?;
+        let late = turn.at > decided + SWEEP_MAX + self.standstill + TICK_LATE_MAX;
+        must(self.over || !late, "exit", "a look for strays holds up the exit for too long")
     }
 
     fn judge_report(&mut self, turn: &Turn<'_>, report: &Report, answer: Answer<'_>) -> Judgement {
@@ -169,6 +185,14 @@ impl Judge {
                 let ours =
                     self.owned.as_ref().is_some_and(|owned| Some(owned.generation) == about && owned.pid == *pid);
                 must(found && ours, "P9", "the adoption of what was not found")
+            }
+            Report::LeaseLost { .. } => self.judge_loss(turn.at),
+            Report::StopEscalated { .. } => {
+                let over = self.owned.as_ref().is_some_and(|owned| self.may_escalate(turn.at, owned));
+                if let Some(owned) = &mut self.owned {
+                    owned.escalated = over;
+                }
+                must(over, "P3", "a drain is cut short whose time is not over")
             }
             Report::SuccessorFound { generation, pid, .. } => self.judge_succession(turn.at, *generation, *pid, answer),
             Report::HandoffAccepted { .. }
@@ -214,7 +238,7 @@ impl Judge {
         }
     }
 
-    fn judge_exit(&mut self, at: Moment, outcome: &Outcome, answer: Answer<'_>) -> Judgement {
+    fn judge_exit(&mut self, at: Moment, outcome: &Outcome, answered: bool) -> Judgement {
         let Outcome { code, reason } = outcome;
         must(!reason.trim().is_empty() && !reason.contains('\n'), "P7", "an exit comes with one line")?;
         self.over = true;
@@ -225,7 +249,8 @@ impl Judge {
         let stopped = self.wish >= Wish::Stop;
         let left = self.alive.iter().filter(|(_, alive)| **alive > 0).map(|(generation, _)| *generation);
         let untold: Vec<_> = left.filter(|left| !self.told_survivors.contains(left)).collect();
-        must(detached || untold.is_empty(), "P6", "processes are left and nobody was told")?;
+        let told = detached || self.searched_in_vain(at);
+        must(told || untold.is_empty(), "P6", "processes are left and nobody was told")?;
         let ended = self.owned.as_ref().is_none_or(|owned| owned.told_end);
         must(detached || (ended && !self.spawning), "P9", "a spawn without an end on record")?;
         // What survives a kill is settled by whoever finds nothing of it any more.
@@ -234,15 +259,21 @@ impl Judge {
         must((*code == exit::OK || stopped) == (stopped || detached), "P7", "0 means: on request")?;
         match *code {
             exit::OK => Ok(()),
-            exit::FAILURE if stopped => must(self.owned.is_some() || !self.told_survivors.is_empty(), "P7", "1"),
-            exit::FAILURE => must(self.duty == Some(Duty::Blind) || self.lease.fails(at), "P7", "1 without a reason"),
+            exit::FAILURE if stopped => {
+                let left = self.owned.is_some() || !self.told_survivors.is_empty() || self.searched_in_vain(at);
+                must(left, "P7", "1 though nothing is left")
+            }
+            exit::FAILURE => {
+                let reason = self.duty == Some(Duty::Blind) || self.lease.fails(at) || self.searched_in_vain(at);
+                must(reason, "P7", "1 without a reason")
+            }
             code if self.lease.yields() => must(code == self.policy.conflict_exit_code, "P7", "the code of a conflict"),
             exit::GAVE_UP if !stopped => {
                 must(!self.holds(), "handoff", "gave up before the word about the last exit")?;
                 self.pace.give_up(at)
             }
             _ if stopped => must(false, "P5", "a stop ends with 0, or 1 where something is left"),
-            _ if self.duty == Some(Duty::Conflict) && answer.is_some() => Ok(()),
+            _ if self.duty == Some(Duty::Conflict) && answered => Ok(()),
             exit::EX_CONFIG => {
                 let refused = self.pace.refused && self.duty == Some(Duty::MayStart) && !self.port.contended;
                 let absent = !self.born && self.owned.is_none() && self.pace.pending.is_some();
@@ -257,7 +288,7 @@ impl Judge {
     /// What an answer obliges to, at once.
     pub(super) fn judge_answer(&self, turn: &Turn<'_>, answer: Answer<'_>) -> Judgement {
         let Some((ask, _)) = answer else { return Ok(()) };
-        if self.over {
+        if self.ends() {
             return Ok(());
         }
         if ask == ProbeScope::Port && self.duty == Some(Duty::Succeed) {
@@ -275,7 +306,7 @@ impl Judge {
             .as_ref()
             .is_some_and(|owned| owned.started.is_none() && !owned.ending() && proves_start(owned.generation, answer));
         must(!missed, "P9", "a gateway that has come up is told of").and_then(|()| {
-            let stale = turn.fx.iter().any(|effect| matches!(effect, Effect::Spawn { .. }));
+            let stale = turn.fx.iter().any(|effect| matches!(effect, Effect::Record { .. }));
             must(!stale, "P1", "a spawn on the answer about a gateway")
         })
     }
@@ -294,17 +325,23 @@ impl Judge {
         }
         let signalled =
             turn.fx.iter().any(|effect| matches!(effect, Effect::Terminate { .. } | Effect::KillTree { .. }));
+        let waits = self.fence.waits();
         match was {
             Some(was) if *request == Request::Detach && !was.ending() => {
-                must(!signalled && self.over, "detach", "a detach leaves the gateway and goes")
+                must(!signalled && self.ends(), "detach", "a detach leaves the gateway and goes")
             }
-            Some(was) if !was.ending() => must(signalled, "request", "a request reaches the gateway at once"),
-            Some(_) if self.wish == Wish::StopNow && !self.over => {
+            Some(was) if !was.ending() => must(signalled || waits, "request", "a request reaches the gateway at once"),
+            Some(_) if self.wish == Wish::StopNow && !self.ends() && !waits => {
                 let waits = self.owned.as_ref().is_some_and(|owned| owned.death.is_none() && !owned.killed);
                 must(!waits, "P5", "a second stop waits for nothing")
             }
-            None if *request != Request::Restart && !self.spawning && !self.adopting && self.hook_run.is_none() => {
-                must(self.over, "P5", "with no gateway there is nothing to wait for")
+            None if *request != Request::Restart
+                && !self.spawning
+                && !self.adopting
+                && !self.clearing
+                && self.hook_run.is_none() =>
+            {
+                must(self.ends(), "P5", "with no gateway there is nothing to wait for")
             }
             Some(_) | None => Ok(()),
         }
@@ -312,10 +349,10 @@ impl Judge {
 
     /// What must have happened by now.
     pub(super) fn judge_time(&mut self, turn: &Turn<'_>) -> Judgement {
-        if self.over {
+        if self.ends() {
             return Ok(());
         }
-        let now = turn.at.saturating_sub(self.stood_still);
+        let now = turn.at.saturating_sub(self.stood_still).saturating_sub(self.fence.held_up(turn.at));
         let past = move |due: Moment| now > due.saturating_add(ACT_MAX + TICK_LATE_MAX);
         if let Some((since, grace)) = self.stop {
             let drained = since.saturating_add(grace).saturating_add(SPAWN_MAX);
@@ -326,6 +363,7 @@ impl Judge {
             must(!past(by), "P5", "a stop takes longer than the stop timeout and a bounded kill")?;
         }
         let due = self.owned.as_ref().and_then(|owned| self.due(owned)).or(self.hook_due());
+        let due = due.filter(|_| !self.fence.waits());
         let awake = due.is_none_or(|due| {
             let latest = due.max(turn.at).saturating_add(ACT_MAX);
             turn.after.is_some_and(|after| after <= latest)
@@ -364,12 +402,13 @@ impl Judge {
         }
         let dying = self.owned.as_ref().is_some_and(|owned| owned.gone && owned.death.is_none());
         let Some(deadline) = turn.after else {
-            let shell_owes = self.spawning || self.killing || self.adopting || self.lease.watches().is_some();
-            return must(self.over || shell_owes || dying || !self.lease.begun, "owed", "nothing is owed");
+            let watches = self.lease.watches().is_some();
+            return must(self.over || watches || !self.lease.begun, "owed", "nothing is owed");
         };
         must(!self.over, "exit", "a deadline after the exit")?;
         // While a probe is owed the next deadline is never further away than its loss.
-        let probing = !self.killing && !self.spawning && !dying && self.asked.is_some();
+        let probing = !self.killing && !self.spawning && !dying && !self.ends() && self.asked.is_some();
+        let probing = probing && !self.fence.waits();
         let patience = self.policy.probe_timeout.saturating_add(Duration::from_secs(5));
         let polled = if self.lease.stands_by() { STORE_LOST } else { patience };
         must(!probing || deadline <= turn.at + polled, "owed", "a lost answer is never asked for again")

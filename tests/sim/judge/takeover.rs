@@ -1,11 +1,12 @@
 //! What a predecessor left, and what goes on record for a successor.
 
-use super::{Event, ExitStatus, Generation, Health, Judge, Moment, Owned, Turn, must};
+use super::{Event, ExitStatus, Generation, Health, Judge, Moment, Owned, TICK_LATE_MAX, Turn, Wish, must};
 use crate::fake_shell::Broken;
 use openclaw_supervise_core::restart_policy::Cause;
 use openclaw_supervise_core::{Effect, Fact, Owner, Remains, Report, Settled, Unfinished};
 
 use super::steps::Answer;
+use std::time::Duration;
 
 /// A run that is over and is to go on record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,16 +18,79 @@ pub(super) struct Ended {
     pub(super) cause: Cause,
 }
 
+/// A search for an earlier gateway that fails is given up after this time; a stop waits for so much of it.
+const SEARCH_MAX: Duration = Duration::from_mins(1);
+const STOP_PATIENCE: Duration = Duration::from_secs(5);
+
+/// The search for an earlier gateway.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Search {
+    pub(super) began: Moment,
+    /// The last try failed.
+    pub(super) failed: bool,
+}
+
 impl Judge {
-    pub(super) fn judge_adopt(&mut self, generation: Generation, answer: Answer<'_>) -> Result<(), Broken> {
+    pub(super) fn judge_clear_hooks(&mut self, turn: &Turn<'_>, _heir: bool) -> Result<(), Broken> {
+        must(self.lease.held, "lease", "hooks are ended without the lease")?;
+        if !std::mem::replace(&mut self.clearing, true) {
+            let leased = matches!(turn.event, Event::Leased { .. });
+            must(leased, "P1", "the hooks of a predecessor are ended too late")?;
+            self.search = Search { began: turn.at, failed: false };
+        }
+        Ok(())
+    }
+
+    /// Whatever comes next does so once the hooks of a predecessor are gone, or have had their time.
+    pub(super) fn leave_clearing(&mut self, at: Moment) -> Result<(), Broken> {
+        let given_up = at >= self.search.began + SEARCH_MAX || self.wish >= Wish::Detach;
+        must(!std::mem::take(&mut self.clearing) || given_up, "P1", "the hooks of a predecessor are not waited for")
+    }
+
+    /// Whether it has ended without knowing what a predecessor left.
+    pub(crate) fn gave_up_search(&self) -> bool {
+        self.adopting
+    }
+
+    /// Whether a search may be given up now.
+    pub(super) fn searched_in_vain(&self, at: Moment) -> bool {
+        let stopped = self.stop.is_some_and(|(since, _)| at >= since.saturating_add(STOP_PATIENCE));
+        let fails = self.search.failed && self.wish >= Wish::Detach;
+        let looks = self.adopting || self.clearing;
+        looks && (fails || stopped || at >= self.search.began + SEARCH_MAX)
+    }
+
+    /// A search is bounded, and a stop ends it.
+    pub(super) fn judge_search(&self, turn: &Turn<'_>) -> Result<(), Broken> {
+        if self.ends() || !self.adopting && !self.clearing {
+            return Ok(());
+        }
+        must(!self.clearing || self.wish < Wish::StopNow, "P5", "a second stop waits for the hooks of a predecessor")?;
+        let failed = matches!(turn.event, Event::AdoptFailed { generation, .. } if *generation == self.generation);
+        must(!failed || self.wish < Wish::Detach, "P5", "a stop waits for a search that fails")?;
+        must(self.wish < Wish::StopNow || !self.search.failed, "P5", "a second stop waits for a search that fails")?;
+        let now = turn.at.saturating_sub(self.stood_still);
+        let past = |due: Moment| now > due.saturating_add(TICK_LATE_MAX);
+        let stop = self.stop.is_some_and(|(since, _)| past(since.saturating_add(STOP_PATIENCE)));
+        must(!stop, "P5", "a stop waits for a search that brings nothing")?;
+        let late = turn.at > self.search.began + SEARCH_MAX + self.standstill + TICK_LATE_MAX;
+        must(!late, "owed", "a search for an earlier gateway goes on for ever")
+    }
+
+    pub(super) fn judge_adopt(&mut self, at: Moment, generation: Generation, answer: Answer<'_>) -> Result<(), Broken> {
         must(self.lease.held, "lease", "a look for a gateway without the lease")?;
-        must(self.owned.is_none() && !self.spawning && !self.adopting, "P1", "two gateways at once")?;
+        self.leave_clearing(at)?;
+        if self.adopting {
+            return must(generation == self.generation, "P1", "two gateways are looked for at once");
+        }
+        must(self.owned.is_none() && !self.spawning, "P1", "two gateways at once")?;
         let recorded = self.left.is_some_and(|left| left.generation == generation);
         let marked = answer.is_some_and(|(_, sighting)| matches!(sighting.owner, Owner::Ours(_)));
         let unrecorded = marked && self.left.is_none() && generation == self.generation + 1;
         must(recorded || unrecorded, "P2", "a look for a gateway that nobody left")?;
         self.generation = generation;
         self.adopting = true;
+        self.search = Search { began: at, failed: false };
         (self.port, self.duty) = (super::PortWatch::default(), None);
         Ok(())
     }
@@ -82,8 +146,8 @@ impl Judge {
 
     /// A restart that was asked for is the next start, whatever it is for.
     fn wish_again(&mut self) {
-        if self.wish <= super::Wish::Restart {
-            self.wish = super::Wish::Run;
+        if self.wish <= Wish::Restart {
+            self.wish = Wish::Run;
         }
     }
 

@@ -71,7 +71,7 @@ impl World<'_> {
     }
 
     /// What the hook of a predecessor left is ended before anything else. Says how long that takes.
-    pub(super) fn clear_hooks(&mut self) -> Duration {
+    pub(super) fn end_old_hooks(&mut self) -> Duration {
         let mut wait = Duration::ZERO;
         for old in 0..self.hook_runs.len() {
             let HookRun { alive: true, sup: None, killed, .. } = self.hook_runs[old] else { continue };
@@ -97,7 +97,7 @@ impl World<'_> {
             Nature::any(&mut self.dice, hook)
         };
         let id = self.hook_runs.len();
-        let wait = self.clear_hooks();
+        let wait = self.end_old_hooks();
         let begins = self.now + wait;
         let (sup, alive, killed) = (Some(sup), false, None);
         self.hook_runs.push(HookRun { sup, ticket, hook, generation, nature, begins, alive, killed });

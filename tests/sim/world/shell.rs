@@ -8,7 +8,7 @@ use crate::trial::Input;
 use openclaw_supervise_core::handoff::{ANSWER_MAX, HandoffVerdict, Support};
 use openclaw_supervise_core::{
     Call, Effect, Event, ExitStatus, Fact, Fingerprint, Generation, Holder, HookEnd, Layer, LeaseAnswer, LeaseRequest,
-    Observation, Outcome, Owner, ProbeScope, Readiness, Remains, Report, Request, SpawnFailure, TreeEnd, Usage,
+    Moment, Observation, Outcome, Owner, ProbeScope, Readiness, Remains, Report, Request, SpawnFailure, TreeEnd, Usage,
     Verdict,
 };
 use std::time::Duration;
@@ -167,6 +167,25 @@ impl World<'_> {
         Ok(())
     }
 
+    /// The start of a gateway is written down.
+    pub(super) fn write_record(&mut self, sup: usize, generation: Generation, at: Moment) -> Result<(), Broken> {
+        if self.store.lease.owner != Some(sup) {
+            return Ok(());
+        }
+        self.store.intend_once(generation, at)?;
+        self.deliver(sup, Event::Recorded { generation })
+    }
+
+    /// The store finds the lease to be ours, and has its counter go on.
+    pub(super) fn confirm_lease(&mut self, sup: usize, ticket: u64) {
+        if self.store.lease.owner == Some(sup) {
+            self.store.lease.take(self.now);
+            let most = if self.dice.once_in(8) { 12_000 } else { 5 };
+            let delay = self.dice.ms(0, most);
+            self.later(delay, Happening::Deliver(sup, Event::Confirmed { ticket }));
+        }
+    }
+
     fn bear(&mut self, sup: usize, generation: Generation, delay: Duration) -> usize {
         let mut temper = if self.calm || self.trouble > 1000 && self.dice.once_in(2) {
             Temper::mild(&mut self.dice, &self.policy)
@@ -276,7 +295,9 @@ impl Outside for World<'_> {
         if self.store.lease.owner == Some(sup) || !(act || report || hook) {
             return Ok(true);
         }
-        must(self.sups[sup].robbed || report, "P2", "an act of somebody who does not have the lease")?;
+        let undoable = matches!(effect, Effect::Adopt { .. } | Effect::Remember { .. });
+        let excused = if undoable { self.sups[sup].robbed } else { self.sups[sup].stolen };
+        must(excused || report, "P2", "an act of somebody who does not have the lease")?;
         Ok(hook)
     }
 
@@ -287,6 +308,39 @@ impl Outside for World<'_> {
             self.later(delay, Happening::Lease(self.acting, ticket, request));
         }
         never()
+    }
+
+    fn clear_hooks(&mut self) -> Answer<Option<String>> {
+        if !self.calm && self.dice.once_in(self.trouble) {
+            return never();
+        }
+        if self.scarce && !self.calm && !self.dice.once_in(4) {
+            return after(self.dice.ms(0, 500), Some("too many open files".to_owned()));
+        }
+        after(self.end_old_hooks(), None)
+    }
+
+    fn record(&mut self, generation: Generation) -> Answer<()> {
+        let most = if self.dice.once_in(10) { 12_000 } else { 5 };
+        let delay = self.dice.ms(0, most);
+        if self.calm || !self.dice.once_in(self.trouble) {
+            self.later(delay, Happening::Record(self.acting, generation, self.now));
+        }
+        never()
+    }
+
+    /// The store looks, and its answer takes its time too.
+    fn confirm(&mut self, ticket: u64) -> Answer<()> {
+        let most = if self.dice.once_in(8) { 12_000 } else { 5 };
+        let delay = self.dice.ms(0, most);
+        if self.calm || !self.dice.once_in(self.trouble) {
+            self.later(delay, Happening::Confirm(self.acting, ticket));
+        }
+        never()
+    }
+
+    fn finish_sweep(&mut self) -> Answer<()> {
+        if self.dice.once_in(8) { never() } else { after(self.dice.ms(0, 500), ()) }
     }
 
     fn adopt(&mut self, generation: Generation) -> Answer<Remains> {
@@ -313,7 +367,8 @@ impl Outside for World<'_> {
     }
 
     fn spawn(&mut self, generation: Generation) -> Answer<Result<(i32, Fingerprint), SpawnFailure>> {
-        self.store.intend(generation, self.now)?;
+        // A file system that hangs has not written it yet.
+        self.store.intend_once(generation, self.now)?;
         self.tempt_operator();
         let most = u64::try_from(SPAWN_MAX.as_millis()).unwrap_or(0) / 2;
         let delay = if self.dice.once_in(4) { self.dice.ms(0, most) } else { Duration::ZERO };

@@ -106,10 +106,15 @@ impl Store {
         Ok(())
     }
 
+    /// The same, unless it is on record already.
+    pub(super) fn intend_once(&mut self, generation: Generation, now: Moment) -> Result<(), Broken> {
+        if self.rows.contains_key(&generation) { Ok(()) } else { self.intend(generation, now) }
+    }
+
     pub(super) fn remember(&mut self, generation: Generation, fact: Fact, now: Moment) -> Result<(), Broken> {
-        if fact == Fact::Settled(Settled::NeverStarted) && !self.rows.contains_key(&generation) {
-            // Its pre-start hook failed: nothing was written down before.
-            self.intend(generation, now)?;
+        if let Fact::Settled(Settled::NeverStarted | Settled::Postponed) = fact {
+            // Its pre-start hook failed, or it was taken back: nothing was written down before.
+            self.intend_once(generation, now)?;
         }
         let Some(row) = self.rows.get_mut(&generation) else {
             return must(false, "P9", "a fact about a gateway that is not on record");
@@ -161,6 +166,11 @@ impl Store {
         self.told.clear();
         self.half_told.clear();
         self.lost = true;
+    }
+
+    /// The process of the gateway whose end is not on record.
+    pub(super) fn unfinished(&self) -> Option<usize> {
+        self.rows.last_key_value().filter(|(_, row)| row.settled.is_none()).and_then(|(_, row)| row.life)
     }
 
     pub(super) fn unsettled(&self) -> bool {

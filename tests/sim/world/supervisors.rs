@@ -4,6 +4,7 @@ use super::{Bound, Happening, STOP_BUDGET_MAX, Sup, World};
 use crate::dice::Dice;
 use crate::fake_shell::{Broken, FakeShell, must};
 use crate::trial::{Input, Trial};
+use openclaw_supervise_core::lease::Basis;
 use openclaw_supervise_core::{
     Acquired, Contested, Event, ExitStatus, Generation, Holder, LeaseAnswer, LeaseRequest, Moment, Policy, Recovered,
     Remains, exit,
@@ -39,6 +40,7 @@ impl World<'_> {
             tick_late: Duration::ZERO,
             paused_until: Moment::ZERO,
             robbed: false,
+            stolen: false,
         });
         self.begun = self.now;
         if self.dice.once_in(4) {
@@ -123,9 +125,20 @@ impl World<'_> {
         let owner = self.store.lease.owner == Some(sup);
         let stopped = self.sups[sup].trial.judge.stopped();
         must(!self.leaves_hook(sup), "P6", "a hook outlives its supervisor")?;
+        if self.sups[sup].trial.judge.gave_up_search() {
+            // The reason of its end says so; what no open record names is for a person to look for.
+            let recorded = self.store.unfinished();
+            for (id, life) in self.lives.iter_mut().enumerate() {
+                life.excused |= Some(id) != recorded;
+            }
+        }
         self.orphan_hooks(sup);
         self.part(sup);
-        if owner {
+        if owner && self.sups[sup].trial.judge.lost_lease() {
+            // The store did not confirm it, and cannot be told of its end.
+            self.store.lease.freeze(self.now, Moment::MAX);
+            (self.store.lease.owner, self.store.lease.stale) = (None, true);
+        } else if owner {
             (self.store.lease.owner, self.store.lease.stale) = (None, false);
             let left = self.lives.iter().any(|life| life.alive() > 0 && !life.excused);
             let whole = !self.store.lost && !self.hidden;
@@ -151,13 +164,7 @@ impl World<'_> {
     /// An attempt on the lease comes to something.
     pub(super) fn try_lease(&mut self, sup: usize, ticket: u64, ask: LeaseRequest) -> Result<(), Broken> {
         let answer = self.rule_lease(sup, ask);
-        let acquired = matches!(answer, LeaseAnswer::Acquired(_));
-        let wait = if acquired { self.clear_hooks() } else { Duration::ZERO };
-        if wait.is_zero() {
-            return self.deliver(sup, Event::Leased { ticket, answer });
-        }
-        self.later(wait, Happening::Deliver(sup, Event::Leased { ticket, answer }));
-        Ok(())
+        self.deliver(sup, Event::Leased { ticket, answer })
     }
 
     fn rule_lease(&mut self, sup: usize, ask: LeaseRequest) -> LeaseAnswer {
@@ -210,14 +217,15 @@ impl World<'_> {
         (lease.owner, lease.stale) = (Some(sup), true);
         lease.epoch += 1;
         let epoch = lease.epoch;
-        LeaseAnswer::Acquired(Box::new(Acquired { epoch, recovered, past: self.store.past(), trouble }))
+        let basis = if self.remote { Basis::Heartbeat } else { Basis::Lock };
+        LeaseAnswer::Acquired(Box::new(Acquired { epoch, basis, recovered, past: self.store.past(), trouble }))
     }
 
     /// Somebody else takes the lease by force, and goes away with it.
     pub(super) fn steal_lease(&mut self) {
         let Some(owner) = self.store.lease.owner.filter(|_| !self.calm) else { return };
         (self.store.lease.owner, self.store.lease.stale) = (None, false);
-        self.sups[owner].robbed = true;
+        (self.sups[owner].robbed, self.sups[owner].stolen) = (true, true);
         let news = self.news_delay();
         let lost = Event::LeaseLost { owner: Some(holder(998)), why: "it was taken by hand".to_owned() };
         self.later(news, Happening::Deliver(owner, lost));
@@ -225,7 +233,12 @@ impl World<'_> {
 
     /// What is left of a gateway: a living leader, others of its tree, or nothing.
     pub(super) fn seek(&mut self, sup: usize, generation: Generation) -> Result<(), Broken> {
-        if self.store.lease.owner != Some(sup) {
+        if self.store.lease.owner != Some(sup) || !self.calm && self.dice.once_in(self.trouble) {
+            return Ok(());
+        }
+        if self.scarce && !self.calm && !self.dice.once_in(4) {
+            let (why, delay) = ("too many open files".to_owned(), self.dice.ms(0, 500));
+            self.later(delay, Happening::Deliver(sup, Event::AdoptFailed { generation, why }));
             return Ok(());
         }
         let row = self.store.rows.get(&generation);

@@ -1,0 +1,193 @@
+//! The lease is ours, and before anything else what a predecessor left is looked for: hooks first, then its gateway.
+
+use super::{Effect, Effects, Intent, Moment, ProbePurpose, Report, State, Supervisor};
+use crate::fault::Fault;
+use crate::history::Unfinished;
+use crate::prelude::*;
+use crate::report::human;
+use crate::{Acquired, exit};
+use core::time::Duration;
+
+/// The pause before another look when the processes could not be listed.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+
+/// A search looks at every process four times at most, 150 ms apart, and a kill takes 10 s; what takes longer than both
+/// has lost its answer.
+const ANSWER_LOST: Duration = Duration::from_secs(20);
+
+/// For how long it is tried. Without it nothing may be started: a gateway or a hook of ours may still be there.
+pub(super) const SEARCH_TIME_MAX: Duration = Duration::from_mins(1);
+
+/// How long a stop or a detach waits for a search that is under way.
+const STOP_PATIENCE: Duration = Duration::from_secs(5);
+
+/// A look at what a predecessor left, until it is answered.
+#[derive(Debug, Clone)]
+pub(super) struct Search {
+    /// When it is given up.
+    until: Moment,
+    /// When it is tried again: after a failure, or because no answer has come.
+    again: Moment,
+    /// Why the last try failed.
+    trouble: Option<String>,
+}
+
+impl Search {
+    pub(super) fn new(now: Moment) -> Self {
+        let (until, again) = (now.saturating_add(SEARCH_TIME_MAX), now.saturating_add(ANSWER_LOST));
+        Self { until, again, trouble: None }
+    }
+
+    pub(super) fn deadline(&self) -> Moment {
+        self.until.min(self.again)
+    }
+
+    pub(super) fn is_over(&self, now: Moment) -> bool {
+        self.until <= now
+    }
+
+    pub(super) fn trouble(&self) -> Option<&str> {
+        self.trouble.as_deref()
+    }
+
+    /// Whether to ask again now.
+    pub(super) fn ask_again(&mut self, now: Moment) -> bool {
+        let is_due = self.again <= now;
+        if is_due {
+            self.again = now.saturating_add(ANSWER_LOST);
+        }
+        is_due
+    }
+
+    pub(super) fn fail(&mut self, now: Moment, why: String) {
+        (self.again, self.trouble) = (now.saturating_add(LOOK_AGAIN), Some(why));
+    }
+
+    pub(super) fn rearm(&mut self, now: Moment) {
+        *self = Self { trouble: self.trouble.take(), ..Self::new(now) };
+    }
+
+    /// Somebody waits for the end of it: one more answer, and not for long.
+    pub(super) fn shorten(&mut self, now: Moment) {
+        self.until = self.until.min(now.saturating_add(STOP_PATIENCE));
+        if self.trouble.is_some() {
+            self.again = now;
+        }
+    }
+
+    pub(super) fn wait_for_ever(&mut self) {
+        self.until = Moment::MAX;
+    }
+}
+
+/// The hooks of a predecessor are being ended.
+#[derive(Debug, Clone)]
+pub(super) struct Clearing {
+    /// The gateway that is looked for next.
+    left: Option<Unfinished>,
+    /// A predecessor died, or may have.
+    heir: bool,
+    pub(super) search: Search,
+}
+
+impl Supervisor {
+    pub(super) fn enter_lease(&mut self, now: Moment, acquired: Acquired, fx: &mut Effects) {
+        let Acquired { epoch, basis, recovered, past, trouble } = acquired;
+        // Without the store we cannot tell whether a predecessor crashed.
+        let heir = recovered.is_some() || trouble.is_some();
+        if let Some(recovered) = recovered {
+            fx.push(Effect::Report(Report::LeaseRecovered(recovered)));
+        }
+        fx.push(Effect::Report(Report::LeaseAcquired { epoch }));
+        self.lease = Some(epoch);
+        self.fence.enter_lease(basis);
+        // What we have started or adopted ourselves, before a time in standby, counts as well.
+        self.generation = self.generation.max(past.generation);
+        self.recall(&past.runs);
+        if self.policy.attended {
+            self.restarts.grant_trial();
+        }
+        let may_be_left = heir || self.policy.pre_start.is_some() || self.policy.post_stop.is_some();
+        if may_be_left && !self.has(Fault::HooksNotCleared) {
+            self.state = State::Clearing(Clearing { left: past.left, heir, search: Search::new(now) });
+            fx.push(Effect::ClearHooks { heir });
+        } else {
+            self.look_for_gateway(now, past.left, fx);
+        }
+    }
+
+    fn look_for_gateway(&mut self, now: Moment, left: Option<Unfinished>, fx: &mut Effects) {
+        match left {
+            Some(left) if !self.has(Fault::LeftBehindForgotten) => self.seek_left(now, left, fx),
+            _ => self.look_at_port(now, ProbePurpose::Nothing, fx),
+        }
+    }
+
+    pub(super) fn on_hooks_cleared(&mut self, now: Moment, trouble: Option<String>, fx: &mut Effects) {
+        let is_ending = self.is_ending();
+        let State::Clearing(clearing) = &mut self.state else { return };
+        match trouble {
+            Some(why) if !is_ending => clearing.search.fail(now, why),
+            Some(_) | None => self.leave_clearing(now, fx),
+        }
+    }
+
+    pub(super) fn tick_clearing(&mut self, now: Moment, fx: &mut Effects) {
+        let is_ending = self.is_ending();
+        let State::Clearing(Clearing { heir, search, .. }) = &mut self.state else { return };
+        match search.trouble() {
+            Some(why) if search.is_over(now) && !is_ending => {
+                let reason = format!(
+                    "nothing was started: for {} hooks of an earlier supervisor could not be looked for ({why}) and may \
+                     still be running; raise the limit on open files or free memory, then start again",
+                    human(SEARCH_TIME_MAX)
+                );
+                self.exit(now, exit::FAILURE, reason, fx);
+            }
+            // What is not dead by now sleeps uninterruptibly, and dies when it wakes.
+            Some(_) | None if search.is_over(now) => self.leave_clearing(now, fx),
+            Some(_) | None => {
+                if search.ask_again(now) {
+                    fx.push(Effect::ClearHooks { heir: *heir });
+                }
+            }
+        }
+    }
+
+    fn leave_clearing(&mut self, now: Moment, fx: &mut Effects) {
+        let State::Clearing(Clearing { left, .. }) = self.state else { return };
+        if left.is_none() && self.is_ending() {
+            // There is no gateway that the intent would have to wait for.
+            self.state = State::Idle;
+        } else {
+            self.look_for_gateway(now, left, fx);
+        }
+        self.follow_intent(now, fx);
+    }
+
+    /// A stop or a detach does not wait for long, a second stop not at all.
+    pub(super) fn shorten_clearing(&mut self, now: Moment, fx: &mut Effects) {
+        let is_hurried = matches!(self.intent, Intent::StopNow(_));
+        let State::Clearing(clearing) = &mut self.state else { return };
+        if is_hurried {
+            self.leave_clearing(now, fx);
+        } else {
+            clearing.search.shorten(now);
+        }
+    }
+
+    /// Gives a search its time again, unless somebody waits for its end.
+    pub(super) fn rearm_search(&mut self, now: Moment) {
+        let is_ending = self.is_ending();
+        match &mut self.state {
+            State::Clearing(Clearing { search, .. }) if !is_ending => search.rearm(now),
+            State::Adopting(adopting) if !is_ending => adopting.search.rearm(now),
+            _ => {}
+        }
+    }
+
+    /// A stop or a detach is asked for.
+    pub(super) fn is_ending(&self) -> bool {
+        matches!(self.intent, Intent::Stop(_) | Intent::StopNow(_) | Intent::Detach(_))
+    }
+}

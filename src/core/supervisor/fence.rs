@@ -1,0 +1,205 @@
+//! What cannot be undone waits here for the store: a spawn for its record and, where only a heartbeat keeps the lease,
+//! every spawn, signal and start of a hook for the confirmation that the lease is still ours.
+//!
+//! While an act waits, the state that it belongs to stands still: its next deadline counts from the act.
+
+use super::{Effect, Effects, Generation, Moment, State, Supervisor};
+use crate::fault::Fault;
+use crate::history::{Fact, Settled};
+use crate::lease::{Basis, FRESH_FOR, RECORD_MAX, UNCHANGED_FOR};
+use core::time::Duration;
+
+/// The act that waits, if one does: each belongs to the present state, so that there is one at most.
+#[derive(Debug, Clone)]
+pub(super) struct Fence {
+    basis: Basis,
+    /// The youngest question to the store.
+    ticket: u64,
+    waiting: Option<Waiting>,
+}
+
+#[derive(Debug, Clone)]
+struct Waiting {
+    act: Effect,
+    since: Moment,
+    answer: Answer,
+}
+
+/// What it waits for.
+#[derive(Debug, Clone, Copy)]
+enum Answer {
+    /// The record of this spawn.
+    Record(Generation),
+    /// The confirmation that was asked for then. The machine has slept for so long since.
+    Confirmation { asked: Moment, slept: Duration },
+}
+
+impl Fence {
+    pub(super) fn new() -> Self {
+        Self { basis: Basis::Lock, ticket: 0, waiting: None }
+    }
+
+    pub(super) fn enter_lease(&mut self, basis: Basis) {
+        (self.basis, self.waiting) = (basis, None);
+    }
+
+    pub(super) fn is_waiting(&self) -> bool {
+        self.waiting.is_some()
+    }
+
+    /// When the waiting ends without an answer: what counts is since when an act has waited, for a store that is always
+    /// late must not hold us for ever.
+    pub(super) fn deadline(&self) -> Option<Moment> {
+        let patience = match self.basis {
+            Basis::Lock => RECORD_MAX,
+            // As long as it takes until another supervisor may take us for gone.
+            Basis::Heartbeat => UNCHANGED_FOR,
+        };
+        self.waiting.as_ref().map(|waiting| waiting.since.saturating_add(patience))
+    }
+
+    /// Drops what waits and says whether there was anything.
+    pub(super) fn take_back(&mut self) -> bool {
+        self.waiting.take().is_some()
+    }
+
+    /// The machine slept: a confirmation ages all the same, see `tests/core/lease_model.rs`.
+    pub(super) fn note_sleep(&mut self, by: Duration) {
+        if let Some(Waiting { answer: Answer::Confirmation { slept, .. }, .. }) = &mut self.waiting {
+            *slept = slept.saturating_add(by);
+        }
+    }
+
+    /// We stood still: an answer that is under way gets its time again.
+    pub(super) fn rearm(&mut self, now: Moment) {
+        if let Some(waiting) = &mut self.waiting {
+            waiting.since = now;
+        }
+    }
+
+    /// Keeps an act and says what the store is asked; gives it back where there is nothing to wait for. A kill takes the
+    /// place of a SIGTERM that still waits.
+    fn hold(&mut self, now: Moment, act: Effect) -> Result<Effect, Effect> {
+        let since = self.waiting.as_ref().map_or(now, |waiting| waiting.since);
+        match (&act, self.basis) {
+            (Effect::Spawn { generation, .. }, Basis::Lock | Basis::Heartbeat) => {
+                let generation = *generation;
+                self.waiting = Some(Waiting { act, since, answer: Answer::Record(generation) });
+                Ok(Effect::Record { generation })
+            }
+            (_, Basis::Lock) => Err(act),
+            (_, Basis::Heartbeat) => Ok(self.ask(now, act, since)),
+        }
+    }
+
+    fn ask(&mut self, now: Moment, act: Effect, since: Moment) -> Effect {
+        self.ticket += 1;
+        let answer = Answer::Confirmation { asked: now, slept: Duration::ZERO };
+        self.waiting = Some(Waiting { act, since, answer });
+        Effect::Confirm { ticket: self.ticket }
+    }
+}
+
+impl Supervisor {
+    /// Asks for something that cannot be undone. It is done once the fence is passed.
+    pub(super) fn act(&mut self, now: Moment, act: Effect, fx: &mut Effects) {
+        let is_hasty = matches!(act, Effect::Spawn { .. }) && self.has(Fault::RecordNotWaitedFor);
+        match self.fence.hold(now, act) {
+            Ok(question) => fx.push(question),
+            Err(act) => self.emit(act, fx),
+        }
+        if is_hasty {
+            self.pass(now, fx);
+        }
+    }
+
+    /// The record of a spawn is written, or cannot be.
+    pub(super) fn on_recorded(&mut self, now: Moment, generation: Generation, fx: &mut Effects) {
+        match self.fence.waiting.take() {
+            Some(waiting @ Waiting { answer: Answer::Record(waits), .. }) if waits == generation => {
+                match self.fence.basis {
+                    Basis::Lock => self.let_pass(now, waiting, fx),
+                    Basis::Heartbeat => fx.push(self.fence.ask(now, waiting.act, waiting.since)),
+                }
+            }
+            other => self.fence.waiting = other,
+        }
+    }
+
+    /// The lease was ours when the store looked. An answer that took long says too little about now.
+    pub(super) fn on_confirmed(&mut self, now: Moment, ticket: u64, fx: &mut Effects) {
+        match self.fence.waiting.take() {
+            Some(waiting @ Waiting { answer: Answer::Confirmation { asked, slept }, .. })
+                if ticket == self.fence.ticket =>
+            {
+                let age = now.saturating_sub(asked).saturating_add(slept);
+                if age <= FRESH_FOR || self.has(Fault::StaleConfirmationTrusted) {
+                    self.let_pass(now, waiting, fx);
+                } else {
+                    fx.push(self.fence.ask(now, waiting.act, waiting.since));
+                }
+            }
+            other => self.fence.waiting = other,
+        }
+    }
+
+    /// The store does not answer.
+    pub(super) fn tick_fence(&mut self, now: Moment, fx: &mut Effects) {
+        if self.fence.deadline().is_none_or(|deadline| now < deadline) {
+            return;
+        }
+        match self.fence.basis {
+            Basis::Lock => self.pass(now, fx),
+            Basis::Heartbeat => self.lose_unconfirmed(now, fx),
+        }
+    }
+
+    fn pass(&mut self, now: Moment, fx: &mut Effects) {
+        if let Some(waiting) = self.fence.waiting.take() {
+            self.let_pass(now, waiting, fx);
+        }
+    }
+
+    fn let_pass(&mut self, now: Moment, Waiting { act, .. }: Waiting, fx: &mut Effects) {
+        self.emit(act, fx);
+        // Its time begins with it.
+        match &mut self.state {
+            State::Spawning(spawning) => spawning.rearm(now),
+            State::Hooking(_) => self.rearm_hook(now),
+            State::Stopping(stopping) => stopping.begin(now),
+            State::Idle
+            | State::Leasing { .. }
+            | State::Clearing(_)
+            | State::Standby(_)
+            | State::Adopting(_)
+            | State::Probing { .. }
+            | State::BackingOff { .. }
+            | State::Awaiting(_)
+            | State::Starting { .. }
+            | State::Running { .. }
+            | State::Examining(_)
+            | State::Sweeping { .. }
+            | State::Exited => {}
+        }
+    }
+
+    fn emit(&mut self, mut act: Effect, fx: &mut Effects) {
+        match &mut act {
+            // What was learnt while it waited counts.
+            Effect::Spawn { no_respawn, .. } => *no_respawn = self.forbids_successor(),
+            // Other questions may have been asked while it waited.
+            Effect::Hook { ticket, .. } => *ticket = self.number_hook(),
+            _ => {}
+        }
+        fx.push(act);
+    }
+
+    /// A stop or a detach takes back a spawn that still waits. It costs nothing, and says so on record.
+    pub(super) fn take_back_spawn(&mut self, now: Moment, fx: &mut Effects) {
+        if self.fence.take_back() {
+            let fact = Fact::Settled(Settled::Postponed);
+            fx.push(Effect::Remember { generation: self.generation, fact });
+            self.go_on_unborn(now, "was not started", fx);
+        }
+    }
+}

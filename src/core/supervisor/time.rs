@@ -1,0 +1,122 @@
+//! Deadlines, ticks and jumps of the clock. Every state has a deadline but those before the start, after the end, and a
+//! standby that watches a process.
+
+use super::{
+    Duration, Effect, Effects, JUMP_MIN, LATE, Moment, Poll, ProbePurpose, ProbeScope, Report, State, Supervisor,
+    lease, sooner,
+};
+use crate::fault::Fault;
+
+impl Supervisor {
+    /// For how long nobody woke us although it was time. Of several events that come after it only the first one is
+    /// late.
+    pub(super) fn stood_still(&mut self, now: Moment) -> Option<Duration> {
+        let late = now.saturating_sub(self.deadline()?.max(self.awake_since));
+        if late < LATE || self.has(Fault::LateStepTrusted) {
+            return None;
+        }
+        self.awake_since = now;
+        Some(late)
+    }
+
+    /// When the next [`Event::Tick`] is due, if nothing else happens before. To be asked for after every step. `None`
+    /// before the start, after the end, and while we stand by and watch a process: its end is an event.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Moment> {
+        if let State::Idle | State::Sweeping { .. } | State::Exited = self.state {
+            return self.own_deadline();
+        }
+        let own = if self.fence.is_waiting() { self.fence.deadline() } else { self.own_deadline() };
+        own.into_iter().chain(self.handoffs.deadline()).min()
+    }
+
+    /// That of the state.
+    fn own_deadline(&self) -> Option<Moment> {
+        let policy = &self.policy;
+        match &self.state {
+            State::Idle | State::Exited => None,
+            State::Leasing { poll: Poll::Due(at), .. } => Some(*at),
+            State::Leasing { poll: Poll::Asked { at, .. }, .. } => Some(at.saturating_add(lease::LEASE_LOST)),
+            State::Clearing(clearing) => Some(clearing.search.deadline()),
+            State::Standby(standby) => standby.deadline(),
+            State::Adopting(adopting) => Some(adopting.search.deadline()),
+            State::Probing { poll, .. } => Some(poll.wake(policy)),
+            State::BackingOff { until, .. } | State::Sweeping { until, .. } => Some(*until),
+            State::Awaiting(_) => self.handoffs.deadline(),
+            State::Hooking(hooking) => Some(hooking.deadline()),
+            State::Spawning(spawning) => Some(spawning.until),
+            State::Starting { poll, armed, .. } => {
+                Some(poll.wake(policy).min(armed.saturating_add(policy.startup_timeout)))
+            }
+            State::Running { poll, liveness, .. } => Some(sooner(poll.wake(policy), liveness.deadline(policy))),
+            State::Examining(examining) => Some(examining.until),
+            State::Stopping(stopping) => Some(stopping.deadline(policy)),
+        }
+    }
+
+    pub(super) fn on_tick(&mut self, now: Moment, fx: &mut Effects) {
+        self.tick_handoffs(now, fx);
+        if self.fence.is_waiting() {
+            return self.tick_fence(now, fx);
+        }
+        match &self.state {
+            State::Idle | State::Awaiting(_) | State::Exited => {}
+            State::Clearing(_) => self.tick_clearing(now, fx),
+            State::Adopting(_) => self.tick_adopting(now, fx),
+            State::Spawning(_) => self.tick_spawning(now, fx),
+            State::Sweeping { until, .. } => {
+                if *until <= now {
+                    self.finish_sweep(fx);
+                }
+            }
+            State::Leasing { .. } => self.tick_leasing(now, fx),
+            State::Standby(_) => self.tick_standby(now, fx),
+            State::Probing { poll, .. } => {
+                if poll.wake(&self.policy) <= now {
+                    self.probe(now, ProbeScope::Port, fx);
+                }
+            }
+            State::BackingOff { until, .. } => {
+                if *until <= now {
+                    self.look_at_port(now, ProbePurpose::Nothing, fx);
+                }
+            }
+            State::Hooking(_) => self.tick_hooking(now, fx),
+            State::Starting { .. } => self.tick_starting(now, fx),
+            State::Running { .. } => self.tick_running(now, fx),
+            State::Examining(_) => self.tick_examining(now, fx),
+            State::Stopping(_) => self.tick_stopping(now, fx),
+        }
+    }
+
+    /// Starts every window anew: while the machine stood still, nobody could have answered.
+    pub(super) fn on_clock_jumped(&mut self, now: Moment, by: Duration, fx: &mut Effects) {
+        if by < JUMP_MIN || matches!(self.state, State::Idle | State::Sweeping { .. } | State::Exited) {
+            return;
+        }
+        fx.push(Effect::Report(Report::ClockJumped { by }));
+        if self.has(Fault::JumpNotRearmed) {
+            return;
+        }
+        self.handoffs.rearm(now);
+        self.fence.rearm(now);
+        match &mut self.state {
+            State::Starting { armed, .. } => *armed = now,
+            State::Running { liveness, .. } => liveness.rearm(now),
+            State::Stopping(stopping) => stopping.rearm(now),
+            State::Spawning(spawning) => spawning.rearm(now),
+            State::Probing { watch, .. } => watch.rearm(now),
+            State::Leasing { poll, seen } => {
+                poll.rearm(now);
+                if let Some(seen) = seen {
+                    seen.since = now;
+                }
+            }
+            State::Standby(standby) => standby.rearm(now),
+            State::Examining(_) => self.clear_hang(now),
+            State::Hooking(_) => self.rearm_hook(now),
+            State::Clearing(_) | State::Adopting(_) => self.rearm_search(now),
+            State::Idle | State::BackingOff { .. } | State::Awaiting(_) | State::Sweeping { .. } | State::Exited => {}
+        }
+    }
+}
