@@ -207,7 +207,7 @@ async fn read_path(stream: &mut (impl AsyncRead + Unpin)) -> Option<String> {
     Some(String::from_utf8(head).ok()?.split(' ').nth(1)?.to_owned())
 }
 
-/// A free port that a gateway can bind: bound with SO_REUSEADDR and not listening.
+/// A free port that a gateway can bind: bound with `SO_REUSEADDR` and not listening.
 pub(crate) fn reserve(bind: &str) -> (TcpSocket, SocketAddr) {
     let address: SocketAddr = bind.parse().unwrap();
     let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }.unwrap();
