@@ -17,13 +17,14 @@ pub use reporter::Reporter;
 pub use shell::Shell;
 
 use crate::core::supervisor::{Effects, JUMP_MIN, LATE};
-use crate::core::{Effect, Event, LeaseAnswer, Moment, Outcome, Report, Supervisor};
+use crate::core::{Effect, Event, LeaseAnswer, Moment, Notice, Outcome, Report, Supervisor};
 use crate::host::clock::{self, SuspendClock};
 use crate::host::control::Query;
 use crate::host::journal;
 use crate::host::notify::Notifier;
 use crate::host::signals::{Signal, Signals};
 use crate::platform::process::reap_unclaimed;
+use crate::platform::program_pages;
 use crate::store::News;
 use std::collections::VecDeque;
 use std::future::pending;
@@ -142,7 +143,12 @@ impl App {
             Effect::EndHook { ticket } => self.shell.end_hook(ticket),
             Effect::KillHook { ticket } => self.shell.kill_hook(ticket),
             Effect::FinishSweep => self.shell.finish_sweep(),
-            Effect::Notify(notice) => self.manager.queue(notice),
+            Effect::Notify(notice) => {
+                if notice == Notice::Ready {
+                    program_pages::unmap();
+                }
+                self.manager.queue(notice);
+            }
             Effect::Report(report) => self.reporter.report(&report),
             Effect::Exit(outcome) => return Some(outcome),
         }

@@ -15,6 +15,8 @@ pub mod hash;
 pub mod heap;
 pub mod kill;
 pub mod output;
+#[cfg_attr(target_os = "linux", expect(unsafe_code, reason = "no safe crate offers dl_iterate_phdr(3)"))]
+pub mod program_pages;
 pub mod random;
 #[expect(unsafe_code, reason = "no safe crate offers sqlite3_config(3)")]
 pub mod sqlite;
