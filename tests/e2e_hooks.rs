@@ -461,7 +461,7 @@ fn wherever_a_supervisor_is_killed_no_hook_runs_beside_another_hook_or_a_gateway
 
 #[test]
 fn a_run_with_hooks_replays_step_by_step() {
-    let scene = Scene::new("warm=1m exit=3@100ms; healthy");
+    let scene = Scene::new("warm=60s exit=3@100ms; healthy");
     let hook = "test $OPENCLAW_SUPERVISE_GENERATION -gt 1 || { echo 1 >> first; test $(wc -l < first) -gt 1; }";
     let launch = scene.launch().option("--log-level", "debug").option("--pre-start", hook);
     let mut supervisor = launch.option("--post-stop", "sleep 100").option("--post-stop-timeout", "100ms").start();

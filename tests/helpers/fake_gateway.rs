@@ -45,7 +45,8 @@ fn main() -> ExitCode {
         Ok(code) => code,
         Err(error) => {
             // A closed stderr is no reason to fail otherwise.
-            drop(writeln!(std::io::stderr(), "fake-gateway: {error}"));
+            // In one write: the supervisor writes its log to the same pipe.
+            drop(std::io::stderr().write_all(format!("fake-gateway: {error}\n").as_bytes()));
             ExitCode::from(2)
         }
     }
