@@ -1,55 +1,50 @@
 //! What the loop acts through: the gateway that is ours, the probe, the store. Each method is one order; none decides.
 
+mod hook_calls;
+mod records;
+
 use super::diagnostics::Diagnostics;
 use super::input::Input;
 use super::reporter::Reporter;
 use crate::core::event::Remains;
 use crate::core::{
     Call, Event, Fact, Fingerprint, Generation, HangContext, Hook, HookEnd, LeaseRequest, LeftRecord, Owner,
-    ProbeScope, Report, Request, Requester, Settled, SpawnFailure,
+    ProbeScope, Report, Request, Requester, SpawnFailure,
 };
 use crate::gateway::adopt::{self, Found};
 use crate::gateway::handoff::Handoff;
-use crate::gateway::hooks::{Hooks, Running};
+use crate::gateway::hooks::Hooks;
 use crate::gateway::incident::HungGateway;
 use crate::gateway::openclaw::{self, Openclaw};
 use crate::gateway::probe::{Look, Prober};
 use crate::gateway::process::{self, Birth, Departure, Gateway, Launch, Sweep};
 use crate::gateway::tree::Orphans;
 use crate::host::{clock, manager};
-use crate::store::{Intent, Store};
+use crate::store::Store;
+use hook_calls::HookCalls;
+use records::Records;
 use std::io;
 use std::sync::Arc;
-use tokio::sync::Mutex;
 use tokio::sync::mpsc::Sender;
 use tokio::task::JoinHandle;
 
-/// The hands of the loop.
+/// The gateway's side, and with it the store's and the hooks'.
 pub struct Shell {
     launch: Arc<Launch>,
     prober: Arc<Prober>,
     orphans: Orphans,
-    store: Store,
     gateway: Option<Gateway>,
-    hooks: Arc<Hooks>,
     /// The program and its files, where the command names them.
     openclaw: Option<Openclaw>,
     handoff: Handoff,
     diagnostics: Diagnostics,
-    /// The hook that was started last.
-    running: Option<Running>,
-    /// The youngest gateway that the store was told of, and its instance id.
-    recorded: (Generation, String),
-    /// What the store says of the gateway of a predecessor.
-    left: Option<LeftRecord>,
+    records: Records,
+    hooks: HookCalls,
     departure: Option<Departure>,
     /// The kill of a tree that was begun last, with the look for strays after it.
     killing: Option<JoinHandle<()>>,
-    /// Who belonged to the gateway when that was last written down.
-    members: Arc<Mutex<Vec<(i32, u64)>>>,
-    /// The last look at them, before we end.
+    /// The last look at the members of the gateway, before we end.
     looking: Option<JoinHandle<()>>,
-    /// Where the wings tell the loop what they have to say.
     inputs: Sender<Input>,
 }
 
@@ -64,35 +59,31 @@ impl Shell {
         store: Store,
         inputs: Sender<Input>,
     ) -> Self {
-        let openclaw = Openclaw::of(&launch);
+        let (openclaw, launch) = (Openclaw::of(&launch), Arc::new(launch));
         Self {
-            launch: Arc::new(launch),
+            records: Records::new(store, Arc::clone(&launch)),
+            launch,
             prober: Arc::new(prober),
             orphans: Orphans::survey(),
-            store,
             gateway: None,
-            hooks: Arc::new(hooks),
             handoff: Handoff::of(openclaw.clone(), &diagnostics.store_dir),
             openclaw,
             diagnostics,
-            running: None,
-            recorded: (0, String::new()),
-            left: None,
+            hooks: HookCalls::new(hooks, inputs.clone()),
             departure: None,
             killing: None,
-            members: Arc::default(),
             looking: None,
             inputs,
         }
     }
 
     pub(super) fn lease(&self, ticket: u64, ask: LeaseRequest) {
-        self.store.ask(ticket, ask, clock::now());
+        self.records.ask(ticket, ask);
     }
 
     /// The lease is ours. The store knows of this gateway of a predecessor.
     pub(super) fn enter_lease(&mut self, left: Option<LeftRecord>) -> Option<Event> {
-        self.left = left;
+        self.records.enter_lease(left);
         process::clear_leaves(&self.launch);
         self.hooks.clear_leaves();
         // Before the first gateway, so that it is right for that one too.
@@ -149,11 +140,11 @@ impl Shell {
 
     /// Has the store write down that this gateway will be started.
     pub(super) fn record(&mut self, generation: Generation) {
-        self.record_as(generation, process::new_instance(&self.launch.key));
+        self.records.begin(generation);
     }
 
     pub(super) fn confirm(&self, ticket: u64) {
-        self.store.confirm(ticket);
+        self.records.store.confirm(ticket);
     }
 
     pub(super) fn spawn(&mut self, generation: Generation, no_respawn: bool) -> Option<Event> {
@@ -163,14 +154,12 @@ impl Shell {
         // Taken before the start: what is changed later is another state of the files.
         let fingerprint = self.fingerprint();
         super::crash_point::pass();
-        let birth = Birth { generation, instance: &self.recorded.1, no_respawn, fingerprint };
+        let birth = Birth { generation, instance: self.records.instance(), no_respawn, fingerprint };
         let spawned = Gateway::spawn(birth, &self.launch, self.orphans, &self.inputs);
         super::crash_point::pass();
         match spawned {
             Ok(gateway) => {
-                // On record even if its execve(2) never returns: a successor has to find it.
-                let (pid, start_time) = (gateway.pid().unwrap_or(0), gateway.start_time().unwrap_or(0));
-                self.store.spawned(generation, pid, start_time);
+                self.records.spawned(&gateway);
                 self.gateway = Some(gateway);
                 None
             }
@@ -189,22 +178,10 @@ impl Shell {
         Fingerprint { config, program: self.openclaw.as_ref().map_or(0, Openclaw::fingerprint) }
     }
 
-    /// Keeps a gateway of a predecessor. One that no record spoke of gets one.
-    fn hold_adopted(&mut self, gateway: Gateway) {
-        let generation = gateway.generation();
-        if self.left(generation).is_none() {
-            self.record_as(generation, gateway.instance().to_owned());
-        }
-        if let (Some(pid), Some(start_time)) = (gateway.pid(), gateway.start_time()) {
-            self.store.adopted(generation, pid, start_time);
-        }
-        self.gateway = Some(gateway);
-    }
-
     /// Looks for what a predecessor left; [`Shell::take_found`] gets what is found.
     pub(super) fn adopt(&mut self, generation: Generation) {
-        let (launch, inputs, left) = (Arc::clone(&self.launch), self.inputs.clone(), self.left(generation));
-        let (prober, members) = (Arc::clone(&self.prober), Arc::clone(&self.members));
+        let (launch, inputs, left) = (Arc::clone(&self.launch), self.inputs.clone(), self.records.left(generation));
+        let (prober, members) = (Arc::clone(&self.prober), self.records.members());
         tokio::spawn(async move {
             let found = if let Some(left) = left {
                 adopt::find(&left, &launch).await
@@ -222,10 +199,6 @@ impl Shell {
         });
     }
 
-    fn left(&self, generation: Generation) -> Option<LeftRecord> {
-        self.left.clone().filter(|left| left.generation == generation)
-    }
-
     /// An answer that was given up for lost may come after another one: a gateway is taken hold of once.
     pub(super) fn take_found(&mut self, generation: Generation, found: io::Result<Found>) -> Option<Event> {
         if self.owned(generation).is_some() {
@@ -235,7 +208,8 @@ impl Shell {
             let remains = found.remains().clone();
             if matches!(remains, Remains::Leader { .. } | Remains::Orphans { .. }) {
                 let gateway = Gateway::adopt(generation, found, &self.inputs)?;
-                self.hold_adopted(gateway);
+                self.records.adopted(&gateway);
+                self.gateway = Some(gateway);
             }
             Ok(remains)
         });
@@ -248,34 +222,16 @@ impl Shell {
         })
     }
 
-    fn record_as(&mut self, generation: Generation, instance: String) {
-        self.recorded = (generation, instance.clone());
-        self.store.intend(Intent { generation, instance, command: self.launch.text() });
-    }
-
     pub(super) fn remember(&mut self, generation: Generation, fact: Fact) {
-        // Its pre-start hook failed: an attempt that counts for the next supervisor too.
-        let is_unknown = self.recorded.0 != generation && self.left(generation).is_none();
-        if is_unknown && fact == Fact::Settled(Settled::NeverStarted) {
-            self.record(generation);
-        }
-        self.store.remember(generation, fact, clock::now());
+        self.records.remember(generation, fact);
         if matches!(fact, Fact::Started | Fact::Stable) {
             self.note_members(generation);
         }
     }
 
-    /// Has the store write down who belongs to the gateway now, for a successor who has to find them.
-    pub(super) fn note_members(&self, generation: Generation) -> Option<JoinHandle<()>> {
-        let gateway = self.owned(generation)?;
-        let (looked, store, known) = (gateway.members(), self.store.clone(), Arc::clone(&self.members));
-        Some(tokio::spawn(async move {
-            let Some(members) = looked.await else { return };
-            let before = std::mem::replace(&mut *known.lock().await, members.clone());
-            if before != members {
-                store.members(generation, members);
-            }
-        }))
+    /// Has the members of the gateway recorded, if there is one.
+    fn note_members(&self, generation: Generation) -> Option<JoinHandle<()>> {
+        self.owned(generation).map(|gateway| self.records.note_members(gateway))
     }
 
     /// What goes on without us has to be found by a successor. [`Shell::finish_sweep`] waits for this look.
@@ -296,50 +252,23 @@ impl Shell {
     }
 
     pub(super) fn clear_hooks(&self, heir: bool) {
-        let (hooks, inputs) = (Arc::clone(&self.hooks), self.inputs.clone());
-        tokio::spawn(async move {
-            let trouble = hooks.clear(heir).await.err().map(|error| error.to_string());
-            if let Some(error) = &trouble {
-                tracing::warn!(error, "cannot look for hooks of an earlier supervisor; raise the limit on open files");
-            }
-            let _closed = inputs.send(Event::HooksCleared { trouble }.into()).await;
-        });
+        self.hooks.clear(heir);
     }
 
     pub(super) fn hook(&mut self, ticket: u64, call: &Call) {
         // A start would not follow.
         if let (Hook::PreStart, Some(SpawnFailure::Updating(why))) = (call.hook(), self.obstacle()) {
-            return self.tell_hook_ended(ticket, HookEnd::Postponed(why));
+            return self.hooks.report_end(ticket, HookEnd::Postponed(why));
         }
-        super::crash_point::pass();
-        match self.hooks.call(ticket, call, &self.inputs) {
-            Ok(running) => self.running = Some(running),
-            Err(end) => self.tell_hook_ended(ticket, end),
-        }
-        super::crash_point::pass();
-    }
-
-    fn tell_hook_ended(&self, ticket: u64, end: HookEnd) {
-        let inputs = self.inputs.clone();
-        tokio::spawn(async move {
-            let _closed = inputs.send(Event::HookEnded { ticket, end }.into()).await;
-        });
+        self.hooks.call(ticket, call);
     }
 
     pub(super) fn end_hook(&self, ticket: u64) {
-        self.signal_hook(ticket, Running::terminate);
+        self.hooks.end(ticket);
     }
 
     pub(super) fn kill_hook(&self, ticket: u64) {
-        self.signal_hook(ticket, Running::kill);
-    }
-
-    fn signal_hook(&self, ticket: u64, signal: impl FnOnce(&Running) -> io::Result<()>) {
-        let running = self.running.as_ref().filter(|running| running.ticket() == ticket);
-        if let Some(Err(error)) = running.map(signal) {
-            // The core's deadline for its end goes on all the same.
-            tracing::warn!(%error, "cannot send a signal to a hook");
-        }
+        self.hooks.kill(ticket);
     }
 
     pub(super) fn terminate(&self, generation: Generation) {
@@ -367,7 +296,7 @@ impl Shell {
         if let Some(gateway) = self.gateway.take_if(|gateway| held != Some(gateway.generation())) {
             // Another one takes its place with nothing between them: a successor, and all the rest is that one's now.
             if held.is_some() {
-                let (looked, known) = (gateway.members(), Arc::clone(&self.members).try_lock_owned());
+                let (looked, known) = (gateway.members(), self.records.try_lock_members());
                 tokio::spawn(async move {
                     let members = looked.await;
                     if let (Some(members), Ok(mut known)) = (members, known) {

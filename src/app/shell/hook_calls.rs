@@ -1,0 +1,71 @@
+//! The hooks' side: what is called, and what a predecessor left of its own.
+
+use super::super::crash_point;
+use super::super::input::Input;
+use crate::core::{Call, Event, HookEnd};
+use crate::gateway::hooks::{Hooks, Running};
+use std::io;
+use std::sync::Arc;
+use tokio::sync::mpsc::Sender;
+
+pub(super) struct HookCalls {
+    hooks: Arc<Hooks>,
+    /// The hook that was started last.
+    running: Option<Running>,
+    inputs: Sender<Input>,
+}
+
+impl HookCalls {
+    pub(super) fn new(hooks: Hooks, inputs: Sender<Input>) -> Self {
+        Self { hooks: Arc::new(hooks), running: None, inputs }
+    }
+
+    pub(super) fn clear_leaves(&self) {
+        self.hooks.clear_leaves();
+    }
+
+    /// Ends the hooks that a predecessor left.
+    pub(super) fn clear(&self, heir: bool) {
+        let (hooks, inputs) = (Arc::clone(&self.hooks), self.inputs.clone());
+        tokio::spawn(async move {
+            let trouble = hooks.clear(heir).await.err().map(|error| error.to_string());
+            if let Some(error) = &trouble {
+                tracing::warn!(error, "cannot look for hooks of an earlier supervisor; raise the limit on open files");
+            }
+            let _closed = inputs.send(Event::HooksCleared { trouble }.into()).await;
+        });
+    }
+
+    pub(super) fn call(&mut self, ticket: u64, call: &Call) {
+        crash_point::pass();
+        match self.hooks.call(ticket, call, &self.inputs) {
+            Ok(running) => self.running = Some(running),
+            Err(end) => self.report_end(ticket, end),
+        }
+        crash_point::pass();
+    }
+
+    /// It was not called.
+    pub(super) fn report_end(&self, ticket: u64, end: HookEnd) {
+        let inputs = self.inputs.clone();
+        tokio::spawn(async move {
+            let _closed = inputs.send(Event::HookEnded { ticket, end }.into()).await;
+        });
+    }
+
+    pub(super) fn end(&self, ticket: u64) {
+        self.signal(ticket, Running::terminate);
+    }
+
+    pub(super) fn kill(&self, ticket: u64) {
+        self.signal(ticket, Running::kill);
+    }
+
+    fn signal(&self, ticket: u64, signal: impl FnOnce(&Running) -> io::Result<()>) {
+        let running = self.running.as_ref().filter(|running| running.ticket() == ticket);
+        if let Some(Err(error)) = running.map(signal) {
+            // The core's deadline for its end goes on all the same.
+            tracing::warn!(%error, "cannot send a signal to a hook");
+        }
+    }
+}
