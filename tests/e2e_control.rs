@@ -13,7 +13,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::Duration;
 use support::supervisor::{Event, Said, Supervisor, Verb};
-use support::{Scene, port, wait_for};
+use support::{PATIENCE, Scene, port, wait_for};
 
 fn status(scene: &Scene, code: i32) -> Value {
     Said::by(scene, &["status", "--json"]).expect(code).json()
@@ -132,7 +132,14 @@ fn in_backoff_nothing_runs_and_retry_now_does_not_wait() {
     let scene = Scene::new("exit=1@20ms; exit=1@20ms; exit=1@20ms; exit=1@20ms; healthy");
     let mut supervisor = scene.launch().option("--backoff-max", "60s").start();
     let scheduled = supervisor.wait_event_with("restart.scheduled", |event| event.number("delay_ms") >= 4000);
-    let told = status(&scene, 3);
+    // The store writes the end after it was reported.
+    let recorded = |told: &Value| told["last"]["gateway"]["end"].is_string();
+    let told = wait_for(
+        "the record of the end",
+        PATIENCE,
+        || status(&scene, 3).to_string(),
+        || Some(status(&scene, 3)).filter(recorded),
+    );
     assert_holds(
         &told,
         &json!({

@@ -274,7 +274,8 @@ impl Exec {
     /// # Errors
     /// None: [`spawn`] tells them.
     pub fn done(self) -> Ready<io::Result<()>> {
-        ready(Ok(self.0))
+        let Self(()) = self;
+        ready(Ok(()))
     }
 }
 
