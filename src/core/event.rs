@@ -2,7 +2,7 @@
 
 use super::handoff::{HandoffVerdict, Support};
 use super::lease::Basis;
-use super::{ExitUsage, Generation, History, Holder, HookEnd, Observation, Usage};
+use super::{ExitStatus, ExitUsage, Generation, History, Holder, HookEnd, Observation, Usage};
 use crate::prelude::*;
 use core::fmt;
 use core::time::Duration;
@@ -54,49 +54,6 @@ impl fmt::Display for Requester {
             (Some(command), Some(pid)) => write!(f, " from pid {pid} ({command})"),
             (None, Some(pid)) => write!(f, " from pid {pid}"),
             _ => Ok(()),
-        }
-    }
-}
-
-/// How the gateway process ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum ExitStatus {
-    /// It called exit.
-    Code(i32),
-    /// A signal ended it.
-    Signal {
-        /// The signal's number.
-        number: i32,
-        /// Whether it left a core file.
-        core_dumped: bool,
-    },
-    /// Unknown: another process was its parent.
-    Unknown,
-}
-
-impl ExitStatus {
-    #[must_use]
-    pub fn code(self) -> Option<i32> {
-        match self {
-            Self::Code(code) => Some(code),
-            Self::Signal { .. } | Self::Unknown => None,
-        }
-    }
-
-    #[must_use]
-    pub fn signal(self) -> Option<i32> {
-        match self {
-            Self::Signal { number, .. } => Some(number),
-            Self::Code(_) | Self::Unknown => None,
-        }
-    }
-
-    /// `None` unless a signal ended it.
-    #[must_use]
-    pub fn core_dumped(self) -> Option<bool> {
-        match self {
-            Self::Signal { core_dumped, .. } => Some(core_dumped),
-            Self::Code(_) | Self::Unknown => None,
         }
     }
 }

@@ -5,7 +5,7 @@
 //!
 //! The exit status of an adopted gateway is unknown: its exit may have been planned as well.
 
-use super::restart_policy::{Cause, Run};
+use super::history::{Cause, Run};
 use super::{Generation, Moment};
 use crate::prelude::*;
 use alloc::collections::VecDeque;

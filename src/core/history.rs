@@ -1,9 +1,48 @@
 //! What the store remembers of earlier gateways, as far as decisions need it.
 
-use super::restart_policy::{Cause, Run};
 use super::{ExitStatus, Generation, Moment};
 use crate::prelude::*;
+use core::time::Duration;
 use serde::{Deserialize, Serialize};
+
+/// One run of a gateway that is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Run {
+    /// When it came up, if it did.
+    pub started: Option<Moment>,
+    /// When it was last seen serving, if it came up.
+    pub healthy_until: Moment,
+    /// When its process ended.
+    pub ended: Moment,
+    /// Whether it exited with 0, so that its own record shows a clean end.
+    pub clean: bool,
+}
+
+impl Run {
+    /// How long it is known to have served.
+    #[must_use]
+    pub fn healthy_for(&self) -> Duration {
+        self.started.map_or(Duration::ZERO, |started| self.healthy_until.saturating_sub(started))
+    }
+
+    /// The gateway stamps its boot while it comes up and a failed one when it ends; the later of both is safe.
+    pub(crate) fn unclean_stamp(&self) -> Moment {
+        self.started.unwrap_or(self.ended)
+    }
+}
+
+/// Why a gateway has to be started again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Cause {
+    /// It was requested.
+    Asked,
+    /// Its tree used more memory than `--memory-max`.
+    Memory,
+    /// It exited with 0 without a request: most likely a restart that the gateway planned itself.
+    CleanExit,
+    /// It crashed, hung, or never came up.
+    Failed,
+}
 
 /// How a gateway ended for good, once nothing of it is left.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

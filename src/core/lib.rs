@@ -14,6 +14,7 @@ pub mod conflict;
 pub mod effect;
 pub mod event;
 pub mod exit;
+pub mod exit_status;
 pub mod fault;
 pub mod handoff;
 pub mod history;
@@ -35,10 +36,11 @@ pub mod usage;
 
 pub use effect::{Effect, LeaseRequest, Outcome, ProbeScope};
 pub use event::{
-    Acquired, Contested, Event, ExitStatus, Fingerprint, Layer, LeaseAnswer, Recovered, Remains, Request, Requester,
-    SpawnFailure, TreeEnd,
+    Acquired, Contested, Event, Fingerprint, Layer, LeaseAnswer, Recovered, Remains, Request, Requester, SpawnFailure,
+    TreeEnd,
 };
-pub use history::{Fact, History, LeftRecord, PastRun, Settled, Unfinished};
+pub use exit_status::ExitStatus;
+pub use history::{Cause, Fact, History, LeftRecord, PastRun, Run, Settled, Unfinished};
 pub use hook::{Call, Hook, HookEnd};
 pub use notice::Notice;
 pub use observation::{Holder, Observation, Owner, Phase, Readiness, Verdict};

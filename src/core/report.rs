@@ -7,16 +7,18 @@ mod fields;
 mod sentence;
 
 use crate::prelude::*;
+pub use crate::units::human;
 pub use fields::{Field, Fields};
-pub use sentence::human;
+pub use sentence::{Exited, HungReport};
 
-use super::event::{Contested, ExitStatus, Recovered, Requester, TreeEnd};
-use super::{ExitUsage, Generation, Holder, Hook, HookEnd, Readiness, Verdict};
+use super::event::{Contested, Recovered, Requester, TreeEnd};
+use super::{ExitStatus, Generation, Holder, Hook, HookEnd, Readiness, Verdict};
 use alloc::borrow::Cow;
 use core::fmt;
 use core::time::Duration;
 use fields::Member;
 use sentence::mebibytes;
+use serde::{Serialize, Serializer};
 
 /// How loud a report is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -331,27 +333,10 @@ impl Report {
     }
 }
 
-/// The end of one gateway process. Each spawn has exactly one.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Exited {
-    pub generation: Generation,
-    pub pid: i32,
-    pub death: ExitStatus,
-    pub uptime: Duration,
-    pub toll: ExitUsage,
-    pub cause: &'static str,
-}
-
-/// A gateway that is going to be replaced because it hangs.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct HungReport {
-    pub generation: Generation,
-    /// How long ago its last good probe was.
-    pub last_good: Option<Duration>,
-    pub failed_probes: u32,
-    pub why: &'static str,
-    /// The file with the evidence.
-    pub evidence: Option<String>,
+impl Serialize for Report {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.fields())
+    }
 }
 
 fn pid_of(holder: Option<&Holder>) -> Option<i32> {
@@ -383,6 +368,7 @@ fn unready(detail: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ExitUsage;
 
     #[test]
     fn a_death_by_signal_has_no_code_and_an_unknown_peak_is_left_out() {

@@ -8,58 +8,19 @@
 
 use super::fault::Fault;
 use super::handoff::PENDING_MAX;
+pub use super::history::{Cause, Run};
 use super::history::{PastRun, Settled};
-use super::report::human;
+use super::units::human;
 use super::{Moment, Policy};
 use crate::prelude::*;
 use alloc::collections::VecDeque;
 use core::time::Duration;
-use serde::{Deserialize, Serialize};
 
 /// The first delay of the backoff.
 const BACKOFF_MIN: Duration = Duration::from_secs(1);
 
 /// The gateway's breaker counts boots of exactly its window's age as well.
 const JUST_AFTER: Duration = Duration::from_millis(1);
-
-/// One run of a gateway that is over.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Run {
-    /// When it came up, if it did.
-    pub started: Option<Moment>,
-    /// When it was last seen serving, if it came up.
-    pub healthy_until: Moment,
-    /// When its process ended.
-    pub ended: Moment,
-    /// Whether it exited with 0, so that its own record shows a clean end.
-    pub clean: bool,
-}
-
-impl Run {
-    /// How long it is known to have served.
-    #[must_use]
-    pub fn healthy_for(&self) -> Duration {
-        self.started.map_or(Duration::ZERO, |started| self.healthy_until.saturating_sub(started))
-    }
-
-    /// The gateway stamps its boot while it comes up and a failed one when it ends; the later of both is safe.
-    fn unclean_stamp(&self) -> Moment {
-        self.started.unwrap_or(self.ended)
-    }
-}
-
-/// Why a gateway has to be started again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Cause {
-    /// Somebody asked for it.
-    Asked,
-    /// Its tree had more memory than `--memory-max`.
-    Memory,
-    /// It exited with 0 and nobody had asked: most likely a restart that the gateway planned itself.
-    CleanExit,
-    /// It crashed, hung, or never came up.
-    Failed,
-}
 
 /// What comes next.
 #[derive(Debug, Clone, PartialEq, Eq)]

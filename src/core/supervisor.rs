@@ -22,25 +22,23 @@
 //! one; the post-stop hook when the tree is gone, before anybody decides what comes next. And a gateway that is to be
 //! ended for its health is looked at first, in `Examining`.
 
-mod adopting;
-mod clearing;
-mod conclusion;
-mod end;
-mod examining;
+mod adoption;
+mod deadline;
+mod evidence;
 mod exits;
 mod fence;
+mod health;
 mod hooks;
 mod lease;
 mod notify;
-mod poll;
-mod probing;
+mod port;
+mod recovery;
 mod requests;
-mod running;
 mod spawn;
 mod standby;
+mod state;
 mod status;
-mod stopping;
-mod time;
+mod stop;
 
 use super::conflict::Watch;
 use super::effect::{Effect, Outcome, ProbeScope};
@@ -48,34 +46,24 @@ use super::event::{Event, Fingerprint, Request, Requester, SpawnFailure};
 use super::fault::Fault;
 use super::handoff::Handoffs;
 use super::intent::Intent;
-use super::liveness::Liveness;
 use super::probe_history::ProbeHistory;
 use super::report::{Exited, Report};
 use super::restart_policy::{Plan, RestartPolicy, Run};
-use super::{Generation, Moment, Notice, Observation, Owner, Policy, Readiness, Usage, Verdict, exit};
+use super::{Generation, Moment, Notice, Observation, Owner, Policy, Readiness, Usage, exit};
 use crate::prelude::*;
-use adopting::Adopting;
-use clearing::Clearing;
 use core::time::Duration;
-use examining::Examining;
-use exits::{Held, Repair, Streak, Update};
-use fence::Fence;
-use hooks::Hooking;
-use lease::Seen;
-use poll::Poll;
-use spawn::Spawning;
-use standby::Standby;
-use stopping::Stopping;
+use state::{Fence, Poll, ProbePurpose, Repair, State, Streak, Update};
 
 /// A step that comes this much after its deadline means that we stood still: a paused VM or a SIGSTOP. Half a window
 /// of the shortest default would be 30 s; a busy machine delays a timer by seconds at most.
 pub const LATE: Duration = Duration::from_secs(10);
 
-/// A probe answers within its timeout; one that is this much over it will never answer.
-const ANSWER_LOST: Duration = Duration::from_secs(5);
-
 /// A smaller difference between the boot-time and the monotonic clock is noise of reading them one after the other.
 pub const JUMP_MIN: Duration = Duration::from_secs(1);
+
+/// How long after the end of a tree a look for processes that have left it may go on; it takes some 150 ms. A longer one
+/// waits for a process in an uninterruptible sleep.
+const SWEEP_TIME_MAX: Duration = Duration::from_secs(2);
 
 /// The effects of one step, in order.
 pub type Effects = Vec<Effect>;
@@ -126,84 +114,6 @@ pub struct Supervisor {
     notice: Option<Notice>,
     /// The gateway that it was last told to be ready.
     readied: Option<Generation>,
-}
-
-#[derive(Debug, Clone)]
-enum State {
-    /// Before `Event::Start`.
-    Idle,
-    /// Is another supervisor in charge? `seen` is the counter of one that cannot be seen itself.
-    Leasing { poll: Poll, seen: Option<Seen> },
-    /// The shell ends the hooks that a predecessor left.
-    Clearing(Clearing),
-    /// Somebody else is, and we wait for his end.
-    Standby(Standby),
-    /// The shell looks for the gateway of a predecessor.
-    Adopting(Adopting),
-    /// Whose is the port?
-    Probing { poll: Poll, watch: Watch, judging: ProbePurpose },
-    /// Nothing runs; the next start is planned.
-    BackingOff { until: Moment, why: String },
-    /// Nothing runs, and the budget is spent: the word about the last exit decides whether there is a next start.
-    Awaiting(Held),
-    /// A hook runs: before a spawn, or after an end.
-    Hooking(Hooking),
-    /// The spawn waits for its record, or the shell is creating the process.
-    Spawning(Spawning),
-    /// The process lives and has not come up yet. `armed` is when its budget began.
-    Starting { child: Child, poll: Poll, armed: Moment, failed: u32, listening: bool },
-    /// It has come up.
-    /// `excess` counts the samples in a row that were over the limit of memory.
-    Running { child: Child, poll: Poll, started: Moment, liveness: Liveness, stable: bool, excess: u32 },
-    /// It hangs; what may tell why is being written down.
-    Examining(Examining),
-    /// It is being ended, or has ended and its tree is being cleared away.
-    Stopping(Stopping),
-    /// All is decided; the shell still looks for processes that have left the last tree.
-    Sweeping { outcome: Outcome, until: Moment },
-    /// After `Effect::Exit`.
-    Exited,
-}
-
-/// What a probe of the port has to settle besides whether it is free.
-#[derive(Debug, Clone, Copy)]
-enum ProbePurpose {
-    Nothing,
-    /// The gateway exited with 78: somebody else's port, or its configuration?
-    Refusal(Run),
-    /// The pre-start hook has done its work: nobody may have come meanwhile.
-    Prepared,
-    /// The gateway exited with 0 before it ever answered: "I did not start", as older releases say of a duplicate.
-    Unstarted(Run),
-}
-
-#[derive(Debug, Clone, Copy)]
-struct Child {
-    pid: i32,
-    spawned: Moment,
-    /// Another supervisor started it.
-    adopted: bool,
-    /// It has answered, though it may not have come up yet.
-    answered: bool,
-    /// The process of its tree that listens, where that was seen: a launcher need not exec the gateway.
-    listener: Option<i32>,
-}
-
-impl Child {
-    fn new(pid: i32, spawned: Moment, adopted: bool) -> Self {
-        Self { pid, spawned, adopted, answered: false, listener: None }
-    }
-
-    /// Takes in an answer of its own.
-    fn note_answer(&mut self, sighting: &Observation) {
-        if let Verdict::Gateway(_) | Verdict::Draining = sighting.verdict {
-            match &sighting.owner {
-                Owner::Ours(holder) => (self.answered, self.listener) = (true, Some(holder.pid)),
-                Owner::Unseen => self.answered = true,
-                Owner::Other(_) => {}
-            }
-        }
-    }
 }
 
 impl Supervisor {
@@ -335,22 +245,7 @@ impl Supervisor {
     }
 
     fn on_probed(&mut self, now: Moment, ticket: u64, sighting: &Observation, fx: &mut Effects) {
-        let poll = match &self.state {
-            State::Probing { poll, .. } | State::Starting { poll, .. } | State::Running { poll, .. } => *poll,
-            State::Stopping(stopping) => stopping.poll,
-            State::Standby(standby) => standby.poll,
-            State::Examining(examining) => examining.poll,
-            State::Idle
-            | State::Leasing { .. }
-            | State::Clearing(_)
-            | State::Adopting(_)
-            | State::BackingOff { .. }
-            | State::Awaiting(_)
-            | State::Hooking(_)
-            | State::Spawning(_)
-            | State::Sweeping { .. }
-            | State::Exited => return,
-        };
+        let Some(poll) = self.state.poll_mut() else { return };
         if !poll.answered_by(ticket) && !self.has(Fault::StaleTicketKept) {
             return;
         }
@@ -377,27 +272,19 @@ impl Supervisor {
         self.tell_readiness(sighting, fx);
     }
 
-    /// Sends a probe for the present state and notes it in its poll.
+    /// Sends a probe for the present state.
     fn probe(&mut self, now: Moment, ask: ProbeScope, fx: &mut Effects) {
-        self.ticket += 1;
-        let asked = Poll::Asked { ticket: self.ticket, at: now };
-        match &mut self.state {
-            State::Probing { poll, .. } | State::Starting { poll, .. } | State::Running { poll, .. } => *poll = asked,
-            State::Stopping(stopping) => stopping.poll = asked,
-            State::Standby(standby) => standby.poll = asked,
-            State::Idle
-            | State::Leasing { .. }
-            | State::Clearing(_)
-            | State::Adopting(_)
-            | State::BackingOff { .. }
-            | State::Awaiting(_)
-            | State::Hooking(_)
-            | State::Spawning(_)
-            | State::Examining(_)
-            | State::Sweeping { .. }
-            | State::Exited => return,
+        if let Some(ticket) = self.begin_poll(now) {
+            fx.push(Effect::Probe { ticket, ask });
         }
-        fx.push(Effect::Probe { ticket: self.ticket, ask });
+    }
+
+    /// The ticket of the next question of the present state, noted in its poll. `None` in a state that asks nothing.
+    fn begin_poll(&mut self, now: Moment) -> Option<u64> {
+        let poll = self.state.poll_mut()?;
+        self.ticket += 1;
+        *poll = Poll::Asked { ticket: self.ticket, at: now };
+        Some(self.ticket)
     }
 
     fn tell_verdict(&mut self, sighting: &Observation, fx: &mut Effects) {
@@ -457,6 +344,31 @@ impl Supervisor {
             self.look_at_port(now, ProbePurpose::Nothing, fx);
         } else {
             self.state = State::BackingOff { until: at, why: why.to_owned() };
+        }
+    }
+
+    /// Ends, once the looks that may go on are over: nobody would look afterwards.
+    pub(super) fn exit(&mut self, now: Moment, code: u8, reason: String, fx: &mut Effects) {
+        self.tell_stopping(fx);
+        self.handoffs = Handoffs::default();
+        self.fence.take_back();
+        let outcome = Outcome { code, reason };
+        // A gateway that goes on is looked at for the record.
+        if self.lease.is_some() && (now < self.swept_by || self.holds().is_some()) {
+            fx.push(Effect::FinishSweep);
+            self.state = State::Sweeping { outcome, until: now.saturating_add(SWEEP_TIME_MAX) };
+        } else {
+            self.state = State::Exited;
+            fx.push(Effect::Exit(outcome));
+        }
+    }
+
+    /// The look for strays is over, or has had its time.
+    pub(super) fn finish_sweep(&mut self, fx: &mut Effects) {
+        if let State::Sweeping { outcome, .. } = &mut self.state {
+            let outcome = core::mem::replace(outcome, Outcome { code: 0, reason: String::new() });
+            self.state = State::Exited;
+            fx.push(Effect::Exit(outcome));
         }
     }
 }

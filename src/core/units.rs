@@ -1,8 +1,38 @@
 //! Time and generations.
 
+use crate::prelude::*;
+use core::time::Duration;
+
 /// A reading of the monotonic clock, as the time since that clock's own zero. Only differences mean anything.
-pub type Moment = core::time::Duration;
+pub type Moment = Duration;
 
 /// Counts the gateways of one store, from 1. Every event about a child and every effect on one
 /// carries it, so that news of a past child can never touch the present one.
 pub type Generation = u64;
+
+/// A duration with two significant units at most: `350ms`, `6.1s`, `1m35s`, `1h30m`.
+#[must_use]
+pub fn human(duration: Duration) -> String {
+    let ms = duration.as_millis();
+    let seconds = duration.as_secs();
+    match seconds {
+        0 => format!("{ms}ms"),
+        1..60 => format!("{seconds}.{}s", duration.subsec_millis() / 100).replace(".0s", "s"),
+        60..3600 => format!("{}m{}s", seconds / 60, seconds % 60).replace("m0s", "m"),
+        _ => format!("{}h{}m", seconds / 3600, seconds % 3600 / 60).replace("h0m", "h"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_read_as_people_say_them() {
+        let table = [(0, "0ms"), (350, "350ms"), (1000, "1s"), (6130, "6.1s"), (59_990, "59.9s"), (60_000, "1m")];
+        let longer = [(95_000, "1m35s"), (3_600_000, "1h"), (5_400_000, "1h30m"), (36_000_000, "10h")];
+        for (ms, text) in table.into_iter().chain(longer) {
+            assert_eq!(human(Duration::from_millis(ms)), text);
+        }
+    }
+}

@@ -50,7 +50,7 @@ impl Source {
     }
 }
 
-/// `src/core/supervisor/probing.rs` is `core::supervisor::probing`.
+/// `src/core/supervisor/port.rs` is `core::supervisor::port`.
 fn module_of(file: &str) -> ModulePath {
     let inside = file.trim_start_matches("src/").trim_end_matches(".rs").trim_end_matches("/mod");
     inside.split('/').filter(|part| *part != "lib").map(str::to_owned).collect()

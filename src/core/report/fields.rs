@@ -1,10 +1,9 @@
 //! The JSON members of a report.
 
-use super::Report;
 use crate::prelude::*;
 use crate::{Contested, Hook, Requester, Verdict};
 use core::time::Duration;
-use serde::{Serialize, Serializer};
+use serde::Serialize;
 
 /// The value of one member.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -22,12 +21,6 @@ pub enum Field {
 
 /// The members of one report, in the order in which they are written.
 pub type Fields = Vec<(&'static str, Field)>;
-
-impl Serialize for Report {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_map(self.fields())
-    }
-}
 
 /// What can stand in a member. A value that is not known is left out.
 pub(super) trait Member {

@@ -1,27 +1,37 @@
 //! The parts of a report's sentence.
 
-use super::{Exited, HungReport};
-use crate::HookEnd;
-use crate::event::{ExitStatus, TreeEnd};
+use crate::event::TreeEnd;
 use crate::prelude::*;
+use crate::units::human;
+use crate::{ExitStatus, ExitUsage, Generation, HookEnd};
 use core::fmt;
 use core::time::Duration;
 
-/// A duration with two significant units at most: `350ms`, `6.1s`, `1m35s`, `1h30m`.
-#[must_use]
-pub fn human(duration: Duration) -> String {
-    let ms = duration.as_millis();
-    let seconds = duration.as_secs();
-    match seconds {
-        0 => format!("{ms}ms"),
-        1..60 => format!("{seconds}.{}s", duration.subsec_millis() / 100).replace(".0s", "s"),
-        60..3600 => format!("{}m{}s", seconds / 60, seconds % 60).replace("m0s", "m"),
-        _ => format!("{}h{}m", seconds / 3600, seconds % 3600 / 60).replace("h0m", "h"),
-    }
-}
-
 pub(super) fn mebibytes(kb: u64) -> String {
     format!("{} MiB", kb.div_ceil(1024))
+}
+
+/// The end of one gateway process. Each spawn has exactly one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Exited {
+    pub generation: Generation,
+    pub pid: i32,
+    pub death: ExitStatus,
+    pub uptime: Duration,
+    pub toll: ExitUsage,
+    pub cause: &'static str,
+}
+
+/// A gateway that is going to be replaced because it hangs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HungReport {
+    pub generation: Generation,
+    /// How long ago its last good probe was.
+    pub last_good: Option<Duration>,
+    pub failed_probes: u32,
+    pub why: &'static str,
+    /// The file with the evidence.
+    pub evidence: Option<String>,
 }
 
 impl fmt::Display for TreeEnd {
@@ -73,64 +83,5 @@ impl fmt::Display for HungReport {
             None => write!(f, "gateway {generation}: {why}; {failed_probes} probes failed"),
         }?;
         evidence.as_ref().map_or(Ok(()), |path| write!(f, "; evidence in {path}"))
-    }
-}
-
-impl fmt::Display for ExitStatus {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Code(code) => write!(f, "exit code {code}"),
-            Self::Signal { number, core_dumped } => {
-                let more = [signal_name(*number), core_dumped.then_some("core dumped")];
-                let more: Vec<_> = more.into_iter().flatten().collect();
-                write!(f, "signal {number}")?;
-                if more.is_empty() { Ok(()) } else { write!(f, " ({})", more.join(", ")) }
-            }
-            Self::Unknown => f.write_str("an unknown status"),
-        }
-    }
-}
-
-/// The name of a signal that has the same number on every supported system, or that ends gateways on this one.
-fn signal_name(number: i32) -> Option<&'static str> {
-    Some(match number {
-        1 => "SIGHUP",
-        2 => "SIGINT",
-        3 => "SIGQUIT",
-        4 => "SIGILL",
-        5 => "SIGTRAP",
-        6 => "SIGABRT",
-        8 => "SIGFPE",
-        9 => "SIGKILL",
-        11 => "SIGSEGV",
-        13 => "SIGPIPE",
-        15 => "SIGTERM",
-        7 if cfg!(target_os = "linux") => "SIGBUS",
-        31 if cfg!(target_os = "linux") => "SIGSYS",
-        10 if cfg!(target_os = "macos") => "SIGBUS",
-        12 if cfg!(target_os = "macos") => "SIGSYS",
-        _ => return None,
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn durations_read_as_people_say_them() {
-        let table = [(0, "0ms"), (350, "350ms"), (1000, "1s"), (6130, "6.1s"), (59_990, "59.9s"), (60_000, "1m")];
-        let longer = [(95_000, "1m35s"), (3_600_000, "1h"), (5_400_000, "1h30m"), (36_000_000, "10h")];
-        for (ms, text) in table.into_iter().chain(longer) {
-            assert_eq!(human(Duration::from_millis(ms)), text);
-        }
-    }
-
-    #[test]
-    fn a_signal_is_told_by_its_name_where_it_has_one() {
-        let death = |number, core_dumped| ExitStatus::Signal { number, core_dumped }.to_string();
-        assert_eq!(death(11, true), "signal 11 (SIGSEGV, core dumped)");
-        assert_eq!(death(9, false), "signal 9 (SIGKILL)");
-        assert_eq!((death(34, false), death(34, true)), ("signal 34".into(), "signal 34 (core dumped)".into()));
     }
 }

@@ -1,9 +1,11 @@
 //! What an exit means beyond its exit status: an unrequested exit with code 0 may have been a planned restart; the same
 //! fast death again and again is deterministic; a program that is being replaced is an update, not a failure.
 
-use super::hooks::Ending;
-use super::{Effect, Effects, Generation, Intent, Moment, Report, State, Supervisor, exit};
-use crate::event::{ExitStatus, Fingerprint};
+use super::state::{Ending, Held, ProbePurpose, Repair, State, StopReason, Streak, Update};
+use super::stop::REFUSAL;
+use super::{Effect, Effects, Generation, Intent, Moment, Report, Supervisor, exit};
+use crate::ExitStatus;
+use crate::event::Fingerprint;
 use crate::fault::Fault;
 use crate::handoff::{ASKED_AGE_MAX, HandoffVerdict, Pending, Support};
 use crate::history::{Fact, PastRun, Settled};
@@ -31,40 +33,85 @@ const UPDATE_PAUSE_MAX: Duration = Duration::from_secs(30);
 /// How long an update may take: npm needs 43 s on two cores. A program that is not back then counts as broken.
 const UPDATE_TIME_MAX: Duration = Duration::from_mins(10);
 
-/// How far OpenClaw's own repair has come since a gateway last came up. It is tried once.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Repair {
-    Untried,
-    /// The next start will show what of the configuration it has changed.
-    Fresh,
-    Tried,
-}
-
-/// Equal fast deaths in a row.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Streak {
-    signal: i32,
-    count: u32,
-    /// A supervisor before us saw the first ones: nobody knows with which configuration and program.
-    recalled: bool,
-}
-
-/// A start that waits for an update of the program.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Update {
-    since: Moment,
-    tries: u32,
-}
-
-/// An exit of which the word decides whether there is another start.
-#[derive(Debug, Clone)]
-pub(super) struct Held {
-    pending: Pending,
-    /// How the gateway ended, for the reason of an exit.
-    told: String,
-}
-
 impl Supervisor {
+    /// Nothing of it is left. What that means is decided once the operator's own command has run.
+    pub(super) fn decide(&mut self, now: Moment, ending: Ending, fx: &mut Effects) {
+        match self.policy.post_stop {
+            Some(timeout) if !self.has(Fault::PostStopForgotten) => {
+                self.call_post_stop(now, ending, timeout, fx);
+            }
+            Some(_) | None => self.conclude(now, &ending, fx),
+        }
+    }
+
+    /// What the end of a run means.
+    pub(super) fn conclude(&mut self, now: Moment, ending: &Ending, fx: &mut Effects) {
+        let Ending { child, run, age, why, death, unasked, told, .. } = ending;
+        let (run, age, why, death) = (*run, *age, *why, *death);
+        let answered = run.started.is_some() || self.has_answered(child);
+        let cause = match (why, death) {
+            (StopReason::Died | StopReason::Orphaned, ExitStatus::Code(0))
+                if answered && !self.has(Fault::CleanExitIsCrash) =>
+            {
+                Cause::CleanExit
+            }
+            (StopReason::MemoryLimit, _) => Cause::Memory,
+            _ => Cause::Failed,
+        };
+        match self.intent.take() {
+            Intent::Stop(by) | Intent::StopNow(by) => {
+                // Whoever asked while the hook ran asked for no end: that was over.
+                self.remember_settled(run, if *unasked { cause } else { Cause::Asked }, fx);
+                self.exit(now, exit::OK, format!("stopped as asked by {by}; the gateway {told}"), fx);
+            }
+            Intent::Detach(by) => {
+                self.remember_settled(run, cause, fx);
+                self.exit(now, exit::OK, format!("left as asked by {by}; the gateway {told}"), fx);
+            }
+            Intent::Restart(_) if *unasked => {
+                // It counts as what it was, and only the limit of unclean boots makes the next start wait.
+                self.remember_settled(run, cause, fx);
+                self.restarts.after_run(now, run, cause, &self.policy);
+                self.restarts.grant_trial();
+                self.start_at_gate(now, fx);
+            }
+            Intent::Restart(_) if self.has(Fault::RequestSpendsBudget) => self.plan(now, run, Cause::Failed, told, fx),
+            Intent::Restart(_) => self.plan(now, run, Cause::Asked, told, fx),
+            Intent::Run => match (why, death) {
+                (StopReason::Died, _) if self.is_deterministic(death, age) => self.give_up_on(now, run, told, fx),
+                (StopReason::Died | StopReason::Orphaned, _)
+                    if let Some(pending) = self.defer_exit(now, ending, cause) =>
+                {
+                    self.go_on_deferred(now, pending, told, fx);
+                }
+                (StopReason::Died, ExitStatus::Code(REFUSAL)) if !self.has(Fault::RefusalRetried) => {
+                    self.remember_settled(run, Cause::Failed, fx);
+                    self.look_at_port(now, ProbePurpose::Refusal(run), fx);
+                }
+                (StopReason::Died, ExitStatus::Code(0)) if !answered => {
+                    self.remember_settled(run, Cause::Failed, fx);
+                    self.look_at_port(now, ProbePurpose::Unstarted(run), fx);
+                }
+                (
+                    StopReason::Died
+                    | StopReason::Hung
+                    | StopReason::Asked
+                    | StopReason::MemoryLimit
+                    | StopReason::Orphaned,
+                    _,
+                ) => {
+                    self.plan(now, run, cause, told, fx);
+                }
+            },
+        }
+    }
+
+    fn plan(&mut self, now: Moment, run: Run, cause: Cause, told: &str, fx: &mut Effects) {
+        self.remember_settled(run, cause, fx);
+        let plan = self.restarts.after_run(now, run, cause, &self.policy);
+        self.follow_plan(now, plan, told, fx);
+    }
+
     /// Finds out once whether the gateway's command line can be asked, after its first boot: not beside it.
     pub(super) fn negotiate(&mut self, fx: &mut Effects) {
         if self.policy.handoff && self.handoffs.begin_negotiation() {
@@ -189,12 +236,24 @@ impl Supervisor {
                     self.follow_plan(now, plan, &told, fx);
                 }
             }
-            _ => {}
+            State::BackingOff { .. }
+            | State::Idle
+            | State::Leasing { .. }
+            | State::Clearing(_)
+            | State::Standby(_)
+            | State::Adopting(_)
+            | State::Probing { .. }
+            | State::Hooking(_)
+            | State::Spawning(_)
+            | State::Starting { .. }
+            | State::Running { .. }
+            | State::Examining(_)
+            | State::Stopping(_)
+            | State::Sweeping { .. }
+            | State::Exited => {}
         }
     }
-}
 
-impl Supervisor {
     /// Takes in what happened before us, oldest first: the same rules give the same state.
     pub(super) fn recall(&mut self, runs: &[PastRun]) {
         for past in runs {

@@ -3,36 +3,12 @@
 //!
 //! While an act waits, the state that it belongs to stands still: its next deadline counts from the act.
 
-use super::{Effect, Effects, Generation, Moment, State, Supervisor};
+use super::state::{Answer, Fence, State, Waiting};
+use super::{Effect, Effects, Generation, Moment, Supervisor};
 use crate::fault::Fault;
 use crate::history::{Fact, Settled};
 use crate::lease::{Basis, FRESH_FOR, RECORD_MAX, UNCHANGED_FOR};
 use core::time::Duration;
-
-/// The act that waits, if one does: each belongs to the present state, so that there is one at most.
-#[derive(Debug, Clone)]
-pub(super) struct Fence {
-    basis: Basis,
-    /// The youngest question to the store.
-    ticket: u64,
-    waiting: Option<Waiting>,
-}
-
-#[derive(Debug, Clone)]
-struct Waiting {
-    act: Effect,
-    since: Moment,
-    answer: Answer,
-}
-
-/// What it waits for.
-#[derive(Debug, Clone, Copy)]
-enum Answer {
-    /// The record of this spawn.
-    Record(Generation),
-    /// The confirmation that was asked for then. The machine has slept for so long since.
-    Confirmation { asked: Moment, slept: Duration },
-}
 
 impl Fence {
     pub(super) fn new() -> Self {

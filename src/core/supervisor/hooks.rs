@@ -2,12 +2,9 @@
 //!
 //! A hook stands between two gateways, never beside one. Nothing follows before all that it started is gone.
 
-use super::exits::Repair;
-use super::stopping::StopReason;
-use super::{
-    Child, Effect, Effects, Generation, Intent, Moment, Outcome, Plan, ProbePurpose, Report, Run, State, Supervisor,
-};
-use crate::event::ExitStatus;
+use super::state::{Cut, Ending, HookPhase, Hooking, ProbePurpose, Repair, State, Then};
+use super::{Effect, Effects, Generation, Intent, Moment, Outcome, Plan, Report, Run, Supervisor};
+use crate::ExitStatus;
 use crate::exit;
 use crate::fault::Fault;
 use crate::history::{Fact, Settled};
@@ -17,74 +14,10 @@ use crate::report::human;
 use crate::restart_policy::Cause;
 use core::time::Duration;
 
-#[derive(Debug, Clone)]
-pub(super) struct Hooking {
-    ticket: u64,
-    call: Call,
-    began: Moment,
-    phase: Phase,
-    then: Then,
-}
-
-#[derive(Debug, Clone, Copy)]
-enum Phase {
-    Running {
-        until: Moment,
-    },
-    /// SIGTERM is sent.
-    Ending {
-        until: Moment,
-        cut: Cut,
-    },
-    /// SIGKILL is sent; what is left then is not waited for.
-    Killing {
-        until: Moment,
-        cut: Cut,
-    },
-}
-
-/// Why it was not left to end by itself.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Cut {
-    TimedOut,
-    /// What it was for is not wanted any more.
-    Unwanted,
-}
-
-/// What comes after it.
-#[derive(Debug, Clone)]
-enum Then {
-    /// The gateway is started.
-    Start,
-    /// The end of the gateway is judged.
-    Conclude(Box<Ending>),
-    /// The port is looked at, and the gateway started once more.
-    Retry(Run),
-    /// We end.
-    Exit(Outcome),
-}
-
-/// The end of a gateway of which nothing is left.
-#[derive(Debug, Clone)]
-pub(super) struct Ending {
-    pub(super) child: Child,
-    pub(super) run: Run,
-    /// How long its process lived.
-    pub(super) age: Duration,
-    pub(super) why: StopReason,
-    pub(super) death: ExitStatus,
-    /// Nobody had asked for it when nothing was left.
-    pub(super) unasked: bool,
-    /// In the words of its report.
-    pub(super) reason: &'static str,
-    /// For the reason of an exit.
-    pub(super) told: String,
-}
-
 impl Hooking {
     pub(super) fn deadline(&self) -> Moment {
         match self.phase {
-            Phase::Running { until } | Phase::Ending { until, .. } | Phase::Killing { until, .. } => until,
+            HookPhase::Running { until } | HookPhase::Ending { until, .. } | HookPhase::Killing { until, .. } => until,
         }
     }
 
@@ -94,8 +27,8 @@ impl Hooking {
 
     fn cut(&self) -> Option<Cut> {
         match self.phase {
-            Phase::Running { .. } => None,
-            Phase::Ending { cut, .. } | Phase::Killing { cut, .. } => Some(cut),
+            HookPhase::Running { .. } => None,
+            HookPhase::Ending { cut, .. } | HookPhase::Killing { cut, .. } => Some(cut),
         }
     }
 }
@@ -171,7 +104,7 @@ impl Supervisor {
         fx.push(Effect::Report(Report::HookStarted { hook: call.hook(), generation: call.generation() }));
         let until = if self.has(Fault::HookTimeoutIgnored) { Moment::MAX } else { now.saturating_add(timeout) };
         let hook = Effect::Hook { ticket, call: call.clone() };
-        self.state = State::Hooking(Hooking { ticket, call, began: now, phase: Phase::Running { until }, then });
+        self.state = State::Hooking(Hooking { ticket, call, began: now, phase: HookPhase::Running { until }, then });
         self.act(now, hook, fx);
     }
 
@@ -199,22 +132,22 @@ impl Supervisor {
             return;
         }
         match hooking.phase {
-            Phase::Running { .. } => {
+            HookPhase::Running { .. } => {
                 let (hook, generation) = (hooking.hook(), hooking.call.generation());
                 let timeout = self.timeout_of(hook);
                 fx.push(Effect::Report(Report::HookTimedOut { hook, generation, timeout }));
                 self.end_hook(now, Cut::TimedOut, fx);
             }
-            Phase::Ending { .. } => self.kill_hook(now, fx),
+            HookPhase::Ending { .. } => self.kill_hook(now, fx),
             // It sleeps uninterruptibly, and dies when it wakes.
-            Phase::Killing { .. } => self.finish_hook(now, &HookEnd::Ended(ExitStatus::Unknown), fx),
+            HookPhase::Killing { .. } => self.finish_hook(now, &HookEnd::Ended(ExitStatus::Unknown), fx),
         }
     }
 
     fn end_hook(&mut self, now: Moment, cut: Cut, fx: &mut Effects) {
         let State::Hooking(hooking) = &mut self.state else { return };
-        if let Phase::Running { .. } = hooking.phase {
-            hooking.phase = Phase::Ending { until: now.saturating_add(GRACE), cut };
+        if let HookPhase::Running { .. } = hooking.phase {
+            hooking.phase = HookPhase::Ending { until: now.saturating_add(GRACE), cut };
             let ticket = hooking.ticket;
             if !self.take_back_hook(now, fx) {
                 fx.push(Effect::EndHook { ticket });
@@ -225,9 +158,9 @@ impl Supervisor {
     /// Nobody has patience for it any more.
     pub(super) fn kill_hook(&mut self, now: Moment, fx: &mut Effects) {
         let State::Hooking(hooking) = &mut self.state else { return };
-        if !matches!(hooking.phase, Phase::Killing { .. }) {
+        if !matches!(hooking.phase, HookPhase::Killing { .. }) {
             let cut = hooking.cut().unwrap_or(Cut::Unwanted);
-            hooking.phase = Phase::Killing { until: now.saturating_add(KILL_TIME_MAX), cut };
+            hooking.phase = HookPhase::Killing { until: now.saturating_add(KILL_TIME_MAX), cut };
             let ticket = hooking.ticket;
             if !self.take_back_hook(now, fx) {
                 fx.push(Effect::KillHook { ticket });
@@ -269,22 +202,21 @@ impl Supervisor {
     }
 
     pub(super) fn rearm_hook(&mut self, now: Moment) {
-        let timeout = match &self.state {
-            State::Hooking(hooking) => self.timeout_of(hooking.hook()),
-            _ => return,
-        };
+        let State::Hooking(hooking) = &self.state else { return };
+        let timeout = self.timeout_of(hooking.hook());
         let State::Hooking(hooking) = &mut self.state else { return };
         match &mut hooking.phase {
-            Phase::Running { until } => *until = now.saturating_add(timeout),
-            Phase::Ending { until, .. } => *until = now.saturating_add(GRACE),
-            Phase::Killing { until, .. } => *until = now.saturating_add(KILL_TIME_MAX),
+            HookPhase::Running { until } => *until = now.saturating_add(timeout),
+            HookPhase::Ending { until, .. } => *until = now.saturating_add(GRACE),
+            HookPhase::Killing { until, .. } => *until = now.saturating_add(KILL_TIME_MAX),
         }
     }
 
     pub(super) fn on_hook_ended(&mut self, now: Moment, ticket: u64, end: &HookEnd, fx: &mut Effects) {
-        match &self.state {
-            State::Hooking(hooking) if hooking.ticket == ticket => self.finish_hook(now, end, fx),
-            _ => {}
+        if let State::Hooking(hooking) = &self.state
+            && hooking.ticket == ticket
+        {
+            self.finish_hook(now, end, fx);
         }
     }
 

@@ -1,7 +1,7 @@
 //! Before everything else: is another supervisor in charge?
 
-use super::standby::WaitingFor;
-use super::{Effect, Effects, Moment, Outcome, Poll, ProbePurpose, Report, State, Supervisor};
+use super::state::{Poll, ProbePurpose, Seen, State, WaitingFor};
+use super::{Effect, Effects, Moment, Outcome, Report, Supervisor};
 use crate::event::{Contested, LeaseAnswer};
 use crate::fault::Fault;
 use crate::lease::UNCHANGED_FOR;
@@ -17,13 +17,6 @@ const OBSERVE_PAUSE: Duration = Duration::from_secs(5);
 /// The store bounds its waits at about six seconds. What takes longer is a file system that hangs.
 pub(super) const LEASE_LOST: Duration = Duration::from_secs(30);
 
-/// An owner's counter, and since when it has been the same.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Seen {
-    pub(super) beat: u64,
-    pub(super) since: Moment,
-}
-
 impl Supervisor {
     pub(super) fn begin_leasing(&mut self, now: Moment, fx: &mut Effects) {
         fx.push(Effect::Report(Report::LeaseAcquireStarted));
@@ -35,41 +28,52 @@ impl Supervisor {
         self.ask_lease(now, LeaseRequest::Take { unchanged }, fx);
     }
 
-    /// Sends a question about the lease and notes it in the poll of the present state.
+    /// Sends a lease request of the present state.
     pub(super) fn ask_lease(&mut self, now: Moment, ask: LeaseRequest, fx: &mut Effects) {
-        self.ticket += 1;
-        let asked = Poll::Asked { ticket: self.ticket, at: now };
-        match &mut self.state {
-            State::Leasing { poll, .. } => *poll = asked,
-            State::Standby(standby) => standby.poll = asked,
-            _ => return,
+        if let Some(ticket) = self.begin_poll(now) {
+            fx.push(Effect::Lease { ticket, ask });
         }
-        fx.push(Effect::Lease { ticket: self.ticket, ask });
     }
 
-    pub(super) fn tick_leasing(&mut self, now: Moment, fx: &mut Effects) {
-        match &self.state {
-            State::Leasing { poll: Poll::Due(at), seen } if *at <= now => {
+    pub(super) fn tick_leasing(&mut self, now: Moment, poll: Poll, seen: Option<Seen>, fx: &mut Effects) {
+        match poll {
+            Poll::Due(at) if at <= now => {
                 let unchanged = seen.filter(|seen| now >= seen.since.saturating_add(UNCHANGED_FOR));
-                self.take_lease(now, *seen, unchanged.map(|seen| seen.beat), fx);
+                self.take_lease(now, seen, unchanged.map(|seen| seen.beat), fx);
             }
-            State::Leasing { poll: Poll::Asked { at, .. }, .. } if at.saturating_add(LEASE_LOST) <= now => {
+            Poll::Asked { at, .. } if at.saturating_add(LEASE_LOST) <= now => {
                 let reason = "the store directory has not answered for 30s (does its file system hang?), so nothing was \
                               started; check the mount, or name another with --store-dir";
                 self.exit(now, exit::FAILURE, reason.to_owned(), fx);
             }
-            _ => {}
+            Poll::Due(_) | Poll::Asked { .. } => {}
         }
     }
 
     pub(super) fn on_leased(&mut self, now: Moment, ticket: u64, answer: LeaseAnswer, fx: &mut Effects) {
+        if !self.state.poll_mut().is_some_and(|poll| poll.answered_by(ticket)) {
+            return;
+        }
         match &self.state {
-            State::Leasing { poll, seen } if poll.answered_by(ticket) => {
+            State::Leasing { seen, .. } => {
                 let seen = *seen;
                 self.judge_lease(now, answer, seen, fx);
             }
-            State::Standby(standby) if standby.poll.answered_by(ticket) => self.judge_peek(now, answer, fx),
-            _ => {}
+            State::Standby(_) => self.judge_peek(now, answer, fx),
+            State::Idle
+            | State::Clearing(_)
+            | State::Adopting(_)
+            | State::Probing { .. }
+            | State::BackingOff { .. }
+            | State::Awaiting(_)
+            | State::Hooking(_)
+            | State::Spawning(_)
+            | State::Starting { .. }
+            | State::Running { .. }
+            | State::Examining(_)
+            | State::Stopping(_)
+            | State::Sweeping { .. }
+            | State::Exited => {}
         }
     }
 

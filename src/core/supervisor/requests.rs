@@ -1,9 +1,7 @@
 //! What somebody wants of us, and what it means where we are.
 
-use super::examining::Examining;
-use super::{
-    Effect, Effects, Intent, Moment, ProbePurpose, Report, Request, Requester, State, Supervisor, TWICE, probing,
-};
+use super::state::{Examining, ProbePurpose, State};
+use super::{Effect, Effects, Intent, Moment, Report, Request, Requester, Supervisor, TWICE, port};
 use crate::exit;
 use crate::fault::Fault;
 use crate::prelude::*;
@@ -55,47 +53,57 @@ impl Supervisor {
     /// Acts on a new intent as far as the state allows; `Adopting`, `Spawning` and `Stopping` come back to it by
     /// themselves.
     pub(super) fn follow_intent(&mut self, now: Moment, fx: &mut Effects) {
-        match (&self.state, &self.intent) {
-            (State::Stopping(_), Intent::Stop(_) | Intent::StopNow(_)) => {
-                self.shorten_drain(now);
-                self.end_seeking(now, fx);
-            }
-            (State::Hooking(_), _) => self.intend_while_hooking(now, fx),
-            (State::Clearing(_), Intent::Stop(_) | Intent::StopNow(_) | Intent::Detach(_)) => {
-                self.shorten_clearing(now, fx);
-            }
-            (State::Spawning(_), Intent::Stop(_) | Intent::StopNow(_) | Intent::Detach(_)) => {
-                self.take_back_spawn(now, fx);
-            }
-            (State::Adopting(_), Intent::Stop(_) | Intent::StopNow(_) | Intent::Detach(_)) => {
-                self.shorten_search(now, fx);
-            }
-            (_, Intent::Run)
-            | (State::Stopping(_) | State::Sweeping { .. } | State::Exited | State::Adopting(_), _) => {}
-            (State::Starting { .. } | State::Running { .. }, _) | (State::Examining(_), Intent::Detach(_)) => {
-                self.end_present(now, fx);
-            }
-            // It hangs, and nobody has time for the evidence now.
-            (State::Examining(_), intent) => {
-                if let Intent::Restart(_) = intent {
-                    self.tell_reloading(fx);
+        match &self.state {
+            State::Stopping(_) => {
+                if let Intent::Stop(_) | Intent::StopNow(_) = self.intent {
+                    self.shorten_drain(now);
+                    self.end_seeking(now, fx);
                 }
-                self.terminate_hung(now, None, fx);
-                self.follow_intent(now, fx);
             }
-            (_, Intent::Stop(by) | Intent::StopNow(by)) => {
-                let reason = format!("stopped as asked by {by}; no gateway was running");
-                self.exit(now, exit::OK, reason, fx);
+            State::Hooking(_) => self.intend_while_hooking(now, fx),
+            State::Clearing(_) if self.is_ending() => self.shorten_clearing(now, fx),
+            State::Spawning(_) if self.is_ending() => self.take_back_spawn(now, fx),
+            State::Adopting(_) => {
+                if self.is_ending() {
+                    self.shorten_search(now, fx);
+                }
             }
-            (_, Intent::Detach(by)) => {
-                let reason = format!("left as asked by {by}; no gateway was running");
-                self.exit(now, exit::OK, reason, fx);
-            }
-            (_, Intent::Restart(_)) => {
-                self.intent = Intent::Run;
-                self.hasten(now, fx);
-            }
+            State::Starting { .. } | State::Running { .. } => self.end_present(now, fx),
+            State::Examining(_) => match self.intent {
+                Intent::Run => {}
+                Intent::Detach(_) => self.end_present(now, fx),
+                // It hangs, and the evidence is not waited for.
+                Intent::Restart(_) | Intent::Stop(_) | Intent::StopNow(_) => {
+                    if let Intent::Restart(_) = self.intent {
+                        self.tell_reloading(fx);
+                    }
+                    self.terminate_hung(now, None, fx);
+                    self.follow_intent(now, fx);
+                }
+            },
+            State::Idle
+            | State::Leasing { .. }
+            | State::Clearing(_)
+            | State::Standby(_)
+            | State::Probing { .. }
+            | State::BackingOff { .. }
+            | State::Awaiting(_)
+            | State::Spawning(_) => self.intend_without_gateway(now, fx),
+            State::Sweeping { .. } | State::Exited => {}
         }
+    }
+
+    fn intend_without_gateway(&mut self, now: Moment, fx: &mut Effects) {
+        let reason = match &self.intent {
+            Intent::Run => return,
+            Intent::Restart(_) => {
+                self.intent = Intent::Run;
+                return self.hasten(now, fx);
+            }
+            Intent::Stop(by) | Intent::StopNow(by) => format!("stopped as asked by {by}; no gateway was running"),
+            Intent::Detach(by) => format!("left as asked by {by}; no gateway was running"),
+        };
+        self.exit(now, exit::OK, reason, fx);
     }
 
     /// Acts on an intent while a gateway is there.
@@ -154,9 +162,10 @@ impl Supervisor {
             | State::Exited => {}
         }
     }
+
     /// Starts as soon as the limit of unclean boots allows.
     pub(super) fn start_at_gate(&mut self, now: Moment, fx: &mut Effects) {
         let gate = self.restarts.gate(now, &self.policy);
-        self.start_at(now, gate, if gate > now { probing::GATED } else { "as asked" }, fx);
+        self.start_at(now, gate, if gate > now { port::GATED } else { "as asked" }, fx);
     }
 }

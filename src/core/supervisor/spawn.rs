@@ -1,6 +1,7 @@
 //! From the decision to start a gateway to its process, or to the news that there is none.
 
-use super::{Child, Effect, Effects, Intent, Moment, Poll, Report, SpawnFailure, State, Supervisor};
+use super::state::{Child, Poll, Spawning, State};
+use super::{Effect, Effects, Intent, Moment, Report, SpawnFailure, Supervisor};
 use crate::fault::Fault;
 use crate::history::{Fact, Settled};
 use crate::prelude::*;
@@ -13,13 +14,6 @@ const ANSWER_LOST: Duration = Duration::from_secs(30);
 
 /// An answer that came while we stood still is taken in first.
 const LAST_CHANCE: Duration = Duration::from_secs(5);
-
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Spawning {
-    /// When its answer is lost.
-    pub(super) until: Moment,
-    overdue: bool,
-}
 
 impl Spawning {
     fn new(now: Moment) -> Self {
@@ -79,7 +73,7 @@ impl Supervisor {
         let (generation, attempt) = (self.generation, self.restarts.attempt());
         fx.push(Effect::Report(Report::GatewaySpawned { generation, pid, attempt }));
         let child = Child::new(pid, now, false);
-        let poll = Poll::Due(now + super::running::STARTUP_POLL_MIN);
+        let poll = Poll::Due(now + super::health::STARTUP_POLL_MIN);
         let armed = if self.has(Fault::StartupBudgetIgnored) { Moment::MAX } else { now };
         self.state = State::Starting { child, poll, armed, failed: 0, listening: false };
         if !self.has(Fault::StopLostWhileSpawning) {

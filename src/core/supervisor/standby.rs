@@ -1,7 +1,7 @@
 //! Beside an owner that stays: wait for its end at no cost, and take over only when nobody comes back.
 
-use super::lease::Seen;
-use super::{Effect, Effects, Moment, Observation, Poll, ProbePurpose, ProbeScope, Report, State, Supervisor};
+use super::state::{Poll, ProbePurpose, Seen, Standby, State, WaitingFor};
+use super::{Effect, Effects, Moment, Observation, ProbeScope, Report, Supervisor};
 use crate::event::LeaseAnswer;
 use crate::fault::Fault;
 use crate::lease::UNCHANGED_FOR;
@@ -19,29 +19,6 @@ const QUIET_PAUSE: Duration = Duration::from_secs(3);
 const BLIND_PAUSE: Duration = Duration::from_secs(15);
 
 const TRY_NOW: &str = "asked to try now";
-
-/// Whom we wait for.
-#[derive(Debug, Clone, Copy)]
-pub(super) enum WaitingFor {
-    /// A supervisor: it has the lease or the port claim, we have nothing.
-    Owner { pid: Option<i32> },
-    /// A gateway that no supervisor started. The lease is ours meanwhile, so that we are the one who takes over.
-    Gateway { pid: Option<i32> },
-}
-
-#[derive(Debug, Clone)]
-pub(super) struct Standby {
-    pub(super) behind: WaitingFor,
-    pub(super) poll: Poll,
-    /// Since when nobody has been there.
-    pub(super) quiet_since: Option<Moment>,
-    /// The last watched process that has ended. Whoever is named by its number still cannot be watched.
-    gone: Option<i32>,
-    /// The counter of an owner that cannot be seen itself.
-    seen: Option<Seen>,
-    /// Somebody does not want to wait for the quiet to last.
-    hasty: bool,
-}
 
 impl Standby {
     /// A process that is watched needs no timer.
@@ -165,13 +142,13 @@ impl Supervisor {
         }
     }
 
-    /// Somebody does not want to wait: lease and port are looked at again before anything is started.
+    /// `retry-now` does not wait for the quiet to last: lease and port are looked at again before anything is started.
     pub(super) fn hasten_standby(&mut self, now: Moment, fx: &mut Effects) {
-        match &mut self.state {
-            State::Standby(Standby { poll: Poll::Due(_), .. }) => self.leave_standby(now, TRY_NOW, fx),
+        let State::Standby(standby) = &mut self.state else { return };
+        match standby.poll {
+            Poll::Due(_) => self.leave_standby(now, TRY_NOW, fx),
             // The answer to the question that is under way decides.
-            State::Standby(standby) => standby.hasty = true,
-            _ => {}
+            Poll::Asked { .. } => standby.hasty = true,
         }
     }
 

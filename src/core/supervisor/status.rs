@@ -1,7 +1,7 @@
 //! What we are doing, for whoever asks.
 
-use super::standby::WaitingFor;
-use super::{Child, Moment, Poll, ProbePurpose, State, Supervisor};
+use super::state::{Child, Poll, ProbePurpose, State, WaitingFor};
+use super::{Moment, Supervisor};
 use crate::prelude::*;
 use crate::status::{GatewayStatus, Next, Status};
 use crate::{Generation, Hook};

@@ -1,6 +1,7 @@
 //! The lease is ours, and before anything else what a predecessor left is looked for: hooks first, then its gateway.
 
-use super::{Effect, Effects, Intent, Moment, ProbePurpose, Report, State, Supervisor};
+use super::state::{Clearing, ProbePurpose, Search, State};
+use super::{Effect, Effects, Intent, Moment, Report, Supervisor};
 use crate::fault::Fault;
 use crate::history::Unfinished;
 use crate::prelude::*;
@@ -20,17 +21,6 @@ pub(super) const SEARCH_TIME_MAX: Duration = Duration::from_mins(1);
 
 /// How long a stop or a detach waits for a search that is under way.
 const STOP_PATIENCE: Duration = Duration::from_secs(5);
-
-/// A look at what a predecessor left, until it is answered.
-#[derive(Debug, Clone)]
-pub(super) struct Search {
-    /// When it is given up.
-    until: Moment,
-    /// When it is tried again: after a failure, or because no answer has come.
-    again: Moment,
-    /// Why the last try failed.
-    trouble: Option<String>,
-}
 
 impl Search {
     pub(super) fn new(now: Moment) -> Self {
@@ -78,16 +68,6 @@ impl Search {
     pub(super) fn wait_for_ever(&mut self) {
         self.until = Moment::MAX;
     }
-}
-
-/// The hooks of a predecessor are being ended.
-#[derive(Debug, Clone)]
-pub(super) struct Clearing {
-    /// The gateway that is looked for next.
-    left: Option<Unfinished>,
-    /// A predecessor died, or may have.
-    heir: bool,
-    pub(super) search: Search,
 }
 
 impl Supervisor {
@@ -173,16 +153,6 @@ impl Supervisor {
             self.leave_clearing(now, fx);
         } else {
             clearing.search.shorten(now);
-        }
-    }
-
-    /// Gives a search its time again, unless somebody waits for its end.
-    pub(super) fn rearm_search(&mut self, now: Moment) {
-        let is_ending = self.is_ending();
-        match &mut self.state {
-            State::Clearing(Clearing { search, .. }) if !is_ending => search.rearm(now),
-            State::Adopting(adopting) if !is_ending => adopting.search.rearm(now),
-            _ => {}
         }
     }
 

@@ -3,13 +3,11 @@
 //! "The leader exited" is not "the tree is gone": the rest of the tree is killed first, and only then does the state
 //! change.
 
-use super::end::SWEEP_TIME_MAX;
-use super::hooks::Ending;
-use super::{
-    Child, Effect, Effects, Exited, Intent, Moment, Observation, Poll, ProbeScope, Report, Run, State, Supervisor,
-    sooner,
-};
-use crate::event::{ExitStatus, TreeEnd};
+use super::SWEEP_TIME_MAX;
+use super::state::{Child, Ending, Leader, Poll, State, StopReason, Stopping, TreePhase};
+use super::{Effect, Effects, Exited, Intent, Moment, Observation, ProbeScope, Report, Run, Supervisor, sooner};
+use crate::ExitStatus;
+use crate::event::TreeEnd;
 use crate::fault::Fault;
 use crate::history::{Fact, Unfinished};
 use crate::liveness::Liveness;
@@ -31,59 +29,6 @@ pub(super) const REFUSAL: i32 = 78;
 /// Why a gateway ended of which nobody saw the end.
 pub(super) const LOST: &str = "ended while no supervisor ran";
 
-#[derive(Debug, Clone)]
-pub(super) struct Stopping {
-    pub(super) child: Child,
-    /// When it came up, if it did.
-    started: Option<Moment>,
-    pub(super) liveness: Liveness,
-    why: StopReason,
-    leader: Leader,
-    tree: Tree,
-    pub(super) poll: Poll,
-}
-
-/// Why it ends. An intent that comes later outranks it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum StopReason {
-    Asked,
-    Hung,
-    Died,
-    /// Its tree has more memory than it may have.
-    MemoryLimit,
-    /// It died while no supervisor ran.
-    Orphaned,
-}
-
-#[derive(Debug, Clone, Copy)]
-enum Leader {
-    Alive,
-    /// `drained` says that it ended by itself in the time that it was given.
-    Dead {
-        death: ExitStatus,
-        at: Moment,
-        drained: bool,
-        /// In the words of its report.
-        reason: &'static str,
-    },
-}
-
-#[derive(Debug, Clone, Copy)]
-enum Tree {
-    /// SIGTERM is sent; the gateway drains until then, for as long as `grace`.
-    Draining { until: Moment, grace: Duration },
-    /// It exited with 0, as far as can be known, and nobody had asked: whoever answers on its port now may be a successor
-    /// that it left.
-    Seeking,
-    /// `Effect::KillTree` is under way. `told` is how many survivors of the last one were told of; `lost` says that the
-    /// answer to the last one, or the news of the leader's death after it, has not come.
-    Killing { told: u32, until: Moment, lost: bool },
-    /// The leader survived it; it is tried again then.
-    Stubborn { again: Moment, told: u32 },
-    /// Nothing is left, except perhaps the news of the leader's death.
-    Gone { until: Moment },
-}
-
 impl Stopping {
     pub(super) fn leader_lives(&self) -> bool {
         matches!(self.leader, Leader::Alive)
@@ -95,7 +40,7 @@ impl Stopping {
 
     /// Its SIGTERM or its kill, which had waited, is done now.
     pub(super) fn begin(&mut self, now: Moment) {
-        if let Tree::Draining { until, grace } = &mut self.tree {
+        if let TreePhase::Draining { until, grace } = &mut self.tree {
             *until = now.saturating_add(*grace);
         }
         self.rearm(now);
@@ -103,19 +48,19 @@ impl Stopping {
 
     pub(super) fn rearm(&mut self, now: Moment) {
         self.liveness.rearm(now);
-        if let Tree::Killing { until, .. } | Tree::Gone { until } = &mut self.tree {
+        if let TreePhase::Killing { until, .. } | TreePhase::Gone { until } = &mut self.tree {
             *until = now.saturating_add(ANSWER_LOST);
         }
     }
 
     pub(super) fn deadline(&self, policy: &Policy) -> Moment {
         match self.tree {
-            Tree::Draining { until, .. } => {
+            TreePhase::Draining { until, .. } => {
                 sooner(until.min(self.poll.wake(policy)), self.liveness.silent_deadline(policy))
             }
-            Tree::Stubborn { again, .. } => again,
-            Tree::Seeking => self.poll.wake(policy),
-            Tree::Killing { until, .. } | Tree::Gone { until } => until,
+            TreePhase::Stubborn { again, .. } => again,
+            TreePhase::Seeking => self.poll.wake(policy),
+            TreePhase::Killing { until, .. } | TreePhase::Gone { until } => until,
         }
     }
 }
@@ -160,7 +105,7 @@ impl Supervisor {
             up,
             why,
             Leader::Alive,
-            Tree::Draining { until: now.saturating_add(grace), grace },
+            TreePhase::Draining { until: now.saturating_add(grace), grace },
         );
         self.act(now, Effect::Terminate { generation: self.generation }, fx);
     }
@@ -169,7 +114,7 @@ impl Supervisor {
     fn kill(&mut self, now: Moment, told: u32, lost: bool, fx: &mut Effects) {
         let generation = self.generation;
         if let State::Stopping(stopping) = &mut self.state {
-            stopping.tree = Tree::Killing { told, until: now.saturating_add(ANSWER_LOST), lost };
+            stopping.tree = TreePhase::Killing { told, until: now.saturating_add(ANSWER_LOST), lost };
             self.act(now, Effect::KillTree { generation }, fx);
         }
     }
@@ -181,7 +126,7 @@ impl Supervisor {
         up: Option<(Moment, Liveness)>,
         why: StopReason,
         leader: Leader,
-        tree: Tree,
+        tree: TreePhase,
     ) {
         let (started, liveness) =
             up.map_or((None, Liveness::new(now)), |(started, liveness)| (Some(started), liveness));
@@ -196,37 +141,39 @@ impl Supervisor {
         let is_ending = self.is_ending();
         let State::Stopping(stopping) = &mut self.state else { return };
         match stopping.tree {
-            Tree::Draining { until, .. } if until <= now => {
+            TreePhase::Draining { until, .. } if until <= now => {
                 self.escalate(now, "it did not end in the time that it was given", fx);
             }
-            Tree::Draining { .. } if stopping.liveness.silent_deadline(&self.policy).is_some_and(|at| at <= now) => {
+            TreePhase::Draining { .. }
+                if stopping.liveness.silent_deadline(&self.policy).is_some_and(|at| at <= now) =>
+            {
                 self.escalate(now, "it stopped answering while it drained", fx);
             }
-            Tree::Draining { .. } if stopping.poll.wake(&self.policy) <= now => {
+            TreePhase::Draining { .. } if stopping.poll.wake(&self.policy) <= now => {
                 self.probe(now, ProbeScope::Liveness(self.generation), fx);
             }
-            Tree::Stubborn { again, told } if again <= now => {
+            TreePhase::Stubborn { again, told } if again <= now => {
                 self.kill(now, told, false, fx);
             }
-            Tree::Seeking if stopping.poll.wake(&self.policy) <= now => self.end_seeking(now, fx),
+            TreePhase::Seeking if stopping.poll.wake(&self.policy) <= now => self.end_seeking(now, fx),
             // Nothing is started beside it, but a stop does not wait for it for ever.
-            Tree::Killing { lost: true, until, .. } if until <= now && is_ending => {
+            TreePhase::Killing { lost: true, until, .. } if until <= now && is_ending => {
                 let left = Vec::from(["no kill of it comes back".to_owned()]);
                 self.on_tree_gone(now, TreeEnd { survivors: 1, left, ..TreeEnd::default() }, fx);
             }
-            Tree::Killing { told, until, .. } if until <= now => self.kill(now, told, true, fx),
-            Tree::Gone { until } if until <= now => self.kill(now, 0, true, fx),
-            Tree::Draining { .. }
-            | Tree::Seeking
-            | Tree::Stubborn { .. }
-            | Tree::Killing { .. }
-            | Tree::Gone { .. } => {}
+            TreePhase::Killing { told, until, .. } if until <= now => self.kill(now, told, true, fx),
+            TreePhase::Gone { until } if until <= now => self.kill(now, 0, true, fx),
+            TreePhase::Draining { .. }
+            | TreePhase::Seeking
+            | TreePhase::Stubborn { .. }
+            | TreePhase::Killing { .. }
+            | TreePhase::Gone { .. } => {}
         }
     }
 
     pub(super) fn judge_drain(&mut self, now: Moment, sighting: &Observation, fx: &mut Effects) {
         let State::Stopping(stopping) = &mut self.state else { return };
-        if let Tree::Seeking = stopping.tree {
+        if let TreePhase::Seeking = stopping.tree {
             return self.judge_successor(now, sighting, fx);
         }
         stopping.liveness.observe(now, sighting.verdict);
@@ -235,7 +182,7 @@ impl Supervisor {
 
     /// A stop allows a drain that has begun already the stop timeout and no more: a hang's may be longer.
     pub(super) fn shorten_drain(&mut self, now: Moment) {
-        if let State::Stopping(Stopping { tree: Tree::Draining { until, grace }, .. }) = &mut self.state {
+        if let State::Stopping(Stopping { tree: TreePhase::Draining { until, grace }, .. }) = &mut self.state {
             *grace = (*grace).min(self.policy.stop_timeout);
             *until = (*until).min(now.saturating_add(self.policy.stop_timeout));
         }
@@ -243,7 +190,7 @@ impl Supervisor {
 
     /// No successor is looked for any longer: the rest of the tree goes.
     pub(super) fn end_seeking(&mut self, now: Moment, fx: &mut Effects) {
-        if let State::Stopping(stopping @ Stopping { tree: Tree::Seeking, .. }) = &mut self.state {
+        if let State::Stopping(stopping @ Stopping { tree: TreePhase::Seeking, .. }) = &mut self.state {
             // An answer that is still under way is about what is being ended.
             stopping.poll = Poll::Due(Moment::MAX);
             self.kill(now, 0, false, fx);
@@ -284,7 +231,7 @@ impl Supervisor {
     /// Ends the wait for a drain.
     pub(super) fn escalate(&mut self, now: Moment, why: &str, fx: &mut Effects) {
         let generation = self.generation;
-        if let State::Stopping(Stopping { tree: Tree::Draining { .. }, .. }) = self.state {
+        if let State::Stopping(Stopping { tree: TreePhase::Draining { .. }, .. }) = self.state {
             fx.push(Effect::Report(Report::StopEscalated { generation, why: why.to_owned() }));
             self.kill(now, 0, false, fx);
         }
@@ -322,7 +269,7 @@ impl Supervisor {
         self.tell_exit(Exited { generation, pid: child.pid, death, uptime, toll, cause }, fx);
         fx.push(Effect::Remember { generation, fact: Fact::Died(death) });
         // While its SIGTERM waits it has not been told to end.
-        let drained = matches!(&self.state, State::Stopping(Stopping { tree: Tree::Draining { .. }, .. }))
+        let drained = matches!(&self.state, State::Stopping(Stopping { tree: TreePhase::Draining { .. }, .. }))
             && !self.fence.is_waiting();
         let dead = Leader::Dead { death, at: now, drained, reason: cause };
         let State::Stopping(stopping) = &mut self.state else {
@@ -333,7 +280,7 @@ impl Supervisor {
                 ExitStatus::Signal { .. } => false,
             };
             let may_have_successor = may_be_clean && up.is_some() && self.intent == Intent::Run;
-            self.enter_stopping(now, child, up, why, dead, Tree::Seeking);
+            self.enter_stopping(now, child, up, why, dead, TreePhase::Seeking);
             if self.has(Fault::LeaderExitIsTreeGone) {
                 return self.settle(now, fx);
             }
@@ -344,11 +291,11 @@ impl Supervisor {
         };
         stopping.leader = dead;
         match stopping.tree {
-            Tree::Draining { .. } | Tree::Stubborn { .. } => {
+            TreePhase::Draining { .. } | TreePhase::Stubborn { .. } => {
                 self.kill(now, 0, false, fx);
             }
-            Tree::Seeking | Tree::Killing { .. } => {}
-            Tree::Gone { .. } => self.settle(now, fx),
+            TreePhase::Seeking | TreePhase::Killing { .. } => {}
+            TreePhase::Gone { .. } => self.settle(now, fx),
         }
     }
 
@@ -374,7 +321,7 @@ impl Supervisor {
         let generation = self.generation;
         let pause = if self.has(Fault::StubbornTreeLeft) { Moment::MAX } else { KILL_AGAIN };
         let State::Stopping(stopping) = &mut self.state else { return };
-        let Tree::Killing { told, lost, .. } = stopping.tree else { return };
+        let TreePhase::Killing { told, lost, .. } = stopping.tree else { return };
         self.swept_by = now.saturating_add(SWEEP_TIME_MAX);
         let survivors = end.survivors;
         let left = end.left.join("; ");
@@ -385,10 +332,10 @@ impl Supervisor {
         }
         match stopping.leader {
             Leader::Alive if survivors > 0 => {
-                stopping.tree = Tree::Stubborn { again: now.saturating_add(pause), told: survivors }
+                stopping.tree = TreePhase::Stubborn { again: now.saturating_add(pause), told: survivors }
             }
             Leader::Alive | Leader::Dead { .. } => {
-                stopping.tree = Tree::Gone { until: now.saturating_add(ANSWER_LOST) };
+                stopping.tree = TreePhase::Gone { until: now.saturating_add(ANSWER_LOST) };
             }
         }
         let leader_dead = matches!(stopping.leader, Leader::Dead { .. });
@@ -442,7 +389,7 @@ impl Supervisor {
             Some((started, Liveness::new(left.healthy_until.unwrap_or(started))))
         });
         let dead = Leader::Dead { death, at, drained: false, reason: LOST };
-        self.enter_stopping(now, child, up, StopReason::Orphaned, dead, Tree::Seeking);
+        self.enter_stopping(now, child, up, StopReason::Orphaned, dead, TreePhase::Seeking);
         self.kill(now, 0, false, fx);
     }
 

@@ -1,9 +1,7 @@
 //! Before a spawn: whose is the port, and what did the last exit mean?
 
-use super::standby::WaitingFor;
-use super::{
-    Effect, Effects, Exited, Moment, Observation, Poll, ProbePurpose, ProbeScope, Report, Run, State, Supervisor, Watch,
-};
+use super::state::{Poll, ProbePurpose, State, WaitingFor};
+use super::{Effect, Effects, Exited, Moment, Observation, ProbeScope, Report, Run, Supervisor, Watch};
 use crate::conflict::Ruling;
 use crate::fault::Fault;
 use crate::policy::OnConflict;

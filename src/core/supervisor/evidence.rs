@@ -1,8 +1,8 @@
 //! Before a gateway is ended for its health: what may tell why is written down while it is still there to be looked at.
 
-use super::running::verdict_on_ours;
-use super::stopping::StopReason;
-use super::{Child, Effect, Effects, Moment, Observation, Poll, Report, State, Supervisor};
+use super::health::verdict_on_ours;
+use super::state::{Child, Examining, Poll, State, StopReason, Was};
+use super::{Effect, Effects, Moment, Observation, Report, Supervisor};
 use crate::fault::Fault;
 use crate::liveness::{Hung, Liveness};
 use crate::prelude::*;
@@ -13,23 +13,6 @@ use core::time::Duration;
 
 /// How long the evidence is waited for: a look at a process that hangs may hang itself, and the replacement is worth more.
 pub(super) const EVIDENCE_TIME_MAX: Duration = Duration::from_secs(5);
-
-#[derive(Debug, Clone)]
-pub(super) struct Examining {
-    pub(super) child: Child,
-    /// A probe that was under way may still bring a good answer.
-    pub(super) poll: Poll,
-    was: Was,
-    hung: Hung,
-    pub(super) until: Moment,
-}
-
-/// What it was doing.
-#[derive(Debug, Clone)]
-pub(super) enum Was {
-    Booting { failed: u32, listening: bool },
-    Up { started: Moment, liveness: Liveness, stable: bool },
-}
 
 impl Examining {
     pub(super) fn up(&self) -> Option<(Moment, Liveness)> {

@@ -1,11 +1,12 @@
 //! What a predecessor left: a gateway that goes on, the rest of one, or only its record.
 
-use super::clearing::{SEARCH_TIME_MAX, Search};
-use super::hooks::Ending;
-use super::stopping::{LOST, StopReason};
-use super::{Child, Effect, Effects, Exited, Intent, Moment, Poll, Report, Run, State, Supervisor};
+use super::recovery::SEARCH_TIME_MAX;
+use super::state::{Adopting, Child, Ending, Poll, Search, State, StopReason};
+use super::stop::LOST;
+use super::{Effect, Effects, Exited, Intent, Moment, Report, Run, Supervisor};
+use crate::ExitStatus;
 use crate::ExitUsage;
-use crate::event::{ExitStatus, Remains};
+use crate::event::Remains;
 use crate::fault::Fault;
 use crate::history::{Fact, Settled, Unfinished};
 use crate::liveness::Liveness;
@@ -17,14 +18,6 @@ use core::time::Duration;
 /// The pause before the next look where a mark was seen and could not be followed.
 const UNRECORDED_PAUSE: Duration = Duration::from_secs(1);
 const MARK_GONE: &str = "a process with our mark was on the port and could not be found again";
-
-/// The search for the gateway of a predecessor.
-#[derive(Debug, Clone)]
-pub(super) struct Adopting {
-    /// What the record says of it.
-    left: Option<Unfinished>,
-    pub(super) search: Search,
-}
 
 impl Supervisor {
     /// Looks for the gateway of the record.

@@ -1,11 +1,44 @@
 //! Deadlines, ticks and jumps of the clock. Every state has a deadline but those before the start, after the end, and a
 //! standby that watches a process.
 
-use super::{
-    Duration, Effect, Effects, JUMP_MIN, LATE, Moment, Poll, ProbePurpose, ProbeScope, Report, State, Supervisor,
-    lease, sooner,
-};
+use super::state::{Adopting, Clearing, Poll, ProbePurpose, State};
+use super::{Duration, Effect, Effects, JUMP_MIN, LATE, Moment, Policy, ProbeScope, Report, Supervisor, lease, sooner};
 use crate::fault::Fault;
+
+/// A probe answers within its timeout; one that is this much over it will never answer.
+const ANSWER_LOST: Duration = Duration::from_secs(5);
+
+impl Poll {
+    /// When to send the next probe: at its time, or when the answer to the last one is so late that it is lost.
+    pub(super) fn wake(self, policy: &Policy) -> Moment {
+        match self {
+            Self::Due(at) => at,
+            Self::Asked { at, .. } if policy.planted.is(Fault::DeadlineInThePast) => at,
+            Self::Asked { .. } if policy.planted.is(Fault::LostProbeForgotten) => Moment::MAX,
+            Self::Asked { at, .. } => at.saturating_add(policy.probe_timeout).saturating_add(ANSWER_LOST),
+        }
+    }
+
+    /// Gives an answer that is under way its time again.
+    pub(super) fn rearm(&mut self, now: Moment) {
+        if let Self::Asked { at, .. } = self {
+            *at = now;
+        }
+    }
+
+    /// Whether this is the answer that is waited for.
+    pub(super) fn answered_by(self, answer: u64) -> bool {
+        matches!(self, Self::Asked { ticket, .. } if ticket == answer)
+    }
+
+    /// The next probe: one interval after the last one was sent, and not before now.
+    pub(super) fn next(self, now: Moment, interval: Duration) -> Self {
+        match self {
+            Self::Due(at) => Self::Due(at),
+            Self::Asked { at, .. } => Self::Due(now.max(at.saturating_add(interval))),
+        }
+    }
+}
 
 impl Supervisor {
     /// For how long nobody woke us although it was time. Of several events that come after it only the first one is
@@ -69,7 +102,7 @@ impl Supervisor {
                     self.finish_sweep(fx);
                 }
             }
-            State::Leasing { .. } => self.tick_leasing(now, fx),
+            State::Leasing { poll, seen } => self.tick_leasing(now, *poll, *seen, fx),
             State::Standby(_) => self.tick_standby(now, fx),
             State::Probing { poll, .. } => {
                 if poll.wake(&self.policy) <= now {
@@ -100,6 +133,7 @@ impl Supervisor {
         }
         self.handoffs.rearm(now);
         self.fence.rearm(now);
+        let is_ending = self.is_ending();
         match &mut self.state {
             State::Starting { armed, .. } => *armed = now,
             State::Running { liveness, .. } => liveness.rearm(now),
@@ -115,7 +149,12 @@ impl Supervisor {
             State::Standby(standby) => standby.rearm(now),
             State::Examining(_) => self.clear_hang(now),
             State::Hooking(_) => self.rearm_hook(now),
-            State::Clearing(_) | State::Adopting(_) => self.rearm_search(now),
+            State::Clearing(Clearing { search, .. }) | State::Adopting(Adopting { search, .. }) => {
+                // A stop does not wait for a search longer than it has to.
+                if !is_ending {
+                    search.rearm(now);
+                }
+            }
             State::Idle | State::BackingOff { .. } | State::Awaiting(_) | State::Sweeping { .. } | State::Exited => {}
         }
     }

@@ -1,9 +1,7 @@
 //! While the gateway's process lives: is it coming up, is it still serving?
 
-use super::examining::Was;
-use super::exits::Repair;
-use super::stopping::StopReason;
-use super::{Effect, Effects, Moment, Observation, Poll, ProbeScope, Report, State, Supervisor, Usage};
+use super::state::{Child, Poll, Repair, State, StopReason, Was};
+use super::{Effect, Effects, Moment, Observation, ProbeScope, Report, Supervisor, Usage};
 use crate::fault::{Fault, Planted};
 use crate::history::Fact;
 use crate::liveness::{Extension, Finding, Hung, Liveness};
@@ -178,6 +176,19 @@ impl Supervisor {
         self.memory_restarts = self.memory_restarts.saturating_add(1);
         self.tell_reloading(fx);
         self.terminate(now, child, up, StopReason::MemoryLimit, self.policy.stop_timeout, fx);
+    }
+}
+
+impl Child {
+    /// Takes in an answer of its own.
+    fn note_answer(&mut self, sighting: &Observation) {
+        if let Verdict::Gateway(_) | Verdict::Draining = sighting.verdict {
+            match &sighting.owner {
+                Owner::Ours(holder) => (self.answered, self.listener) = (true, Some(holder.pid)),
+                Owner::Unseen => self.answered = true,
+                Owner::Other(_) => {}
+            }
+        }
     }
 }
 
