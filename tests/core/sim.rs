@@ -1,6 +1,6 @@
 //! Thousands of seeded worlds against the promises of `docs/TESTING.md`, and every planted fault against them.
 //!
-//! `SEED=n cargo test --test sim` replays one world and prints its whole story; `SEEDS=n` runs that many of them;
+//! `SEED=n cargo test --test sim` replays one world and prints its whole log; `SEEDS=n` runs that many of them;
 //! `REPORTS=FILE` writes every report of them to a file, to compare before and after a change that should not show.
 
 #[path = "../sim/dice.rs"]
@@ -29,14 +29,14 @@ use world::World;
 
 const SEEDS: u64 = 20_000;
 
-/// A fault that needs more worlds than this is not caught.
+/// A fault has to be caught within this many seeds.
 const FAULT_SEEDS: u64 = 3000;
 
 fn number(name: &str) -> Option<u64> {
     env::var(name).ok().and_then(|text| text.parse().ok())
 }
 
-/// Past the capture of the test harness: who asks for a seed wants to read it.
+/// Writes past the output capture of the test harness: this text is what `SEED` and `SEEDS` are for.
 fn tell(text: &str) {
     let _closed = writeln!(io::stderr(), "{text}");
 }
@@ -45,13 +45,13 @@ fn sound(policy: &Policy) -> Supervisor {
     Supervisor::new(policy.clone())
 }
 
-/// Everything that a person needs to see why a seed fails.
+/// All that one needs to see why a seed fails.
 fn failure(seed: u64, world: &World<'_>, broken: &Broken, make: Maker<'_>) -> String {
     let trial = &world.sups[world.acting].trial;
     let short = shrink(&trial.policy, make, &trial.log, broken);
     format!(
         "seed {seed} breaks {}: {}\n{:#?}\n\n{}\n\
-         what is needed of it, {} inputs (none: it takes more than one supervisor):\n{}\n\
+         shortest failing record, {} inputs (none: it takes more than one supervisor):\n{}\n\
          SEED={seed} cargo test --test sim replays it\n",
         broken.promise,
         broken.what,
@@ -68,18 +68,16 @@ type Seen = BTreeMap<String, u64>;
 /// What an effect is counted as.
 fn noteworthy(effect: &Effect) -> Option<String> {
     Some(match effect {
-        Effect::Report(Report::RestartGaveUp { why, .. }) if why.contains("in a row") => {
-            "the same death again".to_owned()
-        }
+        Effect::Report(Report::RestartGaveUp { why, .. }) if why.contains("in a row") => "a crash loop".to_owned(),
         Effect::Report(report) => report.name().to_owned(),
         Effect::Exit(outcome) => format!("exit {}", outcome.code),
-        Effect::Examine { .. } => "a gateway examined".to_owned(),
+        Effect::Examine { .. } => "evidence collected".to_owned(),
         Effect::Notify(notice) => format!("{notice:?}"),
         Effect::Hook { call, .. } => format!("a hook called: {}", call.hook().name()),
         Effect::EndHook { .. } => "a hook ended".to_owned(),
         Effect::KillHook { .. } => "a hook killed".to_owned(),
         Effect::Consume { .. } => "a handoff asked for".to_owned(),
-        Effect::Remember { fact: Fact::Settled(Settled::Postponed), .. } => "a start put off".to_owned(),
+        Effect::Remember { fact: Fact::Settled(Settled::Postponed), .. } => "a start postponed".to_owned(),
         Effect::Spawn { no_respawn: true, .. } => "a successor forbidden".to_owned(),
         Effect::Lease { .. }
         | Effect::Adopt { .. }
@@ -133,17 +131,17 @@ fn explore(seeds: u64) -> Result<Seen, String> {
     Ok(all)
 }
 
-/// What the worlds have to reach: a promise about what never happens is kept by accident.
+/// What the worlds have to reach: a promise about something that never happens is not tested.
 const REACHED: [&str; 56] = [
     "Ready",
     "Reloading",
     "Stopping",
-    "a gateway examined",
+    "evidence collected",
     "a handoff asked for",
     "a hook called: repair",
-    "a start put off",
+    "a start postponed",
     "a successor forbidden",
-    "the same death again",
+    "a crash loop",
     "a hook ended",
     "a hook killed",
     "exit 0",
@@ -224,7 +222,7 @@ fn no_world_breaks_a_promise() {
         if let Err(broken) = end {
             panic!("{}", failure(seed, &world, &broken, &sound));
         }
-        return tell(&format!("seed {seed} keeps every promise; its story:\n{}", world.story()));
+        return tell(&format!("seed {seed} keeps every promise; its log:\n{}", world.story()));
     }
     let seeds = number("SEEDS").unwrap_or(SEEDS);
     if let Ok(path) = env::var("REPORTS") {

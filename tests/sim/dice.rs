@@ -1,4 +1,4 @@
-//! Chance that repeats itself: everything that a world does at random comes from one seed.
+//! Random numbers: all random choices of a world come from one seed.
 
 use std::time::Duration;
 

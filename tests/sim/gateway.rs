@@ -1,4 +1,4 @@
-//! One gateway of the simulated world: what it is like, and which processes belong to it.
+//! A simulated gateway: its planned faults and its processes.
 
 use crate::dice::Dice;
 use openclaw_supervise_core::{ExitStatus, Generation, Moment, Phase, Policy, Verdict};
@@ -12,94 +12,96 @@ pub(crate) enum Show {
     Serving,
     Draining,
     Frozen,
-    /// Answers, but nonsense: half of its handlers are broken.
+    /// Answers with something that no gateway would send: half of its handlers are broken.
     Nonsense,
 }
 
-/// What becomes of it, once it is up or before.
+/// What goes wrong with a gateway, if anything; ages count from its start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Fate {
-    Lives,
-    /// Ends by itself, at that age.
-    Dies(Duration, ExitStatus),
-    /// Shows something else from that age on, and recovers after the second time, if it ever does.
-    Turns(Duration, Show, Option<Duration>),
+pub(crate) enum GatewayFault {
+    None,
+    /// Exits by itself at this age.
+    Exits(Duration, ExitStatus),
+    /// Shows something else from this age on, and recovers after the second time; `None` if it never does.
+    Misbehaves(Duration, Show, Option<Duration>),
     /// Restarts in place: drains, closes, warms up, serves.
     RestartsInPlace(Duration),
     /// Leaves a detached successor, which serves before it exits itself.
-    Succeeds(Duration),
+    LeavesSuccessor(Duration),
 }
 
-/// What the gateways of some worlds do again and again.
+/// A fault that most gateways of a world repeat.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Habit {
+pub(crate) enum RepeatedFault {
     /// Exit with 0, mostly as planned.
-    Restless,
+    CleanExit,
     /// Die early of one signal.
-    Crashing,
+    Crash,
     /// Exit with 78.
-    Refusing,
+    Refusal,
     /// Leave successors.
-    Succeeding,
+    Successor,
 }
 
-impl Habit {
-    pub(crate) fn fate(self, dice: &mut Dice) -> Fate {
+impl RepeatedFault {
+    pub(crate) fn fault(self, dice: &mut Dice) -> GatewayFault {
         match self {
-            Self::Restless => Fate::Dies(dice.ms(0, 90_000), ExitStatus::Code(0)),
-            Self::Crashing => Fate::Dies(dice.ms(0, 33_000), ExitStatus::Signal { number: 11, core_dumped: true }),
-            Self::Refusing => Fate::Dies(dice.ms(0, 5000), ExitStatus::Code(78)),
-            Self::Succeeding => Fate::Succeeds(dice.ms(0, 90_000)),
+            Self::CleanExit => GatewayFault::Exits(dice.ms(0, 90_000), ExitStatus::Code(0)),
+            Self::Crash => {
+                GatewayFault::Exits(dice.ms(0, 33_000), ExitStatus::Signal { number: 11, core_dumped: true })
+            }
+            Self::Refusal => GatewayFault::Exits(dice.ms(0, 5000), ExitStatus::Code(78)),
+            Self::Successor => GatewayFault::LeavesSuccessor(dice.ms(0, 90_000)),
         }
     }
 }
 
-/// How much memory its tree has.
+/// How much memory the tree of a gateway uses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Memory {
     Steady,
-    /// Over the limit from that age on.
+    /// Over the limit from this age on.
     Leaks(Duration),
     /// Over it from the first age to the second.
     Peaks(Duration, Duration),
 }
 
-/// What it does on SIGTERM.
+/// What a gateway does on SIGTERM.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Manner {
-    /// Drains for so long, then exits so.
+pub(crate) enum OnSigterm {
+    /// Drains for this time, then exits with this status.
     Drains(Duration, ExitStatus),
-    /// Begins to drain and falls silent.
+    /// Begins to drain, then stops answering.
     DrainsAndFreezes,
-    /// Closes the port at once, then takes its time.
+    /// Closes the port at once, exits after this time.
     Closes(Duration, ExitStatus),
-    /// Nothing, for ever.
+    /// Never exits.
     Ignores,
 }
 
 #[derive(Debug, Clone)]
-pub(crate) struct Temper {
+pub(crate) struct FaultPlan {
     /// When it opens its port, and when it serves.
     pub(crate) opens: Duration,
     pub(crate) boots: Duration,
-    /// A release that knows no phases, and says of a duplicate with 0 that it did not start.
+    /// An older release: it reports no phases, and exits with 0 when its port is taken.
     pub(crate) old: bool,
-    pub(crate) fate: Fate,
-    pub(crate) manner: Manner,
-    /// Whether a frozen one hears SIGTERM.
+    pub(crate) fault: GatewayFault,
+    pub(crate) on_sigterm: OnSigterm,
+    /// Ignores SIGTERM while frozen.
     pub(crate) deaf: bool,
-    /// How much of a processor its event loop uses while it does not serve, in percent.
+    /// CPU use of its event loop while it does not answer, in percent of one CPU.
     pub(crate) works: u32,
     pub(crate) memory: Memory,
-    /// Whether another process than the one that was started listens.
+    /// A child listens, not the process that was started.
     pub(crate) launched: bool,
-    /// Children that outlive it.
+    /// Children that outlive the leader.
     pub(crate) daemons: u32,
-    /// How long after SIGKILL its leader, or one of its children, sleeps uninterruptibly.
+    /// How long its leader (`true`) or one of its children stays in uninterruptible sleep after SIGKILL.
     pub(crate) stuck: Option<(bool, Duration)>,
 }
 
-/// The limit, where there is one.
+/// The limit on memory, where the policy has one.
 pub(crate) const MEMORY_MAX_KB: u64 = 1_000_000;
 
 impl Memory {
@@ -113,15 +115,15 @@ impl Memory {
     }
 }
 
-impl Temper {
-    pub(crate) fn mild(dice: &mut Dice, policy: &Policy) -> Self {
+impl FaultPlan {
+    pub(crate) fn healthy(dice: &mut Dice, policy: &Policy) -> Self {
         let boots = dice.ms(1, 8000).min(policy.startup_timeout / 3);
         Self {
             opens: boots / 2,
             boots,
             old: false,
-            fate: Fate::Lives,
-            manner: Manner::Drains(dice.ms(10, 900).min(policy.stop_timeout / 2), ExitStatus::Code(0)),
+            fault: GatewayFault::None,
+            on_sigterm: OnSigterm::Drains(dice.ms(10, 900).min(policy.stop_timeout / 2), ExitStatus::Code(0)),
             deaf: false,
             works: 0,
             memory: Memory::Steady,
@@ -138,19 +140,19 @@ impl Temper {
             1..4 => dice.ms(0, 300),
             _ => dice.ms(300, 20_000),
         };
-        let manner = match dice.below(9) {
-            0 => Manner::Ignores,
-            1 => Manner::DrainsAndFreezes,
-            2 => Manner::Closes(dice.s(0, 60), dice.pick(&deaths)),
-            3 => Manner::Drains(dice.s(1, 400), dice.pick(&deaths)),
-            _ => Manner::Drains(dice.ms(0, 3000), dice.pick(&deaths)),
+        let on_sigterm = match dice.below(9) {
+            0 => OnSigterm::Ignores,
+            1 => OnSigterm::DrainsAndFreezes,
+            2 => OnSigterm::Closes(dice.s(0, 60), dice.pick(&deaths)),
+            3 => OnSigterm::Drains(dice.s(1, 400), dice.pick(&deaths)),
+            _ => OnSigterm::Drains(dice.ms(0, 3000), dice.pick(&deaths)),
         };
         Self {
             opens: if dice.once_in(3) { boots / 2 } else { boots },
             boots,
             old: dice.once_in(5),
-            fate: Self::fate(dice, policy),
-            manner,
+            fault: Self::fault(dice, policy),
+            on_sigterm,
             deaf: dice.once_in(2),
             works: dice.pick(&[0, 0, 3, 30, 100]),
             memory: Memory::any(dice, policy),
@@ -160,64 +162,63 @@ impl Temper {
         }
     }
 
-    fn fate(dice: &mut Dice, policy: &Policy) -> Fate {
+    fn fault(dice: &mut Dice, policy: &Policy) -> GatewayFault {
         let young = dice.ms(0, 15_000);
         let old = dice.s(5, 2 * policy.stable_after.as_secs() + 5);
         let age = if dice.once_in(2) { young } else { old };
         let number = dice.pick(&[6, 9, 11]);
         let back = dice.once_in(2).then(|| dice.s(1, 2 * policy.hang_after.as_secs() + 2));
         match dice.below(16) {
-            0 | 1 => Fate::Dies(age, ExitStatus::Code(1)),
-            2 => Fate::Dies(age, ExitStatus::Signal { number, core_dumped: number != 9 }),
-            3 => Fate::Dies(young, ExitStatus::Code(78)),
-            4 => Fate::Dies(young, ExitStatus::Code(0)),
-            5 | 6 => Fate::Dies(old, ExitStatus::Code(0)),
-            7 => Fate::Turns(age, Show::Frozen, back),
-            8 => Fate::Turns(age, Show::Closed, back),
-            9 => Fate::Turns(age, Show::Nonsense, back),
-            10 => Fate::Turns(age, Show::Draining, back.map(|back| back * 4)),
-            11 | 12 => Fate::RestartsInPlace(age),
-            13 => Fate::Succeeds(age),
-            _ => Fate::Lives,
+            0 | 1 => GatewayFault::Exits(age, ExitStatus::Code(1)),
+            2 => GatewayFault::Exits(age, ExitStatus::Signal { number, core_dumped: number != 9 }),
+            3 => GatewayFault::Exits(young, ExitStatus::Code(78)),
+            4 => GatewayFault::Exits(young, ExitStatus::Code(0)),
+            5 | 6 => GatewayFault::Exits(old, ExitStatus::Code(0)),
+            7 => GatewayFault::Misbehaves(age, Show::Frozen, back),
+            8 => GatewayFault::Misbehaves(age, Show::Closed, back),
+            9 => GatewayFault::Misbehaves(age, Show::Nonsense, back),
+            10 => GatewayFault::Misbehaves(age, Show::Draining, back.map(|back| back * 4)),
+            11 | 12 => GatewayFault::RestartsInPlace(age),
+            13 => GatewayFault::LeavesSuccessor(age),
+            _ => GatewayFault::None,
         }
     }
 }
 
-/// A gateway that was spawned, and every process of its tree.
+/// A gateway and the processes of its tree.
 #[derive(Debug, Clone)]
-#[expect(clippy::struct_excessive_bools, reason = "what is true of one process; any mix of it happens")]
-pub(crate) struct Life {
-    /// The supervisor that started it: to nobody else does the kernel tell how it ended.
+#[expect(clippy::struct_excessive_bools, reason = "independent facts of one process; any combination happens")]
+pub(crate) struct SimGateway {
+    /// The supervisor that started it; the kernel reports the exit status only to the parent.
     pub(crate) parent: usize,
-    /// The supervisor that looks after it, and what that one calls it.
+    /// The supervisor that supervises it, and the generation that it has there.
     pub(crate) held: Option<usize>,
     pub(crate) generation: Generation,
     pub(crate) pid: i32,
     pub(crate) born: Moment,
-    /// CPU time that its event loop had used by then.
+    /// When CPU time was last added up, and the CPU time of its event loop by then.
     pub(crate) used: (Moment, Duration),
-    pub(crate) temper: Temper,
+    pub(crate) plan: FaultPlan,
     pub(crate) show: Show,
     pub(crate) leader: bool,
     pub(crate) daemons: u32,
-    /// A child of it that is in an uninterruptible sleep once killed.
+    /// A child that stays in uninterruptible sleep once killed.
     pub(crate) stuck_child: bool,
-    pub(crate) termed: bool,
-    /// It could not be killed and somebody was told, or nobody can know of it any more: the store was lost.
+    pub(crate) terminated: bool,
+    /// No promise covers it any more: it survived SIGKILL and that was reported, or the store that knew of it was lost.
     pub(crate) excused: bool,
-    /// When the supervisor has learnt that it exists: its end is not news before that.
+    /// When the supervisor learns that it exists; its exit is not reported earlier.
     pub(crate) known: Moment,
-    /// Its exit was a restart that it had planned.
+    /// Its exit was a restart that OpenClaw had planned.
     pub(crate) planned: bool,
     /// When its leader ended.
     pub(crate) died: Option<Moment>,
-    /// A successor that nobody has taken hold of yet: the gateway that left it, as one of whose tree it counts.
+    /// For a successor that is not adopted yet: the gateway that left it. It counts as part of that one's tree.
     pub(crate) origin: Option<usize>,
 }
 
-impl Life {
-    /// One that has just been started.
-    pub(crate) fn new(parent: usize, generation: Generation, pid: i32, born: Moment, temper: Temper) -> Self {
+impl SimGateway {
+    pub(crate) fn new(parent: usize, generation: Generation, pid: i32, born: Moment, plan: FaultPlan) -> Self {
         Self {
             parent,
             held: Some(parent),
@@ -227,28 +228,28 @@ impl Life {
             used: (born, Duration::ZERO),
             show: Show::Closed,
             leader: true,
-            daemons: temper.daemons,
-            stuck_child: temper.stuck.is_some_and(|(leader, _)| !leader),
-            termed: false,
+            daemons: plan.daemons,
+            stuck_child: plan.stuck.is_some_and(|(leader, _)| !leader),
+            terminated: false,
             excused: false,
             known: born,
             planned: false,
             died: None,
             origin: None,
-            temper,
+            plan,
         }
     }
 
     /// The process that listens.
     pub(crate) fn listener(&self) -> i32 {
-        self.pid + if self.temper.launched { 50 } else { 0 }
+        self.pid + if self.plan.launched { 50 } else { 0 }
     }
 
-    /// Its event loop uses what it uses, up to now.
+    /// The CPU time that its event loop has used by `now`.
     pub(crate) fn work(&mut self, now: Moment) -> Duration {
         let share = match self.show {
             Show::Warming | Show::Serving | Show::Draining => 1,
-            Show::Closed | Show::Frozen | Show::Nonsense => self.temper.works,
+            Show::Closed | Show::Frozen | Show::Nonsense => self.plan.works,
         };
         let (since, used) = self.used;
         self.used = (now, used + now.saturating_sub(since) * share / 100);
@@ -257,7 +258,7 @@ impl Life {
 
     pub(crate) fn tree_rss_kb(&self, now: Moment) -> u64 {
         let age = now.saturating_sub(self.born);
-        let over = match self.temper.memory {
+        let over = match self.plan.memory {
             Memory::Steady => false,
             Memory::Leaks(from) => age >= from,
             Memory::Peaks(from, to) => (from..to).contains(&age),
@@ -265,8 +266,8 @@ impl Life {
         if over { MEMORY_MAX_KB + 1 } else { MEMORY_MAX_KB }
     }
 
-    /// The whole machine stood still.
-    pub(crate) fn stand_still(&mut self, by: Duration) {
+    /// The whole machine was suspended.
+    pub(crate) fn suspend(&mut self, by: Duration) {
         self.known += by;
         self.born += by;
         self.used.0 += by;
@@ -276,7 +277,8 @@ impl Life {
         u32::from(self.leader) + self.daemons + u32::from(self.stuck_child)
     }
 
-    /// The store is lost, and with it what only the store knew of. A living gateway can be found by its mark.
+    /// The store is lost, and with it what only the store knew. A living leader is still found by the mark in its
+    /// environment.
     pub(crate) fn forget(&mut self) {
         self.excused |= !self.leader;
     }
@@ -285,9 +287,9 @@ impl Life {
         match self.show {
             _ if !self.leader => Verdict::Free,
             Show::Closed => Verdict::Free,
-            Show::Warming if self.temper.old => Verdict::Silent,
+            Show::Warming if self.plan.old => Verdict::Silent,
             Show::Warming => Verdict::Gateway(Phase::Starting),
-            Show::Serving | Show::Draining if self.temper.old => Verdict::Gateway(Phase::Unknown),
+            Show::Serving | Show::Draining if self.plan.old => Verdict::Gateway(Phase::Unknown),
             Show::Serving => Verdict::Gateway(Phase::Started),
             Show::Draining => Verdict::Draining,
             Show::Frozen => Verdict::Silent,

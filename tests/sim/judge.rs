@@ -1,7 +1,7 @@
-//! The promises, as one judge of every step.
+//! The judge: checks every step of the core against the promises.
 //!
-//! It knows what a shell knows: what was asked, what was answered. What only the world knows (which processes live) it is
-//! told besides. It never looks into the core.
+//! It sees the events and effects that a shell sees, and the world tells it which processes live. It never looks into
+//! the core.
 
 #[path = "judge/fence.rs"]
 mod fence;
@@ -30,7 +30,7 @@ use crate::fake_shell::{Broken, must};
 use fence::Fence;
 use handoffs::Handoffs;
 use health::{Duty, Health, PortWatch};
-use hooks::{HookRun, Verge};
+use hooks::{HookRun, PendingEnd};
 use lease::LeaseState;
 use notices::Manager;
 use openclaw_supervise_core::restart_policy::Cause;
@@ -40,16 +40,16 @@ use openclaw_supervise_core::{
     Request, TreeEnd, Unfinished, Verdict,
 };
 use owned::{Ending, Owned};
-use pace::{Over, Pace};
+use pace::{EndedRun, Pace};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 use takeover::{Ended, Search};
 
-/// The longest that the world takes to create a process, and after its deadline to wake us.
+/// The longest that the world takes to create a process, and to wake the core after its deadline.
 pub(crate) const SPAWN_MAX: Duration = Duration::from_secs(1);
 pub(crate) const TICK_LATE_MAX: Duration = Duration::from_secs(2);
 
-/// The longest that a kill takes, and the news of a death.
+/// The longest that a kill takes, and the report of an exit.
 pub(crate) const KILL_MAX: Duration = Duration::from_secs(10);
 pub(crate) const NEWS_MAX: Duration = Duration::from_secs(2);
 
@@ -64,7 +64,7 @@ pub(crate) struct Turn<'a> {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Wish {
+enum Goal {
     Run,
     Restart,
     Detach,
@@ -73,7 +73,10 @@ enum Wish {
 }
 
 #[derive(Debug, Clone)]
-#[expect(clippy::struct_excessive_bools, reason = "what was seen of one supervisor; any mix of it is a thing to judge")]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "independent observations of one supervisor; any combination happens"
+)]
 pub(crate) struct Judge {
     policy: Policy,
     ticket: u64,
@@ -81,57 +84,57 @@ pub(crate) struct Judge {
     probe: u64,
     lease: LeaseState,
     fence: Fence,
-    /// Since when all is decided and a look for strays goes on, and whether an answer had decided it.
+    /// Since when the exit is decided and only the sweep for stray processes runs, and whether a probe had decided it.
     sweeping: Option<(Moment, bool)>,
     asked: Option<(ProbeScope, Moment)>,
     generation: Generation,
-    /// What a predecessor left, until it was looked for.
+    /// What a predecessor left, until the search for it is over.
     left: Option<Unfinished>,
     adopting: bool,
-    /// The hooks of a predecessor are being ended.
+    /// The hooks of a predecessor are being killed.
     clearing: bool,
-    /// Since when either has been, and whether the last try failed.
+    /// When that search or that cleanup began, and whether the last attempt failed.
     search: Search,
-    /// The last process with our mark that was looked for in vain.
-    lost_mark: Option<i32>,
-    /// Nothing was found of what bore our mark: a pause is in order.
-    pardoned: bool,
-    /// A gateway that could not be started, until that is on record.
-    unborn: Option<Generation>,
-    /// The same for one whose program is being replaced, and since when that has been so.
+    /// The last process with our mark that could not be found.
+    missing_pid: Option<i32>,
+    /// A process with our mark was not found: a pause is allowed.
+    may_pause: bool,
+    /// A gateway that could not be started, until that is recorded.
+    never_started: Option<Generation>,
+    /// The same for one that waits for an update of OpenClaw, and since when.
     postponed: Option<Generation>,
     updating: Option<Moment>,
-    /// The repair was tried, and no gateway has come up since.
+    /// The repair hook ran, and no gateway has come up since.
     repaired: bool,
-    /// No gateway was started since: what is different then is its work.
-    mended: bool,
-    /// Configuration and program, as they were when the last gateway was started.
+    /// No gateway was started since: a changed configuration is the work of the repair.
+    repair_changed_it: bool,
+    /// Of configuration and program at the last start.
     fingerprint: Option<Fingerprint>,
-    /// Equal fast deaths in a row: by which signal, and how many.
+    /// The crash loop: the signal, and the number of fast crashes by it in a row.
     streak: Option<(i32, u32)>,
     handoffs: Handoffs,
-    /// A gateway that is over, until that is on record.
+    /// A gateway that has ended, until that is recorded.
     ended: Option<Ended>,
-    /// The same, until it is judged: after its post-stop hook.
-    verge: Option<Verge>,
-    /// The hook that runs.
+    /// The same, until its post-stop hook has run.
+    pending_end: Option<PendingEnd>,
+    /// The running hook.
     hook_run: Option<HookRun>,
-    /// The pre-start hook has done its work and nobody has been on the port since.
+    /// The pre-start hook succeeded and the port has been free since.
     prepared: bool,
-    /// Why the last gateway ended, as it was told.
+    /// Why the last gateway ended, as it was reported.
     cause: Option<(Generation, &'static str)>,
-    /// How much longer a stop may take because a hook was given its time again.
-    lenience: Duration,
+    /// The extra time for a stop after the timeout of a hook was restarted.
+    extra_stop_time: Duration,
     spawning: bool,
-    /// A process of ours has come to life.
-    born: bool,
+    /// A gateway has been started or adopted.
+    has_run: bool,
     killing: bool,
     killed_at: Option<Moment>,
     owned: Option<Owned>,
-    wish: Wish,
-    /// When a stop was first asked for, what it was then allowed to take, and how long nobody could move since.
+    goal: Goal,
+    /// When a stop was first requested, its stop timeout, and how long the machine was suspended since.
     stop: Option<(Moment, Duration)>,
-    stood_still: Duration,
+    suspended: Duration,
     standstill: Duration,
     /// When the last late event came.
     awake_since: Moment,
@@ -140,11 +143,11 @@ pub(crate) struct Judge {
     pace: Pace,
     manager: Manager,
     alive: BTreeMap<Generation, u32>,
-    told_survivors: BTreeSet<Generation>,
+    reported_survivors: BTreeSet<Generation>,
     over: bool,
     ticks: VecDeque<Moment>,
     last: Moment,
-    /// Since when something has been due and was not done.
+    /// Since when an overdue action is missing.
     overdue: Option<Moment>,
 }
 
@@ -164,37 +167,37 @@ impl Judge {
             fence: Fence::default(),
             sweeping: None,
             search: Search::default(),
-            lost_mark: None,
-            pardoned: false,
-            unborn: None,
+            missing_pid: None,
+            may_pause: false,
+            never_started: None,
             postponed: None,
             updating: None,
             repaired: false,
-            mended: false,
+            repair_changed_it: false,
             fingerprint: None,
             streak: None,
             handoffs: Handoffs::default(),
             ended: None,
-            verge: None,
+            pending_end: None,
             hook_run: None,
             prepared: false,
             cause: None,
-            lenience: Duration::ZERO,
+            extra_stop_time: Duration::ZERO,
             spawning: false,
-            born: false,
+            has_run: false,
             killing: false,
             killed_at: None,
             owned: None,
-            wish: Wish::Run,
+            goal: Goal::Run,
             stop: None,
-            stood_still: Duration::ZERO,
+            suspended: Duration::ZERO,
             standstill: Duration::ZERO,
             awake_since: Moment::ZERO,
             port: PortWatch::default(),
             duty: None,
             manager: Manager::default(),
             alive: BTreeMap::new(),
-            told_survivors: BTreeSet::new(),
+            reported_survivors: BTreeSet::new(),
             over: false,
             ticks: VecDeque::new(),
             last: Moment::ZERO,
@@ -206,53 +209,53 @@ impl Judge {
         self.alive.insert(generation, alive);
     }
 
-    pub(crate) fn note_standstill(&mut self, time: Duration) {
-        self.stood_still += time;
+    pub(crate) fn note_suspension(&mut self, time: Duration) {
+        self.suspended += time;
         self.standstill += time;
         self.overdue = None;
     }
 
-    /// The youngest probe that was asked for.
+    /// The youngest ticket.
     pub(crate) fn ticket(&self) -> u64 {
         self.ticket
     }
 
-    /// The youngest gateway that was asked for.
+    /// The youngest generation.
     pub(crate) fn generation(&self) -> Generation {
         self.generation
     }
 
-    /// The gateway that has come up and is not being ended.
+    /// The gateway that has come up and is not being stopped.
     pub(crate) fn serving(&self) -> Option<Generation> {
         self.owned.as_ref().filter(|owned| owned.started.is_some() && !owned.ending()).map(|owned| owned.generation)
     }
 
-    /// Whether it was asked to end together with its gateway.
+    /// Whether a stop was requested.
     pub(crate) fn stopped(&self) -> bool {
-        self.wish >= Wish::Stop
+        self.goal >= Goal::Stop
     }
 
-    /// Whether a gateway that bears our mark could not be found.
+    /// Whether a gateway with our mark could not be found.
     pub(crate) fn looked_in_vain(&self) -> bool {
-        self.lost_mark.is_some()
+        self.missing_pid.is_some()
     }
 
-    /// Whether all is decided.
+    /// Whether the exit is decided.
     fn ends(&self) -> bool {
         self.over || self.sweeping.is_some()
     }
 
-    /// Whether it has ended by itself.
+    /// Whether the core has exited.
     pub(crate) fn is_over(&self) -> bool {
         self.over
     }
 
-    /// Whether it waits beside somebody who is in charge.
+    /// Whether it is in standby.
     pub(crate) fn stands_by(&self) -> bool {
         self.lease.stands_by()
     }
 
-    /// Whether an event says nothing about the present, so that it must change nothing.
+    /// Whether an event is out of date, so that it must change nothing.
     pub(crate) fn is_stale(&self, event: &Event) -> bool {
         match event {
             Event::Tick | Event::ClockJumped { .. } | Event::StopBudget { .. } | Event::StraysKilled { .. }
@@ -276,7 +279,7 @@ impl Judge {
         }
     }
 
-    /// Whether a shell could send this now.
+    /// Whether a shell could send this event now.
     pub(crate) fn is_lawful(&self, at: Moment, event: &Event, deadline: Option<Moment>) -> bool {
         let slack = TICK_LATE_MAX + self.standstill;
         if !self.over && at > self.last && deadline.is_some_and(|deadline| at > deadline.saturating_add(slack)) {
@@ -285,7 +288,7 @@ impl Judge {
         self.is_expected(event, deadline.is_some_and(|deadline| deadline <= at))
     }
 
-    /// Whether this answers something, or is a copy of what once did.
+    /// Whether this answers an effect, or duplicates such an answer.
     pub(crate) fn is_expected(&self, event: &Event, due: bool) -> bool {
         let young = event.generation() == Some(self.generation);
         match event {
@@ -312,12 +315,12 @@ impl Judge {
     pub(crate) fn judge(&mut self, turn: &Turn<'_>) -> Result<(), Broken> {
         let at = turn.at;
         if self.over {
-            return must(turn.fx.is_empty() && turn.after.is_none(), "exit", "something comes after the exit");
+            return must(turn.fx.is_empty() && turn.after.is_none(), "exit", "an effect or a deadline after the exit");
         }
         if let Some((decided, answered)) = self.sweeping {
             return self.judge_sweep(turn, decided, answered);
         }
-        // Of one standstill only the first event is late, however long the deadline stays behind.
+        // Only the first event after a suspension counts as late, however old the deadline is.
         let due = turn.before.map(|before| before.max(self.awake_since));
         let late = due.and_then(|due| at.checked_sub(due)).is_some_and(|late| late >= LATE);
         if late {
@@ -334,7 +337,7 @@ impl Judge {
             if self.owned.as_ref().is_some_and(|owned| owned.generation == *generation && owned.death.is_none()));
         let ends = turn.fx.iter().filter(|effect| matches!(effect, Effect::Report(Report::GatewayExited(_)))).count();
         let loses = self.loses(turn.event);
-        must(!(dies || loses) || ends == 1, "P9", "a death is told once")?;
+        must(!(dies || loses) || ends == 1, "P9", "an exit is reported once")?;
         self.last = at;
         if let Some(owned) = &mut self.owned {
             owned.decided = false;
@@ -342,18 +345,14 @@ impl Judge {
         self.fence.note(at, turn.event);
         self.note_lease_event(at, turn.event);
         let answer = self.note(at, turn.event);
-        let leaves = dies && self.wish == Wish::Run && self.owned.as_ref().is_some_and(Owned::may_have_successor);
+        let leaves = dies && self.goal == Goal::Run && self.owned.as_ref().is_some_and(Owned::may_have_successor);
         let kills = turn.fx.iter().any(|effect| matches!(effect, Effect::KillTree { .. }));
-        must(
-            !(leaves && kills),
-            "P3",
-            "nobody looks whether a gateway has left a successor before all of it is ended",
-        )?;
+        must(!(leaves && kills), "P3", "a tree is killed before the search for a successor")?;
         for effect in turn.fx {
             must(!self.ends(), "exit", "the exit is the last effect")?;
             self.judge_effect(turn, effect, answer)?;
         }
-        self.pardoned = false;
+        self.may_pause = false;
         self.judge_lease_turn(turn)?;
         self.judge_hooks(turn)?;
         Self::judge_record(turn)?;
@@ -383,7 +382,7 @@ impl Judge {
         }
     }
 
-    /// Follows what the event says. Gives back the answer to a probe that was waited for.
+    /// Follows the event. Gives the observation if it is the awaited answer to a probe.
     fn note<'a>(&mut self, at: Moment, event: &'a Event) -> Option<(ProbeScope, &'a Observation)> {
         let young = event.generation().is_none_or(|generation| generation == self.generation);
         match event {
@@ -396,7 +395,7 @@ impl Judge {
                 self.note_fingerprint(*fingerprint);
                 self.updating = None;
                 self.spawning = false;
-                self.born = true;
+                self.has_run = true;
                 self.owned = Some(Owned::new(*generation, *pid, at));
             }
             Event::SpawnFailed { failure, .. } if young => self.note_spawn_failure(at, failure),
@@ -405,7 +404,7 @@ impl Judge {
                     if !owned.ending() {
                         self.asked = None;
                     }
-                    // While its SIGTERM waits it has not been told to end.
+                    // While its SIGTERM waits for the store it has not been sent.
                     owned.drained = owned.terminated.is_some() && !owned.killed && !owned.held && !owned.escalated;
                     owned.death = Some((*death, at));
                     self.settle(at);
@@ -414,11 +413,11 @@ impl Judge {
             Event::Adopted { generation, remains } if young => self.note_adopted(at, *generation, remains),
             Event::AdoptFailed { .. } if young => self.search.failed = true,
             Event::TreeGone { end, .. } if young => self.note_tree_gone(at, end),
-            Event::Requested { request, .. } => self.note_wish(at, *request),
+            Event::Requested { request, .. } => self.note_request(at, *request),
             Event::Measured { sample, .. } if young => self.note_sample(at, *sample),
             Event::Examined { .. } if young => self.note_evidence(),
             Event::Negotiated { support } => self.note_support(support),
-            Event::Consumed { ticket, word } => self.note_word(at, *ticket, word),
+            Event::Consumed { ticket, word } => self.note_verdict(at, *ticket, word),
             Event::StopBudget { timeout } => self.policy.stop_timeout = *timeout,
             Event::Start
             | Event::Tick
@@ -452,18 +451,18 @@ impl Judge {
             Owner::Ours(holder) if verdict != Verdict::Free => Some(holder.pid),
             Owner::Ours(_) | Owner::Other(_) | Owner::Unseen => None,
         };
-        let ours = marked.is_some() && marked != self.lost_mark;
+        let ours = marked.is_some() && marked != self.missing_pid;
         if let Some(owned) = self.owned.as_mut().filter(|owned| ask != ProbeScope::Port && !owned.ending()) {
             owned.note_answer(sighting);
         }
         match (ask, &mut self.owned) {
             (ProbeScope::Port, Some(owned)) if owned.may_have_successor() && self.left.is_none() => {
                 let other = matches!(&sighting.owner, Owner::Ours(holder) if holder.pid != owned.pid);
-                let succeeds = other && matches!(verdict, Verdict::Gateway(_)) && self.wish == Wish::Run;
+                let succeeds = other && matches!(verdict, Verdict::Gateway(_)) && self.goal == Goal::Run;
                 self.duty = succeeds.then_some(Duty::Succeed);
             }
             (ProbeScope::Port, _) if self.lease.stands_by() => self.note_neighbour(at, sighting, ours),
-            (ProbeScope::Port, _) if ours => (self.duty, self.lost_mark) = (Some(Duty::Adopt), marked),
+            (ProbeScope::Port, _) if ours => (self.duty, self.missing_pid) = (Some(Duty::Adopt), marked),
             (ProbeScope::Port, _) => self.duty = Some(self.port.observe(at, verdict, &self.policy)),
             (ProbeScope::Listener(_) | ProbeScope::Liveness(_), Some(owned))
                 if owned.started.is_some() || owned.ending() =>
@@ -471,7 +470,7 @@ impl Judge {
                 let stranger = matches!(sighting.owner, Owner::Other(_)) && verdict != Verdict::Free;
                 let verdict = if stranger && !owned.ending() { Verdict::Foreign } else { verdict };
                 owned.health.observe(at, verdict);
-                // Whoever answers after all does not hang.
+                // A late answer clears the hang.
                 let good = matches!(verdict, Verdict::Gateway(_) | Verdict::Draining);
                 let proven = owned.health.proven(&self.policy).is_some_and(|proven| proven <= at);
                 if good && !proven && owned.examining.take().is_some() {
@@ -491,43 +490,43 @@ impl Judge {
         }
     }
 
-    fn note_wish(&mut self, at: Moment, request: Request) {
+    fn note_request(&mut self, at: Moment, request: Request) {
         let lifeless = self.owned.is_none() && !self.spawning && !self.adopting && self.hook_run.is_none();
         let waiting = self.spawning && self.fence.waits();
         if matches!(request, Request::Restart | Request::Retry) {
-            self.lease.hurry(at);
+            self.lease.skip_wait(at);
         }
-        let wish = match request {
+        let goal = match request {
             Request::Retry => {
-                if lifeless && self.wish == Wish::Run {
+                if lifeless && self.goal == Goal::Run {
                     self.pace.ask_again(at, self.lease.held);
                 }
                 return;
             }
-            Request::Restart => Wish::Restart,
-            Request::Detach => Wish::Detach,
-            Request::Stop if self.wish >= Wish::Stop => Wish::StopNow,
-            Request::Stop => Wish::Stop,
+            Request::Restart => Goal::Restart,
+            Request::Detach => Goal::Detach,
+            Request::Stop if self.goal >= Goal::Stop => Goal::StopNow,
+            Request::Stop => Goal::Stop,
         };
-        if wish >= Wish::Detach && waiting {
-            // The start has not happened, and does not.
+        if goal >= Goal::Detach && waiting {
+            // The start has not happened yet and is cancelled.
             (self.spawning, self.postponed) = (false, Some(self.generation));
             self.fence.take_back();
         }
-        if wish >= Wish::Stop && self.stop.is_none() {
+        if goal >= Goal::Stop && self.stop.is_none() {
             self.stop = Some((at, self.policy.stop_timeout));
-            self.stood_still = Duration::ZERO;
+            self.suspended = Duration::ZERO;
         }
-        if wish == Wish::Restart && self.wish < Wish::Restart && lifeless {
+        if goal == Goal::Restart && self.goal < Goal::Restart && lifeless {
             self.pace.ask_again(at, self.lease.held);
-        } else if wish == Wish::Restart && self.wish < Wish::Restart && (self.spawning || self.prepares()) {
-            // The start that was asked for is under way.
+        } else if goal == Goal::Restart && self.goal < Goal::Restart && (self.spawning || self.prepares()) {
+            // The requested start is under way.
         } else {
-            self.wish = self.wish.max(wish);
+            self.goal = self.goal.max(goal);
         }
     }
 
-    /// The leader is dead and nothing else is left: the run is over.
+    /// Ends the run once the leader is dead and no other process of the tree is left.
     fn settle(&mut self, at: Moment) {
         let over = self.owned.take_if(|owned| owned.gone && owned.death.is_some());
         let Some(owned) = over else { return };
@@ -549,7 +548,7 @@ impl Judge {
         };
         let ended_by_us = terminated.is_some();
         let age = died.saturating_sub(spawned);
-        let over = Over {
+        let over = EndedRun {
             settled: at,
             age,
             died,
@@ -563,9 +562,9 @@ impl Judge {
             limited,
             lost,
         };
-        let unasked = self.wish == Wish::Run;
+        let unasked = self.goal == Goal::Run;
         self.ended = Some(Ended { generation, started, died, clean, cause: Cause::Failed });
-        self.verge = Some(Verge { over, pid, asked_by, unasked });
+        self.pending_end = Some(PendingEnd { over, pid, asked_by, unasked });
         if self.policy.post_stop.is_none() {
             self.conclude(at);
         }

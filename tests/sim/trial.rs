@@ -1,4 +1,4 @@
-//! One core before its judge: every input is recorded, every step judged, and a record can be tried again.
+//! One core under test: each input is recorded, each step is judged, and a record can be replayed.
 
 use crate::fake_shell::Broken;
 use crate::judge::{Judge, Turn};
@@ -6,26 +6,25 @@ use openclaw_supervise_core::{Effect, Event, Generation, Moment, Policy, Supervi
 use std::fmt::Write;
 use std::time::Duration;
 
-/// What the core is told, and what only the world knows.
+/// An event for the core, or a fact that only the judge is told.
 #[derive(Debug, Clone)]
 pub(crate) enum Input {
-    /// For the core.
     Event(Event),
-    /// So many processes of this gateway live.
+    /// How many processes of this gateway live.
     Alive(Generation, u32),
-    /// Our process, or the whole machine, did not run for so long.
-    StoodStill(Duration),
+    /// The supervisor, or the whole machine, was suspended for this time.
+    Suspended(Duration),
 }
 
 #[derive(Debug, Clone)]
 pub(crate) struct Entry {
     pub(crate) at: Moment,
     pub(crate) input: Input,
-    /// How many probes or gateways ago that was which it speaks of: what holds when the record is shortened.
+    /// The distance of its ticket or generation to the youngest one, which holds when the record is shortened.
     age: u64,
 }
 
-/// The number of the probe or the gateway that an input speaks of, and the youngest one.
+/// The ticket or generation that an input refers to, and the youngest one.
 fn numbers<'a>(input: &'a mut Input, judge: &Judge) -> Option<(&'a mut u64, u64)> {
     match input {
         Input::Event(Event::Confirmed { ticket }) => Some((ticket, judge.confirm_ticket())),
@@ -60,11 +59,11 @@ fn numbers<'a>(input: &'a mut Input, judge: &Judge) -> Option<(&'a mut u64, u64)
             | Event::Requested { .. }
             | Event::ClockJumped { .. },
         )
-        | Input::StoodStill(_) => None,
+        | Input::Suspended(_) => None,
     }
 }
 
-/// How a core is made: as it is, or with a fault planted.
+/// Creates the core: as it is, or with a planted fault.
 pub(crate) type Maker<'a> = &'a dyn Fn(&Policy) -> Supervisor;
 
 pub(crate) struct Trial {
@@ -72,7 +71,7 @@ pub(crate) struct Trial {
     pub(crate) core: Supervisor,
     pub(crate) judge: Judge,
     pub(crate) log: Vec<Entry>,
-    /// With the number of the entry that brought each about.
+    /// With the index of the log entry that caused each.
     pub(crate) effects: Vec<(usize, Effect)>,
 }
 
@@ -81,7 +80,7 @@ impl Trial {
         Self { policy: policy.clone(), core, judge: Judge::new(policy.clone()), log: Vec::new(), effects: Vec::new() }
     }
 
-    /// Takes one input and answers with where its effects begin.
+    /// Takes one input; gives the index of its first effect.
     pub(crate) fn take(&mut self, at: Moment, mut input: Input) -> Result<usize, Broken> {
         let first = self.effects.len();
         let entry = self.log.len();
@@ -92,14 +91,14 @@ impl Trial {
                 self.judge.note_alive(*generation, *alive);
                 return Ok(first);
             }
-            Input::StoodStill(time) => {
-                self.judge.note_standstill(*time);
+            Input::Suspended(time) => {
+                self.judge.note_suspension(*time);
                 return Ok(first);
             }
             Input::Event(event) => event,
         };
         let before = self.core.deadline();
-        // A step that comes late has effects of its own, so only a punctual one can be seen to change nothing.
+        // A late step has effects of its own, so only one in time can be required to change nothing.
         let frozen = (self.judge.is_stale(event)
             && before.is_none_or(|before| at < before.saturating_add(Duration::from_secs(5))))
         .then(|| format!("{:?}", self.core));
@@ -111,7 +110,7 @@ impl Trial {
         self.effects.extend(fx.into_iter().map(|effect| (entry, effect)));
         verdict?;
         if changed {
-            return Err(Broken::new("stale", "news of the past changed something"));
+            return Err(Broken::new("stale", "a stale event changed something"));
         }
         Ok(first)
     }
@@ -125,14 +124,14 @@ impl Trial {
             core.step(*at, event.clone(), &mut fx);
             for effect in fx.drain(..) {
                 if expected.next() != Some(&(number, effect)) {
-                    return Err(Broken::new("P10", format!("entry {number} had other effects the second time")));
+                    return Err(Broken::new("P10", format!("entry {number} had other effects in the replay")));
                 }
             }
         }
-        if expected.next().is_some() { Err(Broken::new("P10", "fewer effects the second time")) } else { Ok(()) }
+        if expected.next().is_some() { Err(Broken::new("P10", "fewer effects in the replay")) } else { Ok(()) }
     }
 
-    /// What happened, one line an input and an effect.
+    /// The log, one line for each input and effect.
     pub(crate) fn story(&self) -> String {
         let mut story = String::new();
         let mut effects = self.effects.iter().peekable();
@@ -146,7 +145,7 @@ impl Trial {
     }
 }
 
-/// Tries a record again; `None` if no shell could have sent this.
+/// Replays a record; `None` if no shell could have sent these events.
 pub(crate) fn replay(policy: &Policy, core: Supervisor, log: &[Entry]) -> Option<(Trial, Option<Broken>)> {
     let mut trial = Trial::new(core, policy);
     for Entry { at, input, age } in log {
@@ -166,11 +165,11 @@ pub(crate) fn replay(policy: &Policy, core: Supervisor, log: &[Entry]) -> Option
     Some((trial, None))
 }
 
-/// How often a failing record is tried again with less in it.
+/// The most replays while a failing record is shortened.
 const ATTEMPTS_MAX: u32 = 4000;
 
-/// The record without some of its events, and if so asked without their time. What the world knows stays: without it the
-/// judge would be wrong. `None` if nothing is left out.
+/// The record without some of its events and, if `shift`, without their time. The facts for the judge stay: without
+/// them it would be wrong. `None` if nothing is left out.
 fn without(log: &[Entry], from: usize, part: usize, shift: bool) -> Option<Vec<Entry>> {
     let to = (from + part).min(log.len());
     let (begins, ends) = (log.get(from)?.at, log.get(to).map_or(log.last()?.at, |entry| entry.at));
@@ -182,7 +181,7 @@ fn without(log: &[Entry], from: usize, part: usize, shift: bool) -> Option<Vec<E
     (fewer.len() < log.len()).then_some(fewer)
 }
 
-/// Drops what the failure does not need: first half of the record at once, then ever smaller parts.
+/// Drops what the failure does not need: first half of the record at once, then smaller and smaller parts.
 pub(crate) fn shrink(policy: &Policy, make: Maker<'_>, log: &[Entry], broken: &Broken) -> Trial {
     let fails = |log: &[Entry]| {
         replay(policy, make(policy), log)

@@ -1,7 +1,8 @@
-//! The world around a port: supervisors, gateways, strangers, an operator, a machine; and the shell between them.
+//! The simulated world: supervisors, gateways, unrelated listeners, an operator, a machine, and the shell.
 //!
-//! The shell is lawful (every spawn and kill is answered, a probe within its timeout unless it is lost) and as unordered
-//! as the real one: the news of a death, of a dead tree and of a probe travel on their own.
+//! The shell keeps its contract (it answers every spawn and kill, and a probe within its timeout unless the answer is
+//! lost). As in the real one, events arrive out of order: an exit, a dead tree and a probe result have delays of their
+//! own.
 
 #[path = "world/hooks.rs"]
 mod hooks;
@@ -16,7 +17,7 @@ mod supervisors;
 
 use crate::dice::Dice;
 use crate::fake_shell::{Broken, FakeShell};
-use crate::gateway::{Habit, Life, MEMORY_MAX_KB, Show};
+use crate::gateway::{MEMORY_MAX_KB, RepeatedFault, Show, SimGateway};
 use crate::judge::{KILL_MAX, TICK_LATE_MAX};
 use crate::trial::{Input, Maker, Trial};
 use hooks::HookRun;
@@ -30,74 +31,75 @@ use std::time::Duration;
 use store::Store;
 use supervisors::Kills;
 
-/// More inputs than this make a walk no better.
+/// The most inputs of one run before the faults stop.
 const STEPS_MAX: usize = 1200;
 
-/// Once the faults have stopped, supervisors that are still to be started come within this time.
+/// Once the faults have stopped, supervisors that are still to be started start within this time.
 const SOON: Duration = Duration::from_secs(20);
 
-/// The longest that a hook takes beyond its time, with the rest of an older one.
+/// The longest that a hook runs past its timeout, including the cleanup of an older one.
 const HOOK_MAX: Duration = Duration::from_secs(40);
 
-/// The longest that evidence is waited for.
+/// The longest wait for evidence.
 const EVIDENCE_MAX: Duration = Duration::from_secs(5);
 
-/// The most that an outer manager leaves a gateway to stop.
+/// The longest stop timeout that an outer service manager grants.
 const STOP_BUDGET_MAX: Duration = Duration::from_mins(1);
 
-/// The process id of whoever is a stranger on the port.
-const STRANGER: i32 = 4242;
+/// The process id of the unrelated process on the port.
+const FOREIGN_PID: i32 = 4242;
 
-/// Whoever can hold the port.
+/// What can hold the port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Bound {
     Gateway(usize),
-    Stranger(Verdict),
+    Foreign(Verdict),
 }
 
-/// Something that will happen. Those with a supervisor first happen to it alone, if it still runs by then.
+/// A scheduled event. One that names a supervisor is dropped if that supervisor no longer runs, and waits while it is
+/// paused.
 #[derive(Debug, Clone)]
-enum Happening {
+enum WorldEvent {
     Deliver(usize, Event),
-    /// A probe looks at the port.
+    /// A probe checks the port.
     Look(usize, u64, ProbeScope),
     /// The store tries to take the lease.
     Lease(usize, u64, LeaseRequest),
-    /// An earlier gateway is looked for.
+    /// The shell searches for an earlier gateway.
     Seek(usize, Generation),
-    /// The start of a gateway is written down.
+    /// The store records the start of a gateway.
     Record(usize, Generation, Moment),
-    /// The store looks whether the lease is still that of its owner.
+    /// The store checks that the lease still belongs to its owner.
     Confirm(usize, u64),
-    /// A process is created, after its start was written down.
+    /// A process is created; its start is on record by then.
     Fork(usize, Generation),
-    /// A supervisor is started.
+    /// A supervisor starts.
     Begin,
-    /// One is killed.
+    /// A supervisor is killed.
     Kill,
     /// The lease is taken away.
     Steal,
-    /// A gateway begins what it is fated to do. Does not happen any more once the faults have stopped.
-    Fated(usize),
+    /// A gateway's planned fault begins, unless the faults have stopped.
+    FaultBegins(usize),
     Shows(usize, Show),
     Dies(usize, ExitStatus),
-    /// The other processes of a tree are gone.
+    /// All processes of a tree except its leader are gone.
     Clears(usize),
-    /// A hook is started, once nothing of an older one is left.
+    /// A hook starts, once no process of an older one is left.
     HookBegins(usize),
-    /// Nothing of it is left.
+    /// No process of it is left.
     HookEnds(usize, HookEnd),
-    StrangerComes(Verdict, Duration),
-    StrangerTurns(Verdict),
-    StrangerLeaves,
+    ListenerComes(Verdict, Duration),
+    ListenerTurns(Verdict),
+    ListenerLeaves,
     Operator(Request),
-    /// One supervisor alone, or the whole machine, stands still.
+    /// One supervisor, or (`true`) the whole machine, is suspended.
     Pause(Duration, bool),
     Jump(Duration),
 }
 
-impl Happening {
-    fn addressee(&self) -> Option<usize> {
+impl WorldEvent {
+    fn supervisor(&self) -> Option<usize> {
         match self {
             Self::Deliver(sup, _)
             | Self::Look(sup, ..)
@@ -119,58 +121,58 @@ pub(crate) struct Sup {
     up: bool,
     tick_late: Duration,
     paused_until: Moment,
-    /// The lease was taken away from it, by hand where `stolen` says so.
-    robbed: bool,
+    /// It lost its lease to another supervisor, or (`stolen`) because a person removed it.
+    lease_lost: bool,
     stolen: bool,
 }
 
-#[expect(clippy::struct_excessive_bools, reason = "what a world is like; every mix of it is to be tried")]
+#[expect(clippy::struct_excessive_bools, reason = "independent settings; every combination is to be tried")]
 pub(crate) struct World<'a> {
     dice: Dice,
     pub(crate) policy: Policy,
     make: Maker<'a>,
-    /// In the order in which they were started.
+    /// In start order.
     pub(crate) sups: Vec<Sup>,
-    /// The one whose turn it is.
+    /// The index of the supervisor that acts.
     pub(crate) acting: usize,
     now: Moment,
-    queue: BTreeMap<(Moment, u64), Happening>,
+    queue: BTreeMap<(Moment, u64), WorldEvent>,
     sequence: u64,
-    lives: Vec<Life>,
+    gateways: Vec<SimGateway>,
     hook_runs: Vec<HookRun>,
     bound: Option<Bound>,
     store: Store,
-    /// How many are about to be started.
+    /// How many supervisors are yet to start.
     starting: u32,
-    /// When the last one was.
-    begun: Moment,
+    /// When the last one started.
+    last_start: Moment,
     kills: Kills,
     performed: u64,
     steps: usize,
     /// The faults have stopped.
     calm: bool,
-    /// Everybody is asked to end.
+    /// Every supervisor was asked to stop or detach.
     ending: bool,
-    /// Nobody can see who owns a socket.
+    /// The owner of a socket cannot be determined.
     hidden: bool,
-    /// The store lies where only a heartbeat shows whether an owner lives.
+    /// The store is on a file system without locks: the lease is kept by a heartbeat.
     remote: bool,
-    /// Descriptors are short: an earlier gateway can hardly be looked for.
+    /// File descriptors are short: most searches for an earlier gateway fail.
     scarce: bool,
-    /// The store gets lost now and then.
+    /// The store is lost now and then.
     fragile: bool,
-    /// What its gateways do again and again.
-    habit: Option<Habit>,
-    /// Their command line can be asked about a planned restart.
+    /// The fault that its gateways repeat.
+    repeated_fault: Option<RepeatedFault>,
+    /// Its release of OpenClaw answers questions about a planned restart (a handoff).
     knows_handoffs: bool,
-    /// Stands for their configuration and program.
+    /// Of their configuration and program.
     fingerprint: Fingerprint,
-    /// How much goes wrong: one probe in so many, one spawn, one operator.
+    /// How rare faults are: about one probe, spawn or operator in so many is faulty.
     trouble: u64,
     calm_at: Moment,
 }
 
-/// Numbers as operators set them: the defaults, or any.
+/// A policy: the defaults, or random values in the allowed ranges.
 fn policy(seed: u64, dice: &mut Dice) -> Policy {
     let known = Policy { seed, ..Policy::default() };
     if dice.once_in(4) {
@@ -205,7 +207,7 @@ impl<'a> World<'a> {
     pub(crate) fn new(seed: u64, make: Maker<'a>) -> Self {
         let mut dice = Dice::new(seed.wrapping_mul(0x2545_f491_4f6c_dd1d));
         let policy = policy(seed, &mut dice);
-        let refusing = if policy.repair.is_some() { Habit::Refusing } else { Habit::Crashing };
+        let refusing = if policy.repair.is_some() { RepeatedFault::Refusal } else { RepeatedFault::Crash };
         let mut world = Self {
             policy,
             make,
@@ -214,12 +216,12 @@ impl<'a> World<'a> {
             now: Duration::from_secs(1000),
             queue: BTreeMap::new(),
             sequence: 0,
-            lives: Vec::new(),
+            gateways: Vec::new(),
             hook_runs: Vec::new(),
             bound: None,
             store: Store::default(),
             starting: 1,
-            begun: Moment::ZERO,
+            last_start: Moment::ZERO,
             kills: Kills::any(&mut dice),
             performed: 0,
             steps: 0,
@@ -229,14 +231,14 @@ impl<'a> World<'a> {
             remote: dice.once_in(6),
             scarce: dice.once_in(10),
             fragile: dice.once_in(10),
-            habit: dice.once_in(3).then(|| {
+            repeated_fault: dice.once_in(3).then(|| {
                 dice.pick(&[
-                    Habit::Restless,
-                    Habit::Restless,
-                    Habit::Crashing,
+                    RepeatedFault::CleanExit,
+                    RepeatedFault::CleanExit,
+                    RepeatedFault::Crash,
                     refusing,
-                    Habit::Refusing,
-                    Habit::Succeeding,
+                    RepeatedFault::Refusal,
+                    RepeatedFault::Successor,
                 ])
             }),
             knows_handoffs: !dice.once_in(4),
@@ -249,64 +251,63 @@ impl<'a> World<'a> {
         world
     }
 
-    fn later(&mut self, delay: Duration, happening: Happening) {
-        self.at(self.now.saturating_add(delay), happening);
+    fn later(&mut self, delay: Duration, event: WorldEvent) {
+        self.at(self.now.saturating_add(delay), event);
     }
 
-    fn at(&mut self, at: Moment, happening: Happening) {
+    fn at(&mut self, at: Moment, event: WorldEvent) {
         self.sequence += 1;
-        self.queue.insert((at, self.sequence), happening);
+        self.queue.insert((at, self.sequence), event);
     }
 
-    /// One thing happens.
-    fn happen(&mut self, happening: Happening) -> Result<(), Broken> {
-        if let Some(sup) = happening.addressee() {
+    fn handle(&mut self, event: WorldEvent) -> Result<(), Broken> {
+        if let Some(sup) = event.supervisor() {
             let Sup { up, paused_until, .. } = self.sups[sup];
             if !up {
                 return Ok(());
             }
             if paused_until > self.now {
-                self.at(paused_until, happening);
+                self.at(paused_until, event);
                 return Ok(());
             }
         }
-        match happening {
-            Happening::Deliver(sup, event) => self.deliver(sup, event)?,
-            Happening::Look(sup, ticket, ask) => self.look(sup, ticket, ask),
-            Happening::Lease(sup, ticket, ask) => self.try_lease(sup, ticket, ask)?,
-            Happening::Seek(sup, generation) => self.seek(sup, generation)?,
-            Happening::Record(sup, generation, at) => self.write_record(sup, generation, at)?,
-            Happening::Confirm(sup, ticket) => self.confirm_lease(sup, ticket),
-            Happening::Fork(sup, generation) => self.fork(sup, generation)?,
-            Happening::Begin => self.begin()?,
-            Happening::Kill => {
+        match event {
+            WorldEvent::Deliver(sup, event) => self.deliver(sup, event)?,
+            WorldEvent::Look(sup, ticket, ask) => self.look(sup, ticket, ask),
+            WorldEvent::Lease(sup, ticket, ask) => self.try_lease(sup, ticket, ask)?,
+            WorldEvent::Seek(sup, generation) => self.seek(sup, generation)?,
+            WorldEvent::Record(sup, generation, at) => self.write_record(sup, generation, at)?,
+            WorldEvent::Confirm(sup, ticket) => self.confirm_lease(sup, ticket),
+            WorldEvent::Fork(sup, generation) => self.fork(sup, generation)?,
+            WorldEvent::Begin => self.begin()?,
+            WorldEvent::Kill => {
                 if let Some(sup) = self.any_up().filter(|_| !self.calm) {
                     self.kill_supervisor(sup)?;
                 }
             }
-            Happening::Steal => self.steal_lease(),
-            Happening::Fated(id) => self.meet_fate(id),
-            Happening::Shows(id, show) => self.show(id, show),
-            Happening::Dies(id, death) => self.die(id, death)?,
-            Happening::Clears(id) => self.clear(id)?,
-            Happening::HookBegins(id) => self.begin_hook_run(id)?,
-            Happening::HookEnds(id, end) => self.end_hook_run(id, end),
-            Happening::StrangerComes(kind, stay) => self.stranger_comes(kind, stay),
-            Happening::StrangerTurns(kind) => {
-                if let Some(Bound::Stranger(present)) = &mut self.bound {
+            WorldEvent::Steal => self.steal_lease(),
+            WorldEvent::FaultBegins(id) => self.begin_fault(id),
+            WorldEvent::Shows(id, show) => self.show(id, show),
+            WorldEvent::Dies(id, death) => self.die(id, death)?,
+            WorldEvent::Clears(id) => self.clear(id)?,
+            WorldEvent::HookBegins(id) => self.begin_hook_run(id)?,
+            WorldEvent::HookEnds(id, end) => self.end_hook_run(id, end),
+            WorldEvent::ListenerComes(kind, stay) => self.listener_comes(kind, stay),
+            WorldEvent::ListenerTurns(kind) => {
+                if let Some(Bound::Foreign(present)) = &mut self.bound {
                     *present = kind;
                 }
             }
-            Happening::StrangerLeaves => self.stranger_leaves(),
-            Happening::Operator(request) => {
+            WorldEvent::ListenerLeaves => self.listener_leaves(),
+            WorldEvent::Operator(request) => {
                 if let Some(sup) = self.any_up() {
                     self.ask_for(sup, request)?;
                 }
             }
-            Happening::Pause(by, all) => self.pause(by, all)?,
-            Happening::Jump(by) => {
+            WorldEvent::Pause(by, all) => self.pause(by, all)?,
+            WorldEvent::Jump(by) => {
                 for sup in 0..self.sups.len() {
-                    self.later(Duration::ZERO, Happening::Deliver(sup, Event::ClockJumped { by }));
+                    self.later(Duration::ZERO, WorldEvent::Deliver(sup, Event::ClockJumped { by }));
                 }
             }
         }
@@ -314,7 +315,7 @@ impl<'a> World<'a> {
     }
 
     fn deliver(&mut self, sup: usize, event: Event) -> Result<(), Broken> {
-        // A second death of the present gateway is nothing that any shell sends.
+        // No shell reports the exit of the current gateway twice.
         let again = matches!(
             event,
             Event::LeaderExited { .. } | Event::TreeGone { .. } | Event::Spawned { .. } | Event::Adopted { .. }
@@ -324,27 +325,27 @@ impl<'a> World<'a> {
         if again && !old && !shell.is_news(&event) {
             return Ok(());
         }
-        // A sample is taken in on the spot.
+        // A sample is delivered at once.
         let once = matches!(
             event,
             Event::LeaseLost { .. } | Event::Measured { .. } | Event::Negotiated { .. } | Event::StopBudget { .. }
         );
         if !once && self.dice.once_in(self.trouble.max(20)) {
-            // Heard twice: a copy that comes when it is no news any more.
+            // A late duplicate.
             let delay = self.dice.ms(0, 90_000);
-            self.later(delay, Happening::Deliver(sup, event.clone()));
+            self.later(delay, WorldEvent::Deliver(sup, event.clone()));
         }
         self.send(sup, event)
     }
 
-    /// Time passes without a step of one supervisor, or of anybody.
+    /// Suspends one supervisor, or the whole machine.
     fn pause(&mut self, by: Duration, all: bool) -> Result<(), Broken> {
         if self.calm {
             return Ok(());
         }
         if !all {
             let Some(sup) = self.any_up().filter(|sup| self.sups[*sup].paused_until <= self.now) else { return Ok(()) };
-            self.sups[sup].trial.take(self.now, Input::StoodStill(by))?;
+            self.sups[sup].trial.take(self.now, Input::Suspended(by))?;
             self.sups[sup].paused_until = self.now + by;
             if self.store.lease.owner == Some(sup) {
                 self.store.lease.freeze(self.now, self.now + by);
@@ -352,13 +353,13 @@ impl<'a> World<'a> {
             return Ok(());
         }
         for sup in self.sups.iter_mut().filter(|sup| sup.up) {
-            sup.trial.take(self.now, Input::StoodStill(by))?;
+            sup.trial.take(self.now, Input::Suspended(by))?;
             sup.paused_until += by;
         }
         let moved = std::mem::take(&mut self.queue);
-        self.queue = moved.into_iter().map(|((at, number), happening)| ((at + by, number), happening)).collect();
+        self.queue = moved.into_iter().map(|((at, number), event)| ((at + by, number), event)).collect();
         self.calm_at += by;
-        self.lives.iter_mut().for_each(|life| life.stand_still(by));
+        self.gateways.iter_mut().for_each(|gateway| gateway.suspend(by));
         if self.store.lease.owner.is_some() {
             self.store.lease.freeze(self.now, self.now + by);
         }
@@ -366,12 +367,12 @@ impl<'a> World<'a> {
         Ok(())
     }
 
-    /// Whatever comes first: something in the world, or the deadline of a core.
-    fn go_on(&mut self) -> Result<(), Broken> {
+    /// Handles what is due first: a scheduled event or the deadline of a core.
+    fn advance(&mut self) -> Result<(), Broken> {
         let event = self.queue.first_key_value().map(|(key, _)| key.0);
         let tick = self.next_tick();
         let Some(next) = event.into_iter().chain(tick.map(|(at, _)| at)).min() else {
-            return Err(Broken::new("owed", "nothing will ever happen again"));
+            return Err(Broken::new("owed", "no event and no deadline is left"));
         };
         if next == Moment::MAX {
             return Err(Broken::new("owed", "the next step is at the end of time"));
@@ -386,7 +387,7 @@ impl<'a> World<'a> {
             return self.send(sup, Event::Tick);
         }
         match self.queue.pop_first() {
-            Some((_, happening)) => self.happen(happening),
+            Some((_, event)) => self.handle(event),
             None => Ok(()),
         }
     }
@@ -399,25 +400,25 @@ impl<'a> World<'a> {
         due.min()
     }
 
-    /// From here on nothing new goes wrong.
+    /// Stops the faults: from here on nothing new goes wrong.
     fn calm_down(&mut self) {
         self.calm = true;
         let old = std::mem::take(&mut self.queue);
-        let stays = |happening: &Happening| {
+        let stays = |event: &WorldEvent| {
             !matches!(
-                happening,
-                Happening::Operator(_)
-                    | Happening::Jump(_)
-                    | Happening::Pause(..)
-                    | Happening::Kill
-                    | Happening::Steal
-                    | Happening::StrangerTurns(_)
+                event,
+                WorldEvent::Operator(_)
+                    | WorldEvent::Jump(_)
+                    | WorldEvent::Pause(..)
+                    | WorldEvent::Kill
+                    | WorldEvent::Steal
+                    | WorldEvent::ListenerTurns(_)
             )
         };
-        for ((at, number), happening) in old.into_iter().filter(|(_, happening)| stays(happening)) {
-            // Who is to be started is started soon: nothing is over before.
-            let at = if matches!(happening, Happening::Begin) { at.min(self.now + SOON) } else { at };
-            self.queue.insert((at, number), happening);
+        for ((at, number), event) in old.into_iter().filter(|(_, event)| stays(event)) {
+            // The run cannot end before these have started, so they start soon.
+            let at = if matches!(event, WorldEvent::Begin) { at.min(self.now + SOON) } else { at };
+            self.queue.insert((at, number), event);
         }
     }
 
@@ -425,33 +426,36 @@ impl<'a> World<'a> {
         self.starting == 0 && self.sups.iter().all(|sup| !sup.up)
     }
 
-    /// A gateway that was told to have come up really serves, on the port, under the supervisor that has the lease;
-    /// everybody else stands by.
+    /// The gateway that was reported as started serves on the port, under the supervisor that has the lease; all other
+    /// supervisors stand by.
     fn converged(&self) -> bool {
-        // One of ours counts too that nobody can see to be ours: the store is lost, and so is the view of its owner.
+        // Also one of our own gateways that cannot be recognised: the store is lost, and the socket owner is hidden.
         let vain = self.sups.iter().any(|sup| sup.up && sup.trial.judge.looked_in_vain());
-        let mut unheld = self.lives.iter().filter(|life| life.leader && life.held.is_none());
-        let unseen = (self.hidden || vain) && unheld.any(|life| self.store.lost || life.excused);
-        let stranger = matches!(self.bound, Some(Bound::Stranger(_))) || unseen;
+        let mut unheld = self.gateways.iter().filter(|gateway| gateway.leader && gateway.held.is_none());
+        let unseen = (self.hidden || vain) && unheld.any(|gateway| self.store.lost || gateway.excused);
+        let foreign_listener = matches!(self.bound, Some(Bound::Foreign(_))) || unseen;
         let owned = self.store.lease.owner.is_some_and(|owner| self.serves(owner));
         let up = || self.sups.iter().enumerate().filter(|(_, sup)| sup.up);
         self.starting == 0
             && up().next().is_some()
             && up().all(|(number, sup)| {
-                let waits = sup.trial.judge.stands_by() && (owned || stranger);
+                let waits = sup.trial.judge.stands_by() && (owned || foreign_listener);
                 waits || owned && self.store.lease.owner == Some(number)
             })
     }
 
     fn serves(&self, sup: usize) -> bool {
         let serving = self.sups[sup].trial.judge.serving();
-        self.lives.iter().enumerate().any(|(id, life)| {
-            let well = matches!(life.verdict(), Verdict::Gateway(Phase::Started | Phase::Unknown));
-            life.held == Some(sup) && Some(life.generation) == serving && self.bound == Some(Bound::Gateway(id)) && well
+        self.gateways.iter().enumerate().any(|(id, gateway)| {
+            let well = matches!(gateway.verdict(), Verdict::Gateway(Phase::Started | Phase::Unknown));
+            gateway.held == Some(sup)
+                && Some(gateway.generation) == serving
+                && self.bound == Some(Bound::Gateway(id))
+                && well
         })
     }
 
-    /// How long it may take from the last fault to a gateway that serves.
+    /// The longest time from the last fault until a gateway serves.
     fn convergence_max(&self) -> Duration {
         let policy = &self.policy;
         let stages = [
@@ -466,9 +470,9 @@ impl<'a> World<'a> {
             policy.backoff_max * 3,
             policy.boot_window * 2,
             KILL_MAX * 4,
-            // A stranger or a drain of one goes within 400 s, whoever was stuck within 40 s.
+            // An unrelated listener leaves within 400 s, a process in uninterruptible sleep within 40 s.
             Duration::from_mins(10),
-            // The lease of somebody whom only a heartbeat shows, and a time in standby.
+            // The expiry of a heartbeat lease, and the wait in standby.
             Duration::from_mins(3),
             policy.pre_start.map_or(Duration::ZERO, |timeout| (timeout + HOOK_MAX) * 4),
             policy.post_stop.map_or(Duration::ZERO, |timeout| (timeout + HOOK_MAX) * 4),
@@ -477,28 +481,28 @@ impl<'a> World<'a> {
         stages.into_iter().sum()
     }
 
-    /// What every supervisor lived through, one after the other.
+    /// The log of every supervisor, one after the other.
     pub(crate) fn story(&self) -> String {
         let stories = self.sups.iter().enumerate().map(|(number, sup)| {
-            let acts = if number == self.acting { ", the last to act" } else { "" };
+            let acts = if number == self.acting { ", acted last" } else { "" };
             format!("supervisor {number}{acts}, {} inputs:\n{}", sup.trial.log.len(), sup.trial.story())
         });
         stories.collect::<Vec<_>>().join("\n")
     }
 
-    /// A whole story: trouble, calm, and a request that ends it.
+    /// Runs with faults, then without until the world converges, then stops or detaches all supervisors.
     pub(crate) fn run(&mut self) -> Result<(), Broken> {
         self.begin()?;
         while !self.over() && self.now < self.calm_at && self.steps < STEPS_MAX {
-            self.go_on()?;
+            self.advance()?;
         }
         self.calm_down();
         let calm_since = self.now;
         while !self.over() && !self.converged() {
-            if self.now > self.begun.max(calm_since) + self.convergence_max() {
-                return Err(Broken::new("liveness", "the faults have stopped, and still no gateway serves"));
+            if self.now > self.last_start.max(calm_since) + self.convergence_max() {
+                return Err(Broken::new("liveness", "no gateway serves although the faults have stopped"));
             }
-            self.go_on()?;
+            self.advance()?;
         }
         self.ending = true;
         let request = if self.dice.once_in(6) { Request::Detach } else { Request::Stop };
@@ -512,9 +516,9 @@ impl<'a> World<'a> {
                 break;
             }
             if steps > 2000 {
-                return Err(Broken::new("P5", "a request to end does not end it"));
+                return Err(Broken::new("P5", "a stop or detach request does not end it"));
             }
-            self.go_on()?;
+            self.advance()?;
         }
         for sup in 0..self.sups.len() {
             if self.sups[sup].trial.judge.is_over() {

@@ -1,8 +1,8 @@
-//! What cannot be undone comes after the store's answer: a spawn after its record, and where only a heartbeat keeps the
-//! lease, every act after a fresh confirmation.
+//! Irreversible acts wait for the store: a spawn for its record and, under a heartbeat lease, every act for a fresh
+//! confirmation.
 
 use super::steps::Answer;
-use super::{Ending, Event, Generation, Judge, Moment, TICK_LATE_MAX, Turn, Wish, must};
+use super::{Ending, Event, Generation, Goal, Judge, Moment, TICK_LATE_MAX, Turn, must};
 use crate::fake_shell::Broken;
 use openclaw_supervise_core::lease::{Basis, FRESH_FOR, RECORD_MAX, UNCHANGED_FOR};
 use std::time::Duration;
@@ -12,18 +12,18 @@ type Judgement = Result<(), Broken>;
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Fence {
     pub(super) is_heartbeat: bool,
-    /// The spawn that waits, and whether it is on record.
+    /// The waiting spawn, and whether it is recorded.
     record: Option<(Generation, bool)>,
-    /// Since when an act has waited.
+    /// Since when an act waits.
     since: Option<Moment>,
-    /// The youngest question, when it was asked, and how long the machine has slept since.
+    /// The youngest request for a confirmation: its ticket, its time, and how long the machine was suspended since.
     ticket: u64,
     asked: Option<(Moment, Duration)>,
-    /// This event is a fresh answer to it.
+    /// The current event confirms it in time.
     confirmed: bool,
-    /// A start was allowed when its hook was asked for.
+    /// A start was allowed when its hook was ordered.
     free: bool,
-    /// How long acts have waited.
+    /// How long acts have waited in total.
     waited: Duration,
 }
 
@@ -36,7 +36,7 @@ impl Fence {
         self.ticket
     }
 
-    /// An act waits, so that nothing else is due.
+    /// Whether an act waits, so that no other is due.
     pub(super) fn waits(&self) -> bool {
         self.since.is_some()
     }
@@ -49,7 +49,7 @@ impl Fence {
         self.ticket == ticket && self.asked.is_some()
     }
 
-    /// How much longer a stop may take because of it.
+    /// How much longer a stop may take because acts waited.
     pub(super) fn held_up(&self, at: Moment) -> Duration {
         self.waited + self.since.map_or(Duration::ZERO, |since| at.saturating_sub(since))
     }
@@ -81,19 +81,19 @@ impl Fence {
 }
 
 impl Judge {
-    /// A spawn waits: all that is required of it holds now.
+    /// Judges the request for a spawn record: all conditions of the spawn must hold now.
     pub(super) fn judge_record_asked(&mut self, at: Moment, generation: Generation, answer: Answer<'_>) -> Judgement {
         must(self.lease.held, "P1", "a spawn without the lease")?;
         let prepared = self.prepared || self.policy.pre_start.is_none();
-        must(prepared, "P1", "a spawn without a pre-start hook that did its work")?;
+        must(prepared, "P1", "a spawn without a successful pre-start hook")?;
         self.may_start(answer)?;
-        must(self.hook_run.is_none(), "P1", "a spawn beside a hook")?;
+        must(self.hook_run.is_none(), "P1", "a spawn while a hook runs")?;
         self.prepared = false;
-        must(self.owned.is_none() && !self.spawning, "P1", "a spawn beside a gateway that is not gone")?;
-        let left = self.alive.iter().find(|(old, alive)| **alive > 0 && !self.told_survivors.contains(old));
-        must(left.is_none(), "P1", "a spawn beside what is left of an older tree")?;
+        must(self.owned.is_none() && !self.spawning, "P1", "a spawn while a gateway is not gone")?;
+        let left = self.alive.iter().find(|(old, alive)| **alive > 0 && !self.reported_survivors.contains(old));
+        must(left.is_none(), "P1", "a spawn while processes of an older tree are left")?;
         must(generation == self.generation + 1, "P2", "generations count up")?;
-        must(self.wish <= Wish::Restart, "P5", "a spawn after a stop or a detach")?;
+        must(self.goal <= Goal::Restart, "P5", "a spawn after a stop or a detach")?;
         self.pace.spawn(at)?;
         self.generation = generation;
         self.spawning = true;
@@ -102,11 +102,11 @@ impl Judge {
         Ok(())
     }
 
-    /// The store is asked whether the lease is ours, for the act that waits.
+    /// Judges the request to confirm the lease for a waiting act.
     pub(super) fn judge_confirm(&mut self, at: Moment, ticket: u64, answer: Answer<'_>) -> Judgement {
         must(self.fence.is_heartbeat && self.lease.held, "P2", "a lock needs no confirmation")?;
         must(ticket == self.fence.ticket + 1, "P10", "tickets count up")?;
-        must(self.fence.record.is_none_or(|(_, recorded)| recorded), "P8", "a spawn goes on without its record")?;
+        must(self.fence.record.is_none_or(|(_, recorded)| recorded), "P8", "a spawn proceeds without its record")?;
         (self.fence.ticket, self.fence.asked) = (ticket, Some((at, Duration::ZERO)));
         if self.fence.since.is_some() {
             return Ok(());
@@ -116,7 +116,7 @@ impl Judge {
             self.fence.free = self.may_start(answer).is_ok();
         } else if let Some(owned) = self.owned.as_ref() {
             if owned.ending() {
-                // No successor is looked for any longer.
+                // The search for a successor is over.
                 self.asked = self.asked.filter(|_| !owned.may_have_successor());
             } else {
                 self.decide_to_end(at)?;
@@ -128,10 +128,10 @@ impl Judge {
         Ok(())
     }
 
-    /// An act is done.
+    /// Judges an irreversible act.
     pub(super) fn judge_act(&mut self, at: Moment) -> Judgement {
         let confirmed = !self.fence.is_heartbeat || self.fence.confirmed;
-        must(confirmed, "P2", "an act on a lease that nobody has confirmed, or so long ago that it may be lost")?;
+        must(confirmed, "P2", "an act on a lease that is unconfirmed, or whose confirmation has expired")?;
         self.fence.waited = self.fence.held_up(at);
         (self.fence.since, self.fence.record, self.fence.asked) = (None, None, None);
         Ok(())
@@ -139,44 +139,44 @@ impl Judge {
 
     pub(super) fn judge_spawn(&mut self, at: Moment, generation: Generation) -> Judgement {
         let Some((of, recorded)) = self.fence.record else {
-            return must(false, "P8", "a spawn that no record was asked for");
+            return must(false, "P8", "a spawn without a requested record");
         };
-        must(of == generation && self.spawning, "P2", "a spawn under another number")?;
-        must(self.wish <= Wish::Restart, "P5", "a spawn after a stop or a detach")?;
+        must(of == generation && self.spawning, "P2", "a spawn under another generation")?;
+        must(self.goal <= Goal::Restart, "P5", "a spawn after a stop or a detach")?;
         let in_time = self.fence.since.is_some_and(|since| at < since + RECORD_MAX);
         must(recorded || !in_time && !self.fence.is_heartbeat, "P8", "a spawn without its record")?;
         self.judge_act(at)
     }
 
-    /// Whether the start that is asked for was allowed when it was decided.
+    /// Whether the start was allowed when it was decided.
     pub(super) fn may_call(&self, answer: Answer<'_>) -> Judgement {
         if self.fence.waits() {
-            return must(self.fence.free, "P1", "a start without an answer that the port is free");
+            return must(self.fence.free, "P1", "a start without a probe that found the port free");
         }
         self.may_start(answer)
     }
 
-    /// The lease is given up because the store does not confirm it.
+    /// Judges giving up the lease because the store does not confirm it.
     pub(super) fn judge_loss(&mut self, at: Moment) -> Judgement {
         if self.lease.lost {
             return Ok(());
         }
         let since = self.fence.since.filter(|_| self.fence.is_heartbeat);
         let long = since.is_some_and(|since| at >= since + UNCHANGED_FOR);
-        must(long, "lease", "a lease is given up that may still be confirmed")?;
+        must(long, "lease", "a lease is given up while it may still be confirmed")?;
         (self.lease.held, self.lease.lost) = (false, true);
         Ok(())
     }
 
-    /// Nothing waits for ever.
+    /// Each wait is bounded.
     pub(super) fn judge_fence(&self, turn: &Turn<'_>) -> Judgement {
         let Some(since) = self.fence.since.filter(|_| !self.ends()) else { return Ok(()) };
         let patience = if self.fence.is_heartbeat { UNCHANGED_FOR } else { RECORD_MAX };
         let late = turn.at > since + patience + self.standstill + TICK_LATE_MAX;
-        must(!late, "owed", "an act waits for the store for ever")
+        must(!late, "owed", "an act waits for the store without a bound")
     }
 
-    /// The lease was lost, or given up.
+    /// Whether the lease was lost or given up.
     pub(crate) fn lost_lease(&self) -> bool {
         self.lease.lost
     }
@@ -185,14 +185,14 @@ impl Judge {
         self.fence.ticket()
     }
 
-    /// A SIGTERM is decided.
+    /// Judges the decision to send SIGTERM.
     pub(super) fn decide_to_end(&mut self, at: Moment) -> Judgement {
         let Some(owned) = &self.owned else { return Ok(()) };
         let policy = &self.policy;
-        let asked = matches!(self.wish, Wish::Restart | Wish::Stop | Wish::StopNow);
+        let asked = matches!(self.goal, Goal::Restart | Goal::Stop | Goal::StopNow);
         let proven = owned.is_examined(at) || owned.is_over_limit();
-        must(asked || proven, "P3", "SIGTERM without a request, a limit, or a proof and a look at it")?;
-        must(!owned.hangs_untold(), "P9", "a gateway ends for a hang that was not told")?;
+        must(asked || proven, "P3", "SIGTERM without a request, a memory limit, or a proven hang with evidence")?;
+        must(!owned.hang_unreported(), "P9", "a gateway is stopped for a hang that was not reported")?;
         let hung = owned.examining.is_some();
         let grace = if hung { policy.hung_stop_timeout } else { policy.stop_timeout };
         self.asked = None;

@@ -1,10 +1,10 @@
-//! What waits for a word: exits with 0, updates, and deaths that are like one another.
+//! Exits with 0 that wait for a handoff verdict, starts that wait for an update, and crash loops.
 
 use super::pace::Class;
 use super::steps::Answer;
 use super::{
-    Duty, Effect, Ended, Event, ExitStatus, Fingerprint, Generation, Judge, Moment, Over, Owner, PortWatch, Turn, Wish,
-    must,
+    Duty, Effect, Ended, EndedRun, Event, ExitStatus, Fingerprint, Generation, Goal, Judge, Moment, Owner, PortWatch,
+    Turn, must,
 };
 use crate::fake_shell::Broken;
 use openclaw_supervise_core::handoff::{ASK_BY, HandoffVerdict, Support};
@@ -15,16 +15,16 @@ use std::time::Duration;
 
 type Judgement = Result<(), Broken>;
 
-/// So many exits may wait.
+/// The most exits that may wait for a verdict.
 const WAITING_MAX: usize = 8;
 
-/// A word that has not come by then never will.
-const WORD_LOST: Duration = Duration::from_secs(100);
+/// A verdict that takes longer than this is lost.
+const VERDICT_LOST: Duration = Duration::from_secs(100);
 
-/// An exit that is older than this is not asked about.
+/// The verdict on an exit is asked for within this time.
 const FRESH: Duration = Duration::from_secs(55);
 
-/// How much later than it is due we may be woken.
+/// How late the core may be woken.
 const WAKE_MAX: Duration = Duration::from_secs(1);
 
 /// Signals of a broken program, on Linux.
@@ -34,17 +34,17 @@ const EQUAL_MAX: u32 = 3;
 
 const UPDATE_MAX: Duration = Duration::from_mins(10);
 
-/// What the start after an exit has cost so far.
+/// What the start after an exit has cost of the restart budget so far.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Cost {
     Nothing,
-    /// The gateway had been up for long: it costs nothing whatever the word.
+    /// The gateway was stable: it costs nothing, whatever the verdict.
     Never,
-    /// It was one of several.
+    /// There was more than one of late.
     Restart,
 }
 
-/// An exit of which it is not known yet whether it was planned.
+/// An exit that may have been planned; its verdict is not known yet.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Exit {
     generation: Generation,
@@ -52,7 +52,7 @@ pub(super) struct Exit {
     died: Moment,
     pub(super) settled: Moment,
     pub(super) cost: Cost,
-    /// Nobody learnt how it ended: until the word it is a failure, and unclean where this says since when.
+    /// The exit status is unknown: a failure until the verdict, and an unclean boot since `unclean`.
     pub(super) unknown: bool,
     pub(super) unclean: Option<Moment>,
 }
@@ -62,12 +62,12 @@ pub(super) struct Handoffs {
     exits: VecDeque<Exit>,
     asked: Option<(u64, Moment)>,
     support: Option<bool>,
-    /// That was found out for the present program.
+    /// `support` holds for the current program.
     known: bool,
-    inquiring: bool,
-    /// The word of this step, until it is told.
-    word: Option<(Generation, HandoffVerdict)>,
-    /// What it says was planned, until that is on record.
+    negotiates: bool,
+    /// The verdict of this step, until it is reported.
+    verdict: Option<(Generation, HandoffVerdict)>,
+    /// The exit that it accepts, until that is recorded.
     planned: Option<Generation>,
 }
 
@@ -77,7 +77,7 @@ impl Handoffs {
     }
 
     pub(super) fn negotiating(&self) -> bool {
-        self.inquiring
+        self.negotiates
     }
 
     pub(super) fn rearm(&mut self, at: Moment) {
@@ -90,21 +90,21 @@ impl Judge {
         !self.handoffs.exits.is_empty()
     }
 
-    /// Whether the meaning of this end is put off.
-    pub(super) fn waits_for_word(&self, pid: i32, over: &Over) -> bool {
+    /// Whether this exit waits for a verdict.
+    pub(super) fn waits_for_verdict(&self, pid: i32, over: &EndedRun) -> bool {
         let may_be = matches!(over.death, ExitStatus::Code(0) | ExitStatus::Unknown) && !over.ended_by_us;
         let clean = may_be && over.settled < over.died + FRESH && over.answered;
         let mute = self.handoffs.known && self.handoffs.support == Some(false);
         clean && pid > 0 && self.policy.handoff && !mute && self.handoffs.exits.len() < WAITING_MAX
     }
 
-    /// Whether the next start depends on the word about the last exit.
+    /// Whether the next start waits for the verdict on the last exit.
     pub(super) fn holds(&self) -> bool {
         let last = self.handoffs.exits.back().is_some_and(|exit| exit.generation == self.generation);
-        last && self.pace.pending.is_some() && self.owned.is_none() && !self.adopting && self.wish == Wish::Run
+        last && self.pace.pending.is_some() && self.owned.is_none() && !self.adopting && self.goal == Goal::Run
     }
 
-    pub(super) fn put_off(&mut self, pid: i32, over: &Over, cost: Cost) {
+    pub(super) fn put_off(&mut self, pid: i32, over: &EndedRun, cost: Cost) {
         let (generation, died, settled) = (self.generation, over.died, over.settled);
         let (unknown, unclean) = (over.death == ExitStatus::Unknown, over.unclean());
         self.handoffs.exits.push_back(Exit { generation, pid, died, settled, cost, unknown, unclean });
@@ -112,9 +112,9 @@ impl Judge {
 
     pub(super) fn judge_negotiate(&mut self) -> Judgement {
         let serves = self.owned.as_ref().is_some_and(|owned| owned.started.is_some() && !owned.ending());
-        must(self.policy.handoff && serves, "handoff", "a question about handoffs beside a boot")?;
-        must(!self.handoffs.inquiring && !self.handoffs.known, "handoff", "what is known is asked for again")?;
-        self.handoffs.inquiring = true;
+        must(self.policy.handoff && serves, "handoff", "handoff support is asked for during a boot")?;
+        must(!self.handoffs.negotiates && !self.handoffs.known, "handoff", "known handoff support is asked for again")?;
+        self.handoffs.negotiates = true;
         Ok(())
     }
 
@@ -122,119 +122,127 @@ impl Judge {
         let known = match support {
             Support::Supported => true,
             Support::Unsupported(_) => false,
-            Support::TimedOut(_) => return self.handoffs.inquiring = false,
+            Support::TimedOut(_) => return self.handoffs.negotiates = false,
         };
-        (self.handoffs.support, self.handoffs.known, self.handoffs.inquiring) = (Some(known), true, false);
+        (self.handoffs.support, self.handoffs.known, self.handoffs.negotiates) = (Some(known), true, false);
     }
 
     pub(super) fn judge_no_respawn(&self, no_respawn: bool) -> Judgement {
         let mute = self.policy.handoff && self.handoffs.support == Some(false);
-        must(no_respawn == mute, "handoff", "a successor is forbidden where handoffs are known, or the other way round")
+        must(no_respawn == mute, "handoff", "successors must be forbidden if and only if handoffs are unsupported")
     }
 
     pub(super) fn judge_consume(&mut self, at: Moment, ticket: u64, generation: Generation, pid: i32) -> Judgement {
         must(ticket == self.ticket + 1, "P10", "tickets count up")?;
-        must(self.handoffs.asked.is_none(), "handoff", "two exits are asked about at once")?;
+        must(self.handoffs.asked.is_none(), "handoff", "two verdicts are asked for at once")?;
         let Some(exit) = self.handoffs.exits.front() else {
-            return must(false, "handoff", "a question about an exit that waits for nothing");
+            return must(false, "handoff", "a verdict is asked for and no exit waits for one");
         };
-        must((exit.generation, exit.pid) == (generation, pid), "handoff", "a question about another exit")?;
+        must((exit.generation, exit.pid) == (generation, pid), "handoff", "the verdict on another exit is asked for")?;
         let serves = self.owned.as_ref().is_some_and(|owned| owned.started.is_some() && !owned.ending());
         let held_up = serves || self.holds() || at >= exit.died + ASK_BY;
-        must(held_up, "handoff", "an exit is asked about beside a boot")?;
+        must(held_up, "handoff", "a verdict is asked for during a boot")?;
         (self.ticket, self.handoffs.asked) = (ticket, Some((ticket, at)));
         Ok(())
     }
 
-    pub(super) fn note_word(&mut self, at: Moment, ticket: u64, word: &HandoffVerdict) {
+    pub(super) fn note_verdict(&mut self, at: Moment, ticket: u64, verdict: &HandoffVerdict) {
         if !self.handoffs.awaits(ticket) {
             return;
         }
-        if let HandoffVerdict::Unsupported(_) = word {
+        if let HandoffVerdict::Unsupported(_) = verdict {
             (self.handoffs.support, self.handoffs.known) = (Some(false), true);
         }
-        self.settle_exit(at, word);
+        self.settle_exit(at, verdict);
     }
 
-    fn settle_exit(&mut self, at: Moment, word: &HandoffVerdict) {
+    fn settle_exit(&mut self, at: Moment, verdict: &HandoffVerdict) {
         self.handoffs.asked = None;
         let Some(exit) = self.handoffs.exits.pop_front() else { return };
-        let planned = matches!(word, HandoffVerdict::Accepted(_));
-        self.handoffs.word = Some((exit.generation, word.clone()));
+        let planned = matches!(verdict, HandoffVerdict::Accepted(_));
+        self.handoffs.verdict = Some((exit.generation, verdict.clone()));
         self.handoffs.planned = planned.then_some(exit.generation);
         let decides = self.holds();
         self.pace.settle_exit(at, &exit, planned);
         if !planned {
             self.pace.deny(at);
         }
-        // It was one of several and is the first now: it may be started before its own word.
+        // With the other one planned, this is the first of late: the next start need not wait for its verdict.
         if let Some(last) = self.handoffs.exits.back_mut().filter(|_| planned && decides) {
             last.cost = Cost::Nothing;
             self.pace.pending = Some(Class::Open { again: true });
         }
     }
 
-    /// What is told of an exit is the word that came, or that none came in time.
-    pub(super) fn judge_word(&mut self, turn: &Turn<'_>, report: &Report) -> Judgement {
+    /// The reported verdict is the one that came, or that none came in time.
+    pub(super) fn judge_verdict(&mut self, turn: &Turn<'_>, report: &Report) -> Judgement {
         if let Report::HandoffUnsupported { generation: None, .. } | Report::HandoffTimedOut { generation: None, .. } =
             report
         {
-            return must(matches!(turn.event, Event::Negotiated { .. }), "P9", "an answer that nobody gave");
+            return must(
+                matches!(turn.event, Event::Negotiated { .. }),
+                "P9",
+                "an answer about handoff support that did not come",
+            );
         }
-        let lost = self.handoffs.asked.is_some_and(|(_, asked)| turn.at >= asked + WORD_LOST);
-        if lost && self.handoffs.word.is_none() {
+        let lost = self.handoffs.asked.is_some_and(|(_, asked)| turn.at >= asked + VERDICT_LOST);
+        if lost && self.handoffs.verdict.is_none() {
             self.settle_exit(turn.at, &HandoffVerdict::TimedOut(String::new()));
         }
-        let Some((about, word)) = self.handoffs.word.take() else {
-            return must(false, "P9", "a word that nobody gave");
+        let Some((about, verdict)) = self.handoffs.verdict.take() else {
+            return must(false, "P9", "a verdict that did not come");
         };
         let right = match report {
             Report::HandoffAccepted { generation, .. } => {
-                matches!(word, HandoffVerdict::Accepted(_)) && *generation == about
+                matches!(verdict, HandoffVerdict::Accepted(_)) && *generation == about
             }
-            Report::HandoffMissing { generation } => word == HandoffVerdict::Missing && *generation == about,
+            Report::HandoffMissing { generation } => verdict == HandoffVerdict::Missing && *generation == about,
             Report::HandoffRejected { generation, .. } => {
-                matches!(word, HandoffVerdict::Rejected(_)) && *generation == about
+                matches!(verdict, HandoffVerdict::Rejected(_)) && *generation == about
             }
             Report::HandoffUnsupported { generation, .. } => {
-                matches!(word, HandoffVerdict::Unsupported(_)) && *generation == Some(about)
+                matches!(verdict, HandoffVerdict::Unsupported(_)) && *generation == Some(about)
             }
             Report::HandoffTimedOut { generation, .. } => {
-                matches!(word, HandoffVerdict::TimedOut(_)) && *generation == Some(about)
+                matches!(verdict, HandoffVerdict::TimedOut(_)) && *generation == Some(about)
             }
             _ => false,
         };
-        must(right, "P9", "another word is told than was given")
+        must(right, "P9", "another verdict is reported than came")
     }
 
     pub(super) fn judge_planned(&mut self, generation: Generation) -> Judgement {
         let said = self.handoffs.planned.take() == Some(generation);
-        must(said, "P4", "an exit counts as planned, and nobody said so")
+        must(said, "P4", "an exit counts as planned without an accepted handoff")
     }
 
-    /// What must have been asked or told by now.
+    /// What must have been asked or reported by now.
     pub(super) fn judge_handoffs(&self, turn: &Turn<'_>) -> Judgement {
-        let Handoffs { exits, asked, word, planned, .. } = &self.handoffs;
-        must(word.is_none(), "P9", "a word about an exit is not told")?;
-        must(planned.is_none(), "P9", "a planned restart is not on record")?;
+        let Handoffs { exits, asked, verdict, planned, .. } = &self.handoffs;
+        must(verdict.is_none(), "P9", "a verdict is not reported")?;
+        must(planned.is_none(), "P9", "a planned restart is not recorded")?;
         let Some(exit) = exits.front().filter(|_| !self.ends()) else { return Ok(()) };
         let due = match asked {
-            Some((_, asked)) => *asked + WORD_LOST,
+            Some((_, asked)) => *asked + VERDICT_LOST,
             None => exit.died + ASK_BY,
         };
         let starts = turn.fx.iter().any(|effect| matches!(effect, Effect::Report(Report::GatewayStarted { .. })));
-        must(!starts || asked.is_some(), "handoff", "the next gateway is up, and nobody asks about the last exit")?;
+        must(
+            !starts || asked.is_some(),
+            "handoff",
+            "the next gateway is up and the verdict on the last exit is not asked for",
+        )?;
         if self.holds() {
-            must(asked.is_some(), "handoff", "the next start waits for a word, and nobody asks for it")?;
+            must(asked.is_some(), "handoff", "the next start waits for a verdict that is not asked for")?;
             self.pace.may_hold(turn.at)?;
         }
         let missed = *turn.event == Event::Tick && due <= turn.at;
-        must(!missed, "handoff", "an exit is not asked about, or its word waited for, in time")?;
+        must(!missed, "handoff", "a verdict is asked for, or given up, too late")?;
         let woken = turn.after.is_some_and(|after| after <= due.max(turn.at) + WAKE_MAX);
-        must(woken, "handoff", "nothing wakes us to ask about an exit")
+        must(woken, "handoff", "no deadline to ask for a verdict")
     }
 
-    /// A gateway has left somebody in its place.
+    /// Judges the report that a gateway has left a successor.
     pub(super) fn judge_succession(
         &mut self,
         at: Moment,
@@ -244,20 +252,20 @@ impl Judge {
     ) -> Judgement {
         let seen =
             answer.is_some_and(|(_, sighting)| matches!(&sighting.owner, Owner::Ours(holder) if holder.pid == pid));
-        must(seen && self.duty == Some(Duty::Succeed), "P9", "a successor that nobody has seen")?;
+        must(seen && self.duty == Some(Duty::Succeed), "P9", "a successor that no probe has seen")?;
         let Some(owned) = self.owned.take().filter(|owned| owned.generation == generation) else {
             return must(false, "P9", "the successor of another gateway");
         };
         let died = owned.death.map_or(at, |(_, died)| died);
         self.ended = Some(Ended { generation, started: owned.started, died, clean: true, cause: Cause::Asked });
-        (self.port, self.lost_mark) = (PortWatch::default(), Some(pid));
+        (self.port, self.missing_pid) = (PortWatch::default(), Some(pid));
         self.pace.succeed(at);
         Ok(())
     }
 
-    /// The configuration or the program may be another one than for the gateway before.
+    /// Compares configuration and program with those of the gateway before.
     pub(super) fn note_fingerprint(&mut self, fingerprint: Fingerprint) {
-        let mended = std::mem::take(&mut self.mended);
+        let repair_changed_it = std::mem::take(&mut self.repair_changed_it);
         let Some(before) = self.fingerprint.replace(fingerprint) else { return };
         if before != fingerprint {
             self.streak = None;
@@ -267,17 +275,17 @@ impl Judge {
             (self.repaired, self.handoffs.known) = (false, false);
             self.pace.renew();
         } else if before.config != fingerprint.config {
-            self.repaired &= mended;
+            self.repaired &= repair_changed_it;
         }
     }
 
-    /// Whether a gateway died as those before it did.
-    pub(super) fn note_streak(&mut self, over: &Over) {
+    /// Counts a crash loop.
+    pub(super) fn note_streak(&mut self, over: &EndedRun) {
         if over.ended_by_us || over.lost {
             return;
         }
         if self.is_fatal(over.death, over.age) {
-            self.pace.doom();
+            self.pace.note_crash_loop();
         }
     }
 
@@ -294,7 +302,7 @@ impl Judge {
         count >= EQUAL_MAX
     }
 
-    /// What died before us, by the same rules.
+    /// Counts the crashes before this supervisor, by the same rules.
     pub(super) fn recall_streak(&mut self, runs: &[PastRun]) {
         for past in runs {
             let last = match past.settled {
@@ -303,7 +311,7 @@ impl Judge {
                 }
                 Settled::Ran(..) | Settled::NeverStarted | Settled::Postponed => false,
             };
-            self.pace.warn(last);
+            self.pace.recall_crash_loop(last);
         }
     }
 
@@ -313,7 +321,7 @@ impl Judge {
         }
         let replaced = match failure {
             SpawnFailure::Updating(_) => true,
-            SpawnFailure::Program(_) => self.born,
+            SpawnFailure::Program(_) => self.has_run,
             SpawnFailure::Resources(_) => false,
         };
         if replaced && self.waits_for_update(at) {
@@ -321,17 +329,17 @@ impl Judge {
             self.pace.postpone();
         } else {
             self.pace.spawn_failed(at);
-            self.unborn = Some(self.generation);
+            self.never_started = Some(self.generation);
         }
     }
 
-    /// Whether a start that an update prevents is put off.
+    /// Whether a start that an update prevents is postponed.
     pub(super) fn waits_for_update(&mut self, at: Moment) -> bool {
         let patient = self.updating.is_none_or(|since| at < since + UPDATE_MAX);
-        let waits = patient && self.wish <= Wish::Restart;
+        let waits = patient && self.goal <= Goal::Restart;
         if waits {
             self.updating.get_or_insert(at);
-            self.wish = Wish::Run;
+            self.goal = Goal::Run;
         }
         waits
     }

@@ -1,9 +1,9 @@
-//! What the answers that were delivered prove about a gateway, and about whoever holds the port.
+//! What probe results prove about a gateway and about the process that holds the port.
 
 use openclaw_supervise_core::{Moment, Phase, Policy, Verdict};
 use std::time::Duration;
 
-/// How long somebody else's gateway may drain: its own hard limit.
+/// How long a gateway that is not ours may drain: OpenClaw's own limit.
 const FOREIGN_DRAIN: Duration = Duration::from_secs(328);
 
 /// The health of a gateway that has come up.
@@ -15,16 +15,16 @@ pub(crate) struct Health {
     silent: bool,
     draining: Option<Moment>,
     restarting: Option<Moment>,
-    last_word: Moment,
-    /// CPU time at the beginning of the window and when it was last read.
+    last_answer: Moment,
+    /// CPU time at the start of the window and at the last sample.
     work: Option<[(Moment, Duration); 2]>,
-    /// Until when the window was prolonged.
+    /// Until when the window is extended.
     extended: Option<Moment>,
     /// The last failed probe found the port closed.
     closed: bool,
 }
 
-/// An event loop that has used less than this part of the time waits for something.
+/// An event loop that uses less than this fraction (1/20) of one CPU is idle.
 const WORKING_PART: u32 = 20;
 
 impl Health {
@@ -36,7 +36,7 @@ impl Health {
             silent: false,
             draining: None,
             restarting: None,
-            last_word: at,
+            last_answer: at,
             work: None,
             extended: None,
             closed: false,
@@ -47,7 +47,7 @@ impl Health {
         if verdict == Verdict::Inconclusive {
             return;
         }
-        self.last_word = at;
+        self.last_answer = at;
         let good = matches!(verdict, Verdict::Gateway(_) | Verdict::Draining);
         if good {
             (self.good, self.failed, self.extended) = (at, 0, None);
@@ -81,9 +81,9 @@ impl Health {
         self.restarting = self.restarting.map(|_| at);
     }
 
-    /// From when on it is proven to hang.
+    /// When its hang is proven.
     pub(crate) fn proven(&self, policy: &Policy) -> Option<Moment> {
-        let spent = |since: Moment, budget: Duration| Some(since + budget).filter(|until| *until <= self.last_word);
+        let spent = |since: Moment, budget: Duration| Some(since + budget).filter(|until| *until <= self.last_answer);
         if let Some(since) = self.restarting {
             return spent(since, policy.startup_timeout);
         }
@@ -92,7 +92,7 @@ impl Health {
         silence.into_iter().chain(drained).min()
     }
 
-    /// It neither drains nor restarts by itself.
+    /// Whether it neither drains nor restarts in place.
     pub(crate) fn serves(&self) -> bool {
         self.draining.is_none() && self.restarting.is_none()
     }
@@ -102,46 +102,46 @@ impl Health {
         self.work = Some([began, (at, cpu)]);
     }
 
-    /// Whether it has worked since it last answered, and was given no more time for that yet.
-    pub(crate) fn may_go_on(&self) -> bool {
+    /// Whether its event loop has worked since the last answer and the window was not extended for that yet.
+    pub(crate) fn may_extend(&self) -> bool {
         let works = self.work.is_some_and(|[(began, before), (at, after)]| {
             at > began && after.saturating_sub(before) * WORKING_PART >= at.saturating_sub(began)
         });
         works && self.extended.is_none() && self.serves()
     }
 
-    /// It is given more time, and this is how much.
-    pub(crate) fn go_on(&mut self, at: Moment, policy: &Policy) -> Duration {
+    /// Extends the window; gives by how much.
+    pub(crate) fn extend(&mut self, at: Moment, policy: &Policy) -> Duration {
         let boot = self.good + policy.startup_timeout;
         let until = if self.closed { boot.max(at + policy.hang_after) } else { at + policy.hang_after };
         self.extended = Some(until);
         until.saturating_sub(at)
     }
 
-    /// From when on a drain need not be waited for any more.
+    /// When a silent drain may be cut short.
     pub(crate) fn silent(&self, policy: &Policy) -> Option<Moment> {
         (self.failed >= 3 && self.silent).then_some(self.good + policy.hang_after)
     }
 }
 
-/// What an answer about the port obliges to.
+/// What a probe of the port requires.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Duty {
     /// The port is free.
     MayStart,
-    /// It is ours.
+    /// A gateway of ours holds it.
     Adopt,
-    /// A gateway of ours left somebody in its place.
+    /// Our gateway left a successor.
     Succeed,
-    /// Too early to say.
+    /// Too early to decide.
     Wait,
-    /// Somebody stays.
+    /// Another process keeps the port.
     Conflict,
-    /// Nothing could be seen for too long.
+    /// Probes were inconclusive for too long.
     Blind,
 }
 
-/// Who holds the port before a spawn.
+/// What holds the port before a spawn.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct PortWatch {
     draining: Option<Moment>,

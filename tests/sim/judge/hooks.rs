@@ -1,7 +1,7 @@
-//! Hooks stand between two gateways, each has its time, and each that began ends once.
+//! Hooks run between two gateways, each has a timeout, and each that starts finishes once.
 
 use super::steps::Answer;
-use super::{Effect, Event, Generation, Judge, Moment, Over, Turn, Wish, must};
+use super::{Effect, EndedRun, Event, Generation, Goal, Judge, Moment, Turn, must};
 use crate::fake_shell::Broken;
 use openclaw_supervise_core::hook::{GRACE, KILL_TIME_MAX};
 use openclaw_supervise_core::restart_policy::Cause;
@@ -10,25 +10,25 @@ use std::time::Duration;
 
 type Judgement = Result<(), Broken>;
 
-/// The end of a gateway that is judged once its post-stop hook has run.
+/// The end of a gateway whose post-stop hook has not finished.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Verge {
-    pub(super) over: Over,
+pub(super) struct PendingEnd {
+    pub(super) over: EndedRun,
     pub(super) pid: i32,
-    /// The process that the gateway's own note of its exit names.
+    /// The process that OpenClaw's record of a planned exit names.
     pub(super) asked_by: i32,
-    /// Nobody had asked for it.
+    /// No request had caused it.
     pub(super) unasked: bool,
 }
 
-/// A hook that runs.
+/// A running hook.
 #[derive(Debug, Clone, Copy)]
-#[expect(clippy::struct_excessive_bools, reason = "what was seen of one call; any mix of it happens")]
+#[expect(clippy::struct_excessive_bools, reason = "independent observations of one call; any combination happens")]
 pub(super) struct HookRun {
     ticket: u64,
     hook: Hook,
     generation: Generation,
-    /// Since when its present time runs: it works, it was asked to end, or it was killed.
+    /// When it was started, sent SIGTERM or sent SIGKILL; its current timeout counts from here.
     since: Moment,
     called: bool,
     timed_out: bool,
@@ -51,28 +51,28 @@ impl Judge {
         !self.ends() && self.hook_run.is_some_and(|hook_run| hook_run.ticket == ticket)
     }
 
-    /// Whatever it did is not wanted any more.
-    pub(super) fn hook_dies(&self) -> bool {
+    /// Whether it was sent SIGKILL.
+    pub(super) fn hook_was_killed(&self) -> bool {
         self.hook_run.is_some_and(|hook_run| hook_run.killed)
     }
 
-    /// A start is under way, though not yet a process.
+    /// Whether a hook before a start runs.
     pub(super) fn prepares(&self) -> bool {
         self.hook_run.is_some_and(|hook_run| hook_run.hook != Hook::PostStop)
     }
 
     pub(super) fn rearm_hook(&mut self, at: Moment) {
         if let Some(hook_run) = &mut self.hook_run {
-            self.lenience += at.saturating_sub(hook_run.since);
+            self.extra_stop_time += at.saturating_sub(hook_run.since);
             hook_run.since = at;
         }
     }
 
-    /// How long hooks may hold a stop up.
+    /// How long hooks may delay a stop.
     pub(super) fn hook_time(&self) -> Duration {
         let post_stop = self.policy.post_stop.map_or(Duration::ZERO, |timeout| timeout + GRACE + KILL_TIME_MAX);
         let pre_start = self.policy.pre_start.or(self.policy.repair).map_or(Duration::ZERO, |_| GRACE + KILL_TIME_MAX);
-        post_stop.max(pre_start).saturating_add(self.lenience)
+        post_stop.max(pre_start).saturating_add(self.extra_stop_time)
     }
 
     fn timeout(&self, hook: Hook) -> Duration {
@@ -84,7 +84,7 @@ impl Judge {
         timeout.unwrap_or_default()
     }
 
-    /// When something has to be done about the hook that runs.
+    /// When the current timeout of the running hook is over.
     pub(super) fn hook_due(&self) -> Option<Moment> {
         self.hook_run.map(|hook_run| hook_run.since.saturating_add(hook_run.patience(self.timeout(hook_run.hook))))
     }
@@ -94,66 +94,67 @@ impl Judge {
         self.ticket = ticket;
         let free = self.may_call(answer);
         self.judge_act(at)?;
-        let told = self.hook_run.as_mut().is_some_and(|hook_run| {
+        let reported = self.hook_run.as_mut().is_some_and(|hook_run| {
             (hook_run.ticket, hook_run.since) = (ticket, at);
             hook_run.hook == call.hook()
                 && hook_run.generation == call.generation()
                 && !std::mem::replace(&mut hook_run.called, true)
         });
-        must(told, "P9", "the call of a hook that was not told")?;
+        must(reported, "P9", "a hook is called without its report")?;
         must(self.lease.held, "lease", "a hook is called without the lease")?;
-        must(self.owned.is_none() && !self.spawning && !self.adopting, "P1", "a hook beside a gateway")?;
-        let left = self.alive.iter().find(|(old, alive)| **alive > 0 && !self.told_survivors.contains(old));
-        must(left.is_none(), "P1", "a hook beside what is left of a tree")?;
+        must(self.owned.is_none() && !self.spawning && !self.adopting, "P1", "a hook is called while a gateway runs")?;
+        let left = self.alive.iter().find(|(old, alive)| **alive > 0 && !self.reported_survivors.contains(old));
+        must(left.is_none(), "P1", "a hook is called while processes of a tree are left")?;
         match call {
             Call::PreStart { generation } => {
-                must(self.policy.pre_start.is_some(), "P9", "a hook that nobody has configured")?;
+                must(self.policy.pre_start.is_some(), "P9", "a hook that is not configured")?;
                 must(*generation == self.generation + 1, "P2", "generations count up")?;
-                must(self.wish <= Wish::Restart, "P5", "a start is prepared after a stop or a detach")?;
+                must(self.goal <= Goal::Restart, "P5", "a start is prepared after a stop or a detach")?;
                 free?;
                 self.pace.begin(at)?;
                 (self.port, self.duty) = (super::PortWatch::default(), None);
                 Ok(())
             }
             Call::Repair { generation } => {
-                must(self.policy.repair.is_some(), "P9", "a repair that nobody wants")?;
-                must(*generation == self.generation, "P9", "a repair after another gateway")?;
-                must(self.wish <= Wish::Restart, "P5", "a repair after a stop or a detach")?;
+                must(self.policy.repair.is_some(), "P9", "a repair that is not configured")?;
+                must(*generation == self.generation, "P9", "a repair for another gateway")?;
+                must(self.goal <= Goal::Restart, "P5", "a repair after a stop or a detach")?;
                 free?;
                 let refused = self.pace.refused && !self.port.contended;
-                must(refused, "P4", "a repair without a refusal")?;
-                self.mended = true;
-                must(!std::mem::replace(&mut self.repaired, true), "P4", "a second repair, and no gateway in between")
+                must(refused, "P4", "a repair though the gateway did not refuse to start")?;
+                self.repair_changed_it = true;
+                must(!std::mem::replace(&mut self.repaired, true), "P4", "a second repair without a gateway in between")
             }
             Call::PostStop { generation, pid, reason, death } => {
-                let Some(verge) = self.verge.filter(|_| self.policy.post_stop.is_some()) else {
-                    return must(false, "P9", "a post-stop hook for what has not ended");
+                let Some(pending_end) = self.pending_end.filter(|_| self.policy.post_stop.is_some()) else {
+                    return must(false, "P9", "a post-stop hook for a gateway that has not ended");
                 };
-                let right = (*generation, *pid, *death) == (self.generation, verge.pid, verge.over.death);
-                must(right, "P9", "a post-stop hook is told of another end")?;
-                let words = self.cause.is_none_or(|(told, cause)| told != *generation || cause == *reason);
-                must(words, "P9", "a post-stop hook is told another reason than the log")
+                let right = (*generation, *pid, *death) == (self.generation, pending_end.pid, pending_end.over.death);
+                must(right, "P9", "a post-stop hook gets another generation, process or exit status")?;
+                let same_reason =
+                    self.cause.is_none_or(|(reported, cause)| reported != *generation || cause == *reason);
+                must(same_reason, "P9", "a post-stop hook gets another reason than the log")
             }
         }
     }
 
     pub(super) fn judge_hook_signal(&mut self, turn: &Turn<'_>, ticket: u64, kills: bool) -> Judgement {
         let Some(hook_run) = self.hook_run.filter(|hook_run| hook_run.called && hook_run.ticket == ticket) else {
-            return Err(Broken::new("P2", "a signal to a hook that does not run"));
+            return Err(Broken::new("P2", "a signal to a hook that is not running"));
         };
-        must(!hook_run.killed && (kills || !hook_run.ended), "P2", "one signal to a hook twice")?;
+        must(!hook_run.killed && (kills || !hook_run.ended), "P2", "the same signal to a hook twice")?;
         let spent = turn.at >= hook_run.since.saturating_add(hook_run.patience(self.timeout(hook_run.hook)));
         let stop = matches!(turn.event, Event::Requested { request: Request::Stop | Request::Detach, .. });
-        let unwanted = hook_run.hook != Hook::PostStop && stop && self.wish >= Wish::Detach;
-        let hurried = stop && self.wish == Wish::StopNow;
+        let unwanted = hook_run.hook != Hook::PostStop && stop && self.goal >= Goal::Detach;
+        let wait_skipped = stop && self.goal == Goal::StopNow;
         if kills {
             must(
-                spent && hook_run.ended || hurried || self.lease.lost,
+                spent && hook_run.ended || wait_skipped || self.lease.lost,
                 "P3",
-                "SIGKILL to a hook whose time is not over",
+                "SIGKILL to a hook before its timeout",
             )?;
         } else {
-            must(spent && hook_run.timed_out || unwanted, "P3", "SIGTERM to a hook whose time is not over")?;
+            must(spent && hook_run.timed_out || unwanted, "P3", "SIGTERM to a hook before its timeout")?;
         }
         let since = turn.at;
         self.hook_run = Some(HookRun { since, ended: true, killed: kills, ..hook_run });
@@ -181,24 +182,32 @@ impl Judge {
                 let Some(hook_run) =
                     self.hook_run.as_mut().filter(|hook_run| hook_run.hook == *hook && !hook_run.ended)
                 else {
-                    return must(false, "P9", "a hook is too slow that does not run");
+                    return must(false, "P9", "a timeout of a hook that is not running");
                 };
                 let first = !std::mem::replace(&mut hook_run.timed_out, true);
-                must(right && first && turn.at >= hook_run.since.saturating_add(*timeout), "P9", "a hook has more time")
+                must(
+                    right && first && turn.at >= hook_run.since.saturating_add(*timeout),
+                    "P9",
+                    "a hook times out too early, twice or with the wrong timeout",
+                )
             }
             Report::HookFinished { hook, generation, end, .. } => {
                 let Some(hook_run) = self.hook_run.take() else {
-                    return must(false, "P9", "a hook ends that had not begun");
+                    return must(false, "P9", "a hook finishes that had not started");
                 };
-                must((hook_run.hook, hook_run.generation) == (*hook, *generation), "P9", "the end of another hook")?;
+                must(
+                    (hook_run.hook, hook_run.generation) == (*hook, *generation),
+                    "P9",
+                    "another hook is reported as finished",
+                )?;
                 let over = hook_run.killed && turn.at >= hook_run.since.saturating_add(KILL_TIME_MAX);
                 let heard = match turn.event {
-                    Event::HookEnded { ticket, end: told } => *ticket == hook_run.ticket && told == end,
-                    // It was taken back before the store had confirmed the lease.
+                    Event::HookEnded { ticket, end: reported } => *ticket == hook_run.ticket && reported == end,
+                    // It was cancelled before the store had confirmed the lease.
                     _ if !hook_run.called => matches!(end, HookEnd::NotStarted(_)),
                     _ => over && *end == HookEnd::Ended(ExitStatus::Unknown),
                 };
-                must(heard, "P9", "a hook is over of which nobody has heard so")?;
+                must(heard, "P9", "a hook is reported as finished without its exit")?;
                 self.finish(turn.at, hook_run, end);
                 Ok(())
             }
@@ -227,62 +236,66 @@ impl Judge {
             }
             Hook::PreStart => {
                 self.generation = hook_run.generation;
-                self.unborn = Some(hook_run.generation);
+                self.never_started = Some(hook_run.generation);
                 self.pace.spawn_failed(at);
             }
         }
     }
 
-    /// What the end of a gateway means, with what is wanted now.
+    /// Classifies the end of a gateway, given the current goal.
     pub(super) fn conclude(&mut self, at: Moment) {
-        let Some(Verge { over, unasked, asked_by, .. }) = self.verge.take() else { return };
-        let wish = self.wish;
-        let asked = !unasked && wish == Wish::Restart;
+        let Some(PendingEnd { over, unasked, asked_by, .. }) = self.pending_end.take() else { return };
+        let goal = self.goal;
+        let asked = !unasked && goal == Goal::Restart;
         if let Some(ended) = &mut self.ended {
             ended.cause = match over.death {
-                _ if asked || !unasked && wish >= Wish::Stop => Cause::Asked,
+                _ if asked || !unasked && goal >= Goal::Stop => Cause::Asked,
                 _ if over.limited => Cause::Memory,
                 ExitStatus::Code(0) if !over.ended_by_us && over.answered => Cause::CleanExit,
                 _ => Cause::Failed,
             };
         }
-        let over = Over { settled: at, asked, ..over };
-        if unasked && wish == Wish::Run {
+        let over = EndedRun { settled: at, asked, ..over };
+        if unasked && goal == Goal::Run {
             self.note_streak(&over);
         }
-        let waits = unasked && wish == Wish::Run && self.waits_for_word(asked_by, &over);
+        let waits = unasked && goal == Goal::Run && self.waits_for_verdict(asked_by, &over);
         let cost = self.pace.settle(&over, waits);
         if waits {
             self.put_off(asked_by, &over, cost);
         }
-        if unasked && wish == Wish::Restart {
+        if unasked && goal == Goal::Restart {
             self.pace.ask_before(at, self.lease.held);
         }
-        if wish <= Wish::Restart {
-            self.wish = Wish::Run;
+        if goal <= Goal::Restart {
+            self.goal = Goal::Run;
         }
     }
 
-    /// What must have been done about hooks with this step.
+    /// What this step must have done about hooks.
     pub(super) fn judge_hooks(&self, turn: &Turn<'_>) -> Judgement {
         must(
-            self.ends() || self.verge.is_none() || self.hook_run.is_some(),
+            self.ends() || self.pending_end.is_none() || self.hook_run.is_some(),
             "P9",
-            "an end without its post-stop hook",
+            "a gateway ends without its post-stop hook",
         )?;
         must(!self.ends() || self.hook_run.is_none(), "P6", "a hook is left running at the exit")?;
         let Some(hook_run) = self.hook_run else {
             let finished = turn.fx.iter().any(|effect| matches!(effect, Effect::Report(Report::HookFinished { .. })));
-            return must(!(finished && self.lease.lost) || self.ends(), "lease", "whoever lost the lease stays");
+            return must(
+                !(finished && self.lease.lost) || self.ends(),
+                "lease",
+                "the supervisor lost the lease and stays",
+            );
         };
-        must(hook_run.called || self.fence.waits(), "P9", "a hook is told of and not called")?;
+        must(hook_run.called || self.fence.waits(), "P9", "a hook is reported and not called")?;
         if let Event::Requested { .. } = turn.event {
-            let unwanted = hook_run.hook != Hook::PostStop && self.wish >= Wish::Detach;
-            must(!unwanted || hook_run.ended, "P5", "a start that is not wanted any more is prepared")?;
+            let unwanted = hook_run.hook != Hook::PostStop && self.goal >= Goal::Detach;
+            must(!unwanted || hook_run.ended, "P5", "a pre-start hook or repair goes on after a stop or detach")?;
             let stop = matches!(turn.event, Event::Requested { request: Request::Stop, .. });
-            must(!stop || self.wish < Wish::StopNow || hook_run.killed, "P5", "a second stop waits for a hook")?;
+            must(!stop || self.goal < Goal::StopNow || hook_run.killed, "P5", "a second stop waits for a hook")?;
         }
         let heard = matches!(turn.event, Event::HookEnded { ticket, .. } if *ticket == hook_run.ticket);
-        must(!heard, "P9", "the end of a hook is no news")
+        must(!heard, "P9", "the exit of a hook is ignored")
     }
 }

@@ -1,4 +1,4 @@
-//! Who is in charge: nothing is touched without the lease, and whoever waits for it waits quietly.
+//! The lease: no effect without it, and standby until it is free.
 
 use super::{Effect, Event, Judge, Moment, Observation, PortWatch, ProbeScope, Turn, Verdict, must};
 use crate::fake_shell::Broken;
@@ -8,27 +8,27 @@ use openclaw_supervise_core::{Generation, LeaseAnswer, LeaseRequest, Report};
 use std::collections::VecDeque;
 use std::time::Duration;
 
-/// How long nobody must have been there before somebody who stands by takes over.
+/// How long lease and port must have been free before a standby supervisor takes over.
 const QUIET: Duration = Duration::from_secs(15);
 
-/// The store answers within this time, or never.
+/// An answer of the store is lost after this time.
 pub(super) const STORE_LOST: Duration = Duration::from_secs(30);
 
-/// So many questions about the lease within one second are a machine that spins.
+/// More requests for the lease than this in one second are a busy loop.
 const ASKS_MAX: usize = 10;
 
-/// What one event obliges to, at once.
+/// What an event about the lease requires in the same step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Debt {
-    /// Somebody living is in charge: go, or stand by.
+enum LeaseDuty {
+    /// A live supervisor has the lease: exit or stand by.
     Yield,
-    /// The lease is lost or cannot be had: go.
+    /// The lease is lost or cannot be taken: exit.
     Go,
-    /// Take hold of what a predecessor left.
+    /// Adopt what a predecessor left.
     Adopt(Generation),
-    /// Look at the port.
+    /// Probe the port.
     Look,
-    /// Whoever was watched has ended: see who is there.
+    /// The watched process has exited: check lease and port.
     ProbeScope,
 }
 
@@ -36,34 +36,34 @@ enum Debt {
 struct Waiting {
     watching: Option<i32>,
     quiet: Option<Moment>,
-    /// A gateway of ours was seen.
+    /// A probe found a gateway of ours.
     ours: bool,
-    /// Somebody asked not to wait.
-    hurried: bool,
+    /// A restart or retry was requested.
+    wait_skipped: bool,
 }
 
 #[derive(Debug, Clone, Default)]
 pub(super) struct LeaseState {
-    /// When somebody last asked not to wait.
-    hurried: Option<Moment>,
+    /// When a restart or retry was last requested.
+    wait_skipped: Option<Moment>,
     pub(super) begun: bool,
     pub(super) held: bool,
-    /// It was ours and is somebody else's.
+    /// It was ours and was lost.
     pub(super) lost: bool,
     pub(super) asked: Option<(u64, Moment)>,
-    /// A counter, and since when it has been the same.
+    /// The heartbeat counter of the owner, and since when it has not changed.
     seen: Option<(u64, Moment)>,
     waiting: Option<Waiting>,
-    debt: Option<Debt>,
+    duty: Option<LeaseDuty>,
     asks: VecDeque<Moment>,
 }
 
 impl LeaseState {
-    /// Somebody does not want to wait.
-    pub(super) fn hurry(&mut self, at: Moment) {
-        self.hurried = Some(at);
+    /// A request to retry at once.
+    pub(super) fn skip_wait(&mut self, at: Moment) {
+        self.wait_skipped = Some(at);
         if let Some(waiting) = &mut self.waiting {
-            waiting.hurried = true;
+            waiting.wait_skipped = true;
         }
     }
 
@@ -79,30 +79,30 @@ impl LeaseState {
         self.waiting.is_some()
     }
 
-    /// Waits for the end of a process, at no cost.
+    /// The process whose exit it waits for.
     pub(super) fn watches(&self) -> Option<i32> {
         self.waiting.and_then(|waiting| waiting.watching)
     }
 
-    /// Somebody else is in charge, as this step has learnt.
+    /// Whether this step showed that another supervisor has the lease or the port.
     pub(super) fn yields(&self) -> bool {
-        self.debt == Some(Debt::Yield)
+        self.duty == Some(LeaseDuty::Yield)
     }
 
-    /// Whoever was watched has ended, as this step has learnt: an answer that is under way may be older than that.
+    /// Whether this step showed that the watched process has exited: an answer under way may be older than that.
     pub(super) fn asks_again(&self) -> bool {
-        self.debt == Some(Debt::ProbeScope)
+        self.duty == Some(LeaseDuty::ProbeScope)
     }
 
-    /// The lease cannot be had, as this step has learnt.
+    /// Whether this step showed that the lease cannot be taken.
     pub(super) fn fails(&self, at: Moment) -> bool {
-        self.debt == Some(Debt::Go) || self.asked.is_some_and(|(_, since)| at >= since + STORE_LOST)
+        self.duty == Some(LeaseDuty::Go) || self.asked.is_some_and(|(_, since)| at >= since + STORE_LOST)
     }
 }
 
 impl Judge {
     pub(super) fn note_lease_event(&mut self, at: Moment, event: &Event) {
-        self.lease.debt = None;
+        self.lease.duty = None;
         match event {
             Event::Start => self.lease.begun = true,
             Event::Leased { ticket, answer } if self.lease.asked.is_some_and(|(asked, _)| asked == *ticket) => {
@@ -110,20 +110,20 @@ impl Judge {
                 self.note_lease(at, answer);
             }
             Event::LeaseLost { .. } if self.lease.held => {
-                (self.lease.held, self.lease.lost, self.lease.debt) = (false, true, Some(Debt::Go));
+                (self.lease.held, self.lease.lost, self.lease.duty) = (false, true, Some(LeaseDuty::Go));
             }
             Event::HooksCleared { trouble }
-                if self.clearing && (trouble.is_none() || self.wish >= super::Wish::Detach) =>
+                if self.clearing && (trouble.is_none() || self.goal >= super::Goal::Detach) =>
             {
                 self.clearing = false;
-                self.lease.debt = Some(self.left.map_or(Debt::Look, |left| Debt::Adopt(left.generation)));
+                self.lease.duty = Some(self.left.map_or(LeaseDuty::Look, |left| LeaseDuty::Adopt(left.generation)));
             }
             Event::HooksCleared { .. } if self.clearing => self.search.failed = true,
             Event::Departed { pid } if self.lease.watches() == Some(*pid) => {
                 if let Some(waiting) = &mut self.lease.waiting {
                     waiting.watching = None;
                 }
-                self.lease.debt = Some(Debt::ProbeScope);
+                self.lease.duty = Some(LeaseDuty::ProbeScope);
             }
             _ => {}
         }
@@ -146,7 +146,7 @@ impl Judge {
             waiting.quiet = if free { waiting.quiet.or(Some(at)) } else { None };
             return;
         }
-        lease.debt = match answer {
+        lease.duty = match answer {
             LeaseAnswer::Acquired(acquired) => {
                 lease.held = true;
                 self.fence.enter_lease(acquired.basis);
@@ -156,18 +156,18 @@ impl Judge {
                 self.pace.recall(&past.runs);
                 if let Some(left) = past.left {
                     self.pace.count(left.spawned);
-                    self.pace.warn(false);
+                    self.pace.recall_crash_loop(false);
                 }
-                Some(past.left.map_or(Debt::Look, |left| Debt::Adopt(left.generation)))
+                Some(past.left.map_or(LeaseDuty::Look, |left| LeaseDuty::Adopt(left.generation)))
             }
-            LeaseAnswer::Contended { .. } => Some(Debt::Yield),
-            LeaseAnswer::Unclear { beat, .. } => seen.filter(|(before, _)| before != beat).map(|_| Debt::Yield),
-            LeaseAnswer::Failed(_) => Some(Debt::Go),
+            LeaseAnswer::Contended { .. } => Some(LeaseDuty::Yield),
+            LeaseAnswer::Unclear { beat, .. } => seen.filter(|(before, _)| before != beat).map(|_| LeaseDuty::Yield),
+            LeaseAnswer::Failed(_) => Some(LeaseDuty::Go),
             LeaseAnswer::Free => None,
         };
     }
 
-    /// A look at the port of somebody who stands by.
+    /// A probe of the port in standby.
     pub(super) fn note_neighbour(&mut self, at: Moment, sighting: &Observation, ours: bool) {
         let Some(waiting) = &mut self.lease.waiting else { return };
         waiting.watching = waiting.watching.filter(|_| sighting.verdict == Verdict::Free);
@@ -177,21 +177,21 @@ impl Judge {
 
     pub(super) fn judge_lease(&mut self, at: Moment, ticket: u64, ask: LeaseRequest) -> Result<(), Broken> {
         must(ticket == self.ticket + 1, "P10", "tickets count up")?;
-        must(self.lease.begun && !self.lease.held, "lease", "a question about a lease that we hold")?;
+        must(self.lease.begun && !self.lease.held, "lease", "a request for a lease that we hold")?;
         let lost = |(_, since)| at >= since + STORE_LOST;
         let alone = self.lease.asked.is_none_or(lost) || self.lease.asks_again();
-        must(alone, "loop", "two questions about the lease at once")?;
+        must(alone, "loop", "two requests for the lease at once")?;
         let asks = &mut self.lease.asks;
         asks.push_back(at);
         let first = if asks.len() > ASKS_MAX { asks.pop_front() } else { None };
         let calm = first.is_none_or(|first| at > first + Duration::from_secs(1));
-        must(calm, "loop", "the lease is asked for again and again")?;
+        must(calm, "loop", "a busy loop of requests for the lease")?;
         match ask {
-            LeaseRequest::Peek => must(self.lease.stands_by(), "lease", "only who stands by has a look")?,
+            LeaseRequest::Peek => must(self.lease.stands_by(), "lease", "a peek at the lease outside of standby")?,
             LeaseRequest::Take { unchanged } => {
-                must(!self.lease.stands_by(), "standby", "who stands by takes nothing")?;
+                must(!self.lease.stands_by(), "standby", "a supervisor in standby takes the lease")?;
                 let still = |beat| self.lease.seen.is_some_and(|(b, since)| b == beat && at >= since + UNCHANGED_FOR);
-                let why = "an owner is taken for gone who had no time to show that he lives";
+                let why = "an owner is taken for dead before its heartbeat has expired";
                 must(unchanged.is_none_or(still), "lease", why)?;
             }
         }
@@ -201,7 +201,7 @@ impl Judge {
 
     pub(super) fn judge_watch(&mut self, pid: i32) -> Result<(), Broken> {
         let Some(waiting) = &mut self.lease.waiting else {
-            return Err(Broken::new("standby", "only who stands by watches somebody"));
+            return Err(Broken::new("standby", "a process is watched outside of standby"));
         };
         waiting.watching = Some(pid);
         Ok(())
@@ -210,68 +210,69 @@ impl Judge {
     pub(super) fn judge_standby(&mut self, at: Moment, report: &Report) -> Result<(), Broken> {
         if let Report::StandbyEntered { .. } = report {
             let conflict = self.lease.yields() || self.duty == Some(super::Duty::Conflict);
-            must(conflict && !self.lease.stands_by(), "standby", "standing by without anybody in lease")?;
-            must(self.policy.on_conflict == OnConflict::Standby, "standby", "standing by though nobody wants it")?;
+            must(conflict && !self.lease.stands_by(), "standby", "standby without a conflict")?;
+            must(self.policy.on_conflict == OnConflict::Standby, "standby", "standby though it is not configured")?;
             self.lease.waiting = Some(Waiting::default());
             self.forget_ready();
             self.pace.stand_by(at);
         } else {
             let Some(waiting) = self.lease.waiting.take() else {
-                return Err(Broken::new("standby", "an end of what had not begun"));
+                return Err(Broken::new("standby", "standby ends that had not begun"));
             };
             let quiet = waiting.quiet.is_some_and(|since| at >= since + QUIET);
             let still = self.lease.seen.is_some_and(|(_, since)| at >= since + UNCHANGED_FOR);
-            // A person who asks does not want to wait; lease and port are looked at again all the same.
-            let asked = waiting.hurried;
-            must(quiet || still || waiting.ours || asked, "standby", "taking over though an owner may come back")?;
-            // Whoever begins anew watches the counter anew.
-            self.lease.seen = self.lease.seen.filter(|_| self.lease.hurried != Some(at));
+            // A request waives the wait; lease and port are checked again all the same.
+            let asked = waiting.wait_skipped;
+            must(quiet || still || waiting.ours || asked, "standby", "a takeover while the owner may come back")?;
+            // The wait for a heartbeat starts again.
+            self.lease.seen = self.lease.seen.filter(|_| self.lease.wait_skipped != Some(at));
         }
         (self.port, self.asked, self.duty) = (PortWatch::default(), None, None);
         Ok(())
     }
 
-    /// Whether hooks of a predecessor may be left, as this answer tells.
+    /// Whether this answer says that hooks of a predecessor may be left.
     fn may_leave_hooks(&self, event: &Event) -> Option<bool> {
         let Event::Leased { answer: LeaseAnswer::Acquired(acquired), .. } = event else { return None };
-        let heir = acquired.recovered.is_some() || acquired.trouble.is_some();
-        let is_ours = matches!(self.lease.debt, Some(Debt::Adopt(_) | Debt::Look));
-        (is_ours && (heir || self.policy.pre_start.is_some() || self.policy.post_stop.is_some())).then_some(heir)
+        let recovered = acquired.recovered.is_some() || acquired.trouble.is_some();
+        let is_ours = matches!(self.lease.duty, Some(LeaseDuty::Adopt(_) | LeaseDuty::Look));
+        (is_ours && (recovered || self.policy.pre_start.is_some() || self.policy.post_stop.is_some()))
+            .then_some(recovered)
     }
 
-    /// What the news of this step oblige to.
+    /// What the event of this step requires.
     pub(super) fn judge_lease_turn(&self, turn: &Turn<'_>) -> Result<(), Broken> {
         let any = |wanted: &dyn Fn(&Effect) -> bool| turn.fx.iter().any(wanted);
         if let Some(may) = self.may_leave_hooks(turn.event) {
             let clears = any(&|effect| matches!(effect, Effect::ClearHooks { heir } if *heir == may));
-            must(clears, "P1", "the hooks of a predecessor are not ended first")?;
+            must(clears, "P1", "the hooks of a predecessor are not killed first")?;
         }
-        match self.lease.debt {
-            Some(Debt::Yield) if self.policy.on_conflict == OnConflict::Standby => {
+        match self.lease.duty {
+            Some(LeaseDuty::Yield) if self.policy.on_conflict == OnConflict::Standby => {
                 let stands = any(&|effect| matches!(effect, Effect::Report(Report::StandbyEntered { .. })));
-                must(stands, "lease", "somebody else is in lease, and we do not stand by")?;
+                must(stands, "lease", "another supervisor is in charge and we do not stand by")?;
             }
             // A hook is killed first.
-            Some(Debt::Go) if self.lease.lost && self.hook_dies() => {}
-            Some(Debt::Yield | Debt::Go) => must(self.ends(), "lease", "somebody else is in lease, and we stay")?,
-            // Hooks are ended first.
-            Some(Debt::Adopt(_) | Debt::Look) if self.clearing => {}
-            Some(Debt::Adopt(left)) => {
+            Some(LeaseDuty::Go) if self.lease.lost && self.hook_was_killed() => {}
+            Some(LeaseDuty::Yield | LeaseDuty::Go) => must(self.ends(), "lease", "no exit without the lease")?,
+            // Hooks are killed first.
+            Some(LeaseDuty::Adopt(_) | LeaseDuty::Look) if self.clearing => {}
+            Some(LeaseDuty::Adopt(left)) => {
                 let sought = any(&|effect| matches!(effect, Effect::Adopt { generation } if *generation == left));
-                must(sought, "P8", "what a predecessor left is not looked for")?;
+                must(sought, "P8", "no search for the gateway of a predecessor")?;
             }
-            Some(Debt::Look) => {
+            Some(LeaseDuty::Look) => {
                 let looks = any(&|effect| matches!(effect, Effect::Probe { ask: ProbeScope::Port, .. }));
-                must(looks || self.ends(), "P1", "the lease is had and nobody looks at the port")?;
+                must(looks || self.ends(), "P1", "the lease is taken and the port is not probed")?;
             }
-            Some(Debt::ProbeScope) => {
+            Some(LeaseDuty::ProbeScope) => {
                 let asks = any(&|effect| {
                     matches!(
                         effect,
                         Effect::Lease { ask: LeaseRequest::Peek, .. } | Effect::Probe { ask: ProbeScope::Port, .. }
                     )
                 });
-                must(asks, "standby", "the end of the owner is no news")?;
+                must(asks, "standby", "the exit of the owner is ignored")?;
             }
             None => {}
         }
@@ -281,7 +282,7 @@ impl Judge {
         must(
             !rests || turn.after.is_none() || self.exits_wait() || self.ends(),
             "standby",
-            "watching somebody costs nothing",
+            "standby with a watched process needs no deadline",
         )
     }
 }

@@ -1,21 +1,21 @@
-//! What the service manager and the log are told of a gateway: each turn once, and the truth.
+//! Notices to the service manager and the log: each change once, and true.
 
 use super::steps::Answer;
-use super::{Effect, Generation, Judge, Owner, ProbeScope, Turn, Verdict, Wish, must};
+use super::{Effect, Generation, Goal, Judge, Owner, ProbeScope, Turn, Verdict, must};
 use crate::fake_shell::Broken;
 use openclaw_supervise_core::{Notice, Phase, Report};
 
 type Judgement = Result<(), Broken>;
 
-/// The end of a service manager.
+/// What the service manager has been told.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Manager {
     last: Option<Notice>,
-    /// The gateway that it was last told to be ready.
+    /// The gateway of the last READY.
     readied: Option<Generation>,
 }
 
-/// Whether this is a good answer of that gateway.
+/// Whether this is a good answer from that gateway.
 fn serves(generation: Generation, answer: Answer<'_>) -> bool {
     answer.is_some_and(|(ask, sighting)| {
         matches!(ask, ProbeScope::Listener(of) | ProbeScope::Liveness(of) if of == generation)
@@ -25,13 +25,13 @@ fn serves(generation: Generation, answer: Answer<'_>) -> bool {
 }
 
 impl Judge {
-    /// The gateway that has come up and is neither being ended nor about to be.
+    /// The gateway that has come up and is neither being stopped nor about to be.
     fn up(&self) -> Option<Generation> {
         let up = self.owned.as_ref().filter(|owned| owned.started.is_some() && !owned.ending());
         up.filter(|owned| owned.examining.is_none()).map(|owned| owned.generation)
     }
 
-    /// What the service manager is told with this step, and what it must know after it.
+    /// Judges the notices of this step, and what the service manager must know after it.
     pub(super) fn judge_notices(&mut self, turn: &Turn<'_>, answer: Answer<'_>) -> Judgement {
         for effect in turn.fx {
             if let Effect::Notify(notice) = effect {
@@ -43,10 +43,10 @@ impl Judge {
 
     fn judge_notice(&mut self, turn: &Turn<'_>, notice: Notice, answer: Answer<'_>) -> Judgement {
         let Manager { last, readied } = self.manager;
-        must(last != Some(Notice::Stopping), "P9", "whoever ends has nothing more to say to the service manager")?;
+        must(last != Some(Notice::Stopping), "P9", "a notice to the service manager after STOPPING")?;
         match notice {
             Notice::Ready if self.lease.stands_by() => {
-                must(last != Some(Notice::Ready), "P9", "READY again for standing by")?;
+                must(last != Some(Notice::Ready), "P9", "READY twice for standby")?;
             }
             Notice::Ready => {
                 let Some(generation) = self.up().filter(|generation| serves(*generation, answer)) else {
@@ -57,51 +57,55 @@ impl Judge {
             }
             Notice::Reloading => {
                 let ready = last == Some(Notice::Ready) && readied.is_some() && readied == self.new_ending();
-                must(ready && self.is_replaced_on_purpose(), "P9", "RELOADING without a ready gateway and a plan")?;
+                must(
+                    ready && self.is_replaced_on_purpose(),
+                    "P9",
+                    "RELOADING without a ready gateway or a planned restart",
+                )?;
             }
             Notice::Stopping => {
                 let exits = turn.fx.iter().any(|effect| matches!(effect, Effect::FinishSweep | Effect::Exit(_)));
-                must(exits || self.wish >= Wish::Detach, "P9", "STOPPING without an end")?;
+                must(exits || self.goal >= Goal::Detach, "P9", "STOPPING without a stop or an exit")?;
             }
         }
         self.manager.last = Some(notice);
         Ok(())
     }
 
-    /// The gateway whose end was decided just now.
+    /// The gateway that this step decided to stop.
     fn new_ending(&self) -> Option<Generation> {
         self.owned.as_ref().filter(|owned| owned.decided).map(|owned| owned.generation)
     }
 
     fn is_replaced_on_purpose(&self) -> bool {
-        self.wish == Wish::Restart || self.owned.as_ref().is_some_and(super::Owned::is_over_limit)
+        self.goal == Goal::Restart || self.owned.as_ref().is_some_and(super::Owned::is_over_limit)
     }
 
-    /// From here on no gateway of ours is what the service manager knows of.
+    /// The service manager no longer knows of a ready gateway.
     pub(super) fn forget_ready(&mut self) {
         self.manager.readied = None;
     }
 
     fn judge_manager(&self, turn: &Turn<'_>, answer: Answer<'_>) -> Judgement {
         let Manager { last, readied } = self.manager;
-        let ends = self.ends() || self.wish >= Wish::Detach;
-        must(!ends || last == Some(Notice::Stopping), "P9", "an end without STOPPING")?;
+        let ends = self.ends() || self.goal >= Goal::Detach;
+        must(!ends || last == Some(Notice::Stopping), "P9", "an exit without STOPPING")?;
         let stands = |effect: &Effect| matches!(effect, Effect::Report(Report::StandbyEntered { .. }));
         let waits = self.lease.stands_by() && turn.fx.iter().any(stands);
-        must(!waits || last == Some(Notice::Ready), "P9", "standing by without READY")?;
+        must(!waits || last == Some(Notice::Ready), "P9", "standby without READY")?;
         let up = self.up().filter(|generation| serves(*generation, answer));
-        must(up.is_none() || readied == up, "P9", "a gateway serves and READY is not told")?;
+        must(up.is_none() || readied == up, "P9", "a gateway serves and READY is not sent")?;
         let planned = readied.is_some() && readied == self.new_ending() && self.is_replaced_on_purpose();
-        must(!planned || last == Some(Notice::Reloading), "P9", "a ready gateway is replaced without RELOADING")
+        must(!planned || last == Some(Notice::Reloading), "P9", "a ready gateway is restarted without RELOADING")
     }
 
-    /// What `/readyz` says is told when it changes, and of our own gateway alone.
+    /// A change of `/readyz` is reported, for our own gateway only.
     pub(super) fn judge_readiness(&mut self, turn: &Turn<'_>, answer: Answer<'_>) -> Judgement {
-        let told = turn.fx.iter().filter_map(|effect| match effect {
+        let reported = turn.fx.iter().filter_map(|effect| match effect {
             Effect::Report(Report::ReadinessChanged { generation, readiness }) => Some((*generation, readiness)),
             _ => None,
         });
-        let told: Vec<_> = told.collect();
+        let reported: Vec<_> = reported.collect();
         let seen = self.up().and_then(|generation| {
             let (_, sighting) = answer.filter(|(_, sighting)| !matches!(sighting.owner, Owner::Other(_)))?;
             Some((generation, sighting.readiness.as_ref()?))
@@ -110,6 +114,6 @@ impl Judge {
             let known = self.owned.as_mut().and_then(|owned| owned.ready.replace(readiness.ready));
             known != Some(readiness.ready)
         });
-        must(told == Vec::from_iter(news), "P9", "a change of readiness is told once, when it is seen")
+        must(reported == Vec::from_iter(news), "P9", "a change of readiness is reported once, when it is seen")
     }
 }

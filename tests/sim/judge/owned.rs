@@ -1,20 +1,20 @@
-//! The gateway that a judge knows of.
+//! The current gateway, as the judge sees it.
 
 use super::health::Health;
 use super::proof::Examination;
 use openclaw_supervise_core::{ExitStatus, Generation, Moment, Observation, Owner, Verdict};
 use std::time::Duration;
 
-/// How it was asked to end.
+/// When it was asked to stop, and its stop timeout.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Ending {
     pub(super) at: Moment,
     pub(super) grace: Duration,
 }
 
-/// The youngest gateway, from `Spawned` until nothing is left of it.
+/// The youngest gateway, from `Spawned` until no process of it is left.
 #[derive(Debug, Clone)]
-#[expect(clippy::struct_excessive_bools, reason = "what was seen of one process; any mix of it is a thing to judge")]
+#[expect(clippy::struct_excessive_bools, reason = "independent observations of one process; any combination happens")]
 pub(super) struct Owned {
     pub(super) generation: Generation,
     pub(super) pid: i32,
@@ -22,12 +22,12 @@ pub(super) struct Owned {
     pub(super) armed: Moment,
     pub(super) started: Option<Moment>,
     pub(super) listening: bool,
-    /// It has answered, and as which process.
+    /// It has answered a probe; `listener` is the process that did.
     pub(super) answered: bool,
     pub(super) listener: Option<i32>,
-    pub(super) told_end: bool,
+    pub(super) end_reported: bool,
     pub(super) terminated: Option<Ending>,
-    /// That was decided with this step.
+    /// This step decided to stop it.
     pub(super) decided: bool,
     /// Its SIGTERM waits for the store.
     pub(super) held: bool,
@@ -35,18 +35,18 @@ pub(super) struct Owned {
     /// Its drain was cut short.
     pub(super) escalated: bool,
     pub(super) death: Option<(ExitStatus, Moment)>,
-    /// It ended by itself in the time that it was given.
+    /// It exited within its stop timeout.
     pub(super) drained: bool,
-    /// It died while no supervisor ran.
+    /// It exited while no supervisor ran.
     pub(super) lost: bool,
     pub(super) gone: bool,
-    /// When the last kill of it was over.
+    /// When the last kill of it ended.
     pub(super) survived: Option<Moment>,
     pub(super) health: Health,
     pub(super) examining: Option<Examination>,
-    /// Samples in a row that were over the limit of memory.
+    /// Consecutive samples over the memory limit.
     pub(super) excess: u32,
-    /// What its `/readyz` said last.
+    /// The last answer of its `/readyz`.
     pub(super) ready: Option<bool>,
 }
 
@@ -61,7 +61,7 @@ impl Owned {
             listening: false,
             answered: false,
             listener: None,
-            told_end: false,
+            end_reported: false,
             terminated: None,
             decided: false,
             held: false,
@@ -79,7 +79,7 @@ impl Owned {
         }
     }
 
-    /// It exited with 0, as far as can be known, and nobody had asked.
+    /// Whether it exited unasked, with 0 or with an unknown status.
     pub(super) fn may_have_successor(&self) -> bool {
         let clean = matches!(self.death, Some((ExitStatus::Code(0) | ExitStatus::Unknown, _)));
         clean && self.started.is_some() && self.terminated.is_none() && !self.killed && !self.lost

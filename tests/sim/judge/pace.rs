@@ -1,4 +1,4 @@
-//! P4: is the next spawn allowed, and was the budget spent when we gave up?
+//! P4: whether the next spawn is allowed, and whether the restart budget was spent at giving up.
 
 use super::handoffs::{Cost, Exit};
 use crate::fake_shell::Broken;
@@ -8,45 +8,45 @@ use std::time::Duration;
 
 const BACKOFF_MIN: Duration = Duration::from_secs(1);
 
-/// What the end of a run means for the next one.
+/// The class of an ended run, which decides how the next start is paced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Class {
     Asked,
     Stable,
     Clean,
-    /// An exit with 0 whose meaning is put off; `again` if it is not the first of late.
+    /// An exit with 0 that waits for its verdict; `again` if it is not the first of late.
     Open {
         again: bool,
     },
     Failed,
 }
 
-/// A run that is over.
+/// An ended run.
 #[derive(Debug, Clone, Copy)]
-#[expect(clippy::struct_excessive_bools, reason = "how it came to its end; any mix of it happens")]
-pub(crate) struct Over {
+#[expect(clippy::struct_excessive_bools, reason = "independent facts of one run; any combination happens")]
+pub(crate) struct EndedRun {
     pub(crate) settled: Moment,
     /// How long its process lived.
     pub(crate) age: Duration,
     pub(crate) died: Moment,
     pub(crate) death: ExitStatus,
     pub(crate) started: Option<Moment>,
-    /// It has answered, though it may not have come up.
+    /// It has answered a probe, though it may not have come up.
     pub(crate) answered: bool,
     /// It served for `stable_after`.
     pub(crate) stable: bool,
     pub(crate) clean: bool,
-    /// A restart was asked for.
+    /// A restart was requested.
     pub(crate) asked: bool,
-    /// We had ended it: its code says nothing.
+    /// The supervisor had stopped it: its exit status says nothing.
     pub(crate) ended_by_us: bool,
-    /// That was for its memory.
+    /// It was stopped for its memory.
     pub(crate) limited: bool,
     /// It ended while no supervisor ran.
     pub(crate) lost: bool,
 }
 
-impl Over {
+impl EndedRun {
     /// Since when it is an unclean boot, if it is one.
     pub(super) fn unclean(&self) -> Option<Moment> {
         (!self.clean).then(|| self.started.unwrap_or(self.died))
@@ -54,44 +54,44 @@ impl Over {
 }
 
 #[derive(Debug, Clone)]
-#[expect(clippy::struct_excessive_bools, reason = "what holds for the next start; any mix of it happens")]
+#[expect(clippy::struct_excessive_bools, reason = "independent conditions of the next start; any combination happens")]
 pub(crate) struct Pace {
     policy: Policy,
     spawns: Vec<Moment>,
-    /// Those of them that cost something.
+    /// The spawns that count against the budget.
     costly: Vec<Moment>,
-    /// The next one costs nothing.
+    /// The next spawn costs nothing.
     free: bool,
-    /// A start beyond the budget is a trial: the first one of this supervisor, or the first after it stood by.
+    /// The next start beyond the budget is a trial: the first of this supervisor, or the first after standby.
     trial: bool,
-    /// Somebody does not want to wait for a trial.
+    /// A request waives the wait for a trial.
     waived: bool,
-    /// One was made by this supervisor.
+    /// This supervisor has made a trial.
     tried: bool,
     /// When the last end was settled.
     settled: Moment,
-    /// When somebody was last stood by, which settles a refusal.
+    /// When standby last ended, which explains a refusal.
     stood: Moment,
-    /// When the word came that an exit which was waited for had not been planned.
-    denied: Moment,
+    /// When a verdict last said that an exit was not planned.
+    rejected: Moment,
     unclean: Vec<Moment>,
     failures: u32,
     clean_exit: Option<Moment>,
     floor: Moment,
     pub(crate) pending: Option<Class>,
-    /// Exits that were charged since the last end was judged: the start that follows it was granted before.
+    /// Exits that were counted since the last end was settled: the next start was granted before that.
     late: usize,
-    /// The start that was decided waits for an update.
+    /// The decided start waits for an update.
     postponed: bool,
-    /// The start that follows is that after a repair: it waits for the breaker alone.
-    mended: bool,
-    /// The last gateways died like one another.
-    doomed: bool,
-    /// Those of a predecessor did: there is one trial at its time.
-    warned: bool,
-    /// A start was decided, and has been neither made nor prevented yet.
+    /// The next start follows a repair: only the circuit breaker delays it.
+    repair_changed_it: bool,
+    /// This supervisor has seen a crash loop.
+    crash_loop: bool,
+    /// A predecessor has seen a crash loop: one trial, at its time.
+    past_crash_loop: bool,
+    /// A start was decided and has neither happened nor failed yet.
     begun: bool,
-    /// The last gateway exited with 78 and nothing has explained it yet.
+    /// The last gateway exited with 78, not explained by a conflict so far.
     pub(crate) refused: bool,
 }
 
@@ -112,7 +112,7 @@ impl Pace {
             tried: false,
             settled: Moment::ZERO,
             stood: Moment::ZERO,
-            denied: Moment::ZERO,
+            rejected: Moment::ZERO,
             unclean: Vec::new(),
             failures: 0,
             clean_exit: None,
@@ -121,14 +121,14 @@ impl Pace {
             begun: false,
             late: 0,
             postponed: false,
-            mended: false,
-            doomed: false,
-            warned: false,
+            repair_changed_it: false,
+            crash_loop: false,
+            past_crash_loop: false,
             refused: false,
         }
     }
 
-    /// What the store remembers, by the same rules.
+    /// Counts the recorded runs, by the same rules.
     pub(crate) fn recall(&mut self, runs: &[PastRun]) {
         for PastRun { spawned, settled, .. } in runs {
             self.count(*spawned);
@@ -152,7 +152,7 @@ impl Pace {
             };
             self.settled = at;
             match self.pending.take() {
-                // Where the budget may have been spent nobody planned a start.
+                // With the budget possibly spent no start was scheduled.
                 Some(Class::Failed) if recent(&self.spawns, at, self.policy.restart_window) < self.budget() => {
                     self.failures += 1;
                 }
@@ -166,7 +166,7 @@ impl Pace {
         self.policy.max_restarts as usize
     }
 
-    /// Goes on after an end that costs nothing but, perhaps, of the budget.
+    /// An end without a backoff; it may count against the budget.
     fn pass(&mut self, class: Class) {
         self.free |= class != Class::Clean;
         if class == Class::Stable {
@@ -174,7 +174,7 @@ impl Pace {
         }
     }
 
-    /// A gateway was started.
+    /// Counts a spawn.
     pub(crate) fn count(&mut self, at: Moment) {
         if !std::mem::take(&mut self.free) {
             self.costly.push(at);
@@ -182,55 +182,55 @@ impl Pace {
         self.spawns.push(at);
     }
 
-    /// The start that was counted last did not come about, and is made up for.
+    /// Takes back the last counted start, which did not happen.
     fn take_back(&mut self) {
         self.spawns.pop();
         self.free = true;
     }
 
-    /// Nobody had planned what a start was waiting for.
+    /// The exit that a start waited for was not planned.
     pub(super) fn deny(&mut self, at: Moment) {
-        self.denied = at;
+        self.rejected = at;
     }
 
-    /// It waits for an update.
+    /// A counted start waits for an update.
     pub(super) fn postpone(&mut self) {
         self.take_back();
         self.begun = false;
         self.hold();
     }
 
-    /// The same before anything was counted.
+    /// A start that was not counted yet waits for an update.
     pub(super) fn hold(&mut self) {
         (self.pending, self.postponed) = (None, true);
     }
 
-    /// The program is another one.
+    /// The program has changed.
     pub(super) fn renew(&mut self) {
         self.failures = 0;
     }
 
-    /// One more start is one too many.
-    pub(super) fn doom(&mut self) {
-        self.doomed = true;
+    /// A crash loop: no further start.
+    pub(super) fn note_crash_loop(&mut self) {
+        self.crash_loop = true;
     }
 
-    /// Whether one more start was one too many for a predecessor.
-    pub(super) fn warn(&mut self, warned: bool) {
-        self.warned = warned;
+    /// Whether a predecessor ended in a crash loop.
+    pub(super) fn recall_crash_loop(&mut self, past_crash_loop: bool) {
+        self.past_crash_loop = past_crash_loop;
     }
 
-    /// The last gateway has left somebody in its place.
+    /// The last gateway has left a successor.
     pub(super) fn succeed(&mut self, at: Moment) {
         (self.pending, self.refused, self.free, self.settled) = (None, false, true, at);
     }
 
-    /// What was refused is repaired: the next start is paid for like any other.
+    /// A repair succeeded: the next start counts like any other.
     pub(super) fn repair(&mut self, at: Moment) {
         let spent = recent(&self.spawns, at, self.policy.restart_window) >= self.budget();
-        (self.refused, self.settled, self.floor, self.mended) = (false, at, at, true);
+        (self.refused, self.settled, self.floor, self.repair_changed_it) = (false, at, at, true);
         match self.pending {
-            // It ends us, or this was not yet one of those that count.
+            // Then the exit follows, or this end was not counted yet.
             Some(Class::Failed) if spent && (self.tried || !self.trial) => return,
             Some(Class::Failed) if spent => self.trial = true,
             Some(Class::Failed) => self.failures += 1,
@@ -240,7 +240,7 @@ impl Pace {
         self.pending = None;
     }
 
-    /// What an exit was, that had to wait for its word.
+    /// Settles an exit that waited for its verdict.
     pub(super) fn settle_exit(&mut self, at: Moment, exit: &Exit, planned: bool) {
         let unbegun = self.spawns.last().is_none_or(|last| *last < exit.settled);
         let held = unbegun && self.pending.is_some();
@@ -274,17 +274,17 @@ impl Pace {
         }
     }
 
-    /// A start may wait for a word only if there is nothing left to pay it with.
+    /// A start may wait for a verdict only if the budget is spent.
     pub(super) fn may_hold(&self, at: Moment) -> Result<(), Broken> {
         let spent = recent(&self.spawns, at, self.policy.restart_window);
         if spent < self.budget() {
-            return Err(Broken::new("P4", format!("a start waits for a word with {spent} spawns in the window")));
+            return Err(Broken::new("P4", format!("a start waits for a verdict with {spent} spawns in the window")));
         }
         Ok(())
     }
 
-    /// A gateway is gone. `waits` says that an exit with 0 has to wait for its word.
-    pub(super) fn settle(&mut self, run: &Over, waits: bool) -> Cost {
+    /// Settles an ended run. `waits` says that an exit with 0 waits for its verdict.
+    pub(super) fn settle(&mut self, run: &EndedRun, waits: bool) -> Cost {
         self.unclean.extend(run.unclean());
         let unasked = |code| !run.ended_by_us && !run.asked && run.death == ExitStatus::Code(code);
         self.refused = unasked(78) && !run.lost;
@@ -325,7 +325,7 @@ impl Pace {
         (self.pending, self.settled, self.begun) = (Some(Class::Failed), at, false);
     }
 
-    /// Somebody asked for a start while no gateway lived; `held` says whether it is ours to start one.
+    /// A start was requested while no gateway ran; `held` says whether we have the lease.
     pub(crate) fn ask_again(&mut self, at: Moment, held: bool) {
         if self.pending.is_some() {
             self.pending = Some(Class::Asked);
@@ -334,7 +334,7 @@ impl Pace {
         self.waived |= held;
     }
 
-    /// Somebody asked for a start before the last end was judged: it counts as what it was all the same.
+    /// A start was requested before the last end was settled, which counts all the same.
     pub(crate) fn ask_before(&mut self, at: Moment, held: bool) {
         match self.pending {
             Some(Class::Failed) if recent(&self.spawns, at, self.policy.restart_window) < self.budget() => {
@@ -346,7 +346,7 @@ impl Pace {
         self.ask_again(at, held);
     }
 
-    /// Somebody else has the port, which explains a refusal, and is waited for.
+    /// Another process has the port, which explains a refusal; we stand by.
     pub(crate) fn stand_by(&mut self, at: Moment) {
         (self.refused, self.trial, self.stood) = (false, true, at);
         if let Some(class) = self.pending.take().filter(|class| *class != Class::Failed) {
@@ -360,30 +360,30 @@ impl Pace {
         limit == 0 || unclean <= limit
     }
 
-    /// `restart.scheduled` was told.
+    /// Judges `restart.scheduled`.
     pub(crate) fn schedule(&mut self, at: Moment, delay: Duration, contended: bool) -> Result<(), Broken> {
         if self.refused && !contended {
             return Err(Broken::new("P4", "a refusal to start was answered with another start"));
         }
-        if self.doomed {
-            return Err(Broken::new("P4", "the same death again and again is answered with another start"));
+        if self.crash_loop {
+            return Err(Broken::new("P4", "a crash loop is answered with another start"));
         }
         if std::mem::take(&mut self.postponed) {
             let patient = (Duration::from_secs(1)..=Duration::from_secs(30)).contains(&delay);
             self.floor = at + delay;
-            return if patient { Ok(()) } else { Err(Broken::new("P4", "an update is not waited for")) };
+            return if patient { Ok(()) } else { Err(Broken::new("P4", "a start does not wait for an update")) };
         }
         self.refused = false;
-        let slots = [self.settled, self.stood, self.denied].map(|since| since + self.policy.backoff_max);
+        let slots = [self.settled, self.stood, self.rejected].map(|since| since + self.policy.backoff_max);
         if self.trial && !self.waived && slots.contains(&(at + delay)) {
             (self.pending, self.floor) = (None, at + delay);
             return Ok(());
         }
         let spent = recent(&self.spawns, at, self.policy.restart_window) >= self.budget();
         match self.pending.take() {
-            // What a predecessor spent does not end us: nobody planned this start by the backoff.
+            // A budget spent by a predecessor does not end us; this start is a trial, without a backoff.
             Some(Class::Failed) if self.trial && spent => self.floor = at,
-            Some(Class::Failed) if self.mended && !self.breaker_closed_at(at) => self.floor = at,
+            Some(Class::Failed) if self.repair_changed_it && !self.breaker_closed_at(at) => self.floor = at,
             Some(Class::Failed) => {
                 let full = BACKOFF_MIN.saturating_mul(1 << self.failures.min(20)).min(self.policy.backoff_max);
                 self.failures += 1;
@@ -391,28 +391,28 @@ impl Pace {
             }
             Some(free) => {
                 if !delay.is_zero() && self.breaker_closed_at(at) {
-                    return Err(Broken::new("P4", format!("a start after {free:?} waits {delay:?} for nothing")));
+                    return Err(Broken::new("P4", format!("a start after {free:?} waits {delay:?} without a reason")));
                 }
                 self.floor = at;
                 self.pass(free);
             }
             None if delay.is_zero() && self.free || !self.breaker_closed_at(at) => self.floor = at,
-            None => return Err(Broken::new("P4", "what was asked for again waits for nothing")),
+            None => return Err(Broken::new("P4", "a requested start is delayed without a reason")),
         }
         Ok(())
     }
 
-    /// A start is decided: from here on it is counted, whatever comes of it.
+    /// Judges the decision to start; the start counts from here on, whatever its result.
     pub(crate) fn begin(&mut self, at: Moment) -> Result<(), Broken> {
         self.allows(at)?;
         let in_time = self.waived || at >= self.slot();
-        if std::mem::take(&mut self.warned) && !in_time {
-            return Err(Broken::new("P4", "the same death again and again, and the next supervisor does not wait"));
+        if std::mem::take(&mut self.past_crash_loop) && !in_time {
+            return Err(Broken::new("P4", "the next supervisor does not wait after a crash loop"));
         }
         if !std::mem::replace(&mut self.begun, true) {
             self.count(at);
         }
-        if std::mem::take(&mut self.mended) {
+        if std::mem::take(&mut self.repair_changed_it) {
             self.pending = None;
         }
         (self.trial, self.waived, self.tried) = (false, false, true);
@@ -427,7 +427,7 @@ impl Pace {
             return Err(Broken::new("P4", format!("a spawn before the backoff of {:?} is over", self.floor)));
         }
         if !self.breaker_closed_at(at) {
-            return Err(Broken::new("P4", "a boot finds more unclean ones behind it than the limit"));
+            return Err(Broken::new("P4", "a boot after more unclean boots than the limit"));
         }
         let spent = !self.begun && recent(&self.costly, at, self.policy.restart_window) > self.budget() + self.late;
         if spent && !self.free && !(self.trial && (self.waived || at >= self.slot())) {
@@ -442,17 +442,17 @@ impl Pace {
         Ok(())
     }
 
-    /// When a start beyond the budget may be tried.
+    /// When a trial beyond the budget is allowed.
     fn slot(&self) -> Moment {
         self.settled + self.policy.backoff_max
     }
 
     pub(crate) fn give_up(&self, at: Moment) -> Result<(), Broken> {
-        if self.doomed {
+        if self.crash_loop {
             return Ok(());
         }
         if self.trial && !self.tried {
-            return Err(Broken::new("P4", "gave up without one start of its own"));
+            return Err(Broken::new("P4", "gave up without a start of its own"));
         }
         let spent = recent(&self.spawns, at, self.policy.restart_window);
         if spent < self.budget() {

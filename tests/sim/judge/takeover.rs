@@ -1,6 +1,6 @@
-//! What a predecessor left, and what goes on record for a successor.
+//! Takeover from a predecessor, and the records for the next supervisor.
 
-use super::{Event, ExitStatus, Generation, Health, Judge, Moment, Owned, TICK_LATE_MAX, Turn, Wish, must};
+use super::{Event, ExitStatus, Generation, Goal, Health, Judge, Moment, Owned, TICK_LATE_MAX, Turn, must};
 use crate::fake_shell::Broken;
 use openclaw_supervise_core::restart_policy::Cause;
 use openclaw_supervise_core::{Effect, Fact, Owner, Remains, Report, Settled, Unfinished};
@@ -8,7 +8,7 @@ use openclaw_supervise_core::{Effect, Fact, Owner, Remains, Report, Settled, Unf
 use super::steps::Answer;
 use std::time::Duration;
 
-/// A run that is over and is to go on record.
+/// A run that has ended and is to be recorded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Ended {
     pub(super) generation: Generation,
@@ -18,7 +18,7 @@ pub(super) struct Ended {
     pub(super) cause: Cause,
 }
 
-/// A search for an earlier gateway that fails is given up after this time; a stop waits for so much of it.
+/// How long a failing search for an earlier gateway goes on; with `STOP_PATIENCE`, once a stop was requested.
 const SEARCH_MAX: Duration = Duration::from_mins(1);
 const STOP_PATIENCE: Duration = Duration::from_secs(5);
 
@@ -26,68 +26,72 @@ const STOP_PATIENCE: Duration = Duration::from_secs(5);
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Search {
     pub(super) began: Moment,
-    /// The last try failed.
+    /// The last attempt failed.
     pub(super) failed: bool,
 }
 
 impl Judge {
-    pub(super) fn judge_clear_hooks(&mut self, turn: &Turn<'_>, _heir: bool) -> Result<(), Broken> {
-        must(self.lease.held, "lease", "hooks are ended without the lease")?;
+    pub(super) fn judge_clear_hooks(&mut self, turn: &Turn<'_>) -> Result<(), Broken> {
+        must(self.lease.held, "lease", "hooks are killed without the lease")?;
         if !std::mem::replace(&mut self.clearing, true) {
             let leased = matches!(turn.event, Event::Leased { .. });
-            must(leased, "P1", "the hooks of a predecessor are ended too late")?;
+            must(leased, "P1", "the hooks of a predecessor are killed too late")?;
             self.search = Search { began: turn.at, failed: false };
         }
         Ok(())
     }
 
-    /// Whatever comes next does so once the hooks of a predecessor are gone, or have had their time.
+    /// The next action comes after the hooks of a predecessor are gone, or their time is over.
     pub(super) fn leave_clearing(&mut self, at: Moment) -> Result<(), Broken> {
-        let given_up = at >= self.search.began + SEARCH_MAX || self.wish >= Wish::Detach;
-        must(!std::mem::take(&mut self.clearing) || given_up, "P1", "the hooks of a predecessor are not waited for")
+        let given_up = at >= self.search.began + SEARCH_MAX || self.goal >= Goal::Detach;
+        must(
+            !std::mem::take(&mut self.clearing) || given_up,
+            "P1",
+            "an action before the hooks of a predecessor are gone",
+        )
     }
 
-    /// Whether it has ended without knowing what a predecessor left.
+    /// Whether it exited without knowing what a predecessor left.
     pub(crate) fn gave_up_search(&self) -> bool {
         self.adopting
     }
 
-    /// Whether a search may be given up now.
+    /// Whether the search may be given up now.
     pub(super) fn searched_in_vain(&self, at: Moment) -> bool {
         let stopped = self.stop.is_some_and(|(since, _)| at >= since.saturating_add(STOP_PATIENCE));
-        let fails = self.search.failed && self.wish >= Wish::Detach;
+        let fails = self.search.failed && self.goal >= Goal::Detach;
         let looks = self.adopting || self.clearing;
         looks && (fails || stopped || at >= self.search.began + SEARCH_MAX)
     }
 
-    /// A search is bounded, and a stop ends it.
+    /// The search is bounded, and a stop ends it.
     pub(super) fn judge_search(&self, turn: &Turn<'_>) -> Result<(), Broken> {
         if self.ends() || !self.adopting && !self.clearing {
             return Ok(());
         }
-        must(!self.clearing || self.wish < Wish::StopNow, "P5", "a second stop waits for the hooks of a predecessor")?;
+        must(!self.clearing || self.goal < Goal::StopNow, "P5", "a second stop waits for the hooks of a predecessor")?;
         let failed = matches!(turn.event, Event::AdoptFailed { generation, .. } if *generation == self.generation);
-        must(!failed || self.wish < Wish::Detach, "P5", "a stop waits for a search that fails")?;
-        must(self.wish < Wish::StopNow || !self.search.failed, "P5", "a second stop waits for a search that fails")?;
-        let now = turn.at.saturating_sub(self.stood_still);
+        must(!failed || self.goal < Goal::Detach, "P5", "a stop waits for a failing search")?;
+        must(self.goal < Goal::StopNow || !self.search.failed, "P5", "a second stop waits for a failing search")?;
+        let now = turn.at.saturating_sub(self.suspended);
         let past = |due: Moment| now > due.saturating_add(TICK_LATE_MAX);
         let stop = self.stop.is_some_and(|(since, _)| past(since.saturating_add(STOP_PATIENCE)));
-        must(!stop, "P5", "a stop waits for a search that brings nothing")?;
+        must(!stop, "P5", "a stop waits too long for the search for an earlier gateway")?;
         let late = turn.at > self.search.began + SEARCH_MAX + self.standstill + TICK_LATE_MAX;
-        must(!late, "owed", "a search for an earlier gateway goes on for ever")
+        must(!late, "owed", "the search for an earlier gateway has no end")
     }
 
     pub(super) fn judge_adopt(&mut self, at: Moment, generation: Generation, answer: Answer<'_>) -> Result<(), Broken> {
-        must(self.lease.held, "lease", "a look for a gateway without the lease")?;
+        must(self.lease.held, "lease", "a search for a gateway without the lease")?;
         self.leave_clearing(at)?;
         if self.adopting {
-            return must(generation == self.generation, "P1", "two gateways are looked for at once");
+            return must(generation == self.generation, "P1", "two searches at once");
         }
         must(self.owned.is_none() && !self.spawning, "P1", "two gateways at once")?;
         let recorded = self.left.is_some_and(|left| left.generation == generation);
         let marked = answer.is_some_and(|(_, sighting)| matches!(sighting.owner, Owner::Ours(_)));
         let unrecorded = marked && self.left.is_none() && generation == self.generation + 1;
-        must(recorded || unrecorded, "P2", "a look for a gateway that nobody left")?;
+        must(recorded || unrecorded, "P2", "a search for a gateway that was not left")?;
         self.generation = generation;
         self.adopting = true;
         self.search = Search { began: at, failed: false };
@@ -95,7 +99,7 @@ impl Judge {
         Ok(())
     }
 
-    /// Whether the end of a gateway has to be told at this news of what is left of it.
+    /// Whether this result of the search requires a report that the gateway has ended.
     pub(super) fn loses(&self, event: &Event) -> bool {
         let Event::Adopted { generation, remains } = event else { return false };
         let gone = match remains {
@@ -112,31 +116,31 @@ impl Judge {
         }
         let left = self.left.take();
         if !matches!(remains, Remains::Nothing { .. }) {
-            self.lost_mark = None;
+            self.missing_pid = None;
         }
-        let told = left.is_none_or(|left| left.died.is_some());
+        let reported = left.is_none_or(|left| left.died.is_some());
         let (death, died) = left.and_then(|left| left.died).unwrap_or((ExitStatus::Unknown, at));
-        let mut owned = heir(generation, at, left);
+        let mut owned = left_gateway(generation, at, left);
         match remains {
             Remains::Leader { pid, .. } if left.and_then(|left| left.died).is_none() => {
-                (owned.pid, self.born) = (*pid, true);
+                (owned.pid, self.has_run) = (*pid, true);
             }
-            // It survived a kill, and its end was told of then.
+            // It survived a kill; its end was reported then.
             Remains::Leader { pid, .. } => {
-                (owned.pid, owned.death, owned.told_end, owned.lost) = (*pid, Some((death, died)), true, true);
+                (owned.pid, owned.death, owned.end_reported, owned.lost) = (*pid, Some((death, died)), true, true);
             }
             Remains::Nothing { pid: None } if left.is_some() => {
-                self.unborn = Some(generation);
+                self.never_started = Some(generation);
                 self.pace.spawn_failed(at);
-                return self.wish_again();
+                return self.restart_done();
             }
             Remains::Nothing { .. } if left.is_none() => {
-                self.pardoned = true;
-                return self.wish_again();
+                self.may_pause = true;
+                return self.restart_done();
             }
             Remains::Orphans { pid } | Remains::Nothing { pid } => {
                 owned.pid = pid.unwrap_or(0);
-                (owned.death, owned.told_end, owned.lost) = (Some((death, died)), told, true);
+                (owned.death, owned.end_reported, owned.lost) = (Some((death, died)), reported, true);
                 owned.gone = matches!(remains, Remains::Nothing { .. });
             }
         }
@@ -144,14 +148,14 @@ impl Judge {
         self.settle(at);
     }
 
-    /// A restart that was asked for is the next start, whatever it is for.
-    fn wish_again(&mut self) {
-        if self.wish <= Wish::Restart {
-            self.wish = Wish::Run;
+    /// The next start satisfies a requested restart.
+    fn restart_done(&mut self) {
+        if self.goal <= Goal::Restart {
+            self.goal = Goal::Run;
         }
     }
 
-    /// What the store is to remember is what happened, and once.
+    /// Each fact is recorded once, as it happened.
     pub(super) fn judge_fact(&mut self, generation: Generation, fact: Fact) -> Result<(), Broken> {
         match fact {
             Fact::Started | Fact::Stable | Fact::Died(_) => {
@@ -159,37 +163,41 @@ impl Judge {
             }
             Fact::Settled(Settled::NeverStarted) => {
                 must(self.postponed.is_none(), "P4", "a start that waits for an update counts as a failure")?;
-                must(self.unborn.take() == Some(generation), "P9", "a gateway that was born, or is settled already")
+                must(
+                    self.never_started.take() == Some(generation),
+                    "P9",
+                    "a gateway that was started, or is settled already",
+                )
             }
             Fact::Settled(Settled::Postponed) => {
-                must(self.postponed.take() == Some(generation), "P9", "a start is put off for no update")
+                must(self.postponed.take() == Some(generation), "P9", "a start is postponed without an update")
             }
             Fact::Planned => self.judge_planned(generation),
             Fact::Settled(Settled::Ran(run, cause)) => {
                 let Some(ended) = self.ended.take() else {
-                    return must(false, "P9", "an end on record of what has not ended, or twice");
+                    return must(false, "P9", "an end is recorded twice, or before the gateway has ended");
                 };
                 let Ended { started, died, clean, .. } = ended;
-                let told = Ended { generation, started: run.started, died: run.ended, clean: run.clean, cause };
-                let what = format!("the end on record is another one: {told:?} instead of {ended:?}");
-                must(told == ended && (started, died, clean) == (run.started, run.ended, run.clean), "P9", &what)
+                let reported = Ended { generation, started: run.started, died: run.ended, clean: run.clean, cause };
+                let what = format!("the wrong end is recorded: {reported:?} instead of {ended:?}");
+                must(reported == ended && (started, died, clean) == (run.started, run.ended, run.clean), "P9", &what)
             }
         }
     }
 
-    /// What was told has to be on record with the same step.
+    /// What is reported is recorded in the same step.
     pub(super) fn judge_record(turn: &Turn<'_>) -> Result<(), Broken> {
         let count = |wanted: &dyn Fn(&Effect) -> bool| turn.fx.iter().filter(|effect| wanted(effect)).count();
         let exits = count(&|effect| matches!(effect, Effect::Report(Report::GatewayExited(_))));
         let deaths = count(&|effect| matches!(effect, Effect::Remember { fact: Fact::Died(_), .. }));
-        must(exits == deaths, "P9", "an end is told and not recorded, or the other way round")?;
+        must(exits == deaths, "P9", "an exit is reported but not recorded, or recorded but not reported")?;
         let starts = count(&|effect| matches!(effect, Effect::Report(Report::GatewayStarted { .. })));
         let ups = count(&|effect| matches!(effect, Effect::Remember { fact: Fact::Started, .. }));
-        must(starts == ups, "P9", "a start is told and not recorded, or the other way round")
+        must(starts == ups, "P9", "a start is reported but not recorded, or recorded but not reported")
     }
 }
 
-fn heir(generation: Generation, at: Moment, left: Option<Unfinished>) -> Owned {
+fn left_gateway(generation: Generation, at: Moment, left: Option<Unfinished>) -> Owned {
     let started = left.and_then(|left| left.started);
     let mut health = Health::new(at);
     health.healthy_until = left.and_then(|left| left.healthy_until).or(started).unwrap_or(at);

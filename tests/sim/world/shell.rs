@@ -1,8 +1,8 @@
-//! The shell of the simulated world: it carries effects out and brings back what came of them.
+//! The shell of the simulated world: it performs effects and schedules their results as events.
 
-use super::{Bound, Happening, STRANGER, Sup, World};
+use super::{Bound, FOREIGN_PID, Sup, World, WorldEvent};
 use crate::fake_shell::{Answer, Broken, World as Outside, after, must, never};
-use crate::gateway::{Fate, Life, Manner, Show, Temper};
+use crate::gateway::{FaultPlan, GatewayFault, OnSigterm, Show, SimGateway};
 use crate::judge::{KILL_MAX, SPAWN_MAX};
 use crate::trial::Input;
 use openclaw_supervise_core::handoff::{ANSWER_MAX, HandoffVerdict, Support};
@@ -17,13 +17,13 @@ fn before_spawn(ask: ProbeScope) -> bool {
     ask == ProbeScope::Port
 }
 
-/// So long a gateway's own note of its planned restart holds.
+/// How long the gateway's own record of a planned restart is valid.
 const ROW_LIFE: Duration = Duration::from_mins(1);
 
 const KILLED: ExitStatus = ExitStatus::Signal { number: 9, core_dumped: false };
 
 impl World<'_> {
-    /// One step of a core, and everything that it asks for, unless it is killed on the way.
+    /// Runs one step of a core and performs its effects, unless the supervisor is killed between two of them.
     pub(super) fn send(&mut self, sup: usize, event: Event) -> Result<(), Broken> {
         self.acting = sup;
         self.steps += 1;
@@ -33,7 +33,7 @@ impl World<'_> {
         let effects = std::mem::take(&mut trial.effects);
         let mut end = Ok(());
         for (number, (_, effect)) in effects.iter().enumerate().skip(first) {
-            if self.is_doomed() {
+            if self.kill_is_due() {
                 self.store.lose_effects(&effects[number..]);
                 end = self.kill_supervisor(sup);
                 break;
@@ -52,13 +52,13 @@ impl World<'_> {
         let answer = shell.perform(effect, self);
         self.sups[sup].shell = shell;
         if let Some((delay, event)) = answer? {
-            self.later(delay, Happening::Deliver(sup, event));
+            self.later(delay, WorldEvent::Deliver(sup, event));
         }
         Ok(())
     }
 
-    /// Somebody asks for something at the worst time.
-    pub(super) fn tempt_operator(&mut self) {
+    /// Sometimes schedules requests of an operator at an inconvenient moment.
+    pub(super) fn maybe_request(&mut self) {
         if self.calm || !self.dice.once_in(self.trouble / 2) {
             return;
         }
@@ -66,37 +66,37 @@ impl World<'_> {
             let requests =
                 [Request::Restart, Request::Restart, Request::Retry, Request::Stop, Request::Stop, Request::Detach];
             let (when, request) = (self.dice.ms(0, 3000), self.dice.pick(&requests));
-            self.later(when, Happening::Operator(request));
+            self.later(when, WorldEvent::Operator(request));
         }
     }
 
-    /// Who is there, and whose it is.
-    fn face(&self, sup: usize, ask: ProbeScope) -> (Verdict, Owner) {
+    /// What holds the port, and which supervisor it belongs to.
+    fn observe_port(&self, sup: usize, ask: ProbeScope) -> (Verdict, Owner) {
         let before_spawn = before_spawn(ask);
         let ours = |id: usize| {
-            let life = &self.lives[id];
-            let left_by = life.origin.map_or(life, |origin| &self.lives[origin]);
+            let gateway = &self.gateways[id];
+            let left_by = gateway.origin.map_or(gateway, |origin| &self.gateways[origin]);
             let asked = matches!(ask, ProbeScope::Listener(generation) if generation == left_by.generation);
-            let holder = Holder { pid: life.listener(), command: "openclaw-gateway".to_owned(), uid: None };
+            let holder = Holder { pid: gateway.listener(), command: "openclaw-gateway".to_owned(), uid: None };
             if before_spawn || asked && left_by.held == Some(sup) { Owner::Ours(holder) } else { Owner::Other(holder) }
         };
         match self.bound {
-            // A gateway that does not listen has its lock all the same.
-            None => match self.lives.iter().position(|life| life.leader).filter(|_| before_spawn) {
+            // A gateway that does not listen still holds its lock.
+            None => match self.gateways.iter().position(|gateway| gateway.leader).filter(|_| before_spawn) {
                 Some(id) => (Verdict::Booting, ours(id)),
                 None => (Verdict::Free, Owner::Unseen),
             },
-            Some(Bound::Stranger(Verdict::Booting)) if !before_spawn => (Verdict::Free, Owner::Unseen),
-            Some(Bound::Stranger(verdict)) => {
-                (verdict, Owner::Other(Holder { pid: STRANGER, command: "node other.mjs".to_owned(), uid: None }))
+            Some(Bound::Foreign(Verdict::Booting)) if !before_spawn => (Verdict::Free, Owner::Unseen),
+            Some(Bound::Foreign(verdict)) => {
+                (verdict, Owner::Other(Holder { pid: FOREIGN_PID, command: "node other.mjs".to_owned(), uid: None }))
             }
-            Some(Bound::Gateway(id)) => (self.lives[id].verdict(), ours(id)),
+            Some(Bound::Gateway(id)) => (self.gateways[id].verdict(), ours(id)),
         }
     }
 
-    /// What a probe sees. A silent listener keeps it busy for the whole of its timeout.
+    /// The result of a probe. A silent listener takes the whole timeout.
     pub(super) fn look(&mut self, sup: usize, ticket: u64, ask: ProbeScope) {
-        let (mut verdict, mut owner) = self.face(sup, ask);
+        let (mut verdict, mut owner) = self.observe_port(sup, ask);
         if !self.calm && self.dice.once_in(self.trouble) {
             verdict = Verdict::Inconclusive;
         }
@@ -110,7 +110,7 @@ impl World<'_> {
         let delay = if verdict == Verdict::Silent {
             Duration::from_millis(timeout)
         } else if !self.calm && self.dice.once_in(self.trouble) {
-            // So late that it may have been asked for again.
+            // So late that a new probe may be under way.
             self.dice.ms(timeout, timeout + 8000)
         } else if self.dice.once_in(10) {
             self.dice.ms(0, timeout)
@@ -120,13 +120,13 @@ impl World<'_> {
         let asked = matches!(verdict, Verdict::Gateway(_)) && !before_spawn(ask) && self.dice.once_in(2);
         let readiness = asked.then(|| Readiness { ready: !self.dice.once_in(3), detail: String::new() });
         let sighting = Observation { verdict, owner, detail: String::new(), readiness };
-        self.later(delay, Happening::Deliver(sup, Event::Probed { ticket, sighting }));
+        self.later(delay, WorldEvent::Deliver(sup, Event::Probed { ticket, sighting }));
     }
 
-    /// A process is created. It exists before anybody has written down its number.
+    /// Creates a process. It exists before its process id is on record.
     pub(super) fn fork(&mut self, sup: usize, generation: Generation) -> Result<(), Broken> {
         self.acting = sup;
-        if self.is_doomed() {
+        if self.kill_is_due() {
             return self.kill_supervisor(sup);
         }
         if self.store.lease.owner != Some(sup) {
@@ -140,21 +140,21 @@ impl World<'_> {
                 1 => SpawnFailure::Updating("package.json is missing".to_owned()),
                 _ => SpawnFailure::Resources("out of processes".to_owned()),
             };
-            self.later(delay, Happening::Deliver(sup, Event::SpawnFailed { generation, failure }));
+            self.later(delay, WorldEvent::Deliver(sup, Event::SpawnFailed { generation, failure }));
             return Ok(());
         }
-        let beside = self.lives.iter().any(|life| life.alive() > 0 && !life.excused);
-        must(!beside || self.store.lost, "P1", "a gateway is started beside a living one of ours")?;
-        must(!self.hook_runs() || self.store.lost, "P1", "a gateway is started beside a hook")?;
-        let id = self.bear(sup, generation, delay);
+        let beside = self.gateways.iter().any(|gateway| gateway.alive() > 0 && !gateway.excused);
+        must(!beside || self.store.lost, "P1", "a gateway is started while another of ours lives")?;
+        must(!self.hook_runs() || self.store.lost, "P1", "a gateway is started while a hook runs")?;
+        let id = self.create_gateway(sup, generation, delay);
         if let Some(row) = self.store.rows.get_mut(&generation) {
-            row.life = Some(id);
+            row.gateway = Some(id);
         }
         self.tell_alive(id)?;
-        if self.is_doomed() {
+        if self.kill_is_due() {
             return self.kill_supervisor(sup);
         }
-        let pid = self.lives[id].pid;
+        let pid = self.gateways[id].pid;
         if !self.calm && self.dice.once_in(8) {
             let Fingerprint { config, program } = &mut self.fingerprint;
             *(if self.dice.once_in(3) { program } else { config }) += 1;
@@ -163,11 +163,11 @@ impl World<'_> {
         if let Some(row) = self.store.rows.get_mut(&generation) {
             row.pid = Some(pid);
         }
-        self.later(delay, Happening::Deliver(sup, Event::Spawned { generation, pid, fingerprint }));
+        self.later(delay, WorldEvent::Deliver(sup, Event::Spawned { generation, pid, fingerprint }));
         Ok(())
     }
 
-    /// The start of a gateway is written down.
+    /// The store records the start of a gateway.
     pub(super) fn write_record(&mut self, sup: usize, generation: Generation, at: Moment) -> Result<(), Broken> {
         if self.store.lease.owner != Some(sup) {
             return Ok(());
@@ -176,109 +176,113 @@ impl World<'_> {
         self.deliver(sup, Event::Recorded { generation })
     }
 
-    /// The store finds the lease to be ours, and has its counter go on.
+    /// The store confirms the lease and advances the heartbeat counter.
     pub(super) fn confirm_lease(&mut self, sup: usize, ticket: u64) {
         if self.store.lease.owner == Some(sup) {
             self.store.lease.take(self.now);
             let most = if self.dice.once_in(8) { 12_000 } else { 5 };
             let delay = self.dice.ms(0, most);
-            self.later(delay, Happening::Deliver(sup, Event::Confirmed { ticket }));
+            self.later(delay, WorldEvent::Deliver(sup, Event::Confirmed { ticket }));
         }
     }
 
-    fn bear(&mut self, sup: usize, generation: Generation, delay: Duration) -> usize {
-        let mut temper = if self.calm || self.trouble > 1000 && self.dice.once_in(2) {
-            Temper::mild(&mut self.dice, &self.policy)
+    fn create_gateway(&mut self, sup: usize, generation: Generation, delay: Duration) -> usize {
+        let mut plan = if self.calm || self.trouble > 1000 && self.dice.once_in(2) {
+            FaultPlan::healthy(&mut self.dice, &self.policy)
         } else {
-            Temper::any(&mut self.dice, &self.policy)
+            FaultPlan::any(&mut self.dice, &self.policy)
         };
-        if let Some(habit) = self.habit.filter(|_| !self.calm && !self.dice.once_in(4)) {
-            temper.fate = habit.fate(&mut self.dice);
+        if let Some(repeated_fault) = self.repeated_fault.filter(|_| !self.calm && !self.dice.once_in(4)) {
+            plan.fault = repeated_fault.fault(&mut self.dice);
         }
-        let id = self.lives.len();
-        if temper.opens < temper.boots {
-            self.later(temper.opens, Happening::Shows(id, Show::Warming));
+        let id = self.gateways.len();
+        if plan.opens < plan.boots {
+            self.later(plan.opens, WorldEvent::Shows(id, Show::Warming));
         }
-        self.later(temper.boots, Happening::Shows(id, Show::Serving));
-        self.schedule_fate(id, temper.fate);
-        // Few numbers, so that they come again: a signal to a number is not a signal to a process.
+        self.later(plan.boots, WorldEvent::Shows(id, Show::Serving));
+        self.schedule_fault(id, plan.fault);
+        // Few process ids, so that they are reused: a signal to a reused id must not reach the wrong process.
         let pid = 100 + i32::try_from(generation % 3).unwrap_or(0);
-        self.lives.push(Life { known: self.now + delay, ..Life::new(sup, generation, pid, self.now, temper) });
+        self.gateways
+            .push(SimGateway { known: self.now + delay, ..SimGateway::new(sup, generation, pid, self.now, plan) });
         id
     }
 
-    pub(super) fn schedule_fate(&mut self, id: usize, fate: Fate) {
-        match fate {
-            Fate::Lives => {}
-            Fate::Dies(age, _) | Fate::Turns(age, ..) | Fate::RestartsInPlace(age) | Fate::Succeeds(age) => {
-                self.later(age, Happening::Fated(id));
+    pub(super) fn schedule_fault(&mut self, id: usize, fault: GatewayFault) {
+        match fault {
+            GatewayFault::None => {}
+            GatewayFault::Exits(age, _)
+            | GatewayFault::Misbehaves(age, ..)
+            | GatewayFault::RestartsInPlace(age)
+            | GatewayFault::LeavesSuccessor(age) => {
+                self.later(age, WorldEvent::FaultBegins(id));
             }
         }
     }
 
-    fn ask_to_end(&mut self, id: usize) {
-        self.tempt_operator();
-        let life = &mut self.lives[id];
-        if !life.leader || life.show == Show::Frozen && life.temper.deaf {
+    fn handle_sigterm(&mut self, id: usize) {
+        self.maybe_request();
+        let gateway = &mut self.gateways[id];
+        if !gateway.leader || gateway.show == Show::Frozen && gateway.plan.deaf {
             return;
         }
-        let manner = life.temper.manner;
-        life.termed = manner != Manner::Ignores;
-        match manner {
-            Manner::Ignores => {}
-            Manner::Drains(time, death) => {
+        let on_sigterm = gateway.plan.on_sigterm;
+        gateway.terminated = on_sigterm != OnSigterm::Ignores;
+        match on_sigterm {
+            OnSigterm::Ignores => {}
+            OnSigterm::Drains(time, death) => {
                 self.show(id, Show::Draining);
-                self.later(time, Happening::Dies(id, death));
+                self.later(time, WorldEvent::Dies(id, death));
             }
-            Manner::DrainsAndFreezes => {
+            OnSigterm::DrainsAndFreezes => {
                 self.show(id, Show::Draining);
                 let when = self.dice.ms(0, 10_000);
-                self.later(when, Happening::Shows(id, Show::Frozen));
+                self.later(when, WorldEvent::Shows(id, Show::Frozen));
             }
-            Manner::Closes(time, death) => {
+            OnSigterm::Closes(time, death) => {
                 self.show(id, Show::Closed);
-                self.later(time, Happening::Dies(id, death));
+                self.later(time, WorldEvent::Dies(id, death));
             }
         }
     }
 
-    /// SIGKILL to all of a tree. Whoever sleeps uninterruptibly dies when it wakes.
+    /// SIGKILL to a whole tree. A process in uninterruptible sleep dies when it wakes.
     fn kill(&mut self, sup: usize, id: usize) -> (Duration, TreeEnd) {
-        self.tempt_operator();
+        self.maybe_request();
         let (first, rest) = (self.dice.ms(0, 10), self.dice.ms(0, 50));
-        let life = &mut self.lives[id];
-        let members = life.alive();
-        let (leader, generation) = (life.leader, life.generation);
-        let stuck = life.temper.stuck.take();
+        let gateway = &mut self.gateways[id];
+        let members = gateway.alive();
+        let (leader, generation) = (gateway.leader, gateway.generation);
+        let stuck = gateway.plan.stuck.take();
         let (stuck_leader, slept) = stuck.unwrap_or_default();
         let leader_dies = if stuck_leader { slept } else { first };
         let rest_dies = if stuck_leader { rest } else { slept.max(rest) };
         let ends = if leader { leader_dies.max(rest_dies) } else { rest_dies };
         let stays = ends > KILL_MAX;
         if leader {
-            self.later(leader_dies, Happening::Dies(id, KILLED));
+            self.later(leader_dies, WorldEvent::Dies(id, KILLED));
         }
-        if let Some(heir) = self.lives.iter().position(|life| life.origin == Some(id)) {
-            self.later(rest, Happening::Dies(heir, KILLED));
+        if let Some(successor) = self.gateways.iter().position(|gateway| gateway.origin == Some(id)) {
+            self.later(rest, WorldEvent::Dies(successor, KILLED));
         }
-        self.later(rest_dies, Happening::Clears(id));
+        self.later(rest_dies, WorldEvent::Clears(id));
         let elapsed = ends.min(KILL_MAX);
         let survivors = u32::from(stays);
         let commands = (0..survivors).map(|_| "120 stuck".to_owned()).collect();
         let end = TreeEnd { members, escaped: 0, survivors, elapsed, commands, ..TreeEnd::default() };
-        // Its own news, which may come before that of the leader's death.
+        // The kill has its own report, which may come before the leader's exit.
         if self.dice.once_in(16) {
-            // One that had left the tree long ago and was found by its mark.
+            // A process that had left the tree long ago and was found by its mark.
             let (found_by, when) = (vec![(Layer::Instance, 1)], self.dice.ms(0, 20_000));
             let end = TreeEnd { members: 1, escaped: 1, found_by, ..TreeEnd::default() };
-            self.later(when, Happening::Deliver(sup, Event::StraysKilled { generation, end }));
+            self.later(when, WorldEvent::Deliver(sup, Event::StraysKilled { generation, end }));
         }
         (elapsed + Duration::from_millis(1), end)
     }
 }
 
 impl Outside for World<'_> {
-    /// Whoever was robbed has not heard of it yet: the shell looks at the lease first, and does nothing.
+    /// A supervisor may not know yet that it lost the lease; the shell checks the lease first and does nothing.
     fn admits(&mut self, effect: &Effect) -> Result<bool, Broken> {
         let sup = self.acting;
         let act = matches!(
@@ -290,14 +294,14 @@ impl Outside for World<'_> {
                 | Effect::KillTree { .. }
         );
         let report = matches!(effect, Effect::Report(_));
-        // The hook is ours whoever has the lease; whether it may begin is looked at when it does.
+        // A hook may be ordered without the lease; the shell checks the lease when the hook starts.
         let hook = matches!(effect, Effect::Hook { .. });
         if self.store.lease.owner == Some(sup) || !(act || report || hook) {
             return Ok(true);
         }
         let undoable = matches!(effect, Effect::Adopt { .. } | Effect::Remember { .. });
-        let excused = if undoable { self.sups[sup].robbed } else { self.sups[sup].stolen };
-        must(excused || report, "P2", "an act of somebody who does not have the lease")?;
+        let excused = if undoable { self.sups[sup].lease_lost } else { self.sups[sup].stolen };
+        must(excused || report, "P2", "an act without the lease")?;
         Ok(hook)
     }
 
@@ -305,7 +309,7 @@ impl Outside for World<'_> {
         if self.calm || !self.dice.once_in(self.trouble * 16) {
             let most = if self.dice.once_in(10) { 6000 } else { 5 };
             let delay = self.dice.ms(0, most);
-            self.later(delay, Happening::Lease(self.acting, ticket, request));
+            self.later(delay, WorldEvent::Lease(self.acting, ticket, request));
         }
         never()
     }
@@ -324,17 +328,17 @@ impl Outside for World<'_> {
         let most = if self.dice.once_in(10) { 12_000 } else { 5 };
         let delay = self.dice.ms(0, most);
         if self.calm || !self.dice.once_in(self.trouble) {
-            self.later(delay, Happening::Record(self.acting, generation, self.now));
+            self.later(delay, WorldEvent::Record(self.acting, generation, self.now));
         }
         never()
     }
 
-    /// The store looks, and its answer takes its time too.
+    /// Both the store's check and its answer have a delay.
     fn confirm(&mut self, ticket: u64) -> Answer<()> {
         let most = if self.dice.once_in(8) { 12_000 } else { 5 };
         let delay = self.dice.ms(0, most);
         if self.calm || !self.dice.once_in(self.trouble) {
-            self.later(delay, Happening::Confirm(self.acting, ticket));
+            self.later(delay, WorldEvent::Confirm(self.acting, ticket));
         }
         never()
     }
@@ -345,7 +349,7 @@ impl Outside for World<'_> {
 
     fn adopt(&mut self, generation: Generation) -> Answer<Remains> {
         let delay = self.dice.ms(0, 400);
-        self.later(delay, Happening::Seek(self.acting, generation));
+        self.later(delay, WorldEvent::Seek(self.acting, generation));
         never()
     }
 
@@ -361,22 +365,22 @@ impl Outside for World<'_> {
         if self.calm || !self.dice.once_in(self.trouble) {
             let most = if self.dice.once_in(8) { 900 } else { 5 };
             let delay = self.dice.ms(0, most);
-            self.later(delay, Happening::Look(self.acting, ticket, scope));
+            self.later(delay, WorldEvent::Look(self.acting, ticket, scope));
         }
         never()
     }
 
     fn spawn(&mut self, generation: Generation) -> Answer<Result<(i32, Fingerprint), SpawnFailure>> {
-        // A file system that hangs has not written it yet.
+        // A file system that hangs may not have written the record yet.
         self.store.intend_once(generation, self.now)?;
-        self.tempt_operator();
+        self.maybe_request();
         let most = u64::try_from(SPAWN_MAX.as_millis()).unwrap_or(0) / 2;
         let delay = if self.dice.once_in(4) { self.dice.ms(0, most) } else { Duration::ZERO };
-        self.later(delay, Happening::Fork(self.acting, generation));
+        self.later(delay, WorldEvent::Fork(self.acting, generation));
         never()
     }
 
-    /// The gateway's command line says what it can be asked.
+    /// Whether the installed OpenClaw supports handoffs.
     fn negotiate(&mut self) -> Answer<Support> {
         let support = match self.dice.below(8) {
             0 => Support::TimedOut("no answer".to_owned()),
@@ -388,13 +392,14 @@ impl Outside for World<'_> {
         after(delay, support)
     }
 
-    /// It is asked about one exit: the word is true, or late, or there is none.
+    /// The verdict on one exit: true, late, or none at all.
     fn consume(&mut self, generation: Generation, pid: i32) -> Answer<HandoffVerdict> {
         if !self.calm && self.dice.once_in(self.trouble.min(20)) {
             return never();
         }
-        let exit = self.lives.iter().rfind(|life| (life.generation, life.listener()) == (generation, pid));
-        let planned = exit.is_some_and(|life| life.planned && life.died.is_some_and(|died| self.now < died + ROW_LIFE));
+        let exit = self.gateways.iter().rfind(|gateway| (gateway.generation, gateway.listener()) == (generation, pid));
+        let planned =
+            exit.is_some_and(|gateway| gateway.planned && gateway.died.is_some_and(|died| self.now < died + ROW_LIFE));
         let word = match self.dice.below(12) {
             0 => HandoffVerdict::TimedOut("no answer".to_owned()),
             1 => HandoffVerdict::Rejected("expired".to_owned()),
@@ -407,22 +412,22 @@ impl Outside for World<'_> {
         after(delay, word)
     }
 
-    /// A sample is taken, and nothing else happens before it is taken in.
+    /// A sample of CPU time and memory, delivered before any other event.
     fn measure(&mut self, generation: Generation, tree: bool) -> Answer<Usage> {
-        let id = self.held(self.acting, generation).filter(|id| self.lives[*id].leader);
+        let id = self.held(self.acting, generation).filter(|id| self.gateways[*id].leader);
         let Some(id) = id else { return never() };
         let now = self.now;
-        let life = &mut self.lives[id];
-        let (cpu, tree_rss_kb) = (life.work(now), life.tree_rss_kb(now));
+        let gateway = &mut self.gateways[id];
+        let (cpu, tree_rss_kb) = (gateway.work(now), gateway.tree_rss_kb(now));
         let mut known = || self.calm || !self.dice.once_in(self.trouble);
         let cpu = known().then_some(cpu);
         let tree_rss_kb = (tree && known()).then_some(tree_rss_kb);
         after(Duration::ZERO, Usage { cpu, rss_kb: None, tree_rss_kb })
     }
 
-    /// A look at a process that hangs comes to something at once, late, or never.
+    /// Evidence of a hang arrives at once, late, or never.
     fn examine(&mut self, _generation: Generation) -> Answer<Option<String>> {
-        self.tempt_operator();
+        self.maybe_request();
         let delay = match self.dice.below(6) {
             0 => return never(),
             1 => self.dice.ms(4000, 90_000),
@@ -433,7 +438,7 @@ impl Outside for World<'_> {
 
     fn terminate(&mut self, generation: Generation) -> Answer<ExitStatus> {
         if let Some(id) = self.held(self.acting, generation) {
-            self.ask_to_end(id);
+            self.handle_sigterm(id);
         }
         never()
     }
@@ -461,9 +466,9 @@ impl Outside for World<'_> {
             && end.survivors > 0
             && let Some(id) = self.held(self.acting, *generation)
         {
-            self.lives[id].excused = true;
+            self.gateways[id].excused = true;
         }
-        self.store.hear(report)
+        self.store.note_report(report)
     }
 
     fn exited(&mut self, outcome: &Outcome) -> Result<(), Broken> {

@@ -1,4 +1,4 @@
-//! What outlives a supervisor: the record of gateways, the lease, and what the log has been told.
+//! What outlives a supervisor: the records of gateways, the lease, and the log.
 
 use crate::fake_shell::{Broken, must};
 use openclaw_supervise_core::restart_policy::Cause;
@@ -8,15 +8,15 @@ use openclaw_supervise_core::{
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-/// How often an owner makes its counter go on.
+/// How often an owner advances its heartbeat counter.
 const BEAT: Duration = Duration::from_secs(10);
 
 /// One gateway on record.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Row {
-    /// Which process it is: the mark in its environment tells.
-    pub(super) life: Option<usize>,
-    /// Its process id, once that is written down.
+    /// The gateway, as the mark in its environment shows.
+    pub(super) gateway: Option<usize>,
+    /// `None` until its process id is on record.
     pub(super) pid: Option<i32>,
     spawned: Moment,
     started: Option<Moment>,
@@ -26,20 +26,20 @@ pub(super) struct Row {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Told {
+enum Reported {
     Started,
     Exited,
 }
 
-/// Who has the lease.
+/// The lease and its heartbeat.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Lease {
     pub(super) owner: Option<usize>,
     pub(super) epoch: u64,
-    /// The last owner did not give it back.
+    /// The last owner did not release it.
     pub(super) stale: bool,
     beat: u64,
-    /// Since when the counter goes on.
+    /// Since when the counter advances.
     since: Moment,
 }
 
@@ -49,12 +49,12 @@ impl Lease {
         self.beat + beats
     }
 
-    /// A new owner's counter is another one at once: two who saw the old one stand still must not both take over.
+    /// A new owner changes the counter at once, so that two that saw the old one expire cannot both take over.
     pub(super) fn take(&mut self, now: Moment) {
         (self.beat, self.since) = (self.beat(now) + 1, now);
     }
 
-    /// The counter stands still from now until then.
+    /// Stops the counter from `now` until `until`.
     pub(super) fn freeze(&mut self, now: Moment, until: Moment) {
         (self.beat, self.since) = (self.beat(now), until);
     }
@@ -64,15 +64,15 @@ impl Lease {
 pub(super) struct Store {
     pub(super) rows: BTreeMap<Generation, Row>,
     pub(super) lease: Lease,
-    /// It was lost and begun anew at least once.
+    /// It was lost and recreated at least once.
     pub(super) lost: bool,
-    told: BTreeSet<(Told, Generation)>,
-    /// Told, and its teller was killed before that was on record.
-    half_told: BTreeSet<(Told, Generation)>,
+    reported: BTreeSet<(Reported, Generation)>,
+    /// Reported by a supervisor that was killed before it could record it.
+    half_reported: BTreeSet<(Reported, Generation)>,
 }
 
 impl Store {
-    /// What a new owner reads.
+    /// The history that a new owner reads.
     pub(super) fn past(&self) -> History {
         let runs = self.rows.values().filter_map(|row| {
             Some(PastRun {
@@ -96,12 +96,12 @@ impl Store {
         }
     }
 
-    /// A gateway is about to be started, or was found by its mark alone.
+    /// Records a gateway that is about to start, or was found by its mark alone.
     pub(super) fn intend(&mut self, generation: Generation, now: Moment) -> Result<(), Broken> {
         let settled = self.rows.values().all(|row| row.settled.is_some());
-        must(settled, "P9", "a start is written down before the last end is on record")?;
+        must(settled, "P9", "a start is recorded before the last exit")?;
         let youngest = self.rows.last_key_value().is_none_or(|(youngest, _)| *youngest < generation);
-        must(youngest, "P9", "a number that another gateway of this store had")?;
+        must(youngest, "P9", "a generation that another gateway of this store had")?;
         self.rows.insert(generation, Row { spawned: now, ..Row::default() });
         Ok(())
     }
@@ -113,7 +113,7 @@ impl Store {
 
     pub(super) fn remember(&mut self, generation: Generation, fact: Fact, now: Moment) -> Result<(), Broken> {
         if let Fact::Settled(Settled::NeverStarted | Settled::Postponed) = fact {
-            // Its pre-start hook failed, or it was taken back: nothing was written down before.
+            // Its pre-start hook failed, or the start was cancelled: there is no record of it yet.
             self.intend_once(generation, now)?;
         }
         let Some(row) = self.rows.get_mut(&generation) else {
@@ -135,42 +135,42 @@ impl Store {
         must(!again, "P9", "one fact is recorded twice")
     }
 
-    /// The log: each start and each end is told once, whoever tells it.
-    pub(super) fn hear(&mut self, report: &Report) -> Result<(), Broken> {
-        let told = match report {
-            Report::GatewayStarted { generation, .. } => (Told::Started, *generation),
-            Report::GatewayExited(exited) => (Told::Exited, exited.generation),
+    /// The log of all supervisors has each start and each exit once.
+    pub(super) fn note_report(&mut self, report: &Report) -> Result<(), Broken> {
+        let reported = match report {
+            Report::GatewayStarted { generation, .. } => (Reported::Started, *generation),
+            Report::GatewayExited(exited) => (Reported::Exited, exited.generation),
             _ => return Ok(()),
         };
-        let first = self.told.insert(told) || self.half_told.remove(&told);
-        must(first, "P9", "two supervisors tell one start or one end")
+        let first = self.reported.insert(reported) || self.half_reported.remove(&reported);
+        must(first, "P9", "two supervisors report the same start or exit")
     }
 
-    /// These were not performed any more.
+    /// The supervisor was killed before it performed these.
     pub(super) fn lose_effects(&mut self, effects: &[(usize, Effect)]) {
         for (_, effect) in effects {
-            let told = match effect {
-                Effect::Remember { generation, fact: Fact::Started } => (Told::Started, *generation),
-                Effect::Remember { generation, fact: Fact::Died(_) } => (Told::Exited, *generation),
+            let reported = match effect {
+                Effect::Remember { generation, fact: Fact::Started } => (Reported::Started, *generation),
+                Effect::Remember { generation, fact: Fact::Died(_) } => (Reported::Exited, *generation),
                 _ => continue,
             };
-            if self.told.contains(&told) {
-                self.half_told.insert(told);
+            if self.reported.contains(&reported) {
+                self.half_reported.insert(reported);
             }
         }
     }
 
-    /// Everything on record is gone.
+    /// Loses every record.
     pub(super) fn lose(&mut self) {
         self.rows.clear();
-        self.told.clear();
-        self.half_told.clear();
+        self.reported.clear();
+        self.half_reported.clear();
         self.lost = true;
     }
 
-    /// The process of the gateway whose end is not on record.
+    /// The gateway whose exit is not settled.
     pub(super) fn unfinished(&self) -> Option<usize> {
-        self.rows.last_key_value().filter(|(_, row)| row.settled.is_none()).and_then(|(_, row)| row.life)
+        self.rows.last_key_value().filter(|(_, row)| row.settled.is_none()).and_then(|(_, row)| row.gateway)
     }
 
     pub(super) fn unsettled(&self) -> bool {

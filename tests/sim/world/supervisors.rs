@@ -1,6 +1,6 @@
-//! The supervisors of a world: how they begin, are killed, end, and who of them has the lease.
+//! The supervisors of a world: how they start, end and are killed, and which of them has the lease.
 
-use super::{Bound, Happening, STOP_BUDGET_MAX, Sup, World};
+use super::{Bound, STOP_BUDGET_MAX, Sup, World, WorldEvent};
 use crate::dice::Dice;
 use crate::fake_shell::{Broken, FakeShell, must};
 use crate::trial::{Input, Trial};
@@ -13,8 +13,8 @@ use std::time::Duration;
 
 const KILLED: ExitStatus = ExitStatus::Signal { number: 9, core_dumped: false };
 
-/// Nobody starts more of them than this, except after a kill.
-const CREW_MAX: usize = 10;
+/// The most supervisors that are started, except after a kill.
+const SUPERVISORS_MAX: usize = 10;
 
 fn sup_pid(sup: usize) -> i32 {
     1000 + i32::try_from(sup).unwrap_or(0)
@@ -25,7 +25,7 @@ fn holder(pid: i32) -> Holder {
 }
 
 impl World<'_> {
-    /// A supervisor is started: by a manager, by a person, or again.
+    /// Starts a supervisor.
     pub(super) fn begin(&mut self) -> Result<(), Broken> {
         self.starting -= 1;
         let sup = self.sups.len();
@@ -39,19 +39,19 @@ impl World<'_> {
             up: true,
             tick_late: Duration::ZERO,
             paused_until: Moment::ZERO,
-            robbed: false,
+            lease_lost: false,
             stolen: false,
         });
-        self.begun = self.now;
+        self.last_start = self.now;
         if self.dice.once_in(4) {
             let (when, timeout) = (self.dice.ms(0, 3000), self.dice.ms(0, 60_000).min(STOP_BUDGET_MAX));
-            self.later(when, Happening::Deliver(sup, Event::StopBudget { timeout }));
+            self.later(when, WorldEvent::Deliver(sup, Event::StopBudget { timeout }));
         }
         self.send(sup, Event::Start)
     }
 
-    fn begin_again(&mut self, after_kill: bool) {
-        if !after_kill && self.sups.len() >= CREW_MAX {
+    fn start_another(&mut self, after_kill: bool) {
+        if !after_kill && self.sups.len() >= SUPERVISORS_MAX {
             return;
         }
         let when = match self.dice.below(4) {
@@ -61,31 +61,31 @@ impl World<'_> {
             _ => self.dice.s(0, 400),
         };
         self.starting += 1;
-        self.later(when, Happening::Begin);
+        self.later(when, WorldEvent::Begin);
     }
 
-    /// One of those that run, the owner of the lease more often than not.
+    /// One of those that run; mostly the owner of the lease.
     pub(super) fn any_up(&mut self) -> Option<usize> {
         let up: Vec<_> = (0..self.sups.len()).filter(|sup| self.sups[*sup].up).collect();
         let owner = self.store.lease.owner.filter(|owner| up.contains(owner) && !self.dice.once_in(4));
         owner.or_else(|| (!up.is_empty()).then(|| self.dice.pick(&up)))
     }
 
-    /// Whether this is the moment at which somebody kills the supervisor.
-    pub(super) fn is_doomed(&mut self) -> bool {
+    /// Whether the supervisor is killed at this effect.
+    pub(super) fn kill_is_due(&mut self) -> bool {
         self.performed += 1;
         !self.calm && self.kills.pop_first_if(self.performed)
     }
 
-    /// SIGKILL. What it had started lives on, or dies with its control group, or only its leader does.
+    /// SIGKILL to a supervisor. Its gateway lives on, loses its leader, or dies with the control group.
     pub(super) fn kill_supervisor(&mut self, sup: usize) -> Result<(), Broken> {
         let lease = &mut self.store.lease;
         if lease.owner == Some(sup) {
             lease.freeze(self.now, Moment::MAX);
             (lease.owner, lease.stale) = (None, true);
         }
-        let held: Vec<_> = (0..self.lives.len()).filter(|id| self.lives[*id].held == Some(sup)).collect();
-        self.part(sup);
+        let held: Vec<_> = (0..self.gateways.len()).filter(|id| self.gateways[*id].held == Some(sup)).collect();
+        self.remove(sup);
         self.orphan_hooks(sup);
         for id in held {
             match self.dice.below(10) {
@@ -97,50 +97,50 @@ impl World<'_> {
                 _ => {}
             }
         }
-        self.begin_again(true);
+        self.start_another(true);
         Ok(())
     }
 
-    /// A supervisor is gone, one way or the other.
-    fn part(&mut self, sup: usize) {
+    /// Removes a supervisor that has exited or was killed.
+    fn remove(&mut self, sup: usize) {
         self.sups[sup].up = false;
-        for life in self.lives.iter_mut().filter(|life| life.held == Some(sup)) {
-            life.held = None;
+        for gateway in self.gateways.iter_mut().filter(|gateway| gateway.held == Some(sup)) {
+            gateway.held = None;
         }
-        self.depart(sup_pid(sup));
+        self.notify_departure(sup_pid(sup));
     }
 
-    /// Whoever watches this process learns of its end.
-    pub(super) fn depart(&mut self, pid: i32) {
+    /// Tells the supervisors that watch this process of its exit.
+    pub(super) fn notify_departure(&mut self, pid: i32) {
         for sup in 0..self.sups.len() {
             if self.sups[sup].up && self.sups[sup].shell.watched == Some(pid) {
                 let news = self.news_delay();
-                self.later(news, Happening::Deliver(sup, Event::Departed { pid }));
+                self.later(news, WorldEvent::Deliver(sup, Event::Departed { pid }));
             }
         }
     }
 
-    /// It ends by itself.
+    /// A supervisor exits by itself.
     pub(super) fn end_supervisor(&mut self, sup: usize, code: u8) -> Result<(), Broken> {
         let owner = self.store.lease.owner == Some(sup);
         let stopped = self.sups[sup].trial.judge.stopped();
         must(!self.leaves_hook(sup), "P6", "a hook outlives its supervisor")?;
         if self.sups[sup].trial.judge.gave_up_search() {
-            // The reason of its end says so; what no open record names is for a person to look for.
+            // Its exit reason says so; what no open record names is left to the operator.
             let recorded = self.store.unfinished();
-            for (id, life) in self.lives.iter_mut().enumerate() {
-                life.excused |= Some(id) != recorded;
+            for (id, gateway) in self.gateways.iter_mut().enumerate() {
+                gateway.excused |= Some(id) != recorded;
             }
         }
         self.orphan_hooks(sup);
-        self.part(sup);
+        self.remove(sup);
         if owner && self.sups[sup].trial.judge.lost_lease() {
-            // The store did not confirm it, and cannot be told of its end.
+            // The store did not confirm the lease, so it cannot be released either.
             self.store.lease.freeze(self.now, Moment::MAX);
             (self.store.lease.owner, self.store.lease.stale) = (None, true);
         } else if owner {
             (self.store.lease.owner, self.store.lease.stale) = (None, false);
-            let left = self.lives.iter().any(|life| life.alive() > 0 && !life.excused);
+            let left = self.gateways.iter().any(|gateway| gateway.alive() > 0 && !gateway.excused);
             let whole = !self.store.lost && !self.hidden;
             must(
                 !(whole && stopped && code == exit::OK && left),
@@ -156,18 +156,18 @@ impl World<'_> {
             _ => self.dice.once_in(3),
         };
         if again && !self.ending {
-            self.begin_again(false);
+            self.start_another(false);
         }
         Ok(())
     }
 
-    /// An attempt on the lease comes to something.
+    /// The store answers an attempt to take the lease.
     pub(super) fn try_lease(&mut self, sup: usize, ticket: u64, ask: LeaseRequest) -> Result<(), Broken> {
-        let answer = self.rule_lease(sup, ask);
+        let answer = self.answer_lease(sup, ask);
         self.deliver(sup, Event::Leased { ticket, answer })
     }
 
-    fn rule_lease(&mut self, sup: usize, ask: LeaseRequest) -> LeaseAnswer {
+    fn answer_lease(&mut self, sup: usize, ask: LeaseRequest) -> LeaseAnswer {
         if !self.calm && self.dice.once_in(self.trouble * 4) {
             return LeaseAnswer::Failed("cannot create the store directory".to_owned());
         }
@@ -181,9 +181,9 @@ impl World<'_> {
             (_, LeaseRequest::Peek) => LeaseAnswer::Free,
             (_, LeaseRequest::Take { .. }) => {
                 if let Some(loser) = owner {
-                    self.sups[loser].robbed = true;
+                    self.sups[loser].lease_lost = true;
                     let (owner, why) = (Some(holder(sup_pid(sup))), "the heartbeat stood still".to_owned());
-                    self.later(Duration::ZERO, Happening::Deliver(loser, Event::LeaseLost { owner, why }));
+                    self.later(Duration::ZERO, WorldEvent::Deliver(loser, Event::LeaseLost { owner, why }));
                 }
                 self.acquire(sup)
             }
@@ -193,7 +193,7 @@ impl World<'_> {
     fn contended(&mut self, owner: usize) -> LeaseAnswer {
         let named = match self.dice.below(6) {
             0 => None,
-            // A row of somebody who has gone already: its present owner has not written his own yet.
+            // The row of an earlier owner: the current one has not written its own yet.
             1 => Some(holder(999)),
             _ => Some(holder(sup_pid(owner))),
         };
@@ -207,7 +207,7 @@ impl World<'_> {
         let mut trouble = None;
         if self.fragile && !self.calm && self.dice.once_in(4) {
             self.store.lose();
-            self.lives.iter_mut().for_each(crate::gateway::Life::forget);
+            self.gateways.iter_mut().for_each(crate::gateway::SimGateway::forget);
             trouble = Some("the store was damaged".to_owned());
         }
         let now = self.now;
@@ -221,47 +221,48 @@ impl World<'_> {
         LeaseAnswer::Acquired(Box::new(Acquired { epoch, basis, recovered, past: self.store.past(), trouble }))
     }
 
-    /// Somebody else takes the lease by force, and goes away with it.
+    /// A person removes the lease by force.
     pub(super) fn steal_lease(&mut self) {
         let Some(owner) = self.store.lease.owner.filter(|_| !self.calm) else { return };
         (self.store.lease.owner, self.store.lease.stale) = (None, false);
-        (self.sups[owner].robbed, self.sups[owner].stolen) = (true, true);
+        (self.sups[owner].lease_lost, self.sups[owner].stolen) = (true, true);
         let news = self.news_delay();
         let lost = Event::LeaseLost { owner: Some(holder(998)), why: "it was taken by hand".to_owned() };
-        self.later(news, Happening::Deliver(owner, lost));
+        self.later(news, WorldEvent::Deliver(owner, lost));
     }
 
-    /// What is left of a gateway: a living leader, others of its tree, or nothing.
+    /// What is left of a gateway: a living leader, other processes of its tree, or nothing.
     pub(super) fn seek(&mut self, sup: usize, generation: Generation) -> Result<(), Broken> {
         if self.store.lease.owner != Some(sup) || !self.calm && self.dice.once_in(self.trouble) {
             return Ok(());
         }
         if self.scarce && !self.calm && !self.dice.once_in(4) {
             let (why, delay) = ("too many open files".to_owned(), self.dice.ms(0, 500));
-            self.later(delay, Happening::Deliver(sup, Event::AdoptFailed { generation, why }));
+            self.later(delay, WorldEvent::Deliver(sup, Event::AdoptFailed { generation, why }));
             return Ok(());
         }
         let row = self.store.rows.get(&generation);
         let marked = || {
-            let alive = |id: &usize| self.lives[*id].alive() > 0 && !self.lives[*id].excused;
-            let found: Vec<_> = (0..self.lives.len()).filter(alive).collect();
-            found.iter().copied().find(|id| self.lives[*id].leader).or_else(|| found.first().copied())
+            let alive = |id: &usize| self.gateways[*id].alive() > 0 && !self.gateways[*id].excused;
+            let found: Vec<_> = (0..self.gateways.len()).filter(alive).collect();
+            found.iter().copied().find(|id| self.gateways[*id].leader).or_else(|| found.first().copied())
         };
-        let id = if let Some(row) = row { row.life } else { marked() };
+        let id = if let Some(row) = row { row.gateway } else { marked() };
         let delay = self.dice.ms(0, 500);
         let recorded = row.and_then(|row| row.pid);
-        // A mark that was seen cannot always be followed: the process may have gone, or belong to somebody else.
+        // A process that was seen with our mark may be gone by now, or not be readable.
         let unrecorded = row.is_none();
-        // Of several one is always found.
-        let alone = id.is_some_and(|id| self.lives[id].origin.is_some_and(|origin| self.lives[origin].alive() == 1));
+        // Of several processes at least one is always found.
+        let alone =
+            id.is_some_and(|id| self.gateways[id].origin.is_some_and(|origin| self.gateways[origin].alive() == 1));
         let blind = unrecorded && (self.store.lost || alone) && !self.calm && self.dice.once_in(4);
-        let found = id.filter(|id| !blind && self.lives[*id].alive() > 0);
+        let found = id.filter(|id| !blind && self.gateways[*id].alive() > 0);
         if let Some(id) = id {
-            if found.is_none() && self.lives[id].origin.is_some() {
-                // Nobody can know of it any more.
-                self.lives[id].excused = true;
+            if found.is_none() && self.gateways[id].origin.is_some() {
+                // Nothing leads to it any more.
+                self.gateways[id].excused = true;
             }
-            self.inherit(id)?;
+            self.promote_successor(id)?;
         }
         let remains = match found {
             None => Remains::Nothing { pid: recorded },
@@ -269,15 +270,15 @@ impl World<'_> {
                 if unrecorded {
                     self.store.intend(generation, self.now)?;
                 }
-                // What a gateway left goes over to the number of its successor.
-                if self.lives[id].held == Some(sup) && self.lives[id].generation != generation {
-                    self.sups[sup].trial.take(self.now, Input::Alive(self.lives[id].generation, 0))?;
+                // What a gateway left now counts under the generation of its successor.
+                if self.gateways[id].held == Some(sup) && self.gateways[id].generation != generation {
+                    self.sups[sup].trial.take(self.now, Input::Alive(self.gateways[id].generation, 0))?;
                 }
-                let life = &mut self.lives[id];
-                (life.held, life.generation, life.known) = (Some(sup), generation, self.now + delay);
-                let (pid, leader, alive) = (life.pid, life.leader, life.alive());
+                let gateway = &mut self.gateways[id];
+                (gateway.held, gateway.generation, gateway.known) = (Some(sup), generation, self.now + delay);
+                let (pid, leader, alive) = (gateway.pid, gateway.leader, gateway.alive());
                 if let Some(row) = self.store.rows.get_mut(&generation) {
-                    row.life = Some(id);
+                    row.gateway = Some(id);
                     row.pid = leader.then_some(pid).or(row.pid);
                 }
                 self.sups[sup].trial.take(self.now, Input::Alive(generation, alive))?;
@@ -288,18 +289,18 @@ impl World<'_> {
                 }
             }
         };
-        self.later(delay, Happening::Deliver(sup, Event::Adopted { generation, remains }));
+        self.later(delay, WorldEvent::Deliver(sup, Event::Adopted { generation, remains }));
         Ok(())
     }
 
-    /// Whether a process of this number is there to be watched.
+    /// Whether a process with this id exists.
     pub(super) fn exists(&self, pid: i32) -> bool {
-        let stranger = matches!(self.bound, Some(Bound::Stranger(_)));
-        (pid == super::STRANGER && stranger) || self.sups.iter().any(|sup| sup.up && sup.pid == pid)
+        let foreign_listener = matches!(self.bound, Some(Bound::Foreign(_)));
+        (pid == super::FOREIGN_PID && foreign_listener) || self.sups.iter().any(|sup| sup.up && sup.pid == pid)
     }
 }
 
-/// At which of the effects of this world its supervisor is killed.
+/// Crash points: the effects of this world at which a supervisor is killed.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Kills(Vec<u64>);
 
