@@ -343,7 +343,7 @@ pub struct Options {
     pub log_level: Option<tracing::Level>,
 }
 
-/// Options whose variable is the gateway's own and has a lower rank, see `settings::paths` and `settings::port`.
+/// Options with a variable of the gateway's own, of a lower rank, see `settings::paths` and `settings::port`.
 const WITHOUT_VARIABLE: [&str; 4] = ["port", "state-dir", "config", "profile"];
 
 impl Cli {

@@ -1,4 +1,4 @@
-//! `events`: what was recorded, and with `--follow` what goes on. It reads the store and asks no supervisor, so it works
+//! `events`: what was recorded, and with `--follow` new entries as they come. It reads the store and asks no supervisor, so it works
 //! when none runs.
 
 use super::record::{Entry, Record};
@@ -47,7 +47,7 @@ async fn show(settings: &EventsSettings, out: &mut impl io::Write) -> io::Result
                 tracing::error!("{error}");
                 return Ok(exit::FAILURE);
             }
-            // It is told once, and may go by.
+            // Printed once; it may pass.
             Err(error) if failure.as_ref() != Some(&error) => {
                 tracing::warn!("{error}");
                 failure = Some(error);
@@ -109,8 +109,8 @@ impl Cursor {
     }
 }
 
-/// What follows the last one. Where that is not there any more the store was begun anew, and all of it is news: an
-/// entry is removed only with thousands after it.
+/// The entries after `last`. If `last` is missing, the store was recreated and every entry is new: a store drops an entry
+/// only once thousands follow it.
 fn read_on(record: &Record, last: &Entry) -> Result<Vec<Entry>, String> {
     let mut entries = record.after(last.id - 1, PORTION + 1)?;
     if entries.first() == Some(last) {

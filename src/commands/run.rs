@@ -80,8 +80,8 @@ pub async fn run(settings: Settings) -> Result<Outcome, RunError> {
     }
     if proc::is_foreign() {
         tracing::warn!(
-            "/proc lists the processes of another pid namespace, so nobody can be looked up here: neither \
-             what a gateway leaves behind nor an earlier gateway is found; mount this namespace's own /proc"
+            "/proc lists the processes of another pid namespace, so neither processes that a gateway leaves behind \
+             nor an earlier gateway can be found; mount this namespace's own /proc"
         );
     }
     let End { outcome, lease } = assemble(settings, &key, &store, (sender, inputs), &reporter).run(signals).await;
@@ -92,7 +92,7 @@ pub async fn run(settings: Settings) -> Result<Outcome, RunError> {
     reporter.finish().await;
     if !store.close(lease.is_some()) && lease.is_some() {
         tracing::warn!(
-            "the store did not take the last records in time; the next start will say that we left without a word"
+            "the store did not take the last records in time; the next start will report an unclean shutdown"
         );
     }
     Ok(outcome)
@@ -183,8 +183,9 @@ fn lease_key(config: &Path) -> String {
     real.unwrap_or_else(|_| config.to_owned()).to_string_lossy().into_owned()
 }
 
-/// What no other supervisor has whose hooks can be seen from here, as long as the lease is ours. A lease is one of a store,
-/// and in a container the same paths lead to another one. It begins with the key of the configuration.
+/// Unique among supervisors with hooks visible from here, while we own the lease. A lease belongs to a store, and in a
+/// container the same path is another store: hence its device, inode and pid namespace. Starts with the key of the
+/// configuration.
 fn hooks_key(lease_key: &str, store_dir: &Path) -> String {
     let store = fs::metadata(store_dir).map(|store| (store.dev(), store.ino())).unwrap_or_default();
     let place = process::key_of(&format!("{store:?}\0{:?}", machine::pid_namespace()));

@@ -102,7 +102,7 @@ fn former_leader(remains: &Remains) -> Option<i32> {
     }
 }
 
-/// The members whose pids still mean the same.
+/// The members on record. Their pids are meaningless after a reboot.
 fn known(left: &LeftRecord) -> &[(i32, u64)] {
     if left.same_boot { &left.members } else { &[] }
 }
@@ -195,7 +195,7 @@ pub(super) fn bears_key(pid: i32, key: &str) -> bool {
         .is_some_and(|instance| instance.strip_prefix(key.as_bytes()).is_some_and(|random| random.starts_with(b"-")))
 }
 
-/// Every living process but ourselves whose instance id is wanted, by that id.
+/// Every living process with a wanted instance id, by that id, except ourselves.
 fn bearers(is_wanted: impl Fn(&str) -> bool) -> io::Result<BTreeMap<String, Vec<Stat>>> {
     let me = i32::try_from(std::process::id()).unwrap_or(0);
     let mut found = BTreeMap::<String, Vec<Stat>>::new();
@@ -225,8 +225,7 @@ fn leader_above(holder: i32, bearers: &[Stat]) -> Option<&Stat> {
     lineage.filter(|process| process.session == process.pid).last()
 }
 
-/// It was started in a session of its own by somebody who does not bear its id, before everybody else. Start times alone
-/// are too coarse to tell.
+/// The oldest session leader with a parent that does not carry the id. Start times alone are too coarse to tell.
 fn likeliest_leader(bearers: &[Stat]) -> Option<&Stat> {
     let is_child = |process: &Stat| bearers.iter().any(|bearer| bearer.pid == process.parent);
     let leaders = bearers.iter().filter(|process| process.session == process.pid);

@@ -76,18 +76,18 @@ impl Handoff {
         if let Some(known) = capability.as_ref().filter(|known| holds_for(known, openclaw)) {
             return known.support();
         }
-        let (line, files, config) = (openclaw.line(), openclaw.fingerprint(), openclaw.config_fingerprint());
+        let (command, files, config) = (openclaw.line(), openclaw.fingerprint(), openclaw.config_fingerprint());
         let support = match call(openclaw, &["capabilities"]).await {
             Ok(answer) => read_capabilities(&answer),
             Err(error) => Support::TimedOut(error.to_string()),
         };
-        let lack = match &support {
+        let why = match &support {
             Support::Supported => None,
             Support::Unsupported(why) => Some(why.clone()),
             // It says nothing about the release, so the next caller asks again.
             Support::TimedOut(_) => return support,
         };
-        let found = Capability { line, files, config, lack };
+        let found = Capability { command, config, files, restart_handoff: why.is_none(), why };
         self.memory.keep(&found);
         *capability = Some(found);
         support
@@ -113,7 +113,7 @@ async fn call(openclaw: &Openclaw, question: &[&str]) -> Result<Output, OutputEr
 
 /// A failed call may have had its reason in the configuration.
 fn holds_for(known: &Capability, openclaw: &Openclaw) -> bool {
-    known.line == openclaw.line()
+    known.command == openclaw.line()
         && known.files == openclaw.fingerprint()
-        && (known.lack.is_none() || known.config == openclaw.config_fingerprint())
+        && (known.restart_handoff || known.config == openclaw.config_fingerprint())
 }

@@ -1,11 +1,11 @@
 //! Hooks: the operator's own commands before a gateway's start and after its end.
 //!
-//! A hook is started as a gateway is, in a session and a control group of its own, with a mark and with an id in its
-//! environment, and what it starts ends with it: the next gateway must not meet a half-done backup. It may outlive a
-//! supervisor that is killed; the next one knows it by its control group and its id, and ends it first.
+//! A hook is started as a gateway is, in a session and a control group of its own, with an rlimit tag and an id in its
+//! environment. Its whole tree is killed when it ends: the next gateway must not meet a half-done backup. It may outlive
+//! a killed supervisor; the next one finds it by its control group and its id, and kills it first.
 //!
-//! One that sleeps uninterruptibly is given up, and may end beside a gateway: so nobody is taken for one of its own for
-//! being our child alone.
+//! A hook in uninterruptible sleep is abandoned and may end beside a gateway. So being our child alone does not make a
+//! process a member of a hook's tree.
 
 use super::exit_watch;
 pub use super::launch::HOOK;
@@ -74,14 +74,14 @@ impl Commands {
 /// How to call the hooks.
 #[derive(Debug, Clone)]
 pub struct Hooks {
-    /// The ids of all our calls begin with it. No other supervisor whose hooks can be seen from here has it while we own
-    /// the lease, so that what bears it and is not ours was left by a dead one.
+    /// Prefix of the ids of all our calls. While we own the lease, no other supervisor with hooks visible from here has
+    /// it: a process that carries it and is not ours was left by a dead supervisor.
     pub key: String,
     /// What to run.
     pub commands: Commands,
-    /// Who repairs a configuration that the gateway refused.
+    /// The `openclaw doctor` that repairs a configuration that the gateway refused.
     pub openclaw: Option<Openclaw>,
-    /// The settings that were given to us, as the variables of the gateway.
+    /// Our settings, as the variables of the gateway.
     pub exports: Vec<(&'static str, OsString)>,
     /// The monotonic clock.
     pub clock: fn() -> Moment,
@@ -91,7 +91,7 @@ pub struct Hooks {
 #[derive(Debug)]
 pub struct Running {
     ticket: u64,
-    /// Whoever waits for its end has it for as long as it is not reaped.
+    /// Owned by the task that waits for its exit, until it is reaped.
     leader: Weak<Handle>,
 }
 
@@ -120,7 +120,7 @@ impl Running {
     }
 }
 
-/// The marks of the hooks that live. A process has one set of orphans, whoever in it asks: hence one list.
+/// The tags of the living hooks. One static list, since all threads of a process share its children.
 static LIVING: Mutex<Vec<RlimitTag>> = Mutex::new(Vec::new());
 
 /// Keeps a mark for a hook, until it is dropped.
@@ -188,13 +188,13 @@ impl Hooks {
             spawn::retire(leaf.as_ref());
             drop((leader, living));
             let end = executed.map_or_else(not_executed, |()| HookEnd::Ended(death));
-            // A closed channel means that the loop has ended and nobody waits for the news.
+            // A closed channel means that the loop has ended.
             let _closed = events.send(Event::HookEnded { ticket, end }.into()).await;
         });
         Ok(running)
     }
 
-    /// One whose mark no hook has that was given up and lives.
+    /// A new id. Its tag differs from those of abandoned hooks that still live.
     fn new_id(&self) -> String {
         loop {
             let id = spawn::new_id(&self.key);
@@ -227,7 +227,7 @@ impl Hooks {
     /// `is_heir` says that one died, or may have.
     ///
     /// # Errors
-    /// The processes cannot be listed: then nobody knows what is left.
+    /// The processes cannot be listed: what is left is then unknown.
     pub async fn clear(&self, is_heir: bool) -> io::Result<()> {
         let looks = if is_heir && !self.commands.is_empty() { LOOKS.len() } else { 1 };
         for pause in LOOKS.into_iter().take(looks) {
@@ -252,7 +252,8 @@ impl Hooks {
         ProcessKind::Hook.clear_leaves(&self.key);
     }
 
-    /// The ids of the calls of which somebody is left, with one who bears it: who is in its control group need not.
+    /// The ids of the calls with processes left, each with a process that carries it. A member of the control group alone need
+    /// not carry it.
     async fn left(&self) -> io::Result<BTreeMap<String, Option<i32>>> {
         let (prefix, key) = (ProcessKind::Hook.leaf_prefix(), self.key.clone());
         let bearers = proc::run(move || bearers(&key)).await.flatten()?;
@@ -289,7 +290,7 @@ fn tell_left(end: &TreeEnd) {
     tracing::warn!(members, survivors, commands, "ended a hook that an earlier supervisor had left running");
 }
 
-/// What a hook is told in its environment.
+/// The variables that a hook gets.
 fn told(call: &Call) -> Vec<(&'static str, String)> {
     let generation = (GENERATION, call.generation().to_string());
     match call {
@@ -363,7 +364,7 @@ mod tests {
             exports: vec![("OPENCLAW_PROFILE", OsString::from("work"))],
             clock: || Duration::ZERO,
         };
-        assert!(hooks.command(&Call::Repair { generation: 3 }, "k-1").is_none(), "nobody to repair it");
+        assert!(hooks.command(&Call::Repair { generation: 3 }, "k-1").is_none(), "no OpenClaw CLI to repair it");
         let command = hooks.command(&Call::PreStart { generation: 3 }, "k-1").unwrap();
         let value = |name: &str| {
             let found = command.get_envs().find(|(own, _)| *own == name);

@@ -316,7 +316,7 @@ mod tests {
         assert_eq!((&found["complete"], &found["missing"]), (&json!(false), &json!(["commands", "disk"])));
         assert_eq!(found[TREE], json!([{ "pid": 7 }, { "pid": 8, "command": "node" }]));
         assert_eq!(found[PROCESS], json!({ "wchan": "", "syscall": "0" }));
-        // The thread goes on, and changes nothing.
+        // The thread keeps running and changes nothing.
         incident.set_command(0, "late".to_owned());
         incident.complete("disk", json!({}));
         assert_eq!(found.get("disk"), None);

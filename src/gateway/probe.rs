@@ -260,8 +260,8 @@ impl Prober {
     }
 }
 
-/// Asks one address after the other, each after the head start of the previous one, until one is a gateway, whose client is
-/// returned.
+/// Asks one address after the other, each after the head start of the previous one. Returns the client of the first
+/// gateway.
 async fn ask_in_turn(
     clients: Vec<ProbeClient>,
     outcomes: &mut Vec<(SocketAddr, AddressOutcome)>,
@@ -319,7 +319,7 @@ async fn ask(client: &ProbeClient, after: AfterReply, deadline: Instant, budget:
     if !matches!(error, RequestError::Refused) {
         return error.outcome(path, budget);
     }
-    // Refused after an accept: gone for good, or between two listeners?
+    // Refused after an accept: gone, or between two listeners?
     match connect(client.address(), deadline).await {
         Connect::Refused => Connect::Refused.outcome(budget),
         _ => AddressOutcome::Seen(Verdict::Silent, format!("GET {path}: refused, then accepted again")),

@@ -191,7 +191,7 @@ impl Gateway {
     /// SIGTERM to the leader alone. The members are looked at before, and those of them that job control has stopped are
     /// resumed afterwards, so that they hear what the leader tells them. Members that nothing but their id shows are looked
     /// for afterwards: that is slow. The task ends when all of it is done.
-    #[expect(clippy::must_use_candidate, reason = "the task goes on by itself")]
+    #[expect(clippy::must_use_candidate, reason = "the task is detached")]
     pub fn terminate(&self) -> JoinHandle<()> {
         self.signals.note(SignalsSent::TERM);
         let (generation, leader, tree) = (self.generation, self.leader.clone(), self.tree.clone());

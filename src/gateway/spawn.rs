@@ -50,7 +50,7 @@ impl ProcessKind {
         })
     }
 
-    /// Removes the empty control groups whose ids begin with this key: supervisors that were killed leave them behind.
+    /// Removes the empty control groups with this key as prefix: supervisors that were killed leave them behind.
     pub(super) fn clear_leaves(self, key: &str) {
         cgroup::remove_empty(&self.leaf_name(&format!("{key}-")));
     }
@@ -75,7 +75,7 @@ pub(super) enum SpawnError {
     Watch(io::Error),
 }
 
-/// Starts a command with this id. Whether it could be executed is told by [`executed`].
+/// Starts a command with this id. [`executed`] returns whether execve(2) succeeded.
 pub(super) fn start(
     command: &mut Command,
     input: Option<BorrowedFd<'_>>,

@@ -23,14 +23,14 @@ pub(super) fn positive(pid: i32) -> Option<Pid> {
     if pid > 0 { Pid::from_raw(pid) } else { None }
 }
 
-/// A process has one set of children, whichever thread of it asks: hence one list.
+/// A process has one set of children, shared by all its threads: hence one list.
 static CHILDREN: Mutex<Children> =
     Mutex::new(Children { claimed: BTreeSet::new(), turns: Vec::new(), is_reaping_due: false });
 
 struct Children {
-    /// Those whose exit something here waits for.
+    /// Children with a waiter.
     claimed: BTreeSet<i32>,
-    /// The threads that need the pids of children to stay theirs.
+    /// The threads that need the pids of children to stay valid.
     turns: Vec<ThreadId>,
     is_reaping_due: bool,
 }

@@ -13,7 +13,7 @@ pub fn unmap() {
 unsafe extern "C" fn unmap_first(object: *mut libc::dl_phdr_info, _: usize, _: *mut libc::c_void) -> libc::c_int {
     // SAFETY: sysconf(3) reads a constant.
     let page = usize::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).unwrap_or(4096);
-    // SAFETY: the loader passes a valid object, whose program headers stay mapped as long as the program.
+    // SAFETY: the loader passes a valid object; its program headers stay mapped as long as the program.
     let (base, headers) = unsafe {
         let object = &*object;
         (object.dlpi_addr, std::slice::from_raw_parts(object.dlpi_phdr, usize::from(object.dlpi_phnum)))

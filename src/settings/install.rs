@@ -1,4 +1,4 @@
-//! What `install` and `uninstall` need: whose service it is, and the command line that it runs.
+//! What `install` and `uninstall` need: the scope and user of the service, and the command line that it runs.
 
 use super::common::Common;
 use super::policy::{self, LogSettings};
@@ -53,7 +53,7 @@ pub struct ServiceSettings {
 const GATEWAY_VARIABLES: [&str; 4] =
     ["OPENCLAW_GATEWAY_PORT", "OPENCLAW_STATE_DIR", "OPENCLAW_CONFIG_PATH", "OPENCLAW_PROFILE"];
 
-/// Options whose value is a path. A service starts in another directory than this shell.
+/// Options with a path as their value. A service starts in another directory than this shell.
 const PATHS: [&str; 3] = ["--state-dir", "--config", "--store-dir"];
 
 /// Accepts what `run` would accept.
@@ -136,7 +136,7 @@ fn resolve(
     }
 }
 
-/// Whose service it is, and notes on that.
+/// The scope of the service, and notes on it.
 fn scope(service: &ServiceOptions, context: &ProcessContext) -> Result<(Scope, Vec<String>), UsageError> {
     let is_root = Uid::effective().is_root();
     // What root installs is the machine's, as with any other program.
@@ -162,7 +162,7 @@ fn scope(service: &ServiceOptions, context: &ProcessContext) -> Result<(Scope, V
     Ok((Scope::Machine { user: user.clone() }, is_implied.then(note).into_iter().collect()))
 }
 
-/// A dry run goes on without the gateway's program, and says what `install` would stop for.
+/// A dry run continues without the gateway's program, and says what `install` would stop for.
 fn obstacles(errors: UsageErrors, dry_run: bool) -> Result<Vec<String>, UsageErrors> {
     if dry_run && errors.all().iter().all(|error| matches!(error, UsageError::Command(_))) {
         return Ok(errors.all().iter().map(ToString::to_string).collect());

@@ -17,7 +17,7 @@ pub struct ProcessContext {
     pub cwd: PathBuf,
     /// Whether stderr is a terminal.
     pub terminal: bool,
-    /// Whether this is process 1, whose exit ends its container.
+    /// Whether this is process 1: its exit ends the container.
     pub pid1: bool,
     /// Whether launchd runs us, which restarts a job whatever its exit code.
     pub launchd: bool,

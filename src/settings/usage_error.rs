@@ -16,7 +16,7 @@ pub enum UsageError {
     #[error(transparent)]
     CommandOption(#[from] CommandOptionError),
     #[error(
-        "--repair doctor needs a COMMAND that runs `openclaw ... gateway`, whose doctor it calls; use --repair off"
+        "--repair doctor needs a COMMAND that runs `openclaw ... gateway`: it calls the doctor of that openclaw; use --repair off"
     )]
     RepairWithoutOpenclaw,
     #[error("demo uses its own settings; give it no option but --fast")]

@@ -4,7 +4,7 @@ use super::clock::{Clocks, Stamp};
 use crate::core::restart_policy::{Cause, Run};
 use crate::core::{ExitStatus, Fact, Generation, LeftRecord, Moment, PastRun, Settled, Unfinished};
 
-/// How a gateway ended for good.
+/// The final end of a gateway.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ending {
     Ran {

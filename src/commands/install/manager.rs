@@ -14,7 +14,7 @@ const PROGRAM: &str = if cfg!(target_os = "macos") { "launchctl" } else { "syste
 pub(super) enum OnFailure {
     /// There may have been nothing to do.
     Ignore,
-    /// An error whose message ends with what has been changed so far.
+    /// An error; its message ends with what has been changed so far.
     Abort(&'static str),
 }
 

@@ -2,7 +2,7 @@
 //! of each supervisor could leave a detached successor, and each start would cost one more cold start of Node.
 
 use crate::core::handoff::Support;
-use serde_json::{Value, json};
+use serde::{Deserialize, Serialize};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
@@ -15,19 +15,28 @@ const FILE: &str = "capabilities.json";
 const LENGTH_MAX: u64 = 64 * 1024;
 
 /// The result of a `capabilities` call, with the fingerprints of the files for which it holds.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Capability {
     /// The command line that was called.
-    pub(super) line: String,
-    pub(super) files: u64,
+    pub(super) command: String,
     pub(super) config: u64,
+    pub(super) files: u64,
+    pub(super) restart_handoff: bool,
     /// Why it is unsupported.
-    pub(super) lack: Option<String>,
+    pub(super) why: Option<String>,
 }
 
 impl Capability {
     pub(super) fn support(&self) -> Support {
-        self.lack.clone().map_or(Support::Supported, Support::Unsupported)
+        if self.restart_handoff {
+            Support::Supported
+        } else {
+            Support::Unsupported(self.why.clone().unwrap_or_default())
+        }
+    }
+
+    fn text(&self) -> String {
+        serde_json::to_string_pretty(self).unwrap_or_default() + "\n"
     }
 }
 
@@ -45,12 +54,12 @@ impl Memory {
     pub(super) fn read(&self) -> Option<Capability> {
         let mut text = Vec::new();
         File::open(&self.path).ok()?.take(LENGTH_MAX).read_to_end(&mut text).ok()?;
-        from_json(&serde_json::from_slice(&text).ok()?)
+        serde_json::from_slice(&text).ok()
     }
 
     /// Writes on a thread of its own, since a disk may take long. If that fails, the next supervisor asks again.
     pub(super) fn keep(&self, known: &Capability) {
-        let (path, text) = (self.path.clone(), format!("{:#}\n", to_json(known)));
+        let (path, text) = (self.path.clone(), known.text());
         let writing = move || {
             if let Err(error) = write(&path, text.as_bytes()) {
                 tracing::debug!("cannot cache the capabilities of the OpenClaw CLI: {error}");
@@ -69,28 +78,14 @@ fn write(path: &Path, text: &[u8]) -> io::Result<()> {
     fs::rename(aside, path)
 }
 
-fn to_json(known: &Capability) -> Value {
-    let Capability { line, files, config, lack } = known;
-    json!({ "command": line, "files": files, "config": config, "restart_handoff": lack.is_none(), "why": lack })
-}
-
-fn from_json(value: &Value) -> Option<Capability> {
-    let why = || value["why"].as_str().map(str::to_owned);
-    Some(Capability {
-        line: value["command"].as_str()?.to_owned(),
-        files: value["files"].as_u64()?,
-        config: value["config"].as_u64()?,
-        lack: if value["restart_handoff"].as_bool()? { None } else { Some(why()?) },
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn known(lack: Option<&str>) -> Capability {
-        let line = "/bin/node /opt/openclaw.mjs".to_owned();
-        Capability { line, files: u64::MAX, config: 7, lack: lack.map(str::to_owned) }
+    fn known(why: Option<&str>) -> Capability {
+        let command = "/bin/node /opt/openclaw.mjs".to_owned();
+        let (restart_handoff, why) = (why.is_none(), why.map(str::to_owned));
+        Capability { command, config: 7, files: u64::MAX, restart_handoff, why }
     }
 
     #[test]
@@ -100,7 +95,7 @@ mod tests {
         let memory = Memory::in_folder(&folder);
         assert_eq!(memory.read(), None);
         for known in [known(None), known(Some("exit code 1"))] {
-            write(&memory.path, format!("{:#}\n", to_json(&known)).as_bytes()).unwrap();
+            write(&memory.path, known.text().as_bytes()).unwrap();
             assert_eq!(memory.read(), Some(known));
         }
         let whole = fs::read(&memory.path).unwrap();

@@ -36,7 +36,7 @@ pub(super) struct EntryFile {
 }
 
 impl EntryFile {
-    /// `index` is the position of `path` in the command whose program is `program`.
+    /// `index` is the position of `path` in the command that starts `program`.
     pub(super) fn new(path: PathBuf, program: &Path, index: usize) -> Self {
         let is_runtime = program.file_name().is_some_and(|name| name == "node" || name == "nodejs" || name == "bun");
         let opened_by = match index {

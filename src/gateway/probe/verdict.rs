@@ -21,7 +21,7 @@ pub(super) fn foreign(reply: &Reply) -> AddressOutcome {
     AddressOutcome::Seen(Verdict::Foreign, format!("GET /healthz answered {}{note}", reply.describe()))
 }
 
-/// The verdict on a gateway whose `/healthz` was good, from its `/startupz`.
+/// The verdict on a gateway with a good `/healthz`, from its `/startupz`.
 pub(super) fn phase(reply: &Reply) -> AddressOutcome {
     let status = match &reply.body {
         Body::Json(body) => text(body, "status"),

@@ -6,8 +6,8 @@
 //! over these lists finds no new member, none can come. The outer one looks at all processes, for members that left that
 //! family.
 //!
-//! It runs on a worker of [`proc::run`], because its reads of `/proc` may block. If one does, it is begun anew on another
-//! worker, and the process that holds up the read is killed unseen, if that is proven to be a member.
+//! It runs on a worker of [`proc::run`], because its reads of `/proc` may block. If one does, the kill is restarted on
+//! another worker, and the process that blocks the read is killed unseen, if that is proven to be a member.
 
 use super::members::{Root, Tree, me};
 use super::membership::{Evidence, TreeMember};
@@ -380,7 +380,7 @@ impl<E: Fn() -> Duration> TreeKill<E> {
         self.toll.note_hidden(pid, pid != leader);
     }
 
-    /// Members of the control group whose reads are stuck: its kill has reached them, and no scan shows them.
+    /// Members of the control group with stuck reads: its kill has reached them, and no scan shows them.
     fn find_stuck(&mut self) {
         for pid in self.tree.leaf_members().into_iter().filter(|&pid| proc::is_stuck(pid)) {
             if self.hidden.insert(pid, Hidden::Stuck).is_none() {

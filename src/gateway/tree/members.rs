@@ -64,7 +64,7 @@ pub struct Tree {
 }
 
 impl Tree {
-    /// The tree below `leader`, our child, whose environment holds `instance` as `NAME=value`.
+    /// The tree below `leader`, our child, with `instance` in its environment, as `NAME=value`.
     #[must_use]
     pub fn new(leader: &Handle, instance: String, orphans: Orphans) -> Self {
         Self::of(Root::Child { pid: leader.pid(), orphans }, instance, leader.start_time())
@@ -85,7 +85,7 @@ impl Tree {
         Self { seen: members.iter().copied().collect(), ..tree }
     }
 
-    /// What is left of a tree whose leader is gone. `leader` is the pid that it had, if that is known.
+    /// What is left of a tree without its leader. `leader` is the pid of the leader, if known.
     #[must_use]
     pub fn orphaned(leader: Option<i32>, instance: String, members: &[(i32, u64)]) -> Self {
         Self { seen: members.iter().copied().collect(), ..Self::of(Root::Gone { pid: leader }, instance, 0) }
@@ -270,8 +270,8 @@ impl Tree {
         }
     }
 
-    /// Whether it was created in an adopted tree, whose orphans come to another reaper: it has the tag, and the id of no
-    /// other gateway, which may have the same tag, for there are some thousands of them.
+    /// Whether it was created in an adopted tree, where orphans go to another reaper: it has the tag and not the id of
+    /// another gateway. There are only some thousand tags, so two gateways may share one.
     pub(super) fn is_tagged_stray(&self, process: &Stat) -> bool {
         matches!(self.root, Root::Adopted { .. })
             && process.start_time >= self.since

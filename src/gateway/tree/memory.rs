@@ -9,7 +9,7 @@ use std::io;
 
 impl Tree {
     /// Resident memory of all members, in KiB: the sum over them, so that a page that two of them share counts twice. It
-    /// misses members that nothing but their instance id shows, and those whose reads are stuck.
+    /// misses members that only their instance id shows, and those with stuck reads.
     ///
     /// # Errors
     /// The processes cannot be listed, or not all of them be read: then the sum is not known.

@@ -22,7 +22,7 @@ struct Killed {
     command: Option<String>,
 }
 
-/// It outlives an attempt whose worker is left behind.
+/// Outlives an attempt on an abandoned worker.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Toll(Arc<Mutex<BTreeMap<Name, Killed>>>);
 

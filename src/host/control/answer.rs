@@ -13,37 +13,32 @@ pub(super) enum Ask {
     Do(Request),
 }
 
-const ASKS: [(&str, Ask); 5] = [
-    ("status", Ask::Status),
-    ("watch", Ask::Watch),
-    ("restart", Ask::Do(Request::Restart)),
-    ("stop", Ask::Do(Request::Stop)),
-    ("retry-now", Ask::Do(Request::Retry)),
-];
+const ASKS: [Ask; 5] =
+    [Ask::Status, Ask::Watch, Ask::Do(Request::Restart), Ask::Do(Request::Stop), Ask::Do(Request::Retry)];
 
 impl Ask {
     /// Parses one line. `Err` is for the client.
     pub(super) fn parse(line: &[u8]) -> Result<Self, String> {
         let request: Value = serde_json::from_slice(line).map_err(|error| format!("this is not JSON: {error}"))?;
-        let word = request["ask"].as_str().unwrap_or_default();
-        let known = ASKS.iter().find(|(name, _)| *name == word).map(|(_, ask)| *ask);
-        known.ok_or_else(|| {
-            let names: Vec<&str> = ASKS.iter().map(|(name, _)| *name).collect();
-            format!("\"ask\" must be one of {}", names.join(", "))
-        })
+        let name = request["ask"].as_str().unwrap_or_default();
+        ASKS.into_iter()
+            .find(|ask| ask.name() == name)
+            .ok_or_else(|| format!("\"ask\" must be one of {}", ASKS.map(Self::name).join(", ")))
     }
 
-    pub(super) fn name(self) -> &'static str {
-        ASKS.iter().find(|(_, ask)| *ask == self).map_or("", |(name, _)| name)
+    fn name(self) -> &'static str {
+        match self {
+            Self::Status => "status",
+            Self::Watch => "watch",
+            Self::Do(request) => request.name(),
+        }
     }
 }
 
-/// The request was accepted.
 pub(super) fn accepted() -> String {
     line(&json!({ "accepted": true }))
 }
 
-/// It was not.
 pub(super) fn error(why: &str) -> String {
     line(&json!({ "error": why }))
 }

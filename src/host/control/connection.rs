@@ -1,4 +1,4 @@
-//! The client's side: one question, and the lines that answer it.
+//! The client: one request and its answer.
 
 use super::line::{Lines, write};
 use super::socket::Address;
@@ -102,7 +102,7 @@ impl Connection {
 
     async fn ask_for(&mut self, word: &str) -> Result<Option<Value>, ConnectionError> {
         let request = format!("{}\n", json!({ "ask": word }));
-        // A client too many is told so before it has said a word, and finds the door closed.
+        // Above the client limit the answer is the refusal, and this write fails: the connection is closed already.
         let closed = write(&self.stream, request.as_bytes()).await.err();
         match (self.next().await, closed) {
             (Ok(None), Some(error)) => Err(error.into()),
@@ -110,14 +110,14 @@ impl Connection {
         }
     }
 
-    /// The next line; none at the end.
+    /// The next line; `None` at the end.
     ///
     /// # Errors
     /// The supervisor's own, or those of a conversation that broke.
     pub async fn next(&mut self) -> Result<Option<Value>, ConnectionError> {
         let line = match self.lines.next(&self.stream).await {
             Ok(line) => line,
-            // What we had not taken in when it closed.
+            // It closed before it had read all of our request.
             Err(error) if error.kind() == io::ErrorKind::ConnectionReset => None,
             Err(error) => return Err(ConnectionError::Broken(error)),
         };

@@ -1,9 +1,10 @@
-//! One client: its request, and what it is told.
+//! One client: its request and the answer.
 
 use super::answer::{self, Ask};
+use super::broadcast::Broadcast;
 use super::line::{Lines, hung_up, write};
-use super::{Broadcast, Facts, Query, StatusReply};
-use crate::core::Requester;
+use super::status::{Facts, StatusReply};
+use crate::core::{Request, Requester, Status};
 use crate::platform::proc;
 use std::io;
 use std::time::Duration;
@@ -14,20 +15,34 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
 /// How long a client may take for its request, and for each line that it is to read.
-pub(super) const PATIENCE: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// More than any request needs.
-pub(super) const REQUEST_LENGTH_MAX: usize = 4096;
+const REQUEST_LENGTH_MAX: usize = 4096;
+
+/// What a client wants from the loop.
+#[derive(Debug)]
+pub enum Query {
+    /// What are you doing? The answer goes into the channel.
+    Status(oneshot::Sender<Status>),
+    /// Do this.
+    Request {
+        /// What.
+        request: Request,
+        /// Who asked.
+        by: Requester,
+    },
+}
 
 /// What all clients share.
-pub(super) struct Office<M> {
+pub(super) struct Shared<M> {
     pub(super) messages: mpsc::Sender<M>,
     pub(super) facts: Facts,
     pub(super) broadcast: Broadcast,
 }
 
 /// Serves one client until it has what it asked for, hangs up, or is too slow.
-pub(super) async fn serve(stream: &UnixStream, peer: UCred, office: &Office<impl From<Query>>) -> io::Result<()> {
+pub(super) async fn serve(stream: &UnixStream, peer: UCred, shared: &Shared<impl From<Query>>) -> io::Result<()> {
     let request = timeout(PATIENCE, Lines::new(REQUEST_LENGTH_MAX).next(stream)).await;
     let ask = match request {
         Err(_) => Err(format!("no line came within {}s", PATIENCE.as_secs())),
@@ -40,11 +55,11 @@ pub(super) async fn serve(stream: &UnixStream, peer: UCred, office: &Office<impl
     };
     match ask {
         Err(why) => say(stream, &answer::error(&why)).await,
-        Ok(Ask::Status) => tell_status(stream, office).await,
-        Ok(Ask::Watch) => stay(stream, office, None).await,
-        Ok(ask @ Ask::Do(request)) => {
-            let how = format!("control socket: {}", ask.name());
-            stay(stream, office, Some(Query::Request { request, by: requester(how, peer) })).await
+        Ok(Ask::Status) => tell_status(stream, shared).await,
+        Ok(Ask::Watch) => stay(stream, shared, None).await,
+        Ok(Ask::Do(request)) => {
+            let how = format!("control socket: {}", request.name());
+            stay(stream, shared, Some(Query::Request { request, by: requester(how, peer) })).await
         }
     }
 }
@@ -55,26 +70,26 @@ fn requester(how: String, peer: UCred) -> Requester {
     Requester { how, pid, uid: Some(peer.uid()), command: pid.and_then(proc::command_of) }
 }
 
-async fn tell_status(stream: &UnixStream, office: &Office<impl From<Query>>) -> io::Result<()> {
+async fn tell_status(stream: &UnixStream, shared: &Shared<impl From<Query>>) -> io::Result<()> {
     let (sender, answer) = oneshot::channel();
     let status = async {
-        office.messages.send(Query::Status(sender).into()).await.ok()?;
+        shared.messages.send(Query::Status(sender).into()).await.ok()?;
         answer.await.ok()
     };
     let line = match timeout(PATIENCE, status).await {
-        Ok(Some(status)) => answer::line(&StatusReply::new(status, &office.facts)),
+        Ok(Some(status)) => answer::line(&StatusReply::new(status, &shared.facts)),
         Ok(None) => answer::error("the supervisor is ending"),
         Err(_) => answer::error(&format!("the supervisor did not answer within {}s", PATIENCE.as_secs())),
     };
     say(stream, &line).await
 }
 
-/// Hands the request on, if there is one, and repeats every report from then on.
-async fn stay(stream: &UnixStream, office: &Office<impl From<Query>>, query: Option<Query>) -> io::Result<()> {
-    // Before the request: what comes of it must not be missed.
-    let mut reports = office.broadcast.subscribe();
+/// Forwards the request, if any, and sends every report from then on.
+async fn stay(stream: &UnixStream, shared: &Shared<impl From<Query>>, query: Option<Query>) -> io::Result<()> {
+    // Before the request, so that no report on it is missed.
+    let mut reports = shared.broadcast.subscribe();
     if let Some(query) = query {
-        match timeout(PATIENCE, office.messages.send(query.into())).await {
+        match timeout(PATIENCE, shared.messages.send(query.into())).await {
             Ok(Ok(())) => {}
             Ok(Err(_)) => return say(stream, &answer::error("the supervisor is ending")).await,
             Err(_) => return say(stream, &answer::error("the supervisor is too busy; ask again")).await,

@@ -69,8 +69,8 @@ impl Handle {
         Ok(rustix::process::pidfd_send_signal(&self.fd, Signal::KILL)?)
     }
 
-    /// SIGKILL to the process group whose number is the pid of this process, be it alive or not: while the descriptor
-    /// is open that number names no other group here.
+    /// SIGKILL to the process group with the pid of this process as its id, alive or not: while the descriptor
+    /// is open that id names no other group here.
     ///
     /// # Errors
     /// ESRCH if there is no such group; EINVAL before Linux 6.9.

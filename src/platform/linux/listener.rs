@@ -11,8 +11,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use super::proc::{self, path_of};
 pub(super) use socket::Socket;
 
-/// The processes that hold the socket which a connection to `address` would reach. None where it cannot be seen: nobody
-/// listens, another user's process, hidepid. `likely` and its relatives are tried first, and alone if they hold it.
+/// The processes that hold the socket which a connection to `address` would reach. Empty if none is
+/// visible: no listener, another user's process, hidepid. `likely` and its relatives are tried first, and alone if they hold it.
 pub fn find(address: SocketAddr, likely: Option<i32>) -> io::Result<Vec<i32>> {
     let inodes = listening(address)?;
     if inodes.is_empty() {
@@ -85,7 +85,7 @@ fn table(port: u16, v6: bool) -> io::Result<Vec<Socket>> {
     };
     let mut found: Vec<Socket> = Vec::new();
     for line in file.lines() {
-        // While the table changes, a row may be printed twice. A connection that nobody holds any more has no inode.
+        // While the table changes, a row may be printed twice. A connection without a holder has no inode.
         let is_new = |row: &Socket| row.inode == 0 || !found.iter().any(|known| known.inode == row.inode);
         let new = parse(&line?).filter(|row| row.address.port() == port && is_new(row));
         found.extend(new);

@@ -31,8 +31,8 @@ struct Listener {
     takes_v4: bool,
 }
 
-/// The processes that hold the socket which a connection to `address` would reach. None where it cannot be seen: nobody
-/// listens, or, unless we are root, another user's process. `likely` is tried first, and alone if it holds the socket.
+/// The processes that hold the socket which a connection to `address` would reach. Empty if none is
+/// visible: no listener or, unless we are root, another user's process. `likely` is tried first, and alone if it holds the socket.
 pub fn find(address: SocketAddr, likely: Option<i32>) -> io::Result<Vec<i32>> {
     if let Some(leader) = likely
         && best_tier(leader, address) == Some(0)

@@ -271,7 +271,7 @@ pub fn uid_of(pid: i32) -> Option<u32> {
     Some(short_info(pid)?.pbsi_uid)
 }
 
-/// What everybody may know of a process.
+/// The fields of a process that every user may read.
 fn short_info(pid: i32) -> Option<libc::proc_bsdshortinfo> {
     // SAFETY: it is the struct of this flavor, and plain numbers.
     unsafe { info(pid, libc::PROC_PIDT_SHORTBSDINFO) }.ok()

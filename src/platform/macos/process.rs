@@ -1,9 +1,9 @@
 //! Processes of our own: creating, naming, signalling, watching and reaping them.
 //!
 //! A pid is a name that the kernel gives away again, and this kernel has no other one to offer. A child's pid is its
-//! own until we reap it. Of any other process the start time is compared right before each signal: one that ends
-//! between the comparison and kill(2), and whose pid is given to a new process in that very moment, would hand its
-//! signal on. The kernel deals pids out in turn, so this takes a whole round of them within microseconds.
+//! own until we reap it. Of any other process the start time is compared right before each signal. If it ends between
+//! the comparison and kill(2) and its pid is reused at once, the signal hits the new process. The kernel allocates pids
+//! in turn, so this takes a whole round of them within microseconds.
 
 use super::cgroup::Leaf;
 use super::rlimit_tag::RlimitTag;
@@ -152,7 +152,7 @@ impl Handle {
         }
     }
 
-    /// Whether it has by the end of this time, in which the caller stands still.
+    /// Whether it has ended by the end of this time. Blocks the caller.
     ///
     /// # Errors
     /// What the kernel said.
@@ -329,8 +329,8 @@ pub fn is_all_that_is_left(_pid: i32) -> bool {
     false
 }
 
-/// Does nothing: on macOS orphans go to launchd. A daemon that left its session and whose parent ended before it was
-/// seen can only be recognised by its environment; one that has wiped that too escapes.
+/// Does nothing: on macOS orphans go to launchd. A daemon that left its session, with a parent that ended before
+/// it was seen, can only be recognised by its environment; one that has wiped that too escapes.
 ///
 /// # Errors
 /// None.

@@ -71,9 +71,9 @@ impl Leaf {
         let mut all = Vec::new();
         for (depth, group) in descend(&self.directory)?.into_iter().enumerate() {
             match read(&*group, "cgroup.procs") {
-                // One whose pid namespace we cannot see into is listed as 0.
+                // A process in an invisible pid namespace is listed as 0.
                 Ok(list) => all.extend(numbers(&list).filter(|&pid| pid > 0)),
-                // Removed in the meantime; or one for threads, whose processes are listed by the one above it.
+                // Removed in the meantime, or threaded: the group above lists its processes.
                 Err(error) if depth > 0 && (is_gone(&error) || is_for_threads(&error)) => {}
                 Err(error) => return Err(error),
             }
@@ -114,7 +114,7 @@ impl Leaf {
     }
 }
 
-/// Removes the empty leaves below our own control group whose names begin with `prefix`: those of supervisors that were
+/// Removes the empty leaves below our own control group with this name prefix: those of supervisors that were
 /// killed. The kernel keeps a group that is not empty. A leaf that another supervisor has made and not used yet may go as
 /// well: its gateway is then created outside, see [`Spawned`](crate::platform::process::Spawned).
 pub fn remove_empty(prefix: &str) {
@@ -127,7 +127,7 @@ pub fn remove_empty(prefix: &str) {
     }
 }
 
-/// The leaves below our own control group whose names begin with `prefix` and that are not empty.
+/// The leaves below our own control group with this name prefix that are not empty.
 #[must_use]
 pub fn populated(prefix: &str) -> Vec<String> {
     let own = || place::open(&place::own()?);

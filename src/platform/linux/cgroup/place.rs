@@ -71,7 +71,7 @@ fn path_in(groups: &str, kind: Hierarchy) -> Option<&Path> {
             Hierarchy::Unified => hierarchy == "0" && controllers.is_empty(),
             Hierarchy::Memory => controllers.split(',').any(|controller| controller == "memory"),
         };
-        // Removed under a zombie. A name that ends so is not told from that, and is not one of ours.
+        // Removed under a zombie. A group really named so looks the same; we create none.
         (fits && !path.ends_with(" (deleted)")).then_some(Path::new(path))
     })
 }

@@ -11,7 +11,7 @@ pub(in crate::platform::linux) struct Socket {
     pub(in crate::platform::linux) state: u8,
     /// Of a listener the connections that are not accepted yet, of a connection the bytes that are not read yet.
     pub(in crate::platform::linux) queued: u32,
-    /// How many connections a listener lets wait, if that is told.
+    /// The backlog of a listener; `None` if the kernel does not report it.
     pub(in crate::platform::linux) limit: Option<u32>,
     pub(super) inode: u64,
 }

@@ -46,7 +46,7 @@ struct Pool {
 static POOL: Mutex<Pool> = Mutex::new(Pool { idle: Vec::new(), stuck: Vec::new(), left: Vec::new() });
 
 thread_local! {
-    /// The worker whose thread this is.
+    /// The worker on this thread.
     static CURRENT: RefCell<Option<Arc<ReaderThread>>> = const { RefCell::new(None) };
 }
 

@@ -18,7 +18,7 @@ const LARGE: u64 = 256;
 
 /// Every visible process, by pid, each with what `answer` makes of its environment: `None` if it is not asked for, or
 /// cannot be read, or the read is stuck. A process that ends in the meantime is left out, and so are threads of the kernel
-/// and processes whose `/proc/PID/stat` blocks.
+/// and processes with a blocking `/proc/PID/stat`.
 ///
 /// # Errors
 /// EMFILE and the like, or too many stuck reads: an incomplete list would pass for a complete one.
@@ -103,7 +103,7 @@ struct Progress<T> {
     at_work: usize,
 }
 
-/// How a thread goes on.
+/// What a thread does next.
 enum Batch {
     More,
     End,
@@ -197,7 +197,7 @@ impl<T: Send + 'static> Survey<T> {
         lock(&self.progress).error = Some(error);
     }
 
-    /// Goes on without the processes whose reads are stuck.
+    /// Continues without the processes with stuck reads.
     fn skip_stuck(&self, assignments: &mut Vec<Assignment>) {
         assignments.retain_mut(|assignment| {
             let Some((read, others)) = assignment.leave_if_stuck() else { return true };
@@ -211,7 +211,7 @@ impl<T: Send + 'static> Survey<T> {
         });
     }
 
-    /// The next few pids, none at the end.
+    /// The next few pids; empty at the end.
     fn next(&self) -> io::Result<Vec<i32>> {
         let mut names = lock(&self.names);
         while names.pids.is_empty() && names.may_be_more {
@@ -224,7 +224,7 @@ impl<T: Send + 'static> Survey<T> {
         Ok(mem::take(&mut names.pids))
     }
 
-    /// Looks at the next few processes. Says whether anybody waits for more.
+    /// Reads the next few processes. Returns whether the survey wants more.
     fn look(&self, worker: &ReaderThread, found: &mut Surveyed<T>, bytes: &mut Vec<u8>) -> io::Result<Batch> {
         let pids = self.next()?;
         if pids.is_empty() {

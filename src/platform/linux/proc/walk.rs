@@ -45,7 +45,7 @@ pub(super) fn list(folder: &OwnedFd, pids: &mut Vec<i32>) -> io::Result<bool> {
     while let Some(entry) = list.next() {
         let entry = entry?;
         pids.extend(entry.file_name().to_str().ok().and_then(|name| name.parse::<i32>().ok()));
-        // The offset in the folder is the kernel's: the next call goes on where this list ends.
+        // The offset in the folder is the kernel's: the next call continues where this list ends.
         if list.is_buffer_empty() {
             return Ok(true);
         }
