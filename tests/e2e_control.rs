@@ -392,7 +392,7 @@ fn a_stop_ends_gateway_and_supervisor_before_it_returns() {
     let said = client.end().expect(0);
     assert!(!gateway.is_alive());
     assert_eq!(scene.processes(), [], "{said}");
-    said.assert_says(&["the supervisor has ended"]);
+    said.assert_says(&["the supervisor has stopped"]);
     supervisor.expect_exit(0);
     assert_asked_by(&supervisor.wait_event("stop.requested"), "stop", pid);
     assert_eq!(supervisor.last("gateway.exited").text("cause"), "stop requested");

@@ -1,8 +1,9 @@
-//! `restart`, `stop` and `retry-now`: one request to the running supervisor, and what comes of it.
+//! `restart`, `stop` and `retry-now`: one request to the running supervisor, and its outcome.
 
 use crate::core::report::human;
 use crate::core::{Request, exit};
 use crate::host::control::{Connection, ConnectionError, StatusReply};
+use crate::host::manager;
 use crate::platform::proc;
 use crate::settings::RequestSettings;
 use serde_json::Value;
@@ -14,10 +15,10 @@ use tokio::time::{sleep, timeout};
 /// Exit code without a supervisor: LSB's status code for a service that does not run.
 const NOT_RUNNING: u8 = 3;
 
-/// Between two looks at a process that is about to end.
-const LOOK_EVERY: Duration = Duration::from_millis(20);
+/// Between two checks of a process that is about to exit.
+const POLL_EVERY: Duration = Duration::from_millis(20);
 
-/// What became of a request.
+/// The outcome of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Outcome {
     code: u8,
@@ -44,23 +45,28 @@ struct Before {
     manager: String,
 }
 
-/// Asks, waits for the outcome, writes it as one line and returns the exit code.
+/// Asks, waits for the outcome, prints it as one line and returns the exit code. A stop under a service manager first
+/// prints how to keep the service down.
 pub async fn run(settings: &RequestSettings, out: &mut impl io::Write) -> io::Result<u8> {
-    let (outcome, hint) = match before(&settings.subject.store_dir).await {
+    let outcome = match before(&settings.subject.store_dir).await {
         Ok(before) => {
+            if let Some(hint) = hint(settings.request, &before).await {
+                print(&hint, out)?;
+            }
             let outcome = timeout(settings.timeout, pursue(settings, &before)).await;
-            (outcome.unwrap_or_else(|_| Outcome::bad(too_late(settings))), hint(settings.request, &before))
+            outcome.unwrap_or_else(|_| Outcome::bad(too_late(settings)))
         }
-        Err(error) => (failure(&error, &settings.subject.store_dir), None),
+        Err(error) => failure(&error, &settings.subject.store_dir),
     };
-    let mut text = outcome.text.replace(|c: char| c.is_control(), " ");
-    if let Some(hint) = hint.filter(|_| outcome.code == exit::OK) {
-        text = format!("{text}\n{hint}");
-    }
-    match writeln!(out, "{text}").and_then(|()| out.flush()) {
-        // A reader that has gone away still learns the outcome from the exit code.
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error),
-        _ => Ok(outcome.code),
+    print(&outcome.text, out)?;
+    Ok(outcome.code)
+}
+
+fn print(line: &str, out: &mut impl io::Write) -> io::Result<()> {
+    match writeln!(out, "{}", line.replace(|c: char| c.is_control(), " ")).and_then(|()| out.flush()) {
+        // A closed pipe still gets the exit code.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        written => written,
     }
 }
 
@@ -83,7 +89,9 @@ async fn pursue(settings: &RequestSettings, before: &Before) -> Outcome {
     }
     let mut connection = match Connection::ask(store_dir, request.name()).await {
         Ok((connection, answer)) if answer["accepted"] == true => connection,
-        Ok((_, answer)) => return Outcome::bad(format!("the supervisor gave an answer of another version: {answer}")),
+        Ok((_, answer)) => {
+            return Outcome::bad(format!("unexpected answer of a supervisor of another version: {answer}"));
+        }
         Err(error) => return failure(&error, store_dir),
     };
     let mut heard = false;
@@ -99,12 +107,12 @@ async fn pursue(settings: &RequestSettings, before: &Before) -> Outcome {
                     return outcome;
                 }
             }
-            // It is ending, and its last words did not reach us.
+            // It is exiting, and its last report did not reach us.
             Ok(None) | Err(_) if heard && request == Request::Stop => {
                 before.end().await;
-                return Outcome::good("the supervisor has ended");
+                return Outcome::good("the supervisor has stopped");
             }
-            Ok(None) => return Outcome::bad(format!("the supervisor has gone away during the {}", request.name())),
+            Ok(None) => return Outcome::bad(format!("the supervisor exited during the {}", request.name())),
             Err(error) => return failure(&error, store_dir),
         }
     }
@@ -115,20 +123,18 @@ fn is_waiting(state: &str) -> bool {
     matches!(state, "leasing" | "standby" | "probing" | "backing_off" | "awaiting_word")
 }
 
-/// What a report means for a request that was made when the youngest gateway had the number `generation`.
+/// The outcome that a report means for a request; `generation` is the latest gateway before it.
 fn judge(request: Request, generation: u64, report: &Value) -> Option<Outcome> {
     let text = |key: &str| report[key].as_str().unwrap_or_default();
     let number = report["generation"].as_u64().unwrap_or(0);
     let milliseconds = |key: &str| Duration::from_millis(report[key].as_u64().unwrap_or(0));
     match (report["event"].as_str().unwrap_or_default(), request) {
         ("supervisor.stopped", Request::Stop) if report["exit_code"] == 0 => {
-            Some(Outcome::good(format!("the supervisor has ended: {}", text("reason"))))
+            Some(Outcome::good(format!("the supervisor has stopped: {}", text("reason"))))
         }
-        ("supervisor.stopped", _) => Some(Outcome::bad(format!(
-            "the supervisor ended with exit code {}: {}",
-            report["exit_code"],
-            text("reason")
-        ))),
+        ("supervisor.stopped", _) => {
+            Some(Outcome::bad(format!("the supervisor exited with code {}: {}", report["exit_code"], text("reason"))))
+        }
         (_, Request::Stop) => None,
         ("restart.gave_up", _) => Some(Outcome::bad(format!("the supervisor gave up: {}", text("why")))),
         ("conflict.detected", _) => {
@@ -136,14 +142,14 @@ fn judge(request: Request, generation: u64, report: &Value) -> Option<Outcome> {
                 (Some(pid), command) => format!("pid {pid} ({command})"),
                 (None, _) => "a process that cannot be seen from here".to_owned(),
             };
-            Some(Outcome::bad(format!("the port is held ({}) by {holder}; end that one", text("kind"))))
+            Some(Outcome::bad(format!("the port is in use ({}) by {holder}; stop that process", text("kind"))))
         }
         ("gateway.started", _) if number > generation || request == Request::Retry => {
             let (pid, boot) = (&report["pid"], human(milliseconds("boot_ms")));
             Some(Outcome::good(format!("gateway {number} (pid {pid}) is up after {boot}")))
         }
         ("gateway.spawned" | "gateway.adopted", Request::Retry) => {
-            let verb = if text("event") == "gateway.spawned" { "started" } else { "taken over" };
+            let verb = if text("event") == "gateway.spawned" { "started" } else { "adopted" };
             Some(Outcome::good(format!("gateway {number} was {verb}, pid {}", report["pid"])))
         }
         ("gateway.spawn_failed", Request::Retry) => {
@@ -163,7 +169,7 @@ impl Before {
         let is_there =
             |pid: i32| proc::stat(pid).is_ok_and(|stat| !stat.is_dead() && Some(stat.start_time) == self.start_time);
         while self.pid.is_some_and(is_there) {
-            sleep(LOOK_EVERY).await;
+            sleep(POLL_EVERY).await;
         }
     }
 }
@@ -173,7 +179,8 @@ fn failure(error: &ConnectionError, store_dir: &Path) -> Outcome {
         ConnectionError::Absent => Outcome {
             code: NOT_RUNNING,
             text: format!(
-                "no supervisor runs with the store {}; nothing was asked; name another with --store-dir or --state-dir",
+                "openclaw-supervise is not running for {}. Start it: `openclaw-supervise`, or its service; \
+                 other state directory: --state-dir",
                 store_dir.display()
             ),
         },
@@ -183,22 +190,18 @@ fn failure(error: &ConnectionError, store_dir: &Path) -> Outcome {
 
 fn too_late(settings: &RequestSettings) -> String {
     let (request, time) = (settings.request.name(), human(settings.timeout));
-    format!(
-        "{request} was asked for, and its outcome did not come within {time}; it goes on: see `openclaw-supervise status`"
-    )
+    format!("the {request} has not finished within {time}; it continues: see `openclaw-supervise status`")
 }
 
-/// Who else has a say in whether it stays down.
-fn hint(request: Request, before: &Before) -> Option<&'static str> {
-    match (request, before.manager.as_str()) {
-        (Request::Stop, "systemd") => {
-            Some("it was run by systemd, which may start it again: `systemctl [--user] stop UNIT` keeps it down")
-        }
-        (Request::Stop, "launchd") => {
-            Some("it was run by launchd, which may start it again: `launchctl bootout gui/UID/LABEL` keeps it down")
-        }
-        _ => None,
-    }
+/// How to keep a stopped supervisor down, if a service manager may restart it.
+async fn hint(request: Request, before: &Before) -> Option<String> {
+    let manager = before.manager.as_str();
+    let command = match (request, manager) {
+        (Request::Stop, "systemd") => manager::stop_command(before.pid).await,
+        (Request::Stop, "launchd") => "launchctl bootout gui/UID/LABEL".to_owned(),
+        _ => return None,
+    };
+    Some(format!("{manager} may restart it; to keep it down: {command}"))
 }
 
 #[cfg(test)]
@@ -247,8 +250,8 @@ mod tests {
         }
     }
 
-    #[test]
-    fn only_a_stop_has_to_do_with_the_manager() {
+    #[tokio::test]
+    async fn only_a_stop_has_to_do_with_the_manager() {
         for (manager, request, hinted) in [
             ("systemd", Request::Stop, true),
             ("launchd", Request::Stop, true),
@@ -256,7 +259,7 @@ mod tests {
             ("systemd", Request::Restart, false),
         ] {
             let before = Before { manager: manager.to_owned(), ..Before::default() };
-            assert_eq!(hint(request, &before).is_some_and(|hint| hint.contains(manager)), hinted, "{manager}");
+            assert_eq!(hint(request, &before).await.is_some_and(|hint| hint.contains(manager)), hinted, "{manager}");
         }
     }
 }

@@ -4,6 +4,7 @@ pub mod output;
 pub mod time_span;
 mod unit;
 
+use crate::platform::proc;
 use std::io::{self, IsTerminal};
 use std::time::Duration;
 use unit::Unit;
@@ -36,6 +37,18 @@ pub fn name() -> &'static str {
     } else {
         "unknown"
     }
+}
+
+/// The command that stops the systemd service with this main process.
+pub async fn stop_command(pid: Option<i32>) -> String {
+    let unit = pid.and_then(proc::cgroup_of).and_then(|cgroup| Unit::of(&cgroup));
+    // A terminal's service may hold us too: INVOCATION_ID is inherited.
+    let main = match &unit {
+        Some(unit) => unit.property("MainPID").await,
+        None => None,
+    };
+    let unit = unit.filter(|_| main.is_some() && main == pid.map(|pid| pid.to_string()));
+    unit.map_or_else(|| "systemctl [--user] stop UNIT".to_owned(), |unit| unit.stop())
 }
 
 /// Why a gateway would not survive our exit. `None` if it would.

@@ -27,7 +27,7 @@ impl Unit {
     }
 
     /// The innermost service or scope of a cgroup path. A user manager is itself a service, with its units below it.
-    fn of(cgroup: &str) -> Option<Self> {
+    pub(super) fn of(cgroup: &str) -> Option<Self> {
         let is_unit = |part: &&str| matches!(part.rsplit_once('.'), Some((_, "service" | "scope")));
         let mut units = cgroup.split('/').filter(is_unit);
         let name = units.next_back()?;
@@ -43,7 +43,16 @@ impl Unit {
 
     /// The command that shows the unit's log.
     pub(super) fn journalctl(&self) -> String {
-        format!("journalctl {}-u {}", if self.is_users { "--user " } else { "" }, self.name)
+        format!("journalctl {}-u {}", self.scope(), self.name)
+    }
+
+    /// The command that stops the unit.
+    pub(super) fn stop(&self) -> String {
+        format!("systemctl {}stop {}", self.scope(), self.name)
+    }
+
+    fn scope(&self) -> &'static str {
+        if self.is_users { "--user " } else { "" }
     }
 
     /// `None` if systemd does not answer in time, or with an empty value.
