@@ -20,12 +20,12 @@ const POLL_EVERY: Duration = Duration::from_millis(20);
 
 /// The outcome of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Outcome {
+struct RequestOutcome {
     code: u8,
     text: String,
 }
 
-impl Outcome {
+impl RequestOutcome {
     fn good(text: impl Into<String>) -> Self {
         Self { code: exit::OK, text: text.into() }
     }
@@ -54,7 +54,7 @@ pub async fn run(settings: &RequestSettings, out: &mut impl io::Write) -> io::Re
                 print(&hint, out)?;
             }
             let outcome = timeout(settings.timeout, pursue(settings, &before)).await;
-            outcome.unwrap_or_else(|_| Outcome::bad(too_late(settings)))
+            outcome.unwrap_or_else(|_| RequestOutcome::bad(too_late(settings)))
         }
         Err(error) => failure(&error, &settings.subject.store_dir),
     };
@@ -82,15 +82,18 @@ async fn before(store_dir: &Path) -> Result<Before, ConnectionError> {
     })
 }
 
-async fn pursue(settings: &RequestSettings, before: &Before) -> Outcome {
+async fn pursue(settings: &RequestSettings, before: &Before) -> RequestOutcome {
     let (request, store_dir) = (settings.request, settings.subject.store_dir.as_path());
     if request == Request::Retry && !is_waiting(&before.state) {
-        return Outcome::good(format!("nothing was waiting: the supervisor is {}", before.state.replace('_', " ")));
+        return RequestOutcome::good(format!(
+            "nothing was waiting: the supervisor is {}",
+            before.state.replace('_', " ")
+        ));
     }
     let mut connection = match Connection::ask(store_dir, request.name()).await {
         Ok((connection, answer)) if answer["accepted"] == true => connection,
         Ok((_, answer)) => {
-            return Outcome::bad(format!("unexpected answer of a supervisor of another version: {answer}"));
+            return RequestOutcome::bad(format!("unexpected answer of a supervisor of another version: {answer}"));
         }
         Err(error) => return failure(&error, store_dir),
     };
@@ -110,9 +113,9 @@ async fn pursue(settings: &RequestSettings, before: &Before) -> Outcome {
             // It is exiting, and its last report did not reach us.
             Ok(None) | Err(_) if heard && request == Request::Stop => {
                 before.end().await;
-                return Outcome::good("the supervisor has stopped");
+                return RequestOutcome::good("the supervisor has stopped");
             }
-            Ok(None) => return Outcome::bad(format!("the supervisor exited during the {}", request.name())),
+            Ok(None) => return RequestOutcome::bad(format!("the supervisor exited during the {}", request.name())),
             Err(error) => return failure(&error, store_dir),
         }
     }
@@ -124,40 +127,42 @@ fn is_waiting(state: &str) -> bool {
 }
 
 /// The outcome that a report means for a request; `generation` is the latest gateway before it.
-fn judge(request: Request, generation: u64, report: &Value) -> Option<Outcome> {
+fn judge(request: Request, generation: u64, report: &Value) -> Option<RequestOutcome> {
     let text = |key: &str| report[key].as_str().unwrap_or_default();
     let number = report["generation"].as_u64().unwrap_or(0);
     let milliseconds = |key: &str| Duration::from_millis(report[key].as_u64().unwrap_or(0));
     match (report["event"].as_str().unwrap_or_default(), request) {
         ("supervisor.stopped", Request::Stop) if report["exit_code"] == 0 => {
-            Some(Outcome::good(format!("the supervisor has stopped: {}", text("reason"))))
+            Some(RequestOutcome::good(format!("the supervisor has stopped: {}", text("reason"))))
         }
-        ("supervisor.stopped", _) => {
-            Some(Outcome::bad(format!("the supervisor exited with code {}: {}", report["exit_code"], text("reason"))))
-        }
+        ("supervisor.stopped", _) => Some(RequestOutcome::bad(format!(
+            "the supervisor exited with code {}: {}",
+            report["exit_code"],
+            text("reason")
+        ))),
         (_, Request::Stop) => None,
-        ("restart.gave_up", _) => Some(Outcome::bad(format!("the supervisor gave up: {}", text("why")))),
+        ("restart.gave_up", _) => Some(RequestOutcome::bad(format!("the supervisor gave up: {}", text("why")))),
         ("conflict.detected", _) => {
             let holder = match (report["holder_pid"].as_i64(), text("holder_command")) {
                 (Some(pid), command) => format!("pid {pid} ({command})"),
                 (None, _) => "a process that cannot be seen from here".to_owned(),
             };
-            Some(Outcome::bad(format!("the port is in use ({}) by {holder}; stop that process", text("kind"))))
+            Some(RequestOutcome::bad(format!("the port is in use ({}) by {holder}; stop that process", text("kind"))))
         }
         ("gateway.started", _) if number > generation || request == Request::Retry => {
             let (pid, boot) = (&report["pid"], human(milliseconds("boot_ms")));
-            Some(Outcome::good(format!("gateway {number} (pid {pid}) is up after {boot}")))
+            Some(RequestOutcome::good(format!("gateway {number} (pid {pid}) is up after {boot}")))
         }
         ("gateway.spawned" | "gateway.adopted", Request::Retry) => {
             let verb = if text("event") == "gateway.spawned" { "started" } else { "adopted" };
-            Some(Outcome::good(format!("gateway {number} was {verb}, pid {}", report["pid"])))
+            Some(RequestOutcome::good(format!("gateway {number} was {verb}, pid {}", report["pid"])))
         }
         ("gateway.spawn_failed", Request::Retry) => {
-            Some(Outcome::bad(format!("gateway {number} could not be started: {}", text("why"))))
+            Some(RequestOutcome::bad(format!("gateway {number} could not be started: {}", text("why"))))
         }
         ("restart.scheduled", Request::Retry) if report["delay_ms"].as_u64().unwrap_or(0) > 0 => {
             let delay = human(milliseconds("delay_ms"));
-            Some(Outcome::bad(format!("not yet; the next attempt is in {delay}: {}", text("why"))))
+            Some(RequestOutcome::bad(format!("not yet; the next attempt is in {delay}: {}", text("why"))))
         }
         _ => None,
     }
@@ -174,9 +179,9 @@ impl Before {
     }
 }
 
-fn failure(error: &ConnectionError, store_dir: &Path) -> Outcome {
+fn failure(error: &ConnectionError, store_dir: &Path) -> RequestOutcome {
     match error {
-        ConnectionError::Absent => Outcome {
+        ConnectionError::Absent => RequestOutcome {
             code: NOT_RUNNING,
             text: format!(
                 "openclaw-supervise is not running for {}. Start it: `openclaw-supervise`, or its service; \
@@ -184,7 +189,7 @@ fn failure(error: &ConnectionError, store_dir: &Path) -> Outcome {
                 store_dir.display()
             ),
         },
-        other => Outcome::bad(other.to_string()),
+        other => RequestOutcome::bad(other.to_string()),
     }
 }
 

@@ -20,12 +20,12 @@ const PAUSE_MIN: Duration = Duration::from_millis(50);
 const PAUSE_MAX: Duration = Duration::from_millis(250);
 
 /// What one round found.
-enum Finding {
+enum CheckResult {
     Gateway { ok: bool, detail: String, sighting: Observation },
     Supervisor(Presence),
 }
 
-impl Finding {
+impl CheckResult {
     fn ok(&self) -> bool {
         match self {
             Self::Gateway { ok, .. } | Self::Supervisor(Presence { ok, .. }) => *ok,
@@ -75,9 +75,9 @@ pub async fn run(
     }
 }
 
-async fn check(prober: &Prober, store_dir: &Path, condition: Question) -> Finding {
+async fn check(prober: &Prober, store_dir: &Path, condition: Question) -> CheckResult {
     if condition == Question::Supervised {
-        return Finding::Supervisor(supervisor::look(store_dir).await);
+        return CheckResult::Supervisor(supervisor::look(store_dir).await);
     }
     let sighting = prober.look(Look::AnswersAndOwner { leader: None }).await;
     let is_gateway = matches!(sighting.verdict, Verdict::Gateway(_) | Verdict::Draining);
@@ -92,16 +92,16 @@ async fn check(prober: &Prober, store_dir: &Path, condition: Question) -> Findin
         },
         Question::Live | Question::Ready | Question::Supervised => (is_gateway, sighting.detail.clone()),
     };
-    Finding::Gateway { ok, detail, sighting }
+    CheckResult::Gateway { ok, detail, sighting }
 }
 
-fn as_text(finding: &Finding) -> String {
+fn as_text(finding: &CheckResult) -> String {
     match finding {
-        Finding::Supervisor(Presence { verdict, detail, pid: None, .. }) => format!("{verdict}: {detail}"),
-        Finding::Supervisor(Presence { verdict, detail, pid: Some(pid), .. }) => {
+        CheckResult::Supervisor(Presence { verdict, detail, pid: None, .. }) => format!("{verdict}: {detail}"),
+        CheckResult::Supervisor(Presence { verdict, detail, pid: Some(pid), .. }) => {
             format!("{verdict}: {detail} (pid {pid})")
         }
-        Finding::Gateway { sighting, detail, .. } => match &sighting.owner {
+        CheckResult::Gateway { sighting, detail, .. } => match &sighting.owner {
             Owner::Unseen => format!("{}: {detail}", sighting.verdict),
             Owner::Ours(holder) | Owner::Other(holder) => {
                 format!("{}: {detail} (pid {}, {})", sighting.verdict, holder.pid, holder.command)
@@ -110,12 +110,12 @@ fn as_text(finding: &Finding) -> String {
     }
 }
 
-fn as_json(prober: &Prober, condition: Question, finding: &Finding) -> Value {
+fn as_json(prober: &Prober, condition: Question, finding: &CheckResult) -> Value {
     let (sighting, ok, detail) = match finding {
-        Finding::Supervisor(Presence { verdict, ok, detail, pid }) => {
+        CheckResult::Supervisor(Presence { verdict, ok, detail, pid }) => {
             return json!({ "verdict": verdict, "ok": ok, "condition": condition.name(), "pid": pid, "detail": detail });
         }
-        Finding::Gateway { sighting, ok, detail } => (sighting, ok, detail),
+        CheckResult::Gateway { sighting, ok, detail } => (sighting, ok, detail),
     };
     let holder = match &sighting.owner {
         Owner::Unseen => None,

@@ -41,7 +41,7 @@ impl Health {
 }
 
 /// One probe of the port.
-struct Finding {
+struct PortProbe {
     observation: Observation,
     /// What `/readyz` answers if a gateway is there, or why that is not known.
     ready: Option<Result<Readiness, String>>,
@@ -117,11 +117,11 @@ pub async fn run(settings: &StatusSettings, out: &mut impl io::Write) -> io::Res
     }
 }
 
-async fn look(prober: &Prober) -> Finding {
+async fn look(prober: &Prober) -> PortProbe {
     let observation = prober.look(Look::AnswersAndOwner { leader: None }).await;
     let answers = matches!(observation.verdict, Verdict::Gateway(_) | Verdict::Draining);
     let ready = if answers { Some(prober.ready().await) } else { None };
-    Finding { observation, ready }
+    PortProbe { observation, ready }
 }
 
 /// `gateway`: whether a gateway process of ours is known.
@@ -238,7 +238,7 @@ fn past_gateway(gateway: Gateway) -> LastGateway {
 }
 
 impl ProbeShown {
-    fn new(Finding { observation, ready }: Finding) -> Self {
+    fn new(PortProbe { observation, ready }: PortProbe) -> Self {
         let holder = observation.holder().cloned();
         let (ready, ready_detail) = match ready {
             Some(Ok(Readiness { ready, detail })) => (Some(ready), Some(detail)),

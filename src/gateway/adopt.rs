@@ -324,7 +324,7 @@ mod tests {
     }
 
     #[test]
-    fn the_leader_of_a_holder_is_above_it_whoever_was_there_before() {
+    fn the_leader_of_a_holder_is_above_it_despite_an_older_session_leader() {
         let (helper, successor, worker) = (stat(10, 1, 10, 1), stat(50, 1, 50, 7), stat(60, 50, 50, 8));
         let all = [helper, successor, worker, stat(70, 71, 70, 9), stat(71, 70, 71, 9)];
         for (holder, expected) in [(50, Some(50)), (60, Some(50)), (10, Some(10)), (99, None)] {

@@ -89,13 +89,13 @@ pub struct Hooks {
 
 /// A hook that was called. It is dead once its `HookEnded` was sent.
 #[derive(Debug)]
-pub struct Running {
+pub struct RunningHook {
     ticket: u64,
     /// Owned by the task that waits for its exit, until it is reaped.
     leader: Weak<Handle>,
 }
 
-impl Running {
+impl RunningHook {
     /// The ticket of its call.
     #[must_use]
     pub fn ticket(&self) -> u64 {
@@ -114,7 +114,7 @@ impl Running {
     /// SIGKILL to its process. The rest follows when that one has ended.
     ///
     /// # Errors
-    /// As [`Running::terminate`].
+    /// As [`RunningHook::terminate`].
     pub fn kill(&self) -> io::Result<()> {
         self.leader.upgrade().map_or(Ok(()), |leader| unless_gone(leader.kill()))
     }
@@ -161,7 +161,7 @@ impl Hooks {
         ticket: u64,
         call: &Call,
         events: &Sender<impl From<Event> + Send + 'static>,
-    ) -> Result<Running, HookEnd> {
+    ) -> Result<RunningHook, HookEnd> {
         let hook = call.hook();
         let id = self.new_id();
         let Some(mut command) = self.command(call, &id) else {
@@ -180,7 +180,7 @@ impl Hooks {
         spawn::warn_if_blind(&started, Orphans::Mixed);
         let Started { leader, watch, exec, leaf, tag } = started;
         let tree = Tree::new(&leader, entry(&id), Orphans::Mixed).with(leaf.clone(), tag);
-        let running = Running { ticket, leader: Arc::downgrade(&leader) };
+        let running = RunningHook { ticket, leader: Arc::downgrade(&leader) };
         let (clock, events, living) = (self.clock, events.clone(), Living::of(tag));
         tokio::spawn(async move {
             let executed = spawn::executed(exec, leader.pid()).await;

@@ -90,7 +90,7 @@ where
     N: for<'a> FormatFields<'a> + 'static,
 {
     fn format_event(&self, _: &FmtContext<'_, S, N>, writer: Writer<'_>, event: &Event<'_>) -> fmt::Result {
-        let mut parts = Parts::default();
+        let mut parts = EventParts::default();
         event.record(&mut parts);
         let level = *event.metadata().level();
         match self.format {
@@ -102,7 +102,7 @@ where
 
 /// A tracing event, taken apart.
 #[derive(Default)]
-struct Parts {
+struct EventParts {
     event: Option<String>,
     wall_ms: Option<i64>,
     line: Option<String>,
@@ -110,13 +110,13 @@ struct Parts {
     others: Vec<(&'static str, String)>,
 }
 
-impl Parts {
+impl EventParts {
     fn stamp(&self) -> String {
         self.wall_ms.map_or_else(clock::stamp, clock::stamp_of)
     }
 }
 
-impl Visit for Parts {
+impl Visit for EventParts {
     fn record_i64(&mut self, field: &Field, value: i64) {
         match field.name() {
             "wall_ms" => self.wall_ms = Some(value),
@@ -140,7 +140,7 @@ impl Visit for Parts {
     }
 }
 
-fn write_json(mut writer: Writer<'_>, level: Level, target: &str, parts: &Parts) -> fmt::Result {
+fn write_json(mut writer: Writer<'_>, level: Level, target: &str, parts: &EventParts) -> fmt::Result {
     if let Some(line) = &parts.line {
         return writeln!(writer, "{line}");
     }
@@ -154,7 +154,7 @@ fn write_json(mut writer: Writer<'_>, level: Level, target: &str, parts: &Parts)
     writeln!(writer, "{}", Json::Object(object))
 }
 
-fn write_text(mut writer: Writer<'_>, level: Level, parts: &Parts, coloured: bool) -> fmt::Result {
+fn write_text(mut writer: Writer<'_>, level: Level, parts: &EventParts, coloured: bool) -> fmt::Result {
     let colour = match level {
         Level::ERROR => "31",
         Level::WARN => "33",

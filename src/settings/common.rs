@@ -1,6 +1,6 @@
 //! What every verb with options needs.
 
-use super::hooks::Hooks;
+use super::hooks::HookSettings;
 use super::paths;
 use super::policy::{self, LogSettings};
 use super::process_context::ProcessContext;
@@ -17,7 +17,7 @@ pub(super) struct Common<'a> {
     /// COMMAND as it was typed; empty if it was not.
     pub(super) command: Vec<OsString>,
     pub(super) target: Target,
-    pub(super) hooks: Hooks,
+    pub(super) hooks: HookSettings,
     pub(super) policy: Policy,
     pub(super) log: LogSettings,
     /// The supervisor's own directory.
@@ -29,7 +29,7 @@ impl<'a> Common<'a> {
     pub(super) fn resolve(options: &'a Options, command: Vec<OsString>, context: &'a ProcessContext) -> Self {
         let mut errors = Vec::new();
         let target = Target::resolve(options, &command, context, &mut errors);
-        let hooks = Hooks::resolve(options);
+        let hooks = HookSettings::resolve(options);
         let policy = policy::resolve(options, &hooks, context);
         let log = policy::log_settings(options, context);
         let store_dir = match &options.store_dir {

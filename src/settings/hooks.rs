@@ -9,7 +9,7 @@ use std::time::Duration;
 const TIMEOUT: Duration = Duration::from_secs(15);
 
 #[derive(Debug, Default)]
-pub(super) struct Hooks {
+pub(super) struct HookSettings {
     pub(super) commands: Commands,
     /// The timeout; `None` if there is no such hook.
     pub(super) pre_start: Option<Duration>,
@@ -17,7 +17,7 @@ pub(super) struct Hooks {
     pub(super) warnings: Vec<String>,
 }
 
-impl Hooks {
+impl HookSettings {
     pub(super) fn resolve(options: &Options) -> Self {
         let mut warnings = Vec::new();
         let mut time = |name: &str, command: Option<&OsString>, timeout: Option<Duration>| {

@@ -1,6 +1,6 @@
 //! The core's policy and the log, from options that need nothing else.
 
-use super::hooks::Hooks;
+use super::hooks::HookSettings;
 use super::process_context::ProcessContext;
 use crate::cli::{ConflictMode, MemoryMax, Options, RepairMode, StopTimeout};
 use crate::core::Policy;
@@ -19,7 +19,7 @@ pub struct LogSettings {
 }
 
 /// URL, seed and handoff stay those of the defaults.
-pub(super) fn resolve(options: &Options, hooks: &Hooks, context: &ProcessContext) -> Policy {
+pub(super) fn resolve(options: &Options, hooks: &HookSettings, context: &ProcessContext) -> Policy {
     let default = Policy::default();
     Policy {
         startup_timeout: options.startup_timeout.unwrap_or(default.startup_timeout),

@@ -3,7 +3,7 @@
 use super::super::crash_point;
 use super::super::input::Input;
 use crate::core::{Call, Event, HookEnd};
-use crate::gateway::hooks::{Hooks, Running};
+use crate::gateway::hooks::{Hooks, RunningHook};
 use std::io;
 use std::sync::Arc;
 use tokio::sync::mpsc::Sender;
@@ -11,7 +11,7 @@ use tokio::sync::mpsc::Sender;
 pub(super) struct HookCalls {
     hooks: Arc<Hooks>,
     /// The hook that was started last.
-    running: Option<Running>,
+    running: Option<RunningHook>,
     inputs: Sender<Input>,
 }
 
@@ -54,14 +54,14 @@ impl HookCalls {
     }
 
     pub(super) fn end(&self, ticket: u64) {
-        self.signal(ticket, Running::terminate);
+        self.signal(ticket, RunningHook::terminate);
     }
 
     pub(super) fn kill(&self, ticket: u64) {
-        self.signal(ticket, Running::kill);
+        self.signal(ticket, RunningHook::kill);
     }
 
-    fn signal(&self, ticket: u64, signal: impl FnOnce(&Running) -> io::Result<()>) {
+    fn signal(&self, ticket: u64, signal: impl FnOnce(&RunningHook) -> io::Result<()>) {
         let running = self.running.as_ref().filter(|running| running.ticket() == ticket);
         if let Some(Err(error)) = running.map(signal) {
             // The core's deadline for its end goes on all the same.

@@ -44,7 +44,7 @@ fn descendants_count_in_whatever_session_and_order_they_are_listed() {
 }
 
 #[test]
-fn a_group_member_whose_parents_are_gone_counts_and_a_stranger_does_not() {
+fn a_group_member_without_parents_counts_and_a_foreign_process_does_not() {
     let all = [stat(201, 1, LEADER, LEADER, 6), stat(202, 1, 7, LEADER, 6), stat(203, 1, 7, 7, 6)];
     assert_eq!(pids(&members(&tree(Orphans::Mixed), &all)), [201, 202]);
 }
@@ -106,7 +106,7 @@ fn layers(tree: &Tree, all: &[Stat], pid: i32) -> Vec<Layer> {
     membership::count(&shown.collect::<Vec<_>>()).into_iter().map(|(layer, _)| layer).collect()
 }
 
-/// A session whose processes bear the id, in these tests.
+/// A session in which processes carry the id, in these tests.
 const ALIEN: i32 = 900;
 
 #[test]

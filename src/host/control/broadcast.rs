@@ -15,13 +15,11 @@ const REPORTS_WAITING_MAX: usize = 64;
 /// How long the last reports may take at the end.
 const FINISH_TIME_MAX: Duration = Duration::from_millis(500);
 
-/// A report for the clients; `None` is the end.
-type Line = Option<Arc<str>>;
-
 /// Sends reports to every client that watches, and waits for none.
 #[derive(Debug, Clone)]
 pub struct Broadcast {
-    lines: broadcast::Sender<Line>,
+    /// `None` is the end.
+    lines: broadcast::Sender<Option<Arc<str>>>,
     /// One permit a client.
     places: Arc<Semaphore>,
 }
@@ -61,7 +59,7 @@ impl Broadcast {
         Arc::clone(&self.places).try_acquire_owned().ok()
     }
 
-    pub(super) fn subscribe(&self) -> broadcast::Receiver<Line> {
+    pub(super) fn subscribe(&self) -> broadcast::Receiver<Option<Arc<str>>> {
         self.lines.subscribe()
     }
 }

@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn the_connections_that_nobody_accepts_are_counted() {
+    fn connections_in_the_backlog_are_counted() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let _waiting: Vec<_> = (0..3).map(|_| std::net::TcpStream::connect(address).unwrap()).collect();
