@@ -31,7 +31,7 @@ fn a_large_gateway_is_drained_and_replaced_and_that_spends_no_budget_once_it_was
     scene.diary().command(first.pid, "touch=96M");
     assert_exceeded(&supervisor.wait_event("memory.exceeded"));
     let exited = supervisor.wait_event("gateway.exited");
-    assert_eq!((exited.number("code"), exited.text("cause")), (0, "over its limit of memory"));
+    assert_eq!((exited.number("code"), exited.text("cause")), (0, "over its memory limit"));
     assert!(exited.number("max_rss_kb") >= LARGE_KB, "{}", exited.value());
     assert_eq!(scene.diary().signals(first.pid), ["SIGTERM"]);
     let second = supervisor.wait_started();

@@ -10,7 +10,7 @@ use std::cell::RefCell;
 /// What is ahead.
 #[derive(Debug, PartialEq, Eq)]
 enum Countdown {
-    /// Nothing: nobody asked for it.
+    /// Nothing was requested.
     Off,
     /// So many points from the first event of that name on.
     Waiting { event: String, points: u64 },

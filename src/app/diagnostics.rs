@@ -45,7 +45,7 @@ impl Diagnostics {
                     None
                 }
             };
-            // A closed channel means that the loop has ended and nobody waits for the answer.
+            // A closed channel means that the loop has ended and needs no answer.
             let _closed = inputs.send(Event::Examined { generation, evidence }.into()).await;
         });
     }
@@ -56,7 +56,7 @@ impl Diagnostics {
 async fn save(store_dir: PathBuf, stamp: String, text: String) -> io::Result<PathBuf> {
     let (done, saved) = oneshot::channel();
     let saving = move || {
-        // Nobody waits for it any more where it took too long.
+        // The core does not wait for one that took too long.
         let _late = done.send(incidents::save(&store_dir, &stamp, text.as_bytes()));
     };
     let _detached = thread::Builder::new().name("incident".to_owned()).spawn(saving)?;

@@ -107,7 +107,7 @@ impl Shell {
         let (prober, inputs) = (Arc::clone(&self.prober), self.inputs.clone());
         tokio::spawn(async move {
             let sighting = prober.look(look).await;
-            // A closed channel means that the loop has ended and nobody waits for the answer.
+            // A closed channel means that the loop has ended and needs no answer.
             let _closed = inputs.send(Event::Probed { ticket, sighting }.into()).await;
         });
     }
@@ -280,7 +280,7 @@ impl Shell {
     pub(super) fn kill_tree(&mut self, generation: Generation) {
         if let Some(gateway) = self.gateway.as_ref().filter(|gateway| gateway.generation() == generation) {
             let begun = clock::now();
-            // A gateway that was told to end may be our last: nobody would be there to look for strays afterwards.
+            // A gateway that was told to end may be our last: no later search would find its strays.
             let sweep = if gateway.was_terminated() { Sweep::Now } else { Sweep::Later };
             let elapsed = move || clock::now().saturating_sub(begun);
             self.killing = Some(gateway.kill_tree(sweep, elapsed, &self.inputs));

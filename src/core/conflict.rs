@@ -14,11 +14,11 @@ const RETRY_MIN: Duration = Duration::from_millis(250);
 /// What follows from one look at the port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ruling {
-    /// Nobody is there: start.
+    /// The port is free: start.
     Clear,
     /// Look again at this moment.
     Wait(Moment),
-    /// Somebody is there and stays.
+    /// Another process keeps the port.
     Conflict,
     /// For `conflict_timeout` not one probe could run.
     Blind,
@@ -103,7 +103,7 @@ impl Watch {
         }
     }
 
-    /// Gives everybody their time again: nobody could have moved while the machine stood still.
+    /// Restarts every timeout: while the machine was suspended, no process could run.
     pub fn rearm(&mut self, now: Moment) {
         self.blind_since = self.blind_since.map(|_| now);
         if let Some(held) = &mut self.held {

@@ -26,7 +26,7 @@ const LOST_AFTER: Duration = Duration::from_secs(100);
 /// An exit longer ago than this is not asked about any more: the row lives 60 s, and the answer takes its time.
 pub const ASKED_AGE_MAX: Duration = Duration::from_secs(55);
 
-/// Exits that wait for their word. More of them than this would be a loop of clean exits.
+/// Exits that wait for their verdict. More of them than this would be a loop of clean exits.
 pub const PENDING_MAX: usize = 8;
 
 /// What the gateway's command line can be asked.
@@ -55,7 +55,7 @@ pub enum HandoffVerdict {
     TimedOut(String),
 }
 
-/// One exit that waits for its word.
+/// An exit that waits for its handoff verdict.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pending {
     /// The gateway that exited.

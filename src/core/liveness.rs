@@ -2,9 +2,9 @@
 //!
 //! A liveness kill costs a person a bot in the middle of its work, so it needs proof: no good probe for `hang_after`
 //! AND at least [`FAILED_PROBES_MIN`] failed ones. A probe that could not run proves nothing. A gateway that was seen
-//! draining and then closes its port is restarting in place and gets the budget of a boot. One whose event loop has
-//! worked all the while may only be busy: it gets its window once more, and one that works behind a closed port, as a
-//! restart in place does whose drain nobody saw, the budget of a boot.
+//! draining and then closes its port is restarting in place and gets the budget of a boot. If its event loop has
+//! used CPU all the while, it may only be busy: it gets its window once more. If it does so behind a closed port, as in
+//! a restart in place of which no probe saw the drain, it gets the budget of a boot.
 
 use super::fault::Fault;
 use super::{Moment, Phase, Policy, Verdict};
@@ -235,7 +235,7 @@ impl Liveness {
             .then(|| self.last_good.saturating_add(policy.hang_after))
     }
 
-    /// Starts every window anew: time has passed in which nobody could have answered.
+    /// Restarts every timeout: time has passed in which no answer could come.
     pub fn rearm(&mut self, now: Moment) {
         (self.last_good, self.failed, self.work, self.extended) = (now, 0, None, None);
         self.doing = match self.doing {
@@ -351,7 +351,7 @@ mod tests {
         assert_eq!(liveness.silent_deadline(&policy), Some(at(60)));
     }
 
-    /// One that answered until 0 s, fails from then on, and whose event loop uses `share` percent of a processor.
+    /// One that answered until 0 s and fails from then on, while its event loop uses `share` percent of a processor.
     fn failing(failure: Verdict, share: u32, until: u64) -> Liveness {
         let mut liveness = Liveness::new(at(0));
         for second in (0..=until).step_by(5) {

@@ -50,7 +50,7 @@ pub struct RestartPolicy {
     open: Vec<Moment>,
     /// Failures since the last stable run.
     failures: u32,
-    /// The last exit that nobody had asked for and that may have been planned.
+    /// The last exit without a request, which may have been planned.
     clean_exit: Option<Moment>,
     /// The one before it, while it waits for a word.
     before: Option<Moment>,
@@ -61,9 +61,9 @@ pub struct RestartPolicy {
 /// Starts after we gave up: a manager that starts us again after 69 gets one trial per `backoff_max`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Trial {
-    /// Nobody gave up.
+    /// No supervisor gave up.
     Unneeded,
-    /// Somebody did, at this moment.
+    /// One did, at this moment.
     After(Moment),
     /// A person does not want to wait for it.
     Granted,
@@ -117,7 +117,7 @@ impl RestartPolicy {
         self.trial = Trial::After(now);
     }
 
-    /// Somebody wants a start now, whatever the budget says.
+    /// A start was requested, whatever the budget says.
     pub fn grant_trial(&mut self) {
         if self.trial != Trial::Unneeded {
             self.trial = Trial::Granted;
@@ -224,8 +224,8 @@ impl RestartPolicy {
         plan
     }
 
-    /// Plans the start after an exit at `at` that has waited for the word about those before it, if there is no need for its
-    /// own.
+    /// Plans the start after an exit at `at` that has waited for the handoff verdicts on those before it, if its own is not
+    /// needed.
     pub fn reconsider_exit(&mut self, now: Moment, at: Moment, policy: &Policy) -> Option<Plan> {
         if is_repeated(self.before, at, policy) { None } else { self.overdraw(now, at, policy) }
     }
@@ -237,7 +237,7 @@ impl RestartPolicy {
         self.retry(now, policy)
     }
 
-    /// The budget may be overdrawn by one exit whose word comes late, and not by one after the other.
+    /// The budget may be overdrawn by one exit with a late verdict, and not by one after the other.
     fn overdraw(&mut self, now: Moment, at: Moment, policy: &Policy) -> Option<Plan> {
         let open = u32::try_from(self.open.len()).unwrap_or(u32::MAX);
         if self.spent_at(now, policy).saturating_add(open) > policy.max_restarts {
@@ -271,7 +271,7 @@ impl RestartPolicy {
         false
     }
 
-    /// An exit that had to wait for its word was not planned: unless the budget has room again by now, that is the end.
+    /// An exit that had to wait for its verdict was not planned: unless the budget has room again by now, that is the end.
     pub fn after_no(&mut self, now: Moment, policy: &Policy) -> Plan {
         self.retry(now, policy)
     }

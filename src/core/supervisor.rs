@@ -14,13 +14,13 @@
 //!      BackingOff <--------- plan of the restart policy -- Stopping --tree gone--> Exited
 //! ```
 //!
-//! Who decides what comes after `Stopping`: an intent (stop, detach, restart) before everything else, then what the
+//! What comes after `Stopping` is decided by an intent (stop, detach, restart) before everything else, then what the
 //! death meant, then the restart policy. The next spawn waits for the whole tree of the last one to be gone and for a
 //! probe that found the port free; there is no other way to `Spawning`.
 //!
 //! Hooks stand in between, in `Hooking`: the pre-start hook after a look that found the port free, and before another
-//! one; the post-stop hook when the tree is gone, before anybody decides what comes next. And a gateway that is to be
-//! ended for its health is looked at first, in `Examining`.
+//! one; the post-stop hook when the tree is gone, before the next step is decided. And before a hanging gateway is
+//! ended, the evidence is collected in `Examining`.
 
 mod adoption;
 mod deadline;
@@ -87,7 +87,7 @@ pub struct Supervisor {
     fence: Fence,
     /// Until then the shell may look for processes that have left the last tree.
     swept_by: Moment,
-    /// The start of a gateway was decided here, so that what comes of it is not the doing of a predecessor.
+    /// This supervisor has decided to start a gateway: what follows is not a predecessor's.
     spawned: bool,
     /// A process of ours came to life: the program can be executed.
     born: bool,
@@ -101,7 +101,7 @@ pub struct Supervisor {
     readiness: Option<Readiness>,
     /// Gateways that were replaced for `--memory-max`.
     memory_restarts: u32,
-    /// Exits whose meaning is not known yet.
+    /// Exits that wait for their handoff verdict.
     handoffs: Handoffs,
     /// The configuration and the program, as they were at the last spawn.
     fingerprint: Option<Fingerprint>,
@@ -203,7 +203,7 @@ impl Supervisor {
         }
     }
 
-    /// The gateway whose process, or what is left of its tree, the shell has to hold on to.
+    /// The gateway of which the shell has to keep the process, or what is left of its tree.
     #[must_use]
     pub fn holds(&self) -> Option<Generation> {
         match &self.state {
@@ -256,7 +256,10 @@ impl Supervisor {
             State::Starting { .. } => self.judge_boot(now, sighting, fx),
             State::Running { .. } => self.judge_liveness(now, sighting, fx),
             State::Stopping(_) => self.judge_drain(now, sighting, fx),
-            State::Standby(_) => self.judge_neighbour(now, sighting, fx),
+            State::Standby(standby) => {
+                let behind = standby.behind;
+                self.judge_neighbour(now, behind, sighting, fx);
+            }
             State::Examining(_) => self.reconsider(now, sighting, fx),
             State::Idle
             | State::Leasing { .. }
@@ -347,7 +350,7 @@ impl Supervisor {
         }
     }
 
-    /// Ends, once the looks that may go on are over: nobody would look afterwards.
+    /// Ends, once a search for strays that is under way is over: no later one would find them.
     pub(super) fn exit(&mut self, now: Moment, code: u8, reason: String, fx: &mut Effects) {
         self.tell_stopping(fx);
         self.handoffs = Handoffs::default();
@@ -373,7 +376,7 @@ impl Supervisor {
     }
 }
 
-/// Why a drain is cut short that somebody has no patience for.
+/// Why a second stop request cuts a drain short.
 const TWICE: &str = "asked to stop a second time";
 
 fn sooner(one: Moment, other: Option<Moment>) -> Moment {

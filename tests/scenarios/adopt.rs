@@ -111,7 +111,7 @@ fn the_end_of_an_adopted_gateway_has_no_status_and_is_followed_by_a_start() {
     world.run_for(s(10));
     world.leader_exits(3, ExitStatus::Unknown);
     world.run_for(s(10));
-    assert_eq!(world.causes(), ["ended, adopted: nobody could learn how"]);
+    assert_eq!(world.causes(), ["exit status unknown (adopted process)"]);
     assert_eq!(world.spawns().len(), 1);
     assert!(matches!(
         world.effects.iter().find(|(_, e)| matches!(e, Effect::Spawn { .. })),

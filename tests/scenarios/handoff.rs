@@ -373,7 +373,7 @@ fn a_gateway_that_plans_its_exit_while_it_warms_up_waits_for_nothing_either() {
     world.port = None;
     world.script = Script::default();
     world.run_for(s(30));
-    assert_eq!(world.causes(), ["exited with 0 unasked"]);
+    assert_eq!(world.causes(), ["exited with code 0 without a request"]);
     assert_eq!((world.told("handoff.accepted").len(), world.spawns().len(), world.exit()), (1, 2, None));
     assert!(pauses(&world)[0] < SOON);
     // One that never answered found its port in use, which older releases report so.
@@ -381,7 +381,7 @@ fn a_gateway_that_plans_its_exit_while_it_warms_up_waits_for_nothing_either() {
     world.script = Script::dying(s(5), DONE);
     world.send(Event::Start);
     world.run_for(s(30));
-    assert_eq!((world.causes(), world.outcome().0), (vec!["exited with 0 before it answered"], 69));
+    assert_eq!((world.causes(), world.outcome().0), (vec!["exited with code 0 before it answered"], 69));
 }
 
 #[test]

@@ -518,7 +518,7 @@ fn an_oom_kill_is_reported_as_out_of_memory() {
         death: KILLED,
         toll: ExitUsage { oom_killed: true, ..ExitUsage::default() },
     });
-    assert_eq!(world.causes(), ["killed by the kernel for want of memory"]);
+    assert_eq!(world.causes(), ["killed by the kernel OOM killer"]);
     // A gateway that is OOM-killed during its requested drain has ended as requested.
     let mut world = World::serving();
     world.request(Request::Stop);

@@ -54,7 +54,7 @@ fn three_samples_in_a_row_over_the_limit_drain_the_gateway_and_replace_it() {
     assert_eq!((world.told("memory.exceeded").len(), ended(&world).len()), (1, 1));
     world.tree_rss_kb = UNDER;
     world.run_for(s(30));
-    assert_eq!((world.causes(), world.kills().len()), (vec!["over its limit of memory"], 1), "its tree, once it ended");
+    assert_eq!((world.causes(), world.kills().len()), (vec!["over its memory limit"], 1), "its tree, once it ended");
     assert_eq!((world.told("stop.escalated"), world.spawns().len()), (vec![], 2));
     let status = world.core.status(world.now);
     assert_eq!((status.memory_restarts, status.restarts), (1, 0), "counted apart, and free after a stable run");

@@ -86,7 +86,7 @@ fn an_exit_0_before_any_answer_backs_off() {
     world.run_for(s(600));
     assert_eq!((world.outcome().0, world.spawns().len()), (69, 7));
     assert!(pauses(&world).into_iter().all(|pause| pause >= s(1) / 2));
-    assert!(world.causes().iter().all(|cause| *cause == "exited with 0 before it answered"));
+    assert!(world.causes().iter().all(|cause| *cause == "exited with code 0 before it answered"));
 }
 
 #[test]
@@ -95,7 +95,7 @@ fn an_unrequested_exit_0_is_followed_at_once_and_a_second_one_backs_off() {
     world.run_for(s(24));
     let pauses = pauses(&world);
     assert!(pauses[0] < SOON && pauses[1] >= s(1) / 2, "{pauses:?}");
-    assert_eq!(world.causes(), ["exited with 0 unasked"; 2]);
+    assert_eq!(world.causes(), ["exited with code 0 without a request"; 2]);
 }
 
 #[test]

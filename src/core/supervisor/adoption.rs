@@ -52,15 +52,17 @@ impl Supervisor {
         let State::Adopting(adopting) = &mut self.state else { return };
         adopting.search.fail(now, why);
         if is_ending {
-            self.give_up_search(now, fx);
+            let adopting = adopting.clone();
+            self.give_up_search(now, &adopting, fx);
         }
     }
 
     pub(super) fn tick_adopting(&mut self, now: Moment, fx: &mut Effects) {
-        let State::Adopting(Adopting { search, .. }) = &mut self.state else { return };
-        if search.is_over(now) {
-            self.give_up_search(now, fx);
-        } else if search.ask_again(now) {
+        let State::Adopting(adopting) = &mut self.state else { return };
+        if adopting.search.is_over(now) {
+            let adopting = adopting.clone();
+            self.give_up_search(now, &adopting, fx);
+        } else if adopting.search.ask_again(now) {
             fx.push(Effect::Adopt { generation: self.generation });
         }
     }
@@ -70,20 +72,20 @@ impl Supervisor {
     pub(super) fn shorten_search(&mut self, now: Moment, fx: &mut Effects) {
         let is_hurried = matches!(self.intent, Intent::StopNow(_));
         let is_deaf = self.has(Fault::AdoptingIgnoresStop);
-        let State::Adopting(Adopting { search, .. }) = &mut self.state else { return };
+        let State::Adopting(adopting) = &mut self.state else { return };
         if is_deaf {
-            search.wait_for_ever();
-        } else if is_hurried && search.trouble().is_some() {
-            self.give_up_search(now, fx);
+            adopting.search.wait_for_ever();
+        } else if is_hurried && adopting.search.trouble().is_some() {
+            let adopting = adopting.clone();
+            self.give_up_search(now, &adopting, fx);
         } else {
-            search.shorten(now);
+            adopting.search.shorten(now);
             self.tick_adopting(now, fx);
         }
     }
 
     /// Ends without the answer. What may be there is left alone: nothing proves that it is ours.
-    fn give_up_search(&mut self, now: Moment, fx: &mut Effects) {
-        let State::Adopting(adopting) = &self.state else { return };
+    fn give_up_search(&mut self, now: Moment, adopting: &Adopting, fx: &mut Effects) {
         let why = adopting.search.trouble().unwrap_or("no answer came");
         let left = format!("an earlier gateway could not be looked for ({why}) and may still be running");
         let next = match adopting.left {
@@ -175,7 +177,7 @@ impl Supervisor {
         self.follow_intent(now, fx);
     }
 
-    /// Tells the end of a gateway that died while nobody watched, unless its own supervisor still did.
+    /// Reports the end of a gateway that died while no supervisor ran, unless its own one still reported it.
     fn tell_lost(
         &mut self,
         now: Moment,

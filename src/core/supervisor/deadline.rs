@@ -41,7 +41,7 @@ impl Poll {
 }
 
 impl Supervisor {
-    /// For how long nobody woke us although it was time. Of several events that come after it only the first one is
+    /// How long past its deadline this step is, if it is [`LATE`]. Of several events that come after it only the first one is
     /// late.
     pub(super) fn stood_still(&mut self, now: Moment) -> Option<Duration> {
         let late = now.saturating_sub(self.deadline()?.max(self.awake_since));
@@ -56,7 +56,7 @@ impl Supervisor {
     /// before the start, after the end, and while we stand by and watch a process: its end is an event.
     #[must_use]
     pub fn deadline(&self) -> Option<Moment> {
-        if let State::Idle | State::Sweeping { .. } | State::Exited = self.state {
+        if matches!(self.state, State::Idle) || self.state.is_over() {
             return self.own_deadline();
         }
         let own = if self.fence.is_waiting() { self.fence.deadline() } else { self.own_deadline() };
@@ -103,7 +103,12 @@ impl Supervisor {
                 }
             }
             State::Leasing { poll, seen } => self.tick_leasing(now, *poll, *seen, fx),
-            State::Standby(_) => self.tick_standby(now, fx),
+            State::Standby(standby) => {
+                if standby.deadline().is_some_and(|at| at <= now) {
+                    let behind = standby.behind;
+                    self.look_around(now, behind, fx);
+                }
+            }
             State::Probing { poll, .. } => {
                 if poll.wake(&self.policy) <= now {
                     self.probe(now, ProbeScope::Port, fx);
@@ -117,14 +122,19 @@ impl Supervisor {
             State::Hooking(_) => self.tick_hooking(now, fx),
             State::Starting { .. } => self.tick_starting(now, fx),
             State::Running { .. } => self.tick_running(now, fx),
-            State::Examining(_) => self.tick_examining(now, fx),
+            State::Examining(examining) => {
+                if examining.until <= now {
+                    let examining = examining.clone();
+                    self.terminate_hung(now, &examining, None, fx);
+                }
+            }
             State::Stopping(_) => self.tick_stopping(now, fx),
         }
     }
 
-    /// Starts every window anew: while the machine stood still, nobody could have answered.
+    /// Restarts every timeout: while the machine was suspended, no answer could come.
     pub(super) fn on_clock_jumped(&mut self, now: Moment, by: Duration, fx: &mut Effects) {
-        if by < JUMP_MIN || matches!(self.state, State::Idle | State::Sweeping { .. } | State::Exited) {
+        if by < JUMP_MIN || matches!(self.state, State::Idle) || self.state.is_over() {
             return;
         }
         fx.push(Effect::Report(Report::ClockJumped { by }));

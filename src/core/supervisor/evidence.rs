@@ -26,7 +26,7 @@ impl Examining {
         self.up().map(|(started, _)| started)
     }
 
-    fn report(&self, generation: u64, evidence: Option<String>) -> Report {
+    pub(super) fn report(&self, generation: u64, evidence: Option<String>) -> Report {
         let Hung { last_good, failed_probes, why } = self.hung;
         let last_good = self.started().map(|_| last_good);
         Report::GatewayHung(HungReport { generation, last_good, failed_probes, why, evidence })
@@ -50,35 +50,25 @@ impl Supervisor {
     }
 
     pub(super) fn on_examined(&mut self, now: Moment, evidence: Option<String>, fx: &mut Effects) {
-        if matches!(self.state, State::Examining(_)) {
-            self.terminate_hung(now, evidence, fx);
-        }
-    }
-
-    pub(super) fn tick_examining(&mut self, now: Moment, fx: &mut Effects) {
-        if let State::Examining(examining) = &self.state
-            && examining.until <= now
-        {
-            self.terminate_hung(now, None, fx);
+        if let State::Examining(examining) = &self.state {
+            let examining = examining.clone();
+            self.terminate_hung(now, &examining, evidence, fx);
         }
     }
 
     /// Ends the gateway that is examined, with or without the evidence.
-    pub(super) fn terminate_hung(&mut self, now: Moment, evidence: Option<String>, fx: &mut Effects) {
-        let State::Examining(examining) = &self.state else { return };
-        let (child, up) = (examining.child, examining.up());
+    pub(super) fn terminate_hung(
+        &mut self,
+        now: Moment,
+        examining: &Examining,
+        evidence: Option<String>,
+        fx: &mut Effects,
+    ) {
         fx.push(Effect::Report(examining.report(self.generation, evidence)));
-        self.terminate(now, child, up, StopReason::Hung, self.policy.hung_stop_timeout, fx);
+        self.terminate(now, examining.child, examining.up(), StopReason::Hung, self.policy.hung_stop_timeout, fx);
     }
 
-    /// It ended by itself before anybody could say what it did.
-    pub(super) fn tell_hung_and_dead(&self, fx: &mut Effects) {
-        if let State::Examining(examining) = &self.state {
-            fx.push(Effect::Report(examining.report(self.generation, None)));
-        }
-    }
-
-    /// The probe that was under way is back. Whoever answers after all does not hang.
+    /// The probe that was under way is back. A late answer clears the hang.
     pub(super) fn reconsider(&mut self, now: Moment, sighting: &Observation, fx: &mut Effects) {
         let verdict = verdict_on_ours(sighting, self.policy.planted);
         let State::Examining(examining) = &mut self.state else { return };

@@ -60,7 +60,7 @@ impl Supervisor {
         };
         match self.intent.take() {
             Intent::Stop(by) | Intent::StopNow(by) => {
-                // Whoever asked while the hook ran asked for no end: that was over.
+                // A request that came while the hook ran did not cause this end.
                 self.remember_settled(run, if *unasked { cause } else { Cause::Asked }, fx);
                 self.exit(now, exit::OK, format!("stopped as asked by {by}; the gateway {told}"), fx);
             }
@@ -120,7 +120,7 @@ impl Supervisor {
     }
 
     pub(super) fn on_negotiated(&mut self, now: Moment, support: &Support, fx: &mut Effects) {
-        if matches!(self.state, State::Sweeping { .. } | State::Exited) {
+        if self.state.is_over() {
             return;
         }
         match support {
@@ -142,7 +142,7 @@ impl Supervisor {
     }
 
     /// Puts off what the end of a run means, if its gateway may have planned it and can be asked. `death` is that of an exit
-    /// with 0, or of one that was adopted, of which nobody learns it.
+    /// with 0, or unknown, for one that was adopted.
     pub(super) fn defer_exit(&mut self, now: Moment, ending: &Ending, cause: Cause) -> Option<Pending> {
         let Ending { child, run, death, .. } = *ending;
         // The row names the process that wrote it, which is the one that listens.
@@ -160,7 +160,7 @@ impl Supervisor {
         is_deferred.then_some(pending)
     }
 
-    /// Goes on after an exit whose meaning is put off.
+    /// Goes on after an exit that waits for its handoff verdict.
     pub(super) fn go_on_deferred(&mut self, now: Moment, pending: Pending, told: &str, fx: &mut Effects) {
         self.remember_settled(pending.run, pending.cause, fx);
         match self.restarts.after_exit(now, pending.run, pending.cause, &self.policy) {
@@ -211,7 +211,7 @@ impl Supervisor {
         self.tick_handoffs(now, fx);
     }
 
-    /// What the word about this gateway means for a start that waits.
+    /// What the handoff verdict on this gateway means for a start that waits.
     fn follow_word(
         &mut self,
         now: Moment,
@@ -272,7 +272,7 @@ impl Supervisor {
         }
     }
 
-    /// Whether this death is one too many of its kind.
+    /// Whether this is the last of [`EQUAL_MAX`] equal fast deaths in a row.
     pub(super) fn is_deterministic(&mut self, death: ExitStatus, age: Duration) -> bool {
         let ExitStatus::Signal { number, .. } = death else {
             self.streak = None;

@@ -1,7 +1,7 @@
 //! What cannot be undone waits here for the store: a spawn for its record and, where only a heartbeat keeps the lease,
 //! every spawn, signal and start of a hook for the confirmation that the lease is still ours.
 //!
-//! While an act waits, the state that it belongs to stands still: its next deadline counts from the act.
+//! While an act waits, the timeouts of its state do not run: its next deadline counts from the act.
 
 use super::state::{Answer, Fence, State, Waiting};
 use super::{Effect, Effects, Generation, Moment, Supervisor};

@@ -154,13 +154,30 @@ impl Supervisor {
     }
 
     pub(super) fn on_measured(&mut self, now: Moment, sample: Usage, fx: &mut Effects) {
-        if self.holds().is_none() {
-            return;
+        if self.holds().is_some() {
+            self.trail.measure(now, sample);
         }
-        self.trail.measure(now, sample);
         let limit = self.policy.memory_max_kb;
         let needed = if self.has(Fault::MemoryPeakIsLeak) { 1 } else { SAMPLES_OVER };
-        let State::Running { child, started, liveness, excess, .. } = &mut self.state else { return };
+        let (child, started, liveness, excess) = match &mut self.state {
+            State::Running { child, started, liveness, excess, .. } => (child, started, liveness, excess),
+            // Its memory counts once it serves, and its CPU time shows only then whether it hangs.
+            State::Idle
+            | State::Leasing { .. }
+            | State::Clearing(_)
+            | State::Standby(_)
+            | State::Adopting(_)
+            | State::Probing { .. }
+            | State::BackingOff { .. }
+            | State::Awaiting(_)
+            | State::Hooking(_)
+            | State::Spawning(_)
+            | State::Starting { .. }
+            | State::Examining(_)
+            | State::Stopping(_)
+            | State::Sweeping { .. }
+            | State::Exited => return,
+        };
         if let Some(cpu) = sample.cpu {
             liveness.measure(now, cpu);
         }
@@ -192,7 +209,7 @@ impl Child {
     }
 }
 
-/// What a look says of a gateway that has been up: somebody who took the port while it was away answers for himself.
+/// The verdict on a gateway that has been up. Another process that took the port meanwhile counts as foreign.
 pub(super) fn verdict_on_ours(sighting: &Observation, planted: Planted) -> Verdict {
     let stranger = matches!(sighting.owner, Owner::Other(_)) && sighting.verdict != Verdict::Free;
     if stranger && !planted.is(Fault::StrangerAnswersForOurs) { Verdict::Foreign } else { sighting.verdict }

@@ -155,7 +155,7 @@ impl Supervisor {
         }
     }
 
-    /// Nobody has patience for it any more.
+    /// SIGKILL: its grace period is over, or a second stop was requested.
     pub(super) fn kill_hook(&mut self, now: Moment, fx: &mut Effects) {
         let State::Hooking(hooking) = &mut self.state else { return };
         if !matches!(hooking.phase, HookPhase::Killing { .. }) {
@@ -193,7 +193,7 @@ impl Supervisor {
         }
     }
 
-    /// The lease is gone: what the hook was to do is the business of somebody else now.
+    /// The lease is gone: another supervisor is in charge of the gateway now.
     pub(super) fn exit_after_hook(&mut self, now: Moment, outcome: Outcome, fx: &mut Effects) {
         if let State::Hooking(hooking) = &mut self.state {
             hooking.then = Then::Exit(outcome);

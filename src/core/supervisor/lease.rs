@@ -1,4 +1,4 @@
-//! Before everything else: is another supervisor in charge?
+//! The lease: is another supervisor in charge?
 
 use super::state::{Poll, ProbePurpose, Seen, State, WaitingFor};
 use super::{Effect, Effects, Moment, Outcome, Report, Supervisor};
@@ -59,7 +59,10 @@ impl Supervisor {
                 let seen = *seen;
                 self.judge_lease(now, answer, seen, fx);
             }
-            State::Standby(_) => self.judge_peek(now, answer, fx),
+            State::Standby(standby) => {
+                let seen = standby.seen;
+                self.judge_peek(now, answer, seen, fx);
+            }
             State::Idle
             | State::Clearing(_)
             | State::Adopting(_)
@@ -95,7 +98,7 @@ impl Supervisor {
         }
     }
 
-    /// Watches the counter of an owner that cannot be seen: one that goes on belongs to somebody who lives.
+    /// Watches the counter of an owner that is not visible from here: while it advances, the owner is alive.
     fn observe(&mut self, now: Moment, beat: u64, owner: Option<&Holder>, seen: Option<Seen>, fx: &mut Effects) {
         if seen.is_none() {
             fx.push(Effect::Report(Report::LeaseContended { owner: owner.cloned(), what: Contested::Lease }));
@@ -112,7 +115,7 @@ impl Supervisor {
         }
     }
 
-    /// Somebody living is in charge. `watched` is its process, if its end can be seen from here.
+    /// A living owner is in charge. `watched` is its process, if its end can be seen from here.
     fn yield_to(
         &mut self,
         now: Moment,
@@ -144,12 +147,12 @@ impl Supervisor {
     }
 
     pub(super) fn on_lease_lost(&mut self, now: Moment, owner: Option<Holder>, why: String, fx: &mut Effects) {
-        let is_over = matches!(self.state, State::Sweeping { .. });
-        if self.lease.is_none() || is_over || self.has(Fault::LeaseLossIgnored) {
+        if self.lease.is_none() || self.state.is_over() || self.has(Fault::LeaseLossIgnored) {
             return;
         }
-        let named =
-            owner.as_ref().map_or_else(|| "somebody else".to_owned(), |o| format!("pid {} ({})", o.pid, o.command));
+        let named = owner
+            .as_ref()
+            .map_or_else(|| "another supervisor".to_owned(), |o| format!("pid {} ({})", o.pid, o.command));
         let reason = format!(
             "{named} took the lease ({why}) and is in charge of {} now; the gateway was left to it and got no signal; \
              see 'openclaw-supervise status', and end one of the two",

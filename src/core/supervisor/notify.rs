@@ -15,7 +15,7 @@ impl Supervisor {
         is_first
     }
 
-    /// Somebody else's gateway serves, and we do what is to be done: nothing.
+    /// In standby the gateway of another owner serves, and we are ready to take over.
     pub(super) fn tell_standing_by(&mut self, fx: &mut Effects) {
         self.readied = None;
         if self.notice != Some(Notice::Ready) {

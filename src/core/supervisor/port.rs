@@ -1,4 +1,4 @@
-//! Before a spawn: whose is the port, and what did the last exit mean?
+//! Before a spawn: is the port free, and what did the last exit mean?
 
 use super::state::{Poll, ProbePurpose, State, WaitingFor};
 use super::{Effect, Effects, Exited, Moment, Observation, ProbeScope, Report, Run, Supervisor, Watch};
@@ -9,7 +9,7 @@ use crate::prelude::*;
 use crate::restart_policy::Cause;
 use crate::{Owner, Phase, Verdict, exit};
 
-/// Why even somebody who asks for a start has to wait.
+/// Why even a requested start has to wait.
 pub(super) const GATED: &str = "one more unclean boot would make the gateway switch its channels off, see --boot-limit";
 
 impl Supervisor {
@@ -53,14 +53,14 @@ impl Supervisor {
         }
     }
 
-    /// Whoever has the port now explains the last exit; what it costs counts all the same.
+    /// The process on the port explains the last exit, which counts all the same.
     fn count_judged(&mut self, now: Moment) {
         if let State::Probing { judging: ProbePurpose::Refusal(run) | ProbePurpose::Unstarted(run), .. } = &self.state {
             self.restarts.after_run(now, *run, Cause::Failed, &self.policy);
         }
     }
 
-    /// Somebody has the port and stays.
+    /// Another process has the port and keeps it.
     fn yield_port(&mut self, now: Moment, sighting: &Observation, fx: &mut Effects) {
         let reason = conflict_reason(sighting, &self.policy.url);
         match self.policy.on_conflict {
@@ -80,12 +80,12 @@ impl Supervisor {
             ProbePurpose::Prepared if !contended => self.spawn(now, fx),
             // What the hook prepared is no longer so: it is called again.
             ProbePurpose::Nothing | ProbePurpose::Prepared => self.start(now, fx),
-            // Somebody was there when the gateway gave up, and has left since.
+            // The port was taken when the gateway gave up, and is free now.
             ProbePurpose::Refusal(run) if contended => self.retry_after(now, run, "found its port taken", fx),
             ProbePurpose::Refusal(run) if self.may_repair() => self.call_repair(now, run, fx),
             ProbePurpose::Refusal(_) => {
                 let reason = format!(
-                    "the gateway exited with 78 and nobody else is on {}: it cannot start with its configuration{}; \
+                    "the gateway exited with 78 and no other process is on {}: it cannot start with its configuration{}; \
                      its own messages {}; run 'openclaw doctor', then start again",
                     self.policy.url,
                     if self.was_repaired() { ", not even after its repair ('openclaw doctor --fix')" } else { "" },

@@ -57,7 +57,7 @@ impl Search {
         *self = Self { trouble: self.trouble.take(), ..Self::new(now) };
     }
 
-    /// Somebody waits for the end of it: one more answer, and not for long.
+    /// A stop or a detach waits for it: one more answer, and not for long.
     pub(super) fn shorten(&mut self, now: Moment) {
         self.until = self.until.min(now.saturating_add(STOP_PATIENCE));
         if self.trouble.is_some() {
@@ -108,13 +108,16 @@ impl Supervisor {
         let State::Clearing(clearing) = &mut self.state else { return };
         match trouble {
             Some(why) if !is_ending => clearing.search.fail(now, why),
-            Some(_) | None => self.leave_clearing(now, fx),
+            Some(_) | None => {
+                let left = clearing.left;
+                self.leave_clearing(now, left, fx);
+            }
         }
     }
 
     pub(super) fn tick_clearing(&mut self, now: Moment, fx: &mut Effects) {
         let is_ending = self.is_ending();
-        let State::Clearing(Clearing { heir, search, .. }) = &mut self.state else { return };
+        let State::Clearing(Clearing { left, heir, search }) = &mut self.state else { return };
         match search.trouble() {
             Some(why) if search.is_over(now) && !is_ending => {
                 let reason = format!(
@@ -125,7 +128,10 @@ impl Supervisor {
                 self.exit(now, exit::FAILURE, reason, fx);
             }
             // What is not dead by now sleeps uninterruptibly, and dies when it wakes.
-            Some(_) | None if search.is_over(now) => self.leave_clearing(now, fx),
+            Some(_) | None if search.is_over(now) => {
+                let left = *left;
+                self.leave_clearing(now, left, fx);
+            }
             Some(_) | None => {
                 if search.ask_again(now) {
                     fx.push(Effect::ClearHooks { heir: *heir });
@@ -134,8 +140,7 @@ impl Supervisor {
         }
     }
 
-    fn leave_clearing(&mut self, now: Moment, fx: &mut Effects) {
-        let State::Clearing(Clearing { left, .. }) = self.state else { return };
+    fn leave_clearing(&mut self, now: Moment, left: Option<Unfinished>, fx: &mut Effects) {
         if left.is_none() && self.is_ending() {
             // There is no gateway that the intent would have to wait for.
             self.state = State::Idle;
@@ -150,7 +155,8 @@ impl Supervisor {
         let is_hurried = matches!(self.intent, Intent::StopNow(_));
         let State::Clearing(clearing) = &mut self.state else { return };
         if is_hurried {
-            self.leave_clearing(now, fx);
+            let left = clearing.left;
+            self.leave_clearing(now, left, fx);
         } else {
             clearing.search.shorten(now);
         }

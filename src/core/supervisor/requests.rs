@@ -1,4 +1,4 @@
-//! What somebody wants of us, and what it means where we are.
+//! Requests, and what they mean in each state.
 
 use super::state::{Examining, ProbePurpose, State};
 use super::{Effect, Effects, Intent, Moment, Report, Request, Requester, Supervisor, TWICE, port};
@@ -9,7 +9,7 @@ use crate::restart_policy::Cause;
 
 impl Supervisor {
     pub(super) fn on_requested(&mut self, now: Moment, request: Request, by: Requester, fx: &mut Effects) {
-        if matches!(self.state, State::Sweeping { .. } | State::Exited) {
+        if self.state.is_over() {
             return;
         }
         let report = match request {
@@ -69,15 +69,16 @@ impl Supervisor {
                 }
             }
             State::Starting { .. } | State::Running { .. } => self.end_present(now, fx),
-            State::Examining(_) => match self.intent {
+            State::Examining(examining) => match self.intent {
                 Intent::Run => {}
                 Intent::Detach(_) => self.end_present(now, fx),
                 // It hangs, and the evidence is not waited for.
                 Intent::Restart(_) | Intent::Stop(_) | Intent::StopNow(_) => {
+                    let examining = examining.clone();
                     if let Intent::Restart(_) = self.intent {
                         self.tell_reloading(fx);
                     }
-                    self.terminate_hung(now, None, fx);
+                    self.terminate_hung(now, &examining, None, fx);
                     self.follow_intent(now, fx);
                 }
             },
@@ -134,7 +135,8 @@ impl Supervisor {
         }
     }
 
-    /// Somebody does not want to wait for what is planned. Only the limit of unclean boots stands.
+    /// `retry-now`, or a restart while no gateway runs: starts without the planned wait. Only the limit of unclean boots
+    /// still applies.
     pub(super) fn hasten(&mut self, now: Moment, fx: &mut Effects) {
         self.restarts.grant_trial();
         match &self.state {

@@ -1,4 +1,4 @@
-//! Beside an owner that stays: wait for its end at no cost, and take over only when nobody comes back.
+//! Standby behind another owner: wait for its end at no cost, and take over only if it does not come back.
 
 use super::state::{Poll, ProbePurpose, Seen, Standby, State, WaitingFor};
 use super::{Effect, Effects, Moment, Observation, ProbeScope, Report, Supervisor};
@@ -9,13 +9,13 @@ use crate::prelude::*;
 use crate::{LeaseRequest, Owner, Verdict};
 use core::time::Duration;
 
-/// How long nobody must have shown up: an owner that is being restarted is not gone.
+/// How long no owner must have been seen: one that is being restarted is not gone.
 const QUIET: Duration = Duration::from_secs(15);
 
 /// The pause between two looks while it is quiet.
 const QUIET_PAUSE: Duration = Duration::from_secs(3);
 
-/// The pause between two looks at an owner whose process cannot be watched.
+/// The pause between two looks at an owner that has no process to watch.
 const BLIND_PAUSE: Duration = Duration::from_secs(15);
 
 const TRY_NOW: &str = "asked to try now";
@@ -66,31 +66,23 @@ impl Supervisor {
         if *pid == Some(gone) {
             *pid = None;
             standby.gone = Some(gone);
-            self.look_around(now, fx);
+            let behind = standby.behind;
+            self.look_around(now, behind, fx);
         }
     }
 
-    pub(super) fn tick_standby(&mut self, now: Moment, fx: &mut Effects) {
-        if let State::Standby(standby) = &self.state
-            && standby.deadline().is_some_and(|at| at <= now)
-        {
-            self.look_around(now, fx);
-        }
-    }
-
-    /// Is anybody there?
-    fn look_around(&mut self, now: Moment, fx: &mut Effects) {
-        let State::Standby(standby) = &self.state else { return };
-        match standby.behind {
+    /// Checks whether the owner is still there.
+    pub(super) fn look_around(&mut self, now: Moment, behind: WaitingFor, fx: &mut Effects) {
+        match behind {
             WaitingFor::Owner { .. } => self.ask_lease(now, LeaseRequest::Peek, fx),
             WaitingFor::Gateway { .. } => self.probe(now, ProbeScope::Port, fx),
         }
     }
 
-    pub(super) fn judge_peek(&mut self, now: Moment, answer: LeaseAnswer, fx: &mut Effects) {
+    pub(super) fn judge_peek(&mut self, now: Moment, answer: LeaseAnswer, seen: Option<Seen>, fx: &mut Effects) {
         match answer {
             LeaseAnswer::Free => self.note_quiet(now, fx),
-            LeaseAnswer::Unclear { beat, .. } => self.compare_beat(now, beat, fx),
+            LeaseAnswer::Unclear { beat, .. } => self.compare_beat(now, beat, seen, fx),
             LeaseAnswer::Contended { owner, .. } => {
                 self.stand_behind(now, WaitingFor::Owner { pid: owner.map(|owner| owner.pid) }, fx);
             }
@@ -102,9 +94,8 @@ impl Supervisor {
     }
 
     /// Of an owner that cannot be seen only the counter shows whether it is still there.
-    fn compare_beat(&mut self, now: Moment, beat: u64, fx: &mut Effects) {
-        let State::Standby(standby) = &self.state else { return };
-        let seen = standby.seen.filter(|seen| seen.beat == beat).unwrap_or(Seen { beat, since: now });
+    fn compare_beat(&mut self, now: Moment, beat: u64, seen: Option<Seen>, fx: &mut Effects) {
+        let seen = seen.filter(|seen| seen.beat == beat).unwrap_or(Seen { beat, since: now });
         if now >= seen.since.saturating_add(UNCHANGED_FOR) {
             let why = "the owner's heartbeat has stood still for 30s".to_owned();
             fx.push(Effect::Report(Report::StandbyLeft { why }));
@@ -116,11 +107,17 @@ impl Supervisor {
         }
     }
 
-    pub(super) fn judge_neighbour(&mut self, now: Moment, sighting: &Observation, fx: &mut Effects) {
+    pub(super) fn judge_neighbour(
+        &mut self,
+        now: Moment,
+        behind: WaitingFor,
+        sighting: &Observation,
+        fx: &mut Effects,
+    ) {
         match (sighting.verdict, &sighting.owner) {
             (Verdict::Free, _) => self.note_quiet(now, fx),
-            // A gateway of ours whose supervisor was somebody else: judge_port adopts it.
-            _ if self.marked(sighting).is_some() => self.leave_standby(now, "a gateway of ours is there", fx),
+            // A gateway of ours that another supervisor started: judge_port adopts it.
+            _ if self.marked(sighting).is_some() => self.leave_standby(now, behind, "a gateway of ours is there", fx),
             (Verdict::Gateway(_), Owner::Other(holder) | Owner::Ours(holder)) => {
                 self.stand_behind(now, WaitingFor::Gateway { pid: Some(holder.pid) }, fx);
             }
@@ -131,12 +128,13 @@ impl Supervisor {
     fn note_quiet(&mut self, now: Moment, fx: &mut Effects) {
         let eager = self.has(Fault::StandbyTooEager);
         let State::Standby(standby) = &mut self.state else { return };
+        let behind = standby.behind;
         if standby.hasty {
-            return self.leave_standby(now, TRY_NOW, fx);
+            return self.leave_standby(now, behind, TRY_NOW, fx);
         }
         let over = standby.quiet_since.get_or_insert(now).saturating_add(QUIET);
         if over <= now || eager {
-            self.leave_standby(now, "nobody has been there for 15s", fx);
+            self.leave_standby(now, behind, "no other supervisor or gateway seen for 15s", fx);
         } else {
             standby.poll = Poll::Due(over.min(now.saturating_add(QUIET_PAUSE)));
         }
@@ -146,15 +144,16 @@ impl Supervisor {
     pub(super) fn hasten_standby(&mut self, now: Moment, fx: &mut Effects) {
         let State::Standby(standby) = &mut self.state else { return };
         match standby.poll {
-            Poll::Due(_) => self.leave_standby(now, TRY_NOW, fx),
+            Poll::Due(_) => {
+                let behind = standby.behind;
+                self.leave_standby(now, behind, TRY_NOW, fx);
+            }
             // The answer to the question that is under way decides.
             Poll::Asked { .. } => standby.hasty = true,
         }
     }
 
-    fn leave_standby(&mut self, now: Moment, why: &str, fx: &mut Effects) {
-        let State::Standby(standby) = &self.state else { return };
-        let behind = standby.behind;
+    fn leave_standby(&mut self, now: Moment, behind: WaitingFor, why: &str, fx: &mut Effects) {
         fx.push(Effect::Report(Report::StandbyLeft { why: why.to_owned() }));
         match behind {
             WaitingFor::Owner { .. } => self.begin_leasing(now, fx),

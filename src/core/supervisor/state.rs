@@ -326,7 +326,7 @@ pub(super) enum Repair {
 pub(super) struct Streak {
     pub(super) signal: i32,
     pub(super) count: u32,
-    /// A supervisor before us saw the first ones: nobody knows with which configuration and program.
+    /// An earlier supervisor saw the first ones; their configuration and program are unknown.
     pub(super) recalled: bool,
 }
 
@@ -344,6 +344,27 @@ impl Child {
 }
 
 impl State {
+    /// All is decided: only the search for strays may still go on.
+    pub(super) fn is_over(&self) -> bool {
+        match self {
+            Self::Sweeping { .. } | Self::Exited => true,
+            Self::Idle
+            | Self::Leasing { .. }
+            | Self::Clearing(_)
+            | Self::Standby(_)
+            | Self::Adopting(_)
+            | Self::Probing { .. }
+            | Self::BackingOff { .. }
+            | Self::Awaiting(_)
+            | Self::Hooking(_)
+            | Self::Spawning(_)
+            | Self::Starting { .. }
+            | Self::Running { .. }
+            | Self::Examining(_)
+            | Self::Stopping(_) => false,
+        }
+    }
+
     /// The probe or lease request that this state waits for or sends next.
     pub(super) fn poll_mut(&mut self) -> Option<&mut Poll> {
         match self {

@@ -1,4 +1,4 @@
-//! What we are doing, for whoever asks.
+//! The status reply.
 
 use super::state::{Child, Poll, ProbePurpose, State, WaitingFor};
 use super::{Moment, Supervisor};
@@ -25,7 +25,7 @@ impl Supervisor {
         }
     }
 
-    /// A start has its number before there is a gateway: whoever asks for another one waits for this one then.
+    /// A start has its number before there is a gateway, and a client that requests a restart waits for a greater number.
     fn youngest(&self) -> Generation {
         let is_to_come = matches!(self.state, State::Spawning(_));
         self.generation.saturating_sub(u64::from(is_to_come))

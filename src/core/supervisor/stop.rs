@@ -26,7 +26,7 @@ const ANSWER_LOST: Duration = Duration::from_secs(30);
 /// The gateway's exit code for a failure that a retry does not mend.
 pub(super) const REFUSAL: i32 = 78;
 
-/// Why a gateway ended of which nobody saw the end.
+/// The cause of an end that no supervisor saw.
 pub(super) const LOST: &str = "ended while no supervisor ran";
 
 impl Stopping {
@@ -66,7 +66,7 @@ impl Stopping {
 }
 
 impl Supervisor {
-    /// SIGTERM because somebody asked.
+    /// SIGTERM on request.
     pub(super) fn begin_stop(&mut self, now: Moment, fx: &mut Effects) {
         let (child, up) = match &self.state {
             State::Starting { child, .. } => (*child, None),
@@ -208,7 +208,7 @@ impl Supervisor {
         if self.intent != Intent::Run || self.has(Fault::SuccessorKilled) {
             return self.end_seeking(now, fx);
         }
-        // It exited with 0, whether anybody could learn that or not: none leaves a successor by crashing.
+        // It exited with 0, even if its status is unknown: a crash leaves no successor.
         let Some(run) = self.run_of_dead().map(|run| Run { clean: true, ..run }) else { return };
         let (generation, pid) = (self.generation, successor.pid);
         fx.push(Effect::Report(Report::SuccessorFound { generation, pid, command: successor.command }));
@@ -217,7 +217,7 @@ impl Supervisor {
         self.seek_unrecorded(now, pid, fx);
     }
 
-    /// The run of a gateway whose leader is dead.
+    /// The run of a gateway that has exited.
     fn run_of_dead(&self) -> Option<Run> {
         let State::Stopping(Stopping { started, liveness, leader, .. }) = &self.state else { return None };
         let Leader::Dead { death, at, drained, .. } = leader else { return None };
@@ -239,13 +239,16 @@ impl Supervisor {
 
     pub(super) fn on_leader_exited(&mut self, now: Moment, death: ExitStatus, toll: ExitUsage, fx: &mut Effects) {
         let generation = self.generation;
-        self.tell_hung_and_dead(fx);
         let (child, up, why) = match &self.state {
             State::Starting { child, .. } => (*child, None, StopReason::Died),
             State::Running { child, started, liveness, .. } => {
                 (*child, Some((*started, liveness.clone())), StopReason::Died)
             }
-            State::Examining(examining) => (examining.child, examining.up(), StopReason::Died),
+            State::Examining(examining) => {
+                // It ended by itself before the evidence was collected.
+                fx.push(Effect::Report(examining.report(generation, None)));
+                (examining.child, examining.up(), StopReason::Died)
+            }
             State::Stopping(stopping) => match stopping.leader {
                 Leader::Alive => (stopping.child, None, stopping.why),
                 Leader::Dead { .. } => return,
@@ -275,7 +278,7 @@ impl Supervisor {
         let State::Stopping(stopping) = &mut self.state else {
             let may_be_clean = match death {
                 ExitStatus::Code(code) => code == 0,
-                // Nobody learns how one ended that was adopted.
+                // The exit status of an adopted process is unknown.
                 ExitStatus::Unknown => !self.has(Fault::AdoptedHasNoSuccessor),
                 ExitStatus::Signal { .. } => false,
             };
@@ -306,12 +309,12 @@ impl Supervisor {
             (Intent::Restart(_), ..) => "restart requested",
             (_, StopReason::Asked, _) => "requested",
             (_, StopReason::Hung, _) => "hung",
-            (_, StopReason::MemoryLimit, _) => "over its limit of memory",
+            (_, StopReason::MemoryLimit, _) => "over its memory limit",
             (_, StopReason::Orphaned, _) => LOST,
-            (_, StopReason::Died, _) if oom_killed => "killed by the kernel for want of memory",
-            (_, StopReason::Died, ExitStatus::Unknown) => "ended, adopted: nobody could learn how",
-            (_, StopReason::Died, ExitStatus::Code(0)) if answered => "exited with 0 unasked",
-            (_, StopReason::Died, ExitStatus::Code(0)) => "exited with 0 before it answered",
+            (_, StopReason::Died, _) if oom_killed => "killed by the kernel OOM killer",
+            (_, StopReason::Died, ExitStatus::Unknown) => "exit status unknown (adopted process)",
+            (_, StopReason::Died, ExitStatus::Code(0)) if answered => "exited with code 0 without a request",
+            (_, StopReason::Died, ExitStatus::Code(0)) => "exited with code 0 before it answered",
             (_, StopReason::Died, ExitStatus::Code(REFUSAL)) => "refused to start",
             (_, StopReason::Died, ExitStatus::Code(_) | ExitStatus::Signal { .. }) => "crashed",
         }
@@ -404,7 +407,7 @@ impl Supervisor {
         self.decide(now, ending, fx);
     }
 
-    /// Of an adopted gateway nobody learns the status: it counts as unclean if it was short.
+    /// An adopted gateway has no known exit status: a short run counts as unclean.
     pub(super) fn ended_cleanly(&self, run: &Run, death: ExitStatus) -> bool {
         match death {
             ExitStatus::Code(code) => code == 0,
