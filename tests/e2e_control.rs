@@ -455,7 +455,7 @@ fn events_follow_shows_new_events_of_every_supervisor_until_interrupted() {
     follower.wait_line("the second supervisor", started(second.pid()));
     follower.wait_line("its gateway", |line| line.contains("gateway.started") && line.contains("\"generation\":3"));
     let late = Verb::start(&scene, &["events", "--follow", "-n", "2"]);
-    wait_for("two lines", support::PATIENCE, String::new, || (late.lines().len() >= 2).then_some(()));
+    wait_for("two lines", PATIENCE, String::new, || (late.lines().len() >= 2).then_some(()));
     end(&mut second);
     for verb in [follower, late] {
         verb.wait_line("the last end", |line| line.contains("supervisor.stopped") && line.contains("SIGTERM"));

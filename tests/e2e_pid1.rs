@@ -217,7 +217,7 @@ fn where_nothing_shows_a_daemon_without_an_environment_that_is_said_once() {
         .and("prlimit --pid $$ --msgqueue=1000");
     let mut supervisor = Place::First.start_in(&jail, &scene.launch().option("--pre-start", "true"));
     supervisor.wait_event_with("gateway.started", |event| event.number("generation") == 2);
-    let warnings = supervisor.story().matches("wipes its environment").count();
+    let warnings = supervisor.story().matches("a daemon that clears its environment").count();
     assert_eq!(warnings, 1, "{}", supervisor.story());
 }
 

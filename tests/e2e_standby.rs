@@ -169,7 +169,7 @@ fn it_takes_over_after_a_gateway_without_a_supervisor() {
     let told = Said::by(&scene, &["status", "--json"]).expect(0).json();
     assert_eq!(told["supervisor"]["state"], "standby", "{told:#}");
     assert_eq!(told["lease"]["owner_pid"], standby.pid(), "{told:#}");
-    assert_eq!(told["next"]["why"], "a gateway without a supervisor has the port", "{told:#}");
+    assert_eq!(told["next"]["why"], "a gateway without a supervisor uses the port", "{told:#}");
     assert_eq!(told["probe"]["pid"], stranger.pid(), "{told:#}");
     let_pass(Duration::from_millis(500));
     assert_asleep(&standby);
