@@ -116,7 +116,7 @@ fn root_may_have_its_own_service_and_that_of_a_user_finds_openclaw_in_its_home()
     let own = machine.of_root();
     let installed = machine.run(&["openclaw-supervise", "install"]);
     let said = String::from_utf8_lossy(&installed.stdout).into_owned();
-    assert!(installed.status.success() && said.contains("agents will act as root"), "{installed:?}\n{}", own.story());
+    assert!(installed.status.success() && said.contains("agents will run as root"), "{installed:?}\n{}", own.story());
     // It uses the store of alice's.
     own.wait_serving(2);
     assert_eq!(own.property("UnitFileState"), "enabled", "{}", own.story());
