@@ -70,7 +70,7 @@ impl Started {
     }
 }
 
-/// Until everybody who is there now is older than a tick of the clock: a younger one goes into no snapshot.
+/// Waits until every running process is older than a clock tick: a younger one goes into no snapshot.
 async fn grow_older() {
     let now = proc::tick();
     until(|| proc::tick() > now).await;
@@ -200,7 +200,7 @@ async fn a_recycled_pid_is_neither_adopted_nor_touched() {
 }
 
 #[tokio::test]
-async fn a_leader_that_nobody_could_write_down_is_known_by_its_instance() {
+async fn a_leader_that_could_not_be_recorded_is_known_by_its_instance() {
     let (launch, mut started) = (launch("unrecorded"), Started::default());
     let instance = new_instance(&launch.key);
     let pid = started.orphan(&instance, "setsid sleep 600 & sleep 601; true").await;
@@ -210,8 +210,8 @@ async fn a_leader_that_nobody_could_write_down_is_known_by_its_instance() {
 
     let left = LeftRecord { instance: instance.clone(), ..LeftRecord::default() };
     assert_eq!(*find(&left, &launch).await.unwrap().remains(), leader(pid, None));
-    let nobody = LeftRecord { instance: new_instance(&launch.key), ..LeftRecord::default() };
-    assert_eq!(*find(&nobody, &launch).await.unwrap().remains(), Remains::Nothing { pid: None });
+    let unknown = LeftRecord { instance: new_instance(&launch.key), ..LeftRecord::default() };
+    assert_eq!(*find(&unknown, &launch).await.unwrap().remains(), Remains::Nothing { pid: None });
 
     let lost = find_by_key(&launch, None, &[]).await.unwrap();
     assert_eq!((lost.remains(), lost.instance()), (&leader(pid, None), instance.as_str()));
@@ -246,7 +246,7 @@ async fn of_several_gateways_of_a_lost_store_the_youngest_that_has_a_leader_coun
 }
 
 #[tokio::test]
-async fn orphans_of_a_dead_leader_are_found_and_nobody_beside_them_is_touched() {
+async fn orphans_of_a_dead_leader_are_found_and_no_other_process_is_touched() {
     let (launch, mut started) = (launch("orphans"), Started::default());
     let instance = new_instance(&launch.key);
     let script = format!("setsid sleep 600 & sleep 601 & env -u {INSTANCE} sleep 602 & env -i sleep 603 & wait");
@@ -266,7 +266,7 @@ async fn orphans_of_a_dead_leader_are_found_and_nobody_beside_them_is_touched() 
     let (gateway, _inbox) = adopt(found);
     assert_eq!((gateway.pid(), gateway.start_time()), (None, None));
     gateway.terminate().await.unwrap();
-    assert!([daemon, child, recorded].into_iter().all(is_alive), "there is nobody to ask for an end");
+    assert!([daemon, child, recorded].into_iter().all(is_alive), "without a leader there is no process to ask to stop");
     let end = kill_tree(&gateway).await;
     assert_eq!((end.members, end.escaped, end.survivors), (3, 1, 0), "{end:?}");
     for gone in [daemon, child, recorded] {
@@ -435,10 +435,10 @@ async fn a_departure_is_told_once_it_has_happened_and_only_to_who_still_listens(
     drop(events);
     assert_eq!(timeout(PATIENCE, inbox.recv()).await.unwrap(), None, "the other one was called off");
 
-    for nobody in [0, -1, i32::MAX] {
+    for no_process in [0, -1, i32::MAX] {
         let (events, mut inbox) = channel(8);
-        let _watch = watch_departure(nobody, &events);
-        assert_eq!(next(&mut inbox).await, Event::Departed { pid: nobody });
+        let _watch = watch_departure(no_process, &events);
+        assert_eq!(next(&mut inbox).await, Event::Departed { pid: no_process });
     }
 }
 

@@ -458,7 +458,7 @@ fn a_kill_for_want_of_memory_is_told_from_another_one() {
         Ok(_) => {
             let before = OomCount::read(None);
             assert_eq!(outcome(&mut shell("kill -KILL $$")).signal(), Some(libc::SIGKILL));
-            assert!(!OomCount::read(None).is_above(before), "nobody was short of memory");
+            assert!(!OomCount::read(None).is_above(before), "no process ran out of memory");
             assert_eq!(outcome(&mut again("eat")).signal(), Some(libc::SIGKILL));
             assert!(OomCount::read(None).is_above(before));
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();

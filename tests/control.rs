@@ -10,7 +10,7 @@ mod records;
 #[path = "support/root.rs"]
 mod root;
 
-use office::{Desk, Manner, PATIENCE, Script, Stage, Verb};
+use office::{Desk, PATIENCE, PortState, Script, Stage, Verb};
 use openclaw_supervise::core::Request;
 use openclaw_supervise::host::control::{CLIENTS_MAX, Connection, ConnectionError, Control, NAME};
 use root::needs_root;
@@ -94,7 +94,7 @@ async fn a_watcher_hears_the_last_report_and_then_the_end() {
 }
 
 #[tokio::test]
-async fn without_clients_there_is_nobody_to_tell_and_nothing_to_wait_for() {
+async fn without_clients_there_is_nothing_to_send_and_nothing_to_wait_for() {
     let stage = Stage::new("silence");
     let desk = Desk::open(&stage, Script::default());
     assert!(!desk.broadcast.is_heard());
@@ -106,7 +106,7 @@ async fn without_clients_there_is_nobody_to_tell_and_nothing_to_wait_for() {
 }
 
 #[tokio::test]
-async fn a_client_that_never_reads_delays_nobody_and_is_let_go() {
+async fn a_client_that_never_reads_delays_no_other_and_is_disconnected() {
     let stage = Stage::new("deaf");
     let desk = Desk::open(&stage, Script::default());
     let deaf = stage.say(b"{\"ask\":\"watch\"}\n");
@@ -250,7 +250,7 @@ async fn a_path_may_be_longer_than_a_sockets_address_where_the_kernel_has_a_way_
 }
 
 #[tokio::test]
-async fn where_nobody_listens_nobody_is_there() {
+async fn without_a_listener_no_supervisor_is_found() {
     let stage = Stage::new("absent");
     let absent = |asked: Result<_, ConnectionError>| matches!(asked.map(drop), Err(ConnectionError::Absent));
     assert!(absent(Connection::ask(stage.store(), "status").await));
@@ -277,27 +277,27 @@ async fn a_supervisor_that_does_not_answer_is_named() {
 
 #[tokio::test]
 async fn status_tells_the_truth_of_now_and_its_exit_code_says_how_the_gateway_is() {
-    for (manner, running, code, health) in [
-        (Manner::Healthy, true, 0, "healthy"),
-        (Manner::Healthy, false, 0, "healthy"),
-        (Manner::Starting, true, 4, "unhealthy"),
-        (Manner::Foreign, true, 4, "unhealthy"),
-        (Manner::Foreign, false, 3, "not_running"),
-        (Manner::Nobody, true, 4, "unhealthy"),
-        (Manner::Nobody, false, 3, "not_running"),
+    for (port_state, running, code, health) in [
+        (PortState::Healthy, true, 0, "healthy"),
+        (PortState::Healthy, false, 0, "healthy"),
+        (PortState::Starting, true, 4, "unhealthy"),
+        (PortState::Foreign, true, 4, "unhealthy"),
+        (PortState::Foreign, false, 3, "not_running"),
+        (PortState::Free, true, 4, "unhealthy"),
+        (PortState::Free, false, 3, "not_running"),
     ] {
         let stage = Stage::new("truth");
-        let gateway = stage.gateway(manner);
+        let gateway = stage.gateway(port_state);
         let status = if running { office::full } else { office::bare };
         let desk = Desk::open(&stage, Script { status, ..Script::default() });
         let shown = Verb::new(&stage, &["status", "--json"]).run().await;
-        assert_eq!(shown.code, code, "{manner:?}, {running}: {shown:?}");
-        assert_eq!(shown.json()["health"], health, "{manner:?}, {running}");
+        assert_eq!(shown.code, code, "{port_state:?}, {running}: {shown:?}");
+        assert_eq!(shown.json()["health"], health, "{port_state:?}, {running}");
         assert_eq!(shown.json()["answered_by"], "supervisor");
         let text = Verb::new(&stage, &["status"]).run().await;
         // There is nothing to say of what comes next while all is well.
         let lines = if running && health == "healthy" { 5 } else { 6 };
-        assert_eq!((text.code, text.out.lines().count()), (code, lines), "{manner:?}, {running}: {text:?}");
+        assert_eq!((text.code, text.out.lines().count()), (code, lines), "{port_state:?}, {running}: {text:?}");
         drop(gateway);
         desk.close();
     }
@@ -306,7 +306,7 @@ async fn status_tells_the_truth_of_now_and_its_exit_code_says_how_the_gateway_is
 #[tokio::test]
 async fn the_text_of_status_says_who_what_and_what_next() {
     let stage = Stage::new("text");
-    let gateway = stage.gateway(Manner::Healthy);
+    let gateway = stage.gateway(PortState::Healthy);
     let desk = Desk::open(&stage, Script::default());
     let shown = Verb::new(&stage, &["status"]).run().await;
     let me = std::process::id();
@@ -334,7 +334,7 @@ async fn without_a_supervisor_the_verbs_say_so() {
     let shown = Verb::new(&stage, &["status", "--json"]).run().await;
     let status = shown.json();
     assert_eq!((&status["supervisor"]["state"], &status["gateway"]), (&json!("none"), &Value::Null));
-    let gateway = stage.gateway(Manner::Healthy);
+    let gateway = stage.gateway(PortState::Healthy);
     assert_eq!(Verb::new(&stage, &["status"]).run().await.code, 0, "a bare gateway is healthy too");
     drop(gateway);
     for verb in ["restart", "stop", "retry-now"] {

@@ -170,7 +170,7 @@ fn a_state_folder_that_cannot_be_made_is_told() {
 #[test]
 fn a_state_folder_where_the_file_system_makes_none_is_told() {
     let scene = Scene::new("healthy");
-    // To root access(2) allows it; proc(5) makes no folder for anybody.
+    // access(2) allows it to root, but no user can create a directory in proc(5).
     let dir = "/proc/openclaw-state";
     let mut supervisor = scene.launch().option("--state-dir", dir).start();
     supervisor.expect_exit(1);

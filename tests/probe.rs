@@ -110,7 +110,7 @@ async fn a_server_that_closes_without_a_reply_is_silent() {
         ("closed at once", serve("127.0.0.1:0", |_: &str| Act::SendAndClose(vec![])).await),
         ("closed in the head", serve("127.0.0.1:0", |_: &str| Act::SendAndClose(b"HTTP/1.1 2".to_vec())).await),
         ("closed in the body", serve("127.0.0.1:0", move |_: &str| Act::SendAndClose(half.clone())).await),
-        ("reset", serve_with(Manner::Resets, b"").await),
+        ("reset", serve_with(OnConnect::Resets, b"").await),
         ("closed before the second answer", serve("127.0.0.1:0", gateway(Act::SendAndClose(vec![]))).await),
     ] {
         let before = Instant::now();
@@ -122,7 +122,7 @@ async fn a_server_that_closes_without_a_reply_is_silent() {
 
 #[tokio::test]
 async fn a_server_that_speaks_first_is_foreign() {
-    let server = serve_with(Manner::Greets, b"220 mail.example ESMTP ready\r\n").await;
+    let server = serve_with(OnConnect::Greets, b"220 mail.example ESMTP ready\r\n").await;
     for _ in 0..20 {
         let seen = look(&prober(&[server.address], PATIENT)).await;
         assert_eq!(seen.verdict, Verdict::Foreign, "{}", seen.detail);
@@ -202,18 +202,18 @@ async fn an_absent_address_counts_only_if_all_are_absent() {
 async fn the_strongest_of_two_addresses_wins() {
     let started = || gateway(json("200 OK", STARTED));
     let (_v4, v6, addresses) = reserve_both();
-    start(v6.listen(16).unwrap(), Manner::Listens, None, started());
+    start(v6.listen(16).unwrap(), OnConnect::Listens, None, started());
     assert_eq!(look(&prober(&addresses, PATIENT)).await.verdict, Verdict::Gateway(Phase::Started), "::1 alone");
 
     let (v4, v6, addresses) = reserve_both();
-    let first = start(v4.listen(16).unwrap(), Manner::Listens, None, started());
-    let second = start(v6.listen(16).unwrap(), Manner::Listens, None, started());
+    let first = start(v4.listen(16).unwrap(), OnConnect::Listens, None, started());
+    let second = start(v6.listen(16).unwrap(), OnConnect::Listens, None, started());
     assert_eq!(look(&prober(&addresses, PATIENT)).await.verdict, Verdict::Gateway(Phase::Started), "both");
     assert_eq!((first.requests(), second.requests()), (2, 0), "one gateway is enough");
 
     let (v4, v6, addresses) = reserve_both();
-    start(v4.listen(16).unwrap(), Manner::Listens, None, |_: &str| Act::SendAndHang(vec![]));
-    start(v6.listen(16).unwrap(), Manner::Listens, None, started());
+    start(v4.listen(16).unwrap(), OnConnect::Listens, None, |_: &str| Act::SendAndHang(vec![]));
+    start(v6.listen(16).unwrap(), OnConnect::Listens, None, started());
     let before = Instant::now();
     assert_eq!(
         look(&prober(&addresses, PATIENT)).await.verdict,
@@ -223,12 +223,12 @@ async fn the_strongest_of_two_addresses_wins() {
     assert!(before.elapsed() < PATIENT / 2, "the silent one is not waited for");
 
     let (v4, v6, addresses) = reserve_both();
-    start(v4.listen(16).unwrap(), Manner::Listens, None, |_: &str| html("200 OK"));
-    start(v6.listen(16).unwrap(), Manner::Listens, None, |_: &str| Act::SendAndClose(vec![]));
+    start(v4.listen(16).unwrap(), OnConnect::Listens, None, |_: &str| html("200 OK"));
+    start(v6.listen(16).unwrap(), OnConnect::Listens, None, |_: &str| Act::SendAndClose(vec![]));
     assert_eq!(look(&prober(&addresses, PATIENT)).await.verdict, Verdict::Foreign, "only the first address counts");
 
     let (_v4, v6, addresses) = reserve_both();
-    start(v6.listen(16).unwrap(), Manner::Listens, None, |_: &str| html("200 OK"));
+    start(v6.listen(16).unwrap(), OnConnect::Listens, None, |_: &str| html("200 OK"));
     assert_eq!(look(&prober(&addresses, PATIENT)).await.verdict, Verdict::Free, "another program on ::1 alone");
 }
 
@@ -244,7 +244,7 @@ async fn a_self_signed_certificate_passes_on_this_machine() {
 #[tokio::test]
 async fn plain_http_in_place_of_tls_is_foreign_and_so_is_the_reverse() {
     // A plain server replies even to what it cannot parse.
-    let plain = serve_with(Manner::Greets, &reply("400 Bad Request", "text/plain", "")).await;
+    let plain = serve_with(OnConnect::Greets, &reply("400 Bad Request", "text/plain", "")).await;
     let seen = look(&Prober::new(endpoint(&[plain.address], true), PATIENT)).await;
     assert_eq!(seen.verdict, Verdict::Foreign, "{}", seen.detail);
     assert!(seen.detail.contains("TLS failed"), "{}", seen.detail);
@@ -533,7 +533,7 @@ async fn the_command_waits_until_it_is_true_or_the_time_is_over() {
     assert!(!ok && (Duration::from_millis(350)..PATIENT / 4).contains(&before.elapsed()), "{:?}", before.elapsed());
     let serving = async {
         tokio::time::sleep(Duration::from_millis(150)).await;
-        start(socket.listen(16).unwrap(), Manner::Listens, None, gateway(json("200 OK", STARTED)))
+        start(socket.listen(16).unwrap(), OnConnect::Listens, None, gateway(json("200 OK", STARTED)))
     };
     let ((ok, line), _server) = tokio::join!(command(&late, Question::Live, Some(Duration::MAX), false), serving);
     assert!(ok, "{line}");

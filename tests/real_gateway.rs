@@ -55,7 +55,7 @@ fn the_real_gateway_is_kept_alive_alone_and_ended_whole() {
     a_stop_leaves_nothing(&mut supervisor, &scene, fourth, &left);
 }
 
-/// A hook of the gateway's own kind, for its event `gateway:startup`: it needs no account with anybody, runs in the
+/// A hook of the gateway's own kind, for its event `gateway:startup`: it needs no account, runs in the
 /// gateway, and starts a shell command that leaves one process in its session, one in another, and one without an
 /// environment in a third.
 fn install_hook(scene: &Scene) {

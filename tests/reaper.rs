@@ -14,7 +14,7 @@ fn ending_with(code: u8) -> Handle {
 }
 
 #[test]
-fn one_call_takes_every_dead_child_but_those_that_somebody_waits_for() {
+fn one_call_reaps_every_dead_child_except_those_that_are_waited_for() {
     let (awaited, alive) = (ending_with(7), spawn_in_own_session(Command::new("sleep").arg("60")).unwrap());
     claim(awaited.pid());
     let others: Vec<_> = (0..100).map(|_| ending_with(0)).collect();
@@ -32,7 +32,7 @@ fn one_call_takes_every_dead_child_but_those_that_somebody_waits_for() {
 
     unclaim(awaited.pid());
     reap_unclaimed();
-    assert!(awaited.exit().is_err(), "nobody waits for it any more");
+    assert!(awaited.exit().is_err(), "it is no longer waited for");
     alive.kill().unwrap();
     while !is_zombie_child(alive.pid()) {
         assert!(begun.elapsed() < Duration::from_secs(20), "it has not ended");

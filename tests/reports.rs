@@ -26,14 +26,14 @@ fn by() -> Requester {
 }
 
 fn supervisor() -> Vec<Report> {
-    let nobody = Requester { how: text("SIGTERM"), pid: None, uid: None, command: None };
+    let unknown = Requester { how: text("SIGTERM"), pid: None, uid: None, command: None };
     vec![
         Report::SupervisorStarted { version: "0.1.0", pid: 1, manager: "systemd" },
         Report::SupervisorStarted { version: "0.1.0", pid: 1, manager: "unknown" },
         Report::SupervisorStopped { exit_code: 0, reason: text("REASON") },
         Report::SupervisorStopped { exit_code: 69, reason: text("REASON") },
         Report::SignalReceived { signal: "SIGTERM", by: by() },
-        Report::SignalReceived { signal: "SIGTERM", by: nobody },
+        Report::SignalReceived { signal: "SIGTERM", by: unknown },
         Report::ClockJumped { by: SECOND * 90 },
         Report::RestartRequested { by: by() },
         Report::RetryRequested { by: by() },

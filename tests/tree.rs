@@ -128,10 +128,10 @@ fn layers(end: &TreeEnd) -> Vec<(Layer, u32)> {
 }
 
 #[tokio::test]
-async fn a_dead_leader_is_alone_only_if_it_left_nobody_behind() {
+async fn a_dead_leader_is_alone_only_if_it_left_no_process_behind() {
     let world = World::new("alone").await;
     let alone = world.ended_leader("exit 7").await;
-    let end = world.tree(&alone, Orphans::OursAlone).end_at_once(|| Duration::ZERO).expect("nobody is left");
+    let end = world.tree(&alone, Orphans::OursAlone).end_at_once(|| Duration::ZERO).expect("no process is left");
     assert_eq!((end.members, end.survivors), (0, 0));
     forget(&alone);
 
@@ -180,7 +180,7 @@ async fn a_sweep_finds_the_bearer_of_the_id_after_the_leader_is_forgotten() {
     let leader = world.ended_leader("exit 0").await;
     let tree = world.tree(&leader, Orphans::OursAlone);
     forget(&leader);
-    // Our next leader is none of its business, nor is a child that is nobody's.
+    // It must not touch our next leader, nor a child that belongs to no gateway.
     let next = world.leader("exec sleep 600");
     let mut stranger = Command::new("sleep").arg("600").spawn().expect("sleep can be started");
     assert_eq!(tree.clone().sweep(|| Duration::ZERO).await.members, 0);
@@ -240,7 +240,7 @@ async fn strays_of_a_gateway_that_ended_alone_are_told_of_later_unless_there_may
             assert_eq!((end.members, end.survivors), (0, 0));
             // Its number may go to others while they are looked for.
             gateway.release();
-            let Event::StraysKilled { generation: 3, end } = next().await else { panic!("nobody was found") };
+            let Event::StraysKilled { generation: 3, end } = next().await else { panic!("no stray was found") };
             assert_eq!((end.members, layers(&end)), (1, vec![(Layer::Instance, 1)]));
         } else {
             assert_eq!((end.members, layers(&end)), (1, vec![(Layer::Instance, 1)]));
@@ -284,7 +284,7 @@ async fn the_record_alone_shows_a_member_that_has_lost_all_else() {
     Handle::open(parent.pid).expect("it lives").kill().expect("it is ours");
     find("sleep 605").await;
     until(|| proc::stat(member.pid).is_ok_and(|now| now.parent.unsigned_abs() == std::process::id())).await;
-    // It could be anybody's.
+    // It could belong to any program.
     assert_eq!(kill(forgetful).await.members, 1);
     assert!(is_alive(&member));
     let end = kill(tree).await;

@@ -62,7 +62,7 @@ pub(crate) fn shape(value: &Value) -> String {
 pub(crate) struct Stage {
     root: PathBuf,
     store: PathBuf,
-    /// Bound and not listening: nobody else gets the port, and it is free to whoever looks.
+    /// Bound and not listening: no other test gets the port, and a probe finds it free.
     _port: tokio::net::TcpSocket,
     port: u16,
 }
@@ -125,9 +125,9 @@ impl Stage {
         client
     }
 
-    /// A gateway of that manner on our port.
-    pub(crate) fn gateway(&self, manner: Manner) -> Option<Gateway> {
-        if manner == Manner::Nobody {
+    /// A gateway in this state on our port.
+    pub(crate) fn gateway(&self, port_state: PortState) -> Option<Gateway> {
+        if port_state == PortState::Free {
             return None;
         }
         let listener = tokio::net::TcpSocket::new_v4().unwrap();
@@ -137,7 +137,7 @@ impl Stage {
         Some(Gateway(tokio::spawn(async move {
             loop {
                 let Ok((stream, _)) = listener.accept().await else { return };
-                tokio::spawn(answer_http(stream, manner));
+                tokio::spawn(answer_http(stream, port_state));
             }
         })))
     }
@@ -149,13 +149,13 @@ impl Drop for Stage {
     }
 }
 
-/// What stands on the port.
+/// What holds the port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Manner {
+pub(crate) enum PortState {
     Healthy,
     Starting,
     Foreign,
-    Nobody,
+    Free,
 }
 
 /// It ends with this value.
@@ -167,7 +167,7 @@ impl Drop for Gateway {
     }
 }
 
-async fn answer_http(mut stream: tokio::net::TcpStream, manner: Manner) {
+async fn answer_http(mut stream: tokio::net::TcpStream, port_state: PortState) {
     let mut seen = Vec::new();
     let mut chunk = [0; 1024];
     while let Ok(length @ 1..) = stream.read(&mut chunk).await {
@@ -175,10 +175,10 @@ async fn answer_http(mut stream: tokio::net::TcpStream, manner: Manner) {
         while let Some(end) = seen.windows(4).position(|window| window == b"\r\n\r\n") {
             let request: Vec<u8> = seen.drain(..end + 4).collect();
             let path = String::from_utf8_lossy(&request).split(' ').nth(1).unwrap_or_default().to_owned();
-            let (status, body) = match (path.as_str(), manner) {
-                (_, Manner::Foreign | Manner::Nobody) => ("404 Not Found", "no"),
+            let (status, body) = match (path.as_str(), port_state) {
+                (_, PortState::Foreign | PortState::Free) => ("404 Not Found", "no"),
                 ("/healthz", _) => ("200 OK", r#"{"ok":true,"status":"live"}"#),
-                ("/startupz", Manner::Healthy) => ("200 OK", r#"{"ok":true,"status":"started"}"#),
+                ("/startupz", PortState::Healthy) => ("200 OK", r#"{"ok":true,"status":"started"}"#),
                 ("/startupz", _) => ("503 Service Unavailable", r#"{"ok":false,"status":"starting"}"#),
                 _ => ("503 Service Unavailable", r#"{"ready":false,"failing":["telegram"]}"#),
             };

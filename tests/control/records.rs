@@ -1,6 +1,6 @@
 //! What `status` and `events` read from a store: one that was left, one in use, a damaged one.
 
-use crate::office::{self, Manner, Stage, Verb};
+use crate::office::{self, PortState, Stage, Verb};
 use openclaw_supervise::core::{ExitStatus, Fact, LeaseAnswer, LeaseRequest};
 use openclaw_supervise::host::clock;
 use openclaw_supervise::store::{BasisChoice, Clocks, Intent, Limits, News, Place, Store};
@@ -118,7 +118,7 @@ async fn a_supervisor_without_a_socket_and_a_gateway_without_a_port_are_seen_all
     );
     assert!(shown.row("gateway").starts_with(&format!("1: pid {}, ", sleeper.0.id())), "{shown:?}");
     assert_eq!(shown.row("lease"), format!("held by pid {me}, epoch 1"));
-    let gateway = stage.gateway(Manner::Healthy);
+    let gateway = stage.gateway(PortState::Healthy);
     assert_eq!(Verb::new(&stage, &["status"]).run().await.code, 0);
     drop(gateway);
     drop(sleeper);
@@ -152,7 +152,7 @@ async fn events_are_shown_oldest_first_as_text_or_as_the_objects_of_the_log() {
 }
 
 #[test]
-fn follow_begins_with_the_store_goes_on_with_the_next_and_ends_when_nobody_reads() {
+fn follow_starts_with_the_store_continues_with_new_events_and_ends_when_its_reader_is_gone() {
     let stage = Stage::new("on");
     let mut follow = Verb::new(&stage, &["events", "--follow", "--json"]).spawn();
     let mut lines = BufReader::new(follow.stdout.take().unwrap()).lines();
@@ -183,7 +183,7 @@ fn follow_begins_with_the_store_goes_on_with_the_next_and_ends_when_nobody_reads
 async fn a_damaged_store_is_told_of_and_hides_nothing_else() {
     let stage = Stage::new("damaged");
     fs::write(stage.store().join("supervise.sqlite"), "no database at all, but long enough to be looked at").unwrap();
-    let gateway = stage.gateway(Manner::Healthy);
+    let gateway = stage.gateway(PortState::Healthy);
     let shown = Verb::new(&stage, &["status"]).run().await;
     assert_eq!(shown.code, 0, "{shown:?}");
     assert!(shown.row("supervisor").starts_with("not running: cannot "), "{shown:?}");

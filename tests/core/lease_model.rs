@@ -97,7 +97,7 @@ fn found(setting: Setting, plant: Plant) -> Option<Violation> {
     explore(&protocol).and_then(|space| settle(&protocol, &space)).err()
 }
 
-/// Past the capture of the test harness: who asks for a story wants to read it.
+/// Writes past the output capture of the test harness.
 fn tell(text: &str) {
     if env::var_os("STORIES").is_some() {
         let _closed = writeln!(io::stderr(), "{text}\n");

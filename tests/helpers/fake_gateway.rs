@@ -10,17 +10,17 @@
 #![expect(clippy::disallowed_methods, reason = "a process of its own, with its own clock, exit code and sleep")]
 
 mod diary;
+mod health_reply;
 mod http;
 mod init;
 mod kids;
-mod manner;
 mod script;
 mod storm;
 
 use diary::Diary;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{SigSet, Signal, raise};
-use script::{Farewell, Kid, Manner, Mishap, Role, Scene};
+use script::{Farewell, HealthReply, Kid, Mishap, Role, Scene};
 use std::io::Write;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
@@ -141,7 +141,7 @@ struct Gateway {
     port: u16,
     born: Instant,
     stage: Stage,
-    manner: Manner,
+    health_reply: HealthReply,
     listeners: Vec<TcpListener>,
     kids: Vec<Child>,
     /// Memory in use, and until when.
@@ -153,9 +153,9 @@ const CYCLE_DRAIN: Duration = Duration::from_millis(500);
 
 impl Gateway {
     fn new(diary: Diary, scene: Scene, port: u16) -> Self {
-        let (stage, born, manner) = (Stage::Booting, Instant::now(), Manner::Sound);
+        let (stage, born, health_reply) = (Stage::Booting, Instant::now(), HealthReply::Sound);
         let (listeners, kids, touched) = (Vec::new(), Vec::new(), Vec::new());
-        Self { diary, scene, port, born, stage, manner, listeners, kids, touched }
+        Self { diary, scene, port, born, stage, health_reply, listeners, kids, touched }
     }
 
     fn live(mut self) -> std::io::Result<ExitCode> {
@@ -248,7 +248,7 @@ impl Gateway {
                 self.touched.push((std::hint::black_box(vec![1; size]), time.map(|time| now + time)));
             }
             Mishap::Burn(time) => burn(time)?,
-            Mishap::Answer(manner) => self.manner = manner,
+            Mishap::Answer(health_reply) => self.health_reply = health_reply,
             Mishap::Work(time) => {
                 self.listeners.clear();
                 burn(time)?;
@@ -311,15 +311,15 @@ impl Gateway {
         if self.stage == Stage::Frozen {
             return;
         }
-        let (phase, manner) = (self.phase(), self.manner);
+        let (phase, health_reply) = (self.phase(), self.health_reply);
         for listener in &self.listeners {
             while let Ok((stream, _)) = listener.accept() {
                 // A test that misses the count will say so.
                 self.diary.count_request().ok();
                 let diary = self.diary.clone();
-                thread::spawn(move || match manner {
-                    Manner::Sound => http::answer(stream, phase),
-                    _ => manner::answer(stream, manner, phase, &diary),
+                thread::spawn(move || match health_reply {
+                    HealthReply::Sound => http::answer(stream, phase),
+                    _ => health_reply::answer(stream, health_reply, phase, &diary),
                 });
             }
         }

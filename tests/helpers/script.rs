@@ -30,12 +30,12 @@ pub(crate) enum Farewell {
     Ignore,
 }
 
-/// How it answers `/healthz`, once something has befallen it. Nothing else about it changes.
+/// How it answers `/healthz` once the fault has begun. Nothing else about it changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Manner {
+pub(crate) enum HealthReply {
     /// As it should.
     Sound,
-    /// One request in so many; the others wait in vain.
+    /// One request in so many; the others get no answer.
     Every(u32),
     /// 503, with the body of a healthy gateway.
     Unavailable,
@@ -70,8 +70,8 @@ pub(crate) enum Mishap {
     Touch(usize, Option<Duration>),
     /// Its event loop works for so much CPU time.
     Burn(Duration),
-    /// It answers in another manner from now on.
-    Answer(Manner),
+    /// It answers in another health_reply from now on.
+    Answer(HealthReply),
     /// It leaves a detached successor that answers on its port, and exits 0: an update restart before 2026.8.
     Succeed,
     /// It closes its listener at once, works for so much CPU time and opens it again: a restart inside the process
@@ -221,14 +221,14 @@ pub(crate) fn mishap(name: &str, value: &str) -> Option<Mishap> {
         }
         "burn" => Mishap::Burn(duration(value)?),
         "work" => Mishap::Work(duration(value)?),
-        "answers-every" => Mishap::Answer(Manner::Every(value.parse().ok().filter(|&number| number > 0)?)),
-        "unavailable" => Mishap::Answer(Manner::Unavailable),
-        "html" => Mishap::Answer(Manner::Html),
-        "cut" => Mishap::Answer(Manner::Cut),
-        "drip" => Mishap::Answer(Manner::Drip),
-        "flood" => Mishap::Answer(Manner::Flood),
-        "redirect" => Mishap::Answer(Manner::Redirect),
-        "reset" => Mishap::Answer(Manner::Reset),
+        "answers-every" => Mishap::Answer(HealthReply::Every(value.parse().ok().filter(|&number| number > 0)?)),
+        "unavailable" => Mishap::Answer(HealthReply::Unavailable),
+        "html" => Mishap::Answer(HealthReply::Html),
+        "cut" => Mishap::Answer(HealthReply::Cut),
+        "drip" => Mishap::Answer(HealthReply::Drip),
+        "flood" => Mishap::Answer(HealthReply::Flood),
+        "redirect" => Mishap::Answer(HealthReply::Redirect),
+        "reset" => Mishap::Answer(HealthReply::Reset),
         _ => return None,
     })
 }

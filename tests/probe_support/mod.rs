@@ -42,7 +42,7 @@ pub(crate) enum Act {
 
 /// A server's reaction to a connection, before it reads a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Manner {
+pub(crate) enum OnConnect {
     /// Reads the request.
     Listens,
     /// Closes with unread data, which makes the kernel send a reset.
@@ -98,12 +98,12 @@ impl Server {
 }
 
 pub(crate) async fn serve(bind: &str, act: impl Fn(&str) -> Act + Clone + Send + Sync + 'static) -> Server {
-    start(TcpListener::bind(bind).await.unwrap(), Manner::Listens, None, act)
+    start(TcpListener::bind(bind).await.unwrap(), OnConnect::Listens, None, act)
 }
 
-pub(crate) async fn serve_with(manner: Manner, bytes: &[u8]) -> Server {
+pub(crate) async fn serve_with(on_connect: OnConnect, bytes: &[u8]) -> Server {
     let act = Act::SendAndHang(bytes.to_vec());
-    start(TcpListener::bind("127.0.0.1:0").await.unwrap(), manner, None, move |_: &str| act.clone())
+    start(TcpListener::bind("127.0.0.1:0").await.unwrap(), on_connect, None, move |_: &str| act.clone())
 }
 
 pub(crate) async fn serve_tls(bind: &str, act: impl Fn(&str) -> Act + Clone + Send + Sync + 'static) -> Server {
@@ -115,12 +115,12 @@ pub(crate) async fn serve_tls(bind: &str, act: impl Fn(&str) -> Act + Clone + Se
         .with_no_client_auth()
         .with_single_cert(vec![made.cert.der().clone()], key)
         .unwrap();
-    start(TcpListener::bind(bind).await.unwrap(), Manner::Listens, Some(TlsAcceptor::from(Arc::new(config))), act)
+    start(TcpListener::bind(bind).await.unwrap(), OnConnect::Listens, Some(TlsAcceptor::from(Arc::new(config))), act)
 }
 
 pub(crate) fn start(
     listener: TcpListener,
-    manner: Manner,
+    on_connect: OnConnect,
     tls: Option<TlsAcceptor>,
     act: impl Fn(&str) -> Act + Clone + Send + Sync + 'static,
 ) -> Server {
@@ -137,11 +137,11 @@ pub(crate) fn start(
             connections.fetch_add(1, Ordering::SeqCst);
             let (act, tls, requests) = (act.clone(), tls.clone(), requests.clone());
             tokio::spawn(async move {
-                match (manner, tls) {
-                    (Manner::Resets, _) => stream.readable().await.unwrap(),
-                    (Manner::Greets, _) => greet(stream, act("")).await,
-                    (Manner::Listens, None) => converse(stream, act, &requests).await,
-                    (Manner::Listens, Some(tls)) => {
+                match (on_connect, tls) {
+                    (OnConnect::Resets, _) => stream.readable().await.unwrap(),
+                    (OnConnect::Greets, _) => greet(stream, act("")).await,
+                    (OnConnect::Listens, None) => converse(stream, act, &requests).await,
+                    (OnConnect::Listens, Some(tls)) => {
                         if let Ok(stream) = tls.accept(stream).await {
                             converse(stream, act, &requests).await;
                         }

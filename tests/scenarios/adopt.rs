@@ -1,4 +1,4 @@
-//! What an earlier supervisor left.
+//! Adoption of what an earlier supervisor left.
 
 use crate::world::{CRASH, KILLED, STARTED, Script, World, acquired, s, tree_end};
 use openclaw_supervise_core::handoff::HandoffVerdict;
@@ -102,7 +102,7 @@ fn a_gateway_that_hung_unattended_is_given_the_window_and_replaced_as_one_that_w
     let spent = facts(&world).iter().any(
         |fact| matches!(fact, Fact::Settled(Settled::Ran(run, Cause::Failed)) if run.healthy_for() == Duration::ZERO),
     );
-    assert!(spent, "nobody saw it serve: {:?}", facts(&world));
+    assert!(spent, "no supervisor saw it serve: {:?}", facts(&world));
 }
 
 #[test]
@@ -133,7 +133,7 @@ fn a_gateway_that_died_unattended_has_one_end_and_costs_one_restart() {
 }
 
 #[test]
-fn an_end_that_is_on_record_is_not_told_again() {
+fn an_end_that_is_recorded_is_not_reported_again() {
     for remains in [Remains::Nothing { pid: Some(103) }, Remains::Orphans { pid: Some(103) }] {
         let died = Unfinished { died: Some((CRASH, s(900))), ..left(Some(610)) };
         let mut world = heir_of(died, remains, SERVING);
@@ -162,7 +162,7 @@ fn orphans_are_cleared_away_before_anything_starts() {
 }
 
 #[test]
-fn a_half_written_record_is_a_start_that_never_was() {
+fn a_half_written_record_is_a_start_that_never_happened() {
     let mut world = heir_of(left(None), Remains::Nothing { pid: None }, SERVING);
     assert_eq!(world.names(), ["restart.scheduled"], "nothing began, so nothing ends");
     assert_eq!(facts(&world), [Fact::Settled(Settled::NeverStarted)]);
@@ -171,7 +171,7 @@ fn a_half_written_record_is_a_start_that_never_was() {
 }
 
 #[test]
-fn a_request_that_comes_while_an_earlier_gateway_is_looked_for_is_heard_whatever_is_found() {
+fn a_request_during_the_search_for_an_earlier_gateway_is_followed_whatever_is_found() {
     let remains = [
         alive(),
         Remains::Orphans { pid: Some(103) },
@@ -185,7 +185,7 @@ fn a_request_that_comes_while_an_earlier_gateway_is_looked_for_is_heard_whatever
             world.lease = acquired(History { generation: 3, runs: vec![], left: Some(left(Some(610))) });
             world.send(Event::Start);
             world.request(request);
-            assert_eq!(world.exit(), None, "who it is about is not known yet");
+            assert_eq!(world.exit(), None, "which gateway it concerns is not known yet");
             world.send(Event::Adopted { generation: 3, remains: remains.clone() });
             if remains == alive() && request == Request::Stop {
                 assert_eq!(signals(&world), [s(1000)]);
@@ -259,7 +259,7 @@ fn an_adopted_gateway_that_crashes_at_once_is_paced_like_any_other() {
 fn ended(answer: HandoffVerdict, policy: Policy) -> World {
     let mut world = World::new(policy);
     world.lease = acquired(History { generation: 3, runs: vec![], left: Some(left(Some(995))) });
-    (world.remains, world.script, world.words) = (alive(), SERVING, vec![Some(answer)]);
+    (world.remains, world.script, world.verdicts) = (alive(), SERVING, vec![Some(answer)]);
     world.send(Event::Start);
     world.run_for(s(10));
     world.leader_exits(3, ExitStatus::Unknown);
@@ -286,7 +286,7 @@ fn a_planned_restart_of_an_adopted_gateway_costs_nothing_and_is_no_unclean_boot(
 }
 
 #[test]
-fn an_end_of_an_adopted_gateway_that_nobody_planned_is_a_failure_and_an_unclean_boot() {
+fn an_unplanned_end_of_an_adopted_gateway_is_a_failure_and_an_unclean_boot() {
     let policy = Policy { boot_limit: 1, ..Policy::default() };
     let mut world = ended(HandoffVerdict::Missing, policy);
     let status = world.core.status(world.now);
@@ -308,7 +308,7 @@ fn a_gateway_that_ended_between_two_supervisors_is_asked_about_as_well() {
         world.lease = acquired(History { generation: 3, runs: vec![], left: Some(left) });
         world.remains = Remains::Nothing { pid: Some(103) };
         world.script = Script { boots_in: Duration::ZERO, ..Script::default() };
-        world.words = vec![Some(HandoffVerdict::Accepted("update".to_owned()))];
+        world.verdicts = vec![Some(HandoffVerdict::Accepted("update".to_owned()))];
         world.send(Event::Start);
         world.run_for(s(10));
         assert_eq!(world.when(|effect| matches!(effect, Effect::Consume { pid: 103, .. })).len(), asked);
@@ -317,7 +317,7 @@ fn a_gateway_that_ended_between_two_supervisors_is_asked_about_as_well() {
 }
 
 #[test]
-fn whoever_ended_too_long_ago_is_asked_nothing() {
+fn no_verdict_is_asked_for_an_exit_too_long_ago() {
     for (died, asked) in [(946, 1), (945, 0)] {
         let mut world = World::new(Policy::default());
         let left = Unfinished { died: Some((ExitStatus::Code(0), s(died))), ..left(Some(610)) };

@@ -71,7 +71,11 @@ fn evidence_that_is_late_or_never_comes_is_not_waited_for() {
         assert_eq!((terminations(&world), world.evidence_told()), (vec![asked + s(5)], vec![None]), "{delay:?}");
         world.port = None;
         world.run_for(s(900));
-        assert_eq!((world.told("gateway.hung").len(), world.spawns().len()), (1, 2), "{delay:?}: a late word is none");
+        assert_eq!(
+            (world.told("gateway.hung").len(), world.spawns().len()),
+            (1, 2),
+            "{delay:?}: a late report is ignored"
+        );
     }
 }
 

@@ -184,7 +184,7 @@ fn a_gateway_that_writes_into_its_configuration_at_each_boot_backs_off_all_the_s
     let written = pauses(0);
     assert!(written.windows(2).all(|pair| pair[0] < pair[1]) && written[4] >= s(8), "{written:?}");
     let replaced = pauses(1);
-    assert!(replaced.iter().all(|pause| *pause <= s(2)), "another program starts anew: {replaced:?}");
+    assert!(replaced.iter().all(|pause| *pause <= s(2)), "another program resets the backoff: {replaced:?}");
 }
 
 #[test]

@@ -18,7 +18,7 @@ fn accepted() -> HandoffVerdict {
 fn restless(lifetime: Duration, words: Vec<Option<HandoffVerdict>>, policy: Policy) -> World {
     let mut world = World::new(policy);
     world.script = Script::serving(lifetime, DONE);
-    world.words = words;
+    world.verdicts = words;
     world.send(Event::Start);
     world
 }
@@ -123,12 +123,12 @@ fn a_second_exit_before_the_first_verdict_backs_off_and_a_late_verdict_ends_the_
     });
     world.send(Event::Consumed { ticket: ticket.unwrap_or(0), word: HandoffVerdict::Missing });
     world.run_for(SOON);
-    assert_eq!(world.spawns().len(), 2, "the first was no plan, and the second is not known to be one");
+    assert_eq!(world.spawns().len(), 2, "the first exit was not planned, and the verdict on the second is not known");
     let second = world.effects.iter().rev().find_map(|(_, effect)| match effect {
         Effect::Consume { ticket, generation: 2, .. } => Some(*ticket),
         _ => None,
     });
-    assert_eq!(second, None, "nobody is up, and its 40 s are not over");
+    assert_eq!(second, None, "no gateway is up, and its 40 s are not over");
     world.run_for(s(2));
     assert_eq!(world.spawns().len(), 3);
 }
@@ -224,7 +224,7 @@ fn a_release_without_handoffs_is_reported_once_and_leaves_no_successor() {
     world.send(Event::Start);
     world.run_for(s(200));
     assert_eq!(world.told("handoff.unsupported").len(), 1);
-    assert_eq!(asked(&world), [], "nobody is asked who cannot answer");
+    assert_eq!(asked(&world), [], "a release without handoffs is not asked for a verdict");
     let forbids = forbids_successors(&world);
     assert!(!forbids[0] && forbids[1..].iter().all(|forbids| *forbids) && forbids.len() > 2, "{forbids:?}");
     assert!(pauses(&world)[1] >= s(1) / 2, "a second exit with 0 in a row backs off");
@@ -243,7 +243,7 @@ fn an_unsupported_verdict_holds_for_the_next_exits() {
 fn a_query_under_way_is_not_repeated() {
     let mut world = World::new(Policy::default());
     world.unanswered = |effect| matches!(effect, Effect::Negotiate);
-    world.words = vec![Some(HandoffVerdict::Unsupported("unknown command".to_owned()))];
+    world.verdicts = vec![Some(HandoffVerdict::Unsupported("unknown command".to_owned()))];
     world.script = Script::serving(s(30), DONE);
     world.send(Event::Start);
     world.run_for(s(40));
@@ -273,7 +273,7 @@ fn overdrawn(words: Vec<Option<HandoffVerdict>>) -> World {
     let policy = Policy { max_restarts: 1, boot_limit: 0, ..Policy::default() };
     let mut world = World::started_with(policy, Script::dying(s(1), CRASH));
     world.run_for(s(1) + Duration::from_millis(100));
-    (world.script, world.words) = (Script::serving(s(2), DONE), words);
+    (world.script, world.verdicts) = (Script::serving(s(2), DONE), words);
     while world.told("gateway.exited").len() < 3 {
         world.run_for(Duration::from_millis(100));
     }
@@ -285,7 +285,7 @@ fn overdrawn(words: Vec<Option<HandoffVerdict>>) -> World {
 #[test]
 fn a_spent_budget_waits_for_the_handoff_verdict() {
     let mut world = overdrawn(vec![Some(accepted()), Some(accepted())]);
-    assert_eq!((world.exit(), world.spawns().len()), (None, 3), "the second one is not started before a word");
+    assert_eq!((world.exit(), world.spawns().len()), (None, 3), "no start before the verdict on the second exit");
     let status = world.core.status(world.now);
     assert_eq!(status.state, "awaiting_word");
     assert!(status.next.why.contains("retry-now") && status.next.within.is_some(), "{:?}", status.next);
@@ -293,7 +293,7 @@ fn a_spent_budget_waits_for_the_handoff_verdict() {
     assert_eq!((world.exit(), world.spawns().len()), (None, 4));
     let words = world.told("handoff.accepted");
     assert_eq!(words.len(), 2);
-    assert!(world.spawns()[3] < words[0] + SOON, "the first word makes room for it");
+    assert!(world.spawns()[3] < words[0] + SOON, "the first verdict makes room for it");
     assert_eq!(world.core.status(world.now).restarts, 1, "the failure");
 }
 
@@ -334,7 +334,7 @@ fn an_exit_long_ago_that_was_not_planned_does_not_end_a_planned_one() {
     let policy = Policy { max_restarts: 1, boot_limit: 0, ..Policy::default() };
     let mut world = World::new(policy);
     world.script = Script { boots_in: s(100), ..Script::dying(s(150), DONE) };
-    world.words = vec![Some(HandoffVerdict::Missing), Some(accepted()), Some(accepted())];
+    world.verdicts = vec![Some(HandoffVerdict::Missing), Some(accepted()), Some(accepted())];
     world.send(Event::Start);
     world.run_for(s(3 * 150 + 120));
     assert_eq!((world.exit(), world.spawns().len()), (None, 4));
@@ -365,7 +365,7 @@ fn a_verdict_after_the_next_crash_does_not_end_its_backoff() {
 fn a_gateway_that_plans_its_exit_while_it_warms_up_waits_for_nothing_either() {
     let warming = Verdict::Gateway(Phase::Starting);
     let mut world = World::new(Policy { max_restarts: 0, ..Policy::default() });
-    (world.script, world.words) = (Script::dying(s(5), DONE), vec![Some(accepted())]);
+    (world.script, world.verdicts) = (Script::dying(s(5), DONE), vec![Some(accepted())]);
     world.send(Event::Start);
     world.run_for(s(1));
     world.port = Some(warming);

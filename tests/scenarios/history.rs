@@ -77,7 +77,7 @@ fn equal_deaths_count_across_supervisors() {
     let (code, reason) = world.outcome();
     assert_eq!((code, world.spawns().len()), (69, 1), "the third one");
     assert!(reason.contains("3 gateways in a row") && reason.contains("before this supervisor began"), "{reason}");
-    assert!(!reason.contains("same configuration"), "nobody knows that: {reason}");
+    assert!(!reason.contains("same configuration"), "that is not known: {reason}");
     for other in [crashed(990), PastRun { spawned: s(950), ..segfaults(&[990])[0] }] {
         let runs = vec![segfaults(&[970])[0], segfaults(&[980])[0], other];
         let mut world = heir_of(unbraked(), runs, Script::dying(s(1), SEGV));

@@ -1,4 +1,4 @@
-//! The operator's own commands: before a start, after an end, never beside a gateway.
+//! Hooks: before a start, after an end, never while a gateway runs.
 
 use crate::world::{CRASH, HookScript, KILLED, STARTED, Script, World, acquired, owner, s, tree_end};
 use openclaw_supervise_core::restart_policy::Cause;
@@ -371,7 +371,7 @@ fn a_restart_asked_for_in_the_post_stop_hook_of_a_crash_leaves_the_crash_a_crash
     world.script = Script::default();
     world.request(Request::Restart);
     world.run_for(s(20));
-    assert_eq!((world.exit(), world.spawns().len()), (None, 2), "who asks is not told that we gave up");
+    assert_eq!((world.exit(), world.spawns().len()), (None, 2), "a requested restart does not end in giving up");
 }
 
 #[test]
@@ -433,7 +433,7 @@ fn a_hook_that_survives_sigkill_is_waited_for_within_a_bound() {
     assert_eq!(world.told("hook.timed_out"), [called + s(15)]);
     assert_eq!((ended(&world), killed(&world)), (vec![called + s(15)], vec![called + s(20)]));
     assert_eq!(world.told("hook.finished"), [called + s(35)]);
-    assert_eq!(world.spawns().len(), 2, "life goes on");
+    assert_eq!(world.spawns().len(), 2, "the next gateway starts");
 
     let mut world = crashed(deaf);
     world.request(Request::Stop);
@@ -539,7 +539,7 @@ fn strays_of_any_generation_are_reported_and_change_nothing() {
     world.send(Event::StraysKilled { generation: 1, end: strays.clone() });
     assert_eq!((format!("{:?}", world.core), world.told("tree.killed").len()), (state, told + 1));
     world.send(Event::StraysKilled { generation: 1, end: tree_end(0) });
-    assert_eq!(world.told("tree.killed").len(), told + 1, "nothing found, nothing told");
+    assert_eq!(world.told("tree.killed").len(), told + 1, "nothing found, nothing reported");
     world.request(Request::Stop);
     world.run_for(s(20));
     let effects = world.effects.len();

@@ -74,7 +74,7 @@ fn a_store_that_cannot_be_read_does_not_keep_a_gateway_down() {
 }
 
 #[test]
-fn a_lease_that_cannot_be_had_ends_us_with_1_and_its_reason() {
+fn a_lease_that_cannot_be_taken_ends_us_with_1_and_its_reason() {
     let world = with(LeaseAnswer::Failed("cannot create /nowhere: permission denied".to_owned()));
     assert_eq!(world.outcome(), (1, "cannot create /nowhere: permission denied"));
     assert_eq!(world.when(touches), []);
@@ -94,7 +94,7 @@ fn a_store_that_never_answers_ends_us_with_1_after_30_s() {
 }
 
 #[test]
-fn a_machine_that_slept_does_not_hold_the_silence_against_the_store() {
+fn a_suspend_does_not_count_as_silence_of_the_store() {
     let mut world = World::new(Policy::default());
     world.unanswered = |_| true;
     world.send(Event::Start);
@@ -106,20 +106,20 @@ fn a_machine_that_slept_does_not_hold_the_silence_against_the_store() {
 }
 
 #[test]
-fn an_owner_that_cannot_be_seen_is_observed_for_30_s_and_then_taken_for_gone() {
+fn an_owner_that_cannot_be_seen_is_watched_for_30_s_and_then_taken_for_dead() {
     let mut world = with(LeaseAnswer::Unclear { beat: 7, owner: Some(owner(900)) });
     world.run_for(s(29));
     assert!(asks(&world).iter().all(|(_, ask)| *ask == LeaseRequest::Take { unchanged: None }));
-    assert_eq!(world.told("lease.contended").len(), 1, "told once, however often it is looked at");
+    assert_eq!(world.told("lease.contended").len(), 1, "reported once, however often it is checked");
     world.lease = acquired(History::default());
     world.run_for(s(3));
-    let (at, last) = asks(&world).pop().unwrap_or_else(|| panic!("nobody asked"));
+    let (at, last) = asks(&world).pop().unwrap_or_else(|| panic!("the lease was not asked for"));
     assert_eq!((at, last), (s(1030), LeaseRequest::Take { unchanged: Some(7) }));
     assert_eq!(world.spawns().len(), 1);
 }
 
 #[test]
-fn a_counter_that_goes_on_belongs_to_somebody_who_lives() {
+fn a_counter_that_advances_belongs_to_a_live_owner() {
     let mut world = with(LeaseAnswer::Unclear { beat: 7, owner: Some(owner(900)) });
     world.run_for(s(7));
     world.lease = LeaseAnswer::Unclear { beat: 8, owner: Some(owner(900)) };
@@ -129,7 +129,7 @@ fn a_counter_that_goes_on_belongs_to_somebody_who_lives() {
 }
 
 #[test]
-fn a_sleep_of_the_machine_starts_the_observation_anew() {
+fn a_suspend_restarts_the_observation() {
     let mut world = with(LeaseAnswer::Unclear { beat: 7, owner: None });
     world.run_for(s(20));
     world.send(Event::ClockJumped { by: s(3600) });
@@ -162,7 +162,7 @@ fn an_answer_to_an_older_attempt_is_no_lease() {
 }
 
 #[test]
-fn whoever_loses_the_lease_leaves_the_gateway_alone_and_goes_in_every_state() {
+fn losing_the_lease_ends_the_supervisor_and_leaves_the_gateway_alone_in_every_state() {
     let lost = || Event::LeaseLost { owner: Some(owner(901)), why: "its heartbeat stood still".to_owned() };
     let mut hung = World::started(Script { boots_in: Duration::ZERO, dies: None, drain: None });
     hung.run_for(s(10));
@@ -238,7 +238,7 @@ fn a_spawn_waits_for_its_record_and_goes_on_without_after_eight_seconds_under_th
     world.run_for(s(1));
     assert_eq!(world.spawns().len(), 1);
     world.send(Event::Recorded { generation: 1 });
-    assert_eq!(world.spawns().len(), 1, "a late record is no news");
+    assert_eq!(world.spawns().len(), 1, "a late record changes nothing");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! What the service manager is told, and what `/readyz` is good for.
+//! Notices to the service manager, and the use of `/readyz`.
 
 use crate::world::{CRASH, STARTED, Script, World, acquired, by, owner, s, sighting, stranger};
 use Notice::{Ready, Reloading, Stopping};
@@ -201,7 +201,7 @@ fn an_adopted_gateway_is_ready_after_its_first_good_answer_to_us() {
         world.lease = acquired(History { generation: 3, runs: vec![], left: Some(left) });
         (world.remains, world.script, world.port) = (Remains::Leader { pid: 103, differs: None }, UP, Some(verdict));
         world.send(Event::Start);
-        assert_eq!(world.notices(), [], "nobody has seen it serve yet");
+        assert_eq!(world.notices(), [], "no probe has seen it serve yet");
         world.run_for(s(30));
         assert_eq!(world.notices(), if ready { vec![Ready] } else { vec![] }, "{verdict}");
         world.port = None;

@@ -1,4 +1,4 @@
-//! Before a spawn: whose is the port?
+//! The port before a spawn.
 
 use crate::world::{CRASH, KILLED, STARTED, Script, World, s, sighting, stranger};
 use openclaw_supervise_core::{
@@ -184,7 +184,7 @@ fn a_refusal_or_a_silent_0_beside_a_healthy_gateway_is_a_conflict() {
 }
 
 #[test]
-fn a_refusal_while_somebody_drains_waits_and_starts_again() {
+fn a_refusal_while_another_gateway_drains_waits_and_starts_again() {
     let mut world = World::started(Script::dying(s(2), ExitStatus::Code(78)));
     world.run_for(s(1));
     world.port = Some(Verdict::Draining);

@@ -66,7 +66,7 @@ fn an_owner_that_comes_back_in_time_is_waited_for_again() {
     world.lease = LeaseAnswer::Free;
     world.send(Event::Departed { pid: 901 });
     world.run_for(s(14));
-    assert_eq!(world.told("standby.left"), [], "its 15 s begin anew");
+    assert_eq!(world.told("standby.left"), [], "its 15 s start again");
 }
 
 #[test]
@@ -139,7 +139,7 @@ fn standby_beside_a_gateway_without_a_supervisor_replaces_it_once_it_is_gone() {
     world.run_for(s(3600));
     assert_eq!((world.exit(), world.probes().len()), (None, 1));
     assert_eq!(world.names(), ["conflict.detected", "standby.entered"]);
-    assert_eq!(world.core.lease(), Some(1), "nobody else is to come before us");
+    assert_eq!(world.core.lease(), Some(1), "no other supervisor may come first");
     world.port = None;
     world.send(Event::Departed { pid: 4242 });
     world.run_for(s(14));

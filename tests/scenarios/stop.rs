@@ -1,4 +1,4 @@
-//! Ending: intent, escalation, trees that do not want to go.
+//! Stopping: requests, escalation, trees that survive a kill.
 
 use crate::world::{CRASH, KILLED, STARTED, Script, World, by, s, sighting, tree_end};
 use openclaw_supervise_core::{
@@ -225,7 +225,7 @@ fn a_drain_with_its_port_closed_has_its_whole_budget() {
 }
 
 #[test]
-fn news_of_another_generation_changes_nothing_in_any_state() {
+fn events_of_another_generation_change_nothing_in_any_state() {
     for (state, mut world) in every_state() {
         for generation in [0, 99] {
             let (before, effects) = (format!("{:?}", world.core), world.effects.len());
@@ -270,7 +270,7 @@ fn a_kill_without_an_answer_is_done_again_and_only_a_stop_goes_on_without() {
 }
 
 #[test]
-fn a_death_that_nobody_tells_is_found_by_a_second_kill() {
+fn an_unreported_exit_is_found_by_a_second_kill() {
     let mut world = World::serving();
     world.script.drain = None;
     world.unanswered = kill;
@@ -335,7 +335,7 @@ fn the_tree_may_be_gone_before_the_leaders_end_is_known() {
 }
 
 #[test]
-fn an_end_of_a_tree_that_nobody_killed_is_no_end() {
+fn the_end_of_a_tree_that_was_not_killed_is_ignored() {
     let mut world = World::started(DEAF);
     world.run_for(s(10));
     world.request(Request::Restart);

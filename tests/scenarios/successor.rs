@@ -115,5 +115,5 @@ fn a_gateway_that_never_answered_leaves_no_successor() {
     world.run_for(s(4));
     assert_eq!(world.kills().len(), 1);
     let looks = world.when(|effect| matches!(effect, Effect::Probe { ask: ProbeScope::Port, .. }));
-    assert!(world.kills()[0] <= looks[1], "nobody looked before the tree was cleared");
+    assert!(world.kills()[0] <= looks[1], "no probe of the port before the tree was cleared");
 }

@@ -1,7 +1,7 @@
 //! Random walks: a lawful but hostile shell against the promises of the core.
 //!
 //! Lawful: every effect but a probe is answered in bounded time, a process exists before it ends, ticks come at the
-//! deadline. Hostile: any verdict, any death, any order, lost answers, news of the past, requests and jumps at any time.
+//! deadline. Hostile: any verdict, any death, any order, lost answers, stale events, requests and jumps at any time.
 
 use crate::fake_shell::{Answer, Broken, FakeShell, World as Outside, after, never};
 use crate::world::{acquired, by, s, sighting, stranger, tree_end};
@@ -21,7 +21,7 @@ const STEPS: usize = 300;
 const SPAWN_MAX: u64 = 1_000;
 const KILL_MAX: u64 = 3_000;
 
-/// The longest that it is waited for a look for strays.
+/// The longest wait for the sweep for stray processes.
 const SWEEP_MAX: u64 = 2_000;
 
 struct Dice(u64);
@@ -182,7 +182,7 @@ impl Walk {
         self.shell.note(event);
     }
 
-    /// What goes beyond the rules of the shell.
+    /// Promises beyond the contract of the shell.
     fn check(&mut self, shell: &FakeShell, effect: &Effect, after_free: bool) {
         match effect {
             Effect::Record { .. } => self.check_start(after_free),
@@ -191,11 +191,11 @@ impl Walk {
                 self.excused = false;
             }
             Effect::Terminate { .. } => {
-                self.must(self.excused, "nobody ends a gateway without a request or a hang");
+                self.must(self.excused, "a gateway is stopped only for a request, a hang or its memory");
             }
             Effect::Report(Report::GatewayHung { .. } | Report::MemoryExceeded { .. }) => self.excused = true,
             Effect::Report(Report::GatewayStarted { .. }) => {
-                self.must(self.came_up.is_none(), "one start is told per generation");
+                self.must(self.came_up.is_none(), "one start is reported per generation");
                 self.came_up = Some(self.now);
             }
             Effect::Report(Report::GatewayExited(_)) => {
@@ -210,14 +210,19 @@ impl Walk {
                 let ends = std::mem::take(&mut self.hook_runs);
                 self.must(ends, "a hook ends once");
             }
-            Effect::Adopt { .. } | Effect::Watch { .. } => self.must(false, "nobody was there before us"),
+            Effect::Adopt { .. } | Effect::Watch { .. } => {
+                self.must(false, "there is no predecessor and no other owner");
+            }
             // What an update put off, or a gateway had planned itself, costs nothing.
             Effect::Remember { fact: Fact::Settled(Settled::Postponed) | Fact::Planned, .. } => {
                 self.free_of_charge.push(self.now);
             }
             Effect::Notify(notice) => {
-                self.must(self.told != Some(Notice::Stopping), "who ends has nothing more to say");
-                self.must(*notice != Notice::Ready || self.came_up.is_some(), "nobody is ready who has not come up");
+                self.must(self.told != Some(Notice::Stopping), "no notice after STOPPING");
+                self.must(
+                    *notice != Notice::Ready || self.came_up.is_some(),
+                    "READY only for a gateway that has come up",
+                );
                 self.told = Some(*notice);
             }
             Effect::Exit(outcome) => self.check_exit(shell, outcome),
@@ -247,7 +252,7 @@ impl Walk {
         self.must(limit == 0 || unclean <= limit, "no boot finds more unclean ones than the limit behind it");
         let window = self.policy.restart_window;
         let recent = |times: &[Moment]| times.iter().filter(|at| **at + window > self.now).count();
-        // One exit may be followed by a start before its word has come.
+        // One exit may be followed by a start before its verdict.
         let allowed = self.policy.max_restarts as usize + recent(&self.free_of_charge) + 1;
         self.must(recent(&self.spawns) <= allowed, "spawns are bounded by the budget");
         self.spawns.push(self.now);
@@ -255,7 +260,7 @@ impl Walk {
 
     fn check_exit(&mut self, shell: &FakeShell, outcome: &Outcome) {
         let line = &outcome.reason;
-        self.must(self.told == Some(Notice::Stopping), "the service manager is told first");
+        self.must(self.told == Some(Notice::Stopping), "STOPPING comes before the exit");
         self.must(!line.trim().is_empty() && !line.contains('\n'), "an exit comes with one line");
         self.must([0, 1, 69, 78].contains(&outcome.code), "a documented code");
         if !self.detached {
@@ -298,7 +303,7 @@ impl Walk {
         sighting(verdict, owner)
     }
 
-    /// Something that nobody planned.
+    /// A random disturbance.
     fn mischief(&mut self) {
         let (ticket, generation) = (self.shell.ticket, self.shell.generation);
         let deaths = [0, 1, 78, 134].map(ExitStatus::Code);
@@ -342,7 +347,7 @@ impl Walk {
         }
     }
 
-    /// One step on: whatever is due first.
+    /// Handles what is due first.
     fn go_on(&mut self) {
         let news = self.pending.first_key_value().map(|(key, _)| key.0);
         let deadline = self.core.deadline();

@@ -29,7 +29,7 @@ fn busy(policy: Policy, work: Option<u32>, verdict: Verdict) -> (World, Duration
 }
 
 #[test]
-fn work_prolongs_the_window_once_and_only_once() {
+fn work_extends_the_window_once_and_only_once() {
     let (mut world, since) = busy(Policy::default(), Some(100), Verdict::Silent);
     world.run_for(s(600));
     let [(cpu, by)] = extensions(&world)[..] else { panic!("told once: {:?}", world.names()) };
@@ -151,7 +151,7 @@ fn a_suspend_restarts_the_window_and_the_extension() {
 }
 
 #[test]
-fn probes_that_cannot_run_prolong_nothing_and_end_nothing() {
+fn probes_that_cannot_run_extend_nothing_and_end_nothing() {
     let (mut world, _) = busy(Policy::default(), Some(100), Verdict::Inconclusive);
     world.run_for(s(3600));
     assert_eq!((extensions(&world), ended(&world)), (vec![], vec![]));

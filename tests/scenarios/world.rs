@@ -105,7 +105,7 @@ impl HookScript {
 pub(crate) struct World {
     pub(crate) core: Supervisor,
     pub(crate) now: Moment,
-    /// What every probe sees, whoever lives; without it the port shows what the gateway does.
+    /// What every probe sees; `None` if the port shows what the gateway does.
     pub(crate) port: Option<Verdict>,
     /// Whose that is, before a spawn.
     pub(crate) owner: Option<Owner>,
@@ -127,10 +127,10 @@ pub(crate) struct World {
     pub(crate) tree_rss_kb: Option<u64>,
     /// What its `/readyz` says.
     pub(crate) readiness: Option<Readiness>,
-    /// Whether the gateway's command line can be asked about its exits.
+    /// Whether its release supports handoffs.
     pub(crate) support: Support,
-    /// What it says of the next ones, in order, and then that there is no word; nothing stands for no answer.
-    pub(crate) words: Vec<Option<HandoffVerdict>>,
+    /// The next verdicts, in order (`None` for a lost answer); `Missing` after the last one.
+    pub(crate) verdicts: Vec<Option<HandoffVerdict>>,
     /// The state of the configuration and of the program's files.
     pub(crate) fingerprint: Fingerprint,
     /// What becomes of a spawn, if there is no process.
@@ -165,7 +165,7 @@ impl World {
             tree_rss_kb: None,
             readiness: None,
             support: Support::Supported,
-            words: Vec::new(),
+            verdicts: Vec::new(),
             fingerprint: Fingerprint::default(),
             unborn: None,
             survivors: Vec::new(),
@@ -451,8 +451,8 @@ impl Outside for World {
     }
 
     fn consume(&mut self, _generation: Generation, _pid: i32) -> Answer<HandoffVerdict> {
-        let word = if self.words.is_empty() { Some(HandoffVerdict::Missing) } else { self.words.remove(0) };
-        Ok(word.map(|word| (s(4), word)))
+        let verdict = if self.verdicts.is_empty() { Some(HandoffVerdict::Missing) } else { self.verdicts.remove(0) };
+        Ok(verdict.map(|verdict| (s(4), verdict)))
     }
 
     fn measure(&mut self, _generation: Generation, tree: bool) -> Answer<Usage> {

@@ -10,7 +10,7 @@ pub(crate) struct Ledger {
     path: PathBuf,
 }
 
-/// Keeps everybody else from writing, until it is dropped.
+/// Blocks all other writers until it is dropped.
 pub(crate) struct Blockade {
     _conn: Connection,
 }

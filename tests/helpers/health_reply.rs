@@ -1,8 +1,8 @@
-//! The answers of a gateway that is not well.
+//! The faulty answers of a gateway.
 
 use crate::diary::Diary;
 use crate::http::{self, Phase};
-use crate::script::Manner;
+use crate::script::HealthReply;
 use std::io::Write;
 use std::net::TcpStream;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -18,8 +18,13 @@ const ELSEWHERE: &str = "/elsewhere";
 const GIB: usize = 1 << 30;
 
 /// Serves one request. A client that breaks off is its own affair.
-pub(crate) fn answer(mut stream: TcpStream, manner: Manner, phase: Phase, diary: &Diary) -> std::io::Result<()> {
-    if manner == Manner::Reset {
+pub(crate) fn answer(
+    mut stream: TcpStream,
+    health_reply: HealthReply,
+    phase: Phase,
+    diary: &Diary,
+) -> std::io::Result<()> {
+    if health_reply == HealthReply::Reset {
         // A close(2) with unread input makes the kernel reset the connection.
         stream.set_nonblocking(false)?;
         return stream.peek(&mut [0]).map(drop);
@@ -28,24 +33,24 @@ pub(crate) fn answer(mut stream: TcpStream, manner: Manner, phase: Phase, diary:
     if path == ELSEWHERE {
         return send(&mut stream, "200 OK", "application/json", LIVE);
     }
-    if path != "/healthz" && manner != Manner::Html {
+    if path != "/healthz" && health_reply != HealthReply::Html {
         return http::write_reply(&mut stream, &method, &path, phase);
     }
-    match manner {
-        Manner::Every(number) => {
+    match health_reply {
+        HealthReply::Every(number) => {
             static COUNT: AtomicU32 = AtomicU32::new(1);
             if COUNT.fetch_add(1, Ordering::Relaxed).is_multiple_of(number) {
                 return http::write_reply(&mut stream, &method, &path, phase);
             }
             http::wait_until_it_goes(&mut stream)
         }
-        Manner::Unavailable => send(&mut stream, "503 Service Unavailable", "application/json", LIVE),
-        Manner::Html => http::write_reply(&mut stream, &method, &path, Phase::Foreign),
-        Manner::Cut => {
+        HealthReply::Unavailable => send(&mut stream, "503 Service Unavailable", "application/json", LIVE),
+        HealthReply::Html => http::write_reply(&mut stream, &method, &path, Phase::Foreign),
+        HealthReply::Cut => {
             let half = &LIVE[..LIVE.len() / 2];
             write!(stream, "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{half}", LIVE.len())
         }
-        Manner::Drip => {
+        HealthReply::Drip => {
             stream.set_nodelay(true)?;
             for byte in b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n" {
                 stream.write_all(&[*byte])?;
@@ -53,11 +58,11 @@ pub(crate) fn answer(mut stream: TcpStream, manner: Manner, phase: Phase, diary:
             }
             Ok(())
         }
-        Manner::Flood => flood(&mut stream, diary),
-        Manner::Redirect => {
+        HealthReply::Flood => flood(&mut stream, diary),
+        HealthReply::Redirect => {
             write!(stream, "HTTP/1.1 302 Found\r\nLocation: {ELSEWHERE}\r\nContent-Length: 0\r\n\r\n")
         }
-        Manner::Sound | Manner::Reset => http::write_reply(&mut stream, &method, &path, phase),
+        HealthReply::Sound | HealthReply::Reset => http::write_reply(&mut stream, &method, &path, phase),
     }
 }
 
