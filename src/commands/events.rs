@@ -67,7 +67,7 @@ async fn show(settings: &EventsSettings, out: &mut impl io::Write) -> io::Result
 /// How far the record has been read.
 #[derive(Debug)]
 enum Cursor {
-    /// It has not been looked at.
+    /// Not read yet.
     Start,
     /// There was none: all that there will be is news.
     Nothing,

@@ -1,4 +1,4 @@
-//! What `status` and `events` read from the store. No other command knows its shape.
+//! What `status` and `events` read from the store. No other command knows its schema.
 
 use crate::core::lease::Life;
 use crate::platform::{machine, proc};
@@ -13,7 +13,7 @@ pub(super) struct Entry {
     pub(super) id: i64,
     pub(super) at_ms: i64,
     pub(super) name: String,
-    /// As the log had them; the generation, where there is one, first.
+    /// As in the log; the generation, if any, first.
     pub(super) fields: Map<String, Value>,
 }
 
@@ -26,20 +26,20 @@ pub(super) struct Owner {
     pub(super) since: Option<i64>,
     pub(super) released: bool,
     pub(super) life: Life,
-    /// Where his gateway listens: the host as in a URL, and the port.
+    /// Where its gateway listens: the host as in a URL, and the port.
     pub(super) place: Option<(String, u16)>,
 }
 
-/// The youngest gateway.
+/// The latest gateway.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Gateway {
     pub(super) generation: u64,
     pub(super) pid: Option<i32>,
     /// Since its start was decided.
     pub(super) age: Option<Duration>,
-    /// Whether its process can be seen to live.
+    /// Whether its process is known to live.
     pub(super) alive: bool,
-    /// `with exit code 1`, where an end is recorded.
+    /// Such as `with exit code 1`; `None` if no end is recorded.
     pub(super) end: Option<String>,
     pub(super) ended_at: Option<i64>,
 }

@@ -1,8 +1,8 @@
 //! What is left of a gateway that another supervisor started.
 //!
-//! A supervisor that was killed, or that left on request, leaves its gateway behind. The next one knows it from the
-//! record (pid and start time name a process for as long as the machine is up), or, where the supervisor died before it
-//! could write them down, from the instance id in the environment of the gateway and of everything that it started.
+//! A supervisor that was killed or detached leaves its gateway behind. The next one finds it by the record (pid and
+//! start time identify a process until the next boot) or, if the supervisor died before it wrote them, by the instance
+//! id in the environment of the gateway and of everything that it started.
 
 use super::launch::{INSTANCE, Launch, entry};
 use super::spawn::ProcessKind;
@@ -22,15 +22,15 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-/// The pauses before the looks at all processes: a process does not bear its id yet between fork(2) and execve(2), and
-/// none at all in the middle of an execve(2).
+/// The pauses before the searches through all processes: between fork(2) and execve(2) a process does not carry its id
+/// yet, and in the middle of execve(2) it has no environment at all.
 const LOOKS: [Duration; 4] =
     [Duration::ZERO, Duration::from_millis(10), Duration::from_millis(40), Duration::from_millis(100)];
 
-/// As many of them are enough where only orphans can be left: these have long borne their id.
+/// This many suffice if only orphans can be left: they have had their id for long.
 const LOOKS_FOR_ORPHANS: usize = 2;
 
-/// What makes another gateway of the same program: the settings that a gateway reads from its environment.
+/// The settings that a gateway reads from its environment: with other values the same program is another gateway.
 const SETTINGS: [&str; 4] = ["OPENCLAW_STATE_DIR", "OPENCLAW_CONFIG_PATH", "OPENCLAW_PROFILE", "OPENCLAW_GATEWAY_PORT"];
 
 /// What was found, and a hold on it. [`super::process::Gateway::adopt`] takes it.
@@ -44,7 +44,6 @@ pub struct Found {
 }
 
 impl Found {
-    /// It in the core's words.
     #[must_use]
     pub fn remains(&self) -> &Remains {
         &self.remains
@@ -110,7 +109,7 @@ fn known(left: &LeftRecord) -> &[(i32, u64)] {
 /// Looks for the gateway of a record.
 ///
 /// # Errors
-/// The processes cannot be listed: then nothing is known of what is left.
+/// The processes cannot be listed: what is left is then unknown.
 pub async fn find(left: &LeftRecord, launch: &Launch) -> io::Result<Found> {
     let (left, launch) = (left.clone(), launch.clone());
     proc::run(move || find_recorded(&left, &launch)).await?
@@ -131,7 +130,7 @@ fn find_recorded(left: &LeftRecord, launch: &Launch) -> io::Result<Found> {
         }
         let mut bearers = bearers(|instance| instance == left.instance)?.into_values().next().unwrap_or_default();
         bearers.extend(in_leaf_of(left, &bearers));
-        // Who is known to have ended is not looked for among those that it left.
+        // A leader that is known to have ended is not searched for in its own orphans.
         if recorded.is_none()
             && let Some(leader) = leader_of(&bearers)?
         {
@@ -144,7 +143,7 @@ fn find_recorded(left: &LeftRecord, launch: &Launch) -> io::Result<Found> {
     Ok(Found::without_leader(Remains::Nothing { pid: left.pid }, left))
 }
 
-/// The processes in the control group of this gateway that do not have its id. A child that is held up in its execve(2) has
+/// The processes in the control group of this gateway that do not have its id. A child that is stuck in execve(2) has
 /// no other proof before its pid is on record.
 fn in_leaf_of(left: &LeftRecord, known: &[Stat]) -> Vec<Stat> {
     let leaf = Leaf::find(&ProcessKind::Gateway.leaf_name(&left.instance), None);
@@ -208,7 +207,7 @@ fn bearers(is_wanted: impl Fn(&str) -> bool) -> io::Result<BTreeMap<String, Vec<
     Ok(found)
 }
 
-/// The leader among those that bear the id of one gateway, if it still lives.
+/// The leader among the processes with the id of one gateway, if it still lives.
 fn leader_of(bearers: &[Stat]) -> io::Result<Option<Handle>> {
     match likeliest_leader(bearers) {
         Some(leader) => hold(leader.pid, leader.start_time),
@@ -220,7 +219,7 @@ fn leader_of(bearers: &[Stat]) -> io::Result<Option<Handle>> {
 /// detached successor has helpers of its predecessor beside it, and these were there before it.
 fn leader_above(holder: i32, bearers: &[Stat]) -> Option<&Stat> {
     let find = |pid: i32| bearers.iter().find(|bearer| bearer.pid == pid);
-    // A parent was there before its child: of a walk that does not end, one was another process meanwhile.
+    // A parent is older than its child: if the walk does not end, a pid was reused meanwhile.
     let lineage = std::iter::successors(find(holder), |process| find(process.parent)).take(bearers.len());
     lineage.filter(|process| process.session == process.pid).last()
 }

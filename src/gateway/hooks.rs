@@ -36,14 +36,14 @@ const REASON: &str = "OPENCLAW_SUPERVISE_REASON";
 const CODE: &str = "OPENCLAW_SUPERVISE_CODE";
 const SIGNAL: &str = "OPENCLAW_SUPERVISE_SIGNAL";
 
-/// What a hook can be told. What there is nothing to say of is not there, whatever our own environment holds.
+/// The variables that a hook may get. Those without a value are removed, even if our own environment has them.
 const TOLD: [&str; 5] = [GENERATION, PID, REASON, CODE, SIGNAL];
 
-/// What OpenClaw's contract for embedding hosts has run once after an exit with 78.
+/// OpenClaw's contract for embedding hosts: run once after an exit with 78.
 const REPAIR: [&str; 4] = ["doctor", "--fix", "--yes", "--non-interactive"];
 
-/// The pauses before the looks for what a dead supervisor left: a process does not bear its id yet between fork(2) and
-/// execve(2), and none at all in the middle of an execve(2).
+/// The pauses before the searches for what a dead supervisor left: between fork(2) and execve(2) a process does not
+/// carry its id yet, and in the middle of execve(2) it has no environment at all.
 const LOOKS: [Duration; 4] =
     [Duration::ZERO, Duration::from_millis(10), Duration::from_millis(40), Duration::from_millis(100)];
 
@@ -111,7 +111,7 @@ impl RunningHook {
         leader.map_or(Ok(()), |leader| unless_gone(leader.terminate().and_then(|()| leader.resume())))
     }
 
-    /// SIGKILL to its process. The rest follows when that one has ended.
+    /// SIGKILL to its process. The rest of its tree is killed once that has exited.
     ///
     /// # Errors
     /// As [`RunningHook::terminate`].
@@ -123,7 +123,7 @@ impl RunningHook {
 /// The tags of the living hooks. One static list, since all threads of a process share its children.
 static LIVING: Mutex<Vec<RlimitTag>> = Mutex::new(Vec::new());
 
-/// Keeps a mark for a hook, until it is dropped.
+/// Reserves a tag for a hook, until it is dropped.
 struct Living(Option<RlimitTag>);
 
 impl Living {
@@ -223,8 +223,8 @@ impl Hooks {
         Some(command)
     }
 
-    /// Ends what is left of the hooks of a supervisor that died, with all that they started, and waits for that.
-    /// `is_heir` says that one died, or may have.
+    /// Kills what is left of the hooks of a dead supervisor, with their whole trees, and waits for that. `is_heir`:
+    /// whether one died, or may have.
     ///
     /// # Errors
     /// The processes cannot be listed: what is left is then unknown.
@@ -312,7 +312,7 @@ fn entry(id: &str) -> String {
     format!("{HOOK}={id}")
 }
 
-/// The ids that begin with this key, each with one who bears it.
+/// The ids that begin with this key, each with a process that carries it.
 fn bearers(key: &str) -> io::Result<BTreeMap<String, i32>> {
     let me = i32::try_from(std::process::id()).unwrap_or(0);
     let id = |environment: &ProcessEnvironment| String::from_utf8(environment.get(HOOK)?.to_vec()).ok();

@@ -78,7 +78,7 @@ impl Control {
         let peer = match stream.peer_cred() {
             Ok(peer) if may_ask(peer.uid()) => peer,
             Ok(peer) => return turn_away(&stream, &format!("uid {} may not ask here", peer.uid())),
-            Err(error) => return turn_away(&stream, &format!("the kernel does not tell who asks: {error}")),
+            Err(error) => return turn_away(&stream, &format!("the kernel does not name the client: {error}")),
         };
         let Some(place) = self.broadcast.place() else {
             return turn_away(&stream, &format!("{CLIENTS_MAX} clients are being served; ask again later"));

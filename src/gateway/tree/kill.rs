@@ -1,10 +1,9 @@
 //! The kill of a tree.
 //!
-//! A tree that forks all the while outruns a killer that looks at all processes between two rounds of signals. So there
-//! are two loops. The inner one looks at our descendants alone: we are the reaper of all orphans, so every member is on
-//! the list of our own children or on that of a member. A process with a pending SIGKILL forks no more, so once a pass
-//! over these lists finds no new member, none can come. The outer one looks at all processes, for members that left that
-//! family.
+//! A fork bomb outruns a killer that scans all processes between two rounds of signals. So there are two loops. The inner
+//! one scans only our descendants: we are the subreaper, so every member is a child of ours or of another member. A
+//! process with a pending SIGKILL cannot fork, so once a pass finds no new member, none can appear. The outer loop scans
+//! all processes, for members that are no longer our descendants.
 //!
 //! It runs on a worker of [`proc::run`], because its reads of `/proc` may block. If one does, the kill is restarted on
 //! another worker, and the process that blocks the read is killed unseen, if that is proven to be a member.
@@ -26,10 +25,10 @@ use std::time::Duration;
 /// How long a kill may take.
 const TIME_MAX: Duration = Duration::from_secs(10);
 
-/// The same if all that is left sleeps uninterruptibly: it dies when it wakes, and no signal wakes it.
+/// The same if every survivor is in uninterruptible sleep: no signal wakes it, and it dies when it wakes.
 const ASLEEP_TIME_MAX: Duration = Duration::from_secs(2);
 
-/// The pauses in which killed processes become zombies, before the next look at all processes.
+/// The pauses in which killed processes become zombies, before the next scan of all processes.
 const PAUSES_MS: [u64; 8] = [1, 1, 2, 2, 4, 5, 10, 25];
 
 /// How long the survey before the first signal may take.
@@ -38,18 +37,18 @@ const SURVEY_TIME_MAX: Duration = Duration::from_millis(50);
 /// How many passes of the inner loop one turn has: zombies are reaped between two turns.
 const PASSES_MAX: u32 = 64;
 
-/// How long one turn may take, however many members come to light.
+/// How long one turn may take, regardless of how many members it finds.
 const TURN_TIME_MAX: Duration = Duration::from_millis(250);
 
 /// How many rounds a member gets that we may not signal (EPERM), such as a child that became root: nothing changes that.
 const REFUSED_ROUNDS: u32 = 2;
 
-/// A living member that cannot be looked at.
+/// A living member that cannot be inspected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Hidden {
     /// It was killed, though `/proc` does not show it, as with `hidepid`: see proc(5).
     Killed,
-    /// It was killed, and holds up the reads about it: it sleeps in the kernel and dies when it wakes.
+    /// It was killed, and reads about it block: it sleeps in the kernel and dies when it wakes.
     Stuck,
     Refused,
     /// A child of ours that may belong to something else.
@@ -57,14 +56,14 @@ enum Hidden {
 }
 
 impl Tree {
-    /// SIGKILL to every member, again and again until no further one can be left and a look at all processes finds none,
-    /// for at most ten seconds. `elapsed` tells how long it has been going on. It runs on another thread.
+    /// SIGKILL to every member, repeated until a scan of all processes finds none, for at most ten seconds. `elapsed`
+    /// returns the time since the start of the kill. Runs on another thread.
     pub async fn kill(self, elapsed: impl Fn() -> Duration + Clone + Send + Sync + 'static) -> TreeEnd {
         kill(self, elapsed).await
     }
 
-    /// Looks for processes that belong to this tree for what they are themselves, and kills them. To be called when
-    /// nothing of it is left below us; the leader may be reaped in the meantime.
+    /// Finds processes that carry the marks of this tree but are not our descendants, and kills them. Must be called when
+    /// no descendant is left; the leader may be reaped in the meantime.
     pub async fn sweep(mut self, elapsed: impl Fn() -> Duration + Clone + Send + Sync + 'static) -> TreeEnd {
         if let Root::Child { pid, .. } = self.root {
             self.seen.remove(&pid);
@@ -84,7 +83,7 @@ async fn kill(tree: Tree, elapsed: impl Fn() -> Duration + Clone + Send + Sync +
     let (toll, copy, clock) = (Toll::default(), tree.clone(), elapsed.clone());
     let end = proc::run(move || TreeKill::new(copy.clone(), elapsed.clone(), toll.clone()).run()).await;
     end.unwrap_or_else(|error| {
-        // No thread can be had: what needs no look at `/proc` is killed all the same.
+        // No thread is available: kill at least what needs no read of `/proc`.
         tracing::warn!(%error, "cannot look for the processes of the gateway; killing its leader and control group");
         let _sent = (tree.leader.map(|leader| leader.kill()), tree.leaf.map(|leaf| leaf.kill()));
         TreeEnd { survivors: 1, elapsed: clock(), ..TreeEnd::default() }
@@ -101,9 +100,9 @@ struct TreeKill<E> {
     /// Members that we may not signal.
     refused: BTreeSet<Name>,
     hidden: BTreeMap<i32, Hidden>,
-    /// In it no child of ours is reaped.
+    /// While it lasts, no child of ours is reaped.
     turn: Option<Turn>,
-    /// Children of ours that were dealt with in this turn.
+    /// Children of ours that were handled in this turn.
     settled: BTreeSet<i32>,
     /// Groups that were killed through a zombie in this turn.
     groups: BTreeSet<i32>,
@@ -149,7 +148,7 @@ impl<E: Fn() -> Duration> TreeKill<E> {
             } else {
                 empty_scans = 0;
             }
-            // However long it took to get here, every member was signalled once.
+            // Even if the time is up by now, every member was signalled once.
             if self.is_over(left, rounds) && (rounds > 0 || members.is_err()) {
                 if let Err(error) = &members {
                     tracing::warn!(%error, "cannot see what is left of the gateway; raise the limit on open files");
@@ -189,8 +188,8 @@ impl<E: Fn() -> Duration> TreeKill<E> {
         self.turn = Some(Turn::begin());
     }
 
-    /// Writes down the members that the first signals will end, before they do: many end with their group, unseen. In a
-    /// storm of forks every moment counts, so it is short.
+    /// Records the members that the first signals will kill, before they do: many die with their group, unseen. Short,
+    /// because a fork bomb uses the time.
     fn survey_family(&mut self) {
         let (begun, start) = (proc::tick(), (self.elapsed)());
         let (number, leaf) = (self.tree.number_now(), self.tree.leaf_members());
@@ -236,8 +235,7 @@ impl<E: Fn() -> Duration> TreeKill<E> {
         {
             self.toll.note_hidden(leader.pid(), false);
         }
-        // Most are found this way, and every moment that the others are left alone they become more. An error is that of
-        // the scan, which comes next.
+        // Finds most members quickly, before the others fork more. The scan that follows reports an error.
         let _seen_by_the_scan = self.kill_family();
         let strays = members.iter().filter(|member| !self.toll.is_signalled(&member.process));
         let targets = strays.filter_map(|member| self.acquire(member)).collect();
@@ -311,7 +309,7 @@ impl<E: Fn() -> Duration> TreeKill<E> {
         }
     }
 
-    /// The inner loop. Says whether it came to its end.
+    /// The inner loop. Returns whether it completed.
     fn kill_family(&mut self) -> io::Result<bool> {
         if !self.inherits() {
             return Ok(true);
@@ -332,7 +330,7 @@ impl<E: Fn() -> Duration> TreeKill<E> {
         Ok(false)
     }
 
-    /// A child of ours that was not dealt with in this turn.
+    /// A child of ours that was not handled in this turn.
     fn inspect_child(&mut self, pid: i32) -> io::Result<Option<KillTarget>> {
         let process = match proc::stat(pid) {
             Ok(process) => process,
@@ -357,7 +355,7 @@ impl<E: Fn() -> Duration> TreeKill<E> {
         Ok(member.map(KillTarget::Child))
     }
 
-    /// A child that cannot be looked at: it is killed if it can only belong to this tree.
+    /// A child that cannot be inspected: it is killed if it can only belong to this tree.
     fn kill_hidden(&mut self, pid: i32) {
         if proc::is_left_behind() || !kill::is_living_child(pid) || self.tree.is_elsewhere(pid) {
             return;
@@ -389,7 +387,7 @@ impl<E: Fn() -> Duration> TreeKill<E> {
         }
     }
 
-    /// Kills whatever comes to light below us until those that were killed are dead, or a look around is due.
+    /// Kills every new descendant until the killed ones are dead, or the next full scan is due.
     #[expect(clippy::disallowed_methods, reason = "it runs on a worker")]
     fn wait(&mut self) {
         for pause in PAUSES_MS {
@@ -398,7 +396,7 @@ impl<E: Fn() -> Duration> TreeKill<E> {
                 match self.kill_family() {
                     Ok(true) => break,
                     Ok(false) if (self.elapsed)() < TIME_MAX && !proc::is_left_behind() => {}
-                    // The look at all processes will tell.
+                    // The scan of all processes will show it.
                     Ok(false) | Err(_) => return,
                 }
             }

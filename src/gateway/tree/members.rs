@@ -13,7 +13,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// How many members are held at most: enough for those that are too young to be recorded.
+/// The most handles on members: enough for those that are too young to be recorded.
 const HELD_MAX: usize = 64;
 
 /// Where the orphans that we inherit can come from.
@@ -39,9 +39,9 @@ impl Orphans {
 pub(super) enum Root {
     /// We spawned it and have not reaped it.
     Child { pid: i32, orphans: Orphans },
-    /// Another supervisor spawned it: when it ends, its pid may be given to any process.
+    /// Another supervisor spawned it: when it ends, its pid may be reused.
     Adopted { pid: i32, start_time: u64 },
-    /// It is gone. Its pid is known, perhaps.
+    /// Gone; its pid, if known.
     Gone { pid: Option<i32> },
 }
 
@@ -49,7 +49,7 @@ pub(super) enum Root {
 #[derive(Debug, Clone)]
 pub struct Tree {
     pub(super) root: Root,
-    /// A hold on it, to signal it even if `/proc` does not show it.
+    /// A handle, to signal it even if `/proc` does not show it.
     pub(super) leader: Option<Arc<Handle>>,
     /// `NAME=value` in the environment of whatever the gateway starts.
     pub(super) instance: String,
@@ -121,7 +121,7 @@ impl Tree {
 
     pub(super) fn remember_found(&mut self, scan: impl FnOnce(&Self) -> io::Result<Vec<TreeMember>>) -> Vec<i32> {
         let begun = proc::tick();
-        // What cannot be seen now will be looked for again when the tree is killed.
+        // What is invisible now is searched for again when the tree is killed.
         let members = scan(self).unwrap_or_default();
         self.note(&members, begun);
         let stopped = members.iter().filter(|member| member.process.state == ProcessState::Stopped);
@@ -166,7 +166,7 @@ impl Tree {
     /// a clock tick.
     pub fn snapshot(&mut self) -> Vec<(i32, u64)> {
         let begun = proc::tick();
-        // One that was adopted in the tick of its birth was too young then.
+        // One that was adopted in the tick of its creation was too young then.
         if let Root::Adopted { pid, start_time } = self.root
             && start_time < begun
         {
@@ -312,7 +312,7 @@ impl Tree {
     pub(super) fn number_now(&self) -> Option<i32> {
         match self.root {
             Root::Child { pid, .. } => platform::kill::is_child(pid).then_some(pid),
-            // One that was too young to be recorded cannot be told from a later one.
+            // One that was too young to be recorded cannot be distinguished from a later one.
             Root::Adopted { pid, start_time } => {
                 let is_leader = |process: Stat| process.start_time == start_time && self.seen.contains_key(&pid);
                 proc::stat(pid).is_ok_and(is_leader).then_some(pid)

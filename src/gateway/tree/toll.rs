@@ -48,7 +48,7 @@ impl Toll {
         self.lock().insert(name(&process), Killed { is_signalled: false, escaped, evidence, command });
     }
 
-    /// Writes a member down that cannot be looked at, unless it was seen before.
+    /// Records a member that cannot be inspected, unless it was seen before.
     pub(super) fn note_hidden(&self, pid: i32, escaped: bool) {
         let mut killed = self.lock();
         if killed.keys().any(|(known, _)| *known == pid) {

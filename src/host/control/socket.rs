@@ -1,4 +1,4 @@
-//! The socket's file: where it lies, and how it is reached however long its path is.
+//! The socket's file: its path, and an address for it of any length.
 
 use std::fs::{self, Permissions};
 use std::io;
@@ -17,14 +17,14 @@ const PATH_LENGTH_MAX: usize = if cfg!(target_os = "macos") { 103 } else { 107 }
 #[derive(Debug)]
 pub(super) struct File {
     path: PathBuf,
-    /// Device and inode: what lies there at the end may be the socket of a successor.
+    /// Device and inode: by the end the path may be the socket of a successor.
     identity: (u64, u64),
 }
 
 impl Drop for File {
     fn drop(&mut self) {
         if identity(&self.path).is_ok_and(|identity| identity == self.identity) {
-            // A folder that is gone or closed by now has no use for our tidiness.
+            // The folder may be gone by now.
             let _gone = fs::remove_file(&self.path);
         }
     }
@@ -40,7 +40,7 @@ pub(super) fn bind(store_dir: &Path) -> io::Result<(UnixListener, File)> {
         Err(error) => return Err(error),
     }
     let listener = UnixListener::bind(Address::of(store_dir)?.path())?;
-    // Some volumes know no modes; the credentials of each client are looked at all the same.
+    // Some volumes have no modes; the credentials of each client are checked anyway.
     let _no_modes = fs::set_permissions(&path, Permissions::from_mode(0o600));
     let file = File { identity: identity(&path)?, path };
     listener.set_nonblocking(true)?;

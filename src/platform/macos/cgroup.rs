@@ -42,7 +42,7 @@ impl Leaf {
         match *self {}
     }
 
-    /// The same. Says whether another try is of no use.
+    /// The same. Returns whether a retry is useless.
     #[must_use]
     pub fn try_remove(&self) -> bool {
         match *self {}

@@ -8,7 +8,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
-/// How deep groups below a leaf are looked at. The kernel allows any depth.
+/// The depth to which groups below a leaf are read. The kernel allows any depth.
 const DEPTH_MAX: usize = 16;
 
 /// The control group of one gateway.
@@ -102,7 +102,7 @@ impl Leaf {
         let _is_done = self.try_remove();
     }
 
-    /// The same. Returns whether another try is of no use: it is gone, or not ours to remove.
+    /// The same. Returns whether a retry is useless: it is gone, or not ours to remove.
     #[must_use]
     pub fn try_remove(&self) -> bool {
         remove_empty_below(&self.directory);

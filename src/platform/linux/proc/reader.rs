@@ -125,7 +125,7 @@ struct Activity {
     assignments: u64,
     read: Option<StuckRead>,
     reads: u64,
-    /// The processes that are looked at.
+    /// The processes that are being read.
     pids: Vec<i32>,
     is_left_behind: bool,
 }
@@ -160,7 +160,7 @@ impl Assignment {
     }
 
     /// Leaves the worker behind if it has slept in one read since the last look: one that only waits for a processor is
-    /// given time. Returns that read, and the processes that were to be looked at beside it.
+    /// given time. Returns that read, and the processes that it had still to read.
     pub(super) fn leave_if_stuck(&mut self) -> Option<(StuckRead, Vec<i32>)> {
         let mut status = lock(&self.worker.status);
         let read = status.read.filter(|_| status.assignments == self.number)?;
@@ -219,7 +219,7 @@ impl ReaderThread {
         }
     }
 
-    /// Writes down the processes that are looked at from now on.
+    /// Records the processes that are read from now on.
     pub(super) fn begin(&self, pids: &[i32]) {
         let known = &mut lock(&self.status).pids;
         known.clear();
@@ -277,7 +277,7 @@ impl<F: Fn() -> T + Send + Sync, T: Send> ReaderWork for Closure<F, T> {
 
 /// Runs a job that reads about other processes on the thread of a worker. Where a read gets stuck, that worker is left
 /// behind and the job is run anew by another one, in which every read about that process fails with `TimedOut`. So a
-/// job must bear being run in part: see [`is_left_behind`].
+/// job must tolerate being run in part: see [`is_left_behind`].
 ///
 /// # Errors
 /// No worker can be had.

@@ -91,7 +91,7 @@ struct Survey<T> {
     changed: Condvar,
 }
 
-/// The processes that are still to be looked at.
+/// The processes that are not read yet.
 struct Names {
     pids: Vec<i32>,
     may_be_more: bool,
