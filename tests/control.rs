@@ -404,7 +404,7 @@ async fn a_stop_is_over_when_the_process_is() {
     assert!(supervisor.is_over(), "{shown:?}");
     let mut lines = shown.out.lines();
     assert!(lines.next().unwrap().starts_with("systemd may restart it; to keep it down: systemctl "), "{shown:?}");
-    assert_eq!(lines.next(), Some("the supervisor has stopped: as asked"));
+    assert_eq!(lines.next(), Some("the supervisor exited: as asked"));
     assert!(!stage.store().join(NAME).exists());
 }
 

@@ -266,7 +266,7 @@ fn the_gateway_of_a_killed_supervisor_is_still_reported_healthy() {
         &scene.url(),
     ]);
     for verb in ["restart", "stop", "retry-now"] {
-        Said::by(&scene, &[verb]).expect(3).assert_says(&["no supervisor runs"]);
+        Said::by(&scene, &[verb]).expect(3).assert_says(&["is not running for"]);
     }
     assert!(gateway.is_alive() && scene.diary().signals(gateway.pid).is_empty());
 }
@@ -283,7 +283,7 @@ fn without_any_record_status_reports_nothing_and_creates_nothing() {
     );
     for verb in ["restart", "stop", "retry-now"] {
         let said = Said::by(&scene, &[verb]).expect(3);
-        said.assert_says(&["no supervisor runs", &scene.store_dir().display().to_string()]);
+        said.assert_says(&["is not running for", &scene.store_dir().display().to_string()]);
         assert_eq!(said.out.lines().count(), 1, "{said}");
     }
     let said = Said::by(&scene, &["events"]).expect(0);
@@ -366,7 +366,7 @@ fn a_restart_continues_after_its_client_timed_out() {
     let mut supervisor = scene.start();
     let first = supervisor.wait_started();
     let said = Said::by(&scene, &["restart", "--timeout", "300ms"]).expect(1);
-    said.assert_says(&["restart was asked for", "did not come within 300ms", "it goes on", "status"]);
+    said.assert_says(&["the restart has not finished within 300ms", "it continues", "status"]);
     assert!(said.took < Duration::from_millis(3500), "{said}");
     assert_ne!(supervisor.wait_started(), first);
     end(&mut supervisor);
@@ -392,7 +392,7 @@ fn a_stop_ends_gateway_and_supervisor_before_it_returns() {
     let said = client.end().expect(0);
     assert!(!gateway.is_alive());
     assert_eq!(scene.processes(), [], "{said}");
-    said.assert_says(&["the supervisor has stopped"]);
+    said.assert_says(&["the supervisor exited"]);
     supervisor.expect_exit(0);
     assert_asked_by(&supervisor.wait_event("stop.requested"), "stop", pid);
     assert_eq!(supervisor.last("gateway.exited").text("cause"), "stop requested");

@@ -113,7 +113,7 @@ async fn pursue(settings: &RequestSettings, before: &Before) -> RequestOutcome {
             // It is exiting, and its last report did not reach us.
             Ok(None) | Err(_) if heard && request == Request::Stop => {
                 before.end().await;
-                return RequestOutcome::good("the supervisor has stopped");
+                return RequestOutcome::good("the supervisor exited");
             }
             Ok(None) => return RequestOutcome::bad(format!("the supervisor exited during the {}", request.name())),
             Err(error) => return failure(&error, store_dir),
@@ -133,7 +133,7 @@ fn judge(request: Request, generation: u64, report: &Value) -> Option<RequestOut
     let milliseconds = |key: &str| Duration::from_millis(report[key].as_u64().unwrap_or(0));
     match (report["event"].as_str().unwrap_or_default(), request) {
         ("supervisor.stopped", Request::Stop) if report["exit_code"] == 0 => {
-            Some(RequestOutcome::good(format!("the supervisor has stopped: {}", text("reason"))))
+            Some(RequestOutcome::good(format!("the supervisor exited: {}", text("reason"))))
         }
         ("supervisor.stopped", _) => Some(RequestOutcome::bad(format!(
             "the supervisor exited with code {}: {}",
