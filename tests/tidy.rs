@@ -171,7 +171,7 @@ const PRIVATE_WORDS: [&str; 16] = [
 const PRIVATE_WORDS_MAX: usize = 3;
 
 /// The type names of `src` that are defined more than once. It only falls.
-const DOUBLE_TYPES_MAX: usize = 12;
+const DOUBLE_TYPES_MAX: usize = 6;
 
 #[test]
 fn the_arrows_between_modules_point_one_way() {

@@ -1,7 +1,7 @@
 //! `events`: what was recorded, and with `--follow` new entries as they come. It reads the store and asks no supervisor, so it works
 //! when none runs.
 
-use super::record::{Entry, Record};
+use super::record::{Entry, StoreRecord};
 use crate::core::exit;
 use crate::host::{clock, telemetry};
 use crate::settings::EventsSettings;
@@ -33,7 +33,7 @@ async fn show(settings: &EventsSettings, out: &mut impl io::Write) -> io::Result
     let mut cursor = Cursor::Start;
     let mut failure = None;
     loop {
-        match Record::open(store_dir).and_then(|record| cursor.read(record.as_ref(), settings.count)) {
+        match StoreRecord::open(store_dir).and_then(|record| cursor.read(record.as_ref(), settings.count)) {
             Ok(entries) => {
                 failure = None;
                 for entry in &entries {
@@ -77,7 +77,7 @@ enum Cursor {
 
 impl Cursor {
     /// The next entries: the last `count` at first, then whatever is new.
-    fn read(&mut self, record: Option<&Record>, count: u32) -> Result<Vec<Entry>, String> {
+    fn read(&mut self, record: Option<&StoreRecord>, count: u32) -> Result<Vec<Entry>, String> {
         let Some(record) = record else {
             if matches!(self, Self::Start) {
                 *self = Self::Nothing;
@@ -111,7 +111,7 @@ impl Cursor {
 
 /// The entries after `last`. If `last` is missing, the store was recreated and every entry is new: a store drops an entry
 /// only once thousands follow it.
-fn read_on(record: &Record, last: &Entry) -> Result<Vec<Entry>, String> {
+fn read_on(record: &StoreRecord, last: &Entry) -> Result<Vec<Entry>, String> {
     let mut entries = record.after(last.id - 1, PORTION + 1)?;
     if entries.first() == Some(last) {
         entries.remove(0);

@@ -19,7 +19,7 @@ pub(super) struct Entry {
 
 /// The supervisor that took the lease last.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Owner {
+pub(super) struct LastOwner {
     pub(super) pid: Option<i32>,
     pub(super) host: Option<String>,
     pub(super) epoch: u64,
@@ -32,7 +32,7 @@ pub(super) struct Owner {
 
 /// The latest gateway.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Gateway {
+pub(super) struct RecordedGateway {
     pub(super) generation: u64,
     pub(super) pid: Option<i32>,
     /// Since its start was decided.
@@ -45,9 +45,9 @@ pub(super) struct Gateway {
 }
 
 /// An open store.
-pub(super) struct Record(StoreReader);
+pub(super) struct StoreRecord(StoreReader);
 
-impl Record {
+impl StoreRecord {
     /// Opens it, if there is one.
     pub(super) fn open(store_dir: &Path) -> Result<Option<Self>, String> {
         StoreReader::open(store_dir).map(|reader| reader.map(Self)).map_err(|error| error.to_string())
@@ -64,16 +64,16 @@ impl Record {
     }
 
     /// What cannot be read is not known.
-    pub(super) fn owner(&self) -> Option<Owner> {
+    pub(super) fn owner(&self) -> Option<LastOwner> {
         self.0.lease().ok().flatten().map(owner)
     }
 
     /// As above.
-    pub(super) fn gateway(&self) -> Option<Gateway> {
+    pub(super) fn gateway(&self) -> Option<RecordedGateway> {
         self.0.youngest().ok().flatten().map(|record| self.judge(&record))
     }
 
-    fn judge(&self, record: &GenerationRecord) -> Gateway {
+    fn judge(&self, record: &GenerationRecord) -> RecordedGateway {
         let died = record.died.map(|(death, at)| (format!("with {death}"), at.wall_ms));
         let end = match (died, record.settled) {
             (Some(died), _) => Some(died),
@@ -83,7 +83,7 @@ impl Record {
             (None, Some((Ending::Ran { .. }, at))) => Some(("with an unknown status".to_owned(), at.wall_ms)),
             (None, None) => None,
         };
-        Gateway {
+        RecordedGateway {
             generation: record.generation,
             pid: record.pid,
             age: record.intent.map(|at| self.0.age(record, at)),
@@ -116,9 +116,9 @@ fn entry(row: EventRow) -> Entry {
     Entry { id: row.id, at_ms: row.at_ms, name: row.name, fields }
 }
 
-fn owner(tenant: LeaseOwner) -> Owner {
+fn owner(tenant: LeaseOwner) -> LastOwner {
     let LeaseOwner { row, alive: life, .. } = tenant;
-    Owner {
+    LastOwner {
         pid: row.identity.pid,
         host: row.identity.host,
         epoch: row.epoch,

@@ -1,7 +1,7 @@
 //! `status`: supervisor and gateway as they are now. It asks the supervisor and probes the port; without a supervisor it
 //! shows what the store has.
 
-use super::record::{Gateway, Owner, Record};
+use super::record::{LastOwner, RecordedGateway, StoreRecord};
 use crate::core::lease::Life;
 use crate::core::report::human;
 use crate::core::{Observation, Phase, Readiness, Verdict, exit};
@@ -141,7 +141,7 @@ fn of_supervisor(settings: &StatusSettings, reply: StatusReply) -> Shown {
     let mut last = Last::default();
     if gateway.is_none() {
         // The supervisor itself reports a store that cannot be read.
-        let record = Record::open(&settings.subject.store_dir).ok().flatten();
+        let record = StoreRecord::open(&settings.subject.store_dir).ok().flatten();
         last.gateway = record.and_then(|record| record.gateway()).filter(|gateway| !gateway.alive).map(past_gateway);
     }
     let (answered_by, trouble, probe, health) = ("supervisor", None, None, Health::Unknown);
@@ -151,12 +151,12 @@ fn of_supervisor(settings: &StatusSettings, reply: StatusReply) -> Shown {
 /// What the store has. `error` says why no supervisor answers.
 fn of_record(settings: &StatusSettings, error: &ConnectionError) -> Shown {
     let subject = &settings.subject;
-    let (record, unreadable) = match Record::open(&subject.store_dir) {
+    let (record, unreadable) = match StoreRecord::open(&subject.store_dir) {
         Ok(record) => (record, None),
         Err(why) => (None, Some(why)),
     };
-    let owner = record.as_ref().and_then(Record::owner);
-    let gateway = record.as_ref().and_then(Record::gateway);
+    let owner = record.as_ref().and_then(StoreRecord::owner);
+    let gateway = record.as_ref().and_then(StoreRecord::gateway);
     let holds = owner.as_ref().is_some_and(|owner| !owner.released && owner.life == Life::Alive);
     let owner_pid = owner.as_ref().and_then(|owner| owner.pid);
     let endpoint = owner.as_ref().and_then(|owner| place_of(owner, &settings.endpoint));
@@ -204,12 +204,12 @@ fn of_record(settings: &StatusSettings, error: &ConnectionError) -> Shown {
 }
 
 /// Where the gateway of that owner listens. What is not on record is as in our own settings.
-fn place_of(owner: &Owner, known: &Endpoint) -> Option<Endpoint> {
+fn place_of(owner: &LastOwner, known: &Endpoint) -> Option<Endpoint> {
     let (host, port) = owner.place.clone()?;
     known.at(&Endpoint { host, port, ..known.clone() }.to_string())
 }
 
-fn living_gateway(gateway: &Gateway) -> GatewayReply {
+fn living_gateway(gateway: &RecordedGateway) -> GatewayReply {
     GatewayReply {
         pid: gateway.pid,
         generation: gateway.generation,
@@ -218,8 +218,8 @@ fn living_gateway(gateway: &Gateway) -> GatewayReply {
     }
 }
 
-fn past_owner(owner: Owner, record: Option<&Record>) -> LastSupervisor {
-    let Owner { pid, host, since, released, life, .. } = owner;
+fn past_owner(owner: LastOwner, record: Option<&StoreRecord>) -> LastSupervisor {
+    let LastOwner { pid, host, since, released, life, .. } = owner;
     let stopped = record.filter(|_| released).and_then(|record| record.last(1).ok()?.pop());
     let stopped = stopped.filter(|entry| entry.name == "supervisor.stopped");
     let reason = stopped.as_ref().and_then(|entry| entry.fields.get("reason")?.as_str());
@@ -232,8 +232,8 @@ fn past_owner(owner: Owner, record: Option<&Record>) -> LastSupervisor {
     LastSupervisor { pid, host, since: since.map(clock::stamp_of), end, ended_at_ms }
 }
 
-fn past_gateway(gateway: Gateway) -> LastGateway {
-    let Gateway { pid, generation, end, ended_at, .. } = gateway;
+fn past_gateway(gateway: RecordedGateway) -> LastGateway {
+    let RecordedGateway { pid, generation, end, ended_at, .. } = gateway;
     LastGateway { pid, generation, end, ended_at: ended_at.map(clock::stamp_of) }
 }
 

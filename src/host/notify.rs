@@ -32,7 +32,7 @@ const STATUS_BYTES_MAX: usize = 2048;
 
 /// Notifies the service manager; does nothing without one.
 #[derive(Debug)]
-pub struct Notifier(Option<Connection>);
+pub struct Notifier(Option<NotifyConnection>);
 
 impl Notifier {
     /// Reads `NOTIFY_SOCKET`, `WATCHDOG_USEC` and `WATCHDOG_PID`.
@@ -47,7 +47,7 @@ impl Notifier {
 
     /// `watchdog` is the period in which `WATCHDOG=1` is due.
     fn open(name: &OsStr, watchdog: Option<Duration>) -> Self {
-        let connection = Connection::open(name, watchdog);
+        let connection = NotifyConnection::open(name, watchdog);
         Self(connection.map_err(|error| tracing::warn!("cannot notify the service manager: {error}")).ok())
     }
 
@@ -99,7 +99,7 @@ enum OpenError {
 }
 
 #[derive(Debug)]
-struct Connection {
+struct NotifyConnection {
     socket: UnixDatagram,
     address: SocketAddr,
     watchdog: Option<Duration>,
@@ -137,7 +137,7 @@ struct Message {
     feeds: bool,
 }
 
-impl Connection {
+impl NotifyConnection {
     fn open(name: &OsStr, watchdog: Option<Duration>) -> Result<Self, OpenError> {
         let address = address(name).map_err(|error| OpenError::Name(name.to_string_lossy().into_owned(), error))?;
         let socket = UnixDatagram::unbound().map_err(OpenError::Socket)?;

@@ -1,7 +1,7 @@
 //! Whether the gateway is supervised: what a container runtime has to know before it kills us. A gateway that is down is
 //! being restarted; a hung supervisor is not.
 
-use super::super::record::{Owner, Record};
+use super::super::record::{LastOwner, StoreRecord};
 use crate::core::lease::Life;
 use crate::host::control::{Connection, ConnectionError};
 use std::path::Path;
@@ -26,7 +26,7 @@ pub(super) async fn look(store_dir: &Path) -> Presence {
         // One client too many has been told so.
         Err(ConnectionError::Refused(why)) => Presence { verdict: "answers", ok: true, detail: why, pid: None },
         Err(ConnectionError::Absent) => {
-            of_record(Record::open(store_dir).ok().flatten().and_then(|record| record.owner()))
+            of_record(StoreRecord::open(store_dir).ok().flatten().and_then(|record| record.owner()))
         }
         Err(error @ ConnectionError::Silent { pid }) => {
             Presence { verdict: "silent", ok: false, detail: error.to_string(), pid }
@@ -39,9 +39,11 @@ pub(super) async fn look(store_dir: &Path) -> Presence {
 
 /// Without an answer. An owner in another container or on another machine cannot be asked or seen: then the supervisor
 /// here stands by, and has no socket.
-fn of_record(owner: Option<Owner>) -> Presence {
+fn of_record(owner: Option<LastOwner>) -> Presence {
     let none = |detail: &str| Presence { verdict: "none", ok: false, detail: detail.to_owned(), pid: None };
-    let Some(Owner { pid, host, life, released: false, .. }) = owner else { return none("no supervisor is in charge") };
+    let Some(LastOwner { pid, host, life, released: false, .. }) = owner else {
+        return none("no supervisor is in charge");
+    };
     match life {
         Life::Unknown => {
             let place = host.unwrap_or_else(|| "another place".to_owned());
@@ -64,9 +66,9 @@ pub(super) async fn url(store_dir: &Path) -> Option<String> {
 mod tests {
     use super::*;
 
-    fn owner(life: Life, released: bool) -> Owner {
+    fn owner(life: Life, released: bool) -> LastOwner {
         let host = Some("pod-1".to_owned());
-        Owner { pid: Some(1), host, epoch: 3, since: None, released, life, place: None }
+        LastOwner { pid: Some(1), host, epoch: 3, since: None, released, life, place: None }
     }
 
     #[test]

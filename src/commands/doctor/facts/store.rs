@@ -1,6 +1,6 @@
 //! One store: its lease, the supervisor behind its socket, and the gateway on record.
 
-use crate::commands::record::Record;
+use crate::commands::record::StoreRecord;
 use crate::core::lease::Life;
 use crate::host::control::{Connection, ConnectionError, StatusReply};
 use std::path::Path;
@@ -51,7 +51,7 @@ pub(in super::super) struct StoreFacts {
 impl StoreFacts {
     pub(in super::super) async fn gather(store_dir: &Path) -> Self {
         let (socket, url) = socket(store_dir).await;
-        let (lease, gateway) = match Record::open(store_dir) {
+        let (lease, gateway) = match StoreRecord::open(store_dir) {
             Ok(None) => (LeaseFacts::Unused, None),
             Ok(Some(record)) => {
                 (lease(&record), record.gateway().filter(|gateway| gateway.alive).and_then(|gateway| gateway.pid))
@@ -92,7 +92,7 @@ async fn socket(store_dir: &Path) -> (SocketFacts, Option<String>) {
     }
 }
 
-fn lease(record: &Record) -> LeaseFacts {
+fn lease(record: &StoreRecord) -> LeaseFacts {
     match record.owner() {
         None => LeaseFacts::Unused,
         Some(owner) if owner.released || matches!(owner.life, Life::Gone(_)) => LeaseFacts::Free,
