@@ -70,7 +70,7 @@ pub(crate) enum Mishap {
     Touch(usize, Option<Duration>),
     /// Its event loop works for so much CPU time.
     Burn(Duration),
-    /// It answers in another health_reply from now on.
+    /// It answers in another way from now on.
     Answer(HealthReply),
     /// It leaves a detached successor that answers on its port, and exits 0: an update restart before 2026.8.
     Succeed,
