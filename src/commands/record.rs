@@ -1,8 +1,9 @@
 //! What `status` and `events` read from the store. No other command knows its schema.
 
+use crate::core::Settled;
 use crate::core::lease::Life;
 use crate::platform::{machine, proc};
-use crate::store::{Ending, EventRow, GenerationRecord, LeaseOwner, StoreError, StoreReader};
+use crate::store::{EventRow, GenerationRecord, LeaseOwner, StoreError, StoreReader};
 use serde_json::{Map, Value};
 use std::path::Path;
 use std::time::Duration;
@@ -77,10 +78,10 @@ impl StoreRecord {
         let died = record.died.map(|(death, at)| (format!("with {death}"), at.wall_ms));
         let end = match (died, record.settled) {
             (Some(died), _) => Some(died),
-            (None, Some((Ending::NeverStarted | Ending::Postponed, at))) => {
+            (None, Some((Settled::NeverStarted | Settled::Postponed, at))) => {
                 Some(("before it had a process".to_owned(), at.wall_ms))
             }
-            (None, Some((Ending::Ran { .. }, at))) => Some(("with an unknown status".to_owned(), at.wall_ms)),
+            (None, Some((Settled::Ran(..), at))) => Some(("with an unknown status".to_owned(), at.wall_ms)),
             (None, None) => None,
         };
         RecordedGateway {

@@ -13,7 +13,7 @@ const RETRY_MIN: Duration = Duration::from_millis(250);
 
 /// What follows from one look at the port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ruling {
+pub enum PortRuling {
     /// The port is free: start.
     Clear,
     /// Look again at this moment.
@@ -27,13 +27,13 @@ pub enum Ruling {
 /// What the looks at the port have shown so far, since it was last free.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Watch {
-    held: Option<Held>,
+    held: Option<HeldPort>,
     blind_since: Option<Moment>,
     looks: u32,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Held {
+struct HeldPort {
     kind: Kind,
     /// Since when it is of this kind.
     since: Moment,
@@ -59,25 +59,25 @@ impl Watch {
     }
 
     /// Takes in one look. `drain_budget` is how long a gateway that we did not start may drain.
-    pub fn rule(&mut self, now: Moment, verdict: Verdict, policy: &Policy) -> Ruling {
+    pub fn rule(&mut self, now: Moment, verdict: Verdict, policy: &Policy) -> PortRuling {
         if verdict == Verdict::Inconclusive && policy.planted.is(Fault::InconclusiveIsFree)
             || verdict == Verdict::Silent && policy.planted.is(Fault::SilentIsFree)
         {
-            return Ruling::Clear;
+            return PortRuling::Clear;
         }
         if verdict == Verdict::Inconclusive {
             let since = *self.blind_since.get_or_insert(now);
             return if now >= since.saturating_add(policy.conflict_timeout) {
-                Ruling::Blind
+                PortRuling::Blind
             } else {
                 self.wait(now, policy)
             };
         }
         self.blind_since = None;
         let until = match verdict {
-            Verdict::Free => return Ruling::Clear,
+            Verdict::Free => return PortRuling::Clear,
             Verdict::Gateway(Phase::Starting) | Verdict::Booting if policy.planted.is(Fault::WarmingIsConflict) => {
-                return Ruling::Conflict;
+                return PortRuling::Conflict;
             }
             Verdict::Gateway(Phase::Starting) | Verdict::Booting => {
                 let held = self.note(now, Kind::Warming);
@@ -85,9 +85,9 @@ impl Watch {
             }
             Verdict::Gateway(Phase::Started | Phase::Unknown) => {
                 self.note(now, Kind::Other);
-                return Ruling::Conflict;
+                return PortRuling::Conflict;
             }
-            Verdict::Draining if policy.planted.is(Fault::DrainNotWaitedFor) => return Ruling::Conflict,
+            Verdict::Draining if policy.planted.is(Fault::DrainNotWaitedFor) => return PortRuling::Conflict,
             Verdict::Draining => {
                 let held = self.note(now, Kind::Draining);
                 held.draining_since.unwrap_or(now) + DRAIN_BUDGET
@@ -97,7 +97,7 @@ impl Watch {
             }
         };
         if now >= until && !policy.planted.is(Fault::ConflictNeverEnds) {
-            Ruling::Conflict
+            PortRuling::Conflict
         } else {
             self.wait(now, policy)
         }
@@ -113,13 +113,13 @@ impl Watch {
         }
     }
 
-    fn note(&mut self, now: Moment, kind: Kind) -> Held {
+    fn note(&mut self, now: Moment, kind: Kind) -> HeldPort {
         let before = self.held;
         let same_kind = before.is_some_and(|held| held.kind == kind);
         if !same_kind {
             self.looks = 0;
         }
-        let held = Held {
+        let held = HeldPort {
             kind,
             since: before.filter(|_| same_kind).map_or(now, |held| held.since),
             draining_since: before.and_then(|held| held.draining_since).or((kind == Kind::Draining).then_some(now)),
@@ -129,10 +129,10 @@ impl Watch {
         held
     }
 
-    fn wait(&mut self, now: Moment, policy: &Policy) -> Ruling {
+    fn wait(&mut self, now: Moment, policy: &Policy) -> PortRuling {
         let pause = RETRY_MIN.saturating_mul(1 << self.looks.min(16)).min(policy.probe_interval);
         self.looks = self.looks.saturating_add(1);
-        Ruling::Wait(now.saturating_add(pause))
+        PortRuling::Wait(now.saturating_add(pause))
     }
 }
 
@@ -149,11 +149,11 @@ mod tests {
     }
 
     /// Follows the waits of one verdict and says when the ruling ends them.
-    fn ends_at(watch: &mut Watch, mut now: Moment, verdict: Verdict) -> (Ruling, Moment, u32) {
+    fn ends_at(watch: &mut Watch, mut now: Moment, verdict: Verdict) -> (PortRuling, Moment, u32) {
         let policy = Policy::default();
         for looks in 1.. {
             match watch.rule(now, verdict, &policy) {
-                Ruling::Wait(next) => {
+                PortRuling::Wait(next) => {
                     assert!(next > now, "a wait lies ahead");
                     now = next;
                 }
@@ -166,9 +166,9 @@ mod tests {
     #[test]
     fn a_free_port_is_clear_and_a_healthy_gateway_a_conflict_at_once() {
         let policy = Policy::default();
-        assert_eq!(Watch::default().rule(at(0), Verdict::Free, &policy), Ruling::Clear);
+        assert_eq!(Watch::default().rule(at(0), Verdict::Free, &policy), PortRuling::Clear);
         for phase in [Phase::Started, Phase::Unknown] {
-            assert_eq!(Watch::default().rule(at(0), Verdict::Gateway(phase), &policy), Ruling::Conflict);
+            assert_eq!(Watch::default().rule(at(0), Verdict::Gateway(phase), &policy), PortRuling::Conflict);
         }
     }
 
@@ -176,7 +176,7 @@ mod tests {
     fn a_silent_or_foreign_holder_is_given_the_conflict_timeout_in_few_looks() {
         for verdict in [Verdict::Silent, Verdict::Foreign] {
             let (end, when, looks) = ends_at(&mut Watch::default(), at(0), verdict);
-            assert_eq!(end, Ruling::Conflict);
+            assert_eq!(end, PortRuling::Conflict);
             assert!(when >= at(30_000) && when < at(35_001), "{when:?}");
             assert!(looks < 15, "{looks}");
         }
@@ -186,16 +186,16 @@ mod tests {
     fn one_that_warms_up_has_the_startup_budget_however_it_flickers() {
         for verdict in [Verdict::Booting, Verdict::Gateway(Phase::Starting)] {
             let (end, when, looks) = ends_at(&mut Watch::default(), at(0), verdict);
-            assert_eq!(end, Ruling::Conflict);
+            assert_eq!(end, PortRuling::Conflict);
             assert!(when >= at(300_000) && when < at(305_001), "{when:?}");
             assert!(looks < 70, "{looks}");
         }
         let (policy, mut watch) = (Policy::default(), Watch::default());
         for second in (0..300).step_by(10) {
             let verdict = if second % 20 == 0 { Verdict::Booting } else { Verdict::Silent };
-            assert!(matches!(watch.rule(at(second * 1000), verdict, &policy), Ruling::Wait(_)), "{second}");
+            assert!(matches!(watch.rule(at(second * 1000), verdict, &policy), PortRuling::Wait(_)), "{second}");
         }
-        assert_eq!(watch.rule(at(300_000), Verdict::Booting, &policy), Ruling::Conflict);
+        assert_eq!(watch.rule(at(300_000), Verdict::Booting, &policy), PortRuling::Conflict);
     }
 
     #[test]
@@ -203,18 +203,18 @@ mod tests {
         let (policy, mut watch) = (Policy::default(), Watch::default());
         for second in 0..30 {
             let verdict = if second % 2 == 0 { Verdict::Silent } else { Verdict::Foreign };
-            assert!(matches!(watch.rule(at(second * 1000), verdict, &policy), Ruling::Wait(_)));
+            assert!(matches!(watch.rule(at(second * 1000), verdict, &policy), PortRuling::Wait(_)));
         }
-        assert_eq!(watch.rule(at(30_000), Verdict::Foreign, &policy), Ruling::Conflict);
+        assert_eq!(watch.rule(at(30_000), Verdict::Foreign, &policy), PortRuling::Conflict);
     }
 
     #[test]
     fn a_long_drain_does_not_use_up_the_conflict_timeout() {
         let (policy, mut watch) = (Policy::default(), Watch::default());
         watch.rule(at(0), Verdict::Draining, &policy);
-        assert!(matches!(watch.rule(at(300_000), Verdict::Draining, &policy), Ruling::Wait(_)));
+        assert!(matches!(watch.rule(at(300_000), Verdict::Draining, &policy), PortRuling::Wait(_)));
         let (end, when, _) = ends_at(&mut watch, at(301_000), Verdict::Silent);
-        assert_eq!(end, Ruling::Conflict);
+        assert_eq!(end, PortRuling::Conflict);
         assert!(when >= at(331_000), "{when:?}");
     }
 
@@ -223,14 +223,14 @@ mod tests {
         let (policy, mut watch) = (Policy::default(), Watch::default());
         for second in (0..328).step_by(4) {
             let verdict = if second % 8 == 0 { Verdict::Draining } else { Verdict::Silent };
-            assert!(matches!(watch.rule(at(second * 1000), verdict, &policy), Ruling::Wait(_)), "{second}");
+            assert!(matches!(watch.rule(at(second * 1000), verdict, &policy), PortRuling::Wait(_)), "{second}");
         }
-        assert_eq!(watch.rule(at(328_000), Verdict::Draining, &policy), Ruling::Conflict);
+        assert_eq!(watch.rule(at(328_000), Verdict::Draining, &policy), PortRuling::Conflict);
     }
 
     #[test]
     fn probes_that_cannot_run_never_start_anything_and_end_as_blind() {
-        assert_eq!(ends_at(&mut Watch::default(), at(0), Verdict::Inconclusive).0, Ruling::Blind);
+        assert_eq!(ends_at(&mut Watch::default(), at(0), Verdict::Inconclusive).0, PortRuling::Blind);
     }
 
     #[test]
@@ -238,6 +238,6 @@ mod tests {
         let (policy, mut watch) = (Policy::default(), Watch::default());
         watch.rule(at(0), Verdict::Silent, &policy);
         watch.rule(at(20_000), Verdict::Inconclusive, &policy);
-        assert_eq!(watch.rule(at(30_000), Verdict::Silent, &policy), Ruling::Conflict);
+        assert_eq!(watch.rule(at(30_000), Verdict::Silent, &policy), PortRuling::Conflict);
     }
 }

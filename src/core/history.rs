@@ -44,11 +44,12 @@ pub enum Cause {
     Failed,
 }
 
-/// How a gateway ended for good, once nothing of it is left.
+/// The final end of a gateway, once nothing of it is left. The store, which keeps the times of the run itself, has in
+/// place of the [`Run`] whether the exit was clean.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Settled {
+pub enum Settled<R = Run> {
     /// It ran, and this is what its end counts as.
-    Ran(Run, Cause),
+    Ran(R, Cause),
     /// No process could be started at all.
     NeverStarted,
     /// The same while an update replaced the program; no failure.

@@ -29,7 +29,7 @@ enum Doing {
 
 /// What one probe changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Finding {
+pub enum HealthFinding {
     /// Nothing.
     Unchanged,
     /// The first probe that failed after a good one.
@@ -126,7 +126,7 @@ impl Liveness {
     }
 
     /// Takes in what a probe saw.
-    pub fn observe(&mut self, now: Moment, verdict: Verdict) -> Finding {
+    pub fn observe(&mut self, now: Moment, verdict: Verdict) -> HealthFinding {
         self.doing = match (verdict, self.doing) {
             (Verdict::Gateway(Phase::Started | Phase::Unknown), _) => Doing::Serving,
             (Verdict::Draining, Doing::Draining(since)) => Doing::Draining(since),
@@ -143,23 +143,23 @@ impl Liveness {
             self.last_word = now;
         }
         match verdict {
-            Verdict::Inconclusive => Finding::Unchanged,
+            Verdict::Inconclusive => HealthFinding::Unchanged,
             Verdict::Gateway(_) | Verdict::Draining => {
                 if self.doing == Doing::Serving {
                     self.healthy_until = now;
                 }
                 (self.last_good, self.failed, self.extended) = (now, 0, None);
                 let missed = self.missed_since.take();
-                missed.map_or(Finding::Unchanged, |since| Finding::Recovered(now.saturating_sub(since)))
+                missed.map_or(HealthFinding::Unchanged, |since| HealthFinding::Recovered(now.saturating_sub(since)))
             }
             Verdict::Free | Verdict::Booting | Verdict::Silent | Verdict::Foreign => {
                 self.failure = Some(verdict);
                 self.failed += 1;
                 if self.missed_since.is_some() {
-                    return Finding::Unchanged;
+                    return HealthFinding::Unchanged;
                 }
                 self.missed_since = Some(self.last_good);
-                Finding::Missed
+                HealthFinding::Missed
             }
         }
     }
@@ -323,8 +323,17 @@ mod tests {
             .zip(1..)
             .map(|(verdict, tick)| liveness.observe(at(tick), verdict))
             .collect();
-        let recovered = Finding::Recovered(at(3));
-        assert_eq!(told, [Finding::Unchanged, Finding::Missed, Finding::Unchanged, recovered, Finding::Unchanged]);
+        let recovered = HealthFinding::Recovered(at(3));
+        assert_eq!(
+            told,
+            [
+                HealthFinding::Unchanged,
+                HealthFinding::Missed,
+                HealthFinding::Unchanged,
+                recovered,
+                HealthFinding::Unchanged
+            ]
+        );
     }
 
     #[test]

@@ -11,7 +11,7 @@ const KEPT_MAX: usize = 32;
 
 /// One look at the port.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Look {
+pub struct PastProbe {
     /// How long ago its answer came.
     pub ago: Duration,
     /// What it saw.
@@ -32,7 +32,7 @@ pub struct HangContext {
     /// How long ago its process was started.
     pub age: Duration,
     /// The last looks, oldest first.
-    pub looks: Vec<Look>,
+    pub looks: Vec<PastProbe>,
     /// The last samples and how long ago they were taken, oldest first.
     pub samples: Vec<(Duration, Usage)>,
 }
@@ -57,8 +57,8 @@ impl ProbeHistory {
 
     /// The looks as they lie behind `now`, oldest first.
     #[must_use]
-    pub fn looks(&self, now: Moment) -> Vec<Look> {
-        let look = |(at, verdict, detail): &(Moment, Verdict, String)| Look {
+    pub fn looks(&self, now: Moment) -> Vec<PastProbe> {
+        let look = |(at, verdict, detail): &(Moment, Verdict, String)| PastProbe {
             ago: now.saturating_sub(*at),
             verdict: *verdict,
             detail: detail.clone(),

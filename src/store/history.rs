@@ -2,9 +2,9 @@
 
 use super::clock::{Clocks, Stamp};
 use super::column::{count, integer, number, pid, text};
-use super::record::{Ending, GenerationRecord};
+use super::record::GenerationRecord;
 use crate::core::restart_policy::Cause;
-use crate::core::{ExitStatus, Generation, History, Moment};
+use crate::core::{ExitStatus, Generation, History, Moment, Settled};
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -27,9 +27,9 @@ pub(super) fn write(tx: &Transaction<'_>, record: &GenerationRecord, offset: u64
         Some((ExitStatus::Unknown, _)) | None => (None, None, None),
     };
     let (cause, clean) = match record.settled {
-        Some((Ending::Ran { cause, clean }, _)) => (Some(name_of(cause)), Some(clean)),
-        Some((Ending::NeverStarted, _)) => (Some(UNBORN), None),
-        Some((Ending::Postponed, _)) => (Some(POSTPONED), None),
+        Some((Settled::Ran(clean, cause), _)) => (Some(name_of(cause)), Some(clean)),
+        Some((Settled::NeverStarted, _)) => (Some(UNBORN), None),
+        Some((Settled::Postponed, _)) => (Some(POSTPONED), None),
         None => (None, None),
     };
     let members: Vec<_> = record.members.iter().map(|(pid, start_time)| json!([pid, start_time])).collect();
@@ -94,13 +94,13 @@ fn parse(row: &Row<'_>) -> GenerationRecord {
     };
     let clean = integer(row, "clean") == Some(1);
     let ending = match text(row, "cause").as_deref() {
-        Some(UNBORN) => Ending::NeverStarted,
-        Some(POSTPONED) => Ending::Postponed,
-        Some("asked") => Ending::Ran { cause: Cause::Asked, clean },
-        Some("memory") => Ending::Ran { cause: Cause::Memory, clean },
-        Some("clean_exit") => Ending::Ran { cause: Cause::CleanExit, clean },
+        Some(UNBORN) => Settled::NeverStarted,
+        Some(POSTPONED) => Settled::Postponed,
+        Some("asked") => Settled::Ran(clean, Cause::Asked),
+        Some("memory") => Settled::Ran(clean, Cause::Memory),
+        Some("clean_exit") => Settled::Ran(clean, Cause::CleanExit),
         // An unknown cause counts as the worst.
-        _ => Ending::Ran { cause: Cause::Failed, clean },
+        _ => Settled::Ran(clean, Cause::Failed),
     };
     GenerationRecord {
         generation: count(row, "number").unwrap_or(0),
@@ -223,7 +223,7 @@ mod tests {
             stable: Some(stamp(3)),
             healthy_until: Some(stamp(4)),
             died: Some((ExitStatus::Signal { number: 9, core_dumped: true }, stamp(5))),
-            settled: Some((Ending::Ran { cause: Cause::CleanExit, clean: true }, stamp(6))),
+            settled: Some((Settled::Ran(true, Cause::CleanExit), stamp(6))),
         }
     }
 
@@ -239,9 +239,7 @@ mod tests {
         with_tx(|tx| {
             let least = GenerationRecord { generation: 2, ..GenerationRecord::default() };
             for death in [ExitStatus::Code(3), ExitStatus::Unknown] {
-                for ending in
-                    [Ending::NeverStarted, Ending::Postponed, Ending::Ran { cause: Cause::Asked, clean: false }]
-                {
+                for ending in [Settled::NeverStarted, Settled::Postponed, Settled::Ran(false, Cause::Asked)] {
                     let at = Stamp { wall_ms: 3, boot_ms: None };
                     for record in
                         [full(1), GenerationRecord { died: Some((death, at)), settled: Some((ending, at)), ..full(1) }]
@@ -286,7 +284,7 @@ mod tests {
             let now = watch.clocks().now();
             for (number, age) in (1..=100).zip((0..100).rev()) {
                 let at = now.before(Duration::from_hours(age * 2));
-                let settled = Some((Ending::Ran { cause: Cause::Failed, clean: false }, at));
+                let settled = Some((Settled::Ran(false, Cause::Failed), at));
                 let record =
                     GenerationRecord { generation: number, intent: Some(at), settled, ..GenerationRecord::default() };
                 write(tx, &record, 0).unwrap();
@@ -311,7 +309,7 @@ mod tests {
                 let record = GenerationRecord { generation, boot_id, intent, ..GenerationRecord::default() };
                 write(tx, &record, 0).unwrap();
             }
-            let settled = Some((Ending::NeverStarted, watch.clocks().now()));
+            let settled = Some((Settled::NeverStarted, watch.clocks().now()));
             write(tx, &GenerationRecord { generation: 7, intent, settled, ..GenerationRecord::default() }, 0).unwrap();
             assert_eq!(close_older(tx).unwrap().unwrap().generation, 6);
             let told = past(tx, &watch.clocks(), s(1000)).unwrap();

@@ -60,7 +60,7 @@ impl Default for Limits {
 
 /// A gateway that is about to be started.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Intent {
+pub struct SpawnIntent {
     pub generation: Generation,
     /// The id in its environment.
     pub instance: String,
@@ -102,7 +102,7 @@ pub enum News {
 #[derive(Debug)]
 pub(super) enum Job {
     Ask { ticket: u64, ask: LeaseRequest, now: Moment },
-    Intend(Intent, Stamp),
+    Intend(SpawnIntent, Stamp),
     Change { generation: Generation, change: Change, at: Stamp },
     Report(NewEvent),
     Confirm { ticket: u64 },

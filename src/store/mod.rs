@@ -44,9 +44,9 @@ pub use error::StoreError;
 pub use events::EventRow;
 pub use identity::Identity;
 pub use lease::LeaseRow;
-pub use messages::{BasisChoice, Intent, Limits, News, Place};
+pub use messages::{BasisChoice, Limits, News, Place, SpawnIntent};
 pub use reader::{LeaseOwner, StoreReader};
-pub use record::{Ending, GenerationRecord};
+pub use record::GenerationRecord;
 
 use crate::core::{Fact, Generation, LeaseRequest, Moment};
 use events::NewEvent;
@@ -90,7 +90,7 @@ impl Store {
     }
 
     /// Records that a gateway is about to be started. Answered by [`News::Intended`].
-    pub fn intend(&self, intent: Intent) {
+    pub fn intend(&self, intent: SpawnIntent) {
         self.send(Job::Intend(intent, self.clocks.now()));
     }
 

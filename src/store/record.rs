@@ -4,21 +4,6 @@ use super::clock::{Clocks, Stamp};
 use crate::core::restart_policy::{Cause, Run};
 use crate::core::{ExitStatus, Fact, Generation, LeftRecord, Moment, PastRun, Settled, Unfinished};
 
-/// The final end of a gateway.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ending {
-    Ran {
-        /// Why it was replaced.
-        cause: Cause,
-        /// Whether OpenClaw counts it as a clean exit.
-        clean: bool,
-    },
-    /// No process could be started.
-    NeverStarted,
-    /// Not started because of an update.
-    Postponed,
-}
-
 /// A gateway that a supervisor decided to start.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct GenerationRecord {
@@ -47,8 +32,8 @@ pub struct GenerationRecord {
     pub healthy_until: Option<Stamp>,
     /// The exit of its leader.
     pub died: Option<(ExitStatus, Stamp)>,
-    /// The end of its tree.
-    pub settled: Option<(Ending, Stamp)>,
+    /// The end of its tree, and whether OpenClaw counts it as a clean exit.
+    pub settled: Option<(Settled<bool>, Stamp)>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -100,22 +85,22 @@ impl GenerationRecord {
             Fact::Stable => self.stable = Some(at),
             Fact::Died(death) => self.died = Some((death, at)),
             Fact::Planned => {
-                if let Some((Ending::Ran { cause, clean }, _)) = &mut self.settled {
+                if let Some((Settled::Ran(clean, cause), _)) = &mut self.settled {
                     (*cause, *clean) = (Cause::Asked, true);
                 }
             }
             Fact::Settled(Settled::NeverStarted) => {
                 // After a failed pre-start hook there is no intent yet.
                 self.intent.get_or_insert(at);
-                self.settled = Some((Ending::NeverStarted, at));
+                self.settled = Some((Settled::NeverStarted, at));
             }
-            Fact::Settled(Settled::Postponed) => self.settled = Some((Ending::Postponed, at)),
+            Fact::Settled(Settled::Postponed) => self.settled = Some((Settled::Postponed, at)),
             Fact::Settled(Settled::Ran(run, cause)) => {
                 self.started = run.started.map(&stamp_of);
                 self.healthy_until = run.started.map(|_| stamp_of(run.healthy_until));
                 let death = self.died.map_or(ExitStatus::Unknown, |(death, _)| death);
                 self.died = Some((death, stamp_of(run.ended)));
-                self.settled = Some((Ending::Ran { cause, clean: run.clean }, at));
+                self.settled = Some((Settled::Ran(run.clean, cause), at));
             }
         }
     }
@@ -124,7 +109,7 @@ impl GenerationRecord {
     pub(super) fn mark_over(&mut self) {
         let last = [self.died.map(|(_, at)| at), self.healthy_until, self.stable, self.started, self.intent];
         let Some(at) = last.into_iter().flatten().next() else { return };
-        self.settled = Some((Ending::Ran { cause: Cause::Failed, clean: false }, at));
+        self.settled = Some((Settled::Ran(false, Cause::Failed), at));
     }
 
     /// For the core; `None` if it is not settled, or unreadable.
@@ -132,9 +117,9 @@ impl GenerationRecord {
         let moment = |stamp| clocks.moment(now, stamp, self.boot_id.as_deref());
         let spawned = moment(self.intent?);
         let settled = match self.settled? {
-            (Ending::NeverStarted, _) => Settled::NeverStarted,
-            (Ending::Postponed, _) => Settled::Postponed,
-            (Ending::Ran { cause, clean }, at) => {
+            (Settled::NeverStarted, _) => Settled::NeverStarted,
+            (Settled::Postponed, _) => Settled::Postponed,
+            (Settled::Ran(clean, cause), at) => {
                 let ended = moment(self.died.map_or(at, |(_, at)| at)).max(spawned);
                 let healthy_until = self.healthy_until.or(self.stable).or(self.started);
                 let run = Run {

@@ -3,7 +3,7 @@
 use super::clock::{Clocks, Stamp};
 use super::events::{self, NewEvent};
 use super::history;
-use super::messages::Intent;
+use super::messages::SpawnIntent;
 use super::record::{Change, GenerationRecord};
 use crate::core::handoff::PENDING_MAX;
 use crate::core::{Fact, Generation};
@@ -65,7 +65,7 @@ impl WriteBuffer {
         }
     }
 
-    pub(super) fn intend(&mut self, intent: Intent, at: Stamp) {
+    pub(super) fn intend(&mut self, intent: SpawnIntent, at: Stamp) {
         let record = GenerationRecord {
             generation: intent.generation,
             instance: intent.instance,

@@ -3,7 +3,7 @@
 use crate::office::{self, PortState, Stage, Verb};
 use openclaw_supervise::core::{ExitStatus, Fact, LeaseAnswer, LeaseRequest};
 use openclaw_supervise::host::clock;
-use openclaw_supervise::store::{BasisChoice, Clocks, Intent, Limits, News, Place, Store};
+use openclaw_supervise::store::{BasisChoice, Clocks, Limits, News, Place, SpawnIntent, Store};
 use serde_json::{Value, json};
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -44,7 +44,7 @@ impl Keeper {
 
     /// A gateway that is this process.
     fn spawn(&self, process: &Child) {
-        let intent = Intent { generation: 1, instance: "x-y".to_owned(), command: "gateway".to_owned() };
+        let intent = SpawnIntent { generation: 1, instance: "x-y".to_owned(), command: "gateway".to_owned() };
         self.store.intend(intent);
         self.wait(|news| matches!(news, News::Intended { .. }));
         let pid = process.id().cast_signed();

@@ -3,7 +3,7 @@
 use crate::kit::{NOW, Running, Scene, acquired, quick};
 use openclaw_supervise::core::restart_policy::{Cause, Run};
 use openclaw_supervise::core::{ExitStatus, Fact, LeaseRequest, LeftRecord, Moment, PastRun, Settled, Unfinished};
-use openclaw_supervise::store::{Clocks, Ending};
+use openclaw_supervise::store::Clocks;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
@@ -150,7 +150,7 @@ fn an_adopted_gateway_continues_its_record() {
     second.sync();
     let record = scene.reader().youngest().unwrap().unwrap();
     assert_eq!((record.generation, &*record.instance, record.pid), (1, "instance-1", Some(600)));
-    assert!(matches!(record.settled, Some((Ending::Ran { cause: Cause::Failed, clean: false }, _))));
+    assert!(matches!(record.settled, Some((Settled::Ran(false, Cause::Failed), _))));
     drop(second.server.take());
     assert!(second.close(true));
     let past = hands.start(&scene).acquire().past;

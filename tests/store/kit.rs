@@ -4,7 +4,7 @@ use crate::root::needs_root;
 use openclaw_supervise::core::{Acquired, Generation, Holder, LeaseAnswer, LeaseRequest, LeftRecord, Moment, Report};
 use openclaw_supervise::platform::claim::Server;
 use openclaw_supervise::platform::sqlite;
-use openclaw_supervise::store::{BasisChoice, Clocks, Intent, Limits, News, Place, Store, StoreReader};
+use openclaw_supervise::store::{BasisChoice, Clocks, Limits, News, Place, SpawnIntent, Store, StoreReader};
 use rusqlite::Connection;
 use rustix::fs::{FlockOperation, flock};
 use std::env;
@@ -181,7 +181,7 @@ impl Running {
 
     pub(crate) fn intend(&self, generation: Generation) {
         let instance = format!("{}-{generation}", self.instance);
-        self.store().intend(Intent { generation, instance, command: "openclaw gateway".to_owned() });
+        self.store().intend(SpawnIntent { generation, instance, command: "openclaw gateway".to_owned() });
     }
 
     /// Records an intent and waits for the answer.

@@ -3,7 +3,7 @@
 use crate::core::{Fact, Generation, LeaseRequest, LeftRecord, Settled};
 use crate::gateway::process::{self, Gateway, Launch};
 use crate::host::clock;
-use crate::store::{Intent, Store};
+use crate::store::{SpawnIntent, Store};
 use std::sync::Arc;
 use tokio::sync::{Mutex, OwnedMutexGuard, TryLockError};
 use tokio::task::JoinHandle;
@@ -47,7 +47,7 @@ impl Records {
 
     fn begin_as(&mut self, generation: Generation, instance: String) {
         self.recorded = (generation, instance.clone());
-        self.store.intend(Intent { generation, instance, command: self.launch.text() });
+        self.store.intend(SpawnIntent { generation, instance, command: self.launch.text() });
     }
 
     /// The instance id of the youngest gateway.

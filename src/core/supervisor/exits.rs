@@ -1,7 +1,7 @@
 //! What an exit means beyond its exit status: an unrequested exit with code 0 may have been a planned restart; the same
 //! fast death again and again is deterministic; a program that is being replaced is an update, not a failure.
 
-use super::state::{Ending, Held, ProbePurpose, Repair, State, StopReason, Streak, Update};
+use super::state::{Ending, HeldExit, ProbePurpose, Repair, State, StopReason, Streak, Update};
 use super::stop::REFUSAL;
 use super::{Effect, Effects, Generation, Intent, Moment, Report, Supervisor, exit};
 use crate::ExitStatus;
@@ -165,7 +165,7 @@ impl Supervisor {
         self.remember_settled(pending.run, pending.cause, fx);
         match self.restarts.after_exit(now, pending.run, pending.cause, &self.policy) {
             Some(plan) => self.follow_plan(now, plan, told, fx),
-            None => self.state = State::Awaiting(Held { pending, told: told.to_owned() }),
+            None => self.state = State::Awaiting(HeldExit { pending, told: told.to_owned() }),
         }
         self.tick_handoffs(now, fx);
     }

@@ -4,7 +4,7 @@ use super::state::{Child, Poll, Repair, State, StopReason, Was};
 use super::{Effect, Effects, Moment, Observation, ProbeScope, Report, Supervisor, Usage};
 use crate::fault::{Fault, Planted};
 use crate::history::Fact;
-use crate::liveness::{Extension, Finding, Hung, Liveness};
+use crate::liveness::{Extension, HealthFinding, Hung, Liveness};
 use crate::{Notice, Owner, Phase, Verdict};
 use core::time::Duration;
 
@@ -116,11 +116,11 @@ impl Supervisor {
             verdict => verdict,
         };
         match liveness.observe(now, verdict) {
-            Finding::Unchanged => {}
-            Finding::Missed => {
+            HealthFinding::Unchanged => {}
+            HealthFinding::Missed => {
                 fx.push(Effect::Report(Report::LivenessMissed { generation, detail: sighting.detail.clone() }));
             }
-            Finding::Recovered(after) => {
+            HealthFinding::Recovered(after) => {
                 fx.push(Effect::Report(Report::LivenessRecovered { generation, after }));
             }
         }

@@ -2,7 +2,7 @@
 
 use super::state::{Poll, ProbePurpose, State, WaitingFor};
 use super::{Effect, Effects, Exited, Moment, Observation, ProbeScope, Report, Run, Supervisor, Watch};
-use crate::conflict::Ruling;
+use crate::conflict::PortRuling;
 use crate::fault::Fault;
 use crate::policy::OnConflict;
 use crate::prelude::*;
@@ -32,9 +32,9 @@ impl Supervisor {
             fx.push(Effect::Report(Report::ConflictDetected { kind: sighting.verdict.name(), holder }));
         }
         match ruling {
-            Ruling::Wait(at) => *poll = Poll::Due(at),
-            Ruling::Conflict => self.yield_port(now, sighting, fx),
-            Ruling::Blind => {
+            PortRuling::Wait(at) => *poll = Poll::Due(at),
+            PortRuling::Conflict => self.yield_port(now, sighting, fx),
+            PortRuling::Blind => {
                 let reason = format!(
                     "could not look at {} for {}, so nothing was started: {}; free the resource and start again",
                     self.policy.url,
@@ -43,7 +43,7 @@ impl Supervisor {
                 );
                 self.exit(now, exit::FAILURE, reason, fx);
             }
-            Ruling::Clear => {
+            PortRuling::Clear => {
                 let judging = core::mem::replace(judging, ProbePurpose::Nothing);
                 if contended {
                     fx.push(Effect::Report(Report::ConflictResolved));

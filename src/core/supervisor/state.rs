@@ -29,7 +29,7 @@ pub(super) enum State {
     /// Nothing runs; the next start is planned.
     BackingOff { until: Moment, why: String },
     /// Nothing runs, and the restart budget is spent: only an exit that turns out to be planned is followed by a start.
-    Awaiting(Held),
+    Awaiting(HeldExit),
     /// A hook runs: before a spawn, or after an end.
     Hooking(Hooking),
     /// The spawn waits for its record, or the shell is creating the process.
@@ -125,7 +125,7 @@ pub(super) enum ProbePurpose {
 }
 
 #[derive(Debug, Clone)]
-pub(super) struct Held {
+pub(super) struct HeldExit {
     pub(super) pending: Pending,
     /// How the gateway ended, for the reason of an exit.
     pub(super) told: String,
