@@ -396,7 +396,7 @@ fn the_error_of_a_refused_start_says_where_the_gateways_own_messages_are() {
     let scene = Scene::new("exit=78");
     let mut supervisor = launch(&scene, &scene.openclaw()).start();
     supervisor.expect_exit(78);
-    let place = "its own messages stand above, and by default in /tmp/openclaw/openclaw-*.log";
+    let place = "see the gateway's output above, and in /tmp/openclaw/openclaw-*.log";
     let reason = supervisor.last("supervisor.stopped").text("reason").to_owned();
     assert!(reason.contains(place), "{reason}");
     Said::by(&scene, &["events"]).assert_says(&[place]);

@@ -61,7 +61,7 @@ pub struct Policy {
     pub conflict_exit_code: u8,
     /// The listener's URL without a path, `ws://HOST:PORT`, for messages.
     pub url: String,
-    /// Where the gateway's own messages are, for messages: "its own messages ...".
+    /// Where the gateway's output is shown, for messages: "see the gateway's output ...".
     pub messages: String,
     /// What the jitter of the backoff is drawn from.
     pub seed: u64,
@@ -95,7 +95,7 @@ impl Default for Policy {
             conflict_timeout: Duration::from_secs(30),
             conflict_exit_code: 78,
             url: "ws://127.0.0.1:18789".to_owned(),
-            messages: "stand above".to_owned(),
+            messages: "above".to_owned(),
             seed: 0,
             planted: Planted::default(),
         }

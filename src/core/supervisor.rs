@@ -330,9 +330,10 @@ impl Supervisor {
                 let window = self.policy.restart_window;
                 let plural = if restarts == 1 { "" } else { "s" };
                 let why = format!(
-                    "gave up after {restarts} restart{plural} within {}: the last gateway {death}; its own messages stand \
-                     above; mend the cause and start again, or raise --max-restarts",
-                    super::report::human(window)
+                    "gave up after {restarts} restart{plural} within {}: the last gateway {death}; see the gateway's output \
+                     {}; fix the cause, then start again, or raise --max-restarts",
+                    super::report::human(window),
+                    self.policy.messages
                 );
                 fx.push(Effect::Report(Report::RestartGaveUp { restarts, window, why: why.clone() }));
                 self.exit(now, exit::GAVE_UP, why, fx);

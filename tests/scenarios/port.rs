@@ -159,13 +159,16 @@ fn a_gateway_that_refuses_with_a_free_port_ends_us_with_78_and_no_second_spawn()
 }
 
 #[test]
-fn a_refusal_says_where_the_gateways_own_messages_are() {
-    let messages = "are shown by 'journalctl -u openclaw.service'".to_owned();
+fn a_refusal_says_where_the_gateways_output_is_shown() {
+    let messages = "in the journal ('journalctl -u openclaw.service')".to_owned();
     let policy = Policy { messages, ..Policy::default() };
     let mut world = World::started_with(policy, Script::dying(s(2), ExitStatus::Code(78)));
     world.run_for(s(60));
     let reason = world.outcome().1;
-    assert!(reason.contains("; its own messages are shown by 'journalctl -u openclaw.service'; run"), "{reason}");
+    assert!(
+        reason.contains("; see the gateway's output in the journal ('journalctl -u openclaw.service'); run"),
+        "{reason}"
+    );
 }
 
 #[test]

@@ -328,8 +328,8 @@ impl Supervisor {
             None => (EQUAL_MAX, "with the same configuration and the same program"),
         };
         let why = format!(
-            "gave up: {count} gateways in a row {told}, {alike}, so another would as well; its own messages {}; run \
-             'openclaw doctor', or mend the installation, then start again",
+            "gave up: {count} gateways in a row {told}, {alike}, so another would as well; see the gateway's output {}; \
+             run 'openclaw doctor', or repair the installation, then start again",
             self.policy.messages
         );
         let window = self.policy.restart_window;

@@ -7,10 +7,11 @@ use crate::fault::Fault;
 use crate::policy::OnConflict;
 use crate::prelude::*;
 use crate::restart_policy::Cause;
+use crate::units::human;
 use crate::{Owner, Phase, Verdict, exit};
 
 /// Why even a requested start has to wait.
-pub(super) const GATED: &str = "one more unclean boot would make the gateway switch its channels off, see --boot-limit";
+pub(super) const GATED: &str = "after one more crash OpenClaw would start with all channels disabled, see --boot-limit";
 
 impl Supervisor {
     pub(super) fn look_at_port(&mut self, now: Moment, judging: ProbePurpose, fx: &mut Effects) {
@@ -38,7 +39,7 @@ impl Supervisor {
                 let reason = format!(
                     "could not look at {} for {}, so nothing was started: {}; free the resource and start again",
                     self.policy.url,
-                    crate::report::human(self.policy.conflict_timeout),
+                    human(self.policy.conflict_timeout),
                     sighting.detail
                 );
                 self.exit(now, exit::FAILURE, reason, fx);
@@ -86,7 +87,7 @@ impl Supervisor {
             ProbePurpose::Refusal(_) => {
                 let reason = format!(
                     "the gateway exited with 78 and no other process is on {}: it cannot start with its configuration{}; \
-                     its own messages {}; run 'openclaw doctor', then start again",
+                     see the gateway's output {}; run 'openclaw doctor', then start again",
                     self.policy.url,
                     if self.was_repaired() { ", not even after its repair ('openclaw doctor --fix')" } else { "" },
                     self.policy.messages
@@ -101,9 +102,12 @@ impl Supervisor {
     fn start(&mut self, now: Moment, fx: &mut Effects) {
         let (gate, slot) = (self.restarts.gate(now, &self.policy), self.restarts.slot(&self.policy));
         if slot > now && slot >= gate {
-            let why = "an earlier supervisor found the restart budget spent, or the same death again and again; one \
-                       trial each --backoff-max until a gateway stays up; 'openclaw-supervise retry-now' does not wait";
-            return self.start_at(now, slot, why, fx);
+            let why = format!(
+                "gave up before: restart budget spent, or the same crash repeated; trying once every {} until a gateway \
+                 stays up; 'openclaw-supervise retry-now' tries now",
+                human(self.policy.backoff_max)
+            );
+            return self.start_at(now, slot, &why, fx);
         }
         if gate > now {
             return self.start_at(now, gate, GATED, fx);
@@ -136,7 +140,7 @@ fn conflict_reason(sighting: &Observation, url: &str) -> String {
     let known = format!("another gateway instance is already listening on {url}");
     let holder = match &sighting.owner {
         Owner::Ours(holder) | Owner::Other(holder) => format!("pid {} ({})", holder.pid, holder.command),
-        Owner::Unseen => "a process that cannot be seen from here".to_owned(),
+        Owner::Unseen => "a process that cannot be seen from here (find it: sudo ss -ltnp)".to_owned(),
     };
     match sighting.verdict {
         Verdict::Booting => format!(
@@ -153,13 +157,12 @@ fn conflict_reason(sighting: &Observation, url: &str) -> String {
              start again"
         ),
         Verdict::Silent => format!(
-            "{known}, or something that never answers ({}): held by {holder}; nothing was started; end it if it \
+            "{known}, or another program that does not answer ({}): {holder}; nothing was started; stop it if it \
              hangs, or choose another --port",
             sighting.detail
         ),
         Verdict::Foreign | Verdict::Free | Verdict::Inconclusive => format!(
-            "{known}, or something that is no gateway ({}): held by {holder}; nothing was started; stop it, or choose \
-             another --port",
+            "{known}, or another program is ({}): {holder}; nothing was started; stop it, or choose another --port",
             sighting.detail
         ),
     }

@@ -9,20 +9,20 @@ use std::os::unix::fs::MetadataExt;
 /// OpenClaw's own log file, unless its configuration names another.
 const OWN_LOG: &str = "/tmp/openclaw/openclaw-*.log";
 
-/// Completes "its own messages ...". `manager` is [`super::name`]; `has_own_log` means that the gateway is OpenClaw, which
+/// Completes "see the gateway's output ...". `manager` is [`super::name`]; `has_own_log` means that the gateway is OpenClaw, which
 /// also writes [`OWN_LOG`].
 #[must_use]
 pub fn where_shown(manager: &str, has_own_log: bool) -> String {
     let unit = Unit::ours().filter(|_| is_journal(std::env::var("JOURNAL_STREAM").ok().as_deref(), stderr()));
     let place = match unit {
-        Some(unit) => format!("are shown by '{}'", unit.journalctl()),
+        Some(unit) => format!("in the journal ('{}')", unit.journalctl()),
         None if std::process::id() == 1 => {
-            "are in the container's log ('docker logs', 'kubectl logs --previous')".to_owned()
+            "in the container's log ('docker logs', 'kubectl logs --previous')".to_owned()
         }
-        None if manager == "launchd" => "are in the file that the job names as StandardErrorPath".to_owned(),
-        None => "stand above".to_owned(),
+        None if manager == "launchd" => "in the file that the job names as StandardErrorPath".to_owned(),
+        None => "above".to_owned(),
     };
-    if has_own_log { format!("{place}, and by default in {OWN_LOG}") } else { place }
+    if has_own_log { format!("{place}, and in {OWN_LOG}") } else { place }
 }
 
 /// Device and inode of our standard error.
