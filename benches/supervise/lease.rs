@@ -7,7 +7,7 @@ use crate::table::Row;
 use crate::world::{Place, Process, World, milliseconds, now, wait_until_left};
 use nix::sys::signal::Signal::SIGKILL;
 use openclaw_supervise::core::{LeaseAnswer, LeaseRequest};
-use openclaw_supervise::store::{BasisChoice, Clocks, Intent, Limits, News, Place as StorePlace, Store};
+use openclaw_supervise::store::{BasisChoice, Clocks, Limits, News, Place as StorePlace, SpawnIntent, Store};
 use std::path::Path;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
@@ -134,7 +134,7 @@ pub(crate) fn store(world: &World, runs: usize) -> Result<[Row; 3], Failure> {
 
             let begun = now();
             let (instance, command) = (format!("{generation:032}"), "openclaw gateway run".to_owned());
-            store.intend(Intent { generation, instance, command });
+            store.intend(SpawnIntent { generation, instance, command });
             while !matches!(news.recv_timeout(crate::world::PATIENCE)?, News::Intended { .. }) {}
             intents.push(milliseconds(begun, now()));
             if !store.close(true) {
