@@ -2,6 +2,8 @@
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
 
 /// The gateway's listener, as a client reaches it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,6 +41,39 @@ impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let scheme = if self.tls { "wss" } else { "ws" };
         write!(f, "{scheme}://{}:{}", self.host, self.port)
+    }
+}
+
+/// Where the gateway is expected to listen, as its settings read at one moment.
+#[derive(Debug, Clone)]
+pub struct Resolved {
+    pub endpoint: Endpoint,
+    /// One line each: what could not be read or is not known, and what was assumed for it.
+    pub warnings: Vec<String>,
+    /// The files that were read, or would have been read if they existed.
+    pub files: Vec<PathBuf>,
+}
+
+/// Reads the settings of the gateway anew. They may change while it runs.
+#[derive(Clone)]
+pub struct Resolver(Arc<dyn Fn() -> Resolved + Send + Sync>);
+
+impl Resolver {
+    #[must_use]
+    pub fn new(resolve: impl Fn() -> Resolved + Send + Sync + 'static) -> Self {
+        Self(Arc::new(resolve))
+    }
+
+    /// Blocks on the file system.
+    #[must_use]
+    pub fn resolve(&self) -> Resolved {
+        (self.0)()
+    }
+}
+
+impl fmt::Debug for Resolver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Resolver")
     }
 }
 

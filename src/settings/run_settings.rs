@@ -6,7 +6,7 @@ use super::usage_error::{UsageError, UsageErrors};
 use super::{command, paths};
 use crate::cli::StopTimeout;
 use crate::core::Policy;
-use crate::gateway::endpoint::Endpoint;
+use crate::gateway::endpoint::{Endpoint, Resolved, Resolver};
 use crate::gateway::hooks::Commands;
 use crate::gateway::openclaw;
 use crate::platform::random;
@@ -21,6 +21,8 @@ pub struct Settings {
     /// The gateway's variables that options of ours set; those from the environment are inherited anyway.
     pub exports: Vec<(&'static str, OsString)>,
     pub endpoint: Endpoint,
+    /// Resolves `endpoint` again.
+    pub resolver: Resolver,
     /// The gateway's state directory, absolute.
     pub state_dir: PathBuf,
     /// The gateway's config file, absolute; it need not exist.
@@ -65,8 +67,12 @@ pub(super) fn resolve(common: Common<'_>) -> Result<Box<Settings>, UsageErrors> 
         check("store directory", "--store-dir", &store_dir);
     }
     UsageErrors::check(errors)?;
+    let (endpoint, files) = (target.endpoint.clone(), vec![target.config_path.clone()]);
+    let resolver =
+        Resolver::new(move || Resolved { endpoint: endpoint.clone(), warnings: Vec::new(), files: files.clone() });
     Ok(Box::new(Settings {
         command,
+        resolver,
         exports: target.exports,
         policy: Policy { handoff, url: target.endpoint.to_string(), seed: random::bits(), ..policy },
         stop_timeout_is_auto: options.stop_timeout.unwrap_or(StopTimeout::Auto) == StopTimeout::Auto && !context.pid1,
