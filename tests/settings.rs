@@ -205,7 +205,7 @@ fn every_option_arrives_in_the_settings() {
             conflict_exit_code: 14,
             on_conflict: OnConflict::Standby,
             attended: false,
-            url: "ws://[::1]:1".to_owned(),
+            endpoint: settings.endpoint,
             messages: Policy::default().messages,
             seed: settings.policy.seed,
             planted: Planted::default(),

@@ -255,7 +255,7 @@ fn a_wrong_arrow_is_found_however_it_is_written() {
     let bad = [
         ("src/gateway/probe.rs", "use crate::{core::Event, host::clock};"),
         ("src/gateway/mod.rs", "fn f() { crate::app::run() }"),
-        ("src/store/lease.rs", "use crate::gateway::endpoint::Endpoint;"),
+        ("src/store/lease.rs", "use crate::gateway::endpoint::Resolved;"),
         ("src/host/clock.rs", "use crate::settings::Settings;"),
         ("src/platform/linux/proc.rs", "use crate::core::ExitStatus;"),
         ("src/app.rs", "use crate::commands::run;"),

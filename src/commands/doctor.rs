@@ -6,8 +6,7 @@ mod checks;
 mod facts;
 mod finding;
 
-use crate::core::{Observation, Verdict, exit};
-use crate::gateway::endpoint::Endpoint;
+use crate::core::{Endpoint, Observation, Verdict, exit};
 use crate::gateway::probe::{Look, Prober};
 use crate::platform::proc;
 use crate::settings::DoctorSettings;

@@ -9,8 +9,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep_until};
 
-use crate::core::{Observation, Owner, Phase, Readiness, Verdict};
-use crate::gateway::endpoint::Endpoint;
+use crate::core::{Endpoint, Observation, Owner, Phase, Readiness, Verdict};
 use crate::gateway::probe::{Look, Prober};
 use crate::settings::{ProbeSettings, Question};
 use supervisor::Presence;

@@ -59,8 +59,8 @@ pub async fn run(settings: Settings) -> Result<Outcome, RunError> {
     let place = Place {
         dir: settings.store_dir.clone(),
         key: key.clone(),
-        port: settings.endpoint.port,
-        host: settings.endpoint.host.clone(),
+        port: settings.policy.endpoint.port,
+        host: settings.policy.endpoint.host.clone(),
         basis: settings.lease,
     };
     // A full channel makes the store wait, and only the store.
@@ -111,8 +111,6 @@ fn assemble(
         started_at: clock::stamp(),
         config: settings.config_path,
         store_dir: settings.store_dir,
-        url: settings.policy.url.clone(),
-        port: settings.endpoint.port,
     };
     let mut command = settings.command.into_iter();
     let launch = Launch {
@@ -133,11 +131,11 @@ fn assemble(
     let diagnostics = Diagnostics {
         store_dir: facts.store_dir.clone(),
         surroundings: Surroundings {
-            port: facts.port,
+            port: settings.policy.endpoint.port,
             folders: vec![("state_dir", settings.state_dir.clone()), ("store_dir", facts.store_dir.clone())],
         },
     };
-    let prober = Prober::new(settings.endpoint, settings.policy.probe_timeout)
+    let prober = Prober::new(settings.policy.endpoint.clone(), settings.policy.probe_timeout)
         .with_state_dir(settings.state_dir)
         .with_key(launch.key.clone());
     if settings.stop_timeout_is_auto {

@@ -4,8 +4,7 @@
 use super::record::{LastOwner, RecordedGateway, StoreRecord};
 use crate::core::lease::Life;
 use crate::core::report::human;
-use crate::core::{Observation, Phase, Readiness, Verdict, exit};
-use crate::gateway::endpoint::Endpoint;
+use crate::core::{Endpoint, Observation, Phase, Readiness, Verdict, exit};
 use crate::gateway::probe::{Look, Prober};
 use crate::host::clock;
 use crate::host::control::{

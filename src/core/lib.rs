@@ -12,6 +12,7 @@ extern crate std;
 
 pub mod conflict;
 pub mod effect;
+pub mod endpoint;
 pub mod event;
 pub mod exit;
 pub mod exit_status;
@@ -35,6 +36,7 @@ mod units;
 pub mod usage;
 
 pub use effect::{Effect, LeaseRequest, Outcome, ProbeScope};
+pub use endpoint::Endpoint;
 pub use event::{
     Acquired, Contested, Event, Fingerprint, Layer, LeaseAnswer, Recovered, Remains, Request, Requester, SpawnFailure,
     TreeEnd,

@@ -1,5 +1,6 @@
 //! Every number that a decision depends on. The defaults are those of the command line.
 
+use super::Endpoint;
 use super::fault::Planted;
 use crate::prelude::*;
 use core::time::Duration;
@@ -59,8 +60,8 @@ pub struct Policy {
     pub conflict_timeout: Duration,
     /// The exit code of a conflict.
     pub conflict_exit_code: u8,
-    /// The listener's URL without a path, `ws://HOST:PORT`, for messages.
-    pub url: String,
+    /// Where the gateway is expected to listen at first.
+    pub endpoint: Endpoint,
     /// Where the gateway's output is shown, for messages: "see the gateway's output ...".
     pub messages: String,
     /// What the jitter of the backoff is drawn from.
@@ -94,7 +95,7 @@ impl Default for Policy {
             attended: false,
             conflict_timeout: Duration::from_secs(30),
             conflict_exit_code: 78,
-            url: "ws://127.0.0.1:18789".to_owned(),
+            endpoint: Endpoint::local(18789),
             messages: "above".to_owned(),
             seed: 0,
             planted: Planted::default(),

@@ -1,6 +1,6 @@
 //! What a supervisor is doing, for `status` and the service manager.
 
-use super::{Generation, Readiness, Usage, Verdict};
+use super::{Endpoint, Generation, Readiness, Usage, Verdict};
 use crate::prelude::*;
 use core::time::Duration;
 
@@ -16,6 +16,8 @@ pub struct Status {
     pub generation: Generation,
     /// The epoch of our lease, while we hold it.
     pub epoch: Option<u64>,
+    /// Where the gateway listens, or is expected to.
+    pub endpoint: Endpoint,
     /// The last verdict of a probe and its detail.
     pub probe: Option<(Verdict, String)>,
     /// Restarts in the window that spent the budget.
@@ -118,6 +120,7 @@ mod tests {
             gateway: None,
             generation: 3,
             epoch: None,
+            endpoint: Endpoint::local(1),
             probe: None,
             restarts: 0,
             memory_restarts: 0,

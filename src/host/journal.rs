@@ -107,8 +107,8 @@ mod tests {
     use crate::core::lease::Basis;
     use crate::core::policy::OnConflict;
     use crate::core::{
-        Acquired, ExitStatus, ExitUsage, Fingerprint, History, LeaseAnswer, Observation, Owner, Phase, Request,
-        Requester, Verdict,
+        Acquired, Endpoint, ExitStatus, ExitUsage, Fingerprint, History, LeaseAnswer, Observation, Owner, Phase,
+        Request, Requester, Verdict,
     };
     use std::time::Duration;
 
@@ -145,7 +145,7 @@ mod tests {
     fn the_policy_survives_the_log() {
         let policy = Policy {
             seed: u64::MAX,
-            url: "wss://[::1]:1".to_owned(),
+            endpoint: Endpoint { tls: true, ..Endpoint::local(1) },
             on_conflict: OnConflict::Standby,
             memory_max_kb: Some(5),
             ..Policy::default()

@@ -4,7 +4,7 @@
 use super::config::{Bind, Config};
 use super::process_context::ProcessContext;
 use crate::cli::Host;
-use crate::gateway::endpoint::Endpoint;
+use crate::core::Endpoint;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 const V4: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);

@@ -6,8 +6,7 @@ use super::policy::LogSettings;
 use super::run_settings::{self, Settings};
 use super::usage_error::UsageErrors;
 use crate::cli::ProbeFlags;
-use crate::core::{Policy, Request};
-use crate::gateway::endpoint::Endpoint;
+use crate::core::{Endpoint, Policy, Request};
 use std::path::PathBuf;
 use std::time::Duration;
 

@@ -5,8 +5,8 @@ use super::policy::LogSettings;
 use super::usage_error::{UsageError, UsageErrors};
 use super::{command, paths};
 use crate::cli::StopTimeout;
-use crate::core::Policy;
-use crate::gateway::endpoint::{Endpoint, Resolved, Resolver};
+use crate::core::{Endpoint, Policy};
+use crate::gateway::endpoint::{Resolved, Resolver};
 use crate::gateway::hooks::Commands;
 use crate::gateway::openclaw;
 use crate::platform::random;
@@ -74,7 +74,7 @@ pub(super) fn resolve(common: Common<'_>) -> Result<Box<Settings>, UsageErrors> 
         command,
         resolver,
         exports: target.exports,
-        policy: Policy { handoff, url: target.endpoint.to_string(), seed: random::bits(), ..policy },
+        policy: Policy { handoff, endpoint: target.endpoint.clone(), seed: random::bits(), ..policy },
         stop_timeout_is_auto: options.stop_timeout.unwrap_or(StopTimeout::Auto) == StopTimeout::Auto && !context.pid1,
         hooks: hooks.commands,
         lease: options.lease.unwrap_or_default(),

@@ -7,7 +7,7 @@ use super::process_context::ProcessContext;
 use super::usage_error::UsageError;
 use super::{command, listener, paths, port};
 use crate::cli::Options;
-use crate::gateway::endpoint::Endpoint;
+use crate::core::Endpoint;
 use std::ffi::OsString;
 use std::path::PathBuf;
 

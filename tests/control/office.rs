@@ -2,7 +2,7 @@
 
 use nix::unistd::Pid;
 use openclaw_supervise::core::status::{GatewayStatus, Next, Status};
-use openclaw_supervise::core::{Phase, Readiness, Request, Requester, Usage, Verdict};
+use openclaw_supervise::core::{Endpoint, Phase, Readiness, Request, Requester, Usage, Verdict};
 use openclaw_supervise::host::control::{Broadcast, Control, Facts, NAME, Query};
 use serde_json::Value;
 use std::fs;
@@ -247,6 +247,7 @@ pub(crate) fn full() -> Status {
         gateway: Some(gateway),
         generation: 3,
         epoch: Some(7),
+        endpoint: Endpoint::local(18789),
         probe: Some((Verdict::Gateway(Phase::Started), "GET /startupz answered 200".to_owned())),
         restarts: 1,
         memory_restarts: 2,
@@ -285,15 +286,15 @@ impl Desk {
             started_at: "2026-01-02T03:04:05.678Z".to_owned(),
             config: stage.root().join("openclaw.json"),
             store_dir: stage.store().to_owned(),
-            url: format!("ws://127.0.0.1:{}", stage.port()),
-            port: stage.port(),
         };
-        let told = broadcast.clone();
+        let (told, endpoint) = (broadcast.clone(), Endpoint::local(stage.port()));
         let serves = tokio::spawn(control.serve(messages, facts));
         let works = tokio::spawn(async move {
             while let Some(query) = inbox.recv().await {
                 match query {
-                    Query::Status(answer) => drop(answer.send((script.status)())),
+                    Query::Status(answer) => {
+                        drop(answer.send(Status { endpoint: endpoint.clone(), ..(script.status)() }))
+                    }
                     Query::Request { request, by } => {
                         noted.send((request, by)).ok();
                         script.told.iter().for_each(|line| told.tell(line));

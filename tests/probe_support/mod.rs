@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use openclaw_supervise::gateway::endpoint::Endpoint;
+use openclaw_supervise::core::Endpoint;
 use openclaw_supervise::gateway::probe::Prober;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};

@@ -135,9 +135,9 @@ impl Supervisor {
                 self.enter_standby(now, WaitingFor::Owner { pid: watched }, why, fx);
             }
             OnConflict::Exit => {
-                let url = &self.policy.url;
+                let endpoint = &self.policy.endpoint;
                 let reason = format!(
-                    "another gateway instance is already listening on {url}, or will be: {named} supervises it and holds \
+                    "another gateway instance is already listening on {endpoint}, or will be: {named} supervises it and holds \
                      the {what}; nothing was started; 'openclaw-supervise status' tells more; stop that one first, or \
                      give this one another --port and --state-dir"
                 );
@@ -156,7 +156,7 @@ impl Supervisor {
         let reason = format!(
             "{named} took the lease ({why}) and is in charge of {} now; the gateway was left to it and got no signal; \
              see 'openclaw-supervise status', and end one of the two",
-            self.policy.url
+            self.policy.endpoint
         );
         self.leave_to_other(now, owner, why, reason, fx);
     }
@@ -167,7 +167,7 @@ impl Supervisor {
         let reason = format!(
             "the lease is not certain any more: {why} (does its file system hang?), so that another supervisor may take \
              over; the gateway of {} was left running and got no signal; check the mount, then start again",
-            self.policy.url
+            self.policy.endpoint
         );
         self.leave_to_other(now, None, why, reason, fx);
     }

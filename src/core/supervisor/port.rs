@@ -8,7 +8,7 @@ use crate::policy::OnConflict;
 use crate::prelude::*;
 use crate::restart_policy::Cause;
 use crate::units::human;
-use crate::{Owner, Phase, Verdict, exit};
+use crate::{Endpoint, Owner, Phase, Verdict, exit};
 
 /// Why even a requested start has to wait.
 pub(super) const GATED: &str = "after one more crash OpenClaw would start with all channels disabled, see --boot-limit";
@@ -38,7 +38,7 @@ impl Supervisor {
             PortRuling::Blind => {
                 let reason = format!(
                     "could not look at {} for {}, so nothing was started: {}; free the resource and start again",
-                    self.policy.url,
+                    self.policy.endpoint,
                     human(self.policy.conflict_timeout),
                     sighting.detail
                 );
@@ -63,7 +63,7 @@ impl Supervisor {
 
     /// Another process has the port and keeps it.
     fn yield_port(&mut self, now: Moment, sighting: &Observation, fx: &mut Effects) {
-        let reason = conflict_reason(sighting, &self.policy.url);
+        let reason = conflict_reason(sighting, &self.policy.endpoint);
         match self.policy.on_conflict {
             OnConflict::Exit => self.exit(now, self.policy.conflict_exit_code, reason, fx),
             OnConflict::Standby => {
@@ -88,7 +88,7 @@ impl Supervisor {
                 let reason = format!(
                     "the gateway exited with 78 and no other process is on {}: it cannot start with its configuration{}; \
                      see the gateway's output {}; run 'openclaw doctor', then start again",
-                    self.policy.url,
+                    self.policy.endpoint,
                     if self.was_repaired() { ", not even after its repair ('openclaw doctor --fix')" } else { "" },
                     self.policy.messages
                 );
@@ -135,9 +135,9 @@ impl Supervisor {
     }
 }
 
-fn conflict_reason(sighting: &Observation, url: &str) -> String {
+fn conflict_reason(sighting: &Observation, endpoint: &Endpoint) -> String {
     // OpenClaw's own words, so that one search finds both.
-    let known = format!("another gateway instance is already listening on {url}");
+    let known = format!("another gateway instance is already listening on {endpoint}");
     let holder = match &sighting.owner {
         Owner::Ours(holder) | Owner::Other(holder) => format!("pid {} ({})", holder.pid, holder.command),
         Owner::Unseen => "a process that cannot be seen from here (find it: sudo ss -ltnp)".to_owned(),

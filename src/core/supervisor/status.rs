@@ -15,6 +15,7 @@ impl Supervisor {
             gateway: self.gateway_status(now),
             generation: self.youngest(),
             epoch: self.lease,
+            endpoint: self.policy.endpoint.clone(),
             probe: self.told.as_ref().map(|sighting| (sighting.verdict, sighting.detail.clone())),
             memory_restarts: self.memory_restarts,
             restarts: self.restarts.spent_at(now, &self.policy),

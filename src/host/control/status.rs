@@ -19,9 +19,6 @@ pub struct Facts {
     /// The gateway's config file.
     pub config: PathBuf,
     pub store_dir: PathBuf,
-    /// Where the gateway listens, `ws://HOST:PORT`.
-    pub url: String,
-    pub port: u16,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -115,8 +112,8 @@ impl StatusReply {
                 manager: Some(facts.manager.to_owned()),
                 config: facts.config.to_string_lossy().into_owned(),
                 store_dir: facts.store_dir.to_string_lossy().into_owned(),
-                url: facts.url.clone(),
-                port: facts.port,
+                url: status.endpoint.to_string(),
+                port: status.endpoint.port,
                 stop_timeout_ms: Some(milliseconds(status.stop_timeout)),
             },
             gateway: status.gateway.map(|gateway| GatewayReply::new(&gateway, status.generation)),
