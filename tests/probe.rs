@@ -27,7 +27,7 @@ const ROLE: &str = "PROBE_TEST_ROLE";
 const TARGET: &str = "PROBE_TEST_TARGET";
 
 async fn look(prober: &Prober) -> Observation {
-    prober.look(Look::Answers).await
+    prober.look(Look::Answers { leader: None }).await
 }
 
 fn chunked(body: &str) -> Vec<u8> {
@@ -47,14 +47,17 @@ async fn the_first_reply_tells_a_gateway_from_another_program() {
         ("a string for a boolean", json("200 OK", r#"{"ok":"true","status":"live"}"#), "but not with ok: true"),
         ("a body over the limit", json("200 OK", &long), "over the limit"),
         ("an endless body", Act::Flood(chunked("5\r\nhello\r\nFFFFFFF\r\n")), "over the limit"),
+    ];
+    let garbled = [
         ("binary garbage", Act::SendAndHang(vec![0, 1, 2, 255, 254, 10, 0, 7, 9, 10]), "not HTTP"),
         ("another protocol", Act::SendAndClose(b"SSH-2.0-OpenSSH_9.2\r\n".to_vec()), "not HTTP"),
         ("an invalid chunk", Act::SendAndHang(chunked("zz\r\n")), "not HTTP"),
     ];
-    for (name, act, detail) in table {
+    let answers = table.into_iter().map(|case| (case, Verdict::Foreign));
+    for ((name, act, detail), verdict) in answers.chain(garbled.into_iter().map(|case| (case, Verdict::Malformed))) {
         let server = serve("127.0.0.1:0", move |_: &str| act.clone()).await;
         let seen = look(&prober(&[server.address], PATIENT)).await;
-        assert_eq!(seen.verdict, Verdict::Foreign, "{name}: {}", seen.detail);
+        assert_eq!(seen.verdict, verdict, "{name}: {}", seen.detail);
         assert!(seen.detail.contains(detail), "{name}: {}", seen.detail);
         assert_eq!(server.requests(), 1, "{name}: nothing more is asked");
     }
@@ -121,11 +124,11 @@ async fn a_server_that_closes_without_a_reply_is_silent() {
 }
 
 #[tokio::test]
-async fn a_server_that_speaks_first_is_foreign() {
+async fn a_server_that_speaks_first_and_not_http_is_malformed() {
     let server = serve_with(OnConnect::Greets, b"220 mail.example ESMTP ready\r\n").await;
     for _ in 0..20 {
         let seen = look(&prober(&[server.address], PATIENT)).await;
-        assert_eq!(seen.verdict, Verdict::Foreign, "{}", seen.detail);
+        assert_eq!(seen.verdict, Verdict::Malformed, "{}", seen.detail);
     }
 }
 
@@ -242,16 +245,16 @@ async fn a_self_signed_certificate_passes_on_this_machine() {
 }
 
 #[tokio::test]
-async fn plain_http_in_place_of_tls_is_foreign_and_so_is_the_reverse() {
+async fn plain_http_in_place_of_tls_is_malformed_and_so_is_the_reverse() {
     // A plain server replies even to what it cannot parse.
     let plain = serve_with(OnConnect::Greets, &reply("400 Bad Request", "text/plain", "")).await;
     let seen = look(&Prober::new(endpoint(&[plain.address], true), PATIENT)).await;
-    assert_eq!(seen.verdict, Verdict::Foreign, "{}", seen.detail);
+    assert_eq!(seen.verdict, Verdict::Malformed, "{}", seen.detail);
     assert!(seen.detail.contains("TLS failed"), "{}", seen.detail);
 
     let tls = serve_tls("127.0.0.1:0", gateway(json("200 OK", STARTED))).await;
     let seen = look(&prober(&[tls.address], PATIENT)).await;
-    assert!(matches!(seen.verdict, Verdict::Foreign | Verdict::Silent), "{:?} {}", seen.verdict, seen.detail);
+    assert!(matches!(seen.verdict, Verdict::Malformed | Verdict::Silent), "{:?} {}", seen.verdict, seen.detail);
 }
 
 #[tokio::test]
@@ -419,7 +422,7 @@ async fn only_before_a_spawn_a_free_port_shows_a_gateway_that_boots() {
     let seen = at(&state).with_key(ours.to_owned()).look(before_a_spawn).await;
     assert!(matches!(&seen.owner, Owner::Ours(holder) if holder.pid == pid), "{seen:?}");
 
-    for look in [Look::Answers, Look::AnswersAndOwner { leader: Some(1) }] {
+    for look in [Look::Answers { leader: None }, Look::AnswersAndOwner { leader: Some(1) }] {
         assert_eq!(at(&state).look(look).await.verdict, Verdict::Free, "{look:?}");
     }
     let recycled = State::locked_by(pid, start_time - 1);

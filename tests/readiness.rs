@@ -71,7 +71,7 @@ async fn only_a_started_gateway_of_ours_is_asked_for_readiness() {
 
     let mut unrelated = Command::new("cat").stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
     let elsewhere = Look::AnswersAndOwner { leader: Some(unrelated.id().cast_signed()) };
-    for look in [Look::Answers, Look::AnswersAndOwner { leader: None }, elsewhere] {
+    for look in [Look::Answers { leader: None }, Look::AnswersAndOwner { leader: None }, elsewhere] {
         let server = serve_both(json("200 OK", STARTED), json("200 OK", READY)).await;
         let seen = prober(&[server.address], PATIENT).look(look).await;
         assert_eq!(seen.verdict, Verdict::Gateway(Phase::Started), "{look:?}");

@@ -102,7 +102,7 @@ impl Shell {
                 self.note_members(generation);
                 Look::AnswersAndOwner { leader: self.owned(generation).and_then(Gateway::pid) }
             }
-            ProbeScope::Liveness(_) => Look::Answers,
+            ProbeScope::Liveness(generation) => Look::Answers { leader: self.owned(generation).and_then(Gateway::pid) },
         };
         let (prober, inputs) = (Arc::clone(&self.prober), self.inputs.clone());
         tokio::spawn(async move {

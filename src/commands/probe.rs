@@ -138,6 +138,11 @@ fn phase_name(verdict: Verdict) -> Option<&'static str> {
         Verdict::Gateway(Phase::Started) => Some("started"),
         Verdict::Gateway(Phase::Unknown) => Some("unknown"),
         Verdict::Draining => Some("draining"),
-        Verdict::Free | Verdict::Booting | Verdict::Silent | Verdict::Foreign | Verdict::Inconclusive => None,
+        Verdict::Free
+        | Verdict::Booting
+        | Verdict::Silent
+        | Verdict::Foreign
+        | Verdict::Malformed
+        | Verdict::Inconclusive => None,
     }
 }

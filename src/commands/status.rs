@@ -130,8 +130,8 @@ fn judge(verdict: Verdict, gateway: bool) -> Health {
         Verdict::Gateway(Phase::Starting) | Verdict::Draining | Verdict::Booting | Verdict::Silent => Health::Unhealthy,
         Verdict::Inconclusive => Health::Unknown,
         // No listener, or another program.
-        Verdict::Free | Verdict::Foreign if gateway => Health::Unhealthy,
-        Verdict::Free | Verdict::Foreign => Health::NotRunning,
+        Verdict::Free | Verdict::Foreign | Verdict::Malformed if gateway => Health::Unhealthy,
+        Verdict::Free | Verdict::Foreign | Verdict::Malformed => Health::NotRunning,
     }
 }
 

@@ -92,7 +92,7 @@ impl Watch {
                 let held = self.note(now, Kind::Draining);
                 held.draining_since.unwrap_or(now) + DRAIN_BUDGET
             }
-            Verdict::Silent | Verdict::Foreign | Verdict::Inconclusive => {
+            Verdict::Silent | Verdict::Foreign | Verdict::Malformed | Verdict::Inconclusive => {
                 self.note(now, Kind::Other).since.saturating_add(policy.conflict_timeout)
             }
         };
@@ -174,7 +174,7 @@ mod tests {
 
     #[test]
     fn a_silent_or_foreign_holder_is_given_the_conflict_timeout_in_few_looks() {
-        for verdict in [Verdict::Silent, Verdict::Foreign] {
+        for verdict in [Verdict::Silent, Verdict::Foreign, Verdict::Malformed] {
             let (end, when, looks) = ends_at(&mut Watch::default(), at(0), verdict);
             assert_eq!(end, PortRuling::Conflict);
             assert!(when >= at(30_000) && when < at(35_001), "{when:?}");

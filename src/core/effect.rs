@@ -11,7 +11,7 @@ pub enum ProbeScope {
     /// Is it our child that answers? Asked until it has come up, and again after a missed probe, when another process may
     /// have taken the port. Tells whether the listener belongs to its tree.
     Listener(Generation),
-    /// Is our child still serving? Looks at answers only.
+    /// Is our child still serving? Looks at answers only, and for the listener's owner where the answer is not a gateway's.
     Liveness(Generation),
 }
 

@@ -42,6 +42,7 @@ faults! {
     CleanExitsNeverBackOff,
     RefusalRetried,
     RecoveryMissed,
+    DegradedIsHung,
     HungAfterOneMiss,
     HungNeverEnded,
     StartupBudgetIgnored,

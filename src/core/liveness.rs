@@ -1,13 +1,15 @@
 //! Is a gateway that has come up still serving?
 //!
 //! A liveness kill costs a person a bot in the middle of its work, so it needs proof: no good probe for `hang_after`
-//! AND at least [`FAILED_PROBES_MIN`] failed ones. A probe that could not run proves nothing. A gateway that was seen
+//! AND at least [`FAILED_PROBES_MIN`] failed ones. A probe that could not run proves nothing. A complete HTTP answer of any
+//! status shows that the event loop turns: such a gateway is degraded, which is told, and does not hang. One that was seen
 //! draining and then closes its port is restarting in place and gets the budget of a boot. If its event loop has
 //! used CPU all the while, it may only be busy: it gets its window once more. If it does so behind a closed port, as in
 //! a restart in place of which no probe saw the drain, it gets the budget of a boot.
 
 use super::fault::Fault;
 use super::{Moment, Phase, Policy, Verdict};
+use core::mem;
 use core::time::Duration;
 
 /// How many probes must have failed in a row before a gateway counts as hung, however short `hang_after` is.
@@ -34,8 +36,19 @@ pub enum HealthFinding {
     Unchanged,
     /// The first probe that failed after a good one.
     Missed,
-    /// The first good probe after failed ones, and how long there had been none, pauses of the machine included.
+    /// The first complete answer that was not a healthy gateway's.
+    Degraded,
+    /// The first good probe after failed ones or such answers, and how long there had been none, pauses of the machine
+    /// included.
     Recovered(Duration),
+}
+
+/// What was last reported of its health. `since` is the last good probe before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Standing {
+    Healthy,
+    Missing { since: Moment },
+    Degraded { since: Moment },
 }
 
 /// Why a gateway is to be replaced.
@@ -69,14 +82,14 @@ struct Work {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Liveness {
     doing: Doing,
+    /// The last sign of life: a good probe, or any complete answer.
     last_good: Moment,
     /// The last time that it was seen serving; a drain is alive, but not healthy.
     healthy_until: Moment,
     /// The last probe that said anything.
     last_word: Moment,
     failed: u32,
-    /// The last good probe before the failed ones, once a miss was told and until a recovery is.
-    missed_since: Option<Moment>,
+    standing: Standing,
     /// What the last failed probe saw.
     failure: Option<Verdict>,
     work: Option<Work>,
@@ -94,7 +107,7 @@ impl Liveness {
             healthy_until: now,
             last_word: now,
             failed: 0,
-            missed_since: None,
+            standing: Standing::Healthy,
             failure: None,
             work: None,
             extended: None,
@@ -107,10 +120,16 @@ impl Liveness {
         Self { healthy_until: healthy_until.min(now), ..Self::new(now) }
     }
 
-    /// Whether the last word of it was a failed probe.
+    /// Whether its last informative probe was good.
     #[must_use]
-    pub fn is_missing(&self) -> bool {
-        self.missed_since.is_some()
+    pub fn is_healthy(&self) -> bool {
+        self.standing == Standing::Healthy
+    }
+
+    /// Whether it answered its last informative probe, but not as a healthy gateway does.
+    #[must_use]
+    pub fn is_degraded(&self) -> bool {
+        matches!(self.standing, Standing::Degraded { .. })
     }
 
     /// Whether it neither drains nor restarts of its own accord.
@@ -125,19 +144,29 @@ impl Liveness {
         self.healthy_until
     }
 
-    /// Takes in what a probe saw.
+    /// Takes in what a probe saw. [`Verdict::Foreign`] is an answer of the gateway itself.
     pub fn observe(&mut self, now: Moment, verdict: Verdict) -> HealthFinding {
         self.doing = match (verdict, self.doing) {
-            (Verdict::Gateway(Phase::Started | Phase::Unknown), _) => Doing::Serving,
+            // One that answers is back, if not as it should be.
+            (Verdict::Gateway(Phase::Started | Phase::Unknown), _) | (Verdict::Foreign, Doing::Restarting(_)) => {
+                Doing::Serving
+            }
             (Verdict::Draining, Doing::Draining(since)) => Doing::Draining(since),
-            (Verdict::Draining, _) => Doing::Draining(now),
+            // A budget is spent by a gateway that says what it does, not by one that says something else.
+            (Verdict::Draining, _) | (Verdict::Foreign, Doing::Draining(_)) => Doing::Draining(now),
             (Verdict::Gateway(Phase::Starting), Doing::Restarting(since)) => Doing::Restarting(since),
             (Verdict::Gateway(Phase::Starting), _) | (Verdict::Free | Verdict::Booting, Doing::Draining(_)) => {
                 Doing::Restarting(now)
             }
-            (Verdict::Free | Verdict::Booting | Verdict::Silent | Verdict::Foreign | Verdict::Inconclusive, same) => {
-                same
-            }
+            (
+                Verdict::Free
+                | Verdict::Booting
+                | Verdict::Silent
+                | Verdict::Foreign
+                | Verdict::Malformed
+                | Verdict::Inconclusive,
+                same,
+            ) => same,
         };
         if verdict != Verdict::Inconclusive {
             self.last_word = now;
@@ -149,16 +178,32 @@ impl Liveness {
                     self.healthy_until = now;
                 }
                 (self.last_good, self.failed, self.extended) = (now, 0, None);
-                let missed = self.missed_since.take();
-                missed.map_or(HealthFinding::Unchanged, |since| HealthFinding::Recovered(now.saturating_sub(since)))
+                match mem::replace(&mut self.standing, Standing::Healthy) {
+                    Standing::Healthy => HealthFinding::Unchanged,
+                    Standing::Missing { since } | Standing::Degraded { since } => {
+                        HealthFinding::Recovered(now.saturating_sub(since))
+                    }
+                }
             }
-            Verdict::Free | Verdict::Booting | Verdict::Silent | Verdict::Foreign => {
+            Verdict::Foreign => {
+                let since = match self.standing {
+                    Standing::Healthy => self.last_good,
+                    Standing::Missing { since } | Standing::Degraded { since } => since,
+                };
+                (self.last_good, self.failed, self.extended) = (now, 0, None);
+                match mem::replace(&mut self.standing, Standing::Degraded { since }) {
+                    Standing::Degraded { .. } => HealthFinding::Unchanged,
+                    Standing::Healthy | Standing::Missing { .. } => HealthFinding::Degraded,
+                }
+            }
+            Verdict::Free | Verdict::Booting | Verdict::Silent | Verdict::Malformed => {
                 self.failure = Some(verdict);
                 self.failed += 1;
-                if self.missed_since.is_some() {
-                    return HealthFinding::Unchanged;
+                match self.standing {
+                    Standing::Missing { .. } => return HealthFinding::Unchanged,
+                    Standing::Healthy => self.standing = Standing::Missing { since: self.last_good },
+                    Standing::Degraded { since } => self.standing = Standing::Missing { since },
                 }
-                self.missed_since = Some(self.last_good);
                 HealthFinding::Missed
             }
         }
@@ -270,7 +315,7 @@ mod tests {
     #[test]
     fn a_gateway_hangs_only_after_the_window_and_three_failed_probes() {
         let policy = Policy::default();
-        for failure in [Verdict::Silent, Verdict::Foreign, Verdict::Free] {
+        for failure in [Verdict::Silent, Verdict::Malformed, Verdict::Free] {
             assert_eq!(hung_at(&[failure; 9], &policy), Some(60), "{failure}");
         }
         let short = Policy { hang_after: at(1), ..Policy::default() };
@@ -337,6 +382,45 @@ mod tests {
     }
 
     #[test]
+    fn a_complete_answer_of_any_kind_is_never_a_hang_and_is_told_once_each_way() {
+        let policy = Policy::default();
+        assert_eq!(hung_at(&[Verdict::Foreign; 999], &policy), None);
+        let mut mixed = [Verdict::Silent; 40];
+        mixed.iter_mut().step_by(4).for_each(|verdict| *verdict = Verdict::Foreign);
+        assert_eq!(hung_at(&mixed, &policy), None, "one such answer starts the window anew");
+        mixed[4..].fill(Verdict::Silent);
+        assert_eq!(hung_at(&mixed, &policy), Some(70), "60 s after the last of them at 10 s");
+        let mut liveness = Liveness::new(at(0));
+        let shown = [Verdict::Foreign, Verdict::Foreign, Verdict::Silent, Verdict::Free, Verdict::Foreign, SERVING];
+        let told: Vec<_> = (1..).zip(shown).map(|(tick, verdict)| liveness.observe(at(tick), verdict)).collect();
+        let (none, missed) = (HealthFinding::Unchanged, HealthFinding::Missed);
+        let (degraded, recovered) = (HealthFinding::Degraded, HealthFinding::Recovered(at(6)));
+        assert_eq!(told, [degraded, none, missed, none, degraded, recovered]);
+        assert_eq!(liveness.healthy_until(), at(6));
+    }
+
+    #[test]
+    fn a_gateway_that_answers_badly_is_alive_but_not_healthy() {
+        let mut liveness = Liveness::new(at(0));
+        liveness.observe(at(50), Verdict::Foreign);
+        assert!(liveness.is_degraded() && !liveness.is_healthy());
+        assert_eq!(liveness.healthy_until(), at(0));
+    }
+
+    #[test]
+    fn answers_between_two_words_of_a_drain_or_a_restart_spend_neither_budget() {
+        let policy = Policy::default();
+        for word in [Verdict::Draining, Verdict::Gateway(Phase::Starting)] {
+            let mut probes = vec![word];
+            probes.extend([Verdict::Foreign; 60]);
+            probes.extend([word; 2]);
+            assert_eq!(hung_at(&probes, &policy), None, "{word:?}");
+            probes.extend([word; 60]);
+            assert!(hung_at(&probes, &policy).is_some(), "{word:?}: it has its budget");
+        }
+    }
+
+    #[test]
     fn a_jump_of_the_clock_starts_the_window_anew() {
         let policy = Policy::default();
         let mut liveness = Liveness::new(at(0));
@@ -373,7 +457,7 @@ mod tests {
     #[test]
     fn work_since_the_last_good_probe_prolongs_the_window_once() {
         let policy = Policy::default();
-        for (failure, by) in [(Verdict::Silent, 60), (Verdict::Foreign, 60), (Verdict::Free, 240)] {
+        for (failure, by) in [(Verdict::Silent, 60), (Verdict::Malformed, 60), (Verdict::Free, 240)] {
             let mut liveness = failing(failure, 50, 60);
             assert!(liveness.hung(at(60), &policy).is_some());
             assert_eq!(liveness.extend(at(60), &policy), Some(Extension { cpu: at(30), by: at(by) }), "{failure}");

@@ -29,8 +29,11 @@ pub enum Verdict {
     Draining,
     /// Connections are accepted but not answered in time: a frozen or very busy gateway, or no HTTP server.
     Silent,
-    /// An answer, but not that of a gateway.
+    /// A complete HTTP answer, whatever its status and body, but not that of a healthy gateway. From our own gateway it is a
+    /// sign of life: its event loop turns.
     Foreign,
+    /// Bytes that are no HTTP answer, or a TLS handshake that failed.
+    Malformed,
     /// The probe itself could not run (no descriptors, no memory): it says nothing about the port.
     Inconclusive,
 }
@@ -46,6 +49,7 @@ impl Verdict {
             Self::Draining => "draining",
             Self::Silent => "silent",
             Self::Foreign => "foreign",
+            Self::Malformed => "malformed",
             Self::Inconclusive => "inconclusive",
         }
     }

@@ -211,6 +211,9 @@ reports! {
     LivenessMissed { generation: Generation, detail: String } =>
         "liveness.missed", Warning, [generation, detail],
         format!("gateway {generation} failed a probe: {detail}");
+    LivenessDegraded { generation: Generation, detail: String } =>
+        "liveness.degraded", Warning, [generation, detail],
+        format!("gateway {generation} is alive and not healthy: {detail}; it is not replaced for that");
     LivenessRecovered { generation: Generation, after: Duration } =>
         "liveness.recovered", Info, [generation, after_ms = after],
         format!("gateway {generation} answers again after {}", human(*after));

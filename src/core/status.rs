@@ -75,6 +75,8 @@ pub struct GatewayStatus {
     pub up: Option<Duration>,
     /// Whether its last probe was good.
     pub healthy: bool,
+    /// What is wrong with one that lives and is not replaced for it, as a predicate such as `is alive and not healthy: ...`.
+    pub condition: Option<String>,
     /// Whether another supervisor started it.
     pub adopted: bool,
     /// What `/readyz` said when it was last asked.
@@ -86,6 +88,7 @@ pub struct GatewayStatus {
 impl GatewayStatus {
     fn sentence(&self, generation: Generation, state: &str) -> String {
         let does = match state {
+            "starting" | "running" if let Some(condition) = &self.condition => condition,
             "starting" => "is starting",
             "running" if self.healthy => "is healthy",
             "running" => "fails its probes",
@@ -134,8 +137,24 @@ mod tests {
     fn with_gateway(state: &'static str, healthy: bool, unready: Option<&str>) -> Status {
         let readiness = unready.map(|detail| Readiness { ready: detail.is_empty(), detail: detail.to_owned() });
         let age = Duration::from_secs(99);
-        let gateway = GatewayStatus { pid: 123, age, up: None, healthy, adopted: false, readiness, sample: None };
+        let gateway = GatewayStatus {
+            pid: 123,
+            age,
+            up: None,
+            healthy,
+            condition: None,
+            adopted: false,
+            readiness,
+            sample: None,
+        };
         Status { gateway: Some(gateway), ..status(state, "look at the gateway again", "it serves") }
+    }
+
+    fn with_condition(state: &'static str) -> Status {
+        let mut status = with_gateway(state, false, None);
+        let condition = "is alive and not healthy: GET /healthz answered 500".to_owned();
+        status.gateway.as_mut().unwrap().condition = Some(condition);
+        status
     }
 
     #[test]
@@ -146,6 +165,8 @@ mod tests {
             (with_gateway("running", true, Some("")), "gateway 3 (pid 123) is healthy"),
             (with_gateway("running", true, Some("not ready: chat")), "gateway 3 (pid 123) is healthy; not ready: chat"),
             (with_gateway("running", false, Some("not ready: chat")), "gateway 3 (pid 123) fails its probes"),
+            (with_condition("running"), "gateway 3 (pid 123) is alive and not healthy: GET /healthz answered 500"),
+            (with_condition("stopping"), "gateway 3 (pid 123) is stopping"),
             (with_gateway("examining", false, None), "gateway 3 (pid 123) hangs and will be replaced"),
             (with_gateway("stopping", false, None), "gateway 3 (pid 123) is stopping"),
             (status("stopping", "end", "it is being ended"), "killing what is left of gateway 3"),

@@ -41,7 +41,11 @@ const LOOKUP_TIME_MAX: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Look {
-    Answers,
+    /// Finds the process that holds the port only if that answers, but not as a gateway does: our own child or another?
+    Answers {
+        /// As below.
+        leader: Option<i32>,
+    },
     /// Also finds the process that holds the port.
     AnswersAndOwner {
         /// Our own child: once it serves, its readiness is asked for as well. `None` before a spawn: then a gateway that
@@ -116,12 +120,12 @@ impl Prober {
         self.answering.store(outcome::is_gateway(verdict), Ordering::Relaxed);
         let (verdict, owner, detail) = match (ask, verdict, address) {
             (Look::AnswersAndOwner { leader: None }, Verdict::Free, free) => self.check_free_port(free, detail).await,
-            (Look::Answers, ..) | (_, Verdict::Free | Verdict::Inconclusive, _) | (.., None) => {
-                (verdict, Owner::Unseen, detail)
-            }
-            (Look::AnswersAndOwner { leader }, _, Some(address)) => {
+            (_, Verdict::Free | Verdict::Inconclusive, _) | (.., None) => (verdict, Owner::Unseen, detail),
+            (Look::AnswersAndOwner { leader }, _, Some(address))
+            | (Look::Answers { leader }, Verdict::Foreign, Some(address)) => {
                 (verdict, self.find_owner(address, leader).await, detail)
             }
+            (Look::Answers { .. }, ..) => (verdict, Owner::Unseen, detail),
         };
         let serves = matches!(verdict, Verdict::Gateway(Phase::Started | Phase::Unknown));
         let readiness = match client {

@@ -238,6 +238,7 @@ pub(crate) fn full() -> Status {
         age: seconds(100),
         up: Some(seconds(90)),
         healthy: true,
+        condition: None,
         adopted: false,
         readiness: Some(Readiness { ready: false, detail: "not ready: telegram".to_owned() }),
         sample: Some(Usage { cpu: Some(seconds(30)), rss_kb: Some(700_000), tree_rss_kb: Some(900_000) }),

@@ -7,6 +7,8 @@ mod world;
 
 #[path = "../scenarios/adopt.rs"]
 mod adopt;
+#[path = "../scenarios/alive.rs"]
+mod alive;
 #[path = "../scenarios/evidence.rs"]
 mod evidence;
 #[path = "../scenarios/failing.rs"]

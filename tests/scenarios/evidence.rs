@@ -219,7 +219,8 @@ fn no_other_answer_clears_the_hang() {
     let answers = [
         (Verdict::Silent, Owner::Unseen),
         (Verdict::Free, Owner::Unseen),
-        (Verdict::Foreign, Owner::Unseen),
+        (Verdict::Malformed, Owner::Unseen),
+        (Verdict::Foreign, stranger()),
         (Verdict::Inconclusive, Owner::Unseen),
         (STARTED, stranger()),
     ];

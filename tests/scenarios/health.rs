@@ -86,7 +86,7 @@ fn a_hung_gateway_that_ends_on_sigterm_is_not_killed_first() {
 
 #[test]
 fn every_kind_of_bad_answer_counts_towards_the_hang() {
-    for verdict in [Verdict::Free, Verdict::Silent, Verdict::Foreign] {
+    for verdict in [Verdict::Free, Verdict::Silent, Verdict::Malformed] {
         let mut world = World::started(FROZEN);
         world.run_for(s(30));
         world.port = Some(verdict);

@@ -296,6 +296,7 @@ impl Walk {
             Verdict::Draining,
             Verdict::Silent,
             Verdict::Foreign,
+            Verdict::Malformed,
             Verdict::Inconclusive,
         ];
         let verdict = if self.dice.once_in(5) { self.dice.pick(&odd) } else { usual };

@@ -133,7 +133,7 @@ fn an_extension_begins_when_the_proof_is_there_however_short_the_window() {
     assert!(by > s(200), "the rest of a boot behind a closed port: {by:?}");
     assert_eq!(ended(&world), []);
     let policy = Policy { hang_after: s(1), ..Policy::default() };
-    let (mut world, _) = busy(policy, Some(100), Verdict::Foreign);
+    let (mut world, _) = busy(policy, Some(100), Verdict::Malformed);
     world.run_until(told + s(60));
     let (told, by) = (world.told("liveness.extended")[0], extensions(&world)[0].1);
     assert_eq!((by, ended(&world)[0].as_secs()), (s(1), (told + s(1)).as_secs()));

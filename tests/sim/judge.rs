@@ -3,6 +3,8 @@
 //! It sees the events and effects that a shell sees, and the world tells it which processes live. It never looks into
 //! the core.
 
+#[path = "judge/alive.rs"]
+mod alive;
 #[path = "judge/fence.rs"]
 mod fence;
 #[path = "judge/handoffs.rs"]
@@ -365,6 +367,7 @@ impl Judge {
         self.judge_search(turn)?;
         self.judge_fence(turn)?;
         self.judge_notices(turn, answer)?;
+        self.judge_degraded(answer.is_some())?;
         self.judge_readiness(turn, answer)
     }
 
@@ -378,6 +381,7 @@ impl Judge {
         if let Some(owned) = &mut self.owned {
             owned.armed = at;
             owned.health.rearm(at);
+            owned.life.rearm(at);
             (owned.examining, owned.excess) = (None, if owned.examining.is_some() { 0 } else { owned.excess });
         }
     }
@@ -454,6 +458,15 @@ impl Judge {
         let ours = marked.is_some() && marked != self.missing_pid;
         if let Some(owned) = self.owned.as_mut().filter(|owned| ask != ProbeScope::Port && !owned.ending()) {
             owned.note_answer(sighting);
+            let late = owned.life.is_degraded() && owned.started.is_none();
+            let was = owned.life.answered.is_some();
+            owned.life.note(at, sighting);
+            // A boot that answered when its time was over has that time again once it answers as a gateway does.
+            // So has one that answers while the evidence is collected.
+            let clears = owned.started.is_none() && owned.life.answers() && owned.examining.take().is_some();
+            if clears || late && was && owned.life.answered.is_none() {
+                owned.armed = at;
+            }
         }
         match (ask, &mut self.owned) {
             (ProbeScope::Port, Some(owned)) if owned.may_have_successor() && self.left.is_none() => {
@@ -468,10 +481,10 @@ impl Judge {
                 if owned.started.is_some() || owned.ending() =>
             {
                 let stranger = matches!(sighting.owner, Owner::Other(_)) && verdict != Verdict::Free;
-                let verdict = if stranger && !owned.ending() { Verdict::Foreign } else { verdict };
+                let verdict = if stranger { Verdict::Malformed } else { verdict };
                 owned.health.observe(at, verdict);
                 // A late answer clears the hang.
-                let good = matches!(verdict, Verdict::Gateway(_) | Verdict::Draining);
+                let good = matches!(verdict, Verdict::Gateway(_) | Verdict::Draining | Verdict::Foreign);
                 let proven = owned.health.proven(&self.policy).is_some_and(|proven| proven <= at);
                 if good && !proven && owned.examining.take().is_some() {
                     owned.excess = 0;

@@ -413,8 +413,15 @@ impl<'a> World<'a> {
                     | WorldEvent::Kill
                     | WorldEvent::Steal
                     | WorldEvent::ListenerTurns(_)
+                    | WorldEvent::Shows(_, Show::Nonsense)
             )
         };
+        for id in 0..self.gateways.len() {
+            // What keeps a gateway from being well without making it hang ends with the faults.
+            if self.gateways[id].show == Show::Nonsense {
+                self.later(Duration::ZERO, WorldEvent::Shows(id, Show::Serving));
+            }
+        }
         for ((at, number), event) in old.into_iter().filter(|(_, event)| stays(event)) {
             // The run cannot end before these have started, so they start soon.
             let at = if matches!(event, WorldEvent::Begin) { at.min(self.now + SOON) } else { at };

@@ -78,9 +78,7 @@ impl Supervisor {
             State::Awaiting(_) => self.handoffs.deadline(),
             State::Hooking(hooking) => Some(hooking.deadline()),
             State::Spawning(spawning) => Some(spawning.until),
-            State::Starting { poll, armed, .. } => {
-                Some(poll.wake(policy).min(armed.saturating_add(policy.startup_timeout)))
-            }
+            State::Starting { poll, boot, .. } => Some(sooner(poll.wake(policy), boot.deadline(policy))),
             State::Running { poll, liveness, .. } => Some(sooner(poll.wake(policy), liveness.deadline(policy))),
             State::Examining(examining) => Some(examining.until),
             State::Stopping(stopping) => Some(stopping.deadline(policy)),
@@ -145,7 +143,7 @@ impl Supervisor {
         self.fence.rearm(now);
         let is_ending = self.is_ending();
         match &mut self.state {
-            State::Starting { armed, .. } => *armed = now,
+            State::Starting { boot, .. } => boot.rearm(now),
             State::Running { liveness, .. } => liveness.rearm(now),
             State::Stopping(stopping) => stopping.rearm(now),
             State::Spawning(spawning) => spawning.rearm(now),

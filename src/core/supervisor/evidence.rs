@@ -1,7 +1,7 @@
 //! Before a gateway is ended for its health: what may tell why is written down while it is still there to be looked at.
 
 use super::health::verdict_on_ours;
-use super::state::{Child, Examining, Poll, State, StopReason, Was};
+use super::state::{Boot, Child, Examining, Poll, State, StopReason, Was};
 use super::{Effect, Effects, Moment, Observation, Report, Supervisor};
 use crate::fault::Fault;
 use crate::liveness::{Hung, Liveness};
@@ -17,7 +17,7 @@ pub(super) const EVIDENCE_TIME_MAX: Duration = Duration::from_secs(5);
 impl Examining {
     pub(super) fn up(&self) -> Option<(Moment, Liveness)> {
         match &self.was {
-            Was::Booting { .. } => None,
+            Was::Booting(_) => None,
             Was::Up { started, liveness, .. } => Some((*started, liveness.clone())),
         }
     }
@@ -73,13 +73,13 @@ impl Supervisor {
         let verdict = verdict_on_ours(sighting, self.policy.planted);
         let State::Examining(examining) = &mut self.state else { return };
         let is_back = match (&examining.was, verdict) {
-            (Was::Booting { .. }, Verdict::Gateway(Phase::Started | Phase::Unknown)) => true,
-            (Was::Up { liveness, .. }, Verdict::Gateway(_) | Verdict::Draining) => {
+            (Was::Booting(_), Verdict::Gateway(Phase::Started | Phase::Unknown) | Verdict::Foreign) => true,
+            (Was::Up { liveness, .. }, Verdict::Gateway(_) | Verdict::Draining | Verdict::Foreign) => {
                 let mut liveness = liveness.clone();
                 liveness.observe(now, verdict);
                 liveness.hung(now, &self.policy).is_none()
             }
-            (Was::Booting { .. } | Was::Up { .. }, _) => false,
+            (Was::Booting(_) | Was::Up { .. }, _) => false,
         };
         if !is_back {
             examining.poll = examining.poll.next(now, self.policy.probe_interval);
@@ -98,7 +98,7 @@ impl Supervisor {
         let State::Examining(Examining { child, poll, was, .. }) = &self.state else { return };
         let (child, poll) = (*child, *poll);
         self.state = match was.clone() {
-            Was::Booting { failed, listening } => State::Starting { child, poll, armed: now, failed, listening },
+            Was::Booting(boot) => State::Starting { child, poll, boot: Boot { armed: now, ..boot } },
             Was::Up { started, mut liveness, stable } => {
                 liveness.rearm(now);
                 State::Running { child, poll, started, liveness, stable, excess: 0 }

@@ -1,10 +1,11 @@
 //! While the gateway's process lives: is it coming up, is it still serving?
 
-use super::state::{Child, Poll, Repair, State, StopReason, Was};
+use super::state::{Boot, Child, Poll, Repair, State, StopReason, Was};
 use super::{Effect, Effects, Moment, Observation, ProbeScope, Report, Supervisor, Usage};
 use crate::fault::{Fault, Planted};
 use crate::history::Fact;
 use crate::liveness::{Extension, HealthFinding, Hung, Liveness};
+use crate::prelude::*;
 use crate::{Notice, Owner, Phase, Verdict};
 use core::time::Duration;
 
@@ -22,15 +23,21 @@ const SAMPLES_OVER: u32 = 3;
 
 impl Supervisor {
     pub(super) fn tick_starting(&mut self, now: Moment, fx: &mut Effects) {
-        let State::Starting { child, poll, armed, failed, listening } = &self.state else { return };
-        if armed.saturating_add(self.policy.startup_timeout) <= now {
-            let was = Was::Booting { failed: *failed, listening: *listening };
-            let (child, poll) = (*child, *poll);
-            let hung = Hung { last_good: Duration::ZERO, failed_probes: *failed, why: "it never came up" };
+        let State::Starting { child, poll, boot } = &mut self.state else { return };
+        let is_over = boot.deadline(&self.policy).is_some_and(|at| at <= now);
+        if is_over && !boot.is_alive(now, &self.policy) {
+            let (child, poll, boot) = (*child, *poll, *boot);
+            let hung = Hung { last_good: Duration::ZERO, failed_probes: boot.failed, why: "it never came up" };
             let (generation, budget) = (self.generation, self.policy.startup_timeout);
             fx.push(Effect::Report(Report::StartupTimedOut { generation, budget }));
-            self.examine(now, child, poll, was, hung, fx);
-        } else if poll.wake(&self.policy) <= now {
+            return self.examine(now, child, poll, Was::Booting(boot), hung, fx);
+        }
+        if is_over {
+            boot.degraded = true;
+            let detail = self.told.as_ref().map_or_else(String::new, |sighting| sighting.detail.clone());
+            fx.push(Effect::Report(Report::LivenessDegraded { generation: self.generation, detail }));
+        }
+        if poll.wake(&self.policy) <= now {
             self.measure(fx);
             self.probe(now, ProbeScope::Listener(self.generation), fx);
         }
@@ -39,7 +46,7 @@ impl Supervisor {
     pub(super) fn judge_boot(&mut self, now: Moment, sighting: &Observation, fx: &mut Effects) {
         let generation = self.generation;
         let interval = self.policy.probe_interval;
-        let State::Starting { child, poll, failed, listening, .. } = &mut self.state else { return };
+        let State::Starting { child, poll, boot } = &mut self.state else { return };
         child.note_answer(sighting);
         let up = Effect::Remember { generation, fact: Fact::Started };
         let planted = self.policy.planted;
@@ -53,11 +60,15 @@ impl Supervisor {
                 return;
             }
             Verdict::Gateway(Phase::Started | Phase::Unknown) if ours => {
-                let (child, boot) = (*child, now.saturating_sub(child.spawned));
-                if !*listening {
+                let (child, age) = (*child, now.saturating_sub(child.spawned));
+                if !boot.listening {
                     fx.push(Effect::Report(Report::GatewayListening { generation, pid: child.pid }));
                 }
-                fx.push(Effect::Report(Report::GatewayStarted { generation, pid: child.pid, boot }));
+                if boot.degraded {
+                    let after = now.saturating_sub(child.spawned);
+                    fx.push(Effect::Report(Report::LivenessRecovered { generation, after }));
+                }
+                fx.push(Effect::Report(Report::GatewayStarted { generation, pid: child.pid, boot: age }));
                 fx.push(up);
                 let poll = Poll::Due(now.saturating_add(interval));
                 let liveness = Liveness::new(now);
@@ -65,15 +76,21 @@ impl Supervisor {
                 return self.come_up(now, fx);
             }
             Verdict::Gateway(_) | Verdict::Draining => {
-                if ours && !*listening {
-                    *listening = true;
+                if ours {
+                    boot.resume(now);
+                } else {
+                    boot.miss();
+                }
+                if ours && !boot.listening {
+                    boot.listening = true;
                     if planted.is(Fault::ReadyTooEarly) {
                         fx.push(Effect::Notify(Notice::Ready));
                     }
                     fx.push(Effect::Report(Report::GatewayListening { generation, pid: child.pid }));
                 }
             }
-            Verdict::Free | Verdict::Booting | Verdict::Silent | Verdict::Foreign => *failed += 1,
+            Verdict::Foreign if ours => boot.alive = Some((now, 0)),
+            Verdict::Free | Verdict::Booting | Verdict::Silent | Verdict::Foreign | Verdict::Malformed => boot.miss(),
             Verdict::Inconclusive => {}
         }
         // The wait grows with the age of the boot: a quick one is seen at once, a slow one costs few probes.
@@ -97,7 +114,7 @@ impl Supervisor {
         if poll.wake(&self.policy) <= now {
             let generation = self.generation;
             // A stranger may have slipped in between two good answers.
-            let doubtful = liveness.is_missing() || self.ticket.is_multiple_of(OWNER_LOOKS);
+            let doubtful = !liveness.is_healthy() || self.ticket.is_multiple_of(OWNER_LOOKS);
             let ask = if doubtful { ProbeScope::Listener(generation) } else { ProbeScope::Liveness(generation) };
             self.measure(fx);
             self.probe(now, ask, fx);
@@ -112,13 +129,16 @@ impl Supervisor {
         let planted = self.policy.planted;
         let verdict = match verdict_on_ours(sighting, planted) {
             Verdict::Draining if planted.is(Fault::DrainingIsHealthy) => Verdict::Gateway(Phase::Started),
-            Verdict::Gateway(_) if planted.is(Fault::RecoveryMissed) && liveness.is_missing() => Verdict::Inconclusive,
+            Verdict::Gateway(_) if planted.is(Fault::RecoveryMissed) && !liveness.is_healthy() => Verdict::Inconclusive,
             verdict => verdict,
         };
         match liveness.observe(now, verdict) {
             HealthFinding::Unchanged => {}
             HealthFinding::Missed => {
                 fx.push(Effect::Report(Report::LivenessMissed { generation, detail: sighting.detail.clone() }));
+            }
+            HealthFinding::Degraded => {
+                fx.push(Effect::Report(Report::LivenessDegraded { generation, detail: sighting.detail.clone() }));
             }
             HealthFinding::Recovered(after) => {
                 fx.push(Effect::Report(Report::LivenessRecovered { generation, after }));
@@ -196,10 +216,32 @@ impl Supervisor {
     }
 }
 
+impl Boot {
+    /// It answers as a gateway does, with the time that the operator set for a boot, from now on if it had none left.
+    fn resume(&mut self, now: Moment) {
+        if self.alive.take().is_some() && self.degraded {
+            self.armed = now;
+        }
+    }
+
+    /// Time has passed in which no answer could come.
+    pub(super) fn rearm(&mut self, now: Moment) {
+        self.armed = now;
+        self.alive = self.alive.map(|_| (now, 0));
+    }
+
+    fn miss(&mut self) {
+        self.failed += 1;
+        if let Some((_, failed)) = &mut self.alive {
+            *failed += 1;
+        }
+    }
+}
+
 impl Child {
     /// Takes in an answer of its own.
     fn note_answer(&mut self, sighting: &Observation) {
-        if let Verdict::Gateway(_) | Verdict::Draining = sighting.verdict {
+        if let Verdict::Gateway(_) | Verdict::Draining | Verdict::Foreign = sighting.verdict {
             match &sighting.owner {
                 Owner::Ours(holder) => (self.answered, self.listener) = (true, Some(holder.pid)),
                 Owner::Unseen => self.answered = true,
@@ -209,8 +251,15 @@ impl Child {
     }
 }
 
-/// The verdict on a gateway that has been up. Another process that took the port meanwhile counts as foreign.
+/// The verdict on a gateway that has been up: an answer of another process, which took the port meanwhile, is none of its
+/// own. What cannot be seen (hidepid) counts as ours: the port was free before our child took it.
 pub(super) fn verdict_on_ours(sighting: &Observation, planted: Planted) -> Verdict {
     let stranger = matches!(sighting.owner, Owner::Other(_)) && sighting.verdict != Verdict::Free;
-    if stranger && !planted.is(Fault::StrangerAnswersForOurs) { Verdict::Foreign } else { sighting.verdict }
+    if stranger && !planted.is(Fault::StrangerAnswersForOurs)
+        || sighting.verdict == Verdict::Foreign && planted.is(Fault::DegradedIsHung)
+    {
+        Verdict::Malformed
+    } else {
+        sighting.verdict
+    }
 }

@@ -161,7 +161,7 @@ fn conflict_reason(sighting: &Observation, endpoint: &Endpoint) -> String {
              hangs, or choose another --port",
             sighting.detail
         ),
-        Verdict::Foreign | Verdict::Free | Verdict::Inconclusive => format!(
+        Verdict::Foreign | Verdict::Malformed | Verdict::Free | Verdict::Inconclusive => format!(
             "{known}, or another program is ({}): {holder}; nothing was started; stop it, or choose another --port",
             sighting.detail
         ),

@@ -1,6 +1,6 @@
 //! From the decision to start a gateway to its process, or to the news that there is none.
 
-use super::state::{Child, Poll, Spawning, State};
+use super::state::{Boot, Child, Poll, Spawning, State};
 use super::{Effect, Effects, Intent, Moment, Report, SpawnFailure, Supervisor};
 use crate::fault::Fault;
 use crate::history::{Fact, Settled};
@@ -75,7 +75,7 @@ impl Supervisor {
         let child = Child::new(pid, now, false);
         let poll = Poll::Due(now + super::health::STARTUP_POLL_MIN);
         let armed = if self.has(Fault::StartupBudgetIgnored) { Moment::MAX } else { now };
-        self.state = State::Starting { child, poll, armed, failed: 0, listening: false };
+        self.state = State::Starting { child, poll, boot: Boot::new(armed) };
         if !self.has(Fault::StopLostWhileSpawning) {
             self.follow_intent(now, fx);
         }

@@ -3,11 +3,13 @@
 use crate::conflict::Watch;
 use crate::effect::{Effect, Outcome};
 use crate::exit_status::ExitStatus;
+use crate::fault::Fault;
 use crate::handoff::Pending;
 use crate::history::{Run, Unfinished};
 use crate::hook::Call;
 use crate::lease::Basis;
-use crate::liveness::{Hung, Liveness};
+use crate::liveness::{FAILED_PROBES_MIN, Hung, Liveness};
+use crate::policy::Policy;
 use crate::prelude::*;
 use crate::units::{Generation, Moment};
 use core::time::Duration;
@@ -34,8 +36,8 @@ pub(super) enum State {
     Hooking(Hooking),
     /// The spawn waits for its record, or the shell is creating the process.
     Spawning(Spawning),
-    /// The process lives and has not come up yet. `armed` is when its startup timeout began; `failed` counts probes.
-    Starting { child: Child, poll: Poll, armed: Moment, failed: u32, listening: bool },
+    /// The process lives and has not come up yet.
+    Starting { child: Child, poll: Poll, boot: Boot },
     /// It has come up. `stable`: it has served for `stable_after`. `excess` counts the samples in a row over the memory
     /// limit.
     Running { child: Child, poll: Poll, started: Moment, liveness: Liveness, stable: bool, excess: u32 },
@@ -215,6 +217,20 @@ pub(super) struct Child {
     pub(super) listener: Option<i32>,
 }
 
+/// How far a gateway is that has not come up yet.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Boot {
+    /// When its startup timeout began.
+    pub(super) armed: Moment,
+    /// How many probes failed.
+    pub(super) failed: u32,
+    pub(super) listening: bool,
+    /// Its last complete answer that was not a gateway's, and how many probes have failed since.
+    pub(super) alive: Option<(Moment, u32)>,
+    /// That it is alive and not healthy was reported.
+    pub(super) degraded: bool,
+}
+
 #[derive(Debug, Clone)]
 pub(super) struct Examining {
     pub(super) child: Child,
@@ -228,7 +244,7 @@ pub(super) struct Examining {
 /// The state in which it began to hang.
 #[derive(Debug, Clone)]
 pub(super) enum Was {
-    Booting { failed: u32, listening: bool },
+    Booting(Boot),
     Up { started: Moment, liveness: Liveness, stable: bool },
 }
 
@@ -335,6 +351,30 @@ pub(super) struct Streak {
 pub(super) struct Update {
     pub(super) since: Moment,
     pub(super) tries: u32,
+}
+
+impl Boot {
+    pub(super) fn new(armed: Moment) -> Self {
+        Self { armed, failed: 0, listening: false, alive: None, degraded: false }
+    }
+
+    /// When something is due for it besides a probe: the end of its startup timeout, or of the window of one that
+    /// answered at that end and has stopped since. A boot that answers is not ended for its time.
+    pub(super) fn deadline(&self, policy: &Policy) -> Option<Moment> {
+        let budget = self.armed.saturating_add(policy.startup_timeout);
+        match self.alive {
+            Some((_, failed)) if self.degraded && failed < FAILED_PROBES_MIN => None,
+            Some((answered, _)) if self.degraded => Some(budget.max(answered.saturating_add(policy.hang_after))),
+            Some(_) | None => Some(budget),
+        }
+    }
+
+    /// Whether it is alive all the same when its startup timeout is over.
+    pub(super) fn is_alive(&self, now: Moment, policy: &Policy) -> bool {
+        self.alive.is_some_and(|(answered, failed)| {
+            failed < FAILED_PROBES_MIN || now < answered.saturating_add(policy.hang_after)
+        }) && !policy.planted.is(Fault::DegradedIsHung)
+    }
 }
 
 impl Child {

@@ -1,6 +1,6 @@
 //! The status reply.
 
-use super::state::{Child, Poll, ProbePurpose, State, WaitingFor};
+use super::state::{Boot, Child, Poll, ProbePurpose, State, WaitingFor};
 use super::{Moment, Supervisor};
 use crate::prelude::*;
 use crate::status::{GatewayStatus, Next, Status};
@@ -57,7 +57,7 @@ impl Supervisor {
     fn gateway_status(&self, now: Moment) -> Option<GatewayStatus> {
         let (child, started, healthy): (&Child, _, _) = match &self.state {
             State::Starting { child, .. } => (child, None, false),
-            State::Running { child, started, liveness, .. } => (child, Some(*started), !liveness.is_missing()),
+            State::Running { child, started, liveness, .. } => (child, Some(*started), liveness.is_healthy()),
             State::Examining(examining) => (&examining.child, examining.started(), false),
             State::Stopping(stopping) if stopping.leader_lives() => (&stopping.child, stopping.started(), false),
             State::Idle
@@ -79,10 +79,27 @@ impl Supervisor {
             age: now.saturating_sub(child.spawned),
             up: started.map(|started| now.saturating_sub(started)),
             healthy,
+            condition: self.condition(),
             adopted: child.adopted,
             readiness: self.readiness.clone(),
             sample: self.trail.last_sample(),
         })
+    }
+
+    /// What is wrong with a gateway that is not replaced for it.
+    fn condition(&self) -> Option<String> {
+        let (State::Starting { boot: Boot { degraded: true, alive: Some(_), .. }, .. } | State::Running { .. }) =
+            &self.state
+        else {
+            return None;
+        };
+        if let State::Running { liveness, .. } = &self.state
+            && !liveness.is_degraded()
+        {
+            return None;
+        }
+        let seen = self.told.as_ref()?;
+        Some(format!("is alive and not healthy: {}", seen.detail))
     }
 
     #[expect(clippy::too_many_lines, reason = "one row for each state")]
@@ -93,6 +110,7 @@ impl Supervisor {
             Poll::Due(at) => within(*at),
             Poll::Asked { .. } => None,
         };
+        let condition = self.condition().map(|condition| format!("it {condition}"));
         let (action, within, why) = match &self.state {
             State::Idle | State::Leasing { seen: None, .. } => {
                 ("take the lease", None, "looking for another supervisor")
@@ -140,12 +158,13 @@ impl Supervisor {
                 }
             }
             State::Spawning(_) => ("start a gateway", None, "the port is free"),
-            State::Starting { armed, .. } => (
-                "replace the gateway if it has not started",
-                within(armed.saturating_add(policy.startup_timeout)),
-                "it is starting",
-            ),
-            State::Running { poll, liveness, .. } if liveness.is_missing() => (
+            State::Starting { poll, .. } | State::Running { poll, .. } if condition.is_some() => {
+                ("probe the gateway", at(poll), condition.as_deref().unwrap_or_default())
+            }
+            State::Starting { boot, .. } => {
+                ("replace the gateway if it has not started", boot.deadline(policy).and_then(within), "it is starting")
+            }
+            State::Running { poll, liveness, .. } if !liveness.is_healthy() => (
                 "replace the gateway unless it answers",
                 liveness.deadline(policy).and_then(within).or(at(poll)),
                 "its last probes failed",

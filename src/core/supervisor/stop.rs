@@ -4,6 +4,7 @@
 //! change.
 
 use super::SWEEP_TIME_MAX;
+use super::health::verdict_on_ours;
 use super::state::{Child, Ending, Leader, Poll, State, StopReason, Stopping, TreePhase};
 use super::{Effect, Effects, Exited, Intent, Moment, Observation, ProbeScope, Report, Run, Supervisor, sooner};
 use crate::ExitStatus;
@@ -176,7 +177,7 @@ impl Supervisor {
         if let TreePhase::Seeking = stopping.tree {
             return self.judge_successor(now, sighting, fx);
         }
-        stopping.liveness.observe(now, sighting.verdict);
+        stopping.liveness.observe(now, verdict_on_ours(sighting, self.policy.planted));
         stopping.poll = stopping.poll.next(now, self.policy.probe_interval);
     }
 

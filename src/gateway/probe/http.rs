@@ -99,10 +99,6 @@ impl ProbeClient {
 async fn read(mut response: Response) -> Result<Reply, reqwest::Error> {
     let status = response.status().as_u16();
     let media_type = media_type(response.headers().get(CONTENT_TYPE));
-    // The body of any other status has no meaning here, and another program's may be long.
-    if !matches!(status, 200 | 503) {
-        return Ok(Reply { status, media_type, body: Body::Other });
-    }
     let mut text = Vec::new();
     while let Some(chunk) = response.chunk().await? {
         if text.len() + chunk.len() > BODY_LENGTH_MAX {
@@ -110,7 +106,9 @@ async fn read(mut response: Response) -> Result<Reply, reqwest::Error> {
         }
         text.extend_from_slice(&chunk);
     }
-    Ok(Reply { status, media_type, body: Body::parse(&text) })
+    // The body of any other status has no meaning here: it was read because an answer that is cut short is none.
+    let body = if matches!(status, 200 | 503) { Body::parse(&text) } else { Body::Other };
+    Ok(Reply { status, media_type, body })
 }
 
 fn media_type(header: Option<&HeaderValue>) -> String {
@@ -198,7 +196,7 @@ impl RequestError {
             Self::Absent(why) => return AddressOutcome::Absent(why.clone()),
             Self::TimedOut | Self::Broken(_) => Verdict::Silent,
             Self::Refused => Verdict::Free,
-            Self::Malformed(_) => Verdict::Foreign,
+            Self::Malformed(_) => Verdict::Malformed,
             Self::Local(_) => Verdict::Inconclusive,
         };
         AddressOutcome::Seen(verdict, self.detail(path, budget))

@@ -44,9 +44,11 @@ fn rank(verdict: Verdict) -> u8 {
     match verdict {
         Verdict::Free | Verdict::Booting => 0,
         Verdict::Inconclusive => 1,
-        Verdict::Foreign => 2,
+        Verdict::Malformed => 2,
         Verdict::Silent => 3,
-        Verdict::Gateway(_) | Verdict::Draining => 4,
+        // An answer says more than silence on another address: the event loop behind it turns.
+        Verdict::Foreign => 4,
+        Verdict::Gateway(_) | Verdict::Draining => 5,
     }
 }
 
@@ -70,7 +72,7 @@ mod tests {
     fn only_a_gateway_counts_on_the_ipv6_alias() {
         let (v4, v6) = ("127.0.0.1:1".parse().unwrap(), "[::1]:1".parse().unwrap());
         let seen = |address, verdict| (address, AddressOutcome::Seen(verdict, String::new()));
-        for other in [Verdict::Foreign, Verdict::Silent, Verdict::Inconclusive] {
+        for other in [Verdict::Foreign, Verdict::Malformed, Verdict::Silent, Verdict::Inconclusive] {
             assert_eq!(strongest(vec![seen(v4, Verdict::Free), seen(v6, other)]).1, Verdict::Free);
             assert_eq!(strongest(vec![seen(v6, other)]).1, other, "alone it is the endpoint");
         }
@@ -79,9 +81,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_strongest_verdict_wins_in_any_order(mut picks in proptest::collection::vec(0..7_usize, 1..4)) {
+        fn the_strongest_verdict_wins_in_any_order(mut picks in proptest::collection::vec(0..8_usize, 1..4)) {
             let all = [
-                Verdict::Free, Verdict::Inconclusive, Verdict::Foreign, Verdict::Silent,
+                Verdict::Free, Verdict::Inconclusive, Verdict::Malformed, Verdict::Silent, Verdict::Foreign,
                 Verdict::Gateway(Phase::Started), Verdict::Gateway(Phase::Unknown), Verdict::Draining,
             ];
             let address = "127.0.0.1:1".parse().unwrap();

@@ -48,7 +48,8 @@ impl Health {
             return;
         }
         self.last_answer = at;
-        let good = matches!(verdict, Verdict::Gateway(_) | Verdict::Draining);
+        // A complete answer of any kind is life.
+        let good = matches!(verdict, Verdict::Gateway(_) | Verdict::Draining | Verdict::Foreign);
         if good {
             (self.good, self.failed, self.extended) = (at, 0, None);
         } else {
@@ -68,7 +69,8 @@ impl Health {
                 self.draining.get_or_insert(at);
             }
             Verdict::Free if self.draining.is_some() => (self.draining, self.restarting) = (None, Some(at)),
-            Verdict::Free | Verdict::Booting | Verdict::Silent | Verdict::Foreign | Verdict::Inconclusive => {}
+            Verdict::Foreign => (self.draining, self.restarting) = (self.draining.map(|_| at), None),
+            Verdict::Free | Verdict::Booting | Verdict::Silent | Verdict::Malformed | Verdict::Inconclusive => {}
         }
         if !good {
             self.silent = verdict == Verdict::Silent;
@@ -170,7 +172,7 @@ impl PortWatch {
                 self.other = None;
                 over(*self.draining.get_or_insert(at), FOREIGN_DRAIN, Duty::Conflict)
             }
-            Verdict::Silent | Verdict::Foreign | Verdict::Inconclusive => {
+            Verdict::Silent | Verdict::Foreign | Verdict::Malformed | Verdict::Inconclusive => {
                 over(*self.other.get_or_insert(at), policy.conflict_timeout, Duty::Conflict)
             }
         }

@@ -1,5 +1,6 @@
 //! The current gateway, as the judge sees it.
 
+use super::alive::Life;
 use super::health::Health;
 use super::proof::Examination;
 use openclaw_supervise_core::{ExitStatus, Generation, Moment, Observation, Owner, Verdict};
@@ -43,6 +44,7 @@ pub(super) struct Owned {
     /// When the last kill of it ended.
     pub(super) survived: Option<Moment>,
     pub(super) health: Health,
+    pub(super) life: Life,
     pub(super) examining: Option<Examination>,
     /// Consecutive samples over the memory limit.
     pub(super) excess: u32,
@@ -73,6 +75,7 @@ impl Owned {
             gone: false,
             survived: None,
             health: Health::new(at),
+            life: Life::new(),
             examining: None,
             excess: 0,
             ready: None,
@@ -86,7 +89,7 @@ impl Owned {
     }
 
     pub(super) fn note_answer(&mut self, sighting: &Observation) {
-        let good = matches!(sighting.verdict, Verdict::Gateway(_) | Verdict::Draining);
+        let good = matches!(sighting.verdict, Verdict::Gateway(_) | Verdict::Draining | Verdict::Foreign);
         match &sighting.owner {
             Owner::Ours(holder) if good => (self.answered, self.listener) = (true, Some(holder.pid)),
             Owner::Unseen if good => self.answered = true,

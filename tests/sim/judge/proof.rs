@@ -80,6 +80,7 @@ impl Judge {
     }
 
     pub(super) fn judge_examine(&mut self, at: Moment, generation: Generation) -> Judgement {
+        self.judge_life(at)?;
         let held = self.lease.held;
         let policy = &self.policy;
         let Some(owned) = self.owned.as_mut().filter(|owned| owned.generation == generation && !owned.ending()) else {

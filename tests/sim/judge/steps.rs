@@ -209,6 +209,9 @@ impl Judge {
                 self.judge_hook_report(turn, report)
             }
             Report::GatewayHung(_) => self.judge_hung(turn, report),
+            Report::LivenessMissed { .. } | Report::LivenessDegraded { .. } | Report::LivenessRecovered { .. } => {
+                self.judge_standing(turn, report)
+            }
             Report::LivenessExtended { by, .. } => self.judge_extension(turn.at, *by),
             Report::GatewayExited(exited) => {
                 let unreported = self.owned.as_ref().is_some_and(Owned::hang_unreported);
@@ -393,7 +396,14 @@ impl Judge {
                 owned.health.silent(policy).into_iter().chain([at.saturating_add(grace)]).min()
             }
             (None, _) if let Some(examination) = owned.examining => Some(examination.until()),
-            (None, None) => Some(owned.armed.saturating_add(policy.startup_timeout)),
+            (None, None) => {
+                let budget = owned.armed.saturating_add(policy.startup_timeout);
+                if owned.life.is_degraded() {
+                    owned.life.lapses(policy).map(|over| budget.max(over))
+                } else {
+                    Some(budget)
+                }
+            }
             (None, Some(_)) => owned.health.proven(policy),
         }
     }

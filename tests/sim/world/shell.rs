@@ -76,7 +76,8 @@ impl World<'_> {
         let ours = |id: usize| {
             let gateway = &self.gateways[id];
             let left_by = gateway.origin.map_or(gateway, |origin| &self.gateways[origin]);
-            let asked = matches!(ask, ProbeScope::Listener(generation) if generation == left_by.generation);
+            let asked = matches!(ask, ProbeScope::Listener(generation) | ProbeScope::Liveness(generation)
+                if generation == left_by.generation);
             let holder = Holder { pid: gateway.listener(), command: "openclaw-gateway".to_owned(), uid: None };
             if before_spawn || asked && left_by.held == Some(sup) { Owner::Ours(holder) } else { Owner::Other(holder) }
         };
@@ -101,7 +102,7 @@ impl World<'_> {
             verdict = Verdict::Inconclusive;
         }
         if self.hidden
-            || matches!(ask, ProbeScope::Liveness(_))
+            || matches!(ask, ProbeScope::Liveness(_)) && verdict != Verdict::Foreign
             || matches!(verdict, Verdict::Free | Verdict::Inconclusive)
         {
             owner = Owner::Unseen;

@@ -94,7 +94,7 @@ fn is_supervised(facts: &GatewayFacts) -> bool {
 fn of_unit(facts: &GatewayFacts, found: &str) -> Option<Finding> {
     let check = "port";
     match (&facts.unit, facts.observation.verdict) {
-        (PortUnit::Yes(unit), Verdict::Foreign) => {
+        (PortUnit::Yes(unit), Verdict::Foreign | Verdict::Malformed) => {
             let why = format!("the port belongs to {unit}, and no gateway answers there");
             Some(Finding::warn(check, found, why, "openclaw-supervise events"))
         }
@@ -147,7 +147,13 @@ fn port(facts: &GatewayFacts) -> Finding {
             "the gateway hangs or is very busy; the supervisor handles it",
             "openclaw-supervise events",
         ),
-        Verdict::Silent | Verdict::Foreign => {
+        Verdict::Foreign if on_record && is_supervised(facts) => Finding::warn(
+            check,
+            found,
+            "the gateway is alive and not healthy; the supervisor does not replace it for that",
+            "see the gateway's output, and openclaw-supervise status",
+        ),
+        Verdict::Silent | Verdict::Foreign | Verdict::Malformed => {
             let holder = pid.map_or_else(|| "the program that holds it".to_owned(), |pid| format!("pid {pid}"));
             let fix = format!("stop {holder}, or choose another port with --port");
             Finding::fail(check, found, "no gateway can listen there, and the supervisor exits with 78", fix)
@@ -231,6 +237,8 @@ mod tests {
             (Verdict::Silent, answers(), Some(7)),
             (Verdict::Silent, SocketFacts::Absent, None),
             (Verdict::Foreign, answers(), None),
+            (Verdict::Foreign, answers(), Some(7)),
+            (Verdict::Malformed, SocketFacts::Absent, None),
             (Verdict::Foreign, SocketFacts::Absent, None),
             (Verdict::Inconclusive, SocketFacts::Absent, None),
         ];
