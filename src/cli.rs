@@ -47,7 +47,7 @@ pub enum Verb {
     Run {
         #[command(flatten)]
         options: Options,
-        /// Command of the gateway [default: openclaw gateway run --port <PORT>, with openclaw from PATH]
+        /// Command of the gateway [default: openclaw gateway run, with openclaw from PATH, and with --port if that is given]
         #[arg(last = true, value_name = "COMMAND")]
         command: Vec<OsString>,
     },
@@ -238,7 +238,7 @@ pub enum RepairMode {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Args)]
 #[expect(clippy::doc_markdown, reason = "these are help texts, where a backtick is noise")]
 pub struct Options {
-    /// Port of the gateway [default: that of COMMAND, the variable, the config or the profile, else 18789] [env: OPENCLAW_GATEWAY_PORT]
+    /// Port of the gateway [default: where COMMAND, the variable, the gateway's files or the profile put it, else 18789] [env: OPENCLAW_GATEWAY_PORT]
     #[arg(long, value_name = "PORT", value_parser = value_parser!(u16).range(1..), help_heading = "Gateway")]
     pub port: Option<u16>,
     /// IP address of the gateway, or localhost [default: as gateway.bind in the config says, else 127.0.0.1] [env: OPENCLAW_SUPERVISE_HOST]

@@ -4,6 +4,8 @@
 mod command;
 mod common;
 mod config;
+mod document;
+mod dot_env;
 mod hooks;
 mod install;
 mod listener;
@@ -13,11 +15,12 @@ mod port;
 mod process_context;
 mod query_settings;
 mod run_settings;
+mod source_file;
+mod sources;
 mod target;
 mod usage_error;
 
 pub use command::CommandError;
-pub use config::ConfigError;
 pub use install::{Scope, ServiceSettings};
 pub use policy::LogSettings;
 pub use process_context::{Environment, ProcessContext};

@@ -1,4 +1,5 @@
-//! What cannot work is refused before anything is started, with the exit code of its kind.
+//! What cannot work is refused before anything is started, with the exit code of its kind. What the gateway reads is left
+//! to the gateway.
 
 #![cfg(target_os = "linux")]
 #![expect(clippy::expect_used, reason = "a test that cannot go on says so by a panic")]
@@ -6,9 +7,12 @@
 #[expect(dead_code, reason = "each test file uses its part of the kit")]
 mod support;
 
+use nix::sys::signal::Signal;
+use nix::sys::stat::Mode;
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixDatagram;
+use std::path::Path;
 use std::process::{Command, Output};
 use support::supervisor::{Line, PROGRAM, Supervisor};
 use support::{Scene, fake_gateway};
@@ -33,14 +37,11 @@ fn told(supervisor: &Supervisor) -> String {
 #[test]
 fn what_clap_cannot_know_is_told_at_once() {
     let scene = Scene::new("healthy");
-    let config = scene.root().join("broken.json");
-    fs::write(&config, "{").expect("a file can be written");
-    let config = config.display().to_string();
-    let words = ["run", "--config", &config, "--port", "1", "--", "/nonexistent/openclaw", "--port", "2"];
+    let words = ["run", "--port", "1", "--", "/nonexistent/openclaw", "--port", "2"];
     let (code, _, stderr) = run(&scene, &words);
     assert_eq!(code, Some(2), "{stderr}");
-    assert_eq!(stderr.lines().count(), 3, "{stderr}");
-    for wrong in ["contradicts COMMAND's --port 2", &config, "/nonexistent/openclaw does not exist"] {
+    assert_eq!(stderr.lines().count(), 2, "{stderr}");
+    for wrong in ["contradicts COMMAND's --port 2", "/nonexistent/openclaw does not exist"] {
         assert!(stderr.contains(wrong), "{wrong:?} is not told in\n{stderr}");
     }
 }
@@ -115,15 +116,61 @@ fn a_wrong_variable_is_told_by_its_name() {
     assert!(told(&supervisor).contains("OPENCLAW_SUPERVISE_HANG_AFTER"), "{}", supervisor.story());
 }
 
+/// The warnings about the gateway's files.
+fn assumptions(supervisor: &Supervisor) -> Vec<String> {
+    let lines = supervisor.lines();
+    let texts = lines.iter().filter_map(|line| match line {
+        Line::Event(event) if event.name() == "log" => Some(event.text("message").to_owned()),
+        Line::Event(_) | Line::Text(_) => None,
+    });
+    texts.filter(|text| text.contains("assuming that the gateway listens on")).collect()
+}
+
 #[test]
-fn a_config_that_does_not_parse_is_told_before_anything_is_started() {
+fn a_config_that_cannot_be_read_is_told_once_and_left_to_the_gateway() {
     let scene = Scene::new("healthy");
-    let config = scene.state_dir().join("openclaw.json");
-    fs::write(&config, "{ gateway: { port: ").expect("a file can be written");
-    let mut supervisor = scene.start();
-    supervisor.expect_exit(78);
-    assert!(told(&supervisor).contains(&config.display().to_string()), "{}", supervisor.story());
-    assert_eq!(scene.diary().starts().len(), 0);
+    let at = |name: &str| scene.root().join(name).display().to_string();
+    fs::write(at("broken"), "{ gateway: { port: ").expect("a file can be written");
+    fs::write(at("bind"), "{ gateway: { bind: 'everywhere' } }").expect("a file can be written");
+    fs::write(at("include"), "{ $include: './missing' }").expect("a file can be written");
+    fs::create_dir(at("folder")).expect("a folder can be made");
+    nix::unistd::mkfifo(Path::new(&at("fifo")), Mode::S_IRWXU).expect("a FIFO can be made");
+    for name in ["broken", "bind", "include", "folder", "fifo"] {
+        let config = at(name);
+        let mut supervisor = scene.launch().option("--config", &config).start();
+        supervisor.wait_started();
+        let told = assumptions(&supervisor);
+        assert_eq!(told.len(), 1, "{name}: {told:?}\n{}", supervisor.story());
+        assert!(told[0].contains(&format!("{config}:")) && told[0].contains(&scene.url()), "{told:?}");
+        let port = scene.port().to_string();
+        for words in [&["probe", "--port", &port, "--config", &config][..], &["status", "--config", &config]] {
+            let (code, _, stderr) = run(&scene, words);
+            assert_eq!((code, stderr.lines().count()), (Some(0), 1), "{words:?}: {stderr}");
+        }
+        let (code, stdout, stderr) = run(&scene, &["doctor", "--config", &config]);
+        assert!(matches!(code, Some(0 | 1)) && stderr.is_empty(), "{name}: {stderr}");
+        assert!(!stdout.contains("FAIL  settings"), "{stdout}");
+        let gateway = scene.gateway_words();
+        let install = ["install", "--user", "--dry-run", "--config", &config, "--"];
+        let install: Vec<&str> = install.into_iter().chain(gateway.iter().map(String::as_str)).collect();
+        let (code, stdout, stderr) = run(&scene, &install);
+        assert!(code == Some(0) && stdout.contains(&format!("note       {config}:")), "{name}: {stdout}{stderr}");
+        supervisor.signal(Signal::SIGTERM);
+        supervisor.expect_exit(0);
+    }
+    assert_eq!(scene.diary().starts().len(), 5);
+}
+
+#[test]
+fn odd_options_of_the_command_are_left_to_the_gateway() {
+    let scene = Scene::new("exit=1@50ms");
+    let openclaw = scene.openclaw().program().display().to_string();
+    let words = [openclaw.as_str(), "gateway", "run", "--port", &scene.port().to_string(), "--bind", "0.0.0.0"];
+    let mut supervisor = scene.launch().words(&words).start();
+    supervisor.wait_event("gateway.exited");
+    let told = assumptions(&supervisor);
+    assert_eq!(told.len(), 1, "{}", supervisor.story());
+    assert!(told[0].contains("COMMAND's --bind \"0.0.0.0\" is not one of"), "{told:?}");
 }
 
 #[test]

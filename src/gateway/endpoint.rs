@@ -1,6 +1,7 @@
 //! Where the gateway's settings say that it listens.
 
 use crate::core::Endpoint;
+use std::ffi::OsString;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -13,6 +14,9 @@ pub struct Resolved {
     pub warnings: Vec<String>,
     /// The files that were read, or would have been read if they existed.
     pub files: Vec<PathBuf>,
+    /// What these files set in the gateway's own environment and is given to it from the start, for what stands before it:
+    /// launchers, hooks, and releases that read fewer files.
+    pub exports: Vec<(&'static str, OsString)>,
 }
 
 /// Reads the settings of the gateway anew. They may change while it runs.

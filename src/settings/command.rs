@@ -14,15 +14,8 @@ pub(super) struct CommandOptions {
     pub(super) port: Option<u16>,
     pub(super) bind: Option<Bind>,
     pub(super) profile: Option<String>,
-    pub(super) errors: Vec<CommandOptionError>,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("COMMAND's {option} {value:?} is not {expected}")]
-pub struct CommandOptionError {
-    option: &'static str,
-    value: String,
-    expected: &'static str,
+    /// What the gateway will not take, one line each.
+    pub(super) problems: Vec<String>,
 }
 
 /// Why there is no program to run.
@@ -75,7 +68,7 @@ pub(super) fn read(command: &[OsString]) -> CommandOptions {
 
 impl CommandOptions {
     fn take_port(&mut self, value: &OsStr) {
-        match value.to_str().and_then(port::parse) {
+        match value.to_str().map(str::trim).and_then(|text| port::parse(text.strip_prefix('+').unwrap_or(text))) {
             Some(port) => self.port = Some(port),
             None => self.refuse("--port", value, "a port from 1 to 65535"),
         }
@@ -96,8 +89,7 @@ impl CommandOptions {
     }
 
     fn refuse(&mut self, option: &'static str, value: &OsStr, expected: &'static str) {
-        let value = value.to_string_lossy().into_owned();
-        self.errors.push(CommandOptionError { option, value, expected });
+        self.problems.push(format!("COMMAND's {option} {:?} is not {expected}", value.to_string_lossy()));
     }
 }
 
@@ -153,17 +145,18 @@ mod tests {
             ("openclaw gateway -- --port 9", None),
             ("openclaw gateway run", None),
             ("openclaw gateway --portal 9", None),
+            ("openclaw gateway --port=+9", Some(9)),
             ("--port 9", None),
         ] {
             let options = options(line);
-            assert_eq!((options.port, options.errors.as_slice()), (port, [].as_slice()), "{line}");
+            assert_eq!((options.port, options.problems.as_slice()), (port, [].as_slice()), "{line}");
         }
     }
 
     #[test]
-    fn a_wrong_port_of_command_is_an_error() {
+    fn a_wrong_port_of_command_is_a_problem() {
         for line in ["openclaw gateway --port none", "x --port", "x --port=0", "x --port 65536", "x --port --bind"] {
-            assert_eq!(options(line).errors.len(), 1, "{line}");
+            assert_eq!(options(line).problems.len(), 1, "{line}");
         }
     }
 
@@ -183,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_bind_or_profile_is_an_error() {
-        assert_eq!(options("openclaw gateway --bind all --profile a/b").errors.len(), 2);
+    fn a_wrong_bind_or_profile_is_a_problem() {
+        assert_eq!(options("openclaw gateway --bind all --profile a/b").problems.len(), 2);
     }
 }

@@ -38,10 +38,4 @@ impl<'a> Common<'a> {
         };
         Self { options, context, command, target, hooks, policy, log, store_dir, errors }
     }
-
-    /// The warnings of a verb that a config which cannot be read does not stop. `consequence` says what it does then.
-    pub(super) fn warnings(&self, consequence: &str) -> Vec<String> {
-        let errors = self.target.config_errors.iter().map(|error| format!("{error}; {consequence}"));
-        self.target.warnings.iter().cloned().chain(errors).collect()
-    }
 }

@@ -1,10 +1,8 @@
-//! The few keys of the gateway's config that say where it listens. The file is JSON5; all other keys are ignored.
+//! The few keys of the gateway's config that say where it listens. All others are ignored.
 
-use super::process_context::Environment;
+use super::document::shorten;
+use super::process_context::ProcessContext;
 use serde_json::{Map, Value};
-use std::fs;
-use std::io::ErrorKind;
-use std::path::Path;
 
 /// Which addresses the gateway listens on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,6 +30,15 @@ impl Bind {
             _ => None,
         }
     }
+
+    /// As in the config, where the gateway replaces the addresses that earlier releases took (measured on 2026.9.6).
+    fn of_config(word: &str) -> Option<Self> {
+        match word.trim().to_ascii_lowercase().as_str() {
+            "0.0.0.0" | "::" | "[::]" | "*" => Some(Self::Lan),
+            "127.0.0.1" | "localhost" | "::1" | "[::1]" => Some(Self::Loopback),
+            _ => Self::parse(word.trim()),
+        }
+    }
 }
 
 /// What the config says about the listener.
@@ -41,95 +48,61 @@ pub(super) struct Config {
     pub(super) bind: Option<Bind>,
     pub(super) custom_host: Option<String>,
     pub(super) tls: bool,
-    pub(super) warnings: Vec<String>,
 }
 
-/// Why a config cannot be used. Each message names the file.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum ConfigError {
-    #[error("cannot read the gateway's config {path}: {why}; name another with --config")]
-    Unreadable { path: String, why: String },
-    #[error("the gateway's config {path} is not JSON5: {why}; correct it, or run: openclaw doctor")]
-    Syntax { path: String, why: String },
-    #[error("{key} in the gateway's config {path} must be {expected}, not {found}; correct it there")]
-    Key { key: &'static str, path: String, expected: &'static str, found: String },
+/// The variables that a config sets in the gateway where they are unset or blank.
+pub(super) fn variables(root: &Map<String, Value>, context: &ProcessContext) -> Vec<(String, String)> {
+    let object = |value: Option<&Value>| value.and_then(Value::as_object).cloned().unwrap_or_default();
+    let mut all = object(root.get("env"));
+    let vars = object(all.shift_remove("vars").as_ref());
+    // What earlier releases wrote beside `vars` counts where that does not have it.
+    let entries = vars.iter().chain(all.iter().filter(|(name, _)| !vars.contains_key(*name)));
+    let set = entries.filter_map(|(name, value)| Some((name.clone(), substitute(value.as_str()?, context).ok()?)));
+    set.filter(|(name, value)| !value.trim().is_empty() && context.variable(name).is_none()).collect()
 }
 
 impl Config {
-    /// A missing file is read as an empty one.
-    pub(super) fn read(path: &Path, env: &Environment) -> Result<Self, Vec<ConfigError>> {
-        let shown = path.display().to_string();
-        let unreadable = |why: String| vec![ConfigError::Unreadable { path: shown.clone(), why }];
-        match fs::metadata(path) {
-            // A file where the state directory should be is reported as such.
-            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
-                return Ok(Self::default());
-            }
-            Err(error) => return Err(unreadable(error.to_string())),
-            // Opening a FIFO would wait for its writer.
-            Ok(found) if !found.is_file() => return Err(unreadable("it is not a regular file".to_owned())),
-            Ok(_) => {}
+    /// `problems` gets what is not as the gateway wants it, each with the file's `name` in front.
+    pub(super) fn of(
+        root: &Map<String, Value>,
+        name: &str,
+        context: &ProcessContext,
+        problems: &mut Vec<String>,
+    ) -> Self {
+        let mut reader = Reader { name, context, problems };
+        let gateway = reader.object("gateway", root.get("gateway"));
+        let tls = reader.object("gateway.tls", gateway.and_then(|gateway| gateway.get("tls")));
+        let key = |name: &str| gateway.and_then(|gateway| gateway.get(name));
+        Self {
+            port: key("port").and_then(|value| reader.port(value)),
+            bind: key("bind").and_then(|value| reader.bind(value)),
+            custom_host: key("customBindHost").and_then(|value| reader.text("gateway.customBindHost", value)),
+            tls: tls.and_then(|tls| tls.get("enabled")).is_some_and(|value| reader.flag(value)),
         }
-        let text = fs::read_to_string(path).map_err(|error| unreadable(error.to_string()))?;
-        Self::parse(&text, &shown, env)
-    }
-
-    fn parse(text: &str, path: &str, env: &Environment) -> Result<Self, Vec<ConfigError>> {
-        let value: Value = serde_json::from_str(text)
-            .or_else(|_| json5::from_str(text))
-            .map_err(|error| vec![ConfigError::Syntax { path: path.to_owned(), why: error.to_string() }])?;
-        let mut reader = Reader { path, env, errors: Vec::new(), warnings: Vec::new() };
-        let config = reader.config(&value);
-        if reader.errors.is_empty() { Ok(Self { warnings: reader.warnings, ..config }) } else { Err(reader.errors) }
     }
 }
 
 struct Reader<'a> {
-    path: &'a str,
-    env: &'a Environment,
-    errors: Vec<ConfigError>,
-    warnings: Vec<String>,
+    name: &'a str,
+    context: &'a ProcessContext,
+    problems: &'a mut Vec<String>,
 }
 
 impl Reader<'_> {
-    fn config(&mut self, root: &Value) -> Config {
-        let Some(root) = self.object("the top level", Some(root)) else { return Config::default() };
-        let gateway = self.object("gateway", root.get("gateway"));
-        let tls = self.object("gateway.tls", gateway.and_then(|gateway| gateway.get("tls")));
-        let key = |name: &str| gateway.and_then(|gateway| gateway.get(name));
-        Config {
-            port: key("port").and_then(|value| self.port(value)),
-            bind: key("bind").and_then(|value| self.bind(value)),
-            custom_host: key("customBindHost").and_then(|value| self.text("gateway.customBindHost", value)),
-            tls: tls.and_then(|tls| tls.get("enabled")).is_some_and(|value| self.flag(value)),
-            warnings: Vec::new(),
-        }
-    }
-
-    /// The object at `key`. Its own keys win over those of an included file, so only missing keys are uncertain.
     fn object<'v>(&mut self, key: &'static str, value: Option<&'v Value>) -> Option<&'v Map<String, Value>> {
         let value = value?;
-        let Some(object) = value.as_object() else {
+        let object = value.as_object();
+        if object.is_none() {
             self.wrong(key, "an object", value);
-            return None;
-        };
-        if object.contains_key("$include") {
-            self.warnings.push(format!(
-                "{key} of {} uses $include, and included files are not read; if they set the port or the address, give \
-                 --port or --host",
-                self.path
-            ));
         }
-        Some(object)
+        object
     }
 
+    /// JSON5 may bring 18789.0 or 0x4965 as a float; the gateway sees the same number either way.
     fn port(&mut self, value: &Value) -> Option<u16> {
-        let port = value.as_u64().and_then(|port| u16::try_from(port).ok()).filter(|port| *port > 0);
-        // JSON5 may bring 18789.0 or 0x4965 as a float; the gateway sees the same number either way.
-        let port = port.or_else(|| {
-            let float = value.as_f64()?;
-            (1..=u16::MAX).find(|port| (f64::from(*port) - float).abs() < f64::EPSILON)
-        });
+        let port = value
+            .as_f64()
+            .and_then(|float| (1..=u16::MAX).find(|port| (f64::from(*port) - float).abs() < f64::EPSILON));
         if port.is_none() {
             self.wrong("gateway.port", "a whole number from 1 to 65535", value);
         }
@@ -137,8 +110,7 @@ impl Reader<'_> {
     }
 
     fn bind(&mut self, value: &Value) -> Option<Bind> {
-        let word = self.text("gateway.bind", value)?;
-        let bind = Bind::parse(word.trim());
+        let bind = Bind::of_config(&self.text("gateway.bind", value)?);
         if bind.is_none() {
             self.wrong("gateway.bind", "one of loopback, lan, tailnet, auto, custom", value);
         }
@@ -158,27 +130,22 @@ impl Reader<'_> {
             self.wrong(key, "a string", value);
             return None;
         };
-        match substitute(text, self.env) {
+        match substitute(text, self.context) {
             Ok(text) => Some(text),
-            Err(name) => {
-                self.warnings
-                    .push(format!("{key} in {} uses ${{{name}}}, which is not set; assuming the default", self.path));
+            Err(variable) => {
+                self.problems.push(format!("{}: {key} uses ${{{variable}}}, which is not set", self.name));
                 None
             }
         }
     }
 
     fn wrong(&mut self, key: &'static str, expected: &'static str, value: &Value) {
-        let mut found = value.to_string();
-        if found.chars().count() > 40 {
-            found = found.chars().take(40).chain("...".chars()).collect();
-        }
-        self.errors.push(ConfigError::Key { key, path: self.path.to_owned(), expected, found });
+        self.problems.push(format!("{}: {key} must be {expected}, not {}", self.name, shorten(value)));
     }
 }
 
 /// Substitutes `${NAME}` from the environment; `$${NAME}` stands for itself. `Err` names a variable that is not set.
-fn substitute(text: &str, env: &Environment) -> Result<String, String> {
+fn substitute(text: &str, context: &ProcessContext) -> Result<String, String> {
     let mut filled = String::new();
     let mut rest = text;
     while let Some(start) = rest.find("${") {
@@ -194,7 +161,8 @@ fn substitute(text: &str, env: &Environment) -> Result<String, String> {
             filled.push_str(escaped);
             filled.push_str(reference.get(..name.len() + 3).unwrap_or_default());
         } else {
-            let value = env(name).and_then(|value| value.into_string().ok()).filter(|value| !value.is_empty());
+            let value =
+                (context.env)(name).and_then(|value| value.into_string().ok()).filter(|value| !value.is_empty());
             filled.push_str(before);
             filled.push_str(&value.ok_or_else(|| name.to_owned())?);
         }
@@ -211,96 +179,83 @@ fn is_variable(name: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use super::super::paths::tests::context;
     use super::*;
-    use std::ffi::OsString;
+    use serde_json::json;
 
-    fn env(name: &str) -> Option<OsString> {
-        (name == "MODE").then(|| OsString::from("lan"))
-    }
-
-    fn read(text: &str) -> Result<Config, String> {
-        Config::parse(text, "c.json", &env).map_err(|errors| {
-            let lines: Vec<String> = errors.iter().map(ToString::to_string).collect();
-            lines.join("\n")
-        })
+    fn read(root: &Value) -> (Config, Vec<String>) {
+        let mut problems = Vec::new();
+        let root = root.as_object().unwrap();
+        (Config::of(root, "c.json", &context(&[("MODE", "lan"), ("BLANK", " ")]), &mut problems), problems)
     }
 
     #[test]
     fn the_keys_of_the_listener_are_read_and_all_others_ignored() {
-        let config = read(
-            "// c\n{gateway: {port: 19000, bind: 'custom', customBindHost: '10.0.0.1', tls: {enabled: true, x: 1}, \
-             auth: [1]}, channels: {}, }",
-        )
-        .unwrap();
-        assert_eq!(config.port, Some(19000));
-        assert_eq!(config.bind, Some(Bind::Custom));
-        assert_eq!(config.custom_host.as_deref(), Some("10.0.0.1"));
-        assert!(config.tls);
-        assert!(config.warnings.is_empty());
-    }
-
-    #[test]
-    fn an_empty_object_means_the_defaults() {
-        for text in ["{}", "{gateway: {}}", "\u{feff}{}", "{gateway: {tls: {}}}"] {
-            assert_eq!(read(text).unwrap(), Config::default(), "{text:?}");
+        let tls = json!({"enabled": true, "x": 1});
+        let gateway = json!({"port": 19000, "bind": "custom", "customBindHost": "10.0.0.1", "tls": tls, "auth": [1]});
+        let expected =
+            Config { port: Some(19000), bind: Some(Bind::Custom), custom_host: Some("10.0.0.1".to_owned()), tls: true };
+        assert_eq!(read(&json!({"gateway": gateway, "channels": {}})), (expected, vec![]));
+        for root in [json!({}), json!({"gateway": {}}), json!({"gateway": {"tls": {}}})] {
+            assert_eq!(read(&root), (Config::default(), vec![]), "{root}");
         }
+        assert_eq!(read(&json!({"gateway": {"port": 19000.0}})).0.port, Some(19000));
     }
 
     #[test]
-    fn a_port_may_be_written_in_every_way_of_json5() {
-        for text in ["19000", "19000.0", "0x4a38", "+19000", "1.9e4"] {
-            assert_eq!(read(&format!("{{gateway: {{port: {text}}}}}")).unwrap().port, Some(19000), "{text}");
-        }
-    }
-
-    #[test]
-    fn a_wrong_type_is_an_error_that_names_the_key() {
-        for (text, key) in [
-            ("[]", "the top level"),
-            ("{gateway: 1}", "gateway"),
-            ("{gateway: {port: '19000'}}", "gateway.port"),
-            ("{gateway: {port: 0}}", "gateway.port"),
-            ("{gateway: {port: 70000}}", "gateway.port"),
-            ("{gateway: {port: 1.5}}", "gateway.port"),
-            ("{gateway: {port: NaN}}", "gateway.port"),
-            ("{gateway: {port: null}}", "gateway.port"),
-            ("{gateway: {bind: true}}", "gateway.bind"),
-            ("{gateway: {bind: 'everywhere'}}", "gateway.bind"),
-            ("{gateway: {customBindHost: 1}}", "gateway.customBindHost"),
-            ("{gateway: {tls: true}}", "gateway.tls"),
-            ("{gateway: {tls: {enabled: 'yes'}}}", "gateway.tls.enabled"),
+    fn the_addresses_that_earlier_releases_took_are_read_as_the_gateway_migrates_them() {
+        for (word, bind) in [
+            ("0.0.0.0", Bind::Lan),
+            (" 0.0.0.0 ", Bind::Lan),
+            ("::", Bind::Lan),
+            ("[::]", Bind::Lan),
+            ("*", Bind::Lan),
+            ("127.0.0.1", Bind::Loopback),
+            ("LocalHost", Bind::Loopback),
+            ("::1", Bind::Loopback),
+            ("[::1]", Bind::Loopback),
+            (" lan ", Bind::Lan),
+            ("${MODE}", Bind::Lan),
         ] {
-            let error = read(text).unwrap_err();
-            assert!(error.starts_with(&format!("{key} in the gateway's config c.json must be ")), "{text}: {error}");
+            let config = Config { bind: Some(bind), ..Config::default() };
+            assert_eq!(read(&json!({"gateway": {"bind": word}})), (config, vec![]), "{word}");
         }
     }
 
     #[test]
-    fn every_wrong_key_is_reported() {
-        let error = read("{gateway: {port: 'x', bind: 1, tls: {enabled: 2}}}").unwrap_err();
-        assert_eq!(error.lines().count(), 3, "{error}");
-    }
-
-    #[test]
-    fn what_is_not_json5_is_a_syntax_error() {
-        for text in ["", "{", "{gateway: {port: 19000}", "gateway", "{a:}"] {
-            assert!(read(text).unwrap_err().starts_with("the gateway's config c.json is not JSON5: "), "{text:?}");
+    fn a_wrong_value_is_a_problem_that_names_the_key_and_leaves_the_others() {
+        for (gateway, key) in [
+            (json!(1), "gateway"),
+            (json!({"port": "19000"}), "gateway.port"),
+            (json!({"port": 0}), "gateway.port"),
+            (json!({"port": 70000}), "gateway.port"),
+            (json!({"port": -1}), "gateway.port"),
+            (json!({"port": 1.5}), "gateway.port"),
+            (json!({"port": null}), "gateway.port"),
+            (json!({"bind": true}), "gateway.bind"),
+            (json!({"bind": "LAN"}), "gateway.bind"),
+            (json!({"bind": "${NO_MODE}"}), "gateway.bind"),
+            (json!({"customBindHost": 1}), "gateway.customBindHost"),
+            (json!({"tls": true}), "gateway.tls"),
+            (json!({"tls": {"enabled": "yes"}}), "gateway.tls.enabled"),
+        ] {
+            let (config, problems) = read(&json!({"gateway": gateway}));
+            assert_eq!((config, problems.len()), (Config::default(), 1), "{gateway}");
+            assert!(problems[0].starts_with(&format!("c.json: {key} ")), "{gateway}: {}", problems[0]);
         }
+        let (config, problems) = read(&json!({"gateway": {"port": 19000, "bind": 1, "tls": {"enabled": 2}}}));
+        assert_eq!((config.port, problems.len()), (Some(19000), 2), "{problems:?}");
     }
 
     #[test]
-    fn an_include_is_warned_about_and_the_keys_beside_it_count() {
-        let config = read("{$include: './base.json5', gateway: {$include: 'g.json5', port: 19000}}").unwrap();
-        assert_eq!(config.port, Some(19000));
-        assert_eq!(config.warnings.len(), 2, "{:?}", config.warnings);
-    }
-
-    #[test]
-    fn a_variable_is_filled_in_and_a_missing_one_warned_about() {
-        assert_eq!(read("{gateway: {bind: '${MODE}'}}").unwrap().bind, Some(Bind::Lan));
-        let config = read("{gateway: {bind: '${NO_MODE}'}}").unwrap();
-        assert_eq!(config.bind, None);
-        assert!(config.warnings.concat().contains("${NO_MODE}"), "{:?}", config.warnings);
+    fn the_variables_of_a_config_count_where_none_are_set() {
+        let root = json!({"env": {
+            "vars": {"A": "1", "B": 2, "C": "", "D": "${MODE}", "E": "${NONE}", "MODE": "x", "BLANK": "y"},
+            "A": "3", "F": "4", "shellEnv": {"enabled": true},
+        }});
+        let set = variables(root.as_object().unwrap(), &context(&[("MODE", "lan"), ("BLANK", " ")]));
+        let set: Vec<_> = set.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        assert_eq!(set, ["A=1", "D=lan", "BLANK=y", "F=4"]);
     }
 
     #[test]
@@ -314,7 +269,8 @@ mod tests {
             ("${1A}", Ok("${1A}")),
             ("${OTHER}", Err("OTHER")),
         ] {
-            assert_eq!(substitute(text, &env), filled.map(str::to_owned).map_err(str::to_owned), "{text}");
+            let context = context(&[("MODE", "lan")]);
+            assert_eq!(substitute(text, &context), filled.map(str::to_owned).map_err(str::to_owned), "{text}");
         }
     }
 }

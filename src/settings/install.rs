@@ -66,9 +66,12 @@ pub(super) fn install(
     settings.words = run_words(cli, &common.command, &common.context.cwd);
     if settings.scope == Scope::User {
         match run_settings::resolve(common) {
-            // What the variables of this shell say does not hold for the service.
-            Ok(run) if settings.left_out.is_empty() => settings.port = settings.port.or(Some(run.endpoint.port)),
-            Ok(_) => {}
+            Ok(run) => {
+                // What the variables of this shell say does not hold for the service.
+                let port = Some(run.endpoint.port).filter(|_| settings.left_out.is_empty());
+                settings.port = settings.port.or(port);
+                settings.notes.extend(run.warnings);
+            }
             Err(errors) => settings.obstacles = obstacles(errors, service.dry_run)?,
         }
     } else {

@@ -70,13 +70,14 @@ fn url_host(address: IpAddr) -> String {
 mod tests {
     use super::*;
     use std::path::PathBuf;
+    use std::sync::Arc;
 
     const TAILNET: Ipv4Addr = Ipv4Addr::new(100, 64, 0, 7);
 
     fn context(tailnet: fn() -> Option<Ipv4Addr>) -> ProcessContext {
         let cwd = PathBuf::from("/");
         ProcessContext {
-            env: Box::new(|_| None),
+            env: Arc::new(|_| None),
             home: || None,
             cwd,
             terminal: false,

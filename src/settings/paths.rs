@@ -91,6 +91,23 @@ impl Selection {
             .unwrap_or_else(|| state_dir.join(CONFIG))
     }
 
+    /// The files that set variables of the gateway, in the order in which they win. None of them need exist.
+    pub(super) fn dot_env_files(&self, context: &ProcessContext) -> Vec<PathBuf> {
+        let (state_dir, of_home) = (self.state_dir(context), home(context).join(".openclaw"));
+        let beside_config = match (&self.state_dir, &self.config) {
+            (Some(_), _) => state_dir.clone(),
+            (None, Some(config)) => resolve(config, context).parent().map(Path::to_owned).unwrap_or_default(),
+            (None, None) => of_home.clone(),
+        };
+        // A fallback of earlier installations.
+        let is_default = self.state_dir.is_none() || state_dir == of_home;
+        let fallback = is_default.then(|| home(context).join(".config/openclaw/gateway.env"));
+        let mut files = vec![state_dir.join(".env"), beside_config.join(".env")];
+        files.dedup();
+        files.extend(fallback);
+        files
+    }
+
     /// The variables in which this differs from `before`, with their names.
     pub(super) fn changes_since(&self, before: &Self) -> Vec<(&'static str, OsString)> {
         [
@@ -143,7 +160,7 @@ fn expand_tilde(path: &OsStr, home: impl FnOnce() -> PathBuf) -> PathBuf {
 }
 
 /// Removes `.` and `..` lexically, as Node's `path.resolve` does; the path need not exist.
-fn absolute(path: &Path, cwd: &Path) -> PathBuf {
+pub(super) fn absolute(path: &Path, cwd: &Path) -> PathBuf {
     let mut clean = PathBuf::new();
     for component in cwd.join(path).components() {
         match component {
@@ -179,12 +196,13 @@ pub(super) fn check_writable(folder: &Path) -> Result<(), String> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
+    use std::sync::Arc;
 
-    fn context(variables: &'static [(&'static str, &'static str)]) -> ProcessContext {
+    pub(in super::super) fn context(variables: &'static [(&'static str, &'static str)]) -> ProcessContext {
         ProcessContext {
-            env: Box::new(move |name| {
+            env: Arc::new(move |name| {
                 variables.iter().find(|(known, _)| *known == name).map(|(_, value)| OsString::from(value))
             }),
             home: || Some(PathBuf::from("/nowhere/account")),

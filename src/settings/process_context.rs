@@ -1,16 +1,19 @@
 //! What settings depend on beside the command line: the environment and a few facts about this process and machine.
 
 use crate::host::manager;
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io::IsTerminal;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 /// Looks up an environment variable.
-pub type Environment = dyn Fn(&str) -> Option<OsString>;
+pub type Environment = dyn Fn(&str) -> Option<OsString> + Send + Sync;
 
+#[derive(Clone)]
 pub struct ProcessContext {
-    pub env: Box<Environment>,
+    pub env: Arc<Environment>,
     /// The user's home directory when no variable names it.
     pub home: fn() -> Option<PathBuf>,
     /// The base of relative paths.
@@ -29,7 +32,7 @@ impl ProcessContext {
     #[must_use]
     pub fn of_this_process() -> Self {
         Self {
-            env: Box::new(|name| std::env::var_os(name)),
+            env: Arc::new(|name| std::env::var_os(name)),
             home: std::env::home_dir,
             cwd: std::env::current_dir().unwrap_or_else(|_| PathBuf::from("/")),
             terminal: std::io::stderr().is_terminal(),
@@ -37,6 +40,12 @@ impl ProcessContext {
             launchd: manager::name() == "launchd",
             tailnet: tailnet_address,
         }
+    }
+
+    /// The same with these variables set.
+    pub(super) fn with(&self, variables: impl IntoIterator<Item = (String, OsString)>) -> Self {
+        let (own, inherited) = (variables.into_iter().collect::<BTreeMap<_, _>>(), Arc::clone(&self.env));
+        Self { env: Arc::new(move |name| own.get(name).cloned().or_else(|| inherited(name))), ..self.clone() }
     }
 
     /// A variable without the white space around it; `None` if it is unset or empty.

@@ -1,5 +1,4 @@
-//! What the verbs need that look at a gateway or talk to a running supervisor. An error in the gateway's config is a
-//! warning to them: what runs was started with an earlier one.
+//! What the verbs need that look at a gateway or talk to a running supervisor.
 
 use super::common::Common;
 use super::policy::LogSettings;
@@ -7,6 +6,7 @@ use super::run_settings::{self, Settings};
 use super::usage_error::UsageErrors;
 use crate::cli::ProbeFlags;
 use crate::core::{Endpoint, Policy, Request};
+use crate::gateway::endpoint::Resolved;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -116,10 +116,10 @@ impl Common<'_> {
         json: bool,
         is_endpoint_named: bool,
     ) -> Result<ProbeSettings, UsageErrors> {
-        let warnings = self.warnings("probing with its defaults");
         UsageErrors::check(self.errors)?;
+        let Resolved { endpoint, warnings, .. } = self.target.resolved;
         Ok(ProbeSettings {
-            endpoint: self.target.endpoint,
+            endpoint,
             is_endpoint_named,
             store_dir: self.store_dir,
             question: flags.into(),
@@ -127,26 +127,27 @@ impl Common<'_> {
             probe_timeout: self.policy.probe_timeout,
             json,
             log: self.log,
-            warnings,
+            warnings: self.target.warnings.into_iter().chain(warnings).collect(),
         })
     }
 
     pub(super) fn status(mut self, json: bool) -> Result<StatusSettings, UsageErrors> {
-        let subject = self.subject("probing with its defaults")?;
-        let (endpoint, probe_timeout) = (self.target.endpoint, self.policy.probe_timeout);
-        Ok(StatusSettings { subject, endpoint, probe_timeout, json })
+        let mut subject = self.subject()?;
+        let Resolved { endpoint, warnings, .. } = self.target.resolved;
+        subject.warnings.extend(warnings);
+        Ok(StatusSettings { subject, endpoint, probe_timeout: self.policy.probe_timeout, json })
     }
 
     /// What is wrong around it is a finding; only an error of the command line ends it.
     pub(super) fn doctor(mut self, json: bool) -> Result<DoctorSettings, UsageErrors> {
         // The warnings are among the findings.
-        let subject = Subject { warnings: Vec::new(), ..self.subject("")? };
-        let (endpoint, probe_timeout) = (self.target.endpoint.clone(), self.policy.probe_timeout);
+        let subject = Subject { warnings: Vec::new(), ..self.subject()? };
+        let (endpoint, probe_timeout) = (self.target.resolved.endpoint.clone(), self.policy.probe_timeout);
         Ok(DoctorSettings { subject, endpoint, probe_timeout, run: run_settings::resolve(self), json })
     }
 
     pub(super) fn events(mut self, count: u32, follow: bool, json: bool) -> Result<EventsSettings, UsageErrors> {
-        Ok(EventsSettings { subject: self.subject("it does not matter here")?, count, follow, json })
+        Ok(EventsSettings { subject: self.subject()?, count, follow, json })
     }
 
     pub(super) fn request(
@@ -154,7 +155,7 @@ impl Common<'_> {
         request: Request,
         timeout: Option<Duration>,
     ) -> Result<RequestSettings, UsageErrors> {
-        let subject = self.subject("it does not matter here")?;
+        let subject = self.subject()?;
         let Policy { stop_timeout, startup_timeout, pre_start, post_stop, .. } = self.policy;
         let stop = stop_timeout + post_stop.unwrap_or_default() + MARGIN;
         let timeout = timeout.unwrap_or(match request {
@@ -165,9 +166,9 @@ impl Common<'_> {
         Ok(RequestSettings { subject, request, timeout })
     }
 
-    fn subject(&mut self, consequence: &str) -> Result<Subject, UsageErrors> {
+    fn subject(&mut self) -> Result<Subject, UsageErrors> {
         UsageErrors::check(std::mem::take(&mut self.errors))?;
         let (store_dir, config_path) = (self.store_dir.clone(), self.target.config_path.clone());
-        Ok(Subject { store_dir, config_path, log: self.log, warnings: self.warnings(consequence) })
+        Ok(Subject { store_dir, config_path, log: self.log, warnings: self.target.warnings.clone() })
     }
 }

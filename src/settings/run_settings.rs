@@ -41,10 +41,11 @@ pub struct Settings {
 pub(super) fn resolve(common: Common<'_>) -> Result<Box<Settings>, UsageErrors> {
     let Common { options, context, mut command, target, hooks, policy, log, store_dir, mut errors } = common;
     if command.is_empty() {
-        let port = target.endpoint.port.to_string();
-        command = ["openclaw", "gateway", "run", "--port", &port].map(OsString::from).to_vec();
+        command = ["openclaw", "gateway", "run"].map(OsString::from).to_vec();
+        // The gateway finds all other ports by itself, wherever they move.
+        let port = options.port.map(|port| [OsString::from("--port"), port.to_string().into()]);
+        command.extend(port.into_iter().flatten());
     }
-    errors.extend(target.config_errors.into_iter().map(UsageError::Config));
     let handoff = openclaw::is_gateway(&command);
     if policy.repair.is_some() && !handoff {
         errors.push(UsageError::RepairWithoutOpenclaw);
@@ -67,22 +68,21 @@ pub(super) fn resolve(common: Common<'_>) -> Result<Box<Settings>, UsageErrors> 
         check("store directory", "--store-dir", &store_dir);
     }
     UsageErrors::check(errors)?;
-    let (endpoint, files) = (target.endpoint.clone(), vec![target.config_path.clone()]);
-    let resolver =
-        Resolver::new(move || Resolved { endpoint: endpoint.clone(), warnings: Vec::new(), files: files.clone() });
+    let resolved = if target.is_half_written { target.sources.read_until_whole() } else { target.resolved };
+    let Resolved { endpoint, warnings, .. } = resolved;
     Ok(Box::new(Settings {
         command,
-        resolver,
+        resolver: target.sources.resolver(),
         exports: target.exports,
-        policy: Policy { handoff, endpoint: target.endpoint.clone(), seed: random::bits(), ..policy },
+        policy: Policy { handoff, endpoint: endpoint.clone(), seed: random::bits(), ..policy },
         stop_timeout_is_auto: options.stop_timeout.unwrap_or(StopTimeout::Auto) == StopTimeout::Auto && !context.pid1,
         hooks: hooks.commands,
         lease: options.lease.unwrap_or_default(),
-        endpoint: target.endpoint,
+        endpoint,
         state_dir: target.state_dir,
         config_path: target.config_path,
         store_dir,
         log,
-        warnings: target.warnings.into_iter().chain(hooks.warnings).collect(),
+        warnings: target.warnings.into_iter().chain(warnings).chain(hooks.warnings).collect(),
     }))
 }

@@ -1,24 +1,26 @@
 //! Which gateway an invocation is about: its state, its config and its endpoint.
 
 use super::command::CommandOptions;
-use super::config::{Config, ConfigError};
 use super::paths::{Pinned, Selection};
 use super::process_context::ProcessContext;
+use super::sources::Sources;
 use super::usage_error::UsageError;
-use super::{command, listener, paths, port};
+use super::{command, paths, port};
 use crate::cli::Options;
-use crate::core::Endpoint;
+use crate::gateway::endpoint::Resolved;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
 pub(super) struct Target {
-    pub(super) endpoint: Endpoint,
+    pub(super) sources: Sources,
+    pub(super) resolved: Resolved,
+    /// Whether one of the files seems to be half-written.
+    pub(super) is_half_written: bool,
     /// The gateway's variables that options of ours set.
     pub(super) exports: Vec<(&'static str, OsString)>,
     pub(super) state_dir: PathBuf,
     pub(super) config_path: PathBuf,
-    /// Why the config cannot be used.
-    pub(super) config_errors: Vec<ConfigError>,
+    /// About the choice of the gateway; those about its endpoint are in `resolved`.
     pub(super) warnings: Vec<String>,
 }
 
@@ -30,32 +32,16 @@ impl Target {
         context: &ProcessContext,
         errors: &mut Vec<UsageError>,
     ) -> Self {
-        let of_command = command::read(command);
-        check(options, &of_command, errors);
+        let command = command::read(command);
+        check(options, &command, errors);
         let mut warnings = Vec::new();
-        let (selection, exports) = select(options, of_command.profile.as_deref(), context, &mut warnings);
+        let (selection, exports) = select(options, command.profile.as_deref(), context, &mut warnings);
         let (state_dir, config_path) = (selection.state_dir(context), selection.config(context));
-        let (config, config_errors) = match Config::read(&config_path, &context.env) {
-            Ok(config) => (config, Vec::new()),
-            Err(errors) => (Config::default(), errors),
-        };
-        warnings.extend(config.warnings.iter().cloned());
-        let variable = selection.gateway_port.as_deref().filter(|_| options.port.or(of_command.port).is_none());
-        if let Some(value) = variable.filter(|value| port::of_variable(value).is_none()) {
-            let value = value.to_string_lossy();
-            warnings.push(format!("OPENCLAW_GATEWAY_PORT {value:?} is not a port; ignoring it, as the gateway does"));
-        }
-        let port = port::Candidates {
-            flag: options.port,
-            command: of_command.port,
-            variable,
-            config: config.port,
-            profile: selection.profile.as_deref(),
-        }
-        .choose();
-        let endpoint = listener::endpoint(options.host, of_command.bind, &config, port, context, &mut warnings);
-        errors.extend(of_command.errors.into_iter().map(UsageError::CommandOption));
-        Self { endpoint, exports, state_dir, config_path, config_errors, warnings }
+        let selected = selection.changes_since(&Selection::from_environment(context));
+        let context = context.with(selected.into_iter().map(|(name, value)| (name.to_owned(), value)));
+        let sources = Sources { context, port: options.port, host: options.host, command };
+        let (resolved, is_half_written) = sources.read();
+        Self { sources, resolved, is_half_written, exports, state_dir, config_path, warnings }
     }
 }
 

@@ -1,8 +1,7 @@
-//! What can be wrong with an invocation that clap has parsed: contradictions, the environment, the gateway's config, its
-//! command, and directories. All of it is reported together.
+//! What can be wrong with an invocation that clap has parsed: contradictions, the environment, the gateway's command,
+//! and directories. All of it is reported together.
 
-use super::command::{CommandError, CommandOptionError};
-use super::config::ConfigError;
+use super::command::CommandError;
 use crate::core::exit;
 use std::fmt;
 
@@ -13,8 +12,6 @@ pub enum UsageError {
     CommandLine(String),
     #[error("--{option} {typed} contradicts COMMAND's --{option} {of_command}; give one of them")]
     Contradiction { option: &'static str, typed: String, of_command: String },
-    #[error(transparent)]
-    CommandOption(#[from] CommandOptionError),
     #[error(
         "--repair doctor needs a COMMAND that runs `openclaw ... gateway`: it calls the doctor of that openclaw; use --repair off"
     )]
@@ -32,8 +29,6 @@ pub enum UsageError {
     #[error("no home directory to install into; set HOME")]
     NoHome,
     #[error(transparent)]
-    Config(#[from] ConfigError),
-    #[error(transparent)]
     Command(#[from] CommandError),
     #[error("cannot write the {what} {folder}: {why}; make it writable for this user or choose another with {option}")]
     Folder { what: &'static str, folder: String, why: String, option: &'static str },
@@ -45,7 +40,6 @@ impl UsageError {
         match self {
             Self::CommandLine(_)
             | Self::Contradiction { .. }
-            | Self::CommandOption(_)
             | Self::RepairWithoutOpenclaw
             | Self::DemoWithOptions
             | Self::RunAsWithoutSystem
@@ -53,7 +47,7 @@ impl UsageError {
             | Self::AccountName(_)
             | Self::ProfileName(_)
             | Self::NoHome => exit::USAGE,
-            Self::Config(_) | Self::Command(_) => exit::EX_CONFIG,
+            Self::Command(_) => exit::EX_CONFIG,
             Self::Folder { .. } => exit::FAILURE,
         }
     }
@@ -75,7 +69,7 @@ impl UsageErrors {
         &self.0
     }
 
-    /// The exit code of the gravest class: usage 2, then configuration and command 78, then directories 1.
+    /// The exit code of the gravest class: usage 2, then command 78, then directories 1.
     #[must_use]
     pub fn exit_code(&self) -> u8 {
         let has = |code| self.0.iter().any(|error| error.exit_code() == code);
@@ -113,11 +107,9 @@ mod tests {
     #[test]
     fn the_gravest_class_gives_the_exit_code() {
         let folder = UsageError::Folder { what: "f", folder: "f".to_owned(), why: "f".to_owned(), option: "f" };
-        let config = UsageError::Config(ConfigError::Unreadable { path: "c".to_owned(), why: "c".to_owned() });
         let program = UsageError::Command(CommandError::Empty);
         for (errors, code) in [
-            (vec![folder.clone(), config.clone(), UsageError::NoHome], 2),
-            (vec![folder.clone(), config], 78),
+            (vec![folder.clone(), program.clone(), UsageError::NoHome], 2),
             (vec![folder.clone(), program], 78),
             (vec![folder], 1),
         ] {

@@ -262,12 +262,13 @@ mod tests {
     use crate::commands::doctor::finding::Level;
     use crate::settings::{Invocation, ProcessContext, read};
     use std::ffi::OsString;
+    use std::sync::Arc;
 
     fn settings(words: &[&str]) -> Box<Settings> {
         let program = std::env::current_exe().unwrap().into_os_string();
         let line = ["openclaw-supervise", "run"].into_iter().chain(words.iter().copied()).map(OsString::from);
         let context = ProcessContext {
-            env: Box::new(|name| (name == "OPENCLAW_STATE_DIR").then(|| std::env::temp_dir().into_os_string())),
+            env: Arc::new(|name| (name == "OPENCLAW_STATE_DIR").then(|| std::env::temp_dir().into_os_string())),
             pid1: false,
             launchd: false,
             ..ProcessContext::of_this_process()

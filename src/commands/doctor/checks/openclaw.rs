@@ -49,7 +49,6 @@ fn of_error(error: &UsageError, facts: &SettingsFacts) -> Finding {
         return Finding::ok_since("settings", text, "another user runs it and may have access");
     }
     let fix = match (error, &facts.origin) {
-        (UsageError::Config(_), _) => "run openclaw doctor, or correct that file".to_owned(),
         (UsageError::Folder { .. }, _) => {
             "chown -R it to the user that runs the supervisor, or choose another directory".to_owned()
         }
@@ -185,7 +184,8 @@ pub(in super::super) fn open_files(soft: Option<u64>, fix: String) -> Finding {
 mod tests {
     use super::super::tests::listing;
     use super::*;
-    use crate::settings::{CommandError, ConfigError, ProcessContext, read};
+    use crate::settings::{CommandError, ProcessContext, read};
+    use std::sync::Arc;
 
     #[test]
     fn a_version_range_means_what_it_means_to_npm() {
@@ -255,7 +255,7 @@ mod tests {
 
     #[test]
     fn each_error_in_the_settings_is_a_finding_with_its_exit_code() {
-        let context = ProcessContext { env: Box::new(|_| None), ..ProcessContext::of_this_process() };
+        let context = ProcessContext { env: Arc::new(|_| None), ..ProcessContext::of_this_process() };
         let errors = || read(["openclaw-supervise", "run", "--port", "x"].map(std::ffi::OsString::from), &context);
         let facts = |origin, is_guessed, other_user: Option<&str>| SettingsFacts {
             origin,
@@ -267,7 +267,6 @@ mod tests {
         };
         let all = [
             UsageError::CommandLine("invalid value 'x' for '--port <PORT>'".to_owned()),
-            ConfigError::Unreadable { path: "/s/openclaw.json".to_owned(), why: "Permission denied".to_owned() }.into(),
             UsageError::Folder {
                 what: "state directory",
                 folder: "/s".to_owned(),

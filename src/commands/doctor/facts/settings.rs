@@ -10,6 +10,7 @@ use std::ffi::OsString;
 use std::fs;
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in super::super) enum SettingsOrigin {
@@ -84,7 +85,7 @@ impl SettingsFacts {
     fn read(
         origin: SettingsOrigin,
         words: Vec<OsString>,
-        variable: impl Fn(&str) -> Option<OsString> + 'static,
+        variable: impl Fn(&str) -> Option<OsString> + Send + Sync + 'static,
         cwd: PathBuf,
         other_user: Option<String>,
     ) -> Option<Self> {
@@ -95,7 +96,7 @@ impl SettingsFacts {
         }
         let (path, node_options) = (variable("PATH"), variable("NODE_OPTIONS"));
         let context = ProcessContext {
-            env: Box::new(variable),
+            env: Arc::new(variable),
             cwd,
             terminal: false,
             pid1: origin == SettingsOrigin::Process(1),
