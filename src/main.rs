@@ -6,7 +6,7 @@ use openclaw_supervise::core::{Report, exit};
 use openclaw_supervise::gateway::probe::Prober;
 use openclaw_supervise::host::notify::Notifier;
 use openclaw_supervise::host::{clock, signals, stderr, telemetry};
-use openclaw_supervise::platform::heap;
+use openclaw_supervise::platform::{heap, system_calls};
 use openclaw_supervise::settings::{
     self, Invocation, LogSettings, ProbeSettings, ProcessContext, ServiceSettings, Settings, Subject,
 };
@@ -16,6 +16,7 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     signals::hold();
     heap::share();
+    system_calls::prepare();
     let context = ProcessContext::of_this_process();
     let code = match Cli::read(std::env::args_os(), |name| context.variable(name)) {
         Ok(cli) => match settings::resolve(&cli, &context) {
@@ -80,10 +81,10 @@ fn run(settings: Settings) -> u8 {
         match commands::run::run(settings).await {
             Ok(outcome) => outcome.code,
             Err(error) => {
-                let report = Report::SupervisorStopped { exit_code: exit::FAILURE, reason: error.to_string() };
+                let report = Report::SupervisorStopped { exit_code: error.exit_code(), reason: error.to_string() };
                 telemetry::Record::new(&report, clock::wall_ms()).emit();
                 Notifier::from_environment().notify_status(&error.to_string());
-                exit::FAILURE
+                error.exit_code()
             }
         }
     })

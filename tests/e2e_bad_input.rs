@@ -209,7 +209,7 @@ fn a_state_folder_that_cannot_be_made_is_told() {
     // mkdir(2) below a regular file fails with ENOTDIR, for root too.
     let dir = file.join("state").display().to_string();
     let mut supervisor = scene.launch().option("--state-dir", &dir).start();
-    supervisor.expect_exit(1);
+    supervisor.expect_exit(78);
     assert!(told(&supervisor).contains(&dir), "{}", supervisor.story());
     assert_eq!(scene.diary().starts().len(), 0);
 }
@@ -220,7 +220,7 @@ fn a_state_folder_where_the_file_system_makes_none_is_told() {
     // access(2) allows it to root, but no user can create a directory in proc(5).
     let dir = "/proc/openclaw-state";
     let mut supervisor = scene.launch().option("--state-dir", dir).start();
-    supervisor.expect_exit(1);
+    supervisor.expect_exit(78);
     assert!(told(&supervisor).contains(dir), "{}", supervisor.story());
     assert_eq!(scene.diary().starts().len(), 0);
 }

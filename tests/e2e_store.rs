@@ -243,7 +243,7 @@ fn a_read_only_folder_is_one_clear_error() {
         fs::create_dir_all(&dir).unwrap();
         let mount = format!("mount --bind '{0}' '{0}' && mount -o remount,bind,ro '{0}'", dir.display());
         let mut supervisor = Supervisor::spawn(Jail::with_mounts(&mount).around(&scene.launch().command()));
-        supervisor.expect_exit(1);
+        supervisor.expect_exit(78);
         let told: Vec<_> = supervisor.lines().iter().filter_map(error_of).collect();
         assert_eq!(told.len(), 1, "one line\n{}", supervisor.story());
         assert!(told[0].contains(&dir.display().to_string()) && told[0].contains("--store-dir"), "{told:?}");
@@ -372,7 +372,7 @@ fn a_store_of_a_later_version_is_refused_in_one_line_and_not_touched() {
     into_the_database(ledger.path());
     let (before, beside) = (fs::read(ledger.path()).unwrap(), names_in(&scene.store_dir()));
     let mut second = scene.start();
-    second.expect_exit(1);
+    second.expect_exit(78);
     let told: Vec<_> = second.lines().iter().filter_map(error_of).collect();
     assert_eq!(told.len(), 1, "one line\n{}", second.story());
     assert!(told[0].contains("schema version 99") && !told[0].contains('\n'), "{told:?}");

@@ -8,7 +8,7 @@ mod finding;
 
 use crate::core::{Endpoint, Observation, Verdict, exit};
 use crate::gateway::probe::{Look, Prober};
-use crate::platform::proc;
+use crate::platform::{proc, system_calls};
 use crate::settings::DoctorSettings;
 use crate::store::BasisChoice;
 use checks::gateway::{GatewayFacts, PortUnit};
@@ -63,6 +63,7 @@ async fn diagnose(settings: &DoctorSettings) -> Vec<Finding> {
         findings.extend(checks::services::openclaws(&services, served, &ours));
         findings.extend(chosen.and_then(|unit| checks::services::duplicate(&services, unit)));
     }
+    findings.push(checks::kernel::system_calls(system_calls::shortfall()));
     findings.extend(check_container(&examined, chosen.is_some(), settings));
     findings.extend(check_openclaw(&examined, chosen, pid));
     findings.extend(checks::gateway::check(&gateway));

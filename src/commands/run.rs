@@ -1,7 +1,7 @@
 //! `run` and `gateway`: supervise one gateway.
 
 use crate::app::{App, ControlServer, Diagnostics, End, Input, Reporter, Shell};
-use crate::core::{Event, Outcome, Policy, Report, Supervisor};
+use crate::core::{Event, Outcome, Policy, Report, Supervisor, exit};
 use crate::gateway::hooks::Hooks;
 use crate::gateway::incident::Surroundings;
 use crate::gateway::openclaw::Openclaw;
@@ -12,7 +12,9 @@ use crate::host::manager::StopBudget;
 use crate::host::signals::Signals;
 use crate::host::{clock, journal, manager};
 use crate::platform::process::become_subreaper;
-use crate::platform::{machine, proc};
+use crate::platform::refusal::is_refusal;
+use crate::platform::system_calls::Shortfall;
+use crate::platform::{machine, proc, system_calls};
 use crate::settings::Settings;
 use crate::store::{Clocks, Limits, Place, Store, StoreError};
 use std::fs::{self, DirBuilder};
@@ -45,8 +47,22 @@ pub enum RunError {
     #[error("{0}")]
     Store(StoreError),
     /// No subreaper.
-    #[error("cannot become the reaper of orphaned gateway processes: {0}; nothing was started; use Linux 3.4 or later")]
+    #[error(
+        "cannot become the reaper of orphaned gateway processes: {0}; nothing was started; use Linux 3.4 or later, and a \
+         sandbox that allows prctl(PR_SET_CHILD_SUBREAPER)"
+    )]
     Subreaper(io::Error),
+}
+
+impl RunError {
+    #[must_use]
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Folder(_, error) if is_refusal(error) => exit::EX_CONFIG,
+            Self::Subreaper(_) => exit::EX_CONFIG,
+            Self::Signals(_) | Self::Folder(..) | Self::Store(_) => exit::FAILURE,
+        }
+    }
 }
 
 /// Supervises until there is nothing more to do. The log must stand.
@@ -77,6 +93,10 @@ pub async fn run(settings: Settings) -> Result<Outcome, RunError> {
     });
     for warning in &settings.warnings {
         tracing::warn!("{warning}");
+    }
+    if let Some(shortfall) = system_calls::shortfall() {
+        let Shortfall { found, why, fix } = shortfall;
+        tracing::warn!("system calls are missing here ({found}): {why}; {fix}");
     }
     if proc::is_foreign() {
         tracing::warn!(

@@ -198,8 +198,10 @@ pub enum LeaseAnswer {
     },
     /// A peek found no owner.
     Free,
-    /// It cannot be had here at all: no lock file, no folder, a store of a newer version.
+    /// It cannot be had now: a full disk, a file system that does not answer.
     Failed(String),
+    /// It cannot be had here at all: a folder of another user, or one that cannot be written; a store of a newer version.
+    Refused(String),
 }
 
 /// What is left of another supervisor's gateway.

@@ -60,6 +60,7 @@ faults! {
     LostProbeForgotten,
     ExitToldTwice,
     ContendedIsAcquired,
+    RefusedLeaseRetried,
     LeaseLossIgnored,
     HeartbeatNotWaitedFor,
     RecordNotWaitedFor,

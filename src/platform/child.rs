@@ -5,6 +5,8 @@ use rustix::process::{Pid, WaitId, WaitIdOptions, WaitOptions};
 use std::collections::BTreeSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread::{self, ThreadId};
+use tokio::sync::Notify;
+use tokio::sync::futures::Notified;
 
 /// Reaps a zombie child of ours, if it is one.
 pub fn reap(pid: i32) {
@@ -37,6 +39,16 @@ struct Children {
 
 fn lock() -> MutexGuard<'static, Children> {
     CHILDREN.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A child of ours may have ended.
+#[cfg(target_os = "linux")]
+static ENDED: Notify = Notify::const_new();
+
+/// Ready at the next SIGCHLD after this call, for a kernel that cannot watch one process.
+#[cfg(target_os = "linux")]
+pub(super) fn ended() -> Notified<'static> {
+    ENDED.notified()
 }
 
 /// Keeps [`reap_unclaimed`] and the kill of another tree from a child. To be called in the turn of the loop in which it
@@ -92,6 +104,8 @@ impl Drop for Turn {
 /// Reaps every dead child that is not claimed, now or at the end of the last [`Turn`]. One SIGCHLD may stand for many of
 /// them.
 pub fn reap_unclaimed() {
+    #[cfg(target_os = "linux")]
+    ENDED.notify_waiters();
     // If the children cannot be listed now, the next call takes these too. Orphans may come, and end, meanwhile.
     while let Ok(pids) = proc::children() {
         let mut children = lock();

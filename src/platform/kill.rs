@@ -53,9 +53,11 @@ pub fn is_living_child(pid: i32) -> bool {
     positive(pid).is_some_and(|pid| matches!(has_ended(pid), Ok(false)))
 }
 
+/// Whether a child of ours has ended. It stays a zombie.
+///
 /// # Errors
-/// ECHILD if this is no child of ours.
-fn has_ended(pid: Pid) -> io::Result<bool> {
+/// ECHILD if it is none.
+pub(super) fn has_ended(pid: Pid) -> io::Result<bool> {
     let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
     Ok(rustix::process::waitid(WaitId::Pid(pid), options)?.is_some())
 }

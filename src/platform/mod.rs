@@ -18,6 +18,7 @@ pub mod output;
 #[cfg_attr(target_os = "linux", expect(unsafe_code, reason = "no safe crate offers dl_iterate_phdr(3)"))]
 pub mod program_pages;
 pub mod random;
+pub mod refusal;
 #[expect(unsafe_code, reason = "no safe crate offers sqlite3_config(3)")]
 pub mod sqlite;
 mod stat;

@@ -4,11 +4,11 @@
 use super::port;
 use super::process_context::ProcessContext;
 use crate::cli::is_profile;
-use nix::fcntl::{AT_FDCWD, AtFlags};
-use nix::unistd::{AccessFlags, faccessat};
+use crate::platform::refusal::is_refusal;
+use rustix::fs::{Access, access};
 use std::ffi::{OsStr, OsString};
 use std::fs;
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::path::{Component, Path, PathBuf};
 
 const CONFIG: &str = "openclaw.json";
@@ -174,25 +174,46 @@ pub(super) fn absolute(path: &Path, cwd: &Path) -> PathBuf {
     clean
 }
 
+/// Why a folder cannot be written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct NotWritable {
+    pub(super) why: String,
+    /// See [`is_refusal`].
+    pub(super) is_refused: bool,
+}
+
+impl NotWritable {
+    fn of(place: &Path, error: &io::Error) -> Self {
+        Self { why: format!("{}: {error}", place.display()), is_refused: is_refusal(error) }
+    }
+
+    fn refused(why: String) -> Self {
+        Self { why, is_refused: true }
+    }
+}
+
 /// Checks that `folder` can be written, or created where it is missing, without changing anything.
-pub(super) fn check_writable(folder: &Path) -> Result<(), String> {
+pub(super) fn check_writable(folder: &Path) -> Result<(), NotWritable> {
     for place in folder.ancestors() {
         match fs::metadata(place) {
-            Ok(found) if !found.is_dir() => return Err(format!("{} is not a directory", place.display())),
+            Ok(found) if !found.is_dir() => {
+                return Err(NotWritable::refused(format!("{} is not a directory", place.display())));
+            }
             Ok(_) => {
-                let access = AccessFlags::W_OK | AccessFlags::X_OK;
-                return faccessat(AT_FDCWD, place, access, AtFlags::AT_EACCESS)
-                    .map_err(|errno| format!("{}: {}", place.display(), errno.desc()));
+                // For our real user, who is the effective one as well: we are not set-user-ID. faccessat2(2), which asks
+                // for the effective one, is missing before Linux 5.8 and in old sandboxes.
+                return access(place, Access::WRITE_OK | Access::EXEC_OK)
+                    .map_err(|error| NotWritable::of(place, &error.into()));
             }
             // A dangling link looks like a missing directory, but mkdir(2) fails with EEXIST.
             Err(_) if fs::symlink_metadata(place).is_ok() => {
-                return Err(format!("{} is a dangling link", place.display()));
+                return Err(NotWritable::refused(format!("{} is a dangling link", place.display())));
             }
             Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {}
-            Err(error) => return Err(format!("{}: {error}", place.display())),
+            Err(error) => return Err(NotWritable::of(place, &error)),
         }
     }
-    Err("no part of the path exists".to_owned())
+    Err(NotWritable::refused("no part of the path exists".to_owned()))
 }
 
 #[cfg(test)]

@@ -1,9 +1,10 @@
 //! What `run` and `gateway` need to know.
 
+use super::command;
 use super::common::Common;
+use super::paths::{self, NotWritable};
 use super::policy::LogSettings;
 use super::usage_error::{UsageError, UsageErrors};
-use super::{command, paths};
 use crate::cli::StopTimeout;
 use crate::core::{Endpoint, Policy};
 use crate::gateway::endpoint::{Resolved, Resolver};
@@ -58,8 +59,8 @@ pub(super) fn resolve(common: Common<'_>) -> Result<Box<Settings>, UsageErrors> 
     }
     let mut check = |what, option, folder: &Path| match paths::check_writable(folder) {
         Ok(()) => true,
-        Err(why) => {
-            errors.push(UsageError::Folder { what, folder: folder.display().to_string(), why, option });
+        Err(NotWritable { why, is_refused }) => {
+            errors.push(UsageError::Folder { what, folder: folder.display().to_string(), why, is_refused, option });
             false
         }
     };

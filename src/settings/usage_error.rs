@@ -31,7 +31,14 @@ pub enum UsageError {
     #[error(transparent)]
     Command(#[from] CommandError),
     #[error("cannot write the {what} {folder}: {why}; make it writable for this user or choose another with {option}")]
-    Folder { what: &'static str, folder: String, why: String, option: &'static str },
+    Folder {
+        what: &'static str,
+        folder: String,
+        why: String,
+        /// Whether that lasts until an operator changes it.
+        is_refused: bool,
+        option: &'static str,
+    },
 }
 
 impl UsageError {
@@ -47,8 +54,8 @@ impl UsageError {
             | Self::AccountName(_)
             | Self::ProfileName(_)
             | Self::NoHome => exit::USAGE,
-            Self::Command(_) => exit::EX_CONFIG,
-            Self::Folder { .. } => exit::FAILURE,
+            Self::Command(_) | Self::Folder { is_refused: true, .. } => exit::EX_CONFIG,
+            Self::Folder { is_refused: false, .. } => exit::FAILURE,
         }
     }
 }
@@ -69,7 +76,7 @@ impl UsageErrors {
         &self.0
     }
 
-    /// The exit code of the gravest class: usage 2, then command 78, then directories 1.
+    /// The exit code of the gravest class: usage 2, then command and refused directories 78, then 1.
     #[must_use]
     pub fn exit_code(&self) -> u8 {
         let has = |code| self.0.iter().any(|error| error.exit_code() == code);
@@ -106,12 +113,17 @@ mod tests {
 
     #[test]
     fn the_gravest_class_gives_the_exit_code() {
-        let folder = UsageError::Folder { what: "f", folder: "f".to_owned(), why: "f".to_owned(), option: "f" };
+        let of_folder = |is_refused| {
+            let text = || "f".to_owned();
+            UsageError::Folder { what: "f", folder: text(), why: text(), is_refused, option: "f" }
+        };
+        let folder = of_folder(false);
         let program = UsageError::Command(CommandError::Empty);
         for (errors, code) in [
             (vec![folder.clone(), program.clone(), UsageError::NoHome], 2),
             (vec![folder.clone(), program], 78),
             (vec![folder], 1),
+            (vec![of_folder(true)], 78),
         ] {
             assert_eq!(UsageErrors(errors.clone()).exit_code(), code, "{errors:?}");
         }

@@ -104,7 +104,7 @@ fn take_lock(context: &Context, patience: Patience) -> Result<(Option<Lock>, Bas
             LockAttempt::Unsupported(error) => {
                 let path = folder::lock_of(dir);
                 let why = format!("cannot lock {}: {error}; choose a directory on a local file system", path.display());
-                return Err(LeaseAnswer::Failed(why));
+                return Err(LeaseAnswer::Refused(why));
             }
         }
         let owner = lease::living_owner(dir, &context.us, basis);
@@ -229,5 +229,5 @@ fn peek_at_row(context: &Context) -> LeaseAnswer {
 }
 
 fn failed(error: &StoreError) -> LeaseAnswer {
-    LeaseAnswer::Failed(error.to_string())
+    if error.is_refusal() { LeaseAnswer::Refused(error.to_string()) } else { LeaseAnswer::Failed(error.to_string()) }
 }

@@ -1,5 +1,6 @@
 //! The errors of the store.
 
+use crate::platform::refusal::is_refusal;
 use rusqlite::ErrorCode;
 use std::fs::File;
 use std::io;
@@ -34,7 +35,7 @@ pub enum StoreError {
     },
     #[error("cannot {doing} {}: {source}{advice}", path.display())]
     Sqlite { doing: &'static str, path: PathBuf, source: rusqlite::Error, advice: &'static str },
-    #[error("cannot start the thread of the store: {0}; raise the limit on processes")]
+    #[error("cannot start the thread of the store: {0}; {advice}", advice = of_thread(.0))]
     Thread(io::Error),
 }
 
@@ -63,6 +64,15 @@ impl StoreError {
         }
     }
 
+    /// Whether another start will not help either.
+    pub(super) fn is_refusal(&self) -> bool {
+        match self {
+            Self::File { source, .. } => is_refusal(source),
+            Self::OtherUser { .. } | Self::Newer { .. } | Self::OtherProgram { .. } => true,
+            Self::Sqlite { .. } | Self::Thread(_) => false,
+        }
+    }
+
     pub(super) fn file(doing: &'static str, path: &Path, advice: &'static str) -> impl FnOnce(io::Error) -> Self {
         move |source| {
             let advice = shortage(&source).unwrap_or(advice);
@@ -75,6 +85,16 @@ impl StoreError {
             let advice = advice(&source);
             Self::Sqlite { doing, path: path.to_owned(), source, advice }
         }
+    }
+}
+
+fn of_thread(error: &io::Error) -> &'static str {
+    match error.raw_os_error() {
+        Some(libc::EPERM) => {
+            "the sandbox forbids clone3(2): update the container runtime (Docker 20.10.10 or later), or run with \
+             --security-opt seccomp=unconfined"
+        }
+        _ => "raise the limit on processes",
     }
 }
 

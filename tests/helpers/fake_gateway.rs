@@ -3,7 +3,8 @@
 //! It is told what to do by its environment, so that it can stand wherever the real command stands:
 //! `FAKE_GATEWAY_DIR` is the folder of its log, `FAKE_GATEWAY_SCRIPT` its script (see `script.rs`). Of its arguments
 //! it heeds `--port N`, and `restart-handoff`, which makes it answer as the hidden CLI of the gateway does.
-//! `in-session COMMAND...` becomes that command in a session of its own; `as-init COMMAND...` starts it and is the init of a
+//! `in-session COMMAND...` becomes that command in a session of its own; `on-machine MACHINE COMMAND...` does so without the
+//! system calls that such a machine lacks (see `old_kernel.rs`); `as-init COMMAND...` starts it and is the init of a
 //! container beside it; `kid ...` is a child of the gateway (see `kids.rs`). A file `control-PID` in the folder makes it do
 //! one of the script's mishaps at once.
 
@@ -14,6 +15,8 @@ mod health_reply;
 mod http;
 mod init;
 mod kids;
+#[cfg(target_os = "linux")]
+mod old_kernel;
 mod script;
 mod storm;
 
@@ -58,6 +61,11 @@ fn run() -> Result<ExitCode, String> {
         // It may have no environment.
         Some("kid") => return kids::live(&words[1..]).map_err(|error| format!("kid: {error}")),
         Some("in-session") => return Err(in_session(&words[1..])),
+        #[cfg(target_os = "linux")]
+        Some("on-machine") => {
+            let Err(error) = old_kernel::run(&words[1..]);
+            return Err(format!("on-machine: {error}"));
+        }
         Some("as-init") => return init::live(&words[1..]).map_err(|error| format!("as-init: {error}")),
         _ => {}
     }

@@ -5,7 +5,7 @@ use openclaw_supervise_core::lease::Basis;
 use openclaw_supervise_core::policy::OnConflict;
 use openclaw_supervise_core::{
     Acquired, Contested, Effect, Event, Fact, History, LeaseAnswer, LeaseRequest, Policy, Recovered, Report, Request,
-    Settled,
+    Settled, exit,
 };
 use std::time::Duration;
 
@@ -74,10 +74,14 @@ fn a_store_that_cannot_be_read_does_not_keep_a_gateway_down() {
 }
 
 #[test]
-fn a_lease_that_cannot_be_taken_ends_us_with_1_and_its_reason() {
-    let world = with(LeaseAnswer::Failed("cannot create /nowhere: permission denied".to_owned()));
-    assert_eq!(world.outcome(), (1, "cannot create /nowhere: permission denied"));
-    assert_eq!(world.when(touches), []);
+fn a_lease_that_cannot_be_taken_ends_us_with_its_reason_and_says_whether_another_start_helps() {
+    for (answer, code) in
+        [(LeaseAnswer::Failed as fn(String) -> LeaseAnswer, exit::FAILURE), (LeaseAnswer::Refused, exit::EX_CONFIG)]
+    {
+        let world = with(answer("cannot create /nowhere".to_owned()));
+        assert_eq!(world.outcome(), (code, "cannot create /nowhere"));
+        assert_eq!(world.when(touches), []);
+    }
 }
 
 #[test]

@@ -203,7 +203,7 @@ fn a_store_of_a_newer_version_is_refused_and_lock_and_claim_are_free_again() {
     scene.sql().execute_batch("PRAGMA user_version = 2; UPDATE state_leases SET version = '9.8.7'").unwrap();
     let before = fs::read(scene.file("supervise.sqlite")).unwrap();
     let mut store = scene.start();
-    let LeaseAnswer::Failed(why) = store.take() else { panic!("a refusal") };
+    let LeaseAnswer::Refused(why) = store.take() else { panic!("a refusal") };
     assert!(why.contains("version 2 (written by openclaw-supervise 9.8.7)") && why.contains("install"), "{why}");
     assert_eq!(StoreReader::open(scene.dir()).unwrap_err().to_string(), why);
     assert_eq!(store.peek(), LeaseAnswer::Free);
@@ -216,7 +216,7 @@ fn a_directory_of_another_user_is_refused() {
     let scene = Scene::new();
     fs::create_dir(scene.dir()).unwrap();
     std::os::unix::fs::chown(scene.dir(), Some(12345), None).unwrap();
-    let LeaseAnswer::Failed(why) = scene.start().take() else { panic!("a refusal") };
+    let LeaseAnswer::Refused(why) = scene.start().take() else { panic!("a refusal") };
     assert!(why.contains("belongs to user 12345"), "{why}");
     assert_eq!(fs::read_dir(scene.dir()).unwrap().count(), 0);
 }
@@ -258,7 +258,7 @@ fn a_read_only_directory_can_be_locked_and_has_no_records() {
 fn a_read_only_directory_without_a_lock_file_has_no_lease() {
     let test = "lease::a_read_only_directory_without_a_lock_file_has_no_lease";
     elsewhere(test, &["-m"], "mount -t tmpfs -o size=1m,ro,mode=0700 none \"$1\"", |scene| {
-        let LeaseAnswer::Failed(why) = scene.start().take() else { panic!("a refusal") };
+        let LeaseAnswer::Refused(why) = scene.start().take() else { panic!("a refusal") };
         assert!(why.contains("lease.lock") && why.contains("--store-dir"), "{why}");
     });
 }

@@ -36,13 +36,14 @@ pub(crate) struct Launch<'a> {
     flags: Vec<String>,
     variables: Vec<(String, String)>,
     words: Option<Vec<String>>,
+    machine: Option<String>,
 }
 
 impl<'a> Launch<'a> {
     pub(crate) fn new(scene: &'a Scene) -> Self {
         let mut options: Vec<_> = QUICK.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())).collect();
         options.push(("--port".to_owned(), scene.port().to_string()));
-        Self { scene, options, flags: Vec::new(), variables: Vec::new(), words: None }
+        Self { scene, options, flags: Vec::new(), variables: Vec::new(), words: None, machine: None }
     }
 
     /// Sets an option, in place of its usual value.
@@ -75,11 +76,20 @@ impl<'a> Launch<'a> {
         self
     }
 
+    /// On a machine that lacks system calls, see `tests/helpers/old_kernel.rs`.
+    pub(crate) fn on_machine(self, name: &str) -> Self {
+        Self { machine: Some(name.to_owned()), ..self }
+    }
+
     /// The command line, not started yet.
     pub(crate) fn command(&self) -> Command {
         // In its own session: with a controlling terminal SIGHUP means something else.
         let mut command = self.scene.command(super::fake_gateway());
-        command.args(["in-session", PROGRAM, "run"]);
+        command.arg("in-session");
+        if let Some(machine) = &self.machine {
+            command.arg(super::fake_gateway()).args(["on-machine", machine]);
+        }
+        command.args([PROGRAM, "run"]);
         for (name, value) in &self.options {
             command.args([name, value]);
         }

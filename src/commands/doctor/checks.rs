@@ -3,6 +3,7 @@
 pub(super) mod container;
 pub(super) mod directives;
 pub(super) mod gateway;
+pub(super) mod kernel;
 pub(super) mod launchd;
 pub(super) mod openclaw;
 pub(super) mod services;

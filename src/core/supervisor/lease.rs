@@ -93,6 +93,10 @@ impl Supervisor {
             }
             LeaseAnswer::Unclear { beat, owner } => self.observe(now, beat, owner.as_ref(), seen, fx),
             LeaseAnswer::Failed(why) => self.exit(now, exit::FAILURE, why, fx),
+            LeaseAnswer::Refused(why) => {
+                let code = if self.has(Fault::RefusedLeaseRetried) { exit::FAILURE } else { exit::EX_CONFIG };
+                self.exit(now, code, why, fx);
+            }
             // Only a peek is answered so.
             LeaseAnswer::Free => {}
         }

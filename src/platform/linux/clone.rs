@@ -1,4 +1,4 @@
-//! Starting a process of ours: clone3(2) and execve(2).
+//! Starting a process of ours: clone3(2), or fork(2) on a kernel without it, and execve(2).
 //!
 //! `std::process::Command` returns only after the execve(2) of its child, which a dead file system holds up for as long
 //! as it likes, and tells the pid afterwards. Here the pid is known when clone3(2) returns, and the outcome of the
@@ -8,8 +8,11 @@
 use super::cgroup::Leaf;
 use super::handle::Handle;
 use super::rlimit_tag::RlimitTag;
+use super::system_calls::has_clone3;
 use crate::platform::child::positive;
-use rustix::io::Errno;
+use nix::sys::signal::{SigSet, SigmaskHow};
+use rustix::fs::{Mode, OFlags, openat};
+use rustix::io::{Errno, retry_on_intr};
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::Signal;
 use std::collections::BTreeMap;
@@ -87,15 +90,7 @@ pub fn spawn(command: &mut Command, setup: Setup<'_>) -> io::Result<Spawned> {
         last: last_descriptor(),
     };
     let directory = leaf.map(Leaf::directory);
-    let mut outside = None;
-    let pid = match clone(directory.as_deref(), &plan) {
-        Err(error) if directory.is_some() => {
-            outside = Some(error);
-            clone(None, &plan)
-        }
-        result => result,
-    }?;
-    drop(tell);
+    let (pid, outside) = create(directory.as_deref(), &plan, &told, tell)?;
     // It is not reaped yet, so the pid is its own. Its execve(2) does not block the read of its start time: no file is
     // closed during it.
     let handle = Handle::open(pid).inspect_err(|_| {
@@ -172,7 +167,21 @@ struct ChildPlan<'a> {
 const CLONE_CLEAR_SIGHAND: u64 = 1 << 32;
 const CLONE_INTO_CGROUP: u64 = 1 << 33;
 
-/// The pid of a child that follows the plan.
+/// A child that follows the plan: its pid, and why it is not in the leaf.
+fn create(
+    leaf: Option<&OwnedFd>,
+    plan: &ChildPlan<'_>,
+    told: &OwnedFd,
+    tell: OwnedFd,
+) -> io::Result<(i32, Option<io::Error>)> {
+    match if has_clone3() { clone(leaf, plan) } else { Err(Errno::NOSYS.into()) } {
+        // Before Linux 5.7 it knows fewer flags.
+        Err(error) if matches!(error.raw_os_error(), Some(libc::ENOSYS | libc::EINVAL)) => fork(leaf, plan, told, tell),
+        Err(error) if leaf.is_some() => Ok((clone(None, plan)?, Some(error))),
+        result => Ok((result?, None)),
+    }
+}
+
 fn clone(leaf: Option<&OwnedFd>, plan: &ChildPlan<'_>) -> io::Result<i32> {
     // SAFETY: all of it is plain numbers, for which zeroes are valid.
     let mut arguments: libc::clone_args = unsafe { std::mem::zeroed() };
@@ -189,25 +198,71 @@ fn clone(leaf: Option<&OwnedFd>, plan: &ChildPlan<'_>) -> io::Result<i32> {
     match pid {
         0 => follow(plan),
         pid if pid > 0 => i32::try_from(pid).map_err(|_| io::ErrorKind::InvalidData.into()),
-        _ => match io::Error::last_os_error() {
-            // Before Linux 5.5, and in sandboxes that do not know it.
-            error
-                if leaf.is_none()
-                    && matches!(error.raw_os_error(), Some(libc::ENOSYS | libc::EPERM | libc::EINVAL)) =>
-            {
-                fork(plan)
-            }
-            error => Err(error),
-        },
+        _ => Err(io::Error::last_os_error()),
     }
 }
 
-fn fork(plan: &ChildPlan<'_>) -> io::Result<i32> {
+/// With all signals blocked until the child has no handler of ours any more, as after `CLONE_CLEAR_SIGHAND`. The child
+/// enters its control group by itself, for which the parent waits.
+fn fork(
+    leaf: Option<&OwnedFd>,
+    plan: &ChildPlan<'_>,
+    told: &OwnedFd,
+    tell: OwnedFd,
+) -> io::Result<(i32, Option<io::Error>)> {
+    let before = SigSet::all().thread_swap_mask(SigmaskHow::SIG_SETMASK)?;
     // SAFETY: the child makes system calls alone before it executes another program or ends.
-    match unsafe { libc::fork() } {
-        0 => follow(plan),
-        pid if pid > 0 => Ok(pid),
-        _ => Err(io::Error::last_os_error()),
+    let pid = unsafe { libc::fork() };
+    if pid == 0 {
+        clear_handlers();
+        if let Some(leaf) = leaf {
+            tell_parent(plan.tell, enter(leaf).err().map_or(0, Errno::raw_os_error));
+        }
+        follow(plan);
+    }
+    let result = if pid > 0 { Ok(pid) } else { Err(io::Error::last_os_error()) };
+    before.thread_set_mask()?;
+    let pid = result?;
+    // A child that is killed before it tells leaves an end of file.
+    drop(tell);
+    Ok((pid, leaf.and_then(|_| entered(told).err())))
+}
+
+fn enter(leaf: &OwnedFd) -> Result<(), Errno> {
+    let file = openat(leaf, c"cgroup.procs", OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())?;
+    rustix::io::write(&file, b"0").map(drop)
+}
+
+fn entered(told: &OwnedFd) -> io::Result<()> {
+    let mut code = [0; size_of::<i32>()];
+    let length = retry_on_intr(|| rustix::io::read(told, &mut code))?;
+    match i32::from_ne_bytes(code) {
+        _ if length < code.len() => Err(io::ErrorKind::UnexpectedEof.into()),
+        0 => Ok(()),
+        code => Err(io::Error::from_raw_os_error(code)),
+    }
+}
+
+fn tell_parent(pipe: RawFd, code: i32) {
+    let code = code.to_ne_bytes();
+    // SAFETY: the bytes are there.
+    unsafe {
+        libc::write(pipe, code.as_ptr().cast(), code.len());
+    }
+}
+
+/// Signals that are ignored stay so.
+fn clear_handlers() {
+    for number in 1..=libc::SIGRTMAX() {
+        // SAFETY: the struct is plain data for which zeroes are valid, and the C library changes nothing but the action
+        // for this signal, in this process.
+        unsafe {
+            let mut action: libc::sigaction = std::mem::zeroed();
+            let is_known = libc::sigaction(number, ptr::null(), &raw mut action) == 0;
+            if is_known && ![libc::SIG_DFL, libc::SIG_IGN].contains(&action.sa_sigaction) {
+                libc::signal(number, libc::SIG_DFL);
+            }
+        }
     }
 }
 
@@ -228,12 +283,9 @@ fn follow(plan: &ChildPlan<'_>) -> ! {
     // A gateway without a tag is better than none.
     let _tagged = plan.tag.map(RlimitTag::put_on_us);
     let failed = attempt(plan);
-    // SAFETY: the bytes are there, and no handler of exit(3) of the process that this is a copy of is run.
-    unsafe {
-        let code = failed.raw_os_error().to_ne_bytes();
-        libc::write(plan.tell, code.as_ptr().cast(), code.len());
-        libc::_exit(127)
-    }
+    tell_parent(plan.tell, failed.raw_os_error());
+    // SAFETY: no handler of exit(3) of the process that this is a copy of is run.
+    unsafe { libc::_exit(127) }
 }
 
 fn attempt(plan: &ChildPlan<'_>) -> Errno {

@@ -1,7 +1,10 @@
-//! A hold on a process: a pid is a name that the kernel gives away again, a pidfd is not. See `pidfd_open(2)`.
+//! A hold on a process: a pid is a name that the kernel gives away again, a pidfd is not. See `pidfd_open(2)`, and
+//! [`by_pid`] for a kernel without it.
 
-use super::proc::{is_foreign, stat};
-use crate::platform::child::positive;
+use super::by_pid::{self, Pause};
+use super::proc::{self, is_foreign, stat};
+use super::system_calls::has_pidfds;
+use crate::platform::child::{self, positive};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{PidfdFlags, Signal, WaitId, WaitIdOptions};
 use std::io;
@@ -16,7 +19,8 @@ use tokio::io::unix::AsyncFd;
 pub struct Handle {
     pid: i32,
     start_time: u64,
-    fd: OwnedFd,
+    /// `None` without pidfds.
+    fd: Option<OwnedFd>,
 }
 
 impl Handle {
@@ -26,11 +30,14 @@ impl Handle {
     /// ESRCH if there is none; EMFILE and the like; `TimedOut` if the read of its start time is stuck.
     pub fn open(pid: i32) -> io::Result<Self> {
         let name = positive(pid).ok_or(io::ErrorKind::InvalidInput)?;
+        if !has_pidfds() {
+            return Ok(Self { pid, start_time: by_pid::start_time(name)?, fd: None });
+        }
         let fd = rustix::process::pidfd_open(name, PidfdFlags::empty())?;
         // Read after the open. If the caller saw the same start time under this pid before, the descriptor is that process:
         // the pid cannot have been reused in between.
         let start_time = if is_foreign() { 0 } else { stat(pid)?.start_time };
-        Ok(Self { pid, start_time, fd })
+        Ok(Self { pid, start_time, fd: Some(fd) })
     }
 
     /// Its process id.
@@ -50,7 +57,7 @@ impl Handle {
     /// # Errors
     /// ESRCH once it has ended and was reaped; EPERM.
     pub fn terminate(&self) -> io::Result<()> {
-        Ok(rustix::process::pidfd_send_signal(&self.fd, Signal::TERM)?)
+        self.send(Signal::TERM)
     }
 
     /// SIGCONT: a stopped process acts on no other signal but SIGKILL.
@@ -58,7 +65,7 @@ impl Handle {
     /// # Errors
     /// As [`Handle::terminate`].
     pub fn resume(&self) -> io::Result<()> {
-        Ok(rustix::process::pidfd_send_signal(&self.fd, Signal::CONT)?)
+        self.send(Signal::CONT)
     }
 
     /// SIGKILL. It ends a stopped process as well.
@@ -66,17 +73,25 @@ impl Handle {
     /// # Errors
     /// As [`Handle::terminate`].
     pub fn kill(&self) -> io::Result<()> {
-        Ok(rustix::process::pidfd_send_signal(&self.fd, Signal::KILL)?)
+        self.send(Signal::KILL)
+    }
+
+    fn send(&self, signal: Signal) -> io::Result<()> {
+        match &self.fd {
+            Some(fd) => Ok(rustix::process::pidfd_send_signal(fd, signal)?),
+            None => by_pid::send(self.pid, self.start_time, signal),
+        }
     }
 
     /// SIGKILL to the process group with the pid of this process as its id, alive or not: while the descriptor
     /// is open that id names no other group here.
     ///
     /// # Errors
-    /// ESRCH if there is no such group; EINVAL before Linux 6.9.
+    /// ESRCH if there is no such group; EINVAL before Linux 6.9; `Unsupported` without pidfds.
     pub fn kill_group(&self) -> io::Result<()> {
         const SIGNAL_PROCESS_GROUP: libc::c_uint = 1 << 2;
-        let (fd, none) = (self.fd.as_raw_fd(), std::ptr::null::<libc::siginfo_t>());
+        let fd = self.fd.as_ref().ok_or(io::ErrorKind::Unsupported)?.as_raw_fd();
+        let none = std::ptr::null::<libc::siginfo_t>();
         // SAFETY: the descriptor is open, and a null pointer stands for the siginfo of kill(2).
         let result =
             unsafe { libc::syscall(libc::SYS_pidfd_send_signal, fd, libc::SIGKILL, none, SIGNAL_PROCESS_GROUP) };
@@ -88,11 +103,12 @@ impl Handle {
     /// # Errors
     /// EMFILE.
     pub fn watch(&self) -> io::Result<EndWatch> {
-        let fd = self.fd.try_clone()?;
+        let Some(fd) = &self.fd else { return Ok(EndWatch { fd: None }) };
+        let fd = fd.try_clone()?;
         // SAFETY: the `OwnedFd` is open, belongs to the `AsyncFd` alone, and is not closed or replaced before that one
         // is dropped.
         let fd = unsafe { AsyncFd::register(fd) }?;
-        Ok(EndWatch { fd })
+        Ok(EndWatch { fd: Some(fd) })
     }
 
     /// How our child ended, if it has. It stays a zombie, so that its pid, and with it the number of its process
@@ -102,14 +118,18 @@ impl Handle {
     /// ECHILD if it is not a child of ours.
     pub fn exit(&self) -> io::Result<Option<Exit>> {
         let options = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
+        let (kind, id) = match &self.fd {
+            Some(fd) => (libc::P_PIDFD, fd.as_raw_fd()),
+            // The pid of a child is its own until it is reaped.
+            None => (libc::P_PID, self.pid),
+        };
         // SAFETY: both structs are plain data for which all zeroes are valid. The system call (waitid(2), "C library/
         // kernel differences": its fifth argument takes the resource usage, which the libc wrapper leaves out) writes
         // to them and to nothing else, and both outlive it.
         let (result, info, usage) = unsafe {
             let mut info: libc::siginfo_t = std::mem::zeroed();
             let mut usage: libc::rusage = std::mem::zeroed();
-            let fd = self.fd.as_raw_fd();
-            let result = libc::syscall(libc::SYS_waitid, libc::P_PIDFD, fd, &raw mut info, options, &raw mut usage);
+            let result = libc::syscall(libc::SYS_waitid, kind, id, &raw mut info, options, &raw mut usage);
             (result, info, usage)
         };
         if result != 0 {
@@ -143,23 +163,25 @@ impl Handle {
     /// # Errors
     /// What the kernel said.
     pub fn ends_within(&self, wait: Duration) -> io::Result<bool> {
-        let mut fds = [PollFd::new(&self.fd, PollFlags::IN)];
+        let Some(fd) = &self.fd else { return by_pid::ends_within(self.pid, self.start_time, wait) };
+        let mut fds = [PollFd::new(fd, PollFlags::IN)];
         let wait = Timespec::try_from(wait).map_err(io::Error::other)?;
         Ok(poll(&mut fds, Some(&wait))? > 0)
     }
 
     /// Removes the zombie, if this is a dead child of ours. No other process that has its pid by now can be meant.
     pub fn reap(&self) {
+        let Some(fd) = &self.fd else { return by_pid::reap(self.pid, self.start_time) };
         // ECHILD: it is not a child of ours, or is gone already.
         let _ignored =
-            rustix::process::waitid(WaitId::PidFd(self.fd.as_fd()), WaitIdOptions::EXITED | WaitIdOptions::NOHANG);
+            rustix::process::waitid(WaitId::PidFd(fd.as_fd()), WaitIdOptions::EXITED | WaitIdOptions::NOHANG);
     }
 }
 
-/// Becomes ready when a process ends: a pidfd is readable from then on.
+/// Becomes ready when a process ends: a pidfd is readable from then on. `None` without pidfds.
 #[derive(Debug)]
 pub struct EndWatch {
-    fd: AsyncFd<OwnedFd>,
+    fd: Option<AsyncFd<OwnedFd>>,
 }
 
 impl EndWatch {
@@ -168,8 +190,18 @@ impl EndWatch {
     /// # Errors
     /// As [`Handle::exit`].
     pub async fn exit(&self, handle: &Handle) -> io::Result<Exit> {
+        let Some(fd) = &self.fd else {
+            let mut pause = Pause::begin();
+            loop {
+                let ended = child::ended();
+                match handle.exit()? {
+                    Some(exit) => return Ok(exit),
+                    None => pause.wait(ended).await,
+                }
+            }
+        };
         loop {
-            let mut ready = self.fd.readable().await?;
+            let mut ready = fd.readable().await?;
             if let Some(exit) = handle.exit()? {
                 return Ok(exit);
             }
@@ -182,8 +214,19 @@ impl EndWatch {
     /// # Errors
     /// What poll(2) said.
     pub async fn ended(&self, handle: &Handle) -> io::Result<()> {
+        let Some(fd) = &self.fd else {
+            let (pid, start_time, mut pause) = (handle.pid, handle.start_time, Pause::begin());
+            loop {
+                let ended = child::ended();
+                // On a worker: the process may hold up reads about it.
+                if proc::run(move || by_pid::has_ended(pid, start_time)).await.flatten()? {
+                    return Ok(());
+                }
+                pause.wait(ended).await;
+            }
+        };
         loop {
-            let mut ready = self.fd.readable().await?;
+            let mut ready = fd.readable().await?;
             if handle.has_ended()? {
                 return Ok(());
             }

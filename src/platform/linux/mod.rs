@@ -1,5 +1,6 @@
 //! Linux.
 
+mod by_pid;
 pub mod cgroup;
 pub mod claim;
 mod clone;
@@ -11,4 +12,5 @@ pub mod machine;
 pub mod proc;
 pub mod process;
 pub mod rlimit_tag;
+pub mod system_calls;
 pub mod usage;

@@ -9,4 +9,5 @@ pub mod machine;
 pub mod proc;
 pub mod process;
 pub mod rlimit_tag;
+pub mod system_calls;
 pub mod usage;

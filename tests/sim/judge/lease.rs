@@ -24,6 +24,8 @@ enum LeaseDuty {
     Yield,
     /// The lease is lost or cannot be taken: exit.
     Go,
+    /// It is refused: exit, and say that another start will not help.
+    GoForGood,
     /// Adopt what a predecessor left.
     Adopt(Generation),
     /// Probe the port.
@@ -92,6 +94,11 @@ impl LeaseState {
     /// Whether this step showed that the watched process has exited: an answer under way may be older than that.
     pub(super) fn asks_again(&self) -> bool {
         self.duty == Some(LeaseDuty::ProbeScope)
+    }
+
+    /// Whether this step showed that no start can take the lease.
+    pub(super) fn is_refused(&self) -> bool {
+        self.duty == Some(LeaseDuty::GoForGood)
     }
 
     /// Whether this step showed that the lease cannot be taken.
@@ -163,6 +170,7 @@ impl Judge {
             LeaseAnswer::Contended { .. } => Some(LeaseDuty::Yield),
             LeaseAnswer::Unclear { beat, .. } => seen.filter(|(before, _)| before != beat).map(|_| LeaseDuty::Yield),
             LeaseAnswer::Failed(_) => Some(LeaseDuty::Go),
+            LeaseAnswer::Refused(_) => Some(LeaseDuty::GoForGood),
             LeaseAnswer::Free => None,
         };
     }
@@ -254,7 +262,9 @@ impl Judge {
             }
             // A hook is killed first.
             Some(LeaseDuty::Go) if self.lease.lost && self.hook_was_killed() => {}
-            Some(LeaseDuty::Yield | LeaseDuty::Go) => must(self.ends(), "lease", "no exit without the lease")?,
+            Some(LeaseDuty::Yield | LeaseDuty::Go | LeaseDuty::GoForGood) => {
+                must(self.ends(), "lease", "no exit without the lease")?
+            }
             // Hooks are killed first.
             Some(LeaseDuty::Adopt(_) | LeaseDuty::Look) if self.clearing => {}
             Some(LeaseDuty::Adopt(left)) => {

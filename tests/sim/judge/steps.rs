@@ -248,6 +248,9 @@ impl Judge {
         if self.lease.lost {
             return must(*code == self.policy.conflict_exit_code, "lease", "the wrong exit code for a lost lease");
         }
+        if self.lease.is_refused() {
+            return must(*code == exit::EX_CONFIG, "P7", "the wrong exit code for a store that is refused");
+        }
         let detached = self.goal == Goal::Detach;
         let stopped = self.goal >= Goal::Stop;
         let left = self.alive.iter().filter(|(_, alive)| **alive > 0).map(|(generation, _)| *generation);

@@ -169,7 +169,8 @@ impl World<'_> {
 
     fn answer_lease(&mut self, sup: usize, ask: LeaseRequest) -> LeaseAnswer {
         if !self.calm && self.dice.once_in(self.trouble * 4) {
-            return LeaseAnswer::Failed("cannot create the store directory".to_owned());
+            let why = "cannot create the store directory".to_owned();
+            return if self.dice.once_in(2) { LeaseAnswer::Failed(why) } else { LeaseAnswer::Refused(why) };
         }
         let beat = self.store.lease.beat(self.now);
         let unseen = self.remote && (self.store.lease.owner.is_some() || self.store.lease.stale);

@@ -271,6 +271,7 @@ mod tests {
                 what: "state directory",
                 folder: "/s".to_owned(),
                 why: "Permission denied".to_owned(),
+                is_refused: true,
                 option: "--state-dir",
             },
             CommandError::NotOnPath { program: "openclaw".to_owned(), path: "/nowhere".to_owned() }.into(),

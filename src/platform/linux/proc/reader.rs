@@ -257,7 +257,7 @@ impl ReaderThread {
 /// The state of a process, from a file that takes none of its locks.
 fn state_of(pid: i32) -> Option<String> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    status.lines().find_map(|line| line.strip_prefix("ProcessState:")).map(|state| state.trim().to_owned())
+    status.lines().find_map(|line| line.strip_prefix("State:")).map(|state| state.trim().to_owned())
 }
 
 struct Closure<F, T> {
