@@ -188,6 +188,8 @@ fn a_directory_that_cannot_be_created_is_a_refusal() {
     let mut place = scene.place.clone();
     fs::write(scene.root().join("file"), "").unwrap();
     place.dir = scene.root().join("file/store");
-    let LeaseAnswer::Refused(why) = Running::start(place, Clocks::system(), quick()).take() else { panic!("a refusal") };
+    let LeaseAnswer::Refused(why) = Running::start(place, Clocks::system(), quick()).take() else {
+        panic!("a refusal")
+    };
     assert!(why.contains("file/store") && why.contains("--store-dir") && !why.contains('\n'), "{why}");
 }
