@@ -14,7 +14,7 @@ pub use control_server::ControlServer;
 pub use diagnostics::Diagnostics;
 pub use input::Input;
 pub use reporter::Reporter;
-pub use shell::Shell;
+pub use shell::{Shell, Whereabouts};
 
 use crate::core::supervisor::{Effects, JUMP_MIN, LATE};
 use crate::core::{Effect, Event, LeaseAnswer, Moment, Notice, Outcome, Report, Supervisor};
@@ -130,6 +130,7 @@ impl App {
             Effect::Watch { pid } => self.shell.watch(pid),
             Effect::Remember { generation, fact } => self.shell.remember(generation, fact),
             Effect::Probe { ticket, ask } => self.shell.probe(ticket, ask),
+            Effect::Follow(moved) => self.shell.follow(moved),
             Effect::Record { generation } => self.shell.record(generation),
             Effect::Confirm { ticket } => self.shell.confirm(ticket),
             Effect::Spawn { generation, no_respawn } => self.own.extend(self.shell.spawn(generation, no_respawn)),
@@ -180,9 +181,7 @@ impl App {
     /// What the store has to say.
     fn take_news(&mut self, news: News) -> Option<Event> {
         match news {
-            News::Claimed(server) => {
-                tokio::spawn(server.serve());
-            }
+            News::Claimed(server) => self.shell.serve_claim(server),
             News::Leased { ticket, answer, left } => {
                 if let LeaseAnswer::Acquired(_) = answer {
                     self.own.extend(self.shell.enter_lease(left));

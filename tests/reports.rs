@@ -4,8 +4,8 @@
 
 use openclaw_supervise::core::report::{Exited, HungReport};
 use openclaw_supervise::core::{
-    Contested, ExitStatus, ExitUsage, Holder, Hook, HookEnd, Layer, Readiness, Recovered, Report, Requester, TreeEnd,
-    Verdict,
+    Contested, Endpoint, ExitStatus, ExitUsage, Holder, Hook, HookEnd, Layer, MoveReason, Readiness, Recovered, Report,
+    Requester, TreeEnd, Verdict,
 };
 use openclaw_supervise::host::telemetry::Record;
 use std::collections::BTreeSet;
@@ -68,6 +68,12 @@ fn lease_and_port() -> Vec<Report> {
         Report::ConflictDetected { kind: "foreign", holder: Some(holder()) },
         Report::ConflictDetected { kind: "lease", holder: None },
         Report::ConflictResolved,
+        Report::EndpointChanged { from: Endpoint::local(18789), to: Endpoint::local(1), why: MoveReason::Settings },
+        Report::EndpointChanged {
+            from: Endpoint::local(1),
+            to: Endpoint { tls: true, ..Endpoint::local(1) },
+            why: MoveReason::Listens,
+        },
     ]
 }
 

@@ -2,14 +2,17 @@
 
 mod hook_calls;
 mod records;
+mod whereabouts;
+
+pub use whereabouts::Whereabouts;
 
 use super::diagnostics::Diagnostics;
 use super::input::Input;
 use super::reporter::Reporter;
 use crate::core::event::Remains;
 use crate::core::{
-    Call, Event, Fact, Fingerprint, Generation, HangContext, Hook, HookEnd, LeaseRequest, LeftRecord, Owner,
-    ProbeScope, Report, Request, Requester, SpawnFailure,
+    Call, Event, Fact, Fingerprint, Generation, HangContext, Hook, HookEnd, LeaseRequest, LeftRecord, Moved,
+    Observation, Owner, ProbeScope, Report, Request, Requester, SpawnFailure,
 };
 use crate::gateway::adopt::{self, Found};
 use crate::gateway::handoff::Handoff;
@@ -20,6 +23,7 @@ use crate::gateway::probe::{Look, Prober};
 use crate::gateway::process::{self, Birth, Departure, Gateway, Launch, Sweep};
 use crate::gateway::tree::Orphans;
 use crate::host::{clock, manager};
+use crate::platform::claim::Server;
 use crate::store::Store;
 use hook_calls::HookCalls;
 use records::Records;
@@ -39,6 +43,7 @@ pub struct Shell {
     handoff: Handoff,
     diagnostics: Diagnostics,
     records: Records,
+    whereabouts: Whereabouts,
     hooks: HookCalls,
     departure: Option<Departure>,
     /// The kill of a tree that was begun last, with the look for strays after it.
@@ -57,10 +62,12 @@ impl Shell {
         prober: Prober,
         diagnostics: Diagnostics,
         store: Store,
+        whereabouts: Whereabouts,
         inputs: Sender<Input>,
     ) -> Self {
         let (openclaw, launch) = (Openclaw::of(&launch), Arc::new(launch));
         Self {
+            whereabouts,
             records: Records::new(store, Arc::clone(&launch)),
             launch,
             prober: Arc::new(prober),
@@ -96,20 +103,50 @@ impl Shell {
 
     pub(super) fn probe(&mut self, ticket: u64, ask: ProbeScope) {
         self.departure = None;
-        let look = match ask {
-            ProbeScope::Port => Look::AnswersAndOwner { leader: None },
+        let prober = Arc::clone(&self.prober);
+        match ask {
+            ProbeScope::Port => self.answer_probe(ticket, self.whereabouts.look_before_spawn(prober)),
             ProbeScope::Listener(generation) => {
                 self.note_members(generation);
-                Look::AnswersAndOwner { leader: self.owned(generation).and_then(Gateway::pid) }
+                let child = self.owned(generation).and_then(|gateway| Some((gateway.pid()?, gateway.members())));
+                let settings = self.whereabouts.read();
+                self.answer_probe(ticket, async move {
+                    match child {
+                        Some((leader, members)) => prober.find(leader, members, settings).await,
+                        None => prober.look(Look::AnswersAndOwner { leader: None }).await,
+                    }
+                });
             }
-            ProbeScope::Liveness(generation) => Look::Answers { leader: self.owned(generation).and_then(Gateway::pid) },
-        };
-        let (prober, inputs) = (Arc::clone(&self.prober), self.inputs.clone());
+            ProbeScope::Liveness(generation) => {
+                let leader = self.owned(generation).and_then(Gateway::pid);
+                self.answer_probe(ticket, async move { prober.look(Look::Answers { leader }).await });
+            }
+        }
+    }
+
+    fn answer_probe(&self, ticket: u64, look: impl Future<Output = Observation> + Send + 'static) {
+        let inputs = self.inputs.clone();
         tokio::spawn(async move {
-            let sighting = prober.look(look).await;
+            let sighting = look.await;
             // A closed channel means that the loop has ended and needs no answer.
             let _closed = inputs.send(Event::Probed { ticket, sighting }.into()).await;
         });
+    }
+
+    /// From now on the gateway is looked for there.
+    pub(super) fn follow(&mut self, moved: Moved) {
+        let claim = self.whereabouts.follow(&moved, self.prober.endpoint().port);
+        let Moved { to, .. } = moved;
+        self.diagnostics.surroundings.port = to.port;
+        self.records.store.move_to(to.host.clone(), to.port, claim);
+        self.prober = Arc::new(self.prober.at(to));
+        if self.gateway.is_some() {
+            self.prober.expect_answer();
+        }
+    }
+
+    pub(super) fn serve_claim(&mut self, server: Server) {
+        self.whereabouts.serve(server);
     }
 
     /// Has the gateway send `Measured`, if there is one.
@@ -155,7 +192,8 @@ impl Shell {
         let fingerprint = self.fingerprint();
         super::crash_point::pass();
         let birth = Birth { generation, instance: self.records.instance(), no_respawn, fingerprint };
-        let spawned = Gateway::spawn(birth, &self.launch, self.orphans, &self.inputs);
+        let launch = self.whereabouts.complete(&self.launch);
+        let spawned = Gateway::spawn(birth, &launch, self.orphans, &self.inputs);
         super::crash_point::pass();
         match spawned {
             Ok(gateway) => {
@@ -174,15 +212,18 @@ impl Shell {
 
     /// The state of the configuration and of the program's files.
     fn fingerprint(&self) -> Fingerprint {
-        let config = openclaw::fingerprint([Some(self.launch.config.as_path())]);
+        let files = self.whereabouts.files();
+        let config = openclaw::fingerprint(files.iter().map(|file| Some(file.as_path())));
         Fingerprint { config, program: self.openclaw.as_ref().map_or(0, Openclaw::fingerprint) }
     }
 
     /// Looks for what a predecessor left; [`Shell::take_found`] gets what is found.
     pub(super) fn adopt(&mut self, generation: Generation) {
-        let (launch, inputs, left) = (Arc::clone(&self.launch), self.inputs.clone(), self.records.left(generation));
+        let launch = self.whereabouts.read_and_complete(Arc::clone(&self.launch));
+        let (inputs, left) = (self.inputs.clone(), self.records.left(generation));
         let (prober, members) = (Arc::clone(&self.prober), self.records.members());
         tokio::spawn(async move {
+            let launch = launch.await;
             let found = if let Some(left) = left {
                 adopt::find(&left, &launch).await
             } else {
@@ -260,7 +301,7 @@ impl Shell {
         if let (Hook::PreStart, Some(SpawnFailure::Updating(why))) = (call.hook(), self.obstacle()) {
             return self.hooks.report_end(ticket, HookEnd::Postponed(why));
         }
-        self.hooks.call(ticket, call);
+        self.hooks.call(ticket, call, self.whereabouts.complete(&self.launch).exports);
     }
 
     pub(super) fn end_hook(&self, ticket: u64) {

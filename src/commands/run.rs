@@ -1,6 +1,6 @@
 //! `run` and `gateway`: supervise one gateway.
 
-use crate::app::{App, ControlServer, Diagnostics, End, Input, Reporter, Shell};
+use crate::app::{App, ControlServer, Diagnostics, End, Input, Reporter, Shell, Whereabouts};
 use crate::core::{Event, Outcome, Policy, Report, Supervisor, exit};
 use crate::gateway::hooks::Hooks;
 use crate::gateway::incident::Surroundings;
@@ -155,6 +155,7 @@ fn assemble(
             folders: vec![("state_dir", settings.state_dir.clone()), ("store_dir", facts.store_dir.clone())],
         },
     };
+    let whereabouts = Whereabouts::new(settings.resolver, settings.endpoint, &settings.warnings);
     let prober = Prober::new(settings.policy.endpoint.clone(), settings.policy.probe_timeout)
         .with_state_dir(settings.state_dir)
         .with_key(launch.key.clone());
@@ -165,7 +166,7 @@ fn assemble(
     let policy = Policy { messages, ..settings.policy };
     journal::begin(&policy);
     let core = Supervisor::new(policy);
-    let shell = Shell::new(launch, hooks, prober, diagnostics, store.clone(), sender.clone());
+    let shell = Shell::new(launch, hooks, prober, diagnostics, store.clone(), whereabouts, sender.clone());
     App::new(core, shell, inputs, reporter.clone(), ControlServer::new(facts, sender))
 }
 

@@ -1,6 +1,6 @@
 //! What the core asks the shell to do.
 
-use super::{Call, Fact, Generation, HangContext, Notice, Report};
+use super::{Call, Fact, Generation, HangContext, Moved, Notice, Report};
 use crate::prelude::*;
 
 /// What a probe is for, and with that how much it looks at.
@@ -74,6 +74,8 @@ pub enum Effect {
         /// What to look at.
         ask: ProbeScope,
     },
+    /// From now on look at this endpoint, claim its port and name it in the lease.
+    Follow(Moved),
     /// Write down that this gateway will be started, then send `Recorded`.
     Record {
         /// Its number.

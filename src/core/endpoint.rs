@@ -18,6 +18,12 @@ pub struct Endpoint {
 }
 
 impl Endpoint {
+    /// Whether a client of one reaches the listener of the other.
+    #[must_use]
+    pub fn is_same_listener(&self, other: &Self) -> bool {
+        self.tls == other.tls && self.addresses.iter().any(|address| other.addresses.contains(address))
+    }
+
     /// Plain http on both loopbacks: the gateway's default.
     #[must_use]
     pub fn local(port: u16) -> Self {
@@ -43,6 +49,33 @@ impl Endpoint {
         let addresses = addresses.into_iter().map(|address| SocketAddr::new(address, port)).collect();
         Some(Self { addresses, tls, host: host.to_owned(), port })
     }
+}
+
+/// Why the gateway is looked for at another endpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum MoveReason {
+    /// Its settings name that one now.
+    Settings,
+    /// A socket of its tree listens there.
+    Listens,
+}
+
+impl MoveReason {
+    /// Its sentence in the event log.
+    #[must_use]
+    pub fn text(self) -> &'static str {
+        match self {
+            Self::Settings => "the gateway's settings have changed",
+            Self::Listens => "the gateway listens there",
+        }
+    }
+}
+
+/// The gateway is at another endpoint than the one at which it was expected, or will be.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Moved {
+    pub to: Endpoint,
+    pub why: MoveReason,
 }
 
 impl fmt::Display for Endpoint {

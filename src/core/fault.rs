@@ -50,6 +50,8 @@ faults! {
     StrangerAnswersForOurs,
     ForeignIsGateway,
     OwnerNotChecked,
+    MoveNotFollowed,
+    StrangerFollowed,
     DrainNotWaitedFor,
     ConflictNeverEnds,
     InconclusiveIsFree,

@@ -36,7 +36,7 @@ mod units;
 pub mod usage;
 
 pub use effect::{Effect, LeaseRequest, Outcome, ProbeScope};
-pub use endpoint::Endpoint;
+pub use endpoint::{Endpoint, MoveReason, Moved};
 pub use event::{
     Acquired, Contested, Event, Fingerprint, Layer, LeaseAnswer, Recovered, Remains, Request, Requester, SpawnFailure,
     TreeEnd,

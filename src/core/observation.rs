@@ -1,5 +1,6 @@
 //! What one look at the gateway's port saw.
 
+use super::Moved;
 use crate::prelude::*;
 use core::fmt;
 use serde::{Deserialize, Serialize};
@@ -103,6 +104,8 @@ pub struct Observation {
     pub detail: String,
     /// What `/readyz` says, where it was asked.
     pub readiness: Option<Readiness>,
+    /// Where all this was seen, if not at the endpoint that the core knows.
+    pub moved: Option<Moved>,
 }
 
 impl Observation {

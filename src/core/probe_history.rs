@@ -94,8 +94,13 @@ mod tests {
     #[test]
     fn the_oldest_go_first_and_the_order_stays() {
         let mut trail = ProbeHistory::default();
-        let sighting =
-            Observation { verdict: Verdict::Silent, owner: Owner::Unseen, detail: "x".into(), readiness: None };
+        let sighting = Observation {
+            verdict: Verdict::Silent,
+            owner: Owner::Unseen,
+            detail: "x".into(),
+            readiness: None,
+            moved: None,
+        };
         for second in 0..100 {
             trail.see(Duration::from_secs(second), &sighting);
             trail.measure(Duration::from_secs(second), Usage { rss_kb: Some(second), ..Usage::default() });

@@ -12,7 +12,7 @@ pub use fields::{Field, Fields};
 pub use sentence::{Exited, HungReport};
 
 use super::event::{Contested, Recovered, Requester, TreeEnd};
-use super::{ExitStatus, Generation, Holder, Hook, HookEnd, Readiness, Verdict};
+use super::{Endpoint, ExitStatus, Generation, Holder, Hook, HookEnd, MoveReason, Readiness, Verdict};
 use alloc::borrow::Cow;
 use core::fmt;
 use core::time::Duration;
@@ -176,6 +176,9 @@ reports! {
             "lease" | "port claim" => format!("the {kind} is held by {}", named(holder.as_ref())),
             _ => format!("the port is in use ({kind}) by {}", named(holder.as_ref())),
         };
+    EndpointChanged { from: Endpoint, to: Endpoint, why: MoveReason } =>
+        "endpoint.changed", Info, [from = from.to_string(), to = to.to_string(), why = why.text()],
+        format!("{from} -> {to}: {}", why.text());
     ConflictResolved =>
         "conflict.resolved", Info, [],
         "the port is free again";

@@ -24,6 +24,7 @@
 
 mod adoption;
 mod deadline;
+mod endpoint;
 mod evidence;
 mod exits;
 mod fence;
@@ -249,6 +250,7 @@ impl Supervisor {
         if !poll.answered_by(ticket) && !self.has(Fault::StaleTicketKept) {
             return;
         }
+        let sighting = &*self.follow(sighting, fx);
         self.tell_verdict(sighting, fx);
         self.trail.see(now, sighting);
         match &self.state {

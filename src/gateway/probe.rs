@@ -8,20 +8,22 @@ mod connect;
 mod http;
 mod outcome;
 mod owner;
+mod search;
 mod tls;
 mod verdict;
 
 use self::connect::{Connect, connect};
 use self::http::{AfterReply, ProbeClient, RequestError};
 use self::outcome::AddressOutcome;
+use self::owner::Served;
 use crate::core::{Endpoint, Observation, Owner, Phase, Readiness, Verdict};
 use crate::gateway::state_lock::{self, StateOwner};
 use crate::platform::thread::BlockingCall;
 use reqwest::Client;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, timeout};
@@ -73,6 +75,8 @@ pub struct Prober {
     /// One slot per address. Only verifying clients are kept: building one reads the system's roots.
     verifying: Vec<OnceLock<Client>>,
     lookup: BlockingCall,
+    searching: BlockingCall,
+    served: Mutex<Served>,
 }
 
 impl Prober {
@@ -88,7 +92,16 @@ impl Prober {
             answering: AtomicBool::new(false),
             verifying,
             lookup: BlockingCall::default(),
+            searching: BlockingCall::default(),
+            served: Mutex::default(),
         }
+    }
+
+    /// The same for another endpoint of the same gateway.
+    #[must_use]
+    pub fn at(&self, endpoint: Endpoint) -> Self {
+        let (state_dir, key) = (self.state_dir.clone(), self.key.clone());
+        Self { state_dir, key, served: Mutex::new(self.served()), ..Self::new(endpoint, self.timeout) }
     }
 
     /// Makes a probe before a spawn see a gateway that holds this state directory and does not listen yet.
@@ -111,6 +124,20 @@ impl Prober {
     /// To be called when the gateway that answered is gone: the next probe starts with the plain connect again.
     pub fn forget(&self) {
         self.answering.store(false, Ordering::Relaxed);
+        self.note_served(Served::Never);
+    }
+
+    /// To be called when the gateway has just answered here.
+    pub fn expect_answer(&self) {
+        self.answering.store(true, Ordering::Relaxed);
+    }
+
+    fn served(&self) -> Served {
+        *self.served.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn note_served(&self, served: Served) {
+        *self.served.lock().unwrap_or_else(PoisonError::into_inner) = served;
     }
 
     pub async fn look(&self, ask: Look) -> Observation {
@@ -134,7 +161,7 @@ impl Prober {
             }
             _ => None,
         };
-        Observation { verdict, owner, detail, readiness }
+        Observation { verdict, owner, detail, readiness, moved: None }
     }
 
     async fn ask_readiness(&self, client: &ProbeClient, deadline: Instant) -> Option<Readiness> {

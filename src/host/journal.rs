@@ -107,8 +107,8 @@ mod tests {
     use crate::core::lease::Basis;
     use crate::core::policy::OnConflict;
     use crate::core::{
-        Acquired, Endpoint, ExitStatus, ExitUsage, Fingerprint, History, LeaseAnswer, Observation, Owner, Phase,
-        Request, Requester, Verdict,
+        Acquired, Endpoint, ExitStatus, ExitUsage, Fingerprint, History, LeaseAnswer, MoveReason, Moved, Observation,
+        Owner, Phase, Request, Requester, Verdict,
     };
     use std::time::Duration;
 
@@ -116,7 +116,8 @@ mod tests {
     fn events() -> Vec<Event> {
         let by = Requester { how: "SIGTERM".to_owned(), pid: Some(7), uid: None, command: Some("kill \"x\"\n".into()) };
         let verdict = Verdict::Gateway(Phase::Starting);
-        let sighting = Observation { verdict, owner: Owner::Unseen, detail: "d".to_owned(), readiness: None };
+        let moved = Some(Moved { to: Endpoint { tls: true, ..Endpoint::local(1) }, why: MoveReason::Listens });
+        let sighting = Observation { verdict, owner: Owner::Unseen, detail: "d".to_owned(), readiness: None, moved };
         let died = Some((ExitStatus::Signal { number: 9, core_dumped: false }, Duration::MAX));
         let left =
             Unfinished { generation: u64::MAX, spawned: Duration::ZERO, started: None, healthy_until: None, died };

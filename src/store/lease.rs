@@ -134,6 +134,13 @@ pub(super) fn write(
     .map(drop)
 }
 
+/// Records where the gateway is now, if the row is still ours.
+pub(super) fn write_place(tx: &Transaction<'_>, terms: Terms<'_>, epoch: u64) -> rusqlite::Result<()> {
+    let sql = "UPDATE state_leases SET address = ?5, port = ?6 \
+               WHERE scope = ?1 AND lease_key = ?2 AND owner = ?3 AND epoch = ?4";
+    tx.execute(sql, params![SCOPE, terms.key, terms.us.owner, number(epoch), terms.address, terms.port]).map(drop)
+}
+
 /// Increments the counter, if the row is still ours.
 pub(super) fn beat(tx: &Transaction<'_>, terms: Terms<'_>, epoch: u64, wall_ms: i64) -> rusqlite::Result<()> {
     let sql = "UPDATE state_leases SET heartbeat_at = ?5, \

@@ -4,7 +4,7 @@ use super::clock::Stamp;
 use super::events::NewEvent;
 use super::record::Change;
 use crate::core::{Generation, Holder, LeaseAnswer, LeaseRequest, LeftRecord, Moment, Report};
-use crate::platform::claim::Server;
+use crate::platform::claim::{Claim, Server};
 use std::path::PathBuf;
 use std::sync::mpsc::SyncSender;
 use std::time::Duration;
@@ -101,10 +101,29 @@ pub enum News {
 /// One job of the thread.
 #[derive(Debug)]
 pub(super) enum Job {
-    Ask { ticket: u64, ask: LeaseRequest, now: Moment },
+    Ask {
+        ticket: u64,
+        ask: LeaseRequest,
+        now: Moment,
+    },
     Intend(SpawnIntent, Stamp),
-    Change { generation: Generation, change: Change, at: Stamp },
+    Change {
+        generation: Generation,
+        change: Change,
+        at: Stamp,
+    },
     Report(NewEvent),
-    Confirm { ticket: u64 },
-    Close { release: bool, done: SyncSender<bool> },
+    Confirm {
+        ticket: u64,
+    },
+    /// `claim`: on the new port, if there is a new one.
+    Move {
+        host: String,
+        port: u16,
+        claim: Option<Claim>,
+    },
+    Close {
+        release: bool,
+        done: SyncSender<bool>,
+    },
 }

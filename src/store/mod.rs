@@ -49,6 +49,7 @@ pub use reader::{LeaseOwner, StoreReader};
 pub use record::GenerationRecord;
 
 use crate::core::{Fact, Generation, LeaseRequest, Moment};
+use crate::platform::claim::Claim;
 use events::NewEvent;
 use messages::Job;
 use record::Change;
@@ -120,6 +121,11 @@ impl Store {
     /// Checks that the lease is still ours. Answered by [`News::Confirmed`] or [`News::Lost`].
     pub fn confirm(&self, ticket: u64) {
         self.send(Job::Confirm { ticket });
+    }
+
+    /// The gateway of the lease is there now. `claim` replaces the one on its old port.
+    pub fn move_to(&self, host: String, port: u16, claim: Option<Claim>) {
+        self.send(Job::Move { host, port, claim });
     }
 
     /// Writes the buffer, releases the lease if asked to, and drops lock and claim. Returns whether the lease was released

@@ -36,7 +36,9 @@ pub(super) struct HeldLease {
     link: Link,
     /// `None` on a file system without locks.
     lock: Option<Lock>,
-    _claim: Option<Claim>,
+    claim: Option<Claim>,
+    /// The row names an earlier place of the gateway.
+    has_moved: bool,
     pub(super) basis: Basis,
     /// `None` until a row of ours is written.
     epoch: Option<u64>,
@@ -63,7 +65,7 @@ enum RowOwner {
 
 impl HeldLease {
     pub(super) fn new(lock: Option<Lock>, claim: Option<Claim>, basis: Basis, next_beat: i64) -> Self {
-        Self { link: Link::Closed, lock, _claim: claim, basis, epoch: None, next_beat, file: None }
+        Self { link: Link::Closed, lock, claim, has_moved: false, basis, epoch: None, next_beat, file: None }
     }
 
     pub(super) fn connect(&mut self, database: Database, epoch: u64) {
@@ -80,6 +82,10 @@ impl HeldLease {
     /// Whether the lease is certainly ours: without a lock only the row can tell.
     pub(super) fn is_certain(&self) -> bool {
         self.basis == Basis::Lock || matches!(self.link, Link::Open(_))
+    }
+
+    pub(super) fn has_moved(&self) -> bool {
+        self.has_moved
     }
 
     pub(super) fn has_lock(&self) -> bool {
@@ -104,6 +110,14 @@ impl Ownership {
         match self {
             Self::Held(held) => Some(held),
             Self::None | Self::Lost { .. } => None,
+        }
+    }
+
+    /// The gateway has moved. Without a claim on its new port that on the old one is kept.
+    pub(super) fn note_move(&mut self, claim: Option<Claim>) {
+        if let Self::Held(held) = self {
+            held.has_moved = true;
+            held.claim = claim.or(held.claim.take());
         }
     }
 
@@ -211,6 +225,7 @@ fn write(context: &Context, buffer: &mut WriteBuffer, mut held: Box<HeldLease>, 
     match written {
         Ok((database, RowOwner::Us { epoch })) => {
             held.connect(database, epoch);
+            held.has_moved = false;
             buffer.written();
             if was_down {
                 context.report(Report::StoreAvailable);
@@ -275,6 +290,9 @@ fn write_in(
     let owner = row_owner(context, tx, held, wall_ms)?;
     if let RowOwner::Us { epoch } = owner {
         buffer.write(tx)?;
+        if held.has_moved {
+            lease::write_place(tx, context.terms(), epoch)?;
+        }
         // A confirmation is a heartbeat too: otherwise another supervisor might take over right after it.
         if beat || held.basis == Basis::Heartbeat {
             lease::beat(tx, context.terms(), epoch, wall_ms)?;

@@ -99,6 +99,10 @@ impl Worker {
                 }
                 Job::Report(entry) => self.buffer.report(entry),
                 Job::Confirm { ticket } => self.owed.push(Owed::Confirmed(ticket)),
+                Job::Move { host, port, claim } => {
+                    (self.context.place.host, self.context.place.port) = (host, port);
+                    self.ownership.note_move(claim);
+                }
                 Job::Close { release, done } => return Some((release, done)),
             }
             next = self.jobs.try_recv().ok();
@@ -130,7 +134,8 @@ impl Worker {
         if !self.owed.is_empty() || self.is_calm {
             self.ownership.follow(&self.context);
         }
-        if !self.owed.is_empty() || self.buffer.has_changes() {
+        let has_moved = self.ownership.held().is_some_and(HeldLease::has_moved);
+        if !self.owed.is_empty() || self.buffer.has_changes() || has_moved {
             self.ownership.write(&self.context, &mut self.buffer, false);
         }
         let owed = mem::take(&mut self.owed);

@@ -25,6 +25,8 @@ mod hooks;
 mod lease;
 #[path = "../scenarios/memory.rs"]
 mod memory;
+#[path = "../scenarios/moved.rs"]
+mod moved;
 #[path = "../scenarios/notices.rs"]
 mod notices;
 #[path = "../scenarios/pace.rs"]

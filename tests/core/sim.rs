@@ -88,6 +88,7 @@ fn noteworthy(effect: &Effect) -> Option<String> {
         | Effect::Watch { .. }
         | Effect::Remember { .. }
         | Effect::Probe { .. }
+        | Effect::Follow(_)
         | Effect::Spawn { .. }
         | Effect::Measure { .. }
         | Effect::Negotiate
@@ -132,7 +133,7 @@ fn explore(seeds: u64) -> Result<Seen, String> {
 }
 
 /// What the worlds have to reach: a promise about something that never happens is not tested.
-const REACHED: [&str; 57] = [
+const REACHED: [&str; 58] = [
     "Ready",
     "Reloading",
     "Stopping",
@@ -153,6 +154,7 @@ const REACHED: [&str; 57] = [
     "conflict.detected",
     "conflict.resolved",
     "detach.requested",
+    "endpoint.changed",
     "gateway.adopted",
     "gateway.exited",
     "gateway.hung",

@@ -228,6 +228,7 @@ impl Walk {
             Effect::Exit(outcome) => self.check_exit(shell, outcome),
             Effect::Lease { .. }
             | Effect::ClearHooks { .. }
+            | Effect::Follow(_)
             | Effect::Confirm { .. }
             | Effect::FinishSweep
             | Effect::Remember { .. }

@@ -4,9 +4,9 @@ use crate::fake_shell::{Answer, Broken, FakeShell, World as Outside, after, neve
 use openclaw_supervise_core::handoff::{HandoffVerdict, Support};
 use openclaw_supervise_core::lease::Basis;
 use openclaw_supervise_core::{
-    Acquired, Call, Effect, Event, ExitStatus, ExitUsage, Fingerprint, Generation, History, Holder, HookEnd,
-    LeaseAnswer, LeaseRequest, Moment, Notice, Observation, Outcome, Owner, Phase, Policy, ProbeScope, Readiness,
-    Remains, Report, Request, Requester, SpawnFailure, Supervisor, TreeEnd, Usage, Verdict,
+    Acquired, Call, Effect, Endpoint, Event, ExitStatus, ExitUsage, Fingerprint, Generation, History, Holder, HookEnd,
+    LeaseAnswer, LeaseRequest, Moment, MoveReason, Moved, Notice, Observation, Outcome, Owner, Phase, Policy,
+    ProbeScope, Readiness, Remains, Report, Request, Requester, SpawnFailure, Supervisor, TreeEnd, Usage, Verdict,
 };
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -27,7 +27,7 @@ pub(crate) fn s(seconds: u64) -> Duration {
 }
 
 pub(crate) fn sighting(verdict: Verdict, owner: Owner) -> Observation {
-    Observation { verdict, owner, detail: format!("scripted {verdict}"), readiness: None }
+    Observation { verdict, owner, detail: format!("scripted {verdict}"), readiness: None, moved: None }
 }
 
 pub(crate) fn stranger() -> Owner {
@@ -107,6 +107,9 @@ pub(crate) struct World {
     pub(crate) now: Moment,
     /// What every probe sees; `None` if the port shows what the gateway does.
     pub(crate) port: Option<Verdict>,
+    /// Where the gateway is or will be, and where it is looked for.
+    pub(crate) place: Endpoint,
+    expected: Endpoint,
     /// Whose that is, before a spawn.
     pub(crate) owner: Option<Owner>,
     /// Whose it is once the gateway was started.
@@ -153,6 +156,8 @@ impl World {
             core: Supervisor::new(policy.clone()),
             now: s(1000),
             port: None,
+            place: policy.endpoint.clone(),
+            expected: policy.endpoint.clone(),
             owner: None,
             listener: ours(),
             script: Script::default(),
@@ -246,13 +251,22 @@ impl World {
     fn look(&self, ask: ProbeScope) -> Observation {
         let up = self.child.is_some_and(|(_, spawned, script)| spawned + script.boots_in <= self.now);
         let verdict = self.port.unwrap_or(if up { STARTED } else { Verdict::Free });
+        let (verdict, why) = match ask {
+            _ if self.place == self.expected => (verdict, None),
+            ProbeScope::Port => (verdict, Some(MoveReason::Settings)),
+            ProbeScope::Listener(_) if up && matches!(verdict, Verdict::Gateway(_)) => {
+                (verdict, Some(MoveReason::Listens))
+            }
+            ProbeScope::Listener(_) | ProbeScope::Liveness(_) => (Verdict::Free, None),
+        };
+        let moved = why.map(|why| Moved { to: self.place.clone(), why });
         let owner = match (ask, verdict) {
             (_, Verdict::Free) | (ProbeScope::Liveness(_), _) => Owner::Unseen,
             (ProbeScope::Port, _) => self.owner.clone().unwrap_or_else(stranger),
             (ProbeScope::Listener(_), _) => self.listener.clone(),
         };
         let readiness = self.readiness.clone().filter(|_| matches!(verdict, Verdict::Gateway(_)));
-        Observation { readiness, ..sighting(verdict, owner) }
+        Observation { readiness, moved, ..sighting(verdict, owner) }
     }
 
     /// Lets time pass: every event comes at its time, and a tick at every deadline.
@@ -425,6 +439,11 @@ impl Outside for World {
             self.dies_in(generation, self.script.dies);
         }
         at_once(self.remains.clone())
+    }
+
+    fn follow(&mut self, moved: &Moved) -> Result<(), Broken> {
+        self.expected = moved.to.clone();
+        Ok(())
     }
 
     fn watch(&mut self, _pid: i32) -> Answer<()> {

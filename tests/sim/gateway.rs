@@ -1,6 +1,7 @@
 //! A simulated gateway: its planned faults and its processes.
 
 use crate::dice::Dice;
+use crate::world::moves::Place;
 use openclaw_supervise_core::{ExitStatus, Generation, Moment, Phase, Policy, Verdict};
 use std::time::Duration;
 
@@ -200,6 +201,10 @@ pub(crate) struct SimGateway {
     pub(crate) used: (Moment, Duration),
     pub(crate) plan: FaultPlan,
     pub(crate) show: Show,
+    /// Where it listens, or will.
+    pub(crate) place: Place,
+    /// Since when it has served without a break.
+    pub(crate) served_since: Option<Moment>,
     pub(crate) leader: bool,
     pub(crate) daemons: u32,
     /// A child that stays in uninterruptible sleep once killed.
@@ -218,7 +223,14 @@ pub(crate) struct SimGateway {
 }
 
 impl SimGateway {
-    pub(crate) fn new(parent: usize, generation: Generation, pid: i32, born: Moment, plan: FaultPlan) -> Self {
+    pub(crate) fn new(
+        parent: usize,
+        generation: Generation,
+        pid: i32,
+        born: Moment,
+        plan: FaultPlan,
+        place: Place,
+    ) -> Self {
         Self {
             parent,
             held: Some(parent),
@@ -227,6 +239,8 @@ impl SimGateway {
             born,
             used: (born, Duration::ZERO),
             show: Show::Closed,
+            place,
+            served_since: None,
             leader: true,
             daemons: plan.daemons,
             stuck_child: plan.stuck.is_some_and(|(leader, _)| !leader),
@@ -271,6 +285,7 @@ impl SimGateway {
         self.known += by;
         self.born += by;
         self.used.0 += by;
+        self.served_since = self.served_since.map(|since| since + by);
     }
 
     pub(crate) fn alive(&self) -> u32 {

@@ -15,6 +15,8 @@ mod health;
 mod hooks;
 #[path = "judge/lease.rs"]
 mod lease;
+#[path = "judge/moves.rs"]
+mod moves;
 #[path = "judge/notices.rs"]
 mod notices;
 #[path = "judge/owned.rs"]
@@ -358,6 +360,7 @@ impl Judge {
         self.judge_lease_turn(turn)?;
         self.judge_hooks(turn)?;
         Self::judge_record(turn)?;
+        Self::judge_move(turn, answer)?;
         self.judge_answer(turn, answer)?;
         self.judge_request(turn, was.as_ref())?;
         self.judge_limit(turn)?;

@@ -6,6 +6,8 @@
 
 #[path = "world/hooks.rs"]
 mod hooks;
+#[path = "world/moves.rs"]
+pub(crate) mod moves;
 #[path = "world/outside.rs"]
 mod outside;
 #[path = "world/shell.rs"]
@@ -21,6 +23,7 @@ use crate::gateway::{MEMORY_MAX_KB, RepeatedFault, Show, SimGateway};
 use crate::judge::{KILL_MAX, TICK_LATE_MAX};
 use crate::trial::{Input, Maker, Trial};
 use hooks::HookRun;
+use moves::{Moves, Place};
 use openclaw_supervise_core::policy::OnConflict;
 use openclaw_supervise_core::{
     Event, ExitStatus, ExitUsage, Fingerprint, Generation, HookEnd, LeaseRequest, Moment, Phase, Policy, ProbeScope,
@@ -93,6 +96,7 @@ enum WorldEvent {
     ListenerTurns(Verdict),
     ListenerLeaves,
     Operator(Request),
+    SettingsChange,
     /// One supervisor, or (`true`) the whole machine, is suspended.
     Pause(Duration, bool),
     Jump(Duration),
@@ -124,6 +128,9 @@ pub(crate) struct Sup {
     /// It lost its lease to another supervisor, or (`stolen`) because a person removed it.
     lease_lost: bool,
     stolen: bool,
+    /// Where it looks for its gateway, and what it has heeded of the settings.
+    expected: Place,
+    heeded: Place,
 }
 
 #[expect(clippy::struct_excessive_bools, reason = "independent settings; every combination is to be tried")]
@@ -140,7 +147,9 @@ pub(crate) struct World<'a> {
     sequence: u64,
     gateways: Vec<SimGateway>,
     hook_runs: Vec<HookRun>,
-    bound: Option<Bound>,
+    /// What holds which port.
+    bound: BTreeMap<u16, Bound>,
+    moves: Moves,
     store: Store,
     /// How many supervisors are yet to start.
     starting: u32,
@@ -218,7 +227,8 @@ impl<'a> World<'a> {
             sequence: 0,
             gateways: Vec::new(),
             hook_runs: Vec::new(),
-            bound: None,
+            bound: BTreeMap::new(),
+            moves: Moves::any(seed),
             store: Store::default(),
             starting: 1,
             last_start: Moment::ZERO,
@@ -247,6 +257,9 @@ impl<'a> World<'a> {
             calm_at: Moment::ZERO,
             dice,
         };
+        if world.hidden {
+            world.moves.read_well();
+        }
         world.plan_trouble();
         world
     }
@@ -294,11 +307,14 @@ impl<'a> World<'a> {
             WorldEvent::HookEnds(id, end) => self.end_hook_run(id, end),
             WorldEvent::ListenerComes(kind, stay) => self.listener_comes(kind, stay),
             WorldEvent::ListenerTurns(kind) => {
-                if let Some(Bound::Foreign(present)) = &mut self.bound {
-                    *present = kind;
+                for bound in self.bound.values_mut() {
+                    if let Bound::Foreign(present) = bound {
+                        *present = kind;
+                    }
                 }
             }
             WorldEvent::ListenerLeaves => self.listener_leaves(),
+            WorldEvent::SettingsChange => self.change_settings(),
             WorldEvent::Operator(request) => {
                 if let Some(sup) = self.any_up() {
                     self.ask_for(sup, request)?;
@@ -414,6 +430,7 @@ impl<'a> World<'a> {
                     | WorldEvent::Steal
                     | WorldEvent::ListenerTurns(_)
                     | WorldEvent::Shows(_, Show::Nonsense)
+                    | WorldEvent::SettingsChange
             )
         };
         for id in 0..self.gateways.len() {
@@ -440,7 +457,7 @@ impl<'a> World<'a> {
         let vain = self.sups.iter().any(|sup| sup.up && sup.trial.judge.looked_in_vain());
         let mut unheld = self.gateways.iter().filter(|gateway| gateway.leader && gateway.held.is_none());
         let unseen = (self.hidden || vain) && unheld.any(|gateway| self.store.lost || gateway.excused);
-        let foreign_listener = matches!(self.bound, Some(Bound::Foreign(_))) || unseen;
+        let foreign_listener = self.stranger().is_some() || unseen;
         let owned = self.store.lease.owner.is_some_and(|owner| self.serves(owner));
         let up = || self.sups.iter().enumerate().filter(|(_, sup)| sup.up);
         self.starting == 0
@@ -457,7 +474,8 @@ impl<'a> World<'a> {
             let well = matches!(gateway.verdict(), Verdict::Gateway(Phase::Started | Phase::Unknown));
             gateway.held == Some(sup)
                 && Some(gateway.generation) == serving
-                && self.bound == Some(Bound::Gateway(id))
+                && self.bound_at(gateway.place.port) == Some(Bound::Gateway(id))
+                && self.sups[sup].expected == gateway.place
                 && well
         })
     }

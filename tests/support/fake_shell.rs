@@ -6,7 +6,7 @@
 use openclaw_supervise_core::handoff::{HandoffVerdict, Support};
 use openclaw_supervise_core::{
     Call, Effect, Event, ExitStatus, ExitUsage, Fact, Fingerprint, Generation, History, HookEnd, LeaseAnswer,
-    LeaseRequest, Observation, Outcome, ProbeScope, Remains, Report, SpawnFailure, TreeEnd, Usage,
+    LeaseRequest, Moved, Observation, Outcome, ProbeScope, Remains, Report, SpawnFailure, TreeEnd, Usage,
 };
 use std::time::Duration;
 
@@ -56,6 +56,9 @@ pub(crate) trait World {
         Ok(())
     }
     fn probe(&mut self, ticket: u64, scope: ProbeScope) -> Answer<Observation>;
+    fn follow(&mut self, _moved: &Moved) -> Result<(), Broken> {
+        Ok(())
+    }
     fn record(&mut self, _generation: Generation) -> Answer<()> {
         after(Duration::ZERO, ())
     }
@@ -121,6 +124,10 @@ impl FakeShell {
             }
             Effect::ClearHooks { .. } => {
                 world.clear_hooks()?.map(|(delay, trouble)| (delay, Event::HooksCleared { trouble }))
+            }
+            Effect::Follow(ref moved) => {
+                world.follow(moved)?;
+                None
             }
             Effect::Record { generation } => {
                 world.record(generation)?.map(|(delay, ())| (delay, Event::Recorded { generation }))
@@ -226,6 +233,7 @@ impl FakeShell {
             Effect::Remember { generation, .. } => self.generation = self.generation.max(generation),
             Effect::Exit(_) => self.exited = true,
             Effect::ClearHooks { .. }
+            | Effect::Follow(_)
             | Effect::Confirm { .. }
             | Effect::FinishSweep
             | Effect::Negotiate

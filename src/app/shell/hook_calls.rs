@@ -4,6 +4,7 @@ use super::super::crash_point;
 use super::super::input::Input;
 use crate::core::{Call, Event, HookEnd};
 use crate::gateway::hooks::{Hooks, RunningHook};
+use std::ffi::OsString;
 use std::io;
 use std::sync::Arc;
 use tokio::sync::mpsc::Sender;
@@ -36,8 +37,10 @@ impl HookCalls {
         });
     }
 
-    pub(super) fn call(&mut self, ticket: u64, call: &Call) {
+    /// `exports`: the variables of the gateway.
+    pub(super) fn call(&mut self, ticket: u64, call: &Call, exports: Vec<(&'static str, OsString)>) {
         crash_point::pass();
+        Arc::make_mut(&mut self.hooks).exports = exports;
         match self.hooks.call(ticket, call, &self.inputs) {
             Ok(running) => self.running = Some(running),
             Err(end) => self.report_end(ticket, end),

@@ -113,8 +113,9 @@ impl Supervisor {
         let State::Running { poll, liveness, .. } = &self.state else { return };
         if poll.wake(&self.policy) <= now {
             let generation = self.generation;
-            // A stranger may have slipped in between two good answers.
-            let doubtful = !liveness.is_healthy() || self.ticket.is_multiple_of(OWNER_LOOKS);
+            // A stranger may have slipped in between two good answers, and it may be the one that drains or starts.
+            let is_odd = !liveness.is_healthy() || !liveness.is_serving();
+            let doubtful = is_odd || self.ticket.is_multiple_of(OWNER_LOOKS);
             let ask = if doubtful { ProbeScope::Listener(generation) } else { ProbeScope::Liveness(generation) };
             self.measure(fx);
             self.probe(now, ask, fx);

@@ -8,6 +8,17 @@ use std::net::SocketAddr;
 /// More levels than a process tree has; a pid that is reused during the walk could make it loop.
 const ANCESTORS_MAX: usize = 64;
 
+/// What is known of the process that serves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) enum Served {
+    /// It was not seen to serve yet.
+    #[default]
+    Never,
+    /// The owner of its listener cannot be seen.
+    Unseen,
+    By(i32),
+}
+
 /// The process that listens on `address`. Ours if it is in the tree of `leader` or, without one, carries `key`.
 pub(super) fn find(address: SocketAddr, leader: Option<i32>, key: Option<&str>) -> Owner {
     // Unreadable (hidepid, another user, no /proc) counts as unseen.

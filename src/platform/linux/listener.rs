@@ -3,13 +3,18 @@
 mod sock_diag;
 mod socket;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
 
 use super::proc::{self, path_of};
 pub(super) use socket::Socket;
+
+/// No socket listens on it, and `sock_diag(7)` takes it for no condition.
+const ANY_PORT: u16 = 0;
 
 /// The processes that hold the socket which a connection to `address` would reach. Empty if none is
 /// visible: no listener, another user's process, hidepid. `likely` and its relatives are tried first, and alone if they hold it.
@@ -36,6 +41,26 @@ pub fn find(address: SocketAddr, likely: Option<i32>) -> io::Result<Vec<i32>> {
     Ok(Vec::new())
 }
 
+/// The addresses on which these processes listen with TCP in our network namespace, each with one that does.
+pub fn of(pids: &[i32]) -> io::Result<Vec<(SocketAddr, i32)>> {
+    let mut addresses = BTreeMap::new();
+    for v6 in [false, true] {
+        addresses.extend(listeners(ANY_PORT, v6)?.into_iter().map(|(address, inode)| (inode, address)));
+    }
+    if addresses.is_empty() {
+        return Ok(Vec::new());
+    }
+    let inode = |link: PathBuf| link.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.parse::<u64>().ok();
+    let mut found = Vec::new();
+    for &pid in pids {
+        // One that is gone or hidden from us shows nothing.
+        let Ok(entries) = path_of(pid, "fd").and_then(fs::read_dir) else { continue };
+        let links = entries.flatten().filter_map(|entry| inode(fs::read_link(entry.path()).ok()?));
+        found.extend(links.filter_map(|inode| Some((*addresses.get(&inode)?, pid))));
+    }
+    Ok(found)
+}
+
 /// The inodes of the listening sockets that fit `address` best.
 fn listening(address: SocketAddr) -> io::Result<Vec<u64>> {
     let target = address.ip().to_canonical();
@@ -56,7 +81,7 @@ fn listening(address: SocketAddr) -> io::Result<Vec<u64>> {
     Ok(best.1)
 }
 
-/// Every listener of one family on `port`. The table in `/proc` costs milliseconds: to print it the kernel walks all of
+/// Every listener of one family on `port`, which may be [`ANY_PORT`]. The table in `/proc` costs milliseconds: to print it the kernel walks all of
 /// its connections. But it is there where the kernel has no `CONFIG_INET_DIAG` or a sandbox forbids netlink.
 fn listeners(port: u16, v6: bool) -> io::Result<Vec<(SocketAddr, u64)>> {
     sock_diag::listeners(port, v6).or_else(|_| listeners_by_table(port, v6))
@@ -83,11 +108,11 @@ fn table(port: u16, v6: bool) -> io::Result<Vec<Socket>> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         Err(error) => return Err(error),
     };
-    let mut found: Vec<Socket> = Vec::new();
+    let (mut found, mut known) = (Vec::new(), BTreeSet::new());
     for line in file.lines() {
         // While the table changes, a row may be printed twice. A connection without a holder has no inode.
-        let is_new = |row: &Socket| row.inode == 0 || !found.iter().any(|known| known.inode == row.inode);
-        let new = parse(&line?).filter(|row| row.address.port() == port && is_new(row));
+        let mut is_new = |row: &Socket| row.inode == 0 || known.insert(row.inode);
+        let new = parse(&line?).filter(|row| [row.address.port(), ANY_PORT].contains(&port) && is_new(row));
         found.extend(new);
     }
     Ok(found)
@@ -196,6 +221,23 @@ mod tests {
         ] {
             assert_eq!(tier(socket.parse().unwrap(), target.parse().unwrap()), expected, "{socket} for {target}");
         }
+    }
+
+    #[test]
+    fn all_listeners_of_a_process_are_found_by_either_source() {
+        let me = std::process::id().cast_signed();
+        let bound = ["127.0.0.1:0", "0.0.0.0:0", "[::1]:0"].map(|bind| TcpListener::bind(bind).unwrap());
+        let found = of(&[me, i32::MAX]).unwrap();
+        for listener in &bound {
+            let address = listener.local_addr().unwrap();
+            assert!(found.contains(&(address, me)), "{address}: {found:?}");
+            let table = listeners_by_table(ANY_PORT, address.is_ipv6()).unwrap();
+            assert!(table.iter().any(|(socket, _)| *socket == address), "{address}: {table:?}");
+        }
+        let client = std::net::TcpStream::connect(bound[0].local_addr().unwrap()).unwrap();
+        let address = client.local_addr().unwrap();
+        assert!(of(&[me]).unwrap().iter().all(|(socket, _)| *socket != address), "a connection is no listener");
+        assert_eq!(of(&[]).unwrap(), []);
     }
 
     #[test]

@@ -56,13 +56,26 @@ pub fn find(address: SocketAddr, likely: Option<i32>) -> io::Result<Vec<i32>> {
     Ok(holders.into_iter().map(|process| process.pid).collect())
 }
 
+/// The addresses on which these processes listen with TCP, each with one that does.
+///
+/// # Errors
+/// None on this system.
+#[expect(clippy::unnecessary_wraps, reason = "as on Linux")]
+pub fn of(pids: &[i32]) -> io::Result<Vec<(SocketAddr, i32)>> {
+    let of_one = |&pid: &i32| listeners(pid).map(move |listener| (listener.address, pid)).collect::<Vec<_>>();
+    Ok(pids.iter().flat_map(of_one).collect())
+}
+
 /// How well the best listener of a process fits, less being better.
 fn best_tier(pid: i32, address: SocketAddr) -> Option<usize> {
+    listeners(pid).filter_map(|listener| tier(listener, address)).min()
+}
+
+fn listeners(pid: i32) -> impl Iterator<Item = Listener> {
     let sockets = descriptors(pid)
         .into_iter()
         .filter(|descriptor| descriptor.proc_fdtype == libc::PROX_FDTYPE_SOCKET.cast_unsigned());
-    let listeners = sockets.filter_map(|descriptor| listener(pid, descriptor.proc_fd));
-    listeners.filter_map(|listener| tier(listener, address)).min()
+    sockets.filter_map(move |descriptor| listener(pid, descriptor.proc_fd))
 }
 
 /// The kernel hands a connection to the most specific listener, and IPv4 rather to one that is for IPv4 only.

@@ -43,6 +43,7 @@ impl Judge {
             Effect::Adopt { generation } => self.judge_adopt(turn.at, *generation, answer),
             Effect::Watch { pid } => self.judge_watch(*pid),
             Effect::Remember { generation, fact } => self.judge_fact(*generation, *fact),
+            Effect::Follow(moved) => Self::judge_follow(moved, answer),
             Effect::ClearHooks { .. } => self.judge_clear_hooks(turn),
             Effect::Record { generation } => self.judge_record_asked(turn.at, *generation, answer),
             Effect::Confirm { ticket } => self.judge_confirm(turn.at, *ticket, answer),

@@ -39,6 +39,7 @@ impl World<'_> {
             self.later(when, WorldEvent::Operator(request));
         }
         self.plan_supervisors(horizon);
+        self.plan_moves(horizon);
         self.calm_at = self.now + Duration::from_secs(horizon);
     }
 
@@ -72,10 +73,11 @@ impl World<'_> {
     }
 
     pub(super) fn listener_comes(&mut self, kind: Verdict, stay: Duration) {
-        if self.bound.is_some() || self.calm {
+        let port = self.stranger_port();
+        if self.bound.contains_key(&port) || self.stranger().is_some() || self.calm {
             return;
         }
-        self.bound = Some(Bound::Foreign(kind));
+        self.bound.insert(port, Bound::Foreign(kind));
         if self.dice.once_in(3) {
             let (when, turn) = (self.dice.ms(0, 60_000), self.foreign_listener().0);
             self.later(when.min(stay), WorldEvent::ListenerTurns(turn));
@@ -84,7 +86,7 @@ impl World<'_> {
     }
 
     pub(super) fn listener_leaves(&mut self) {
-        self.bound = self.bound.filter(|bound| !matches!(bound, Bound::Foreign(_)));
+        self.bound.retain(|_, bound| !matches!(bound, Bound::Foreign(_)));
         self.notify_departure(FOREIGN_PID);
     }
 
@@ -138,7 +140,8 @@ impl World<'_> {
     fn succeed(&mut self, id: usize) {
         // A successor that is not adopted yet leaves no other successor.
         let settled = self.gateways[id].origin.is_none() && self.gateways[id].show == Show::Serving;
-        if self.bound != Some(Bound::Gateway(id)) || !settled {
+        let place = self.gateways[id].place;
+        if self.bound_at(place.port) != Some(Bound::Gateway(id)) || !settled {
             return;
         }
         let successor = self.gateways.len();
@@ -147,13 +150,22 @@ impl World<'_> {
         (plan.daemons, plan.stuck) = (0, None);
         self.schedule_fault(successor, plan.fault);
         let (pid, generation) = (110 + i32::try_from(successor % 3).unwrap_or(0), Generation::MAX);
-        let born = SimGateway::new(usize::MAX, generation, pid, self.now, plan);
+        let born = SimGateway::new(usize::MAX, generation, pid, self.now, plan, place);
         // The successor of a gateway that no promise covers is not covered either.
         let (show, excused) = (Show::Serving, self.gateways[id].excused);
-        self.gateways.push(SimGateway { held: None, show, excused, origin: Some(id), known: self.now, ..born });
+        let served_since = Some(self.now);
+        self.gateways.push(SimGateway {
+            held: None,
+            show,
+            served_since,
+            excused,
+            origin: Some(id),
+            known: self.now,
+            ..born
+        });
         self.gateways[id].daemons += 1;
-        self.gateways[id].show = Show::Closed;
-        self.bound = Some(Bound::Gateway(successor));
+        (self.gateways[id].show, self.gateways[id].served_since) = (Show::Closed, None);
+        self.bound.insert(place.port, Bound::Gateway(successor));
         let delay = self.dice.ms(0, 500);
         self.later(delay, WorldEvent::Dies(id, ExitStatus::Code(0)));
     }
@@ -169,8 +181,13 @@ impl World<'_> {
 
     /// Opens or closes the port of a gateway, or changes what it answers.
     pub(super) fn show(&mut self, id: usize, show: Show) {
-        let bound = self.bound;
         let now = self.now;
+        let opens = self.gateways[id].show == Show::Closed && show != Show::Closed;
+        if opens {
+            self.gateways[id].place = self.moves.place();
+        }
+        let port = self.gateways[id].place.port;
+        let bound = self.bound_at(port);
         let gateway = &mut self.gateways[id];
         gateway.work(now);
         if !gateway.leader || gateway.terminated && !matches!(show, Show::Draining | Show::Frozen | Show::Closed) {
@@ -179,10 +196,12 @@ impl World<'_> {
         let ours = bound == Some(Bound::Gateway(id));
         if show == Show::Closed || ours || bound.is_none() {
             gateway.show = show;
+            let serves = show == Show::Serving;
+            gateway.served_since = if serves { gateway.served_since.or(Some(now)) } else { None };
         }
         let old = gateway.plan.old;
         if show == Show::Closed {
-            self.bound = bound.filter(|_| !ours);
+            self.unbind(id);
             if ours && self.dice.once_in(4) {
                 // An unrelated process takes the port.
                 let ((kind, stay), when) = (self.foreign_listener(), self.dice.ms(0, 5000));
@@ -191,7 +210,7 @@ impl World<'_> {
                 self.later(when, WorldEvent::ListenerComes(kind, stay));
             }
         } else if bound.is_none() {
-            self.bound = Some(Bound::Gateway(id));
+            self.bound.insert(port, Bound::Gateway(id));
         } else if !ours && show != Show::Draining && show != Show::Frozen {
             // Its port is taken: newer releases exit with 78, older ones with 0.
             let (delay, code) = (self.dice.ms(1, 5000), if old { 0 } else { 78 });
@@ -207,10 +226,10 @@ impl World<'_> {
         if !gateway.leader {
             return Ok(());
         }
-        gateway.leader = false;
+        (gateway.leader, gateway.served_since) = (false, None);
         (gateway.died, gateway.planned) = (Some(now), planned);
         let SimGateway { generation, held, parent, known, origin, .. } = *gateway;
-        self.bound = self.bound.filter(|bound| *bound != Bound::Gateway(id));
+        self.unbind(id);
         if let Some(origin) = origin {
             self.gateways[id].origin = None;
             self.gateways[origin].daemons = self.gateways[origin].daemons.saturating_sub(1);
@@ -227,7 +246,7 @@ impl World<'_> {
     pub(super) fn clear(&mut self, id: usize) -> Result<(), Broken> {
         if let Some(successor) = self.gateways.iter().position(|gateway| gateway.origin == Some(id)) {
             (self.gateways[successor].leader, self.gateways[successor].origin) = (false, None);
-            self.bound = self.bound.filter(|bound| *bound != Bound::Gateway(successor));
+            self.unbind(successor);
         }
         (self.gateways[id].daemons, self.gateways[id].stuck_child) = (0, false);
         self.tell_alive(id)

@@ -1,5 +1,6 @@
 //! The shell of the simulated world: it performs effects and schedules their results as events.
 
+use super::moves::Place;
 use super::{Bound, FOREIGN_PID, Sup, World, WorldEvent};
 use crate::fake_shell::{Answer, Broken, World as Outside, after, must, never};
 use crate::gateway::{FaultPlan, GatewayFault, OnSigterm, Show, SimGateway};
@@ -8,8 +9,8 @@ use crate::trial::Input;
 use openclaw_supervise_core::handoff::{ANSWER_MAX, HandoffVerdict, Support};
 use openclaw_supervise_core::{
     Call, Effect, Event, ExitStatus, Fact, Fingerprint, Generation, Holder, HookEnd, Layer, LeaseAnswer, LeaseRequest,
-    Moment, Observation, Outcome, Owner, ProbeScope, Readiness, Remains, Report, Request, SpawnFailure, TreeEnd, Usage,
-    Verdict,
+    Moment, Moved, Observation, Outcome, Owner, ProbeScope, Readiness, Remains, Report, Request, SpawnFailure, TreeEnd,
+    Usage, Verdict,
 };
 use std::time::Duration;
 
@@ -71,7 +72,7 @@ impl World<'_> {
     }
 
     /// What holds the port, and which supervisor it belongs to.
-    fn observe_port(&self, sup: usize, ask: ProbeScope) -> (Verdict, Owner) {
+    pub(super) fn observe_port(&self, sup: usize, ask: ProbeScope, place: Place) -> (Verdict, Owner) {
         let before_spawn = before_spawn(ask);
         let ours = |id: usize| {
             let gateway = &self.gateways[id];
@@ -81,7 +82,7 @@ impl World<'_> {
             let holder = Holder { pid: gateway.listener(), command: "openclaw-gateway".to_owned(), uid: None };
             if before_spawn || asked && left_by.held == Some(sup) { Owner::Ours(holder) } else { Owner::Other(holder) }
         };
-        match self.bound {
+        match self.bound_at(place.port) {
             // A gateway that does not listen still holds its lock.
             None => match self.gateways.iter().position(|gateway| gateway.leader).filter(|_| before_spawn) {
                 Some(id) => (Verdict::Booting, ours(id)),
@@ -91,15 +92,27 @@ impl World<'_> {
             Some(Bound::Foreign(verdict)) => {
                 (verdict, Owner::Other(Holder { pid: FOREIGN_PID, command: "node other.mjs".to_owned(), uid: None }))
             }
+            // A TLS server closes a connection that speaks no TLS, and the other way round.
+            Some(Bound::Gateway(id)) if self.gateways[id].place.tls != place.tls => (Verdict::Silent, ours(id)),
             Some(Bound::Gateway(id)) => (self.gateways[id].verdict(), ours(id)),
         }
     }
 
     /// The result of a probe. A silent listener takes the whole timeout.
     pub(super) fn look(&mut self, sup: usize, ticket: u64, ask: ProbeScope) {
-        let (mut verdict, mut owner) = self.observe_port(sup, ask);
+        let mut moved = if before_spawn(ask) { self.resolve(sup) } else { None };
+        let place = if moved.is_some() { self.moves.settings } else { self.sups[sup].expected };
+        let (mut verdict, mut owner) = self.observe_port(sup, ask, place);
+        if let ProbeScope::Listener(generation) = ask
+            && !(matches!(verdict, Verdict::Gateway(_) | Verdict::Draining) && matches!(owner, Owner::Ours(_)))
+            && !self.hidden
+            && let Some((found, of, to)) = self.search(sup, generation)
+        {
+            (verdict, owner, moved) = (found, of, Some(to));
+        }
         if !self.calm && self.dice.once_in(self.trouble) {
             verdict = Verdict::Inconclusive;
+            moved = moved.filter(|_| before_spawn(ask));
         }
         if self.hidden
             || matches!(ask, ProbeScope::Liveness(_)) && verdict != Verdict::Foreign
@@ -120,7 +133,7 @@ impl World<'_> {
         };
         let asked = matches!(verdict, Verdict::Gateway(_)) && !before_spawn(ask) && self.dice.once_in(2);
         let readiness = asked.then(|| Readiness { ready: !self.dice.once_in(3), detail: String::new() });
-        let sighting = Observation { verdict, owner, detail: String::new(), readiness };
+        let sighting = Observation { verdict, owner, detail: String::new(), readiness, moved };
         self.later(delay, WorldEvent::Deliver(sup, Event::Probed { ticket, sighting }));
     }
 
@@ -196,7 +209,7 @@ impl World<'_> {
         if let Some(repeated_fault) = self.repeated_fault.filter(|_| !self.calm && !self.dice.once_in(4)) {
             plan.fault = repeated_fault.fault(&mut self.dice);
         }
-        let id = self.gateways.len();
+        let (id, place) = (self.gateways.len(), self.moves.place());
         if plan.opens < plan.boots {
             self.later(plan.opens, WorldEvent::Shows(id, Show::Warming));
         }
@@ -204,8 +217,10 @@ impl World<'_> {
         self.schedule_fault(id, plan.fault);
         // Few process ids, so that they are reused: a signal to a reused id must not reach the wrong process.
         let pid = 100 + i32::try_from(generation % 3).unwrap_or(0);
-        self.gateways
-            .push(SimGateway { known: self.now + delay, ..SimGateway::new(sup, generation, pid, self.now, plan) });
+        self.gateways.push(SimGateway {
+            known: self.now + delay,
+            ..SimGateway::new(sup, generation, pid, self.now, plan, place)
+        });
         id
     }
 
@@ -325,6 +340,11 @@ impl Outside for World<'_> {
         after(self.end_old_hooks(), None)
     }
 
+    fn follow(&mut self, moved: &Moved) -> Result<(), Broken> {
+        self.follow_move(self.acting, moved);
+        Ok(())
+    }
+
     fn record(&mut self, generation: Generation) -> Answer<()> {
         let most = if self.dice.once_in(10) { 12_000 } else { 5 };
         let delay = self.dice.ms(0, most);
@@ -427,7 +447,8 @@ impl Outside for World<'_> {
     }
 
     /// Evidence of a hang arrives at once, late, or never.
-    fn examine(&mut self, _generation: Generation) -> Answer<Option<String>> {
+    fn examine(&mut self, generation: Generation) -> Answer<Option<String>> {
+        self.judge_hang(self.acting, generation)?;
         self.maybe_request();
         let delay = match self.dice.below(6) {
             0 => return never(),

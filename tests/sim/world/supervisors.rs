@@ -1,6 +1,6 @@
 //! The supervisors of a world: how they start, end and are killed, and which of them has the lease.
 
-use super::{Bound, STOP_BUDGET_MAX, Sup, World, WorldEvent};
+use super::{STOP_BUDGET_MAX, Sup, World, WorldEvent};
 use crate::dice::Dice;
 use crate::fake_shell::{Broken, FakeShell, must};
 use crate::trial::{Input, Trial};
@@ -41,6 +41,8 @@ impl World<'_> {
             paused_until: Moment::ZERO,
             lease_lost: false,
             stolen: false,
+            expected: self.moves.settings,
+            heeded: self.moves.settings,
         });
         self.last_start = self.now;
         if self.dice.once_in(4) {
@@ -296,7 +298,7 @@ impl World<'_> {
 
     /// Whether a process with this id exists.
     pub(super) fn exists(&self, pid: i32) -> bool {
-        let foreign_listener = matches!(self.bound, Some(Bound::Foreign(_)));
+        let foreign_listener = self.stranger().is_some();
         (pid == super::FOREIGN_PID && foreign_listener) || self.sups.iter().any(|sup| sup.up && sup.pid == pid)
     }
 }

@@ -193,7 +193,7 @@ mod tests {
     fn facts(verdict: Verdict, socket: SocketFacts, lease: LeaseFacts, gateway: Option<i32>) -> GatewayFacts {
         let holder = Holder { pid: 7, command: "node gateway".to_owned(), uid: None };
         let owner = if verdict == Verdict::Free { Owner::Unseen } else { Owner::Other(holder) };
-        let observation = Observation { verdict, owner, detail: "a detail".to_owned(), readiness: None };
+        let observation = Observation { verdict, owner, detail: "a detail".to_owned(), readiness: None, moved: None };
         let store = StoreFacts { socket, lease, url: None, gateway };
         GatewayFacts { url: "ws://127.0.0.1:1".to_owned(), observation, store, unit: PortUnit::No }
     }

@@ -1,0 +1,214 @@
+//! Where a gateway of ours serves that is not found at its endpoint: its settings may have changed, or we misread them.
+//!
+//! The living process knows better than its settings: it is asked wherever its tree listens.
+
+use super::owner::Served;
+use super::{HEAD_START, LOOKUP_TIME_MAX, Look, Prober, outcome};
+use crate::core::{Endpoint, MoveReason, Moved, Observation, Owner, Verdict};
+use crate::platform::listener;
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::pin::pin;
+use std::time::Duration;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, timeout, timeout_at};
+
+/// How long a search may take in all. A gateway on this machine answers in milliseconds, and the next look searches again.
+const TIME_MAX: Duration = Duration::from_secs(2);
+
+/// How many ports are asked. A gateway has one or two; others belong to what its agents have started.
+const PORTS_MAX: usize = 8;
+
+/// Of how many members of its tree the sockets are looked at.
+const MEMBERS_MAX: usize = 256;
+
+impl Prober {
+    /// Looks for our child: at the endpoint and, where no gateway of ours answers there, elsewhere. It takes no longer than
+    /// the look at a listener that keeps silent. `members` are the processes of its tree, `settings` the endpoint that its
+    /// settings name now; both are waited for only in a search.
+    pub async fn find(
+        &self,
+        leader: i32,
+        members: impl Future<Output = Option<Vec<(i32, u64)>>>,
+        settings: impl Future<Output = Option<Endpoint>>,
+    ) -> Observation {
+        let (start, ask) = (Instant::now(), Look::AnswersAndOwner { leader: Some(leader) });
+        let mut expected = pin!(self.look(ask));
+        let early = timeout(HEAD_START, &mut expected).await.ok();
+        if let Some(seen) = early.as_ref().filter(|seen| is_ours(seen)) {
+            self.note_server(seen);
+            return seen.clone();
+        }
+        let is_closed = early.as_ref().is_some_and(|seen| seen.verdict == Verdict::Free);
+        let until = start + self.timeout.min(HEAD_START + TIME_MAX);
+        let search = timeout_at(until, self.search(ask, leader, is_closed, members, settings));
+        let (seen, found) = if let Some(seen) = early { (seen, search.await) } else { tokio::join!(expected, search) };
+        // A slow answer at its endpoint counts more than one from elsewhere.
+        let seen = if is_ours(&seen) { seen } else { found.ok().flatten().unwrap_or(seen) };
+        self.note_server(&seen);
+        seen
+    }
+
+    async fn search(
+        &self,
+        ask: Look,
+        leader: i32,
+        is_closed: bool,
+        members: impl Future<Output = Option<Vec<(i32, u64)>>>,
+        settings: impl Future<Output = Option<Endpoint>>,
+    ) -> Option<Observation> {
+        let others = members.await.unwrap_or_default().into_iter().map(|(pid, _)| pid).filter(|pid| *pid != leader);
+        let pids: Vec<_> = std::iter::once(leader).chain(others).take(MEMBERS_MAX).collect();
+        let sockets = self.searching.run(LOOKUP_TIME_MAX, move || listener::of(&pids)).await?.unwrap_or_default();
+        let served = self.served();
+        let candidates = candidates(&sockets, served, &self.endpoint);
+        let (found, settings) = tokio::join!(self.ask_all(ask, candidates), settings);
+        match (found, settings) {
+            (Some((seen, to)), Some(settings)) if settings.is_same_listener(&to) => {
+                Some(moved(seen, settings, MoveReason::Settings))
+            }
+            (Some((seen, to)), _) => Some(moved(seen, to, MoveReason::Listens)),
+            // A tree in another namespace, or of another user, shows no sockets. That it has gone from its old port and
+            // lives is what proves that the answer at the new one is its own: beside another process it could not.
+            (None, Some(to)) if sockets.is_empty() && is_closed && served != Served::Never && to != self.endpoint => {
+                let seen = self.at(to.clone()).look(ask).await;
+                is_ours(&seen).then(|| moved(seen, to, MoveReason::Settings))
+            }
+            (None, _) => None,
+        }
+    }
+
+    /// The first gateway among the candidates.
+    async fn ask_all(&self, ask: Look, candidates: Vec<Vec<Endpoint>>) -> Option<(Observation, Endpoint)> {
+        let mut asks = JoinSet::new();
+        for schemes in candidates {
+            let probers: Vec<_> = schemes.into_iter().map(|endpoint| self.at(endpoint)).collect();
+            asks.spawn(async move {
+                for prober in probers {
+                    // It listens: the plain connect would only make a TLS listener complain.
+                    prober.expect_answer();
+                    let seen = prober.look(ask).await;
+                    if is_ours(&seen) {
+                        return Some((seen, prober.endpoint().clone()));
+                    }
+                }
+                None
+            });
+        }
+        while let Some(asked) = asks.join_next().await {
+            if let Ok(Some(found)) = asked {
+                return Some(found);
+            }
+        }
+        None
+    }
+
+    fn note_server(&self, seen: &Observation) {
+        if is_ours(seen) {
+            self.note_served(seen.holder().map_or(Served::Unseen, |holder| Served::By(holder.pid)));
+        }
+    }
+}
+
+fn is_ours(seen: &Observation) -> bool {
+    outcome::is_gateway(seen.verdict) && !matches!(seen.owner, Owner::Other(_))
+}
+
+fn moved(seen: Observation, to: Endpoint, why: MoveReason) -> Observation {
+    Observation { moved: Some(Moved { to, why }), ..seen }
+}
+
+/// What is worth asking: for each port an endpoint of each scheme, the likelier first. While the port of `expected` is one
+/// of them the gateway is still there, and nothing that another part of its tree serves can stand for it.
+fn candidates(sockets: &[(SocketAddr, i32)], served: Served, expected: &Endpoint) -> Vec<Vec<Endpoint>> {
+    let is_of_server = |pid: i32| served == Served::By(pid);
+    let is_known = sockets.iter().any(|&(_, pid)| is_of_server(pid));
+    let mut ports = BTreeMap::<u16, Vec<SocketAddr>>::new();
+    for &(address, pid) in sockets {
+        if is_of_server(pid) || !is_known {
+            let addresses = ports.entry(address.port()).or_default();
+            addresses.extend(Some(reached(address)).filter(|address| !addresses.contains(address)));
+        }
+    }
+    if let Some(addresses) = ports.remove(&expected.port) {
+        ports = BTreeMap::from([(expected.port, addresses)]);
+    }
+    let schemes = |(port, mut addresses): (u16, Vec<SocketAddr>)| {
+        addresses.sort_by_key(|address| (address.is_ipv6(), !address.ip().is_loopback()));
+        let host = match addresses.first()?.ip() {
+            IpAddr::V4(address) => address.to_string(),
+            IpAddr::V6(address) => format!("[{address}]"),
+        };
+        let endpoint = |tls| Endpoint { addresses: addresses.clone(), tls, host: host.clone(), port };
+        let is_new = |endpoint: &Endpoint| !endpoint.is_same_listener(expected);
+        Some([expected.tls, !expected.tls].map(endpoint).into_iter().filter(is_new).collect())
+    };
+    ports.into_iter().filter_map(schemes).take(PORTS_MAX).collect()
+}
+
+/// Where a client on this machine reaches a socket.
+fn reached(address: SocketAddr) -> SocketAddr {
+    let ip = match address.ip().to_canonical() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    SocketAddr::new(ip, address.port())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn asked(sockets: &[(&str, i32)], served: Served, expected: &Endpoint) -> Vec<String> {
+        let sockets: Vec<_> = sockets.iter().map(|(address, pid)| (address.parse().unwrap(), *pid)).collect();
+        candidates(&sockets, served, expected).concat().iter().map(Endpoint::to_string).collect()
+    }
+
+    #[test]
+    fn each_port_of_the_tree_is_asked_with_both_schemes_the_expected_one_first() {
+        let plain = Endpoint::local(1);
+        let tls = Endpoint { tls: true, ..Endpoint::local(1) };
+        let sockets = [("127.0.0.1:7", 5), ("[::1]:7", 5), ("0.0.0.0:8", 6), ("[::]:9", 6), ("10.1.1.1:9", 6)];
+        assert_eq!(
+            asked(&sockets, Served::Never, &plain),
+            [
+                "ws://127.0.0.1:7",
+                "wss://127.0.0.1:7",
+                "ws://127.0.0.1:8",
+                "wss://127.0.0.1:8",
+                "ws://10.1.1.1:9",
+                "wss://10.1.1.1:9"
+            ]
+        );
+        assert_eq!(asked(&sockets[..1], Served::Never, &tls), ["wss://127.0.0.1:7", "ws://127.0.0.1:7"]);
+        assert_eq!(asked(&[], Served::Never, &plain), Vec::<String>::new());
+    }
+
+    #[test]
+    fn while_its_tree_listens_on_the_expected_port_only_another_scheme_or_address_of_it_is_asked() {
+        let plain = Endpoint::local(1);
+        for (sockets, expected) in [
+            (&[("127.0.0.1:1", 5), ("127.0.0.1:2", 6)][..], vec!["wss://127.0.0.1:1"]),
+            (&[("0.0.0.0:1", 5)][..], vec!["wss://127.0.0.1:1"]),
+            (&[("10.1.1.1:1", 5)][..], vec!["ws://10.1.1.1:1", "wss://10.1.1.1:1"]),
+        ] {
+            assert_eq!(asked(sockets, Served::Never, &plain), expected, "{sockets:?}");
+        }
+    }
+
+    #[test]
+    fn a_gateway_that_its_agents_run_does_not_stand_for_the_one_that_served() {
+        let plain = Endpoint::local(1);
+        let sockets = [("127.0.0.1:7", 5), ("127.0.0.1:8", 6)];
+        assert_eq!(asked(&sockets, Served::By(6), &plain), ["ws://127.0.0.1:8", "wss://127.0.0.1:8"]);
+        assert_eq!(asked(&sockets, Served::By(4), &plain).len(), 4, "its process has another one now");
+        assert_eq!(asked(&sockets, Served::Unseen, &plain).len(), 4);
+    }
+
+    #[test]
+    fn no_more_ports_are_asked_than_a_gateway_has() {
+        let many: Vec<_> = (2..100).map(|port| (SocketAddr::from(([127, 0, 0, 1], port)), 5)).collect();
+        assert_eq!(candidates(&many, Served::Never, &Endpoint::local(1)).len(), PORTS_MAX);
+    }
+}
