@@ -98,3 +98,13 @@ fn who_is_hidden_by_the_mount_of_proc_is_told_of() {
         assert_eq!(parent, Some(init.pid), "it is a child of the supervisor by now");
     }
 }
+
+#[test]
+fn a_port_that_another_user_holds_is_named_with_that_user() {
+    let scene = Scene::new("healthy");
+    let _roots = scene.stranger("foreign");
+    let mut supervisor = Supervisor::spawn(as_nobody(&scene, &scene.launch().command()));
+    supervisor.expect_exit(78);
+    let stopped = supervisor.last("supervisor.stopped");
+    assert!(stopped.text("reason").contains("a process of the user with uid 0"), "{}", supervisor.story());
+}

@@ -230,7 +230,7 @@ impl Shell {
                 let sighting = prober.look(Look::AnswersAndOwner { leader: None }).await;
                 let holder = match sighting.owner {
                     Owner::Ours(holder) => Some(holder.pid),
-                    Owner::Other(_) | Owner::Unseen => None,
+                    Owner::Other(_) | Owner::Unseen | Owner::Hidden { .. } => None,
                 };
                 // Without the lock: another look at the members need not wait.
                 let members = members.lock().await.clone();

@@ -102,6 +102,7 @@ fn as_text(finding: &CheckResult) -> String {
         }
         CheckResult::Gateway { sighting, detail, .. } => match &sighting.owner {
             Owner::Unseen => format!("{}: {detail}", sighting.verdict),
+            Owner::Hidden { uid } => format!("{}: {detail} (a process of uid {uid})", sighting.verdict),
             Owner::Ours(holder) | Owner::Other(holder) => {
                 format!("{}: {detail} (pid {}, {})", sighting.verdict, holder.pid, holder.command)
             }
@@ -116,10 +117,7 @@ fn as_json(prober: &Prober, condition: Question, finding: &CheckResult) -> Value
         }
         CheckResult::Gateway { sighting, ok, detail } => (sighting, ok, detail),
     };
-    let holder = match &sighting.owner {
-        Owner::Unseen => None,
-        Owner::Ours(holder) | Owner::Other(holder) => Some(holder),
-    };
+    let holder = sighting.holder();
     json!({
         "verdict": sighting.verdict.name(),
         "phase": phase_name(sighting.verdict),

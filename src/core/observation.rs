@@ -76,8 +76,14 @@ pub struct Holder {
 /// The process that listens.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Owner {
-    /// Not looked for, no listener, or not visible from here (another user, hidepid).
+    /// Not looked for, no listener, or not visible from here (hidepid, another pid namespace).
     Unseen,
+    /// As [`Owner::Unseen`], but the socket belongs to this other user. It may be our child all the same: COMMAND may switch
+    /// users.
+    Hidden {
+        /// Its user id.
+        uid: u32,
+    },
     /// The child that the probe was about, or a descendant of it.
     Ours(Holder),
     /// Another process.
@@ -113,7 +119,7 @@ impl Observation {
     #[must_use]
     pub fn holder(&self) -> Option<&Holder> {
         match &self.owner {
-            Owner::Unseen => None,
+            Owner::Unseen | Owner::Hidden { .. } => None,
             Owner::Ours(holder) | Owner::Other(holder) => Some(holder),
         }
     }

@@ -456,7 +456,7 @@ impl Judge {
         self.prepared &= matches!(verdict, Verdict::Free | Verdict::Inconclusive);
         let marked = match &sighting.owner {
             Owner::Ours(holder) if verdict != Verdict::Free => Some(holder.pid),
-            Owner::Ours(_) | Owner::Other(_) | Owner::Unseen => None,
+            Owner::Ours(_) | Owner::Other(_) | Owner::Unseen | Owner::Hidden { .. } => None,
         };
         let ours = marked.is_some() && marked != self.missing_pid;
         if let Some(owned) = self.owned.as_mut().filter(|owned| ask != ProbeScope::Port && !owned.ending()) {

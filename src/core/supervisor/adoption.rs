@@ -42,7 +42,7 @@ impl Supervisor {
             Owner::Ours(holder) if sighting.verdict != Verdict::Free && self.lost_mark != Some(holder.pid) => {
                 Some(holder.pid)
             }
-            Owner::Ours(_) | Owner::Other(_) | Owner::Unseen => None,
+            Owner::Ours(_) | Owner::Other(_) | Owner::Unseen | Owner::Hidden { .. } => None,
         }
     }
 

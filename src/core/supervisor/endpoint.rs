@@ -15,7 +15,7 @@ impl Supervisor {
         if !self.may_follow(sighting) {
             return match sighting.owner {
                 Owner::Other(_) => Cow::Borrowed(sighting),
-                Owner::Ours(_) | Owner::Unseen => {
+                Owner::Ours(_) | Owner::Unseen | Owner::Hidden { .. } => {
                     Cow::Owned(Observation { verdict: Verdict::Free, owner: Owner::Unseen, ..sighting.clone() })
                 }
             };

@@ -245,7 +245,7 @@ impl Child {
         if let Verdict::Gateway(_) | Verdict::Draining | Verdict::Foreign = sighting.verdict {
             match &sighting.owner {
                 Owner::Ours(holder) => (self.answered, self.listener) = (true, Some(holder.pid)),
-                Owner::Unseen => self.answered = true,
+                Owner::Unseen | Owner::Hidden { .. } => self.answered = true,
                 Owner::Other(_) => {}
             }
         }

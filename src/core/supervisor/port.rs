@@ -140,6 +140,7 @@ fn conflict_reason(sighting: &Observation, endpoint: &Endpoint) -> String {
     let known = format!("another gateway instance is already listening on {endpoint}");
     let holder = match &sighting.owner {
         Owner::Ours(holder) | Owner::Other(holder) => format!("pid {} ({})", holder.pid, holder.command),
+        Owner::Hidden { uid } => format!("a process of the user with uid {uid} (find it: sudo ss -ltnp)"),
         Owner::Unseen => "a process that cannot be seen from here (find it: sudo ss -ltnp)".to_owned(),
     };
     match sighting.verdict {

@@ -27,12 +27,18 @@ pub(super) fn find(address: SocketAddr, leader: Option<i32>, key: Option<&str>) 
         // Processes that hold the same socket share it: one of ours makes it ours.
         let owners: Vec<_> = pids.into_iter().filter_map(|pid| identify(pid, key)).collect();
         let ours = owners.iter().find(|owner| matches!(owner, Owner::Ours(_)));
-        return ours.or(owners.first()).cloned().unwrap_or(Owner::Unseen);
+        return ours.or(owners.first()).cloned().unwrap_or_else(|| unseen(address));
     };
     if let Some(holder) = pids.iter().find(|&&pid| belongs_to(pid, leader)).and_then(|&pid| holder(pid)) {
         return Owner::Ours(holder);
     }
-    pids.into_iter().find_map(holder).map_or(Owner::Unseen, Owner::Other)
+    pids.into_iter().find_map(holder).map_or_else(|| unseen(address), Owner::Other)
+}
+
+/// Of a process that cannot be seen, the user may still be known.
+fn unseen(address: SocketAddr) -> Owner {
+    let user = listener::user_of(address).ok().flatten();
+    user.filter(|uid| *uid != rustix::process::geteuid().as_raw()).map_or(Owner::Unseen, |uid| Owner::Hidden { uid })
 }
 
 /// A process that is not known to be in our child's tree is still ours if it carries `key`.

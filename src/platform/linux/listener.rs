@@ -19,11 +19,11 @@ const ANY_PORT: u16 = 0;
 /// The processes that hold the socket which a connection to `address` would reach. Empty if none is
 /// visible: no listener, another user's process, hidepid. `likely` and its relatives are tried first, and alone if they hold it.
 pub fn find(address: SocketAddr, likely: Option<i32>) -> io::Result<Vec<i32>> {
-    let inodes = listening(address)?;
-    if inodes.is_empty() {
+    let sockets = listening(address)?;
+    if sockets.is_empty() {
         return Ok(Vec::new());
     }
-    let links: Vec<_> = inodes.iter().map(|inode| format!("socket:[{inode}]")).collect();
+    let links: Vec<_> = sockets.iter().map(|socket| format!("socket:[{}]", socket.inode)).collect();
     if let Some(leader) = likely
         && holds(leader, &links)
     {
@@ -45,7 +45,7 @@ pub fn find(address: SocketAddr, likely: Option<i32>) -> io::Result<Vec<i32>> {
 pub fn of(pids: &[i32]) -> io::Result<Vec<(SocketAddr, i32)>> {
     let mut addresses = BTreeMap::new();
     for v6 in [false, true] {
-        addresses.extend(listeners(ANY_PORT, v6)?.into_iter().map(|(address, inode)| (inode, address)));
+        addresses.extend(listeners(ANY_PORT, v6)?.into_iter().map(|socket| (socket.inode, socket.address)));
     }
     if addresses.is_empty() {
         return Ok(Vec::new());
@@ -61,19 +61,27 @@ pub fn of(pids: &[i32]) -> io::Result<Vec<(SocketAddr, i32)>> {
     Ok(found)
 }
 
-/// The inodes of the listening sockets that fit `address` best.
-fn listening(address: SocketAddr) -> io::Result<Vec<u64>> {
+/// The user who created the socket that a connection to `address` would reach. Each user may see it, unlike the process.
+///
+/// # Errors
+/// Neither netlink nor `/proc` can be had.
+pub fn user_of(address: SocketAddr) -> io::Result<Option<u32>> {
+    Ok(listening(address)?.first().map(|socket| socket.uid))
+}
+
+/// The listening sockets that fit `address` best.
+fn listening(address: SocketAddr) -> io::Result<Vec<Socket>> {
     let target = address.ip().to_canonical();
     let mut best = (usize::MAX, Vec::new());
     for v6 in [true, false] {
         if v6 || target.is_ipv4() {
-            for (socket, inode) in listeners(address.port(), v6)? {
-                let Some(tier) = tier(socket.ip(), target) else { continue };
+            for socket in listeners(address.port(), v6)? {
+                let Some(tier) = tier(socket.address.ip(), target) else { continue };
                 if tier < best.0 {
                     best = (tier, Vec::new());
                 }
                 if tier == best.0 {
-                    best.1.push(inode);
+                    best.1.push(socket);
                 }
             }
         }
@@ -83,7 +91,7 @@ fn listening(address: SocketAddr) -> io::Result<Vec<u64>> {
 
 /// Every listener of one family on `port`, which may be [`ANY_PORT`]. The table in `/proc` costs milliseconds: to print it the kernel walks all of
 /// its connections. But it is there where the kernel has no `CONFIG_INET_DIAG` or a sandbox forbids netlink.
-fn listeners(port: u16, v6: bool) -> io::Result<Vec<(SocketAddr, u64)>> {
+fn listeners(port: u16, v6: bool) -> io::Result<Vec<Socket>> {
     sock_diag::listeners(port, v6).or_else(|_| listeners_by_table(port, v6))
 }
 
@@ -96,9 +104,8 @@ pub(super) fn sockets(port: u16) -> io::Result<Vec<Socket>> {
     Ok(all)
 }
 
-fn listeners_by_table(port: u16, v6: bool) -> io::Result<Vec<(SocketAddr, u64)>> {
-    let listeners = table(port, v6)?.into_iter().filter(|socket| socket.state == Socket::LISTEN);
-    Ok(listeners.map(|socket| (socket.address, socket.inode)).collect())
+fn listeners_by_table(port: u16, v6: bool) -> io::Result<Vec<Socket>> {
+    Ok(table(port, v6)?.into_iter().filter(|socket| socket.state == Socket::LISTEN).collect())
 }
 
 fn table(port: u16, v6: bool) -> io::Result<Vec<Socket>> {
@@ -140,7 +147,8 @@ fn parse(line: &str) -> Option<Socket> {
     let (ip, port) = fields.next()?.split_once(':')?;
     let state = u8::from_str_radix(fields.nth(1)?, 16).ok()?;
     let queued = u32::from_str_radix(fields.next()?.split_once(':')?.1, 16).ok()?;
-    let inode = fields.nth(4)?.parse().ok()?;
+    let uid = fields.nth(2)?.parse().ok()?;
+    let inode = fields.nth(1)?.parse().ok()?;
     let port = u16::from_str_radix(port, 16).ok()?;
     // Each group of eight digits is 32 bits in network order, printed as a number of this machine.
     let words: Option<Vec<[u8; 4]>> = ip
@@ -152,7 +160,7 @@ fn parse(line: &str) -> Option<Socket> {
         [word] => IpAddr::from(*word),
         words => IpAddr::from(<[u8; 16]>::try_from(words.concat()).ok()?),
     };
-    Some(Socket { address: SocketAddr::new(ip, port), state, queued, limit: None, inode })
+    Some(Socket { address: SocketAddr::new(ip, port), state, queued, limit: None, uid, inode })
 }
 
 /// Whether one of the descriptors of `pid` is one of the sockets.
@@ -174,22 +182,22 @@ mod tests {
         for (line, expected) in [
             (
                 "   0: 0100007F:1F90 00000000:0000 0A 00000000:0000001F 00:00000000 00000000  1000        0 4242 1 0 100",
-                Some(("127.0.0.1:8080", 10, 31, 4242)),
+                Some(("127.0.0.1:8080", 10, 31, 1000, 4242)),
             ),
             (
                 " 10: 00000000000000000000000001000000:4965 00000000000000000000000000000000:0000 0A 0:0 00:0 0 0 0 7 1",
-                Some(("[::1]:18789", 10, 0, 7)),
+                Some(("[::1]:18789", 10, 0, 0, 7)),
             ),
             (
                 "   1: 0100007F:1F90 0100007F:C350 08 00000000:00000050 00:00000000 00000000 0 0 9 1",
-                Some(("127.0.0.1:8080", 8, 80, 9)),
+                Some(("127.0.0.1:8080", 8, 80, 0, 9)),
             ),
             ("  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode", None),
             ("", None),
         ] {
-            let expected = expected.map(|(address, state, queued, inode)| {
+            let expected = expected.map(|(address, state, queued, uid, inode)| {
                 let address = address.parse().unwrap();
-                Socket { address, state, queued, limit: None, inode }
+                Socket { address, state, queued, limit: None, uid, inode }
             });
             assert_eq!(parse(line), expected, "{line}");
         }
@@ -246,10 +254,12 @@ mod tests {
             let listener = TcpListener::bind(bind).unwrap();
             let address = listener.local_addr().unwrap();
             let by_table = listeners_by_table(address.port(), address.is_ipv6()).unwrap();
-            assert!(by_table.iter().any(|(socket, _)| *socket == address), "{bind}: {by_table:?}");
+            assert!(by_table.iter().any(|socket| socket.address == address), "{bind}: {by_table:?}");
             // Where a sandbox forbids netlink there is nothing to compare.
             if let Ok(by_diag) = sock_diag::listeners(address.port(), address.is_ipv6()) {
-                assert_eq!(by_diag, by_table, "{bind}");
+                let named =
+                    |all: Vec<Socket>| all.into_iter().map(|socket| (socket.uid, socket.inode)).collect::<Vec<_>>();
+                assert_eq!(named(by_diag), named(by_table), "{bind}");
             }
         }
     }

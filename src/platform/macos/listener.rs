@@ -66,6 +66,15 @@ pub fn of(pids: &[i32]) -> io::Result<Vec<(SocketAddr, i32)>> {
     Ok(pids.iter().flat_map(of_one).collect())
 }
 
+/// Not known: no table of sockets tells their users.
+///
+/// # Errors
+/// None on this system.
+#[expect(clippy::unnecessary_wraps, reason = "as on Linux")]
+pub fn user_of(_address: SocketAddr) -> io::Result<Option<u32>> {
+    Ok(None)
+}
+
 /// How well the best listener of a process fits, less being better.
 fn best_tier(pid: i32, address: SocketAddr) -> Option<usize> {
     listeners(pid).filter_map(|listener| tier(listener, address)).min()

@@ -92,8 +92,8 @@ impl Owned {
         let good = matches!(sighting.verdict, Verdict::Gateway(_) | Verdict::Draining | Verdict::Foreign);
         match &sighting.owner {
             Owner::Ours(holder) if good => (self.answered, self.listener) = (true, Some(holder.pid)),
-            Owner::Unseen if good => self.answered = true,
-            Owner::Ours(_) | Owner::Unseen | Owner::Other(_) => {}
+            Owner::Unseen | Owner::Hidden { .. } if good => self.answered = true,
+            Owner::Ours(_) | Owner::Unseen | Owner::Hidden { .. } | Owner::Other(_) => {}
         }
     }
 

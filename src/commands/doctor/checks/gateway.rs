@@ -3,7 +3,7 @@
 use crate::commands::doctor::facts::store::{LeaseFacts, SocketFacts, StoreFacts};
 use crate::commands::doctor::finding::Finding;
 use crate::core::lease::Life;
-use crate::core::{Observation, Phase, Verdict};
+use crate::core::{Observation, Owner, Phase, Verdict};
 
 /// Whether the process on the port belongs to the control group of the examined unit.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -109,8 +109,11 @@ fn of_unit(facts: &GatewayFacts, found: &str) -> Option<Finding> {
 fn port(facts: &GatewayFacts) -> Finding {
     let check = "port";
     let GatewayFacts { url, observation, .. } = facts;
-    let holder =
-        observation.holder().map(|holder| format!(" (pid {}, {})", holder.pid, holder.command)).unwrap_or_default();
+    let holder = match &observation.owner {
+        Owner::Ours(holder) | Owner::Other(holder) => format!(" (pid {}, {})", holder.pid, holder.command),
+        Owner::Hidden { uid } => format!(" (a process of uid {uid})"),
+        Owner::Unseen => String::new(),
+    };
     let found = format!("{url}: {}, {}{holder}", observation.verdict, observation.detail);
     let pid = observation.holder().map(|holder| holder.pid);
     let on_record = facts.store.gateway.is_some() && pid == facts.store.gateway;
@@ -182,7 +185,7 @@ mod tests {
     use super::super::tests::listing;
     use super::*;
     use crate::commands::doctor::finding::Level;
-    use crate::core::{Holder, Owner};
+    use crate::core::Holder;
 
     const HELD: LeaseFacts = LeaseFacts::Held { pid: Some(1), life: Life::Alive };
 

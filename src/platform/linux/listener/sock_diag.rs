@@ -23,10 +23,9 @@ const REQUEST_LENGTH: u32 = 72;
 /// `struct inet_diag_msg`.
 const ANSWER_LENGTH: usize = 72;
 
-/// Every listener of one family on `port`, with its inode.
-pub(super) fn listeners(port: u16, v6: bool) -> io::Result<Vec<(SocketAddr, u64)>> {
-    let found = dump(port, v6, 1 << Socket::LISTEN)?;
-    Ok(found.into_iter().map(|socket| (socket.address, socket.inode)).collect())
+/// Every listener of one family on `port`.
+pub(super) fn listeners(port: u16, v6: bool) -> io::Result<Vec<Socket>> {
+    dump(port, v6, 1 << Socket::LISTEN)
 }
 
 /// Every socket of one family that is bound to `port`. For this the kernel walks all of its connections.
@@ -102,7 +101,8 @@ fn parse(message: &[u8]) -> Option<Socket> {
     };
     let (address, state) = (SocketAddr::new(ip, port), message[1]);
     let limit = u32_at(message, 60).filter(|_| state == Socket::LISTEN);
-    Some(Socket { address, state, queued: u32_at(message, 56)?, limit, inode: u64::from(u32_at(message, 68)?) })
+    let (uid, inode) = (u32_at(message, 64)?, u64::from(u32_at(message, 68)?));
+    Some(Socket { address, state, queued: u32_at(message, 56)?, limit, uid, inode })
 }
 
 fn u32_at(bytes: &[u8], offset: usize) -> Option<u32> {

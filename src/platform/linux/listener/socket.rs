@@ -13,6 +13,8 @@ pub(in crate::platform::linux) struct Socket {
     pub(in crate::platform::linux) queued: u32,
     /// The backlog of a listener; `None` if the kernel does not report it.
     pub(in crate::platform::linux) limit: Option<u32>,
+    /// The user who created it.
+    pub(super) uid: u32,
     pub(super) inode: u64,
 }
 
