@@ -273,7 +273,7 @@ pub struct Options {
     #[arg(long, value_name = "SIZE|off", value_parser = memory_max, help_heading = "Health")]
     pub memory_max: Option<MemoryMax>,
 
-    /// Let the gateway drain for this long after SIGTERM, then send SIGKILL [default: auto = 328s, or what systemd, launchd or a container allows] [env: OPENCLAW_SUPERVISE_STOP_TIMEOUT]
+    /// Let the gateway drain for this long after SIGTERM, then send SIGKILL [default: auto = 328s, or what the service manager or a container allows] [env: OPENCLAW_SUPERVISE_STOP_TIMEOUT]
     #[arg(long, value_name = "DURATION|auto", value_parser = stop_timeout, help_heading = "Stop")]
     pub stop_timeout: Option<StopTimeout>,
     /// Let a hung gateway drain for this long after SIGTERM, then send SIGKILL [default: 10s] [env: OPENCLAW_SUPERVISE_HUNG_STOP_TIMEOUT]
@@ -315,7 +315,7 @@ pub struct Options {
     #[arg(long, value_name = "DURATION", value_parser = positive_duration, help_heading = "Hooks")]
     pub post_stop_timeout: Option<Duration>,
 
-    /// Exit or stand by when another supervisor or gateway is in place [default: auto = standby as PID 1 and under launchd, else exit] [env: OPENCLAW_SUPERVISE_ON_CONFLICT]
+    /// Exit or stand by when another supervisor or gateway is in place [default: auto = standby where an exit would end the container or is ignored, else exit] [env: OPENCLAW_SUPERVISE_ON_CONFLICT]
     #[arg(long, value_name = "auto|exit|standby", hide_possible_values = true, help_heading = "Conflict")]
     pub on_conflict: Option<ConflictMode>,
     /// Detect another supervisor by its kernel lock or by its heartbeat [default: auto = lock where the file system supports it] [env: OPENCLAW_SUPERVISE_LEASE]
@@ -325,7 +325,7 @@ pub struct Options {
     #[arg(long, value_name = "DURATION", value_parser = duration, help_heading = "Conflict")]
     pub conflict_timeout: Option<Duration>,
     /// Exit code when another gateway has the port or the state [default: 78] [env: OPENCLAW_SUPERVISE_CONFLICT_EXIT_CODE]
-    #[arg(long, value_name = "CODE", value_parser = value_parser!(u8).range(1..), help_heading = "Conflict")]
+    #[arg(long, value_name = "CODE", value_parser = value_parser!(u8), help_heading = "Conflict")]
     pub conflict_exit_code: Option<u8>,
 
     /// Format of the log on stderr [default: text on a terminal, else json] [env: OPENCLAW_SUPERVISE_LOG_FORMAT]

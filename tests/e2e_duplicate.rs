@@ -49,8 +49,12 @@ fn a_gateway_of_an_earlier_release_is_recognised() {
 fn the_exit_code_of_a_conflict_can_be_chosen() {
     let scene = Scene::new("healthy");
     let _stranger = scene.stranger("healthy");
-    let mut supervisor = scene.launch().option("--conflict-exit-code", "75").start();
-    supervisor.expect_exit(75);
+    // launchd does not start a job again that exits with 0, if its KeepAlive is SuccessfulExit = false.
+    for code in [75, 0] {
+        let mut supervisor = scene.launch().option("--conflict-exit-code", &code.to_string()).start();
+        supervisor.expect_exit(code);
+        assert!(supervisor.last("supervisor.stopped").text("reason").contains("nothing was started"));
+    }
 }
 
 #[test]

@@ -145,6 +145,24 @@ fn the_gateway_inherits_our_stdio_and_no_other_descriptor() {
 }
 
 #[test]
+fn a_descriptor_and_the_channel_of_our_parent_reach_neither_gateway_nor_hook() {
+    let scene = Scene::new("healthy");
+    let channel = [("NODE_CHANNEL_FD", "3"), ("NODE_CHANNEL_SERIALIZATION_MODE", "json"), ("NODE_UNIQUE_ID", "1")];
+    let launch = scene.launch().option("--pre-start", "ls -l /proc/$$/fd >descriptors; env >variables");
+    let launch = channel.iter().fold(launch, |launch, (name, value)| launch.env(name, value));
+    let behind = launch.behind(&["/bin/sh", "-c", "exec \"$@\" 3</etc/passwd 9</etc/passwd", "sh"]);
+    let mut supervisor = Supervisor::spawn(behind);
+    let gateway = supervisor.wait_started();
+    let own = |number| fs::read_link(format!("/proc/{}/fd/{number}", supervisor.pid())).expect("it is open");
+    assert_eq!([own(3), own(9)], ["/etc/passwd"; 2].map(Path::new), "the channel stays ours");
+    let of_gateway = [scene.diary().given(gateway.pid, "fd"), scene.diary().given(gateway.pid, "env")].concat();
+    let read = |name: &str| fs::read_to_string(scene.root().join(name)).expect("the hook wrote it");
+    for (whose, text) in [("gateway", of_gateway.join("\n")), ("hook", read("descriptors") + &read("variables"))] {
+        assert!(!text.contains("/etc/passwd") && !text.contains("NODE_"), "{whose}:\n{text}");
+    }
+}
+
+#[test]
 fn the_gateway_inherits_no_signal_mask_or_disposition_of_ours() {
     let scene = Scene::new("healthy");
     let mut supervisor = scene.start();

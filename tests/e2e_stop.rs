@@ -164,3 +164,28 @@ fn in_a_storm_of_signals() {
     }
     assert_stops(&mut supervisor, &scene, Signal::SIGTERM, 0);
 }
+
+/// As those of `sh -c 'openclaw-supervise &'`, and of nohup(1) for SIGHUP.
+#[test]
+fn a_signal_that_was_ignored_at_the_start_stays_ignored_in_the_gateway_too() {
+    let scene = Scene::new("healthy");
+    let ignoring = ["/bin/sh", "-c", "trap '' HUP INT QUIT; exec \"$@\"", "sh"];
+    let mut supervisor = Supervisor::spawn(scene.launch().behind(&ignoring));
+    let gateway = supervisor.wait_started();
+    for signal in [Signal::SIGHUP, Signal::SIGINT, Signal::SIGQUIT] {
+        supervisor.signal(signal);
+    }
+    // Signals that are heard arrive in order, so the three are past.
+    supervisor.signal(Signal::SIGUSR1);
+    supervisor.wait_event("restart.requested");
+    let next = supervisor.wait_started();
+    let heard: Vec<_> = supervisor.events().into_iter().filter(|event| event.name() == "signal.received").collect();
+    assert_eq!(heard.len(), 1, "{}", supervisor.story());
+    for process in [gateway, next] {
+        let lines = scene.diary().given(process.pid, "status");
+        let ignored = lines.iter().find_map(|line| line.strip_prefix("SigIgn:"));
+        let ignored = ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+        assert_eq!(ignored.map(|mask| mask & 0b111), Some(0b111), "{lines:?}");
+    }
+    assert_stops(&mut supervisor, &scene, Signal::SIGTERM, 0);
+}

@@ -1,41 +1,23 @@
 //! Under tini, the init of many images: signals arrive, the exit code is passed on, and every orphan is killed and reaped.
 
 #![cfg(target_os = "linux")]
-#![expect(clippy::expect_used, reason = "a test that cannot go on says so by a panic")]
 
 #[expect(dead_code, reason = "each test file uses its part of the kit")]
 mod support;
 
 use nix::sys::signal::Signal;
-use std::process::Command;
 use std::time::Duration;
 use support::jail::{Jail, first_process, gateways};
+use support::package;
 use support::process::zombies_of;
-use support::root::needs_root;
 use support::supervisor::{Launch, Supervisor};
 use support::{Scene, wait_for};
 
-/// Installs it, where it is not there.
-fn need_tini() {
-    needs_root("a pid namespace for tini");
-    let script = "command -v tini >/dev/null || { apt-get update &&
-        DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends tini; } >/dev/null 2>&1";
-    let lock = std::env::temp_dir().join("ocs-systemd.lock");
-    let installed = Command::new("flock").arg(lock).args(["sh", "-c", script]).status().expect("flock can be started");
-    assert!(installed.success(), "this test needs the package tini, which apt-get could not install");
-}
-
 /// With tini as number 1 of a pid namespace. `flags` are its own.
 fn start(launch: &Launch<'_>, flags: &[&str]) -> Supervisor {
-    need_tini();
-    let plain = launch.command();
-    let mut words = plain.get_args();
-    let mut inner = Command::new(plain.get_program());
-    // "in-session", which a leader of a group, as tini makes one of its child, cannot become.
-    inner.args(words.next()).arg("/usr/bin/tini").args(flags).arg("--").args(words);
-    inner.envs(plain.get_envs().filter_map(|(name, value)| Some((name, value?))));
-    inner.current_dir(plain.get_current_dir().expect("a scene has a folder"));
-    Supervisor::spawn(Jail::with_pids().around(&inner))
+    package::need("tini", "tini");
+    let words = [&["/usr/bin/tini"], flags, &["--"]].concat();
+    Supervisor::spawn(Jail::with_pids().around(&launch.behind(&words)))
 }
 
 #[test]

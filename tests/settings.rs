@@ -10,6 +10,7 @@ use openclaw_supervise::core::fault::Planted;
 use openclaw_supervise::core::policy::OnConflict;
 use openclaw_supervise::core::{Policy, Request};
 use openclaw_supervise::gateway::hooks::Commands;
+use openclaw_supervise::host::manager::{Container, ProcessManager};
 use openclaw_supervise::host::telemetry::Format;
 use openclaw_supervise::settings::{
     EventsSettings, Invocation, ProbeSettings, ProcessContext, Question, RequestSettings, Settings, StatusSettings,
@@ -68,7 +69,8 @@ impl Home {
             home: || None,
             cwd: self.0.clone(),
             terminal: false,
-            pid1: false,
+            container: None,
+            process_manager: None,
             launchd: false,
             tailnet: || None,
         }
@@ -228,23 +230,42 @@ fn every_option_arrives_in_the_settings() {
     assert_eq!(exports, HashMap::from(expected));
 }
 
+/// A container of docker, or the pod of Kubernetes with the grace period of 30 s.
+fn container(grace: u64, ends_with_us: bool) -> Option<Container> {
+    Some(Container { sign: "/.dockerenv".to_owned(), grace: Duration::from_secs(grace), ends_with_us })
+}
+
 #[test]
-fn the_automatic_stop_timeout_fits_the_service_manager() {
+fn the_automatic_stop_timeout_fits_what_runs_us() {
     let home = Home::new();
-    for (pid1, launchd, given, seconds, is_auto) in [
-        (true, false, "auto", 8, false),
-        (false, true, "auto", 15, true),
-        (false, false, "auto", 328, true),
-        (false, false, "", 328, true),
-        (true, false, "9s", 9, false),
-        (false, false, "9s", 9, false),
-        (false, true, "328s", 328, false),
+    let pm2 = |milliseconds| {
+        Some(ProcessManager::Pm2 { kill_timeout: Duration::from_millis(milliseconds), kills_tree: true })
+    };
+    for (container, manager, launchd, given, milliseconds, is_auto) in [
+        (container(10, true), None, false, "auto", 8000, false),
+        (container(10, false), None, false, "auto", 8000, false),
+        (container(30, true), None, false, "auto", 25_000, false),
+        (container(10, false), pm2(1600), false, "auto", 1000, false),
+        (container(10, false), Some(ProcessManager::S6 { kill_timeout: None }), false, "auto", 8000, false),
+        (None, pm2(1600), false, "auto", 1000, true),
+        (None, pm2(345_000), false, "auto", 328_000, true),
+        (None, Some(ProcessManager::Supervisord { stop_wait: Duration::from_secs(10) }), false, "", 8000, true),
+        (None, Some(ProcessManager::Runit), false, "", 5600, true),
+        (None, Some(ProcessManager::S6 { kill_timeout: None }), false, "", 328_000, true),
+        (None, None, true, "auto", 15_000, true),
+        (None, None, false, "auto", 328_000, true),
+        (None, None, false, "", 328_000, true),
+        (container(10, true), pm2(1600), false, "9s", 9000, false),
+        (None, None, false, "9s", 9000, false),
+        (None, None, true, "328s", 328_000, false),
     ] {
+        let case = format!("{container:?} {manager:?} {launchd} {given}");
         let variables = [("OPENCLAW_SUPERVISE_STOP_TIMEOUT", given)];
-        let context = ProcessContext { pid1, launchd, ..home.context(if given.is_empty() { &[] } else { &variables }) };
-        let Ok(Invocation::Run(settings)) = read(["x"].map(OsString::from), &context) else { panic!("{pid1}") };
+        let context = home.context(if given.is_empty() { &[] } else { &variables });
+        let context = ProcessContext { container, process_manager: manager, launchd, ..context };
+        let Ok(Invocation::Run(settings)) = read(["x"].map(OsString::from), &context) else { panic!("{case}") };
         let got = (settings.policy.stop_timeout, settings.stop_timeout_is_auto);
-        assert_eq!(got, (Duration::from_secs(seconds), is_auto), "{pid1} {launchd} {given}");
+        assert_eq!(got, (Duration::from_millis(milliseconds), is_auto), "{case}");
     }
 }
 
@@ -275,16 +296,20 @@ fn a_terminal_gets_text() {
 fn a_supervisor_that_is_restarted_in_any_case_stands_by() {
     use OnConflict::{Exit, Standby};
     let home = Home::new();
-    for (pid1, launchd, given, expected) in [
-        (false, false, "", Exit),
-        (true, false, "", Standby),
-        (false, true, "auto", Standby),
-        (true, true, "exit", Exit),
-        (false, false, "standby", Standby),
+    for (container, process_manager, launchd, given, expected) in [
+        (None, None, false, "", Exit),
+        (container(10, true), None, false, "", Standby),
+        (container(10, false), None, false, "", Exit),
+        (None, None, true, "auto", Standby),
+        (None, Some(ProcessManager::Runit), false, "", Standby),
+        (container(10, true), Some(ProcessManager::Runit), true, "exit", Exit),
+        (None, None, false, "standby", Standby),
     ] {
-        let context = ProcessContext { pid1, launchd, ..home.context(&[("OPENCLAW_SUPERVISE_ON_CONFLICT", given)]) };
-        let Ok(Invocation::Run(settings)) = read(["x"].map(OsString::from), &context) else { panic!("{given}") };
-        assert_eq!(settings.policy.on_conflict, expected, "{pid1} {launchd} {given:?}");
+        let case = format!("{container:?} {process_manager:?} {launchd} {given:?}");
+        let context = home.context(&[("OPENCLAW_SUPERVISE_ON_CONFLICT", given)]);
+        let context = ProcessContext { container, process_manager, launchd, ..context };
+        let Ok(Invocation::Run(settings)) = read(["x"].map(OsString::from), &context) else { panic!("{case}") };
+        assert_eq!(settings.policy.on_conflict, expected, "{case}");
     }
 }
 
@@ -603,7 +628,7 @@ const REFUSED: &[&str] = &[
     "--memory-max 800MB",
     "--memory-max 10M",
     "--max-restarts 4294967296",
-    "--conflict-exit-code 0",
+    "--conflict-exit-code 256",
     "--on-conflict fight",
     "--lease luck",
     "--repair yes",

@@ -3,7 +3,7 @@
 use crate::core::report::human;
 use crate::core::{Request, exit};
 use crate::host::control::{Connection, ConnectionError, StatusReply};
-use crate::host::manager;
+use crate::host::manager::{self, ProcessManager};
 use crate::platform::proc;
 use crate::settings::RequestSettings;
 use serde_json::Value;
@@ -204,6 +204,7 @@ async fn hint(request: Request, before: &Before) -> Option<String> {
     let command = match (request, manager) {
         (Request::Stop, "systemd") => manager::stop_command(before.pid).await,
         (Request::Stop, "launchd") => "launchctl bootout gui/UID/LABEL".to_owned(),
+        (Request::Stop, other) => ProcessManager::stop_command(other)?.to_owned(),
         _ => return None,
     };
     Some(format!("{manager} may restart it; to keep it down: {command}"))
@@ -260,6 +261,8 @@ mod tests {
         for (manager, request, hinted) in [
             ("systemd", Request::Stop, true),
             ("launchd", Request::Stop, true),
+            ("pm2", Request::Stop, true),
+            ("runit", Request::Restart, false),
             ("terminal", Request::Stop, false),
             ("systemd", Request::Restart, false),
         ] {

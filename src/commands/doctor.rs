@@ -98,7 +98,9 @@ fn services<'a>(managers: &[ManagerFacts], units: &[&'a UnitFacts]) -> Vec<PortS
         let settings =
             unit.runs_us().then(|| unit_settings(unit, managers)).flatten().and_then(|unit| unit.settings.ok());
         let port = settings.map(|settings| settings.endpoint.port);
-        PortService { unit, port: port.or_else(|| checks::services::port_of(unit)) }
+        let manager = || managers.iter().find(|manager| manager.manager == unit.manager);
+        let configured = || SettingsFacts::port_of_gateway(unit, manager().filter(|_| unit.runs_gateway())?);
+        PortService { unit, port: port.or_else(|| checks::services::port_of(unit)).or_else(configured) }
     };
     units.iter().map(|unit| of(unit)).collect()
 }
@@ -113,11 +115,9 @@ fn settings_facts(
     pid: Option<i32>,
     managers: &[ManagerFacts],
 ) -> SettingsFacts {
-    // In a container only process 1 knows the command line and the environment of the image.
-    let init = || proc::command_of(1).filter(|init| facts::container::runs_us(init));
     pid.and_then(SettingsFacts::of_process)
         .or_else(|| unit_settings(unit?, managers))
-        .or_else(|| init().and_then(|_| SettingsFacts::of_process(1)))
+        .or_else(|| facts::container::entry_point().and_then(SettingsFacts::of_process))
         .unwrap_or_else(|| SettingsFacts::of_ourselves(settings.run.clone()))
 }
 
@@ -154,9 +154,16 @@ fn check_container(examined: &SettingsFacts, has_unit: bool, settings: &DoctorSe
     let limit = known.and_then(|known| known.policy.memory_max_kb);
     // A unit bounds the stop itself.
     let stop = known.filter(|_| !has_unit).map(|known| known.policy.stop_timeout);
-    let container = facts::container::gather(examined.node_options.as_deref(), limit, stop);
+    let pid = match examined.origin {
+        SettingsOrigin::Process(pid) => pid,
+        SettingsOrigin::Unit(_) | SettingsOrigin::Ourselves => std::process::id().cast_signed(),
+    };
+    let node_options = examined.node_options.as_deref();
+    let container = facts::container::gather(pid, examined.container.as_ref(), node_options, limit, stop);
     let mut findings = checks::container::check(&container);
-    if let Some(stop) = stop.filter(|_| container.sign.is_none() && !cfg!(target_os = "macos")) {
+    if let (Some(manager), Some(stop)) = (examined.process_manager, stop) {
+        findings.extend(checks::process_manager::check(manager, stop));
+    } else if let Some(stop) = stop.filter(|_| container.sign.is_none() && !cfg!(target_os = "macos")) {
         findings.push(checks::openclaw::stop_timeout(stop));
     }
     let store = known.map_or(settings.subject.store_dir.as_path(), |known| &known.store_dir);

@@ -14,7 +14,7 @@ use crate::host::{clock, journal, manager};
 use crate::platform::process::become_subreaper;
 use crate::platform::refusal::is_refusal;
 use crate::platform::system_calls::Shortfall;
-use crate::platform::{machine, proc, system_calls};
+use crate::platform::{descriptors, machine, proc, system_calls};
 use crate::settings::Settings;
 use crate::store::{Clocks, Limits, Place, Store, StoreError};
 use std::fs::{self, DirBuilder};
@@ -68,6 +68,7 @@ impl RunError {
 /// Supervises until there is nothing more to do. The log must stand.
 pub async fn run(settings: Settings) -> Result<Outcome, RunError> {
     let signals = Signals::install().map_err(RunError::Signals)?;
+    descriptors::keep_from_children();
     make_folder(&settings.store_dir)?;
     become_subreaper().map_err(RunError::Subreaper)?;
     let (sender, inputs) = mpsc::channel(MESSAGES_WAITING_MAX);

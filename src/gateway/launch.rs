@@ -18,7 +18,7 @@ pub(super) const OWNED: [(&str, &str); 2] =
 
 /// Variables that would make a gateway believe that systemd or launchd owns it, or let it talk to our own manager in our
 /// name. With `OPENCLAW_SERVICE_MARKER` a starting gateway even kills others on its port.
-const HINTS: [&str; 19] = [
+const HINTS: [&str; 22] = [
     "INVOCATION_ID",
     "JOURNAL_STREAM",
     "LAUNCH_JOB_LABEL",
@@ -27,6 +27,10 @@ const HINTS: [&str; 19] = [
     "LISTEN_FDS",
     "LISTEN_PID",
     "LISTEN_PIDFDID",
+    // The channel of a parent that runs Node, such as pm2: a gateway would take its descriptor for one of its own.
+    "NODE_CHANNEL_FD",
+    "NODE_CHANNEL_SERIALIZATION_MODE",
+    "NODE_UNIQUE_ID",
     "NOTIFY_SOCKET",
     "OPENCLAW_LAUNCHD_LABEL",
     "OPENCLAW_SERVICE_KIND",

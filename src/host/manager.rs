@@ -1,11 +1,17 @@
 //! The service manager that runs us: what it kills when we exit, and how long it waits for us.
 
+mod container;
 pub mod output;
+mod process_manager;
 pub mod time_span;
 mod unit;
 
+pub use container::Container;
+pub use process_manager::ProcessManager;
+
 use crate::platform::proc;
 use std::io::{self, IsTerminal};
+use std::sync::OnceLock;
 use std::time::Duration;
 use unit::Unit;
 
@@ -14,7 +20,7 @@ const MARGIN: Duration = Duration::from_secs(5);
 
 /// A whole drain: the gateway exits by itself after 325 to 327 s. OpenClaw's own unit allows 330 s, of which [`MARGIN`]
 /// would leave us in a race with the gateway.
-const DRAIN_WHOLE: Duration = Duration::from_secs(328);
+pub const DRAIN_WHOLE: Duration = Duration::from_secs(328);
 
 /// The margin if a whole drain just fits into the manager's timeout.
 const MARGIN_MIN: Duration = Duration::from_secs(2);
@@ -22,15 +28,38 @@ const MARGIN_MIN: Duration = Duration::from_secs(2);
 /// Lower bound of a drain.
 const DRAIN_MIN: Duration = Duration::from_secs(1);
 
-/// The service manager's name for the log.
+/// The least margin: on a busy machine SIGKILL to a large tree takes a quarter of a second.
+const MARGIN_SHORT: Duration = Duration::from_millis(600);
+
+/// The container that this process runs in.
+#[must_use]
+pub fn container() -> Option<&'static Container> {
+    static CONTAINER: OnceLock<Option<Container>> = OnceLock::new();
+    CONTAINER.get_or_init(|| Container::of(std::process::id().cast_signed(), |name| std::env::var_os(name))).as_ref()
+}
+
+/// The process manager of this process. With a terminal a person has started us, in a shell below one.
+#[must_use]
+pub fn process_manager() -> Option<ProcessManager> {
+    static PROCESS_MANAGER: OnceLock<Option<ProcessManager>> = OnceLock::new();
+    *PROCESS_MANAGER.get_or_init(|| {
+        let of_us = || ProcessManager::of(std::process::id().cast_signed(), |name| std::env::var_os(name));
+        if io::stderr().is_terminal() { None } else { of_us() }
+    })
+}
+
+/// The name of what runs us, for the log.
 #[must_use]
 pub fn name() -> &'static str {
     let has = |name| std::env::var_os(name).is_some();
-    if has("INVOCATION_ID") || has("NOTIFY_SOCKET") {
+    if let Some(manager) = process_manager() {
+        // Before systemd and launchd, which may run it in turn.
+        manager.name()
+    } else if has("INVOCATION_ID") || has("NOTIFY_SOCKET") {
         "systemd"
     } else if has("XPC_SERVICE_NAME") && !io::stderr().is_terminal() {
         "launchd"
-    } else if std::process::id() == 1 {
+    } else if container().is_some() {
         "container"
     } else if io::stderr().is_terminal() {
         "terminal"
@@ -53,8 +82,8 @@ pub async fn stop_command(pid: Option<i32>) -> String {
 
 /// Why a gateway would not survive our exit. `None` if it would.
 pub async fn refuses_detach() -> Option<&'static str> {
-    if std::process::id() == 1 {
-        return Some("with PID 1 the kernel ends every process of the container");
+    if container().is_some_and(|container| container.ends_with_us) {
+        return Some("the container, and every process in it, ends with this program");
     }
     match Unit::ours()?.property("KillMode").await {
         Some(mode) if keeps_children(&mode) => None,
@@ -98,6 +127,16 @@ pub fn drain_within(limit: Duration) -> Duration {
     if limit < DRAIN_WHOLE.saturating_add(MARGIN_MIN) { usual } else { usual.max(DRAIN_WHOLE) }
 }
 
+/// How long a gateway may drain if SIGKILL comes `grace` after the stop, by another manager than systemd. Of a short grace
+/// period a fifth is kept: 10 s leave 8 s.
+#[must_use]
+pub fn drain_in_grace(grace: Duration) -> Duration {
+    if grace / 5 >= MARGIN {
+        return drain_within(grace);
+    }
+    grace.saturating_sub((grace / 5).max(MARGIN_SHORT)).max(DRAIN_MIN)
+}
+
 /// Asks systemd. With a notify socket there is no limit: while a gateway drains we send `EXTEND_TIMEOUT_USEC`, which
 /// overrides `TimeoutStopSec`.
 pub async fn stop_budget() -> StopBudget {
@@ -121,6 +160,24 @@ mod tests {
         }
         for mode in ["control-group", "mixed", "", "process\nmixed"] {
             assert!(!keeps_children(mode), "{mode}");
+        }
+    }
+
+    #[test]
+    fn a_drain_ends_before_the_grace_period() {
+        for (grace, drain) in [
+            (1000, 1000),
+            (1600, 1000),
+            (3000, 2400),
+            (7000, 5600),
+            (10_000, 8000),
+            (25_000, 20_000),
+            (30_000, 25_000),
+            (330_000, 328_000),
+            (345_000, 340_000),
+        ] {
+            let [grace, drain] = [grace, drain].map(Duration::from_millis);
+            assert_eq!(drain_in_grace(grace), drain, "{grace:?}");
         }
     }
 

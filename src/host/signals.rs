@@ -54,11 +54,10 @@ impl Signals {
     /// # Errors
     /// EMFILE.
     pub fn install() -> io::Result<Self> {
-        let mut all = HANDLED.to_vec();
-        // nohup(1) ignores SIGHUP.
-        if disposition::is_ignored(SIGHUP) {
-            all.retain(|signal| *signal != SIGHUP);
-        }
+        // nohup(1) ignores SIGHUP, and a shell without job control the other two for a command in the background. What is
+        // ignored stays so in the gateway, too: execve(2) resets handlers alone.
+        let is_left = |signal: &i32| [SIGHUP, SIGINT, SIGQUIT].contains(signal) && disposition::is_ignored(*signal);
+        let all: Vec<i32> = HANDLED.into_iter().filter(|signal| !is_left(signal)).collect();
         let stream = SignalsInfo::with_exfiltrator(all, WithOrigin::default())?;
         release();
         Ok(Self { stream, hangup: hangup_request() })

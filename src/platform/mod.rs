@@ -4,6 +4,8 @@ mod child;
 pub mod clock;
 mod command_line;
 pub mod descent;
+#[expect(unsafe_code, reason = "the safe calls take descriptors that we own")]
+pub mod descriptors;
 #[expect(unsafe_code, reason = "no safe crate reads a signal's disposition without replacing it")]
 pub mod disposition;
 pub mod environment;

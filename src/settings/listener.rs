@@ -81,7 +81,8 @@ mod tests {
             home: || None,
             cwd,
             terminal: false,
-            pid1: false,
+            container: None,
+            process_manager: None,
             launchd: false,
             tailnet,
         }

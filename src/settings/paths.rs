@@ -229,7 +229,8 @@ pub(super) mod tests {
             home: || Some(PathBuf::from("/nowhere/account")),
             cwd: PathBuf::from("/nowhere/cwd"),
             terminal: false,
-            pid1: false,
+            container: None,
+            process_manager: None,
             launchd: false,
             tailnet: || None,
         }

@@ -5,6 +5,7 @@ use super::process_context::ProcessContext;
 use crate::cli::{ConflictMode, MemoryMax, Options, RepairMode, StopTimeout};
 use crate::core::Policy;
 use crate::core::policy::OnConflict;
+use crate::host::manager::{self, DRAIN_WHOLE, ProcessManager};
 use crate::host::telemetry::Format;
 use std::time::Duration;
 
@@ -40,8 +41,7 @@ pub(super) fn resolve(options: &Options, hooks: &HookSettings, context: &Process
         conflict_timeout: options.conflict_timeout.unwrap_or(default.conflict_timeout),
         conflict_exit_code: options.conflict_exit_code.unwrap_or(default.conflict_exit_code),
         on_conflict: match options.on_conflict.unwrap_or(ConflictMode::Auto) {
-            // Process 1 and a job of launchd are restarted whatever their exit code.
-            ConflictMode::Auto if context.pid1 || context.launchd => OnConflict::Standby,
+            ConflictMode::Auto if is_restarted_anyway(context) => OnConflict::Standby,
             ConflictMode::Auto | ConflictMode::Exit => OnConflict::Exit,
             ConflictMode::Standby => OnConflict::Standby,
         },
@@ -60,14 +60,19 @@ pub(super) fn resolve(options: &Options, hooks: &HookSettings, context: &Process
     }
 }
 
+/// Whether what runs us starts us again whatever our exit code, which would be a loop.
+fn is_restarted_anyway(context: &ProcessContext) -> bool {
+    let ends_container = context.container.as_ref().is_some_and(|container| container.ends_with_us);
+    ends_container || context.launchd || context.process_manager.is_some()
+}
+
 fn automatic_stop_timeout(context: &ProcessContext) -> Duration {
-    Duration::from_secs(if context.pid1 {
-        8 // a container runtime sends SIGKILL after 10
-    } else if context.launchd {
-        15 // the ExitTimeOut of the gateway's own property list is 20
-    } else {
-        328 // the gateway exits by itself after 325 to 327
-    })
+    let container = context.container.as_ref().map(|container| container.grace);
+    let limit = context.process_manager.and_then(ProcessManager::stop_limit);
+    // The ExitTimeOut of the gateway's own property list is 20.
+    let launchd = context.launchd.then_some(Duration::from_secs(15));
+    let drains = [container, limit].map(|grace| grace.map(manager::drain_in_grace));
+    drains.into_iter().chain([launchd]).flatten().fold(DRAIN_WHOLE, Duration::min)
 }
 
 pub(super) fn log_settings(options: &Options, context: &ProcessContext) -> LogSettings {

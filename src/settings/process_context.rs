@@ -1,6 +1,6 @@
 //! What settings depend on beside the command line: the environment and a few facts about this process and machine.
 
-use crate::host::manager;
+use crate::host::manager::{self, Container, ProcessManager};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io::IsTerminal;
@@ -20,8 +20,10 @@ pub struct ProcessContext {
     pub cwd: PathBuf,
     /// Whether stderr is a terminal.
     pub terminal: bool,
-    /// Whether this is process 1: its exit ends the container.
-    pub pid1: bool,
+    /// The container that it runs in.
+    pub container: Option<Container>,
+    /// What runs it, unless that is systemd or launchd.
+    pub process_manager: Option<ProcessManager>,
     /// Whether launchd runs us, which restarts a job whatever its exit code.
     pub launchd: bool,
     /// This machine's address in a tailnet.
@@ -36,7 +38,8 @@ impl ProcessContext {
             home: std::env::home_dir,
             cwd: std::env::current_dir().unwrap_or_else(|_| PathBuf::from("/")),
             terminal: std::io::stderr().is_terminal(),
-            pid1: std::process::id() == 1,
+            container: manager::container().cloned(),
+            process_manager: manager::process_manager(),
             launchd: manager::name() == "launchd",
             tailnet: tailnet_address,
         }

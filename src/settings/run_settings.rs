@@ -76,7 +76,8 @@ pub(super) fn resolve(common: Common<'_>) -> Result<Box<Settings>, UsageErrors> 
         resolver: target.sources.resolver(),
         exports: target.exports,
         policy: Policy { handoff, endpoint: endpoint.clone(), seed: random::bits(), ..policy },
-        stop_timeout_is_auto: options.stop_timeout.unwrap_or(StopTimeout::Auto) == StopTimeout::Auto && !context.pid1,
+        stop_timeout_is_auto: options.stop_timeout.unwrap_or(StopTimeout::Auto) == StopTimeout::Auto
+            && context.container.is_none(),
         hooks: hooks.commands,
         lease: options.lease.unwrap_or_default(),
         endpoint,

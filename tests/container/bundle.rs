@@ -1,7 +1,7 @@
 //! An OCI bundle and its container under runc.
 
+use crate::support::package;
 use crate::support::process::Process;
-use crate::support::root::needs_root;
 use crate::support::{Scene, let_pass, wait_for};
 use serde_json::{Value, json};
 use std::fs::{self, File};
@@ -37,16 +37,6 @@ fn programs() -> &'static [PathBuf; 2] {
     })
 }
 
-/// Installs runc if it is missing.
-fn need_runc() {
-    needs_root("runc");
-    let script = "command -v runc >/dev/null || { apt-get update &&
-        DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends runc; } >/dev/null 2>&1";
-    let lock = std::env::temp_dir().join("ocs-systemd.lock");
-    let installed = Command::new("flock").arg(lock).args(["sh", "-c", script]).status().expect("flock can be started");
-    assert!(installed.success(), "this test needs the package runc, which apt-get could not install");
-}
-
 /// A root folder with the two programs and the mount points, and nothing else.
 pub(crate) fn root(scene: &Scene, name: &str) -> PathBuf {
     let root = scene.root().join(name).join("rootfs");
@@ -73,7 +63,7 @@ pub(crate) struct Container<'a> {
 impl<'a> Container<'a> {
     /// Starts a container with the script of this scene.
     pub(crate) fn run(scene: &'a Scene, name: &str, settings: &[&str]) -> Self {
-        need_runc();
+        package::need("runc", "runc");
         let folder = scene.root().join(name);
         root(scene, name);
         for place in [scene.root().to_owned(), scene.state_dir()] {

@@ -84,6 +84,13 @@ pub(crate) fn stat_fields() -> io::Result<String> {
     Ok(format!("ppid={} pgid={} sid={} starttime={}", field(4), field(5), field(6), field(22)))
 }
 
+/// Whether SIGINT or SIGQUIT is ignored, see proc(5).
+pub(crate) fn ignores_keyboard_signals() -> bool {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| u64::from_str_radix(line.strip_prefix("SigIgn:")?.trim(), 16).ok());
+    mask.is_some_and(|mask| mask & 0b110 != 0)
+}
+
 /// Environment, descriptors, signal dispositions, argv and working directory, one a line.
 fn inheritance() -> io::Result<String> {
     let mut lines = Vec::new();

@@ -92,8 +92,14 @@ fn limit_core(is_wanted: bool) -> nix::Result<()> {
 /// Becomes another program, in a session without a terminal. Returns only why it could not.
 fn in_session(words: &[String]) -> String {
     let Some((program, rest)) = words.split_first() else { return "in-session: no command".to_owned() };
+    // A test run in the background of a shell ignores SIGINT and SIGQUIT, which a supervisor would leave so.
+    let reset = diary::ignores_keyboard_signals().then_some(["env", "--default-signal=INT,QUIT"]);
+    let mut words = reset.into_iter().flatten().chain([program.as_str()]);
     match nix::unistd::setsid() {
-        Ok(_) => format!("{program}: {}", Command::new(program).args(rest).exec()),
+        Ok(_) => {
+            let mut command = Command::new(words.next().unwrap_or_default());
+            format!("{program}: {}", command.args(words).args(rest).exec())
+        }
         Err(error) => format!("setsid: {error}"),
     }
 }

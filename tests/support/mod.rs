@@ -15,6 +15,7 @@ pub(crate) mod ledger;
 #[cfg(target_os = "linux")]
 pub(crate) mod mute;
 pub(crate) mod openclaw;
+pub(crate) mod package;
 pub(crate) mod port;
 pub(crate) mod process;
 pub(crate) mod real;

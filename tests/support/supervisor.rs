@@ -103,6 +103,17 @@ impl<'a> Launch<'a> {
     pub(crate) fn start(self) -> Supervisor {
         Supervisor::spawn(self.command())
     }
+
+    /// The same command line behind other words, such as a shell that becomes its arguments.
+    pub(crate) fn behind(&self, words: &[&str]) -> Command {
+        let plain = self.command();
+        let mut command = self.scene.command(plain.get_program());
+        let mut own = plain.get_args();
+        // "in-session", which the leader of a group, as an init makes one of its child, cannot become.
+        command.args(own.next()).args(words).args(own);
+        command.envs(self.variables.iter().map(|(name, value)| (name, value))).stdout(Stdio::null());
+        command
+    }
 }
 
 /// One line of the supervisor's stderr.

@@ -87,6 +87,40 @@ fn doctor_finds_the_bad_lines_of_a_unit_and_says_what_to_write() {
     }
 }
 
+/// One names its port, the other one takes it from the configuration of its user; neither has a name of OpenClaw.
+#[test]
+fn doctor_finds_a_second_service_of_any_name_if_its_gateway_would_have_our_port() {
+    let machine = Machine::boot("healthy");
+    let unit = machine.shipped(&[]);
+    let variables = variables(&unit);
+    let variables: Vec<&str> = variables.iter().map(String::as_str).collect();
+    let port = variables.iter().find_map(|word| word.strip_prefix("OPENCLAW_GATEWAY_PORT=")).unwrap_or_default();
+    let write = |name: &str, exec: &str| {
+        let text = format!("[Service]\nExecStart={exec}\n[Install]\nWantedBy=bare.target\n");
+        let script = "printf %s \"$2\" >\"/etc/systemd/system/$1\" && systemctl enable \"$1\"";
+        assert!(machine.run(&["sh", "-c", script, "sh", name, &text]).status.success());
+    };
+    write("assistant.service", &format!("/bin/sh -c \"exec openclaw gateway run --port {port}\""));
+    write("elsewhere.service", "/usr/local/bin/openclaw gateway run --port 1");
+    write("status.service", "/usr/local/bin/openclaw gateway status");
+    let script =
+        "mkdir -p /root/.openclaw && printf '{\"gateway\":{\"port\":%s}}' \"$1\" >/root/.openclaw/openclaw.json";
+    assert!(machine.run(&["sh", "-c", script, "sh", port]).status.success());
+    write("configured.service", "/usr/local/bin/openclaw gateway");
+    let (code, findings) = ask(&machine, &variables);
+    assert_eq!(code, Some(1), "{findings:#?}");
+    let second = findings.iter().filter(|finding| finding["check"] == "second service");
+    let second: Vec<(&str, &str)> =
+        second.filter_map(|finding| Some((finding["level"].as_str()?, finding["found"].as_str()?))).collect();
+    let same = |name: &str| format!("{name} (system manager) is enabled for the same port {port}");
+    let [assistant, configured] = ["assistant.service", "configured.service"].map(same);
+    let expected = [("fail", assistant.as_str()), ("fail", &configured), ("ok", "elsewhere.service serves port 1")];
+    for line in expected {
+        assert!(second.contains(&line), "{line:?}: {findings:#?}");
+    }
+    assert_eq!(second.len(), 3, "{second:?}");
+}
+
 #[test]
 fn doctor_fails_where_a_stop_of_the_unit_would_cut_the_drain_off() {
     let machine = Machine::boot("healthy");

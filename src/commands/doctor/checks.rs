@@ -6,6 +6,7 @@ pub(super) mod gateway;
 pub(super) mod kernel;
 pub(super) mod launchd;
 pub(super) mod openclaw;
+pub(super) mod process_manager;
 pub(super) mod services;
 pub(super) mod unit;
 

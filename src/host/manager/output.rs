@@ -16,7 +16,9 @@ pub fn where_shown(manager: &str, has_own_log: bool) -> String {
     let unit = Unit::ours().filter(|_| is_journal(std::env::var("JOURNAL_STREAM").ok().as_deref(), stderr()));
     let place = match unit {
         Some(unit) => format!("in the journal ('{}')", unit.journalctl()),
-        None if std::process::id() == 1 => {
+        None if manager == "pm2" => "in PM2's log ('pm2 logs')".to_owned(),
+        None if manager == "supervisord" => "in supervisord's log ('supervisorctl tail NAME stderr')".to_owned(),
+        None if manager == "container" => {
             "in the container's log ('docker logs', 'kubectl logs --previous')".to_owned()
         }
         None if manager == "launchd" => "in the file that the job names as StandardErrorPath".to_owned(),

@@ -9,6 +9,32 @@ pub fn boot_id() -> Option<String> {
     trimmed("/proc/sys/kernel/random/boot_id")
 }
 
+/// A kind of namespace, see namespaces(7).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Namespace {
+    Pid,
+    Uts,
+    Ipc,
+    Cgroup,
+}
+
+impl Namespace {
+    /// Whether a process is in the one that the machine booted with; `None` if that cannot be seen. Their numbers are fixed
+    /// in `include/linux/proc_ns.h`.
+    #[must_use]
+    pub fn is_first(self, pid: i32) -> Option<bool> {
+        let (name, first) = match self {
+            Self::Pid => ("pid", 0xEFFF_FFFC),
+            Self::Uts => ("uts", 0xEFFF_FFFE),
+            Self::Ipc => ("ipc", 0xEFFF_FFFF),
+            Self::Cgroup => ("cgroup", 0xEFFF_FFFB),
+        };
+        // Our own entry is right even if `/proc` is that of another pid namespace.
+        let owner = if pid == std::process::id().cast_signed() { "self".to_owned() } else { pid.to_string() };
+        fs::metadata(format!("/proc/{owner}/ns/{name}")).ok().map(|namespace| namespace.ino() == first)
+    }
+}
+
 /// The number of our pid namespace, see `pid_namespaces(7)`: another one has other processes under the same ids.
 #[must_use]
 pub fn pid_namespace() -> Option<u64> {

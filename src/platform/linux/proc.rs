@@ -114,10 +114,16 @@ fn children_by_walk() -> io::Result<Vec<i32>> {
 #[must_use]
 pub fn command_of(pid: i32) -> Option<String> {
     let digest = |line: &mut Vec<u8>| command_line::of_arguments(line.split(|&byte| byte == 0));
-    survey::ask(pid, "cmdline", digest).flatten().or_else(|| {
-        let name = fs::read(path_of(pid, "comm").ok()?).ok()?;
-        Some(command_line::of_name(name.trim_ascii_end()))
-    })
+    let name = || Some(command_line::of_name(name_of(pid)?.as_bytes()));
+    survey::ask(pid, "cmdline", digest).flatten().or_else(name)
+}
+
+/// The name of a process: of its program file or script, of at most 15 bytes, unless it has set another one. It takes no lock
+/// of that process.
+#[must_use]
+pub fn name_of(pid: i32) -> Option<String> {
+    let name = fs::read(path_of(pid, "comm").ok()?).ok()?;
+    Some(String::from_utf8_lossy(name.trim_ascii_end()).into_owned())
 }
 
 /// The environment that a process was started with; `None` if it cannot be read, or if that read is stuck.

@@ -182,10 +182,14 @@ pub fn children() -> io::Result<Vec<i32>> {
 pub fn command_of(pid: i32) -> Option<String> {
     let start = started_with(pid);
     let arguments = start.as_deref().and_then(parse).map(|start| start.arguments);
-    arguments.and_then(command_line::of_arguments).or_else(|| {
-        let name = short_info(pid)?.pbsi_comm.map(i8::cast_unsigned);
-        name.split(|&byte| byte == 0).next().map(command_line::of_name)
-    })
+    arguments.and_then(command_line::of_arguments).or_else(|| Some(command_line::of_name(name_of(pid)?.as_bytes())))
+}
+
+/// The name of a process: of its program file, of at most 15 bytes.
+#[must_use]
+pub fn name_of(pid: i32) -> Option<String> {
+    let name = short_info(pid)?.pbsi_comm.map(i8::cast_unsigned);
+    name.split(|&byte| byte == 0).next().map(|name| String::from_utf8_lossy(name).into_owned())
 }
 
 /// The environment that a process was started with; nothing where it cannot be read: another user's process, and while

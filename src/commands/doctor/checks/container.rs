@@ -34,7 +34,18 @@ fn init(facts: &ContainerFacts, sign: &str) -> Finding {
     let check = "container";
     let init = facts.init.as_deref().unwrap_or("unknown");
     let found = format!("{sign}, process 1 is {init}");
-    let reaps = ["tini", "dumb-init", "catatonit", "docker-init", "podman-init", "s6-svscan", "systemd", "init"];
+    let reaps = [
+        "tini",
+        "dumb-init",
+        "catatonit",
+        "docker-init",
+        "podman-init",
+        "s6-svscan",
+        "systemd",
+        "init",
+        "pause",
+        "supervisord",
+    ];
     let program =
         init.split_whitespace().next().and_then(|program| Path::new(program).file_name()).and_then(OsStr::to_str);
     if runs_us(init) || program.is_some_and(|name| reaps.contains(&name)) {
@@ -72,8 +83,8 @@ fn mebibytes(bytes: u64) -> String {
 
 fn memory(facts: &ContainerFacts) -> Finding {
     let check = "memory";
-    let Some(max) = facts.memory_max else { return Finding::ok(check, "no limit") };
-    let found = format!("memory.max {}", mebibytes(max));
+    let Some(max) = facts.limits.memory else { return Finding::ok(check, "no limit") };
+    let found = format!("memory limit {}", mebibytes(max));
     if max >= MEMORY_MIN {
         return Finding::ok(check, found);
     }
@@ -82,8 +93,8 @@ fn memory(facts: &ContainerFacts) -> Finding {
 }
 
 fn limit_of_ours(facts: &ContainerFacts) -> Option<Finding> {
-    let (max, own) = facts.memory_max.zip(facts.memory_limit)?;
-    let (check, found) = ("memory", format!("--memory-max {}, memory.max {}", mebibytes(own), mebibytes(max)));
+    let (max, own) = facts.limits.memory.zip(facts.memory_limit)?;
+    let (check, found) = ("memory", format!("--memory-max {}, memory limit {}", mebibytes(own), mebibytes(max)));
     // Above nine tenths the kernel reclaims memory all the time.
     if own <= max / 10 * 9 {
         return Some(Finding::ok(check, found));
@@ -93,8 +104,8 @@ fn limit_of_ours(facts: &ContainerFacts) -> Option<Finding> {
 }
 
 fn heap_of_node(facts: &ContainerFacts) -> Option<Finding> {
-    let (max, heap) = facts.memory_max.zip(facts.heap)?;
-    let (check, found) = ("memory", format!("Node.js heap {}, memory.max {}", mebibytes(heap), mebibytes(max)));
+    let (max, heap) = facts.limits.memory.zip(facts.heap)?;
+    let (check, found) = ("memory", format!("Node.js heap {}, memory limit {}", mebibytes(heap), mebibytes(max)));
     if heap <= max / 4 * 3 {
         return Some(Finding::ok(check, found));
     }
@@ -103,8 +114,8 @@ fn heap_of_node(facts: &ContainerFacts) -> Option<Finding> {
 }
 
 fn processes(facts: &ContainerFacts) -> Option<Finding> {
-    let max = facts.pids_max?;
-    let (check, found) = ("processes", format!("pids.max {max}"));
+    let max = facts.limits.pids?;
+    let (check, found) = ("processes", format!("limit of {max} processes"));
     if max >= PIDS_MIN {
         return Some(Finding::ok(check, found));
     }
@@ -112,8 +123,8 @@ fn processes(facts: &ContainerFacts) -> Option<Finding> {
 }
 
 fn processor(facts: &ContainerFacts) -> Option<Finding> {
-    let percent = facts.cpu_percent?;
-    let (check, found) = ("processor", format!("cpu.max {percent}% of one CPU"));
+    let percent = facts.limits.cpu_percent?;
+    let (check, found) = ("processor", format!("limit of {percent}% of one CPU"));
     if percent >= CPU_PERCENT_MIN {
         return Some(Finding::ok(check, found));
     }
@@ -147,6 +158,7 @@ pub(in super::super) fn state(folder: &Path, network: Option<&str>, lease: Basis
 mod tests {
     use super::super::tests::listing;
     use super::*;
+    use crate::commands::doctor::facts::limits::GroupLimits;
 
     fn facts() -> ContainerFacts {
         ContainerFacts {
@@ -155,6 +167,10 @@ mod tests {
             stop_timeout: Some(Duration::from_secs(328)),
             ..ContainerFacts::default()
         }
+    }
+
+    fn limited(memory: Option<u64>, pids: Option<u64>, cpu_percent: Option<u64>) -> ContainerFacts {
+        ContainerFacts { limits: GroupLimits { memory, pids, cpu_percent }, ..facts() }
     }
 
     #[test]
@@ -167,17 +183,17 @@ mod tests {
             ("short stop timeout", ContainerFacts { stop_timeout: Some(Duration::from_secs(8)), ..facts() }),
             ("shell", ContainerFacts { init: Some("/bin/sh -c openclaw-supervise".to_owned()), ..facts() }),
             ("tini", ContainerFacts { init: Some("/sbin/tini -- openclaw-supervise".to_owned()), ..facts() }),
-            ("little memory", ContainerFacts { memory_max: Some(512 * MIB), ..facts() }),
+            ("little memory", limited(Some(512 * MIB), None, None)),
             (
                 "enough memory",
-                ContainerFacts { memory_max: gib(2), memory_limit: Some(1500 * MIB), heap: gib(1), ..facts() },
+                ContainerFacts { memory_limit: Some(1500 * MIB), heap: gib(1), ..limited(gib(2), None, None) },
             ),
-            ("high --memory-max", ContainerFacts { memory_max: gib(2), memory_limit: gib(2), ..facts() }),
-            ("large heap", ContainerFacts { memory_max: gib(2), heap: gib(2), ..facts() }),
-            ("no memory.max", ContainerFacts { heap: gib(64), memory_limit: gib(64), ..facts() }),
-            ("few processes", ContainerFacts { pids_max: Some(100), ..facts() }),
-            ("enough of both", ContainerFacts { pids_max: Some(1024), cpu_percent: Some(100), ..facts() }),
-            ("little CPU", ContainerFacts { cpu_percent: Some(20), ..facts() }),
+            ("high --memory-max", ContainerFacts { memory_limit: gib(2), ..limited(gib(2), None, None) }),
+            ("large heap", ContainerFacts { heap: gib(2), ..limited(gib(2), None, None) }),
+            ("no memory limit", ContainerFacts { heap: gib(64), memory_limit: gib(64), ..facts() }),
+            ("few processes", limited(None, Some(100), None)),
+            ("enough of both", limited(None, Some(1024), Some(100))),
+            ("little CPU", limited(None, None, Some(20))),
         ];
         insta::assert_snapshot!(listing(cases.map(|(case, facts)| (case, check(&facts)))));
     }

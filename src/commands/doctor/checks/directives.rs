@@ -269,7 +269,8 @@ mod tests {
         let line = ["openclaw-supervise", "run"].into_iter().chain(words.iter().copied()).map(OsString::from);
         let context = ProcessContext {
             env: Arc::new(|name| (name == "OPENCLAW_STATE_DIR").then(|| std::env::temp_dir().into_os_string())),
-            pid1: false,
+            container: None,
+            process_manager: None,
             launchd: false,
             ..ProcessContext::of_this_process()
         };

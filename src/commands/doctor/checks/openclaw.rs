@@ -264,6 +264,8 @@ mod tests {
             node_options: None,
             is_guessed,
             other_user: other_user.map(str::to_owned),
+            container: None,
+            process_manager: None,
         };
         let all = [
             UsageError::CommandLine("invalid value 'x' for '--port <PORT>'".to_owned()),

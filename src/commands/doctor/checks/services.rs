@@ -21,10 +21,10 @@ pub(in super::super) fn port_of(unit: &UnitFacts) -> Option<u16> {
     inline.or_else(apart).and_then(|port| port.parse().ok()).or_else(|| variable()?.trim().parse().ok())
 }
 
-/// OpenClaw's own services that are on and do not start us. `ours` is the path of this program.
+/// The services that are on and start a gateway without us, OpenClaw's own among them. `ours` is the path of this program.
 pub(in super::super) fn openclaws(services: &[PortService<'_>], port: u16, ours: &Path) -> Vec<Finding> {
     let check = "second service";
-    let own = services.iter().filter(|service| is_openclaws(service.unit));
+    let own = services.iter().filter(|service| is_openclaws(service.unit) || service.unit.runs_gateway());
     let findings: Vec<Finding> = own
         .filter(|service| service.unit.is_active() || service.unit.is_enabled())
         .map(|service| {
@@ -37,18 +37,20 @@ pub(in super::super) fn openclaws(services: &[PortService<'_>], port: u16, ours:
                 return Finding::ok(check, format!("{id} serves port {other}"));
             }
             let state = if unit.is_active() { "running" } else { "enabled" };
+            let wrapper = format!(
+                "; or let it start this supervisor: openclaw gateway install --wrapper {} --force",
+                ours.display()
+            );
+            let wrapper = if is_openclaws(unit) { wrapper } else { String::new() };
             Finding::fail(
                 check,
                 format!("{id} ({}) is {state} for the same port {port}", unit.manager.name()),
                 "the two compete for the port, and one of them exits with 78 at every start",
-                format!(
-                    "{systemctl} disable --now {id}; or let it start this supervisor: openclaw gateway install --wrapper {} --force",
-                    ours.display()
-                ),
+                format!("{systemctl} disable --now {id}{wrapper}"),
             )
         })
         .collect();
-    if findings.is_empty() { vec![Finding::ok(check, "none of OpenClaw's own services is enabled")] } else { findings }
+    if findings.is_empty() { vec![Finding::ok(check, "no other service starts a gateway")] } else { findings }
 }
 
 fn is_openclaws(unit: &UnitFacts) -> bool {
@@ -94,11 +96,14 @@ mod tests {
     use crate::commands::doctor::facts::systemd::tests::unit;
 
     const GATEWAY: &str = "{ path=/usr/bin/node ; argv[]=node openclaw.mjs gateway --port 18789 ; ignore_errors=no ; }";
+    const IN_SHELL: &str =
+        "{ path=/bin/sh ; argv[]=/bin/sh -c exec openclaw gateway run --port 18789 ; ignore_errors=no ; }";
     const WRAPPED: &str =
         "{ path=/opt/openclaw-supervise ; argv[]=/opt/openclaw-supervise gateway --port 18789 ; ignore_errors=no ; }";
 
     #[test]
-    fn a_service_of_openclaws_own_is_a_second_service_unless_it_starts_us() {
+    fn a_service_with_a_gateway_is_a_second_service_whatever_its_name_unless_it_starts_us() {
+        let elsewhere = GATEWAY.replace("18789", "19001");
         let cases = [
             ("enabled", &[][..]),
             ("profile", &[("Id", "openclaw-gateway-work.service")]),
@@ -107,6 +112,9 @@ mod tests {
             ("starts us", &[("ExecStart", WRAPPED)]),
             ("another port", &[("ExecStart", "{ path=/n ; argv[]=n gateway --port=19001 ; ignore_errors=no ; }")]),
             ("unknown port", &[("ExecStart", "{ path=/n ; argv[]=n gateway ; ignore_errors=no ; }")]),
+            ("any name", &[("Id", "assistant.service")]),
+            ("any name, in a shell", &[("Id", "assistant.service"), ("ExecStart", IN_SHELL)]),
+            ("any name, another port", &[("Id", "assistant.service"), ("ExecStart", &elsewhere)]),
         ];
         let ours = unit(&[]);
         insta::assert_snapshot!(listing(cases.map(|(case, changes)| {

@@ -1,9 +1,10 @@
 //! The container that we run in, if any, and its limits; and the file system of the state.
 
+use super::limits::{self, GroupLimits};
 use super::program::is_ours;
+use crate::host::manager::{self, Container};
 use crate::platform::{filesystem, proc};
 use std::ffi::OsStr;
-use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
@@ -15,11 +16,7 @@ pub(in super::super) struct ContainerFacts {
     pub(in super::super) sign: Option<String>,
     /// The command line of process 1.
     pub(in super::super) init: Option<String>,
-    /// In bytes.
-    pub(in super::super) memory_max: Option<u64>,
-    pub(in super::super) pids_max: Option<u64>,
-    /// In percent of one processor.
-    pub(in super::super) cpu_percent: Option<u64>,
+    pub(in super::super) limits: GroupLimits,
     /// `--max-old-space-size`, in bytes.
     pub(in super::super) heap: Option<u64>,
     /// `--memory-max`, in bytes.
@@ -28,44 +25,22 @@ pub(in super::super) struct ContainerFacts {
     pub(in super::super) stop_timeout: Option<Duration>,
 }
 
+/// Of process `pid`.
 pub(in super::super) fn gather(
+    pid: i32,
+    container: Option<&Container>,
     node_options: Option<&OsStr>,
     memory_limit_kb: Option<u64>,
     stop_timeout: Option<Duration>,
 ) -> ContainerFacts {
-    let files = ["/.dockerenv", "/run/.containerenv"].into_iter().find(|file| Path::new(file).exists());
-    let kubernetes = || std::env::var_os("KUBERNETES_SERVICE_HOST").map(|_| "KUBERNETES_SERVICE_HOST is set");
-    let init = proc::command_of(1);
-    let is_init = init.as_deref().is_some_and(runs_us);
-    let sign = files.or_else(kubernetes).or(is_init.then_some("this program is process 1"));
-    let limit = |file: &str| of_group(file).and_then(|text| text.trim().parse().ok());
     ContainerFacts {
-        sign: sign.map(str::to_owned),
-        init,
-        memory_max: limit("memory.max"),
-        pids_max: limit("pids.max"),
-        cpu_percent: of_group("cpu.max").as_deref().and_then(percent),
+        sign: container.map(|container| container.sign.clone()),
+        init: proc::command_of(1),
+        limits: limits::of(pid),
         heap: node_options.and_then(OsStr::to_str).and_then(heap),
         memory_limit: memory_limit_kb.map(|kb| kb * 1024),
         stop_timeout,
     }
-}
-
-/// A file of our control group, else of the nearest ancestor that has it.
-fn of_group(file: &str) -> Option<String> {
-    let own = proc::cgroup_of(i32::try_from(std::process::id()).ok()?)?;
-    let root = Path::new("/sys/fs/cgroup");
-    let own = root.join(own.trim_start_matches('/'));
-    own.ancestors()
-        .take_while(|group| group.starts_with(root))
-        .find_map(|group| fs::read_to_string(group.join(file)).ok())
-}
-
-/// `QUOTA PERIOD` of `cpu.max`, in percent of one processor.
-fn percent(text: &str) -> Option<u64> {
-    let mut words = text.split_whitespace().map(|word| word.parse::<u64>().ok());
-    let (quota, period) = (words.next()??, words.next()??);
-    quota.checked_mul(100)?.checked_div(period)
 }
 
 /// The heap limit in `NODE_OPTIONS`, in bytes. Node treats dashes and underscores alike.
@@ -75,6 +50,15 @@ fn heap(options: &str) -> Option<u64> {
         .filter_map(|word| word.split_once('='))
         .rfind(|(name, _)| name.replace('_', "-") == "--max-old-space-size")?;
     size.parse::<u64>().ok()?.checked_mul(MIB)
+}
+
+/// The supervisor that a container was started for: only it has the command line and the environment of the image. It is
+/// process 1, or its child where that is an init.
+pub(in super::super) fn entry_point() -> Option<i32> {
+    let is_ours = |pid: &i32| proc::command_of(*pid).is_some_and(|command| runs_us(&command));
+    let of_container = |pid: &i32| *pid == 1 || manager::container().is_some();
+    let children = proc::children_of(1).unwrap_or_default();
+    std::iter::once(1).chain(children).filter(of_container).find(is_ours)
 }
 
 /// Whether a command line starts this program.
@@ -93,8 +77,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn limits_are_read_as_the_kernel_and_node_write_them() {
-        assert_eq!((percent("50000 100000\n"), percent("max 100000"), percent("")), (Some(50), None, None));
+    fn the_heap_limit_is_read_as_node_reads_it() {
         assert_eq!(heap("--trace --max-old-space-size=2048"), Some(2048 * MIB));
         assert_eq!(heap("--max_old_space_size=1 --max-old-space-size=2"), Some(2 * MIB));
         assert_eq!((heap("--max-old-space-size=x"), heap("")), (None, None));

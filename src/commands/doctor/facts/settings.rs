@@ -3,6 +3,7 @@
 
 use super::program::is_ours;
 use super::systemd::{ManagerFacts, UnitFacts};
+use crate::host::manager::{self, Container, ProcessManager};
 use crate::platform::proc;
 use crate::settings::{self, Invocation, ProcessContext, Settings, UsageErrors};
 use std::collections::BTreeMap;
@@ -34,6 +35,9 @@ pub(in super::super) struct SettingsFacts {
     pub(in super::super) is_guessed: bool,
     /// The user who runs it, if that is not our own: then our permissions say nothing.
     pub(in super::super) other_user: Option<String>,
+    /// Where it runs; `None` if it does not.
+    pub(in super::super) container: Option<Container>,
+    pub(in super::super) process_manager: Option<ProcessManager>,
 }
 
 impl SettingsFacts {
@@ -46,6 +50,8 @@ impl SettingsFacts {
             node_options: variable("NODE_OPTIONS"),
             is_guessed: false,
             other_user: None,
+            container: manager::container().cloned(),
+            process_manager: manager::process_manager(),
         }
     }
 
@@ -67,6 +73,16 @@ impl SettingsFacts {
 
     /// As the unit would start.
     pub(in super::super) fn of_unit(unit: &UnitFacts, manager: &ManagerFacts) -> Option<Self> {
+        Self::of_unit_behind(&[], unit, manager)
+    }
+
+    /// The port of the gateway that a unit starts without this program: it would be ours in front of it.
+    pub(in super::super) fn port_of_gateway(unit: &UnitFacts, manager: &ManagerFacts) -> Option<u16> {
+        let facts = Self::of_unit_behind(&["openclaw-supervise", "run", "--"], unit, manager);
+        facts?.settings.ok().map(|settings| settings.endpoint.port)
+    }
+
+    fn of_unit_behind(prefix: &[&str], unit: &UnitFacts, manager: &ManagerFacts) -> Option<Self> {
         let mut variables = manager.variables.clone();
         let user = unit.get("User").and_then(|name| nix::unistd::User::from_name(name).ok().flatten());
         let other_user = user.as_ref().filter(|user| user.uid != nix::unistd::geteuid()).map(|user| user.name.clone());
@@ -76,7 +92,8 @@ impl SettingsFacts {
         let known = unit.words();
         let is_guessed = known.is_none();
         let words = known.or_else(|| unit.command().map(|(_, words)| words))?;
-        let words = words.iter().flat_map(|word| expand(word, &variables)).collect();
+        let words = prefix.iter().map(OsString::from).chain(words.iter().flat_map(|word| expand(word, &variables)));
+        let words = words.collect();
         let variable = move |name: &str| variables.get(name).cloned();
         let plan = Self::read(SettingsOrigin::Unit(unit.id().to_owned()), words, variable, home, other_user)?;
         Some(Self { is_guessed, ..plan })
@@ -95,11 +112,16 @@ impl SettingsFacts {
             return None;
         }
         let (path, node_options) = (variable("PATH"), variable("NODE_OPTIONS"));
+        let (container, process_manager) = match &origin {
+            SettingsOrigin::Process(pid) => (Container::of(*pid, &variable), ProcessManager::of(*pid, &variable)),
+            SettingsOrigin::Unit(_) | SettingsOrigin::Ourselves => (None, None),
+        };
         let context = ProcessContext {
             env: Arc::new(variable),
             cwd,
             terminal: false,
-            pid1: origin == SettingsOrigin::Process(1),
+            container: container.clone(),
+            process_manager,
             ..ProcessContext::of_this_process()
         };
         let settings = match settings::read(words, &context) {
@@ -108,7 +130,7 @@ impl SettingsFacts {
             // Another subcommand, which has no gateway.
             Ok(_) => return None,
         };
-        Some(Self { origin, settings, path, node_options, is_guessed: false, other_user })
+        Some(Self { origin, settings, path, node_options, is_guessed: false, other_user, container, process_manager })
     }
 }
 

@@ -3,6 +3,7 @@
 
 use super::command_line::{exec_start, exec_words, shell_words};
 use super::program::{self, ProgramError, is_ours};
+use crate::gateway::openclaw;
 use crate::host::manager::time_span;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -165,6 +166,18 @@ impl UnitFacts {
         is_ours(path) || words.iter().any(is_ours)
     }
 
+    /// Whether its command starts an OpenClaw gateway, without this program.
+    pub(in super::super) fn runs_gateway(&self) -> bool {
+        let words = self.command().map(|(_, words)| words).unwrap_or_default();
+        // They may be the line of a shell, with its quotes.
+        let words: Vec<&str> = words.iter().map(|word| word.trim_matches(['"', '\'', ';'])).collect();
+        let verb = words.iter().rposition(|word| *word == "gateway").and_then(|at| words.get(at + 1));
+        // Not `openclaw gateway status`, or another verb that ends at once.
+        let serves =
+            verb.is_none_or(|verb| *verb == "run" || !verb.starts_with(|first: char| first.is_ascii_lowercase()));
+        serves && !self.runs_us() && openclaw::is_gateway(&words.into_iter().map(OsString::from).collect::<Vec<_>>())
+    }
+
     /// `Environment=`, overridden by those `EnvironmentFile=` that can be read.
     pub(in super::super) fn variables(&self) -> BTreeMap<String, OsString> {
         let mut all = variables(&shell_words(self.get("Environment").unwrap_or_default()));
@@ -229,12 +242,16 @@ fn systemctl(manager: SystemdManager, words: &[&str]) -> Result<String, ProgramE
 
 fn units(manager: SystemdManager) -> Result<Vec<UnitFacts>, ProgramError> {
     // `show` expands a pattern to loaded units only; the other unit files are given by name.
-    let files = systemctl(manager, &["list-unit-files", "--no-legend", "--plain", "openclaw*.service"]);
-    let names = match files {
-        Ok(text) => text.lines().filter_map(|line| name_of(line.split_whitespace().next()?)).collect(),
-        Err(ProgramError::Silent(_)) => Vec::new(),
-        Err(error) => return Err(error),
+    let list = |pattern: &[&str]| {
+        let words = [&["list-unit-files", "--no-legend", "--plain", "--type=service"], pattern].concat();
+        match systemctl(manager, &words) {
+            Ok(text) => Ok(text.lines().filter_map(|line| name_of(line.split_whitespace().next()?)).collect()),
+            Err(ProgramError::Silent(_)) => Ok(Vec::new()),
+            Err(error) => Err(error),
+        }
     };
+    let mut names: Vec<String> = list(&["openclaw*.service"])?;
+    names.extend(list(&["--state=enabled"])?);
     let properties = PROPERTIES.join(",");
     let mut words = vec!["show", "-p", &properties, "--", "*.service"];
     words.extend(names.iter().map(String::as_str));
@@ -262,7 +279,7 @@ fn parse(manager: SystemdManager, text: &str) -> Vec<UnitFacts> {
         let lines = block.lines().filter_map(|line| line.split_once('='));
         let properties = lines.map(|(name, value)| (name.to_owned(), value.trim().to_owned())).collect();
         let unit = UnitFacts { manager, properties };
-        let is_relevant = unit.runs_us() || unit.id().starts_with("openclaw");
+        let is_relevant = unit.runs_us() || unit.id().starts_with("openclaw") || unit.runs_gateway();
         if is_relevant && unit.get("Id").is_some() && !units.iter().any(|known| known.id() == unit.id()) {
             units.push(unit);
         }
@@ -342,6 +359,21 @@ StartLimitBurst=5
         );
         let variables = unit.variables();
         assert_eq!((&variables["A"], &variables["C"], &variables["EMPTY"]), (&"b".into(), &"d e".into(), &"".into()));
+    }
+
+    #[test]
+    fn a_unit_of_any_name_counts_if_its_command_is_a_gateway() {
+        for (words, expected) in [
+            ("/usr/bin/node /opt/openclaw/dist/index.js gateway --port 1", true),
+            ("openclaw --profile gateway gateway run", true),
+            ("/bin/sh -c \"exec openclaw gateway\"", true),
+            ("openclaw gateway status", false),
+            ("openclaw doctor", false),
+            ("/usr/bin/gateway run", false),
+        ] {
+            let block = format!("Id=a.service\nExecStart={{ path=/x ; argv[]={words} ; ignore_errors=no ; }}\n");
+            assert_eq!(parse(SystemdManager::System, &block).len() == 1, expected, "{words}");
+        }
     }
 
     #[test]
