@@ -240,7 +240,7 @@ mod tests {
             let address = listener.local_addr().unwrap();
             assert!(found.contains(&(address, me)), "{address}: {found:?}");
             let table = listeners_by_table(ANY_PORT, address.is_ipv6()).unwrap();
-            assert!(table.iter().any(|(socket, _)| *socket == address), "{address}: {table:?}");
+            assert!(table.iter().any(|socket| socket.address == address), "{address}: {table:?}");
         }
         let client = std::net::TcpStream::connect(bound[0].local_addr().unwrap()).unwrap();
         let address = client.local_addr().unwrap();
