@@ -21,16 +21,29 @@ const RELEVANT: [&str; 2] = ["env", "gateway"];
 /// The depth of the deepest of them: that of `gateway.tls.enabled`.
 const LEVEL_MAX: usize = 3;
 
-/// A missing or unreadable file is read as an empty one.
-pub(super) fn read(path: &Path, findings: &mut Findings) -> Map<String, Value> {
-    let Some(value) = read_file(path, CONFIG_LONGEST, findings) else { return Map::new() };
+/// A missing file is read as an empty one. `None` if the file cannot be used, which is a problem.
+pub(super) fn read(path: &Path, findings: &mut Findings) -> Option<Map<String, Value>> {
+    let known = findings.problems.len();
+    let Some(value) = read_file(path, CONFIG_LONGEST, findings) else {
+        return (findings.problems.len() == known).then(Map::new);
+    };
     match (Includes { chain: vec![path.to_owned()], left: FILES_MAX, findings }.resolve(value, 0)) {
-        Value::Object(root) => root,
+        Value::Object(root) => Some(root),
         other => {
             findings.problems.push(format!("{}: must be an object, not {}", path.display(), shorten(&other)));
-            Map::new()
+            None
         }
     }
+}
+
+/// The copy that the gateway makes of each config that it has started with, and that its doctor restores.
+pub(super) fn read_last_good(path: &Path) -> Option<Map<String, Value>> {
+    let mut copy = path.as_os_str().to_owned();
+    copy.push(".last-good");
+    let mut unheeded = Findings::default();
+    let value = read_file(Path::new(&copy), CONFIG_LONGEST, &mut unheeded)?;
+    let mut includes = Includes { chain: vec![path.to_owned()], left: FILES_MAX, findings: &mut unheeded };
+    includes.resolve(value, 0).as_object().cloned()
 }
 
 fn read_file(path: &Path, longest: u64, findings: &mut Findings) -> Option<Value> {
@@ -248,7 +261,7 @@ mod tests {
         /// The config, and the problems with the folder's name taken out.
         fn read(&self) -> (Value, Vec<String>) {
             let mut findings = Findings::default();
-            let root = read(&self.0.join("c"), &mut findings);
+            let root = read(&self.0.join("c"), &mut findings).unwrap();
             let name = format!("{}/", self.0.display());
             (Value::Object(root), findings.problems.iter().map(|problem| problem.replace(&name, "")).collect())
         }

@@ -11,7 +11,8 @@ use crate::cli::Host;
 use crate::gateway::endpoint::{Resolved, Resolver};
 use serde_json::{Map, Value};
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 const PORT: &str = "OPENCLAW_GATEWAY_PORT";
@@ -34,6 +35,8 @@ pub(super) struct Sources {
     pub(super) port: Option<u16>,
     pub(super) host: Option<Host>,
     pub(super) command: CommandOptions,
+    /// The last config that could be read: a gateway that runs while it is broken was started with it.
+    pub(super) known: Arc<Mutex<Option<Map<String, Value>>>>,
 }
 
 impl Sources {
@@ -85,6 +88,16 @@ impl Sources {
         (Resolved { endpoint, warnings, files: findings.files, exports }, findings.is_half_written)
     }
 
+    fn config(&self, path: &Path, findings: &mut Findings) -> Map<String, Value> {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(root) = document::read(path, findings) {
+            *known = Some(root);
+        } else if known.is_none() {
+            *known = document::read_last_good(path);
+        }
+        known.clone().unwrap_or_default()
+    }
+
     fn environment(&self, findings: &mut Findings) -> Effective {
         let mut context = self.context.clone();
         let mut round = 0;
@@ -100,7 +113,7 @@ impl Sources {
             }
             let with_files = context.with(set.iter().cloned());
             let path = selection.config(&with_files);
-            let root = document::read(&path, findings);
+            let root = self.config(&path, findings);
             let of_config = config::variables(&root, &with_files);
             let of_config: Vec<_> = of_config.into_iter().map(|(name, value)| (name, OsString::from(value))).collect();
             let moves = selectors(&of_config);

@@ -10,6 +10,7 @@ use crate::cli::Options;
 use crate::gateway::endpoint::Resolved;
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 pub(super) struct Target {
     pub(super) sources: Sources,
@@ -39,7 +40,7 @@ impl Target {
         let (state_dir, config_path) = (selection.state_dir(context), selection.config(context));
         let selected = selection.changes_since(&Selection::from_environment(context));
         let context = context.with(selected.into_iter().map(|(name, value)| (name.to_owned(), value)));
-        let sources = Sources { context, port: options.port, host: options.host, command };
+        let sources = Sources { context, port: options.port, host: options.host, command, known: Arc::default() };
         let (resolved, is_half_written) = sources.read();
         Self { sources, resolved, is_half_written, exports, state_dir, config_path, warnings }
     }

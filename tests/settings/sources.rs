@@ -120,6 +120,50 @@ fn a_resolver_reads_everything_anew_and_tells_what_it_looked_at() {
 }
 
 #[test]
+fn a_config_that_breaks_leaves_the_gateway_where_it_was() {
+    let home = Home::new();
+    home.write(C, "{gateway: {port: 1}, env: {vars: {MODE: 'lan'}}}");
+    let resolver = home.run(&[], &[]).resolver;
+    home.write(C, "{gateway: {po");
+    let found = resolver.resolve();
+    assert_eq!((found.endpoint.port, found.warnings.len()), (1, 1));
+    assert!(
+        found.warnings[0].ends_with("; assuming that the gateway listens on ws://127.0.0.1:1"),
+        "{:?}",
+        found.warnings
+    );
+    fs::remove_file(home.path(C)).unwrap();
+    assert_eq!(resolver.resolve().endpoint.port, 18789, "without a config the gateway starts with its defaults");
+
+    // Where it broke before the start, there is the gateway's own copy of the one that it has started with.
+    home.write(C, "{gateway: {po");
+    assert_eq!(home.run(&[], &[]).endpoint.port, 18789);
+    home.write(&format!("{C}.last-good"), "{gateway: {port: 2}}");
+    let settings = home.run(&[], &[]);
+    assert_eq!((settings.endpoint.port, settings.warnings.len()), (2, 1), "{:?}", settings.warnings);
+    assert!(settings.resolver.resolve().files.iter().all(|file| !file.to_string_lossy().ends_with("last-good")));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn no_bytes_in_a_file_keep_the_gateway_from_its_start(
+        config in proptest::collection::vec(any::<u8>(), 0..40),
+        text in "[{}\\[\\]:,'\"\\\\$a-z0-9 \n\u{2028}]{0,40}",
+        dot_env in "[A-Za-z_=\"'`#\\\\ \n\u{feff}]{0,40}",
+    ) {
+        let home = Home::new();
+        home.write(E, &dot_env);
+        for bytes in [config, text.into_bytes()] {
+            home.write(C, "");
+            fs::write(home.path(C), bytes).unwrap();
+            prop_assert!(matches!(home.read(&["probe"], &[]), Ok(Invocation::Probe(_))));
+        }
+    }
+}
+
+#[test]
 fn whatever_a_config_is_it_never_keeps_a_gateway_from_its_start() {
     let home = Home::new();
     home.write("broken", "{\n gateway: {\n  port: 2,\n");

@@ -13,10 +13,16 @@ pub(crate) struct RealGateway {
 impl RealGateway {
     /// The words that start an isolated gateway on that port.
     pub(crate) fn words(&self, port: u16) -> Vec<String> {
+        let mut words = self.words_without_port();
+        words.extend(["--port".to_owned(), port.to_string()]);
+        words
+    }
+
+    /// The same where its own settings choose the port.
+    pub(crate) fn words_without_port(&self) -> Vec<String> {
         let mut words = vec![self.node.display().to_string(), self.program.display().to_string()];
-        let rest = ["gateway", "run", "--allow-unconfigured", "--auth", "none", "--bind", "loopback", "--port"];
+        let rest = ["gateway", "run", "--allow-unconfigured", "--auth", "none", "--bind", "loopback"];
         words.extend(rest.map(str::to_owned));
-        words.push(port.to_string());
         words
     }
 

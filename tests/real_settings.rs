@@ -1,0 +1,54 @@
+//! The real gateway is found wherever its own files put it.
+
+#![cfg(target_os = "linux")]
+
+#[expect(dead_code, reason = "each test file uses its part of the kit")]
+mod support;
+
+use nix::sys::signal::Signal;
+use std::fs;
+use std::time::Duration;
+use support::real::RealGateway;
+use support::supervisor::Said;
+use support::{Scene, http};
+
+/// Cold disks and busy machines.
+const PATIENCE: Duration = Duration::from_mins(4);
+
+/// Files in the state directory. `@` stands for the port on which the gateway serves, and 1 and 2 for those that lose.
+const CASES: [&[(&str, &str)]; 2] = [
+    &[(".env", "export OPENCLAW_GATEWAY_PORT='@' # mine"), ("openclaw.json", "{gateway: {mode: 'local', port: 1}}")],
+    &[
+        ("openclaw.json", "{$include: ['a.json5', './b/c.json5'], gateway: {mode: 'local'}}"),
+        ("a.json5", "{gateway: {port: 1}, env: {vars: {OPENCLAW_GATEWAY_PORT: '2'}}}"),
+        ("b/c.json5", "{env: {vars: {$include: 'd.json5'}}} // relative to this file"),
+        ("b/d.json5", "{OPENCLAW_GATEWAY_PORT: '@'}"),
+    ],
+];
+
+#[test]
+fn the_real_gateway_is_found_wherever_its_own_files_put_it() {
+    let real = RealGateway::install();
+    for files in CASES {
+        let scene = Scene::new("");
+        for (name, text) in files {
+            let path = scene.state_dir().join(name);
+            fs::create_dir_all(path.parent().expect("it has a folder")).expect("a folder can be made");
+            fs::write(path, text.replace('@', &scene.port().to_string())).expect("a file can be written");
+        }
+        let words = real.words_without_port();
+        let words: Vec<_> = words.iter().map(String::as_str).collect();
+        let launch = scene.launch().words(&words).without("--port").without("--boot-limit");
+        let launch = launch.option("--probe-interval", "500ms").option("--hang-after", "60s");
+        let mut supervisor = launch.option("--startup-timeout", "240s").start();
+        supervisor.patience = PATIENCE;
+        supervisor.wait_started();
+        assert_eq!(http::startup_status(scene.port()).as_deref(), Some("started"), "{files:?}");
+        let status = Said::by(&scene, &["status", "--json"]).expect(0).json();
+        assert_eq!(status["supervisor"]["url"], scene.url(), "{status}");
+        Said::by(&scene, &["probe"]).expect(0);
+        supervisor.signal(Signal::SIGTERM);
+        supervisor.expect_exit(0);
+        assert_eq!(supervisor.count("gateway.spawned"), 1, "{}", supervisor.story());
+    }
+}
