@@ -77,6 +77,31 @@ async fn a_request_reaches_the_loop_with_the_name_of_who_asked_and_its_reports_c
 }
 
 #[tokio::test]
+async fn a_client_that_is_part_of_what_ends_is_answered_at_once_and_hears_nothing_more() {
+    let stage = Stage::new("inside");
+    let told = Script::telling(&[r#"{"event":"x"}"#]);
+    let is_us = |pid| pid == std::process::id().cast_signed();
+    let mut desk = Desk::open(&stage, Script { is_inside: is_us, ..told });
+    for (word, request) in [("restart", Request::Restart), ("stop", Request::Stop), ("retry-now", Request::Retry)] {
+        let (mut connection, answer) = Connection::ask(stage.store(), word).await.unwrap();
+        assert_eq!(answer, json!({"accepted": true, "inside": true}));
+        assert_eq!(timeout(PATIENCE, connection.next()).await.unwrap().unwrap(), None);
+        let (asked, by) = timeout(PATIENCE, desk.heard()).await.unwrap();
+        assert_eq!((asked, by.pid), (request, Some(std::process::id().cast_signed())));
+    }
+    // It may watch and ask: that ends nothing.
+    assert_eq!(Connection::ask(stage.store(), "watch").await.unwrap().1, json!({"accepted": true}));
+    desk.close();
+    let desk = Desk::open(&stage, Script { is_inside: |_| true, ..Script::default() });
+    for word in ["restart", "stop"] {
+        let shown = Verb::new(&stage, &[word]).run().await;
+        assert_eq!(shown.code, 0, "{shown:?}");
+        assert!(shown.out.contains("accepted; you are part of what ends"), "{shown:?}");
+    }
+    desk.close();
+}
+
+#[tokio::test]
 async fn a_watcher_hears_the_last_report_and_then_the_end() {
     let stage = Stage::new("watch");
     let desk = Desk::open(&stage, Script::default());

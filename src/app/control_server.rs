@@ -2,13 +2,15 @@
 
 use super::input::Input;
 use super::reporter::Reporter;
-use crate::host::control::{Broadcast, Control, Facts};
+use crate::host::control::{Broadcast, Control, Facts, IsInside};
+use std::sync::Arc;
 use tokio::sync::mpsc::Sender;
 use tokio::task::JoinHandle;
 
 /// The control socket, as long as it is wanted.
 pub struct ControlServer {
     facts: Facts,
+    is_inside: IsInside,
     inputs: Sender<Input>,
     /// Clients of a socket that was replaced hear on.
     broadcast: Broadcast,
@@ -16,10 +18,10 @@ pub struct ControlServer {
 }
 
 impl ControlServer {
-    /// A desk that is closed yet.
+    /// Closed yet.
     #[must_use]
-    pub fn new(facts: Facts, inputs: Sender<Input>) -> Self {
-        Self { facts, inputs, broadcast: Broadcast::default(), serving: None }
+    pub fn new(facts: Facts, is_inside: IsInside, inputs: Sender<Input>) -> Self {
+        Self { facts, is_inside, inputs, broadcast: Broadcast::default(), serving: None }
     }
 
     /// Opens it. To be called once the lease is ours, the socket of a predecessor is replaced; and again in a store
@@ -32,7 +34,11 @@ impl ControlServer {
             Ok(control) => {
                 let control = control.joining(self.broadcast.clone());
                 reporter.open(control.broadcast());
-                self.serving = Some(tokio::spawn(control.serve(self.inputs.clone(), self.facts.clone())));
+                self.serving = Some(tokio::spawn(control.serve(
+                    self.inputs.clone(),
+                    self.facts.clone(),
+                    Arc::clone(&self.is_inside),
+                )));
             }
             Err(error) => {
                 let folder = self.facts.store_dir.display();

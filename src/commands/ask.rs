@@ -91,6 +91,13 @@ async fn pursue(settings: &RequestSettings, before: &Before) -> RequestOutcome {
         ));
     }
     let mut connection = match Connection::ask(store_dir, request.name()).await {
+        // The end of the tree may wait for this process, which is in it.
+        Ok((_, answer)) if answer["accepted"] == true && answer["inside"] == true => {
+            return RequestOutcome::good(format!(
+                "accepted; you are part of what ends, so the outcome of the {} is not waited for",
+                request.name()
+            ));
+        }
         Ok((connection, answer)) if answer["accepted"] == true => connection,
         Ok((_, answer)) => {
             return RequestOutcome::bad(format!("unexpected answer of a supervisor of another version: {answer}"));

@@ -4,9 +4,11 @@ use crate::app::{App, ControlServer, Diagnostics, End, Input, Reporter, Shell, W
 use crate::core::{Event, Outcome, Policy, Report, Supervisor, exit};
 use crate::gateway::hooks::Hooks;
 use crate::gateway::incident::Surroundings;
+use crate::gateway::insiders::Insiders;
 use crate::gateway::openclaw::Openclaw;
 use crate::gateway::probe::Prober;
 use crate::gateway::process::{self, Launch};
+use crate::gateway::tree::Orphans;
 use crate::host::control::Facts;
 use crate::host::manager::StopBudget;
 use crate::host::signals::Signals;
@@ -21,6 +23,7 @@ use std::fs::{self, DirBuilder};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
 
@@ -167,8 +170,10 @@ fn assemble(
     let policy = Policy { messages, ..settings.policy };
     journal::begin(&policy);
     let core = Supervisor::new(policy);
+    let insiders = Insiders::new(&launch.key, &hooks.key, Orphans::survey());
+    let is_inside = Arc::new(move |pid| insiders.contain(pid));
     let shell = Shell::new(launch, hooks, prober, diagnostics, store.clone(), whereabouts, sender.clone());
-    App::new(core, shell, inputs, reporter.clone(), ControlServer::new(facts, sender))
+    App::new(core, shell, inputs, reporter.clone(), ControlServer::new(facts, is_inside, sender))
 }
 
 /// Shortens the drain of a gateway to what the service manager leaves for it.

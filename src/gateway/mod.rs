@@ -6,6 +6,7 @@ mod exit_watch;
 pub mod handoff;
 pub mod hooks;
 pub mod incident;
+pub mod insiders;
 mod launch;
 pub mod openclaw;
 pub mod probe;

@@ -14,7 +14,7 @@ mod status;
 
 pub use broadcast::{Broadcast, CLIENTS_MAX};
 pub use connection::{ANSWER_TIME_MAX, Connection, ConnectionError};
-pub use session::Query;
+pub use session::{IsInside, Query};
 pub use socket::NAME;
 pub use status::{Facts, GatewayReply, LeaseReply, NextReply, ProbeReply, RestartsReply, StatusReply, SupervisorReply};
 
@@ -63,8 +63,13 @@ impl Control {
     }
 
     /// Serves clients for as long as this is polled. Their queries go to `messages`.
-    pub async fn serve(self, messages: mpsc::Sender<impl From<Query> + Send + 'static>, facts: Facts) {
-        let shared = Arc::new(Shared { messages, facts, broadcast: self.broadcast.clone() });
+    pub async fn serve(
+        self,
+        messages: mpsc::Sender<impl From<Query> + Send + 'static>,
+        facts: Facts,
+        is_inside: IsInside,
+    ) {
+        let shared = Arc::new(Shared { messages, facts, is_inside, broadcast: self.broadcast.clone() });
         loop {
             match self.listener.accept().await {
                 Ok((stream, _)) => self.admit(stream, &shared),

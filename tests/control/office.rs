@@ -13,6 +13,7 @@ use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -212,11 +213,13 @@ pub(crate) struct Script {
     pub(crate) told: Vec<String>,
     /// Whether it goes away after that.
     pub(crate) leaves: bool,
+    /// Whether its clients are part of what they ask it to end.
+    pub(crate) is_inside: fn(i32) -> bool,
 }
 
 impl Default for Script {
     fn default() -> Self {
-        Self { status: full, told: Vec::new(), leaves: false }
+        Self { status: full, told: Vec::new(), leaves: false, is_inside: |_| false }
     }
 }
 
@@ -289,7 +292,7 @@ impl Desk {
             store_dir: stage.store().to_owned(),
         };
         let (told, endpoint) = (broadcast.clone(), Endpoint::local(stage.port()));
-        let serves = tokio::spawn(control.serve(messages, facts));
+        let serves = tokio::spawn(control.serve(messages, facts, Arc::new(script.is_inside)));
         let works = tokio::spawn(async move {
             while let Some(query) = inbox.recv().await {
                 match query {

@@ -39,6 +39,11 @@ pub(super) fn accepted() -> String {
     line(&json!({ "accepted": true }))
 }
 
+/// The client is part of what its request ends.
+pub(super) fn accepted_from_inside() -> String {
+    line(&json!({ "accepted": true, "inside": true }))
+}
+
 pub(super) fn error(why: &str) -> String {
     line(&json!({ "error": why }))
 }

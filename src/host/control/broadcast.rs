@@ -15,6 +15,9 @@ const REPORTS_WAITING_MAX: usize = 64;
 /// How long the last reports may take at the end.
 const FINISH_TIME_MAX: Duration = Duration::from_millis(500);
 
+/// What a client that watches reads.
+pub(super) type Reports = broadcast::Receiver<Option<Arc<str>>>;
+
 /// Sends reports to every client that watches, and waits for none.
 #[derive(Debug, Clone)]
 pub struct Broadcast {
@@ -59,7 +62,7 @@ impl Broadcast {
         Arc::clone(&self.places).try_acquire_owned().ok()
     }
 
-    pub(super) fn subscribe(&self) -> broadcast::Receiver<Option<Arc<str>>> {
+    pub(super) fn subscribe(&self) -> Reports {
         self.lines.subscribe()
     }
 }

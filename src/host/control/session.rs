@@ -1,12 +1,13 @@
 //! One client: its request and the answer.
 
 use super::answer::{self, Ask};
-use super::broadcast::Broadcast;
+use super::broadcast::{Broadcast, Reports};
 use super::line::{Lines, hung_up, write};
 use super::status::{Facts, StatusReply};
 use crate::core::{Request, Requester, Status};
 use crate::platform::proc;
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::UnixStream;
 use tokio::net::unix::UCred;
@@ -34,10 +35,14 @@ pub enum Query {
     },
 }
 
+/// Whether the process with this pid is part of what a request ends. Runs on a worker.
+pub type IsInside = Arc<dyn Fn(i32) -> bool + Send + Sync>;
+
 /// What all clients share.
 pub(super) struct Shared<M> {
     pub(super) messages: mpsc::Sender<M>,
     pub(super) facts: Facts,
+    pub(super) is_inside: IsInside,
     pub(super) broadcast: Broadcast,
 }
 
@@ -56,11 +61,8 @@ pub(super) async fn serve(stream: &UnixStream, peer: UCred, shared: &Shared<impl
     match ask {
         Err(why) => say(stream, &answer::error(&why)).await,
         Ok(Ask::Status) => tell_status(stream, shared).await,
-        Ok(Ask::Watch) => stay(stream, shared, None).await,
-        Ok(Ask::Do(request)) => {
-            let how = format!("control socket: {}", request.name());
-            stay(stream, shared, Some(Query::Request { request, by: requester(how, peer) })).await
-        }
+        Ok(Ask::Watch) => watch(stream, shared.broadcast.subscribe()).await,
+        Ok(Ask::Do(request)) => forward(stream, shared, request, peer).await,
     }
 }
 
@@ -84,17 +86,40 @@ async fn tell_status(stream: &UnixStream, shared: &Shared<impl From<Query>>) -> 
     say(stream, &line).await
 }
 
-/// Forwards the request, if any, and sends every report from then on.
-async fn stay(stream: &UnixStream, shared: &Shared<impl From<Query>>, query: Option<Query>) -> io::Result<()> {
-    // Before the request, so that no report on it is missed.
-    let mut reports = shared.broadcast.subscribe();
-    if let Some(query) = query {
-        match timeout(PATIENCE, shared.messages.send(query.into())).await {
-            Ok(Ok(())) => {}
-            Ok(Err(_)) => return say(stream, &answer::error("the supervisor is ending")).await,
-            Err(_) => return say(stream, &answer::error("the supervisor is too busy; ask again")).await,
+/// Forwards the request and sends every report on it. A client that is part of what ends gets none, because the end may
+/// wait for that client. The answer comes first: the request may end the client.
+async fn forward(
+    stream: &UnixStream,
+    shared: &Shared<impl From<Query>>,
+    request: Request,
+    peer: UCred,
+) -> io::Result<()> {
+    let by = requester(format!("control socket: {}", request.name()), peer);
+    let is_inside = match by.pid {
+        Some(pid) => {
+            let is_inside = Arc::clone(&shared.is_inside);
+            proc::run(move || is_inside(pid)).await.unwrap_or(false)
         }
+        None => false,
+    };
+    let place = match timeout(PATIENCE, shared.messages.reserve()).await {
+        Ok(Ok(place)) => place,
+        Ok(Err(_)) => return say(stream, &answer::error("the supervisor is ending")).await,
+        Err(_) => return say(stream, &answer::error("the supervisor is too busy; ask again")).await,
+    };
+    if is_inside {
+        say(stream, &answer::accepted_from_inside()).await?;
+        place.send(Query::Request { request, by }.into());
+        return Ok(());
     }
+    // Before the request, so that no report on it is missed.
+    let reports = shared.broadcast.subscribe();
+    place.send(Query::Request { request, by }.into());
+    watch(stream, reports).await
+}
+
+/// Sends every report from now on.
+async fn watch(stream: &UnixStream, mut reports: Reports) -> io::Result<()> {
     say(stream, &answer::accepted()).await?;
     loop {
         let report = tokio::select! {
