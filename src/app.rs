@@ -150,7 +150,12 @@ impl App {
                 }
                 self.manager.queue(notice);
             }
-            Effect::Report(report) => self.reporter.report(&report),
+            Effect::Report(report) => {
+                self.reporter.report(&report);
+                if matches!(report, Report::StandbyEntered { .. }) && self.core.lease().is_none() {
+                    self.control_server.open_standby(&self.reporter);
+                }
+            }
             Effect::Exit(outcome) => return Some(outcome),
         }
         None

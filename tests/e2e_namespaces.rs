@@ -1,14 +1,17 @@
 //! Two supervisors in two pid namespaces share a store: neither sees the other's process, and exactly one owns the gateway.
 
 #![cfg(target_os = "linux")]
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on says so by a panic")]
 
 #[expect(dead_code, reason = "each test file uses its part of the kit")]
 mod support;
 
 use nix::sys::signal::Signal;
+use serde_json::Value;
+use std::fs;
 use support::jail::{Jail, first_process, gateways};
 use support::ledger::Ledger;
-use support::supervisor::Supervisor;
+use support::supervisor::{Said, Supervisor};
 use support::{PATIENCE, Scene, wait_for};
 
 /// As PID 1 it would stand by.
@@ -86,4 +89,59 @@ fn with_two_stores_and_one_network_the_port_claim_decides_and_names_no_owner() {
     assert!(second.last("conflict.detected").value()["holder_pid"].is_null(), "{}", second.story());
     first.wait_event("gateway.started");
     assert_eq!(gateways(&scene).len(), 1);
+}
+
+fn status(scene: &Scene, code: i32) -> (Value, String) {
+    let port = scene.port().to_string();
+    let told = Said::by(scene, &["status", "--port", &port, "--json"]).expect(code).json();
+    (told, Said::by(scene, &["status", "--port", &port]).expect(code).out)
+}
+
+#[test]
+fn status_tells_an_owner_that_it_cannot_ask_or_see_and_never_calls_its_lease_free() {
+    let scene = Scene::new("healthy");
+    let jail = Jail::with_pids().and_network();
+    let mut first = start(&scene, &jail);
+    first.wait_event("gateway.started");
+    // It answers, and neither its processes nor its port are ours.
+    let (told, text) = status(&scene, 4);
+    assert_eq!((&told["answered_by"], &told["health"]), (&"supervisor".into(), &"unknown".into()), "{told:#}");
+    assert!(told["elsewhere"].is_object() && text.contains("pid 1 in another pid namespace"), "{told:#}\n{text}");
+    // As on another machine: no socket.
+    fs::remove_file(scene.store_dir().join("control.sock")).unwrap();
+    let (told, text) = status(&scene, 4);
+    assert_eq!((&told["supervisor"]["state"], &told["health"]), (&"elsewhere".into(), &"unknown".into()), "{told:#}");
+    assert_eq!((&told["lease"]["held"], &told["lease"]["owner_pid"]), (&true.into(), &1.into()), "{told:#}");
+    assert_eq!((&told["last"]["supervisor"], &told["last"]["gateway"]), (&Value::Null, &Value::Null), "{told:#}");
+    for part in
+        ["elsewhere: pid 1 in another pid namespace, since ", "it holds the lock", "held by pid 1 ", "no end on record"]
+    {
+        assert!(text.contains(part), "{part:?} is missing in {text}");
+    }
+    assert!(!text.contains("not running") && !text.contains("free, ") && !text.contains(" ended "), "{text}");
+    let said = Said::by(&scene, &["stop"]).expect(1);
+    said.assert_says(&["runs elsewhere (pid 1 on ", "it holds the lock and cannot be asked from here"]);
+    // Its lock is free, and whether its gateway is gone cannot be seen.
+    first_process(first.pid()).kill();
+    first.wait_exit();
+    let (told, text) = status(&scene, 4);
+    assert_eq!((&told["supervisor"]["state"], &told["lease"]["held"]), (&"none".into(), &false.into()), "{told:#}");
+    assert!(text.contains("its lock is free") && text.contains("no end on record"), "{text}");
+}
+
+#[test]
+fn status_is_good_where_the_endpoint_answers_and_the_supervisor_cannot_be_asked() {
+    let scene = Scene::new("healthy");
+    let mut first = start(&scene, &Jail::with_pids());
+    first.wait_event("gateway.started");
+    fs::remove_file(scene.store_dir().join("control.sock")).unwrap();
+    let (told, _) = status(&scene, 0);
+    assert_eq!((&told["supervisor"]["state"], &told["health"]), (&"elsewhere".into(), &"healthy".into()), "{told:#}");
+    first_process(first.pid()).signal(Signal::SIGTERM);
+    first.expect_exit(0);
+    let (told, _) = status(&scene, 3);
+    assert_eq!(
+        (&told["supervisor"]["state"], &told["last"]["gateway"]["end"]),
+        (&"none".into(), &"with exit code 0".into())
+    );
 }

@@ -226,7 +226,8 @@ fn a_standby_beside_a_healthy_owner_is_ready() {
     let ear = Ear::path(&scene);
     let mut standby = with_watchdog(ear.launch(&scene), "600000").option("--on-conflict", "standby").start();
     let ready = ear.wait("READY", "1");
-    assert_eq!(ready.value("STATUS"), Some("standing by: another supervisor holds the lease"));
+    let sentence = format!("standing by: another supervisor holds the lease (pid {})", owner.pid());
+    assert_eq!(ready.value("STATUS"), Some(sentence.as_str()));
     // It lives, though it has nothing else to do.
     ear.wait_after("WATCHDOG", "1", ear.count("WATCHDOG") + 3);
     assert_eq!(ear.count("READY"), 1);

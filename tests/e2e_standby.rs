@@ -86,6 +86,7 @@ fn after_a_stopped_owner_it_starts_one_gateway() {
     let second = standby.wait_started();
     assert!(!first.is_alive() && second.is_alive());
     assert_eq!(scene.diary().starts().len(), 2);
+    assert_eq!(sockets(&scene), Vec::<String>::new(), "it has that of the owner now");
     assert_eq!(standby.last("gateway.started").number("generation"), 2);
     Said::by(&scene, &["status"]).expect(0).assert_says(&[&format!("pid {}", standby.pid())]);
     standby.signal(Signal::SIGTERM);
@@ -210,4 +211,47 @@ fn in_standby_behind_a_gateway_a_stop_leaves_that_one_alone() {
     Said::by(&scene, &["stop"]).expect(0);
     standby.expect_exit(0);
     assert!(stranger.is_alive() && stranger.diary.signals(stranger.pid()).is_empty());
+}
+
+/// The files of the sockets of supervisors in standby.
+fn sockets(scene: &Scene) -> Vec<String> {
+    let names = fs::read_dir(scene.store_dir()).expect("the store is there").flatten();
+    let names = names.filter_map(|entry| entry.file_name().into_string().ok());
+    names.filter(|name| name.starts_with("standby-") && name.ends_with(".sock")).collect()
+}
+
+#[test]
+fn it_has_a_socket_of_its_own_and_status_shows_it_beside_the_owner() {
+    let scene = Scene::new("healthy");
+    let mut owner = scene.start();
+    let gateway = owner.wait_started();
+    let mut killed = stand_by(&scene);
+    let is_there = |count| move |scene: &Scene| (sockets(scene).len() == count).then_some(());
+    support::wait_for("its socket", support::PATIENCE, || killed.story(), || is_there(1)(&scene));
+    killed.signal(Signal::SIGKILL);
+    killed.wait_exit();
+    let stale = sockets(&scene);
+    let mut standby = stand_by(&scene);
+    let told = || Said::by(&scene, &["status", "--json"]).expect(0).json();
+    let told = support::wait_for(
+        "its socket",
+        support::PATIENCE,
+        || standby.story(),
+        || Some(told()).filter(|told| told["standbys"][0]["pid"] == standby.pid()),
+    );
+    assert!(sockets(&scene).len() == 1 && sockets(&scene) != stale, "{stale:?} was left by the one that was killed");
+    assert_eq!(told["supervisor"]["pid"], owner.pid(), "{told:#}");
+    let shown = &told["standbys"][0];
+    assert_eq!((&shown["state"], &shown["owner_pid"]), (&"standby".into(), &owner.pid().into()), "{told:#}");
+    let said = Said::by(&scene, &["status"]).expect(0);
+    let row = format!("standby     pid {}", standby.pid());
+    said.assert_says(&[&row, &format!("another supervisor holds the lease (pid {})", owner.pid())]);
+    // Without an owner on its socket it is there all the same.
+    fs::remove_file(scene.store_dir().join("control.sock")).expect("the owner has one");
+    Said::by(&scene, &["status"]).expect(0).assert_says(&[&row]);
+    assert!(Said::by(&scene, &["probe", "--supervised"]).out.contains("standby"));
+    standby.signal(Signal::SIGTERM);
+    standby.expect_exit(0);
+    assert_eq!(sockets(&scene), Vec::<String>::new());
+    assert!(gateway.is_alive());
 }

@@ -1,5 +1,6 @@
 //! `restart`, `stop` and `retry-now`: one request to the running supervisor, and its outcome.
 
+use super::record::{LastOwner, OwnerSeen, StoreRecord};
 use crate::core::report::human;
 use crate::core::{Request, exit};
 use crate::host::control::{Connection, ConnectionError, StatusReply};
@@ -56,7 +57,7 @@ pub async fn run(settings: &RequestSettings, out: &mut impl io::Write) -> io::Re
             let outcome = timeout(settings.timeout, pursue(settings, &before)).await;
             outcome.unwrap_or_else(|_| RequestOutcome::bad(too_late(settings)))
         }
-        Err(error) => failure(&error, &settings.subject.store_dir),
+        Err(error) => failure(settings, &error).await,
     };
     print(&outcome.text, out)?;
     Ok(outcome.code)
@@ -102,7 +103,7 @@ async fn pursue(settings: &RequestSettings, before: &Before) -> RequestOutcome {
         Ok((_, answer)) => {
             return RequestOutcome::bad(format!("unexpected answer of a supervisor of another version: {answer}"));
         }
-        Err(error) => return failure(&error, store_dir),
+        Err(error) => return failure(settings, &error).await,
     };
     let mut heard = false;
     loop {
@@ -123,7 +124,7 @@ async fn pursue(settings: &RequestSettings, before: &Before) -> RequestOutcome {
                 return RequestOutcome::good("the supervisor exited");
             }
             Ok(None) => return RequestOutcome::bad(format!("the supervisor exited during the {}", request.name())),
-            Err(error) => return failure(&error, store_dir),
+            Err(error) => return failure(settings, &error).await,
         }
     }
 }
@@ -186,18 +187,37 @@ impl Before {
     }
 }
 
-fn failure(error: &ConnectionError, store_dir: &Path) -> RequestOutcome {
-    match error {
-        ConnectionError::Absent => RequestOutcome {
-            code: NOT_RUNNING,
-            text: format!(
-                "openclaw-supervise is not running for {}. Start it: `openclaw-supervise`, or its service; \
-                 other state directory: --state-dir",
-                store_dir.display()
-            ),
-        },
-        other => RequestOutcome::bad(other.to_string()),
+async fn failure(settings: &RequestSettings, error: &ConnectionError) -> RequestOutcome {
+    let ConnectionError::Absent = error else { return RequestOutcome::bad(error.to_string()) };
+    let store_dir = &settings.subject.store_dir;
+    let standbys = Connection::standbys(store_dir).await;
+    if let Some(pid) = standbys.first().and_then(|standby| standby.supervisor.pid) {
+        return RequestOutcome::bad(format!(
+            "the supervisor here is in standby (pid {pid}) and owns no gateway; ask where the owner runs (see \
+             `openclaw-supervise status`), or end the standby with `kill {pid}`"
+        ));
     }
+    let owner = StoreRecord::open(store_dir).ok().flatten().and_then(|record| record.owner());
+    let port = owner.as_ref().and_then(|owner| owner.place.as_ref()).map_or(settings.port, |(_, port)| *port);
+    let seen = OwnerSeen::look(store_dir, owner.as_ref(), port);
+    let Some(trouble) = seen.trouble(store_dir, port) else {
+        let text = format!(
+            "openclaw-supervise is not running for {}. Start it: `openclaw-supervise`, or its service; other state \
+             directory: --state-dir",
+            store_dir.display()
+        );
+        return RequestOutcome { code: NOT_RUNNING, text };
+    };
+    let who = match (seen, owner) {
+        (OwnerSeen::ClaimOnly { pid: Some(pid) }, _) => format!("pid {pid}: "),
+        (OwnerSeen::Here, Some(LastOwner { pid: Some(pid), .. })) => format!("the supervisor (pid {pid}) is running: "),
+        (OwnerSeen::Elsewhere { .. }, Some(LastOwner { pid: Some(pid), host, .. })) => {
+            let host = host.unwrap_or_else(|| "another machine".to_owned());
+            format!("the supervisor runs elsewhere (pid {pid} on {host}): ")
+        }
+        _ => String::new(),
+    };
+    RequestOutcome::bad(format!("{who}{trouble}"))
 }
 
 fn too_late(settings: &RequestSettings) -> String {

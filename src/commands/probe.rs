@@ -76,7 +76,7 @@ pub async fn run(
 
 async fn check(prober: &Prober, store_dir: &Path, condition: Question) -> CheckResult {
     if condition == Question::Supervised {
-        return CheckResult::Supervisor(supervisor::look(store_dir).await);
+        return CheckResult::Supervisor(supervisor::look(store_dir, prober.endpoint().port).await);
     }
     let sighting = prober.look(Look::AnswersAndOwner { leader: None }).await;
     let is_gateway = matches!(sighting.verdict, Verdict::Gateway(_) | Verdict::Draining);

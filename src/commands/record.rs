@@ -2,8 +2,8 @@
 
 use crate::core::Settled;
 use crate::core::lease::Life;
-use crate::platform::{machine, proc};
-use crate::store::{EventRow, GenerationRecord, LeaseOwner, StoreError, StoreReader};
+use crate::platform::{claim, machine, proc};
+use crate::store::{self, EventRow, GenerationRecord, LeaseOwner, StoreError, StoreReader};
 use serde_json::{Map, Value};
 use std::path::Path;
 use std::time::Duration;
@@ -25,8 +25,12 @@ pub(super) struct LastOwner {
     pub(super) host: Option<String>,
     pub(super) epoch: u64,
     pub(super) since: Option<i64>,
+    /// Where heartbeats show that it lives.
+    pub(super) heartbeat_at: Option<i64>,
     pub(super) released: bool,
     pub(super) life: Life,
+    /// Whether its pid is one of our own boot and pid namespace.
+    pub(super) is_here: bool,
     /// Where its gateway listens: the host as in a URL, and the port.
     pub(super) place: Option<(String, u16)>,
 }
@@ -38,11 +42,64 @@ pub(super) struct RecordedGateway {
     pub(super) pid: Option<i32>,
     /// Since its start was decided.
     pub(super) age: Option<Duration>,
-    /// Whether its process is known to live.
-    pub(super) alive: bool,
+    /// Whether its process lives, as far as that can be seen from here.
+    pub(super) life: Life,
     /// Such as `with exit code 1`; `None` if no end is recorded.
     pub(super) end: Option<String>,
     pub(super) ended_at: Option<i64>,
+}
+
+/// What shows of a supervisor that does not answer on its socket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum OwnerSeen {
+    /// No lock, no claim, and nothing of it in the record.
+    Nowhere,
+    /// Its process lives here.
+    Here,
+    /// It lives on another machine or in another pid namespace: certainly if it holds the lock, else as far as its record
+    /// tells.
+    Elsewhere { is_locked: bool },
+    /// It holds the lock, and the record does not name it.
+    Unnamed,
+    /// It claims the port, and holds no lock in this directory.
+    ClaimOnly { pid: Option<i32> },
+}
+
+impl OwnerSeen {
+    /// Looks at the lock in this directory and the claim on this port.
+    pub(super) fn look(store_dir: &Path, owner: Option<&LastOwner>, port: u16) -> Self {
+        let is_locked = store::is_locked(store_dir) == Some(true);
+        match owner.filter(|owner| !owner.released).map(|owner| owner.life) {
+            Some(Life::Alive) => Self::Here,
+            Some(Life::Unknown) => Self::Elsewhere { is_locked },
+            Some(Life::Gone(_)) | None if is_locked => Self::Unnamed,
+            Some(Life::Gone(_)) | None => match claim::peek(port) {
+                Ok(Some(claimant)) => Self::ClaimOnly { pid: claimant.by },
+                Ok(None) | Err(_) => Self::Nowhere,
+            },
+        }
+    }
+
+    /// Why it cannot be asked, and what to do, in words; `None` if there is none.
+    pub(super) fn trouble(self, store_dir: &Path, port: u16) -> Option<String> {
+        let dir = store_dir.display();
+        match self {
+            Self::Nowhere => None,
+            Self::Here => Some("it has no control socket; its log says why".to_owned()),
+            Self::Elsewhere { is_locked: true } => Some("it holds the lock and cannot be asked from here".to_owned()),
+            Self::Elsewhere { is_locked: false } => {
+                Some("it has not released the lease and cannot be asked from here".to_owned())
+            }
+            Self::Unnamed => Some(format!("a supervisor holds the lock in {dir} and has no control socket there yet")),
+            Self::ClaimOnly { pid } => {
+                let command = pid.and_then(proc::command_of).map(|command| format!(" ({command})")).unwrap_or_default();
+                Some(format!(
+                    "a supervisor{command} claims port {port} and has no control socket in {dir}: it has another store \
+                     directory, or this one was removed or replaced, and then the socket is back within a minute"
+                ))
+            }
+        }
+    }
 }
 
 /// An open store.
@@ -71,10 +128,11 @@ impl StoreRecord {
 
     /// As above.
     pub(super) fn gateway(&self) -> Option<RecordedGateway> {
-        self.0.youngest().ok().flatten().map(|record| self.judge(&record))
+        let owner = self.0.lease().ok().flatten();
+        self.0.youngest().ok().flatten().map(|record| self.judge(&record, owner.as_ref()))
     }
 
-    fn judge(&self, record: &GenerationRecord) -> RecordedGateway {
+    fn judge(&self, record: &GenerationRecord, owner: Option<&LeaseOwner>) -> RecordedGateway {
         let died = record.died.map(|(death, at)| (format!("with {death}"), at.wall_ms));
         let end = match (died, record.settled) {
             (Some(died), _) => Some(died),
@@ -88,17 +146,28 @@ impl StoreRecord {
             generation: record.generation,
             pid: record.pid,
             age: record.intent.map(|at| self.0.age(record, at)),
-            alive: end.is_none() && is_alive(record),
+            life: if end.is_none() { life_of(record, owner) } else { Life::Gone("its end is on record") },
             ended_at: end.as_ref().map(|(_, at)| *at),
             end: end.map(|(how, _)| how),
         }
     }
 }
 
-/// Whether the process of its leader can be seen.
-fn is_alive(record: &GenerationRecord) -> bool {
+/// What can be seen of its leader. Its pid is valid where the supervisor runs that started or adopted it last.
+fn life_of(record: &GenerationRecord, owner: Option<&LeaseOwner>) -> Life {
+    let is_same_boot = record.boot_id.is_some() && record.boot_id == machine::boot_id();
+    let its_own = owner.filter(|owner| owner.row.identity.owner.as_ref() == Some(&record.owner));
+    let is_here = its_own.map_or(is_same_boot, |owner| owner.is_here);
     let leads = |pid| proc::stat(pid).is_ok_and(|stat| !stat.is_dead() && Some(stat.start_time) == record.start_time);
-    record.boot_id.is_some() && record.boot_id == machine::boot_id() && record.pid.is_some_and(leads)
+    // It may survive its supervisor in another container of this machine.
+    let may_live = |owner: &LeaseOwner| !matches!(owner.alive, Life::Gone(_)) || is_same_boot;
+    if is_here && record.pid.is_some_and(leads) {
+        Life::Alive
+    } else if !is_here && its_own.is_some_and(may_live) {
+        Life::Unknown
+    } else {
+        Life::Gone("its process no longer exists")
+    }
 }
 
 fn entries(rows: Result<Vec<EventRow>, StoreError>) -> Result<Vec<Entry>, String> {
@@ -118,12 +187,14 @@ fn entry(row: EventRow) -> Entry {
 }
 
 fn owner(tenant: LeaseOwner) -> LastOwner {
-    let LeaseOwner { row, alive: life, .. } = tenant;
+    let LeaseOwner { row, alive: life, is_here, heartbeat_at, .. } = tenant;
     LastOwner {
         pid: row.identity.pid,
         host: row.identity.host,
         epoch: row.epoch,
         since: row.acquired_at,
+        heartbeat_at,
+        is_here,
         released: row.released,
         life,
         place: row.place,

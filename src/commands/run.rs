@@ -9,7 +9,7 @@ use crate::gateway::openclaw::Openclaw;
 use crate::gateway::probe::Prober;
 use crate::gateway::process::{self, Launch};
 use crate::gateway::tree::Orphans;
-use crate::host::control::Facts;
+use crate::host::control::{self, Facts};
 use crate::host::manager::StopBudget;
 use crate::host::signals::Signals;
 use crate::host::{clock, journal, manager};
@@ -81,6 +81,7 @@ pub async fn run(settings: Settings) -> Result<Outcome, RunError> {
         key: key.clone(),
         port: settings.policy.endpoint.port,
         host: settings.policy.endpoint.host.clone(),
+        socket: settings.store_dir.join(control::NAME),
         basis: settings.lease,
     };
     // A full channel makes the store wait, and only the store.

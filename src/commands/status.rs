@@ -1,7 +1,7 @@
 //! `status`: supervisor and gateway as they are now. It asks the supervisor and probes the port; without a supervisor it
 //! shows what the store has.
 
-use super::record::{LastOwner, RecordedGateway, StoreRecord};
+use super::record::{LastOwner, OwnerSeen, RecordedGateway, StoreRecord};
 use crate::core::lease::Life;
 use crate::core::report::human;
 use crate::core::{Endpoint, Observation, Phase, Readiness, Verdict, exit};
@@ -10,6 +10,7 @@ use crate::host::clock;
 use crate::host::control::{
     Connection, ConnectionError, GatewayReply, LeaseReply, NextReply, RestartsReply, StatusReply, SupervisorReply,
 };
+use crate::platform::machine;
 use crate::settings::StatusSettings;
 use serde::Serialize;
 use std::fmt::Display;
@@ -58,8 +59,33 @@ struct Shown {
     next: NextReply,
     answered_by: &'static str,
     trouble: Option<String>,
+    elsewhere: Option<Elsewhere>,
+    standbys: Vec<StandbyShown>,
     last: Last,
     health: Health,
+    /// Whether a gateway of this store would be seen from here.
+    #[serde(skip)]
+    is_in_view: bool,
+}
+
+/// The place in which the pids of the supervisor and its gateway are valid, if that is not here.
+#[derive(Serialize)]
+struct Elsewhere {
+    host: Option<String>,
+    /// Since the last heartbeat in the record, by the wall clocks of both places.
+    heartbeat_age_ms: Option<u64>,
+}
+
+/// A supervisor in standby.
+#[derive(Serialize)]
+struct StandbyShown {
+    pid: Option<i32>,
+    host: Option<String>,
+    state: String,
+    since: Option<String>,
+    manager: Option<String>,
+    owner_pid: Option<i32>,
+    why: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -99,14 +125,17 @@ struct LastGateway {
 
 /// Prints the status and returns the exit code.
 pub async fn run(settings: &StatusSettings, out: &mut impl io::Write) -> io::Result<u8> {
-    let mut shown = match Connection::status(&settings.subject.store_dir).await {
-        Ok((_, reply)) => of_supervisor(settings, reply),
+    let store_dir = &settings.subject.store_dir;
+    let (asked, standbys) = tokio::join!(Connection::status(store_dir), Connection::standbys(store_dir));
+    let mut shown = match asked {
+        Ok((connection, reply)) => of_supervisor(settings, reply, connection.pid()),
         Err(error) => of_record(settings, &error),
     };
+    shown.standbys = standbys.into_iter().map(StandbyShown::new).collect();
     // Only the supervisor knows a port that is named in the gateway's command.
     let endpoint = settings.endpoint.at(&shown.supervisor.url).unwrap_or_else(|| settings.endpoint.clone());
     let finding = look(&Prober::new(endpoint, settings.probe_timeout)).await;
-    shown.health = judge(finding.observation.verdict, shown.gateway.is_some());
+    shown.health = judge(finding.observation.verdict, shown.gateway.is_some(), shown.is_in_view);
     shown.probe = Some(ProbeShown::new(finding));
     let text = if settings.json { serde_json::to_string(&shown)? } else { as_text(&shown) };
     match writeln!(out, "{text}").and_then(|()| out.flush()) {
@@ -123,28 +152,47 @@ async fn look(prober: &Prober) -> PortProbe {
     PortProbe { observation, ready }
 }
 
-/// `gateway`: whether a gateway process of ours is known.
-fn judge(verdict: Verdict, gateway: bool) -> Health {
+/// `gateway`: whether a gateway process of ours is known. `is_in_view`: whether it would be seen from here if there was one.
+fn judge(verdict: Verdict, gateway: bool, is_in_view: bool) -> Health {
     match verdict {
         Verdict::Gateway(Phase::Started | Phase::Unknown) => Health::Healthy,
         Verdict::Gateway(Phase::Starting) | Verdict::Draining | Verdict::Booting | Verdict::Silent => Health::Unhealthy,
         Verdict::Inconclusive => Health::Unknown,
         // No listener, or another program.
+        Verdict::Free | Verdict::Foreign | Verdict::Malformed if !is_in_view => Health::Unknown,
         Verdict::Free | Verdict::Foreign | Verdict::Malformed if gateway => Health::Unhealthy,
         Verdict::Free | Verdict::Foreign | Verdict::Malformed => Health::NotRunning,
     }
 }
 
-fn of_supervisor(settings: &StatusSettings, reply: StatusReply) -> Shown {
+/// `pid`: that of the supervisor as it is seen from here.
+fn of_supervisor(settings: &StatusSettings, reply: StatusReply, pid: Option<i32>) -> Shown {
     let StatusReply { supervisor, gateway, lease, generation, restarts, next, .. } = reply;
     let mut last = Last::default();
     if gateway.is_none() {
         // The supervisor itself reports a store that cannot be read.
         let record = StoreRecord::open(&settings.subject.store_dir).ok().flatten();
-        last.gateway = record.and_then(|record| record.gateway()).filter(|gateway| !gateway.alive).map(past_gateway);
+        let recorded = record.and_then(|record| record.gateway());
+        last.gateway = recorded.filter(|gateway| matches!(gateway.life, Life::Gone(_))).map(past_gateway);
     }
-    let (answered_by, trouble, probe, health) = ("supervisor", None, None, Health::Unknown);
-    Shown { supervisor, gateway, lease, probe, generation, restarts, next, answered_by, trouble, last, health }
+    let is_elsewhere = supervisor.pid != pid;
+    let elsewhere = is_elsewhere.then(|| Elsewhere { host: supervisor.host.clone(), heartbeat_age_ms: None });
+    Shown {
+        supervisor,
+        gateway,
+        lease,
+        probe: None,
+        generation,
+        restarts,
+        next,
+        answered_by: "supervisor",
+        trouble: None,
+        elsewhere,
+        standbys: Vec::new(),
+        last,
+        health: Health::Unknown,
+        is_in_view: !is_elsewhere,
+    }
 }
 
 /// What the store has. `error` says why no supervisor answers.
@@ -156,24 +204,39 @@ fn of_record(settings: &StatusSettings, error: &ConnectionError) -> Shown {
     };
     let owner = record.as_ref().and_then(StoreRecord::owner);
     let gateway = record.as_ref().and_then(StoreRecord::gateway);
-    let holds = owner.as_ref().is_some_and(|owner| !owner.released && owner.life == Life::Alive);
-    let owner_pid = owner.as_ref().and_then(|owner| owner.pid);
     let endpoint = owner.as_ref().and_then(|owner| place_of(owner, &settings.endpoint));
     let endpoint = endpoint.unwrap_or_else(|| settings.endpoint.clone());
-    let (state, pid, trouble) = match error {
-        ConnectionError::Absent if holds => {
-            ("unreachable", owner_pid, Some("it has no control socket; its log says why".to_owned()))
-        }
-        ConnectionError::Absent => ("none", None, None),
-        ConnectionError::Silent { pid } => ("silent", pid.or(owner_pid), Some(error.to_string())),
-        ConnectionError::Forbidden | ConnectionError::Refused(_) | ConnectionError::Broken(_) => {
-            ("unreachable", owner_pid.filter(|_| holds), Some(error.to_string()))
+    let seen = OwnerSeen::look(&subject.store_dir, owner.as_ref(), endpoint.port);
+    let holds = matches!(seen, OwnerSeen::Here | OwnerSeen::Elsewhere { .. });
+    let owner_pid = owner.as_ref().and_then(|owner| owner.pid).filter(|_| holds);
+    let unheard = seen.trouble(&subject.store_dir, endpoint.port);
+    let (state, pid, trouble) = match (error, seen) {
+        (ConnectionError::Absent, OwnerSeen::Nowhere) => ("none", None, None),
+        (ConnectionError::Absent, OwnerSeen::Elsewhere { .. }) => ("elsewhere", owner_pid, unheard),
+        (ConnectionError::Absent, OwnerSeen::ClaimOnly { pid }) => ("unreachable", pid, unheard),
+        (ConnectionError::Absent, OwnerSeen::Here | OwnerSeen::Unnamed) => ("unreachable", owner_pid, unheard),
+        (ConnectionError::Silent { pid }, _) => ("silent", pid.or(owner_pid), Some(error.to_string())),
+        (ConnectionError::Forbidden | ConnectionError::Refused(_) | ConnectionError::Broken(_), _) => {
+            ("unreachable", owner_pid, Some(error.to_string()))
         }
     };
     let since = owner.as_ref().filter(|_| holds).and_then(|owner| owner.since).map(clock::stamp_of);
+    let elsewhere = owner.as_ref().filter(|_| matches!(seen, OwnerSeen::Elsewhere { .. })).map(|owner| Elsewhere {
+        host: owner.host.clone(),
+        heartbeat_age_ms: owner.heartbeat_at.and_then(|at| u64::try_from(clock::wall_ms().saturating_sub(at)).ok()),
+    });
+    let is_in_view = matches!(seen, OwnerSeen::Nowhere | OwnerSeen::Here)
+        && gateway.as_ref().is_none_or(|gateway| gateway.life != Life::Unknown)
+        && (record.is_some() || matches!(error, ConnectionError::Absent | ConnectionError::Silent { .. }));
+    let held = match seen {
+        OwnerSeen::Nowhere => record.as_ref().map(|_| false),
+        OwnerSeen::Here | OwnerSeen::Unnamed | OwnerSeen::Elsewhere { is_locked: true } => Some(true),
+        OwnerSeen::Elsewhere { is_locked: false } | OwnerSeen::ClaimOnly { .. } => None,
+    };
     Shown {
         supervisor: SupervisorReply {
             pid,
+            host: owner.as_ref().filter(|_| holds).and_then(|owner| owner.host.clone()),
             state: state.to_owned(),
             since,
             config: subject.config_path.to_string_lossy().into_owned(),
@@ -182,23 +245,22 @@ fn of_record(settings: &StatusSettings, error: &ConnectionError) -> Shown {
             port: endpoint.port,
             ..SupervisorReply::default()
         },
-        gateway: gateway.as_ref().filter(|gateway| gateway.alive).map(living_gateway),
-        lease: LeaseReply {
-            held: record.as_ref().map(|_| holds),
-            epoch: owner.as_ref().map(|owner| owner.epoch),
-            owner_pid: owner_pid.filter(|_| holds),
-        },
+        gateway: gateway.as_ref().filter(|gateway| !matches!(gateway.life, Life::Gone(_))).map(living_gateway),
+        lease: LeaseReply { held, epoch: owner.as_ref().map(|owner| owner.epoch), owner_pid },
         probe: None,
         generation: gateway.as_ref().map(|gateway| gateway.generation),
         restarts: RestartsReply::default(),
         next: NextReply::default(),
         answered_by: if record.is_some() { "store" } else { "nobody" },
         trouble: trouble.or(unreadable),
+        elsewhere,
+        standbys: Vec::new(),
         last: Last {
             supervisor: owner.filter(|_| !holds).map(|owner| past_owner(owner, record.as_ref())),
-            gateway: gateway.filter(|gateway| !gateway.alive).map(past_gateway),
+            gateway: gateway.filter(|gateway| matches!(gateway.life, Life::Gone(_))).map(past_gateway),
         },
         health: Health::Unknown,
+        is_in_view,
     }
 }
 
@@ -236,6 +298,26 @@ fn past_gateway(gateway: RecordedGateway) -> LastGateway {
     LastGateway { pid, generation, end, ended_at: ended_at.map(clock::stamp_of) }
 }
 
+impl Shown {
+    /// Where the pids are valid, in words, if that is not here.
+    fn place(&self) -> String {
+        match self.elsewhere.as_ref().map(|elsewhere| elsewhere.host.as_deref()) {
+            None => String::new(),
+            Some(host) if host.is_none() || host == machine::host_name().as_deref() => {
+                " in another pid namespace".to_owned()
+            }
+            Some(host) => around(" on ", host, ""),
+        }
+    }
+}
+
+impl StandbyShown {
+    fn new(StatusReply { supervisor, lease, next, .. }: StatusReply) -> Self {
+        let SupervisorReply { pid, host, state, since, manager, .. } = supervisor;
+        Self { pid, host, state, since, manager, owner_pid: lease.owner_pid, why: next.why }
+    }
+}
+
 impl ProbeShown {
     fn new(PortProbe { observation, ready }: PortProbe) -> Self {
         let holder = observation.holder().cloned();
@@ -255,13 +337,15 @@ fn as_text(shown: &Shown) -> String {
     let rows = [
         ("supervisor", Some(supervisor_text(shown))),
         ("gateway", Some(gateway_text(shown))),
-        ("lease", Some(lease_text(&shown.lease))),
+        ("lease", Some(lease_text(&shown.lease, &shown.place()))),
         ("probe", shown.probe.as_ref().map(|probe| probe_text(probe, &shown.supervisor.url))),
         ("restarts", Some(restarts_text(&shown.restarts))),
         ("next", next_text(shown)),
     ];
+    let standbys = shown.standbys.iter().map(|standby| ("standby", Some(standby_text(standby))));
     let lines: Vec<String> = rows
         .into_iter()
+        .chain(standbys)
         .filter_map(|(label, text)| Some(format!("{label:<11} {}", text?.replace(|c: char| c.is_control(), " "))))
         .collect();
     lines.join("\n")
@@ -289,14 +373,23 @@ fn around<T: Display>(before: &str, value: Option<T>, after: &str) -> String {
 fn supervisor_text(shown: &Shown) -> String {
     let SupervisorReply { pid, version, state, since, manager, .. } = &shown.supervisor;
     let trouble = around(": ", shown.trouble.as_ref(), "");
+    let place = shown.place();
     if shown.answered_by == "supervisor" {
         let about = phrase([
-            pid.map(|pid| format!("pid {pid}")),
+            pid.map(|pid| format!("pid {pid}{place}")),
             version.as_ref().map(|version| format!("version {version}")),
             manager.as_ref().filter(|manager| *manager != "unknown").map(|manager| format!("run by {manager}")),
             since.as_ref().map(|since| format!("since {since}")),
         ]);
         return format!("{}: {about}", state.replace('_', " "));
+    }
+    if let Some(Elsewhere { heartbeat_age_ms, .. }) = &shown.elsewhere {
+        let about = phrase([
+            pid.map(|pid| format!("pid {pid}{place}")),
+            since.as_ref().map(|since| format!("since {since}")),
+            time(*heartbeat_age_ms).map(|age| format!("last heartbeat {age} ago")),
+        ]);
+        return format!("{state}: {about}{trouble}");
     }
     if state != "none" {
         return format!("{state}{}{trouble}", around(" (pid ", *pid, ")"));
@@ -323,8 +416,10 @@ fn gateway_text(shown: &Shown) -> String {
         return format!("not running{}", around("; ", last, ""));
     };
     let healthy = gateway.healthy.map(|healthy| if healthy { "healthy" } else { "not healthy" });
+    let is_unseen = shown.answered_by != "supervisor" && !shown.is_in_view;
     phrase([
-        Some(format!("{}{}", gateway.generation, around(": pid ", gateway.pid, ""))),
+        Some(format!("{}{}", gateway.generation, around(": pid ", gateway.pid, &shown.place()))),
+        is_unseen.then(|| "cannot be seen from here, no end on record".to_owned()),
         time(gateway.age_ms).map(|age| format!("{age} old")),
         time(gateway.up_ms).map(|up| format!("up for {up}")),
         healthy.map(str::to_owned),
@@ -335,13 +430,27 @@ fn gateway_text(shown: &Shown) -> String {
     ])
 }
 
-fn lease_text(lease: &LeaseReply) -> String {
+fn lease_text(lease: &LeaseReply, place: &str) -> String {
     let epoch = lease.epoch.map(|epoch| format!("epoch {epoch}"));
     match lease.held {
-        Some(true) => phrase([Some(format!("held{}", around(" by pid ", lease.owner_pid, ""))), epoch]),
+        Some(true) => phrase([Some(format!("held{}", around(" by pid ", lease.owner_pid, place))), epoch]),
         Some(false) => phrase([Some("free".to_owned()), epoch.map(|epoch| format!("last {epoch}"))]),
+        None if lease.owner_pid.is_some() => {
+            phrase([Some(format!("taken{} and not released", around(" by pid ", lease.owner_pid, place))), epoch])
+        }
         None => "unknown".to_owned(),
     }
+}
+
+fn standby_text(standby: &StandbyShown) -> String {
+    let StandbyShown { pid, host, state, since, manager, why, .. } = standby;
+    let about = phrase([
+        pid.map(|pid| format!("pid {pid}{}", around(" on ", host.as_ref(), ""))),
+        (state != "standby").then(|| state.clone()),
+        manager.as_ref().filter(|manager| *manager != "unknown").map(|manager| format!("run by {manager}")),
+        since.as_ref().map(|since| format!("since {since}")),
+    ]);
+    format!("{about}{}", around(": ", why.as_ref(), ""))
 }
 
 fn probe_text(probe: &ProbeShown, url: &str) -> String {

@@ -18,6 +18,8 @@ pub struct Status {
     pub epoch: Option<u64>,
     /// Where the gateway listens, or is expected to.
     pub endpoint: Endpoint,
+    /// The supervisor that we stand by behind, where it can be seen.
+    pub owner: Option<i32>,
     /// The last verdict of a probe and its detail.
     pub probe: Option<(Verdict, String)>,
     /// Restarts in the window that spent the budget.
@@ -124,6 +126,7 @@ mod tests {
             generation: 3,
             epoch: None,
             endpoint: Endpoint::local(1),
+            owner: None,
             probe: None,
             restarts: 0,
             memory_restarts: 0,

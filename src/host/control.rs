@@ -1,6 +1,7 @@
 //! The control socket, for every process that may signal us.
 //!
-//! A stream socket in the store directory, `control.sock`, for this user and root alone. A client writes one line and
+//! A stream socket in the store directory, `control.sock`, for this user and root alone; a supervisor in standby has one
+//! under a name of its own. A client writes one line and
 //! reads the answer, as `docs/CONTROL.md` specifies. Nothing here decides anything or waits for a client: one that does
 //! not read, writes too much or is too slow is disconnected.
 
@@ -15,7 +16,7 @@ mod status;
 pub use broadcast::{Broadcast, CLIENTS_MAX};
 pub use connection::{ANSWER_TIME_MAX, Connection, ConnectionError};
 pub use session::{IsInside, Query};
-pub use socket::NAME;
+pub use socket::{NAME, SocketFile};
 pub use status::{Facts, GatewayReply, LeaseReply, NextReply, ProbeReply, RestartsReply, StatusReply, SupervisorReply};
 
 use nix::unistd::Uid;
@@ -35,8 +36,7 @@ const PAUSE_AFTER_ERROR: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub struct Control {
     listener: UnixListener,
-    /// Removes the file.
-    _file: socket::File,
+    file: Arc<SocketFile>,
     broadcast: Broadcast,
 }
 
@@ -46,9 +46,25 @@ impl Control {
     /// # Errors
     /// Those of bind(2); the path is too long for a socket address.
     pub fn bind(store_dir: &Path) -> io::Result<Self> {
-        let (listener, file) = socket::bind(store_dir)?;
+        Self::on(socket::bind_owner(store_dir)?)
+    }
+
+    /// The same for a supervisor in standby, which has no lease: under a name of its own.
+    ///
+    /// # Errors
+    /// As [`Control::bind`].
+    pub fn bind_standby(store_dir: &Path) -> io::Result<Self> {
+        Self::on(socket::bind_standby(store_dir)?)
+    }
+
+    fn on((listener, file): (std::os::unix::net::UnixListener, SocketFile)) -> io::Result<Self> {
         let listener = UnixListener::from_std(listener)?;
-        Ok(Self { listener, _file: file, broadcast: Broadcast::default() })
+        Ok(Self { listener, file: Arc::new(file), broadcast: Broadcast::default() })
+    }
+
+    #[must_use]
+    pub fn file(&self) -> Arc<SocketFile> {
+        Arc::clone(&self.file)
     }
 
     /// Sends its clients the reports of `broadcast`, the one of our previous socket.

@@ -55,6 +55,7 @@ pub struct EventsSettings {
 #[derive(Debug, Clone)]
 pub struct RequestSettings {
     pub subject: Subject,
+    pub port: u16,
     pub request: Request,
     /// How long to wait for the outcome.
     pub timeout: Duration,
@@ -155,7 +156,7 @@ impl Common<'_> {
         request: Request,
         timeout: Option<Duration>,
     ) -> Result<RequestSettings, UsageErrors> {
-        let subject = self.subject()?;
+        let (subject, port) = (self.subject()?, self.target.resolved.endpoint.port);
         let Policy { stop_timeout, startup_timeout, pre_start, post_stop, .. } = self.policy;
         let stop = stop_timeout + post_stop.unwrap_or_default() + MARGIN;
         let timeout = timeout.unwrap_or(match request {
@@ -163,7 +164,7 @@ impl Common<'_> {
             Request::Stop | Request::Detach => stop,
             Request::Retry => RETRY_TIMEOUT,
         });
-        Ok(RequestSettings { subject, request, timeout })
+        Ok(RequestSettings { subject, port, request, timeout })
     }
 
     fn subject(&mut self) -> Result<Subject, UsageErrors> {

@@ -47,7 +47,7 @@ pub(super) fn take(
     let (lock, basis) = take_lock(context, patience)?;
     let claim = take_claim(context, patience)?;
     let server = claim.as_ref().and_then(|claim| claim.server().ok());
-    let mut held = Box::new(HeldLease::new(lock, claim, basis, context.next_beat()));
+    let mut held = Box::new(HeldLease::new(lock, claim, basis, context.after(context.limits.beat)));
     let (acquired, left) = match take_row_or_recreate(context, &mut held, unchanged, now) {
         Ok(RowOutcome::Refused(answer)) => return Err(answer),
         Ok(RowOutcome::Taken(taken)) => {

@@ -7,6 +7,7 @@ use super::identity::Identity;
 use super::lease::Terms;
 use super::messages::{Limits, News, Place};
 use crate::core::Report;
+use std::time::Duration;
 
 pub(super) struct Context {
     pub(super) place: Place,
@@ -36,10 +37,10 @@ impl Context {
         Terms { key: &self.place.key, us: &self.us, address: &self.place.host, port: self.place.port }
     }
 
-    /// When the next heartbeat is due after one now, in milliseconds of the boot clock.
-    pub(super) fn next_beat(&self) -> i64 {
-        let beat = i64::try_from(self.limits.beat.as_millis()).unwrap_or(i64::MAX);
-        (self.clocks.boot)().saturating_add(beat)
+    /// In so long, in milliseconds of the boot clock.
+    pub(super) fn after(&self, pause: Duration) -> i64 {
+        let pause = i64::try_from(pause.as_millis()).unwrap_or(i64::MAX);
+        (self.clocks.boot)().saturating_add(pause)
     }
 
     /// Moves the corrupt database aside. Only the owner of the lock may do this.

@@ -35,6 +35,11 @@ impl FileId {
     pub(super) fn at(path: &Path) -> Option<Self> {
         fs::metadata(path).ok().map(|meta| Self::of(&meta))
     }
+
+    /// Whether this directory, or what is left of the path to it, is on the file system of this file.
+    pub(super) fn shares_device(self, dir: &Path) -> bool {
+        dir.ancestors().find_map(Self::at).is_some_and(|above| above.device == self.device)
+    }
 }
 
 /// Creates the directory if it is missing, checks that it is ours, and removes the permissions of others. Returns a warning

@@ -52,7 +52,7 @@ impl Identity {
         let (Some(pid), Some(start_time)) = (self.pid.filter(|pid| *pid > 0), self.start_time) else {
             return Life::Unknown;
         };
-        if self.pid_namespace != us.pid_namespace {
+        if !self.is_here(us) {
             return Life::Unknown;
         }
         match proc::stat(pid) {
@@ -63,6 +63,12 @@ impl Identity {
             Err(_) if is_missing(pid) => Life::Gone("its process no longer exists"),
             Err(_) => Life::Unknown,
         }
+    }
+
+    /// Whether its pid means the same process to us.
+    #[must_use]
+    pub fn is_here(&self, us: &Self) -> bool {
+        us.boot_id.is_some() && self.boot_id == us.boot_id && self.pid_namespace == us.pid_namespace
     }
 
     /// For display; only for a process in our pid namespace.

@@ -31,6 +31,8 @@ pub struct LeaseRow {
     pub epoch: u64,
     /// In milliseconds since 1970.
     pub acquired_at: Option<i64>,
+    /// As above.
+    pub heartbeat_at: Option<i64>,
     pub released: bool,
     /// The heartbeat counter.
     pub beat: u64,
@@ -77,6 +79,7 @@ impl LeaseRow {
             },
             epoch: count(row, "epoch").unwrap_or(0),
             acquired_at: integer(row, "acquired_at"),
+            heartbeat_at: integer(row, "heartbeat_at"),
             released: integer(row, "released_at").is_some(),
             beat: count(row, "beat").unwrap_or(0),
             place: text(row, "address").zip(count(row, "port").and_then(|port| u16::try_from(port).ok())),

@@ -18,6 +18,8 @@ pub struct Place {
     pub port: u16,
     /// Its address, for display.
     pub host: String,
+    /// A file of another wing that belongs into the directory: [`News::Moved`] tells that it is missing.
+    pub socket: PathBuf,
     pub basis: BasisChoice,
 }
 
@@ -42,6 +44,9 @@ pub struct Limits {
     pub contention: Duration,
     /// Between two heartbeats.
     pub beat: Duration,
+    /// Between two looks whether our files are still in place. The second one that misses them acts, so that a restore
+    /// that is going on is not disturbed: a loss is noticed within a minute.
+    pub look: Duration,
     /// Closing the store.
     pub close: Duration,
 }
@@ -53,6 +58,7 @@ impl Default for Limits {
             again: Duration::from_millis(100),
             contention: Duration::from_millis(200),
             beat: crate::core::lease::BEAT,
+            look: Duration::from_secs(20),
             close: Duration::from_secs(2),
         }
     }
@@ -83,8 +89,8 @@ pub enum News {
     Intended { generation: Generation },
     /// The lease is still ours.
     Confirmed { ticket: u64 },
-    /// The store directory was replaced, and the lease is ours in the new one. The other files in it have to be created
-    /// again.
+    /// The store directory was removed or replaced and the lease is ours in the new one, or [`Place::socket`] is missing.
+    /// The other files in it have to be created again.
     Moved,
     /// The lease belongs to another supervisor. Nothing is answered after this.
     Lost {

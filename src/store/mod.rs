@@ -45,7 +45,7 @@ pub use events::EventRow;
 pub use identity::Identity;
 pub use lease::LeaseRow;
 pub use messages::{BasisChoice, Limits, News, Place, SpawnIntent};
-pub use reader::{LeaseOwner, StoreReader};
+pub use reader::{LeaseOwner, StoreReader, is_locked};
 pub use record::GenerationRecord;
 
 use crate::core::{Fact, Generation, LeaseRequest, Moment};

@@ -46,6 +46,8 @@ pub(super) struct HeldLease {
     pub(super) next_beat: i64,
     /// The database that was written last.
     file: Option<FileId>,
+    /// The last look missed our files.
+    is_missed: bool,
 }
 
 enum Link {
@@ -65,7 +67,8 @@ enum RowOwner {
 
 impl HeldLease {
     pub(super) fn new(lock: Option<Lock>, claim: Option<Claim>, basis: Basis, next_beat: i64) -> Self {
-        Self { link: Link::Closed, lock, claim, has_moved: false, basis, epoch: None, next_beat, file: None }
+        let (link, is_missed) = (Link::Closed, false);
+        Self { link, lock, claim, has_moved: false, basis, epoch: None, next_beat, file: None, is_missed }
     }
 
     pub(super) fn connect(&mut self, database: Database, epoch: u64) {
@@ -130,6 +133,20 @@ impl Ownership {
         };
     }
 
+    /// Looks whether our files are in place, and follows at the second look that misses them: the first may fall into a
+    /// restore that is going on.
+    pub(super) fn look(&mut self, context: &Context, buffer: &mut WriteBuffer) {
+        let Self::Held(held) = self else { return };
+        let is_in_place = held.is_in_place();
+        if is_in_place && !context.place.socket.exists() {
+            context.tell(News::Moved);
+        }
+        if mem::replace(&mut held.is_missed, !is_in_place) && !is_in_place {
+            self.follow(context);
+            self.write(context, buffer, false);
+        }
+    }
+
     /// Checks that the lease is still ours and writes the buffer; increments the heartbeat if `beat`.
     pub(super) fn write(&mut self, context: &Context, buffer: &mut WriteBuffer, beat: bool) {
         *self = match mem::take(self) {
@@ -176,6 +193,11 @@ fn follow(context: &Context, mut held: Box<HeldLease>) -> Ownership {
     let dir = context.place.dir.display();
     if held.lock_is_in_place() {
         context.warn(Some(format!("the database in {dir} was replaced; writing to the new one")));
+        return Ownership::Held(held);
+    }
+    // A network file system that was unmounted: other machines go on with the row that is there, not with one here.
+    if held.basis == Basis::Heartbeat && held.file.is_some_and(|file| !file.shares_device(&context.place.dir)) {
+        go_down(context, &mut held, format!("{dir} is on another file system now"));
         return Ownership::Held(held);
     }
     match lock_again(context) {

@@ -7,6 +7,7 @@ use super::folder::database_of;
 use super::history;
 use super::identity::Identity;
 use super::lease;
+use super::lock;
 use super::record::GenerationRecord;
 use super::schema::Database;
 use crate::core::lease::{Basis, Life};
@@ -24,6 +25,14 @@ pub struct StoreReader {
     database: Database,
     clocks: Clocks,
     basis: Basis,
+    is_locked: Option<bool>,
+}
+
+/// Whether a process holds the lock of the lease in this directory; `None` if that cannot be told. Takes the lock shared
+/// for an instant.
+#[must_use]
+pub fn is_locked(dir: &Path) -> Option<bool> {
+    lock::is_held(dir).ok()
 }
 
 /// The current or last owner of the lease.
@@ -31,6 +40,10 @@ pub struct StoreReader {
 pub struct LeaseOwner {
     pub row: lease::LeaseRow,
     pub alive: Life,
+    /// Whether its pid is one of our own boot and pid namespace.
+    pub is_here: bool,
+    /// Its last heartbeat, in milliseconds since 1970, where one is needed.
+    pub heartbeat_at: Option<i64>,
     /// Its command line, if it is alive.
     pub command: Option<String>,
 }
@@ -52,7 +65,7 @@ impl StoreReader {
             Ok(None) => Basis::Lock,
             Ok(Some(_)) | Err(_) => Basis::Heartbeat,
         };
-        Ok(Some(Self { database, clocks: Clocks::system(), basis }))
+        Ok(Some(Self { database, clocks: Clocks::system(), basis, is_locked: is_locked(dir) }))
     }
 
     /// Of all configurations that use the directory, the last owner.
@@ -60,9 +73,17 @@ impl StoreReader {
         let rows = lease::read_all(self.database.conn()).map_err(self.database.error("read"))?;
         let us = Identity::ours(self.clocks.boot_id.clone());
         Ok(rows.into_iter().next().map(|row| {
-            let alive = row.identity.life(&us, self.basis);
+            let alive = match row.identity.life(&us, self.basis) {
+                // Wherever it ran, it held the lock for life.
+                Life::Unknown if self.basis == Basis::Lock && self.is_locked == Some(false) => {
+                    Life::Gone("its lock is free")
+                }
+                life => life,
+            };
+            let is_here = row.identity.is_here(&us);
             let command = row.identity.pid.filter(|_| alive == Life::Alive).and_then(proc::command_of);
-            LeaseOwner { row, alive, command }
+            let heartbeat_at = row.heartbeat_at.filter(|_| self.basis == Basis::Heartbeat);
+            LeaseOwner { row, alive, is_here, heartbeat_at, command }
         }))
     }
 

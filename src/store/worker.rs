@@ -31,6 +31,8 @@ pub(super) struct Worker {
     buffer: WriteBuffer,
     jobs: Receiver<Job>,
     owed: Vec<Owed>,
+    /// In milliseconds of the boot clock.
+    next_look: i64,
     /// A gateway has just come up: there is time for a checkpoint.
     is_calm: bool,
 }
@@ -46,7 +48,8 @@ impl Worker {
         let us = Identity::ours(clocks.boot_id.clone());
         let buffer = WriteBuffer::new(us.owner.clone().unwrap_or_default(), clocks.clone());
         let context = Context { place, us, clocks, limits, tell };
-        Self { context, buffer, ownership: Ownership::None, jobs, owed: Vec::new(), is_calm: false }
+        let next_look = context.after(limits.look);
+        Self { context, buffer, ownership: Ownership::None, jobs, owed: Vec::new(), next_look, is_calm: false }
     }
 
     /// Returns after [`Job::Close`], or when the last sender is gone.
@@ -68,18 +71,29 @@ impl Worker {
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
             }
+            self.look_if_due();
             self.beat_if_due();
         }
     }
 
-    /// A timer runs only while a heartbeat is due.
+    /// A timer runs only while the lease is ours.
     fn next(&self) -> Result<Job, RecvTimeoutError> {
-        match self.ownership.held() {
-            Some(held) if held.basis == Basis::Heartbeat => {
-                let wait = held.next_beat.saturating_sub((self.context.clocks.boot)());
-                self.jobs.recv_timeout(Duration::from_millis(u64::try_from(wait).unwrap_or(0)))
+        let due = match self.ownership.held() {
+            Some(held) if held.basis == Basis::Heartbeat => held.next_beat.min(self.next_look),
+            Some(_) => self.next_look,
+            None => return self.jobs.recv().map_err(|_| RecvTimeoutError::Disconnected),
+        };
+        let wait = due.saturating_sub((self.context.clocks.boot)());
+        self.jobs.recv_timeout(Duration::from_millis(u64::try_from(wait).unwrap_or(0)))
+    }
+
+    /// Looks for our files. While a gateway boots, its command may be replacing the directory: then the boot is waited for.
+    fn look_if_due(&mut self) {
+        if self.next_look <= (self.context.clocks.boot)() {
+            self.next_look = self.context.after(self.context.limits.look);
+            if !self.buffer.is_booting() {
+                self.ownership.look(&self.context, &mut self.buffer);
             }
-            _ => self.jobs.recv().map_err(|_| RecvTimeoutError::Disconnected),
         }
     }
 
@@ -150,7 +164,7 @@ impl Worker {
     }
 
     fn beat_if_due(&mut self) {
-        let (now, next) = ((self.context.clocks.boot)(), self.context.next_beat());
+        let (now, next) = ((self.context.clocks.boot)(), self.context.after(self.context.limits.beat));
         if let Ownership::Held(held) = &mut self.ownership
             && held.basis == Basis::Heartbeat
             && held.next_beat <= now

@@ -107,6 +107,12 @@ impl WriteBuffer {
         self.events.push_back(entry);
     }
 
+    /// Whether the youngest gateway is about to start or to come up.
+    pub(super) fn is_booting(&self) -> bool {
+        let youngest = self.records.last_key_value().map(|(_, buffered)| &buffered.record);
+        youngest.is_some_and(|record| record.started.is_none() && record.died.is_none() && record.settled.is_none())
+    }
+
     pub(super) fn has_changes(&self) -> bool {
         !self.events.is_empty() || self.records.values().any(|buffered| buffered.is_changed)
     }

@@ -252,6 +252,7 @@ pub(crate) fn full() -> Status {
         generation: 3,
         epoch: Some(7),
         endpoint: Endpoint::local(18789),
+        owner: None,
         probe: Some((Verdict::Gateway(Phase::Started), "GET /startupz answered 200".to_owned())),
         restarts: 1,
         memory_restarts: 2,

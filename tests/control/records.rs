@@ -3,6 +3,7 @@
 use crate::office::{self, PortState, Stage, Verb};
 use openclaw_supervise::core::{ExitStatus, Fact, LeaseAnswer, LeaseRequest};
 use openclaw_supervise::host::clock;
+use openclaw_supervise::host::control::NAME;
 use openclaw_supervise::store::{BasisChoice, Clocks, Limits, News, Place, SpawnIntent, Store};
 use serde_json::{Value, json};
 use std::fs;
@@ -24,6 +25,7 @@ impl Keeper {
             key: stage.root().join("openclaw.json").display().to_string(),
             port: stage.port(),
             host: "127.0.0.1".to_owned(),
+            socket: stage.store().join(NAME),
             basis: BasisChoice::Lock,
         };
         let (tell, news) = channel();

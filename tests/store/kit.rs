@@ -48,7 +48,8 @@ impl Scene {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         let (key, host) = ("/etc/openclaw.json".to_owned(), "127.0.0.1".to_owned());
-        let place = Place { dir: dir.clone(), key, port, host, basis: BasisChoice::Auto };
+        let (socket, basis) = (dir.join("control.sock"), BasisChoice::Auto);
+        let place = Place { dir: dir.clone(), key, port, host, socket, basis };
         Self { place, root: dir, owns_root: false, _port: listener }
     }
 
@@ -123,6 +124,8 @@ pub(crate) struct Running {
     pub(crate) reports: Vec<Report>,
     pub(crate) warnings: Vec<String>,
     pub(crate) server: Option<Server>,
+    /// How often [`News::Moved`] came.
+    pub(crate) moves: usize,
 }
 
 impl Running {
@@ -132,7 +135,8 @@ impl Running {
             let _closed = tell.send(news);
         });
         let (reports, warnings) = (Vec::new(), Vec::new());
-        Self { store: Some(store.unwrap()), news, ticket: 0, instance: "instance", reports, warnings, server: None }
+        let (store, instance) = (Some(store.unwrap()), "instance");
+        Self { store, news, ticket: 0, instance, reports, warnings, server: None, moves: 0 }
     }
 
     pub(crate) fn store(&self) -> &Store {
@@ -146,8 +150,20 @@ impl Running {
                 News::Report(report) => self.reports.push(report),
                 News::Warning(warning) => self.warnings.push(warning),
                 News::Claimed(server) => self.server = Some(server),
-                News::Moved => {}
+                News::Moved => self.moves += 1,
                 news => return news,
+            }
+        }
+    }
+
+    /// Waits until the files of another wing have to be created again.
+    pub(crate) fn wait_moved(&mut self) {
+        loop {
+            match self.news.recv_timeout(PATIENCE).unwrap() {
+                News::Moved => return,
+                News::Report(report) => self.reports.push(report),
+                News::Warning(warning) => self.warnings.push(warning),
+                news => panic!("{news:?}"),
             }
         }
     }

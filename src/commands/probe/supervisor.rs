@@ -1,9 +1,9 @@
 //! Whether the gateway is supervised: what a container runtime has to know before it kills us. A gateway that is down is
 //! being restarted; a hung supervisor is not.
 
-use super::super::record::{LastOwner, StoreRecord};
+use super::super::record::{LastOwner, OwnerSeen, StoreRecord};
 use crate::core::lease::Life;
-use crate::host::control::{Connection, ConnectionError};
+use crate::host::control::{Connection, ConnectionError, StatusReply};
 use std::path::Path;
 
 /// What was found out about the supervisor of a store.
@@ -17,7 +17,7 @@ pub(super) struct Presence {
 }
 
 /// Asks it, and the record where it cannot be asked from here.
-pub(super) async fn look(store_dir: &Path) -> Presence {
+pub(super) async fn look(store_dir: &Path, port: u16) -> Presence {
     match Connection::status(store_dir).await {
         Ok((connection, reply)) => {
             let detail = format!("its state is {}", reply.supervisor.state);
@@ -26,7 +26,18 @@ pub(super) async fn look(store_dir: &Path) -> Presence {
         // One client too many has been told so.
         Err(ConnectionError::Refused(why)) => Presence { verdict: "answers", ok: true, detail: why, pid: None },
         Err(ConnectionError::Absent) => {
-            of_record(StoreRecord::open(store_dir).ok().flatten().and_then(|record| record.owner()))
+            if let Some(StatusReply { supervisor, .. }) = Connection::standbys(store_dir).await.into_iter().next() {
+                let (ok, detail) = (supervisor.state != "silent", format!("its state is {}", supervisor.state));
+                return Presence { verdict: if ok { "answers" } else { "silent" }, ok, detail, pid: supervisor.pid };
+            }
+            let owner = StoreRecord::open(store_dir).ok().flatten().and_then(|record| record.owner());
+            let port = owner.as_ref().and_then(|owner| owner.place.as_ref()).map_or(port, |(_, port)| *port);
+            let seen = OwnerSeen::look(store_dir, owner.as_ref(), port);
+            match (seen, seen.trouble(store_dir, port)) {
+                (OwnerSeen::Unnamed, Some(detail)) => Presence { verdict: "unheard", ok: true, detail, pid: None },
+                (OwnerSeen::ClaimOnly { pid }, Some(detail)) => Presence { verdict: "unheard", ok: true, detail, pid },
+                _ => of_record(owner),
+            }
         }
         Err(error @ ConnectionError::Silent { pid }) => {
             Presence { verdict: "silent", ok: false, detail: error.to_string(), pid }
@@ -68,7 +79,8 @@ mod tests {
 
     fn owner(life: Life, released: bool) -> LastOwner {
         let host = Some("pod-1".to_owned());
-        LastOwner { pid: Some(1), host, epoch: 3, since: None, released, life, place: None }
+        let (since, heartbeat_at, is_here, place) = (None, None, false, None);
+        LastOwner { pid: Some(1), host, epoch: 3, since, heartbeat_at, released, life, is_here, place }
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The status reply.
 
-use super::state::{Boot, Child, Poll, ProbePurpose, State, WaitingFor};
+use super::state::{Boot, Child, Poll, ProbePurpose, Standby, State, WaitingFor};
 use super::{Moment, Supervisor};
 use crate::prelude::*;
 use crate::status::{GatewayStatus, Next, Status};
@@ -16,6 +16,7 @@ impl Supervisor {
             generation: self.youngest(),
             epoch: self.lease,
             endpoint: self.policy.endpoint.clone(),
+            owner: self.owner_ahead(),
             probe: self.told.as_ref().map(|sighting| (sighting.verdict, sighting.detail.clone())),
             memory_restarts: self.memory_restarts,
             restarts: self.restarts.spent_at(now, &self.policy),
@@ -30,6 +31,13 @@ impl Supervisor {
     fn youngest(&self) -> Generation {
         let is_to_come = matches!(self.state, State::Spawning(_));
         self.generation.saturating_sub(u64::from(is_to_come))
+    }
+
+    fn owner_ahead(&self) -> Option<i32> {
+        let State::Standby(Standby { behind: WaitingFor::Owner { pid }, quiet_since: None, .. }) = &self.state else {
+            return None;
+        };
+        *pid
     }
 
     fn state_name(&self) -> &'static str {
@@ -111,6 +119,7 @@ impl Supervisor {
             Poll::Asked { .. } => None,
         };
         let condition = self.condition().map(|condition| format!("it {condition}"));
+        let owner = self.owner_ahead().map(|pid| format!("another supervisor holds the lease (pid {pid})"));
         let (action, within, why) = match &self.state {
             State::Idle | State::Leasing { seen: None, .. } => {
                 ("take the lease", None, "looking for another supervisor")
@@ -127,7 +136,9 @@ impl Supervisor {
             State::Standby(standby) => {
                 let why = match (standby.behind, standby.quiet_since) {
                     (_, Some(_)) => "no other supervisor seen; one that restarts has 15s to come back",
-                    (WaitingFor::Owner { .. }, None) => "another supervisor holds the lease",
+                    (WaitingFor::Owner { .. }, None) => {
+                        owner.as_deref().unwrap_or("another supervisor holds the lease; it is not visible from here")
+                    }
                     (WaitingFor::Gateway { .. }, None) => "a gateway without a supervisor uses the port",
                 };
                 ("take over", standby.deadline().and_then(within), why)

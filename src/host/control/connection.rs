@@ -1,8 +1,8 @@
 //! The client: one request and its answer.
 
 use super::line::{Lines, write};
-use super::socket::Address;
-use super::status::StatusReply;
+use super::socket::{Address, NAME, standbys};
+use super::status::{StatusReply, SupervisorReply};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::io;
@@ -13,6 +13,9 @@ use tokio::time::timeout;
 
 /// How long a supervisor may take to answer: its loop never waits for anything, so it is frozen or dead.
 pub const ANSWER_TIME_MAX: Duration = Duration::from_secs(2);
+
+/// The most supervisors in standby that are asked.
+const STANDBYS_MAX: usize = 16;
 
 /// Far more than a report with a list of commands has.
 const LINE_LENGTH_MAX: usize = 1024 * 1024;
@@ -74,7 +77,11 @@ impl Connection {
     /// # Errors
     /// See [`ConnectionError`]; it is silent after [`ANSWER_TIME_MAX`].
     pub async fn ask(store_dir: &Path, word: &str) -> Result<(Self, Value), ConnectionError> {
-        let mut connection = Self::open(store_dir).await?;
+        Self::ask_at(store_dir, NAME, word).await
+    }
+
+    async fn ask_at(store_dir: &Path, socket: &str, word: &str) -> Result<(Self, Value), ConnectionError> {
+        let mut connection = Self::open(store_dir, socket).await?;
         let pid = connection.pid;
         let answer = timeout(ANSWER_TIME_MAX, connection.ask_for(word)).await;
         match answer.unwrap_or(Err(ConnectionError::Silent { pid }))? {
@@ -88,12 +95,40 @@ impl Connection {
     /// # Errors
     /// As [`Connection::ask`].
     pub async fn status(store_dir: &Path) -> Result<(Self, StatusReply), ConnectionError> {
-        let (connection, reply) = Self::ask(store_dir, "status").await?;
+        Self::status_at(store_dir, NAME).await
+    }
+
+    async fn status_at(store_dir: &Path, socket: &str) -> Result<(Self, StatusReply), ConnectionError> {
+        let (connection, reply) = Self::ask_at(store_dir, socket, "status").await?;
         Ok((connection, StatusReply::deserialize(reply).map_err(malformed)?))
     }
 
-    async fn open(store_dir: &Path) -> Result<Self, ConnectionError> {
-        let address = Address::of(store_dir)?;
+    /// Asks every supervisor in standby for its status, all at once. One that does not answer is `silent`; a socket that
+    /// nothing listens on is left out.
+    pub async fn standbys(store_dir: &Path) -> Vec<StatusReply> {
+        let ask = |name: String| {
+            let store_dir = store_dir.to_owned();
+            tokio::spawn(async move {
+                match Self::status_at(&store_dir, &name).await {
+                    Ok((_, reply)) => Some(reply),
+                    Err(ConnectionError::Silent { pid }) => {
+                        let supervisor = SupervisorReply { pid, state: "silent".to_owned(), ..Default::default() };
+                        Some(StatusReply { supervisor, ..StatusReply::default() })
+                    }
+                    Err(_) => None,
+                }
+            })
+        };
+        let asked: Vec<_> = standbys(store_dir).into_iter().take(STANDBYS_MAX).map(ask).collect();
+        let mut replies = Vec::new();
+        for reply in asked {
+            replies.extend(reply.await.ok().flatten());
+        }
+        replies
+    }
+
+    async fn open(store_dir: &Path, socket: &str) -> Result<Self, ConnectionError> {
+        let address = Address::of(store_dir, socket)?;
         let stream = UnixStream::connect(address.path()).await?;
         // The process that called listen(2), even if it is stopped.
         let pid = stream.peer_cred().ok().and_then(|peer| peer.pid()).filter(|pid| *pid > 0);

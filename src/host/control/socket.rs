@@ -1,37 +1,53 @@
-//! The socket's file: its path, and an address for it of any length.
+//! The sockets' files: their names and paths, and addresses for paths of any length.
 
+use crate::platform::hash::fnv1a;
+use crate::platform::{filesystem, machine};
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, socket};
 use std::fs::{self, Permissions};
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
-/// Its name in the store directory.
+/// The name of the owner's socket in the store directory.
 pub const NAME: &str = "control.sock";
+
+/// What the names of the sockets of supervisors in standby begin and end with.
+const STANDBY: (&str, &str) = ("standby-", ".sock");
 
 /// The room that `sun_path` has, without the zero at its end, see unix(7) and unix(4).
 const PATH_LENGTH_MAX: usize = if cfg!(target_os = "macos") { 103 } else { 107 };
 
-/// A file that is removed with its owner.
+/// A socket's file, removed at the latest when this is dropped.
 #[derive(Debug)]
-pub(super) struct File {
+pub struct SocketFile {
     path: PathBuf,
     /// Device and inode: by the end the path may be the socket of a successor.
     identity: (u64, u64),
+    is_removed: AtomicBool,
 }
 
-impl Drop for File {
-    fn drop(&mut self) {
-        if identity(&self.path).is_ok_and(|identity| identity == self.identity) {
-            // The folder may be gone by now.
+impl SocketFile {
+    /// Removes it now, so that its inode number may be used again.
+    pub fn remove(&self) {
+        let is_new = !self.is_removed.swap(true, Ordering::Relaxed);
+        if is_new && identity(&self.path).is_ok_and(|identity| identity == self.identity) {
+            // The directory may be gone by now.
             let _gone = fs::remove_file(&self.path);
         }
     }
 }
 
-/// Makes the socket, in place of one that a predecessor left.
-pub(super) fn bind(store_dir: &Path) -> io::Result<(UnixListener, File)> {
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        self.remove();
+    }
+}
+
+/// Makes the socket of the owner, in place of one that a predecessor left.
+pub(super) fn bind_owner(store_dir: &Path) -> io::Result<(UnixListener, SocketFile)> {
     let path = store_dir.join(NAME);
     match fs::symlink_metadata(&path) {
         Ok(found) if found.file_type().is_socket() => fs::remove_file(&path)?,
@@ -39,10 +55,54 @@ pub(super) fn bind(store_dir: &Path) -> io::Result<(UnixListener, File)> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) => return Err(error),
     }
-    let listener = UnixListener::bind(Address::of(store_dir)?.path())?;
+    bind(store_dir, NAME)
+}
+
+/// Makes the socket of a supervisor in standby, and removes those of dead ones.
+pub(super) fn bind_standby(store_dir: &Path) -> io::Result<(UnixListener, SocketFile)> {
+    let place = place();
+    // A socket of another machine is dead to us as well.
+    let has_one_machine = matches!(filesystem::without_dependable_locks(store_dir), Ok(None));
+    for name in standbys(store_dir) {
+        if (has_one_machine || name.ends_with(&format!("-{place}{}", STANDBY.1))) && is_dead(store_dir, &name) {
+            let _stays = fs::remove_file(store_dir.join(name));
+        }
+    }
+    bind(store_dir, &format!("{}{}-{place}{}", STANDBY.0, std::process::id(), STANDBY.1))
+}
+
+/// The names of the sockets of all supervisors in standby.
+pub(super) fn standbys(store_dir: &Path) -> Vec<String> {
+    let entries = fs::read_dir(store_dir).into_iter().flatten().flatten();
+    let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
+    let mut names: Vec<_> = names.filter(|name| name.starts_with(STANDBY.0) && name.ends_with(STANDBY.1)).collect();
+    names.sort();
+    names
+}
+
+/// Where a pid is unique: this boot and pid namespace, as eight hexadecimal digits.
+fn place() -> String {
+    let place = format!("{:?} {:?}", machine::boot_id(), machine::pid_namespace());
+    format!("{:08x}", fnv1a(place.bytes()) >> 32)
+}
+
+/// Whether nothing listens on it. A full queue is a sign of life: without `SOCK_NONBLOCK` it would be waited for.
+fn is_dead(store_dir: &Path, name: &str) -> bool {
+    let connected = || {
+        let address = Address::of(store_dir, name).ok()?;
+        let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+        let socket = socket(AddressFamily::Unix, SockType::Stream, flags, None).ok()?;
+        Some(connect(socket.as_raw_fd(), &UnixAddr::new(address.path()).ok()?))
+    };
+    connected() == Some(Err(nix::Error::ECONNREFUSED))
+}
+
+fn bind(store_dir: &Path, name: &str) -> io::Result<(UnixListener, SocketFile)> {
+    let path = store_dir.join(name);
+    let listener = UnixListener::bind(Address::of(store_dir, name)?.path())?;
     // Some volumes have no modes; the credentials of each client are checked anyway.
     let _no_modes = fs::set_permissions(&path, Permissions::from_mode(0o600));
-    let file = File { identity: identity(&path)?, path };
+    let file = SocketFile { identity: identity(&path)?, path, is_removed: AtomicBool::new(false) };
     listener.set_nonblocking(true)?;
     Ok((listener, file))
 }
@@ -59,24 +119,27 @@ pub(super) struct Address {
 }
 
 impl Address {
-    pub(super) fn of(store_dir: &Path) -> io::Result<Self> {
-        let path = store_dir.join(NAME);
-        if path.as_os_str().len() <= PATH_LENGTH_MAX { Ok(Self { path, _folder: None }) } else { Self::far(store_dir) }
+    pub(super) fn of(store_dir: &Path, name: &str) -> io::Result<Self> {
+        let path = store_dir.join(name);
+        if path.as_os_str().len() <= PATH_LENGTH_MAX {
+            Ok(Self { path, _folder: None })
+        } else {
+            Self::far(store_dir, name)
+        }
     }
 
     /// The kernel follows the link of an open descriptor to its folder, however long the folder's own name is.
     #[cfg(target_os = "linux")]
-    fn far(store_dir: &Path) -> io::Result<Self> {
+    fn far(store_dir: &Path, name: &str) -> io::Result<Self> {
         use rustix::fs::{Mode, OFlags, open};
-        use std::os::fd::AsRawFd;
         let folder = open(store_dir, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
-        let path = PathBuf::from(format!("/proc/self/fd/{}/{NAME}", folder.as_raw_fd()));
+        let path = PathBuf::from(format!("/proc/self/fd/{}/{name}", folder.as_raw_fd()));
         Ok(Self { path, _folder: Some(folder) })
     }
 
     #[cfg(not(target_os = "linux"))]
-    fn far(store_dir: &Path) -> io::Result<Self> {
-        let length = store_dir.join(NAME).as_os_str().len();
+    fn far(store_dir: &Path, name: &str) -> io::Result<Self> {
+        let length = store_dir.join(name).as_os_str().len();
         let why = format!(
             "its path has {length} bytes, and a socket's may have {PATH_LENGTH_MAX} here; name a shorter --store-dir"
         );

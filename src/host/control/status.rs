@@ -4,6 +4,7 @@
 
 use crate::core::status::{GatewayStatus, Status};
 use crate::host::clock;
+use crate::platform::machine;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
@@ -37,6 +38,8 @@ pub struct StatusReply {
 #[serde(default)]
 pub struct SupervisorReply {
     pub pid: Option<i32>,
+    /// The machine or container in which the pids are valid.
+    pub host: Option<String>,
     pub version: Option<String>,
     pub state: String,
     pub since: Option<String>,
@@ -106,6 +109,7 @@ impl StatusReply {
         Self {
             supervisor: SupervisorReply {
                 pid,
+                host: machine::host_name(),
                 version: Some(env!("CARGO_PKG_VERSION").to_owned()),
                 state: status.state.to_owned(),
                 since: Some(facts.started_at.clone()),
@@ -120,7 +124,7 @@ impl StatusReply {
             lease: LeaseReply {
                 held: Some(status.epoch.is_some()),
                 epoch: status.epoch,
-                owner_pid: pid.filter(|_| status.epoch.is_some()),
+                owner_pid: if status.epoch.is_some() { pid } else { status.owner },
             },
             probe: ProbeReply { verdict, detail, ready, ready_detail },
             generation: Some(status.generation),

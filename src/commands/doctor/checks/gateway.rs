@@ -44,6 +44,9 @@ fn supervisor(facts: &GatewayFacts) -> Finding {
                 "see the start of its log",
             )
         }
+        SocketFacts::Absent if matches!(facts.store.lease, LeaseFacts::Held { .. }) => {
+            Finding::ok(check, "cannot be asked from here: the lease is held elsewhere")
+        }
         SocketFacts::Absent => Finding::ok(check, "not running"),
         SocketFacts::Failed { pid, why } => Finding::fail(
             check,

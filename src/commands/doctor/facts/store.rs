@@ -3,6 +3,7 @@
 use crate::commands::record::StoreRecord;
 use crate::core::lease::Life;
 use crate::host::control::{Connection, ConnectionError, StatusReply};
+use crate::store;
 use std::path::Path;
 
 /// The answer on the control socket.
@@ -53,10 +54,18 @@ impl StoreFacts {
         let (socket, url) = socket(store_dir).await;
         let (lease, gateway) = match StoreRecord::open(store_dir) {
             Ok(None) => (LeaseFacts::Unused, None),
-            Ok(Some(record)) => {
-                (lease(&record), record.gateway().filter(|gateway| gateway.alive).and_then(|gateway| gateway.pid))
-            }
+            Ok(Some(record)) => (
+                lease(&record),
+                record.gateway().filter(|gateway| gateway.life == Life::Alive).and_then(|gateway| gateway.pid),
+            ),
             Err(why) => (LeaseFacts::Unreadable(why), None),
+        };
+        let lease = match lease {
+            // The record does not name its owner, or that of another machine.
+            LeaseFacts::Unused | LeaseFacts::Free if store::is_locked(store_dir) == Some(true) => {
+                LeaseFacts::Held { pid: None, life: Life::Unknown }
+            }
+            lease => lease,
         };
         Self { socket, lease, url, gateway }
     }
