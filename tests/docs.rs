@@ -177,7 +177,7 @@ fn every_verb_and_option_in_the_docs_exists() {
 fn every_variable_of_ours_in_the_docs_exists() {
     let mut known: BTreeSet<String> = options().into_values().flatten().collect();
     known = known.iter().map(|option| option.trim_start_matches("--").to_uppercase().replace('-', "_")).collect();
-    known.extend(["INSTANCE", "GENERATION", "REASON", "CODE", "SIGNAL", "PID"].map(str::to_owned));
+    known.extend(["INSTANCE", "HOOK", "GENERATION", "REASON", "CODE", "SIGNAL", "PID"].map(str::to_owned));
     for (page, text) in pages() {
         for rest in text.split("OPENCLAW_SUPERVISE_").skip(1) {
             let end = rest.find(|letter: char| !letter.is_ascii_uppercase() && letter != '_').unwrap_or(rest.len());
