@@ -129,7 +129,9 @@ fn a_hook_that_asks_for_the_stop_does_not_wait_for_it() {
         let mut supervisor = scene.launch().option(hook, &ask).start();
         supervisor.expect_exit(0);
         let said = fs::read_to_string(scene.root().join("said")).unwrap();
-        assert!(said.contains("accepted; you are part of what ends"), "{hook}: {said}\n{}", supervisor.story());
+        // The stop ends a pre-start hook at once, and with it a client that may not have printed yet.
+        let is_told = said.contains("accepted; you are part of what ends");
+        assert!(is_told || said.is_empty() && hook == "--pre-start", "{hook}: {said}\n{}", supervisor.story());
         assert_eq!(scene.processes(), []);
     }
 }
