@@ -513,6 +513,7 @@ fn garbage_in_the_gateways_port_variable_is_ignored_with_a_warning() {
     let garbage = [("OPENCLAW_GATEWAY_PORT", "many")];
     let settings = home.run(&[], &garbage);
     assert_eq!((settings.endpoint.port, settings.warnings.len()), (18789, 1));
+    assert_eq!(settings.exports, [("OPENCLAW_GATEWAY_PORT", OsString::new())], "and nothing behind us meets it");
     let settings = home.run(&["--port", "1"], &garbage);
     assert_eq!(settings.warnings, Vec::<String>::new(), "it is not read");
     let settings = home.run(&["gateway", "--port", "1"], &garbage);

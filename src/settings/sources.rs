@@ -10,6 +10,7 @@ use super::{document, dot_env, listener, port};
 use crate::cli::Host;
 use crate::gateway::endpoint::{Resolved, Resolver};
 use serde_json::{Map, Value};
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -35,8 +36,8 @@ pub(super) struct Sources {
     pub(super) port: Option<u16>,
     pub(super) host: Option<Host>,
     pub(super) command: CommandOptions,
-    /// The last config that could be read: a gateway that runs while it is broken was started with it.
-    pub(super) known: Arc<Mutex<Option<Map<String, Value>>>>,
+    /// What each config said when it could be read last: a gateway that runs while it is broken was started with that.
+    pub(super) known: Arc<Mutex<BTreeMap<PathBuf, Map<String, Value>>>>,
 }
 
 impl Sources {
@@ -91,11 +92,10 @@ impl Sources {
     fn config(&self, path: &Path, findings: &mut Findings) -> Map<String, Value> {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(root) = document::read(path, findings) {
-            *known = Some(root);
-        } else if known.is_none() {
-            *known = document::read_last_good(path);
+            known.insert(path.to_owned(), root.clone());
+            return root;
         }
-        known.clone().unwrap_or_default()
+        known.get(path).cloned().or_else(|| document::read_last_good(path)).unwrap_or_default()
     }
 
     fn environment(&self, findings: &mut Findings) -> Effective {
@@ -148,10 +148,12 @@ fn of_dot_env(selection: &Selection, context: &ProcessContext, findings: &mut Fi
             }
         }
     };
-    // That of the working directory is not trusted with the gateway's own variables.
+    // That of the working directory is not trusted with the gateway's own variables. A directory of that name is Python's.
     let is_plain = |name: &str| !name.to_ascii_uppercase().starts_with("OPENCLAW_") && !SELECTORS.contains(&name);
+    let known = findings.problems.len();
     let workspace: PathBuf = context.cwd.join(".env");
     add(dot_env::read(&workspace, findings).into_iter().filter(|(name, _)| is_plain(name)).collect());
+    findings.problems.truncate(known);
     for path in selection.dot_env_files(context) {
         add(dot_env::read(&path, findings));
     }

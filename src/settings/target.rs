@@ -36,7 +36,15 @@ impl Target {
         let command = command::read(command);
         check(options, &command, errors);
         let mut warnings = Vec::new();
-        let (selection, exports) = select(options, command.profile.as_deref(), context, &mut warnings);
+        let (mut selection, mut exports) = select(options, command.profile.as_deref(), context, &mut warnings);
+        let is_port = |value: &OsString| command.port.is_some() || port::of_variable(value).is_some();
+        if let Some(value) = selection.gateway_port.take_if(|value| !is_port(value)) {
+            let value = value.to_string_lossy();
+            warnings.push(format!("OPENCLAW_GATEWAY_PORT {value:?} is not a port; the gateway gets an empty one"));
+            // Kubernetes sets `tcp://...` for a service `openclaw-gateway`. Without the variable the `.env` files would count.
+            selection.gateway_port = Some(OsString::new());
+            exports.push(("OPENCLAW_GATEWAY_PORT", OsString::new()));
+        }
         let (state_dir, config_path) = (selection.state_dir(context), selection.config(context));
         let selected = selection.changes_since(&Selection::from_environment(context));
         let context = context.with(selected.into_iter().map(|(name, value)| (name.to_owned(), value)));

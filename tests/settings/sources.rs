@@ -17,8 +17,9 @@ const SOURCES: &[Case] = &[
     (&[(E, "@=1"), (C, "{gateway: {port: 2}}")], "", "", 1, 0),
     (&[(E, "@=1")], "@=3", "", 3, 0),
     (&[(E, "@=1")], "@=3", "--port 4", 4, 0),
-    // A service link of Kubernetes is no port, and still in the way of the .env files; so is an empty value.
+    // A service link of Kubernetes is no port, but an empty value keeps the .env files away, too.
     (&[(E, "@=1"), (C, "{gateway: {port: 2}}")], "@=tcp://10.0.0.1:18789", "", 2, 1),
+    (&[(C, "{env: {vars: {@: '5'}}}")], "@=tcp://10.0.0.1:18789", "", 5, 1),
     (&[(E, "@=1"), (C, "{gateway: {port: 2}}")], "@=", "", 2, 0),
     // The variables of the config count where there are none or blank ones.
     (&[(C, "{env: {vars: {@: '5'}}, gateway: {port: 2}}")], "@= ", "", 5, 0),
@@ -35,6 +36,8 @@ const SOURCES: &[Case] = &[
     (&[("x/c.json", "{gateway: {port: 3}}"), ("x/.env", "@=1"), (E, "@=2")], "CONFIG=~/x/c.json; STATE=~/s", "", 3, 0),
     // That of the working directory is for everything else.
     (&[(".env", "@=1"), (C, "{gateway: {port: 2}}")], "", "", 2, 0),
+    (&[(".env/pyvenv.cfg", ""), (C, "{gateway: {port: 2}}")], "", "", 2, 0),
+    (&[(".openclaw/.env/x", ""), (C, "{gateway: {port: 2}}")], "", "", 2, 1),
     (&[(".env", "MODE=lan"), (C, "{gateway: {bind: '${MODE}'}}")], "", "", 18789, 0),
     (&[(C, "{env: {vars: {MODE: 'lan'}}, gateway: {bind: '${MODE}'}}")], "", "", 18789, 0),
     (&[(C, "{gateway: {bind: '${MODE}'}}")], "", "", 18789, 1),
@@ -42,6 +45,7 @@ const SOURCES: &[Case] = &[
     (&[(E, "STATE=~/s\n@=1"), (C, "{gateway: {port: 2}}"), ("s/openclaw.json", "{gateway: {port: 3}}")], "", "", 3, 0),
     (&[(E, "STATE=~/s"), ("s/openclaw.json", "{gateway: {port: 3}}"), ("s/.env", "@=4")], "", "", 4, 0),
     (&[(C, "{env: {vars: {CONFIG: '~/y'}}, gateway: {port: 2}}"), ("y", "{gateway: {port: 3}}")], "", "", 3, 0),
+    (&[(C, "{env: {vars: {CONFIG: '~/y'}}, gateway: {port: 2}}"), ("y", "{")], "", "", 18789, 1),
     (&[(E, "PROFILE=work")], "", "", 41984, 0),
     (&[(C, "{env: {vars: {PROFILE: 'work'}}}")], "", "", 41984, 0),
     (&[(".openclaw-work/.env", "@=1"), (E, "@=2")], "", "--profile work", 1, 0),
@@ -87,7 +91,7 @@ fn the_endpoint_comes_from_every_source_of_the_gateway() {
         let settings = home.run(&words.split_whitespace().collect::<Vec<_>>(), &variables);
         let resolved = settings.resolver.resolve();
         assert_eq!(resolved.endpoint.port, *port, "{files:?} {words} {environment}");
-        assert_eq!(resolved.warnings.len(), *warnings, "{files:?} {words} {environment} {:?}", resolved.warnings);
+        assert_eq!(settings.warnings.len(), *warnings, "{files:?} {words} {environment} {:?}", settings.warnings);
         assert_eq!(settings.endpoint, resolved.endpoint);
     }
 }
