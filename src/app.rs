@@ -125,6 +125,7 @@ impl App {
         crash_point::pass();
         match effect {
             Effect::Lease { ticket, ask } => self.shell.lease(ticket, ask),
+            Effect::AskOwner { ticket, what } => self.shell.ask_owner(ticket, what),
             Effect::ClearHooks { heir } => self.shell.clear_hooks(heir),
             Effect::Adopt { generation } => self.shell.adopt(generation),
             Effect::Watch { pid } => self.shell.watch(pid),
@@ -138,7 +139,9 @@ impl App {
             Effect::Consume { ticket, pid, .. } => self.shell.consume(ticket, pid),
             Effect::Measure { generation, tree } => self.shell.measure(generation, tree),
             Effect::Examine { generation, case } => self.shell.examine(generation, case),
+            Effect::SeekHeir { generation, listener } => self.shell.seek_heir(generation, listener),
             Effect::Terminate { generation } => self.shell.terminate(generation),
+            Effect::TerminateListener { generation, pid } => self.shell.terminate_listener(generation, pid),
             Effect::KillTree { generation } => self.shell.kill_tree(generation),
             Effect::Hook { ticket, call } => self.shell.hook(ticket, &call),
             Effect::EndHook { ticket } => self.shell.end_hook(ticket),
@@ -179,6 +182,7 @@ impl App {
             Input::Event(event) => Some(event),
             Input::News(news) => self.take_news(news),
             Input::Found(generation, found) => self.shell.take_found(generation, found),
+            Input::Heir(generation, heir) => self.shell.take_heir(generation, heir),
             Input::Query(query) => self.take_query(query),
         }
     }

@@ -48,8 +48,8 @@ fn supervisor() -> Vec<Report> {
 fn lease_and_port() -> Vec<Report> {
     vec![
         Report::LeaseAcquireStarted,
-        Report::LeaseContended { owner: Some(holder()), what: Contested::Lease },
-        Report::LeaseContended { owner: None, what: Contested::PortClaim },
+        Report::LeaseContended { owner: Some(holder()), what: Contested::Lease, ends_within: None },
+        Report::LeaseContended { owner: None, what: Contested::PortClaim, ends_within: Some(Duration::from_secs(40)) },
         Report::LeaseRecovered(Recovered { pid: Some(900), why: text("WHY") }),
         Report::LeaseRecovered(Recovered { pid: None, why: text("WHY") }),
         Report::LeaseAcquired { epoch: 3 },
@@ -87,6 +87,7 @@ fn gateway() -> Vec<Report> {
         Report::GatewayAdopted { generation: 3, pid: 42, age: SECOND, differs: None },
         Report::GatewayAdopted { generation: 3, pid: 42, age: SECOND, differs },
         Report::SuccessorFound { generation: 3, pid: 43, command: text("node") },
+        Report::GatewayFollowed { generation: 1, pid: 44, launcher: 43, death: ExitStatus::Code(0) },
         Report::GatewayListening { generation: 3, pid: 42 },
         Report::GatewayStarted { generation: 3, pid: 42, boot: SECOND },
         Report::StartupTimedOut { generation: 3, budget: SECOND },
@@ -100,6 +101,7 @@ fn gateway() -> Vec<Report> {
         Report::MemoryExceeded { generation: 3, tree_rss_kb: 2 << 20, limit_kb: 1 << 20 },
         Report::GatewayHung(HungReport { evidence: Some(text("PATH")), ..hung.clone() }),
         Report::GatewayHung(HungReport { last_good: None, ..hung }),
+        Report::StopForwarded { generation: 3, pid: 44 },
         Report::StopEscalated { generation: 3, why: text("WHY") },
     ]
 }

@@ -2,6 +2,7 @@
 
 use crate::core::{Event, Generation};
 use crate::gateway::adopt::Found;
+use crate::gateway::process::Heir;
 use crate::host::control::Query;
 use crate::store::News;
 use std::io;
@@ -14,6 +15,8 @@ pub enum Input {
     News(News),
     /// What was found of this earlier gateway.
     Found(Generation, io::Result<Found>),
+    /// What leads the tree of this gateway now that the process that was started has exited.
+    Heir(Generation, Option<Heir>),
     /// Of a client of the control socket.
     Query(Query),
 }

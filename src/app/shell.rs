@@ -1,6 +1,7 @@
 //! What the loop acts through: the gateway that is ours, the probe, the store. Each method is one order; none decides.
 
 mod hook_calls;
+mod owner;
 mod records;
 mod whereabouts;
 
@@ -11,7 +12,7 @@ use super::input::Input;
 use super::reporter::Reporter;
 use crate::core::event::Remains;
 use crate::core::{
-    Call, Event, Fact, Fingerprint, Generation, HangContext, Hook, HookEnd, LeaseRequest, LeftRecord, Moved,
+    Call, Contested, Event, Fact, Fingerprint, Generation, HangContext, Hook, HookEnd, LeaseRequest, LeftRecord, Moved,
     Observation, Owner, ProbeScope, Report, Request, Requester, SpawnFailure,
 };
 use crate::gateway::adopt::{self, Found};
@@ -20,7 +21,7 @@ use crate::gateway::hooks::Hooks;
 use crate::gateway::incident::HungGateway;
 use crate::gateway::openclaw::{self, Openclaw};
 use crate::gateway::probe::{Look, Prober};
-use crate::gateway::process::{self, Birth, Departure, Gateway, Launch, Sweep};
+use crate::gateway::process::{self, Birth, Departure, Gateway, Heir, Launch, Sweep};
 use crate::gateway::tree::Orphans;
 use crate::host::{clock, manager};
 use crate::platform::claim::Server;
@@ -86,6 +87,16 @@ impl Shell {
 
     pub(super) fn lease(&self, ticket: u64, ask: LeaseRequest) {
         self.records.ask(ticket, ask);
+    }
+
+    /// Asks the living owner whether it is stopping; `OwnerAsked` brings its answer.
+    pub(super) fn ask_owner(&self, ticket: u64, what: Contested) {
+        let (store_dir, port) = (self.diagnostics.store_dir.clone(), self.prober.endpoint().port);
+        let inputs = self.inputs.clone();
+        tokio::spawn(async move {
+            let plan = owner::ask(what, store_dir, port).await;
+            let _closed = inputs.send(Event::OwnerAsked { ticket, plan }.into()).await;
+        });
     }
 
     /// The lease is ours. The store knows of this gateway of a predecessor.
@@ -316,6 +327,31 @@ impl Shell {
         if let Some(gateway) = self.owned(generation) {
             gateway.terminate();
         }
+    }
+
+    pub(super) fn terminate_listener(&self, generation: Generation, pid: i32) {
+        if let Some(gateway) = self.owned(generation) {
+            gateway.terminate_member(pid);
+        }
+    }
+
+    /// Looks for what leads the tree of a gateway after its launcher; [`Shell::take_heir`] gets what is found.
+    pub(super) fn seek_heir(&self, generation: Generation, listener: Option<i32>) {
+        let Some(gateway) = self.owned(generation) else { return };
+        let (heir, inputs) = (gateway.find_heir(listener), self.inputs.clone());
+        tokio::spawn(async move {
+            let _closed = inputs.send(Input::Heir(generation, heir.await)).await;
+        });
+    }
+
+    /// The core may have given it up meanwhile: then the tree is being killed, and the news of its end changes nothing.
+    pub(super) fn take_heir(&mut self, generation: Generation, heir: Option<Heir>) -> Option<Event> {
+        let gateway = self.gateway.as_mut().filter(|gateway| gateway.generation() == generation)?;
+        let pid = heir.and_then(|heir| gateway.follow(heir, &self.inputs));
+        if pid.is_some() {
+            self.records.spawned(gateway);
+        }
+        Some(Event::HeirSought { generation, pid })
     }
 
     pub(super) fn kill_tree(&mut self, generation: Generation) {

@@ -160,7 +160,8 @@ fn assemble(
             folders: vec![("state_dir", settings.state_dir.clone()), ("store_dir", facts.store_dir.clone())],
         },
     };
-    let whereabouts = Whereabouts::new(settings.resolver, settings.endpoint, &settings.warnings);
+    let whereabouts =
+        Whereabouts::new(settings.resolver, settings.endpoint, &settings.warnings, facts.store_dir.clone());
     let prober = Prober::new(settings.policy.endpoint.clone(), settings.policy.probe_timeout)
         .with_state_dir(settings.state_dir)
         .with_key(launch.key.clone());

@@ -1,6 +1,6 @@
 //! What the core asks the shell to do.
 
-use super::{Call, Fact, Generation, HangContext, Moved, Notice, Report};
+use super::{Call, Contested, Fact, Generation, HangContext, Moved, Notice, Report};
 use crate::prelude::*;
 
 /// What a probe is for, and with that how much it looks at.
@@ -45,6 +45,13 @@ pub enum Effect {
         ticket: u64,
         /// What to do.
         ask: LeaseRequest,
+    },
+    /// Ask the living owner whether it is stopping, then send `OwnerAsked` with the same ticket.
+    AskOwner {
+        /// Repeated in the answer.
+        ticket: u64,
+        /// What it holds.
+        what: Contested,
     },
     /// End the hooks that a dead supervisor left, with all that they started, then send `HooksCleared`.
     ClearHooks {
@@ -116,10 +123,25 @@ pub enum Effect {
         /// What is known already.
         case: Box<HangContext>,
     },
+    /// The process that was started has exited. Look for the one that leads what is left of its tree, and take hold of
+    /// it, then send `HeirSought`; its end is the next `LeaderExited`.
+    SeekHeir {
+        /// As below.
+        generation: Generation,
+        /// The process that has to be in what is left. `None` if any will do.
+        listener: Option<i32>,
+    },
     /// SIGTERM to the gateway process alone: it ends its own children in its own order.
     Terminate {
         /// Refused by the shell when it does not own this child any more.
         generation: Generation,
+    },
+    /// SIGTERM to this process of its tree, which listens and has not heard of the first one.
+    TerminateListener {
+        /// As above.
+        generation: Generation,
+        /// Its process id. Refused by the shell when it is no member of the tree.
+        pid: i32,
     },
     /// SIGKILL to every member of the child's tree until none is left, then send `TreeGone`.
     KillTree {

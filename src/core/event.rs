@@ -204,6 +204,17 @@ pub enum LeaseAnswer {
     Refused(String),
 }
 
+/// What a living owner says about its own end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum OwnerPlan {
+    /// It could not be asked, or did not say.
+    Unknown,
+    /// It has not been asked to stop.
+    Stays,
+    /// It is stopping, and gone within this time.
+    Ends(Duration),
+}
+
 /// What is left of another supervisor's gateway.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Remains {
@@ -239,6 +250,13 @@ pub enum Event {
         ticket: u64,
         /// How.
         answer: LeaseAnswer,
+    },
+    /// The owner of the lease or of the port claim was asked whether it stays.
+    OwnerAsked {
+        /// The ticket of its `Effect::AskOwner`.
+        ticket: u64,
+        /// Its answer.
+        plan: OwnerPlan,
     },
     /// Another supervisor took the lease: the gateway is no longer ours.
     LeaseLost {
@@ -312,6 +330,13 @@ pub enum Event {
         death: ExitStatus,
         /// What it has used.
         toll: ExitUsage,
+    },
+    /// `Effect::SeekHeir` is done.
+    HeirSought {
+        /// The gateway's number.
+        generation: Generation,
+        /// The process that leads what is left of its tree. `None` if there is none.
+        pid: Option<i32>,
     },
     /// What the gateway uses now.
     Measured {
@@ -391,12 +416,14 @@ impl Event {
             | Self::Spawned { generation, .. }
             | Self::SpawnFailed { generation, .. }
             | Self::LeaderExited { generation, .. }
+            | Self::HeirSought { generation, .. }
             | Self::Measured { generation, .. }
             | Self::Examined { generation, .. }
             | Self::TreeGone { generation, .. } => Some(*generation),
             Self::Start
             | Self::Tick
             | Self::Leased { .. }
+            | Self::OwnerAsked { .. }
             | Self::LeaseLost { .. }
             | Self::HooksCleared { .. }
             | Self::Confirmed { .. }

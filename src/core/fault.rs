@@ -105,6 +105,10 @@ faults! {
     FatalSignalRetried,
     StreakForgotten,
     UpdateCounted,
+    StoppingOwnerIsConflict,
+    StoppingOwnerWaitedForEver,
+    LauncherExitIsGatewayExit,
+    StopNotForwarded,
 }
 
 /// The fault that is planted, if any. Of no size in a normal build.

@@ -38,8 +38,8 @@ pub mod usage;
 pub use effect::{Effect, LeaseRequest, Outcome, ProbeScope};
 pub use endpoint::{Endpoint, MoveReason, Moved};
 pub use event::{
-    Acquired, Contested, Event, Fingerprint, Layer, LeaseAnswer, Recovered, Remains, Request, Requester, SpawnFailure,
-    TreeEnd,
+    Acquired, Contested, Event, Fingerprint, Layer, LeaseAnswer, OwnerPlan, Recovered, Remains, Request, Requester,
+    SpawnFailure, TreeEnd,
 };
 pub use exit_status::ExitStatus;
 pub use history::{Cause, Fact, History, LeftRecord, PastRun, Run, Settled, Unfinished};

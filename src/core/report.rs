@@ -124,10 +124,21 @@ reports! {
     LeaseAcquireStarted =>
         "lease.acquire_started", Info, [],
         "checking for another supervisor of this gateway";
-    LeaseContended { owner: Option<Holder>, what: Contested } =>
+    LeaseContended { owner: Option<Holder>, what: Contested, ends_within: Option<Duration> } =>
         "lease.contended", Warning,
-        [owner_pid = pid_of(owner.as_ref()), owner_command = command_of(owner.as_ref()), what],
-        format!("the {} is held by {}", what.name(), named(owner.as_ref()));
+        [
+            owner_pid = pid_of(owner.as_ref()), owner_command = command_of(owner.as_ref()), what,
+            ends_within_ms = ends_within
+        ],
+        match ends_within {
+            None => format!("the {} is held by {}", what.name(), named(owner.as_ref())),
+            Some(within) => format!(
+                "the {} is held by {}, which is stopping: waiting up to {} for its end",
+                what.name(),
+                named(owner.as_ref()),
+                human(*within)
+            ),
+        };
     LeaseRecovered(previous: Recovered) =>
         "lease.stale_recovered", Info, [owner_pid = previous.pid, why = previous.why],
         match previous.pid {
@@ -202,6 +213,16 @@ reports! {
     SuccessorFound { generation: Generation, pid: i32, command: String } =>
         "gateway.succeeded", Info, [generation, pid, command],
         format!("gateway {generation} left a running successor: pid {pid} ({command}); adopting it");
+    GatewayFollowed { generation: Generation, pid: i32, launcher: i32, death: ExitStatus } =>
+        "gateway.followed", Info,
+        [
+            generation, pid, launcher_pid = launcher, code = death.code(), signal = death.signal(),
+            why = "COMMAND has left the gateway in the background"
+        ],
+        format!(
+            "pid {launcher}, which started gateway {generation}, ended with {death}; the gateway goes on as pid {pid} and is \
+             followed"
+        );
     GatewayListening { generation: Generation, pid: i32 } =>
         "gateway.listening", Info, [generation, pid],
         format!("gateway {generation} answers, still starting");
@@ -252,6 +273,9 @@ reports! {
     StopEscalated { generation: Generation, why: String } =>
         "stop.escalated", Warning, [generation, why],
         format!("sending SIGKILL to the whole process tree: {why}");
+    StopForwarded { generation: Generation, pid: i32 } =>
+        "stop.forwarded", Info, [generation, pid],
+        format!("gateway {generation} serves on: its launcher has not passed SIGTERM on; sent to pid {pid}, which listens");
     GatewayExited(exited: Exited) =>
         "gateway.exited", if exited.death == ExitStatus::Code(0) { Info } else { Warning },
         [

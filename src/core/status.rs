@@ -32,6 +32,8 @@ pub struct Status {
     pub restart_window: Duration,
     /// How long a gateway may drain after SIGTERM.
     pub stop_timeout: Duration,
+    /// How long until we are gone, at most. `None` unless we are ending.
+    pub ends_within: Option<Duration>,
     /// What will happen next.
     pub next: Next,
 }
@@ -133,6 +135,7 @@ mod tests {
             max_restarts: 6,
             restart_window: Duration::from_hours(1),
             stop_timeout: Duration::from_secs(328),
+            ends_within: None,
             next: Next { action, within: Some(Duration::from_secs(7)), why: why.to_owned() },
         }
     }

@@ -23,6 +23,7 @@
 //! ended, the evidence is collected in `Examining`.
 
 mod adoption;
+mod contention;
 mod deadline;
 mod endpoint;
 mod evidence;
@@ -30,6 +31,7 @@ mod exits;
 mod fence;
 mod health;
 mod hooks;
+mod launcher;
 mod lease;
 mod notify;
 mod port;
@@ -53,7 +55,7 @@ use super::restart_policy::{Plan, RestartPolicy, Run};
 use super::{Generation, Moment, Notice, Observation, Owner, Policy, Readiness, Usage, exit};
 use crate::prelude::*;
 use core::time::Duration;
-use state::{Fence, Poll, ProbePurpose, Repair, State, Streak, Update};
+use state::{Fence, LauncherExit, Poll, ProbePurpose, Repair, State, Streak, Update};
 
 /// A step that comes this much after its deadline means that we stood still: a paused VM or a SIGSTOP. Half a window
 /// of the shortest default would be 30 s; a busy machine delays a timer by seconds at most.
@@ -96,6 +98,10 @@ pub struct Supervisor {
     told: Option<Observation>,
     /// The last process that bore our mark and could not be found when it was looked for.
     lost_mark: Option<i32>,
+    /// The process that was started has exited, and what it has left is being looked for.
+    launcher: Option<LauncherExit>,
+    /// How often that has been so for the present gateway.
+    follows: u8,
     /// What was lately seen of the present gateway.
     trail: ProbeHistory,
     /// What its `/readyz` said last.
@@ -137,6 +143,8 @@ impl Supervisor {
             born: false,
             told: None,
             lost_mark: None,
+            launcher: None,
+            follows: 0,
             trail: ProbeHistory::default(),
             readiness: None,
             memory_restarts: 0,
@@ -176,6 +184,7 @@ impl Supervisor {
             Event::Start => self.on_start(now, fx),
             Event::Tick => self.on_tick(now, fx),
             Event::Leased { ticket, answer } => self.on_leased(now, ticket, answer, fx),
+            Event::OwnerAsked { ticket, plan } => self.on_owner_asked(now, ticket, plan, fx),
             Event::LeaseLost { owner, why } => self.on_lease_lost(now, owner, why, fx),
             Event::HooksCleared { trouble } => self.on_hooks_cleared(now, trouble, fx),
             Event::Adopted { remains, .. } => self.on_adopted(now, remains, fx),
@@ -187,6 +196,7 @@ impl Supervisor {
             Event::Spawned { pid, fingerprint, .. } => self.on_spawned(now, pid, fingerprint, fx),
             Event::SpawnFailed { failure, .. } => self.on_spawn_failed(now, &failure, fx),
             Event::LeaderExited { death, toll, .. } => self.on_leader_exited(now, death, toll, fx),
+            Event::HeirSought { pid, .. } => self.on_heir_sought(now, pid, fx),
             Event::Measured { sample, .. } => self.on_measured(now, sample, fx),
             Event::Examined { evidence, .. } => self.on_examined(now, evidence, fx),
             Event::TreeGone { end, .. } => self.on_tree_gone(now, end, fx),
@@ -314,7 +324,7 @@ impl Supervisor {
 
     /// Another gateway is there: what was seen of the one before is of no use.
     fn begin_trail(&mut self) {
-        (self.trail, self.readiness) = (ProbeHistory::default(), None);
+        (self.trail, self.readiness, self.follows) = (ProbeHistory::default(), None, 0);
     }
 
     /// Follows a plan of the restart policy.
@@ -356,7 +366,7 @@ impl Supervisor {
     /// Ends, once a search for strays that is under way is over: no later one would find them.
     pub(super) fn exit(&mut self, now: Moment, code: u8, reason: String, fx: &mut Effects) {
         self.tell_stopping(fx);
-        self.handoffs = Handoffs::default();
+        (self.handoffs, self.launcher) = (Handoffs::default(), None);
         self.fence.take_back();
         let outcome = Outcome { code, reason };
         // A gateway that goes on is looked at for the record.

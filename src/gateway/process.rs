@@ -35,6 +35,13 @@ pub enum Sweep {
     Later,
 }
 
+/// The process that leads the tree of a gateway after the exit of its leader.
+#[derive(Debug)]
+pub struct Heir {
+    leader: Arc<Handle>,
+    members: Vec<(i32, u64)>,
+}
+
 /// A gateway that we own: started by us and not reaped yet, or adopted.
 #[derive(Debug)]
 pub struct Gateway {
@@ -223,6 +230,55 @@ impl Gateway {
                 tell_anyway();
             }
         })
+    }
+
+    /// SIGTERM to a member of its tree. The task is detached.
+    pub fn terminate_member(&self, pid: i32) {
+        let (generation, tree) = (self.generation, self.tree.clone());
+        tokio::spawn(proc::run(move || {
+            tree.remember(Tree::remember_soon);
+            if proc::is_left_behind() {
+                return;
+            }
+            if let Err(error) = tree.copy().terminate(pid) {
+                tracing::warn!(generation, pid, %error, "cannot send SIGTERM to the process that listens");
+            }
+        }));
+    }
+
+    /// What leads the tree after its leader has exited, see [`Tree::heir`]. `None` if it cannot be told either.
+    pub fn find_heir(&self, listener: Option<i32>) -> impl Future<Output = Option<Heir>> + Send + use<> {
+        let tree = self.tree.clone();
+        async move {
+            let looked = proc::run(move || {
+                let mut copy = tree.copy();
+                copy.remember();
+                let leader = copy.heir(listener)?;
+                Some(Heir { leader, members: copy.snapshot() })
+            });
+            looked.await.ok().flatten()
+        }
+    }
+
+    /// Follows this process in place of its leader, which has exited and is reaped. Returns its pid; `None` if it cannot be
+    /// watched. `LeaderExited` goes to `events` when it exits.
+    pub fn follow(&mut self, heir: Heir, events: &Sender<impl From<Event> + Send + 'static>) -> Option<i32> {
+        let Heir { leader: heir, members } = heir;
+        let (pid, watch) = (heir.pid(), heir.watch().ok()?);
+        // It is our child: nothing else may reap it.
+        process::claim(pid);
+        let mut tree = self.tree.lock();
+        let (leaf, tag) = (tree.leaf.clone(), tree.tag);
+        *tree = Tree::inherited_by(&heir, launch::entry(&self.instance), &members).with(leaf, tag).led_by(&heir);
+        drop(tree);
+        if let Some(leader) = self.leader.replace(Arc::clone(&heir)) {
+            process::unclaim(leader.pid());
+            leader.reap();
+        }
+        let (generation, signals, oom) = (self.generation, self.signals.clone(), self.oom.clone());
+        let exit_watch = ExitWatch { generation, leader: heir, watch, signals, oom };
+        tokio::spawn(exit_watch.report_departure(events.clone()));
+        Some(pid)
     }
 
     /// What it uses now, its whole tree included if `tree` is set; `None` if nothing can be read. Of a leader that has

@@ -15,7 +15,7 @@ mod status;
 
 pub use broadcast::{Broadcast, CLIENTS_MAX};
 pub use connection::{ANSWER_TIME_MAX, Connection, ConnectionError};
-pub use session::{IsInside, Query};
+pub use session::{ENDING, IsInside, Query};
 pub use socket::{NAME, SocketFile};
 pub use status::{Facts, GatewayReply, LeaseReply, NextReply, ProbeReply, RestartsReply, StatusReply, SupervisorReply};
 

@@ -69,6 +69,7 @@ type Seen = BTreeMap<String, u64>;
 fn noteworthy(effect: &Effect) -> Option<String> {
     Some(match effect {
         Effect::Report(Report::RestartGaveUp { why, .. }) if why.contains("in a row") => "a crash loop".to_owned(),
+        Effect::Report(Report::LeaseContended { ends_within: Some(_), .. }) => "a stopping owner".to_owned(),
         Effect::Report(report) => report.name().to_owned(),
         Effect::Exit(outcome) => format!("exit {}", outcome.code),
         Effect::Examine { .. } => "evidence collected".to_owned(),
@@ -80,6 +81,7 @@ fn noteworthy(effect: &Effect) -> Option<String> {
         Effect::Remember { fact: Fact::Settled(Settled::Postponed), .. } => "a start postponed".to_owned(),
         Effect::Spawn { no_respawn: true, .. } => "a successor forbidden".to_owned(),
         Effect::Lease { .. }
+        | Effect::AskOwner { .. }
         | Effect::Adopt { .. }
         | Effect::ClearHooks { .. }
         | Effect::Record { .. }
@@ -93,6 +95,8 @@ fn noteworthy(effect: &Effect) -> Option<String> {
         | Effect::Measure { .. }
         | Effect::Negotiate
         | Effect::Terminate { .. }
+        | Effect::TerminateListener { .. }
+        | Effect::SeekHeir { .. }
         | Effect::KillTree { .. } => return None,
     })
 }
@@ -133,7 +137,7 @@ fn explore(seeds: u64) -> Result<Seen, String> {
 }
 
 /// What the worlds have to reach: a promise about something that never happens is not tested.
-const REACHED: [&str; 58] = [
+const REACHED: [&str; 61] = [
     "Ready",
     "Reloading",
     "Stopping",
@@ -143,6 +147,7 @@ const REACHED: [&str; 58] = [
     "a start postponed",
     "a successor forbidden",
     "a crash loop",
+    "a stopping owner",
     "a hook ended",
     "a hook killed",
     "exit 0",
@@ -157,6 +162,7 @@ const REACHED: [&str; 58] = [
     "endpoint.changed",
     "gateway.adopted",
     "gateway.exited",
+    "gateway.followed",
     "gateway.hung",
     "gateway.listening",
     "gateway.spawn_failed",
@@ -190,6 +196,7 @@ const REACHED: [&str; 58] = [
     "standby.left",
     "startup.timed_out",
     "stop.escalated",
+    "stop.forwarded",
     "stop.requested",
     "tree.killed",
 ];

@@ -4,8 +4,8 @@ use crate::world::{STARTED, Script, World, acquired, owner, s};
 use openclaw_supervise_core::lease::Basis;
 use openclaw_supervise_core::policy::OnConflict;
 use openclaw_supervise_core::{
-    Acquired, Contested, Effect, Event, Fact, History, LeaseAnswer, LeaseRequest, Policy, Recovered, Report, Request,
-    Settled, exit,
+    Acquired, Contested, Effect, Event, Fact, History, LeaseAnswer, LeaseRequest, OwnerPlan, Policy, Recovered, Report,
+    Request, Settled, exit,
 };
 use std::time::Duration;
 
@@ -314,4 +314,84 @@ fn a_drain_has_its_whole_time_from_its_sigterm_on() {
     world.unanswered = |_| false;
     world.run_for(s(400));
     assert_eq!(world.kills().first(), Some(&(told + s(328))));
+}
+
+/// A world whose owner says that it is gone within 8 s.
+fn behind_a_stopping_owner() -> World {
+    let mut world = World::new(Policy::default());
+    (world.lease, world.plan) = (contended(), OwnerPlan::Ends(s(8)));
+    world.send(Event::Start);
+    world
+}
+
+#[test]
+fn an_owner_that_is_stopping_is_waited_for_and_its_place_is_taken() {
+    let mut world = behind_a_stopping_owner();
+    world.run_for(s(5));
+    assert_eq!((world.exit(), world.names()), (None, vec!["lease.contended"]), "reported once");
+    assert_eq!(world.core.status(world.now).next.within, Some(s(3)));
+    assert_eq!(world.when(touches), []);
+    world.lease = acquired(History::default());
+    world.run_for(s(1));
+    assert_eq!(world.spawns().len(), 1);
+}
+
+#[test]
+fn an_owner_that_overstays_its_time_is_a_conflict() {
+    let mut world = behind_a_stopping_owner();
+    world.run_for(s(20));
+    let (code, reason) = world.outcome();
+    assert_eq!((code, world.now), (78, s(1008)));
+    assert!(reason.contains("pid 900") && reason.contains("has been stopping for longer than it said"), "{reason}");
+    assert_eq!(world.names(), ["lease.contended", "conflict.detected"]);
+    assert_eq!(world.when(touches), []);
+}
+
+#[test]
+fn another_supervisor_that_was_faster_is_asked_anew() {
+    let mut world = behind_a_stopping_owner();
+    world.run_for(s(3));
+    (world.lease, world.plan) =
+        (LeaseAnswer::Contended { owner: Some(owner(901)), what: Contested::Lease }, OwnerPlan::Stays);
+    world.run_for(s(1));
+    let (code, reason) = world.outcome();
+    assert!(code == 78 && reason.contains("pid 901"), "{reason}");
+}
+
+#[test]
+fn an_owner_that_does_not_say_whether_it_stays_is_a_conflict_after_3_s() {
+    let mut world = World::new(Policy::default());
+    world.lease = contended();
+    world.unanswered = |effect| matches!(effect, Effect::AskOwner { .. });
+    world.send(Event::Start);
+    world.run_for(s(10));
+    assert_eq!((world.outcome().0, world.now), (78, s(1003)));
+}
+
+#[test]
+fn standby_asks_no_owner_for_its_plans() {
+    let mut world = World::new(Policy { on_conflict: OnConflict::Standby, ..Policy::default() });
+    (world.lease, world.plan) = (contended(), OwnerPlan::Ends(s(8)));
+    world.send(Event::Start);
+    assert_eq!(world.names(), ["lease.contended", "conflict.detected", "standby.entered"]);
+}
+
+#[test]
+fn a_stop_during_the_wait_for_the_owner_ends_with_0_at_once() {
+    let mut world = behind_a_stopping_owner();
+    world.run_for(s(3));
+    world.request(Request::Stop);
+    assert_eq!((world.outcome().0, world.now), (0, s(1003)));
+}
+
+#[test]
+fn a_supervisor_that_is_stopping_says_by_when_it_is_gone() {
+    let mut world = World::started(Script { drain: None, ..Script::default() });
+    world.run_for(s(20));
+    assert_eq!(world.core.status(world.now).ends_within, None);
+    world.request(Request::Restart);
+    assert_eq!(world.core.status(world.now).ends_within, None, "another gateway follows");
+    world.request(Request::Stop);
+    world.run_for(s(28));
+    assert_eq!(world.core.status(world.now).ends_within, Some(s(320)), "the rest of the drain, and 20 s for the kill");
 }

@@ -210,7 +210,7 @@ impl Walk {
                 let ends = std::mem::take(&mut self.hook_runs);
                 self.must(ends, "a hook ends once");
             }
-            Effect::Adopt { .. } | Effect::Watch { .. } => {
+            Effect::Adopt { .. } | Effect::AskOwner { .. } | Effect::Watch { .. } => {
                 self.must(false, "there is no predecessor and no other owner");
             }
             // What an update put off, or a gateway had planned itself, costs nothing.
@@ -227,6 +227,8 @@ impl Walk {
             }
             Effect::Exit(outcome) => self.check_exit(shell, outcome),
             Effect::Lease { .. }
+            | Effect::SeekHeir { .. }
+            | Effect::TerminateListener { .. }
             | Effect::ClearHooks { .. }
             | Effect::Follow(_)
             | Effect::Confirm { .. }

@@ -5,8 +5,9 @@ use openclaw_supervise_core::handoff::{HandoffVerdict, Support};
 use openclaw_supervise_core::lease::Basis;
 use openclaw_supervise_core::{
     Acquired, Call, Effect, Endpoint, Event, ExitStatus, ExitUsage, Fingerprint, Generation, History, Holder, HookEnd,
-    LeaseAnswer, LeaseRequest, Moment, MoveReason, Moved, Notice, Observation, Outcome, Owner, Phase, Policy,
-    ProbeScope, Readiness, Remains, Report, Request, Requester, SpawnFailure, Supervisor, TreeEnd, Usage, Verdict,
+    LeaseAnswer, LeaseRequest, Moment, MoveReason, Moved, Notice, Observation, Outcome, Owner, OwnerPlan, Phase,
+    Policy, ProbeScope, Readiness, Remains, Report, Request, Requester, SpawnFailure, Supervisor, TreeEnd, Usage,
+    Verdict,
 };
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -118,6 +119,8 @@ pub(crate) struct World {
     pub(crate) hook: HookScript,
     /// What becomes of every attempt on the lease.
     pub(crate) lease: LeaseAnswer,
+    /// What the owner of a lease that is not free says about its end.
+    pub(crate) plan: OwnerPlan,
     /// What is found of a gateway that an earlier supervisor left.
     pub(crate) remains: Remains,
     /// Effects that the shell leaves without an answer; the test gives its own.
@@ -138,6 +141,8 @@ pub(crate) struct World {
     pub(crate) fingerprint: Fingerprint,
     /// What becomes of a spawn, if there is no process.
     pub(crate) unborn: Option<SpawnFailure>,
+    /// The process that a launcher leaves.
+    pub(crate) heir: Option<i32>,
     /// What the ends of the next trees look like. A leader lives on as long as there are survivors of this list.
     pub(crate) survivors: Vec<u32>,
     pub(crate) effects: Vec<(Moment, Effect)>,
@@ -146,6 +151,8 @@ pub(crate) struct World {
     shell: FakeShell,
     /// The gateway's process: its number, when it was spawned, and what it does.
     child: Option<(Generation, Moment, Script)>,
+    /// The last one.
+    former: Option<(Generation, Moment, Script)>,
     /// What the event loop has used until when.
     used: (Moment, Duration),
 }
@@ -163,6 +170,7 @@ impl World {
             script: Script::default(),
             hook: HookScript::ending(s(1), 0),
             lease: acquired(History::default()),
+            plan: OwnerPlan::Unknown,
             remains: Remains::Nothing { pid: None },
             unanswered: |_| false,
             evidence: Some(PROMPT),
@@ -173,12 +181,14 @@ impl World {
             verdicts: Vec::new(),
             fingerprint: Fingerprint::default(),
             unborn: None,
+            heir: None,
             survivors: Vec::new(),
             effects: Vec::new(),
             policy,
             pending: BTreeMap::new(),
             shell: FakeShell::default(),
             child: None,
+            former: None,
             used: (s(1000), Duration::ZERO),
         }
     }
@@ -232,7 +242,7 @@ impl World {
 
     pub(crate) fn leader_exits(&mut self, generation: Generation, death: ExitStatus) {
         if self.child.is_some_and(|(living, ..)| living == generation) {
-            self.child = None;
+            self.former = self.child.take();
         }
         self.send(Event::LeaderExited { generation, death, toll: ExitUsage::default() });
     }
@@ -410,6 +420,7 @@ fn is_at_once(event: &Event) -> bool {
     matches!(
         event,
         Event::Leased { .. }
+            | Event::OwnerAsked { .. }
             | Event::HooksCleared { .. }
             | Event::Adopted { .. }
             | Event::Recorded { .. }
@@ -430,6 +441,10 @@ impl Outside for World {
 
     fn lease(&mut self, _ticket: u64, _request: LeaseRequest) -> Answer<LeaseAnswer> {
         at_once(self.lease.clone())
+    }
+
+    fn owner_plan(&mut self) -> Answer<OwnerPlan> {
+        at_once(self.plan)
     }
 
     /// A leader that is found is a gateway that follows the script, and came up long ago.
@@ -485,6 +500,16 @@ impl Outside for World {
 
     fn terminate(&mut self, _generation: Generation) -> Answer<ExitStatus> {
         Ok(self.child.and(self.script.drain))
+    }
+
+    /// What is left serves as the one before would have.
+    fn seek_heir(&mut self, _generation: Generation, _listener: Option<i32>) -> Answer<Option<i32>> {
+        self.child = self.former.filter(|_| self.heir.is_some());
+        after(PROMPT, self.heir)
+    }
+
+    fn terminate_listener(&mut self, _generation: Generation) -> Answer<ExitStatus> {
+        Ok(self.child.map(|_| (Duration::from_millis(500), ExitStatus::Code(0))))
     }
 
     fn kill_tree(&mut self, generation: Generation) -> Answer<TreeEnd> {

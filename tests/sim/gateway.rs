@@ -80,6 +80,30 @@ pub(crate) enum OnSigterm {
     Ignores,
 }
 
+/// What the process that was started does, where its child is the gateway.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Launcher {
+    /// Passes SIGTERM on, and exits with the gateway.
+    Forwards,
+    /// Keeps SIGTERM to itself, and exits with the gateway.
+    Deaf,
+    /// Dies of SIGTERM.
+    Dies,
+    /// Exits at this age, and leaves the gateway in the background.
+    Leaves(Duration, ExitStatus),
+}
+
+impl Launcher {
+    fn any(dice: &mut Dice) -> Self {
+        match dice.below(4) {
+            0 => Self::Deaf,
+            1 => Self::Dies,
+            2 => Self::Leaves(dice.ms(0, 30_000), dice.pick(&[0, 0, 0, 1].map(ExitStatus::Code))),
+            _ => Self::Forwards,
+        }
+    }
+}
+
 #[derive(Debug, Clone)]
 pub(crate) struct FaultPlan {
     /// When it opens its port, and when it serves.
@@ -94,8 +118,8 @@ pub(crate) struct FaultPlan {
     /// CPU use of its event loop while it does not answer, in percent of one CPU.
     pub(crate) works: u32,
     pub(crate) memory: Memory,
-    /// A child listens, not the process that was started.
-    pub(crate) launched: bool,
+    /// A child listens, not the process that was started. `None` once that child is followed.
+    pub(crate) launcher: Option<Launcher>,
     /// Children that outlive the leader.
     pub(crate) daemons: u32,
     /// How long its leader (`true`) or one of its children stays in uninterruptible sleep after SIGKILL.
@@ -128,7 +152,7 @@ impl FaultPlan {
             deaf: false,
             works: 0,
             memory: Memory::Steady,
-            launched: false,
+            launcher: None,
             daemons: dice.small(3),
             stuck: None,
         }
@@ -148,6 +172,7 @@ impl FaultPlan {
             3 => OnSigterm::Drains(dice.s(1, 400), dice.pick(&deaths)),
             _ => OnSigterm::Drains(dice.ms(0, 3000), dice.pick(&deaths)),
         };
+        let launcher = dice.once_in(4).then(|| Launcher::any(dice));
         Self {
             opens: if dice.once_in(3) { boots / 2 } else { boots },
             boots,
@@ -157,9 +182,10 @@ impl FaultPlan {
             deaf: dice.once_in(2),
             works: dice.pick(&[0, 0, 3, 30, 100]),
             memory: Memory::any(dice, policy),
-            launched: dice.once_in(4),
+            launcher,
             daemons: if dice.once_in(3) { dice.small(5) } else { 0 },
-            stuck: dice.once_in(12).then(|| (dice.once_in(2), dice.s(1, 40))),
+            // One that sleeps uninterruptibly would answer on the port after its end was reported.
+            stuck: (launcher.is_none() && dice.once_in(12)).then(|| (dice.once_in(2), dice.s(1, 40))),
         }
     }
 
@@ -206,6 +232,8 @@ pub(crate) struct SimGateway {
     /// Since when it has served without a break.
     pub(crate) served_since: Option<Moment>,
     pub(crate) leader: bool,
+    /// The process that was started, where the gateway is its child.
+    pub(crate) launcher_lives: bool,
     pub(crate) daemons: u32,
     /// A child that stays in uninterruptible sleep once killed.
     pub(crate) stuck_child: bool,
@@ -242,6 +270,7 @@ impl SimGateway {
             place,
             served_since: None,
             leader: true,
+            launcher_lives: plan.launcher.is_some(),
             daemons: plan.daemons,
             stuck_child: plan.stuck.is_some_and(|(leader, _)| !leader),
             terminated: false,
@@ -256,7 +285,12 @@ impl SimGateway {
 
     /// The process that listens.
     pub(crate) fn listener(&self) -> i32 {
-        self.pid + if self.plan.launched { 50 } else { 0 }
+        self.pid + if self.plan.launcher.is_some() { 50 } else { 0 }
+    }
+
+    /// Whether the process that was started is gone, and its child not followed.
+    pub(crate) fn is_left(&self) -> bool {
+        self.plan.launcher.is_some() && !self.launcher_lives
     }
 
     /// The CPU time that its event loop has used by `now`.
@@ -289,13 +323,13 @@ impl SimGateway {
     }
 
     pub(crate) fn alive(&self) -> u32 {
-        u32::from(self.leader) + self.daemons + u32::from(self.stuck_child)
+        u32::from(self.leader) + u32::from(self.launcher_lives) + self.daemons + u32::from(self.stuck_child)
     }
 
     /// The store is lost, and with it what only the store knew. A living leader is still found by the mark in its
     /// environment.
     pub(crate) fn forget(&mut self) {
-        self.excused |= !self.leader;
+        self.excused |= !self.leader || self.is_left();
     }
 
     pub(crate) fn verdict(&self) -> Verdict {

@@ -13,6 +13,8 @@ mod handoffs;
 mod health;
 #[path = "judge/hooks.rs"]
 mod hooks;
+#[path = "judge/launcher.rs"]
+mod launcher;
 #[path = "judge/lease.rs"]
 mod lease;
 #[path = "judge/moves.rs"]
@@ -274,6 +276,7 @@ impl Judge {
             Event::Confirmed { ticket } => !self.fence.awaits(*ticket),
             Event::Probed { ticket, .. } => *ticket != self.probe || self.asked.is_none(),
             Event::Leased { ticket, .. } => self.lease.asked.is_none_or(|(asked, _)| asked != *ticket),
+            Event::OwnerAsked { ticket, .. } => self.lease.owner_asked.is_none_or(|(asked, _)| asked != *ticket),
             Event::Departed { pid } => self.lease.watches() != Some(*pid),
             Event::HookEnded { ticket, .. } => !self.awaits_hook(*ticket),
             Event::Consumed { ticket, .. } => !self.handoffs.awaits(*ticket),
@@ -302,11 +305,13 @@ impl Judge {
             Event::HooksCleared { .. } => self.clearing,
             Event::SweepFinished => self.sweeping.is_some(),
             Event::TreeGone { .. } if young => self.killing,
+            Event::HeirSought { .. } if young => self.owned.as_ref().is_some_and(|owned| owned.launcher.is_some()),
             Event::LeaderExited { .. } if young => self.owned.as_ref().is_some_and(|owned| owned.death.is_none()),
             Event::Adopted { .. } | Event::AdoptFailed { .. } if young => self.adopting,
             Event::Measured { .. } | Event::Examined { .. } if young => self.owned.is_some(),
             Event::Probed { ticket, .. }
             | Event::Leased { ticket, .. }
+            | Event::OwnerAsked { ticket, .. }
             | Event::Consumed { ticket, .. }
             | Event::HookEnded { ticket, .. } => *ticket <= self.ticket,
             Event::Negotiated { .. } => self.handoffs.negotiating(),
@@ -337,8 +342,8 @@ impl Judge {
             self.standstill = Duration::ZERO;
         }
         let was = self.owned.clone().filter(|_| matches!(turn.event, Event::Requested { .. }));
-        let dies = matches!(turn.event, Event::LeaderExited { generation, .. }
-            if self.owned.as_ref().is_some_and(|owned| owned.generation == *generation && owned.death.is_none()));
+        let exit = self.exit_of(turn);
+        let dies = exit.is_some();
         let ends = turn.fx.iter().filter(|effect| matches!(effect, Effect::Report(Report::GatewayExited(_)))).count();
         let loses = self.loses(turn.event);
         must(!(dies || loses) || ends == 1, "P9", "an exit is reported once")?;
@@ -348,6 +353,7 @@ impl Judge {
         }
         self.fence.note(at, turn.event);
         self.note_lease_event(at, turn.event);
+        self.note_exit(at, exit);
         let answer = self.note(at, turn.event);
         let leaves = dies && self.goal == Goal::Run && self.owned.as_ref().is_some_and(Owned::may_have_successor);
         let kills = turn.fx.iter().any(|effect| matches!(effect, Effect::KillTree { .. }));
@@ -368,6 +374,8 @@ impl Judge {
         self.judge_time(turn)?;
         self.judge_rhythm(turn)?;
         self.judge_search(turn)?;
+        self.judge_launcher(turn)?;
+        self.judge_unheard(turn, answer)?;
         self.judge_fence(turn)?;
         self.judge_notices(turn, answer)?;
         self.judge_degraded(answer.is_some())?;
@@ -406,17 +414,6 @@ impl Judge {
                 self.owned = Some(Owned::new(*generation, *pid, at));
             }
             Event::SpawnFailed { failure, .. } if young => self.note_spawn_failure(at, failure),
-            Event::LeaderExited { death, .. } if young => {
-                if let Some(owned) = self.owned.as_mut().filter(|owned| owned.death.is_none()) {
-                    if !owned.ending() {
-                        self.asked = None;
-                    }
-                    // While its SIGTERM waits for the store it has not been sent.
-                    owned.drained = owned.terminated.is_some() && !owned.killed && !owned.held && !owned.escalated;
-                    owned.death = Some((*death, at));
-                    self.settle(at);
-                }
-            }
             Event::Adopted { generation, remains } if young => self.note_adopted(at, *generation, remains),
             Event::AdoptFailed { .. } if young => self.search.failed = true,
             Event::TreeGone { end, .. } if young => self.note_tree_gone(at, end),
@@ -429,6 +426,7 @@ impl Judge {
             Event::Start
             | Event::Tick
             | Event::Leased { .. }
+            | Event::OwnerAsked { .. }
             | Event::LeaseLost { .. }
             | Event::Adopted { .. }
             | Event::AdoptFailed { .. }
@@ -441,6 +439,7 @@ impl Judge {
             | Event::Spawned { .. }
             | Event::SpawnFailed { .. }
             | Event::LeaderExited { .. }
+            | Event::HeirSought { .. }
             | Event::Measured { .. }
             | Event::Examined { .. }
             | Event::TreeGone { .. }
@@ -449,6 +448,18 @@ impl Judge {
             | Event::ClockJumped { .. } => {}
         }
         None
+    }
+
+    fn note_exit(&mut self, at: Moment, exit: Option<(ExitStatus, Moment)>) {
+        if let (Some(owned), Some(_)) = (&mut self.owned, exit) {
+            if !owned.ending() {
+                self.asked = None;
+            }
+            // While its SIGTERM waits for the store it has not been sent.
+            owned.drained = owned.terminated.is_some() && !owned.killed && !owned.held && !owned.escalated;
+            owned.death = exit;
+            self.settle(at);
+        }
     }
 
     fn note_answer(&mut self, at: Moment, ask: ProbeScope, sighting: &Observation) {

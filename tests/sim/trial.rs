@@ -31,6 +31,7 @@ fn numbers<'a>(input: &'a mut Input, judge: &Judge) -> Option<(&'a mut u64, u64)
         Input::Event(
             Event::Probed { ticket, .. }
             | Event::Leased { ticket, .. }
+            | Event::OwnerAsked { ticket, .. }
             | Event::HookEnded { ticket, .. }
             | Event::Consumed { ticket, .. },
         ) => Some((ticket, judge.ticket())),
@@ -41,6 +42,7 @@ fn numbers<'a>(input: &'a mut Input, judge: &Judge) -> Option<(&'a mut u64, u64)
             | Event::Spawned { generation, .. }
             | Event::SpawnFailed { generation, .. }
             | Event::LeaderExited { generation, .. }
+            | Event::HeirSought { generation, .. }
             | Event::Measured { generation, .. }
             | Event::Examined { generation, .. }
             | Event::TreeGone { generation, .. }

@@ -86,6 +86,8 @@ enum WorldEvent {
     FaultBegins(usize),
     Shows(usize, Show),
     Dies(usize, ExitStatus),
+    /// The process that was started exits, and its child does not.
+    LauncherExits(usize, ExitStatus),
     /// All processes of a tree except its leader are gone.
     Clears(usize),
     /// A hook starts, once no process of an older one is left.
@@ -302,6 +304,7 @@ impl<'a> World<'a> {
             WorldEvent::FaultBegins(id) => self.begin_fault(id),
             WorldEvent::Shows(id, show) => self.show(id, show),
             WorldEvent::Dies(id, death) => self.die(id, death)?,
+            WorldEvent::LauncherExits(id, death) => self.launcher_exits(id, death)?,
             WorldEvent::Clears(id) => self.clear(id)?,
             WorldEvent::HookBegins(id) => self.begin_hook_run(id)?,
             WorldEvent::HookEnds(id, end) => self.end_hook_run(id, end),
@@ -334,7 +337,11 @@ impl<'a> World<'a> {
         // No shell reports the exit of the current gateway twice.
         let again = matches!(
             event,
-            Event::LeaderExited { .. } | Event::TreeGone { .. } | Event::Spawned { .. } | Event::Adopted { .. }
+            Event::LeaderExited { .. }
+                | Event::HeirSought { .. }
+                | Event::TreeGone { .. }
+                | Event::Spawned { .. }
+                | Event::Adopted { .. }
         );
         let shell = &self.sups[sup].shell;
         let old = event.generation() < Some(shell.generation);

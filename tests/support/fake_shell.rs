@@ -6,7 +6,7 @@
 use openclaw_supervise_core::handoff::{HandoffVerdict, Support};
 use openclaw_supervise_core::{
     Call, Effect, Event, ExitStatus, ExitUsage, Fact, Fingerprint, Generation, History, HookEnd, LeaseAnswer,
-    LeaseRequest, Moved, Observation, Outcome, ProbeScope, Remains, Report, SpawnFailure, TreeEnd, Usage,
+    LeaseRequest, Moved, Observation, Outcome, OwnerPlan, ProbeScope, Remains, Report, SpawnFailure, TreeEnd, Usage,
 };
 use std::time::Duration;
 
@@ -45,6 +45,10 @@ pub(crate) trait World {
     /// Whether this effect reaches the world: the lease may be gone, or the test answers by hand.
     fn admits(&mut self, effect: &Effect) -> Result<bool, Broken>;
     fn lease(&mut self, ticket: u64, request: LeaseRequest) -> Answer<LeaseAnswer>;
+    /// What the owner of the lease says about its own end.
+    fn owner_plan(&mut self) -> Answer<OwnerPlan> {
+        after(Duration::ZERO, OwnerPlan::Unknown)
+    }
     /// Answers with why it could not be done.
     fn clear_hooks(&mut self) -> Answer<Option<String>> {
         after(Duration::ZERO, None)
@@ -70,8 +74,16 @@ pub(crate) trait World {
     fn consume(&mut self, generation: Generation, pid: i32) -> Answer<HandoffVerdict>;
     fn measure(&mut self, generation: Generation, tree: bool) -> Answer<Usage>;
     fn examine(&mut self, generation: Generation) -> Answer<Option<String>>;
+    /// Answers with the process that leads what a launcher has left.
+    fn seek_heir(&mut self, _generation: Generation, _listener: Option<i32>) -> Answer<Option<i32>> {
+        after(Duration::ZERO, None)
+    }
     /// Answers with the end of the leader.
     fn terminate(&mut self, generation: Generation) -> Answer<ExitStatus>;
+    /// The same for the process that listens, which a launcher has not told.
+    fn terminate_listener(&mut self, generation: Generation) -> Answer<ExitStatus> {
+        self.terminate(generation)
+    }
     /// Answers with the end of the tree; that of the leader is its own news.
     fn kill_tree(&mut self, generation: Generation) -> Answer<TreeEnd>;
     fn hook(&mut self, ticket: u64, call: &Call) -> Answer<HookEnd>;
@@ -106,6 +118,7 @@ pub(crate) struct FakeShell {
     /// The gateway of which something may be left, and whether a kill of it is under way.
     pub(crate) tree: Option<Generation>,
     killing: bool,
+    following: Option<Generation>,
     hook: Option<u64>,
     pub(crate) watched: Option<i32>,
     pub(crate) exited: bool,
@@ -121,6 +134,9 @@ impl FakeShell {
         Ok(match *effect {
             Effect::Lease { ticket, ask } => {
                 world.lease(ticket, ask)?.map(|(delay, answer)| (delay, Event::Leased { ticket, answer }))
+            }
+            Effect::AskOwner { ticket, .. } => {
+                world.owner_plan()?.map(|(delay, plan)| (delay, Event::OwnerAsked { ticket, plan }))
             }
             Effect::ClearHooks { .. } => {
                 world.clear_hooks()?.map(|(delay, trouble)| (delay, Event::HooksCleared { trouble }))
@@ -164,6 +180,12 @@ impl FakeShell {
             Effect::Examine { generation, .. } => {
                 world.examine(generation)?.map(|(delay, evidence)| (delay, Event::Examined { generation, evidence }))
             }
+            Effect::SeekHeir { generation, listener } => world
+                .seek_heir(generation, listener)?
+                .map(|(delay, pid)| (delay, Event::HeirSought { generation, pid })),
+            Effect::TerminateListener { generation, .. } => world
+                .terminate_listener(generation)?
+                .map(|(delay, death)| (delay, Event::LeaderExited { generation, death, toll: ExitUsage::default() })),
             Effect::Terminate { generation } => world
                 .terminate(generation)?
                 .map(|(delay, death)| (delay, Event::LeaderExited { generation, death, toll: ExitUsage::default() })),
@@ -189,7 +211,9 @@ impl FakeShell {
     fn begin(&mut self, effect: &Effect) -> Result<(), Broken> {
         must(!self.exited, "exit", "the exit is the last effect")?;
         match *effect {
-            Effect::Lease { ticket, .. } | Effect::Consume { ticket, .. } => self.draw(ticket)?,
+            Effect::Lease { ticket, .. } | Effect::AskOwner { ticket, .. } | Effect::Consume { ticket, .. } => {
+                self.draw(ticket)?;
+            }
             Effect::Probe { ticket, .. } => {
                 self.draw(ticket)?;
                 self.probe = ticket;
@@ -209,7 +233,11 @@ impl FakeShell {
                 must(self.recorded.take() == Some(generation), "P8", "a spawn that no record was asked for")?;
                 self.spawning = Some(generation);
             }
-            Effect::Terminate { generation } => {
+            Effect::SeekHeir { generation, .. } => {
+                must(self.tree == Some(generation) && self.leader.is_none(), "P2", "a living leader is looked for")?;
+                self.following = Some(generation);
+            }
+            Effect::Terminate { generation } | Effect::TerminateListener { generation, .. } => {
                 must(self.tree == Some(generation), "P2", "SIGTERM to what was neither spawned nor adopted")?;
             }
             Effect::KillTree { generation } => {
@@ -272,6 +300,10 @@ impl FakeShell {
                 };
             }
             Event::LeaderExited { generation, .. } if self.leader == Some(generation) => self.leader = None,
+            Event::HeirSought { generation, pid } if self.following == Some(generation) => {
+                self.following = None;
+                self.leader = pid.map(|_| generation);
+            }
             Event::TreeGone { generation, ref end } if self.killing && self.tree == Some(generation) => {
                 self.killing = false;
                 if end.survivors == 0 || self.leader.is_none() {
@@ -282,6 +314,7 @@ impl FakeShell {
             Event::Start
             | Event::Tick
             | Event::Leased { .. }
+            | Event::OwnerAsked { .. }
             | Event::LeaseLost { .. }
             | Event::HooksCleared { .. }
             | Event::AdoptFailed { .. }
@@ -294,6 +327,7 @@ impl FakeShell {
             | Event::Spawned { .. }
             | Event::SpawnFailed { .. }
             | Event::LeaderExited { .. }
+            | Event::HeirSought { .. }
             | Event::Measured { .. }
             | Event::Examined { .. }
             | Event::TreeGone { .. }
@@ -313,11 +347,13 @@ impl FakeShell {
             Event::Spawned { generation, .. } => self.spawning == Some(generation),
             Event::Adopted { generation, .. } => self.adopting == Some(generation),
             Event::LeaderExited { generation, .. } => self.leader == Some(generation),
+            Event::HeirSought { generation, .. } => self.following == Some(generation),
             Event::TreeGone { generation, .. } => self.killing && self.tree == Some(generation),
             Event::HookEnded { ticket, .. } => self.hook == Some(ticket),
             Event::Start
             | Event::Tick
             | Event::Leased { .. }
+            | Event::OwnerAsked { .. }
             | Event::LeaseLost { .. }
             | Event::HooksCleared { .. }
             | Event::AdoptFailed { .. }

@@ -19,6 +19,7 @@ const READ_TIME_MAX: Duration = Duration::from_secs(2);
 
 pub struct Whereabouts {
     settings: SettingsReader,
+    store_dir: PathBuf,
     /// Names us to those who look at the claim.
     serving: Option<JoinHandle<()>>,
 }
@@ -46,12 +47,12 @@ struct Known {
 impl Whereabouts {
     /// `endpoint` and the warnings `told` are what the settings said at first.
     #[must_use]
-    pub fn new(resolver: Resolver, endpoint: Endpoint, told: &[String]) -> Self {
+    pub fn new(resolver: Resolver, endpoint: Endpoint, told: &[String], store_dir: PathBuf) -> Self {
         let told = told.iter().cloned().collect();
         let known = Known { heeded: endpoint, files: Vec::new(), exports: Vec::new(), told, claim: None };
         let settings =
             SettingsReader { resolver, reading: BlockingCall::default(), known: Arc::new(Mutex::new(known)) };
-        Self { settings, serving: None }
+        Self { settings, store_dir, serving: None }
     }
 
     /// The files that the settings were last read from.
@@ -124,7 +125,7 @@ impl Whereabouts {
 
     /// Serves the present claim in place of the one before.
     pub(super) fn serve(&mut self, server: Server) {
-        if let Some(before) = self.serving.replace(tokio::spawn(server.serve())) {
+        if let Some(before) = self.serving.replace(tokio::spawn(server.serve(self.store_dir.clone()))) {
             before.abort();
         }
     }

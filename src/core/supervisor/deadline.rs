@@ -60,7 +60,8 @@ impl Supervisor {
             return self.own_deadline();
         }
         let own = if self.fence.is_waiting() { self.fence.deadline() } else { self.own_deadline() };
-        own.into_iter().chain(self.handoffs.deadline()).min()
+        let follow = self.launcher.map(|launcher| launcher.until);
+        own.into_iter().chain(self.handoffs.deadline()).chain(follow).min()
     }
 
     /// That of the state.
@@ -69,7 +70,9 @@ impl Supervisor {
         match &self.state {
             State::Idle | State::Exited => None,
             State::Leasing { poll: Poll::Due(at), .. } => Some(*at),
-            State::Leasing { poll: Poll::Asked { at, .. }, .. } => Some(at.saturating_add(lease::LEASE_LOST)),
+            State::Leasing { poll: Poll::Asked { at, .. }, owner, .. } => {
+                Some(at.saturating_add(lease::answer_lost(owner.as_ref())))
+            }
             State::Clearing(clearing) => Some(clearing.search.deadline()),
             State::Standby(standby) => standby.deadline(),
             State::Adopting(adopting) => Some(adopting.search.deadline()),
@@ -87,6 +90,7 @@ impl Supervisor {
 
     pub(super) fn on_tick(&mut self, now: Moment, fx: &mut Effects) {
         self.tick_handoffs(now, fx);
+        self.tick_heir(now, fx);
         if self.fence.is_waiting() {
             return self.tick_fence(now, fx);
         }
@@ -100,7 +104,7 @@ impl Supervisor {
                     self.finish_sweep(fx);
                 }
             }
-            State::Leasing { poll, seen } => self.tick_leasing(now, *poll, *seen, fx),
+            State::Leasing { .. } => self.tick_leasing(now, fx),
             State::Standby(standby) => {
                 if standby.deadline().is_some_and(|at| at <= now) {
                     let behind = standby.behind;
@@ -148,7 +152,7 @@ impl Supervisor {
             State::Stopping(stopping) => stopping.rearm(now),
             State::Spawning(spawning) => spawning.rearm(now),
             State::Probing { watch, .. } => watch.rearm(now),
-            State::Leasing { poll, seen } => {
+            State::Leasing { poll, seen, .. } => {
                 poll.rearm(now);
                 if let Some(seen) = seen {
                     seen.since = now;

@@ -23,6 +23,11 @@ impl Fence {
         self.waiting.is_some()
     }
 
+    /// Whether the first SIGTERM to a gateway waits.
+    pub(super) fn holds_sigterm(&self) -> bool {
+        matches!(&self.waiting, Some(Waiting { act: Effect::Terminate { .. }, .. }))
+    }
+
     /// When the waiting ends without an answer: what counts is since when an act has waited, for a store that is always
     /// late must not hold us for ever.
     pub(super) fn deadline(&self) -> Option<Moment> {
@@ -137,12 +142,14 @@ impl Supervisor {
     }
 
     fn let_pass(&mut self, now: Moment, Waiting { act, .. }: Waiting, fx: &mut Effects) {
+        // A drain that has begun gets no more time.
+        let is_second = matches!(act, Effect::TerminateListener { .. });
         self.emit(act, fx);
         // Its time begins with it.
         match &mut self.state {
             State::Spawning(spawning) => spawning.rearm(now),
             State::Hooking(_) => self.rearm_hook(now),
-            State::Stopping(stopping) => stopping.begin(now),
+            State::Stopping(stopping) if !is_second => stopping.begin(now, self.policy.probe_interval),
             State::Idle
             | State::Leasing { .. }
             | State::Clearing(_)
@@ -154,6 +161,7 @@ impl Supervisor {
             | State::Starting { .. }
             | State::Running { .. }
             | State::Examining(_)
+            | State::Stopping(_)
             | State::Sweeping { .. }
             | State::Exited => {}
         }

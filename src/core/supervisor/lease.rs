@@ -1,6 +1,7 @@
 //! The lease: is another supervisor in charge?
 
-use super::state::{Poll, ProbePurpose, Seen, State, WaitingFor};
+use super::contention::PLAN_LOST;
+use super::state::{Poll, ProbePurpose, Rival, Seen, State, WaitingFor};
 use super::{Effect, Effects, Moment, Outcome, Report, Supervisor};
 use crate::event::{Contested, LeaseAnswer};
 use crate::fault::Fault;
@@ -17,6 +18,11 @@ const OBSERVE_PAUSE: Duration = Duration::from_secs(5);
 /// The store bounds its waits at about six seconds. What takes longer is a file system that hangs.
 pub(super) const LEASE_LOST: Duration = Duration::from_secs(30);
 
+/// When an answer counts as lost: that of an owner which is asked, or of the store.
+pub(super) fn answer_lost(owner: Option<&Rival>) -> Duration {
+    if owner.is_some_and(|owner| owner.gone_by.is_none()) { PLAN_LOST } else { LEASE_LOST }
+}
+
 impl Supervisor {
     pub(super) fn begin_leasing(&mut self, now: Moment, fx: &mut Effects) {
         fx.push(Effect::Report(Report::LeaseAcquireStarted));
@@ -24,7 +30,7 @@ impl Supervisor {
     }
 
     pub(super) fn take_lease(&mut self, now: Moment, seen: Option<Seen>, unchanged: Option<u64>, fx: &mut Effects) {
-        self.state = State::Leasing { poll: Poll::Due(now), seen };
+        self.state = State::Leasing { poll: Poll::Due(now), seen, owner: None };
         self.ask_lease(now, LeaseRequest::Take { unchanged }, fx);
     }
 
@@ -35,8 +41,17 @@ impl Supervisor {
         }
     }
 
-    pub(super) fn tick_leasing(&mut self, now: Moment, poll: Poll, seen: Option<Seen>, fx: &mut Effects) {
+    pub(super) fn tick_leasing(&mut self, now: Moment, fx: &mut Effects) {
+        let State::Leasing { poll, seen, owner } = &self.state else { return };
+        let (poll, seen) = (*poll, *seen);
         match poll {
+            Poll::Due(at) if at <= now && owner.is_some() => self.retry_lease(now, fx),
+            Poll::Asked { at, .. } if let Some(Rival { holder, what, gone_by: None }) = owner => {
+                if at.saturating_add(PLAN_LOST) <= now {
+                    let (holder, what) = (holder.clone(), *what);
+                    self.settle_rival(now, holder.as_ref(), what, fx);
+                }
+            }
             Poll::Due(at) if at <= now => {
                 let unchanged = seen.filter(|seen| now >= seen.since.saturating_add(UNCHANGED_FOR));
                 self.take_lease(now, seen, unchanged.map(|seen| seen.beat), fx);
@@ -55,7 +70,8 @@ impl Supervisor {
             return;
         }
         match &self.state {
-            State::Leasing { seen, .. } => {
+            // While an owner is asked, no answer of the store is waited for.
+            State::Leasing { seen, owner, .. } if owner.as_ref().is_none_or(|owner| owner.gone_by.is_some()) => {
                 let seen = *seen;
                 self.judge_lease(now, answer, seen, fx);
             }
@@ -64,6 +80,7 @@ impl Supervisor {
                 self.judge_peek(now, answer, seen, fx);
             }
             State::Idle
+            | State::Leasing { .. }
             | State::Clearing(_)
             | State::Adopting(_)
             | State::Probing { .. }
@@ -86,11 +103,7 @@ impl Supervisor {
             LeaseAnswer::Contended { .. } if self.has(Fault::ContendedIsAcquired) => {
                 self.look_at_port(now, ProbePurpose::Nothing, fx);
             }
-            LeaseAnswer::Contended { owner, what } => {
-                fx.push(Effect::Report(Report::LeaseContended { owner: owner.clone(), what }));
-                let watched = owner.as_ref().map(|owner| owner.pid);
-                self.yield_to(now, owner.as_ref(), watched, what.name(), fx);
-            }
+            LeaseAnswer::Contended { owner, what } => self.contend(now, owner, what, fx),
             LeaseAnswer::Unclear { beat, owner } => self.observe(now, beat, owner.as_ref(), seen, fx),
             LeaseAnswer::Failed(why) => self.exit(now, exit::FAILURE, why, fx),
             LeaseAnswer::Refused(why) => {
@@ -105,27 +118,30 @@ impl Supervisor {
     /// Watches the counter of an owner that is not visible from here: while it advances, the owner is alive.
     fn observe(&mut self, now: Moment, beat: u64, owner: Option<&Holder>, seen: Option<Seen>, fx: &mut Effects) {
         if seen.is_none() {
-            fx.push(Effect::Report(Report::LeaseContended { owner: owner.cloned(), what: Contested::Lease }));
+            let (owner, what) = (owner.cloned(), Contested::Lease);
+            fx.push(Effect::Report(Report::LeaseContended { owner, what, ends_within: None }));
         }
         match seen {
-            Some(seen) if seen.beat != beat => self.yield_to(now, owner, None, "lease", fx),
+            Some(seen) if seen.beat != beat => self.yield_to(now, owner, None, "lease", "supervises it and", fx),
             _ => {
                 let since = seen.map_or(now, |seen| seen.since);
                 let patience = if self.has(Fault::HeartbeatNotWaitedFor) { Duration::ZERO } else { OBSERVE_PAUSE };
                 let since = if self.has(Fault::HeartbeatNotWaitedFor) { Moment::ZERO } else { since };
                 let poll = Poll::Due(now.saturating_add(patience));
-                self.state = State::Leasing { poll, seen: Some(Seen { beat, since }) };
+                self.state = State::Leasing { poll, seen: Some(Seen { beat, since }), owner: None };
             }
         }
     }
 
-    /// A living owner is in charge. `watched` is its process, if its end can be seen from here.
-    fn yield_to(
+    /// A living owner is in charge. `watched` is its process, if its end can be seen from here. `does` is what it does
+    /// besides, for the reason.
+    pub(super) fn yield_to(
         &mut self,
         now: Moment,
         owner: Option<&Holder>,
         watched: Option<i32>,
         what: &'static str,
+        does: &'static str,
         fx: &mut Effects,
     ) {
         let named = owner.map_or_else(
@@ -141,8 +157,8 @@ impl Supervisor {
             OnConflict::Exit => {
                 let endpoint = &self.policy.endpoint;
                 let reason = format!(
-                    "another gateway instance is already listening on {endpoint}, or will be: {named} supervises it and holds \
-                     the {what}; nothing was started; 'openclaw-supervise status' tells more; stop that one first, or \
+                    "another gateway instance is already listening on {endpoint}, or will be: {named} {does} holds the \
+                     {what}; nothing was started; 'openclaw-supervise status' tells more; stop that one first, or \
                      give this one another --port and --state-dir"
                 );
                 self.exit(now, self.policy.conflict_exit_code, reason, fx);

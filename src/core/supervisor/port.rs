@@ -10,6 +10,10 @@ use crate::restart_policy::Cause;
 use crate::units::human;
 use crate::{Endpoint, Owner, Phase, Verdict, exit};
 
+/// What an exit with 0 means that has left nothing behind.
+const UNSTARTED: &str = "exited with 0 before it ever answered (if COMMAND has another program start it in the background, run \
+                         the gateway itself, in the foreground)";
+
 /// Why even a requested start has to wait.
 pub(super) const GATED: &str = "after one more crash OpenClaw would start with all channels disabled, see --boot-limit";
 
@@ -94,7 +98,7 @@ impl Supervisor {
                 );
                 self.exit(now, exit::EX_CONFIG, reason, fx);
             }
-            ProbePurpose::Unstarted(run) => self.retry_after(now, run, "exited with 0 before it ever answered", fx),
+            ProbePurpose::Unstarted(run) => self.retry_after(now, run, UNSTARTED, fx),
         }
     }
 

@@ -1,7 +1,9 @@
 //! The states of the supervisor with their data. What happens in them is told in the other files of this folder.
 
+use crate::Holder;
 use crate::conflict::Watch;
 use crate::effect::{Effect, Outcome};
+use crate::event::Contested;
 use crate::exit_status::ExitStatus;
 use crate::fault::Fault;
 use crate::handoff::Pending;
@@ -12,6 +14,7 @@ use crate::liveness::{FAILED_PROBES_MIN, Hung, Liveness};
 use crate::policy::Policy;
 use crate::prelude::*;
 use crate::units::{Generation, Moment};
+use crate::usage::ExitUsage;
 use core::time::Duration;
 
 #[derive(Debug, Clone)]
@@ -19,7 +22,7 @@ pub(super) enum State {
     /// Before `Event::Start`.
     Idle,
     /// Asks for the lease. `seen` is the counter of an owner that is not visible from here.
-    Leasing { poll: Poll, seen: Option<Seen> },
+    Leasing { poll: Poll, seen: Option<Seen>, owner: Option<Rival> },
     /// The lease is ours. The shell ends the hooks that a predecessor left.
     Clearing(Clearing),
     /// Another supervisor or its gateway is in charge; we wait for its end.
@@ -63,6 +66,15 @@ pub(super) enum Poll {
 pub(super) struct Seen {
     pub(super) beat: u64,
     pub(super) since: Moment,
+}
+
+/// `Leasing`: a living supervisor that holds the lease or the port claim.
+#[derive(Debug, Clone)]
+pub(super) struct Rival {
+    pub(super) holder: Option<Holder>,
+    pub(super) what: Contested,
+    /// It is stopping, and has to be gone by then. `None` while it is asked.
+    pub(super) gone_by: Option<Moment>,
 }
 
 /// `Clearing`, `Adopting`: a search for what a predecessor left, until it is answered.
@@ -258,6 +270,8 @@ pub(super) struct Stopping {
     pub(super) leader: Leader,
     pub(super) tree: TreePhase,
     pub(super) poll: Poll,
+    /// The process that listens may not have heard of the SIGTERM.
+    pub(super) unheard: bool,
 }
 
 /// Why a gateway ends. An intent that comes later outranks it.
@@ -344,6 +358,14 @@ pub(super) struct Streak {
     pub(super) count: u32,
     /// An earlier supervisor saw the first ones; their configuration and program are unknown.
     pub(super) recalled: bool,
+}
+
+/// The exit of the process that was started, while the shell looks for what it has left.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct LauncherExit {
+    pub(super) death: ExitStatus,
+    pub(super) toll: ExitUsage,
+    pub(super) until: Moment,
 }
 
 /// A start that waits for an update of the program.

@@ -1,10 +1,14 @@
 //! The status reply.
 
-use super::state::{Boot, Child, Poll, ProbePurpose, Standby, State, WaitingFor};
+use super::state::{Boot, Child, Poll, ProbePurpose, Rival, Standby, State, Stopping, TreePhase, WaitingFor};
 use super::{Moment, Supervisor};
 use crate::prelude::*;
 use crate::status::{GatewayStatus, Next, Status};
 use crate::{Generation, Hook};
+use core::time::Duration;
+
+/// What follows a drain: a kill may take 10 s, the look for strays 2 s and the last records 2 s, on a busy machine.
+const END_TIME_MAX: Duration = Duration::from_secs(20);
 
 impl Supervisor {
     /// What there is and what comes next, as seen at `now`.
@@ -23,8 +27,37 @@ impl Supervisor {
             max_restarts: self.policy.max_restarts,
             restart_window: self.policy.restart_window,
             stop_timeout: self.policy.stop_timeout,
+            ends_within: self.ends_within(now),
             next: self.next(now),
         }
+    }
+
+    /// An upper bound, for a supervisor that wants our place.
+    fn ends_within(&self, now: Moment) -> Option<Duration> {
+        if !self.is_ending() && !self.state.is_over() {
+            return None;
+        }
+        let until = match &self.state {
+            State::Stopping(Stopping { tree: TreePhase::Draining { until, .. }, .. }) => *until,
+            State::Hooking(hooking) => hooking.deadline(),
+            State::Idle
+            | State::Leasing { .. }
+            | State::Clearing(_)
+            | State::Standby(_)
+            | State::Adopting(_)
+            | State::Probing { .. }
+            | State::BackingOff { .. }
+            | State::Awaiting(_)
+            | State::Spawning(_)
+            | State::Starting { .. }
+            | State::Running { .. }
+            | State::Examining(_)
+            | State::Stopping(_)
+            | State::Sweeping { .. }
+            | State::Exited => now,
+        };
+        let hook = self.policy.post_stop.unwrap_or_default();
+        Some(until.saturating_sub(now).saturating_add(hook).saturating_add(END_TIME_MAX))
     }
 
     /// A start has its number before there is a gateway, and a client that requests a restart waits for a greater number.
@@ -121,6 +154,9 @@ impl Supervisor {
         let condition = self.condition().map(|condition| format!("it {condition}"));
         let owner = self.owner_ahead().map(|pid| format!("another supervisor holds the lease (pid {pid})"));
         let (action, within, why) = match &self.state {
+            State::Leasing { owner: Some(Rival { gone_by: Some(gone_by), .. }), .. } => {
+                ("take the lease", within(*gone_by), "its owner is stopping; waiting for its end")
+            }
             State::Idle | State::Leasing { seen: None, .. } => {
                 ("take the lease", None, "looking for another supervisor")
             }

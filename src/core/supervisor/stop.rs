@@ -5,7 +5,7 @@
 
 use super::SWEEP_TIME_MAX;
 use super::health::verdict_on_ours;
-use super::state::{Child, Ending, Leader, Poll, State, StopReason, Stopping, TreePhase};
+use super::state::{Child, Ending, LauncherExit, Leader, Poll, State, StopReason, Stopping, TreePhase};
 use super::{Effect, Effects, Exited, Intent, Moment, Observation, ProbeScope, Report, Run, Supervisor, sooner};
 use crate::ExitStatus;
 use crate::event::TreeEnd;
@@ -40,9 +40,12 @@ impl Stopping {
     }
 
     /// Its SIGTERM or its kill, which had waited, is done now.
-    pub(super) fn begin(&mut self, now: Moment) {
+    pub(super) fn begin(&mut self, now: Moment, interval: Duration) {
         if let TreePhase::Draining { until, grace } = &mut self.tree {
             *until = now.saturating_add(*grace);
+        }
+        if self.unheard {
+            self.expect_forwarding(now, interval, true);
         }
         self.rearm(now);
     }
@@ -108,6 +111,9 @@ impl Supervisor {
             Leader::Alive,
             TreePhase::Draining { until: now.saturating_add(grace), grace },
         );
+        if let State::Stopping(stopping) = &mut self.state {
+            stopping.expect_forwarding(now, self.policy.probe_interval, self.launcher.is_some());
+        }
         self.act(now, Effect::Terminate { generation: self.generation }, fx);
     }
 
@@ -117,6 +123,10 @@ impl Supervisor {
         if let State::Stopping(stopping) = &mut self.state {
             stopping.tree = TreePhase::Killing { told, until: now.saturating_add(ANSWER_LOST), lost };
             self.act(now, Effect::KillTree { generation }, fx);
+        }
+        // Nothing is followed any more.
+        if let Some(LauncherExit { death, toll, .. }) = self.launcher.take() {
+            self.leader_gone(now, death, toll, fx);
         }
     }
 
@@ -135,7 +145,7 @@ impl Supervisor {
         let mut liveness = liveness;
         liveness.rearm(now);
         let poll = Poll::Due(now.saturating_add(self.policy.probe_interval));
-        self.state = State::Stopping(Stopping { child, started, liveness, why, leader, tree, poll });
+        self.state = State::Stopping(Stopping { child, started, liveness, why, leader, tree, poll, unheard: false });
     }
 
     pub(super) fn tick_stopping(&mut self, now: Moment, fx: &mut Effects) {
@@ -151,7 +161,10 @@ impl Supervisor {
                 self.escalate(now, "it stopped answering while it drained", fx);
             }
             TreePhase::Draining { .. } if stopping.poll.wake(&self.policy) <= now => {
-                self.probe(now, ProbeScope::Liveness(self.generation), fx);
+                // Another process may have taken the port.
+                let is_unheard = stopping.unheard;
+                let scope = if is_unheard { ProbeScope::Listener } else { ProbeScope::Liveness };
+                self.probe(now, scope(self.generation), fx);
             }
             TreePhase::Stubborn { again, told } if again <= now => {
                 self.kill(now, told, false, fx);
@@ -179,6 +192,7 @@ impl Supervisor {
         }
         stopping.liveness.observe(now, verdict_on_ours(sighting, self.policy.planted));
         stopping.poll = stopping.poll.next(now, self.policy.probe_interval);
+        self.judge_forwarding(now, sighting, fx);
     }
 
     /// A stop allows a drain that has begun already the stop timeout and no more: a hang's may be longer.
@@ -239,6 +253,13 @@ impl Supervisor {
     }
 
     pub(super) fn on_leader_exited(&mut self, now: Moment, death: ExitStatus, toll: ExitUsage, fx: &mut Effects) {
+        if self.launcher.is_none() && !self.seek_heir(now, death, toll, fx) {
+            self.leader_gone(now, death, toll, fx);
+        }
+    }
+
+    /// The gateway's process has exited.
+    pub(super) fn leader_gone(&mut self, now: Moment, death: ExitStatus, toll: ExitUsage, fx: &mut Effects) {
         let generation = self.generation;
         let (child, up, why) = match &self.state {
             State::Starting { child, .. } => (*child, None, StopReason::Died),
@@ -274,7 +295,7 @@ impl Supervisor {
         fx.push(Effect::Remember { generation, fact: Fact::Died(death) });
         // While its SIGTERM waits it has not been told to end.
         let drained = matches!(&self.state, State::Stopping(Stopping { tree: TreePhase::Draining { .. }, .. }))
-            && !self.fence.is_waiting();
+            && !self.fence.holds_sigterm();
         let dead = Leader::Dead { death, at: now, drained, reason: cause };
         let State::Stopping(stopping) = &mut self.state else {
             let may_be_clean = match death {

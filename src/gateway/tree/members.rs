@@ -59,8 +59,8 @@ pub struct Tree {
     pub(super) seen: BTreeMap<i32, u64>,
     /// Younger ones.
     pub(super) held: BTreeMap<i32, Arc<Handle>>,
-    pub(super) leaf: Option<Arc<Leaf>>,
-    pub(super) tag: Option<RlimitTag>,
+    pub(in crate::gateway) leaf: Option<Arc<Leaf>>,
+    pub(in crate::gateway) tag: Option<RlimitTag>,
 }
 
 impl Tree {
@@ -137,6 +137,34 @@ impl Tree {
                 tracing::debug!(pid, %error, "cannot send SIGCONT");
             }
         }
+    }
+
+    /// The process that leads what is left after the leader has exited: the one that is highest above `listener`, or the
+    /// oldest that no other member has started. It is held.
+    #[must_use]
+    pub fn heir(&self, listener: Option<i32>) -> Option<Arc<Handle>> {
+        let mut members = processes(self.scan().ok()?);
+        members.retain(|member| Some(member.pid) != self.number());
+        let find = |pid: i32| members.iter().find(|member| member.pid == pid);
+        let heir = match listener {
+            // A parent is older than its child: if the walk does not end, a pid was reused meanwhile.
+            Some(listener) => {
+                std::iter::successors(find(listener), |member| find(member.parent)).take(members.len()).last()
+            }
+            None => {
+                members.iter().filter(|member| find(member.parent).is_none()).min_by_key(|member| member.start_time)
+            }
+        }?;
+        self.hold(heir.pid, |process| self.parentage(process)).map(|held| Arc::new(held.handle))
+    }
+
+    /// SIGTERM to one member.
+    ///
+    /// # Errors
+    /// It is no member, or gone; those of the signal.
+    pub fn terminate(&self, pid: i32) -> io::Result<()> {
+        let held = self.hold(pid, |process| self.parentage(process)).ok_or(io::ErrorKind::NotFound)?;
+        held.handle.terminate()
     }
 
     /// Remembers what another copy of this tree has seen since it was made.

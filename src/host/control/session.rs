@@ -21,6 +21,9 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// More than any request needs.
 const REQUEST_LENGTH_MAX: usize = 4096;
 
+/// The answer of a supervisor after the end of its loop.
+pub const ENDING: &str = "the supervisor is ending";
+
 /// What a client wants from the loop.
 #[derive(Debug)]
 pub enum Query {
@@ -80,7 +83,7 @@ async fn tell_status(stream: &UnixStream, shared: &Shared<impl From<Query>>) -> 
     };
     let line = match timeout(PATIENCE, status).await {
         Ok(Some(status)) => answer::line(&StatusReply::new(status, &shared.facts)),
-        Ok(None) => answer::error("the supervisor is ending"),
+        Ok(None) => answer::error(ENDING),
         Err(_) => answer::error(&format!("the supervisor did not answer within {}s", PATIENCE.as_secs())),
     };
     say(stream, &line).await
@@ -104,7 +107,7 @@ async fn forward(
     };
     let place = match timeout(PATIENCE, shared.messages.reserve()).await {
         Ok(Ok(place)) => place,
-        Ok(Err(_)) => return say(stream, &answer::error("the supervisor is ending")).await,
+        Ok(Err(_)) => return say(stream, &answer::error(ENDING)).await,
         Err(_) => return say(stream, &answer::error("the supervisor is too busy; ask again")).await,
     };
     if is_inside {

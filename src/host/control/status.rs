@@ -49,6 +49,7 @@ pub struct SupervisorReply {
     pub url: String,
     pub port: u16,
     pub stop_timeout_ms: Option<u64>,
+    pub ends_within_ms: Option<u64>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -119,6 +120,7 @@ impl StatusReply {
                 url: status.endpoint.to_string(),
                 port: status.endpoint.port,
                 stop_timeout_ms: Some(milliseconds(status.stop_timeout)),
+                ends_within_ms: status.ends_within.map(milliseconds),
             },
             gateway: status.gateway.map(|gateway| GatewayReply::new(&gateway, status.generation)),
             lease: LeaseReply {

@@ -3,14 +3,21 @@
 
 use nix::sys::socket::sockopt::PeerCredentials;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, getsockopt, socket};
+use std::ffi::OsString;
 use std::io;
 use std::os::fd::AsRawFd;
 use std::os::linux::net::SocketAddrExt;
-use std::os::unix::net::{SocketAddr, UnixListener};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
+use std::path::PathBuf;
 use std::time::Duration;
+use tokio::io::AsyncReadExt;
 
 /// How long serving pauses when a connection cannot be accepted (no descriptors): there is no hurry.
 const PAUSE: Duration = Duration::from_secs(1);
+
+/// `PATH_MAX`.
+const PATH_LENGTH_MAX: u64 = 4096;
 
 /// A port that is claimed until this is dropped, and every [`Server`] of it.
 #[derive(Debug)]
@@ -82,6 +89,30 @@ impl Claim {
     }
 }
 
+/// The folder that the holder of a claim names. `None` if it is free, or if the holder does not say.
+///
+/// # Errors
+/// No answer within `time`.
+pub async fn folder_of(port: u16, time: Duration) -> io::Result<Option<PathBuf>> {
+    let ask = async {
+        let stream = UnixStream::connect_addr(&SocketAddr::from_abstract_name(name(port))?)?;
+        stream.set_nonblocking(true)?;
+        let mut stream = tokio::net::UnixStream::from_std(stream)?;
+        // A process of another user may hold the claim and say anything.
+        if !is_trusted(stream.peer_cred()?.uid()) {
+            return Ok(None);
+        }
+        let mut told = Vec::new();
+        AsyncReadExt::take(&mut stream, PATH_LENGTH_MAX).read_to_end(&mut told).await?;
+        Ok(Some(PathBuf::from(OsString::from_vec(told))).filter(|folder| folder.is_absolute()))
+    };
+    tokio::time::timeout(time, ask).await?
+}
+
+fn is_trusted(uid: u32) -> bool {
+    uid == 0 || uid == nix::unistd::geteuid().as_raw()
+}
+
 /// Accepts the connections that look at the claim. One stays in the queue of the listener until it is accepted, even if its
 /// client is gone; a full queue does not name the holder.
 #[derive(Debug)]
@@ -90,12 +121,18 @@ pub struct Server {
 }
 
 impl Server {
-    /// Accepts connections and drops them, for ever. It needs the reactor and the timer of a tokio runtime.
-    pub async fn serve(self) {
+    /// Accepts connections, tells this user and root the holder's folder, and drops them, for ever. It needs the reactor
+    /// and the timer of a tokio runtime.
+    pub async fn serve(self, folder: PathBuf) {
         let Ok(listener) = tokio::net::UnixListener::from_std(self.listener) else { return };
         loop {
-            if listener.accept().await.is_err() {
-                tokio::time::sleep(PAUSE).await;
+            match listener.accept().await {
+                // A new connection has room for a path; a client that is gone needs none.
+                Ok((client, _)) if client.peer_cred().is_ok_and(|peer| is_trusted(peer.uid())) => {
+                    let _gone = client.try_write(folder.as_os_str().as_bytes());
+                }
+                Ok(_) => {}
+                Err(_) => tokio::time::sleep(PAUSE).await,
             }
         }
     }
@@ -133,12 +170,14 @@ mod tests {
     async fn a_claim_that_is_served_names_its_holder_however_often_it_is_asked() {
         let (_tcp, port) = port();
         let ClaimOutcome::Taken(claim) = take(port).unwrap() else { panic!("it was free") };
-        let serving = tokio::spawn(claim.server().unwrap().serve());
+        let serving = tokio::spawn(claim.server().unwrap().serve(PathBuf::from("/store")));
         // More than any queue holds (net.core.somaxconn).
         for round in 0..10_000 {
             assert_eq!(peek(port).unwrap(), Some(me()), "{round}");
             tokio::task::yield_now().await;
         }
+        let told = folder_of(port, Duration::from_secs(20)).await.unwrap();
+        assert_eq!(told, Some(PathBuf::from("/store")));
         serving.abort();
     }
 

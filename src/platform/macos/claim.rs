@@ -7,6 +7,7 @@ use std::future::pending;
 use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// A port that is claimed until this is dropped.
 #[derive(Debug)]
@@ -79,6 +80,15 @@ fn holder(file: &mut File) -> Claimant {
     Claimant { by: text.parse().ok().filter(|pid| read && *pid > 0) }
 }
 
+/// The lock file does not name the folder of its holder.
+///
+/// # Errors
+/// None on this system.
+#[expect(clippy::unused_async, reason = "it asks the holder on Linux")]
+pub async fn folder_of(_port: u16, _time: Duration) -> io::Result<Option<PathBuf>> {
+    Ok(None)
+}
+
 impl Claim {
     /// Nothing has to be served for a locked file.
     ///
@@ -95,7 +105,7 @@ pub struct Server;
 
 impl Server {
     /// Waits for ever.
-    pub async fn serve(self) {
+    pub async fn serve(self, _folder: PathBuf) {
         pending::<()>().await;
     }
 }

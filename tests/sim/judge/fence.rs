@@ -199,6 +199,7 @@ impl Judge {
         if let Some(owned) = &mut self.owned {
             (owned.terminated, owned.decided) = (Some(Ending { at, grace }), true);
             owned.health.rearm(at);
+            owned.unheard = owned.launcher.is_some() || owned.listener.is_some_and(|listener| listener != owned.pid);
         }
         Ok(())
     }

@@ -4,12 +4,18 @@ use super::{Effect, Event, Judge, Moment, Observation, PortWatch, ProbeScope, Tu
 use crate::fake_shell::Broken;
 use openclaw_supervise_core::lease::UNCHANGED_FOR;
 use openclaw_supervise_core::policy::OnConflict;
-use openclaw_supervise_core::{Generation, LeaseAnswer, LeaseRequest, Report};
+use openclaw_supervise_core::{Generation, LeaseAnswer, LeaseRequest, OwnerPlan, Report};
 use std::collections::VecDeque;
 use std::time::Duration;
 
 /// How long lease and port must have been free before a standby supervisor takes over.
 const QUIET: Duration = Duration::from_secs(15);
+
+/// The answer of an owner is lost after this time.
+const PLAN_LOST: Duration = Duration::from_secs(3);
+
+/// The longest pause between two attempts on the lease of an owner that is stopping.
+const RETRY_MAX: Duration = Duration::from_secs(1);
 
 /// An answer of the store is lost after this time.
 pub(super) const STORE_LOST: Duration = Duration::from_secs(30);
@@ -22,6 +28,10 @@ const ASKS_MAX: usize = 10;
 enum LeaseDuty {
     /// A live supervisor has the lease: exit or stand by.
     Yield,
+    /// It has to be asked whether it is stopping.
+    AskOwner,
+    /// It is stopping: neither exit nor take anything.
+    Wait,
     /// The lease is lost or cannot be taken: exit.
     Go,
     /// It is refused: exit, and say that another start will not help.
@@ -53,6 +63,12 @@ pub(super) struct LeaseState {
     /// It was ours and was lost.
     pub(super) lost: bool,
     pub(super) asked: Option<(u64, Moment)>,
+    /// The owner is being asked whether it is stopping, since then.
+    pub(super) owner_asked: Option<(u64, Moment)>,
+    /// The owner that is stopping, and when it has to be gone.
+    stopping: Option<(Option<i32>, Moment)>,
+    /// The owner that the store named last.
+    owner: Option<i32>,
     /// The heartbeat counter of the owner, and since when it has not changed.
     seen: Option<(u64, Moment)>,
     waiting: Option<Waiting>,
@@ -71,6 +87,7 @@ impl LeaseState {
 
     pub(super) fn rearm(&mut self, at: Moment) {
         self.asked = self.asked.map(|(ticket, _)| (ticket, at));
+        self.owner_asked = self.owner_asked.map(|(ticket, _)| (ticket, at));
         self.seen = self.seen.map(|(beat, _)| (beat, at));
         if let Some(waiting) = &mut self.waiting {
             waiting.quiet = waiting.quiet.map(|_| at);
@@ -115,6 +132,19 @@ impl Judge {
             Event::Leased { ticket, answer } if self.lease.asked.is_some_and(|(asked, _)| asked == *ticket) => {
                 self.lease.asked = None;
                 self.note_lease(at, answer);
+            }
+            Event::OwnerAsked { ticket, plan } if self.lease.owner_asked.is_some_and(|(asked, _)| asked == *ticket) => {
+                self.lease.owner_asked = None;
+                self.lease.duty = Some(match plan {
+                    OwnerPlan::Ends(within) => {
+                        self.lease.stopping = Some((self.lease.owner, at + *within));
+                        LeaseDuty::Wait
+                    }
+                    OwnerPlan::Stays | OwnerPlan::Unknown => LeaseDuty::Yield,
+                });
+            }
+            Event::Tick if self.lease.owner_asked.is_some_and(|(_, since)| at >= since + PLAN_LOST) => {
+                (self.lease.owner_asked, self.lease.duty) = (None, Some(LeaseDuty::Yield));
             }
             Event::LeaseLost { .. } if self.lease.held => {
                 (self.lease.held, self.lease.lost, self.lease.duty) = (false, true, Some(LeaseDuty::Go));
@@ -167,7 +197,17 @@ impl Judge {
                 }
                 Some(past.left.map_or(LeaseDuty::Look, |left| LeaseDuty::Adopt(left.generation)))
             }
-            LeaseAnswer::Contended { .. } => Some(LeaseDuty::Yield),
+            LeaseAnswer::Contended { owner, .. } => {
+                lease.owner = owner.as_ref().map(|owner| owner.pid);
+                let same =
+                    lease.stopping.filter(|(owner, _)| owner.zip(lease.owner).is_none_or(|(one, other)| one == other));
+                Some(match same {
+                    Some((_, gone_by)) if at < gone_by => LeaseDuty::Wait,
+                    Some(_) => LeaseDuty::Yield,
+                    None if self.policy.on_conflict == OnConflict::Standby => LeaseDuty::Yield,
+                    None => LeaseDuty::AskOwner,
+                })
+            }
             LeaseAnswer::Unclear { beat, .. } => seen.filter(|(before, _)| before != beat).map(|_| LeaseDuty::Yield),
             LeaseAnswer::Failed(_) => Some(LeaseDuty::Go),
             LeaseAnswer::Refused(_) => Some(LeaseDuty::GoForGood),
@@ -204,6 +244,13 @@ impl Judge {
             }
         }
         (self.ticket, self.lease.asked) = (ticket, Some((ticket, at)));
+        Ok(())
+    }
+
+    pub(super) fn judge_ask_owner(&mut self, at: Moment, ticket: u64) -> Result<(), Broken> {
+        must(ticket == self.ticket + 1, "P10", "tickets count up")?;
+        must(self.lease.duty == Some(LeaseDuty::AskOwner), "lease", "the owner is asked without need")?;
+        (self.ticket, self.lease.owner_asked, self.lease.stopping) = (ticket, Some((ticket, at)), None);
         Ok(())
     }
 
@@ -256,6 +303,12 @@ impl Judge {
             must(clears, "P1", "the hooks of a predecessor are not killed first")?;
         }
         match self.lease.duty {
+            Some(LeaseDuty::AskOwner) => {
+                must(self.lease.owner_asked.is_some(), "lease", "the owner is not asked whether it is stopping")?;
+            }
+            Some(LeaseDuty::Wait) => {
+                must(!self.ends(), "lease", "a start beside an owner that is stopping ends, and nothing serves then")?;
+            }
             Some(LeaseDuty::Yield) if self.policy.on_conflict == OnConflict::Standby => {
                 let stands = any(&|effect| matches!(effect, Effect::Report(Report::StandbyEntered { .. })));
                 must(stands, "lease", "another supervisor is in charge and we do not stand by")?;
@@ -286,6 +339,11 @@ impl Judge {
             }
             None => {}
         }
+        // An answer that is under way may still be that it is gone.
+        let waits = !self.lease.held && !self.ends() && self.lease.asked.is_none() && self.lease.owner_asked.is_none();
+        let latest = RETRY_MAX + self.standstill + super::TICK_LATE_MAX;
+        let late = self.lease.stopping.is_some_and(|(_, gone_by)| waits && turn.at > gone_by + latest);
+        must(!late, "lease", "an owner that is stopping is waited for without end")?;
         let quiet = self.lease.waiting.is_some_and(|waiting| waiting.quiet.is_some());
         let asked = self.lease.asked.is_some() || self.asked.is_some();
         let rests = self.lease.watches().is_some() && !quiet && !asked;

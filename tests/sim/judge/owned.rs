@@ -23,6 +23,11 @@ pub(super) struct Owned {
     pub(super) armed: Moment,
     pub(super) started: Option<Moment>,
     pub(super) listening: bool,
+    /// The process that was started has exited, and what it has left is being looked for.
+    pub(super) launcher: Option<(ExitStatus, Moment)>,
+    pub(super) follows: u8,
+    /// The process that listens may not have heard of the SIGTERM.
+    pub(super) unheard: bool,
     /// It has answered a probe; `listener` is the process that did.
     pub(super) answered: bool,
     pub(super) listener: Option<i32>,
@@ -61,6 +66,9 @@ impl Owned {
             armed: at,
             started: None,
             listening: false,
+            launcher: None,
+            follows: 0,
+            unheard: false,
             answered: false,
             listener: None,
             end_reported: false,

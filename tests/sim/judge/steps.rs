@@ -40,6 +40,7 @@ impl Judge {
         match effect {
             Effect::Probe { ticket, ask } => self.judge_probe(turn.at, *ticket, *ask),
             Effect::Lease { ticket, ask } => self.judge_lease(turn.at, *ticket, *ask),
+            Effect::AskOwner { ticket, .. } => self.judge_ask_owner(turn.at, *ticket),
             Effect::Adopt { generation } => self.judge_adopt(turn.at, *generation, answer),
             Effect::Watch { pid } => self.judge_watch(*pid),
             Effect::Remember { generation, fact } => self.judge_fact(*generation, *fact),
@@ -61,6 +62,8 @@ impl Judge {
             Effect::Examine { generation, .. } => self.judge_examine(turn.at, *generation),
             Effect::Notify(_) => Ok(()),
             Effect::Terminate { generation } => self.judge_terminate(turn.at, *generation),
+            Effect::TerminateListener { generation, pid } => self.judge_forwarding(turn.at, *generation, *pid, answer),
+            Effect::SeekHeir { generation, listener } => self.judge_seek_heir(turn, *generation, *listener),
             Effect::KillTree { generation } => self.judge_kill(turn.at, *generation),
             Effect::Hook { ticket, call } => self.judge_call(turn.at, *ticket, call, answer),
             Effect::EndHook { ticket } => self.judge_hook_signal(turn, *ticket, false),
@@ -220,7 +223,14 @@ impl Judge {
                 self.cause = Some((exited.generation, exited.cause));
                 // If this event has ended the run, it is settled already.
                 let Some(owned) = self.owned.as_mut().filter(|owned| Some(owned.generation) == about) else {
-                    let ends = matches!(turn.event, Event::LeaderExited { .. } | Event::Adopted { .. });
+                    let ends = matches!(
+                        turn.event,
+                        Event::LeaderExited { .. }
+                            | Event::HeirSought { .. }
+                            | Event::TreeGone { .. }
+                            | Event::Adopted { .. }
+                            | Event::Tick
+                    );
                     return must(ends, "P9", "an exit is reported without a gateway");
                 };
                 must(exited.pid == owned.pid, "P9", "the exit of another process is reported")?;

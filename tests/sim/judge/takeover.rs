@@ -114,6 +114,8 @@ impl Judge {
         if !std::mem::take(&mut self.adopting) {
             return;
         }
+        // A stop that waited for the search has its drain from here on; `judge_search` bounds the search.
+        self.stop = self.stop.map(|(_, grace)| (at, grace));
         let left = self.left.take();
         if !matches!(remains, Remains::Nothing { .. }) {
             self.missing_pid = None;

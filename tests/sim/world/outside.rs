@@ -103,6 +103,7 @@ impl World<'_> {
             self.at(paused_until, WorldEvent::Deliver(sup, Event::Requested { request, by }));
             return Ok(());
         }
+        self.maybe_start_again(request);
         self.send(sup, Event::Requested { request, by })
     }
 
@@ -147,7 +148,7 @@ impl World<'_> {
         let successor = self.gateways.len();
         let mut plan = FaultPlan::any(&mut self.dice, &self.policy);
         (plan.opens, plan.boots) = (Duration::ZERO, Duration::ZERO);
-        (plan.daemons, plan.stuck) = (0, None);
+        (plan.daemons, plan.stuck, plan.launcher) = (0, None, None);
         self.schedule_fault(successor, plan.fault);
         let (pid, generation) = (110 + i32::try_from(successor % 3).unwrap_or(0), Generation::MAX);
         let born = SimGateway::new(usize::MAX, generation, pid, self.now, plan, place);
@@ -226,7 +227,8 @@ impl World<'_> {
         if !gateway.leader {
             return Ok(());
         }
-        (gateway.leader, gateway.served_since) = (false, None);
+        let is_left = gateway.is_left();
+        (gateway.leader, gateway.launcher_lives, gateway.served_since) = (false, false, None);
         (gateway.died, gateway.planned) = (Some(now), planned);
         let SimGateway { generation, held, parent, known, origin, .. } = *gateway;
         self.unbind(id);
@@ -235,11 +237,26 @@ impl World<'_> {
             self.gateways[origin].daemons = self.gateways[origin].daemons.saturating_sub(1);
             return self.tell_alive(origin);
         }
-        let Some(sup) = held else { return Ok(()) };
+        let Some(sup) = held.filter(|_| !is_left) else { return self.tell_alive(id) };
         let (death, max_rss_kb) = if parent == sup { (death, Some(1)) } else { (ExitStatus::Unknown, None) };
         let toll = ExitUsage { max_rss_kb, ..ExitUsage::default() };
         let news = Event::LeaderExited { generation, death, toll };
         self.at((now + delay).max(known), WorldEvent::Deliver(sup, news));
+        self.tell_alive(id)
+    }
+
+    /// The process that was started exits. Its gateway serves on, or has not come up yet.
+    pub(super) fn launcher_exits(&mut self, id: usize, death: ExitStatus) -> Result<(), Broken> {
+        let delay = self.news_delay();
+        let gateway = &mut self.gateways[id];
+        if !std::mem::take(&mut gateway.launcher_lives) {
+            return Ok(());
+        }
+        let SimGateway { generation, held, parent, known, .. } = *gateway;
+        let Some(sup) = held else { return Ok(()) };
+        let death = if parent == sup { death } else { ExitStatus::Unknown };
+        let news = Event::LeaderExited { generation, death, toll: ExitUsage::default() };
+        self.at((self.now + delay).max(known), WorldEvent::Deliver(sup, news));
         self.tell_alive(id)
     }
 

@@ -3,14 +3,14 @@
 use super::moves::Place;
 use super::{Bound, FOREIGN_PID, Sup, World, WorldEvent};
 use crate::fake_shell::{Answer, Broken, World as Outside, after, must, never};
-use crate::gateway::{FaultPlan, GatewayFault, OnSigterm, Show, SimGateway};
+use crate::gateway::{FaultPlan, GatewayFault, Launcher, OnSigterm, Show, SimGateway};
 use crate::judge::{KILL_MAX, SPAWN_MAX};
 use crate::trial::Input;
 use openclaw_supervise_core::handoff::{ANSWER_MAX, HandoffVerdict, Support};
 use openclaw_supervise_core::{
     Call, Effect, Event, ExitStatus, Fact, Fingerprint, Generation, Holder, HookEnd, Layer, LeaseAnswer, LeaseRequest,
-    Moment, Moved, Observation, Outcome, Owner, ProbeScope, Readiness, Remains, Report, Request, SpawnFailure, TreeEnd,
-    Usage, Verdict,
+    Moment, Moved, Observation, Outcome, Owner, OwnerPlan, ProbeScope, Readiness, Remains, Report, Request,
+    SpawnFailure, TreeEnd, Usage, Verdict,
 };
 use std::time::Duration;
 
@@ -215,6 +215,9 @@ impl World<'_> {
         }
         self.later(plan.boots, WorldEvent::Shows(id, Show::Serving));
         self.schedule_fault(id, plan.fault);
+        if let Some(Launcher::Leaves(age, death)) = plan.launcher {
+            self.later(age, WorldEvent::LauncherExits(id, death));
+        }
         // Few process ids, so that they are reused: a signal to a reused id must not reach the wrong process.
         let pid = 100 + i32::try_from(generation % 3).unwrap_or(0);
         self.gateways.push(SimGateway {
@@ -233,6 +236,19 @@ impl World<'_> {
             | GatewayFault::LeavesSuccessor(age) => {
                 self.later(age, WorldEvent::FaultBegins(id));
             }
+        }
+    }
+
+    /// SIGTERM to the process that was started.
+    fn handle_first_sigterm(&mut self, id: usize) {
+        match self.gateways[id].plan.launcher.filter(|_| self.gateways[id].launcher_lives) {
+            Some(Launcher::Deaf) => self.maybe_request(),
+            Some(Launcher::Dies) => {
+                self.maybe_request();
+                let (delay, death) = (self.dice.ms(0, 5), ExitStatus::Signal { number: 15, core_dumped: false });
+                self.later(delay, WorldEvent::LauncherExits(id, death));
+            }
+            Some(Launcher::Forwards | Launcher::Leaves(..)) | None => self.handle_sigterm(id),
         }
     }
 
@@ -306,7 +322,9 @@ impl Outside for World<'_> {
             Effect::Adopt { .. }
                 | Effect::Remember { .. }
                 | Effect::Spawn { .. }
+                | Effect::SeekHeir { .. }
                 | Effect::Terminate { .. }
+                | Effect::TerminateListener { .. }
                 | Effect::KillTree { .. }
         );
         let report = matches!(effect, Effect::Report(_));
@@ -328,6 +346,23 @@ impl Outside for World<'_> {
             self.later(delay, WorldEvent::Lease(self.acting, ticket, request));
         }
         never()
+    }
+
+    /// Of its own end an owner knows what its core says. It may be frozen, or overstay its time.
+    fn owner_plan(&mut self) -> Answer<OwnerPlan> {
+        if !self.calm && self.dice.once_in(self.trouble) {
+            return never();
+        }
+        let delay = self.dice.ms(0, 5);
+        let owner = self.store.lease.owner.filter(|owner| self.sups[*owner].paused_until <= self.now);
+        let within = owner.map(|owner| self.sups[owner].trial.core.status(self.now).ends_within);
+        let plan = match within {
+            None => OwnerPlan::Unknown,
+            Some(None) => OwnerPlan::Stays,
+            Some(Some(_)) if self.dice.once_in(4) => OwnerPlan::Ends(self.dice.ms(0, 3000)),
+            Some(Some(within)) => OwnerPlan::Ends(within),
+        };
+        after(delay, plan)
     }
 
     fn clear_hooks(&mut self) -> Answer<Option<String>> {
@@ -460,9 +495,38 @@ impl Outside for World<'_> {
 
     fn terminate(&mut self, generation: Generation) -> Answer<ExitStatus> {
         if let Some(id) = self.held(self.acting, generation) {
+            self.handle_first_sigterm(id);
+        }
+        never()
+    }
+
+    fn terminate_listener(&mut self, generation: Generation) -> Answer<ExitStatus> {
+        if let Some(id) = self.held(self.acting, generation) {
+            // An older release does not show that it drains, and another process may answer in its place.
+            let shows = !self.gateways[id].plan.old && !self.hidden && !self.remote;
+            let drains = self.gateways[id].terminated && shows;
+            must(!drains, "P3", "a gateway that drains gets a second SIGTERM")?;
             self.handle_sigterm(id);
         }
         never()
+    }
+
+    fn seek_heir(&mut self, generation: Generation, listener: Option<i32>) -> Answer<Option<i32>> {
+        if !self.calm && self.dice.once_in(self.trouble) {
+            return never();
+        }
+        let most = if self.dice.once_in(8) { 4000 } else { 50 };
+        let (delay, now) = (self.dice.ms(0, most), self.now);
+        let Some(id) = self.held(self.acting, generation) else { return never() };
+        let gateway = &mut self.gateways[id];
+        let is_there = gateway.leader && gateway.is_left() && listener.is_none_or(|pid| pid == gateway.listener());
+        if is_there {
+            (gateway.pid, gateway.plan.launcher, gateway.known) = (gateway.listener(), None, now + delay);
+            if let Some(row) = self.store.rows.get_mut(&generation) {
+                row.pid = Some(self.gateways[id].pid);
+            }
+        }
+        after(delay, is_there.then(|| self.gateways[id].pid))
     }
 
     fn kill_tree(&mut self, generation: Generation) -> Answer<TreeEnd> {

@@ -7,7 +7,7 @@ use crate::trial::{Input, Trial};
 use openclaw_supervise_core::lease::Basis;
 use openclaw_supervise_core::{
     Acquired, Contested, Event, ExitStatus, Generation, Holder, LeaseAnswer, LeaseRequest, Moment, Policy, Recovered,
-    Remains, exit,
+    Remains, Request, exit,
 };
 use std::time::Duration;
 
@@ -64,6 +64,16 @@ impl World<'_> {
         };
         self.starting += 1;
         self.later(when, WorldEvent::Begin);
+    }
+
+    /// "Kill it and start it again", as scripts do.
+    pub(super) fn maybe_start_again(&mut self, request: Request) {
+        let room = self.sups.len() < SUPERVISORS_MAX && !self.calm;
+        if request == Request::Stop && room && self.dice.once_in(3) {
+            self.starting += 1;
+            let when = self.dice.ms(0, 2000);
+            self.later(when, WorldEvent::Begin);
+        }
     }
 
     /// One of those that run; mostly the owner of the lease.
@@ -279,7 +289,8 @@ impl World<'_> {
                 }
                 let gateway = &mut self.gateways[id];
                 (gateway.held, gateway.generation, gateway.known) = (Some(sup), generation, self.now + delay);
-                let (pid, leader, alive) = (gateway.pid, gateway.leader, gateway.alive());
+                let leader = gateway.leader && !gateway.is_left();
+                let (pid, alive) = (gateway.pid, gateway.alive());
                 if let Some(row) = self.store.rows.get_mut(&generation) {
                     row.gateway = Some(id);
                     row.pid = leader.then_some(pid).or(row.pid);
