@@ -42,7 +42,7 @@ pub(super) fn take(
     now: Moment,
 ) -> Result<(Box<HeldLease>, Acquired, Option<LeftRecord>), LeaseAnswer> {
     let warning = folder::prepare(&context.place.dir).map_err(|error| failed(&error))?;
-    context.warn(warning);
+    context.warn_of_modes(warning);
     let patience = Patience::new(context.limits.contention);
     let (lock, basis) = take_lock(context, patience)?;
     let claim = take_claim(context, patience)?;
@@ -94,7 +94,7 @@ fn take_lock(context: &Context, patience: Patience) -> Result<(Option<Lock>, Bas
     loop {
         match lock::take(dir).map_err(|error| failed(&error))? {
             LockAttempt::Taken(lock, warning) => {
-                context.warn(warning);
+                context.warn_of_modes(warning);
                 return Ok((Some(lock), basis));
             }
             LockAttempt::Held => {}
@@ -160,7 +160,7 @@ fn take_row(
     patience: Patience,
 ) -> Result<RowOutcome, StoreError> {
     let (database, warning) = Database::open(&context.place.dir, held.basis, patience)?;
-    context.warn(warning);
+    context.warn_of_modes(warning);
     let tx = database.begin(patience)?;
     let outcome = decide(context, &tx, held.basis, unchanged, now).map_err(database.error("read"))?;
     match &outcome {

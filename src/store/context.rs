@@ -7,6 +7,7 @@ use super::identity::Identity;
 use super::lease::Terms;
 use super::messages::{Limits, News, Place};
 use crate::core::Report;
+use std::cell::Cell;
 use std::time::Duration;
 
 pub(super) struct Context {
@@ -16,6 +17,8 @@ pub(super) struct Context {
     pub(super) clocks: Clocks,
     pub(super) limits: Limits,
     pub(super) tell: Box<dyn Fn(News) + Send>,
+    /// Whether it was told that permissions cannot be removed: what holds for one file holds for all of a volume.
+    pub(super) told_of_modes: Cell<bool>,
 }
 
 impl Context {
@@ -30,6 +33,13 @@ impl Context {
     pub(super) fn warn(&self, warning: Option<String>) {
         if let Some(warning) = warning {
             self.tell(News::Warning(warning));
+        }
+    }
+
+    /// Tells the first of these warnings of [`folder::tighten`].
+    pub(super) fn warn_of_modes(&self, warning: Option<String>) {
+        if warning.is_some() && !self.told_of_modes.replace(true) {
+            self.warn(warning);
         }
     }
 

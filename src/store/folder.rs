@@ -1,9 +1,10 @@
 //! The store directory: its owner and permissions, and the files in it.
 
 use super::error::StoreError;
-use std::fs::{self, DirBuilder, Metadata, Permissions};
-use std::io::ErrorKind;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
+use crate::platform::random;
+use std::fs::{self, DirBuilder, Metadata, OpenOptions, Permissions};
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 pub(super) const FOLDER_MODE: u32 = 0o700;
@@ -56,11 +57,23 @@ pub(super) fn prepare(dir: &Path) -> Result<Option<String>, StoreError> {
         meta => meta,
     };
     let meta = meta.map_err(StoreError::file("inspect the store directory", dir, advice))?;
-    let us = rustix::process::geteuid().as_raw();
-    if meta.uid() != us {
-        return Err(StoreError::OtherUser { path: dir.to_owned(), owner: meta.uid(), us });
+    let (us, owner) = (rustix::process::geteuid().as_raw(), meta.uid());
+    // On SMB, FAT, FUSE and NFS with squashed users everything belongs to one user: then the directory is as much ours as what
+    // we create in it.
+    if owner != us && owner_of_a_new_file(dir).ok() != Some(owner) {
+        return Err(StoreError::OtherUser { path: dir.to_owned(), owner, us });
     }
     Ok(tighten(dir, &meta, FOLDER_MODE))
+}
+
+fn owner_of_a_new_file(dir: &Path) -> io::Result<u32> {
+    let path = dir.join(format!("owner-{}", random::id()));
+    let file = OpenOptions::new().write(true).create_new(true).mode(FILE_MODE).open(&path)?;
+    // By its name: some servers tell the owner only then, and the kernel shows its own guess until it asks again.
+    let owner = fs::metadata(&path).map(|meta| meta.uid());
+    drop(file);
+    let _stays = fs::remove_file(&path);
+    owner
 }
 
 /// Removes the permissions of others. Volumes of some container runtimes and foreign file systems refuse or ignore chmod.

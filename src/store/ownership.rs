@@ -203,7 +203,7 @@ fn follow(context: &Context, mut held: Box<HeldLease>) -> Ownership {
     match lock_again(context) {
         Ok(LockAttempt::Taken(lock, warning)) => {
             held.lock = Some(lock);
-            context.warn(warning);
+            context.warn_of_modes(warning);
             context.warn(Some(format!("the directory {dir} was replaced; locked the new one and writing to it")));
             context.tell(News::Moved);
         }
@@ -221,7 +221,7 @@ fn follow(context: &Context, mut held: Box<HeldLease>) -> Ownership {
 fn lock_again(context: &Context) -> Result<LockAttempt, StoreError> {
     let patience = Patience::new(context.limits.contention);
     let warning = folder::prepare(&context.place.dir)?;
-    context.warn(warning);
+    context.warn_of_modes(warning);
     loop {
         match lock::take(&context.place.dir)? {
             LockAttempt::Held if patience.pause(STEP) => {}
@@ -293,7 +293,7 @@ fn open_again(
     patience: Patience,
 ) -> Result<Database, StoreError> {
     let (database, warning) = Database::open(&context.place.dir, held.basis, patience)?;
-    context.warn(warning);
+    context.warn_of_modes(warning);
     // Inode numbers are reused: an empty file with the same number is another file.
     if held.file != database.id() || database.is_empty()? {
         buffer.rewrite_all();

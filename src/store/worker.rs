@@ -10,6 +10,7 @@ use super::record::Change;
 use super::write_buffer::WriteBuffer;
 use crate::core::lease::Basis;
 use crate::core::{Fact, Generation, LeaseAnswer, LeaseRequest, Moment};
+use std::cell::Cell;
 use std::mem;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
 use std::time::Duration;
@@ -47,7 +48,7 @@ impl Worker {
     ) -> Self {
         let us = Identity::ours(clocks.boot_id.clone());
         let buffer = WriteBuffer::new(us.owner.clone().unwrap_or_default(), clocks.clone());
-        let context = Context { place, us, clocks, limits, tell };
+        let context = Context { place, us, clocks, limits, tell, told_of_modes: Cell::new(false) };
         let next_look = context.after(limits.look);
         Self { context, buffer, ownership: Ownership::None, jobs, owed: Vec::new(), next_look, is_calm: false }
     }

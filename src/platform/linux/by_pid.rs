@@ -104,3 +104,41 @@ impl Pause {
 fn is_unseen(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ESRCH))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::process::{Child, Command};
+
+    fn sleeper() -> (Child, i32, u64) {
+        let child = Command::new("sleep").arg("60").spawn().unwrap();
+        let pid = child.id().cast_signed();
+        (child, pid, start_time(positive(pid).unwrap()).unwrap())
+    }
+
+    #[test]
+    fn no_signal_reaches_a_process_with_another_start_time() {
+        let (mut child, pid, begun) = sleeper();
+        for other in [begun - 1, begun + 1, 0] {
+            assert_eq!(send(pid, other, Signal::KILL).unwrap_err().raw_os_error(), Some(libc::ESRCH));
+            assert!(has_ended(pid, other).unwrap(), "the process that had this pid is gone");
+            reap(pid, other);
+        }
+        assert!(child.try_wait().unwrap().is_none() && !has_ended(pid, begun).unwrap());
+        assert!(!ends_within(pid, begun, Duration::from_millis(5)).unwrap());
+        send(pid, begun, Signal::KILL).unwrap();
+        assert!(ends_within(pid, begun, Duration::from_secs(20)).unwrap());
+        reap(pid, begun + 1);
+        assert!(kill::is_child(pid), "a zombie of another start time is not ours to reap");
+        reap(pid, begun);
+        assert!(!kill::is_child(pid) && has_ended(pid, begun).unwrap());
+    }
+
+    #[test]
+    fn a_pid_that_names_none_is_told_from_one_that_is_hidden() {
+        assert_eq!(start_time(Pid::from_raw(i32::MAX).unwrap()).unwrap_err().raw_os_error(), Some(libc::ESRCH));
+        for pid in [0, -1] {
+            assert!(send(pid, 0, Signal::KILL).is_err() && has_ended(pid, 0).unwrap());
+        }
+    }
+}

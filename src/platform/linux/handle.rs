@@ -251,3 +251,31 @@ fn duration(time: libc::timeval) -> Option<Duration> {
     let (seconds, micros) = (u64::try_from(time.tv_sec).ok()?, u64::try_from(time.tv_usec).ok()?);
     Some(Duration::from_secs(seconds) + Duration::from_micros(micros))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::process::Command;
+
+    /// As on a kernel without pidfds.
+    fn without_pidfd(pid: i32) -> Handle {
+        Handle { pid, start_time: stat(pid).unwrap().start_time, fd: None }
+    }
+
+    #[tokio::test]
+    async fn an_end_is_seen_without_pidfds_and_without_sigchld() {
+        for (script, code) in [("exit 7", 7), ("sleep 0.2; exit 9", 9)] {
+            let child = Command::new("sh").args(["-c", script]).spawn().unwrap();
+            let pid = child.id().cast_signed();
+            child::claim(pid);
+            let handle = without_pidfd(pid);
+            let exit = handle.watch().unwrap().exit(&handle).await.unwrap();
+            assert!(exit.status.code() == Some(code) && exit.max_rss_kb.is_some(), "{exit:?}");
+            assert!(handle.has_ended().unwrap(), "it is a zombie");
+            handle.watch().unwrap().ended(&handle).await.unwrap();
+            handle.reap();
+            child::unclaim(pid);
+            assert_eq!(handle.exit().unwrap_err().raw_os_error(), Some(libc::ECHILD));
+        }
+    }
+}

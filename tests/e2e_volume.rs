@@ -1,0 +1,92 @@
+//! State on a volume that keeps neither owners nor modes, as SMB, exFAT and many FUSE file systems; and in a directory of
+//! another user, which is none of ours.
+
+#![cfg(target_os = "linux")]
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on says so by a panic")]
+
+#[expect(dead_code, reason = "each test file uses its part of the kit")]
+mod support;
+
+use nix::sys::signal::Signal;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use std::path::PathBuf;
+use std::process::Command;
+use support::jail::gateways;
+use support::root::needs_root;
+use support::supervisor::{Said, Supervisor};
+use support::{PATIENCE, Scene, wait_for};
+
+/// No user of this machine has to have it.
+const OTHER: u32 = 1000;
+
+/// A mount over the state directory on which everything belongs to [`OTHER`], and chmod(2) changes nothing.
+struct Volume(PathBuf);
+
+impl Volume {
+    fn mount(scene: &Scene) -> Self {
+        needs_root("a FUSE file system");
+        let script = "command -v bindfs >/dev/null || { apt-get update &&
+            DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends bindfs; } >/dev/null 2>&1";
+        let lock = std::env::temp_dir().join("ocs-systemd.lock");
+        let installed = Command::new("flock").arg(lock).args(["sh", "-c", script]).status().unwrap();
+        assert!(installed.success(), "this test needs the package bindfs, which apt-get could not install");
+        let (back, point) = (scene.root().join("back"), scene.state_dir());
+        fs::create_dir(&back).unwrap();
+        fs::set_permissions(&back, Permissions::from_mode(0o777)).unwrap();
+        let mut command = Command::new("bindfs");
+        command.args(["-o", "allow_other", &format!("--force-user={OTHER}"), "-p", "a+rwX", "--chmod-ignore"]);
+        assert!(command.args([&back, &point]).status().unwrap().success(), "bindfs can mount");
+        let is_mounted = || (fs::metadata(&point).unwrap().uid() == OTHER).then_some(());
+        wait_for("the mount", PATIENCE, String::new, is_mounted);
+        Self(point)
+    }
+}
+
+impl Drop for Volume {
+    fn drop(&mut self) {
+        // Files of processes that end with the scene may be open.
+        Command::new("umount").arg("--lazy").arg(&self.0).status().ok();
+    }
+}
+
+fn count_of(supervisor: &Supervisor, text: &str) -> usize {
+    supervisor.events().iter().filter(|event| event.value()["message"].to_string().contains(text)).count()
+}
+
+#[test]
+fn a_volume_that_keeps_neither_owners_nor_modes_is_used_and_told_of_once() {
+    let scene = Scene::new("healthy");
+    let _volume = Volume::mount(&scene);
+    for round in 1..=2 {
+        let mut supervisor = scene.start();
+        let gateway = supervisor.wait_started();
+        assert_eq!(fs::metadata(scene.store_dir()).unwrap().uid(), OTHER);
+        assert_eq!(count_of(&supervisor, "other users may read or change"), 1, "{}", supervisor.story());
+        Said::by(&scene, &["status"]).expect(0).assert_says(&["running"]);
+        Said::by(&scene, &["restart"]).expect(0);
+        assert!(!gateway.is_alive() && gateways(&scene).len() == 1, "{round}");
+        supervisor.signal(Signal::SIGTERM);
+        supervisor.expect_exit(0);
+        assert_eq!(gateways(&scene), []);
+        let names = fs::read_dir(scene.store_dir()).unwrap().map(|entry| entry.unwrap().file_name());
+        let probes: Vec<_> = names.filter(|name| name.to_string_lossy().starts_with("owner-")).collect();
+        assert!(probes.is_empty(), "{probes:?}");
+    }
+}
+
+#[test]
+fn a_store_of_another_user_is_refused_with_78_and_left_as_it_is() {
+    needs_root("another user");
+    let scene = Scene::new("healthy");
+    fs::create_dir(scene.store_dir()).unwrap();
+    // Open to all, as a volume without modes is: the owner decides.
+    fs::set_permissions(scene.store_dir(), Permissions::from_mode(0o777)).unwrap();
+    chown(scene.store_dir(), Some(OTHER), None).unwrap();
+    let mut supervisor = scene.start();
+    supervisor.expect_exit(78);
+    let reason = supervisor.last("supervisor.stopped").text("reason").to_owned();
+    assert!(reason.contains("belongs to user 1000") && reason.contains("--store-dir"), "{reason}");
+    assert_eq!(scene.diary().starts().len(), 0);
+    assert_eq!(fs::read_dir(scene.store_dir()).unwrap().count(), 0);
+}
