@@ -18,10 +18,10 @@ pub struct Endpoint {
 }
 
 impl Endpoint {
-    /// Whether a client of one reaches the listener of the other.
+    /// Whether both have an address in common.
     #[must_use]
-    pub fn is_same_listener(&self, other: &Self) -> bool {
-        self.tls == other.tls && self.addresses.iter().any(|address| other.addresses.contains(address))
+    pub fn overlaps(&self, other: &Self) -> bool {
+        self.addresses.iter().any(|address| other.addresses.contains(address))
     }
 
     /// Plain http on both loopbacks: the gateway's default.

@@ -2,7 +2,7 @@
 //!
 //! It is told what to do by its environment, so that it can stand wherever the real command stands:
 //! `FAKE_GATEWAY_DIR` is the folder of its log, `FAKE_GATEWAY_SCRIPT` its script (see `script.rs`). Of its arguments
-//! it heeds `--port N`, and `restart-handoff`, which makes it answer as the hidden CLI of the gateway does.
+//! it heeds `--port N`, unless the file `place` says where to listen (see `place.rs`), and `restart-handoff`, which makes it answer as the hidden CLI of the gateway does.
 //! `in-session COMMAND...` becomes that command in a session of its own; `on-machine MACHINE COMMAND...` does so without the
 //! system calls that such a machine lacks (see `old_kernel.rs`); `as-init COMMAND...` starts it and is the init of a
 //! container beside it; `kid ...` is a child of the gateway (see `kids.rs`). A file `control-PID` in the folder makes it do
@@ -17,12 +17,15 @@ mod init;
 mod kids;
 #[cfg(target_os = "linux")]
 mod old_kernel;
+mod place;
 mod script;
 mod storm;
 
 use diary::Diary;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{SigSet, Signal, raise};
+use place::Place;
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use script::{Farewell, HealthReply, Kid, Mishap, Role, Scene};
 use std::io::Write;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
@@ -30,6 +33,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitCode, Stdio};
+use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -78,7 +82,7 @@ fn run() -> Result<ExitCode, String> {
     let script = std::env::var("FAKE_GATEWAY_SCRIPT").unwrap_or_default();
     let scene = Scene::of_start(&script, start)?;
     limit_core(scene.core).map_err(|error| format!("RLIMIT_CORE: {error}"))?;
-    let port = port(&words)?;
+    let port = if diary.dir().join("place").exists() { 0 } else { port(&words)? };
     Gateway::new(diary, scene, port).live().map_err(|error| format!("port {port}: {error}"))
 }
 
@@ -157,6 +161,7 @@ struct Gateway {
     stage: Stage,
     health_reply: HealthReply,
     listeners: Vec<TcpListener>,
+    tls: Option<Arc<ServerConfig>>,
     kids: Vec<Child>,
     /// Memory in use, and until when.
     touched: Vec<(Vec<u8>, Option<Instant>)>,
@@ -169,7 +174,7 @@ impl Gateway {
     fn new(diary: Diary, scene: Scene, port: u16) -> Self {
         let (stage, born, health_reply) = (Stage::Booting, Instant::now(), HealthReply::Sound);
         let (listeners, kids, touched) = (Vec::new(), Vec::new(), Vec::new());
-        Self { diary, scene, port, born, stage, health_reply, listeners, kids, touched }
+        Self { diary, scene, port, born, stage, health_reply, listeners, tls: None, kids, touched }
     }
 
     fn live(mut self) -> std::io::Result<ExitCode> {
@@ -297,7 +302,9 @@ impl Gateway {
 
     /// The exit code, where the port is busy.
     fn open(&mut self) -> std::io::Result<Option<u8>> {
+        let place = Place::read(self.diary.dir())?;
         let v4 = SocketAddr::from((Ipv4Addr::LOCALHOST, self.port));
+        let v4 = place.as_ref().map_or(v4, |place| place.address);
         let v6 = SocketAddr::from((Ipv6Addr::LOCALHOST, self.port));
         match TcpListener::bind(v4) {
             Ok(listener) => self.listeners.push(listener),
@@ -307,7 +314,10 @@ impl Gateway {
             }
         }
         // A machine may have no IPv6.
-        self.listeners.extend(TcpListener::bind(v6));
+        if place.is_none() {
+            self.listeners.extend(TcpListener::bind(v6));
+        }
+        self.tls = place.and_then(|place| place.tls);
         for listener in &self.listeners {
             listener.set_nonblocking(true)?;
         }
@@ -330,10 +340,17 @@ impl Gateway {
             while let Ok((stream, _)) = listener.accept() {
                 // A test that misses the count will say so.
                 self.diary.count_request().ok();
-                let diary = self.diary.clone();
-                thread::spawn(move || match health_reply {
-                    HealthReply::Sound => http::answer(stream, phase),
-                    _ => health_reply::answer(stream, health_reply, phase, &diary),
+                let (diary, tls) = (self.diary.clone(), self.tls.clone());
+                thread::spawn(move || {
+                    http::prepare(&stream)?;
+                    match (tls, health_reply) {
+                        (Some(tls), _) => {
+                            let session = ServerConnection::new(tls).map_err(std::io::Error::other)?;
+                            http::answer(StreamOwned::new(session, stream), phase)
+                        }
+                        (None, HealthReply::Sound) => http::answer(stream, phase),
+                        (None, _) => health_reply::answer(stream, health_reply, phase, &diary),
+                    }
                 });
             }
         }

@@ -26,7 +26,6 @@ pub(crate) fn answer(
 ) -> std::io::Result<()> {
     if health_reply == HealthReply::Reset {
         // A close(2) with unread input makes the kernel reset the connection.
-        stream.set_nonblocking(false)?;
         return stream.peek(&mut [0]).map(drop);
     }
     let Some((method, path)) = http::read(&mut stream)? else { return Ok(()) };

@@ -26,7 +26,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const HTML: &str = "<!doctype html><title>Control UI</title>";
 
 /// Serves one request and closes the connection. A client that breaks off is its own affair.
-pub(crate) fn answer(mut stream: TcpStream, phase: Phase) -> std::io::Result<()> {
+pub(crate) fn answer(mut stream: impl Read + Write, phase: Phase) -> std::io::Result<()> {
     match read(&mut stream)? {
         Some(_) if phase == Phase::Silent => wait_until_it_goes(&mut stream),
         Some((method, path)) => write_reply(&mut stream, &method, &path, phase),
@@ -34,10 +34,14 @@ pub(crate) fn answer(mut stream: TcpStream, phase: Phase) -> std::io::Result<()>
     }
 }
 
-/// Method and path of the one request; none if the client goes before it has said them.
-pub(crate) fn read(stream: &mut TcpStream) -> std::io::Result<Option<(String, String)>> {
+/// Makes a connection wait for its client.
+pub(crate) fn prepare(stream: &TcpStream) -> std::io::Result<()> {
     stream.set_nonblocking(false)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_read_timeout(Some(PATIENCE))
+}
+
+/// Method and path of the one request; none if the client goes before it has said them.
+pub(crate) fn read(stream: &mut impl Read) -> std::io::Result<Option<(String, String)>> {
     let mut request = Vec::new();
     let mut chunk = [0; 1024];
     while !request.windows(4).any(|bytes| bytes == b"\r\n\r\n") {
@@ -52,12 +56,12 @@ pub(crate) fn read(stream: &mut TcpStream) -> std::io::Result<Option<(String, St
     Ok(Some((words.next().unwrap_or_default(), words.next().unwrap_or_default())))
 }
 
-pub(crate) fn wait_until_it_goes(stream: &mut TcpStream) -> std::io::Result<()> {
+pub(crate) fn wait_until_it_goes(stream: &mut impl Read) -> std::io::Result<()> {
     while stream.read(&mut [0; 1024])? > 0 {}
     Ok(())
 }
 
-pub(crate) fn write_reply(stream: &mut TcpStream, method: &str, path: &str, phase: Phase) -> std::io::Result<()> {
+pub(crate) fn write_reply(stream: &mut impl Write, method: &str, path: &str, phase: Phase) -> std::io::Result<()> {
     let (status, kind, body) = reply(path, phase);
     let body_or_none = if method == "HEAD" { "" } else { body };
     write!(

@@ -77,6 +77,13 @@ impl Diary {
         wait_for(&format!("{more} more probes of {pid}"), PATIENCE, || self.text(), enough);
     }
 
+    /// Has every stand-in that opens from now on listen there: `ADDRESS:PORT`, or `ADDRESS:PORT tls`.
+    pub(crate) fn place(&self, place: &str) {
+        let written = self.dir.join("place.new");
+        fs::write(&written, place).expect("the scratch folder can be written");
+        fs::rename(written, self.dir.join("place")).expect("the scratch folder can be written");
+    }
+
     /// Makes the living stand-in of that pid do one of the script's mishaps at once.
     pub(crate) fn command(&self, pid: i32, mishap: &str) {
         // Written aside and renamed: it is never seen half-written.

@@ -85,9 +85,8 @@ impl Whereabouts {
         let settings = self.settings.clone();
         async move {
             let ask = Look::AnswersAndOwner { leader: None };
-            let Some(to) = settings.read().await.filter(|to| settings.is_news(to, prober.endpoint())) else {
-                return prober.look(ask).await;
-            };
+            let (read, seen) = tokio::join!(settings.read(), prober.look(ask));
+            let Some(to) = read.filter(|to| settings.is_news(to, prober.endpoint())) else { return seen };
             let seen = prober.at(to.clone()).look(ask).await;
             let seen = if to.port == prober.endpoint().port { seen } else { settings.claim(to.port, seen).await };
             Observation { moved: Some(Moved { to, why: MoveReason::Settings }), ..seen }

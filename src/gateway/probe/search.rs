@@ -11,7 +11,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::pin::pin;
 use std::time::Duration;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 /// How long a search may take in all. A gateway on this machine answers in milliseconds, and the next look searches again.
 const TIME_MAX: Duration = Duration::from_secs(2);
@@ -39,9 +39,9 @@ impl Prober {
             self.note_server(seen);
             return seen.clone();
         }
-        let is_closed = early.as_ref().is_some_and(|seen| seen.verdict == Verdict::Free);
+        let so_far = early.as_ref().map(|seen| seen.verdict);
         let until = start + self.timeout.min(HEAD_START + TIME_MAX);
-        let search = timeout_at(until, self.search(ask, leader, is_closed, members, settings));
+        let search = timeout_at(until, self.search(ask, leader, so_far, members, settings));
         let (seen, found) = if let Some(seen) = early { (seen, search.await) } else { tokio::join!(expected, search) };
         // A slow answer at its endpoint counts more than one from elsewhere.
         let seen = if is_ours(&seen) { seen } else { found.ok().flatten().unwrap_or(seen) };
@@ -49,11 +49,12 @@ impl Prober {
         seen
     }
 
+    /// `so_far`: what the endpoint has shown within the head start.
     async fn search(
         &self,
         ask: Look,
         leader: i32,
-        is_closed: bool,
+        so_far: Option<Verdict>,
         members: impl Future<Output = Option<Vec<(i32, u64)>>>,
         settings: impl Future<Output = Option<Endpoint>>,
     ) -> Option<Observation> {
@@ -61,10 +62,11 @@ impl Prober {
         let pids: Vec<_> = std::iter::once(leader).chain(others).take(MEMBERS_MAX).collect();
         let sockets = self.searching.run(LOOKUP_TIME_MAX, move || listener::of(&pids)).await?.unwrap_or_default();
         let served = self.served();
-        let candidates = candidates(&sockets, served, &self.endpoint);
+        let candidates = candidates(&sockets, served, &self.endpoint, so_far.is_none());
+        let is_closed = so_far == Some(Verdict::Free);
         let (found, settings) = tokio::join!(self.ask_all(ask, candidates), settings);
         match (found, settings) {
-            (Some((seen, to)), Some(settings)) if settings.is_same_listener(&to) => {
+            (Some((seen, to)), Some(settings)) if settings.tls == to.tls && settings.overlaps(&to) => {
                 Some(moved(seen, settings, MoveReason::Settings))
             }
             (Some((seen, to)), _) => Some(moved(seen, to, MoveReason::Listens)),
@@ -78,26 +80,25 @@ impl Prober {
         }
     }
 
-    /// The first gateway among the candidates.
-    async fn ask_all(&self, ask: Look, candidates: Vec<Vec<Endpoint>>) -> Option<(Observation, Endpoint)> {
+    /// The first gateway among the candidates. Those with the scheme of this endpoint have a head start, so that a gateway
+    /// that has kept it is not asked in the other one, of which it would complain.
+    async fn ask_all(&self, ask: Look, candidates: Vec<Endpoint>) -> Option<(Observation, Endpoint)> {
         let mut asks = JoinSet::new();
-        for schemes in candidates {
-            let probers: Vec<_> = schemes.into_iter().map(|endpoint| self.at(endpoint)).collect();
+        for endpoint in candidates {
+            let pause = if endpoint.tls == self.endpoint.tls { Duration::ZERO } else { HEAD_START };
+            let prober = self.at(endpoint);
+            // It listens: the plain connect would only make a TLS listener complain.
+            prober.expect_answer();
             asks.spawn(async move {
-                for prober in probers {
-                    // It listens: the plain connect would only make a TLS listener complain.
-                    prober.expect_answer();
-                    let seen = prober.look(ask).await;
-                    if is_ours(&seen) {
-                        return Some((seen, prober.endpoint().clone()));
-                    }
-                }
-                None
+                sleep(pause).await;
+                (prober.look(ask).await, prober.endpoint().clone())
             });
         }
         while let Some(asked) = asks.join_next().await {
-            if let Ok(Some(found)) = asked {
-                return Some(found);
+            if let Ok((seen, endpoint)) = asked
+                && is_ours(&seen)
+            {
+                return Some((seen, endpoint));
             }
         }
         None
@@ -118,9 +119,11 @@ fn moved(seen: Observation, to: Endpoint, why: MoveReason) -> Observation {
     Observation { moved: Some(Moved { to, why }), ..seen }
 }
 
-/// What is worth asking: for each port an endpoint of each scheme, the likelier first. While the port of `expected` is one
+/// What is worth asking: for each port an endpoint of each scheme. While the port of `expected` is one
 /// of them the gateway is still there, and nothing that another part of its tree serves can stand for it.
-fn candidates(sockets: &[(SocketAddr, i32)], served: Served, expected: &Endpoint) -> Vec<Vec<Endpoint>> {
+///
+/// One that `is_silent` speaks no other scheme either: a server breaks off at once where the other scheme is spoken to it.
+fn candidates(sockets: &[(SocketAddr, i32)], served: Served, expected: &Endpoint, is_silent: bool) -> Vec<Endpoint> {
     let is_of_server = |pid: i32| served == Served::By(pid);
     let is_known = sockets.iter().any(|&(_, pid)| is_of_server(pid));
     let mut ports = BTreeMap::<u16, Vec<SocketAddr>>::new();
@@ -140,10 +143,10 @@ fn candidates(sockets: &[(SocketAddr, i32)], served: Served, expected: &Endpoint
             IpAddr::V6(address) => format!("[{address}]"),
         };
         let endpoint = |tls| Endpoint { addresses: addresses.clone(), tls, host: host.clone(), port };
-        let is_new = |endpoint: &Endpoint| !endpoint.is_same_listener(expected);
-        Some([expected.tls, !expected.tls].map(endpoint).into_iter().filter(is_new).collect())
+        let is_new = |endpoint: &Endpoint| !(is_silent || endpoint.tls == expected.tls) || !endpoint.overlaps(expected);
+        Some([expected.tls, !expected.tls].map(endpoint).into_iter().filter(is_new))
     };
-    ports.into_iter().filter_map(schemes).take(PORTS_MAX).collect()
+    ports.into_iter().take(PORTS_MAX).filter_map(schemes).flatten().collect()
 }
 
 /// Where a client on this machine reaches a socket.
@@ -162,11 +165,11 @@ mod tests {
 
     fn asked(sockets: &[(&str, i32)], served: Served, expected: &Endpoint) -> Vec<String> {
         let sockets: Vec<_> = sockets.iter().map(|(address, pid)| (address.parse().unwrap(), *pid)).collect();
-        candidates(&sockets, served, expected).concat().iter().map(Endpoint::to_string).collect()
+        candidates(&sockets, served, expected, false).iter().map(Endpoint::to_string).collect()
     }
 
     #[test]
-    fn each_port_of_the_tree_is_asked_with_both_schemes_the_expected_one_first() {
+    fn each_port_of_the_tree_is_asked_with_both_schemes() {
         let plain = Endpoint::local(1);
         let tls = Endpoint { tls: true, ..Endpoint::local(1) };
         let sockets = [("127.0.0.1:7", 5), ("[::1]:7", 5), ("0.0.0.0:8", 6), ("[::]:9", 6), ("10.1.1.1:9", 6)];
@@ -198,6 +201,14 @@ mod tests {
     }
 
     #[test]
+    fn a_listener_that_keeps_silent_is_not_asked_again() {
+        let plain = Endpoint::local(1);
+        let asked = |sockets: &[(SocketAddr, i32)]| candidates(sockets, Served::Never, &plain, true).len();
+        let (here, elsewhere) = ("127.0.0.1:1".parse().unwrap(), "10.1.1.1:1".parse().unwrap());
+        assert_eq!((asked(&[(here, 5)]), asked(&[(elsewhere, 5)])), (0, 2));
+    }
+
+    #[test]
     fn a_gateway_that_its_agents_run_does_not_stand_for_the_one_that_served() {
         let plain = Endpoint::local(1);
         let sockets = [("127.0.0.1:7", 5), ("127.0.0.1:8", 6)];
@@ -209,6 +220,6 @@ mod tests {
     #[test]
     fn no_more_ports_are_asked_than_a_gateway_has() {
         let many: Vec<_> = (2..100).map(|port| (SocketAddr::from(([127, 0, 0, 1], port)), 5)).collect();
-        assert_eq!(candidates(&many, Served::Never, &Endpoint::local(1)).len(), PORTS_MAX);
+        assert_eq!(candidates(&many, Served::Never, &Endpoint::local(1), false).len(), 2 * PORTS_MAX);
     }
 }
