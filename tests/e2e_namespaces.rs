@@ -11,6 +11,7 @@ use serde_json::Value;
 use std::fs;
 use support::jail::{Jail, first_process, gateways};
 use support::ledger::Ledger;
+use support::process::Process;
 use support::supervisor::{Said, Supervisor};
 use support::{PATIENCE, Scene, wait_for};
 
@@ -121,12 +122,55 @@ fn status_tells_an_owner_that_it_cannot_ask_or_see_and_never_calls_its_lease_fre
     assert!(!text.contains("not running") && !text.contains("free, ") && !text.contains(" ended "), "{text}");
     let said = Said::by(&scene, &["stop"]).expect(1);
     said.assert_says(&["runs elsewhere (pid 1 on ", "it holds the lock and cannot be asked from here"]);
-    // Its lock is free, and whether its gateway is gone cannot be seen.
+    // Its lock is free, and with PID 1 its gateway is gone.
     first_process(first.pid()).kill();
     first.wait_exit();
-    let (told, text) = status(&scene, 4);
+    let (told, text) = status(&scene, 3);
     assert_eq!((&told["supervisor"]["state"], &told["lease"]["held"]), (&"none".into(), &false.into()), "{told:#}");
-    assert!(text.contains("its lock is free") && text.contains("no end on record"), "{text}");
+    assert!(text.contains("its lock is free"), "{text}");
+}
+
+/// Below a small init, so that the pid namespace outlives it.
+fn start_below_init(scene: &Scene, jail: &Jail) -> Supervisor {
+    let inner = scene.launch().command();
+    let mut command = scene.command(support::fake_gateway());
+    command.arg("as-init").arg(inner.get_program()).args(inner.get_args());
+    Supervisor::spawn(jail.around(&command))
+}
+
+#[test]
+fn no_end_is_recorded_of_a_gateway_that_goes_on_in_another_namespace() {
+    let scene = Scene::new("healthy");
+    let mut first = start_below_init(&scene, &Jail::with_pids().and_network());
+    first.wait_event("gateway.started");
+    let ledger = Ledger::of(&scene);
+    ledger.wait_number("SELECT count(*) FROM generations WHERE started_at IS NOT NULL", 1);
+    let init = first_process(first.pid());
+    let below = fs::read_to_string(format!("/proc/{0}/task/{0}/children", init.pid)).unwrap();
+    let supervisor = Process::find(below.split_whitespace().next().unwrap().parse().unwrap()).unwrap();
+    let gateway = gateways(&scene);
+    // The init exits as the supervisor does: it must not see that.
+    init.signal(Signal::SIGSTOP);
+    supervisor.kill();
+    wait_for(
+        "the lock to be free",
+        PATIENCE,
+        || first.story(),
+        || (status(&scene, 4).0["lease"]["held"] == false).then_some(()),
+    );
+    let (told, text) = status(&scene, 4);
+    assert_eq!((&told["supervisor"]["state"], &told["health"]), (&"none".into(), &"unknown".into()), "{told:#}");
+    assert!(text.contains("cannot be seen from here, no end on record"), "{text}");
+    // Not with the `/proc` out here, in which it would be found by its id.
+    let mut second = start(&scene, &Jail::with_pids());
+    let unseen = second.wait_event("gateway.unseen");
+    assert_eq!(unseen.number("generation"), 1);
+    second.wait_event("gateway.started");
+    assert_eq!((second.count("gateway.exited"), gateway[0].is_alive()), (0, true), "{}", second.story());
+    ledger.wait_number("SELECT count(*) FROM generations WHERE number = 1 AND settled_at IS NOT NULL", 1);
+    assert_eq!(ledger.number("SELECT count(*) FROM generations WHERE number = 1 AND died_at IS NOT NULL"), 0);
+    first_process(second.pid()).signal(Signal::SIGTERM);
+    second.expect_exit(0);
 }
 
 #[test]

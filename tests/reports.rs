@@ -126,6 +126,7 @@ fn ends() -> Vec<Report> {
         exited(ExitStatus::Code(1), used(Some(1 << 20), None)),
         exited(signal, used(Some(1 << 20), Some(SECOND))),
         exited(ExitStatus::Unknown, used(None, Some(SECOND))),
+        Report::GatewayUnseen { generation: 3, pid: 42 },
         Report::TreeKilled { generation: 3, end: killed },
         Report::TreeKilled { generation: 3, end: left },
         Report::HandoffAccepted { generation: 3, reason: text("REASON") },

@@ -139,14 +139,18 @@ impl StoreRecord {
             (None, Some((Settled::NeverStarted | Settled::Postponed, at))) => {
                 Some(("before it had a process".to_owned(), at.wall_ms))
             }
-            (None, Some((Settled::Ran(..), at))) => Some(("with an unknown status".to_owned(), at.wall_ms)),
-            (None, None) => None,
+            // Nothing saw its end.
+            (None, Some((Settled::Ran(..), _)) | None) => None,
         };
         RecordedGateway {
             generation: record.generation,
             pid: record.pid,
             age: record.intent.map(|at| self.0.age(record, at)),
-            life: if end.is_none() { life_of(record, owner) } else { Life::Gone("its end is on record") },
+            life: match (&end, record.settled) {
+                (Some(_), _) => Life::Gone("its end is on record"),
+                (None, Some(_)) => Life::Unknown,
+                (None, None) => life_of(record, owner),
+            },
             ended_at: end.as_ref().map(|(_, at)| *at),
             end: end.map(|(how, _)| how),
         }
@@ -160,7 +164,11 @@ fn life_of(record: &GenerationRecord, owner: Option<&LeaseOwner>) -> Life {
     let is_here = its_own.map_or(is_same_boot, |owner| owner.is_here);
     let leads = |pid| proc::stat(pid).is_ok_and(|stat| !stat.is_dead() && Some(stat.start_time) == record.start_time);
     // It may survive its supervisor in another container of this machine.
-    let may_live = |owner: &LeaseOwner| !matches!(owner.alive, Life::Gone(_)) || is_same_boot;
+    let may_live = |owner: &LeaseOwner| match owner.alive {
+        Life::Alive | Life::Unknown => true,
+        // With PID 1 its whole pid namespace went.
+        Life::Gone(_) => is_same_boot && owner.row.identity.pid != Some(1),
+    };
     if is_here && record.pid.is_some_and(leads) {
         Life::Alive
     } else if !is_here && its_own.is_some_and(may_live) {

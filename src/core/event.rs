@@ -235,6 +235,11 @@ pub enum Remains {
         /// The process id that the leader had, if there ever was one.
         pid: Option<i32>,
     },
+    /// Nothing, and it may run where it cannot be seen: on another machine or in another pid namespace.
+    Unseen {
+        /// The process id that the leader has or had there.
+        pid: i32,
+    },
 }
 
 /// One thing that happened.

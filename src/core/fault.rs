@@ -109,6 +109,7 @@ faults! {
     StoppingOwnerWaitedForEver,
     LauncherExitIsGatewayExit,
     StopNotForwarded,
+    UnseenIsEnded,
 }
 
 /// The fault that is planted, if any. Of no size in a normal build.

@@ -91,8 +91,10 @@ pub struct LeftRecord {
     /// Of its leader. `None` if the supervisor died between the intent and the record of the spawn.
     pub pid: Option<i32>,
     pub start_time: Option<u64>,
-    /// Whether pids and start times are of this boot. The pid namespace may differ.
+    /// Whether pids and start times are of this boot.
     pub same_boot: bool,
+    /// Whether it may run where it cannot be seen from here: then its pids mean nothing here.
+    pub is_elsewhere: bool,
     /// `None` if unknown.
     pub command: Option<String>,
     /// The last known processes of its tree, by pid and start time.
@@ -119,6 +121,8 @@ pub enum Fact {
     Stable,
     /// Its process ended.
     Died(ExitStatus),
+    /// It is over for us, and whether its process has ended cannot be seen from here.
+    Unseen,
     /// Nothing of it is left.
     Settled(Settled),
     /// Its exit turned out to be a restart that it had planned: it counts as asked for, and as clean.

@@ -284,6 +284,12 @@ reports! {
             max_rss_kb = exited.toll.max_rss_kb, cpu_ms = exited.toll.cpu, cause = exited.cause
         ],
         exited.to_string();
+    GatewayUnseen { generation: Generation, pid: i32 } =>
+        "gateway.unseen", Warning, [generation, pid],
+        format!(
+            "gateway {generation} was pid {pid} on another machine or in another pid namespace; whether it has ended \
+             cannot be seen from here"
+        );
     TreeKilled { generation: Generation, end: TreeEnd } =>
         "tree.killed", Warning,
         [

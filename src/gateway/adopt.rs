@@ -87,7 +87,7 @@ impl Found {
             None => Tree::orphaned(former_leader(&remains), entry(&instance), members),
         };
         let mut tree = tree.with(leaf.clone(), tag);
-        if !matches!(remains, Remains::Nothing { .. }) {
+        if !matches!(remains, Remains::Nothing { .. } | Remains::Unseen { .. }) {
             tree.remember();
         }
         Self { instance, leader, leaf, tree, remains }
@@ -98,12 +98,17 @@ fn former_leader(remains: &Remains) -> Option<i32> {
     match *remains {
         Remains::Leader { pid, .. } => Some(pid),
         Remains::Orphans { pid } | Remains::Nothing { pid } => pid,
+        Remains::Unseen { .. } => None,
     }
 }
 
-/// The members on record. Their pids are meaningless after a reboot.
+/// The members on record. Their pids are meaningless after a reboot and in another pid namespace.
 fn known(left: &LeftRecord) -> &[(i32, u64)] {
-    if left.same_boot { &left.members } else { &[] }
+    if is_valid(left) { &left.members } else { &[] }
+}
+
+fn is_valid(left: &LeftRecord) -> bool {
+    left.same_boot && !left.is_elsewhere
 }
 
 /// Looks for the gateway of a record.
@@ -117,7 +122,7 @@ pub async fn find(left: &LeftRecord, launch: &Launch) -> io::Result<Found> {
 
 #[expect(clippy::disallowed_methods, reason = "it runs on a worker")]
 fn find_recorded(left: &LeftRecord, launch: &Launch) -> io::Result<Found> {
-    let recorded = left.pid.zip(left.start_time).filter(|_| left.same_boot);
+    let recorded = left.pid.zip(left.start_time).filter(|_| is_valid(left));
     if let Some((pid, start_time)) = recorded
         && let Some(leader) = hold(pid, start_time)?
     {
@@ -140,7 +145,11 @@ fn find_recorded(left: &LeftRecord, launch: &Launch) -> io::Result<Found> {
             return Ok(Found::without_leader(Remains::Orphans { pid: left.pid }, left));
         }
     }
-    Ok(Found::without_leader(Remains::Nothing { pid: left.pid }, left))
+    let remains = match left.pid {
+        Some(pid) if left.is_elsewhere => Remains::Unseen { pid },
+        pid => Remains::Nothing { pid },
+    };
+    Ok(Found::without_leader(remains, left))
 }
 
 /// The processes in the control group of this gateway that do not have its id. A child that is stuck in execve(2) has

@@ -3,8 +3,8 @@
 use super::clock::Patience;
 use super::context::Context;
 use super::error::{StoreError, StoreErrorKind};
-use super::identity;
-use super::lease;
+use super::identity::{self, Identity};
+use super::lease::{self, LeaseRow};
 use super::lock::{self, Lock, LockAttempt};
 use super::messages::{BasisChoice, News};
 use super::ownership::HeldLease;
@@ -32,6 +32,8 @@ struct TakenRow {
     recovered: Option<Recovered>,
     past: History,
     left: Option<GenerationRecord>,
+    /// Whether that gateway may run where it cannot be seen.
+    is_elsewhere: bool,
 }
 
 /// Takes the lease. `unchanged`: the counter of the owner, if it has been still for long enough.
@@ -51,7 +53,7 @@ pub(super) fn take(
     let (acquired, left) = match take_row_or_recreate(context, &mut held, unchanged, now) {
         Ok(RowOutcome::Refused(answer)) => return Err(answer),
         Ok(RowOutcome::Taken(taken)) => {
-            let left = taken.left.as_ref().map(|left| left.left_record(&context.clocks));
+            let left = taken.left.as_ref().map(|left| left.left_record(&context.clocks, taken.is_elsewhere));
             buffer.begin(taken.left);
             let TakenRow { epoch, recovered, past, .. } = *taken;
             (Acquired { epoch, basis, recovered, past, trouble: None }, left)
@@ -199,7 +201,20 @@ fn decide(
     let past = history::past(tx, &context.clocks, now)?;
     let pid = other.and_then(|row| row.identity.pid);
     let recovered = recovered.map(|why| Recovered { pid, why: why.to_owned() });
-    Ok(RowOutcome::Taken(Box::new(TakenRow { epoch, recovered, past, left })))
+    let is_elsewhere = left.as_ref().is_some_and(|left| may_run_elsewhere(left, row.as_ref(), &context.us, basis));
+    Ok(RowOutcome::Taken(Box::new(TakenRow { epoch, recovered, past, left, is_elsewhere })))
+}
+
+/// Whether the gateway of a supervisor that is gone, or taken for gone, may run where it cannot be seen from here. `row` is
+/// the last owner's.
+fn may_run_elsewhere(left: &GenerationRecord, row: Option<&LeaseRow>, us: &Identity, basis: Basis) -> bool {
+    let is_same_boot = left.boot_id.is_some() && left.boot_id == us.boot_id;
+    match row.filter(|row| row.identity.owner.as_ref() == Some(&left.owner)) {
+        Some(row) if row.identity.is_here(us) => false,
+        // A free lock means that its supervisor is gone: with PID 1 its whole pid namespace went, with its boot its machine.
+        Some(row) => basis == Basis::Heartbeat || is_same_boot && row.identity.pid != Some(1),
+        None => basis == Basis::Heartbeat && !is_same_boot,
+    }
 }
 
 /// Looks without taking. An error counts as free: an attempt to take the lease will report it.

@@ -118,6 +118,7 @@ fn parse(row: &Row<'_>) -> GenerationRecord {
         healthy_until: stamp("healthy_until", "healthy_until_boot_ms"),
         died: stamp("died_at", "died_boot_ms").map(|at| (death, at)),
         settled: stamp("settled_at", "settled_boot_ms").map(|at| (ending, at)),
+        is_unseen: false,
     }
 }
 
@@ -224,6 +225,7 @@ mod tests {
             healthy_until: Some(stamp(4)),
             died: Some((ExitStatus::Signal { number: 9, core_dumped: true }, stamp(5))),
             settled: Some((Settled::Ran(true, Cause::CleanExit), stamp(6))),
+            is_unseen: false,
         }
     }
 

@@ -32,6 +32,8 @@ pub struct GenerationRecord {
     pub healthy_until: Option<Stamp>,
     /// The exit of its leader.
     pub died: Option<(ExitStatus, Stamp)>,
+    /// Whether it ended cannot be seen from here: it is settled without that.
+    pub is_unseen: bool,
     /// The end of its tree, and whether OpenClaw counts it as a clean exit.
     pub settled: Option<(Settled<bool>, Stamp)>,
 }
@@ -84,6 +86,7 @@ impl GenerationRecord {
             Fact::Started => self.started = Some(at),
             Fact::Stable => self.stable = Some(at),
             Fact::Died(death) => self.died = Some((death, at)),
+            Fact::Unseen => self.is_unseen = true,
             Fact::Planned => {
                 if let Some((Settled::Ran(clean, cause), _)) = &mut self.settled {
                     (*cause, *clean) = (Cause::Asked, true);
@@ -98,8 +101,10 @@ impl GenerationRecord {
             Fact::Settled(Settled::Ran(run, cause)) => {
                 self.started = run.started.map(&stamp_of);
                 self.healthy_until = run.started.map(|_| stamp_of(run.healthy_until));
-                let death = self.died.map_or(ExitStatus::Unknown, |(death, _)| death);
-                self.died = Some((death, stamp_of(run.ended)));
+                if !self.is_unseen {
+                    let death = self.died.map_or(ExitStatus::Unknown, |(death, _)| death);
+                    self.died = Some((death, stamp_of(run.ended)));
+                }
                 self.settled = Some((Settled::Ran(run.clean, cause), at));
             }
         }
@@ -148,13 +153,14 @@ impl GenerationRecord {
     }
 
     /// What is needed to find and adopt it.
-    pub(super) fn left_record(&self, clocks: &Clocks) -> LeftRecord {
+    pub(super) fn left_record(&self, clocks: &Clocks, is_elsewhere: bool) -> LeftRecord {
         LeftRecord {
             generation: self.generation,
             instance: self.instance.clone(),
             pid: self.pid,
             start_time: self.start_time,
             same_boot: self.boot_id.is_some() && self.boot_id == clocks.boot_id,
+            is_elsewhere,
             command: Some(self.command.clone()).filter(|command| !command.is_empty()),
             members: self.members.clone(),
         }
@@ -230,7 +236,7 @@ mod tests {
         watch.go(s(100));
         let left = record.left(&watch.clocks(), s(900));
         assert_eq!((left.spawned, left.started, left.died), (s(800), Some(s(800)), None));
-        assert!(!record.left_record(&watch.clocks()).same_boot);
+        assert!(!record.left_record(&watch.clocks(), false).same_boot);
         watch.step_wall(-200_000);
         assert_eq!(record.left(&watch.clocks(), s(900)).spawned, s(900));
         // Later stamps are not mixed up with the earlier boot clock.

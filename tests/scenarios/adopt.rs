@@ -133,8 +133,19 @@ fn a_gateway_that_died_unattended_has_one_end_and_costs_one_restart() {
 }
 
 #[test]
+fn of_a_gateway_that_cannot_be_seen_from_here_no_end_is_reported() {
+    let mut world = heir_of(left(Some(610)), Remains::Unseen { pid: 103 }, SERVING);
+    assert_eq!(world.names()[..2], ["gateway.unseen", "restart.scheduled"]);
+    assert!(matches!(facts(&world)[..], [Fact::Unseen, Fact::Settled(Settled::Ran(_, Cause::Failed))]));
+    world.run_for(s(10));
+    assert_eq!((world.told("gateway.exited"), world.spawns().len(), signals(&world).len()), (vec![], 1, 0));
+}
+
+#[test]
 fn an_end_that_is_recorded_is_not_reported_again() {
-    for remains in [Remains::Nothing { pid: Some(103) }, Remains::Orphans { pid: Some(103) }] {
+    for remains in
+        [Remains::Nothing { pid: Some(103) }, Remains::Orphans { pid: Some(103) }, Remains::Unseen { pid: 103 }]
+    {
         let died = Unfinished { died: Some((CRASH, s(900))), ..left(Some(610)) };
         let mut world = heir_of(died, remains, SERVING);
         world.run_for(s(10));

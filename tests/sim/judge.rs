@@ -347,6 +347,11 @@ impl Judge {
         let ends = turn.fx.iter().filter(|effect| matches!(effect, Effect::Report(Report::GatewayExited(_)))).count();
         let loses = self.loses(turn.event);
         must(!(dies || loses) || ends == 1, "P9", "an exit is reported once")?;
+        let unseen =
+            turn.fx.iter().filter(|effect| matches!(effect, Effect::Report(Report::GatewayUnseen { .. }))).count();
+        let loses_sight = self.loses_sight(turn.event);
+        must(unseen == usize::from(loses_sight), "P9", "a gateway out of sight is reported once, and no other is")?;
+        must(!loses_sight || ends == 0, "P9", "an end is reported that was not seen")?;
         self.last = at;
         if let Some(owned) = &mut self.owned {
             owned.decided = false;

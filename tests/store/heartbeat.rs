@@ -129,3 +129,26 @@ fn without_a_usable_record_there_is_no_lease() {
     other.execute_batch("ROLLBACK").unwrap();
     assert_eq!(store.acquire().epoch, 2);
 }
+
+#[test]
+fn the_gateway_of_an_owner_that_was_remote_may_go_on_where_it_cannot_be_seen() {
+    for (owner, boot, is_elsewhere) in [("stranger", "elsewhere", true), ("us", "as it was", false)] {
+        let scene = Scene::with_heartbeat();
+        let mut store = scene.owner();
+        store.intended(1);
+        store.store().spawned(1, 90, 900);
+        store.sync();
+        drop(store.server.take());
+        store.crash();
+        if owner == "stranger" {
+            let gateway = format!("UPDATE generations SET owner = '{owner}', boot_id = '{boot}'");
+            scene.sql().execute_batch(&format!("{REMOTE_OWNER}; {gateway}")).unwrap();
+        } else {
+            scene.sql().execute_batch("UPDATE state_leases SET start_time = start_time - 1").unwrap();
+        }
+        let mut next = scene.start();
+        let (answer, left) = next.ask(LeaseRequest::Take { unchanged: Some(7) }, NOW);
+        acquired(answer);
+        assert_eq!(left.map(|left| (left.pid, left.is_elsewhere)), Some((Some(90), is_elsewhere)), "{owner}");
+    }
+}

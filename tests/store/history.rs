@@ -92,6 +92,7 @@ fn the_gateway_of_a_killed_supervisor_is_found_and_settled_ones_keep_their_age()
             pid: Some(500),
             start_time: Some(5000),
             same_boot: true,
+            is_elsewhere: false,
             command: Some("openclaw gateway".to_owned()),
             members: vec![(500, 5000), (501, 5001)],
         };

@@ -296,7 +296,7 @@ impl FakeShell {
                     Remains::Leader { .. } if self.ended == Some(generation) => (None, Some(generation)),
                     Remains::Leader { .. } => (Some(generation), Some(generation)),
                     Remains::Orphans { .. } => (None, Some(generation)),
-                    Remains::Nothing { .. } => (None, None),
+                    Remains::Nothing { .. } | Remains::Unseen { .. } => (None, None),
                 };
             }
             Event::LeaderExited { generation, .. } if self.leader == Some(generation) => self.leader = None,

@@ -111,6 +111,12 @@ impl Supervisor {
         if !matches!(remains, Remains::Nothing { .. }) {
             self.lost_mark = None;
         }
+        // What was reported when it ended is known.
+        let is_told = left.is_some_and(|left| left.died.is_some());
+        let remains = match remains {
+            Remains::Unseen { pid } if is_told || self.has(Fault::UnseenIsEnded) => Remains::Nothing { pid: Some(pid) },
+            remains => remains,
+        };
         match remains {
             // It survived a kill, and its end was told of then.
             Remains::Leader { pid, .. } if let Some(Unfinished { died: Some(death), spawned, .. }) = left => {
@@ -132,14 +138,34 @@ impl Supervisor {
                 // Who was there a moment ago is not there now: the port will show what that means.
                 let Some(left) = left else { return self.look_again(now, fx) };
                 let child = Child::new(pid.unwrap_or(0), left.spawned, true);
-                let (death, at) = self.tell_lost(now, child, Some(left), fx);
-                let started = left.started;
-                let healthy_until = left.healthy_until.or(started).unwrap_or(at).min(at);
-                let run = Run { started, healthy_until, ended: at, clean: false };
-                let clean = self.ended_cleanly(&run, death);
-                self.settle_run(now, Run { clean, ..run }, StopReason::Orphaned, death, child, fx);
+                let end = self.tell_lost(now, child, Some(left), fx);
+                self.settle_lost(now, left, child, end, fx);
+            }
+            Remains::Unseen { pid } => {
+                let Some(left) = left else { return self.look_again(now, fx) };
+                let generation = self.generation;
+                fx.push(Effect::Report(Report::GatewayUnseen { generation, pid }));
+                fx.push(Effect::Remember { generation, fact: Fact::Unseen });
+                // For the pace of the next start it counts as ended now, in an unknown way.
+                let child = Child::new(pid, left.spawned, true);
+                self.settle_lost(now, left, child, (ExitStatus::Unknown, now), fx);
             }
         }
+    }
+
+    fn settle_lost(
+        &mut self,
+        now: Moment,
+        left: Unfinished,
+        child: Child,
+        (death, at): (ExitStatus, Moment),
+        fx: &mut Effects,
+    ) {
+        let started = left.started;
+        let healthy_until = left.healthy_until.or(started).unwrap_or(at).min(at);
+        let run = Run { started, healthy_until, ended: at, clean: false };
+        let clean = self.ended_cleanly(&run, death);
+        self.settle_run(now, Run { clean, ..run }, StopReason::Orphaned, death, child, fx);
     }
 
     /// Who was there a moment ago is not there now.

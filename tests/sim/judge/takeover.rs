@@ -106,8 +106,15 @@ impl Judge {
             Remains::Leader { .. } => false,
             Remains::Orphans { .. } => true,
             Remains::Nothing { pid } => pid.is_some(),
+            Remains::Unseen { .. } => false,
         };
         self.adopting && *generation == self.generation && gone && self.left.is_some_and(|left| left.died.is_none())
+    }
+
+    /// Whether this result requires a report that the end was not seen, and no other.
+    pub(super) fn loses_sight(&self, event: &Event) -> bool {
+        let Event::Adopted { generation, remains: Remains::Unseen { .. } } = event else { return false };
+        self.adopting && *generation == self.generation && self.left.is_some_and(|left| left.died.is_none())
     }
 
     pub(super) fn note_adopted(&mut self, at: Moment, generation: Generation, remains: &Remains) {
@@ -145,6 +152,11 @@ impl Judge {
                 (owned.death, owned.end_reported, owned.lost) = (Some((death, died)), reported, true);
                 owned.gone = matches!(remains, Remains::Nothing { .. });
             }
+            // No end is reported that was not seen.
+            Remains::Unseen { pid } => {
+                (owned.pid, owned.gone) = (*pid, true);
+                (owned.death, owned.end_reported, owned.lost) = (Some((death, died)), true, true);
+            }
         }
         self.owned = Some(owned);
         self.settle(at);
@@ -160,7 +172,7 @@ impl Judge {
     /// Each fact is recorded once, as it happened.
     pub(super) fn judge_fact(&mut self, generation: Generation, fact: Fact) -> Result<(), Broken> {
         match fact {
-            Fact::Started | Fact::Stable | Fact::Died(_) => {
+            Fact::Started | Fact::Stable | Fact::Died(_) | Fact::Unseen => {
                 must(generation == self.generation, "P9", "a fact about another gateway")
             }
             Fact::Settled(Settled::NeverStarted) => {
@@ -193,6 +205,9 @@ impl Judge {
         let exits = count(&|effect| matches!(effect, Effect::Report(Report::GatewayExited(_))));
         let deaths = count(&|effect| matches!(effect, Effect::Remember { fact: Fact::Died(_), .. }));
         must(exits == deaths, "P9", "an exit is reported but not recorded, or recorded but not reported")?;
+        let unseen = count(&|effect| matches!(effect, Effect::Report(Report::GatewayUnseen { .. })));
+        let losses = count(&|effect| matches!(effect, Effect::Remember { fact: Fact::Unseen, .. }));
+        must(unseen == losses, "P9", "a gateway out of sight is reported but not recorded, or the reverse")?;
         let starts = count(&|effect| matches!(effect, Effect::Report(Report::GatewayStarted { .. })));
         let ups = count(&|effect| matches!(effect, Effect::Remember { fact: Fact::Started, .. }));
         must(starts == ups, "P9", "a start is reported but not recorded, or recorded but not reported")

@@ -123,6 +123,8 @@ impl Store {
             Fact::Started => row.started.replace(now).is_some(),
             Fact::Stable => row.stable.replace(now).is_some(),
             Fact::Died(death) => row.died.replace((death, now)).is_some(),
+            // The next supervisor may look for it again before it is settled.
+            Fact::Unseen => row.settled.is_some(),
             Fact::Settled(settled) => row.settled.replace(settled).is_some(),
             Fact::Planned => match &mut row.settled {
                 Some(Settled::Ran(run, cause)) => {

@@ -278,7 +278,11 @@ impl World<'_> {
             self.promote_successor(id)?;
         }
         let remains = match found {
-            None => Remains::Nothing { pid: recorded },
+            None => match recorded {
+                // It may run on the machine of its supervisor, which is another one.
+                Some(pid) if self.remote && self.dice.once_in(2) => Remains::Unseen { pid },
+                pid => Remains::Nothing { pid },
+            },
             Some(id) => {
                 if unrecorded {
                     self.store.intend(generation, self.now)?;
