@@ -73,13 +73,14 @@ fn a_refusal_is_repaired_once_and_the_next_start_serves() {
 }
 
 #[test]
-fn a_config_that_nobody_can_parse_reaches_the_repair() {
+fn a_config_that_cannot_be_parsed_reaches_the_repair() {
     let scene = Scene::new("exit=78@50ms; healthy");
     let openclaw = scene.openclaw();
     let config = scene.root().join("my.json");
     fs::write(&config, "{ gateway: { port: ").expect("the folder can be written");
     openclaw.answer("doctor", "echo '{}' > \"$root/my.json\"");
     let mut supervisor = repairing(&scene, &openclaw).option("--config", &config.display().to_string()).start();
+    supervisor.wait_event("hook.finished");
     supervisor.wait_started();
     assert_eq!((scene.diary().starts().len(), openclaw.calls("doctor").len()), (2, 1), "{}", supervisor.story());
     supervisor.signal(Signal::SIGTERM);

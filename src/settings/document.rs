@@ -21,17 +21,14 @@ const RELEVANT: [&str; 2] = ["env", "gateway"];
 /// The depth of the deepest of them: that of `gateway.tls.enabled`.
 const LEVEL_MAX: usize = 3;
 
-/// A missing file is read as an empty one. `None` if the file cannot be used, which is a problem.
-pub(super) fn read(path: &Path, findings: &mut Findings) -> Option<Map<String, Value>> {
-    let known = findings.problems.len();
-    let Some(value) = read_file(path, CONFIG_LONGEST, findings) else {
-        return (findings.problems.len() == known).then(Map::new);
-    };
+/// A missing file is read as an empty one, and so is one that cannot be used, which is a problem.
+pub(super) fn read(path: &Path, findings: &mut Findings) -> Map<String, Value> {
+    let Some(value) = read_file(path, CONFIG_LONGEST, findings) else { return Map::new() };
     match (Includes { chain: vec![path.to_owned()], left: FILES_MAX, findings }.resolve(value, 0)) {
-        Value::Object(root) => Some(root),
+        Value::Object(root) => root,
         other => {
             findings.problems.push(format!("{}: must be an object, not {}", path.display(), shorten(&other)));
-            None
+            Map::new()
         }
     }
 }
@@ -261,7 +258,7 @@ mod tests {
         /// The config, and the problems with the folder's name taken out.
         fn read(&self) -> (Value, Vec<String>) {
             let mut findings = Findings::default();
-            let root = read(&self.0.join("c"), &mut findings).unwrap();
+            let root = read(&self.0.join("c"), &mut findings);
             let name = format!("{}/", self.0.display());
             (Value::Object(root), findings.problems.iter().map(|problem| problem.replace(&name, "")).collect())
         }

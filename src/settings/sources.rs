@@ -91,11 +91,13 @@ impl Sources {
 
     fn config(&self, path: &Path, findings: &mut Findings) -> Map<String, Value> {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(root) = document::read(path, findings) {
+        let before = findings.problems.len();
+        let root = document::read(path, findings);
+        if findings.problems.len() == before {
             known.insert(path.to_owned(), root.clone());
             return root;
         }
-        known.get(path).cloned().or_else(|| document::read_last_good(path)).unwrap_or_default()
+        known.get(path).cloned().or_else(|| document::read_last_good(path)).unwrap_or(root)
     }
 
     fn environment(&self, findings: &mut Findings) -> Effective {

@@ -136,6 +136,11 @@ fn a_config_that_breaks_leaves_the_gateway_where_it_was() {
         "{:?}",
         found.warnings
     );
+    home.write(C, "{$include: 'part'}");
+    home.write(".openclaw/part", "{gateway: {port: 3}}");
+    assert_eq!(resolver.resolve().endpoint.port, 3);
+    home.write(".openclaw/part", "");
+    assert_eq!(resolver.resolve().endpoint.port, 3);
     fs::remove_file(home.path(C)).unwrap();
     assert_eq!(resolver.resolve().endpoint.port, 18789, "without a config the gateway starts with its defaults");
 
@@ -185,6 +190,11 @@ fn whatever_a_config_is_it_never_keeps_a_gateway_from_its_start() {
             assert!(settings.warnings[0].ends_with("; assuming that the gateway listens on ws://127.0.0.1:18789"));
         }
     }
+    home.write("closed", "{gateway: {port: 2}}");
+    fs::set_permissions(home.path("closed"), fs::Permissions::from_mode(0o000)).unwrap();
+    let may = fs::read(home.path("closed")).is_ok();
+    let settings = home.run(&["--config", "closed"], &[]);
+    assert_eq!((settings.endpoint.port == 2, settings.warnings.is_empty()), (may, may), "{:?}", settings.warnings);
     let settings = home.run(&["--config", "latin-1"], &[]);
     assert_eq!((settings.endpoint.port, settings.warnings), (2, vec![]));
 }

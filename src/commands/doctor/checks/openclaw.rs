@@ -19,9 +19,13 @@ pub(in super::super) fn settings(facts: &SettingsFacts) -> Vec<Finding> {
             // Its arguments may hold a secret.
             let program = settings.command.first().map(|word| word.to_string_lossy()).unwrap_or_default();
             let mut findings = vec![Finding::ok("settings", format!("{origin}: {program}, {}", settings.endpoint))];
-            findings.extend(settings.warnings.iter().map(|warning| {
-                Finding::warn("settings", warning.clone(), origin.clone(), "correct the file or variable that it names")
-            }));
+            let fix = match &facts.other_user {
+                None => "correct the file or variable that it names".to_owned(),
+                // What we cannot read, that user may be able to.
+                Some(user) => format!("run doctor as {user}, or correct the file or variable that it names"),
+            };
+            let warn = |warning: &String| Finding::warn("settings", warning.clone(), origin.clone(), fix.clone());
+            findings.extend(settings.warnings.iter().map(warn));
             findings
         }
         Err(_) if facts.is_guessed => vec![Finding::warn(
