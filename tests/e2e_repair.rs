@@ -30,7 +30,7 @@ fn reason(supervisor: &Supervisor) -> String {
 
 #[test]
 fn a_refusal_is_repaired_once_and_the_next_start_serves() {
-    let scene = Scene::new("exit=78@50ms; healthy");
+    let scene = Scene::new("boot=60s exit=78@50ms; healthy");
     let openclaw = scene.openclaw();
     let config = scene.root().join("my.json");
     fs::write(&config, "{}").expect("the folder can be written");
@@ -74,7 +74,7 @@ fn a_refusal_is_repaired_once_and_the_next_start_serves() {
 
 #[test]
 fn a_config_that_cannot_be_parsed_reaches_the_repair() {
-    let scene = Scene::new("exit=78@50ms; healthy");
+    let scene = Scene::new("boot=60s exit=78@50ms; healthy");
     let openclaw = scene.openclaw();
     let config = scene.root().join("my.json");
     fs::write(&config, "{ gateway: { port: ").expect("the folder can be written");
@@ -89,7 +89,7 @@ fn a_config_that_cannot_be_parsed_reaches_the_repair() {
 
 #[test]
 fn a_refusal_after_the_repair_is_the_end_and_the_line_says_both() {
-    let scene = Scene::new("exit=78@50ms");
+    let scene = Scene::new("boot=60s exit=78@50ms");
     let openclaw = scene.openclaw();
     let mut supervisor = repairing(&scene, &openclaw).start();
     supervisor.expect_exit(78);
@@ -100,7 +100,7 @@ fn a_refusal_after_the_repair_is_the_end_and_the_line_says_both() {
 
 #[test]
 fn what_the_repair_itself_writes_into_the_configuration_is_no_reason_to_repair_again() {
-    let scene = Scene::new("exit=78@50ms");
+    let scene = Scene::new("boot=60s exit=78@50ms");
     let openclaw = scene.openclaw();
     let config = scene.root().join("my.json");
     fs::write(&config, "{}").expect("the folder can be written");
@@ -115,7 +115,7 @@ fn what_the_repair_itself_writes_into_the_configuration_is_no_reason_to_repair_a
 
 #[test]
 fn a_repair_that_fails_is_the_end_and_the_line_says_how() {
-    let scene = Scene::new("exit=78@50ms");
+    let scene = Scene::new("boot=60s exit=78@50ms");
     let openclaw = scene.openclaw();
     openclaw.answer("doctor", "exit 3");
     let mut supervisor = repairing(&scene, &openclaw).start();
@@ -127,7 +127,7 @@ fn a_repair_that_fails_is_the_end_and_the_line_says_how() {
 
 #[test]
 fn nothing_is_repaired_without_the_option() {
-    let scene = Scene::new("exit=78@50ms");
+    let scene = Scene::new("boot=60s exit=78@50ms");
     let openclaw = scene.openclaw();
     let mut supervisor = launch(&scene, &openclaw).start();
     supervisor.expect_exit(78);
@@ -152,7 +152,7 @@ fn a_duplicate_is_no_refusal_and_not_repaired() {
 
 #[test]
 fn a_gateway_that_came_up_may_be_repaired_again() {
-    let scene = Scene::new("exit=78@50ms; healthy; exit=78@50ms; healthy");
+    let scene = Scene::new("boot=60s exit=78@50ms; healthy; boot=60s exit=78@50ms; healthy");
     let openclaw = scene.openclaw();
     let mut supervisor = repairing(&scene, &openclaw).start();
     supervisor.wait_started().kill();
@@ -163,7 +163,7 @@ fn a_gateway_that_came_up_may_be_repaired_again() {
 #[test]
 fn a_stop_during_the_repair_ends_it_with_all_that_it_started() {
     for deaf in ["", "trap '' TERM; "] {
-        let scene = Scene::new("exit=78@50ms");
+        let scene = Scene::new("boot=60s exit=78@50ms");
         let openclaw = scene.openclaw();
         // A process in a session of its own, and one that the script waits for.
         let script = format!("{deaf}setsid sleep 600 & echo $! > \"$root/child\"; sleep 600");
