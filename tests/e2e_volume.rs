@@ -76,6 +76,23 @@ fn a_volume_that_keeps_neither_owners_nor_modes_is_used_and_told_of_once() {
 }
 
 #[test]
+fn where_no_socket_can_be_made_the_commands_reach_the_supervisor_all_the_same() {
+    let scene = Scene::new("healthy");
+    // What bind(2) leaves on exFAT under FUSE.
+    fs::create_dir(scene.store_dir()).unwrap();
+    fs::write(scene.store_dir().join("control.sock"), "").unwrap();
+    let mut supervisor = scene.start();
+    let gateway = supervisor.wait_started();
+    assert_eq!(count_of(&supervisor, "listening on one without a file"), 1, "{}", supervisor.story());
+    Said::by(&scene, &["status"]).expect(0).assert_says(&[&supervisor.pid().to_string()]);
+    Said::by(&scene, &["restart"]).expect(0);
+    assert!(!gateway.is_alive());
+    Said::by(&scene, &["stop"]).expect(0);
+    supervisor.expect_exit(0);
+    Said::by(&scene, &["status"]).expect(3);
+}
+
+#[test]
 fn a_store_of_another_user_is_refused_with_78_and_left_as_it_is() {
     needs_root("another user");
     let scene = Scene::new("healthy");

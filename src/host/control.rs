@@ -19,8 +19,8 @@ pub use session::{ENDING, IsInside, Query};
 pub use socket::{NAME, SocketFile};
 pub use status::{Facts, GatewayReply, LeaseReply, NextReply, ProbeReply, RestartsReply, StatusReply, SupervisorReply};
 
-use nix::unistd::Uid;
 use session::Shared;
+use socket::may_ask;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -112,11 +112,6 @@ impl Control {
     }
 }
 
-/// The users that may signal us.
-fn may_ask(uid: u32) -> bool {
-    uid == 0 || uid == Uid::effective().as_raw()
-}
-
 /// The buffer of a new connection has room for one line; if not, the client only sees the connection close.
 fn turn_away(stream: &UnixStream, why: &str) {
     let _full = stream.try_write(answer::error(why).as_bytes());
@@ -125,6 +120,7 @@ fn turn_away(stream: &UnixStream, why: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use nix::unistd::Uid;
 
     #[test]
     fn only_this_user_and_root_may_ask() {

@@ -5,8 +5,6 @@ use rustix::process::{Pid, WaitId, WaitIdOptions, WaitOptions};
 use std::collections::BTreeSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread::{self, ThreadId};
-use tokio::sync::Notify;
-use tokio::sync::futures::Notified;
 
 /// Reaps a zombie child of ours, if it is one.
 pub fn reap(pid: i32) {
@@ -43,11 +41,11 @@ fn lock() -> MutexGuard<'static, Children> {
 
 /// A child of ours may have ended.
 #[cfg(target_os = "linux")]
-static ENDED: Notify = Notify::const_new();
+static ENDED: tokio::sync::Notify = tokio::sync::Notify::const_new();
 
 /// Ready at the next SIGCHLD after this call, for a kernel that cannot watch one process.
 #[cfg(target_os = "linux")]
-pub(super) fn ended() -> Notified<'static> {
+pub(super) fn ended() -> tokio::sync::futures::Notified<'static> {
     ENDED.notified()
 }
 

@@ -1,8 +1,9 @@
 //! The client: one request and its answer.
 
 use super::line::{Lines, write};
-use super::socket::{Address, NAME, standbys};
+use super::socket::{Address, NAME, may_ask, standbys};
 use super::status::{StatusReply, SupervisorReply};
+use nix::unistd::Uid;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::io;
@@ -128,11 +129,24 @@ impl Connection {
     }
 
     async fn open(store_dir: &Path, socket: &str) -> Result<Self, ConnectionError> {
-        let address = Address::of(store_dir, socket)?;
-        let stream = UnixStream::connect(address.path()).await?;
+        let stream = match Self::connect(&Address::of(store_dir, socket)?).await {
+            Err(ConnectionError::Absent) if socket == NAME => Self::connect_without_file(store_dir).await,
+            stream => stream,
+        }?;
         // The process that called listen(2), even if it is stopped.
         let pid = stream.peer_cred().ok().and_then(|peer| peer.pid()).filter(|pid| *pid > 0);
         Ok(Self { stream, lines: Lines::new(LINE_LENGTH_MAX), pid })
+    }
+
+    async fn connect(address: &Address) -> Result<UnixStream, ConnectionError> {
+        Ok(UnixStream::connect(address.path()).await?)
+    }
+
+    async fn connect_without_file(store_dir: &Path) -> Result<UnixStream, ConnectionError> {
+        let address = Address::without_file(store_dir).map_err(|_| ConnectionError::Absent)?;
+        let stream = Self::connect(&address).await?;
+        let is_trusted = Uid::effective().is_root() || may_ask(stream.peer_cred()?.uid());
+        if is_trusted { Ok(stream) } else { Err(ConnectionError::Absent) }
     }
 
     async fn ask_for(&mut self, word: &str) -> Result<Option<Value>, ConnectionError> {

@@ -3,6 +3,7 @@
 use crate::platform::hash::fnv1a;
 use crate::platform::{filesystem, machine};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, socket};
+use nix::unistd::Uid;
 use std::fs::{self, Permissions};
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -46,8 +47,43 @@ impl Drop for SocketFile {
     }
 }
 
-/// Makes the socket of the owner, in place of one that a predecessor left.
+/// Makes the socket of the owner, in place of one that a predecessor left. Where the file system has no sockets (FAT, SMB) it
+/// gets a name without a file, and a warning says so.
 pub(super) fn bind_owner(store_dir: &Path) -> io::Result<(UnixListener, SocketFile)> {
+    bind_file(store_dir).or_else(|error| {
+        let Ok(listener) = bind_without_file(store_dir) else { return Err(error) };
+        let dir = store_dir.display();
+        tracing::warn!(
+            "cannot make the control socket in {dir}: {error}; listening on one without a file: 'status', 'restart', \
+             'stop' and 'retry-now' find it in the same container"
+        );
+        Ok((listener, SocketFile { path: PathBuf::new(), identity: (0, 0), is_removed: AtomicBool::new(true) }))
+    })
+}
+
+/// An abstract socket, see unix(7).
+#[cfg(target_os = "linux")]
+fn bind_without_file(store_dir: &Path) -> io::Result<UnixListener> {
+    use std::os::linux::net::SocketAddrExt;
+    use std::os::unix::net::SocketAddr;
+    let listener = UnixListener::bind_addr(&SocketAddr::from_abstract_name(name_without_file(store_dir)?)?)?;
+    listener.set_nonblocking(true)?;
+    Ok(listener)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn bind_without_file(_store_dir: &Path) -> io::Result<UnixListener> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
+/// Of this directory in this pid namespace: containers with one network may have the same paths.
+fn name_without_file(store_dir: &Path) -> io::Result<String> {
+    let path = fs::canonicalize(store_dir)?;
+    let key = fnv1a(path.as_os_str().as_encoded_bytes().iter().copied());
+    Ok(format!("openclaw-supervise/control/{key:016x}-{}", place()))
+}
+
+fn bind_file(store_dir: &Path) -> io::Result<(UnixListener, SocketFile)> {
     let path = store_dir.join(NAME);
     match fs::symlink_metadata(&path) {
         Ok(found) if found.file_type().is_socket() => fs::remove_file(&path)?,
@@ -78,6 +114,11 @@ pub(super) fn standbys(store_dir: &Path) -> Vec<String> {
     let mut names: Vec<_> = names.filter(|name| name.starts_with(STANDBY.0) && name.ends_with(STANDBY.1)).collect();
     names.sort();
     names
+}
+
+/// The users that may signal us.
+pub(super) fn may_ask(uid: u32) -> bool {
+    uid == 0 || uid == Uid::effective().as_raw()
 }
 
 /// Where a pid is unique: this boot and pid namespace, as eight hexadecimal digits.
@@ -146,6 +187,13 @@ impl Address {
         Err(io::Error::new(io::ErrorKind::InvalidInput, why))
     }
 
+    /// That of the owner where the file system has no sockets. Any user may take this name.
+    pub(super) fn without_file(store_dir: &Path) -> io::Result<Self> {
+        let path = PathBuf::from(format!("\0{}", name_without_file(store_dir)?));
+        Ok(Self { path, _folder: None })
+    }
+
+    /// One that begins with a zero is abstract.
     pub(super) fn path(&self) -> &Path {
         &self.path
     }
