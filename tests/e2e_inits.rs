@@ -126,3 +126,16 @@ fn doctor_judges_the_place_of_the_supervisor_and_not_its_own() {
     let (level, text) = found("stop time");
     assert!(level == "\"warn\"" && text.contains("stop timeout 8s"), "{text}");
 }
+
+#[test]
+fn below_an_init_that_exits_with_its_child_a_detach_is_refused() {
+    package::need("tini", "tini");
+    let scene = Scene::new("healthy");
+    let mut supervisor = start(&scene.launch(), &["/usr/bin/tini", "--"]);
+    supervisor.wait_event("gateway.started");
+    // tini hands it on.
+    first_process(supervisor.pid()).signal(Signal::SIGQUIT);
+    supervisor.wait_event("detach.refused");
+    first_process(supervisor.pid()).signal(Signal::SIGTERM);
+    supervisor.expect_exit(0);
+}

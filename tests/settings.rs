@@ -266,6 +266,9 @@ fn the_automatic_stop_timeout_fits_what_runs_us() {
         let Ok(Invocation::Run(settings)) = read(["x"].map(OsString::from), &context) else { panic!("{case}") };
         let got = (settings.policy.stop_timeout, settings.stop_timeout_is_auto);
         assert_eq!(got, (Duration::from_millis(milliseconds), is_auto), "{case}");
+        let is_cut = manager.and_then(ProcessManager::stop_limit).is_some() && milliseconds < 9000;
+        let told = settings.warnings.iter().any(|warning| warning.contains("may send SIGKILL"));
+        assert_eq!(told, is_cut, "{case}: {:?}", settings.warnings);
     }
 }
 

@@ -155,8 +155,9 @@ fn check_container(examined: &SettingsFacts, has_unit: bool, settings: &DoctorSe
     // A unit bounds the stop itself.
     let stop = known.filter(|_| !has_unit).map(|known| known.policy.stop_timeout);
     let pid = match examined.origin {
-        SettingsOrigin::Process(pid) => pid,
-        SettingsOrigin::Unit(_) | SettingsOrigin::Ourselves => std::process::id().cast_signed(),
+        SettingsOrigin::Process(pid) => Some(pid),
+        SettingsOrigin::Ourselves => Some(std::process::id().cast_signed()),
+        SettingsOrigin::Unit(_) => None,
     };
     let node_options = examined.node_options.as_deref();
     let container = facts::container::gather(pid, examined.container.as_ref(), node_options, limit, stop);

@@ -6,14 +6,17 @@ use super::paths::{self, NotWritable};
 use super::policy::LogSettings;
 use super::usage_error::{UsageError, UsageErrors};
 use crate::cli::StopTimeout;
+use crate::core::report::human;
 use crate::core::{Endpoint, Policy};
 use crate::gateway::endpoint::{Resolved, Resolver};
 use crate::gateway::hooks::Commands;
 use crate::gateway::openclaw;
+use crate::host::manager::{DRAIN_WHOLE, ProcessManager};
 use crate::platform::random;
 use crate::store::BasisChoice;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -69,6 +72,8 @@ pub(super) fn resolve(common: Common<'_>) -> Result<Box<Settings>, UsageErrors> 
         check("store directory", "--store-dir", &store_dir);
     }
     UsageErrors::check(errors)?;
+    let is_auto = options.stop_timeout.unwrap_or(StopTimeout::Auto) == StopTimeout::Auto;
+    let cut = context.process_manager.filter(|_| is_auto).and_then(|manager| cut_short(manager, policy.stop_timeout));
     let resolved = if target.is_half_written { target.sources.read_until_whole() } else { target.resolved };
     let Resolved { endpoint, warnings, .. } = resolved;
     Ok(Box::new(Settings {
@@ -76,8 +81,7 @@ pub(super) fn resolve(common: Common<'_>) -> Result<Box<Settings>, UsageErrors> 
         resolver: target.sources.resolver(),
         exports: target.exports,
         policy: Policy { handoff, endpoint: endpoint.clone(), seed: random::bits(), ..policy },
-        stop_timeout_is_auto: options.stop_timeout.unwrap_or(StopTimeout::Auto) == StopTimeout::Auto
-            && context.container.is_none(),
+        stop_timeout_is_auto: is_auto && context.container.is_none(),
         hooks: hooks.commands,
         lease: options.lease.unwrap_or_default(),
         endpoint,
@@ -85,6 +89,17 @@ pub(super) fn resolve(common: Common<'_>) -> Result<Box<Settings>, UsageErrors> 
         config_path: target.config_path,
         store_dir,
         log,
-        warnings: target.warnings.into_iter().chain(warnings).chain(hooks.warnings).collect(),
+        warnings: target.warnings.into_iter().chain(warnings).chain(hooks.warnings).chain(cut).collect(),
     }))
+}
+
+/// What to tell if a process manager does not wait for a whole drain.
+fn cut_short(manager: ProcessManager, drain: Duration) -> Option<String> {
+    let limit = manager.stop_limit().filter(|_| drain < DRAIN_WHOLE)?;
+    Some(format!(
+        "{} may send SIGKILL {} after a stop, so a gateway may drain for {}; `openclaw-supervise doctor` says what to set",
+        manager.name(),
+        human(limit),
+        human(drain)
+    ))
 }

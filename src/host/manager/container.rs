@@ -17,9 +17,8 @@ const GRACE: Duration = Duration::from_secs(10);
 const GRACE_KUBERNETES: Duration = Duration::from_secs(30);
 
 /// Inits of containers that start one program and exit with it. `docker run --init` calls tini docker-init, and
-/// `podman run --init` calls catatonit podman-init.
-const SMALL_INITS: [&str; 7] =
-    ["tini", "tini-static", "docker-init", "dumb-init", "catatonit", "podman-init", "init.lxc"];
+/// `podman run --init` calls catatonit podman-init. Other builds of tini are called tini-static, tini-amd64 and so on.
+const SMALL_INITS: [&str; 6] = ["tini", "docker-init", "dumb-init", "catatonit", "podman-init", "init.lxc"];
 
 /// Inits of machines besides systemd. A machine may have a pid namespace of its own (LXC, systemd-nspawn, WSL): what is
 /// started there is stopped by that init, with its timeouts. An image may name its entry point so, too.
@@ -64,6 +63,8 @@ struct Signs {
     init: Option<String>,
     /// Whether process 1 had no child before it.
     is_first_child: bool,
+    /// Whether it was started from outside, and process 1 is in another control group: the containers share a pid namespace.
+    is_entry: bool,
     marker: Option<&'static str>,
     /// The variable `container`.
     kind: Option<String>,
@@ -76,6 +77,7 @@ struct Signs {
 impl Signs {
     fn gather(pid: i32, variable: impl Fn(&str) -> Option<OsString>) -> Self {
         let parent = proc::stat(pid).map_or(0, |stat| stat.parent);
+        let cgroup = proc::cgroup_of(pid);
         let others = [Namespace::Uts, Namespace::Ipc, Namespace::Cgroup];
         Self {
             pid,
@@ -84,22 +86,23 @@ impl Signs {
             is_apart: others.iter().any(|other| other.is_first(pid) == Some(false)),
             init: proc::name_of(1),
             is_first_child: parent == 1 && is_first_child(pid),
+            is_entry: parent == 0 && pid != 1 && cgroup.is_some() && proc::cgroup_of(1) != cgroup,
             marker: ["/.dockerenv", "/run/.containerenv"].into_iter().find(|file| Path::new(file).exists()),
             kind: variable("container").and_then(|kind| kind.into_string().ok()),
             has_kubernetes: variable("KUBERNETES_SERVICE_HOST").is_some(),
             has_invocation: variable("INVOCATION_ID").is_some(),
-            cgroup: proc::cgroup_of(pid),
+            cgroup,
         }
     }
 
     fn container(&self) -> Option<Container> {
         let sign = self.sign()?;
         let is_pod = self.has_kubernetes || self.runtime() == Some("kubepods");
-        let ends_with_it = |init: &str| self.parent == 1 && self.is_first_child && SMALL_INITS.contains(&init);
+        let ends_with_it = |init: &str| self.parent == 1 && self.is_first_child && is_small(init);
         Some(Container {
             sign,
             grace: if is_pod { GRACE_KUBERNETES } else { GRACE },
-            ends_with_us: self.pid == 1 || self.init.as_deref().is_some_and(ends_with_it),
+            ends_with_us: self.pid == 1 || self.is_entry || self.init.as_deref().is_some_and(ends_with_it),
         })
     }
 
@@ -114,7 +117,7 @@ impl Signs {
         }
         let init = self.init.as_deref().unwrap_or("unknown");
         let process_1 = || format!("process 1 is {init}");
-        if SMALL_INITS.contains(&init) {
+        if is_small(init) {
             return written.or_else(|| Some(process_1()));
         }
         match self.has_first_pids {
@@ -148,6 +151,10 @@ impl Signs {
         // A daemon's own unit is no container: /system.slice/docker.service.
         RUNTIMES.into_iter().find(|runtime| parts().any(|part| !part.ends_with(".service") && names(part, runtime)))
     }
+}
+
+fn is_small(init: &str) -> bool {
+    SMALL_INITS.contains(&init) || init.starts_with("tini-")
 }
 
 /// Whether process 1 has no older child: an init of one program exits with that one, and not with the orphans that it got.
@@ -201,6 +208,7 @@ mod tests {
             ("tini", inside("tini"), Some("process 1 is tini")),
             ("docker --init", marked(inside("docker-init")), Some("/.dockerenv")),
             ("catatonit", inside("catatonit"), Some("process 1 is catatonit")),
+            ("another build of tini", inside("tini-static-amd"), Some("process 1 is tini-static-amd")),
             ("tini of a microVM", Signs { has_first_pids: Some(true), ..inside("tini") }, Some("process 1 is tini")),
             ("s6-overlay", inside("s6-svscan"), Some("a pid namespace of its own, process 1 is s6-svscan")),
             ("a shared pid namespace", inside("pause"), Some("a pid namespace of its own, process 1 is pause")),
@@ -260,7 +268,9 @@ mod tests {
             ("below a shell below tini", Signs { parent: 9, ..inside("tini") }, false),
             ("a service of s6", Signs { parent: 20, ..inside("s6-svscan") }, false),
             ("the child of a shell", inside("sh"), false),
-            ("a shared pid namespace", inside("pause"), false),
+            ("below a shell of a shared pid namespace", Signs { parent: 9, ..inside("pause") }, false),
+            ("the program of a shared pid namespace", Signs { parent: 0, is_entry: true, ..inside("pause") }, true),
+            ("what docker exec starts", Signs { parent: 0, ..inside("sh") }, false),
         ] {
             assert_eq!(facts.container().map(|container| container.ends_with_us), Some(expected), "{case}");
         }

@@ -2,7 +2,7 @@
 
 use super::unit::Unit;
 use std::fs::File;
-use std::io;
+use std::io::{self, IsTerminal};
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 
@@ -18,7 +18,7 @@ pub fn where_shown(manager: &str, has_own_log: bool) -> String {
         Some(unit) => format!("in the journal ('{}')", unit.journalctl()),
         None if manager == "pm2" => "in PM2's log ('pm2 logs')".to_owned(),
         None if manager == "supervisord" => "in supervisord's log ('supervisorctl tail NAME stderr')".to_owned(),
-        None if manager == "container" => {
+        None if manager == "container" && !io::stderr().is_terminal() => {
             "in the container's log ('docker logs', 'kubectl logs --previous')".to_owned()
         }
         None if manager == "launchd" => "in the file that the job names as StandardErrorPath".to_owned(),

@@ -22,9 +22,12 @@ const CPU_PERCENT_MIN: u64 = 50;
 const GRACE: &str = "docker 10 s, Kubernetes 30 s";
 
 pub(in super::super) fn check(facts: &ContainerFacts) -> Vec<Finding> {
-    let Some(sign) = &facts.sign else { return vec![Finding::ok("container", "not in a container")] };
-    let mut findings = vec![init(facts, sign), memory(facts)];
-    findings.extend(facts.stop_timeout.map(grace));
+    let mut findings = match &facts.sign {
+        Some(sign) => vec![init(facts, sign)],
+        None => vec![Finding::ok("container", "not in a container")],
+    };
+    findings.extend(memory(facts));
+    findings.extend(facts.stop_timeout.filter(|_| facts.sign.is_some()).map(grace));
     findings
         .extend([limit_of_ours(facts), heap_of_node(facts), processes(facts), processor(facts)].into_iter().flatten());
     findings
@@ -48,7 +51,7 @@ fn init(facts: &ContainerFacts, sign: &str) -> Finding {
     ];
     let program =
         init.split_whitespace().next().and_then(|program| Path::new(program).file_name()).and_then(OsStr::to_str);
-    if runs_us(init) || program.is_some_and(|name| reaps.contains(&name)) {
+    if facts.ends_with_us || runs_us(init) || program.is_some_and(|name| reaps.contains(&name)) {
         return Finding::ok(check, found);
     }
     let why = "process 1 receives the SIGTERM of a stop and has to reap orphans; a shell does neither";
@@ -81,15 +84,25 @@ fn mebibytes(bytes: u64) -> String {
     format!("{} MiB", bytes / MIB)
 }
 
-fn memory(facts: &ContainerFacts) -> Finding {
+/// How to raise a limit, in a container and elsewhere.
+fn raise(facts: &ContainerFacts, container: &str, unit: &str) -> String {
+    if facts.sign.is_some() {
+        container.to_owned()
+    } else {
+        format!("{unit} (of the unit or slice that sets the limit)")
+    }
+}
+
+fn memory(facts: &ContainerFacts) -> Option<Finding> {
     let check = "memory";
-    let Some(max) = facts.limits.memory else { return Finding::ok(check, "no limit") };
+    let Some(max) = facts.limits.memory else { return facts.sign.as_ref().map(|_| Finding::ok(check, "no limit")) };
     let found = format!("memory limit {}", mebibytes(max));
     if max >= MEMORY_MIN {
-        return Finding::ok(check, found);
+        return Some(Finding::ok(check, found));
     }
     let why = "an idle gateway uses about 400 MiB, and its tools reach this limit";
-    Finding::warn(check, found, why, "mem_limit: 2g, or resources.limits.memory: 2Gi")
+    let fix = raise(facts, "mem_limit: 2g, or resources.limits.memory: 2Gi", "MemoryMax=2G");
+    Some(Finding::warn(check, found, why, fix))
 }
 
 fn limit_of_ours(facts: &ContainerFacts) -> Option<Finding> {
@@ -119,7 +132,8 @@ fn processes(facts: &ContainerFacts) -> Option<Finding> {
     if max >= PIDS_MIN {
         return Some(Finding::ok(check, found));
     }
-    Some(Finding::warn(check, found, "threads count too, and Node.js alone has a dozen", "pids_limit: 1024"))
+    let fix = raise(facts, "pids_limit: 1024", "TasksMax=1024");
+    Some(Finding::warn(check, found, "threads count too, and Node.js alone has a dozen", fix))
 }
 
 fn processor(facts: &ContainerFacts) -> Option<Finding> {
@@ -129,7 +143,8 @@ fn processor(facts: &ContainerFacts) -> Option<Finding> {
         return Some(Finding::ok(check, found));
     }
     let why = "a boot takes minutes, and a busy gateway looks hung";
-    Some(Finding::warn(check, found, why, "cpus: 1.0, or resources.limits.cpu: 1"))
+    let fix = raise(facts, "cpus: 1.0, or resources.limits.cpu: 1", "CPUQuota=100%");
+    Some(Finding::warn(check, found, why, fix))
 }
 
 /// `network`: the file system of the store, if locks cannot be trusted on it.
@@ -178,10 +193,18 @@ mod tests {
         let gib = |count: u64| Some(count * 1024 * MIB);
         let cases = [
             ("no container", ContainerFacts { sign: None, ..facts() }),
+            (
+                "no container, little memory",
+                ContainerFacts { sign: None, stop_timeout: None, ..limited(Some(512 * MIB), Some(100), Some(20)) },
+            ),
             ("all well", facts()),
             ("no stop timeout", ContainerFacts { stop_timeout: None, ..facts() }),
             ("short stop timeout", ContainerFacts { stop_timeout: Some(Duration::from_secs(8)), ..facts() }),
             ("shell", ContainerFacts { init: Some("/bin/sh -c openclaw-supervise".to_owned()), ..facts() }),
+            (
+                "shared pid namespace",
+                ContainerFacts { init: Some("node server".to_owned()), ends_with_us: true, ..facts() },
+            ),
             ("tini", ContainerFacts { init: Some("/sbin/tini -- openclaw-supervise".to_owned()), ..facts() }),
             ("little memory", limited(Some(512 * MIB), None, None)),
             (

@@ -14,8 +14,11 @@ pub(in super::super) const MIB: u64 = 1024 * 1024;
 pub(in super::super) struct ContainerFacts {
     /// What shows that this is a container; `None` outside of one.
     pub(in super::super) sign: Option<String>,
+    /// Whether our exit ends it.
+    pub(in super::super) ends_with_us: bool,
     /// The command line of process 1.
     pub(in super::super) init: Option<String>,
+    /// Those of the control group.
     pub(in super::super) limits: GroupLimits,
     /// `--max-old-space-size`, in bytes.
     pub(in super::super) heap: Option<u64>,
@@ -25,9 +28,9 @@ pub(in super::super) struct ContainerFacts {
     pub(in super::super) stop_timeout: Option<Duration>,
 }
 
-/// Of process `pid`.
+/// `pid`: the supervisor, or a process where it would be; `None` if that is not known.
 pub(in super::super) fn gather(
-    pid: i32,
+    pid: Option<i32>,
     container: Option<&Container>,
     node_options: Option<&OsStr>,
     memory_limit_kb: Option<u64>,
@@ -35,8 +38,9 @@ pub(in super::super) fn gather(
 ) -> ContainerFacts {
     ContainerFacts {
         sign: container.map(|container| container.sign.clone()),
+        ends_with_us: container.is_some_and(|container| container.ends_with_us),
         init: proc::command_of(1),
-        limits: limits::of(pid),
+        limits: pid.map(limits::of).unwrap_or_default(),
         heap: node_options.and_then(OsStr::to_str).and_then(heap),
         memory_limit: memory_limit_kb.map(|kb| kb * 1024),
         stop_timeout,
