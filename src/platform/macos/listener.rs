@@ -60,7 +60,6 @@ pub fn find(address: SocketAddr, likely: Option<i32>) -> io::Result<Vec<i32>> {
 ///
 /// # Errors
 /// None on this system.
-#[expect(clippy::unnecessary_wraps, reason = "as on Linux")]
 pub fn of(pids: &[i32]) -> io::Result<Vec<(SocketAddr, i32)>> {
     let of_one = |&pid: &i32| listeners(pid).map(move |listener| (listener.address, pid)).collect::<Vec<_>>();
     Ok(pids.iter().flat_map(of_one).collect())
@@ -70,7 +69,6 @@ pub fn of(pids: &[i32]) -> io::Result<Vec<(SocketAddr, i32)>> {
 ///
 /// # Errors
 /// None on this system.
-#[expect(clippy::unnecessary_wraps, reason = "as on Linux")]
 pub fn user_of(_address: SocketAddr) -> io::Result<Option<u32>> {
     Ok(None)
 }
