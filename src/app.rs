@@ -134,7 +134,10 @@ impl App {
             Effect::Follow(moved) => self.shell.follow(moved),
             Effect::Record { generation } => self.shell.record(generation),
             Effect::Confirm { ticket } => self.shell.confirm(ticket),
-            Effect::Spawn { generation, no_respawn } => self.own.extend(self.shell.spawn(generation, no_respawn)),
+            Effect::Spawn { generation, no_respawn } => {
+                self.own.push_back(Event::OutputMoved { to: Shell::log_in_use() });
+                self.own.extend(self.shell.spawn(generation, no_respawn));
+            }
             Effect::Negotiate => self.shell.negotiate(),
             Effect::Consume { ticket, pid, .. } => self.shell.consume(ticket, pid),
             Effect::Measure { generation, tree } => self.shell.measure(generation, tree),

@@ -60,6 +60,8 @@ fn lease_and_port() -> Vec<Report> {
         Report::StoreMovedAside { to: text("PATH"), why: text("WHY") },
         Report::StoreUnavailable { why: text("WHY") },
         Report::StoreAvailable,
+        Report::OutputMoved { to: Some(text("/STORE/output.log")) },
+        Report::OutputMoved { to: None },
         Report::StandbyEntered { why: text("WHY") },
         Report::StandbyLeft { why: text("WHY") },
         Report::VerdictChanged { from: None, to: Verdict::Free, detail: text("DETAIL") },

@@ -22,20 +22,30 @@ use crate::gateway::incident::HungGateway;
 use crate::gateway::openclaw::{self, Openclaw};
 use crate::gateway::probe::{Look, Prober};
 use crate::gateway::process::{self, Birth, Departure, Gateway, Heir, Launch, Sweep};
+use crate::gateway::program;
 use crate::gateway::tree::Orphans;
 use crate::host::{clock, manager};
 use crate::platform::claim::Server;
+use crate::platform::standard_streams;
+use crate::platform::thread::BlockingCall;
 use crate::store::Store;
 use hook_calls::HookCalls;
 use records::Records;
+use std::ffi::OsString;
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::mpsc::Sender;
 use tokio::task::JoinHandle;
+
+/// What takes longer is a file system that hangs.
+const BOUNDING_TIME_MAX: Duration = Duration::from_secs(10);
 
 /// The gateway's side, and with it the store's and the hooks'.
 pub struct Shell {
     launch: Arc<Launch>,
+    /// The program as the user named it.
+    program_word: OsString,
     prober: Arc<Prober>,
     orphans: Orphans,
     gateway: Option<Gateway>,
@@ -49,6 +59,8 @@ pub struct Shell {
     departure: Option<Departure>,
     /// The kill of a tree that was begun last, with the look for strays after it.
     killing: Option<JoinHandle<()>>,
+    /// Keeps the log file small.
+    bounding: BlockingCall,
     /// The last look at the members of the gateway, before we end.
     looking: Option<JoinHandle<()>>,
     inputs: Sender<Input>,
@@ -70,6 +82,7 @@ impl Shell {
         Self {
             whereabouts,
             records: Records::new(store, Arc::clone(&launch)),
+            program_word: launch.program.clone().into(),
             launch,
             prober: Arc::new(prober),
             orphans: Orphans::survey(),
@@ -80,6 +93,7 @@ impl Shell {
             hooks: HookCalls::new(hooks, inputs.clone()),
             departure: None,
             killing: None,
+            bounding: BlockingCall::default(),
             looking: None,
             inputs,
         }
@@ -160,10 +174,19 @@ impl Shell {
         self.whereabouts.serve(server);
     }
 
+    /// The file that the next gateway writes to, if a standard stream of ours has lost its reader.
+    pub(super) fn log_in_use() -> Option<String> {
+        standard_streams::log_in_use().map(|file| file.display().to_string())
+    }
+
     /// Has the gateway send `Measured`, if there is one.
     pub(super) fn measure(&self, generation: Generation, tree: bool) {
         let Some(gateway) = self.owned(generation) else { return };
         let (measured, inputs) = (gateway.measure(tree), self.inputs.clone());
+        if standard_streams::log_in_use().is_some() {
+            let bounding = self.bounding.clone();
+            tokio::spawn(async move { bounding.run(BOUNDING_TIME_MAX, standard_streams::bound).await });
+        }
         tokio::spawn(async move {
             if let Some(sample) = measured.await {
                 let _closed = inputs.send(Event::Measured { generation, sample }.into()).await;
@@ -216,9 +239,34 @@ impl Shell {
         }
     }
 
+    /// The same where the program was found under this name.
+    #[must_use]
+    pub fn with_program_word(self, program_word: OsString) -> Self {
+        Self { program_word, ..self }
+    }
+
     /// What keeps the gateway from being started just now.
-    fn obstacle(&self) -> Option<SpawnFailure> {
-        self.openclaw.as_ref()?.obstacle(clock::wall())
+    fn obstacle(&mut self) -> Option<SpawnFailure> {
+        self.find_program();
+        let update = self.openclaw.as_ref().and_then(|openclaw| openclaw.obstacle(clock::wall()));
+        update.or_else(|| {
+            program::trouble(&self.launch.program).map(|why| SpawnFailure::Program(format!("cannot start: {why}")))
+        })
+    }
+
+    /// Looks for the program again: an update of it, or of Node.js, may have moved it.
+    fn find_program(&mut self) {
+        let Some(found) = program::moved(&self.program_word, &self.launch.program) else { return };
+        tracing::warn!(
+            "the gateway's program is another one now: {}; it was {}",
+            found.display(),
+            self.launch.program.display()
+        );
+        self.launch = Arc::new(Launch { program: found, ..(*self.launch).clone() });
+        self.records.set_launch(Arc::clone(&self.launch));
+        self.openclaw = Openclaw::of(&self.launch);
+        self.handoff.set_openclaw(self.openclaw.clone());
+        self.hooks.set_openclaw(self.openclaw.clone());
     }
 
     /// The state of the configuration and of the program's files.

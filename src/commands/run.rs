@@ -16,7 +16,7 @@ use crate::host::{clock, journal, manager};
 use crate::platform::process::become_subreaper;
 use crate::platform::refusal::is_refusal;
 use crate::platform::system_calls::Shortfall;
-use crate::platform::{descriptors, machine, proc, system_calls};
+use crate::platform::{descriptors, machine, proc, standard_streams, system_calls, working_directory};
 use crate::settings::Settings;
 use crate::store::{Clocks, Limits, Place, Store, StoreError};
 use std::fs::{self, DirBuilder};
@@ -73,6 +73,8 @@ pub async fn run(settings: Settings) -> Result<Outcome, RunError> {
     let signals = Signals::install().map_err(RunError::Signals)?;
     descriptors::keep_from_children();
     make_folder(&settings.store_dir)?;
+    standard_streams::set_folder(settings.store_dir.clone());
+    working_directory::set_fallback(settings.state_dir.clone());
     become_subreaper().map_err(RunError::Subreaper)?;
     let (sender, inputs) = mpsc::channel(MESSAGES_WAITING_MAX);
     let key = lease_key(&settings.config_path);
@@ -174,7 +176,8 @@ fn assemble(
     let core = Supervisor::new(policy);
     let insiders = Insiders::new(&launch.key, &hooks.key, Orphans::survey());
     let is_inside = Arc::new(move |pid| insiders.contain(pid));
-    let shell = Shell::new(launch, hooks, prober, diagnostics, store.clone(), whereabouts, sender.clone());
+    let shell = Shell::new(launch, hooks, prober, diagnostics, store.clone(), whereabouts, sender.clone())
+        .with_program_word(settings.program_word);
     App::new(core, shell, inputs, reporter.clone(), ControlServer::new(facts, is_inside, sender))
 }
 

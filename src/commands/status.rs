@@ -340,6 +340,7 @@ fn as_text(shown: &Shown) -> String {
         ("lease", Some(lease_text(&shown.lease, &shown.place()))),
         ("probe", shown.probe.as_ref().map(|probe| probe_text(probe, &shown.supervisor.url))),
         ("restarts", Some(restarts_text(&shown.restarts))),
+        ("output", shown.supervisor.output.clone()),
         ("next", next_text(shown)),
     ];
     let standbys = shown.standbys.iter().map(|standby| ("standby", Some(standby_text(standby))));

@@ -391,6 +391,12 @@ pub enum Event {
         /// What the gateway's command line says.
         word: HandoffVerdict,
     },
+    /// Before a spawn: our standard output or error has lost its reader, so that the gateway writes to this file, or has one
+    /// again.
+    OutputMoved {
+        /// The file. `None` if both streams work.
+        to: Option<String>,
+    },
     /// The outer manager was asked how long it gives us to stop, and this is what of it a gateway may use.
     StopBudget {
         /// As above.
@@ -439,6 +445,7 @@ impl Event {
             | Self::HookEnded { .. }
             | Self::Negotiated { .. }
             | Self::Consumed { .. }
+            | Self::OutputMoved { .. }
             | Self::StopBudget { .. }
             | Self::Requested { .. }
             | Self::ClockJumped { .. } => None,

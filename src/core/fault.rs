@@ -110,6 +110,7 @@ faults! {
     LauncherExitIsGatewayExit,
     StopNotForwarded,
     UnseenIsEnded,
+    NotFoundRetried,
 }
 
 /// The fault that is planted, if any. Of no size in a normal build.

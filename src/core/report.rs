@@ -173,6 +173,16 @@ reports! {
         "standby.left", Info, [why],
         why;
 
+    OutputMoved { to: Option<String> } =>
+        "output.moved", if to.is_some() { Warning } else { Info }, [to],
+        match to {
+            Some(file) => format!(
+                "nothing reads the standard output or error of this supervisor any more, which ends a gateway (EPIPE); the \
+                 gateway writes to {file} instead"
+            ),
+            None => "the standard output and error of this supervisor are read again".to_owned(),
+        };
+
     // Port.
     VerdictChanged { from: Option<Verdict>, to: Verdict, detail: String } =>
         "probe.verdict_changed", Info, [from = from.map_or("none", Verdict::name), to, detail],

@@ -32,6 +32,8 @@ pub struct Status {
     pub restart_window: Duration,
     /// How long a gateway may drain after SIGTERM.
     pub stop_timeout: Duration,
+    /// The file that the gateway writes to in place of our standard output and error.
+    pub output: Option<String>,
     /// How long until we are gone, at most. `None` unless we are ending.
     pub ends_within: Option<Duration>,
     /// What will happen next.
@@ -135,6 +137,7 @@ mod tests {
             max_restarts: 6,
             restart_window: Duration::from_hours(1),
             stop_timeout: Duration::from_secs(328),
+            output: None,
             ends_within: None,
             next: Next { action, within: Some(Duration::from_secs(7)), why: why.to_owned() },
         }

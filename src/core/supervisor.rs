@@ -117,6 +117,8 @@ pub struct Supervisor {
     /// The program is being replaced.
     update: Option<Update>,
     repair: Repair,
+    /// The file that the gateway writes to in place of our standard output and error.
+    output: Option<String>,
     /// What the service manager was told last.
     notice: Option<Notice>,
     /// The gateway that it was last told to be ready.
@@ -153,6 +155,7 @@ impl Supervisor {
             streak: None,
             update: None,
             repair: Repair::Untried,
+            output: None,
             notice: None,
             readied: None,
         }
@@ -205,6 +208,7 @@ impl Supervisor {
             Event::HookEnded { ticket, end } => self.on_hook_ended(now, ticket, &end, fx),
             Event::Negotiated { support } => self.on_negotiated(now, &support, fx),
             Event::Consumed { ticket, word } => self.on_consumed(now, ticket, &word, fx),
+            Event::OutputMoved { to } => self.on_output_moved(to, fx),
             Event::StopBudget { timeout } => self.policy.stop_timeout = timeout,
             Event::Requested { request, by } => self.on_requested(now, request, by, fx),
             Event::ClockJumped { by } => {
@@ -327,6 +331,18 @@ impl Supervisor {
         (self.trail, self.readiness, self.follows) = (ProbeHistory::default(), None, 0);
     }
 
+    fn on_output_moved(&mut self, to: Option<String>, fx: &mut Effects) {
+        if self.output != to && !self.state.is_over() {
+            self.output.clone_from(&to);
+            fx.push(Effect::Report(Report::OutputMoved { to }));
+        }
+    }
+
+    /// Where a person finds what the gateway said.
+    fn messages(&self) -> String {
+        self.output.as_ref().map_or_else(|| self.policy.messages.clone(), |file| format!("in {file}"))
+    }
+
     /// Follows a plan of the restart policy.
     fn follow_plan(&mut self, now: Moment, plan: Plan, death: &str, fx: &mut Effects) {
         match plan {
@@ -345,7 +361,7 @@ impl Supervisor {
                     "gave up after {restarts} restart{plural} within {}: the last gateway {death}; see the gateway's output \
                      {}; fix the cause, then start again, or raise --max-restarts",
                     super::report::human(window),
-                    self.policy.messages
+                    self.messages()
                 );
                 fx.push(Effect::Report(Report::RestartGaveUp { restarts, window, why: why.clone() }));
                 self.exit(now, exit::GAVE_UP, why, fx);

@@ -39,6 +39,11 @@ impl Handoff {
         Self { openclaw: openclaw.map(Arc::new), capability: Arc::default(), memory }
     }
 
+    /// Its program is another one now.
+    pub fn set_openclaw(&mut self, openclaw: Option<Openclaw>) {
+        self.openclaw = openclaw.map(Arc::new);
+    }
+
     /// What is known without a call, from an earlier supervisor. `None` if a call is needed or running. Blocks on the file
     /// system.
     #[must_use]

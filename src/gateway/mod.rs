@@ -11,6 +11,7 @@ mod launch;
 pub mod openclaw;
 pub mod probe;
 pub mod process;
+pub mod program;
 mod spawn;
 pub mod state_lock;
 pub mod tree;

@@ -6,8 +6,10 @@ use crate::platform::cgroup::{self, Leaf};
 use crate::platform::process::{self, EndWatch, Exec, Handle, Setup, Spawned};
 use crate::platform::random;
 use crate::platform::rlimit_tag::RlimitTag;
+use crate::platform::{standard_streams, working_directory};
+use std::fs::File;
 use std::io;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::process::Command;
 use std::sync::{Arc, Once};
 use std::time::Duration;
@@ -87,7 +89,10 @@ pub(super) fn start(
         tracing::debug!(%error, "no control group for a {kind:?}");
     }
     let (mut leaf, tag) = (leaf.ok().map(Arc::new), kind.tag_of(id));
-    let setup = Setup { leaf: leaf.as_deref(), tag, streams: [input, None, None] };
+    working_directory::ensure();
+    let [output, errors] = standard_streams::for_child();
+    let streams = [input, output.as_ref().map(File::as_fd), errors.as_ref().map(File::as_fd)];
+    let setup = Setup { leaf: leaf.as_deref(), tag, streams };
     let Spawned { handle: leader, outside, exec } = process::spawn(command, setup).map_err(|error| {
         retire(leaf.as_ref());
         SpawnError::Spawn(error)

@@ -2,8 +2,10 @@
 //!
 //! Writing to a pipe without a reader (a stuck log driver, a paused pager) blocks, and `O_NONBLOCK` would also apply to the
 //! gateway, with which we share the open file description. So a thread writes the lines that the loop queues. Lines beyond
-//! the limit are dropped, counted and reported when there is room again.
+//! the limit are dropped, counted and reported when there is room again. What stderr refuses (its reader is gone) goes to the
+//! log file in the store directory.
 
+use crate::platform::standard_streams;
 use std::io::{self, Write};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -73,11 +75,15 @@ fn writer() -> &'static SyncSender<WriterCommand> {
 fn write_all(commands: &Receiver<WriterCommand>) {
     let mut stderr = io::stderr();
     for command in commands {
-        // A closed stderr or a flush that has timed out does not end the thread.
-        let _failed = match command {
-            WriterCommand::Line(line) => stderr.write_all(&line).is_ok(),
-            WriterCommand::Flush(done) => done.send(()).is_ok(),
-        };
+        match command {
+            WriterCommand::Line(line) => {
+                if stderr.write_all(&line).is_err() {
+                    standard_streams::append(&line);
+                }
+            }
+            // A flush that has timed out does not end the thread.
+            WriterCommand::Flush(done) => drop(done.send(())),
+        }
         let lines = DROPPED.swap(0, Ordering::Relaxed);
         if lines > 0 {
             tracing::warn!(lines, "log lines were dropped: stderr was not read fast enough");

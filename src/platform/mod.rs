@@ -23,10 +23,12 @@ pub mod random;
 pub mod refusal;
 #[expect(unsafe_code, reason = "no safe crate offers sqlite3_config(3)")]
 pub mod sqlite;
+pub mod standard_streams;
 mod stat;
 #[cfg(test)]
 mod tests;
 pub mod thread;
+pub mod working_directory;
 
 #[cfg(target_os = "linux")]
 #[expect(unsafe_code, reason = "system calls that no safe crate offers")]

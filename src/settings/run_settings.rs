@@ -22,6 +22,8 @@ use std::time::Duration;
 pub struct Settings {
     /// The gateway's program as an absolute path, then its arguments.
     pub command: Vec<OsString>,
+    /// Its program as it was given, before it was found.
+    pub program_word: OsString,
     /// The gateway's variables that options of ours set; those from the environment are inherited anyway.
     pub exports: Vec<(&'static str, OsString)>,
     pub endpoint: Endpoint,
@@ -54,6 +56,7 @@ pub(super) fn resolve(common: Common<'_>) -> Result<Box<Settings>, UsageErrors> 
     if policy.repair.is_some() && !handoff {
         errors.push(UsageError::RepairWithoutOpenclaw);
     }
+    let program_word = command.first().cloned().unwrap_or_default();
     if let Some(program) = command.first_mut() {
         match command::find(program, context) {
             Ok(path) => *program = path.into_os_string(),
@@ -78,6 +81,7 @@ pub(super) fn resolve(common: Common<'_>) -> Result<Box<Settings>, UsageErrors> 
     let Resolved { endpoint, warnings, .. } = resolved;
     Ok(Box::new(Settings {
         command,
+        program_word,
         resolver: target.sources.resolver(),
         exports: target.exports,
         policy: Policy { handoff, endpoint: endpoint.clone(), seed: random::bits(), ..policy },

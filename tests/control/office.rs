@@ -259,6 +259,7 @@ pub(crate) fn full() -> Status {
         max_restarts: 6,
         restart_window: seconds(3600),
         stop_timeout: seconds(328),
+        output: None,
         ends_within: None,
         next: Next {
             action: "look at the gateway again",

@@ -259,3 +259,39 @@ fn the_stop_budget_of_the_outer_manager_bounds_the_next_drain_and_not_one_that_r
     world.run_for(s(400));
     assert_eq!(world.kills()[0].saturating_sub(begun), Policy::default().stop_timeout);
 }
+
+#[test]
+fn a_first_gateway_that_is_not_found_or_not_executable_ends_us_with_78_at_once() {
+    for (code, words) in [(127, "was not found"), (126, "cannot be executed")] {
+        let mut world = World::started(Script::dying(Duration::from_millis(5), ExitStatus::Code(code)));
+        world.run_for(s(5));
+        let (exit, reason) = world.outcome();
+        assert!(exit == 78 && reason.contains(&format!("exited with {code}")) && reason.contains(words), "{reason}");
+        assert!(world.causes()[0].contains(&words[words.len() - 5..]), "{:?}", world.causes());
+        assert_eq!(world.spawns().len(), 1);
+    }
+}
+
+#[test]
+fn one_that_came_up_before_is_a_crash_when_it_is_not_found() {
+    let mut world = World::started(Script::serving(s(300), CRASH));
+    world.run_for(s(299));
+    world.script = Script::dying(Duration::from_millis(5), ExitStatus::Code(127));
+    world.run_for(s(4));
+    assert_eq!(world.exit(), None);
+    assert!(world.spawns().len() >= 2);
+    assert_eq!(world.causes().last(), Some(&"the command or its interpreter was not found"));
+}
+
+#[test]
+fn an_output_that_has_moved_is_told_once_and_named_in_the_reason_of_an_end() {
+    let mut world = World::started(Script::dying(s(2), REFUSAL));
+    for _ in 0..2 {
+        world.send(Event::OutputMoved { to: Some("/store/output.log".to_owned()) });
+    }
+    assert_eq!(world.told("output.moved").len(), 1);
+    assert_eq!(world.core.status(world.now).output.as_deref(), Some("/store/output.log"));
+    world.run_for(s(60));
+    let (code, reason) = world.outcome();
+    assert!(code == 78 && reason.contains("see the gateway's output in /store/output.log"), "{reason}");
+}

@@ -198,7 +198,7 @@ impl FaultPlan {
         match dice.below(16) {
             0 | 1 => GatewayFault::Exits(age, ExitStatus::Code(1)),
             2 => GatewayFault::Exits(age, ExitStatus::Signal { number, core_dumped: number != 9 }),
-            3 => GatewayFault::Exits(young, ExitStatus::Code(78)),
+            3 => GatewayFault::Exits(young, ExitStatus::Code(dice.pick(&[78, 78, 127]))),
             4 => GatewayFault::Exits(young, ExitStatus::Code(0)),
             5 | 6 => GatewayFault::Exits(old, ExitStatus::Code(0)),
             7 => GatewayFault::Misbehaves(age, Show::Frozen, back),

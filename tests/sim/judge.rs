@@ -129,6 +129,8 @@ pub(crate) struct Judge {
     prepared: bool,
     /// Why the last gateway ended, as it was reported.
     cause: Option<(Generation, &'static str)>,
+    /// The first gateway ended because its command was not found.
+    unfound: bool,
     /// The extra time for a stop after the timeout of a hook was restarted.
     extra_stop_time: Duration,
     spawning: bool,
@@ -188,6 +190,7 @@ impl Judge {
             hook_run: None,
             prepared: false,
             cause: None,
+            unfound: false,
             extra_stop_time: Duration::ZERO,
             spawning: false,
             has_run: false,
@@ -450,6 +453,7 @@ impl Judge {
             | Event::TreeGone { .. }
             | Event::StraysKilled { .. }
             | Event::HookEnded { .. }
+            | Event::OutputMoved { .. }
             | Event::ClockJumped { .. } => {}
         }
         None
@@ -523,6 +527,7 @@ impl Judge {
     }
 
     fn note_request(&mut self, at: Moment, request: Request) {
+        self.unfound &= request == Request::Retry;
         let lifeless = self.owned.is_none() && !self.spawning && !self.adopting && self.hook_run.is_none();
         let waiting = self.spawning && self.fence.waits();
         if matches!(request, Request::Restart | Request::Retry) {

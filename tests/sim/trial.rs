@@ -57,6 +57,7 @@ fn numbers<'a>(input: &'a mut Input, judge: &Judge) -> Option<(&'a mut u64, u64)
             | Event::SweepFinished
             | Event::Departed { .. }
             | Event::Negotiated { .. }
+            | Event::OutputMoved { .. }
             | Event::StopBudget { .. }
             | Event::Requested { .. }
             | Event::ClockJumped { .. },

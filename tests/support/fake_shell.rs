@@ -335,6 +335,7 @@ impl FakeShell {
             | Event::HookEnded { .. }
             | Event::Negotiated { .. }
             | Event::Consumed { .. }
+            | Event::OutputMoved { .. }
             | Event::StopBudget { .. }
             | Event::Requested { .. }
             | Event::ClockJumped { .. } => {}
@@ -368,6 +369,7 @@ impl FakeShell {
             | Event::StraysKilled { .. }
             | Event::Negotiated { .. }
             | Event::Consumed { .. }
+            | Event::OutputMoved { .. }
             | Event::StopBudget { .. }
             | Event::Requested { .. }
             | Event::ClockJumped { .. } => true,

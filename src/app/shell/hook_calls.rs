@@ -4,6 +4,7 @@ use super::super::crash_point;
 use super::super::input::Input;
 use crate::core::{Call, Event, HookEnd};
 use crate::gateway::hooks::{Hooks, RunningHook};
+use crate::gateway::openclaw::Openclaw;
 use std::ffi::OsString;
 use std::io;
 use std::sync::Arc;
@@ -19,6 +20,11 @@ pub(super) struct HookCalls {
 impl HookCalls {
     pub(super) fn new(hooks: Hooks, inputs: Sender<Input>) -> Self {
         Self { hooks: Arc::new(hooks), running: None, inputs }
+    }
+
+    /// The program of the repair is another one now.
+    pub(super) fn set_openclaw(&mut self, openclaw: Option<Openclaw>) {
+        Arc::make_mut(&mut self.hooks).openclaw = openclaw;
     }
 
     pub(super) fn clear_leaves(&self) {

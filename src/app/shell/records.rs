@@ -27,6 +27,10 @@ impl Records {
         Self { store, launch, recorded: (0, String::new()), left: None, members: Arc::default() }
     }
 
+    pub(super) fn set_launch(&mut self, launch: Arc<Launch>) {
+        self.launch = launch;
+    }
+
     pub(super) fn ask(&self, ticket: u64, ask: LeaseRequest) {
         self.store.ask(ticket, ask, clock::now());
     }

@@ -2,7 +2,7 @@
 //! fast death again and again is deterministic; a program that is being replaced is an update, not a failure.
 
 use super::state::{Ending, HeldExit, ProbePurpose, Repair, State, StopReason, Streak, Update};
-use super::stop::REFUSAL;
+use super::stop::{NOT_EXECUTABLE, NOT_FOUND, REFUSAL};
 use super::{Effect, Effects, Generation, Intent, Moment, Report, Supervisor, exit};
 use crate::ExitStatus;
 use crate::event::Fingerprint;
@@ -88,6 +88,13 @@ impl Supervisor {
                     self.remember_settled(run, Cause::Failed, fx);
                     self.look_at_port(now, ProbePurpose::Refusal(run), fx);
                 }
+                // One that came up before may be in the middle of an update; one that never did will not be found.
+                (StopReason::Died, ExitStatus::Code(code @ (NOT_FOUND | NOT_EXECUTABLE)))
+                    if !answered && self.readied.is_none() && !self.has(Fault::NotFoundRetried) =>
+                {
+                    self.remember_settled(run, Cause::Failed, fx);
+                    self.exit(now, exit::EX_CONFIG, self.unfound_reason(code), fx);
+                }
                 (StopReason::Died, ExitStatus::Code(0)) if !answered => {
                     self.remember_settled(run, Cause::Failed, fx);
                     self.look_at_port(now, ProbePurpose::Unstarted(run), fx);
@@ -104,6 +111,18 @@ impl Supervisor {
                 }
             },
         }
+    }
+
+    fn unfound_reason(&self, code: i32) -> String {
+        let what = match code {
+            NOT_FOUND => "its command, or the interpreter that this asks for, was not found (is Node.js on this PATH?)",
+            _ => "its command cannot be executed",
+        };
+        format!(
+            "the gateway exited with {code} before it ever answered: {what}; see the gateway's output {}; correct COMMAND or the \
+             PATH of this service, then start again",
+            self.messages()
+        )
     }
 
     fn plan(&mut self, now: Moment, run: Run, cause: Cause, told: &str, fx: &mut Effects) {
@@ -330,7 +349,7 @@ impl Supervisor {
         let why = format!(
             "gave up: {count} gateways in a row {told}, {alike}, so another would as well; see the gateway's output {}; \
              run 'openclaw doctor', or repair the installation, then start again",
-            self.policy.messages
+            self.messages()
         );
         let window = self.policy.restart_window;
         fx.push(Effect::Report(Report::RestartGaveUp { restarts, window, why: why.clone() }));

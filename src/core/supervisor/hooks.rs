@@ -93,7 +93,7 @@ impl Supervisor {
         let reason = format!(
             "the gateway exited with 78 and cannot start with its configuration, and its repair ('openclaw doctor --fix') \
              {why}; their own messages {}; mend the configuration, then start again",
-            self.policy.messages
+            self.messages()
         );
         self.exit(now, exit::EX_CONFIG, reason, fx);
     }

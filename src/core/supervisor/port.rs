@@ -94,7 +94,7 @@ impl Supervisor {
                      see the gateway's output {}; run 'openclaw doctor', then start again",
                     self.policy.endpoint,
                     if self.was_repaired() { ", not even after its repair ('openclaw doctor --fix')" } else { "" },
-                    self.policy.messages
+                    self.messages()
                 );
                 self.exit(now, exit::EX_CONFIG, reason, fx);
             }

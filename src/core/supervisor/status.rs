@@ -27,6 +27,7 @@ impl Supervisor {
             max_restarts: self.policy.max_restarts,
             restart_window: self.policy.restart_window,
             stop_timeout: self.policy.stop_timeout,
+            output: self.output.clone(),
             ends_within: self.ends_within(now),
             next: self.next(now),
         }

@@ -27,6 +27,10 @@ const ANSWER_LOST: Duration = Duration::from_secs(30);
 /// The gateway's exit code for a failure that a retry does not mend.
 pub(super) const REFUSAL: i32 = 78;
 
+/// The exit codes of a shell, of env(1) and of a child of ours for a program that is not found, or cannot be executed.
+pub(super) const NOT_FOUND: i32 = 127;
+pub(super) const NOT_EXECUTABLE: i32 = 126;
+
 /// The cause of an end that no supervisor saw.
 pub(super) const LOST: &str = "ended while no supervisor ran";
 
@@ -338,6 +342,10 @@ impl Supervisor {
             (_, StopReason::Died, ExitStatus::Code(0)) if answered => "exited with code 0 without a request",
             (_, StopReason::Died, ExitStatus::Code(0)) => "exited with code 0 before it answered",
             (_, StopReason::Died, ExitStatus::Code(REFUSAL)) => "refused to start",
+            (_, StopReason::Died, ExitStatus::Code(NOT_FOUND)) if !answered => {
+                "the command or its interpreter was not found"
+            }
+            (_, StopReason::Died, ExitStatus::Code(NOT_EXECUTABLE)) if !answered => "the command cannot be executed",
             (_, StopReason::Died, ExitStatus::Code(_) | ExitStatus::Signal { .. }) => "crashed",
         }
     }

@@ -50,6 +50,7 @@ pub struct SupervisorReply {
     pub port: u16,
     pub stop_timeout_ms: Option<u64>,
     pub ends_within_ms: Option<u64>,
+    pub output: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -121,6 +122,7 @@ impl StatusReply {
                 port: status.endpoint.port,
                 stop_timeout_ms: Some(milliseconds(status.stop_timeout)),
                 ends_within_ms: status.ends_within.map(milliseconds),
+                output: status.output,
             },
             gateway: status.gateway.map(|gateway| GatewayReply::new(&gateway, status.generation)),
             lease: LeaseReply {

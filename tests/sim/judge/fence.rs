@@ -84,6 +84,7 @@ impl Judge {
     /// Judges the request for a spawn record: all conditions of the spawn must hold now.
     pub(super) fn judge_record_asked(&mut self, at: Moment, generation: Generation, answer: Answer<'_>) -> Judgement {
         must(self.lease.held, "P1", "a spawn without the lease")?;
+        must(!self.unfound, "P4", "a command that was not found is started again")?;
         let prepared = self.prepared || self.policy.pre_start.is_none();
         must(prepared, "P1", "a spawn without a successful pre-start hook")?;
         self.may_start(answer)?;

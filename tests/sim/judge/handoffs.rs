@@ -234,7 +234,7 @@ impl Judge {
         )?;
         if self.holds() {
             must(asked.is_some(), "handoff", "the next start waits for a verdict that is not asked for")?;
-            self.pace.may_hold(turn.at)?;
+            self.pace.may_hold()?;
         }
         let missed = *turn.event == Event::Tick && due <= turn.at;
         must(!missed, "handoff", "a verdict is asked for, or given up, too late")?;

@@ -24,6 +24,13 @@ fn serves(generation: Generation, answer: Answer<'_>) -> bool {
     })
 }
 
+impl Manager {
+    /// No gateway has come up since the start, or since standby.
+    pub(super) fn is_unready(self) -> bool {
+        self.readied.is_none()
+    }
+}
+
 impl Judge {
     /// The gateway that has come up and is neither being stopped nor about to be.
     fn up(&self) -> Option<Generation> {

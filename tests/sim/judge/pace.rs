@@ -274,9 +274,9 @@ impl Pace {
         }
     }
 
-    /// A start may wait for a verdict only if the budget is spent.
-    pub(super) fn may_hold(&self, at: Moment) -> Result<(), Broken> {
-        let spent = recent(&self.spawns, at, self.policy.restart_window);
+    /// A start may wait for a verdict only if the budget was spent at the exit. The wait is bounded; the window moves on.
+    pub(super) fn may_hold(&self) -> Result<(), Broken> {
+        let spent = recent(&self.spawns, self.settled, self.policy.restart_window);
         if spent < self.budget() {
             return Err(Broken::new("P4", format!("a start waits for a verdict with {spent} spawns in the window")));
         }

@@ -221,6 +221,8 @@ impl Judge {
                 let unreported = self.owned.as_ref().is_some_and(Owned::hang_unreported);
                 must(!unreported, "P9", "a gateway exits while evidence is collected, and its hang is not reported")?;
                 self.cause = Some((exited.generation, exited.cause));
+                let unfound = exited.cause == "the command or its interpreter was not found";
+                self.unfound = unfound && self.manager.is_unready() && self.goal == Goal::Run;
                 // If this event has ended the run, it is settled already.
                 let Some(owned) = self.owned.as_mut().filter(|owned| Some(owned.generation) == about) else {
                     let ends = matches!(
@@ -302,7 +304,11 @@ impl Judge {
                 let absent = !self.has_run && self.owned.is_none() && self.pace.pending.is_some();
                 let unrepaired = refused && self.policy.repair.is_some() && !self.repaired;
                 must(!unrepaired, "P7", "exit code 78 without the configured repair")?;
-                must(refused || absent, "P7", "exit code 78 without a conflict, a refusal or a missing program")
+                must(
+                    refused || absent || self.unfound,
+                    "P7",
+                    "exit code 78 without a conflict, a refusal or a missing program",
+                )
             }
             _ => must(false, "P7", "an unknown exit code"),
         }

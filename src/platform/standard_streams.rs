@@ -1,0 +1,122 @@
+//! Our standard output and error, which all that we start inherits. A write to a pipe without a reader ends a gateway:
+//! OpenClaw exits with 0 on EPIPE, others die of SIGPIPE. A log file takes the place of such a stream.
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::fd::AsFd;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+/// The name of the log file.
+pub const LOG: &str = "output.log";
+
+/// What it had before it was last emptied, no more than [`SIZE_MAX`] of it.
+const OLD_LOG: &str = "output.log.1";
+
+/// A larger log is emptied. With the old one it takes twice this, and what is written between two looks.
+const SIZE_MAX: u64 = 8 * 1024 * 1024;
+
+static FOLDER: OnceLock<PathBuf> = OnceLock::new();
+
+/// Where the log file is made if it is needed. The first call counts.
+pub fn set_folder(folder: PathBuf) {
+    let _second = FOLDER.set(folder);
+}
+
+/// The log file, if a stream of ours is lost.
+#[must_use]
+pub fn log_in_use() -> Option<PathBuf> {
+    let is_lost = is_lost(io::stdout()) || is_lost(io::stderr());
+    FOLDER.get().filter(|_| is_lost).map(|folder| folder.join(LOG))
+}
+
+/// What a child gets as standard output and error: `None` if it can have ours. Without a log file it is `/dev/null`.
+#[must_use]
+pub fn for_child() -> [Option<File>; 2] {
+    [is_lost(io::stdout()), is_lost(io::stderr())].map(|is_lost| {
+        let null = || OpenOptions::new().write(true).open("/dev/null").ok();
+        is_lost.then(|| open_log().ok().or_else(null)).flatten()
+    })
+}
+
+/// Writes a line of our own to the log file, after stderr has refused it.
+pub fn append(line: &[u8]) {
+    // There is no other place.
+    let _lost = open_log().and_then(|mut log| log.write_all(line));
+}
+
+/// Empties the log file if it is too large, and keeps its end. Those who write to it go on: they append. It blocks.
+pub fn bound() {
+    if let Some(folder) = FOLDER.get() {
+        // It is tried again.
+        let _large = empty_if_larger(folder, SIZE_MAX);
+    }
+}
+
+/// Whether writes fail: the last reader of a pipe is gone, the peer of a socket, or the terminal, see poll(2).
+fn is_lost(stream: impl AsFd) -> bool {
+    let mut polled = [PollFd::new(&stream, PollFlags::empty())];
+    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+    let is_known = poll(&mut polled, Some(&now)).is_ok();
+    is_known && polled[0].revents().intersects(PollFlags::ERR | PollFlags::HUP | PollFlags::NVAL)
+}
+
+fn open_log() -> io::Result<File> {
+    let folder = FOLDER.get().ok_or(io::ErrorKind::NotFound)?;
+    // A link could lead anywhere.
+    let flags = rustix::fs::OFlags::NOFOLLOW.bits().cast_signed();
+    OpenOptions::new().append(true).create(true).mode(0o600).custom_flags(flags).open(folder.join(LOG))
+}
+
+fn empty_if_larger(folder: &Path, size_max: u64) -> io::Result<()> {
+    let path = folder.join(LOG);
+    let mut log = OpenOptions::new().read(true).write(true).open(&path)?;
+    let size = log.metadata()?.len();
+    if size <= size_max {
+        return Ok(());
+    }
+    let old = folder.join(OLD_LOG);
+    // A new file: not one that others may read.
+    let _absent = std::fs::remove_file(&old);
+    let mut old = OpenOptions::new().write(true).create_new(true).mode(0o600).open(old)?;
+    log.seek(SeekFrom::Start(size - size_max))?;
+    io::copy(&mut (&log).take(size_max), &mut old)?;
+    log.set_len(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stream_is_lost_once_its_reader_is_gone() {
+        let (reader, writer) = io::pipe().unwrap();
+        assert!(!is_lost(&writer));
+        drop(reader);
+        assert!(is_lost(&writer));
+        let (one, other) = std::os::unix::net::UnixStream::pair().unwrap();
+        assert!(!is_lost(&one));
+        drop(other);
+        assert!(is_lost(&one));
+        assert!(!is_lost(OpenOptions::new().write(true).open("/dev/null").unwrap()));
+    }
+
+    #[test]
+    fn a_log_that_is_too_large_keeps_its_end_and_its_writers_go_on() {
+        let folder = std::env::temp_dir().join(format!("ocs-log-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let mut writer = OpenOptions::new().append(true).create(true).open(folder.join(LOG)).unwrap();
+        for _ in 0..2 {
+            writer.write_all(b"0123456789").unwrap();
+            empty_if_larger(&folder, 10).unwrap();
+            assert_eq!(std::fs::read(folder.join(LOG)).unwrap(), b"0123456789", "it has room");
+            writer.write_all(b"abc").unwrap();
+            empty_if_larger(&folder, 10).unwrap();
+            assert_eq!(std::fs::read(folder.join(OLD_LOG)).unwrap(), b"3456789abc");
+            assert_eq!(std::fs::read(folder.join(LOG)).unwrap(), b"", "what follows begins at its start");
+        }
+        std::fs::remove_dir_all(folder).unwrap();
+    }
+}
