@@ -70,9 +70,9 @@ impl App {
     pub async fn run(mut self, mut signals: Signals) -> End {
         loop {
             let event = self.next_event(&mut signals).await;
-            let slept = self.clock.slept();
-            let jump = (slept >= JUMP_MIN).then_some(Event::ClockJumped { by: slept });
-            for event in jump.into_iter().chain(event) {
+            let slept = self.clock.slept(JUMP_MIN);
+            let jump = slept.map(|by| Event::ClockJumped { by });
+            for event in jump.into_iter().chain(self.shell.confirmation()).chain(event) {
                 if let Some(outcome) = self.turn(&event) {
                     self.manager.notify_stopping(&outcome.reason);
                     return End { outcome, lease: self.core.lease() };
@@ -203,6 +203,10 @@ impl App {
             }
             News::Intended { generation } => return Some(Event::Recorded { generation }),
             News::Confirmed { ticket } => return Some(Event::Confirmed { ticket }),
+            // The loop looks at it in each turn.
+            News::Beaten => {}
+            News::Failed(why) => return Some(Event::StoreFailed { why }),
+            News::Returned => return Some(Event::StoreReturned),
             News::Moved => self.control_server.open(&self.reporter),
             News::Lost { owner, why } => return Some(Event::LeaseLost { owner, why }),
             News::Report(report) => self.reporter.report(&report),

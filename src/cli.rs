@@ -8,6 +8,7 @@ mod value;
 
 pub use value::{Host, MemoryMax, StopTimeout, is_profile};
 
+use crate::core::policy::OnStoreLost;
 use crate::host::telemetry::Format;
 use crate::store::BasisChoice;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
@@ -321,6 +322,16 @@ pub struct Options {
     /// Detect another supervisor by its kernel lock or by its heartbeat [default: auto = lock where the file system supports it] [env: OPENCLAW_SUPERVISE_LEASE]
     #[arg(long, value_name = "auto|lock|heartbeat", hide_possible_values = true, help_heading = "Conflict")]
     pub lease: Option<BasisChoice>,
+    /// End or keep the gateway when the store has not confirmed the lease for 20s [default: stop under a heartbeat, keep under the kernel lock] [env: OPENCLAW_SUPERVISE_ON_STORE_LOST]
+    #[arg(
+        long,
+        value_name = "stop|keep",
+        value_parser = PossibleValuesParser::new(["stop", "keep"])
+            .map(|value| if value == "stop" { OnStoreLost::Stop } else { OnStoreLost::Keep }),
+        hide_possible_values = true,
+        help_heading = "Conflict"
+    )]
+    pub on_store_lost: Option<OnStoreLost>,
     /// Wait this long for the port while its holder does not answer as a gateway [default: 30s] [env: OPENCLAW_SUPERVISE_CONFLICT_TIMEOUT]
     #[arg(long, value_name = "DURATION", value_parser = duration, help_heading = "Conflict")]
     pub conflict_timeout: Option<Duration>,

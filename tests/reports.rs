@@ -2,6 +2,7 @@
 //!
 //! `INSTA_UPDATE=always cargo test --test reports` takes new snapshots.
 
+use openclaw_supervise::core::policy::OnStoreLost;
 use openclaw_supervise::core::report::{Exited, HungReport};
 use openclaw_supervise::core::{
     Contested, Endpoint, ExitStatus, ExitUsage, Holder, Hook, HookEnd, Layer, MoveReason, Readiness, Recovered, Report,
@@ -57,6 +58,8 @@ fn lease_and_port() -> Vec<Report> {
         Report::LeaseReleased { epoch: 3 },
         Report::LeaseLost { owner: Some(holder()), why: text("WHY") },
         Report::LeaseLost { owner: None, why: text("WHY") },
+        Report::LeaseUnconfirmed { age: SECOND * 20, why: text("WHY"), action: OnStoreLost::Stop },
+        Report::LeaseUnconfirmed { age: SECOND * 20, why: text("WHY"), action: OnStoreLost::Keep },
         Report::StoreMovedAside { to: text("PATH"), why: text("WHY") },
         Report::StoreUnavailable { why: text("WHY") },
         Report::StoreAvailable,

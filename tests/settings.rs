@@ -7,7 +7,7 @@ mod sources;
 
 use openclaw_supervise::cli::Cli;
 use openclaw_supervise::core::fault::Planted;
-use openclaw_supervise::core::policy::OnConflict;
+use openclaw_supervise::core::policy::{OnConflict, OnStoreLost};
 use openclaw_supervise::core::{Policy, Request};
 use openclaw_supervise::gateway::hooks::Commands;
 use openclaw_supervise::host::manager::{Container, ProcessManager};
@@ -182,7 +182,7 @@ fn every_option_arrives_in_the_settings() {
     let words = "run --port 1 --host ::1 --state-dir s --config c --store-dir t --startup-timeout 1s --probe-interval 2s \
                  --probe-timeout 3s --hang-after 4s --stop-timeout 5s --hung-stop-timeout 6s --max-restarts 7 \
                  --restart-window 8s --backoff-max 9s --stable-after 10s --boot-limit 11 --boot-window 12s \
-                 --conflict-timeout 13s --conflict-exit-code 14 --on-conflict standby --lease heartbeat \
+                 --conflict-timeout 13s --conflict-exit-code 14 --on-conflict standby --lease heartbeat --on-store-lost keep \
                  --log-format text --log-level trace --pre-start before --pre-start-timeout 15s --post-stop after \
                  --post-stop-timeout 16s --memory-max 2G --repair doctor";
     let settings = home.run(&words.split_whitespace().collect::<Vec<_>>(), &[]);
@@ -210,6 +210,7 @@ fn every_option_arrives_in_the_settings() {
             conflict_timeout: seconds(13),
             conflict_exit_code: 14,
             on_conflict: OnConflict::Standby,
+            on_store_lost: Some(OnStoreLost::Keep),
             attended: false,
             endpoint: settings.endpoint,
             messages: Policy::default().messages,
@@ -635,6 +636,7 @@ const REFUSED: &[&str] = &[
     "--conflict-exit-code 256",
     "--on-conflict fight",
     "--lease luck",
+    "--on-store-lost hope",
     "--repair yes",
     "--log-format xml",
     "--log-level loud",

@@ -55,6 +55,8 @@ pub struct Shell {
     diagnostics: Diagnostics,
     records: Records,
     whereabouts: Whereabouts,
+    /// When the write of the last confirmation began that the core was told of, since the boot.
+    confirmed: Option<Duration>,
     hooks: HookCalls,
     departure: Option<Departure>,
     /// The kill of a tree that was begun last, with the look for strays after it.
@@ -83,6 +85,7 @@ impl Shell {
             whereabouts,
             records: Records::new(store, Arc::clone(&launch)),
             program_word: launch.program.clone().into(),
+            confirmed: None,
             launch,
             prober: Arc::new(prober),
             orphans: Orphans::survey(),
@@ -212,6 +215,13 @@ impl Shell {
     /// Has the store write down that this gateway will be started.
     pub(super) fn record(&mut self, generation: Generation) {
         self.records.begin(generation);
+    }
+
+    /// The last confirmation of the lease, unless it was told. It does not wait behind other news.
+    pub(super) fn confirmation(&mut self) -> Option<Event> {
+        let confirmed = self.records.store.confirmed()?;
+        let is_news = self.confirmed.replace(confirmed) != Some(confirmed);
+        is_news.then(|| Event::LeaseConfirmed { age: clock::since_boot().saturating_sub(confirmed) })
     }
 
     pub(super) fn confirm(&self, ticket: u64) {

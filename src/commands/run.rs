@@ -1,6 +1,7 @@
 //! `run` and `gateway`: supervise one gateway.
 
 use crate::app::{App, ControlServer, Diagnostics, End, Input, Reporter, Shell, Whereabouts};
+use crate::core::policy::OnStoreLost;
 use crate::core::{Event, Outcome, Policy, Report, Supervisor, exit};
 use crate::gateway::hooks::Hooks;
 use crate::gateway::incident::Surroundings;
@@ -85,6 +86,7 @@ pub async fn run(settings: Settings) -> Result<Outcome, RunError> {
         host: settings.policy.endpoint.host.clone(),
         socket: settings.store_dir.join(control::NAME),
         basis: settings.lease,
+        is_watched: settings.policy.on_store_lost == Some(OnStoreLost::Stop),
     };
     // A full channel makes the store wait, and only the store.
     let news = sender.clone();

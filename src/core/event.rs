@@ -263,13 +263,25 @@ pub enum Event {
         /// Its answer.
         plan: OwnerPlan,
     },
-    /// Another supervisor took the lease: the gateway is no longer ours.
+    /// Another supervisor took the lease: our gateway has to end.
     LeaseLost {
         /// The new owner, where it can be seen.
         owner: Option<Holder>,
         /// How it came to that.
         why: String,
     },
+    /// The store has made the counter of our lease go on, and that is durable.
+    LeaseConfirmed {
+        /// How long ago the write began, on a clock that goes on while the machine sleeps.
+        age: Duration,
+    },
+    /// The store cannot be written.
+    StoreFailed {
+        /// Why.
+        why: String,
+    },
+    /// It can be written again, and all that was missing is.
+    StoreReturned,
     /// `Effect::ClearHooks` is done.
     HooksCleared {
         /// Why the hooks of a dead supervisor could not be looked for.
@@ -436,6 +448,9 @@ impl Event {
             | Self::Leased { .. }
             | Self::OwnerAsked { .. }
             | Self::LeaseLost { .. }
+            | Self::LeaseConfirmed { .. }
+            | Self::StoreFailed { .. }
+            | Self::StoreReturned
             | Self::HooksCleared { .. }
             | Self::Confirmed { .. }
             | Self::SweepFinished

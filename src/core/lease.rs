@@ -20,6 +20,21 @@ pub const UNCHANGED_FOR: Duration = Duration::from_secs(30);
 /// renewed first: what is left is an owner held up for 20 s between this look at the clock and the act itself.
 pub const FRESH_FOR: Duration = BEAT;
 
+/// How old, on the same clock, a confirmation may be while a gateway runs. The time before the write began counts, so that
+/// no other supervisor takes the lease for another third of [`UNCHANGED_FOR`].
+pub const CONFIRMED_FOR: Duration = Duration::from_secs(20);
+
+/// The age of the confirmation at which the tree of a gateway gets SIGKILL at the latest. What is left until
+/// [`UNCHANGED_FOR`] is for a late timer, the kill itself (250 ms for 200 processes) and clocks that differ by 1 %.
+pub const KILLED_BY: Duration = Duration::from_secs(27);
+
+/// How long a gateway may drain once another supervisor has the lease: long enough to close its files and remove its locks
+/// from a shared volume.
+pub const LOST_DRAIN: Duration = Duration::from_secs(2);
+
+/// How long a start waits for the store to confirm the lease again. A manager that starts us anew may get a new mount.
+pub const RETURN_MAX: Duration = Duration::from_mins(10);
+
 /// How long a spawn waits for its record on [`Basis::Lock`]. The store bounds its own waits below that; a file system that
 /// hangs does not, and with the kernel's lock in our hands a gateway without a record is better than none.
 pub const RECORD_MAX: Duration = Duration::from_secs(8);
@@ -127,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lease_that_was_given_back_is_free_without_a_word() {
+    fn a_released_lease_is_free_and_nothing_is_recovered() {
         let row = Row { released: true, ..row(Life::Unknown) };
         assert_eq!(rule(Basis::Heartbeat, true, Some(&row), None), Ruling::Take { recovered: None });
     }

@@ -15,6 +15,15 @@ pub enum OnConflict {
     Standby,
 }
 
+/// What becomes of the gateway when the store does not confirm the lease for [`super::lease::CONFIRMED_FOR`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum OnStoreLost {
+    /// It is ended.
+    Stop,
+    /// It goes on, though another supervisor may start a second one.
+    Keep,
+}
+
 /// The settings of the core. Times are durations on the monotonic clock.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Policy {
@@ -54,6 +63,8 @@ pub struct Policy {
     pub memory_max_kb: Option<u64>,
     /// What to do beside an owner that stays.
     pub on_conflict: OnConflict,
+    /// `None`: stop under a heartbeat, keep under the kernel's lock.
+    pub on_store_lost: Option<OnStoreLost>,
     /// Whether a person started us and watches: then a spent budget does not make the first start wait.
     pub attended: bool,
     /// How long a silent or foreign holder of the port is waited for.
@@ -92,6 +103,7 @@ impl Default for Policy {
             handoff: true,
             memory_max_kb: None,
             on_conflict: OnConflict::Exit,
+            on_store_lost: None,
             attended: false,
             conflict_timeout: Duration::from_secs(30),
             conflict_exit_code: 78,

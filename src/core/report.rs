@@ -12,6 +12,7 @@ pub use fields::{Field, Fields};
 pub use sentence::{Exited, HungReport};
 
 use super::event::{Contested, Recovered, Requester, TreeEnd};
+use super::policy::OnStoreLost;
 use super::{Endpoint, ExitStatus, Generation, Holder, Hook, HookEnd, MoveReason, Readiness, Verdict};
 use alloc::borrow::Cow;
 use core::fmt;
@@ -157,6 +158,17 @@ reports! {
     LeaseLost { owner: Option<Holder>, why: String } =>
         "lease.lost", Error, [owner_pid = pid_of(owner.as_ref()), owner_command = command_of(owner.as_ref()), why],
         format!("the lease was taken by {}: {why}", named(owner.as_ref()));
+    LeaseUnconfirmed { age: Duration, why: String, action: OnStoreLost } =>
+        "lease.unconfirmed", if *action == OnStoreLost::Stop { Error } else { Warning },
+        [age_ms = age, why, action = match action { OnStoreLost::Stop => "stop", OnStoreLost::Keep => "keep" }],
+        format!(
+            "the store has not confirmed the lease for {}: {why}; {}, and none is started until it does",
+            human(*age),
+            match action {
+                OnStoreLost::Stop => "the gateway is ended",
+                OnStoreLost::Keep => "the gateway is kept (--on-store-lost keep)",
+            }
+        );
     StoreMovedAside { to: String, why: String } =>
         "store.moved_aside", Warning, [to, why],
         format!("database corrupt ({why}); moved to {to} and recreated");

@@ -23,6 +23,7 @@
 //! ended, the evidence is collected in `Examining`.
 
 mod adoption;
+mod confirmation;
 mod contention;
 mod deadline;
 mod endpoint;
@@ -55,7 +56,7 @@ use super::restart_policy::{Plan, RestartPolicy, Run};
 use super::{Generation, Moment, Notice, Observation, Owner, Policy, Readiness, Usage, exit};
 use crate::prelude::*;
 use core::time::Duration;
-use state::{Fence, LauncherExit, Poll, ProbePurpose, Repair, State, Streak, Update};
+use state::{Confirmation, Fence, LauncherExit, Poll, ProbePurpose, Repair, State, Streak, Update};
 
 /// A step that comes this much after its deadline means that we stood still: a paused VM or a SIGSTOP. Half a window
 /// of the shortest default would be 30 s; a busy machine delays a timer by seconds at most.
@@ -86,6 +87,10 @@ pub struct Supervisor {
     restarts: RestartPolicy,
     /// The epoch of the lease, while it is ours.
     lease: Option<u64>,
+    /// How far the store vouches for it.
+    confirmation: Confirmation,
+    /// Another supervisor has it, and we end with this once our gateway is gone.
+    lost: Option<Outcome>,
     /// What cannot be undone waits here.
     fence: Fence,
     /// Until then the shell may look for processes that have left the last tree.
@@ -139,6 +144,8 @@ impl Supervisor {
             awake_since: Moment::ZERO,
             restarts,
             lease: None,
+            confirmation: Confirmation::new(),
+            lost: None,
             fence: Fence::new(),
             swept_by: Moment::ZERO,
             spawned: false,
@@ -174,7 +181,22 @@ impl Supervisor {
 
     /// Takes in one event at the monotonic time `now` and appends what has to be done to `fx`.
     pub fn step(&mut self, now: Moment, event: Event, fx: &mut Effects) {
-        if let Some(late) = self.stood_still(now) {
+        let late = self.stood_still(now);
+        if let Event::ClockJumped { by } = &event {
+            self.note_sleep(*by);
+        }
+        // Nothing else is done before this, but news that it depends on is taken in first.
+        let is_news = matches!(
+            event,
+            Event::LeaseConfirmed { .. }
+                | Event::LeaseLost { .. }
+                | Event::LeaderExited { .. }
+                | Event::TreeGone { .. }
+        );
+        if !is_news {
+            self.check_confirmation(now, fx);
+        }
+        if let Some(late) = late {
             self.on_clock_jumped(now, late, fx);
         }
         if event
@@ -189,6 +211,9 @@ impl Supervisor {
             Event::Leased { ticket, answer } => self.on_leased(now, ticket, answer, fx),
             Event::OwnerAsked { ticket, plan } => self.on_owner_asked(now, ticket, plan, fx),
             Event::LeaseLost { owner, why } => self.on_lease_lost(now, owner, why, fx),
+            Event::LeaseConfirmed { age } => self.note_confirmation(now, age, fx),
+            Event::StoreFailed { why } => self.on_store_failed(why, fx),
+            Event::StoreReturned => self.on_store_returned(fx),
             Event::HooksCleared { trouble } => self.on_hooks_cleared(now, trouble, fx),
             Event::Adopted { remains, .. } => self.on_adopted(now, remains, fx),
             Event::AdoptFailed { why, .. } => self.on_adopt_failed(now, why, fx),
@@ -211,11 +236,11 @@ impl Supervisor {
             Event::OutputMoved { to } => self.on_output_moved(to, fx),
             Event::StopBudget { timeout } => self.policy.stop_timeout = timeout,
             Event::Requested { request, by } => self.on_requested(now, request, by, fx),
-            Event::ClockJumped { by } => {
-                self.fence.note_sleep(by);
-                self.on_clock_jumped(now, by, fx);
-            }
+            Event::ClockJumped { by } => self.on_clock_jumped(now, by, fx),
         }
+        // A gateway may just have come to life.
+        self.check_confirmation(now, fx);
+        self.end_lost(now, fx);
     }
 
     /// The gateway of which the shell has to keep the process, or what is left of its tree.
@@ -384,9 +409,9 @@ impl Supervisor {
         self.tell_stopping(fx);
         (self.handoffs, self.launcher) = (Handoffs::default(), None);
         self.fence.take_back();
-        let outcome = Outcome { code, reason };
+        let outcome = self.lost.take().unwrap_or(Outcome { code, reason });
         // A gateway that goes on is looked at for the record.
-        if self.lease.is_some() && (now < self.swept_by || self.holds().is_some()) {
+        if now < self.swept_by || self.lease.is_some() && self.holds().is_some() {
             fx.push(Effect::FinishSweep);
             self.state = State::Sweeping { outcome, until: now.saturating_add(SWEEP_TIME_MAX) };
         } else {

@@ -17,10 +17,15 @@ impl SuspendClock {
         Self { suspended: suspended() }
     }
 
-    /// How long the machine was suspended since the last call.
-    pub fn slept(&mut self) -> Duration {
-        let suspended = suspended();
-        suspended.saturating_sub(std::mem::replace(&mut self.suspended, suspended))
+    /// How long the machine was suspended since the last call that told, if that is at least `least`. Less is kept until
+    /// then: many short suspends add up.
+    pub fn slept(&mut self, least: Duration) -> Option<Duration> {
+        let by = suspended().saturating_sub(self.suspended);
+        let is_enough = by >= least;
+        if is_enough {
+            self.suspended += by;
+        }
+        is_enough.then_some(by)
     }
 }
 
@@ -94,6 +99,6 @@ mod tests {
     fn the_monotonic_clock_never_goes_back_and_no_suspend_is_detected_without_one() {
         let before = now();
         assert!(now() >= before);
-        assert!(SuspendClock::new().slept() < Duration::from_millis(100));
+        assert_eq!(SuspendClock::new().slept(Duration::from_millis(100)), None);
     }
 }

@@ -45,6 +45,7 @@ pub(super) fn resolve(options: &Options, hooks: &HookSettings, context: &Process
             ConflictMode::Auto | ConflictMode::Exit => OnConflict::Exit,
             ConflictMode::Standby => OnConflict::Standby,
         },
+        on_store_lost: options.on_store_lost,
         pre_start: hooks.pre_start,
         post_stop: hooks.post_stop,
         memory_max_kb: match options.memory_max.unwrap_or(MemoryMax::Off) {

@@ -65,9 +65,9 @@ pub(super) fn take(
         }
         Err(error) => {
             let trouble = error.to_string();
-            context.report(match error.kind() {
-                StoreErrorKind::Busy => Report::LeaseTimedOut { why: trouble.clone() },
-                _ => Report::StoreUnavailable { why: trouble.clone() },
+            context.tell(match error.kind() {
+                StoreErrorKind::Busy => News::Report(Report::LeaseTimedOut { why: trouble.clone() }),
+                _ => News::Failed(trouble.clone()),
             });
             held.disconnect();
             (Acquired { epoch: 0, basis, recovered: None, past: History::default(), trouble: Some(trouble) }, None)

@@ -7,7 +7,10 @@ use super::identity::Identity;
 use super::lease::Terms;
 use super::messages::{Limits, News, Place};
 use crate::core::Report;
+use crate::core::lease::Basis;
 use std::cell::Cell;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 pub(super) struct Context {
@@ -19,7 +22,12 @@ pub(super) struct Context {
     pub(super) tell: Box<dyn Fn(News) + Send>,
     /// Whether it was told that permissions cannot be removed: what holds for one file holds for all of a volume.
     pub(super) told_of_modes: Cell<bool>,
+    /// When the write of the last confirmation began, in milliseconds of the boot clock; 0 before the first.
+    pub(super) confirmed: Arc<AtomicI64>,
 }
+
+/// The loop is told of a confirmation if the last one is this old, in milliseconds. It sees the others when it turns.
+const TOLD_AFTER: i64 = 1000;
 
 impl Context {
     pub(super) fn tell(&self, news: News) {
@@ -45,6 +53,20 @@ impl Context {
 
     pub(super) fn terms(&self) -> Terms<'_> {
         Terms { key: &self.place.key, us: &self.us, address: &self.place.host, port: self.place.port }
+    }
+
+    /// Whether an owner has to confirm its lease regularly.
+    pub(super) fn beats(&self, basis: Basis) -> bool {
+        basis == Basis::Heartbeat || self.place.is_watched
+    }
+
+    /// The row was ours in a transaction that is durable by now. What counts is when it began: another supervisor may have
+    /// seen the counter at any time since.
+    pub(super) fn confirm(&self, began: i64) {
+        let before = self.confirmed.swap(began, Ordering::Relaxed);
+        if began.saturating_sub(before) >= TOLD_AFTER {
+            self.tell(News::Beaten);
+        }
     }
 
     /// In so long, in milliseconds of the boot clock.

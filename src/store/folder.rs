@@ -33,13 +33,17 @@ impl FileId {
 
     /// The file that has this name now. It must not be opened for this: closing any descriptor of a database drops the
     /// locks of `SQLite`, see section 2.2 of <https://www.sqlite.org/howtocorrupt.html>.
-    pub(super) fn at(path: &Path) -> Option<Self> {
-        fs::metadata(path).ok().map(|meta| Self::of(&meta))
+    pub(super) fn at(path: &Path) -> io::Result<Option<Self>> {
+        match fs::metadata(path) {
+            Ok(meta) => Ok(Some(Self::of(&meta))),
+            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// Whether this directory, or what is left of the path to it, is on the file system of this file.
     pub(super) fn shares_device(self, dir: &Path) -> bool {
-        dir.ancestors().find_map(Self::at).is_some_and(|above| above.device == self.device)
+        dir.ancestors().find_map(|dir| Self::at(dir).ok()?).is_some_and(|above| above.device == self.device)
     }
 }
 

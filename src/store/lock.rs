@@ -44,7 +44,8 @@ pub(super) fn take(dir: &Path) -> Result<LockAttempt, StoreError> {
         }
         let id = FileId::of(&meta);
         // The file may have been replaced between open and flock.
-        if FileId::at(&path) == Some(id) {
+        let now = FileId::at(&path).map_err(StoreError::file("inspect the lock", &path, "check the file system"))?;
+        if now == Some(id) {
             let warning = tighten(&path, &meta, FILE_MODE);
             return Ok(LockAttempt::Taken(Lock { _file: file, path, id }, warning));
         }
@@ -63,8 +64,8 @@ pub(super) fn is_held(dir: &Path) -> Result<bool, StoreError> {
 
 impl Lock {
     /// Whether the locked file is still the one that others would lock.
-    pub(super) fn is_in_place(&self) -> bool {
-        FileId::at(&self.path) == Some(self.id)
+    pub(super) fn is_in_place(&self) -> io::Result<bool> {
+        Ok(FileId::at(&self.path)? == Some(self.id))
     }
 }
 
@@ -126,10 +127,10 @@ mod tests {
     fn a_replaced_file_is_noticed() {
         let scratch = Scratch::new();
         let lock = taken(scratch.path());
-        assert!(lock.is_in_place());
+        assert!(lock.is_in_place().unwrap());
         fs::rename(lock_of(scratch.path()), scratch.path().join("old")).unwrap();
-        assert!(!lock.is_in_place());
+        assert!(!lock.is_in_place().unwrap());
         let other = taken(scratch.path());
-        assert!(other.is_in_place() && !lock.is_in_place());
+        assert!(other.is_in_place().unwrap() && !lock.is_in_place().unwrap());
     }
 }

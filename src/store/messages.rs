@@ -21,6 +21,8 @@ pub struct Place {
     /// A file of another wing that belongs into the directory: [`News::Moved`] tells that it is missing.
     pub socket: PathBuf,
     pub basis: BasisChoice,
+    /// Whether an owner by lock has to confirm its lease as well: it ends its gateway when it cannot.
+    pub is_watched: bool,
 }
 
 /// What shows that a lease owner is alive.
@@ -47,6 +49,8 @@ pub struct Limits {
     /// Between two looks whether our files are still in place. The second one that misses them acts, so that a restore
     /// that is going on is not disturbed: a loss is noticed within a minute.
     pub look: Duration,
+    /// The same after one that failed.
+    pub beat_again: Duration,
     /// Closing the store.
     pub close: Duration,
 }
@@ -59,6 +63,7 @@ impl Default for Limits {
             contention: Duration::from_millis(200),
             beat: crate::core::lease::BEAT,
             look: Duration::from_secs(20),
+            beat_again: Duration::from_secs(2),
             close: Duration::from_secs(2),
         }
     }
@@ -89,6 +94,12 @@ pub enum News {
     Intended { generation: Generation },
     /// The lease is still ours.
     Confirmed { ticket: u64 },
+    /// The counter has gone on, see [`super::Store::confirmed`].
+    Beaten,
+    /// The database cannot be written, and why. Once until [`News::Returned`].
+    Failed(String),
+    /// It can be written again, and all that was missing is.
+    Returned,
     /// The store directory was removed or replaced and the lease is ours in the new one, or [`Place::socket`] is missing.
     /// The other files in it have to be created again.
     Moved,

@@ -7,7 +7,7 @@
 //! ```text
 //!            Take                   Intend, Change, Report, (beat)
 //! None ----------------> Held(Open) ------------------------------> Held(Open)
-//!  ^ contended, unclear,    |  ^ opened again: StoreAvailable, the buffer is written
+//!  ^ contended, unclear,    |  ^ opened again: Returned, the buffer is written
 //!  | failed                 v  |
 //!  +--                  Held(Down): full, read-only, locked, I/O error
 //!                           |  the row names another owner, or another one holds the lock of a new directory
@@ -53,6 +53,8 @@ use crate::platform::claim::Claim;
 use events::NewEvent;
 use messages::Job;
 use record::Change;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::mpsc::{self, Sender};
 use std::thread;
 use std::time::Duration;
@@ -67,6 +69,7 @@ pub struct Store {
     jobs: Sender<Job>,
     clocks: Clocks,
     close: Duration,
+    confirmed: Arc<AtomicI64>,
 }
 
 impl Store {
@@ -78,11 +81,12 @@ impl Store {
         tell: impl Fn(News) + Send + 'static,
     ) -> Result<Self, StoreError> {
         let (jobs, inbox) = mpsc::channel();
-        let worker = Worker::new(place, clocks.clone(), limits, inbox, Box::new(tell));
+        let confirmed = Arc::new(AtomicI64::new(0));
+        let worker = Worker::new(place, clocks.clone(), limits, inbox, Box::new(tell), Arc::clone(&confirmed));
         // It ends with the last handle, or after `close`.
         let started = thread::Builder::new().name("store".to_owned()).stack_size(STACK).spawn(|| worker.run());
         started.map_err(StoreError::Thread)?;
-        Ok(Self { jobs, clocks, close: limits.close })
+        Ok(Self { jobs, clocks, close: limits.close, confirmed })
     }
 
     /// Takes the lease or looks at it. Answered by [`News::Leased`].
@@ -116,6 +120,14 @@ impl Store {
     /// Appends to the event log. `fields` is a JSON object.
     pub fn report(&self, at_ms: i64, name: &str, generation: Option<Generation>, fields: String) {
         self.send(Job::Report(NewEvent { at_ms, name: name.to_owned(), generation, fields }));
+    }
+
+    /// When the write of the last confirmation began, as time since the boot with suspends. It is read without the thread,
+    /// which may wait for a file system.
+    #[must_use]
+    pub fn confirmed(&self) -> Option<Duration> {
+        let ms = u64::try_from(self.confirmed.load(Ordering::Relaxed)).unwrap_or(0);
+        (ms > 0).then(|| Duration::from_millis(ms))
     }
 
     /// Checks that the lease is still ours. Answered by [`News::Confirmed`] or [`News::Lost`].

@@ -9,10 +9,11 @@ use super::lock::{self, Lock, LockAttempt};
 use super::messages::News;
 use super::schema::{Checkpoint, Database};
 use super::write_buffer::WriteBuffer;
+use crate::core::Holder;
 use crate::core::lease::{Basis, Life};
-use crate::core::{Holder, Report};
 use crate::platform::claim::Claim;
 use rusqlite::Transaction;
+use std::io;
 use std::mem;
 use std::time::Duration;
 
@@ -95,16 +96,22 @@ impl HeldLease {
         self.lock.is_some()
     }
 
-    fn lock_is_in_place(&self) -> bool {
-        self.lock.as_ref().is_none_or(Lock::is_in_place)
+    /// Whether the database cannot be used.
+    pub(super) fn is_down(&self) -> bool {
+        matches!(self.link, Link::Down)
     }
 
-    fn is_in_place(&self) -> bool {
+    fn lock_is_in_place(&self) -> io::Result<bool> {
+        self.lock.as_ref().map_or(Ok(true), Lock::is_in_place)
+    }
+
+    /// An error says that the path cannot be looked at: a dead server, a stale handle, a failing disk.
+    fn is_in_place(&self) -> io::Result<bool> {
         let database = match &self.link {
-            Link::Open(database) => database.is_in_place(),
+            Link::Open(database) => database.is_in_place()?,
             Link::Closed | Link::Down => true,
         };
-        database && self.lock_is_in_place()
+        Ok(database && self.lock_is_in_place()?)
     }
 }
 
@@ -128,29 +135,54 @@ impl Ownership {
     /// replacement may still be going on.
     pub(super) fn follow(&mut self, context: &Context) {
         *self = match mem::take(self) {
-            Self::Held(held) if !held.is_in_place() => follow(context, held),
+            Self::Held(held) if held.is_in_place().is_ok_and(|is| !is) => follow(context, held),
             other => other,
         };
     }
 
     /// Looks whether our files are in place, and follows at the second look that misses them: the first may fall into a
-    /// restore that is going on.
+    /// restore that is going on. A store that could not be used is tried again.
     pub(super) fn look(&mut self, context: &Context, buffer: &mut WriteBuffer) {
         let Self::Held(held) = self else { return };
-        let is_in_place = held.is_in_place();
-        if is_in_place && !context.place.socket.exists() {
-            context.tell(News::Moved);
-        }
-        if mem::replace(&mut held.is_missed, !is_in_place) && !is_in_place {
-            self.follow(context);
-            self.write(context, buffer, false);
+        match held.is_in_place() {
+            Ok(true) => {
+                held.is_missed = false;
+                if !context.place.socket.exists() {
+                    context.tell(News::Moved);
+                }
+                if held.is_down() {
+                    self.write(context, buffer, false);
+                }
+            }
+            Ok(false) => {
+                if mem::replace(&mut held.is_missed, true) {
+                    self.follow(context);
+                    self.write(context, buffer, false);
+                }
+            }
+            // It tells of it.
+            Err(_) => self.write(context, buffer, false),
         }
     }
 
     /// Checks that the lease is still ours and writes the buffer; increments the heartbeat if `beat`.
     pub(super) fn write(&mut self, context: &Context, buffer: &mut WriteBuffer, beat: bool) {
+        let began = (context.clocks.boot)();
         *self = match mem::take(self) {
-            Self::Held(held) if held.is_in_place() => write(context, buffer, held, beat),
+            Self::Held(mut held) => match held.is_in_place() {
+                Ok(true) => write(context, buffer, held, beat, began),
+                Ok(false) => {
+                    // Others see another row: this one confirms nothing.
+                    if context.beats(held.basis) {
+                        go_down(context, &mut held, format!("{} was replaced or removed", context.place.dir.display()));
+                    }
+                    Self::Held(held)
+                }
+                Err(error) => {
+                    go_down(context, &mut held, format!("cannot look at {}: {error}", context.place.dir.display()));
+                    Self::Held(held)
+                }
+            },
             other => other,
         };
     }
@@ -176,7 +208,7 @@ impl Ownership {
         }
         let Self::Held(held) = mem::take(self) else { return false };
         let Link::Open(database) = &held.link else { return false };
-        if !held.is_in_place() {
+        if !held.is_in_place().unwrap_or(false) {
             return false;
         }
         let released = release && release_row(context, database, held.epoch.unwrap_or(0)).unwrap_or(false);
@@ -191,7 +223,7 @@ fn follow(context: &Context, mut held: Box<HeldLease>) -> Ownership {
         held.link = Link::Closed;
     }
     let dir = context.place.dir.display();
-    if held.lock_is_in_place() {
+    if held.lock_is_in_place().unwrap_or(false) {
         context.warn(Some(format!("the database in {dir} was replaced; writing to the new one")));
         return Ownership::Held(held);
     }
@@ -230,7 +262,7 @@ fn lock_again(context: &Context) -> Result<LockAttempt, StoreError> {
     }
 }
 
-fn write(context: &Context, buffer: &mut WriteBuffer, mut held: Box<HeldLease>, beat: bool) -> Ownership {
+fn write(context: &Context, buffer: &mut WriteBuffer, mut held: Box<HeldLease>, beat: bool, began: i64) -> Ownership {
     let (database, was_down) = match mem::replace(&mut held.link, Link::Closed) {
         Link::Open(database) => (Some(database), false),
         Link::Closed => (None, false),
@@ -250,7 +282,10 @@ fn write(context: &Context, buffer: &mut WriteBuffer, mut held: Box<HeldLease>, 
             held.has_moved = false;
             buffer.written();
             if was_down {
-                context.report(Report::StoreAvailable);
+                context.tell(News::Returned);
+            }
+            if context.beats(held.basis) {
+                context.confirm(began);
             }
         }
         Ok((_, RowOwner::Other(owner))) => return lose(context, held, owner, "the lease record names another owner"),
@@ -351,7 +386,7 @@ fn lose(context: &Context, held: Box<HeldLease>, owner: Option<Holder>, why: &st
 
 fn go_down(context: &Context, held: &mut HeldLease, why: String) {
     if held.disconnect() {
-        context.report(Report::StoreUnavailable { why });
+        context.tell(News::Failed(why));
     }
 }
 

@@ -7,7 +7,7 @@ use crate::core::lease::Basis;
 use crate::platform::sqlite;
 use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
 use std::fs::{self, OpenOptions};
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -191,8 +191,8 @@ impl Database {
     }
 
     /// Whether the open file is still the one that others would open.
-    pub(super) fn is_in_place(&self) -> bool {
-        self.id.is_some() && FileId::at(&self.path) == self.id
+    pub(super) fn is_in_place(&self) -> io::Result<bool> {
+        Ok(self.id.is_some() && FileId::at(&self.path)? == self.id)
     }
 
     pub(super) fn id(&self) -> Option<FileId> {

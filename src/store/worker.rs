@@ -8,10 +8,11 @@ use super::messages::{Job, Limits, News, Place};
 use super::ownership::{HeldLease, Ownership};
 use super::record::Change;
 use super::write_buffer::WriteBuffer;
-use crate::core::lease::Basis;
 use crate::core::{Fact, Generation, LeaseAnswer, LeaseRequest, Moment};
 use std::cell::Cell;
 use std::mem;
+use std::sync::Arc;
+use std::sync::atomic::AtomicI64;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
 use std::time::Duration;
 
@@ -45,10 +46,11 @@ impl Worker {
         limits: Limits,
         jobs: Receiver<Job>,
         tell: Box<dyn Fn(News) + Send>,
+        confirmed: Arc<AtomicI64>,
     ) -> Self {
         let us = Identity::ours(clocks.boot_id.clone());
         let buffer = WriteBuffer::new(us.owner.clone().unwrap_or_default(), clocks.clone());
-        let context = Context { place, us, clocks, limits, tell, told_of_modes: Cell::new(false) };
+        let context = Context { place, us, clocks, limits, tell, confirmed, told_of_modes: Cell::new(false) };
         let next_look = context.after(limits.look);
         Self { context, buffer, ownership: Ownership::None, jobs, owed: Vec::new(), next_look, is_calm: false }
     }
@@ -80,7 +82,7 @@ impl Worker {
     /// A timer runs only while the lease is ours.
     fn next(&self) -> Result<Job, RecvTimeoutError> {
         let due = match self.ownership.held() {
-            Some(held) if held.basis == Basis::Heartbeat => held.next_beat.min(self.next_look),
+            Some(held) if self.context.beats(held.basis) => held.next_beat.min(self.next_look),
             Some(_) => self.next_look,
             None => return self.jobs.recv().map_err(|_| RecvTimeoutError::Disconnected),
         };
@@ -131,8 +133,12 @@ impl Worker {
             LeaseRequest::Take { unchanged } => {
                 // A supervisor that asks again has lost what it had.
                 self.ownership = Ownership::None;
+                let began = (self.context.clocks.boot)();
                 match acquire::take(&self.context, &mut self.buffer, unchanged, now) {
                     Ok((held, acquired, left)) => {
+                        if acquired.trouble.is_none() && self.context.beats(held.basis) {
+                            self.context.confirm(began);
+                        }
                         self.ownership = Ownership::Held(held);
                         (LeaseAnswer::Acquired(Box::new(acquired)), left)
                     }
@@ -153,9 +159,14 @@ impl Worker {
         if !self.owed.is_empty() || self.buffer.has_changes() || has_moved {
             self.ownership.write(&self.context, &mut self.buffer, false);
         }
-        let owed = mem::take(&mut self.owed);
-        if self.ownership.held().is_some_and(HeldLease::is_certain) {
-            for owed in owed {
+        self.answer();
+    }
+
+    /// An answer that would not be certain now is given when it is.
+    fn answer(&mut self) {
+        let Some(held) = self.ownership.held() else { return self.owed.clear() };
+        if held.is_certain() {
+            for owed in mem::take(&mut self.owed) {
                 self.context.tell(match owed {
                     Owed::Intended(generation) => News::Intended { generation },
                     Owed::Confirmed(ticket) => News::Confirmed { ticket },
@@ -166,12 +177,20 @@ impl Worker {
 
     fn beat_if_due(&mut self) {
         let (now, next) = ((self.context.clocks.boot)(), self.context.after(self.context.limits.beat));
+        let Ownership::Held(held) = &mut self.ownership else { return };
+        if !self.context.beats(held.basis) || now < held.next_beat {
+            return;
+        }
+        held.next_beat = next;
+        if held.is_down() {
+            self.ownership.follow(&self.context);
+        }
+        self.ownership.write(&self.context, &mut self.buffer, true);
+        self.answer();
         if let Ownership::Held(held) = &mut self.ownership
-            && held.basis == Basis::Heartbeat
-            && held.next_beat <= now
+            && held.is_down()
         {
-            held.next_beat = next;
-            self.ownership.write(&self.context, &mut self.buffer, true);
+            held.next_beat = self.context.after(self.context.limits.beat_again);
         }
     }
 }

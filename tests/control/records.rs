@@ -27,6 +27,7 @@ impl Keeper {
             host: "127.0.0.1".to_owned(),
             socket: stage.store().join(NAME),
             basis: BasisChoice::Lock,
+            is_watched: false,
         };
         let (tell, news) = channel();
         let store = Store::open(place, Clocks::system(), Limits::default(), move |news| drop(tell.send(news))).unwrap();

@@ -10,6 +10,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+#[path = "../lease_model/gateways.rs"]
+mod gateways;
 #[path = "../lease_model/plant.rs"]
 mod plant;
 #[path = "../lease_model/protocol.rs"]
@@ -19,6 +21,7 @@ mod search;
 #[path = "../lease_model/world.rs"]
 mod world;
 
+use gateways::{Heartbeat, Mistake, OUTLIVES};
 use openclaw_supervise_core::lease::Basis;
 use plant::{EPOCH, GIVEN_BACK, ITSELF, Plant, REFUSED, STALE, TWO_GATEWAYS, TWO_OWNERS};
 use protocol::Protocol;
@@ -197,4 +200,48 @@ fn a_gateway_that_outlives_its_supervisor_in_another_container_is_doubled() {
     tell(&format!("an unseen gateway: {}", broken.story()));
     assert_eq!(broken.what, TWO_GATEWAYS);
     assert!(found(Setting { starts: 2, ..TWO_CONTAINERS }, Plant::PromisesTooMuch).is_none(), "PID 1 takes it along");
+}
+
+/// A suspended or stopped owner kills its gateway when it wakes up, before anything else. In a paused virtual machine no
+/// clock tells of the pause: there the store, or 28 s of its own clock, end the second gateway. Nothing but these two can
+/// make two of them.
+#[test]
+fn no_two_gateways_live_unless_the_owner_stood_still_and_then_for_a_bounded_time() {
+    let model = Heartbeat { mistake: None };
+    let space = explore(&model).unwrap_or_else(|broken| panic!("{}", broken.story()));
+    tell(&format!("one gateway: {} states", space.states.len()));
+    let seen = [
+        "tells its gateway to end: the lease is unconfirmed",
+        "kills its gateway",
+        "starts a gateway",
+        "has its write rejected",
+        "hears of the new owner",
+        "takes the lease and starts a gateway",
+        "wakes up",
+        "goes on",
+    ];
+    for step in seen {
+        assert!(space.steps.contains(&step), "nothing ever {step}");
+    }
+    assert!(space.states.len() > 100_000, "{} states", space.states.len());
+}
+
+#[test]
+fn every_mistake_about_the_gateway_of_a_heartbeat_is_found() {
+    let mistakes = [
+        (Mistake::CountsFromReturn, TWO_GATEWAYS),
+        (Mistake::AsksStoreThread, OUTLIVES),
+        (Mistake::DrainsInFull, OUTLIVES),
+        (Mistake::SleepsOver, TWO_GATEWAYS),
+        (Mistake::WaitsAfterSleep, OUTLIVES),
+        (Mistake::ObservesBriefly, TWO_GATEWAYS),
+        (Mistake::StartsUnconfirmed, OUTLIVES),
+        (Mistake::KeepsOnLoss, OUTLIVES),
+    ];
+    for (mistake, what) in mistakes {
+        let model = Heartbeat { mistake: Some(mistake) };
+        let broken = explore(&model).err().unwrap_or_else(|| panic!("{mistake:?} is not found"));
+        tell(&format!("{mistake:?}: {}", broken.story()));
+        assert_eq!(broken.what, what, "{mistake:?}:\n{}", broken.story());
+    }
 }

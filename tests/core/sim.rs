@@ -137,7 +137,7 @@ fn explore(seeds: u64) -> Result<Seen, String> {
 }
 
 /// What the worlds have to reach: a promise about something that never happens is not tested.
-const REACHED: [&str; 61] = [
+const REACHED: [&str; 64] = [
     "Ready",
     "Reloading",
     "Stopping",
@@ -181,6 +181,7 @@ const REACHED: [&str; 61] = [
     "lease.contended",
     "lease.lost",
     "lease.stale_recovered",
+    "lease.unconfirmed",
     "liveness.degraded",
     "liveness.extended",
     "liveness.missed",
@@ -198,6 +199,8 @@ const REACHED: [&str; 61] = [
     "stop.escalated",
     "stop.forwarded",
     "stop.requested",
+    "store.available",
+    "store.unavailable",
     "tree.killed",
 ];
 

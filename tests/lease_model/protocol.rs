@@ -376,6 +376,12 @@ impl Protocol {
             Phase::Confirmed(goal) => self.confirm_signal(world, side, goal, found),
             Phase::Poised(goal) => self.signal(world, side, goal, found),
             Phase::Leaving => self.release(world, side, found),
+            // Its own, that is: where both see one place, no living owner loses its lease.
+            Phase::Lost
+                if self.place(side) == side && self.gateway(&world, side) && !self.setting.one_pid_namespace =>
+            {
+                own(found, side, "ends the gateway of its lost lease", Ok(self.with_gateway(world, side, false)));
+            }
             Phase::Released | Phase::Lost => enter(found, "drops the claim", Phase::Unclaimed),
             Phase::Unclaimed => enter(found, "drops the lock and exits", Phase::Down),
         }

@@ -1,11 +1,11 @@
 //! Who is in charge: the first thing that a supervisor asks, and the end of it.
 
-use crate::world::{STARTED, Script, World, acquired, owner, s};
-use openclaw_supervise_core::lease::Basis;
-use openclaw_supervise_core::policy::OnConflict;
+use crate::world::{KILLED, PROMPT, STARTED, Script, World, acquired, owner, s};
+use openclaw_supervise_core::lease::{Basis, CONFIRMED_FOR, KILLED_BY, LOST_DRAIN, RETURN_MAX, UNCHANGED_FOR};
+use openclaw_supervise_core::policy::{OnConflict, OnStoreLost};
 use openclaw_supervise_core::{
-    Acquired, Contested, Effect, Event, Fact, History, LeaseAnswer, LeaseRequest, OwnerPlan, Policy, Recovered, Report,
-    Request, Settled, exit,
+    Acquired, Contested, Effect, Event, Fact, Fingerprint, History, LeaseAnswer, LeaseRequest, OwnerPlan, Policy,
+    Recovered, Report, Request, Settled, exit,
 };
 use std::time::Duration;
 
@@ -165,9 +165,12 @@ fn an_answer_to_an_older_attempt_is_no_lease() {
     assert_eq!((world.core.lease(), world.probes().len()), (None, 0));
 }
 
+fn lost() -> Event {
+    Event::LeaseLost { owner: Some(owner(901)), why: "its heartbeat stood still".to_owned() }
+}
+
 #[test]
-fn losing_the_lease_ends_the_supervisor_and_leaves_the_gateway_alone_in_every_state() {
-    let lost = || Event::LeaseLost { owner: Some(owner(901)), why: "its heartbeat stood still".to_owned() };
+fn losing_the_lease_ends_the_gateway_and_the_supervisor_in_every_state() {
     let mut hung = World::started(Script { boots_in: Duration::ZERO, dies: None, drain: None });
     hung.run_for(s(10));
     hung.port = Some(openclaw_supervise_core::Verdict::Silent);
@@ -176,19 +179,77 @@ fn losing_the_lease_ends_the_supervisor_and_leaves_the_gateway_alone_in_every_st
     standing.port = Some(STARTED);
     standing.send(Event::Start);
     standing.run_for(s(5));
-    let starting = World::started(Script { boots_in: s(100), ..Script::default() });
-    for (state, mut world) in
-        [("hung", hung), ("standing by", standing), ("starting", starting), ("running", World::serving())]
-    {
-        let before = world.when(touches).len();
+    let mut spawning = World::new(Policy::default());
+    spawning.unanswered = |effect| matches!(effect, Effect::Record { .. });
+    spawning.send(Event::Start);
+    spawning.run_for(s(1));
+    let mut starting = World::started(Script { boots_in: s(100), ..Script::default() });
+    starting.run_for(s(1));
+    for (state, mut world, has_gateway) in [
+        ("hung", hung, true),
+        ("standing by", standing, false),
+        ("about to spawn", spawning, false),
+        ("starting", starting, true),
+        ("running", World::serving(), true),
+    ] {
+        let (spawns, ends) = (world.spawns().len(), world.told("gateway.exited").len());
         world.send(lost());
+        world.run_for(LOST_DRAIN + s(1));
         let (code, reason) = world.outcome();
         assert_eq!(code, 78, "{state}");
         assert!(reason.contains("pid 901 (openclaw-supervise run) took the lease"), "{state}: {reason}");
-        assert_eq!(world.when(touches).len(), before, "{state}: no spawn, no signal");
+        assert_eq!(world.spawns().len(), spawns, "{state}");
+        assert_eq!(world.told("gateway.exited").len(), ends + usize::from(has_gateway), "{state}");
         assert_eq!(world.told("lease.lost").len(), 1, "{state}");
         assert_eq!(world.core.lease(), None, "{state}: nothing to give back");
     }
+}
+
+#[test]
+fn the_gateway_of_a_lost_lease_has_two_seconds_to_drain_and_a_request_changes_nothing() {
+    let script = Script { drain: None, ..Script::default() };
+    for requests in [&[][..], &[Request::Restart], &[Request::Stop], &[Request::Detach]] {
+        let mut world = World::started(script);
+        world.run_for(s(10));
+        let at = world.now;
+        world.send(lost());
+        for request in requests {
+            world.request(*request);
+        }
+        world.run_for(s(10));
+        assert_eq!(world.when(|effect| matches!(effect, Effect::Terminate { .. })), [at], "{requests:?}");
+        assert_eq!(world.kills(), [at + LOST_DRAIN], "{requests:?}");
+        assert_eq!((world.outcome().0, world.spawns().len()), (78, 1), "{requests:?}");
+        assert_eq!(world.causes(), ["the lease was lost"], "{requests:?}");
+    }
+}
+
+#[test]
+fn a_gateway_that_comes_to_life_when_the_lease_is_gone_is_ended() {
+    let mut world = World::new(Policy::default());
+    world.unanswered = |effect| matches!(effect, Effect::Spawn { .. });
+    world.send(Event::Start);
+    world.run_for(s(1));
+    world.send(lost());
+    assert_eq!(world.exit(), None, "its process may be there");
+    world.unanswered = |_| false;
+    world.send(Event::Spawned { generation: 1, pid: 101, fingerprint: Fingerprint::default() });
+    world.run_for(s(3));
+    assert_eq!(world.kills().len(), 1);
+    world.leader_exits(1, KILLED);
+    world.run_for(s(1));
+    assert_eq!((world.outcome().0, world.spawns().len()), (78, 1));
+}
+
+#[test]
+fn a_gateway_of_a_lost_lease_that_survives_sigkill_is_named_in_the_reason() {
+    let mut world = World::serving();
+    world.script.drain = None;
+    world.survivors = vec![1];
+    world.send(lost());
+    world.run_for(s(5));
+    let (code, reason) = world.outcome();
+    assert!(code == 78 && reason.contains("pid 901") && reason.contains("survived SIGKILL"), "{reason}");
 }
 
 #[test]
@@ -213,11 +274,15 @@ fn a_loss_of_what_was_never_ours_is_no_loss() {
 /// A supervisor whose lease is kept by a heartbeat, with a gateway that serves.
 fn by_heartbeat() -> World {
     let mut world = World::new(Policy::default());
+    start_by_heartbeat(&mut world);
+    world.run_for(s(20));
+    world
+}
+
+fn start_by_heartbeat(world: &mut World) {
     let LeaseAnswer::Acquired(acquired) = acquired(History::default()) else { panic!("it is acquired") };
     world.lease = LeaseAnswer::Acquired(Box::new(Acquired { basis: Basis::Heartbeat, ..*acquired }));
     world.send(Event::Start);
-    world.run_for(s(20));
-    world
 }
 
 fn confirmations(world: &World) -> Vec<u64> {
@@ -289,16 +354,164 @@ fn a_confirmation_that_was_slept_over_is_asked_for_again() {
 }
 
 #[test]
-fn a_lease_that_is_not_confirmed_for_thirty_seconds_is_lost_and_nothing_is_signalled() {
+fn an_owner_without_a_confirmation_for_20_s_ends_its_gateway_before_second_30() {
+    for drain in [Script::default().drain, None] {
+        let mut world = by_heartbeat();
+        world.script.drain = drain;
+        let confirmed = world.now - PROMPT;
+        world.send(Event::LeaseConfirmed { age: PROMPT });
+        world.stalled = true;
+        world.unanswered = |effect| matches!(effect, Effect::Confirm { .. } | Effect::Record { .. });
+        world.run_until(confirmed + CONFIRMED_FOR - PROMPT);
+        assert_eq!((signals(&world), world.told("lease.unconfirmed").len()), (0, 0));
+        world.run_for(s(60));
+        let told = [confirmed + CONFIRMED_FOR];
+        assert_eq!((world.told("lease.unconfirmed"), world.told("store.unavailable")), (told.into(), told.into()));
+        let by = if drain.is_some() { told[0] + s(1) } else { confirmed + KILLED_BY };
+        assert!(world.kills().len() == 1 && world.kills()[0] <= by, "{:?}", world.kills());
+        assert!(world.kills()[0] + s(3) <= confirmed + UNCHANGED_FOR);
+        assert_eq!(world.causes(), ["the lease was not confirmed"]);
+        assert_eq!((world.exit(), world.spawns().len()), (None, 1), "it waits for the store");
+        let probes = world.probes().len();
+        world.stalled = false;
+        world.unanswered = |_| false;
+        world.send(Event::LeaseConfirmed { age: s(2) });
+        world.run_for(s(20));
+        assert_eq!((world.probes().len() > probes, world.spawns().len()), (true, 2));
+        assert_eq!(world.told("store.available").len(), 1);
+        assert_eq!(world.told("restart.scheduled").len(), 1, "at once, and at no cost");
+        assert_eq!(world.core.status(world.now).restarts, 0);
+    }
+}
+
+#[test]
+fn what_the_store_says_itself_is_the_reason_and_is_told_once() {
     let mut world = by_heartbeat();
-    world.unanswered = |effect| matches!(effect, Effect::Confirm { .. });
+    world.stalled = true;
+    world.send(Event::StoreFailed { why: "stale file handle".to_owned() });
+    world.run_for(s(25));
+    let why = world.effects.iter().find_map(|(_, effect)| match effect {
+        Effect::Report(Report::LeaseUnconfirmed { why, .. }) => Some(why.as_str()),
+        _ => None,
+    });
+    assert_eq!((why, world.told("store.unavailable").len()), (Some("stale file handle"), 1));
+    world.send(Event::StoreReturned);
+    assert_eq!((world.told("store.available").len(), world.spawns().len()), (1, 1), "that is no confirmation");
+}
+
+#[test]
+fn a_confirmation_counts_from_before_its_write_began() {
+    let mut world = by_heartbeat();
+    world.stalled = true;
+    world.run_for(s(15));
+    let began = world.now - s(6);
+    world.send(Event::LeaseConfirmed { age: s(6) });
+    world.run_for(s(20));
+    assert_eq!(world.told("lease.unconfirmed"), [began + CONFIRMED_FOR]);
+    world.send(Event::LeaseConfirmed { age: s(21) });
+    world.run_for(s(60));
+    assert_eq!(world.spawns().len(), 1, "one that took too long says nothing about now");
+}
+
+#[test]
+fn after_a_sleep_the_age_of_the_confirmation_is_looked_at_before_anything_else() {
+    let mut world = by_heartbeat();
+    world.stalled = true;
+    let before = world.effects.len();
+    world.send(Event::ClockJumped { by: s(3600) });
+    let names: Vec<_> = world.effects[before..].iter().take(4).map(|(_, effect)| format!("{effect:?}")).collect();
+    assert!(names[0].contains("StoreUnavailable") && names[1].contains("LeaseUnconfirmed"), "{names:#?}");
+    assert!(names[2].starts_with("Terminate"), "{names:#?}");
+    assert_eq!(world.kills(), [world.now], "another supervisor may run a gateway by now");
+}
+
+#[test]
+fn a_machine_that_stood_still_ends_its_gateway_in_the_first_step() {
+    let mut world = by_heartbeat();
+    world.stalled = true;
+    world.now += s(60);
+    world.send(Event::Tick);
+    assert_eq!(world.kills(), [world.now]);
+}
+
+#[test]
+fn an_operator_may_keep_the_gateway_and_it_can_still_be_stopped() {
+    let mut world = World::new(Policy { on_store_lost: Some(OnStoreLost::Keep), ..Policy::default() });
+    start_by_heartbeat(&mut world);
+    world.run_for(s(20));
+    world.stalled = true;
+    world.unanswered = |effect| matches!(effect, Effect::Confirm { .. } | Effect::Record { .. });
+    world.run_for(s(900));
+    assert_eq!((signals(&world), world.told("lease.unconfirmed").len()), (0, 1));
     world.request(Request::Stop);
-    world.run_for(Duration::from_millis(29_999));
-    assert_eq!(world.exit(), None);
+    world.run_for(s(3));
+    assert_eq!(world.outcome().0, 0);
+}
+
+#[test]
+fn under_the_lock_a_silent_store_costs_the_gateway_only_on_request() {
+    for (on_store_lost, kills) in [(None, 0), (Some(OnStoreLost::Keep), 0), (Some(OnStoreLost::Stop), 1)] {
+        let mut world = World::new(Policy { on_store_lost, ..Policy::default() });
+        world.send(Event::Start);
+        world.run_for(s(20));
+        world.stalled = true;
+        world.run_for(s(40));
+        assert_eq!((world.kills().len(), world.told("lease.unconfirmed").len()), (kills, kills), "{on_store_lost:?}");
+    }
+}
+
+#[test]
+fn a_start_that_waits_is_taken_back_and_the_port_is_looked_at_again() {
+    let mut world = World::new(Policy::default());
+    world.unanswered = |effect| matches!(effect, Effect::Record { .. });
+    start_by_heartbeat(&mut world);
+    world.stalled = true;
+    world.run_for(s(30));
+    let fact = Effect::Remember { generation: 1, fact: Fact::Settled(Settled::Postponed) };
+    assert!(world.effects.iter().any(|(_, effect)| *effect == fact));
+    assert_eq!((world.core.status(world.now).state, world.spawns().len()), ("probing", 0));
+    world.unanswered = |_| false;
+    world.stalled = false;
+    let probes = world.probes().len();
+    world.send(Event::LeaseConfirmed { age: PROMPT });
     world.run_for(s(1));
+    assert_eq!((world.probes().len() > probes, world.spawns().len()), (true, 1));
+}
+
+#[test]
+fn a_store_that_stays_away_ends_us_with_1_so_that_a_manager_can_mount_it_anew() {
+    let mut world = by_heartbeat();
+    world.stalled = true;
+    world.unanswered = |effect| matches!(effect, Effect::Confirm { .. } | Effect::Record { .. });
+    world.run_for(RETURN_MAX);
+    assert_eq!(world.exit(), None);
+    world.run_for(s(40));
     let (code, reason) = world.outcome();
-    assert!(code == 78 && reason.contains("has not confirmed it for 30s"), "{reason}");
-    assert_eq!((signals(&world), world.told("lease.lost").len()), (0, 1));
+    assert!(code == 1 && reason.contains("check the mount"), "{reason}");
+}
+
+#[test]
+fn a_lease_that_another_took_meanwhile_is_lost() {
+    let mut world = by_heartbeat();
+    world.stalled = true;
+    world.run_for(s(60));
+    world.send(lost());
+    let (code, reason) = world.outcome();
+    assert!(code == 78 && reason.contains("pid 901"), "{reason}");
+}
+
+#[test]
+fn a_stop_waits_for_a_silent_store_no_longer_than_the_lease_is_certain() {
+    let mut world = by_heartbeat();
+    world.stalled = true;
+    world.unanswered = |effect| matches!(effect, Effect::Confirm { .. });
+    world.send(Event::LeaseConfirmed { age: Duration::ZERO });
+    world.request(Request::Stop);
+    world.run_for(CONFIRMED_FOR - PROMPT);
+    assert_eq!(signals(&world), 0);
+    world.run_for(s(3));
+    assert_eq!(world.outcome().0, 0);
+    assert_eq!(world.causes(), ["stop requested"]);
 }
 
 #[test]

@@ -151,7 +151,7 @@ fn every_end_of_ours_is_told_before_it_comes() {
     let mut duplicate = World::new(Policy::default());
     duplicate.lease = LeaseAnswer::Contended { owner: Some(owner(900)), what: Contested::Lease };
     duplicate.send(Event::Start);
-    let mut robbed = World::serving();
+    let mut robbed = World::started(Script::default());
     robbed.send(Event::LeaseLost { owner: None, why: "it was taken".to_owned() });
     let mut hooked = World::new(Policy { pre_start: Some(s(15)), ..Policy::default() });
     hooked.hook = crate::world::HookScript::endless();

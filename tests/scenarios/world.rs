@@ -2,7 +2,8 @@
 
 use crate::fake_shell::{Answer, Broken, FakeShell, World as Outside, after, never};
 use openclaw_supervise_core::handoff::{HandoffVerdict, Support};
-use openclaw_supervise_core::lease::Basis;
+use openclaw_supervise_core::lease::{BEAT, Basis};
+use openclaw_supervise_core::policy::OnStoreLost;
 use openclaw_supervise_core::{
     Acquired, Call, Effect, Endpoint, Event, ExitStatus, ExitUsage, Fingerprint, Generation, History, Holder, HookEnd,
     LeaseAnswer, LeaseRequest, Moment, MoveReason, Moved, Notice, Observation, Outcome, Owner, OwnerPlan, Phase,
@@ -21,7 +22,7 @@ pub(crate) const CRASH: ExitStatus = ExitStatus::Code(1);
 pub(crate) const EVIDENCE: &str = "/store/incidents/1.json";
 
 /// How long an answer takes that comes at once.
-const PROMPT: Duration = Duration::from_millis(2);
+pub(crate) const PROMPT: Duration = Duration::from_millis(2);
 
 pub(crate) fn s(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
@@ -125,6 +126,8 @@ pub(crate) struct World {
     pub(crate) remains: Remains,
     /// Effects that the shell leaves without an answer; the test gives its own.
     pub(crate) unanswered: fn(&Effect) -> bool,
+    /// The store confirms the lease no more, until a test does.
+    pub(crate) stalled: bool,
     /// How long the evidence against a gateway that hangs takes, if it ever comes.
     pub(crate) evidence: Option<Duration>,
     /// How much of a processor the gateway's event loop uses, in percent; nothing where the kernel does not tell.
@@ -173,6 +176,7 @@ impl World {
             plan: OwnerPlan::Unknown,
             remains: Remains::Nothing { pid: None },
             unanswered: |_| false,
+            stalled: false,
             evidence: Some(PROMPT),
             work: Some(0),
             tree_rss_kb: None,
@@ -217,6 +221,7 @@ impl World {
         self.used = (self.now, used + (self.now.saturating_sub(since)) * self.work.unwrap_or(0) / 100);
         let mut shell = std::mem::take(&mut self.shell);
         shell.note(&event);
+        self.beat(&event);
         let mut fx = Vec::new();
         self.core.step(self.now, event, &mut fx);
         let mut at_once = Vec::new();
@@ -232,6 +237,20 @@ impl World {
         self.shell = shell;
         for event in at_once {
             self.send(event);
+        }
+    }
+
+    /// Plans the next confirmation of the lease, where there is one.
+    fn beat(&mut self, event: &Event) {
+        let beats = match event {
+            Event::Leased { answer: LeaseAnswer::Acquired(acquired), .. } => {
+                acquired.basis == Basis::Heartbeat || self.policy.on_store_lost == Some(OnStoreLost::Stop)
+            }
+            Event::LeaseConfirmed { .. } => true,
+            _ => false,
+        };
+        if beats {
+            self.later(BEAT, Event::LeaseConfirmed { age: PROMPT });
         }
     }
 
@@ -298,6 +317,7 @@ impl World {
                     }
                 }
                 Some((_, event @ Event::HookEnded { .. })) if !self.shell.is_news(&event) => {}
+                Some((_, Event::LeaseConfirmed { .. })) if self.stalled => {}
                 Some((_, event)) => self.send(event),
                 None => self.send(Event::Tick),
             }

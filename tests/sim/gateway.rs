@@ -238,6 +238,10 @@ pub(crate) struct SimGateway {
     /// A child that stays in uninterruptible sleep once killed.
     pub(crate) stuck_child: bool,
     pub(crate) terminated: bool,
+    /// SIGKILL was sent to its tree.
+    pub(crate) killed: bool,
+    /// It is on another machine than all supervisors but its own: they see neither it nor its port.
+    pub(crate) away: bool,
     /// No promise covers it any more: it survived SIGKILL and that was reported, or the store that knew of it was lost.
     pub(crate) excused: bool,
     /// When the supervisor learns that it exists; its exit is not reported earlier.
@@ -274,6 +278,8 @@ impl SimGateway {
             daemons: plan.daemons,
             stuck_child: plan.stuck.is_some_and(|(leader, _)| !leader),
             terminated: false,
+            killed: false,
+            away: false,
             excused: false,
             known: born,
             planned: false,

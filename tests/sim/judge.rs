@@ -142,6 +142,8 @@ pub(crate) struct Judge {
     goal: Goal,
     /// When a stop was first requested, its stop timeout, and how long the machine was suspended since.
     stop: Option<(Moment, Duration)>,
+    /// When a stop or a detach was first requested.
+    leaving: Option<Moment>,
     suspended: Duration,
     standstill: Duration,
     /// When the last late event came.
@@ -199,6 +201,7 @@ impl Judge {
             owned: None,
             goal: Goal::Run,
             stop: None,
+            leaving: None,
             suspended: Duration::ZERO,
             standstill: Duration::ZERO,
             awake_since: Moment::ZERO,
@@ -265,8 +268,10 @@ impl Judge {
     }
 
     /// Whether an event is out of date, so that it must change nothing.
-    pub(crate) fn is_stale(&self, event: &Event) -> bool {
+    pub(crate) fn is_stale(&self, at: Moment, event: &Event) -> bool {
         match event {
+            // Any event may be the first one after that.
+            _ if self.is_confirmation_due(at) => false,
             Event::Tick | Event::ClockJumped { .. } | Event::StopBudget { .. } | Event::StraysKilled { .. }
                 if self.sweeping.is_some() =>
             {
@@ -275,7 +280,7 @@ impl Judge {
             Event::SweepFinished => self.over || self.sweeping.is_none(),
             _ if self.ends() => true,
             Event::HooksCleared { .. } => !self.clearing,
-            Event::Recorded { generation } => !self.fence.records(*generation),
+            Event::Recorded { generation } => !self.fence.records(*generation) && !self.fence.is_unavailable(),
             Event::Confirmed { ticket } => !self.fence.awaits(*ticket),
             Event::Probed { ticket, .. } => *ticket != self.probe || self.asked.is_none(),
             Event::Leased { ticket, .. } => self.lease.asked.is_none_or(|(asked, _)| asked != *ticket),
@@ -360,12 +365,13 @@ impl Judge {
             owned.decided = false;
         }
         self.fence.note(at, turn.event);
+        self.shorten_end(at);
         self.note_lease_event(at, turn.event);
         self.note_exit(at, exit);
         let answer = self.note(at, turn.event);
         let leaves = dies && self.goal == Goal::Run && self.owned.as_ref().is_some_and(Owned::may_have_successor);
         let kills = turn.fx.iter().any(|effect| matches!(effect, Effect::KillTree { .. }));
-        must(!(leaves && kills), "P3", "a tree is killed before the search for a successor")?;
+        must(!(leaves && kills) || self.must_hurry(turn), "P3", "a tree is killed before the search for a successor")?;
         for effect in turn.fx {
             must(!self.ends(), "exit", "the exit is the last effect")?;
             self.judge_effect(turn, effect, answer)?;
@@ -385,6 +391,7 @@ impl Judge {
         self.judge_launcher(turn)?;
         self.judge_unheard(turn, answer)?;
         self.judge_fence(turn)?;
+        self.judge_confirmation(turn)?;
         self.judge_notices(turn, answer)?;
         self.judge_degraded(answer.is_some())?;
         self.judge_readiness(turn, answer)
@@ -436,6 +443,9 @@ impl Judge {
             | Event::Leased { .. }
             | Event::OwnerAsked { .. }
             | Event::LeaseLost { .. }
+            | Event::LeaseConfirmed { .. }
+            | Event::StoreFailed { .. }
+            | Event::StoreReturned
             | Event::Adopted { .. }
             | Event::AdoptFailed { .. }
             | Event::HooksCleared { .. }
@@ -550,6 +560,9 @@ impl Judge {
             (self.spawning, self.postponed) = (false, Some(self.generation));
             self.fence.take_back();
         }
+        if goal >= Goal::Detach {
+            self.leaving.get_or_insert(at);
+        }
         if goal >= Goal::Stop && self.stop.is_none() {
             self.stop = Some((at, self.policy.stop_timeout));
             self.suspended = Duration::ZERO;
@@ -567,7 +580,7 @@ impl Judge {
     fn settle(&mut self, at: Moment) {
         let over = self.owned.take_if(|owned| owned.gone && owned.death.is_some());
         let Some(owned) = over else { return };
-        let (limited, spawned) = (owned.is_over_limit(), owned.spawned);
+        let (limited, spawned, withdrawn) = (owned.is_over_limit(), owned.spawned, owned.withdrawn);
         let asked_by = owned.listener.unwrap_or(owned.pid);
         let answered = owned.started.is_some() || owned.answered;
         let Owned { generation, pid, health, started, terminated, drained, lost, death: Some((death, died)), .. } =
@@ -598,6 +611,7 @@ impl Judge {
             ended_by_us,
             limited,
             lost,
+            withdrawn,
         };
         let unasked = self.goal == Goal::Run;
         self.ended = Some(Ended { generation, started, died, clean, cause: Cause::Failed });

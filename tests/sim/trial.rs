@@ -53,6 +53,9 @@ fn numbers<'a>(input: &'a mut Input, judge: &Judge) -> Option<(&'a mut u64, u64)
             Event::Start
             | Event::Tick
             | Event::LeaseLost { .. }
+            | Event::LeaseConfirmed { .. }
+            | Event::StoreFailed { .. }
+            | Event::StoreReturned
             | Event::HooksCleared { .. }
             | Event::SweepFinished
             | Event::Departed { .. }
@@ -102,7 +105,7 @@ impl Trial {
         };
         let before = self.core.deadline();
         // A late step has effects of its own, so only one in time can be required to change nothing.
-        let frozen = (self.judge.is_stale(event)
+        let frozen = (self.judge.is_stale(at, event)
             && before.is_none_or(|before| at < before.saturating_add(Duration::from_secs(5))))
         .then(|| format!("{:?}", self.core));
         let mut fx = Vec::new();

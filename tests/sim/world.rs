@@ -24,7 +24,7 @@ use crate::judge::{KILL_MAX, TICK_LATE_MAX};
 use crate::trial::{Input, Maker, Trial};
 use hooks::HookRun;
 use moves::{Moves, Place};
-use openclaw_supervise_core::policy::OnConflict;
+use openclaw_supervise_core::policy::{OnConflict, OnStoreLost};
 use openclaw_supervise_core::{
     Event, ExitStatus, ExitUsage, Fingerprint, Generation, HookEnd, LeaseRequest, Moment, Phase, Policy, ProbeScope,
     Request, Verdict,
@@ -48,6 +48,9 @@ const EVIDENCE_MAX: Duration = Duration::from_secs(5);
 
 /// The longest stop timeout that an outer service manager grants.
 const STOP_BUDGET_MAX: Duration = Duration::from_mins(1);
+
+/// How long after a suspension a supervisor may take to end a gateway whose lease is not certain any more.
+const WAKING: Duration = Duration::from_secs(4);
 
 /// The process id of the unrelated process on the port.
 const FOREIGN_PID: i32 = 4242;
@@ -74,6 +77,10 @@ enum WorldEvent {
     Record(usize, Generation, Moment),
     /// The store checks that the lease still belongs to its owner.
     Confirm(usize, u64),
+    /// The store makes the counter of the lease go on. One that hangs began then, when the machine had slept for so long.
+    Beat(usize, Option<(Moment, Duration)>),
+    /// The calls of a supervisor to the store do not return for this time.
+    Cut(Duration),
     /// A process is created; its start is on record by then.
     Fork(usize, Generation),
     /// A supervisor starts.
@@ -105,6 +112,10 @@ enum WorldEvent {
 }
 
 impl WorldEvent {
+    fn is_call_to_store(&self) -> bool {
+        matches!(self, Self::Lease(..) | Self::Record(..) | Self::Confirm(..) | Self::Beat(..))
+    }
+
     fn supervisor(&self) -> Option<usize> {
         match self {
             Self::Deliver(sup, _)
@@ -113,6 +124,7 @@ impl WorldEvent {
             | Self::Seek(sup, _)
             | Self::Record(sup, ..)
             | Self::Confirm(sup, _)
+            | Self::Beat(sup, ..)
             | Self::Fork(sup, _) => Some(*sup),
             _ => None,
         }
@@ -127,6 +139,14 @@ pub(crate) struct Sup {
     up: bool,
     tick_late: Duration,
     paused_until: Moment,
+    /// Its calls to the store return then.
+    cut_until: Moment,
+    /// It has taken a lease that the store has to confirm; when the write of the last confirmation began, less what was slept
+    /// over since.
+    watched: bool,
+    confirmed: Moment,
+    /// Until then it may be about to end its gateway, after a suspension.
+    waking: Moment,
     /// It lost its lease to another supervisor, or (`stolen`) because a person removed it.
     lease_lost: bool,
     stolen: bool,
@@ -168,6 +188,8 @@ pub(crate) struct World<'a> {
     hidden: bool,
     /// The store is on a file system without locks: the lease is kept by a heartbeat.
     remote: bool,
+    /// How long the machine has slept.
+    slept: Duration,
     /// File descriptors are short: most searches for an earlier gateway fail.
     scarce: bool,
     /// The store is lost now and then.
@@ -240,7 +262,8 @@ impl<'a> World<'a> {
             calm: false,
             ending: false,
             hidden: dice.once_in(6),
-            remote: dice.once_in(6),
+            remote: dice.once_in(4),
+            slept: Duration::ZERO,
             scarce: dice.once_in(10),
             fragile: dice.once_in(10),
             repeated_fault: dice.once_in(3).then(|| {
@@ -262,8 +285,17 @@ impl<'a> World<'a> {
         if world.hidden {
             world.moves.read_well();
         }
+        if !world.remote {
+            world.policy.on_store_lost =
+                world.dice.pick(&[None, None, Some(OnStoreLost::Keep), Some(OnStoreLost::Stop)]);
+        }
         world.plan_trouble();
         world
+    }
+
+    /// Whether owners have to confirm their lease.
+    fn is_watched(&self) -> bool {
+        self.remote || self.policy.on_store_lost == Some(OnStoreLost::Stop)
     }
 
     fn later(&mut self, delay: Duration, event: WorldEvent) {
@@ -277,12 +309,19 @@ impl<'a> World<'a> {
 
     fn handle(&mut self, event: WorldEvent) -> Result<(), Broken> {
         if let Some(sup) = event.supervisor() {
-            let Sup { up, paused_until, .. } = self.sups[sup];
+            let Sup { up, paused_until, cut_until, .. } = self.sups[sup];
             if !up {
                 return Ok(());
             }
-            if paused_until > self.now {
-                self.at(paused_until, event);
+            let back = if event.is_call_to_store() { paused_until.max(cut_until) } else { paused_until };
+            if back > self.now {
+                let event = match event {
+                    WorldEvent::Beat(sup, None) if paused_until <= self.now => {
+                        WorldEvent::Beat(sup, Some((self.now, self.slept)))
+                    }
+                    event => event,
+                };
+                self.at(back, event);
                 return Ok(());
             }
         }
@@ -293,6 +332,12 @@ impl<'a> World<'a> {
             WorldEvent::Seek(sup, generation) => self.seek(sup, generation)?,
             WorldEvent::Record(sup, generation, at) => self.write_record(sup, generation, at)?,
             WorldEvent::Confirm(sup, ticket) => self.confirm_lease(sup, ticket),
+            WorldEvent::Beat(sup, began) => self.beat(sup, began)?,
+            WorldEvent::Cut(by) => {
+                if let Some(sup) = self.any_up().filter(|_| !self.calm) {
+                    self.sups[sup].cut_until = self.now + by;
+                }
+            }
             WorldEvent::Fork(sup, generation) => self.fork(sup, generation)?,
             WorldEvent::Begin => self.begin()?,
             WorldEvent::Kill => {
@@ -325,7 +370,10 @@ impl<'a> World<'a> {
             }
             WorldEvent::Pause(by, all) => self.pause(by, all)?,
             WorldEvent::Jump(by) => {
+                self.slept += by;
                 for sup in 0..self.sups.len() {
+                    self.sups[sup].confirmed = self.sups[sup].confirmed.saturating_sub(by);
+                    self.sups[sup].waking = self.now.max(self.sups[sup].paused_until) + WAKING;
                     self.later(Duration::ZERO, WorldEvent::Deliver(sup, Event::ClockJumped { by }));
                 }
             }
@@ -370,22 +418,24 @@ impl<'a> World<'a> {
             let Some(sup) = self.any_up().filter(|sup| self.sups[*sup].paused_until <= self.now) else { return Ok(()) };
             self.sups[sup].trial.take(self.now, Input::Suspended(by))?;
             self.sups[sup].paused_until = self.now + by;
-            if self.store.lease.owner == Some(sup) {
-                self.store.lease.freeze(self.now, self.now + by);
-            }
+            self.sups[sup].waking = self.now + by + WAKING;
             return Ok(());
         }
         for sup in self.sups.iter_mut().filter(|sup| sup.up) {
             sup.trial.take(self.now, Input::Suspended(by))?;
             sup.paused_until += by;
+            sup.waking = sup.paused_until.max(self.now + by) + WAKING;
         }
         let moved = std::mem::take(&mut self.queue);
-        self.queue = moved.into_iter().map(|((at, number), event)| ((at + by, number), event)).collect();
+        let until = self.now + by;
+        let shifted = moved.into_iter().map(|((at, number), event)| {
+            // What has happened is told as soon as it can be.
+            let is_exit = matches!(event, WorldEvent::Deliver(_, Event::LeaderExited { .. }));
+            ((if is_exit { at.max(until) } else { at + by }, number), event)
+        });
+        self.queue = shifted.collect();
         self.calm_at += by;
         self.gateways.iter_mut().for_each(|gateway| gateway.suspend(by));
-        if self.store.lease.owner.is_some() {
-            self.store.lease.freeze(self.now, self.now + by);
-        }
         self.now += by;
         Ok(())
     }
@@ -401,6 +451,7 @@ impl<'a> World<'a> {
             return Err(Broken::new("owed", "the next step is at the end of time"));
         }
         self.now = self.now.max(next);
+        self.judge_confirmations()?;
         if let Some((at, sup)) = tick
             && at == next
             && (event != Some(next) || self.dice.once_in(2))
@@ -426,6 +477,9 @@ impl<'a> World<'a> {
     /// Stops the faults: from here on nothing new goes wrong.
     fn calm_down(&mut self) {
         self.calm = true;
+        for sup in &mut self.sups {
+            sup.cut_until = sup.cut_until.min(self.now);
+        }
         let old = std::mem::take(&mut self.queue);
         let stays = |event: &WorldEvent| {
             !matches!(
@@ -434,6 +488,7 @@ impl<'a> World<'a> {
                     | WorldEvent::Jump(_)
                     | WorldEvent::Pause(..)
                     | WorldEvent::Kill
+                    | WorldEvent::Cut(_)
                     | WorldEvent::Steal
                     | WorldEvent::ListenerTurns(_)
                     | WorldEvent::Shows(_, Show::Nonsense)
@@ -448,7 +503,8 @@ impl<'a> World<'a> {
         }
         for ((at, number), event) in old.into_iter().filter(|(_, event)| stays(event)) {
             // The run cannot end before these have started, so they start soon.
-            let at = if matches!(event, WorldEvent::Begin) { at.min(self.now + SOON) } else { at };
+            let soon = matches!(event, WorldEvent::Begin) || event.is_call_to_store();
+            let at = if soon { at.min(self.now + SOON) } else { at };
             self.queue.insert((at, number), event);
         }
     }

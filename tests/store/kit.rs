@@ -49,7 +49,7 @@ impl Scene {
         let port = listener.local_addr().unwrap().port();
         let (key, host) = ("/etc/openclaw.json".to_owned(), "127.0.0.1".to_owned());
         let (socket, basis) = (dir.join("control.sock"), BasisChoice::Auto);
-        let place = Place { dir: dir.clone(), key, port, host, socket, basis };
+        let place = Place { dir: dir.clone(), key, port, host, socket, basis, is_watched: false };
         Self { place, root: dir, owns_root: false, _port: listener }
     }
 
@@ -151,6 +151,9 @@ impl Running {
                 News::Warning(warning) => self.warnings.push(warning),
                 News::Claimed(server) => self.server = Some(server),
                 News::Moved => self.moves += 1,
+                News::Failed(why) => self.reports.push(Report::StoreUnavailable { why }),
+                News::Returned => self.reports.push(Report::StoreAvailable),
+                News::Beaten => {}
                 news => return news,
             }
         }

@@ -287,6 +287,7 @@ impl FakeShell {
             }
             Event::Spawned { generation, .. } if self.spawning == Some(generation) => {
                 (self.spawning, self.leader, self.tree) = (None, Some(generation), Some(generation));
+                self.following = None;
             }
             Event::SpawnFailed { generation, .. } if self.spawning == Some(generation) => self.spawning = None,
             Event::Adopted { generation, ref remains } if self.adopting == Some(generation) => {
@@ -316,6 +317,9 @@ impl FakeShell {
             | Event::Leased { .. }
             | Event::OwnerAsked { .. }
             | Event::LeaseLost { .. }
+            | Event::LeaseConfirmed { .. }
+            | Event::StoreFailed { .. }
+            | Event::StoreReturned
             | Event::HooksCleared { .. }
             | Event::AdoptFailed { .. }
             | Event::Recorded { .. }
@@ -356,6 +360,9 @@ impl FakeShell {
             | Event::Leased { .. }
             | Event::OwnerAsked { .. }
             | Event::LeaseLost { .. }
+            | Event::LeaseConfirmed { .. }
+            | Event::StoreFailed { .. }
+            | Event::StoreReturned
             | Event::HooksCleared { .. }
             | Event::AdoptFailed { .. }
             | Event::Recorded { .. }

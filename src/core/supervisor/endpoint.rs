@@ -1,5 +1,6 @@
 //! Where the gateway is looked for: before a spawn where its settings say, then where the living process serves.
 
+use super::state::TreePhase;
 use super::{Effect, Effects, Observation, Report, State, Supervisor};
 use crate::endpoint::Moved;
 use crate::fault::Fault;
@@ -33,7 +34,23 @@ impl Supervisor {
     /// Before a spawn there is only what the settings say. A gateway that lives is followed if it answers there: of
     /// another process the answer says nothing about ours.
     fn may_follow(&self, sighting: &Observation) -> bool {
-        let lives = matches!(self.state, State::Starting { .. } | State::Running { .. } | State::Examining(_));
+        let lives = match &self.state {
+            State::Starting { .. } | State::Running { .. } | State::Examining(_) => true,
+            // One behind a launcher is looked at while it drains.
+            State::Stopping(stopping) => matches!(stopping.tree, TreePhase::Draining { .. }),
+            State::Idle
+            | State::Leasing { .. }
+            | State::Clearing(_)
+            | State::Standby(_)
+            | State::Adopting(_)
+            | State::Probing { .. }
+            | State::BackingOff { .. }
+            | State::Awaiting(_)
+            | State::Hooking(_)
+            | State::Spawning(_)
+            | State::Sweeping { .. }
+            | State::Exited => false,
+        };
         let answers = matches!(sighting.verdict, Verdict::Gateway(_) | Verdict::Draining);
         let is_strange = matches!(sighting.owner, Owner::Other(_)) && !self.has(Fault::StrangerFollowed);
         !lives || answers && !is_strange && !self.has(Fault::MoveNotFollowed)

@@ -3,7 +3,7 @@
 
 use super::state::{Ending, HeldExit, ProbePurpose, Repair, State, StopReason, Streak, Update};
 use super::stop::{NOT_EXECUTABLE, NOT_FOUND, REFUSAL};
-use super::{Effect, Effects, Generation, Intent, Moment, Report, Supervisor, exit};
+use super::{Effect, Effects, Generation, Intent, Moment, Outcome, Report, Supervisor, exit};
 use crate::ExitStatus;
 use crate::event::Fingerprint;
 use crate::fault::Fault;
@@ -36,6 +36,9 @@ const UPDATE_TIME_MAX: Duration = Duration::from_mins(10);
 impl Supervisor {
     /// Nothing of it is left. What that means is decided once the operator's own command has run.
     pub(super) fn decide(&mut self, now: Moment, ending: Ending, fx: &mut Effects) {
+        if let Some(Outcome { code, reason }) = self.lost.take() {
+            return self.exit(now, code, reason, fx);
+        }
         match self.policy.post_stop {
             Some(timeout) if !self.has(Fault::PostStopForgotten) => {
                 self.call_post_stop(now, ending, timeout, fx);
@@ -56,6 +59,7 @@ impl Supervisor {
                 Cause::CleanExit
             }
             (StopReason::MemoryLimit, _) => Cause::Memory,
+            (StopReason::Unconfirmed, _) => Cause::Asked,
             _ => Cause::Failed,
         };
         match self.intent.take() {
@@ -104,7 +108,9 @@ impl Supervisor {
                     | StopReason::Hung
                     | StopReason::Asked
                     | StopReason::MemoryLimit
-                    | StopReason::Orphaned,
+                    | StopReason::Orphaned
+                    | StopReason::Unconfirmed
+                    | StopReason::LeaseLost,
                     _,
                 ) => {
                     self.plan(now, run, cause, told, fx);

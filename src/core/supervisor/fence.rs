@@ -1,13 +1,14 @@
 //! What cannot be undone waits here for the store: a spawn for its record and, where only a heartbeat keeps the lease,
 //! every spawn, signal and start of a hook for the confirmation that the lease is still ours.
 //!
-//! While an act waits, the timeouts of its state do not run: its next deadline counts from the act.
+//! While an act waits, the timeouts of its state do not run: its next deadline counts from the act. A signal waits no
+//! longer than the lease is certain: the gateway is a process of ours all the same.
 
 use super::state::{Answer, Fence, State, Waiting};
 use super::{Effect, Effects, Generation, Moment, Supervisor};
 use crate::fault::Fault;
 use crate::history::{Fact, Settled};
-use crate::lease::{Basis, FRESH_FOR, RECORD_MAX, UNCHANGED_FOR};
+use crate::lease::{Basis, FRESH_FOR, RECORD_MAX};
 use core::time::Duration;
 
 impl Fence {
@@ -29,14 +30,10 @@ impl Fence {
     }
 
     /// When the waiting ends without an answer: what counts is since when an act has waited, for a store that is always
-    /// late must not hold us for ever.
+    /// late must not hold us for ever. Under a heartbeat that depends on the last confirmation.
     pub(super) fn deadline(&self) -> Option<Moment> {
-        let patience = match self.basis {
-            Basis::Lock => RECORD_MAX,
-            // As long as it takes until another supervisor may take us for gone.
-            Basis::Heartbeat => UNCHANGED_FOR,
-        };
-        self.waiting.as_ref().map(|waiting| waiting.since.saturating_add(patience))
+        let waiting = self.waiting.as_ref().filter(|_| self.basis == Basis::Lock);
+        waiting.map(|waiting| waiting.since.saturating_add(RECORD_MAX))
     }
 
     /// Drops what waits and says whether there was anything.
@@ -85,6 +82,12 @@ impl Supervisor {
     /// Asks for something that cannot be undone. It is done once the fence is passed.
     pub(super) fn act(&mut self, now: Moment, act: Effect, fx: &mut Effects) {
         let is_hasty = matches!(act, Effect::Spawn { .. }) && self.has(Fault::RecordNotWaitedFor);
+        let is_signal =
+            matches!(act, Effect::Terminate { .. } | Effect::TerminateListener { .. } | Effect::KillTree { .. });
+        if is_signal && (self.is_unconfirmed() || self.lost.is_some()) {
+            self.fence.take_back();
+            return self.emit(act, fx);
+        }
         match self.fence.hold(now, act) {
             Ok(question) => fx.push(question),
             Err(act) => self.emit(act, fx),
@@ -96,6 +99,7 @@ impl Supervisor {
 
     /// The record of a spawn is written, or cannot be.
     pub(super) fn on_recorded(&mut self, now: Moment, generation: Generation, fx: &mut Effects) {
+        self.hear_store(fx);
         match self.fence.waiting.take() {
             Some(waiting @ Waiting { answer: Answer::Record(waits), .. }) if waits == generation => {
                 match self.fence.basis {
@@ -126,16 +130,13 @@ impl Supervisor {
 
     /// The store does not answer.
     pub(super) fn tick_fence(&mut self, now: Moment, fx: &mut Effects) {
-        if self.fence.deadline().is_none_or(|deadline| now < deadline) {
-            return;
-        }
-        match self.fence.basis {
-            Basis::Lock => self.pass(now, fx),
-            Basis::Heartbeat => self.lose_unconfirmed(now, fx),
+        if self.fence.deadline().is_some_and(|deadline| deadline <= now) {
+            self.tell_silence(fx);
+            self.pass(now, fx);
         }
     }
 
-    fn pass(&mut self, now: Moment, fx: &mut Effects) {
+    pub(super) fn pass(&mut self, now: Moment, fx: &mut Effects) {
         if let Some(waiting) = self.fence.waiting.take() {
             self.let_pass(now, waiting, fx);
         }
@@ -178,12 +179,13 @@ impl Supervisor {
         fx.push(act);
     }
 
-    /// A stop or a detach takes back a spawn that still waits. It costs nothing, and says so on record.
-    pub(super) fn take_back_spawn(&mut self, now: Moment, fx: &mut Effects) {
-        if self.fence.take_back() {
+    /// Takes back a spawn that still waits, if one does. It costs nothing, and says so on record.
+    pub(super) fn take_back_spawn(&mut self, fx: &mut Effects) -> bool {
+        let is_waiting = self.fence.take_back();
+        if is_waiting {
             let fact = Fact::Settled(Settled::Postponed);
             fx.push(Effect::Remember { generation: self.generation, fact });
-            self.go_on_unborn(now, "was not started", fx);
         }
+        is_waiting
     }
 }

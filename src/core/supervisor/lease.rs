@@ -1,14 +1,13 @@
 //! The lease: is another supervisor in charge?
 
 use super::contention::PLAN_LOST;
-use super::state::{Poll, ProbePurpose, Rival, Seen, State, WaitingFor};
+use super::state::{Poll, ProbePurpose, Rival, Seen, State, StopReason, WaitingFor};
 use super::{Effect, Effects, Moment, Outcome, Report, Supervisor};
 use crate::event::{Contested, LeaseAnswer};
 use crate::fault::Fault;
-use crate::lease::UNCHANGED_FOR;
+use crate::lease::{LOST_DRAIN, UNCHANGED_FOR};
 use crate::policy::OnConflict;
 use crate::prelude::*;
-use crate::report::human;
 use crate::{Holder, LeaseRequest, exit};
 use core::time::Duration;
 
@@ -166,6 +165,7 @@ impl Supervisor {
         }
     }
 
+    /// Another supervisor is in charge. Our gateway is a second one, and provably ours: it is ended, and then we go.
     pub(super) fn on_lease_lost(&mut self, now: Moment, owner: Option<Holder>, why: String, fx: &mut Effects) {
         if self.lease.is_none() || self.state.is_over() || self.has(Fault::LeaseLossIgnored) {
             return;
@@ -174,31 +174,45 @@ impl Supervisor {
             .as_ref()
             .map_or_else(|| "another supervisor".to_owned(), |o| format!("pid {} ({})", o.pid, o.command));
         let reason = format!(
-            "{named} took the lease ({why}) and is in charge of {} now; the gateway was left to it and got no signal; \
-             see 'openclaw-supervise status', and end one of the two",
+            "{named} took the lease ({why}) and is in charge of {} now; no gateway of this supervisor is left running; see \
+             'openclaw-supervise status', and end one of the two",
             self.policy.endpoint
         );
-        self.leave_to_other(now, owner, why, reason, fx);
-    }
-
-    /// The store has not confirmed the lease for so long that another supervisor may take it.
-    pub(super) fn lose_unconfirmed(&mut self, now: Moment, fx: &mut Effects) {
-        let why = format!("the store has not confirmed it for {}", human(UNCHANGED_FOR));
-        let reason = format!(
-            "the lease is not certain any more: {why} (does its file system hang?), so that another supervisor may take \
-             over; the gateway of {} was left running and got no signal; check the mount, then start again",
-            self.policy.endpoint
-        );
-        self.leave_to_other(now, None, why, reason, fx);
-    }
-
-    fn leave_to_other(&mut self, now: Moment, owner: Option<Holder>, why: String, reason: String, fx: &mut Effects) {
         self.lease = None;
         fx.push(Effect::Report(Report::LeaseLost { owner, why }));
-        if let State::Hooking(_) = self.state {
-            let outcome = Outcome { code: self.policy.conflict_exit_code, reason };
-            return self.exit_after_hook(now, outcome, fx);
+        let outcome = Outcome { code: self.policy.conflict_exit_code, reason };
+        match &self.state {
+            State::Hooking(_) => self.exit_after_hook(now, outcome, fx),
+            // Its process may be there.
+            State::Spawning(_) if !self.fence.is_waiting() => self.lost = Some(outcome),
+            State::Starting { .. } | State::Running { .. } | State::Examining(_) | State::Stopping(_)
+                if !self.has(Fault::LostLeaseKeepsGateway) =>
+            {
+                self.lost = Some(outcome);
+            }
+            State::Idle
+            | State::Leasing { .. }
+            | State::Clearing(_)
+            | State::Standby(_)
+            | State::Adopting(_)
+            | State::Probing { .. }
+            | State::BackingOff { .. }
+            | State::Awaiting(_)
+            | State::Spawning(_)
+            | State::Starting { .. }
+            | State::Running { .. }
+            | State::Examining(_)
+            | State::Stopping(_)
+            | State::Sweeping { .. }
+            | State::Exited => self.exit(now, outcome.code, outcome.reason, fx),
         }
-        self.exit(now, self.policy.conflict_exit_code, reason, fx);
+    }
+
+    /// Ends the gateway of a lease that is lost.
+    pub(super) fn end_lost(&mut self, now: Moment, fx: &mut Effects) {
+        if self.lost.is_some() {
+            self.tell_stopping(fx);
+            self.end_own(now, StopReason::LeaseLost, now.saturating_add(LOST_DRAIN), fx);
+        }
     }
 }

@@ -19,8 +19,13 @@ pub(super) const GATED: &str = "after one more crash OpenClaw would start with a
 
 impl Supervisor {
     pub(super) fn look_at_port(&mut self, now: Moment, judging: ProbePurpose, fx: &mut Effects) {
-        self.state = State::Probing { poll: Poll::Due(now), watch: Watch::default(), judging };
-        self.probe(now, ProbeScope::Port, fx);
+        // Where the start would have to wait, what the port shows now would be old by then.
+        let is_held = self.is_unconfirmed();
+        let poll = Poll::Due(if is_held { Moment::MAX } else { now });
+        self.state = State::Probing { poll, watch: Watch::default(), judging };
+        if !is_held {
+            self.probe(now, ProbeScope::Port, fx);
+        }
     }
 
     pub(super) fn judge_port(&mut self, now: Moment, sighting: &Observation, fx: &mut Effects) {

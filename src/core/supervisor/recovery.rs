@@ -81,6 +81,7 @@ impl Supervisor {
         fx.push(Effect::Report(Report::LeaseAcquired { epoch }));
         self.lease = Some(epoch);
         self.fence.enter_lease(basis);
+        self.confirmation.enter_lease(now);
         // What we have started or adopted ourselves, before a time in standby, counts as well.
         self.generation = self.generation.max(past.generation);
         self.recall(&past.runs);
@@ -162,8 +163,8 @@ impl Supervisor {
         }
     }
 
-    /// A stop or a detach is asked for.
+    /// A stop or a detach is asked for, or the lease is lost.
     pub(super) fn is_ending(&self) -> bool {
-        matches!(self.intent, Intent::Stop(_) | Intent::StopNow(_) | Intent::Detach(_))
+        self.lost.is_some() || matches!(self.intent, Intent::Stop(_) | Intent::StopNow(_) | Intent::Detach(_))
     }
 }

@@ -56,13 +56,17 @@ impl Supervisor {
         match &self.state {
             State::Stopping(_) => {
                 if let Intent::Stop(_) | Intent::StopNow(_) = self.intent {
-                    self.shorten_drain(now);
+                    self.shorten_drain(now, self.policy.stop_timeout);
                     self.end_seeking(now, fx);
                 }
             }
             State::Hooking(_) => self.intend_while_hooking(now, fx),
             State::Clearing(_) if self.is_ending() => self.shorten_clearing(now, fx),
-            State::Spawning(_) if self.is_ending() => self.take_back_spawn(now, fx),
+            State::Spawning(_) if self.is_ending() => {
+                if self.take_back_spawn(fx) {
+                    self.go_on_unborn(now, "was not started", fx);
+                }
+            }
             State::Adopting(_) => {
                 if self.is_ending() {
                     self.shorten_search(now, fx);

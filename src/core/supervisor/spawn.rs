@@ -1,7 +1,7 @@
 //! From the decision to start a gateway to its process, or to the news that there is none.
 
 use super::state::{Boot, Child, Poll, Spawning, State};
-use super::{Effect, Effects, Intent, Moment, Report, SpawnFailure, Supervisor};
+use super::{Effect, Effects, Intent, Moment, Outcome, Report, SpawnFailure, Supervisor};
 use crate::fault::Fault;
 use crate::history::{Fact, Settled};
 use crate::prelude::*;
@@ -93,10 +93,13 @@ impl Supervisor {
             SpawnFailure::Program(_) => self.born,
             SpawnFailure::Resources(_) => false,
         };
-        if is_update && is_wanted && self.wait_for_update(now, self.generation, why, fx) {
+        if is_update && is_wanted && self.lost.is_none() && self.wait_for_update(now, self.generation, why, fx) {
             return;
         }
         fx.push(Effect::Report(Report::SpawnFailed { generation: self.generation, why: why.clone() }));
+        if let Some(Outcome { code, reason }) = self.lost.take() {
+            return self.exit(now, code, reason, fx);
+        }
         fx.push(Effect::Remember { generation: self.generation, fact: Fact::Settled(Settled::NeverStarted) });
         match (&self.intent, failure) {
             // A program that was there before may be in the middle of an update; one that never was will not come.

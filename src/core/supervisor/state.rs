@@ -284,6 +284,10 @@ pub(super) enum StopReason {
     MemoryLimit,
     /// It died while no supervisor ran.
     Orphaned,
+    /// The store does not confirm the lease.
+    Unconfirmed,
+    /// Another supervisor has the lease.
+    LeaseLost,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -340,6 +344,25 @@ pub(super) enum Answer {
     Record(Generation),
     /// The confirmation that was asked for then. The machine has slept for so long since.
     Confirmation { asked: Moment, slept: Duration },
+}
+
+/// How far the store vouches for the lease.
+#[derive(Debug, Clone)]
+pub(super) struct Confirmation {
+    /// When the write of the last one began. Time that was slept over is taken off.
+    pub(super) at: Moment,
+    /// Since when it has been too old, if that was told.
+    pub(super) overdue: Option<Moment>,
+    pub(super) store: StoreState,
+}
+
+#[derive(Debug, Clone)]
+pub(super) enum StoreState {
+    Fine,
+    /// It was told that the store does not answer.
+    Silent,
+    /// The store told why it cannot be written.
+    Failed(String),
 }
 
 /// How far OpenClaw's own repair has come since a gateway last came up. It is tried once.

@@ -184,6 +184,11 @@ impl Supervisor {
                 Some(why) => ("look for an earlier gateway again", within(adopting.search.deadline()), why),
                 None => ("adopt or clean up an earlier gateway", None, "an earlier supervisor left it"),
             },
+            State::Probing { .. } if self.is_unconfirmed() => (
+                "start a gateway",
+                self.confirmation_deadline().and_then(within),
+                "as soon as the store confirms the lease; it gives up then",
+            ),
             State::Probing { poll, judging: ProbePurpose::Nothing | ProbePurpose::Prepared, .. } => {
                 ("start a gateway", at(poll), "as soon as the port is free")
             }

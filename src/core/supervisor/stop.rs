@@ -6,7 +6,9 @@
 use super::SWEEP_TIME_MAX;
 use super::health::verdict_on_ours;
 use super::state::{Child, Ending, LauncherExit, Leader, Poll, State, StopReason, Stopping, TreePhase};
-use super::{Effect, Effects, Exited, Intent, Moment, Observation, ProbeScope, Report, Run, Supervisor, sooner};
+use super::{
+    Effect, Effects, Exited, Intent, Moment, Observation, Outcome, ProbeScope, Report, Run, Supervisor, sooner,
+};
 use crate::ExitStatus;
 use crate::event::TreeEnd;
 use crate::fault::Fault;
@@ -199,11 +201,12 @@ impl Supervisor {
         self.judge_forwarding(now, sighting, fx);
     }
 
-    /// A stop allows a drain that has begun already the stop timeout and no more: a hang's may be longer.
-    pub(super) fn shorten_drain(&mut self, now: Moment) {
+    /// Allows a drain that has begun already no more than `most`: for a stop that is the stop timeout, for a hang's may be
+    /// longer.
+    pub(super) fn shorten_drain(&mut self, now: Moment, most: Duration) {
         if let State::Stopping(Stopping { tree: TreePhase::Draining { until, grace }, .. }) = &mut self.state {
-            *grace = (*grace).min(self.policy.stop_timeout);
-            *until = (*until).min(now.saturating_add(self.policy.stop_timeout));
+            *grace = (*grace).min(most);
+            *until = (*until).min(now.saturating_add(most));
         }
     }
 
@@ -331,12 +334,14 @@ impl Supervisor {
     /// Why a gateway ended, in words. `answered` says whether it ever did.
     fn cause(&self, why: StopReason, death: ExitStatus, answered: bool, oom_killed: bool) -> &'static str {
         match (&self.intent, why, death) {
+            (_, StopReason::LeaseLost, _) => "the lease was lost",
             (Intent::Stop(_) | Intent::StopNow(_), ..) => "stop requested",
             (Intent::Restart(_), ..) => "restart requested",
             (_, StopReason::Asked, _) => "requested",
             (_, StopReason::Hung, _) => "hung",
             (_, StopReason::MemoryLimit, _) => "over its memory limit",
             (_, StopReason::Orphaned, _) => LOST,
+            (_, StopReason::Unconfirmed, _) => "the lease was not confirmed",
             (_, StopReason::Died, _) if oom_killed => "killed by the kernel OOM killer",
             (_, StopReason::Died, ExitStatus::Unknown) => "exit status unknown (adopted process)",
             (_, StopReason::Died, ExitStatus::Code(0)) if answered => "exited with code 0 without a request",
@@ -374,11 +379,13 @@ impl Supervisor {
         let leader_dead = matches!(stopping.leader, Leader::Dead { .. });
         let child = stopping.child;
         match &self.intent {
-            Intent::Detach(by) if survivors > 0 && !leader_dead => {
+            Intent::Detach(by) if survivors > 0 && !leader_dead && self.lost.is_none() => {
                 let reason = format!("left as asked by {by}; gateway pid {} survived SIGKILL and was left", child.pid);
                 self.exit(now, exit::OK, reason, fx);
             }
-            Intent::Stop(by) | Intent::StopNow(by) if survivors > 0 => {
+            intent
+                if survivors > 0 && (self.lost.is_some() || matches!(intent, Intent::Stop(_) | Intent::StopNow(_))) =>
+            {
                 if !leader_dead {
                     let uptime = now.saturating_sub(child.spawned);
                     let cause = "survived SIGKILL";
@@ -386,11 +393,18 @@ impl Supervisor {
                     self.tell_exit(Exited { generation, pid, death, uptime, toll, cause }, fx);
                     fx.push(Effect::Remember { generation, fact: Fact::Died(death) });
                 }
-                let reason = format!(
-                    "stopped as asked by {by}, but {survivors} of the gateway's processes survived SIGKILL{named}; look at \
-                     their stack in /proc before starting again"
+                let survived = format!(
+                    "but {survivors} of the gateway's processes survived SIGKILL{named}; look at their stack in /proc before \
+                     starting again"
                 );
-                self.exit(now, exit::FAILURE, reason, fx);
+                let (code, reason) = match (self.lost.take(), &self.intent) {
+                    (Some(Outcome { code, reason }), _) => (code, reason),
+                    (None, Intent::Stop(by) | Intent::StopNow(by)) => {
+                        (exit::FAILURE, format!("stopped as asked by {by}"))
+                    }
+                    (None, Intent::Run | Intent::Restart(_) | Intent::Detach(_)) => return,
+                };
+                self.exit(now, code, format!("{reason}, {survived}"), fx);
             }
             _ if leader_dead => self.settle(now, fx),
             // Two kills found nothing, so that it is dead, whatever became of the news.

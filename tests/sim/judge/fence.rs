@@ -2,9 +2,13 @@
 //! confirmation.
 
 use super::steps::Answer;
-use super::{Ending, Event, Generation, Goal, Judge, Moment, TICK_LATE_MAX, Turn, must};
+use super::{Effect, Ending, Event, Generation, Goal, Judge, Moment, Owned, TICK_LATE_MAX, Turn, must};
 use crate::fake_shell::Broken;
-use openclaw_supervise_core::lease::{Basis, FRESH_FOR, RECORD_MAX, UNCHANGED_FOR};
+use openclaw_supervise_core::Report;
+use openclaw_supervise_core::lease::{
+    Basis, CONFIRMED_FOR, FRESH_FOR, KILLED_BY, LOST_DRAIN, RECORD_MAX, RETURN_MAX, UNCHANGED_FOR,
+};
+use openclaw_supervise_core::policy::OnStoreLost;
 use std::time::Duration;
 
 type Judgement = Result<(), Broken>;
@@ -25,11 +29,25 @@ pub(super) struct Fence {
     free: bool,
     /// How long acts have waited in total.
     waited: Duration,
+    /// When the write of the last confirmation began, less what was slept over since; since when it has been reported to be
+    /// too old.
+    vouched: Moment,
+    /// The store was reported to be unavailable.
+    unavailable: bool,
+    unconfirmed: Option<Moment>,
 }
 
 impl Fence {
-    pub(super) fn enter_lease(&mut self, basis: Basis) {
+    pub(super) fn enter_lease(&mut self, at: Moment, basis: Basis) {
         self.is_heartbeat = basis == Basis::Heartbeat;
+        if self.vouched == Moment::ZERO {
+            self.vouched = at;
+        }
+    }
+
+    /// Whether the wait for a confirmation may be given up.
+    pub(super) fn gave_up(&self, at: Moment) -> bool {
+        self.unconfirmed.is_some_and(|since| at >= since + RETURN_MAX)
     }
 
     pub(super) fn ticket(&self) -> u64 {
@@ -39,6 +57,16 @@ impl Fence {
     /// Whether an act waits, so that no other is due.
     pub(super) fn waits(&self) -> bool {
         self.since.is_some()
+    }
+
+    /// Whether nothing may be started.
+    pub(super) fn is_unconfirmed(&self) -> bool {
+        self.unconfirmed.is_some()
+    }
+
+    /// Whether any answer of the store is news.
+    pub(super) fn is_unavailable(&self) -> bool {
+        self.unavailable
     }
 
     pub(super) fn records(&self, generation: Generation) -> bool {
@@ -72,7 +100,12 @@ impl Fence {
                     self.confirmed = at.saturating_sub(asked).saturating_add(slept) <= FRESH_FOR;
                 }
             }
+            Event::LeaseConfirmed { age } => {
+                self.vouched = self.vouched.max(at.saturating_sub(*age));
+                self.unconfirmed = self.unconfirmed.filter(|_| *age >= CONFIRMED_FOR);
+            }
             Event::ClockJumped { by } => {
+                self.vouched = self.vouched.saturating_sub(*by);
                 self.asked = self.asked.map(|(asked, slept)| (asked, slept.saturating_add(*by)));
             }
             _ => {}
@@ -95,6 +128,7 @@ impl Judge {
         must(left.is_none(), "P1", "a spawn while processes of an older tree are left")?;
         must(generation == self.generation + 1, "P2", "generations count up")?;
         must(self.goal <= Goal::Restart, "P5", "a spawn after a stop or a detach")?;
+        must(self.fence.unconfirmed.is_none(), "lease", "a start although the lease is unconfirmed")?;
         self.pace.spawn(at)?;
         self.generation = generation;
         self.spawning = true;
@@ -129,6 +163,16 @@ impl Judge {
         Ok(())
     }
 
+    /// Judges a signal to our gateway: it does not wait for a store that may never answer.
+    pub(super) fn judge_signal(&mut self, at: Moment) -> Judgement {
+        if self.fence.unconfirmed.is_none() && !self.lease.lost {
+            return self.judge_act(at);
+        }
+        self.fence.waited = self.fence.held_up(at);
+        self.fence.take_back();
+        Ok(())
+    }
+
     /// Judges an irreversible act.
     pub(super) fn judge_act(&mut self, at: Moment) -> Judgement {
         let confirmed = !self.fence.is_heartbeat || self.fence.confirmed;
@@ -157,29 +201,107 @@ impl Judge {
         self.may_start(answer)
     }
 
-    /// Judges giving up the lease because the store does not confirm it.
-    pub(super) fn judge_loss(&mut self, at: Moment) -> Judgement {
-        if self.lease.lost {
+    /// Whether the lease is ours for only as long as the store confirms it.
+    pub(super) fn is_watched(&self) -> bool {
+        let asked = self.policy.on_store_lost == Some(OnStoreLost::Stop);
+        self.lease.held && (self.fence.is_heartbeat || asked)
+    }
+
+    /// Whether a gateway of an unconfirmed lease has to end.
+    fn stops_unconfirmed(&self) -> bool {
+        let usual = if self.fence.is_heartbeat { OnStoreLost::Stop } else { OnStoreLost::Keep };
+        self.is_watched() && self.policy.on_store_lost.unwrap_or(usual) == OnStoreLost::Stop
+    }
+
+    /// When SIGKILL is due to the tree of a gateway whose lease is unconfirmed or lost.
+    fn kill_due(&self) -> Option<Moment> {
+        let unconfirmed = self.fence.unconfirmed.filter(|_| self.stops_unconfirmed());
+        self.lease.lost_at.map(|at| at + LOST_DRAIN).or(unconfirmed.map(|_| self.fence.vouched + KILLED_BY))
+    }
+
+    /// Whether the age of the confirmation requires something now.
+    pub(super) fn is_confirmation_due(&self, at: Moment) -> bool {
+        let old = self.is_watched() && self.fence.unconfirmed.is_none() && at >= self.fence.vouched + CONFIRMED_FOR;
+        !self.ends() && (old || self.fence.gave_up(at) || self.kill_due().is_some_and(|due| at >= due))
+    }
+
+    /// Whether a kill need not wait for anything in this step.
+    pub(super) fn must_hurry(&self, turn: &Turn<'_>) -> bool {
+        let reports = |effect: &Effect| matches!(effect, Effect::Report(Report::LeaseUnconfirmed { .. }));
+        self.kill_due().is_some() || turn.fx.iter().any(reports)
+    }
+
+    /// A drain that has begun gets no more time than that.
+    pub(super) fn shorten_end(&mut self, at: Moment) {
+        let due = self.kill_due();
+        if let (Some(due), Some(Owned { terminated: Some(ending), .. })) = (due, &mut self.owned) {
+            ending.grace = ending.grace.min(due.max(at).saturating_sub(ending.at));
+        }
+    }
+
+    /// Judges the reports of the store's trouble: one for each change.
+    pub(super) fn judge_store(&mut self, is_available: bool) -> Judgement {
+        let was = std::mem::replace(&mut self.fence.unavailable, !is_available);
+        must(was == is_available, "lease", "trouble of the store is reported twice, or its end without it")
+    }
+
+    /// A gateway that is ended for the lease is not ended for a hang.
+    pub(super) fn forget_hang(&mut self) {
+        if let Some(owned) = &mut self.owned {
+            owned.examining = None;
+        }
+    }
+
+    /// Judges the report that the store does not confirm the lease.
+    pub(super) fn judge_unconfirmed(&mut self, at: Moment) -> Judgement {
+        let due = self.is_watched() && at >= self.fence.vouched + CONFIRMED_FOR;
+        must(due && self.fence.unconfirmed.is_none(), "lease", "a lease counts as unconfirmed too early, or twice")?;
+        self.fence.unconfirmed = Some(at);
+        if self.stops_unconfirmed() {
+            self.forget_hang();
+        }
+        if self.spawning && self.fence.waits() {
+            // The start is taken back.
+            (self.spawning, self.postponed) = (false, Some(self.generation));
+            self.fence.take_back();
+            self.pace.withdraw();
+            if self.goal == Goal::Restart {
+                self.goal = Goal::Run;
+            }
+        }
+        if self.owned.is_none() && !self.lease.stands_by() {
+            self.asked = None;
+        }
+        self.shorten_end(at);
+        Ok(())
+    }
+
+    /// What a lease that is unconfirmed or lost requires by the end of the step.
+    pub(super) fn judge_confirmation(&self, turn: &Turn<'_>) -> Judgement {
+        let at = turn.at;
+        if self.ends() {
             return Ok(());
         }
-        let since = self.fence.since.filter(|_| self.fence.is_heartbeat);
-        let long = since.is_some_and(|since| at >= since + UNCHANGED_FOR);
-        must(long, "lease", "a lease is given up while it may still be confirmed")?;
-        (self.lease.held, self.lease.lost) = (false, true);
-        Ok(())
+        let fresh = matches!(turn.event, Event::LeaseConfirmed { age } if *age < CONFIRMED_FOR);
+        let due = self.is_watched() && at >= self.fence.vouched + CONFIRMED_FOR + TICK_LATE_MAX + self.standstill;
+        must(!due || fresh || self.fence.unconfirmed.is_some(), "lease", "an unconfirmed lease is not reported")?;
+        let Some(kill) = self.kill_due() else { return Ok(()) };
+        let Some(owned) = self.owned.as_ref().filter(|owned| owned.death.is_none() && !owned.killed) else {
+            return Ok(());
+        };
+        must(owned.ending(), "lease", "a gateway goes on without a confirmed lease")?;
+        let awake = turn.after.is_some_and(|after| after <= kill.max(at));
+        must(awake, "lease", "no deadline for the kill of a gateway without a confirmed lease")?;
+        must(at < kill + TICK_LATE_MAX, "lease", "a gateway without a confirmed lease drains for too long")
     }
 
     /// Each wait is bounded.
     pub(super) fn judge_fence(&self, turn: &Turn<'_>) -> Judgement {
         let Some(since) = self.fence.since.filter(|_| !self.ends()) else { return Ok(()) };
-        let patience = if self.fence.is_heartbeat { UNCHANGED_FOR } else { RECORD_MAX };
+        // A hook waits for as long as the store may be away.
+        let patience = if self.fence.is_heartbeat { RETURN_MAX + UNCHANGED_FOR * 4 } else { RECORD_MAX };
         let late = turn.at > since + patience + self.standstill + TICK_LATE_MAX;
         must(!late, "owed", "an act waits for the store without a bound")
-    }
-
-    /// Whether the lease was lost or given up.
-    pub(crate) fn lost_lease(&self) -> bool {
-        self.lease.lost
     }
 
     pub(crate) fn confirm_ticket(&self) -> u64 {
@@ -192,12 +314,16 @@ impl Judge {
         let policy = &self.policy;
         let asked = matches!(self.goal, Goal::Restart | Goal::Stop | Goal::StopNow);
         let proven = owned.is_examined(at) || owned.is_over_limit();
-        must(asked || proven, "P3", "SIGTERM without a request, a memory limit, or a proven hang with evidence")?;
+        let due = self.kill_due();
+        let why = "SIGTERM without a request, a memory limit, a proven hang with evidence, or the loss of the lease";
+        must(asked || proven || due.is_some(), "P3", why)?;
         must(!owned.hang_unreported(), "P9", "a gateway is stopped for a hang that was not reported")?;
-        let hung = owned.examining.is_some();
+        let hung = owned.examining.is_some() && due.is_none();
         let grace = if hung { policy.hung_stop_timeout } else { policy.stop_timeout };
+        let grace = due.map_or(grace, |due| grace.min(due.max(at).saturating_sub(at)));
         self.asked = None;
         if let Some(owned) = &mut self.owned {
+            owned.withdrawn = due.is_some();
             (owned.terminated, owned.decided) = (Some(Ending { at, grace }), true);
             owned.health.rearm(at);
             owned.unheard = owned.launcher.is_some() || owned.listener.is_some_and(|listener| listener != owned.pid);

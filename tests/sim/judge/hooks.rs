@@ -249,7 +249,7 @@ impl Judge {
         let asked = !unasked && goal == Goal::Restart;
         if let Some(ended) = &mut self.ended {
             ended.cause = match over.death {
-                _ if asked || !unasked && goal >= Goal::Stop => Cause::Asked,
+                _ if asked || over.withdrawn || !unasked && goal >= Goal::Stop => Cause::Asked,
                 _ if over.limited => Cause::Memory,
                 ExitStatus::Code(0) if !over.ended_by_us && over.answered => Cause::CleanExit,
                 _ => Cause::Failed,

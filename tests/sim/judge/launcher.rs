@@ -23,7 +23,7 @@ impl Judge {
                 if owned.generation == *generation && owned.launcher.is_none() =>
             {
                 let follows = turn.fx.iter().any(|effect| matches!(effect, Effect::SeekHeir { .. }));
-                (!follows).then_some((*death, at))
+                (!follows || is_told).then_some((*death, at))
             }
             Event::HeirSought { generation, pid: Some(pid) } if owned.generation == *generation => {
                 if owned.launcher.take().is_some() {
@@ -60,7 +60,9 @@ impl Judge {
         let launched = owned.listener.filter(|listener| *listener != owned.pid);
         must(listener == launched, "P2", "another process than the one that listens is followed")?;
         must(owned.follows < FOLLOWS_MAX && !owned.killed, "loop", "a launcher is followed without end")?;
-        (owned.launcher, owned.follows) = (Some((*death, turn.at)), owned.follows + 1);
+        // The lease may end the search in the same step.
+        owned.launcher = owned.death.is_none().then_some((*death, turn.at));
+        owned.follows += 1;
         Ok(())
     }
 
@@ -94,7 +96,7 @@ impl Judge {
         // With a heartbeat it waits for a confirmation.
         let is_due = is_served(answer) && owned.unheard || self.fence.is_heartbeat;
         must(listens && drains && is_due, "P2", "a second SIGTERM without need")?;
-        self.judge_act(at)
+        self.judge_signal(at)
     }
 
     /// A gateway that serves on after the SIGTERM to its launcher is told itself, once.

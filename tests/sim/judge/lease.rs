@@ -1,6 +1,6 @@
 //! The lease: no effect without it, and standby until it is free.
 
-use super::{Effect, Event, Judge, Moment, Observation, PortWatch, ProbeScope, Turn, Verdict, must};
+use super::{Effect, Event, Judge, Moment, Observation, Owned, PortWatch, ProbeScope, Turn, Verdict, must};
 use crate::fake_shell::Broken;
 use openclaw_supervise_core::lease::UNCHANGED_FOR;
 use openclaw_supervise_core::policy::OnConflict;
@@ -60,8 +60,9 @@ pub(super) struct LeaseState {
     wait_skipped: Option<Moment>,
     pub(super) begun: bool,
     pub(super) held: bool,
-    /// It was ours and was lost.
+    /// It was ours and was lost, and when.
     pub(super) lost: bool,
+    pub(super) lost_at: Option<Moment>,
     pub(super) asked: Option<(u64, Moment)>,
     /// The owner is being asked whether it is stopping, since then.
     pub(super) owner_asked: Option<(u64, Moment)>,
@@ -148,6 +149,7 @@ impl Judge {
             }
             Event::LeaseLost { .. } if self.lease.held => {
                 (self.lease.held, self.lease.lost, self.lease.duty) = (false, true, Some(LeaseDuty::Go));
+                self.lease.lost_at = Some(at);
             }
             Event::HooksCleared { trouble }
                 if self.clearing && (trouble.is_none() || self.goal >= super::Goal::Detach) =>
@@ -186,7 +188,7 @@ impl Judge {
         lease.duty = match answer {
             LeaseAnswer::Acquired(acquired) => {
                 lease.held = true;
-                self.fence.enter_lease(acquired.basis);
+                self.fence.enter_lease(at, acquired.basis);
                 let past = &acquired.past;
                 self.generation = self.generation.max(past.generation);
                 self.left = past.left;
@@ -315,6 +317,11 @@ impl Judge {
             }
             // A hook is killed first.
             Some(LeaseDuty::Go) if self.lease.lost && self.hook_was_killed() => {}
+            // So is the gateway; a process may be about to come to life.
+            Some(LeaseDuty::Go) if self.lease.lost && (self.owned.is_some() || self.spawning) => {
+                let ends = self.owned.as_ref().is_none_or(Owned::ending) || self.ends();
+                must(ends, "lease", "the gateway of a lost lease goes on")?;
+            }
             Some(LeaseDuty::Yield | LeaseDuty::Go | LeaseDuty::GoForGood) => {
                 must(self.ends(), "lease", "no exit without the lease")?
             }
@@ -326,7 +333,8 @@ impl Judge {
             }
             Some(LeaseDuty::Look) => {
                 let looks = any(&|effect| matches!(effect, Effect::Probe { ask: ProbeScope::Port, .. }));
-                must(looks || self.ends(), "P1", "the lease is taken and the port is not probed")?;
+                let may_look = !self.fence.is_unconfirmed();
+                must(looks || self.ends() || !may_look, "P1", "the lease is taken and the port is not probed")?;
             }
             Some(LeaseDuty::ProbeScope) => {
                 let asks = any(&|effect| {
@@ -340,13 +348,14 @@ impl Judge {
             None => {}
         }
         // An answer that is under way may still be that it is gone.
-        let waits = !self.lease.held && !self.ends() && self.lease.asked.is_none() && self.lease.owner_asked.is_none();
+        let never_had = !self.lease.held && !self.lease.lost;
+        let waits = never_had && !self.ends() && self.lease.asked.is_none() && self.lease.owner_asked.is_none();
         let latest = RETRY_MAX + self.standstill + super::TICK_LATE_MAX;
         let late = self.lease.stopping.is_some_and(|(_, gone_by)| waits && turn.at > gone_by + latest);
         must(!late, "lease", "an owner that is stopping is waited for without end")?;
         let quiet = self.lease.waiting.is_some_and(|waiting| waiting.quiet.is_some());
         let asked = self.lease.asked.is_some() || self.asked.is_some();
-        let rests = self.lease.watches().is_some() && !quiet && !asked;
+        let rests = self.lease.watches().is_some() && !quiet && !asked && !self.is_watched();
         must(
             !rests || turn.after.is_none() || self.exits_wait() || self.ends(),
             "standby",

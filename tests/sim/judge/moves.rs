@@ -3,7 +3,7 @@
 use super::steps::Answer;
 use super::{Effect, Judge, Owner, ProbeScope, Turn, Verdict, must};
 use crate::fake_shell::Broken;
-use openclaw_supervise_core::Moved;
+use openclaw_supervise_core::{Moved, Report};
 
 /// What has to be followed in this step.
 fn due<'a>(answer: Answer<'a>) -> Option<&'a Moved> {
@@ -20,7 +20,10 @@ impl Judge {
     }
 
     pub(super) fn judge_move(turn: &Turn<'_>, answer: Answer<'_>) -> Result<(), Broken> {
-        let follows = turn.fx.iter().any(|effect| matches!(effect, Effect::Follow(_)));
+        // Where the lease is unconfirmed, the answer is dropped.
+        let unconfirmed = |effect: &Effect| matches!(effect, Effect::Report(Report::LeaseUnconfirmed { .. }));
+        let follows = |effect: &Effect| matches!(effect, Effect::Follow(_)) || unconfirmed(effect);
+        let follows = turn.fx.iter().any(follows);
         must(due(answer).is_none() || follows, "P11", "our gateway, or its settings, are not followed")
     }
 }

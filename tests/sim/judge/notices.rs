@@ -72,7 +72,11 @@ impl Judge {
             }
             Notice::Stopping => {
                 let exits = turn.fx.iter().any(|effect| matches!(effect, Effect::FinishSweep | Effect::Exit(_)));
-                must(exits || self.goal >= Goal::Detach, "P9", "STOPPING without a stop or an exit")?;
+                must(
+                    exits || self.goal >= Goal::Detach || self.lease.lost,
+                    "P9",
+                    "STOPPING without a stop or an exit",
+                )?;
             }
         }
         self.manager.last = Some(notice);
@@ -85,7 +89,8 @@ impl Judge {
     }
 
     fn is_replaced_on_purpose(&self) -> bool {
-        self.goal == Goal::Restart || self.owned.as_ref().is_some_and(super::Owned::is_over_limit)
+        let is_withdrawn = self.owned.as_ref().is_some_and(|owned| owned.withdrawn);
+        self.goal == Goal::Restart && !is_withdrawn || self.owned.as_ref().is_some_and(super::Owned::is_over_limit)
     }
 
     /// The service manager no longer knows of a ready gateway.

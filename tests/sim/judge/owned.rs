@@ -33,6 +33,8 @@ pub(super) struct Owned {
     pub(super) listener: Option<i32>,
     pub(super) end_reported: bool,
     pub(super) terminated: Option<Ending>,
+    /// It was stopped because the store did not confirm the lease.
+    pub(super) withdrawn: bool,
     /// This step decided to stop it.
     pub(super) decided: bool,
     /// Its SIGTERM waits for the store.
@@ -73,6 +75,7 @@ impl Owned {
             listener: None,
             end_reported: false,
             terminated: None,
+            withdrawn: false,
             decided: false,
             held: false,
             killed: false,

@@ -44,6 +44,8 @@ pub(crate) struct EndedRun {
     pub(crate) limited: bool,
     /// It ended while no supervisor ran.
     pub(crate) lost: bool,
+    /// It was stopped because the store did not confirm the lease, which costs nothing.
+    pub(crate) withdrawn: bool,
 }
 
 impl EndedRun {
@@ -200,6 +202,12 @@ impl Pace {
         self.hold();
     }
 
+    /// A counted start is taken back because the store does not confirm the lease.
+    pub(super) fn withdraw(&mut self) {
+        self.take_back();
+        self.begun = false;
+    }
+
     /// A start that was not counted yet waits for an update.
     pub(super) fn hold(&mut self) {
         (self.pending, self.postponed) = (None, true);
@@ -289,7 +297,7 @@ impl Pace {
         let unasked = |code| !run.ended_by_us && !run.asked && run.death == ExitStatus::Code(code);
         self.refused = unasked(78) && !run.lost;
         let cause = match () {
-            () if run.asked => Cause::Asked,
+            () if run.asked || run.withdrawn => Cause::Asked,
             () if run.limited => Cause::Memory,
             () if unasked(0) && run.answered => Cause::CleanExit,
             () => Cause::Failed,

@@ -75,7 +75,8 @@ impl Judge {
 
     fn judge_probe(&mut self, at: Moment, ticket: u64, ask: ProbeScope) -> Judgement {
         must(ticket == self.ticket + 1, "P10", "tickets count up")?;
-        must(self.lease.held, "lease", "a probe of the port without the lease")?;
+        let drains = self.lease.lost && self.owned.is_some();
+        must(self.lease.held || drains, "lease", "a probe of the port without the lease")?;
         self.leave_clearing(at)?;
         let of = match ask {
             ProbeScope::Port => None,
@@ -106,33 +107,38 @@ impl Judge {
         let Some(owned) = self.owns(generation) else {
             return Err(Broken::new("P2", format!("SIGTERM to gateway {generation}, which is not ours")));
         };
-        must(self.lease.held, "P2", "SIGTERM without the lease")?;
-        must(owned.death.is_none(), "P2", "SIGTERM to a leader that is dead")?;
+        must(self.lease.held || self.lease.lost, "P2", "SIGTERM without the lease")?;
+        // What a launcher has left is ended, and no longer looked for, in one step.
+        must(owned.death.is_none_or(|(_, died)| died == at), "P2", "SIGTERM to a leader that is dead")?;
         if owned.held {
             // It was decided when the confirmation was requested; the drain begins now.
-            self.judge_act(at)?;
+            self.judge_signal(at)?;
             if let Some(owned) = &mut self.owned {
                 (owned.held, owned.terminated) = (false, owned.terminated.map(|ending| Ending { at, ..ending }));
                 owned.health.rearm(at);
             }
+            self.shorten_end(at);
             return Ok(());
         }
         must(owned.terminated.is_none(), "P2", "SIGTERM twice")?;
-        self.judge_act(at)?;
+        self.judge_signal(at)?;
         self.decide_to_end(at)
     }
 
     fn judge_kill(&mut self, at: Moment, generation: Generation) -> Judgement {
-        let Some(owned) = self.owns(generation) else {
+        let lost = self.killed_at.is_some_and(|since| at >= since + KILL_LOST);
+        // Its tree is gone, and the news of its own death may be lost.
+        let missing =
+            self.owned.as_ref().filter(|owned| owned.generation == generation && owned.death.is_none() && lost);
+        let Some(owned) = self.owns(generation).or(missing) else {
             return Err(Broken::new("P2", format!("SIGKILL to gateway {generation}, which is not ours")));
         };
-        must(self.lease.held, "P2", "SIGKILL without the lease")?;
-        let lost = self.killed_at.is_some_and(|since| at >= since + KILL_LOST);
+        must(self.lease.held || self.lease.lost, "P2", "SIGKILL without the lease")?;
         must(!self.killing || lost, "P2", "two kills of one tree at once")?;
         let over = self.may_escalate(at, owned);
         let why = "SIGKILL to a gateway before its stop timeout";
         must(owned.death.is_some() || owned.killed || owned.escalated || over, "P3", why)?;
-        self.judge_act(at)?;
+        self.judge_signal(at)?;
         (self.killing, self.killed_at) = (true, Some(at));
         if let Some(owned) = &mut self.owned {
             if owned.may_have_successor() {
@@ -190,7 +196,13 @@ impl Judge {
                     self.owned.as_ref().is_some_and(|owned| Some(owned.generation) == about && owned.pid == *pid);
                 must(found && ours, "P9", "the adoption of a gateway that was not found")
             }
-            Report::LeaseLost { .. } => self.judge_loss(turn.at),
+            Report::LeaseLost { .. } => {
+                self.forget_hang();
+                must(self.lease.lost, "lease", "a lease is given up that is not lost")
+            }
+            Report::StoreUnavailable { .. } => self.judge_store(false),
+            Report::StoreAvailable => self.judge_store(true),
+            Report::LeaseUnconfirmed { .. } => self.judge_unconfirmed(turn.at),
             Report::StopEscalated { .. } => {
                 let over = self.owned.as_ref().is_some_and(|owned| self.may_escalate(turn.at, owned));
                 if let Some(owned) = &mut self.owned {
@@ -259,7 +271,9 @@ impl Judge {
         must(!reason.trim().is_empty() && !reason.contains('\n'), "P7", "an exit has a reason of one line")?;
         self.over = true;
         if self.lease.lost {
-            return must(*code == self.policy.conflict_exit_code, "lease", "the wrong exit code for a lost lease");
+            must(*code == self.policy.conflict_exit_code, "lease", "the wrong exit code for a lost lease")?;
+            let ended = self.owned.as_ref().is_none_or(|owned| owned.killed || owned.gone);
+            return must(ended || self.goal == Goal::Detach, "lease", "the gateway of a lost lease is left running");
         }
         if self.lease.is_refused() {
             return must(*code == exit::EX_CONFIG, "P7", "the wrong exit code for a store that is refused");
@@ -287,7 +301,8 @@ impl Judge {
                 must(left, "P7", "exit code 1 though no process is left")
             }
             exit::FAILURE => {
-                let reason = self.duty == Some(Duty::Blind) || self.lease.fails(at) || self.searched_in_vain(at);
+                let store = self.lease.fails(at) || self.fence.gave_up(at);
+                let reason = self.duty == Some(Duty::Blind) || store || self.searched_in_vain(at);
                 must(reason, "P7", "exit code 1 without a reason")
             }
             code if self.lease.yields() => {
@@ -317,7 +332,7 @@ impl Judge {
     /// What an answer requires in the same step.
     pub(super) fn judge_answer(&self, turn: &Turn<'_>, answer: Answer<'_>) -> Judgement {
         let Some((ask, _)) = answer else { return Ok(()) };
-        if self.ends() {
+        if self.ends() || self.must_hurry(turn) {
             return Ok(());
         }
         if ask == ProbeScope::Port && self.duty == Some(Duty::Succeed) {
@@ -356,6 +371,8 @@ impl Judge {
             turn.fx.iter().any(|effect| matches!(effect, Effect::Terminate { .. } | Effect::KillTree { .. }));
         let waits = self.fence.waits();
         match was {
+            // It was ended first.
+            Some(was) if *request == Request::Detach && !was.ending() && self.must_hurry(turn) => Ok(()),
             Some(was) if *request == Request::Detach && !was.ending() => {
                 must(!signalled && self.ends(), "detach", "a detach exits and leaves the gateway alone")
             }

@@ -58,7 +58,7 @@ impl Judge {
 
     /// Whether the search may be given up now.
     pub(super) fn searched_in_vain(&self, at: Moment) -> bool {
-        let stopped = self.stop.is_some_and(|(since, _)| at >= since.saturating_add(STOP_PATIENCE));
+        let stopped = self.leaving.is_some_and(|since| at >= since.saturating_add(STOP_PATIENCE));
         let fails = self.search.failed && self.goal >= Goal::Detach;
         let looks = self.adopting || self.clearing;
         looks && (fails || stopped || at >= self.search.began + SEARCH_MAX)

@@ -150,7 +150,8 @@ impl World<'_> {
         let policy = &self.sups[sup].trial.policy;
         let looks = (policy.probe_interval + policy.probe_timeout + HELD_UP_MAX) * HELD_UP_IN_A_ROW;
         let since = self.gateways.iter().find(|gateway| gateway.held == Some(sup) && gateway.generation == generation);
-        let since = since.and_then(|gateway| gateway.served_since);
+        // One that was adopted has been looked at since then.
+        let since = since.and_then(|gateway| Some(gateway.served_since?.max(gateway.known)));
         let enough = |since: Moment| self.now > since + policy.hang_after + looks;
         must(
             self.hidden || !since.is_some_and(enough),

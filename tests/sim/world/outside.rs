@@ -34,6 +34,15 @@ impl World<'_> {
             let (when, by) = (self.dice.s(0, horizon), self.dice.ms(0, 4_000_000));
             self.later(when, WorldEvent::Jump(by));
         }
+        for _ in 0..if self.is_watched() && busy { self.dice.below(3) } else { 0 } {
+            let by = match self.dice.below(3) {
+                0 => self.dice.s(5, 25),
+                1 => self.dice.s(20, 60),
+                _ => self.dice.s(20, 900),
+            };
+            let when = self.dice.s(0, horizon);
+            self.later(when, WorldEvent::Cut(by));
+        }
         if self.dice.once_in(8) {
             let (when, request) = (self.dice.s(0, horizon), self.dice.pick(&[Request::Stop, Request::Detach]));
             self.later(when, WorldEvent::Operator(request));
@@ -195,6 +204,10 @@ impl World<'_> {
             return;
         }
         let ours = bound == Some(Bound::Gateway(id));
+        if gateway.away {
+            gateway.show = show;
+            return;
+        }
         if show == Show::Closed || ours || bound.is_none() {
             gateway.show = show;
             let serves = show == Show::Serving;

@@ -84,10 +84,13 @@ impl World<'_> {
         };
         match self.bound_at(place.port) {
             // A gateway that does not listen still holds its lock.
-            None => match self.gateways.iter().position(|gateway| gateway.leader).filter(|_| before_spawn) {
-                Some(id) => (Verdict::Booting, ours(id)),
-                None => (Verdict::Free, Owner::Unseen),
-            },
+            None => {
+                match self.gateways.iter().position(|gateway| gateway.leader && !gateway.away).filter(|_| before_spawn)
+                {
+                    Some(id) => (Verdict::Booting, ours(id)),
+                    None => (Verdict::Free, Owner::Unseen),
+                }
+            }
             Some(Bound::Foreign(Verdict::Booting)) if !before_spawn => (Verdict::Free, Owner::Unseen),
             Some(Bound::Foreign(verdict)) => {
                 (verdict, Owner::Other(Holder { pid: FOREIGN_PID, command: "node other.mjs".to_owned(), uid: None }))
@@ -193,7 +196,7 @@ impl World<'_> {
     /// The store confirms the lease and advances the heartbeat counter.
     pub(super) fn confirm_lease(&mut self, sup: usize, ticket: u64) {
         if self.store.lease.owner == Some(sup) {
-            self.store.lease.take(self.now);
+            self.store.lease.beat += 1;
             let most = if self.dice.once_in(8) { 12_000 } else { 5 };
             let delay = self.dice.ms(0, most);
             self.later(delay, WorldEvent::Deliver(sup, Event::Confirmed { ticket }));
@@ -283,6 +286,7 @@ impl World<'_> {
         self.maybe_request();
         let (first, rest) = (self.dice.ms(0, 10), self.dice.ms(0, 50));
         let gateway = &mut self.gateways[id];
+        gateway.killed = true;
         let members = gateway.alive();
         let (leader, generation) = (gateway.leader, gateway.generation);
         let stuck = gateway.plan.stuck.take();
@@ -317,15 +321,10 @@ impl Outside for World<'_> {
     /// A supervisor may not know yet that it lost the lease; the shell checks the lease first and does nothing.
     fn admits(&mut self, effect: &Effect) -> Result<bool, Broken> {
         let sup = self.acting;
+        // A signal reaches only a gateway of its own.
         let act = matches!(
             effect,
-            Effect::Adopt { .. }
-                | Effect::Remember { .. }
-                | Effect::Spawn { .. }
-                | Effect::SeekHeir { .. }
-                | Effect::Terminate { .. }
-                | Effect::TerminateListener { .. }
-                | Effect::KillTree { .. }
+            Effect::Adopt { .. } | Effect::Remember { .. } | Effect::Spawn { .. } | Effect::SeekHeir { .. }
         );
         let report = matches!(effect, Effect::Report(_));
         // A hook may be ordered without the lease; the shell checks the lease when the hook starts.
@@ -383,7 +382,8 @@ impl Outside for World<'_> {
     fn record(&mut self, generation: Generation) -> Answer<()> {
         let most = if self.dice.once_in(10) { 12_000 } else { 5 };
         let delay = self.dice.ms(0, most);
-        if self.calm || !self.dice.once_in(self.trouble) {
+        // Under a heartbeat the store answers as soon as it can.
+        if self.calm || self.remote || !self.dice.once_in(self.trouble) {
             self.later(delay, WorldEvent::Record(self.acting, generation, self.now));
         }
         never()
@@ -393,7 +393,7 @@ impl Outside for World<'_> {
     fn confirm(&mut self, ticket: u64) -> Answer<()> {
         let most = if self.dice.once_in(8) { 12_000 } else { 5 };
         let delay = self.dice.ms(0, most);
-        if self.calm || !self.dice.once_in(self.trouble) {
+        if self.calm || self.remote || !self.dice.once_in(self.trouble) {
             self.later(delay, WorldEvent::Confirm(self.acting, ticket));
         }
         never()
@@ -554,7 +554,8 @@ impl Outside for World<'_> {
         {
             self.gateways[id].excused = true;
         }
-        self.store.note_report(report)
+        // What the loser of a lease tells of its gateway is not on record.
+        if self.sups[self.acting].lease_lost { Ok(()) } else { self.store.note_report(report) }
     }
 
     fn exited(&mut self, outcome: &Outcome) -> Result<(), Broken> {

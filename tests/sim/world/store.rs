@@ -6,10 +6,6 @@ use openclaw_supervise_core::{
     Effect, ExitStatus, Fact, Generation, History, Moment, PastRun, Report, Settled, Unfinished,
 };
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
-
-/// How often an owner advances its heartbeat counter.
-const BEAT: Duration = Duration::from_secs(10);
 
 /// One gateway on record.
 #[derive(Debug, Clone, Default)]
@@ -38,26 +34,9 @@ pub(super) struct Lease {
     pub(super) epoch: u64,
     /// The last owner did not release it.
     pub(super) stale: bool,
-    beat: u64,
-    /// Since when the counter advances.
-    since: Moment,
-}
-
-impl Lease {
-    pub(super) fn beat(&self, now: Moment) -> u64 {
-        let beats = now.saturating_sub(self.since).as_secs() / BEAT.as_secs();
-        self.beat + beats
-    }
-
-    /// A new owner changes the counter at once, so that two that saw the old one expire cannot both take over.
-    pub(super) fn take(&mut self, now: Moment) {
-        (self.beat, self.since) = (self.beat(now) + 1, now);
-    }
-
-    /// Stops the counter from `now` until `until`.
-    pub(super) fn freeze(&mut self, now: Moment, until: Moment) {
-        (self.beat, self.since) = (self.beat(now), until);
-    }
+    /// Whose lease a person gave to a supervisor elsewhere, which holds it as long as that one lives.
+    pub(super) robbed: Option<usize>,
+    pub(super) beat: u64,
 }
 
 #[derive(Debug, Clone, Default)]

@@ -1,10 +1,11 @@
 //! The supervisors of a world: how they start, end and are killed, and which of them has the lease.
 
-use super::{STOP_BUDGET_MAX, Sup, World, WorldEvent};
+use super::{STOP_BUDGET_MAX, Sup, WAKING, World, WorldEvent};
 use crate::dice::Dice;
 use crate::fake_shell::{Broken, FakeShell, must};
+use crate::gateway::SimGateway;
 use crate::trial::{Input, Trial};
-use openclaw_supervise_core::lease::Basis;
+use openclaw_supervise_core::lease::{BEAT, Basis, UNCHANGED_FOR};
 use openclaw_supervise_core::{
     Acquired, Contested, Event, ExitStatus, Generation, Holder, LeaseAnswer, LeaseRequest, Moment, Policy, Recovered,
     Remains, Request, exit,
@@ -39,6 +40,10 @@ impl World<'_> {
             up: true,
             tick_late: Duration::ZERO,
             paused_until: Moment::ZERO,
+            cut_until: Moment::ZERO,
+            watched: false,
+            confirmed: Moment::ZERO,
+            waking: Moment::ZERO,
             lease_lost: false,
             stolen: false,
             expected: self.moves.settings,
@@ -93,13 +98,15 @@ impl World<'_> {
     pub(super) fn kill_supervisor(&mut self, sup: usize) -> Result<(), Broken> {
         let lease = &mut self.store.lease;
         if lease.owner == Some(sup) {
-            lease.freeze(self.now, Moment::MAX);
             (lease.owner, lease.stale) = (None, true);
         }
         let held: Vec<_> = (0..self.gateways.len()).filter(|id| self.gateways[*id].held == Some(sup)).collect();
         self.remove(sup);
         self.orphan_hooks(sup);
+        let recorded = self.store.unfinished();
         for id in held {
+            // It has left a successor: its end is on record, and nothing leads to the rest of its tree.
+            self.gateways[id].excused |= !self.gateways[id].leader && recorded != Some(id);
             match self.dice.below(10) {
                 0 | 1 => {
                     self.die(id, KILLED)?;
@@ -146,9 +153,8 @@ impl World<'_> {
         }
         self.orphan_hooks(sup);
         self.remove(sup);
-        if owner && self.sups[sup].trial.judge.lost_lease() {
-            // The store did not confirm the lease, so it cannot be released either.
-            self.store.lease.freeze(self.now, Moment::MAX);
+        if owner && self.sups[sup].cut_until > self.now {
+            // The store does not answer, so it cannot be released either.
             (self.store.lease.owner, self.store.lease.stale) = (None, true);
         } else if owner {
             (self.store.lease.owner, self.store.lease.stale) = (None, false);
@@ -176,6 +182,11 @@ impl World<'_> {
     /// The store answers an attempt to take the lease.
     pub(super) fn try_lease(&mut self, sup: usize, ticket: u64, ask: LeaseRequest) -> Result<(), Broken> {
         let answer = self.answer_lease(sup, ask);
+        if self.is_watched() && matches!(answer, LeaseAnswer::Acquired(_)) {
+            (self.sups[sup].watched, self.sups[sup].confirmed) = (true, self.now);
+            self.later(BEAT, WorldEvent::Beat(sup, None));
+            self.send(sup, Event::LeaseConfirmed { age: Duration::ZERO })?;
+        }
         self.deliver(sup, Event::Leased { ticket, answer })
     }
 
@@ -184,7 +195,11 @@ impl World<'_> {
             let why = "cannot create the store directory".to_owned();
             return if self.dice.once_in(2) { LeaseAnswer::Failed(why) } else { LeaseAnswer::Refused(why) };
         }
-        let beat = self.store.lease.beat(self.now);
+        let beat = self.store.lease.beat;
+        let robbed = self.store.lease.robbed.filter(|robbed| self.sups[*robbed].up);
+        if robbed.is_some() {
+            return LeaseAnswer::Contended { owner: Some(holder(998)), what: Contested::Lease };
+        }
         let unseen = self.remote && (self.store.lease.owner.is_some() || self.store.lease.stale);
         let still = matches!(ask, LeaseRequest::Take { unchanged } if unchanged == Some(beat));
         let owner = self.store.lease.owner;
@@ -194,13 +209,66 @@ impl World<'_> {
             (_, LeaseRequest::Peek) => LeaseAnswer::Free,
             (_, LeaseRequest::Take { .. }) => {
                 if let Some(loser) = owner {
-                    self.sups[loser].lease_lost = true;
-                    let (owner, why) = (Some(holder(sup_pid(sup))), "the heartbeat stood still".to_owned());
-                    self.later(Duration::ZERO, WorldEvent::Deliver(loser, Event::LeaseLost { owner, why }));
+                    self.depose(loser, sup);
                 }
                 self.acquire(sup)
             }
         }
+    }
+
+    /// The heartbeat of an owner has stood still, because it was suspended or cut off. It hears of the new owner when the
+    /// store answers it; what it runs is on another machine.
+    fn depose(&mut self, loser: usize, sup: usize) {
+        self.sups[loser].lease_lost = true;
+        let (owner, why) = (Some(holder(sup_pid(sup))), "the heartbeat stood still".to_owned());
+        let when = self.sups[loser].cut_until.max(self.now) + self.dice.ms(0, 2000);
+        self.at(when, WorldEvent::Deliver(loser, Event::LeaseLost { owner, why }));
+        for id in 0..self.gateways.len() {
+            let gateway = &mut self.gateways[id];
+            if gateway.held == Some(loser) && gateway.alive() > 0 {
+                (gateway.away, gateway.excused) = (true, true);
+                self.unbind(id);
+                for row in self.store.rows.values_mut().filter(|row| row.gateway == Some(id)) {
+                    row.gateway = None;
+                }
+            }
+        }
+    }
+
+    /// The counter of the lease goes on, and the next time is planned.
+    pub(super) fn beat(&mut self, sup: usize, began: Option<(Moment, Duration)>) -> Result<(), Broken> {
+        if self.store.lease.owner != Some(sup) {
+            return Ok(());
+        }
+        self.store.lease.beat += 1;
+        let (began, slept) = began.unwrap_or((self.now, self.slept));
+        let age = self.now.saturating_sub(began) + self.slept.saturating_sub(slept);
+        self.sups[sup].confirmed = self.sups[sup].confirmed.max(self.now.saturating_sub(age));
+        self.later(BEAT, WorldEvent::Beat(sup, None));
+        self.send(sup, Event::LeaseConfirmed { age })
+    }
+
+    /// Under a heartbeat no gateway lives when another supervisor may start one, unless its own was suspended meanwhile.
+    pub(super) fn judge_confirmations(&self) -> Result<(), Broken> {
+        for (number, sup) in self.sups.iter().enumerate() {
+            let due = (sup.confirmed + UNCHANGED_FOR).max(sup.waking);
+            if !sup.up || !sup.watched || self.now <= due || sup.paused_until > self.now {
+                continue;
+            }
+            // One that a predecessor left may just have been found, and a successor be looked for in vain.
+            let lives = |(id, gateway): (usize, &SimGateway)| {
+                let is_covered =
+                    !gateway.killed && (!gateway.excused || gateway.away) && self.now > gateway.known + WAKING;
+                let has_heir = self.gateways.iter().any(|heir| heir.origin == Some(id));
+                gateway.held == Some(number) && gateway.alive() > 0 && is_covered && !has_heir
+            };
+            must(
+                !self.gateways.iter().enumerate().any(lives),
+                "lease",
+                "a gateway lives 30 s after the last confirmation",
+            )?;
+        }
+        Ok(())
     }
 
     fn contended(&mut self, owner: usize) -> LeaseAnswer {
@@ -223,10 +291,9 @@ impl World<'_> {
             self.gateways.iter_mut().for_each(crate::gateway::SimGateway::forget);
             trouble = Some("the store was damaged".to_owned());
         }
-        let now = self.now;
         let lease = &mut self.store.lease;
         let recovered = lease.stale.then(|| Recovered { pid: None, why: "its lock is free".to_owned() });
-        lease.take(now);
+        lease.beat += 1;
         (lease.owner, lease.stale) = (Some(sup), true);
         lease.epoch += 1;
         let epoch = lease.epoch;
@@ -234,10 +301,11 @@ impl World<'_> {
         LeaseAnswer::Acquired(Box::new(Acquired { epoch, basis, recovered, past: self.store.past(), trouble }))
     }
 
-    /// A person removes the lease by force.
+    /// A person gives the lease to a supervisor elsewhere.
     pub(super) fn steal_lease(&mut self) {
         let Some(owner) = self.store.lease.owner.filter(|_| !self.calm) else { return };
         (self.store.lease.owner, self.store.lease.stale) = (None, false);
+        self.store.lease.robbed = Some(owner);
         (self.sups[owner].lease_lost, self.sups[owner].stolen) = (true, true);
         let news = self.news_delay();
         let lost = Event::LeaseLost { owner: Some(holder(998)), why: "it was taken by hand".to_owned() };
