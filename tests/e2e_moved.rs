@@ -86,6 +86,18 @@ fn a_gateway_that_comes_up_elsewhere_than_its_settings_say_has_come_up() {
 }
 
 #[test]
+fn doctor_compares_the_config_with_the_port_that_is_served_not_with_the_one_that_was_named() {
+    let (scene, other) = (Scene::new("healthy"), Port::reserve());
+    configure(&scene, other.number());
+    let mut supervisor = scene.start();
+    supervisor.wait_started();
+    assert_eq!(supervisor.count("endpoint.changed"), 1, "{}", supervisor.story());
+    let said = Said::by(&scene, &["doctor"]);
+    assert!(!said.out.contains("but the settings here say"), "{said}");
+    said.assert_says(&[&format!("ws://127.0.0.1:{}", other.number())]);
+}
+
+#[test]
 fn a_port_that_changed_in_the_config_is_looked_at_before_the_next_start() {
     let (scene, other) = (Scene::new("healthy"), Port::reserve());
     configure(&scene, scene.port());
@@ -107,6 +119,26 @@ fn a_port_that_changed_in_the_config_is_looked_at_before_the_next_start() {
     duplicate.expect_exit(78);
     assert_eq!(duplicate.count("gateway.spawned"), 0, "{}", duplicate.story());
     assert!(duplicate.last("lease.contended").text("what") == "port claim", "{}", duplicate.story());
+}
+
+#[test]
+fn a_new_port_for_which_another_supervisor_is_about_to_start_a_gateway_is_a_conflict() {
+    let (scene, neighbour) = (Scene::new("healthy"), Scene::new("boot=60s"));
+    configure(&scene, scene.port());
+    let words = bare(&scene);
+    let words: Vec<_> = words.iter().map(String::as_str).collect();
+    let mut supervisor = scene.launch().without("--port").words(&words).start();
+    supervisor.wait_started();
+    let mut other = neighbour.start();
+    other.wait_event("gateway.spawned");
+    configure(&scene, neighbour.port());
+    supervisor.signal(Signal::SIGHUP);
+    let conflict = supervisor.wait_event("conflict.detected");
+    assert_eq!((conflict.text("kind"), conflict.number("holder_pid")), ("booting", i64::from(other.pid())));
+    other.signal(Signal::SIGTERM);
+    other.expect_exit(0);
+    supervisor.wait_started();
+    assert_eq!(scene.diary().starts().len(), 2);
 }
 
 #[test]
@@ -160,6 +192,28 @@ fn a_stranger_elsewhere_does_not_hide_a_gateway_that_hangs() {
     scene.diary().command(gateway.pid, "close");
     supervisor.wait_event("gateway.hung");
     assert_eq!(supervisor.count("endpoint.changed"), 0, "{}", supervisor.story());
+}
+
+#[test]
+fn a_gateway_that_an_agent_runs_does_not_stand_for_the_one_that_hangs_or_has_lost_its_port() {
+    for mishap in ["freeze", "close"] {
+        let (scene, other) = (Scene::new("healthy"), Port::reserve());
+        let nested = Scene::new("");
+        let own = scene.gateway_words();
+        let both = format!(
+            r#"FAKE_GATEWAY_DIR={} "$0" gateway run --port {} & exec "$0" "$@""#,
+            nested.root().display(),
+            other.number()
+        );
+        let words = ["/bin/sh", "-c", &both].into_iter().chain(own.iter().map(String::as_str));
+        let launch = scene.launch().words(&words.collect::<Vec<_>>()).option("--probe-timeout", "100ms");
+        let mut supervisor = launch.start();
+        let gateway = supervisor.wait_started();
+        nested.diary().wait_line("LISTEN");
+        scene.diary().command(gateway.pid, mishap);
+        supervisor.wait_event("gateway.hung");
+        assert_eq!(supervisor.count("endpoint.changed"), 0, "{}", supervisor.story());
+    }
 }
 
 #[test]

@@ -57,7 +57,10 @@ async fn diagnose(settings: &DoctorSettings) -> Vec<Finding> {
         }
         None => vec![checks::services::no_unit(&available(&managers))],
     });
-    let served = examined.settings.as_ref().map_or(port, |settings| settings.endpoint.port);
+    // A gateway that runs may serve elsewhere than its settings say.
+    let running = gateway.store.url.as_deref().and_then(|url| settings.endpoint.at(url));
+    let served = running.as_ref().or(examined.settings.as_deref().ok().map(|settings| &settings.endpoint));
+    let served = served.map_or(port, |endpoint| endpoint.port);
     if !available(&managers).is_empty() {
         let ours = std::env::current_exe().unwrap_or_else(|_| PathBuf::from("openclaw-supervise"));
         findings.extend(checks::services::openclaws(&services, served, &ours));

@@ -1,7 +1,7 @@
 //! A gateway that serves elsewhere than it is expected.
 
 use crate::world::{CRASH, STARTED, Script, World, s, stranger};
-use openclaw_supervise_core::{Effect, Endpoint, Report, Verdict};
+use openclaw_supervise_core::{Effect, Endpoint, Phase, ProbeScope, Report, Verdict};
 use std::time::Duration;
 
 fn elsewhere() -> [Endpoint; 2] {
@@ -60,6 +60,22 @@ fn one_that_is_gone_for_longer_than_the_window_is_cleared_by_an_answer_from_else
     (world.port, world.place) = (None, Endpoint::local(19000));
     world.run_for(s(4));
     assert!(world.told("gateway.hung").is_empty());
+}
+
+#[test]
+fn what_drains_or_starts_where_the_gateway_was_is_asked_whose_it_is() {
+    for verdict in [Verdict::Draining, Verdict::Gateway(Phase::Starting)] {
+        let mut world = World::serving();
+        world.port = Some(verdict);
+        world.run_for(s(60));
+        world.effects.clear();
+        world.run_for(s(20));
+        let asked = |ask: fn(&ProbeScope) -> bool| {
+            world.when(|effect| matches!(effect, Effect::Probe { ask: asked, .. } if ask(asked))).len()
+        };
+        let strangers = asked(|ask| matches!(ask, ProbeScope::Liveness(_)));
+        assert!(strangers == 0 && asked(|ask| matches!(ask, ProbeScope::Listener(1))) > 2, "{verdict}");
+    }
 }
 
 #[test]

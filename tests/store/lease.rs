@@ -4,7 +4,7 @@ use crate::kit::{NOW, Other, Running, Scene, acquired, elsewhere, is_me, me, qui
 use crate::root::needs_root;
 use openclaw_supervise::core::lease::Life;
 use openclaw_supervise::core::{Contested, LeaseAnswer, LeaseRequest, Report};
-use openclaw_supervise::platform::claim::{self, Claimant};
+use openclaw_supervise::platform::claim::{self, ClaimOutcome, Claimant};
 use openclaw_supervise::store::{BasisChoice, Clocks, StoreReader};
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -72,6 +72,28 @@ fn another_directory_with_the_same_port_is_refused_too() {
     second.acquire();
     let mut third = Running::start(place, Clocks::system(), quick());
     assert!(matches!(third.peek(), LeaseAnswer::Contended { .. }), "the lock was given back with the first refusal");
+}
+
+#[test]
+fn claim_and_row_go_with_a_gateway_that_moves() {
+    let scene = Scene::new();
+    let mut store = scene.owner();
+    let elsewhere = Scene::new().place.port;
+    let ClaimOutcome::Taken(claim) = claim::take(elsewhere).unwrap() else { panic!("it was free") };
+    drop(store.server.take());
+    store.store().move_to("10.1.2.3".to_owned(), elsewhere, Some(claim));
+    store.intended(1);
+    let place = || scene.reader().lease().unwrap().unwrap().row.place;
+    assert_eq!(place(), Some(("10.1.2.3".to_owned(), elsewhere)));
+    assert_eq!(claim::peek(elsewhere).unwrap(), Some(Claimant { by: Some(me()) }));
+    assert_eq!(claim::peek(scene.place.port).unwrap(), None);
+    // Another scheme or address on the same port needs no other claim.
+    store.store().move_to("127.0.0.1".to_owned(), elsewhere, None);
+    store.intended(2);
+    assert_eq!(place(), Some(("127.0.0.1".to_owned(), elsewhere)));
+    assert_eq!(claim::peek(elsewhere).unwrap(), Some(Claimant { by: Some(me()) }));
+    assert!(store.close(true));
+    assert_eq!(claim::peek(elsewhere).unwrap(), None);
 }
 
 #[test]

@@ -58,11 +58,16 @@ impl Prober {
         members: impl Future<Output = Option<Vec<(i32, u64)>>>,
         settings: impl Future<Output = Option<Endpoint>>,
     ) -> Option<Observation> {
-        let others = members.await.unwrap_or_default().into_iter().map(|(pid, _)| pid).filter(|pid| *pid != leader);
-        let pids: Vec<_> = std::iter::once(leader).chain(others).take(MEMBERS_MAX).collect();
-        let sockets = self.searching.run(LOOKUP_TIME_MAX, move || listener::of(&pids)).await?.unwrap_or_default();
         let served = self.served();
-        let candidates = candidates(&sockets, served, &self.endpoint, so_far.is_none());
+        let others = members.await.unwrap_or_default().into_iter().map(|(pid, _)| pid).filter(|pid| *pid != leader);
+        let mut pids: Vec<_> = std::iter::once(leader).chain(others).collect();
+        match served {
+            // While it lives, no other gateway that its agents have started can stand for it.
+            Served::By(pid) if pids.contains(&pid) => pids = vec![pid],
+            Served::By(_) | Served::Unseen | Served::Never => pids.truncate(MEMBERS_MAX),
+        }
+        let sockets = self.searching.run(LOOKUP_TIME_MAX, move || listener::of(&pids)).await?.unwrap_or_default();
+        let candidates = candidates(&sockets, &self.endpoint, so_far.is_none());
         let is_closed = so_far == Some(Verdict::Free);
         let (found, settings) = tokio::join!(self.ask_all(ask, candidates), settings);
         match (found, settings) {
@@ -72,7 +77,7 @@ impl Prober {
             (Some((seen, to)), _) => Some(moved(seen, to, MoveReason::Listens)),
             // A tree in another namespace, or of another user, shows no sockets. That it has gone from its old port and
             // lives is what proves that the answer at the new one is its own: beside another process it could not.
-            (None, Some(to)) if sockets.is_empty() && is_closed && served != Served::Never && to != self.endpoint => {
+            (None, Some(to)) if sockets.is_empty() && is_closed && served == Served::Unseen && to != self.endpoint => {
                 let seen = self.at(to.clone()).look(ask).await;
                 is_ours(&seen).then(|| moved(seen, to, MoveReason::Settings))
             }
@@ -123,15 +128,11 @@ fn moved(seen: Observation, to: Endpoint, why: MoveReason) -> Observation {
 /// of them the gateway is still there, and nothing that another part of its tree serves can stand for it.
 ///
 /// One that `is_silent` speaks no other scheme either: a server breaks off at once where the other scheme is spoken to it.
-fn candidates(sockets: &[(SocketAddr, i32)], served: Served, expected: &Endpoint, is_silent: bool) -> Vec<Endpoint> {
-    let is_of_server = |pid: i32| served == Served::By(pid);
-    let is_known = sockets.iter().any(|&(_, pid)| is_of_server(pid));
+fn candidates(sockets: &[SocketAddr], expected: &Endpoint, is_silent: bool) -> Vec<Endpoint> {
     let mut ports = BTreeMap::<u16, Vec<SocketAddr>>::new();
-    for &(address, pid) in sockets {
-        if is_of_server(pid) || !is_known {
-            let addresses = ports.entry(address.port()).or_default();
-            addresses.extend(Some(reached(address)).filter(|address| !addresses.contains(address)));
-        }
+    for &address in sockets {
+        let addresses = ports.entry(address.port()).or_default();
+        addresses.extend(Some(reached(address)).filter(|address| !addresses.contains(address)));
     }
     if let Some(addresses) = ports.remove(&expected.port) {
         ports = BTreeMap::from([(expected.port, addresses)]);
@@ -163,18 +164,18 @@ fn reached(address: SocketAddr) -> SocketAddr {
 mod tests {
     use super::*;
 
-    fn asked(sockets: &[(&str, i32)], served: Served, expected: &Endpoint) -> Vec<String> {
-        let sockets: Vec<_> = sockets.iter().map(|(address, pid)| (address.parse().unwrap(), *pid)).collect();
-        candidates(&sockets, served, expected, false).iter().map(Endpoint::to_string).collect()
+    fn asked(sockets: &[&str], expected: &Endpoint) -> Vec<String> {
+        let sockets: Vec<_> = sockets.iter().map(|address| address.parse().unwrap()).collect();
+        candidates(&sockets, expected, false).iter().map(Endpoint::to_string).collect()
     }
 
     #[test]
     fn each_port_of_the_tree_is_asked_with_both_schemes() {
         let plain = Endpoint::local(1);
         let tls = Endpoint { tls: true, ..Endpoint::local(1) };
-        let sockets = [("127.0.0.1:7", 5), ("[::1]:7", 5), ("0.0.0.0:8", 6), ("[::]:9", 6), ("10.1.1.1:9", 6)];
+        let sockets = ["127.0.0.1:7", "[::1]:7", "0.0.0.0:8", "[::]:9", "10.1.1.1:9"];
         assert_eq!(
-            asked(&sockets, Served::Never, &plain),
+            asked(&sockets, &plain),
             [
                 "ws://127.0.0.1:7",
                 "wss://127.0.0.1:7",
@@ -184,42 +185,33 @@ mod tests {
                 "wss://10.1.1.1:9"
             ]
         );
-        assert_eq!(asked(&sockets[..1], Served::Never, &tls), ["wss://127.0.0.1:7", "ws://127.0.0.1:7"]);
-        assert_eq!(asked(&[], Served::Never, &plain), Vec::<String>::new());
+        assert_eq!(asked(&sockets[..1], &tls), ["wss://127.0.0.1:7", "ws://127.0.0.1:7"]);
+        assert_eq!(asked(&[], &plain), Vec::<String>::new());
     }
 
     #[test]
     fn while_its_tree_listens_on_the_expected_port_only_another_scheme_or_address_of_it_is_asked() {
         let plain = Endpoint::local(1);
         for (sockets, expected) in [
-            (&[("127.0.0.1:1", 5), ("127.0.0.1:2", 6)][..], vec!["wss://127.0.0.1:1"]),
-            (&[("0.0.0.0:1", 5)][..], vec!["wss://127.0.0.1:1"]),
-            (&[("10.1.1.1:1", 5)][..], vec!["ws://10.1.1.1:1", "wss://10.1.1.1:1"]),
+            (&["127.0.0.1:1", "127.0.0.1:2"][..], vec!["wss://127.0.0.1:1"]),
+            (&["0.0.0.0:1"][..], vec!["wss://127.0.0.1:1"]),
+            (&["10.1.1.1:1"][..], vec!["ws://10.1.1.1:1", "wss://10.1.1.1:1"]),
         ] {
-            assert_eq!(asked(sockets, Served::Never, &plain), expected, "{sockets:?}");
+            assert_eq!(asked(sockets, &plain), expected, "{sockets:?}");
         }
     }
 
     #[test]
     fn a_listener_that_keeps_silent_is_not_asked_again() {
         let plain = Endpoint::local(1);
-        let asked = |sockets: &[(SocketAddr, i32)]| candidates(sockets, Served::Never, &plain, true).len();
+        let asked = |sockets: &[SocketAddr]| candidates(sockets, &plain, true).len();
         let (here, elsewhere) = ("127.0.0.1:1".parse().unwrap(), "10.1.1.1:1".parse().unwrap());
-        assert_eq!((asked(&[(here, 5)]), asked(&[(elsewhere, 5)])), (0, 2));
-    }
-
-    #[test]
-    fn a_gateway_that_its_agents_run_does_not_stand_for_the_one_that_served() {
-        let plain = Endpoint::local(1);
-        let sockets = [("127.0.0.1:7", 5), ("127.0.0.1:8", 6)];
-        assert_eq!(asked(&sockets, Served::By(6), &plain), ["ws://127.0.0.1:8", "wss://127.0.0.1:8"]);
-        assert_eq!(asked(&sockets, Served::By(4), &plain).len(), 4, "its process has another one now");
-        assert_eq!(asked(&sockets, Served::Unseen, &plain).len(), 4);
+        assert_eq!((asked(&[here]), asked(&[elsewhere])), (0, 2));
     }
 
     #[test]
     fn no_more_ports_are_asked_than_a_gateway_has() {
-        let many: Vec<_> = (2..100).map(|port| (SocketAddr::from(([127, 0, 0, 1], port)), 5)).collect();
-        assert_eq!(candidates(&many, Served::Never, &Endpoint::local(1), false).len(), 2 * PORTS_MAX);
+        let many: Vec<_> = (2..100).map(|port| SocketAddr::from(([127, 0, 0, 1], port))).collect();
+        assert_eq!(candidates(&many, &Endpoint::local(1), false).len(), 2 * PORTS_MAX);
     }
 }

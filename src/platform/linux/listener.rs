@@ -41,8 +41,8 @@ pub fn find(address: SocketAddr, likely: Option<i32>) -> io::Result<Vec<i32>> {
     Ok(Vec::new())
 }
 
-/// The addresses on which these processes listen with TCP in our network namespace, each with one that does.
-pub fn of(pids: &[i32]) -> io::Result<Vec<(SocketAddr, i32)>> {
+/// The addresses on which these processes listen with TCP in our network namespace.
+pub fn of(pids: &[i32]) -> io::Result<Vec<SocketAddr>> {
     let mut addresses = BTreeMap::new();
     for v6 in [false, true] {
         addresses.extend(listeners(ANY_PORT, v6)?.into_iter().map(|socket| (socket.inode, socket.address)));
@@ -56,7 +56,7 @@ pub fn of(pids: &[i32]) -> io::Result<Vec<(SocketAddr, i32)>> {
         // One that is gone or hidden from us shows nothing.
         let Ok(entries) = path_of(pid, "fd").and_then(fs::read_dir) else { continue };
         let links = entries.flatten().filter_map(|entry| inode(fs::read_link(entry.path()).ok()?));
-        found.extend(links.filter_map(|inode| Some((*addresses.get(&inode)?, pid))));
+        found.extend(links.filter_map(|inode| addresses.get(&inode)));
     }
     Ok(found)
 }
@@ -238,13 +238,13 @@ mod tests {
         let found = of(&[me, i32::MAX]).unwrap();
         for listener in &bound {
             let address = listener.local_addr().unwrap();
-            assert!(found.contains(&(address, me)), "{address}: {found:?}");
+            assert!(found.contains(&address), "{address}: {found:?}");
             let table = listeners_by_table(ANY_PORT, address.is_ipv6()).unwrap();
             assert!(table.iter().any(|socket| socket.address == address), "{address}: {table:?}");
         }
         let client = std::net::TcpStream::connect(bound[0].local_addr().unwrap()).unwrap();
         let address = client.local_addr().unwrap();
-        assert!(of(&[me]).unwrap().iter().all(|(socket, _)| *socket != address), "a connection is no listener");
+        assert!(of(&[me]).unwrap().iter().all(|socket| *socket != address), "a connection is no listener");
         assert_eq!(of(&[]).unwrap(), []);
     }
 

@@ -56,13 +56,12 @@ pub fn find(address: SocketAddr, likely: Option<i32>) -> io::Result<Vec<i32>> {
     Ok(holders.into_iter().map(|process| process.pid).collect())
 }
 
-/// The addresses on which these processes listen with TCP, each with one that does.
+/// The addresses on which these processes listen with TCP.
 ///
 /// # Errors
 /// None on this system.
-pub fn of(pids: &[i32]) -> io::Result<Vec<(SocketAddr, i32)>> {
-    let of_one = |&pid: &i32| listeners(pid).map(move |listener| (listener.address, pid)).collect::<Vec<_>>();
-    Ok(pids.iter().flat_map(of_one).collect())
+pub fn of(pids: &[i32]) -> io::Result<Vec<SocketAddr>> {
+    Ok(pids.iter().flat_map(|&pid| listeners(pid)).map(|listener| listener.address).collect())
 }
 
 /// Not known: no table of sockets tells their users.
