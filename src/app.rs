@@ -18,6 +18,7 @@ pub use shell::{Shell, Whereabouts};
 
 use crate::core::supervisor::{Effects, JUMP_MIN, LATE};
 use crate::core::{Effect, Event, LeaseAnswer, Moment, Notice, Outcome, Report, Supervisor};
+use crate::gateway::sample::Sampling;
 use crate::host::clock::{self, SuspendClock};
 use crate::host::control::Query;
 use crate::host::journal;
@@ -140,7 +141,9 @@ impl App {
             }
             Effect::Negotiate => self.shell.negotiate(),
             Effect::Consume { ticket, pid, .. } => self.shell.consume(ticket, pid),
-            Effect::Measure { generation, tree } => self.shell.measure(generation, tree),
+            Effect::Measure { generation, listener, depth, tree } => {
+                self.shell.measure(generation, Sampling { listener, depth, tree });
+            }
             Effect::Examine { generation, case } => self.shell.examine(generation, case),
             Effect::SeekHeir { generation, listener } => self.shell.seek_heir(generation, listener),
             Effect::Terminate { generation } => self.shell.terminate(generation),

@@ -10,8 +10,9 @@ mod root;
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::unistd::{Uid, setfsuid};
-use openclaw_supervise::core::{Event, Fingerprint, SpawnFailure};
+use openclaw_supervise::core::{Depth, Event, Fingerprint, SpawnFailure};
 use openclaw_supervise::gateway::process::{Birth, Gateway, Launch, key_of, new_instance};
+use openclaw_supervise::gateway::sample::Sampling;
 use openclaw_supervise::gateway::tree::Orphans;
 use openclaw_supervise::platform::cgroup::{Leaf, OomCount, remove_empty};
 use openclaw_supervise::platform::proc;
@@ -366,7 +367,7 @@ async fn is_blamed_for_a_neighbour(is_looked_at: bool) -> bool {
     assert!(matches!(inbox.recv().await, Some(Event::Spawned { .. })));
     assert_eq!(outcome(&mut again("eat")).signal(), Some(libc::SIGKILL));
     if is_looked_at {
-        gateway.measure(false).await.unwrap();
+        gateway.measure(Sampling { listener: None, depth: Depth::Usual, tree: false }).await.unwrap();
     }
     Handle::open(gateway.pid().unwrap()).unwrap().kill().unwrap();
     let event = timeout(PATIENCE, inbox.recv()).await.unwrap().unwrap();

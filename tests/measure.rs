@@ -5,9 +5,10 @@
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use openclaw_supervise::core::{Event, ExitStatus, Fingerprint, LeftRecord, Usage};
+use openclaw_supervise::core::{Depth, Event, ExitStatus, Fingerprint, LeftRecord, Usage};
 use openclaw_supervise::gateway::adopt;
 use openclaw_supervise::gateway::process::{Birth, Gateway, INSTANCE, Launch, Sweep, key_of, new_instance};
+use openclaw_supervise::gateway::sample::Sampling;
 use openclaw_supervise::gateway::tree::Orphans;
 use openclaw_supervise::platform::process::{self, Handle};
 use openclaw_supervise::platform::{proc, usage};
@@ -103,7 +104,11 @@ impl Stage {
         let mut last = None;
         let look = async {
             loop {
-                let sample = self.gateway.measure(true).await.expect("a worker can be had");
+                let sample = self
+                    .gateway
+                    .measure(Sampling { listener: None, depth: Depth::Usual, tree: true })
+                    .await
+                    .expect("a worker can be had");
                 if fits(&sample) {
                     return sample;
                 }
@@ -144,7 +149,14 @@ async fn a_large_child_counts_for_the_tree_wherever_it_went_and_not_for_the_lead
         let sample = stage.sample(is_large).await;
         assert!(sample.rss_kb.is_some_and(|kb| (1..LARGE_KB / 2).contains(&kb)), "{script}: {sample:?}");
         assert!(sample.tree_rss_kb.is_some_and(|kb| kb < 2 * LARGE_KB), "{script}: {sample:?}");
-        assert_eq!(stage.gateway.measure(false).await.map(|sample| sample.tree_rss_kb), Some(None));
+        assert_eq!(
+            stage
+                .gateway
+                .measure(Sampling { listener: None, depth: Depth::Usual, tree: false })
+                .await
+                .map(|sample| sample.tree_rss_kb),
+            Some(None)
+        );
         stage.end().await;
     }
 }
@@ -180,7 +192,11 @@ async fn the_time_that_a_gateway_works_is_counted_and_that_of_its_children_is_no
         }
     };
     timeout(PATIENCE, wait).await.expect("a processor is free in the end");
-    let sample = stage.gateway.measure(false).await.expect("a worker can be had");
+    let sample = stage
+        .gateway
+        .measure(Sampling { listener: None, depth: Depth::Usual, tree: false })
+        .await
+        .expect("a worker can be had");
     assert!(sample.cpu.is_some_and(|cpu| cpu < Duration::from_millis(50)), "{sample:?}");
     stage.end().await;
 }

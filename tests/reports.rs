@@ -4,9 +4,10 @@
 
 use openclaw_supervise::core::policy::OnStoreLost;
 use openclaw_supervise::core::report::{Exited, HungReport};
+use openclaw_supervise::core::stall::Stall;
 use openclaw_supervise::core::{
-    Contested, Endpoint, ExitStatus, ExitUsage, Holder, Hook, HookEnd, Layer, MoveReason, Readiness, Recovered, Report,
-    Requester, TreeEnd, Verdict,
+    BlockedWrite, Contested, Endpoint, ExitStatus, ExitUsage, Holder, Hook, HookEnd, Layer, MoveReason, Readiness,
+    Recovered, Report, Requester, TreeEnd, Verdict,
 };
 use openclaw_supervise::host::telemetry::Record;
 use std::collections::BTreeSet;
@@ -82,6 +83,14 @@ fn lease_and_port() -> Vec<Report> {
     ]
 }
 
+fn starved(waited: Option<Duration>, throttled: Option<Duration>) -> Stall {
+    Stall::Starved { waited, throttled, left: 9 }
+}
+
+fn blocked(reader: Option<Holder>) -> BlockedWrite {
+    BlockedWrite { stream: text("stdout"), file: text("pipe:[7]"), reader }
+}
+
 fn gateway() -> Vec<Report> {
     let readiness = |ready, detail| Readiness { ready, detail: text(detail) };
     let hung = HungReport { generation: 3, last_good: Some(SECOND), failed_probes: 4, why: "WHY", evidence: None };
@@ -99,7 +108,11 @@ fn gateway() -> Vec<Report> {
         Report::LivenessMissed { generation: 3, detail: text("DETAIL") },
         Report::LivenessDegraded { generation: 3, detail: text("DETAIL") },
         Report::LivenessRecovered { generation: 3, after: SECOND },
-        Report::LivenessExtended { generation: 3, cpu: SECOND, by: SECOND },
+        Report::LivenessExtended { generation: 3, stall: Stall::Busy(SECOND), by: SECOND },
+        Report::LivenessExtended { generation: 3, stall: starved(Some(SECOND), Some(SECOND / 2)), by: SECOND },
+        Report::LivenessExtended { generation: 3, stall: starved(None, None), by: SECOND },
+        Report::LivenessBlocked { generation: 3, blocked: blocked(Some(holder())) },
+        Report::LivenessBlocked { generation: 3, blocked: blocked(None) },
         Report::ReadinessChanged { generation: 3, readiness: readiness(true, "DETAIL") },
         Report::ReadinessChanged { generation: 3, readiness: readiness(false, "not ready: channel:x") },
         Report::ReadinessChanged { generation: 3, readiness: readiness(false, "not ready: telegram, discord") },

@@ -23,6 +23,7 @@ use crate::gateway::openclaw::{self, Openclaw};
 use crate::gateway::probe::{Look, Prober};
 use crate::gateway::process::{self, Birth, Departure, Gateway, Heir, Launch, Sweep};
 use crate::gateway::program;
+use crate::gateway::sample::Sampling;
 use crate::gateway::tree::Orphans;
 use crate::host::{clock, manager};
 use crate::platform::claim::Server;
@@ -131,6 +132,10 @@ impl Shell {
 
     pub(super) fn probe(&mut self, ticket: u64, ask: ProbeScope) {
         self.departure = None;
+        if standard_streams::log_in_use().is_some() {
+            let bounding = self.bounding.clone();
+            tokio::spawn(async move { bounding.run(BOUNDING_TIME_MAX, standard_streams::bound).await });
+        }
         let prober = Arc::clone(&self.prober);
         match ask {
             ProbeScope::Port => self.answer_probe(ticket, self.whereabouts.look_before_spawn(prober)),
@@ -183,13 +188,9 @@ impl Shell {
     }
 
     /// Has the gateway send `Measured`, if there is one.
-    pub(super) fn measure(&self, generation: Generation, tree: bool) {
+    pub(super) fn measure(&self, generation: Generation, sampling: Sampling) {
         let Some(gateway) = self.owned(generation) else { return };
-        let (measured, inputs) = (gateway.measure(tree), self.inputs.clone());
-        if standard_streams::log_in_use().is_some() {
-            let bounding = self.bounding.clone();
-            tokio::spawn(async move { bounding.run(BOUNDING_TIME_MAX, standard_streams::bound).await });
-        }
+        let (measured, inputs) = (gateway.measure(sampling), self.inputs.clone());
         tokio::spawn(async move {
             if let Some(sample) = measured.await {
                 let _closed = inputs.send(Event::Measured { generation, sample }.into()).await;

@@ -1,6 +1,6 @@
 //! What the core asks the shell to do.
 
-use super::{Call, Contested, Fact, Generation, HangContext, Moved, Notice, Report};
+use super::{Call, Contested, Depth, Fact, Generation, HangContext, Moved, Notice, Report};
 use crate::prelude::*;
 
 /// What a probe is for, and with that how much it looks at.
@@ -114,6 +114,10 @@ pub enum Effect {
     /// Read what the gateway uses of the machine, then send `Measured`, if there is anything to read.
     Measure {
         generation: Generation,
+        /// The process of its tree that listens, where that is known.
+        listener: Option<i32>,
+        /// How much is looked at.
+        depth: Depth,
         /// Whether the memory of its whole tree is wanted.
         tree: bool,
     },

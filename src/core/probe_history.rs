@@ -29,6 +29,8 @@ pub struct HangContext {
     pub last_good: Option<Duration>,
     /// How many failed since.
     pub failed_probes: u32,
+    /// The process of its tree that listens, where that is known.
+    pub listener: Option<i32>,
     /// How long ago its process was started.
     pub age: Duration,
     /// The last looks, oldest first.
@@ -69,13 +71,13 @@ impl ProbeHistory {
     /// The samples, in the same way.
     #[must_use]
     pub fn samples(&self, now: Moment) -> Vec<(Duration, Usage)> {
-        self.samples.iter().map(|(at, sample)| (now.saturating_sub(*at), *sample)).collect()
+        self.samples.iter().map(|(at, sample)| (now.saturating_sub(*at), sample.clone())).collect()
     }
 
     /// The last sample.
     #[must_use]
     pub fn last_sample(&self) -> Option<Usage> {
-        self.samples.back().map(|(_, sample)| *sample)
+        self.samples.back().map(|(_, sample)| sample.clone())
     }
 }
 

@@ -13,7 +13,8 @@ pub use sentence::{Exited, HungReport};
 
 use super::event::{Contested, Recovered, Requester, TreeEnd};
 use super::policy::OnStoreLost;
-use super::{Endpoint, ExitStatus, Generation, Holder, Hook, HookEnd, MoveReason, Readiness, Verdict};
+use super::stall::Stall;
+use super::{BlockedWrite, Endpoint, ExitStatus, Generation, Holder, Hook, HookEnd, MoveReason, Readiness, Verdict};
 use alloc::borrow::Cow;
 use core::fmt;
 use core::time::Duration;
@@ -263,14 +264,20 @@ reports! {
     LivenessRecovered { generation: Generation, after: Duration } =>
         "liveness.recovered", Info, [generation, after_ms = after],
         format!("gateway {generation} answers again after {}", human(*after));
-    LivenessExtended { generation: Generation, cpu: Duration, by: Duration } =>
-        "liveness.extended", Warning, [generation, cpu_ms = cpu, by_ms = by],
-        format!(
-            "gateway {generation} does not answer, but its event loop used {} of CPU meanwhile: busy, not hung; waiting \
-             {} more, once",
-            human(*cpu),
-            human(*by)
-        );
+    LivenessExtended { generation: Generation, stall: Stall, by: Duration } =>
+        "liveness.extended", Warning,
+        [
+            generation, why = stall.name(), cpu_ms = stall.cpu(), waited_ms = stall.waited(),
+            throttled_ms = stall.throttled(), left = stall.left(), by_ms = by
+        ],
+        format!("gateway {generation} does not answer, but {stall}; waiting {} more", human(*by));
+    LivenessBlocked { generation: Generation, blocked: BlockedWrite } =>
+        "liveness.blocked", Warning,
+        [
+            generation, stream = blocked.stream, file = blocked.file,
+            reader_pid = pid_of(blocked.reader.as_ref()), reader_command = command_of(blocked.reader.as_ref())
+        ],
+        format!("gateway {generation} does not answer: {blocked}; it is not replaced, for the next one would write there too");
     ReadinessChanged { generation: Generation, readiness: Readiness } =>
         "readiness.changed", Info, [generation, ready = readiness.ready, detail = readiness.detail],
         if readiness.ready {

@@ -5,6 +5,7 @@
 //! are there are kept, and the others are named. The thread ends when its read returns.
 
 use super::process::Gateway;
+use super::sample::is_member;
 use super::tree::Tree;
 use crate::core::{Generation, HangContext, Usage};
 use crate::platform::process::Handle;
@@ -121,9 +122,9 @@ pub async fn gather(subject: HungGateway, case: &HangContext, surroundings: Surr
     let pid = subject.leader.as_ref().map(|leader| leader.pid());
     let incident = Incident::new(told(subject.generation, pid, case, at));
     let (done, over) = oneshot::channel();
-    let seen = incident.clone();
+    let (seen, listener) = (incident.clone(), case.listener);
     let looks = move || {
-        look(&seen, subject, &surroundings);
+        look(&seen, subject, listener, &surroundings);
         // After the timeout the receiver is gone.
         let _late = done.send(());
     };
@@ -144,15 +145,26 @@ fn told(generation: Generation, pid: Option<i32>, case: &HangContext, at: String
         .looks
         .iter()
         .map(|look| json!({ "ago_ms": milliseconds(look.ago), "verdict": look.verdict.name(), "detail": look.detail }));
-    let samples = case.samples.iter().map(|(ago, Usage { cpu, rss_kb, tree_rss_kb })| {
-        let cpu_ms = cpu.map(milliseconds);
-        json!({ "ago_ms": milliseconds(*ago), "cpu_ms": cpu_ms, "rss_kb": rss_kb, "tree_rss_kb": tree_rss_kb })
+    let samples = case.samples.iter().map(|(ago, usage)| {
+        let Usage { cpu, rss_kb, tree_rss_kb, waited, throttled, pressure, runnable, blocked } = usage;
+        json!({
+            "ago_ms": milliseconds(*ago),
+            "cpu_ms": cpu.map(milliseconds),
+            "rss_kb": rss_kb,
+            "tree_rss_kb": tree_rss_kb,
+            "waited_ms": waited.map(milliseconds),
+            "throttled_ms": throttled.map(milliseconds),
+            "pressure_ms": pressure.map(milliseconds),
+            "runnable": runnable,
+            "blocked": blocked.as_ref().map(ToString::to_string),
+        })
     });
     vec![
         ("version", VERSION.into()),
         ("at", at.into()),
         ("generation", generation.into()),
         ("pid", pid.into()),
+        ("listener", case.listener.into()),
         ("why", case.why.into()),
         ("last_good_ms", case.last_good.map(milliseconds).into()),
         ("failed_probes", case.failed_probes.into()),
@@ -163,19 +175,22 @@ fn told(generation: Generation, pid: Option<i32>, case: &HangContext, at: String
 }
 
 /// Reads all parts, those that can block last.
-fn look(incident: &Incident, subject: HungGateway, surroundings: &Surroundings) {
+fn look(incident: &Incident, subject: HungGateway, listener: Option<i32>, surroundings: &Surroundings) {
     let HungGateway { leader, mut tree, .. } = subject;
+    // Behind a launcher the process that listens is the gateway.
+    let listener = listener.filter(|&pid| leader.as_deref().is_some_and(|leader| is_member(pid, leader, &tree)));
+    let gateway = listener.and_then(|pid| Handle::open(pid).ok()).map(Arc::new).or(leader.clone());
     incident.complete("machine", inspection::machine());
     incident.complete("port", inspection::port(surroundings.port));
-    let of_leader = |read: fn(i32) -> Value| leader.as_deref().map_or(Value::Null, |leader| attest(leader, read));
-    incident.complete(PROCESS, of_leader(inspection::process));
-    incident.complete("threads", of_leader(inspection::threads));
-    incident.complete("cgroup", of_leader(inspection::group));
+    let of_gateway = |read: fn(i32) -> Value| gateway.as_deref().map_or(Value::Null, |gateway| attest(gateway, read));
+    incident.complete(PROCESS, of_gateway(inspection::process));
+    incident.complete("threads", of_gateway(inspection::threads));
+    incident.complete("cgroup", of_gateway(inspection::group));
     let known = tree.snapshot().into_iter().take(MEMBERS_MAX);
     let (members, described): (Vec<_>, Vec<_>) =
         known.filter_map(|(pid, start_time)| Some(((pid, start_time), member(pid, start_time)?))).unzip();
     incident.complete(TREE, described.into());
-    incident.extend(PROCESS, of_leader(inspection::wait));
+    incident.extend(PROCESS, of_gateway(inspection::wait));
     incident.finish("wait");
     add_commands(incident, &members, leader.as_deref());
     incident.finish("commands");
@@ -258,7 +273,7 @@ mod tests {
     fn seen(subject: HungGateway) -> Value {
         let folders = vec![("here", std::env::temp_dir()), ("nowhere", PathBuf::from("/nonexistent"))];
         let incident = Incident::new(Vec::new());
-        look(&incident, subject, &Surroundings { port: 1, folders });
+        look(&incident, subject, None, &Surroundings { port: 1, folders });
         incident.take()
     }
 

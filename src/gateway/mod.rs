@@ -12,6 +12,7 @@ pub mod openclaw;
 pub mod probe;
 pub mod process;
 pub mod program;
+pub mod sample;
 mod spawn;
 pub mod state_lock;
 pub mod tree;

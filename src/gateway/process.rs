@@ -6,13 +6,13 @@ use super::adopt::Found;
 use super::exit_watch::{ExitWatch, OomWatch, SignalsSent};
 use super::launch;
 pub use super::launch::{Birth, INSTANCE, Launch, key_of};
+use super::sample::{self, Sampling};
 use super::spawn::{self, ProcessKind, SpawnError, Started};
 use super::tree::{Orphans, Tree};
 use crate::core::{Event, Generation, SpawnFailure, Usage};
 use crate::platform::cgroup::Leaf;
 use crate::platform::proc;
 use crate::platform::process::{self, Handle};
-use crate::platform::usage;
 use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -281,25 +281,21 @@ impl Gateway {
         Some(pid)
     }
 
-    /// What it uses now, its whole tree included if `tree` is set; `None` if nothing can be read. Of a leader that has
-    /// exited nothing is known.
-    pub fn measure(&self, tree: bool) -> impl Future<Output = Option<Usage>> + Send + use<> {
+    /// What it uses now; `None` if nothing can be read. Of a leader that has exited nothing is known.
+    pub fn measure(&self, sampling: Sampling) -> impl Future<Output = Option<Usage>> + Send + use<> {
         let (leader, oom, members) = (self.leader.clone(), self.oom.clone(), self.tree.clone());
         let job = move || {
-            let usage = leader.as_ref().and_then(|leader| {
-                let usage = usage::of(leader.pid()).ok()?;
-                // Asked for afterwards: if it lives, its pid was its own all the while.
-                let is_its_own = usage.start_time == leader.start_time() && matches!(leader.has_ended(), Ok(false));
-                is_its_own.then_some(usage)
+            // Asked for afterwards: if it lives, its pid was its own all the while.
+            let lives = |leader: &Handle| matches!(leader.has_ended(), Ok(false));
+            let usage = leader.as_deref().and_then(|leader| {
+                let usage = sample::read(leader, members.copy(), sampling);
+                lives(leader).then_some(usage)
             });
             if usage.is_some() {
                 oom.rearm();
             }
-            Usage {
-                cpu: usage.map(|usage| usage.cpu),
-                rss_kb: usage.map(|usage| usage.rss_kb),
-                tree_rss_kb: tree.then(|| members.copy().rss_kb().ok()).flatten(),
-            }
+            let tree_rss_kb = sampling.tree.then(|| members.copy().rss_kb().ok()).flatten();
+            Usage { tree_rss_kb, ..usage.unwrap_or_default() }
         };
         async move { proc::run(job).await.ok() }
     }

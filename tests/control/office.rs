@@ -244,7 +244,12 @@ pub(crate) fn full() -> Status {
         condition: None,
         adopted: false,
         readiness: Some(Readiness { ready: false, detail: "not ready: telegram".to_owned() }),
-        sample: Some(Usage { cpu: Some(seconds(30)), rss_kb: Some(700_000), tree_rss_kb: Some(900_000) }),
+        sample: Some(Usage {
+            cpu: Some(seconds(30)),
+            rss_kb: Some(700_000),
+            tree_rss_kb: Some(900_000),
+            ..Usage::default()
+        }),
     };
     Status {
         state: "running",

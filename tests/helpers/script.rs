@@ -70,6 +70,8 @@ pub(crate) enum Mishap {
     Touch(usize, Option<Duration>),
     /// Its event loop works for so much CPU time.
     Burn(Duration),
+    /// Its event loop writes so much to its standard output.
+    Print(usize),
     /// It answers in another way from now on.
     Answer(HealthReply),
     /// It leaves a detached successor that answers on its port, and exits 0: an update restart before 2026.8.
@@ -206,7 +208,7 @@ impl Scene {
 }
 
 /// `exit=CODE`, `die=SEGV`, `freeze`, `close`, `succeed`, `cycle=TIME`, `touch=64M`, `touch=64M/1s`, `burn=TIME`,
-/// `work=TIME`, `answers-every=N` and the other manners by their names: in a script with `@TIME`, in the control file at once.
+/// `work=TIME`, `print=64M`, `answers-every=N` and the other manners by their names: in a script with `@TIME`, in the control file at once.
 pub(crate) fn mishap(name: &str, value: &str) -> Option<Mishap> {
     Some(match name {
         "exit" => Mishap::Exit(value.parse().ok()?),
@@ -221,6 +223,7 @@ pub(crate) fn mishap(name: &str, value: &str) -> Option<Mishap> {
         }
         "burn" => Mishap::Burn(duration(value)?),
         "work" => Mishap::Work(duration(value)?),
+        "print" => Mishap::Print(mebibytes(value)?),
         "answers-every" => Mishap::Answer(HealthReply::Every(value.parse().ok().filter(|&number| number > 0)?)),
         "unavailable" => Mishap::Answer(HealthReply::Unavailable),
         "html" => Mishap::Answer(HealthReply::Html),

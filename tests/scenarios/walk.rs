@@ -7,7 +7,7 @@ use crate::fake_shell::{Answer, Broken, FakeShell, World as Outside, after, neve
 use crate::world::{acquired, by, s, sighting, stranger, tree_end};
 use openclaw_supervise_core::handoff::{HandoffVerdict, Support};
 use openclaw_supervise_core::{
-    Call, Effect, Event, ExitStatus, ExitUsage, Fact, Fingerprint, Generation, History, HookEnd, LeaseAnswer,
+    Call, Depth, Effect, Event, ExitStatus, ExitUsage, Fact, Fingerprint, Generation, History, HookEnd, LeaseAnswer,
     LeaseRequest, Moment, Notice, Observation, Outcome, Owner, Phase, Policy, ProbeScope, Remains, Report, Request,
     Settled, SpawnFailure, Supervisor, TreeEnd, Usage, Verdict,
 };
@@ -457,10 +457,10 @@ impl Outside for Walk {
         if self.dice.once_in(20) { never() } else { after(delay, verdict) }
     }
 
-    fn measure(&mut self, _generation: Generation, _tree: bool) -> Answer<Usage> {
+    fn measure(&mut self, _generation: Generation, _depth: Depth, _tree: bool) -> Answer<Usage> {
         let cpu = (!self.dice.once_in(9)).then(|| self.now / self.dice.pick(&[1, 15, 25, 1000]));
         let tree_rss_kb = (!self.dice.once_in(9)).then(|| self.dice.below(1500));
-        after(Duration::ZERO, Usage { cpu, rss_kb: None, tree_rss_kb })
+        after(Duration::ZERO, Usage { cpu, tree_rss_kb, ..Usage::default() })
     }
 
     fn examine(&mut self, _generation: Generation) -> Answer<Option<String>> {

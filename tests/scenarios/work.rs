@@ -1,6 +1,7 @@
 //! A gateway that uses CPU time and does not answer may only be busy.
 
 use crate::world::{STARTED, Script, World, s};
+use openclaw_supervise_core::stall::Stall;
 use openclaw_supervise_core::{Effect, Event, Policy, Report, Request, Verdict};
 use std::time::Duration;
 
@@ -13,7 +14,7 @@ fn ended(world: &World) -> Vec<Duration> {
 /// The CPU time and the length of each reported extension.
 fn extensions(world: &World) -> Vec<(Duration, Duration)> {
     let told = world.effects.iter().filter_map(|(_, effect)| match effect {
-        Effect::Report(Report::LivenessExtended { cpu, by, .. }) => Some((*cpu, *by)),
+        Effect::Report(Report::LivenessExtended { stall: Stall::Busy(cpu), by, .. }) => Some((*cpu, *by)),
         _ => None,
     });
     told.collect()

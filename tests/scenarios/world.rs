@@ -5,10 +5,10 @@ use openclaw_supervise_core::handoff::{HandoffVerdict, Support};
 use openclaw_supervise_core::lease::{BEAT, Basis};
 use openclaw_supervise_core::policy::OnStoreLost;
 use openclaw_supervise_core::{
-    Acquired, Call, Effect, Endpoint, Event, ExitStatus, ExitUsage, Fingerprint, Generation, History, Holder, HookEnd,
-    LeaseAnswer, LeaseRequest, Moment, MoveReason, Moved, Notice, Observation, Outcome, Owner, OwnerPlan, Phase,
-    Policy, ProbeScope, Readiness, Remains, Report, Request, Requester, SpawnFailure, Supervisor, TreeEnd, Usage,
-    Verdict,
+    Acquired, BlockedWrite, Call, Depth, Effect, Endpoint, Event, ExitStatus, ExitUsage, Fingerprint, Generation,
+    History, Holder, HookEnd, LeaseAnswer, LeaseRequest, Moment, MoveReason, Moved, Notice, Observation, Outcome,
+    Owner, OwnerPlan, Phase, Policy, ProbeScope, Readiness, Remains, Report, Request, Requester, SpawnFailure,
+    Supervisor, TreeEnd, Usage, Verdict,
 };
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -43,6 +43,13 @@ pub(crate) fn owner(pid: i32) -> Holder {
 
 pub(crate) fn ours() -> Owner {
     Owner::Ours(Holder { pid: 101, command: "openclaw-gateway".to_owned(), uid: None })
+}
+
+/// A write to a full pipe; its reader is named where it was looked for.
+pub(crate) fn blocked_write(depth: Depth) -> BlockedWrite {
+    let reader = Holder { pid: 55, command: "less".to_owned(), uid: None };
+    let reader = (depth == Depth::Reader).then_some(reader);
+    BlockedWrite { stream: "stdout".to_owned(), file: "pipe:[7]".to_owned(), reader }
 }
 
 pub(crate) fn by(how: &str) -> Requester {
@@ -132,6 +139,10 @@ pub(crate) struct World {
     pub(crate) evidence: Option<Duration>,
     /// How much of a processor the gateway's event loop uses, in percent; nothing where the kernel does not tell.
     pub(crate) work: Option<u32>,
+    /// How much of the time it waits for a processor, in percent; nothing where the kernel does not tell.
+    pub(crate) waits: Option<u32>,
+    /// Whether it sits in a write to its stdout.
+    pub(crate) blocked: bool,
     /// How much memory its tree has.
     pub(crate) tree_rss_kb: Option<u64>,
     /// What its `/readyz` says.
@@ -158,6 +169,8 @@ pub(crate) struct World {
     former: Option<(Generation, Moment, Script)>,
     /// What the event loop has used until when.
     used: (Moment, Duration),
+    /// How long it has waited for a processor by then.
+    waited: Duration,
 }
 
 impl World {
@@ -179,6 +192,8 @@ impl World {
             stalled: false,
             evidence: Some(PROMPT),
             work: Some(0),
+            waits: Some(0),
+            blocked: false,
             tree_rss_kb: None,
             readiness: None,
             support: Support::Supported,
@@ -194,6 +209,7 @@ impl World {
             child: None,
             former: None,
             used: (s(1000), Duration::ZERO),
+            waited: Duration::ZERO,
         }
     }
 
@@ -219,6 +235,7 @@ impl World {
     pub(crate) fn send(&mut self, event: Event) {
         let (since, used) = self.used;
         self.used = (self.now, used + (self.now.saturating_sub(since)) * self.work.unwrap_or(0) / 100);
+        self.waited += self.now.saturating_sub(since) * self.waits.unwrap_or(0) / 100;
         let mut shell = std::mem::take(&mut self.shell);
         shell.note(&event);
         self.beat(&event);
@@ -509,9 +526,15 @@ impl Outside for World {
         Ok(verdict.map(|verdict| (s(4), verdict)))
     }
 
-    fn measure(&mut self, _generation: Generation, tree: bool) -> Answer<Usage> {
+    fn measure(&mut self, _generation: Generation, depth: Depth, tree: bool) -> Answer<Usage> {
         let tree_rss_kb = self.tree_rss_kb.filter(|_| tree);
-        at_once(Usage { cpu: self.work.map(|_| self.used.1), rss_kb: Some(1), tree_rss_kb })
+        let usage = Usage { cpu: self.work.map(|_| self.used.1), rss_kb: Some(1), tree_rss_kb, ..Usage::default() };
+        if depth < Depth::Stall {
+            return at_once(usage);
+        }
+        let blocked = self.blocked.then(|| blocked_write(depth));
+        let (waited, throttled) = (self.waits.map(|_| self.waited), self.waits.map(|_| self.waited / 2));
+        at_once(Usage { waited, throttled, blocked, ..usage })
     }
 
     fn examine(&mut self, _generation: Generation) -> Answer<Option<String>> {

@@ -15,6 +15,10 @@ pub(crate) enum Show {
     Frozen,
     /// Answers with something that no gateway would send: half of its handlers are broken.
     Nonsense,
+    /// Sits in a write to its output that nothing reads.
+    Blocked,
+    /// Could answer and gets no processor.
+    Starved,
 }
 
 /// What goes wrong with a gateway, if anything; ages count from its start.
@@ -118,6 +122,8 @@ pub(crate) struct FaultPlan {
     /// CPU use of its event loop while it does not answer, in percent of one CPU.
     pub(crate) works: u32,
     pub(crate) memory: Memory,
+    /// The kernel counts how long a thread waits for a processor.
+    pub(crate) counted: bool,
     /// A child listens, not the process that was started. `None` once that child is followed.
     pub(crate) launcher: Option<Launcher>,
     /// Children that outlive the leader.
@@ -152,6 +158,7 @@ impl FaultPlan {
             deaf: false,
             works: 0,
             memory: Memory::Steady,
+            counted: true,
             launcher: None,
             daemons: dice.small(3),
             stuck: None,
@@ -182,6 +189,7 @@ impl FaultPlan {
             deaf: dice.once_in(2),
             works: dice.pick(&[0, 0, 3, 30, 100]),
             memory: Memory::any(dice, policy),
+            counted: !dice.once_in(4),
             launcher,
             daemons: if dice.once_in(3) { dice.small(5) } else { 0 },
             // One that sleeps uninterruptibly would answer on the port after its end was reported.
@@ -195,7 +203,7 @@ impl FaultPlan {
         let age = if dice.once_in(2) { young } else { old };
         let number = dice.pick(&[6, 9, 11]);
         let back = dice.once_in(2).then(|| dice.s(1, 2 * policy.hang_after.as_secs() + 2));
-        match dice.below(16) {
+        match dice.below(20) {
             0 | 1 => GatewayFault::Exits(age, ExitStatus::Code(1)),
             2 => GatewayFault::Exits(age, ExitStatus::Signal { number, core_dumped: number != 9 }),
             3 => GatewayFault::Exits(young, ExitStatus::Code(dice.pick(&[78, 78, 127]))),
@@ -207,6 +215,8 @@ impl FaultPlan {
             10 => GatewayFault::Misbehaves(age, Show::Draining, back.map(|back| back * 4)),
             11 | 12 => GatewayFault::RestartsInPlace(age),
             13 => GatewayFault::LeavesSuccessor(age),
+            14 | 15 => GatewayFault::Misbehaves(age, Show::Blocked, back.map(|back| back * 4)),
+            16 | 17 => GatewayFault::Misbehaves(age, Show::Starved, back.map(|back| back * 8)),
             _ => GatewayFault::None,
         }
     }
@@ -225,6 +235,8 @@ pub(crate) struct SimGateway {
     pub(crate) born: Moment,
     /// When CPU time was last added up, and the CPU time of its event loop by then.
     pub(crate) used: (Moment, Duration),
+    /// How long it had waited for a processor by then.
+    pub(crate) waited: Duration,
     pub(crate) plan: FaultPlan,
     pub(crate) show: Show,
     /// Where it listens, or will.
@@ -270,6 +282,7 @@ impl SimGateway {
             pid,
             born,
             used: (born, Duration::ZERO),
+            waited: Duration::ZERO,
             show: Show::Closed,
             place,
             served_since: None,
@@ -304,8 +317,13 @@ impl SimGateway {
         let share = match self.show {
             Show::Warming | Show::Serving | Show::Draining => 1,
             Show::Closed | Show::Frozen | Show::Nonsense => self.plan.works,
+            Show::Blocked => 0,
+            Show::Starved => self.plan.works.min(9),
         };
         let (since, used) = self.used;
+        if self.show == Show::Starved {
+            self.waited += now.saturating_sub(since) * (100 - share) / 100;
+        }
         self.used = (now, used + now.saturating_sub(since) * share / 100);
         self.used.1
     }
@@ -347,7 +365,7 @@ impl SimGateway {
             Show::Serving | Show::Draining if self.plan.old => Verdict::Gateway(Phase::Unknown),
             Show::Serving => Verdict::Gateway(Phase::Started),
             Show::Draining => Verdict::Draining,
-            Show::Frozen => Verdict::Silent,
+            Show::Frozen | Show::Blocked | Show::Starved => Verdict::Silent,
             Show::Nonsense => Verdict::Foreign,
         }
     }

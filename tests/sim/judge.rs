@@ -27,6 +27,8 @@ mod owned;
 mod pace;
 #[path = "judge/proof.rs"]
 mod proof;
+#[path = "judge/stalls.rs"]
+mod stalls;
 #[path = "judge/steps.rs"]
 mod steps;
 #[path = "judge/takeover.rs"]
@@ -367,7 +369,9 @@ impl Judge {
         self.fence.note(at, turn.event);
         self.shorten_end(at);
         self.note_lease_event(at, turn.event);
-        self.note_exit(at, exit);
+        // The search for what its launcher has left may end because its time to drain is over.
+        let cut = turn.fx.iter().any(|effect| matches!(effect, Effect::Report(Report::StopEscalated { .. })));
+        self.note_exit(at, exit, cut);
         let answer = self.note(at, turn.event);
         let leaves = dies && self.goal == Goal::Run && self.owned.as_ref().is_some_and(Owned::may_have_successor);
         let kills = turn.fx.iter().any(|effect| matches!(effect, Effect::KillTree { .. }));
@@ -385,6 +389,7 @@ impl Judge {
         self.judge_request(turn, was.as_ref())?;
         self.judge_limit(turn)?;
         self.judge_handoffs(turn)?;
+        self.judge_block(turn, answer.is_some())?;
         self.judge_time(turn)?;
         self.judge_rhythm(turn)?;
         self.judge_search(turn)?;
@@ -408,6 +413,7 @@ impl Judge {
             owned.armed = at;
             owned.health.rearm(at);
             owned.life.rearm(at);
+            owned.stalls.begin(at);
             (owned.examining, owned.excess) = (None, if owned.examining.is_some() { 0 } else { owned.excess });
         }
     }
@@ -433,7 +439,7 @@ impl Judge {
             Event::AdoptFailed { .. } if young => self.search.failed = true,
             Event::TreeGone { end, .. } if young => self.note_tree_gone(at, end),
             Event::Requested { request, .. } => self.note_request(at, *request),
-            Event::Measured { sample, .. } if young => self.note_sample(at, *sample),
+            Event::Measured { sample, .. } if young => self.note_sample(at, sample),
             Event::Examined { .. } if young => self.note_evidence(),
             Event::Negotiated { support } => self.note_support(support),
             Event::Consumed { ticket, word } => self.note_verdict(at, *ticket, word),
@@ -469,13 +475,13 @@ impl Judge {
         None
     }
 
-    fn note_exit(&mut self, at: Moment, exit: Option<(ExitStatus, Moment)>) {
+    fn note_exit(&mut self, at: Moment, exit: Option<(ExitStatus, Moment)>, cut: bool) {
         if let (Some(owned), Some(_)) = (&mut self.owned, exit) {
             if !owned.ending() {
                 self.asked = None;
             }
             // While its SIGTERM waits for the store it has not been sent.
-            owned.drained = owned.terminated.is_some() && !owned.killed && !owned.held && !owned.escalated;
+            owned.drained = owned.terminated.is_some() && !owned.killed && !owned.held && !owned.escalated && !cut;
             owned.death = exit;
             self.settle(at);
         }
@@ -494,6 +500,9 @@ impl Judge {
             let late = owned.life.is_degraded() && owned.started.is_none();
             let was = owned.life.answered.is_some();
             owned.life.note(at, sighting);
+            if owned.life.missed == 0 && verdict != Verdict::Inconclusive {
+                owned.stalls.clear();
+            }
             // A boot that answered when its time was over has that time again once it answers as a gateway does.
             // So has one that answers while the evidence is collected.
             let clears = owned.started.is_none() && owned.life.answers() && owned.examining.take().is_some();
@@ -515,6 +524,9 @@ impl Judge {
             {
                 let stranger = matches!(sighting.owner, Owner::Other(_)) && verdict != Verdict::Free;
                 let verdict = if stranger { Verdict::Malformed } else { verdict };
+                if owned.health.failed() == 0 && verdict != Verdict::Inconclusive {
+                    owned.stalls.begin(owned.health.armed());
+                }
                 owned.health.observe(at, verdict);
                 // A late answer clears the hang.
                 let good = matches!(verdict, Verdict::Gateway(_) | Verdict::Draining | Verdict::Foreign);

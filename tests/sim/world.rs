@@ -491,13 +491,13 @@ impl<'a> World<'a> {
                     | WorldEvent::Cut(_)
                     | WorldEvent::Steal
                     | WorldEvent::ListenerTurns(_)
-                    | WorldEvent::Shows(_, Show::Nonsense)
+                    | WorldEvent::Shows(_, Show::Nonsense | Show::Blocked | Show::Starved)
                     | WorldEvent::SettingsChange
             )
         };
         for id in 0..self.gateways.len() {
             // What keeps a gateway from being well without making it hang ends with the faults.
-            if self.gateways[id].show == Show::Nonsense {
+            if matches!(self.gateways[id].show, Show::Nonsense | Show::Blocked | Show::Starved) {
                 self.later(Duration::ZERO, WorldEvent::Shows(id, Show::Serving));
             }
         }

@@ -5,7 +5,7 @@
 
 use openclaw_supervise_core::handoff::{HandoffVerdict, Support};
 use openclaw_supervise_core::{
-    Call, Effect, Event, ExitStatus, ExitUsage, Fact, Fingerprint, Generation, History, HookEnd, LeaseAnswer,
+    Call, Depth, Effect, Event, ExitStatus, ExitUsage, Fact, Fingerprint, Generation, History, HookEnd, LeaseAnswer,
     LeaseRequest, Moved, Observation, Outcome, OwnerPlan, ProbeScope, Remains, Report, SpawnFailure, TreeEnd, Usage,
 };
 use std::time::Duration;
@@ -72,7 +72,7 @@ pub(crate) trait World {
     fn spawn(&mut self, generation: Generation) -> Answer<Result<(i32, Fingerprint), SpawnFailure>>;
     fn negotiate(&mut self) -> Answer<Support>;
     fn consume(&mut self, generation: Generation, pid: i32) -> Answer<HandoffVerdict>;
-    fn measure(&mut self, generation: Generation, tree: bool) -> Answer<Usage>;
+    fn measure(&mut self, generation: Generation, depth: Depth, tree: bool) -> Answer<Usage>;
     fn examine(&mut self, generation: Generation) -> Answer<Option<String>>;
     /// Answers with the process that leads what a launcher has left.
     fn seek_heir(&mut self, _generation: Generation, _listener: Option<i32>) -> Answer<Option<i32>> {
@@ -174,9 +174,9 @@ impl FakeShell {
             Effect::Consume { ticket, generation, pid } => {
                 world.consume(generation, pid)?.map(|(delay, word)| (delay, Event::Consumed { ticket, word }))
             }
-            Effect::Measure { generation, tree } => {
-                world.measure(generation, tree)?.map(|(delay, sample)| (delay, Event::Measured { generation, sample }))
-            }
+            Effect::Measure { generation, depth, tree, .. } => world
+                .measure(generation, depth, tree)?
+                .map(|(delay, sample)| (delay, Event::Measured { generation, sample })),
             Effect::Examine { generation, .. } => {
                 world.examine(generation)?.map(|(delay, evidence)| (delay, Event::Examined { generation, evidence }))
             }
@@ -303,7 +303,10 @@ impl FakeShell {
             Event::LeaderExited { generation, .. } if self.leader == Some(generation) => self.leader = None,
             Event::HeirSought { generation, pid } if self.following == Some(generation) => {
                 self.following = None;
-                self.leader = pid.map(|_| generation);
+                // A late answer is about a tree that is gone.
+                if self.tree == Some(generation) {
+                    self.leader = pid.map(|_| generation);
+                }
             }
             Event::TreeGone { generation, ref end } if self.killing && self.tree == Some(generation) => {
                 self.killing = false;

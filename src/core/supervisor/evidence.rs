@@ -1,7 +1,7 @@
 //! Before a gateway is ended for its health: what may tell why is written down while it is still there to be looked at.
 
 use super::health::verdict_on_ours;
-use super::state::{Boot, Child, Examining, Poll, State, StopReason, Was};
+use super::state::{Child, Examining, Poll, State, StopReason, Was};
 use super::{Effect, Effects, Moment, Observation, Report, Supervisor};
 use crate::fault::Fault;
 use crate::liveness::{Hung, Liveness};
@@ -39,6 +39,7 @@ impl Supervisor {
             why: hung.why,
             last_good: matches!(was, Was::Up { .. }).then_some(hung.last_good),
             failed_probes: hung.failed_probes,
+            listener: child.listener,
             age: now.saturating_sub(child.spawned),
             looks: self.trail.looks(now),
             samples: self.trail.samples(now),
@@ -98,7 +99,10 @@ impl Supervisor {
         let State::Examining(Examining { child, poll, was, .. }) = &self.state else { return };
         let (child, poll) = (*child, *poll);
         self.state = match was.clone() {
-            Was::Booting(boot) => State::Starting { child, poll, boot: Boot { armed: now, ..boot } },
+            Was::Booting(mut boot) => {
+                boot.rearm(now);
+                State::Starting { child, poll, boot }
+            }
             Was::Up { started, mut liveness, stable } => {
                 liveness.rearm(now);
                 State::Running { child, poll, started, liveness, stable, excess: 0 }

@@ -4,9 +4,10 @@ use super::state::{Boot, Child, Poll, Repair, State, StopReason, Was};
 use super::{Effect, Effects, Moment, Observation, ProbeScope, Report, Supervisor, Usage};
 use crate::fault::{Fault, Planted};
 use crate::history::Fact;
-use crate::liveness::{Extension, HealthFinding, Hung, Liveness};
+use crate::liveness::{Extension, FAILED_PROBES_MIN, HealthFinding, Hung, Liveness};
 use crate::prelude::*;
-use crate::{Notice, Owner, Phase, Verdict};
+use crate::stall::Stall;
+use crate::{BlockedWrite, Depth, Generation, Notice, Owner, Phase, Policy, Verdict};
 use core::time::Duration;
 
 /// The first wait between two looks at a gateway that boots.
@@ -25,21 +26,31 @@ impl Supervisor {
     pub(super) fn tick_starting(&mut self, now: Moment, fx: &mut Effects) {
         let State::Starting { child, poll, boot } = &mut self.state else { return };
         let is_over = boot.deadline(&self.policy).is_some_and(|at| at <= now);
+        let (generation, budget) = (self.generation, self.policy.startup_timeout);
         if is_over && !boot.is_alive(now, &self.policy) {
-            let (child, poll, boot) = (*child, *poll, *boot);
+            if let Some(stall) = boot.stall(now, &self.policy) {
+                let told = boot.stalls.retell(now);
+                return tell_stall(generation, stall, told, budget, fx);
+            }
+            let (child, poll, boot) = (*child, *poll, boot.clone());
             let hung = Hung { last_good: Duration::ZERO, failed_probes: boot.failed, why: "it never came up" };
-            let (generation, budget) = (self.generation, self.policy.startup_timeout);
             fx.push(Effect::Report(Report::StartupTimedOut { generation, budget }));
             return self.examine(now, child, poll, Was::Booting(boot), hung, fx);
         }
         if is_over {
             boot.degraded = true;
             let detail = self.told.as_ref().map_or_else(String::new, |sighting| sighting.detail.clone());
-            fx.push(Effect::Report(Report::LivenessDegraded { generation: self.generation, detail }));
+            fx.push(Effect::Report(Report::LivenessDegraded { generation, detail }));
         }
         if poll.wake(&self.policy) <= now {
-            self.measure(fx);
-            self.probe(now, ProbeScope::Listener(self.generation), fx);
+            // The next sample may come too late for the end of its time.
+            let next = now.saturating_add(self.policy.probe_interval).saturating_add(self.policy.probe_timeout);
+            let is_last = boot.deadline(&self.policy).is_some_and(|at| at <= next) || boot.stalls.is_blocked();
+            let depth = boot.stalls.depth(now);
+            if is_last || !boot.stalls.has_samples() || self.ticket.is_multiple_of(OWNER_LOOKS) {
+                self.measure(depth, fx);
+            }
+            self.probe(now, ProbeScope::Listener(generation), fx);
         }
     }
 
@@ -89,7 +100,7 @@ impl Supervisor {
                     fx.push(Effect::Report(Report::GatewayListening { generation, pid: child.pid }));
                 }
             }
-            Verdict::Foreign if ours => boot.alive = Some((now, 0)),
+            Verdict::Foreign if ours => boot.answer(Some(now)),
             Verdict::Free | Verdict::Booting | Verdict::Silent | Verdict::Foreign | Verdict::Malformed => boot.miss(),
             Verdict::Inconclusive => {}
         }
@@ -117,7 +128,12 @@ impl Supervisor {
             let is_odd = !liveness.is_healthy() || !liveness.is_serving();
             let doubtful = is_odd || self.ticket.is_multiple_of(OWNER_LOOKS);
             let ask = if doubtful { ProbeScope::Listener(generation) } else { ProbeScope::Liveness(generation) };
-            self.measure(fx);
+            // While all is well, a look at the rest about once a minute is enough.
+            let depth = liveness.depth(now);
+            let usual = self.policy.memory_max_kb.is_some() || self.ticket.is_multiple_of(OWNER_LOOKS);
+            if let Some(depth) = depth.or(usual.then_some(Depth::Usual)) {
+                self.measure(depth, fx);
+            }
             self.probe(now, ask, fx);
         }
     }
@@ -133,10 +149,13 @@ impl Supervisor {
             Verdict::Gateway(_) if planted.is(Fault::RecoveryMissed) && !liveness.is_healthy() => Verdict::Inconclusive,
             verdict => verdict,
         };
+        let mut sample = None;
         match liveness.observe(now, verdict) {
             HealthFinding::Unchanged => {}
             HealthFinding::Missed => {
                 fx.push(Effect::Report(Report::LivenessMissed { generation, detail: sighting.detail.clone() }));
+                // What it uses from now on is compared with this.
+                sample = liveness.depth(now);
             }
             HealthFinding::Degraded => {
                 fx.push(Effect::Report(Report::LivenessDegraded { generation, detail: sighting.detail.clone() }));
@@ -149,6 +168,9 @@ impl Supervisor {
             *stable = true;
             fx.push(Effect::Remember { generation, fact: Fact::Stable });
         }
+        if let Some(depth) = sample {
+            self.measure(depth, fx);
+        }
         if matches!(verdict, Verdict::Gateway(Phase::Started | Phase::Unknown)) {
             self.come_up(now, fx);
         }
@@ -159,30 +181,39 @@ impl Supervisor {
         let generation = self.generation;
         let State::Running { child, poll, started, liveness, stable, .. } = &mut self.state else { return };
         let Some(hung) = liveness.hung(now, &self.policy) else { return };
-        if let Some(Extension { cpu, by }) = liveness.extend(now, &self.policy) {
-            fx.push(Effect::Report(Report::LivenessExtended { generation, cpu, by }));
-            return;
+        if let Some(Extension { stall, by }) = liveness.extend(now, &self.policy) {
+            let told = liveness.retell(now);
+            return tell_stall(generation, stall, told, by, fx);
         }
         let was = Was::Up { started: *started, liveness: liveness.clone(), stable: *stable };
         let (child, poll) = (*child, *poll);
         self.examine(now, child, poll, was, hung, fx);
     }
 
-    /// Has a sample taken beside a probe.
-    pub(super) fn measure(&self, fx: &mut Effects) {
+    /// Has a sample taken beside a probe, of the process that listens: a launcher need not be the gateway.
+    fn measure(&self, depth: Depth, fx: &mut Effects) {
+        let (State::Starting { child, .. } | State::Running { child, .. }) = &self.state else { return };
         let tree = self.policy.memory_max_kb.is_some() && matches!(self.state, State::Running { .. });
-        fx.push(Effect::Measure { generation: self.generation, tree });
+        fx.push(Effect::Measure { generation: self.generation, listener: child.listener, depth, tree });
     }
 
     pub(super) fn on_measured(&mut self, now: Moment, sample: Usage, fx: &mut Effects) {
         if self.holds().is_some() {
-            self.trail.measure(now, sample);
+            self.trail.measure(now, sample.clone());
         }
+        let generation = self.generation;
+        let tree_rss_kb = sample.tree_rss_kb;
         let limit = self.policy.memory_max_kb;
         let needed = if self.has(Fault::MemoryPeakIsLeak) { 1 } else { SAMPLES_OVER };
         let (child, started, liveness, excess) = match &mut self.state {
             State::Running { child, started, liveness, excess, .. } => (child, started, liveness, excess),
-            // Its memory counts once it serves, and its CPU time shows only then whether it hangs.
+            // Its memory counts once it serves.
+            State::Starting { boot, .. } => {
+                if let Some(blocked) = boot.measure(now, sample) {
+                    fx.push(Effect::Report(Report::LivenessBlocked { generation, blocked }));
+                }
+                return;
+            }
             State::Idle
             | State::Leasing { .. }
             | State::Clearing(_)
@@ -193,23 +224,22 @@ impl Supervisor {
             | State::Awaiting(_)
             | State::Hooking(_)
             | State::Spawning(_)
-            | State::Starting { .. }
             | State::Examining(_)
             | State::Stopping(_)
             | State::Sweeping { .. }
             | State::Exited => return,
         };
-        if let Some(cpu) = sample.cpu {
-            liveness.measure(now, cpu);
+        if let Some(blocked) = liveness.measure(now, sample) {
+            fx.push(Effect::Report(Report::LivenessBlocked { generation, blocked }));
         }
         // A sample that could not be taken says nothing.
-        let (Some(limit_kb), Some(tree_rss_kb)) = (limit, sample.tree_rss_kb) else { return };
+        let (Some(limit_kb), Some(tree_rss_kb)) = (limit, tree_rss_kb) else { return };
         // One that ends or restarts of its own accord is about to give memory back; what it keeps shows once it serves.
         *excess = if tree_rss_kb > limit_kb && liveness.is_serving() { *excess + 1 } else { 0 };
         if *excess < needed {
             return;
         }
-        let (child, up, generation) = (*child, Some((*started, liveness.clone())), self.generation);
+        let (child, up) = (*child, Some((*started, liveness.clone())));
         fx.push(Effect::Report(Report::MemoryExceeded { generation, tree_rss_kb, limit_kb }));
         self.memory_restarts = self.memory_restarts.saturating_add(1);
         self.tell_reloading(fx);
@@ -217,25 +247,62 @@ impl Supervisor {
     }
 }
 
+/// Reports what keeps a gateway from answering. `told` is a blocked write that is to be reported now.
+fn tell_stall(generation: Generation, stall: Stall, told: Option<BlockedWrite>, by: Duration, fx: &mut Effects) {
+    let extended = |stall| Effect::Report(Report::LivenessExtended { generation, stall, by });
+    match stall {
+        Stall::Blocked(_) => {
+            fx.extend(told.map(|blocked| Effect::Report(Report::LivenessBlocked { generation, blocked })));
+        }
+        stall @ (Stall::Starved { .. } | Stall::Busy(_)) => fx.push(extended(stall)),
+    }
+}
+
 impl Boot {
     /// It answers as a gateway does, with the time that the operator set for a boot, from now on if it had none left.
     fn resume(&mut self, now: Moment) {
-        if self.alive.take().is_some() && self.degraded {
+        if self.alive.is_some() && self.degraded {
             self.armed = now;
         }
+        self.answer(None);
+    }
+
+    fn answer(&mut self, alive: Option<Moment>) {
+        (self.alive, self.missed) = (alive, 0);
+        self.stalls.clear();
+    }
+
+    /// What keeps it from coming up, if it does not answer. Its time begins anew then.
+    fn stall(&mut self, now: Moment, policy: &Policy) -> Option<Stall> {
+        // One that answers has used up the time that the operator set. Its work is what a boot is made of.
+        let stall = (self.missed >= FAILED_PROBES_MIN).then(|| self.stalls.judge(false, policy)).flatten()?;
+        self.begin_window(now);
+        Some(stall)
+    }
+
+    /// Takes in a sample. Returns a blocked write that is to be reported again.
+    fn measure(&mut self, now: Moment, sample: Usage) -> Option<BlockedWrite> {
+        let was_blocked = self.stalls.is_blocked();
+        self.stalls.measure(now, sample, false);
+        if was_blocked {
+            self.begin_window(now);
+        }
+        self.stalls.retell(now)
+    }
+
+    fn begin_window(&mut self, now: Moment) {
+        (self.armed, self.missed) = (now, 0);
+        self.stalls.begin(now);
     }
 
     /// Time has passed in which no answer could come.
     pub(super) fn rearm(&mut self, now: Moment) {
-        self.armed = now;
-        self.alive = self.alive.map(|_| (now, 0));
+        self.begin_window(now);
+        self.alive = self.alive.map(|_| now);
     }
 
     fn miss(&mut self) {
-        self.failed += 1;
-        if let Some((_, failed)) = &mut self.alive {
-            *failed += 1;
-        }
+        (self.failed, self.missed) = (self.failed + 1, self.missed + 1);
     }
 }
 

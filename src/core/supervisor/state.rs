@@ -13,6 +13,7 @@ use crate::lease::Basis;
 use crate::liveness::{FAILED_PROBES_MIN, Hung, Liveness};
 use crate::policy::Policy;
 use crate::prelude::*;
+use crate::stall::StallWatch;
 use crate::units::{Generation, Moment};
 use crate::usage::ExitUsage;
 use core::time::Duration;
@@ -230,17 +231,19 @@ pub(super) struct Child {
 }
 
 /// How far a gateway is that has not come up yet.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(super) struct Boot {
     /// When its startup timeout began.
     pub(super) armed: Moment,
-    /// How many probes failed.
+    /// How many probes failed, in all and since its last answer.
     pub(super) failed: u32,
+    pub(super) missed: u32,
     pub(super) listening: bool,
-    /// Its last complete answer that was not a gateway's, and how many probes have failed since.
-    pub(super) alive: Option<(Moment, u32)>,
+    /// Its last complete answer, if that was not a gateway's.
+    pub(super) alive: Option<Moment>,
     /// That it is alive and not healthy was reported.
     pub(super) degraded: bool,
+    pub(super) stalls: StallWatch,
 }
 
 #[derive(Debug, Clone)]
@@ -400,7 +403,8 @@ pub(super) struct Update {
 
 impl Boot {
     pub(super) fn new(armed: Moment) -> Self {
-        Self { armed, failed: 0, listening: false, alive: None, degraded: false }
+        let stalls = StallWatch::default();
+        Self { armed, failed: 0, missed: 0, listening: false, alive: None, degraded: false, stalls }
     }
 
     /// When something is due for it besides a probe: the end of its startup timeout, or of the window of one that
@@ -408,17 +412,17 @@ impl Boot {
     pub(super) fn deadline(&self, policy: &Policy) -> Option<Moment> {
         let budget = self.armed.saturating_add(policy.startup_timeout);
         match self.alive {
-            Some((_, failed)) if self.degraded && failed < FAILED_PROBES_MIN => None,
-            Some((answered, _)) if self.degraded => Some(budget.max(answered.saturating_add(policy.hang_after))),
+            Some(_) if self.degraded && self.missed < FAILED_PROBES_MIN => None,
+            Some(answered) if self.degraded => Some(budget.max(answered.saturating_add(policy.hang_after))),
             Some(_) | None => Some(budget),
         }
     }
 
     /// Whether it is alive all the same when its startup timeout is over.
     pub(super) fn is_alive(&self, now: Moment, policy: &Policy) -> bool {
-        self.alive.is_some_and(|(answered, failed)| {
-            failed < FAILED_PROBES_MIN || now < answered.saturating_add(policy.hang_after)
-        }) && !policy.planted.is(Fault::DegradedIsHung)
+        self.alive
+            .is_some_and(|answered| self.missed < FAILED_PROBES_MIN || now < answered.saturating_add(policy.hang_after))
+            && !policy.planted.is(Fault::DegradedIsHung)
     }
 }
 

@@ -1,6 +1,6 @@
 //! The status reply.
 
-use super::state::{Boot, Child, Poll, ProbePurpose, Rival, Standby, State, Stopping, TreePhase, WaitingFor};
+use super::state::{Child, Poll, ProbePurpose, Rival, Standby, State, Stopping, TreePhase, WaitingFor};
 use super::{Moment, Supervisor};
 use crate::prelude::*;
 use crate::status::{GatewayStatus, Next, Status};
@@ -128,20 +128,28 @@ impl Supervisor {
         })
     }
 
-    /// What is wrong with a gateway that is not replaced for it.
+    /// What is wrong with a gateway that is not replaced for it, as a predicate.
     fn condition(&self) -> Option<String> {
-        let (State::Starting { boot: Boot { degraded: true, alive: Some(_), .. }, .. } | State::Running { .. }) =
-            &self.state
-        else {
-            return None;
+        let (is_degraded, stalled) = match &self.state {
+            State::Starting { boot, .. } => (boot.degraded && boot.alive.is_some(), boot.stalls.condition()),
+            State::Running { liveness, .. } => (liveness.is_degraded(), liveness.condition()),
+            State::Idle
+            | State::Leasing { .. }
+            | State::Clearing(_)
+            | State::Standby(_)
+            | State::Adopting(_)
+            | State::Probing { .. }
+            | State::BackingOff { .. }
+            | State::Awaiting(_)
+            | State::Hooking(_)
+            | State::Spawning(_)
+            | State::Examining(_)
+            | State::Stopping(_)
+            | State::Sweeping { .. }
+            | State::Exited => return None,
         };
-        if let State::Running { liveness, .. } = &self.state
-            && !liveness.is_degraded()
-        {
-            return None;
-        }
-        let seen = self.told.as_ref()?;
-        Some(format!("is alive and not healthy: {}", seen.detail))
+        let seen = self.told.as_ref().filter(|_| is_degraded);
+        stalled.or_else(|| Some(format!("is alive and not healthy: {}", seen?.detail)))
     }
 
     #[expect(clippy::too_many_lines, reason = "one row for each state")]

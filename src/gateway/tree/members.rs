@@ -322,7 +322,7 @@ impl Tree {
         pids
     }
 
-    pub(super) fn was_seen(&self, process: &Stat) -> bool {
+    pub(in crate::gateway) fn was_seen(&self, process: &Stat) -> bool {
         let is_held =
             |handle: &Arc<Handle>| handle.start_time() == process.start_time && !handle.has_ended().unwrap_or(true);
         self.seen.get(&process.pid) == Some(&process.start_time) || self.held.get(&process.pid).is_some_and(is_held)

@@ -150,7 +150,7 @@ impl StatusReply {
 
 impl GatewayReply {
     fn new(gateway: &GatewayStatus, generation: u64) -> Self {
-        let sample = gateway.sample.unwrap_or_default();
+        let sample = gateway.sample.clone().unwrap_or_default();
         Self {
             pid: Some(gateway.pid),
             generation,

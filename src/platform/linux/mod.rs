@@ -12,5 +12,6 @@ pub mod machine;
 pub mod proc;
 pub mod process;
 pub mod rlimit_tag;
+pub mod stall;
 pub mod system_calls;
 pub mod usage;

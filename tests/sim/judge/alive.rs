@@ -22,20 +22,22 @@ enum Told {
 /// The signs of life of the present gateway.
 #[derive(Debug, Clone)]
 pub(super) struct Life {
-    /// The last complete answer that was not a gateway's, and how many probes have failed since. A gateway that says
-    /// what it does (starting, draining) is judged by the limits for that.
-    pub(super) answered: Option<(Moment, u32)>,
+    /// Its last complete answer, if that was not a gateway's: one that says what it does (starting, draining) is judged
+    /// by the limits for that.
+    pub(super) answered: Option<Moment>,
+    /// How many probes have failed since its last answer.
+    pub(super) missed: u32,
     told: Told,
 }
 
 impl Life {
     pub(super) fn new() -> Self {
-        Self { answered: None, told: Told::Healthy }
+        Self { answered: None, missed: 0, told: Told::Healthy }
     }
 
     /// Whether the last informative probe brought such an answer.
     pub(super) fn answers(&self) -> bool {
-        self.answered.is_some_and(|(_, failed)| failed == 0)
+        self.answered.is_some() && self.missed == 0
     }
 
     pub(super) fn is_degraded(&self) -> bool {
@@ -47,29 +49,27 @@ impl Life {
         let strange = matches!(sighting.owner, Owner::Other(_));
         match sighting.verdict {
             Verdict::Inconclusive => {}
-            Verdict::Foreign if !strange => self.answered = Some((at, 0)),
-            Verdict::Gateway(_) | Verdict::Draining if !strange => self.answered = None,
+            Verdict::Foreign if !strange => (self.answered, self.missed) = (Some(at), 0),
+            Verdict::Gateway(_) | Verdict::Draining if !strange => (self.answered, self.missed) = (None, 0),
             Verdict::Gateway(_)
             | Verdict::Draining
             | Verdict::Free
             | Verdict::Booting
             | Verdict::Silent
             | Verdict::Foreign
-            | Verdict::Malformed => {
-                self.answered = self.answered.map(|(at, failed)| (at, failed + 1));
-            }
+            | Verdict::Malformed => self.missed += 1,
         }
     }
 
     pub(super) fn rearm(&mut self, at: Moment) {
-        self.answered = self.answered.map(|_| (at, 0));
+        (self.answered, self.missed) = (self.answered.map(|_| at), 0);
     }
 
     /// When its answers do not show any more that it is alive; `None` while they do.
     pub(super) fn lapses(&self, policy: &Policy) -> Option<Moment> {
         match self.answered {
-            Some((_, failed)) if failed < FAILED_MIN => None,
-            Some((at, _)) => Some(at + policy.hang_after),
+            Some(_) if self.missed < FAILED_MIN => None,
+            Some(at) => Some(at + policy.hang_after),
             None => Some(Moment::ZERO),
         }
     }

@@ -16,16 +16,13 @@ pub(crate) struct Health {
     draining: Option<Moment>,
     restarting: Option<Moment>,
     last_answer: Moment,
-    /// CPU time at the start of the window and at the last sample.
-    work: Option<[(Moment, Duration); 2]>,
+    /// When the window began: with the last answer, or later if something kept it from answering.
+    armed: Moment,
     /// Until when the window is extended.
     extended: Option<Moment>,
     /// The last failed probe found the port closed.
     closed: bool,
 }
-
-/// An event loop that uses less than this fraction (1/20) of one CPU is idle.
-const WORKING_PART: u32 = 20;
 
 impl Health {
     pub(crate) fn new(at: Moment) -> Self {
@@ -37,7 +34,7 @@ impl Health {
             draining: None,
             restarting: None,
             last_answer: at,
-            work: None,
+            armed: at,
             extended: None,
             closed: false,
         }
@@ -51,7 +48,7 @@ impl Health {
         // A complete answer of any kind is life.
         let good = matches!(verdict, Verdict::Gateway(_) | Verdict::Draining | Verdict::Foreign);
         if good {
-            (self.good, self.failed, self.extended) = (at, 0, None);
+            (self.good, self.armed, self.failed, self.extended) = (at, at, 0, None);
         } else {
             self.failed += 1;
             self.closed = verdict == Verdict::Free;
@@ -78,9 +75,32 @@ impl Health {
     }
 
     pub(crate) fn rearm(&mut self, at: Moment) {
-        (self.good, self.failed, self.work, self.extended) = (at, 0, None, None);
+        self.good = at;
+        self.begin(at);
+    }
+
+    /// Begins the window anew.
+    pub(crate) fn begin(&mut self, at: Moment) {
+        (self.armed, self.failed, self.extended) = (at, 0, None);
         self.draining = self.draining.map(|_| at);
         self.restarting = self.restarting.map(|_| at);
+    }
+
+    pub(crate) fn armed(&self) -> Moment {
+        self.armed
+    }
+
+    pub(crate) fn failed(&self) -> u32 {
+        self.failed
+    }
+
+    pub(crate) fn is_extended(&self) -> bool {
+        self.extended.is_some()
+    }
+
+    /// The time that a new window has.
+    pub(crate) fn budget(&self, policy: &Policy) -> Duration {
+        if self.restarting.is_some() { policy.startup_timeout } else { policy.hang_after }
     }
 
     /// When its hang is proven.
@@ -89,7 +109,7 @@ impl Health {
         if let Some(since) = self.restarting {
             return spent(since, policy.startup_timeout);
         }
-        let silence = (self.failed >= 3).then(|| self.extended.unwrap_or(self.good + policy.hang_after));
+        let silence = (self.failed >= 3).then(|| self.extended.unwrap_or(self.armed + policy.hang_after));
         let drained = self.draining.and_then(|since| spent(since, policy.stop_timeout));
         silence.into_iter().chain(drained).min()
     }
@@ -99,22 +119,9 @@ impl Health {
         self.draining.is_none() && self.restarting.is_none()
     }
 
-    pub(crate) fn measure(&mut self, at: Moment, cpu: Duration) {
-        let began = self.work.filter(|_| self.failed > 0).map_or((at, cpu), |[began, _]| began);
-        self.work = Some([began, (at, cpu)]);
-    }
-
-    /// Whether its event loop has worked since the last answer and the window was not extended for that yet.
-    pub(crate) fn may_extend(&self) -> bool {
-        let works = self.work.is_some_and(|[(began, before), (at, after)]| {
-            at > began && after.saturating_sub(before) * WORKING_PART >= at.saturating_sub(began)
-        });
-        works && self.extended.is_none() && self.serves()
-    }
-
     /// Extends the window; gives by how much.
     pub(crate) fn extend(&mut self, at: Moment, policy: &Policy) -> Duration {
-        let boot = self.good + policy.startup_timeout;
+        let boot = self.armed + policy.startup_timeout;
         let until = if self.closed { boot.max(at + policy.hang_after) } else { at + policy.hang_after };
         self.extended = Some(until);
         until.saturating_sub(at)
@@ -122,7 +129,7 @@ impl Health {
 
     /// When a silent drain may be cut short.
     pub(crate) fn silent(&self, policy: &Policy) -> Option<Moment> {
-        (self.failed >= 3 && self.silent).then_some(self.good + policy.hang_after)
+        (self.failed >= 3 && self.silent).then_some(self.armed + policy.hang_after)
     }
 }
 

@@ -3,6 +3,7 @@
 use super::alive::Life;
 use super::health::Health;
 use super::proof::Examination;
+use super::stalls::Stalls;
 use openclaw_supervise_core::{ExitStatus, Generation, Moment, Observation, Owner, Verdict};
 use std::time::Duration;
 
@@ -52,6 +53,7 @@ pub(super) struct Owned {
     pub(super) survived: Option<Moment>,
     pub(super) health: Health,
     pub(super) life: Life,
+    pub(super) stalls: Stalls,
     pub(super) examining: Option<Examination>,
     /// Consecutive samples over the memory limit.
     pub(super) excess: u32,
@@ -87,6 +89,7 @@ impl Owned {
             survived: None,
             health: Health::new(at),
             life: Life::new(),
+            stalls: Stalls::default(),
             examining: None,
             excess: 0,
             ready: None,

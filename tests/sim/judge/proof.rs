@@ -49,16 +49,14 @@ impl Owned {
 }
 
 impl Judge {
-    pub(super) fn note_sample(&mut self, at: Moment, sample: Usage) {
+    pub(super) fn note_sample(&mut self, at: Moment, sample: &Usage) {
+        self.note_stall(at, sample);
         let limit = self.policy.memory_max_kb;
         let Some(owned) = self.owned.as_mut().filter(|owned| owned.started.is_some() && !owned.ending()) else {
             return;
         };
         if owned.examining.is_some() {
             return;
-        }
-        if let Some(cpu) = sample.cpu {
-            owned.health.measure(at, cpu);
         }
         if let (Some(limit), Some(tree)) = (limit, sample.tree_rss_kb) {
             owned.excess = if tree > limit && owned.health.serves() { owned.excess + 1 } else { 0 };
@@ -81,6 +79,7 @@ impl Judge {
 
     pub(super) fn judge_examine(&mut self, at: Moment, generation: Generation) -> Judgement {
         self.judge_life(at)?;
+        self.judge_excuse()?;
         let held = self.lease.held;
         let policy = &self.policy;
         let Some(owned) = self.owned.as_mut().filter(|owned| owned.generation == generation && !owned.ending()) else {
@@ -92,26 +91,8 @@ impl Judge {
             Some(_) => owned.health.proven(policy).is_some_and(|proven| proven <= at),
         };
         must(proven, "P3", "a gateway counts as hung without a proof")?;
-        let works = owned.started.is_some() && owned.health.may_extend();
-        must(!works, "P3", "the window of a gateway whose event loop works is not extended")?;
         owned.examining = Some(Examination { since: at, done: false, reported: false });
         Ok(())
-    }
-
-    /// Judges the extension of a window.
-    pub(super) fn judge_extension(&mut self, at: Moment, by: Duration) -> Judgement {
-        let policy = &self.policy;
-        let Some(owned) = self.owned.as_mut().filter(|owned| owned.started.is_some() && !owned.ending()) else {
-            return must(false, "hang", "an extension for a gateway that is not up");
-        };
-        let due = owned.health.proven(policy).is_some_and(|proven| proven <= at);
-        let why = "an extension for an idle event loop, before the window is over, or for the second time";
-        must(due && owned.examining.is_none() && owned.health.may_extend(), "hang", why)?;
-        must(
-            by == owned.health.extend(at, policy),
-            "hang",
-            "an extension of other than one window, or during a boot behind a closed port",
-        )
     }
 
     pub(super) fn judge_hung(&mut self, turn: &Turn<'_>, report: &Report) -> Judgement {

@@ -1,6 +1,7 @@
 //! What a step may do and must do, and the deadline that it must leave.
 
 use super::lease::STORE_LOST;
+use super::stalls::Stalls;
 use super::{
     Duty, Effect, Ending, Event, Generation, Goal, Health, Judge, KILL_MAX, Moment, NEWS_MAX, Observation, Owned,
     Owner, ProbeScope, Request, SPAWN_MAX, TICK_LATE_MAX, Turn, Verdict, must,
@@ -58,7 +59,7 @@ impl Judge {
             }
             Effect::Negotiate => self.judge_negotiate(),
             Effect::Consume { ticket, generation, pid } => self.judge_consume(turn.at, *ticket, *generation, *pid),
-            Effect::Measure { generation, tree } => self.judge_measure(*generation, *tree),
+            Effect::Measure { generation, tree, .. } => self.judge_measure(*generation, *tree),
             Effect::Examine { generation, .. } => self.judge_examine(turn.at, *generation),
             Effect::Notify(_) => Ok(()),
             Effect::Terminate { generation } => self.judge_terminate(turn.at, *generation),
@@ -188,6 +189,7 @@ impl Judge {
                 self.repaired = false;
                 (owned.started, owned.examining) = (Some(turn.at), None);
                 owned.health = Health::new(turn.at);
+                owned.stalls = Stalls::default();
                 Ok(())
             }
             Report::GatewayAdopted { pid, .. } => {
@@ -228,7 +230,7 @@ impl Judge {
             Report::LivenessMissed { .. } | Report::LivenessDegraded { .. } | Report::LivenessRecovered { .. } => {
                 self.judge_standing(turn, report)
             }
-            Report::LivenessExtended { by, .. } => self.judge_extension(turn.at, *by),
+            Report::LivenessExtended { stall, by, .. } => self.judge_extension(turn.at, stall, *by),
             Report::GatewayExited(exited) => {
                 let unreported = self.owned.as_ref().is_some_and(Owned::hang_unreported);
                 must(!unreported, "P9", "a gateway exits while evidence is collected, and its hang is not reported")?;

@@ -200,7 +200,10 @@ impl World<'_> {
         let bound = self.bound_at(port);
         let gateway = &mut self.gateways[id];
         gateway.work(now);
-        if !gateway.leader || gateway.terminated && !matches!(show, Show::Draining | Show::Frozen | Show::Closed) {
+        if !gateway.leader
+            || gateway.terminated
+                && !matches!(show, Show::Draining | Show::Frozen | Show::Closed | Show::Blocked | Show::Starved)
+        {
             return;
         }
         let ours = bound == Some(Bound::Gateway(id));

@@ -8,9 +8,9 @@ use crate::judge::{KILL_MAX, SPAWN_MAX};
 use crate::trial::Input;
 use openclaw_supervise_core::handoff::{ANSWER_MAX, HandoffVerdict, Support};
 use openclaw_supervise_core::{
-    Call, Effect, Event, ExitStatus, Fact, Fingerprint, Generation, Holder, HookEnd, Layer, LeaseAnswer, LeaseRequest,
-    Moment, Moved, Observation, Outcome, Owner, OwnerPlan, ProbeScope, Readiness, Remains, Report, Request,
-    SpawnFailure, TreeEnd, Usage, Verdict,
+    BlockedWrite, Call, Depth, Effect, Event, ExitStatus, Fact, Fingerprint, Generation, Holder, HookEnd, Layer,
+    LeaseAnswer, LeaseRequest, Moment, Moved, Observation, Outcome, Owner, OwnerPlan, ProbeScope, Readiness, Remains,
+    Report, Request, SpawnFailure, TreeEnd, Usage, Verdict,
 };
 use std::time::Duration;
 
@@ -258,7 +258,7 @@ impl World<'_> {
     fn handle_sigterm(&mut self, id: usize) {
         self.maybe_request();
         let gateway = &mut self.gateways[id];
-        if !gateway.leader || gateway.show == Show::Frozen && gateway.plan.deaf {
+        if !gateway.leader || matches!(gateway.show, Show::Frozen | Show::Blocked) && gateway.plan.deaf {
             return;
         }
         let on_sigterm = gateway.plan.on_sigterm;
@@ -469,7 +469,7 @@ impl Outside for World<'_> {
     }
 
     /// A sample of CPU time and memory, delivered before any other event.
-    fn measure(&mut self, generation: Generation, tree: bool) -> Answer<Usage> {
+    fn measure(&mut self, generation: Generation, depth: Depth, tree: bool) -> Answer<Usage> {
         let id = self.held(self.acting, generation).filter(|id| self.gateways[*id].leader);
         let Some(id) = id else { return never() };
         let now = self.now;
@@ -478,7 +478,21 @@ impl Outside for World<'_> {
         let mut known = || self.calm || !self.dice.once_in(self.trouble);
         let cpu = known().then_some(cpu);
         let tree_rss_kb = (tree && known()).then_some(tree_rss_kb);
-        after(Duration::ZERO, Usage { cpu, rss_kb: None, tree_rss_kb })
+        let usage = Usage { cpu, tree_rss_kb, ..Usage::default() };
+        if depth < Depth::Stall || !known() {
+            return after(Duration::ZERO, usage);
+        }
+        let gateway = &self.gateways[id];
+        let reader = Holder { pid: 55, command: "less".to_owned(), uid: None };
+        let blocked = (gateway.show == Show::Blocked).then(|| BlockedWrite {
+            stream: "stdout".to_owned(),
+            file: "pipe:[7]".to_owned(),
+            reader: Some(reader).filter(|_| depth == Depth::Reader),
+        });
+        let waited = Some(gateway.waited);
+        let (waited, pressure) = if gateway.plan.counted { (waited, None) } else { (None, waited) };
+        let runnable = gateway.show == Show::Starved;
+        after(Duration::ZERO, Usage { waited, pressure, runnable, blocked, ..usage })
     }
 
     /// Evidence of a hang arrives at once, late, or never.

@@ -14,7 +14,7 @@ const MAGIC: u64 = 0x6367_7270;
 /// A tree of control groups, or the part of it that we are shown.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Mount {
-    /// Of the second version, or of the first and with a memory controller.
+    /// Of the second version, or of the first and with a memory or CPU controller.
     kind: Hierarchy,
     /// The group that is shown there.
     root: PathBuf,
@@ -25,6 +25,7 @@ struct Mount {
 enum Hierarchy {
     Unified,
     Memory,
+    Cpu,
 }
 
 /// Our own group of the second version.
@@ -40,6 +41,11 @@ pub(super) fn of(pid: i32) -> io::Result<PathBuf> {
 /// Our own group of the first version's memory controller.
 pub(super) fn own_memory() -> io::Result<PathBuf> {
     locate(Hierarchy::Memory, &text_of("/proc/self/cgroup")?)
+}
+
+/// A process's group of the first version's CPU controller.
+pub(super) fn of_cpu(pid: i32) -> io::Result<PathBuf> {
+    locate(Hierarchy::Cpu, &text_of(path_of(pid, "cgroup")?)?)
 }
 
 /// Opens what [`own`] or [`of`] gave, unless something else is mounted over it.
@@ -70,6 +76,7 @@ fn path_in(groups: &str, kind: Hierarchy) -> Option<&Path> {
         let fits = match kind {
             Hierarchy::Unified => hierarchy == "0" && controllers.is_empty(),
             Hierarchy::Memory => controllers.split(',').any(|controller| controller == "memory"),
+            Hierarchy::Cpu => controllers.split(',').any(|controller| controller == "cpu"),
         };
         // Removed under a zombie. A group really named so looks the same; we create none.
         (fits && !path.ends_with(" (deleted)")).then_some(Path::new(path))
@@ -97,9 +104,12 @@ fn parse_mount(line: &str) -> Option<Mount> {
     let mut fields = left.split(' ').skip(3);
     let (root, point) = (unescape(fields.next()?), unescape(fields.next()?));
     let mut fields = right.split(' ');
-    let kind = match fields.next()? {
+    let (name, options) = (fields.next()?, fields.nth(1).unwrap_or_default());
+    let has = |controller: &str| options.split(',').any(|option| option == controller);
+    let kind = match name {
         "cgroup2" => Hierarchy::Unified,
-        "cgroup" if fields.nth(1)?.split(',').any(|option| option == "memory") => Hierarchy::Memory,
+        "cgroup" if has("memory") => Hierarchy::Memory,
+        "cgroup" if has("cpu") => Hierarchy::Cpu,
         _ => return None,
     };
     Some(Mount { kind, root: root.into(), point: point.into() })
@@ -129,6 +139,7 @@ mod tests {
             (HYBRID, Hierarchy::Unified, "/", Some("/sys/fs/cgroup/unified")),
             (HYBRID, Hierarchy::Unified, "/a/b", Some("/sys/fs/cgroup/unified/a/b")),
             (HYBRID, Hierarchy::Memory, "/a", Some("/sys/fs/cgroup/memory/a")),
+            (HYBRID, Hierarchy::Cpu, "/a", Some("/sys/fs/cgroup/cpu,cpuacct/a")),
             (CONTAINER, Hierarchy::Unified, "/docker/a b/c", Some("/sys/fs/cgroup/c")),
             (CONTAINER, Hierarchy::Unified, "/docker/a b", Some("/sys/fs/cgroup")),
             (CONTAINER, Hierarchy::Unified, "/docker/a", None),
@@ -148,6 +159,8 @@ mod tests {
             ("9:name=systemd:/s\n4:memory:/m\n0::/u:v\n", Hierarchy::Unified, Some("/u:v")),
             ("9:name=systemd:/s\n4:memory:/m\n0::/u\n", Hierarchy::Memory, Some("/m")),
             ("4:cpu,memory:/m\n", Hierarchy::Memory, Some("/m")),
+            ("4:cpu,cpuacct:/c\n", Hierarchy::Cpu, Some("/c")),
+            ("4:cpuset:/c\n", Hierarchy::Cpu, None),
             ("4:cpu,memory:/m\n", Hierarchy::Unified, None),
             ("0::/a (deleted)\n", Hierarchy::Unified, None),
             ("", Hierarchy::Memory, None),
