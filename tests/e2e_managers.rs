@@ -13,6 +13,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use support::jail::{Jail, gateways};
 use support::process::Process;
 use support::supervisor::PROGRAM;
 use support::{PATIENCE, Scene, package, wait_for};
@@ -64,8 +65,8 @@ impl Service {
     fn serving(&self) -> (Value, Process) {
         let look = || {
             let status = self.ask(&["status", "--json"])?;
-            let pid = status["gateway"]["pid"].as_i64().filter(|_| status["gateway"]["healthy"] == true)?;
-            Some((status["supervisor"].clone(), Process::find(i32::try_from(pid).ok()?)?))
+            let gateway = gateways(&self.scene).into_iter().next()?;
+            (status["gateway"]["healthy"] == true).then(|| (status["supervisor"].clone(), gateway))
         };
         wait_for("a gateway", PATIENCE, || format!("{:?}", self.ask(&["status", "--json"])), look)
     }
@@ -127,6 +128,21 @@ fn a_stop_of_s6_ends_the_gateway_before_its_timeout() {
     assert_named(&supervisor, "s6", 3200);
     service.scene.command("s6-svc").arg("-d").arg(&folder).status().expect("s6-svc starts");
     assert!(service.is_stopped_well(gateway));
+}
+
+/// As in s6-overlay: the container's runtime has less patience than s6.
+#[test]
+fn with_s6_as_process_1_of_a_container_the_grace_period_of_docker_counts() {
+    package::need("s6-svscan", "s6");
+    let mut service = Service::new();
+    let folder = service.scene.root().join("services");
+    fs::create_dir(&folder).expect("a folder can be made");
+    fs::rename(service.scene.root().join("service"), folder.join("gateway")).expect("it can be moved");
+    let mut s6 = service.scene.command("s6-svscan");
+    s6.arg(&folder);
+    service.start(Jail::with_pids().around(&s6));
+    let (supervisor, _) = service.serving();
+    assert_named(&supervisor, "s6", 8000);
 }
 
 #[test]

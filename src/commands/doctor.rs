@@ -55,7 +55,7 @@ async fn diagnose(settings: &DoctorSettings) -> Vec<Finding> {
         None if cfg!(target_os = "macos") => {
             checks::launchd::check(&facts::launchd::gather(), examined.settings.as_deref().ok())
         }
-        None => vec![checks::services::no_unit(&available(&managers))],
+        None => vec![checks::services::no_unit(&available(&managers), examined.process_manager)],
     });
     // A gateway that runs may serve elsewhere than its settings say.
     let running = gateway.store.url.as_deref().and_then(|url| settings.endpoint.at(url));

@@ -38,13 +38,15 @@ pub fn container() -> Option<&'static Container> {
     CONTAINER.get_or_init(|| Container::of(std::process::id().cast_signed(), |name| std::env::var_os(name))).as_ref()
 }
 
-/// The process manager of this process. With a terminal a person has started us, in a shell below one.
+/// The process manager of this process. pm2 and supervisord give no program a terminal: with one a person has started us
+/// in a shell below them, and their variables are inherited.
 #[must_use]
 pub fn process_manager() -> Option<ProcessManager> {
     static PROCESS_MANAGER: OnceLock<Option<ProcessManager>> = OnceLock::new();
     *PROCESS_MANAGER.get_or_init(|| {
-        let of_us = || ProcessManager::of(std::process::id().cast_signed(), |name| std::env::var_os(name));
-        if io::stderr().is_terminal() { None } else { of_us() }
+        let is_terminal = io::stderr().is_terminal();
+        let variable = |name: &str| if is_terminal { None } else { std::env::var_os(name) };
+        ProcessManager::of(std::process::id().cast_signed(), variable)
     })
 }
 

@@ -31,7 +31,10 @@ const SANDBOXES: [&str; 3] = ["bwrap", "linux-sandbox", "firejail"];
 const MACHINE_KINDS: [&str; 4] = ["lxc", "lxc-libvirt", "systemd-nspawn", "wsl"];
 
 /// Parts of the control groups that container runtimes make.
-const RUNTIMES: [&str; 5] = ["docker", "kubepods", "libpod", "crio", "containerd"];
+const RUNTIMES: [&str; 6] = [PODS, "docker", "libpod", "crio", "cri-containerd", "nerdctl"];
+
+/// The group of all pods. Its name has a prefix where kubelet itself is in a container.
+const PODS: &str = "kubepods";
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Container {
@@ -97,7 +100,7 @@ impl Signs {
 
     fn container(&self) -> Option<Container> {
         let sign = self.sign()?;
-        let is_pod = self.has_kubernetes || self.runtime() == Some("kubepods");
+        let is_pod = self.has_kubernetes || self.runtime() == Some(PODS);
         let ends_with_it = |init: &str| self.parent == 1 && self.is_first_child && is_small(init);
         Some(Container {
             sign,
@@ -122,7 +125,7 @@ impl Signs {
         }
         match self.has_first_pids {
             // The init is that of the machine, which a container may share (`--pid=host`).
-            Some(true) => written.filter(|_| self.is_apart),
+            Some(true) => written.filter(|_| self.is_apart || self.runtime().is_some()),
             // Also in a container: it stops its units itself.
             _ if init == "systemd" => None,
             None => written,
@@ -144,9 +147,9 @@ impl Signs {
     fn runtime(&self) -> Option<&'static str> {
         let parts = || self.cgroup.iter().flat_map(|cgroup| cgroup.split('/'));
         let names = |part: &str, runtime: &str| {
-            part.strip_prefix(runtime).is_some_and(|rest| {
-                rest.is_empty() || rest.starts_with('-') || rest == ".slice" || rest.starts_with("_parent")
-            })
+            let rest = part.strip_prefix(runtime);
+            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(['-', '_']))
+                || runtime == PODS && part.contains(PODS)
         };
         // A daemon's own unit is no container: /system.slice/docker.service.
         RUNTIMES.into_iter().find(|runtime| parts().any(|part| !part.ends_with(".service") && names(part, runtime)))
@@ -218,14 +221,20 @@ mod tests {
             ("--pid=host", marked(Signs { is_apart: true, ..outside() }), Some("/.dockerenv")),
             (
                 "hostPID",
-                at("/kubepods.slice/kubepods-pod1.slice/cri-containerd-2.scope", Signs { is_apart: true, ..outside() }),
+                at("/kubepods.slice/kubepods-pod1.slice/cri-containerd-2.scope", outside()),
+                Some("a control group of kubepods"),
+            ),
+            (
+                "hostPID in a node that is a container",
+                at("/kubelet.slice/kubelet-kubepods.slice/kubelet-kubepods-pod1.slice", outside()),
                 Some("a control group of kubepods"),
             ),
             (
                 "--pid=host --cgroupns=host",
-                at("/system.slice/docker-0a.scope", Signs { is_apart: true, ..outside() }),
+                at("/system.slice/docker-0a.scope", outside()),
                 Some("a control group of docker"),
             ),
+            ("nerdctl", at("/system.slice/nerdctl-0a.scope", inside("sh")), Some("a control group of nerdctl")),
             (
                 "podman in a unit",
                 Signs { pid: 1, ..unit("/system.slice/a.service/libpod-payload-0a") },

@@ -2,6 +2,7 @@
 
 use crate::commands::doctor::facts::systemd::{SystemdManager, UnitFacts};
 use crate::commands::doctor::finding::Finding;
+use crate::host::manager::ProcessManager;
 use std::path::Path;
 
 /// A unit and the port of its gateway, if that is known.
@@ -76,8 +77,11 @@ pub(in super::super) fn duplicate(services: &[PortService<'_>], chosen: &UnitFac
     ))
 }
 
-/// `managers`: those that answered, none of which has a unit of ours.
-pub(in super::super) fn no_unit(managers: &[SystemdManager]) -> Finding {
+/// `managers`: those that answered, none of which has a unit of ours. `other`: what runs us instead.
+pub(in super::super) fn no_unit(managers: &[SystemdManager], other: Option<ProcessManager>) -> Finding {
+    if let Some(other) = other {
+        return Finding::ok("unit", format!("{} runs openclaw-supervise", other.name()));
+    }
     if managers.is_empty() {
         return Finding::ok("unit", "systemd is not running");
     }
@@ -148,8 +152,9 @@ mod tests {
         insta::assert_snapshot!(listing([
             ("same port", duplicate(Some(1))),
             ("another port", duplicate(Some(2))),
-            ("no systemd", vec![no_unit(&[])]),
-            ("no unit", vec![no_unit(&[SystemdManager::System])]),
+            ("no systemd", vec![no_unit(&[], None)]),
+            ("no unit", vec![no_unit(&[SystemdManager::System], None)]),
+            ("no unit, and runit", vec![no_unit(&[SystemdManager::System], Some(ProcessManager::Runit))]),
         ]));
     }
 }
