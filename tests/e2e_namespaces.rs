@@ -9,10 +9,11 @@ mod support;
 use nix::sys::signal::Signal;
 use serde_json::Value;
 use std::fs;
+use std::process::Stdio;
 use support::jail::{Jail, first_process, gateways};
 use support::ledger::Ledger;
 use support::process::Process;
-use support::supervisor::{Said, Supervisor};
+use support::supervisor::{PROGRAM, Said, Supervisor};
 use support::{PATIENCE, Scene, wait_for};
 
 /// As PID 1 it would stand by.
@@ -171,6 +172,29 @@ fn no_end_is_recorded_of_a_gateway_that_goes_on_in_another_namespace() {
     assert_eq!(ledger.number("SELECT count(*) FROM generations WHERE number = 1 AND died_at IS NOT NULL"), 0);
     first_process(second.pid()).signal(Signal::SIGTERM);
     second.expect_exit(0);
+}
+
+#[test]
+fn status_on_another_machine_that_shares_the_files_names_the_owner_of_the_held_lock() {
+    let scene = Scene::new("healthy");
+    let mut owner = scene.start();
+    owner.wait_event("gateway.started");
+    fs::remove_file(scene.store_dir().join("control.sock")).unwrap();
+    let boot = scene.root().join("boot-id");
+    fs::write(&boot, "01234567-89ab-4cde-8f01-23456789abcd\n").unwrap();
+    let other_boot = format!("mount --bind '{}' /proc/sys/kernel/random/boot_id", boot.display());
+    let jail = Jail::with_pids().and_network().and(&other_boot);
+    let mut status = scene.command(PROGRAM);
+    status.args(["status", "--port", &scene.port().to_string()]);
+    let output = jail.around(&status).stdout(Stdio::piped()).output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(output.status.code(), Some(4), "{text}");
+    for part in [format!("elsewhere: pid {} ", owner.pid()), format!("held by pid {} ", owner.pid())] {
+        assert!(text.contains(&part), "{part:?} is missing in {text}");
+    }
+    assert!(text.contains("no end on record") && !text.contains("not running"), "{text}");
+    owner.signal(Signal::SIGTERM);
+    owner.expect_exit(0);
 }
 
 #[test]

@@ -163,12 +163,7 @@ fn life_of(record: &GenerationRecord, owner: Option<&LeaseOwner>) -> Life {
     let its_own = owner.filter(|owner| owner.row.identity.owner.as_ref() == Some(&record.owner));
     let is_here = its_own.map_or(is_same_boot, |owner| owner.is_here);
     let leads = |pid| proc::stat(pid).is_ok_and(|stat| !stat.is_dead() && Some(stat.start_time) == record.start_time);
-    // It may survive its supervisor in another container of this machine.
-    let may_live = |owner: &LeaseOwner| match owner.alive {
-        Life::Alive | Life::Unknown => true,
-        // With PID 1 its whole pid namespace went.
-        Life::Gone(_) => is_same_boot && owner.row.identity.pid != Some(1),
-    };
+    let may_live = |owner: &LeaseOwner| !matches!(owner.alive, Life::Gone(_)) || owner.may_leave_unseen;
     if is_here && record.pid.is_some_and(leads) {
         Life::Alive
     } else if !is_here && its_own.is_some_and(may_live) {

@@ -210,9 +210,9 @@ fn decide(
 fn may_run_elsewhere(left: &GenerationRecord, row: Option<&LeaseRow>, us: &Identity, basis: Basis) -> bool {
     let is_same_boot = left.boot_id.is_some() && left.boot_id == us.boot_id;
     match row.filter(|row| row.identity.owner.as_ref() == Some(&left.owner)) {
-        Some(row) if row.identity.is_here(us) => false,
-        // A free lock means that its supervisor is gone: with PID 1 its whole pid namespace went, with its boot its machine.
-        Some(row) => basis == Basis::Heartbeat || is_same_boot && row.identity.pid != Some(1),
+        // Without a lock it is only taken for gone.
+        Some(row) if basis == Basis::Heartbeat => !row.identity.is_here(us),
+        Some(row) => row.identity.may_leave_unseen(us),
         None => basis == Basis::Heartbeat && !is_same_boot,
     }
 }

@@ -71,6 +71,14 @@ impl Identity {
         us.boot_id.is_some() && self.boot_id == us.boot_id && self.pid_namespace == us.pid_namespace
     }
 
+    /// Whether a gateway may outlive this owner, which is gone, where it cannot be seen from here. With PID 1 its whole pid
+    /// namespace went, with the last boot all of this machine.
+    #[must_use]
+    pub fn may_leave_unseen(&self, us: &Self) -> bool {
+        let is_same_boot = us.boot_id.is_some() && self.boot_id == us.boot_id;
+        !self.is_here(us) && if is_same_boot { self.pid != Some(1) } else { self.host != us.host }
+    }
+
     /// For display; only for a process in our pid namespace.
     #[must_use]
     pub fn holder(&self) -> Option<Holder> {
@@ -127,6 +135,22 @@ mod tests {
         assert_eq!(it.life(&us, Basis::Heartbeat), Life::Gone("its process has exited"));
         child.wait().unwrap();
         assert!(matches!(it.life(&us, Basis::Heartbeat), Life::Gone(_)));
+    }
+
+    #[test]
+    fn a_gateway_may_outlive_its_owner_in_another_pid_namespace_and_on_another_machine() {
+        let us = Identity { pid: Some(5), ..ours() };
+        let elsewhere = Identity { pid_namespace: Some(1), ..us.clone() };
+        let rebooted = Identity { boot_id: Some("another".to_owned()), ..us.clone() };
+        for (owner, expected) in [
+            (us.clone(), false),
+            (elsewhere.clone(), true),
+            (Identity { pid: Some(1), ..elsewhere }, false),
+            (rebooted.clone(), false),
+            (Identity { host: Some("another".to_owned()), ..rebooted }, true),
+        ] {
+            assert_eq!(owner.may_leave_unseen(&us), expected, "{owner:?}");
+        }
     }
 
     #[test]

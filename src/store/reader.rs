@@ -42,6 +42,8 @@ pub struct LeaseOwner {
     pub alive: Life,
     /// Whether its pid is one of our own boot and pid namespace.
     pub is_here: bool,
+    /// Whether a gateway of it may outlive it where it cannot be seen from here.
+    pub may_leave_unseen: bool,
     /// Its last heartbeat, in milliseconds since 1970, where one is needed.
     pub heartbeat_at: Option<i64>,
     /// Its command line, if it is alive.
@@ -73,17 +75,19 @@ impl StoreReader {
         let rows = lease::read_all(self.database.conn()).map_err(self.database.error("read"))?;
         let us = Identity::ours(self.clocks.boot_id.clone());
         Ok(rows.into_iter().next().map(|row| {
-            let alive = match row.identity.life(&us, self.basis) {
+            // Beside a held lock another boot is another machine, and not an earlier boot of this one.
+            let basis = if self.is_locked == Some(true) { Basis::Heartbeat } else { self.basis };
+            let alive = match row.identity.life(&us, basis) {
                 // Wherever it ran, it held the lock for life.
                 Life::Unknown if self.basis == Basis::Lock && self.is_locked == Some(false) => {
                     Life::Gone("its lock is free")
                 }
                 life => life,
             };
-            let is_here = row.identity.is_here(&us);
+            let (is_here, may_leave_unseen) = (row.identity.is_here(&us), row.identity.may_leave_unseen(&us));
             let command = row.identity.pid.filter(|_| alive == Life::Alive).and_then(proc::command_of);
             let heartbeat_at = row.heartbeat_at.filter(|_| self.basis == Basis::Heartbeat);
-            LeaseOwner { row, alive, is_here, heartbeat_at, command }
+            LeaseOwner { row, alive, is_here, may_leave_unseen, heartbeat_at, command }
         }))
     }
 

@@ -2,6 +2,7 @@
 
 use crate::platform::hash::fnv1a;
 use crate::platform::{filesystem, machine};
+use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, socket};
 use nix::unistd::Uid;
 use std::fs::{self, Permissions};
@@ -127,12 +128,14 @@ fn place() -> String {
     format!("{:08x}", fnv1a(place.bytes()) >> 32)
 }
 
-/// Whether nothing listens on it. A full queue is a sign of life: without `SOCK_NONBLOCK` it would be waited for.
+/// Whether nothing listens on it. A full queue is a sign of life: without `O_NONBLOCK` it would be waited for.
 fn is_dead(store_dir: &Path, name: &str) -> bool {
     let connected = || {
         let address = Address::of(store_dir, name).ok()?;
-        let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
-        let socket = socket(AddressFamily::Unix, SockType::Stream, flags, None).ok()?;
+        let socket = socket(AddressFamily::Unix, SockType::Stream, SockFlag::empty(), None).ok()?;
+        for setting in [FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC), FcntlArg::F_SETFL(OFlag::O_NONBLOCK)] {
+            fcntl(&socket, setting).ok()?;
+        }
         Some(connect(socket.as_raw_fd(), &UnixAddr::new(address.path()).ok()?))
     };
     connected() == Some(Err(nix::Error::ECONNREFUSED))
