@@ -35,8 +35,9 @@ fn copy(from: &Path, to: &Path) {
     assert!(Command::new("cp").args(["-a", "--"]).args([from, to]).status().unwrap().success());
 }
 
+/// Nothing names the port: the config is gone with the state directory.
 fn status(scene: &Scene) -> serde_json::Value {
-    Said::by(scene, &["status", "--port", &scene.port().to_string(), "--json"]).expect(0).json()
+    Said::by(scene, &["status", "--json"]).expect(0).json()
 }
 
 /// Until the socket is back, the port claim shows that there is a supervisor.
@@ -45,12 +46,11 @@ fn assert_told_meanwhile(scene: &Scene, owner: &Supervisor, what: &str) {
     assert_eq!(told["supervisor"]["state"], "unreachable", "{what}: {told:#}");
     assert_eq!(told["supervisor"]["pid"], owner.pid(), "{what}: {told:#}");
     assert_ne!(told["lease"]["held"], false, "{what}: {told:#}");
-    let port = scene.port().to_string();
     for verb in ["restart", "stop", "retry-now"] {
-        let said = Said::by(scene, &[verb, "--port", &port]).expect(1);
+        let said = Said::by(scene, &[verb]).expect(1);
         said.assert_says(&[&format!("pid {}", owner.pid()), "no control socket"]);
     }
-    assert_eq!(Said::by(scene, &["probe", "--supervised", "--port", &port]).code, Some(0), "{what}");
+    assert_eq!(Said::by(scene, &["probe", "--supervised"]).code, Some(0), "{what}");
 }
 
 fn assert_comes_back(scene: &Scene, owner: &mut Supervisor, gateway: &Process, what: &str) {
@@ -131,11 +131,26 @@ fn another_supervisor_that_starts_in_the_new_directory_stands_by_and_takes_nothi
         || Some(status(&scene)).filter(|told| told["standbys"][0]["pid"] == standby.pid()),
     );
     assert_eq!(told["supervisor"]["pid"], owner.pid(), "{told:#}");
-    Said::by(&scene, &["stop", "--port", &scene.port().to_string()]).expect(1).assert_says(&["in standby", "kill "]);
+    Said::by(&scene, &["stop"]).expect(1).assert_says(&["in standby", "kill "]);
     // The owner has its directory back, beside the other one's socket.
     wait_for("the socket", WITHIN, || owner.story(), || (status(&scene)["answered_by"] == "supervisor").then_some(()));
     assert_eq!(status(&scene)["standbys"][0]["pid"], standby.pid());
     standby.signal(Signal::SIGTERM);
     standby.expect_exit(0);
     assert_comes_back(&scene, &mut owner, &gateway, "beside a supervisor in standby");
+}
+
+#[test]
+fn a_supervisor_with_another_store_is_named_and_not_taken_for_ours() {
+    let (scene, mut owner, gateway) = serving();
+    let (other, port) = (scene.root().join("other").display().to_string(), scene.port().to_string());
+    let named =
+        format!("(pid {}) with the store directory {} claims port {port}", owner.pid(), scene.store_dir().display());
+    let said = Said::by(&scene, &["status", "--state-dir", &other, "--port", &port]).expect(0);
+    said.assert_says(&["supervisor  not running", &named]);
+    Said::by(&scene, &["stop", "--state-dir", &other, "--port", &port]).expect(3).assert_says(&[&named]);
+    assert_eq!(Said::by(&scene, &["probe", "--supervised", "--state-dir", &other, "--port", &port]).code, Some(1));
+    assert!(gateway.is_alive());
+    owner.signal(Signal::SIGTERM);
+    owner.expect_exit(0);
 }

@@ -199,18 +199,22 @@ async fn failure(settings: &RequestSettings, error: &ConnectionError) -> Request
     }
     let owner = StoreRecord::open(store_dir).ok().flatten().and_then(|record| record.owner());
     let port = owner.as_ref().and_then(|owner| owner.place.as_ref()).map_or(settings.port, |(_, port)| *port);
-    let seen = OwnerSeen::look(store_dir, owner.as_ref(), port);
-    let Some(trouble) = seen.trouble(store_dir, port) else {
-        let text = format!(
-            "openclaw-supervise is not running for {}. Start it: `openclaw-supervise`, or its service; other state \
-             directory: --state-dir",
-            store_dir.display()
-        );
-        return RequestOutcome { code: NOT_RUNNING, text };
-    };
+    let seen = OwnerSeen::look(store_dir, owner.as_ref(), port).await;
+    let trouble = seen.trouble(store_dir).unwrap_or_default();
     let who = match (seen, owner) {
-        (OwnerSeen::ClaimOnly { pid: Some(pid) }, _) => format!("pid {pid}: "),
-        (OwnerSeen::Here, Some(LastOwner { pid: Some(pid), .. })) => format!("the supervisor (pid {pid}) is running: "),
+        (OwnerSeen::Nowhere, _) | (OwnerSeen::OtherStore { dir: Some(_), .. }, _) => {
+            let dir = store_dir.display();
+            let trouble = if trouble.is_empty() { trouble } else { format!(" ({trouble})") };
+            let text = format!(
+                "openclaw-supervise is not running for {dir}{trouble}. Start it: `openclaw-supervise`, or its service; \
+                 other state directory: --state-dir"
+            );
+            return RequestOutcome { code: NOT_RUNNING, text };
+        }
+        (OwnerSeen::ClaimOnly { pid: Some(pid), .. }, _)
+        | (OwnerSeen::Here, Some(LastOwner { pid: Some(pid), .. })) => {
+            format!("the supervisor (pid {pid}) is running: ")
+        }
         (OwnerSeen::Elsewhere { .. }, Some(LastOwner { pid: Some(pid), host, .. })) => {
             let host = host.unwrap_or_else(|| "another machine".to_owned());
             format!("the supervisor runs elsewhere (pid {pid} on {host}): ")

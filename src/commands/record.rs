@@ -5,7 +5,7 @@ use crate::core::lease::Life;
 use crate::platform::{claim, machine, proc};
 use crate::store::{self, EventRow, GenerationRecord, LeaseOwner, StoreError, StoreReader};
 use serde_json::{Map, Value};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// An entry of the event log.
@@ -50,7 +50,7 @@ pub(super) struct RecordedGateway {
 }
 
 /// What shows of a supervisor that does not answer on its socket.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum OwnerSeen {
     /// No lock, no claim, and nothing of it in the record.
     Nowhere,
@@ -61,28 +61,47 @@ pub(super) enum OwnerSeen {
     Elsewhere { is_locked: bool },
     /// It holds the lock, and the record does not name it.
     Unnamed,
-    /// It claims the port, and holds no lock in this directory.
-    ClaimOnly { pid: Option<i32> },
+    /// It claims this port for this directory, and holds no lock in it.
+    ClaimOnly { pid: Option<i32>, port: u16 },
+    /// The port is claimed by a supervisor with another directory; `None` if it does not name that.
+    OtherStore { pid: Option<i32>, port: u16, dir: Option<PathBuf> },
 }
 
+/// How long a supervisor may take to name its directory: its loop never waits.
+const FOLDER_TIME_MAX: Duration = Duration::from_millis(500);
+
 impl OwnerSeen {
-    /// Looks at the lock in this directory and the claim on this port.
-    pub(super) fn look(store_dir: &Path, owner: Option<&LastOwner>, port: u16) -> Self {
+    /// Looks at the lock in this directory and the claims on ports. `port` is that of the gateway, as far as it is known.
+    pub(super) async fn look(store_dir: &Path, owner: Option<&LastOwner>, port: u16) -> Self {
         let is_locked = store::is_locked(store_dir) == Some(true);
         match owner.filter(|owner| !owner.released).map(|owner| owner.life) {
             Some(Life::Alive) => Self::Here,
             Some(Life::Unknown) => Self::Elsewhere { is_locked },
             Some(Life::Gone(_)) | None if is_locked => Self::Unnamed,
-            Some(Life::Gone(_)) | None => match claim::peek(port) {
-                Ok(Some(claimant)) => Self::ClaimOnly { pid: claimant.by },
-                Ok(None) | Err(_) => Self::Nowhere,
-            },
+            Some(Life::Gone(_)) | None => Self::of_claims(store_dir, port).await,
         }
     }
 
-    /// Why it cannot be asked, and what to do, in words; `None` if there is none.
-    pub(super) fn trouble(self, store_dir: &Path, port: u16) -> Option<String> {
-        let dir = store_dir.display();
+    /// Where the directory was removed or replaced, its supervisor still claims a port, and says for which directory.
+    async fn of_claims(store_dir: &Path, port: u16) -> Self {
+        let holder = |port| claim::peek(port).ok().flatten().map(|claimant| claimant.by);
+        let mut other = Self::Nowhere;
+        for claimed in claim::ports().into_iter().filter(|claimed| *claimed != port).chain([port]) {
+            let Some(pid) = holder(claimed) else { continue };
+            let dir = claim::folder_of(claimed, FOLDER_TIME_MAX).await.ok().flatten();
+            if dir.as_deref() == Some(store_dir) {
+                return Self::ClaimOnly { pid, port: claimed };
+            }
+            if claimed == port {
+                other = Self::OtherStore { pid, port, dir };
+            }
+        }
+        other
+    }
+
+    /// Why it cannot be asked, in words; `None` if there is none.
+    pub(super) fn trouble(&self, store_dir: &Path) -> Option<String> {
+        let here = store_dir.display();
         match self {
             Self::Nowhere => None,
             Self::Here => Some("it has no control socket; its log says why".to_owned()),
@@ -90,13 +109,19 @@ impl OwnerSeen {
             Self::Elsewhere { is_locked: false } => {
                 Some("it has not released the lease and cannot be asked from here".to_owned())
             }
-            Self::Unnamed => Some(format!("a supervisor holds the lock in {dir} and has no control socket there yet")),
-            Self::ClaimOnly { pid } => {
-                let command = pid.and_then(proc::command_of).map(|command| format!(" ({command})")).unwrap_or_default();
-                Some(format!(
-                    "a supervisor{command} claims port {port} and has no control socket in {dir}: it has another store \
-                     directory, or this one was removed or replaced, and then the socket is back within a minute"
-                ))
+            Self::Unnamed => Some(format!("a supervisor holds the lock in {here} and has no control socket there yet")),
+            Self::ClaimOnly { port, .. } => Some(format!(
+                "it claims port {port}, and has no control socket in {here} now: the directory was removed or replaced; \
+                 the socket is back within a minute"
+            )),
+            Self::OtherStore { pid, port, dir } => {
+                let pid = pid.map(|pid| format!(" (pid {pid})")).unwrap_or_default();
+                Some(match dir {
+                    Some(dir) => {
+                        format!("a supervisor{pid} with the store directory {} claims port {port}", dir.display())
+                    }
+                    None => format!("a supervisor{pid} claims port {port} and has no control socket in {here}"),
+                })
             }
         }
     }

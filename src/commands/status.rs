@@ -129,7 +129,7 @@ pub async fn run(settings: &StatusSettings, out: &mut impl io::Write) -> io::Res
     let (asked, standbys) = tokio::join!(Connection::status(store_dir), Connection::standbys(store_dir));
     let mut shown = match asked {
         Ok((connection, reply)) => of_supervisor(settings, reply, connection.pid()),
-        Err(error) => of_record(settings, &error),
+        Err(error) => of_record(settings, &error).await,
     };
     shown.standbys = standbys.into_iter().map(StandbyShown::new).collect();
     // Only the supervisor knows a port that is named in the gateway's command.
@@ -196,7 +196,7 @@ fn of_supervisor(settings: &StatusSettings, reply: StatusReply, pid: Option<i32>
 }
 
 /// What the store has. `error` says why no supervisor answers.
-fn of_record(settings: &StatusSettings, error: &ConnectionError) -> Shown {
+async fn of_record(settings: &StatusSettings, error: &ConnectionError) -> Shown {
     let subject = &settings.subject;
     let (record, unreadable) = match StoreRecord::open(&subject.store_dir) {
         Ok(record) => (record, None),
@@ -204,16 +204,23 @@ fn of_record(settings: &StatusSettings, error: &ConnectionError) -> Shown {
     };
     let owner = record.as_ref().and_then(StoreRecord::owner);
     let gateway = record.as_ref().and_then(StoreRecord::gateway);
-    let endpoint = owner.as_ref().and_then(|owner| place_of(owner, &settings.endpoint));
+    let mut endpoint = owner.as_ref().and_then(|owner| place_of(owner, &settings.endpoint));
+    let port = endpoint.as_ref().unwrap_or(&settings.endpoint).port;
+    let seen = OwnerSeen::look(&subject.store_dir, owner.as_ref(), port).await;
+    if let OwnerSeen::ClaimOnly { port, .. } = seen {
+        endpoint = at(&settings.endpoint, settings.endpoint.host.clone(), port);
+    }
     let endpoint = endpoint.unwrap_or_else(|| settings.endpoint.clone());
-    let seen = OwnerSeen::look(&subject.store_dir, owner.as_ref(), endpoint.port);
     let holds = matches!(seen, OwnerSeen::Here | OwnerSeen::Elsewhere { .. });
     let owner_pid = owner.as_ref().and_then(|owner| owner.pid).filter(|_| holds);
-    let unheard = seen.trouble(&subject.store_dir, endpoint.port);
-    let (state, pid, trouble) = match (error, seen) {
+    let unheard = seen.trouble(&subject.store_dir);
+    let (state, pid, trouble) = match (error, &seen) {
         (ConnectionError::Absent, OwnerSeen::Nowhere) => ("none", None, None),
         (ConnectionError::Absent, OwnerSeen::Elsewhere { .. }) => ("elsewhere", owner_pid, unheard),
-        (ConnectionError::Absent, OwnerSeen::ClaimOnly { pid }) => ("unreachable", pid, unheard),
+        (ConnectionError::Absent, OwnerSeen::OtherStore { dir: Some(_), .. }) => ("none", None, unheard),
+        (ConnectionError::Absent, OwnerSeen::ClaimOnly { pid, .. } | OwnerSeen::OtherStore { pid, .. }) => {
+            ("unreachable", *pid, unheard)
+        }
         (ConnectionError::Absent, OwnerSeen::Here | OwnerSeen::Unnamed) => ("unreachable", owner_pid, unheard),
         (ConnectionError::Silent { pid }, _) => ("silent", pid.or(owner_pid), Some(error.to_string())),
         (ConnectionError::Forbidden | ConnectionError::Refused(_) | ConnectionError::Broken(_), _) => {
@@ -225,13 +232,13 @@ fn of_record(settings: &StatusSettings, error: &ConnectionError) -> Shown {
         host: owner.host.clone(),
         heartbeat_age_ms: owner.heartbeat_at.and_then(|at| u64::try_from(clock::wall_ms().saturating_sub(at)).ok()),
     });
-    let is_in_view = matches!(seen, OwnerSeen::Nowhere | OwnerSeen::Here)
+    let is_in_view = matches!(seen, OwnerSeen::Nowhere | OwnerSeen::Here | OwnerSeen::OtherStore { dir: Some(_), .. })
         && gateway.as_ref().is_none_or(|gateway| gateway.life != Life::Unknown)
         && (record.is_some() || matches!(error, ConnectionError::Absent | ConnectionError::Silent { .. }));
     let held = match seen {
-        OwnerSeen::Nowhere => record.as_ref().map(|_| false),
+        OwnerSeen::Nowhere | OwnerSeen::OtherStore { dir: Some(_), .. } => record.as_ref().map(|_| false),
         OwnerSeen::Here | OwnerSeen::Unnamed | OwnerSeen::Elsewhere { is_locked: true } => Some(true),
-        OwnerSeen::Elsewhere { is_locked: false } | OwnerSeen::ClaimOnly { .. } => None,
+        OwnerSeen::Elsewhere { is_locked: false } | OwnerSeen::ClaimOnly { .. } | OwnerSeen::OtherStore { .. } => None,
     };
     Shown {
         supervisor: SupervisorReply {
@@ -267,6 +274,10 @@ fn of_record(settings: &StatusSettings, error: &ConnectionError) -> Shown {
 /// Where the gateway of that owner listens. What is not on record is as in our own settings.
 fn place_of(owner: &LastOwner, known: &Endpoint) -> Option<Endpoint> {
     let (host, port) = owner.place.clone()?;
+    at(known, host, port)
+}
+
+fn at(known: &Endpoint, host: String, port: u16) -> Option<Endpoint> {
     known.at(&Endpoint { host, port, ..known.clone() }.to_string())
 }
 

@@ -32,10 +32,13 @@ pub(super) async fn look(store_dir: &Path, port: u16) -> Presence {
             }
             let owner = StoreRecord::open(store_dir).ok().flatten().and_then(|record| record.owner());
             let port = owner.as_ref().and_then(|owner| owner.place.as_ref()).map_or(port, |(_, port)| *port);
-            let seen = OwnerSeen::look(store_dir, owner.as_ref(), port);
-            match (seen, seen.trouble(store_dir, port)) {
+            let seen = OwnerSeen::look(store_dir, owner.as_ref(), port).await;
+            let trouble = seen.trouble(store_dir);
+            match (seen, trouble) {
                 (OwnerSeen::Unnamed, Some(detail)) => Presence { verdict: "unheard", ok: true, detail, pid: None },
-                (OwnerSeen::ClaimOnly { pid }, Some(detail)) => Presence { verdict: "unheard", ok: true, detail, pid },
+                (OwnerSeen::ClaimOnly { pid, .. } | OwnerSeen::OtherStore { pid, dir: None, .. }, Some(detail)) => {
+                    Presence { verdict: "unheard", ok: true, detail, pid }
+                }
                 _ => of_record(owner),
             }
         }

@@ -3,7 +3,9 @@
 
 use nix::sys::socket::sockopt::PeerCredentials;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, getsockopt, socket};
+use std::collections::BTreeSet;
 use std::ffi::OsString;
+use std::fs;
 use std::io;
 use std::os::fd::AsRawFd;
 use std::os::linux::net::SocketAddrExt;
@@ -43,8 +45,11 @@ pub enum ClaimOutcome {
     Changing,
 }
 
+/// The beginning of all names.
+const PREFIX: &str = "openclaw-supervise/";
+
 fn name(port: u16) -> String {
-    format!("openclaw-supervise/{port}")
+    format!("{PREFIX}{port}")
 }
 
 /// Takes the claim if it is free.
@@ -76,6 +81,16 @@ pub fn peek(port: u16) -> io::Result<Option<Claimant>> {
         Err(nix::Error::ECONNREFUSED) => Ok(None),
         Err(error) => Err(error.into()),
     }
+}
+
+/// All ports that are claimed in this network namespace, as far as the kernel lists them, see proc(5).
+#[must_use]
+pub fn ports() -> Vec<u16> {
+    let table = fs::read("/proc/net/unix").unwrap_or_default();
+    let names = table.split(|&byte| byte == b'\n').filter_map(|row| row.rsplit(|&byte| byte == b'@').next());
+    let ports = names.filter_map(|name| str::from_utf8(name).ok()?.strip_prefix(PREFIX)?.parse().ok());
+    // A connection that is open has the name of its listener.
+    ports.collect::<BTreeSet<_>>().into_iter().collect()
 }
 
 impl Claim {
@@ -164,6 +179,16 @@ mod tests {
         drop(claim);
         assert_eq!(peek(port).unwrap(), None);
         assert!(matches!(take(port).unwrap(), ClaimOutcome::Taken(_)));
+    }
+
+    #[test]
+    fn each_claimed_port_is_listed_once_and_a_free_one_is_not() {
+        let (_tcp, port) = port();
+        let count = || ports().into_iter().filter(|listed| *listed == port).count();
+        assert_eq!(count(), 0);
+        let ClaimOutcome::Taken(_claim) = take(port).unwrap() else { panic!("it was free") };
+        peek(port).unwrap();
+        assert_eq!(count(), 1);
     }
 
     #[tokio::test]
