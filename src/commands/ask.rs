@@ -202,7 +202,7 @@ async fn failure(settings: &RequestSettings, error: &ConnectionError) -> Request
     let seen = OwnerSeen::look(store_dir, owner.as_ref(), port).await;
     let trouble = seen.trouble(store_dir).unwrap_or_default();
     let who = match (seen, owner) {
-        (OwnerSeen::Nowhere, _) | (OwnerSeen::OtherStore { dir: Some(_), .. }, _) => {
+        (OwnerSeen::Nowhere | OwnerSeen::OtherStore { dir: Some(_), .. }, _) => {
             let dir = store_dir.display();
             let trouble = if trouble.is_empty() { trouble } else { format!(" ({trouble})") };
             let text = format!(

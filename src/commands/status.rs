@@ -15,6 +15,7 @@ use crate::settings::StatusSettings;
 use serde::Serialize;
 use std::fmt::Display;
 use std::io;
+use std::path::Path;
 use std::time::Duration;
 
 /// No gateway runs: 3 and 4 are the status codes of LSB for a service that does not run, and for an unclear state.
@@ -213,20 +214,7 @@ async fn of_record(settings: &StatusSettings, error: &ConnectionError) -> Shown 
     let endpoint = endpoint.unwrap_or_else(|| settings.endpoint.clone());
     let holds = matches!(seen, OwnerSeen::Here | OwnerSeen::Elsewhere { .. });
     let owner_pid = owner.as_ref().and_then(|owner| owner.pid).filter(|_| holds);
-    let unheard = seen.trouble(&subject.store_dir);
-    let (state, pid, trouble) = match (error, &seen) {
-        (ConnectionError::Absent, OwnerSeen::Nowhere) => ("none", None, None),
-        (ConnectionError::Absent, OwnerSeen::Elsewhere { .. }) => ("elsewhere", owner_pid, unheard),
-        (ConnectionError::Absent, OwnerSeen::OtherStore { dir: Some(_), .. }) => ("none", None, unheard),
-        (ConnectionError::Absent, OwnerSeen::ClaimOnly { pid, .. } | OwnerSeen::OtherStore { pid, .. }) => {
-            ("unreachable", *pid, unheard)
-        }
-        (ConnectionError::Absent, OwnerSeen::Here | OwnerSeen::Unnamed) => ("unreachable", owner_pid, unheard),
-        (ConnectionError::Silent { pid }, _) => ("silent", pid.or(owner_pid), Some(error.to_string())),
-        (ConnectionError::Forbidden | ConnectionError::Refused(_) | ConnectionError::Broken(_), _) => {
-            ("unreachable", owner_pid, Some(error.to_string()))
-        }
-    };
+    let (state, pid, trouble) = unheard(error, &seen, owner_pid, &subject.store_dir);
     let since = owner.as_ref().filter(|_| holds).and_then(|owner| owner.since).map(clock::stamp_of);
     let elsewhere = owner.as_ref().filter(|_| matches!(seen, OwnerSeen::Elsewhere { .. })).map(|owner| Elsewhere {
         host: owner.host.clone(),
@@ -268,6 +256,30 @@ async fn of_record(settings: &StatusSettings, error: &ConnectionError) -> Shown 
         },
         health: Health::Unknown,
         is_in_view,
+    }
+}
+
+/// Of a supervisor that does not answer: its state in a word, its pid and why it cannot be asked.
+fn unheard(
+    error: &ConnectionError,
+    seen: &OwnerSeen,
+    owner_pid: Option<i32>,
+    store_dir: &Path,
+) -> (&'static str, Option<i32>, Option<String>) {
+    let trouble = seen.trouble(store_dir);
+    match (error, seen) {
+        (ConnectionError::Absent, OwnerSeen::Nowhere | OwnerSeen::OtherStore { dir: Some(_), .. }) => {
+            ("none", None, trouble)
+        }
+        (ConnectionError::Absent, OwnerSeen::Elsewhere { .. }) => ("elsewhere", owner_pid, trouble),
+        (ConnectionError::Absent, OwnerSeen::ClaimOnly { pid, .. } | OwnerSeen::OtherStore { pid, .. }) => {
+            ("unreachable", *pid, trouble)
+        }
+        (ConnectionError::Absent, OwnerSeen::Here | OwnerSeen::Unnamed) => ("unreachable", owner_pid, trouble),
+        (ConnectionError::Silent { pid }, _) => ("silent", pid.or(owner_pid), Some(error.to_string())),
+        (ConnectionError::Forbidden | ConnectionError::Refused(_) | ConnectionError::Broken(_), _) => {
+            ("unreachable", owner_pid, Some(error.to_string()))
+        }
     }
 }
 
