@@ -71,8 +71,9 @@ fn lease_and_port() -> Vec<Report> {
         Report::VerdictChanged { from: None, to: Verdict::Free, detail: text("DETAIL") },
         Report::VerdictChanged { from: Some(Verdict::Free), to: Verdict::Foreign, detail: text("DETAIL") },
         Report::VerdictChanged { from: Some(Verdict::Foreign), to: Verdict::Malformed, detail: text("DETAIL") },
-        Report::ConflictDetected { kind: "foreign", holder: Some(holder()) },
-        Report::ConflictDetected { kind: "lease", holder: None },
+        Report::ConflictDetected { kind: "foreign", holder: Some(holder()), holder_uid: Some(1000) },
+        Report::ConflictDetected { kind: "foreign", holder: None, holder_uid: Some(0) },
+        Report::ConflictDetected { kind: "lease", holder: None, holder_uid: None },
         Report::ConflictResolved,
         Report::EndpointChanged { from: Endpoint::local(18789), to: Endpoint::local(1), why: MoveReason::Settings },
         Report::EndpointChanged {

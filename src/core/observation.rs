@@ -123,4 +123,13 @@ impl Observation {
             Owner::Ours(holder) | Owner::Other(holder) => Some(holder),
         }
     }
+
+    /// The user of that process, which may be known where the process is not.
+    #[must_use]
+    pub fn holder_uid(&self) -> Option<u32> {
+        match self.owner {
+            Owner::Hidden { uid } => Some(uid),
+            Owner::Ours(_) | Owner::Other(_) | Owner::Unseen => self.holder().and_then(|holder| holder.uid),
+        }
+    }
 }

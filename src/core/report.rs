@@ -203,11 +203,12 @@ reports! {
             Some(from) => format!("{from} -> {to}: {detail}"),
             None => format!("{to}: {detail}"),
         };
-    ConflictDetected { kind: &'static str, holder: Option<Holder> } =>
+    ConflictDetected { kind: &'static str, holder: Option<Holder>, holder_uid: Option<u32> } =>
         "conflict.detected", Warning,
-        [kind, holder_pid = pid_of(holder.as_ref()), holder_command = command_of(holder.as_ref())],
-        match *kind {
-            "lease" | "port claim" => format!("the {kind} is held by {}", named(holder.as_ref())),
+        [kind, holder_pid = pid_of(holder.as_ref()), holder_command = command_of(holder.as_ref()), holder_uid],
+        match (*kind, holder, holder_uid) {
+            ("lease" | "port claim", ..) => format!("the {kind} is held by {}", named(holder.as_ref())),
+            (_, None, Some(uid)) => format!("the port is in use ({kind}) by a process of the user with uid {uid}"),
             _ => format!("the port is in use ({kind}) by {}", named(holder.as_ref())),
         };
     EndpointChanged { from: Endpoint, to: Endpoint, why: MoveReason } =>

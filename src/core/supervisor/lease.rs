@@ -147,7 +147,8 @@ impl Supervisor {
             || "another supervisor, which cannot be seen from here,".to_owned(),
             |owner| format!("pid {} ({})", owner.pid, owner.command),
         );
-        fx.push(Effect::Report(Report::ConflictDetected { kind: what, holder: owner.cloned() }));
+        let (holder, holder_uid) = (owner.cloned(), owner.and_then(|owner| owner.uid));
+        fx.push(Effect::Report(Report::ConflictDetected { kind: what, holder, holder_uid }));
         match self.policy.on_conflict {
             OnConflict::Standby => {
                 let why = format!("{named} holds the {what} and stays in control; taking over once it is gone");

@@ -39,7 +39,8 @@ impl Supervisor {
         let ruling = watch.rule(now, sighting.verdict, &self.policy);
         if watch.contended() && !contended {
             let holder = sighting.holder().cloned();
-            fx.push(Effect::Report(Report::ConflictDetected { kind: sighting.verdict.name(), holder }));
+            let (kind, holder_uid) = (sighting.verdict.name(), sighting.holder_uid());
+            fx.push(Effect::Report(Report::ConflictDetected { kind, holder, holder_uid }));
         }
         match ruling {
             PortRuling::Wait(at) => *poll = Poll::Due(at),
