@@ -60,12 +60,12 @@ pub enum ProcessManager {
 impl ProcessManager {
     /// The manager of a process. `variable` looks into the environment of that process.
     pub fn of(pid: i32, variable: impl Fn(&str) -> Option<OsString>) -> Option<Self> {
-        let above = manager_above(pid);
+        let (manager, name) = manager_above(pid).unzip();
         let text = |name: &str| variable(name).and_then(|value| value.into_string().ok());
-        match above.as_ref().map(|(_, name)| name.as_str()) {
+        match name.as_deref() {
             Some("runsv") => return Some(Self::Runit),
-            Some("s6-supervise") => return Some(Self::S6 { kill_timeout: s6_timeout(above?.0, pid) }),
-            Some("supervisord") => return Some(Self::supervisord(above.map(|(pid, _)| pid), text)),
+            Some("s6-supervise") => return Some(Self::S6 { kill_timeout: s6_timeout(manager?, pid) }),
+            Some("supervisord") => return Some(Self::supervisord(manager, text)),
             _ => {}
         }
         // pm2-runtime is node, and supervisord may be python3 -m supervisor: both set variables for their children.
@@ -76,7 +76,7 @@ impl ProcessManager {
                 kills_tree: text("treekill").is_none_or(|value| value != "false"),
             });
         }
-        text("SUPERVISOR_ENABLED").map(|_| Self::supervisord(None, text))
+        text("SUPERVISOR_ENABLED").map(|_| Self::supervisord(manager, text))
     }
 
     fn supervisord(pid: Option<i32>, text: impl Fn(&str) -> Option<String>) -> Self {
