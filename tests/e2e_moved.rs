@@ -1,6 +1,7 @@
 //! P11: a gateway that serves elsewhere than it was expected is followed there, and never ended for it.
 
 #![cfg(target_os = "linux")]
+#![expect(clippy::expect_used, reason = "a test that cannot go on says so by a panic")]
 
 #[expect(dead_code, reason = "each test file uses its part of the kit")]
 mod support;

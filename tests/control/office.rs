@@ -305,7 +305,7 @@ impl Desk {
             while let Some(query) = inbox.recv().await {
                 match query {
                     Query::Status(answer) => {
-                        drop(answer.send(Status { endpoint: endpoint.clone(), ..(script.status)() }))
+                        drop(answer.send(Status { endpoint: endpoint.clone(), ..(script.status)() }));
                     }
                     Query::Request { request, by } => {
                         noted.send((request, by)).ok();

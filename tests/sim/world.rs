@@ -307,6 +307,7 @@ impl<'a> World<'a> {
         self.queue.insert((at, self.sequence), event);
     }
 
+    #[expect(clippy::too_many_lines, reason = "one row for each event")]
     fn handle(&mut self, event: WorldEvent) -> Result<(), Broken> {
         if let Some(sup) = event.supervisor() {
             let Sup { up, paused_until, cut_until, .. } = self.sups[sup];

@@ -126,6 +126,7 @@ pub(crate) struct FakeShell {
 
 impl FakeShell {
     /// Performs one effect. The event that answers it is for the caller to deliver, if the world gives one.
+    #[expect(clippy::too_many_lines, reason = "one row for each effect")]
     pub(crate) fn perform(&mut self, effect: &Effect, world: &mut impl World) -> Answer<Event> {
         self.begin(effect)?;
         if !world.admits(effect)? {

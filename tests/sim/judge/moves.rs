@@ -6,7 +6,7 @@ use crate::fake_shell::Broken;
 use openclaw_supervise_core::{Moved, Report};
 
 /// What has to be followed in this step.
-fn due<'a>(answer: Answer<'a>) -> Option<&'a Moved> {
+fn due(answer: Answer<'_>) -> Option<&Moved> {
     let (ask, sighting) = answer?;
     let moved = sighting.moved.as_ref()?;
     let answers = matches!(sighting.verdict, Verdict::Gateway(_) | Verdict::Draining);

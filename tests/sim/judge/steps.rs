@@ -176,6 +176,7 @@ impl Judge {
         must(self.over || !late, "exit", "the sweep delays the exit for too long")
     }
 
+    #[expect(clippy::too_many_lines, reason = "one row for each report")]
     fn judge_report(&mut self, turn: &Turn<'_>, report: &Report, answer: Answer<'_>) -> Judgement {
         let about = report.generation();
         match report {
@@ -209,6 +210,8 @@ impl Judge {
                 let over = self.owned.as_ref().is_some_and(|owned| self.may_escalate(turn.at, owned));
                 if let Some(owned) = &mut self.owned {
                     owned.escalated = over;
+                    // A launcher ended in time, and what it had started did not.
+                    owned.drained &= owned.end_reported;
                 }
                 must(over, "P3", "a drain is cut short before its timeout")
             }

@@ -288,7 +288,7 @@ impl World<'_> {
         let mut trouble = None;
         if self.fragile && !self.calm && self.dice.once_in(4) {
             self.store.lose();
-            self.gateways.iter_mut().for_each(crate::gateway::SimGateway::forget);
+            self.gateways.iter_mut().for_each(SimGateway::forget);
             trouble = Some("the store was damaged".to_owned());
         }
         let lease = &mut self.store.lease;
