@@ -9,6 +9,7 @@ use nix::sys::signal::Signal;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 use support::supervisor::{Launch, Line, Supervisor};
 use support::{Scene, fake_gateway};
 
@@ -66,6 +67,22 @@ fn a_working_directory_that_is_removed_costs_no_gateway() {
     assert!(logs(&supervisor, "the working directory of this supervisor is gone"), "{}", supervisor.story());
     supervisor.signal(Signal::SIGTERM);
     supervisor.expect_exit(0);
+}
+
+#[test]
+fn a_start_in_a_directory_that_is_gone_already_costs_no_gateway() {
+    let scene = Scene::new("healthy");
+    let folder = scene.root().join("worktree");
+    fs::create_dir(&folder).unwrap();
+    let given = scene.launch().command();
+    let mut command = scene.command("sh");
+    command.args(["-c", "rmdir \"$PWD\"; exec \"$0\" \"$@\""]).arg(given.get_program()).args(given.get_args());
+    command.current_dir(&folder).stdout(Stdio::null());
+    let mut supervisor = Supervisor::spawn(command);
+    let gateway = supervisor.wait_started();
+    assert!(!folder.exists());
+    assert_eq!(fs::read_link(format!("/proc/{}/cwd", gateway.pid)).unwrap(), scene.state_dir());
+    assert!(logs(&supervisor, "the working directory of this supervisor is gone"), "{}", supervisor.story());
 }
 
 #[test]
