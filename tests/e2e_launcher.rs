@@ -54,6 +54,16 @@ fn a_command_that_goes_to_the_background_is_followed_however_long_its_gateway_bo
 }
 
 #[test]
+fn a_daemon_that_runs_the_gateway_as_its_child_is_followed_and_its_gateway_drains() {
+    let scene = Scene::new("boot=500ms drain=300ms");
+    let mut supervisor = behind(&scene, "(setsid sh -c 'GATEWAY; true' &) ; exit 0").start();
+    let daemon = supervisor.wait_event("gateway.followed").process();
+    supervisor.wait_event("gateway.started");
+    assert_ne!(listener(&scene), daemon);
+    assert_stops_with_a_drain(&scene, &mut supervisor);
+}
+
+#[test]
 fn a_followed_gateway_is_replaced_when_it_crashes_and_adopted_after_a_crash_of_ours() {
     let scene = Scene::new("boot=300ms");
     let script = "setsid GATEWAY & exit 0";
