@@ -28,6 +28,14 @@ pub const CONFIRMED_FOR: Duration = Duration::from_secs(20);
 /// [`UNCHANGED_FOR`] is for a late timer, the kill itself (250 ms for 200 processes) and clocks that differ by 1 %.
 pub const KILLED_BY: Duration = Duration::from_secs(27);
 
+/// How long an owner that was away leaves its row alone after its first write, before it looks whether that is still its own.
+/// Where locks do not reach other machines, that write may have overwritten the row of a next owner. By then that one has
+/// written its own again, or has ended its gateway; and a third one that saw this write may not take the lease yet.
+pub const DOUBTED_FOR: Duration = Duration::from_millis(28_900);
+
+/// How long the write may take that ends such a wait.
+pub const UNDOUBTED_WITHIN: Duration = Duration::from_millis(500);
+
 /// How long a gateway may drain once another supervisor has the lease: long enough to close its files and remove its locks
 /// from a shared volume.
 pub const LOST_DRAIN: Duration = Duration::from_secs(2);

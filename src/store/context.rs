@@ -1,6 +1,6 @@
 //! What every step on the store's thread needs: the settings, the clocks, and the way to report.
 
-use super::clock::Clocks;
+use super::clock::{Clocks, milliseconds};
 use super::error::StoreError;
 use super::folder;
 use super::identity::Identity;
@@ -60,6 +60,11 @@ impl Context {
         basis == Basis::Heartbeat || self.place.is_watched
     }
 
+    /// When the last confirmation began, if there was one.
+    pub(super) fn confirmed(&self) -> Option<i64> {
+        Some(self.confirmed.load(Ordering::Relaxed)).filter(|began| *began > 0)
+    }
+
     /// The row was ours in a transaction that is durable by now. What counts is when it began: another supervisor may have
     /// seen the counter at any time since.
     pub(super) fn confirm(&self, began: i64) {
@@ -71,8 +76,7 @@ impl Context {
 
     /// In so long, in milliseconds of the boot clock.
     pub(super) fn after(&self, pause: Duration) -> i64 {
-        let pause = i64::try_from(pause.as_millis()).unwrap_or(i64::MAX);
-        (self.clocks.boot)().saturating_add(pause)
+        (self.clocks.boot)().saturating_add(milliseconds(pause))
     }
 
     /// Moves the corrupt database aside. Only the owner of the lock may do this.

@@ -1,6 +1,6 @@
 //! The lease while it is ours: writes to the database, and notices the loss of the lease.
 
-use super::clock::Patience;
+use super::clock::{Patience, milliseconds};
 use super::context::Context;
 use super::error::{StoreError, StoreErrorKind};
 use super::folder::{self, FileId};
@@ -10,7 +10,7 @@ use super::messages::News;
 use super::schema::{Checkpoint, Database};
 use super::write_buffer::WriteBuffer;
 use crate::core::Holder;
-use crate::core::lease::{Basis, Life};
+use crate::core::lease::{Basis, CONFIRMED_FOR, DOUBTED_FOR, Life, UNDOUBTED_WITHIN};
 use crate::platform::claim::Claim;
 use rusqlite::Transaction;
 use std::io;
@@ -49,6 +49,8 @@ pub(super) struct HeldLease {
     file: Option<FileId>,
     /// The last look missed our files.
     is_missed: bool,
+    /// Until then the row is left alone, in milliseconds of the boot clock; 0 if it is not doubted.
+    doubted_until: i64,
 }
 
 enum Link {
@@ -68,8 +70,29 @@ enum RowOwner {
 
 impl HeldLease {
     pub(super) fn new(lock: Option<Lock>, claim: Option<Claim>, basis: Basis, next_beat: i64) -> Self {
-        let (link, is_missed) = (Link::Closed, false);
-        Self { link, lock, claim, has_moved: false, basis, epoch: None, next_beat, file: None, is_missed }
+        let (link, file, is_missed) = (Link::Closed, None, false);
+        Self { link, lock, claim, has_moved: false, basis, epoch: None, next_beat, file, is_missed, doubted_until: 0 }
+    }
+
+    /// A transaction that began then has found or made the row ours. An owner that was away looks again, see
+    /// [`DOUBTED_FOR`].
+    pub(super) fn confirm(&mut self, context: &Context, began: i64) {
+        let now = (context.clocks.boot)();
+        let is_older = |since: i64, than: Duration| now.saturating_sub(since) >= milliseconds(than);
+        let is_doubtful = if self.doubted_until == 0 {
+            is_older(context.confirmed().unwrap_or(began), CONFIRMED_FOR)
+        } else {
+            is_older(began, UNDOUBTED_WITHIN)
+        };
+        if self.basis == Basis::Heartbeat && is_doubtful {
+            self.doubted_until = context.after(DOUBTED_FOR);
+            self.next_beat = self.doubted_until;
+            return;
+        }
+        self.doubted_until = 0;
+        if context.beats(self.basis) {
+            context.confirm(began);
+        }
     }
 
     pub(super) fn connect(&mut self, database: Database, epoch: u64) {
@@ -85,7 +108,7 @@ impl HeldLease {
 
     /// Whether the lease is certainly ours: without a lock only the row can tell.
     pub(super) fn is_certain(&self) -> bool {
-        self.basis == Basis::Lock || matches!(self.link, Link::Open(_))
+        self.basis == Basis::Lock || matches!(self.link, Link::Open(_)) && self.doubted_until == 0
     }
 
     pub(super) fn has_moved(&self) -> bool {
@@ -169,6 +192,7 @@ impl Ownership {
     pub(super) fn write(&mut self, context: &Context, buffer: &mut WriteBuffer, beat: bool) {
         let began = (context.clocks.boot)();
         *self = match mem::take(self) {
+            Self::Held(held) if began < held.doubted_until => Self::Held(held),
             Self::Held(mut held) => match held.is_in_place() {
                 Ok(true) => write(context, buffer, held, beat, began),
                 Ok(false) => {
@@ -208,7 +232,7 @@ impl Ownership {
         }
         let Self::Held(held) = mem::take(self) else { return false };
         let Link::Open(database) = &held.link else { return false };
-        if !held.is_in_place().unwrap_or(false) {
+        if held.doubted_until != 0 || !held.is_in_place().unwrap_or(false) {
             return false;
         }
         let released = release && release_row(context, database, held.epoch.unwrap_or(0)).unwrap_or(false);
@@ -284,9 +308,7 @@ fn write(context: &Context, buffer: &mut WriteBuffer, mut held: Box<HeldLease>, 
             if was_down {
                 context.tell(News::Returned);
             }
-            if context.beats(held.basis) {
-                context.confirm(began);
-            }
+            held.confirm(context, began);
         }
         Ok((_, RowOwner::Other(owner))) => return lose(context, held, owner, "the lease record names another owner"),
         Err(_) if was_down => held.link = Link::Down,
@@ -369,7 +391,9 @@ fn row_owner(context: &Context, tx: &Transaction<'_>, held: &HeldLease, wall_ms:
             return Ok(RowOwner::Us { epoch });
         }
         let lives = !row.released && row.identity.life(&context.us, held.basis) == Life::Alive;
-        if !is_ours && held.epoch.is_some() && (held.basis == Basis::Heartbeat || lives) {
+        // An earlier owner whose write had hung: it has not seen ours.
+        let is_outdated = row.epoch < epoch;
+        if !is_ours && held.epoch.is_some() && (held.basis == Basis::Heartbeat && !is_outdated || lives) {
             return Ok(RowOwner::Other(row.holder(&context.us, held.basis)));
         }
         epoch = epoch.max(row.epoch.saturating_add(1));

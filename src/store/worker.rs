@@ -135,9 +135,9 @@ impl Worker {
                 self.ownership = Ownership::None;
                 let began = (self.context.clocks.boot)();
                 match acquire::take(&self.context, &mut self.buffer, unchanged, now) {
-                    Ok((held, acquired, left)) => {
-                        if acquired.trouble.is_none() && self.context.beats(held.basis) {
-                            self.context.confirm(began);
+                    Ok((mut held, acquired, left)) => {
+                        if acquired.trouble.is_none() {
+                            held.confirm(&self.context, began);
                         }
                         self.ownership = Ownership::Held(held);
                         (LeaseAnswer::Acquired(Box::new(acquired)), left)

@@ -152,3 +152,18 @@ fn the_gateway_of_an_owner_that_was_remote_may_go_on_where_it_cannot_be_seen() {
         assert_eq!(left.map(|left| (left.pid, left.is_elsewhere)), Some((Some(90), is_elsewhere)), "{owner}");
     }
 }
+
+/// Where locks do not reach other machines, a write that had hung may overwrite the row of the next owner.
+#[test]
+fn the_late_write_of_an_earlier_owner_does_not_depose_the_next_one() {
+    let scene = Scene::with_heartbeat();
+    assert!(scene.owner().close(true));
+    let mut store = scene.owner();
+    let row = || scene.reader().lease().unwrap().unwrap().row;
+    let ours = row();
+    scene.sql().execute_batch(&format!("{REMOTE_OWNER}, epoch = epoch - 1")).unwrap();
+    store.sync();
+    let now = row();
+    assert_eq!((now.identity.owner, now.epoch, now.released), (ours.identity.owner, 2, false));
+    assert!(now.beat > 7, "its observers see the counter go on");
+}

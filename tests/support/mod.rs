@@ -20,6 +20,8 @@ pub(crate) mod port;
 pub(crate) mod process;
 pub(crate) mod real;
 pub(crate) mod root;
+#[cfg(target_os = "linux")]
+pub(crate) mod shared;
 pub(crate) mod supervisor;
 
 use diary::Diary;

@@ -12,6 +12,9 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
 
 /// The name of the owner's socket in the store directory.
 pub const NAME: &str = "control.sock";
@@ -21,6 +24,9 @@ const STANDBY: (&str, &str) = ("standby-", ".sock");
 
 /// The room that `sun_path` has, without the zero at its end, see unix(7) and unix(4).
 const PATH_LENGTH_MAX: usize = if cfg!(target_os = "macos") { 103 } else { 107 };
+
+/// How long the removal of a socket's file is waited for.
+const REMOVAL_TIME_MAX: Duration = Duration::from_millis(500);
 
 /// A socket's file, removed at the latest when this is dropped.
 #[derive(Debug)]
@@ -34,10 +40,20 @@ pub struct SocketFile {
 impl SocketFile {
     /// Removes it now, so that its inode number may be used again.
     pub fn remove(&self) {
-        let is_new = !self.is_removed.swap(true, Ordering::Relaxed);
-        if is_new && identity(&self.path).is_ok_and(|identity| identity == self.identity) {
-            // The directory may be gone by now.
-            let _gone = fs::remove_file(&self.path);
+        if self.is_removed.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let (path, bound, (done, removed)) = (self.path.clone(), self.identity, mpsc::channel());
+        let removal = move || {
+            if identity(&path).is_ok_and(|identity| identity == bound) {
+                // The directory may be gone by now.
+                let _gone = fs::remove_file(&path);
+            }
+            let _late = done.send(());
+        };
+        // A file system that hangs keeps us neither from serving nor from an exit.
+        if thread::Builder::new().name("socket".to_owned()).spawn(removal).is_ok() {
+            let _late = removed.recv_timeout(REMOVAL_TIME_MAX);
         }
     }
 }
