@@ -63,6 +63,7 @@ impl RunError {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Folder(_, error) if is_refusal(error) => exit::EX_CONFIG,
+            Self::Store(error) if error.is_refusal() => exit::EX_CONFIG,
             Self::Subreaper(_) => exit::EX_CONFIG,
             Self::Signals(_) | Self::Folder(..) | Self::Store(_) => exit::FAILURE,
         }

@@ -65,11 +65,12 @@ impl StoreError {
     }
 
     /// Whether another start will not help either.
-    pub(super) fn is_refusal(&self) -> bool {
+    #[must_use]
+    pub fn is_refusal(&self) -> bool {
         match self {
-            Self::File { source, .. } => is_refusal(source),
+            Self::File { source, .. } | Self::Thread(source) => is_refusal(source),
             Self::OtherUser { .. } | Self::Newer { .. } | Self::OtherProgram { .. } => true,
-            Self::Sqlite { .. } | Self::Thread(_) => false,
+            Self::Sqlite { .. } => false,
         }
     }
 
