@@ -361,3 +361,21 @@ fn an_unknown_option_is_reported_once() {
     let got = ["ActiveState", "ExecMainStatus", "NRestarts"].map(|name| unit.property(name));
     assert_eq!(got, ["failed", "2", "0"], "{}", unit.story());
 }
+
+#[test]
+fn a_store_that_no_start_can_use_is_reported_once() {
+    let machine = Machine::boot("healthy");
+    let unit = machine.shipped(&[
+        "RestartSec=100ms",
+        "ExecStartPre=sh -c 'mkdir /run/foreign; chown 1000 /run/foreign'",
+        "ExecStart=",
+        "ExecStart=openclaw-supervise run --store-dir /run/foreign",
+    ]);
+    assert!(!unit.order("start"));
+    unit.wait_state("failed");
+    // Longer than RestartSec.
+    let_pass(Duration::from_secs(1));
+    let got = ["ActiveState", "ExecMainStatus", "NRestarts"].map(|name| unit.property(name));
+    assert_eq!(got, ["failed", "78", "0"], "{}", unit.story());
+    assert!(unit.status_text().contains("belongs to user 1000"), "{}", unit.story());
+}
