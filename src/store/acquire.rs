@@ -61,7 +61,7 @@ pub(super) fn take(
         Err(error) if error.kind() == StoreErrorKind::Refused => return Err(failed(&error)),
         Err(error) if basis == Basis::Heartbeat => {
             let why = "locks are unreliable on this file system, and the lease record cannot be used";
-            return Err(LeaseAnswer::Failed(format!("{why}: {error}")));
+            return Err(answer(&error, format!("{why}: {error}")));
         }
         Err(error) => {
             let trouble = error.to_string();
@@ -244,5 +244,9 @@ fn peek_at_row(context: &Context) -> LeaseAnswer {
 }
 
 fn failed(error: &StoreError) -> LeaseAnswer {
-    if error.is_refusal() { LeaseAnswer::Refused(error.to_string()) } else { LeaseAnswer::Failed(error.to_string()) }
+    answer(error, error.to_string())
+}
+
+fn answer(error: &StoreError, why: String) -> LeaseAnswer {
+    if error.is_refusal() { LeaseAnswer::Refused(why) } else { LeaseAnswer::Failed(why) }
 }

@@ -70,7 +70,9 @@ impl StoreError {
         match self {
             Self::File { source, .. } | Self::Thread(source) => is_refusal(source),
             Self::OtherUser { .. } | Self::Newer { .. } | Self::OtherProgram { .. } => true,
-            Self::Sqlite { .. } => false,
+            Self::Sqlite { source, .. } => {
+                matches!(source.sqlite_error_code(), Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied))
+            }
         }
     }
 
@@ -159,6 +161,21 @@ mod tests {
             (ffi::SQLITE_ERROR, StoreErrorKind::Unavailable),
         ] {
             assert_eq!(failure(code).kind(), kind, "{code}");
+        }
+    }
+
+    #[test]
+    fn only_what_an_operator_has_to_change_is_refused() {
+        use rusqlite::ffi;
+        let file = |code| StoreError::file("open", Path::new("/x"), "")(io::Error::from_raw_os_error(code));
+        let thread = |code| StoreError::Thread(io::Error::from_raw_os_error(code));
+        let other = StoreError::OtherUser { path: "/x".into(), owner: 0, us: 1000 };
+        for error in [file(libc::EACCES), file(libc::EROFS), thread(libc::EPERM), failure(ffi::SQLITE_READONLY), other]
+        {
+            assert!(error.is_refusal(), "{error}");
+        }
+        for error in [file(libc::ENOSPC), file(libc::ESTALE), thread(libc::EAGAIN), failure(ffi::SQLITE_FULL)] {
+            assert!(!error.is_refusal(), "{error}");
         }
     }
 
