@@ -1,7 +1,6 @@
 //! On kernels and in sandboxes that lack system calls of Linux 4.5 to 5.9 everything works, and what is worse is told once.
 
 #![cfg(target_os = "linux")]
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on says so by a panic")]
 
 #[expect(dead_code, reason = "each test file uses its part of the kit")]
 mod support;

@@ -263,6 +263,7 @@ mod tests {
     }
 
     #[tokio::test]
+    #[expect(clippy::zombie_processes, reason = "the handle reaps them")]
     async fn an_end_is_seen_without_pidfds_and_without_sigchld() {
         for (script, code) in [("exit 7", 7), ("sleep 0.2; exit 9", 9)] {
             let child = Command::new("sh").args(["-c", script]).spawn().unwrap();

@@ -323,7 +323,7 @@ impl Judge {
                 must(ends, "lease", "the gateway of a lost lease goes on")?;
             }
             Some(LeaseDuty::Yield | LeaseDuty::Go | LeaseDuty::GoForGood) => {
-                must(self.ends(), "lease", "no exit without the lease")?
+                must(self.ends(), "lease", "no exit without the lease")?;
             }
             // Hooks are killed first.
             Some(LeaseDuty::Adopt(_) | LeaseDuty::Look) if self.clearing => {}
