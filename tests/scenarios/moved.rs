@@ -87,7 +87,7 @@ fn a_hang_is_found_as_fast_where_it_has_moved_to() {
         world.port = Some(Verdict::Silent);
         let since = world.now;
         world.run_for(s(100));
-        world.told("gateway.hung")[0] - since
+        world.told("gateway.hung")[0].saturating_sub(since)
     };
     assert_eq!(silent_for(Some(Endpoint::local(19000))), silent_for(None));
 }
