@@ -30,7 +30,7 @@ fn assert_untouched(supervisor: &Supervisor, scene: &Scene, gateway: Process) {
 }
 
 /// Has a gateway answer in this way for a few windows: it is told of once, and left alone.
-fn assert_told(illness: &str, detail: &str) {
+fn assert_told(illness: &str, detail: &str, status: i32) {
     let scene = Scene::new("healthy");
     let mut supervisor = launch(&scene).start();
     let gateway = supervisor.wait_started();
@@ -39,8 +39,8 @@ fn assert_told(illness: &str, detail: &str) {
     assert!(told.text("detail").contains(detail), "{}", told.value());
     support::let_pass(HANG_AFTER * 4);
     let state = scene.state_dir().display().to_string();
-    let status = Said::by(&scene, &["status", "--state-dir", &state]).expect(4);
-    status.assert_says(&["not healthy", "it is alive and not healthy"]);
+    let status = Said::by(&scene, &["status", "--state-dir", &state]).expect(status);
+    status.assert_says(&["not healthy", "it is alive and not healthy", detail]);
     scene.diary().command(gateway.pid, "answers-every=1");
     supervisor.wait_event("liveness.recovered");
     assert_untouched(&supervisor, &scene, gateway);
@@ -49,17 +49,34 @@ fn assert_told(illness: &str, detail: &str) {
 
 #[test]
 fn a_gateway_that_is_unavailable_is_told_of_and_left_alone() {
-    assert_told("unavailable", "503");
+    assert_told("unavailable", "503", 4);
 }
 
 #[test]
 fn a_gateway_that_answers_html_on_every_path_is_told_of_and_left_alone() {
-    assert_told("html", "text/html");
+    assert_told("html", "text/html", 4);
 }
 
 #[test]
 fn a_gateway_that_redirects_is_told_of_and_left_alone() {
-    assert_told("redirect", "302");
+    assert_told("redirect", "302", 4);
+}
+
+#[test]
+fn a_gateway_that_answers_later_than_a_probe_waits_is_told_of_and_left_alone() {
+    // The probe of `status` waits longer.
+    assert_told("late=400ms", "later than a probe waits", 0);
+}
+
+#[test]
+fn a_gateway_that_answers_later_than_its_whole_window_is_replaced() {
+    let scene = Scene::new("healthy");
+    let mut supervisor = launch(&scene).start();
+    let gateway = supervisor.wait_started();
+    scene.diary().command(gateway.pid, "late=5s");
+    supervisor.wait_event("gateway.hung");
+    supervisor.wait_started();
+    assert_eq!(supervisor.count("liveness.degraded"), 0, "{}", supervisor.story());
 }
 
 #[test]

@@ -168,6 +168,7 @@ fn assemble(
     let whereabouts =
         Whereabouts::new(settings.resolver, settings.endpoint, &settings.warnings, facts.store_dir.clone());
     let prober = Prober::new(settings.policy.endpoint.clone(), settings.policy.probe_timeout)
+        .with_patience(settings.policy.hang_after)
         .with_state_dir(settings.state_dir)
         .with_key(launch.key.clone());
     if settings.stop_timeout_is_auto {

@@ -32,7 +32,7 @@ enum Doing {
 pub enum HealthFinding {
     /// Nothing.
     Unchanged,
-    /// The first probe that failed after a good one.
+    /// The first probe that failed while it was healthy.
     Missed,
     /// The first complete answer that was not a healthy gateway's.
     Degraded,
@@ -120,10 +120,10 @@ impl Liveness {
         self.standing == Standing::Healthy
     }
 
-    /// Whether it answered its last informative probe, but not as a healthy gateway does.
+    /// Whether it answered one of its last informative probes, but none as a healthy gateway does.
     #[must_use]
     pub fn is_degraded(&self) -> bool {
-        matches!(self.standing, Standing::Degraded { .. })
+        matches!(self.standing, Standing::Degraded { .. }) && self.failed < FAILED_PROBES_MIN
     }
 
     /// Whether it neither drains nor restarts of its own accord.
@@ -197,11 +197,13 @@ impl Liveness {
                 }
                 self.failed += 1;
                 match self.standing {
-                    Standing::Missing { .. } => return HealthFinding::Unchanged,
-                    Standing::Healthy => self.standing = Standing::Missing { since: self.last_good },
-                    Standing::Degraded { since } => self.standing = Standing::Missing { since },
+                    // One that answers late, or now and then, is told of once.
+                    Standing::Missing { .. } | Standing::Degraded { .. } => HealthFinding::Unchanged,
+                    Standing::Healthy => {
+                        self.standing = Standing::Missing { since: self.last_good };
+                        HealthFinding::Missed
+                    }
                 }
-                HealthFinding::Missed
             }
         }
     }
@@ -256,7 +258,8 @@ impl Liveness {
     /// How much the next sample has to look at; `None` if none is needed.
     #[must_use]
     pub fn depth(&self, now: Moment) -> Option<Depth> {
-        matches!(self.standing, Standing::Missing { .. }).then(|| self.stalls.depth(now))
+        let is_missing = self.failed > 0 || matches!(self.standing, Standing::Missing { .. });
+        (is_missing || self.stalls.is_blocked()).then(|| self.stalls.depth(now))
     }
 
     /// What is wrong with one that does not answer and is not hung, as a predicate.

@@ -74,6 +74,13 @@ impl ProbeHistory {
         self.samples.iter().map(|(at, sample)| (now.saturating_sub(*at), sample.clone())).collect()
     }
 
+    /// What the last answer that was not a gateway's was like.
+    #[must_use]
+    pub fn last_foreign(&self) -> Option<&str> {
+        let foreign = self.looks.iter().rev().find(|(_, verdict, _)| *verdict == Verdict::Foreign);
+        foreign.map(|(_, _, detail)| detail.as_str())
+    }
+
     /// The last sample.
     #[must_use]
     pub fn last_sample(&self) -> Option<Usage> {

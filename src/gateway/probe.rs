@@ -6,6 +6,7 @@
 
 mod connect;
 mod http;
+mod late;
 mod outcome;
 mod owner;
 mod search;
@@ -14,6 +15,7 @@ mod verdict;
 
 use self::connect::{Connect, connect};
 use self::http::{AfterReply, ProbeClient, RequestError};
+use self::late::LateAnswer;
 use self::outcome::AddressOutcome;
 use self::owner::Served;
 use crate::core::{Endpoint, Observation, Owner, Phase, Readiness, Verdict};
@@ -77,6 +79,9 @@ pub struct Prober {
     lookup: BlockingCall,
     searching: BlockingCall,
     served: Mutex<Served>,
+    /// How long an answer is waited for that a probe did not get in time.
+    patience: Duration,
+    late: LateAnswer,
 }
 
 impl Prober {
@@ -94,6 +99,8 @@ impl Prober {
             lookup: BlockingCall::default(),
             searching: BlockingCall::default(),
             served: Mutex::default(),
+            patience: Duration::ZERO,
+            late: LateAnswer::default(),
         }
     }
 
@@ -101,7 +108,8 @@ impl Prober {
     #[must_use]
     pub fn at(&self, endpoint: Endpoint) -> Self {
         let (state_dir, key) = (self.state_dir.clone(), self.key.clone());
-        Self { state_dir, key, served: Mutex::new(self.served()), ..Self::new(endpoint, self.timeout) }
+        let (served, patience) = (Mutex::new(self.served()), self.patience);
+        Self { state_dir, key, served, patience, ..Self::new(endpoint, self.timeout) }
     }
 
     /// Makes a probe before a spawn see a gateway that holds this state directory and does not listen yet.
@@ -116,6 +124,12 @@ impl Prober {
         Self { key: Some(key), ..self }
     }
 
+    /// Makes an answer of our child count as one that comes within this time.
+    #[must_use]
+    pub fn with_patience(self, patience: Duration) -> Self {
+        Self { patience: patience.min(TIMEOUT_MAX), ..self }
+    }
+
     #[must_use]
     pub fn endpoint(&self) -> &Endpoint {
         &self.endpoint
@@ -124,6 +138,7 @@ impl Prober {
     /// To be called when the gateway that answered is gone: the next probe starts with the plain connect again.
     pub fn forget(&self) {
         self.answering.store(false, Ordering::Relaxed);
+        self.late.forget();
         self.note_served(Served::Never);
     }
 
@@ -145,6 +160,12 @@ impl Prober {
         let (outcomes, client) = self.observe(ask, deadline).await;
         let (address, verdict, detail) = outcome::strongest(outcomes);
         self.answering.store(outcome::is_gateway(verdict), Ordering::Relaxed);
+        if verdict != Verdict::Silent {
+            self.late.forget();
+        }
+        let late =
+            address.filter(|_| ask.is_of_child() && verdict == Verdict::Silent).and_then(|at| self.late_answer(at));
+        let (verdict, detail) = late.map_or((verdict, detail), |detail| (Verdict::Foreign, detail));
         let (verdict, owner, detail) = match (ask, verdict, address) {
             (Look::AnswersAndOwner { leader: None }, Verdict::Free, free) => self.check_free_port(free, detail).await,
             (_, Verdict::Free | Verdict::Inconclusive, _) | (.., None) => (verdict, Owner::Unseen, detail),
@@ -162,6 +183,12 @@ impl Prober {
             _ => None,
         };
         Observation { verdict, owner, detail, readiness, moved: None }
+    }
+
+    fn late_answer(&self, address: SocketAddr) -> Option<String> {
+        let index = self.endpoint.addresses.iter().position(|known| *known == address)?;
+        let client = || self.client_for(index).ok();
+        (!self.patience.is_zero()).then(|| self.late.take_or_ask(client, self.patience)).flatten()
     }
 
     async fn ask_readiness(&self, client: &ProbeClient, deadline: Instant) -> Option<Readiness> {

@@ -43,6 +43,10 @@ pub(crate) fn answer(
             }
             http::wait_until_it_goes(&mut stream)
         }
+        HealthReply::Late(time) => {
+            thread::sleep(time);
+            http::write_reply(&mut stream, &method, &path, phase)
+        }
         HealthReply::Unavailable => send(&mut stream, "503 Service Unavailable", "application/json", LIVE),
         HealthReply::Html => http::write_reply(&mut stream, &method, &path, Phase::Foreign),
         HealthReply::Cut => {

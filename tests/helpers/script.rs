@@ -37,6 +37,8 @@ pub(crate) enum HealthReply {
     Sound,
     /// One request in so many; the others get no answer.
     Every(u32),
+    /// Only after this time.
+    Late(Duration),
     /// 503, with the body of a healthy gateway.
     Unavailable,
     /// 200 and HTML.
@@ -225,6 +227,7 @@ pub(crate) fn mishap(name: &str, value: &str) -> Option<Mishap> {
         "work" => Mishap::Work(duration(value)?),
         "print" => Mishap::Print(mebibytes(value)?),
         "answers-every" => Mishap::Answer(HealthReply::Every(value.parse().ok().filter(|&number| number > 0)?)),
+        "late" => Mishap::Answer(HealthReply::Late(duration(value)?)),
         "unavailable" => Mishap::Answer(HealthReply::Unavailable),
         "html" => Mishap::Answer(HealthReply::Html),
         "cut" => Mishap::Answer(HealthReply::Cut),

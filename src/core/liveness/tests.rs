@@ -104,7 +104,9 @@ fn a_complete_answer_of_any_kind_is_never_a_hang_and_is_told_once_each_way() {
     let told: Vec<_> = (1..).zip(shown).map(|(tick, verdict)| liveness.observe(at(tick), verdict)).collect();
     let (none, missed) = (HealthFinding::Unchanged, HealthFinding::Missed);
     let (degraded, recovered) = (HealthFinding::Degraded, HealthFinding::Recovered(at(6)));
-    assert_eq!(told, [degraded, none, missed, none, degraded, recovered]);
+    assert_eq!(told, [degraded, none, none, none, none, recovered]);
+    let told = [Verdict::Silent, Verdict::Foreign].map(|verdict| liveness.observe(at(7), verdict));
+    assert_eq!(told, [missed, degraded]);
     assert_eq!(liveness.healthy_until(), at(6));
 }
 

@@ -148,8 +148,8 @@ impl Supervisor {
             | State::Sweeping { .. }
             | State::Exited => return None,
         };
-        let seen = self.told.as_ref().filter(|_| is_degraded);
-        stalled.or_else(|| Some(format!("is alive and not healthy: {}", seen?.detail)))
+        let seen = self.trail.last_foreign().filter(|_| is_degraded);
+        stalled.or_else(|| Some(format!("is alive and not healthy: {}", seen?)))
     }
 
     #[expect(clippy::too_many_lines, reason = "one row for each state")]

@@ -91,7 +91,7 @@ impl Prober {
         let mut asks = JoinSet::new();
         for endpoint in candidates {
             let pause = if endpoint.tls == self.endpoint.tls { Duration::ZERO } else { HEAD_START };
-            let prober = self.at(endpoint);
+            let prober = self.at(endpoint).with_patience(Duration::ZERO);
             // It listens: the plain connect would only make a TLS listener complain.
             prober.expect_answer();
             asks.spawn(async move {
