@@ -218,6 +218,50 @@ fn a_gateway_that_an_agent_runs_does_not_stand_for_the_one_that_hangs_or_has_los
 }
 
 #[test]
+fn a_gateway_of_an_agent_that_was_followed_while_ours_booted_gives_way_to_ours() {
+    let (scene, other) = (Scene::new("boot=1s"), Port::reserve());
+    let nested = Scene::new("");
+    let own = scene.gateway_words();
+    let both = format!(
+        r#"FAKE_GATEWAY_DIR={} FAKE_GATEWAY_SCRIPT= "$0" gateway run --port {} & exec "$0" "$@""#,
+        nested.root().display(),
+        other.number()
+    );
+    let words = ["/bin/sh", "-c", &both].into_iter().chain(own.iter().map(String::as_str));
+    let launch = scene.launch().words(&words.collect::<Vec<_>>()).option("--probe-timeout", "100ms");
+    let mut supervisor = launch.start();
+    supervisor.wait_event_with("endpoint.changed", |event| event.text("to").ends_with(&other.number().to_string()));
+    let gateway = supervisor.wait_started();
+    supervisor.wait_event_with("endpoint.changed", |event| event.text("to") == scene.url());
+    scene.diary().command(gateway.pid, "freeze");
+    supervisor.wait_event("gateway.hung");
+}
+
+#[test]
+fn a_port_that_is_only_a_guess_is_not_left_to_the_gateway_of_another_supervisor() {
+    let (profile, guess) = Port::reserve_of_profile();
+    let (scene, neighbour) = (Scene::new("healthy"), Scene::new("healthy"));
+    let port = guess.number().to_string();
+    let bare = bare(&scene);
+    let bare: Vec<_> = bare.iter().map(String::as_str).collect();
+    let words: Vec<_> = bare.iter().copied().chain(["--port", &port]).collect();
+    let mut other = neighbour.launch().option("--port", &port).words(&words).start();
+    other.wait_started();
+    fs::write(scene.state_dir().join("openclaw.json"), "{gateway").expect("the scratch folder can be written");
+    scene.diary().place(&local(scene.port()));
+    let launch = || scene.launch().without("--port").env("OPENCLAW_PROFILE", &profile).words(&bare);
+    let mut supervisor = launch().start();
+    let gateway = supervisor.wait_started();
+    assert!(supervisor.story().contains("is only a guess"), "{}", supervisor.story());
+    assert_left_alone(&supervisor, &scene, gateway);
+    let mut duplicate = launch().start();
+    duplicate.expect_exit(78);
+    assert_eq!(scene.diary().starts().len(), 1);
+    other.signal(Signal::SIGTERM);
+    other.expect_exit(0);
+}
+
+#[test]
 fn a_gateway_that_hangs_where_it_has_moved_to_is_replaced() {
     let (scene, other) = (Scene::new("healthy"), Port::reserve());
     let mut supervisor = scene.launch().option("--probe-timeout", "100ms").start();

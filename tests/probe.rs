@@ -435,6 +435,23 @@ async fn only_before_a_spawn_a_free_port_shows_a_gateway_that_boots() {
     assert_eq!(at(&state).look(before_a_spawn).await.verdict, Verdict::Free);
 }
 
+#[tokio::test]
+async fn on_a_port_that_is_only_a_guess_nothing_counts_but_the_gateway_of_our_state_directory() {
+    let server = serve("127.0.0.1:0", gateway(json("200 OK", STARTED))).await;
+    let me = std::process::id().cast_signed();
+    let mut other = Part(Command::new("cat").stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap());
+    for (holder, expected) in
+        [(None, Verdict::Free), (Some(me), Verdict::Gateway(Phase::Started)), (Some(other.pid()), Verdict::Booting)]
+    {
+        let state = State::locked_by(holder.unwrap_or(me), holder.map_or(0, written_start_time));
+        let prober = prober(&[server.address], PATIENT).with_state_dir(state.0.clone());
+        let seen = prober.look(Look::AnswersAndOwner { leader: None }).await;
+        assert_eq!(prober.judge_guess(seen).await.verdict, expected, "{holder:?}");
+    }
+    other.0.kill().unwrap();
+    other.0.wait().unwrap();
+}
+
 async fn until(condition: impl Fn() -> bool) {
     let met = async {
         while !condition() {

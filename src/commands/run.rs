@@ -84,6 +84,7 @@ pub async fn run(settings: Settings) -> Result<Outcome, RunError> {
         dir: settings.store_dir.clone(),
         key: key.clone(),
         port: settings.policy.endpoint.port,
+        is_guess: settings.is_guess,
         host: settings.policy.endpoint.host.clone(),
         socket: settings.store_dir.join(control::NAME),
         basis: settings.lease,

@@ -10,6 +10,8 @@ use std::sync::Arc;
 #[derive(Debug, Clone)]
 pub struct Resolved {
     pub endpoint: Endpoint,
+    /// Whether the port is only the default because the config cannot be read: the gateway may serve another one.
+    pub is_guess: bool,
     /// One line each: what could not be read or is not known, and what was assumed for it.
     pub warnings: Vec<String>,
     /// The files that were read, or would have been read if they existed.

@@ -203,6 +203,22 @@ impl Prober {
         found.unwrap_or(Owner::Unseen)
     }
 
+    /// The verdict before a spawn where the port is only a guess: what another program does there does not matter, unless it
+    /// holds our state directory.
+    pub async fn judge_guess(&self, seen: Observation) -> Observation {
+        let answers = match seen.verdict {
+            Verdict::Gateway(_) | Verdict::Draining | Verdict::Silent | Verdict::Foreign | Verdict::Malformed => true,
+            Verdict::Free | Verdict::Booting | Verdict::Inconclusive => false,
+        };
+        if !answers || matches!(seen.owner, Owner::Ours(_)) {
+            return seen;
+        }
+        let (verdict, owner, detail) = self.check_free_port(None, seen.detail.clone()).await;
+        let judged = Observation { verdict, owner, detail, ..seen.clone() };
+        let pid = |seen: &Observation| seen.holder().map(|holder| holder.pid);
+        if judged.verdict != Verdict::Free && pid(&judged) == pid(&seen) { seen } else { judged }
+    }
+
     /// The verdict on a port without a listener: free, in use all the same, or about to be used by a gateway that boots.
     async fn check_free_port(&self, free: Option<SocketAddr>, detail: String) -> (Verdict, Owner, String) {
         if let Some(address) = free.filter(|address| connect::is_taken(*address)) {

@@ -21,12 +21,12 @@ pub(super) struct Candidates<'a> {
 impl Candidates<'_> {
     /// The port that wins.
     pub(super) fn choose(&self) -> u16 {
-        self.flag
-            .or(self.command)
-            .or_else(|| self.variable.and_then(of_variable))
-            .or(self.config)
-            .or_else(|| self.profile.and_then(of_profile))
-            .unwrap_or(DEFAULT)
+        self.configured().or_else(|| self.profile.and_then(of_profile)).unwrap_or(DEFAULT)
+    }
+
+    /// The port that one of them names; `None` if it is a default.
+    pub(super) fn configured(&self) -> Option<u16> {
+        self.flag.or(self.command).or_else(|| self.variable.and_then(of_variable)).or(self.config)
     }
 }
 

@@ -27,6 +27,8 @@ pub struct Settings {
     /// The gateway's variables that options of ours set; those from the environment are inherited anyway.
     pub exports: Vec<(&'static str, OsString)>,
     pub endpoint: Endpoint,
+    /// Whether its port is a guess, see [`Resolved`].
+    pub is_guess: bool,
     /// Resolves `endpoint` again.
     pub resolver: Resolver,
     /// The gateway's state directory, absolute.
@@ -78,7 +80,7 @@ pub(super) fn resolve(common: Common<'_>) -> Result<Box<Settings>, UsageErrors> 
     let is_auto = options.stop_timeout.unwrap_or(StopTimeout::Auto) == StopTimeout::Auto;
     let cut = context.process_manager.filter(|_| is_auto).and_then(|manager| cut_short(manager, policy.stop_timeout));
     let resolved = if target.is_half_written { target.sources.read_until_whole() } else { target.resolved };
-    let Resolved { endpoint, warnings, .. } = resolved;
+    let Resolved { endpoint, is_guess, warnings, .. } = resolved;
     Ok(Box::new(Settings {
         command,
         program_word,
@@ -89,6 +91,7 @@ pub(super) fn resolve(common: Common<'_>) -> Result<Box<Settings>, UsageErrors> 
         hooks: hooks.commands,
         lease: options.lease.unwrap_or_default(),
         endpoint,
+        is_guess,
         state_dir: target.state_dir,
         config_path: target.config_path,
         store_dir,

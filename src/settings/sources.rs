@@ -62,7 +62,7 @@ impl Sources {
     /// Reads everything anew. Also returns whether a file seems half-written.
     pub(super) fn read(&self) -> (Resolved, bool) {
         let mut findings = Findings::default();
-        let Effective { context, set, name, root } = self.environment(&mut findings);
+        let Effective { context, set, name, root, is_unread } = self.environment(&mut findings);
         let mut problems = std::mem::take(&mut findings.problems);
         let config = Config::of(&root, &name, &context, &mut problems);
         problems.extend(self.command.problems.iter().cloned());
@@ -71,14 +71,15 @@ impl Sources {
             let value = value.to_string_lossy();
             problems.push(format!("{PORT} {value:?} is not a port, and the gateway ignores it"));
         }
-        let port = port::Candidates {
+        let profile = context.variable("OPENCLAW_PROFILE");
+        let candidates = port::Candidates {
             flag: self.port,
             command: self.command.port,
             variable: variable.as_deref(),
             config: config.port,
-            profile: context.variable("OPENCLAW_PROFILE").as_deref(),
-        }
-        .choose();
+            profile: profile.as_deref(),
+        };
+        let (port, is_guess) = (candidates.choose(), is_unread && candidates.configured().is_none());
         let mut odd = Vec::new();
         let endpoint = listener::endpoint(self.host, self.command.bind, &config, port, &context, &mut odd);
         problems.dedup();
@@ -86,18 +87,20 @@ impl Sources {
         let warnings = problems.into_iter().map(warn).chain(odd).collect();
         let exports = set.into_iter().filter(|(name, value)| name == PORT && port::of_variable(value).is_some());
         let exports = exports.map(|(_, value)| (PORT, value)).collect();
-        (Resolved { endpoint, warnings, files: findings.files, exports }, findings.is_half_written)
+        (Resolved { endpoint, is_guess, warnings, files: findings.files, exports }, findings.is_half_written)
     }
 
-    fn config(&self, path: &Path, findings: &mut Findings) -> Map<String, Value> {
+    /// Also returns whether nothing could be read, now or before.
+    fn config(&self, path: &Path, findings: &mut Findings) -> (Map<String, Value>, bool) {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         let before = findings.problems.len();
         let root = document::read(path, findings);
         if findings.problems.len() == before {
             known.insert(path.to_owned(), root.clone());
-            return root;
+            return (root, false);
         }
-        known.get(path).cloned().or_else(|| document::read_last_good(path)).unwrap_or(root)
+        let before = known.get(path).cloned().or_else(|| document::read_last_good(path));
+        before.map_or((root, true), |before| (before, false))
     }
 
     fn environment(&self, findings: &mut Findings) -> Effective {
@@ -115,7 +118,7 @@ impl Sources {
             }
             let with_files = context.with(set.iter().cloned());
             let path = selection.config(&with_files);
-            let root = self.config(&path, findings);
+            let (root, is_unread) = self.config(&path, findings);
             let of_config = config::variables(&root, &with_files);
             let of_config: Vec<_> = of_config.into_iter().map(|(name, value)| (name, OsString::from(value))).collect();
             let moves = selectors(&of_config);
@@ -125,7 +128,7 @@ impl Sources {
             }
             set.extend(of_config);
             let context = context.with(set.iter().cloned());
-            return Effective { context, set, name: path.display().to_string(), root };
+            return Effective { context, set, name: path.display().to_string(), root, is_unread };
         }
     }
 }
@@ -138,6 +141,8 @@ struct Effective {
     /// The path of the config, and what it says.
     name: String,
     root: Map<String, Value>,
+    /// Whether it could not be read.
+    is_unread: bool,
 }
 
 /// The first file wins, and none over the environment, even where that has an empty value.

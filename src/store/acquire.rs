@@ -121,6 +121,7 @@ fn take_claim(context: &Context, patience: Patience) -> Result<Option<claim::Cla
     loop {
         let owner = match claim::take(context.place.port) {
             Ok(claim::ClaimOutcome::Taken(claim)) => return Ok(Some(claim)),
+            Ok(claim::ClaimOutcome::Held(_)) if context.place.is_guess => return Ok(None),
             Ok(claim::ClaimOutcome::Held(held)) => held.by.and_then(identity::holder),
             Ok(claim::ClaimOutcome::Changing) if patience.pause(STEP) => continue,
             Ok(claim::ClaimOutcome::Changing) => None,
@@ -223,7 +224,9 @@ pub(super) fn peek(context: &Context) -> LeaseAnswer {
     if lock::is_held(dir).unwrap_or(false) {
         return LeaseAnswer::Contended { owner: lease::living_owner(dir, &context.us, basis), what: Contested::Lease };
     }
-    if let Ok(Some(held)) = claim::peek(context.place.port) {
+    if let Ok(Some(held)) = claim::peek(context.place.port)
+        && !context.place.is_guess
+    {
         return LeaseAnswer::Contended { owner: held.by.and_then(identity::holder), what: Contested::PortClaim };
     }
     match basis {

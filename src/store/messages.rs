@@ -16,6 +16,8 @@ pub struct Place {
     /// The gateway: the path of its configuration.
     pub key: String,
     pub port: u16,
+    /// Whether the port is a guess: a claim of another supervisor on it is then no conflict.
+    pub is_guess: bool,
     /// Its address, for display.
     pub host: String,
     /// A file of another wing that belongs into the directory: [`News::Moved`] tells that it is missing.

@@ -118,6 +118,7 @@ impl Worker {
                 Job::Confirm { ticket } => self.owed.push(Owed::Confirmed(ticket)),
                 Job::Move { host, port, claim } => {
                     (self.context.place.host, self.context.place.port) = (host, port);
+                    self.context.place.is_guess = false;
                     self.ownership.note_move(claim);
                 }
                 Job::Close { release, done } => return Some((release, done)),

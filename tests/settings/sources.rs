@@ -146,10 +146,18 @@ fn a_config_that_breaks_leaves_the_gateway_where_it_was() {
 
     // Where it broke before the start, there is the gateway's own copy of the one that it has started with.
     home.write(C, "{gateway: {po");
-    assert_eq!(home.run(&[], &[]).endpoint.port, 18789);
+    let settings = home.run(&[], &[]);
+    assert_eq!((settings.endpoint.port, settings.is_guess), (18789, true));
+    for words in [&["--port", "4"][..], &["--", "/bin/true", "--port", "4"]] {
+        let settings = home.run(words, &[]);
+        assert_eq!((settings.endpoint.port, settings.is_guess), (4, false));
+    }
     home.write(&format!("{C}.last-good"), "{gateway: {port: 2}}");
     let settings = home.run(&[], &[]);
     assert_eq!((settings.endpoint.port, settings.warnings.len()), (2, 1), "{:?}", settings.warnings);
+    home.write(&format!("{C}.last-good"), "{}");
+    let settings = home.run(&[], &[]);
+    assert_eq!((settings.endpoint.port, settings.is_guess), (18789, false));
     assert!(settings.resolver.resolve().files.iter().all(|file| !file.to_string_lossy().ends_with("last-good")));
 }
 

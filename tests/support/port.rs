@@ -34,6 +34,18 @@ impl Port {
         panic!("no port is free between {LOWEST} and {}", highest());
     }
 
+    /// The default port of a named profile, and the name.
+    pub(crate) fn reserve_of_profile() -> (String, Self) {
+        let names = (0..1000).map(|step| format!("t{}-{step}", std::process::id()));
+        let default = |name: &String| {
+            let step = |hash: u32, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193);
+            u16::try_from(20_000 + name.bytes().fold(0x811c_9dc5, step) % 40_000).expect("it is below 60000")
+        };
+        let ports = names.map(|name| (default(&name), name)).filter(|(number, _)| *number < highest());
+        let mut reserved = ports.filter_map(|(number, name)| Some((name, Self { number, _claim: claim(number)? })));
+        reserved.next().expect("one of a thousand ports is free")
+    }
+
     pub(crate) fn number(&self) -> u16 {
         self.number
     }

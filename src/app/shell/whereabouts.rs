@@ -38,6 +38,8 @@ struct Known {
     heeded: Endpoint,
     files: Vec<PathBuf>,
     exports: Vec<(&'static str, OsString)>,
+    /// The endpoint with a port that is only a guess.
+    guess: Option<Endpoint>,
     /// Warnings that were logged.
     told: BTreeSet<String>,
     /// Taken for a move that the core has not decided yet.
@@ -49,7 +51,7 @@ impl Whereabouts {
     #[must_use]
     pub fn new(resolver: Resolver, endpoint: Endpoint, told: &[String], store_dir: PathBuf) -> Self {
         let told = told.iter().cloned().collect();
-        let known = Known { heeded: endpoint, files: Vec::new(), exports: Vec::new(), told, claim: None };
+        let known = Known { heeded: endpoint, files: Vec::new(), exports: Vec::new(), guess: None, told, claim: None };
         let settings =
             SettingsReader { resolver, reading: BlockingCall::default(), known: Arc::new(Mutex::new(known)) };
         Self { settings, store_dir, serving: None }
@@ -86,6 +88,7 @@ impl Whereabouts {
         async move {
             let ask = Look::AnswersAndOwner { leader: None };
             let (read, seen) = tokio::join!(settings.read(), prober.look(ask));
+            let seen = settings.judge_guess(&prober, seen).await;
             let Some(to) = read.filter(|to| settings.is_news(to, prober.endpoint())) else { return seen };
             let seen = prober.at(to.clone()).look(ask).await;
             let seen = if to.port == prober.endpoint().port { seen } else { settings.claim(to.port, seen).await };
@@ -137,16 +140,35 @@ impl SettingsReader {
 
     async fn read(&self) -> Option<Endpoint> {
         let resolver = self.resolver.clone();
-        let Resolved { endpoint, warnings, files, exports } =
+        let Resolved { endpoint, is_guess, warnings, files, exports } =
             self.reading.run(READ_TIME_MAX, move || resolver.resolve()).await?;
         {
             let mut known = self.known();
             (known.files, known.exports) = (files, exports);
+            known.guess = is_guess.then(|| endpoint.clone());
         }
         for warning in warnings {
             self.tell(&warning);
         }
         Some(endpoint)
+    }
+
+    /// Where the port is only a guess, a program there does not keep the gateway from its start. It is told of.
+    async fn judge_guess(&self, prober: &Prober, seen: Observation) -> Observation {
+        let endpoint = prober.endpoint();
+        if self.known().guess.as_ref() != Some(endpoint) {
+            return seen;
+        }
+        let judged = prober.judge_guess(seen.clone()).await;
+        if judged.verdict != seen.verdict {
+            let holder =
+                seen.holder().map_or_else(String::new, |holder| format!(" by pid {} ({})", holder.pid, holder.command));
+            self.tell(&format!(
+                "{endpoint} is in use{holder}, but that the gateway will listen there is only a guess: it is started and \
+                 judges for itself; give --port to have the port looked at"
+            ));
+        }
+        judged
     }
 
     /// What our own options set counts more.

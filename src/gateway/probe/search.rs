@@ -36,8 +36,9 @@ impl Prober {
         let mut expected = pin!(self.look(ask));
         let early = timeout(HEAD_START, &mut expected).await.ok();
         if let Some(seen) = early.as_ref().filter(|seen| is_ours(seen)) {
-            self.note_server(seen);
-            return seen.clone();
+            let seen = self.prefer_settings(ask, leader, seen.clone(), settings).await;
+            self.note_server(&seen);
+            return seen;
         }
         let so_far = early.as_ref().map(|seen| seen.verdict);
         let until = start + self.timeout.min(HEAD_START + TIME_MAX);
@@ -47,6 +48,25 @@ impl Prober {
         let seen = if is_ours(&seen) { seen } else { found.ok().flatten().unwrap_or(seen) };
         self.note_server(&seen);
         seen
+    }
+
+    /// Before ours has come up, or while its launcher starts it again, a gateway of its agents may have been followed. Two
+    /// that are not `leader` are told apart by the settings: the one that answers where they say is ours.
+    async fn prefer_settings(
+        &self,
+        ask: Look,
+        leader: i32,
+        seen: Observation,
+        settings: impl Future<Output = Option<Endpoint>>,
+    ) -> Observation {
+        let Some(known) = seen.holder().map(|holder| holder.pid).filter(|pid| *pid != leader) else { return seen };
+        let settings = timeout(HEAD_START, settings).await.ok().flatten();
+        let Some(to) = settings.filter(|to| to.port != self.endpoint.port) else { return seen };
+        let other = self.at(to.clone()).look(ask).await;
+        match &other.owner {
+            Owner::Ours(holder) if holder.pid != known && is_ours(&other) => moved(other, to, MoveReason::Settings),
+            Owner::Ours(_) | Owner::Other(_) | Owner::Unseen | Owner::Hidden { .. } => seen,
+        }
     }
 
     /// `so_far`: what the endpoint has shown within the head start.
