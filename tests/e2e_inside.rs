@@ -2,6 +2,7 @@
 //! kept waiting for its own end.
 
 #![cfg(target_os = "linux")]
+#![expect(clippy::disallowed_methods, reason = "an answer at once is timed by the clock")]
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says so by a panic")]
 
 #[expect(dead_code, reason = "each test file uses its part of the kit")]

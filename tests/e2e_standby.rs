@@ -217,7 +217,7 @@ fn in_standby_behind_a_gateway_a_stop_leaves_that_one_alone() {
 fn sockets(scene: &Scene) -> Vec<String> {
     let names = fs::read_dir(scene.store_dir()).expect("the store is there").flatten();
     let names = names.filter_map(|entry| entry.file_name().into_string().ok());
-    names.filter(|name| name.starts_with("standby-") && name.ends_with(".sock")).collect()
+    names.filter(|name| name.starts_with("standby-")).collect()
 }
 
 #[test]
@@ -253,5 +253,31 @@ fn it_has_a_socket_of_its_own_and_status_shows_it_beside_the_owner() {
     standby.signal(Signal::SIGTERM);
     standby.expect_exit(0);
     assert_eq!(sockets(&scene), Vec::<String>::new());
+    assert!(gateway.is_alive());
+}
+
+#[test]
+fn with_a_store_of_its_own_it_says_who_owns_the_port() {
+    let scene = Scene::new("healthy");
+    let mut owner = scene.start();
+    let gateway = owner.wait_started();
+    let other = scene.root().join("other").display().to_string();
+    let mut standby = scene.launch().option("--state-dir", &other).option("--on-conflict", "standby").start();
+    standby.wait_event("standby.entered");
+    let told = || Said::by(&scene, &["status", "--state-dir", &other, "--json"]);
+    let told = support::wait_for(
+        "its socket",
+        support::PATIENCE,
+        || standby.story(),
+        || Some(told().json()).filter(|told| told["supervisor"]["pid"] == standby.pid()),
+    );
+    assert_eq!((&told["supervisor"]["state"], &told["health"]), (&"standby".into(), &"healthy".into()), "{told:#}");
+    assert_eq!((&told["lease"]["held"], &told["lease"]["owner_pid"]), (&true.into(), &owner.pid().into()), "{told:#}");
+    assert_eq!(told["probe"]["pid"], gateway.pid, "the port is that of the standby: {told:#}");
+    let said = Said::by(&scene, &["stop", "--state-dir", &other]).expect(1);
+    said.assert_says(&[&format!("in standby (pid {})", standby.pid())]);
+    Said::by(&scene, &["probe", "--supervised", "--state-dir", &other]).expect(0);
+    standby.signal(Signal::SIGTERM);
+    standby.expect_exit(0);
     assert!(gateway.is_alive());
 }

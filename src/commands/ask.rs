@@ -191,7 +191,7 @@ async fn failure(settings: &RequestSettings, error: &ConnectionError) -> Request
     let ConnectionError::Absent = error else { return RequestOutcome::bad(error.to_string()) };
     let store_dir = &settings.subject.store_dir;
     let standbys = Connection::standbys(store_dir).await;
-    if let Some(pid) = standbys.first().and_then(|standby| standby.supervisor.pid) {
+    if let Some(pid) = standbys.first().and_then(|(pid, standby)| pid.or(standby.supervisor.pid)) {
         return RequestOutcome::bad(format!(
             "the supervisor here is in standby (pid {pid}) and owns no gateway; ask where the owner runs (see \
              `openclaw-supervise status`), or end the standby with `kill {pid}`"

@@ -132,7 +132,15 @@ pub async fn run(settings: &StatusSettings, out: &mut impl io::Write) -> io::Res
         Ok((connection, reply)) => of_supervisor(settings, reply, connection.pid()),
         Err(error) => of_record(settings, &error).await,
     };
-    shown.standbys = standbys.into_iter().map(StandbyShown::new).collect();
+    // Of a store without an owner the one in standby knows most.
+    if shown.supervisor.state == "none"
+        && let Some((pid, reply)) = standbys.iter().find(|(_, reply)| reply.supervisor.state == "standby")
+    {
+        let recorded = shown.lease.held;
+        shown = of_supervisor(settings, reply.clone(), *pid);
+        shown.lease.held = shown.lease.held.or(recorded);
+    }
+    shown.standbys = standbys.into_iter().map(|(_, reply)| StandbyShown::new(reply)).collect();
     // Only the supervisor knows a port that is named in the gateway's command.
     let endpoint = settings.endpoint.at(&shown.supervisor.url).unwrap_or_else(|| settings.endpoint.clone());
     let finding = look(&Prober::new(endpoint, settings.probe_timeout)).await;
@@ -168,7 +176,11 @@ fn judge(verdict: Verdict, gateway: bool, is_in_view: bool) -> Health {
 
 /// `pid`: that of the supervisor as it is seen from here.
 fn of_supervisor(settings: &StatusSettings, reply: StatusReply, pid: Option<i32>) -> Shown {
-    let StatusReply { supervisor, gateway, lease, generation, restarts, next, .. } = reply;
+    let StatusReply { supervisor, gateway, mut lease, generation, restarts, next, .. } = reply;
+    if supervisor.state == "standby" && lease.held == Some(false) {
+        // It speaks of itself; the lease is another one's.
+        lease.held = lease.owner_pid.map(|_| true);
+    }
     let mut last = Last::default();
     if gateway.is_none() {
         // The supervisor itself reports a store that cannot be read.

@@ -26,7 +26,8 @@ pub(super) async fn look(store_dir: &Path, port: u16) -> Presence {
         // One client too many has been told so.
         Err(ConnectionError::Refused(why)) => Presence { verdict: "answers", ok: true, detail: why, pid: None },
         Err(ConnectionError::Absent) => {
-            if let Some(StatusReply { supervisor, .. }) = Connection::standbys(store_dir).await.into_iter().next() {
+            if let Some((_, StatusReply { supervisor, .. })) = Connection::standbys(store_dir).await.into_iter().next()
+            {
                 let (ok, detail) = (supervisor.state != "silent", format!("its state is {}", supervisor.state));
                 return Presence { verdict: if ok { "answers" } else { "silent" }, ok, detail, pid: supervisor.pid };
             }

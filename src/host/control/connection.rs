@@ -105,16 +105,16 @@ impl Connection {
     }
 
     /// Asks every supervisor in standby for its status, all at once. One that does not answer is `silent`; a socket that
-    /// nothing listens on is left out.
-    pub async fn standbys(store_dir: &Path) -> Vec<StatusReply> {
+    /// nothing listens on is left out. With each reply comes the pid that the kernel tells.
+    pub async fn standbys(store_dir: &Path) -> Vec<(Option<i32>, StatusReply)> {
         let ask = |name: String| {
             let store_dir = store_dir.to_owned();
             tokio::spawn(async move {
                 match Self::status_at(&store_dir, &name).await {
-                    Ok((_, reply)) => Some(reply),
+                    Ok((connection, reply)) => Some((connection.pid(), reply)),
                     Err(ConnectionError::Silent { pid }) => {
                         let supervisor = SupervisorReply { pid, state: "silent".to_owned(), ..Default::default() };
-                        Some(StatusReply { supervisor, ..StatusReply::default() })
+                        Some((pid, StatusReply { supervisor, ..StatusReply::default() }))
                     }
                     Err(_) => None,
                 }
