@@ -1,0 +1,144 @@
+//! What `status` shows, as `--json` prints it: see docs/CONTROL.md.
+
+use crate::core::{Observation, Readiness, exit};
+use crate::host::control::{GatewayReply, LeaseReply, NextReply, RestartsReply, StatusReply, SupervisorReply};
+use crate::platform::machine;
+use serde::Serialize;
+
+/// No gateway runs: 3 and 4 are the status codes of LSB for a service that does not run, and for an unclear state.
+const NOT_RUNNING: u8 = 3;
+const NOT_HEALTHY: u8 = 4;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Health {
+    Healthy,
+    Unhealthy,
+    Unknown,
+    NotRunning,
+}
+
+impl Health {
+    pub(super) fn exit_code(self) -> u8 {
+        match self {
+            Self::Healthy => exit::OK,
+            Self::Unhealthy | Self::Unknown => NOT_HEALTHY,
+            Self::NotRunning => NOT_RUNNING,
+        }
+    }
+}
+
+/// One probe of the port.
+pub(super) struct PortProbe {
+    pub(super) observation: Observation,
+    /// What `/readyz` answers if a gateway is there, or why that is not known.
+    pub(super) ready: Option<Result<Readiness, String>>,
+}
+
+/// What `--json` prints, see docs/CONTROL.md.
+#[derive(Serialize)]
+pub(super) struct Shown {
+    pub(super) supervisor: SupervisorReply,
+    pub(super) gateway: Option<GatewayReply>,
+    pub(super) lease: LeaseReply,
+    pub(super) probe: Option<ProbeShown>,
+    pub(super) generation: Option<u64>,
+    pub(super) restarts: RestartsReply,
+    pub(super) next: NextReply,
+    pub(super) answered_by: &'static str,
+    pub(super) trouble: Option<String>,
+    pub(super) elsewhere: Option<Elsewhere>,
+    pub(super) standbys: Vec<StandbyShown>,
+    pub(super) last: Last,
+    pub(super) health: Health,
+    /// Whether a gateway of this store would be seen from here.
+    #[serde(skip)]
+    pub(super) is_in_view: bool,
+}
+
+/// The place in which the pids of the supervisor and its gateway are valid, if that is not here.
+#[derive(Serialize)]
+pub(super) struct Elsewhere {
+    pub(super) host: Option<String>,
+    /// Since the last heartbeat in the record, by the wall clocks of both places.
+    pub(super) heartbeat_age_ms: Option<u64>,
+}
+
+/// A supervisor in standby.
+#[derive(Serialize)]
+pub(super) struct StandbyShown {
+    pub(super) pid: Option<i32>,
+    pub(super) host: Option<String>,
+    pub(super) state: String,
+    pub(super) since: Option<String>,
+    pub(super) manager: Option<String>,
+    pub(super) owner_pid: Option<i32>,
+    pub(super) why: Option<String>,
+}
+
+#[derive(Serialize)]
+pub(super) struct ProbeShown {
+    pub(super) verdict: &'static str,
+    pub(super) detail: String,
+    pub(super) ready: Option<bool>,
+    pub(super) ready_detail: Option<String>,
+    pub(super) pid: Option<i32>,
+    pub(super) command: Option<String>,
+}
+
+/// Supervisor and gateway of the past, if none is there now.
+#[derive(Default, Serialize)]
+pub(super) struct Last {
+    pub(super) supervisor: Option<LastSupervisor>,
+    pub(super) gateway: Option<LastGateway>,
+}
+
+#[derive(Serialize)]
+pub(super) struct LastSupervisor {
+    pub(super) pid: Option<i32>,
+    pub(super) host: Option<String>,
+    pub(super) since: Option<String>,
+    pub(super) end: Option<String>,
+    #[serde(skip)]
+    pub(super) ended_at_ms: Option<i64>,
+}
+
+#[derive(Serialize)]
+pub(super) struct LastGateway {
+    pub(super) pid: Option<i32>,
+    pub(super) generation: u64,
+    pub(super) end: Option<String>,
+    pub(super) ended_at: Option<String>,
+}
+
+impl Shown {
+    /// Where the pids are valid, in words, if that is not here.
+    pub(super) fn place(&self) -> String {
+        match self.elsewhere.as_ref().map(|elsewhere| elsewhere.host.as_deref()) {
+            None => String::new(),
+            Some(Some(host)) if Some(host) != machine::host_name().as_deref() => format!(" on {host}"),
+            Some(_) => " in another pid namespace".to_owned(),
+        }
+    }
+}
+
+impl StandbyShown {
+    pub(super) fn new(StatusReply { supervisor, lease, next, .. }: StatusReply) -> Self {
+        let SupervisorReply { pid, host, state, since, manager, .. } = supervisor;
+        Self { pid, host, state, since, manager, owner_pid: lease.owner_pid, why: next.why }
+    }
+}
+
+impl ProbeShown {
+    pub(super) fn new(PortProbe { observation, ready }: PortProbe) -> Self {
+        let holder = observation.holder().cloned();
+        let (ready, ready_detail) = match ready {
+            Some(Ok(Readiness { ready, detail })) => (Some(ready), Some(detail)),
+            Some(Err(why)) => (None, Some(why)),
+            None => (None, None),
+        };
+        let (pid, command) = holder.map(|holder| (holder.pid, holder.command)).unzip();
+        let (verdict, detail) = (observation.verdict.name(), observation.detail);
+        Self { verdict, detail, ready, ready_detail, pid, command }
+    }
+}
