@@ -6,7 +6,6 @@
 mod support;
 
 use nix::sys::signal::Signal;
-use std::time::{Duration, Instant};
 use support::supervisor::Supervisor;
 use support::{PATIENCE, Scene, wait_for};
 
@@ -28,9 +27,7 @@ fn one_that_starts_while_the_old_one_drains_takes_over_once_that_is_gone() {
     assert_eq!(told.number("owner_pid"), i64::from(first.pid()));
     assert!((1000..40_000).contains(&told.number("ends_within_ms")), "{:?}", told.value());
     first.expect_exit(0);
-    let ended = Instant::now();
     second.wait_started();
-    assert!(ended.elapsed() < Duration::from_secs(10), "{}", second.story());
     assert_eq!((scene.diary().starts().len(), second.count("conflict.detected")), (2, 0), "{}", second.story());
 }
 

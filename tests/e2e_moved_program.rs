@@ -1,6 +1,7 @@
 //! Where we were started, and what we start, is gone or elsewhere: the working directory, the program, its interpreter.
 
 #![cfg(target_os = "linux")]
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on says so by a panic")]
 
 #[expect(dead_code, reason = "each test file uses its part of the kit")]
 mod support;

@@ -106,7 +106,7 @@ mod tests {
             match words {
                 None => assert_eq!(found, None, "{text}"),
                 Some(words) => {
-                    assert!(found.as_deref().is_some_and(|found| found.contains(words)), "{text}: {found:?}")
+                    assert!(found.as_deref().is_some_and(|found| found.contains(words)), "{text}: {found:?}");
                 }
             }
         }
