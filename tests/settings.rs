@@ -232,8 +232,8 @@ fn every_option_arrives_in_the_settings() {
 }
 
 /// A container of docker, or the pod of Kubernetes with the grace period of 30 s.
-fn container(grace: u64, ends_with_us: bool) -> Option<Container> {
-    Some(Container { sign: "/.dockerenv".to_owned(), grace: Duration::from_secs(grace), ends_with_us })
+fn container(grace: u64, ends_with_us: bool) -> Container {
+    Container { sign: "/.dockerenv".to_owned(), grace: Duration::from_secs(grace), ends_with_us }
 }
 
 #[test]
@@ -243,11 +243,11 @@ fn the_automatic_stop_timeout_fits_what_runs_us() {
         Some(ProcessManager::Pm2 { kill_timeout: Duration::from_millis(milliseconds), kills_tree: true })
     };
     for (container, manager, launchd, given, milliseconds, is_auto) in [
-        (container(10, true), None, false, "auto", 8000, false),
-        (container(10, false), None, false, "auto", 8000, false),
-        (container(30, true), None, false, "auto", 25_000, false),
-        (container(10, false), pm2(1600), false, "auto", 1000, false),
-        (container(10, false), Some(ProcessManager::S6 { kill_timeout: None }), false, "auto", 8000, false),
+        (Some(container(10, true)), None, false, "auto", 8000, false),
+        (Some(container(10, false)), None, false, "auto", 8000, false),
+        (Some(container(30, true)), None, false, "auto", 25_000, false),
+        (Some(container(10, false)), pm2(1600), false, "auto", 1000, false),
+        (Some(container(10, false)), Some(ProcessManager::S6 { kill_timeout: None }), false, "auto", 8000, false),
         (None, pm2(1600), false, "auto", 1000, true),
         (None, pm2(345_000), false, "auto", 328_000, true),
         (None, Some(ProcessManager::Supervisord { stop_wait: Duration::from_secs(10) }), false, "", 8000, true),
@@ -256,7 +256,7 @@ fn the_automatic_stop_timeout_fits_what_runs_us() {
         (None, None, true, "auto", 15_000, true),
         (None, None, false, "auto", 328_000, true),
         (None, None, false, "", 328_000, true),
-        (container(10, true), pm2(1600), false, "9s", 9000, false),
+        (Some(container(10, true)), pm2(1600), false, "9s", 9000, false),
         (None, None, false, "9s", 9000, false),
         (None, None, true, "328s", 328_000, false),
     ] {
@@ -302,11 +302,11 @@ fn a_supervisor_that_is_restarted_in_any_case_stands_by() {
     let home = Home::new();
     for (container, process_manager, launchd, given, expected) in [
         (None, None, false, "", Exit),
-        (container(10, true), None, false, "", Standby),
-        (container(10, false), None, false, "", Exit),
+        (Some(container(10, true)), None, false, "", Standby),
+        (Some(container(10, false)), None, false, "", Exit),
         (None, None, true, "auto", Standby),
         (None, Some(ProcessManager::Runit), false, "", Standby),
-        (container(10, true), Some(ProcessManager::Runit), true, "exit", Exit),
+        (Some(container(10, true)), Some(ProcessManager::Runit), true, "exit", Exit),
         (None, None, false, "standby", Standby),
     ] {
         let case = format!("{container:?} {process_manager:?} {launchd} {given:?}");

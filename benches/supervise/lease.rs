@@ -152,7 +152,16 @@ pub(crate) fn store(world: &World, runs: usize) -> Result<[Row; 3], Failure> {
 fn open(dir: &Path, port: u16) -> Result<(Store, Receiver<News>), Failure> {
     let (sender, news) = channel();
     let (host, key) = ("127.0.0.1".to_owned(), dir.display().to_string());
-    let place = StorePlace { dir: dir.to_owned(), key, port, host, basis: BasisChoice::Auto, is_watched: false };
+    let place = StorePlace {
+        dir: dir.to_owned(),
+        key,
+        port,
+        is_guess: false,
+        host,
+        socket: dir.join("control.sock"),
+        basis: BasisChoice::Auto,
+        is_watched: false,
+    };
     let tell = move |news| {
         // The last log lines come after the sample.
         let _unheard = sender.send(news);

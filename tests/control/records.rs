@@ -24,6 +24,7 @@ impl Keeper {
             dir: stage.store().to_owned(),
             key: stage.root().join("openclaw.json").display().to_string(),
             port: stage.port(),
+            is_guess: false,
             host: "127.0.0.1".to_owned(),
             socket: stage.store().join(NAME),
             basis: BasisChoice::Lock,

@@ -286,10 +286,10 @@ impl Files {
             return Err(Errno::EXIST);
         }
         self.youngest += 1;
-        let made = self.youngest;
-        self.nodes.insert(made, Node { mode, ..Node::default() });
-        self.node(folder)?.names.insert(name, made);
-        self.entry(made)
+        let child = self.youngest;
+        self.nodes.insert(child, Node { mode, ..Node::default() });
+        self.node(folder)?.names.insert(name, child);
+        self.entry(child)
     }
 
     /// `fuse_entry_out`: nothing of it may be cached.
