@@ -98,7 +98,7 @@ const PRINT: &str = "print=4M";
 const PRINTED: usize = 4 << 20;
 
 /// A supervisor whose stdout is a pipe that nothing reads yet.
-fn unread(scene: &Scene, launch: Launch<'_>) -> (Supervisor, PipeReader) {
+fn unread(scene: &Scene, launch: &Launch<'_>) -> (Supervisor, PipeReader) {
     let (reader, writer) = std::io::pipe().unwrap();
     let mut command = launch.command();
     command.current_dir(scene.root()).stdout(writer);
@@ -122,7 +122,7 @@ fn assert_blocked(event: &Event) {
 #[test]
 fn a_gateway_whose_output_nobody_reads_is_told_of_with_the_reader_and_serves_again_when_that_reads() {
     let scene = Scene::new("healthy");
-    let (mut supervisor, reader) = unread(&scene, launch(&scene));
+    let (mut supervisor, reader) = unread(&scene, &launch(&scene));
     let gateway = supervisor.wait_started();
     scene.diary().command(gateway.pid, PRINT);
     assert_blocked(&supervisor.wait_event("liveness.blocked"));
@@ -142,7 +142,7 @@ fn behind_a_launcher_the_process_that_listens_is_looked_at() {
     let scene = Scene::new("healthy");
     let words = scene.gateway_words().join(" ");
     let script = format!("{words} & wait");
-    let (mut supervisor, reader) = unread(&scene, launch(&scene).words(&["/bin/sh", "-c", &script]));
+    let (mut supervisor, reader) = unread(&scene, &launch(&scene).words(&["/bin/sh", "-c", &script]));
     let shell = supervisor.wait_started();
     let gateway = scene.diary().starts()[0].process;
     assert_ne!(shell, gateway);
@@ -155,7 +155,7 @@ fn behind_a_launcher_the_process_that_listens_is_looked_at() {
     // A real hang of it is found, and it is the one that is examined.
     gateway.signal(Signal::SIGSTOP);
     let hung = supervisor.wait_event("gateway.hung");
-    let evidence: serde_json::Value = serde_json::from_slice(&std::fs::read(hung.text("evidence")).unwrap()).unwrap();
+    let evidence: serde_json::Value = serde_json::from_slice(&fs::read(hung.text("evidence")).unwrap()).unwrap();
     assert_eq!((&evidence["pid"], &evidence["listener"]), (&shell.pid.into(), &gateway.pid.into()));
     let state = evidence["process"]["status"]["State"].as_str().unwrap_or_default();
     assert!(state.starts_with('T'), "{evidence}");
@@ -243,7 +243,7 @@ fn a_gateway_that_gets_no_processor_is_replaced_after_its_last_window() {
     group.enter(gateway);
     scene.diary().command(gateway.pid, "burn=100s");
     let hung = supervisor.wait_event("gateway.hung");
-    let evidence: serde_json::Value = serde_json::from_slice(&std::fs::read(hung.text("evidence")).unwrap()).unwrap();
+    let evidence: serde_json::Value = serde_json::from_slice(&fs::read(hung.text("evidence")).unwrap()).unwrap();
     let last = evidence["samples"].as_array().and_then(|samples| samples.last()).cloned().unwrap_or_default();
     assert!(last["waited_ms"].as_u64() > Some(1000) && last["throttled_ms"].as_u64() > Some(1000), "{evidence}");
     let starved = supervisor.events().into_iter().filter(|event| event.name() == "liveness.extended");

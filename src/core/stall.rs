@@ -52,7 +52,7 @@ pub enum Stall {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct StallWatch {
     /// The first and the last sample of the window.
-    window: Option<[(Moment, Usage); 2]>,
+    window: Option<Box<[(Moment, Usage); 2]>>,
     /// How many windows it got because it was starved.
     starved: u32,
     /// The write that it sits in.
@@ -72,17 +72,22 @@ impl StallWatch {
         }
         let last = (now, sample);
         let is_deep = |usage: &Usage| usage.waited.is_some() || usage.pressure.is_some();
-        self.window = match self.window.take() {
+        let window = match self.window.take().map(|window| *window) {
             // The first one may not have looked as far as is needed to compare.
             Some([first, _]) if !anew && (is_deep(&first.1) || !is_deep(&last.1)) => Some([first, last]),
             Some(_) | None => Some([last.clone(), last]),
         };
+        self.window = window.map(Box::new);
     }
 
     /// Drops samples that are older than the window.
     pub fn begin(&mut self, since: Moment) {
-        let kept = self.window.take().filter(|[_, (at, _)]| *at >= since);
-        self.window = kept.map(|[first, last]| if first.0 < since { [last.clone(), last] } else { [first, last] });
+        self.window = self.window.take().filter(|window| window[1].0 >= since);
+        if let Some([first, last]) = self.window.as_deref_mut()
+            && first.0 < since
+        {
+            first.clone_from(last);
+        }
     }
 
     /// It answers: what kept it from that is over.
@@ -121,7 +126,7 @@ impl StallWatch {
 
     /// What keeps it from answering at the end of a window; `None` if nothing is known to. `may_work`: work counts.
     pub fn judge(&mut self, may_work: bool, policy: &Policy) -> Option<Stall> {
-        let [(began, first), (at, last)] = self.window.clone()?;
+        let [(began, first), (at, last)] = *self.window.clone()?;
         let wall = at.saturating_sub(began);
         if let Some(blocked) = last.blocked.clone().filter(|_| !policy.planted.is(Fault::BlockedWriteKilled)) {
             self.blocked = Some(blocked.clone());

@@ -1,5 +1,4 @@
 use super::*;
-use crate::prelude::*;
 use std::vec;
 
 const SERVING: Verdict = Verdict::Gateway(Phase::Started);
