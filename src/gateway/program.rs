@@ -1,5 +1,6 @@
 //! The gateway's program: where its name leads now, and what would run it.
 
+use crate::platform::filesystem::without_dependable_locks;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::Read;
@@ -21,13 +22,17 @@ pub fn moved(word: &OsStr, present: &Path) -> Option<PathBuf> {
     on_path(name, std::env::var_os("PATH").as_deref()).filter(|found| found != present)
 }
 
-/// Why this script cannot be run, as its first line shows. `None` if it can, or is no script. Blocks on the file system.
+/// Why this script cannot be run, as its first line shows. `None` if it can, is no script, or is on a file system that another
+/// process or machine serves: not even SIGKILL may end a read of it.
 #[must_use]
 pub fn trouble(program: &Path) -> Option<String> {
     trouble_on(program, std::env::var_os("PATH").as_deref())
 }
 
 fn trouble_on(program: &Path, path: Option<&OsStr>) -> Option<String> {
+    if without_dependable_locks(program).ok()?.is_some() {
+        return None;
+    }
     let mut head = Vec::new();
     File::open(program).ok()?.take(FIRST_LINE_MAX).read_to_end(&mut head).ok()?;
     let line = head.strip_prefix(b"#!")?.split(|&byte| byte == b'\n').next()?;

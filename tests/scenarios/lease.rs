@@ -185,7 +185,7 @@ fn losing_the_lease_ends_the_gateway_and_the_supervisor_in_every_state() {
     spawning.run_for(s(1));
     let mut starting = World::started(Script { boots_in: s(100), ..Script::default() });
     starting.run_for(s(1));
-    for (state, mut world, has_gateway) in [
+    for (state, mut world, has_gateway) in vec![
         ("hung", hung, true),
         ("standing by", standing, false),
         ("about to spawn", spawning, false),
@@ -358,11 +358,11 @@ fn an_owner_without_a_confirmation_for_20_s_ends_its_gateway_before_second_30() 
     for drain in [Script::default().drain, None] {
         let mut world = by_heartbeat();
         world.script.drain = drain;
-        let confirmed = world.now - PROMPT;
+        let confirmed = world.now.saturating_sub(PROMPT);
         world.send(Event::LeaseConfirmed { age: PROMPT });
         world.stalled = true;
         world.unanswered = |effect| matches!(effect, Effect::Confirm { .. } | Effect::Record { .. });
-        world.run_until(confirmed + CONFIRMED_FOR - PROMPT);
+        world.run_until(confirmed + CONFIRMED_FOR.saturating_sub(PROMPT));
         assert_eq!((signals(&world), world.told("lease.unconfirmed").len()), (0, 0));
         world.run_for(s(60));
         let told = [confirmed + CONFIRMED_FOR];

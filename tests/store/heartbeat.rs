@@ -1,8 +1,11 @@
 //! On a file system with unreliable locks only the row distinguishes owners.
 
 use crate::kit::{NOW, Running, Scene, acquired, me, quick};
+use openclaw_supervise::core::lease::{CONFIRMED_FOR, DOUBTED_FOR};
 use openclaw_supervise::core::{Contested, LeaseAnswer, LeaseRequest};
 use openclaw_supervise::store::{Clocks, Limits, News};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 /// Writes an owner on another host into the row.
@@ -150,6 +153,36 @@ fn the_gateway_of_an_owner_that_was_remote_may_go_on_where_it_cannot_be_seen() {
         let (answer, left) = next.ask(LeaseRequest::Take { unchanged: Some(7) }, NOW);
         acquired(answer);
         assert_eq!(left.map(|left| (left.pid, left.is_elsewhere)), Some((Some(90), is_elsewhere)), "{owner}");
+    }
+}
+
+#[test]
+fn an_owner_that_was_away_answers_and_releases_nothing_before_it_has_looked_at_its_row_again() {
+    for releases in [true, false] {
+        let scene = Scene::with_heartbeat();
+        let boot = Arc::new(AtomicI64::new(1_000_000));
+        let read = Arc::clone(&boot);
+        let clocks = Clocks { boot: Arc::new(move || read.load(Ordering::Relaxed)), ..Clocks::system() };
+        let later = |by: Duration| boot.fetch_add(i64::try_from(by.as_millis()).unwrap(), Ordering::Relaxed);
+        let mut store = Running::start(scene.place.clone(), clocks, quick());
+        store.acquire();
+        let taken = store.store().confirmed();
+        assert_eq!(taken, Some(Duration::from_secs(1000)));
+        later(CONFIRMED_FOR);
+        store.store().confirm(1);
+        // It comes in between.
+        assert!(matches!(store.peek(), LeaseAnswer::Contended { .. }));
+        assert_eq!(store.store().confirmed(), taken, "its row may be that of another");
+        if releases {
+            assert!(!store.close(true));
+            assert!(!scene.reader().lease().unwrap().unwrap().row.released);
+            continue;
+        }
+        later(DOUBTED_FOR);
+        store.report("a.b");
+        assert!(matches!(store.next(), News::Confirmed { ticket: 1 }));
+        assert_eq!(store.store().confirmed(), Some(Duration::from_secs(1000) + CONFIRMED_FOR + DOUBTED_FOR));
+        assert!(store.close(true));
     }
 }
 
