@@ -198,7 +198,7 @@ impl Heartbeat {
 
     fn stand_still(hosts: Hosts, found: &mut Found) {
         let mut may = |what, still| {
-            found.push(Next { cause: Cause::Chance, what, who: Some(0), state: Ok(Hosts { still, ..hosts }) })
+            found.push(Next { cause: Cause::Chance, what, who: Some(0), state: Ok(Hosts { still, ..hosts }) });
         };
         match hosts.still {
             Still::Never => {

@@ -185,12 +185,12 @@ fn losing_the_lease_ends_the_gateway_and_the_supervisor_in_every_state() {
     spawning.run_for(s(1));
     let mut starting = World::started(Script { boots_in: s(100), ..Script::default() });
     starting.run_for(s(1));
-    for (state, mut world, has_gateway) in vec![
-        ("hung", hung, true),
-        ("standing by", standing, false),
-        ("about to spawn", spawning, false),
-        ("starting", starting, true),
-        ("running", World::serving(), true),
+    for (state, mut world, has_gateway) in [
+        ("hung", Box::new(hung), true),
+        ("standing by", Box::new(standing), false),
+        ("about to spawn", Box::new(spawning), false),
+        ("starting", Box::new(starting), true),
+        ("running", Box::new(World::serving()), true),
     ] {
         let (spawns, ends) = (world.spawns().len(), world.told("gateway.exited").len());
         world.send(lost());
@@ -404,7 +404,7 @@ fn a_confirmation_counts_from_before_its_write_began() {
     let mut world = by_heartbeat();
     world.stalled = true;
     world.run_for(s(15));
-    let began = world.now - s(6);
+    let began = world.now.saturating_sub(s(6));
     world.send(Event::LeaseConfirmed { age: s(6) });
     world.run_for(s(20));
     assert_eq!(world.told("lease.unconfirmed"), [began + CONFIRMED_FOR]);
@@ -507,7 +507,7 @@ fn a_stop_waits_for_a_silent_store_no_longer_than_the_lease_is_certain() {
     world.unanswered = |effect| matches!(effect, Effect::Confirm { .. });
     world.send(Event::LeaseConfirmed { age: Duration::ZERO });
     world.request(Request::Stop);
-    world.run_for(CONFIRMED_FOR - PROMPT);
+    world.run_for(CONFIRMED_FOR.saturating_sub(PROMPT));
     assert_eq!(signals(&world), 0);
     world.run_for(s(3));
     assert_eq!(world.outcome().0, 0);

@@ -132,6 +132,7 @@ impl WorldEvent {
 }
 
 /// One supervisor and its judge.
+#[expect(clippy::struct_excessive_bools, reason = "independent facts of one process; any combination happens")]
 pub(crate) struct Sup {
     pub(crate) trial: Trial,
     shell: FakeShell,

@@ -14,6 +14,7 @@ use std::time::Duration;
 type Judgement = Result<(), Broken>;
 
 #[derive(Debug, Clone, Copy, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "independent facts; any combination happens")]
 pub(super) struct Fence {
     pub(super) is_heartbeat: bool,
     /// The waiting spawn, and whether it is recorded.

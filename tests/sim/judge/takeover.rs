@@ -103,10 +103,9 @@ impl Judge {
     pub(super) fn loses(&self, event: &Event) -> bool {
         let Event::Adopted { generation, remains } = event else { return false };
         let gone = match remains {
-            Remains::Leader { .. } => false,
+            Remains::Leader { .. } | Remains::Unseen { .. } => false,
             Remains::Orphans { .. } => true,
             Remains::Nothing { pid } => pid.is_some(),
-            Remains::Unseen { .. } => false,
         };
         self.adopting && *generation == self.generation && gone && self.left.is_some_and(|left| left.died.is_none())
     }
