@@ -92,6 +92,25 @@ fn with_two_stores_and_one_network_the_port_claim_decides_and_names_no_owner() {
     assert_eq!(gateways(&scene).len(), 1);
 }
 
+#[test]
+fn a_gateway_in_a_network_of_its_own_is_told_of_and_not_killed_once_it_listens() {
+    for (script, expected, timeouts) in [("healthy", "liveness.degraded", 0), ("boot=60s", "startup.timed_out", 1)] {
+        let scene = Scene::new(script);
+        let own = scene.gateway_words();
+        let network = ["unshare", "--net", "sh", "-c", "ip link set lo up && exec \"$@\"", "sh"];
+        let words: Vec<_> = network.into_iter().chain(own.iter().map(String::as_str)).collect();
+        let mut supervisor = scene.launch().words(&words).option("--startup-timeout", "2s").start();
+        let told = supervisor.wait_event(expected);
+        assert_eq!(supervisor.count("startup.timed_out"), timeouts, "{}", supervisor.story());
+        if timeouts == 0 {
+            assert!(told.text("detail").contains("in another network namespace"), "{}", supervisor.story());
+            supervisor.signal(Signal::SIGTERM);
+            supervisor.expect_exit(0);
+            assert_eq!((scene.diary().starts().len(), supervisor.count("stop.escalated")), (1, 0));
+        }
+    }
+}
+
 fn status(scene: &Scene, code: i32) -> (Value, String) {
     let port = scene.port().to_string();
     let told = Said::by(scene, &["status", "--port", &port, "--json"]).expect(code).json();

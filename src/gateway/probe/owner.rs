@@ -63,7 +63,7 @@ fn belongs_to(pid: i32, leader: i32) -> bool {
     false
 }
 
-fn holder(pid: i32) -> Option<Holder> {
+pub(super) fn holder(pid: i32) -> Option<Holder> {
     let command = proc::command_of(pid)?;
     Some(Holder { pid, command, uid: proc::uid_of(pid) })
 }

@@ -2,7 +2,7 @@
 //!
 //! The living process knows better than its settings: it is asked wherever its tree listens.
 
-use super::owner::Served;
+use super::owner::{self, Served};
 use super::{HEAD_START, LOOKUP_TIME_MAX, Look, Prober, outcome};
 use crate::core::{Endpoint, MoveReason, Moved, Observation, Owner, Verdict};
 use crate::platform::listener;
@@ -86,6 +86,7 @@ impl Prober {
             Served::By(pid) if pids.contains(&pid) => pids = vec![pid],
             Served::By(_) | Served::Unseen | Served::Never => pids.truncate(MEMBERS_MAX),
         }
+        let members = pids.clone();
         let sockets = self.searching.run(LOOKUP_TIME_MAX, move || listener::of(&pids)).await?.unwrap_or_default();
         let candidates = candidates(&sockets, &self.endpoint, so_far.is_none());
         let is_closed = so_far == Some(Verdict::Free);
@@ -101,8 +102,26 @@ impl Prober {
                 let seen = self.at(to.clone()).look(ask).await;
                 is_ours(&seen).then(|| moved(seen, to, MoveReason::Settings))
             }
+            (None, _) if sockets.is_empty() && is_closed && served == Served::Never => {
+                self.find_secluded(members).await
+            }
             (None, _) => None,
         }
+    }
+
+    /// One that listens on its port in another network namespace cannot be asked, but it has come up. It counts as alive
+    /// and not healthy.
+    async fn find_secluded(&self, members: Vec<i32>) -> Option<Observation> {
+        let port = self.endpoint.port;
+        let find = move || owner::holder(members.into_iter().find(|&pid| listener::holds_port(pid, port))?);
+        let holder = self.searching.run(LOOKUP_TIME_MAX, find).await??;
+        let detail = format!(
+            "pid {} listens on port {port} in another network namespace, where it cannot be asked: start this supervisor in \
+             that namespace, or give it the --host at which the gateway is reached from here",
+            holder.pid
+        );
+        let (verdict, owner) = (Verdict::Foreign, Owner::Ours(holder));
+        Some(Observation { verdict, owner, detail, readiness: None, moved: None })
     }
 
     /// The first gateway among the candidates. Those with the scheme of this endpoint have a head start, so that a gateway

@@ -61,6 +61,17 @@ pub fn of(pids: &[i32]) -> io::Result<Vec<SocketAddr>> {
     Ok(found)
 }
 
+/// Whether this process listens on `port`, in whatever network namespace it is.
+#[must_use]
+pub fn holds_port(pid: i32, port: u16) -> bool {
+    let tables = ["tcp", "tcp6"]
+        .into_iter()
+        .filter_map(|name| read_table(&path_of(pid, &format!("net/{name}")).ok()?, port).ok());
+    let listens = tables.flatten().filter(|socket| socket.state == Socket::LISTEN);
+    let links: Vec<_> = listens.map(|socket| format!("socket:[{}]", socket.inode)).collect();
+    !links.is_empty() && holds(pid, &links)
+}
+
 /// The user who created the socket that a connection to `address` would reach. Each user may see it, unlike the process.
 ///
 /// # Errors
@@ -109,7 +120,11 @@ fn listeners_by_table(port: u16, v6: bool) -> io::Result<Vec<Socket>> {
 }
 
 fn table(port: u16, v6: bool) -> io::Result<Vec<Socket>> {
-    let file = match File::open(if v6 { "/proc/self/net/tcp6" } else { "/proc/self/net/tcp" }) {
+    read_table(if v6 { "/proc/self/net/tcp6" } else { "/proc/self/net/tcp" }, port)
+}
+
+fn read_table(path: &str, port: u16) -> io::Result<Vec<Socket>> {
+    let file = match File::open(path) {
         Ok(file) => BufReader::new(file),
         // A kernel without IPv6.
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
