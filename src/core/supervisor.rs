@@ -107,6 +107,8 @@ pub struct Supervisor {
     launcher: Option<LauncherExit>,
     /// How often that has been so for the present gateway.
     follows: u8,
+    /// COMMAND was seen to be the gateway itself: what it leaves when it exits is no gateway.
+    leads_itself: bool,
     /// What was lately seen of the present gateway.
     trail: ProbeHistory,
     /// What its `/readyz` said last.
@@ -154,6 +156,7 @@ impl Supervisor {
             lost_mark: None,
             launcher: None,
             follows: 0,
+            leads_itself: false,
             trail: ProbeHistory::default(),
             readiness: None,
             memory_restarts: 0,

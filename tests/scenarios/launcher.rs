@@ -50,6 +50,18 @@ fn one_that_has_left_nothing_or_has_failed_is_a_gateway_that_did_not_start() {
 }
 
 #[test]
+fn what_a_command_leaves_in_its_boot_is_no_gateway_once_it_has_been_the_gateway_itself() {
+    let mut world = World::new(Policy::default());
+    world.send(Event::Start);
+    world.run_for(s(10));
+    (world.script, world.heir) = (Script::dying(s(1), ExitStatus::Code(0)), Some(GATEWAY));
+    world.request(Request::Restart);
+    world.run_for(s(60));
+    assert_eq!(world.when(|effect| matches!(effect, Effect::SeekHeir { .. })), []);
+    assert!(world.spawns().len() > 2, "{:?}", world.names());
+}
+
+#[test]
 fn a_search_without_an_answer_ends_after_5_s() {
     let mut world = World::new(Policy::default());
     world.script = Script::dying(s(1), ExitStatus::Code(0));

@@ -84,6 +84,7 @@ impl Supervisor {
                 let poll = Poll::Due(now.saturating_add(interval));
                 let liveness = Liveness::new(now);
                 self.state = State::Running { child, poll, started: now, liveness, stable: false, excess: 0 };
+                self.leads_itself |= child.listener == Some(child.pid) && !child.adopted && self.follows == 0;
                 return self.come_up(now, fx);
             }
             Verdict::Gateway(_) | Verdict::Draining => {

@@ -38,7 +38,8 @@ impl Stopping {
 
 impl Supervisor {
     /// The process that was started has exited. Has its gateway looked for, and says so, if that may live on: one that
-    /// listens or, after an exit with 0 during the boot, any process that is left.
+    /// listens or, after an exit with 0 during the boot, any process that is left. Such a process is a mere helper where the
+    /// process that was started has been the gateway before: it would be waited for in vain.
     pub(super) fn seek_heir(&mut self, now: Moment, death: ExitStatus, toll: ExitUsage, fx: &mut Effects) -> bool {
         let (child, is_booting) = match &self.state {
             State::Starting { child, .. } => (child, true),
@@ -62,7 +63,7 @@ impl Supervisor {
             | State::Exited => return false,
         };
         let listener = child.launched();
-        let is_daemon = is_booting && death == ExitStatus::Code(0) && child.listener.is_none();
+        let is_daemon = is_booting && death == ExitStatus::Code(0) && child.listener.is_none() && !self.leads_itself;
         let may_live = listener.is_some() || is_daemon;
         if !may_live || self.follows >= FOLLOWS_MAX || self.has(Fault::LauncherExitIsGatewayExit) {
             return false;
