@@ -138,6 +138,44 @@ fn a_gateway_whose_output_nobody_reads_is_told_of_with_the_reader_and_serves_aga
 }
 
 #[test]
+fn one_that_prints_without_end_to_a_slow_reader_is_replaced_in_the_end() {
+    let scene = Scene::new("healthy");
+    let (mut supervisor, reader) = unread(&scene, launch(&scene));
+    let gateway = supervisor.wait_started();
+    scene.diary().command(gateway.pid, "print=64M");
+    std::thread::scope(|scope| {
+        let slow = scope.spawn(|| {
+            let start = std::time::Instant::now();
+            while gateway.is_alive() && start.elapsed() < support::PATIENCE * 3 {
+                read(&reader, 8 * 1024);
+                support::let_pass(Duration::from_millis(20));
+            }
+        });
+        supervisor.wait_event("liveness.blocked");
+        supervisor.patience = support::PATIENCE * 2;
+        supervisor.wait_event("gateway.hung");
+        slow.join().unwrap();
+    });
+    read(&reader, 1);
+    supervisor.wait_started();
+}
+
+#[test]
+fn of_a_socket_no_process_is_blamed_that_writes_to_it_itself() {
+    let scene = Scene::new("healthy");
+    let (_reader, writer) = std::os::unix::net::UnixStream::pair().unwrap();
+    let mut command = launch(&scene).command();
+    command.current_dir(scene.root()).stdout(std::os::fd::OwnedFd::from(writer));
+    let mut supervisor = Supervisor::spawn(command);
+    let gateway = supervisor.wait_started();
+    scene.diary().command(gateway.pid, PRINT);
+    let told = supervisor.wait_event("liveness.blocked");
+    assert!(told.text("file").starts_with("socket:["), "{}", told.value());
+    assert!(told.value()["reader_pid"].is_null(), "{}", told.value());
+    assert_untouched(&supervisor, &scene, gateway);
+}
+
+#[test]
 fn behind_a_launcher_the_process_that_listens_is_looked_at() {
     let scene = Scene::new("healthy");
     let words = scene.gateway_words().join(" ");

@@ -248,7 +248,7 @@ impl Liveness {
     pub fn measure(&mut self, now: Moment, sample: Usage) -> Option<BlockedWrite> {
         let was_blocked = self.stalls.is_blocked();
         self.stalls.measure(now, sample, self.failed == 0);
-        if was_blocked {
+        if was_blocked && !self.stalls.writes_on() {
             // The window begins when the block ends.
             self.begin_window(now);
         }

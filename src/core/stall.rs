@@ -27,13 +27,18 @@ const STARVED_PART: u32 = 10;
 /// whole window. It cannot be without end: where it has less than a tenth, running in circles looks the same.
 pub const STARVED_MAX: u32 = STARVED_PART;
 
+/// One that gets a processor at least so often goes from write to write: a slow reader lets it, so it prints without end or
+/// has much to print. It gets [`STARVED_MAX`] windows as well.
+const WRITE_TIME_MAX: Duration = Duration::from_secs(1);
+
 /// How long after a blocked write was reported it is reported again.
 pub const RETOLD: Duration = Duration::from_hours(1);
 
 /// Why a gateway that does not answer is not taken for hung.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Stall {
-    /// It sits in a write(2) to its output. To kill it cannot help: the next one would write there too.
+    /// It sits in a write(2) to its output. To kill it cannot help: the next one would write there too. If its writes go
+    /// on, a kill may help, so that does not hold without end.
     Blocked(BlockedWrite),
     /// It could run and gets no processor.
     Starved {
@@ -55,6 +60,8 @@ pub struct StallWatch {
     window: Option<Box<[(Moment, Usage); 2]>>,
     /// How many windows it got because it was starved.
     starved: u32,
+    /// How many windows it got because it was found in a write, though its writes go on.
+    writing: u32,
     /// The write that it sits in.
     blocked: Option<BlockedWrite>,
     /// When that was last reported.
@@ -92,7 +99,7 @@ impl StallWatch {
 
     /// It answers: what kept it from that is over.
     pub fn clear(&mut self) {
-        (self.starved, self.blocked, self.told) = (0, None, None);
+        (self.starved, self.writing, self.blocked, self.told) = (0, 0, None, None);
     }
 
     /// Whether there is anything to compare with.
@@ -105,6 +112,14 @@ impl StallWatch {
     #[must_use]
     pub fn is_blocked(&self) -> bool {
         self.blocked.is_some()
+    }
+
+    /// Whether its writes return, to be followed by others: one that stays in one write gets no processor meanwhile.
+    #[must_use]
+    pub fn writes_on(&self) -> bool {
+        let Some([(began, first), (at, last)]) = &self.window else { return false };
+        let turns = last.turns.zip(first.turns).map_or(0, |(last, first)| last.saturating_sub(first));
+        turns > 0 && WRITE_TIME_MAX.saturating_mul(u32::try_from(turns).unwrap_or(u32::MAX)) >= at.saturating_sub(*began)
     }
 
     /// How much a sample has to look at, so that what is found can be reported.
@@ -129,8 +144,12 @@ impl StallWatch {
         let [(began, first), (at, last)] = *self.window.clone()?;
         let wall = at.saturating_sub(began);
         if let Some(blocked) = last.blocked.clone().filter(|_| !policy.planted.is(Fault::BlockedWriteKilled)) {
-            self.blocked = Some(blocked.clone());
-            return Some(Stall::Blocked(blocked));
+            let writes_on = self.writes_on();
+            if !writes_on || self.writing < STARVED_MAX {
+                self.writing = self.writing.saturating_add(u32::from(writes_on));
+                self.blocked = Some(blocked.clone());
+                return Some(Stall::Blocked(blocked));
+            }
         }
         let used = |of: fn(&Usage) -> Option<Duration>| Some(of(&last)?.saturating_sub(of(&first)?));
         let cpu = used(|usage| usage.cpu).unwrap_or_default();

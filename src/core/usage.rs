@@ -20,6 +20,8 @@ pub struct Usage {
     /// How long that thread has waited for a processor since it began: it could run and did not. From
     /// [`Depth::Stall`] on, as all below.
     pub waited: Option<Duration>,
+    /// How often that thread has got a processor since it began; of the one in `blocked`, if it sits in a write.
+    pub turns: Option<u64>,
     /// How long the CPU limits of its control groups have throttled them, added up over the processors.
     pub throttled: Option<Duration>,
     /// How long any task of its control group, or of the machine, has waited for a processor (PSI).

@@ -33,9 +33,11 @@ pub(super) fn read(leader: &Handle, mut tree: Tree, sampling: Sampling) -> Usage
     }
     // While nothing listens, the gateway may be any process behind a launcher.
     let subjects = if listener.is_some() { vec![pid] } else { pids(&mut tree, leader) };
-    let blocked = subjects.into_iter().find_map(|pid| blocked(pid, &mut tree, leader, depth));
+    let blocked = subjects.into_iter().find_map(|pid| Some((pid, blocked(pid, &mut tree, leader, depth)?)));
+    let (writer, blocked) = blocked.map_or((pid, None), |(writer, blocked)| (writer, Some(blocked)));
     Usage {
         waited: stall::waited(pid),
+        turns: stall::turns(writer),
         throttled: stall::throttled(pid),
         pressure: stall::pressure(pid),
         runnable: used.runnable,
@@ -55,7 +57,7 @@ fn pids(tree: &mut Tree, leader: &Handle) -> Vec<i32> {
 }
 
 /// A write that waits for a process outside the tree. One that waits for a member waits for what that one waits for: if
-/// that is nothing outside, a kill of the tree helps.
+/// that is nothing outside, a kill of the tree helps. So it does where it alone could read its own pipe.
 fn blocked(pid: i32, tree: &mut Tree, leader: &Handle, depth: Depth) -> Option<BlockedWrite> {
     let (stream, file) = stall::blocked_write(pid)?;
     let own = |reader: Option<Holder>| BlockedWrite { stream: stream.to_owned(), file: file.clone(), reader };
@@ -66,6 +68,9 @@ fn blocked(pid: i32, tree: &mut Tree, leader: &Handle, depth: Depth) -> Option<B
     let (mut subject, mut written) = (pid, file.clone());
     for _ in 0..CHAIN_MAX {
         let readers = stall::readers_of(&written);
+        if written.starts_with("pipe:") && readers == [subject] {
+            return None;
+        }
         let (inside, outside): (Vec<_>, Vec<_>) =
             readers.into_iter().filter(|&reader| reader != subject).partition(|reader| members.contains(reader));
         let holder = |pid: i32| {

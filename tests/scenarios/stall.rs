@@ -77,6 +77,41 @@ fn the_window_begins_when_the_block_ends() {
 }
 
 #[test]
+fn one_that_writes_on_and_never_answers_is_told_once_and_ended_after_so_many_windows() {
+    let (mut world, since) = silent(|world| (world.blocked, world.write) = (true, Some(s(1) / 2)));
+    world.run_for(s(3600));
+    assert_eq!(blocks(&world)[..1], [true]);
+    let hung = world.told("gateway.hung")[0];
+    let most = since + s(65 + u64::from(STARVED_MAX) * 76);
+    assert!(hung > since + s(60 * u64::from(STARVED_MAX + 1) - 10) && hung <= most, "{hung:?}");
+}
+
+#[test]
+fn one_that_boots_and_writes_on_is_ended_after_so_many_windows() {
+    let mut world = World::started(NEVER_UP);
+    (world.blocked, world.write) = (true, Some(s(1) / 2));
+    world.run_for(s(300 * u64::from(STARVED_MAX)));
+    assert_eq!((ended(&world), blocks(&world)), (vec![], vec![true]));
+    world.run_for(s(500));
+    assert_eq!(world.told("startup.timed_out").len(), 1);
+}
+
+#[test]
+fn a_signal_now_and_then_does_not_end_the_write_and_an_answer_gives_all_windows_back() {
+    let (mut world, _) = silent(|world| (world.blocked, world.write) = (true, Some(s(10))));
+    world.run_for(s(24 * 3600));
+    assert_eq!(ended(&world), []);
+    world.write = Some(s(1) / 2);
+    for _ in 0..30 {
+        world.run_for(s(300));
+        world.port = Some(STARTED);
+        world.run_for(s(10));
+        world.port = Some(Verdict::Silent);
+    }
+    assert_eq!(ended(&world), []);
+}
+
+#[test]
 fn a_block_that_is_seen_beside_good_answers_is_nothing() {
     let (mut world, _) = silent(|world| (world.blocked, world.port) = (true, None));
     world.run_for(s(3600));

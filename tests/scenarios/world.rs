@@ -143,6 +143,8 @@ pub(crate) struct World {
     pub(crate) waits: Option<u32>,
     /// Whether it sits in a write to its stdout.
     pub(crate) blocked: bool,
+    /// How long each of its writes lasts, where they end.
+    pub(crate) write: Option<Duration>,
     /// How much memory its tree has.
     pub(crate) tree_rss_kb: Option<u64>,
     /// What its `/readyz` says.
@@ -194,6 +196,7 @@ impl World {
             work: Some(0),
             waits: Some(0),
             blocked: false,
+            write: None,
             tree_rss_kb: None,
             readiness: None,
             support: Support::Supported,
@@ -534,7 +537,9 @@ impl Outside for World {
         }
         let blocked = self.blocked.then(|| blocked_write(depth));
         let (waited, throttled) = (self.waits.map(|_| self.waited), self.waits.map(|_| self.waited / 2));
-        at_once(Usage { waited, throttled, blocked, ..usage })
+        let ended = self.write.map_or(0, |write| self.now.as_millis() / write.as_millis());
+        let turns = Some(1 + u64::try_from(ended).unwrap_or(u64::MAX));
+        at_once(Usage { waited, turns, throttled, blocked, ..usage })
     }
 
     fn examine(&mut self, _generation: Generation) -> Answer<Option<String>> {

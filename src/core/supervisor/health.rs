@@ -285,7 +285,7 @@ impl Boot {
     fn measure(&mut self, now: Moment, sample: Usage) -> Option<BlockedWrite> {
         let was_blocked = self.stalls.is_blocked();
         self.stalls.measure(now, sample, false);
-        if was_blocked {
+        if was_blocked && !self.stalls.writes_on() {
             self.begin_window(now);
         }
         self.stalls.retell(now)

@@ -23,16 +23,25 @@ const WAITS: [(&str, &str); 6] = [
 /// count that: without `CONFIG_SCHED_INFO` there is no such file, and with it switched off there are only zeroes.
 #[must_use]
 pub fn waited(pid: i32) -> Option<Duration> {
-    let path = path_of(pid, &format!("task/{pid}/schedstat")).ok()?;
-    parse_schedstat(&fs::read_to_string(path).ok()?)
+    parse_schedstat(&schedstat(pid)?).map(|(waited, _)| waited)
+}
+
+/// How often its main thread has got a processor, where the kernel counts that. One that stays in one write gets none.
+#[must_use]
+pub fn turns(pid: i32) -> Option<u64> {
+    parse_schedstat(&schedstat(pid)?).map(|(_, turns)| turns)
+}
+
+fn schedstat(pid: i32) -> Option<String> {
+    fs::read_to_string(path_of(pid, &format!("task/{pid}/schedstat")).ok()?).ok()
 }
 
 /// Time on a processor and time of waiting for one, in nanoseconds, and how often it got one.
-fn parse_schedstat(line: &str) -> Option<Duration> {
+fn parse_schedstat(line: &str) -> Option<(Duration, u64)> {
     let mut fields = line.split_ascii_whitespace().skip(1);
     let waited = fields.next()?.parse().ok()?;
-    let times: u64 = fields.next()?.parse().ok()?;
-    (times > 0).then(|| Duration::from_nanos(waited))
+    let turns = fields.next()?.parse().ok()?;
+    (turns > 0).then(|| (Duration::from_nanos(waited), turns))
 }
 
 /// How long any task of its control group has waited for a processor, or of the machine where groups are not asked.
@@ -92,9 +101,13 @@ fn written_to(call: &str) -> Option<u64> {
     WRITES.contains(&number).then(|| u64::from_str_radix(fd, 16).ok()).flatten()
 }
 
-/// The processes that can read what is written to `file`, as [`blocked_write`] names it. Looks at all open files.
+/// The processes that can read what is written to `file`, as [`blocked_write`] names it. Looks at all open files. Those
+/// of a socket cannot be told: its other end has another number.
 #[must_use]
 pub fn readers_of(file: &str) -> Vec<i32> {
+    if file.starts_with("socket:") {
+        return Vec::new();
+    }
     let Ok(list) = path_of(1, "").and_then(|_| fs::read_dir("/proc")) else { return Vec::new() };
     let pids = list.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
     pids.filter(|&pid| reads(pid, file)).collect()
@@ -200,7 +213,7 @@ mod tests {
 
     #[test]
     fn the_time_of_waiting_is_known_where_the_kernel_counts() {
-        assert_eq!(parse_schedstat("33902344 2920792554 40\n"), Some(Duration::from_nanos(2_920_792_554)));
+        assert_eq!(parse_schedstat("33902344 2920792554 40\n"), Some((Duration::from_nanos(2_920_792_554), 40)));
         assert_eq!((parse_schedstat("0 0 0\n"), parse_schedstat("")), (None, None));
     }
 

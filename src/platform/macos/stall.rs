@@ -10,6 +10,12 @@ pub fn waited(_pid: i32) -> Option<Duration> {
 
 /// Not known.
 #[must_use]
+pub fn turns(_pid: i32) -> Option<u64> {
+    None
+}
+
+/// Not known.
+#[must_use]
 pub fn pressure(_pid: i32) -> Option<Duration> {
     None
 }
