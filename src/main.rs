@@ -1,17 +1,30 @@
 //! The program: reads the command line, runs one command, and is the only one that exits.
 
-use openclaw_supervise::cli::{Cli, Demo};
-use openclaw_supervise::commands;
+use openclaw_supervise::cli::{Cli, Demo, Verb};
+use openclaw_supervise::commands::{self, status::NOT_HEALTHY};
 use openclaw_supervise::core::{Report, exit};
 use openclaw_supervise::gateway::probe::Prober;
 use openclaw_supervise::host::notify::Notifier;
 use openclaw_supervise::host::{clock, signals, stderr, telemetry};
 use openclaw_supervise::platform::{heap, system_calls};
 use openclaw_supervise::settings::{
-    self, Invocation, LogSettings, ProbeSettings, ProcessContext, ServiceSettings, Settings, Subject,
+    self, Invocation, LogSettings, ProbeSettings, ProcessContext, ServiceSettings, Settings, Subject, UsageErrors,
 };
 use std::io::{self, Write};
 use std::process::ExitCode;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread;
+use std::time::Duration;
+
+/// How long the settings may take to be read before a start is given up: as long as the store may take for the
+/// lease.
+const START_TIME_MAX: Duration = Duration::from_secs(30);
+
+/// The same for a command that a person waits for.
+const ANSWER_TIME_MAX: Duration = Duration::from_secs(10);
+
+/// Many times what a message takes.
+const GUARD_STACK: usize = 128 * 1024;
 
 fn main() -> ExitCode {
     signals::hold();
@@ -19,7 +32,7 @@ fn main() -> ExitCode {
     system_calls::prepare();
     let context = ProcessContext::of_this_process();
     let code = match Cli::read(std::env::args_os(), |name| context.variable(name)) {
-        Ok(cli) => match settings::resolve(&cli, &context) {
+        Ok(cli) => match resolve(&cli, &context) {
             Ok(invocation) => invoke(invocation),
             Err(errors) => refuse(&errors.to_string(), errors.exit_code()),
         },
@@ -30,15 +43,50 @@ fn main() -> ExitCode {
     ExitCode::from(code)
 }
 
+/// A look at a path of the settings does not return while its file system hangs, and not even a signal ends it.
+fn resolve(cli: &Cli, context: &ProcessContext) -> Result<Invocation, UsageErrors> {
+    let (resolved, answer) = mpsc::channel::<()>();
+    let (limit, code) = match cli.verb {
+        Some(Verb::Status { .. }) => (ANSWER_TIME_MAX, NOT_HEALTHY),
+        None | Some(Verb::Run { .. } | Verb::Gateway { .. }) => (START_TIME_MAX, exit::FAILURE),
+        Some(_) => (ANSWER_TIME_MAX, exit::FAILURE),
+    };
+    let guard = move || {
+        if answer.recv_timeout(limit) == Err(RecvTimeoutError::Timeout) {
+            refuse(&format!("openclaw-supervise: {}", hangs("the state, store or configuration path", limit)), code);
+            end(code);
+        }
+    };
+    // Without the thread it is as it would be without a hang.
+    let _unguarded = thread::Builder::new().name("settings".to_owned()).stack_size(GUARD_STACK).spawn(guard);
+    let invocation = settings::resolve(cli, context);
+    drop(resolved);
+    invocation
+}
+
+fn hangs(what: &str, limit: Duration) -> String {
+    format!(
+        "{what} has not answered for {}s (does its file system hang?), so nothing was done; check the mount, or name another \
+         with --state-dir, --store-dir or --config",
+        limit.as_secs()
+    )
+}
+
+#[expect(clippy::disallowed_methods, reason = "the main thread is in a system call that does not return")]
+fn end(code: u8) -> ! {
+    stderr::flush();
+    std::process::exit(code.into())
+}
+
 fn invoke(invocation: Invocation) -> u8 {
     let out = &mut io::stdout();
     match invocation {
         Invocation::Run(settings) => run(*settings),
         Invocation::Probe(settings) => probe(&settings),
-        Invocation::Status(settings) => ask(&settings.subject, commands::status::run(&settings, out)),
-        Invocation::Doctor(settings) => ask(&settings.subject, commands::doctor::run(&settings, out)),
-        Invocation::Events(settings) => ask(&settings.subject, commands::events::run(&settings, out)),
-        Invocation::Request(settings) => ask(&settings.subject, commands::ask::run(&settings, out)),
+        Invocation::Status(settings) => ask(&settings.subject, NOT_HEALTHY, commands::status::run(&settings, out)),
+        Invocation::Doctor(settings) => ask(&settings.subject, exit::FAILURE, commands::doctor::run(&settings, out)),
+        Invocation::Events(settings) => ask(&settings.subject, exit::FAILURE, commands::events::run(&settings, out)),
+        Invocation::Request(settings) => ask(&settings.subject, exit::FAILURE, commands::ask::run(&settings, out)),
         Invocation::Install(settings) => serve(&settings, commands::install::install),
         Invocation::Uninstall(settings) => serve(&settings, commands::install::uninstall),
         Invocation::Demo(demo) => show(demo),
@@ -111,11 +159,16 @@ fn probe(settings: &ProbeSettings) -> u8 {
 }
 
 /// Runs a command that tells an operator about a supervisor. A signal ends it as it does any other program.
-fn ask(subject: &Subject, command: impl Future<Output = io::Result<u8>>) -> u8 {
+/// `unknown` is the exit code where nothing can be told.
+fn ask(subject: &Subject, unknown: u8, command: impl Future<Output = io::Result<u8>>) -> u8 {
     signals::release();
     in_runtime(subject.log, async {
         for warning in &subject.warnings {
             tracing::warn!("{warning}");
+        }
+        if !commands::store_answers(&subject.store_dir, ANSWER_TIME_MAX).await {
+            tracing::error!("{}", hangs("the store directory", ANSWER_TIME_MAX));
+            return unknown;
         }
         command.await.unwrap_or_else(|error| {
             tracing::error!("cannot write to stdout: {error}");

@@ -235,6 +235,8 @@ async fn another_user_is_turned_away() {
     fs::set_permissions(stage.store().join(NAME), fs::Permissions::from_mode(0o600)).unwrap();
     let shown = Verb::new(&stage, &["stop", "--timeout", "5s"]).user(65_534).run().await;
     assert!(shown.out.contains("belongs to another user"), "{shown:?}");
+    let shown = Verb::new(&stage, &["status"]).user(65_534).run().await;
+    assert_eq!((shown.code, shown.row("gateway")), (4, "unknown"), "nothing of it can be seen: {shown:?}");
     desk.close();
 }
 

@@ -140,7 +140,7 @@ fn a_gateway_whose_output_nobody_reads_is_told_of_with_the_reader_and_serves_aga
 #[test]
 fn one_that_prints_without_end_to_a_slow_reader_is_replaced_in_the_end() {
     let scene = Scene::new("healthy");
-    let (mut supervisor, reader) = unread(&scene, launch(&scene));
+    let (mut supervisor, reader) = unread(&scene, &launch(&scene));
     let gateway = supervisor.wait_started();
     scene.diary().command(gateway.pid, "print=64M");
     std::thread::scope(|scope| {

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use support::jail::{Jail, gateways};
 use support::ledger::Ledger;
 use support::shared::{Mount, mount_at};
-use support::supervisor::{Launch, Supervisor};
+use support::supervisor::{Launch, Supervisor, Verb};
 use support::{Scene, let_pass, wait_for};
 
 /// When no gateway of an owner may live any more, after its last confirmation.
@@ -22,6 +22,9 @@ const GONE: Duration = Duration::from_secs(30);
 
 /// How old a confirmation is told to be too old.
 const UNCONFIRMED: std::ops::Range<i64> = 20_000..25_000;
+
+/// What a program says that cannot look at its own paths.
+const HANGS: &str = "(does its file system hang?), so nothing was done; check the mount";
 
 /// Where the failure meets it: at the path, or in the middle of a write.
 const FAILS: [&str; 2] = ["cannot look at ", "cannot write "];
@@ -154,6 +157,35 @@ fn a_store_that_hangs_under_an_operator_who_keeps_the_gateway() {
     assert!(!gateway.is_alive() && scene.diary().starts().len() == 1, "{}", supervisor.story());
     store.answer();
     supervisor.expect_exit(0);
+}
+
+/// Where the settings hang, there is no loop yet that could tell.
+#[test]
+fn a_start_and_a_command_on_a_store_that_hangs_end_with_words() {
+    let scene = Scene::new("healthy");
+    let [store] = mount_at([scene.root().join("net")]);
+    let path = store.path().join("store").display().to_string();
+    // Now the mount is complete.
+    std::fs::create_dir(&path).expect("it answers");
+    store.hang();
+    let mut supervisor = start(on_store(&scene, &store));
+    let probe = Verb::start(&scene, &["probe", "--store-dir", &path]);
+    let status = Verb::start(&scene, &["status", "--store-dir", &path]);
+    probe.wait_line("what it finds", |line| line.starts_with("free: "));
+    wait_for(
+        "its end",
+        Duration::from_mins(1),
+        || supervisor.story(),
+        || supervisor.story().contains(HANGS).then_some(()),
+    );
+    // No call to it returns yet.
+    store.answer();
+    supervisor.expect_exit(1);
+    let status = status.end().expect(4).to_string();
+    assert!(status.contains(HANGS), "{status}");
+    probe.end().expect(1);
+    assert_eq!(scene.diary().starts().len(), 0);
+    start(on_store(&scene, &store)).wait_started();
 }
 
 /// A machine: processes, network and mount of its own.

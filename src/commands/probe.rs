@@ -16,6 +16,9 @@ use supervisor::Presence;
 
 /// The first pause between two looks; it doubles up to [`PAUSE_MAX`].
 const PAUSE_MIN: Duration = Duration::from_millis(50);
+
+/// How long the store may keep a probe from its port: a health check of a container has a few seconds in all.
+const STORE_TIME_MAX: Duration = Duration::from_secs(2);
 const PAUSE_MAX: Duration = Duration::from_millis(250);
 
 /// What one round found.
@@ -37,6 +40,9 @@ impl CheckResult {
 pub async fn place(settings: &ProbeSettings) -> Endpoint {
     let own = settings.endpoint.clone();
     if settings.is_endpoint_named || settings.question == Question::Supervised {
+        return own;
+    }
+    if !super::store_answers(&settings.store_dir, STORE_TIME_MAX).await {
         return own;
     }
     let url = supervisor::url(&settings.store_dir).await;

@@ -13,6 +13,7 @@ use crate::host::control::{
     Connection, ConnectionError, GatewayReply, LeaseReply, NextReply, RestartsReply, StatusReply, SupervisorReply,
 };
 use crate::settings::StatusSettings;
+pub use shown::NOT_HEALTHY;
 use shown::{Elsewhere, Health, Last, LastGateway, LastSupervisor, PortProbe, ProbeShown, Shown, StandbyShown};
 use std::io;
 use std::path::Path;

@@ -117,9 +117,10 @@ impl StallWatch {
     /// Whether its writes return, to be followed by others: one that stays in one write gets no processor meanwhile.
     #[must_use]
     pub fn writes_on(&self) -> bool {
-        let Some([(began, first), (at, last)]) = &self.window else { return false };
+        let Some([(began, first), (at, last)]) = self.window.as_deref() else { return false };
         let turns = last.turns.zip(first.turns).map_or(0, |(last, first)| last.saturating_sub(first));
-        turns > 0 && WRITE_TIME_MAX.saturating_mul(u32::try_from(turns).unwrap_or(u32::MAX)) >= at.saturating_sub(*began)
+        turns > 0
+            && WRITE_TIME_MAX.saturating_mul(u32::try_from(turns).unwrap_or(u32::MAX)) >= at.saturating_sub(*began)
     }
 
     /// How much a sample has to look at, so that what is found can be reported.

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 /// No gateway runs: 3 and 4 are the status codes of LSB for a service that does not run, and for an unclear state.
 const NOT_RUNNING: u8 = 3;
-const NOT_HEALTHY: u8 = 4;
+pub const NOT_HEALTHY: u8 = 4;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]

@@ -89,7 +89,9 @@ fn gateway_text(shown: &Shown) -> String {
                 around(" at ", ended_at.as_ref(), "")
             )
         });
-        return format!("not running{}", around("; ", last, ""));
+        let is_certain = shown.answered_by == "supervisor" || shown.is_in_view;
+        let gateway = if is_certain { "not running" } else { "unknown" };
+        return format!("{gateway}{}", around("; ", last, ""));
     };
     let healthy = gateway.healthy.map(|healthy| if healthy { "healthy" } else { "not healthy" });
     let is_unseen = shown.answered_by != "supervisor" && !shown.is_in_view;
