@@ -145,11 +145,12 @@ fn one_that_prints_without_end_to_a_slow_reader_is_replaced_in_the_end() {
     scene.diary().command(gateway.pid, "print=64M");
     std::thread::scope(|scope| {
         let slow = scope.spawn(|| {
-            let start = std::time::Instant::now();
-            while gateway.is_alive() && start.elapsed() < support::PATIENCE * 3 {
+            let take_some = || {
                 read(&reader, 8 * 1024);
                 support::let_pass(Duration::from_millis(20));
-            }
+                (!gateway.is_alive()).then_some(())
+            };
+            support::wait_for("its end", support::PATIENCE * 3, String::new, take_some);
         });
         supervisor.wait_event("liveness.blocked");
         supervisor.patience = support::PATIENCE * 2;

@@ -16,6 +16,8 @@ fn behind<'a>(scene: &'a Scene, script: &str) -> Launch<'a> {
 }
 
 fn listener(scene: &Scene) -> process::Process {
+    // A shell is followed before it becomes the gateway.
+    scene.diary().wait_line("START ");
     let starts = scene.diary().starts();
     assert_eq!(starts.len(), 1, "{}", scene.diary().text());
     starts[0].process

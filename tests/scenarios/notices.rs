@@ -159,12 +159,12 @@ fn every_end_of_ours_is_told_before_it_comes() {
     hooked.run_for(s(1));
     hooked.send(Event::LeaseLost { owner: None, why: "it was taken".to_owned() });
     hooked.run_for(s(1));
-    for (world, code) in vec![(spent, 69), (conflict, 78), (duplicate, 78), (robbed, 78), (hooked, 78)] {
+    for (world, code) in [(&spent, 69), (&conflict, 78), (&duplicate, 78), (&robbed, 78), (&hooked, 78)] {
         assert_eq!(world.outcome().0, code);
         let is_end = |effect: &&Effect| matches!(effect, Effect::FinishSweep | Effect::Exit(_));
         let last = world.effects.iter().rev().map(|(_, effect)| effect).find(|effect| !is_end(effect));
         assert_eq!(last, Some(&Effect::Notify(Stopping)), "{code}");
-        assert_eq!(told_at(&world, Stopping).len(), 1, "{code}");
+        assert_eq!(told_at(world, Stopping).len(), 1, "{code}");
     }
 }
 

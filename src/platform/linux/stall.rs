@@ -142,11 +142,11 @@ fn is_readable(info: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::platform::clock;
     use crate::platform::proc;
     use std::io::{self, Read};
     use std::os::fd::{AsRawFd, OwnedFd};
     use std::process::{Child, Command, Stdio};
-    use std::time::Instant;
 
     /// Killed with this value.
     struct Ended(Child);
@@ -159,12 +159,12 @@ mod tests {
     }
 
     fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
-        let start = Instant::now();
+        let start = clock::monotonic();
         loop {
             if let Some(found) = look() {
                 return found;
             }
-            assert!(start.elapsed() < Duration::from_secs(20), "waited in vain: {what}");
+            assert!(clock::monotonic().saturating_sub(start) < Duration::from_secs(20), "waited in vain: {what}");
             std::thread::yield_now();
         }
     }
