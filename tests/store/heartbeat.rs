@@ -173,6 +173,10 @@ fn an_owner_that_was_away_answers_and_releases_nothing_before_it_has_looked_at_i
         // It comes in between.
         assert!(matches!(store.peek(), LeaseAnswer::Contended { .. }));
         assert_eq!(store.store().confirmed(), taken, "its row may be that of another");
+        // The look for our files is due as well, and comes after the write.
+        if store.moves == 0 {
+            store.wait_moved();
+        }
         if releases {
             assert!(!store.close(true));
             assert!(!scene.reader().lease().unwrap().unwrap().row.released);
