@@ -219,7 +219,7 @@ impl Files {
             8 => self.make(node, name(&body[16..]), number(body, 0)),
             // MKDIR
             9 => self.make(node, name(&body[8..]), DIRECTORY | number(body, 0)),
-            // UNLINK, RMDIR: whoever has it open keeps it
+            // UNLINK, RMDIR: a process that has it open keeps it
             10 | 11 => {
                 self.node(node)?.names.remove(&name(body)).ok_or(Errno::NOENT)?;
                 Ok(Vec::new())
