@@ -8,6 +8,7 @@
 mod support;
 
 use nix::sys::signal::Signal;
+use rustix::fs::{FlockOperation, flock};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -102,6 +103,21 @@ fn socket_lease_and_records_come_back_wherever_the_directory_went() {
             });
         }
     });
+}
+
+/// Between its lock and its socket the record in the new directory names no owner.
+#[test]
+fn an_owner_that_has_locked_the_new_directory_and_has_no_socket_yet_is_known_by_its_claim() {
+    let (scene, mut owner, gateway) = serving();
+    fs::remove_dir_all(scene.state_dir()).unwrap();
+    fs::create_dir_all(scene.store_dir()).unwrap();
+    let lock = fs::File::create(scene.store_dir().join("lease.lock")).unwrap();
+    flock(&lock, FlockOperation::NonBlockingLockExclusive).unwrap();
+    let told = status(&scene);
+    assert_eq!(told["supervisor"]["pid"], owner.pid(), "{told:#}");
+    assert_eq!((&told["lease"]["held"], &told["health"]), (&true.into(), &"healthy".into()), "{told:#}");
+    drop(lock);
+    assert_comes_back(&scene, &mut owner, &gateway, "its directory was locked for an instant");
 }
 
 #[test]

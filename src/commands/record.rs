@@ -61,8 +61,9 @@ pub(super) enum OwnerSeen {
     Elsewhere { is_locked: bool },
     /// It holds the lock, and the record does not name it.
     Unnamed,
-    /// It claims this port for this directory, and holds no lock in it.
-    ClaimOnly { pid: Option<i32>, port: u16 },
+    /// It claims this port for this directory, and the record there does not name it. `is_locked`: it has the lock there again,
+    /// or already.
+    ClaimOnly { pid: Option<i32>, port: u16, is_locked: bool },
     /// The port is claimed by a supervisor with another directory; `None` if it does not name that.
     OtherStore { pid: Option<i32>, port: u16, dir: Option<PathBuf> },
 }
@@ -77,8 +78,11 @@ impl OwnerSeen {
         match owner.filter(|owner| !owner.released).map(|owner| owner.life) {
             Some(Life::Alive) => Self::Here,
             Some(Life::Unknown) => Self::Elsewhere { is_locked },
-            Some(Life::Gone(_)) | None if is_locked => Self::Unnamed,
-            Some(Life::Gone(_)) | None => Self::of_claims(store_dir, port).await,
+            Some(Life::Gone(_)) | None => match Self::of_claims(store_dir, port).await {
+                Self::ClaimOnly { pid, port, .. } => Self::ClaimOnly { pid, port, is_locked },
+                Self::Nowhere | Self::OtherStore { .. } if is_locked => Self::Unnamed,
+                seen => seen,
+            },
         }
     }
 
@@ -90,7 +94,7 @@ impl OwnerSeen {
             let Some(pid) = holder(claimed) else { continue };
             let dir = claim::folder_of(claimed, FOLDER_TIME_MAX).await.ok().flatten();
             if dir.as_deref() == Some(store_dir) {
-                return Self::ClaimOnly { pid, port: claimed };
+                return Self::ClaimOnly { pid, port: claimed, is_locked: false };
             }
             if claimed == port {
                 other = Self::OtherStore { pid, port, dir };
@@ -110,7 +114,10 @@ impl OwnerSeen {
                 Some("it has not released the lease and cannot be asked from here".to_owned())
             }
             Self::Unnamed => Some(format!("a supervisor holds the lock in {here} and has no control socket there yet")),
-            Self::ClaimOnly { port, .. } => Some(format!(
+            Self::ClaimOnly { port, is_locked: true, .. } => {
+                Some(format!("it claims port {port} and has no control socket in {here} yet"))
+            }
+            Self::ClaimOnly { port, is_locked: false, .. } => Some(format!(
                 "it claims port {port}, and has no control socket in {here} now: the directory was removed or replaced; \
                  the socket is back within a minute"
             )),

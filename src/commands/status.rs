@@ -132,8 +132,11 @@ async fn of_record(settings: &StatusSettings, error: &ConnectionError) -> Shown 
         && (record.is_some() || matches!(error, ConnectionError::Absent | ConnectionError::Silent { .. }));
     let held = match seen {
         OwnerSeen::Nowhere | OwnerSeen::OtherStore { dir: Some(_), .. } => record.as_ref().map(|_| false),
-        OwnerSeen::Here | OwnerSeen::Unnamed | OwnerSeen::Elsewhere { is_locked: true } => Some(true),
-        OwnerSeen::Elsewhere { is_locked: false } | OwnerSeen::ClaimOnly { .. } | OwnerSeen::OtherStore { .. } => None,
+        OwnerSeen::Here
+        | OwnerSeen::Unnamed
+        | OwnerSeen::Elsewhere { is_locked: true }
+        | OwnerSeen::ClaimOnly { is_locked: true, .. } => Some(true),
+        OwnerSeen::Elsewhere { .. } | OwnerSeen::ClaimOnly { .. } | OwnerSeen::OtherStore { .. } => None,
     };
     Shown {
         supervisor: SupervisorReply {
