@@ -1,18 +1,13 @@
 //! Planned restarts of the real gateway, one after the other: none of them costs anything.
 //!
-//! `REAL_HANDOFF_ROUNDS=10 cargo test --release --test real_handoff` is the long form.
+//! `REAL_HANDOFF_ROUNDS=10 cargo test --release --test real handoff` is the long form.
 
-#![cfg(target_os = "linux")]
-
-#[expect(dead_code, reason = "each test file uses its part of the kit")]
-mod support;
-
+use crate::support::process::describe;
+use crate::support::real::RealGateway;
+use crate::support::supervisor::Said;
+use crate::support::{Scene, port};
 use nix::sys::signal::Signal;
 use std::time::Duration;
-use support::process::describe;
-use support::real::RealGateway;
-use support::supervisor::Said;
-use support::{Scene, port};
 
 /// A boot takes its seconds, and the suite has to end.
 const ROUNDS: &str = "2";

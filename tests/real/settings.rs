@@ -1,16 +1,11 @@
 //! The real gateway is found wherever its own files put it.
 
-#![cfg(target_os = "linux")]
-
-#[expect(dead_code, reason = "each test file uses its part of the kit")]
-mod support;
-
+use crate::support::real::RealGateway;
+use crate::support::supervisor::Said;
+use crate::support::{Scene, http};
 use nix::sys::signal::Signal;
 use std::fs;
 use std::time::Duration;
-use support::real::RealGateway;
-use support::supervisor::Said;
-use support::{Scene, http};
 
 /// Cold disks and busy machines.
 const PATIENCE: Duration = Duration::from_mins(4);

@@ -1,22 +1,13 @@
 //! The real OpenClaw under a real systemd: in the service that it installs with this program as its wrapper, and in the one
 //! that this program installs.
 
-#![cfg(target_os = "linux")]
-#![expect(clippy::expect_used, reason = "a test that cannot go on says so by a panic")]
-
-#[path = "systemd/machine.rs"]
-#[expect(dead_code, reason = "each test file uses its part of the kit")]
-mod machine;
-#[expect(dead_code, reason = "each test file uses its part of the kit")]
-mod support;
-
-use machine::{Machine, Unit};
+use crate::machine::{Machine, Unit};
+use crate::support::let_pass;
+use crate::support::real::RealGateway;
 use serde_json::Value;
 use std::fs;
 use std::process::Output;
 use std::time::Duration;
-use support::let_pass;
-use support::real::RealGateway;
 
 /// The name that OpenClaw gives its service.
 const SERVICE: &str = "openclaw-gateway";

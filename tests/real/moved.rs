@@ -1,20 +1,14 @@
 //! P11 with the real gateway: its port, TLS and bind mode change in `openclaw.json` while it runs. It heeds that by itself,
 //! and is never ended for it.
 
-#![cfg(target_os = "linux")]
-#![expect(clippy::expect_used, reason = "a test that cannot go on says so by a panic")]
-
-#[expect(dead_code, reason = "each test file uses its part of the kit")]
-mod support;
-
+use crate::support::Scene;
+use crate::support::port::Port;
+use crate::support::real::RealGateway;
+use crate::support::supervisor::{Said, Supervisor};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use std::fs;
 use std::time::Duration;
-use support::Scene;
-use support::port::Port;
-use support::real::RealGateway;
-use support::supervisor::{Said, Supervisor};
 
 /// Cold disks and busy machines.
 const PATIENCE: Duration = Duration::from_mins(4);
@@ -28,7 +22,7 @@ fn configure(scene: &Scene, gateway: &Value) {
 /// What it does about a changed config is its own affair: it may restart in place, or exit with 0 to be started again.
 fn assert_follows(supervisor: &mut Supervisor, scene: &Scene, url: &str) {
     supervisor.wait_event_with("endpoint.changed", |event| event.text("to") == url);
-    support::wait_for(
+    crate::support::wait_for(
         url,
         PATIENCE,
         || supervisor.story(),
