@@ -177,7 +177,7 @@ impl StoreRecord {
         RecordedGateway {
             generation: record.generation,
             pid: record.pid,
-            age: record.intent.map(|at| self.0.age(record, at)),
+            age: self.0.age(record),
             life: match (&end, record.settled) {
                 (Some(_), _) => Life::Gone("its end is on record"),
                 (None, Some(_)) => Life::Unknown,

@@ -167,7 +167,10 @@ impl RestartPolicy {
         if run.clean {
             return;
         }
-        self.unclean.push_back(run.unclean_stamp());
+        // A predecessor's may be older than those that were recorded before it, if it cannot be dated.
+        let stamp = run.unclean_stamp();
+        let place = self.unclean.partition_point(|other| *other <= stamp);
+        self.unclean.insert(place, stamp);
         // One of those that wait for a word may turn out to be clean.
         if self.unclean.len() > (policy.boot_limit as usize).saturating_add(1 + PENDING_MAX) {
             self.unclean.pop_front();
@@ -288,9 +291,7 @@ impl RestartPolicy {
 
     /// Takes one restart out of the budget.
     fn spend(&mut self, now: Moment, policy: &Policy) -> Result<(), Plan> {
-        while self.spent.front().is_some_and(|at| at.saturating_add(policy.restart_window) <= now) {
-            self.spent.pop_front();
-        }
+        self.spent.retain(|at| at.saturating_add(policy.restart_window) > now);
         let restarts = u32::try_from(self.spent.len()).unwrap_or(u32::MAX);
         let budget = policy.max_restarts.saturating_add(u32::from(policy.planted.is(Fault::BudgetOffByOne)));
         if restarts >= budget {

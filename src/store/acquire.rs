@@ -15,7 +15,7 @@ use super::{folder, history};
 use crate::core::lease::{Basis, Ruling, rule};
 use crate::core::{Acquired, Contested, History, LeaseAnswer, LeftRecord, Moment, Recovered, Report};
 use crate::platform::{claim, filesystem};
-use rusqlite::Transaction;
+use rusqlite::{Connection, Transaction};
 use std::time::Duration;
 
 /// Between two attempts on a lock or a claim that may be free in an instant.
@@ -29,11 +29,22 @@ enum RowOutcome {
 
 struct TakenRow {
     epoch: u64,
+    known: Predecessors,
+}
+
+/// What the store knows of our predecessors.
+struct Predecessors {
     recovered: Option<Recovered>,
     past: History,
     left: Option<GenerationRecord>,
     /// Whether that gateway may run where it cannot be seen.
     is_elsewhere: bool,
+}
+
+impl Predecessors {
+    fn left_record(&self, context: &Context) -> Option<LeftRecord> {
+        self.left.as_ref().map(|left| left.left_record(&context.clocks, self.is_elsewhere))
+    }
 }
 
 /// Takes the lease. `unchanged`: the counter of the owner, if it has been still for long enough.
@@ -53,10 +64,10 @@ pub(super) fn take(
     let (acquired, left) = match take_row_or_recreate(context, &mut held, unchanged, now) {
         Ok(RowOutcome::Refused(answer)) => return Err(answer),
         Ok(RowOutcome::Taken(taken)) => {
-            let left = taken.left.as_ref().map(|left| left.left_record(&context.clocks, taken.is_elsewhere));
-            buffer.begin(taken.left);
-            let TakenRow { epoch, recovered, past, .. } = *taken;
-            (Acquired { epoch, basis, recovered, past, trouble: None }, left)
+            let TakenRow { epoch, known } = *taken;
+            let record = known.left_record(context);
+            buffer.begin(known.left);
+            (Acquired { epoch, basis, recovered: known.recovered, past: known.past, trouble: None }, record)
         }
         Err(error) if error.kind() == StoreErrorKind::Refused => return Err(failed(&error)),
         Err(error) if basis == Basis::Heartbeat => {
@@ -70,7 +81,13 @@ pub(super) fn take(
                 _ => News::Failed(trouble.clone()),
             });
             held.disconnect();
-            (Acquired { epoch: 0, basis, recovered: None, past: History::default(), trouble: Some(trouble) }, None)
+            let known = remember(context, basis, unchanged, now).transpose()?;
+            let (recovered, past, record) = known.map_or_else(Default::default, |known| {
+                let record = known.left_record(context);
+                buffer.begin_unwritten(known.left);
+                (known.recovered, known.past, record)
+            });
+            (Acquired { epoch: 0, basis, recovered, past, trouble: Some(trouble) }, record)
         }
     };
     if let Some(server) = server {
@@ -184,26 +201,67 @@ fn decide(
     unchanged: Option<u64>,
     now: Moment,
 ) -> rusqlite::Result<RowOutcome> {
-    // A row of our own is of an earlier attempt.
     let row = lease::read(tx, &context.place.key)?;
-    let other = row.as_ref().filter(|row| row.identity.owner != context.us.owner);
-    let owner = || other.and_then(|row| row.holder(&context.us, basis));
-    let ruling = rule(basis, true, other.map(|row| row.to_rule(&context.us, basis)).as_ref(), unchanged);
-    let recovered = match ruling {
-        Ruling::Contended => {
-            return Ok(RowOutcome::Refused(LeaseAnswer::Contended { owner: owner(), what: Contested::Lease }));
-        }
-        Ruling::Observe { beat } => return Ok(RowOutcome::Refused(LeaseAnswer::Unclear { beat, owner: owner() })),
-        Ruling::Take { recovered } => recovered,
+    let recovered = match judge(context, row.as_ref(), basis, unchanged) {
+        Ok(recovered) => recovered,
+        Err(answer) => return Ok(RowOutcome::Refused(answer)),
     };
     let epoch = row.as_ref().map_or(0, |row| row.epoch).saturating_add(1);
     lease::write(tx, context.terms(), epoch, row.as_ref(), context.clocks.now().wall_ms)?;
-    let left = history::close_older(tx)?;
-    let past = history::past(tx, &context.clocks, now)?;
-    let pid = other.and_then(|row| row.identity.pid);
-    let recovered = recovered.map(|why| Recovered { pid, why: why.to_owned() });
-    let is_elsewhere = left.as_ref().is_some_and(|left| may_run_elsewhere(left, row.as_ref(), &context.us, basis));
-    Ok(RowOutcome::Taken(Box::new(TakenRow { epoch, recovered, past, left, is_elsewhere })))
+    history::close_older(tx)?;
+    let known = read_predecessors(context, tx, row.as_ref(), recovered, basis, now)?;
+    Ok(RowOutcome::Taken(Box::new(TakenRow { epoch, known })))
+}
+
+/// Whether the row may be taken, and from which owner that left without giving it back.
+fn judge(
+    context: &Context,
+    row: Option<&LeaseRow>,
+    basis: Basis,
+    unchanged: Option<u64>,
+) -> Result<Option<Recovered>, LeaseAnswer> {
+    // A row of our own is of an earlier attempt.
+    let other = row.filter(|row| row.identity.owner != context.us.owner);
+    let owner = || other.and_then(|row| row.holder(&context.us, basis));
+    match rule(basis, true, other.map(|row| row.to_rule(&context.us, basis)).as_ref(), unchanged) {
+        Ruling::Contended => Err(LeaseAnswer::Contended { owner: owner(), what: Contested::Lease }),
+        Ruling::Observe { beat } => Err(LeaseAnswer::Unclear { beat, owner: owner() }),
+        Ruling::Take { recovered } => {
+            let pid = other.and_then(|row| row.identity.pid);
+            Ok(recovered.map(|why| Recovered { pid, why: why.to_owned() }))
+        }
+    }
+}
+
+fn read_predecessors(
+    context: &Context,
+    conn: &Connection,
+    row: Option<&LeaseRow>,
+    recovered: Option<Recovered>,
+    basis: Basis,
+    now: Moment,
+) -> rusqlite::Result<Predecessors> {
+    let (left, past) = (history::left(conn)?, history::past(conn, &context.clocks, now)?);
+    let is_elsewhere = left.as_ref().is_some_and(|left| may_run_elsewhere(left, row, &context.us, basis));
+    Ok(Predecessors { recovered, past, left, is_elsewhere })
+}
+
+/// What a database says that cannot be written: a full disk makes no crash undone, and no other owner go away. `None` if it
+/// cannot be read either.
+fn remember(
+    context: &Context,
+    basis: Basis,
+    unchanged: Option<u64>,
+    now: Moment,
+) -> Option<Result<Predecessors, LeaseAnswer>> {
+    let database = Database::open_unwritable(&context.place.dir, context.limits.again).ok()?;
+    let conn = database.conn();
+    let row = lease::read(conn, &context.place.key).ok()?;
+    let recovered = match judge(context, row.as_ref(), basis, unchanged) {
+        Ok(recovered) => recovered,
+        Err(answer) => return Some(Err(answer)),
+    };
+    read_predecessors(context, conn, row.as_ref(), recovered, basis, now).ok().map(Ok)
 }
 
 /// Whether the gateway of a supervisor that is gone, or taken for gone, may run where it cannot be seen from here. `row` is

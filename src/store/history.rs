@@ -2,9 +2,10 @@
 
 use super::clock::{Clocks, Stamp};
 use super::column::{count, integer, number, pid, text};
+use super::dating::Dating;
 use super::record::GenerationRecord;
 use crate::core::restart_policy::Cause;
-use crate::core::{ExitStatus, Generation, History, Moment, Settled};
+use crate::core::{ExitStatus, Generation, History, Moment, PastRun, Settled};
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -149,34 +150,42 @@ fn unsettled(conn: &Connection) -> rusqlite::Result<Vec<GenerationRecord>> {
     conn.prepare(sql)?.query_map([], |row| Ok(parse(row)))?.collect()
 }
 
-/// The settled ones for the core, oldest first.
+/// What the core gets: the settled ones that can be dated, oldest first, and the last one without an end. An older one
+/// without an end is over.
 pub(super) fn past(conn: &Connection, clocks: &Clocks, now: Moment) -> rusqlite::Result<History> {
-    let sql = "SELECT * FROM generations WHERE number > 0 AND typeof(settled_at) = 'integer' \
-               ORDER BY number DESC LIMIT ?1";
-    let mut statement = conn.prepare(sql)?;
-    let rows = statement.query_map([TOLD_MAX], |row| Ok(parse(row)))?;
-    let mut runs = Vec::new();
-    for record in rows {
-        let record = record?;
-        let age = record.intent.map(|at| clocks.age(at, record.boot_id.as_deref()));
-        if age.is_some_and(|age| age <= TOLD_AGE_MAX) {
-            runs.extend(record.past_run(clocks, now));
-        }
+    let sql = "SELECT * FROM generations WHERE number > 0 ORDER BY number DESC LIMIT ?1";
+    let mut records =
+        conn.prepare(sql)?.query_map([TOLD_MAX], |row| Ok(parse(row)))?.collect::<rusqlite::Result<Vec<_>>>()?;
+    let left = left(conn)?;
+    let is_left = |record: &GenerationRecord| left.as_ref().is_some_and(|left| left.generation == record.generation);
+    for record in records.iter_mut().filter(|record| record.settled.is_none() && !is_left(record)) {
+        record.mark_over();
     }
+    let readings: Vec<_> = records.iter().map(GenerationRecord::readings).collect();
+    let dated = Dating::of(&readings, clocks, now);
+    let is_told = |run: &PastRun| now.saturating_sub(run.spawned) <= TOLD_AGE_MAX;
+    let settled = records.iter().zip(&dated).filter_map(|(record, dating)| record.past_run(dating.as_ref()));
+    let mut runs: Vec<_> = settled.filter(is_told).collect();
     runs.reverse();
-    let left = unsettled(conn)?.first().map(|record| record.left(clocks, now));
+    let left = left.as_ref().map(|left| {
+        let dating = records.iter().position(is_left).and_then(|index| dated[index].as_ref());
+        left.left(dating, now)
+    });
     Ok(History { generation: youngest(conn)?, runs, left })
 }
 
-/// Settles all but the last one without an end, which may still be running and is returned.
-pub(super) fn close_older(tx: &Transaction<'_>) -> rusqlite::Result<Option<GenerationRecord>> {
-    let mut unsettled = unsettled(tx)?.into_iter();
-    let left = unsettled.next();
-    for record in unsettled {
+/// The last one without a readable end, which may still be running.
+pub(super) fn left(conn: &Connection) -> rusqlite::Result<Option<GenerationRecord>> {
+    Ok(unsettled(conn)?.into_iter().next())
+}
+
+/// Settles all but the last one without an end, which may still be running.
+pub(super) fn close_older(tx: &Transaction<'_>) -> rusqlite::Result<()> {
+    for record in unsettled(tx)?.into_iter().skip(1) {
         close(tx, record)?;
     }
-    tx.execute("DELETE FROM generations WHERE number <= (SELECT max(number) FROM generations) - ?1", [ROWS_MAX])?;
-    Ok(left)
+    let sql = "DELETE FROM generations WHERE number <= (SELECT max(number) FROM generations) - ?1";
+    tx.execute(sql, [ROWS_MAX]).map(drop)
 }
 
 /// Settles all of them.
@@ -201,7 +210,6 @@ mod tests {
     use super::*;
     use crate::core::lease::Basis;
     use crate::core::restart_policy::Run;
-    use crate::core::{PastRun, Settled};
 
     const fn s(seconds: u64) -> Duration {
         Duration::from_secs(seconds)
@@ -270,7 +278,8 @@ mod tests {
                      VALUES (9001, x'ff', -4, -1, '[[0, 1], [5], 7, [6, 7], \"x\"', 'soon', 'never', x'03');",
             )
             .unwrap();
-            let left = close_older(tx).unwrap().unwrap();
+            close_older(tx).unwrap();
+            let left = left(tx).unwrap().unwrap();
             assert_eq!(left, GenerationRecord { generation: 9001, ..GenerationRecord::default() });
             let past = past(tx, &watch.clocks(), s(5)).unwrap();
             assert_eq!((past.generation, past.runs), (9001, vec![]));
@@ -313,7 +322,8 @@ mod tests {
             }
             let settled = Some((Settled::NeverStarted, watch.clocks().now()));
             write(tx, &GenerationRecord { generation: 7, intent, settled, ..GenerationRecord::default() }, 0).unwrap();
-            assert_eq!(close_older(tx).unwrap().unwrap().generation, 6);
+            close_older(tx).unwrap();
+            assert_eq!(left(tx).unwrap().unwrap().generation, 6);
             let told = past(tx, &watch.clocks(), s(1000)).unwrap();
             let run = Run { started: None, healthy_until: s(900), ended: s(900), clean: false };
             let over =

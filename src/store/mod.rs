@@ -21,6 +21,7 @@ mod acquire;
 mod clock;
 mod column;
 mod context;
+mod dating;
 mod error;
 mod events;
 mod folder;

@@ -1,6 +1,7 @@
 //! Read access to the store, with or without a running supervisor.
 
-use super::clock::{Clocks, Stamp};
+use super::clock::Clocks;
+use super::dating::Dating;
 use super::error::StoreError;
 use super::events::{self, EventRow};
 use super::folder::database_of;
@@ -102,10 +103,11 @@ impl StoreReader {
         history::youngest(conn).and_then(|number| history::read(conn, number)).map_err(self.database.error("read"))
     }
 
-    /// The age of a stamp in this record.
+    /// How long ago its start was decided. `None` if that cannot be told.
     #[must_use]
-    pub fn age(&self, record: &GenerationRecord, stamp: Stamp) -> Duration {
-        self.clocks.age(stamp, record.boot_id.as_deref())
+    pub fn age(&self, record: &GenerationRecord) -> Option<Duration> {
+        let dating = Dating::of(&[record.readings()], &self.clocks, Moment::ZERO).pop()??;
+        dating.age(record.intent?)
     }
 
     /// The last `limit` events, oldest first.

@@ -1,6 +1,7 @@
 //! The record of one gateway.
 
 use super::clock::{Clocks, Stamp};
+use super::dating::{Dating, Readings, undated};
 use crate::core::restart_policy::{Cause, Run};
 use crate::core::{ExitStatus, Fact, Generation, LeftRecord, Moment, PastRun, Settled, Unfinished};
 
@@ -68,8 +69,14 @@ impl GenerationRecord {
             Change::Fact(fact, now) => {
                 // Boot clocks of different boots cannot be compared.
                 let same_boot = self.boot_id.is_none() || self.boot_id == clocks.boot_id;
+                let before = (self.started, self.healthy_until.or(self.stable));
                 let at = Stamp { boot_ms: at.boot_ms.filter(|_| same_boot), ..at };
                 self.apply_fact(fact, |moment| at.before(now.saturating_sub(moment)), at);
+                if let (false, Fact::Settled(Settled::Ran(..))) = (same_boot, fact) {
+                    // They were recorded in its own boot, and counted back from this one they would be less exact.
+                    self.started = before.0.or(self.started);
+                    self.healthy_until = before.1.or(self.healthy_until);
+                }
             }
         }
     }
@@ -117,19 +124,27 @@ impl GenerationRecord {
         self.settled = Some((Settled::Ran(false, Cause::Failed), at));
     }
 
-    /// For the core; `None` if it is not settled, or unreadable.
-    pub(super) fn past_run(&self, clocks: &Clocks, now: Moment) -> Option<PastRun> {
-        let moment = |stamp| clocks.moment(now, stamp, self.boot_id.as_deref());
-        let spawned = moment(self.intent?);
+    /// All its stamps.
+    pub(super) fn readings(&self) -> Readings<'_> {
+        let (died, settled) = (self.died.map(|(_, at)| at), self.settled.map(|(_, at)| at));
+        let later = [self.started, self.stable, self.healthy_until, died, settled];
+        Readings { boot_id: self.boot_id.as_deref(), first: self.intent, later }
+    }
+
+    /// For the core; `None` if it is not settled, or cannot be dated.
+    pub(super) fn past_run(&self, dating: Option<&Dating>) -> Option<PastRun> {
+        let moment = |stamp| dating?.moment(stamp);
+        let spawned = moment(self.intent?)?;
         let settled = match self.settled? {
             (Settled::NeverStarted, _) => Settled::NeverStarted,
             (Settled::Postponed, _) => Settled::Postponed,
             (Settled::Ran(clean, cause), at) => {
-                let ended = moment(self.died.map_or(at, |(_, at)| at)).max(spawned);
-                let healthy_until = self.healthy_until.or(self.stable).or(self.started);
+                let started = self.started.and_then(moment);
+                let served = self.healthy_until.or(self.stable).and_then(moment).or(started);
+                let ended = moment(self.died.map_or(at, |(_, at)| at)).or(served).unwrap_or(spawned).max(spawned);
                 let run = Run {
-                    started: self.started.map(|at| moment(at).clamp(spawned, ended)),
-                    healthy_until: healthy_until.map_or(ended, moment).clamp(spawned, ended),
+                    started: self.started.map(|_| started.unwrap_or(spawned).clamp(spawned, ended)),
+                    healthy_until: served.unwrap_or(ended).clamp(spawned, ended),
                     ended,
                     clean,
                 };
@@ -140,11 +155,15 @@ impl GenerationRecord {
     }
 
     /// For the core, of a gateway that may still be running.
-    pub(super) fn left(&self, clocks: &Clocks, now: Moment) -> Unfinished {
-        let moment = |stamp| clocks.moment(now, stamp, self.boot_id.as_deref());
+    pub(super) fn left(&self, dating: Option<&Dating>, now: Moment) -> Unfinished {
+        // Without a readable stamp it counts as just started, so that nothing is done too early.
+        let moment = |stamp| match (self.intent, dating) {
+            (Some(intent), Some(dating)) => dating.moment(stamp).or(dating.moment(intent)).unwrap_or(now),
+            (Some(intent), None) => undated(now, intent, stamp),
+            (None, _) => now,
+        };
         Unfinished {
             generation: self.generation,
-            // Without a readable stamp it counts as just started, so that nothing is done too early.
             spawned: self.intent.map_or(now, moment),
             started: self.started.map(moment),
             healthy_until: self.stable.or(self.started).map(moment),
@@ -190,6 +209,18 @@ mod tests {
         record
     }
 
+    fn dating(record: &GenerationRecord, watch: &TestClocks, now: Moment) -> Option<Dating> {
+        Dating::of(&[record.readings()], &watch.clocks(), now).remove(0)
+    }
+
+    fn past_run(record: &GenerationRecord, watch: &TestClocks, now: Moment) -> Option<PastRun> {
+        record.past_run(dating(record, watch, now).as_ref())
+    }
+
+    fn left(record: &GenerationRecord, watch: &TestClocks, now: Moment) -> Unfinished {
+        record.left(dating(record, watch, now).as_ref(), now)
+    }
+
     #[test]
     fn moments_come_back_as_they_were_whatever_the_wall_clock_did() {
         let watch = TestClocks::new();
@@ -206,7 +237,7 @@ mod tests {
             watch.step_wall(step);
             watch.go(s(10));
             // The next supervisor's monotonic clock has another origin: 5000 is its now.
-            let past = record.past_run(&watch.clocks(), s(5000)).unwrap();
+            let past = past_run(&record, &watch, s(5000)).unwrap();
             let since = |moment: Moment| s(5000).saturating_sub(moment);
             let Settled::Ran(run, Cause::Failed) = past.settled else { panic!("{past:?}") };
             assert_eq!(since(run.ended), watch.after(s(60)));
@@ -223,28 +254,32 @@ mod tests {
         let never_started = Change::Fact(Fact::Settled(Settled::NeverStarted), s(1000));
         record.apply(never_started, watch.clocks().now(), &watch.clocks(), "us");
         watch.go(s(60));
-        let past = record.past_run(&watch.clocks(), s(1060)).unwrap();
+        let past = past_run(&record, &watch, s(1060)).unwrap();
         assert_eq!((past.spawned, past.settled), (s(1000), Settled::NeverStarted));
     }
 
     #[test]
-    fn after_a_reboot_the_wall_clock_counts_and_the_future_is_now() {
+    fn after_a_reboot_the_wall_clock_counts_and_what_it_puts_into_the_future_is_in_no_window() {
         let watch = TestClocks::new();
         let mut record = record(&watch);
-        record.apply(Change::Fact(Fact::Started, s(1000)), watch.clocks().now(), &watch.clocks(), "us");
+        let now = Moment::from_hours(10_000);
+        record.apply(Change::Fact(Fact::Started, now), watch.clocks().now(), &watch.clocks(), "us");
         watch.reboot();
         watch.go(s(100));
-        let left = record.left(&watch.clocks(), s(900));
-        assert_eq!((left.spawned, left.started, left.died), (s(800), Some(s(800)), None));
+        let seen = left(&record, &watch, now);
+        let at = now - s(100);
+        assert_eq!((seen.spawned, seen.started, seen.died), (at, Some(at), None));
         assert!(!record.left_record(&watch.clocks(), false).same_boot);
         watch.step_wall(-200_000);
-        assert_eq!(record.left(&watch.clocks(), s(900)).spawned, s(900));
-        // Later stamps are not mixed up with the earlier boot clock.
+        assert!(left(&record, &watch, now).spawned < now - Moment::from_hours(7 * 24));
+        // Later stamps are not mixed up with the earlier boot clock, and leave what was recorded in it.
+        let started = record.started;
+        record.apply(Change::Fact(run(now), now), watch.clocks().now(), &watch.clocks(), "us");
+        assert_eq!((record.started, record.died.unwrap().1.boot_ms), (started, None));
+        assert_eq!(past_run(&record, &watch, now), None, "a crash in the future counts as no crash of now");
         watch.step_wall(200_000);
-        record.apply(Change::Fact(run(s(800)), s(900)), watch.clocks().now(), &watch.clocks(), "us");
         watch.go(s(50));
-        let past = record.past_run(&watch.clocks(), s(950)).unwrap();
-        assert_eq!(past.spawned, s(800));
+        assert_eq!(past_run(&record, &watch, now).unwrap().spawned, now - s(150));
     }
 
     #[test]
@@ -256,7 +291,7 @@ mod tests {
         record.healthy_until = stamp(i64::MIN);
         record.died = Some((ExitStatus::Unknown, Stamp { wall_ms: i64::MIN, boot_ms: None }));
         record.mark_over();
-        let past = record.past_run(&watch.clocks(), s(9)).unwrap();
+        let past = past_run(&record, &watch, s(9)).unwrap();
         let Settled::Ran(run, _) = past.settled else { panic!("{past:?}") };
         assert!(past.spawned <= run.started.unwrap() && run.started.unwrap() <= run.ended, "{run:?}");
         assert!(past.spawned <= run.healthy_until && run.healthy_until <= run.ended, "{run:?}");
@@ -267,8 +302,8 @@ mod tests {
         let watch = TestClocks::new();
         let mut record = GenerationRecord { generation: 4, ..Default::default() };
         record.mark_over();
-        assert_eq!(record.past_run(&watch.clocks(), s(9)), None);
-        assert_eq!(record.left(&watch.clocks(), s(9)).spawned, s(9));
+        assert_eq!(past_run(&record, &watch, s(9)), None);
+        assert_eq!(left(&record, &watch, s(9)).spawned, s(9));
     }
 
     #[test]

@@ -5,6 +5,7 @@ use super::error::StoreError;
 use super::folder::{FILE_MODE, FileId, database_of, tighten};
 use crate::core::lease::Basis;
 use crate::platform::sqlite;
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
 use std::fs::{self, OpenOptions};
 use std::io::{self, ErrorKind};
@@ -45,6 +46,8 @@ const CACHE: i64 = 16;
 
 /// Pages in the log that trigger a checkpoint. The start after a crash reads all of them.
 const CHECKPOINT_PAGES: i64 = 1000;
+
+const READ_ONLY: OpenFlags = OpenFlags::SQLITE_OPEN_READ_ONLY.union(OpenFlags::SQLITE_OPEN_NO_MUTEX);
 
 /// See `PRAGMA wal_checkpoint`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -92,21 +95,44 @@ impl Database {
     /// Opens an existing database for reading.
     pub(super) fn open_to_read(dir: &Path, wait: Duration) -> Result<Self, StoreError> {
         let path = database_of(dir);
-        sqlite::keep_small();
-        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let open = |name: &Path, flags| {
-            let conn = Connection::open_with_flags(name, flags).map_err(StoreError::sqlite("open", &path))?;
-            let database = Self { conn, path: path.clone(), id: None };
-            database.wait(wait).map_err(|error| database.error("open")(error))?;
-            database.refuse_other_databases().map(|()| database)
-        };
-        match open(&path, flags) {
+        match Self::open_as(&path, &path, READ_ONLY, wait) {
             // In a read-only directory the log cannot be opened, even if it is empty.
             Err(StoreError::Sqlite { .. }) if is_read_only(dir) && is_empty(&log_of(&path)) => {
-                open(&immutable(&path), flags | OpenFlags::SQLITE_OPEN_URI)
+                Self::open_as(&path, &immutable(&path), READ_ONLY | OpenFlags::SQLITE_OPEN_URI, wait)
             }
             opened => opened,
         }
+    }
+
+    /// The same where nothing can be written, not even the index of the log: on a full disk, over a quota, on a disk that
+    /// fails. The lock of the lease has to be ours, for then no process writes to it.
+    pub(super) fn open_unwritable(dir: &Path, wait: Duration) -> Result<Self, StoreError> {
+        let path = database_of(dir);
+        if let Ok(database) = Self::open_to_read(dir, wait) {
+            return Ok(database);
+        }
+        if is_empty(&log_of(&path)) && is_empty(&path.with_extension("sqlite-journal")) {
+            return Self::open_as(&path, &immutable(&path), READ_ONLY | OpenFlags::SQLITE_OPEN_URI, wait);
+        }
+        sqlite::keep_small();
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let conn = Connection::open_with_flags(&path, flags).map_err(StoreError::sqlite("open", &path))?;
+        let database = Self { conn, path, id: None };
+        // An exclusive connection has the index of the log on its heap: sqlite.org/wal.html, section 8.
+        database
+            .wait(wait)
+            .and_then(|()| database.conn.pragma_update(None, "locking_mode", "EXCLUSIVE"))
+            .and_then(|()| database.conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true))
+            .map_err(|error| database.error("open")(error))?;
+        database.refuse_other_databases().map(|()| database)
+    }
+
+    fn open_as(path: &Path, name: &Path, flags: OpenFlags, wait: Duration) -> Result<Self, StoreError> {
+        sqlite::keep_small();
+        let conn = Connection::open_with_flags(name, flags).map_err(StoreError::sqlite("open", path))?;
+        let database = Self { conn, path: path.to_owned(), id: None };
+        database.wait(wait).map_err(|error| database.error("open")(error))?;
+        database.refuse_other_databases().map(|()| database)
     }
 
     fn set_up(&self, basis: Basis, is_new: bool, patience: Patience) -> rusqlite::Result<()> {

@@ -56,6 +56,12 @@ impl WriteBuffer {
             left.into_iter().map(|record| (record.generation, BufferedRecord { record, is_changed: false })).collect();
     }
 
+    /// The same, read from a database that cannot be written yet: it may be replaced until it can.
+    pub(super) fn begin_unwritten(&mut self, left: Option<GenerationRecord>) {
+        self.begin(left);
+        self.numbering = Numbering::Unknown;
+    }
+
     /// From now on another database is written, which needs all records.
     pub(super) fn rewrite_all(&mut self) {
         self.numbering = Numbering::Unknown;

@@ -377,3 +377,23 @@ fn a_replacement_for_its_memory_is_free_after_a_stable_run_and_a_failure_before(
     let spent = restarts.after_run(s(5010), early(s(5010)), Cause::Memory, &policy);
     assert_eq!(spent, Plan::GiveUp { restarts: 1 });
 }
+
+/// The last gateway of a predecessor is recalled after the others, and may lie before them where its clock was wrong.
+#[test]
+fn a_run_that_is_recalled_late_and_lies_beyond_the_window_delays_nothing() {
+    let policy = Policy { boot_limit: 2, boot_window: s(300), max_restarts: 3, ..Policy::default() };
+    let now = s(1_000_000);
+    let mut restarts = RestartPolicy::new(1);
+    for age in [200, 100] {
+        restarts.after_run(now - s(age), stillborn(now - s(age)), Cause::Failed, &policy);
+    }
+    let before = restarts.gate(now, &policy);
+    restarts.after_run(now - s(900_000), stillborn(now - s(900_000)), Cause::Asked, &policy);
+    assert_eq!((before, restarts.gate(now, &policy)), (now, now));
+    restarts.after_run(now, stillborn(now), Cause::Asked, &policy);
+    assert_eq!(
+        restarts.gate(now, &policy),
+        now - s(200) + s(300) + ms(1),
+        "the oldest of three has to leave the window"
+    );
+}

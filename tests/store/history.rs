@@ -219,3 +219,41 @@ fn old_events_are_pruned_at_the_next_start_and_during_a_flood() {
     store.sync();
     assert_eq!(count(), 1);
 }
+
+/// The clocks of a machine at its next boot.
+#[test]
+fn a_clock_that_is_or_was_wrong_makes_no_crash_count_for_ever() {
+    let day = 24 * 3_600_000;
+    for (name, at_the_crash, at_the_boot, counts) in [
+        ("right at both", 0, 60_000, true),
+        ("in 2036 at the crash", 9 * 365 * day, 60_000, false),
+        ("in 1970 at the boot", 0, -1_799_999_990_000, false),
+        ("at the last shutdown, which was before the crash", 0, -3_600_000, false),
+        ("in 1970 at the crash", -1_799_999_990_000, 60_000, false),
+    ] {
+        let (scene, hands) = (Scene::new(), Hands::default());
+        let boot = |id: &str| Clocks { boot_id: Some(id.to_owned()), ..hands.clocks() };
+        hands.wall.store(at_the_crash, Ordering::Relaxed);
+        let mut first = Running::start(scene.place.clone(), boot("first"), quick());
+        first.acquire();
+        first.intended(1);
+        first.store().remember(1, settled(NOW, NOW + s(1)), NOW);
+        first.intended(2);
+        first.store().remember(2, Fact::Started, NOW);
+        first.sync();
+        first.crash();
+        hands.wall.store(at_the_boot, Ordering::Relaxed);
+        hands.boot.store(0, Ordering::Relaxed);
+        // Each supervisor of this boot finds the same.
+        for minute in 0..3 {
+            let mut next = Running::start(scene.place.clone(), boot("second"), quick());
+            let past = next.acquire().past;
+            next.crash();
+            assert_eq!((past.generation, past.runs.len()), (2, usize::from(counts)), "{name}");
+            let age = NOW - past.left.unwrap().started.unwrap();
+            let expected = s(60 * minute + 60);
+            assert!(if counts { age == expected } else { age > s(7 * 24 * 3600) }, "{name}: {age:?}");
+            hands.go(60);
+        }
+    }
+}

@@ -1,7 +1,8 @@
 //! An owner keeps the lease without a usable database.
 
-use crate::kit::{Running, Scene, elsewhere, quick};
-use openclaw_supervise::core::{Contested, Fact, LeaseAnswer, Report, Settled};
+use crate::kit::{NOW, Running, Scene, acquired, elsewhere, quick};
+use openclaw_supervise::core::restart_policy::{Cause, Run};
+use openclaw_supervise::core::{Acquired, Contested, ExitStatus, Fact, LeaseAnswer, LeaseRequest, Report, Settled};
 use openclaw_supervise::store::{Clocks, StoreReader};
 use std::fs;
 use std::process::Command;
@@ -42,7 +43,7 @@ fn corruption_at_run_time_costs_the_history_but_not_the_lease_or_the_current_rec
     let scene = Scene::new();
     let mut store = scene.owner();
     store.intended(1);
-    store.store().remember(1, Fact::Settled(Settled::NeverStarted), crate::kit::NOW);
+    store.store().remember(1, Fact::Settled(Settled::NeverStarted), NOW);
     store.intended(2);
     store.store().spawned(2, 70, 700);
     store.sync();
@@ -78,10 +79,10 @@ fn a_locked_database_is_waited_for_and_then_done_without() {
     let answer = store.acquire();
     let trouble = answer.trouble.unwrap();
     assert!(trouble.contains("another program holds a lock on it"), "{trouble}");
-    assert_eq!((answer.epoch, answer.past.generation), (0, 0));
+    assert_eq!((answer.epoch, answer.past.generation), (0, 5));
     assert_eq!(store.reports, [Report::LeaseTimedOut { why: trouble }]);
-    store.intended(1);
-    store.store().spawned(1, 80, 800);
+    store.intended(6);
+    store.store().spawned(6, 80, 800);
     store.report("a.b");
     store.sync();
     other.execute_batch("ROLLBACK").unwrap();
@@ -91,9 +92,9 @@ fn a_locked_database_is_waited_for_and_then_done_without() {
     let record = reader.youngest().unwrap().unwrap();
     assert_eq!((record.generation, record.pid), (6, Some(80)), "no number is used for two gateways");
     assert_eq!(reader.lease().unwrap().unwrap().row.epoch, 2);
-    assert_eq!(reader.past(crate::kit::NOW).unwrap().left.unwrap().generation, 6);
+    assert_eq!(reader.past(NOW).unwrap().left.unwrap().generation, 6);
     assert_eq!(reader.events_last(9).unwrap().len(), 1);
-    store.intended(2);
+    store.intended(7);
     assert_eq!(scene.reader().youngest().unwrap().unwrap().generation, 7);
     drop(store.server.take());
     assert!(store.close(true));
@@ -192,4 +193,68 @@ fn a_directory_that_cannot_be_created_is_a_refusal() {
         panic!("a refusal")
     };
     assert!(why.contains("file/store") && why.contains("--store-dir") && !why.contains('\n'), "{why}");
+}
+
+/// How the next start finds the disk, after a supervisor that was killed or has ended in order.
+#[test]
+fn history_that_can_be_read_counts_though_nothing_can_be_written() {
+    let full = "head -c 4000000 /dev/zero > filler || :";
+    let cases = [
+        ("a full disk", full.to_owned(), true),
+        ("a full disk after a reboot", format!("rm supervise.sqlite-shm; {full}"), true),
+        ("a full disk after an orderly end", full.to_owned(), false),
+        (
+            "a full disk without inodes",
+            format!("{full}; i=0; while echo > i$i; do i=$((i+1)); done 2>/dev/null; :"),
+            true,
+        ),
+        ("a file system that was remounted read-only", "mount -o remount,ro .".to_owned(), true),
+        ("the same after a reboot and an orderly end", "mount -o remount,ro .".to_owned(), false),
+    ];
+    let setup = "mount -t tmpfs -o size=512k,nr_inodes=64,mode=0700 none \"$1\"";
+    let test = "trouble::history_that_can_be_read_counts_though_nothing_can_be_written";
+    elsewhere(test, &["-m"], setup, |scene| {
+        for (name, script, is_killed) in cases {
+            let mut first = scene.owner();
+            first.intended(1);
+            let run = Run { started: None, healthy_until: NOW, ended: NOW, clean: false };
+            first.store().remember(1, Fact::Died(ExitStatus::Code(3)), NOW);
+            first.store().remember(1, Fact::Settled(Settled::Ran(run, Cause::Failed)), NOW);
+            first.intended(2);
+            first.store().spawned(2, 500, 5000);
+            first.sync();
+            if is_killed {
+                // What the next start writes does not fit into the last block of the log.
+                while fs::metadata(scene.file("supervise.sqlite-wal")).unwrap().len() % 4096 < 3100 {
+                    first.report("a.b");
+                    first.sync();
+                }
+                // The end of a thread closes the database, that of a process does not.
+                shell("mkdir keep; cp supervise.sqlite* keep", scene);
+                first.crash();
+                shell("rm supervise.sqlite*; mv keep/* .; rmdir keep", scene);
+            } else {
+                assert!(first.close(true));
+            }
+            shell(&script, scene);
+            let mut next = scene.start();
+            let (answer, left) = next.ask(LeaseRequest::Take { unchanged: None }, NOW);
+            let Acquired { past, trouble, recovered, .. } = acquired(answer);
+            assert!(trouble.is_some(), "{name}");
+            assert_eq!(recovered.is_some(), is_killed, "{name}");
+            assert_eq!((past.generation, past.runs.len()), (2, 1), "{name}");
+            assert_eq!(past.runs[0].death, ExitStatus::Code(3), "{name}");
+            assert_eq!(past.left.unwrap().generation, 2, "{name}");
+            assert_eq!(left.unwrap().pid, Some(500), "{name}");
+            // Once there is room, the numbers go on and nothing is lost.
+            shell("mount -o remount,rw .; rm -f filler i*", scene);
+            next.intended(3);
+            next.sync();
+            assert_eq!(scene.reader().youngest().unwrap().unwrap().generation, 3, "{name}");
+            let numbers = "SELECT count(*) FROM generations WHERE number IN (1, 2, 3)";
+            assert_eq!(scene.sql().query_row(numbers, [], |row| row.get(0)), Ok(3), "{name}");
+            assert!(next.close(true));
+            shell("rm supervise.sqlite*", scene);
+        }
+    });
 }
