@@ -171,17 +171,44 @@ async fn a_client_that_falls_behind_is_told_so_and_let_go() {
 }
 
 #[tokio::test]
-async fn only_so_many_clients_are_served_at_once_and_a_place_is_given_again() {
+async fn watching_clients_keep_no_other_from_asking_and_the_oldest_idle_one_gives_way() {
     let stage = Stage::new("crowd");
-    let desk = Desk::open(&stage, Script::default());
+    let mut desk = Desk::open(&stage, Script::default());
+    let (waiting, _) = Connection::ask(stage.store(), "retry-now").await.unwrap();
     let mut crowd = Vec::new();
-    for _ in 0..CLIENTS_MAX {
-        crowd.push(Connection::ask(stage.store(), "watch").await.unwrap());
+    for _ in 1..CLIENTS_MAX {
+        crowd.push(Connection::ask(stage.store(), "watch").await.unwrap().0);
     }
-    let more = Connection::ask(stage.store(), "status").await;
-    assert!(matches!(&more, Err(ConnectionError::Refused(why)) if why.contains("clients")), "{more:?}");
-    crowd.pop();
-    timeout(PATIENCE, async { while Connection::ask(stage.store(), "status").await.is_err() {} }).await.unwrap();
+    for _ in 0..3 * CLIENTS_MAX {
+        Connection::ask(stage.store(), "status").await.unwrap();
+    }
+    let mut waiting = vec![waiting];
+    for (word, request) in [("restart", Request::Restart), ("stop", Request::Stop)] {
+        let (connection, answer) = Connection::ask(stage.store(), word).await.unwrap();
+        waiting.push(connection);
+        assert_eq!(answer, json!({"accepted": true}));
+        desk.heard_of(request).await;
+        let oldest = timeout(PATIENCE, crowd.remove(0).next()).await.unwrap();
+        assert!(
+            matches!(&oldest, Err(ConnectionError::Refused(why)) if why.contains("too many clients")),
+            "{oldest:?}"
+        );
+    }
+    desk.broadcast.tell("{}");
+    // One that waits for an outcome stays, and so do the younger ones.
+    for connection in crowd.iter_mut().chain(&mut waiting) {
+        assert_eq!(timeout(PATIENCE, connection.next()).await.unwrap().unwrap(), Some(json!({})));
+    }
+    desk.close();
+}
+
+#[tokio::test]
+async fn clients_that_say_nothing_keep_no_other_from_asking() {
+    let stage = Stage::new("mutes");
+    let desk = Desk::open(&stage, Script::default());
+    let mutes: Vec<_> = (0..2 * CLIENTS_MAX).map(|_| stage.say(b"")).collect();
+    Connection::ask(stage.store(), "status").await.unwrap();
+    drop(mutes);
     desk.close();
 }
 

@@ -6,11 +6,14 @@
 mod support;
 
 use nix::sys::signal::Signal;
-use std::process::Command;
+use std::io::{BufRead, BufReader};
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 use support::ledger::Ledger;
 use support::process::Process;
-use support::supervisor::Supervisor;
+use support::root::needs_root;
+use support::supervisor::{Said, Supervisor};
 use support::{Scene, let_pass};
 
 /// P7: one line names the owner.
@@ -141,4 +144,73 @@ fn a_supervisor_stopped_by_sigstop_stays_the_owner_and_kills_nothing_when_it_con
     assert_eq!(first.count("gateway.hung"), 0, "{}", first.story());
     assert_eq!(scene.diary().starts().len(), 1);
     assert!(scene.diary().signals(gateway.pid).is_empty());
+}
+
+/// The claim of another user on the port of a scene, as any user can take it.
+struct Stranger(Child);
+
+impl Stranger {
+    const UID: u32 = 65_533;
+
+    fn claim(scene: &Scene, kind: &str) -> Self {
+        needs_root("another user");
+        let script = "
+            import socket, sys, time
+            name, kind = '\\0openclaw-supervise/' + sys.argv[1], sys.argv[2]
+            claim = socket.socket(socket.AF_UNIX)
+            claim.bind(name)
+            if kind != 'mute':
+                claim.listen(0 if kind == 'full' else 100)
+            waiting = []
+            for _ in range(3 if kind == 'full' else 0):
+                waiting.append(socket.socket(socket.AF_UNIX))
+                waiting[-1].setblocking(False)
+                waiting[-1].connect_ex(name)
+            print('ready', flush=True)
+            while kind == 'liar':
+                client = claim.accept()[0]
+                try:
+                    client.send(b'/etc')
+                except OSError:
+                    pass
+            time.sleep(60)";
+        let script: Vec<_> = script.lines().map(|line| line.strip_prefix("            ").unwrap_or(line)).collect();
+        let mut command = scene.command("python3");
+        command.args(["-c", &script.join("\n"), &scene.port().to_string(), kind]).stdout(Stdio::piped());
+        let mut child = command.uid(Self::UID).gid(Self::UID).current_dir("/").spawn().expect("python3 starts");
+        let mut line = String::new();
+        BufReader::new(child.stdout.as_mut().expect("it is piped")).read_line(&mut line).expect("it prints");
+        assert_eq!(line, "ready\n", "{kind}");
+        Self(child)
+    }
+}
+
+impl Drop for Stranger {
+    fn drop(&mut self) {
+        self.0.kill().expect("it is our child");
+        self.0.wait().expect("it is our child");
+    }
+}
+
+#[test]
+fn the_claim_of_another_user_keeps_no_gateway_from_its_start_and_is_told_with_its_user() {
+    for (kind, told) in [
+        ("listener", format!("claimed by uid {} (pid ", Stranger::UID)),
+        ("liar", format!("claimed by uid {} (pid ", Stranger::UID)),
+        ("mute", "claimed by an unknown user".to_owned()),
+        ("full", format!("claimed by uid {} (pid ", Stranger::UID)),
+    ] {
+        let scene = Scene::new("healthy");
+        let _stranger = Stranger::claim(&scene, kind);
+        let port = scene.port().to_string();
+        let before = Said::by(&scene, &["status", "--port", &port, "--json"]).expect(3).json();
+        assert_eq!(before["supervisor"]["state"], "none", "{kind}: {before:#}");
+        let mut supervisor = scene.start();
+        supervisor.wait_started();
+        let warnings =
+            supervisor.events().iter().filter(|event| event.value()["message"].to_string().contains(&told)).count();
+        assert_eq!((warnings, supervisor.count("lease.contended")), (1, 0), "{kind}: {}", supervisor.story());
+        Said::by(&scene, &["stop"]).expect(0);
+        supervisor.expect_exit(0);
+    }
 }

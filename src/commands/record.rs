@@ -2,7 +2,8 @@
 
 use crate::core::Settled;
 use crate::core::lease::Life;
-use crate::platform::{claim, machine, proc};
+use crate::platform::claim::{self, Claimant};
+use crate::platform::{machine, proc};
 use crate::store::{self, EventRow, GenerationRecord, LeaseOwner, StoreError, StoreReader};
 use serde_json::{Map, Value};
 use std::path::{Path, PathBuf};
@@ -88,10 +89,10 @@ impl OwnerSeen {
 
     /// Where the directory was removed or replaced, its supervisor still claims a port, and says for which directory.
     async fn of_claims(store_dir: &Path, port: u16) -> Self {
-        let holder = |port| claim::peek(port).ok().flatten().map(|claimant| claimant.by);
+        let trusted = |port| claim::peek(port).ok().flatten().filter(Claimant::is_trusted);
         let mut other = Self::Nowhere;
         for claimed in claim::ports().into_iter().filter(|claimed| *claimed != port).chain([port]) {
-            let Some(pid) = holder(claimed) else { continue };
+            let Some(Claimant { by: pid, .. }) = trusted(claimed) else { continue };
             let dir = claim::folder_of(claimed, FOLDER_TIME_MAX).await.ok().flatten();
             if dir.as_deref() == Some(store_dir) {
                 return Self::ClaimOnly { pid, port: claimed, is_locked: false };

@@ -10,12 +10,14 @@ mod broadcast;
 mod connection;
 mod line;
 mod session;
+mod slots;
 mod socket;
 mod status;
 
-pub use broadcast::{Broadcast, CLIENTS_MAX};
+pub use broadcast::Broadcast;
 pub use connection::{ANSWER_TIME_MAX, Connection, ConnectionError};
 pub use session::{ENDING, IsInside, Query};
+pub use slots::CLIENTS_MAX;
 pub use socket::{NAME, SocketFile};
 pub use status::{Facts, GatewayReply, LeaseReply, NextReply, ProbeReply, RestartsReply, StatusReply, SupervisorReply};
 
@@ -28,6 +30,9 @@ use std::time::Duration;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::mpsc;
 use tokio::time::sleep;
+
+/// How long a client may keep its request to itself while all slots are taken and another client waits.
+const SILENCE_MAX: Duration = Duration::from_millis(100);
 
 /// How long no client is accepted after accept(2) failed.
 const PAUSE_AFTER_ERROR: Duration = Duration::from_secs(1);
@@ -88,26 +93,23 @@ impl Control {
         let shared = Arc::new(Shared { messages, facts, is_inside, broadcast: self.broadcast.clone() });
         loop {
             match self.listener.accept().await {
-                Ok((stream, _)) => self.admit(stream, &shared),
+                Ok((stream, _)) => self.admit(stream, &shared).await,
                 // No descriptor or no memory, for a while: the client waits in the backlog.
                 Err(_) => sleep(PAUSE_AFTER_ERROR).await,
             }
         }
     }
 
-    fn admit(&self, stream: UnixStream, shared: &Arc<Shared<impl From<Query> + Send + 'static>>) {
+    async fn admit(&self, stream: UnixStream, shared: &Arc<Shared<impl From<Query> + Send + 'static>>) {
         let peer = match stream.peer_cred() {
             Ok(peer) if may_ask(peer.uid()) => peer,
             Ok(peer) => return turn_away(&stream, &format!("uid {} may not ask here", peer.uid())),
             Err(error) => return turn_away(&stream, &format!("the kernel does not name the client: {error}")),
         };
-        let Some(place) = self.broadcast.place() else {
-            return turn_away(&stream, &format!("{CLIENTS_MAX} clients are being served; ask again later"));
-        };
+        let slot = self.broadcast.askers.enter(false, SILENCE_MAX).await;
         let shared = Arc::clone(shared);
         tokio::spawn(async move {
-            let _disconnected = session::serve(&stream, peer, &shared).await;
-            drop(place);
+            let _disconnected = session::serve(&stream, peer, &shared, slot).await;
         });
     }
 }

@@ -1,6 +1,7 @@
 //! What differs between the kernels, and the only folder that may use `unsafe`.
 
 mod child;
+mod claimant;
 pub mod clock;
 mod command_line;
 pub mod descent;

@@ -135,22 +135,28 @@ fn take_lock(context: &Context, patience: Patience) -> Result<(Option<Lock>, Bas
 
 /// The claim on the port excludes supervisors with another store directory.
 fn take_claim(context: &Context, patience: Patience) -> Result<Option<claim::Claim>, LeaseAnswer> {
+    let port = context.place.port;
     loop {
-        let owner = match claim::take(context.place.port) {
+        let held = match claim::take(port) {
             Ok(claim::ClaimOutcome::Taken(claim)) => return Ok(Some(claim)),
             Ok(claim::ClaimOutcome::Held(_)) if context.place.is_guess => return Ok(None),
-            Ok(claim::ClaimOutcome::Held(held)) => held.by.and_then(identity::holder),
+            Ok(claim::ClaimOutcome::Held(held)) => held,
             Ok(claim::ClaimOutcome::Changing) if patience.pause(STEP) => continue,
-            Ok(claim::ClaimOutcome::Changing) => None,
+            // A supervisor listens at once.
+            Ok(claim::ClaimOutcome::Changing) => claim::Claimant { by: None, uid: None },
             Err(error) => {
-                let port = context.place.port;
                 context.warn(Some(format!(
-                        "cannot claim port {port}: {error}; a supervisor with another store directory will not notice this one"
-                    )));
+                    "cannot claim port {port}: {error}; a supervisor with another store directory will not notice this one"
+                )));
                 return Ok(None);
             }
         };
-        return Err(LeaseAnswer::Contended { owner, what: Contested::PortClaim });
+        if held.is_trusted() {
+            let owner = held.by.and_then(identity::holder);
+            return Err(LeaseAnswer::Contended { owner, what: Contested::PortClaim });
+        }
+        context.warn(Some(held.warning(port)));
+        return Ok(None);
     }
 }
 
@@ -283,6 +289,7 @@ pub(super) fn peek(context: &Context) -> LeaseAnswer {
         return LeaseAnswer::Contended { owner: lease::living_owner(dir, &context.us, basis), what: Contested::Lease };
     }
     if let Ok(Some(held)) = claim::peek(context.place.port)
+        && held.is_trusted()
         && !context.place.is_guess
     {
         return LeaseAnswer::Contended { owner: held.by.and_then(identity::holder), what: Contested::PortClaim };

@@ -325,6 +325,11 @@ impl Desk {
         self.requests.recv().await.unwrap()
     }
 
+    /// Waits for this request, whatever comes before it.
+    pub(crate) async fn heard_of(&mut self, request: Request) {
+        timeout(PATIENCE, async { while self.heard().await.0 != request {} }).await.unwrap();
+    }
+
     /// The same without waiting.
     pub(crate) fn heard_so_far(&mut self) -> Option<(Request, Requester)> {
         self.requests.try_recv().ok()

@@ -17,6 +17,9 @@ use tokio::task::JoinHandle;
 /// How long reading the settings may take. What hangs is a file system, and the gateway may serve all the same.
 const READ_TIME_MAX: Duration = Duration::from_secs(2);
 
+/// Between two attempts on a claim that is about to be served.
+const CLAIM_PAUSE: Duration = Duration::from_millis(5);
+
 pub struct Whereabouts {
     settings: SettingsReader,
     store_dir: PathBuf,
@@ -114,6 +117,10 @@ impl Whereabouts {
                 Some(claim)
             }
             Ok(ClaimOutcome::Held(claimant)) if is_ours(claimant) => None,
+            Ok(ClaimOutcome::Held(claimant)) if !claimant.is_trusted() => {
+                self.settings.tell(&claimant.warning(port));
+                None
+            }
             Ok(ClaimOutcome::Held(_) | ClaimOutcome::Changing) => {
                 tracing::warn!("the gateway serves on port {port}, which another supervisor has claimed");
                 None
@@ -198,23 +205,31 @@ impl SettingsReader {
 
     /// Claims the port for the gateway that is to come. Another supervisor that has done so is about to start one.
     async fn claim(&self, port: u16, seen: Observation) -> Observation {
-        let outcome = {
+        let attempt = || {
             let mut known = self.known();
-            if known.claim.as_ref().is_some_and(|(claimed, _)| *claimed == port) {
-                return seen;
-            }
-            match claim::take(port) {
-                Ok(ClaimOutcome::Taken(claim)) => {
-                    known.claim = Some((port, claim));
-                    return seen;
+            if known.claim.as_ref().is_none_or(|(claimed, _)| *claimed != port) {
+                match claim::take(port) {
+                    Ok(ClaimOutcome::Taken(claim)) => known.claim = Some((port, claim)),
+                    other => return Some(other),
                 }
-                outcome => outcome,
             }
+            None
         };
+        let mut outcome = attempt();
+        if let Some(Ok(ClaimOutcome::Changing)) = outcome {
+            tokio::time::sleep(CLAIM_PAUSE).await;
+            outcome = attempt();
+        }
+        let Some(outcome) = outcome else { return seen };
         let by = match outcome {
             Ok(ClaimOutcome::Held(claimant)) if is_ours(claimant) => return seen,
-            Ok(ClaimOutcome::Held(Claimant { by })) => by,
-            Ok(ClaimOutcome::Taken(_) | ClaimOutcome::Changing) => None,
+            Ok(ClaimOutcome::Held(claimant)) if !claimant.is_trusted() => {
+                self.tell(&claimant.warning(port));
+                return seen;
+            }
+            Ok(ClaimOutcome::Held(Claimant { by, .. })) => by,
+            // A supervisor listens at once, so this is none.
+            Ok(ClaimOutcome::Taken(_) | ClaimOutcome::Changing) => return seen,
             Err(error) => {
                 self.tell(&unclaimed(port, &error));
                 return seen;

@@ -1,13 +1,10 @@
 //! The reports for the clients that watch.
 
+use super::slots::Slots;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast};
+use tokio::sync::broadcast;
 use tokio::time::timeout;
-
-/// How many clients are served at a time.
-pub const CLIENTS_MAX: usize = 8;
-const CLIENTS: u32 = 8;
 
 /// How many reports may wait for one client. A stop with everything that can go wrong has some twenty.
 const REPORTS_WAITING_MAX: usize = 64;
@@ -23,14 +20,16 @@ pub(super) type Reports = broadcast::Receiver<Option<Arc<str>>>;
 pub struct Broadcast {
     /// `None` is the end.
     lines: broadcast::Sender<Option<Arc<str>>>,
-    /// One permit a client.
-    places: Arc<Semaphore>,
+    /// Clients before the answer to their request.
+    pub(super) askers: Slots,
+    /// Those that hear reports, so that they keep no other from asking.
+    pub(super) watchers: Slots,
 }
 
 impl Default for Broadcast {
     fn default() -> Self {
         let (lines, _) = broadcast::channel(REPORTS_WAITING_MAX);
-        Self { lines, places: Arc::new(Semaphore::new(CLIENTS_MAX)) }
+        Self { lines, askers: Slots::default(), watchers: Slots::default() }
     }
 }
 
@@ -53,13 +52,9 @@ impl Broadcast {
     /// called after the last report, before the runtime ends.
     pub async fn finish(&self) {
         if self.lines.send(None).is_ok() {
-            let _too_slow = timeout(FINISH_TIME_MAX, self.places.acquire_many(CLIENTS)).await;
+            let empty = async { tokio::join!(self.askers.emptied(), self.watchers.emptied()) };
+            let _too_slow = timeout(FINISH_TIME_MAX, empty).await;
         }
-    }
-
-    /// A place for one more client. `None` if all are taken.
-    pub(super) fn place(&self) -> Option<OwnedSemaphorePermit> {
-        Arc::clone(&self.places).try_acquire_owned().ok()
     }
 
     pub(super) fn subscribe(&self) -> Reports {

@@ -3,6 +3,7 @@
 use super::answer::{self, Ask};
 use super::broadcast::{Broadcast, Reports};
 use super::line::{Lines, hung_up, write};
+use super::slots::Slot;
 use super::status::{Facts, StatusReply};
 use crate::core::{Request, Requester, Status};
 use crate::platform::proc;
@@ -20,6 +21,9 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// More than any request needs.
 const REQUEST_LENGTH_MAX: usize = 4096;
+
+/// The last line for a client that gives way.
+const CROWDED: &str = "there are too many clients, and you gave way to a newer one; ask again later";
 
 /// The answer of a supervisor after the end of its loop.
 pub const ENDING: &str = "the supervisor is ending";
@@ -50,8 +54,17 @@ pub(super) struct Shared<M> {
 }
 
 /// Serves one client until it has what it asked for, hangs up, or is too slow.
-pub(super) async fn serve(stream: &UnixStream, peer: UCred, shared: &Shared<impl From<Query>>) -> io::Result<()> {
-    let request = timeout(PATIENCE, Lines::new(REQUEST_LENGTH_MAX).next(stream)).await;
+pub(super) async fn serve(
+    stream: &UnixStream,
+    peer: UCred,
+    shared: &Shared<impl From<Query>>,
+    slot: Slot,
+) -> io::Result<()> {
+    let mut lines = Lines::new(REQUEST_LENGTH_MAX);
+    let request = tokio::select! {
+        request = timeout(PATIENCE, lines.next(stream)) => request,
+        () = slot.lost() => return say(stream, &answer::error(CROWDED)).await,
+    };
     let ask = match request {
         Err(_) => Err(format!("no line came within {}s", PATIENCE.as_secs())),
         Ok(Err(error)) if error.kind() == io::ErrorKind::InvalidData => {
@@ -64,8 +77,13 @@ pub(super) async fn serve(stream: &UnixStream, peer: UCred, shared: &Shared<impl
     match ask {
         Err(why) => say(stream, &answer::error(&why)).await,
         Ok(Ask::Status) => tell_status(stream, shared).await,
-        Ok(Ask::Watch) => watch(stream, shared.broadcast.subscribe()).await,
-        Ok(Ask::Do(request)) => forward(stream, shared, request, peer).await,
+        Ok(Ask::Watch) => {
+            let reports = shared.broadcast.subscribe();
+            let listening = shared.broadcast.watchers.enter(false, Duration::ZERO).await;
+            drop(slot);
+            watch(stream, reports, &listening).await
+        }
+        Ok(Ask::Do(request)) => forward(stream, shared, request, peer, slot).await,
     }
 }
 
@@ -96,6 +114,7 @@ async fn forward(
     shared: &Shared<impl From<Query>>,
     request: Request,
     peer: UCred,
+    asking: Slot,
 ) -> io::Result<()> {
     let by = requester(format!("control socket: {}", request.name()), peer);
     let is_inside = match by.pid {
@@ -118,11 +137,24 @@ async fn forward(
     // Before the request, so that no report on it is missed.
     let reports = shared.broadcast.subscribe();
     place.send(Query::Request { request, by }.into());
-    watch(stream, reports).await
+    let listening = shared.broadcast.watchers.enter(true, Duration::ZERO).await;
+    drop(asking);
+    watch(stream, reports, &listening).await
 }
 
-/// Sends every report from now on.
-async fn watch(stream: &UnixStream, mut reports: Reports) -> io::Result<()> {
+/// Sends every report from now on, until a newer client takes the slot.
+async fn watch(stream: &UnixStream, reports: Reports, listening: &Slot) -> io::Result<()> {
+    tokio::select! {
+        told = tell_reports(stream, reports) => told,
+        () = listening.lost() => {
+            // One that does not read is not waited for.
+            let _full = stream.try_write(answer::error(CROWDED).as_bytes());
+            Ok(())
+        }
+    }
+}
+
+async fn tell_reports(stream: &UnixStream, mut reports: Reports) -> io::Result<()> {
     say(stream, &answer::accepted()).await?;
     loop {
         let report = tokio::select! {

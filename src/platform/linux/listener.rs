@@ -80,6 +80,12 @@ pub fn user_of(address: SocketAddr) -> io::Result<Option<u32>> {
     Ok(listening(address)?.first().map(|socket| socket.uid))
 }
 
+/// A process that holds the socket with this inode number; `None` if none is visible.
+pub(super) fn holder_of(inode: u64) -> io::Result<Option<i32>> {
+    let links = [format!("socket:[{inode}]")];
+    Ok(proc::processes()?.into_iter().map(|process| process.pid).find(|&pid| holds(pid, &links)))
+}
+
 /// The listening sockets that fit `address` best.
 fn listening(address: SocketAddr) -> io::Result<Vec<Socket>> {
     let target = address.ip().to_canonical();

@@ -1,25 +1,22 @@
 //! A claim on a port that every process of the user can see, whatever other files it shares with us: a locked file in
 //! the user's own folder for such things, which holds the pid of the one that locked it.
 
+pub use crate::platform::claimant::Claimant;
 use rustix::fs::{FlockOperation, flock};
 use std::fs::{File, OpenOptions};
 use std::future::pending;
 use std::io::{self, Read, Seek, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::PathBuf;
 use std::time::Duration;
+
+/// In a shared `TMPDIR` another user may have put a link or a FIFO there.
+const NO_LINK: i32 = libc::O_NOFOLLOW | libc::O_NONBLOCK;
 
 /// A port that is claimed until this is dropped.
 #[derive(Debug)]
 pub struct Claim {
     _file: File,
-}
-
-/// The claim of another process.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Claimant {
-    /// Its pid, if the file says so.
-    pub by: Option<i32>,
 }
 
 /// What came of an attempt.
@@ -45,7 +42,9 @@ fn path(port: u16) -> PathBuf {
 /// The file cannot be made.
 pub fn take(port: u16) -> io::Result<ClaimOutcome> {
     let path = path(port);
-    let mut file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false).mode(0o600).custom_flags(NO_LINK);
+    let mut file = options.open(path)?;
     match flock(&file, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => {
             file.set_len(0)?;
@@ -63,7 +62,7 @@ pub fn take(port: u16) -> io::Result<ClaimOutcome> {
 /// # Errors
 /// The file is there and cannot be read.
 pub fn peek(port: u16) -> io::Result<Option<Claimant>> {
-    let mut file = match File::open(path(port)) {
+    let mut file = match OpenOptions::new().read(true).custom_flags(NO_LINK).open(path(port)) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         file => file?,
     };
@@ -83,7 +82,8 @@ pub fn ports() -> Vec<u16> {
 fn holder(file: &mut File) -> Claimant {
     let mut text = String::new();
     let read = file.read_to_string(&mut text).is_ok();
-    Claimant { by: text.parse().ok().filter(|pid| read && *pid > 0) }
+    let uid = file.metadata().ok().map(|meta| meta.uid());
+    Claimant { by: text.parse().ok().filter(|pid| read && *pid > 0), uid }
 }
 
 /// The lock file does not name the folder of its holder.
@@ -123,7 +123,8 @@ mod tests {
     #[test]
     fn one_claim_a_port_it_names_its_holder_and_is_gone_with_it() {
         let port = 1;
-        let me = Claimant { by: Some(std::process::id().cast_signed()) };
+        let me =
+            Claimant { by: Some(std::process::id().cast_signed()), uid: Some(rustix::process::geteuid().as_raw()) };
         let ClaimOutcome::Taken(claim) = take(port).unwrap() else { panic!("it was free") };
         assert!(matches!(take(port).unwrap(), ClaimOutcome::Held(held) if held == me));
         assert_eq!(peek(port).unwrap(), Some(me));
