@@ -246,8 +246,9 @@ fn hold(pid: i32, start_time: u64) -> io::Result<Option<Handle>> {
         Ok(handle) => {
             Ok(Some(handle).filter(|handle| handle.start_time() == start_time && is_alive((pid, start_time))))
         }
-        Err(error) if matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM)) => Err(error),
-        Err(_) => Ok(None),
+        Err(error) if matches!(error.raw_os_error(), Some(libc::ESRCH | libc::ENOENT)) => Ok(None),
+        // One that cannot be looked at may live: it is looked at again, and not replaced.
+        Err(error) => Err(error),
     }
 }
 

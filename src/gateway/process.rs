@@ -13,6 +13,7 @@ use crate::core::{Event, Generation, SpawnFailure, Usage};
 use crate::platform::cgroup::Leaf;
 use crate::platform::proc;
 use crate::platform::process::{self, Handle};
+use crate::platform::refusal::is_refusal;
 use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -382,13 +383,17 @@ async fn departure(pid: i32) {
 
 fn explain(error: &io::Error, program: &Path) -> SpawnFailure {
     let program = program.display();
-    match error.raw_os_error() {
-        Some(libc::EAGAIN | libc::ENOMEM | libc::EMFILE | libc::ENFILE | libc::ETXTBSY) => {
-            SpawnFailure::Resources(format!("cannot start {program} now: {error}; it will be tried again"))
-        }
-        _ => SpawnFailure::Program(format!(
+    let is_lasting = match error.raw_os_error() {
+        None | Some(libc::E2BIG | libc::EINVAL | libc::ENOEXEC) => true,
+        // A shortage, a program that is being written, a file system that fails.
+        Some(_) => is_refusal(error),
+    };
+    if is_lasting {
+        SpawnFailure::Program(format!(
             "cannot execute {program}: {error}; check the path, its permissions and the interpreter in its first line"
-        )),
+        ))
+    } else {
+        SpawnFailure::Resources(format!("cannot start {program} now: {error}; it will be tried again"))
     }
 }
 

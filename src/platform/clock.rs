@@ -1,6 +1,10 @@
 //! The kernel's clocks, see `clock_gettime(2)` of Linux and `clock_gettime(3)` of macOS.
 
+#[cfg(target_os = "linux")]
+use super::time_namespace::{boot_of_machine, monotonic_of_machine};
 use nix::time::{ClockId, clock_gettime};
+#[cfg(not(target_os = "linux"))]
+use std::convert::{identity as boot_of_machine, identity as monotonic_of_machine};
 use std::time::Duration;
 
 #[cfg(not(target_os = "macos"))]
@@ -8,16 +12,16 @@ const CLOCKS: [ClockId; 2] = [ClockId::CLOCK_MONOTONIC, ClockId::CLOCK_BOOTTIME]
 #[cfg(target_os = "macos")]
 const CLOCKS: [ClockId; 2] = [ClockId::from_raw(libc::CLOCK_UPTIME_RAW), ClockId::from_raw(libc::CLOCK_MONOTONIC_RAW)];
 
-/// The monotonic clock. It stops during a suspend, as the timers of tokio do.
+/// The monotonic clock of the machine. It stops during a suspend, as the timers of tokio do.
 #[must_use]
 pub fn monotonic() -> Duration {
-    read(CLOCKS[0])
+    monotonic_of_machine(read(CLOCKS[0]))
 }
 
-/// The time since boot, suspends included.
+/// The time since the machine's boot, suspends included.
 #[must_use]
 pub fn boot() -> Duration {
-    read(CLOCKS[1])
+    boot_of_machine(read(CLOCKS[1]))
 }
 
 /// The wall clock: the time since 1970.

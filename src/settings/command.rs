@@ -5,6 +5,8 @@ use super::port;
 use super::process_context::ProcessContext;
 use crate::cli::is_profile;
 use crate::gateway::openclaw::is_openclaw;
+use crate::platform::refusal::is_refusal;
+use rustix::fs::{Access, access};
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
@@ -29,6 +31,8 @@ pub enum CommandError {
     NotAFile(String),
     #[error("{0} does not exist; install it, or name another program: openclaw-supervise run -- COMMAND")]
     Missing(String),
+    #[error("cannot examine {0}: {1}; its file system or the memory may be the reason, so another start may help")]
+    NotExamined(String, String),
     #[error("cannot look for {0}: PATH is not set; set it, or give the absolute path of the program")]
     NoPath(String),
     #[error(
@@ -110,7 +114,9 @@ fn why_not_found(program: &OsStr, path: Option<&OsStr>, context: &ProcessContext
     if Path::new(program).components().count() > 1 {
         let tried = context.cwd.join(program);
         let shown = tried.display().to_string();
-        return if tried.is_file() {
+        return if let Some(error) = not_examined(&tried) {
+            error
+        } else if tried.is_file() {
             CommandError::NotExecutable(shown)
         } else if tried.exists() {
             CommandError::NotAFile(shown)
@@ -119,11 +125,24 @@ fn why_not_found(program: &OsStr, path: Option<&OsStr>, context: &ProcessContext
         };
     }
     let Some(path) = path else { return CommandError::NoPath(shown) };
-    let found = std::env::split_paths(path).map(|folder| folder.join(program)).find(|at| at.is_file());
-    match found {
+    let places = || std::env::split_paths(path).map(|folder| context.cwd.join(folder).join(program));
+    if let Some(error) = places().find_map(|at| not_examined(&at)) {
+        return error;
+    }
+    match places().find(|at| at.is_file()) {
         Some(found) => CommandError::NotExecutable(found.display().to_string()),
         None => CommandError::NotOnPath { program: shown, path: path.to_string_lossy().into_owned() },
     }
+}
+
+/// Set if the first look failed for a reason that may pass, such as EIO, ESTALE or ENOMEM, or has passed by now.
+fn not_examined(path: &Path) -> Option<CommandError> {
+    let why = match access(path, Access::EXEC_OK) {
+        Ok(()) if path.is_file() => "the first look failed".to_owned(),
+        Err(error) if !is_refusal(&error.into()) => std::io::Error::from(error).to_string(),
+        Ok(()) | Err(_) => return None,
+    };
+    Some(CommandError::NotExamined(path.display().to_string(), why))
 }
 
 #[cfg(test)]

@@ -54,8 +54,8 @@ impl UsageError {
             | Self::AccountName(_)
             | Self::ProfileName(_)
             | Self::NoHome => exit::USAGE,
+            Self::Command(CommandError::NotExamined(..)) | Self::Folder { is_refused: false, .. } => exit::FAILURE,
             Self::Command(_) | Self::Folder { is_refused: true, .. } => exit::EX_CONFIG,
-            Self::Folder { is_refused: false, .. } => exit::FAILURE,
         }
     }
 }
@@ -119,10 +119,11 @@ mod tests {
         };
         let folder = of_folder(false);
         let program = UsageError::Command(CommandError::Empty);
+        let unseen = UsageError::Command(CommandError::NotExamined("p".to_owned(), "EIO".to_owned()));
         for (errors, code) in [
             (vec![folder.clone(), program.clone(), UsageError::NoHome], 2),
             (vec![folder.clone(), program], 78),
-            (vec![folder], 1),
+            (vec![folder, unseen], 1),
             (vec![of_folder(true)], 78),
         ] {
             assert_eq!(UsageErrors(errors.clone()).exit_code(), code, "{errors:?}");

@@ -1,5 +1,6 @@
 //! What the stand-in gateway writes down, so that a test can read it.
 
+use nix::fcntl::{Flock, FlockArg};
 use std::fmt;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
@@ -49,6 +50,16 @@ impl Diary {
         let text = fs::read_to_string(self.dir.join("gateway.log"))?;
         let starts = text.lines().filter(|line| line.starts_with("START "));
         Ok(1 + starts.take_while(|line| **line != *own).count())
+    }
+
+    /// Notes if another gateway of this folder lives, however it will end. To be held as long as this one lives.
+    pub(crate) fn be_alone(&self) -> io::Result<Option<Flock<File>>> {
+        let file = OpenOptions::new().create(true).append(true).open(self.dir.join("alone"))?;
+        let alone = Flock::lock(file, FlockArg::LockExclusiveNonblock).ok();
+        if alone.is_none() {
+            self.note(format_args!("TWO {}", std::process::id()))?;
+        }
+        Ok(alone)
     }
 
     /// The command that was put into the control file for this process, once.

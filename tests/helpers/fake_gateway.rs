@@ -4,7 +4,8 @@
 //! `FAKE_GATEWAY_DIR` is the folder of its log, `FAKE_GATEWAY_SCRIPT` its script (see `script.rs`). Of its arguments
 //! it heeds `--port N`, unless the file `place` says where to listen (see `place.rs`), and `restart-handoff`, which makes it answer as the hidden CLI of the gateway does.
 //! `in-session COMMAND...` becomes that command in a session of its own; `on-machine MACHINE COMMAND...` does so without the
-//! system calls that such a machine lacks (see `old_kernel.rs`); `as-init COMMAND...` starts it and is the init of a
+//! system calls that such a machine lacks (see `old_kernel.rs`), and `trapped SOCKET CALLS COMMAND...` with system calls that
+//! a test answers (see `trapped.rs`); `as-init COMMAND...` starts it and is the init of a
 //! container beside it; `kid ...` is a child of the gateway (see `kids.rs`). A file `control-PID` in the folder makes it do
 //! one of the script's mishaps at once.
 
@@ -20,6 +21,8 @@ mod old_kernel;
 mod place;
 mod script;
 mod storm;
+#[cfg(target_os = "linux")]
+mod trapped;
 
 use diary::Diary;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
@@ -70,6 +73,11 @@ fn run() -> Result<ExitCode, String> {
             let Err(error) = old_kernel::run(&words[1..]);
             return Err(format!("on-machine: {error}"));
         }
+        #[cfg(target_os = "linux")]
+        Some("trapped") => {
+            let Err(error) = trapped::run(&words[1..]);
+            return Err(format!("trapped: {error}"));
+        }
         Some("as-init") => return init::live(&words[1..]).map_err(|error| format!("as-init: {error}")),
         _ => {}
     }
@@ -79,6 +87,7 @@ fn run() -> Result<ExitCode, String> {
         return handoff(&diary, &words[at + 1..]).map_err(|error| format!("restart-handoff: {error}"));
     }
     let start = diary.note_start().map_err(|error| format!("log: {error}"))?;
+    let _alone = diary.be_alone().map_err(|error| format!("lock: {error}"))?;
     let script = std::env::var("FAKE_GATEWAY_SCRIPT").unwrap_or_default();
     let scene = Scene::of_start(&script, start)?;
     limit_core(scene.core).map_err(|error| format!("RLIMIT_CORE: {error}"))?;

@@ -31,6 +31,10 @@ impl Bystander {
         Process::find(pid).unwrap_or_else(|| panic!("{} is gone", self.what))
     }
 
+    pub(crate) fn has_ended(&mut self) -> bool {
+        self.child.try_wait().expect("it is our child").is_some()
+    }
+
     pub(crate) fn assert_alive(&mut self) {
         let ended = self.child.try_wait().expect("it is our child");
         assert!(ended.is_none(), "{} ended with {ended:?}", self.what);

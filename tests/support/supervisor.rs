@@ -8,7 +8,7 @@ use serde_json::Value;
 use std::fmt::Write as _;
 use std::io::{BufRead, BufReader, Read};
 use std::ops::Range;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -244,6 +244,11 @@ impl Supervisor {
             assert!(start.elapsed() < self.patience, "waited in vain for the supervisor's end\n{}", self.story());
             std::thread::sleep(super::TICK);
         }
+    }
+
+    /// How it ended; `None` if it runs.
+    pub(crate) fn try_exit(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().expect("it is our child")
     }
 
     /// Asserts the exit code, and shows everything where it is another one.

@@ -53,20 +53,23 @@ pub struct Spawned {
 pub struct Exec(OwnedFd);
 
 impl Exec {
-    /// Waits until the program was executed. It needs the reactor of a tokio runtime.
+    /// Waits until the program was executed. It needs the reactor of a tokio runtime. A pipe that cannot be watched
+    /// (`epoll_ctl(2)`: ENOMEM, ENOSPC) says nothing about the child, which may well run: it counts as executed, and its end
+    /// tells otherwise.
     ///
     /// # Errors
     /// The error of execve(2). The child exits with 127 then, and has to be reaped.
     pub async fn done(self) -> io::Result<()> {
-        let pipe = Receiver::from_owned_fd(self.0)?;
-        loop {
-            pipe.readable().await?;
+        let Ok(pipe) = Receiver::from_owned_fd(self.0) else { return Ok(()) };
+        while pipe.readable().await.is_ok() {
             let mut code = [0; size_of::<i32>()];
             match pipe.try_read(&mut code) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                result => return outcome(result?, code),
+                Err(_) => break,
+                Ok(length) => return outcome(length, code),
             }
         }
+        Ok(())
     }
 }
 

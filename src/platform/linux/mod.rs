@@ -14,4 +14,5 @@ pub mod process;
 pub mod rlimit_tag;
 pub mod stall;
 pub mod system_calls;
+pub(super) mod time_namespace;
 pub mod usage;

@@ -1,6 +1,7 @@
 //! What a process uses of the machine, see proc(5).
 
 use super::proc::{guarded, path_of};
+use super::time_namespace::start_of_machine;
 use std::fs::File;
 use std::io::{self, Read};
 use std::time::Duration;
@@ -48,7 +49,7 @@ fn parse(line: &[u8], hertz: u64, page: u64) -> Option<ProcessUsage> {
     let runnable = fields.next()? == "R";
     let user: u64 = fields.nth(10)?.parse().ok()?;
     let system: u64 = fields.next()?.parse().ok()?;
-    let start_time = fields.nth(6)?.parse().ok()?;
+    let start_time = start_of_machine(fields.nth(6)?.parse().ok()?);
     let pages: u64 = fields.nth(1)?.parse().ok()?;
     let ticks = user.checked_add(system)?;
     let cpu = Duration::from_secs(ticks.checked_div(hertz)?)

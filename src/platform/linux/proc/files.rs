@@ -1,5 +1,6 @@
 //! The files of `/proc`, and the line of `/proc/PID/stat`.
 
+use crate::platform::linux::time_namespace::start_of_machine;
 use crate::platform::stat::{ProcessState, Stat};
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -50,7 +51,7 @@ pub(super) fn parse_stat(text: &[u8]) -> Option<(Stat, bool)> {
     // flags is field 9, num_threads field 20, starttime field 22; the session was field 6.
     let flags: u32 = fields.nth(2)?.parse().ok()?;
     let threads: u32 = fields.nth(10)?.parse().ok()?;
-    let start_time = fields.nth(1)?.parse().ok()?;
+    let start_time = start_of_machine(fields.nth(1)?.parse().ok()?);
     // The letter is that of the first thread, which may end before the others do.
     let state = match state {
         b'Z' | b'X' | b'x' if threads <= 1 => ProcessState::Dead,
