@@ -176,6 +176,14 @@ impl App {
                 reap_unclaimed();
                 None
             }
+            Signal::Suspend => {
+                tracing::warn!(
+                    "SIGTSTP (Ctrl-Z) is not followed: while a supervisor is stopped, its gateway is alone; to have the \
+                     terminal back, end this one with Ctrl-C and start it with '&' or as a service"
+                );
+                None
+            }
+            Signal::Ignored => None,
             Signal::Operator { name, request, by } => {
                 self.reporter.report(&Report::SignalReceived { signal: name, by: by.clone() });
                 self.shell.admit(request, by, &self.reporter)

@@ -12,7 +12,7 @@ use crate::core::policy::OnStoreLost;
 use crate::host::telemetry::Format;
 use crate::store::BasisChoice;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
-use clap::error::{ContextKind, ContextValue};
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{ArgMatches, Args, Command, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum, value_parser};
 use std::ffi::OsString;
 use std::time::Duration;
@@ -393,6 +393,23 @@ impl Cli {
         cli.options = Options::from_arg_matches(&matches)?;
         Ok(cli)
     }
+}
+
+/// What is wrong, and the nearest spelling, in one line: the log of a service has one record a line.
+#[must_use]
+pub fn line(error: &clap::Error) -> String {
+    let text = error.to_string();
+    // Below that are the usage and where to look for help.
+    let lines =
+        text.lines().take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more information"));
+    // Of what is no option for us, clap says how to make it a word of COMMAND.
+    let parts = lines.map(str::trim).filter(|line| !line.is_empty() && !line.contains("as a value, use '--"));
+    let mut parts: Vec<_> = parts.map(|part| part.trim_start_matches("error: ").trim_start_matches("tip: ")).collect();
+    let is_unknown = matches!(error.kind(), ErrorKind::UnknownArgument | ErrorKind::InvalidSubcommand);
+    if is_unknown && parts.len() < 2 {
+        parts.push("see --help");
+    }
+    parts.join("; ")
 }
 
 /// A COMMAND without a verb is that of `run`. With a COMMAND of the program's own, clap would no longer tell which verb a

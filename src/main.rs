@@ -1,6 +1,6 @@
 //! The program: reads the command line, runs one command, and is the only one that exits.
 
-use openclaw_supervise::cli::{Cli, Demo, Verb};
+use openclaw_supervise::cli::{self, Cli, Demo, Verb};
 use openclaw_supervise::commands::{self, status::NOT_HEALTHY};
 use openclaw_supervise::core::{Report, exit};
 use openclaw_supervise::gateway::probe::Prober;
@@ -8,7 +8,8 @@ use openclaw_supervise::host::notify::Notifier;
 use openclaw_supervise::host::{clock, signals, stderr, telemetry};
 use openclaw_supervise::platform::{heap, system_calls};
 use openclaw_supervise::settings::{
-    self, Invocation, LogSettings, ProbeSettings, ProcessContext, ServiceSettings, Settings, Subject, UsageErrors,
+    self, Invocation, LogSettings, ProbeSettings, ProcessContext, ServiceSettings, Settings, Subject, UsageError,
+    UsageErrors,
 };
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -36,7 +37,10 @@ fn main() -> ExitCode {
             Ok(invocation) => invoke(invocation),
             Err(errors) => refuse(&errors.to_string(), errors.exit_code()),
         },
-        Err(error) if error.use_stderr() => refuse(&format!("openclaw-supervise: {error}"), exit::USAGE),
+        Err(error) if error.use_stderr() => {
+            let error = UsageErrors::from(UsageError::CommandLine(cli::line(&error)));
+            refuse(&error.to_string(), error.exit_code())
+        }
         Err(help) => print(&help.to_string()),
     };
     stderr::flush();
@@ -199,10 +203,8 @@ fn print(text: &str) -> u8 {
 
 /// Reports an invocation that cannot be carried out, on stderr and to the service manager.
 fn refuse(message: &str, code: u8) -> u8 {
-    let message = message.trim_end();
     // Where stderr is closed, the service manager alone learns it.
     let _closed = writeln!(io::stderr().lock(), "{message}");
-    // What clap adds below an empty line, such as its usage, is for a terminal.
-    Notifier::from_environment().notify_status(message.split("\n\n").next().unwrap_or(message));
+    Notifier::from_environment().notify_status(message);
     code
 }

@@ -30,8 +30,9 @@ pub use query_settings::{
 pub use run_settings::Settings;
 pub use usage_error::{UsageError, UsageErrors};
 
-use crate::cli::{Cli, Demo, StandIn, Verb};
+use crate::cli::{self, Cli, Demo, StandIn, Verb};
 use crate::core::Request;
+use crate::gateway::verb::other_verb;
 use common::Common;
 use std::ffi::OsString;
 
@@ -55,40 +56,40 @@ pub enum Invocation {
 
 /// Parses and resolves a command line, the program's name first. `doctor` reads those of other processes.
 pub fn read(args: impl IntoIterator<Item = OsString>, context: &ProcessContext) -> Result<Invocation, UsageErrors> {
-    let cli = Cli::read(args, |name| context.variable(name)).map_err(|error| {
-        let text = error.to_string();
-        UsageError::CommandLine(text.lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned())
-    })?;
+    let cli =
+        Cli::read(args, |name| context.variable(name)).map_err(|error| UsageError::CommandLine(cli::line(&error)))?;
     resolve(&cli, context)
 }
 
 pub fn resolve(cli: &Cli, context: &ProcessContext) -> Result<Invocation, UsageErrors> {
-    let of_openclaw = |args: &[OsString]| {
-        ["openclaw", "gateway"].into_iter().map(OsString::from).chain(args.iter().cloned()).collect::<Vec<_>>()
+    let command = match &cli.verb {
+        Some(Verb::Run { command, .. } | Verb::Install { command, .. }) => command.clone(),
+        Some(Verb::Gateway { args }) => {
+            ["openclaw", "gateway"].into_iter().map(OsString::from).chain(args.iter().cloned()).collect()
+        }
+        _ => Vec::new(),
     };
-    let common = |command: Vec<OsString>| Common::resolve(&cli.options, command, context);
-    let request = |request, timeout| {
-        common(Vec::new()).request(request, timeout).map(|settings| Invocation::Request(Box::new(settings)))
-    };
+    if let Some(verb) = other_verb(&command) {
+        return Err(UsageError::from(verb).into());
+    }
+    let common = || Common::resolve(&cli.options, command.clone(), context);
+    let request =
+        |request, timeout| common().request(request, timeout).map(|settings| Invocation::Request(Box::new(settings)));
     Ok(match &cli.verb {
-        None => Invocation::Run(run_settings::resolve(common(Vec::new()))?),
-        Some(Verb::Run { command, .. }) => Invocation::Run(run_settings::resolve(common(command.clone()))?),
-        Some(Verb::Gateway { args }) => Invocation::Run(run_settings::resolve(common(of_openclaw(args)))?),
+        None | Some(Verb::Run { .. } | Verb::Gateway { .. }) => Invocation::Run(run_settings::resolve(common())?),
         Some(Verb::Probe { question, wait, json, .. }) => {
             let is_endpoint_named = cli.typed.iter().any(|(option, _)| option == "--port" || option == "--host");
-            let settings = common(Vec::new()).probe(*question, *wait, *json, is_endpoint_named)?;
+            let settings = common().probe(*question, *wait, *json, is_endpoint_named)?;
             Invocation::Probe(Box::new(settings))
         }
-        Some(Verb::Status { json, .. }) => Invocation::Status(Box::new(common(Vec::new()).status(*json)?)),
-        Some(Verb::Doctor { json, .. }) => Invocation::Doctor(Box::new(common(Vec::new()).doctor(*json)?)),
-        Some(Verb::Install { service, command, .. }) => {
-            Invocation::Install(Box::new(install::install(cli, service, common(command.clone()))?))
-        }
+        Some(Verb::Status { json, .. }) => Invocation::Status(Box::new(common().status(*json)?)),
+        Some(Verb::Doctor { json, .. }) => Invocation::Doctor(Box::new(common().doctor(*json)?)),
+        Some(Verb::Install { service, .. }) => Invocation::Install(Box::new(install::install(cli, service, common())?)),
         Some(Verb::Uninstall { service, .. }) => {
             Invocation::Uninstall(Box::new(install::uninstall(cli, service, context)?))
         }
         Some(Verb::Events { count, follow, json, .. }) => {
-            Invocation::Events(Box::new(common(Vec::new()).events(*count, *follow, *json)?))
+            Invocation::Events(Box::new(common().events(*count, *follow, *json)?))
         }
         Some(Verb::Restart { timeout, .. }) => request(Request::Restart, *timeout)?,
         Some(Verb::Stop { timeout, .. }) => request(Request::Stop, *timeout)?,

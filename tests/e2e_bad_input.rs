@@ -61,6 +61,9 @@ fn no_verb_acts_on_a_command_line_that_it_does_not_understand() {
         &["stop", "now"],
         &["restart", "--tiemout", "1s"],
         &["retry-now", "--", "x"],
+        &["uninstall", "--profil", "work"],
+        &["stop", "--tiemout", "5s"],
+        &["run", "--max-restart", "3"],
     ] {
         let mut command: Command = scene.command(PROGRAM);
         let home = [("HOME", scene.root().to_owned()), ("OPENCLAW_STATE_DIR", scene.state_dir())];
@@ -68,9 +71,31 @@ fn no_verb_acts_on_a_command_line_that_it_does_not_understand() {
         let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
         assert_eq!((output.status.code(), output.stdout.len()), (Some(2), 0), "{words:?}: {stderr}");
         assert!(stderr.starts_with("openclaw-supervise: error: unexpected argument"), "{words:?}: {stderr}");
+        assert_eq!(stderr.lines().count(), 1, "{words:?}: {stderr}");
     }
     assert!(unit.exists() && gateway.is_alive(), "{}", supervisor.story());
     assert_eq!(scene.diary().starts().len(), 1);
+}
+
+#[test]
+fn a_command_that_is_certainly_no_gateway_is_not_started_and_another_one_is() {
+    let scene = Scene::new("healthy");
+    let openclaw = scene.openclaw().program().display().to_string();
+    for words in [
+        &["gateway", "status"][..],
+        &["gateway", "--help"],
+        &["--", &openclaw, "gateway", "--port", "1", "stop"],
+        &["run", "--", "env", "A=b", &openclaw, "gateway", "restart"],
+        &["install", "--user", "--", &openclaw, "doctor"],
+    ] {
+        let (code, stdout, stderr) = run(&scene, words);
+        assert_eq!((code, stdout.as_str(), stderr.lines().count()), (Some(2), "", 1), "{words:?}: {stderr}");
+        assert!(stderr.contains("runs no gateway") && stderr.contains("type: openclaw-supervise"), "{stderr}");
+    }
+    assert_eq!(scene.diary().starts().len(), 0);
+    let words = [&openclaw, "gateway", "--port", &scene.port().to_string(), "--new-option", "status"];
+    let mut supervisor = scene.launch().words(&words).start();
+    supervisor.wait_started();
 }
 
 #[test]

@@ -7,7 +7,9 @@
 mod support;
 
 use nix::sys::signal::Signal;
+use std::os::unix::fs::chown;
 use support::Scene;
+use support::root::needs_root;
 use support::supervisor::{Line, Supervisor};
 
 /// A run with a crash, a restart and a stop.
@@ -153,4 +155,33 @@ fn fill(mut pipe: &std::io::PipeWriter) {
     while pipe.write(&[b'.'; 4096]).is_ok() {}
     while pipe.write(b".").is_ok() {}
     fcntl(pipe, FcntlArg::F_SETFL(OFlag::empty())).expect("a pipe has flags");
+}
+
+/// Of a whole machine (`ulimit -u`), of a container (`pids.max`): no thread, or one or two, can be started.
+#[test]
+fn at_the_limit_of_processes_each_exit_has_its_line() {
+    needs_root("another user, whose processes are counted");
+    let user = 1_000_000 + std::process::id();
+    for limit in 1..=5 {
+        let scene = Scene::new("healthy");
+        for folder in [scene.root().to_owned(), scene.state_dir()] {
+            chown(&folder, Some(user), Some(user)).expect("root may do that");
+        }
+        let inner = scene.launch().command();
+        let mut command = scene.command("/usr/bin/setpriv");
+        command.arg(format!("--reuid={user}")).arg(format!("--regid={user}")).args(["--clear-groups", "prlimit"]);
+        command.arg(format!("--nproc={limit}:{limit}")).arg(inner.get_program()).args(inner.get_args());
+        let mut supervisor = Supervisor::spawn(command);
+        let why = if limit <= 2 {
+            "Resource temporarily unavailable"
+        } else {
+            supervisor.wait_event("probe.verdict_changed");
+            supervisor.signal(Signal::SIGTERM);
+            "stopped as asked by SIGTERM"
+        };
+        let code = supervisor.wait_exit().map(i64::from);
+        let stopped = supervisor.last("supervisor.stopped");
+        assert_eq!(code, Some(stopped.number("exit_code")), "{limit}: {}", supervisor.story());
+        assert!(stopped.text("reason").contains(why), "{limit}: {}", supervisor.story());
+    }
 }

@@ -165,17 +165,15 @@ fn in_a_storm_of_signals() {
     assert_stops(&mut supervisor, &scene, Signal::SIGTERM, 0);
 }
 
-/// As those of `sh -c 'openclaw-supervise &'`, and of nohup(1) for SIGHUP.
+/// By a shell: `nohup`, `sh -c 'openclaw-supervise &'`, `trap`.
 #[test]
-fn a_signal_that_was_ignored_at_the_start_stays_ignored_in_the_gateway_too() {
+fn a_signal_that_was_ignored_at_the_start_is_not_ignored_in_the_gateway() {
     let scene = Scene::new("healthy");
-    let ignoring = ["/bin/sh", "-c", "trap '' HUP INT QUIT; exec \"$@\"", "sh"];
+    let ignoring = ["/bin/sh", "-c", "trap '' HUP INT QUIT ALRM TSTP TTOU XFSZ TERM CHLD; exec \"$@\"", "sh"];
     let mut supervisor = Supervisor::spawn(scene.launch().behind(&ignoring));
     let gateway = supervisor.wait_started();
-    for signal in [Signal::SIGHUP, Signal::SIGINT, Signal::SIGQUIT] {
-        supervisor.signal(signal);
-    }
-    // Signals that are heard arrive in order, so the three are past.
+    supervisor.signal(Signal::SIGHUP);
+    // Signals that are heard arrive in order, so that one is past.
     supervisor.signal(Signal::SIGUSR1);
     supervisor.wait_event("restart.requested");
     let next = supervisor.wait_started();
@@ -185,7 +183,8 @@ fn a_signal_that_was_ignored_at_the_start_stays_ignored_in_the_gateway_too() {
         let lines = scene.diary().given(process.pid, "status");
         let ignored = lines.iter().find_map(|line| line.strip_prefix("SigIgn:"));
         let ignored = ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
-        assert_eq!(ignored.map(|mask| mask & 0b111), Some(0b111), "{lines:?}");
+        // SIGPIPE is ignored by the stand-in itself, and those above 31 are the C library's.
+        assert_eq!(ignored.map(|mask| mask & 0x7fff_efff), Some(0), "{lines:?}");
     }
     assert_stops(&mut supervisor, &scene, Signal::SIGTERM, 0);
 }

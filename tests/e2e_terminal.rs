@@ -1,5 +1,6 @@
-//! SIGHUP says that the terminal went away where there is one, asks for a restart where there is none, and means nothing
-//! under nohup.
+//! The terminal and the standard streams. SIGHUP says that the terminal went away where there is one, asks for a restart
+//! where there is none, and means nothing under nohup. No job control stops a supervisor, and no limit on file sizes ends
+//! it.
 
 #![cfg(target_os = "linux")]
 
@@ -7,11 +8,17 @@
 mod support;
 
 use nix::fcntl::OFlag;
-use nix::pty::{grantpt, posix_openpt, ptsname_r, unlockpt};
+use nix::pty::{PtyMaster, grantpt, posix_openpt, ptsname_r, unlockpt};
 use nix::sys::signal::Signal;
+use std::fs;
+use std::io::{Read, Write};
+use std::os::fd::AsFd;
+use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::mpsc;
+use support::process::{Process, stat};
 use support::supervisor::Supervisor;
-use support::{Scene, fake_gateway};
+use support::{PATIENCE, Scene, fake_gateway, http, wait_for};
 
 /// Starts a supervisor of `scene` in a session of its own by way of a shell that does `first` before it becomes us.
 fn start_after(scene: &Scene, first: &str) -> Supervisor {
@@ -25,14 +32,41 @@ fn start_after(scene: &Scene, first: &str) -> Supervisor {
     Supervisor::spawn(command)
 }
 
-#[test]
-fn the_end_of_the_terminal_is_a_stop() {
-    let scene = Scene::new("healthy");
+/// A terminal, and what a shell does to have it as its own.
+fn terminal() -> (PtyMaster, String) {
     let master = posix_openpt(OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_CLOEXEC).unwrap();
     grantpt(&master).unwrap();
     unlockpt(&master).unwrap();
     // A session leader without a terminal gets the first one that it opens, see tty_ioctl(4).
-    let mut supervisor = start_after(&scene, &format!("exec 3<>{}", ptsname_r(&master).unwrap()));
+    let open = format!("exec 3<>{}", ptsname_r(&master).unwrap());
+    (master, open)
+}
+
+/// Waits until the terminal shows this, and returns all that it has shown.
+fn shown(master: &PtyMaster) -> impl FnMut(&str) -> String + use<> {
+    let mut master = fs::File::from(master.as_fd().try_clone_to_owned().unwrap());
+    let (sender, parts) = mpsc::channel();
+    std::thread::spawn(move || {
+        let mut chunk = [0; 4096];
+        while let Ok(length @ 1..) = master.read(&mut chunk) {
+            sender.send(String::from_utf8_lossy(&chunk[..length]).into_owned()).ok();
+        }
+    });
+    let mut seen = String::new();
+    move |text| {
+        let look = || {
+            seen.extend(parts.try_iter());
+            seen.contains(text).then(|| seen.clone())
+        };
+        wait_for(text, PATIENCE, String::new, look)
+    }
+}
+
+#[test]
+fn the_end_of_the_terminal_is_a_stop() {
+    let scene = Scene::new("healthy");
+    let (master, open) = terminal();
+    let mut supervisor = start_after(&scene, &open);
     supervisor.wait_started();
     drop(master);
     let by = supervisor.wait_event("stop.requested");
@@ -52,4 +86,70 @@ fn under_nohup_it_goes_on() {
     assert_eq!(supervisor.count("restart.requested"), 0, "{}", supervisor.story());
     assert!(!gateway.is_alive());
     assert_eq!(scene.diary().starts().len(), 1);
+}
+
+/// `stty tostop` stops a background job that writes to its terminal.
+#[test]
+fn no_job_control_stops_a_supervisor() {
+    let scene = Scene::new("healthy");
+    let (master, open) = terminal();
+    let _shell = start_after(&scene, &format!("{open}; stty tostop <&3; set -m; \"$@\" 2>&3 & wait; exit"));
+    let mut wait_shown = shown(&master);
+    let seen = wait_shown("gateway.started");
+    let pid = seen.split("\"pid\":").nth(1).and_then(|rest| rest.split(|c: char| !c.is_ascii_digit()).next());
+    let supervisor = Process::find(pid.unwrap().parse().unwrap()).unwrap();
+    for signal in [Signal::SIGTTOU, Signal::SIGTTIN, Signal::SIGTSTP] {
+        supervisor.signal(signal);
+    }
+    wait_shown("SIGTSTP (Ctrl-Z) is not followed");
+    assert_ne!(stat(supervisor.pid).unwrap().state, "T");
+    supervisor.signal(Signal::SIGTERM);
+    wait_shown("supervisor.stopped");
+}
+
+/// A script's `openclaw-supervise &`: Ctrl-C is for the script, `kill -INT` for us.
+#[test]
+fn of_the_signals_of_the_keyboard_that_a_shell_had_us_ignore_only_those_of_a_process_count() {
+    let scene = Scene::new("healthy");
+    let (mut master, open) = terminal();
+    let mut supervisor = start_after(&scene, &format!("{open}; trap '' INT QUIT"));
+    supervisor.wait_started();
+    let mut wait_shown = shown(&master);
+    for (key, echo) in [(b"\x03", "^C"), (b"\x1c", "^\\")] {
+        master.write_all(key).unwrap();
+        // It is echoed after the signal.
+        wait_shown(echo);
+    }
+    supervisor.signal(Signal::SIGINT);
+    supervisor.expect_exit(0);
+    assert_eq!(supervisor.count("signal.received"), 1, "{}", supervisor.story());
+}
+
+#[test]
+fn standard_streams_that_are_closed_at_the_start_are_dev_null_for_us_and_the_gateway() {
+    for (number, closed) in ["exec <&-", "exec >&-", "exec <&- >&- 2>&-"].into_iter().enumerate() {
+        let scene = Scene::new("healthy");
+        let mut supervisor = start_after(&scene, closed);
+        let look = || http::startup_status(scene.port()).map(drop);
+        wait_for("a gateway", PATIENCE, || supervisor.story(), look);
+        let gateway = scene.diary().starts()[0].process;
+        let closed = if number == 2 { 0..3 } else { number..number + 1 };
+        for (pid, stream) in closed.flat_map(|stream| [(supervisor.pid(), stream), (gateway.pid, stream)]) {
+            let target = fs::read_link(format!("/proc/{pid}/fd/{stream}")).unwrap();
+            assert_eq!(target, Path::new("/dev/null"), "{stream} of {pid}");
+        }
+        supervisor.signal(Signal::SIGTERM);
+        supervisor.expect_exit(0);
+    }
+}
+
+/// Its own files cannot grow then, and its records have to wait.
+#[test]
+fn a_limit_on_the_size_of_files_ends_no_supervisor() {
+    let scene = Scene::new("healthy");
+    let mut supervisor = start_after(&scene, "ulimit -f 40");
+    supervisor.wait_started();
+    supervisor.signal(Signal::SIGTERM);
+    supervisor.expect_exit(0);
+    assert!(supervisor.count("store.unavailable") > 0, "{}", supervisor.story());
 }

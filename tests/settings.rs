@@ -5,7 +5,7 @@
 #[path = "settings/sources.rs"]
 mod sources;
 
-use openclaw_supervise::cli::Cli;
+use openclaw_supervise::cli::{self, Cli};
 use openclaw_supervise::core::fault::Planted;
 use openclaw_supervise::core::policy::{OnConflict, OnStoreLost};
 use openclaw_supervise::core::{Policy, Request};
@@ -129,7 +129,8 @@ impl Home {
                 Ok(invocation) => format!("{invocation:?}"),
                 Err(errors) => format!("{errors}\nexit code {}", errors.exit_code()),
             },
-            Err(error) => error.to_string(),
+            Err(error) if error.use_stderr() => cli::line(&error),
+            Err(help) => help.to_string(),
         };
         text.replace(&self.0.display().to_string(), "~")
     }
@@ -420,7 +421,7 @@ fn a_gateway_is_asked_about_its_exits_where_the_command_names_openclaw() {
         (&["gateway", "--port", "1"], true),
         (&["run", "--", "openclaw", "--dev", "gateway", "run"], true),
         (&["run", "--", "node", "./openclaw.mjs", "gateway"], true),
-        (&["run", "--", "openclaw", "status"], false),
+        (&["run", "--", "openclaw", "serve"], false),
         (&["run", "--", "other", "gateway", "run"], false),
     ] {
         assert_eq!(home.run(words, &[]).policy.handoff, asked, "{words:?}");
@@ -609,6 +610,15 @@ const REFUSED: &[&str] = &[
     "strat -- x",
     "uninstall --dryrun",
     "uninstall extra",
+    "uninstall --profil work",
+    "--port 1 uninstall --dry-run",
+    "--store-dir x --profile work uninstall",
+    "stop --tiemout 5s",
+    "stop -n 5",
+    "restart now",
+    "run --max-restart 3",
+    "run --max_restarts 3",
+    "--json status",
     "demo --port 1",
     "run --port --host",
     "probe --json=1",
@@ -643,6 +653,15 @@ const REFUSED: &[&str] = &[
     "OPENCLAW_SUPERVISE_HANG_AFTER=soon",
     "OPENCLAW_SUPERVISE_LOG_LEVEL=loud",
     // What it cannot know.
+    "gateway --help",
+    "gateway --port 1 status --json",
+    "gateway stauts",
+    "gateway call health",
+    "-- openclaw gateway status",
+    "run -- bin/openclaw --profile work gateway stop",
+    "run -- openclaw doctor",
+    "run -- openclaw --version",
+    "install --system --run-as alice -- openclaw gateway start",
     "--port 1 gateway --port 2",
     "--profile a run -- openclaw --profile b gateway --port 0",
     "--repair doctor -- bin/openclaw status",
@@ -719,9 +738,6 @@ fn everything_behind_gateway_belongs_to_the_gateway() {
         "run --port 19000 --bogus",
         "--port 19000",
         "--port=19000 run",
-        "--help",
-        "--version",
-        "-h",
         "run -- --x",
         "-- x",
         "--",

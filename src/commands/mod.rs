@@ -2,6 +2,7 @@
 
 use crate::platform::thread::BlockingCall;
 use std::fs::File;
+use std::io;
 use std::path::Path;
 use std::time::Duration;
 
@@ -19,5 +20,7 @@ pub mod status;
 /// open(2) asks the server of NFS each time.
 pub async fn store_answers(dir: &Path, within: Duration) -> bool {
     let dir = dir.to_owned();
-    BlockingCall::default().run(within, move || File::open(dir).is_ok()).await.is_some()
+    let opened = BlockingCall::default().run(within, move || File::open(dir).is_ok()).await;
+    // Without a thread it is not known.
+    !opened.is_err_and(|error| error.kind() == io::ErrorKind::TimedOut)
 }

@@ -16,3 +16,4 @@ pub mod sample;
 mod spawn;
 pub mod state_lock;
 pub mod tree;
+pub mod verb;

@@ -233,14 +233,14 @@ impl Prober {
             Some((lock, owner::identify(lock.pid, key.as_deref())?))
         };
         match self.lookup.run(LOOKUP_TIME_MAX, lookup).await {
-            Some(None) => (Verdict::Free, Owner::Unseen, detail),
-            Some(Some((StateOwner { pid, port }, owner))) => {
+            Ok(None) => (Verdict::Free, Owner::Unseen, detail),
+            Ok(Some((StateOwner { pid, port }, owner))) => {
                 let port = port.map_or(String::new(), |port| format!(" for port {port}"));
                 let detail = format!("{detail}, but pid {pid} holds gateway.state.lock of the state directory{port}");
                 (Verdict::Booting, owner, detail)
             }
-            None => {
-                let detail = format!("{detail}, but reading gateway.state.lock of the state directory takes too long");
+            Err(error) => {
+                let detail = format!("{detail}, but cannot read gateway.state.lock of the state directory: {error}");
                 (Verdict::Inconclusive, Owner::Unseen, detail)
             }
         }

@@ -57,7 +57,7 @@ pub fn name() -> &'static str {
     if let Some(manager) = process_manager() {
         // Before systemd and launchd, which may run it in turn.
         manager.name()
-    } else if has("INVOCATION_ID") || has("NOTIFY_SOCKET") {
+    } else if Unit::ours().is_some() || has("NOTIFY_SOCKET") {
         "systemd"
     } else if has("XPC_SERVICE_NAME") && !io::stderr().is_terminal() {
         "launchd"

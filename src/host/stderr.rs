@@ -3,7 +3,8 @@
 //! Writing to a pipe without a reader (a stuck log driver, a paused pager) blocks, and `O_NONBLOCK` would also apply to the
 //! gateway, with which we share the open file description. So a thread writes the lines that the loop queues. Lines beyond
 //! the limit are dropped, counted and reported when there is room again. What stderr refuses (its reader is gone) goes to the
-//! log file in the store directory.
+//! log file in the store directory. Where no thread can be started (a limit on processes), the loop writes what stderr takes
+//! at once, and each line tries again to start one.
 
 use crate::platform::standard_streams;
 use std::io::{self, Write};
@@ -29,8 +30,9 @@ static DROPPED: AtomicU64 = AtomicU64::new(0);
 
 /// Waits until every queued line is written, for at most [`FLUSH_TIME_MAX`].
 pub fn flush() {
+    let Some(writer) = WRITER.get() else { return };
     let (done, written) = channel();
-    if writer().try_send(WriterCommand::Flush(done)).is_ok() {
+    if writer.try_send(WriterCommand::Flush(done)).is_ok() {
         // After a timeout stderr has no reader.
         let _late = written.recv_timeout(FLUSH_TIME_MAX);
     }
@@ -51,7 +53,11 @@ impl<'a> MakeWriter<'a> for Stderr {
 impl Write for Stderr {
     /// Queues a whole line or drops it. Neither fails nor blocks.
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        if writer().try_send(WriterCommand::Line(line.to_vec())).is_err() {
+        let is_taken = match writer() {
+            Some(writer) => writer.try_send(WriterCommand::Line(line.to_vec())).is_ok(),
+            None => standard_streams::write_now(line),
+        };
+        if !is_taken {
             DROPPED.fetch_add(1, Ordering::Relaxed);
         }
         Ok(line.len())
@@ -62,14 +68,17 @@ impl Write for Stderr {
     }
 }
 
-fn writer() -> &'static SyncSender<WriterCommand> {
-    WRITER.get_or_init(|| {
+/// `None` if no thread can be started now.
+fn writer() -> Option<&'static SyncSender<WriterCommand>> {
+    if WRITER.get().is_none() {
         let (sender, commands) = sync_channel(LINES_WAITING_MAX);
         let thread = std::thread::Builder::new().name("stderr".to_owned());
-        // Without a thread the supervisor runs on without a log: the receiver is dropped and every line counts as dropped.
-        let _no_log = thread.spawn(move || write_all(&commands));
-        sender
-    })
+        if thread.spawn(move || write_all(&commands)).is_ok() {
+            // Of two that are started at the same time, one ends with its sender.
+            let _second = WRITER.set(sender);
+        }
+    }
+    WRITER.get()
 }
 
 fn write_all(commands: &Receiver<WriterCommand>) {
@@ -78,7 +87,7 @@ fn write_all(commands: &Receiver<WriterCommand>) {
         match command {
             WriterCommand::Line(line) => {
                 if stderr.write_all(&line).is_err() {
-                    standard_streams::append(&line);
+                    let _lost = standard_streams::append(&line);
                 }
             }
             // A flush that has timed out does not end the thread.

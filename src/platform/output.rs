@@ -110,7 +110,10 @@ pub fn output_blocking(command: Command, limit: usize, time: Duration) -> Result
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         runtime.block_on(output(command, limit, time))
     };
-    thread::scope(|scope| scope.spawn(run).join()).unwrap_or_else(|_| Err(io::Error::other("a panic").into()))
+    thread::scope(|scope| {
+        let running = thread::Builder::new().spawn_scoped(scope, run)?;
+        running.join().unwrap_or_else(|_| Err(io::Error::other("a panic").into()))
+    })
 }
 
 /// A program at work, claimed. Dropping it kills it with its descendants.

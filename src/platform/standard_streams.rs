@@ -18,6 +18,11 @@ const OLD_LOG: &str = "output.log.1";
 /// A larger log is emptied. With the old one it takes twice this, and what is written between two looks.
 const SIZE_MAX: u64 = 8 * 1024 * 1024;
 
+/// What a pipe that poll(2) calls ready takes without a wait: `_POSIX_PIPE_BUF` of limits.h(0p).
+const PART: usize = 512;
+
+const NOW: Timespec = Timespec { tv_sec: 0, tv_nsec: 0 };
+
 static FOLDER: OnceLock<PathBuf> = OnceLock::new();
 
 /// Where the log file is made if it is needed. The first call counts.
@@ -41,10 +46,37 @@ pub fn for_child() -> [Option<File>; 2] {
     })
 }
 
-/// Writes a line of our own to the log file, after stderr has refused it.
-pub fn append(line: &[u8]) {
-    // There is no other place.
-    let _lost = open_log().and_then(|mut log| log.write_all(line));
+/// Writes a line of our own to stderr as far as that takes it without a wait; what it refuses goes to the log file. Returns
+/// whether the whole line went to one of them.
+#[must_use]
+pub fn write_now(line: &[u8]) -> bool {
+    let stderr = io::stderr();
+    for part in line.chunks(PART) {
+        let mut polled = [PollFd::new(&stderr, PollFlags::OUT)];
+        match poll(&mut polled, Some(&NOW)) {
+            Ok(0) => return false,
+            // A file is always ready, and says so with the error of the write.
+            Ok(_) if write_whole(&stderr, part) => {}
+            Ok(_) | Err(_) => return append(line),
+        }
+    }
+    true
+}
+
+fn write_whole(stderr: &io::Stderr, mut part: &[u8]) -> bool {
+    while !part.is_empty() {
+        match rustix::io::retry_on_intr(|| rustix::io::write(stderr, part)) {
+            Ok(length) if length > 0 => part = part.get(length..).unwrap_or_default(),
+            Ok(_) | Err(_) => return false,
+        }
+    }
+    true
+}
+
+/// Writes a line of our own to the log file, after stderr has refused it. Returns whether that took it.
+#[must_use]
+pub fn append(line: &[u8]) -> bool {
+    open_log().and_then(|mut log| log.write_all(line)).is_ok()
 }
 
 /// Empties the log file if it is too large, and keeps its end. Those who write to it go on: they append. It blocks.
@@ -55,11 +87,17 @@ pub fn bound() {
     }
 }
 
+/// Whether we have a controlling terminal.
+#[must_use]
+pub fn has_terminal() -> bool {
+    // Fails with ENXIO without one, see tty(4).
+    File::open("/dev/tty").is_ok()
+}
+
 /// Whether writes fail: the last reader of a pipe is gone, the peer of a socket, or the terminal, see poll(2).
 fn is_lost(stream: impl AsFd) -> bool {
     let mut polled = [PollFd::new(&stream, PollFlags::empty())];
-    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
-    let is_known = poll(&mut polled, Some(&now)).is_ok();
+    let is_known = poll(&mut polled, Some(&NOW)).is_ok();
     is_known && polled[0].revents().intersects(PollFlags::ERR | PollFlags::HUP | PollFlags::NVAL)
 }
 

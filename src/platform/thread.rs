@@ -1,5 +1,6 @@
 //! Calls that the kernel may hold up, run beside the event loop.
 
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{Mutex, oneshot};
@@ -13,14 +14,18 @@ const STACK: usize = 128 * 1024;
 pub struct BlockingCall(Arc<Mutex<()>>);
 
 impl BlockingCall {
-    /// The result of `work`. `None` if it takes longer than `limit`, if an earlier call still hangs (so that threads do
-    /// not pile up), or if no thread can be started.
+    /// The result of `work`.
+    ///
+    /// # Errors
+    /// `TimedOut` if it takes longer than `limit`, or if an earlier call still hangs, so that threads do not pile up; EAGAIN if
+    /// no thread can be started.
     pub async fn run<T: Send + 'static>(
         &self,
         limit: Duration,
         work: impl FnOnce() -> T + Send + 'static,
-    ) -> Option<T> {
-        let running = Arc::clone(&self.0).try_lock_owned().ok()?;
+    ) -> io::Result<T> {
+        let late = || io::Error::from(io::ErrorKind::TimedOut);
+        let running = Arc::clone(&self.0).try_lock_owned().map_err(|_| late())?;
         let (sender, result) = oneshot::channel();
         let call = move || {
             let result = work();
@@ -28,8 +33,8 @@ impl BlockingCall {
             // The receiver is gone after `limit`.
             let _late = sender.send(result);
         };
-        std::thread::Builder::new().name("blocking".to_owned()).stack_size(STACK).spawn(call).ok()?;
-        timeout(limit, result).await.ok()?.ok()
+        std::thread::Builder::new().name("blocking".to_owned()).stack_size(STACK).spawn(call)?;
+        timeout(limit, result).await.ok().and_then(Result::ok).ok_or_else(late)
     }
 }
 
@@ -41,11 +46,11 @@ mod tests {
     #[tokio::test]
     async fn a_call_that_hangs_is_abandoned_and_keeps_the_next_one_out_until_it_returns() {
         let (calls, (release, held)) = (BlockingCall::default(), mpsc::channel::<()>());
-        assert_eq!(calls.run(Duration::from_secs(20), || 1).await, Some(1));
-        assert_eq!(calls.run(Duration::from_millis(20), move || held.recv().is_err()).await, None);
-        assert_eq!(calls.run(Duration::from_secs(20), || 2).await, None);
+        assert_eq!(calls.run(Duration::from_secs(20), || 1).await.ok(), Some(1));
+        assert_eq!(calls.run(Duration::from_millis(20), move || held.recv().is_err()).await.ok(), None);
+        assert_eq!(calls.run(Duration::from_secs(20), || 2).await.ok(), None);
         drop(release);
-        while calls.run(Duration::from_secs(20), || 3).await.is_none() {
+        while calls.run(Duration::from_secs(20), || 3).await.is_err() {
             tokio::task::yield_now().await;
         }
     }

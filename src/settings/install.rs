@@ -56,6 +56,9 @@ const GATEWAY_VARIABLES: [&str; 4] =
 /// Options with a path as their value. A service starts in another directory than this shell.
 const PATHS: [&str; 3] = ["--state-dir", "--config", "--store-dir"];
 
+/// The options of other verbs that mean something to `uninstall`.
+const OF_UNINSTALL: [&str; 3] = ["--profile", "--log-format", "--log-level"];
+
 /// Accepts what `run` would accept.
 pub(super) fn install(
     cli: &Cli,
@@ -90,6 +93,9 @@ pub(super) fn uninstall(
     service: &ServiceOptions,
     context: &ProcessContext,
 ) -> Result<ServiceSettings, UsageErrors> {
+    if let Some((option, _)) = cli.typed.iter().find(|(option, _)| !OF_UNINSTALL.contains(&option.as_str())) {
+        return Err(UsageError::UninstallWithOption(option.clone()).into());
+    }
     let mut errors = Vec::new();
     let settings = resolve(cli, service, &[], context, &mut errors);
     UsageErrors::check(errors)?;

@@ -3,6 +3,7 @@
 
 use super::command::CommandError;
 use crate::core::exit;
+use crate::gateway::verb::OtherVerb;
 use std::fmt;
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -16,6 +17,13 @@ pub enum UsageError {
         "--repair doctor needs a COMMAND that runs `openclaw ... gateway`: it calls the doctor of that openclaw; use --repair off"
     )]
     RepairWithoutOpenclaw,
+    #[error("`openclaw {typed}` runs no gateway, so nothing was started; {advice}")]
+    NotAGateway { typed: String, advice: String },
+    #[error(
+        "uninstall does nothing with {0}, so nothing was changed: it removes the service of --profile NAME, or the one without \
+         a profile; leave {0} out"
+    )]
+    UninstallWithOption(String),
     #[error("demo uses its own settings; give it no option but --fast")]
     DemoWithOptions,
     #[error("--run-as is for a system service; give --system as well")]
@@ -48,6 +56,8 @@ impl UsageError {
             Self::CommandLine(_)
             | Self::Contradiction { .. }
             | Self::RepairWithoutOpenclaw
+            | Self::NotAGateway { .. }
+            | Self::UninstallWithOption(_)
             | Self::DemoWithOptions
             | Self::RunAsWithoutSystem
             | Self::NoAccount
@@ -57,6 +67,18 @@ impl UsageError {
             Self::Command(CommandError::NotExamined(..)) | Self::Folder { is_refused: false, .. } => exit::FAILURE,
             Self::Command(_) | Self::Folder { is_refused: true, .. } => exit::EX_CONFIG,
         }
+    }
+}
+
+impl From<OtherVerb> for UsageError {
+    fn from(OtherVerb { typed, meant, ours }: OtherVerb) -> Self {
+        let advice = match (meant, ours) {
+            (Some(meant), Some(ours)) => format!("for {meant}, type: openclaw-supervise {ours}"),
+            (Some(meant), None) => format!("for {meant}, type: openclaw gateway {meant}"),
+            (None, Some(ours)) => format!("type: openclaw-supervise {ours} (or openclaw {typed}, by itself)"),
+            (None, None) => format!("type: openclaw {typed}, without openclaw-supervise"),
+        };
+        Self::NotAGateway { typed, advice }
     }
 }
 

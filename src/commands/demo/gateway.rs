@@ -62,7 +62,7 @@ pub fn run_helper() -> u8 {
 
 async fn run(stand_in: StandIn) -> io::Result<u8> {
     let mut signals = Signals::install()?;
-    let mut commands = read_commands();
+    let mut commands = read_commands()?;
     let phase = Rc::new(Cell::new(StandInPhase::Starting));
     let helpers = HELPERS.into_iter().map(start_helper).collect::<io::Result<Vec<Handle>>>()?;
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, stand_in.port)).await?;
@@ -100,9 +100,9 @@ fn block() -> ! {
     }
 }
 
-fn read_commands() -> UnboundedReceiver<StdinCommand> {
+fn read_commands() -> io::Result<UnboundedReceiver<StdinCommand>> {
     let (sender, commands) = mpsc::unbounded_channel();
-    std::thread::spawn(move || {
+    std::thread::Builder::new().spawn(move || {
         for line in io::stdin().lock().lines() {
             match line {
                 Ok(line) if line == FREEZE => {
@@ -114,8 +114,8 @@ fn read_commands() -> UnboundedReceiver<StdinCommand> {
             }
         }
         let _closed = sender.send(StdinCommand::Exit);
-    });
-    commands
+    })?;
+    Ok(commands)
 }
 
 fn start_helper(name: &str) -> io::Result<Handle> {

@@ -87,7 +87,7 @@ impl Prober {
             Served::By(_) | Served::Unseen | Served::Never => pids.truncate(MEMBERS_MAX),
         }
         let members = pids.clone();
-        let sockets = self.searching.run(LOOKUP_TIME_MAX, move || listener::of(&pids)).await?.unwrap_or_default();
+        let sockets = self.searching.run(LOOKUP_TIME_MAX, move || listener::of(&pids)).await.ok()?.unwrap_or_default();
         let candidates = candidates(&sockets, &self.endpoint, so_far.is_none());
         let is_closed = so_far == Some(Verdict::Free);
         let (found, settings) = tokio::join!(self.ask_all(ask, candidates), settings);
@@ -114,7 +114,7 @@ impl Prober {
     async fn find_secluded(&self, members: Vec<i32>) -> Option<Observation> {
         let port = self.endpoint.port;
         let find = move || owner::holder(members.into_iter().find(|&pid| listener::holds_port(pid, port))?);
-        let holder = self.searching.run(LOOKUP_TIME_MAX, find).await??;
+        let holder = self.searching.run(LOOKUP_TIME_MAX, find).await.ok()??;
         let detail = format!(
             "pid {} listens on port {port} in another network namespace, where it cannot be asked: start this supervisor in \
              that namespace, or give it the --host at which the gateway is reached from here",

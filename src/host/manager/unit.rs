@@ -2,6 +2,7 @@
 
 use crate::platform::output::output;
 use crate::platform::proc;
+use crate::platform::standard_streams::has_terminal;
 use std::process::Command;
 use std::time::Duration;
 
@@ -19,11 +20,22 @@ pub(super) struct Unit {
 }
 
 impl Unit {
-    /// `None` unless systemd started us or one of our ancestors.
+    /// `None` unless systemd started us, or a script that started us. `INVOCATION_ID` is inherited: a desktop's terminal is
+    /// a unit too, and neither its stop nor its timeout is ours.
     pub(super) fn ours() -> Option<Self> {
         std::env::var_os("INVOCATION_ID")?;
         let me = i32::try_from(std::process::id()).unwrap_or(0);
-        Self::of(&proc::cgroup_of(me)?)
+        let unit = Self::of(&proc::cgroup_of(me)?)?;
+        // The pid that systemd executed, see systemd.exec(5).
+        let main = std::env::var("SYSTEMD_EXEC_PID").ok().and_then(|pid| pid.parse().ok());
+        unit.has_started(me, main, has_terminal()).then_some(unit)
+    }
+
+    /// Whether systemd started this process, in this unit, or a script below which it runs.
+    fn has_started(&self, pid: i32, main: Option<i32>, has_terminal: bool) -> bool {
+        // A script may have ended.
+        let may_hold = |main| proc::cgroup_of(main).is_none_or(|cgroup| Self::of(&cgroup).as_ref() == Some(self));
+        main == Some(pid) || (!has_terminal && main.is_none_or(may_hold))
     }
 
     /// The innermost service or scope of a cgroup path. A user manager is itself a service, with its units below it.
@@ -88,6 +100,24 @@ mod tests {
         ] {
             let expected = expected.map(|(name, is_users)| Unit { name: name.to_owned(), is_users });
             assert_eq!(Unit::of(cgroup), expected, "{cgroup}");
+        }
+    }
+
+    #[test]
+    fn the_unit_of_a_terminal_or_of_another_program_is_not_ours() {
+        let unit = Unit { name: "app-terminal@1.service".to_owned(), is_users: true };
+        let me = i32::try_from(std::process::id()).unwrap();
+        for (main, has_terminal, expected) in [
+            (Some(me), false, true),
+            (Some(me), true, true),
+            (None, false, true),
+            (None, true, false),
+            (Some(i32::MAX), false, true),
+            (Some(i32::MAX), true, false),
+            // It is in no such unit.
+            (Some(1), false, false),
+        ] {
+            assert_eq!(unit.has_started(me, main, has_terminal), expected, "{main:?} {has_terminal}");
         }
     }
 

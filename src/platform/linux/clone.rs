@@ -205,7 +205,7 @@ fn clone(leaf: Option<&OwnedFd>, plan: &ChildPlan<'_>) -> io::Result<i32> {
     }
 }
 
-/// With all signals blocked until the child has no handler of ours any more, as after `CLONE_CLEAR_SIGHAND`. The child
+/// With all signals blocked until the child has no handler of ours any more. The child
 /// enters its control group by itself, for which the parent waits.
 fn fork(
     leaf: Option<&OwnedFd>,
@@ -217,7 +217,6 @@ fn fork(
     // SAFETY: the child makes system calls alone before it executes another program or ends.
     let pid = unsafe { libc::fork() };
     if pid == 0 {
-        clear_handlers();
         if let Some(leaf) = leaf {
             tell_parent(plan.tell, enter(leaf).err().map_or(0, Errno::raw_os_error));
         }
@@ -254,21 +253,6 @@ fn tell_parent(pipe: RawFd, code: i32) {
     }
 }
 
-/// Signals that are ignored stay so.
-fn clear_handlers() {
-    for number in 1..=libc::SIGRTMAX() {
-        // SAFETY: the struct is plain data for which zeroes are valid, and the C library changes nothing but the action
-        // for this signal, in this process.
-        unsafe {
-            let mut action: libc::sigaction = std::mem::zeroed();
-            let is_known = libc::sigaction(number, ptr::null(), &raw mut action) == 0;
-            if is_known && ![libc::SIG_DFL, libc::SIG_IGN].contains(&action.sa_sigaction) {
-                libc::signal(number, libc::SIG_DFL);
-            }
-        }
-    }
-}
-
 /// The child, until it is another program. It allocates nothing and takes no lock: another thread of ours may have held
 /// one when it was copied.
 fn follow(plan: &ChildPlan<'_>) -> ! {
@@ -297,17 +281,20 @@ fn attempt(plan: &ChildPlan<'_>) -> Errno {
     }
     let last = || Errno::from_raw_os_error(io::Error::last_os_error().raw_os_error().unwrap_or(libc::EINVAL));
     // SAFETY: plain system calls, on descriptors that are open, a signal set on the stack, and lists of strings that end
-    // with a null pointer. Rust's runtime ignores SIGPIPE, which is inherited, as is the mask.
+    // with a null pointer. An action that is refused is that of SIGKILL, SIGSTOP or the C library.
     unsafe {
         for (number, stream) in (0..).zip(plan.streams) {
             if stream.is_some_and(|stream| libc::dup2(stream, number) < 0) {
                 return last();
             }
         }
+        // What we or our parent ignore is inherited, as is the mask. A shell cannot trap what it was started to ignore.
+        for number in 1..=libc::SIGRTMAX() {
+            libc::signal(number, libc::SIG_DFL);
+        }
         let mut none: libc::sigset_t = std::mem::zeroed();
         libc::sigemptyset(&raw mut none);
         libc::sigprocmask(libc::SIG_SETMASK, &raw const none, ptr::null_mut());
-        libc::signal(libc::SIGPIPE, libc::SIG_DFL);
         libc::execvpe(plan.image.argv[0], plan.image.argv.as_ptr(), plan.image.envp.as_ptr());
     }
     last()

@@ -304,9 +304,15 @@ pub fn spawn(command: &mut Command, setup: Setup<'_>) -> io::Result<Spawned> {
 /// # Errors
 /// What fork(2) or execve(2) said.
 pub fn spawn_in_own_session(command: &mut Command) -> io::Result<Handle> {
-    // SAFETY: setsid(2) is async-signal-safe, allocates nothing and touches no lock that the fork could have copied.
+    // SAFETY: setsid(2) and sigaction(2) are async-signal-safe, allocate nothing and touch no lock that the fork could have
+    // copied. What our parent ignores would be inherited.
     unsafe {
-        command.pre_exec(|| rustix::process::setsid().map(drop).map_err(io::Error::from));
+        command.pre_exec(|| {
+            for number in 1..libc::NSIG {
+                libc::signal(number, libc::SIG_DFL);
+            }
+            rustix::process::setsid().map(drop).map_err(io::Error::from)
+        });
     }
     let child = command.spawn()?;
     let pid = child.id().cast_signed();
