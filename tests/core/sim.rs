@@ -1,6 +1,6 @@
 //! Thousands of seeded worlds against the promises of `docs/TESTING.md`, and every planted fault against them.
 //!
-//! `SEED=n cargo test --test sim` replays one world and prints its whole log; `SEEDS=n` runs that many of them;
+//! `SEED=n cargo test --test sim` replays one world and prints its whole log; `SEEDS=n` or `SEEDS=a..b` runs that many, or those;
 //! `REPORTS=FILE` writes every report of them to a file, to compare before and after a change that should not show.
 
 #[path = "../sim/dice.rs"]
@@ -22,15 +22,27 @@ use openclaw_supervise_core::{Effect, Fact, Policy, Report, Settled, Supervisor}
 use std::collections::BTreeMap;
 use std::env;
 use std::io::{self, Write};
+use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use trial::{Maker, replay, shrink};
 use world::World;
 
-const SEEDS: u64 = 20_000;
+const SEEDS: u64 = 50_000;
+
+/// A long run ends after so many failures.
+const FAILURES_MAX: u64 = 100;
 
 /// A fault has to be caught within this many seeds.
 const FAULT_SEEDS: u64 = 3000;
+
+/// `SEEDS=n` or `SEEDS=a..b`.
+fn seeds() -> Option<Range<u64>> {
+    let text = env::var("SEEDS").ok()?;
+    let (from, to) = text.split_once("..").unwrap_or(("0", &text));
+    let range = from.parse().ok().zip(to.parse().ok()).map(|(from, to)| from..to);
+    Some(range.unwrap_or_else(|| panic!("SEEDS={text}: expected a number, or a range such as 0..5000000")))
+}
 
 fn number(name: &str) -> Option<u64> {
     env::var(name).ok().and_then(|text| text.parse().ok())
@@ -101,20 +113,28 @@ fn noteworthy(effect: &Effect) -> Option<String> {
     })
 }
 
-/// Runs seeds on two threads and counts what they reached; the first failure ends it.
-fn explore(seeds: u64) -> Result<Seen, String> {
-    let next = AtomicU64::new(0);
+/// Runs seeds on two threads and counts what they reached. With `SEEDS` every failure is told in a line; the first one ends
+/// it otherwise.
+fn explore(seeds: Range<u64>) -> Result<Seen, String> {
+    let next = AtomicU64::new(seeds.start);
+    let broken = AtomicU64::new(0);
+    let all = env::var_os("SEEDS").is_some();
     let work = || {
-        let mut reached = Seen::new();
+        let (mut reached, mut first) = (Seen::new(), None);
         loop {
             let seed = next.fetch_add(1, Ordering::Relaxed);
-            if seed >= seeds {
-                return Ok(reached);
+            if seed >= seeds.end {
+                return first.map_or(Ok(reached), Err);
             }
             let (world, end) = world::run(seed, &sound);
-            if let Err(broken) = end {
-                next.store(seeds, Ordering::Relaxed);
-                return Err(failure(seed, &world, &broken, &sound));
+            if let Err(found) = end {
+                if !all || broken.fetch_add(1, Ordering::Relaxed) >= FAILURES_MAX {
+                    next.store(seeds.end, Ordering::Relaxed);
+                }
+                if all {
+                    tell(&format!("seed {seed} breaks {}: {}", found.promise, found.what));
+                }
+                first.get_or_insert_with(|| failure(seed, &world, &found, &sound));
             }
             for (_, effect) in world.sups.iter().flat_map(|sup| &sup.trial.effects) {
                 if let Some(what) = noteworthy(effect) {
@@ -213,9 +233,9 @@ fn line(report: &Report) -> io::Result<String> {
 }
 
 /// Every report of these worlds: severity, JSON and sentence, a line each.
-fn dump(seeds: u64, path: &str) -> io::Result<()> {
+fn dump(seeds: Range<u64>, path: &str) -> io::Result<()> {
     let mut file = io::BufWriter::new(std::fs::File::create(path)?);
-    for seed in 0..seeds {
+    for seed in seeds {
         let (world, _) = world::run(seed, &sound);
         for (number, sup) in (1..).zip(&world.sups) {
             for (at, effect) in &sup.trial.effects {
@@ -238,12 +258,13 @@ fn no_world_breaks_a_promise() {
         }
         return tell(&format!("seed {seed} keeps every promise; its log:\n{}", world.story()));
     }
-    let seeds = number("SEEDS").unwrap_or(SEEDS);
+    let seeds = seeds().unwrap_or(0..SEEDS);
     if let Ok(path) = env::var("REPORTS") {
         return dump(seeds, &path).unwrap();
     }
+    let many = seeds.end.saturating_sub(seeds.start);
     let seen = explore(seeds).unwrap_or_else(|failure| panic!("{failure}"));
-    let often = |what: &&str| seen.get(*what).copied().unwrap_or(0) > seeds / 1000;
+    let often = |what: &&str| seen.get(*what).copied().unwrap_or(0) > many / 1000;
     let missing: Vec<_> = REACHED.into_iter().filter(|what| !often(what)).collect();
     assert!(missing.is_empty(), "hardly a world reaches {missing:?}: {seen:?}");
 }
@@ -272,7 +293,7 @@ fn every_planted_fault_is_caught_by_the_check_that_the_table_names() {
         let Some((seed, Broken { promise, what })) = caught else {
             panic!("{fault:?} breaks no promise within {FAULT_SEEDS} seeds; {found:#?}")
         };
-        if number("SEEDS").is_some() {
+        if seeds().is_some() {
             tell(&format!("{fault:?}: seed {seed}, {promise}: {what}"));
         }
         expected.push((format!("{fault:?}"), (*promise).to_owned()));
