@@ -165,6 +165,33 @@ fn at_any_point_of_an_adoption() {
     });
 }
 
+/// The successor's port is closed by the time of the second start, so that only the record leads to it.
+#[test]
+fn at_any_point_after_a_gateway_has_left_a_successor() {
+    let adopted = Mutex::new(0);
+    each(1..=10, |number| {
+        let scene = Scene::new("kid=setsid");
+        let what = format!("crash point {number} of a succession");
+        let mut first = scene.launch().env(KILL_AT, &format!("LeaderExited+{number}")).start();
+        let gateway = first.wait_started();
+        scene.diary().command(gateway.pid, "succeed");
+        let first = wait_killed(first, &what);
+        scene.diary().command(scene.diary().starts()[1].process.pid, "close");
+        let is_closed = || scene.diary().text().contains("Close").then_some(());
+        wait_for("a closed port", PATIENCE, || format!("{what}\n{}", first.story()), is_closed);
+        let mut second = scene.start();
+        let story = || format!("{what}\n{}\n{}\n{}", first.story(), second.story(), scene.diary().text());
+        let is_there = || second.count("gateway.adopted") + second.count("gateway.started") > 0;
+        wait_for("a gateway", PATIENCE, story, || is_there().then_some(()));
+        assert_eq!(gateways(&scene).len(), 1, "{}", story());
+        *adopted.lock().unwrap() += second.count("gateway.adopted");
+        second.signal(Signal::SIGTERM);
+        second.expect_exit(0);
+        assert_eq!(scene.processes(), [], "{what}: nothing is left\n{}", second.story());
+    });
+    assert!(adopted.into_inner().unwrap() > 0, "no point was between the successor's record and its adoption");
+}
+
 /// Crash points lie between the steps of the loop; the store's thread and the kernel work concurrently.
 #[test]
 fn at_any_moment_again_and_again() {

@@ -294,14 +294,16 @@ impl Shell {
         let (prober, members) = (Arc::clone(&self.prober), self.records.members());
         tokio::spawn(async move {
             let launch = launch.await;
+            let is_named = left.as_ref().is_some_and(|left| left.pid.is_some());
+            let owner =
+                if is_named { Owner::Unseen } else { prober.look(Look::AnswersAndOwner { leader: None }).await.owner };
+            let holder = match owner {
+                Owner::Ours(holder) => Some(holder.pid),
+                Owner::Other(_) | Owner::Unseen | Owner::Hidden { .. } => None,
+            };
             let found = if let Some(left) = left {
-                adopt::find(&left, &launch).await
+                adopt::find(&left, &launch, holder).await
             } else {
-                let sighting = prober.look(Look::AnswersAndOwner { leader: None }).await;
-                let holder = match sighting.owner {
-                    Owner::Ours(holder) => Some(holder.pid),
-                    Owner::Other(_) | Owner::Unseen | Owner::Hidden { .. } => None,
-                };
                 // Without the lock: another look at the members need not wait.
                 let members = members.lock().await.clone();
                 adopt::find_by_key(&launch, holder, &members).await

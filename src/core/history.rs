@@ -125,6 +125,9 @@ pub enum Fact {
     Unseen,
     /// Nothing of it is left.
     Settled(Settled),
+    /// It counts as asked for, and what is left of it belongs to a successor that it has left. That one is on record
+    /// from the same moment on, under the next number.
+    Succeeded(Run),
     /// Its exit turned out to be a restart that it had planned: it counts as asked for, and as clean.
     Planned,
 }

@@ -56,7 +56,7 @@ use super::restart_policy::{Plan, RestartPolicy, Run};
 use super::{Generation, Moment, Notice, Observation, Owner, Policy, Readiness, Usage, exit};
 use crate::prelude::*;
 use core::time::Duration;
-use state::{Confirmation, Fence, LauncherExit, Poll, ProbePurpose, Repair, State, Streak, Update};
+use state::{Confirmation, Fence, LauncherExit, Lost, Poll, ProbePurpose, Repair, State, Streak, Update};
 
 /// A step that comes this much after its deadline means that we stood still: a paused VM or a SIGSTOP. Half a window
 /// of the shortest default would be 30 s; a busy machine delays a timer by seconds at most.
@@ -89,8 +89,8 @@ pub struct Supervisor {
     lease: Option<u64>,
     /// How far the store vouches for it.
     confirmation: Confirmation,
-    /// Another supervisor has it, and we end with this once our gateway is gone.
-    lost: Option<Outcome>,
+    /// Another supervisor has it.
+    lost: Option<Lost>,
     /// What cannot be undone waits here.
     fence: Fence,
     /// Until then the shell may look for processes that have left the last tree.
@@ -194,6 +194,7 @@ impl Supervisor {
             Event::LeaseConfirmed { .. }
                 | Event::LeaseLost { .. }
                 | Event::LeaderExited { .. }
+                | Event::HeirSought { .. }
                 | Event::TreeGone { .. }
         );
         if !is_news {
@@ -412,7 +413,7 @@ impl Supervisor {
         self.tell_stopping(fx);
         (self.handoffs, self.launcher) = (Handoffs::default(), None);
         self.fence.take_back();
-        let outcome = self.lost.take().unwrap_or(Outcome { code, reason });
+        let outcome = self.take_lost().unwrap_or(Outcome { code, reason });
         // A gateway that goes on is looked at for the record.
         if now < self.swept_by || self.lease.is_some() && self.holds().is_some() {
             fx.push(Effect::FinishSweep);

@@ -111,17 +111,18 @@ fn is_valid(left: &LeftRecord) -> bool {
     left.same_boot && !left.is_elsewhere
 }
 
-/// Looks for the gateway of a record.
+/// Looks for the gateway of a record. `holder` is the owner of its port, if that is ours: one that the record does not name
+/// is above it.
 ///
 /// # Errors
 /// The processes cannot be listed: what is left is then unknown.
-pub async fn find(left: &LeftRecord, launch: &Launch) -> io::Result<Found> {
+pub async fn find(left: &LeftRecord, launch: &Launch, holder: Option<i32>) -> io::Result<Found> {
     let (left, launch) = (left.clone(), launch.clone());
-    proc::run(move || find_recorded(&left, &launch)).await?
+    proc::run(move || find_recorded(&left, &launch, holder)).await?
 }
 
 #[expect(clippy::disallowed_methods, reason = "it runs on a worker")]
-fn find_recorded(left: &LeftRecord, launch: &Launch) -> io::Result<Found> {
+fn find_recorded(left: &LeftRecord, launch: &Launch, holder: Option<i32>) -> io::Result<Found> {
     let recorded = left.pid.zip(left.start_time).filter(|_| is_valid(left));
     if let Some((pid, start_time)) = recorded
         && let Some(leader) = hold(pid, start_time)?
@@ -137,7 +138,7 @@ fn find_recorded(left: &LeftRecord, launch: &Launch) -> io::Result<Found> {
         bearers.extend(in_leaf_of(left, &bearers));
         // A leader that is known to have ended is not searched for in its own orphans.
         if recorded.is_none()
-            && let Some(leader) = leader_of(&bearers)?
+            && let Some(leader) = leader_for(holder, &bearers)?
         {
             return Ok(Found::with_leader(leader, left, launch));
         }
@@ -176,12 +177,9 @@ fn find_unrecorded(launch: &Launch, holder: Option<i32>, known: &[(i32, u64)]) -
     let prefix = format!("{}-", launch.key);
     let mut gateways = Vec::new();
     for (instance, processes) in bearers(|instance| instance.starts_with(&prefix))? {
-        let above = holder.and_then(|holder| leader_above(holder, &processes));
-        let leader = match above {
-            Some(leader) => hold(leader.pid, leader.start_time)?,
-            None => leader_of(&processes)?,
-        };
-        gateways.push((above.is_some() && leader.is_some(), instance, leader));
+        let is_above = holder.is_some_and(|holder| leader_above(holder, &processes).is_some());
+        let leader = leader_for(holder, &processes)?;
+        gateways.push((is_above && leader.is_some(), instance, leader));
     }
     let rank = |leader: &Option<Handle>| leader.as_ref().map(Handle::start_time);
     let likeliest = gateways.into_iter().max_by_key(|(is_holders, _, leader)| (*is_holders, rank(leader)));
@@ -214,6 +212,14 @@ fn bearers(is_wanted: impl Fn(&str) -> bool) -> io::Result<BTreeMap<String, Vec<
         }
     }
     Ok(found)
+}
+
+/// The leader that the holder of the port belongs to, or the likeliest one.
+fn leader_for(holder: Option<i32>, bearers: &[Stat]) -> io::Result<Option<Handle>> {
+    match holder.and_then(|holder| leader_above(holder, bearers)) {
+        Some(leader) => hold(leader.pid, leader.start_time),
+        None => leader_of(bearers),
+    }
 }
 
 /// The leader among the processes with the id of one gateway, if it still lives.

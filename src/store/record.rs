@@ -104,6 +104,7 @@ impl GenerationRecord {
                 self.intent.get_or_insert(at);
                 self.settled = Some((Settled::NeverStarted, at));
             }
+            Fact::Succeeded(run) => self.apply_fact(Fact::Settled(Settled::Ran(run, Cause::Asked)), stamp_of, at),
             Fact::Settled(Settled::Postponed) => self.settled = Some((Settled::Postponed, at)),
             Fact::Settled(Settled::Ran(run, cause)) => {
                 self.started = run.started.map(&stamp_of);

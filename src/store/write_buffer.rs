@@ -99,8 +99,16 @@ impl WriteBuffer {
             BufferedRecord { record, is_changed: true }
         });
         let before = buffered.record.clone();
+        let is_succeeded = matches!(change, Change::Fact(Fact::Succeeded(_), _));
         buffered.record.apply(change, at, &self.clocks, &self.owner);
         buffered.is_changed |= buffered.record != before;
+        if is_succeeded {
+            // Its successor has inherited the id. Both are written in one transaction: one of the two is always open.
+            let GenerationRecord { instance, command, members, .. } = before;
+            let heir = SpawnIntent { generation: generation + 1, instance, command };
+            self.intend(heir, at);
+            self.change(generation + 1, Change::Members(members), at);
+        }
         while self.records.len() > RECORDS_MAX {
             self.records.pop_first();
         }

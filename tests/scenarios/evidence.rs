@@ -1,7 +1,7 @@
 //! Between the proof of a hang and the kill: evidence is saved.
 
 use crate::world::{CRASH, EVIDENCE, STARTED, Script, World, s, sighting, stranger};
-use openclaw_supervise_core::{Effect, Event, ExitStatus, HangContext, Owner, Phase, Policy, Request, Verdict};
+use openclaw_supervise_core::{Effect, Event, ExitStatus, HangContext, Holder, Owner, Phase, Policy, Request, Verdict};
 use std::time::Duration;
 
 const FROZEN: Script = Script { boots_in: Duration::ZERO, dies: None, drain: None };
@@ -107,6 +107,27 @@ fn a_gateway_that_dies_while_it_is_examined_has_hung_and_has_crashed() {
     world.send(Event::Examined { generation: 1, evidence: Some(EVIDENCE.to_owned()) });
     world.run_for(s(30));
     assert_eq!((world.told("gateway.hung").len(), world.spawns().len(), world.exit()), (1, 2, None));
+}
+
+/// Seeds 109538 and 100430 of the simulation.
+#[test]
+fn an_answer_while_it_is_examined_counts_though_it_comes_too_late_for_its_boot() {
+    let launched = Owner::Ours(Holder { pid: 150, command: "node".to_owned(), uid: None });
+    let examined = || {
+        let mut world = examined(NEVER_UP, Verdict::Silent);
+        let ticket = world.ticket();
+        let warming = Verdict::Gateway(Phase::Starting);
+        world.send(Event::Probed { ticket, sighting: sighting(warming, launched.clone()) });
+        assert_eq!(world.core.status(world.now).state, "examining");
+        world
+    };
+    let mut world = examined();
+    world.leader_exits(1, ExitStatus::Code(0));
+    assert_eq!(world.causes(), ["exited with code 0 without a request"], "it is no failure to start");
+    let mut world = examined();
+    (world.port, world.listener) = (Some(STARTED), launched.clone());
+    world.run_for(s(7));
+    assert_eq!(world.told("stop.forwarded").len(), 1, "the process that answered hears of the stop");
 }
 
 #[test]

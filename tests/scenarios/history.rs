@@ -2,7 +2,9 @@
 
 use crate::world::{CRASH, Script, World, acquired, s};
 use openclaw_supervise_core::restart_policy::{Cause, Run};
-use openclaw_supervise_core::{Event, ExitStatus, History, Moment, PastRun, Policy, Request, Settled};
+use openclaw_supervise_core::{
+    Effect, Event, ExitStatus, History, Moment, PastRun, Policy, Remains, Request, Settled, Unfinished,
+};
 use std::time::Duration;
 
 const SEGV: ExitStatus = ExitStatus::Signal { number: 11, core_dumped: true };
@@ -115,6 +117,25 @@ fn a_start_from_a_terminal_does_not_wait_for_a_trial() {
     }
 }
 
+/// Seed 264008 of the simulation.
+#[test]
+fn a_request_while_the_hooks_of_a_predecessor_are_ended_is_not_forgotten() {
+    for request in [Request::Retry, Request::Restart] {
+        let mut world = World::new(Policy { pre_start: Some(s(15)), max_restarts: 6, ..unbraked() });
+        let (mut runs, died) = (spent(), Some((CRASH, s(991))));
+        runs.remove(0);
+        let left = Unfinished { generation: 7, spawned: s(990), started: None, healthy_until: None, died };
+        world.lease = acquired(History { generation: 7, runs, left: Some(left) });
+        world.remains = Remains::Nothing { pid: Some(101) };
+        world.unanswered = |effect| matches!(effect, Effect::ClearHooks { .. });
+        world.send(Event::Start);
+        world.request(request);
+        world.send(Event::HooksCleared { trouble: None });
+        world.run_for(s(3));
+        assert_eq!(first_spawn(&world), Some(1001), "{request:?}: {:?}", world.names());
+    }
+}
+
 #[test]
 fn a_budget_that_has_room_again_waits_for_nothing() {
     let policy = Policy { restart_window: s(60), ..unbraked() };
@@ -163,10 +184,7 @@ fn a_past_without_trouble_changes_nothing() {
         vec![PastRun { spawned: s(690), settled: Settled::Ran(asked, Cause::Asked), death: ExitStatus::Code(0) }];
     let world = heir_of(Policy { max_restarts: 0, ..Policy::default() }, runs, Script::default());
     assert_eq!(first_spawn(&world), Some(1000));
-    let numbered = world
-        .effects
-        .iter()
-        .any(|(_, effect)| matches!(effect, openclaw_supervise_core::Effect::Spawn { generation: 2, .. }));
+    let numbered = world.effects.iter().any(|(_, effect)| matches!(effect, Effect::Spawn { generation: 2, .. }));
     assert!(numbered, "numbers go on");
 }
 

@@ -4,8 +4,8 @@ use crate::world::{KILLED, PROMPT, STARTED, Script, World, acquired, owner, s};
 use openclaw_supervise_core::lease::{Basis, CONFIRMED_FOR, KILLED_BY, LOST_DRAIN, RETURN_MAX, UNCHANGED_FOR};
 use openclaw_supervise_core::policy::{OnConflict, OnStoreLost};
 use openclaw_supervise_core::{
-    Acquired, Contested, Effect, Event, Fact, Fingerprint, History, LeaseAnswer, LeaseRequest, OwnerPlan, Policy,
-    Recovered, Report, Request, Settled, exit,
+    Acquired, Contested, Effect, Event, ExitStatus, Fact, Fingerprint, History, Holder, LeaseAnswer, LeaseRequest,
+    Owner, OwnerPlan, Policy, Recovered, Report, Request, Settled, exit,
 };
 use std::time::Duration;
 
@@ -241,6 +241,22 @@ fn a_gateway_that_comes_to_life_when_the_lease_is_gone_is_ended() {
     assert_eq!((world.outcome().0, world.spawns().len()), (78, 1));
 }
 
+/// Seed 26386 of the simulation.
+#[test]
+fn the_time_to_drain_counts_from_the_loss_for_a_gateway_that_comes_to_life_later() {
+    let mut world = World::new(Policy::default());
+    world.script = Script { drain: None, ..Script::default() };
+    world.unanswered = |effect| matches!(effect, Effect::Spawn { .. });
+    world.send(Event::Start);
+    world.run_for(s(1));
+    let at = world.now;
+    world.send(lost());
+    world.run_for(s(1));
+    world.send(Event::Spawned { generation: 1, pid: 101, fingerprint: Fingerprint::default() });
+    world.run_for(s(5));
+    assert_eq!(world.kills(), [at + LOST_DRAIN]);
+}
+
 #[test]
 fn a_gateway_of_a_lost_lease_that_survives_sigkill_is_named_in_the_reason() {
     let mut world = World::serving();
@@ -432,6 +448,35 @@ fn a_machine_that_stood_still_ends_its_gateway_in_the_first_step() {
     world.now += s(60);
     world.send(Event::Tick);
     assert_eq!(world.kills(), [world.now]);
+}
+
+/// Seed 112689 of the simulation: the time of the drain was over by then, but the drain had not begun.
+#[test]
+fn a_machine_that_stood_still_ends_its_gateway_in_the_first_step_though_its_sigterm_waits_for_the_store() {
+    let mut world = by_heartbeat();
+    world.script.drain = None;
+    world.unanswered = |effect| matches!(effect, Effect::Confirm { .. });
+    world.request(Request::Restart);
+    assert_eq!(signals(&world), 0);
+    world.stalled = true;
+    world.now += s(400);
+    world.send(Event::LeaseConfirmed { age: s(400) });
+    assert_eq!(world.kills(), [world.now]);
+}
+
+/// Seed 88958 of the simulation.
+#[test]
+fn what_a_launcher_has_left_is_heard_of_before_the_gateway_of_an_unconfirmed_lease_is_ended() {
+    let mut world = by_heartbeat();
+    world.listener = Owner::Ours(Holder { pid: 150, command: "node".to_owned(), uid: None });
+    world.run_for(s(70));
+    world.unanswered = |effect| matches!(effect, Effect::SeekHeir { .. });
+    world.leader_exits(1, ExitStatus::Code(0));
+    world.stalled = true;
+    world.now += s(60);
+    world.send(Event::HeirSought { generation: 1, pid: Some(150) });
+    assert_eq!((world.told("gateway.followed"), world.kills()), (vec![world.now], vec![world.now]));
+    assert_eq!(world.told("gateway.exited"), [], "the launcher was not the gateway");
 }
 
 #[test]

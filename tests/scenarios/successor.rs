@@ -1,10 +1,7 @@
 //! A detached successor: a gateway exits with 0 and another one of ours has its port already.
 
 use crate::world::{STARTED, Script, World, s, stranger};
-use openclaw_supervise_core::restart_policy::Cause;
-use openclaw_supervise_core::{
-    Effect, Event, ExitStatus, Fact, Holder, Owner, ProbeScope, Remains, Request, Settled, Verdict,
-};
+use openclaw_supervise_core::{Effect, Event, ExitStatus, Fact, Holder, Owner, ProbeScope, Remains, Request, Verdict};
 use std::time::Duration;
 
 const DONE: ExitStatus = ExitStatus::Code(0);
@@ -35,6 +32,20 @@ fn a_successor_is_adopted_and_nothing_of_it_is_killed() {
     assert_eq!(world.exit(), None);
 }
 
+/// A supervisor that was killed between the two left a gateway that no record led to, and the next one a second gateway.
+#[test]
+fn a_successor_is_on_record_from_the_moment_at_which_its_predecessor_is_settled() {
+    let mut world = left(STARTED, heir());
+    world.run_for(s(2));
+    let index = |wanted: &dyn Fn(&Effect) -> bool| world.effects.iter().position(|(_, effect)| wanted(effect));
+    let recorded =
+        index(&|effect| matches!(effect, Effect::Remember { generation: 1, fact: Fact::Succeeded(run) } if run.clean));
+    let sought = index(&|effect| matches!(effect, Effect::Adopt { generation: 2 }));
+    assert!(recorded.is_some() && recorded < sought, "{recorded:?} {sought:?}");
+    let settled = index(&|effect| matches!(effect, Effect::Remember { generation: 1, fact: Fact::Settled(_) }));
+    assert_eq!(settled, None, "one fact is one transaction");
+}
+
 #[test]
 fn a_successor_of_an_adopted_gateway_is_kept_though_the_exit_status_is_unknown() {
     let mut world = World::started(Script::serving(s(9999), DONE));
@@ -45,10 +56,10 @@ fn a_successor_of_an_adopted_gateway_is_kept_though_the_exit_status_is_unknown()
     world.run_for(s(60));
     assert_eq!((world.kills(), world.spawns().len(), world.core.generation()), (vec![], 1, 2));
     let settled = world.effects.iter().find_map(|(_, effect)| match effect {
-        Effect::Remember { generation: 1, fact: Fact::Settled(Settled::Ran(run, cause)) } => Some((run.clean, *cause)),
+        Effect::Remember { generation: 1, fact: Fact::Succeeded(run) } => Some(run.clean),
         _ => None,
     });
-    assert_eq!(settled, Some((true, Cause::Asked)));
+    assert_eq!(settled, Some(true));
 }
 
 #[test]
@@ -102,7 +113,7 @@ fn a_late_answer_changes_nothing() {
 fn a_successor_that_cannot_be_found_again_is_looked_for_at_the_port() {
     let mut world = left(STARTED, heir());
     world.remains = Remains::Nothing { pid: None };
-    world.run_for(s(2));
+    world.run_for(s(1) + Duration::from_millis(10));
     (world.port, world.owner) = (None, None);
     world.run_for(s(10));
     assert_eq!(world.spawns().len(), 2, "it was gone after all");

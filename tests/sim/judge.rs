@@ -372,6 +372,7 @@ impl Judge {
         // The search for what its launcher has left may end because its time to drain is over.
         let cut = turn.fx.iter().any(|effect| matches!(effect, Effect::Report(Report::StopEscalated { .. })));
         self.note_exit(at, exit, cut);
+        self.drop_late_answer(at, turn.event);
         let answer = self.note(at, turn.event);
         let leaves = dies && self.goal == Goal::Run && self.owned.as_ref().is_some_and(Owned::may_have_successor);
         let kills = turn.fx.iter().any(|effect| matches!(effect, Effect::KillTree { .. }));
@@ -443,7 +444,11 @@ impl Judge {
             Event::Examined { .. } if young => self.note_evidence(),
             Event::Negotiated { support } => self.note_support(support),
             Event::Consumed { ticket, word } => self.note_verdict(at, *ticket, word),
-            Event::StopBudget { timeout } => self.policy.stop_timeout = *timeout,
+            Event::StopBudget { timeout } => {
+                self.policy.stop_timeout = *timeout;
+                // The drain of a gateway that is not there yet will have this time.
+                self.stop = self.stop.map(|(since, grace)| (since, if self.spawning { *timeout } else { grace }));
+            }
             Event::Start
             | Event::Tick
             | Event::Leased { .. }

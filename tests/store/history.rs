@@ -160,6 +160,30 @@ fn an_adopted_gateway_continues_its_record() {
 }
 
 #[test]
+fn a_successor_is_on_record_with_the_id_of_its_predecessor_from_the_moment_at_which_that_one_is_settled() {
+    let (scene, hands) = (Scene::new(), Hands::default());
+    let mut first = hands.start(&scene);
+    first.acquire();
+    first.intended(1);
+    first.store().spawned(1, 400, 4000);
+    first.store().members(1, vec![(400, 4000), (401, 4001)]);
+    first.store().remember(1, Fact::Started, NOW);
+    hands.go(5);
+    first.store().remember(1, Fact::Died(ExitStatus::Code(0)), NOW + s(5));
+    let run = Run { started: Some(NOW), healthy_until: NOW + s(5), ended: NOW + s(5), clean: true };
+    first.store().remember(1, Fact::Succeeded(run), NOW + s(5));
+    first.sync();
+    first.crash();
+    let mut second = hands.start(&scene);
+    let (answer, left) = second.ask(LeaseRequest::Take { unchanged: None }, NOW + s(6));
+    let past = acquired(answer).past;
+    assert!(matches!(past.runs[..], [PastRun { settled: Settled::Ran(_, Cause::Asked), .. }]), "{past:?}");
+    assert_eq!(past.left.map(|left| (left.generation, left.started, left.died)), Some((2, None, None)));
+    let left = left.expect("what leads to it");
+    assert_eq!((&*left.instance, left.pid, left.members), ("instance-1", None, vec![(400, 4000), (401, 4001)]));
+}
+
+#[test]
 fn a_gateway_that_never_started_is_settled() {
     let scene = Scene::new();
     let mut store = scene.owner();

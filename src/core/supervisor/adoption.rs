@@ -90,7 +90,7 @@ impl Supervisor {
         let left = format!("an earlier gateway could not be looked for ({why}) and may still be running");
         let next = match adopting.left {
             Some(_) => "raise the limit on open files or free memory, then start again: it is looked for first",
-            // A successor, or what is left of a lost store: only its mark shows it.
+            // The store was lost: only its mark shows it.
             None => "raise the limit on open files or free memory, and look for its processes before starting again",
         };
         let (code, reason) = match &self.intent {
@@ -129,10 +129,11 @@ impl Supervisor {
                 self.clear_orphans(now, child, left, death, fx);
             }
             Remains::Nothing { pid: None } if left.is_some() => {
-                // Its supervisor was killed between writing its intent down and the spawn.
+                // Its supervisor was killed between writing its intent down and the spawn, or it is a successor that is
+                // gone by now.
                 let fact = Fact::Settled(Settled::NeverStarted);
                 fx.push(Effect::Remember { generation: self.generation, fact });
-                self.go_on_unborn(now, "was never started: its supervisor ended first", fx);
+                self.go_on_unborn(now, "was never started, or ended before it was found", fx);
             }
             Remains::Orphans { pid } | Remains::Nothing { pid } => {
                 // Who was there a moment ago is not there now: the port will show what that means.

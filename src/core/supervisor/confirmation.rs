@@ -206,7 +206,8 @@ impl Supervisor {
             State::Stopping(Stopping { tree: TreePhase::Draining { until, .. }, .. }) => Some(*until),
             _ => None,
         };
-        if drains_until(&self.state) > Some(now.saturating_add(most)) {
+        // The drain of a SIGTERM that still waits begins now, whatever time it was given.
+        if self.fence.holds_sigterm() || drains_until(&self.state) > Some(now.saturating_add(most)) {
             self.shorten_drain(now, most);
         }
         self.pass(now, fx);

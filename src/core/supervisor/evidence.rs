@@ -73,6 +73,7 @@ impl Supervisor {
     pub(super) fn reconsider(&mut self, now: Moment, sighting: &Observation, fx: &mut Effects) {
         let verdict = verdict_on_ours(sighting, self.policy.planted);
         let State::Examining(examining) = &mut self.state else { return };
+        examining.child.note_answer(sighting);
         let is_back = match (&examining.was, verdict) {
             (Was::Booting(_), Verdict::Gateway(Phase::Started | Phase::Unknown) | Verdict::Foreign) => true,
             (Was::Up { liveness, .. }, Verdict::Gateway(_) | Verdict::Draining | Verdict::Foreign) => {

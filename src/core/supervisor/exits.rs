@@ -36,7 +36,7 @@ const UPDATE_TIME_MAX: Duration = Duration::from_mins(10);
 impl Supervisor {
     /// Nothing of it is left. What that means is decided once the operator's own command has run.
     pub(super) fn decide(&mut self, now: Moment, ending: Ending, fx: &mut Effects) {
-        if let Some(Outcome { code, reason }) = self.lost.take() {
+        if let Some(Outcome { code, reason }) = self.take_lost() {
             return self.exit(now, code, reason, fx);
         }
         match self.policy.post_stop {

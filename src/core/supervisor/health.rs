@@ -309,7 +309,7 @@ impl Boot {
 
 impl Child {
     /// Takes in an answer of its own.
-    fn note_answer(&mut self, sighting: &Observation) {
+    pub(super) fn note_answer(&mut self, sighting: &Observation) {
         if let Verdict::Gateway(_) | Verdict::Draining | Verdict::Foreign = sighting.verdict {
             match &sighting.owner {
                 Owner::Ours(holder) => (self.answered, self.listener) = (true, Some(holder.pid)),

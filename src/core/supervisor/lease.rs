@@ -1,7 +1,7 @@
 //! The lease: is another supervisor in charge?
 
 use super::contention::PLAN_LOST;
-use super::state::{Poll, ProbePurpose, Rival, Seen, State, StopReason, WaitingFor};
+use super::state::{Lost, Poll, ProbePurpose, Rival, Seen, State, StopReason, WaitingFor};
 use super::{Effect, Effects, Moment, Outcome, Report, Supervisor};
 use crate::event::{Contested, LeaseAnswer};
 use crate::fault::Fault;
@@ -182,14 +182,15 @@ impl Supervisor {
         self.lease = None;
         fx.push(Effect::Report(Report::LeaseLost { owner, why }));
         let outcome = Outcome { code: self.policy.conflict_exit_code, reason };
+        let by = now.saturating_add(LOST_DRAIN);
         match &self.state {
             State::Hooking(_) => self.exit_after_hook(now, outcome, fx),
             // Its process may be there.
-            State::Spawning(_) if !self.fence.is_waiting() => self.lost = Some(outcome),
+            State::Spawning(_) if !self.fence.is_waiting() => self.lost = Some(Lost { outcome, by }),
             State::Starting { .. } | State::Running { .. } | State::Examining(_) | State::Stopping(_)
                 if !self.has(Fault::LostLeaseKeepsGateway) =>
             {
-                self.lost = Some(outcome);
+                self.lost = Some(Lost { outcome, by });
             }
             State::Idle
             | State::Leasing { .. }
@@ -211,9 +212,13 @@ impl Supervisor {
 
     /// Ends the gateway of a lease that is lost.
     pub(super) fn end_lost(&mut self, now: Moment, fx: &mut Effects) {
-        if self.lost.is_some() {
+        if let Some(Lost { by, .. }) = self.lost {
             self.tell_stopping(fx);
-            self.end_own(now, StopReason::LeaseLost, now.saturating_add(LOST_DRAIN), fx);
+            self.end_own(now, StopReason::LeaseLost, by, fx);
         }
+    }
+
+    pub(super) fn take_lost(&mut self) -> Option<Outcome> {
+        self.lost.take().map(|lost| lost.outcome)
     }
 }

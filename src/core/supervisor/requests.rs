@@ -152,10 +152,11 @@ impl Supervisor {
                 self.follow_plan(now, plan, "was asked to start again", fx);
             }
             State::Standby(_) => self.hasten_standby(now, fx),
+            // That the budget is spent may only show once a predecessor's gateway has been dealt with.
+            State::Clearing(_) => self.policy.attended = true,
             // The start that was asked for is under way, or there is nothing to wait for.
             State::Idle
             | State::Leasing { .. }
-            | State::Clearing(_)
             | State::Adopting(_)
             | State::Probing { judging: ProbePurpose::Nothing | ProbePurpose::Prepared, .. }
             | State::Hooking(_)

@@ -97,7 +97,7 @@ impl Supervisor {
             return;
         }
         fx.push(Effect::Report(Report::SpawnFailed { generation: self.generation, why: why.clone() }));
-        if let Some(Outcome { code, reason }) = self.lost.take() {
+        if let Some(Outcome { code, reason }) = self.take_lost() {
             return self.exit(now, code, reason, fx);
         }
         fx.push(Effect::Remember { generation: self.generation, fact: Fact::Settled(Settled::NeverStarted) });

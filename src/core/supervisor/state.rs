@@ -349,6 +349,13 @@ pub(super) enum Answer {
     Confirmation { asked: Moment, slept: Duration },
 }
 
+/// Another supervisor has the lease: we end with this once our gateway is gone, which is killed at `by`.
+#[derive(Debug, Clone)]
+pub(super) struct Lost {
+    pub(super) outcome: Outcome,
+    pub(super) by: Moment,
+}
+
 /// How far the store vouches for the lease.
 #[derive(Debug, Clone)]
 pub(super) struct Confirmation {

@@ -234,9 +234,11 @@ impl Supervisor {
         let Some(run) = self.run_of_dead().map(|run| Run { clean: true, ..run }) else { return };
         let (generation, pid) = (self.generation, successor.pid);
         fx.push(Effect::Report(Report::SuccessorFound { generation, pid, command: successor.command }));
-        self.remember_settled(run, Cause::Asked, fx);
+        fx.push(Effect::Remember { generation, fact: Fact::Succeeded(run) });
         self.restarts.after_run(now, run, Cause::Asked, &self.policy);
-        self.seek_unrecorded(now, pid, fx);
+        self.lost_mark = Some(pid);
+        let (generation, spawned) = (generation + 1, now);
+        self.seek_left(now, Unfinished { generation, spawned, started: None, healthy_until: None, died: None }, fx);
     }
 
     /// The run of a gateway that has exited.
@@ -397,7 +399,7 @@ impl Supervisor {
                     "but {survivors} of the gateway's processes survived SIGKILL{named}; look at their stack in /proc before \
                      starting again"
                 );
-                let (code, reason) = match (self.lost.take(), &self.intent) {
+                let (code, reason) = match (self.take_lost(), &self.intent) {
                     (Some(Outcome { code, reason }), _) => (code, reason),
                     (None, Intent::Stop(by) | Intent::StopNow(by)) => {
                         (exit::FAILURE, format!("stopped as asked by {by}"))

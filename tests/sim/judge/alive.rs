@@ -27,12 +27,14 @@ pub(super) struct Life {
     pub(super) answered: Option<Moment>,
     /// How many probes have failed since its last answer.
     pub(super) missed: u32,
+    /// It has said that it drains. If it stops answering then, it has the time of a drain or, behind a closed port, of a boot.
+    drains: bool,
     told: Told,
 }
 
 impl Life {
     pub(super) fn new() -> Self {
-        Self { answered: None, missed: 0, told: Told::Healthy }
+        Self { answered: None, missed: 0, drains: false, told: Told::Healthy }
     }
 
     /// Whether the last informative probe brought such an answer.
@@ -47,6 +49,11 @@ impl Life {
     /// The same for an answer of the port that is known to be about it.
     pub(super) fn note(&mut self, at: Moment, sighting: &Observation) {
         let strange = matches!(sighting.owner, Owner::Other(_));
+        if let Verdict::Gateway(_) | Verdict::Draining = sighting.verdict
+            && !strange
+        {
+            self.drains = sighting.verdict == Verdict::Draining;
+        }
         match sighting.verdict {
             Verdict::Inconclusive => {}
             Verdict::Foreign if !strange => (self.answered, self.missed) = (Some(at), 0),
@@ -69,6 +76,7 @@ impl Life {
     pub(super) fn lapses(&self, policy: &Policy) -> Option<Moment> {
         match self.answered {
             Some(_) if self.missed < FAILED_MIN => None,
+            Some(_) if self.drains => Some(Moment::ZERO),
             Some(at) => Some(at + policy.hang_after),
             None => Some(Moment::ZERO),
         }

@@ -226,6 +226,19 @@ impl Judge {
         !self.ends() && (old || self.fence.gave_up(at) || self.kill_due().is_some_and(|due| at >= due))
     }
 
+    /// The answer to a probe that is the first news after the lease has become unconfirmed comes too late: the start that
+    /// it was for waits, or the gateway ends.
+    pub(super) fn drop_late_answer(&mut self, at: Moment, event: &Event) {
+        let old = self.is_watched() && self.fence.unconfirmed.is_none() && at >= self.fence.vouched + CONFIRMED_FOR;
+        let is_moot = match &self.owned {
+            Some(owned) => !owned.ending() && self.stops_unconfirmed(),
+            None => !self.lease.stands_by(),
+        };
+        if matches!(event, Event::Probed { .. }) && old && is_moot && !self.ends() {
+            self.asked = None;
+        }
+    }
+
     /// Whether a kill need not wait for anything in this step.
     pub(super) fn must_hurry(&self, turn: &Turn<'_>) -> bool {
         let reports = |effect: &Effect| matches!(effect, Effect::Report(Report::LeaseUnconfirmed { .. }));

@@ -145,7 +145,8 @@ impl Judge {
             if owned.may_have_successor() {
                 self.asked = None;
             }
-            owned.killed = true;
+            // The answer to this one is waited for as well.
+            (owned.killed, owned.gone) = (true, false);
         }
         Ok(())
     }

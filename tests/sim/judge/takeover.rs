@@ -1,6 +1,6 @@
 //! Takeover from a predecessor, and the records for the next supervisor.
 
-use super::{Event, ExitStatus, Generation, Goal, Health, Judge, Moment, Owned, TICK_LATE_MAX, Turn, must};
+use super::{Duty, Event, ExitStatus, Generation, Goal, Health, Judge, Moment, Owned, TICK_LATE_MAX, Turn, must};
 use crate::fake_shell::Broken;
 use openclaw_supervise_core::restart_policy::Cause;
 use openclaw_supervise_core::{Effect, Fact, Owner, Remains, Report, Settled, Unfinished};
@@ -51,8 +51,8 @@ impl Judge {
         )
     }
 
-    /// Whether it exited without knowing what a predecessor left.
-    pub(crate) fn gave_up_search(&self) -> bool {
+    /// Whether what a predecessor or a gateway has left is being looked for; after its exit: in vain.
+    pub(crate) fn seeks(&self) -> bool {
         self.adopting
     }
 
@@ -75,10 +75,14 @@ impl Judge {
         must(self.goal < Goal::StopNow || !self.search.failed, "P5", "a second stop waits for a failing search")?;
         let now = turn.at.saturating_sub(self.suspended);
         let past = |due: Moment| now > due.saturating_add(TICK_LATE_MAX);
-        let stop = self.stop.is_some_and(|(since, _)| past(since.saturating_add(STOP_PATIENCE)));
+        // A stop waits so long for the hooks of a predecessor, and then for its gateway.
+        let patience_ends = |since: Moment| since.max(self.search.began).saturating_add(STOP_PATIENCE);
+        let stop = self.stop.is_some_and(|(since, _)| past(patience_ends(since)));
         must(!stop, "P5", "a stop waits too long for the search for an earlier gateway")?;
         let late = turn.at > self.search.began + SEARCH_MAX + self.standstill + TICK_LATE_MAX;
-        must(!late, "owed", "the search for an earlier gateway has no end")
+        // The look at the port that follows waits for the store.
+        let waits = self.clearing && self.fence.is_unconfirmed();
+        must(!late || waits, "owed", "the search for an earlier gateway has no end")
     }
 
     pub(super) fn judge_adopt(&mut self, at: Moment, generation: Generation, answer: Answer<'_>) -> Result<(), Broken> {
@@ -186,6 +190,14 @@ impl Judge {
                 must(self.postponed.take() == Some(generation), "P9", "a start is postponed without an update")
             }
             Fact::Planned => self.judge_planned(generation),
+            Fact::Succeeded(run) => {
+                self.judge_fact(generation, Fact::Settled(Settled::Ran(run, Cause::Asked)))?;
+                // From here on its successor is on record.
+                must(self.duty == Some(Duty::Succeed), "P9", "a successor is recorded that was not found")?;
+                let (generation, spawned) = (generation + 1, self.last);
+                self.left = Some(Unfinished { generation, spawned, started: None, healthy_until: None, died: None });
+                Ok(())
+            }
             Fact::Settled(Settled::Ran(run, cause)) => {
                 let Some(ended) = self.ended.take() else {
                     return must(false, "P9", "an end is recorded twice, or before the gateway has ended");

@@ -124,7 +124,9 @@ impl World<'_> {
         if self.calm {
             return;
         }
-        let SimGateway { leader: true, terminated: false, plan, .. } = &self.gateways[id] else { return };
+        let SimGateway { leader: true, terminated: false, killed: false, plan, .. } = &self.gateways[id] else {
+            return;
+        };
         match plan.fault {
             GatewayFault::None => {}
             GatewayFault::Exits(_, death) => self.later(Duration::ZERO, WorldEvent::Dies(id, death)),
@@ -250,6 +252,9 @@ impl World<'_> {
         self.unbind(id);
         if let Some(origin) = origin {
             self.gateways[id].origin = None;
+            for row in self.store.rows.values_mut().filter(|row| row.gateway == Some(id)) {
+                row.gateway = Some(origin);
+            }
             self.gateways[origin].daemons = self.gateways[origin].daemons.saturating_sub(1);
             return self.tell_alive(origin);
         }

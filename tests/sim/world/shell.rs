@@ -332,7 +332,7 @@ impl Outside for World<'_> {
         if self.store.lease.owner == Some(sup) || !(act || report || hook) {
             return Ok(true);
         }
-        let undoable = matches!(effect, Effect::Adopt { .. } | Effect::Remember { .. });
+        let undoable = matches!(effect, Effect::Adopt { .. } | Effect::Remember { .. } | Effect::SeekHeir { .. });
         let excused = if undoable { self.sups[sup].lease_lost } else { self.sups[sup].stolen };
         must(excused || report, "P2", "an act without the lease")?;
         Ok(hook)
@@ -414,7 +414,16 @@ impl Outside for World<'_> {
     }
 
     fn remembered(&mut self, generation: Generation, fact: Fact) -> Result<(), Broken> {
-        self.store.remember(generation, fact, self.now)
+        self.store.remember(generation, fact, self.now)?;
+        if let Fact::Succeeded(_) = fact {
+            // What bears the mark of the old one belongs to it.
+            let old = self.held(self.acting, generation);
+            let heir = self.gateways.iter().position(|gateway| gateway.origin.is_some() && gateway.origin == old);
+            if let Some(row) = self.store.rows.get_mut(&(generation + 1)) {
+                row.gateway = heir.or(old);
+            }
+        }
+        Ok(())
     }
 
     fn probe(&mut self, ticket: u64, scope: ProbeScope) -> Answer<Observation> {

@@ -105,6 +105,12 @@ impl Store {
             // The next supervisor may look for it again before it is settled.
             Fact::Unseen => row.settled.is_some(),
             Fact::Settled(settled) => row.settled.replace(settled).is_some(),
+            Fact::Succeeded(run) => {
+                let heir = Row { gateway: row.gateway, spawned: now, ..Row::default() };
+                let again = row.settled.replace(Settled::Ran(run, Cause::Asked)).is_some();
+                self.rows.insert(generation + 1, heir);
+                again
+            }
             Fact::Planned => match &mut row.settled {
                 Some(Settled::Ran(run, cause)) => {
                     run.clean = true;

@@ -32,7 +32,7 @@ impl World<'_> {
         let sup = self.sups.len();
         let attended = self.dice.once_in(8);
         let policy = Policy { seed: self.policy.seed.wrapping_add(sup as u64 * 7919), attended, ..self.policy.clone() };
-        let trial = Trial::new((self.make)(&policy), &policy);
+        let trial = Trial { is_strict: self.is_strict, ..Trial::new((self.make)(&policy), &policy) };
         self.sups.push(Sup {
             trial,
             shell: FakeShell::default(),
@@ -103,10 +103,9 @@ impl World<'_> {
         let held: Vec<_> = (0..self.gateways.len()).filter(|id| self.gateways[*id].held == Some(sup)).collect();
         self.remove(sup);
         self.orphan_hooks(sup);
-        let recorded = self.store.unfinished();
         for id in held {
-            // It has left a successor: its end is on record, and nothing leads to the rest of its tree.
-            self.gateways[id].excused |= !self.gateways[id].leader && recorded != Some(id);
+            // Its end is on record, and nothing leads to the rest of its tree.
+            self.gateways[id].excused |= !self.gateways[id].leader && !self.is_recorded(id);
             match self.dice.below(10) {
                 0 | 1 => {
                     self.die(id, KILLED)?;
@@ -118,6 +117,12 @@ impl World<'_> {
         }
         self.start_another(true);
         Ok(())
+    }
+
+    /// Whether the open record leads to this gateway, or to its successor and so to its tree.
+    fn is_recorded(&self, id: usize) -> bool {
+        let recorded = self.store.unfinished();
+        recorded.is_some_and(|recorded| recorded == id || self.gateways[recorded].origin == Some(id))
     }
 
     /// Removes a supervisor that has exited or was killed.
@@ -144,11 +149,10 @@ impl World<'_> {
         let owner = self.store.lease.owner == Some(sup);
         let stopped = self.sups[sup].trial.judge.stopped();
         must(!self.leaves_hook(sup), "P6", "a hook outlives its supervisor")?;
-        if self.sups[sup].trial.judge.gave_up_search() {
+        if self.sups[sup].trial.judge.seeks() {
             // Its exit reason says so; what no open record names is left to the operator.
-            let recorded = self.store.unfinished();
-            for (id, gateway) in self.gateways.iter_mut().enumerate() {
-                gateway.excused |= Some(id) != recorded;
+            for id in 0..self.gateways.len() {
+                self.gateways[id].excused |= !self.is_recorded(id);
             }
         }
         self.orphan_hooks(sup);
@@ -224,8 +228,11 @@ impl World<'_> {
         let when = self.sups[loser].cut_until.max(self.now) + self.dice.ms(0, 2000);
         self.at(when, WorldEvent::Deliver(loser, Event::LeaseLost { owner, why }));
         for id in 0..self.gateways.len() {
+            // Its gateways, and successors that they have left.
+            let origin = self.gateways[id].origin.unwrap_or(id);
+            let is_its_own = self.gateways[origin].held == Some(loser);
             let gateway = &mut self.gateways[id];
-            if gateway.held == Some(loser) && gateway.alive() > 0 {
+            if is_its_own && gateway.alive() > 0 {
                 (gateway.away, gateway.excused) = (true, true);
                 self.unbind(id);
                 for row in self.store.rows.values_mut().filter(|row| row.gateway == Some(id)) {
@@ -252,10 +259,11 @@ impl World<'_> {
     pub(super) fn judge_confirmations(&self) -> Result<(), Broken> {
         for (number, sup) in self.sups.iter().enumerate() {
             let due = (sup.confirmed + UNCHANGED_FOR).max(sup.waking);
-            if !sup.up || !sup.watched || self.now <= due || sup.paused_until > self.now {
+            let is_idle = !sup.up || !sup.watched || sup.trial.judge.seeks();
+            if is_idle || self.now <= due || sup.paused_until > self.now {
                 continue;
             }
-            // One that a predecessor left may just have been found, and a successor be looked for in vain.
+            // What is looked for cannot be ended. One that a predecessor left may just have been found.
             let lives = |(id, gateway): (usize, &SimGateway)| {
                 let is_covered =
                     !gateway.killed && (!gateway.excused || gateway.away) && self.now > gateway.known + WAKING;
@@ -328,7 +336,8 @@ impl World<'_> {
             let found: Vec<_> = (0..self.gateways.len()).filter(alive).collect();
             found.iter().copied().find(|id| self.gateways[*id].leader).or_else(|| found.first().copied())
         };
-        let id = if let Some(row) = row { row.gateway } else { marked() };
+        let is_lost = |id: &usize| row.is_some_and(|row| row.pid.is_none()) && self.gateways[*id].excused;
+        let id = if let Some(row) = row { row.gateway.filter(|id| !is_lost(id)) } else { marked() };
         let delay = self.dice.ms(0, 500);
         let recorded = row.and_then(|row| row.pid);
         // A process that was seen with our mark may be gone by now, or not be readable.
@@ -336,7 +345,8 @@ impl World<'_> {
         // Of several processes at least one is always found.
         let alone =
             id.is_some_and(|id| self.gateways[id].origin.is_some_and(|origin| self.gateways[origin].alive() == 1));
-        let blind = unrecorded && (self.store.lost || alone) && !self.calm && self.dice.once_in(4);
+        let in_hand = id.is_some_and(|id| self.gateways[id].held == Some(sup));
+        let blind = (unrecorded && self.store.lost || alone) && !in_hand && !self.calm && self.dice.once_in(4);
         let found = id.filter(|id| !blind && self.gateways[*id].alive() > 0);
         if let Some(id) = id {
             if found.is_none() && self.gateways[id].origin.is_some() {
