@@ -196,6 +196,11 @@ pub enum LeaseAnswer {
         /// Its owner.
         owner: Option<Holder>,
     },
+    /// Its owner holds it in a way that cannot be judged from here, so nothing is taken.
+    Unjudged {
+        /// The owner and the way out.
+        why: String,
+    },
     /// A peek found no owner.
     Free,
     /// It cannot be had now: a full disk, a file system that does not answer.

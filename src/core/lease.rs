@@ -47,8 +47,9 @@ pub const RETURN_MAX: Duration = Duration::from_mins(10);
 /// hangs does not, and with the kernel's lock in our hands a gateway without a record is better than none.
 pub const RECORD_MAX: Duration = Duration::from_secs(8);
 
-/// What shows whether an owner lives.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+/// What shows whether an owner lives. A row says on which its owner holds the lease; an observer that sees the file system
+/// differently (a virtual machine and its host, a container and its volume) may only be able to judge the other one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Basis {
     /// The kernel lock: free means gone, at once.
     Lock,
@@ -76,6 +77,8 @@ pub struct Row {
     pub life: Life,
     /// Its counter. It never goes back and never stands at one number for two owners: who takes the lease makes it go on.
     pub beat: u64,
+    /// What it is held on. An owner by lock has no fence, so that its silence proves nothing.
+    pub basis: Basis,
 }
 
 /// What an attempt to take the lease comes to.
@@ -93,24 +96,28 @@ pub enum Ruling {
         /// The counter now.
         beat: u64,
     },
+    /// Its owner holds a lock that cannot be seen from here, and did not answer: nothing shows that it is gone.
+    Unjudged,
 }
 
-/// Decides. `locked` says whether we hold the kernel lock now, `row` is what the last owner left, and `unchanged` is the
+/// Decides. `sees` is the basis that can be judged from here: the lock only where every supervisor that could hold it uses
+/// the same kernel's locks. An owner on [`Basis::Heartbeat`] may be one that these do not reach. `locked` says whether we hold the kernel lock now, `row` is what the last owner left, and `unchanged` is the
 /// counter that has stood still for [`UNCHANGED_FOR`] before our eyes.
 #[must_use]
-pub fn rule(basis: Basis, locked: bool, row: Option<&Row>, unchanged: Option<u64>) -> Ruling {
+pub fn rule(sees: Basis, locked: bool, row: Option<&Row>, unchanged: Option<u64>) -> Ruling {
     if !locked {
         return Ruling::Contended;
     }
     let Some(row) = row.filter(|row| !row.released) else { return Ruling::Take { recovered: None } };
-    match (basis, row.life) {
-        (_, Life::Gone(why)) => Ruling::Take { recovered: Some(why) },
-        (Basis::Lock, _) => Ruling::Take { recovered: Some("its lock is free") },
-        (Basis::Heartbeat, Life::Alive) => Ruling::Contended,
-        (Basis::Heartbeat, Life::Unknown) if unchanged == Some(row.beat) => {
+    match (row.life, sees, row.basis) {
+        (Life::Gone(why), ..) => Ruling::Take { recovered: Some(why) },
+        (Life::Alive | Life::Unknown, Basis::Lock, Basis::Lock) => Ruling::Take { recovered: Some("its lock is free") },
+        (Life::Alive, ..) => Ruling::Contended,
+        (Life::Unknown, ..) if unchanged != Some(row.beat) => Ruling::Observe { beat: row.beat },
+        (Life::Unknown, _, Basis::Heartbeat) => {
             Ruling::Take { recovered: Some("its heartbeat has stood still for 30s") }
         }
-        (Basis::Heartbeat, Life::Unknown) => Ruling::Observe { beat: row.beat },
+        (Life::Unknown, Basis::Heartbeat, Basis::Lock) => Ruling::Unjudged,
     }
 }
 
@@ -118,15 +125,20 @@ pub fn rule(basis: Basis, locked: bool, row: Option<&Row>, unchanged: Option<u64
 mod tests {
     use super::*;
 
-    fn row(life: Life) -> Row {
-        Row { released: false, life, beat: 7 }
+    fn row(basis: Basis, life: Life) -> Row {
+        Row { released: false, life, beat: 7, basis }
     }
+
+    const BASES: [Basis; 2] = [Basis::Lock, Basis::Heartbeat];
+    const LIVES: [Life; 3] = [Life::Alive, Life::Unknown, Life::Gone("x")];
 
     #[test]
     fn without_the_lock_nothing_is_taken_whatever_the_row_says() {
-        for basis in [Basis::Lock, Basis::Heartbeat] {
-            for row in [None, Some(row(Life::Gone("x"))), Some(Row { released: true, ..row(Life::Unknown) })] {
-                assert_eq!(rule(basis, false, row.as_ref(), Some(7)), Ruling::Contended);
+        for sees in BASES {
+            assert_eq!(rule(sees, false, None, Some(7)), Ruling::Contended);
+            for row in BASES.into_iter().flat_map(|basis| LIVES.map(|life| row(basis, life))) {
+                assert_eq!(rule(sees, false, Some(&row), Some(7)), Ruling::Contended);
+                assert_eq!(rule(sees, false, Some(&Row { released: true, ..row }), Some(7)), Ruling::Contended);
             }
         }
     }
@@ -134,24 +146,39 @@ mod tests {
     #[test]
     fn a_free_lock_is_the_end_of_its_owner_where_locks_can_be_trusted() {
         assert_eq!(rule(Basis::Lock, true, None, None), Ruling::Take { recovered: None });
-        for life in [Life::Alive, Life::Unknown, Life::Gone("x")] {
-            assert!(matches!(rule(Basis::Lock, true, Some(&row(life)), None), Ruling::Take { recovered: Some(_) }));
+        for life in LIVES {
+            let row = row(Basis::Lock, life);
+            assert!(matches!(rule(Basis::Lock, true, Some(&row), None), Ruling::Take { recovered: Some(_) }));
         }
     }
 
     #[test]
-    fn elsewhere_only_certainty_or_thirty_seconds_of_silence_count() {
-        let ruling = |life, unchanged| rule(Basis::Heartbeat, true, Some(&row(life)), unchanged);
-        assert_eq!(ruling(Life::Alive, Some(7)), Ruling::Contended);
+    fn of_an_owner_by_heartbeat_only_certainty_or_thirty_seconds_of_silence_count() {
+        for sees in BASES {
+            let ruling = |life, unchanged| rule(sees, true, Some(&row(Basis::Heartbeat, life)), unchanged);
+            assert_eq!(ruling(Life::Alive, Some(7)), Ruling::Contended);
+            assert_eq!(ruling(Life::Gone("x"), None), Ruling::Take { recovered: Some("x") });
+            assert_eq!(ruling(Life::Unknown, None), Ruling::Observe { beat: 7 });
+            assert_eq!(ruling(Life::Unknown, Some(6)), Ruling::Observe { beat: 7 });
+            assert!(matches!(ruling(Life::Unknown, Some(7)), Ruling::Take { recovered: Some(_) }));
+        }
+    }
+
+    #[test]
+    fn an_owner_by_a_lock_that_cannot_be_seen_is_never_taken_for_gone_by_its_silence() {
+        let ruling = |life, unchanged| rule(Basis::Heartbeat, true, Some(&row(Basis::Lock, life)), unchanged);
+        assert_eq!(ruling(Life::Alive, None), Ruling::Contended);
         assert_eq!(ruling(Life::Gone("x"), None), Ruling::Take { recovered: Some("x") });
         assert_eq!(ruling(Life::Unknown, None), Ruling::Observe { beat: 7 });
         assert_eq!(ruling(Life::Unknown, Some(6)), Ruling::Observe { beat: 7 });
-        assert!(matches!(ruling(Life::Unknown, Some(7)), Ruling::Take { recovered: Some(_) }));
+        assert_eq!(ruling(Life::Unknown, Some(7)), Ruling::Unjudged);
     }
 
     #[test]
     fn a_released_lease_is_free_and_nothing_is_recovered() {
-        let row = Row { released: true, ..row(Life::Unknown) };
-        assert_eq!(rule(Basis::Heartbeat, true, Some(&row), None), Ruling::Take { recovered: None });
+        for (sees, basis) in BASES.into_iter().flat_map(|sees| BASES.map(|basis| (sees, basis))) {
+            let row = Row { released: true, ..row(basis, Life::Unknown) };
+            assert_eq!(rule(sees, true, Some(&row), None), Ruling::Take { recovered: None });
+        }
     }
 }

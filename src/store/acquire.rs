@@ -4,6 +4,7 @@ use super::clock::Patience;
 use super::context::Context;
 use super::error::{StoreError, StoreErrorKind};
 use super::identity::{self, Identity};
+use super::image::{self, DatabaseImage, FileKind};
 use super::lease::{self, LeaseRow};
 use super::lock::{self, Lock, LockAttempt};
 use super::messages::{BasisChoice, News};
@@ -13,13 +14,18 @@ use super::schema::Database;
 use super::write_buffer::WriteBuffer;
 use super::{folder, history};
 use crate::core::lease::{Basis, Ruling, rule};
-use crate::core::{Acquired, Contested, History, LeaseAnswer, LeftRecord, Moment, Recovered, Report};
+use crate::core::{Acquired, Contested, History, Holder, LeaseAnswer, LeftRecord, Moment, Recovered, Report};
 use crate::platform::{claim, filesystem};
 use rusqlite::{Connection, Transaction};
+use std::fs::OpenOptions;
+use std::os::unix::fs::OpenOptionsExt;
 use std::time::Duration;
 
 /// Between two attempts on a lock or a claim that may be free in an instant.
 const STEP: Duration = Duration::from_millis(5);
+
+/// How long a new owner may take from making its database to its row in it.
+const BEGINNING: Duration = Duration::from_secs(1);
 
 /// The result of the transaction on the row.
 enum RowOutcome {
@@ -69,7 +75,9 @@ pub(super) fn take(
             buffer.begin(known.left);
             (Acquired { epoch, basis, recovered: known.recovered, past: known.past, trouble: None }, record)
         }
-        Err(error) if error.kind() == StoreErrorKind::Refused => return Err(failed(&error)),
+        Err(error) if matches!(error.kind(), StoreErrorKind::Refused | StoreErrorKind::OtherKind) => {
+            return Err(failed(&error));
+        }
         Err(error) if basis == Basis::Heartbeat => {
             let why = "locks are unreliable on this file system, and the lease record cannot be used";
             return Err(answer(&error, format!("{why}: {error}")));
@@ -96,14 +104,16 @@ pub(super) fn take(
     Ok((held, acquired, left))
 }
 
+/// What we hold the lease on.
 fn basis(context: &Context) -> Basis {
-    match context.place.basis {
-        BasisChoice::Lock => Basis::Lock,
-        BasisChoice::Heartbeat => Basis::Heartbeat,
-        BasisChoice::Auto => match filesystem::without_dependable_locks(&context.place.dir) {
-            Ok(Some(_)) => Basis::Heartbeat,
-            Ok(None) | Err(_) => Basis::Lock,
-        },
+    if context.place.basis == BasisChoice::Heartbeat { Basis::Heartbeat } else { sees(context) }
+}
+
+/// The basis that can be judged from here, see [`rule`].
+fn sees(context: &Context) -> Basis {
+    match (context.place.basis, filesystem::without_dependable_locks(&context.place.dir)) {
+        (BasisChoice::Auto | BasisChoice::Heartbeat, Ok(Some(_))) => Basis::Heartbeat,
+        (BasisChoice::Lock, _) | (_, Ok(None) | Err(_)) => Basis::Lock,
     }
 }
 
@@ -126,7 +136,7 @@ fn take_lock(context: &Context, patience: Patience) -> Result<(Option<Lock>, Bas
                 return Err(LeaseAnswer::Refused(why));
             }
         }
-        let owner = lease::living_owner(dir, &context.us, basis);
+        let owner = lease::living_owner(dir, &context.us, sees(context));
         if owner.is_some() || !patience.pause(STEP) {
             return Err(LeaseAnswer::Contended { owner, what: Contested::Lease });
         }
@@ -185,10 +195,13 @@ fn take_row(
     now: Moment,
     patience: Patience,
 ) -> Result<RowOutcome, StoreError> {
+    if let Some(answer) = look_before_opening(context, held, unchanged) {
+        return Ok(RowOutcome::Refused(answer));
+    }
     let (database, warning) = Database::open(&context.place.dir, held.basis, patience)?;
     context.warn_of_modes(warning);
     let tx = database.begin(patience)?;
-    let outcome = decide(context, &tx, held.basis, unchanged, now).map_err(database.error("read"))?;
+    let outcome = decide(context, &tx, held, unchanged, now).map_err(database.error("read"))?;
     match &outcome {
         RowOutcome::Refused(_) => drop(tx),
         RowOutcome::Taken(taken) => {
@@ -200,43 +213,95 @@ fn take_row(
     Ok(outcome)
 }
 
-fn decide(
-    context: &Context,
-    tx: &Transaction<'_>,
-    basis: Basis,
-    unchanged: Option<u64>,
-    now: Moment,
-) -> rusqlite::Result<RowOutcome> {
-    let row = lease::read(tx, &context.place.key)?;
-    let recovered = match judge(context, row.as_ref(), basis, unchanged) {
-        Ok(recovered) => recovered,
-        Err(answer) => return Ok(RowOutcome::Refused(answer)),
+/// Whether an owner that cannot be succeeded holds the lease. Its database is not opened, see [`DatabaseImage`]. One that was made on
+/// another basis is replaced by ours. There an error is an answer too: beside such an owner our own lock proves nothing.
+fn look_before_opening(context: &Context, held: &HeldLease, unchanged: Option<u64>) -> Option<LeaseAnswer> {
+    let (dir, patience) = (&context.place.dir, Patience::new(BEGINNING));
+    let blocked = |image: &DatabaseImage| {
+        let rows = lease::rows_of(image)?;
+        let judge = |row: &LeaseRow| judge(context, held.sees(sees(context)), Some(row), unchanged).err();
+        let answer = rows.iter().find_map(|row| Some((row.basis, judge(row)?)));
+        Ok((answer, rows.iter().any(|row| !row.released)))
     };
-    let epoch = row.as_ref().map_or(0, |row| row.epoch).saturating_add(1);
-    lease::write(tx, context.terms(), epoch, row.as_ref(), context.clocks.now().wall_ms)?;
-    history::close_older(tx)?;
-    let known = read_predecessors(context, tx, row.as_ref(), recovered, basis, now)?;
-    Ok(RowOutcome::Taken(Box::new(TakenRow { epoch, known })))
+    if held.basis == Basis::Heartbeat
+        && let Ok(Some(image)) = DatabaseImage::of_unshared(dir, held.basis)
+        && image.basis == held.basis
+    {
+        return blocked(&image).ok()?.0.map(|(_, answer)| answer);
+    }
+    let replace = || loop {
+        let Some(image) = DatabaseImage::of_other_kind(dir, held.basis)? else { return Ok(None) };
+        let (answer, was_held) = blocked(&image)?;
+        if let Some((basis, answer)) = answer {
+            if basis == Basis::Lock {
+                ask_owner(context);
+            }
+            return Ok(Some(answer));
+        }
+        // Where none holds it, one may have made it just now.
+        if was_held || !patience.pause(BEGINNING) {
+            return image.install(held.basis).map(|()| None);
+        }
+    };
+    replace().unwrap_or_else(|error| Some(failed(&error)))
 }
 
-/// Whether the row may be taken, and from which owner that left without giving it back.
+/// An owner by lock sees the file with its next look at its own files, and makes its counter go on.
+fn ask_owner(context: &Context) {
+    let path = folder::question_of(&context.place.dir);
+    // Without it the owner counts as one that does not answer, and is left alone.
+    let _unasked = OpenOptions::new().write(true).create(true).truncate(true).mode(folder::FILE_MODE).open(path);
+}
+
+/// Whether the lease can be taken after the owner of this row, and why that one counts as gone.
 fn judge(
     context: &Context,
+    sees: Basis,
     row: Option<&LeaseRow>,
-    basis: Basis,
     unchanged: Option<u64>,
 ) -> Result<Option<Recovered>, LeaseAnswer> {
     // A row of our own is of an earlier attempt.
     let other = row.filter(|row| row.identity.owner != context.us.owner);
-    let owner = || other.and_then(|row| row.holder(&context.us, basis));
-    match rule(basis, true, other.map(|row| row.to_rule(&context.us, basis)).as_ref(), unchanged) {
-        Ruling::Contended => Err(LeaseAnswer::Contended { owner: owner(), what: Contested::Lease }),
-        Ruling::Observe { beat } => Err(LeaseAnswer::Unclear { beat, owner: owner() }),
+    let owner = || other.and_then(|row| row.holder(&context.us, sees));
+    match rule(sees, true, other.map(|row| row.to_rule(&context.us, sees)).as_ref(), unchanged) {
         Ruling::Take { recovered } => {
             let pid = other.and_then(|row| row.identity.pid);
             Ok(recovered.map(|why| Recovered { pid, why: why.to_owned() }))
         }
+        Ruling::Contended => Err(LeaseAnswer::Contended { owner: owner(), what: Contested::Lease }),
+        Ruling::Observe { beat } => Err(LeaseAnswer::Unclear { beat, owner: owner() }),
+        Ruling::Unjudged => Err(LeaseAnswer::Unjudged { why: unjudged(context, owner()) }),
     }
+}
+
+fn unjudged(context: &Context, owner: Option<Holder>) -> String {
+    let owner =
+        owner.map_or_else(|| "another supervisor".to_owned(), |owner| format!("pid {} ({})", owner.pid, owner.command));
+    format!(
+        "{owner} holds the lease in {} by a kernel lock that cannot be seen through this file system, and did not answer;          nothing was started; stop it, or if it is gone start and stop a supervisor where it ran; if that machine is gone          for good, remove {}; with --lease heartbeat on both sides this one can take over by itself",
+        context.place.dir.display(),
+        folder::database_of(&context.place.dir).display()
+    )
+}
+
+fn decide(
+    context: &Context,
+    tx: &Transaction<'_>,
+    held: &HeldLease,
+    unchanged: Option<u64>,
+    now: Moment,
+) -> rusqlite::Result<RowOutcome> {
+    let (basis, sees) = (held.basis, held.sees(sees(context)));
+    let row = lease::read(tx, &context.place.key, basis)?;
+    let recovered = match judge(context, sees, row.as_ref(), unchanged) {
+        Ok(recovered) => recovered,
+        Err(answer) => return Ok(RowOutcome::Refused(answer)),
+    };
+    let epoch = row.as_ref().map_or(0, |row| row.epoch).saturating_add(1);
+    lease::write(tx, context.terms(basis), epoch, row.as_ref(), context.clocks.now().wall_ms)?;
+    history::close_older(tx)?;
+    let known = read_predecessors(context, tx, row.as_ref(), recovered, basis, now)?;
+    Ok(RowOutcome::Taken(Box::new(TakenRow { epoch, known })))
 }
 
 fn read_predecessors(
@@ -262,8 +327,8 @@ fn remember(
 ) -> Option<Result<Predecessors, LeaseAnswer>> {
     let database = Database::open_unwritable(&context.place.dir, context.limits.again).ok()?;
     let conn = database.conn();
-    let row = lease::read(conn, &context.place.key).ok()?;
-    let recovered = match judge(context, row.as_ref(), basis, unchanged) {
+    let row = lease::read(conn, &context.place.key, database.basis).ok()?;
+    let recovered = match judge(context, sees(context), row.as_ref(), unchanged) {
         Ok(recovered) => recovered,
         Err(answer) => return Some(Err(answer)),
     };
@@ -276,7 +341,7 @@ fn may_run_elsewhere(left: &GenerationRecord, row: Option<&LeaseRow>, us: &Ident
     let is_same_boot = left.boot_id.is_some() && left.boot_id == us.boot_id;
     match row.filter(|row| row.identity.owner.as_ref() == Some(&left.owner)) {
         // Without a lock it is only taken for gone.
-        Some(row) if basis == Basis::Heartbeat => !row.identity.is_here(us),
+        Some(row) if basis == Basis::Heartbeat || row.basis == Basis::Heartbeat => !row.identity.is_here(us),
         Some(row) => row.identity.may_leave_unseen(us),
         None => basis == Basis::Heartbeat && !is_same_boot,
     }
@@ -284,9 +349,9 @@ fn may_run_elsewhere(left: &GenerationRecord, row: Option<&LeaseRow>, us: &Ident
 
 /// Looks without taking. An error counts as free: an attempt to take the lease will report it.
 pub(super) fn peek(context: &Context) -> LeaseAnswer {
-    let (dir, basis) = (&context.place.dir, basis(context));
+    let (dir, sees) = (&context.place.dir, sees(context));
     if lock::is_held(dir).unwrap_or(false) {
-        return LeaseAnswer::Contended { owner: lease::living_owner(dir, &context.us, basis), what: Contested::Lease };
+        return LeaseAnswer::Contended { owner: lease::living_owner(dir, &context.us, sees), what: Contested::Lease };
     }
     if let Ok(Some(held)) = claim::peek(context.place.port)
         && held.is_trusted()
@@ -294,20 +359,23 @@ pub(super) fn peek(context: &Context) -> LeaseAnswer {
     {
         return LeaseAnswer::Contended { owner: held.by.and_then(identity::holder), what: Contested::PortClaim };
     }
-    match basis {
-        Basis::Lock => LeaseAnswer::Free,
-        Basis::Heartbeat => peek_at_row(context),
+    match image::kind(&folder::database_of(dir)) {
+        Ok(Some(FileKind { basis: Basis::Lock, .. })) if sees == Basis::Lock => LeaseAnswer::Free,
+        Ok(Some(_)) => peek_at_row(context, sees),
+        Ok(None) | Err(_) => LeaseAnswer::Free,
     }
 }
 
 /// Without a lock only time distinguishes a dead owner from one on another machine.
-fn peek_at_row(context: &Context) -> LeaseAnswer {
-    let Some(row) = lease::peek(&context.place.dir, &context.place.key) else { return LeaseAnswer::Free };
-    let owner = row.holder(&context.us, Basis::Heartbeat);
-    match rule(Basis::Heartbeat, true, Some(&row.to_rule(&context.us, Basis::Heartbeat)), None) {
-        Ruling::Take { .. } => LeaseAnswer::Free,
-        Ruling::Contended => LeaseAnswer::Contended { owner, what: Contested::Lease },
-        Ruling::Observe { beat } => LeaseAnswer::Unclear { beat, owner },
+fn peek_at_row(context: &Context, sees: Basis) -> LeaseAnswer {
+    let Some(row) = lease::peek(&context.place.dir, &context.place.key, sees) else { return LeaseAnswer::Free };
+    match judge(context, sees, Some(&row), None) {
+        Ok(_) => LeaseAnswer::Free,
+        // Its silence will prove nothing.
+        Err(LeaseAnswer::Unclear { owner, .. }) if row.basis == Basis::Lock => {
+            LeaseAnswer::Unjudged { why: unjudged(context, owner) }
+        }
+        Err(answer) => answer,
     }
 }
 

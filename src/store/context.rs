@@ -51,8 +51,8 @@ impl Context {
         }
     }
 
-    pub(super) fn terms(&self) -> Terms<'_> {
-        Terms { key: &self.place.key, us: &self.us, address: &self.place.host, port: self.place.port }
+    pub(super) fn terms(&self, basis: Basis) -> Terms<'_> {
+        Terms { key: &self.place.key, us: &self.us, basis, address: &self.place.host, port: self.place.port }
     }
 
     /// Whether an owner has to confirm its lease regularly.

@@ -33,6 +33,11 @@ pub enum StoreError {
         /// Its application id.
         found: i64,
     },
+    /// It was made by a supervisor that sees its file system differently. Opening it would corrupt it, see [`super::image`].
+    #[error(
+        "another supervisor, which sees the file system of {} differently, has just replaced it; try again", path.display()
+    )]
+    OtherKind { path: PathBuf },
     #[error("cannot {doing} {}: {source}{advice}", path.display())]
     Sqlite { doing: &'static str, path: PathBuf, source: rusqlite::Error, advice: &'static str },
     #[error("cannot start the thread of the store: {0}; {advice}", advice = of_thread(.0))]
@@ -47,6 +52,8 @@ pub(super) enum StoreErrorKind {
     Corrupt,
     /// Not ours to open.
     Refused,
+    /// Not ours to open before it was replaced.
+    OtherKind,
     /// Full, read-only, missing, or an I/O error; retry later.
     Unavailable,
 }
@@ -60,6 +67,7 @@ impl StoreError {
                 _ => StoreErrorKind::Unavailable,
             },
             Self::OtherUser { .. } | Self::Newer { .. } | Self::OtherProgram { .. } => StoreErrorKind::Refused,
+            Self::OtherKind { .. } => StoreErrorKind::OtherKind,
             Self::File { .. } | Self::Thread(_) => StoreErrorKind::Unavailable,
         }
     }
@@ -70,6 +78,7 @@ impl StoreError {
         match self {
             Self::File { source, .. } | Self::Thread(source) => is_refusal(source),
             Self::OtherUser { .. } | Self::Newer { .. } | Self::OtherProgram { .. } => true,
+            Self::OtherKind { .. } => false,
             Self::Sqlite { source, .. } => {
                 matches!(source.sqlite_error_code(), Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied))
             }

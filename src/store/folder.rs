@@ -15,6 +15,11 @@ pub(super) fn lock_of(dir: &Path) -> PathBuf {
     dir.join("lease.lock")
 }
 
+/// A file by which an observer that cannot see the lock asks its owner for a sign of life.
+pub(super) fn question_of(dir: &Path) -> PathBuf {
+    dir.join("lease.ask")
+}
+
 pub(super) fn database_of(dir: &Path) -> PathBuf {
     dir.join("supervise.sqlite")
 }
@@ -129,7 +134,7 @@ fn free_name(dir: &Path, wall_ms: i64) -> PathBuf {
     (0..u32::MAX).map(name).find(|name| !name.exists()).unwrap_or_else(|| name(u32::MAX))
 }
 
-fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+pub(super) fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(suffix);
     name.into()

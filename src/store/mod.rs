@@ -15,7 +15,8 @@
 //! ```
 //!
 //! `worker` runs the thread, `acquire` takes the lease, `ownership` keeps it and writes. Below them are one file for each
-//! table (`lease`, `history`, `events`), the database (`schema`), and the directory with its files (`folder`, `lock`).
+//! table (`lease`, `history`, `events`), the database (`schema`, and `image` for that of an owner on another basis), and the
+//! directory with its files (`folder`, `lock`).
 
 mod acquire;
 mod clock;
@@ -27,6 +28,7 @@ mod events;
 mod folder;
 mod history;
 mod identity;
+mod image;
 pub mod incidents;
 mod lease;
 mod lock;

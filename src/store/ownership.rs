@@ -4,7 +4,8 @@ use super::clock::{Patience, milliseconds};
 use super::context::Context;
 use super::error::{StoreError, StoreErrorKind};
 use super::folder::{self, FileId};
-use super::lease;
+use super::image::DatabaseImage;
+use super::lease::{self, LeaseRow};
 use super::lock::{self, Lock, LockAttempt};
 use super::messages::News;
 use super::schema::{Checkpoint, Database};
@@ -13,6 +14,7 @@ use crate::core::Holder;
 use crate::core::lease::{Basis, CONFIRMED_FOR, DOUBTED_FOR, Life, UNDOUBTED_WITHIN};
 use crate::platform::claim::Claim;
 use rusqlite::Transaction;
+use std::fs;
 use std::io;
 use std::mem;
 use std::time::Duration;
@@ -68,6 +70,13 @@ enum RowOwner {
     Other(Option<Holder>),
 }
 
+/// What came of a write.
+enum Written {
+    Ours(Database, u64),
+    /// The row is another owner's: nothing was written.
+    Others(Option<Holder>),
+}
+
 impl HeldLease {
     pub(super) fn new(lock: Option<Lock>, claim: Option<Claim>, basis: Basis, next_beat: i64) -> Self {
         let (link, file, is_missed) = (Link::Closed, None, false);
@@ -104,6 +113,11 @@ impl HeldLease {
     /// Continues without the database. Returns whether that is new and has to be reported.
     pub(super) fn disconnect(&mut self) -> bool {
         !matches!(mem::replace(&mut self.link, Link::Down), Link::Down)
+    }
+
+    /// What can be judged from here, as for [`crate::core::lease::rule`]: without a lock of our own, no lock.
+    pub(super) fn sees(&self, sees: Basis) -> Basis {
+        if self.has_lock() { sees } else { Basis::Heartbeat }
     }
 
     /// Whether the lease is certainly ours: without a lock only the row can tell.
@@ -161,6 +175,15 @@ impl Ownership {
             Self::Held(held) if held.is_in_place().is_ok_and(|is| !is) => follow(context, held),
             other => other,
         };
+    }
+
+    /// Answers an observer that cannot see our lock, see [`folder::question_of`].
+    pub(super) fn answer(&mut self, context: &Context, buffer: &mut WriteBuffer) {
+        let question = folder::question_of(&context.place.dir);
+        if self.held().is_some() && question.exists() {
+            let _asked_again = fs::remove_file(question);
+            self.write(context, buffer, true);
+        }
     }
 
     /// Looks whether our files are in place, and follows at the second look that misses them: the first may fall into a
@@ -235,7 +258,7 @@ impl Ownership {
         if held.doubted_until != 0 || !held.is_in_place().unwrap_or(false) {
             return false;
         }
-        let released = release && release_row(context, database, held.epoch.unwrap_or(0)).unwrap_or(false);
+        let released = release && release_row(context, database, &held).unwrap_or(false);
         // A failure costs only a longer log at the next start.
         let _stays = database.checkpoint(Checkpoint::Truncate);
         released
@@ -301,7 +324,7 @@ fn write(context: &Context, buffer: &mut WriteBuffer, mut held: Box<HeldLease>, 
         written => written,
     };
     match written {
-        Ok((database, RowOwner::Us { epoch })) => {
+        Ok(Written::Ours(database, epoch)) => {
             held.connect(database, epoch);
             held.has_moved = false;
             buffer.written();
@@ -310,7 +333,7 @@ fn write(context: &Context, buffer: &mut WriteBuffer, mut held: Box<HeldLease>, 
             }
             held.confirm(context, began);
         }
-        Ok((_, RowOwner::Other(owner))) => return lose(context, held, owner, "the lease record names another owner"),
+        Ok(Written::Others(owner)) => return lose(context, held, owner, "the lease record names another owner"),
         Err(_) if was_down => held.link = Link::Down,
         Err(error) => go_down(context, &mut held, error.to_string()),
     }
@@ -325,22 +348,37 @@ fn transact(
     database: Option<Database>,
     beat: bool,
     patience: Patience,
-) -> Result<(Database, RowOwner), StoreError> {
-    let (database, was_open) = match database {
-        Some(database) => (database, true),
-        None => (open_again(context, buffer, held, patience)?, false),
+) -> Result<Written, StoreError> {
+    let was_open = database.is_some();
+    if !was_open && let Some(row) = owner_of_other_kind(context, held)? {
+        return Ok(Written::Others(row.holder(&context.us, held.basis)));
+    }
+    let database = match database {
+        Some(database) => database,
+        None => open_again(context, buffer, held, patience)?,
     };
     let tx = database.begin(patience)?;
-    let owner = write_in(context, buffer, &tx, held, beat).map_err(database.error("write"))?;
-    if let RowOwner::Us { .. } = owner {
-        tx.commit().map_err(database.error("write"))?;
-    } else {
-        drop(tx);
-    }
+    let epoch = match write_in(context, buffer, &tx, held, beat).map_err(database.error("write"))? {
+        RowOwner::Us { epoch } => epoch,
+        RowOwner::Other(owner) => return Ok(Written::Others(owner)),
+    };
+    tx.commit().map_err(database.error("write"))?;
     if !was_open {
         database.settle()?;
     }
-    Ok((database, owner))
+    Ok(Written::Ours(database, epoch))
+}
+
+/// Who holds the lease in a database of the other kind that took the place of ours. One that has no such owner any more is
+/// replaced.
+fn owner_of_other_kind(context: &Context, held: &HeldLease) -> Result<Option<LeaseRow>, StoreError> {
+    let Some(image) = DatabaseImage::of_other_kind(&context.place.dir, held.basis)? else { return Ok(None) };
+    let is_new = |row: &LeaseRow| row.identity.owner != context.us.owner && Some(row.epoch) > held.epoch;
+    let holds = |row: &LeaseRow| !row.released && !matches!(row.life(&context.us, held.basis), Life::Gone(_));
+    match lease::rows_of(&image)?.into_iter().find(|row| is_new(row) && holds(row)) {
+        Some(row) => Ok(Some(row)),
+        None => image.install(held.basis).map(|()| None),
+    }
 }
 
 fn open_again(
@@ -370,11 +408,11 @@ fn write_in(
     if let RowOwner::Us { epoch } = owner {
         buffer.write(tx)?;
         if held.has_moved {
-            lease::write_place(tx, context.terms(), epoch)?;
+            lease::write_place(tx, context.terms(held.basis), epoch)?;
         }
         // A confirmation is a heartbeat too: otherwise another supervisor might take over right after it.
         if beat || held.basis == Basis::Heartbeat {
-            lease::beat(tx, context.terms(), epoch, wall_ms)?;
+            lease::beat(tx, context.terms(held.basis), epoch, wall_ms)?;
         }
     }
     Ok(owner)
@@ -383,14 +421,14 @@ fn write_in(
 /// With a lock, a row that names another owner came from a copy or is outdated: it is corrected, unless that owner is
 /// alive. With a heartbeat only the row counts.
 fn row_owner(context: &Context, tx: &Transaction<'_>, held: &HeldLease, wall_ms: i64) -> rusqlite::Result<RowOwner> {
-    let row = lease::read(tx, &context.place.key)?;
+    let row = lease::read(tx, &context.place.key, held.basis)?;
     let mut epoch = held.epoch.unwrap_or(0);
     if let Some(row) = &row {
         let is_ours = row.identity.owner == context.us.owner;
         if is_ours && Some(row.epoch) == held.epoch && !row.released {
             return Ok(RowOwner::Us { epoch });
         }
-        let lives = !row.released && row.identity.life(&context.us, held.basis) == Life::Alive;
+        let lives = !row.released && row.life(&context.us, held.basis) == Life::Alive;
         // An earlier owner whose write had hung: it has not seen ours.
         let is_outdated = row.epoch < epoch;
         if !is_ours && held.epoch.is_some() && (held.basis == Basis::Heartbeat && !is_outdated || lives) {
@@ -399,7 +437,7 @@ fn row_owner(context: &Context, tx: &Transaction<'_>, held: &HeldLease, wall_ms:
         epoch = epoch.max(row.epoch.saturating_add(1));
     }
     let epoch = epoch.max(1);
-    lease::write(tx, context.terms(), epoch, row.as_ref(), wall_ms)?;
+    lease::write(tx, context.terms(held.basis), epoch, row.as_ref(), wall_ms)?;
     Ok(RowOwner::Us { epoch })
 }
 
@@ -414,9 +452,10 @@ fn go_down(context: &Context, held: &mut HeldLease, why: String) {
     }
 }
 
-fn release_row(context: &Context, database: &Database, epoch: u64) -> Result<bool, StoreError> {
+fn release_row(context: &Context, database: &Database, held: &HeldLease) -> Result<bool, StoreError> {
     let tx = database.begin(Patience::new(context.limits.wait))?;
-    let released = lease::release(&tx, context.terms(), epoch, context.clocks.now().wall_ms);
+    let (terms, epoch) = (context.terms(held.basis), held.epoch.unwrap_or(0));
+    let released = lease::release(&tx, terms, epoch, context.clocks.now().wall_ms);
     let released = released.map_err(database.error("write"))?;
     tx.commit().map_err(database.error("write"))?;
     Ok(released)

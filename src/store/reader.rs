@@ -60,34 +60,36 @@ impl StoreReader {
         if !there {
             return Ok(None);
         }
-        let database = Database::open_to_read(dir, WAIT)?;
-        if database.is_empty()? {
-            return Ok(None);
-        }
         let basis = match filesystem::without_dependable_locks(dir) {
             Ok(None) => Basis::Lock,
             Ok(Some(_)) | Err(_) => Basis::Heartbeat,
         };
+        let database = Database::open_to_read(dir, WAIT, basis)?;
+        if database.is_empty()? {
+            return Ok(None);
+        }
         Ok(Some(Self { database, clocks: Clocks::system(), basis, is_locked: is_locked(dir) }))
     }
 
     /// Of all configurations that use the directory, the last owner.
     pub fn lease(&self) -> Result<Option<LeaseOwner>, StoreError> {
-        let rows = lease::read_all(self.database.conn()).map_err(self.database.error("read"))?;
+        let rows = lease::read_all(&self.database)?;
         let us = Identity::ours(self.clocks.boot_id.clone());
         Ok(rows.into_iter().next().map(|row| {
             // Beside a held lock another boot is another machine, and not an earlier boot of this one.
             let basis = if self.is_locked == Some(true) { Basis::Heartbeat } else { self.basis };
-            let alive = match row.identity.life(&us, basis) {
+            let alive = match row.life(&us, basis) {
                 // Wherever it ran, it held the lock for life.
-                Life::Unknown if self.basis == Basis::Lock && self.is_locked == Some(false) => {
+                Life::Unknown
+                    if (self.basis, row.basis) == (Basis::Lock, Basis::Lock) && self.is_locked == Some(false) =>
+                {
                     Life::Gone("its lock is free")
                 }
                 life => life,
             };
             let (is_here, may_leave_unseen) = (row.identity.is_here(&us), row.identity.may_leave_unseen(&us));
             let command = row.identity.pid.filter(|_| alive == Life::Alive).and_then(proc::command_of);
-            let heartbeat_at = row.heartbeat_at.filter(|_| self.basis == Basis::Heartbeat);
+            let heartbeat_at = row.heartbeat_at.filter(|_| row.basis == Basis::Heartbeat);
             LeaseOwner { row, alive, is_here, may_leave_unseen, heartbeat_at, command }
         }))
     }

@@ -3,9 +3,9 @@
 use super::clock::Patience;
 use super::error::StoreError;
 use super::folder::{FILE_MODE, FileId, database_of, tighten};
+use super::image::{self, DatabaseImage};
 use crate::core::lease::Basis;
 use crate::platform::sqlite;
-use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
 use std::fs::{self, OpenOptions};
 use std::io::{self, ErrorKind};
@@ -17,7 +17,8 @@ use std::time::Duration;
 const APPLICATION_ID: i64 = 0x6f73_7570;
 
 /// From each version to the next one. Version 0 is an empty database.
-const MIGRATIONS: [&str; 1] = ["
+const MIGRATIONS: [&str; 2] = [
+    "
     CREATE TABLE state_leases (
         scope TEXT, lease_key TEXT, owner TEXT, pid INTEGER, start_time INTEGER, boot_id TEXT, pid_namespace INTEGER,
         host TEXT, address TEXT, port INTEGER, epoch INTEGER, acquired_at INTEGER, heartbeat_at INTEGER, beat INTEGER,
@@ -33,10 +34,14 @@ const MIGRATIONS: [&str; 1] = ["
         settled_at INTEGER, settled_boot_ms INTEGER, cause TEXT, clean INTEGER
     );
     CREATE TABLE events (id INTEGER PRIMARY KEY, at_ms INTEGER, name TEXT, generation INTEGER, fields TEXT);
-"];
+",
+    "
+    ALTER TABLE state_leases ADD COLUMN basis TEXT;
+",
+];
 
 /// The version that this program writes.
-pub(super) const VERSION: i64 = 1;
+pub(super) const VERSION: i64 = 2;
 
 /// In bytes. A record is far smaller than a page, so small pages take the least memory. An existing database keeps its size.
 const PAGE: i64 = 1024;
@@ -46,6 +51,9 @@ const CACHE: i64 = 16;
 
 /// Pages in the log that trigger a checkpoint. The start after a crash reads all of them.
 const CHECKPOINT_PAGES: i64 = 1000;
+
+/// How long an empty file that another supervisor has just made is left to it.
+const SETTLING: Duration = Duration::from_millis(200);
 
 const READ_ONLY: OpenFlags = OpenFlags::SQLITE_OPEN_READ_ONLY.union(OpenFlags::SQLITE_OPEN_NO_MUTEX);
 
@@ -62,28 +70,39 @@ pub(super) struct Database {
     conn: Connection,
     path: PathBuf,
     id: Option<FileId>,
+    /// What it was made for.
+    pub(super) basis: Basis,
 }
 
 impl Database {
-    /// Opens the database for writing, and creates it if needed. The text is a warning.
+    /// Opens the database for writing, and creates it if needed. One of the other kind is refused: see [`DatabaseImage`]. The text is
+    /// a warning.
     pub(super) fn open(dir: &Path, basis: Basis, patience: Patience) -> Result<(Self, Option<String>), StoreError> {
         let path = database_of(dir);
         // SQLite would apply the umask. Its other files inherit the mode of this one.
-        match OpenOptions::new().write(true).create_new(true).mode(FILE_MODE).open(&path) {
+        let is_made = match OpenOptions::new().write(true).create_new(true).mode(FILE_MODE).open(&path) {
             Err(error) if error.kind() != ErrorKind::AlreadyExists => {
                 return Err(StoreError::file("create", &path, "check the permissions of the directory")(error));
             }
-            _ => {}
-        }
+            made => made.is_ok(),
+        };
+        let kind = known_kind(&path, is_made, basis, patience)?;
         let meta = fs::metadata(&path).map_err(StoreError::file("inspect", &path, "check the file system"))?;
         let warning = tighten(&path, &meta, FILE_MODE);
         sqlite::keep_small();
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let conn = Connection::open_with_flags(&path, flags).map_err(StoreError::sqlite("open", &path))?;
-        let database = Self { conn, path, id: Some(FileId::of(&meta)) };
+        let database = Self { conn, path, id: Some(FileId::of(&meta)), basis };
+        // It has read nothing yet: only now is it certain which file it has.
+        if kind.is_some_and(|known| FileId::at(&database.path).ok() != Some(Some(known))) {
+            return Err(StoreError::OtherKind { path: database.path });
+        }
         database.set_up(basis, meta.len() == 0, patience).map_err(|error| database.error("open")(error))?;
         database.refuse_other_databases()?;
-        database.set_journal(basis, patience).map_err(|error| database.error("open")(error))?;
+        if kind.is_none() {
+            database.choose_journal(patience).map_err(|error| database.error("open")(error))?;
+        }
+        database.conn.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES).map_err(database.error("open"))?;
         if basis == Basis::Lock && is_empty(&database.log()) {
             // The first commit to a log calls fsync, so that remains of an older log are not read as part of it. There are
             // none, and the start waits for the lease.
@@ -92,8 +111,25 @@ impl Database {
         Ok((database, warning))
     }
 
-    /// Opens an existing database for reading.
-    pub(super) fn open_to_read(dir: &Path, wait: Duration) -> Result<Self, StoreError> {
+    /// Opens what was read of a database.
+    pub(super) fn of_image(image: &DatabaseImage) -> Result<Self, StoreError> {
+        let (path, bytes) = (image.path().to_owned(), image.bytes());
+        sqlite::keep_small();
+        let open = || {
+            let mut conn = Connection::open_in_memory()?;
+            conn.deserialize_read_exact("main", bytes, bytes.len(), true)?;
+            Ok(conn)
+        };
+        let conn = open().map_err(StoreError::sqlite("read", &path))?;
+        let database = Self { conn, path, id: None, basis: image.basis };
+        database.refuse_other_databases().map(|()| database)
+    }
+
+    /// Opens an existing database for reading. `sees`: as for [`crate::core::lease::rule`].
+    pub(super) fn open_to_read(dir: &Path, wait: Duration, sees: Basis) -> Result<Self, StoreError> {
+        if let Some(image) = DatabaseImage::of_unshared(dir, sees)? {
+            return Self::of_image(&image);
+        }
         let path = database_of(dir);
         match Self::open_as(&path, &path, READ_ONLY, wait) {
             // In a read-only directory the log cannot be opened, even if it is empty.
@@ -107,30 +143,16 @@ impl Database {
     /// The same where nothing can be written, not even the index of the log: on a full disk, over a quota, on a disk that
     /// fails. The lock of the lease has to be ours, for then no process writes to it.
     pub(super) fn open_unwritable(dir: &Path, wait: Duration) -> Result<Self, StoreError> {
-        let path = database_of(dir);
-        if let Ok(database) = Self::open_to_read(dir, wait) {
-            return Ok(database);
+        match Self::open_to_read(dir, wait, Basis::Lock) {
+            Err(error) => Self::of_image(&DatabaseImage::of_any(dir)?.ok_or(error)?),
+            opened => opened,
         }
-        if is_empty(&log_of(&path)) && is_empty(&path.with_extension("sqlite-journal")) {
-            return Self::open_as(&path, &immutable(&path), READ_ONLY | OpenFlags::SQLITE_OPEN_URI, wait);
-        }
-        sqlite::keep_small();
-        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let conn = Connection::open_with_flags(&path, flags).map_err(StoreError::sqlite("open", &path))?;
-        let database = Self { conn, path, id: None };
-        // An exclusive connection has the index of the log on its heap: sqlite.org/wal.html, section 8.
-        database
-            .wait(wait)
-            .and_then(|()| database.conn.pragma_update(None, "locking_mode", "EXCLUSIVE"))
-            .and_then(|()| database.conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true))
-            .map_err(|error| database.error("open")(error))?;
-        database.refuse_other_databases().map(|()| database)
     }
 
     fn open_as(path: &Path, name: &Path, flags: OpenFlags, wait: Duration) -> Result<Self, StoreError> {
         sqlite::keep_small();
         let conn = Connection::open_with_flags(name, flags).map_err(StoreError::sqlite("open", path))?;
-        let database = Self { conn, path: path.to_owned(), id: None };
+        let database = Self { conn, path: path.to_owned(), id: None, basis: Basis::Lock };
         database.wait(wait).map_err(|error| database.error("open")(error))?;
         database.refuse_other_databases().map(|()| database)
     }
@@ -145,15 +167,14 @@ impl Database {
         self.conn.pragma_update(None, "synchronous", synchronous)
     }
 
-    fn set_journal(&self, basis: Basis, patience: Patience) -> rusqlite::Result<()> {
+    fn choose_journal(&self, patience: Patience) -> rusqlite::Result<()> {
         // WAL needs memory shared between all processes that have the database open, so they must run on one machine.
-        let mode = match basis {
+        let mode = match self.basis {
             Basis::Lock => "WAL",
             Basis::Heartbeat => "DELETE",
         };
         self.wait(patience.left())?;
-        self.conn.pragma_update_and_check(None, "journal_mode", mode, |_| Ok(()))?;
-        self.conn.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)
+        self.conn.pragma_update_and_check(None, "journal_mode", mode, |_| Ok(()))
     }
 
     fn refuse_other_databases(&self) -> Result<(), StoreError> {
@@ -234,6 +255,27 @@ impl Database {
     }
 }
 
+/// The file to open, if there is one that has a kind already. `is_made`: we have just made it.
+fn known_kind(path: &Path, is_made: bool, basis: Basis, patience: Patience) -> Result<Option<FileId>, StoreError> {
+    let mut kind = image::kind(path)?;
+    if kind.is_none() && !is_made && is_empty(path) {
+        patience.pause(SETTLING);
+        kind = image::kind(path)?;
+    }
+    match kind {
+        Some(kind) if kind.basis != basis => Err(StoreError::OtherKind { path: path.to_owned() }),
+        Some(kind) => {
+            // Left by a crash between the two steps of a replacement.
+            if basis == Basis::Heartbeat && !is_empty(&log_of(path)) {
+                let advice = "check the permissions of the directory";
+                image::remove_logs(path).map_err(StoreError::file("remove the old log of", path, advice))?;
+            }
+            Ok(Some(kind.id))
+        }
+        None => Ok(None),
+    }
+}
+
 fn migrate(tx: &Transaction<'_>) -> rusqlite::Result<()> {
     let found: i64 = tx.pragma_query_value(None, "user_version", |row| row.get(0))?;
     let from = usize::try_from(found).unwrap_or(0);
@@ -270,6 +312,7 @@ fn immutable(path: &Path) -> PathBuf {
 
 #[cfg(test)]
 mod tests {
+    use super::super::lease;
     use super::super::tests::Scratch;
     use super::*;
     use std::os::unix::fs::MetadataExt;
@@ -312,8 +355,66 @@ mod tests {
         for name in ["supervise.sqlite", "supervise.sqlite-wal", "supervise.sqlite-shm"] {
             assert_eq!(fs::metadata(scratch.path().join(name)).unwrap().mode() & 0o777, FILE_MODE, "{name}");
         }
-        drop(database);
-        assert_eq!(pragma::<String>(&open(scratch.path(), Basis::Heartbeat).unwrap(), "journal_mode"), "delete");
+    }
+
+    #[test]
+    fn the_journal_mode_of_a_database_never_changes() {
+        for (basis, other, mode) in [(Basis::Lock, Basis::Heartbeat, "wal"), (Basis::Heartbeat, Basis::Lock, "delete")]
+        {
+            let scratch = Scratch::new();
+            let database = open(scratch.path(), basis).unwrap();
+            database.begin(Patience::new(NO_WAIT)).unwrap().commit().unwrap();
+            drop(database);
+            assert!(matches!(open(scratch.path(), other), Err(StoreError::OtherKind { .. })));
+            assert_eq!(pragma::<String>(&open(scratch.path(), basis).unwrap(), "journal_mode"), mode);
+            let image = DatabaseImage::of_other_kind(scratch.path(), other).unwrap().unwrap();
+            image.install(other).unwrap();
+            assert!(!open(scratch.path(), other).unwrap().is_empty().unwrap(), "its content is in a new file");
+        }
+    }
+
+    #[test]
+    fn an_image_has_what_the_log_has_and_not_what_is_being_written() {
+        for (basis, other) in [(Basis::Lock, Basis::Heartbeat), (Basis::Heartbeat, Basis::Lock)] {
+            let scratch = Scratch::new();
+            let database = open(scratch.path(), basis).unwrap();
+            let write = |text: String| {
+                let tx = database.begin(Patience::new(NO_WAIT)).unwrap();
+                tx.execute("INSERT INTO events (name) VALUES (?1)", [text]).unwrap();
+                tx
+            };
+            for number in 0..40 {
+                write(format!("{number}").repeat(200)).commit().unwrap();
+            }
+            database.conn.pragma_update(None, "cache_spill", 1).unwrap();
+            let going_on = write("x".repeat(100_000));
+            let image = DatabaseImage::of_other_kind(scratch.path(), other).unwrap().unwrap();
+            let read = Database::of_image(&image).unwrap();
+            let sql = "SELECT count(*) FROM events WHERE name NOT LIKE '%x%'";
+            assert_eq!(read.conn.query_row(sql, [], |row| row.get::<_, i64>(0)), Ok(40), "{basis:?}");
+            assert_eq!(read.conn.query_row("SELECT max(id) FROM events", [], |row| row.get::<_, i64>(0)), Ok(40));
+            let sound = read.conn.pragma_query_value(None, "integrity_check", |row| row.get::<_, String>(0));
+            assert_eq!(sound.as_deref(), Ok("ok"), "{basis:?}");
+            drop(going_on);
+        }
+    }
+
+    #[test]
+    fn a_row_of_version_1_is_held_on_what_its_database_was_made_for() {
+        for (basis, other) in [(Basis::Lock, Basis::Heartbeat), (Basis::Heartbeat, Basis::Lock)] {
+            let scratch = Scratch::new();
+            let database = open(scratch.path(), basis).unwrap();
+            database.conn.execute_batch(MIGRATIONS[0]).unwrap();
+            let row = "INSERT INTO state_leases (scope, lease_key, owner) VALUES ('gateway_locks', 'k', 'o'); \
+                       PRAGMA user_version = 1";
+            database.conn.execute_batch(row).unwrap();
+            let of = |database: &Database| lease::read(database.conn(), "k", database.basis).unwrap().unwrap().basis;
+            assert_eq!(of(&database), basis);
+            let image = DatabaseImage::of_other_kind(scratch.path(), other).unwrap().unwrap();
+            assert_eq!(of(&Database::of_image(&image).unwrap()), basis);
+            database.begin(Patience::new(NO_WAIT)).unwrap().commit().unwrap();
+            assert_eq!(of(&database), basis, "migrated");
+        }
     }
 
     #[test]
@@ -321,7 +422,10 @@ mod tests {
         let scratch = Scratch::new();
         let path = database_of(scratch.path());
         let old = Connection::open(&path).unwrap();
-        old.execute_batch("CREATE TABLE of_version_0 (a); INSERT INTO of_version_0 VALUES (7)").unwrap();
+        old.execute_batch(
+            "PRAGMA journal_mode = WAL; CREATE TABLE of_version_0 (a); INSERT INTO of_version_0 VALUES (7)",
+        )
+        .unwrap();
         drop(old);
         let database = open(scratch.path(), Basis::Lock).unwrap();
         drop(database.begin(Patience::new(NO_WAIT)).unwrap());
@@ -345,7 +449,9 @@ mod tests {
             .unwrap();
         drop(newer);
         let before = fs::read(&path).unwrap();
-        for error in [open(scratch.path(), Basis::Lock), Database::open_to_read(scratch.path(), NO_WAIT)] {
+        for error in
+            [open(scratch.path(), Basis::Heartbeat), Database::open_to_read(scratch.path(), NO_WAIT, Basis::Heartbeat)]
+        {
             let text = error.unwrap_err().to_string();
             assert!(text.contains("schema version 7 (written by openclaw-supervise 9.8.7)"), "{text}");
         }
@@ -359,7 +465,7 @@ mod tests {
         let other = Connection::open(database_of(scratch.path())).unwrap();
         other.execute_batch("CREATE TABLE a (b); PRAGMA application_id = 77").unwrap();
         drop(other);
-        assert!(matches!(open(scratch.path(), Basis::Lock), Err(StoreError::OtherProgram { found: 77, .. })));
+        assert!(matches!(open(scratch.path(), Basis::Heartbeat), Err(StoreError::OtherProgram { found: 77, .. })));
     }
 
     #[test]

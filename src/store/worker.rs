@@ -94,6 +94,7 @@ impl Worker {
     fn look_if_due(&mut self) {
         if self.next_look <= (self.context.clocks.boot)() {
             self.next_look = self.context.after(self.context.limits.look);
+            self.ownership.answer(&self.context, &mut self.buffer);
             if !self.buffer.is_booting() {
                 self.ownership.look(&self.context, &mut self.buffer);
             }

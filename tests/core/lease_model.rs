@@ -33,6 +33,7 @@ use world::Setting;
 const ONE_PLACE: Setting = Setting {
     name: "a trusted lock, one place",
     basis: Basis::Lock,
+    other_basis: None,
     one_lock: true,
     one_pid_namespace: true,
     one_net: true,
@@ -77,6 +78,14 @@ const NO_LOCK: Setting = Setting {
 
 const ONE_POD: Setting =
     Setting { name: "a lock without effect, one pid namespace, two networks", one_net: false, ..NO_LOCK };
+
+/// Their locks do not reach each other, nor do they see each other's processes.
+const HOST_AND_GUEST: Setting = Setting {
+    name: "one folder, a lock on its host and a heartbeat in a virtual machine",
+    basis: Basis::Lock,
+    other_basis: Some(Basis::Heartbeat),
+    ..TWO_HOSTS
+};
 
 /// Steps that must have happened somewhere, or the model says nothing about them.
 const EVERYWHERE: [&str; 10] = [
@@ -150,6 +159,13 @@ fn without_a_trusted_lock_no_owner_acts_on_a_lease_that_the_same_host_has_taken(
 }
 
 #[test]
+fn supervisors_that_see_the_file_system_differently_never_act_on_a_lease_that_the_other_has_taken() {
+    let answers = ["answers", "cannot judge the owner and exits with 78", "sees the counter move and exits with 78"];
+    let seen = [&EVERYWHERE[..], &answers, &["beats", "finds another in the row", "adopts the gateway"]].concat();
+    holds(HOST_AND_GUEST, &seen, 100_000);
+}
+
+#[test]
 fn every_planted_mistake_is_found() {
     let mistakes = [
         (Plant::SkipsLock, TWO_CONTAINERS, TWO_OWNERS),
@@ -169,6 +185,8 @@ fn every_planted_mistake_is_found() {
         (Plant::LooksForYoungest, TWO_NAMESPACES, TWO_GATEWAYS),
         (Plant::PeeksByLocking, ONE_PLACE, REFUSED),
         (Plant::TrustsFolder, TWO_CONTAINERS, TWO_OWNERS),
+        (Plant::LockJudgesAll, HOST_AND_GUEST, STALE),
+        (Plant::SilenceJudgesAll, HOST_AND_GUEST, TWO_OWNERS),
     ];
     for (plant, setting, what) in mistakes {
         let setting = Setting { starts: 2, ..setting };

@@ -35,6 +35,10 @@ pub(crate) enum Plant {
     PeeksByLocking,
     /// Does not look, after a hook, whether its lock is still the one that others find.
     TrustsFolder,
+    /// Where a lock can be seen, a free one is the end of every owner, also of one that does not go by it.
+    LockJudgesAll,
+    /// Where none can be seen, silence is the end of every owner, also of one that has no heartbeat.
+    SilenceJudgesAll,
     /// None, but more is promised than the protocol can keep: that no supervisor acts late, and that no invisible
     /// gateway is started twice.
     PromisesTooMuch,

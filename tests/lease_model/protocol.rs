@@ -26,8 +26,17 @@ impl Protocol {
         self.plant == Some(plant)
     }
 
-    fn beats(&self) -> bool {
-        self.setting.basis == Basis::Heartbeat
+    fn beats(&self, side: u8) -> bool {
+        self.setting.sees(side) == Basis::Heartbeat
+    }
+
+    /// What it goes by in a row; a planted mistake takes every owner for one of its own kind.
+    fn basis_of(&self, row: Row, side: u8) -> Basis {
+        let ours = match self.setting.sees(side) {
+            Basis::Lock => self.has(Plant::LockJudgesAll),
+            Basis::Heartbeat => self.has(Plant::SilenceJudgesAll),
+        };
+        if ours { self.setting.sees(side) } else { self.setting.sees(row.owner.side) }
     }
 
     /// The index of the place whose gateways a side can see.
@@ -50,9 +59,10 @@ impl Protocol {
             released: row.released && !self.has(Plant::ForgetsRelease),
             life: world.life(&self.setting, side, row.owner),
             beat: u64::from(row.beat),
+            basis: self.basis_of(row, side),
         });
         let unchanged = (me.phase == Phase::Observing && me.age >= UNCHANGED_BEATS).then_some(u64::from(me.sample));
-        rule(self.setting.basis, locked, row.as_ref(), unchanged)
+        rule(self.setting.sees(side), locked, row.as_ref(), unchanged)
     }
 
     fn lock(&self, world: World, side: u8, found: &mut Found) {
@@ -145,15 +155,20 @@ impl Protocol {
                 Ruling::Contended => {
                     own(found, side, "finds a living owner", Ok(world.enter(side, Phase::Yielding)));
                 }
-                Ruling::Observe { beat } => Self::sample(world, side, beat, found),
+                Ruling::Observe { beat } => self.sample(world, side, beat, found),
+                Ruling::Unjudged => {
+                    own(found, side, "cannot judge the owner and exits with 78", Ok(world.enter(side, Phase::Down)));
+                }
             }
         }
-        if !self.beats() {
+        // Whose store is broken cannot be seen from the other side.
+        if !self.beats(side) && self.setting.sees(0) == self.setting.sees(1) {
             may(found, side, "takes the lease without a row: the store is broken", Ok(Self::taken(world, side, 0)));
         }
     }
 
-    fn sample(world: World, side: u8, beat: u64, found: &mut Found) {
+    fn sample(&self, mut world: World, side: u8, beat: u64, found: &mut Found) {
+        world.asked = world.row.is_some_and(|row| self.setting.sees(row.owner.side) == Basis::Lock);
         let beat = u8::try_from(beat).unwrap();
         let me = world.at(side);
         if me.phase != Phase::Observing || me.sample != beat {
@@ -173,13 +188,13 @@ impl Protocol {
             return Some(next); // the replaced folder's file is still open, and has no other writer
         }
         let row = next.row.as_mut().filter(|_| blindly || world.is_owner(side))?;
-        row.beat += u8::from(self.beats() && !self.has(Plant::ConfirmsQuietly));
+        row.beat += u8::from(self.beats(side) && !self.has(Plant::ConfirmsQuietly));
         Some(next)
     }
 
     fn lost(&self, world: World, side: u8, found: &mut Found) {
         let next = world.enter(side, Phase::Lost);
-        let deposed = if self.beats() { Ok(next) } else { Err("an owner that holds its lock is deposed") };
+        let deposed = if self.beats(side) { Ok(next) } else { Err("an owner that holds its lock is deposed") };
         own(found, side, "finds another in the row", deposed);
     }
 
@@ -230,7 +245,7 @@ impl Protocol {
                 None => self.lost(world, side, found),
             }
         }
-        if !self.beats() || self.has(Plant::SpawnsUnrecorded) {
+        if !self.beats(side) || self.has(Plant::SpawnsUnrecorded) {
             let what = "goes on without a record: the store is broken";
             may(found, side, what, Ok(world.enter(side, Phase::Cleared)));
         }
@@ -251,7 +266,7 @@ impl Protocol {
     /// Whether the act that comes now breaks the promise.
     fn act(&self, world: &World, side: u8) -> Result<(), &'static str> {
         let me = world.at(side);
-        let excused = self.beats() && me.age >= WINDOW_BEATS && !self.has(Plant::PromisesTooMuch);
+        let excused = self.beats(side) && me.age >= WINDOW_BEATS && !self.has(Plant::PromisesTooMuch);
         if me.epoch > 0 && !world.is_astray(side) && !world.is_owner(side) && !excused { Err(STALE) } else { Ok(()) }
     }
 
@@ -264,7 +279,7 @@ impl Protocol {
     }
 
     fn record(&self, world: World, side: u8, found: &mut Found) {
-        if !self.beats() {
+        if !self.beats(side) {
             may(found, side, "cannot record its pid: the store is broken", Ok(world.enter(side, Phase::Running)));
         }
         if world.at(side).epoch == 0 {
@@ -279,7 +294,7 @@ impl Protocol {
 
     fn run(&self, world: World, side: u8, found: &mut Found) {
         let me = world.at(side);
-        if self.beats() && me.age > 0 {
+        if self.beats(side) && me.age > 0 {
             match self.confirm(world, side, self.has(Plant::BeatsBlindly)) {
                 Some(mut next) => {
                     // A beat has to be seen even where a confirmation is planted to be silent.
@@ -295,14 +310,21 @@ impl Protocol {
             own(found, side, "reaps the gateway", Ok(world.enter(side, Phase::Idle)));
             return;
         }
-        if me.epoch == 0 && self.setting.basis == Basis::Lock {
+        if world.asked && !self.beats(side) && world.is_owner(side) {
+            let mut next = World { asked: false, ..world };
+            if let Some(row) = &mut next.row {
+                row.beat += 1;
+            }
+            own(found, side, "answers", Ok(next));
+        }
+        if me.epoch == 0 && !self.beats(side) {
             let epoch = world.row.map_or(0, |row| row.epoch) + 1;
             let next = self.write_row(world, side, epoch, false);
             let next = next.map(|next| Self::taken(next, side, epoch).enter(side, Phase::Running));
             may(found, side, "writes its row late", next);
         }
         for (goal, what) in [(Goal::Restart, "is to restart the gateway"), (Goal::Stop, "is to stop")] {
-            if !self.beats() || self.has(Plant::SignalsUnconfirmed) {
+            if !self.beats(side) || self.has(Plant::SignalsUnconfirmed) {
                 may(found, side, what, Ok(world.enter(side, Phase::Poised(goal))));
             } else if let Some(next) = self.confirm(world, side, false) {
                 may(found, side, what, Ok(next.enter(side, Phase::Confirmed(goal))));
@@ -415,14 +437,19 @@ impl Protocol {
             if epochs[0] == epochs[1] && epochs[0] > 0 {
                 return Err(ONE_EPOCH);
             }
-            if !self.beats() {
+            // One by heartbeat has lost it, which its fence tells.
+            if [0, 1]
+                .into_iter()
+                .any(|side| !self.beats(side) && epochs[usize::from(side)] <= epochs[usize::from(1 - side)])
+            {
                 return Err(TWO_OWNERS);
             }
         }
         if self.setting.one_lock && world.is_locked_by(0) && world.is_locked_by(1) && !self.has(Plant::SkipsLock) {
             return Err("two hold the lock");
         }
-        let promised = !self.beats() && (!self.setting.gateway_survives || self.has(Plant::PromisesTooMuch));
+        let promised =
+            !self.beats(0) && !self.beats(1) && (!self.setting.gateway_survives || self.has(Plant::PromisesTooMuch));
         if promised && world.gateways == [true; 2] { Err(TWO_GATEWAYS) } else { Ok(()) }
     }
 }
@@ -439,7 +466,7 @@ impl Model for Protocol {
             self.go(*world, side, found);
             self.suffer(*world, side, found);
         }
-        let later = world.age(self.setting.basis);
+        let later = world.age(&self.setting);
         found.push(Next { cause: Cause::Time, what: "10 s pass", who: None, state: Ok(later) });
         for next in found {
             next.state = next.state.map(World::renumber).and_then(|world| self.judge(&world).map(|()| world));

@@ -28,6 +28,8 @@ pub(crate) const WINDOW_BEATS: u8 = UNCHANGED_BEATS - FRESH_BEATS;
 pub(crate) struct Setting {
     pub(crate) name: &'static str,
     pub(crate) basis: Basis,
+    /// What the second one sees, if that is something else: the same folder through another file system.
+    pub(crate) other_basis: Option<Basis>,
     /// Whether the lock of the one keeps the other out.
     pub(crate) one_lock: bool,
     /// Whether they are of one pid namespace: they see each other's processes.
@@ -41,6 +43,13 @@ pub(crate) struct Setting {
     pub(crate) folder_replaced: bool,
     /// How often a supervisor is started on each side.
     pub(crate) starts: u8,
+}
+
+impl Setting {
+    /// The basis that a side can judge, and on which it holds the lease.
+    pub(crate) fn sees(&self, side: u8) -> Basis {
+        self.other_basis.filter(|_| side == 1).unwrap_or(self.basis)
+    }
 }
 
 /// Where a supervisor is. Each is the moment before its next step.
@@ -189,6 +198,8 @@ pub(crate) struct World {
     /// How often the store's folder was replaced.
     pub(crate) folder: u8,
     pub(crate) row: Option<Row>,
+    /// Whether the owner by a lock is asked for a sign of life.
+    pub(crate) asked: bool,
     pub(crate) record: Record,
     /// Whether a gateway lives there, by pid namespace.
     pub(crate) gateways: [bool; 2],
@@ -200,7 +211,15 @@ pub(crate) struct World {
 impl World {
     pub(crate) fn new() -> Self {
         let down = Supervisor { phase: Phase::Down, start: 0, epoch: 0, folder: 0, age: 0, sample: 0 };
-        Self { folder: 0, row: None, record: Record::Nothing, gateways: [false; 2], sides: [down; 2], unheard: 1 }
+        Self {
+            folder: 0,
+            row: None,
+            asked: false,
+            record: Record::Nothing,
+            gateways: [false; 2],
+            sides: [down; 2],
+            unheard: 1,
+        }
     }
 
     pub(crate) fn owner(&self, side: u8) -> Owner {
@@ -252,9 +271,9 @@ impl World {
     }
 
     /// One beat later.
-    pub(crate) fn age(mut self, basis: Basis) -> Self {
-        for supervisor in &mut self.sides {
-            supervisor.age = (supervisor.age + 1).min(supervisor.phase.oldest(basis));
+    pub(crate) fn age(mut self, setting: &Setting) -> Self {
+        for (side, supervisor) in (0..).zip(&mut self.sides) {
+            supervisor.age = (supervisor.age + 1).min(supervisor.phase.oldest(setting.sees(side)));
         }
         self
     }

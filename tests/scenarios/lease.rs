@@ -85,6 +85,22 @@ fn a_lease_that_cannot_be_taken_ends_us_with_its_reason_and_says_whether_another
 }
 
 #[test]
+fn an_owner_that_cannot_be_judged_from_here_is_left_alone_and_the_way_out_is_told() {
+    let unjudged = || LeaseAnswer::Unjudged { why: "start one there".to_owned() };
+    let world = with(unjudged());
+    assert_eq!((world.outcome(), world.when(touches)), ((78, "start one there"), vec![]));
+    let mut world = World::new(Policy { on_conflict: OnConflict::Standby, ..Policy::default() });
+    world.lease = unjudged();
+    world.send(Event::Start);
+    world.run_for(s(3600));
+    assert_eq!((world.exit(), world.names()), (None, vec!["standby.entered"]));
+    assert!(asks(&world)[1..].iter().all(|(_, ask)| *ask == LeaseRequest::Peek) && asks(&world).len() > 200);
+    world.lease = LeaseAnswer::Free;
+    world.run_for(s(15 + 16));
+    assert_eq!(world.told("standby.left").len(), 1, "one that gives it back is succeeded");
+}
+
+#[test]
 fn a_store_that_never_answers_ends_us_with_1_after_30_s() {
     let mut world = World::new(Policy::default());
     world.unanswered = |_| true;

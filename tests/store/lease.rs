@@ -18,7 +18,10 @@ fn a_released_lease_is_free_and_another_one_is_recovered() {
     let mut first = scene.start();
     let answer = first.acquire();
     assert_eq!((answer.epoch, answer.recovered, answer.trouble), (1, None, None));
-    assert_eq!(claim::peek(scene.place.port).unwrap(), Some(Claimant { by: Some(me()) }));
+    assert_eq!(
+        claim::peek(scene.place.port).unwrap(),
+        Some(Claimant { by: Some(me()), uid: Some(rustix::process::geteuid().as_raw()) })
+    );
     for name in ["", "lease.lock", "supervise.sqlite", "supervise.sqlite-wal"] {
         assert_eq!(fs::metadata(scene.file(name)).unwrap().mode() & 0o077, 0, "{name}");
     }
@@ -85,13 +88,19 @@ fn claim_and_row_go_with_a_gateway_that_moves() {
     store.intended(1);
     let place = || scene.reader().lease().unwrap().unwrap().row.place;
     assert_eq!(place(), Some(("10.1.2.3".to_owned(), elsewhere)));
-    assert_eq!(claim::peek(elsewhere).unwrap(), Some(Claimant { by: Some(me()) }));
+    assert_eq!(
+        claim::peek(elsewhere).unwrap(),
+        Some(Claimant { by: Some(me()), uid: Some(rustix::process::geteuid().as_raw()) })
+    );
     assert_eq!(claim::peek(scene.place.port).unwrap(), None);
     // Another scheme or address on the same port needs no other claim.
     store.store().move_to("127.0.0.1".to_owned(), elsewhere, None);
     store.intended(2);
     assert_eq!(place(), Some(("127.0.0.1".to_owned(), elsewhere)));
-    assert_eq!(claim::peek(elsewhere).unwrap(), Some(Claimant { by: Some(me()) }));
+    assert_eq!(
+        claim::peek(elsewhere).unwrap(),
+        Some(Claimant { by: Some(me()), uid: Some(rustix::process::geteuid().as_raw()) })
+    );
     assert!(store.close(true));
     assert_eq!(claim::peek(elsewhere).unwrap(), None);
 }
@@ -222,11 +231,11 @@ fn the_largest_epoch_does_not_prevent_a_start() {
 fn a_store_of_a_newer_version_is_refused_and_lock_and_claim_are_free_again() {
     let scene = Scene::new();
     assert!(scene.owner().close(true));
-    scene.sql().execute_batch("PRAGMA user_version = 2; UPDATE state_leases SET version = '9.8.7'").unwrap();
+    scene.sql().execute_batch("PRAGMA user_version = 99; UPDATE state_leases SET version = '9.8.7'").unwrap();
     let before = fs::read(scene.file("supervise.sqlite")).unwrap();
     let mut store = scene.start();
     let LeaseAnswer::Refused(why) = store.take() else { panic!("a refusal") };
-    assert!(why.contains("version 2 (written by openclaw-supervise 9.8.7)") && why.contains("install"), "{why}");
+    assert!(why.contains("version 99 (written by openclaw-supervise 9.8.7)") && why.contains("install"), "{why}");
     assert_eq!(StoreReader::open(scene.dir()).unwrap_err().to_string(), why);
     assert_eq!(store.peek(), LeaseAnswer::Free);
     assert_eq!(fs::read(scene.file("supervise.sqlite")).unwrap(), before);

@@ -8,6 +8,8 @@
 
 pub(crate) mod bystander;
 pub(crate) mod diary;
+#[cfg(target_os = "linux")]
+mod folder;
 mod groups;
 pub(crate) mod http;
 pub(crate) mod jail;

@@ -1,8 +1,10 @@
-//! One file system on two machines: two mounts of one server that keeps its files in memory (FUSE, see fuse(4)). A lock of
-//! flock(2) or fcntl(2) is local to each mount, as it is to a machine, and each of them can hang or fail on its own.
+//! One file system on two machines: two mounts of one server (FUSE, see fuse(4)) that keeps its files in memory, or in a real
+//! folder that others use directly, as a host does that lends it to a virtual machine. A lock of flock(2) or fcntl(2) is local
+//! to each mount, as it is to a machine, and each of them can hang or fail on its own.
 //!
 //! The mounts are in a mount namespace of the test's thread: no other process comes across one that hangs.
 
+use super::folder::Folder;
 use super::root::needs_root;
 use nix::sched::{CloneFlags, unshare};
 use rustix::event::{PollFd, PollFlags, poll};
@@ -26,17 +28,17 @@ const TICK: Duration = Duration::from_millis(10);
 
 /// The longest request: a header and a write of [`WRITE_MAX`] bytes.
 const REQUEST_MAX: usize = 64 * 1024;
-const WRITE_MAX: u32 = 4096;
+pub(super) const WRITE_MAX: u32 = 4096;
 
-const ROOT: u64 = 1;
-const DIRECTORY: u32 = 0o040_000;
+pub(super) const ROOT: u64 = 1;
+pub(super) const DIRECTORY: u32 = 0o040_000;
 
 /// `FOPEN_DIRECT_IO`: no page is cached, so that each machine sees at once what the other has written.
 const DIRECT_IO: u32 = 1;
 
 /// Bits of `fuse_setattr_in.valid`.
-const SET_MODE: u32 = 1;
-const SET_SIZE: u32 = 8;
+pub(super) const SET_MODE: u32 = 1;
+pub(super) const SET_SIZE: u32 = 8;
 
 #[derive(Debug, Default)]
 struct Node {
@@ -50,6 +52,14 @@ struct Files {
     nodes: HashMap<u64, Node>,
     youngest: u64,
 }
+
+/// What has the files.
+pub(super) trait Serve: Send {
+    /// The opcodes and structures of `linux/fuse.h`, version 7.31.
+    fn perform(&mut self, opcode: u32, node: u64, body: &[u8]) -> Result<Vec<u8>, Errno>;
+}
+
+type Server = Arc<Mutex<dyn Serve>>;
 
 /// What a mount does with requests.
 const ANSWERS: i32 = 0;
@@ -65,16 +75,25 @@ pub(crate) struct Mount {
 
 /// Mounts it at each of these directories, which it makes. From here on the thread has a mount namespace of its own.
 pub(crate) fn mount_at<const N: usize>(paths: [PathBuf; N]) -> [Mount; N] {
+    let root = Node { mode: DIRECTORY | 0o700, ..Node::default() };
+    mount(paths, &(Arc::new(Mutex::new(Files { nodes: HashMap::from([(ROOT, root)]), youngest: ROOT })) as Server))
+}
+
+/// The same with the files of a real folder.
+pub(crate) fn mount_of<const N: usize>(folder: &Path, paths: [PathBuf; N]) -> [Mount; N] {
+    fs::create_dir_all(folder).expect("a folder can be made");
+    mount(paths, &(Arc::new(Mutex::new(Folder::new(folder))) as Server))
+}
+
+fn mount<const N: usize>(paths: [PathBuf; N], files: &Server) -> [Mount; N] {
     needs_root("a FUSE file system");
     unshare(CloneFlags::CLONE_NEWNS).expect("root may have a mount namespace");
     mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC).expect("it is ours");
-    let root = Node { mode: DIRECTORY | 0o700, ..Node::default() };
-    let files = Arc::new(Mutex::new(Files { nodes: HashMap::from([(ROOT, root)]), youngest: ROOT }));
-    paths.map(|path| Mount::new(path, &files))
+    paths.map(|path| Mount::new(path, files))
 }
 
 impl Mount {
-    fn new(path: PathBuf, files: &Arc<Mutex<Files>>) -> Self {
+    fn new(path: PathBuf, files: &Server) -> Self {
         fs::create_dir_all(&path).expect("a folder can be made");
         let device = OpenOptions::new().read(true).write(true).open("/dev/fuse");
         let device = device.expect("this test needs FUSE: /dev/fuse");
@@ -129,7 +148,7 @@ impl Drop for Mount {
     }
 }
 
-fn serve(mut device: &File, files: &Mutex<Files>, manner: &AtomicI32, stops: &AtomicBool) {
+fn serve(mut device: &File, files: &Mutex<dyn Serve>, manner: &AtomicI32, stops: &AtomicBool) {
     let (mut request, mut kept) = (vec![0; REQUEST_MAX], Vec::<Vec<u8>>::new());
     while !stops.load(Ordering::Relaxed) {
         let manner = manner.load(Ordering::Relaxed);
@@ -153,29 +172,29 @@ fn serve(mut device: &File, files: &Mutex<Files>, manner: &AtomicI32, stops: &At
     }
 }
 
-fn number(from: &[u8], at: usize) -> u32 {
+pub(super) fn number(from: &[u8], at: usize) -> u32 {
     u32::from_ne_bytes(from[at..at + 4].try_into().unwrap())
 }
 
-fn long(from: &[u8], at: usize) -> u64 {
+pub(super) fn long(from: &[u8], at: usize) -> u64 {
     u64::from_ne_bytes(from[at..at + 8].try_into().unwrap())
 }
 
-fn words(words: &[u32]) -> Vec<u8> {
+pub(super) fn words(words: &[u32]) -> Vec<u8> {
     words.iter().flat_map(|word| word.to_ne_bytes()).collect()
 }
 
-fn longs(longs: &[u64]) -> Vec<u8> {
+pub(super) fn longs(longs: &[u64]) -> Vec<u8> {
     longs.iter().flat_map(|long| long.to_ne_bytes()).collect()
 }
 
 /// The text up to a zero.
-fn name(from: &[u8]) -> Vec<u8> {
+pub(super) fn name(from: &[u8]) -> Vec<u8> {
     from.split(|byte| *byte == 0).next().unwrap_or_default().to_vec()
 }
 
 /// Answers one request. The file system dies with its mount, so that an answer may find no reader.
-fn answer(mut device: &File, files: &Mutex<Files>, request: &[u8], manner: i32) {
+fn answer(mut device: &File, files: &Mutex<dyn Serve>, request: &[u8], manner: i32) {
     const FORGET: u32 = 2;
     const INTERRUPT: u32 = 36;
     const BATCH_FORGET: u32 = 42;
@@ -195,8 +214,7 @@ fn answer(mut device: &File, files: &Mutex<Files>, request: &[u8], manner: i32) 
     device.write_all(&reply).ok();
 }
 
-impl Files {
-    /// The opcodes and structures of `linux/fuse.h`, version 7.31.
+impl Serve for Files {
     fn perform(&mut self, opcode: u32, node: u64, body: &[u8]) -> Result<Vec<u8>, Errno> {
         match opcode {
             // LOOKUP
@@ -271,7 +289,9 @@ impl Files {
             _ => Err(Errno::NOSYS),
         }
     }
+}
 
+impl Files {
     fn node(&mut self, node: u64) -> Result<&mut Node, Errno> {
         self.nodes.get_mut(&node).ok_or(Errno::STALE)
     }

@@ -104,6 +104,10 @@ impl Supervisor {
             }
             LeaseAnswer::Contended { owner, what } => self.contend(now, owner, what, fx),
             LeaseAnswer::Unclear { beat, owner } => self.observe(now, beat, owner.as_ref(), seen, fx),
+            LeaseAnswer::Unjudged { why } => match self.policy.on_conflict {
+                OnConflict::Standby => self.enter_standby(now, WaitingFor::Owner { pid: None }, why, fx),
+                OnConflict::Exit => self.exit(now, self.policy.conflict_exit_code, why, fx),
+            },
             LeaseAnswer::Failed(why) => self.exit(now, exit::FAILURE, why, fx),
             LeaseAnswer::Refused(why) => {
                 let code = if self.has(Fault::RefusedLeaseRetried) { exit::FAILURE } else { exit::EX_CONFIG };

@@ -87,7 +87,10 @@ impl Supervisor {
                 self.stand_behind(now, WaitingFor::Owner { pid: owner.map(|owner| owner.pid) }, fx);
             }
             // A peek that could not be made says nothing.
-            LeaseAnswer::Failed(_) | LeaseAnswer::Refused(_) | LeaseAnswer::Acquired(_) => {
+            LeaseAnswer::Unjudged { .. }
+            | LeaseAnswer::Failed(_)
+            | LeaseAnswer::Refused(_)
+            | LeaseAnswer::Acquired(_) => {
                 self.stand_behind(now, WaitingFor::Owner { pid: None }, fx);
             }
         }

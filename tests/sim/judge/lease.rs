@@ -213,6 +213,7 @@ impl Judge {
             LeaseAnswer::Unclear { beat, .. } => seen.filter(|(before, _)| before != beat).map(|_| LeaseDuty::Yield),
             LeaseAnswer::Failed(_) => Some(LeaseDuty::Go),
             LeaseAnswer::Refused(_) => Some(LeaseDuty::GoForGood),
+            LeaseAnswer::Unjudged { .. } => Some(LeaseDuty::Yield),
             LeaseAnswer::Free => None,
         };
     }
