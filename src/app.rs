@@ -12,12 +12,12 @@ mod shell;
 
 pub use control_server::ControlServer;
 pub use diagnostics::Diagnostics;
-pub use input::Input;
+pub use input::{Entrance, Input};
 pub use reporter::Reporter;
-pub use shell::{Shell, Whereabouts};
+pub use shell::{Prepared, Shell, Whereabouts};
 
 use crate::core::supervisor::{Effects, JUMP_MIN, LATE};
-use crate::core::{Effect, Event, LeaseAnswer, Moment, Notice, Outcome, Report, Supervisor};
+use crate::core::{Effect, Event, LeaseAnswer, Moment, Notice, Outcome, Report, Request, Supervisor};
 use crate::gateway::sample::Sampling;
 use crate::host::clock::{self, SuspendClock};
 use crate::host::control::Query;
@@ -43,6 +43,8 @@ pub struct App {
     manager: Notifier,
     /// What effects brought about on the spot; taken in before anything else.
     own: VecDeque<Event>,
+    /// While a lease is being entered: what the store says meanwhile.
+    held: Option<Vec<News>>,
 }
 
 /// How it ended.
@@ -64,7 +66,17 @@ impl App {
         control_server: ControlServer,
     ) -> Self {
         let (clock, manager) = (SuspendClock::new(), Notifier::from_environment());
-        Self { core, shell, clock, inputs, reporter, control_server, manager, own: VecDeque::from([Event::Start]) }
+        Self {
+            core,
+            shell,
+            clock,
+            inputs,
+            reporter,
+            control_server,
+            manager,
+            own: VecDeque::from([Event::Start]),
+            held: None,
+        }
     }
 
     /// Runs until the core has decided to exit.
@@ -135,10 +147,7 @@ impl App {
             Effect::Follow(moved) => self.shell.follow(moved),
             Effect::Record { generation } => self.shell.record(generation),
             Effect::Confirm { ticket } => self.shell.confirm(ticket),
-            Effect::Spawn { generation, no_respawn } => {
-                self.own.push_back(Event::OutputMoved { to: Shell::log_in_use() });
-                self.own.extend(self.shell.spawn(generation, no_respawn));
-            }
+            Effect::Spawn { generation, no_respawn } => self.shell.spawn(generation, no_respawn),
             Effect::Negotiate => self.shell.negotiate(),
             Effect::Consume { ticket, pid, .. } => self.shell.consume(ticket, pid),
             Effect::Measure { generation, listener, depth, tree } => {
@@ -149,9 +158,9 @@ impl App {
             Effect::Terminate { generation } => self.shell.terminate(generation),
             Effect::TerminateListener { generation, pid } => self.shell.terminate_listener(generation, pid),
             Effect::KillTree { generation } => self.shell.kill_tree(generation),
-            Effect::Hook { ticket, call } => self.shell.hook(ticket, &call),
-            Effect::EndHook { ticket } => self.shell.end_hook(ticket),
-            Effect::KillHook { ticket } => self.shell.kill_hook(ticket),
+            Effect::Hook { ticket, call } => self.shell.hook(ticket, call),
+            Effect::EndHook { ticket } => self.own.extend(self.shell.end_hook(ticket)),
+            Effect::KillHook { ticket } => self.own.extend(self.shell.kill_hook(ticket)),
             Effect::FinishSweep => self.shell.finish_sweep(),
             Effect::Notify(notice) => {
                 if notice == Notice::Ready {
@@ -161,8 +170,11 @@ impl App {
             }
             Effect::Report(report) => {
                 self.reporter.report(&report);
-                if matches!(report, Report::StandbyEntered { .. }) && self.core.lease().is_none() {
-                    self.control_server.open_standby(&self.reporter);
+                if matches!(report, Report::StandbyEntered { .. })
+                    && self.core.lease().is_none()
+                    && let Some(bind) = self.control_server.standby()
+                {
+                    self.shell.bind(bind);
                 }
             }
             Effect::Exit(outcome) => return Some(outcome),
@@ -185,8 +197,8 @@ impl App {
             }
             Signal::Ignored => None,
             Signal::Operator { name, request, by } => {
-                self.reporter.report(&Report::SignalReceived { signal: name, by: by.clone() });
-                self.shell.admit(request, by, &self.reporter)
+                self.shell.hear(name, request, by, &self.reporter);
+                None
             }
         }
     }
@@ -195,30 +207,55 @@ impl App {
         match input {
             Input::Event(event) => Some(event),
             Input::News(news) => self.take_news(news),
+            Input::Prepared(number, prepared) => {
+                self.own.extend(self.shell.take_prepared(number, prepared));
+                None
+            }
+            Input::Entered(entrance) => {
+                self.enter(*entrance);
+                None
+            }
+            Input::Bound(socket) => {
+                self.control_server.serve(socket, &self.reporter);
+                None
+            }
             Input::Found(generation, found) => self.shell.take_found(generation, found),
             Input::Heir(generation, heir) => self.shell.take_heir(generation, heir),
             Input::Query(query) => self.take_query(query),
         }
     }
 
+    /// The lease begins, and what the store has said since then follows.
+    fn enter(&mut self, Entrance { ticket, answer, support, socket }: Entrance) {
+        self.control_server.serve(socket, &self.reporter);
+        self.own.extend(support.map(|support| Event::Negotiated { support }));
+        self.own.push_back(Event::Leased { ticket, answer });
+        for news in self.held.take().into_iter().flatten() {
+            let event = self.take_news(news);
+            self.own.extend(event);
+        }
+    }
+
     /// What the store has to say.
     fn take_news(&mut self, news: News) -> Option<Event> {
+        if let Some(held) = &mut self.held {
+            held.push(news);
+            return None;
+        }
         match news {
             News::Claimed(server) => self.shell.serve_claim(server),
-            News::Leased { ticket, answer, left } => {
-                if let LeaseAnswer::Acquired(_) = answer {
-                    self.own.extend(self.shell.enter_lease(left));
-                    self.control_server.open(&self.reporter);
-                }
-                return Some(Event::Leased { ticket, answer });
+            News::Leased { ticket, answer: answer @ LeaseAnswer::Acquired(_), left } => {
+                self.held = Some(Vec::new());
+                self.shell.enter_lease(left, (ticket, answer), self.control_server.owner());
             }
+            News::Leased { ticket, answer, .. } => return Some(Event::Leased { ticket, answer }),
             News::Intended { generation } => return Some(Event::Recorded { generation }),
             News::Confirmed { ticket } => return Some(Event::Confirmed { ticket }),
             // The loop looks at it in each turn.
             News::Beaten => {}
             News::Failed(why) => return Some(Event::StoreFailed { why }),
             News::Returned => return Some(Event::StoreReturned),
-            News::Moved => self.control_server.open(&self.reporter),
+            News::Moved => self.shell.bind(self.control_server.owner()),
             News::Lost { owner, why } => return Some(Event::LeaseLost { owner, why }),
             News::Report(report) => self.reporter.report(&report),
             News::Warning(warning) => tracing::warn!("{warning}"),
@@ -226,14 +263,20 @@ impl App {
         None
     }
 
-    fn take_query(&self, query: Query) -> Option<Event> {
+    fn take_query(&mut self, query: Query) -> Option<Event> {
         match query {
             // A client that went away needs no answer.
             Query::Status(answer) => {
                 let _gone = answer.send(self.core.status(clock::now()));
                 None
             }
-            Query::Request { request, by } => self.shell.admit(request, by, &self.reporter),
+            Query::Request { request, by } => {
+                if matches!(request, Request::Stop | Request::Detach) {
+                    // After the request itself.
+                    self.own.extend(self.shell.take_back_start());
+                }
+                self.shell.admit(request, by, &self.reporter)
+            }
         }
     }
 }

@@ -34,7 +34,7 @@ fn main() -> ExitCode {
     let context = ProcessContext::of_this_process();
     let code = match Cli::read(std::env::args_os(), |name| context.variable(name)) {
         Ok(cli) => match resolve(&cli, &context) {
-            Ok(invocation) => invoke(invocation),
+            Ok((invocation, guard)) => invoke(invocation, guard),
             Err(errors) => refuse(&errors.to_string(), errors.exit_code()),
         },
         Err(error) if error.use_stderr() => {
@@ -47,25 +47,26 @@ fn main() -> ExitCode {
     ExitCode::from(code)
 }
 
+/// While it lives, a hang is given up after its time.
+type Guard = mpsc::Sender<()>;
+
 /// A look at a path of the settings does not return while its file system hangs, and not even a signal ends it.
-fn resolve(cli: &Cli, context: &ProcessContext) -> Result<Invocation, UsageErrors> {
-    let (resolved, answer) = mpsc::channel::<()>();
+fn resolve(cli: &Cli, context: &ProcessContext) -> Result<(Invocation, Guard), UsageErrors> {
+    let (guard, answer) = mpsc::channel::<()>();
     let (limit, code) = match cli.verb {
         Some(Verb::Status { .. }) => (ANSWER_TIME_MAX, NOT_HEALTHY),
         None | Some(Verb::Run { .. } | Verb::Gateway { .. }) => (START_TIME_MAX, exit::FAILURE),
         Some(_) => (ANSWER_TIME_MAX, exit::FAILURE),
     };
-    let guard = move || {
+    let watch = move || {
         if answer.recv_timeout(limit) == Err(RecvTimeoutError::Timeout) {
             refuse(&format!("openclaw-supervise: {}", hangs("the state, store or configuration path", limit)), code);
             end(code);
         }
     };
     // Without the thread it is as it would be without a hang.
-    let _unguarded = thread::Builder::new().name("settings".to_owned()).stack_size(GUARD_STACK).spawn(guard);
-    let invocation = settings::resolve(cli, context);
-    drop(resolved);
-    invocation
+    let _unguarded = thread::Builder::new().name("settings".to_owned()).stack_size(GUARD_STACK).spawn(watch);
+    Ok((settings::resolve(cli, context)?, guard))
 }
 
 fn hangs(what: &str, limit: Duration) -> String {
@@ -82,10 +83,12 @@ fn end(code: u8) -> ! {
     std::process::exit(code.into())
 }
 
-fn invoke(invocation: Invocation) -> u8 {
+fn invoke(invocation: Invocation, guard: Guard) -> u8 {
     let out = &mut io::stdout();
+    // A supervisor looks at its paths until its loop begins.
+    let guard = Some(guard).filter(|_| matches!(invocation, Invocation::Run(_)));
     match invocation {
-        Invocation::Run(settings) => run(*settings),
+        Invocation::Run(settings) => run(*settings, guard),
         Invocation::Probe(settings) => probe(&settings),
         Invocation::Status(settings) => ask(&settings.subject, NOT_HEALTHY, commands::status::run(&settings, out)),
         Invocation::Doctor(settings) => ask(&settings.subject, exit::FAILURE, commands::doctor::run(&settings, out)),
@@ -127,10 +130,10 @@ fn serve(settings: &ServiceSettings, verb: Serve) -> u8 {
     })
 }
 
-fn run(settings: Settings) -> u8 {
+fn run(settings: Settings, guard: Option<Guard>) -> u8 {
     let log = settings.log;
     in_runtime(log, async {
-        match commands::run::run(settings).await {
+        match commands::run::run(settings, move || drop(guard)).await {
             Ok(outcome) => outcome.code,
             Err(error) => {
                 let report = Report::SupervisorStopped { exit_code: error.exit_code(), reason: error.to_string() };

@@ -406,6 +406,7 @@ async fn a_snapshot_of_our_own_gateway_holds_its_whole_tree() {
     let gateway = Gateway::spawn(
         Birth { generation: 7, instance: &instance, no_respawn: false, fingerprint: Fingerprint::default() },
         &launch,
+        &[None, None],
         Orphans::Mixed,
         &events,
     )

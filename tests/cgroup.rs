@@ -356,7 +356,7 @@ fn try_gateway(generation: u64, key: &str, events: &Sender<Event>, script: &str)
     };
     let instance = new_instance(&launch.key);
     let birth = Birth { generation, instance: &instance, no_respawn: false, fingerprint: Fingerprint::default() };
-    Gateway::spawn(birth, &launch, Orphans::Mixed, events)
+    Gateway::spawn(birth, &launch, &[None, None], Orphans::Mixed, events)
 }
 
 /// Whether a gateway that the test kills counts as killed by the OOM killer because another process was, while the gateway

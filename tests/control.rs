@@ -12,7 +12,7 @@ mod root;
 
 use office::{Desk, PATIENCE, PortState, Script, Stage, Verb};
 use openclaw_supervise::core::Request;
-use openclaw_supervise::host::control::{CLIENTS_MAX, Connection, ConnectionError, Control, NAME};
+use openclaw_supervise::host::control::{BoundSocket, CLIENTS_MAX, Connection, ConnectionError, Control, NAME};
 use root::needs_root;
 use serde_json::{Value, json};
 use std::fs;
@@ -273,18 +273,18 @@ async fn the_file_is_for_us_alone_replaces_a_dead_ones_and_goes_with_us() {
     let path = stage.store().join(NAME);
     drop(UnixListener::bind(&path).unwrap());
     assert!(fs::symlink_metadata(&path).unwrap().file_type().is_socket(), "a dead one is left");
-    let control = Control::bind(stage.store()).unwrap();
+    let control = Control::on(BoundSocket::of_owner(stage.store()).unwrap()).unwrap();
     assert_eq!(fs::symlink_metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
     // A successor that came before we had tidied up keeps its own.
-    let successor = Control::bind(stage.store()).unwrap();
+    let successor = Control::on(BoundSocket::of_owner(stage.store()).unwrap()).unwrap();
     drop(control);
     assert!(path.exists());
     drop(successor);
     assert!(!path.exists());
     fs::write(&path, "mine").unwrap();
-    let without_file = Control::bind(stage.store());
+    let without_file = BoundSocket::of_owner(stage.store()).and_then(Control::on);
     assert_eq!(without_file.is_ok(), cfg!(target_os = "linux"), "{without_file:?}");
-    assert!(Control::bind(stage.store()).unwrap_err().to_string().contains("no socket"), "its name is taken");
+    assert!(BoundSocket::of_owner(stage.store()).unwrap_err().to_string().contains("no socket"), "its name is taken");
     assert_eq!(fs::read_to_string(&path).unwrap(), "mine");
 }
 
@@ -293,7 +293,7 @@ async fn a_path_may_be_longer_than_a_sockets_address_where_the_kernel_has_a_way_
     for length in [90, 100, 101, 102, 103, 104, 107, 108, 109, 110, 300, 1000] {
         let stage = Stage::new("far").deep(length);
         if cfg!(target_os = "macos") && stage.store().join(NAME).as_os_str().len() > 103 {
-            let refused = Control::bind(stage.store()).unwrap_err().to_string();
+            let refused = BoundSocket::of_owner(stage.store()).unwrap_err().to_string();
             assert!(refused.contains("name a shorter --store-dir"), "{length}: {refused}");
             continue;
         }

@@ -11,10 +11,14 @@ mod support;
 use nix::sys::signal::Signal;
 use openclaw_supervise::gateway::tree::{Orphans, Tree};
 use openclaw_supervise::platform::{proc, process};
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixDatagram;
 use std::process::{Command, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use support::mute::{Mute, is_alive};
+use support::shared::{Mount, mount_at};
 use support::supervisor::Said;
 use support::{PATIENCE, Scene, wait_for};
 
@@ -121,6 +125,89 @@ fn a_program_on_a_dead_file_system_delays_neither_an_answer_nor_a_stop() {
     supervisor.expect_exit(1);
     assert!(begun.elapsed() < EXEC_TIME_MAX + 2 * SOON, "{}", supervisor.story());
     mute.let_go();
+}
+
+/// Answers at the latest when it is dropped: a thread that waits for it cannot be killed, and keeps its process.
+struct Waking(Mount);
+
+impl Drop for Waking {
+    fn drop(&mut self) {
+        self.0.answer();
+    }
+}
+
+/// An executable script in a file system that can hang, with the gateway behind it.
+fn script_in(mount: &Mount, scene: &Scene) -> String {
+    let path = mount.path().join("gateway");
+    let words = scene.gateway_words().join(" ");
+    fs::write(&path, format!("#!/bin/sh\nexec {words}\n")).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    path.display().to_string()
+}
+
+#[test]
+fn a_file_system_that_hangs_under_the_program_holds_up_no_answer_no_watchdog_and_no_stop() {
+    let _turn = turn();
+    let scene = Scene::new("healthy");
+    let [mount] = mount_at([scene.root().join("mount")]);
+    let manager = UnixDatagram::bind(scene.root().join("notify")).unwrap();
+    let is_fed = || {
+        let mut message = [0; 4096];
+        manager.recv(&mut message).is_ok_and(|length| message[..length].windows(10).any(|word| word == b"WATCHDOG=1"))
+    };
+    let launch = scene.launch().words(&[&script_in(&mount, &scene)]).flags(&["--pre-start", "true"]);
+    let launch = launch.env("NOTIFY_SOCKET", &scene.root().join("notify").display().to_string());
+    let mut supervisor = launch.env("WATCHDOG_USEC", "300000").start();
+    let mount = Waking(mount);
+    let gateway = supervisor.wait_started();
+    mount.0.hang();
+    gateway.kill();
+    supervisor.wait_event("gateway.exited");
+    let state = |expected: &str| {
+        let said = Said::by(&scene, &["status", "--json"]);
+        (said.json()["supervisor"]["state"] == expected).then_some(())
+    };
+    // Its pre-start hook waits for the looks at the program.
+    wait_for("the wait for the program", SOON, || supervisor.story(), || state("pre_start"));
+    manager.set_nonblocking(true).unwrap();
+    while manager.recv(&mut [0; 4096]).is_ok() {}
+    for _ in 0..3 {
+        wait_for("a ping", SOON, || supervisor.story(), || is_fed().then_some(()));
+    }
+    let begun = Instant::now();
+    supervisor.signal(Signal::SIGTERM);
+    supervisor.wait_event("supervisor.stopped");
+    assert!(begun.elapsed() < SOON, "{}", supervisor.story());
+    mount.0.answer();
+    supervisor.expect_exit(0);
+    assert_eq!(scene.diary().starts().len(), 1);
+}
+
+#[test]
+fn a_start_that_waits_for_its_file_system_is_taken_back_by_a_stop_and_made_once_that_answers() {
+    let _turn = turn();
+    let scene = Scene::new("healthy");
+    let [mount] = mount_at([scene.root().join("mount")]);
+    let mut supervisor = scene.launch().words(&[&script_in(&mount, &scene)]).start();
+    let mount = Waking(mount);
+    for ends in [false, true] {
+        let gateway = supervisor.wait_started();
+        mount.0.hang();
+        gateway.kill();
+        supervisor.wait_event("gateway.exited");
+        let is_spawning = || {
+            let said = Said::by(&scene, &["status", "--json"]);
+            (said.json()["supervisor"]["state"] == "spawning").then_some(())
+        };
+        wait_for("the wait for the program", SOON, || supervisor.story(), is_spawning);
+        if ends {
+            supervisor.signal(Signal::SIGTERM);
+            supervisor.wait_event("supervisor.stopped");
+        }
+        mount.0.answer();
+    }
+    supervisor.expect_exit(0);
+    assert_eq!(scene.diary().starts().len(), 2, "{}", supervisor.story());
 }
 
 #[test]

@@ -70,7 +70,7 @@ async fn the_late_exit_of_a_hook_kills_its_daemons_and_no_process_of_the_gateway
     };
     let (events, mut inbox) = channel(8);
     let call = Call::PreStart { generation: 1 };
-    let running = hooks.call(1, &call, &events).expect("a shell can be started");
+    let running = hooks.call(1, &call, &[None, None], &events).expect("a shell can be started");
     let of_hook = find("sleep 621").await;
 
     let launch = Launch {
@@ -82,7 +82,8 @@ async fn the_late_exit_of_a_hook_kills_its_daemons_and_no_process_of_the_gateway
     };
     let instance = new_instance(&launch.key);
     let birth = Birth { generation: 1, instance: &instance, no_respawn: false, fingerprint: Fingerprint::default() };
-    let gateway = Gateway::spawn(birth, &launch, Orphans::OursAlone, &events).expect("it can be started");
+    let gateway =
+        Gateway::spawn(birth, &launch, &[None, None], Orphans::OursAlone, &events).expect("it can be started");
     assert!(matches!(next(&mut inbox).await, Event::Spawned { .. }));
     let family = [find("sleep 622").await, find("sleep 623").await, find("sleep 624").await];
 

@@ -69,6 +69,7 @@ impl Stage {
         let gateway = Gateway::spawn(
             Birth { generation: 1, instance: &instance, no_respawn: false, fingerprint: Fingerprint::default() },
             &launch,
+            &[None, None],
             Orphans::OursAlone,
             &events,
         )

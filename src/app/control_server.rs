@@ -2,7 +2,7 @@
 
 use super::input::Input;
 use super::reporter::Reporter;
-use crate::host::control::{Broadcast, Control, Facts, IsInside, SocketFile};
+use crate::host::control::{BoundSocket, Broadcast, Control, Facts, IsInside, SocketFile};
 use std::io;
 use std::sync::Arc;
 use tokio::sync::mpsc::Sender;
@@ -27,26 +27,37 @@ impl ControlServer {
         Self { facts, is_inside, inputs, broadcast: Broadcast::default(), serving: None, trouble: None }
     }
 
-    /// Opens it. To be called once the lease is ours, the socket of a predecessor is replaced; and again when ours is
-    /// missing, or in a store directory that was put into the place of ours.
-    pub(super) fn open(&mut self, reporter: &Reporter) {
-        if let Some((file, task)) = self.serving.take() {
-            // At once: the next file may get the same inode number, and the task ends later.
-            file.remove();
-            task.abort();
-        }
-        self.serve(Control::bind(&self.facts.store_dir), reporter);
-    }
-
-    /// Opens that of a supervisor without the lease, if none is open.
-    pub(super) fn open_standby(&mut self, reporter: &Reporter) {
-        if self.serving.is_none() {
-            self.serve(Control::bind_standby(&self.facts.store_dir), reporter);
+    /// Makes it, and blocks on its file system: the result is for [`ControlServer::serve`]. To be called once the lease is
+    /// ours, the socket of a predecessor is replaced; and again when ours is missing, or in a store directory that was put into
+    /// the place of ours.
+    pub(super) fn owner(&mut self) -> impl FnOnce() -> io::Result<BoundSocket> + Send + use<> {
+        let (before, store_dir) = (self.close(), self.facts.store_dir.clone());
+        move || {
+            if let Some(file) = before {
+                // First: the next file may get the same inode number, and the task that serves this one ends later.
+                file.remove();
+            }
+            BoundSocket::of_owner(&store_dir)
         }
     }
 
-    fn serve(&mut self, control: io::Result<Control>, reporter: &Reporter) {
-        let error = match control {
+    /// The same for a supervisor without the lease; `None` if one is open.
+    pub(super) fn standby(&self) -> Option<impl FnOnce() -> io::Result<BoundSocket> + Send + use<>> {
+        let store_dir = self.facts.store_dir.clone();
+        self.serving.is_none().then_some(move || BoundSocket::of_standby(&store_dir))
+    }
+
+    fn close(&mut self) -> Option<Arc<SocketFile>> {
+        let (file, task) = self.serving.take()?;
+        task.abort();
+        Some(file)
+    }
+
+    /// Serves clients there from now on.
+    pub(super) fn serve(&mut self, socket: io::Result<BoundSocket>, reporter: &Reporter) {
+        // Another one may have been made meanwhile.
+        self.close();
+        let error = match socket.and_then(Control::on) {
             Ok(control) => {
                 let control = control.joining(self.broadcast.clone());
                 reporter.open(control.broadcast());

@@ -1,9 +1,11 @@
 //! What the loop is told, on its one channel.
 
-use crate::core::{Event, Generation};
+use super::shell::Prepared;
+use crate::core::handoff::Support;
+use crate::core::{Event, Generation, LeaseAnswer};
 use crate::gateway::adopt::Found;
 use crate::gateway::process::Heir;
-use crate::host::control::Query;
+use crate::host::control::{BoundSocket, Query};
 use crate::store::News;
 use std::io;
 
@@ -17,8 +19,23 @@ pub enum Input {
     Found(Generation, io::Result<Found>),
     /// What leads the tree of this gateway now that the process that was started has exited.
     Heir(Generation, Option<Heir>),
-    /// Of a client of the control socket.
+    /// The file systems that a start needs were looked at, or hang.
+    Prepared(u64, io::Result<Box<Prepared>>),
+    /// All is looked at that a new lease needs.
+    Entered(Box<Entrance>),
+    /// A control socket was made, or why not.
+    Bound(io::Result<BoundSocket>),
+    /// Of a client of the control socket, or a signal.
     Query(Query),
+}
+
+/// What a lease begins with.
+pub struct Entrance {
+    pub ticket: u64,
+    pub answer: LeaseAnswer,
+    /// What is known of the handoff from an earlier supervisor.
+    pub support: Option<Support>,
+    pub socket: io::Result<BoundSocket>,
 }
 
 impl From<Event> for Input {

@@ -2,35 +2,39 @@
 
 mod hook_calls;
 mod owner;
+mod preparation;
 mod records;
+mod requests;
 mod whereabouts;
 
+pub use preparation::Prepared;
 pub use whereabouts::Whereabouts;
 
 use super::diagnostics::Diagnostics;
-use super::input::Input;
+use super::input::{Entrance, Input};
 use super::reporter::Reporter;
 use crate::core::event::Remains;
 use crate::core::{
-    Call, Contested, Event, Fact, Fingerprint, Generation, HangContext, Hook, HookEnd, LeaseRequest, LeftRecord, Moved,
-    Observation, Owner, ProbeScope, Report, Request, Requester, SpawnFailure,
+    Call, Contested, Event, Fact, Generation, HangContext, Hook, HookEnd, LeaseAnswer, LeaseRequest, LeftRecord, Moved,
+    Observation, Owner, ProbeScope, Request, Requester, SpawnFailure,
 };
 use crate::gateway::adopt::{self, Found};
 use crate::gateway::handoff::Handoff;
 use crate::gateway::hooks::Hooks;
 use crate::gateway::incident::HungGateway;
-use crate::gateway::openclaw::{self, Openclaw};
+use crate::gateway::openclaw::Openclaw;
 use crate::gateway::probe::{Look, Prober};
 use crate::gateway::process::{self, Birth, Departure, Gateway, Heir, Launch, Sweep};
-use crate::gateway::program;
 use crate::gateway::sample::Sampling;
 use crate::gateway::tree::Orphans;
-use crate::host::{clock, manager};
+use crate::host::clock;
+use crate::host::control::BoundSocket;
 use crate::platform::claim::Server;
 use crate::platform::standard_streams;
 use crate::platform::thread::BlockingCall;
 use crate::store::Store;
 use hook_calls::HookCalls;
+use preparation::{Preparation, Site, Start};
 use records::Records;
 use std::ffi::OsString;
 use std::io;
@@ -41,6 +45,9 @@ use tokio::task::JoinHandle;
 
 /// What takes longer is a file system that hangs.
 const BOUNDING_TIME_MAX: Duration = Duration::from_secs(10);
+
+/// The same for what a lease begins with. The supervisor goes on without it.
+const ENTERING_TIME_MAX: Duration = Duration::from_secs(2);
 
 /// The gateway's side, and with it the store's and the hooks'.
 pub struct Shell {
@@ -59,6 +66,7 @@ pub struct Shell {
     /// When the write of the last confirmation began that the core was told of, since the boot.
     confirmed: Option<Duration>,
     hooks: HookCalls,
+    preparation: Preparation,
     departure: Option<Departure>,
     /// The kill of a tree that was begun last, with the look for strays after it.
     killing: Option<JoinHandle<()>>,
@@ -95,6 +103,7 @@ impl Shell {
             openclaw,
             diagnostics,
             hooks: HookCalls::new(hooks, inputs.clone()),
+            preparation: Preparation::default(),
             departure: None,
             killing: None,
             bounding: BlockingCall::default(),
@@ -117,13 +126,37 @@ impl Shell {
         });
     }
 
-    /// The lease is ours. The store knows of this gateway of a predecessor.
-    pub(super) fn enter_lease(&mut self, left: Option<LeftRecord>) -> Option<Event> {
+    /// The lease is ours. The store knows of this gateway of a predecessor. `bind` makes the control socket. `Entered` comes
+    /// when all that blocks on a file system is done, or takes too long: before the first gateway, so that what is known of the
+    /// handoff is right for that one too.
+    pub(super) fn enter_lease(
+        &mut self,
+        left: Option<LeftRecord>,
+        (ticket, answer): (u64, LeaseAnswer),
+        bind: impl FnOnce() -> io::Result<BoundSocket> + Send + 'static,
+    ) {
         self.records.enter_lease(left);
-        process::clear_leaves(&self.launch);
-        self.hooks.clear_leaves();
-        // Before the first gateway, so that it is right for that one too.
-        self.handoff.recall().map(|support| Event::Negotiated { support })
+        let (launch, clear_hooks) = (Arc::clone(&self.launch), self.hooks.leaves());
+        let (handoff, inputs) = (self.handoff.clone(), self.inputs.clone());
+        let looks = move || {
+            process::clear_leaves(&launch);
+            clear_hooks();
+            (handoff.recall(), bind())
+        };
+        tokio::spawn(async move {
+            let looked = BlockingCall::default().run(ENTERING_TIME_MAX, looks).await;
+            let (support, socket) = looked.unwrap_or_else(|error| (None, Err(error)));
+            let _closed = inputs.send(Input::Entered(Box::new(Entrance { ticket, answer, support, socket }))).await;
+        });
+    }
+
+    /// Makes a control socket beside the loop; `Bound` brings it.
+    pub(super) fn bind(&self, bind: impl FnOnce() -> io::Result<BoundSocket> + Send + 'static) {
+        let inputs = self.inputs.clone();
+        tokio::spawn(async move {
+            let bound = BlockingCall::default().run(ENTERING_TIME_MAX, bind).await;
+            let _closed = inputs.send(Input::Bound(bound.unwrap_or_else(Err))).await;
+        });
     }
 
     pub(super) fn watch(&mut self, pid: i32) {
@@ -182,11 +215,6 @@ impl Shell {
         self.whereabouts.serve(server);
     }
 
-    /// The file that the next gateway writes to, if a standard stream of ours has lost its reader.
-    pub(super) fn log_in_use() -> Option<String> {
-        standard_streams::log_in_use().map(|file| file.display().to_string())
-    }
-
     /// Has the gateway send `Measured`, if there is one.
     pub(super) fn measure(&self, generation: Generation, sampling: Sampling) {
         let Some(gateway) = self.owned(generation) else { return };
@@ -229,62 +257,90 @@ impl Shell {
         self.records.store.confirm(ticket);
     }
 
-    pub(super) fn spawn(&mut self, generation: Generation, no_respawn: bool) -> Option<Event> {
-        if let Some(failure) = self.obstacle() {
-            return Some(Event::SpawnFailed { generation, failure });
+    /// [`Shell::take_prepared`] starts it.
+    pub(super) fn spawn(&mut self, generation: Generation, no_respawn: bool) {
+        self.prepare(Start::Gateway { generation, no_respawn });
+    }
+
+    fn prepare(&mut self, start: Start) {
+        let site = Site {
+            program_word: self.program_word.clone(),
+            launch: Arc::clone(&self.launch),
+            openclaw: self.openclaw.clone(),
+            files: self.whereabouts.files(),
+        };
+        let (looks, inputs) = (self.preparation.begin(start, site), self.inputs.clone());
+        tokio::spawn(async move {
+            let (number, prepared) = looks.await;
+            let _closed = inputs.send(Input::Prepared(number, prepared)).await;
+        });
+    }
+
+    /// The file systems that a start needs answer, or do not. Returns what the core is told.
+    pub(super) fn take_prepared(&mut self, number: u64, prepared: io::Result<Box<Prepared>>) -> Vec<Event> {
+        let Some(start) = self.preparation.take(number) else { return Vec::new() };
+        let prepared = prepared.map_or_else(|error| Prepared::unknown(&error), |prepared| *prepared);
+        let Prepared { moved, obstacle, fingerprint, streams, log } = prepared;
+        if let Some((launch, openclaw)) = moved {
+            self.move_program(launch, openclaw);
         }
-        // Taken before the start: what is changed later is another state of the files.
-        let fingerprint = self.fingerprint();
-        super::crash_point::pass();
-        let birth = Birth { generation, instance: self.records.instance(), no_respawn, fingerprint };
-        let launch = self.whereabouts.complete(&self.launch);
-        let spawned = Gateway::spawn(birth, &launch, self.orphans, &self.inputs);
-        super::crash_point::pass();
-        match spawned {
-            Ok(gateway) => {
-                self.records.spawned(&gateway);
-                self.gateway = Some(gateway);
-                None
+        match start {
+            Start::Gateway { generation, .. } if let Some(failure) = obstacle => {
+                vec![Event::SpawnFailed { generation, failure }]
             }
-            Err(failure) => Some(Event::SpawnFailed { generation, failure }),
+            Start::Gateway { generation, no_respawn } => {
+                super::crash_point::pass();
+                let birth = Birth { generation, instance: self.records.instance(), no_respawn, fingerprint };
+                let launch = self.whereabouts.complete(&self.launch);
+                let spawned = Gateway::spawn(birth, &launch, &streams, self.orphans, &self.inputs);
+                super::crash_point::pass();
+                let mut events = vec![Event::OutputMoved { to: log }];
+                match spawned {
+                    Ok(gateway) => {
+                        self.records.spawned(&gateway);
+                        self.gateway = Some(gateway);
+                    }
+                    Err(failure) => events.push(Event::SpawnFailed { generation, failure }),
+                }
+                events
+            }
+            Start::Hook { ticket, call } => {
+                let end = match obstacle {
+                    // A start would not follow.
+                    Some(SpawnFailure::Updating(why)) if call.hook() == Hook::PreStart => Some(HookEnd::Postponed(why)),
+                    _ => {
+                        self.hooks.call(ticket, &call, &streams, self.whereabouts.complete(&self.launch).exports).err()
+                    }
+                };
+                end.map(|end| Event::HookEnded { ticket, end }).into_iter().collect()
+            }
         }
+    }
+
+    /// Of a gateway that has not been started there is nothing to wait for.
+    pub(super) fn take_back_start(&mut self) -> Option<Event> {
+        let generation = self.preparation.take_back_gateway()?;
+        let failure = SpawnFailure::Resources("it was taken back before it was started".to_owned());
+        Some(Event::SpawnFailed { generation, failure })
+    }
+
+    fn move_program(&mut self, launch: Launch, openclaw: Option<Openclaw>) {
+        tracing::warn!(
+            "the gateway's program is another one now: {}; it was {}",
+            launch.program.display(),
+            self.launch.program.display()
+        );
+        self.launch = Arc::new(launch);
+        self.records.set_launch(Arc::clone(&self.launch));
+        self.openclaw = openclaw;
+        self.handoff.set_openclaw(self.openclaw.clone());
+        self.hooks.set_openclaw(self.openclaw.clone());
     }
 
     /// The same where the program was found under this name.
     #[must_use]
     pub fn with_program_word(self, program_word: OsString) -> Self {
         Self { program_word, ..self }
-    }
-
-    /// What keeps the gateway from being started just now.
-    fn obstacle(&mut self) -> Option<SpawnFailure> {
-        self.find_program();
-        let update = self.openclaw.as_ref().and_then(|openclaw| openclaw.obstacle(clock::wall()));
-        update.or_else(|| {
-            program::trouble(&self.launch.program).map(|why| SpawnFailure::Program(format!("cannot start: {why}")))
-        })
-    }
-
-    /// Looks for the program again: an update of it, or of Node.js, may have moved it.
-    fn find_program(&mut self) {
-        let Some(found) = program::moved(&self.program_word, &self.launch.program) else { return };
-        tracing::warn!(
-            "the gateway's program is another one now: {}; it was {}",
-            found.display(),
-            self.launch.program.display()
-        );
-        self.launch = Arc::new(Launch { program: found, ..(*self.launch).clone() });
-        self.records.set_launch(Arc::clone(&self.launch));
-        self.openclaw = Openclaw::of(&self.launch);
-        self.handoff.set_openclaw(self.openclaw.clone());
-        self.hooks.set_openclaw(self.openclaw.clone());
-    }
-
-    /// The state of the configuration and of the program's files.
-    fn fingerprint(&self) -> Fingerprint {
-        let files = self.whereabouts.files();
-        let config = openclaw::fingerprint(files.iter().map(|file| Some(file.as_path())));
-        Fingerprint { config, program: self.openclaw.as_ref().map_or(0, Openclaw::fingerprint) }
     }
 
     /// Looks for what a predecessor left; [`Shell::take_found`] gets what is found.
@@ -368,20 +424,32 @@ impl Shell {
         self.hooks.clear(heir);
     }
 
-    pub(super) fn hook(&mut self, ticket: u64, call: &Call) {
-        // A start would not follow.
-        if let (Hook::PreStart, Some(SpawnFailure::Updating(why))) = (call.hook(), self.obstacle()) {
-            return self.hooks.report_end(ticket, HookEnd::Postponed(why));
+    /// [`Shell::take_prepared`] starts it.
+    pub(super) fn hook(&mut self, ticket: u64, call: Call) {
+        self.prepare(Start::Hook { ticket, call });
+    }
+
+    /// Says whether it had not begun.
+    fn take_back_hook(&mut self, ticket: u64) -> Option<Event> {
+        let is_waiting = self.preparation.take_back_hook(ticket);
+        let end = HookEnd::NotStarted("it was taken back before it was started".to_owned());
+        is_waiting.then_some(Event::HookEnded { ticket, end })
+    }
+
+    pub(super) fn end_hook(&mut self, ticket: u64) -> Option<Event> {
+        let taken_back = self.take_back_hook(ticket);
+        if taken_back.is_none() {
+            self.hooks.end(ticket);
         }
-        self.hooks.call(ticket, call, self.whereabouts.complete(&self.launch).exports);
+        taken_back
     }
 
-    pub(super) fn end_hook(&self, ticket: u64) {
-        self.hooks.end(ticket);
-    }
-
-    pub(super) fn kill_hook(&self, ticket: u64) {
-        self.hooks.kill(ticket);
+    pub(super) fn kill_hook(&mut self, ticket: u64) -> Option<Event> {
+        let taken_back = self.take_back_hook(ticket);
+        if taken_back.is_none() {
+            self.hooks.kill(ticket);
+        }
+        taken_back
     }
 
     pub(super) fn terminate(&self, generation: Generation) {
@@ -431,6 +499,9 @@ impl Shell {
 
     /// Lets go of a gateway that the core has done with.
     pub(super) fn let_go(&mut self, held: Option<Generation>) {
+        if held.is_none() {
+            self.preparation.take_back_gateway();
+        }
         if let Some(gateway) = self.gateway.take_if(|gateway| held != Some(gateway.generation())) {
             // Another one takes its place with nothing between them: a successor, and all the rest is that one's now.
             if held.is_some() {
@@ -449,20 +520,17 @@ impl Shell {
         }
     }
 
+    /// A signal of an operator: see [`requests::hear`].
+    pub(super) fn hear(&self, signal: &'static str, request: Request, by: Requester, reporter: &Reporter) {
+        tokio::spawn(requests::hear(signal, request, by, reporter.clone(), self.inputs.clone()));
+    }
+
     /// Grants a request, or says why not.
     pub(super) fn admit(&self, request: Request, by: Requester, reporter: &Reporter) -> Option<Event> {
         if request != Request::Detach {
             return Some(Event::Requested { request, by });
         }
-        let (inputs, reporter) = (self.inputs.clone(), reporter.clone());
-        tokio::spawn(async move {
-            match manager::refuses_detach().await {
-                Some(why) => reporter.report(&Report::DetachRefused { why }),
-                None => {
-                    let _closed = inputs.send(Event::Requested { request, by }.into()).await;
-                }
-            }
-        });
+        tokio::spawn(requests::admit_detach(by, reporter.clone(), self.inputs.clone()));
         None
     }
 }

@@ -70,8 +70,9 @@ impl RunError {
     }
 }
 
-/// Supervises until there is nothing more to do. The log must stand.
-pub async fn run(settings: Settings) -> Result<Outcome, RunError> {
+/// Supervises until there is nothing more to do. The log must stand. Up to the call of `begun` this thread may wait for a file
+/// system, and after it no more.
+pub async fn run(settings: Settings, begun: impl FnOnce()) -> Result<Outcome, RunError> {
     let signals = Signals::install().map_err(RunError::Signals)?;
     descriptors::keep_from_children();
     make_folder(&settings.store_dir)?;
@@ -115,7 +116,9 @@ pub async fn run(settings: Settings) -> Result<Outcome, RunError> {
              nor an earlier gateway can be found; mount this namespace's own /proc"
         );
     }
-    let End { outcome, lease } = assemble(settings, &key, &store, (sender, inputs), &reporter).run(signals).await;
+    let app = assemble(settings, &key, &store, (sender, inputs), &reporter);
+    begun();
+    let End { outcome, lease } = app.run(signals).await;
     if let Some(epoch) = lease {
         reporter.report(&Report::LeaseReleased { epoch });
     }

@@ -13,13 +13,18 @@ use super::openclaw::Openclaw;
 use crate::core::Event;
 use crate::core::handoff::{ANSWER_MAX, HandoffVerdict, Support};
 use crate::platform::output::{Output, OutputError, output};
+use crate::platform::thread::BlockingCall;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::Mutex;
 use tokio::sync::mpsc::Sender;
 
 /// A real answer has about 200 bytes.
 const ANSWER_LENGTH_MAX: usize = 64 * 1024;
+
+/// How long the looks at the files of the program may take.
+const FILES_TIME_MAX: Duration = Duration::from_secs(10);
 
 const NO_CLI: &str = "the gateway's command names no 'openclaw ... gateway'";
 
@@ -53,7 +58,9 @@ impl Handoff {
         if capability.is_none() {
             *capability = self.memory.read();
         }
-        capability.as_ref().filter(|known| holds_for(known, openclaw)).map(Capability::support)
+        let known = capability.as_ref()?;
+        let (files, config) = (openclaw.fingerprint(), openclaw.config_fingerprint());
+        known.holds_for(&openclaw.line(), files, config).then(|| known.support())
     }
 
     /// Asks whether the CLI supports our version of the contract, then sends `Negotiated`.
@@ -78,10 +85,15 @@ impl Handoff {
     async fn support(&self) -> Support {
         let Some(openclaw) = &self.openclaw else { return Support::Unsupported(NO_CLI.to_owned()) };
         let mut capability = self.capability.lock().await;
-        if let Some(known) = capability.as_ref().filter(|known| holds_for(known, openclaw)) {
+        let (program, command) = (Arc::clone(openclaw), openclaw.line());
+        let prints = move || (program.fingerprint(), program.config_fingerprint());
+        let (files, config) = match BlockingCall::default().run(FILES_TIME_MAX, prints).await {
+            Ok(prints) => prints,
+            Err(error) => return Support::TimedOut(format!("the files of the program cannot be looked at: {error}")),
+        };
+        if let Some(known) = capability.as_ref().filter(|known| known.holds_for(&command, files, config)) {
             return known.support();
         }
-        let (command, files, config) = (openclaw.line(), openclaw.fingerprint(), openclaw.config_fingerprint());
         let support = match call(openclaw, &["capabilities"]).await {
             Ok(answer) => read_capabilities(&answer),
             Err(error) => Support::TimedOut(error.to_string()),
@@ -114,11 +126,4 @@ impl Handoff {
 async fn call(openclaw: &Openclaw, question: &[&str]) -> Result<Output, OutputError> {
     let command = openclaw.command(&[&["gateway", "restart-handoff"], question, &["--json"]].concat());
     output(command, ANSWER_LENGTH_MAX, ANSWER_MAX).await
-}
-
-/// A failed call may have had its reason in the configuration.
-fn holds_for(known: &Capability, openclaw: &Openclaw) -> bool {
-    known.command == openclaw.line()
-        && known.files == openclaw.fingerprint()
-        && (known.restart_handoff || known.config == openclaw.config_fingerprint())
 }

@@ -11,7 +11,7 @@ use super::exit_watch;
 pub use super::launch::HOOK;
 use super::launch::{INSTANCE, scrub};
 use super::openclaw::Openclaw;
-use super::spawn::{self, ProcessKind, SpawnError, Started};
+use super::spawn::{self, ProcessKind, SpawnError, Started, Streams};
 use super::tree::{Orphans, Tree};
 use crate::core::hook::{Call, Hook, HookEnd};
 use crate::core::{Event, ExitStatus, Moment, TreeEnd};
@@ -160,6 +160,7 @@ impl Hooks {
         &self,
         ticket: u64,
         call: &Call,
+        streams: &Streams,
         events: &Sender<impl From<Event> + Send + 'static>,
     ) -> Result<RunningHook, HookEnd> {
         let hook = call.hook();
@@ -170,7 +171,7 @@ impl Hooks {
         let program = command.get_program().to_string_lossy().into_owned();
         let not_executed = move |error: io::Error| HookEnd::NotStarted(format!("cannot execute {program}: {error}"));
         let input = File::open("/dev/null").map_err(&not_executed)?;
-        let started = spawn::start(&mut command, Some(input.as_fd()), ProcessKind::Hook, &id);
+        let started = spawn::start(&mut command, Some(input.as_fd()), streams, ProcessKind::Hook, &id);
         let started = started.map_err(|failure| match failure {
             SpawnError::Spawn(error) => not_executed(error),
             SpawnError::Watch(error) => {

@@ -8,6 +8,7 @@ use super::launch;
 pub use super::launch::{Birth, INSTANCE, Launch, key_of};
 use super::sample::{self, Sampling};
 use super::spawn::{self, ProcessKind, SpawnError, Started};
+pub use super::spawn::{Streams, prepare};
 use super::tree::{Orphans, Tree};
 use crate::core::{Event, Generation, SpawnFailure, Usage};
 use crate::platform::cgroup::Leaf;
@@ -89,7 +90,7 @@ impl SharedTree {
 }
 
 impl Gateway {
-    /// Starts one, with our own standard streams. Then it sends to `events`: `Spawned` when the program is executed, or
+    /// Starts one. Then it sends to `events`: `Spawned` when the program is executed, or
     /// `SpawnFailed`; and `LeaderExited` when its process exits.
     ///
     /// # Errors
@@ -97,11 +98,12 @@ impl Gateway {
     pub fn spawn(
         birth: Birth<'_>,
         launch: &Launch,
+        streams: &Streams,
         orphans: Orphans,
         events: &Sender<impl From<Event> + Send + 'static>,
     ) -> Result<Self, SpawnFailure> {
         let Birth { generation, instance, fingerprint, .. } = birth;
-        let started = spawn::start(&mut launch.command(birth), None, ProcessKind::Gateway, instance);
+        let started = spawn::start(&mut launch.command(birth), None, streams, ProcessKind::Gateway, instance);
         let started = started.map_err(|failure| match failure {
             SpawnError::Spawn(error) => explain(&error, &launch.program),
             SpawnError::Watch(error) => {

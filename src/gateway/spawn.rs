@@ -77,10 +77,23 @@ pub(super) enum SpawnError {
     Watch(io::Error),
 }
 
-/// Starts a command with this id. [`executed`] returns whether execve(2) succeeded.
+/// What a child gets as standard output and error; `None` if ours.
+pub type Streams = [Option<File>; 2];
+
+/// To be called before a start, beside the event loop: it blocks on the file systems of the working directory and of the log
+/// file.
+#[must_use]
+pub fn prepare() -> Streams {
+    working_directory::ensure();
+    standard_streams::for_child()
+}
+
+/// Starts a command with this id. [`executed`] returns whether execve(2) succeeded. Nothing here waits for another process or
+/// for a file system of the user: see [`prepare`].
 pub(super) fn start(
     command: &mut Command,
     input: Option<BorrowedFd<'_>>,
+    [output, errors]: &Streams,
     kind: ProcessKind,
     id: &str,
 ) -> Result<Started, SpawnError> {
@@ -89,8 +102,6 @@ pub(super) fn start(
         tracing::debug!(%error, "no control group for a {kind:?}");
     }
     let (mut leaf, tag) = (leaf.ok().map(Arc::new), kind.tag_of(id));
-    working_directory::ensure();
-    let [output, errors] = standard_streams::for_child();
     let streams = [input, output.as_ref().map(File::as_fd), errors.as_ref().map(File::as_fd)];
     let setup = Setup { leaf: leaf.as_deref(), tag, streams };
     let Spawned { handle: leader, outside, exec } = process::spawn(command, setup).map_err(|error| {

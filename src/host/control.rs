@@ -18,13 +18,12 @@ pub use broadcast::Broadcast;
 pub use connection::{ANSWER_TIME_MAX, Connection, ConnectionError};
 pub use session::{ENDING, IsInside, Query};
 pub use slots::CLIENTS_MAX;
-pub use socket::{NAME, SocketFile};
+pub use socket::{BoundSocket, NAME, SocketFile};
 pub use status::{Facts, GatewayReply, LeaseReply, NextReply, ProbeReply, RestartsReply, StatusReply, SupervisorReply};
 
 use session::Shared;
 use socket::may_ask;
 use std::io;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{UnixListener, UnixStream};
@@ -46,23 +45,11 @@ pub struct Control {
 }
 
 impl Control {
-    /// Creates the socket and replaces that of a dead predecessor: needs the lease. Must be called within a runtime.
+    /// Must be called within a runtime.
     ///
     /// # Errors
-    /// Those of bind(2); the path is too long for a socket address.
-    pub fn bind(store_dir: &Path) -> io::Result<Self> {
-        Self::on(socket::bind_owner(store_dir)?)
-    }
-
-    /// The same for a supervisor in standby, which has no lease: under a name of its own.
-    ///
-    /// # Errors
-    /// As [`Control::bind`].
-    pub fn bind_standby(store_dir: &Path) -> io::Result<Self> {
-        Self::on(socket::bind_standby(store_dir)?)
-    }
-
-    fn on((listener, file): (std::os::unix::net::UnixListener, SocketFile)) -> io::Result<Self> {
+    /// EMFILE.
+    pub fn on(BoundSocket(listener, file): BoundSocket) -> io::Result<Self> {
         let listener = UnixListener::from_std(listener)?;
         Ok(Self { listener, file: Arc::new(file), broadcast: Broadcast::default() })
     }

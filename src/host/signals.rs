@@ -4,8 +4,8 @@
 //! gateway or opens a debugger in some.
 
 use crate::core::{Request, Requester};
+use crate::platform::disposition;
 use crate::platform::standard_streams::has_terminal;
-use crate::platform::{disposition, proc};
 use futures_util::StreamExt;
 use nix::sys::signal::SigSet;
 use signal_hook::consts::{
@@ -109,7 +109,8 @@ fn sender(name: &'static str, origin: &Origin) -> Requester {
         how: name.to_owned(),
         pid: process.map(|process| process.pid),
         uid: process.map(|process| process.uid),
-        command: process.and_then(|process| proc::command_of(process.pid)),
+        // The read of it may block.
+        command: None,
     }
 }
 

@@ -41,6 +41,23 @@ pub fn kill_group_of_child(pid: i32) -> io::Result<()> {
     Ok(rustix::process::kill_process_group(group, Signal::KILL)?)
 }
 
+/// SIGKILL to the process group with the pid of a child of ours as its number, without a look at it: until that child is
+/// reaped, the number is its own, and so is a group that has it.
+///
+/// # Errors
+/// ECHILD if it is no child; ESRCH if there is no such group; EPERM if the group is ours; `TimedOut` as with [`kill_child`].
+pub fn kill_group_led_by_child(pid: i32) -> io::Result<()> {
+    let name = positive(pid).ok_or(io::ErrorKind::InvalidInput)?;
+    has_ended(name)?;
+    if proc::is_left_behind() {
+        return Err(io::ErrorKind::TimedOut.into());
+    }
+    if pid == nix::unistd::getpgrp().as_raw() {
+        return Err(Errno::PERM.into());
+    }
+    Ok(rustix::process::kill_process_group(name, Signal::KILL)?)
+}
+
 /// Whether this is a child of ours, dead or alive, that was not reaped.
 #[must_use]
 pub fn is_child(pid: i32) -> bool {

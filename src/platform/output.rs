@@ -5,6 +5,7 @@ use super::descent::descendants_of;
 use super::kill::kill_group_of_child;
 use super::proc;
 use super::process::{Handle, Setup, Spawned, claim, reap, spawn, unclaim};
+use super::thread::BlockingCall;
 use super::working_directory;
 use std::fs::File;
 use std::io;
@@ -60,7 +61,9 @@ pub async fn output(mut command: Command, limit: usize, time: Duration) -> Resul
     let input = File::open("/dev/null")?;
     let ((text, text_end), (errors, errors_end)) = (io::pipe()?, io::pipe()?);
     let streams = [Some(input.as_fd()), Some(text_end.as_fd()), Some(errors_end.as_fd())];
-    working_directory::ensure();
+    if working_directory::is_gone() {
+        let _late = BlockingCall::default().run(time, working_directory::ensure).await;
+    }
     let setup = Setup { streams, ..Setup::default() };
     let Spawned { handle, exec, .. } = spawn(&mut command, setup).map_err(not_started)?;
     let running = Running::claim(handle);

@@ -25,22 +25,34 @@ const NOW: Timespec = Timespec { tv_sec: 0, tv_nsec: 0 };
 
 static FOLDER: OnceLock<PathBuf> = OnceLock::new();
 
-/// Where the log file is made if it is needed. The first call counts.
+/// Whether standard output and error are files, which lose no reader. poll(2) would ask a FUSE server about one.
+static ARE_FILES: OnceLock<[bool; 2]> = OnceLock::new();
+
+/// Where the log file is made if it is needed. The first call counts. Looks what our standard streams are, which blocks.
 pub fn set_folder(folder: PathBuf) {
     let _second = FOLDER.set(folder);
+    ARE_FILES.get_or_init(|| [is_file(io::stdout()), is_file(io::stderr())]);
+}
+
+fn is_file(stream: impl AsFd) -> bool {
+    rustix::fs::fstat(stream).is_ok_and(|stat| rustix::fs::FileType::from_raw_mode(stat.st_mode).is_file())
+}
+
+fn lost() -> [bool; 2] {
+    let [output, errors] = ARE_FILES.get().copied().unwrap_or_default();
+    [!output && is_lost(io::stdout()), !errors && is_lost(io::stderr())]
 }
 
 /// The log file, if a stream of ours is lost.
 #[must_use]
 pub fn log_in_use() -> Option<PathBuf> {
-    let is_lost = is_lost(io::stdout()) || is_lost(io::stderr());
-    FOLDER.get().filter(|_| is_lost).map(|folder| folder.join(LOG))
+    FOLDER.get().filter(|_| lost().contains(&true)).map(|folder| folder.join(LOG))
 }
 
 /// What a child gets as standard output and error: `None` if it can have ours. Without a log file it is `/dev/null`.
 #[must_use]
 pub fn for_child() -> [Option<File>; 2] {
-    [is_lost(io::stdout()), is_lost(io::stderr())].map(|is_lost| {
+    lost().map(|is_lost| {
         let null = || OpenOptions::new().write(true).open("/dev/null").ok();
         is_lost.then(|| open_log().ok().or_else(null)).flatten()
     })

@@ -10,7 +10,14 @@ pub fn set_fallback(folder: PathBuf) {
     let _second = FALLBACK.set(folder);
 }
 
-/// Goes to the fallback, or else to `/`, if the working directory was removed. Relative paths were resolved at the start.
+/// Whether the working directory was removed. It does not block.
+#[must_use]
+pub fn is_gone() -> bool {
+    std::env::current_dir().is_err()
+}
+
+/// Goes to the fallback, or else to `/`, if the working directory was removed. Relative paths were resolved at the start. It
+/// blocks then.
 pub fn ensure() {
     let Err(error) = std::env::current_dir() else { return };
     let root = Path::new("/");

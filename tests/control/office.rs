@@ -3,7 +3,7 @@
 use nix::unistd::Pid;
 use openclaw_supervise::core::status::{GatewayStatus, Next, Status};
 use openclaw_supervise::core::{Endpoint, Phase, Readiness, Request, Requester, Usage, Verdict};
-use openclaw_supervise::host::control::{Broadcast, Control, Facts, NAME, Query};
+use openclaw_supervise::host::control::{BoundSocket, Broadcast, Control, Facts, NAME, Query};
 use serde_json::Value;
 use std::fs;
 use std::io::{ErrorKind, Read, Write};
@@ -289,7 +289,7 @@ pub(crate) struct Desk {
 
 impl Desk {
     pub(crate) fn open(stage: &Stage, script: Script) -> Self {
-        let control = Control::bind(stage.store()).unwrap();
+        let control = Control::on(BoundSocket::of_owner(stage.store()).unwrap()).unwrap();
         let broadcast = control.broadcast();
         let (messages, mut inbox) = mpsc::channel(8);
         let (noted, requests) = mpsc::unbounded_channel();

@@ -5,6 +5,7 @@ use super::super::input::Input;
 use crate::core::{Call, Event, HookEnd};
 use crate::gateway::hooks::{Hooks, RunningHook};
 use crate::gateway::openclaw::Openclaw;
+use crate::gateway::process::Streams;
 use std::ffi::OsString;
 use std::io;
 use std::sync::Arc;
@@ -27,8 +28,10 @@ impl HookCalls {
         Arc::make_mut(&mut self.hooks).openclaw = openclaw;
     }
 
-    pub(super) fn clear_leaves(&self) {
-        self.hooks.clear_leaves();
+    /// See [`Hooks::clear_leaves`].
+    pub(super) fn leaves(&self) -> impl FnOnce() + Send + use<> {
+        let hooks = Arc::clone(&self.hooks);
+        move || hooks.clear_leaves()
     }
 
     /// Ends the hooks that a predecessor left.
@@ -44,22 +47,22 @@ impl HookCalls {
     }
 
     /// `exports`: the variables of the gateway.
-    pub(super) fn call(&mut self, ticket: u64, call: &Call, exports: Vec<(&'static str, OsString)>) {
+    ///
+    /// # Errors
+    /// Why it could not be called.
+    pub(super) fn call(
+        &mut self,
+        ticket: u64,
+        call: &Call,
+        streams: &Streams,
+        exports: Vec<(&'static str, OsString)>,
+    ) -> Result<(), HookEnd> {
         crash_point::pass();
         Arc::make_mut(&mut self.hooks).exports = exports;
-        match self.hooks.call(ticket, call, &self.inputs) {
-            Ok(running) => self.running = Some(running),
-            Err(end) => self.report_end(ticket, end),
-        }
+        let called = self.hooks.call(ticket, call, streams, &self.inputs);
         crash_point::pass();
-    }
-
-    /// It was not called.
-    pub(super) fn report_end(&self, ticket: u64, end: HookEnd) {
-        let inputs = self.inputs.clone();
-        tokio::spawn(async move {
-            let _closed = inputs.send(Event::HookEnded { ticket, end }.into()).await;
-        });
+        self.running = Some(called?);
+        Ok(())
     }
 
     pub(super) fn end(&self, ticket: u64) {

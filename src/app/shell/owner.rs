@@ -2,8 +2,9 @@
 
 use crate::core::Contested;
 use crate::core::event::OwnerPlan;
-use crate::host::control::{Connection, ConnectionError, ENDING};
+use crate::host::control::{self, Connection, ConnectionError, ENDING};
 use crate::platform::claim;
+use crate::platform::thread::BlockingCall;
 use std::path::PathBuf;
 use std::time::Duration;
 use tokio::time::timeout;
@@ -25,6 +26,11 @@ async fn plan_of(what: Contested, store_dir: PathBuf, port: u16) -> OwnerPlan {
         Contested::PortClaim => claim::folder_of(port, ANSWER_TIME_MAX).await.ok().flatten(),
     };
     let Some(folder) = folder else { return OwnerPlan::Unknown };
+    // A connect(2) walks the path on this thread: it has to answer.
+    let socket = folder.join(control::NAME);
+    if BlockingCall::default().run(ANSWER_TIME_MAX, move || socket.symlink_metadata().is_ok()).await.is_err() {
+        return OwnerPlan::Unknown;
+    }
     match Connection::status(&folder).await {
         Ok((_, status)) => match status.supervisor.ends_within_ms {
             Some(within) => OwnerPlan::Ends(Duration::from_millis(within)),

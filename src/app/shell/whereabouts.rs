@@ -239,11 +239,11 @@ impl SettingsReader {
             return seen;
         }
         let owner = match by {
-            Some(pid) => proc::run(move || proc::command_of(pid))
+            Some(pid) => proc::run(move || proc::command_of(pid).zip(Some(proc::uid_of(pid))))
                 .await
                 .ok()
                 .flatten()
-                .map_or(Owner::Unseen, |command| Owner::Other(Holder { pid, command, uid: proc::uid_of(pid) })),
+                .map_or(Owner::Unseen, |(command, uid)| Owner::Other(Holder { pid, command, uid })),
             None => Owner::Unseen,
         };
         let detail = format!("{}, but another supervisor has claimed the port for its gateway", seen.detail);

@@ -27,6 +27,11 @@ pub(super) struct Capability {
 }
 
 impl Capability {
+    /// A failed call may have had its reason in the configuration.
+    pub(super) fn holds_for(&self, command: &str, files: u64, config: u64) -> bool {
+        self.command == command && self.files == files && (self.restart_handoff || self.config == config)
+    }
+
     pub(super) fn support(&self) -> Support {
         if self.restart_handoff {
             Support::Supported

@@ -6,7 +6,8 @@
 //! all processes, for members that are no longer our descendants.
 //!
 //! It runs on a worker of [`proc::run`], because its reads of `/proc` may block. If one does, the kill is restarted on
-//! another worker, and the process that blocks the read is killed unseen, if that is proven to be a member.
+//! another worker, which kills first what needs no look, and the process that blocks the read is killed unseen, if that is
+//! proven to be a member.
 
 use super::members::{Root, Tree, me};
 use super::membership::{Evidence, TreeMember};
@@ -16,9 +17,11 @@ use crate::core::TreeEnd;
 use crate::platform::descent::is_unseen;
 use crate::platform::kill;
 use crate::platform::proc::{self, ProcessState, Stat};
-use crate::platform::process::Turn;
+use crate::platform::process::{Handle, Turn};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -81,13 +84,43 @@ impl Tree {
 /// See [`Tree::kill`].
 async fn kill(tree: Tree, elapsed: impl Fn() -> Duration + Clone + Send + Sync + 'static) -> TreeEnd {
     let (toll, copy, clock) = (Toll::default(), tree.clone(), elapsed.clone());
-    let end = proc::run(move || TreeKill::new(copy.clone(), elapsed.clone(), toll.clone()).run()).await;
-    end.unwrap_or_else(|error| {
+    let is_stuck = AtomicBool::new(false);
+    let job = move || {
+        let kill = TreeKill::new(copy.clone(), elapsed.clone(), toll.clone());
+        // Strike first where a look got stuck, and look later.
+        kill.run(if is_stuck.swap(true, Ordering::Relaxed) { FirstSurvey::Skipped } else { FirstSurvey::Done })
+    };
+    proc::run(job).await.unwrap_or_else(|error| {
         // No thread is available: kill at least what needs no read of `/proc`.
-        tracing::warn!(%error, "cannot look for the processes of the gateway; killing its leader and control group");
-        let _sent = (tree.leader.map(|leader| leader.kill()), tree.leaf.map(|leaf| leaf.kill()));
+        tracing::warn!(%error, "cannot look for the processes of the gateway; killing its leader, its group and control group");
+        tree.strike();
         TreeEnd { survivors: 1, elapsed: clock(), ..TreeEnd::default() }
     })
+}
+
+impl Tree {
+    /// SIGKILL to what needs no look at `/proc`: the control group, the leader, and its process group. Returns whether the
+    /// leader lived.
+    fn strike(&self) -> bool {
+        if let Some(leaf) = &self.leaf
+            && let Err(error) = leaf.kill()
+        {
+            tracing::debug!(%error, "cannot kill the control group at once");
+        }
+        // Before the leader: it is a zombie then, but no handle of another process.
+        if let Root::Child { pid, .. } = self.root {
+            let _none = kill::kill_group_led_by_child(pid);
+        }
+        let lives = |leader: &Arc<Handle>| matches!(leader.has_ended(), Ok(false));
+        self.leader.as_ref().filter(|leader| lives(leader)).is_some_and(|leader| leader.kill().is_ok())
+    }
+}
+
+/// Whether the members are recorded before the first signals.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum FirstSurvey {
+    Done,
+    Skipped,
 }
 
 /// The kill of one tree, by one worker.
@@ -123,11 +156,13 @@ impl<E: Fn() -> Duration> TreeKill<E> {
         }
     }
 
-    fn run(mut self) -> TreeEnd {
+    fn run(mut self, survey: FirstSurvey) -> TreeEnd {
         let (mut empty_scans, mut rounds) = (0, 0);
         self.begin_turn();
         if self.inherits() {
-            self.survey_family();
+            if survey == FirstSurvey::Done {
+                self.survey_family();
+            }
             self.kill_members(&[]);
         }
         loop {
@@ -223,15 +258,9 @@ impl<E: Fn() -> Duration> TreeKill<E> {
         for member in members {
             self.toll.note(member, self.tree.number());
         }
-        if let Some(leaf) = &self.tree.leaf
-            && let Err(error) = leaf.kill()
-        {
-            tracing::debug!(%error, "cannot kill the control group at once");
-        }
-        // Whether `/proc` shows it or not.
-        if let Some(leader) = &self.tree.leader
-            && matches!(leader.has_ended(), Ok(false))
-            && leader.kill().is_ok()
+        // Whether `/proc` shows them or not.
+        if self.tree.strike()
+            && let Some(leader) = &self.tree.leader
         {
             self.toll.note_hidden(leader.pid(), false);
         }

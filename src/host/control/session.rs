@@ -87,12 +87,6 @@ pub(super) async fn serve(
     }
 }
 
-fn requester(how: String, peer: UCred) -> Requester {
-    // A client in a pid namespace that we cannot see into has pid 0.
-    let pid = peer.pid().filter(|pid| *pid > 0);
-    Requester { how, pid, uid: Some(peer.uid()), command: pid.and_then(proc::command_of) }
-}
-
 async fn tell_status(stream: &UnixStream, shared: &Shared<impl From<Query>>) -> io::Result<()> {
     let (sender, answer) = oneshot::channel();
     let status = async {
@@ -116,14 +110,17 @@ async fn forward(
     peer: UCred,
     asking: Slot,
 ) -> io::Result<()> {
-    let by = requester(format!("control socket: {}", request.name()), peer);
-    let is_inside = match by.pid {
+    // A client in a pid namespace that we cannot see into has pid 0.
+    let pid = peer.pid().filter(|pid| *pid > 0);
+    let (is_inside, command) = match pid {
         Some(pid) => {
             let is_inside = Arc::clone(&shared.is_inside);
-            proc::run(move || is_inside(pid)).await.unwrap_or(false)
+            proc::run(move || (is_inside(pid), proc::command_of(pid))).await.unwrap_or_default()
         }
-        None => false,
+        None => (false, None),
     };
+    let how = format!("control socket: {}", request.name());
+    let by = Requester { how, pid, uid: Some(peer.uid()), command };
     let place = match timeout(PATIENCE, shared.messages.reserve()).await {
         Ok(Ok(place)) => place,
         Ok(Err(_)) => return say(stream, &answer::error(ENDING)).await,

@@ -64,18 +64,45 @@ impl Drop for SocketFile {
     }
 }
 
-/// Makes the socket of the owner, in place of one that a predecessor left. Where the file system has no sockets (FAT, SMB) it
-/// gets a name without a file, and a warning says so.
-pub(super) fn bind_owner(store_dir: &Path) -> io::Result<(UnixListener, SocketFile)> {
-    bind_file(store_dir).or_else(|error| {
-        let Ok(listener) = bind_without_file(store_dir) else { return Err(error) };
-        let dir = store_dir.display();
-        tracing::warn!(
-            "cannot make the control socket in {dir}: {error}; listening on one without a file: 'status', 'restart', \
-             'stop' and 'retry-now' find it in the same container"
-        );
-        Ok((listener, SocketFile { path: PathBuf::new(), identity: (0, 0), is_removed: AtomicBool::new(true) }))
-    })
+/// A socket that listens and is not served yet.
+#[derive(Debug)]
+pub struct BoundSocket(pub(super) UnixListener, pub(super) SocketFile);
+
+impl BoundSocket {
+    /// Makes the socket of the owner, in place of one that a predecessor left: needs the lease. Where the file system has no
+    /// sockets (FAT, SMB) it gets a name without a file, and a warning says so. It blocks on the file system.
+    ///
+    /// # Errors
+    /// Those of bind(2); the path is too long for a socket address.
+    pub fn of_owner(store_dir: &Path) -> io::Result<Self> {
+        bind_file(store_dir).or_else(|error| {
+            let Ok(listener) = bind_without_file(store_dir) else { return Err(error) };
+            let dir = store_dir.display();
+            tracing::warn!(
+                "cannot make the control socket in {dir}: {error}; listening on one without a file: 'status', 'restart', \
+                 'stop' and 'retry-now' find it in the same container"
+            );
+            let file = SocketFile { path: PathBuf::new(), identity: (0, 0), is_removed: AtomicBool::new(true) };
+            Ok(Self(listener, file))
+        })
+    }
+
+    /// Makes the socket of a supervisor in standby, which has no lease, and removes those of dead ones. It blocks on the file
+    /// system.
+    ///
+    /// # Errors
+    /// As [`BoundSocket::of_owner`].
+    pub fn of_standby(store_dir: &Path) -> io::Result<Self> {
+        let place = place();
+        // A socket of another machine is dead to us as well.
+        let has_one_machine = matches!(filesystem::without_dependable_locks(store_dir), Ok(None));
+        for name in standbys(store_dir) {
+            if (has_one_machine || name.ends_with(&format!("-{place}{}", STANDBY.1))) && is_dead(store_dir, &name) {
+                let _stays = fs::remove_file(store_dir.join(name));
+            }
+        }
+        bind(store_dir, &format!("{}{}-{place}{}", STANDBY.0, std::process::id(), STANDBY.1))
+    }
 }
 
 /// An abstract socket, see unix(7).
@@ -100,7 +127,7 @@ fn name_without_file(store_dir: &Path) -> io::Result<String> {
     Ok(format!("openclaw-supervise/control/{key:016x}-{}", place()))
 }
 
-fn bind_file(store_dir: &Path) -> io::Result<(UnixListener, SocketFile)> {
+fn bind_file(store_dir: &Path) -> io::Result<BoundSocket> {
     let path = store_dir.join(NAME);
     match fs::symlink_metadata(&path) {
         Ok(found) if found.file_type().is_socket() => fs::remove_file(&path)?,
@@ -109,19 +136,6 @@ fn bind_file(store_dir: &Path) -> io::Result<(UnixListener, SocketFile)> {
         Err(error) => return Err(error),
     }
     bind(store_dir, NAME)
-}
-
-/// Makes the socket of a supervisor in standby, and removes those of dead ones.
-pub(super) fn bind_standby(store_dir: &Path) -> io::Result<(UnixListener, SocketFile)> {
-    let place = place();
-    // A socket of another machine is dead to us as well.
-    let has_one_machine = matches!(filesystem::without_dependable_locks(store_dir), Ok(None));
-    for name in standbys(store_dir) {
-        if (has_one_machine || name.ends_with(&format!("-{place}{}", STANDBY.1))) && is_dead(store_dir, &name) {
-            let _stays = fs::remove_file(store_dir.join(name));
-        }
-    }
-    bind(store_dir, &format!("{}{}-{place}{}", STANDBY.0, std::process::id(), STANDBY.1))
 }
 
 /// The names of the sockets of all supervisors in standby.
@@ -157,14 +171,14 @@ fn is_dead(store_dir: &Path, name: &str) -> bool {
     connected() == Some(Err(nix::Error::ECONNREFUSED))
 }
 
-fn bind(store_dir: &Path, name: &str) -> io::Result<(UnixListener, SocketFile)> {
+fn bind(store_dir: &Path, name: &str) -> io::Result<BoundSocket> {
     let path = store_dir.join(name);
     let listener = UnixListener::bind(Address::of(store_dir, name)?.path())?;
     // Some volumes have no modes; the credentials of each client are checked anyway.
     let _no_modes = fs::set_permissions(&path, Permissions::from_mode(0o600));
     let file = SocketFile { identity: identity(&path)?, path, is_removed: AtomicBool::new(false) };
     listener.set_nonblocking(true)?;
-    Ok((listener, file))
+    Ok(BoundSocket(listener, file))
 }
 
 fn identity(path: &Path) -> io::Result<(u64, u64)> {

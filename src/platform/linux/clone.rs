@@ -115,12 +115,13 @@ pub fn spawn_in_own_session(command: &mut Command) -> io::Result<Handle> {
     Handle::open(command.spawn()?.id().cast_signed())
 }
 
-/// The highest descriptor that is open now.
+/// The highest descriptor that is open now, and a few more: other threads may open some until the clone.
 fn last_descriptor() -> RawFd {
     const MANY: RawFd = 1024;
+    const MARGIN: RawFd = 16;
     let numbers = fs::read_dir("/proc/self/fd")
         .map(|all| all.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).max());
-    numbers.ok().flatten().unwrap_or(MANY)
+    numbers.ok().flatten().unwrap_or(MANY).saturating_add(MARGIN)
 }
 
 /// What execve(2) takes, made before the clone: afterwards nothing may be allocated.
@@ -199,7 +200,10 @@ fn clone(leaf: Option<&OwnedFd>, plan: &ChildPlan<'_>) -> io::Result<i32> {
     // does not learn of the child, which makes system calls alone before it executes another program or ends.
     let pid = unsafe { libc::syscall(libc::SYS_clone3, &raw const arguments, size_of::<libc::clone_args>()) };
     match pid {
-        0 => follow(plan),
+        0 => {
+            close_ours(plan, None);
+            follow(plan)
+        }
         pid if pid > 0 => i32::try_from(pid).map_err(|_| io::ErrorKind::InvalidData.into()),
         _ => Err(io::Error::last_os_error()),
     }
@@ -217,6 +221,8 @@ fn fork(
     // SAFETY: the child makes system calls alone before it executes another program or ends.
     let pid = unsafe { libc::fork() };
     if pid == 0 {
+        // Before it enters its control group: that waits for other processes.
+        close_ours(plan, leaf.map(AsRawFd::as_raw_fd));
         if let Some(leaf) = leaf {
             tell_parent(plan.tell, enter(leaf).err().map_or(0, Errno::raw_os_error));
         }
@@ -253,20 +259,37 @@ fn tell_parent(pipe: RawFd, code: i32) {
     }
 }
 
-/// The child, until it is another program. It allocates nothing and takes no lock: another thread of ours may have held
-/// one when it was copied.
-fn follow(plan: &ChildPlan<'_>) -> ! {
-    // First of all what must end with us: the lock of the lease, the claim on the port, the control socket. A child that
-    // is held up in its execve(2) would keep them for a supervisor that was killed.
-    for number in 3..=plan.last {
-        // SAFETY: a flag of a number is asked for, and the number is closed: what owns it is in our parent.
-        unsafe {
-            let is_ours = [Some(plan.tell)].iter().chain(&plan.streams).any(|kept| *kept == Some(number));
-            if !is_ours && libc::fcntl(number, libc::F_GETFD) == libc::FD_CLOEXEC {
-                libc::close(number);
+/// The first thing that the child does is to close what must end with us: the claim on the port, the control socket, the
+/// lock of the lease, the database. A child that is held up later would keep them for a supervisor that was killed. The
+/// sockets go first: close(2) of a file may wait for its file system (FUSE, NFS), and that of a socket for nothing.
+fn close_ours(plan: &ChildPlan<'_>, leaf: Option<RawFd>) {
+    for are_sockets in [true, false] {
+        for number in 3..=plan.last {
+            let is_kept = [Some(plan.tell), leaf].iter().chain(&plan.streams).any(|kept| *kept == Some(number));
+            // SAFETY: a flag of a number is asked for, and the number is closed: what owns it is in our parent.
+            unsafe {
+                if !is_kept
+                    && libc::fcntl(number, libc::F_GETFD) == libc::FD_CLOEXEC
+                    && (!are_sockets || is_socket(number))
+                {
+                    libc::close(number);
+                }
             }
         }
     }
+}
+
+/// fstat(2) would ask the file system.
+fn is_socket(number: RawFd) -> bool {
+    let (mut kind, mut length): (libc::c_int, libc::socklen_t) =
+        (0, libc::socklen_t::try_from(size_of::<libc::c_int>()).unwrap_or(0));
+    // SAFETY: both are on the stack, and of the size that is said.
+    unsafe { libc::getsockopt(number, libc::SOL_SOCKET, libc::SO_TYPE, (&raw mut kind).cast(), &raw mut length) == 0 }
+}
+
+/// The child, until it is another program. It allocates nothing and takes no lock: another thread of ours may have held
+/// one when it was copied.
+fn follow(plan: &ChildPlan<'_>) -> ! {
     // A gateway without a tag is better than none.
     let _tagged = plan.tag.map(RlimitTag::put_on_us);
     let failed = attempt(plan);

@@ -17,15 +17,18 @@ const KERNEL_THREAD: u32 = 0x0020_0000;
 pub(super) const CHUNK: usize = 8 * 1024;
 
 /// Whether `/proc` lists the processes of another pid namespace than ours, as in a namespace without its own mount: then
-/// every pid in it names another process here, and none is looked up.
+/// every pid in it names another process here, and none is looked up. The same where it is not mounted.
 #[must_use]
 pub fn is_foreign() -> bool {
     static IS_FOREIGN: OnceLock<bool> = OnceLock::new();
-    *IS_FOREIGN.get_or_init(|| {
-        let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-        // Our pid in each namespace from that of the mount down to our own, see proc(5).
-        let pids = status.lines().find_map(|line| line.strip_prefix("NSpid:"));
-        pids.is_some_and(|pids| pids.split_ascii_whitespace().count() > 1)
+    *IS_FOREIGN.get_or_init(|| match fs::read_to_string("/proc/self/status") {
+        Ok(status) => {
+            // Our pid in each namespace from that of the mount down to our own, see proc(5).
+            let pids = status.lines().find_map(|line| line.strip_prefix("NSpid:"));
+            pids.is_some_and(|pids| pids.split_ascii_whitespace().count() > 1)
+        }
+        // That of a namespace which is not above ours does not list us.
+        Err(error) => error.kind() == io::ErrorKind::NotFound,
     })
 }
 
