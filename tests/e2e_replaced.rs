@@ -9,8 +9,8 @@ mod support;
 
 use nix::sys::signal::Signal;
 use rustix::fs::{FlockOperation, flock};
-use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::fs::{self, DirBuilder};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::Path;
 use std::process::Command;
 use std::thread;
@@ -110,7 +110,8 @@ fn socket_lease_and_records_come_back_wherever_the_directory_went() {
 fn an_owner_that_has_locked_the_new_directory_and_has_no_socket_yet_is_known_by_its_claim() {
     let (scene, mut owner, gateway) = serving();
     fs::remove_dir_all(scene.state_dir()).unwrap();
-    fs::create_dir_all(scene.store_dir()).unwrap();
+    // Its mode would stay as it is: it is not made by the owner.
+    DirBuilder::new().recursive(true).mode(0o700).create(scene.store_dir()).unwrap();
     let lock = fs::File::create(scene.store_dir().join("lease.lock")).unwrap();
     flock(&lock, FlockOperation::NonBlockingLockExclusive).unwrap();
     let told = status(&scene);

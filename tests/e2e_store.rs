@@ -7,8 +7,8 @@
 mod support;
 
 use nix::sys::signal::Signal;
-use std::fs::{self, OpenOptions};
-use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
+use std::fs::{self, DirBuilder, OpenOptions};
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread;
@@ -399,7 +399,7 @@ fn a_store_folder_that_is_replaced_under_a_supervisor_gets_its_lock_and_its_reco
         match *what {
             "a copy" => copy(&away, &dir),
             "none" => {}
-            _ => fs::create_dir(&dir).unwrap(),
+            _ => DirBuilder::new().mode(0o700).create(&dir).unwrap(),
         }
         assert_duplicate_ends(&scene, what);
         let next = restart(&mut owner);

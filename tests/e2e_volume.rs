@@ -9,12 +9,12 @@ mod support;
 
 use nix::sys::signal::Signal;
 use std::fs::{self, Permissions};
-use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
-use std::path::PathBuf;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use support::jail::gateways;
 use support::root::needs_root;
-use support::supervisor::{Said, Supervisor};
+use support::supervisor::{Launch, Said, Supervisor};
 use support::{PATIENCE, Scene, wait_for};
 
 /// No user of this machine has to have it.
@@ -106,4 +106,92 @@ fn a_store_of_another_user_is_refused_with_78_and_left_as_it_is() {
     assert!(reason.contains("belongs to user 1000") && reason.contains("--store-dir"), "{reason}");
     assert_eq!(scene.diary().starts().len(), 0);
     assert_eq!(fs::read_dir(scene.store_dir()).unwrap().count(), 0);
+}
+
+/// The mode and the names of a directory.
+fn look(dir: &Path) -> (u32, Vec<String>) {
+    let names = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    (fs::metadata(dir).unwrap().mode() & 0o7777, names.collect())
+}
+
+#[test]
+fn a_directory_that_is_shared_or_holds_other_files_is_refused_with_2_and_left_as_it_is() {
+    needs_root("another user");
+    for (what, mode, file, owner) in [
+        ("as /tmp", 0o1777, Some("x"), 0),
+        ("as a new /tmp", 0o1777, None, 0),
+        ("world-writable", 0o777, None, 0),
+        ("as /etc", 0o755, Some("passwd"), 0),
+        ("as /root", 0o700, Some(".profile"), 0),
+        ("the home of another user", 0o755, Some(".profile"), OTHER),
+    ] {
+        let scene = Scene::new("healthy");
+        let dir = scene.root().join("there");
+        fs::create_dir(&dir).unwrap();
+        file.iter().for_each(|name| fs::write(dir.join(name), "").unwrap());
+        fs::set_permissions(&dir, Permissions::from_mode(mode)).unwrap();
+        chown(&dir, Some(owner), None).unwrap();
+        let before = look(&dir);
+        assert_refused(&scene, scene.launch().option("--store-dir", &dir.display().to_string()), what);
+        assert_eq!(look(&dir), before, "{what}");
+    }
+}
+
+#[track_caller]
+fn assert_refused(scene: &Scene, launch: Launch<'_>, what: &str) {
+    let mut supervisor = launch.start();
+    supervisor.expect_exit(2);
+    let reason = supervisor.last("supervisor.stopped").text("reason").to_owned();
+    assert!(reason.contains("--store-dir /") && !reason.contains('\n'), "{what}: {reason}");
+    assert_eq!(scene.diary().starts().len(), 0, "{what}");
+}
+
+#[test]
+fn a_link_in_a_directory_of_another_user_is_refused_with_2_and_its_target_is_left_as_it_is() {
+    needs_root("another user");
+    let scene = Scene::new("healthy");
+    let target = scene.root().join("target");
+    fs::create_dir(&target).unwrap();
+    fs::set_permissions(&target, Permissions::from_mode(0o755)).unwrap();
+    symlink(&target, scene.store_dir()).unwrap();
+    chown(scene.state_dir(), Some(OTHER), None).unwrap();
+    assert_refused(&scene, scene.launch(), "the store");
+    fs::remove_file(scene.store_dir()).unwrap();
+    let below = scene.state_dir().join("link");
+    symlink(&target, &below).unwrap();
+    let store = below.join("new/store").display().to_string();
+    assert_refused(&scene, scene.launch().option("--store-dir", &store), "above the store");
+    assert_eq!(look(&target), (0o755, Vec::new()));
+    // In a directory of our own it leads where we want it to.
+    chown(scene.state_dir(), Some(0), None).unwrap();
+    symlink(&target, scene.store_dir()).unwrap();
+    let mut supervisor = scene.start();
+    supervisor.wait_started();
+    Said::by(&scene, &["stop"]).expect(0);
+    supervisor.expect_exit(0);
+    assert!(look(&target).1.contains(&"supervise.sqlite".to_owned()));
+}
+
+/// As root supervises in a directory that a group may change.
+#[test]
+fn links_in_place_of_our_files_are_not_followed() {
+    let scene = Scene::new("healthy");
+    fs::create_dir(scene.store_dir()).unwrap();
+    fs::set_permissions(scene.store_dir(), Permissions::from_mode(0o2775)).unwrap();
+    let names =
+        ["supervise.sqlite", "control.sock", "capabilities.json", "capabilities.json.new", "output.log", "incidents"];
+    let precious = |name: &str| scene.root().join(format!("precious-{name}"));
+    for name in names {
+        fs::write(precious(name), "precious").unwrap();
+        fs::set_permissions(precious(name), Permissions::from_mode(0o644)).unwrap();
+        symlink(precious(name), scene.store_dir().join(name)).unwrap();
+    }
+    let mut supervisor = scene.start();
+    supervisor.wait_started();
+    supervisor.signal(Signal::SIGTERM);
+    supervisor.expect_exit(0);
+    for name in names {
+        let (text, mode) = (fs::read_to_string(precious(name)).unwrap(), fs::metadata(precious(name)).unwrap().mode());
+        assert_eq!((text.as_str(), mode & 0o777), ("precious", 0o644), "{name}");
+    }
 }

@@ -117,14 +117,18 @@ fn check_command(settings: &ServiceSettings, found: &SearchPath) -> Result<(), E
     }
 }
 
-/// Whether the home directory belongs to the caller.
+/// Whether the home directory belongs to the caller, and what there is of the one for the unit: sudo may keep the
+/// `XDG_CONFIG_HOME` of another user.
 fn check_home(settings: &ServiceSettings) -> Result<(), Error> {
-    let owner = fs::metadata(&settings.home).map(|meta| meta.uid());
-    let is_others = owner.is_ok_and(|owner| owner != Uid::effective().as_raw());
-    if settings.scope == Scope::User && is_others {
-        return Err(Error::OtherUsersHome { home: settings.home.clone(), user: manager::user_name() });
+    let is_others = |path: &Path, ours: &[u32]| fs::metadata(path).is_ok_and(|meta| !ours.contains(&meta.uid()));
+    let (us, root) = (Uid::effective().as_raw(), 0);
+    let folder = if cfg!(target_os = "macos") { settings.home.clone() } else { unit::folder(settings) };
+    let there = folder.ancestors().find(|path| path.exists()).filter(|there| is_others(there, &[us, root]));
+    let home = Some(settings.home.as_path()).filter(|home| is_others(home, &[us]));
+    match home.or(there).filter(|_| settings.scope == Scope::User) {
+        Some(other) => Err(Error::OtherUsersHome { home: other.to_owned(), user: manager::user_name() }),
+        None => Ok(()),
     }
-    Ok(())
 }
 
 /// Stops and removes the service.

@@ -15,15 +15,14 @@ use crate::host::manager::StopBudget;
 use crate::host::signals::Signals;
 use crate::host::{clock, journal, manager};
 use crate::platform::process::become_subreaper;
-use crate::platform::refusal::is_refusal;
 use crate::platform::system_calls::Shortfall;
 use crate::platform::{descriptors, machine, proc, standard_streams, system_calls, working_directory};
 use crate::settings::Settings;
-use crate::store::{Clocks, Limits, Place, Store, StoreError};
-use std::fs::{self, DirBuilder};
+use crate::store::{self, Clocks, Limits, Place, Store, StoreError};
+use std::fs;
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt};
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -42,14 +41,9 @@ pub enum RunError {
     /// No signal handlers.
     #[error("cannot install the signal handlers: {0}; nothing was started; raise the limit on open files")]
     Signals(io::Error),
-    /// No place for our own records.
-    #[error(
-        "cannot make the store directory {0}: {1}; nothing was started; give it to this user or name another with --store-dir"
-    )]
-    Folder(PathBuf, io::Error),
-    /// No thread for our own records.
+    /// No place for our own records, or no thread for them.
     #[error("{0}")]
-    Store(StoreError),
+    Store(#[from] StoreError),
     /// No subreaper.
     #[error(
         "cannot become the reaper of orphaned gateway processes: {0}; nothing was started; use Linux 3.4 or later, and a \
@@ -62,10 +56,10 @@ impl RunError {
     #[must_use]
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Folder(_, error) if is_refusal(error) => exit::EX_CONFIG,
+            Self::Store(error) if error.is_usage() => exit::USAGE,
             Self::Store(error) if error.is_refusal() => exit::EX_CONFIG,
             Self::Subreaper(_) => exit::EX_CONFIG,
-            Self::Signals(_) | Self::Folder(..) | Self::Store(_) => exit::FAILURE,
+            Self::Signals(_) | Self::Store(_) => exit::FAILURE,
         }
     }
 }
@@ -75,7 +69,8 @@ impl RunError {
 pub async fn run(settings: Settings, begun: impl FnOnce()) -> Result<Outcome, RunError> {
     let signals = Signals::install().map_err(RunError::Signals)?;
     descriptors::keep_from_children();
-    make_folder(&settings.store_dir)?;
+    // That access(2) would allow it was checked with the settings; some file systems say no all the same.
+    store::make_folder(&settings.store_dir)?;
     standard_streams::set_folder(settings.store_dir.clone());
     working_directory::set_fallback(settings.state_dir.clone());
     become_subreaper().map_err(RunError::Subreaper)?;
@@ -96,7 +91,7 @@ pub async fn run(settings: Settings, begun: impl FnOnce()) -> Result<Outcome, Ru
     let tell = move |told| {
         let _closed = news.blocking_send(Input::News(told));
     };
-    let store = Store::open(place, Clocks::system(), Limits::default(), tell).map_err(RunError::Store)?;
+    let store = Store::open(place, Clocks::system(), Limits::default(), tell)?;
     let reporter = Reporter::new(store.clone());
     reporter.report(&Report::SupervisorStarted {
         version: env!("CARGO_PKG_VERSION"),
@@ -228,11 +223,4 @@ fn hooks_key(lease_key: &str, store_dir: &Path) -> String {
     let store = fs::metadata(store_dir).map(|store| (store.dev(), store.ino())).unwrap_or_default();
     let place = process::key_of(&format!("{store:?}\0{:?}", machine::pid_namespace()));
     format!("{}{place}", process::key_of(lease_key))
-}
-
-/// Makes our own directory, and the gateway's state directory above it, for this user alone. That access(2) would allow
-/// it was checked with the settings; some file systems say no all the same.
-fn make_folder(path: &Path) -> Result<(), RunError> {
-    let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
-    made.map_err(|error| RunError::Folder(path.to_owned(), error))
 }

@@ -9,9 +9,9 @@ pub use files::fingerprint;
 use self::files::EntryFile;
 use super::launch::{INSTANCE, Launch, OWNED, scrub};
 use crate::core::SpawnFailure;
+use crate::platform::regular_file;
 use std::ffi::{OsStr, OsString};
-use std::fs::{self, File};
-use std::io::Read;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -124,11 +124,8 @@ pub fn is_openclaw(word: &OsStr) -> bool {
 fn is_built(file: &Path) -> bool {
     let dist = file.parent().filter(|folder| folder.ends_with("dist"));
     let Some(package) = dist.and_then(Path::parent) else { return false };
-    let mut head = Vec::new();
-    let read =
-        File::open(package.join("package.json")).and_then(|file| file.take(MANIFEST_HEAD).read_to_end(&mut head));
-    match read {
-        Ok(_) => first_name(&String::from_utf8_lossy(&head)) == Some("openclaw"),
+    match regular_file::head(&package.join("package.json"), MANIFEST_HEAD) {
+        Ok(head) => first_name(&String::from_utf8_lossy(&head)) == Some("openclaw"),
         Err(_) => package.ends_with("openclaw"),
     }
 }

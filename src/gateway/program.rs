@@ -1,9 +1,8 @@
 //! The gateway's program: where its name leads now, and what would run it.
 
 use crate::platform::filesystem::without_dependable_locks;
+use crate::platform::regular_file;
 use std::ffi::{OsStr, OsString};
-use std::fs::File;
-use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -33,8 +32,7 @@ fn trouble_on(program: &Path, path: Option<&OsStr>) -> Option<String> {
     if without_dependable_locks(program).ok()?.is_some() {
         return None;
     }
-    let mut head = Vec::new();
-    File::open(program).ok()?.take(FIRST_LINE_MAX).read_to_end(&mut head).ok()?;
+    let head = regular_file::head(program, FIRST_LINE_MAX).ok()?;
     let line = head.strip_prefix(b"#!")?.split(|&byte| byte == b'\n').next()?;
     let shown = program.display();
     if line.last() == Some(&b'\r') {

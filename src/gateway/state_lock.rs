@@ -4,10 +4,8 @@
 //! remove it on a clean exit. Other OpenClaw programs with exclusive access to the state write it too, with their role.
 //! Earlier releases keep theirs in the temporary directory of their environment, where we cannot find it.
 
-use crate::platform::proc;
+use crate::platform::{proc, regular_file};
 use serde_json::Value;
-use std::fs::File;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
 /// Many times the size of a real one.
@@ -24,8 +22,7 @@ pub struct StateOwner {
 /// The living gateway that holds `state_dir`. `None` also if the file cannot be read. Blocks on the file system.
 #[must_use]
 pub fn owner(state_dir: &Path) -> Option<StateOwner> {
-    let mut text = String::new();
-    File::open(path(state_dir)).ok()?.take(LENGTH_MAX).read_to_string(&mut text).ok()?;
+    let text = String::from_utf8(regular_file::head(&path(state_dir), LENGTH_MAX).ok()?).ok()?;
     let (owner, started) = parse(&text)?;
     let process = proc::stat(owner.pid).ok()?;
     (!process.is_dead() && as_written(process.start_time) == started).then_some(owner)

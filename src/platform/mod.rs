@@ -10,6 +10,7 @@ pub mod descriptors;
 #[expect(unsafe_code, reason = "no safe crate reads a signal's disposition without replacing it")]
 pub mod disposition;
 pub mod environment;
+pub mod folder;
 pub mod hash;
 #[cfg_attr(
     all(target_os = "linux", target_env = "gnu"),
@@ -22,6 +23,7 @@ pub mod output;
 pub mod program_pages;
 pub mod random;
 pub mod refusal;
+pub mod regular_file;
 #[expect(unsafe_code, reason = "no safe crate offers sqlite3_config(3)")]
 pub mod sqlite;
 pub mod standard_streams;

@@ -1,11 +1,12 @@
 //! Our standard output and error, which all that we start inherits. A write to a pipe without a reader ends a gateway:
 //! OpenClaw exits with 0 on EPIPE, others die of SIGPIPE. A log file takes the place of such a stream.
 
+use super::folder::Folder;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::OFlags;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::fd::AsFd;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
@@ -115,22 +116,19 @@ fn is_lost(stream: impl AsFd) -> bool {
 
 fn open_log() -> io::Result<File> {
     let folder = FOLDER.get().ok_or(io::ErrorKind::NotFound)?;
-    // A link could lead anywhere.
-    let flags = rustix::fs::OFlags::NOFOLLOW.bits().cast_signed();
-    OpenOptions::new().append(true).create(true).mode(0o600).custom_flags(flags).open(folder.join(LOG))
+    Folder::open(folder)?.open_file(LOG, OFlags::WRONLY | OFlags::APPEND | OFlags::CREATE)
 }
 
 fn empty_if_larger(folder: &Path, size_max: u64) -> io::Result<()> {
-    let path = folder.join(LOG);
-    let mut log = OpenOptions::new().read(true).write(true).open(&path)?;
+    let folder = Folder::open(folder)?;
+    let mut log = folder.open_file(LOG, OFlags::RDWR)?;
     let size = log.metadata()?.len();
     if size <= size_max {
         return Ok(());
     }
-    let old = folder.join(OLD_LOG);
     // A new file: not one that others may read.
-    let _absent = std::fs::remove_file(&old);
-    let mut old = OpenOptions::new().write(true).create_new(true).mode(0o600).open(old)?;
+    folder.remove(OLD_LOG)?;
+    let mut old = folder.create_file(OLD_LOG)?;
     log.seek(SeekFrom::Start(size - size_max))?;
     io::copy(&mut (&log).take(size_max), &mut old)?;
     log.set_len(0)

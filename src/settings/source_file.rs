@@ -1,8 +1,9 @@
 //! The files of the gateway that say where it listens. What we cannot read is a warning: the gateway reads them itself.
 
-use std::fs::{File, Metadata, OpenOptions};
+use crate::platform::regular_file;
+use std::fs::{File, Metadata};
 use std::io::{self, ErrorKind, Read};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -55,12 +56,8 @@ fn read_unchanged(path: &Path, longest: u64) -> io::Result<Vec<u8>> {
 }
 
 fn read_once(path: &Path, longest: u64) -> io::Result<(Vec<u8>, [i64; 6])> {
-    // Without O_NONBLOCK, open(2) of a FIFO waits for its writer.
-    let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
+    let file = regular_file::open(path)?;
     let before = file.metadata()?;
-    if !before.is_file() {
-        return Err(io::Error::other("it is not a regular file"));
-    }
     let bytes = read_at_most(&file, longest)?;
     Ok((bytes, state_of(&before)))
 }

@@ -15,10 +15,9 @@ use super::write_buffer::WriteBuffer;
 use super::{folder, history};
 use crate::core::lease::{Basis, Ruling, rule};
 use crate::core::{Acquired, Contested, History, Holder, LeaseAnswer, LeftRecord, Moment, Recovered, Report};
+use crate::platform::folder::Folder;
 use crate::platform::{claim, filesystem};
 use rusqlite::{Connection, Transaction};
-use std::fs::OpenOptions;
-use std::os::unix::fs::OpenOptionsExt;
 use std::time::Duration;
 
 /// Between two attempts on a lock or a claim that may be free in an instant.
@@ -248,9 +247,8 @@ fn look_before_opening(context: &Context, held: &HeldLease, unchanged: Option<u6
 
 /// An owner by lock sees the file with its next look at its own files, and makes its counter go on.
 fn ask_owner(context: &Context) {
-    let path = folder::question_of(&context.place.dir);
     // Without it the owner counts as one that does not answer, and is left alone.
-    let _unasked = OpenOptions::new().write(true).create(true).truncate(true).mode(folder::FILE_MODE).open(path);
+    let _unasked = Folder::open(&context.place.dir).map(|folder| folder.create_file(folder::QUESTION));
 }
 
 /// Whether the lease can be taken after the owner of this row, and why that one counts as gone.

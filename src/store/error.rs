@@ -21,6 +21,25 @@ pub enum StoreError {
         /// Our effective user.
         us: u32,
     },
+    /// A link on the path to the store directory.
+    #[error(
+        "the store directory {} leads through the symbolic link {}, which user {owner} could aim anywhere; nothing was changed; name its \
+         target: --store-dir {}", path.display(), link.display(), to.display()
+    )]
+    StrangeLink {
+        path: PathBuf,
+        link: PathBuf,
+        /// The user who can change the link.
+        owner: u32,
+        /// Where it leads to.
+        to: PathBuf,
+    },
+    /// No directory for a store.
+    #[error(
+        "the directory {} {why}, so it cannot be the store directory; nothing was changed; name a new one: --store-dir {}", path.display(),
+        path.join("openclaw-supervise").display()
+    )]
+    Unfit { path: PathBuf, why: String },
     /// A later version of this program wrote the database.
     #[error(
         "the store {} has schema version {found} (written by openclaw-supervise {by}), but openclaw-supervise {us} supports \
@@ -66,7 +85,11 @@ impl StoreError {
                 Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => StoreErrorKind::Corrupt,
                 _ => StoreErrorKind::Unavailable,
             },
-            Self::OtherUser { .. } | Self::Newer { .. } | Self::OtherProgram { .. } => StoreErrorKind::Refused,
+            Self::OtherUser { .. }
+            | Self::StrangeLink { .. }
+            | Self::Unfit { .. }
+            | Self::Newer { .. }
+            | Self::OtherProgram { .. } => StoreErrorKind::Refused,
             Self::OtherKind { .. } => StoreErrorKind::OtherKind,
             Self::File { .. } | Self::Thread(_) => StoreErrorKind::Unavailable,
         }
@@ -77,12 +100,22 @@ impl StoreError {
     pub fn is_refusal(&self) -> bool {
         match self {
             Self::File { source, .. } | Self::Thread(source) => is_refusal(source),
-            Self::OtherUser { .. } | Self::Newer { .. } | Self::OtherProgram { .. } => true,
+            Self::OtherUser { .. }
+            | Self::StrangeLink { .. }
+            | Self::Unfit { .. }
+            | Self::Newer { .. }
+            | Self::OtherProgram { .. } => true,
             Self::OtherKind { .. } => false,
             Self::Sqlite { source, .. } => {
                 matches!(source.sqlite_error_code(), Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied))
             }
         }
+    }
+
+    /// Whether the command line or the environment names a directory that is not for us.
+    #[must_use]
+    pub fn is_usage(&self) -> bool {
+        matches!(self, Self::StrangeLink { .. } | Self::Unfit { .. })
     }
 
     pub(super) fn file(doing: &'static str, path: &Path, advice: &'static str) -> impl FnOnce(io::Error) -> Self {
@@ -204,6 +237,13 @@ mod tests {
         let mut errors = vec![
             StoreError::file("open the lock", Path::new("/x/lease.lock"), "check its owner and permissions")(full()),
             StoreError::OtherUser { path: "/x".into(), owner: 0, us: 1000 },
+            StoreError::StrangeLink {
+                path: "/home/a/x".into(),
+                link: "/home/a".into(),
+                owner: 1000,
+                to: "/srv/x".into(),
+            },
+            StoreError::Unfit { path: "/x".into(), why: "is shared by all users (mode 1777)".to_owned() },
             StoreError::Newer { path: path(), found: 9, by: "9.8.7".to_owned(), us: "0.1.0", known: 1 },
             StoreError::OtherProgram { path: path(), found: 77 },
             StoreError::Thread(io::Error::from_raw_os_error(libc::EAGAIN)),

@@ -9,12 +9,13 @@
 
 use super::clock::Patience;
 use super::error::StoreError;
-use super::folder::{FILE_MODE, FileId, database_of, with_suffix};
+use super::folder::{DATABASE, FileId, database_of, with_suffix};
 use crate::core::lease::Basis;
-use crate::platform::random;
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, ErrorKind, Read, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use crate::platform::folder::Folder;
+use crate::platform::{random, regular_file};
+use std::fs;
+use std::io::{self, ErrorKind, Read};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -39,7 +40,7 @@ pub(super) struct FileKind {
 /// `None` if it is missing, empty, or no database. A process that has the database open must not ask: see [`FileId::at`].
 pub(super) fn kind(path: &Path) -> Result<Option<FileKind>, StoreError> {
     let look = || {
-        let Some(file) = found(File::open(path))? else { return Ok(None) };
+        let Some(file) = found(regular_file::open(path))? else { return Ok(None) };
         let mut header = Vec::new();
         (&file).take(20).read_to_end(&mut header)?;
         let id = FileId::of(&file.metadata()?);
@@ -133,31 +134,24 @@ impl DatabaseImage {
     /// Puts a new file with this content into place, of the kind of this basis.
     pub(super) fn install(mut self, basis: Basis) -> Result<(), StoreError> {
         set_mode(&mut self.bytes, basis);
-        let new = with_suffix(&self.path, &format!(".{}", random::id()));
-        let done = self.replace(&new);
-        if done.is_err() {
-            let _missing = fs::remove_file(&new);
-        }
-        done.map_err(StoreError::file("replace", &self.path, "check the free space and the file system"))
+        self.replace().map_err(StoreError::file("replace", &self.path, "check the free space and the file system"))
     }
 
     /// What the old logs say is in the new file already: to apply them once more, after a crash in between, changes nothing.
-    fn replace(&self, new: &Path) -> io::Result<()> {
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(FILE_MODE).open(new)?;
-        file.write_all(&self.bytes)?;
-        file.sync_all()?;
-        drop(file);
-        fs::rename(new, &self.path)?;
+    fn replace(&self) -> io::Result<()> {
+        Folder::open(self.path.parent().unwrap_or(Path::new("/")))?.replace(
+            DATABASE,
+            &format!("{DATABASE}.{}", random::id()),
+            &self.bytes,
+        )?;
         remove_logs(&self.path)
     }
 }
 
 /// Removes what a database of another kind left.
 pub(super) fn remove_logs(path: &Path) -> io::Result<()> {
-    for suffix in ["-wal", "-shm", "-journal"] {
-        found(fs::remove_file(with_suffix(path, suffix)))?;
-    }
-    Ok(())
+    let folder = Folder::open(path.parent().unwrap_or(Path::new("/")))?;
+    ["-wal", "-shm", "-journal"].iter().try_for_each(|suffix| folder.remove(format!("{DATABASE}{suffix}")))
 }
 
 fn read(path: &Path) -> io::Result<Vec<u8>> {

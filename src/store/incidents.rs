@@ -1,10 +1,11 @@
 //! Reports on hung gateways, in a directory beside the database.
 
-use super::folder::{FILE_MODE, FOLDER_MODE, tighten};
-use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use super::folder::{FOLDER_MODE, tighten};
+use crate::platform::folder::Folder;
+use std::io;
 use std::path::{Path, PathBuf};
+
+const FOLDER: &str = "incidents";
 
 /// The most files that are kept.
 const KEPT_MAX: usize = 20;
@@ -19,63 +20,39 @@ const SUFFIX: &str = ".json";
 /// failure.
 ///
 /// # Errors
-/// The folder or the file cannot be written.
+/// The folder or the file cannot be written; a symbolic link is in the place of the folder.
 pub fn save(store_dir: &Path, stamp: &str, content: &[u8]) -> io::Result<PathBuf> {
-    let folder = folder_in(store_dir)?;
-    let unfinished = folder.join(UNFINISHED);
-    // Left by a supervisor that was killed; we own the store, so no other process writes it now.
-    match fs::remove_file(&unfinished) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
+    let store = Folder::open(store_dir)?;
+    let folder = store.sub(FOLDER)?;
+    if let Some(warning) = tighten(&store, FOLDER, FOLDER_MODE) {
+        tracing::warn!("{warning}");
     }
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(FILE_MODE).open(&unfinished)?;
-    file.write_all(content)?;
-    file.sync_all()?;
-    let path = unused_in(&folder, stamp)?;
-    fs::rename(&unfinished, &path)?;
-    // Some file systems refuse fsync on a directory.
-    let _unsynced = File::open(&folder).and_then(|folder| folder.sync_all());
-    prune(&folder, &path);
-    Ok(path)
+    let name = unused_in(&folder, stamp)?;
+    // What a supervisor that was killed left under the first name is replaced: we own the store, so no other process writes it now.
+    folder.replace(&name, UNFINISHED, content)?;
+    folder.sync();
+    prune(&folder, &name);
+    Ok(store_dir.join(FOLDER).join(name))
 }
 
 /// An unused name for this timestamp: two within a millisecond do not overwrite each other.
-fn unused_in(folder: &Path, stamp: &str) -> io::Result<PathBuf> {
+fn unused_in(folder: &Folder, stamp: &str) -> io::Result<String> {
     let name = |number: usize| {
         let more = if number == 0 { String::new() } else { format!("-{number}") };
-        folder.join(format!("{}{more}{SUFFIX}", stamp.replace(':', "-")))
+        format!("{}{more}{SUFFIX}", stamp.replace(':', "-"))
     };
-    let is_unused =
-        |path: &PathBuf| fs::symlink_metadata(path).is_err_and(|error| error.kind() == io::ErrorKind::NotFound);
+    let is_unused = |name: &String| folder.meta_of(name).is_err_and(|error| error.kind() == io::ErrorKind::NotFound);
     (0..=KEPT_MAX).map(name).find(is_unused).ok_or_else(|| io::ErrorKind::AlreadyExists.into())
-}
-
-/// Creates the directory if needed. A symbolic link is refused.
-fn folder_in(store_dir: &Path) -> io::Result<PathBuf> {
-    let folder = store_dir.join("incidents");
-    match DirBuilder::new().mode(FOLDER_MODE).create(&folder) {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
-        _ => {}
-    }
-    let meta = fs::symlink_metadata(&folder)?;
-    if !meta.is_dir() {
-        return Err(io::Error::new(io::ErrorKind::NotADirectory, format!("{} is not a directory", folder.display())));
-    }
-    if let Some(warning) = tighten(&folder, &meta, FOLDER_MODE) {
-        tracing::warn!("{warning}");
-    }
-    Ok(folder)
 }
 
 /// Removes all but the last files, and never `newest`, which does not sort last after the clock was set back. Files with
 /// other names are not ours. A file that cannot be removed is tried again next time.
-fn prune(folder: &Path, newest: &Path) {
-    let Ok(entries) = fs::read_dir(folder) else { return };
-    let names = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok());
-    let mut names: Vec<_> = names.filter(|name| is_ours(name) && newest.file_name() != Some(name.as_ref())).collect();
+fn prune(folder: &Folder, newest: &str) {
+    let names = folder.names().unwrap_or_default().into_iter().filter_map(|name| name.into_string().ok());
+    let mut names: Vec<_> = names.filter(|name| is_ours(name) && name != newest).collect();
     names.sort_unstable();
     for name in names.iter().rev().skip(KEPT_MAX - 1) {
-        let _next_time = fs::remove_file(folder.join(name));
+        let _next_time = folder.remove(name);
     }
 }
 
@@ -94,6 +71,7 @@ fn is_ours(name: &str) -> bool {
 mod tests {
     use super::super::tests::Scratch;
     use super::*;
+    use std::fs;
     use std::os::unix::fs::MetadataExt;
 
     const STAMP: &str = "2026-11-24T03:00:00.000Z";

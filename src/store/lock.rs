@@ -1,12 +1,12 @@
 //! The kernel's lock: held until its holder exits, for whatever reason.
 
 use super::error::StoreError;
-use super::folder::{FILE_MODE, FileId, lock_of, tighten};
-use rustix::fs::{FlockOperation, flock};
+use super::folder::{FILE_MODE, FileId, LOCK, lock_of, tighten};
+use crate::platform::folder::Folder;
+use rustix::fs::{FlockOperation, OFlags, flock};
 use rustix::io::Errno;
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{self, ErrorKind};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 /// The lock file is never unlinked: a lock on an unlinked file excludes no other supervisor.
@@ -30,8 +30,10 @@ pub(super) enum LockAttempt {
 /// Does not wait.
 pub(super) fn take(dir: &Path) -> Result<LockAttempt, StoreError> {
     let path = lock_of(dir);
+    let folder =
+        Folder::open(dir).map_err(|error| StoreError::file("open", dir, "check the store directory")(error.into()))?;
     loop {
-        let file = open(&path).map_err(StoreError::file(
+        let file = open(&folder).map_err(StoreError::file(
             "open the lock",
             &path,
             "check its owner and permissions, or choose another directory with --store-dir",
@@ -46,7 +48,7 @@ pub(super) fn take(dir: &Path) -> Result<LockAttempt, StoreError> {
         // The file may have been replaced between open and flock.
         let now = FileId::at(&path).map_err(StoreError::file("inspect the lock", &path, "check the file system"))?;
         if now == Some(id) {
-            let warning = tighten(&path, &meta, FILE_MODE);
+            let warning = tighten(&folder, LOCK, FILE_MODE);
             return Ok(LockAttempt::Taken(Lock { _file: file, path, id }, warning));
         }
     }
@@ -55,7 +57,8 @@ pub(super) fn take(dir: &Path) -> Result<LockAttempt, StoreError> {
 /// Whether another process holds the lock. Takes it shared for an instant.
 pub(super) fn is_held(dir: &Path) -> Result<bool, StoreError> {
     let path = lock_of(dir);
-    let file = match File::open(&path) {
+    let open = || Folder::open(dir).map_err(io::Error::from)?.open_file(LOCK, OFlags::RDONLY);
+    let file = match open() {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
         file => file.map_err(StoreError::file("open the lock", &path, "check its owner and permissions"))?,
     };
@@ -70,11 +73,10 @@ impl Lock {
 }
 
 /// On a read-only file system an existing file can still be locked.
-fn open(path: &Path) -> io::Result<File> {
-    let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(FILE_MODE).open(path);
-    match file {
+fn open(folder: &Folder) -> io::Result<File> {
+    match folder.open_file(LOCK, OFlags::RDWR | OFlags::CREATE) {
         Err(error) if matches!(error.kind(), ErrorKind::ReadOnlyFilesystem | ErrorKind::PermissionDenied) => {
-            File::open(path).map_err(|_| error)
+            folder.open_file(LOCK, OFlags::RDONLY).map_err(|_| error)
         }
         file => file,
     }
@@ -121,6 +123,20 @@ mod tests {
         fs::set_permissions(&path, fs::Permissions::from_mode(0o666)).unwrap();
         let _lock = taken(scratch.path());
         assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
+    }
+
+    #[test]
+    fn a_link_and_a_fifo_are_no_lock() {
+        let scratch = Scratch::new();
+        let (path, precious) = (lock_of(scratch.path()), scratch.path().join("precious"));
+        fs::write(&precious, "").unwrap();
+        fs::set_permissions(&precious, fs::Permissions::from_mode(0o644)).unwrap();
+        std::os::unix::fs::symlink(&precious, &path).unwrap();
+        assert!(take(scratch.path()).is_err() && is_held(scratch.path()).is_err());
+        assert_eq!(fs::metadata(&precious).unwrap().mode() & 0o777, 0o644);
+        fs::remove_file(&path).unwrap();
+        nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        assert!(take(scratch.path()).is_err() && is_held(scratch.path()).is_err());
     }
 
     #[test]

@@ -13,8 +13,8 @@ use super::write_buffer::WriteBuffer;
 use crate::core::Holder;
 use crate::core::lease::{Basis, CONFIRMED_FOR, DOUBTED_FOR, Life, UNDOUBTED_WITHIN};
 use crate::platform::claim::Claim;
+use crate::platform::folder::Folder;
 use rusqlite::Transaction;
-use std::fs;
 use std::io;
 use std::mem;
 use std::time::Duration;
@@ -177,11 +177,11 @@ impl Ownership {
         };
     }
 
-    /// Answers an observer that cannot see our lock, see [`folder::question_of`].
+    /// Answers an observer that cannot see our lock, see [`folder::QUESTION`].
     pub(super) fn answer(&mut self, context: &Context, buffer: &mut WriteBuffer) {
-        let question = folder::question_of(&context.place.dir);
-        if self.held().is_some() && question.exists() {
-            let _asked_again = fs::remove_file(question);
+        let dir = &context.place.dir;
+        if self.held().is_some() && dir.join(folder::QUESTION).exists() {
+            let _asked_again = Folder::open(dir).map(|folder| folder.remove(folder::QUESTION));
             self.write(context, buffer, true);
         }
     }

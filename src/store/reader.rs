@@ -14,6 +14,8 @@ use super::schema::Database;
 use crate::core::lease::{Basis, Life};
 use crate::core::{History, Moment};
 use crate::platform::{filesystem, proc};
+use std::fs;
+use std::io::{self, ErrorKind};
 use std::path::Path;
 use std::time::Duration;
 
@@ -55,10 +57,14 @@ impl StoreReader {
     /// `None` if there is no store in this directory.
     pub fn open(dir: &Path) -> Result<Option<Self>, StoreError> {
         let path = database_of(dir);
-        let there =
-            path.try_exists().map_err(StoreError::file("look for", &path, "check the permissions of its directory"))?;
-        if !there {
-            return Ok(None);
+        match fs::metadata(&path) {
+            Ok(meta) if meta.is_file() => {}
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            // SQLite would wait for the other end of a FIFO.
+            meta => {
+                let error = meta.err().unwrap_or_else(|| io::Error::other("it is not a regular file"));
+                return Err(StoreError::file("look for", &path, "check the permissions of its directory")(error));
+            }
         }
         let basis = match filesystem::without_dependable_locks(dir) {
             Ok(None) => Basis::Lock,

@@ -2,14 +2,14 @@
 
 use super::clock::Patience;
 use super::error::StoreError;
-use super::folder::{FILE_MODE, FileId, database_of, tighten};
+use super::folder::{DATABASE, FILE_MODE, FileId, database_of, tighten};
 use super::image::{self, DatabaseImage};
 use crate::core::lease::Basis;
+use crate::platform::folder::Folder;
 use crate::platform::sqlite;
 use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
-use std::fs::{self, OpenOptions};
+use std::fs;
 use std::io::{self, ErrorKind};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -79,22 +79,34 @@ impl Database {
     /// a warning.
     pub(super) fn open(dir: &Path, basis: Basis, patience: Patience) -> Result<(Self, Option<String>), StoreError> {
         let path = database_of(dir);
+        let inspect = |error| StoreError::file("inspect", &path, "check the directory and its file system")(error);
+        let folder = Folder::open(dir).map_err(|error| inspect(error.into()))?;
         // SQLite would apply the umask. Its other files inherit the mode of this one.
-        let is_made = match OpenOptions::new().write(true).create_new(true).mode(FILE_MODE).open(&path) {
+        let is_made = match folder.create_file(DATABASE) {
             Err(error) if error.kind() != ErrorKind::AlreadyExists => {
                 return Err(StoreError::file("create", &path, "check the permissions of the directory")(error));
             }
             made => made.is_ok(),
         };
+        let meta = folder.meta_of(DATABASE).map_err(inspect)?;
+        if !meta.is_file() {
+            return Err(inspect(io::Error::other("it is not a regular file, and may lead elsewhere")));
+        }
         let kind = known_kind(&path, is_made, basis, patience)?;
-        let meta = fs::metadata(&path).map_err(StoreError::file("inspect", &path, "check the file system"))?;
-        let warning = tighten(&path, &meta, FILE_MODE);
+        let meta = folder.meta_of(DATABASE).map_err(inspect)?;
+        let warning = tighten(&folder, DATABASE, FILE_MODE);
         sqlite::keep_small();
-        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let conn = Connection::open_with_flags(&path, flags).map_err(StoreError::sqlite("open", &path))?;
-        let database = Self { conn, path, id: Some(FileId::of(&meta)), basis };
+        // SQLite takes no descriptor of a directory: it gets a path without links, and refuses any.
+        let real = folder.real_path().map_err(inspect)?.join(DATABASE);
+        let flags =
+            OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_NOFOLLOW;
+        let conn = Connection::open_with_flags(&real, flags).map_err(StoreError::sqlite("open", &path))?;
         // It has read nothing yet: only now is it certain which file it has.
-        if kind.is_some_and(|known| FileId::at(&database.path).ok() != Some(Some(known))) {
+        if FileId::at(&real).map_err(inspect)? != Some(FileId::of(&meta)) {
+            return Err(inspect(io::Error::other("another file has taken its place")));
+        }
+        let database = Self { conn, path, id: Some(FileId::of(&meta)), basis };
+        if kind.is_some_and(|known| database.id != Some(known)) {
             return Err(StoreError::OtherKind { path: database.path });
         }
         database.set_up(basis, meta.len() == 0, patience).map_err(|error| database.error("open")(error))?;
@@ -466,6 +478,21 @@ mod tests {
         other.execute_batch("CREATE TABLE a (b); PRAGMA application_id = 77").unwrap();
         drop(other);
         assert!(matches!(open(scratch.path(), Basis::Heartbeat), Err(StoreError::OtherProgram { found: 77, .. })));
+    }
+
+    #[test]
+    fn a_link_and_a_fifo_are_no_database() {
+        let scratch = Scratch::new();
+        let (path, precious) = (database_of(scratch.path()), scratch.path().join("precious"));
+        Connection::open(&precious).unwrap().execute_batch("CREATE TABLE a (b)").unwrap();
+        let before = fs::read(&precious).unwrap();
+        std::os::unix::fs::symlink(&precious, &path).unwrap();
+        assert!(open(scratch.path(), Basis::Lock).unwrap_err().to_string().contains("not a regular file"));
+        assert_eq!(fs::read(&precious).unwrap(), before);
+        fs::remove_file(&path).unwrap();
+        nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        assert!(open(scratch.path(), Basis::Lock).is_err());
+        assert!(super::super::StoreReader::open(scratch.path()).is_err());
     }
 
     #[test]

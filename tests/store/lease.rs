@@ -254,7 +254,7 @@ fn a_directory_of_another_user_is_refused() {
 
 #[test]
 fn a_read_only_directory_can_be_locked_and_has_no_records() {
-    let setup = "mount -t tmpfs -o size=1m none \"$1\"";
+    let setup = "mount -t tmpfs -o size=1m,mode=0700 none \"$1\"";
     elsewhere("lease::a_read_only_directory_can_be_locked_and_has_no_records", &["-m"], setup, |scene| {
         assert!(scene.owner().close(true));
         let remount = |mode| {

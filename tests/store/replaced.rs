@@ -3,8 +3,8 @@
 use crate::kit::{NOW, Running, Scene, elsewhere, is_me, me, quick};
 use openclaw_supervise::core::{Contested, Fact, LeaseAnswer, Report};
 use openclaw_supervise::store::{BasisChoice, Clocks, Limits, Place};
-use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::fs::{self, DirBuilder};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::process::Command;
 use std::time::Duration;
 
@@ -152,7 +152,8 @@ fn looking_owner(scene: &Scene) -> Running {
     store
 }
 
-fn assert_is_back(scene: &Scene, mut store: Running, what: &str) {
+/// `expected`: the mode of the directory, which is ours to choose only if we made it.
+fn assert_is_back(scene: &Scene, mut store: Running, what: &str, expected: u32) {
     store.wait_moved();
     assert!(
         store.warnings.last().is_some_and(|warning| warning.contains("was replaced")),
@@ -160,7 +161,8 @@ fn assert_is_back(scene: &Scene, mut store: Running, what: &str) {
         store.warnings
     );
     store.sync();
-    assert_eq!(fs::metadata(scene.dir()).unwrap().permissions().mode() & 0o777, 0o700, "{what}");
+    let mode = fs::metadata(scene.dir()).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode, expected, "{what}");
     let reader = scene.reader();
     let (lease, youngest) = (reader.lease().unwrap().unwrap(), reader.youngest().unwrap().unwrap());
     assert!(lease.row.identity.pid == Some(me()) && !lease.row.released, "{what}: {lease:?}");
@@ -172,12 +174,12 @@ fn assert_is_back(scene: &Scene, mut store: Running, what: &str) {
 
 #[test]
 fn a_directory_that_is_lost_is_followed_though_nothing_has_to_be_recorded() {
-    for (what, replace) in [
-        ("none", (|_| {}) as fn(&Scene)),
-        ("an empty one", |scene| fs::create_dir(scene.dir()).unwrap()),
-        ("a copy", |scene| run("cp", &["-a".as_ref(), &scene.root().join("old"), scene.dir()])),
-        ("a link to another one", |scene| {
-            fs::create_dir(scene.root().join("target")).unwrap();
+    for (what, mode, replace) in [
+        ("none", 0o700, (|_| {}) as fn(&Scene)),
+        ("an empty one", 0o750, |scene| DirBuilder::new().mode(0o750).create(scene.dir()).unwrap()),
+        ("a copy", 0o700, |scene| run("cp", &["-a".as_ref(), &scene.root().join("old"), scene.dir()])),
+        ("a link to another one", 0o750, |scene| {
+            DirBuilder::new().mode(0o750).create(scene.root().join("target")).unwrap();
             std::os::unix::fs::symlink(scene.root().join("target"), scene.dir()).unwrap();
         }),
     ] {
@@ -185,7 +187,7 @@ fn a_directory_that_is_lost_is_followed_though_nothing_has_to_be_recorded() {
         let store = looking_owner(&scene);
         fs::rename(scene.dir(), scene.root().join("old")).unwrap();
         replace(&scene);
-        assert_is_back(&scene, store, what);
+        assert_is_back(&scene, store, what, mode);
     }
 }
 
@@ -196,7 +198,7 @@ fn a_directory_above_that_is_removed_is_made_again() {
     scene.place.socket = scene.file("control.sock");
     let store = looking_owner(&scene);
     fs::remove_dir_all(scene.root().join("state")).unwrap();
-    assert_is_back(&scene, store, "the state directory");
+    assert_is_back(&scene, store, "the state directory", 0o700);
 }
 
 #[test]

@@ -167,7 +167,7 @@ fn a_full_disk_is_reported_once_and_caught_up_with() {
 
 #[test]
 fn a_disk_that_is_full_from_the_start_does_not_keep_the_gateway_down() {
-    let setup = "mount -t tmpfs -o size=64k,mode=0700 none \"$1\"; head -c 65536 /dev/zero > \"$1/filler\" || :";
+    let setup = "mount -t tmpfs -o size=64k,mode=0700 none \"$1\"; head -c 65536 /dev/zero > \"$1/output.log\" || :";
     let test = "trouble::a_disk_that_is_full_from_the_start_does_not_keep_the_gateway_down";
     elsewhere(test, &["-m"], setup, |scene| {
         let mut store = scene.start();

@@ -25,7 +25,7 @@ pub enum Error {
     /// sudo keeps HOME.
     #[error(
         "the home directory {} does not belong to {user}: the service would run as another user with files of {user}; \
-         nothing was changed; run it without sudo, or with HOME set to that of {user}", home.display()
+         nothing was changed; run it without sudo, or with HOME and XDG_CONFIG_HOME of {user}", home.display()
     )]
     OtherUsersHome { home: PathBuf, user: String },
     #[error(

@@ -2,6 +2,7 @@
 //! origin and from edited ones.
 
 use crate::platform::hash::fnv1a;
+use crate::platform::regular_file;
 use std::ffi::OsStr;
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
@@ -10,6 +11,9 @@ use std::path::{Path, PathBuf};
 
 /// Starts the digest line.
 const SIGN: &str = "written by 'openclaw-supervise install', digest ";
+
+/// Many times what a unit has. A longer file is of other origin.
+const SIZE_MAX: u64 = 1024 * 1024;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct ManagedFile {
@@ -44,7 +48,7 @@ fn is_ours(text: &str) -> bool {
 
 /// `text` is what would be written to `path`.
 pub(super) fn inspect(path: &Path, text: Option<&str>) -> io::Result<FileState> {
-    let there = match fs::read(path) {
+    let there = match regular_file::head(path, SIZE_MAX) {
         Ok(there) => String::from_utf8_lossy(&there).into_owned(),
         // A dangling symlink is foreign, too.
         Err(error) if error.kind() == io::ErrorKind::NotFound => {

@@ -1,5 +1,6 @@
 //! The PATH of the service, with warnings about folders that may disappear or that its user cannot enter.
 
+use crate::platform::regular_file;
 use crate::settings::{Scope, ServiceSettings};
 use nix::unistd::{Uid, User};
 use std::ffi::{OsStr, OsString};
@@ -76,10 +77,15 @@ fn searched_folders(settings: &ServiceSettings) -> Vec<PathBuf> {
     all.filter(|folder| user.first_barrier(folder).is_none()).collect()
 }
 
+/// A version or a name has some ten bytes.
+const ALIAS_LENGTH_MAX: u64 = 256;
+
 /// The folder of nvm's default Node, else of the newest one.
 fn nvm_node(home: &Path) -> Option<PathBuf> {
     let versions = home.join(".nvm/versions/node");
-    let wanted = fs::read_to_string(home.join(".nvm/alias/default")).unwrap_or_default();
+    // The home may be that of another user.
+    let wanted = regular_file::head(&home.join(".nvm/alias/default"), ALIAS_LENGTH_MAX).unwrap_or_default();
+    let wanted = String::from_utf8(wanted).unwrap_or_default();
     let wanted = format!("v{}", wanted.trim().trim_start_matches('v'));
     let names = fs::read_dir(&versions).ok()?.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned());
     let numbers = |name: &str| -> Vec<u32> {

@@ -2,10 +2,10 @@
 //! of each supervisor could leave a detached successor, and each start would cost one more cold start of Node.
 
 use crate::core::handoff::Support;
+use crate::platform::folder::Folder;
+use rustix::fs::OFlags;
 use serde::{Deserialize, Serialize};
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::thread;
 
@@ -47,26 +47,26 @@ impl Capability {
 
 #[derive(Debug)]
 pub(super) struct Memory {
-    path: PathBuf,
+    folder: PathBuf,
 }
 
 impl Memory {
     pub(super) fn in_folder(folder: &Path) -> Self {
-        Self { path: folder.join(FILE) }
+        Self { folder: folder.to_owned() }
     }
 
     /// `None` if the file is missing or malformed.
     pub(super) fn read(&self) -> Option<Capability> {
-        let mut text = Vec::new();
-        File::open(&self.path).ok()?.take(LENGTH_MAX).read_to_end(&mut text).ok()?;
+        let (folder, mut text) = (Folder::open(&self.folder).ok()?, Vec::new());
+        folder.open_file(FILE, OFlags::RDONLY).ok()?.take(LENGTH_MAX).read_to_end(&mut text).ok()?;
         serde_json::from_slice(&text).ok()
     }
 
     /// Writes on a thread of its own, since a disk may take long. If that fails, the next supervisor asks again.
     pub(super) fn keep(&self, known: &Capability) {
-        let (path, text) = (self.path.clone(), known.text());
+        let (folder, text) = (self.folder.clone(), known.text());
         let writing = move || {
-            if let Err(error) = write(&path, text.as_bytes()) {
+            if let Err(error) = write(&folder, text.as_bytes()) {
                 tracing::debug!("cannot cache the capabilities of the OpenClaw CLI: {error}");
             }
         };
@@ -75,17 +75,14 @@ impl Memory {
 }
 
 /// Atomic.
-fn write(path: &Path, text: &[u8]) -> io::Result<()> {
-    let aside = path.with_extension("json.new");
-    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&aside)?;
-    file.write_all(text)?;
-    file.sync_all()?;
-    fs::rename(aside, path)
+fn write(folder: &Path, text: &[u8]) -> io::Result<()> {
+    Folder::open(folder)?.replace(FILE, &format!("{FILE}.new"), text)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
 
     fn known(why: Option<&str>) -> Capability {
         let command = "/bin/node /opt/openclaw.mjs".to_owned();
@@ -100,12 +97,12 @@ mod tests {
         let memory = Memory::in_folder(&folder);
         assert_eq!(memory.read(), None);
         for known in [known(None), known(Some("exit code 1"))] {
-            write(&memory.path, known.text().as_bytes()).unwrap();
+            write(&memory.folder, known.text().as_bytes()).unwrap();
             assert_eq!(memory.read(), Some(known));
         }
-        let whole = fs::read(&memory.path).unwrap();
+        let whole = fs::read(folder.join(FILE)).unwrap();
         for damaged in [&whole[..whole.len() / 2], b"", b"[]", b"{\"command\":1}", b"\xff"] {
-            fs::write(&memory.path, damaged).unwrap();
+            fs::write(folder.join(FILE), damaged).unwrap();
             assert_eq!(memory.read(), None, "{damaged:?}");
         }
         fs::remove_dir_all(folder).unwrap();

@@ -1,14 +1,15 @@
 //! The sockets' files: their names and paths, and addresses for paths of any length.
 
+use crate::platform::folder::Folder;
 use crate::platform::hash::fnv1a;
 use crate::platform::{filesystem, machine};
 use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, socket};
 use nix::unistd::Uid;
-use std::fs::{self, Permissions};
+use std::fs;
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -31,7 +32,8 @@ const REMOVAL_TIME_MAX: Duration = Duration::from_millis(500);
 /// A socket's file, removed at the latest when this is dropped.
 #[derive(Debug)]
 pub struct SocketFile {
-    path: PathBuf,
+    store_dir: PathBuf,
+    name: String,
     /// Device and inode: by the end the path may be the socket of a successor.
     identity: (u64, u64),
     is_removed: AtomicBool,
@@ -43,11 +45,14 @@ impl SocketFile {
         if self.is_removed.swap(true, Ordering::Relaxed) {
             return;
         }
-        let (path, bound, (done, removed)) = (self.path.clone(), self.identity, mpsc::channel());
+        let (store_dir, name, bound) = (self.store_dir.clone(), self.name.clone(), self.identity);
+        let (done, removed) = mpsc::channel();
         let removal = move || {
-            if identity(&path).is_ok_and(|identity| identity == bound) {
-                // The directory may be gone by now.
-                let _gone = fs::remove_file(&path);
+            // The directory may be gone by now.
+            if let Ok(folder) = Folder::open(&store_dir)
+                && identity(&folder, &name).is_ok_and(|identity| identity == bound)
+            {
+                let _gone = folder.remove(&name);
             }
             let _late = done.send(());
         };
@@ -82,8 +87,8 @@ impl BoundSocket {
                 "cannot make the control socket in {dir}: {error}; listening on one without a file: 'status', 'restart', \
                  'stop' and 'retry-now' find it in the same container"
             );
-            let file = SocketFile { path: PathBuf::new(), identity: (0, 0), is_removed: AtomicBool::new(true) };
-            Ok(Self(listener, file))
+            let (store_dir, name, is_removed) = (PathBuf::new(), String::new(), AtomicBool::new(true));
+            Ok(Self(listener, SocketFile { store_dir, name, identity: (0, 0), is_removed }))
         })
     }
 
@@ -93,15 +98,15 @@ impl BoundSocket {
     /// # Errors
     /// As [`BoundSocket::of_owner`].
     pub fn of_standby(store_dir: &Path) -> io::Result<Self> {
-        let place = place();
+        let (folder, place) = (Folder::open(store_dir)?, place());
         // A socket of another machine is dead to us as well.
         let has_one_machine = matches!(filesystem::without_dependable_locks(store_dir), Ok(None));
         for name in standbys(store_dir) {
             if (has_one_machine || name.ends_with(&format!("-{place}{}", STANDBY.1))) && is_dead(store_dir, &name) {
-                let _stays = fs::remove_file(store_dir.join(name));
+                let _stays = folder.remove(name);
             }
         }
-        bind(store_dir, &format!("{}{}-{place}{}", STANDBY.0, std::process::id(), STANDBY.1))
+        bind(&folder, &format!("{}{}-{place}{}", STANDBY.0, std::process::id(), STANDBY.1))
     }
 }
 
@@ -128,14 +133,14 @@ fn name_without_file(store_dir: &Path) -> io::Result<String> {
 }
 
 fn bind_file(store_dir: &Path) -> io::Result<BoundSocket> {
-    let path = store_dir.join(NAME);
-    match fs::symlink_metadata(&path) {
-        Ok(found) if found.file_type().is_socket() => fs::remove_file(&path)?,
+    let folder = Folder::open(store_dir)?;
+    match folder.meta_of(NAME) {
+        Ok(found) if found.file_type().is_socket() => folder.remove(NAME)?,
         Ok(_) => return Err(io::Error::new(io::ErrorKind::AlreadyExists, "a file of that name is no socket")),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) => return Err(error),
     }
-    bind(store_dir, NAME)
+    bind(&folder, NAME)
 }
 
 /// The names of the sockets of all supervisors in standby.
@@ -171,18 +176,22 @@ fn is_dead(store_dir: &Path, name: &str) -> bool {
     connected() == Some(Err(nix::Error::ECONNREFUSED))
 }
 
-fn bind(store_dir: &Path, name: &str) -> io::Result<BoundSocket> {
-    let path = store_dir.join(name);
-    let listener = UnixListener::bind(Address::of(store_dir, name)?.path())?;
+fn bind(folder: &Folder, name: &str) -> io::Result<BoundSocket> {
+    let listener = UnixListener::bind(Address::to_bind(folder, name)?.path())?;
     // Some volumes have no modes; the credentials of each client are checked anyway.
-    let _no_modes = fs::set_permissions(&path, Permissions::from_mode(0o600));
-    let file = SocketFile { identity: identity(&path)?, path, is_removed: AtomicBool::new(false) };
+    let _no_modes = folder.chmod(name, 0o600);
+    let (store_dir, identity) = (folder.path().to_owned(), identity(folder, name)?);
+    let file = SocketFile { store_dir, name: name.to_owned(), identity, is_removed: AtomicBool::new(false) };
     listener.set_nonblocking(true)?;
     Ok(BoundSocket(listener, file))
 }
 
-fn identity(path: &Path) -> io::Result<(u64, u64)> {
-    fs::symlink_metadata(path).map(|found| (found.dev(), found.ino()))
+fn identity(folder: &Folder, name: &str) -> io::Result<(u64, u64)> {
+    folder.meta_of(name).map(|found| (found.dev(), found.ino()))
+}
+
+fn through(folder: &OwnedFd, name: &str) -> PathBuf {
+    PathBuf::from(format!("/proc/self/fd/{}/{name}", folder.as_raw_fd()))
 }
 
 /// A name of the socket that fits into an address. It means something for as long as this lives.
@@ -202,13 +211,21 @@ impl Address {
         }
     }
 
+    /// Where another user may change the path, the socket is made by way of the descriptor.
+    fn to_bind(folder: &Folder, name: &str) -> io::Result<Self> {
+        if !folder.is_exposed() || cfg!(not(target_os = "linux")) {
+            return Self::of(folder.path(), name);
+        }
+        let folder = folder.as_fd().try_clone_to_owned()?;
+        Ok(Self { path: through(&folder, name), _folder: Some(folder) })
+    }
+
     /// The kernel follows the link of an open descriptor to its folder, however long the folder's own name is.
     #[cfg(target_os = "linux")]
     fn far(store_dir: &Path, name: &str) -> io::Result<Self> {
         use rustix::fs::{Mode, OFlags, open};
         let folder = open(store_dir, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
-        let path = PathBuf::from(format!("/proc/self/fd/{}/{name}", folder.as_raw_fd()));
-        Ok(Self { path, _folder: Some(folder) })
+        Ok(Self { path: through(&folder, name), _folder: Some(folder) })
     }
 
     #[cfg(not(target_os = "linux"))]
