@@ -280,6 +280,17 @@ pub struct Options {
     /// Let a hung gateway drain for this long after SIGTERM, then send SIGKILL [default: 10s] [env: OPENCLAW_SUPERVISE_HUNG_STOP_TIMEOUT]
     #[arg(long, value_name = "DURATION", value_parser = duration, help_heading = "Stop")]
     pub hung_stop_timeout: Option<Duration>,
+    /// Kill with the gateway what was started outside its tree with its instance id, and what has a systemd unit of its own [default: false] [env: OPENCLAW_SUPERVISE_KILL_STRAYS]
+    #[arg(
+        long,
+        value_name = "true|false",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true",
+        hide_possible_values = true,
+        help_heading = "Stop"
+    )]
+    pub kill_strays: Option<bool>,
 
     /// Give up after this many restarts within --restart-window [default: 6] [env: OPENCLAW_SUPERVISE_MAX_RESTARTS]
     #[arg(long, value_name = "N", help_heading = "Restart")]

@@ -2,7 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use openclaw_supervise::core::{Event, ExitStatus, ExitUsage, Fingerprint, LeftRecord, Remains, TreeEnd};
+use openclaw_supervise::core::{Event, ExitStatus, ExitUsage, Fingerprint, LeftRecord, Remains, TreeEnd, TreeRecord};
 use openclaw_supervise::gateway::adopt::{Found, find, find_by_key};
 use openclaw_supervise::gateway::process::{
     Birth, Gateway, INSTANCE, Launch, Sweep, key_of, new_instance, watch_departure,
@@ -109,7 +109,7 @@ fn trace(instance: &str, pid: i32) -> LeftRecord {
         instance: instance.to_owned(),
         pid: Some(pid),
         start_time: Some(start_time(pid)),
-        same_boot: true,
+        has_our_pids: true,
         command: Some("/bin/gateway run".to_owned()),
         ..LeftRecord::default()
     }
@@ -141,7 +141,7 @@ async fn a_leader_on_record_is_adopted_and_its_end_has_no_status() {
     let instance = new_instance(&launch.key);
     let pid = started.orphan(&instance, "sleep 600; true").await;
 
-    let found = find(&trace(&instance, pid), &launch).await.unwrap();
+    let found = find(&trace(&instance, pid), &launch, None).await.unwrap();
     assert_eq!(*found.remains(), leader(pid, None));
     assert_eq!((found.instance(), found.leader()), (instance.as_str(), Some((pid, start_time(pid)))));
     let (gateway, mut inbox) = adopt(found);
@@ -167,7 +167,7 @@ async fn what_is_different_is_said_in_words() {
         (&other_port, Some("another OPENCLAW_GATEWAY_PORT")),
         (&other_all, Some("another command line and another OPENCLAW_STATE_DIR")),
     ] {
-        let found = find(&trace(&instance, pid), launch).await.unwrap();
+        let found = find(&trace(&instance, pid), launch, None).await.unwrap();
         assert_eq!(*found.remains(), leader(pid, expected));
     }
 }
@@ -179,21 +179,21 @@ async fn a_recycled_pid_is_neither_adopted_nor_touched() {
     let child = started.descendant(pid, "sleep 600").await;
     let mut stale = trace(&new_instance(&launch.key), pid);
     stale.start_time = stale.start_time.map(|time| time - 1);
-    stale.members = vec![(child, start_time(child) - 1)];
+    stale.tree.members = vec![(child, start_time(child) - 1)];
 
-    let found = find(&stale, &launch).await.unwrap();
+    let found = find(&stale, &launch, None).await.unwrap();
     assert_eq!(*found.remains(), Remains::Nothing { pid: Some(pid) });
     let (gateway, _inbox) = adopt(found);
     gateway.terminate().await.unwrap();
-    assert_eq!(gateway.members().await.unwrap(), []);
+    assert_eq!(gateway.known().await.unwrap().members, []);
     assert_eq!(kill_tree(&gateway).await.members, 0);
     gateway.release();
 
     // Nor after a boot, whatever it says, nor where the number of a dead leader's session went to others.
     stale = trace(&stale.instance, pid);
-    stale.members = vec![(child, start_time(child))];
-    stale.same_boot = false;
-    let found = find(&stale, &launch).await.unwrap();
+    stale.tree.members = vec![(child, start_time(child))];
+    stale.has_our_pids = false;
+    let found = find(&stale, &launch, None).await.unwrap();
     assert_eq!(*found.remains(), Remains::Nothing { pid: Some(pid) });
     assert_eq!(kill_tree(&adopt(found).0).await.members, 0);
     assert!(is_alive(pid) && is_alive(child));
@@ -209,17 +209,20 @@ async fn a_leader_that_could_not_be_recorded_is_known_by_its_instance() {
     until(|| proc::stat(daemon).unwrap().session == daemon).await;
 
     let left = LeftRecord { instance: instance.clone(), ..LeftRecord::default() };
-    assert_eq!(*find(&left, &launch).await.unwrap().remains(), leader(pid, None));
+    assert_eq!(*find(&left, &launch, None).await.unwrap().remains(), leader(pid, None));
     let unknown = LeftRecord { instance: new_instance(&launch.key), ..LeftRecord::default() };
-    assert_eq!(*find(&unknown, &launch).await.unwrap().remains(), Remains::Nothing { pid: None });
+    assert_eq!(*find(&unknown, &launch, None).await.unwrap().remains(), Remains::Nothing { pid: None });
 
-    let lost = find_by_key(&launch, None, &[]).await.unwrap();
+    let lost = find_by_key(&launch, None, &TreeRecord::default()).await.unwrap();
     assert_eq!((lost.remains(), lost.instance()), (&leader(pid, None), instance.as_str()));
     let (gateway, mut inbox) = adopt(lost);
     let end = kill_tree(&gateway).await;
     assert_eq!((end.members, end.escaped, end.survivors), (3, 1, 0), "{end:?}");
     assert!(matches!(next(&mut inbox).await, Event::LeaderExited { generation: 7, death: ExitStatus::Unknown, .. }));
-    assert_eq!(*find_by_key(&launch, None, &[]).await.unwrap().remains(), Remains::Nothing { pid: None });
+    assert_eq!(
+        *find_by_key(&launch, None, &TreeRecord::default()).await.unwrap().remains(),
+        Remains::Nothing { pid: None }
+    );
 }
 
 #[tokio::test]
@@ -237,10 +240,10 @@ async fn of_several_gateways_of_a_lost_store_the_youngest_that_has_a_leader_coun
     };
     until(|| now() > before).await;
     let pid = started.orphan(&young, "sleep 600; true").await;
-    let found = find_by_key(&launch, None, &[]).await.unwrap();
+    let found = find_by_key(&launch, None, &TreeRecord::default()).await.unwrap();
     assert_eq!((found.remains(), found.instance()), (&leader(pid, None), young.as_str()));
     kill_tree(&adopt(found).0).await;
-    let found = find_by_key(&launch, None, &[]).await.unwrap();
+    let found = find_by_key(&launch, None, &TreeRecord::default()).await.unwrap();
     assert_eq!(found.instance(), old);
     kill_tree(&adopt(found).0).await;
 }
@@ -258,10 +261,10 @@ async fn orphans_of_a_dead_leader_are_found_and_no_other_process_is_touched() {
     let unproven = started.descendant(pid, "sleep 603").await;
     let stranger = started.orphan(&format!("{instance}0"), "exec sleep 600; true").await;
     let mut left = trace(&instance, pid);
-    left.members = vec![(recorded, start_time(recorded)), (unproven, start_time(unproven) + 1)];
+    left.tree.members = vec![(recorded, start_time(recorded)), (unproven, start_time(unproven) + 1)];
     kill(pid).await;
 
-    let found = find(&left, &launch).await.unwrap();
+    let found = find(&left, &launch, None).await.unwrap();
     assert_eq!((found.remains(), found.leader()), (&Remains::Orphans { pid: Some(pid) }, None));
     let (gateway, _inbox) = adopt(found);
     assert_eq!((gateway.pid(), gateway.start_time()), (None, None));
@@ -290,7 +293,7 @@ async fn the_session_of_an_adopted_leader_proves_nothing_once_that_one_is_dead()
     until(|| proc::stat(pid).unwrap().session == pid).await;
     started.0.push((pid, start_time(pid)));
     let child = started.descendant(pid, "sleep 600").await;
-    let (gateway, _inbox) = adopt(find(&trace(&instance, pid), &launch).await.unwrap());
+    let (gateway, _inbox) = adopt(find(&trace(&instance, pid), &launch, None).await.unwrap());
     nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGUSR1).unwrap();
     let unproven = started.descendant(pid, "sleep 602").await;
     kill(pid).await;
@@ -321,9 +324,9 @@ async fn a_deaf_tree_of_many_sessions_is_killed_to_the_last_process() {
     };
     until(|| tree().count() == 7).await;
 
-    let (gateway, mut inbox) = adopt(find(&trace(&instance, pid), &launch).await.unwrap());
+    let (gateway, mut inbox) = adopt(find(&trace(&instance, pid), &launch, None).await.unwrap());
     grow_older().await;
-    let seen = gateway.members().await.unwrap();
+    let seen = gateway.known().await.unwrap().members;
     assert_eq!(seen.len(), 10, "{seen:?}");
     gateway.terminate().await.unwrap();
     let end = kill_tree(&gateway).await;
@@ -338,7 +341,7 @@ async fn a_leader_that_ends_before_it_is_adopted_is_heard_of() {
     let (launch, mut started) = (launch("too late"), Started::default());
     let instance = new_instance(&launch.key);
     let pid = started.orphan(&instance, "exec sleep 600; true").await;
-    let found = find(&trace(&instance, pid), &launch).await.unwrap();
+    let found = find(&trace(&instance, pid), &launch, None).await.unwrap();
     kill(pid).await;
     let (gateway, mut inbox) = adopt(found);
     gateway.terminate().await.unwrap();
@@ -355,7 +358,7 @@ async fn an_adopted_gateway_that_is_our_child_all_the_same_has_a_status_and_is_r
     command.args(["-c", "read line; exit 7"]).env(INSTANCE, &instance).stdin(Stdio::piped()).process_group(0);
     let mut child = command.spawn().unwrap();
     let pid = child.id().cast_signed();
-    let (gateway, mut inbox) = adopt(find(&trace(&instance, pid), &launch).await.unwrap());
+    let (gateway, mut inbox) = adopt(find(&trace(&instance, pid), &launch, None).await.unwrap());
     drop(child.stdin.take());
     let Event::LeaderExited { death: ExitStatus::Code(7), toll, .. } = next(&mut inbox).await else {
         panic!("not its end")
@@ -374,13 +377,13 @@ async fn a_snapshot_follows_the_tree_and_keeps_what_has_left_it() {
     let pid = started.orphan(&instance, &script).await;
     let daemon = started.descendant(pid, "sleep 600").await;
     let child = started.descendant(pid, "sleep 601").await;
-    let (gateway, _inbox) = adopt(find(&trace(&instance, pid), &launch).await.unwrap());
+    let (gateway, _inbox) = adopt(find(&trace(&instance, pid), &launch, None).await.unwrap());
     let parent = proc::stat(daemon).unwrap().parent;
     let pids = |seen: Vec<(i32, u64)>| seen.into_iter().map(|(pid, _)| pid).collect::<Vec<_>>();
     let mut expected = [pid, parent, daemon, child];
     expected.sort_unstable();
     grow_older().await;
-    assert_eq!(pids(gateway.members().await.unwrap()), expected);
+    assert_eq!(pids(gateway.known().await.unwrap().members), expected);
 
     // Its parent gone, in a session of its own and without an id it can be known from the snapshot alone.
     kill(parent).await;
@@ -389,7 +392,7 @@ async fn a_snapshot_follows_the_tree_and_keeps_what_has_left_it() {
     let mut expected = [pid, daemon, last];
     expected.sort_unstable();
     grow_older().await;
-    assert_eq!(pids(gateway.members().await.unwrap()), expected);
+    assert_eq!(pids(gateway.known().await.unwrap().members), expected);
     assert_eq!(kill_tree(&gateway).await.members, 3);
     assert!(!is_alive(daemon));
 }
@@ -415,7 +418,7 @@ async fn a_snapshot_of_our_own_gateway_holds_its_whole_tree() {
     started.descendant(gateway.pid().unwrap(), "sleep 600").await;
     assert_eq!(gateway.instance(), instance);
     grow_older().await;
-    assert_eq!(gateway.members().await.map(|members| members.len()), Some(3));
+    assert_eq!(gateway.known().await.map(|known| known.members.len()), Some(3));
     assert_eq!(kill_tree(&gateway).await.members, 3);
     gateway.release();
 }
@@ -475,7 +478,7 @@ async fn the_tag_shows_a_stray_of_an_adopted_gateway_unless_it_has_another_id_or
     let others = tagged(&mut started, tag, Some(&other), "sleep 644").await;
     let plain = tagged(&mut started, RlimitTag::new(seed | 1).unwrap(), None, "sleep 645").await;
 
-    let found = find(&trace(&instance, pid), &launch).await.unwrap();
+    let found = find(&trace(&instance, pid), &launch, None).await.unwrap();
     let (gateway, _inbox) = adopt(found);
     let end = kill_tree(&gateway).await;
     assert_eq!((end.members, end.survivors), (2, 0), "{end:?}");

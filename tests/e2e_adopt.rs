@@ -6,11 +6,15 @@
 mod support;
 
 use nix::sys::signal::Signal;
-use std::fs;
+use std::fs::{self, Permissions};
+use std::net::TcpStream;
+use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
+use support::bystander::Bystander;
 use support::jail::Jail;
 use support::ledger::Ledger;
 use support::process::stat;
+use support::root::needs_root;
 use support::supervisor::Supervisor;
 use support::{PATIENCE, Scene, fake_gateway, wait_for};
 
@@ -179,4 +183,88 @@ fn a_gateway_with_another_command_is_kept_and_the_difference_reported() {
     second.signal(Signal::SIGHUP);
     second.patience = Duration::from_secs(30);
     assert_ne!(second.wait_started(), gateway, "a planned restart replaces it");
+}
+
+#[test]
+fn a_stop_right_after_the_start_ends_the_gateway_that_a_predecessor_left() {
+    let scene = Scene::new("healthy");
+    let mut first = scene.start();
+    let gateway = first.wait_started();
+    wait_recorded(&scene);
+    kill(&mut first);
+    // The answer of the store takes as long as the test likes.
+    let blockade = Ledger::of(&scene).block();
+    let mut second = scene.start();
+    second.wait_event("lease.acquire_started");
+    second.signal(Signal::SIGTERM);
+    second.wait_event("stop.requested");
+    drop(blockade);
+    second.expect_exit(0);
+    assert_eq!((second.count("gateway.adopted"), gateway.is_alive()), (1, false), "{}", second.story());
+    assert_eq!(scene.processes(), []);
+}
+
+#[test]
+fn a_second_stop_does_not_wait_for_the_record_and_says_that_a_gateway_may_be_left() {
+    let scene = Scene::new("healthy");
+    let mut first = scene.start();
+    let gateway = first.wait_started();
+    wait_recorded(&scene);
+    kill(&mut first);
+    let _blockade = Ledger::of(&scene).block();
+    let mut second = scene.start();
+    second.wait_event("lease.acquire_started");
+    second.signal(Signal::SIGTERM);
+    second.wait_event("stop.requested");
+    second.signal(Signal::SIGTERM);
+    second.expect_exit(1);
+    let reason = second.last("supervisor.stopped");
+    assert!(reason.text("reason").contains("an earlier gateway on record there may still be running"), "{reason:?}");
+    assert!(gateway.is_alive());
+    gateway.kill();
+}
+
+/// The gateway of a supervisor as root may give up its rights, and any user may write the key of a configuration, which is a
+/// hash of its path, into an environment.
+#[test]
+fn root_adopts_a_gateway_that_has_changed_its_user_and_leaves_a_process_of_that_user_that_only_bears_its_key() {
+    needs_root("another user's processes");
+    let scene = Scene::new("healthy");
+    open_to_all(&scene);
+    let own = scene.gateway_words();
+    let dropped: Vec<_> = DROP.into_iter().chain(own.iter().map(String::as_str)).collect();
+    let mut first = scene.launch().words(&dropped).start();
+    let gateway = first.wait_started();
+    let known = "SELECT count(*) FROM generations WHERE uid = 65534";
+    Ledger::of(&scene).wait_number(known, 1);
+    let instance = scene.diary().environment(gateway.pid)["OPENCLAW_SUPERVISE_INSTANCE"].clone();
+    kill(&mut first);
+    let mut second = scene.launch().words(&dropped).start();
+    assert_eq!(second.wait_event("gateway.adopted").process(), gateway);
+    second.signal(Signal::SIGTERM);
+    second.expect_exit(0);
+    assert!(!gateway.is_alive());
+
+    // Another store knows of no gateway of that user.
+    fs::remove_dir_all(scene.store_dir()).unwrap();
+    let (key, _) = instance.split_once('-').unwrap();
+    let mut command = scene.command("setpriv");
+    command.args(&dropped[1..]).env("OPENCLAW_SUPERVISE_INSTANCE", format!("{key}-{}", "0".repeat(32)));
+    let mut stranger = Bystander::start("a process of another user with our key", command);
+    wait_for("its port", PATIENCE, String::new, || TcpStream::connect(("127.0.0.1", scene.port())).ok());
+    let mut third = scene.launch().option("--on-conflict", "exit").start();
+    third.expect_exit(78);
+    let conflict = third.last("conflict.detected");
+    assert_eq!(conflict.number("holder_pid"), i64::from(stranger.process().pid), "{}", third.story());
+    assert_eq!((conflict.number("holder_uid"), third.count("gateway.adopted")), (65534, 0), "{}", third.story());
+    stranger.assert_alive();
+}
+
+/// Makes the next words those of another user.
+const DROP: [&str; 5] = ["setpriv", "--reuid", "65534", "--clear-groups", "--"];
+
+fn open_to_all(scene: &Scene) {
+    for dir in [scene.root().to_path_buf(), scene.state_dir()] {
+        fs::set_permissions(dir, Permissions::from_mode(0o777)).unwrap();
+    }
 }

@@ -243,7 +243,7 @@ fn a_member_that_blocks_the_reads_about_it_is_killed_unseen() {
     let begun = Instant::now();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let (end, longest) = runtime.block_on(async {
-        let kill = tokio::spawn(tree.kill(move || begun.elapsed()));
+        let kill = tokio::spawn(tree.kill(Duration::ZERO, move || begun.elapsed()));
         let mut longest = Duration::ZERO;
         while !kill.is_finished() {
             let before = Instant::now();

@@ -157,6 +157,55 @@ fn start_below_init(scene: &Scene, jail: &Jail) -> Supervisor {
     Supervisor::spawn(jail.around(&command))
 }
 
+/// Kills the supervisor below the init of this `unshare`, and leaves its gateway.
+fn leave_gateway(unshare: i32) {
+    let init = first_process(unshare);
+    let below = fs::read_to_string(format!("/proc/{0}/task/{0}/children", init.pid)).unwrap();
+    let supervisor = Process::find(below.split_whitespace().next().unwrap().parse().unwrap()).unwrap();
+    // The init exits as the supervisor does: it must not see that.
+    init.signal(Signal::SIGSTOP);
+    supervisor.kill();
+}
+
+/// Its record has pids of that namespace, also once the lease has another owner.
+#[test]
+fn the_gateway_of_another_pid_namespace_is_adopted_even_if_a_start_out_here_died_before_it_looked() {
+    for dies_between in [false, true] {
+        let scene = Scene::new("healthy");
+        let mut first = start_below_init(&scene, &Jail::with_pids());
+        first.wait_event("gateway.started");
+        Ledger::of(&scene).wait_number("SELECT count(*) FROM generations WHERE pid IS NOT NULL", 1);
+        let gateway = gateways(&scene);
+        leave_gateway(first.pid());
+        if dies_between {
+            let mut between = scene.launch().env("OPENCLAW_SUPERVISE_TEST_KILL_AT", "Leased+1").start();
+            assert_eq!(between.wait_exit(), None, "{}", between.story());
+        }
+        let mut second = scene.start();
+        let adopted = second.wait_event("gateway.adopted");
+        assert_eq!(adopted.number("pid"), i64::from(gateway[0].pid), "{}", second.story());
+        second.signal(Signal::SIGTERM);
+        second.expect_exit(0);
+        assert!(!gateway[0].is_alive() && scene.diary().starts().len() == 1, "{}", second.story());
+    }
+}
+
+#[test]
+fn a_gateway_is_adopted_from_another_time_namespace_in_which_all_start_times_differ() {
+    let scene = Scene::new("healthy");
+    let mut first = scene.start();
+    first.wait_event("gateway.started");
+    let gateway = gateways(&scene);
+    Process::find(first.pid()).unwrap().kill();
+    first.wait_exit();
+    let mut second = start(&scene, &Jail::with_time());
+    let adopted = second.wait_event("gateway.adopted");
+    assert_eq!(adopted.number("pid"), i64::from(gateway[0].pid), "{}", second.story());
+    first_process(second.pid()).signal(Signal::SIGTERM);
+    second.expect_exit(0);
+    assert!(!gateway[0].is_alive(), "{}", second.story());
+}
+
 #[test]
 fn no_end_is_recorded_of_a_gateway_that_goes_on_in_another_namespace() {
     let scene = Scene::new("healthy");
@@ -164,13 +213,8 @@ fn no_end_is_recorded_of_a_gateway_that_goes_on_in_another_namespace() {
     first.wait_event("gateway.started");
     let ledger = Ledger::of(&scene);
     ledger.wait_number("SELECT count(*) FROM generations WHERE started_at IS NOT NULL", 1);
-    let init = first_process(first.pid());
-    let below = fs::read_to_string(format!("/proc/{0}/task/{0}/children", init.pid)).unwrap();
-    let supervisor = Process::find(below.split_whitespace().next().unwrap().parse().unwrap()).unwrap();
     let gateway = gateways(&scene);
-    // The init exits as the supervisor does: it must not see that.
-    init.signal(Signal::SIGSTOP);
-    supervisor.kill();
+    leave_gateway(first.pid());
     wait_for(
         "the lock to be free",
         PATIENCE,

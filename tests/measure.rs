@@ -89,7 +89,7 @@ impl Stage {
         command.args(["-c", script]).env(INSTANCE, &instance).stdin(Stdio::null());
         let leader = process::spawn_in_own_session(&mut command).expect("a shell starts");
         let (pid, start_time) = (Some(leader.pid()), Some(leader.start_time()));
-        let left = LeftRecord { instance, pid, start_time, same_boot: true, ..LeftRecord::default() };
+        let left = LeftRecord { instance, pid, start_time, has_our_pids: true, ..LeftRecord::default() };
         let found = adopt::find(&left, &launch, None).await.expect("/proc can be read");
         let gateway = Gateway::adopt(1, found, &events).expect("it can be held");
         Self { gateway, events, inbox, _remains: Remains, _turn: turn }

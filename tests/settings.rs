@@ -185,7 +185,7 @@ fn every_option_arrives_in_the_settings() {
                  --restart-window 8s --backoff-max 9s --stable-after 10s --boot-limit 11 --boot-window 12s \
                  --conflict-timeout 13s --conflict-exit-code 14 --on-conflict standby --lease heartbeat --on-store-lost keep \
                  --log-format text --log-level trace --pre-start before --pre-start-timeout 15s --post-stop after \
-                 --post-stop-timeout 16s --memory-max 2G --repair doctor";
+                 --post-stop-timeout 16s --memory-max 2G --repair doctor --kill-strays";
     let settings = home.run(&words.split_whitespace().collect::<Vec<_>>(), &[]);
     let seconds = Duration::from_secs;
     assert_eq!(
@@ -207,6 +207,7 @@ fn every_option_arrives_in_the_settings() {
             post_stop: Some(seconds(16)),
             repair: Some(Duration::from_mins(5)),
             handoff: true,
+            kill_strays: true,
             memory_max_kb: Some(2_097_152),
             conflict_timeout: seconds(13),
             conflict_exit_code: 14,

@@ -87,7 +87,7 @@ impl Drop for World {
 
 async fn kill(tree: Tree) -> TreeEnd {
     let begun = tokio::time::Instant::now();
-    timeout(PATIENCE, tree.kill(move || begun.elapsed())).await.expect("it comes to an end")
+    timeout(PATIENCE, tree.kill(Duration::ZERO, move || begun.elapsed())).await.expect("it comes to an end")
 }
 
 fn forget(leader: &Handle) {
@@ -150,7 +150,7 @@ async fn without_descriptors_nothing_can_be_seen_and_that_does_not_mean_that_not
     let leader = world.leader("exec sleep 600");
     let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).expect("there is a limit");
     setrlimit(Resource::RLIMIT_NOFILE, 3, hard).expect("it can be lowered");
-    let end = world.tree(&leader, Orphans::OursAlone).kill(|| Duration::from_mins(1)).await;
+    let end = world.tree(&leader, Orphans::OursAlone).kill(Duration::ZERO, || Duration::from_mins(1)).await;
     setrlimit(Resource::RLIMIT_NOFILE, soft, hard).expect("it can be raised again");
     assert_eq!((end.members, end.survivors), (0, 1));
     // Its process group was killed unseen.
@@ -187,10 +187,10 @@ async fn a_sweep_finds_the_bearer_of_the_id_after_the_leader_is_forgotten() {
     // It must not touch our next leader, nor a child that belongs to no gateway.
     let next = world.leader("exec sleep 600");
     let mut stranger = Command::new("sleep").arg("600").spawn().expect("sleep can be started");
-    assert_eq!(tree.clone().sweep(|| Duration::ZERO).await.members, 0);
+    assert_eq!(tree.clone().sweep(Duration::ZERO, || Duration::ZERO).await.members, 0);
     let (name, value) = world.id.split_once('=').expect("it is an entry");
     let mut bearer = Command::new("sleep").arg("600").env(name, value).spawn().expect("sleep can be started");
-    let end = tree.sweep(|| Duration::ZERO).await;
+    let end = tree.sweep(Duration::ZERO, || Duration::ZERO).await;
     assert_eq!((end.members, layers(&end)), (1, vec![(Layer::Instance, 1)]), "{end:?}");
     assert!(stranger.try_wait().expect("it is our child").is_none());
     assert!(!process::is_zombie_child(next.pid()));
@@ -253,6 +253,55 @@ async fn strays_of_a_gateway_that_ended_alone_are_told_of_later_unless_there_may
         }
         assert!(!is_alive(&stray));
     }
+}
+
+/// Runs `script` in a shell that leads a session of its own, bears no id, and was not started by us.
+fn start_stranger(script: &str) {
+    rustix::process::set_child_subreaper(None).expect("the kernel has subreapers");
+    let mut parent = Command::new("sh");
+    parent.args(["-c", "setsid sh -c \"$0\" >/dev/null 2>&1 </dev/null &", script]);
+    let _status = parent.status();
+    process::become_subreaper().expect("the kernel has subreapers");
+}
+
+#[tokio::test]
+async fn what_a_living_stranger_started_with_the_id_is_left_and_told_of_unless_strays_are_to_be_killed() {
+    let world = World::new("outside").await;
+    let leader = world.leader("setsid sleep 614 & exec sleep 610");
+    let daemon = find("sleep 614").await;
+    // A job of at(1), and a window of a terminal multiplexer.
+    start_stranger(&format!("{id} sleep 611 & {id} setsid sleep 612 & exec env A=1 sleep 613", id = world.id));
+    let strays = [find("sleep 611").await, find("sleep 612").await];
+    find("sleep 613").await;
+    let tree = world.tree(&leader, Orphans::Mixed);
+    let end = kill(tree.clone()).await;
+    assert_eq!((end.members, end.survivors, is_alive(&daemon)), (2, 0, false), "{end:?}");
+    let mut expected = strays.map(|stray| format!("{} {}", stray.pid, proc::command_of(stray.pid).unwrap_or_default()));
+    expected.sort();
+    let mut told = end.strays.clone();
+    told.sort();
+    assert_eq!((told, strays.iter().all(is_alive)), (expected.to_vec(), true), "{end:?}");
+    let end = kill(tree.with_strays(false)).await;
+    assert_eq!((end.members, end.strays.len(), strays.iter().any(is_alive)), (2, 0, false), "{end:?}");
+    Handle::open(find("sleep 613").await.pid).expect("it lives").kill().expect("it is ours");
+    forget(&leader);
+}
+
+#[tokio::test]
+async fn members_have_time_to_end_by_sigterm_and_one_that_cannot_hear_it_does_not_use_it_up() {
+    let world = World::new("grace").await;
+    let file = std::env::temp_dir().join(format!("ocs-grace-{}", std::process::id()));
+    let heeding = "trap \"echo > $FILE; exit\" TERM; while :; do sleep 0.01; done";
+    let script =
+        format!("export FILE={}; setsid sh -c '{heeding}' & (trap '' TERM; exec setsid sleep 615) &", file.display());
+    let leader = world.ended_leader(&script).await;
+    find("sleep 615").await;
+    let begun = tokio::time::Instant::now();
+    let end = world.tree(&leader, Orphans::OursAlone).kill(Duration::from_secs(10), move || begun.elapsed()).await;
+    assert!(file.exists() && end.survivors == 0 && end.members >= 2, "{end:?}");
+    assert!(end.elapsed < Duration::from_secs(5), "{end:?}");
+    std::fs::remove_file(file).expect("it is there");
+    forget(&leader);
 }
 
 #[tokio::test]

@@ -16,7 +16,7 @@ use super::reporter::Reporter;
 use crate::core::event::Remains;
 use crate::core::{
     Call, Contested, Event, Fact, Generation, HangContext, Hook, HookEnd, LeaseAnswer, LeaseRequest, LeftRecord, Moved,
-    Observation, Owner, ProbeScope, Request, Requester, SpawnFailure,
+    Observation, Owner, ProbeScope, Request, Requester, SpawnFailure, Verdict,
 };
 use crate::gateway::adopt::{self, Found};
 use crate::gateway::handoff::Handoff;
@@ -24,7 +24,7 @@ use crate::gateway::hooks::Hooks;
 use crate::gateway::incident::HungGateway;
 use crate::gateway::openclaw::Openclaw;
 use crate::gateway::probe::{Look, Prober};
-use crate::gateway::process::{self, Birth, Departure, Gateway, Heir, Launch, Sweep};
+use crate::gateway::process::{self, Birth, Departure, Gateway, Heir, Kill, Launch, Sweep};
 use crate::gateway::sample::Sampling;
 use crate::gateway::tree::Orphans;
 use crate::host::clock;
@@ -135,6 +135,7 @@ impl Shell {
         (ticket, answer): (u64, LeaseAnswer),
         bind: impl FnOnce() -> io::Result<BoundSocket> + Send + 'static,
     ) {
+        self.prober.expect_user(left.as_ref().and_then(|left| left.tree.uid));
         self.records.enter_lease(left);
         let (launch, clear_hooks) = (Arc::clone(&self.launch), self.hooks.leaves());
         let (handoff, inputs) = (self.handoff.clone(), self.inputs.clone());
@@ -174,11 +175,14 @@ impl Shell {
             ProbeScope::Port => self.answer_probe(ticket, self.whereabouts.look_before_spawn(prober)),
             ProbeScope::Listener(generation) => {
                 self.note_members(generation);
-                let child = self.owned(generation).and_then(|gateway| Some((gateway.pid()?, gateway.members())));
+                let child = self.owned(generation).and_then(|gateway| Some((gateway.pid()?, gateway.known())));
                 let settings = self.whereabouts.read();
                 self.answer_probe(ticket, async move {
                     match child {
-                        Some((leader, members)) => prober.find(leader, members, settings).await,
+                        Some((leader, known)) => {
+                            let members = async { known.await.map(|known| known.members) };
+                            prober.find(leader, members, settings).await
+                        }
                         None => prober.look(Look::AnswersAndOwner { leader: None }).await,
                     }
                 });
@@ -347,22 +351,31 @@ impl Shell {
     pub(super) fn adopt(&mut self, generation: Generation) {
         let launch = self.whereabouts.read_and_complete(Arc::clone(&self.launch));
         let (inputs, left) = (self.inputs.clone(), self.records.left(generation));
-        let (prober, members) = (Arc::clone(&self.prober), self.records.members());
+        let (prober, tree) = (Arc::clone(&self.prober), self.records.tree());
         tokio::spawn(async move {
             let launch = launch.await;
+            let look = async || prober.look(Look::AnswersAndOwner { leader: None }).await;
             let is_named = left.as_ref().is_some_and(|left| left.pid.is_some());
-            let owner =
-                if is_named { Owner::Unseen } else { prober.look(Look::AnswersAndOwner { leader: None }).await.owner };
-            let holder = match owner {
+            let holder = match if is_named { Owner::Unseen } else { look().await.owner } {
                 Owner::Ours(holder) => Some(holder.pid),
                 Owner::Other(_) | Owner::Unseen | Owner::Hidden { .. } => None,
             };
             let found = if let Some(left) = left {
-                adopt::find(&left, &launch, holder).await
+                match adopt::find(&left, &launch, holder).await {
+                    // A gateway that serves is no orphan.
+                    Ok(found) if is_named && matches!(found.remains(), Remains::Orphans { .. }) => {
+                        let seen = look().await;
+                        match seen.holder().filter(|_| matches!(seen.verdict, Verdict::Gateway(_))) {
+                            Some(server) => adopt::find(&left, &launch, Some(server.pid)).await,
+                            None => Ok(found),
+                        }
+                    }
+                    found => found,
+                }
             } else {
                 // Without the lock: another look at the members need not wait.
-                let members = members.lock().await.clone();
-                adopt::find_by_key(&launch, holder, &members).await
+                let known = tree.lock().await.clone();
+                adopt::find_by_key(&launch, holder, &known).await
             };
             let _closed = inputs.send(Input::Found(generation, found)).await;
         });
@@ -400,7 +413,7 @@ impl Shell {
 
     /// Has the members of the gateway recorded, if there is one.
     fn note_members(&self, generation: Generation) -> Option<JoinHandle<()>> {
-        self.owned(generation).map(|gateway| self.records.note_members(gateway))
+        self.owned(generation).map(|gateway| self.records.note_tree(gateway, Arc::clone(&self.prober)))
     }
 
     /// What goes on without us has to be found by a successor. [`Shell::finish_sweep`] waits for this look.
@@ -483,13 +496,14 @@ impl Shell {
         Some(Event::HeirSought { generation, pid })
     }
 
-    pub(super) fn kill_tree(&mut self, generation: Generation) {
+    pub(super) fn kill_tree(&mut self, generation: Generation, grace: Duration, strays: bool) {
         if let Some(gateway) = self.gateway.as_ref().filter(|gateway| gateway.generation() == generation) {
             let begun = clock::now();
             // A gateway that was told to end may be our last: no later search would find its strays.
             let sweep = if gateway.was_terminated() { Sweep::Now } else { Sweep::Later };
             let elapsed = move || clock::now().saturating_sub(begun);
-            self.killing = Some(gateway.kill_tree(sweep, elapsed, &self.inputs));
+            let kill = Kill { sweep, grace, strays };
+            self.killing = Some(gateway.kill_tree(kill, elapsed, &self.inputs));
         }
     }
 
@@ -505,11 +519,11 @@ impl Shell {
         if let Some(gateway) = self.gateway.take_if(|gateway| held != Some(gateway.generation())) {
             // Another one takes its place with nothing between them: a successor, and all the rest is that one's now.
             if held.is_some() {
-                let (looked, known) = (gateway.members(), self.records.try_lock_members());
+                let (looked, known) = (gateway.known(), self.records.try_lock_tree());
                 tokio::spawn(async move {
-                    let members = looked.await;
-                    if let (Some(members), Ok(mut known)) = (members, known) {
-                        *known = members;
+                    let tree = looked.await;
+                    if let (Some(tree), Ok(mut known)) = (tree, known) {
+                        *known = tree;
                     }
                     gateway.release();
                 });

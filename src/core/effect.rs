@@ -2,6 +2,7 @@
 
 use super::{Call, Contested, Depth, Fact, Generation, HangContext, Moved, Notice, Report};
 use crate::prelude::*;
+use core::time::Duration;
 
 /// What a probe is for, and with that how much it looks at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -151,6 +152,11 @@ pub enum Effect {
     KillTree {
         /// As above.
         generation: Generation,
+        /// How long its members get to end by SIGTERM first; the leader gets none.
+        grace: Duration,
+        /// Whether processes that bear its id and were created outside its tree, or have a systemd unit of their own, are killed
+        /// as well.
+        strays: bool,
     },
     /// Call a hook, then send `HookEnded` with the same ticket once nothing of it is left.
     Hook {

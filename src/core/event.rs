@@ -124,6 +124,9 @@ pub struct TreeEnd {
     pub found_by: Vec<(Layer, u32)>,
     /// `pid command` of the survivors, and what the kernel says they wait for.
     pub left: Vec<String>,
+    /// `pid command (unit)` of the first few processes that bear the id, or descend from a member, and were not killed: they
+    /// were created outside, or have a systemd unit of their own.
+    pub strays: Vec<String>,
 }
 
 impl TreeEnd {

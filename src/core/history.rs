@@ -2,6 +2,7 @@
 
 use super::{ExitStatus, Generation, Moment};
 use crate::prelude::*;
+use alloc::collections::BTreeSet;
 use core::time::Duration;
 use serde::{Deserialize, Serialize};
 
@@ -91,14 +92,25 @@ pub struct LeftRecord {
     /// Of its leader. `None` if the supervisor died between the intent and the record of the spawn.
     pub pid: Option<i32>,
     pub start_time: Option<u64>,
-    /// Whether pids and start times are of this boot.
-    pub same_boot: bool,
-    /// Whether it may run where it cannot be seen from here: then its pids mean nothing here.
+    /// Whether its pids are of this boot and of our pid namespace: else they name other processes here.
+    pub has_our_pids: bool,
+    /// Whether it may run where it cannot be seen from here.
     pub is_elsewhere: bool,
     /// `None` if unknown.
     pub command: Option<String>,
-    /// The last known processes of its tree, by pid and start time.
+    /// What was last known of its processes.
+    pub tree: TreeRecord,
+}
+
+/// What is known of the processes of a gateway.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct TreeRecord {
+    /// By pid and start time.
     pub members: Vec<(i32, u64)>,
+    /// The real user of its leader, which may have changed it since its start, as su-exec(8) does.
+    pub uid: Option<u32>,
+    /// The control groups of the systemd units in which its leader and its listener were seen.
+    pub units: BTreeSet<String>,
 }
 
 /// All of it.

@@ -43,7 +43,7 @@ pub use event::{
     SpawnFailure, TreeEnd,
 };
 pub use exit_status::ExitStatus;
-pub use history::{Cause, Fact, History, LeftRecord, PastRun, Run, Settled, Unfinished};
+pub use history::{Cause, Fact, History, LeftRecord, PastRun, Run, Settled, TreeRecord, Unfinished};
 pub use hook::{Call, Hook, HookEnd};
 pub use notice::Notice;
 pub use observation::{Holder, Observation, Owner, Phase, Readiness, Verdict};

@@ -59,6 +59,8 @@ pub struct Policy {
     pub repair: Option<Duration>,
     /// Whether the gateway's command line can be asked about its exits at all.
     pub handoff: bool,
+    /// Whether processes that bear a gateway's id and were created outside its tree are killed with it.
+    pub kill_strays: bool,
     /// How much memory the gateway's tree may have resident, in KiB; none if that is no concern.
     pub memory_max_kb: Option<u64>,
     /// What to do beside an owner that stays.
@@ -101,6 +103,7 @@ impl Default for Policy {
             post_stop: None,
             repair: None,
             handoff: true,
+            kill_strays: false,
             memory_max_kb: None,
             on_conflict: OnConflict::Exit,
             on_store_lost: None,

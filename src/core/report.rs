@@ -320,7 +320,7 @@ reports! {
             "gateway {generation} was pid {pid} on another machine or in another pid namespace; whether it has ended \
              cannot be seen from here"
         );
-    TreeKilled { generation: Generation, end: TreeEnd } =>
+    TreeKilled { generation: Generation, end: Box<TreeEnd> } =>
         "tree.killed", Warning,
         [
             generation, members = end.members, escaped = end.escaped, survivors = end.survivors,
@@ -328,6 +328,14 @@ reports! {
             left = Some(&end.left).filter(|left| !left.is_empty())
         ],
         end.to_string();
+
+    StraysLeft { generation: Generation, strays: Vec<String> } =>
+        "tree.strays_left", Info, [generation, strays],
+        format!(
+            "left {}: started outside the tree of gateway {generation} with its id, or moved to a unit of its own; \
+             --kill-strays ends such processes",
+            strays.join("; ")
+        );
 
     // Exits that a gateway may have planned.
     HandoffAccepted { generation: Generation, reason: String } =>

@@ -34,6 +34,8 @@ pub struct Status {
     pub stop_timeout: Duration,
     /// The file that the gateway writes to in place of our standard output and error.
     pub output: Option<String>,
+    /// Processes that bear an earlier gateway's id and were left, as `pid command (unit)`.
+    pub strays: Vec<String>,
     /// How long until we are gone, at most. `None` unless we are ending.
     pub ends_within: Option<Duration>,
     /// What will happen next.
@@ -138,6 +140,7 @@ mod tests {
             restart_window: Duration::from_hours(1),
             stop_timeout: Duration::from_secs(328),
             output: None,
+            strays: Vec::new(),
             ends_within: None,
             next: Next { action, within: Some(Duration::from_secs(7)), why: why.to_owned() },
         }

@@ -97,6 +97,8 @@ pub struct Supervisor {
     swept_by: Moment,
     /// This supervisor has decided to start a gateway: what follows is not a predecessor's.
     spawned: bool,
+    /// Why what a predecessor recorded could not be read.
+    unread: Option<String>,
     /// A process of ours came to life: the program can be executed.
     born: bool,
     /// What the last probe saw.
@@ -126,6 +128,8 @@ pub struct Supervisor {
     repair: Repair,
     /// The file that the gateway writes to in place of our standard output and error.
     output: Option<String>,
+    /// Processes that the last kill of a tree left.
+    strays: Vec<String>,
     /// What the service manager was told last.
     notice: Option<Notice>,
     /// The gateway that it was last told to be ready.
@@ -151,6 +155,7 @@ impl Supervisor {
             fence: Fence::new(),
             swept_by: Moment::ZERO,
             spawned: false,
+            unread: None,
             born: false,
             told: None,
             lost_mark: None,
@@ -166,6 +171,7 @@ impl Supervisor {
             update: None,
             repair: Repair::Untried,
             output: None,
+            strays: Vec::new(),
             notice: None,
             readied: None,
         }

@@ -6,8 +6,8 @@
 
 use super::launch::{INSTANCE, Launch, entry};
 use super::spawn::ProcessKind;
-use super::tree::Tree;
-use crate::core::{LeftRecord, Remains};
+use super::tree::{Tree, is_of_user};
+use crate::core::{LeftRecord, Remains, TreeRecord};
 use crate::platform::cgroup::Leaf;
 use crate::platform::environment::ProcessEnvironment;
 use crate::platform::kill;
@@ -86,7 +86,7 @@ impl Found {
             Some(leader) => Tree::adopted(leader, entry(&instance), members).led_by(leader),
             None => Tree::orphaned(former_leader(&remains), entry(&instance), members),
         };
-        let mut tree = tree.with(leaf.clone(), tag);
+        let mut tree = tree.with(leaf.clone(), tag).known_by(&trace.tree);
         if !matches!(remains, Remains::Nothing { .. } | Remains::Unseen { .. }) {
             tree.remember();
         }
@@ -104,15 +104,10 @@ fn former_leader(remains: &Remains) -> Option<i32> {
 
 /// The members on record. Their pids are meaningless after a reboot and in another pid namespace.
 fn known(left: &LeftRecord) -> &[(i32, u64)] {
-    if is_valid(left) { &left.members } else { &[] }
+    if left.has_our_pids { &left.tree.members } else { &[] }
 }
 
-fn is_valid(left: &LeftRecord) -> bool {
-    left.same_boot && !left.is_elsewhere
-}
-
-/// Looks for the gateway of a record. `holder` is the owner of its port, if that is ours: one that the record does not name
-/// is above it.
+/// Looks for the gateway of a record. `holder` is the owner of its port: one that the record does not name is above it.
 ///
 /// # Errors
 /// The processes cannot be listed: what is left is then unknown.
@@ -123,7 +118,7 @@ pub async fn find(left: &LeftRecord, launch: &Launch, holder: Option<i32>) -> io
 
 #[expect(clippy::disallowed_methods, reason = "it runs on a worker")]
 fn find_recorded(left: &LeftRecord, launch: &Launch, holder: Option<i32>) -> io::Result<Found> {
-    let recorded = left.pid.zip(left.start_time).filter(|_| is_valid(left));
+    let recorded = left.pid.zip(left.start_time).filter(|_| left.has_our_pids);
     if let Some((pid, start_time)) = recorded
         && let Some(leader) = hold(pid, start_time)?
     {
@@ -134,12 +129,20 @@ fn find_recorded(left: &LeftRecord, launch: &Launch, holder: Option<i32>) -> io:
         if !pause.is_zero() {
             thread::sleep(pause);
         }
-        let mut bearers = bearers(|instance| instance == left.instance)?.into_values().next().unwrap_or_default();
+        let uid = left.tree.uid;
+        let mut bearers = bearers(uid, |instance| instance == left.instance)?.into_values().next().unwrap_or_default();
         bearers.extend(in_leaf_of(left, &bearers));
-        // A leader that is known to have ended is not searched for in its own orphans.
-        if recorded.is_none()
-            && let Some(leader) = leader_for(holder, &bearers)?
+        // In another time namespace it has another start time.
+        let is_recorded =
+            |process: &&Stat| recorded.is_some_and(|(pid, _)| process.pid == pid && process.session == pid);
+        let leader = match holder.and_then(|holder| leader_above(holder, &bearers)).or(bearers.iter().find(is_recorded))
         {
+            Some(leader) => hold(leader.pid, leader.start_time)?,
+            // A leader that is known to have ended is not searched for in its own orphans.
+            None if recorded.is_some() => None,
+            None => leader_of(&bearers)?,
+        };
+        if let Some(leader) = leader {
             return Ok(Found::with_leader(leader, left, launch));
         }
         if !bearers.is_empty() || known(left).iter().any(|&member| is_alive(member)) {
@@ -163,20 +166,20 @@ fn in_leaf_of(left: &LeftRecord, known: &[Stat]) -> Vec<Stat> {
 }
 
 /// Looks for any gateway of this configuration, without a record. The one that `holder`, the owner of its port, belongs to
-/// counts; of several without such a holder the youngest that has a leader. `known` are pids and start times of processes
-/// that may belong to it.
+/// counts; of several without such a holder the youngest that has a leader. `known` is what was known of the gateway before
+/// it.
 ///
 /// # Errors
 /// As [`find`].
-pub async fn find_by_key(launch: &Launch, holder: Option<i32>, known: &[(i32, u64)]) -> io::Result<Found> {
-    let (launch, known) = (launch.clone(), known.to_vec());
+pub async fn find_by_key(launch: &Launch, holder: Option<i32>, known: &TreeRecord) -> io::Result<Found> {
+    let (launch, known) = (launch.clone(), known.clone());
     proc::run(move || find_unrecorded(&launch, holder, &known)).await?
 }
 
-fn find_unrecorded(launch: &Launch, holder: Option<i32>, known: &[(i32, u64)]) -> io::Result<Found> {
+fn find_unrecorded(launch: &Launch, holder: Option<i32>, known: &TreeRecord) -> io::Result<Found> {
     let prefix = format!("{}-", launch.key);
     let mut gateways = Vec::new();
-    for (instance, processes) in bearers(|instance| instance.starts_with(&prefix))? {
+    for (instance, processes) in bearers(known.uid, |instance| instance.starts_with(&prefix))? {
         let is_above = holder.is_some_and(|holder| leader_above(holder, &processes).is_some());
         let leader = leader_for(holder, &processes)?;
         gateways.push((is_above && leader.is_some(), instance, leader));
@@ -186,28 +189,31 @@ fn find_unrecorded(launch: &Launch, holder: Option<i32>, known: &[(i32, u64)]) -
     let Some((_, instance, leader)) = likeliest else {
         return Ok(Found::without_leader(Remains::Nothing { pid: None }, &LeftRecord::default()));
     };
-    let trace = LeftRecord { instance, same_boot: true, members: known.to_vec(), ..LeftRecord::default() };
+    let trace = LeftRecord { instance, has_our_pids: true, tree: known.clone(), ..LeftRecord::default() };
     Ok(match leader {
         Some(leader) => Found::with_leader(leader, &trace, launch),
         None => Found::without_leader(Remains::Orphans { pid: None }, &trace),
     })
 }
 
-/// Whether this process descends from a gateway that a supervisor with this key started.
-pub(super) fn bears_key(pid: i32, key: &str) -> bool {
+/// Whether this process descends from a gateway that a supervisor with this key started. Any user may write the key, which
+/// is no secret, into an environment: it counts for a process of our own user, and of `uid`.
+pub(super) fn bears_key(pid: i32, key: &str, uid: Option<u32>) -> bool {
     let environment = proc::environment_of(pid);
     let instance = environment.as_ref().and_then(|environment| environment.get(INSTANCE));
-    instance
-        .is_some_and(|instance| instance.strip_prefix(key.as_bytes()).is_some_and(|random| random.starts_with(b"-")))
+    instance.is_some_and(|instance| {
+        instance.strip_prefix(key.as_bytes()).is_some_and(|random| random.starts_with(b"-")) && is_of_user(pid, uid)
+    })
 }
 
-/// Every living process with a wanted instance id, by that id, except ourselves.
-fn bearers(is_wanted: impl Fn(&str) -> bool) -> io::Result<BTreeMap<String, Vec<Stat>>> {
+/// Every living process of our user or this one with a wanted instance id, by that id, except ourselves.
+fn bearers(uid: Option<u32>, is_wanted: impl Fn(&str) -> bool) -> io::Result<BTreeMap<String, Vec<Stat>>> {
     let me = i32::try_from(std::process::id()).unwrap_or(0);
     let mut found = BTreeMap::<String, Vec<Stat>>::new();
     let instance = |environment: &ProcessEnvironment| String::from_utf8(environment.get(INSTANCE)?.to_vec()).ok();
     for (process, instance) in proc::survey(move |process| process.pid != me && !process.is_dead(), instance)? {
-        if let Some(instance) = instance.flatten().filter(|instance| is_wanted(instance)) {
+        let instance = instance.flatten().filter(|instance| is_wanted(instance));
+        if let Some(instance) = instance.filter(|_| is_of_user(process.pid, uid)) {
             found.entry(instance).or_default().push(process);
         }
     }

@@ -12,7 +12,7 @@ pub use super::launch::HOOK;
 use super::launch::{INSTANCE, scrub};
 use super::openclaw::Openclaw;
 use super::spawn::{self, ProcessKind, SpawnError, Started, Streams};
-use super::tree::{Orphans, Tree};
+use super::tree::{Orphans, Tree, is_of_user};
 use crate::core::hook::{Call, Hook, HookEnd};
 use crate::core::{Event, ExitStatus, Moment, TreeEnd};
 use crate::platform::cgroup::{self, Leaf};
@@ -240,7 +240,7 @@ impl Hooks {
                 let clock = self.clock;
                 let leaf = Leaf::find(&ProcessKind::Hook.leaf_name(&id), bearer).map(Arc::new);
                 let tree = Tree::orphaned(None, entry(&id), &[]).with(leaf.clone(), None);
-                let end = tree.kill(move || clock().saturating_sub(begun)).await;
+                let end = tree.kill(Duration::ZERO, move || clock().saturating_sub(begun)).await;
                 spawn::retire(leaf.as_ref());
                 tell_left(&end);
             }
@@ -274,7 +274,7 @@ async fn end_of(hook: Hook, leader: &Handle, watch: &EndWatch, tree: Tree, clock
         }
     };
     let begun = clock();
-    let end = tree.kill(move || clock().saturating_sub(begun)).await;
+    let end = tree.kill(Duration::ZERO, move || clock().saturating_sub(begun)).await;
     leader.reap();
     unclaim(leader.pid());
     if end.members > 0 {
@@ -313,13 +313,13 @@ fn entry(id: &str) -> String {
     format!("{HOOK}={id}")
 }
 
-/// The ids that begin with this key, each with a process that carries it.
+/// The ids that begin with this key, each with a process of our user that carries it: any other may write it, too.
 fn bearers(key: &str) -> io::Result<BTreeMap<String, i32>> {
     let me = i32::try_from(std::process::id()).unwrap_or(0);
     let id = |environment: &ProcessEnvironment| String::from_utf8(environment.get(HOOK)?.to_vec()).ok();
     let all = proc::survey(move |process| process.pid != me && !process.is_dead(), id)?;
     let ids = all.into_iter().filter_map(|(process, id)| Some((id.flatten()?, process.pid)));
-    Ok(ids.filter(|(id, _)| is_of(id, key)).collect())
+    Ok(ids.filter(|(id, pid)| is_of(id, key) && is_of_user(*pid, None)).collect())
 }
 
 fn is_of(id: &str, key: &str) -> bool {

@@ -17,7 +17,7 @@ use self::connect::{Connect, connect};
 use self::http::{AfterReply, ProbeClient, RequestError};
 use self::late::LateAnswer;
 use self::outcome::AddressOutcome;
-use self::owner::Served;
+use self::owner::{Mark, Served};
 use crate::core::{Endpoint, Observation, Owner, Phase, Readiness, Verdict};
 use crate::gateway::state_lock::{self, StateOwner};
 use crate::platform::thread::BlockingCall;
@@ -70,8 +70,7 @@ pub struct Prober {
     endpoint: Endpoint,
     timeout: Duration,
     state_dir: Option<PathBuf>,
-    /// Prefix of our gateways' instance ids.
-    key: Option<String>,
+    mark: Option<Mark>,
     /// Whether the last probe found a gateway.
     answering: AtomicBool,
     /// One slot per address. Only verifying clients are kept: building one reads the system's roots.
@@ -93,7 +92,7 @@ impl Prober {
             endpoint,
             timeout: timeout.min(TIMEOUT_MAX),
             state_dir: None,
-            key: None,
+            mark: None,
             answering: AtomicBool::new(false),
             verifying,
             lookup: BlockingCall::default(),
@@ -107,9 +106,9 @@ impl Prober {
     /// The same for another endpoint of the same gateway.
     #[must_use]
     pub fn at(&self, endpoint: Endpoint) -> Self {
-        let (state_dir, key) = (self.state_dir.clone(), self.key.clone());
+        let (state_dir, mark) = (self.state_dir.clone(), self.mark.clone());
         let (served, patience) = (Mutex::new(self.served()), self.patience);
-        Self { state_dir, key, served, patience, ..Self::new(endpoint, self.timeout) }
+        Self { state_dir, mark, served, patience, ..Self::new(endpoint, self.timeout) }
     }
 
     /// Makes a probe before a spawn see a gateway that holds this state directory and does not listen yet.
@@ -121,7 +120,14 @@ impl Prober {
     /// Makes a probe before a spawn recognise the gateways of this key, see [`super::process::key_of`].
     #[must_use]
     pub fn with_key(self, key: String) -> Self {
-        Self { key: Some(key), ..self }
+        Self { mark: Some(Mark::new(key)), ..self }
+    }
+
+    /// Makes it recognise them where they have this user, too.
+    pub fn expect_user(&self, uid: Option<u32>) {
+        if let (Some(mark), Some(uid)) = (&self.mark, uid) {
+            mark.set_user(uid);
+        }
     }
 
     /// Makes an answer of our child count as one that comes within this time.
@@ -198,8 +204,8 @@ impl Prober {
     }
 
     async fn find_owner(&self, address: SocketAddr, leader: Option<i32>) -> Owner {
-        let key = self.key.clone();
-        let found = self.lookup.run(LOOKUP_TIME_MAX, move || owner::find(address, leader, key.as_deref())).await;
+        let mark = self.mark.clone();
+        let found = self.lookup.run(LOOKUP_TIME_MAX, move || owner::find(address, leader, mark.as_ref())).await;
         found.unwrap_or(Owner::Unseen)
     }
 
@@ -226,11 +232,11 @@ impl Prober {
             return (Verdict::Silent, self.find_owner(address, None).await, detail);
         }
         let Some(state_dir) = self.state_dir.clone() else { return (Verdict::Free, Owner::Unseen, detail) };
-        let key = self.key.clone();
+        let mark = self.mark.clone();
         let lookup = move || {
             let lock = state_lock::owner(&state_dir)?;
             // The process may end in between.
-            Some((lock, owner::identify(lock.pid, key.as_deref())?))
+            Some((lock, owner::identify(lock.pid, mark.as_ref())?))
         };
         match self.lookup.run(LOOKUP_TIME_MAX, lookup).await {
             Ok(None) => (Verdict::Free, Owner::Unseen, detail),

@@ -10,7 +10,7 @@ use super::sample::{self, Sampling};
 use super::spawn::{self, ProcessKind, SpawnError, Started};
 pub use super::spawn::{Streams, prepare};
 use super::tree::{Orphans, Tree};
-use crate::core::{Event, Generation, SpawnFailure, Usage};
+use crate::core::{Event, Generation, SpawnFailure, TreeRecord, Usage};
 use crate::platform::cgroup::Leaf;
 use crate::platform::proc;
 use crate::platform::process::{self, Handle};
@@ -37,11 +37,28 @@ pub enum Sweep {
     Later,
 }
 
+/// How a tree is killed.
+#[derive(Debug, Clone, Copy)]
+pub struct Kill {
+    /// When strays of it are looked for.
+    pub sweep: Sweep,
+    /// How long its members have to end by SIGTERM.
+    pub grace: Duration,
+    /// Whether processes are killed that were created outside and bear its id, or that have a unit of their own.
+    pub strays: bool,
+}
+
+impl From<Sweep> for Kill {
+    fn from(sweep: Sweep) -> Self {
+        Self { sweep, grace: Duration::ZERO, strays: false }
+    }
+}
+
 /// The process that leads the tree of a gateway after the exit of its leader.
 #[derive(Debug)]
 pub struct Heir {
     leader: Arc<Handle>,
-    members: Vec<(i32, u64)>,
+    known: TreeRecord,
 }
 
 /// A gateway that we own: started by us and not reaped yet, or adopted.
@@ -81,11 +98,11 @@ impl SharedTree {
         stopped
     }
 
-    fn snapshot(&self) -> Vec<(i32, u64)> {
+    fn record(&self) -> TreeRecord {
         let mut copy = self.copy();
-        let members = copy.snapshot();
+        let record = copy.record();
         *self.lock() = copy;
-        members
+        record
     }
 }
 
@@ -181,11 +198,10 @@ impl Gateway {
         self.leader.as_ref().map(|leader| leader.start_time())
     }
 
-    /// The pids and start times of its processes, for the record; `None` if they cannot be read. It looks at them alone,
-    /// not at all processes.
-    pub fn members(&self) -> impl Future<Output = Option<Vec<(i32, u64)>>> + Send + use<> {
+    /// Its processes, for the record; `None` if they cannot be read. It looks at them alone, not at all processes.
+    pub fn known(&self) -> impl Future<Output = Option<TreeRecord>> + Send + use<> {
         let tree = self.tree.clone();
-        async move { proc::run(move || tree.snapshot()).await.ok() }
+        async move { proc::run(move || tree.record()).await.ok() }
     }
 
     /// Its process, if that is not known to be gone.
@@ -257,7 +273,7 @@ impl Gateway {
                 let mut copy = tree.copy();
                 copy.remember();
                 let leader = copy.heir(listener)?;
-                Some(Heir { leader, members: copy.snapshot() })
+                Some(Heir { leader, known: copy.record() })
             });
             looked.await.ok().flatten()
         }
@@ -266,13 +282,16 @@ impl Gateway {
     /// Follows this process in place of its leader, which has exited and is reaped. Returns its pid; `None` if it cannot be
     /// watched. `LeaderExited` goes to `events` when it exits.
     pub fn follow(&mut self, heir: Heir, events: &Sender<impl From<Event> + Send + 'static>) -> Option<i32> {
-        let Heir { leader: heir, members } = heir;
+        let Heir { leader: heir, known } = heir;
         let (pid, watch) = (heir.pid(), heir.watch().ok()?);
         // It is our child: nothing else may reap it.
         process::claim(pid);
         let mut tree = self.tree.lock();
         let (leaf, tag) = (tree.leaf.clone(), tree.tag);
-        *tree = Tree::inherited_by(&heir, launch::entry(&self.instance), &members).with(leaf, tag).led_by(&heir);
+        *tree = Tree::inherited_by(&heir, launch::entry(&self.instance), &known.members)
+            .with(leaf, tag)
+            .led_by(&heir)
+            .known_by(&known);
         drop(tree);
         if let Some(leader) = self.leader.replace(Arc::clone(&heir)) {
             process::unclaim(leader.pid());
@@ -313,24 +332,26 @@ impl Gateway {
     /// that has been going on. The task ends when nothing is looked for any more.
     pub fn kill_tree(
         &self,
-        sweep: Sweep,
+        kill: impl Into<Kill>,
         elapsed: impl Fn() -> Duration + Clone + Send + Sync + 'static,
         events: &Sender<impl From<Event> + Send + 'static>,
     ) -> JoinHandle<()> {
-        let (generation, tree, events) = (self.generation, self.tree.copy(), events.clone());
+        let Kill { sweep, grace, strays } = kill.into();
+        let (generation, events) = (self.generation, events.clone());
+        let tree = self.tree.copy().with_strays(!strays);
         self.signals.note(SignalsSent::KILL);
         tokio::spawn(async move {
             let at_once = if sweep == Sweep::Later { tree.end_at_once(&elapsed) } else { None };
             let Some(end) = at_once else {
-                let end = tree.kill(elapsed).await;
+                let end = tree.kill(grace, elapsed).await;
                 let _closed = events.send(Event::TreeGone { generation, end }.into()).await;
                 return;
             };
             let _closed = events.send(Event::TreeGone { generation, end }.into()).await;
             // The next gateway is about to be started, and needs the processor.
             tokio::time::sleep(SWEEP_AFTER).await;
-            let end = tree.sweep(elapsed).await;
-            if end.members.max(end.survivors) > 0 {
+            let end = tree.sweep(grace, elapsed).await;
+            if end.members.max(end.survivors) > 0 || !end.strays.is_empty() {
                 let _closed = events.send(Event::StraysKilled { generation, end }.into()).await;
             }
         })

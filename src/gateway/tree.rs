@@ -19,14 +19,18 @@
 //!
 //! Most methods read `/proc`, which may block: they belong into a [`proc::run`].
 
+mod grace;
 mod kill;
 mod members;
 mod membership;
 mod memory;
 mod scan;
+mod strays;
 mod target;
 #[cfg(test)]
 mod tests;
 mod toll;
+mod units;
 
 pub use members::{Orphans, Tree};
+pub(super) use strays::is_of_user;

@@ -215,7 +215,8 @@ fn run_words(cli: &Cli, command: &[OsString], cwd: &Path) -> Vec<OsString> {
     let mut words = vec![OsString::from("run")];
     for (option, value) in &cli.typed {
         let value = if PATHS.contains(&option.as_str()) { absolute(value, cwd) } else { value.clone() };
-        if value.as_bytes().starts_with(b"-") {
+        // An optional value follows its option after an equals sign alone.
+        if value.as_bytes().starts_with(b"-") || option == "--kill-strays" {
             let mut word = OsString::from(format!("{option}="));
             word.push(value);
             words.push(word);

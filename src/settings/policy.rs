@@ -46,6 +46,7 @@ pub(super) fn resolve(options: &Options, hooks: &HookSettings, context: &Process
             ConflictMode::Standby => OnConflict::Standby,
         },
         on_store_lost: options.on_store_lost,
+        kill_strays: options.kill_strays.unwrap_or(default.kill_strays),
         pre_start: hooks.pre_start,
         post_stop: hooks.post_stop,
         memory_max_kb: match options.memory_max.unwrap_or(MemoryMax::Off) {

@@ -41,15 +41,7 @@ struct TakenRow {
 struct Predecessors {
     recovered: Option<Recovered>,
     past: History,
-    left: Option<GenerationRecord>,
-    /// Whether that gateway may run where it cannot be seen.
-    is_elsewhere: bool,
-}
-
-impl Predecessors {
-    fn left_record(&self, context: &Context) -> Option<LeftRecord> {
-        self.left.as_ref().map(|left| left.left_record(&context.clocks, self.is_elsewhere))
-    }
+    left: Option<(GenerationRecord, LeftRecord)>,
 }
 
 /// Takes the lease. `unchanged`: the counter of the owner, if it has been still for long enough.
@@ -69,10 +61,10 @@ pub(super) fn take(
     let (acquired, left) = match take_row_or_recreate(context, &mut held, unchanged, now) {
         Ok(RowOutcome::Refused(answer)) => return Err(answer),
         Ok(RowOutcome::Taken(taken)) => {
-            let TakenRow { epoch, known } = *taken;
-            let record = known.left_record(context);
-            buffer.begin(known.left);
-            (Acquired { epoch, basis, recovered: known.recovered, past: known.past, trouble: None }, record)
+            let TakenRow { epoch, known: Predecessors { recovered, past, left } } = *taken;
+            let (record, left) = left.unzip();
+            buffer.begin(record);
+            (Acquired { epoch, basis, recovered, past, trouble: None }, left)
         }
         Err(error) if matches!(error.kind(), StoreErrorKind::Refused | StoreErrorKind::OtherKind) => {
             return Err(failed(&error));
@@ -89,12 +81,13 @@ pub(super) fn take(
             });
             held.disconnect();
             let known = remember(context, basis, unchanged, now).transpose()?;
-            let (recovered, past, record) = known.map_or_else(Default::default, |known| {
-                let record = known.left_record(context);
-                buffer.begin_unwritten(known.left);
-                (known.recovered, known.past, record)
-            });
-            (Acquired { epoch: 0, basis, recovered, past, trouble: Some(trouble) }, record)
+            let (recovered, past, left) =
+                known.map_or_else(Default::default, |Predecessors { recovered, past, left }| {
+                    let (record, left) = left.unzip();
+                    buffer.begin_unwritten(record);
+                    (recovered, past, left)
+                });
+            (Acquired { epoch: 0, basis, recovered, past, trouble: Some(trouble) }, left)
         }
     };
     if let Some(server) = server {
@@ -311,8 +304,11 @@ fn read_predecessors(
     now: Moment,
 ) -> rusqlite::Result<Predecessors> {
     let (left, past) = (history::left(conn)?, history::past(conn, &context.clocks, now)?);
-    let is_elsewhere = left.as_ref().is_some_and(|left| may_run_elsewhere(left, row, &context.us, basis));
-    Ok(Predecessors { recovered, past, left, is_elsewhere })
+    let left = left.map(|record| {
+        let left = place(&record, row, &context.us, basis);
+        (record, left)
+    });
+    Ok(Predecessors { recovered, past, left })
 }
 
 /// What a database says that cannot be written: a full disk makes no crash undone, and no other owner go away. `None` if it
@@ -333,16 +329,21 @@ fn remember(
     read_predecessors(context, conn, row.as_ref(), recovered, basis, now).ok().map(Ok)
 }
 
-/// Whether the gateway of a supervisor that is gone, or taken for gone, may run where it cannot be seen from here. `row` is
-/// the last owner's.
-fn may_run_elsewhere(left: &GenerationRecord, row: Option<&LeaseRow>, us: &Identity, basis: Basis) -> bool {
+/// What is known of the gateway of a supervisor that is gone, or taken for gone. `row` is the last owner's, which need not have
+/// touched that gateway: only the record tells in which namespace its pids are valid.
+fn place(left: &GenerationRecord, row: Option<&LeaseRow>, us: &Identity, basis: Basis) -> LeftRecord {
+    let row = row.filter(|row| row.identity.owner.as_ref() == Some(&left.owner));
+    let namespace = left.pid_namespace.or(row.and_then(|row| row.identity.pid_namespace));
     let is_same_boot = left.boot_id.is_some() && left.boot_id == us.boot_id;
-    match row.filter(|row| row.identity.owner.as_ref() == Some(&left.owner)) {
+    let has_our_pids = is_same_boot && namespace.is_some() && namespace == us.pid_namespace;
+    let is_elsewhere = match row {
         // Without a lock it is only taken for gone.
         Some(row) if basis == Basis::Heartbeat || row.basis == Basis::Heartbeat => !row.identity.is_here(us),
         Some(row) => row.identity.may_leave_unseen(us),
-        None => basis == Basis::Heartbeat && !is_same_boot,
-    }
+        None if is_same_boot => namespace.is_some() && !has_our_pids,
+        None => basis == Basis::Heartbeat,
+    };
+    left.left_record(has_our_pids && !is_elsewhere, is_elsewhere)
 }
 
 /// Looks without taking. An error counts as free: an attempt to take the lease will report it.

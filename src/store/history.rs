@@ -5,7 +5,7 @@ use super::column::{count, integer, number, pid, text};
 use super::dating::Dating;
 use super::record::GenerationRecord;
 use crate::core::restart_policy::Cause;
-use crate::core::{ExitStatus, Generation, History, Moment, PastRun, Settled};
+use crate::core::{ExitStatus, Generation, History, Moment, PastRun, Settled, TreeRecord};
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -33,13 +33,14 @@ pub(super) fn write(tx: &Transaction<'_>, record: &GenerationRecord, offset: u64
         Some((Settled::Postponed, _)) => (Some(POSTPONED), None),
         None => (None, None),
     };
-    let members: Vec<_> = record.members.iter().map(|(pid, start_time)| json!([pid, start_time])).collect();
+    let members: Vec<_> = record.tree.members.iter().map(|(pid, start_time)| json!([pid, start_time])).collect();
+    let units = record.tree.units.iter().map(|unit| json!(unit)).collect();
     tx.execute(
         "INSERT OR REPLACE INTO generations (number, instance, owner, command, boot_id, pid, start_time, process_group, \
          members, intent_at, intent_boot_ms, started_at, started_boot_ms, stable_at, stable_boot_ms, healthy_until, \
          healthy_until_boot_ms, died_at, died_boot_ms, died_code, died_signal, core_dumped, settled_at, \
-         settled_boot_ms, cause, clean) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, \
-         ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24, ?25, ?26)",
+         settled_boot_ms, cause, clean, pid_namespace, uid, units) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, \
+         ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24, ?25, ?26, ?27, ?28, ?29)",
         params![
             number(record.generation.saturating_add(offset)),
             record.instance,
@@ -67,6 +68,9 @@ pub(super) fn write(tx: &Transaction<'_>, record: &GenerationRecord, offset: u64
             boot(settled),
             cause,
             clean,
+            record.pid_namespace.map(number),
+            record.tree.uid,
+            Value::Array(units).to_string(),
         ],
     )
     .map(drop)
@@ -112,7 +116,12 @@ fn parse(row: &Row<'_>) -> GenerationRecord {
         pid: pid(row, "pid"),
         start_time: count(row, "start_time"),
         group: pid(row, "process_group"),
-        members: text(row, "members").as_deref().map(members).unwrap_or_default(),
+        pid_namespace: count(row, "pid_namespace"),
+        tree: TreeRecord {
+            members: text(row, "members").as_deref().map(members).unwrap_or_default(),
+            uid: count(row, "uid").and_then(|uid| u32::try_from(uid).ok()),
+            units: text(row, "units").and_then(|units| serde_json::from_str(&units).ok()).unwrap_or_default(),
+        },
         intent: stamp("intent_at", "intent_boot_ms"),
         started: stamp("started_at", "started_boot_ms"),
         stable: stamp("stable_at", "stable_boot_ms"),
@@ -226,7 +235,12 @@ mod tests {
             pid: Some(7),
             start_time: Some(8),
             group: Some(9),
-            members: vec![(7, 8), (10, u64::from(u32::MAX))],
+            pid_namespace: Some(11),
+            tree: TreeRecord {
+                members: vec![(7, 8), (10, u64::from(u32::MAX))],
+                uid: Some(12),
+                units: ["/a.service".to_owned(), "/b.scope".to_owned()].into(),
+            },
             intent: Some(stamp(1)),
             started: Some(stamp(2)),
             stable: Some(stamp(3)),

@@ -52,7 +52,7 @@ pub use messages::{BasisChoice, Limits, News, Place, SpawnIntent};
 pub use reader::{LeaseOwner, StoreReader, is_locked};
 pub use record::GenerationRecord;
 
-use crate::core::{Fact, Generation, LeaseRequest, Moment};
+use crate::core::{Fact, Generation, LeaseRequest, Moment, TreeRecord};
 use crate::platform::claim::Claim;
 use events::NewEvent;
 use messages::Job;
@@ -111,9 +111,8 @@ impl Store {
         self.change(generation, Change::Adopted { pid, start_time });
     }
 
-    /// `members`: the processes of its tree, by pid and start time.
-    pub fn members(&self, generation: Generation, members: Vec<(i32, u64)>) {
-        self.change(generation, Change::Members(members));
+    pub fn tree(&self, generation: Generation, tree: TreeRecord) {
+        self.change(generation, Change::Tree(tree));
     }
 
     /// Records what the core found at `now`.

@@ -3,7 +3,7 @@
 use super::clock::{Clocks, Stamp};
 use super::dating::{Dating, Readings, undated};
 use crate::core::restart_policy::{Cause, Run};
-use crate::core::{ExitStatus, Fact, Generation, LeftRecord, Moment, PastRun, Settled, Unfinished};
+use crate::core::{ExitStatus, Fact, Generation, LeftRecord, Moment, PastRun, Settled, TreeRecord, Unfinished};
 
 /// A gateway that a supervisor decided to start.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -16,13 +16,14 @@ pub struct GenerationRecord {
     pub command: String,
     /// The boot in which its pid is valid.
     pub boot_id: Option<String>,
+    /// The namespace in which it is valid, see `pid_namespaces(7)`.
+    pub pid_namespace: Option<u64>,
     pub pid: Option<i32>,
     /// Of its leader, as in [`crate::platform::proc::Stat`].
     pub start_time: Option<u64>,
     /// Its process group.
     pub group: Option<i32>,
-    /// The last known processes of its tree, by pid and start time.
-    pub members: Vec<(i32, u64)>,
+    pub tree: TreeRecord,
     /// When its start was decided.
     pub intent: Option<Stamp>,
     /// When it came up.
@@ -49,7 +50,7 @@ pub(super) enum Change {
         pid: i32,
         start_time: u64,
     },
-    Members(Vec<(i32, u64)>),
+    Tree(TreeRecord),
     /// With the time at which the core reported it.
     Fact(Fact, Moment),
 }
@@ -65,7 +66,7 @@ impl GenerationRecord {
                 self.set_leader(pid, start_time, clocks);
                 owner.clone_into(&mut self.owner);
             }
-            Change::Members(members) => self.members = members,
+            Change::Tree(tree) => self.tree = tree,
             Change::Fact(fact, now) => {
                 // Boot clocks of different boots cannot be compared.
                 let same_boot = self.boot_id.is_none() || self.boot_id == clocks.boot_id;
@@ -173,16 +174,16 @@ impl GenerationRecord {
     }
 
     /// What is needed to find and adopt it.
-    pub(super) fn left_record(&self, clocks: &Clocks, is_elsewhere: bool) -> LeftRecord {
+    pub(super) fn left_record(&self, has_our_pids: bool, is_elsewhere: bool) -> LeftRecord {
         LeftRecord {
             generation: self.generation,
             instance: self.instance.clone(),
             pid: self.pid,
             start_time: self.start_time,
-            same_boot: self.boot_id.is_some() && self.boot_id == clocks.boot_id,
+            has_our_pids,
             is_elsewhere,
             command: Some(self.command.clone()).filter(|command| !command.is_empty()),
-            members: self.members.clone(),
+            tree: self.tree.clone(),
         }
     }
 }
@@ -270,7 +271,6 @@ mod tests {
         let seen = left(&record, &watch, now);
         let at = now - s(100);
         assert_eq!((seen.spawned, seen.started, seen.died), (at, Some(at), None));
-        assert!(!record.left_record(&watch.clocks(), false).same_boot);
         watch.step_wall(-200_000);
         assert!(left(&record, &watch, now).spawned < now - Moment::from_hours(7 * 24));
         // Later stamps are not mixed up with the earlier boot clock, and leave what was recorded in it.
@@ -313,8 +313,8 @@ mod tests {
         let mut record = record(&watch);
         let before = record.clone();
         record.apply(Change::Adopted { pid: 7, start_time: 8 }, watch.clocks().now(), &watch.clocks(), "them");
-        record.apply(Change::Members(vec![(7, 8), (9, 10)]), watch.clocks().now(), &watch.clocks(), "them");
-        let members = vec![(7, 8), (9, 10)];
-        assert_eq!(record, GenerationRecord { owner: "them".to_owned(), members, ..before });
+        let tree = TreeRecord { members: vec![(7, 8), (9, 10)], uid: Some(5), ..TreeRecord::default() };
+        record.apply(Change::Tree(tree.clone()), watch.clocks().now(), &watch.clocks(), "them");
+        assert_eq!(record, GenerationRecord { owner: "them".to_owned(), tree, ..before });
     }
 }

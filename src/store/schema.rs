@@ -17,7 +17,7 @@ use std::time::Duration;
 const APPLICATION_ID: i64 = 0x6f73_7570;
 
 /// From each version to the next one. Version 0 is an empty database.
-const MIGRATIONS: [&str; 2] = [
+const MIGRATIONS: [&str; 3] = [
     "
     CREATE TABLE state_leases (
         scope TEXT, lease_key TEXT, owner TEXT, pid INTEGER, start_time INTEGER, boot_id TEXT, pid_namespace INTEGER,
@@ -38,10 +38,15 @@ const MIGRATIONS: [&str; 2] = [
     "
     ALTER TABLE state_leases ADD COLUMN basis TEXT;
 ",
+    "
+    ALTER TABLE generations ADD COLUMN pid_namespace INTEGER;
+    ALTER TABLE generations ADD COLUMN uid INTEGER;
+    ALTER TABLE generations ADD COLUMN units TEXT;
+",
 ];
 
 /// The version that this program writes.
-pub(super) const VERSION: i64 = 2;
+pub(super) const VERSION: i64 = 3;
 
 /// In bytes. A record is far smaller than a page, so small pages take the least memory. An existing database keeps its size.
 const PAGE: i64 = 1024;

@@ -7,6 +7,7 @@ use super::messages::SpawnIntent;
 use super::record::{Change, GenerationRecord};
 use crate::core::handoff::PENDING_MAX;
 use crate::core::{Fact, Generation};
+use crate::platform::machine;
 use rusqlite::Transaction;
 use std::collections::{BTreeMap, VecDeque};
 
@@ -78,6 +79,7 @@ impl WriteBuffer {
             owner: self.owner.clone(),
             command: intent.command,
             boot_id: self.clocks.boot_id.clone(),
+            pid_namespace: machine::pid_namespace(),
             intent: Some(at),
             ..GenerationRecord::default()
         };
@@ -100,14 +102,17 @@ impl WriteBuffer {
         });
         let before = buffered.record.clone();
         let is_succeeded = matches!(change, Change::Fact(Fact::Succeeded(_), _));
+        if matches!(change, Change::Spawned { .. } | Change::Adopted { .. }) {
+            buffered.record.pid_namespace = machine::pid_namespace();
+        }
         buffered.record.apply(change, at, &self.clocks, &self.owner);
         buffered.is_changed |= buffered.record != before;
         if is_succeeded {
             // Its successor has inherited the id. Both are written in one transaction: one of the two is always open.
-            let GenerationRecord { instance, command, members, .. } = before;
+            let GenerationRecord { instance, command, tree, .. } = before;
             let heir = SpawnIntent { generation: generation + 1, instance, command };
             self.intend(heir, at);
-            self.change(generation + 1, Change::Members(members), at);
+            self.change(generation + 1, Change::Tree(tree), at);
         }
         while self.records.len() > RECORDS_MAX {
             self.records.pop_first();

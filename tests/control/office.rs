@@ -265,6 +265,7 @@ pub(crate) fn full() -> Status {
         restart_window: seconds(3600),
         stop_timeout: seconds(328),
         output: None,
+        strays: Vec::new(),
         ends_within: None,
         next: Next {
             action: "look at the gateway again",

@@ -2,7 +2,9 @@
 
 use crate::kit::{NOW, Running, Scene, acquired, quick};
 use openclaw_supervise::core::restart_policy::{Cause, Run};
-use openclaw_supervise::core::{ExitStatus, Fact, LeaseRequest, LeftRecord, Moment, PastRun, Settled, Unfinished};
+use openclaw_supervise::core::{
+    ExitStatus, Fact, LeaseRequest, LeftRecord, Moment, PastRun, Settled, TreeRecord, Unfinished,
+};
 use openclaw_supervise::store::Clocks;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -60,7 +62,8 @@ fn the_gateway_of_a_killed_supervisor_is_found_and_settled_ones_keep_their_age()
     first.store().remember(2, Fact::Started, NOW + s(60));
     hands.go(120);
     first.store().remember(2, Fact::Stable, NOW + s(180));
-    first.store().members(2, vec![(500, 5000), (501, 5001)]);
+    let tree = TreeRecord { members: vec![(500, 5000), (501, 5001)], uid: Some(502), ..TreeRecord::default() };
+    first.store().tree(2, tree.clone());
     first.sync();
     first.crash();
     // The wall clock is set by years, in both directions.
@@ -91,10 +94,10 @@ fn the_gateway_of_a_killed_supervisor_is_found_and_settled_ones_keep_their_age()
             instance: "instance-2".to_owned(),
             pid: Some(500),
             start_time: Some(5000),
-            same_boot: true,
+            has_our_pids: true,
             is_elsewhere: false,
             command: Some("openclaw gateway".to_owned()),
-            members: vec![(500, 5000), (501, 5001)],
+            tree: tree.clone(),
         };
         assert_eq!(left, Some(expected));
         next.crash();
@@ -166,7 +169,8 @@ fn a_successor_is_on_record_with_the_id_of_its_predecessor_from_the_moment_at_wh
     first.acquire();
     first.intended(1);
     first.store().spawned(1, 400, 4000);
-    first.store().members(1, vec![(400, 4000), (401, 4001)]);
+    let members = vec![(400, 4000), (401, 4001)];
+    first.store().tree(1, TreeRecord { members, uid: Some(5), ..TreeRecord::default() });
     first.store().remember(1, Fact::Started, NOW);
     hands.go(5);
     first.store().remember(1, Fact::Died(ExitStatus::Code(0)), NOW + s(5));
@@ -180,7 +184,8 @@ fn a_successor_is_on_record_with_the_id_of_its_predecessor_from_the_moment_at_wh
     assert!(matches!(past.runs[..], [PastRun { settled: Settled::Ran(_, Cause::Asked), .. }]), "{past:?}");
     assert_eq!(past.left.map(|left| (left.generation, left.started, left.died)), Some((2, None, None)));
     let left = left.expect("what leads to it");
-    assert_eq!((&*left.instance, left.pid, left.members), ("instance-1", None, vec![(400, 4000), (401, 4001)]));
+    assert_eq!((&*left.instance, left.pid, left.tree.uid), ("instance-1", None, Some(5)));
+    assert_eq!((left.has_our_pids, left.tree.members), (true, vec![(400, 4000), (401, 4001)]));
 }
 
 #[test]

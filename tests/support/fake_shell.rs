@@ -190,7 +190,7 @@ impl FakeShell {
             Effect::Terminate { generation } => world
                 .terminate(generation)?
                 .map(|(delay, death)| (delay, Event::LeaderExited { generation, death, toll: ExitUsage::default() })),
-            Effect::KillTree { generation } => {
+            Effect::KillTree { generation, .. } => {
                 world.kill_tree(generation)?.map(|(delay, end)| (delay, Event::TreeGone { generation, end }))
             }
             Effect::Hook { ticket, ref call } => hook_ended(ticket, world.hook(ticket, call)?),
@@ -241,7 +241,7 @@ impl FakeShell {
             Effect::Terminate { generation } | Effect::TerminateListener { generation, .. } => {
                 must(self.tree == Some(generation), "P2", "SIGTERM to what was neither spawned nor adopted")?;
             }
-            Effect::KillTree { generation } => {
+            Effect::KillTree { generation, .. } => {
                 let ours = self.tree == Some(generation) || self.leader == Some(generation);
                 must(ours, "P2", "SIGKILL to what was neither spawned nor adopted")?;
                 (self.killing, self.tree) = (true, Some(generation));

@@ -50,7 +50,7 @@ fn collect(folder: &Path, depth: usize, keys: &mut Vec<String>) {
 }
 
 /// The folder of our own control group of the second version.
-fn own() -> Option<PathBuf> {
+pub(crate) fn own() -> Option<PathBuf> {
     let groups = fs::read_to_string("/proc/self/cgroup").ok()?;
     let path = groups.lines().find_map(|line| line.strip_prefix("0::/"))?.to_owned();
     let mounts = fs::read_to_string("/proc/self/mountinfo").ok()?;

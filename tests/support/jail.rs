@@ -31,6 +31,11 @@ impl Jail {
         Self { flags: vec!["--pid", "--mount-proc", "--fork", "--kill-child"], setup: vec![] }
     }
 
+    /// A time namespace of its own, whose boot was later: see time_namespaces(7).
+    pub(crate) fn with_time() -> Self {
+        Self { flags: vec!["--time", "--boottime", "5000", "--fork", "--kill-child"], setup: vec![] }
+    }
+
     /// The same with the `/proc` of the namespace around it.
     pub(crate) fn with_pids_of_others() -> Self {
         Self { flags: vec!["--pid", "--fork", "--kill-child"], setup: vec![] }

@@ -10,7 +10,7 @@ pub(crate) mod bystander;
 pub(crate) mod diary;
 #[cfg(target_os = "linux")]
 mod folder;
-mod groups;
+pub(crate) mod groups;
 pub(crate) mod http;
 pub(crate) mod jail;
 pub(crate) mod ledger;

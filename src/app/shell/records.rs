@@ -1,15 +1,13 @@
 //! The store's side: the lease, the record of each gateway, and what a predecessor's record says.
 
-use crate::core::{Fact, Generation, LeaseRequest, LeftRecord, Settled};
+use crate::core::{Fact, Generation, LeaseRequest, LeftRecord, Settled, TreeRecord};
+use crate::gateway::probe::Prober;
 use crate::gateway::process::{self, Gateway, Launch};
 use crate::host::clock;
 use crate::store::{SpawnIntent, Store};
 use std::sync::Arc;
 use tokio::sync::{Mutex, OwnedMutexGuard, TryLockError};
 use tokio::task::JoinHandle;
-
-/// Pids and start times.
-pub(super) type Members = Vec<(i32, u64)>;
 
 pub(super) struct Records {
     pub(super) store: Store,
@@ -18,13 +16,13 @@ pub(super) struct Records {
     recorded: (Generation, String),
     /// The record of a predecessor's gateway.
     left: Option<LeftRecord>,
-    /// The members of the gateway when they were last recorded.
-    members: Arc<Mutex<Members>>,
+    /// What was last recorded of the processes of the gateway.
+    tree: Arc<Mutex<TreeRecord>>,
 }
 
 impl Records {
     pub(super) fn new(store: Store, launch: Arc<Launch>) -> Self {
-        Self { store, launch, recorded: (0, String::new()), left: None, members: Arc::default() }
+        Self { store, launch, recorded: (0, String::new()), left: None, tree: Arc::default() }
     }
 
     pub(super) fn set_launch(&mut self, launch: Arc<Launch>) {
@@ -85,24 +83,25 @@ impl Records {
         self.store.remember(generation, fact, clock::now());
     }
 
-    /// Has the members of the gateway recorded for a successor, which has to find them.
-    pub(super) fn note_members(&self, gateway: &Gateway) -> JoinHandle<()> {
+    /// Has the processes of the gateway recorded for a successor, which has to find them.
+    pub(super) fn note_tree(&self, gateway: &Gateway, prober: Arc<Prober>) -> JoinHandle<()> {
         let generation = gateway.generation();
-        let (looked, store, known) = (gateway.members(), self.store.clone(), Arc::clone(&self.members));
+        let (looked, store, known) = (gateway.known(), self.store.clone(), Arc::clone(&self.tree));
         tokio::spawn(async move {
-            let Some(members) = looked.await else { return };
-            let before = std::mem::replace(&mut *known.lock().await, members.clone());
-            if before != members {
-                store.members(generation, members);
+            let Some(tree) = looked.await else { return };
+            prober.expect_user(tree.uid);
+            let before = std::mem::replace(&mut *known.lock().await, tree.clone());
+            if before != tree {
+                store.tree(generation, tree);
             }
         })
     }
 
-    pub(super) fn members(&self) -> Arc<Mutex<Members>> {
-        Arc::clone(&self.members)
+    pub(super) fn tree(&self) -> Arc<Mutex<TreeRecord>> {
+        Arc::clone(&self.tree)
     }
 
-    pub(super) fn try_lock_members(&self) -> Result<OwnedMutexGuard<Members>, TryLockError> {
-        self.members().try_lock_owned()
+    pub(super) fn try_lock_tree(&self) -> Result<OwnedMutexGuard<TreeRecord>, TryLockError> {
+        self.tree().try_lock_owned()
     }
 }

@@ -16,6 +16,7 @@ pub(super) fn as_text(shown: &Shown) -> String {
         ("probe", shown.probe.as_ref().map(|probe| probe_text(probe, &shown.supervisor.url))),
         ("restarts", Some(restarts_text(&shown.restarts))),
         ("output", shown.supervisor.output.clone()),
+        ("strays", strays_text(&shown.supervisor.strays)),
         ("next", next_text(shown)),
     ];
     let standbys = shown.standbys.iter().map(|standby| ("standby", Some(standby_text(standby))));
@@ -25,6 +26,10 @@ pub(super) fn as_text(shown: &Shown) -> String {
         .filter_map(|(label, text)| Some(format!("{label:<11} {}", text?.replace(|c: char| c.is_control(), " "))))
         .collect();
     lines.join("\n")
+}
+
+fn strays_text(strays: &[String]) -> Option<String> {
+    (!strays.is_empty()).then(|| format!("left: {}; --kill-strays ends them with the gateway", strays.join("; ")))
 }
 
 fn time(ms: Option<u64>) -> Option<String> {

@@ -70,8 +70,8 @@ impl Supervisor {
         match &self.state {
             State::Idle | State::Exited => None,
             State::Leasing { poll: Poll::Due(at), .. } => Some(*at),
-            State::Leasing { poll: Poll::Asked { at, .. }, owner, .. } => {
-                Some(at.saturating_add(lease::answer_lost(owner.as_ref())))
+            State::Leasing { poll: Poll::Asked { at, .. }, owner, stop_by, .. } => {
+                Some(sooner(at.saturating_add(lease::answer_lost(owner.as_ref())), *stop_by))
             }
             State::Clearing(clearing) => Some(clearing.search.deadline()),
             State::Standby(standby) => standby.deadline(),

@@ -174,6 +174,7 @@ impl Supervisor {
             Effect::Spawn { no_respawn, .. } => *no_respawn = self.forbids_successor(),
             // Other questions may have been asked while it waited.
             Effect::Hook { ticket, .. } => *ticket = self.number_hook(),
+            Effect::KillTree { grace, .. } if self.is_hurried() => *grace = Duration::ZERO,
             _ => {}
         }
         fx.push(act);

@@ -1,8 +1,9 @@
 //! The lease: is another supervisor in charge?
 
 use super::contention::PLAN_LOST;
+use super::recovery::STOP_PATIENCE;
 use super::state::{Lost, Poll, ProbePurpose, Rival, Seen, State, StopReason, WaitingFor};
-use super::{Effect, Effects, Moment, Outcome, Report, Supervisor};
+use super::{Effect, Effects, Intent, Moment, Outcome, Report, Supervisor};
 use crate::event::{Contested, LeaseAnswer};
 use crate::fault::Fault;
 use crate::lease::{LOST_DRAIN, UNCHANGED_FOR};
@@ -29,7 +30,7 @@ impl Supervisor {
     }
 
     pub(super) fn take_lease(&mut self, now: Moment, seen: Option<Seen>, unchanged: Option<u64>, fx: &mut Effects) {
-        self.state = State::Leasing { poll: Poll::Due(now), seen, owner: None };
+        self.state = State::Leasing { poll: Poll::Due(now), seen, owner: None, stop_by: None };
         self.ask_lease(now, LeaseRequest::Take { unchanged }, fx);
     }
 
@@ -41,8 +42,11 @@ impl Supervisor {
     }
 
     pub(super) fn tick_leasing(&mut self, now: Moment, fx: &mut Effects) {
-        let State::Leasing { poll, seen, owner } = &self.state else { return };
+        let State::Leasing { poll, seen, owner, stop_by } = &self.state else { return };
         let (poll, seen) = (*poll, *seen);
+        if stop_by.is_some_and(|at| at <= now) {
+            return self.intend_without_gateway(now, fx);
+        }
         match poll {
             Poll::Due(at) if at <= now && owner.is_some() => self.retry_lease(now, fx),
             Poll::Asked { at, .. } if let Some(Rival { holder, what, gone_by: None }) = owner => {
@@ -102,6 +106,10 @@ impl Supervisor {
             LeaseAnswer::Contended { .. } if self.has(Fault::ContendedIsAcquired) => {
                 self.look_at_port(now, ProbePurpose::Nothing, fx);
             }
+            LeaseAnswer::Contended { owner, what } if self.is_ending() => self.stop_beside(now, owner, what, fx),
+            LeaseAnswer::Unclear { owner, .. } if self.is_ending() => {
+                self.stop_beside(now, owner, Contested::Lease, fx);
+            }
             LeaseAnswer::Contended { owner, what } => self.contend(now, owner, what, fx),
             LeaseAnswer::Unclear { beat, owner } => self.observe(now, beat, owner.as_ref(), seen, fx),
             LeaseAnswer::Unjudged { why } => match self.policy.on_conflict {
@@ -118,6 +126,25 @@ impl Supervisor {
         }
     }
 
+    /// A stop came before the answer, and another owner stays.
+    fn stop_beside(&mut self, now: Moment, holder: Option<Holder>, what: Contested, fx: &mut Effects) {
+        if let State::Leasing { owner, .. } = &mut self.state {
+            *owner = Some(Rival { holder, what, gone_by: None });
+        }
+        self.intend_without_gateway(now, fx);
+    }
+
+    /// A stop waits for an answer of the store that is under way, for as long as for a search. Returns whether it does.
+    pub(super) fn await_lease(&mut self, now: Moment) -> bool {
+        let is_in_time = matches!(self.intent, Intent::Stop(_)) && !self.has(Fault::StopForgetsRecord);
+        let State::Leasing { poll: Poll::Asked { .. }, owner, stop_by, .. } = &mut self.state else { return false };
+        let asks_store = owner.as_ref().is_none_or(|owner| owner.gone_by.is_some());
+        if is_in_time && asks_store {
+            stop_by.get_or_insert(now.saturating_add(STOP_PATIENCE));
+        }
+        is_in_time && asks_store
+    }
+
     /// Watches the counter of an owner that is not visible from here: while it advances, the owner is alive.
     fn observe(&mut self, now: Moment, beat: u64, owner: Option<&Holder>, seen: Option<Seen>, fx: &mut Effects) {
         if seen.is_none() {
@@ -131,7 +158,7 @@ impl Supervisor {
                 let patience = if self.has(Fault::HeartbeatNotWaitedFor) { Duration::ZERO } else { OBSERVE_PAUSE };
                 let since = if self.has(Fault::HeartbeatNotWaitedFor) { Moment::ZERO } else { since };
                 let poll = Poll::Due(now.saturating_add(patience));
-                self.state = State::Leasing { poll, seen: Some(Seen { beat, since }), owner: None };
+                self.state = State::Leasing { poll, seen: Some(Seen { beat, since }), owner: None, stop_by: None };
             }
         }
     }

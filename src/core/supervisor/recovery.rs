@@ -20,7 +20,7 @@ const ANSWER_LOST: Duration = Duration::from_secs(20);
 pub(super) const SEARCH_TIME_MAX: Duration = Duration::from_mins(1);
 
 /// How long a stop or a detach waits for a search that is under way.
-const STOP_PATIENCE: Duration = Duration::from_secs(5);
+pub(super) const STOP_PATIENCE: Duration = Duration::from_secs(5);
 
 impl Search {
     pub(super) fn new(now: Moment) -> Self {
@@ -75,6 +75,7 @@ impl Supervisor {
         let Acquired { epoch, basis, recovered, past, trouble } = acquired;
         // Without the store we cannot tell whether a predecessor crashed.
         let heir = recovered.is_some() || trouble.is_some();
+        self.unread = trouble.filter(|_| past.generation == 0);
         if let Some(recovered) = recovered {
             fx.push(Effect::Report(Report::LeaseRecovered(recovered)));
         }
@@ -93,8 +94,10 @@ impl Supervisor {
             self.state = State::Clearing(Clearing { left: past.left, heir, search: Search::new(now) });
             fx.push(Effect::ClearHooks { heir });
         } else {
-            self.look_for_gateway(now, past.left, fx);
+            self.leave_clearing(now, past.left, fx);
+            return;
         }
+        self.follow_intent(now, fx);
     }
 
     fn look_for_gateway(&mut self, now: Moment, left: Option<Unfinished>, fx: &mut Effects) {

@@ -1,11 +1,12 @@
 //! Requests, and what they mean in each state.
 
-use super::state::{Examining, ProbePurpose, State};
+use super::state::{Examining, Poll, ProbePurpose, Rival, State};
 use super::{Effect, Effects, Intent, Moment, Report, Request, Requester, Supervisor, TWICE, port};
 use crate::exit;
 use crate::fault::Fault;
 use crate::prelude::*;
 use crate::restart_policy::Cause;
+use core::time::Duration;
 
 impl Supervisor {
     pub(super) fn on_requested(&mut self, now: Moment, request: Request, by: Requester, fx: &mut Effects) {
@@ -39,6 +40,9 @@ impl Supervisor {
                 }
                 self.shorten_search(now, fx);
                 self.shorten_clearing(now, fx);
+                if matches!(self.state, State::Leasing { .. }) {
+                    self.intend_without_gateway(now, fx);
+                }
                 self.kill_hook(now, fx);
             }
             return;
@@ -86,8 +90,12 @@ impl Supervisor {
                     self.follow_intent(now, fx);
                 }
             },
+            State::Leasing { .. } => {
+                if !self.await_lease(now) {
+                    self.intend_without_gateway(now, fx);
+                }
+            }
             State::Idle
-            | State::Leasing { .. }
             | State::Clearing(_)
             | State::Standby(_)
             | State::Probing { .. }
@@ -98,17 +106,64 @@ impl Supervisor {
         }
     }
 
-    fn intend_without_gateway(&mut self, now: Moment, fx: &mut Effects) {
-        let reason = match &self.intent {
+    pub(super) fn intend_without_gateway(&mut self, now: Moment, fx: &mut Effects) {
+        let (is_known, beside) = self.beside_stop();
+        let (code, reason) = match &self.intent {
             Intent::Run => return,
             Intent::Restart(_) => {
                 self.intent = Intent::Run;
                 return self.hasten(now, fx);
             }
-            Intent::Stop(by) | Intent::StopNow(by) => format!("stopped as asked by {by}; no gateway was running"),
-            Intent::Detach(by) => format!("left as asked by {by}; no gateway was running"),
+            Intent::Stop(by) | Intent::StopNow(by) => {
+                let code = if is_known { exit::OK } else { exit::FAILURE };
+                (code, format!("stopped as asked by {by}; {beside}"))
+            }
+            Intent::Detach(by) => (exit::OK, format!("left as asked by {by}; {beside}")),
         };
-        self.exit(now, exit::OK, reason, fx);
+        self.exit(now, code, reason, fx);
+    }
+
+    /// What there is beside a stop that has no gateway to end, and whether all of it is known.
+    fn beside_stop(&self) -> (bool, String) {
+        match &self.state {
+            State::Leasing { owner: Some(Rival { holder, what, gone_by: None }), .. } => {
+                let named = holder.as_ref().map_or_else(
+                    || "a supervisor that cannot be seen from here".to_owned(),
+                    |holder| format!("pid {} ({})", holder.pid, holder.command),
+                );
+                (true, format!("nothing was started: {named} holds the {}, and its gateway was left", what.name()))
+            }
+            State::Leasing { poll: Poll::Asked { .. }, .. } => {
+                let unknown = "the store has not answered yet, and an earlier gateway on record there may still be running; \
+                               to end it, start again, then stop: it is looked for first";
+                (false, unknown.to_owned())
+            }
+            State::Leasing { .. } => {
+                (true, "nothing was started, and the gateway of the supervisor that is in charge was left".to_owned())
+            }
+            State::Standby(_) => (true, "no gateway of this supervisor was running".to_owned()),
+            State::Idle | State::Clearing(_) | State::Probing { .. }
+                if let (Some(why), false) = (&self.unread, self.spawned) =>
+            {
+                let left =
+                    "so that an earlier gateway may still be running; make the store readable, start again, then stop";
+                (false, format!("the store cannot be read ({why}), {left}"))
+            }
+            State::Idle
+            | State::Clearing(_)
+            | State::Adopting(_)
+            | State::Probing { .. }
+            | State::BackingOff { .. }
+            | State::Awaiting(_)
+            | State::Hooking(_)
+            | State::Spawning(_)
+            | State::Starting { .. }
+            | State::Running { .. }
+            | State::Examining(_)
+            | State::Stopping(_)
+            | State::Sweeping { .. }
+            | State::Exited => (true, "no gateway was running".to_owned()),
+        }
     }
 
     /// Acts on an intent while a gateway is there.
@@ -122,7 +177,7 @@ impl Supervisor {
             Intent::Run => {}
             Intent::Detach(by) => {
                 if self.has(Fault::DetachKills) {
-                    fx.push(Effect::KillTree { generation: self.generation });
+                    fx.push(Effect::KillTree { generation: self.generation, grace: Duration::ZERO, strays: false });
                 }
                 let reason = format!("left as asked by {by}; gateway pid {} goes on without a supervisor", child.pid);
                 self.exit(now, exit::OK, reason, fx);

@@ -22,8 +22,9 @@ use core::time::Duration;
 pub(super) enum State {
     /// Before `Event::Start`.
     Idle,
-    /// Asks for the lease. `seen` is the counter of an owner that is not visible from here.
-    Leasing { poll: Poll, seen: Option<Seen>, owner: Option<Rival> },
+    /// Asks for the lease. `seen` is the counter of an owner that is not visible from here. A stop waits for the answer until
+    /// `stop_by`: it may bring a gateway on record, which the stop is for.
+    Leasing { poll: Poll, seen: Option<Seen>, owner: Option<Rival>, stop_by: Option<Moment> },
     /// The lease is ours. The shell ends the hooks that a predecessor left.
     Clearing(Clearing),
     /// Another supervisor or its gateway is in charge; we wait for its end.

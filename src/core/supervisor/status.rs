@@ -28,6 +28,7 @@ impl Supervisor {
             restart_window: self.policy.restart_window,
             stop_timeout: self.policy.stop_timeout,
             output: self.output.clone(),
+            strays: self.strays.clone(),
             ends_within: self.ends_within(now),
             next: self.next(now),
         }

@@ -26,6 +26,9 @@ const KILL_AGAIN: Duration = Duration::from_secs(5);
 /// A kill takes 10 s, and the news of a death comes at once; what takes this long is lost, and the kill is done again.
 const ANSWER_LOST: Duration = Duration::from_secs(30);
 
+/// How long what a gateway leaves has to end by SIGTERM. The next start waits for it.
+const MEMBERS_GRACE: Duration = Duration::from_secs(1);
+
 /// The gateway's exit code for a failure that a retry does not mend.
 pub(super) const REFUSAL: i32 = 78;
 
@@ -125,15 +128,37 @@ impl Supervisor {
 
     /// SIGKILL to the whole tree.
     fn kill(&mut self, now: Moment, told: u32, lost: bool, fx: &mut Effects) {
-        let generation = self.generation;
+        let (generation, grace, strays) = (self.generation, self.grace(now), self.policy.kill_strays);
         if let State::Stopping(stopping) = &mut self.state {
             stopping.tree = TreePhase::Killing { told, until: now.saturating_add(ANSWER_LOST), lost };
-            self.act(now, Effect::KillTree { generation }, fx);
+            self.act(now, Effect::KillTree { generation, grace, strays }, fx);
         }
         // Nothing is followed any more.
         if let Some(LauncherExit { death, toll, .. }) = self.launcher.take() {
             self.leader_gone(now, death, toll, fx);
         }
+    }
+
+    /// How long the members have to end by SIGTERM: a stop gives them what its drain has left.
+    fn grace(&self, now: Moment) -> Duration {
+        let State::Stopping(Stopping { tree, .. }) = &self.state else { return Duration::ZERO };
+        match tree {
+            _ if self.is_hurried() => Duration::ZERO,
+            TreePhase::Draining { until, .. } if matches!(self.intent, Intent::Stop(_) | Intent::StopNow(_)) => {
+                until.saturating_sub(now).min(MEMBERS_GRACE)
+            }
+            TreePhase::Draining { .. } | TreePhase::Seeking => MEMBERS_GRACE,
+            TreePhase::Killing { .. } | TreePhase::Stubborn { .. } | TreePhase::Gone { .. } => Duration::ZERO,
+        }
+    }
+
+    pub(super) fn is_hurried(&self) -> bool {
+        let is_fenced = matches!(
+            self.state,
+            State::Stopping(Stopping { why: StopReason::LeaseLost | StopReason::Unconfirmed, .. })
+        );
+        let is_asked_twice = matches!(self.intent, Intent::StopNow(_)) && !self.has(Fault::SecondStopIsPatient);
+        self.lost.is_some() || is_fenced || is_asked_twice
     }
 
     fn enter_stopping(
@@ -363,12 +388,14 @@ impl Supervisor {
         let State::Stopping(stopping) = &mut self.state else { return };
         let TreePhase::Killing { told, lost, .. } = stopping.tree else { return };
         self.swept_by = now.saturating_add(SWEEP_TIME_MAX);
+        self.tell_left(&end.strays, fx);
+        let State::Stopping(stopping) = &mut self.state else { return };
         let survivors = end.survivors;
         let left = end.left.join("; ");
         let named = if left.is_empty() { " (uninterruptible sleep?)".to_owned() } else { format!(": {left}") };
         // One that cannot be killed is told of once, not at every attempt.
         if end.members.max(survivors) > 0 && (survivors == 0 || survivors != told) {
-            fx.push(Effect::Report(Report::TreeKilled { generation, end }));
+            fx.push(Effect::Report(Report::TreeKilled { generation, end: Box::new(end) }));
         }
         match stopping.leader {
             Leader::Alive if survivors > 0 => {
@@ -418,9 +445,23 @@ impl Supervisor {
     }
 
     /// What came to light when the tree itself was long gone.
-    pub(super) fn tell_strays(&self, generation: Generation, end: TreeEnd, fx: &mut Effects) {
+    pub(super) fn tell_strays(&mut self, generation: Generation, end: TreeEnd, fx: &mut Effects) {
+        if !end.strays.is_empty() && !matches!(self.state, State::Exited) {
+            self.tell_left(&end.strays, fx);
+        }
         if end.members.max(end.survivors) > 0 && !matches!(self.state, State::Exited) {
-            fx.push(Effect::Report(Report::TreeKilled { generation, end }));
+            fx.push(Effect::Report(Report::TreeKilled { generation, end: Box::new(end) }));
+        }
+    }
+
+    /// The same that are still there are told of once.
+    fn tell_left(&mut self, strays: &[String], fx: &mut Effects) {
+        if self.strays != strays {
+            self.strays = strays.to_vec();
+            if !strays.is_empty() {
+                let (generation, strays) = (self.generation, self.strays.clone());
+                fx.push(Effect::Report(Report::StraysLeft { generation, strays }));
+            }
         }
     }
 

@@ -4,6 +4,8 @@ use crate::core::{Holder, Owner};
 use crate::gateway::adopt;
 use crate::platform::{listener, proc};
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 /// More levels than a process tree has; a pid that is reused during the walk could make it loop.
 const ANCESTORS_MAX: usize = 64;
@@ -19,13 +21,13 @@ pub(super) enum Served {
     By(i32),
 }
 
-/// The process that listens on `address`. Ours if it is in the tree of `leader` or, without one, carries `key`.
-pub(super) fn find(address: SocketAddr, leader: Option<i32>, key: Option<&str>) -> Owner {
+/// The process that listens on `address`. Ours if it is in the tree of `leader` or, without one, carries `mark`.
+pub(super) fn find(address: SocketAddr, leader: Option<i32>, mark: Option<&Mark>) -> Owner {
     // Unreadable (hidepid, another user, no /proc) counts as unseen.
     let pids = listener::find(address, leader).unwrap_or_default();
     let Some(leader) = leader else {
         // Processes that hold the same socket share it: one of ours makes it ours.
-        let owners: Vec<_> = pids.into_iter().filter_map(|pid| identify(pid, key)).collect();
+        let owners: Vec<_> = pids.into_iter().filter_map(|pid| identify(pid, mark)).collect();
         let ours = owners.iter().find(|owner| matches!(owner, Owner::Ours(_)));
         return ours.or(owners.first()).cloned().unwrap_or_else(|| unseen(address));
     };
@@ -41,10 +43,37 @@ fn unseen(address: SocketAddr) -> Owner {
     user.filter(|uid| *uid != rustix::process::geteuid().as_raw()).map_or(Owner::Unseen, |uid| Owner::Hidden { uid })
 }
 
-/// A process that is not known to be in our child's tree is still ours if it carries `key`.
-pub(super) fn identify(pid: i32, key: Option<&str>) -> Option<Owner> {
+/// What shows a gateway of ours that is not our child.
+#[derive(Debug, Clone)]
+pub(super) struct Mark {
+    /// Prefix of our gateways' instance ids.
+    key: String,
+    /// The user of our last gateway: it may not be our own. [`NO_USER`] if unknown.
+    uid: Arc<AtomicU32>,
+}
+
+/// It never is a user's number, see setuid(2).
+const NO_USER: u32 = u32::MAX;
+
+impl Mark {
+    pub(super) fn new(key: String) -> Self {
+        Self { key, uid: Arc::new(AtomicU32::new(NO_USER)) }
+    }
+
+    pub(super) fn set_user(&self, uid: u32) {
+        self.uid.store(uid, Ordering::Relaxed);
+    }
+
+    fn is_on(&self, pid: i32) -> bool {
+        let uid = Some(self.uid.load(Ordering::Relaxed)).filter(|uid| *uid != NO_USER);
+        adopt::bears_key(pid, &self.key, uid)
+    }
+}
+
+/// A process that is not known to be in our child's tree is still ours if it carries `mark`.
+pub(super) fn identify(pid: i32, mark: Option<&Mark>) -> Option<Owner> {
     let holder = holder(pid)?;
-    Some(if key.is_some_and(|key| adopt::bears_key(pid, key)) { Owner::Ours(holder) } else { Owner::Other(holder) })
+    Some(if mark.is_some_and(|mark| mark.is_on(pid)) { Owner::Ours(holder) } else { Owner::Other(holder) })
 }
 
 /// A session or group counts only if the leader created it: a shell's own holds many unrelated processes.

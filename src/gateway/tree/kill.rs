@@ -9,10 +9,12 @@
 //! another worker, which kills first what needs no look, and the process that blocks the read is killed unseen, if that is
 //! proven to be a member.
 
+use super::grace::ask_to_end;
 use super::members::{Root, Tree, me};
 use super::membership::{Evidence, TreeMember};
 use super::target::{KillTarget, Sent, sent};
-use super::toll::{NAMED_MAX, Name, Toll, count, name};
+use super::toll::{self, NAMED_MAX, Name, Toll, count, name};
+use super::units;
 use crate::core::TreeEnd;
 use crate::platform::descent::is_unseen;
 use crate::platform::kill;
@@ -60,14 +62,23 @@ enum Hidden {
 
 impl Tree {
     /// SIGKILL to every member, repeated until a scan of all processes finds none, for at most ten seconds. `elapsed`
-    /// returns the time since the start of the kill. Runs on another thread.
-    pub async fn kill(self, elapsed: impl Fn() -> Duration + Clone + Send + Sync + 'static) -> TreeEnd {
-        kill(self, elapsed).await
+    /// returns the time since the start of the kill. All but the leader get SIGTERM before, and `grace` to end by it. Runs on
+    /// another thread.
+    pub async fn kill(
+        self,
+        grace: Duration,
+        elapsed: impl Fn() -> Duration + Clone + Send + Sync + 'static,
+    ) -> TreeEnd {
+        kill(self, grace, elapsed).await
     }
 
     /// Finds processes that carry the marks of this tree but are not our descendants, and kills them. Must be called when
     /// no descendant is left; the leader may be reaped in the meantime.
-    pub async fn sweep(mut self, elapsed: impl Fn() -> Duration + Clone + Send + Sync + 'static) -> TreeEnd {
+    pub async fn sweep(
+        mut self,
+        grace: Duration,
+        elapsed: impl Fn() -> Duration + Clone + Send + Sync + 'static,
+    ) -> TreeEnd {
         if let Root::Child { pid, .. } = self.root {
             self.seen.remove(&pid);
         }
@@ -76,24 +87,25 @@ impl Tree {
         let tree = self.clone();
         match proc::run(move || tree.finds_any()).await.flatten() {
             Ok(false) => TreeEnd { elapsed: elapsed(), ..TreeEnd::default() },
-            Ok(true) | Err(_) => self.kill(elapsed).await,
+            Ok(true) | Err(_) => self.kill(grace, elapsed).await,
         }
     }
 }
 
 /// See [`Tree::kill`].
-async fn kill(tree: Tree, elapsed: impl Fn() -> Duration + Clone + Send + Sync + 'static) -> TreeEnd {
+async fn kill(tree: Tree, grace: Duration, elapsed: impl Fn() -> Duration + Clone + Send + Sync + 'static) -> TreeEnd {
     let (toll, copy, clock) = (Toll::default(), tree.clone(), elapsed.clone());
     let is_stuck = AtomicBool::new(false);
     let job = move || {
         let kill = TreeKill::new(copy.clone(), elapsed.clone(), toll.clone());
         // Strike first where a look got stuck, and look later.
-        kill.run(if is_stuck.swap(true, Ordering::Relaxed) { FirstSurvey::Skipped } else { FirstSurvey::Done })
+        let is_first = !is_stuck.swap(true, Ordering::Relaxed);
+        if is_first { kill.run(FirstSurvey::Done, grace) } else { kill.run(FirstSurvey::Skipped, Duration::ZERO) }
     };
     proc::run(job).await.unwrap_or_else(|error| {
         // No thread is available: kill at least what needs no read of `/proc`.
         tracing::warn!(%error, "cannot look for the processes of the gateway; killing its leader, its group and control group");
-        tree.strike();
+        tree.strike(true);
         TreeEnd { survivors: 1, elapsed: clock(), ..TreeEnd::default() }
     })
 }
@@ -101,14 +113,16 @@ async fn kill(tree: Tree, elapsed: impl Fn() -> Duration + Clone + Send + Sync +
 impl Tree {
     /// SIGKILL to what needs no look at `/proc`: the control group, the leader, and its process group. Returns whether the
     /// leader lived.
-    fn strike(&self) -> bool {
+    fn strike(&self, with_group: bool) -> bool {
         if let Some(leaf) = &self.leaf
             && let Err(error) = leaf.kill()
         {
             tracing::debug!(%error, "cannot kill the control group at once");
         }
         // Before the leader: it is a zombie then, but no handle of another process.
-        if let Root::Child { pid, .. } = self.root {
+        if let Root::Child { pid, .. } = self.root
+            && with_group
+        {
             let _none = kill::kill_group_led_by_child(pid);
         }
         let lives = |leader: &Arc<Handle>| matches!(leader.has_ended(), Ok(false));
@@ -139,6 +153,8 @@ struct TreeKill<E> {
     settled: BTreeSet<i32>,
     /// Groups that were killed through a zombie in this turn.
     groups: BTreeSet<i32>,
+    /// Processes that are left.
+    strays: BTreeMap<i32, Stat>,
 }
 
 impl<E: Fn() -> Duration> TreeKill<E> {
@@ -153,11 +169,16 @@ impl<E: Fn() -> Duration> TreeKill<E> {
             turn: None,
             settled: BTreeSet::new(),
             groups: BTreeSet::new(),
+            strays: BTreeMap::new(),
         }
     }
 
-    fn run(mut self, survey: FirstSurvey) -> TreeEnd {
+    fn run(mut self, survey: FirstSurvey, grace: Duration) -> TreeEnd {
         let (mut empty_scans, mut rounds) = (0, 0);
+        self.tree.learn();
+        if !grace.is_zero() {
+            ask_to_end(&mut self.tree, &self.toll, grace, &self.elapsed);
+        }
         self.begin_turn();
         if self.inherits() {
             if survey == FirstSurvey::Done {
@@ -170,7 +191,7 @@ impl<E: Fn() -> Duration> TreeKill<E> {
             self.hidden.retain(|&pid, _| is_there(pid));
             self.find_stuck();
             let begun = proc::tick();
-            let members = self.tree.scan();
+            let members = self.scan();
             let left = members.as_deref().unwrap_or_default();
             if proc::is_left_behind() {
                 return TreeEnd::default();
@@ -197,6 +218,17 @@ impl<E: Fn() -> Duration> TreeKill<E> {
             rounds += 1;
             self.wait();
         }
+    }
+
+    fn scan(&mut self) -> io::Result<Vec<TreeMember>> {
+        let (members, strays) = self.tree.scan_with_strays()?;
+        self.strays = strays.into_iter().map(|stray| (stray.pid, stray)).collect();
+        Ok(members)
+    }
+
+    /// Whether a signal to this group would reach a process that is left.
+    fn has_stray(&self, group: i32) -> bool {
+        self.strays.values().any(|stray| stray.group == group)
     }
 
     fn is_over(&self, left: &[TreeMember], rounds: u32) -> bool {
@@ -241,6 +273,10 @@ impl<E: Fn() -> Duration> TreeKill<E> {
             let shown = self.tree.judge(&process, number, &leaf);
             let evidence =
                 if shown.is_recorded_only() { self.tree.judge_all(&process, inherited) } else { shown.and(inherited) };
+            if !leaf.contains(&pid) && !evidence.is_none() && self.tree.is_in_foreign_unit(pid) {
+                self.strays.insert(pid, process);
+                continue;
+            }
             if evidence.is_none() || process.is_dead() || parents.insert(pid, evidence).is_some() {
                 continue;
             }
@@ -259,7 +295,8 @@ impl<E: Fn() -> Duration> TreeKill<E> {
             self.toll.note(member, self.tree.number());
         }
         // Whether `/proc` shows them or not.
-        if self.tree.strike()
+        let with_group = self.tree.number().is_none_or(|group| !self.has_stray(group));
+        if self.tree.strike(with_group)
             && let Some(leader) = &self.tree.leader
         {
             self.toll.note_hidden(leader.pid(), false);
@@ -303,7 +340,9 @@ impl<E: Fn() -> Duration> TreeKill<E> {
             if self.tree.empty_scans_min() > 1 {
                 self.add_children(&target, &mut targets);
             }
-            target.kill_group();
+            if !self.has_stray(member.process.group) {
+                target.kill_group();
+            }
             match target.kill() {
                 Sent::Delivered => self.add_children(&target, &mut targets),
                 Sent::Missed => {}
@@ -373,12 +412,16 @@ impl<E: Fn() -> Duration> TreeKill<E> {
         if process.is_dead() {
             self.settled.insert(pid);
             // It cannot leave its group any more, and is not reaped now: the number is that group's for certain.
-            if member.is_some_and(|member| member.evidence.is_born()) && self.groups.insert(process.group) {
+            if member.is_some_and(|member| member.evidence.is_born())
+                && !self.has_stray(process.group)
+                && self.groups.insert(process.group)
+            {
                 let _one_by_one = kill::kill_group_of_child(pid);
             }
             return Ok(None);
         }
-        if member.is_some() {
+        // A stray is looked at once in a turn, too.
+        if member.is_some() || self.strays.contains_key(&pid) {
             self.settled.insert(pid);
         }
         Ok(member.map(KillTarget::Child))
@@ -458,23 +501,14 @@ impl<E: Fn() -> Duration> TreeKill<E> {
             survivors: count(survivors + self.hidden.len()),
             elapsed: (self.elapsed)(),
             left: self.describe(left).take(NAMED_MAX).collect(),
+            strays: self.strays.keys().take(NAMED_MAX).map(|&pid| units::describe(pid)).collect(),
             ..self.toll.report(self.tree.number())
         }
     }
 
     /// The survivors, and why they survived: what the kernel says that they are doing.
     fn describe(&self, left: &[TreeMember]) -> impl Iterator<Item = String> {
-        let seen = left.iter().map(|member| {
-            let pid = member.process.pid;
-            let command = proc::command_of(pid).unwrap_or_default();
-            let condition = match proc::uid_of(pid) {
-                Some(uid) if self.refused.contains(&name(&member.process)) => {
-                    format!("not permitted, it is of user {uid}")
-                }
-                _ => proc::condition_of(pid).unwrap_or_else(|| "gone by now".to_owned()),
-            };
-            format!("{pid} {command} ({condition})")
-        });
+        let seen = left.iter().map(|member| toll::survivor(member, self.refused.contains(&name(&member.process))));
         let hidden = self.hidden.iter().map(|(pid, hidden)| match hidden {
             Hidden::Killed | Hidden::Unknown => format!("{pid} (hidden)"),
             Hidden::Stuck => format!("{pid} (in an uninterruptible sleep; reads of /proc/{pid} block)"),

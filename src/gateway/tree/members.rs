@@ -1,7 +1,8 @@
 //! The members of a tree, and what is known of them.
 
 use super::membership::{Evidence, TreeMember, processes};
-use crate::core::{Layer, TreeEnd};
+use super::units;
+use crate::core::{Layer, TreeEnd, TreeRecord};
 use crate::platform;
 use crate::platform::cgroup::Leaf;
 use crate::platform::descent::{children_of, living};
@@ -61,6 +62,12 @@ pub struct Tree {
     pub(super) held: BTreeMap<i32, Arc<Handle>>,
     pub(in crate::gateway) leaf: Option<Arc<Leaf>>,
     pub(in crate::gateway) tag: Option<RlimitTag>,
+    /// The user of the leader when it was last seen.
+    pub(super) uid: Option<u32>,
+    /// The control groups of the systemd units in which the gateway was seen.
+    pub(super) units: BTreeSet<String>,
+    /// Whether processes that were created outside, or moved there, are left.
+    pub(super) spares_strays: bool,
 }
 
 impl Tree {
@@ -92,8 +99,9 @@ impl Tree {
     }
 
     pub(super) fn of(root: Root, instance: String, since: u64) -> Self {
-        let (seen, held) = (BTreeMap::new(), BTreeMap::new());
-        Self { root, leader: None, instance, since, seen, held, leaf: None, tag: None }
+        let (seen, held, units) = (BTreeMap::new(), BTreeMap::new(), units::ours().into_iter().collect());
+        let (leader, leaf, tag, uid) = (None, None, None, None);
+        Self { root, leader, instance, since, seen, held, leaf, tag, uid, units, spares_strays: true }
     }
 
     /// The same tree, with the control group and the tag that its leader was started with.
@@ -121,6 +129,7 @@ impl Tree {
 
     pub(super) fn remember_found(&mut self, scan: impl FnOnce(&Self) -> io::Result<Vec<TreeMember>>) -> Vec<i32> {
         let begun = proc::tick();
+        self.learn();
         // What is invisible now is searched for again when the tree is killed.
         let members = scan(self).unwrap_or_default();
         self.note(&members, begun);
@@ -171,6 +180,8 @@ impl Tree {
     pub fn absorb(&mut self, other: Self) {
         self.seen.extend(other.seen);
         self.held.extend(other.held);
+        self.units.extend(other.units);
+        self.uid = other.uid.or(self.uid);
     }
 
     /// Remembers these members, which were looked for from the tick `begun` on. What was older then was not mistaken for
@@ -214,6 +225,12 @@ impl Tree {
         known.into_iter().collect()
     }
 
+    /// What a successor needs to find it all.
+    pub fn record(&mut self) -> TreeRecord {
+        self.learn();
+        TreeRecord { members: self.snapshot(), uid: self.uid, units: self.units.clone() }
+    }
+
     /// The living members, found from the known ones downwards.
     pub(super) fn descend(&self) -> io::Result<Vec<Stat>> {
         let mut members = self.remembered()?;
@@ -251,7 +268,8 @@ impl Tree {
         while let Some(&parent) = members.get(next) {
             next += 1;
             let children = children_of(&parent)?.into_iter();
-            members.extend(children.filter(|child| !self.is_elsewhere(child.pid) && found.insert(child.pid)));
+            let is_left = |pid: i32| self.is_elsewhere(pid) || self.is_in_foreign_unit(pid);
+            members.extend(children.filter(|child| found.insert(child.pid) && !is_left(child.pid)));
         }
         Ok(members)
     }
@@ -304,6 +322,7 @@ impl Tree {
         matches!(self.root, Root::Adopted { .. })
             && process.start_time >= self.since
             && self.tag.is_some_and(|tag| tag.is_on(process.pid))
+            && self.is_of_our_user(process.pid)
             && !bears_another(process.pid, &self.instance)
     }
 

@@ -12,33 +12,40 @@ use std::io;
 impl Tree {
     /// The living members, found by a look at every process.
     pub(super) fn scan(&self) -> io::Result<Vec<TreeMember>> {
+        Ok(self.scan_with_strays()?.0)
+    }
+
+    /// The same, and the strays, which are left.
+    pub(super) fn scan_with_strays(&self) -> io::Result<(Vec<TreeMember>, Vec<Stat>)> {
         let leaf = self.leaf_members();
         let found = proc::survey(self.asked_for_id(leaf.clone()), self.bears())?;
         let bearers: BTreeSet<_> =
             found.iter().filter(|(_, bears)| *bears == Some(true)).map(|(process, _)| process.pid).collect();
         let all: Vec<_> = found.into_iter().map(|(process, _)| process).collect();
         // Asked for after the walk: a number that is the leader's then was so all the while.
-        Ok(self.members(&all, self.number_now(), &leaf, |process| bearers.contains(&process.pid)))
+        let bears_id = |process: &Stat| bearers.contains(&process.pid) && self.is_of_our_user(process.pid);
+        Ok(self.divide(all, self.number_now(), &leaf, bears_id))
     }
 
     /// Those of them that something else than the instance id shows.
     pub(super) fn scan_without_ids(&self) -> io::Result<Vec<TreeMember>> {
         let leaf = self.leaf_members();
         let all = proc::processes()?;
-        Ok(self.members(&all, self.number_now(), &leaf, |_| false))
+        Ok(self.divide(all, self.number_now(), &leaf, |_| false).0)
     }
 
-    /// The living members among `all`, the leader first. The id counts only if nothing else shows a process, or no more
-    /// than that it was seen before.
-    pub(super) fn members(
+    /// The living members among `all`, the leader first, and the strays. The id counts only if nothing else shows a process,
+    /// or no more than that it was seen before.
+    pub(super) fn divide(
         &self,
-        all: &[Stat],
+        mut all: Vec<Stat>,
         number: Option<i32>,
         leaf: &BTreeSet<i32>,
         bears_id: impl Fn(&Stat) -> bool,
-    ) -> Vec<TreeMember> {
-        let (mut inside, elsewhere, me) = (BTreeMap::new(), self.elsewhere(), me());
-        let all: Vec<_> = all.iter().filter(|process| !elsewhere.contains(&process.pid)).copied().collect();
+    ) -> (Vec<TreeMember>, Vec<Stat>) {
+        let (mut inside, mut strays, elsewhere, me) = (BTreeMap::new(), Vec::new(), self.elsewhere(), me());
+        let everything = all.clone();
+        all.retain(|process| !elsewhere.contains(&process.pid));
         for process in &all {
             let evidence = self.judge_one_of(me, process, number, leaf);
             if !evidence.is_none() {
@@ -46,15 +53,29 @@ impl Tree {
             }
         }
         add_descendants(&all, &mut inside);
-        let known = inside.len();
+        self.set_aside(&mut all, &mut inside, &mut strays);
+        let mut bearers = BTreeMap::new();
         for process in &all {
-            let before = inside.get(&process.pid).copied().unwrap_or_default();
-            if before.is_recorded_only() && bears_id(process) {
-                inside.insert(process.pid, before.and(Evidence::of(Layer::Instance)));
+            match inside.get(&process.pid) {
+                Some(before) if before.is_recorded_only() && bears_id(process) => {
+                    let evidence = before.and(Evidence::of(Layer::Instance));
+                    inside.insert(process.pid, evidence);
+                }
+                None if bears_id(process) => {
+                    bearers.insert(process.pid, *process);
+                }
+                Some(_) | None => {}
             }
         }
+        let outside = self.outsiders(&everything, &inside, &bearers);
+        strays.extend(bearers.values().filter(|bearer| outside.contains(&bearer.pid)));
+        all.retain(|process| !outside.contains(&process.pid));
+        let known = inside.len();
+        let found = bearers.into_keys().filter(|pid| !outside.contains(pid));
+        inside.extend(found.map(|pid| (pid, Evidence::of(Layer::Instance))));
         if inside.len() > known {
             add_descendants(&all, &mut inside);
+            self.set_aside(&mut all, &mut inside, &mut strays);
         }
         let evidence_of = |process: &Stat| inside.get(&process.pid).copied();
         let living = all.iter().filter(|process| !process.is_dead());
@@ -62,7 +83,20 @@ impl Tree {
             .filter_map(|process| Some(TreeMember { process: *process, evidence: evidence_of(process)? }))
             .collect();
         members.sort_by_key(|member| Some(member.process.pid) != self.number());
-        members
+        (members, strays)
+    }
+
+    /// Moves what has a unit of its own to the strays.
+    fn set_aside(&self, all: &mut Vec<Stat>, inside: &mut BTreeMap<i32, Evidence>, strays: &mut Vec<Stat>) {
+        all.retain(|process| {
+            let is_member = inside.get(&process.pid).is_some_and(|evidence| !evidence.is_of(Layer::Cgroup));
+            let is_stray = is_member && !process.is_dead() && self.is_in_foreign_unit(process.pid);
+            if is_stray {
+                inside.remove(&process.pid);
+                strays.push(*process);
+            }
+            !is_stray
+        });
     }
 
     /// Which processes are asked for their id in a look at all of them: a zombie has no environment, and needs no signal.
@@ -79,7 +113,10 @@ impl Tree {
     }
 
     pub(super) fn bears_id(&self, process: &Stat) -> bool {
-        process.start_time >= self.since && !process.is_dead() && proc::environ_has(process.pid, &self.instance)
+        process.start_time >= self.since
+            && !process.is_dead()
+            && proc::environ_has(process.pid, &self.instance)
+            && self.is_of_our_user(process.pid)
     }
 
     /// Whether any process belongs to this tree for what it is itself, whatever its parent. It looks at a few at a time, so
@@ -89,7 +126,8 @@ impl Tree {
         while let Some(some) = walk.advance(self.asked_for_id(BTreeSet::new()), self.bears())? {
             let leaf = self.leaf_members();
             let is_member = |(process, bears): &(Stat, Option<bool>)| {
-                let shown = *bears == Some(true) || !self.judge(process, None, &leaf).is_none();
+                let bears = *bears == Some(true) && self.is_of_our_user(process.pid);
+                let shown = bears || !self.judge(process, None, &leaf).is_none();
                 shown && !process.is_dead() && !self.is_elsewhere(process.pid)
             };
             if some.iter().any(is_member) {
@@ -123,7 +161,8 @@ impl Tree {
         if evidence.is_recorded_only() && self.bears_id(process) {
             evidence = evidence.and(Evidence::of(Layer::Instance));
         }
-        evidence
+        let may_be_stray = !evidence.is_none() && !evidence.is_of(Layer::Cgroup);
+        if may_be_stray && self.is_in_foreign_unit(process.pid) { Evidence::default() } else { evidence }
     }
 
     /// How many scans in a row must find no member. In the middle of an execve(2) a process has no environment, and in an

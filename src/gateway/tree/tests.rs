@@ -24,7 +24,7 @@ fn members(tree: &Tree, all: &[Stat]) -> Vec<Stat> {
 }
 
 fn numbered(tree: &Tree, all: &[Stat], number: Option<i32>) -> Vec<Stat> {
-    membership::processes(tree.members(all, number, &BTreeSet::new(), |_| false))
+    membership::processes(tree.divide(all.to_vec(), number, &BTreeSet::new(), |_| false).0)
 }
 
 fn pids(members: &[Stat]) -> Vec<i32> {
@@ -101,7 +101,7 @@ fn an_inherited_process_is_no_orphan_of_an_adopted_tree() {
 
 fn layers(tree: &Tree, all: &[Stat], pid: i32) -> Vec<Layer> {
     let bears_id = |process: &Stat| process.session == ALIEN;
-    let members = tree.members(all, tree.number(), &BTreeSet::from([600]), bears_id);
+    let members = tree.divide(all.to_vec(), tree.number(), &BTreeSet::from([600]), bears_id).0;
     let shown = members.iter().filter(|member| member.process.pid == pid).map(|member| member.evidence);
     membership::count(&shown.collect::<Vec<_>>()).into_iter().map(|(layer, _)| layer).collect()
 }
@@ -135,10 +135,11 @@ fn each_layer_alone_shows_a_member_and_all_that_see_one_are_named() {
 fn what_descends_from_a_bearer_of_the_id_is_a_member_and_its_session_is_not_ours_to_strike() {
     let all = [stat(210, 200, 8, 8, 7), stat(200, 1, ALIEN, ALIEN, 6)];
     assert_eq!(layers(&tree(Orphans::Mixed), &all, 210), [Layer::Descent]);
-    let members = tree(Orphans::Mixed).members(&all, Some(LEADER), &BTreeSet::new(), |process| process.pid == 200);
+    let members =
+        tree(Orphans::Mixed).divide(all.to_vec(), Some(LEADER), &BTreeSet::new(), |process| process.pid == 200).0;
     assert!(members.len() == 2 && members.iter().all(|member| !member.evidence.is_born()));
     let all = [stat(LEADER, me(), LEADER, LEADER, 5), stat(200, LEADER, 9, 9, 6), stat(210, 200, 8, 8, 7)];
-    let members = tree(Orphans::Mixed).members(&all, Some(LEADER), &BTreeSet::new(), |_| false);
+    let members = tree(Orphans::Mixed).divide(all.to_vec(), Some(LEADER), &BTreeSet::new(), |_| false).0;
     assert!(members.len() == 3 && members.iter().all(|member| member.evidence.is_born()));
 }
 

@@ -86,6 +86,17 @@ impl Toll {
     }
 }
 
+/// `pid command (condition)` of one that is still there.
+pub(super) fn survivor(member: &TreeMember, is_refused: bool) -> String {
+    let pid = member.process.pid;
+    let command = proc::command_of(pid).unwrap_or_default();
+    let condition = match proc::uid_of(pid) {
+        Some(uid) if is_refused => format!("not permitted, it is of user {uid}"),
+        _ => proc::condition_of(pid).unwrap_or_else(|| "gone by now".to_owned()),
+    };
+    format!("{pid} {command} ({condition})")
+}
+
 pub(super) fn count(number: usize) -> u32 {
     u32::try_from(number).unwrap_or(u32::MAX)
 }

@@ -51,6 +51,8 @@ pub struct SupervisorReply {
     pub stop_timeout_ms: Option<u64>,
     pub ends_within_ms: Option<u64>,
     pub output: Option<String>,
+    /// Processes that bear an earlier gateway's id and were left.
+    pub strays: Vec<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -123,6 +125,7 @@ impl StatusReply {
                 stop_timeout_ms: Some(milliseconds(status.stop_timeout)),
                 ends_within_ms: status.ends_within.map(milliseconds),
                 output: status.output,
+                strays: status.strays,
             },
             gateway: status.gateway.map(|gateway| GatewayReply::new(&gateway, status.generation)),
             lease: LeaseReply {

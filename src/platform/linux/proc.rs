@@ -154,6 +154,44 @@ fn parse_cgroup(lines: &str) -> Option<String> {
     unified.filter(|path| *path != "/").or(systemd).or(unified).map(str::to_owned)
 }
 
+/// The real user of a process. A program that is set-user-id does not change it, and the owner of `/proc/PID`, which is root
+/// for a process that may not be dumped, does not show it.
+#[must_use]
+pub fn real_uid_of(pid: i32) -> Option<u32> {
+    status_field(pid, b"Uid:")?.split_ascii_whitespace().next()?.parse().ok()
+}
+
+/// Whether a process is the first one of a pid namespace, which inherits all orphans there.
+#[must_use]
+pub fn is_first_of_namespace(pid: i32) -> bool {
+    status_field(pid, b"NSpid:").is_some_and(|pids| pids.split_ascii_whitespace().next_back() == Some("1"))
+}
+
+/// Whether SIGTERM does nothing to a process.
+#[must_use]
+pub fn ignores_sigterm(pid: i32) -> bool {
+    has_sigterm(pid, b"SigIgn:")
+}
+
+/// Whether a process has not taken a SIGTERM yet that was sent to it.
+#[must_use]
+pub fn has_pending_sigterm(pid: i32) -> bool {
+    has_sigterm(pid, b"ShdPnd:")
+}
+
+fn has_sigterm(pid: i32, mask: &[u8]) -> bool {
+    let mask = status_field(pid, mask).and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    mask.is_some_and(|mask| mask & (1 << (libc::SIGTERM - 1)) != 0)
+}
+
+/// The value of a line of `/proc/PID/status`.
+fn status_field(pid: i32, name: &[u8]) -> Option<String> {
+    let path = path_of(pid, "status").ok()?;
+    let status = guarded(pid, || read(&path)).ok()?;
+    let value = status.split(|&byte| byte == b'\n').find_map(|line| line.strip_prefix(name))?;
+    Some(String::from_utf8_lossy(value).into_owned())
+}
+
 /// The effective user of a process.
 #[must_use]
 pub fn uid_of(pid: i32) -> Option<u32> {

@@ -269,6 +269,30 @@ fn parse(start: &[u8]) -> Option<Start<'_>> {
     Some(Start { arguments, environment: words.collect() })
 }
 
+/// The real user of a process. A program that is set-user-id does not change it.
+#[must_use]
+pub fn real_uid_of(pid: i32) -> Option<u32> {
+    Some(short_info(pid)?.pbsi_ruid)
+}
+
+/// Whether a process is the first one of a pid namespace: there are none.
+#[must_use]
+pub fn is_first_of_namespace(_pid: i32) -> bool {
+    false
+}
+
+/// Whether SIGTERM does nothing to a process: not shown here.
+#[must_use]
+pub fn ignores_sigterm(_pid: i32) -> bool {
+    false
+}
+
+/// Whether a process has not taken a SIGTERM yet that was sent to it: not shown here.
+#[must_use]
+pub fn has_pending_sigterm(_pid: i32) -> bool {
+    false
+}
+
 /// The effective user of a process.
 #[must_use]
 pub fn uid_of(pid: i32) -> Option<u32> {

@@ -32,6 +32,8 @@ enum LeaseDuty {
     AskOwner,
     /// It is stopping: neither exit nor take anything.
     Wait,
+    /// Another supervisor has it, and a stop waited for the answer: exit.
+    StandAside,
     /// The lease is lost or cannot be taken: exit.
     Go,
     /// It is refused: exit, and say that another start will not help.
@@ -74,6 +76,8 @@ pub(super) struct LeaseState {
     seen: Option<(u64, Moment)>,
     waiting: Option<Waiting>,
     duty: Option<LeaseDuty>,
+    /// The store could not say what is on record.
+    unread: bool,
     asks: VecDeque<Moment>,
 }
 
@@ -97,6 +101,15 @@ impl LeaseState {
 
     pub(super) fn stands_by(&self) -> bool {
         self.waiting.is_some()
+    }
+
+    /// Whether the store is about to say what is on record.
+    pub(super) fn may_bring_gateway(&self) -> bool {
+        self.asked.is_some() && self.waiting.is_none()
+    }
+
+    pub(super) fn is_unread(&self) -> bool {
+        self.unread
     }
 
     /// The process whose exit it waits for.
@@ -188,6 +201,7 @@ impl Judge {
         lease.duty = match answer {
             LeaseAnswer::Acquired(acquired) => {
                 lease.held = true;
+                lease.unread = acquired.trouble.is_some() && acquired.past.generation == 0;
                 self.fence.enter_lease(at, acquired.basis);
                 let past = &acquired.past;
                 self.generation = self.generation.max(past.generation);
@@ -198,6 +212,9 @@ impl Judge {
                     self.pace.recall_crash_loop(false);
                 }
                 Some(past.left.map_or(LeaseDuty::Look, |left| LeaseDuty::Adopt(left.generation)))
+            }
+            LeaseAnswer::Contended { .. } | LeaseAnswer::Unclear { .. } if self.goal >= super::Goal::Stop => {
+                Some(LeaseDuty::StandAside)
             }
             LeaseAnswer::Contended { owner, .. } => {
                 lease.owner = owner.as_ref().map(|owner| owner.pid);
@@ -323,7 +340,7 @@ impl Judge {
                 let ends = self.owned.as_ref().is_none_or(Owned::ending) || self.ends();
                 must(ends, "lease", "the gateway of a lost lease goes on")?;
             }
-            Some(LeaseDuty::Yield | LeaseDuty::Go | LeaseDuty::GoForGood) => {
+            Some(LeaseDuty::Yield | LeaseDuty::StandAside | LeaseDuty::Go | LeaseDuty::GoForGood) => {
                 must(self.ends(), "lease", "no exit without the lease")?;
             }
             // Hooks are killed first.

@@ -65,7 +65,7 @@ impl Judge {
             Effect::Terminate { generation } => self.judge_terminate(turn.at, *generation),
             Effect::TerminateListener { generation, pid } => self.judge_forwarding(turn.at, *generation, *pid, answer),
             Effect::SeekHeir { generation, listener } => self.judge_seek_heir(turn, *generation, *listener),
-            Effect::KillTree { generation } => self.judge_kill(turn.at, *generation),
+            Effect::KillTree { generation, grace, .. } => self.judge_kill(turn.at, *generation, *grace),
             Effect::Hook { ticket, call } => self.judge_call(turn.at, *ticket, call, answer),
             Effect::EndHook { ticket } => self.judge_hook_signal(turn, *ticket, false),
             Effect::KillHook { ticket } => self.judge_hook_signal(turn, *ticket, true),
@@ -126,7 +126,9 @@ impl Judge {
         self.decide_to_end(at)
     }
 
-    fn judge_kill(&mut self, at: Moment, generation: Generation) -> Judgement {
+    fn judge_kill(&mut self, at: Moment, generation: Generation, grace: Duration) -> Judgement {
+        let hurried = self.goal == Goal::StopNow || self.lease.lost;
+        must(grace.is_zero() || !hurried, "P5", "a kill that has to be quick waits for SIGTERM")?;
         let lost = self.killed_at.is_some_and(|since| at >= since + KILL_LOST);
         // Its tree is gone, and the news of its own death may be lost.
         let missing =
@@ -303,7 +305,9 @@ impl Judge {
         match *code {
             exit::OK => Ok(()),
             exit::FAILURE if stopped => {
-                let left = self.owned.is_some() || !self.reported_survivors.is_empty() || self.searched_in_vain(at);
+                let unread = self.lease.may_bring_gateway() || self.lease.fails(at) || self.lease.is_unread();
+                let left =
+                    self.owned.is_some() || !self.reported_survivors.is_empty() || self.searched_in_vain(at) || unread;
                 must(left, "P7", "exit code 1 though no process is left")
             }
             exit::FAILURE => {
@@ -388,6 +392,9 @@ impl Judge {
             Some(_) if self.goal == Goal::StopNow && !self.ends() && !waits => {
                 let waits = self.owned.as_ref().is_some_and(|owned| owned.death.is_none() && !owned.killed);
                 must(!waits, "P5", "a second stop does not act at once")
+            }
+            None if *request == Request::Stop && self.goal == Goal::Stop && self.lease.may_bring_gateway() => {
+                must(!self.ends(), "P6", "a stop does not wait for what is on record")
             }
             None if *request != Request::Restart
                 && !self.spawning

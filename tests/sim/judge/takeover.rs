@@ -66,9 +66,11 @@ impl Judge {
 
     /// The search is bounded, and a stop ends it.
     pub(super) fn judge_search(&self, turn: &Turn<'_>) -> Result<(), Broken> {
-        if self.ends() || !self.adopting && !self.clearing {
+        let reads = self.goal >= Goal::Stop && self.lease.may_bring_gateway();
+        if self.ends() || !self.adopting && !self.clearing && !reads {
             return Ok(());
         }
+        must(!reads || self.goal < Goal::StopNow, "P5", "a second stop waits for the store")?;
         must(!self.clearing || self.goal < Goal::StopNow, "P5", "a second stop waits for the hooks of a predecessor")?;
         let failed = matches!(turn.event, Event::AdoptFailed { generation, .. } if *generation == self.generation);
         must(!failed || self.goal < Goal::Detach, "P5", "a stop waits for a failing search")?;
@@ -79,7 +81,7 @@ impl Judge {
         let patience_ends = |since: Moment| since.max(self.search.began).saturating_add(STOP_PATIENCE);
         let stop = self.stop.is_some_and(|(since, _)| past(patience_ends(since)));
         must(!stop, "P5", "a stop waits too long for the search for an earlier gateway")?;
-        let late = turn.at > self.search.began + SEARCH_MAX + self.standstill + TICK_LATE_MAX;
+        let late = !reads && turn.at > self.search.began + SEARCH_MAX + self.standstill + TICK_LATE_MAX;
         // The look at the port that follows waits for the store.
         let waits = self.clearing && self.fence.is_unconfirmed();
         must(!late || waits, "owed", "the search for an earlier gateway has no end")
