@@ -8,9 +8,10 @@ mod support;
 
 use nix::sys::signal::Signal;
 use std::os::unix::fs::chown;
+use std::process::Command;
 use support::Scene;
 use support::root::needs_root;
-use support::supervisor::{Line, Supervisor};
+use support::supervisor::{Line, PROGRAM, Supervisor};
 
 /// A run with a crash, a restart and a stop.
 fn live(scene: &Scene, supervisor: &mut Supervisor) {
@@ -167,11 +168,16 @@ fn at_the_limit_of_processes_each_exit_has_its_line() {
         for folder in [scene.root().to_owned(), scene.state_dir()] {
             chown(&folder, Some(user), Some(user)).expect("root may do that");
         }
-        let inner = scene.launch().command();
-        let mut command = scene.command("/usr/bin/setpriv");
-        command.arg(format!("--reuid={user}")).arg(format!("--regid={user}")).args(["--clear-groups", "prlimit"]);
-        command.arg(format!("--nproc={limit}:{limit}")).arg(inner.get_program()).args(inner.get_args());
-        let mut supervisor = Supervisor::spawn(command);
+        let limited = |inner: &Command| {
+            let mut command = scene.command("/usr/bin/setpriv");
+            command.arg(format!("--reuid={user}")).arg(format!("--regid={user}")).args(["--clear-groups", "prlimit"]);
+            command.arg(format!("--nproc={limit}:{limit}")).arg(inner.get_program()).args(inner.get_args());
+            command
+        };
+        let asked = limited(scene.command(PROGRAM).arg("status")).output().expect("it runs");
+        let told = String::from_utf8_lossy(&asked.stdout).into_owned() + &String::from_utf8_lossy(&asked.stderr);
+        assert!(asked.status.code() == Some(3) && told.contains("not running"), "{limit}: {asked:?}");
+        let mut supervisor = Supervisor::spawn(limited(&scene.launch().command()));
         let why = if limit <= 2 {
             "Resource temporarily unavailable"
         } else {

@@ -6,6 +6,9 @@ mod checks;
 mod facts;
 mod finding;
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub use facts::systemd::read_any;
+
 use crate::core::{Endpoint, Observation, Verdict, exit};
 use crate::gateway::probe::{Look, Prober};
 use crate::platform::{proc, system_calls};

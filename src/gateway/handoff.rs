@@ -7,6 +7,9 @@
 mod answer;
 mod memory;
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub use answer::read_any;
+
 use self::answer::{read_capabilities, read_word};
 use self::memory::{Capability, Memory};
 use super::openclaw::Openclaw;

@@ -139,7 +139,7 @@ fn of_thread(error: &io::Error) -> &'static str {
             "the sandbox forbids clone3(2): update the container runtime (Docker 20.10.10 or later), or run with \
              --security-opt seccomp=unconfined"
         }
-        _ => "raise the limit on processes",
+        _ => "raise the limit on processes (ulimit -u, pids.max, TasksMax=), or that on memory",
     }
 }
 

@@ -198,6 +198,26 @@ pub fn uid_of(pid: i32) -> Option<u32> {
     fs::metadata(path_of(pid, "").ok()?).ok().map(|meta| meta.uid())
 }
 
+/// Any bytes in a file of a process.
+///
+/// # Panics
+/// If what goes into a log is more than one short line, or a variable is not found.
+#[cfg(any(test, feature = "fuzzing"))]
+pub fn read_any(bytes: &[u8]) {
+    let _stat = parse_stat(bytes);
+    let _children = numbers(bytes).count();
+    let _cgroup = parse_cgroup(&String::from_utf8_lossy(bytes));
+    let lines = [command_line::of_arguments(bytes.split(|&byte| byte == 0)), Some(command_line::of_name(bytes))];
+    for line in lines.into_iter().flatten() {
+        assert!(line.chars().count() <= 163 && !line.chars().any(char::is_control), "{line:?}");
+    }
+    let environment = ProcessEnvironment::new(bytes.to_vec());
+    for entry in bytes.split(|&byte| byte == 0).filter_map(|entry| std::str::from_utf8(entry).ok()) {
+        assert!(environment.has(entry));
+        assert!(entry.split_once('=').is_none_or(|(name, _)| environment.get(name).is_some()), "{entry:?}");
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -213,6 +233,15 @@ mod tests {
             ("", None),
         ] {
             assert_eq!(parse_cgroup(lines).as_deref(), expected, "{lines}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_bytes_break_it(bytes: Vec<u8>, line in "[0-9]{1,10} \\([a-z) (]{0,5}\\) [A-Z]?( -?[0-9]{1,20}){0,25}", name in "[A-Z]{0,3}=?[a-z\0=]{0,9}") {
+            for bytes in [&bytes, line.as_bytes(), name.as_bytes()] {
+                read_any(bytes);
+            }
         }
     }
 

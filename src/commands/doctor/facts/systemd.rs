@@ -301,6 +301,17 @@ fn variables(entries: &[String]) -> BTreeMap<String, OsString> {
     entries.map(|(name, value)| (name.to_owned(), OsString::from(value))).collect()
 }
 
+/// Any text of a unit file, or of `systemctl show`.
+#[cfg(any(test, feature = "fuzzing"))]
+pub fn read_any(text: &str) {
+    for unit in parse(SystemdManager::System, text) {
+        let _facts = (unit.command(), unit.main_pid(), unit.time("TimeoutStopUSec"), unit.holds("/"));
+    }
+    let _variables = variables(&shell_words(text));
+    let command = exec_start(&[text.to_owned()]);
+    let _words = command.and_then(|command| exec_words(&command, &|letter| Some(letter.to_string())));
+}
+
 #[cfg(test)]
 pub(in super::super) mod tests {
     use super::*;
@@ -344,6 +355,14 @@ StartLimitBurst=5
         let lines: Vec<_> = changes.iter().map(|(name, value)| format!("{name}={value}\n")).collect();
         let lines = lines.concat();
         parse(SystemdManager::System, &format!("{STATE}{}{lines}", shipped())).remove(0)
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_text_breaks_it(text in ".{0,60}", line in "(ExecStart=|Id=openclaw|\\{ path=|argv\\[\\]=| ;|[-@:+!]|\\\\x?|[\"'% \\n\\\\]|[a-z0-9/]){0,40}") {
+            read_any(&text);
+            read_any(&line);
+        }
     }
 
     #[test]
