@@ -90,6 +90,7 @@ faults! {
     WorkIgnored,
     WorkExtendsForEver,
     BlockedWriteKilled,
+    PrintsForEver,
     StarvedKilled,
     StarvedForEver,
     EvidenceWaitedForEver,

@@ -146,7 +146,7 @@ impl StallWatch {
         let wall = at.saturating_sub(began);
         if let Some(blocked) = last.blocked.clone().filter(|_| !policy.planted.is(Fault::BlockedWriteKilled)) {
             let writes_on = self.writes_on();
-            if !writes_on || self.writing < STARVED_MAX {
+            if !writes_on || self.writing < STARVED_MAX || policy.planted.is(Fault::PrintsForEver) {
                 self.writing = self.writing.saturating_add(u32::from(writes_on));
                 self.blocked = Some(blocked.clone());
                 return Some(Stall::Blocked(blocked));

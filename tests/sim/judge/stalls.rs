@@ -15,7 +15,7 @@ const WORKING_PART: u32 = 20;
 const WAITING_PART: u32 = 2;
 const STARVED_PART: u32 = 10;
 
-/// The windows of a starved gateway.
+/// The windows of a starved gateway, and of one that goes from write to write.
 const STARVED_MAX: u32 = 10;
 
 /// A block that lasts is reported again after this time.
@@ -36,6 +36,8 @@ enum Kind {
 pub(super) struct Stalls {
     samples: Option<[(Moment, Usage); 2]>,
     starved: u32,
+    /// Those that it had because it was blocked in a write, though its writes go on.
+    writing: u32,
     blocked: bool,
     told: Option<Moment>,
 }
@@ -50,11 +52,18 @@ impl Stalls {
 
     /// It answers.
     pub(super) fn clear(&mut self) {
-        (self.starved, self.blocked, self.told) = (0, false, None);
+        (self.starved, self.writing, self.blocked, self.told) = (0, 0, false, None);
     }
 
     fn tells(&self, at: Moment) -> bool {
         self.told.is_none_or(|told| at >= told + RETOLD)
+    }
+
+    /// Whether it gets from one write to the next at least once a second.
+    fn writes_on(&self) -> bool {
+        let Some([(began, before), (at, after)]) = &self.samples else { return false };
+        let turns = after.turns.zip(before.turns).map_or(0, |(after, before)| after - before);
+        turns > 0 && u128::from(turns) * 1000 >= at.saturating_sub(*began).as_millis()
     }
 
     fn kind(&self, may_work: bool) -> Option<Kind> {
@@ -64,7 +73,7 @@ impl Stalls {
             let time = time(after).zip(time(before)).map(|(after, before)| after.saturating_sub(before));
             wall > Duration::ZERO && time.is_some_and(|time| time * part >= wall)
         };
-        if after.blocked.is_some() {
+        if after.blocked.is_some() && !(self.writes_on() && self.writing >= STARVED_MAX) {
             return Some(Kind::Blocked);
         }
         if may_work && is_part(|usage| usage.cpu, WORKING_PART) {
@@ -126,7 +135,9 @@ impl Judge {
         };
         if blocked {
             owned.stalls.blocked = sample.blocked.is_some();
-            owned.begin_window(at);
+            if !owned.stalls.writes_on() {
+                owned.begin_window(at);
+            }
         }
     }
 
@@ -182,6 +193,7 @@ impl Judge {
         let looked = *turn.event == Event::Tick || answered && owned.is_up();
         if looked && !ends && owned.is_due(at, &policy) && owned.stall() == Some(Kind::Blocked) {
             owned.stalls.blocked = true;
+            owned.stalls.writing += u32::from(owned.stalls.writes_on());
             owned.begin_window(at);
         } else if !matches!(turn.event, Event::Measured { .. }) {
             return must(reported == 0, "P9", "a block is reported at no occasion");

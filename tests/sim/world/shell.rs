@@ -498,10 +498,14 @@ impl Outside for World<'_> {
             file: "pipe:[7]".to_owned(),
             reader: Some(reader).filter(|_| depth == Depth::Reader),
         });
+        // Its writes go on, to a slow reader.
+        let prints = gateway.plan.works == 100;
+        let turns = if prints { now.saturating_sub(gateway.born).as_millis() / 300 } else { 0 };
+        let turns = u64::try_from(turns).ok();
         let waited = Some(gateway.waited);
         let (waited, pressure) = if gateway.plan.counted { (waited, None) } else { (None, waited) };
         let runnable = gateway.show == Show::Starved;
-        after(Duration::ZERO, Usage { waited, pressure, runnable, blocked, ..usage })
+        after(Duration::ZERO, Usage { waited, turns, pressure, runnable, blocked, ..usage })
     }
 
     /// Evidence of a hang arrives at once, late, or never.
