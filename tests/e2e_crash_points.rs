@@ -176,8 +176,10 @@ fn at_any_point_after_a_gateway_has_left_a_successor() {
         let gateway = first.wait_started();
         scene.diary().command(gateway.pid, "succeed");
         let first = wait_killed(first, &what);
-        scene.diary().command(scene.diary().starts()[1].process.pid, "close");
-        let is_closed = || scene.diary().text().contains("Close").then_some(());
+        // It is gone where the point is behind the end of its tree: under load its owner may not be seen in time.
+        let successor = scene.diary().starts()[1].process;
+        scene.diary().command(successor.pid, "close");
+        let is_closed = || (!successor.is_alive() || scene.diary().text().contains("Close")).then_some(());
         wait_for("a closed port", PATIENCE, || format!("{what}\n{}", first.story()), is_closed);
         let mut second = scene.start();
         let story = || format!("{what}\n{}\n{}\n{}", first.story(), second.story(), scene.diary().text());
