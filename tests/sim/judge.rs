@@ -351,7 +351,7 @@ impl Judge {
         if turn.after.is_none_or(|after| after > at) {
             self.standstill = Duration::ZERO;
         }
-        let was = self.owned.clone().filter(|_| matches!(turn.event, Event::Requested { .. }));
+        let was = matches!(turn.event, Event::Requested { .. }).then(|| self.owned.clone()).flatten();
         let exit = self.exit_of(turn);
         let dies = exit.is_some();
         let ends = turn.fx.iter().filter(|effect| matches!(effect, Effect::Report(Report::GatewayExited(_)))).count();
