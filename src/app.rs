@@ -197,7 +197,7 @@ impl App {
             }
             Signal::Ignored => None,
             Signal::Operator { name, request, by } => {
-                self.shell.hear(name, request, by, &self.reporter);
+                self.shell.hear(name, request, by, self.control_server.is_inside(), &self.reporter);
                 None
             }
         }

@@ -116,6 +116,7 @@ fn an_agent_of_an_adopted_gateway_is_inside_as_well() {
         || scene.store_dir().join("control.sock").exists().then_some(()),
     );
     ask(&scene, &second, "an agent of an adopted gateway");
+    assert_eq!(second.wait_event("restart.requested").value()["inside"], true);
     assert_ne!(second.wait_started(), gateway);
     second.signal(Signal::SIGTERM);
     second.expect_exit(0);

@@ -8,6 +8,7 @@ mod support;
 use nix::sys::signal::Signal;
 use std::time::Duration;
 use support::Scene;
+use support::supervisor::Said;
 
 #[test]
 fn each_restart_signal_means_sigterm_to_the_gateway_and_a_new_one() {
@@ -35,6 +36,39 @@ fn restarts_on_request_spend_no_budget() {
     }
     assert_eq!(scene.diary().starts().len(), 5);
     assert_eq!(supervisor.count("restart.gave_up"), 0);
+}
+
+#[test]
+fn requests_after_each_start_are_merged_and_the_gateway_serves_until_they_are_served() {
+    let scene = Scene::new("healthy");
+    let launch = scene.launch().option("--boot-limit", "2").option("--stable-after", "4s");
+    let mut supervisor = launch.option("--probe-interval", "500ms").start();
+    supervisor.wait_started();
+    for _ in 0..2 {
+        supervisor.signal(Signal::SIGUSR1);
+        supervisor.wait_started();
+    }
+    let third = supervisor.last("gateway.started").process();
+    for signal in [Signal::SIGHUP, Signal::SIGUSR1, Signal::SIGUSR2, Signal::SIGHUP] {
+        supervisor.signal(signal);
+    }
+    let merged = supervisor.wait_event("restart.merged");
+    assert_eq!(merged.number("by_pid"), i64::from(std::process::id()));
+    assert_eq!(merged.value()["inside"], false);
+    let delay = Duration::from_millis(merged.number("delay_ms").cast_unsigned());
+    assert!(delay <= Duration::from_millis(4500), "{}", merged.value());
+    let said = Said::by(&scene, &["restart", "--timeout", "500ms"]).expect(0);
+    said.assert_says(&["restart merged; at ", " UTC, in ", "because of 2 restarts on request within 5m"]);
+    assert!(third.is_alive());
+    let fourth = supervisor.wait_started();
+    let waited = supervisor.last("gateway.started").seen.duration_since(merged.seen);
+    supervisor.assert_took("the merged restart", waited, &(Duration::ZERO..delay + Duration::from_secs(3)));
+    scene.diary().wait_requests(fourth.pid, 5);
+    assert_eq!((scene.diary().starts().len(), scene.diary().signals(third.pid)), (4, vec!["SIGTERM".to_owned()]));
+    // A stop is never paced.
+    supervisor.signal(Signal::SIGUSR2);
+    supervisor.signal(Signal::SIGTERM);
+    supervisor.expect_exit(0);
 }
 
 #[test]

@@ -24,11 +24,11 @@ fn holder() -> Holder {
 }
 
 fn by() -> Requester {
-    Requester { how: text("SIGTERM"), pid: Some(7), uid: Some(1000), command: Some(text("kill 1")) }
+    Requester { how: text("SIGTERM"), pid: Some(7), uid: Some(1000), command: Some(text("kill 1")), inside: None }
 }
 
 fn supervisor() -> Vec<Report> {
-    let unknown = Requester { how: text("SIGTERM"), pid: None, uid: None, command: None };
+    let unknown = Requester { how: text("SIGTERM"), pid: None, uid: None, command: None, inside: None };
     vec![
         Report::SupervisorStarted { version: "0.1.0", pid: 1, manager: "systemd" },
         Report::SupervisorStarted { version: "0.1.0", pid: 1, manager: "unknown" },
@@ -38,6 +38,13 @@ fn supervisor() -> Vec<Report> {
         Report::SignalReceived { signal: "SIGTERM", by: unknown },
         Report::ClockJumped { by: SECOND * 90 },
         Report::RestartRequested { by: by() },
+        Report::RestartMerged {
+            by: Requester { inside: Some(true), ..by() },
+            requests: 2,
+            delay: Some(SECOND * 90),
+            why: text("2 restarts on request within 5m"),
+        },
+        Report::RestartMerged { by: by(), requests: 1, delay: None, why: text("one is under way already") },
         Report::RetryRequested { by: by() },
         Report::StopRequested { by: by() },
         Report::DetachRequested { by: by() },

@@ -27,6 +27,11 @@ impl ControlServer {
         Self { facts, is_inside, inputs, broadcast: Broadcast::default(), serving: None, trouble: None }
     }
 
+    /// Tells which processes are of what is supervised.
+    pub(super) fn is_inside(&self) -> IsInside {
+        Arc::clone(&self.is_inside)
+    }
+
     /// Makes it, and blocks on its file system: the result is for [`ControlServer::serve`]. To be called once the lease is
     /// ours, the socket of a predecessor is replaced; and again when ours is missing, or in a store directory that was put into
     /// the place of ours.

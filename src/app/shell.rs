@@ -28,7 +28,7 @@ use crate::gateway::process::{self, Birth, Departure, Gateway, Heir, Kill, Launc
 use crate::gateway::sample::Sampling;
 use crate::gateway::tree::Orphans;
 use crate::host::clock;
-use crate::host::control::BoundSocket;
+use crate::host::control::{BoundSocket, IsInside};
 use crate::platform::claim::Server;
 use crate::platform::standard_streams;
 use crate::platform::thread::BlockingCall;
@@ -535,8 +535,15 @@ impl Shell {
     }
 
     /// A signal of an operator: see [`requests::hear`].
-    pub(super) fn hear(&self, signal: &'static str, request: Request, by: Requester, reporter: &Reporter) {
-        tokio::spawn(requests::hear(signal, request, by, reporter.clone(), self.inputs.clone()));
+    pub(super) fn hear(
+        &self,
+        signal: &'static str,
+        request: Request,
+        by: Requester,
+        is_inside: IsInside,
+        reporter: &Reporter,
+    ) {
+        tokio::spawn(requests::hear(signal, request, by, is_inside, reporter.clone(), self.inputs.clone()));
     }
 
     /// Grants a request, or says why not.

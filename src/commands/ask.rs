@@ -3,6 +3,7 @@
 use super::record::{LastOwner, OwnerSeen, StoreRecord};
 use crate::core::report::human;
 use crate::core::{Request, exit};
+use crate::host::clock;
 use crate::host::control::{Connection, ConnectionError, StatusReply};
 use crate::host::manager::{self, ProcessManager};
 use crate::platform::proc;
@@ -54,8 +55,8 @@ pub async fn run(settings: &RequestSettings, out: &mut impl io::Write) -> io::Re
             if let Some(hint) = hint(settings.request, &before).await {
                 print(&hint, out)?;
             }
-            let outcome = timeout(settings.timeout, pursue(settings, &before)).await;
-            outcome.unwrap_or_else(|_| RequestOutcome::bad(too_late(settings)))
+            let outcome = timeout(settings.timeout, pursue(settings, &before, out)).await;
+            outcome.unwrap_or_else(|_| Ok(RequestOutcome::bad(too_late(settings))))?
         }
         Err(error) => failure(settings, &error).await,
     };
@@ -83,28 +84,50 @@ async fn before(store_dir: &Path) -> Result<Before, ConnectionError> {
     })
 }
 
-async fn pursue(settings: &RequestSettings, before: &Before) -> RequestOutcome {
+async fn pursue(settings: &RequestSettings, before: &Before, out: &mut impl io::Write) -> io::Result<RequestOutcome> {
     let (request, store_dir) = (settings.request, settings.subject.store_dir.as_path());
     if request == Request::Retry && !is_waiting(&before.state) {
-        return RequestOutcome::good(format!(
+        return Ok(RequestOutcome::good(format!(
             "nothing was waiting: the supervisor is {}",
             before.state.replace('_', " ")
-        ));
+        )));
     }
-    let mut connection = match Connection::ask(store_dir, request.name()).await {
-        // The end of the tree may wait for this process, which is in it.
-        Ok((_, answer)) if answer["accepted"] == true && answer["inside"] == true => {
-            return RequestOutcome::good(format!(
-                "accepted; you are part of what ends, so the outcome of the {} is not waited for",
-                request.name()
-            ));
-        }
-        Ok((connection, answer)) if answer["accepted"] == true => connection,
+    let (mut connection, answer) = match Connection::ask(store_dir, request.name()).await {
+        Ok((connection, answer)) if answer["accepted"] == true => (connection, answer),
         Ok((_, answer)) => {
-            return RequestOutcome::bad(format!("unexpected answer of a supervisor of another version: {answer}"));
+            let told = format!("unexpected answer of a supervisor of another version: {answer}");
+            return Ok(RequestOutcome::bad(told));
         }
-        Err(error) => return failure(settings, &error).await,
+        Err(error) => return Ok(failure(settings, &error).await),
     };
+    if let Some(within) = answer["paced"]["in_ms"].as_u64() {
+        let within = Duration::from_millis(within);
+        print(&merged(within, answer["paced"]["why"].as_str().unwrap_or_default()), out)?;
+        if answer["inside"] == true || within > settings.timeout {
+            return Ok(RequestOutcome::good("accepted; its outcome is not waited for"));
+        }
+    }
+    // The end of the tree may wait for this process, which is in it.
+    if answer["inside"] == true {
+        return Ok(RequestOutcome::good(format!(
+            "accepted; you are part of what ends, so the outcome of the {} is not waited for",
+            request.name()
+        )));
+    }
+    Ok(hear(settings, before, &mut connection).await)
+}
+
+/// When a request is served that came too fast.
+fn merged(within: Duration, why: &str) -> String {
+    let at = clock::wall_ms().saturating_add(i64::try_from(within.as_millis()).unwrap_or(i64::MAX));
+    let time = clock::stamp_of(at);
+    let time = time.get(11..19).unwrap_or(&time);
+    format!("restart merged; at {time} UTC, in {}, because of {why}", human(within))
+}
+
+/// Waits for the outcome.
+async fn hear(settings: &RequestSettings, before: &Before, connection: &mut Connection) -> RequestOutcome {
+    let request = settings.request;
     let mut heard = false;
     loop {
         match connection.next().await {

@@ -45,6 +45,9 @@ pub struct Requester {
     pub uid: Option<u32>,
     /// Its command line, if it still lived when we looked.
     pub command: Option<String>,
+    /// Whether it belongs to the gateway's tree or a hook. `None` if that was not looked at, or it was gone by then.
+    #[serde(default)]
+    pub inside: Option<bool>,
 }
 
 impl fmt::Display for Requester {
@@ -54,7 +57,8 @@ impl fmt::Display for Requester {
             (Some(command), Some(pid)) => write!(f, " from pid {pid} ({command})"),
             (None, Some(pid)) => write!(f, " from pid {pid}"),
             _ => Ok(()),
-        }
+        }?;
+        if self.inside == Some(true) { f.write_str(", of the gateway's own tree") } else { Ok(()) }
     }
 }
 

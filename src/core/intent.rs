@@ -62,7 +62,7 @@ mod tests {
     use crate::prelude::*;
 
     fn by(how: &str) -> Requester {
-        Requester { how: how.to_owned(), pid: None, uid: None, command: None }
+        Requester { how: how.to_owned(), pid: None, uid: None, command: None, inside: None }
     }
 
     #[test]

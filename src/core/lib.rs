@@ -25,6 +25,7 @@ pub mod lease;
 pub mod liveness;
 pub mod notice;
 pub mod observation;
+mod pace;
 pub mod policy;
 mod prelude;
 pub mod probe_history;

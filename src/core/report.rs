@@ -374,8 +374,14 @@ reports! {
 
     // Requests and what comes next.
     RestartRequested { by: Requester } =>
-        "restart.requested", Info, [by],
+        "restart.requested", Info, [by, by_pid = by.pid, by_uid = by.uid, inside = by.inside],
         format!("requested by {by}");
+    RestartMerged { by: Requester, requests: u32, delay: Option<Duration>, why: String } =>
+        "restart.merged", Info, [by, by_pid = by.pid, by_uid = by.uid, inside = by.inside, requests, delay_ms = delay, why],
+        match delay {
+            Some(delay) => format!("a restart requested by {by} is merged into one in {}: {why}", human(*delay)),
+            None => format!("a restart requested by {by} is merged: {why}"),
+        };
     RetryRequested { by: Requester } =>
         "retry.requested", Info, [by],
         format!("requested by {by}");

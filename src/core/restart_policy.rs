@@ -10,17 +10,12 @@ use super::fault::Fault;
 use super::handoff::PENDING_MAX;
 pub use super::history::{Cause, Run};
 use super::history::{PastRun, Settled};
+use super::pace::{BACKOFF_MIN, JUST_AFTER, QuickRestarts};
 use super::units::human;
 use super::{Moment, Policy};
 use crate::prelude::*;
 use alloc::collections::VecDeque;
 use core::time::Duration;
-
-/// The first delay of the backoff.
-const BACKOFF_MIN: Duration = Duration::from_secs(1);
-
-/// The gateway's breaker counts boots of exactly its window's age as well.
-const JUST_AFTER: Duration = Duration::from_millis(1);
 
 /// What comes next.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,6 +43,8 @@ pub struct RestartPolicy {
     spent: VecDeque<Moment>,
     /// Exits that were followed by a start at once and wait for the word whether they were planned, oldest first.
     open: Vec<Moment>,
+    /// Requested and planned restarts that came fast.
+    quick: QuickRestarts,
     /// Failures since the last stable run.
     failures: u32,
     /// The last exit without a request, which may have been planned.
@@ -77,6 +74,7 @@ impl RestartPolicy {
             unclean: VecDeque::new(),
             spent: VecDeque::new(),
             open: Vec::new(),
+            quick: QuickRestarts::default(),
             failures: 0,
             clean_exit: None,
             before: None,
@@ -98,6 +96,41 @@ impl RestartPolicy {
                 Settled::NeverStarted => self.after_spawn_failure(*spawned, policy),
             };
         }
+    }
+
+    /// A gateway ended on request, or as it had planned.
+    pub fn note_asked(&mut self, at: Moment, run: &Run, policy: &Policy) {
+        self.quick.note_run(at, run, policy);
+    }
+
+    /// A start is requested while no gateway is there.
+    pub fn note_hurried(&mut self, at: Moment) {
+        self.quick.note(at);
+    }
+
+    /// A person does not want to wait.
+    pub fn forget_asked(&mut self) {
+        self.quick.forget();
+    }
+
+    /// When a restart that is requested now may end a gateway that is not stable. `None`: at once.
+    #[must_use]
+    pub fn request_gate(&self, now: Moment, policy: &Policy) -> Option<Moment> {
+        self.quick.request_gate(now, policy)
+    }
+
+    /// When a start may follow requested or planned restarts that came fast. `None`: at once.
+    #[must_use]
+    pub fn start_gate(&self, now: Moment, policy: &Policy) -> Option<Moment> {
+        self.quick.start_gate(now, policy)
+    }
+
+    /// Why requests and starts are paced.
+    #[must_use]
+    pub fn pace_reason(&self, now: Moment, policy: &Policy) -> String {
+        let (count, window) = (self.quick.in_window(now, policy), human(policy.boot_window));
+        let stable = human(policy.stable_after);
+        format!("{count} restarts on request within {window}, none of a gateway that had been healthy for {stable}")
     }
 
     /// A gateway is being started.
@@ -187,7 +220,10 @@ impl RestartPolicy {
     pub fn after_run(&mut self, now: Moment, run: Run, cause: Cause, policy: &Policy) -> Plan {
         self.mark_unclean(run, policy);
         match cause {
-            Cause::Asked => self.start(now, Duration::ZERO, "as asked", policy),
+            Cause::Asked => {
+                self.note_asked(now, &run, policy);
+                self.start_free(now, "as asked", policy)
+            }
             Cause::Memory if policy.planted.is(Fault::MemorySpendsBudget) => self.retry(now, policy),
             Cause::CleanExit | Cause::Failed | Cause::Memory if run.healthy_for() >= policy.stable_after => {
                 self.failures = 0;
@@ -248,7 +284,7 @@ impl RestartPolicy {
         }
         self.open.push(at);
         let why = "it exited by itself; whether it had planned that is asked later";
-        Some(self.start(now, Duration::ZERO, why, policy))
+        Some(self.start_free(now, why, policy))
     }
 
     /// What an exit that was planned for at `at` turned out to be. Says whether its next start was put off for what is not
@@ -324,6 +360,16 @@ impl RestartPolicy {
         let window = human(policy.restart_window);
         let why = format!("failure {} in a row, restart {spent} of {budget} within {window}", self.failures);
         self.start(now, delay, &why, policy)
+    }
+
+    /// A start that costs nothing.
+    fn start_free(&self, now: Moment, why: &str, policy: &Policy) -> Plan {
+        match self.start_gate(now, policy) {
+            Some(paced) if paced > self.gate(now, policy) => {
+                Plan::Start { at: paced, why: format!("{why}; {}", self.pace_reason(now, policy)) }
+            }
+            Some(_) | None => self.start(now, Duration::ZERO, why, policy),
+        }
     }
 
     fn start(&self, now: Moment, delay: Duration, why: &str, policy: &Policy) -> Plan {

@@ -36,6 +36,8 @@ pub struct Status {
     pub output: Option<String>,
     /// Processes that bear an earlier gateway's id and were left, as `pid command (unit)`.
     pub strays: Vec<String>,
+    /// In how long a restart that is requested now would be served at the latest, and why not at once.
+    pub restart_paced: Option<(Duration, String)>,
     /// How long until we are gone, at most. `None` unless we are ending.
     pub ends_within: Option<Duration>,
     /// What will happen next.
@@ -141,6 +143,7 @@ mod tests {
             stop_timeout: Duration::from_secs(328),
             output: None,
             strays: Vec::new(),
+            restart_paced: None,
             ends_within: None,
             next: Next { action, within: Some(Duration::from_secs(7)), why: why.to_owned() },
         }

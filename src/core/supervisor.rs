@@ -35,6 +35,7 @@ mod hooks;
 mod launcher;
 mod lease;
 mod notify;
+mod paced;
 mod port;
 mod recovery;
 mod requests;
@@ -56,7 +57,7 @@ use super::restart_policy::{Plan, RestartPolicy, Run};
 use super::{Generation, Moment, Notice, Observation, Owner, Policy, Readiness, Usage, exit};
 use crate::prelude::*;
 use core::time::Duration;
-use state::{Confirmation, Fence, LauncherExit, Lost, Poll, ProbePurpose, Repair, State, Streak, Update};
+use state::{Confirmation, Fence, LauncherExit, Lost, Merged, Poll, ProbePurpose, Repair, State, Streak, Update};
 
 /// A step that comes this much after its deadline means that we stood still: a paused VM or a SIGSTOP. Half a window
 /// of the shortest default would be 30 s; a busy machine delays a timer by seconds at most.
@@ -78,6 +79,7 @@ pub struct Supervisor {
     policy: Policy,
     state: State,
     intent: Intent,
+    merged: Merged,
     /// The youngest generation. Events that speak of another one are dropped.
     generation: Generation,
     /// The youngest probe. Answers to another one are dropped.
@@ -145,6 +147,7 @@ impl Supervisor {
             policy,
             state: State::Idle,
             intent: Intent::Run,
+            merged: Merged::default(),
             generation: 0,
             ticket: 0,
             awake_since: Moment::ZERO,
@@ -250,6 +253,7 @@ impl Supervisor {
         }
         // A gateway may just have come to life.
         self.check_confirmation(now, fx);
+        self.serve_merged(now, fx);
         self.end_lost(now, fx);
     }
 

@@ -16,7 +16,7 @@ mod status;
 
 pub use broadcast::Broadcast;
 pub use connection::{ANSWER_TIME_MAX, Connection, ConnectionError};
-pub use session::{ENDING, IsInside, Query};
+pub use session::{ENDING, IsInside, Query, identify};
 pub use slots::CLIENTS_MAX;
 pub use socket::{BoundSocket, NAME, SocketFile};
 pub use status::{Facts, GatewayReply, LeaseReply, NextReply, ProbeReply, RestartsReply, StatusReply, SupervisorReply};

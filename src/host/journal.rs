@@ -114,7 +114,13 @@ mod tests {
 
     /// Those with the values that JSON could lose.
     fn events() -> Vec<Event> {
-        let by = Requester { how: "SIGTERM".to_owned(), pid: Some(7), uid: None, command: Some("kill \"x\"\n".into()) };
+        let by = Requester {
+            how: "SIGTERM".to_owned(),
+            pid: Some(7),
+            uid: None,
+            command: Some("kill \"x\"\n".into()),
+            inside: None,
+        };
         let verdict = Verdict::Gateway(Phase::Starting);
         let moved = Some(Moved { to: Endpoint { tls: true, ..Endpoint::local(1) }, why: MoveReason::Listens });
         let sighting = Observation { verdict, owner: Owner::Unseen, detail: "d".to_owned(), readiness: None, moved };

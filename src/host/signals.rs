@@ -111,6 +111,7 @@ fn sender(name: &'static str, origin: &Origin) -> Requester {
         uid: process.map(|process| process.uid),
         // The read of it may block.
         command: None,
+        inside: None,
     }
 }
 

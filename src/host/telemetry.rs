@@ -208,7 +208,7 @@ mod tests {
 
     #[test]
     fn what_is_not_known_is_left_out() {
-        let by = Requester { how: "SIGTERM".to_owned(), pid: None, uid: None, command: None };
+        let by = Requester { how: "SIGTERM".to_owned(), pid: None, uid: None, command: None, inside: None };
         let report = Report::SignalReceived { signal: "SIGTERM", by };
         assert_eq!(Record::new(&report, 0).members, r#"{"signal":"SIGTERM"}"#);
     }

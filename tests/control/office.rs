@@ -266,6 +266,7 @@ pub(crate) fn full() -> Status {
         stop_timeout: seconds(328),
         output: None,
         strays: Vec::new(),
+        restart_paced: None,
         ends_within: None,
         next: Next {
             action: "look at the gateway again",

@@ -35,6 +35,8 @@ mod notices;
 mod pace;
 #[path = "../scenarios/port.rs"]
 mod port;
+#[path = "../scenarios/requests.rs"]
+mod requests;
 #[path = "../scenarios/stall.rs"]
 mod stall;
 #[path = "../scenarios/standby.rs"]

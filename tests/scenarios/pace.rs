@@ -118,7 +118,7 @@ fn a_restart_on_request_spends_neither_budget_nor_backoff() {
     let policy = Policy { max_restarts: 0, ..Policy::default() };
     let mut world = World::started_with(policy, Script::default());
     for round in 1..=20 {
-        world.run_for(s(20));
+        world.run_for(s(130));
         world.request(Request::Restart);
         world.run_for(s(2));
         assert_eq!(world.spawns().len(), round + 1);

@@ -53,7 +53,7 @@ pub(crate) fn blocked_write(depth: Depth) -> BlockedWrite {
 }
 
 pub(crate) fn by(how: &str) -> Requester {
-    Requester { how: how.to_owned(), pid: Some(77), uid: None, command: None }
+    Requester { how: how.to_owned(), pid: Some(77), uid: None, command: None, inside: None }
 }
 
 pub(crate) fn tree_end(survivors: u32) -> TreeEnd {

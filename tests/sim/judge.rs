@@ -27,6 +27,8 @@ mod owned;
 mod pace;
 #[path = "judge/proof.rs"]
 mod proof;
+#[path = "judge/requests.rs"]
+mod requests;
 #[path = "judge/stalls.rs"]
 mod stalls;
 #[path = "judge/steps.rs"]
@@ -142,6 +144,8 @@ pub(crate) struct Judge {
     killed_at: Option<Moment>,
     owned: Option<Owned>,
     goal: Goal,
+    /// The requested restart that waits.
+    waiting: requests::Waiting,
     /// When a stop was first requested, its stop timeout, and how long the machine was suspended since.
     stop: Option<(Moment, Duration)>,
     /// When a stop or a detach was first requested.
@@ -202,6 +206,7 @@ impl Judge {
             killed_at: None,
             owned: None,
             goal: Goal::Run,
+            waiting: requests::Waiting::default(),
             stop: None,
             leaving: None,
             suspended: Duration::ZERO,
@@ -373,7 +378,7 @@ impl Judge {
         let cut = turn.fx.iter().any(|effect| matches!(effect, Effect::Report(Report::StopEscalated { .. })));
         self.note_exit(at, exit, cut);
         self.drop_late_answer(at, turn.event);
-        let answer = self.note(at, turn.event);
+        let answer = if self.judge_pace_of(turn)? { self.note(at, turn.event) } else { None };
         let leaves = dies && self.goal == Goal::Run && self.owned.as_ref().is_some_and(Owned::may_have_successor);
         let kills = turn.fx.iter().any(|effect| matches!(effect, Effect::KillTree { .. }));
         must(!(leaves && kills) || self.must_hurry(turn), "P3", "a tree is killed before the search for a successor")?;
@@ -388,6 +393,7 @@ impl Judge {
         Self::judge_move(turn, answer)?;
         self.judge_answer(turn, answer)?;
         self.judge_request(turn, was.as_ref())?;
+        self.judge_waiting(turn)?;
         self.judge_limit(turn)?;
         self.judge_handoffs(turn)?;
         self.judge_block(turn, answer.is_some())?;
@@ -562,6 +568,9 @@ impl Judge {
         }
         let goal = match request {
             Request::Retry => {
+                if self.goal == Goal::Run {
+                    self.pace.quick.forget();
+                }
                 if lifeless && self.goal == Goal::Run {
                     self.pace.ask_again(at, self.lease.held);
                 }

@@ -10,6 +10,8 @@ mod hooks;
 pub(crate) mod moves;
 #[path = "world/outside.rs"]
 mod outside;
+#[path = "world/requests.rs"]
+mod requests;
 #[path = "world/shell.rs"]
 mod shell;
 #[path = "world/store.rs"]

@@ -3,9 +3,8 @@
 use super::super::input::Input;
 use super::super::reporter::Reporter;
 use crate::core::{Event, Report, Request, Requester};
-use crate::host::control::Query;
+use crate::host::control::{self, IsInside, Query};
 use crate::host::manager;
-use crate::platform::proc;
 use tokio::sync::mpsc::Sender;
 
 /// The sender of a signal is named; then its request comes as that of a client does.
@@ -13,14 +12,12 @@ pub(super) async fn hear(
     signal: &'static str,
     request: Request,
     by: Requester,
+    is_inside: IsInside,
     reporter: Reporter,
     inputs: Sender<Input>,
 ) {
-    let command = match by.pid {
-        Some(pid) => proc::run(move || proc::command_of(pid)).await.ok().flatten(),
-        None => None,
-    };
-    let by = Requester { command, ..by };
+    let (command, inside) = control::identify(by.pid, &is_inside).await;
+    let by = Requester { command, inside, ..by };
     reporter.report(&Report::SignalReceived { signal, by: by.clone() });
     // A closed channel means that the loop has ended.
     let _closed = inputs.send(Query::Request { request, by }.into()).await;

@@ -31,6 +31,7 @@ impl Supervisor {
     /// Looks for a gateway that bears our mark although no record speaks of it: the store was lost.
     pub(super) fn seek_unrecorded(&mut self, now: Moment, marked: i32, fx: &mut Effects) {
         self.generation += 1;
+        self.forget_merged();
         self.lost_mark = Some(marked);
         self.state = State::Adopting(Adopting { left: None, search: Search::new(now) });
         fx.push(Effect::Adopt { generation: self.generation });

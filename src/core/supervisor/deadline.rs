@@ -61,7 +61,12 @@ impl Supervisor {
         }
         let own = if self.fence.is_waiting() { self.fence.deadline() } else { self.own_deadline() };
         let follow = self.launcher.map(|launcher| launcher.until);
-        own.into_iter().chain(self.handoffs.deadline()).chain(follow).chain(self.confirmation_deadline()).min()
+        own.into_iter()
+            .chain(self.handoffs.deadline())
+            .chain(follow)
+            .chain(self.confirmation_deadline())
+            .chain(self.merged_deadline())
+            .min()
     }
 
     /// That of the state.

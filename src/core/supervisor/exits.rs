@@ -76,6 +76,7 @@ impl Supervisor {
                 // It counts as what it was, and only the limit of unclean boots makes the next start wait.
                 self.remember_settled(run, cause, fx);
                 self.restarts.after_run(now, run, cause, &self.policy);
+                self.restarts.note_asked(now, &run, &self.policy);
                 self.restarts.grant_trial();
                 self.start_at_gate(now, fx);
             }
@@ -230,6 +231,9 @@ impl Supervisor {
         let is_planned = matches!(word, HandoffVerdict::Accepted(_)) || self.has(Fault::HandoffTakenForGranted);
         if is_planned {
             fx.push(Effect::Remember { generation, fact: Fact::Planned });
+        }
+        if is_planned {
+            self.restarts.note_asked(at, &run, &self.policy);
         }
         let was_delayed = self.restarts.settle_exit(at, run, cause, is_planned);
         self.follow_word(now, generation, is_planned, was_delayed, fx);

@@ -122,6 +122,13 @@ impl Supervisor {
         if gate > now {
             return self.start_at(now, gate, GATED, fx);
         }
+        // A restart through the service manager is a new supervisor.
+        if !self.spawned
+            && let Some(paced) = self.restarts.start_gate(now, &self.policy)
+        {
+            let why = self.restarts.pace_reason(now, &self.policy);
+            return self.start_at(now, paced, &why, fx);
+        }
         self.restarts.begin(now);
         self.spawned = true;
         match self.policy.pre_start {

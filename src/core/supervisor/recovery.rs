@@ -88,6 +88,7 @@ impl Supervisor {
         self.recall(&past.runs);
         if self.policy.attended {
             self.restarts.grant_trial();
+            self.restarts.forget_asked();
         }
         let may_be_left = heir || self.policy.pre_start.is_some() || self.policy.post_stop.is_some();
         if may_be_left && !self.has(Fault::HooksNotCleared) {

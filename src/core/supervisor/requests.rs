@@ -25,13 +25,22 @@ impl Supervisor {
             Request::Detach => Intent::Detach(by),
             Request::Retry => {
                 fx.push(Effect::Report(report));
-                return if self.intent == Intent::Run {
+                if self.intent == Intent::Run {
+                    self.restarts.forget_asked();
                     self.hasten(now, fx);
-                };
+                    // The run that it starts after was not asked to end.
+                    self.restarts.forget_asked();
+                }
+                return;
             }
         };
         if request == Request::Restart && self.has(Fault::RestartSoftensStop) {
             self.intent = Intent::Run;
+        }
+        if let Intent::Restart(by) = &wanted
+            && self.merge_restart(now, by, fx)
+        {
+            return;
         }
         if !self.intent.harden(wanted) {
             if request == Request::Stop && !self.has(Fault::SecondStopIgnored) {
@@ -112,6 +121,9 @@ impl Supervisor {
             Intent::Run => return,
             Intent::Restart(_) => {
                 self.intent = Intent::Run;
+                if let State::BackingOff { .. } | State::Awaiting(_) = self.state {
+                    self.restarts.note_hurried(now);
+                }
                 return self.hasten(now, fx);
             }
             Intent::Stop(by) | Intent::StopNow(by) => {
@@ -228,6 +240,14 @@ impl Supervisor {
     /// Starts as soon as the limit of unclean boots allows.
     pub(super) fn start_at_gate(&mut self, now: Moment, fx: &mut Effects) {
         let gate = self.restarts.gate(now, &self.policy);
-        self.start_at(now, gate, if gate > now { port::GATED } else { "as asked" }, fx);
+        // A request never puts off what is planned.
+        let planned = if let State::BackingOff { until, .. } = &self.state { *until } else { Moment::MAX };
+        match self.restarts.start_gate(now, &self.policy).map(|paced| paced.min(planned)) {
+            Some(paced) if paced > gate => {
+                let why = self.restarts.pace_reason(now, &self.policy);
+                self.start_at(now, paced, &why, fx);
+            }
+            Some(_) | None => self.start_at(now, gate, if gate > now { port::GATED } else { "as asked" }, fx),
+        }
     }
 }

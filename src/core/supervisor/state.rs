@@ -3,7 +3,7 @@
 use crate::Holder;
 use crate::conflict::Watch;
 use crate::effect::{Effect, Outcome};
-use crate::event::Contested;
+use crate::event::{Contested, Requester};
 use crate::exit_status::ExitStatus;
 use crate::fault::Fault;
 use crate::handoff::Pending;
@@ -355,6 +355,16 @@ pub(super) enum Answer {
 pub(super) struct Lost {
     pub(super) outcome: Outcome,
     pub(super) by: Moment,
+}
+
+/// The requests of the present gateway's time that were not served at once.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Merged {
+    /// The restart that waits: the first of its requesters, and until when.
+    pub(super) waiting: Option<(Requester, Moment)>,
+    pub(super) last: Option<Requester>,
+    /// How often in a row the last requester has asked.
+    pub(super) count: u32,
 }
 
 /// How far the store vouches for the lease.

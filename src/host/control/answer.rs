@@ -3,6 +3,7 @@
 use crate::core::Request;
 use serde::Serialize;
 use serde_json::{Value, json};
+use std::time::Duration;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Ask {
@@ -35,13 +36,17 @@ impl Ask {
     }
 }
 
-pub(super) fn accepted() -> String {
-    line(&json!({ "accepted": true }))
-}
-
-/// The client is part of what its request ends.
-pub(super) fn accepted_from_inside() -> String {
-    line(&json!({ "accepted": true, "inside": true }))
+/// `is_inside`: the client is part of what its request ends. `paced`: in how long it is served, and why not at once.
+pub(super) fn accepted(is_inside: bool, paced: Option<(Duration, String)>) -> String {
+    let mut answer = json!({ "accepted": true });
+    if is_inside {
+        answer["inside"] = true.into();
+    }
+    if let Some((within, why)) = paced {
+        let in_ms = u64::try_from(within.as_millis()).unwrap_or(u64::MAX);
+        answer["paced"] = json!({ "in_ms": in_ms, "why": why });
+    }
+    line(&answer)
 }
 
 pub(super) fn error(why: &str) -> String {

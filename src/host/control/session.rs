@@ -81,19 +81,14 @@ pub(super) async fn serve(
             let reports = shared.broadcast.subscribe();
             let listening = shared.broadcast.watchers.enter(false, Duration::ZERO).await;
             drop(slot);
-            watch(stream, reports, &listening).await
+            watch(stream, &answer::accepted(false, None), reports, &listening).await
         }
         Ok(Ask::Do(request)) => forward(stream, shared, request, peer, slot).await,
     }
 }
 
 async fn tell_status(stream: &UnixStream, shared: &Shared<impl From<Query>>) -> io::Result<()> {
-    let (sender, answer) = oneshot::channel();
-    let status = async {
-        shared.messages.send(Query::Status(sender).into()).await.ok()?;
-        answer.await.ok()
-    };
-    let line = match timeout(PATIENCE, status).await {
+    let line = match timeout(PATIENCE, ask_status(shared)).await {
         Ok(Some(status)) => answer::line(&StatusReply::new(status, &shared.facts)),
         Ok(None) => answer::error(ENDING),
         Err(_) => answer::error(&format!("the supervisor did not answer within {}s", PATIENCE.as_secs())),
@@ -112,22 +107,19 @@ async fn forward(
 ) -> io::Result<()> {
     // A client in a pid namespace that we cannot see into has pid 0.
     let pid = peer.pid().filter(|pid| *pid > 0);
-    let (is_inside, command) = match pid {
-        Some(pid) => {
-            let is_inside = Arc::clone(&shared.is_inside);
-            proc::run(move || (is_inside(pid), proc::command_of(pid))).await.unwrap_or_default()
-        }
-        None => (false, None),
-    };
+    let (command, inside) = identify(pid, &shared.is_inside).await;
     let how = format!("control socket: {}", request.name());
-    let by = Requester { how, pid, uid: Some(peer.uid()), command };
+    let by = Requester { how, pid, uid: Some(peer.uid()), command, inside };
+    let is_inside = inside == Some(true);
+    let paced = if request == Request::Restart { pace_of_restarts(shared).await } else { None };
+    let accepted = answer::accepted(is_inside, paced);
     let place = match timeout(PATIENCE, shared.messages.reserve()).await {
         Ok(Ok(place)) => place,
         Ok(Err(_)) => return say(stream, &answer::error(ENDING)).await,
         Err(_) => return say(stream, &answer::error("the supervisor is too busy; ask again")).await,
     };
     if is_inside {
-        say(stream, &answer::accepted_from_inside()).await?;
+        say(stream, &accepted).await?;
         place.send(Query::Request { request, by }.into());
         return Ok(());
     }
@@ -136,13 +128,33 @@ async fn forward(
     place.send(Query::Request { request, by }.into());
     let listening = shared.broadcast.watchers.enter(true, Duration::ZERO).await;
     drop(asking);
-    watch(stream, reports, &listening).await
+    watch(stream, &accepted, reports, &listening).await
+}
+
+/// The command of a process, and whether it belongs to what is supervised; `None` where that cannot be told any more.
+pub async fn identify(pid: Option<i32>, is_inside: &IsInside) -> (Option<String>, Option<bool>) {
+    let Some(pid) = pid else { return (None, None) };
+    let is_inside = Arc::clone(is_inside);
+    let look = move || (proc::command_of(pid), proc::stat(pid).is_ok().then(|| is_inside(pid)));
+    proc::run(look).await.unwrap_or_default()
+}
+
+/// In how long a restart that is requested now is served at the latest, and why not at once.
+async fn pace_of_restarts(shared: &Shared<impl From<Query>>) -> Option<(Duration, String)> {
+    timeout(PATIENCE, ask_status(shared)).await.ok()??.restart_paced
+}
+
+/// `None` at the end of the loop.
+async fn ask_status(shared: &Shared<impl From<Query>>) -> Option<Status> {
+    let (sender, answer) = oneshot::channel();
+    shared.messages.send(Query::Status(sender).into()).await.ok()?;
+    answer.await.ok()
 }
 
 /// Sends every report from now on, until a newer client takes the slot.
-async fn watch(stream: &UnixStream, reports: Reports, listening: &Slot) -> io::Result<()> {
+async fn watch(stream: &UnixStream, accepted: &str, reports: Reports, listening: &Slot) -> io::Result<()> {
     tokio::select! {
-        told = tell_reports(stream, reports) => told,
+        told = tell_reports(stream, accepted, reports) => told,
         () = listening.lost() => {
             // One that does not read is not waited for.
             let _full = stream.try_write(answer::error(CROWDED).as_bytes());
@@ -151,8 +163,8 @@ async fn watch(stream: &UnixStream, reports: Reports, listening: &Slot) -> io::R
     }
 }
 
-async fn tell_reports(stream: &UnixStream, mut reports: Reports) -> io::Result<()> {
-    say(stream, &answer::accepted()).await?;
+async fn tell_reports(stream: &UnixStream, accepted: &str, mut reports: Reports) -> io::Result<()> {
+    say(stream, accepted).await?;
     loop {
         let report = tokio::select! {
             report = reports.recv() => report,

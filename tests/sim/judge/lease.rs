@@ -207,6 +207,9 @@ impl Judge {
                 self.generation = self.generation.max(past.generation);
                 self.left = past.left;
                 self.pace.recall(&past.runs);
+                if self.policy.attended {
+                    self.pace.quick.forget();
+                }
                 if let Some(left) = past.left {
                     self.pace.count(left.spawned);
                     self.pace.recall_crash_loop(false);

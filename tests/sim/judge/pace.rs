@@ -1,6 +1,7 @@
 //! P4: whether the next spawn is allowed, and whether the restart budget was spent at giving up.
 
 use super::handoffs::{Cost, Exit};
+use super::requests::QuickRestarts;
 use crate::fake_shell::Broken;
 use openclaw_supervise_core::restart_policy::Cause;
 use openclaw_supervise_core::{ExitStatus, Moment, PastRun, Policy, Settled};
@@ -59,6 +60,7 @@ impl EndedRun {
 #[expect(clippy::struct_excessive_bools, reason = "independent conditions of the next start; any combination happens")]
 pub(crate) struct Pace {
     policy: Policy,
+    pub(crate) quick: QuickRestarts,
     spawns: Vec<Moment>,
     /// The spawns that count against the budget.
     costly: Vec<Moment>,
@@ -106,6 +108,7 @@ impl Pace {
         let attended = policy.attended;
         Self {
             policy,
+            quick: QuickRestarts::default(),
             spawns: Vec::new(),
             costly: Vec::new(),
             free: false,
@@ -139,6 +142,9 @@ impl Pace {
                     let stable = run.started.is_some() && run.healthy_for() >= self.policy.stable_after;
                     if !run.clean {
                         self.unclean.push(run.started.unwrap_or(run.ended));
+                    }
+                    if *cause == Cause::Asked && run.healthy_for() < self.policy.stable_after {
+                        self.quick.note(run.ended, true);
                     }
                     self.classify(run.ended, *cause, stable, false);
                     run.ended
@@ -230,6 +236,7 @@ impl Pace {
 
     /// The last gateway has left a successor.
     pub(super) fn succeed(&mut self, at: Moment) {
+        self.quick.note(at, false);
         (self.pending, self.refused, self.free, self.settled) = (None, false, true, at);
     }
 
@@ -253,6 +260,7 @@ impl Pace {
         let unbegun = self.spawns.last().is_none_or(|last| *last < exit.settled);
         let held = unbegun && self.pending.is_some();
         if planned {
+            self.quick.note(exit.settled, !matches!(exit.cost, Cost::Never));
             self.clean_exit.take_if(|last| *last == exit.settled);
             if let Some(index) = self.unclean.iter().rposition(|stamp| Some(*stamp) == exit.unclean) {
                 self.unclean.remove(index);
@@ -303,6 +311,9 @@ impl Pace {
             () => Cause::Failed,
         };
         (self.settled, self.late) = (run.settled, 0);
+        if cause == Cause::Asked && !run.stable {
+            self.quick.note(run.settled, true);
+        }
         self.classify(run.settled, cause, run.stable, waits);
         match self.pending {
             Some(Class::Failed) => Cost::Restart,
@@ -344,6 +355,7 @@ impl Pace {
 
     /// A start was requested before the last end was settled, which counts all the same.
     pub(crate) fn ask_before(&mut self, at: Moment, held: bool) {
+        self.quick.note(at, false);
         match self.pending {
             Some(Class::Failed) if recent(&self.spawns, at, self.policy.restart_window) < self.budget() => {
                 self.failures += 1;
@@ -388,6 +400,13 @@ impl Pace {
             return Ok(());
         }
         let spent = recent(&self.spawns, at, self.policy.restart_window) >= self.budget();
+        let is_paced = self.quick.explains(at, at + delay, &self.policy);
+        if let Some(Class::Asked | Class::Open { .. }) = self.pending
+            && !spent
+            && self.quick.is_too_early(at, at + delay, &self.policy)
+        {
+            return Err(Broken::new("P4", "a start follows requested or planned restarts too soon"));
+        }
         match self.pending.take() {
             // A budget spent by a predecessor does not end us; this start is a trial, without a backoff.
             Some(Class::Failed) if self.trial && spent => self.floor = at,
@@ -398,13 +417,13 @@ impl Pace {
                 self.floor = at + full / 2;
             }
             Some(free) => {
-                if !delay.is_zero() && self.breaker_closed_at(at) {
+                if !delay.is_zero() && self.breaker_closed_at(at) && !is_paced {
                     return Err(Broken::new("P4", format!("a start after {free:?} waits {delay:?} without a reason")));
                 }
                 self.floor = at;
                 self.pass(free);
             }
-            None if delay.is_zero() && self.free || !self.breaker_closed_at(at) => self.floor = at,
+            None if delay.is_zero() && self.free || !self.breaker_closed_at(at) || is_paced => self.floor = at,
             None => return Err(Broken::new("P4", "a requested start is delayed without a reason")),
         }
         Ok(())

@@ -264,7 +264,11 @@ impl Judge {
                 }
                 Ok(())
             }
+            Report::RestartRequested { .. } => self.judge_served(turn),
             Report::RestartScheduled { delay, .. } => {
+                if matches!(turn.event, Event::Requested { request: Request::Restart, .. }) {
+                    self.pace.quick.note(turn.at, true);
+                }
                 self.asked = None;
                 let contended = std::mem::take(&mut self.port).contended;
                 self.duty = None;

@@ -47,6 +47,7 @@ impl World<'_> {
             let (when, request) = (self.dice.s(0, horizon), self.dice.pick(&[Request::Stop, Request::Detach]));
             self.later(when, WorldEvent::Operator(request));
         }
+        self.plan_requests(horizon);
         self.plan_supervisors(horizon);
         self.plan_moves(horizon);
         self.calm_at = self.now + Duration::from_secs(horizon);
@@ -106,7 +107,7 @@ impl World<'_> {
             Request::Detach => "SIGQUIT",
             Request::Retry => "retry-now",
         };
-        let by = Requester { how: how.to_owned(), pid: Some(77), uid: None, command: None };
+        let by = Requester { how: how.to_owned(), pid: Some(77), uid: None, command: None, inside: None };
         let paused_until = self.sups[sup].paused_until;
         if self.sups[sup].up && paused_until > self.now {
             self.at(paused_until, WorldEvent::Deliver(sup, Event::Requested { request, by }));

@@ -1,0 +1,97 @@
+//! Requested restarts that come faster than a gateway can become stable: they are merged into one, which waits while the
+//! gateway serves on. A stop never waits.
+
+use super::state::{Merged, State};
+use super::{Effect, Effects, Intent, Moment, Report, Requester, Supervisor};
+use crate::fault::Fault;
+use crate::prelude::*;
+use core::time::Duration;
+
+impl Supervisor {
+    /// Puts off a requested restart that comes too fast, or while one is under way. Says whether it did.
+    pub(super) fn merge_restart(&mut self, now: Moment, by: &Requester, fx: &mut Effects) -> bool {
+        if self.is_ending() {
+            return false;
+        }
+        if let Intent::Restart(_) = self.intent {
+            self.tell_merged(by, None, "one is under way already".to_owned(), fx);
+            return true;
+        }
+        // `holds` has the states in which there is a gateway, or is about to be.
+        let Some((at, why)) = self.restart_gate(now).filter(|_| self.holds().is_some()) else { return false };
+        let (_, at) = self.merged.waiting.get_or_insert((by.clone(), at));
+        let delay = at.saturating_sub(now);
+        self.tell_merged(by, Some(delay), why, fx);
+        true
+    }
+
+    /// A flood of signals of one sender fills no log.
+    fn tell_merged(&mut self, by: &Requester, delay: Option<Duration>, why: String, fx: &mut Effects) {
+        let is_same = self.merged.last.as_ref().is_some_and(|last| last.how == by.how && last.pid == by.pid);
+        let count = if is_same { self.merged.count.saturating_add(1) } else { 1 };
+        (self.merged.last, self.merged.count) = (Some(by.clone()), count);
+        if count.is_power_of_two() {
+            fx.push(Effect::Report(Report::RestartMerged { by: by.clone(), requests: count, delay, why }));
+        }
+    }
+
+    /// When a restart that is requested now would be served at the latest, and why not at once.
+    pub(super) fn restart_gate(&self, now: Moment) -> Option<(Moment, String)> {
+        let at = match &self.state {
+            State::Running { stable, started, .. } => {
+                if *stable {
+                    return None;
+                }
+                let stable = started.saturating_add(self.policy.stable_after);
+                self.restarts.request_gate(now, &self.policy)?.min(stable.saturating_add(self.policy.probe_interval))
+            }
+            State::BackingOff { until, .. } => self.restarts.start_gate(now, &self.policy)?.min(*until),
+            State::Awaiting(_) => self.restarts.start_gate(now, &self.policy)?,
+            State::Adopting(_) | State::Starting { .. } | State::Examining(_) | State::Stopping(_) => {
+                self.restarts.request_gate(now, &self.policy)?
+            }
+            // The start that was asked for is under way.
+            State::Idle
+            | State::Leasing { .. }
+            | State::Clearing(_)
+            | State::Standby(_)
+            | State::Probing { .. }
+            | State::Hooking(_)
+            | State::Spawning(_)
+            | State::Sweeping { .. }
+            | State::Exited => return None,
+        };
+        let at = self.merged.waiting.as_ref().map_or(at, |(_, waits)| at.min(*waits));
+        (at > now).then(|| (at, self.restarts.pace_reason(now, &self.policy)))
+    }
+
+    /// When the restart that waits is due.
+    pub(super) fn merged_deadline(&self) -> Option<Moment> {
+        let (_, at) = self.merged.waiting.as_ref()?;
+        (self.may_serve_merged() && !self.has(Fault::MergedRestartForgotten)).then_some(*at)
+    }
+
+    fn may_serve_merged(&self) -> bool {
+        self.intent == Intent::Run
+            && self.lost.is_none()
+            && matches!(self.state, State::Starting { .. } | State::Running { .. })
+    }
+
+    /// The gateway is stable, or the window has moved on.
+    pub(super) fn serve_merged(&mut self, now: Moment, fx: &mut Effects) {
+        let is_stable = matches!(self.state, State::Running { stable: true, .. });
+        if !self.may_serve_merged() || self.has(Fault::MergedRestartForgotten) {
+            return;
+        }
+        if let Some((by, _)) = self.merged.waiting.take_if(|(_, at)| *at <= now || is_stable) {
+            fx.push(Effect::Report(Report::RestartRequested { by: by.clone() }));
+            self.intent.harden(Intent::Restart(by));
+            self.follow_intent(now, fx);
+        }
+    }
+
+    /// Another gateway is started: that is the restart.
+    pub(super) fn forget_merged(&mut self) {
+        self.merged = Merged::default();
+    }
+}

@@ -1,0 +1,139 @@
+//! P4 for what costs no budget: how fast requested and planned restarts may follow each other.
+
+use super::{Goal, Judge, Owned, TICK_LATE_MAX, Turn};
+use crate::fake_shell::{Broken, must};
+use openclaw_supervise_core::{Effect, Event, Generation, Moment, Policy, Report, Request};
+use std::time::Duration;
+
+type Judgement = Result<(), Broken>;
+
+/// The first delay of a start, and the age at which a stamp leaves the window.
+const DELAY_MIN: Duration = Duration::from_secs(1);
+const JUST_AFTER: Duration = Duration::from_millis(1);
+
+/// Ends on request, or as planned, of gateways that were not stable. What cannot be known from outside is only possible.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct QuickRestarts {
+    certain: Vec<Moment>,
+    possible: Vec<Moment>,
+}
+
+fn nth(stamps: &[Moment], at: Moment, nth: usize, policy: &Policy) -> Option<Moment> {
+    let leaves = *stamps.get(stamps.len().checked_sub(nth)?)? + policy.boot_window + JUST_AFTER;
+    (policy.boot_limit > 0 && leaves > at).then_some(leaves)
+}
+
+fn start_gate(stamps: &[Moment], at: Moment, policy: &Policy) -> Option<Moment> {
+    let limit = policy.boot_limit as usize;
+    let leaves = nth(stamps, at, limit + 1, policy)?;
+    let count = stamps.iter().filter(|stamp| **stamp + policy.boot_window >= at).count();
+    let delay = DELAY_MIN.saturating_mul(1 << (count - limit - 1).min(20));
+    let delay = delay.min(policy.backoff_max).min(policy.stable_after);
+    Some(leaves.min(*stamps.last()? + delay)).filter(|gate| *gate > at)
+}
+
+impl QuickRestarts {
+    pub(super) fn note(&mut self, at: Moment, is_certain: bool) {
+        for stamps in [Some(&mut self.possible), Some(&mut self.certain).filter(|_| is_certain)].into_iter().flatten() {
+            let place = stamps.partition_point(|other| *other <= at);
+            stamps.insert(place, at);
+        }
+    }
+
+    /// A person does not want to wait.
+    pub(super) fn forget(&mut self) {
+        self.certain.clear();
+    }
+
+    /// Whether a start that is planned now must come as late as this, at least.
+    pub(super) fn is_too_early(&self, at: Moment, start: Moment, policy: &Policy) -> bool {
+        start_gate(&self.certain, at, policy).is_some_and(|gate| start < gate)
+    }
+
+    pub(super) fn explains(&self, at: Moment, start: Moment, policy: &Policy) -> bool {
+        start_gate(&self.possible, at, policy).is_some_and(|gate| start <= gate)
+    }
+}
+
+/// The requested restart that waits: for which gateway, and when it may be made and has to be.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Waiting(Option<(Generation, Moment, Moment)>);
+
+impl Judge {
+    /// The gateway serves or boots, and nothing ends it.
+    fn is_present(&self) -> Option<&Owned> {
+        self.owned.as_ref().filter(|owned| !owned.ending() && owned.examining.is_none())
+    }
+
+    /// It has been up for so long that only a lack of answers keeps it from being stable.
+    fn has_had_its_time(&self, at: Moment, owned: &Owned) -> bool {
+        let time = self.policy.stable_after + self.policy.probe_interval;
+        owned.started.is_some_and(|started| started + time <= at)
+    }
+
+    fn is_stable(&self, owned: &Owned) -> bool {
+        owned
+            .started
+            .is_some_and(|started| owned.health.healthy_until.saturating_sub(started) >= self.policy.stable_after)
+    }
+
+    /// A restart was requested. Says whether it is to be followed now.
+    pub(super) fn judge_pace_of(&mut self, turn: &Turn<'_>) -> Result<bool, Broken> {
+        let Event::Requested { request: Request::Restart, .. } = turn.event else { return Ok(true) };
+        let at = turn.at;
+        let is_served = turn.fx.iter().any(|effect| matches!(effect, Effect::Report(Report::RestartRequested { .. })));
+        if self.goal != Goal::Run || self.ends() || self.lease.lost {
+            return Ok(true);
+        }
+        let limit = self.policy.boot_limit as usize;
+        let gate = |stamps: &[Moment]| nth(stamps, at, limit, &self.policy);
+        let present = self.is_present();
+        if is_served {
+            let may = present.is_none_or(|owned| {
+                self.is_stable(owned) || self.has_had_its_time(at, owned) || gate(&self.pace.quick.certain).is_none()
+            });
+            must(may, "P4", "a requested restart of a gateway that is not stable, after as many as the limit")?;
+            self.waiting = Waiting::default();
+            return Ok(true);
+        }
+        let Some(due) = gate(&self.pace.quick.possible) else {
+            return must(false, "request", "a requested restart is put off without a reason").map(|()| false);
+        };
+        let is_stable = present.is_some_and(|owned| self.is_stable(owned));
+        must(!is_stable, "request", "the restart of a stable gateway is put off")?;
+        let stable = present.and_then(|owned| owned.started);
+        let bound =
+            |due: Moment| stable.map_or(due, |up| due.min(up + self.policy.stable_after + self.policy.probe_interval));
+        let (may, due) = (bound(gate(&self.pace.quick.certain).unwrap_or(at)), bound(due));
+        match &mut self.waiting.0 {
+            Some((generation, ..)) if *generation == self.generation => {}
+            waiting => *waiting = Some((self.generation, may, due)),
+        }
+        Ok(false)
+    }
+
+    /// A restart is reported as requested.
+    pub(super) fn judge_served(&mut self, turn: &Turn<'_>) -> Judgement {
+        if let Event::Requested { .. } = turn.event {
+            return Ok(());
+        }
+        let waiting = self.waiting.0.take().filter(|(generation, ..)| *generation == self.generation);
+        let is_due = waiting.is_some_and(|(_, may, _)| may <= turn.at);
+        let is_stable = waiting.is_some() && self.is_present().is_some_and(|owned| self.is_stable(owned));
+        must(is_due || is_stable, "P4", "a restart that was put off comes too early, or was not requested")?;
+        self.note_request(turn.at, Request::Restart);
+        Ok(())
+    }
+
+    /// What was put off is not forgotten.
+    pub(super) fn judge_waiting(&self, turn: &Turn<'_>) -> Judgement {
+        let Some((generation, _, due)) = self.waiting.0 else { return Ok(()) };
+        let slack = TICK_LATE_MAX + self.standstill;
+        let is_forgotten = generation == self.generation
+            && due + slack <= turn.at
+            && self.goal == Goal::Run
+            && !self.lease.lost
+            && self.is_present().is_some();
+        must(!is_forgotten, "request", "a restart that was put off is forgotten")
+    }
+}
