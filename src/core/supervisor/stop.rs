@@ -262,6 +262,7 @@ impl Supervisor {
         fx.push(Effect::Remember { generation, fact: Fact::Succeeded(run) });
         self.restarts.after_run(now, run, Cause::Asked, &self.policy);
         self.lost_mark = Some(pid);
+        self.forget_merged();
         let (generation, spawned) = (generation + 1, now);
         self.seek_left(now, Unfinished { generation, spawned, started: None, healthy_until: None, died: None }, fx);
     }
