@@ -12,6 +12,7 @@ use std::process::Stdio;
 use support::jail::{Jail, first_process, gateways};
 use support::ledger::Ledger;
 use support::process::Process;
+use support::root::needs_root;
 use support::supervisor::{PROGRAM, Said, Supervisor};
 use support::{PATIENCE, Scene, wait_for};
 
@@ -274,4 +275,24 @@ fn status_is_good_where_the_endpoint_answers_and_the_supervisor_cannot_be_asked(
         (&told["supervisor"]["state"], &told["last"]["gateway"]["end"]),
         (&"none".into(), &"with exit code 0".into())
     );
+}
+
+#[test]
+fn a_gateway_is_adopted_from_another_time_namespace_and_back() {
+    needs_root("a time namespace");
+    let scene = Scene::new("healthy");
+    let ahead = ["unshare", "--time", "--monotonic", "100000", "--boottime", "100000"];
+    let plain = || scene.launch().command();
+    let mut first = Supervisor::spawn(plain());
+    let gateway = first.wait_started();
+    Ledger::of(&scene).wait_number("SELECT count(*) FROM generations WHERE started_at IS NOT NULL", 1);
+    for command in [scene.launch().behind(&ahead), plain()] {
+        first.signal(Signal::SIGKILL);
+        first.wait_exit();
+        first = Supervisor::spawn(command);
+        let adopted = first.wait_event("gateway.adopted");
+        assert_eq!(adopted.process(), gateway, "{}", first.story());
+        assert!(adopted.number("age_ms") < 60_000, "{:?}", adopted.value());
+    }
+    assert_eq!(scene.diary().starts().len(), 1);
 }

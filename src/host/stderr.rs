@@ -10,7 +10,7 @@ use crate::platform::standard_streams;
 use std::io::{self, Write};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, sync_channel};
 use std::time::Duration;
 use tracing_subscriber::fmt::MakeWriter;
 
@@ -18,6 +18,9 @@ use tracing_subscriber::fmt::MakeWriter;
 const LINES_WAITING_MAX: usize = 1024;
 
 const FLUSH_TIME_MAX: Duration = Duration::from_secs(1);
+
+/// So many times that, while stderr has room: then its thread gets no processor.
+const FLUSHES_MAX: u32 = 5;
 
 enum WriterCommand {
     Line(Vec<u8>),
@@ -28,13 +31,14 @@ enum WriterCommand {
 static WRITER: OnceLock<SyncSender<WriterCommand>> = OnceLock::new();
 static DROPPED: AtomicU64 = AtomicU64::new(0);
 
-/// Waits until every queued line is written, for at most [`FLUSH_TIME_MAX`].
+/// Waits until every queued line is written, for [`FLUSH_TIME_MAX`], or [`FLUSHES_MAX`] times that.
 pub fn flush() {
     let Some(writer) = WRITER.get() else { return };
     let (done, written) = channel();
     if writer.try_send(WriterCommand::Flush(done)).is_ok() {
-        // After a timeout stderr has no reader.
-        let _late = written.recv_timeout(FLUSH_TIME_MAX);
+        // A timeout without room means that stderr is not read.
+        let is_late = || written.recv_timeout(FLUSH_TIME_MAX) == Err(RecvTimeoutError::Timeout);
+        let _lost = (0..FLUSHES_MAX).all(|_| is_late() && standard_streams::has_room());
     }
 }
 

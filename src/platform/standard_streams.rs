@@ -59,6 +59,14 @@ pub fn for_child() -> [Option<File>; 2] {
     })
 }
 
+/// Whether stderr takes a write without a wait. Not asked of a file.
+#[must_use]
+pub fn has_room() -> bool {
+    let [_, is_file] = ARE_FILES.get().copied().unwrap_or_default();
+    let stderr = io::stderr();
+    !is_file && poll(&mut [PollFd::new(&stderr, PollFlags::OUT)], Some(&NOW)).is_ok_and(|ready| ready > 0)
+}
+
 /// Writes a line of our own to stderr as far as that takes it without a wait; what it refuses goes to the log file. Returns
 /// whether the whole line went to one of them.
 #[must_use]

@@ -115,6 +115,8 @@ pub(crate) fn may_be_slow(call: &str) -> bool {
 pub(crate) fn errors(call: &str) -> &'static [i32] {
     let (name, kind) = call.split_once(' ').unwrap_or((call, ""));
     match of_files(name, kind) {
+        // The pair behind the signal handlers is one: its other end is never gone, and what is there can be read.
+        [] if kind == "unix" && ["sendto", "sendmsg", "recvfrom", "recvmsg"].contains(&name) => &[],
         [] => of_others(name, kind),
         errors => errors,
     }
@@ -125,15 +127,14 @@ fn of_files(name: &str, kind: &str) -> &'static [i32] {
     match (name, kind) {
         ("read" | "pread64", "proc") => &[EINTR, EIO, ENOMEM, ESRCH],
         ("read" | "pread64", "sys") => &[EIO, ENODEV],
-        ("read" | "pread64", "pipe" | "socket") => &[EAGAIN, ECONNRESET, EINTR],
-        // The pair behind the signal handlers is one: its other end is never gone, and what is there can be read.
-        ("sendto" | "sendmsg" | "write" | "writev", "unix") => &[ENOBUFS],
-        ("recvfrom" | "recvmsg" | "read", "unix") => &[],
+        ("read" | "pread64", "pipe") => &[EAGAIN, EINTR],
+        ("read" | "pread64", "socket") => &[EAGAIN, ECONNRESET, EINTR],
         ("read" | "write", "eventfd") => &[EAGAIN],
         ("read" | "pread64", _) if is_file => &[EINTR, EIO, ENOMEM, ESTALE],
         ("write" | "pwrite64" | "writev", "proc") => &[EACCES, EINVAL, EPERM, ESRCH],
         ("write" | "pwrite64" | "writev", "sys") => &[EBUSY, ENODEV, ENOENT, ENOMEM, EOPNOTSUPP, EPERM],
-        ("write" | "writev", "pipe" | "socket") => &[EAGAIN, ECONNRESET, EINTR, EPIPE],
+        ("write" | "writev", "pipe") => &[EAGAIN, EINTR, EPIPE],
+        ("write" | "writev", "socket") => &[EAGAIN, ECONNRESET, EINTR, EPIPE],
         ("write" | "pwrite64" | "writev", _) if is_file => &[EDQUOT, EFBIG, EINTR, EIO, ENOSPC, EPERM],
         ("fsync" | "fdatasync", _) => &[EDQUOT, EINTR, EIO, ENOSPC, EROFS],
         ("ftruncate", _) => &[EFBIG, EINTR, EIO, EPERM, EROFS],
@@ -219,7 +220,7 @@ fn of_others(name: &str, kind: &str) -> &'static [i32] {
         ],
         ("wait4" | "waitid", _) => &[ECHILD, EINTR],
         ("kill" | "tgkill" | "pidfd_send_signal", _) => &[EAGAIN, EPERM, ESRCH],
-        ("pidfd_open", _) => &[EMFILE, ENFILE, ENODEV, ENOMEM, ESRCH],
+        ("pidfd_open" | "eventfd2", _) => &[EMFILE, ENFILE, ENODEV, ENOMEM],
         ("getsid" | "getpgid", _) => &[EPERM, ESRCH],
         ("socket" | "socketpair", _) => &[EACCES, EAFNOSUPPORT, EMFILE, ENFILE, ENOBUFS, ENOMEM, EPROTONOSUPPORT],
         ("bind", _) => &[EACCES, EADDRINUSE, EADDRNOTAVAIL, ELOOP, ENOENT, ENOMEM, ENOSPC, ENOTDIR, EPERM, EROFS],
@@ -245,7 +246,6 @@ fn of_others(name: &str, kind: &str) -> &'static [i32] {
         ("getsockopt" | "setsockopt", _) => &[ENOBUFS, ENOMEM, ENOPROTOOPT],
         ("getsockname" | "getpeername" | "shutdown", _) => &[ENOBUFS, ENOTCONN],
         ("epoll_create1" | "pipe2", _) => &[EMFILE, ENFILE, ENOMEM],
-        ("eventfd2", _) => &[EMFILE, ENFILE, ENODEV, ENOMEM],
         ("epoll_ctl", _) => &[ENOMEM, ENOSPC],
         ("poll" | "ppoll", _) => &[EAGAIN, EINTR, ENOMEM],
         ("getrandom" | "epoll_wait" | "epoll_pwait2" | "clock_nanosleep" | "nanosleep" | "restart_syscall", _) => {

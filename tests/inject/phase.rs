@@ -254,6 +254,7 @@ impl World {
                 }
                 match supervisor.wait_exit() {
                     Some(0) => self.nothing_is_left("after the stop"),
+                    None if self.is_about_memory() => self.converge(before),
                     code => self.broken.push(format!("exit: the stop ended with {code:?}")),
                 }
                 self.judge_lines(supervisor, Some(0));

@@ -20,6 +20,10 @@ pub(crate) struct Judge {
     excused: BTreeSet<Process>,
     /// Since when each gateway has been seen.
     seen: BTreeMap<Process, Instant>,
+    /// The pids of all gateways so far.
+    starts: BTreeSet<i32>,
+    /// Those that a SIGTERM reached.
+    signalled: BTreeSet<i32>,
     /// How many lines of the diary were read.
     lines: usize,
     /// A request is under way: the gateway of now may end, and the next one.
@@ -41,6 +45,8 @@ impl Judge {
             bystander: (bystander, Instant::now()),
             excused: BTreeSet::new(),
             seen: BTreeMap::new(),
+            starts: BTreeSet::new(),
+            signalled: BTreeSet::new(),
             lines: 0,
             is_requested: false,
             may_exit: false,
@@ -84,12 +90,28 @@ impl Judge {
 
     /// Looks at the living and the dead.
     pub(crate) fn look(&mut self, scene: &Scene, story: impl Fn() -> String) {
+        // Before the text, which then has the last line of each that is gone.
+        let living = gateways(scene);
         let text = self.diary.text();
         if text.lines().skip(self.lines).any(|line| line.starts_with("TWO ")) {
             self.broken("P1: two gateways at a time", &story());
         }
+        for line in text.lines().skip(self.lines) {
+            let mut words = line.split(' ');
+            let (word, pid) = (words.next(), words.next().and_then(|pid| pid.parse::<i32>().ok()));
+            match (word, pid) {
+                (Some("START"), Some(pid)) => drop(self.starts.insert(pid)),
+                (Some("SIGNAL"), Some(pid)) => drop(self.signalled.insert(pid)),
+                // It found its port taken, or did what its script says.
+                (Some("EXIT"), Some(pid)) if !self.signalled.contains(&pid) => {
+                    self.excused.extend(self.seen.keys().filter(|gateway| gateway.pid == pid));
+                }
+                _ => {}
+            }
+        }
         self.lines = text.lines().count();
-        let living = gateways(scene);
+        // A child of a gateway looks like one until its execve(2).
+        let living: Vec<_> = living.into_iter().filter(|one| self.starts.contains(&one.pid)).collect();
         for &gateway in &living {
             self.seen.entry(gateway).or_insert_with(Instant::now);
             if self.is_requested {
@@ -138,7 +160,7 @@ impl Judge {
         let stopped = one.events().into_iter().rfind(|event| event.name() == "supervisor.stopped");
         let reason = stopped.map_or_else(String::new, |event| event.text("reason").to_owned());
         self.stories.push_back(one.story());
-        if self.stories.len() > 4 {
+        if self.stories.len() > 12 {
             self.stories.pop_front();
         }
         *self.exits.entry(format!("{code:?}")).or_default() += 1;
