@@ -255,6 +255,11 @@ impl App {
             News::Beaten => {}
             News::Failed(why) => return Some(Event::StoreFailed { why }),
             News::Returned => return Some(Event::StoreReturned),
+            News::Moved if self.core.lease().is_none() => {
+                if let Some(bind) = self.control_server.standby_again() {
+                    self.shell.bind(bind);
+                }
+            }
             News::Moved => self.shell.bind(self.control_server.owner()),
             News::Lost { owner, why } => return Some(Event::LeaseLost { owner, why }),
             News::Report(report) => self.reporter.report(&report),

@@ -246,6 +246,10 @@ fn it_has_a_socket_of_its_own_and_status_shows_it_beside_the_owner() {
     let said = Said::by(&scene, &["status"]).expect(0);
     let row = format!("standby     pid {}", standby.pid());
     said.assert_says(&[&row, &format!("another supervisor holds the lease (pid {})", owner.pid())]);
+    // It looks for its socket, as the owner does for its own.
+    fs::remove_file(scene.store_dir().join(&sockets(&scene)[0])).expect("it is there");
+    support::wait_for("its socket", Duration::from_secs(30), || standby.story(), || is_there(1)(&scene));
+    Said::by(&scene, &["status"]).expect(0).assert_says(&[&row]);
     // Without an owner on its socket it is there all the same.
     fs::remove_file(scene.store_dir().join("control.sock")).expect("the owner has one");
     Said::by(&scene, &["status"]).expect(0).assert_says(&[&row]);

@@ -78,6 +78,7 @@ fn a_gateway_ends_before_second_thirty_without_its_store_and_the_next_one_follow
         scope.spawn(a_store_that_is_cut_off);
         scope.spawn(a_supervisor_that_is_stopped_for_as_long);
         scope.spawn(a_store_that_hangs_under_an_operator_who_keeps_the_gateway);
+        scope.spawn(a_stop_while_the_store_hangs);
     });
 }
 
@@ -155,6 +156,24 @@ fn a_store_that_hangs_under_an_operator_who_keeps_the_gateway() {
     supervisor.signal(Signal::SIGTERM);
     supervisor.wait_event("gateway.exited");
     assert!(!gateway.is_alive() && scene.diary().starts().len() == 1, "{}", supervisor.story());
+    store.answer();
+    supervisor.expect_exit(0);
+}
+
+/// The gateway is ours, whoever has the lease: it is told at once. That the lease is given back is told when it is.
+fn a_stop_while_the_store_hangs() {
+    let scene = Scene::new("healthy");
+    let [store] = mount_at([scene.root().join("net")]);
+    let mut supervisor = start(on_store(&scene, &store));
+    let gateway = supervisor.wait_started();
+    store.hang();
+    let since = Instant::now();
+    supervisor.signal(Signal::SIGTERM);
+    supervisor.wait_event("gateway.exited");
+    assert!(!gateway.is_alive() && since.elapsed() < Duration::from_secs(3), "{:?}", since.elapsed());
+    assert_eq!(scene.diary().signals(gateway.pid), ["SIGTERM"], "{}", scene.diary().text());
+    supervisor.wait_event("supervisor.stopped");
+    assert_eq!(supervisor.count("lease.released"), 0, "{}", supervisor.story());
     store.answer();
     supervisor.expect_exit(0);
 }

@@ -52,6 +52,16 @@ impl ControlServer {
         self.serving.is_none().then_some(move || BoundSocket::of_standby(&store_dir))
     }
 
+    /// The same again; `None` if none was made yet.
+    pub(super) fn standby_again(&mut self) -> Option<impl FnOnce() -> io::Result<BoundSocket> + Send + use<>> {
+        let is_known = self.serving.is_some() || self.trouble.is_some();
+        let (before, store_dir) = (self.close(), self.facts.store_dir.clone());
+        is_known.then_some(move || {
+            drop(before);
+            BoundSocket::of_standby(&store_dir)
+        })
+    }
+
     fn close(&mut self) -> Option<Arc<SocketFile>> {
         let (file, task) = self.serving.take()?;
         task.abort();

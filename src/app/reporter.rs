@@ -30,11 +30,24 @@ impl Reporter {
     /// Tells one report.
     pub fn report(&self, report: &Report) {
         let record = Record::new(report, clock::wall_ms());
+        self.tell(&record);
+        self.store.report(record.wall_ms, report.name(), report.generation(), record.members);
+    }
+
+    /// Writes to the store what is true once the store has written it. To be told then.
+    #[must_use]
+    pub fn record<'a>(&self, report: &'a Report) -> Record<'a> {
+        let record = Record::new(report, clock::wall_ms());
+        self.store.report(record.wall_ms, report.name(), report.generation(), record.members.clone());
+        record
+    }
+
+    /// Tells the log and the watchers.
+    pub fn tell(&self, record: &Record<'_>) {
         record.emit();
         if let Some(watchers) = self.watchers.get() {
             watchers.tell(&record.line);
         }
-        self.store.report(record.wall_ms, report.name(), report.generation(), record.members);
     }
 
     /// Lets every watcher have its last line. To be called after the last report.

@@ -83,6 +83,7 @@ pub async fn run(settings: Settings, begun: impl FnOnce()) -> Result<Outcome, Ru
         is_guess: settings.is_guess,
         host: settings.policy.endpoint.host.clone(),
         socket: settings.store_dir.join(control::NAME),
+        standby_socket: settings.store_dir.join(control::standby_name()),
         basis: settings.lease,
         is_watched: settings.policy.on_store_lost == Some(OnStoreLost::Stop),
     };
@@ -114,16 +115,19 @@ pub async fn run(settings: Settings, begun: impl FnOnce()) -> Result<Outcome, Ru
     let app = assemble(settings, &key, &store, (sender, inputs), &reporter);
     begun();
     let End { outcome, lease } = app.run(signals).await;
-    if let Some(epoch) = lease {
-        reporter.report(&Report::LeaseReleased { epoch });
-    }
-    reporter.report(&Report::SupervisorStopped { exit_code: outcome.code, reason: outcome.reason.clone() });
-    reporter.finish().await;
-    if !store.close(lease.is_some()) && lease.is_some() {
-        tracing::warn!(
+    let stopped = Report::SupervisorStopped { exit_code: outcome.code, reason: outcome.reason.clone() };
+    let released = lease.map(|epoch| Report::LeaseReleased { epoch });
+    let (released, stopped) = (released.as_ref().map(|released| reporter.record(released)), reporter.record(&stopped));
+    let is_closed = store.close(lease.is_some());
+    match released {
+        Some(released) if is_closed => reporter.tell(&released),
+        Some(_) => tracing::warn!(
             "the store did not take the last records in time; the next start will report an unclean shutdown"
-        );
+        ),
+        None => {}
     }
+    reporter.tell(&stopped);
+    reporter.finish().await;
     Ok(outcome)
 }
 

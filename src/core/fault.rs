@@ -76,6 +76,7 @@ faults! {
     HeartbeatNotWaitedFor,
     RecordNotWaitedFor,
     StaleConfirmationTrusted,
+    SignalWaitsForStore,
     HooksNotCleared,
     LeftBehindForgotten,
     OrphansForgotten,

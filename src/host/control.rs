@@ -18,7 +18,7 @@ pub use broadcast::Broadcast;
 pub use connection::{ANSWER_TIME_MAX, Connection, ConnectionError};
 pub use session::{ENDING, IsInside, Query, identify};
 pub use slots::CLIENTS_MAX;
-pub use socket::{BoundSocket, NAME, SocketFile};
+pub use socket::{BoundSocket, NAME, SocketFile, standby_name};
 pub use status::{Facts, GatewayReply, LeaseReply, NextReply, ProbeReply, RestartsReply, StatusReply, SupervisorReply};
 
 use session::Shared;

@@ -22,6 +22,8 @@ pub struct Place {
     pub host: String,
     /// A file of another wing that belongs into the directory: [`News::Moved`] tells that it is missing.
     pub socket: PathBuf,
+    /// The same for a supervisor that waits for the lease.
+    pub standby_socket: PathBuf,
     pub basis: BasisChoice,
     /// Whether an owner by lock has to confirm its lease as well: it ends its gateway when it cannot.
     pub is_watched: bool,
@@ -102,7 +104,8 @@ pub enum News {
     Failed(String),
     /// It can be written again, and all that was missing is.
     Returned,
-    /// The store directory was removed or replaced and the lease is ours in the new one, or [`Place::socket`] is missing.
+    /// The store directory was removed or replaced and the lease is ours in the new one, or [`Place::socket`] is missing. Or
+    /// we wait for the lease, and [`Place::standby_socket`] is missing.
     /// The other files in it have to be created again.
     Moved,
     /// The lease belongs to another supervisor. Nothing is answered after this.

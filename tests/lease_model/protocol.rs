@@ -324,24 +324,10 @@ impl Protocol {
             may(found, side, "writes its row late", next);
         }
         for (goal, what) in [(Goal::Restart, "is to restart the gateway"), (Goal::Stop, "is to stop")] {
-            if !self.beats(side) || self.has(Plant::SignalsUnconfirmed) {
-                may(found, side, what, Ok(world.enter(side, Phase::Poised(goal))));
-            } else if let Some(next) = self.confirm(world, side, false) {
-                may(found, side, what, Ok(next.enter(side, Phase::Confirmed(goal))));
-            }
+            may(found, side, what, Ok(world.enter(side, Phase::Poised(goal))));
         }
         if self.setting.gateway_survives {
             may(found, side, "is to detach", Ok(world.enter(side, Phase::Leaving)));
-        }
-    }
-
-    fn confirm_signal(&self, world: World, side: u8, goal: Goal, found: &mut Found) {
-        if world.at(side).age <= FRESH_BEATS || self.has(Plant::IgnoresClock) {
-            own(found, side, "finds its confirmation fresh", Ok(world.enter(side, Phase::Poised(goal))));
-        } else if let Some(next) = self.confirm(world, side, false) {
-            own(found, side, "confirms again", Ok(next.enter(side, Phase::Confirmed(goal))));
-        } else {
-            self.lost(world, side, found);
         }
     }
 
@@ -349,7 +335,9 @@ impl Protocol {
         let mut next = self.with_gateway(world, side, false);
         next.record = Record::Nothing;
         let after = if goal == Goal::Stop { Phase::Leaving } else { Phase::Idle };
-        own(found, side, "ends the gateway", self.act(&world, side).map(|()| next.enter(side, after)));
+        // In its own place it is its own gateway, whoever has the lease.
+        let done = if self.setting.one_pid_namespace { self.act(&world, side) } else { Ok(()) };
+        own(found, side, "ends the gateway", done.map(|()| next.enter(side, after)));
     }
 
     fn release(&self, world: World, side: u8, found: &mut Found) {
@@ -395,7 +383,6 @@ impl Protocol {
             Phase::Cleared => self.spawn(world, side, found),
             Phase::Spawned => self.record(world, side, found),
             Phase::Running => self.run(world, side, found),
-            Phase::Confirmed(goal) => self.confirm_signal(world, side, goal, found),
             Phase::Poised(goal) => self.signal(world, side, goal, found),
             Phase::Leaving => self.release(world, side, found),
             // Its own, that is: where both see one place, no living owner loses its lease.

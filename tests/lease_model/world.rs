@@ -78,8 +78,7 @@ pub(crate) enum Phase {
     /// The gateway is there, its pid not yet on record.
     Spawned,
     Running,
-    /// Ownership is confirmed for a signal to the gateway.
-    Confirmed(Goal),
+    /// Is about to signal the gateway.
     Poised(Goal),
     Leaving,
     Released,
@@ -114,7 +113,6 @@ impl Phase {
             | Self::Cleared
             | Self::Spawned
             | Self::Running
-            | Self::Confirmed(_)
             | Self::Poised(_)
             | Self::Leaving => true,
             Self::Down
@@ -143,8 +141,8 @@ impl Phase {
         match (self, basis) {
             (Self::Standby, _) => 1,
             (Self::Observing, _) => UNCHANGED_BEATS,
-            (Self::Running | Self::Intended | Self::Confirmed(_), Basis::Heartbeat) => FRESH_BEATS + 1,
-            (Self::Cleared | Self::Poised(_), Basis::Heartbeat) => WINDOW_BEATS,
+            (Self::Running | Self::Intended, Basis::Heartbeat) => FRESH_BEATS + 1,
+            (Self::Cleared, Basis::Heartbeat) => WINDOW_BEATS,
             _ => 0,
         }
     }

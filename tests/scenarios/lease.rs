@@ -356,33 +356,37 @@ fn a_stop_takes_back_a_spawn_that_waits_and_that_costs_nothing() {
     }
 }
 
+/// A world in which the first spawn waits for a confirmation with this ticket.
+fn unconfirmed_spawn() -> (World, u64) {
+    let mut world = World::new(Policy::default());
+    world.unanswered = |effect| matches!(effect, Effect::Confirm { .. });
+    start_by_heartbeat(&mut world);
+    world.run_for(s(1));
+    let ticket = *confirmations(&world).last().expect("it is asked for");
+    (world, ticket)
+}
+
 #[test]
 fn a_confirmation_that_took_longer_than_a_beat_is_asked_for_again() {
-    let mut world = by_heartbeat();
-    world.unanswered = |effect| matches!(effect, Effect::Confirm { .. });
-    world.request(Request::Restart);
-    let first = *confirmations(&world).last().expect("it is asked for");
+    let (mut world, first) = unconfirmed_spawn();
     world.run_for(Duration::from_millis(10_001));
     world.send(Event::Confirmed { ticket: first });
-    assert_eq!((signals(&world), confirmations(&world).last()), (0, Some(&(first + 1))));
+    assert_eq!((world.spawns().len(), confirmations(&world).last()), (0, Some(&(first + 1))));
     world.run_for(s(10));
     world.send(Event::Confirmed { ticket: first });
-    assert_eq!(signals(&world), 0, "an old answer is no answer");
+    assert_eq!(world.spawns().len(), 0, "an old answer is no answer");
     world.send(Event::Confirmed { ticket: first + 1 });
-    assert_eq!(signals(&world), 1);
+    assert_eq!(world.spawns().len(), 1);
 }
 
 #[test]
 fn a_confirmation_that_was_slept_over_is_asked_for_again() {
-    let mut world = by_heartbeat();
-    world.unanswered = |effect| matches!(effect, Effect::Confirm { .. });
-    world.request(Request::Restart);
-    let first = *confirmations(&world).last().expect("it is asked for");
+    let (mut world, first) = unconfirmed_spawn();
     world.send(Event::ClockJumped { by: s(11) });
     world.send(Event::Confirmed { ticket: first });
-    assert_eq!(signals(&world), 0);
+    assert_eq!(world.spawns().len(), 0);
     world.send(Event::Confirmed { ticket: first + 1 });
-    assert_eq!(signals(&world), 1);
+    assert_eq!(world.spawns().len(), 1);
 }
 
 #[test]
@@ -468,12 +472,11 @@ fn a_machine_that_stood_still_ends_its_gateway_in_the_first_step() {
 
 /// Seed 112689 of the simulation: the time of the drain was over by then, but the drain had not begun.
 #[test]
-fn a_machine_that_stood_still_ends_its_gateway_in_the_first_step_though_its_sigterm_waits_for_the_store() {
+fn a_machine_that_stood_still_ends_its_gateway_in_the_first_step_though_it_drains() {
     let mut world = by_heartbeat();
     world.script.drain = None;
-    world.unanswered = |effect| matches!(effect, Effect::Confirm { .. });
     world.request(Request::Restart);
-    assert_eq!(signals(&world), 0);
+    assert_eq!(signals(&world), 1);
     world.stalled = true;
     world.now += s(400);
     world.send(Event::LeaseConfirmed { age: s(400) });
@@ -562,32 +565,17 @@ fn a_lease_that_another_took_meanwhile_is_lost() {
 }
 
 #[test]
-fn a_stop_waits_for_a_silent_store_no_longer_than_the_lease_is_certain() {
-    let mut world = by_heartbeat();
-    world.stalled = true;
-    world.unanswered = |effect| matches!(effect, Effect::Confirm { .. });
-    world.send(Event::LeaseConfirmed { age: Duration::ZERO });
-    world.request(Request::Stop);
-    world.run_for(CONFIRMED_FOR.saturating_sub(PROMPT));
-    assert_eq!(signals(&world), 0);
-    world.run_for(s(3));
-    assert_eq!(world.outcome().0, 0);
-    assert_eq!(world.causes(), ["stop requested"]);
-}
-
-#[test]
-fn a_drain_has_its_whole_time_from_its_sigterm_on() {
-    let mut world = by_heartbeat();
-    world.script.drain = None;
-    world.unanswered = |effect| matches!(effect, Effect::Confirm { .. });
-    world.request(Request::Stop);
-    world.run_for(s(9));
-    let ticket = *confirmations(&world).last().expect("it is asked for");
-    world.send(Event::Confirmed { ticket });
-    let told = world.now;
-    world.unanswered = |_| false;
-    world.run_for(s(400));
-    assert_eq!(world.kills().first(), Some(&(told + s(328))));
+fn a_stop_and_a_restart_reach_the_gateway_at_once_whatever_the_store_does() {
+    for request in [Request::Stop, Request::Restart] {
+        let mut world = by_heartbeat();
+        world.stalled = true;
+        world.unanswered = |effect| matches!(effect, Effect::Confirm { .. } | Effect::Record { .. });
+        world.request(request);
+        assert_eq!((signals(&world), confirmations(&world).len()), (1, 1), "{request:?}: only its spawn was confirmed");
+        world.run_for(s(3));
+        assert_eq!(world.causes().len(), 1, "{request:?}");
+        assert_eq!((world.exit().is_some(), world.spawns().len()), (request != Request::Restart, 1), "{request:?}");
+    }
 }
 
 /// A world whose owner says that it is gone within 8 s.

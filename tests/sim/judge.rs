@@ -491,8 +491,7 @@ impl Judge {
             if !owned.ending() {
                 self.asked = None;
             }
-            // While its SIGTERM waits for the store it has not been sent.
-            owned.drained = owned.terminated.is_some() && !owned.killed && !owned.held && !owned.escalated && !cut;
+            owned.drained = owned.terminated.is_some() && !owned.killed && !owned.escalated && !cut;
             owned.death = exit;
             self.settle(at);
         }

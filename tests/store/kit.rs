@@ -49,7 +49,9 @@ impl Scene {
         let port = listener.local_addr().unwrap().port();
         let (key, host) = ("/etc/openclaw.json".to_owned(), "127.0.0.1".to_owned());
         let (socket, basis) = (dir.join("control.sock"), BasisChoice::Auto);
-        let place = Place { dir: dir.clone(), key, port, host, socket, basis, is_guess: false, is_watched: false };
+        let standby_socket = dir.join("standby.sock");
+        let (is_guess, is_watched) = (false, false);
+        let place = Place { dir: dir.clone(), key, port, host, socket, standby_socket, basis, is_guess, is_watched };
         Self { place, root: dir, owns_root: false, _port: listener }
     }
 

@@ -106,14 +106,13 @@ impl Supervisor {
         self.hold_start(now, fx);
     }
 
-    /// What is not started yet waits for the store. Signals do not: the gateway is ours.
+    /// What is not started yet waits for the store. Signals do not.
     fn hold_start(&mut self, now: Moment, fx: &mut Effects) {
         if !self.is_unconfirmed() {
             return;
         }
         match &mut self.state {
             State::Probing { poll, .. } => *poll = Poll::Due(Moment::MAX),
-            State::Stopping(_) => self.pass(now, fx),
             State::Spawning(_) => {
                 if self.take_back_spawn(fx) {
                     if let Intent::Restart(_) = self.intent {
@@ -133,6 +132,7 @@ impl Supervisor {
             | State::Starting { .. }
             | State::Running { .. }
             | State::Examining(_)
+            | State::Stopping(_)
             | State::Sweeping { .. }
             | State::Exited => {}
         }
@@ -206,11 +206,9 @@ impl Supervisor {
             State::Stopping(Stopping { tree: TreePhase::Draining { until, .. }, .. }) => Some(*until),
             _ => None,
         };
-        // The drain of a SIGTERM that still waits begins now, whatever time it was given.
-        if self.fence.holds_sigterm() || drains_until(&self.state) > Some(now.saturating_add(most)) {
+        if drains_until(&self.state) > Some(now.saturating_add(most)) {
             self.shorten_drain(now, most);
         }
-        self.pass(now, fx);
         self.end_seeking(now, fx);
         if drains_until(&self.state).is_some_and(|until| until <= now) {
             self.escalate(now, "another supervisor may be in charge", fx);
@@ -250,7 +248,7 @@ impl Supervisor {
         self.store_trouble()
     }
 
-    fn store_trouble(&self) -> String {
+    pub(super) fn store_trouble(&self) -> String {
         match &self.confirmation.store {
             StoreState::Failed(why) => why.clone(),
             StoreState::Silent | StoreState::Fine => SILENT.to_owned(),

@@ -1,8 +1,8 @@
 //! What cannot be undone waits here for the store: a spawn for its record and, where only a heartbeat keeps the lease,
-//! every spawn, signal and start of a hook for the confirmation that the lease is still ours.
+//! every spawn and start of a hook for the confirmation that the lease is still ours. A signal to what we started waits for
+//! nothing: it is ours whoever has the lease, and the store may hang.
 //!
-//! While an act waits, the timeouts of its state do not run: its next deadline counts from the act. A signal waits no
-//! longer than the lease is certain: the gateway is a process of ours all the same.
+//! While an act waits, the timeouts of its state do not run: its next deadline counts from the act.
 
 use super::state::{Answer, Fence, State, Waiting};
 use super::{Effect, Effects, Generation, Moment, Supervisor};
@@ -22,11 +22,6 @@ impl Fence {
 
     pub(super) fn is_waiting(&self) -> bool {
         self.waiting.is_some()
-    }
-
-    /// Whether the first SIGTERM to a gateway waits.
-    pub(super) fn holds_sigterm(&self) -> bool {
-        matches!(&self.waiting, Some(Waiting { act: Effect::Terminate { .. }, .. }))
     }
 
     /// When the waiting ends without an answer: what counts is since when an act has waited, for a store that is always
@@ -55,8 +50,7 @@ impl Fence {
         }
     }
 
-    /// Keeps an act and says what the store is asked; gives it back where there is nothing to wait for. A kill takes the
-    /// place of a SIGTERM that still waits.
+    /// Keeps an act and says what the store is asked; gives it back where there is nothing to wait for.
     fn hold(&mut self, now: Moment, act: Effect) -> Result<Effect, Effect> {
         let since = self.waiting.as_ref().map_or(now, |waiting| waiting.since);
         match (&act, self.basis) {
@@ -84,8 +78,7 @@ impl Supervisor {
         let is_hasty = matches!(act, Effect::Spawn { .. }) && self.has(Fault::RecordNotWaitedFor);
         let is_signal =
             matches!(act, Effect::Terminate { .. } | Effect::TerminateListener { .. } | Effect::KillTree { .. });
-        if is_signal && (self.is_unconfirmed() || self.lost.is_some()) {
-            self.fence.take_back();
+        if is_signal && !self.has(Fault::SignalWaitsForStore) {
             return self.emit(act, fx);
         }
         match self.fence.hold(now, act) {
@@ -143,14 +136,11 @@ impl Supervisor {
     }
 
     fn let_pass(&mut self, now: Moment, Waiting { act, .. }: Waiting, fx: &mut Effects) {
-        // A drain that has begun gets no more time.
-        let is_second = matches!(act, Effect::TerminateListener { .. });
         self.emit(act, fx);
         // Its time begins with it.
         match &mut self.state {
             State::Spawning(spawning) => spawning.rearm(now),
             State::Hooking(_) => self.rearm_hook(now),
-            State::Stopping(stopping) if !is_second => stopping.begin(now, self.policy.probe_interval),
             State::Idle
             | State::Leasing { .. }
             | State::Clearing(_)

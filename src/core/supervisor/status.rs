@@ -151,7 +151,10 @@ impl Supervisor {
             | State::Exited => return None,
         };
         let seen = self.trail.last_foreign().filter(|_| is_degraded);
-        stalled.or_else(|| Some(format!("is alive and not healthy: {}", seen?)))
+        let degraded = || Some(format!("is alive and not healthy: {}", seen?));
+        let kept =
+            || self.is_unconfirmed().then(|| format!("is kept on an unconfirmed lease: {}", self.store_trouble()));
+        stalled.or_else(degraded).or_else(kept)
     }
 
     #[expect(clippy::too_many_lines, reason = "one row for each state")]

@@ -48,17 +48,6 @@ impl Stopping {
         self.started
     }
 
-    /// Its SIGTERM or its kill, which had waited, is done now.
-    pub(super) fn begin(&mut self, now: Moment, interval: Duration) {
-        if let TreePhase::Draining { until, grace } = &mut self.tree {
-            *until = now.saturating_add(*grace);
-        }
-        if self.unheard {
-            self.expect_forwarding(now, interval, true);
-        }
-        self.rearm(now);
-    }
-
     pub(super) fn rearm(&mut self, now: Moment) {
         self.liveness.rearm(now);
         if let TreePhase::Killing { until, .. } | TreePhase::Gone { until } = &mut self.tree {
@@ -328,9 +317,7 @@ impl Supervisor {
         let cause = self.cause(why, death, answered, toll.oom_killed);
         self.tell_exit(Exited { generation, pid: child.pid, death, uptime, toll, cause }, fx);
         fx.push(Effect::Remember { generation, fact: Fact::Died(death) });
-        // While its SIGTERM waits it has not been told to end.
-        let drained = matches!(&self.state, State::Stopping(Stopping { tree: TreePhase::Draining { .. }, .. }))
-            && !self.fence.holds_sigterm();
+        let drained = matches!(&self.state, State::Stopping(Stopping { tree: TreePhase::Draining { .. }, .. }));
         let dead = Leader::Dead { death, at: now, drained, reason: cause };
         let State::Stopping(stopping) = &mut self.state else {
             let may_be_clean = match death {

@@ -106,7 +106,7 @@ impl BoundSocket {
                 let _stays = folder.remove(name);
             }
         }
-        bind(&folder, &format!("{}{}-{place}{}", STANDBY.0, std::process::id(), STANDBY.1))
+        bind(&folder, &standby_name())
     }
 }
 
@@ -141,6 +141,12 @@ fn bind_file(store_dir: &Path) -> io::Result<BoundSocket> {
         Err(error) => return Err(error),
     }
     bind(&folder, NAME)
+}
+
+/// The name of our socket in standby.
+#[must_use]
+pub fn standby_name() -> String {
+    format!("{}{}-{}{}", STANDBY.0, std::process::id(), place(), STANDBY.1)
 }
 
 /// The names of the sockets of all supervisors in standby.

@@ -1,5 +1,5 @@
-//! Irreversible acts wait for the store: a spawn for its record and, under a heartbeat lease, every act for a fresh
-//! confirmation.
+//! Starts wait for the store: a spawn for its record and, under a heartbeat lease, spawns and hooks for a fresh
+//! confirmation. A signal to our own gateway waits for nothing.
 
 use super::steps::Answer;
 use super::{Effect, Ending, Event, Generation, Goal, Judge, Moment, Owned, TICK_LATE_MAX, Turn, must};
@@ -148,29 +148,8 @@ impl Judge {
             return Ok(());
         }
         self.fence.since = Some(at);
-        if self.hook_run.is_some() {
-            self.fence.free = self.may_start(answer).is_ok();
-        } else if let Some(owned) = self.owned.as_ref() {
-            if owned.ending() {
-                // The search for a successor is over.
-                self.asked = self.asked.filter(|_| !owned.may_have_successor());
-            } else {
-                self.decide_to_end(at)?;
-                if let Some(owned) = &mut self.owned {
-                    owned.held = true;
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Judges a signal to our gateway: it does not wait for a store that may never answer.
-    pub(super) fn judge_signal(&mut self, at: Moment) -> Judgement {
-        if self.fence.unconfirmed.is_none() && !self.lease.lost {
-            return self.judge_act(at);
-        }
-        self.fence.waited = self.fence.held_up(at);
-        self.fence.take_back();
+        must(self.hook_run.is_some(), "P6", "a signal to a gateway waits for the store")?;
+        self.fence.free = self.may_start(answer).is_ok();
         Ok(())
     }
 

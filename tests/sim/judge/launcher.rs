@@ -81,22 +81,14 @@ impl Judge {
     }
 
     /// The second SIGTERM: only to a gateway that has not heard of the first.
-    pub(super) fn judge_forwarding(
-        &mut self,
-        at: Moment,
-        generation: Generation,
-        pid: i32,
-        answer: Answer<'_>,
-    ) -> Result<(), Broken> {
+    pub(super) fn judge_forwarding(&self, generation: Generation, pid: i32, answer: Answer<'_>) -> Result<(), Broken> {
         let Some(owned) = self.owned.as_ref().filter(|owned| owned.generation == generation && !owned.gone) else {
             return must(false, "P2", "SIGTERM to a process of another gateway");
         };
         let listens = pid == owned.listener.unwrap_or(owned.pid);
         let drains = owned.terminated.is_some() && owned.death.is_none() && !owned.killed;
-        // With a heartbeat it waits for a confirmation.
-        let is_due = is_served(answer) && owned.unheard || self.fence.is_heartbeat;
-        must(listens && drains && is_due, "P2", "a second SIGTERM without need")?;
-        self.judge_signal(at)
+        let is_due = is_served(answer) && owned.unheard;
+        must(listens && drains && is_due, "P2", "a second SIGTERM without need")
     }
 
     /// A gateway that serves on after the SIGTERM to its launcher is told itself, once.

@@ -38,8 +38,6 @@ pub(super) struct Owned {
     pub(super) withdrawn: bool,
     /// This step decided to stop it.
     pub(super) decided: bool,
-    /// Its SIGTERM waits for the store.
-    pub(super) held: bool,
     pub(super) killed: bool,
     /// Its drain was cut short.
     pub(super) escalated: bool,
@@ -79,7 +77,6 @@ impl Owned {
             terminated: None,
             withdrawn: false,
             decided: false,
-            held: false,
             killed: false,
             escalated: false,
             death: None,

@@ -63,7 +63,7 @@ impl Judge {
             Effect::Examine { generation, .. } => self.judge_examine(turn.at, *generation),
             Effect::Notify(_) => Ok(()),
             Effect::Terminate { generation } => self.judge_terminate(turn.at, *generation),
-            Effect::TerminateListener { generation, pid } => self.judge_forwarding(turn.at, *generation, *pid, answer),
+            Effect::TerminateListener { generation, pid } => self.judge_forwarding(*generation, *pid, answer),
             Effect::SeekHeir { generation, listener } => self.judge_seek_heir(turn, *generation, *listener),
             Effect::KillTree { generation, grace, .. } => self.judge_kill(turn.at, *generation, *grace),
             Effect::Hook { ticket, call } => self.judge_call(turn.at, *ticket, call, answer),
@@ -111,18 +111,7 @@ impl Judge {
         must(self.lease.held || self.lease.lost, "P2", "SIGTERM without the lease")?;
         // What a launcher has left is ended, and no longer looked for, in one step.
         must(owned.death.is_none_or(|(_, died)| died == at), "P2", "SIGTERM to a leader that is dead")?;
-        if owned.held {
-            // It was decided when the confirmation was requested; the drain begins now.
-            self.judge_signal(at)?;
-            if let Some(owned) = &mut self.owned {
-                (owned.held, owned.terminated) = (false, owned.terminated.map(|ending| Ending { at, ..ending }));
-                owned.health.rearm(at);
-            }
-            self.shorten_end(at);
-            return Ok(());
-        }
         must(owned.terminated.is_none(), "P2", "SIGTERM twice")?;
-        self.judge_signal(at)?;
         self.decide_to_end(at)
     }
 
@@ -141,7 +130,6 @@ impl Judge {
         let over = self.may_escalate(at, owned);
         let why = "SIGKILL to a gateway before its stop timeout";
         must(owned.death.is_some() || owned.killed || owned.escalated || over, "P3", why)?;
-        self.judge_signal(at)?;
         (self.killing, self.killed_at) = (true, Some(at));
         if let Some(owned) = &mut self.owned {
             if owned.may_have_successor() {
