@@ -11,8 +11,9 @@ use nix::sys::signal::Signal;
 use rustix::io::Errno;
 use std::thread;
 use std::time::{Duration, Instant};
-use support::jail::{Jail, gateways};
+use support::jail::{Jail, first_process, gateways};
 use support::ledger::Ledger;
+use support::process::{Process, stat};
 use support::shared::{Mount, mount_at};
 use support::supervisor::{Launch, Supervisor, Verb};
 use support::{Scene, let_pass, wait_for};
@@ -207,34 +208,146 @@ fn a_start_and_a_command_on_a_store_that_hangs_end_with_words() {
     start(on_store(&scene, &store)).wait_started();
 }
 
+/// When another machine has spawned its gateway at the latest, see docs/OPERATION.md: in standby since the last heartbeat of
+/// the owner, or since its start.
+const STANDBY_SPAWNS: Duration = Duration::from_secs(50);
+const START_SPAWNS: Duration = Duration::from_secs(40);
+
+/// What a loaded machine may add, and how long an owner that was frozen may take to end its gateway.
+const LATE: Duration = Duration::from_secs(5);
+const AWAKE: Duration = Duration::from_secs(3);
+
 /// A machine: processes, network and mount of its own.
-fn machine(scene: &Scene, store: &Mount) -> Supervisor {
+fn machine(scene: &Scene, store: &Mount, on_conflict: &str) -> Supervisor {
     let jail = Jail::with_pids().and_network();
-    let mut supervisor =
-        Supervisor::spawn(jail.around(&on_store(scene, store).option("--on-conflict", "exit").command()));
+    let launch = on_store(scene, store).option("--on-conflict", on_conflict);
+    let mut supervisor = Supervisor::spawn(jail.around(&launch.command()));
     supervisor.patience = Duration::from_secs(100);
     supervisor
 }
 
+/// Two machines with one store, and an owner on the first one.
+struct Pair {
+    scene: Scene,
+    here: Mount,
+    there: Mount,
+    first: Supervisor,
+}
+
+impl Pair {
+    fn new(script: &str) -> Self {
+        let scene = Scene::new(script);
+        let [here, there] = mount_at([scene.root().join("here"), scene.root().join("there")]);
+        let mut first = machine(&scene, &here, "exit");
+        first.wait_event("gateway.started");
+        Self { scene, here, there, first }
+    }
+
+    /// With a second one that stands by.
+    fn with_standby(script: &str) -> (Self, Supervisor) {
+        let pair = Self::new(script);
+        let mut second = machine(&pair.scene, &pair.there, "standby");
+        second.wait_event("standby.entered");
+        (pair, second)
+    }
+
+    /// The gateways that can do something.
+    fn awake(&self) -> Vec<Process> {
+        let is_frozen = |process: &Process| stat(process.pid).is_some_and(|stat| stat.state == "T");
+        gateways(&self.scene).into_iter().filter(|process| !is_frozen(process)).collect()
+    }
+
+    fn assert_one_at_most(&self, second: &Supervisor) {
+        let awake = self.awake();
+        assert!(awake.len() <= 1, "{awake:?}\n{}\n{}", self.first.story(), second.story());
+    }
+
+    /// The second one has the only gateway in time.
+    fn expect_takeover(&self, second: &Supervisor, since: Instant, most: Duration) {
+        let started = || {
+            self.assert_one_at_most(second);
+            (second.count("gateway.started") == 1).then_some(())
+        };
+        wait_for("the second gateway", Duration::from_secs(100), || second.story(), started);
+        let took = second.last("gateway.spawned").seen.duration_since(since);
+        assert!(took < most + LATE, "{took:?}\n{}", second.story());
+        assert_eq!(self.awake().len(), 1);
+    }
+
+    /// The first one finds the new owner, and goes.
+    fn expect_loss(mut self) {
+        let lost = self.first.wait_event("lease.lost");
+        assert!(lost.text("why").contains("another owner"), "{lost:?}");
+        self.first.expect_exit(78);
+        assert_eq!((self.first.count("gateway.spawned"), self.awake().len()), (1, 1), "{}", self.first.story());
+    }
+}
+
+/// Each of them takes a minute, so that all run at once.
 #[test]
-fn another_machine_starts_its_gateway_only_when_that_of_an_owner_without_a_network_is_gone() {
-    let scene = Scene::new("deaf");
-    let [here, there] = mount_at([scene.root().join("here"), scene.root().join("there")]);
-    let mut first = machine(&scene, &here);
-    first.wait_event("gateway.started");
-    here.hang();
-    let mut second = machine(&scene, &there);
-    second.wait_event("lease.contended");
-    let one_at_most = || {
-        let living = gateways(&scene);
-        assert!(living.len() <= 1, "{living:?}\n{}\n{}", first.story(), second.story());
-        (second.count("gateway.started") == 1).then_some(())
-    };
-    wait_for("the second gateway", Duration::from_secs(100), || second.story(), one_at_most);
-    assert_eq!(gateways(&scene).len(), 1);
-    here.answer();
-    let lost = first.wait_event("lease.lost");
-    assert!(lost.text("why").contains("another owner"), "{lost:?}");
-    first.expect_exit(78);
-    assert_eq!((first.count("gateway.spawned"), gateways(&scene).len()), (1, 1), "{}", first.story());
+fn another_machine_starts_its_gateway_in_time_and_only_when_that_of_the_owner_is_gone() {
+    thread::scope(|scope| {
+        scope.spawn(an_owner_whose_store_hangs_is_succeeded_by_a_start);
+        scope.spawn(an_owner_whose_store_hangs_is_succeeded_by_a_standby);
+        scope.spawn(an_owner_that_is_cut_off_is_succeeded);
+        scope.spawn(an_owner_that_is_frozen_is_succeeded_and_ends_its_gateway_when_it_wakes_up);
+        scope.spawn(an_owner_that_is_away_for_a_moment_stays_the_owner);
+    });
+}
+
+fn an_owner_whose_store_hangs_is_succeeded_by_a_start() {
+    let pair = Pair::new("deaf");
+    pair.here.hang();
+    let mut second = machine(&pair.scene, &pair.there, "exit");
+    let since = second.wait_event("lease.contended").seen;
+    pair.expect_takeover(&second, since, START_SPAWNS);
+    pair.here.answer();
+    pair.expect_loss();
+}
+
+fn an_owner_whose_store_hangs_is_succeeded_by_a_standby() {
+    let (pair, second) = Pair::with_standby("deaf");
+    pair.here.hang();
+    pair.expect_takeover(&second, Instant::now(), STANDBY_SPAWNS);
+    pair.here.answer();
+    pair.expect_loss();
+}
+
+fn an_owner_that_is_cut_off_is_succeeded() {
+    let (mut pair, second) = Pair::with_standby("healthy");
+    pair.here.disconnect();
+    pair.expect_takeover(&second, Instant::now(), STANDBY_SPAWNS);
+    assert_eq!(pair.first.last("lease.unconfirmed").text("action"), "stop");
+}
+
+fn an_owner_that_is_frozen_is_succeeded_and_ends_its_gateway_when_it_wakes_up() {
+    let (pair, second) = Pair::with_standby("deaf");
+    let frozen = first_process(pair.first.pid()).tree();
+    frozen.iter().for_each(|process| process.signal(Signal::SIGSTOP));
+    pair.expect_takeover(&second, Instant::now(), STANDBY_SPAWNS);
+    frozen.iter().for_each(|process| process.signal(Signal::SIGCONT));
+    let gone = || (gateways(&pair.scene).len() == 1).then_some(());
+    wait_for("the end of its gateway", AWAKE, || pair.first.story(), gone);
+    pair.expect_loss();
+}
+
+fn an_owner_that_is_away_for_a_moment_stays_the_owner() {
+    let (mut pair, mut second) = Pair::with_standby("healthy");
+    for error in [Errno::IO, Errno::STALE] {
+        pair.here.fail(error);
+        pair.first.wait_event("store.unavailable");
+        pair.here.answer();
+        pair.first.wait_event("store.available");
+    }
+    pair.here.hang();
+    let_pass(Duration::from_secs(12));
+    pair.here.answer();
+    let_pass(Duration::from_secs(15));
+    pair.assert_one_at_most(&second);
+    for supervisor in [&pair.first, &second] {
+        let ends = ["gateway.exited", "lease.lost", "lease.unconfirmed", "standby.left"];
+        assert!(ends.iter().all(|name| supervisor.count(name) == 0), "{}", supervisor.story());
+    }
+    second.signal(Signal::SIGKILL);
+    second.wait_exit();
 }

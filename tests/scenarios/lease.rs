@@ -507,6 +507,11 @@ fn an_operator_may_keep_the_gateway_and_it_can_still_be_stopped() {
     world.unanswered = |effect| matches!(effect, Effect::Confirm { .. } | Effect::Record { .. });
     world.run_for(s(900));
     assert_eq!((signals(&world), world.told("lease.unconfirmed").len()), (0, 1));
+    let condition = |world: &World| world.core.status(world.now).gateway.expect("it runs").condition;
+    assert!(condition(&world).expect("something is wrong").starts_with("is kept on an unconfirmed lease: "));
+    world.stalled = false;
+    world.send(Event::LeaseConfirmed { age: PROMPT });
+    assert_eq!(condition(&world), None);
     world.request(Request::Stop);
     world.run_for(s(3));
     assert_eq!(world.outcome().0, 0);

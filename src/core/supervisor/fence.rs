@@ -1,6 +1,6 @@
 //! What cannot be undone waits here for the store: a spawn for its record and, where only a heartbeat keeps the lease,
 //! every spawn and start of a hook for the confirmation that the lease is still ours. A signal to what we started waits for
-//! nothing: it is ours whoever has the lease, and the store may hang.
+//! nothing: it is ours although the lease may be lost, and the store may hang.
 //!
 //! While an act waits, the timeouts of its state do not run: its next deadline counts from the act.
 
