@@ -484,3 +484,22 @@ fn a_system_service_is_a_template_and_a_drop_in() {
     refused.expect(1, "nothing was changed");
     assert!(home.calls().is_empty() && !Path::new("/etc/systemd/system/openclaw-supervise@.service").exists());
 }
+
+#[test]
+fn files_of_another_user_are_neither_written_to_nor_waited_for() {
+    assert!(Uid::effective().is_root(), "needs root: another user; run `sudo -E cargo test`");
+    let home = Home::new();
+    let theirs = home.root.join("theirs");
+    fs::create_dir(&theirs).unwrap();
+    std::os::unix::fs::chown(&theirs, Some(65_533), None).unwrap();
+    let config = theirs.join("new/.config").display().to_string();
+    for verb in ["install", "uninstall"] {
+        let run = home.run_with(&[verb, "--user"], &[("XDG_CONFIG_HOME", &config)]);
+        assert!(run.code == 1 && run.err.contains("XDG_CONFIG_HOME"), "{verb}: {}", run.err);
+    }
+    assert_eq!((fs::read_dir(&theirs).unwrap().count(), home.calls()), (0, Vec::new()));
+    fs::create_dir_all(home.unit().parent().unwrap()).unwrap();
+    mkfifo(&home.unit(), Mode::S_IRWXU).unwrap();
+    let run = home.install(&[]);
+    assert!(run.code == 1 && run.err.contains("was not written by"), "{}", run.err);
+}

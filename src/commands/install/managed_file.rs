@@ -48,6 +48,10 @@ fn is_ours(text: &str) -> bool {
 
 /// `text` is what would be written to `path`.
 pub(super) fn inspect(path: &Path, text: Option<&str>) -> io::Result<FileState> {
+    // A masked unit is a link to /dev/null; a FIFO would be waited for.
+    if fs::metadata(path).is_ok_and(|meta| !meta.is_file() && !meta.is_dir()) {
+        return Ok(FileState::Foreign);
+    }
     let there = match regular_file::head(path, SIZE_MAX) {
         Ok(there) => String::from_utf8_lossy(&there).into_owned(),
         // A dangling symlink is foreign, too.
