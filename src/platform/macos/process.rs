@@ -308,7 +308,8 @@ pub fn spawn_in_own_session(command: &mut Command) -> io::Result<Handle> {
     // copied. What our parent ignores would be inherited.
     unsafe {
         command.pre_exec(|| {
-            for number in 1..libc::NSIG {
+            // The last one of signal.h.
+            for number in 1..=libc::SIGUSR2 {
                 libc::signal(number, libc::SIG_DFL);
             }
             rustix::process::setsid().map(drop).map_err(io::Error::from)
