@@ -213,14 +213,14 @@ async fn a_leader_that_could_not_be_recorded_is_known_by_its_instance() {
     let unknown = LeftRecord { instance: new_instance(&launch.key), ..LeftRecord::default() };
     assert_eq!(*find(&unknown, &launch, None).await.unwrap().remains(), Remains::Nothing { pid: None });
 
-    let lost = find_by_key(&launch, None, &TreeRecord::default()).await.unwrap();
+    let lost = find_by_key(&launch, None, "", &TreeRecord::default()).await.unwrap();
     assert_eq!((lost.remains(), lost.instance()), (&leader(pid, None), instance.as_str()));
     let (gateway, mut inbox) = adopt(lost);
     let end = kill_tree(&gateway).await;
     assert_eq!((end.members, end.escaped, end.survivors), (3, 1, 0), "{end:?}");
     assert!(matches!(next(&mut inbox).await, Event::LeaderExited { generation: 7, death: ExitStatus::Unknown, .. }));
     assert_eq!(
-        *find_by_key(&launch, None, &TreeRecord::default()).await.unwrap().remains(),
+        *find_by_key(&launch, None, "", &TreeRecord::default()).await.unwrap().remains(),
         Remains::Nothing { pid: None }
     );
 }
@@ -240,10 +240,10 @@ async fn of_several_gateways_of_a_lost_store_the_youngest_that_has_a_leader_coun
     };
     until(|| now() > before).await;
     let pid = started.orphan(&young, "sleep 600; true").await;
-    let found = find_by_key(&launch, None, &TreeRecord::default()).await.unwrap();
+    let found = find_by_key(&launch, None, "", &TreeRecord::default()).await.unwrap();
     assert_eq!((found.remains(), found.instance()), (&leader(pid, None), young.as_str()));
     kill_tree(&adopt(found).0).await;
-    let found = find_by_key(&launch, None, &TreeRecord::default()).await.unwrap();
+    let found = find_by_key(&launch, None, "", &TreeRecord::default()).await.unwrap();
     assert_eq!(found.instance(), old);
     kill_tree(&adopt(found).0).await;
 }
@@ -485,4 +485,18 @@ async fn the_tag_shows_a_stray_of_an_adopted_gateway_unless_it_has_another_id_or
     assert!(!is_alive(pid) && !is_alive(stray));
     assert!(is_alive(older) && is_alive(others) && is_alive(plain));
     gateway.release();
+}
+
+#[tokio::test]
+async fn what_a_gateway_without_a_living_successor_has_left_is_an_orphan_although_it_bears_no_id() {
+    let (launch, mut started) = (launch("succeeded"), Started::default());
+    let pid = started.orphan("none", "exec env -i sleep 600").await;
+    until(|| proc::command_of(pid).as_deref() == Some("sleep 600")).await;
+    let known = TreeRecord { members: vec![(pid, start_time(pid))], ..TreeRecord::default() };
+    let found = find_by_key(&launch, None, &new_instance(&launch.key), &known).await.unwrap();
+    assert_eq!(*found.remains(), Remains::Orphans { pid: None });
+    assert_eq!(kill_tree(&adopt(found).0).await.members, 1);
+    assert!(!is_alive(pid));
+    let again = find_by_key(&launch, None, &new_instance(&launch.key), &known).await.unwrap();
+    assert_eq!(*again.remains(), Remains::Nothing { pid: None });
 }

@@ -379,3 +379,41 @@ fn a_store_that_no_start_can_use_is_reported_once() {
     assert_eq!(got, ["failed", "78", "0"], "{}", unit.story());
     assert!(unit.status_text().contains("belongs to user 1000"), "{}", unit.story());
 }
+
+/// What docs/OPERATION.md says of a job that outlives the gateway.
+#[test]
+fn a_scope_and_a_service_with_an_imported_environment_outlive_the_gateway_and_its_daemons_do_not() {
+    let machine = Machine::boot("kid=daemon kid=setsid");
+    let command = "sh -c 'systemd-run --scope --collect sleep 611 & exec /usr/local/bin/openclaw gateway run'";
+    let start = format!("ExecStart=openclaw-supervise run -- {command}");
+    let unit = machine.shipped(&["ExecStart=", &start]);
+    unit.order_well("start");
+    let is_job = |process: &process::Process| {
+        let command = std::fs::read(format!("/proc/{}/cmdline", process.pid)).unwrap_or_default();
+        command.ends_with(b"/sleep\x00611\0")
+    };
+    unit.wait_for("the job to run", || machine.processes().iter().any(is_job));
+    let job = machine.processes().into_iter().find(is_job).expect("it was there");
+    machine.diary().wait_kids(2);
+    let kids = machine.diary().kids();
+    let environment = std::fs::read(format!("/proc/{}/environ", machine.gateway().pid)).expect("it lives");
+    let mut entries = environment.split(|&byte| byte == 0).map(String::from_utf8_lossy);
+    let entry = entries.find(|entry| entry.starts_with("OPENCLAW_SUPERVISE_INSTANCE=")).expect("it has an id");
+    let imported = machine.systemctl(&["set-environment", &entry]);
+    assert!(imported.status.success(), "{imported:?}");
+    let other = machine.idle("other");
+    other.order_well("start");
+    let main = other.property("MainPID");
+    let first = machine.gateway();
+    unit.order_well("reload");
+    unit.wait_serving(2);
+    assert!(!first.is_alive() && unit.has_reported("tree.strays_left"), "{}", unit.story());
+    let daemons = machine.processes().into_iter().filter(|process| {
+        // Their pids in the machine are others than out here.
+        kids.iter().any(|kid| kid.process.start_time == process.start_time)
+    });
+    assert_eq!(daemons.count(), 0, "{}", unit.story());
+    unit.order_well("stop");
+    assert!(job.is_alive(), "{}", unit.story());
+    assert_eq!((other.state().as_str(), other.property("MainPID")), ("active", main), "{}", unit.story());
+}

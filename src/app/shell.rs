@@ -5,6 +5,7 @@ mod owner;
 mod preparation;
 mod records;
 mod requests;
+mod search;
 mod whereabouts;
 
 pub use preparation::Prepared;
@@ -16,9 +17,9 @@ use super::reporter::Reporter;
 use crate::core::event::Remains;
 use crate::core::{
     Call, Contested, Event, Fact, Generation, HangContext, Hook, HookEnd, LeaseAnswer, LeaseRequest, LeftRecord, Moved,
-    Observation, Owner, ProbeScope, Request, Requester, SpawnFailure, Verdict,
+    Observation, Owner, ProbeScope, Request, Requester, SpawnFailure,
 };
-use crate::gateway::adopt::{self, Found};
+use crate::gateway::adopt::Found;
 use crate::gateway::handoff::Handoff;
 use crate::gateway::hooks::Hooks;
 use crate::gateway::incident::HungGateway;
@@ -175,13 +176,18 @@ impl Shell {
             ProbeScope::Port => self.answer_probe(ticket, self.whereabouts.look_before_spawn(prober)),
             ProbeScope::Listener(generation) => {
                 self.note_members(generation);
-                let child = self.owned(generation).and_then(|gateway| Some((gateway.pid()?, gateway.known())));
+                let child =
+                    self.owned(generation).and_then(|gateway| Some((gateway.pid()?, gateway.known(), gateway.notes())));
                 let settings = self.whereabouts.read();
                 self.answer_probe(ticket, async move {
                     match child {
-                        Some((leader, known)) => {
+                        Some((leader, known, notes)) => {
                             let members = async { known.await.map(|known| known.members) };
-                            prober.find(leader, members, settings).await
+                            let seen = prober.find(leader, members, settings).await;
+                            if let Owner::Ours(listener) = &seen.owner {
+                                notes.add_listener(listener.pid).await;
+                            }
+                            seen
                         }
                         None => prober.look(Look::AnswersAndOwner { leader: None }).await,
                     }
@@ -351,32 +357,11 @@ impl Shell {
     pub(super) fn adopt(&mut self, generation: Generation) {
         let launch = self.whereabouts.read_and_complete(Arc::clone(&self.launch));
         let (inputs, left) = (self.inputs.clone(), self.records.left(generation));
-        let (prober, tree) = (Arc::clone(&self.prober), self.records.tree());
+        let (prober, tree, instance) =
+            (Arc::clone(&self.prober), self.records.tree(), self.records.instance().to_owned());
         tokio::spawn(async move {
             let launch = launch.await;
-            let look = async || prober.look(Look::AnswersAndOwner { leader: None }).await;
-            let is_named = left.as_ref().is_some_and(|left| left.pid.is_some());
-            let holder = match if is_named { Owner::Unseen } else { look().await.owner } {
-                Owner::Ours(holder) => Some(holder.pid),
-                Owner::Other(_) | Owner::Unseen | Owner::Hidden { .. } => None,
-            };
-            let found = if let Some(left) = left {
-                match adopt::find(&left, &launch, holder).await {
-                    // A gateway that serves is no orphan.
-                    Ok(found) if is_named && matches!(found.remains(), Remains::Orphans { .. }) => {
-                        let seen = look().await;
-                        match seen.holder().filter(|_| matches!(seen.verdict, Verdict::Gateway(_))) {
-                            Some(server) => adopt::find(&left, &launch, Some(server.pid)).await,
-                            None => Ok(found),
-                        }
-                    }
-                    found => found,
-                }
-            } else {
-                // Without the lock: another look at the members need not wait.
-                let known = tree.lock().await.clone();
-                adopt::find_by_key(&launch, holder, &known).await
-            };
+            let found = search::find(left, &launch, &prober, &instance, &tree).await;
             let _closed = inputs.send(Input::Found(generation, found)).await;
         });
     }

@@ -166,17 +166,22 @@ fn in_leaf_of(left: &LeftRecord, known: &[Stat]) -> Vec<Stat> {
 }
 
 /// Looks for any gateway of this configuration, without a record. The one that `holder`, the owner of its port, belongs to
-/// counts; of several without such a holder the youngest that has a leader. `known` is what was known of the gateway before
-/// it.
+/// counts; of several without such a holder the youngest that has a leader. `instance` and `known` are of the
+/// gateway before it: its processes are orphans where no gateway is found.
 ///
 /// # Errors
 /// As [`find`].
-pub async fn find_by_key(launch: &Launch, holder: Option<i32>, known: &TreeRecord) -> io::Result<Found> {
-    let (launch, known) = (launch.clone(), known.clone());
-    proc::run(move || find_unrecorded(&launch, holder, &known)).await?
+pub async fn find_by_key(
+    launch: &Launch,
+    holder: Option<i32>,
+    instance: &str,
+    known: &TreeRecord,
+) -> io::Result<Found> {
+    let (launch, instance, known) = (launch.clone(), instance.to_owned(), known.clone());
+    proc::run(move || find_unrecorded(&launch, holder, &instance, &known)).await?
 }
 
-fn find_unrecorded(launch: &Launch, holder: Option<i32>, known: &TreeRecord) -> io::Result<Found> {
+fn find_unrecorded(launch: &Launch, holder: Option<i32>, instance: &str, known: &TreeRecord) -> io::Result<Found> {
     let prefix = format!("{}-", launch.key);
     let mut gateways = Vec::new();
     for (instance, processes) in bearers(known.uid, |instance| instance.starts_with(&prefix))? {
@@ -187,7 +192,11 @@ fn find_unrecorded(launch: &Launch, holder: Option<i32>, known: &TreeRecord) -> 
     let rank = |leader: &Option<Handle>| leader.as_ref().map(Handle::start_time);
     let likeliest = gateways.into_iter().max_by_key(|(is_holders, _, leader)| (*is_holders, rank(leader)));
     let Some((_, instance, leader)) = likeliest else {
-        return Ok(Found::without_leader(Remains::Nothing { pid: None }, &LeftRecord::default()));
+        let is_left = known.members.iter().any(|&member| is_alive(member));
+        let (tree, instance) = (known.clone(), instance.to_owned());
+        let trace = LeftRecord { instance, has_our_pids: is_left, tree, ..LeftRecord::default() };
+        let remains = if is_left { Remains::Orphans { pid: None } } else { Remains::Nothing { pid: None } };
+        return Ok(Found::without_leader(remains, &trace));
     };
     let trace = LeftRecord { instance, has_our_pids: true, tree: known.clone(), ..LeftRecord::default() };
     Ok(match leader {

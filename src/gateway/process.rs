@@ -61,6 +61,24 @@ pub struct Heir {
     known: TreeRecord,
 }
 
+/// What is learnt of a gateway by others.
+#[derive(Debug)]
+pub struct Notes(SharedTree);
+
+impl Notes {
+    /// This process of it listens. A launcher may have given it a systemd unit of its own: it is no stray for that.
+    pub async fn add_listener(self, pid: i32) {
+        let Self(tree) = self;
+        let look = proc::run(move || {
+            let mut copy = tree.copy();
+            copy.learn_unit_of(pid);
+            tree.lock().absorb(copy);
+        });
+        // Without it the next look at the listener adds it.
+        let _stuck = look.await;
+    }
+}
+
 /// A gateway that we own: started by us and not reaped yet, or adopted.
 #[derive(Debug)]
 pub struct Gateway {
@@ -202,6 +220,12 @@ impl Gateway {
     pub fn known(&self) -> impl Future<Output = Option<TreeRecord>> + Send + use<> {
         let tree = self.tree.clone();
         async move { proc::run(move || tree.record()).await.ok() }
+    }
+
+    /// Takes what others learn of it.
+    #[must_use]
+    pub fn notes(&self) -> Notes {
+        Notes(self.tree.clone())
     }
 
     /// Its process, if that is not known to be gone.
