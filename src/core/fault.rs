@@ -125,6 +125,7 @@ faults! {
     StopNotForwarded,
     UnseenIsEnded,
     NotFoundRetried,
+    DepartureTrusted,
 }
 
 /// The fault that is planted, if any. Of no size in a normal build.

@@ -25,14 +25,16 @@ fn is_peek(effect: &Effect) -> bool {
 }
 
 #[test]
-fn standing_by_costs_nothing_while_the_owner_lives() {
+fn an_owner_that_lives_is_looked_at_every_five_minutes_for_the_news_of_its_end_may_be_lost() {
     let mut world = beside(900);
     assert_eq!(world.names(), ["lease.contended", "conflict.detected", "standby.entered"]);
     assert!(matches!(world.effects.last(), Some((_, Effect::Watch { pid: 900 }))));
-    let before = world.effects.len();
-    assert_eq!(world.core.deadline(), None, "no timer at all");
+    assert_eq!(world.core.deadline(), Some(s(1300)));
     world.run_for(s(86_400));
-    assert_eq!((world.exit(), world.effects.len()), (None, before));
+    assert_eq!((world.exit(), world.when(is_peek).len(), world.names().len()), (None, 288, 3));
+    world.lease = LeaseAnswer::Free;
+    world.run_for(s(330));
+    assert_eq!(world.told("standby.left").len(), 1);
 }
 
 #[test]
@@ -61,7 +63,7 @@ fn an_owner_that_comes_back_in_time_is_waited_for_again() {
     world.run_for(s(10));
     world.lease = contended(901);
     world.run_for(s(100));
-    assert_eq!((world.told("standby.left"), world.core.deadline()), (vec![], None));
+    assert_eq!((world.told("standby.left"), world.core.deadline()), (vec![], Some(s(1312))));
     assert!(matches!(world.effects.last(), Some((_, Effect::Watch { pid: 901 }))));
     world.lease = LeaseAnswer::Free;
     world.send(Event::Departed { pid: 901 });
@@ -137,7 +139,7 @@ fn standby_beside_a_gateway_without_a_supervisor_replaces_it_once_it_is_gone() {
     world.port = Some(STARTED);
     world.send(Event::Start);
     world.run_for(s(3600));
-    assert_eq!((world.exit(), world.probes().len()), (None, 1));
+    assert_eq!((world.exit(), world.probes().len()), (None, 12));
     assert_eq!(world.names(), ["conflict.detected", "standby.entered"]);
     assert_eq!(world.core.lease(), Some(1), "no other supervisor may come first");
     world.port = None;

@@ -570,6 +570,8 @@ impl<'a> World<'a> {
             Duration::from_mins(10),
             // The expiry of a heartbeat lease, and the wait in standby.
             Duration::from_mins(3),
+            // The news of a watched process was lost.
+            Duration::from_mins(5),
             policy.pre_start.map_or(Duration::ZERO, |timeout| (timeout + HOOK_MAX) * 4),
             policy.post_stop.map_or(Duration::ZERO, |timeout| (timeout + HOOK_MAX) * 4),
             policy.repair.map_or(Duration::ZERO, |timeout| (timeout + HOOK_MAX) * 2),

@@ -1,5 +1,5 @@
-//! Deadlines, ticks and jumps of the clock. Every state has a deadline but those before the start, after the end, and a
-//! standby that watches a process.
+//! Deadlines, ticks and jumps of the clock. Every state has a deadline but those before the start and after the end: each
+//! answer of the shell may be lost.
 
 use super::state::{Adopting, Clearing, Poll, ProbePurpose, State};
 use super::{Duration, Effect, Effects, JUMP_MIN, LATE, Moment, Policy, ProbeScope, Report, Supervisor, lease, sooner};
@@ -53,7 +53,7 @@ impl Supervisor {
     }
 
     /// When the next [`Event::Tick`] is due, if nothing else happens before. To be asked for after every step. `None`
-    /// before the start, after the end, and while we stand by and watch a process: its end is an event.
+    /// before the start and after the end.
     #[must_use]
     pub fn deadline(&self) -> Option<Moment> {
         if matches!(self.state, State::Idle) || self.state.is_over() {
@@ -79,7 +79,7 @@ impl Supervisor {
                 Some(sooner(at.saturating_add(lease::answer_lost(owner.as_ref())), *stop_by))
             }
             State::Clearing(clearing) => Some(clearing.search.deadline()),
-            State::Standby(standby) => standby.deadline(),
+            State::Standby(standby) => Some(standby.deadline()),
             State::Adopting(adopting) => Some(adopting.search.deadline()),
             State::Probing { poll, .. } => Some(poll.wake(policy)),
             State::BackingOff { until, .. } | State::Sweeping { until, .. } => Some(*until),
@@ -111,7 +111,7 @@ impl Supervisor {
             }
             State::Leasing { .. } => self.tick_leasing(now, fx),
             State::Standby(standby) => {
-                if standby.deadline().is_some_and(|at| at <= now) {
+                if standby.deadline() <= now {
                     let behind = standby.behind;
                     self.look_around(now, behind, fx);
                 }
@@ -176,3 +176,6 @@ impl Supervisor {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

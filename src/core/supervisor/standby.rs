@@ -18,15 +18,16 @@ const QUIET_PAUSE: Duration = Duration::from_secs(3);
 /// The pause between two looks at an owner that has no process to watch.
 const BLIND_PAUSE: Duration = Duration::from_secs(15);
 
+/// The same for one that is watched: the news of its end may be lost.
+const WATCHED_PAUSE: Duration = Duration::from_mins(5);
+
 const TRY_NOW: &str = "asked to try now";
 
 impl Standby {
-    /// A process that is watched needs no timer.
-    pub(super) fn deadline(&self) -> Option<Moment> {
+    pub(super) fn deadline(&self) -> Moment {
         match self.poll {
-            Poll::Due(Moment::MAX) => None,
-            Poll::Due(at) => Some(at),
-            Poll::Asked { at, .. } => Some(at.saturating_add(super::lease::LEASE_LOST)),
+            Poll::Due(at) => at,
+            Poll::Asked { at, .. } => at.saturating_add(super::lease::LEASE_LOST),
         }
     }
 
@@ -51,12 +52,13 @@ impl Supervisor {
         let mut behind = behind;
         let (WaitingFor::Owner { pid } | WaitingFor::Gateway { pid }) = &mut behind;
         *pid = pid.filter(|pid| Some(*pid) != gone);
-        let poll = if let Some(pid) = *pid {
+        let pause = if let Some(pid) = *pid {
             fx.push(Effect::Watch { pid });
-            Poll::Due(Moment::MAX)
+            if self.has(Fault::DepartureTrusted) { Duration::MAX } else { WATCHED_PAUSE }
         } else {
-            Poll::Due(now.saturating_add(BLIND_PAUSE))
+            BLIND_PAUSE
         };
+        let poll = Poll::Due(now.saturating_add(pause));
         self.state = State::Standby(Standby { behind, poll, quiet_since: None, gone, seen: None, hasty: false });
     }
 

@@ -191,7 +191,10 @@ impl Supervisor {
                     }
                     (WaitingFor::Gateway { .. }, None) => "a gateway without a supervisor uses the port",
                 };
-                ("take over", standby.deadline().and_then(within), why)
+                // The look at one that is watched is a mere precaution.
+                let (WaitingFor::Owner { pid } | WaitingFor::Gateway { pid }) = standby.behind;
+                let at = if pid.is_some() { None } else { within(standby.deadline()) };
+                ("take over", at, why)
             }
             State::Adopting(adopting) => match adopting.search.trouble() {
                 Some(why) => ("look for an earlier gateway again", within(adopting.search.deadline()), why),

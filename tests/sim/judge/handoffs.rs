@@ -86,10 +86,6 @@ impl Handoffs {
 }
 
 impl Judge {
-    pub(super) fn exits_wait(&self) -> bool {
-        !self.handoffs.exits.is_empty()
-    }
-
     /// Whether this exit waits for a verdict.
     pub(super) fn waits_for_verdict(&self, pid: i32, over: &EndedRun) -> bool {
         let may_be = matches!(over.death, ExitStatus::Code(0) | ExitStatus::Unknown) && !over.ended_by_us;

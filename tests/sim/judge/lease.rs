@@ -11,6 +11,9 @@ use std::time::Duration;
 /// How long lease and port must have been free before a standby supervisor takes over.
 const QUIET: Duration = Duration::from_secs(15);
 
+/// How long a watched process is not looked at.
+const WATCHED_MAX: Duration = Duration::from_mins(5);
+
 /// The answer of an owner is lost after this time.
 const PLAN_LOST: Duration = Duration::from_secs(3);
 
@@ -377,10 +380,11 @@ impl Judge {
         let quiet = self.lease.waiting.is_some_and(|waiting| waiting.quiet.is_some());
         let asked = self.lease.asked.is_some() || self.asked.is_some();
         let rests = self.lease.watches().is_some() && !quiet && !asked && !self.is_watched();
+        let looks = turn.after.is_some_and(|deadline| deadline <= turn.at + WATCHED_MAX);
         must(
-            !rests || turn.after.is_none() || self.exits_wait() || self.ends(),
-            "standby",
-            "standby with a watched process needs no deadline",
+            !rests || looks || self.over || self.ends(),
+            "owed",
+            "the end of a watched process is waited for without end",
         )
     }
 }

@@ -450,7 +450,7 @@ impl Judge {
         }
     }
 
-    /// There is always a deadline or an open request, and no busy loop.
+    /// There is always a deadline, for every answer may be lost, and no busy loop.
     pub(super) fn judge_rhythm(&mut self, turn: &Turn<'_>) -> Judgement {
         if *turn.event == Event::Tick {
             self.ticks.push_back(turn.at);
@@ -462,8 +462,7 @@ impl Judge {
         }
         let dying = self.owned.as_ref().is_some_and(|owned| owned.gone && owned.death.is_none());
         let Some(deadline) = turn.after else {
-            let watches = self.lease.watches().is_some();
-            return must(self.over || watches || !self.lease.begun, "owed", "neither a deadline nor an open request");
+            return must(self.over || !self.lease.begun, "owed", "no deadline");
         };
         must(!self.over, "exit", "a deadline after the exit")?;
         // While a probe is open the next deadline is at the latest when its answer counts as lost.

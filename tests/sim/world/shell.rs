@@ -2,6 +2,7 @@
 
 use super::moves::Place;
 use super::{Bound, FOREIGN_PID, Sup, World, WorldEvent};
+use crate::dice::Dice;
 use crate::fake_shell::{Answer, Broken, World as Outside, after, must, never};
 use crate::gateway::{FaultPlan, GatewayFault, Launcher, OnSigterm, Show, SimGateway};
 use crate::judge::{KILL_MAX, SPAWN_MAX};
@@ -56,6 +57,18 @@ impl World<'_> {
             self.later(delay, WorldEvent::Deliver(sup, event));
         }
         Ok(())
+    }
+
+    /// Whether an effect brings nothing about, and no answer, as where a thread hangs. Decided apart from the dice, whose
+    /// throws mean the same with it and without it.
+    fn swallows(&self, effect: &Effect) -> bool {
+        let is_one = matches!(effect, Effect::Adopt { .. } | Effect::Hook { .. } | Effect::EndHook { .. });
+        is_one && !self.calm && self.chance().once_in(self.trouble * 2)
+    }
+
+    /// Dice of this moment alone.
+    pub(super) fn chance(&self) -> Dice {
+        Dice::new(self.steps as u64 ^ u64::try_from(self.now.as_nanos()).unwrap_or(0))
     }
 
     /// Sometimes schedules requests of an operator at an inconvenient moment.
@@ -330,7 +343,7 @@ impl Outside for World<'_> {
         // A hook may be ordered without the lease; the shell checks the lease when the hook starts.
         let hook = matches!(effect, Effect::Hook { .. });
         if self.store.lease.owner == Some(sup) || !(act || report || hook) {
-            return Ok(true);
+            return Ok(!self.swallows(effect));
         }
         let undoable = matches!(effect, Effect::Adopt { .. } | Effect::Remember { .. } | Effect::SeekHeir { .. });
         let excused = if undoable { self.sups[sup].lease_lost } else { self.sups[sup].stolen };

@@ -137,7 +137,8 @@ impl World<'_> {
     /// Tells the supervisors that watch this process of its exit.
     pub(super) fn notify_departure(&mut self, pid: i32) {
         for sup in 0..self.sups.len() {
-            if self.sups[sup].up && self.sups[sup].shell.watched == Some(pid) {
+            let is_lost = !self.calm && self.chance().once_in(4);
+            if self.sups[sup].up && self.sups[sup].shell.watched == Some(pid) && !is_lost {
                 let news = self.news_delay();
                 self.later(news, WorldEvent::Deliver(sup, Event::Departed { pid }));
             }
