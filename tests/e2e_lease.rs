@@ -6,6 +6,7 @@
 mod support;
 
 use nix::sys::signal::Signal;
+use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
@@ -100,6 +101,25 @@ fn a_lease_whose_owner_was_killed_is_free_at_once() {
     let recovered = second.wait_event("lease.stale_recovered");
     assert_eq!(recovered.number("owner_pid"), i64::from(first.pid()));
     assert_ne!(second.wait_started(), gateway);
+}
+
+#[test]
+fn a_lock_that_a_child_of_a_killed_owner_has_not_closed_yet_is_waited_for() {
+    let scene = Scene::new("healthy");
+    let mut first = scene.start();
+    let gateway = first.wait_started();
+    first.signal(Signal::SIGKILL);
+    first.wait_exit();
+    // As that child would, until it gets a processor.
+    let lock = File::open(scene.store_dir().join("lease.lock")).unwrap();
+    rustix::fs::flock(&lock, rustix::fs::FlockOperation::NonBlockingLockExclusive).unwrap();
+    let mut second = scene.start();
+    second.wait_event("lease.acquire_started");
+    let_pass(Duration::from_millis(600));
+    drop(lock);
+    assert_eq!(second.wait_event("gateway.adopted").process(), gateway, "{}", second.story());
+    second.signal(Signal::SIGTERM);
+    second.expect_exit(0);
 }
 
 #[test]

@@ -112,6 +112,33 @@ fn a_gateway_in_a_network_of_its_own_is_told_of_and_not_killed_once_it_listens()
     }
 }
 
+/// Without `/proc`, and with that of a namespace which is not above ours: no pid in it is one that it may use.
+#[test]
+fn a_gateway_and_its_process_group_end_whatever_proc_shows() {
+    let inner = "unshare --pid --fork sh -c 'mount -t proc proc /proc && exec tail -f /dev/null' & until [ ! -e /proc/self ]; do :; done";
+    for setup in ["umount --lazy /proc", inner] {
+        let scene = Scene::new("");
+        let words = ["sh", "-c", "trap '' TERM; sleep 600 & sleep 601; :"];
+        let launch = scene.launch().words(&words).option("--stop-timeout", "300ms").option("--on-conflict", "exit");
+        let jail = Jail::with_mounts("true").and_no_groups().and(&format!("{{ {setup}; }}"));
+        let mut supervisor = Supervisor::spawn(jail.around(&launch.command()));
+        supervisor.wait_event("gateway.spawned");
+        let is_there = |words: &[u8]| scene.processes().iter().any(|process| has_words(process, words));
+        let are_there = || (is_there(b"sleep\x00600\0") && is_there(b"sleep\x00601\0")).then_some(());
+        wait_for("the group", PATIENCE, || supervisor.story(), are_there);
+        // The jail became it.
+        supervisor.signal(Signal::SIGTERM);
+        supervisor.wait_event("stop.escalated");
+        supervisor.expect_exit(0);
+        let left: Vec<_> = scene.processes().into_iter().filter(|process| has_words(process, b"sleep\x0060")).collect();
+        assert_eq!(left, [], "{}", supervisor.story());
+    }
+}
+
+fn has_words(process: &Process, words: &[u8]) -> bool {
+    fs::read(format!("/proc/{}/cmdline", process.pid)).unwrap_or_default().starts_with(words)
+}
+
 fn status(scene: &Scene, code: i32) -> (Value, String) {
     let port = scene.port().to_string();
     let told = Said::by(scene, &["status", "--port", &port, "--json"]).expect(code).json();

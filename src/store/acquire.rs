@@ -109,9 +109,15 @@ fn sees(context: &Context) -> Basis {
     }
 }
 
-/// Waits a moment for a holder that is about to exit, is writing its row, or only looks at the lock.
+/// How long what a dead owner held may stay held. The child that it was creating closes it first of all, as soon as it gets a
+/// processor.
+const INHERITED_MAX: Duration = Duration::from_secs(2);
+
+/// Waits a moment for a holder that is about to exit, is writing its row, or only looks at the lock, and longer for a child of
+/// an owner that was killed.
 fn take_lock(context: &Context, patience: Patience) -> Result<(Option<Lock>, Basis), LeaseAnswer> {
     let (dir, basis) = (&context.place.dir, basis(context));
+    let inherited = Patience::new(INHERITED_MAX);
     loop {
         match lock::take(dir).map_err(|error| failed(&error))? {
             LockAttempt::Taken(lock, warning) => {
@@ -129,7 +135,8 @@ fn take_lock(context: &Context, patience: Patience) -> Result<(Option<Lock>, Bas
             }
         }
         let owner = lease::living_owner(dir, &context.us, sees(context));
-        if owner.is_some() || !patience.pause(STEP) {
+        let is_inherited = || lease::is_left(dir, &context.us, sees(context)) && inherited.pause(STEP);
+        if owner.is_some() || !patience.pause(STEP) && !is_inherited() {
             return Err(LeaseAnswer::Contended { owner, what: Contested::Lease });
         }
     }
@@ -138,10 +145,14 @@ fn take_lock(context: &Context, patience: Patience) -> Result<(Option<Lock>, Bas
 /// The claim on the port excludes supervisors with another store directory.
 fn take_claim(context: &Context, patience: Patience) -> Result<Option<claim::Claim>, LeaseAnswer> {
     let port = context.place.port;
+    let inherited = Patience::new(INHERITED_MAX);
     loop {
         let held = match claim::take(port) {
             Ok(claim::ClaimOutcome::Taken(claim)) => return Ok(Some(claim)),
             Ok(claim::ClaimOutcome::Held(_)) if context.place.is_guess => return Ok(None),
+            Ok(claim::ClaimOutcome::Held(held)) if held.by.is_some_and(identity::is_gone) && inherited.pause(STEP) => {
+                continue;
+            }
             Ok(claim::ClaimOutcome::Held(held)) => held,
             Ok(claim::ClaimOutcome::Changing) if patience.pause(STEP) => continue,
             // A supervisor listens at once.

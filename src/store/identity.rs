@@ -92,6 +92,11 @@ pub(super) fn holder(pid: i32) -> Option<Holder> {
     Some(Holder { pid, command, uid: proc::uid_of(pid) })
 }
 
+/// Whether no living process has this pid.
+pub(super) fn is_gone(pid: i32) -> bool {
+    proc::stat(pid).map_or_else(|_| is_missing(pid), |process| process.is_dead())
+}
+
 fn is_missing(pid: i32) -> bool {
     Pid::from_raw(pid).is_some_and(|pid| test_kill_process(pid) == Err(Errno::SRCH))
 }

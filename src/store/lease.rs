@@ -208,6 +208,12 @@ pub(super) fn living_owner(dir: &Path, us: &Identity, sees: Basis) -> Option<Hol
     living.identity.holder()
 }
 
+/// Whether an owner in the database of a directory ended without releasing its lease.
+pub(super) fn is_left(dir: &Path, us: &Identity, sees: Basis) -> bool {
+    let rows = Database::open_to_read(dir, LOOK, sees).ok().and_then(|database| read_all(&database).ok());
+    rows.is_some_and(|rows| rows.iter().any(|row| !row.released && matches!(row.life(us, sees), Life::Gone(_))))
+}
+
 /// Reads the row without opening the database for writing.
 pub(super) fn peek(dir: &Path, key: &str, sees: Basis) -> Option<LeaseRow> {
     let database = Database::open_to_read(dir, LOOK, sees).ok()?;
