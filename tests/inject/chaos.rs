@@ -19,13 +19,14 @@ use nix::sched::{CloneFlags, unshare};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_change};
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::Write;
 use std::net::{Ipv4Addr, TcpListener};
 use std::process::{Child, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 use std::{env, thread};
 
 const USUAL: Duration = Duration::from_secs(30);
@@ -116,15 +117,16 @@ struct Chaos {
     verbs: Vec<Child>,
     undo: Vec<(Instant, Undo)>,
     clock: u32,
+    /// Those with a state directory of their own.
+    elsewhere: BTreeSet<i32>,
+    /// Whether the last owner of the gateway was one of them: a service manager starts that one again.
+    is_elsewhere: bool,
 }
 
-/// `CHAOS=30m` in place of the usual time, `CHAOS_SEED=N` in place of one that the clock gives.
+/// `CHAOS=30m` in place of the usual time, `CHAOS_SEED=N` in place of the usual seed.
 pub(crate) fn run_from_environment() {
     let time = env::var("CHAOS").map_or(Ok(USUAL), |text| humantime::parse_duration(&text)).expect("CHAOS is a time");
-    let seed = sweep::number("CHAOS_SEED").unwrap_or_else(|| {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("it is past 1970");
-        now.as_secs()
-    });
+    let seed = sweep::number("CHAOS_SEED").unwrap_or(1);
     sweep::say(&format!("CHAOS_SEED={seed}"));
     // In a thread of its own: it has its own mounts.
     let end = thread::spawn(move || run(seed, time)).join();
@@ -146,6 +148,8 @@ fn run(seed: u64, time: Duration) {
         verbs: Vec::new(),
         undo: Vec::new(),
         clock: 0,
+        elsewhere: BTreeSet::new(),
+        is_elsewhere: false,
     };
     let (mut dice, started) = (Dice::new(seed), Instant::now());
     let only = env::var("CHAOS_ONLY").unwrap_or_default();
@@ -191,6 +195,13 @@ impl Chaos {
             _ => launch.behind(&["unshare", "--time", "--monotonic", &clock, "--boottime", &clock]),
         };
         self.supervisors.push(Supervisor::spawn(command));
+    }
+
+    fn start_elsewhere(&mut self) {
+        let other = self.scene.root().join("other").display().to_string();
+        let one = Supervisor::spawn(self.launch().env("OPENCLAW_STATE_DIR", &other).command());
+        self.elsewhere.insert(one.pid());
+        self.supervisors.push(one);
     }
 
     /// The one with the gateway, as far as a look from outside can say: the oldest.
@@ -256,11 +267,7 @@ impl Chaos {
                 self.later(time, Undo::Free);
             }
             Action::Duplicate => self.start(&[]),
-            Action::DuplicateElsewhere => {
-                let other = self.scene.root().join("other").display().to_string();
-                let command = self.launch().env("OPENCLAW_STATE_DIR", &other).command();
-                self.supervisors.push(Supervisor::spawn(command));
-            }
+            Action::DuplicateElsewhere => self.start_elsewhere(),
             Action::Standby(time) => {
                 self.start(&["--on-conflict", "standby"]);
                 let pid = self.supervisors.last().map_or(0, Supervisor::pid);
@@ -339,6 +346,9 @@ impl Chaos {
         self.supervisors = living;
         for mut one in ended {
             let status = one.try_exit();
+            if status.is_some_and(|status| status.code() != Some(78)) {
+                self.is_elsewhere = self.elsewhere.contains(&one.pid());
+            }
             self.judge.judge_exit(&mut one, status, self.supervisors.is_empty());
         }
         self.verbs.retain_mut(|verb| verb.try_wait().is_ok_and(|status| status.is_none()));
@@ -349,8 +359,10 @@ impl Chaos {
         let since = Instant::now();
         loop {
             self.pass(TICK);
-            if self.supervisors.is_empty() {
-                self.start(&[]);
+            match (self.supervisors.is_empty(), self.is_elsewhere) {
+                (true, true) => self.start_elsewhere(),
+                (true, false) => self.start(&[]),
+                (false, _) => {}
             }
             let is_up = http::startup_status(self.scene.port()).is_some_and(|status| status == "started");
             if is_up
