@@ -1,5 +1,6 @@
 //! The members that a kill has found, for its report.
 
+use super::super::installer::is_installer;
 use super::membership::{self, Evidence, TreeMember};
 use crate::core::{Layer, TreeEnd};
 use crate::platform::proc::{self, Stat};
@@ -8,6 +9,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// How many commands a report names.
 pub(super) const NAMED_MAX: usize = 8;
+
+/// How many are read, so that an installer among them is found.
+const READ_MAX: usize = 64;
 
 /// Pid and start time.
 pub(super) type Name = (i32, u64);
@@ -40,7 +44,7 @@ impl Toll {
             if killed.contains_key(&name(&process)) {
                 return;
             }
-            killed.len() <= NAMED_MAX
+            killed.len() <= READ_MAX
         };
         // Without the lock: the read may get stuck.
         let command = is_named.then(|| proc::command_of(process.pid).unwrap_or_default());
@@ -74,8 +78,12 @@ impl Toll {
         // The strays are what matters to the operator; the leader was named when it ended.
         let (leader, mut named): (Vec<_>, Vec<_>) = killed.iter().partition(|((pid, _), _)| Some(*pid) == leader);
         named.extend(leader);
-        let commands =
-            named.iter().filter_map(|((pid, _), killed)| Some(format!("{pid} {}", killed.command.as_ref()?)));
+        let is_cut = |killed: &Killed| killed.command.as_deref().is_some_and(is_installer);
+        named.sort_by_key(|(_, killed)| !is_cut(killed));
+        let commands = named.iter().filter_map(|((pid, _), killed)| {
+            let note = if is_cut(killed) { " (an installation that was cut short: run it again)" } else { "" };
+            Some(format!("{pid} {}{note}", killed.command.as_ref()?))
+        });
         TreeEnd {
             members: count(killed.len()),
             escaped: count(killed.values().filter(|killed| killed.escaped).count()),
