@@ -243,7 +243,9 @@ mod tests {
     fn directory(scratch: &Scratch, name: &str, mode: u32, files: &[&str]) -> PathBuf {
         let dir = scratch.path().join(name);
         fs::create_dir(&dir).unwrap();
-        files.iter().for_each(|name| fs::write(dir.join(name), "").unwrap());
+        for name in files {
+            fs::write(dir.join(name), "").unwrap();
+        }
         fs::set_permissions(&dir, Permissions::from_mode(mode)).unwrap();
         dir
     }

@@ -269,10 +269,10 @@ mod tests {
         watch.reboot();
         watch.go(s(100));
         let seen = left(&record, &watch, now);
-        let at = now - s(100);
+        let at = now.saturating_sub(s(100));
         assert_eq!((seen.spawned, seen.started, seen.died), (at, Some(at), None));
         watch.step_wall(-200_000);
-        assert!(left(&record, &watch, now).spawned < now - Moment::from_hours(7 * 24));
+        assert!(left(&record, &watch, now).spawned < now.saturating_sub(Moment::from_hours(7 * 24)));
         // Later stamps are not mixed up with the earlier boot clock, and leave what was recorded in it.
         let started = record.started;
         record.apply(Change::Fact(run(now), now), watch.clocks().now(), &watch.clocks(), "us");
@@ -280,7 +280,7 @@ mod tests {
         assert_eq!(past_run(&record, &watch, now), None, "a crash in the future counts as no crash of now");
         watch.step_wall(200_000);
         watch.go(s(50));
-        assert_eq!(past_run(&record, &watch, now).unwrap().spawned, now - s(150));
+        assert_eq!(past_run(&record, &watch, now).unwrap().spawned, now.saturating_sub(s(150)));
     }
 
     #[test]
