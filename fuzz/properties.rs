@@ -5,7 +5,7 @@
 use openclaw_supervise::core::{Endpoint, LeaseAnswer, LeaseRequest, Verdict};
 use openclaw_supervise::gateway::probe::{Look, Prober};
 use openclaw_supervise::gateway::state_lock;
-use openclaw_supervise::host::control::{Connection, Control, Facts, NAME, Query};
+use openclaw_supervise::host::control::{BoundSocket, Connection, Control, Facts, NAME, Query};
 use openclaw_supervise::platform::{proc, sqlite};
 use openclaw_supervise::settings::{self, Invocation, ProcessContext, UsageErrors};
 use openclaw_supervise::store::{BasisChoice, Clocks, Limits, News, Place, SpawnIntent, Store, StoreReader};
@@ -207,7 +207,8 @@ pub(crate) fn control_answer(data: &[u8]) {
 pub(crate) fn control_line(data: &[u8]) {
     on_stage(|stage| {
         stage.runtime.block_on(async {
-            let control = Control::bind(&stage.dir).expect("a socket can be made");
+            let bound = BoundSocket::of_owner(&stage.dir).expect("a socket can be made");
+            let control = Control::on(bound).expect("it is in a runtime");
             let (messages, mut queries) = tokio::sync::mpsc::channel::<Query>(4);
             let facts = Facts {
                 manager: "unknown",

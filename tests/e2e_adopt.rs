@@ -1,6 +1,7 @@
 //! A killed supervisor leaves a healthy gateway, and the next supervisor adopts it without a restart.
 
 #![cfg(target_os = "linux")]
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on says so by a panic")]
 
 #[expect(dead_code, reason = "each test file uses its part of the kit")]
 mod support;

@@ -1,6 +1,7 @@
 //! On file systems without dependable locks, a counter in the row shows whether an owner lives.
 
 #![cfg(target_os = "linux")]
+#![expect(clippy::expect_used, reason = "a test that cannot go on says so by a panic")]
 
 #[expect(dead_code, reason = "each test file uses its part of the kit")]
 mod support;

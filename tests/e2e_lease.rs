@@ -1,6 +1,7 @@
 //! Of several supervisors of one gateway exactly one owns the lease, from before the first spawn until its exit.
 
 #![cfg(target_os = "linux")]
+#![expect(clippy::expect_used, reason = "a test that cannot go on says so by a panic")]
 
 #[expect(dead_code, reason = "each test file uses its part of the kit")]
 mod support;

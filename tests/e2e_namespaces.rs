@@ -1,6 +1,7 @@
 //! Two supervisors in two pid namespaces share a store: neither sees the other's process, and exactly one owns the gateway.
 
 #![cfg(target_os = "linux")]
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on says so by a panic")]
 
 #[expect(dead_code, reason = "each test file uses its part of the kit")]
 mod support;

@@ -128,7 +128,9 @@ fn a_directory_that_is_shared_or_holds_other_files_is_refused_with_2_and_left_as
         let scene = Scene::new("healthy");
         let dir = scene.root().join("there");
         fs::create_dir(&dir).unwrap();
-        file.iter().for_each(|name| fs::write(dir.join(name), "").unwrap());
+        for name in file {
+            fs::write(dir.join(name), "").unwrap();
+        }
         fs::set_permissions(&dir, Permissions::from_mode(mode)).unwrap();
         chown(&dir, Some(owner), None).unwrap();
         let before = look(&dir);

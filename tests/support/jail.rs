@@ -31,7 +31,7 @@ impl Jail {
         Self { flags: vec!["--pid", "--mount-proc", "--fork", "--kill-child"], setup: vec![] }
     }
 
-    /// A time namespace of its own, whose boot was later: see time_namespaces(7).
+    /// A time namespace of its own, whose boot was later: see `time_namespaces(7)`.
     pub(crate) fn with_time() -> Self {
         Self { flags: vec!["--time", "--boottime", "5000", "--fork", "--kill-child"], setup: vec![] }
     }
