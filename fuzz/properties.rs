@@ -320,6 +320,7 @@ fn take_lease(dir: &Path, has_to: bool) {
         is_guess: true,
         host: "127.0.0.1".to_owned(),
         socket: dir.join(NAME),
+        standby_socket: dir.join("standby.sock"),
         basis: BasisChoice::Lock,
         is_watched: false,
     };

@@ -128,7 +128,7 @@ fn a_directory_that_is_shared_or_holds_other_files_is_refused_with_2_and_left_as
         let scene = Scene::new("healthy");
         let dir = scene.root().join("there");
         fs::create_dir(&dir).unwrap();
-        for name in file {
+        if let Some(name) = file {
             fs::write(dir.join(name), "").unwrap();
         }
         fs::set_permissions(&dir, Permissions::from_mode(mode)).unwrap();
