@@ -60,11 +60,11 @@ fn table() -> Vec<(&'static str, State, Option<u64>)> {
     let outcome = || Outcome { code: 0, reason: String::new() };
     vec![
         ("before the start", State::Idle, None),
-        ("the store is asked", State::Leasing { poll: asked, seen: None, owner: None }, Some(30)),
-        ("the owner is asked", State::Leasing { poll: asked, seen: None, owner: rival(None) }, Some(3)),
+        ("the store is asked", State::Leasing { poll: asked, seen: None, owner: None, stop_by: None }, Some(30)),
+        ("the owner is asked", State::Leasing { poll: asked, seen: None, owner: rival(None), stop_by: None }, Some(3)),
         (
             "the owner stops",
-            State::Leasing { poll: Poll::Due(after(1)), seen: None, owner: rival(Some(after(9))) },
+            State::Leasing { poll: Poll::Due(after(1)), seen: None, owner: rival(Some(after(9))), stop_by: None },
             Some(1),
         ),
         ("hooks are ended", State::Clearing(Clearing { left: None, heir: true, search: Search::new(NOW) }), Some(20)),
@@ -179,7 +179,7 @@ fn every_state_has_its_deadline_whatever_answer_it_waits_for() {
 /// Sends a stop and then nothing but ticks: no effect is answered any more.
 fn ends_after_stop(state: State, basis: Basis) -> Option<Moment> {
     let (mut core, mut now) = (supervisor(state, basis), NOW);
-    let by = Requester { how: "SIGTERM".to_owned(), pid: None, uid: None, command: None };
+    let by = Requester { how: "SIGTERM".to_owned(), pid: None, uid: None, command: None, inside: None };
     let mut event = Event::Requested { request: Request::Stop, by };
     for _ in 0..1000 {
         let mut effects = Effects::new();
