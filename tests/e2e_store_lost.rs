@@ -323,9 +323,13 @@ fn an_owner_that_is_cut_off_is_succeeded() {
 fn an_owner_that_is_frozen_is_succeeded_and_ends_its_gateway_when_it_wakes_up() {
     let (pair, second) = Pair::with_standby("deaf");
     let frozen = first_process(pair.first.pid()).tree();
-    frozen.iter().for_each(|process| process.signal(Signal::SIGSTOP));
+    for process in &frozen {
+        process.signal(Signal::SIGSTOP);
+    }
     pair.expect_takeover(&second, Instant::now(), STANDBY_SPAWNS);
-    frozen.iter().for_each(|process| process.signal(Signal::SIGCONT));
+    for process in &frozen {
+        process.signal(Signal::SIGCONT);
+    }
     let gone = || (gateways(&pair.scene).len() == 1).then_some(());
     wait_for("the end of its gateway", AWAKE, || pair.first.story(), gone);
     pair.expect_loss();

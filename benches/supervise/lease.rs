@@ -159,6 +159,7 @@ fn open(dir: &Path, port: u16) -> Result<(Store, Receiver<News>), Failure> {
         is_guess: false,
         host,
         socket: dir.join("control.sock"),
+        standby_socket: dir.join("standby.sock"),
         basis: BasisChoice::Auto,
         is_watched: false,
     };

@@ -27,6 +27,7 @@ impl Keeper {
             is_guess: false,
             host: "127.0.0.1".to_owned(),
             socket: stage.store().join(NAME),
+            standby_socket: stage.store().join("standby.sock"),
             basis: BasisChoice::Lock,
             is_watched: false,
         };

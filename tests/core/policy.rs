@@ -384,16 +384,13 @@ fn a_run_that_is_recalled_late_and_lies_beyond_the_window_delays_nothing() {
     let policy = Policy { boot_limit: 2, boot_window: s(300), max_restarts: 3, ..Policy::default() };
     let now = s(1_000_000);
     let mut restarts = RestartPolicy::new(1);
+    let ago = |age| now.saturating_sub(s(age));
     for age in [200, 100] {
-        restarts.after_run(now - s(age), stillborn(now - s(age)), Cause::Failed, &policy);
+        restarts.after_run(ago(age), stillborn(ago(age)), Cause::Failed, &policy);
     }
     let before = restarts.gate(now, &policy);
-    restarts.after_run(now - s(900_000), stillborn(now - s(900_000)), Cause::Asked, &policy);
+    restarts.after_run(ago(900_000), stillborn(ago(900_000)), Cause::Asked, &policy);
     assert_eq!((before, restarts.gate(now, &policy)), (now, now));
     restarts.after_run(now, stillborn(now), Cause::Asked, &policy);
-    assert_eq!(
-        restarts.gate(now, &policy),
-        now - s(200) + s(300) + ms(1),
-        "the oldest of three has to leave the window"
-    );
+    assert_eq!(restarts.gate(now, &policy), ago(200) + s(300) + ms(1), "the oldest of three has to leave the window");
 }

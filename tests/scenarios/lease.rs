@@ -362,7 +362,7 @@ fn unconfirmed_spawn() -> (World, u64) {
     world.unanswered = |effect| matches!(effect, Effect::Confirm { .. });
     start_by_heartbeat(&mut world);
     world.run_for(s(1));
-    let ticket = *confirmations(&world).last().expect("it is asked for");
+    let Some(&ticket) = confirmations(&world).last() else { panic!("none is asked for") };
     (world, ticket)
 }
 

@@ -60,6 +60,7 @@ struct Waiting {
 }
 
 #[derive(Debug, Clone, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "they are told apart in time, and several hold at once")]
 pub(super) struct LeaseState {
     /// When a restart or retry was last requested.
     wait_skipped: Option<Moment>,
