@@ -170,7 +170,7 @@ fn check(words: &[&str]) -> Result<(), String> {
         return Ok(());
     }
     let verb = words.get(1).copied().unwrap_or_default();
-    if !["bench", "build", "clippy", "deb", "deny", "fmt", "install", "mutants", "test"].contains(&verb) {
+    if !["bench", "build", "clippy", "deb", "deny", "fmt", "fuzz", "install", "mutants", "test"].contains(&verb) {
         return missing(&format!("cargo {verb}"));
     }
     if let Some(bench) = after("--bench")

@@ -1,6 +1,6 @@
 //! Planned restarts of the real gateway, one after the other: none of them costs anything.
 //!
-//! `REAL_HANDOFF_ROUNDS=10 cargo test --release --test real handoff` is the long form.
+//! `REAL_HANDOFF_ROUNDS=10 cargo test --release --test real planned_restarts` is the long form.
 
 use crate::support::process::describe;
 use crate::support::real::RealGateway;

@@ -36,6 +36,7 @@ fn hooking(phase: HookPhase, then: Then) -> State {
 
 /// Every state with every phase that waits for something else, and in how many seconds it gives that up or repeats it. None
 /// of the answers that it waits for comes.
+#[expect(clippy::too_many_lines, reason = "a table")]
 fn table() -> Vec<(&'static str, State, Option<u64>)> {
     let asked = Poll::Asked { ticket: 1, at: NOW };
     let child = Child::new(7, NOW, false);
