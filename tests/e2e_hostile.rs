@@ -330,7 +330,7 @@ fn marked(scene: &Scene) -> Bystander {
 fn a_process_with_the_instance_id_is_killed_with_the_tree() {
     for end in [End::Stop, End::Kill, End::Restart, End::Hang] {
         let scene = Scene::new(&script(&["setsid"]));
-        let mut supervisor = launch(&scene).start();
+        let mut supervisor = launch(&scene).flags(&["--kill-strays"]).start();
         family(&mut supervisor, &scene);
         let marked = marked(&scene);
         let process = marked.process();
@@ -345,7 +345,7 @@ fn a_process_with_the_instance_id_is_killed_with_the_tree() {
 #[test]
 fn a_process_with_the_instance_id_of_a_lone_leader_is_killed_soon_after_it() {
     let scene = Scene::new("healthy");
-    let mut supervisor = launch(&scene).start();
+    let mut supervisor = launch(&scene).flags(&["--kill-strays"]).start();
     supervisor.wait_started();
     let marked = marked(&scene);
     let process = marked.process();
@@ -364,7 +364,8 @@ fn a_process_with_the_instance_id_of_a_lone_leader_is_killed_soon_after_it() {
 #[test]
 fn an_exit_right_after_the_death_of_a_lone_leader_waits_for_that_scan() {
     let scene = Scene::new("healthy");
-    let mut supervisor = launch(&scene).option("--max-restarts", "0").option("--stable-after", "1h").start();
+    let mut supervisor =
+        launch(&scene).flags(&["--kill-strays"]).option("--max-restarts", "0").option("--stable-after", "1h").start();
     supervisor.wait_started();
     let marked = marked(&scene);
     let process = marked.process();

@@ -218,7 +218,7 @@ fn the_claim_of_another_user_keeps_no_gateway_from_its_start_and_is_told_with_it
     for (kind, told) in [
         ("listener", format!("claimed by uid {} (pid ", Stranger::UID)),
         ("liar", format!("claimed by uid {} (pid ", Stranger::UID)),
-        ("mute", "claimed by an unknown user".to_owned()),
+        ("mute", format!("claimed by uid {} (pid ", Stranger::UID)),
         ("full", format!("claimed by uid {} (pid ", Stranger::UID)),
     ] {
         let scene = Scene::new("healthy");

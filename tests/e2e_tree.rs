@@ -162,6 +162,10 @@ fn a_job_in_a_scope_of_its_own_and_a_bearer_below_a_stranger_outlive_restart_and
         let mut stranger = Bystander::start("a shell that has started a process with our id", command);
         let child = || stranger.process().tree().into_iter().find(|process| *process != stranger.process());
         let bearer = wait_for("its child", PATIENCE, String::new, child);
+        // What started this one is above the supervisor, too.
+        let mut command = scene.command("sleep");
+        command.arg("601").env("OPENCLAW_SUPERVISE_INSTANCE", &instance);
+        let mut sibling = Bystander::start("a process with our id beside the supervisor", command);
         supervisor.signal(Signal::SIGHUP);
         supervisor.wait_event("restart.requested");
         if kills {
@@ -183,8 +187,10 @@ fn a_job_in_a_scope_of_its_own_and_a_bearer_below_a_stranger_outlive_restart_and
         supervisor.expect_exit(0);
         assert_eq!((job.is_alive(), bearer.is_alive()), (!kills, !kills), "{}", supervisor.story());
         stranger.assert_alive();
-        let others =
-            scene.processes().into_iter().filter(|process| ![job, bearer, stranger.process()].contains(process));
+        assert_eq!(sibling.has_ended(), kills, "{}", supervisor.story());
+        let mut known = vec![job, bearer, stranger.process()];
+        known.extend((!kills).then(|| sibling.process()));
+        let others = scene.processes().into_iter().filter(|process| !known.contains(process));
         assert_eq!(others.collect::<Vec<_>>(), []);
         if bearer.is_alive() {
             bearer.kill();

@@ -5,7 +5,7 @@
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use openclaw_supervise::core::{Event, ExitUsage, Fingerprint, Layer, TreeEnd};
-use openclaw_supervise::gateway::process::{Birth, Gateway, INSTANCE, Launch, Sweep, key_of, new_instance};
+use openclaw_supervise::gateway::process::{Birth, Gateway, INSTANCE, Kill, Launch, Sweep, key_of, new_instance};
 use openclaw_supervise::gateway::tree::{Orphans, Tree};
 use openclaw_supervise::platform::proc::{self, ProcessState, Stat};
 use openclaw_supervise::platform::process::{self, Handle};
@@ -212,9 +212,10 @@ fn start_elsewhere(instance: &str, command: &str) {
 }
 
 #[tokio::test]
-async fn strays_of_a_gateway_that_ended_alone_are_told_of_later_unless_there_may_be_no_later() {
+async fn strays_of_a_gateway_that_ended_alone_are_looked_for_later_unless_there_may_be_no_later() {
     let _world = World::new("strays").await;
-    for sweep in [Sweep::Later, Sweep::Now] {
+    let cases = [Sweep::Later, Sweep::Now].into_iter().flat_map(|sweep| [(sweep, true), (sweep, false)]);
+    for (sweep, strays) in cases {
         let launch = Launch {
             key: key_of(&std::process::id().to_string()),
             program: "/bin/sleep".into(),
@@ -239,19 +240,24 @@ async fn strays_of_a_gateway_that_ended_alone_are_told_of_later_unless_there_may
             next().await,
             Event::LeaderExited { generation: 3, toll: ExitUsage { oom_killed: false, .. }, .. }
         ));
-        gateway.kill_tree(sweep, || Duration::ZERO, &events);
-        let Event::TreeGone { generation: 3, end } = next().await else { panic!("not its end") };
+        gateway.kill_tree(Kill { strays, ..Kill::from(sweep) }, || Duration::ZERO, &events);
+        let Event::TreeGone { generation: 3, mut end } = next().await else { panic!("not its end") };
         if sweep == Sweep::Later {
-            assert_eq!((end.members, end.survivors), (0, 0));
+            assert_eq!((end.members, end.survivors, end.strays.len()), (0, 0, 0));
             // Its number may go to others while they are looked for.
             gateway.release();
-            let Event::StraysKilled { generation: 3, end } = next().await else { panic!("no stray was found") };
-            assert_eq!((end.members, layers(&end)), (1, vec![(Layer::Instance, 1)]));
+            let Event::StraysKilled { generation: 3, end: later } = next().await else { panic!("no stray was found") };
+            end = later;
         } else {
-            assert_eq!((end.members, layers(&end)), (1, vec![(Layer::Instance, 1)]));
             gateway.release();
         }
-        assert!(!is_alive(&stray));
+        if strays {
+            assert_eq!((end.members, layers(&end), end.strays.len()), (1, vec![(Layer::Instance, 1)], 0));
+        } else {
+            assert_eq!((end.members, end.strays), (0, vec![format!("{} sleep 609", stray.pid)]));
+            Handle::open(stray.pid).expect("it lives").kill().expect("it is ours");
+        }
+        until(|| !is_alive(&stray)).await;
     }
 }
 

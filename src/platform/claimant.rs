@@ -18,14 +18,15 @@ impl Claimant {
         self.uid.is_some_and(|uid| uid == 0 || uid == rustix::process::geteuid().as_raw())
     }
 
-    /// A warning about one that is not trusted.
+    /// A warning about one that is no supervisor.
     #[must_use]
     pub fn warning(&self, port: u16) -> String {
         let user = self.uid.map_or_else(|| "an unknown user".to_owned(), |uid| format!("uid {uid}"));
         let command = self.by.and_then(proc::command_of).map(|command| format!(", {command}")).unwrap_or_default();
         let process = self.by.map(|pid| format!(" (pid {pid}{command})")).unwrap_or_default();
+        let why = if self.is_trusted() { "which does not listen" } else { "neither this user nor root" };
         format!(
-            "port {port} is claimed by {user}{process}, neither this user nor root: it is not taken for a supervisor, and \
+            "port {port} is claimed by {user}{process}, {why}: it is not taken for a supervisor, and \
              what listens on the port decides; supervisors with another store directory will not notice this one"
         )
     }

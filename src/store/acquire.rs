@@ -156,7 +156,10 @@ fn take_claim(context: &Context, patience: Patience) -> Result<Option<claim::Cla
             Ok(claim::ClaimOutcome::Held(held)) => held,
             Ok(claim::ClaimOutcome::Changing) if patience.pause(STEP) => continue,
             // A supervisor listens at once.
-            Ok(claim::ClaimOutcome::Changing) => claim::Claimant { by: None, uid: None },
+            Ok(claim::ClaimOutcome::Changing) => {
+                context.warn(Some(claim::by_table(port).warning(port)));
+                return Ok(None);
+            }
             Err(error) => {
                 context.warn(Some(format!(
                     "cannot claim port {port}: {error}; a supervisor with another store directory will not notice this one"
@@ -280,7 +283,9 @@ fn unjudged(context: &Context, owner: Option<Holder>) -> String {
     let owner =
         owner.map_or_else(|| "another supervisor".to_owned(), |owner| format!("pid {} ({})", owner.pid, owner.command));
     format!(
-        "{owner} holds the lease in {} by a kernel lock that cannot be seen through this file system, and did not answer;          nothing was started; stop it, or if it is gone start and stop a supervisor where it ran; if that machine is gone          for good, remove {}; with --lease heartbeat on both sides this one can take over by itself",
+        "{owner} holds the lease in {} by a kernel lock that cannot be seen through this file system, and did not answer; \
+         nothing was started; stop it, or if it is gone start and stop a supervisor where it ran; if that machine is gone \
+         for good, remove {}; with --lease heartbeat on both sides this one can take over by itself",
         context.place.dir.display(),
         folder::database_of(&context.place.dir).display()
     )

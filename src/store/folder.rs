@@ -119,15 +119,15 @@ pub(super) fn prepare(dir: &Path) -> Result<Option<String>, StoreError> {
     }
     // A volume of root that its group may write to, as Kubernetes makes it with fsGroup, is for us if we may.
     let is_lent = owner == 0 && new.is_some();
-    if owner != us && keeps_owners && !is_lent {
-        return Err(StoreError::OtherUser { path: dir.to_owned(), owner, us });
-    }
     let is_only_ours = is_made || owner == us && matches!(content, Content::Store);
     if is_open && !ignores_modes && !is_only_ours {
         return unfit(format!(
             "can be written to by every user (mode {:o}; chmod o-w would make it fit)",
             mode & 0o7777
         ));
+    }
+    if owner != us && keeps_owners && !is_lent {
+        return Err(StoreError::OtherUser { path: dir.to_owned(), owner, us });
     }
     if is_made || is_open {
         return Ok(tighten(&folder, ".", FOLDER_MODE));
@@ -321,6 +321,17 @@ mod tests {
         fs::write(&file, "").unwrap();
         let error = prepare(&file.join("store")).unwrap_err().to_string();
         assert!(error.contains("store directory") && error.ends_with("--store-dir"), "{error}");
+    }
+
+    #[test]
+    fn one_of_another_user_that_all_can_write_to_is_refused_for_that() {
+        assert!(nix::unistd::geteuid().is_root(), "needs root: another user; run `sudo -E cargo test`");
+        let scratch = Scratch::new();
+        let dir = directory(&scratch, "theirs", 0o777, &[]);
+        std::os::unix::fs::chown(&dir, Some(65_533), None).unwrap();
+        let error = prepare(&dir).unwrap_err();
+        assert!(error.is_usage() && error.to_string().contains("can be written to by every user"), "{error}");
+        assert_eq!(mode(&dir), 0o777);
     }
 
     #[test]

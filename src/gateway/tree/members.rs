@@ -1,6 +1,7 @@
 //! The members of a tree, and what is known of them.
 
 use super::membership::{Evidence, TreeMember, processes};
+use super::strays::{Reaper, parent_of};
 use super::units;
 use crate::core::{Layer, TreeEnd, TreeRecord};
 use crate::platform;
@@ -66,6 +67,7 @@ pub struct Tree {
     pub(super) uid: Option<u32>,
     /// The control groups of the systemd units in which the gateway was seen.
     pub(super) units: BTreeSet<String>,
+    pub(super) reaper: Reaper,
     /// Whether processes that were created outside, or moved there, are left.
     pub(super) spares_strays: bool,
 }
@@ -101,7 +103,12 @@ impl Tree {
     pub(super) fn of(root: Root, instance: String, since: u64) -> Self {
         let (seen, held, units) = (BTreeMap::new(), BTreeMap::new(), units::ours().into_iter().collect());
         let (leader, leaf, tag, uid) = (None, None, None, None);
-        Self { root, leader, instance, since, seen, held, leaf, tag, uid, units, spares_strays: true }
+        let reaper = match root {
+            Root::Child { .. } if cfg!(target_os = "linux") => Reaper::Us,
+            Root::Adopted { pid, .. } => parent_of(pid).map_or(Reaper::Unknown, Reaper::Other),
+            Root::Child { .. } | Root::Gone { .. } => Reaper::Unknown,
+        };
+        Self { root, leader, instance, since, seen, held, leaf, tag, uid, units, reaper, spares_strays: true }
     }
 
     /// The same tree, with the control group and the tag that its leader was started with.

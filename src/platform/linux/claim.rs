@@ -95,14 +95,15 @@ fn connected(port: u16) -> nix::Result<OwnedFd> {
     Ok(socket)
 }
 
-/// The holder as the table of sockets and the descriptors of processes tell it: one that we may not look into is unknown.
-fn by_table(port: u16) -> Claimant {
+/// The holder as the table of sockets and the descriptors of processes tell it, whether it listens or not: one that we may
+/// not look into is unknown.
+#[must_use]
+pub fn by_table(port: u16) -> Claimant {
     let wanted = format!("@{}", name(port));
     let inode = table().lines().find_map(|row| {
-        // `Num: RefCount Protocol Flags Type St Inode Path`; flag 16 is that of a listener.
+        // `Num: RefCount Protocol Flags Type St Inode Path`; state 1 is that of a socket without a peer.
         let fields: Vec<_> = row.split_ascii_whitespace().collect();
-        (fields.get(3) == Some(&"00010000") && fields.get(7) == Some(&wanted.as_str()))
-            .then(|| fields[6].parse().ok())?
+        (fields.get(5) == Some(&"01") && fields.get(7) == Some(&wanted.as_str())).then(|| fields[6].parse().ok())?
     });
     let by = inode.and_then(|inode| listener::holder_of(inode).ok().flatten());
     Claimant { by, uid: by.and_then(uid_of) }
@@ -209,6 +210,16 @@ mod tests {
         drop(claim);
         assert_eq!(peek(port).unwrap(), None);
         assert!(matches!(take(port).unwrap(), ClaimOutcome::Taken(_)));
+    }
+
+    #[test]
+    fn a_holder_that_does_not_listen_is_named_by_the_table() {
+        let (_tcp, port) = port();
+        assert_eq!(by_table(port), Claimant { by: None, uid: None });
+        let socket = socket(AddressFamily::Unix, SockType::Stream, SockFlag::SOCK_CLOEXEC, None).unwrap();
+        nix::sys::socket::bind(socket.as_raw_fd(), &UnixAddr::new_abstract(name(port).as_bytes()).unwrap()).unwrap();
+        assert!(matches!(take(port).unwrap(), ClaimOutcome::Changing));
+        assert_eq!(by_table(port), me());
     }
 
     #[test]
