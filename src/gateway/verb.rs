@@ -33,39 +33,42 @@ const SHOWS_HELP: [&str; 4] = ["-h", "--help", "-V", "--version"];
 
 /// Options with a value in a word of its own.
 const VALUED: &str = "--auth --bind --container --log-level --password --password-file --port --profile \
-    --raw-stream-path --tailscale --token --ws-log";
+    --raw-stream-path --tailscale --timeout --token --url --ws-log";
 
 /// Options without a value.
-const FLAGS: &str = "--allow-unconfigured --ambient-channels --claude-cli-logs --cli-backend-logs --compact --dev \
-    --dev-ambient-channels --force --no-color --raw-stream --reset --verbose";
+const FLAGS: &str = "--allow-unconfigured --ambient-channels --claude-cli-logs --cli-backend-logs --compact --deep --dev \
+    --dev-ambient-channels --force --json --no-color --raw-stream --reset --verbose";
 
-/// Programs that run what their arguments name, behind options and variables.
-const LAUNCHERS: &str = "bun bunx caffeinate dumb-init env nice node nodejs nohup npx setsid stdbuf tini";
+/// Programs that run what their arguments name, behind options and variables, with their verbs that do so.
+const LAUNCHERS: &str = "bun bunx caffeinate dlx doas dumb-init env exec nice node nodejs nohup npm npx pnpm pnpx setsid \
+    stdbuf sudo tini yarn";
+
+/// Options of these that have no value in a word of its own. What follows any other may be its value.
+const LAUNCHER_FLAGS: &str = "-- --bun --no-install --yes -E -b -i -n -s -v -y";
 
 /// The verb of a command, program first, if it certainly runs no gateway.
 #[must_use]
 pub fn other_verb(command: &[OsString]) -> Option<OtherVerb> {
-    let at = command.iter().position(|word| is_openclaw(word))?;
-    if !command[..at].iter().all(|word| is_launcher(word)) {
+    let is_program = |word: &OsString| is_openclaw(word) || word.to_str().is_some_and(|it| it.starts_with("openclaw@"));
+    let at = command.iter().position(is_program)?;
+    let (launchers, rest) = command.split_at(at);
+    if !launchers.iter().all(|word| is_launcher(word)) || launchers.last().is_some_and(|word| may_take_value(word)) {
         return None;
     }
-    let mut words = command[at + 1..].iter();
+    let mut words = rest[1..].iter();
     let first = next_verb(&mut words)?;
     if first != "gateway" {
-        let is_known = is_one_of(VERBS, first) || SHOWS_HELP.contains(&first);
-        return is_known.then(|| OtherVerb::new(first.to_owned(), first, first));
+        let known = help_option(first).or_else(|| is_one_of(VERBS, first).then_some(first))?;
+        return Some(OtherVerb::new(first.to_owned(), first, known));
     }
     let second = next_verb(&mut words)?;
     if second == "run" {
-        let third = next_verb(&mut words).filter(|word| SHOWS_HELP.contains(word))?;
-        return Some(OtherVerb::new(format!("gateway run {third}"), third, third));
+        let third = next_verb(&mut words)?;
+        return Some(OtherVerb::new(format!("gateway run {third}"), third, help_option(third)?));
     }
-    let is_meant = |verb: &&str| strsim::osa_distance(verb, second) <= 1 && second.len() > 3;
-    let known = if is_one_of(GATEWAY_VERBS, second) || SHOWS_HELP.contains(&second) {
-        second
-    } else {
-        GATEWAY_VERBS.split_whitespace().find(is_meant)?
-    };
+    let is_meant = |verb: &&str| strsim::osa_distance(verb, &second.to_lowercase()) <= 1 && second.len() > 3;
+    let exact = is_one_of(GATEWAY_VERBS, second).then_some(second);
+    let known = exact.or_else(|| help_option(second)).or_else(|| GATEWAY_VERBS.split_whitespace().find(is_meant))?;
     Some(OtherVerb::new(format!("gateway {second}"), second, known))
 }
 
@@ -85,7 +88,8 @@ impl OtherVerb {
             "-V" | "--version" => Some("--version"),
             _ => None,
         };
-        let meant = (word != verb).then(|| GATEWAY_VERBS.split_whitespace().find(|known| *known == verb)).flatten();
+        let mut known = SHOWS_HELP.into_iter().chain(GATEWAY_VERBS.split_whitespace());
+        let meant = (word != verb).then(|| known.find(|known| *known == verb)).flatten();
         Self { typed, meant, ours }
     }
 }
@@ -94,7 +98,7 @@ impl OtherVerb {
 fn next_verb<'a>(words: &mut impl Iterator<Item = &'a OsString>) -> Option<&'a str> {
     loop {
         let word = words.next()?.to_str()?;
-        if !word.starts_with('-') || SHOWS_HELP.contains(&word) {
+        if !word.starts_with('-') || help_option(word).is_some() {
             return Some(word);
         }
         if is_one_of(VALUED, word) {
@@ -103,6 +107,17 @@ fn next_verb<'a>(words: &mut impl Iterator<Item = &'a OsString>) -> Option<&'a s
             return None;
         }
     }
+}
+
+/// The option that shows help, also if misspelt: no option of a gateway is as near to one of these.
+fn help_option(word: &str) -> Option<&'static str> {
+    let is_near = |help: &&str| word.len() > 3 && strsim::osa_distance(help, word) <= 1;
+    SHOWS_HELP.into_iter().find(|help| *help == word).or_else(|| SHOWS_HELP.into_iter().find(is_near))
+}
+
+/// `npx -w openclaw status`, `env -C openclaw ./status`.
+fn may_take_value(word: &OsStr) -> bool {
+    word.to_str().is_none_or(|text| text.starts_with('-') && !text.contains('=') && !is_one_of(LAUNCHER_FLAGS, text))
 }
 
 fn is_launcher(word: &OsStr) -> bool {
@@ -131,6 +146,8 @@ mod tests {
                 "/usr/bin/openclaw --profile gateway --no-color gateway",
                 "node --max-old-space-size=2048 /opt/openclaw.mjs gateway --port 18789 --bind=lan --force",
                 "env -i A=b nice /usr/bin/node openclaw.mjs --dev gateway --token run",
+                "npx --yes openclaw@latest gateway --url ws://[::1]:1 --json",
+                "sudo pnpm exec openclaw gateway",
             ] {
                 let found = verb_of(&format!("{line} {verb} --json"));
                 assert_eq!(found.unwrap().typed, format!("gateway {verb}"), "{line}");
@@ -166,6 +183,13 @@ mod tests {
             "docker run --name openclaw status",
             "sudo -u openclaw status",
             "node -r ./hook.js openclaw gateway status",
+            "npx -w openclaw status",
+            "env -C openclaw doctor",
+            "tini -p openclaw status",
+            "pnpm --dir openclaw start",
+            "npm --prefix openclaw start",
+            "sudo -u x openclaw gateway run",
+            "docker exec openclaw status",
             "",
         ] {
             assert_eq!(verb_of(line), None, "{line}");
@@ -180,6 +204,9 @@ mod tests {
             ("stopp", Some("stop"), Some("stop")),
             ("status", None, Some("status")),
             ("usage-costs", Some("usage-cost"), None),
+            ("STOP", Some("stop"), Some("stop")),
+            ("--hepl", Some("--help"), Some("--help")),
+            ("-help", Some("--help"), Some("--help")),
         ] {
             let found = verb_of(&format!("openclaw gateway {typed}"));
             assert_eq!(found, Some(OtherVerb { typed: format!("gateway {typed}"), meant, ours }));

@@ -25,9 +25,10 @@ impl Supervisor {
         true
     }
 
-    /// A flood of signals of one sender fills no log.
+    /// A flood of one sender fills no log, whether it is one process or a new one each time, such as `kill` in a loop.
     fn tell_merged(&mut self, by: &Requester, delay: Option<Duration>, why: String, fx: &mut Effects) {
-        let is_same = self.merged.last.as_ref().is_some_and(|last| last.how == by.how && last.pid == by.pid);
+        let is_same = |last: &Requester| last.how == by.how && last.uid == by.uid && last.command == by.command;
+        let is_same = self.merged.last.as_ref().is_some_and(is_same);
         let count = if is_same { self.merged.count.saturating_add(1) } else { 1 };
         (self.merged.last, self.merged.count) = (Some(by.clone()), count);
         if count.is_power_of_two() {
