@@ -24,6 +24,7 @@ mod kill;
 mod members;
 mod membership;
 mod memory;
+mod reaper;
 mod scan;
 mod strays;
 mod target;

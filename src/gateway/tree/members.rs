@@ -1,7 +1,7 @@
 //! The members of a tree, and what is known of them.
 
 use super::membership::{Evidence, TreeMember, processes};
-use super::strays::{Reaper, parent_of};
+use super::reaper::Reaper;
 use super::units;
 use crate::core::{Layer, TreeEnd, TreeRecord};
 use crate::platform;
@@ -97,7 +97,8 @@ impl Tree {
     /// What is left of a tree without its leader. `leader` is the pid of the leader, if known.
     #[must_use]
     pub fn orphaned(leader: Option<i32>, instance: String, members: &[(i32, u64)]) -> Self {
-        Self { seen: members.iter().copied().collect(), ..Self::of(Root::Gone { pid: leader }, instance, 0) }
+        let (seen, reaper) = (members.iter().copied().collect(), Reaper::of_members(members));
+        Self { seen, reaper, ..Self::of(Root::Gone { pid: leader }, instance, 0) }
     }
 
     pub(super) fn of(root: Root, instance: String, since: u64) -> Self {
@@ -105,7 +106,7 @@ impl Tree {
         let (leader, leaf, tag, uid) = (None, None, None, None);
         let reaper = match root {
             Root::Child { .. } if cfg!(target_os = "linux") => Reaper::Us,
-            Root::Adopted { pid, .. } => parent_of(pid).map_or(Reaper::Unknown, Reaper::Other),
+            Root::Adopted { pid, .. } => Reaper::of_leader(pid),
             Root::Child { .. } | Root::Gone { .. } => Reaper::Unknown,
         };
         Self { root, leader, instance, since, seen, held, leaf, tag, uid, units, reaper, spares_strays: true }

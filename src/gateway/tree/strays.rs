@@ -3,33 +3,18 @@
 //! An environment goes where no process goes: into a user manager by `systemctl --user import-environment`, into an at(1)
 //! job, into a terminal multiplexer that was there before. What is known by its id alone was created in the tree only if
 //! its session was too: a session is inherited, so a living leader of it that is no member began outside. And a process
-//! that has left its parent is an orphan, which the [`Reaper`] of the tree inherits: any other living parent has started it.
+//! that has left its parent is an orphan, which the [reaper](super::reaper) of the tree inherits: any other living parent
+//! has started it.
 //!
 //! A service or scope of its own says that its user wants a process to be ended by its manager: `systemd-run --scope`.
 
 use super::members::{Tree, me};
 use super::membership::Evidence;
+use super::reaper::ancestors;
 use super::units::unit_of;
 use crate::core::TreeRecord;
 use crate::platform::proc::{self, Stat};
 use std::collections::{BTreeMap, BTreeSet};
-
-/// More levels than a process tree has; a pid that is reused during the walk could make it loop.
-const ANCESTORS_MAX: usize = 64;
-
-/// The user manager reaps what its units leave.
-const USER_MANAGER: &str = "systemd";
-
-/// What inherits the orphans of a tree.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Reaper {
-    /// As a subreaper, we do.
-    Us,
-    /// The parent of an adopted leader, which was an orphan itself.
-    Other(i32),
-    /// An ancestor of ours, or one of those that reap for others.
-    Unknown,
-}
 
 impl Tree {
     /// The same tree, with what another supervisor has recorded of its user and units.
@@ -91,14 +76,14 @@ impl Tree {
             .filter(|process| !process.is_dead() && process.pid != me())
             .map(|process| (process.pid, process))
             .collect();
-        let ancestors = ancestors();
+        let ancestors = ancestors(me());
         loop {
             let before = outside.len();
             for (&pid, bearer) in bearers {
                 let is_member =
                     |pid: i32| inside.contains_key(&pid) || bearers.contains_key(&pid) && !outside.contains(&pid);
                 let is_under = |pid: i32| living.contains_key(&pid) && !is_member(pid);
-                let was_started_outside = is_under(bearer.parent) && !self.may_reap(bearer.parent, &ancestors);
+                let was_started_outside = is_under(bearer.parent) && !self.reaper.may_be(bearer.parent, &ancestors);
                 // Only a descendant of ours comes to us when it is an orphan.
                 let is_outside = bearer.parent != me() && (is_under(bearer.session) || was_started_outside);
                 if is_outside || self.is_in_foreign_unit(pid) {
@@ -110,27 +95,6 @@ impl Tree {
             }
         }
     }
-
-    /// Whether an orphan of this tree may have come to this process. That of another pid namespace goes to the first there.
-    fn may_reap(&self, pid: i32, ancestors: &BTreeSet<i32>) -> bool {
-        let is_known = match self.reaper {
-            Reaper::Us => false,
-            Reaper::Other(reaper) => pid == reaper,
-            Reaper::Unknown => {
-                pid == 1 || ancestors.contains(&pid) || proc::name_of(pid).as_deref() == Some(USER_MANAGER)
-            }
-        };
-        is_known || pid != 1 && proc::is_first_of_namespace(pid)
-    }
-}
-
-/// Us, and those above us.
-fn ancestors() -> BTreeSet<i32> {
-    std::iter::successors(Some(me()), |&pid| parent_of(pid)).take(ANCESTORS_MAX).collect()
-}
-
-pub(super) fn parent_of(pid: i32) -> Option<i32> {
-    proc::stat(pid).ok().map(|process| process.parent).filter(|parent| *parent > 0)
 }
 
 /// Whether a process has our own user, or this one. A user who may not be seen is another one.
