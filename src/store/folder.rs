@@ -15,7 +15,8 @@ pub(super) const FILE_MODE: u32 = 0o600;
 /// The file with the lock of the lease.
 pub(super) const LOCK: &str = "lease.lock";
 
-pub(super) const DATABASE: &str = "supervise.sqlite";
+/// The file with the database.
+pub const DATABASE: &str = "supervise.sqlite";
 
 const ADVICE: &str = "choose a writable directory with --store-dir";
 
