@@ -112,6 +112,7 @@ faults! {
     WarmingExitIsFailure,
     LeaderAskedAbout,
     SuccessorKilled,
+    UnseenSuccessorKilled,
     RepairedForEver,
     RepairRearmed,
     RepairUnpaid,

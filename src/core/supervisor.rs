@@ -218,6 +218,7 @@ impl Supervisor {
         {
             return;
         }
+        let is_tick = event == Event::Tick;
         match event {
             Event::Start => self.on_start(now, fx),
             Event::Tick => self.on_tick(now, fx),
@@ -253,7 +254,10 @@ impl Supervisor {
         }
         // A gateway may just have come to life.
         self.check_confirmation(now, fx);
-        self.serve_merged(now, fx);
+        if is_tick {
+            self.tick_merged(now, fx);
+        }
+        self.hasten_merged(now);
         self.end_lost(now, fx);
     }
 

@@ -1,7 +1,9 @@
 //! Requested restarts that come faster than a gateway can become stable.
 
-use crate::world::{CRASH, Script, World, s};
-use openclaw_supervise_core::{Effect, ExitStatus, Moment, Policy, Report, Request};
+use crate::world::{CRASH, STARTED, Script, World, ours, s, sighting};
+use openclaw_supervise_core::{
+    Effect, Event, ExitStatus, Moment, Observation, Policy, ProbeScope, Readiness, Report, Request,
+};
 use std::time::Duration;
 
 const DONE: ExitStatus = ExitStatus::Code(0);
@@ -78,6 +80,71 @@ fn a_merged_request_is_served_when_it_was_told_and_all_of_them_are_one_restart()
     assert_eq!(world.spawns().len(), spawns + 1);
     world.run_for(s(60));
     assert_eq!(world.spawns().len(), spawns + 1);
+}
+
+/// Both came between the time at which it was due and the tick for it: the answer was not reported, or the signal had no
+/// request of its own.
+#[test]
+fn a_restart_that_waits_is_served_by_a_tick_and_in_the_step_of_no_other_event() {
+    let answer = |world: &mut World| {
+        let readiness = Some(Readiness { ready: false, detail: String::new() });
+        let sighting = Observation { readiness, ..sighting(STARTED, ours()) };
+        world.send(Event::Probed { ticket: world.ticket(), sighting });
+        assert_eq!(world.names().last(), Some(&"readiness.changed"));
+    };
+    let retry = |world: &mut World| world.request(Request::Retry);
+    for event in [answer as fn(&mut World), retry] {
+        let mut world = World::started(Script::default());
+        world.run_for(s(20));
+        insist(&mut world, s(25));
+        world.request(Request::Restart);
+        let (within, _) = world.core.status(world.now).restart_paced.expect("it waits");
+        let due = world.now + within;
+        world.unanswered = |effect| matches!(effect, Effect::Probe { .. });
+        world.run_until(due.saturating_sub(Duration::from_millis(1)));
+        let terminated = |world: &World| world.when(|effect| matches!(effect, Effect::Terminate { .. })).len();
+        let before = terminated(&world);
+        world.now = due + Duration::from_millis(1);
+        event(&mut world);
+        assert_eq!(terminated(&world), before);
+        assert!(world.core.deadline().is_some_and(|at| at <= world.now), "the tick for it is due");
+        world.send(Event::Tick);
+        assert_eq!(terminated(&world), before + 1);
+    }
+}
+
+#[test]
+fn a_gateway_that_becomes_stable_is_restarted_at_once_if_a_restart_waits() {
+    let mut world = World::started(Script::default());
+    world.run_for(s(20));
+    insist(&mut world, s(25));
+    world.request(Request::Restart);
+    let started = world.told("gateway.started").pop().expect("it serves");
+    let spawns = world.spawns().len();
+    world.run_until(started + Policy::default().stable_after + Policy::default().probe_interval + s(2));
+    assert_eq!(world.spawns().len(), spawns + 1);
+}
+
+/// It is no request that comes faster than a gateway can become stable.
+#[test]
+fn a_restart_that_is_asked_for_when_a_stable_gateway_has_just_refused_costs_no_later_one_its_place() {
+    let mut world = World::started_with(
+        Policy { boot_limit: 1, ..Policy::default() },
+        Script::serving(s(200), ExitStatus::Code(78)),
+    );
+    world.unanswered = |effect| matches!(effect, Effect::Probe { ask: ProbeScope::Port, .. });
+    while world.told("gateway.exited").is_empty() {
+        world.run_for(Duration::from_millis(500));
+    }
+    world.run_for(Duration::from_millis(100));
+    world.unanswered = |_| false;
+    world.script = Script::default();
+    world.request(Request::Restart);
+    world.run_for(s(20));
+    assert_eq!(world.spawns().len(), 2);
+    world.request(Request::Restart);
+    world.run_for(s(5));
+    assert_eq!((world.spawns().len(), merged(&world)), (3, vec![]));
 }
 
 #[test]

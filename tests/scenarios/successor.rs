@@ -75,6 +75,33 @@ fn a_free_port_another_program_and_the_dead_leader_itself_are_no_successor() {
     }
 }
 
+/// On a busy machine the owner of the port was not found within the time for it, and the successor died with the old tree.
+#[test]
+fn a_successor_that_is_not_found_in_time_is_looked_at_again_before_anything_is_killed() {
+    for looks in [s(2), s(5)] {
+        let mut world = left(STARTED, Owner::Unseen);
+        world.run_for(looks);
+        assert_eq!(world.told("gateway.exited").len(), 1);
+        assert_eq!(world.kills(), []);
+        world.owner = Some(heir());
+        world.run_for(s(60));
+        assert_eq!((world.kills(), world.spawns().len(), world.core.generation()), (vec![], 1, 2));
+        assert_eq!(world.told("gateway.succeeded").len(), 1);
+    }
+}
+
+#[test]
+fn a_process_that_is_never_seen_is_looked_for_within_a_bound() {
+    let mut world = left(STARTED, Owner::Unseen);
+    world.run_for(s(30));
+    let waited = world.kills()[0].saturating_sub(world.told("gateway.exited")[0]);
+    assert!((s(5)..s(6)).contains(&waited), "{waited:?}");
+    let mut world = left(STARTED, Owner::Unseen);
+    world.run_for(s(3));
+    world.request(Request::Stop);
+    assert_eq!(world.kills().len(), 1, "a stop does not wait for it");
+}
+
 #[test]
 fn a_request_while_the_successor_is_looked_for_ends_all_of_it() {
     for request in [Request::Stop, Request::Restart] {

@@ -78,13 +78,20 @@ impl Supervisor {
             && matches!(self.state, State::Starting { .. } | State::Running { .. })
     }
 
-    /// The gateway is stable, or the window has moved on.
-    pub(super) fn serve_merged(&mut self, now: Moment, fx: &mut Effects) {
-        let is_stable = matches!(self.state, State::Running { stable: true, .. });
+    /// A stable gateway may be restarted at once: by the next tick, which comes now.
+    pub(super) fn hasten_merged(&mut self, now: Moment) {
+        if let (State::Running { stable: true, .. }, Some((_, at))) = (&self.state, &mut self.merged.waiting) {
+            *at = now.min(*at);
+        }
+    }
+
+    /// The gateway is stable, or the window has moved on. A tick alone serves what waits: any other event has its own
+    /// meaning for the gateway, and is reported first.
+    pub(super) fn tick_merged(&mut self, now: Moment, fx: &mut Effects) {
         if !self.may_serve_merged() || self.has(Fault::MergedRestartForgotten) {
             return;
         }
-        if let Some((by, _)) = self.merged.waiting.take_if(|(_, at)| *at <= now || is_stable) {
+        if let Some((by, _)) = self.merged.waiting.take_if(|(_, at)| *at <= now) {
             fx.push(Effect::Report(Report::RestartRequested { by: by.clone() }));
             self.intent.harden(Intent::Restart(by));
             self.follow_intent(now, fx);

@@ -312,8 +312,8 @@ pub(super) enum TreePhase {
     /// SIGTERM is sent; the gateway drains until then, for as long as `grace`.
     Draining { until: Moment, grace: Duration },
     /// It exited with 0, as far as can be known, without a request: a gateway that answers on its port now may be a
-    /// successor that it left.
-    Seeking,
+    /// successor that it left. Until then it is looked at again if its process cannot be seen.
+    Seeking { until: Moment },
     /// `Effect::KillTree` is under way. `told` is how many survivors of the last one were reported; `lost` says that the
     /// answer to the last one, or the news of the leader's death after it, has not come.
     Killing { told: u32, until: Moment, lost: bool },

@@ -26,6 +26,11 @@ const KILL_AGAIN: Duration = Duration::from_secs(5);
 /// A kill takes 10 s, and the news of a death comes at once; what takes this long is lost, and the kill is done again.
 const ANSWER_LOST: Duration = Duration::from_secs(30);
 
+/// How long a successor is looked at again while its process cannot be seen, and the pause in between. A search for a process
+/// has 1 s; the port is in use meanwhile, so that no start is delayed.
+const SEEK_TIME_MAX: Duration = Duration::from_secs(5);
+const SEEK_PAUSE: Duration = Duration::from_millis(500);
+
 /// How long what a gateway leaves has to end by SIGTERM. The next start waits for it.
 const MEMBERS_GRACE: Duration = Duration::from_secs(1);
 
@@ -50,8 +55,10 @@ impl Stopping {
 
     pub(super) fn rearm(&mut self, now: Moment) {
         self.liveness.rearm(now);
-        if let TreePhase::Killing { until, .. } | TreePhase::Gone { until } = &mut self.tree {
-            *until = now.saturating_add(ANSWER_LOST);
+        match &mut self.tree {
+            TreePhase::Killing { until, .. } | TreePhase::Gone { until } => *until = now.saturating_add(ANSWER_LOST),
+            TreePhase::Seeking { until } => *until = now.saturating_add(SEEK_TIME_MAX),
+            TreePhase::Draining { .. } | TreePhase::Stubborn { .. } => {}
         }
     }
 
@@ -61,7 +68,7 @@ impl Stopping {
                 sooner(until.min(self.poll.wake(policy)), self.liveness.silent_deadline(policy))
             }
             TreePhase::Stubborn { again, .. } => again,
-            TreePhase::Seeking => self.poll.wake(policy),
+            TreePhase::Seeking { .. } => self.poll.wake(policy),
             TreePhase::Killing { until, .. } | TreePhase::Gone { until } => until,
         }
     }
@@ -136,7 +143,7 @@ impl Supervisor {
             TreePhase::Draining { until, .. } if matches!(self.intent, Intent::Stop(_) | Intent::StopNow(_)) => {
                 until.saturating_sub(now).min(MEMBERS_GRACE)
             }
-            TreePhase::Draining { .. } | TreePhase::Seeking => MEMBERS_GRACE,
+            TreePhase::Draining { .. } | TreePhase::Seeking { .. } => MEMBERS_GRACE,
             TreePhase::Killing { .. } | TreePhase::Stubborn { .. } | TreePhase::Gone { .. } => Duration::ZERO,
         }
     }
@@ -189,7 +196,10 @@ impl Supervisor {
             TreePhase::Stubborn { again, told } if again <= now => {
                 self.kill(now, told, false, fx);
             }
-            TreePhase::Seeking if stopping.poll.wake(&self.policy) <= now => self.end_seeking(now, fx),
+            TreePhase::Seeking { .. } if stopping.poll.wake(&self.policy) <= now => match stopping.poll {
+                Poll::Due(_) => self.probe(now, ProbeScope::Port, fx),
+                Poll::Asked { .. } => self.end_seeking(now, fx),
+            },
             // Nothing is started beside it, but a stop does not wait for it for ever.
             TreePhase::Killing { lost: true, until, .. } if until <= now && is_ending => {
                 let left = Vec::from(["no kill of it comes back".to_owned()]);
@@ -198,7 +208,7 @@ impl Supervisor {
             TreePhase::Killing { told, until, .. } if until <= now => self.kill(now, told, true, fx),
             TreePhase::Gone { until } if until <= now => self.kill(now, 0, true, fx),
             TreePhase::Draining { .. }
-            | TreePhase::Seeking
+            | TreePhase::Seeking { .. }
             | TreePhase::Stubborn { .. }
             | TreePhase::Killing { .. }
             | TreePhase::Gone { .. } => {}
@@ -207,7 +217,7 @@ impl Supervisor {
 
     pub(super) fn judge_drain(&mut self, now: Moment, sighting: &Observation, fx: &mut Effects) {
         let State::Stopping(stopping) = &mut self.state else { return };
-        if let TreePhase::Seeking = stopping.tree {
+        if let TreePhase::Seeking { .. } = stopping.tree {
             return self.judge_successor(now, sighting, fx);
         }
         stopping.liveness.observe(now, verdict_on_ours(sighting, self.policy.planted));
@@ -226,7 +236,7 @@ impl Supervisor {
 
     /// No successor is looked for any longer: the rest of the tree goes.
     pub(super) fn end_seeking(&mut self, now: Moment, fx: &mut Effects) {
-        if let State::Stopping(stopping @ Stopping { tree: TreePhase::Seeking, .. }) = &mut self.state {
+        if let State::Stopping(stopping @ Stopping { tree: TreePhase::Seeking { .. }, .. }) = &mut self.state {
             // An answer that is still under way is about what is being ended.
             stopping.poll = Poll::Due(Moment::MAX);
             self.kill(now, 0, false, fx);
@@ -236,9 +246,17 @@ impl Supervisor {
     /// Releases before 2026.8 leave a detached successor after an update, and it answers before they exit. It is no
     /// orphan to be killed and no stranger to be fought: it is kept, as one of a predecessor would be.
     fn judge_successor(&mut self, now: Moment, sighting: &Observation, fx: &mut Effects) {
-        let State::Stopping(stopping) = &self.state else { return };
+        let is_patient = self.intent == Intent::Run && !self.has(Fault::UnseenSuccessorKilled);
+        let State::Stopping(stopping) = &mut self.state else { return };
         let successor = match (&sighting.owner, sighting.verdict) {
             (Owner::Ours(holder), Verdict::Gateway(_)) if holder.pid != stopping.child.pid => holder.clone(),
+            // On a busy machine the search for the process takes longer than its time.
+            (Owner::Unseen, Verdict::Gateway(_))
+                if is_patient && matches!(stopping.tree, TreePhase::Seeking { until } if now < until) =>
+            {
+                stopping.poll = Poll::Due(now.saturating_add(SEEK_PAUSE));
+                return;
+            }
             _ => return self.end_seeking(now, fx),
         };
         if self.intent != Intent::Run || self.has(Fault::SuccessorKilled) {
@@ -327,7 +345,8 @@ impl Supervisor {
                 ExitStatus::Signal { .. } => false,
             };
             let may_have_successor = may_be_clean && up.is_some() && self.intent == Intent::Run;
-            self.enter_stopping(now, child, up, why, dead, TreePhase::Seeking);
+            let until = now.saturating_add(SEEK_TIME_MAX);
+            self.enter_stopping(now, child, up, why, dead, TreePhase::Seeking { until });
             if self.has(Fault::LeaderExitIsTreeGone) {
                 return self.settle(now, fx);
             }
@@ -341,7 +360,7 @@ impl Supervisor {
             TreePhase::Draining { .. } | TreePhase::Stubborn { .. } => {
                 self.kill(now, 0, false, fx);
             }
-            TreePhase::Seeking | TreePhase::Killing { .. } => {}
+            TreePhase::Seeking { .. } | TreePhase::Killing { .. } => {}
             TreePhase::Gone { .. } => self.settle(now, fx),
         }
     }
@@ -467,7 +486,7 @@ impl Supervisor {
             Some((started, Liveness::new(left.healthy_until.unwrap_or(started))))
         });
         let dead = Leader::Dead { death, at, drained: false, reason: LOST };
-        self.enter_stopping(now, child, up, StopReason::Orphaned, dead, TreePhase::Seeking);
+        self.enter_stopping(now, child, up, StopReason::Orphaned, dead, TreePhase::Seeking { until: now });
         self.kill(now, 0, false, fx);
     }
 

@@ -118,10 +118,7 @@ impl Judge {
             _ => None,
         });
         let reported: Vec<_> = reported.collect();
-        // A restart that was put off may follow in the same step.
-        let is_served = turn.fx.iter().any(|effect| matches!(effect, Effect::Report(Report::RestartRequested { .. })));
-        let serving = self.owned.as_ref().filter(|_| is_served).map(|owned| owned.generation);
-        let seen = self.up().or(serving).and_then(|generation| {
+        let seen = self.up().and_then(|generation| {
             let (_, sighting) = answer.filter(|(_, sighting)| !matches!(sighting.owner, Owner::Other(_)))?;
             Some((generation, sighting.readiness.as_ref()?))
         });

@@ -72,6 +72,8 @@ pub(crate) struct Pace {
     waived: bool,
     /// This supervisor has made a trial.
     tried: bool,
+    /// The last gateway that ended was stable: a request that hurries the next start comes at no pace.
+    pub(super) ended_stable: bool,
     /// When the last end was settled.
     settled: Moment,
     /// When standby last ended, which explains a refusal.
@@ -115,6 +117,7 @@ impl Pace {
             trial: true,
             waived: attended,
             tried: false,
+            ended_stable: false,
             settled: Moment::ZERO,
             stood: Moment::ZERO,
             rejected: Moment::ZERO,
@@ -310,7 +313,7 @@ impl Pace {
             () if unasked(0) && run.answered => Cause::CleanExit,
             () => Cause::Failed,
         };
-        (self.settled, self.late) = (run.settled, 0);
+        (self.settled, self.late, self.ended_stable) = (run.settled, 0, run.stable);
         if cause == Cause::Asked && !run.stable {
             self.quick.note(run.settled, true);
         }
@@ -341,7 +344,7 @@ impl Pace {
     }
 
     pub(crate) fn spawn_failed(&mut self, at: Moment) {
-        (self.pending, self.settled, self.begun) = (Some(Class::Failed), at, false);
+        (self.pending, self.settled, self.begun, self.ended_stable) = (Some(Class::Failed), at, false, false);
     }
 
     /// A start was requested while no gateway ran; `held` says whether we have the lease.

@@ -114,9 +114,14 @@ impl Judge {
 
     /// A restart is reported as requested.
     pub(super) fn judge_served(&mut self, turn: &Turn<'_>) -> Judgement {
-        if let Event::Requested { .. } = turn.event {
+        if let Event::Requested { request: Request::Restart, .. } = turn.event {
             return Ok(());
         }
+        must(
+            *turn.event == Event::Tick,
+            "request",
+            "a restart that was put off is served in the step of another event",
+        )?;
         let waiting = self.waiting.0.take().filter(|(generation, ..)| *generation == self.generation);
         let is_due = waiting.is_some_and(|(_, may, _)| may <= turn.at);
         let is_stable = waiting.is_some() && self.is_present().is_some_and(|owned| self.is_stable(owned));

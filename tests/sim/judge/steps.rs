@@ -25,6 +25,9 @@ const KILL_AGAIN_MAX: Duration = Duration::from_secs(10);
 /// The longest that an exit waits for the sweep for stray processes.
 const SWEEP_MAX: Duration = Duration::from_secs(2);
 
+/// How long a successor is looked at again while its process cannot be seen.
+const SUCCESSOR_TIME: Duration = Duration::from_secs(5);
+
 /// How long after a proof its action may wait for an answer or a tick.
 const ACT_MAX: Duration = Duration::from_secs(1);
 
@@ -255,7 +258,7 @@ impl Judge {
             Report::RestartRequested { .. } => self.judge_served(turn),
             Report::RestartScheduled { delay, .. } => {
                 if matches!(turn.event, Event::Requested { request: Request::Restart, .. }) {
-                    self.pace.quick.note(turn.at, true);
+                    self.pace.quick.note(turn.at, !self.pace.ended_stable);
                 }
                 self.asked = None;
                 let contended = std::mem::take(&mut self.port).contended;
@@ -331,6 +334,15 @@ impl Judge {
         }
     }
 
+    /// A gateway answers where ours has just exited, and its process was not found.
+    fn may_be_successor(&self, at: Moment, answer: Answer<'_>) -> bool {
+        let unseen = answer.is_some_and(|(_, sighting)| {
+            matches!((&sighting.owner, sighting.verdict), (Owner::Unseen, Verdict::Gateway(_)))
+        });
+        let left = |owned: &Owned| owned.death.is_some_and(|(_, died)| at < died + SUCCESSOR_TIME);
+        unseen && self.goal == Goal::Run && self.owned.as_ref().is_some_and(left)
+    }
+
     /// What an answer requires in the same step.
     pub(super) fn judge_answer(&self, turn: &Turn<'_>, answer: Answer<'_>) -> Judgement {
         let Some((ask, _)) = answer else { return Ok(()) };
@@ -341,6 +353,10 @@ impl Judge {
             let kills = turn.fx.iter().any(|effect| matches!(effect, Effect::KillTree { .. }));
             must(!kills, "P3", "the successor of our gateway is killed")?;
             return must(self.adopting, "P8", "the successor of our gateway is not adopted");
+        }
+        if ask == ProbeScope::Port && self.may_be_successor(turn.at, answer) {
+            let kills = turn.fx.iter().any(|effect| matches!(effect, Effect::KillTree { .. }));
+            must(!kills, "P3", "what may be the successor of our gateway is killed without a second look")?;
         }
         if ask == ProbeScope::Port {
             must(self.duty != Some(Duty::Adopt), "P8", "a gateway of ours holds the port and is not adopted")?;

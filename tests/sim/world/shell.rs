@@ -130,7 +130,11 @@ impl World<'_> {
             verdict = Verdict::Inconclusive;
             moved = moved.filter(|_| before_spawn(ask));
         }
+        // The search for the process may take longer than its time.
+        let mut luck = Dice::new(self.policy.seed ^ ticket);
+        let seeks = before_spawn(ask) && self.sups[sup].trial.core.holds().is_some();
         if self.hidden
+            || seeks && !self.calm && luck.once_in(4)
             || matches!(ask, ProbeScope::Liveness(_)) && verdict != Verdict::Foreign
             || matches!(verdict, Verdict::Free | Verdict::Inconclusive)
         {

@@ -111,7 +111,7 @@ fn table() -> Vec<(&'static str, State, Option<u64>)> {
             stopping(Leader::Alive, TreePhase::Draining { until: after(328), grace: Duration::from_secs(328) }, asked),
             Some(10),
         ),
-        ("a successor is looked for", stopping(dead, TreePhase::Seeking, asked), Some(10)),
+        ("a successor is looked for", stopping(dead, TreePhase::Seeking { until: NOW }, asked), Some(10)),
         (
             "a kill",
             stopping(Leader::Alive, TreePhase::Killing { told: 0, until: after(30), lost: false }, asked),
