@@ -24,6 +24,9 @@ const START_TIME_MAX: Duration = Duration::from_secs(30);
 /// The same for a command that a person waits for.
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(10);
 
+/// How often it is looked for a signal that asks to stop meanwhile. Settings take milliseconds.
+const SIGNAL_EVERY: Duration = Duration::from_secs(2);
+
 /// Many times what a message takes.
 const GUARD_STACK: usize = 128 * 1024;
 
@@ -59,21 +62,29 @@ fn resolve(cli: &Cli, context: &ProcessContext) -> Result<(Invocation, Guard), U
         Some(_) => (ANSWER_TIME_MAX, exit::FAILURE),
     };
     let watch = move || {
-        if answer.recv_timeout(limit) == Err(RecvTimeoutError::Timeout) {
-            refuse(&format!("openclaw-supervise: {}", hangs("the state, store or configuration path", limit)), code);
-            end(code);
+        let mut waited = Duration::ZERO;
+        while waited < limit && (waited.is_zero() || !signals::is_stop_pending()) {
+            match answer.recv_timeout(SIGNAL_EVERY) {
+                Err(RecvTimeoutError::Timeout) => waited += SIGNAL_EVERY,
+                Ok(()) | Err(RecvTimeoutError::Disconnected) => return,
+            }
         }
+        refuse(
+            &format!("openclaw-supervise: {}", hangs("the state, store, configuration or program path", waited)),
+            code,
+        );
+        end(code);
     };
     // Without the thread it is as it would be without a hang.
     let _unguarded = thread::Builder::new().name("settings".to_owned()).stack_size(GUARD_STACK).spawn(watch);
     Ok((settings::resolve(cli, context)?, guard))
 }
 
-fn hangs(what: &str, limit: Duration) -> String {
+fn hangs(what: &str, time: Duration) -> String {
     format!(
         "{what} has not answered for {}s (does its file system hang?), so nothing was done; check the mount, or name another \
          with --state-dir, --store-dir or --config",
-        limit.as_secs()
+        time.as_secs()
     )
 }
 

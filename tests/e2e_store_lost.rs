@@ -188,10 +188,13 @@ fn a_start_and_a_command_on_a_store_that_hangs_end_with_words() {
     // Now the mount is complete.
     std::fs::create_dir(&path).expect("it answers");
     store.hang();
-    let mut supervisor = start(on_store(&scene, &store));
+    let (mut supervisor, mut stopped) = (start(on_store(&scene, &store)), start(on_store(&scene, &store)));
     let probe = Verb::start(&scene, &["probe", "--store-dir", &path]);
     let status = Verb::start(&scene, &["status", "--store-dir", &path]);
     probe.wait_line("what it finds", |line| line.starts_with("free: "));
+    stopped.signal(Signal::SIGTERM);
+    let told = || stopped.story().contains("program path has not answered for").then_some(());
+    wait_for("an end by SIGTERM", Duration::from_secs(15), || stopped.story(), told);
     wait_for(
         "its end",
         Duration::from_mins(1),
@@ -201,6 +204,7 @@ fn a_start_and_a_command_on_a_store_that_hangs_end_with_words() {
     // No call to it returns yet.
     store.answer();
     supervisor.expect_exit(1);
+    stopped.expect_exit(1);
     let status = status.end().expect(4).to_string();
     assert!(status.contains(HANGS), "{status}");
     probe.end().expect(1);

@@ -5,6 +5,7 @@
 
 use crate::core::{Request, Requester};
 use crate::platform::disposition;
+use crate::platform::proc;
 use crate::platform::standard_streams::has_terminal;
 use futures_util::StreamExt;
 use nix::sys::signal::SigSet;
@@ -50,6 +51,13 @@ pub fn hold() {
 pub fn release() {
     let _infallible = set(&HANDLED).thread_unblock();
     let _infallible = set(&KEPT_AWAY).thread_unblock();
+}
+
+/// Whether a SIGTERM or SIGINT waits until [`hold`] is undone. Not known on macOS.
+#[must_use]
+pub fn is_stop_pending() -> bool {
+    let us = std::process::id().cast_signed();
+    [SIGTERM, SIGINT].into_iter().any(|signal| proc::has_pending(us, signal))
 }
 
 fn set(numbers: &[i32]) -> SigSet {

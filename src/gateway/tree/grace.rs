@@ -53,7 +53,7 @@ pub(super) fn ask_to_end(tree: &mut Tree, toll: &Toll, grace: Duration, elapsed:
         let is_due = elapsed() >= asked.saturating_add(TAKEN_WITHIN);
         heard.retain(|&(pid, start_time)| {
             proc::stat(pid).is_ok_and(|process| process.start_time == start_time && !process.is_dead())
-                && !(is_due && proc::has_pending_sigterm(pid))
+                && !(is_due && proc::has_pending(pid, libc::SIGTERM))
         });
         let is_over = heard.is_empty() || elapsed() >= grace || proc::is_left_behind();
         if is_over || tree.descend().is_ok_and(|now| now.len() > members.len() + STARTED_MAX) {

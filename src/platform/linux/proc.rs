@@ -170,18 +170,18 @@ pub fn is_first_of_namespace(pid: i32) -> bool {
 /// Whether SIGTERM does nothing to a process.
 #[must_use]
 pub fn ignores_sigterm(pid: i32) -> bool {
-    has_sigterm(pid, b"SigIgn:")
+    has_signal(pid, b"SigIgn:", libc::SIGTERM)
 }
 
-/// Whether a process has not taken a SIGTERM yet that was sent to it.
+/// Whether a process has not taken a signal yet that was sent to it.
 #[must_use]
-pub fn has_pending_sigterm(pid: i32) -> bool {
-    has_sigterm(pid, b"ShdPnd:")
+pub fn has_pending(pid: i32, signal: i32) -> bool {
+    has_signal(pid, b"ShdPnd:", signal)
 }
 
-fn has_sigterm(pid: i32, mask: &[u8]) -> bool {
+fn has_signal(pid: i32, mask: &[u8], signal: i32) -> bool {
     let mask = status_field(pid, mask).and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
-    mask.is_some_and(|mask| mask & (1 << (libc::SIGTERM - 1)) != 0)
+    mask.is_some_and(|mask| mask & (1 << (signal - 1)) != 0)
 }
 
 /// The value of a line of `/proc/PID/status`.

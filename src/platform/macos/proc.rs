@@ -287,9 +287,9 @@ pub fn ignores_sigterm(_pid: i32) -> bool {
     false
 }
 
-/// Whether a process has not taken a SIGTERM yet that was sent to it: not shown here.
+/// Whether a process has not taken a signal yet that was sent to it: not shown here.
 #[must_use]
-pub fn has_pending_sigterm(_pid: i32) -> bool {
+pub fn has_pending(_pid: i32, _signal: i32) -> bool {
     false
 }
 
