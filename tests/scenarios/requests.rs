@@ -76,6 +76,7 @@ fn a_merged_request_is_served_when_it_was_told_and_all_of_them_are_one_restart()
     assert_eq!(world.spawns().len(), spawns, "{told:?}");
     let within = world.core.status(now).restart_paced.map(|(within, _)| within);
     let due = now + within.or(told[0]).expect("it waits");
+    assert_eq!(world.core.status(world.now).next.action, "restart the gateway");
     world.run_for(due.saturating_sub(world.now) + s(1));
     assert_eq!(world.spawns().len(), spawns + 1);
     world.run_for(s(60));

@@ -180,5 +180,5 @@ fn next_text(shown: &Shown) -> Option<String> {
         around(" (at ", at.as_ref(), ")"),
         around(": ", why, "")
     );
-    (!is_well).then_some(text)
+    (!is_well || action != "probe the gateway").then_some(text)
 }
