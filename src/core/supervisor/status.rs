@@ -229,7 +229,11 @@ impl Supervisor {
             State::Spawning(_) => ("start a gateway", None, "the port is free"),
             State::Starting { .. } | State::Running { .. } if self.merged_deadline().is_some() => {
                 let at = self.merged_deadline().and_then(within);
-                ("restart the gateway", at, "it was asked for, and the gateway is to become stable first, see --boot-limit")
+                (
+                    "restart the gateway",
+                    at,
+                    "it was asked for, and the gateway is to become stable first, see --boot-limit",
+                )
             }
             State::Starting { poll, .. } | State::Running { poll, .. } if condition.is_some() => {
                 ("probe the gateway", at(poll), condition.as_deref().unwrap_or_default())
