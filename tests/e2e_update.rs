@@ -12,7 +12,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use support::supervisor::{Launch, Said, Supervisor};
-use support::{Scene, let_pass};
+use support::{PATIENCE, Scene, let_pass, wait_for};
 
 /// A package as npm lays it out: a link in `.bin`, and behind it a program that is the stand-in gateway.
 struct Package<'a> {
@@ -243,6 +243,73 @@ fn a_pre_start_hook_is_called_once_the_update_is_over_and_not_before() {
     rename(&package.retired(), &package.folder());
     supervisor.wait_started();
     assert_eq!((calls(), spent(&scene)), (2, 1.into()), "{}", supervisor.story());
+}
+
+/// A launcher of the package that starts `installer`, a script of the shell, beside the first gateway. The script is named as npm's.
+fn launch_beside<'a>(package: &Package<'a>, name: &str, installer: &str) -> Launch<'a> {
+    let (root, modules) = (package.scene.root(), package.modules.display());
+    let file = root.join(name);
+    let script = format!("cd '{}'; modules='{modules}'\n{installer}\n", root.display());
+    fs::write(&file, script).expect("a file can be made");
+    let launcher = root.join("launcher");
+    let begin =
+        format!("[ -e '{0}/once' ] || {{ : > '{0}/once'; sh '{1}' install & }}", root.display(), file.display());
+    fs::write(&launcher, format!("{begin}\nexec \"$@\"\n")).expect("a file can be made");
+    package.launch_by(&[
+        "sh",
+        &launcher.display().to_string(),
+        &package.modules.join(".bin/openclaw").display().to_string(),
+    ])
+}
+
+/// Kills the first gateway once the file `begun` is there, and returns what was told of its tree.
+fn crash_while_installing(scene: &Scene, supervisor: &mut Supervisor) -> String {
+    let gateway = supervisor.wait_started();
+    wait_for("the installer", PATIENCE, || supervisor.story(), || scene.root().join("begun").exists().then_some(()));
+    gateway.kill();
+    supervisor.wait_event("tree.killed").value()["commands"][0].as_str().unwrap_or_default().to_owned()
+}
+
+const CUT_SHORT: &str = "(an installation that was cut short: run it again)";
+
+#[test]
+fn what_a_killed_installer_has_left_is_no_update_and_it_is_named() {
+    let scene = Scene::new("healthy");
+    let package = Package::install(&scene);
+    let installer = "trap '' TERM; mkdir \"$modules/.openclaw-Ab3xYz09\"; : > begun; while :; do sleep 0.1; done";
+    let mut supervisor = launch_beside(&package, "npm-cli.js", installer).start();
+    let named = crash_while_installing(&scene, &mut supervisor);
+    assert!(named.contains("npm-cli.js install") && named.ends_with(CUT_SHORT), "{}", supervisor.story());
+    supervisor.wait_started();
+    assert!(package.retired().exists());
+    assert_eq!((supervisor.count("gateway.spawn_failed"), spent(&scene)), (0, 1.into()), "{}", supervisor.story());
+}
+
+#[test]
+fn an_installer_without_a_telling_command_line_is_known_by_the_file_that_it_writes() {
+    let scene = Scene::new("healthy");
+    let package = Package::install(&scene);
+    let installer = "exec 9> \"$modules/openclaw/part\"; : > begun; while :; do sleep 0.1; done";
+    let mut supervisor = launch_beside(&package, "worker", installer).start();
+    let named = crash_while_installing(&scene, &mut supervisor);
+    assert!(named.ends_with(CUT_SHORT), "{}", supervisor.story());
+    supervisor.wait_started();
+}
+
+#[test]
+fn an_installer_has_time_to_roll_back_after_a_crash() {
+    let scene = Scene::new("healthy");
+    let package = Package::install(&scene);
+    // npm heeds SIGTERM after it has unpacked all that it has begun to.
+    let installer = "trap 'sleep 2; rm -r \"$modules/openclaw\"; mv \"$modules/.openclaw-Ab3xYz09\" \"$modules/openclaw\"; exit' TERM
+        mv \"$modules/openclaw\" \"$modules/.openclaw-Ab3xYz09\"; mkdir \"$modules/openclaw\"; : > begun
+        while :; do sleep 0.1; done";
+    let mut supervisor = launch_beside(&package, "npm-cli.js", installer).start();
+    let named = crash_while_installing(&scene, &mut supervisor);
+    assert!(named.contains("npm-cli.js install") && named.ends_with(CUT_SHORT), "{}", supervisor.story());
+    assert!(!package.retired().exists() && package.folder().join("package.json").exists(), "{}", supervisor.story());
+    supervisor.wait_started();
+    assert_eq!(supervisor.count("gateway.spawn_failed"), 0, "{}", supervisor.story());
 }
 
 #[test]

@@ -1,40 +1,109 @@
 //! Recognises a program that installs packages: one that is killed leaves half an installation.
 
+use crate::platform::{clock, proc};
+use std::path::Path;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
 /// The verbs that write into an installation, of any of the package managers.
-const VERBS: &str = "add ci dedupe i install link rebuild remove rm uninstall up update upgrade";
+const VERBS: [&str; 10] = ["install", "i", "ci", "add", "update", "upgrade", "up", "rebuild", "link", "dedupe"];
 
-/// Options of theirs with a value in a word of its own.
-const VALUED: &str = "-C -F -w --cache --cwd --dir --filter --loglevel --prefix --registry --userconfig --workspace";
+/// The scripts of a package that a package manager runs while it installs that, by `npm_lifecycle_event`.
+const SCRIPTS: [&[u8]; 3] = [b"preinstall", b"install", b"postinstall"];
 
-/// What starts a manager, with the verbs that do so.
-const LAUNCHERS: &str = "bash bunx corepack dash dlx env exec node nodejs npx sh sudo";
+/// What build tools write into `node_modules` as they run.
+const CACHES: [&str; 3] = [".cache", ".vite", ".vite-temp"];
+
+/// When a kill of a tree last cut one short, as the time since 1970.
+static LAST_CUT: Mutex<Option<Duration>> = Mutex::new(None);
 
 /// Whether this command line, as it is shown, is an installer at work. Some set their title to the command that was typed.
 pub(super) fn is_installer(command: &str) -> bool {
-    let mut follows_valued = false;
-    let mut words = command.split_whitespace().filter(|word| {
-        let is_value = std::mem::replace(&mut follows_valued, is_one_of(VALUED, word));
-        !is_value && !word.starts_with('-')
-    });
-    let name = |word: &str| word.rsplit('/').next().unwrap_or_default().to_owned();
-    let Some(program) = words.by_ref().map(name).find(|name| !is_one_of(LAUNCHERS, name)) else { return false };
-    let mut verb = words.filter(|word| *word != "global");
-    match verb.next() {
-        Some("update" | "upgrade") if matches!(program.as_str(), "openclaw" | "openclaw.mjs") => true,
-        Some(verb) => is_manager(&program) && is_one_of(VERBS, verb),
+    let mut words = command.split_whitespace();
+    let Some(mut program) = words.next().map(name) else { return false };
+    if is_runtime(program) {
+        let mut rest = words.clone();
+        if let Some(script) = rest.by_ref().find(|word| !word.starts_with('-') && !is_value(word)).map(name)
+            && is_manager(script)
+        {
+            (program, words) = (script, rest);
+        }
+    }
+    if !is_manager(program) {
+        return false;
+    }
+    // `--prefix /opt install`
+    let mut rest = words.filter(|word| !word.starts_with('-') && !word.starts_with(['/', '.', '~']));
+    match (stem(program), rest.next()) {
+        ("openclaw", Some("update" | "upgrade")) => true,
+        ("openclaw", Some("plugins" | "skills")) => matches!(rest.next(), Some("install" | "update")),
+        ("openclaw", _) => false,
+        (_, Some(verb)) => VERBS.contains(&verb),
         // `yarn` alone installs.
-        None => matches!(program.as_str(), "yarn" | "yarn.js"),
+        (manager, None) => manager == "yarn",
     }
 }
 
-fn is_one_of(list: &str, word: &str) -> bool {
-    list.split_whitespace().any(|known| known == word)
+fn name(word: &str) -> &str {
+    word.rsplit('/').next().unwrap_or_default()
+}
+
+fn is_runtime(program: &str) -> bool {
+    let plain = program.trim_end_matches(|letter: char| letter.is_ascii_digit() || letter == '.');
+    matches!(plain, "node" | "nodejs" | "bun" | "python" | "sh" | "bash" | "dash" | "env" | "sudo")
+}
+
+/// Whether it can only be the value of an option, such as `--require ./hook.js`: a script that is no package manager.
+fn is_value(word: &str) -> bool {
+    word.contains('/') && !is_manager(name(word))
+}
+
+/// The name of a program without its ending: `npm-cli.js`, `yarn-4.1.0.cjs`.
+fn stem(program: &str) -> &str {
+    let stem =
+        program.trim_end_matches(".js").trim_end_matches(".cjs").trim_end_matches(".mjs").trim_end_matches("-cli");
+    stem.split_once('-')
+        .filter(|(_, rest)| rest.starts_with(|c: char| c.is_ascii_digit()))
+        .map_or(stem, |(stem, _)| stem)
 }
 
 fn is_manager(program: &str) -> bool {
-    let stem =
-        program.trim_end_matches(".js").trim_end_matches(".cjs").trim_end_matches(".mjs").trim_end_matches("-cli");
-    matches!(stem, "npm" | "pnpm" | "yarn" | "bun")
+    matches!(stem(program), "npm" | "pnpm" | "yarn" | "bun" | "openclaw")
+}
+
+/// Whether the files of a process show that it installs a package, whatever its command line: it writes to a file of one, or
+/// is a script of one that is being installed.
+pub(super) fn writes_package(pid: i32) -> bool {
+    let is_script = || {
+        let environment = proc::environment_of(pid);
+        let event = environment.as_ref().and_then(|environment| environment.get("npm_lifecycle_event"));
+        event.is_some_and(|event| SCRIPTS.contains(&event))
+    };
+    proc::written_files_of(pid).iter().any(|file| is_in_package(file))
+        || proc::working_directory_of(pid).is_some_and(|folder| is_in_package(&folder)) && is_script()
+}
+
+fn is_in_package(path: &Path) -> bool {
+    let mut parts = path.iter().skip_while(|part| *part != "node_modules").skip(1);
+    parts.next().is_some_and(|part| !CACHES.iter().any(|cache| part == *cache))
+}
+
+/// Records that a kill has just cut an installer short.
+pub(super) fn note_cut() {
+    *LAST_CUT.lock().unwrap_or_else(PoisonError::into_inner) = Some(clock::wall());
+}
+
+/// When a kill of a tree last cut an installer short, as the time since 1970, if none can be at work now. Looks at every process.
+#[must_use]
+pub fn given_up() -> Option<Duration> {
+    let cut = *LAST_CUT.lock().unwrap_or_else(PoisonError::into_inner);
+    cut.filter(|_| !is_any_at_work())
+}
+
+fn is_any_at_work() -> bool {
+    let shows = |pid| proc::command_of(pid).is_some_and(|command| is_installer(&command));
+    proc::is_foreign()
+        || proc::processes().map_or(true, |all| all.iter().any(|process| !process.is_dead() && shows(process.pid)))
 }
 
 #[cfg(test)]
@@ -45,38 +114,48 @@ mod tests {
     fn package_managers_that_write_are_installers_and_what_only_names_one_is_not() {
         for command in [
             "npm install -g openclaw@latest",
+            "npm install ./openclaw-2.0.0.tgz",
+            "npm --prefix /opt/openclaw install openclaw",
             "node /usr/lib/node_modules/npm/bin/npm-cli.js i -g openclaw",
             "/usr/bin/node --max-old-space-size=512 /usr/bin/npm ci",
+            "node --require ./hook.js /usr/lib/node_modules/npm/bin/npm-cli.js ci",
+            "python3.12 npm-cli.js install",
             "node /opt/pnpm/bin/pnpm.cjs add -g openclaw",
             "bun add -g openclaw",
             "yarn",
+            "yarn --cwd /opt/app",
             "node /opt/yarn.js add openclaw",
-            "npm --prefix /opt/openclaw install openclaw",
-            "pnpm -C /opt/openclaw i",
-            "yarn global add openclaw",
-            "sh -c npm install openclaw",
-            "node /opt/corepack/dist/pnpm.js remove x",
-            "npx openclaw update",
+            "node /opt/app/.yarn/releases/yarn-4.1.0.cjs install",
             "openclaw update --yes",
             "node /x/openclaw/openclaw.mjs update",
+            "node /x/openclaw/openclaw.mjs plugins install x",
         ] {
             assert!(is_installer(command), "{command}");
         }
         for command in [
             "",
             "npm run start",
+            "npm run install",
             "npm view openclaw",
-            "npm --prefix install run start",
-            "sudo rm file",
-            "sh",
             "node server.js install",
             "openclaw gateway run",
+            "openclaw plugins list",
             "openclaw-gateway",
             "vim install",
             "bun server.ts",
             "sleep 60",
         ] {
             assert!(!is_installer(command), "{command}");
+        }
+    }
+
+    #[test]
+    fn a_file_below_node_modules_is_one_of_a_package_unless_it_is_in_a_cache() {
+        for path in ["/opt/node_modules/openclaw/dist/x.js", "/opt/node_modules/.openclaw-Ab3xYz09"] {
+            assert!(is_in_package(Path::new(path)), "{path}");
+        }
+        for path in ["/opt/node_modules", "/opt/node_modules/.cache/x", "/opt/my_node_modules/x", "/opt/openclaw"] {
+            assert!(!is_in_package(Path::new(path)), "{path}");
         }
     }
 }

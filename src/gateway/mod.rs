@@ -7,7 +7,7 @@ pub mod handoff;
 pub mod hooks;
 pub mod incident;
 pub mod insiders;
-mod installer;
+pub mod installer;
 mod launch;
 pub mod openclaw;
 pub mod probe;

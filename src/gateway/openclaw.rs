@@ -57,10 +57,11 @@ impl Openclaw {
         fingerprint([Some(self.config.as_path())])
     }
 
-    /// Why the program cannot be started now. `now` is the time since 1970. Blocks on the file system.
+    /// Why the program cannot be started now. `now` is the time since 1970, as is what `given_up` returns: when the last
+    /// installation was cut short, if none is at work. Blocks on the file system.
     #[must_use]
-    pub fn obstacle(&self, now: Duration) -> Option<SpawnFailure> {
-        self.entry.obstacle(&self.program, now)
+    pub fn obstacle(&self, now: Duration, given_up: impl Fn() -> Option<Duration>) -> Option<SpawnFailure> {
+        self.entry.obstacle(&self.program, now, given_up)
     }
 
     /// Another OpenClaw command, in the gateway's environment. Its standard streams are not set.

@@ -362,7 +362,8 @@ impl Gateway {
     ) -> JoinHandle<()> {
         let Kill { sweep, grace, strays } = kill.into();
         let (generation, events) = (self.generation, events.clone());
-        let tree = self.tree.copy().with_strays(!strays);
+        // After a crash nothing waits for the kill but the next start.
+        let tree = self.tree.copy().with_strays(!strays).with_patience(sweep == Sweep::Later);
         self.signals.note(SignalsSent::KILL);
         tokio::spawn(async move {
             let at_once = if sweep == Sweep::Later { tree.end_at_once(&elapsed) } else { None };

@@ -2,6 +2,7 @@
 //! the log file. They are looked at beside the loop, and the loop starts the process once that is done.
 
 use crate::core::{Call, Fingerprint, Generation, SpawnFailure};
+use crate::gateway::installer;
 use crate::gateway::openclaw::{self, Openclaw};
 use crate::gateway::process::{self, Launch, Streams};
 use crate::gateway::program;
@@ -114,7 +115,7 @@ impl Site {
             Some((launch, openclaw)) => (&launch.program, openclaw.as_ref()),
             None => (&launch.program, openclaw.as_ref()),
         };
-        let update = openclaw.and_then(|openclaw| openclaw.obstacle(clock::wall()));
+        let update = openclaw.and_then(|openclaw| openclaw.obstacle(clock::wall(), installer::given_up));
         let obstacle = update
             .or_else(|| program::trouble(program).map(|why| SpawnFailure::Program(format!("cannot start: {why}"))));
         // Taken before the start: what is changed later is another state of the files.

@@ -12,6 +12,9 @@ use std::time::Duration;
 /// an update that failed. A rename sets ctime.
 pub(super) const RETIRED_AGE_MAX: Duration = Duration::from_mins(10);
 
+/// Added to what is missing.
+const CUT_SHORT: &str = "; an installation was cut short when its gateway ended: run it again";
+
 /// The length of the hash that npm appends to the name of a retired package: letters and digits of a base64.
 const RETIRED_HASH: usize = 8;
 
@@ -53,26 +56,48 @@ impl EntryFile {
         fingerprint([Some(program), Some(&self.path), package.as_deref(), manifest.as_deref()])
     }
 
-    pub(super) fn obstacle(&self, program: &Path, now: Duration) -> Option<SpawnFailure> {
+    /// See [`Openclaw::obstacle`](super::Openclaw::obstacle).
+    pub(super) fn obstacle(
+        &self,
+        program: &Path,
+        now: Duration,
+        given_up: impl Fn() -> Option<Duration>,
+    ) -> Option<SpawnFailure> {
         let package = match fs::canonicalize(&self.path) {
             Ok(file) => package_of(&file)?,
-            Err(error) => return self.explain_missing(&error, program, now),
+            Err(error) => return self.explain_missing(&error, program, now, given_up),
         };
         if !package.join("package.json").exists() {
-            return Some(SpawnFailure::Updating(format!("{} has no package.json", package.display())));
+            let cut = given_up().map_or("", |_| CUT_SHORT);
+            return Some(SpawnFailure::Updating(format!("{} has no package.json{cut}", package.display())));
         }
-        find_retired(&package, now).map(SpawnFailure::Updating)
+        // What an installer has left that was cut short stays there, and the package is complete as far as can be seen.
+        let retired = find_retired(&package, now)?;
+        let is_left = given_up().is_some_and(|cut| retired.changed <= cut);
+        (!is_left).then(|| SpawnFailure::Updating(retired.told()))
     }
 
-    fn explain_missing(&self, error: &io::Error, program: &Path, now: Duration) -> Option<SpawnFailure> {
+    /// Without its files it cannot be started, whether an update goes on or was cut short: it is looked for again.
+    fn explain_missing(
+        &self,
+        error: &io::Error,
+        program: &Path,
+        now: Duration,
+        given_up: impl Fn() -> Option<Duration>,
+    ) -> Option<SpawnFailure> {
         let link = fs::read_link(&self.path).ok().zip(self.path.parent());
         let file = link.map_or_else(|| self.path.clone(), |(target, folder)| folder.join(target));
-        if let Some(why) = package_of(&file).and_then(|package| find_retired(&package, now)) {
+        let shown = self.path.display();
+        if let Some(retired) = package_of(&file).and_then(|package| find_retired(&package, now)) {
+            let is_left = given_up().is_some_and(|cut| retired.changed <= cut);
+            let why = if is_left { format!("{shown} is missing: {error}{CUT_SHORT}") } else { retired.told() };
             return Some(SpawnFailure::Updating(why));
         }
-        let shown = self.path.display();
         match self.opened_by {
-            _ if self.existed => Some(SpawnFailure::Updating(format!("{shown} has disappeared: {error}"))),
+            _ if self.existed => {
+                let cut = given_up().map_or("", |_| CUT_SHORT);
+                Some(SpawnFailure::Updating(format!("{shown} has disappeared: {error}{cut}")))
+            }
             OpenedBy::Runtime => Some(SpawnFailure::Program(format!(
                 "cannot start {shown} with {}: {error}; correct COMMAND, or install OpenClaw there",
                 program.display()
@@ -91,20 +116,33 @@ fn package_of(file: &Path) -> Option<PathBuf> {
     Some(folder.to_owned()).filter(|folder| folder.ends_with("openclaw"))
 }
 
+/// What npm has renamed a package to while it replaces it.
+struct Retired {
+    path: PathBuf,
+    /// When, as the time since 1970, in whole seconds.
+    changed: Duration,
+}
+
+impl Retired {
+    fn told(&self) -> String {
+        format!("npm is replacing the package: {} exists", self.path.display())
+    }
+}
+
 /// Finds the hidden sibling that npm renames a package to while it replaces it: `.NAME-HASH`.
-fn find_retired(package: &Path, now: Duration) -> Option<String> {
+fn find_retired(package: &Path, now: Duration) -> Option<Retired> {
     let prefix = format!(".{}-", package.file_name()?.to_str()?);
     let is_its = |name: &str| {
         let hash = name.strip_prefix(&prefix).unwrap_or_default();
         hash.len() == RETIRED_HASH && hash.bytes().all(|byte| byte.is_ascii_alphanumeric())
     };
-    let is_young = |changed: i64| {
-        u64::try_from(changed).is_ok_and(|changed| now.saturating_sub(Duration::from_secs(changed)) < RETIRED_AGE_MAX)
-    };
     let entries = fs::read_dir(package.parent()?).ok()?.flatten();
-    let mut retired = entries.filter(|entry| entry.file_name().to_str().is_some_and(is_its));
-    let entry = retired.find(|entry| entry.metadata().is_ok_and(|meta| is_young(meta.ctime())))?;
-    Some(format!("npm is replacing the package: {} exists", entry.path().display()))
+    let retired = entries.filter(|entry| entry.file_name().to_str().is_some_and(is_its));
+    let dated = |entry: fs::DirEntry| {
+        let changed = Duration::from_secs(u64::try_from(entry.metadata().ok()?.ctime()).ok()?);
+        Some(Retired { path: entry.path(), changed })
+    };
+    retired.filter_map(dated).find(|retired| now.saturating_sub(retired.changed) < RETIRED_AGE_MAX)
 }
 
 /// A hash of the mtimes and sizes of the files. A missing file counts as zeroes. Blocks on the file system.

@@ -123,7 +123,7 @@ impl Drop for Installed {
 
 /// The reason, if an update is the obstacle.
 fn update(openclaw: &Openclaw, now: Duration) -> Option<String> {
-    match openclaw.obstacle(now) {
+    match openclaw.obstacle(now, || None) {
         Some(SpawnFailure::Updating(why)) => Some(why),
         None => None,
         other => panic!("{other:?}"),
@@ -139,6 +139,9 @@ fn an_update_is_an_obstacle_while_it_lasts() {
     assert!(update(&openclaw, now).unwrap().contains(".openclaw-1a2B3c4D"));
     let later = now + RETIRED_AGE_MAX + Duration::from_mins(1);
     assert_eq!(update(&openclaw, later), None, "an update that failed long ago");
+    let known = |cut: Duration| openclaw.obstacle(now, || Some(cut));
+    assert_eq!(known(later), None, "left by an installer that was killed");
+    assert!(known(Duration::ZERO).is_some(), "another one has begun since");
     fs::remove_dir(installed.retired()).unwrap();
     for other in [".openclaws", ".openclaw-plugin-1a2B3c4D", ".openclaw-1a2B3c4", ".openclaw-1a2B-c4D"] {
         fs::create_dir(installed.package.with_file_name(other)).unwrap();
@@ -146,6 +149,10 @@ fn an_update_is_an_obstacle_while_it_lasts() {
     assert_eq!(update(&openclaw, now), None, "unrelated siblings");
     fs::remove_file(installed.package.join("package.json")).unwrap();
     assert!(update(&openclaw, now).unwrap().contains("package.json"));
+    let Some(SpawnFailure::Updating(why)) = openclaw.obstacle(now, || Some(later)) else {
+        panic!("it cannot be started")
+    };
+    assert!(why.contains("package.json") && why.contains("run it again"), "{why}");
 }
 
 #[test]
@@ -176,10 +183,10 @@ fn a_package_that_disappears_is_an_update_however_it_is_started() {
 #[test]
 fn a_file_that_never_existed_is_an_error_only_if_a_runtime_would_open_it_here() {
     let now = Duration::from_secs(1);
-    let failure = openclaw("/bin/node /nowhere/openclaw/openclaw.mjs gateway").obstacle(now);
+    let failure = openclaw("/bin/node /nowhere/openclaw/openclaw.mjs gateway").obstacle(now, || None);
     assert!(matches!(&failure, Some(SpawnFailure::Program(why)) if why.contains("/nowhere/openclaw")), "{failure:?}");
     for line in ["/bin/docker exec it /nowhere/openclaw.mjs gateway", "/bin/env node /nowhere/openclaw.mjs gateway"] {
-        assert_eq!(openclaw(line).obstacle(now), None, "{line}");
+        assert_eq!(openclaw(line).obstacle(now, || None), None, "{line}");
     }
 }
 

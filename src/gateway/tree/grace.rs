@@ -18,8 +18,12 @@ const TAKEN_WITHIN: Duration = Duration::from_millis(50);
 /// The pauses before another look at the members, the last one again and again.
 const PAUSES_MS: [u64; 5] = [1, 2, 5, 10, 20];
 
+/// How many times the grace of the others an installer gets in a patient kill: npm rolls back on SIGTERM, but unpacks first
+/// what it has begun to. All of it is within the time of a kill, `TIME_MAX`.
+const INSTALLER_FACTOR: u32 = 7;
+
 /// Sends SIGTERM to all members, but SIGKILL to a leader that still lives: it would start others. Waits until those that do
-/// not ignore it have ended, until `elapsed` is `grace` at most.
+/// not ignore it have ended, until `elapsed` is `grace` at most, or [`INSTALLER_FACTOR`] times that for an installer.
 #[expect(clippy::disallowed_methods, reason = "it runs on a worker")]
 pub(super) fn ask_to_end(tree: &mut Tree, toll: &Toll, grace: Duration, elapsed: &impl Fn() -> Duration) {
     let begun = proc::tick();
@@ -35,8 +39,11 @@ pub(super) fn ask_to_end(tree: &mut Tree, toll: &Toll, grace: Duration, elapsed:
         let _gone = leader.kill();
     }
     tree.note(&members, begun);
+    let leader = tree.number();
+    let others = || members.iter().filter(|member| Some(member.process.pid) != leader);
+    toll.seek_installer(others());
     let mut heard: Vec<Name> = Vec::new();
-    for member in members.iter().filter(|member| Some(member.process.pid) != tree.number()) {
+    for member in others() {
         let Some(held) = tree.hold(member.process.pid, |process| tree.parentage(process)) else { continue };
         let heeds = !proc::ignores_sigterm(member.process.pid);
         if held.handle.terminate().is_ok() && heeds {
@@ -47,15 +54,20 @@ pub(super) fn ask_to_end(tree: &mut Tree, toll: &Toll, grace: Duration, elapsed:
         }
     }
     let asked = elapsed();
+    let longest = if tree.is_patient { grace.saturating_mul(INSTALLER_FACTOR) } else { grace };
     let mut pauses = PAUSES_MS.into_iter();
     let mut pause = Duration::ZERO;
     loop {
-        let is_due = elapsed() >= asked.saturating_add(TAKEN_WITHIN);
+        let now = elapsed();
+        let is_due = now >= asked.saturating_add(TAKEN_WITHIN);
+        if now >= grace {
+            heard.retain(|&member| toll.is_installer(member));
+        }
         heard.retain(|&(pid, start_time)| {
             proc::stat(pid).is_ok_and(|process| process.start_time == start_time && !process.is_dead())
                 && !(is_due && proc::has_pending(pid, libc::SIGTERM))
         });
-        let is_over = heard.is_empty() || elapsed() >= grace || proc::is_left_behind();
+        let is_over = heard.is_empty() || now >= longest || proc::is_left_behind();
         if is_over || tree.descend().is_ok_and(|now| now.len() > members.len() + STARTED_MAX) {
             return;
         }

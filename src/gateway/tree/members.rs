@@ -70,6 +70,8 @@ pub struct Tree {
     pub(super) reaper: Reaper,
     /// Whether processes that were created outside, or moved there, are left.
     pub(super) spares_strays: bool,
+    /// Whether installers get more time than the others to end by SIGTERM.
+    pub(super) is_patient: bool,
 }
 
 impl Tree {
@@ -103,19 +105,25 @@ impl Tree {
 
     pub(super) fn of(root: Root, instance: String, since: u64) -> Self {
         let (seen, held, units) = (BTreeMap::new(), BTreeMap::new(), units::ours().into_iter().collect());
-        let (leader, leaf, tag, uid) = (None, None, None, None);
+        let (leader, leaf, tag, uid, spares_strays, is_patient) = (None, None, None, None, true, false);
         let reaper = match root {
             Root::Child { .. } if cfg!(target_os = "linux") => Reaper::Us,
             Root::Adopted { pid, .. } => Reaper::of_leader(pid),
             Root::Child { .. } | Root::Gone { .. } => Reaper::Unknown,
         };
-        Self { root, leader, instance, since, seen, held, leaf, tag, uid, units, reaper, spares_strays: true }
+        Self { root, leader, instance, since, seen, held, leaf, tag, uid, units, reaper, spares_strays, is_patient }
     }
 
     /// The same tree, with the control group and the tag that its leader was started with.
     #[must_use]
     pub fn with(self, leaf: Option<Arc<Leaf>>, tag: Option<RlimitTag>) -> Self {
         Self { leaf, tag, ..self }
+    }
+
+    /// The same tree. `is_patient`: whether installers in it get more time to end by SIGTERM than the others.
+    #[must_use]
+    pub fn with_patience(self, is_patient: bool) -> Self {
+        Self { is_patient, ..self }
     }
 
     /// The same tree, with a hold on its leader.

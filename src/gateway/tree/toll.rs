@@ -1,6 +1,6 @@
 //! The members that a kill has found, for its report.
 
-use super::super::installer::is_installer;
+use super::super::installer;
 use super::membership::{self, Evidence, TreeMember};
 use crate::core::{Layer, TreeEnd};
 use crate::platform::proc::{self, Stat};
@@ -24,6 +24,7 @@ struct Killed {
     escaped: bool,
     evidence: Evidence,
     command: Option<String>,
+    installs: bool,
 }
 
 /// Outlives an attempt on an abandoned worker.
@@ -49,7 +50,24 @@ impl Toll {
         // Without the lock: the read may get stuck.
         let command = is_named.then(|| proc::command_of(process.pid).unwrap_or_default());
         let escaped = Some(process.group) != number;
-        self.lock().insert(name(&process), Killed { is_signalled: false, escaped, evidence, command });
+        let installs = command.as_deref().is_some_and(installer::is_installer);
+        self.lock().insert(name(&process), Killed { is_signalled: false, escaped, evidence, command, installs });
+    }
+
+    /// Looks for an installer among the files of these members, unless a command line shows one.
+    pub(super) fn seek_installer<'a>(&self, members: impl Iterator<Item = &'a TreeMember>) {
+        if self.lock().values().any(|killed| killed.installs) {
+            return;
+        }
+        for member in members.take(READ_MAX).filter(|member| installer::writes_package(member.process.pid)) {
+            if let Some(killed) = self.lock().get_mut(&name(&member.process)) {
+                killed.installs = true;
+            }
+        }
+    }
+
+    pub(super) fn is_installer(&self, member: Name) -> bool {
+        self.lock().get(&member).is_some_and(|killed| killed.installs)
     }
 
     /// Records a member that cannot be inspected, unless it was seen before.
@@ -60,7 +78,7 @@ impl Toll {
         }
         let (evidence, command) = (Evidence::of(Layer::Descent), Some("(hidden)".to_owned()));
         // No process that we could have started has a start time of 0.
-        killed.insert((pid, 0), Killed { is_signalled: true, escaped, evidence, command });
+        killed.insert((pid, 0), Killed { is_signalled: true, escaped, evidence, command, installs: false });
     }
 
     /// Returns whether that is new.
@@ -78,10 +96,12 @@ impl Toll {
         // The strays are what matters to the operator; the leader was named when it ended.
         let (leader, mut named): (Vec<_>, Vec<_>) = killed.iter().partition(|((pid, _), _)| Some(*pid) == leader);
         named.extend(leader);
-        let is_cut = |killed: &Killed| killed.command.as_deref().is_some_and(is_installer);
-        named.sort_by_key(|(_, killed)| !is_cut(killed));
+        named.sort_by_key(|(_, killed)| !killed.installs);
+        if named.first().is_some_and(|(_, killed)| killed.installs) {
+            installer::note_cut();
+        }
         let commands = named.iter().filter_map(|((pid, _), killed)| {
-            let note = if is_cut(killed) { " (an installation that was cut short: run it again)" } else { "" };
+            let note = if killed.installs { " (an installation that was cut short: run it again)" } else { "" };
             Some(format!("{pid} {}{note}", killed.command.as_ref()?))
         });
         TreeEnd {

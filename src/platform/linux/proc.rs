@@ -3,6 +3,7 @@
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 
 mod files;
 mod reader;
@@ -152,6 +153,22 @@ fn parse_cgroup(lines: &str) -> Option<String> {
     let path = |prefix: &str| lines.lines().find_map(|line| line.split_once(':')?.1.strip_prefix(prefix));
     let (unified, systemd) = (path(":"), path("name=systemd:"));
     unified.filter(|path| *path != "/").or(systemd).or(unified).map(str::to_owned)
+}
+
+/// The working directory of a process; its file system is not asked.
+#[must_use]
+pub fn working_directory_of(pid: i32) -> Option<PathBuf> {
+    fs::read_link(path_of(pid, "cwd").ok()?).ok()
+}
+
+/// The files that a process has open for writing; their file systems are not asked.
+#[must_use]
+pub fn written_files_of(pid: i32) -> Vec<PathBuf> {
+    let Ok(entries) = path_of(pid, "fd").and_then(fs::read_dir) else { return Vec::new() };
+    // The mode of the link is that of the open file.
+    let is_written = |link: &Path| fs::symlink_metadata(link).is_ok_and(|meta| meta.mode() & 0o200 != 0);
+    let links = entries.flatten().map(|entry| entry.path()).filter(|link| is_written(link));
+    links.filter_map(|link| fs::read_link(link).ok()).collect()
 }
 
 /// The real user of a process. A program that is set-user-id does not change it, and the owner of `/proc/PID`, which is root

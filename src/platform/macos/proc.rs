@@ -6,6 +6,7 @@
 use std::ffi::{c_int, c_void};
 use std::io;
 use std::mem::MaybeUninit;
+use std::path::PathBuf;
 use std::ptr;
 
 use crate::platform::command_line;
@@ -267,6 +268,18 @@ fn parse(start: &[u8]) -> Option<Start<'_>> {
     let mut words = strings[path_end + padding..].split(|&byte| byte == 0);
     let arguments = words.by_ref().take(count).collect();
     Some(Start { arguments, environment: words.collect() })
+}
+
+/// The working directory of a process: not shown here.
+#[must_use]
+pub fn working_directory_of(_pid: i32) -> Option<PathBuf> {
+    None
+}
+
+/// The files that a process has open for writing: not shown here.
+#[must_use]
+pub fn written_files_of(_pid: i32) -> Vec<PathBuf> {
+    Vec::new()
 }
 
 /// The real user of a process. A program that is set-user-id does not change it.
