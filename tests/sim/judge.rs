@@ -453,7 +453,8 @@ impl Judge {
             Event::StopBudget { timeout } => {
                 self.policy.stop_timeout = *timeout;
                 // The drain of a gateway that is not there yet will have this time.
-                self.stop = self.stop.map(|(since, grace)| (since, if self.spawning { *timeout } else { grace }));
+                self.stop =
+                    self.stop.map(|(since, grace)| (since, if self.owned.is_none() { *timeout } else { grace }));
             }
             Event::Start
             | Event::Tick

@@ -244,7 +244,8 @@ impl FakeShell {
             Effect::KillTree { generation, .. } => {
                 let ours = self.tree == Some(generation) || self.leader == Some(generation);
                 must(ours, "P2", "SIGKILL to what was neither spawned nor adopted")?;
-                (self.killing, self.tree) = (true, Some(generation));
+                // What is killed is no longer followed: an answer that is under way names a process that dies with it.
+                (self.killing, self.tree, self.following) = (true, Some(generation), None);
             }
             Effect::Hook { ticket, .. } => {
                 must(self.tree.is_none(), "P1", "a hook runs alone")?;
@@ -259,7 +260,13 @@ impl FakeShell {
                 must(ours, "P2", "a look at what was neither spawned nor adopted")?;
             }
             // A pre-start hook that failed uses a number up.
-            Effect::Remember { generation, .. } => self.generation = self.generation.max(generation),
+            Effect::Remember { generation, fact } => {
+                self.generation = self.generation.max(generation);
+                // Two kills found nothing of it: it is dead, and the news of that is lost.
+                if self.tree.is_none() && matches!(fact, Fact::Died(_)) {
+                    self.leader = None;
+                }
+            }
             Effect::Exit(_) => self.exited = true,
             Effect::ClearHooks { .. }
             | Effect::Follow(_)

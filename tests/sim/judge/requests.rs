@@ -55,9 +55,9 @@ impl QuickRestarts {
     }
 }
 
-/// The requested restart that waits: for which gateway, and when it may be made and has to be.
+/// The requested restart that waits: for which gateway, and when it may be made and has to be. `1`: there is one to restart.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Waiting(Option<(Generation, Moment, Moment)>);
+pub(super) struct Waiting(Option<(Generation, Moment, Moment)>, bool);
 
 impl Judge {
     /// The gateway serves or boots, and nothing ends it.
@@ -131,14 +131,16 @@ impl Judge {
     }
 
     /// What was put off is not forgotten.
-    pub(super) fn judge_waiting(&self, turn: &Turn<'_>) -> Judgement {
-        let Some((generation, _, due)) = self.waiting.0 else { return Ok(()) };
+    pub(super) fn judge_waiting(&mut self, turn: &Turn<'_>) -> Judgement {
+        let can = self.goal == Goal::Run && !self.lease.lost && self.is_present().is_some();
+        let could = std::mem::replace(&mut self.waiting.1, can);
+        let Some((generation, _, due)) = &mut self.waiting.0 else { return Ok(()) };
+        // One that was due during a search or an examination is made by the tick after it.
+        if !could {
+            *due = turn.at.max(*due);
+        }
         let slack = TICK_LATE_MAX + self.standstill;
-        let is_forgotten = generation == self.generation
-            && due + slack <= turn.at
-            && self.goal == Goal::Run
-            && !self.lease.lost
-            && self.is_present().is_some();
+        let is_forgotten = can && *generation == self.generation && *due + slack <= turn.at;
         must(!is_forgotten, "request", "a restart that was put off is forgotten")
     }
 }

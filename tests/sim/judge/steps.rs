@@ -259,6 +259,9 @@ impl Judge {
             Report::RestartScheduled { delay, .. } => {
                 if matches!(turn.event, Event::Requested { request: Request::Restart, .. }) {
                     self.pace.quick.note(turn.at, !self.pace.ended_stable);
+                } else if matches!(turn.event, Event::Adopted { .. }) {
+                    // A request that came during the search hurries the start that follows it.
+                    self.pace.quick.note(turn.at, false);
                 }
                 self.asked = None;
                 let contended = std::mem::take(&mut self.port).contended;
