@@ -180,5 +180,6 @@ fn next_text(shown: &Shown) -> Option<String> {
         around(" (at ", at.as_ref(), ")"),
         around(": ", why, "")
     );
-    (!is_well || action != "probe the gateway").then_some(text)
+    // A restart that waits for its pace: the gateway is well and will be replaced.
+    (!is_well || action == "restart the gateway").then_some(text)
 }
