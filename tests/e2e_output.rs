@@ -65,6 +65,7 @@ fn probes_that_find_nothing_new_write_nothing() {
     let scene = Scene::new("healthy");
     let mut supervisor = scene.start();
     let gateway = supervisor.wait_started();
+    supervisor.wait_event("readiness.changed");
     let before = supervisor.lines().len();
     scene.diary().wait_requests(gateway.pid, 20);
     assert_eq!(supervisor.lines().len(), before, "{}", supervisor.story());
