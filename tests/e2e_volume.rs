@@ -97,8 +97,6 @@ fn a_store_of_another_user_is_refused_with_78_and_left_as_it_is() {
     needs_root("another user");
     let scene = Scene::new("healthy");
     fs::create_dir(scene.store_dir()).unwrap();
-    // Open to all, as a volume without modes is: the owner decides.
-    fs::set_permissions(scene.store_dir(), Permissions::from_mode(0o777)).unwrap();
     chown(scene.store_dir(), Some(OTHER), None).unwrap();
     let mut supervisor = scene.start();
     supervisor.expect_exit(78);
@@ -122,7 +120,7 @@ fn a_directory_that_is_shared_or_holds_other_files_is_refused_with_2_and_left_as
         ("as a new /tmp", 0o1777, None, 0),
         ("world-writable", 0o777, None, 0),
         ("as /etc", 0o755, Some("passwd"), 0),
-        ("as /root", 0o700, Some(".profile"), 0),
+        ("as a home", 0o750, Some(".profile"), 0),
         ("the home of another user", 0o755, Some(".profile"), OTHER),
     ] {
         let scene = Scene::new("healthy");

@@ -6,7 +6,6 @@ use super::process_context::ProcessContext;
 use crate::cli::is_profile;
 use crate::platform::refusal::is_refusal;
 use rustix::fs::{Access, access};
-use rustix::io::Errno;
 use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io::{self, ErrorKind};
@@ -191,10 +190,6 @@ impl NotWritable {
     fn refused(why: String) -> Self {
         Self { why, is_refused: true }
     }
-}
-
-pub(super) fn is_read_only(folder: &Path) -> bool {
-    access(folder, Access::WRITE_OK) == Err(Errno::ROFS)
 }
 
 /// Checks that `folder` can be written, or created where it is missing, without changing anything.

@@ -13,7 +13,7 @@ use crate::gateway::hooks::Commands;
 use crate::gateway::openclaw;
 use crate::host::manager::{DRAIN_WHOLE, ProcessManager};
 use crate::platform::random;
-use crate::store::{self, BasisChoice};
+use crate::store::BasisChoice;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -73,10 +73,7 @@ pub(super) fn resolve(common: Common<'_>) -> Result<Box<Settings>, UsageErrors> 
         }
     };
     // A store inside a state directory that cannot be written fails for the same reason.
-    let is_writable = check("state directory", "--state-dir", &target.state_dir);
-    // The history in a store that was remounted read-only is read, and paces the start.
-    let is_read = paths::is_read_only(&store_dir) && store_dir.join(store::DATABASE).exists();
-    if !is_read && (is_writable || !store_dir.starts_with(&target.state_dir)) {
+    if check("state directory", "--state-dir", &target.state_dir) || !store_dir.starts_with(&target.state_dir) {
         check("store directory", "--store-dir", &store_dir);
     }
     UsageErrors::check(errors)?;

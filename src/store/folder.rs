@@ -15,8 +15,7 @@ pub(super) const FILE_MODE: u32 = 0o600;
 /// The file with the lock of the lease.
 pub(super) const LOCK: &str = "lease.lock";
 
-/// The file with the database.
-pub const DATABASE: &str = "supervise.sqlite";
+pub(super) const DATABASE: &str = "supervise.sqlite";
 
 const ADVICE: &str = "choose a writable directory with --store-dir";
 
@@ -106,7 +105,11 @@ pub(super) fn prepare(dir: &Path) -> Result<Option<String>, StoreError> {
     let (us, owner, mode) = (rustix::process::geteuid().as_raw(), meta.uid(), meta.mode());
     let content = if is_made { Content::Usable } else { content(&folder, owner) };
     let unfit = |why: String| Err(StoreError::Unfit { path: dir.to_owned(), why });
-    if let Content::Others(name) = &content {
+    // Among files that no other user reaches ours do no harm.
+    let is_private = owner == us && mode.trailing_zeros() >= 6;
+    if let Content::Others(name) = &content
+        && !is_private
+    {
         return unfit(format!("holds other files ({})", name.display()));
     }
     let (is_open, is_sticky) = (mode & 0o002 != 0, mode & 0o1000 != 0);
@@ -262,6 +265,7 @@ mod tests {
             ("store", 0o755, &["lease.lock", "supervise.sqlite-wal", "control.sock", "incidents"], false),
             ("beside others", 0o750, &["lease.lock", "notes"], false),
             ("mount", 0o755, &["lost+found"], false),
+            ("private", 0o700, &["notes"], false),
             ("lent", 0o2775, &[], true),
         ] {
             let dir = directory(&scratch, name, bits, files);
@@ -287,7 +291,7 @@ mod tests {
             ("open", 0o777, &[], "can be written to by every user (mode 777; chmod o-w would"),
             ("open beside others", 0o777, &["lease.lock", "notes"], "can be written to by every user"),
             ("etc", 0o755, &["passwd"], "holds other files (passwd)"),
-            ("home", 0o700, &[".profile"], "holds other files (.profile)"),
+            ("home", 0o750, &[".profile"], "holds other files (.profile)"),
         ] {
             let dir = directory(&scratch, name, bits, files);
             let error = prepare(&dir).unwrap_err();

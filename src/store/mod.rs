@@ -45,7 +45,7 @@ mod write_buffer;
 pub use clock::{Clocks, Stamp};
 pub use error::StoreError;
 pub use events::EventRow;
-pub use folder::{DATABASE, make as make_folder};
+pub use folder::make as make_folder;
 pub use identity::Identity;
 pub use lease::LeaseRow;
 pub use messages::{BasisChoice, Limits, News, Place, SpawnIntent};
