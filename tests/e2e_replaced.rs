@@ -94,6 +94,8 @@ fn socket_lease_and_records_come_back_wherever_the_directory_went() {
         }),
     ];
     thread::scope(|scope| {
+        scope.spawn(a_socket_that_is_removed_comes_back);
+        scope.spawn(an_owner_that_has_locked_the_new_directory_and_has_no_socket_yet_is_known_by_its_claim);
         for (what, replace) in cases {
             scope.spawn(move || {
                 let (scene, mut owner, gateway) = serving();
@@ -106,7 +108,6 @@ fn socket_lease_and_records_come_back_wherever_the_directory_went() {
 }
 
 /// Between its lock and its socket the record in the new directory names no owner.
-#[test]
 fn an_owner_that_has_locked_the_new_directory_and_has_no_socket_yet_is_known_by_its_claim() {
     let (scene, mut owner, gateway) = serving();
     fs::remove_dir_all(scene.state_dir()).unwrap();
@@ -121,7 +122,6 @@ fn an_owner_that_has_locked_the_new_directory_and_has_no_socket_yet_is_known_by_
     assert_comes_back(&scene, &mut owner, &gateway, "its directory was locked for an instant");
 }
 
-#[test]
 fn a_socket_that_is_removed_comes_back() {
     let (scene, mut owner, gateway) = serving();
     fs::remove_file(scene.store_dir().join("control.sock")).unwrap();

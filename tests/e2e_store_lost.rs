@@ -2,6 +2,7 @@
 //! machine may start one, and the next one starts when the store is back.
 
 #![cfg(target_os = "linux")]
+#![expect(clippy::expect_used, reason = "a test that cannot go on says so by a panic")]
 #![expect(clippy::disallowed_methods, reason = "a test measures by the clock, with a bound")]
 
 #[expect(dead_code, reason = "each test file uses its part of the kit")]
@@ -72,6 +73,7 @@ fn assert_back(supervisor: &mut Supervisor, scene: &Scene) {
 fn a_gateway_ends_before_second_thirty_without_its_store_and_the_next_one_follows() {
     thread::scope(|scope| {
         scope.spawn(a_store_that_hangs);
+        scope.spawn(a_start_and_a_command_on_a_store_that_hangs_end_with_words);
         scope.spawn(a_store_that_is_locked);
         for error in [Errno::IO, Errno::STALE] {
             scope.spawn(move || a_store_that_fails(error));
@@ -180,7 +182,6 @@ fn a_stop_while_the_store_hangs() {
 }
 
 /// Where the settings hang, there is no loop yet that could tell.
-#[test]
 fn a_start_and_a_command_on_a_store_that_hangs_end_with_words() {
     let scene = Scene::new("healthy");
     let [store] = mount_at([scene.root().join("net")]);
