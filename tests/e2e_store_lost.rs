@@ -28,8 +28,8 @@ const UNCONFIRMED: std::ops::Range<i64> = 20_000..25_000;
 /// What a program says that cannot look at its own paths.
 const HANGS: &str = "(does its file system hang?), so nothing was done; check the mount";
 
-/// Where the failure meets it: at the path, or in the middle of a write.
-const FAILS: [&str; 2] = ["cannot look at ", "cannot write "];
+/// Where the failure meets it: at the path, in the middle of a write, or at a page that then counts as corrupt.
+const FAILS: [&str; 3] = ["cannot look at ", "cannot write ", "cannot move the corrupt "];
 
 fn on_store<'a>(scene: &'a Scene, store: &Mount) -> Launch<'a> {
     scene.launch().option("--store-dir", &store.path().join("store").display().to_string())
