@@ -163,7 +163,7 @@ fn a_store_that_hangs_under_an_operator_who_keeps_the_gateway() {
     supervisor.expect_exit(0);
 }
 
-/// The gateway is ours, whoever has the lease: it is told at once. That the lease is given back is told when it is.
+/// The gateway is ours, with or without the lease: it is signalled at once. A release is reported once it is done.
 fn a_stop_while_the_store_hangs() {
     let scene = Scene::new("healthy");
     let [store] = mount_at([scene.root().join("net")]);

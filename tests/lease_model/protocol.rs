@@ -335,7 +335,7 @@ impl Protocol {
         let mut next = self.with_gateway(world, side, false);
         next.record = Record::Nothing;
         let after = if goal == Goal::Stop { Phase::Leaving } else { Phase::Idle };
-        // In its own place it is its own gateway, whoever has the lease.
+        // In its own place it is its own gateway, with or without the lease.
         let done = if self.setting.one_pid_namespace { self.act(&world, side) } else { Ok(()) };
         own(found, side, "ends the gateway", done.map(|()| next.enter(side, after)));
     }

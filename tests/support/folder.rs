@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 /// `FUSE_AUTO_INVAL_DATA`: pages are cached, and dropped when the times of the file have changed. So a file can be mapped.
 const AUTO_INVALIDATE: u32 = 1 << 12;
 
-/// One file, which is kept open: whoever has it open as well goes on with it after it is replaced.
+/// One file, which is kept open: a process that has it open as well goes on with it after it is replaced.
 struct Node {
     path: PathBuf,
     file: File,
