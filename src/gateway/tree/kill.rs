@@ -111,22 +111,26 @@ async fn kill(tree: Tree, grace: Duration, elapsed: impl Fn() -> Duration + Clon
 }
 
 impl Tree {
-    /// SIGKILL to what needs no look at `/proc`: the control group, the leader, and its process group. Returns whether the
-    /// leader lived.
-    fn strike(&self, with_group: bool) -> bool {
+    /// SIGKILL to what needs no look at `/proc`: the control group, the leader, and its process group. Returns the pid of
+    /// the leader if it lived until then.
+    fn strike(&self, with_group: bool) -> Option<i32> {
         if let Some(leaf) = &self.leaf
             && let Err(error) = leaf.kill()
         {
             tracing::debug!(%error, "cannot kill the control group at once");
         }
-        // Before the leader: it is a zombie then, but no handle of another process.
-        if let Root::Child { pid, .. } = self.root
-            && with_group
-        {
-            let _none = kill::kill_group_led_by_child(pid);
-        }
         let lives = |leader: &Arc<Handle>| matches!(leader.has_ended(), Ok(false));
-        self.leader.as_ref().filter(|leader| lives(leader)).is_some_and(|leader| leader.kill().is_ok())
+        // Looked at before its group is killed: it may be a zombie right after it.
+        let living = self.leader.as_ref().filter(|leader| lives(leader));
+        // Before the leader: it is a zombie then, but no handle of another process.
+        let struck = match self.root {
+            Root::Child { pid, .. } if with_group => {
+                let was_alive = kill::is_living_child(pid);
+                kill::kill_group_led_by_child(pid).is_ok_and(|()| was_alive).then_some(pid)
+            }
+            Root::Child { .. } | Root::Adopted { .. } | Root::Gone { .. } => None,
+        };
+        living.filter(|leader| leader.kill().is_ok()).map(|leader| leader.pid()).or(struck)
     }
 }
 
@@ -296,10 +300,8 @@ impl<E: Fn() -> Duration> TreeKill<E> {
         }
         // Whether `/proc` shows them or not.
         let with_group = self.tree.number().is_none_or(|group| !self.has_stray(group));
-        if self.tree.strike(with_group)
-            && let Some(leader) = &self.tree.leader
-        {
-            self.toll.note_hidden(leader.pid(), false);
+        if let Some(leader) = self.tree.strike(with_group) {
+            self.toll.note_hidden(leader, false);
         }
         // Finds most members quickly, before the others fork more. The scan that follows reports an error.
         let _seen_by_the_scan = self.kill_family();

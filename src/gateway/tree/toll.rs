@@ -51,7 +51,9 @@ impl Toll {
         let command = is_named.then(|| proc::command_of(process.pid).unwrap_or_default());
         let escaped = Some(process.group) != number;
         let installs = command.as_deref().is_some_and(installer::is_installer);
-        self.lock().insert(name(&process), Killed { is_signalled: false, escaped, evidence, command, installs });
+        let mut killed = self.lock();
+        killed.remove(&hidden(process.pid));
+        killed.insert(name(&process), Killed { is_signalled: false, escaped, evidence, command, installs });
     }
 
     /// Looks for an installer among the files of these members, unless a command line shows one.
@@ -77,8 +79,7 @@ impl Toll {
             return;
         }
         let (evidence, command) = (Evidence::of(Layer::Descent), Some("(hidden)".to_owned()));
-        // No process that we could have started has a start time of 0.
-        killed.insert((pid, 0), Killed { is_signalled: true, escaped, evidence, command, installs: false });
+        killed.insert(hidden(pid), Killed { is_signalled: true, escaped, evidence, command, installs: false });
     }
 
     /// Returns whether that is new.
@@ -123,6 +124,11 @@ pub(super) fn survivor(member: &TreeMember, is_refused: bool) -> String {
         _ => proc::condition_of(pid).unwrap_or_else(|| "gone by now".to_owned()),
     };
     format!("{pid} {command} ({condition})")
+}
+
+/// The name of one whose start time could not be read: no process that we could have started has one of 0.
+fn hidden(pid: i32) -> Name {
+    (pid, 0)
 }
 
 pub(super) fn count(number: usize) -> u32 {
