@@ -1,0 +1,188 @@
+//! The verbs and the options of each.
+
+use super::options::Options;
+use super::value::{duration, positive_duration, profile};
+use clap::{Args, Subcommand};
+use std::ffi::OsString;
+use std::time::Duration;
+
+#[derive(Debug, Clone, Subcommand)]
+#[command(defer = true)] // each has a table of all options, and one of them is needed
+pub enum Verb {
+    /// Supervise a gateway [default verb]
+    #[command(args_override_self = true)]
+    Run {
+        #[command(flatten)]
+        options: Options,
+        /// Command of the gateway [default: openclaw gateway run, with openclaw from PATH, and with --port if that is given]
+        #[arg(last = true, value_name = "COMMAND")]
+        command: Vec<OsString>,
+    },
+    /// Supervise `openclaw gateway ARG...`, as the --wrapper of an OpenClaw service does
+    #[command(disable_help_flag = true)]
+    Gateway {
+        /// Arguments for the gateway, passed on unread; options of the supervisor go before the verb
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARG")]
+        args: Vec<OsString>,
+    },
+    /// Probe the gateway once; exit 0 if it is as asked, else 1
+    #[command(args_override_self = true)]
+    Probe {
+        #[command(flatten)]
+        options: Options,
+        #[command(flatten)]
+        question: ProbeFlags,
+        /// Repeat the probe until it succeeds, for at most this long [default: probe once]
+        #[arg(long, value_name = "DURATION", value_parser = duration, help_heading = "Probe")]
+        wait: Option<Duration>,
+        /// Print the verdict as one JSON object
+        #[arg(long, help_heading = "Probe")]
+        json: bool,
+    },
+    /// Show what is running, what happened last and what comes next; exit 0 if healthy, 3 if not running, else 4
+    #[command(args_override_self = true)]
+    Status {
+        #[command(flatten)]
+        options: Options,
+        /// Print one JSON object
+        #[arg(long, help_heading = "Status")]
+        json: bool,
+    },
+    /// Check the installation; exit 1 if any check fails
+    #[command(args_override_self = true)]
+    Doctor {
+        #[command(flatten)]
+        options: Options,
+        /// Print one JSON object
+        #[arg(long, help_heading = "Doctor")]
+        json: bool,
+    },
+    /// Install, enable and start the service
+    #[command(args_override_self = true)]
+    Install {
+        #[command(flatten)]
+        service: ServiceOptions,
+        #[command(flatten)]
+        options: Options,
+        /// Command of the gateway, as for `run`
+        #[arg(last = true, value_name = "COMMAND")]
+        command: Vec<OsString>,
+    },
+    /// Stop, disable and remove the service
+    #[command(args_override_self = true)]
+    Uninstall {
+        #[command(flatten)]
+        service: ServiceOptions,
+        /// Profile that the service was installed with
+        #[arg(long, value_name = "NAME", value_parser = profile, help_heading = "Service")]
+        profile: Option<String>,
+    },
+    /// Show the recorded events, oldest first
+    #[command(args_override_self = true)]
+    Events {
+        #[command(flatten)]
+        options: Options,
+        /// Print one JSON object per line
+        #[arg(long, help_heading = "Events")]
+        json: bool,
+        /// Show the last N events
+        #[arg(short = 'n', value_name = "N", default_value_t = 50, help_heading = "Events")]
+        count: u32,
+        /// Keep printing new events until interrupted
+        #[arg(long, help_heading = "Events")]
+        follow: bool,
+    },
+    /// Restart the gateway and wait until it is up
+    #[command(args_override_self = true)]
+    Restart {
+        #[command(flatten)]
+        options: Options,
+        /// Wait this long for the new gateway [default: --stop-timeout + --startup-timeout + the hooks' timeouts + 30s]
+        #[arg(long, value_name = "DURATION", value_parser = positive_duration, help_heading = "Request")]
+        timeout: Option<Duration>,
+    },
+    /// Stop the gateway and the supervisor, and wait until both have exited
+    #[command(args_override_self = true)]
+    Stop {
+        #[command(flatten)]
+        options: Options,
+        /// Wait this long for the exit [default: --stop-timeout + --post-stop-timeout + 30s]
+        #[arg(long, value_name = "DURATION", value_parser = positive_duration, help_heading = "Request")]
+        timeout: Option<Duration>,
+    },
+    /// Start the gateway now instead of waiting for the next scheduled attempt
+    #[command(args_override_self = true)]
+    RetryNow {
+        #[command(flatten)]
+        options: Options,
+        /// Wait this long for the answer [default: 10s]
+        #[arg(long, value_name = "DURATION", value_parser = positive_duration, help_heading = "Request")]
+        timeout: Option<Duration>,
+    },
+    /// Demonstrate supervision on a stand-in gateway: kill, freeze, restart and stop it
+    Demo(Demo),
+    /// Run the gateway that `demo` supervises
+    #[command(hide = true)]
+    DemoGateway(StandIn),
+    /// Run a child process of that gateway
+    #[command(hide = true)]
+    DemoHelper,
+}
+
+#[derive(Debug, Clone, Copy, Args)]
+#[group(multiple = false)]
+#[expect(clippy::struct_excessive_bools, reason = "each is one flag of the command line")]
+pub struct ProbeFlags {
+    /// Is it serving? [default]
+    #[arg(long, help_heading = "Probe")]
+    pub live: bool,
+    /// Is it ready for work? A channel that cannot connect keeps it unready
+    #[arg(long, help_heading = "Probe")]
+    pub ready: bool,
+    /// Has it finished starting?
+    #[arg(long, help_heading = "Probe")]
+    pub started: bool,
+    /// Is a supervisor running? For the liveness probe of a container: a supervisor restarts a gateway that is down
+    #[arg(long, help_heading = "Probe")]
+    pub supervised: bool,
+}
+
+#[derive(Debug, Clone, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is one flag of the command line")]
+pub struct ServiceOptions {
+    /// User service [default, except for root]
+    #[arg(long, conflicts_with_all = ["system", "run_as"], help_heading = "Service")]
+    pub user: bool,
+    /// System service [default for root]
+    #[arg(long, help_heading = "Service")]
+    pub system: bool,
+    /// Account that a system service runs as [default: the user who called sudo, else the current one]
+    #[arg(long, value_name = "USER", help_heading = "Service")]
+    pub run_as: Option<OsString>,
+    /// Show what would be written and run, and change nothing
+    #[arg(long, help_heading = "Service")]
+    pub dry_run: bool,
+    /// Replace or remove a file that `install` did not write, or that was edited since
+    #[arg(long, help_heading = "Service")]
+    pub force: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Args)]
+pub struct Demo {
+    /// Run without pauses, for scripts
+    #[arg(long, help_heading = "Demo")]
+    pub fast: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Args)]
+pub struct StandIn {
+    /// Port to listen on
+    #[arg(long)]
+    pub port: u16,
+    /// Report "starting" for this long
+    #[arg(long, value_parser = duration)]
+    pub boot: Duration,
+    /// Report "draining" for this long
+    #[arg(long, value_parser = duration)]
+    pub drain: Duration,
+}
