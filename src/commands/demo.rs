@@ -12,6 +12,7 @@ mod terminal_ui;
 
 pub use error::DemoError;
 
+use super::terminal::Terminal;
 use crate::cli::Demo;
 use crate::host::clock;
 use crate::host::signals::{Signal, Signals};
@@ -19,15 +20,16 @@ use nix::sys::signal::Signal as Number;
 use sandbox::Sandbox;
 use script::{Script, prefix};
 use std::io::{self, IsTerminal, Write};
+use std::os::fd::AsFd;
 use supervisor::SupervisorEvent;
 use terminal_ui::{TerminalUi, Timing};
 
 /// Runs the demo and cleans up, whether it finishes, fails or is stopped by a signal.
-pub async fn run(demo: Demo, out: impl Write + IsTerminal) -> Result<(), DemoError> {
+pub async fn run(demo: Demo, out: impl Write + IsTerminal + AsFd) -> Result<(), DemoError> {
     let mut signals = Signals::install().map_err(DemoError::Signals)?;
     let mut sandbox = Sandbox::create().map_err(DemoError::Sandbox)?;
-    let colour = out.is_terminal() && std::env::var_os("NO_COLOR").is_none();
-    let mut ui = TerminalUi::new(out, colour, clock::now());
+    let terminal = Terminal::of(&out);
+    let mut ui = TerminalUi::new(out, terminal, clock::now());
     let played = {
         let mut script = Script::new(&mut ui, &mut sandbox, demo.fast);
         tokio::select! {

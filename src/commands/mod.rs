@@ -15,6 +15,7 @@ pub mod probe;
 mod record;
 pub mod run;
 pub mod status;
+pub mod terminal;
 
 /// Whether the file system of the store answers in time: no call to one that hangs returns. Unlike a look at the directory,
 /// open(2) asks the server of NFS each time.

@@ -1,5 +1,6 @@
 //! The demo's output: plain lines, no wider than [`WIDTH`].
 
+use super::super::terminal::{Style, Terminal, wrap};
 use super::supervisor::LogLine;
 use crate::core::Moment;
 use std::io::{self, Write};
@@ -14,38 +15,6 @@ const SENTENCE_COLUMN: usize = 34;
 /// The column of commands: after the time and the prompt.
 const COMMAND_COLUMN: usize = 12;
 
-/// An SGR parameter (ECMA-48).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Style {
-    Bold,
-    Dim,
-    Red,
-    Green,
-    Yellow,
-    Cyan,
-}
-
-impl Style {
-    fn code(self) -> &'static str {
-        match self {
-            Self::Bold => "1",
-            Self::Dim => "2",
-            Self::Red => "31",
-            Self::Green => "32",
-            Self::Yellow => "33",
-            Self::Cyan => "36",
-        }
-    }
-
-    fn of_level(level: &str) -> Self {
-        match level {
-            "ERROR" => Self::Red,
-            "WARN" => Self::Yellow,
-            _ => Self::Green,
-        }
-    }
-}
-
 /// How long a chapter's reactions took, counted from the script's action.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct Timing {
@@ -59,13 +28,13 @@ pub(super) struct Timing {
 
 pub(super) struct TerminalUi<W> {
     out: W,
-    colour: bool,
+    terminal: Terminal,
     begun: Moment,
 }
 
 impl<W: Write> TerminalUi<W> {
-    pub(super) fn new(out: W, colour: bool, begun: Moment) -> Self {
-        Self { out, colour, begun }
+    pub(super) fn new(out: W, terminal: Terminal, begun: Moment) -> Self {
+        Self { out, terminal, begun }
     }
 
     /// Sets the origin of the shown times.
@@ -74,7 +43,7 @@ impl<W: Write> TerminalUi<W> {
     }
 
     pub(super) fn title(&mut self, text: &str) -> io::Result<()> {
-        let text = self.paint(Style::Bold, text);
+        let text = self.terminal.paint(Style::Bold, text);
         self.write(&format!("{text}\n\n"))
     }
 
@@ -88,7 +57,7 @@ impl<W: Write> TerminalUi<W> {
         for pair in settings.chunks(2) {
             let cells = pair.iter().map(|(flag, value, default)| {
                 let default = format!("(default {default})");
-                format!("{flag:<20}{value:>6}  {}", self.paint(Style::Dim, &format!("{default:<16}")))
+                format!("{flag:<20}{value:>6}  {}", self.terminal.paint(Style::Dim, &format!("{default:<16}")))
             });
             let line = cells.collect::<Vec<_>>().join("  ");
             self.write(&format!("    {}\n", line.trim_end()))?;
@@ -98,23 +67,23 @@ impl<W: Write> TerminalUi<W> {
 
     pub(super) fn chapter(&mut self, number: usize, of: usize, title: &str, about: &str) -> io::Result<()> {
         let head = format!("[{number}/{of}] {title}");
-        let head = self.paint(Style::Bold, &head);
+        let head = self.terminal.paint(Style::Bold, &head);
         self.write(&format!("\n{head}\n"))?;
         self.paragraph(about)
     }
 
     /// A command that has the effect of the script's next action.
     pub(super) fn command(&mut self, at: Moment, text: &str) -> io::Result<()> {
-        let head = format!("{} {}", self.time(at), self.paint(Style::Cyan, "$"));
+        let head = format!("{} {}", self.time(at), self.terminal.paint(Style::Cyan, "$"));
         let lines = wrap(text, WIDTH - COMMAND_COLUMN);
-        let painted: Vec<String> = lines.iter().map(|line| self.paint(Style::Cyan, line)).collect();
+        let painted: Vec<String> = lines.iter().map(|line| self.terminal.paint(Style::Cyan, line)).collect();
         self.hang(&head, COMMAND_COLUMN, &painted)
     }
 
     /// A log line. `prefix` tells the two supervisors apart.
     pub(super) fn event(&mut self, line: &LogLine, prefix: char) -> io::Result<()> {
         let time = self.time(line.at);
-        let name = self.paint(Style::of_level(&line.level), &format!("{:<21}", line.event));
+        let name = self.terminal.paint(Style::of_level(&line.level), &format!("{:<21}", line.event));
         self.hang(&format!("{time} {prefix} {name}"), SENTENCE_COLUMN, &wrap(&line.sentence, WIDTH - SENTENCE_COLUMN))
     }
 
@@ -125,9 +94,9 @@ impl<W: Write> TerminalUi<W> {
     }
 
     pub(super) fn table(&mut self, rows: &[Timing]) -> io::Result<()> {
-        let head = self.paint(Style::Bold, "Measured, from the action to the event");
+        let head = self.terminal.paint(Style::Bold, "Measured, from the action to the event");
         let columns = format!("  {:<24}{:>11}{:>14}{:>11}  {}", "", "noticed", "next spawn", "started", "supervisor");
-        let columns = self.paint(Style::Dim, columns.trim_end());
+        let columns = self.terminal.paint(Style::Dim, columns.trim_end());
         self.write(&format!("\n{head}\n{columns}\n"))?;
         for row in rows {
             let cell = |time: Option<Duration>| time.map_or_else(|| "-".to_owned(), precise);
@@ -143,17 +112,13 @@ impl<W: Write> TerminalUi<W> {
 
     pub(super) fn closing(&mut self, good: bool, text: &str) -> io::Result<()> {
         let style = if good { Style::Green } else { Style::Red };
-        let text = self.paint(style, text);
+        let text = self.terminal.paint(style, text);
         self.write(&format!("\n  {text}\n"))
     }
 
     fn time(&self, at: Moment) -> String {
         let seconds = at.saturating_sub(self.begun).as_secs_f64();
-        self.paint(Style::Dim, &format!("{seconds:>8.2}s"))
-    }
-
-    fn paint(&self, style: Style, text: &str) -> String {
-        if self.colour { format!("\x1b[{}m{text}\x1b[0m", style.code()) } else { text.to_owned() }
+        self.terminal.paint(Style::Dim, &format!("{seconds:>8.2}s"))
     }
 
     /// Flushes, so that the reader sees each line at once.
@@ -175,41 +140,14 @@ fn precise(time: Duration) -> String {
     }
 }
 
-/// Breaks a text into lines of at most `width` characters, between words where that is possible.
-fn wrap(text: &str, width: usize) -> Vec<String> {
-    let mut lines = vec![String::new()];
-    for word in text.split(' ') {
-        let mut rest: Vec<char> = word.chars().collect();
-        loop {
-            let used = lines.last().map_or(0, |line| line.chars().count());
-            let blank = usize::from(used > 0);
-            if used + blank + rest.len() <= width {
-                if let Some(line) = lines.last_mut() {
-                    line.extend(std::iter::repeat_n(' ', blank).chain(rest));
-                }
-                break;
-            }
-            if used > 0 {
-                lines.push(String::new());
-                continue;
-            }
-            let more = rest.split_off(width);
-            lines.pop();
-            lines.extend([rest.iter().collect(), String::new()]);
-            rest = more;
-        }
-    }
-    lines
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use proptest::prelude::*;
 
     fn shown(colour: bool, draw: impl Fn(&mut TerminalUi<&mut Vec<u8>>) -> io::Result<()>) -> String {
         let mut bytes = Vec::new();
-        draw(&mut TerminalUi::new(&mut bytes, colour, Duration::from_secs(10))).unwrap();
+        let terminal = Terminal::fixed(None, colour, "UTC0", "2026-11-30T02:14:00Z");
+        draw(&mut TerminalUi::new(&mut bytes, terminal, Duration::from_secs(10))).unwrap();
         String::from_utf8(bytes).unwrap()
     }
 
@@ -257,15 +195,5 @@ mod tests {
             assert_eq!(precise(Duration::from_micros(us)), text);
         }
         assert_eq!(precise(Duration::from_millis(2_346)), "2.35 s");
-    }
-
-    proptest! {
-        #[test]
-        fn no_line_is_too_wide_and_no_character_is_lost(text in "[a-z /.]{0,400}", width in 1_usize..80) {
-            let lines = wrap(&text, width);
-            prop_assert!(lines.iter().all(|line| line.chars().count() <= width));
-            let letters = |text: &str| text.chars().filter(|c| *c != ' ').collect::<String>();
-            prop_assert_eq!(letters(&lines.concat()), letters(&text));
-        }
     }
 }
