@@ -106,7 +106,7 @@ fn limit_core(is_wanted: bool) -> nix::Result<()> {
 fn in_session(words: &[String]) -> String {
     let Some((program, rest)) = words.split_first() else { return "in-session: no command".to_owned() };
     // A test run in the background of a shell ignores SIGINT and SIGQUIT, which a supervisor would leave so.
-    let defaults = diary::ignores_keyboard_signals().then_some(["env", "--default-signal=INT,QUIT"]);
+    let defaults = diary::ignores_keyboard_signals().then_some(["/usr/bin/env", "--default-signal=INT,QUIT"]);
     let mut words = defaults.into_iter().flatten().chain([program.as_str()]);
     match nix::unistd::setsid() {
         Ok(_) => {

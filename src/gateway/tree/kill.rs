@@ -122,14 +122,10 @@ impl Tree {
         let lives = |leader: &Arc<Handle>| matches!(leader.has_ended(), Ok(false));
         // Looked at before its group is killed: it may be a zombie right after it.
         let living = self.leader.as_ref().filter(|leader| lives(leader));
+        let child = if let Root::Child { pid, .. } = self.root { Some(pid).filter(|_| with_group) } else { None };
+        let struck = child.filter(|&pid| kill::is_living_child(pid));
         // Before the leader: it is a zombie then, but no handle of another process.
-        let struck = match self.root {
-            Root::Child { pid, .. } if with_group => {
-                let was_alive = kill::is_living_child(pid);
-                kill::kill_group_led_by_child(pid).is_ok_and(|()| was_alive).then_some(pid)
-            }
-            Root::Child { .. } | Root::Adopted { .. } | Root::Gone { .. } => None,
-        };
+        let struck = child.filter(|&pid| kill::kill_group_led_by_child(pid).is_ok()).and(struck);
         living.filter(|leader| leader.kill().is_ok()).map(|leader| leader.pid()).or(struck)
     }
 }

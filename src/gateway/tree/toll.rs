@@ -126,7 +126,7 @@ pub(super) fn survivor(member: &TreeMember, is_refused: bool) -> String {
     format!("{pid} {command} ({condition})")
 }
 
-/// The name of one whose start time could not be read: no process that we could have started has one of 0.
+/// The name of a process without a known start time: none that we could have started has one of 0.
 fn hidden(pid: i32) -> Name {
     (pid, 0)
 }
