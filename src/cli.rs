@@ -3,17 +3,24 @@
 //! An option counts after the verb, then before it, then from its variable. clap's own `env` knows one level of options
 //! and the environment of this process; ours has two, and `doctor` reads the units of other processes. So what was typed
 //! and the variables of what was not are parsed once more as one row of options, see [`Cli::read`].
+
 mod error;
+mod help;
+mod notes;
 mod options;
 mod value;
 mod verb;
 
 pub use error::line;
+pub use help::{SHARED, codes};
+pub use notes::{NOTES, Notes};
 pub use options::{ConflictMode, Options, RepairMode};
 pub use value::{Host, MemoryMax, StopTimeout, is_profile};
-pub use verb::{Demo, ProbeFlags, ServiceOptions, StandIn, Verb};
+pub use verb::{Demo, ProbeFlags, ServiceOptions, Shell, StandIn, Verb};
 
+use clap::builder::StyledStr;
 use clap::{ArgMatches, Args, Command, CommandFactory, FromArgMatches, Parser};
+use help::Extent;
 use options::{WITHOUT_VARIABLE, variable_of};
 use std::ffi::OsString;
 
@@ -23,11 +30,9 @@ use std::ffi::OsString;
     name = "openclaw-supervise",
     version,
     args_override_self = true,
-    disable_help_subcommand = true,
     subcommand_value_name = "VERB",
     subcommand_help_heading = "Verbs",
-    override_usage = "openclaw-supervise [OPTIONS] [VERB]\n       openclaw-supervise [OPTIONS] [run] -- COMMAND [ARG]...",
-    after_help = "Without a verb: run. Durations: 500ms, 30s, 5m, 1h. An empty variable counts as unset."
+    override_usage = "openclaw-supervise [OPTIONS] [VERB]\n       openclaw-supervise [OPTIONS] [run] -- COMMAND [ARG]..."
 )]
 pub struct Cli {
     #[command(flatten)]
@@ -38,6 +43,7 @@ pub struct Cli {
     #[arg(skip)]
     pub typed: Vec<(String, OsString)>,
 }
+
 impl Cli {
     /// Parses a command line, the program's name first, and the variables of the options that were not typed.
     /// `variable` gives `None` for one that is unset or empty.
@@ -75,6 +81,18 @@ impl Cli {
         Ok(cli)
     }
 }
+/// The table of the program and of every verb, with all that their help says.
+#[must_use]
+pub fn command() -> Command {
+    help::dressed(Cli::command(), Extent::Whole, usize::MAX)
+}
+
+/// The help that a command line asks for, the program's name first.
+#[must_use]
+pub fn help(args: &[OsString], columns: usize) -> Option<StyledStr> {
+    help::text(Cli::command(), args, columns)
+}
+
 /// A COMMAND without a verb is that of `run`. With a COMMAND of the program's own, clap would no longer tell which verb a
 /// mistyped one is similar to.
 fn name_the_verb(args: &mut Vec<OsString>) {

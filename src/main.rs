@@ -1,7 +1,7 @@
 //! The program: reads the command line, runs one command, and is the only one that exits.
 
 use openclaw_supervise::cli::{self, Cli, Demo, Verb};
-use openclaw_supervise::commands::{self, status::NOT_HEALTHY};
+use openclaw_supervise::commands::{self, man::ManError, status::NOT_HEALTHY};
 use openclaw_supervise::core::{Report, exit};
 use openclaw_supervise::gateway::probe::Prober;
 use openclaw_supervise::host::notify::Notifier;
@@ -44,7 +44,7 @@ fn main() -> ExitCode {
             let error = UsageErrors::from(UsageError::CommandLine(cli::line(&error)));
             refuse(&error.to_string(), error.exit_code())
         }
-        Err(help) => print(&help.to_string()),
+        Err(help) => print(&wrapped(&help)),
     };
     stderr::flush();
     ExitCode::from(code)
@@ -107,9 +107,22 @@ fn invoke(invocation: Invocation, guard: Guard) -> u8 {
         Invocation::Request(settings) => ask(&settings.subject, exit::FAILURE, commands::ask::run(&settings, out)),
         Invocation::Install(settings) => serve(&settings, commands::install::install),
         Invocation::Uninstall(settings) => serve(&settings, commands::install::uninstall),
+        Invocation::Completions(shell) => make(commands::man::completions(shell, out)),
+        Invocation::ManPage(verb) => make(commands::man::page(verb.as_deref(), out)),
+        Invocation::ManPages(dir) => make(commands::man::pages(&dir)),
+        Invocation::Version => print(concat!("openclaw-supervise ", env!("CARGO_PKG_VERSION"), "\n")),
         Invocation::Demo(demo) => show(demo),
         Invocation::DemoGateway(stand_in) => in_runtime(QUIET, commands::demo::gateway::serve(stand_in)),
         Invocation::DemoHelper => commands::demo::gateway::run_helper(),
+    }
+}
+
+/// `... | head` closes the pipe early, which is not a failure.
+fn make(made: Result<(), ManError>) -> u8 {
+    match made {
+        Ok(()) => exit::OK,
+        Err(ManError::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => exit::OK,
+        Err(error) => refuse(&format!("openclaw-supervise: error: {error}"), error.exit_code()),
     }
 }
 
@@ -206,6 +219,17 @@ fn in_runtime(log: LogSettings, work: impl Future<Output = u8>) -> u8 {
             );
             exit::FAILURE
         }
+    }
+}
+
+/// The help for the terminal that it goes to.
+fn wrapped(help: &clap::Error) -> String {
+    let terminal = Terminal::of(&io::stdout());
+    let args: Vec<_> = std::env::args_os().collect();
+    match cli::help(&args, terminal.width()) {
+        Some(text) if terminal.has_colour() => text.ansi().to_string(),
+        Some(text) => text.to_string(),
+        None => help.to_string(),
     }
 }
 

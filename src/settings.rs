@@ -30,11 +30,12 @@ pub use query_settings::{
 pub use run_settings::Settings;
 pub use usage_error::{UsageError, UsageErrors};
 
-use crate::cli::{self, Cli, Demo, StandIn, Verb};
+use crate::cli::{self, Cli, Demo, Shell, StandIn, Verb};
 use crate::core::Request;
 use crate::gateway::verb::other_verb;
 use common::Common;
 use std::ffi::OsString;
+use std::path::PathBuf;
 
 /// What an invocation asks for.
 #[derive(Debug, Clone)]
@@ -50,6 +51,12 @@ pub enum Invocation {
     /// `restart`, `stop` and `retry-now`.
     Request(Box<RequestSettings>),
     Demo(Demo),
+    Completions(Shell),
+    /// The page of a verb, or of the program.
+    ManPage(Option<String>),
+    /// All pages, into this directory.
+    ManPages(PathBuf),
+    Version,
     DemoGateway(StandIn),
     DemoHelper,
 }
@@ -96,6 +103,10 @@ pub fn resolve(cli: &Cli, context: &ProcessContext) -> Result<Invocation, UsageE
         Some(Verb::RetryNow { timeout, .. }) => request(Request::Retry, *timeout)?,
         Some(Verb::Demo(_)) if !cli.typed.is_empty() => return Err(UsageError::DemoWithOptions.into()),
         Some(Verb::Demo(demo)) => Invocation::Demo(*demo),
+        Some(Verb::Completions { shell }) => Invocation::Completions(*shell),
+        Some(Verb::Man { dir: Some(dir), .. }) => Invocation::ManPages(PathBuf::from(dir)),
+        Some(Verb::Man { verb, dir: None }) => Invocation::ManPage(verb.clone()),
+        Some(Verb::Version) => Invocation::Version,
         Some(Verb::DemoGateway(stand_in)) => Invocation::DemoGateway(*stand_in),
         Some(Verb::DemoHelper) => Invocation::DemoHelper,
     })

@@ -6,7 +6,7 @@ use crate::core::policy::OnStoreLost;
 use crate::host::telemetry::Format;
 use crate::store::BasisChoice;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
-use clap::{Args, ValueEnum, value_parser};
+use clap::{Args, ValueEnum, ValueHint, value_parser};
 use std::ffi::OsString;
 use std::time::Duration;
 
@@ -34,16 +34,16 @@ pub struct Options {
     #[arg(long, value_name = "ADDRESS", value_parser = host, help_heading = "Gateway")]
     pub host: Option<Host>,
     /// State directory of the gateway [default: ~/.openclaw] [env: OPENCLAW_STATE_DIR]
-    #[arg(long, value_name = "DIR", value_parser = not_blank(), help_heading = "Gateway")]
+    #[arg(long, value_name = "DIR", value_parser = not_blank(), help_heading = "Gateway", value_hint = ValueHint::DirPath)]
     pub state_dir: Option<OsString>,
     /// Config file of the gateway [default: <state-dir>/openclaw.json] [env: OPENCLAW_CONFIG_PATH]
-    #[arg(long, value_name = "FILE", value_parser = not_blank(), help_heading = "Gateway")]
+    #[arg(long, value_name = "FILE", value_parser = not_blank(), help_heading = "Gateway", value_hint = ValueHint::FilePath)]
     pub config: Option<OsString>,
     /// Profile of the gateway, with its state in ~/.openclaw-NAME and its own port [default: none] [env: OPENCLAW_PROFILE, for the port only]
     #[arg(long, value_name = "NAME", value_parser = profile, help_heading = "Gateway")]
     pub profile: Option<String>,
     /// Directory of the supervisor's own records [default: <state-dir>/supervise] [env: OPENCLAW_SUPERVISE_STORE_DIR]
-    #[arg(long, value_name = "DIR", value_parser = not_blank(), help_heading = "Gateway")]
+    #[arg(long, value_name = "DIR", value_parser = not_blank(), help_heading = "Gateway", value_hint = ValueHint::DirPath)]
     pub store_dir: Option<OsString>,
 
     /// Replace a gateway that has not started after this long [default: 300s] [env: OPENCLAW_SUPERVISE_STARTUP_TIMEOUT]

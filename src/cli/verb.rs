@@ -1,8 +1,8 @@
 //! The verbs and the options of each.
 
 use super::options::Options;
-use super::value::{duration, positive_duration, profile};
-use clap::{Args, Subcommand};
+use super::value::{duration, not_blank, positive_duration, profile};
+use clap::{Args, Subcommand, ValueEnum, ValueHint};
 use std::ffi::OsString;
 use std::time::Duration;
 
@@ -25,37 +25,37 @@ pub enum Verb {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARG")]
         args: Vec<OsString>,
     },
-    /// Probe the gateway once; exit 0 if it is as asked, else 1
+    /// Probe the gateway, once or until it is as asked
     #[command(args_override_self = true)]
     Probe {
         #[command(flatten)]
-        options: Options,
-        #[command(flatten)]
         question: ProbeFlags,
         /// Repeat the probe until it succeeds, for at most this long [default: probe once]
-        #[arg(long, value_name = "DURATION", value_parser = duration, help_heading = "Probe")]
+        #[arg(long, value_name = "DURATION", value_parser = duration)]
         wait: Option<Duration>,
         /// Print the verdict as one JSON object
-        #[arg(long, help_heading = "Probe")]
+        #[arg(long)]
         json: bool,
+        #[command(flatten)]
+        options: Options,
     },
-    /// Show what is running, what happened last and what comes next; exit 0 if healthy, 3 if not running, else 4
+    /// Show what is running, what happened last and what comes next
     #[command(args_override_self = true)]
     Status {
+        /// Print one JSON object
+        #[arg(long)]
+        json: bool,
         #[command(flatten)]
         options: Options,
-        /// Print one JSON object
-        #[arg(long, help_heading = "Status")]
-        json: bool,
     },
-    /// Check the installation; exit 1 if any check fails
+    /// Check the installation, and say what to change
     #[command(args_override_self = true)]
     Doctor {
+        /// Print one JSON object
+        #[arg(long)]
+        json: bool,
         #[command(flatten)]
         options: Options,
-        /// Print one JSON object
-        #[arg(long, help_heading = "Doctor")]
-        json: bool,
     },
     /// Install, enable and start the service
     #[command(args_override_self = true)]
@@ -74,53 +74,68 @@ pub enum Verb {
         #[command(flatten)]
         service: ServiceOptions,
         /// Profile that the service was installed with
-        #[arg(long, value_name = "NAME", value_parser = profile, help_heading = "Service")]
+        #[arg(long, value_name = "NAME", value_parser = profile)]
         profile: Option<String>,
     },
     /// Show the recorded events, oldest first
     #[command(args_override_self = true)]
     Events {
-        #[command(flatten)]
-        options: Options,
         /// Print one JSON object per line
-        #[arg(long, help_heading = "Events")]
+        #[arg(long)]
         json: bool,
         /// Show the last N events
-        #[arg(short = 'n', value_name = "N", default_value_t = 50, help_heading = "Events")]
+        #[arg(short = 'n', value_name = "N", default_value_t = 50)]
         count: u32,
         /// Keep printing new events until interrupted
-        #[arg(long, help_heading = "Events")]
+        #[arg(long)]
         follow: bool,
+        #[command(flatten)]
+        options: Options,
     },
     /// Restart the gateway and wait until it is up
     #[command(args_override_self = true)]
     Restart {
+        /// Wait this long for the new gateway [default: --stop-timeout + --startup-timeout + the hooks' timeouts + 30s]
+        #[arg(long, value_name = "DURATION", value_parser = positive_duration)]
+        timeout: Option<Duration>,
         #[command(flatten)]
         options: Options,
-        /// Wait this long for the new gateway [default: --stop-timeout + --startup-timeout + the hooks' timeouts + 30s]
-        #[arg(long, value_name = "DURATION", value_parser = positive_duration, help_heading = "Request")]
-        timeout: Option<Duration>,
     },
     /// Stop the gateway and the supervisor, and wait until both have exited
     #[command(args_override_self = true)]
     Stop {
+        /// Wait this long for the exit [default: --stop-timeout + --post-stop-timeout + 30s]
+        #[arg(long, value_name = "DURATION", value_parser = positive_duration)]
+        timeout: Option<Duration>,
         #[command(flatten)]
         options: Options,
-        /// Wait this long for the exit [default: --stop-timeout + --post-stop-timeout + 30s]
-        #[arg(long, value_name = "DURATION", value_parser = positive_duration, help_heading = "Request")]
-        timeout: Option<Duration>,
     },
     /// Start the gateway now instead of waiting for the next scheduled attempt
     #[command(args_override_self = true)]
     RetryNow {
+        /// Wait this long for the answer [default: 10s]
+        #[arg(long, value_name = "DURATION", value_parser = positive_duration)]
+        timeout: Option<Duration>,
         #[command(flatten)]
         options: Options,
-        /// Wait this long for the answer [default: 10s]
-        #[arg(long, value_name = "DURATION", value_parser = positive_duration, help_heading = "Request")]
-        timeout: Option<Duration>,
     },
     /// Demonstrate supervision on a stand-in gateway: kill, freeze, restart and stop it
     Demo(Demo),
+    /// Print the completions for a shell
+    Completions {
+        shell: Shell,
+    },
+    /// Print the manual page of the program or of a verb
+    Man {
+        /// Verb to print the page of [default: the program's own page]
+        #[arg(conflicts_with = "dir")]
+        verb: Option<String>,
+        /// Write all pages into this directory instead
+        #[arg(long, value_name = "DIR", value_parser = not_blank(), value_hint = ValueHint::DirPath)]
+        dir: Option<OsString>,
+    },
+    /// Print the version
+    Version,
     /// Run the gateway that `demo` supervises
     #[command(hide = true)]
     DemoGateway(StandIn),
@@ -129,21 +144,28 @@ pub enum Verb {
     DemoHelper,
 }
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Shell {
+    Bash,
+    Zsh,
+    Fish,
+}
+
 #[derive(Debug, Clone, Copy, Args)]
 #[group(multiple = false)]
 #[expect(clippy::struct_excessive_bools, reason = "each is one flag of the command line")]
 pub struct ProbeFlags {
     /// Is it serving? [default]
-    #[arg(long, help_heading = "Probe")]
+    #[arg(long)]
     pub live: bool,
     /// Is it ready for work? A channel that cannot connect keeps it unready
-    #[arg(long, help_heading = "Probe")]
+    #[arg(long)]
     pub ready: bool,
     /// Has it finished starting?
-    #[arg(long, help_heading = "Probe")]
+    #[arg(long)]
     pub started: bool,
     /// Is a supervisor running? For the liveness probe of a container: a supervisor restarts a gateway that is down
-    #[arg(long, help_heading = "Probe")]
+    #[arg(long)]
     pub supervised: bool,
 }
 
@@ -151,26 +173,26 @@ pub struct ProbeFlags {
 #[expect(clippy::struct_excessive_bools, reason = "each is one flag of the command line")]
 pub struct ServiceOptions {
     /// User service [default, except for root]
-    #[arg(long, conflicts_with_all = ["system", "run_as"], help_heading = "Service")]
+    #[arg(long, conflicts_with_all = ["system", "run_as"])]
     pub user: bool,
     /// System service [default for root]
-    #[arg(long, help_heading = "Service")]
+    #[arg(long)]
     pub system: bool,
     /// Account that a system service runs as [default: the user who called sudo, else the current one]
-    #[arg(long, value_name = "USER", help_heading = "Service")]
+    #[arg(long, value_name = "USER")]
     pub run_as: Option<OsString>,
     /// Show what would be written and run, and change nothing
-    #[arg(long, help_heading = "Service")]
+    #[arg(long)]
     pub dry_run: bool,
     /// Replace or remove a file that `install` did not write, or that was edited since
-    #[arg(long, help_heading = "Service")]
+    #[arg(long)]
     pub force: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Args)]
 pub struct Demo {
     /// Run without pauses, for scripts
-    #[arg(long, help_heading = "Demo")]
+    #[arg(long)]
     pub fast: bool,
 }
 

@@ -11,6 +11,7 @@ pub mod demo;
 pub mod doctor;
 pub mod events;
 pub mod install;
+pub mod man;
 pub mod probe;
 mod record;
 pub mod run;

@@ -1,0 +1,117 @@
+//! `man` and `completions`: what a package ships, made from the one table of the command line.
+
+use crate::cli::{self, NOTES, SHARED, Shell};
+use crate::core::exit;
+use clap::Command;
+use clap_complete::aot;
+use clap_mangen::Man;
+use std::fs;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+const PROGRAM: &str = "openclaw-supervise";
+
+#[derive(Debug, thiserror::Error)]
+pub enum ManError {
+    #[error("there is no verb {0:?}; `openclaw-supervise help` lists them")]
+    NoVerb(String),
+    #[error("cannot write the manual page {0}: {1}; choose another --dir")]
+    Page(PathBuf, io::Error),
+    #[error("cannot write to stdout: {0}")]
+    Output(#[from] io::Error),
+}
+
+impl ManError {
+    #[must_use]
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::NoVerb(_) => exit::USAGE,
+            Self::Page(..) | Self::Output(_) => exit::FAILURE,
+        }
+    }
+}
+
+pub fn completions(shell: Shell, out: &mut impl Write) -> Result<(), ManError> {
+    let (mut command, mut script) = (cli::command(), Vec::new());
+    match shell {
+        Shell::Bash => aot::generate(aot::Shell::Bash, &mut command, PROGRAM, &mut script),
+        Shell::Zsh => aot::generate(aot::Shell::Zsh, &mut command, PROGRAM, &mut script),
+        Shell::Fish => aot::generate(aot::Shell::Fish, &mut command, PROGRAM, &mut script),
+    }
+    Ok(out.write_all(&script)?)
+}
+
+/// Prints the page of the program or of one verb.
+pub fn page(verb: Option<&str>, out: &mut impl Write) -> Result<(), ManError> {
+    let program = cli::command();
+    let command = match verb {
+        None => Some(&program),
+        Some(name) => verbs(&program).find(|verb| verb.get_name() == name),
+    };
+    let command = command.ok_or_else(|| ManError::NoVerb(verb.unwrap_or_default().to_owned()))?;
+    Ok(out.write_all(&rendered(command)?)?)
+}
+
+/// Writes all pages, and makes the directory if there is none.
+pub fn pages(dir: &Path) -> Result<(), ManError> {
+    let program = cli::command();
+    fs::create_dir_all(dir).map_err(|error| ManError::Page(dir.to_owned(), error))?;
+    for command in verbs(&program).chain([&program]) {
+        let path = dir.join(format!("{}.1", name_of(command)));
+        fs::write(&path, rendered(command)?).map_err(|error| ManError::Page(path, error))?;
+    }
+    Ok(())
+}
+
+fn verbs(program: &Command) -> impl Iterator<Item = &Command> {
+    program.get_subcommands().filter(|verb| !verb.is_hide_set() && verb.get_name() != "help")
+}
+
+/// `openclaw-supervise-status`
+fn name_of(command: &Command) -> &str {
+    command.get_display_name().unwrap_or(PROGRAM)
+}
+
+/// clap_mangen fills all lines of its own last section, and examples are lines.
+fn rendered(command: &Command) -> io::Result<Vec<u8>> {
+    let mut page = Vec::new();
+    let is_program = command.has_subcommands();
+    let usage = command.clone().render_usage().to_string();
+    let own = command.clone().override_usage(usage.trim_start_matches("Usage: ").to_owned());
+    // Those of `run` are described once, in its page.
+    let shares = |heading: Option<&str>| if is_program { heading.is_some() } else { heading == Some(SHARED) };
+    let is_shared = command.get_arguments().any(|option| shares(option.get_help_heading()));
+    let own = own.mut_args(|option| if shares(option.get_help_heading()) { option.hide(true) } else { option });
+    let man = Man::new(own).title(name_of(command).to_uppercase()).manual("User Commands");
+    let man = man.source(concat!("openclaw-supervise ", env!("CARGO_PKG_VERSION")));
+    man.render_title(&mut page)?;
+    man.render_name_section(&mut page)?;
+    man.render_synopsis_section(&mut page)?;
+    man.render_description_section(&mut page)?;
+    if is_program {
+        man.render_subcommands_section(&mut page)?;
+    }
+    man.render_options_section(&mut page)?;
+    if is_shared {
+        page.extend_from_slice(
+            b".SH SHARED OPTIONS\nAll options of\n.BR openclaw\\-supervise\\-run (1)\nare accepted before or after the verb. \
+              Give those that say which gateway is meant\n(\\-\\-profile, \\-\\-state\\-dir, \\-\\-config, \\-\\-port, \
+              \\-\\-store\\-dir) as they were given to\n.BR run .\n",
+        );
+    }
+    let verb = if is_program { "" } else { command.get_name() };
+    for notes in NOTES.iter().filter(|notes| notes.verb == verb) {
+        writeln!(page, ".SH EXIT STATUS")?;
+        for (code, meaning) in cli::codes(notes) {
+            writeln!(page, ".TP\n.B {code}\n{meaning}")?;
+        }
+        writeln!(page, ".SH EXAMPLES\n.nf")?;
+        for example in notes.examples {
+            writeln!(page, "{}", example.replace('-', "\\-"))?;
+        }
+        writeln!(page, ".fi")?;
+    }
+    let others = if is_program { "openclaw\\-supervise\\-run" } else { "openclaw\\-supervise" };
+    writeln!(page, ".SH SEE ALSO\n.BR {others} (1)")?;
+    Ok(page)
+}
