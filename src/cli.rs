@@ -13,10 +13,10 @@ mod verb;
 
 pub use error::line;
 pub use help::{SHARED, codes};
-pub use notes::{NOTES, Notes};
+pub use notes::{NOTES, VerbNotes};
 pub use options::{ConflictMode, Options, RepairMode};
 pub use value::{Host, MemoryMax, StopTimeout, is_profile};
-pub use verb::{Demo, ProbeFlags, ServiceOptions, Shell, StandIn, Verb};
+pub use verb::{CompletionShell, Demo, ProbeFlags, ServiceOptions, StandIn, Verb};
 
 use clap::builder::StyledStr;
 use clap::{ArgMatches, Args, Command, CommandFactory, FromArgMatches, Parser};
@@ -32,7 +32,7 @@ use std::ffi::OsString;
     args_override_self = true,
     subcommand_value_name = "VERB",
     subcommand_help_heading = "Verbs",
-    override_usage = "openclaw-supervise [OPTIONS] [VERB]\n       openclaw-supervise [OPTIONS] [run] -- COMMAND [ARG]..."
+    override_usage = "openclaw-supervise [OPTIONS] [VERB]\n       openclaw-supervise [OPTIONS] [run] -- COMMAND..."
 )]
 pub struct Cli {
     #[command(flatten)]

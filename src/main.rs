@@ -1,7 +1,7 @@
 //! The program: reads the command line, runs one command, and is the only one that exits.
 
 use openclaw_supervise::cli::{self, Cli, Demo, Verb};
-use openclaw_supervise::commands::{self, man::ManError, status::NOT_HEALTHY};
+use openclaw_supervise::commands::{self, man::ManError, status::NOT_HEALTHY, terminal::Terminal};
 use openclaw_supervise::core::{Report, exit};
 use openclaw_supervise::gateway::probe::Prober;
 use openclaw_supervise::host::notify::Notifier;

@@ -30,7 +30,7 @@ pub use query_settings::{
 pub use run_settings::Settings;
 pub use usage_error::{UsageError, UsageErrors};
 
-use crate::cli::{self, Cli, Demo, Shell, StandIn, Verb};
+use crate::cli::{self, Cli, CompletionShell, Demo, StandIn, Verb};
 use crate::core::Request;
 use crate::gateway::verb::other_verb;
 use common::Common;
@@ -51,7 +51,7 @@ pub enum Invocation {
     /// `restart`, `stop` and `retry-now`.
     Request(Box<RequestSettings>),
     Demo(Demo),
-    Completions(Shell),
+    Completions(CompletionShell),
     /// The page of a verb, or of the program.
     ManPage(Option<String>),
     /// All pages, into this directory.

@@ -13,9 +13,10 @@ mod pages;
 mod stage;
 #[expect(dead_code, reason = "each test file uses its part of the kit")]
 mod support;
+#[path = "docs/tables.rs"]
+mod tables;
 
-use clap::CommandFactory;
-use openclaw_supervise::cli::Cli;
+use openclaw_supervise::cli;
 use pages::{Block, blocks, pages, root, spans};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -96,8 +97,7 @@ fn every_block_says_what_it_is() {
 
 /// The options of each verb; those of `run` are also the program's own.
 fn options() -> BTreeMap<String, BTreeSet<String>> {
-    let mut command = Cli::command();
-    command.build();
+    let command = cli::command();
     let of = |command: &clap::Command| -> BTreeSet<String> {
         let shown = command.get_arguments().filter(|arg| !arg.is_hide_set());
         shown.filter_map(|arg| Some(format!("--{}", arg.get_long()?))).collect()
@@ -184,6 +184,20 @@ fn every_variable_of_ours_in_the_docs_exists() {
             assert!(known.contains(&rest[..end]), "{page}: there is no OPENCLAW_SUPERVISE_{}", &rest[..end]);
         }
     }
+}
+
+#[test]
+fn the_tables_of_options_and_verbs_are_those_of_the_command_line() {
+    if std::env::var_os("INSTA_UPDATE").is_some_and(|update| update == "always") {
+        tables::update();
+    }
+    let page = fs::read_to_string(root().join(tables::PAGE)).unwrap();
+    let difference = tables::difference(&page, &tables::generated(&page));
+    assert!(
+        difference.is_empty(),
+        "{} is not up to date:\n{difference}\nINSTA_UPDATE=always cargo test --test docs tables",
+        tables::PAGE
+    );
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! The tables of clap as a person reads them: the options of a verb before those that it shares with `run`, examples and
 //! exit codes at the end. Only help, manual pages and completions are made from this; a start never builds it.
 
-use super::notes::{NOTES, Notes};
+use super::notes::{NOTES, VerbNotes};
 use super::options::Options;
 use crate::core::exit;
 use clap::builder::StyledStr;
@@ -12,14 +12,11 @@ use std::ffi::OsString;
 /// Wider lines are hard to read.
 const COLUMNS_MAX: usize = 100;
 
-/// The heading of these options, but for [`LIKE_RUN`].
+/// The heading of these options, but for `run`.
 pub const SHARED: &str = "Options shared with run";
 
 /// Of the shared options, those that say which gateway is meant.
 const GATEWAY: &str = "Gateway";
-
-/// The verbs that read every shared option.
-const LIKE_RUN: [&str; 2] = ["run", "install"];
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Extent {
@@ -44,7 +41,7 @@ pub(super) fn dressed(program: Command, extent: Extent, columns: usize) -> Comma
     let mut program = program.term_width(columns).styles(styles()).next_line_help(extent == Extent::Whole);
     program.build();
     let program = program.mut_subcommands(|verb| dressed_verb(verb, &shared, extent));
-    let program = program.mut_args(|option| dressed_option(option, &shared, extent, true));
+    let program = program.mut_args(|option| dressed_option(option, &shared, extent, None, false));
     with_notes(program, "", extent)
 }
 
@@ -53,12 +50,14 @@ fn dressed_verb(verb: Command, shared: &[String], extent: Extent) -> Command {
     let has = |id: &String| verb.get_arguments().any(|option| option.get_id().as_str() == id);
     // `uninstall` has a --profile of its own.
     let shared = if shared.iter().all(has) { shared } else { &[] };
-    let is_like_run = LIKE_RUN.contains(&name.as_str());
-    let verb = verb.mut_args(|option| dressed_option(option, shared, extent, is_like_run));
+    let is_run = name == "run";
+    let heading = (!is_run).then_some(SHARED);
+    let verb = verb.mut_args(|option| dressed_option(option, shared, extent, heading, is_run));
     with_notes(verb, &name, extent)
 }
 
-fn dressed_option(option: Arg, shared: &[String], extent: Extent, is_like_run: bool) -> Arg {
+/// `heading` is that of the shared options, if they have one in common. Of `run`, `-h` has all of them.
+fn dressed_option(option: Arg, shared: &[String], extent: Extent, heading: Option<&'static str>, is_run: bool) -> Arg {
     if option.get_id() == "help" && extent == Extent::Short {
         return option.help("Print this help; --help has all options and variables");
     }
@@ -66,43 +65,35 @@ fn dressed_option(option: Arg, shared: &[String], extent: Extent, is_like_run: b
         return option.help_heading(None::<&str>);
     }
     let is_gateway = option.get_help_heading() == Some(GATEWAY);
-    let text = option.get_help().map(ToString::to_string).unwrap_or_default();
-    let option = if is_like_run { option } else { option.help_heading(SHARED) };
-    match extent {
-        Extent::Whole => option,
-        Extent::Short if is_like_run || is_gateway => option.help(sentence_and_default(&text)),
-        Extent::Short => option.hide(true),
+    let option = if heading.is_some() { option.help_heading(heading) } else { option };
+    if extent == Extent::Whole {
+        return option;
     }
-}
-
-/// Without the variable.
-fn sentence_and_default(text: &str) -> String {
-    text.split(" [env: ").next().unwrap_or_default().to_owned()
+    let text = option.get_help().map(ToString::to_string).unwrap_or_default();
+    // Without the variable.
+    option.help(text.split(" [env: ").next().unwrap_or_default().to_owned()).hide(!is_gateway && !is_run)
 }
 
 fn with_notes(command: Command, verb: &str, extent: Extent) -> Command {
     let Some(notes) = NOTES.iter().find(|notes| notes.verb == verb) else { return command };
     let head = *styles().get_header();
-    let mut text = format!("{head}Examples:{head:#}\n");
-    for example in notes.examples {
-        text += &format!("  {example}\n");
-    }
-    text += &format!("\n{head}Exit codes:{head:#}\n");
-    for (code, meaning) in codes(notes) {
-        text += &format!("  {code:<4}{meaning}\n");
-    }
+    let examples = notes.examples.iter().map(|example| format!("  {example}\n"));
+    let codes = codes(notes).into_iter().map(|(code, meaning)| format!("  {code:<4}{meaning}\n"));
+    let (examples, codes): (String, String) = (examples.collect(), codes.collect());
+    let mut text = format!("{head}Examples:{head:#}\n{examples}\n{head}Exit codes:{head:#}\n{codes}");
     if verb.is_empty() {
         let more = match extent {
             Extent::Short => "All options, with their variables: --help.",
             Extent::Whole => "An empty variable counts as unset.",
         };
-        text += &format!("\nWithout a verb: run. Durations: 500ms, 30s, 5m, 1h. {more}\n");
+        text = format!("{text}\nWithout a verb: run. Durations: 500ms, 30s, 5m, 1h. {more}\n");
     }
     command.after_help(StyledStr::from(text))
 }
 
 /// In order, with that of a wrong command line.
-pub fn codes(notes: &Notes) -> Vec<(u8, &'static str)> {
+#[must_use]
+pub fn codes(notes: &VerbNotes) -> Vec<(u8, &'static str)> {
     let mut codes = [notes.codes, &[(exit::USAGE, "wrong command line or environment; nothing was done")]].concat();
     codes.sort_unstable();
     codes

@@ -3,7 +3,7 @@
 use crate::core::exit;
 
 #[derive(Debug, Clone, Copy)]
-pub struct Notes {
+pub struct VerbNotes {
     /// Empty for the program itself.
     pub verb: &'static str,
     /// Command lines as a person types them.
@@ -24,8 +24,8 @@ const OF_RUN: &[(u8, &str)] = &[
     (exit::EX_CONFIG, "another start will not help; the last line says why"),
 ];
 
-pub const NOTES: &[Notes] = &[
-    Notes {
+pub const NOTES: &[VerbNotes] = &[
+    VerbNotes {
         verb: "",
         examples: &[
             "openclaw-supervise",
@@ -35,7 +35,7 @@ pub const NOTES: &[Notes] = &[
         ],
         codes: OF_RUN,
     },
-    Notes {
+    VerbNotes {
         verb: "run",
         examples: &[
             "openclaw-supervise run --memory-max 2G",
@@ -43,12 +43,12 @@ pub const NOTES: &[Notes] = &[
         ],
         codes: OF_RUN,
     },
-    Notes {
+    VerbNotes {
         verb: "gateway",
         examples: &["openclaw gateway install --wrapper /usr/local/bin/openclaw-supervise --force"],
         codes: OF_RUN,
     },
-    Notes {
+    VerbNotes {
         verb: "probe",
         examples: &[
             "openclaw-supervise probe --ready --wait 5m",
@@ -57,7 +57,7 @@ pub const NOTES: &[Notes] = &[
         ],
         codes: &[(exit::OK, "it is as asked"), (exit::FAILURE, "it is not, or not in time")],
     },
-    Notes {
+    VerbNotes {
         verb: "status",
         examples: &["openclaw-supervise status", "openclaw-supervise status --json | jq .next"],
         codes: &[
@@ -66,12 +66,12 @@ pub const NOTES: &[Notes] = &[
             (NOT_HEALTHY, "running, but not healthy; or not known"),
         ],
     },
-    Notes {
+    VerbNotes {
         verb: "doctor",
         examples: &["openclaw-supervise doctor", "openclaw-supervise --profile work doctor"],
         codes: &[(exit::OK, "no check fails"), (exit::FAILURE, "at least one check fails")],
     },
-    Notes {
+    VerbNotes {
         verb: "install",
         examples: &[
             "openclaw-supervise install --dry-run",
@@ -84,7 +84,7 @@ pub const NOTES: &[Notes] = &[
             (exit::EX_CONFIG, "no such COMMAND, or no openclaw on PATH"),
         ],
     },
-    Notes {
+    VerbNotes {
         verb: "uninstall",
         examples: &["openclaw-supervise uninstall --dry-run", "openclaw-supervise uninstall --profile work"],
         codes: &[
@@ -92,12 +92,12 @@ pub const NOTES: &[Notes] = &[
             (exit::FAILURE, "nothing was changed, or the manager refused"),
         ],
     },
-    Notes {
+    VerbNotes {
         verb: "events",
         examples: &["openclaw-supervise events -n 20", "openclaw-supervise events --follow --json"],
         codes: &[(exit::OK, "shown"), (exit::FAILURE, "the record cannot be read")],
     },
-    Notes {
+    VerbNotes {
         verb: "restart",
         examples: &["openclaw-supervise restart", "openclaw-supervise restart --timeout 10m"],
         codes: &[
@@ -106,7 +106,7 @@ pub const NOTES: &[Notes] = &[
             (NOT_RUNNING, "no supervisor is running"),
         ],
     },
-    Notes {
+    VerbNotes {
         verb: "stop",
         examples: &["openclaw-supervise stop", "openclaw-supervise stop --timeout 1m"],
         codes: &[
@@ -115,7 +115,7 @@ pub const NOTES: &[Notes] = &[
             (NOT_RUNNING, "no supervisor is running"),
         ],
     },
-    Notes {
+    VerbNotes {
         verb: "retry-now",
         examples: &["openclaw-supervise retry-now"],
         codes: &[
@@ -124,23 +124,24 @@ pub const NOTES: &[Notes] = &[
             (NOT_RUNNING, "no supervisor is running"),
         ],
     },
-    Notes {
+    VerbNotes {
         verb: "demo",
         examples: &["openclaw-supervise demo", "openclaw-supervise demo --fast"],
         codes: &[(exit::OK, "shown, or stopped by you"), (exit::FAILURE, "a step failed; the line names it")],
     },
-    Notes {
+    VerbNotes {
         verb: "completions",
         examples: &[
-            "openclaw-supervise completions bash >~/.local/share/bash-completion/completions/openclaw-supervise",
-            "openclaw-supervise completions fish >~/.config/fish/completions/openclaw-supervise.fish",
+            "source <(openclaw-supervise completions bash)",
+            "openclaw-supervise completions zsh >~/.zfunc/_openclaw-supervise",
+            "openclaw-supervise completions fish | source",
         ],
         codes: &[(exit::OK, "printed")],
     },
-    Notes {
+    VerbNotes {
         verb: "man",
-        examples: &["openclaw-supervise man status | man -l -", "openclaw-supervise man --dir /usr/local/share/man/man1"],
+        examples: &["openclaw-supervise man status | man -l -", "openclaw-supervise man --dir ~/.local/share/man/man1"],
         codes: &[(exit::OK, "printed, or written"), (exit::FAILURE, "a page cannot be written")],
     },
-    Notes { verb: "version", examples: &["openclaw-supervise version"], codes: &[(exit::OK, "printed")] },
+    VerbNotes { verb: "version", examples: &["openclaw-supervise version"], codes: &[(exit::OK, "printed")] },
 ];

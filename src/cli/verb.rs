@@ -122,9 +122,7 @@ pub enum Verb {
     /// Demonstrate supervision on a stand-in gateway: kill, freeze, restart and stop it
     Demo(Demo),
     /// Print the completions for a shell
-    Completions {
-        shell: Shell,
-    },
+    Completions { shell: CompletionShell },
     /// Print the manual page of the program or of a verb
     Man {
         /// Verb to print the page of [default: the program's own page]
@@ -145,7 +143,7 @@ pub enum Verb {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Shell {
+pub enum CompletionShell {
     Bash,
     Zsh,
     Fish,

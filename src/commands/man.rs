@@ -1,6 +1,6 @@
 //! `man` and `completions`: what a package ships, made from the one table of the command line.
 
-use crate::cli::{self, NOTES, SHARED, Shell};
+use crate::cli::{self, CompletionShell, NOTES, SHARED};
 use crate::core::exit;
 use clap::Command;
 use clap_complete::aot;
@@ -31,12 +31,16 @@ impl ManError {
     }
 }
 
-pub fn completions(shell: Shell, out: &mut impl Write) -> Result<(), ManError> {
-    let (mut command, mut script) = (cli::command(), Vec::new());
+pub fn completions(shell: CompletionShell, out: &mut impl Write) -> Result<(), ManError> {
+    let (program, mut script) = (cli::command(), Vec::new());
+    // It completes hidden verbs as well.
+    let verbs = program.get_subcommands().filter(|verb| !verb.is_hide_set()).cloned();
+    let mut command = Command::new(PROGRAM).args(program.get_arguments()).subcommands(verbs);
+    command = command.disable_help_flag(true).disable_version_flag(true).disable_help_subcommand(true);
     match shell {
-        Shell::Bash => aot::generate(aot::Shell::Bash, &mut command, PROGRAM, &mut script),
-        Shell::Zsh => aot::generate(aot::Shell::Zsh, &mut command, PROGRAM, &mut script),
-        Shell::Fish => aot::generate(aot::Shell::Fish, &mut command, PROGRAM, &mut script),
+        CompletionShell::Bash => aot::generate(aot::Shell::Bash, &mut command, PROGRAM, &mut script),
+        CompletionShell::Zsh => aot::generate(aot::Shell::Zsh, &mut command, PROGRAM, &mut script),
+        CompletionShell::Fish => aot::generate(aot::Shell::Fish, &mut command, PROGRAM, &mut script),
     }
     Ok(out.write_all(&script)?)
 }
@@ -72,7 +76,7 @@ fn name_of(command: &Command) -> &str {
     command.get_display_name().unwrap_or(PROGRAM)
 }
 
-/// clap_mangen fills all lines of its own last section, and examples are lines.
+/// `clap_mangen` fills all lines of its own last section, and examples are lines.
 fn rendered(command: &Command) -> io::Result<Vec<u8>> {
     let mut page = Vec::new();
     let is_program = command.has_subcommands();
@@ -82,9 +86,10 @@ fn rendered(command: &Command) -> io::Result<Vec<u8>> {
     let shares = |heading: Option<&str>| if is_program { heading.is_some() } else { heading == Some(SHARED) };
     let is_shared = command.get_arguments().any(|option| shares(option.get_help_heading()));
     let own = own.mut_args(|option| if shares(option.get_help_heading()) { option.hide(true) } else { option });
-    let man = Man::new(own).title(name_of(command).to_uppercase()).manual("User Commands");
-    let man = man.source(concat!("openclaw-supervise ", env!("CARGO_PKG_VERSION")));
-    man.render_title(&mut page)?;
+    let man = Man::new(own);
+    // It leaves out a date that is empty, and the rest would move up.
+    let title = name_of(command).to_uppercase();
+    writeln!(page, ".TH {title} 1 \"\" \"{PROGRAM} {}\" \"User Commands\"", env!("CARGO_PKG_VERSION"))?;
     man.render_name_section(&mut page)?;
     man.render_synopsis_section(&mut page)?;
     man.render_description_section(&mut page)?;

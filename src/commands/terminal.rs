@@ -89,6 +89,11 @@ impl Terminal {
         self.is_tty
     }
 
+    #[must_use]
+    pub fn has_colour(&self) -> bool {
+        self.has_colour
+    }
+
     /// `usize::MAX` where lines are not wrapped.
     #[must_use]
     pub fn width(&self) -> usize {
