@@ -73,6 +73,15 @@ fn a_stopped_gateway_is_described() {
     assert!(tree.iter().all(|member| member["command"].is_string() && member["age_ms"].is_u64()), "{evidence}");
     let leader = tree.iter().find(|member| member["pid"] == gateway.pid).expect("it was found above");
     assert!(leader["command"].as_str().is_some_and(|command| command.contains("--token ***")), "{leader}");
+    assert_eq!(evidence["conclusion_cause"], "stopped", "{evidence}");
+    let conclusion = evidence["conclusion"].as_str().expect("a line");
+    assert!(conclusion.starts_with("stopped by a signal") && !conclusion.contains('\n'), "{conclusion}");
+    assert_eq!(evidence.as_object().and_then(|parts| parts.keys().next_back()).map(String::as_str), Some("conclusion"));
+    let events = supervisor.events();
+    let hung = events.iter().find(|event| event.name() == "gateway.hung").expect("it was waited for");
+    assert_eq!((hung.text("conclusion"), hung.number("limit_ms")), (conclusion, 600), "{}", hung.value());
+    let probes = hung.value()["probes"].as_array().map_or(0, Vec::len);
+    assert!((3..=8).contains(&probes), "{}", hung.value());
     supervisor.wait_event("gateway.exited");
     assert_ne!(supervisor.wait_started(), gateway);
 }

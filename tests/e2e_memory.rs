@@ -6,6 +6,8 @@
 #[expect(dead_code, reason = "each test file uses its part of the kit")]
 mod support;
 
+use serde_json::Value;
+use std::fs;
 use std::time::Duration;
 use support::Scene;
 use support::supervisor::{Event, Said};
@@ -49,7 +51,21 @@ fn a_large_child_in_a_session_of_its_own_counts_and_goes_with_the_gateway() {
     let mut supervisor = scene.launch().option("--memory-max", LIMIT).start();
     let first = supervisor.wait_started();
     let kid = scene.diary().kids()[0].process;
-    assert_exceeded(&supervisor.wait_event("memory.exceeded"));
+    let exceeded = supervisor.wait_event("memory.exceeded");
+    assert_exceeded(&exceeded);
+    let text = fs::read_to_string(exceeded.text("evidence")).expect("the evidence was saved");
+    let evidence: Value = serde_json::from_str(&text).expect("it is JSON");
+    let tree = evidence["tree"].as_array().expect("a list");
+    let large = tree.iter().find(|member| member["pid"] == kid.pid).expect("it was there before the drain");
+    assert!(large["rss_kb"].as_i64() >= Some(LARGE_KB) && large["command"].is_string(), "{evidence:#}");
+    assert!(tree.iter().all(|member| member["rss_kb"].is_u64()), "{evidence:#}");
+    let conclusion = exceeded.text("conclusion");
+    assert_eq!(
+        (&evidence["conclusion"], &evidence["limit_kb"]),
+        (&conclusion.into(), &LIMIT_KB.into()),
+        "{evidence:#}"
+    );
+    assert!(conclusion.contains(&format!("the largest of them pid {} (", kid.pid)), "{conclusion}");
     let exited = supervisor.wait_event("gateway.exited");
     assert!((1..LIMIT_KB).contains(&exited.number("max_rss_kb")), "{}", exited.value());
     assert_eq!(scene.diary().signals(first.pid), ["SIGTERM"]);

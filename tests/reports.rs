@@ -4,10 +4,11 @@
 
 use openclaw_supervise::core::policy::OnStoreLost;
 use openclaw_supervise::core::report::{Exited, HungReport};
+use openclaw_supervise::core::restart_policy::PaceFacts;
 use openclaw_supervise::core::stall::Stall;
 use openclaw_supervise::core::{
-    BlockedWrite, Contested, Endpoint, ExitStatus, ExitUsage, Holder, Hook, HookEnd, Layer, MoveReason, Readiness,
-    Recovered, Report, Requester, TreeEnd, Verdict,
+    BlockedWrite, Conclusion, Contested, Endpoint, Excess, ExitStatus, ExitUsage, Holder, Hook, HookEnd, IncidentCause,
+    Layer, MoveReason, Readiness, Recovered, Report, Requester, TreeEnd, Verdict,
 };
 use openclaw_supervise::host::telemetry::Record;
 use std::collections::BTreeSet;
@@ -27,11 +28,24 @@ fn by() -> Requester {
     Requester { how: text("SIGTERM"), pid: Some(7), uid: Some(1000), command: Some(text("kill 1")), inside: None }
 }
 
+fn pace() -> PaceFacts {
+    PaceFacts {
+        failures: 2,
+        restarts: 3,
+        max_restarts: 6,
+        restart_window: SECOND * 3600,
+        unclean_boots: 2,
+        boot_limit: 2,
+        boot_window: SECOND * 300,
+        backoff_max: SECOND * 300,
+    }
+}
+
 fn supervisor() -> Vec<Report> {
     let unknown = Requester { how: text("SIGTERM"), pid: None, uid: None, command: None, inside: None };
     vec![
-        Report::SupervisorStarted { version: "0.1.0", pid: 1, manager: "systemd" },
-        Report::SupervisorStarted { version: "0.1.0", pid: 1, manager: "unknown" },
+        Report::SupervisorStarted { version: "0.1.0", pid: 1, manager: "systemd", output: text("OUTPUT") },
+        Report::SupervisorStarted { version: "0.1.0", pid: 1, manager: "unknown", output: text("above") },
         Report::SupervisorStopped { exit_code: 0, reason: text("REASON") },
         Report::SupervisorStopped { exit_code: 69, reason: text("REASON") },
         Report::SignalReceived { signal: "SIGTERM", by: by() },
@@ -49,8 +63,8 @@ fn supervisor() -> Vec<Report> {
         Report::StopRequested { by: by() },
         Report::DetachRequested { by: by() },
         Report::DetachRefused { why: "WHY" },
-        Report::RestartScheduled { delay: SECOND, why: text("WHY") },
-        Report::RestartGaveUp { restarts: 6, window: SECOND * 3600, why: text("WHY") },
+        Report::RestartScheduled { delay: SECOND, why: text("WHY"), pace: Box::new(pace()) },
+        Report::RestartGaveUp { restarts: 6, max_restarts: 6, window: SECOND * 3600, why: text("WHY") },
     ]
 }
 
@@ -101,7 +115,20 @@ fn blocked(reader: Option<Holder>) -> BlockedWrite {
 
 fn gateway() -> Vec<Report> {
     let readiness = |ready, detail| Readiness { ready, detail: text(detail) };
-    let hung = HungReport { generation: 3, last_good: Some(SECOND), failed_probes: 4, why: "WHY", evidence: None };
+    let conclusion = Conclusion { cause: IncidentCause::Stopped, text: text("CONCLUSION") };
+    let hung = HungReport {
+        generation: 3,
+        last_good: Some(SECOND),
+        failed_probes: 4,
+        why: "WHY",
+        limit: SECOND * 60,
+        probes: vec![text("1s before: silent, DETAIL")],
+        conclusion: conclusion.clone(),
+        evidence: None,
+    };
+    let excess = Excess { tree_rss_kb: 2 << 20, limit_kb: 1 << 20 };
+    let exceeded =
+        |evidence| Report::MemoryExceeded { generation: 3, excess, conclusion: conclusion.clone(), evidence };
     let differs = Some(text("another command"));
     vec![
         Report::GatewaySpawned { generation: 3, pid: 42, attempt: 1 },
@@ -124,11 +151,12 @@ fn gateway() -> Vec<Report> {
         Report::ReadinessChanged { generation: 3, readiness: readiness(true, "DETAIL") },
         Report::ReadinessChanged { generation: 3, readiness: readiness(false, "not ready: channel:x") },
         Report::ReadinessChanged { generation: 3, readiness: readiness(false, "not ready: telegram, discord") },
-        Report::MemoryExceeded { generation: 3, tree_rss_kb: 2 << 20, limit_kb: 1 << 20 },
-        Report::GatewayHung(HungReport { evidence: Some(text("PATH")), ..hung.clone() }),
-        Report::GatewayHung(HungReport { last_good: None, ..hung }),
+        exceeded(None),
+        exceeded(Some(text("PATH"))),
+        Report::GatewayHung(Box::new(HungReport { evidence: Some(text("PATH")), ..hung.clone() })),
+        Report::GatewayHung(Box::new(HungReport { last_good: None, ..hung })),
         Report::StopForwarded { generation: 3, pid: 44 },
-        Report::StopEscalated { generation: 3, why: text("WHY") },
+        Report::StopEscalated { generation: 3, grace: SECOND * 328, why: text("WHY") },
     ]
 }
 

@@ -37,16 +37,17 @@ impl Diagnostics {
         let (this, inputs) = (self.clone(), inputs.clone());
         tokio::spawn(async move {
             let stamp = clock::stamp();
-            let found = incident::gather(subject, &case, this.surroundings, stamp.clone()).await;
+            let (found, conclusion) = incident::gather(subject, &case, this.surroundings, stamp.clone()).await;
             let evidence = match save(this.store_dir, stamp, format!("{found:#}\n")).await {
                 Ok(path) => Some(path.display().to_string()),
                 Err(error) => {
-                    tracing::warn!("cannot save what was found of the gateway that hangs: {error}");
+                    tracing::warn!("cannot save what was found of the gateway: {error}");
                     None
                 }
             };
+            let examined = Event::Examined { generation, evidence, conclusion: Some(conclusion) };
             // A closed channel means that the loop has ended and needs no answer.
-            let _closed = inputs.send(Event::Examined { generation, evidence }.into()).await;
+            let _closed = inputs.send(examined.into()).await;
         });
     }
 }

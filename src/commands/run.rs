@@ -98,6 +98,7 @@ pub async fn run(settings: Settings, begun: impl FnOnce()) -> Result<Outcome, Ru
         version: env!("CARGO_PKG_VERSION"),
         pid: std::process::id(),
         manager: manager::name(),
+        output: settings.policy.messages.clone(),
     });
     for warning in &settings.warnings {
         tracing::warn!("{warning}");

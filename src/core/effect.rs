@@ -122,7 +122,7 @@ pub enum Effect {
         /// Whether the memory of its whole tree is wanted.
         tree: bool,
     },
-    /// Write down all that may tell why the gateway hangs, then send `Examined`.
+    /// Write down all that may tell why the gateway hangs, or what has its memory, then send `Examined`.
     Examine {
         generation: Generation,
         /// What is known already.

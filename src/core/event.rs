@@ -1,5 +1,6 @@
 //! What the shell tells the core.
 
+use super::conclusion::Conclusion;
 use super::handoff::{HandoffVerdict, Support};
 use super::lease::Basis;
 use super::{ExitStatus, ExitUsage, Generation, History, Holder, HookEnd, Observation, Usage};
@@ -380,6 +381,9 @@ pub enum Event {
         generation: Generation,
         /// Where the evidence was written; nothing if it could not be.
         evidence: Option<String>,
+        /// What it comes down to; nothing if nothing was gathered.
+        #[serde(default)]
+        conclusion: Option<Conclusion>,
     },
     /// `KillTree` is done.
     TreeGone {

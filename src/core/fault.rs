@@ -99,6 +99,7 @@ faults! {
     StarvedForEver,
     EvidenceWaitedForEver,
     MemoryPeakIsLeak,
+    MemoryEvidenceSkipped,
     MemorySpendsBudget,
     ReadyTooEarly,
     ReadyTwice,

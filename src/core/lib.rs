@@ -10,6 +10,7 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+pub mod conclusion;
 pub mod conflict;
 pub mod effect;
 pub mod endpoint;
@@ -37,6 +38,7 @@ pub mod supervisor;
 mod units;
 pub mod usage;
 
+pub use conclusion::{Conclusion, Condition, IncidentCause};
 pub use effect::{Effect, LeaseRequest, Outcome, ProbeScope};
 pub use endpoint::{Endpoint, MoveReason, Moved};
 pub use event::{
@@ -49,7 +51,7 @@ pub use hook::{Call, Hook, HookEnd};
 pub use notice::Notice;
 pub use observation::{Holder, Observation, Owner, Phase, Readiness, Verdict};
 pub use policy::Policy;
-pub use probe_history::HangContext;
+pub use probe_history::{Excess, HangContext};
 pub use report::Report;
 pub use status::Status;
 pub use supervisor::Supervisor;

@@ -58,6 +58,8 @@ pub struct Hung {
     pub failed_probes: u32,
     /// What it did not do in time.
     pub why: &'static str,
+    /// The time that it had for that.
+    pub limit: Duration,
 }
 
 /// A window that has run out and is prolonged or restarted.
@@ -235,13 +237,15 @@ impl Liveness {
     #[must_use]
     pub fn hung(&self, now: Moment, policy: &Policy) -> Option<Hung> {
         let due = self.deadline(policy)? <= now;
-        let why = match self.doing {
-            Doing::Serving => "it does not answer",
-            Doing::Draining(_) if self.failed >= FAILED_PROBES_MIN => "it stopped answering while it drained",
-            Doing::Draining(_) => "it drains for longer than a gateway may",
-            Doing::Restarting(_) => "it did not come back from its own restart",
+        let (why, limit) = match self.doing {
+            Doing::Serving => ("it does not answer", policy.hang_after),
+            Doing::Draining(_) if self.failed >= FAILED_PROBES_MIN => {
+                ("it stopped answering while it drained", policy.hang_after)
+            }
+            Doing::Draining(_) => ("it drains for longer than a gateway may", policy.stop_timeout),
+            Doing::Restarting(_) => ("it did not come back from its own restart", policy.startup_timeout),
         };
-        due.then(|| Hung { last_good: now.saturating_sub(self.last_good), failed_probes: self.failed, why })
+        due.then(|| Hung { last_good: now.saturating_sub(self.last_good), failed_probes: self.failed, why, limit })
     }
 
     /// Takes in a sample. Returns a blocked write that is to be reported again.

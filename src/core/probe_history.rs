@@ -2,7 +2,9 @@
 
 use super::{Moment, Observation, Usage, Verdict};
 use crate::prelude::*;
+use crate::units::human;
 use alloc::collections::VecDeque;
+use core::fmt;
 use core::time::Duration;
 
 /// How many looks and samples are kept. With the defaults that is more than the window after which a gateway counts as
@@ -20,6 +22,12 @@ pub struct PastProbe {
     pub detail: String,
 }
 
+impl fmt::Display for PastProbe {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} before: {}, {}", human(self.ago), self.verdict, self.detail)
+    }
+}
+
 /// A gateway that is to be replaced, and all that led there.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HangContext {
@@ -33,10 +41,19 @@ pub struct HangContext {
     pub listener: Option<i32>,
     /// How long ago its process was started.
     pub age: Duration,
+    /// Set if it is replaced for its memory, and does not hang.
+    pub excess: Option<Excess>,
     /// The last looks, oldest first.
     pub looks: Vec<PastProbe>,
     /// The last samples and how long ago they were taken, oldest first.
     pub samples: Vec<(Duration, Usage)>,
+}
+
+/// The memory of a tree that is over its limit, in KiB.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Excess {
+    pub tree_rss_kb: u64,
+    pub limit_kb: u64,
 }
 
 /// The last looks at one gateway and the last samples of it.

@@ -11,15 +11,18 @@ pub use crate::units::human;
 pub use fields::{Field, Fields};
 pub use sentence::{Exited, HungReport};
 
+use super::conclusion::Conclusion;
 use super::event::{Contested, Recovered, Requester, TreeEnd};
 use super::policy::OnStoreLost;
+use super::probe_history::Excess;
+use super::restart_policy::PaceFacts;
 use super::stall::Stall;
+use super::units::mebibytes;
 use super::{BlockedWrite, Endpoint, ExitStatus, Generation, Holder, Hook, HookEnd, MoveReason, Readiness, Verdict};
 use alloc::borrow::Cow;
 use core::fmt;
 use core::time::Duration;
 use fields::Member;
-use sentence::mebibytes;
 use serde::{Serialize, Serializer};
 
 /// How loud a report is.
@@ -105,8 +108,8 @@ macro_rules! reports {
 
 reports! {
     // Supervisor.
-    SupervisorStarted { version: &'static str, pid: u32, manager: &'static str } =>
-        "supervisor.started", Info, [version, pid, manager],
+    SupervisorStarted { version: &'static str, pid: u32, manager: &'static str, output: String } =>
+        "supervisor.started", Info, [version, pid, manager, output],
         match *manager {
             "unknown" => format!("openclaw-supervise {version} is pid {pid}"),
             _ => format!("openclaw-supervise {version} is pid {pid}, run by {manager}"),
@@ -286,22 +289,28 @@ reports! {
         } else {
             format!("gateway {generation} is up, but {}", unready(&readiness.detail))
         };
-    MemoryExceeded { generation: Generation, tree_rss_kb: u64, limit_kb: u64 } =>
-        "memory.exceeded", Warning, [generation, tree_rss_kb, limit_kb],
+    MemoryExceeded { generation: Generation, excess: Excess, conclusion: Conclusion, evidence: Option<String> } =>
+        "memory.exceeded", Warning,
+        [
+            generation, tree_rss_kb = excess.tree_rss_kb, limit_kb = excess.limit_kb, conclusion = conclusion.text,
+            conclusion_cause = conclusion.cause.name(), evidence
+        ],
         format!(
-            "the processes of gateway {generation} use {}, above --memory-max ({}) in 3 consecutive samples; restarting",
-            mebibytes(*tree_rss_kb),
-            mebibytes(*limit_kb)
+            "the processes of gateway {generation} use {}, above --memory-max ({}) in 3 consecutive samples; restarting{}",
+            mebibytes(excess.tree_rss_kb),
+            mebibytes(excess.limit_kb),
+            evidence.as_ref().map_or_else(String::new, |path| format!("; evidence in {path}"))
         );
-    GatewayHung(hung: HungReport) =>
+    GatewayHung(hung: Box<HungReport>) =>
         "gateway.hung", Warning,
         [
             generation = hung.generation, last_good_ms = hung.last_good, failed_probes = hung.failed_probes,
-            why = hung.why, evidence = hung.evidence
+            why = hung.why, limit_ms = hung.limit, probes = hung.probes, conclusion = hung.conclusion.text,
+            conclusion_cause = hung.conclusion.cause.name(), evidence = hung.evidence
         ],
         hung.to_string();
-    StopEscalated { generation: Generation, why: String } =>
-        "stop.escalated", Warning, [generation, why],
+    StopEscalated { generation: Generation, grace: Duration, why: String } =>
+        "stop.escalated", Warning, [generation, grace_ms = grace, why],
         format!("sending SIGKILL to the whole process tree: {why}");
     StopForwarded { generation: Generation, pid: i32 } =>
         "stop.forwarded", Info, [generation, pid],
@@ -383,22 +392,27 @@ reports! {
             None => format!("a restart requested by {by} is merged: {why}"),
         };
     RetryRequested { by: Requester } =>
-        "retry.requested", Info, [by],
+        "retry.requested", Info, [by, by_pid = by.pid, by_uid = by.uid],
         format!("requested by {by}");
     StopRequested { by: Requester } =>
-        "stop.requested", Info, [by],
+        "stop.requested", Info, [by, by_pid = by.pid, by_uid = by.uid],
         format!("requested by {by}");
     DetachRequested { by: Requester } =>
-        "detach.requested", Info, [by],
+        "detach.requested", Info, [by, by_pid = by.pid, by_uid = by.uid],
         format!("requested by {by}");
     DetachRefused { why: &'static str } =>
         "detach.refused", Warning, [why],
         format!("cannot detach: {why}");
-    RestartScheduled { delay: Duration, why: String } =>
-        "restart.scheduled", Info, [delay_ms = delay, why],
+    RestartScheduled { delay: Duration, why: String, pace: Box<PaceFacts> } =>
+        "restart.scheduled", Info,
+        [
+            delay_ms = delay, why, failures = pace.failures, restarts = pace.restarts,
+            max_restarts = pace.max_restarts, window_ms = pace.restart_window, unclean_boots = pace.unclean_boots,
+            boot_limit = pace.boot_limit, boot_window_ms = pace.boot_window, backoff_max_ms = pace.backoff_max
+        ],
         format!("in {}: {why}", human(*delay));
-    RestartGaveUp { restarts: u32, window: Duration, why: String } =>
-        "restart.gave_up", Error, [restarts, window_ms = window, why],
+    RestartGaveUp { restarts: u32, max_restarts: u32, window: Duration, why: String } =>
+        "restart.gave_up", Error, [restarts, max_restarts, window_ms = window, why],
         why;
 }
 

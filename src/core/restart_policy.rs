@@ -34,6 +34,22 @@ pub enum Plan {
     },
 }
 
+/// What a plan was made from, for the record: the counts of this moment and the settings that they are compared with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PaceFacts {
+    /// Failures since the last stable run.
+    pub failures: u32,
+    /// Restarts within `restart_window`.
+    pub restarts: u32,
+    pub max_restarts: u32,
+    pub restart_window: Duration,
+    /// Unclean boots within `boot_window`.
+    pub unclean_boots: u32,
+    pub boot_limit: u32,
+    pub boot_window: Duration,
+    pub backoff_max: Duration,
+}
+
 /// The history of starts that the decision needs.
 #[derive(Debug, Clone)]
 pub struct RestartPolicy {
@@ -174,6 +190,22 @@ impl RestartPolicy {
     pub fn spent_at(&self, now: Moment, policy: &Policy) -> u32 {
         let counts = self.spent.iter().filter(|at| at.saturating_add(policy.restart_window) > now).count();
         u32::try_from(counts).unwrap_or(u32::MAX)
+    }
+
+    #[must_use]
+    pub fn facts(&self, now: Moment, policy: &Policy) -> PaceFacts {
+        let Policy { max_restarts, restart_window, boot_limit, boot_window, backoff_max, .. } = *policy;
+        let unclean = self.unclean.iter().filter(|stamp| stamp.saturating_add(boot_window) > now).count();
+        PaceFacts {
+            failures: self.failures,
+            restarts: self.spent_at(now, policy),
+            max_restarts,
+            restart_window,
+            unclean_boots: u32::try_from(unclean).unwrap_or(u32::MAX),
+            boot_limit,
+            boot_window,
+            backoff_max,
+        }
     }
 
     /// Which start in a row the next one is, from 1.

@@ -57,7 +57,9 @@ use super::restart_policy::{Plan, RestartPolicy, Run};
 use super::{Generation, Moment, Notice, Observation, Owner, Policy, Readiness, Usage, exit};
 use crate::prelude::*;
 use core::time::Duration;
-use state::{Confirmation, Fence, LauncherExit, Lost, Merged, Poll, ProbePurpose, Repair, State, Streak, Update};
+use state::{
+    Confirmation, EvidenceFound, Fence, LauncherExit, Lost, Merged, Poll, ProbePurpose, Repair, State, Streak, Update,
+};
 
 /// A step that comes this much after its deadline means that we stood still: a paused VM or a SIGSTOP. Half a window
 /// of the shortest default would be 30 s; a busy machine delays a timer by seconds at most.
@@ -240,7 +242,9 @@ impl Supervisor {
             Event::LeaderExited { death, toll, .. } => self.on_leader_exited(now, death, toll, fx),
             Event::HeirSought { pid, .. } => self.on_heir_sought(now, pid, fx),
             Event::Measured { sample, .. } => self.on_measured(now, sample, fx),
-            Event::Examined { evidence, .. } => self.on_examined(now, evidence, fx),
+            Event::Examined { evidence, conclusion, .. } => {
+                self.on_examined(now, EvidenceFound { evidence, conclusion }, fx);
+            }
             Event::TreeGone { end, .. } => self.on_tree_gone(now, end, fx),
             Event::StraysKilled { generation, end } => self.tell_strays(generation, end, fx),
             Event::SweepFinished => self.finish_sweep(fx),
@@ -406,7 +410,8 @@ impl Supervisor {
                     super::report::human(window),
                     self.messages()
                 );
-                fx.push(Effect::Report(Report::RestartGaveUp { restarts, window, why: why.clone() }));
+                let max_restarts = self.policy.max_restarts;
+                fx.push(Effect::Report(Report::RestartGaveUp { restarts, max_restarts, window, why: why.clone() }));
                 self.exit(now, exit::GAVE_UP, why, fx);
             }
         }
@@ -414,7 +419,8 @@ impl Supervisor {
 
     fn start_at(&mut self, now: Moment, at: Moment, why: &str, fx: &mut Effects) {
         let delay = at.saturating_sub(now);
-        fx.push(Effect::Report(Report::RestartScheduled { delay, why: why.to_owned() }));
+        let pace = Box::new(self.restarts.facts(now, &self.policy));
+        fx.push(Effect::Report(Report::RestartScheduled { delay, why: why.to_owned(), pace }));
         if delay.is_zero() {
             self.look_at_port(now, ProbePurpose::Nothing, fx);
         } else {

@@ -23,6 +23,11 @@ pub fn human(duration: Duration) -> String {
     }
 }
 
+/// Memory in whole MiB, rounded up.
+pub(crate) fn mebibytes(kb: u64) -> String {
+    format!("{} MiB", kb.div_ceil(1024))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -17,6 +17,9 @@ pub struct Usage {
     /// The same of all its tree: the sum over its processes, so that a page that two of them share counts twice. Only
     /// where that was asked for.
     pub tree_rss_kb: Option<u64>,
+    /// How often that thread had to wait for a page from a disk or from swap (major faults), since it began.
+    #[serde(default)]
+    pub major_faults: Option<u64>,
     /// How long that thread has waited for a processor since it began: it could run and did not. From
     /// [`Depth::Stall`] on, as all below.
     pub waited: Option<Duration>,

@@ -1,15 +1,18 @@
-//! The evidence of a hang, gathered while the gateway still runs.
+//! The evidence of a hang, or of what has the memory, gathered while the gateway still runs.
 //!
 //! A read about a process that hangs may block: `/proc/PID/cmdline` waits for the lock of its memory map, and a disk may be
 //! what it hangs on. So all reads are on a thread of their own, the harmless ones first. After the timeout the parts that
 //! are there are kept, and the others are named. The thread ends when its read returns.
 
+mod condition;
+
 use super::process::Gateway;
 use super::sample::is_member;
 use super::tree::Tree;
-use crate::core::{Generation, HangContext, Usage};
+use crate::core::{Conclusion, Generation, HangContext, Usage};
 use crate::platform::process::Handle;
 use crate::platform::{inspection, proc, usage};
+use condition::{PROCESS, TREE};
 use serde_json::{Map, Value, json};
 use std::io;
 use std::path::PathBuf;
@@ -33,8 +36,6 @@ const STACK: usize = 256 * 1024;
 
 /// The parts, in the order in which they are read. `wait` becomes a part of `process`, and `commands` of `tree`.
 const PARTS: [&str; 9] = ["machine", "port", PROCESS, "threads", "cgroup", TREE, "wait", "commands", "disk"];
-const PROCESS: &str = "process";
-const TREE: &str = "tree";
 
 /// The gateway that hangs.
 #[derive(Debug)]
@@ -117,8 +118,14 @@ impl Incident {
     }
 }
 
-/// Gathers the evidence, for [`TIME_MAX`] at most. `at` is when that began, as a timestamp.
-pub async fn gather(subject: HungGateway, case: &HangContext, surroundings: Surroundings, at: String) -> Value {
+/// Gathers the evidence, for [`TIME_MAX`] at most. `at` is when that began, as a timestamp. What it comes down to is its last
+/// member.
+pub async fn gather(
+    subject: HungGateway,
+    case: &HangContext,
+    surroundings: Surroundings,
+    at: String,
+) -> (Value, Conclusion) {
     let pid = subject.leader.as_ref().map(|leader| leader.pid());
     let incident = Incident::new(told(subject.generation, pid, case, at));
     let (done, over) = oneshot::channel();
@@ -136,7 +143,13 @@ pub async fn gather(subject: HungGateway, case: &HangContext, surroundings: Surr
         }
         Err(error) => incident.add("error", json!(format!("cannot start a thread: {error}"))),
     }
-    incident.take()
+    let mut found = incident.take();
+    let conclusion = Conclusion::of(case, Some(&condition::of(&found)));
+    if let Value::Object(parts) = &mut found {
+        parts.insert("conclusion_cause".to_owned(), conclusion.cause.name().into());
+        parts.insert("conclusion".to_owned(), conclusion.text.as_str().into());
+    }
+    (found, conclusion)
 }
 
 /// The parts that are known already.
@@ -146,12 +159,14 @@ fn told(generation: Generation, pid: Option<i32>, case: &HangContext, at: String
         .iter()
         .map(|look| json!({ "ago_ms": milliseconds(look.ago), "verdict": look.verdict.name(), "detail": look.detail }));
     let samples = case.samples.iter().map(|(ago, usage)| {
-        let Usage { cpu, rss_kb, tree_rss_kb, waited, turns, throttled, pressure, runnable, blocked } = usage;
+        let Usage { cpu, rss_kb, tree_rss_kb, major_faults, waited, turns, throttled, pressure, runnable, blocked } =
+            usage;
         json!({
             "ago_ms": milliseconds(*ago),
             "cpu_ms": cpu.map(milliseconds),
             "rss_kb": rss_kb,
             "tree_rss_kb": tree_rss_kb,
+            "major_faults": major_faults,
             "waited_ms": waited.map(milliseconds),
             "turns": turns,
             "throttled_ms": throttled.map(milliseconds),
@@ -170,6 +185,8 @@ fn told(generation: Generation, pid: Option<i32>, case: &HangContext, at: String
         ("last_good_ms", case.last_good.map(milliseconds).into()),
         ("failed_probes", case.failed_probes.into()),
         ("age_ms", milliseconds(case.age).into()),
+        ("tree_rss_kb", case.excess.map(|excess| excess.tree_rss_kb).into()),
+        ("limit_kb", case.excess.map(|excess| excess.limit_kb).into()),
         ("probes", probes.collect()),
         ("samples", samples.collect()),
     ]

@@ -27,7 +27,12 @@ pub(super) fn read(leader: &Handle, mut tree: Tree, sampling: Sampling) -> Usage
     if pid == leader.pid() && used.start_time != leader.start_time() {
         return Usage::default();
     }
-    let usage = Usage { cpu: Some(used.cpu), rss_kb: Some(used.rss_kb), ..Usage::default() };
+    let usage = Usage {
+        cpu: Some(used.cpu),
+        rss_kb: Some(used.rss_kb),
+        major_faults: Some(used.major_faults),
+        ..Usage::default()
+    };
     if depth < Depth::Stall {
         return usage;
     }

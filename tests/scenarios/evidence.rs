@@ -104,7 +104,7 @@ fn a_gateway_that_dies_while_it_is_examined_has_hung_and_has_crashed() {
     world.leader_exits(1, CRASH);
     assert_eq!((world.evidence_told(), world.causes(), terminations(&world)), (vec![None], vec!["crashed"], vec![]));
     (world.port, world.evidence) = (None, Some(s(1)));
-    world.send(Event::Examined { generation: 1, evidence: Some(EVIDENCE.to_owned()) });
+    world.send(Event::Examined { generation: 1, evidence: Some(EVIDENCE.to_owned()), conclusion: None });
     world.run_for(s(30));
     assert_eq!((world.told("gateway.hung").len(), world.spawns().len(), world.exit()), (1, 2, None));
 }
@@ -201,7 +201,7 @@ fn a_suspend_during_the_examination_restarts_the_window() {
             let mut world = examined(FROZEN, verdict);
             jump(&mut world);
             let woken = world.now;
-            world.send(Event::Examined { generation: 1, evidence: Some(EVIDENCE.to_owned()) });
+            world.send(Event::Examined { generation: 1, evidence: Some(EVIDENCE.to_owned()), conclusion: None });
             world.run_for(s(55));
             assert_eq!((terminations(&world), world.told("gateway.hung").len()), (vec![], 0), "{verdict}");
             world.run_for(s(20));
@@ -267,12 +267,12 @@ fn no_other_answer_clears_the_hang() {
 fn evidence_about_another_or_a_healthy_gateway_is_dropped() {
     for generation in [0, 1, 2] {
         let mut world = World::serving();
-        world.send(Event::Examined { generation, evidence: Some(EVIDENCE.to_owned()) });
+        world.send(Event::Examined { generation, evidence: Some(EVIDENCE.to_owned()), conclusion: None });
         world.run_for(s(60));
         assert_eq!((world.told("gateway.hung"), terminations(&world)), (vec![], vec![]));
     }
     let mut world = hung();
-    world.send(Event::Examined { generation: 2, evidence: Some(EVIDENCE.to_owned()) });
+    world.send(Event::Examined { generation: 2, evidence: Some(EVIDENCE.to_owned()), conclusion: None });
     assert_eq!(terminations(&world), []);
 }
 

@@ -3,7 +3,7 @@
 use crate::world::{CRASH, EVIDENCE, STARTED, Script, World, acquired, s};
 use openclaw_supervise_core::restart_policy::Cause;
 use openclaw_supervise_core::{
-    Effect, Event, ExitStatus, Fact, History, Policy, Remains, Request, Settled, Unfinished, Usage, Verdict,
+    Effect, Event, ExitStatus, Fact, History, Policy, Remains, Report, Request, Settled, Unfinished, Usage, Verdict,
 };
 use std::time::Duration;
 
@@ -224,4 +224,61 @@ fn the_last_sample_is_shown() {
     world.unanswered = |effect| matches!(effect, Effect::Probe { .. } | Effect::Measure { .. });
     world.run_for(s(10));
     assert_eq!(sample(&world), None, "that was another gateway");
+}
+
+/// A world whose gateway is over its limit, with the evidence not there yet.
+fn weighed(evidence: Option<Duration>) -> World {
+    let mut world = stable(limited());
+    world.evidence = evidence;
+    samples(&mut world, &[OVER; 3]);
+    world
+}
+
+fn reported(world: &World) -> Vec<Option<&str>> {
+    let reports = world.effects.iter().filter_map(|(_, effect)| match effect {
+        Effect::Report(Report::MemoryExceeded { evidence, .. }) => Some(evidence.as_deref()),
+        _ => None,
+    });
+    reports.collect()
+}
+
+#[test]
+fn what_has_the_memory_is_written_down_before_the_drain_begins() {
+    let mut world = weighed(Some(s(2)));
+    let asked = world.when(|effect| matches!(effect, Effect::Examine { case, .. } if case.excess.is_some()));
+    assert_eq!((asked.len(), ended(&world)), (1, vec![]));
+    assert_eq!(world.core.status(world.now).state, "running", "it serves meanwhile");
+    world.run_for(s(3));
+    assert_eq!((ended(&world), reported(&world)), (vec![asked[0] + s(2)], vec![Some(EVIDENCE)]));
+}
+
+#[test]
+fn evidence_on_memory_that_is_late_or_never_comes_is_not_waited_for() {
+    for delay in [None, Some(s(6)), Some(s(600))] {
+        let mut world = weighed(delay);
+        let asked = world.when(|effect| matches!(effect, Effect::Examine { .. }))[0];
+        world.tree_rss_kb = UNDER;
+        world.run_for(s(30));
+        assert_eq!((ended(&world), reported(&world)), (vec![asked + s(5)], vec![None]), "{delay:?}");
+        assert_eq!((world.causes(), world.spawns().len()), (vec!["over its memory limit"], 2));
+    }
+}
+
+#[test]
+fn one_that_drains_by_itself_or_dies_while_its_memory_is_examined_is_not_ended_for_it() {
+    let mut world = stable(Policy { probe_interval: s(2), ..limited() });
+    world.evidence = None;
+    samples(&mut world, &[OVER; 3]);
+    world.port = Some(Verdict::Draining);
+    world.run_for(s(60));
+    assert_eq!((ended(&world), reported(&world)), (vec![], vec![]));
+    let mut world = weighed(None);
+    world.leader_exits(1, CRASH);
+    world.tree_rss_kb = UNDER;
+    world.run_for(s(20));
+    assert_eq!((world.causes(), reported(&world)), (vec!["crashed"], vec![]));
+    let mut world = weighed(None);
+    world.request(Request::Stop);
+    world.run_for(s(20));
+    assert_eq!((world.causes(), reported(&world), world.outcome().0), (vec!["stop requested"], vec![], 0));
 }

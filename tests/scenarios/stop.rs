@@ -234,7 +234,7 @@ fn events_of_another_generation_change_nothing_in_any_state() {
             world.send(Event::LeaderExited { generation, death: KILLED, toll: ExitUsage::default() });
             world.send(Event::TreeGone { generation, end: tree_end(0) });
             world.send(Event::Measured { generation, sample: Usage::default() });
-            world.send(Event::Examined { generation, evidence: None });
+            world.send(Event::Examined { generation, evidence: None, conclusion: None });
             let unborn = matches!(state, "idle" | "probing" | "contended") && generation == 0;
             assert!(unborn || before == format!("{:?}", world.core), "{state}");
             assert_eq!(effects, world.effects.len(), "{state}");

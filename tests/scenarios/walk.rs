@@ -7,9 +7,9 @@ use crate::fake_shell::{Answer, Broken, FakeShell, World as Outside, after, neve
 use crate::world::{acquired, by, s, sighting, stranger, tree_end};
 use openclaw_supervise_core::handoff::{HandoffVerdict, Support};
 use openclaw_supervise_core::{
-    Call, Depth, Effect, Event, ExitStatus, ExitUsage, Fact, Fingerprint, Generation, History, HookEnd, LeaseAnswer,
-    LeaseRequest, Moment, Notice, Observation, Outcome, Owner, Phase, Policy, ProbeScope, Remains, Report, Request,
-    Settled, SpawnFailure, Supervisor, TreeEnd, Usage, Verdict,
+    Call, Depth, Effect, Event, ExitStatus, ExitUsage, Fact, Fingerprint, Generation, HangContext, History, HookEnd,
+    LeaseAnswer, LeaseRequest, Moment, Notice, Observation, Outcome, Owner, Phase, Policy, ProbeScope, Remains, Report,
+    Request, Settled, SpawnFailure, Supervisor, TreeEnd, Usage, Verdict,
 };
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -345,7 +345,7 @@ impl Walk {
                 self.send(Event::HookEnded { ticket: ticket + 1, end: HookEnd::Ended(ExitStatus::Code(0)) });
             }
             23 => self.send(Event::Leased { ticket: ticket + 1, answer: acquired(History::default()) }),
-            24 => self.send(Event::Examined { generation, evidence: Some("late".to_owned()) }),
+            24 => self.send(Event::Examined { generation, evidence: Some("late".to_owned()), conclusion: None }),
             25 => self.send(Event::Measured { generation, sample: Usage::default() }),
             _ => self.send(Event::Start),
         }
@@ -463,7 +463,7 @@ impl Outside for Walk {
         after(Duration::ZERO, Usage { cpu, tree_rss_kb, ..Usage::default() })
     }
 
-    fn examine(&mut self, _generation: Generation) -> Answer<Option<String>> {
+    fn examine(&mut self, _generation: Generation, _case: &HangContext) -> Answer<Option<String>> {
         if self.dice.once_in(4) { never() } else { after(self.dice.ms(9000), None) }
     }
 

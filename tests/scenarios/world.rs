@@ -6,8 +6,8 @@ use openclaw_supervise_core::lease::{BEAT, Basis};
 use openclaw_supervise_core::policy::OnStoreLost;
 use openclaw_supervise_core::{
     Acquired, BlockedWrite, Call, Depth, Effect, Endpoint, Event, ExitStatus, ExitUsage, Fingerprint, Generation,
-    History, Holder, HookEnd, LeaseAnswer, LeaseRequest, Moment, MoveReason, Moved, Notice, Observation, Outcome,
-    Owner, OwnerPlan, Phase, Policy, ProbeScope, Readiness, Remains, Report, Request, Requester, SpawnFailure,
+    HangContext, History, Holder, HookEnd, LeaseAnswer, LeaseRequest, Moment, MoveReason, Moved, Notice, Observation,
+    Outcome, Owner, OwnerPlan, Phase, Policy, ProbeScope, Readiness, Remains, Report, Request, Requester, SpawnFailure,
     Supervisor, TreeEnd, Usage, Verdict,
 };
 use std::collections::BTreeMap;
@@ -542,7 +542,7 @@ impl Outside for World {
         at_once(Usage { waited, turns, throttled, blocked, ..usage })
     }
 
-    fn examine(&mut self, _generation: Generation) -> Answer<Option<String>> {
+    fn examine(&mut self, _generation: Generation, _case: &HangContext) -> Answer<Option<String>> {
         Ok(self.evidence.map(|delay| (delay, Some(EVIDENCE.to_owned()))))
     }
 

@@ -295,7 +295,11 @@ impl Judge {
             Event::Departed { pid } => self.lease.watches() != Some(*pid),
             Event::HookEnded { ticket, .. } => !self.awaits_hook(*ticket),
             Event::Consumed { ticket, .. } => !self.handoffs.awaits(*ticket),
-            Event::Examined { .. } if self.owned.as_ref().is_none_or(|owned| owned.examining.is_none()) => true,
+            Event::Examined { .. }
+                if self.owned.as_ref().is_none_or(|owned| owned.examining.is_none() && owned.weighing.is_none()) =>
+            {
+                true
+            }
             Event::AdoptFailed { .. } if !self.adopting => true,
             other => other.generation().is_some_and(|generation| generation != self.generation),
         }
@@ -539,6 +543,7 @@ impl Judge {
                     owned.stalls.begin(owned.health.armed());
                 }
                 owned.health.observe(at, verdict);
+                owned.note_serving();
                 // A late answer clears the hang.
                 let good = matches!(verdict, Verdict::Gateway(_) | Verdict::Draining | Verdict::Foreign);
                 let proven = owned.health.proven(&self.policy).is_some_and(|proven| proven <= at);

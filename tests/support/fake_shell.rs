@@ -5,8 +5,9 @@
 
 use openclaw_supervise_core::handoff::{HandoffVerdict, Support};
 use openclaw_supervise_core::{
-    Call, Depth, Effect, Event, ExitStatus, ExitUsage, Fact, Fingerprint, Generation, History, HookEnd, LeaseAnswer,
-    LeaseRequest, Moved, Observation, Outcome, OwnerPlan, ProbeScope, Remains, Report, SpawnFailure, TreeEnd, Usage,
+    Call, Conclusion, Depth, Effect, Event, ExitStatus, ExitUsage, Fact, Fingerprint, Generation, HangContext, History,
+    HookEnd, LeaseAnswer, LeaseRequest, Moved, Observation, Outcome, OwnerPlan, ProbeScope, Remains, Report,
+    SpawnFailure, TreeEnd, Usage,
 };
 use std::time::Duration;
 
@@ -73,7 +74,8 @@ pub(crate) trait World {
     fn negotiate(&mut self) -> Answer<Support>;
     fn consume(&mut self, generation: Generation, pid: i32) -> Answer<HandoffVerdict>;
     fn measure(&mut self, generation: Generation, depth: Depth, tree: bool) -> Answer<Usage>;
-    fn examine(&mut self, generation: Generation) -> Answer<Option<String>>;
+    /// `case` says whether it hangs or is over its memory limit.
+    fn examine(&mut self, generation: Generation, case: &HangContext) -> Answer<Option<String>>;
     /// Answers with the process that leads what a launcher has left.
     fn seek_heir(&mut self, _generation: Generation, _listener: Option<i32>) -> Answer<Option<i32>> {
         after(Duration::ZERO, None)
@@ -178,9 +180,10 @@ impl FakeShell {
             Effect::Measure { generation, depth, tree, .. } => world
                 .measure(generation, depth, tree)?
                 .map(|(delay, sample)| (delay, Event::Measured { generation, sample })),
-            Effect::Examine { generation, .. } => {
-                world.examine(generation)?.map(|(delay, evidence)| (delay, Event::Examined { generation, evidence }))
-            }
+            Effect::Examine { generation, ref case } => world.examine(generation, case)?.map(|(delay, evidence)| {
+                let conclusion = Some(Conclusion::of(case, None));
+                (delay, Event::Examined { generation, evidence, conclusion })
+            }),
             Effect::SeekHeir { generation, listener } => world
                 .seek_heir(generation, listener)?
                 .map(|(delay, pid)| (delay, Event::HeirSought { generation, pid })),

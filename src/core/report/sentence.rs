@@ -1,15 +1,12 @@
 //! The parts of a report's sentence.
 
+use crate::conclusion::Conclusion;
 use crate::event::TreeEnd;
 use crate::prelude::*;
-use crate::units::human;
+use crate::units::{human, mebibytes};
 use crate::{ExitStatus, ExitUsage, Generation, HookEnd};
 use core::fmt;
 use core::time::Duration;
-
-pub(super) fn mebibytes(kb: u64) -> String {
-    format!("{} MiB", kb.div_ceil(1024))
-}
 
 /// The end of one gateway process. Each spawn has exactly one.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,6 +27,11 @@ pub struct HungReport {
     pub last_good: Option<Duration>,
     pub failed_probes: u32,
     pub why: &'static str,
+    /// What it had time for: the setting that decided.
+    pub limit: Duration,
+    /// The last failed probes, oldest first: how long ago, verdict and detail.
+    pub probes: Vec<String>,
+    pub conclusion: Conclusion,
     /// The file with the evidence.
     pub evidence: Option<String>,
 }
@@ -75,13 +77,14 @@ impl fmt::Display for Exited {
 
 impl fmt::Display for HungReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { generation, last_good, failed_probes, why, evidence } = self;
+        let Self { generation, last_good, failed_probes, why, conclusion, evidence, .. } = self;
         match last_good.map(human) {
             Some(ago) => {
                 write!(f, "gateway {generation}: {why}; last good probe {ago} ago, {failed_probes} failed since")
             }
             None => write!(f, "gateway {generation}: {why}; {failed_probes} probes failed"),
         }?;
+        write!(f, "; {}", conclusion.text)?;
         evidence.as_ref().map_or(Ok(()), |path| write!(f, "; evidence in {path}"))
     }
 }

@@ -1,7 +1,7 @@
 //! What a predecessor left: a gateway that goes on, the rest of one, or only its record.
 
 use super::recovery::SEARCH_TIME_MAX;
-use super::state::{Adopting, Boot, Child, Ending, Poll, Search, State, StopReason};
+use super::state::{Adopting, Boot, Child, Ending, Overuse, Poll, Search, State, StopReason};
 use super::stop::LOST;
 use super::{Effect, Effects, Exited, Intent, Moment, Report, Run, Supervisor};
 use crate::ExitStatus;
@@ -198,7 +198,7 @@ impl Supervisor {
             Some((started, healthy_until)) if !self.has(Fault::AdoptedIsNew) => {
                 let liveness = Liveness::resumed(now, healthy_until.unwrap_or(started));
                 let stable = liveness.healthy_until().saturating_sub(started) >= self.policy.stable_after;
-                State::Running { child, poll, started, liveness, stable, excess: 0 }
+                State::Running { child, poll, started, liveness, stable, overuse: Overuse::Samples(0) }
             }
             _ => State::Starting { child, poll, boot: Boot::new(now) },
         };

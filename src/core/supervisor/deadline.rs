@@ -1,7 +1,7 @@
 //! Deadlines, ticks and jumps of the clock. Every state has a deadline but those before the start and after the end: each
 //! answer of the shell may be lost.
 
-use super::state::{Adopting, Clearing, Poll, ProbePurpose, State};
+use super::state::{Adopting, Clearing, EvidenceFound, Overuse, Poll, ProbePurpose, State};
 use super::{Duration, Effect, Effects, JUMP_MIN, LATE, Moment, Policy, ProbeScope, Report, Supervisor, lease, sooner};
 use crate::fault::Fault;
 
@@ -87,7 +87,13 @@ impl Supervisor {
             State::Hooking(hooking) => Some(hooking.deadline()),
             State::Spawning(spawning) => Some(spawning.until),
             State::Starting { poll, boot, .. } => Some(sooner(poll.wake(policy), boot.deadline(policy))),
-            State::Running { poll, liveness, .. } => Some(sooner(poll.wake(policy), liveness.deadline(policy))),
+            State::Running { poll, liveness, overuse, .. } => {
+                let weighed = match overuse {
+                    Overuse::Samples(_) => None,
+                    Overuse::Proven { until, .. } => Some(*until),
+                };
+                Some(sooner(sooner(poll.wake(policy), liveness.deadline(policy)), weighed))
+            }
             State::Examining(examining) => Some(examining.until),
             State::Stopping(stopping) => Some(stopping.deadline(policy)),
         }
@@ -132,7 +138,7 @@ impl Supervisor {
             State::Examining(examining) => {
                 if examining.until <= now {
                     let examining = examining.clone();
-                    self.terminate_hung(now, &examining, None, fx);
+                    self.terminate_hung(now, &examining, EvidenceFound::default(), fx);
                 }
             }
             State::Stopping(_) => self.tick_stopping(now, fx),

@@ -4,13 +4,13 @@
 use super::state::{Ending, HeldExit, ProbePurpose, Repair, State, StopReason, Streak, Update};
 use super::stop::{NOT_EXECUTABLE, NOT_FOUND, REFUSAL};
 use super::{Effect, Effects, Generation, Intent, Moment, Outcome, Report, Supervisor, exit};
-use crate::ExitStatus;
 use crate::event::Fingerprint;
 use crate::fault::Fault;
 use crate::handoff::{ASKED_AGE_MAX, HandoffVerdict, Pending, Support};
 use crate::history::{Fact, PastRun, Settled};
 use crate::prelude::*;
 use crate::restart_policy::{Cause, Run};
+use crate::{ExitStatus, Policy};
 use core::time::Duration;
 
 /// Signals by which a program ends itself, or the kernel a program that is broken: ILL, TRAP, ABRT, BUS, SEGV, SYS.
@@ -361,8 +361,8 @@ impl Supervisor {
              run 'openclaw doctor', or repair the installation, then start again",
             self.messages()
         );
-        let window = self.policy.restart_window;
-        fx.push(Effect::Report(Report::RestartGaveUp { restarts, window, why: why.clone() }));
+        let Policy { max_restarts, restart_window: window, .. } = self.policy;
+        fx.push(Effect::Report(Report::RestartGaveUp { restarts, max_restarts, window, why: why.clone() }));
         self.exit(now, exit::GAVE_UP, why, fx);
     }
 

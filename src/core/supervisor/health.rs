@@ -1,13 +1,13 @@
 //! While the gateway's process lives: is it coming up, is it still serving?
 
-use super::state::{Boot, Child, Poll, Repair, State, StopReason, Was};
+use super::state::{Boot, Child, EvidenceFound, Overuse, Poll, Repair, State, Was};
 use super::{Effect, Effects, Moment, Observation, ProbeScope, Report, Supervisor, Usage};
 use crate::fault::{Fault, Planted};
 use crate::history::Fact;
 use crate::liveness::{Extension, FAILED_PROBES_MIN, HealthFinding, Hung, Liveness};
 use crate::prelude::*;
 use crate::stall::Stall;
-use crate::{BlockedWrite, Depth, Generation, Notice, Owner, Phase, Policy, Verdict};
+use crate::{BlockedWrite, Depth, Excess, Generation, Notice, Owner, Phase, Policy, Verdict};
 use core::time::Duration;
 
 /// The first wait between two looks at a gateway that boots.
@@ -33,7 +33,8 @@ impl Supervisor {
                 return tell_stall(generation, stall, told, budget, fx);
             }
             let (child, poll, boot) = (*child, *poll, boot.clone());
-            let hung = Hung { last_good: Duration::ZERO, failed_probes: boot.failed, why: "it never came up" };
+            let hung =
+                Hung { last_good: Duration::ZERO, failed_probes: boot.failed, why: "it never came up", limit: budget };
             fx.push(Effect::Report(Report::StartupTimedOut { generation, budget }));
             return self.examine(now, child, poll, Was::Booting(boot), hung, fx);
         }
@@ -67,7 +68,8 @@ impl Supervisor {
                 let (child, poll, liveness) = (*child, Poll::Due(now.saturating_add(interval)), Liveness::new(now));
                 fx.push(Effect::Report(Report::GatewayStarted { generation, pid: child.pid, boot: now }));
                 fx.push(up);
-                self.state = State::Running { child, poll, started: now, liveness, stable: false, excess: 0 };
+                self.state =
+                    State::Running { child, poll, started: now, liveness, stable: false, overuse: Overuse::Samples(0) };
                 return;
             }
             Verdict::Gateway(Phase::Started | Phase::Unknown) if ours => {
@@ -83,7 +85,8 @@ impl Supervisor {
                 fx.push(up);
                 let poll = Poll::Due(now.saturating_add(interval));
                 let liveness = Liveness::new(now);
-                self.state = State::Running { child, poll, started: now, liveness, stable: false, excess: 0 };
+                self.state =
+                    State::Running { child, poll, started: now, liveness, stable: false, overuse: Overuse::Samples(0) };
                 self.leads_itself |= child.listener == Some(child.pid) && !child.adopted && self.follows == 0;
                 return self.come_up(now, fx);
             }
@@ -121,6 +124,11 @@ impl Supervisor {
     }
 
     pub(super) fn tick_running(&mut self, now: Moment, fx: &mut Effects) {
+        if let State::Running { overuse: Overuse::Proven { until, .. }, .. } = &self.state
+            && *until <= now
+        {
+            return self.end_for_memory(now, EvidenceFound::default(), fx);
+        }
         self.check_hung(now, fx);
         let State::Running { poll, liveness, .. } = &self.state else { return };
         if poll.wake(&self.policy) <= now {
@@ -141,7 +149,7 @@ impl Supervisor {
 
     pub(super) fn judge_liveness(&mut self, now: Moment, sighting: &Observation, fx: &mut Effects) {
         let generation = self.generation;
-        let State::Running { child, poll, liveness, started, stable, .. } = &mut self.state else { return };
+        let State::Running { child, poll, liveness, started, stable, overuse } = &mut self.state else { return };
         child.note_answer(sighting);
         *poll = poll.next(now, self.policy.probe_interval);
         let planted = self.policy.planted;
@@ -165,6 +173,12 @@ impl Supervisor {
                 fx.push(Effect::Report(Report::LivenessRecovered { generation, after }));
             }
         }
+        // It is about to give its memory back.
+        if !liveness.is_serving()
+            && let Overuse::Proven { .. } = overuse
+        {
+            *overuse = Overuse::Samples(0);
+        }
         if !*stable && liveness.healthy_until().saturating_sub(*started) >= self.policy.stable_after {
             *stable = true;
             fx.push(Effect::Remember { generation, fact: Fact::Stable });
@@ -180,8 +194,12 @@ impl Supervisor {
 
     fn check_hung(&mut self, now: Moment, fx: &mut Effects) {
         let generation = self.generation;
-        let State::Running { child, poll, started, liveness, stable, .. } = &mut self.state else { return };
+        let State::Running { child, poll, started, liveness, stable, overuse } = &mut self.state else { return };
         let Some(hung) = liveness.hung(now, &self.policy) else { return };
+        // It is over its memory limit as well, and is ended for that.
+        if let Overuse::Proven { .. } = overuse {
+            return self.end_for_memory(now, EvidenceFound::default(), fx);
+        }
         if let Some(Extension { stall, by }) = liveness.extend(now, &self.policy) {
             let told = liveness.retell(now);
             return tell_stall(generation, stall, told, by, fx);
@@ -206,8 +224,8 @@ impl Supervisor {
         let tree_rss_kb = sample.tree_rss_kb;
         let limit = self.policy.memory_max_kb;
         let needed = if self.has(Fault::MemoryPeakIsLeak) { 1 } else { SAMPLES_OVER };
-        let (child, started, liveness, excess) = match &mut self.state {
-            State::Running { child, started, liveness, excess, .. } => (child, started, liveness, excess),
+        let (liveness, overuse) = match &mut self.state {
+            State::Running { liveness, overuse, .. } => (liveness, overuse),
             // Its memory counts once it serves.
             State::Starting { boot, .. } => {
                 if let Some(blocked) = boot.measure(now, sample) {
@@ -235,16 +253,12 @@ impl Supervisor {
         }
         // A sample that could not be taken says nothing.
         let (Some(limit_kb), Some(tree_rss_kb)) = (limit, tree_rss_kb) else { return };
+        let Overuse::Samples(samples) = overuse else { return };
         // One that ends or restarts of its own accord is about to give memory back; what it keeps shows once it serves.
-        *excess = if tree_rss_kb > limit_kb && liveness.is_serving() { *excess + 1 } else { 0 };
-        if *excess < needed {
-            return;
+        *samples = if tree_rss_kb > limit_kb && liveness.is_serving() { *samples + 1 } else { 0 };
+        if *samples >= needed {
+            self.weigh(now, Excess { tree_rss_kb, limit_kb }, fx);
         }
-        let (child, up) = (*child, Some((*started, liveness.clone())));
-        fx.push(Effect::Report(Report::MemoryExceeded { generation, tree_rss_kb, limit_kb }));
-        self.memory_restarts = self.memory_restarts.saturating_add(1);
-        self.tell_reloading(fx);
-        self.terminate(now, child, up, StopReason::MemoryLimit, self.policy.stop_timeout, fx);
     }
 }
 

@@ -1,6 +1,6 @@
 //! Requests, and what they mean in each state.
 
-use super::state::{Examining, Poll, ProbePurpose, Rival, State};
+use super::state::{EvidenceFound, Examining, Poll, ProbePurpose, Rival, State};
 use super::{Effect, Effects, Intent, Moment, Report, Request, Requester, Supervisor, TWICE, port};
 use crate::exit;
 use crate::fault::Fault;
@@ -95,7 +95,7 @@ impl Supervisor {
                     if let Intent::Restart(_) = self.intent {
                         self.tell_reloading(fx);
                     }
-                    self.terminate_hung(now, &examining, None, fx);
+                    self.terminate_hung(now, &examining, EvidenceFound::default(), fx);
                     self.follow_intent(now, fx);
                 }
             },

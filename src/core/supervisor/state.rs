@@ -1,6 +1,7 @@
 //! The states of the supervisor with their data. What happens in them is told in the other files of this folder.
 
 use crate::Holder;
+use crate::conclusion::Conclusion;
 use crate::conflict::Watch;
 use crate::effect::{Effect, Outcome};
 use crate::event::{Contested, Requester};
@@ -13,6 +14,7 @@ use crate::lease::Basis;
 use crate::liveness::{FAILED_PROBES_MIN, Hung, Liveness};
 use crate::policy::Policy;
 use crate::prelude::*;
+use crate::probe_history::Excess;
 use crate::stall::StallWatch;
 use crate::units::{Generation, Moment};
 use crate::usage::ExitUsage;
@@ -43,9 +45,8 @@ pub(super) enum State {
     Spawning(Spawning),
     /// The process lives and has not come up yet.
     Starting { child: Child, poll: Poll, boot: Boot },
-    /// It has come up. `stable`: it has served for `stable_after`. `excess` counts the samples in a row over the memory
-    /// limit.
-    Running { child: Child, poll: Poll, started: Moment, liveness: Liveness, stable: bool, excess: u32 },
+    /// It has come up. `stable`: it has served for `stable_after`.
+    Running { child: Child, poll: Poll, started: Moment, liveness: Liveness, stable: bool, overuse: Overuse },
     /// It hangs; the shell collects the evidence.
     Examining(Examining),
     /// It is being ended, or has ended and its tree is being killed.
@@ -231,6 +232,15 @@ pub(super) struct Child {
     pub(super) listener: Option<i32>,
 }
 
+/// `Running`: how far it is proven that its tree is over the memory limit.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Overuse {
+    /// So many samples in a row were.
+    Samples(u32),
+    /// It is, and the evidence is waited for until then.
+    Proven { excess: Excess, until: Moment },
+}
+
 /// How far a gateway is that has not come up yet.
 #[derive(Debug, Clone)]
 pub(super) struct Boot {
@@ -255,6 +265,14 @@ pub(super) struct Examining {
     pub(super) was: Was,
     pub(super) hung: Hung,
     pub(super) until: Moment,
+}
+
+/// What the shell has found of a gateway that is examined.
+#[derive(Debug, Clone, Default)]
+pub(super) struct EvidenceFound {
+    /// The file.
+    pub(super) evidence: Option<String>,
+    pub(super) conclusion: Option<Conclusion>,
 }
 
 /// The state in which it began to hang.

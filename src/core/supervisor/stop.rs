@@ -5,7 +5,7 @@
 
 use super::SWEEP_TIME_MAX;
 use super::health::verdict_on_ours;
-use super::state::{Child, Ending, LauncherExit, Leader, Poll, State, StopReason, Stopping, TreePhase};
+use super::state::{Child, Ending, EvidenceFound, LauncherExit, Leader, Poll, State, StopReason, Stopping, TreePhase};
 use super::{
     Effect, Effects, Exited, Intent, Moment, Observation, Outcome, ProbeScope, Report, Run, Supervisor, sooner,
 };
@@ -288,8 +288,8 @@ impl Supervisor {
     /// Ends the wait for a drain.
     pub(super) fn escalate(&mut self, now: Moment, why: &str, fx: &mut Effects) {
         let generation = self.generation;
-        if let State::Stopping(Stopping { tree: TreePhase::Draining { .. }, .. }) = self.state {
-            fx.push(Effect::Report(Report::StopEscalated { generation, why: why.to_owned() }));
+        if let State::Stopping(Stopping { tree: TreePhase::Draining { grace, .. }, .. }) = self.state {
+            fx.push(Effect::Report(Report::StopEscalated { generation, grace, why: why.to_owned() }));
             self.kill(now, 0, false, fx);
         }
     }
@@ -310,7 +310,8 @@ impl Supervisor {
             }
             State::Examining(examining) => {
                 // It ended by itself before the evidence was collected.
-                fx.push(Effect::Report(examining.report(generation, None)));
+                let report = self.hung_report(now, examining, EvidenceFound::default());
+                fx.push(Effect::Report(report));
                 (examining.child, examining.up(), StopReason::Died)
             }
             State::Stopping(stopping) => match stopping.leader {

@@ -20,6 +20,8 @@ pub struct ProcessUsage {
     /// is off by up to some hundred KiB for each. What is exact (`smaps_rollup`) takes long and can be waited for: it
     /// needs the lock of the memory map, which a process that hangs may hold.
     pub rss_kb: u64,
+    /// How often that thread had to wait for a page from a disk or from swap.
+    pub major_faults: u64,
     /// Whether that thread could run just then.
     pub runnable: bool,
 }
@@ -45,16 +47,17 @@ fn number(name: libc::c_int) -> u64 {
 fn parse(line: &[u8], hertz: u64, page: u64) -> Option<ProcessUsage> {
     let close = line.iter().rposition(|&byte| byte == b')')?;
     let mut fields = std::str::from_utf8(line.get(close + 1..)?).ok()?.split_ascii_whitespace();
-    // The state is field 3, utime 14, stime 15, starttime 22 and rss 24.
+    // The state is field 3, majflt 12, utime 14, stime 15, starttime 22 and rss 24.
     let runnable = fields.next()? == "R";
-    let user: u64 = fields.nth(10)?.parse().ok()?;
+    let major_faults = fields.nth(8)?.parse().ok()?;
+    let user: u64 = fields.nth(1)?.parse().ok()?;
     let system: u64 = fields.next()?.parse().ok()?;
     let start_time = start_of_machine(fields.nth(6)?.parse().ok()?);
     let pages: u64 = fields.nth(1)?.parse().ok()?;
     let ticks = user.checked_add(system)?;
     let cpu = Duration::from_secs(ticks.checked_div(hertz)?)
         + Duration::from_nanos((ticks % hertz).checked_mul(1_000_000_000)? / hertz);
-    Some(ProcessUsage { start_time, cpu, rss_kb: pages.checked_mul(page)? / 1024, runnable })
+    Some(ProcessUsage { start_time, cpu, rss_kb: pages.checked_mul(page)? / 1024, major_faults, runnable })
 }
 
 #[cfg(test)]
@@ -68,7 +71,13 @@ mod tests {
         let usage = parse(line, 100, 4096).unwrap();
         assert_eq!(
             usage,
-            ProcessUsage { start_time: 987, cpu: Duration::from_millis(1830), rss_kb: 100, runnable: true }
+            ProcessUsage {
+                start_time: 987,
+                cpu: Duration::from_millis(1830),
+                rss_kb: 100,
+                major_faults: 3,
+                runnable: true
+            }
         );
         assert_eq!(parse(line, 100, 65536).unwrap().rss_kb, 1600);
     }

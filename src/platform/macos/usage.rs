@@ -15,6 +15,8 @@ pub struct ProcessUsage {
     pub cpu: Duration,
     /// Resident memory, in KiB.
     pub rss_kb: u64,
+    /// How often it had to wait for a page from a disk.
+    pub major_faults: u64,
     /// Not known.
     pub runnable: bool,
 }
@@ -32,7 +34,13 @@ pub fn of(pid: i32) -> io::Result<ProcessUsage> {
         return Err(io::Error::from_raw_os_error(libc::ESRCH));
     }
     let cpu = time(task.pti_total_user, task.pti_total_system).ok_or(io::ErrorKind::Unsupported)?;
-    Ok(ProcessUsage { start_time: before.start_time, cpu, rss_kb: task.pti_resident_size / 1024, runnable: false })
+    Ok(ProcessUsage {
+        start_time: before.start_time,
+        cpu,
+        rss_kb: task.pti_resident_size / 1024,
+        major_faults: u64::try_from(task.pti_pageins).unwrap_or(0),
+        runnable: false,
+    })
 }
 
 /// The sum of two amounts of CPU time as libproc tells them: in ticks of the hardware's clock, whatever its headers say.

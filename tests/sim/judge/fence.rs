@@ -242,6 +242,7 @@ impl Judge {
     pub(super) fn forget_hang(&mut self) {
         if let Some(owned) = &mut self.owned {
             owned.examining = None;
+            owned.weighing = owned.weighing.filter(|_| owned.is_over_limit());
         }
     }
 

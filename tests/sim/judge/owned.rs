@@ -53,6 +53,8 @@ pub(super) struct Owned {
     pub(super) life: Life,
     pub(super) stalls: Stalls,
     pub(super) examining: Option<Examination>,
+    /// The collection of evidence on its memory; reported once it is ended for that.
+    pub(super) weighing: Option<Examination>,
     /// Consecutive samples over the memory limit.
     pub(super) excess: u32,
     /// The last answer of its `/readyz`.
@@ -88,6 +90,7 @@ impl Owned {
             life: Life::new(),
             stalls: Stalls::default(),
             examining: None,
+            weighing: None,
             excess: 0,
             ready: None,
         }

@@ -3,7 +3,7 @@
 
 use super::{Effect, Event, Generation, Judge, Moment, Owned, Turn, must};
 use crate::fake_shell::Broken;
-use openclaw_supervise_core::{Report, Usage};
+use openclaw_supervise_core::{HangContext, Report, Usage};
 use std::time::Duration;
 
 type Judgement = Result<(), Broken>;
@@ -32,9 +32,16 @@ impl Examination {
 }
 
 impl Owned {
-    /// Whether three consecutive samples were over the limit.
+    /// Whether it is ended because three consecutive samples were over the limit.
     pub(super) fn is_over_limit(&self) -> bool {
-        self.excess >= SAMPLES_OVER
+        self.weighing.is_some_and(|weighing| weighing.reported)
+    }
+
+    /// One that drains or restarts of its own accord is about to give its memory back.
+    pub(super) fn note_serving(&mut self) {
+        if self.weighing.is_some() && !self.ending() && !self.health.serves() {
+            (self.weighing, self.excess) = (None, 0);
+        }
     }
 
     /// Whether it hangs and the evidence is collected.
@@ -55,7 +62,7 @@ impl Judge {
         let Some(owned) = self.owned.as_mut().filter(|owned| owned.started.is_some() && !owned.ending()) else {
             return;
         };
-        if owned.examining.is_some() {
+        if owned.examining.is_some() || owned.weighing.is_some() {
             return;
         }
         if let (Some(limit), Some(tree)) = (limit, sample.tree_rss_kb) {
@@ -64,7 +71,8 @@ impl Judge {
     }
 
     pub(super) fn note_evidence(&mut self) {
-        if let Some(examination) = self.owned.as_mut().and_then(|owned| owned.examining.as_mut()) {
+        let Some(owned) = &mut self.owned else { return };
+        if let Some(examination) = owned.examining.as_mut().or(owned.weighing.as_mut()) {
             examination.done = true;
         }
     }
@@ -77,7 +85,10 @@ impl Judge {
         must(tree == wanted, "P9", "the memory of a tree is read if and only if there is a limit")
     }
 
-    pub(super) fn judge_examine(&mut self, at: Moment, generation: Generation) -> Judgement {
+    pub(super) fn judge_examine(&mut self, at: Moment, generation: Generation, case: &HangContext) -> Judgement {
+        if case.excess.is_some() {
+            return self.judge_weigh(at, generation);
+        }
         self.judge_life(at)?;
         self.judge_excuse()?;
         let held = self.lease.held;
@@ -95,6 +106,36 @@ impl Judge {
         Ok(())
     }
 
+    fn judge_weigh(&mut self, at: Moment, generation: Generation) -> Judgement {
+        let held = self.lease.held;
+        let Some(owned) = self.owned.as_mut().filter(|owned| owned.generation == generation && !owned.ending()) else {
+            return must(false, "P2", "evidence of a gateway that does not exist");
+        };
+        must(held && owned.weighing.is_none(), "P2", "evidence is collected twice, or without the lease")?;
+        must(owned.excess >= SAMPLES_OVER, "P3", "a gateway counts as over its memory limit without a proof")?;
+        owned.weighing = Some(Examination { since: at, done: false, reported: false });
+        Ok(())
+    }
+
+    pub(super) fn judge_exceeded(&mut self, turn: &Turn<'_>, found: Option<&String>) -> Judgement {
+        let policy = &self.policy;
+        let Some(owned) = &mut self.owned else {
+            return must(false, "memory", "the memory of a gateway that does not exist");
+        };
+        // One that hangs as well is not looked at for longer.
+        let hangs = owned.health.proven(policy).is_some_and(|proven| proven <= turn.at);
+        let Some(weighing) = owned.weighing.as_mut().filter(|weighing| !weighing.reported) else {
+            return must(false, "memory", "a memory limit is reported twice, or without evidence being collected");
+        };
+        must(weighing.until() <= turn.at || hangs, "memory", "a gateway is ended for its memory before the evidence")?;
+        weighing.reported = true;
+        let collected = match turn.event {
+            Event::Examined { evidence, .. } => evidence.as_ref(),
+            _ => None,
+        };
+        must(found == collected, "P9", "a report of memory names other evidence than was collected")
+    }
+
     pub(super) fn judge_hung(&mut self, turn: &Turn<'_>, report: &Report) -> Judgement {
         let Report::GatewayHung(hung) = report else { return Ok(()) };
         let Some(examination) = self.owned.as_mut().and_then(|owned| owned.examining.as_mut()) else {
@@ -110,16 +151,14 @@ impl Judge {
 
     /// What a tree over its memory limit requires in the same step.
     pub(super) fn judge_limit(&self, turn: &Turn<'_>) -> Judgement {
-        let reported = |effect: &&Effect| matches!(effect, Effect::Report(Report::MemoryExceeded { .. }));
-        let reported = turn.fx.iter().filter(reported).count();
-        let over = matches!(turn.event, Event::Measured { .. })
-            && self.owned.as_ref().is_some_and(|owned| owned.is_over_limit() && owned.decided);
-        must(
-            reported == usize::from(over),
-            "memory",
-            "a gateway over its memory limit is reported once and restarted",
-        )?;
-        let idle = self.owned.as_ref().is_some_and(|owned| owned.is_over_limit() && !owned.ending());
+        let reported = |effect: &Effect| matches!(effect, Effect::Report(Report::MemoryExceeded { .. }));
+        let reported = turn.fx.iter().any(reported);
+        let ended = self.owned.as_ref().is_some_and(|owned| owned.is_over_limit() && owned.decided);
+        must(reported == ended, "memory", "a gateway over its memory limit is reported once and restarted")?;
+        let idle = self.owned.as_ref().filter(|owned| !owned.ending()).is_some_and(|owned| {
+            let is_unexamined = owned.excess >= SAMPLES_OVER && owned.weighing.is_none();
+            is_unexamined || owned.weighing.is_some_and(|weighing| weighing.done)
+        });
         must(!idle, "memory", "a gateway is over its memory limit and is not restarted")
     }
 }

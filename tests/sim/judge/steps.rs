@@ -1,6 +1,7 @@
 //! What a step may do and must do, and the deadline that it must leave.
 
 use super::lease::STORE_LOST;
+use super::proof::Examination;
 use super::stalls::Stalls;
 use super::{
     Duty, Effect, Ending, Event, Generation, Goal, Health, Judge, KILL_MAX, Moment, NEWS_MAX, Observation, Owned,
@@ -63,7 +64,7 @@ impl Judge {
             Effect::Negotiate => self.judge_negotiate(),
             Effect::Consume { ticket, generation, pid } => self.judge_consume(turn.at, *ticket, *generation, *pid),
             Effect::Measure { generation, tree, .. } => self.judge_measure(*generation, *tree),
-            Effect::Examine { generation, .. } => self.judge_examine(turn.at, *generation),
+            Effect::Examine { generation, case } => self.judge_examine(turn.at, *generation, case),
             Effect::Notify(_) => Ok(()),
             Effect::Terminate { generation } => self.judge_terminate(turn.at, *generation),
             Effect::TerminateListener { generation, pid } => self.judge_forwarding(*generation, *pid, answer),
@@ -224,6 +225,7 @@ impl Judge {
                 self.judge_hook_report(turn, report)
             }
             Report::GatewayHung(_) => self.judge_hung(turn, report),
+            Report::MemoryExceeded { evidence, .. } => self.judge_exceeded(turn, evidence.as_ref()),
             Report::LivenessMissed { .. } | Report::LivenessDegraded { .. } | Report::LivenessRecovered { .. } => {
                 self.judge_standing(turn, report)
             }
@@ -465,7 +467,10 @@ impl Judge {
                     Some(budget)
                 }
             }
-            (None, Some(_)) => owned.health.proven(policy),
+            (None, Some(_)) => {
+                let weighed = owned.weighing.map(Examination::until);
+                weighed.into_iter().chain(owned.health.proven(policy)).min()
+            }
         }
     }
 

@@ -9,9 +9,9 @@ use crate::judge::{KILL_MAX, SPAWN_MAX};
 use crate::trial::Input;
 use openclaw_supervise_core::handoff::{ANSWER_MAX, HandoffVerdict, Support};
 use openclaw_supervise_core::{
-    BlockedWrite, Call, Depth, Effect, Event, ExitStatus, Fact, Fingerprint, Generation, Holder, HookEnd, Layer,
-    LeaseAnswer, LeaseRequest, Moment, Moved, Observation, Outcome, Owner, OwnerPlan, ProbeScope, Readiness, Remains,
-    Report, Request, SpawnFailure, TreeEnd, Usage, Verdict,
+    BlockedWrite, Call, Depth, Effect, Event, ExitStatus, Fact, Fingerprint, Generation, HangContext, Holder, HookEnd,
+    Layer, LeaseAnswer, LeaseRequest, Moment, Moved, Observation, Outcome, Owner, OwnerPlan, ProbeScope, Readiness,
+    Remains, Report, Request, SpawnFailure, TreeEnd, Usage, Verdict,
 };
 use std::time::Duration;
 
@@ -525,9 +525,11 @@ impl Outside for World<'_> {
         after(Duration::ZERO, Usage { waited, turns, pressure, runnable, blocked, ..usage })
     }
 
-    /// Evidence of a hang arrives at once, late, or never.
-    fn examine(&mut self, generation: Generation) -> Answer<Option<String>> {
-        self.judge_hang(self.acting, generation)?;
+    /// Evidence arrives at once, late, or never.
+    fn examine(&mut self, generation: Generation, case: &HangContext) -> Answer<Option<String>> {
+        if case.excess.is_none() {
+            self.judge_hang(self.acting, generation)?;
+        }
         self.maybe_request();
         let delay = match self.dice.below(6) {
             0 => return never(),

@@ -1,6 +1,6 @@
 use super::super::state::{
-    Boot, Child, Ending, Examining, HeldExit, HookPhase, Hooking, Leader, Rival, Search, Spawning, Standby, StopReason,
-    Stopping, Then, TreePhase, WaitingFor, Was,
+    Boot, Child, Ending, Examining, HeldExit, HookPhase, Hooking, Leader, Overuse, Rival, Search, Spawning, Standby,
+    StopReason, Stopping, Then, TreePhase, WaitingFor, Was,
 };
 use super::*;
 use crate::conflict::Watch;
@@ -12,7 +12,7 @@ use crate::hook::Call;
 use crate::lease::Basis;
 use crate::liveness::{Hung, Liveness};
 use crate::prelude::*;
-use crate::{Event, Outcome};
+use crate::{Event, Excess, Outcome};
 use std::vec;
 
 const NOW: Moment = Duration::from_secs(1000);
@@ -47,7 +47,7 @@ fn table() -> Vec<(&'static str, State, Option<u64>)> {
     };
     let pending = Pending { generation: 1, pid: 7, run: run(), cause: Cause::CleanExit, at: NOW };
     let dead = Leader::Dead { death: ExitStatus::Code(1), at: NOW, drained: false, reason: "crashed" };
-    let hung = Hung { last_good: Duration::ZERO, failed_probes: 3, why: "silent" };
+    let hung = Hung { last_good: Duration::ZERO, failed_probes: 3, why: "silent", limit: Duration::from_secs(60) };
     let ending = Ending {
         child,
         run: run(),
@@ -92,8 +92,27 @@ fn table() -> Vec<(&'static str, State, Option<u64>)> {
         ("a boot", State::Starting { child, poll: asked, boot: Boot::new(NOW) }, Some(10)),
         (
             "a gateway serves",
-            State::Running { child, poll: asked, started: NOW, liveness: Liveness::new(NOW), stable: false, excess: 0 },
+            State::Running {
+                child,
+                poll: asked,
+                started: NOW,
+                liveness: Liveness::new(NOW),
+                stable: false,
+                overuse: Overuse::Samples(0),
+            },
             Some(10),
+        ),
+        (
+            "what has its memory is collected",
+            State::Running {
+                child,
+                poll: asked,
+                started: NOW,
+                liveness: Liveness::new(NOW),
+                stable: false,
+                overuse: Overuse::Proven { excess: Excess { tree_rss_kb: 2, limit_kb: 1 }, until: after(5) },
+            },
+            Some(5),
         ),
         (
             "evidence is collected",
