@@ -90,7 +90,11 @@ pub fn resolve(cli: &Cli, context: &ProcessContext) -> Result<Invocation, UsageE
             Invocation::Probe(Box::new(settings))
         }
         Some(Verb::Status { json, .. }) => Invocation::Status(Box::new(common().status(*json)?)),
-        Some(Verb::Doctor { json, .. }) => Invocation::Doctor(Box::new(common().doctor(*json)?)),
+        Some(Verb::Doctor { json, .. }) => {
+            const TARGET: [&str; 6] = ["--port", "--host", "--state-dir", "--config", "--profile", "--store-dir"];
+            let is_target_named = cli.typed.iter().any(|(option, _)| TARGET.contains(&option.as_str()));
+            Invocation::Doctor(Box::new(common().doctor(*json, is_target_named)?))
+        }
         Some(Verb::Install { service, .. }) => Invocation::Install(Box::new(install::install(cli, service, common())?)),
         Some(Verb::Uninstall { service, .. }) => {
             Invocation::Uninstall(Box::new(install::uninstall(cli, service, context)?))

@@ -29,6 +29,8 @@ MainPID=0
 SendSIGKILL=yes
 StartLimitBurst=5
 LimitNOFILESoft=1024
+Result=success
+ActiveEnterTimestampMonotonic=1
 ";
 
 /// The settings of the shipped unit as systemd shows them: `ASec=` becomes `AUSec=`.
@@ -437,7 +439,7 @@ fn each_finding_has_all_its_fields_and_its_reason() {
     let ward = Ward::with_unit(&[("KillMode", "control-group")]);
     for finding in ward.ask().findings {
         let keys: Vec<_> = finding.as_object().expect("it is an object").keys().map(String::as_str).collect();
-        assert_eq!(keys, ["check", "level", "found", "why", "fix"]);
+        assert_eq!(keys, ["check", "level", "found", "since", "until", "why", "fix"]);
         let advised = finding["why"].is_string() && finding["fix"].is_string();
         assert!(finding["level"] == "ok" || advised, "{finding}");
     }

@@ -11,17 +11,19 @@ pub use facts::systemd::read_any;
 
 use crate::core::{Endpoint, Observation, Verdict, exit};
 use crate::gateway::probe::{Look, Prober};
+use crate::host::{clock, manager};
 use crate::platform::{proc, system_calls};
 use crate::settings::DoctorSettings;
 use crate::store::BasisChoice;
-use checks::gateway::{GatewayFacts, PortUnit};
+use checks::gateway::{GatewayFacts, HolderFacts, PortUnit};
 use checks::services::PortService;
 use facts::openclaw::{NodeFacts, OpenclawPackage};
 use facts::program::ProgramError;
 use facts::settings::{SettingsFacts, SettingsOrigin};
-use facts::store::StoreFacts;
+use facts::store::{LeaseFacts, StoreFacts};
 use facts::systemd::{ManagerFacts, SystemdManager, UnitFacts};
-use finding::Finding;
+use finding::{Finding, Level};
+use nix::unistd::User;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -38,7 +40,7 @@ pub async fn run(settings: &DoctorSettings, out: &mut impl io::Write) -> io::Res
 }
 
 async fn diagnose(settings: &DoctorSettings) -> Vec<Finding> {
-    let managers = if cfg!(target_os = "macos") { Vec::new() } else { facts::systemd::gather().to_vec() };
+    let managers = if cfg!(target_os = "macos") { Vec::new() } else { facts::systemd::gather() };
     let units: Vec<&UnitFacts> = managers.iter().flat_map(|manager| manager.units.iter().flatten()).collect();
     let services = services(&managers, &units);
     let port = settings.endpoint.port;
@@ -46,13 +48,20 @@ async fn diagnose(settings: &DoctorSettings) -> Vec<Finding> {
     let is_on_port =
         |unit: &UnitFacts| services.iter().any(|service| service.unit == unit && service.port == Some(port));
     let asked = StoreFacts::gather(&settings.subject.store_dir).await;
-    let chosen = checks::unit::choose(&ours, asked.running(), is_on_port);
+    let has_record = asked.lease != LeaseFacts::Unused;
+    let is_of_record = |unit: &UnitFacts| {
+        has_record
+            && services.iter().any(|service| service.unit == unit && service.store_dir.as_ref() == Some(&asked.dir))
+    };
+    let is_asked_for = |unit: &UnitFacts| is_of_record(unit) || settings.is_target_named && is_on_port(unit);
+    let chosen = checks::unit::choose(&ours, asked.running(), is_asked_for, is_on_port);
     let pid = asked.running().or_else(|| chosen.and_then(UnitFacts::main_pid));
     let examined = settings_facts(settings, chosen, pid, &managers);
     let gateway = gateway_facts(settings, &examined, asked, chosen).await;
     let pid = gateway.store.running().or(pid);
 
-    let mut findings = slow_managers(&managers);
+    let mut findings = now(settings, &examined, &gateway, chosen);
+    findings.extend(slow_managers(&managers));
     findings.extend(match chosen {
         Some(unit) => check_unit(unit, &examined),
         None if cfg!(target_os = "macos") => {
@@ -61,34 +70,80 @@ async fn diagnose(settings: &DoctorSettings) -> Vec<Finding> {
         None => vec![checks::services::no_unit(&available(&managers), examined.process_manager)],
     });
     // A gateway that runs may serve elsewhere than its settings say.
-    let running = gateway.store.url.as_deref().and_then(|url| settings.endpoint.at(url));
-    let served = running.as_ref().or(examined.settings.as_deref().ok().map(|settings| &settings.endpoint));
-    let served = served.map_or(port, |endpoint| endpoint.port);
+    let served = gateway.port;
     if !available(&managers).is_empty() {
-        let ours = std::env::current_exe().unwrap_or_else(|_| PathBuf::from("openclaw-supervise"));
-        findings.extend(checks::services::openclaws(&services, served, &ours));
+        let program = std::env::current_exe().unwrap_or_else(|_| PathBuf::from("openclaw-supervise"));
+        findings.extend(checks::services::openclaws(&services, served, &program));
         findings.extend(chosen.and_then(|unit| checks::services::duplicate(&services, unit)));
+        findings.extend(chosen.iter().flat_map(|unit| checks::services::others(&ours, unit)));
     }
     findings.push(checks::kernel::system_calls(system_calls::shortfall()));
     findings.extend(check_container(&examined, chosen.is_some(), settings));
     findings.extend(check_openclaw(&examined, chosen, pid));
-    findings.extend(checks::gateway::check(&gateway));
-    if examined.origin != SettingsOrigin::Ourselves {
+    // The settings of another account say nothing about this one's.
+    if examined.origin != SettingsOrigin::Ourselves && (settings.is_target_named || examined.other_user.is_none()) {
         let service = chosen.map_or_else(|| "the supervisor".to_owned(), |unit| unit.id().to_owned());
         findings.extend(checks::gateway::agreement(served, port, &service));
     }
     findings
 }
 
+/// What holds now: of the service, the supervisor, the gateway and its port.
+fn now(
+    settings: &DoctorSettings,
+    examined: &SettingsFacts,
+    gateway: &GatewayFacts,
+    chosen: Option<&UnitFacts>,
+) -> Vec<Finding> {
+    let ended = gateway.store.past.ended.as_ref();
+    let loaded = chosen.filter(|unit| unit.get("LoadState").is_none_or(|state| state == "loaded"));
+    let service = loaded.map(|unit| checks::unit_state::check(unit, ended));
+    let is_told = service.as_ref().is_some_and(|finding| {
+        let is_stop = ended.is_none_or(|ended| ended.code == exit::OK);
+        finding.level == Level::Fail || finding.level == Level::Warn && is_stop
+    });
+    let store = &gateway.store.dir;
+    let is_default = !settings.is_target_named && *store == settings.subject.store_dir;
+    let context = checks::outage::Context {
+        start: start_command(chosen, examined),
+        store_option: if is_default { String::new() } else { format!(" --store-dir {}", shell_word(store)) },
+        is_told,
+        now_ms: clock::wall_ms(),
+    };
+    let mut findings: Vec<Finding> = service.into_iter().collect();
+    findings.extend(checks::outage::check(&gateway.store, &context));
+    findings.extend(checks::gateway::check(gateway));
+    findings
+}
+
+fn shell_word(path: &Path) -> String {
+    let text = path.to_string_lossy();
+    let is_plain = |letter: char| letter.is_ascii_alphanumeric() || "_-./@+:".contains(letter);
+    if text.chars().all(is_plain) { text.into_owned() } else { format!("'{}'", text.replace('\'', r"'\''")) }
+}
+
+/// What starts the supervisor where it belongs.
+fn start_command(unit: Option<&UnitFacts>, examined: &SettingsFacts) -> String {
+    match (unit, examined.process_manager, &examined.container) {
+        (Some(unit), ..) => format!("{} start {}", unit.manager.systemctl(), unit.id()),
+        (None, Some(manager), _) => format!("start its service of {}", manager.name()),
+        (None, None, Some(_)) => "restart the container".to_owned(),
+        (None, None, None) if cfg!(target_os = "macos") => {
+            format!("launchctl kickstart gui/{}/ai.openclaw.supervise", rustix::process::getuid().as_raw())
+        }
+        (None, None, None) => "openclaw-supervise run, or openclaw-supervise install".to_owned(),
+    }
+}
+
 /// The managers that answered.
 fn available(managers: &[ManagerFacts]) -> Vec<SystemdManager> {
-    managers.iter().filter(|manager| manager.units.is_ok()).map(|manager| manager.manager).collect()
+    managers.iter().filter(|manager| manager.units.is_ok()).map(|manager| manager.manager.clone()).collect()
 }
 
 /// One that is not running is no finding.
 fn slow_managers(managers: &[ManagerFacts]) -> Vec<Finding> {
     let slow = managers.iter().filter_map(|manager| match &manager.units {
-        Err(error @ ProgramError::TimedOut(_)) => Some((manager.manager, error)),
+        Err(error @ ProgramError::TimedOut(_)) => Some((&manager.manager, error)),
         _ => None,
     });
     slow.map(|(manager, error)| {
@@ -103,10 +158,10 @@ fn services<'a>(managers: &[ManagerFacts], units: &[&'a UnitFacts]) -> Vec<PortS
     let of = |unit: &'a UnitFacts| {
         let settings =
             unit.runs_us().then(|| unit_settings(unit, managers)).flatten().and_then(|unit| unit.settings.ok());
-        let port = settings.map(|settings| settings.endpoint.port);
+        let (port, store_dir) = settings.map(|settings| (settings.endpoint.port, settings.store_dir)).unzip();
         let manager = || managers.iter().find(|manager| manager.manager == unit.manager);
         let configured = || SettingsFacts::port_of_gateway(unit, manager().filter(|_| unit.runs_gateway())?);
-        PortService { unit, port: port.or_else(|| checks::services::port_of(unit)).or_else(configured) }
+        PortService { unit, port: port.or_else(|| checks::services::port_of(unit)).or_else(configured), store_dir }
     };
     units.iter().map(|unit| of(unit)).collect()
 }
@@ -128,7 +183,11 @@ fn settings_facts(
 }
 
 fn check_unit(unit: &UnitFacts, examined: &SettingsFacts) -> Vec<Finding> {
-    let linger = if unit.manager == SystemdManager::User { lingers() } else { None };
+    let linger = match &unit.manager {
+        SystemdManager::System => None,
+        SystemdManager::User => facts::systemd::user_name().and_then(|user| lingers(&user)),
+        SystemdManager::Account(user) => lingers(user),
+    };
     let mut findings = checks::unit::identity(unit, linger);
     if unit.get("LoadState").is_none_or(|state| state == "loaded") {
         let path = unit.command().map(|(path, _)| path).unwrap_or_default();
@@ -139,14 +198,13 @@ fn check_unit(unit: &UnitFacts, examined: &SettingsFacts) -> Vec<Finding> {
     findings
 }
 
-/// Whether the services of our user outlive its last logout, see loginctl(1).
-fn lingers() -> Option<bool> {
-    let user = facts::systemd::user_name()?;
-    if Path::new("/var/lib/systemd/linger").join(&user).exists() {
+/// Whether the services of a user outlive its last logout, see loginctl(1).
+fn lingers(user: &str) -> Option<bool> {
+    if Path::new("/var/lib/systemd/linger").join(user).exists() {
         return Some(true);
     }
     let mut command = Command::new("loginctl");
-    command.args(["show-user", "-p", "Linger", "--value", "--", &user]).env("LC_ALL", "C");
+    command.args(["show-user", "-p", "Linger", "--value", "--", user]).env("LC_ALL", "C");
     match facts::program::output(command) {
         Ok(answer) => Some(answer.trim() == "yes"),
         // It knows only users who are logged in or linger.
@@ -190,7 +248,7 @@ fn check_openclaw(examined: &SettingsFacts, unit: Option<&UnitFacts>, pid: Optio
     let of_unit = unit.filter(|_| pid.is_none()).and_then(|unit| unit.get("LimitNOFILESoft"));
     let (soft, fix) = match unit {
         Some(unit) => (of_unit.and_then(|limit| limit.parse().ok()), unit.line("Service", "LimitNOFILE=65536")),
-        None => (None, "ulimit -n 65536".to_owned()),
+        None => (None, "ulimit -n 65536".into()),
     };
     let soft = soft.or_else(|| if of_unit.is_some() { None } else { facts::openclaw::soft_limit(pid) });
     findings.push(checks::openclaw::open_files(soft, fix));
@@ -208,16 +266,27 @@ async fn gateway_facts(
     let forbidden = examined.other_user.as_deref().filter(|_| !rustix::process::geteuid().is_root());
     let store = match (forbidden, planned.map(|planned| planned.store_dir.as_path())) {
         _ if asked.running().is_some() => asked,
-        (Some(user), _) => StoreFacts::forbidden(user),
+        (Some(user), place) => StoreFacts::forbidden(place.unwrap_or(&settings.subject.store_dir), user),
         (None, Some(place)) if place != settings.subject.store_dir => StoreFacts::gather(place).await,
         _ => asked,
     };
-    let endpoint = planned.map_or(&settings.endpoint, |planned| &planned.endpoint);
-    let endpoint = store.url.as_deref().and_then(|url| endpoint.at(url)).unwrap_or_else(|| endpoint.clone());
+    let planned_endpoint = planned.map_or(&settings.endpoint, |planned| &planned.endpoint);
+    let running = store.url().and_then(|url| planned_endpoint.at(url));
+    // The record knows a port that stood in the gateway's command; a command line or a unit that names one is newer.
+    let is_default = examined.origin == SettingsOrigin::Ourselves && !settings.is_target_named || planned.is_none();
+    let recorded =
+        store.place.clone().filter(|_| is_default).and_then(|(host, port)| {
+            planned_endpoint.at(&Endpoint { host, port, ..planned_endpoint.clone() }.to_string())
+        });
+    let endpoint = running.or(recorded).unwrap_or_else(|| planned_endpoint.clone());
     let state_dir = planned.or(settings.run.as_deref().ok()).map(|planned| planned.state_dir.as_path());
     let observation = probe(&endpoint, settings, state_dir).await;
+    let holder = HolderFacts {
+        user: observation.holder_uid().and_then(|uid| Some(User::from_uid(uid.into()).ok()??.name)),
+        service: observation.holder().and_then(|holder| manager::service_of(holder.pid)),
+    };
     let unit = port_unit(&observation, examined, unit);
-    GatewayFacts { url: endpoint.to_string(), observation, store, unit }
+    GatewayFacts { url: endpoint.to_string(), port: endpoint.port, observation, store, unit, holder }
 }
 
 fn port_unit(observation: &Observation, examined: &SettingsFacts, unit: Option<&UnitFacts>) -> PortUnit {

@@ -82,6 +82,13 @@ pub async fn stop_command(pid: Option<i32>) -> String {
     unit.map_or_else(|| "systemctl [--user] stop UNIT".to_owned(), |unit| unit.stop())
 }
 
+/// The systemd service that a process belongs to: its name, and the command that stops it.
+#[must_use]
+pub fn service_of(pid: i32) -> Option<(String, String)> {
+    let unit = Unit::of(&proc::cgroup_of(pid)?).filter(Unit::is_service)?;
+    Some((unit.name().to_owned(), unit.stop()))
+}
+
 /// Why a gateway would not survive our exit. `None` if it would.
 pub async fn refuses_detach() -> Option<&'static str> {
     if container().is_some_and(|container| container.ends_with_us) {

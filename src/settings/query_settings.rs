@@ -40,6 +40,8 @@ pub struct DoctorSettings {
     pub probe_timeout: Duration,
     /// What `run` would make of the same options and environment.
     pub run: Result<Box<Settings>, UsageErrors>,
+    /// Whether the command line names a port, a profile or a directory, so that the service of that one is meant.
+    pub is_target_named: bool,
     pub json: bool,
 }
 
@@ -140,11 +142,12 @@ impl Common<'_> {
     }
 
     /// What is wrong around it is a finding; only an error of the command line ends it.
-    pub(super) fn doctor(mut self, json: bool) -> Result<DoctorSettings, UsageErrors> {
+    pub(super) fn doctor(mut self, json: bool, is_target_named: bool) -> Result<DoctorSettings, UsageErrors> {
         // The warnings are among the findings.
         let subject = Subject { warnings: Vec::new(), ..self.subject()? };
         let (endpoint, probe_timeout) = (self.target.resolved.endpoint.clone(), self.policy.probe_timeout);
-        Ok(DoctorSettings { subject, endpoint, probe_timeout, run: run_settings::resolve(self), json })
+        let run = run_settings::resolve(self);
+        Ok(DoctorSettings { subject, endpoint, probe_timeout, run, is_target_named, json })
     }
 
     pub(super) fn events(mut self, count: u32, follow: bool, json: bool) -> Result<EventsSettings, UsageErrors> {

@@ -6,9 +6,11 @@ pub(super) mod gateway;
 pub(super) mod kernel;
 pub(super) mod launchd;
 pub(super) mod openclaw;
+pub(super) mod outage;
 pub(super) mod process_manager;
 pub(super) mod services;
 pub(super) mod unit;
+pub(super) mod unit_state;
 
 use std::time::Duration;
 

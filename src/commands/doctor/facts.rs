@@ -9,3 +9,4 @@ pub(super) mod program;
 pub(super) mod settings;
 pub(super) mod store;
 pub(super) mod systemd;
+mod unit_files;

@@ -1,6 +1,8 @@
 //! The result of a check: its level, the reason, and the line that changes it.
 
+use crate::host::clock;
 use serde_json::{Value, json};
+use std::path::PathBuf;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Level {
@@ -30,20 +32,54 @@ impl Level {
     }
 }
 
+/// What `doctor --fix` can do about a finding.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Remedy {
+    /// Lines for a section of the unit.
+    Directives { section: &'static str, lines: Vec<String> },
+    /// `systemctl daemon-reload`
+    Reload,
+    /// Removes the socket's file of a supervisor that is gone.
+    StaleSocket(PathBuf),
+    /// Removes the permissions of others from a directory.
+    Private(PathBuf),
+}
+
+/// The line to write, or the command to run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Fix {
+    pub(super) text: String,
+    pub(super) remedy: Option<Remedy>,
+}
+
+impl Fix {
+    pub(super) fn with(text: impl Into<String>, remedy: Remedy) -> Self {
+        Self { text: text.into(), remedy: Some(remedy) }
+    }
+}
+
+impl<T: Into<String>> From<T> for Fix {
+    fn from(text: T) -> Self {
+        Self { text: text.into(), remedy: None }
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Finding {
     pub(super) check: &'static str,
     pub(super) level: Level,
     pub(super) found: String,
+    /// Since when, and until when, in milliseconds since 1970.
+    pub(super) since: Option<i64>,
+    pub(super) until: Option<i64>,
     /// The consequence.
     pub(super) why: Option<String>,
-    /// The line to write, or the command to run.
-    pub(super) fix: Option<String>,
+    pub(super) fix: Option<Fix>,
 }
 
 impl Finding {
     pub(super) fn ok(check: &'static str, found: impl Into<String>) -> Self {
-        Self { check, level: Level::Ok, found: found.into(), why: None, fix: None }
+        Self { check, level: Level::Ok, found: found.into(), since: None, until: None, why: None, fix: None }
     }
 
     /// As [`Finding::ok`], with the reason.
@@ -55,18 +91,27 @@ impl Finding {
         check: &'static str,
         found: impl Into<String>,
         why: impl Into<String>,
-        fix: impl Into<String>,
+        fix: impl Into<Fix>,
     ) -> Self {
-        Self { check, level: Level::Warn, found: found.into(), why: Some(why.into()), fix: Some(fix.into()) }
+        Self { level: Level::Warn, why: Some(why.into()), fix: Some(fix.into()), ..Self::ok(check, found) }
     }
 
     pub(super) fn fail(
         check: &'static str,
         found: impl Into<String>,
         why: impl Into<String>,
-        fix: impl Into<String>,
+        fix: impl Into<Fix>,
     ) -> Self {
         Self { level: Level::Fail, ..Self::warn(check, found, why, fix) }
+    }
+
+    /// `None`: not known.
+    pub(super) fn since(self, since: Option<i64>) -> Self {
+        Self { since, ..self }
+    }
+
+    pub(super) fn until(self, until: Option<i64>) -> Self {
+        Self { until, ..self }
     }
 
     pub(super) fn to_json(&self) -> Value {
@@ -74,8 +119,10 @@ impl Finding {
             "check": self.check,
             "level": self.level.name(),
             "found": self.found,
+            "since": self.since.map(clock::stamp_of),
+            "until": self.until.map(clock::stamp_of),
             "why": self.why,
-            "fix": self.fix,
+            "fix": self.fix.as_ref().map(|fix| &fix.text),
         })
     }
 
@@ -83,7 +130,7 @@ impl Finding {
     pub(super) fn to_text(&self) -> String {
         let plain = |text: &str| text.replace(|c: char| c.is_control(), " ");
         let why = self.why.as_deref().map(|why| format!(" - {}", plain(why))).unwrap_or_default();
-        let fix = self.fix.as_deref().map(|fix| format!("\n{:22}fix: {}", "", plain(fix))).unwrap_or_default();
+        let fix = self.fix.as_ref().map(|fix| format!("\n{:22}fix: {}", "", plain(&fix.text))).unwrap_or_default();
         format!("{:<5} {:<15} {}{why}{fix}", self.level.label(), self.check, plain(&self.found))
     }
 }

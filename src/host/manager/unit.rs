@@ -48,6 +48,10 @@ impl Unit {
         Some(Self { name, is_users: units.any(|outer| outer.starts_with("user@")) })
     }
 
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
     /// A service is stopped as a whole, with a timeout. A process in a login's scope is stopped from its terminal.
     pub(super) fn is_service(&self) -> bool {
         self.name.ends_with(".service")

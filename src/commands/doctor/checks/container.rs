@@ -67,7 +67,10 @@ fn grace(own: Duration) -> Finding {
         let why =
             format!("the grace period of the runtime, which is not visible from inside, has to be longer ({GRACE})");
         let fix = format!("stop_grace_period: {needs}s, or terminationGracePeriodSeconds: {needs}");
-        return Finding { fix: Some(fix), ..Finding::ok_since(check, format!("stop timeout {}", human(own)), why) };
+        return Finding {
+            fix: Some(fix.into()),
+            ..Finding::ok_since(check, format!("stop timeout {}", human(own)), why)
+        };
     }
     Finding::warn(
         check,

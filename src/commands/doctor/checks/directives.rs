@@ -192,7 +192,7 @@ fn prevented(unit: &UnitFacts, settings: Option<&Settings>) -> Finding {
     if lists(unit, property, exit::GAVE_UP) {
         let why = "the exit code 69 says that the restart budget is spent; the next start would go on slowly, but systemd \
                    makes none and the gateway stays down";
-        let fix = unit.line("Service", &format!("{property}= and {property}={}", exit::EX_CONFIG));
+        let fix = unit.lines("Service", &[&format!("{property}="), &format!("{property}={}", exit::EX_CONFIG)]);
         return Finding::warn(check, found, why, fix);
     }
     Finding::ok(check, found)

@@ -1,7 +1,7 @@
 //! The supervisor's socket, the lease and the port.
 
 use crate::commands::doctor::facts::store::{LeaseFacts, SocketFacts, StoreFacts};
-use crate::commands::doctor::finding::Finding;
+use crate::commands::doctor::finding::{Finding, Fix, Remedy};
 use crate::core::lease::Life;
 use crate::core::{Observation, Owner, Phase, Verdict};
 
@@ -17,9 +17,19 @@ pub(in super::super) enum PortUnit {
 #[derive(Debug, Clone)]
 pub(in super::super) struct GatewayFacts {
     pub(in super::super) url: String,
+    pub(in super::super) port: u16,
     pub(in super::super) observation: Observation,
     pub(in super::super) store: StoreFacts,
     pub(in super::super) unit: PortUnit,
+    pub(in super::super) holder: HolderFacts,
+}
+
+/// The process on the port, as far as its pid and command do not say it.
+#[derive(Debug, Clone, Default)]
+pub(in super::super) struct HolderFacts {
+    pub(in super::super) user: Option<String>,
+    /// Its systemd service, and the command that stops that.
+    pub(in super::super) service: Option<(String, String)>,
 }
 
 pub(in super::super) fn check(facts: &GatewayFacts) -> Vec<Finding> {
@@ -47,7 +57,15 @@ fn supervisor(facts: &GatewayFacts) -> Finding {
         SocketFacts::Absent if matches!(facts.store.lease, LeaseFacts::Held { .. }) => {
             Finding::ok(check, "cannot be asked from here: the lease is held elsewhere")
         }
-        SocketFacts::Absent => Finding::ok(check, "not running"),
+        SocketFacts::Absent => match &facts.store.stale_socket {
+            Some(path) => Finding::warn(
+                check,
+                format!("not running, and {} is left of one that is gone", path.display()),
+                "other programs take it for a supervisor that does not answer",
+                Fix::with(format!("rm {}", path.display()), Remedy::StaleSocket(path.clone())),
+            ),
+            None => Finding::ok(check, "not running"),
+        },
         SocketFacts::Failed { pid, why } => Finding::fail(
             check,
             format!(
@@ -109,12 +127,25 @@ fn of_unit(facts: &GatewayFacts, found: &str) -> Option<Finding> {
     }
 }
 
+/// The command that ends the process on the port; `None` if that cannot be seen.
+fn ending(facts: &GatewayFacts) -> Option<String> {
+    let by_pid = || facts.observation.holder().map(|holder| format!("kill {}", holder.pid));
+    facts.holder.service.as_ref().map(|(_, stop)| stop.clone()).or_else(by_pid)
+}
+
 fn port(facts: &GatewayFacts) -> Finding {
     let check = "port";
     let GatewayFacts { url, observation, .. } = facts;
+    let user = facts.holder.user.as_ref().map(|user| format!(", user {user}")).unwrap_or_default();
+    let service = facts.holder.service.as_ref().map(|(name, _)| format!(", unit {name}")).unwrap_or_default();
     let holder = match &observation.owner {
-        Owner::Ours(holder) | Owner::Other(holder) => format!(" (pid {}, {})", holder.pid, holder.command),
-        Owner::Hidden { uid } => format!(" (a process of uid {uid})"),
+        Owner::Ours(holder) | Owner::Other(holder) => {
+            format!(" (pid {}{user}{service}, {})", holder.pid, holder.command)
+        }
+        Owner::Hidden { uid } => match &facts.holder.user {
+            Some(user) => format!(" (a process of user {user})"),
+            None => format!(" (a process of uid {uid})"),
+        },
         Owner::Unseen => String::new(),
     };
     let found = format!("{url}: {}, {}{holder}", observation.verdict, observation.detail);
@@ -145,14 +176,16 @@ fn port(facts: &GatewayFacts) -> Finding {
             check,
             found,
             "this gateway is not ours: a supervisor that starts leaves it alone and exits with 78",
-            format!("openclaw gateway stop{}", pid.map(|pid| format!(", or kill {pid}")).unwrap_or_default()),
+            format!("openclaw gateway stop{}", ending(facts).map(|end| format!(", or {end}")).unwrap_or_default()),
         ),
-        Verdict::Silent if is_supervised(facts) => Finding::warn(
-            check,
-            found,
-            "the gateway hangs or is very busy; the supervisor handles it",
-            "openclaw-supervise events",
-        ),
+        Verdict::Silent if is_supervised(facts) && (facts.store.gateway.is_some() || facts.unit != PortUnit::No) => {
+            Finding::warn(
+                check,
+                found,
+                "the gateway hangs or is very busy; the supervisor handles it",
+                "openclaw-supervise events",
+            )
+        }
         Verdict::Foreign if on_record && is_supervised(facts) => Finding::warn(
             check,
             found,
@@ -160,8 +193,8 @@ fn port(facts: &GatewayFacts) -> Finding {
             "see the gateway's output, and openclaw-supervise status",
         ),
         Verdict::Silent | Verdict::Foreign | Verdict::Malformed => {
-            let holder = pid.map_or_else(|| "the program that holds it".to_owned(), |pid| format!("pid {pid}"));
-            let fix = format!("stop {holder}, or choose another port with --port");
+            let find = || format!("find its holder (sudo ss -ltnp 'sport = :{}') and stop it", facts.port);
+            let fix = format!("{}, or choose another port with --port", ending(facts).unwrap_or_else(find));
             Finding::fail(check, found, "no gateway can listen there, and the supervisor exits with 78", fix)
         }
         Verdict::Inconclusive => {
@@ -200,8 +233,9 @@ mod tests {
         let holder = Holder { pid: 7, command: "node gateway".to_owned(), uid: None };
         let owner = if verdict == Verdict::Free { Owner::Unseen } else { Owner::Other(holder) };
         let observation = Observation { verdict, owner, detail: "a detail".to_owned(), readiness: None, moved: None };
-        let store = StoreFacts { socket, lease, url: None, gateway };
-        GatewayFacts { url: "ws://127.0.0.1:1".to_owned(), observation, store, unit: PortUnit::No }
+        let store = StoreFacts { gateway, ..StoreFacts::empty(socket, lease) };
+        let (url, holder) = ("ws://127.0.0.1:1".to_owned(), HolderFacts::default());
+        GatewayFacts { url, port: 1, observation, store, unit: PortUnit::No, holder }
     }
 
     #[test]
@@ -272,6 +306,22 @@ mod tests {
             let facts = facts(Verdict::Free, socket, lease, None);
             (case, check(&facts).into_iter().filter(|finding| finding.check != "port").collect())
         })));
+    }
+
+    #[test]
+    fn the_user_and_the_unit_of_the_process_on_the_port_are_named() {
+        let mut facts = facts(Verdict::Foreign, SocketFacts::Absent, LeaseFacts::Unused, None);
+        facts.holder.user = Some("www-data".to_owned());
+        let without = port(&facts);
+        facts.holder.service = Some(("nginx.service".to_owned(), "systemctl stop nginx.service".to_owned()));
+        let with = port(&facts);
+        facts.observation.owner = Owner::Hidden { uid: 33 };
+        facts.holder.service = None;
+        insta::assert_snapshot!(listing([
+            ("user", vec![without]),
+            ("unit", vec![with]),
+            ("hidden", vec![port(&facts)])
+        ]));
     }
 
     #[test]

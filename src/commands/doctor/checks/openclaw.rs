@@ -3,7 +3,7 @@
 use super::DRAIN_MAX;
 use crate::commands::doctor::facts::openclaw::{NodeFacts, OpenclawPackage};
 use crate::commands::doctor::facts::settings::{SettingsFacts, SettingsOrigin};
-use crate::commands::doctor::finding::Finding;
+use crate::commands::doctor::finding::{Finding, Fix};
 use crate::core::report::human;
 use crate::settings::UsageError;
 use std::time::Duration;
@@ -172,7 +172,7 @@ pub(in super::super) fn stop_timeout(own: Duration) -> Finding {
 }
 
 /// `soft`: the limit, if there is one; `fix`: how to raise it.
-pub(in super::super) fn open_files(soft: Option<u64>, fix: String) -> Finding {
+pub(in super::super) fn open_files(soft: Option<u64>, fix: Fix) -> Finding {
     let check = "open files";
     match soft {
         None => Finding::ok(check, "no limit"),
@@ -247,7 +247,7 @@ mod tests {
 
     #[test]
     fn a_low_limit_on_open_files_and_a_short_stop_timeout_are_found() {
-        let open_files = |soft| vec![open_files(soft, "LimitNOFILE=65536".to_owned())];
+        let open_files = |soft| vec![open_files(soft, "LimitNOFILE=65536".into())];
         insta::assert_snapshot!(listing([
             ("unlimited", open_files(None)),
             ("enough", open_files(Some(1024))),

@@ -3,13 +3,15 @@
 use crate::commands::doctor::facts::systemd::{SystemdManager, UnitFacts};
 use crate::commands::doctor::finding::Finding;
 use crate::host::manager::ProcessManager;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// A unit and the port of its gateway, if that is known.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(in super::super) struct PortService<'a> {
     pub(in super::super) unit: &'a UnitFacts,
     pub(in super::super) port: Option<u16>,
+    /// Of one that starts us, if it is known.
+    pub(in super::super) store_dir: Option<PathBuf>,
 }
 
 /// The port in the arguments of a unit, else in its environment.
@@ -77,6 +79,33 @@ pub(in super::super) fn duplicate(services: &[PortService<'_>], chosen: &UnitFac
     ))
 }
 
+/// The other units of ours, each with what keeps it from starting.
+pub(in super::super) fn others(ours: &[&UnitFacts], chosen: &UnitFacts) -> Vec<Finding> {
+    let is_other = |unit: &&&UnitFacts| {
+        // An instance that is not on exists only because `systemctl show` was asked for it.
+        let is_on = unit.is_active() || unit.is_enabled() || unit.get("ActiveState") == Some("failed");
+        **unit != chosen && (is_on || !unit.id().contains('@'))
+    };
+    ours.iter().filter(is_other).map(|unit| other(unit)).collect()
+}
+
+fn other(unit: &UnitFacts) -> Finding {
+    if unit.is_enabled() || unit.is_active() || unit.get("ActiveState") == Some("failed") {
+        return super::unit_state::check(unit, None);
+    }
+    let state = if unit.is_masked() {
+        "masked"
+    } else if unit.is_transient() {
+        "transient"
+    } else {
+        unit.get("UnitFileState").unwrap_or("not enabled")
+    };
+    Finding::ok(
+        "other unit",
+        format!("{} ({}) starts this supervisor too: it is {state}", unit.id(), unit.manager.name()),
+    )
+}
+
 /// `managers`: those that answered, none of which has a unit of ours. `other`: what runs us instead.
 pub(in super::super) fn no_unit(managers: &[SystemdManager], other: Option<ProcessManager>) -> Finding {
     if let Some(other) = other {
@@ -123,7 +152,7 @@ mod tests {
         let ours = unit(&[]);
         insta::assert_snapshot!(listing(cases.map(|(case, changes)| {
             let own = unit(&[&[("Id", "openclaw-gateway.service"), ("ExecStart", GATEWAY)], changes].concat());
-            let services = [&ours, &own].map(|unit| PortService { unit, port: port_of(unit) });
+            let services = [&ours, &own].map(|unit| PortService { unit, port: port_of(unit), store_dir: None });
             (case, openclaws(&services, 18789, Path::new("/opt/openclaw-supervise")))
         })));
     }
@@ -146,7 +175,8 @@ mod tests {
         let (first, mut second) = (unit(&[]), unit(&[("Id", "second.service")]));
         second.manager = SystemdManager::User;
         let duplicate = |port| {
-            let services = [PortService { unit: &first, port: Some(1) }, PortService { unit: &second, port }];
+            let services =
+                [(&first, Some(1)), (&second, port)].map(|(unit, port)| PortService { unit, port, store_dir: None });
             duplicate(&services, &first).into_iter().collect()
         };
         insta::assert_snapshot!(listing([

@@ -2,7 +2,7 @@
 
 use crate::commands::doctor::facts::program::is_ours;
 use crate::commands::doctor::facts::systemd::{SystemdManager, UnitFacts, user_name};
-use crate::commands::doctor::finding::Finding;
+use crate::commands::doctor::finding::{Finding, Fix, Remedy};
 use crate::platform::proc;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -23,11 +23,12 @@ pub(in super::super) enum ProgramFile {
     Unknown,
 }
 
-/// The unit to examine among those that start us: the one that holds process `pid`, else the one for this port, else one
-/// that is on.
+/// The unit to examine among those that start us: the one that holds process `pid`, else the one that was asked for, else one
+/// that runs or failed, else the one for the port of our own settings, else one that is enabled.
 pub(in super::super) fn choose<'a>(
     units: &'a [&'a UnitFacts],
     pid: Option<i32>,
+    is_asked_for: impl Fn(&UnitFacts) -> bool,
     is_on_port: impl Fn(&UnitFacts) -> bool,
 ) -> Option<&'a UnitFacts> {
     let cgroup = pid.and_then(proc::cgroup_of);
@@ -35,14 +36,21 @@ pub(in super::super) fn choose<'a>(
         (
             pid.is_some() && unit.main_pid() == pid || cgroup.as_deref().is_some_and(|path| unit.holds(path)),
             // An instance that is not on exists only because `systemctl show` was asked for it.
-            unit.is_active() || unit.is_enabled() || !unit.id().contains('@'),
+            unit.is_active() || unit.is_enabled() || has_failed(unit) || !unit.id().contains('@'),
+            is_asked_for(unit),
+            unit.is_active() || has_failed(unit),
             is_on_port(unit),
             unit.is_active(),
             unit.is_enabled(),
+            !unit.is_masked(),
             unit.id() == "openclaw-supervise.service",
         )
     };
     units.iter().rev().max_by_key(rank).copied()
+}
+
+fn has_failed(unit: &UnitFacts) -> bool {
+    unit.get("ActiveState") == Some("failed")
 }
 
 /// `linger`: whether the services of the user outlive its last logout.
@@ -57,10 +65,17 @@ pub(in super::super) fn identity(unit: &UnitFacts, linger: Option<bool>) -> Vec<
             "daemon-reload",
             "the unit's files have changed since systemd read them",
             "the findings below are about what systemd has loaded, not about the files",
-            format!("{systemctl} daemon-reload"),
+            Fix::with(format!("{systemctl} daemon-reload"), Remedy::Reload),
         ));
     }
-    findings.push(if unit.is_enabled() || unit.get("WantedBy").is_some() {
+    findings.push(if unit.is_transient() {
+        Finding::warn(
+            "at boot",
+            format!("{} is transient", unit.id()),
+            "it is gone once it stops, and nothing starts it at the next boot",
+            "openclaw-supervise install",
+        )
+    } else if unit.is_enabled() || unit.get("WantedBy").is_some() {
         Finding::ok("at boot", format!("{} is enabled", unit.id()))
     } else {
         let state = unit.get("UnitFileState").unwrap_or("not enabled");
@@ -71,8 +86,10 @@ pub(in super::super) fn identity(unit: &UnitFacts, linger: Option<bool>) -> Vec<
             format!("{systemctl} enable --now {}", unit.id()),
         )
     });
-    if unit.manager == SystemdManager::User {
-        findings.push(lingers(linger));
+    match &unit.manager {
+        SystemdManager::System => {}
+        SystemdManager::User => findings.push(lingers(&user_name().unwrap_or_else(|| "USER".to_owned()), linger)),
+        SystemdManager::Account(user) => findings.push(lingers(user, linger)),
     }
     findings
 }
@@ -93,8 +110,7 @@ fn loaded(unit: &UnitFacts) -> Finding {
     Finding::ok("unit", format!("{} ({}) is {active}: {fragment}{drop_ins}", unit.id(), unit.manager.name()))
 }
 
-fn lingers(linger: Option<bool>) -> Finding {
-    let user = user_name().unwrap_or_else(|| "USER".to_owned());
+fn lingers(user: &str, linger: Option<bool>) -> Finding {
     match linger {
         Some(true) => Finding::ok("linger", format!("lingering is enabled for {user}")),
         Some(false) => Finding::warn(
@@ -264,14 +280,24 @@ mod tests {
             (named("a.service", &[("UnitFileState", "disabled")]), named("b.service", &[("MainPID", "-7")]));
         let running = named("c.service", &[("UnitFileState", "disabled"), ("MainPID", "2147483647")]);
         let units = [&off, &on, &running];
-        let chosen = |pid, port: &str| choose(&units, pid, |unit| unit.id() == port).map(UnitFacts::id);
+        let chosen = |pid, port: &str| choose(&units, pid, |unit| unit.id() == port, |_| false).map(UnitFacts::id);
         assert_eq!(chosen(Some(i32::MAX), "a.service"), Some("c.service"));
         assert_eq!(chosen(None, "a.service"), Some("a.service"));
         assert_eq!(chosen(None, "none"), Some("b.service"));
-        assert!(choose(&[], None, |_| true).is_none());
+        assert!(choose(&[], None, |_| true, |_| true).is_none());
+        // The default port is nothing that anybody asked for: what runs or failed comes first.
+        for state in ["active", "failed"] {
+            let busy = named("d.service", &[("ActiveState", state), ("UnitFileState", "disabled")]);
+            let units = [&off, &on, &busy];
+            let chosen = choose(&units, None, |_| false, |unit| unit.id() == "a.service");
+            assert_eq!(chosen.map(UnitFacts::id), Some("d.service"), "{state}");
+        }
         // Any account could have an instance of a template.
         let unused = named("a@root.service", &[("UnitFileState", "disabled")]);
         let units = [&unused, &on];
-        assert_eq!(choose(&units, None, |unit| unit.id() == "a@root.service").map(UnitFacts::id), Some("b.service"));
+        assert_eq!(
+            choose(&units, None, |unit| unit.id() == "a@root.service", |_| false).map(UnitFacts::id),
+            Some("b.service")
+        );
     }
 }

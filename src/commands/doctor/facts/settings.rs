@@ -2,7 +2,7 @@
 //! `doctor`.
 
 use super::program::is_ours;
-use super::systemd::{ManagerFacts, UnitFacts};
+use super::systemd::{ManagerFacts, SystemdManager, UnitFacts};
 use crate::host::manager::{self, Container, ProcessManager};
 use crate::platform::proc;
 use crate::settings::{self, Invocation, ProcessContext, Settings, UsageErrors};
@@ -84,7 +84,11 @@ impl SettingsFacts {
 
     fn of_unit_behind(prefix: &[&str], unit: &UnitFacts, manager: &ManagerFacts) -> Option<Self> {
         let mut variables = manager.variables.clone();
-        let user = unit.get("User").and_then(|name| nix::unistd::User::from_name(name).ok().flatten());
+        let account = match &unit.manager {
+            SystemdManager::Account(user) => Some(user.as_str()),
+            SystemdManager::System | SystemdManager::User => None,
+        };
+        let user = unit.get("User").or(account).and_then(|name| nix::unistd::User::from_name(name).ok().flatten());
         let other_user = user.as_ref().filter(|user| user.uid != nix::unistd::geteuid()).map(|user| user.name.clone());
         let home = user.map(|user| user.dir).or_else(std::env::home_dir).unwrap_or_else(|| PathBuf::from("/"));
         variables.entry("HOME".to_owned()).or_insert_with(|| home.clone().into());
@@ -166,7 +170,6 @@ fn expand(word: &str, variables: &BTreeMap<String, OsString>) -> Vec<OsString> {
 mod tests {
     use super::super::systemd::tests::unit;
     use super::*;
-    use crate::commands::doctor::facts::systemd::SystemdManager;
     use std::ffi::OsStr;
     use std::time::Duration;
 

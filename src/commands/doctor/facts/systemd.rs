@@ -3,8 +3,12 @@
 
 use super::command_line::{exec_start, exec_words, shell_words};
 use super::program::{self, ProgramError, is_ours};
+use super::unit_files;
+use crate::commands::doctor::finding::{Fix, Remedy};
 use crate::gateway::openclaw;
+use crate::host::clock;
 use crate::host::manager::time_span;
+use nix::unistd::User;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs;
@@ -13,10 +17,18 @@ use std::process::Command;
 use std::time::Duration;
 
 /// The properties that are asked for.
-const PROPERTIES: [&str; 29] = [
+const PROPERTIES: [&str; 37] = [
     "Id",
     "LoadState",
     "ActiveState",
+    "SubState",
+    "Result",
+    "ExecMainCode",
+    "ExecMainStatus",
+    "StateChangeTimestampMonotonic",
+    "ActiveEnterTimestampMonotonic",
+    "Transient",
+    "ConditionResult",
     "UnitFileState",
     "FragmentPath",
     "DropInPaths",
@@ -48,24 +60,50 @@ const PROPERTIES: [&str; 29] = [
 /// The `PATH` of a system service that sets none, see "Environment Variables" in systemd.exec(5).
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(in super::super) enum SystemdManager {
     System,
     User,
+    /// The user manager of this other account, for root.
+    Account(String),
 }
 
 impl SystemdManager {
-    pub(in super::super) fn systemctl(self) -> &'static str {
+    pub(in super::super) fn systemctl(&self) -> String {
         match self {
-            Self::System => "systemctl",
-            Self::User => "systemctl --user",
+            Self::System => "systemctl".to_owned(),
+            Self::User => "systemctl --user".to_owned(),
+            Self::Account(user) => format!("systemctl --user --machine={user}@"),
         }
     }
 
-    pub(in super::super) fn name(self) -> &'static str {
+    /// The command that shows the log of a unit.
+    pub(in super::super) fn journalctl(&self, unit: &str) -> String {
         match self {
-            Self::System => "system manager",
-            Self::User => "user manager",
+            Self::System => format!("journalctl -u {unit}"),
+            Self::User => format!("journalctl --user -u {unit}"),
+            Self::Account(user) => {
+                let uid =
+                    User::from_name(user).ok().flatten().map_or_else(|| user.clone(), |user| user.uid.to_string());
+                format!("journalctl _UID={uid} _SYSTEMD_USER_UNIT={unit}")
+            }
+        }
+    }
+
+    /// The home of the account that runs it.
+    pub(in super::super) fn home(&self) -> Option<PathBuf> {
+        match self {
+            Self::System => Some(PathBuf::from("/root")),
+            Self::User => std::env::home_dir(),
+            Self::Account(user) => User::from_name(user).ok().flatten().map(|user| user.dir),
+        }
+    }
+
+    pub(in super::super) fn name(&self) -> String {
+        match self {
+            Self::System => "system manager".to_owned(),
+            Self::User => "user manager".to_owned(),
+            Self::Account(user) => format!("user manager of {user}"),
         }
     }
 }
@@ -105,6 +143,24 @@ impl UnitFacts {
         matches!(self.get("ActiveState"), Some("active" | "activating" | "reloading" | "deactivating"))
     }
 
+    /// Whether it cannot be started by anything.
+    pub(in super::super) fn is_masked(&self) -> bool {
+        self.get("LoadState") == Some("masked")
+            || self.get("UnitFileState").is_some_and(|state| state.starts_with("masked"))
+    }
+
+    /// Whether it exists only until the next boot, as those of systemd-run(1).
+    pub(in super::super) fn is_transient(&self) -> bool {
+        self.get("Transient") == Some("yes") || self.get("UnitFileState") == Some("transient")
+    }
+
+    /// A time of systemd's, on the kernel's monotonic clock, in milliseconds since 1970. `None` if it never came.
+    pub(in super::super) fn moment(&self, property: &str) -> Option<i64> {
+        let at = self.get(property)?.parse().ok().filter(|at| *at > 0).map(Duration::from_micros)?;
+        let ago = clock::of_the_kernel(clock::now()).saturating_sub(at);
+        Some(clock::wall_ms().saturating_sub(i64::try_from(ago.as_millis()).ok()?))
+    }
+
     pub(in super::super) fn is_enabled(&self) -> bool {
         matches!(self.get("UnitFileState"), Some("enabled" | "enabled-runtime" | "linked" | "linked-runtime"))
     }
@@ -128,7 +184,7 @@ impl UnitFacts {
         let (_, shown) = self.shown_command()?;
         let drop_ins = self.get("DropInPaths").unwrap_or_default().split_whitespace();
         let files = [self.get("FragmentPath")?].into_iter().chain(drop_ins);
-        let texts: Vec<String> = files.map(fs::read_to_string).collect::<Result<_, _>>().ok()?;
+        let texts: Vec<String> = files.map(|file| unit_files::text(Path::new(file))).collect::<Option<_>>()?;
         let words = exec_words(&exec_start(&texts)?, &|specifier| self.specifier(specifier))?;
         (words.join(" ") == shown).then_some(words)
     }
@@ -143,8 +199,7 @@ impl UnitFacts {
             'p' => prefix.to_owned(),
             'i' => instance.to_owned(),
             // The home of the user who runs the manager, not of `User=`.
-            'h' if self.manager == SystemdManager::System => "/root".to_owned(),
-            'h' => std::env::home_dir()?.to_str()?.to_owned(),
+            'h' => self.manager.home()?.to_str()?.to_owned(),
             _ => return None,
         })
     }
@@ -153,17 +208,19 @@ impl UnitFacts {
     pub(in super::super) fn written(&self, setting: &str) -> Option<String> {
         let drop_ins = self.get("DropInPaths").unwrap_or_default().split_whitespace();
         let texts =
-            self.get("FragmentPath").into_iter().chain(drop_ins).filter_map(|path| fs::read_to_string(path).ok());
+            self.get("FragmentPath").into_iter().chain(drop_ins).filter_map(|path| unit_files::text(Path::new(path)));
         let lines: Vec<String> = texts.flat_map(|text| text.lines().map(str::to_owned).collect::<Vec<_>>()).collect();
         let value =
             |line: &String| Some(line.trim().strip_prefix(setting)?.trim_start().strip_prefix('=')?.trim().to_owned());
         lines.iter().rev().find_map(value)
     }
 
-    /// Whether its command has this program in it.
+    /// Whether its command has this program in it, under any name. A masked unit has none.
     pub(in super::super) fn runs_us(&self) -> bool {
-        let Some((path, words)) = self.command() else { return false };
-        is_ours(path) || words.iter().any(is_ours)
+        let Some((path, words)) = self.command() else {
+            return self.is_masked() && is_ours(self.id().trim_end_matches(".service"));
+        };
+        is_ours(&path) || words.iter().any(is_ours) || unit_files::leads_to_us(&path)
     }
 
     /// Whether its command starts an OpenClaw gateway, without this program.
@@ -182,7 +239,7 @@ impl UnitFacts {
     pub(in super::super) fn variables(&self) -> BTreeMap<String, OsString> {
         let mut all = variables(&shell_words(self.get("Environment").unwrap_or_default()));
         let files = self.get("EnvironmentFiles").unwrap_or_default().split_whitespace();
-        for text in files.filter(|word| word.starts_with('/')).filter_map(|file| fs::read_to_string(file).ok()) {
+        for text in files.filter(|word| word.starts_with('/')).filter_map(|file| unit_files::text(Path::new(file))) {
             let lines = text.lines().map(str::trim).filter(|line| !line.starts_with(['#', ';']));
             all.extend(variables(&lines.map(|line| shell_words(line).join(" ")).collect::<Vec<_>>()));
         }
@@ -190,8 +247,14 @@ impl UnitFacts {
     }
 
     /// How to change one of its settings.
-    pub(in super::super) fn line(&self, section: &str, line: &str) -> String {
-        format!("{line} (in [{section}], with `{} edit {}`)", self.manager.systemctl(), self.id())
+    pub(in super::super) fn line(&self, section: &'static str, line: &str) -> Fix {
+        self.lines(section, &[line])
+    }
+
+    pub(in super::super) fn lines(&self, section: &'static str, lines: &[&str]) -> Fix {
+        let text =
+            format!("{} (in [{section}], with `{} edit {}`)", lines.join(" and "), self.manager.systemctl(), self.id());
+        Fix::with(text, Remedy::Directives { section, lines: lines.iter().map(|&line| line.to_owned()).collect() })
     }
 }
 
@@ -214,24 +277,53 @@ pub(in super::super) struct ManagerFacts {
     pub(in super::super) variables: BTreeMap<String, OsString>,
 }
 
-/// Asks both managers.
-pub(in super::super) fn gather() -> [ManagerFacts; 2] {
-    [SystemdManager::System, SystemdManager::User].map(|manager| {
-        let units = units(manager);
-        let variables = if units.is_ok() { environment(manager) } else { BTreeMap::new() };
+/// Asks the system manager, our user manager and, as root, those of other users.
+pub(in super::super) fn gather() -> Vec<ManagerFacts> {
+    let managers = [SystemdManager::System, SystemdManager::User].into_iter().chain(accounts());
+    let facts = managers.map(|manager| {
+        let units = units(&manager);
+        let variables = if units.is_ok() { environment(&manager) } else { BTreeMap::new() };
         ManagerFacts { manager, units, variables }
-    })
+    });
+    facts.collect()
 }
 
-fn systemctl(manager: SystemdManager, words: &[&str]) -> Result<String, ProgramError> {
+/// The most user managers of others that are asked.
+const ACCOUNTS_MAX: usize = 32;
+
+/// The other accounts with a user manager, if we are root.
+fn accounts() -> Vec<SystemdManager> {
+    if !rustix::process::geteuid().is_root() {
+        return Vec::new();
+    }
+    let folders = fs::read_dir("/run/user").into_iter().flatten().flatten();
+    let with_manager = folders.filter(|folder| folder.path().join("systemd/private").exists());
+    let uids = with_manager.filter_map(|folder| folder.file_name().to_str()?.parse::<u32>().ok());
+    let mut uids: Vec<_> = uids.filter(|uid| *uid != 0).collect();
+    uids.sort_unstable();
+    let names = uids.into_iter().filter_map(|uid| Some(User::from_uid(uid.into()).ok()??.name));
+    names.take(ACCOUNTS_MAX).map(SystemdManager::Account).collect()
+}
+
+fn systemctl(manager: &SystemdManager, words: &[&str]) -> Result<String, ProgramError> {
     let mut command = Command::new("systemctl");
     command.args(["--no-pager", "--no-ask-password"]);
-    if manager == SystemdManager::User {
-        command.arg("--user");
-        // Unset outside a login session, where the manager may run because of lingering.
-        let runtime = PathBuf::from(format!("/run/user/{}", rustix::process::getuid().as_raw()));
-        if std::env::var_os("XDG_RUNTIME_DIR").is_none() && runtime.exists() {
-            command.env("XDG_RUNTIME_DIR", runtime);
+    match manager {
+        SystemdManager::System => {}
+        SystemdManager::User => {
+            command.arg("--user");
+            // Unset outside a login session, where the manager may run because of lingering.
+            let runtime = PathBuf::from(format!("/run/user/{}", rustix::process::getuid().as_raw()));
+            if std::env::var_os("XDG_RUNTIME_DIR").is_none() && runtime.exists() {
+                command.env("XDG_RUNTIME_DIR", runtime);
+            }
+        }
+        // Its socket takes root's connection; `--machine=` would need a system bus.
+        SystemdManager::Account(user) => {
+            command.arg("--user").env_remove("DBUS_SESSION_BUS_ADDRESS");
+            if let Some(user) = User::from_name(user).ok().flatten() {
+                command.env("XDG_RUNTIME_DIR", format!("/run/user/{}", user.uid));
+            }
         }
     }
     command.args(words);
@@ -240,7 +332,7 @@ fn systemctl(manager: SystemdManager, words: &[&str]) -> Result<String, ProgramE
     program::output(command)
 }
 
-fn units(manager: SystemdManager) -> Result<Vec<UnitFacts>, ProgramError> {
+fn units(manager: &SystemdManager) -> Result<Vec<UnitFacts>, ProgramError> {
     // `show` expands a pattern to loaded units only; the other unit files are given by name.
     let list = |pattern: &[&str]| {
         let words = [&["list-unit-files", "--no-legend", "--plain", "--type=service"], pattern].concat();
@@ -252,6 +344,9 @@ fn units(manager: SystemdManager) -> Result<Vec<UnitFacts>, ProgramError> {
     };
     let mut names: Vec<String> = list(&["openclaw*.service"])?;
     names.extend(list(&["--state=enabled"])?);
+    names.extend(unit_files::names(manager));
+    names.sort_unstable();
+    names.dedup();
     let properties = PROPERTIES.join(",");
     let mut words = vec!["show", "-p", &properties, "--", "*.service"];
     words.extend(names.iter().map(String::as_str));
@@ -259,7 +354,7 @@ fn units(manager: SystemdManager) -> Result<Vec<UnitFacts>, ProgramError> {
 }
 
 /// The unit of a unit file; of a template, the instance of this user.
-fn name_of(file: &str) -> Option<String> {
+pub(super) fn name_of(file: &str) -> Option<String> {
     let stem = file.strip_suffix(".service")?;
     match stem.strip_suffix('@') {
         Some(template) => Some(format!("{template}@{}.service", user_name()?)),
@@ -269,16 +364,16 @@ fn name_of(file: &str) -> Option<String> {
 
 /// The name of our effective user.
 pub(in super::super) fn user_name() -> Option<String> {
-    nix::unistd::User::from_uid(nix::unistd::geteuid()).ok().flatten().map(|user| user.name)
+    User::from_uid(nix::unistd::geteuid()).ok().flatten().map(|user| user.name)
 }
 
 /// Parses blocks of `NAME=VALUE`, one for each unit. Keeps those that start this program or OpenClaw.
-fn parse(manager: SystemdManager, text: &str) -> Vec<UnitFacts> {
+fn parse(manager: &SystemdManager, text: &str) -> Vec<UnitFacts> {
     let mut units: Vec<UnitFacts> = Vec::new();
     for block in text.split("\n\n") {
         let lines = block.lines().filter_map(|line| line.split_once('='));
         let properties = lines.map(|(name, value)| (name.to_owned(), value.trim().to_owned())).collect();
-        let unit = UnitFacts { manager, properties };
+        let unit = UnitFacts { manager: manager.clone(), properties };
         let is_relevant = unit.runs_us() || unit.id().starts_with("openclaw") || unit.runs_gateway();
         if is_relevant && unit.get("Id").is_some() && !units.iter().any(|known| known.id() == unit.id()) {
             units.push(unit);
@@ -287,10 +382,10 @@ fn parse(manager: SystemdManager, text: &str) -> Vec<UnitFacts> {
     units
 }
 
-fn environment(manager: SystemdManager) -> BTreeMap<String, OsString> {
+fn environment(manager: &SystemdManager) -> BTreeMap<String, OsString> {
     let text = systemctl(manager, &["show-environment"]).unwrap_or_default();
     let mut all = variables(&text.lines().map(|line| shell_words(line).concat()).collect::<Vec<_>>());
-    if manager == SystemdManager::System {
+    if *manager == SystemdManager::System {
         all.entry("PATH".to_owned()).or_insert_with(|| DEFAULT_PATH.into());
     }
     all
@@ -304,7 +399,7 @@ fn variables(entries: &[String]) -> BTreeMap<String, OsString> {
 /// Any text of a unit file, or of `systemctl show`.
 #[cfg(any(test, feature = "fuzzing"))]
 pub fn read_any(text: &str) {
-    for unit in parse(SystemdManager::System, text) {
+    for unit in parse(&SystemdManager::System, text) {
         let _facts = (unit.command(), unit.main_pid(), unit.time("TimeoutStopUSec"), unit.holds("/"));
     }
     let _variables = variables(&shell_words(text));
@@ -354,7 +449,7 @@ StartLimitBurst=5
     pub(in crate::commands::doctor) fn unit(changes: &[(&str, &str)]) -> UnitFacts {
         let lines: Vec<_> = changes.iter().map(|(name, value)| format!("{name}={value}\n")).collect();
         let lines = lines.concat();
-        parse(SystemdManager::System, &format!("{STATE}{}{lines}", shipped())).remove(0)
+        parse(&SystemdManager::System, &format!("{STATE}{}{lines}", shipped())).remove(0)
     }
 
     proptest::proptest! {
@@ -391,7 +486,7 @@ StartLimitBurst=5
             ("/usr/bin/gateway run", false),
         ] {
             let block = format!("Id=a.service\nExecStart={{ path=/x ; argv[]={words} ; ignore_errors=no ; }}\n");
-            assert_eq!(parse(SystemdManager::System, &block).len() == 1, expected, "{words}");
+            assert_eq!(parse(&SystemdManager::System, &block).len() == 1, expected, "{words}");
         }
     }
 
@@ -437,7 +532,7 @@ StartLimitBurst=5
             format!("Id=mine.service\n{}\n", exec("/opt/openclaw-supervise", "x")),
             format!("Id=edit.service\n{}\n", exec("/bin/vi", "/bin/vi openclaw-supervise.service")),
         ];
-        let units = parse(SystemdManager::User, &text.join("\n"));
+        let units = parse(&SystemdManager::User, &text.join("\n"));
         let ids: Vec<_> = units.iter().map(|unit| (unit.id(), unit.runs_us())).collect();
         let expected = [("mine.service", true), ("wrapped.service", true), ("openclaw-gateway.service", false)];
         assert_eq!(ids, expected);
