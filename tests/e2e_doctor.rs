@@ -4,6 +4,8 @@
 #![cfg(target_os = "linux")]
 #![expect(clippy::expect_used, reason = "a test that cannot go on says so by a panic")]
 
+#[path = "e2e_doctor/outage.rs"]
+mod outage;
 #[expect(dead_code, reason = "each test file uses its part of the kit")]
 mod support;
 

@@ -9,6 +9,7 @@ mod finding;
 #[cfg(any(test, feature = "fuzzing"))]
 pub use facts::systemd::read_any;
 
+use super::terminal::Terminal;
 use crate::core::{Endpoint, Observation, Verdict, exit};
 use crate::gateway::probe::{Look, Prober};
 use crate::host::{clock, manager};
@@ -31,7 +32,11 @@ use std::process::Command;
 /// Writes the findings and returns the exit code.
 pub async fn run(settings: &DoctorSettings, out: &mut impl io::Write) -> io::Result<u8> {
     let findings = diagnose(settings).await;
-    let text = if settings.json { finding::as_json(&findings).to_string() } else { finding::as_text(&findings) };
+    let text = if settings.json {
+        finding::as_json(&findings).to_string()
+    } else {
+        finding::as_text(&findings, &Terminal::of(&io::stdout()))
+    };
     match writeln!(out, "{text}").and_then(|()| out.flush()) {
         // Without a reader the exit code still tells.
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error),
@@ -79,7 +84,8 @@ async fn diagnose(settings: &DoctorSettings) -> Vec<Finding> {
     }
     findings.push(checks::kernel::system_calls(system_calls::shortfall()));
     findings.extend(check_container(&examined, chosen.is_some(), settings));
-    findings.extend(check_openclaw(&examined, chosen, pid));
+    findings.extend(check_machine(settings, &examined, &gateway, pid));
+    findings.extend(check_openclaw(&examined, chosen, pid, &gateway.store));
     // The settings of another account say nothing about this one's.
     if examined.origin != SettingsOrigin::Ourselves && (settings.is_target_named || examined.other_user.is_none()) {
         let service = chosen.map_or_else(|| "the supervisor".to_owned(), |unit| unit.id().to_owned());
@@ -237,10 +243,34 @@ fn check_container(examined: &SettingsFacts, has_unit: bool, settings: &DoctorSe
     findings
 }
 
-fn check_openclaw(examined: &SettingsFacts, unit: Option<&UnitFacts>, pid: Option<i32>) -> Vec<Finding> {
+fn check_machine(
+    settings: &DoctorSettings,
+    examined: &SettingsFacts,
+    gateway: &GatewayFacts,
+    pid: Option<i32>,
+) -> Vec<Finding> {
+    let state_dir =
+        examined.settings.as_deref().or(settings.run.as_deref()).ok().map(|known| known.state_dir.as_path());
+    let dirs: Vec<&Path> = state_dir.into_iter().chain([gateway.store.dir.as_path()]).collect();
+    let here = pid.or_else(|| Some(std::process::id().cast_signed()));
+    let serving = gateway.store.reply.as_ref().and_then(|reply| reply.gateway.as_ref()?.pid).or(gateway.store.gateway);
+    let facts = facts::machine::gather(here, serving, &dirs, gateway.store.past.newest);
+    checks::machine::check(&facts, examined.container.is_some())
+}
+
+fn check_openclaw(
+    examined: &SettingsFacts,
+    unit: Option<&UnitFacts>,
+    pid: Option<i32>,
+    store: &StoreFacts,
+) -> Vec<Finding> {
     let mut findings = checks::openclaw::settings(examined);
     if let Ok(settings) = &examined.settings {
         let found = OpenclawPackage::of(settings);
+        let age = store.reply.as_ref().and_then(|reply| i64::try_from(reply.gateway.as_ref()?.age_ms?).ok());
+        let started = age.map(|age| clock::wall_ms().saturating_sub(age));
+        findings.extend(found.as_ref().zip(started).and_then(|(package, at)| checks::openclaw::update(package, at)));
+        findings.push(checks::openclaw::launcher(&settings.command, settings.policy.handoff));
         let node =
             if found.is_some() { NodeFacts::find(settings, examined.path.as_deref()) } else { NodeFacts::Missing };
         findings.extend(checks::openclaw::runtime(found.as_ref(), &node));

@@ -135,6 +135,7 @@ fn doctor_finds_the_unit_of_a_user_and_the_missing_linger() {
     let machine = Machine::boot("healthy");
     let unit = machine.of_user(&[]);
     unit.order_well("enable");
+    unit.order_well("start");
     let variables = variables(&unit);
     let (code, findings) = ask(&machine, &variables.iter().map(String::as_str).collect::<Vec<_>>());
     assert_eq!((code, of_level(&findings, "fail")), (Some(0), vec![]), "{findings:#?}");
@@ -164,6 +165,41 @@ fn doctor_finds_no_fault_with_the_gateway_of_a_user_whichever_user_runs_it() {
         ("port", format!(":{}", machine.port())),
     ] {
         assert!(find(&findings, check)["found"].to_string().contains(&words), "{check}: {findings:#?}");
+    }
+}
+
+/// Found under any name, whatever keeps it from starting.
+#[test]
+fn doctor_fails_for_a_unit_that_failed_with_the_recorded_reason_and_names_the_other_units_of_ours() {
+    let machine = Machine::boot("exit=78@50ms");
+    let unit = machine.shipped(&[]);
+    let script = r#"printf '[Service]\nExecStart=/usr/bin/env /usr/local/bin/openclaw-supervise run --port 1\n' >"$0""#;
+    for name in ["assistant", "keeper"] {
+        let path = format!("/etc/systemd/system/{name}.service");
+        assert!(machine.run(&["sh", "-c", script, &path]).status.success());
+    }
+    let masked = ["ln", "-s", "/dev/null", "/etc/systemd/system/openclaw-supervise-old.service"];
+    assert!(machine.run(&masked).status.success());
+    // A link by which the kernel would wait for a writer.
+    assert!(machine.run(&["mkfifo", "/etc/systemd/system/fifo.service"]).status.success());
+    assert!(machine.systemctl(&["daemon-reload"]).status.success());
+    unit.order("start");
+    unit.wait_state("failed");
+    let (code, findings) = ask(&machine, &[]);
+    assert_eq!((code, of_level(&findings, "fail")), (Some(1), vec!["service"]), "{findings:#?}");
+    let failed = find(&findings, "service").to_string();
+    for part in
+        ["exit code 78", "Result=exit-code", "cannot start with its configuration", "systemctl start", "\"since\":\"20"]
+    {
+        assert!(failed.contains(part), "{part}: {findings:#?}");
+    }
+    let others: Vec<_> = findings.iter().filter(|finding| finding["check"] == "other unit").collect();
+    for (name, state) in [("assistant", "static"), ("keeper", "static"), ("openclaw-supervise-old", "masked")] {
+        let is_it = |finding: &&&Value| {
+            let found = finding["found"].to_string();
+            found.contains(&format!("{name}.service")) && found.ends_with(&format!("it is {state}\""))
+        };
+        assert!(others.iter().any(|finding| is_it(&finding)), "{name}: {findings:#?}");
     }
 }
 

@@ -5,6 +5,7 @@ pub(super) mod directives;
 pub(super) mod gateway;
 pub(super) mod kernel;
 pub(super) mod launchd;
+pub(super) mod machine;
 pub(super) mod openclaw;
 pub(super) mod outage;
 pub(super) mod process_manager;
@@ -23,6 +24,7 @@ const MARGIN: Duration = Duration::from_secs(5);
 #[cfg(test)]
 mod tests {
     use crate::commands::doctor::finding::{Finding, Level};
+    use crate::commands::terminal::Terminal;
     use std::fmt::Display;
 
     /// Each case with its findings, for a snapshot. Checks that a warning or failure has a reason and a fix.
@@ -32,7 +34,9 @@ mod tests {
                 let is_complete = finding.why.is_some() && finding.fix.is_some();
                 assert!(is_complete || finding.level == Level::Ok, "{finding:?}");
             }
-            let lines: Vec<String> = findings.iter().map(Finding::to_text).collect();
+            let terminal = Terminal::fixed(None, false, "UTC0", "2026-11-30T09:36:00Z");
+            let plain = |finding: &Finding| Finding { since: None, until: None, ..finding.clone() }.to_text(&terminal);
+            let lines: Vec<String> = findings.iter().map(plain).collect();
             format!("# {case}\n{}\n", lines.join("\n"))
         };
         cases.into_iter().map(of_case).collect()

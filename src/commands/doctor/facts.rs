@@ -4,6 +4,7 @@ pub(super) mod command_line;
 pub(super) mod container;
 pub(super) mod launchd;
 pub(super) mod limits;
+pub(super) mod machine;
 pub(super) mod openclaw;
 pub(super) mod program;
 pub(super) mod settings;

@@ -1,5 +1,6 @@
 //! The result of a check: its level, the reason, and the line that changes it.
 
+use crate::commands::terminal::{Style, Terminal};
 use crate::host::clock;
 use serde_json::{Value, json};
 use std::path::PathBuf;
@@ -20,6 +21,14 @@ impl Level {
             Self::Ok => "ok",
             Self::Warn => "warn",
             Self::Fail => "fail",
+        }
+    }
+
+    fn style(self) -> Style {
+        match self {
+            Self::Ok => Style::Green,
+            Self::Warn => Style::Yellow,
+            Self::Fail => Style::Red,
         }
     }
 
@@ -126,26 +135,48 @@ impl Finding {
         })
     }
 
-    /// One line, and one more for the fix. A path or a command line may contain any character.
-    pub(super) fn to_text(&self) -> String {
-        let plain = |text: &str| text.replace(|c: char| c.is_control(), " ");
-        let why = self.why.as_deref().map(|why| format!(" - {}", plain(why))).unwrap_or_default();
-        let fix = self.fix.as_ref().map(|fix| format!("\n{:22}fix: {}", "", plain(&fix.text))).unwrap_or_default();
-        format!("{:<5} {:<15} {}{why}{fix}", self.level.label(), self.check, plain(&self.found))
+    /// A paragraph, and one more for the fix.
+    pub(super) fn to_text(&self, terminal: &Terminal) -> String {
+        let time = |word: &str, at: i64| format!("{word} {}, {}", terminal.time(at), terminal.relative(at));
+        let times = [self.since.map(|at| time("since", at)), self.until.map(|at| time("until", at))];
+        let times = times.into_iter().flatten().collect::<Vec<_>>().join("; ");
+        let times = if times.is_empty() { times } else { format!(" ({times})") };
+        let why = self.why.as_deref().map(|why| format!(" - {why}")).unwrap_or_default();
+        let label = self.level.label();
+        let head = format!("{} {}", terminal.paint(self.level.style(), &format!("{label:<5}")), self.check);
+        // Of one that is well only its state is of interest.
+        let body = (self.level == Level::Ok).then_some(Style::Dim);
+        let used = 6 + self.check.chars().count();
+        let text = terminal.hang((&head, used), COLUMN, &format!("{}{times}{why}", self.found), body);
+        match &self.fix {
+            Some(fix) => {
+                let style = if self.level == Level::Ok { Style::Dim } else { Style::Cyan };
+                let fix = terminal.hang(("", 0), COLUMN, &format!("fix: {}", fix.text), Some(style));
+                format!("{text}\n{fix}")
+            }
+            None => text,
+        }
     }
 }
+
+/// Where the text begins, behind the level and the name of the check.
+const COLUMN: usize = 22;
 
 pub(super) fn as_json(findings: &[Finding]) -> Value {
     let findings: Vec<Value> = findings.iter().map(Finding::to_json).collect();
     json!({ "findings": findings })
 }
 
-/// One line for each finding, and one with the counts.
-pub(super) fn as_text(findings: &[Finding]) -> String {
-    let count = |level| findings.iter().filter(|finding| finding.level == level).count();
-    let mut lines: Vec<String> = findings.iter().map(Finding::to_text).collect();
-    lines.push(format!("{} FAIL, {} WARN, {} OK", count(Level::Fail), count(Level::Warn), count(Level::Ok)));
-    lines.join("\n")
+/// The worst first, the levels apart, and a line with the counts at the end.
+pub(super) fn as_text(findings: &[Finding], terminal: &Terminal) -> String {
+    let of = |level| findings.iter().filter(move |finding| finding.level == level);
+    let levels = [Level::Fail, Level::Warn, Level::Ok];
+    let group = |level| of(level).map(|finding| finding.to_text(terminal)).collect::<Vec<_>>().join("\n");
+    let mut groups: Vec<String> = levels.iter().map(|level| group(*level)).filter(|group| !group.is_empty()).collect();
+    let counts: Vec<_> = levels.iter().map(|level| format!("{} {}", of(*level).count(), level.label())).collect();
+    let worst = findings.iter().map(|finding| finding.level).max().unwrap_or(Level::Ok);
+    groups.push(terminal.paint(worst.style(), &counts.join(", ")));
+    groups.join("\n\n")
 }
 
 pub(super) fn has_failed(findings: &[Finding]) -> bool {
@@ -156,12 +187,61 @@ pub(super) fn has_failed(findings: &[Finding]) -> bool {
 mod tests {
     use super::*;
 
+    const NOW: &str = "2026-11-30T09:36:00Z";
+
+    fn terminal(width: Option<usize>, has_colour: bool) -> Terminal {
+        Terminal::fixed(width, has_colour, "CET-1", NOW)
+    }
+
+    /// Those of a gateway that is down, in the order of the checks.
+    fn findings() -> Vec<Finding> {
+        let at = |stamp: &str| Some(stamp.parse::<jiff::Timestamp>().unwrap().as_millisecond());
+        vec![
+            Finding::fail(
+                "service",
+                "openclaw-supervise.service (system manager) has failed: exit code 78 (Result=exit-code)",
+                "the gateway exited with 78: unknown key gateway.tokne",
+                "correct that (journalctl -u openclaw-supervise.service -n 50), then systemctl start \
+                 openclaw-supervise.service",
+            )
+            .since(at("2026-11-30T09:24:00Z")),
+            Finding::ok("supervisor", "not running"),
+            Finding::ok_since("port", "ws://127.0.0.1:18789: free", "as it should be"),
+            Finding::warn(
+                "at boot",
+                "openclaw-supervise.service is disabled",
+                "nothing starts it",
+                "systemctl enable x",
+            ),
+            Finding::fail("backoff", "no gateway is running", "it is down until then", "openclaw-supervise retry-now")
+                .since(at("2026-11-29T22:00:00Z"))
+                .until(at("2026-11-30T09:37:30Z")),
+        ]
+    }
+
     #[test]
-    fn a_finding_is_one_line_and_its_fix_another() {
+    fn the_worst_comes_first_at_every_width_with_and_without_colour() {
+        for (width, has_colour) in [60, 80, 200].into_iter().flat_map(|width| [(width, false), (width, true)]) {
+            let text = as_text(&findings(), &terminal(Some(width), has_colour));
+            let name = format!("{width}{}", if has_colour { "-colour" } else { "" });
+            insta::assert_snapshot!(name, text.replace('\x1b', "ESC"));
+        }
+    }
+
+    #[test]
+    fn in_a_pipe_a_finding_is_one_line_and_its_fix_another() {
         let finding = Finding::fail("kill mode", "KillMode=a\nb", "it hurts", "KillMode=mixed");
         let expected = "FAIL  kill mode       KillMode=a b - it hurts\n                      fix: KillMode=mixed";
-        assert_eq!(finding.to_text(), expected);
-        assert_eq!(Finding::ok("port", "free").to_text(), "OK    port            free");
+        let terminal = terminal(None, false);
+        assert_eq!(finding.to_text(&terminal), expected);
+        assert_eq!(Finding::ok("port", "free").to_text(&terminal), "OK    port            free");
+    }
+
+    #[test]
+    fn json_has_times_in_utc_and_every_member() {
+        let [first, second, ..] = &findings()[..] else { panic!() };
+        assert_eq!(first.to_json()["since"], "2026-11-30T09:24:00.000Z");
+        assert_eq!((&first.to_json()["until"], &second.to_json()["fix"]), (&Value::Null, &Value::Null));
     }
 
     #[test]
@@ -170,6 +250,6 @@ mod tests {
         assert!(!has_failed(&[ok.clone(), warn.clone()]));
         let all = [ok, warn, Finding::fail("a", "b", "c", "d")];
         assert!(has_failed(&all));
-        assert!(as_text(&all).ends_with("\n1 FAIL, 1 WARN, 1 OK"));
+        assert!(as_text(&all, &terminal(None, false)).ends_with("\n1 FAIL, 1 WARN, 1 OK"));
     }
 }

@@ -47,6 +47,17 @@ pub fn host_name() -> Option<String> {
     trimmed("/proc/sys/kernel/hostname")
 }
 
+/// Whether something keeps the wall clock right: the kernel's state, see adjtimex(2), which every NTP client sets. `None` if a
+/// sandbox forbids the call.
+#[must_use]
+pub fn is_clock_synchronised() -> Option<bool> {
+    // SAFETY: a `timex` of zeros is valid, and with `modes` 0 the kernel changes nothing and fills it.
+    let mut state: libc::timex = unsafe { std::mem::zeroed() };
+    // SAFETY: the pointer is that of a live `timex`.
+    let answer = unsafe { libc::adjtimex(&raw mut state) };
+    (answer >= 0).then_some(state.status & libc::STA_UNSYNC == 0)
+}
+
 fn trimmed(path: &str) -> Option<String> {
     let text = fs::read_to_string(path).ok()?;
     let text = text.trim();

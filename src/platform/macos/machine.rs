@@ -32,6 +32,12 @@ pub fn pid_namespace() -> Option<u64> {
     None
 }
 
+/// Whether something keeps the wall clock right: not asked here.
+#[must_use]
+pub fn is_clock_synchronised() -> Option<bool> {
+    None
+}
+
 /// The name of the machine.
 #[must_use]
 pub fn host_name() -> Option<String> {

@@ -33,7 +33,24 @@ pub(in super::super) struct HolderFacts {
 }
 
 pub(in super::super) fn check(facts: &GatewayFacts) -> Vec<Finding> {
-    vec![supervisor(facts), lease(facts), port(facts)]
+    [Some(supervisor(facts)), Some(lease(facts)), permissions(facts), Some(port(facts))].into_iter().flatten().collect()
+}
+
+/// Others who may write to the directory of the records could replace them.
+fn permissions(facts: &GatewayFacts) -> Option<Finding> {
+    let (mode, owner) = facts.store.mode?;
+    let dir = &facts.store.dir;
+    let is_ours = owner == rustix::process::geteuid().as_raw();
+    if !is_ours || mode & 0o022 == 0 {
+        return None;
+    }
+    let shown = dir.display();
+    Some(Finding::warn(
+        "store",
+        format!("{shown} can be written to by others (mode {mode:o})"),
+        "they could replace the records of the supervisor",
+        Fix::with(format!("chmod go-w {shown}"), Remedy::Private(dir.clone())),
+    ))
 }
 
 fn named(pid: Option<i32>) -> String {

@@ -6,6 +6,8 @@ use crate::commands::doctor::facts::settings::{SettingsFacts, SettingsOrigin};
 use crate::commands::doctor::finding::{Finding, Fix};
 use crate::core::report::human;
 use crate::settings::UsageError;
+use std::ffi::{OsStr, OsString};
+use std::path::Path;
 use std::time::Duration;
 
 /// Enough for the channels and tools of one gateway.
@@ -161,6 +163,53 @@ fn numbers(text: &str) -> Option<([u64; 3], usize)> {
     (given > 0).then_some((all, given))
 }
 
+/// Whether the package was replaced below a gateway that runs. `started_ms`: when that was started.
+pub(in super::super) fn update(package: &OpenclawPackage, started_ms: i64) -> Option<Finding> {
+    // The time of a file system has whole seconds, or lags by a tick.
+    let installed = package.installed_ms.filter(|installed| *installed > started_ms.saturating_add(1000))?;
+    let version = package.version.as_deref().unwrap_or("another version");
+    let finding = Finding::warn(
+        "openclaw",
+        format!("{version} was installed after the gateway was started, and an earlier one is running"),
+        "it loads files of the new version as it needs them, which fails in ways that no log explains",
+        "openclaw-supervise restart",
+    );
+    Some(finding.since(Some(installed)))
+}
+
+/// Programs that run their command out of our sight: in another session, container or machine.
+const ELSEWHERE: [&str; 10] =
+    ["docker", "podman", "nerdctl", "kubectl", "ssh", "systemd-run", "screen", "tmux", "nohup", "daemonize"];
+
+/// Programs between us and the gateway.
+const LAUNCHERS: [&str; 12] =
+    ["npm", "npx", "pnpm", "yarn", "bun", "volta", "sudo", "su", "sh", "bash", "runuser", "setpriv"];
+
+/// What the command of the gateway hides from us.
+pub(in super::super) fn launcher(command: &[OsString], is_openclaw: bool) -> Finding {
+    let check = "launcher";
+    let name = |word: &OsString| Path::new(word).file_name().and_then(OsStr::to_str).unwrap_or_default().to_owned();
+    let program = command.first().map(name).unwrap_or_default();
+    if ELSEWHERE.contains(&program.as_str()) {
+        return Finding::warn(
+            check,
+            format!("the gateway is started by {program}"),
+            "it runs where the supervisor neither sees its end nor can kill it",
+            "run openclaw-supervise there, in front of `openclaw gateway run`",
+        );
+    }
+    if is_openclaw {
+        let found = if LAUNCHERS.contains(&program.as_str()) { format!("{program}, then openclaw") } else { program };
+        return Finding::ok(check, found);
+    }
+    Finding::warn(
+        check,
+        format!("the gateway's command ({program}) does not name `openclaw gateway`"),
+        "restarts that OpenClaw plans itself count as failures, and its version, Node.js and heap cannot be checked",
+        "openclaw-supervise run -- openclaw gateway run",
+    )
+}
+
 /// The stop timeout where no service manager bounds it.
 pub(in super::super) fn stop_timeout(own: Duration) -> Finding {
     let found = format!("stop timeout {}, gateway drain {}", human(own), human(DRAIN_MAX));
@@ -232,6 +281,7 @@ mod tests {
             folder: "/opt/openclaw".into(),
             version: version.map(str::to_owned),
             engines: engines.map(str::to_owned),
+            installed_ms: None,
         };
         let runtime = |engines, node| runtime(Some(&package(Some("2026.9.6"), Some(engines))), &node);
         insta::assert_snapshot!(listing([
@@ -242,6 +292,37 @@ mod tests {
             ("missing", runtime(">=24.16.0", NodeFacts::Missing)),
             ("incomplete package", super::runtime(Some(&package(None, None)), &node(Some("20.1.0")))),
             ("no package", super::runtime(None, &NodeFacts::Missing)),
+        ]));
+    }
+
+    #[test]
+    fn a_package_that_was_replaced_below_the_gateway_is_found() {
+        let package = |installed_ms| OpenclawPackage {
+            folder: "/opt/openclaw".into(),
+            version: Some("2026.9.6".to_owned()),
+            engines: None,
+            installed_ms,
+        };
+        let update = |installed| update(&package(installed), 50_000).into_iter().collect();
+        insta::assert_snapshot!(listing([
+            ("before", update(Some(49_000))),
+            ("in the same second", update(Some(50_900))),
+            ("after", update(Some(60_000))),
+            ("unknown", update(None)),
+        ]));
+    }
+
+    #[test]
+    fn a_command_that_hides_the_gateway_is_found() {
+        let launcher = |line: &'static str, is_openclaw| {
+            let words: Vec<_> = line.split(' ').map(OsString::from).collect();
+            (line, vec![launcher(&words, is_openclaw)])
+        };
+        insta::assert_snapshot!(listing([
+            launcher("/usr/bin/openclaw gateway run", true),
+            launcher("npx openclaw gateway", true),
+            launcher("docker run --rm openclaw openclaw gateway", true),
+            launcher("/usr/bin/npm start", false),
         ]));
     }
 

@@ -16,6 +16,49 @@ pub(in super::super) struct GroupLimits {
     pub(in super::super) cpu_percent: Option<u64>,
 }
 
+/// What a control group uses, and its limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in super::super) struct Used {
+    pub(in super::super) used: u64,
+    pub(in super::super) limit: u64,
+}
+
+impl Used {
+    /// Whether less than a tenth is left.
+    pub(in super::super) fn is_nearly_all(self) -> bool {
+        self.used > self.limit / 10 * 9
+    }
+}
+
+/// The use of memory in bytes, without the page cache that the kernel would reclaim first, and of processes: each of the group
+/// that has the least left.
+pub(in super::super) fn usage_of(pid: i32) -> (Option<Used>, Option<Used>) {
+    let lines = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
+    usage(&lines, Path::new("/sys/fs/cgroup"))
+}
+
+fn usage(lines: &str, root: &Path) -> (Option<Used>, Option<Used>) {
+    let least = |controller, used: &dyn Fn(&Path) -> Option<Used>| {
+        let all = groups(lines, root, controller);
+        all.iter().filter_map(|group| used(group)).min_by_key(|used| used.limit.saturating_sub(used.used))
+    };
+    let memory = least("memory", &|group| {
+        let limit = number(group, "memory.max").or_else(|| number(group, "memory.limit_in_bytes"))?;
+        let used = number(group, "memory.current").or_else(|| number(group, "memory.usage_in_bytes"))?;
+        let account = fs::read_to_string(group.join("memory.stat")).unwrap_or_default();
+        let cache = |name: &str| account.lines().find_map(|line| line.strip_prefix(name)?.trim().parse::<u64>().ok());
+        let cache = cache("total_inactive_file ").or_else(|| cache("inactive_file ")).unwrap_or(0);
+        (limit < NO_LIMIT_MIN).then_some(Used { used: used.saturating_sub(cache), limit })
+    });
+    let tasks =
+        least("pids", &|group| Some(Used { used: number(group, "pids.current")?, limit: number(group, "pids.max")? }));
+    (memory, tasks)
+}
+
+fn number(group: &Path, file: &str) -> Option<u64> {
+    fs::read_to_string(group.join(file)).ok()?.trim().parse().ok()
+}
+
 /// The limits of a process.
 pub(in super::super) fn of(pid: i32) -> GroupLimits {
     let lines = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
@@ -27,7 +70,6 @@ fn read(lines: &str, root: &Path) -> GroupLimits {
     let lowest = |controller, limit: &dyn Fn(&Path) -> Option<u64>| {
         groups(lines, root, controller).iter().filter_map(|group| limit(group)).min()
     };
-    let number = |group: &Path, file: &str| fs::read_to_string(group.join(file)).ok()?.trim().parse::<u64>().ok();
     GroupLimits {
         memory: lowest("memory", &|group| {
             let limit = number(group, "memory.max").or_else(|| number(group, "memory.limit_in_bytes"));
@@ -78,6 +120,10 @@ mod tests {
     use super::*;
 
     fn limits(lines: &str, files: &[(&str, &str)]) -> GroupLimits {
+        in_tree(files, |root| read(lines, root))
+    }
+
+    fn in_tree<T>(files: &[(&str, &str)], read: impl FnOnce(&Path) -> T) -> T {
         use std::sync::atomic::{AtomicU32, Ordering};
         static TREES: AtomicU32 = AtomicU32::new(0);
         let number = TREES.fetch_add(1, Ordering::Relaxed);
@@ -87,9 +133,36 @@ mod tests {
             fs::create_dir_all(file.parent().unwrap()).unwrap();
             fs::write(file, text).unwrap();
         }
-        let limits = read(lines, &root);
+        let read = read(&root);
         fs::remove_dir_all(root).unwrap();
-        limits
+        read
+    }
+
+    #[test]
+    fn the_use_is_that_of_the_group_with_the_least_left_in_both_versions() {
+        let mib = |count: u64| (count << 20).to_string();
+        let (low, high, cache) = (mib(900), mib(1000), format!("anon 5\ninactive_file {}\n", mib(100)));
+        let files = [
+            ("a/memory.max", high.as_str()),
+            ("a/memory.current", &low),
+            ("a/memory.stat", &cache),
+            ("memory.max", "max"),
+            ("a/pids.max", "100\n"),
+            ("a/pids.current", "95\n"),
+        ];
+        let (memory, tasks) = in_tree(&files, |root| usage("0::/a\n", root));
+        assert_eq!(memory, Some(Used { used: 800 << 20, limit: 1000 << 20 }));
+        assert_eq!(
+            (tasks.unwrap().used, tasks.unwrap().is_nearly_all(), memory.unwrap().is_nearly_all()),
+            (95, true, false)
+        );
+        let files = [
+            ("memory/x/memory.limit_in_bytes", high.as_str()),
+            ("memory/x/memory.usage_in_bytes", &low),
+            ("memory/x/memory.stat", "inactive_file 1\ntotal_inactive_file 0\n"),
+        ];
+        let (memory, tasks) = in_tree(&files, |root| usage("4:memory:/x\n", root));
+        assert_eq!((memory, tasks), (Some(Used { used: 900 << 20, limit: 1000 << 20 }), None));
     }
 
     #[test]

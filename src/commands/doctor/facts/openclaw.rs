@@ -2,12 +2,17 @@
 
 use super::program;
 use crate::gateway::openclaw::is_openclaw;
+use crate::platform::regular_file;
 use crate::settings::Settings;
 use serde_json::Value;
 use std::ffi::OsStr;
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+
+/// In bytes. That of OpenClaw has 140 KB.
+const MANIFEST_MAX: u64 = 4 * 1024 * 1024;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in super::super) struct OpenclawPackage {
@@ -15,6 +20,9 @@ pub(in super::super) struct OpenclawPackage {
     pub(in super::super) version: Option<String>,
     /// `engines.node`
     pub(in super::super) engines: Option<String>,
+    /// When its files were put in place, in milliseconds since 1970. npm sets a fixed date as the time of the last change, so it
+    /// is that of the inode.
+    pub(in super::super) installed_ms: Option<i64>,
 }
 
 impl OpenclawPackage {
@@ -26,13 +34,16 @@ impl OpenclawPackage {
     }
 
     fn read(folder: &Path) -> Option<Self> {
-        let text = fs::read_to_string(folder.join("package.json")).ok()?;
+        let file = folder.join("package.json");
+        let text = regular_file::head(&file, MANIFEST_MAX).ok()?;
+        let text = String::from_utf8_lossy(&text);
         let manifest: Value = serde_json::from_str(&text).ok()?;
         let text = |value: &Value| value.as_str().map(str::to_owned);
         (manifest["name"] == "openclaw").then(|| Self {
             folder: folder.to_owned(),
             version: text(&manifest["version"]),
             engines: text(&manifest["engines"]["node"]),
+            installed_ms: fs::metadata(file).ok().map(|meta| meta.ctime().saturating_mul(1000)),
         })
     }
 }
