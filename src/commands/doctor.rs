@@ -20,9 +20,10 @@ use checks::gateway::{GatewayFacts, HolderFacts, PortUnit};
 use checks::services::PortService;
 use facts::openclaw::{NodeFacts, OpenclawPackage};
 use facts::program::ProgramError;
+use facts::service_manager::{self, SystemdManager};
 use facts::settings::{SettingsFacts, SettingsOrigin};
 use facts::store::{LeaseFacts, StoreFacts};
-use facts::systemd::{ManagerFacts, SystemdManager, UnitFacts};
+use facts::systemd::{ManagerFacts, UnitFacts};
 use finding::{Finding, Level};
 use nix::unistd::User;
 use std::io;
@@ -110,14 +111,14 @@ fn now(
     });
     let store = &gateway.store.dir;
     let is_default = !settings.is_target_named && *store == settings.subject.store_dir;
-    let context = checks::outage::Context {
+    let advice = checks::outage::OutageAdvice {
         start: start_command(chosen, examined),
         store_option: if is_default { String::new() } else { format!(" --store-dir {}", shell_word(store)) },
         is_told,
         now_ms: clock::wall_ms(),
     };
     let mut findings: Vec<Finding> = service.into_iter().collect();
-    findings.extend(checks::outage::check(&gateway.store, &context));
+    findings.extend(checks::outage::check(&gateway.store, &advice));
     findings.extend(checks::gateway::check(gateway));
     findings
 }
@@ -191,7 +192,7 @@ fn settings_facts(
 fn check_unit(unit: &UnitFacts, examined: &SettingsFacts) -> Vec<Finding> {
     let linger = match &unit.manager {
         SystemdManager::System => None,
-        SystemdManager::User => facts::systemd::user_name().and_then(|user| lingers(&user)),
+        SystemdManager::User => service_manager::user_name().and_then(|user| lingers(&user)),
         SystemdManager::Account(user) => lingers(user),
     };
     let mut findings = checks::unit::identity(unit, linger);

@@ -7,6 +7,7 @@ pub(super) mod limits;
 pub(super) mod machine;
 pub(super) mod openclaw;
 pub(super) mod program;
+pub(super) mod service_manager;
 pub(super) mod settings;
 pub(super) mod store;
 pub(super) mod systemd;

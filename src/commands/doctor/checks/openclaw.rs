@@ -341,7 +341,7 @@ mod tests {
     #[test]
     fn each_error_in_the_settings_is_a_finding_with_its_exit_code() {
         let context = ProcessContext { env: Arc::new(|_| None), ..ProcessContext::of_this_process() };
-        let errors = || read(["openclaw-supervise", "run", "--port", "x"].map(std::ffi::OsString::from), &context);
+        let errors = || read(["openclaw-supervise", "run", "--port", "x"].map(OsString::from), &context);
         let facts = |origin, is_guessed, other_user: Option<&str>| SettingsFacts {
             origin,
             settings: Err(errors().unwrap_err()),

@@ -12,7 +12,7 @@ const CHANNEL_DOWN_MAX: Duration = Duration::from_mins(5);
 
 /// What `doctor` knows besides the store.
 #[derive(Debug, Clone)]
-pub(in super::super) struct Context {
+pub(in super::super) struct OutageAdvice {
     /// The command that starts the service.
     pub(in super::super) start: String,
     /// Asks the supervisor of this store: the program, a verb, and its options.
@@ -23,21 +23,21 @@ pub(in super::super) struct Context {
     pub(in super::super) now_ms: i64,
 }
 
-impl Context {
+impl OutageAdvice {
     fn ask(&self, verb: &str) -> String {
         format!("openclaw-supervise {verb}{}", self.store_option)
     }
 }
 
-pub(in super::super) fn check(facts: &StoreFacts, context: &Context) -> Vec<Finding> {
+pub(in super::super) fn check(facts: &StoreFacts, advice: &OutageAdvice) -> Vec<Finding> {
     match (&facts.reply, &facts.socket) {
         (Some(reply), _) => {
-            let mut findings = vec![of_reply(facts, reply, context)];
-            findings.extend(gave_up(facts, reply, context));
-            findings.extend(channel(facts, reply, context));
+            let mut findings = vec![of_reply(facts, reply, advice)];
+            findings.extend(gave_up(facts, reply, advice));
+            findings.extend(channel(facts, reply, advice));
             findings
         }
-        (None, SocketFacts::Absent) => of_past(facts, context).into_iter().collect(),
+        (None, SocketFacts::Absent) => of_past(facts, advice).into_iter().collect(),
         // Another finding says why nothing is known.
         (None, SocketFacts::Answers { .. } | SocketFacts::Failed { .. } | SocketFacts::Forbidden(_)) => Vec::new(),
     }
@@ -48,15 +48,15 @@ fn named(gateway: &GatewayReply) -> String {
     format!("gateway {}{pid}", gateway.generation)
 }
 
-fn of_reply(facts: &StoreFacts, reply: &StatusReply, context: &Context) -> Finding {
+fn of_reply(facts: &StoreFacts, reply: &StatusReply, advice: &OutageAdvice) -> Finding {
     let check = "gateway";
     let next = &reply.next;
     let why = next.why.clone().unwrap_or_default();
     let until =
-        next.in_ms.and_then(|within| i64::try_from(within).ok()).map(|within| context.now_ms.saturating_add(within));
+        next.in_ms.and_then(|within| i64::try_from(within).ok()).map(|within| advice.now_ms.saturating_add(within));
     let state = reply.supervisor.state.as_str();
-    let since = |ms: Option<u64>| ms.and_then(|ms| i64::try_from(ms).ok()).map(|ms| context.now_ms.saturating_sub(ms));
-    let Some(gateway) = &reply.gateway else { return without_gateway(facts, reply, context).until(until) };
+    let since = |ms: Option<u64>| ms.and_then(|ms| i64::try_from(ms).ok()).map(|ms| advice.now_ms.saturating_sub(ms));
+    let Some(gateway) = &reply.gateway else { return without_gateway(facts, reply, advice).until(until) };
     let named = named(gateway);
     match (state, gateway.healthy) {
         ("running", Some(true) | None) => Finding::ok(check, format!("{named} is healthy")).since(since(gateway.up_ms)),
@@ -64,17 +64,17 @@ fn of_reply(facts: &StoreFacts, reply: &StatusReply, context: &Context) -> Findi
             check,
             format!("{named} {}", why.trim_start_matches("it ")),
             "it is not replaced for that",
-            context.ask("status"),
+            advice.ask("status"),
         ),
         ("running", Some(false)) => Finding::warn(
             check,
             format!("{named} fails its probes"),
             "it is replaced unless it answers until then",
-            context.ask("status"),
+            advice.ask("status"),
         )
         .until(until),
         ("examining", _) => {
-            Finding::fail(check, format!("{named} hangs and is being replaced"), why, context.ask("events -n 20"))
+            Finding::fail(check, format!("{named} hangs and is being replaced"), why, advice.ask("events -n 20"))
         }
         ("starting", _) => Finding::ok_since(check, format!("{named} is starting"), "a boot takes up to minutes")
             .since(since(gateway.age_ms)),
@@ -83,8 +83,8 @@ fn of_reply(facts: &StoreFacts, reply: &StatusReply, context: &Context) -> Findi
                 .supervisor
                 .ends_within_ms
                 .and_then(|ms| i64::try_from(ms).ok())
-                .map(|ms| context.now_ms.saturating_add(ms)));
-            Finding::warn(check, format!("{named} is stopping"), why, context.ask("status")).until(until)
+                .map(|ms| advice.now_ms.saturating_add(ms)));
+            Finding::warn(check, format!("{named} is stopping"), why, advice.ask("status")).until(until)
         }
         (other, _) => {
             let found = format!("{named}: {}", other.replace('_', " "));
@@ -94,7 +94,7 @@ fn of_reply(facts: &StoreFacts, reply: &StatusReply, context: &Context) -> Findi
 }
 
 /// A supervisor runs, and no gateway.
-fn without_gateway(facts: &StoreFacts, reply: &StatusReply, context: &Context) -> Finding {
+fn without_gateway(facts: &StoreFacts, reply: &StatusReply, advice: &OutageAdvice) -> Finding {
     let state = reply.supervisor.state.as_str();
     let why = reply.next.why.clone().unwrap_or_default();
     match state {
@@ -102,7 +102,7 @@ fn without_gateway(facts: &StoreFacts, reply: &StatusReply, context: &Context) -
             "backoff",
             format!("no gateway is running; the next start waits: {why}"),
             "the gateway is down until then",
-            format!("correct the cause ({}), then {}", context.ask("events -n 20"), context.ask("retry-now")),
+            format!("correct the cause ({}), then {}", advice.ask("events -n 20"), advice.ask("retry-now")),
         ),
         // One that stands by behind another supervisor is as it should be.
         "standby" if reply.lease.held != Some(true) && matches!(facts.lease, LeaseFacts::Held { .. }) => {
@@ -118,7 +118,7 @@ fn without_gateway(facts: &StoreFacts, reply: &StatusReply, context: &Context) -
             "gateway",
             "no gateway is running: the last one has just ended",
             if why.is_empty() { "the supervisor decides what its exit meant".to_owned() } else { why },
-            context.ask("status"),
+            advice.ask("status"),
         ),
         "leasing" | "adopting" | "probing" | "pre_start" | "repairing" | "spawning" | "starting" => {
             Finding::ok_since("gateway", format!("about to start ({})", state.replace('_', " ")), why)
@@ -127,18 +127,18 @@ fn without_gateway(facts: &StoreFacts, reply: &StatusReply, context: &Context) -
             "gateway",
             format!("no gateway is running ({})", other.replace('_', " ")),
             why,
-            context.ask("status"),
+            advice.ask("status"),
         ),
     }
 }
 
 /// The budget is spent for as long as no gateway came up since.
-fn gave_up(facts: &StoreFacts, reply: &StatusReply, context: &Context) -> Option<Finding> {
+fn gave_up(facts: &StoreFacts, reply: &StatusReply, advice: &OutageAdvice) -> Option<Finding> {
     let restarts = &reply.restarts;
     let count = restarts.in_window.zip(restarts.max).filter(|(_, max)| *max > 0);
     let window = restarts.window_ms.map(|ms| human(Duration::from_millis(ms))).unwrap_or_default();
     if let Some((since, why)) = &facts.past.gave_up {
-        let fix = format!("correct the cause ({}), then {}", context.ask("events -n 20"), context.ask("retry-now"));
+        let fix = format!("correct the cause ({}), then {}", advice.ask("events -n 20"), advice.ask("retry-now"));
         let found = format!("the supervisor gave up (exit code {}): {why}", exit::GAVE_UP);
         return Some(Finding::fail("budget", found, "one attempt each --backoff-max is made", fix).since(Some(*since)));
     }
@@ -148,11 +148,11 @@ fn gave_up(facts: &StoreFacts, reply: &StatusReply, context: &Context) -> Option
         return Some(Finding::ok("budget", found));
     }
     let why = "the next failure ends the supervisor with exit code 69";
-    Some(Finding::warn("budget", found, why, context.ask("events -n 20")))
+    Some(Finding::warn("budget", found, why, advice.ask("events -n 20")))
 }
 
 /// OpenClaw names what is not connected in `/readyz`.
-fn channel(facts: &StoreFacts, reply: &StatusReply, context: &Context) -> Option<Finding> {
+fn channel(facts: &StoreFacts, reply: &StatusReply, advice: &OutageAdvice) -> Option<Finding> {
     let check = "channels";
     reply.gateway.as_ref().filter(|gateway| gateway.healthy == Some(true))?;
     let detail = reply.probe.ready_detail.clone().unwrap_or_default();
@@ -161,7 +161,7 @@ fn channel(facts: &StoreFacts, reply: &StatusReply, context: &Context) -> Option
     }
     let since = facts.past.unready.as_ref().map(|(since, _)| *since);
     let down =
-        since.and_then(|since| u64::try_from(context.now_ms.saturating_sub(since)).ok()).map(Duration::from_millis);
+        since.and_then(|since| u64::try_from(advice.now_ms.saturating_sub(since)).ok()).map(Duration::from_millis);
     let why = "the gateway is up; what it names here is not connected, and no restart is made for that";
     let fix = "openclaw channels status --probe, or openclaw doctor";
     let finding = if down.is_some_and(|down| down >= CHANNEL_DOWN_MAX) {
@@ -173,10 +173,10 @@ fn channel(facts: &StoreFacts, reply: &StatusReply, context: &Context) -> Option
 }
 
 /// No supervisor runs.
-fn of_past(facts: &StoreFacts, context: &Context) -> Option<Finding> {
+fn of_past(facts: &StoreFacts, advice: &OutageAdvice) -> Option<Finding> {
     let check = "gateway";
-    let start = context.start.clone();
-    if context.is_told {
+    let start = advice.start.clone();
+    if advice.is_told {
         return None;
     }
     if let Some(Ended { at_ms, code, reason }) = &facts.past.ended {
@@ -224,8 +224,8 @@ mod tests {
 
     const NOW: i64 = 1_800_000_000_000;
 
-    fn context(is_told: bool) -> Context {
-        Context {
+    fn advice(is_told: bool) -> OutageAdvice {
+        OutageAdvice {
             start: "systemctl start x".to_owned(),
             store_option: " --store-dir /s".to_owned(),
             is_told,
@@ -255,7 +255,7 @@ mod tests {
         let lease = if pid.is_some() { LeaseFacts::Held { pid, life: Life::Alive } } else { LeaseFacts::Unused };
         let socket = SocketFacts::Answers { pid: Some(1), state: reply.supervisor.state.clone() };
         let facts = StoreFacts { reply: Some(Box::new(reply)), past, ..StoreFacts::empty(socket, lease) };
-        check(&facts, &context(false))
+        check(&facts, &advice(false))
     }
 
     #[test]
@@ -314,6 +314,6 @@ mod tests {
             ("killed", lost(None), false),
             ("killed, its gateway alive", lost(Some(9)), false),
         ];
-        insta::assert_snapshot!(listing(cases.map(|(case, facts, told)| (case, check(&facts, &context(told))))));
+        insta::assert_snapshot!(listing(cases.map(|(case, facts, told)| (case, check(&facts, &advice(told))))));
     }
 }

@@ -1,6 +1,7 @@
 //! Other services for the same port: OpenClaw's own units, and further units of ours.
 
-use crate::commands::doctor::facts::systemd::{SystemdManager, UnitFacts};
+use crate::commands::doctor::facts::service_manager::SystemdManager;
+use crate::commands::doctor::facts::systemd::UnitFacts;
 use crate::commands::doctor::finding::Finding;
 use crate::host::manager::ProcessManager;
 use std::path::{Path, PathBuf};

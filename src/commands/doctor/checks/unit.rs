@@ -1,7 +1,8 @@
 //! Which unit starts us, whether it is enabled, and which program file it runs.
 
 use crate::commands::doctor::facts::program::is_ours;
-use crate::commands::doctor::facts::systemd::{SystemdManager, UnitFacts, user_name};
+use crate::commands::doctor::facts::service_manager::{SystemdManager, user_name};
+use crate::commands::doctor::facts::systemd::UnitFacts;
 use crate::commands::doctor::finding::{Finding, Fix, Remedy};
 use crate::platform::proc;
 use std::fs;
@@ -285,7 +286,7 @@ mod tests {
         assert_eq!(chosen(None, "a.service"), Some("a.service"));
         assert_eq!(chosen(None, "none"), Some("b.service"));
         assert!(choose(&[], None, |_| true, |_| true).is_none());
-        // The default port is nothing that anybody asked for: what runs or failed comes first.
+        // The default port was not asked for: what runs or failed comes first.
         for state in ["active", "failed"] {
             let busy = named("d.service", &[("ActiveState", state), ("UnitFileState", "disabled")]);
             let units = [&off, &on, &busy];

@@ -2,7 +2,8 @@
 //! `doctor`.
 
 use super::program::is_ours;
-use super::systemd::{ManagerFacts, SystemdManager, UnitFacts};
+use super::service_manager::SystemdManager;
+use super::systemd::{ManagerFacts, UnitFacts};
 use crate::host::manager::{self, Container, ProcessManager};
 use crate::platform::proc;
 use crate::settings::{self, Invocation, ProcessContext, Settings, UsageErrors};

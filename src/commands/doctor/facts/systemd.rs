@@ -3,6 +3,7 @@
 
 use super::command_line::{exec_start, exec_words, shell_words};
 use super::program::{self, ProgramError, is_ours};
+use super::service_manager::{SystemdManager, accounts, name_of};
 use super::unit_files;
 use crate::commands::doctor::finding::{Fix, Remedy};
 use crate::gateway::openclaw;
@@ -11,7 +12,6 @@ use crate::host::manager::time_span;
 use nix::unistd::User;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -59,54 +59,6 @@ const PROPERTIES: [&str; 37] = [
 
 /// The `PATH` of a system service that sets none, see "Environment Variables" in systemd.exec(5).
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(in super::super) enum SystemdManager {
-    System,
-    User,
-    /// The user manager of this other account, for root.
-    Account(String),
-}
-
-impl SystemdManager {
-    pub(in super::super) fn systemctl(&self) -> String {
-        match self {
-            Self::System => "systemctl".to_owned(),
-            Self::User => "systemctl --user".to_owned(),
-            Self::Account(user) => format!("systemctl --user --machine={user}@"),
-        }
-    }
-
-    /// The command that shows the log of a unit.
-    pub(in super::super) fn journalctl(&self, unit: &str) -> String {
-        match self {
-            Self::System => format!("journalctl -u {unit}"),
-            Self::User => format!("journalctl --user -u {unit}"),
-            Self::Account(user) => {
-                let uid =
-                    User::from_name(user).ok().flatten().map_or_else(|| user.clone(), |user| user.uid.to_string());
-                format!("journalctl _UID={uid} _SYSTEMD_USER_UNIT={unit}")
-            }
-        }
-    }
-
-    /// The home of the account that runs it.
-    pub(in super::super) fn home(&self) -> Option<PathBuf> {
-        match self {
-            Self::System => Some(PathBuf::from("/root")),
-            Self::User => std::env::home_dir(),
-            Self::Account(user) => User::from_name(user).ok().flatten().map(|user| user.dir),
-        }
-    }
-
-    pub(in super::super) fn name(&self) -> String {
-        match self {
-            Self::System => "system manager".to_owned(),
-            Self::User => "user manager".to_owned(),
-            Self::Account(user) => format!("user manager of {user}"),
-        }
-    }
-}
 
 /// A service with its properties.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -288,23 +240,6 @@ pub(in super::super) fn gather() -> Vec<ManagerFacts> {
     facts.collect()
 }
 
-/// The most user managers of others that are asked.
-const ACCOUNTS_MAX: usize = 32;
-
-/// The other accounts with a user manager, if we are root.
-fn accounts() -> Vec<SystemdManager> {
-    if !rustix::process::geteuid().is_root() {
-        return Vec::new();
-    }
-    let folders = fs::read_dir("/run/user").into_iter().flatten().flatten();
-    let with_manager = folders.filter(|folder| folder.path().join("systemd/private").exists());
-    let uids = with_manager.filter_map(|folder| folder.file_name().to_str()?.parse::<u32>().ok());
-    let mut uids: Vec<_> = uids.filter(|uid| *uid != 0).collect();
-    uids.sort_unstable();
-    let names = uids.into_iter().filter_map(|uid| Some(User::from_uid(uid.into()).ok()??.name));
-    names.take(ACCOUNTS_MAX).map(SystemdManager::Account).collect()
-}
-
 fn systemctl(manager: &SystemdManager, words: &[&str]) -> Result<String, ProgramError> {
     let mut command = Command::new("systemctl");
     command.args(["--no-pager", "--no-ask-password"]);
@@ -353,20 +288,6 @@ fn units(manager: &SystemdManager) -> Result<Vec<UnitFacts>, ProgramError> {
     Ok(parse(manager, &systemctl(manager, &words)?))
 }
 
-/// The unit of a unit file; of a template, the instance of this user.
-pub(super) fn name_of(file: &str) -> Option<String> {
-    let stem = file.strip_suffix(".service")?;
-    match stem.strip_suffix('@') {
-        Some(template) => Some(format!("{template}@{}.service", user_name()?)),
-        None => Some(file.to_owned()),
-    }
-}
-
-/// The name of our effective user.
-pub(in super::super) fn user_name() -> Option<String> {
-    User::from_uid(nix::unistd::geteuid()).ok().flatten().map(|user| user.name)
-}
-
 /// Parses blocks of `NAME=VALUE`, one for each unit. Keeps those that start this program or OpenClaw.
 fn parse(manager: &SystemdManager, text: &str) -> Vec<UnitFacts> {
     let mut units: Vec<UnitFacts> = Vec::new();
@@ -410,6 +331,7 @@ pub fn read_any(text: &str) {
 #[cfg(test)]
 pub(in super::super) mod tests {
     use super::*;
+    use std::fs;
 
     /// What systemd shows of the shipped unit besides its own settings.
     const STATE: &str = "\
@@ -536,13 +458,5 @@ StartLimitBurst=5
         let ids: Vec<_> = units.iter().map(|unit| (unit.id(), unit.runs_us())).collect();
         let expected = [("mine.service", true), ("wrapped.service", true), ("openclaw-gateway.service", false)];
         assert_eq!(ids, expected);
-    }
-
-    #[test]
-    fn a_template_stands_for_the_instance_of_this_user() {
-        let user = user_name().unwrap();
-        assert_eq!(name_of("openclaw-supervise@.service"), Some(format!("openclaw-supervise@{user}.service")));
-        assert_eq!(name_of("openclaw-gateway.service").as_deref(), Some("openclaw-gateway.service"));
-        assert_eq!(name_of("openclaw.timer"), None);
     }
 }

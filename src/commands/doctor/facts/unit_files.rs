@@ -3,7 +3,7 @@
 
 use super::command_line::{exec_start, exec_words};
 use super::program::is_ours;
-use super::systemd::{SystemdManager, name_of};
+use super::service_manager::{SystemdManager, name_of};
 use crate::platform::regular_file;
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
@@ -38,7 +38,7 @@ pub(super) fn leads_to_us(program: &Path) -> bool {
     program.is_absolute() && fs::canonicalize(program).is_ok_and(is_ours)
 }
 
-/// The names of the units whose files start this program, drop-ins included, and of masked ones with its name.
+/// The names of the units with files that start this program, drop-ins included, and of masked ones with its name.
 pub(super) fn names(manager: &SystemdManager) -> BTreeSet<String> {
     folders(manager).iter().flat_map(|folder| names_in(folder)).collect()
 }
