@@ -218,7 +218,8 @@ impl Supervisor {
             .generation()
             .is_some_and(|generation| generation != self.generation && !self.has(Fault::StaleGenerationKept))
         {
-            return;
+            // The time of a lost lease may be over, and this may be the first event since.
+            return self.end_lost(now, fx);
         }
         let is_tick = event == Event::Tick;
         match event {

@@ -72,6 +72,21 @@ fn a_search_without_an_answer_ends_after_5_s() {
     assert_eq!((world.told("gateway.exited"), world.kills()), (vec![given_up], vec![given_up]));
 }
 
+/// Seed 1129920 of the simulation: the tick came before the answer.
+#[test]
+fn a_search_that_we_slept_over_has_its_time_again() {
+    let mut world = launched(None);
+    world.unanswered = |effect| matches!(effect, Effect::SeekHeir { .. });
+    world.leader_exits(1, ExitStatus::Code(0));
+    world.now += s(60);
+    world.send(Event::Tick);
+    world.send(Event::HeirSought { generation: 1, pid: Some(GATEWAY) });
+    assert_eq!(
+        (world.told("gateway.followed").len(), world.told("gateway.exited"), world.kills()),
+        (1, vec![], vec![])
+    );
+}
+
 #[test]
 fn a_gateway_that_serves_goes_on_however_its_launcher_ends() {
     for death in [ExitStatus::Code(0), CRASH, TERMED] {

@@ -240,6 +240,17 @@ fn the_gateway_of_a_lost_lease_has_two_seconds_to_drain_and_a_request_changes_no
     }
 }
 
+/// Seed 1197141 of the simulation.
+#[test]
+fn after_a_pause_any_event_ends_the_gateway_of_a_lost_lease_even_one_about_an_older_gateway() {
+    let mut world = World::started(Script { drain: None, ..Script::default() });
+    world.run_for(s(10));
+    world.send(lost());
+    world.now += s(80);
+    world.send(Event::Examined { generation: 0, evidence: None });
+    assert_eq!(world.kills(), [world.now]);
+}
+
 #[test]
 fn a_gateway_that_comes_to_life_when_the_lease_is_gone_is_ended() {
     let mut world = World::new(Policy::default());

@@ -1,8 +1,10 @@
 //! Stopping: requests, escalation, trees that survive a kill.
 
 use crate::world::{CRASH, KILLED, STARTED, Script, World, by, s, sighting, tree_end};
+use openclaw_supervise_core::policy::OnStoreLost;
 use openclaw_supervise_core::{
-    Effect, Event, ExitStatus, ExitUsage, Fingerprint, Owner, Policy, ProbeScope, Request, SpawnFailure, Usage, Verdict,
+    Effect, Event, ExitStatus, ExitUsage, Fingerprint, Owner, Policy, ProbeScope, Report, Request, SpawnFailure, Usage,
+    Verdict,
 };
 use std::time::Duration;
 
@@ -300,6 +302,46 @@ fn a_start_that_does_not_come_back_ends_us_with_its_record_left_for_the_next() {
         let (code, reason) = world.outcome();
         assert!(code == 1 && reason.contains("it is looked for first"), "{reason}");
     }
+}
+
+/// Seed 1066676 of the simulation: each suspend gave the start its time again.
+#[test]
+fn a_stop_waits_no_longer_for_a_start_that_hangs_than_for_a_drain_whatever_the_clocks_do() {
+    for (stops, most) in [(1, s(8)), (2, Duration::ZERO), (3, Duration::ZERO)] {
+        let mut world = World::new(Policy { stop_timeout: s(8), ..Policy::default() });
+        world.unanswered = |effect| matches!(effect, Effect::Spawn { .. });
+        world.send(Event::Start);
+        world.run_for(s(1));
+        let at = world.now;
+        for _ in 0..stops {
+            world.request(Request::Stop);
+        }
+        world.run_for(s(4));
+        world.send(Event::ClockJumped { by: s(3600) });
+        assert_eq!(world.exit(), None, "an answer that is under way is taken in first");
+        world.run_for(s(30));
+        assert_eq!((world.outcome().0, world.now <= at + most + s(10)), (1, true), "{stops}: {:?}", world.now);
+    }
+}
+
+/// Seed 1190856 of the simulation.
+#[test]
+fn a_stop_timeout_that_is_over_before_the_time_of_an_unconfirmed_lease_is_the_reason_of_the_kill() {
+    let mut world =
+        World::new(Policy { stop_timeout: s(1), on_store_lost: Some(OnStoreLost::Stop), ..Policy::default() });
+    world.script.drain = None;
+    world.send(Event::Start);
+    world.run_for(s(10));
+    world.stalled = true;
+    while world.when(|effect| matches!(effect, Effect::Terminate { .. })).is_empty() {
+        world.run_for(Duration::from_millis(100));
+    }
+    world.now += s(1);
+    world.send(Event::Probed { ticket: 1, sighting: sighting(Verdict::Free, Owner::Unseen) });
+    assert_eq!(world.kills(), [], "no event but its own tick");
+    world.run_for(s(1));
+    let named = |effect: &Effect| matches!(effect, Effect::Report(Report::StopEscalated { why, .. }) if why == "it did not end in the time that it was given");
+    assert_eq!((world.when(named).len(), world.kills().len()), (1, 1));
 }
 
 #[test]

@@ -425,6 +425,7 @@ impl Judge {
             owned.health.rearm(at);
             owned.life.rearm(at);
             owned.stalls.begin(at);
+            owned.launcher = owned.launcher.map(|(death, _)| (death, at));
             (owned.examining, owned.excess) = (None, if owned.examining.is_some() { 0 } else { owned.excess });
         }
     }
@@ -569,7 +570,8 @@ impl Judge {
         let lifeless = self.owned.is_none() && !self.spawning && !self.adopting && self.hook_run.is_none();
         let waiting = self.spawning && self.fence.waits();
         if matches!(request, Request::Restart | Request::Retry) {
-            self.lease.skip_wait(at);
+            self.lease.skip_wait();
+            self.start_without_verdict();
         }
         let goal = match request {
             Request::Retry => {

@@ -156,11 +156,14 @@ impl Supervisor {
         }
         self.handoffs.rearm(now);
         self.fence.rearm(now);
+        self.rearm_heir(now);
         let is_ending = self.is_ending();
         match &mut self.state {
             State::Starting { boot, .. } => boot.rearm(now),
             State::Running { liveness, .. } => liveness.rearm(now),
             State::Stopping(stopping) => stopping.rearm(now),
+            // A stop does not wait for a start for longer than it has to, whatever the clocks do.
+            State::Spawning(spawning) if is_ending => spawning.overdue = false,
             State::Spawning(spawning) => spawning.rearm(now),
             State::Probing { watch, .. } => watch.rearm(now),
             State::Leasing { poll, seen, .. } => {

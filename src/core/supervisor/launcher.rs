@@ -90,6 +90,13 @@ impl Supervisor {
         fx.push(Effect::Report(Report::GatewayFollowed { generation, pid, launcher, death }));
     }
 
+    /// We stood still: an answer that is under way gets its time again.
+    pub(super) fn rearm_heir(&mut self, now: Moment) {
+        if let Some(launcher) = &mut self.launcher {
+            launcher.until = now.saturating_add(FOLLOW_TIME_MAX);
+        }
+    }
+
     /// No answer came: what is left is nothing that could be followed.
     pub(super) fn tick_heir(&mut self, now: Moment, fx: &mut Effects) {
         if self.launcher.is_some_and(|launcher| launcher.until <= now) {

@@ -49,6 +49,7 @@ impl Supervisor {
                 }
                 self.shorten_search(now, fx);
                 self.shorten_clearing(now, fx);
+                self.shorten_spawning(now);
                 if matches!(self.state, State::Leasing { .. }) {
                     self.intend_without_gateway(now, fx);
                 }
@@ -78,6 +79,8 @@ impl Supervisor {
             State::Spawning(_) if self.is_ending() => {
                 if self.take_back_spawn(fx) {
                     self.go_on_unborn(now, "was not started", fx);
+                } else {
+                    self.shorten_spawning(now);
                 }
             }
             State::Adopting(_) => {

@@ -5,7 +5,6 @@ use super::{Effect, Effects, Intent, Moment, Outcome, Report, SpawnFailure, Supe
 use crate::fault::Fault;
 use crate::history::{Fact, Settled};
 use crate::prelude::*;
-use crate::report::human;
 use crate::{Fingerprint, exit};
 use core::time::Duration;
 
@@ -39,6 +38,14 @@ impl Supervisor {
         self.policy.handoff && self.handoffs.support() == Some(false)
     }
 
+    /// A stop has no more time for a start that hangs than for a drain; a second one has none.
+    pub(super) fn shorten_spawning(&mut self, now: Moment) {
+        let most = if let Intent::StopNow(_) = self.intent { Duration::ZERO } else { self.policy.stop_timeout };
+        if let State::Spawning(spawning @ Spawning { overdue: false, .. }) = &mut self.state {
+            spawning.until = spawning.until.min(now.saturating_add(most));
+        }
+    }
+
     /// A start that does not come back cannot be made again: its process may be there.
     pub(super) fn tick_spawning(&mut self, now: Moment, fx: &mut Effects) {
         let State::Spawning(spawning) = &mut self.state else { return };
@@ -50,10 +57,9 @@ impl Supervisor {
             return;
         }
         let left = format!(
-            "the start of gateway {} has not come back for {} (does the file system of its program hang?), and it may \
+            "the start of gateway {} has not come back (does the file system of its program hang?), and it may \
              still come up; check the mount, then start again: its record is there, and it is looked for first",
-            self.generation,
-            human(ANSWER_LOST)
+            self.generation
         );
         let reason = match &self.intent {
             Intent::Stop(by) | Intent::StopNow(by) => format!("stopped as asked by {by}, but {left}"),

@@ -170,6 +170,16 @@ impl Judge {
         }
     }
 
+    /// A person wants the start that waits for a verdict: whatever this will be, it costs nothing.
+    pub(super) fn start_without_verdict(&mut self) {
+        if self.holds()
+            && self.goal == Goal::Run
+            && let Some(last) = self.handoffs.exits.back_mut()
+        {
+            last.cost = Cost::Never;
+        }
+    }
+
     /// The reported verdict is the one that came, or that none came in time.
     pub(super) fn judge_verdict(&mut self, turn: &Turn<'_>, report: &Report) -> Judgement {
         if let Report::HandoffUnsupported { generation: None, .. } | Report::HandoffTimedOut { generation: None, .. } =

@@ -62,8 +62,6 @@ struct Waiting {
 #[derive(Debug, Clone, Default)]
 #[expect(clippy::struct_excessive_bools, reason = "they are told apart in time, and several hold at once")]
 pub(super) struct LeaseState {
-    /// When a restart or retry was last requested.
-    wait_skipped: Option<Moment>,
     pub(super) begun: bool,
     pub(super) held: bool,
     /// It was ours and was lost, and when.
@@ -87,8 +85,7 @@ pub(super) struct LeaseState {
 
 impl LeaseState {
     /// A request to retry at once.
-    pub(super) fn skip_wait(&mut self, at: Moment) {
-        self.wait_skipped = Some(at);
+    pub(super) fn skip_wait(&mut self) {
         if let Some(waiting) = &mut self.waiting {
             waiting.wait_skipped = true;
         }
@@ -289,7 +286,8 @@ impl Judge {
         Ok(())
     }
 
-    pub(super) fn judge_standby(&mut self, at: Moment, report: &Report) -> Result<(), Broken> {
+    pub(super) fn judge_standby(&mut self, turn: &Turn<'_>, report: &Report) -> Result<(), Broken> {
+        let at = turn.at;
         if let Report::StandbyEntered { .. } = report {
             let conflict = self.lease.yields() || self.duty == Some(super::Duty::Conflict);
             must(conflict && !self.lease.stands_by(), "standby", "standby without a conflict")?;
@@ -306,8 +304,8 @@ impl Judge {
             // A request waives the wait; lease and port are checked again all the same.
             let asked = waiting.wait_skipped;
             must(quiet || still || waiting.ours || asked, "standby", "a takeover while the owner may come back")?;
-            // The wait for a heartbeat starts again.
-            self.lease.seen = self.lease.seen.filter(|_| self.lease.wait_skipped != Some(at));
+            // After a request the wait for a heartbeat starts again.
+            self.lease.seen = self.lease.seen.filter(|_| !matches!(turn.event, Event::Requested { .. }));
         }
         (self.port, self.asked, self.duty) = (PortWatch::default(), None, None);
         Ok(())

@@ -66,6 +66,10 @@ pub(crate) struct Pace {
     costly: Vec<Moment>,
     /// The next spawn costs nothing.
     free: bool,
+    /// When the last spawn was paid for, if it was.
+    cost: Option<Moment>,
+    /// The next spawn was paid for then, by one that did not happen.
+    paid: Option<Moment>,
     /// The next start beyond the budget is a trial: the first of this supervisor, or the first after standby.
     trial: bool,
     /// A request waives the wait for a trial.
@@ -114,6 +118,8 @@ impl Pace {
             spawns: Vec::new(),
             costly: Vec::new(),
             free: false,
+            cost: None,
+            paid: None,
             trial: true,
             waived: attended,
             tried: false,
@@ -187,16 +193,18 @@ impl Pace {
 
     /// Counts a spawn.
     pub(crate) fn count(&mut self, at: Moment) {
-        if !std::mem::take(&mut self.free) {
-            self.costly.push(at);
-        }
+        let paid = self.paid.take().unwrap_or(at);
+        self.cost = (!std::mem::take(&mut self.free)).then_some(paid);
+        self.costly.extend(self.cost);
         self.spawns.push(at);
     }
 
-    /// Takes back the last counted start, which did not happen.
+    /// Takes back the last counted start, which did not happen: what it cost is the cost of the next one.
     fn take_back(&mut self) {
         self.spawns.pop();
-        self.free = true;
+        let paid = self.cost.take().and_then(|cost| self.costly.iter().rposition(|paid| *paid == cost));
+        self.paid = paid.map(|paid| self.costly.remove(paid));
+        self.free |= self.paid.is_none();
     }
 
     /// The exit that a start waited for was not planned.
@@ -460,7 +468,8 @@ impl Pace {
             return Err(Broken::new("P4", "a boot after more unclean boots than the limit"));
         }
         let spent = !self.begun && recent(&self.costly, at, self.policy.restart_window) > self.budget() + self.late;
-        if spent && !self.free && !(self.trial && (self.waived || at >= self.slot())) {
+        let granted = self.free || self.paid.is_some();
+        if spent && !granted && !(self.trial && (self.waived || at >= self.slot())) {
             return Err(Broken::new("P4", "more spawns than the budget holds"));
         }
         Ok(())

@@ -82,7 +82,9 @@ impl Judge {
         let Event::Requested { request: Request::Restart, .. } = turn.event else { return Ok(true) };
         let at = turn.at;
         let is_served = turn.fx.iter().any(|effect| matches!(effect, Effect::Report(Report::RestartRequested { .. })));
-        if self.goal != Goal::Run || self.ends() || self.lease.lost {
+        // In the step of the exit nothing is taken in any more.
+        let exits = turn.fx.iter().any(|effect| matches!(effect, Effect::Exit(_) | Effect::FinishSweep));
+        if self.goal != Goal::Run || self.ends() || self.lease.lost || exits {
             return Ok(true);
         }
         let limit = self.policy.boot_limit as usize;

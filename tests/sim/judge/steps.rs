@@ -216,7 +216,7 @@ impl Judge {
             | Report::HandoffRejected { .. }
             | Report::HandoffUnsupported { .. }
             | Report::HandoffTimedOut { .. } => self.judge_verdict(turn, report),
-            Report::StandbyEntered { .. } | Report::StandbyLeft { .. } => self.judge_standby(turn.at, report),
+            Report::StandbyEntered { .. } | Report::StandbyLeft { .. } => self.judge_standby(turn, report),
             Report::GatewayListening { .. } => {
                 let first = self.owned.as_mut().is_some_and(|owned| !std::mem::replace(&mut owned.listening, true));
                 must(first, "P9", "listening is reported once")
