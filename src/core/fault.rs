@@ -33,6 +33,8 @@ faults! {
     SecondStopIsPatient,
     StopTimeoutIgnored,
     StubbornTreeLeft,
+    LostKillTrusted,
+    LostSpawnWaitedFor,
     SilentDrainWaitedFor,
     DetachKills,
     BackoffIsZero,

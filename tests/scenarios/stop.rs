@@ -304,6 +304,20 @@ fn a_start_that_does_not_come_back_ends_us_with_its_record_left_for_the_next() {
     }
 }
 
+/// Two kills that do not come back, and a detach: nothing is started beside what may live, not even a hook.
+#[test]
+fn a_detach_beside_a_tree_of_which_no_kill_comes_back_calls_no_hook() {
+    let mut world = World::started_with(Policy { post_stop: Some(s(5)), ..Policy::default() }, Script::default());
+    world.run_for(s(10));
+    world.unanswered = kill;
+    world.leader_exits(1, CRASH);
+    world.request(Request::Detach);
+    world.run_for(s(61));
+    let (code, reason) = world.outcome();
+    assert!(code == 0 && reason.contains("the rest of the tree of gateway pid 101 survived SIGKILL"), "{reason}");
+    assert_eq!((world.kills().len(), world.calls()), (2, vec![]));
+}
+
 /// Seed 1066676 of the simulation: each suspend gave the start its time again.
 #[test]
 fn a_stop_waits_no_longer_for_a_start_that_hangs_than_for_a_drain_whatever_the_clocks_do() {

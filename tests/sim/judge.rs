@@ -138,10 +138,14 @@ pub(crate) struct Judge {
     /// The extra time for a stop after the timeout of a hook was restarted.
     extra_stop_time: Duration,
     spawning: bool,
+    /// When the process of the spawn was asked for, and when its time last began anew.
+    spawned_at: Option<(Moment, Moment)>,
     /// A gateway has been started or adopted.
     has_run: bool,
     killing: bool,
     killed_at: Option<Moment>,
+    /// How long kills have been waited for that never came back.
+    kills_lost: Duration,
     owned: Option<Owned>,
     goal: Goal,
     /// The requested restart that waits.
@@ -201,9 +205,11 @@ impl Judge {
             unfound: false,
             extra_stop_time: Duration::ZERO,
             spawning: false,
+            spawned_at: None,
             has_run: false,
             killing: false,
             killed_at: None,
+            kills_lost: Duration::ZERO,
             owned: None,
             goal: Goal::Run,
             waiting: requests::Waiting::default(),
@@ -418,6 +424,8 @@ impl Judge {
         self.lease.rearm(at);
         self.fence.rearm(at);
         self.search.began = at;
+        self.spawned_at = self.spawned_at.map(|(since, _)| (since, at));
+        self.killed_at = self.killed_at.map(|_| at);
         self.rearm_hook(at);
         self.handoffs.rearm(at);
         if let Some(owned) = &mut self.owned {

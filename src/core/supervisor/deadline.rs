@@ -85,6 +85,7 @@ impl Supervisor {
             State::BackingOff { until, .. } | State::Sweeping { until, .. } => Some(*until),
             State::Awaiting(_) => self.handoffs.deadline(),
             State::Hooking(hooking) => Some(hooking.deadline()),
+            State::Spawning(_) if self.has(Fault::LostSpawnWaitedFor) => Some(Moment::MAX),
             State::Spawning(spawning) => Some(spawning.until),
             State::Starting { poll, boot, .. } => Some(sooner(poll.wake(policy), boot.deadline(policy))),
             State::Running { poll, liveness, overuse, .. } => {

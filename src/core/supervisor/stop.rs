@@ -69,6 +69,7 @@ impl Stopping {
             }
             TreePhase::Stubborn { again, .. } => again,
             TreePhase::Seeking { .. } => self.poll.wake(policy),
+            TreePhase::Killing { .. } if policy.planted.is(Fault::LostKillTrusted) => Moment::MAX,
             TreePhase::Killing { until, .. } | TreePhase::Gone { until } => until,
         }
     }
@@ -416,8 +417,10 @@ impl Supervisor {
         let leader_dead = matches!(stopping.leader, Leader::Dead { .. });
         let child = stopping.child;
         match &self.intent {
-            Intent::Detach(by) if survivors > 0 && !leader_dead && self.lost.is_none() => {
-                let reason = format!("left as asked by {by}; gateway pid {} survived SIGKILL and was left", child.pid);
+            // Where no kill comes back, nothing may be started beside what may live, not even a hook.
+            Intent::Detach(by) if survivors > 0 && (!leader_dead || lost) && self.lost.is_none() => {
+                let what = if leader_dead { "the rest of the tree of gateway" } else { "gateway" };
+                let reason = format!("left as asked by {by}; {what} pid {} survived SIGKILL and was left", child.pid);
                 self.exit(now, exit::OK, reason, fx);
             }
             intent

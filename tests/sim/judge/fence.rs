@@ -170,6 +170,7 @@ impl Judge {
         must(self.goal <= Goal::Restart, "P5", "a spawn after a stop or a detach")?;
         let in_time = self.fence.since.is_some_and(|since| at < since + RECORD_MAX);
         must(recorded || !in_time && !self.fence.is_heartbeat, "P8", "a spawn without its record")?;
+        self.spawned_at = Some((at, at));
         self.judge_act(at)
     }
 

@@ -4,7 +4,7 @@ use super::lease::STORE_LOST;
 use super::proof::Examination;
 use super::stalls::Stalls;
 use super::{
-    Duty, Effect, Ending, Event, Generation, Goal, Health, Judge, KILL_MAX, Moment, NEWS_MAX, Observation, Owned,
+    Duty, Effect, Ending, Event, Generation, Goal, Health, Judge, KILL_MAX, LATE, Moment, NEWS_MAX, Observation, Owned,
     Owner, ProbeScope, Request, SPAWN_MAX, TICK_LATE_MAX, Turn, Verdict, must,
 };
 use crate::fake_shell::Broken;
@@ -19,6 +19,10 @@ const TICKS_MAX: usize = 60;
 
 /// The answer to a kill is lost after this time.
 const KILL_LOST: Duration = Duration::from_secs(30);
+
+/// The same for a spawn. An answer that came while we stood still has the second time.
+const SPAWN_LOST: Duration = Duration::from_secs(30);
+const SPAWN_LAST: Duration = Duration::from_secs(5);
 
 /// The longest pause before the next SIGKILL to a leader that survived one.
 const KILL_AGAIN_MAX: Duration = Duration::from_secs(10);
@@ -134,6 +138,7 @@ impl Judge {
         let over = self.may_escalate(at, owned);
         let why = "SIGKILL to a gateway before its stop timeout";
         must(owned.death.is_some() || owned.killed || owned.escalated || over, "P3", why)?;
+        self.kills_lost += if self.killing { KILL_LOST } else { Duration::ZERO };
         (self.killing, self.killed_at) = (true, Some(at));
         if let Some(owned) = &mut self.owned {
             if owned.may_have_successor() {
@@ -255,6 +260,12 @@ impl Judge {
                 if end.survivors > 0 {
                     self.reported_survivors.insert(*generation);
                 }
+                if self.killing && *turn.event == Event::Tick {
+                    // Nothing comes back of it, and what ends us does not wait for it any longer.
+                    let leaves = self.goal >= Goal::Detach || self.lease.lost;
+                    must(leaves && !self.kills_lost.is_zero(), "P1", "a kill that does not come back is given up")?;
+                    self.note_tree_gone(turn.at, end);
+                }
                 Ok(())
             }
             Report::RestartRequested { .. } => self.judge_served(turn),
@@ -290,13 +301,17 @@ impl Judge {
         let stopped = self.goal >= Goal::Stop;
         let left = self.alive.iter().filter(|(_, alive)| **alive > 0).map(|(generation, _)| *generation);
         let unreported: Vec<_> = left.filter(|left| !self.reported_survivors.contains(left)).collect();
-        let reported = detached || self.searched_in_vain(at);
+        let reported = detached || self.searched_in_vain(at) || self.is_spawn_lost(at);
         must(reported || unreported.is_empty(), "P6", "processes are left and not reported")?;
         let ended = self.owned.as_ref().is_none_or(|owned| owned.end_reported);
-        must(detached || (ended && !self.spawning), "P9", "an exit without the end of a spawn on record")?;
+        let unborn = self.is_spawn_lost(at);
+        must(detached || ended && (!self.spawning || unborn), "P9", "an exit without the end of a spawn on record")?;
         // A gateway that survives a kill is settled by the supervisor that finds it gone.
-        let survived = stopped && *code == exit::FAILURE;
+        let survived = stopped && *code == exit::FAILURE || detached && !self.kills_lost.is_zero();
         must(survived || self.ended.is_none() && self.never_started.is_none(), "P9", "an end that is not recorded")?;
+        if unborn {
+            return must(*code == exit::FAILURE, "P7", "the wrong exit code beside a start that did not come back");
+        }
         must(
             (*code == exit::OK || stopped) == (stopped || detached),
             "P7",
@@ -337,6 +352,22 @@ impl Judge {
             }
             _ => must(false, "P7", "an unknown exit code"),
         }
+    }
+
+    /// Whether a start has not come back for so long that it need not be waited for.
+    fn is_spawn_lost(&self, at: Moment) -> bool {
+        let patience = if self.goal >= Goal::Detach { SPAWN_LAST } else { SPAWN_LOST + SPAWN_LAST };
+        self.spawning && self.spawned_at.is_some_and(|(since, _)| at >= since + patience)
+    }
+
+    /// Answers of the shell that are lost are not waited for without end.
+    fn judge_lost_answers(&self, turn: &Turn<'_>) -> Judgement {
+        let late = move |due: Moment| turn.at > due + self.standstill + TICK_LATE_MAX;
+        let spawned = self.spawned_at.filter(|_| self.spawning && !self.fence.waits());
+        let endless = spawned.is_some_and(|(_, since)| late(since + SPAWN_LOST + SPAWN_LAST + LATE));
+        must(!endless, "owed", "a start that does not come back is waited for without end")?;
+        let endless = self.killed_at.filter(|_| self.killing).is_some_and(|since| late(since + KILL_LOST));
+        must(!endless, "owed", "a kill that does not come back is not done again")
     }
 
     /// A gateway answers where ours has just exited, and its process was not found.
@@ -426,7 +457,12 @@ impl Judge {
         if self.ends() {
             return Ok(());
         }
-        let now = turn.at.saturating_sub(self.suspended).saturating_sub(self.fence.held_up(turn.at));
+        self.judge_lost_answers(turn)?;
+        let killing =
+            self.killed_at.filter(|_| self.killing).map_or(Duration::ZERO, |since| turn.at.saturating_sub(since));
+        let lost = self.kills_lost + killing.saturating_sub(KILL_MAX);
+        let now =
+            turn.at.saturating_sub(self.suspended).saturating_sub(self.fence.held_up(turn.at)).saturating_sub(lost);
         let past = move |due: Moment| now > due.saturating_add(ACT_MAX + TICK_LATE_MAX);
         if let Some((since, grace)) = self.stop {
             let drained = since.saturating_add(grace).saturating_add(SPAWN_MAX);

@@ -66,6 +66,11 @@ impl World<'_> {
         is_one && !self.calm && self.chance().once_in(self.trouble * 2)
     }
 
+    /// Whether a spawn or a kill is carried out and its answer is lost. Decided apart from the dice as well.
+    fn loses_answer(&self) -> bool {
+        !self.calm && self.chance().once_in(self.trouble * 4)
+    }
+
     /// Dice of this moment alone.
     pub(super) fn chance(&self) -> Dice {
         Dice::new(self.steps as u64 ^ u64::try_from(self.now.as_nanos()).unwrap_or(0))
@@ -197,7 +202,12 @@ impl World<'_> {
         if let Some(row) = self.store.rows.get_mut(&generation) {
             row.pid = Some(pid);
         }
-        self.later(delay, WorldEvent::Deliver(sup, Event::Spawned { generation, pid, fingerprint }));
+        if self.loses_answer() {
+            // It cannot be ended before it is looked for.
+            self.gateways[id].known = Moment::MAX / 2;
+        } else {
+            self.later(delay, WorldEvent::Deliver(sup, Event::Spawned { generation, pid, fingerprint }));
+        }
         Ok(())
     }
 
@@ -576,7 +586,8 @@ impl Outside for World<'_> {
     }
 
     fn kill_tree(&mut self, generation: Generation) -> Answer<TreeEnd> {
-        Ok(self.held(self.acting, generation).map(|id| self.kill(self.acting, id)))
+        let answer = self.held(self.acting, generation).map(|id| self.kill(self.acting, id));
+        Ok(answer.filter(|_| !self.loses_answer()))
     }
 
     fn hook(&mut self, ticket: u64, call: &Call) -> Answer<HookEnd> {
