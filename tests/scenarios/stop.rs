@@ -304,6 +304,23 @@ fn a_start_that_does_not_come_back_ends_us_with_its_record_left_for_the_next() {
     }
 }
 
+/// Seed 616128 of the simulation: each suspend gave the kill its time again.
+#[test]
+fn a_stop_waits_no_longer_for_a_kill_that_does_not_come_back_whatever_the_clocks_do() {
+    let mut world = World::serving();
+    world.unanswered = kill;
+    world.request(Request::Stop);
+    world.request(Request::Stop);
+    let at = world.now;
+    world.leader_exits(1, KILLED);
+    for _ in 0..3 {
+        world.run_for(s(10));
+        world.send(Event::ClockJumped { by: s(3600) });
+    }
+    world.run_for(s(2));
+    assert_eq!(world.kills(), [at, at + s(30)]);
+}
+
 /// Two kills that do not come back, and a detach: nothing is started beside what may live, not even a hook.
 #[test]
 fn a_detach_beside_a_tree_of_which_no_kill_comes_back_calls_no_hook() {

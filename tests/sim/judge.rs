@@ -425,7 +425,10 @@ impl Judge {
         self.fence.rearm(at);
         self.search.began = at;
         self.spawned_at = self.spawned_at.map(|(since, _)| (since, at));
-        self.killed_at = self.killed_at.map(|_| at);
+        // What ends us waits for an answer that is under way, and no longer.
+        let leaves = self.goal >= Goal::Detach || self.lease.lost;
+        let again = if leaves { (at + Duration::from_secs(1)).saturating_sub(steps::KILL_LOST) } else { at };
+        self.killed_at = self.killed_at.map(|since| since.max(again));
         self.rearm_hook(at);
         self.handoffs.rearm(at);
         if let Some(owned) = &mut self.owned {

@@ -162,7 +162,7 @@ impl Supervisor {
         match &mut self.state {
             State::Starting { boot, .. } => boot.rearm(now),
             State::Running { liveness, .. } => liveness.rearm(now),
-            State::Stopping(stopping) => stopping.rearm(now),
+            State::Stopping(stopping) => stopping.rearm(now, is_ending),
             // A stop does not wait for a start for longer than it has to, whatever the clocks do.
             State::Spawning(spawning) if is_ending => spawning.overdue = false,
             State::Spawning(spawning) => spawning.rearm(now),

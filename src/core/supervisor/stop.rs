@@ -26,6 +26,9 @@ const KILL_AGAIN: Duration = Duration::from_secs(5);
 /// A kill takes 10 s, and the news of a death comes at once; what takes this long is lost, and the kill is done again.
 const ANSWER_LOST: Duration = Duration::from_secs(30);
 
+/// An answer that came while we stood still is taken in first.
+const LAST_CHANCE: Duration = Duration::from_secs(1);
+
 /// How long a successor is looked at again while its process cannot be seen, and the pause in between. A search for a process
 /// has 1 s; the port is in use meanwhile, so that no start is delayed.
 const SEEK_TIME_MAX: Duration = Duration::from_secs(5);
@@ -53,9 +56,13 @@ impl Stopping {
         self.started
     }
 
-    pub(super) fn rearm(&mut self, now: Moment) {
+    /// A stop (`is_ending`) waits no longer for a lost answer because the machine was suspended.
+    pub(super) fn rearm(&mut self, now: Moment, is_ending: bool) {
         self.liveness.rearm(now);
         match &mut self.tree {
+            TreePhase::Killing { until, .. } | TreePhase::Gone { until } if is_ending => {
+                *until = (*until).max(now.saturating_add(LAST_CHANCE));
+            }
             TreePhase::Killing { until, .. } | TreePhase::Gone { until } => *until = now.saturating_add(ANSWER_LOST),
             TreePhase::Seeking { until } => *until = now.saturating_add(SEEK_TIME_MAX),
             TreePhase::Draining { .. } | TreePhase::Stubborn { .. } => {}

@@ -18,7 +18,7 @@ pub(super) type Answer<'a> = Option<(ProbeScope, &'a Observation)>;
 const TICKS_MAX: usize = 60;
 
 /// The answer to a kill is lost after this time.
-const KILL_LOST: Duration = Duration::from_secs(30);
+pub(super) const KILL_LOST: Duration = Duration::from_secs(30);
 
 /// The same for a spawn. An answer that came while we stood still has the second time.
 const SPAWN_LOST: Duration = Duration::from_secs(30);
