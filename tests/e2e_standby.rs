@@ -9,6 +9,7 @@ mod support;
 
 use nix::sys::signal::Signal;
 use std::fs;
+use std::thread;
 use std::time::{Duration, Instant};
 use support::process::Process;
 use support::supervisor::{Said, Supervisor};
@@ -73,7 +74,23 @@ fn it_sleeps_while_the_owner_lives_and_ends_when_asked_to() {
     Said::by(&scene, &["status"]).expect(0).assert_says(&[&format!("pid {}", owner.pid())]);
 }
 
+/// They mostly wait, each for about 20 s.
 #[test]
+fn it_takes_over_once_no_owner_was_seen_for_so_long() {
+    thread::scope(|scope| {
+        for case in [
+            after_a_stopped_owner_it_starts_one_gateway,
+            it_stays_in_standby_while_the_owner_is_restarted,
+            after_a_killed_owner_it_adopts_the_gateway,
+            of_two_in_standby_one_takes_over_and_the_other_stays,
+            it_takes_over_after_a_gateway_without_a_supervisor,
+            it_has_a_socket_of_its_own_and_status_shows_it_beside_the_owner,
+        ] {
+            scope.spawn(case);
+        }
+    });
+}
+
 fn after_a_stopped_owner_it_starts_one_gateway() {
     let scene = Scene::new("healthy");
     let mut owner = scene.start();
@@ -94,7 +111,6 @@ fn after_a_stopped_owner_it_starts_one_gateway() {
     assert!(!second.is_alive());
 }
 
-#[test]
 fn it_stays_in_standby_while_the_owner_is_restarted() {
     let scene = Scene::new("healthy");
     let mut owner = scene.start();
@@ -115,7 +131,6 @@ fn it_stays_in_standby_while_the_owner_is_restarted() {
     standby.expect_exit(0);
 }
 
-#[test]
 fn after_a_killed_owner_it_adopts_the_gateway() {
     let scene = Scene::new("healthy");
     let mut owner = scene.start();
@@ -133,7 +148,6 @@ fn after_a_killed_owner_it_adopts_the_gateway() {
     assert_eq!(scene.processes(), []);
 }
 
-#[test]
 fn of_two_in_standby_one_takes_over_and_the_other_stays() {
     let scene = Scene::new("healthy");
     let mut owner = scene.start();
@@ -158,7 +172,6 @@ fn of_two_in_standby_one_takes_over_and_the_other_stays() {
     assert_eq!(scene.diary().starts().len(), 2);
 }
 
-#[test]
 fn it_takes_over_after_a_gateway_without_a_supervisor() {
     let scene = Scene::new("healthy");
     let mut stranger = scene.stranger("healthy");
@@ -220,7 +233,6 @@ fn sockets(scene: &Scene) -> Vec<String> {
     names.filter(|name| name.starts_with("standby-")).collect()
 }
 
-#[test]
 fn it_has_a_socket_of_its_own_and_status_shows_it_beside_the_owner() {
     let scene = Scene::new("healthy");
     let mut owner = scene.start();
