@@ -3,6 +3,7 @@
 //! The core decides, the wings act, and this joins them. Every await stands in the one `select!`, and each of its arms
 //! is a receive or a sleep, so that no arm that is dropped can lose anything.
 
+pub mod alerter;
 mod control_server;
 mod crash_point;
 mod diagnostics;

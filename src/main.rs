@@ -105,6 +105,7 @@ fn invoke(invocation: Invocation, guard: Guard) -> u8 {
         Invocation::Doctor(settings) => ask(&settings.subject, exit::FAILURE, commands::doctor::run(&settings, out)),
         Invocation::Events(settings) => ask(&settings.subject, exit::FAILURE, commands::events::run(&settings, out)),
         Invocation::Request(settings) => ask(&settings.subject, exit::FAILURE, commands::ask::run(&settings, out)),
+        Invocation::Notify(settings) => ask(&settings.subject, exit::FAILURE, commands::notify::run(&settings, out)),
         Invocation::Install(settings) => serve(&settings, commands::install::install),
         Invocation::Uninstall(settings) => serve(&settings, commands::install::uninstall),
         Invocation::Completions(shell) => make(commands::man::completions(shell, out)),

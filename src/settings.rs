@@ -1,6 +1,7 @@
 //! What an invocation means: the command line, the environment and the gateway's config resolved, and everything that
 //! clap cannot know checked and reported together.
 
+mod alert_settings;
 mod command;
 mod common;
 mod config;
@@ -20,12 +21,13 @@ mod sources;
 mod target;
 mod usage_error;
 
+pub use alert_settings::AlertSettings;
 pub use command::CommandError;
 pub use install::{Scope, ServiceSettings};
 pub use policy::LogSettings;
 pub use process_context::{Environment, ProcessContext};
 pub use query_settings::{
-    DoctorSettings, EventsSettings, ProbeSettings, Question, RequestSettings, StatusSettings, Subject,
+    DoctorSettings, EventsSettings, NotifySettings, ProbeSettings, Question, RequestSettings, StatusSettings, Subject,
 };
 pub use run_settings::Settings;
 pub use usage_error::{UsageError, UsageErrors};
@@ -48,6 +50,7 @@ pub enum Invocation {
     Install(Box<ServiceSettings>),
     Uninstall(Box<ServiceSettings>),
     Events(Box<EventsSettings>),
+    Notify(Box<NotifySettings>),
     /// `restart`, `stop` and `retry-now`.
     Request(Box<RequestSettings>),
     Demo(Demo),
@@ -105,6 +108,7 @@ pub fn resolve(cli: &Cli, context: &ProcessContext) -> Result<Invocation, UsageE
         Some(Verb::Restart { timeout, .. }) => request(Request::Restart, *timeout)?,
         Some(Verb::Stop { timeout, .. }) => request(Request::Stop, *timeout)?,
         Some(Verb::RetryNow { timeout, .. }) => request(Request::Retry, *timeout)?,
+        Some(Verb::Notify { .. }) => Invocation::Notify(Box::new(common().notify()?)),
         Some(Verb::Demo(_)) if !cli.typed.is_empty() => return Err(UsageError::DemoWithOptions.into()),
         Some(Verb::Demo(demo)) => Invocation::Demo(*demo),
         Some(Verb::Completions { shell }) => Invocation::Completions(*shell),

@@ -1,5 +1,6 @@
 //! Sends every report to the log, the store and the clients of the control socket.
 
+use super::alerter::Alerter;
 use crate::core::Report;
 use crate::host::clock;
 use crate::host::control::Broadcast;
@@ -12,13 +13,21 @@ pub struct Reporter {
     store: Store,
     /// There is a control socket only while the lease is ours.
     watchers: Arc<OnceLock<Broadcast>>,
+    /// Only where notifications are asked for.
+    alerter: Option<Alerter>,
 }
 
 impl Reporter {
-    /// An reporter that has no watchers yet.
+    /// A reporter that has no watchers yet.
     #[must_use]
     pub fn new(store: Store) -> Self {
-        Self { store, watchers: Arc::default() }
+        Self { store, watchers: Arc::default(), alerter: None }
+    }
+
+    /// The same, which also tells this one of every report.
+    #[must_use]
+    pub fn with_alerter(self, alerter: Option<Alerter>) -> Self {
+        Self { alerter, ..self }
     }
 
     /// From here on watchers hear of everything.
@@ -31,6 +40,7 @@ impl Reporter {
     pub fn report(&self, report: &Report) {
         let record = Record::new(report, clock::wall_ms());
         self.tell(&record);
+        self.alert(report);
         self.store.report(record.wall_ms, report.name(), report.generation(), record.members);
     }
 
@@ -38,8 +48,15 @@ impl Reporter {
     #[must_use]
     pub fn record<'a>(&self, report: &'a Report) -> Record<'a> {
         let record = Record::new(report, clock::wall_ms());
+        self.alert(report);
         self.store.report(record.wall_ms, report.name(), report.generation(), record.members.clone());
         record
+    }
+
+    fn alert(&self, report: &Report) {
+        if let Some(alerter) = &self.alerter {
+            alerter.see(report);
+        }
     }
 
     /// Tells the log and the watchers.

@@ -125,6 +125,14 @@ pub const NOTES: &[VerbNotes] = &[
         ],
     },
     VerbNotes {
+        verb: "notify",
+        examples: &[
+            "openclaw-supervise notify --test --notify @/etc/openclaw/notify",
+            "openclaw-supervise notify --test --on-event ./tell-me",
+        ],
+        codes: &[(exit::OK, "each channel took it"), (exit::FAILURE, "at least one did not")],
+    },
+    VerbNotes {
         verb: "demo",
         examples: &["openclaw-supervise demo", "openclaw-supervise demo --fast"],
         codes: &[(exit::OK, "shown, or stopped by you"), (exit::FAILURE, "a step failed; the line names it")],

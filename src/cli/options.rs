@@ -4,6 +4,7 @@ use super::value::{Host, MemoryMax, StopTimeout};
 use super::value::{duration, host, memory_max, not_blank, positive_duration, profile, stop_timeout};
 use crate::core::policy::OnStoreLost;
 use crate::host::telemetry::Format;
+use crate::host::webhook::Template;
 use crate::store::BasisChoice;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, ValueEnum, ValueHint, value_parser};
@@ -137,6 +138,33 @@ pub struct Options {
     /// Exit code when another gateway has the port or the state [default: 78] [env: OPENCLAW_SUPERVISE_CONFLICT_EXIT_CODE]
     #[arg(long, value_name = "CODE", value_parser = value_parser!(u8), help_heading = "Conflict")]
     pub conflict_exit_code: Option<u8>,
+
+    /// Post a message to this URL when an incident begins and when it ends; several URLs separated by blanks, or @FILE with one a line [default: none] [env: OPENCLAW_SUPERVISE_NOTIFY]
+    #[arg(long, value_name = "URL|@FILE", value_parser = not_blank(), help_heading = "Notification")]
+    pub notify: Option<OsString>,
+    /// Form of these messages [default: auto = by the host of the URL, else json] [env: OPENCLAW_SUPERVISE_NOTIFY_FORMAT]
+    #[arg(
+        long,
+        value_name = "auto|json|slack|discord|ntfy",
+        hide_possible_values = true,
+        help_heading = "Notification"
+    )]
+    pub notify_format: Option<Template>,
+    /// Send a message about a running gateway once a channel was not connected, or the gateway not healthy, for this long [default: 5m] [env: OPENCLAW_SUPERVISE_NOTIFY_AFTER]
+    #[arg(long, value_name = "DURATION", value_parser = positive_duration, help_heading = "Notification")]
+    pub notify_after: Option<Duration>,
+    /// Run this shell command when an incident begins and when it ends, with the message as JSON on its standard input [default: none] [env: OPENCLAW_SUPERVISE_ON_EVENT]
+    #[arg(long, value_name = "CMD", value_parser = not_blank(), help_heading = "Notification")]
+    pub on_event: Option<OsString>,
+    /// Kill that command after this long [default: 30s] [env: OPENCLAW_SUPERVISE_ON_EVENT_TIMEOUT]
+    #[arg(long, value_name = "DURATION", value_parser = positive_duration, help_heading = "Notification")]
+    pub on_event_timeout: Option<Duration>,
+    /// Request this URL while the gateway is healthy, for a service that alarms when the requests stop; or @FILE [default: none] [env: OPENCLAW_SUPERVISE_HEARTBEAT_URL]
+    #[arg(long, value_name = "URL|@FILE", value_parser = not_blank(), help_heading = "Notification")]
+    pub heartbeat_url: Option<OsString>,
+    /// Request it this often [default: 60s] [env: OPENCLAW_SUPERVISE_HEARTBEAT_INTERVAL]
+    #[arg(long, value_name = "DURATION", value_parser = positive_duration, help_heading = "Notification")]
+    pub heartbeat_interval: Option<Duration>,
 
     /// Format of the log on stderr [default: text on a terminal, else json] [env: OPENCLAW_SUPERVISE_LOG_FORMAT]
     #[arg(long, value_name = "text|json", hide_possible_values = true, help_heading = "Log")]

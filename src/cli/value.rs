@@ -1,6 +1,7 @@
 //! The values of options. What these functions return as an error stands behind clap's `invalid value '...' for '...': `.
 
 use crate::host::telemetry::Format;
+use crate::host::webhook::Template;
 use crate::store::BasisChoice;
 use clap::ValueEnum;
 use clap::builder::{OsStringValueParser, PossibleValue, TypedValueParser};
@@ -44,6 +45,16 @@ impl ValueEnum for BasisChoice {
             Self::Lock => "lock",
             Self::Heartbeat => "heartbeat",
         }))
+    }
+}
+
+impl ValueEnum for Template {
+    fn value_variants<'a>() -> &'a [Self] {
+        &[Self::Auto, Self::Json, Self::Slack, Self::Discord, Self::Ntfy]
+    }
+
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        Some(PossibleValue::new(self.name()))
     }
 }
 

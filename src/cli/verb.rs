@@ -119,6 +119,15 @@ pub enum Verb {
         #[command(flatten)]
         options: Options,
     },
+    /// Send a test message through the configured notification channels; exit 0 if all of them took it
+    #[command(args_override_self = true)]
+    Notify {
+        /// Send the test message
+        #[arg(long, required = true)]
+        test: bool,
+        #[command(flatten)]
+        options: Options,
+    },
     /// Demonstrate supervision on a stand-in gateway: kill, freeze, restart and stop it
     Demo(Demo),
     /// Print the completions for a shell

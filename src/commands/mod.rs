@@ -12,6 +12,7 @@ pub mod doctor;
 pub mod events;
 pub mod install;
 pub mod man;
+pub mod notify;
 pub mod probe;
 mod record;
 pub mod run;

@@ -1,5 +1,6 @@
 //! `run` and `gateway`: supervise one gateway.
 
+use crate::app::alerter::{Alerter, Channels, Office};
 use crate::app::{App, ControlServer, Diagnostics, End, Input, Reporter, Shell, Whereabouts};
 use crate::core::policy::OnStoreLost;
 use crate::core::{Event, Outcome, Policy, Report, Supervisor, exit};
@@ -13,6 +14,7 @@ use crate::gateway::tree::Orphans;
 use crate::host::control::{self, Facts};
 use crate::host::manager::StopBudget;
 use crate::host::signals::Signals;
+use crate::host::webhook::Origin;
 use crate::host::{clock, journal, manager};
 use crate::platform::process::become_subreaper;
 use crate::platform::system_calls::Shortfall;
@@ -93,7 +95,15 @@ pub async fn run(settings: Settings, begun: impl FnOnce()) -> Result<Outcome, Ru
         let _closed = news.blocking_send(Input::News(told));
     };
     let store = Store::open(place, Clocks::system(), Limits::default(), tell)?;
-    let reporter = Reporter::new(store.clone());
+    let hooks = Hooks {
+        key: hooks_key(&key, &settings.store_dir),
+        commands: settings.hooks.clone(),
+        openclaw: None,
+        exports: settings.exports.clone(),
+        clock: clock::now,
+    };
+    let alerter = if settings.alerts.is_used() { alerter(&settings, hooks.clone(), sender.clone()) } else { None };
+    let reporter = Reporter::new(store.clone()).with_alerter(alerter.clone());
     reporter.report(&Report::SupervisorStarted {
         version: env!("CARGO_PKG_VERSION"),
         pid: std::process::id(),
@@ -103,17 +113,8 @@ pub async fn run(settings: Settings, begun: impl FnOnce()) -> Result<Outcome, Ru
     for warning in &settings.warnings {
         tracing::warn!("{warning}");
     }
-    if let Some(shortfall) = system_calls::shortfall() {
-        let Shortfall { found, why, fix } = shortfall;
-        tracing::warn!("system calls are missing here ({found}): {why}; {fix}");
-    }
-    if proc::is_foreign() {
-        tracing::warn!(
-            "/proc lists the processes of another pid namespace, so neither processes that a gateway leaves behind \
-             nor an earlier gateway can be found; mount this namespace's own /proc"
-        );
-    }
-    let app = assemble(settings, &key, &store, (sender, inputs), &reporter);
+    warn_of_machine();
+    let app = assemble(settings, hooks, &key, &store, (sender, inputs), &reporter);
     begun();
     let End { outcome, lease } = app.run(signals).await;
     let stopped = Report::SupervisorStopped { exit_code: outcome.code, reason: outcome.reason.clone() };
@@ -129,12 +130,46 @@ pub async fn run(settings: Settings, begun: impl FnOnce()) -> Result<Outcome, Ru
     }
     reporter.tell(&stopped);
     reporter.finish().await;
+    if let Some(alerter) = alerter {
+        alerter.finish(outcome.code).await;
+    }
     Ok(outcome)
+}
+
+/// What the kernel or the sandbox lacks.
+fn warn_of_machine() {
+    if let Some(shortfall) = system_calls::shortfall() {
+        let Shortfall { found, why, fix } = shortfall;
+        tracing::warn!("system calls are missing here ({found}): {why}; {fix}");
+    }
+    if proc::is_foreign() {
+        tracing::warn!(
+            "/proc lists the processes of another pid namespace, so neither processes that a gateway leaves behind \
+             nor an earlier gateway can be found; mount this namespace's own /proc"
+        );
+    }
+}
+
+fn alerter(settings: &Settings, hooks: Hooks, inputs: mpsc::Sender<Input>) -> Option<Alerter> {
+    let alerts = settings.alerts.clone();
+    let origin = Origin {
+        host: machine::host_name().unwrap_or_default(),
+        config: settings.config_path.to_string_lossy().into_owned(),
+        store_dir: settings.store_dir.to_string_lossy().into_owned(),
+        manager: manager::name(),
+        output: manager::output::where_shown(manager::name(), settings.policy.handoff),
+        start: manager::start_command(),
+    };
+    let channels = Channels::new(alerts.notify.clone(), alerts.template, alerts.on_event.clone(), hooks);
+    let store_dir = settings.store_dir.clone();
+    let stable_after = settings.policy.stable_after;
+    Alerter::start(Office { settings: alerts, channels, origin, store_dir, stable_after, inputs })
 }
 
 /// Brings the core and its wings together.
 fn assemble(
     settings: Settings,
+    hooks: Hooks,
     key: &str,
     store: &Store,
     (sender, inputs): (mpsc::Sender<Input>, mpsc::Receiver<Input>),
@@ -152,16 +187,10 @@ fn assemble(
         program: command.next().unwrap_or_default().into(),
         arguments: command.collect(),
         config: facts.config.clone(),
-        exports: settings.exports.clone(),
+        exports: settings.exports,
     };
     let openclaw = Openclaw::of(&launch);
-    let hooks = Hooks {
-        key: hooks_key(key, &facts.store_dir),
-        commands: settings.hooks,
-        openclaw: openclaw.clone(),
-        exports: settings.exports,
-        clock: clock::now,
-    };
+    let hooks = Hooks { openclaw: openclaw.clone(), ..hooks };
     let diagnostics = Diagnostics {
         store_dir: facts.store_dir.clone(),
         surroundings: Surroundings {

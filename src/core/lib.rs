@@ -10,6 +10,7 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+pub mod alert;
 pub mod conclusion;
 pub mod conflict;
 pub mod effect;

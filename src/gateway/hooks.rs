@@ -120,27 +120,30 @@ impl RunningHook {
     }
 }
 
-/// The tags of the living hooks. One static list, since all threads of a process share its children.
-static LIVING: Mutex<Vec<RlimitTag>> = Mutex::new(Vec::new());
+/// The ids and tags of the living hooks and event commands. One static list, since all threads of a process share its children.
+static LIVING: Mutex<Vec<(String, Option<RlimitTag>)>> = Mutex::new(Vec::new());
 
-/// Reserves a tag for a hook, until it is dropped.
-struct Living(Option<RlimitTag>);
+/// Reserves an id and its tag until it is dropped.
+pub(super) struct Living(String);
 
 impl Living {
-    fn of(mark: Option<RlimitTag>) -> Self {
-        LIVING.lock().unwrap_or_else(PoisonError::into_inner).extend(mark);
-        Self(mark)
+    pub(super) fn of(id: &str, mark: Option<RlimitTag>) -> Self {
+        LIVING.lock().unwrap_or_else(PoisonError::into_inner).push((id.to_owned(), mark));
+        Self(id.to_owned())
     }
 
     fn is_borne(mark: RlimitTag) -> bool {
-        LIVING.lock().unwrap_or_else(PoisonError::into_inner).contains(&mark)
+        LIVING.lock().unwrap_or_else(PoisonError::into_inner).iter().any(|(_, living)| *living == Some(mark))
+    }
+
+    fn has(id: &str) -> bool {
+        LIVING.lock().unwrap_or_else(PoisonError::into_inner).iter().any(|(living, _)| living == id)
     }
 }
 
 impl Drop for Living {
     fn drop(&mut self) {
-        let mut living = LIVING.lock().unwrap_or_else(PoisonError::into_inner);
-        living.retain(|mark| Some(*mark) != self.0);
+        LIVING.lock().unwrap_or_else(PoisonError::into_inner).retain(|(living, _)| *living != self.0);
     }
 }
 
@@ -182,10 +185,10 @@ impl Hooks {
         let Started { leader, watch, exec, leaf, tag } = started;
         let tree = Tree::new(&leader, entry(&id), Orphans::Mixed).with(leaf.clone(), tag);
         let running = RunningHook { ticket, leader: Arc::downgrade(&leader) };
-        let (clock, events, living) = (self.clock, events.clone(), Living::of(tag));
+        let (clock, events, living) = (self.clock, events.clone(), Living::of(&id, tag));
         tokio::spawn(async move {
             let executed = spawn::executed(exec, leader.pid()).await;
-            let death = end_of(hook, &leader, &watch, tree, clock).await;
+            let death = end_of(hook.name(), &leader, &watch, tree, clock).await;
             spawn::retire(leaf.as_ref());
             drop((leader, living));
             let end = executed.map_or_else(not_executed, |()| HookEnd::Ended(death));
@@ -196,7 +199,7 @@ impl Hooks {
     }
 
     /// A new id. Its tag differs from those of abandoned hooks that still live.
-    fn new_id(&self) -> String {
+    pub(super) fn new_id(&self) -> String {
         loop {
             let id = spawn::new_id(&self.key);
             if !ProcessKind::Hook.tag_of(&id).is_some_and(Living::is_borne) {
@@ -214,14 +217,19 @@ impl Hooks {
             }
             (Hook::Repair, openclaw) => openclaw.as_ref()?.command(&REPAIR),
         };
-        scrub(&mut command);
+        self.prepare(&mut command, id);
+        command.envs(told(call));
+        Some(command)
+    }
+
+    /// Sets its environment.
+    pub(super) fn prepare(&self, command: &mut Command, id: &str) {
+        scrub(command);
         command.env_remove(INSTANCE);
         for name in TOLD {
             command.env_remove(name);
         }
-        command.envs(self.exports.iter().map(|(name, value)| (name, value)));
-        command.env(HOOK, id).envs(told(call));
-        Some(command)
+        command.envs(self.exports.iter().map(|(name, value)| (name, value))).env(HOOK, id);
     }
 
     /// Kills what is left of the hooks of a dead supervisor, with their whole trees, and waits for that. `is_heir`:
@@ -235,7 +243,8 @@ impl Hooks {
             if !pause.is_zero() {
                 tokio::time::sleep(pause).await;
             }
-            for (id, bearer) in self.left().await? {
+            // An event command of our own may run beside us.
+            for (id, bearer) in self.left().await?.into_iter().filter(|(id, _)| !Living::has(id)) {
                 let begun = (self.clock)();
                 let clock = self.clock;
                 let leaf = Leaf::find(&ProcessKind::Hook.leaf_name(&id), bearer).map(Arc::new);
@@ -265,7 +274,13 @@ impl Hooks {
 }
 
 /// How it ended, once nothing of it is left.
-async fn end_of(hook: Hook, leader: &Handle, watch: &EndWatch, tree: Tree, clock: fn() -> Moment) -> ExitStatus {
+pub(super) async fn end_of(
+    name: &str,
+    leader: &Handle,
+    watch: &EndWatch,
+    tree: Tree,
+    clock: fn() -> Moment,
+) -> ExitStatus {
     let death = match watch.exit(leader).await {
         Ok(exit) => exit_watch::of(exit.status),
         Err(error) => {
@@ -280,7 +295,7 @@ async fn end_of(hook: Hook, leader: &Handle, watch: &EndWatch, tree: Tree, clock
     if end.members > 0 {
         let TreeEnd { members, survivors, .. } = end;
         let commands = end.commands.join("; ");
-        tracing::info!(hook = hook.name(), members, survivors, commands, "ended what the hook had left running");
+        tracing::info!(hook = name, members, survivors, commands, "ended what the hook had left running");
     }
     death
 }
@@ -309,7 +324,7 @@ fn told(call: &Call) -> Vec<(&'static str, String)> {
 }
 
 /// The entry in the environment of everything that a hook starts.
-fn entry(id: &str) -> String {
+pub(super) fn entry(id: &str) -> String {
     format!("{HOOK}={id}")
 }
 

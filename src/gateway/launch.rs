@@ -18,7 +18,7 @@ pub(super) const OWNED: [(&str, &str); 2] =
 
 /// Variables that would make a gateway believe that systemd or launchd owns it, or let it talk to our own manager in our
 /// name. With `OPENCLAW_SERVICE_MARKER` a starting gateway even kills others on its port.
-const HINTS: [&str; 22] = [
+const HINTS: [&str; 24] = [
     "INVOCATION_ID",
     "JOURNAL_STREAM",
     "LAUNCH_JOB_LABEL",
@@ -35,7 +35,10 @@ const HINTS: [&str; 22] = [
     "OPENCLAW_LAUNCHD_LABEL",
     "OPENCLAW_SERVICE_KIND",
     "OPENCLAW_SERVICE_MARKER",
+    // The URLs in them are secrets.
+    "OPENCLAW_SUPERVISE_HEARTBEAT_URL",
     HOOK,
+    "OPENCLAW_SUPERVISE_NOTIFY",
     "OPENCLAW_SYSTEMD_UNIT",
     "OPENCLAW_WRAPPER",
     "SYSTEMD_EXEC_PID",
@@ -96,7 +99,7 @@ impl Launch {
     }
 }
 
-/// Removes from the environment of a child what is about us alone.
+/// Removes from the environment of a child what is about us alone, or secret.
 pub(super) fn scrub(command: &mut Command) {
     for hint in HINTS {
         command.env_remove(hint);

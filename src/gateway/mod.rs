@@ -2,6 +2,7 @@
 
 pub mod adopt;
 pub mod endpoint;
+pub mod event_command;
 mod exit_watch;
 pub mod handoff;
 pub mod hooks;

@@ -62,6 +62,13 @@ pub fn wall_ms() -> i64 {
     i64::try_from(clock::wall().as_millis()).unwrap_or(i64::MAX)
 }
 
+/// The wall clock at a moment, as far as the present one tells. `now` and `now_ms` are one reading of both clocks.
+#[must_use]
+pub fn wall_of(moment: Moment, now: Moment, now_ms: i64) -> i64 {
+    let ago = now.saturating_sub(moment).as_millis();
+    now_ms.saturating_sub(i64::try_from(ago).unwrap_or(i64::MAX))
+}
+
 /// The wall clock since 1970.
 #[must_use]
 pub fn wall() -> Duration {

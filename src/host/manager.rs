@@ -89,6 +89,12 @@ pub fn service_of(pid: i32) -> Option<(String, String)> {
     Some((unit.name().to_owned(), unit.stop()))
 }
 
+/// The command that starts this supervisor again, if it is a systemd service.
+#[must_use]
+pub fn start_command() -> Option<String> {
+    Unit::ours().filter(Unit::is_service).map(|unit| unit.start())
+}
+
 /// Why a gateway would not survive our exit. `None` if it would.
 pub async fn refuses_detach() -> Option<&'static str> {
     if container().is_some_and(|container| container.ends_with_us) {

@@ -8,3 +8,4 @@ pub mod notify;
 pub mod signals;
 pub mod stderr;
 pub mod telemetry;
+pub mod webhook;

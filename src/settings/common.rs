@@ -1,5 +1,6 @@
 //! What every verb with options needs.
 
+use super::alert_settings::AlertSettings;
 use super::hooks::HookSettings;
 use super::paths;
 use super::policy::{self, LogSettings};
@@ -18,6 +19,7 @@ pub(super) struct Common<'a> {
     pub(super) command: Vec<OsString>,
     pub(super) target: Target,
     pub(super) hooks: HookSettings,
+    pub(super) alerts: AlertSettings,
     pub(super) policy: Policy,
     pub(super) log: LogSettings,
     /// The supervisor's own directory.
@@ -30,12 +32,13 @@ impl<'a> Common<'a> {
         let mut errors = Vec::new();
         let target = Target::resolve(options, &command, context, &mut errors);
         let hooks = HookSettings::resolve(options);
+        let alerts = AlertSettings::resolve(options, context, &mut errors);
         let policy = policy::resolve(options, &hooks, context);
         let log = policy::log_settings(options, context);
         let store_dir = match &options.store_dir {
             Some(path) => paths::resolve(path, context),
             None => target.state_dir.join("supervise"),
         };
-        Self { options, context, command, target, hooks, policy, log, store_dir, errors }
+        Self { options, context, command, target, hooks, alerts, policy, log, store_dir, errors }
     }
 }

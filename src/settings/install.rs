@@ -56,6 +56,9 @@ const GATEWAY_VARIABLES: [&str; 4] =
 /// Options with a path as their value. A service starts in another directory than this shell.
 const PATHS: [&str; 3] = ["--state-dir", "--config", "--store-dir"];
 
+/// Their value is a secret, unless it is `@` and a file.
+const SECRETS: [&str; 2] = ["--notify", "--heartbeat-url"];
+
 /// The options of other verbs that mean something to `uninstall`.
 const OF_UNINSTALL: [&str; 3] = ["--profile", "--log-format", "--log-level"];
 
@@ -66,6 +69,10 @@ pub(super) fn install(
     mut common: Common<'_>,
 ) -> Result<ServiceSettings, UsageErrors> {
     let mut settings = resolve(cli, service, &common.command, common.context, &mut common.errors);
+    for (option, _) in cli.typed.iter().filter(|(_, value)| !value.as_bytes().starts_with(b"@")) {
+        let secret = SECRETS.into_iter().find(|secret| secret == option);
+        common.errors.extend(secret.map(UsageError::SecretInService));
+    }
     settings.words = run_words(cli, &common.command, &common.context.cwd);
     if settings.scope == Scope::User {
         match run_settings::resolve(common) {
@@ -214,7 +221,15 @@ fn absolute(path: &OsStr, cwd: &Path) -> OsString {
 fn run_words(cli: &Cli, command: &[OsString], cwd: &Path) -> Vec<OsString> {
     let mut words = vec![OsString::from("run")];
     for (option, value) in &cli.typed {
-        let value = if PATHS.contains(&option.as_str()) { absolute(value, cwd) } else { value.clone() };
+        let value = match value.as_bytes().strip_prefix(b"@") {
+            Some(file) if SECRETS.contains(&option.as_str()) => {
+                let mut value = OsString::from("@");
+                value.push(absolute(OsStr::from_bytes(file), cwd));
+                value
+            }
+            _ if PATHS.contains(&option.as_str()) => absolute(value, cwd),
+            _ => value.clone(),
+        };
         // An optional value follows its option after an equals sign alone.
         if value.as_bytes().starts_with(b"-") || option == "--kill-strays" {
             let mut word = OsString::from(format!("{option}="));
@@ -250,6 +265,7 @@ mod tests {
                 "ocs install --state-dir=a --config ~/b --store-dir /c",
                 "run --state-dir /here/a --config ~/b --store-dir /c",
             ),
+            ("ocs install --notify @hooks --heartbeat-url @/h", "run --notify @/here/hooks --heartbeat-url @/h"),
             ("ocs install --pre-start=-x", "run --pre-start=-x"),
             ("ocs install -- bin/gw ./x", "run -- /here/bin/gw ./x"),
             (

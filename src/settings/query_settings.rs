@@ -1,5 +1,6 @@
 //! What the verbs need that look at a gateway or talk to a running supervisor.
 
+use super::alert_settings::AlertSettings;
 use super::common::Common;
 use super::policy::LogSettings;
 use super::run_settings::{self, Settings};
@@ -7,6 +8,7 @@ use super::usage_error::UsageErrors;
 use crate::cli::ProbeFlags;
 use crate::core::{Endpoint, Policy, Request};
 use crate::gateway::endpoint::Resolved;
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -52,6 +54,14 @@ pub struct EventsSettings {
     pub count: u32,
     pub follow: bool,
     pub json: bool,
+}
+
+#[derive(Debug, Clone)]
+pub struct NotifySettings {
+    pub subject: Subject,
+    pub alerts: AlertSettings,
+    /// The gateway's variables that options of ours set.
+    pub exports: Vec<(&'static str, OsString)>,
 }
 
 #[derive(Debug, Clone)]
@@ -152,6 +162,12 @@ impl Common<'_> {
 
     pub(super) fn events(mut self, count: u32, follow: bool, json: bool) -> Result<EventsSettings, UsageErrors> {
         Ok(EventsSettings { subject: self.subject()?, count, follow, json })
+    }
+
+    pub(super) fn notify(mut self) -> Result<NotifySettings, UsageErrors> {
+        let mut subject = self.subject()?;
+        subject.warnings.extend(self.alerts.warnings.iter().cloned());
+        Ok(NotifySettings { subject, alerts: self.alerts, exports: self.target.exports })
     }
 
     pub(super) fn request(

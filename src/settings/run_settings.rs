@@ -1,5 +1,6 @@
 //! What `run` and `gateway` need to know.
 
+use super::alert_settings::AlertSettings;
 use super::command;
 use super::common::Common;
 use super::paths::{self, NotWritable};
@@ -41,13 +42,14 @@ pub struct Settings {
     /// Whether a service manager that gives us less time for a stop is heeded.
     pub stop_timeout_is_auto: bool,
     pub hooks: Commands,
+    pub alerts: AlertSettings,
     pub lease: BasisChoice,
     pub log: LogSettings,
     pub warnings: Vec<String>,
 }
 
 pub(super) fn resolve(common: Common<'_>) -> Result<Box<Settings>, UsageErrors> {
-    let Common { options, context, mut command, target, hooks, policy, log, store_dir, mut errors } = common;
+    let Common { options, context, mut command, target, hooks, alerts, policy, log, store_dir, mut errors } = common;
     if command.is_empty() {
         command = ["openclaw", "gateway", "run"].map(OsString::from).to_vec();
         // The gateway finds all other ports by itself, wherever they move.
@@ -89,6 +91,15 @@ pub(super) fn resolve(common: Common<'_>) -> Result<Box<Settings>, UsageErrors> 
         policy: Policy { handoff, endpoint: endpoint.clone(), seed: random::bits(), ..policy },
         stop_timeout_is_auto: is_auto && context.container.is_none(),
         hooks: hooks.commands,
+        warnings: target
+            .warnings
+            .into_iter()
+            .chain(warnings)
+            .chain(hooks.warnings)
+            .chain(alerts.warnings.iter().cloned())
+            .chain(cut)
+            .collect(),
+        alerts,
         lease: options.lease.unwrap_or_default(),
         endpoint,
         is_guess,
@@ -96,7 +107,6 @@ pub(super) fn resolve(common: Common<'_>) -> Result<Box<Settings>, UsageErrors> 
         config_path: target.config_path,
         store_dir,
         log,
-        warnings: target.warnings.into_iter().chain(warnings).chain(hooks.warnings).chain(cut).collect(),
     }))
 }
 

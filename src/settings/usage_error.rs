@@ -4,6 +4,7 @@
 use super::command::CommandError;
 use crate::core::exit;
 use crate::gateway::verb::OtherVerb;
+use crate::host::webhook::SourceError;
 use std::fmt;
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -26,6 +27,13 @@ pub enum UsageError {
     UninstallWithOption(String),
     #[error("demo uses its own settings; give it no option but --fast")]
     DemoWithOptions,
+    #[error("{option}: {error}")]
+    Webhook { option: &'static str, error: SourceError },
+    #[error(
+        "{0} with a URL would put its secret into a service file and into `ps`; write the URL into a file with mode 0600 and \
+         give {0} @FILE"
+    )]
+    SecretInService(&'static str),
     #[error("--run-as is for a system service; give --system as well")]
     RunAsWithoutSystem,
     #[error("cannot tell which user's gateway to install; give --run-as USER")]
@@ -60,6 +68,8 @@ impl UsageError {
             | Self::UninstallWithOption(_)
             | Self::DemoWithOptions
             | Self::RunAsWithoutSystem
+            | Self::Webhook { .. }
+            | Self::SecretInService(_)
             | Self::NoAccount
             | Self::AccountName(_)
             | Self::ProfileName(_)

@@ -25,6 +25,7 @@ pub(crate) mod root;
 #[cfg(target_os = "linux")]
 pub(crate) mod shared;
 pub(crate) mod supervisor;
+pub(crate) mod webhook;
 
 use diary::Diary;
 use port::Port;

@@ -67,6 +67,11 @@ impl Unit {
         format!("systemctl {}stop {}", self.scope(), self.name)
     }
 
+    /// The command that starts it.
+    pub(super) fn start(&self) -> String {
+        format!("systemctl {}start {}", self.scope(), self.name)
+    }
+
     fn scope(&self) -> &'static str {
         if self.is_users { "--user " } else { "" }
     }
