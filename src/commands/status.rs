@@ -1,10 +1,16 @@
 //! `status`: supervisor and gateway as they are now. It asks the supervisor and probes the port; without a supervisor it
 //! shows what the store has.
 
+mod past;
+mod sentence;
 mod shown;
+#[cfg(test)]
+mod tests;
 mod text;
+mod unit;
 
 use super::record::{LastOwner, OwnerSeen, RecordedGateway, StoreRecord};
+use super::terminal::Terminal;
 use crate::core::lease::Life;
 use crate::core::{Endpoint, Phase, Verdict};
 use crate::gateway::probe::{Look, Prober};
@@ -12,15 +18,33 @@ use crate::host::clock;
 use crate::host::control::{
     Connection, ConnectionError, GatewayReply, LeaseReply, NextReply, RestartsReply, StatusReply, SupervisorReply,
 };
+use crate::platform::proc::{self, ProcessState};
 use crate::settings::StatusSettings;
+use past::{EVENTS_READ, Past, WallTime};
 pub use shown::NOT_HEALTHY;
-use shown::{Elsewhere, Health, Last, LastGateway, LastSupervisor, PortProbe, ProbeShown, Shown, StandbyShown};
-use std::io;
+use shown::{
+    Elsewhere, Health, Last, LastGateway, LastSupervisor, PortProbe, ProbeShown, Severity, Shown, StandbyShown,
+};
+use std::fs;
+use std::io::{self, IsTerminal};
+use std::os::fd::AsFd;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use text::as_text;
 
 /// Prints the status and returns the exit code.
-pub async fn run(settings: &StatusSettings, out: &mut impl io::Write) -> io::Result<u8> {
+pub async fn run(settings: &StatusSettings, out: &mut (impl io::Write + IsTerminal + AsFd)) -> io::Result<u8> {
+    let terminal = Terminal::of(out);
+    let shown = observe(settings, &terminal).await;
+    let text = if settings.json { serde_json::to_string(&shown)? } else { as_text(&shown, &terminal) };
+    match writeln!(out, "{text}").and_then(|()| out.flush()) {
+        // A closed pipe still gets the exit code.
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error),
+        _ => Ok(shown.health.exit_code()),
+    }
+}
+
+async fn observe(settings: &StatusSettings, terminal: &Terminal) -> Shown {
     let store_dir = &settings.subject.store_dir;
     let (asked, standbys) = tokio::join!(Connection::status(store_dir), Connection::standbys(store_dir));
     let mut shown = match asked {
@@ -38,15 +62,19 @@ pub async fn run(settings: &StatusSettings, out: &mut impl io::Write) -> io::Res
     shown.standbys = standbys.into_iter().map(|(_, reply)| StandbyShown::new(reply)).collect();
     // Only the supervisor knows a port that is named in the gateway's command.
     let endpoint = settings.endpoint.at(&shown.supervisor.url).unwrap_or_else(|| settings.endpoint.clone());
-    let finding = look(&Prober::new(endpoint, settings.probe_timeout)).await;
+    let prober = Prober::new(endpoint, settings.probe_timeout);
+    let (finding, unit) = tokio::join!(look(&prober), unit::look(&shown.supervisor));
     shown.health = judge(finding.observation.verdict, shown.gateway.is_some(), shown.is_in_view);
-    shown.probe = Some(ProbeShown::new(finding));
-    let text = if settings.json { serde_json::to_string(&shown)? } else { as_text(&shown) };
-    match writeln!(out, "{text}").and_then(|()| out.flush()) {
-        // A closed pipe still gets the exit code.
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error),
-        _ => Ok(shown.health.exit_code()),
-    }
+    let probe = ProbeShown::new(finding);
+    shown.failing = probe.failing();
+    (shown.probe, shown.unit) = (Some(probe), unit);
+    let pid = shown.supervisor.pid.filter(|_| shown.supervisor.state == "silent");
+    shown.is_stopped = pid.and_then(|pid| proc::stat(pid).ok()).is_some_and(|stat| stat.state == ProcessState::Stopped);
+    shown.store_user = fs::metadata(store_dir).ok().map(|meta| past::user_of(meta.uid().into()));
+    shown.at = WallTime(terminal.now_ms());
+    let words = if settings.json { &Terminal::utc() } else { terminal };
+    (shown.severity, shown.sentence) = sentence::sentence(&shown, words);
+    shown
 }
 
 async fn look(prober: &Prober) -> PortProbe {
@@ -76,10 +104,10 @@ fn of_supervisor(settings: &StatusSettings, reply: StatusReply, pid: Option<i32>
         // It speaks of itself; the lease is another one's.
         lease.held = lease.owner_pid.map(|_| true);
     }
-    let mut last = Last::default();
+    // The supervisor itself reports a store that cannot be read.
+    let record = StoreRecord::open(&settings.subject.store_dir).ok().flatten();
+    let mut last = Last { past: past_of(record.as_ref()), ..Last::default() };
     if gateway.is_none() {
-        // The supervisor itself reports a store that cannot be read.
-        let record = StoreRecord::open(&settings.subject.store_dir).ok().flatten();
         let recorded = record.and_then(|record| record.gateway());
         last.gateway = recorded.filter(|gateway| matches!(gateway.life, Life::Gone(_))).map(past_gateway);
     }
@@ -89,18 +117,48 @@ fn of_supervisor(settings: &StatusSettings, reply: StatusReply, pid: Option<i32>
         supervisor,
         gateway,
         lease,
-        probe: None,
         generation,
         restarts,
         next,
         answered_by: "supervisor",
-        trouble: None,
         elsewhere,
-        standbys: Vec::new(),
         last,
-        health: Health::Unknown,
         is_in_view: !is_elsewhere,
+        ..blank(settings)
     }
+}
+
+/// With nothing known.
+fn blank(settings: &StatusSettings) -> Shown {
+    Shown {
+        at: WallTime(0),
+        sentence: String::new(),
+        severity: Severity::Error,
+        supervisor: SupervisorReply::default(),
+        gateway: None,
+        lease: LeaseReply::default(),
+        probe: None,
+        failing: Vec::new(),
+        generation: None,
+        restarts: RestartsReply::default(),
+        next: NextReply::default(),
+        answered_by: "nobody",
+        trouble: None,
+        elsewhere: None,
+        standbys: Vec::new(),
+        last: Last::default(),
+        unit: None,
+        store_user: None,
+        health: Health::Unknown,
+        is_in_view: false,
+        is_stopped: false,
+        is_forbidden: false,
+        options: settings.subject.options.clone(),
+    }
+}
+
+fn past_of(record: Option<&StoreRecord>) -> Past {
+    Past::of(&record.and_then(|record| record.last(EVENTS_READ).ok()).unwrap_or_default())
 }
 
 /// What the store has. `error` says why no supervisor answers.
@@ -127,8 +185,10 @@ async fn of_record(settings: &StatusSettings, error: &ConnectionError) -> Shown 
         host: owner.host.clone(),
         heartbeat_age_ms: owner.heartbeat_at.and_then(|at| u64::try_from(clock::wall_ms().saturating_sub(at)).ok()),
     });
+    let is_forbidden = matches!(error, ConnectionError::Forbidden) || is_forbidden(&subject.store_dir);
     let is_in_view = matches!(seen, OwnerSeen::Nowhere | OwnerSeen::Here | OwnerSeen::OtherStore { dir: Some(_), .. })
         && gateway.as_ref().is_none_or(|gateway| gateway.life != Life::Unknown)
+        && !is_forbidden
         && (record.is_some() || matches!(error, ConnectionError::Absent | ConnectionError::Silent { .. }));
     let held = match seen {
         OwnerSeen::Nowhere | OwnerSeen::OtherStore { dir: Some(_), .. } => record.as_ref().map(|_| false),
@@ -152,21 +212,24 @@ async fn of_record(settings: &StatusSettings, error: &ConnectionError) -> Shown 
         },
         gateway: gateway.as_ref().filter(|gateway| !matches!(gateway.life, Life::Gone(_))).map(living_gateway),
         lease: LeaseReply { held, epoch: owner.as_ref().map(|owner| owner.epoch), owner_pid },
-        probe: None,
         generation: gateway.as_ref().map(|gateway| gateway.generation),
-        restarts: RestartsReply::default(),
-        next: NextReply::default(),
         answered_by: if record.is_some() { "store" } else { "nobody" },
+        is_forbidden,
         trouble: trouble.or(unreadable),
         elsewhere,
-        standbys: Vec::new(),
         last: Last {
+            past: past_of(record.as_ref()),
             supervisor: owner.filter(|_| !holds).map(|owner| past_owner(owner, record.as_ref())),
             gateway: gateway.filter(|gateway| matches!(gateway.life, Life::Gone(_))).map(past_gateway),
         },
-        health: Health::Unknown,
         is_in_view,
+        ..blank(settings)
     }
+}
+
+/// Whether this account may not look into a directory.
+fn is_forbidden(dir: &Path) -> bool {
+    fs::read_dir(dir).is_err_and(|error| error.kind() == io::ErrorKind::PermissionDenied)
 }
 
 /// Of a supervisor that does not answer: its state in a word, its pid and why it cannot be asked.
@@ -228,5 +291,5 @@ fn past_owner(owner: LastOwner, record: Option<&StoreRecord>) -> LastSupervisor 
 
 fn past_gateway(gateway: RecordedGateway) -> LastGateway {
     let RecordedGateway { pid, generation, end, ended_at, .. } = gateway;
-    LastGateway { pid, generation, end, ended_at: ended_at.map(clock::stamp_of) }
+    LastGateway { pid, generation, end, ended_at: ended_at.map(clock::stamp_of), ended_at_ms: ended_at }
 }

@@ -51,6 +51,8 @@ pub struct Terminal {
     is_tty: bool,
     has_colour: bool,
     zone: TimeZone,
+    /// Times are RFC 3339.
+    is_machine: bool,
     /// Milliseconds since 1970 in place of the wall clock.
     fixed_now: Option<i64>,
 }
@@ -72,8 +74,15 @@ impl Terminal {
             is_tty: is_terminal,
             has_colour: is_terminal && has_colour(variable("NO_COLOR").as_deref(), variable("TERM").as_deref()),
             zone: TimeZone::system(),
+            is_machine: false,
             fixed_now: None,
         }
+    }
+
+    /// For JSON: RFC 3339 in UTC, in one line.
+    #[must_use]
+    pub fn utc() -> Self {
+        Self { width: None, is_tty: false, has_colour: false, zone: TimeZone::UTC, is_machine: true, fixed_now: None }
     }
 
     /// As a test needs it. `zone`: as in `TZ`, such as `CET-1`; `now`: RFC 3339.
@@ -81,7 +90,7 @@ impl Terminal {
     pub fn fixed(width: Option<usize>, has_colour: bool, zone: &str, now: &str) -> Self {
         let now: Timestamp = now.parse().unwrap();
         let (zone, fixed_now) = (TimeZone::posix(zone).unwrap(), Some(now.as_millisecond()));
-        Self { width, is_tty: has_colour, has_colour, zone, fixed_now }
+        Self { width, is_tty: has_colour, has_colour, zone, is_machine: false, fixed_now }
     }
 
     #[must_use]
@@ -161,6 +170,9 @@ impl Terminal {
     }
 
     fn local(&self, wall_ms: i64, format: &str) -> String {
+        if self.is_machine {
+            return clock::stamp_of(wall_ms);
+        }
         let at = self.zoned(wall_ms);
         let date = if at.date() == self.zoned(self.now_ms()).date() { "" } else { "%Y-%m-%d " };
         at.strftime(&format!("{date}{format}")).to_string()
@@ -170,7 +182,7 @@ impl Terminal {
         Timestamp::from_millisecond(wall_ms).unwrap_or_default().to_zoned_datetime(self.zone.clone())
     }
 
-    /// `12 min ago`, `in 5 s`, `now`.
+    /// `12 min ago`, `in 5 s`, `just now`.
     #[must_use]
     pub fn relative(&self, wall_ms: i64) -> String {
         let past = self.now_ms().saturating_sub(wall_ms);
@@ -178,7 +190,7 @@ impl Terminal {
         match past {
             1000.. => format!("{span} ago"),
             ..=-1000 => format!("in {span}"),
-            _ => "now".to_owned(),
+            _ => "just now".to_owned(),
         }
     }
 }
@@ -198,8 +210,8 @@ fn has_colour(no_color: Option<&OsStr>, term: Option<&OsStr>) -> bool {
 #[must_use]
 pub fn span(duration: Duration) -> String {
     match duration.as_secs() {
-        seconds @ 0..60 => format!("{seconds} s"),
-        seconds @ 60..3600 => format!("{} min", seconds / 60),
+        seconds @ 0..120 => format!("{seconds} s"),
+        seconds @ 120..3600 => format!("{} min", seconds / 60),
         seconds @ 3600..172_800 => format!("{} h", seconds / 3600),
         seconds => format!("{} days", seconds / 86_400),
     }
@@ -318,16 +330,17 @@ mod tests {
     fn relative_times_have_one_unit() {
         let terminal = Terminal::fixed(None, false, "UTC0", NOW);
         for (seconds, expected) in [
-            (0, "now"),
+            (0, "just now"),
             (-5, "5 s ago"),
             (5, "in 5 s"),
             (-59, "59 s ago"),
-            (-60, "1 min ago"),
+            (-119, "119 s ago"),
+            (-120, "2 min ago"),
             (-12 * 60 - 59, "12 min ago"),
             (-3 * 3600, "3 h ago"),
             (-47 * 3600, "47 h ago"),
             (-49 * 3600, "2 days ago"),
-            (90, "in 1 min"),
+            (90, "in 90 s"),
         ] {
             assert_eq!(terminal.relative(ms(NOW) + seconds * 1000), expected);
         }

@@ -208,6 +208,13 @@ impl RestartPolicy {
         }
     }
 
+    /// In how long the budget has room for one more than now. `None` if nothing counts against it.
+    #[must_use]
+    pub fn free_in(&self, now: Moment, policy: &Policy) -> Option<Duration> {
+        let ends = self.spent.iter().map(|at| at.saturating_add(policy.restart_window));
+        ends.filter(|end| *end > now).min().map(|end| end.saturating_sub(now))
+    }
+
     /// Which start in a row the next one is, from 1.
     #[must_use]
     pub fn attempt(&self) -> u32 {

@@ -30,6 +30,8 @@ pub struct Status {
     pub max_restarts: u32,
     /// See `max_restarts`.
     pub restart_window: Duration,
+    /// In how long the oldest of `restarts` leaves the window, if there is one.
+    pub restart_free: Option<Duration>,
     /// How long a gateway may drain after SIGTERM.
     pub stop_timeout: Duration,
     /// The file that the gateway writes to in place of our standard output and error.
@@ -119,6 +121,10 @@ pub struct Next {
     pub action: &'static str,
     /// In how long, where that is known.
     pub within: Option<Duration>,
+    /// How long the present phase may take in all, if `within` is the rest of it.
+    pub of: Option<Duration>,
+    /// What follows it: `gateway 2` or `the supervisor exits`.
+    pub then: Option<String>,
     /// Why.
     pub why: String,
 }
@@ -140,12 +146,13 @@ mod tests {
             memory_restarts: 0,
             max_restarts: 6,
             restart_window: Duration::from_hours(1),
+            restart_free: None,
             stop_timeout: Duration::from_secs(328),
             output: None,
             strays: Vec::new(),
             restart_paced: None,
             ends_within: None,
-            next: Next { action, within: Some(Duration::from_secs(7)), why: why.to_owned() },
+            next: Next { action, within: Some(Duration::from_secs(7)), of: None, then: None, why: why.to_owned() },
         }
     }
 

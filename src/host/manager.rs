@@ -13,6 +13,7 @@ use crate::platform::proc;
 use std::io::{self, IsTerminal};
 use std::sync::OnceLock;
 use std::time::Duration;
+pub use unit::ServiceProperties;
 use unit::Unit;
 
 /// What a drain leaves of the manager's timeout: for SIGKILL to the tree, the last records and our own exit.
@@ -93,6 +94,13 @@ pub fn service_of(pid: i32) -> Option<(String, String)> {
 #[must_use]
 pub fn start_command() -> Option<String> {
     Unit::ours().filter(Unit::is_service).map(|unit| unit.start())
+}
+
+/// The systemd service that has this process as its main process.
+pub async fn service_state(pid: i32) -> Option<ServiceProperties> {
+    let unit = Unit::of(&proc::cgroup_of(pid)?).filter(Unit::is_service)?;
+    let service = unit.properties(proc::uid_of(pid)).await?;
+    (service.properties.get("MainPID") == Some(&pid.to_string())).then_some(service)
 }
 
 /// Why a gateway would not survive our exit. `None` if it would.

@@ -5,7 +5,7 @@ use super::common::Common;
 use super::policy::LogSettings;
 use super::run_settings::{self, Settings};
 use super::usage_error::UsageErrors;
-use crate::cli::ProbeFlags;
+use crate::cli::{Options, ProbeFlags};
 use crate::core::{Endpoint, Policy, Request};
 use crate::gateway::endpoint::Resolved;
 use std::ffi::OsString;
@@ -25,6 +25,8 @@ pub struct Subject {
     pub config_path: PathBuf,
     pub log: LogSettings,
     pub warnings: Vec<String>,
+    /// The options by which another command finds the same store, with a blank before each.
+    pub options: String,
 }
 
 #[derive(Debug, Clone)]
@@ -189,6 +191,28 @@ impl Common<'_> {
     fn subject(&mut self) -> Result<Subject, UsageErrors> {
         UsageErrors::check(std::mem::take(&mut self.errors))?;
         let (store_dir, config_path) = (self.store_dir.clone(), self.target.config_path.clone());
-        Ok(Subject { store_dir, config_path, log: self.log, warnings: self.target.warnings.clone() })
+        let options = self.store_options();
+        Ok(Subject { store_dir, config_path, log: self.log, warnings: self.target.warnings.clone(), options })
+    }
+
+    fn store_options(&self) -> String {
+        let Options { store_dir, state_dir, profile, .. } = self.options;
+        let option = |flag: &str, value: &str| format!(" --{flag} {}", shell_word(value));
+        match (store_dir, state_dir, profile) {
+            (Some(_), ..) => option("store-dir", &self.store_dir.to_string_lossy()),
+            (None, Some(_), _) => option("state-dir", &self.target.state_dir.to_string_lossy()),
+            (None, None, Some(profile)) => option("profile", profile),
+            (None, None, None) => String::new(),
+        }
+    }
+}
+
+/// As a shell reads it as one word.
+fn shell_word(text: &str) -> String {
+    let is_plain = |letter: char| letter.is_alphanumeric() || "/._-+:@%,".contains(letter);
+    if !text.is_empty() && text.chars().all(is_plain) {
+        text.to_owned()
+    } else {
+        format!("'{}'", text.replace('\'', r"'\''"))
     }
 }

@@ -263,6 +263,7 @@ pub(crate) fn full() -> Status {
         memory_restarts: 2,
         max_restarts: 6,
         restart_window: seconds(3600),
+        restart_free: Some(seconds(900)),
         stop_timeout: seconds(328),
         output: None,
         strays: Vec::new(),
@@ -271,6 +272,8 @@ pub(crate) fn full() -> Status {
         next: Next {
             action: "look at the gateway again",
             within: Some(Duration::from_millis(1500)),
+            of: None,
+            then: None,
             why: "it serves".to_owned(),
         },
     }
@@ -278,7 +281,7 @@ pub(crate) fn full() -> Status {
 
 /// There is none, and next to nothing is known.
 pub(crate) fn bare() -> Status {
-    let next = Next { action: "start a gateway", within: None, why: "it crashed".to_owned() };
+    let next = Next { action: "start a gateway", within: None, of: None, then: None, why: "it crashed".to_owned() };
     Status { state: "backing_off", gateway: None, epoch: None, probe: None, next, ..full() }
 }
 

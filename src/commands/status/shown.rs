@@ -1,5 +1,6 @@
-//! What `status` shows, as `--json` prints it: see docs/CONTROL.md.
+//! What `status` shows, as `--json` prints it: see docs/CONTROL.md and docs/status.schema.json.
 
+use super::past::{Past, WallTime};
 use crate::core::{Observation, Readiness, exit};
 use crate::host::control::{GatewayReply, LeaseReply, NextReply, RestartsReply, StatusReply, SupervisorReply};
 use crate::platform::machine;
@@ -36,12 +37,17 @@ pub(super) struct PortProbe {
 }
 
 /// What `--json` prints, see docs/CONTROL.md.
-#[derive(Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub(super) struct Shown {
+    pub(super) at: WallTime,
+    pub(super) sentence: String,
+    pub(super) severity: Severity,
     pub(super) supervisor: SupervisorReply,
     pub(super) gateway: Option<GatewayReply>,
     pub(super) lease: LeaseReply,
     pub(super) probe: Option<ProbeShown>,
+    /// What `/readyz` names as failing.
+    pub(super) failing: Vec<FailingCheck>,
     pub(super) generation: Option<u64>,
     pub(super) restarts: RestartsReply,
     pub(super) next: NextReply,
@@ -50,14 +56,35 @@ pub(super) struct Shown {
     pub(super) elsewhere: Option<Elsewhere>,
     pub(super) standbys: Vec<StandbyShown>,
     pub(super) last: Last,
+    pub(super) unit: Option<UnitShown>,
+    /// The user that owns the store directory.
+    pub(super) store_user: Option<String>,
     pub(super) health: Health,
     /// Whether a gateway of this store would be seen from here.
     #[serde(skip)]
     pub(super) is_in_view: bool,
+    /// Whether its process is stopped by a signal, of a supervisor that does not answer.
+    #[serde(skip)]
+    pub(super) is_stopped: bool,
+    /// Whether another account has to be asked.
+    #[serde(skip)]
+    pub(super) is_forbidden: bool,
+    /// The options by which a command finds this store, with a blank before each.
+    #[serde(skip)]
+    pub(super) options: String,
+}
+
+/// How bad the sentence is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Severity {
+    Info,
+    Warning,
+    Error,
 }
 
 /// The place in which the pids of the supervisor and its gateway are valid, if that is not here.
-#[derive(Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(super) struct Elsewhere {
     pub(super) host: Option<String>,
     /// Since the last heartbeat in the record, by the wall clocks of both places.
@@ -65,7 +92,7 @@ pub(super) struct Elsewhere {
 }
 
 /// A supervisor in standby.
-#[derive(Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(super) struct StandbyShown {
     pub(super) pid: Option<i32>,
     pub(super) host: Option<String>,
@@ -76,7 +103,7 @@ pub(super) struct StandbyShown {
     pub(super) why: Option<String>,
 }
 
-#[derive(Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(super) struct ProbeShown {
     pub(super) verdict: &'static str,
     pub(super) detail: String,
@@ -84,16 +111,41 @@ pub(super) struct ProbeShown {
     pub(super) ready_detail: Option<String>,
     pub(super) pid: Option<i32>,
     pub(super) command: Option<String>,
+    /// Of that process, or of its socket where the process cannot be seen.
+    pub(super) user: Option<String>,
 }
 
-/// Supervisor and gateway of the past, if none is there now.
-#[derive(Default, Serialize)]
+/// A check of `/readyz` that fails.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(super) struct FailingCheck {
+    pub(super) name: String,
+    pub(super) is_channel: bool,
+}
+
+/// The service of the outer manager.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(super) struct UnitShown {
+    pub(super) name: String,
+    /// `system manager`, `user manager` or `launchd`.
+    pub(super) manager: String,
+    /// `loaded`, `not-found`, `masked` and others of systemd.
+    pub(super) load: Option<String>,
+    pub(super) active: Option<String>,
+    pub(super) sub: Option<String>,
+    pub(super) result: Option<String>,
+    pub(super) file: Option<String>,
+}
+
+/// Supervisor and gateway of the past.
+#[derive(Debug, Clone, PartialEq, Default, Serialize)]
 pub(super) struct Last {
     pub(super) supervisor: Option<LastSupervisor>,
     pub(super) gateway: Option<LastGateway>,
+    #[serde(flatten)]
+    pub(super) past: Past,
 }
 
-#[derive(Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(super) struct LastSupervisor {
     pub(super) pid: Option<i32>,
     pub(super) host: Option<String>,
@@ -103,12 +155,14 @@ pub(super) struct LastSupervisor {
     pub(super) ended_at_ms: Option<i64>,
 }
 
-#[derive(Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(super) struct LastGateway {
     pub(super) pid: Option<i32>,
     pub(super) generation: u64,
     pub(super) end: Option<String>,
     pub(super) ended_at: Option<String>,
+    #[serde(skip)]
+    pub(super) ended_at_ms: Option<i64>,
 }
 
 impl Shown {
@@ -119,6 +173,11 @@ impl Shown {
             Some(Some(host)) if Some(host) != machine::host_name().as_deref() => format!(" on {host}"),
             Some(_) => " in another pid namespace".to_owned(),
         }
+    }
+
+    /// A command line of this program that concerns this store.
+    pub(super) fn command(&self, verb: &str) -> String {
+        format!("`openclaw-supervise {verb}{}`", self.options)
     }
 }
 
@@ -132,6 +191,7 @@ impl StandbyShown {
 impl ProbeShown {
     pub(super) fn new(PortProbe { observation, ready }: PortProbe) -> Self {
         let holder = observation.holder().cloned();
+        let user = observation.holder_uid().map(|uid| super::past::user_of(uid.into()));
         let (ready, ready_detail) = match ready {
             Some(Ok(Readiness { ready, detail })) => (Some(ready), Some(detail)),
             Some(Err(why)) => (None, Some(why)),
@@ -139,6 +199,17 @@ impl ProbeShown {
         };
         let (pid, command) = holder.map(|holder| (holder.pid, holder.command)).unzip();
         let (verdict, detail) = (observation.verdict.name(), observation.detail);
-        Self { verdict, detail, ready, ready_detail, pid, command }
+        Self { verdict, detail, ready, ready_detail, pid, command, user }
+    }
+
+    /// What `/readyz` names: `channel:NAME`, or another check of the gateway.
+    pub(super) fn failing(&self) -> Vec<FailingCheck> {
+        let detail = self.ready_detail.as_deref().filter(|_| self.ready == Some(false)).unwrap_or_default();
+        let named = detail.strip_prefix("not ready: ").unwrap_or(detail).split(", ").filter(|name| !name.is_empty());
+        let check = |name: &str| match name.strip_prefix("channel:") {
+            Some(channel) => FailingCheck { name: channel.to_owned(), is_channel: true },
+            None => FailingCheck { name: name.to_owned(), is_channel: false },
+        };
+        named.map(check).collect()
     }
 }

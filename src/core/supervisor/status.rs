@@ -1,7 +1,7 @@
 //! The status reply.
 
-use super::state::{Child, Poll, ProbePurpose, Rival, Standby, State, Stopping, TreePhase, WaitingFor};
-use super::{Moment, Supervisor};
+use super::state::{Child, Poll, ProbePurpose, Rival, Standby, State, StopReason, Stopping, TreePhase, WaitingFor};
+use super::{Intent, Moment, Supervisor};
 use crate::prelude::*;
 use crate::status::{GatewayStatus, Next, Status};
 use crate::{Generation, Hook};
@@ -26,6 +26,7 @@ impl Supervisor {
             restarts: self.restarts.spent_at(now, &self.policy),
             max_restarts: self.policy.max_restarts,
             restart_window: self.policy.restart_window,
+            restart_free: self.restarts.free_in(now, &self.policy),
             stop_timeout: self.policy.stop_timeout,
             output: self.output.clone(),
             strays: self.strays.clone(),
@@ -250,11 +251,41 @@ impl Supervisor {
             State::Examining(examining) => {
                 ("replace the gateway", within(examining.until), "it hangs; collecting evidence")
             }
+            State::Stopping(Stopping { tree: TreePhase::Draining { until, .. }, why, .. }) => {
+                ("kill what is left of the gateway", within(*until), self.drain_reason(*why))
+            }
             State::Stopping(stopping) => {
                 ("kill what is left of the gateway", within(stopping.deadline(policy)), "it is being stopped")
             }
             State::Sweeping { .. } | State::Exited => ("nothing", None, "the supervisor has ended"),
         };
-        Next { action, within, why: why.to_owned() }
+        let (of, then) = self.drain(now).unzip();
+        Next { action, within, of, then, why: why.to_owned() }
+    }
+
+    /// How long the drain that is under way may take in all, and what follows it.
+    fn drain(&self, now: Moment) -> Option<(Duration, String)> {
+        let State::Stopping(Stopping { tree: TreePhase::Draining { until, grace }, .. }) = &self.state else {
+            return None;
+        };
+        let then = match self.intent {
+            Intent::Run | Intent::Restart(_) => format!("gateway {}", self.generation.saturating_add(1)),
+            Intent::Detach(_) | Intent::Stop(_) | Intent::StopNow(_) => "the supervisor exits".to_owned(),
+        };
+        Some(((*grace).max(until.saturating_sub(now)), then))
+    }
+
+    fn drain_reason(&self, why: StopReason) -> &'static str {
+        match (&self.intent, why) {
+            (Intent::Stop(_) | Intent::StopNow(_), _) => "it drains: a stop was requested",
+            (_, StopReason::LeaseLost) => "it drains: another supervisor has the lease",
+            (_, StopReason::Unconfirmed) => "it drains: the store does not confirm the lease",
+            (_, StopReason::Hung) => "it drains: it hangs",
+            (_, StopReason::MemoryLimit) => "it drains: it uses more than --memory-max",
+            (Intent::Detach(_), _) => "it drains: a detach was requested",
+            (Intent::Restart(_) | Intent::Run, StopReason::Asked | StopReason::Died | StopReason::Orphaned) => {
+                "it drains: a restart was requested"
+            }
+        }
     }
 }

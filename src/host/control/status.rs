@@ -64,6 +64,8 @@ pub struct GatewayReply {
     pub up_ms: Option<u64>,
     pub healthy: Option<bool>,
     pub adopted: Option<bool>,
+    /// What is wrong with one that lives and is not replaced for it.
+    pub condition: Option<String>,
     pub rss_kb: Option<u64>,
     pub tree_rss_kb: Option<u64>,
     pub loop_cpu_ms: Option<u64>,
@@ -92,6 +94,8 @@ pub struct RestartsReply {
     pub in_window: Option<u32>,
     pub max: Option<u32>,
     pub window_ms: Option<u64>,
+    /// In how long one more is free.
+    pub free_in_ms: Option<u64>,
     pub for_memory: Option<u32>,
 }
 
@@ -101,6 +105,9 @@ pub struct NextReply {
     pub action: Option<String>,
     pub at: Option<String>,
     pub in_ms: Option<u64>,
+    /// How long the present phase may take in all.
+    pub of_ms: Option<u64>,
+    pub then: Option<String>,
     pub why: Option<String>,
 }
 
@@ -139,12 +146,15 @@ impl StatusReply {
                 in_window: Some(status.restarts),
                 max: Some(status.max_restarts),
                 window_ms: Some(milliseconds(status.restart_window)),
+                free_in_ms: status.restart_free.map(milliseconds),
                 for_memory: Some(status.memory_restarts),
             },
             next: NextReply {
                 action: Some(status.next.action.to_owned()),
                 at: status.next.within.and_then(stamp_in),
                 in_ms: status.next.within.map(milliseconds),
+                of_ms: status.next.of.map(milliseconds),
+                then: status.next.then,
                 why: Some(status.next.why),
             },
         }
@@ -161,6 +171,7 @@ impl GatewayReply {
             up_ms: gateway.up.map(milliseconds),
             healthy: Some(gateway.healthy),
             adopted: Some(gateway.adopted),
+            condition: gateway.condition.clone(),
             rss_kb: sample.rss_kb,
             tree_rss_kb: sample.tree_rss_kb,
             loop_cpu_ms: sample.cpu.map(milliseconds),

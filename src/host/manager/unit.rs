@@ -3,6 +3,8 @@
 use crate::platform::output::output;
 use crate::platform::proc;
 use crate::platform::standard_streams::has_terminal;
+use nix::unistd::{Uid, User};
+use std::collections::BTreeMap;
 use std::process::Command;
 use std::time::Duration;
 
@@ -10,6 +12,21 @@ const SYSTEMCTL_TIME_MAX: Duration = Duration::from_secs(2);
 
 /// More than the value of any property that we ask for.
 const ANSWER_MAX: usize = 128;
+
+/// In bytes: of all [`PROPERTIES`].
+const PROPERTIES_MAX: usize = 4096;
+
+/// What a person asks of a service.
+const PROPERTIES: &str = "LoadState,ActiveState,SubState,Result,UnitFileState,MainPID";
+
+/// A service of systemd as its manager shows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServiceProperties {
+    pub name: String,
+    /// `system manager`, `user manager` or `user manager of bob`.
+    pub manager: String,
+    pub properties: BTreeMap<String, String>,
+}
 
 /// The systemd unit that we run in.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -76,6 +93,26 @@ impl Unit {
         if self.is_users { "--user " } else { "" }
     }
 
+    /// The properties of the service as its manager shows them. `uid`: of its processes. `None` if systemd does not answer in
+    /// time.
+    pub(super) async fn properties(&self, uid: Option<u32>) -> Option<ServiceProperties> {
+        let mut command = Command::new("systemctl");
+        let own = rustix::process::geteuid().as_raw();
+        let (mut manager, mut user) = ("system manager".to_owned(), None);
+        if self.is_users {
+            command.arg("--user");
+            user = uid.filter(|uid| *uid != own);
+            manager = user.map_or_else(|| "user manager".to_owned(), |uid| format!("user manager of {}", name_of(uid)));
+        }
+        command.args(user.map(|uid| format!("--machine={}@", name_of(uid))));
+        command.args(["show", "-p", PROPERTIES, "--", &self.name]).env("LC_ALL", "C");
+        let answer = output(command, PROPERTIES_MAX, SYSTEMCTL_TIME_MAX).await.ok()?;
+        let text = String::from_utf8_lossy(&answer.text);
+        let pairs = text.lines().filter_map(|line| line.split_once('='));
+        let properties: BTreeMap<_, _> = pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+        (!properties.is_empty()).then(|| ServiceProperties { name: self.name.clone(), manager, properties })
+    }
+
     /// `None` if systemd does not answer in time, or with an empty value.
     pub(super) async fn property(&self, name: &str) -> Option<String> {
         let mut command = Command::new("systemctl");
@@ -83,6 +120,11 @@ impl Unit {
         let answer = output(command, ANSWER_MAX, SYSTEMCTL_TIME_MAX).await.ok()?;
         Some(String::from_utf8_lossy(&answer.text).trim().to_owned()).filter(|answer| !answer.is_empty())
     }
+}
+
+fn name_of(uid: u32) -> String {
+    let known = User::from_uid(Uid::from_raw(uid)).ok().flatten();
+    known.map_or_else(|| uid.to_string(), |user| user.name)
 }
 
 #[cfg(test)]
