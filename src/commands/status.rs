@@ -20,10 +20,10 @@ use crate::host::control::{
 };
 use crate::platform::proc::{self, ProcessState};
 use crate::settings::StatusSettings;
-use past::{EVENTS_READ, Past, WallTime};
+use past::{EVENTS_READ, RecordedPast, WallTime};
 pub use shown::NOT_HEALTHY;
 use shown::{
-    Elsewhere, Health, Last, LastGateway, LastSupervisor, PortProbe, ProbeShown, Severity, Shown, StandbyShown,
+    Elsewhere, Health, Last, LastGateway, LastSupervisor, PortProbe, ProbeShown, Shown, StandbyShown, Urgency,
 };
 use std::fs;
 use std::io::{self, IsTerminal};
@@ -31,6 +31,9 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use text::as_text;
+
+/// `answered_by` without a supervisor and a store.
+const NEITHER: &str = "nobody";
 
 /// Prints the status and returns the exit code.
 pub async fn run(settings: &StatusSettings, out: &mut (impl io::Write + IsTerminal + AsFd)) -> io::Result<u8> {
@@ -133,7 +136,7 @@ fn blank(settings: &StatusSettings) -> Shown {
     Shown {
         at: WallTime(0),
         sentence: String::new(),
-        severity: Severity::Error,
+        severity: Urgency::Error,
         supervisor: SupervisorReply::default(),
         gateway: None,
         lease: LeaseReply::default(),
@@ -142,7 +145,7 @@ fn blank(settings: &StatusSettings) -> Shown {
         generation: None,
         restarts: RestartsReply::default(),
         next: NextReply::default(),
-        answered_by: "nobody",
+        answered_by: NEITHER,
         trouble: None,
         elsewhere: None,
         standbys: Vec::new(),
@@ -157,8 +160,8 @@ fn blank(settings: &StatusSettings) -> Shown {
     }
 }
 
-fn past_of(record: Option<&StoreRecord>) -> Past {
-    Past::of(&record.and_then(|record| record.last(EVENTS_READ).ok()).unwrap_or_default())
+fn past_of(record: Option<&StoreRecord>) -> RecordedPast {
+    RecordedPast::of(&record.and_then(|record| record.last(EVENTS_READ).ok()).unwrap_or_default())
 }
 
 /// What the store has. `error` says why no supervisor answers.
@@ -213,7 +216,7 @@ async fn of_record(settings: &StatusSettings, error: &ConnectionError) -> Shown 
         gateway: gateway.as_ref().filter(|gateway| !matches!(gateway.life, Life::Gone(_))).map(living_gateway),
         lease: LeaseReply { held, epoch: owner.as_ref().map(|owner| owner.epoch), owner_pid },
         generation: gateway.as_ref().map(|gateway| gateway.generation),
-        answered_by: if record.is_some() { "store" } else { "nobody" },
+        answered_by: if record.is_some() { "store" } else { NEITHER },
         is_forbidden,
         trouble: trouble.or(unreadable),
         elsewhere,

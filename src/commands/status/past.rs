@@ -78,7 +78,7 @@ pub(super) struct LastConflict {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
-pub(super) struct Past {
+pub(super) struct RecordedPast {
     pub(super) exit: Option<LastExit>,
     pub(super) restart: Option<LastRestart>,
     pub(super) incident: Option<LastIncident>,
@@ -98,7 +98,7 @@ pub(super) struct Past {
     silence: Option<Duration>,
 }
 
-impl Past {
+impl RecordedPast {
     /// `entries`: oldest first.
     pub(super) fn of(entries: &[Entry]) -> Self {
         let mut past = Self::default();
@@ -283,14 +283,14 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn past(rows: &[(i64, &str, Value)]) -> Past {
+    fn past(rows: &[(i64, &str, Value)]) -> RecordedPast {
         let entry = |(at_ms, name, fields): &(i64, &str, Value)| Entry {
             id: 0,
             at_ms: *at_ms,
             name: (*name).to_owned(),
             fields: fields.as_object().unwrap().clone(),
         };
-        Past::of(&rows.iter().map(entry).collect::<Vec<_>>())
+        RecordedPast::of(&rows.iter().map(entry).collect::<Vec<_>>())
     }
 
     #[test]

@@ -1,7 +1,7 @@
-//! The sentence that `status` begins with: what runs, since when, why, at whose request, what comes next and what to do.
+//! The sentence that `status` begins with: what runs, since when, why, on which request, what comes next and what to do.
 
-use super::past::{LastStop, WallTime};
-use super::shown::{Health, Severity, Shown};
+use super::past::{LastExit, LastStop, WallTime};
+use super::shown::{Health, Shown, Urgency};
 use crate::commands::terminal::{Terminal, span};
 use crate::core::exit;
 use crate::core::report::human;
@@ -10,12 +10,12 @@ use std::fmt::Display;
 use std::time::Duration;
 
 /// The sentence, and how bad it is.
-pub(super) fn sentence(shown: &Shown, terminal: &Terminal) -> (Severity, String) {
-    let line = Line { shown, terminal };
+pub(super) fn sentence(shown: &Shown, terminal: &Terminal) -> (Urgency, String) {
+    let line = Wording { shown, terminal };
     if shown.answered_by == "supervisor" { line.answered() } else { line.unanswered() }
 }
 
-struct Line<'a> {
+struct Wording<'a> {
     shown: &'a Shown,
     terminal: &'a Terminal,
 }
@@ -30,14 +30,14 @@ fn first_part(text: &str) -> &str {
     text.split("; see the gateway's output").next().unwrap_or(text)
 }
 
-impl Line<'_> {
-    fn answered(&self) -> (Severity, String) {
+impl Wording<'_> {
+    fn answered(&self) -> (Urgency, String) {
         let shown = self.shown;
         match shown.supervisor.state.as_str() {
             "running" => self.running(),
-            "starting" => (Severity::Warning, self.starting()),
+            "starting" => (Urgency::Warning, self.starting()),
             "examining" => (
-                Severity::Error,
+                Urgency::Error,
                 format!(
                     "down{}: gateway {} does not answer; saving evidence, then it is replaced{}",
                     self.troubled(),
@@ -45,12 +45,12 @@ impl Line<'_> {
                     self.within()
                 ),
             ),
-            "stopping" => (Severity::Warning, self.stopping()),
-            "backing_off" => (Severity::Error, self.backing_off()),
-            "awaiting_word" => (Severity::Error, self.awaiting()),
+            "stopping" => (Urgency::Warning, self.stopping()),
+            "backing_off" => (Urgency::Error, self.backing_off()),
+            "awaiting_word" => (Urgency::Error, self.awaiting()),
             "standby" => self.standby(),
-            "exited" => (Severity::Warning, "the supervisor is exiting".to_owned()),
-            state => (Severity::Warning, self.between(state)),
+            "exited" => (Urgency::Warning, "the supervisor is exiting".to_owned()),
+            state => (Urgency::Warning, self.between(state)),
         }
     }
 
@@ -90,7 +90,7 @@ impl Line<'_> {
         self.shown.next.why.as_deref().unwrap_or_default()
     }
 
-    /// Why and at whose request the present gateway followed another one: `; restarted at 02:14 after 60 s without an answer`.
+    /// Why and on which request the present gateway followed another one: `; restarted at 02:14 after 60 s without an answer`.
     fn restarted(&self) -> String {
         let generation = self.generation();
         let restart = self.shown.last.past.restart.as_ref().filter(|restart| restart.generation == generation);
@@ -101,16 +101,15 @@ impl Line<'_> {
     }
 
     fn failing(&self) -> String {
-        let check = |name: &str, is_channel| match is_channel {
-            true => format!("channel {name} is not connected"),
-            false => format!("{name} is not ready"),
+        let check = |name: &str, is_channel| {
+            if is_channel { format!("channel {name} is not connected") } else { format!("{name} is not ready") }
         };
         let failing: Vec<_> =
             self.shown.failing.iter().map(|failing| check(&failing.name, failing.is_channel)).collect();
         if failing.is_empty() { String::new() } else { format!("; but {}", failing.join(", ")) }
     }
 
-    fn running(&self) -> (Severity, String) {
+    fn running(&self) -> (Urgency, String) {
         let shown = self.shown;
         let gateway = shown.gateway.as_ref();
         let up = gateway.and_then(|gateway| gateway.up_ms).map(|ms| span(Duration::from_millis(ms)));
@@ -122,7 +121,7 @@ impl Line<'_> {
                 self.troubled(),
                 self.generation()
             );
-            return (Severity::Warning, text);
+            return (Urgency::Warning, text);
         }
         if gateway.is_some_and(|gateway| gateway.healthy == Some(false)) {
             let due = self.due().unwrap_or_else(|| "soon".to_owned());
@@ -133,18 +132,15 @@ impl Line<'_> {
                 self.generation(),
                 around(" (", detail, ")")
             );
-            return (Severity::Error, text);
+            return (Urgency::Error, text);
         }
         if shown.health != Health::Healthy {
             let detail = shown.probe.as_ref().map(|probe| probe.detail.as_str()).unwrap_or_default();
-            return (
-                Severity::Warning,
-                format!("{up} for its supervisor, but not for this probe: {detail}{restarted}"),
-            );
+            return (Urgency::Warning, format!("{up} for its supervisor, but not for this probe: {detail}{restarted}"));
         }
         let planned = (shown.next.action.as_deref() == Some("restart the gateway"))
             .then(|| format!("; a requested restart comes {}: {}", self.due().unwrap_or_default(), self.why()));
-        let severity = if shown.failing.is_empty() { Severity::Info } else { Severity::Warning };
+        let severity = if shown.failing.is_empty() { Urgency::Info } else { Urgency::Warning };
         (severity, format!("{up}{}{restarted}{}", self.failing(), planned.unwrap_or_default()))
     }
 
@@ -177,7 +173,7 @@ impl Line<'_> {
     }
 
     fn ended(&self) -> String {
-        self.shown.last.past.exit.as_ref().map_or_else(|| "no gateway runs".to_owned(), |exit| exit.sentence())
+        self.shown.last.past.exit.as_ref().map_or_else(|| "no gateway runs".to_owned(), LastExit::sentence)
     }
 
     fn backing_off(&self) -> String {
@@ -218,32 +214,32 @@ impl Line<'_> {
             );
         }
         let action = self.shown.next.action.as_deref().unwrap_or("start a gateway");
-        let ended = past.exit.as_ref().filter(|_| past.down_since.is_some()).map(|exit| exit.sentence());
+        let ended = past.exit.as_ref().filter(|_| past.down_since.is_some()).map(LastExit::sentence);
         format!("{}{}about to {action}: {}", self.down(), around("", ended, "; "), self.why())
     }
 
-    fn standby(&self) -> (Severity, String) {
+    fn standby(&self) -> (Urgency, String) {
         let since = self.shown.supervisor.since.as_ref().and_then(|since| since.parse::<Timestamp>().ok());
         let since = around(" since ", since.map(|at| self.since(WallTime(at.as_millisecond()))), "");
         let healthy = self.shown.health == Health::Healthy;
         let serves = if healthy { "the gateway is up" } else { "no gateway serves on the port" };
-        let severity = if healthy { Severity::Info } else { Severity::Warning };
+        let severity = if healthy { Urgency::Info } else { Urgency::Warning };
         (
             severity,
             format!("standing by{since}: {}; {serves}; it takes over by itself once the owner is gone", self.why()),
         )
     }
 
-    fn unanswered(&self) -> (Severity, String) {
+    fn unanswered(&self) -> (Urgency, String) {
         let shown = self.shown;
         let trouble = shown.trouble.as_deref().unwrap_or("no supervisor answers");
         match shown.supervisor.state.as_str() {
             "none" => self.none(),
-            "silent" => (Severity::Error, self.silent()),
+            "silent" => (Urgency::Error, self.silent()),
             "elsewhere" => {
                 let healthy = shown.health == Health::Healthy;
                 let serves = if healthy { "the gateway is up" } else { "the gateway cannot be seen from here" };
-                let severity = if healthy { Severity::Info } else { Severity::Warning };
+                let severity = if healthy { Urgency::Info } else { Urgency::Warning };
                 let pid = around(" (pid ", shown.supervisor.pid, ")");
                 let text = format!("{serves}; its supervisor runs{}{pid}: {trouble}; ask there", shown.place());
                 (severity, text)
@@ -254,11 +250,11 @@ impl Line<'_> {
                 let serves =
                     if shown.health == Health::Healthy { "a gateway is up; the rest is unknown" } else { "unknown" };
                 (
-                    Severity::Warning,
+                    Urgency::Warning,
                     format!("{serves}, because this account may not ask the supervisor{user}: {trouble}; try {try_it}"),
                 )
             }
-            _ => (Severity::Error, format!("unknown, because the supervisor cannot be asked: {trouble}")),
+            _ => (Urgency::Error, format!("unknown, because the supervisor cannot be asked: {trouble}")),
         }
     }
 
@@ -286,7 +282,7 @@ impl Line<'_> {
         }
     }
 
-    fn none(&self) -> (Severity, String) {
+    fn none(&self) -> (Urgency, String) {
         let shown = self.shown;
         let start = shown.command("start-now");
         if let Some(trouble) = &shown.trouble {
@@ -301,7 +297,7 @@ impl Line<'_> {
                 String::new()
             };
             let up = if shown.is_forbidden && shown.health != Health::Healthy { "unknown" } else { up };
-            return (Severity::Warning, format!("{up}: {trouble}{advice}"));
+            return (Urgency::Warning, format!("{up}: {trouble}{advice}"));
         }
         let killed = shown.last.supervisor.as_ref().filter(|_| shown.last.past.stop.is_none());
         let killed = killed.map(|last| {
@@ -313,7 +309,7 @@ impl Line<'_> {
             let up = if shown.health == Health::Healthy { "up" } else { "running and not serving" };
             let text =
                 format!("not supervised: gateway {} is {up}{why}; have it supervised: {start}", gateway.generation);
-            return (Severity::Error, text);
+            return (Urgency::Error, text);
         }
         if shown.health == Health::Healthy {
             let pid = shown.probe.as_ref().and_then(|probe| probe.pid);
@@ -321,21 +317,21 @@ impl Line<'_> {
                 "a gateway that this program did not start answers{}; no supervisor runs for this store",
                 around(" (pid ", pid, ")")
             );
-            return (Severity::Warning, text);
+            return (Urgency::Warning, text);
         }
         if let Some(stop) = &shown.last.past.stop {
             return self.stopped(stop);
         }
         match killed {
-            Some(killed) => (Severity::Error, format!("{}{killed}; {}; start it: {start}", self.down(), self.ended())),
+            Some(killed) => (Urgency::Error, format!("{}{killed}; {}; start it: {start}", self.down(), self.ended())),
             None => (
-                Severity::Warning,
+                Urgency::Warning,
                 format!("not running: nothing is on record in {}; start it: {start}", shown.supervisor.store_dir),
             ),
         }
     }
 
-    fn stopped(&self, LastStop { at, exit_code, reason, by }: &LastStop) -> (Severity, String) {
+    fn stopped(&self, LastStop { at, exit_code, reason, by }: &LastStop) -> (Urgency, String) {
         let past = &self.shown.last.past;
         let start = self.shown.command("start-now");
         let since = self.since(past.down_since.unwrap_or(*at));
@@ -345,25 +341,23 @@ impl Line<'_> {
                 let asked = around(" by ", by.as_ref(), "");
                 let text =
                     if by.is_some() { format!("stopped on request{asked}") } else { first_part(reason).to_owned() };
-                (Severity::Info, format!("stopped since {since}: {text}; start it: {start}"))
+                (Urgency::Info, format!("stopped since {since}: {text}; start it: {start}"))
             }
             exit::EX_CONFIG
                 if past.exit.as_ref().is_some_and(|exit| exit.code == Some(78)) && past.conflict.is_none() =>
             {
                 let text =
                     format!("the configuration was refused (exit 78): {}; fix it, then {start}", first_part(reason));
-                (Severity::Error, format!("down since {since}: {text}"))
+                (Urgency::Error, format!("down since {since}: {text}"))
             }
             exit::GAVE_UP => {
                 let text = {
                     let reason = first_part(reason).trim_start_matches("gave up: ");
                     format!("gave up (exit 69): {reason}; last: {}; fix it, then {start}", self.ended())
                 };
-                (Severity::Error, format!("down since {since}: {text}"))
+                (Urgency::Error, format!("down since {since}: {text}"))
             }
-            code => {
-                (Severity::Error, format!("down since {since}: {} (exit {code}); then {start}", first_part(reason)))
-            }
+            code => (Urgency::Error, format!("down since {since}: {} (exit {code}); then {start}", first_part(reason))),
         }
     }
 }

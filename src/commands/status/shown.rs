@@ -1,6 +1,6 @@
 //! What `status` shows, as `--json` prints it: see docs/CONTROL.md and docs/status.schema.json.
 
-use super::past::{Past, WallTime};
+use super::past::{RecordedPast, WallTime};
 use crate::core::{Observation, Readiness, exit};
 use crate::host::control::{GatewayReply, LeaseReply, NextReply, RestartsReply, StatusReply, SupervisorReply};
 use crate::platform::machine;
@@ -41,7 +41,7 @@ pub(super) struct PortProbe {
 pub(super) struct Shown {
     pub(super) at: WallTime,
     pub(super) sentence: String,
-    pub(super) severity: Severity,
+    pub(super) severity: Urgency,
     pub(super) supervisor: SupervisorReply,
     pub(super) gateway: Option<GatewayReply>,
     pub(super) lease: LeaseReply,
@@ -77,7 +77,7 @@ pub(super) struct Shown {
 /// How bad the sentence is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub(super) enum Severity {
+pub(super) enum Urgency {
     Info,
     Warning,
     Error,
@@ -142,7 +142,7 @@ pub(super) struct Last {
     pub(super) supervisor: Option<LastSupervisor>,
     pub(super) gateway: Option<LastGateway>,
     #[serde(flatten)]
-    pub(super) past: Past,
+    pub(super) past: RecordedPast,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

@@ -1,9 +1,9 @@
 //! What a person reads in each state, on a fixed clock, and that `--json` has what docs/status.schema.json says.
 
-use super::past::{Past, WallTime};
+use super::past::{RecordedPast, WallTime};
 use super::sentence::sentence;
 use super::shown::{
-    Elsewhere, Health, Last, LastGateway, LastSupervisor, ProbeShown, Severity, Shown, StandbyShown, UnitShown,
+    Elsewhere, Health, Last, LastGateway, LastSupervisor, ProbeShown, Shown, StandbyShown, UnitShown, Urgency,
 };
 use super::text::as_text;
 use crate::commands::record::Entry;
@@ -31,14 +31,14 @@ fn stamp(seconds: i64) -> String {
 }
 
 /// Of events so many seconds ago.
-fn past(rows: &[(i64, &str, Value)]) -> Past {
+fn past(rows: &[(i64, &str, Value)]) -> RecordedPast {
     let entry = |(ago, name, fields): &(i64, &str, Value)| Entry {
         id: 0,
         at_ms: now() - ago * 1000,
         name: (*name).to_owned(),
         fields: fields.as_object().unwrap().clone(),
     };
-    Past::of(&rows.iter().map(entry).collect::<Vec<_>>())
+    RecordedPast::of(&rows.iter().map(entry).collect::<Vec<_>>())
 }
 
 fn exited(ago: i64, generation: u64, cause: &str, more: &Value) -> (i64, &'static str, Value) {
@@ -129,7 +129,7 @@ fn up() -> Shown {
     Shown {
         at: WallTime(now()),
         sentence: String::new(),
-        severity: Severity::Error,
+        severity: Urgency::Error,
         supervisor: reply.supervisor,
         gateway: Some(gateway(true)),
         lease: LeaseReply { held: Some(true), epoch: Some(7), owner_pid: Some(4242) },
@@ -423,14 +423,14 @@ fn unanswered_states() -> Vec<(&'static str, Shown)> {
         (
             "nothing on record",
             with(unanswered("none", &[]), |shown| {
-                (shown.last, shown.answered_by, shown.store_user) = (Last::default(), "nobody", None);
+                (shown.last, shown.answered_by, shown.store_user) = (Last::default(), super::NEITHER, None);
                 shown.lease = LeaseReply::default();
             }),
         ),
         (
             "a gateway of another program",
             with(unanswered("none", &[]), |shown| {
-                (shown.last, shown.answered_by) = (Last::default(), "nobody");
+                (shown.last, shown.answered_by) = (Last::default(), super::NEITHER);
                 (shown.probe, shown.health) = (up().probe, Health::Healthy);
             }),
         ),
@@ -451,7 +451,7 @@ fn unanswered_states() -> Vec<(&'static str, Shown)> {
                 shown.trouble =
                     Some("the control socket belongs to another user; ask as that user or as root".to_owned());
                 (shown.is_forbidden, shown.is_in_view, shown.health) = (true, false, Health::Unknown);
-                (shown.last, shown.answered_by) = (Last::default(), "nobody");
+                (shown.last, shown.answered_by) = (Last::default(), super::NEITHER);
             }),
         ),
         (
@@ -496,7 +496,7 @@ fn after_69_and_78_the_sentence_names_the_cause_and_what_to_do() {
         unanswered_states().into_iter().filter(|(name, _)| ["refused", "conflict", "gave up"].contains(name))
     {
         let (severity, sentence) = sentence(&shown, &terminal(200, false));
-        assert_eq!(severity, Severity::Error, "{name}");
+        assert_eq!(severity, Urgency::Error, "{name}");
         assert!(!sentence.contains("lease") && sentence.starts_with("down since 10:2"), "{sentence}");
         assert!(sentence.contains("then `openclaw-supervise start-now`"), "{sentence}");
     }

@@ -2,7 +2,7 @@
 
 use super::past::WallTime;
 use super::shown::{
-    Elsewhere, Health, LastGateway, LastSupervisor, ProbeShown, Severity, Shown, StandbyShown, UnitShown,
+    Elsewhere, Health, LastGateway, LastSupervisor, ProbeShown, Shown, StandbyShown, UnitShown, Urgency,
 };
 use crate::commands::terminal::{Style, Terminal};
 use crate::core::report::human;
@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use std::fmt::Display;
 use std::time::Duration;
 
-impl Severity {
+impl Urgency {
     fn style(self) -> Style {
         match self {
             Self::Info => Style::Green,

@@ -244,7 +244,12 @@ mod tests {
         StatusReply {
             supervisor: SupervisorReply { state: state.to_owned(), ..SupervisorReply::default() },
             gateway,
-            restarts: RestartsReply { in_window: Some(1), max: Some(6), window_ms: Some(3_600_000), for_memory: None },
+            restarts: RestartsReply {
+                in_window: Some(1),
+                max: Some(6),
+                window_ms: Some(3_600_000),
+                ..RestartsReply::default()
+            },
             next: NextReply { in_ms: Some(5000), why: Some(why.to_owned()), ..NextReply::default() },
             ..StatusReply::default()
         }
