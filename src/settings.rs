@@ -27,7 +27,8 @@ pub use install::{Scope, ServiceSettings};
 pub use policy::LogSettings;
 pub use process_context::{Environment, ProcessContext};
 pub use query_settings::{
-    DoctorSettings, EventsSettings, NotifySettings, ProbeSettings, Question, RequestSettings, StatusSettings, Subject,
+    DoctorSettings, EventsSettings, Fix, NotifySettings, ProbeSettings, Question, RequestSettings, StatusSettings,
+    Subject,
 };
 pub use run_settings::Settings;
 pub use usage_error::{UsageError, UsageErrors};
@@ -93,10 +94,14 @@ pub fn resolve(cli: &Cli, context: &ProcessContext) -> Result<Invocation, UsageE
             Invocation::Probe(Box::new(settings))
         }
         Some(Verb::Status { json, .. }) => Invocation::Status(Box::new(common().status(*json)?)),
-        Some(Verb::Doctor { json, .. }) => {
+        Some(Verb::Doctor { json, fix, dry_run, .. }) => {
             const TARGET: [&str; 6] = ["--port", "--host", "--state-dir", "--config", "--profile", "--store-dir"];
             let is_target_named = cli.typed.iter().any(|(option, _)| TARGET.contains(&option.as_str()));
-            Invocation::Doctor(Box::new(common().doctor(*json, is_target_named)?))
+            Invocation::Doctor(Box::new(common().doctor(
+                *json,
+                fix.then_some(Fix { dry_run: *dry_run }),
+                is_target_named,
+            )?))
         }
         Some(Verb::Install { service, .. }) => Invocation::Install(Box::new(install::install(cli, service, common())?)),
         Some(Verb::Uninstall { service, .. }) => {

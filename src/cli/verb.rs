@@ -54,6 +54,12 @@ pub enum Verb {
         /// Print one JSON object
         #[arg(long)]
         json: bool,
+        /// Mend what is ours and safe (units that `install` wrote, a drop-in of our own, a stale socket, the mode of the store), then check again
+        #[arg(long)]
+        fix: bool,
+        /// With --fix: show what would be changed, and change nothing
+        #[arg(long, requires = "fix")]
+        dry_run: bool,
         #[command(flatten)]
         options: Options,
     },

@@ -1,14 +1,17 @@
-//! `doctor`: checks the installation for what will fail, and prints the line that prevents it. It changes nothing.
+//! `doctor`: says why the gateway is down, checks the installation for what will fail, and prints the line that mends it. It
+//! changes nothing without `--fix`.
 //!
 //! `facts` asks systemd, launchd, the store and the kernel; `checks` are pure functions from facts to findings.
 
 mod checks;
 mod facts;
 mod finding;
+mod fix;
 
 #[cfg(any(test, feature = "fuzzing"))]
 pub use facts::systemd::read_any;
 
+use super::install;
 use super::terminal::Terminal;
 use crate::core::{Endpoint, Observation, Verdict, exit};
 use crate::gateway::probe::{Look, Prober};
@@ -30,22 +33,43 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// Writes the findings and returns the exit code.
+/// Writes the findings and returns the exit code. With `--fix` it mends first, and checks again.
 pub async fn run(settings: &DoctorSettings, out: &mut impl io::Write) -> io::Result<u8> {
-    let findings = diagnose(settings).await;
+    let mut diagnosis = diagnose(settings).await;
+    let mut actions = None;
+    if let Some(fix) = settings.fix {
+        let done = fix::run(&diagnosis.findings, diagnosis.unit.as_ref(), fix.dry_run);
+        if !fix.dry_run {
+            diagnosis = diagnose(settings).await;
+        }
+        actions = Some(done);
+    }
+    let findings = &diagnosis.findings;
     let text = if settings.json {
-        finding::as_json(&findings).to_string()
+        let mut object = finding::as_json(findings);
+        if let Some(actions) = &actions {
+            object["actions"] = fix::as_json(actions);
+        }
+        object.to_string()
     } else {
-        finding::as_text(&findings, &Terminal::of(&io::stdout()))
+        let text = finding::as_text(findings, &Terminal::of(&io::stdout()));
+        actions.as_ref().map_or(text.clone(), |actions| format!("{}\n\n{text}", fix::as_text(actions)))
     };
+    let has_failed = finding::has_failed(findings) || actions.iter().flatten().any(fix::Action::has_failed);
     match writeln!(out, "{text}").and_then(|()| out.flush()) {
         // Without a reader the exit code still tells.
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error),
-        _ => Ok(if finding::has_failed(&findings) { exit::FAILURE } else { exit::OK }),
+        _ => Ok(if has_failed { exit::FAILURE } else { exit::OK }),
     }
 }
 
-async fn diagnose(settings: &DoctorSettings) -> Vec<Finding> {
+/// The findings, and the unit that they are about.
+struct Diagnosis {
+    findings: Vec<Finding>,
+    unit: Option<UnitFacts>,
+}
+
+async fn diagnose(settings: &DoctorSettings) -> Diagnosis {
     let managers = if cfg!(target_os = "macos") { Vec::new() } else { facts::systemd::gather() };
     let units: Vec<&UnitFacts> = managers.iter().flat_map(|manager| manager.units.iter().flatten()).collect();
     let services = services(&managers, &units);
@@ -92,7 +116,7 @@ async fn diagnose(settings: &DoctorSettings) -> Vec<Finding> {
         let service = chosen.map_or_else(|| "the supervisor".to_owned(), |unit| unit.id().to_owned());
         findings.extend(checks::gateway::agreement(served, port, &service));
     }
-    findings
+    Diagnosis { findings, unit: chosen.cloned() }
 }
 
 /// What holds now: of the service, the supervisor, the gateway and its port.
@@ -196,6 +220,8 @@ fn check_unit(unit: &UnitFacts, examined: &SettingsFacts) -> Vec<Finding> {
         SystemdManager::Account(user) => lingers(user),
     };
     let mut findings = checks::unit::identity(unit, linger);
+    let renewal = unit.get("FragmentPath").and_then(|path| install::renewal(Path::new(path)));
+    findings.extend(renewal.map(checks::unit::outdated));
     if unit.get("LoadState").is_none_or(|state| state == "loaded") {
         let path = unit.command().map(|(path, _)| path).unwrap_or_default();
         let replaced = unit.main_pid().and_then(|pid| checks::unit::was_replaced(pid, &path));

@@ -10,11 +10,12 @@ mod search_path;
 mod unit;
 
 pub use error::Error;
+pub use managed_file::ManagedFile;
 
 use crate::core::exit;
 use crate::settings::{Scope, ServiceSettings};
 use conflicting_service::Harmless;
-use managed_file::{FileState, ManagedFile};
+use managed_file::FileState;
 use manager::{OnFailure, change, domain, is_active, systemctl};
 use nix::unistd::{Uid, User};
 use search_path::SearchPath;
@@ -32,6 +33,36 @@ const AFTER_REMOVAL: OnFailure = OnFailure::Abort("the files were removed; fix t
 
 /// The polling interval for a job that is being unloaded.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
+
+/// A unit file that an earlier version of `install` wrote and that was not edited since, as this version would write it.
+#[must_use]
+pub fn renewal(path: &Path) -> Option<ManagedFile> {
+    let there = managed_file::read(path).filter(|there| managed_file::is_ours(there))?;
+    Some(ManagedFile { path: path.to_owned(), text: unit::renewed(path, &there)? })
+}
+
+/// A drop-in of ours with these lines, each with the name of its section, besides those that it has already. `None` if the file
+/// there is of other origin, or was edited.
+#[must_use]
+pub fn drop_in(path: &Path, lines: &[(&'static str, String)]) -> Option<ManagedFile> {
+    let there = managed_file::read(path);
+    if there.as_ref().is_some_and(|there| !managed_file::is_ours(there)) || (there.is_none() && path.is_symlink()) {
+        return None;
+    }
+    let mut body = String::new();
+    for section in ["Unit", "Service"] {
+        let head = format!("[{section}]");
+        let inside = there.iter().flat_map(|text| text.lines().skip_while(|line| *line != head).skip(1));
+        let known = inside.take_while(|line| !line.starts_with('[')).map(str::to_owned);
+        let new = lines.iter().filter(|(of, _)| *of == section).map(|(_, line)| line.clone());
+        let mut all: Vec<String> = known.collect();
+        all.extend(new.filter(|line| !all.contains(line)).collect::<Vec<_>>());
+        if !all.is_empty() {
+            body = format!("{body}{head}\n{}\n", all.join("\n"));
+        }
+    }
+    Some(ManagedFile { path: path.to_owned(), text: unit::signed(&body) })
+}
 
 /// Writes, enables and starts the service.
 pub fn install(settings: &ServiceSettings, out: &mut impl Write) -> Result<u8, Error> {

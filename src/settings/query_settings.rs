@@ -37,6 +37,12 @@ pub struct StatusSettings {
     pub json: bool,
 }
 
+/// What `doctor --fix` may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Fix {
+    pub dry_run: bool,
+}
+
 #[derive(Debug, Clone)]
 pub struct DoctorSettings {
     pub subject: Subject,
@@ -46,6 +52,8 @@ pub struct DoctorSettings {
     pub run: Result<Box<Settings>, UsageErrors>,
     /// Whether the command line names a port, a profile or a directory, so that the service of that one is meant.
     pub is_target_named: bool,
+    /// `--fix`
+    pub fix: Option<Fix>,
     pub json: bool,
 }
 
@@ -154,12 +162,17 @@ impl Common<'_> {
     }
 
     /// What is wrong around it is a finding; only an error of the command line ends it.
-    pub(super) fn doctor(mut self, json: bool, is_target_named: bool) -> Result<DoctorSettings, UsageErrors> {
+    pub(super) fn doctor(
+        mut self,
+        json: bool,
+        fix: Option<Fix>,
+        is_target_named: bool,
+    ) -> Result<DoctorSettings, UsageErrors> {
         // The warnings are among the findings.
         let subject = Subject { warnings: Vec::new(), ..self.subject()? };
         let (endpoint, probe_timeout) = (self.target.resolved.endpoint.clone(), self.policy.probe_timeout);
         let run = run_settings::resolve(self);
-        Ok(DoctorSettings { subject, endpoint, probe_timeout, run, is_target_named, json })
+        Ok(DoctorSettings { subject, endpoint, probe_timeout, run, is_target_named, fix, json })
     }
 
     pub(super) fn events(mut self, count: u32, follow: bool, json: bool) -> Result<EventsSettings, UsageErrors> {

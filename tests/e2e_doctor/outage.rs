@@ -39,6 +39,27 @@ fn a_refused_configuration_a_spent_budget_and_a_killed_supervisor_fail() {
 }
 
 #[test]
+fn the_socket_of_a_killed_supervisor_is_removed_and_a_dry_run_removes_nothing() {
+    let ward = Ward::new("healthy");
+    let mut supervisor = ward.scene.start();
+    supervisor.wait_started();
+    supervisor.signal(Signal::SIGKILL);
+    supervisor.wait_exit();
+    let socket = ward.scene.state_dir().join("supervise/control.sock");
+    ward.ask().assert_is("supervisor", "warn", &["control.sock is left", "rm "]);
+    for (words, is_left) in [(&["--fix", "--dry-run"][..], true), (&["--fix"], false)] {
+        let output = ward.command(words).output().expect("the program starts");
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let verb = if is_left { "would remove " } else { "removed " };
+        assert!(text.starts_with(verb) && text.contains("control.sock"), "{text}");
+        assert_eq!((socket.exists(), output.status.code()), (is_left, Some(1)), "{text}");
+    }
+    ward.ask().assert_is("supervisor", "ok", &["not running"]);
+    let output = ward.command(&["--dry-run"]).output().expect("the program starts");
+    assert_eq!(output.status.code(), Some(2), "a dry run of what?");
+}
+
+#[test]
 fn a_backoff_that_stands_fails_with_its_end() {
     let ward = Ward::new("exit=1@50ms");
     let mut supervisor = ward.scene.launch().option("--backoff-max", "5m").start();

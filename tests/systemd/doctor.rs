@@ -203,6 +203,70 @@ fn doctor_fails_for_a_unit_that_failed_with_the_recorded_reason_and_names_the_ot
     }
 }
 
+/// The first line of a file that `install` writes, see `commands/install/managed_file.rs`.
+fn signed(body: &str) -> String {
+    let digest = openclaw_supervise::platform::hash::fnv1a(body.bytes());
+    format!(
+        "# written by 'openclaw-supervise install', digest {digest:016x}; settings go into a drop-in: systemctl edit\n{body}"
+    )
+}
+
+#[test]
+fn doctor_mends_a_unit_with_a_drop_in_of_its_own_and_a_dry_run_only_shows_it() {
+    let machine = Machine::boot("healthy");
+    assert!(machine.run(&["rm", "/etc/systemd/system/openclaw-supervise.service"]).status.success());
+    let write = |path: &str, text: &str| {
+        let script = r#"printf %s "$1" >"$0""#;
+        assert!(machine.run(&["sh", "-c", script, path, text]).status.success(), "{path}");
+    };
+    let text = "[Service]\nExecStart=/usr/local/bin/openclaw-supervise run\n[Install]\nWantedBy=bare.target\n";
+    write("/etc/systemd/system/keeper.service", text);
+    assert!(machine.systemctl(&["daemon-reload"]).status.success());
+    let path = "/etc/systemd/system/keeper.service.d/doctor.conf";
+    let output = machine.run(&["openclaw-supervise", "doctor", "--fix", "--dry-run"]);
+    let shown = String::from_utf8_lossy(&output.stdout);
+    for part in [&*format!("would write    {path}"), "    + KillMode=mixed", "would run      systemctl daemon-reload"] {
+        assert!(shown.contains(part), "{part}: {shown}");
+    }
+    assert!(!machine.run(&["test", "-e", path]).status.success(), "{shown}");
+    let mend = || {
+        let output = machine.run(&["openclaw-supervise", "doctor", "--fix", "--json"]);
+        let value: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {output:?}"));
+        (
+            value["actions"].as_array().cloned().unwrap_or_default(),
+            value["findings"].as_array().cloned().unwrap_or_default(),
+        )
+    };
+    let (actions, findings) = mend();
+    assert_eq!(actions.len(), 2, "{actions:#?}");
+    assert!(actions.iter().all(|action| action["outcome"] == "done"), "{actions:#?}");
+    for check in OF_UNIT.into_iter().chain(["start limit"]) {
+        assert_eq!(find(&findings, check)["level"], "ok", "{check}: {findings:#?}");
+    }
+    assert_eq!(mend().0, Vec::<Value>::new(), "nothing is left to mend");
+    assert!(!machine.run(&["grep", "-q", "KillMode", "/etc/systemd/system/keeper.service"]).status.success());
+}
+
+#[test]
+fn doctor_renews_a_unit_of_an_earlier_version_and_keeps_the_one_before() {
+    let machine = Machine::boot("healthy");
+    let path = "/etc/systemd/system/openclaw-supervise.service";
+    let shipped = include_str!("../../contrib/systemd/openclaw-supervise.service");
+    let body = shipped.split_once("\n[Unit]\n").map(|(_, body)| format!("[Unit]\n{body}")).unwrap_or_default();
+    let start = "ExecStart=/usr/local/bin/openclaw-supervise run --port 4\nEnvironment=PATH=/usr/local/bin:/usr/bin\n";
+    let now = body.replace("ExecStart=openclaw-supervise run\n", start);
+    let earlier = signed(&now.replace("Delegate=yes\n", "").replace("KillMode=mixed\n", ""));
+    let script = r#"printf %s "$1" >"$0""#;
+    assert!(machine.run(&["sh", "-c", script, path, &earlier]).status.success());
+    assert!(machine.systemctl(&["daemon-reload"]).status.success());
+    let output = machine.run(&["openclaw-supervise", "doctor", "--fix", "--port", "4"]);
+    let shown = String::from_utf8_lossy(&output.stdout);
+    assert!(shown.contains(&format!("wrote          {path} (the earlier one: {path}.bak)")), "{shown}");
+    let read = |path: &str| String::from_utf8_lossy(&machine.run(&["cat", path]).stdout).into_owned();
+    assert_eq!((read(path), read(&format!("{path}.bak"))), (signed(&now), earlier), "{shown}");
+    assert!(!shown.contains("doctor.conf") && !shown.contains("kill mode       KillMode=control-group"), "{shown}");
+}
+
 #[test]
 fn doctor_reads_the_words_of_a_command_as_systemd_does() {
     let machine = Machine::boot("healthy");

@@ -1,5 +1,6 @@
 //! The result of a check: its level, the reason, and the line that changes it.
 
+use crate::commands::install::ManagedFile;
 use crate::commands::terminal::{Style, Terminal};
 use crate::host::clock;
 use serde_json::{Value, json};
@@ -48,6 +49,8 @@ pub(super) enum Remedy {
     Directives { section: &'static str, lines: Vec<String> },
     /// `systemctl daemon-reload`
     Reload,
+    /// Writes a unit of ours as this version of `install` would.
+    Renew(ManagedFile),
     /// Removes the socket's file of a supervisor that is gone.
     StaleSocket(PathBuf),
     /// Removes the permissions of others from a directory.
@@ -56,18 +59,18 @@ pub(super) enum Remedy {
 
 /// The line to write, or the command to run.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Fix {
+pub(super) struct Advice {
     pub(super) text: String,
     pub(super) remedy: Option<Remedy>,
 }
 
-impl Fix {
+impl Advice {
     pub(super) fn with(text: impl Into<String>, remedy: Remedy) -> Self {
         Self { text: text.into(), remedy: Some(remedy) }
     }
 }
 
-impl<T: Into<String>> From<T> for Fix {
+impl<T: Into<String>> From<T> for Advice {
     fn from(text: T) -> Self {
         Self { text: text.into(), remedy: None }
     }
@@ -83,7 +86,7 @@ pub(super) struct Finding {
     pub(super) until: Option<i64>,
     /// The consequence.
     pub(super) why: Option<String>,
-    pub(super) fix: Option<Fix>,
+    pub(super) fix: Option<Advice>,
 }
 
 impl Finding {
@@ -100,7 +103,7 @@ impl Finding {
         check: &'static str,
         found: impl Into<String>,
         why: impl Into<String>,
-        fix: impl Into<Fix>,
+        fix: impl Into<Advice>,
     ) -> Self {
         Self { level: Level::Warn, why: Some(why.into()), fix: Some(fix.into()), ..Self::ok(check, found) }
     }
@@ -109,7 +112,7 @@ impl Finding {
         check: &'static str,
         found: impl Into<String>,
         why: impl Into<String>,
-        fix: impl Into<Fix>,
+        fix: impl Into<Advice>,
     ) -> Self {
         Self { level: Level::Fail, ..Self::warn(check, found, why, fix) }
     }
@@ -175,7 +178,13 @@ pub(super) fn as_text(findings: &[Finding], terminal: &Terminal) -> String {
     let mut groups: Vec<String> = levels.iter().map(|level| group(*level)).filter(|group| !group.is_empty()).collect();
     let counts: Vec<_> = levels.iter().map(|level| format!("{} {}", of(*level).count(), level.label())).collect();
     let worst = findings.iter().map(|finding| finding.level).max().unwrap_or(Level::Ok);
-    groups.push(terminal.paint(worst.style(), &counts.join(", ")));
+    let is_mendable =
+        |finding: &&Finding| finding.level != Level::Ok && finding.fix.as_ref().is_some_and(|fix| fix.remedy.is_some());
+    let hint = match findings.iter().filter(is_mendable).count() {
+        0 => String::new(),
+        count => format!("; doctor --fix can mend {count} of them (with --dry-run it shows how)"),
+    };
+    groups.push(format!("{}{hint}", terminal.paint(worst.style(), &counts.join(", "))));
     groups.join("\n\n")
 }
 

@@ -5,10 +5,10 @@ use super::error::Error;
 use super::manager::{is_active, user_name};
 use super::unit::{self, MACHINE_FOLDER};
 use super::{job, managed_file};
+use crate::platform::regular_file;
 use crate::settings::{Scope, ServiceSettings};
 use nix::unistd::User;
 use std::ffi::OsStr;
-use std::fs;
 use std::path::{Path, PathBuf};
 
 /// A service of OpenClaw's that does not conflict.
@@ -24,8 +24,9 @@ pub(super) enum Harmless {
 pub(super) fn check(settings: &ServiceSettings, program: &Path) -> Result<Vec<Harmless>, Error> {
     let mut harmless = Vec::new();
     for (path, manager) in openclaw_services(settings) {
-        // Not `exists`: a dangling symlink is no service.
-        let Ok(text) = fs::read_to_string(&path) else { continue };
+        // Not `exists`: a dangling symlink is no service. A FIFO would be waited for.
+        let Ok(text) = regular_file::head(&path, managed_file::SIZE_MAX) else { continue };
+        let text = String::from_utf8_lossy(&text);
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let counts = manager.is_none_or(|manager| is_enabled(&path) || is_active(&manager, &name));
         let other = port_of(&text).filter(|port| settings.port.is_some_and(|ours| ours != *port));

@@ -13,12 +13,12 @@ use std::path::{Path, PathBuf};
 const SIGN: &str = "written by 'openclaw-supervise install', digest ";
 
 /// Many times what a unit has. A longer file is of other origin.
-const SIZE_MAX: u64 = 1024 * 1024;
+pub(super) const SIZE_MAX: u64 = 1024 * 1024;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct ManagedFile {
-    pub(super) path: PathBuf,
-    pub(super) text: String,
+pub struct ManagedFile {
+    pub path: PathBuf,
+    pub text: String,
 }
 
 /// What is at the path of a managed file.
@@ -39,11 +39,16 @@ pub(super) fn sign(open: &str, close: &str, body: &str) -> String {
 }
 
 /// Whether a text has a digest line and was not edited since.
-fn is_ours(text: &str) -> bool {
+pub(super) fn is_ours(text: &str) -> bool {
     let mut lines = text.splitn(2, '\n');
     let (Some(first), Some(body)) = (lines.next(), lines.next()) else { return false };
     let Some((_, rest)) = first.split_once(SIGN) else { return false };
     rest.get(..16).is_some_and(|found| found == format!("{:016x}", fnv1a(body.bytes())))
+}
+
+/// A file with its text; `None` if it is missing, or no regular file.
+pub(super) fn read(path: &Path) -> Option<String> {
+    regular_file::head(path, SIZE_MAX).ok().map(|text| String::from_utf8_lossy(&text).into_owned())
 }
 
 /// `text` is what would be written to `path`.
@@ -69,7 +74,7 @@ pub(super) fn inspect(path: &Path, text: Option<&str>) -> io::Result<FileState> 
 
 impl ManagedFile {
     /// Atomic.
-    pub(super) fn write(&self) -> io::Result<()> {
+    pub fn write(&self) -> io::Result<()> {
         let folder = self.path.parent().unwrap_or(Path::new("/"));
         fs::create_dir_all(folder)?;
         let name = self.path.file_name().unwrap_or_default().to_string_lossy();

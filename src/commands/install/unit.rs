@@ -102,12 +102,31 @@ pub(super) fn plan(
         Scope::Machine { .. } => vec![body_of(OF_MACHINE).to_owned(), format!("[Service]\nExecStart=\n{start}")],
     };
     let files = paths(settings).into_iter().zip(texts);
-    Ok(files
-        .map(|(path, text)| ManagedFile {
-            path,
-            text: sign("# ", "; settings go into a drop-in: systemctl edit", &text),
-        })
-        .collect())
+    Ok(files.map(|(path, text)| ManagedFile { path, text: signed(&text) }).collect())
+}
+
+/// A unit that an earlier version wrote, as this one would write it: with the command and the PATH that it has. `None` if it is
+/// up to date, or none of ours.
+pub(super) fn renewed(path: &Path, there: &str) -> Option<String> {
+    let name = path.file_name()?.to_str()?;
+    let stem = name.strip_suffix(".service")?;
+    let body = if stem.strip_prefix("openclaw-supervise").is_some_and(|rest| rest.ends_with('@')) {
+        body_of(OF_MACHINE).to_owned()
+    } else {
+        let profile = stem.strip_prefix("openclaw-supervise")?;
+        let line = |start: &str| there.lines().rfind(|line| line.starts_with(start) && line.len() > start.len());
+        let search_path = line("Environment=PATH=").or_else(|| line("Environment=\"PATH="))?;
+        let start = format!("{}\n{search_path}\n", line("ExecStart=")?);
+        let (shipped, openclaws) = (body_of(OF_USER), format!("openclaw-gateway{profile}.service"));
+        let conflict = conflict_of(shipped).filter(|_| !there.contains("\nConflicts=")).unwrap_or_default();
+        let text = shipped.replacen(conflict, "", 1).replace("openclaw-gateway.service", &openclaws);
+        text.replacen(SHIPPED_START, &start, 1)
+    };
+    Some(signed(&body)).filter(|text| text != there)
+}
+
+pub(super) fn signed(body: &str) -> String {
+    sign("# ", "; settings go into a drop-in: systemctl edit", body)
 }
 
 /// Removes the comment on how to copy the shipped unit.
@@ -151,6 +170,24 @@ mod tests {
             assert_eq!(quote(OsStr::new(word)).unwrap(), expected);
         }
         assert!(quote(OsStr::new("a\nExecStart=evil")).is_err());
+    }
+
+    #[test]
+    fn a_unit_of_an_earlier_version_keeps_its_command_and_its_path() {
+        let start = "ExecStart=/opt/openclaw-supervise run --port 1\nEnvironment=PATH=/opt/bin\n";
+        let now = body_of(OF_USER).replacen(SHIPPED_START, start, 1);
+        let path = Path::new("/u/openclaw-supervise.service");
+        assert_eq!(renewed(path, &signed(&now)), None, "up to date");
+        let earlier = now.replacen("Delegate=yes\n", "", 1);
+        assert_eq!(renewed(path, &signed(&earlier)), Some(signed(&now)));
+        // One beside OpenClaw's own service on another port, and one of a profile.
+        let without = now.replacen(conflict_of(&now).unwrap(), "", 1);
+        assert_eq!(renewed(path, &signed(&without)), None);
+        let of_work = renewed(Path::new("/u/openclaw-supervise-work.service"), &signed(&earlier)).unwrap();
+        assert!(of_work.contains("\nConflicts=openclaw-gateway-work.service\n"), "{of_work}");
+        let template = renewed(Path::new("/u/openclaw-supervise@.service"), "[Unit]\n").unwrap();
+        assert_eq!(template, signed(body_of(OF_MACHINE)));
+        assert_eq!(renewed(Path::new("/u/other.service"), &signed(&earlier)), None);
     }
 
     #[test]

@@ -156,7 +156,12 @@ fn watchdog(unit: &UnitFacts) -> Finding {
 fn restart(unit: &UnitFacts) -> Finding {
     let policy = unit.get("Restart").unwrap_or("unknown");
     let found = format!("Restart={policy}");
-    let fix = unit.line("Service", "Restart=always");
+    // It comes with the exit codes after which another start does not help.
+    let fix = if lists(unit, "RestartPreventExitStatus", exit::EX_CONFIG) {
+        unit.line("Service", "Restart=always")
+    } else {
+        unit.lines("Service", &["Restart=always", "RestartPreventExitStatus=78"])
+    };
     match policy {
         "always" => Finding::ok("restart", found),
         "no" => Finding::fail("restart", found, "a supervisor that is killed stays down, and the gateway with it", fix),

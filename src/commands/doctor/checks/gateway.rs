@@ -1,7 +1,7 @@
 //! The supervisor's socket, the lease and the port.
 
 use crate::commands::doctor::facts::store::{LeaseFacts, SocketFacts, StoreFacts};
-use crate::commands::doctor::finding::{Finding, Fix, Remedy};
+use crate::commands::doctor::finding::{Advice, Finding, Remedy};
 use crate::core::lease::Life;
 use crate::core::{Observation, Owner, Phase, Verdict};
 
@@ -49,7 +49,7 @@ fn permissions(facts: &GatewayFacts) -> Option<Finding> {
         "store",
         format!("{shown} can be written to by others (mode {mode:o})"),
         "they could replace the records of the supervisor",
-        Fix::with(format!("chmod go-w {shown}"), Remedy::Private(dir.clone())),
+        Advice::with(format!("chmod go-w {shown}"), Remedy::Private(dir.clone())),
     ))
 }
 
@@ -79,7 +79,7 @@ fn supervisor(facts: &GatewayFacts) -> Finding {
                 check,
                 format!("not running, and {} is left of one that is gone", path.display()),
                 "other programs take it for a supervisor that does not answer",
-                Fix::with(format!("rm {}", path.display()), Remedy::StaleSocket(path.clone())),
+                Advice::with(format!("rm {}", path.display()), Remedy::StaleSocket(path.clone())),
             ),
             None => Finding::ok(check, "not running"),
         },

@@ -3,7 +3,7 @@
 use super::DRAIN_MAX;
 use crate::commands::doctor::facts::openclaw::{NodeFacts, OpenclawPackage};
 use crate::commands::doctor::facts::settings::{SettingsFacts, SettingsOrigin};
-use crate::commands::doctor::finding::{Finding, Fix};
+use crate::commands::doctor::finding::{Advice, Finding};
 use crate::core::report::human;
 use crate::settings::UsageError;
 use std::ffi::{OsStr, OsString};
@@ -221,7 +221,7 @@ pub(in super::super) fn stop_timeout(own: Duration) -> Finding {
 }
 
 /// `soft`: the limit, if there is one; `fix`: how to raise it.
-pub(in super::super) fn open_files(soft: Option<u64>, fix: Fix) -> Finding {
+pub(in super::super) fn open_files(soft: Option<u64>, fix: Advice) -> Finding {
     let check = "open files";
     match soft {
         None => Finding::ok(check, "no limit"),

@@ -3,7 +3,8 @@
 use crate::commands::doctor::facts::program::is_ours;
 use crate::commands::doctor::facts::service_manager::{SystemdManager, user_name};
 use crate::commands::doctor::facts::systemd::UnitFacts;
-use crate::commands::doctor::finding::{Finding, Fix, Remedy};
+use crate::commands::doctor::finding::{Advice, Finding, Remedy};
+use crate::commands::install::ManagedFile;
 use crate::platform::proc;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -66,7 +67,7 @@ pub(in super::super) fn identity(unit: &UnitFacts, linger: Option<bool>) -> Vec<
             "daemon-reload",
             "the unit's files have changed since systemd read them",
             "the findings below are about what systemd has loaded, not about the files",
-            Fix::with(format!("{systemctl} daemon-reload"), Remedy::Reload),
+            Advice::with(format!("{systemctl} daemon-reload"), Remedy::Reload),
         ));
     }
     findings.push(if unit.is_transient() {
@@ -109,6 +110,16 @@ fn loaded(unit: &UnitFacts) -> Finding {
     let drop_ins = unit.get("DropInPaths").map(|paths| format!(", with {paths}")).unwrap_or_default();
     let active = unit.get("ActiveState").unwrap_or("unknown");
     Finding::ok("unit", format!("{} ({}) is {active}: {fragment}{drop_ins}", unit.id(), unit.manager.name()))
+}
+
+/// A unit that another version of `install` wrote. `file`: as this one would write it.
+pub(in super::super) fn outdated(file: ManagedFile) -> Finding {
+    Finding::warn(
+        "unit file",
+        format!("{} was written by another version of `install`", file.path.display()),
+        "it lacks what has changed in the unit since",
+        Advice::with("openclaw-supervise doctor --fix, or openclaw-supervise install", Remedy::Renew(file)),
+    )
 }
 
 fn lingers(user: &str, linger: Option<bool>) -> Finding {

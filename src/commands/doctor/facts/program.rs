@@ -10,6 +10,9 @@ use std::time::Duration;
 /// The time that a program may take.
 const TIME_MAX: Duration = Duration::from_secs(2);
 
+/// The time that a change may take, such as a daemon-reload of many units.
+const CHANGE_TIME_MAX: Duration = Duration::from_mins(1);
+
 /// In bytes: more than `systemctl show` prints for all units of a large machine.
 const OUTPUT_MAX: usize = 4 * 1024 * 1024;
 
@@ -35,6 +38,18 @@ pub(in super::super) fn output(command: Command) -> Result<String, ProgramError>
         }
         Err(OutputError::TimedOut(_)) => Err(ProgramError::TimedOut(name)),
         Ok(_) | Err(OutputError::NotStarted { .. } | OutputError::Unreadable(_)) => Err(ProgramError::Silent(name)),
+    }
+}
+
+/// Runs a program that changes something; the error is what it printed.
+pub(in super::super) fn success(command: Command) -> Result<(), String> {
+    match output_blocking(command, OUTPUT_MAX, CHANGE_TIME_MAX) {
+        Ok(Output { status, .. }) if status.success() => Ok(()),
+        Ok(Output { status, errors, .. }) => {
+            let errors = String::from_utf8_lossy(&errors).trim().replace('\n', " ");
+            Err(if errors.is_empty() { status.to_string() } else { errors })
+        }
+        Err(error) => Err(error.to_string()),
     }
 }
 

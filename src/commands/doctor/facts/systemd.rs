@@ -5,7 +5,7 @@ use super::command_line::{exec_start, exec_words, shell_words};
 use super::program::{self, ProgramError, is_ours};
 use super::service_manager::{SystemdManager, accounts, name_of};
 use super::unit_files;
-use crate::commands::doctor::finding::{Fix, Remedy};
+use crate::commands::doctor::finding::{Advice, Remedy};
 use crate::gateway::openclaw;
 use crate::host::clock;
 use crate::host::manager::time_span;
@@ -199,14 +199,14 @@ impl UnitFacts {
     }
 
     /// How to change one of its settings.
-    pub(in super::super) fn line(&self, section: &'static str, line: &str) -> Fix {
+    pub(in super::super) fn line(&self, section: &'static str, line: &str) -> Advice {
         self.lines(section, &[line])
     }
 
-    pub(in super::super) fn lines(&self, section: &'static str, lines: &[&str]) -> Fix {
+    pub(in super::super) fn lines(&self, section: &'static str, lines: &[&str]) -> Advice {
         let text =
             format!("{} (in [{section}], with `{} edit {}`)", lines.join(" and "), self.manager.systemctl(), self.id());
-        Fix::with(text, Remedy::Directives { section, lines: lines.iter().map(|&line| line.to_owned()).collect() })
+        Advice::with(text, Remedy::Directives { section, lines: lines.iter().map(|&line| line.to_owned()).collect() })
     }
 }
 
@@ -241,6 +241,18 @@ pub(in super::super) fn gather() -> Vec<ManagerFacts> {
 }
 
 fn systemctl(manager: &SystemdManager, words: &[&str]) -> Result<String, ProgramError> {
+    program::output(command(manager, words))
+}
+
+/// Has it read its files again.
+///
+/// # Errors
+/// What systemctl printed.
+pub(in super::super) fn reload(manager: &SystemdManager) -> Result<(), String> {
+    program::success(command(manager, &["daemon-reload"]))
+}
+
+fn command(manager: &SystemdManager, words: &[&str]) -> Command {
     let mut command = Command::new("systemctl");
     command.args(["--no-pager", "--no-ask-password"]);
     match manager {
@@ -264,7 +276,7 @@ fn systemctl(manager: &SystemdManager, words: &[&str]) -> Result<String, Program
     command.args(words);
     // The output is parsed.
     command.env("LC_ALL", "C").env("SYSTEMD_COLORS", "0");
-    program::output(command)
+    command
 }
 
 fn units(manager: &SystemdManager) -> Result<Vec<UnitFacts>, ProgramError> {
