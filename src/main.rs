@@ -5,7 +5,8 @@ use openclaw_supervise::commands::{self, man::ManError, status::NOT_HEALTHY, ter
 use openclaw_supervise::core::{Report, exit};
 use openclaw_supervise::gateway::probe::Prober;
 use openclaw_supervise::host::notify::Notifier;
-use openclaw_supervise::host::{clock, signals, stderr, telemetry};
+use openclaw_supervise::host::termination_log::TerminationLog;
+use openclaw_supervise::host::{clock, log_file, manager, signals, stderr, telemetry};
 use openclaw_supervise::platform::{heap, system_calls};
 use openclaw_supervise::settings::{
     self, Invocation, LogSettings, ProbeSettings, ProcessContext, ServiceSettings, Settings, Subject, UsageError,
@@ -38,16 +39,36 @@ fn main() -> ExitCode {
     let code = match Cli::read(std::env::args_os(), |name| context.variable(name)) {
         Ok(cli) => match resolve(&cli, &context) {
             Ok((invocation, guard)) => invoke(invocation, guard),
-            Err(errors) => refuse(&errors.to_string(), errors.exit_code()),
+            Err(errors) => {
+                last_words(&cli, &context).write(errors.exit_code(), &errors.to_string());
+                refuse(&errors.to_string(), errors.exit_code())
+            }
         },
         Err(error) if error.use_stderr() => {
             let error = UsageErrors::from(UsageError::CommandLine(cli::line(&error)));
+            // Of a command that runs beside the supervisor of a container, the kubelet has nothing to show.
+            if manager::container().is_some_and(|container| container.ends_with_us) {
+                TerminationLog::Auto.write(error.exit_code(), &error.to_string());
+            }
             refuse(&error.to_string(), error.exit_code())
         }
         Err(help) => print(&wrapped(&help)),
     };
-    stderr::flush();
+    flush();
     ExitCode::from(code)
+}
+
+fn flush() {
+    log_file::flush();
+    stderr::flush();
+}
+
+/// Where the reason of a failed start goes beside stderr.
+fn last_words(cli: &Cli, context: &ProcessContext) -> TerminationLog {
+    match cli.verb {
+        None | Some(Verb::Run { .. } | Verb::Gateway { .. }) => settings::termination_log(&cli.options, context),
+        Some(_) => TerminationLog::Off,
+    }
 }
 
 /// While it lives, a hang is given up after its time.
@@ -61,6 +82,7 @@ fn resolve(cli: &Cli, context: &ProcessContext) -> Result<(Invocation, Guard), U
         None | Some(Verb::Run { .. } | Verb::Gateway { .. }) => (START_TIME_MAX, exit::FAILURE),
         Some(_) => (ANSWER_TIME_MAX, exit::FAILURE),
     };
+    let last_words = last_words(cli, context);
     let watch = move || {
         let mut waited = Duration::ZERO;
         while waited < limit && (waited.is_zero() || !signals::is_stop_pending()) {
@@ -69,10 +91,9 @@ fn resolve(cli: &Cli, context: &ProcessContext) -> Result<(Invocation, Guard), U
                 Ok(()) | Err(RecvTimeoutError::Disconnected) => return,
             }
         }
-        refuse(
-            &format!("openclaw-supervise: {}", hangs("the state, store, configuration or program path", waited)),
-            code,
-        );
+        let what = hangs("the state, store, configuration or program path", waited);
+        last_words.write(code, &what);
+        refuse(&format!("openclaw-supervise: {what}"), code);
         end(code);
     };
     // Without the thread it is as it would be without a hang.
@@ -90,7 +111,7 @@ fn hangs(what: &str, time: Duration) -> String {
 
 #[expect(clippy::disallowed_methods, reason = "the main thread is in a system call that does not return")]
 fn end(code: u8) -> ! {
-    stderr::flush();
+    flush();
     std::process::exit(code.into())
 }
 
@@ -148,7 +169,7 @@ type Serve = fn(&ServiceSettings, &mut io::Stdout) -> Result<u8, commands::insta
 /// A signal ends it, and the programs that it runs, as it does any other program.
 fn serve(settings: &ServiceSettings, verb: Serve) -> u8 {
     signals::release();
-    telemetry::install(settings.log.format, settings.log.level);
+    telemetry::install(settings.log.format, settings.log.level, None);
     verb(settings, &mut io::stdout()).unwrap_or_else(|error| {
         tracing::error!("{error}");
         error.exit_code()
@@ -156,11 +177,18 @@ fn serve(settings: &ServiceSettings, verb: Serve) -> u8 {
 }
 
 fn run(settings: Settings, guard: Option<Guard>) -> u8 {
-    let log = settings.log;
+    let (log, last_words) = (settings.log, settings.termination_log.clone());
+    telemetry::install(log.format, log.level, settings.log_file.clone());
     in_runtime(log, async {
         match commands::run::run(settings, move || drop(guard)).await {
-            Ok(outcome) => outcome.code,
+            Ok(outcome) => {
+                if outcome.code != exit::OK {
+                    last_words.write(outcome.code, &outcome.reason);
+                }
+                outcome.code
+            }
             Err(error) => {
+                last_words.write(error.exit_code(), &error.to_string());
                 let report = Report::SupervisorStopped { exit_code: error.exit_code(), reason: error.to_string() };
                 telemetry::Record::new(&report, clock::wall_ms()).emit();
                 Notifier::from_environment().notify_status(&error.to_string());
@@ -211,7 +239,7 @@ fn ask(subject: &Subject, unknown: u8, command: impl Future<Output = io::Result<
 
 /// One thread: the work is waiting, and a second thread would only cost memory and wake-ups.
 fn in_runtime(log: LogSettings, work: impl Future<Output = u8>) -> u8 {
-    telemetry::install(log.format, log.level);
+    telemetry::install(log.format, log.level, None);
     match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime.block_on(work),
         Err(error) => {
@@ -242,8 +270,11 @@ fn print(text: &str) -> u8 {
 
 /// Reports an invocation that cannot be carried out, on stderr and to the service manager.
 fn refuse(message: &str, code: u8) -> u8 {
-    // Where stderr is closed, the service manager alone learns it.
-    let _closed = writeln!(io::stderr().lock(), "{message}");
+    let priority = telemetry::priority(tracing::Level::ERROR);
+    for line in message.lines() {
+        // Where stderr is closed, the service manager alone learns it.
+        let _closed = writeln!(io::stderr().lock(), "{priority}{line}");
+    }
     Notifier::from_environment().notify_status(message);
     code
 }

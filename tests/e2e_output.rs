@@ -46,6 +46,8 @@ fn each_line_in_json_is_one_event_with_its_time_and_generation() {
         let at: jiff::Timestamp = at.parse().unwrap_or_else(|error| panic!("{at:?} is no RFC 3339 stamp: {error}"));
         assert!(before.is_none_or(|before| before <= at), "{} came late", event.value());
         before = Some(at);
+        assert!(["info", "warn", "error"].contains(&event.text("level")), "{}", event.value());
+        assert!(!event.text("message").is_empty(), "{}", event.value());
         if event.name().starts_with("gateway.") {
             assert!((1..=3).contains(&event.number("generation")), "{}", event.value());
         }
@@ -88,6 +90,90 @@ fn text_lines_carry_the_same_names_and_no_escapes() {
         assert!(lines.iter().any(|line| line.contains(name)), "no line has {name}\n{}", supervisor.story());
     }
     assert!(!lines.iter().any(|line| line.contains('\u{1b}') || line.is_empty()), "{}", supervisor.story());
+}
+
+#[test]
+fn the_log_file_has_every_event_alone_also_after_it_was_renamed() {
+    let scene = Scene::new("healthy");
+    let path = scene.root().join("events.log");
+    let option = path.display().to_string();
+    let noisy =
+        [&["sh", "-c", "echo noise >&2; exec \"$@\"", "sh"].map(str::to_owned)[..], &scene.gateway_words()].concat();
+    let words: Vec<&str> = noisy.iter().map(String::as_str).collect();
+    let mut supervisor = scene.launch().option("--log-file", &option).words(&words).start();
+    supervisor.wait_started();
+    let renamed = scene.root().join("events.log.1");
+    std::fs::rename(&path, &renamed).expect("it is there");
+    supervisor.signal(Signal::SIGTERM);
+    supervisor.expect_exit(0);
+    assert!(supervisor.lines().iter().any(|line| matches!(line, Line::Text(text) if text == "noise")));
+    let [before, after] = [&renamed, &path].map(|path| std::fs::read_to_string(path).expect("it is there"));
+    let written: Vec<serde_json::Value> =
+        before.lines().chain(after.lines()).map(|line| serde_json::from_str(line).expect(line)).collect();
+    let events: Vec<_> = supervisor.events().iter().map(|event| event.value().clone()).collect();
+    assert_eq!(written, events);
+    assert!(after.contains("supervisor.stopped") && before.contains("gateway.started"), "{before}---\n{after}");
+}
+
+#[test]
+fn a_log_file_that_cannot_be_written_is_told_once_and_ends_nothing() {
+    let scene = Scene::new("healthy");
+    for path in [scene.root().join("missing/events.log"), "/dev/full".into(), scene.root().to_owned()] {
+        let option = path.display().to_string();
+        let mut supervisor = scene.launch().option("--log-file", &option).start();
+        supervisor.wait_started();
+        supervisor.signal(Signal::SIGTERM);
+        supervisor.expect_exit(0);
+        let told =
+            |event: &support::supervisor::Event| event.name() == "log" && event.text("message").contains(&option);
+        assert_eq!(supervisor.events().iter().filter(|event| told(event)).count(), 1, "{}", supervisor.story());
+    }
+}
+
+#[test]
+fn the_termination_log_has_the_last_words_of_a_failure_and_none_of_a_stop() {
+    let scene = Scene::new("healthy; exit=78; exit=1");
+    let path = scene.root().join("termination-log");
+    let launch = || scene.launch().option("--termination-log", &path.display().to_string());
+    let mut supervisor = launch().start();
+    supervisor.wait_started();
+    supervisor.signal(Signal::SIGTERM);
+    supervisor.expect_exit(0);
+    assert!(!path.exists());
+    for (code, parts) in [(78, ["exited with 78", "start again"]), (69, ["gave up after", "fix the cause"])] {
+        let mut supervisor = launch().option("--max-restarts", "1").start();
+        supervisor.expect_exit(code);
+        let words = std::fs::read_to_string(&path).expect("it is there");
+        assert!(words.starts_with(&format!("openclaw-supervise ended with exit code {code}: ")), "{words}");
+        assert!(words.lines().count() == 1 && words.ends_with('\n'), "{words}");
+        assert!(parts.iter().all(|part| words.contains(part)), "{words}");
+    }
+    let mut command =
+        scene.launch().option("--termination-log", &path.display().to_string()).words(&["/none"]).command();
+    assert_eq!(command.output().expect("it runs").status.code(), Some(78));
+    let words = std::fs::read_to_string(&path).expect("it is there");
+    assert!(words.contains("exit code 78") && words.contains("/none"), "{words}");
+}
+
+#[test]
+fn a_crash_loop_is_an_error_and_a_single_crash_and_a_stop_are_none() {
+    let scene = Scene::new("exit=1");
+    let mut supervisor = scene.launch().option("--max-restarts", "3").start();
+    supervisor.expect_exit(69);
+    let levels: Vec<_> = supervisor
+        .events()
+        .iter()
+        .filter(|event| event.name() == "restart.scheduled")
+        .map(|event| (event.number("failures"), event.text("level").to_owned()))
+        .collect();
+    assert_eq!(levels, [(1, "warn".to_owned()), (2, "warn".to_owned()), (3, "error".to_owned())]);
+    assert!(supervisor.last("restart.scheduled").text("message").starts_with("crash loop; next start in "));
+    let scene = Scene::new("die=TERM@10s");
+    let mut supervisor = scene.launch().words(&["sleep", "100"]).start();
+    supervisor.wait_event("gateway.spawned");
+    supervisor.signal(Signal::SIGTERM);
+    supervisor.expect_exit(0);
+    assert_eq!(supervisor.last("gateway.exited").text("level"), "info", "{}", supervisor.story());
 }
 
 #[test]

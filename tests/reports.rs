@@ -63,7 +63,19 @@ fn supervisor() -> Vec<Report> {
         Report::StopRequested { by: by() },
         Report::DetachRequested { by: by() },
         Report::DetachRefused { why: "WHY" },
-        Report::RestartScheduled { delay: SECOND, why: text("WHY"), pace: Box::new(pace()) },
+        Report::RestartScheduled { delay: SECOND, why: text("WHY"), after_failure: false, pace: Box::new(pace()) },
+        Report::RestartScheduled {
+            delay: SECOND,
+            why: text("WHY"),
+            after_failure: true,
+            pace: Box::new(PaceFacts { failures: 2, ..pace() }),
+        },
+        Report::RestartScheduled {
+            delay: SECOND * 90,
+            why: text("WHY"),
+            after_failure: true,
+            pace: Box::new(PaceFacts { failures: 3, ..pace() }),
+        },
         Report::RestartGaveUp { restarts: 6, max_restarts: 6, window: SECOND * 3600, why: text("WHY") },
     ]
 }

@@ -11,7 +11,8 @@ use openclaw_supervise::core::policy::{OnConflict, OnStoreLost};
 use openclaw_supervise::core::{Policy, Request};
 use openclaw_supervise::gateway::hooks::Commands;
 use openclaw_supervise::host::manager::{Container, ProcessManager};
-use openclaw_supervise::host::telemetry::Format;
+use openclaw_supervise::host::telemetry::{Format, LogFile};
+use openclaw_supervise::host::termination_log::TerminationLog;
 use openclaw_supervise::settings::{
     EventsSettings, Invocation, ProbeSettings, ProcessContext, Question, RequestSettings, Settings, StatusSettings,
     UsageErrors, read, resolve,
@@ -69,6 +70,7 @@ impl Home {
             home: || None,
             cwd: self.0.clone(),
             terminal: false,
+            journal: false,
             container: None,
             process_manager: None,
             launchd: false,
@@ -185,7 +187,7 @@ fn every_option_arrives_in_the_settings() {
                  --restart-window 8s --backoff-max 9s --stable-after 10s --boot-limit 11 --boot-window 12s \
                  --conflict-timeout 13s --conflict-exit-code 14 --on-conflict standby --lease heartbeat --on-store-lost keep \
                  --log-format text --log-level trace --pre-start before --pre-start-timeout 15s --post-stop after \
-                 --post-stop-timeout 16s --memory-max 2G --repair doctor --kill-strays";
+                 --post-stop-timeout 16s --memory-max 2G --repair doctor --kill-strays --log-file l --termination-log m";
     let settings = home.run(&words.split_whitespace().collect::<Vec<_>>(), &[]);
     let seconds = Duration::from_secs;
     assert_eq!(
@@ -224,6 +226,8 @@ fn every_option_arrives_in_the_settings() {
     assert_eq!((settings.lease, settings.hooks), (BasisChoice::Heartbeat, commands));
     assert_eq!((settings.state_dir, settings.store_dir), (home.path("s"), home.path("t")));
     assert_eq!((settings.log.format, settings.log.level), (Format::Text, tracing::Level::TRACE));
+    assert_eq!(settings.log_file, Some(LogFile { path: home.path("l"), format: Format::Text }));
+    assert_eq!(settings.termination_log, TerminationLog::File(home.path("m")));
     let exports: HashMap<&str, OsString> = settings.exports.into_iter().collect();
     let expected = [
         ("OPENCLAW_STATE_DIR", home.path("s").into_os_string()),
@@ -291,11 +295,18 @@ fn the_memory_of_a_gateway_is_limited_only_where_that_is_asked_for() {
 }
 
 #[test]
-fn a_terminal_gets_text() {
+fn a_terminal_and_the_journal_get_text_and_a_file_json() {
     let home = Home::new();
-    let context = ProcessContext { terminal: true, ..home.context(&[]) };
-    let Ok(Invocation::Run(settings)) = read(["x"].map(OsString::from), &context) else { panic!() };
-    assert_eq!(settings.log.format, Format::Text);
+    let variables = [("OPENCLAW_SUPERVISE_LOG_FILE", "log"), ("OPENCLAW_SUPERVISE_TERMINATION_LOG", "off")];
+    for (terminal, journal, expected) in
+        [(false, false, Format::Json), (true, false, Format::Text), (false, true, Format::Text)]
+    {
+        let context = ProcessContext { terminal, journal, ..home.context(&variables) };
+        let Ok(Invocation::Run(settings)) = read(["x"].map(OsString::from), &context) else { panic!() };
+        assert_eq!(settings.log.format, expected);
+        assert_eq!(settings.log_file, Some(LogFile { path: home.path("log"), format: Format::Json }));
+        assert_eq!(settings.termination_log, TerminationLog::Off);
+    }
 }
 
 #[test]

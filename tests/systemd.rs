@@ -304,6 +304,45 @@ fn a_spent_budget_never_hits_the_start_limit_of_systemd() {
     unit.order_well("stop");
 }
 
+#[test]
+fn journalctl_finds_a_crash_by_its_priority_and_a_crash_loop_among_the_errors() {
+    let machine = Machine::boot("healthy; exit=1@100ms");
+    machine.keep_journal();
+    let settings = ["StandardError=journal", "Restart=no", "Environment=OPENCLAW_SUPERVISE_LOG_FORMAT="];
+    let unit = machine.shipped(&[&settings[..], &["Environment=OPENCLAW_SUPERVISE_MAX_RESTARTS=4"]].concat());
+    let read = |words: &[&str]| machine.journalctl(&[&["--unit", SHIPPED, "_COMM=openclaw-superv"], words].concat());
+    unit.order_well("start");
+    unit.wait_for("its start", || read(&[]).contains("gateway.started"));
+    assert_eq!(read(&["--priority=warning"]), "", "a start is no warning");
+    machine.gateway().kill();
+    unit.wait_for("the crash", || read(&["--priority=warning"]).contains("gateway.exited"));
+    unit.wait_for("the loop", || read(&["--priority=err"]).contains("restart.scheduled crash loop"));
+    unit.wait_state("failed");
+    let errors = read(&["--priority=err"]);
+    assert!(errors.contains("restart.gave_up") && errors.contains("supervisor.stopped exit code 69"), "{errors}");
+    assert!(!errors.contains("gateway.spawned"), "{errors}");
+    // Text, without the prefix and a second time.
+    let all = read(&[]);
+    assert!(all.lines().any(|line| line.starts_with("INFO gateway.started gateway 1 ")), "{all}");
+    assert!(!all.contains('<') && !all.contains("{\"event\""), "{all}");
+}
+
+#[test]
+fn a_wrong_option_is_an_error_in_the_journal_and_json_has_its_priority_too() {
+    let machine = Machine::boot("exit=78");
+    machine.keep_journal();
+    let json = "Environment=OPENCLAW_SUPERVISE_LOG_FORMAT=json";
+    let unit = machine.shipped(&["StandardError=journal", json, "Environment=OPENCLAW_SUPERVISE_PROBE_INTERVAL=soon"]);
+    let errors = || machine.journalctl(&["--unit", SHIPPED, "--priority=err"]);
+    unit.order_only("start");
+    unit.wait_for("the refusal", || errors().contains("openclaw-supervise: error: invalid value 'soon'"));
+    unit.wait_state("failed");
+    let good = "Environment=OPENCLAW_SUPERVISE_PROBE_INTERVAL=50ms";
+    let unit = machine.shipped(&["StandardError=journal", json, good]);
+    unit.order_only("start");
+    unit.wait_for("the end", || errors().lines().any(|line| line.starts_with("{\"event\":\"supervisor.stopped\"")));
+}
+
 /// The lines of a drop-in in the head comment of a shipped unit.
 fn told_lines(unit: &str) -> Vec<&'static str> {
     let shipped = match unit {

@@ -166,7 +166,7 @@ pub struct Options {
     #[arg(long, value_name = "DURATION", value_parser = positive_duration, help_heading = "Notification")]
     pub heartbeat_interval: Option<Duration>,
 
-    /// Format of the log on stderr [default: text on a terminal, else json] [env: OPENCLAW_SUPERVISE_LOG_FORMAT]
+    /// Format of the log [default: text on a terminal and in the journal, else json] [env: OPENCLAW_SUPERVISE_LOG_FORMAT]
     #[arg(long, value_name = "text|json", hide_possible_values = true, help_heading = "Log")]
     pub log_format: Option<Format>,
     /// Least severe level to log [default: info] [env: OPENCLAW_SUPERVISE_LOG_LEVEL]
@@ -179,6 +179,12 @@ pub struct Options {
         help_heading = "Log"
     )]
     pub log_level: Option<tracing::Level>,
+    /// Write each line of the log to this file too, without the gateway's output, in JSON unless --log-format says otherwise [default: none] [env: OPENCLAW_SUPERVISE_LOG_FILE]
+    #[arg(long, value_name = "FILE", value_parser = not_blank(), help_heading = "Log")]
+    pub log_file: Option<OsString>,
+    /// Write why it failed to this file, for Kubernetes [default: auto = /dev/termination-log in a container that has it] [env: OPENCLAW_SUPERVISE_TERMINATION_LOG]
+    #[arg(long, value_name = "FILE|auto|off", value_parser = not_blank(), help_heading = "Log")]
+    pub termination_log: Option<OsString>,
 }
 /// Options with a variable of the gateway's own, of a lower rank, see `settings::paths` and `settings::port`.
 pub(super) const WITHOUT_VARIABLE: [&str; 4] = ["port", "state-dir", "config", "profile"];

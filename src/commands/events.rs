@@ -127,7 +127,7 @@ fn write(entry: &Entry, json: bool, out: &mut impl io::Write) -> io::Result<()> 
 
 /// The object that the log had.
 fn as_json(entry: &Entry) -> String {
-    telemetry::line(&entry.name, entry.at_ms, &Value::Object(entry.fields.clone()).to_string())
+    telemetry::line(&entry.name, entry.at_ms, None, &Value::Object(entry.fields.clone()).to_string())
 }
 
 /// Time, name and fields.

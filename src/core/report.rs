@@ -36,6 +36,10 @@ pub enum Severity {
     Error,
 }
 
+/// So many failures in a row are a crash loop, for which an operator has to act: the limit on unclean boots makes the next
+/// start wait from about there on.
+const CRASH_LOOP: u32 = 3;
+
 macro_rules! value {
     ($member:ident) => {
         $member
@@ -316,7 +320,7 @@ reports! {
         "stop.forwarded", Info, [generation, pid],
         format!("gateway {generation} serves on: its launcher has not passed SIGTERM on; sent to pid {pid}, which listens");
     GatewayExited(exited: Exited) =>
-        "gateway.exited", if exited.death == ExitStatus::Code(0) { Info } else { Warning },
+        "gateway.exited", if exited.is_as_requested() { Info } else { Warning },
         [
             generation = exited.generation, pid = exited.pid, code = exited.death.code(),
             signal = exited.death.signal(), core_dumped = exited.death.core_dumped(), uptime_ms = exited.uptime,
@@ -403,14 +407,22 @@ reports! {
     DetachRefused { why: &'static str } =>
         "detach.refused", Warning, [why],
         format!("cannot detach: {why}");
-    RestartScheduled { delay: Duration, why: String, pace: Box<PaceFacts> } =>
-        "restart.scheduled", Info,
+    RestartScheduled { delay: Duration, why: String, after_failure: bool, pace: Box<PaceFacts> } =>
+        "restart.scheduled",
+        match pace.failures {
+            _ if !after_failure => Info,
+            0..CRASH_LOOP => Warning,
+            CRASH_LOOP.. => Error,
+        },
         [
-            delay_ms = delay, why, failures = pace.failures, restarts = pace.restarts,
+            delay_ms = delay, why, after_failure, failures = pace.failures, restarts = pace.restarts,
             max_restarts = pace.max_restarts, window_ms = pace.restart_window, unclean_boots = pace.unclean_boots,
             boot_limit = pace.boot_limit, boot_window_ms = pace.boot_window, backoff_max_ms = pace.backoff_max
         ],
-        format!("in {}: {why}", human(*delay));
+        match pace.failures {
+            CRASH_LOOP.. if *after_failure => format!("crash loop; next start in {}: {why}", human(*delay)),
+            _ => format!("in {}: {why}", human(*delay)),
+        };
     RestartGaveUp { restarts: u32, max_restarts: u32, window: Duration, why: String } =>
         "restart.gave_up", Error, [restarts, max_restarts, window_ms = window, why],
         why;

@@ -26,6 +26,8 @@ pub enum Plan {
         at: Moment,
         /// For people.
         why: String,
+        /// Whether the last end was a failure.
+        after_failure: bool,
     },
     /// Do not start again.
     GiveUp {
@@ -268,7 +270,7 @@ impl RestartPolicy {
                 self.failures = 0;
                 self.clean_exit = (cause == Cause::CleanExit).then_some(now);
                 let why = format!("it had been healthy for {}", human(run.healthy_for()));
-                self.start(now, Duration::ZERO, &why, policy)
+                self.start(now, Duration::ZERO, &why, false, policy)
             }
             Cause::CleanExit => {
                 let last = self.clean_exit.replace(now);
@@ -382,7 +384,9 @@ impl RestartPolicy {
 
     fn retry_at_once(&mut self, now: Moment, policy: &Policy) -> Plan {
         match self.spend(now, policy) {
-            Ok(()) => self.start(now, Duration::ZERO, "it exited by itself with 0, as for a planned restart", policy),
+            Ok(()) => {
+                self.start(now, Duration::ZERO, "it exited by itself with 0, as for a planned restart", false, policy)
+            }
             Err(plan) => plan,
         }
     }
@@ -398,28 +402,30 @@ impl RestartPolicy {
         let (spent, budget) = (self.spent.len(), policy.max_restarts);
         let window = human(policy.restart_window);
         let why = format!("failure {} in a row, restart {spent} of {budget} within {window}", self.failures);
-        self.start(now, delay, &why, policy)
+        self.start(now, delay, &why, true, policy)
     }
 
     /// A start that costs nothing.
     fn start_free(&self, now: Moment, why: &str, policy: &Policy) -> Plan {
         match self.start_gate(now, policy) {
-            Some(paced) if paced > self.gate(now, policy) => {
-                Plan::Start { at: paced, why: format!("{why}; {}", self.pace_reason(now, policy)) }
-            }
-            Some(_) | None => self.start(now, Duration::ZERO, why, policy),
+            Some(paced) if paced > self.gate(now, policy) => Plan::Start {
+                at: paced,
+                why: format!("{why}; {}", self.pace_reason(now, policy)),
+                after_failure: false,
+            },
+            Some(_) | None => self.start(now, Duration::ZERO, why, false, policy),
         }
     }
 
-    fn start(&self, now: Moment, delay: Duration, why: &str, policy: &Policy) -> Plan {
+    fn start(&self, now: Moment, delay: Duration, why: &str, after_failure: bool, policy: &Policy) -> Plan {
         let gate = self.gate(now, policy);
         let at = now.saturating_add(delay);
         if gate <= at {
-            return Plan::Start { at, why: why.to_owned() };
+            return Plan::Start { at, why: why.to_owned(), after_failure };
         }
         let (limit, window) = (policy.boot_limit, human(policy.boot_window));
         let why = format!("{why}; more than {limit} unclean boots within {window} would switch its channels off");
-        Plan::Start { at: gate, why }
+        Plan::Start { at: gate, why, after_failure }
     }
 }
 

@@ -394,7 +394,7 @@ impl Supervisor {
     /// Follows a plan of the restart policy.
     fn follow_plan(&mut self, now: Moment, plan: Plan, death: &str, fx: &mut Effects) {
         match plan {
-            Plan::Start { at, why } => self.start_at(now, at, &why, fx),
+            Plan::Start { at, why, after_failure } => self.start_after(now, at, &why, after_failure, fx),
             // A manager may start us again and again: what a predecessor spent must not end us as well.
             Plan::GiveUp { .. } if !self.spawned => {
                 if self.policy.attended {
@@ -419,9 +419,13 @@ impl Supervisor {
     }
 
     fn start_at(&mut self, now: Moment, at: Moment, why: &str, fx: &mut Effects) {
+        self.start_after(now, at, why, false, fx);
+    }
+
+    fn start_after(&mut self, now: Moment, at: Moment, why: &str, after_failure: bool, fx: &mut Effects) {
         let delay = at.saturating_sub(now);
         let pace = Box::new(self.restarts.facts(now, &self.policy));
-        fx.push(Effect::Report(Report::RestartScheduled { delay, why: why.to_owned(), pace }));
+        fx.push(Effect::Report(Report::RestartScheduled { delay, why: why.to_owned(), after_failure, pace }));
         if delay.is_zero() {
             self.look_at_port(now, ProbePurpose::Nothing, fx);
         } else {

@@ -25,7 +25,7 @@ struct Step<E> {
 /// Logs the policy that the core begins with.
 pub fn begin(policy: &Policy) {
     if tracing::enabled!(tracing::Level::DEBUG) {
-        tracing::debug!(event = BEGUN, line = line(BEGUN, policy), "{policy:?}");
+        tracing::debug!(event = BEGUN, line = line(BEGUN, "the core begins with this policy", policy), "{policy:?}");
     }
 }
 
@@ -33,13 +33,14 @@ pub fn begin(policy: &Policy) {
 pub fn note(now: Moment, event: &Event, effects: &[Effect]) {
     if tracing::enabled!(tracing::Level::DEBUG) {
         let step = Step { now, input: event, effects: names(effects) };
-        tracing::debug!(event = STEP, line = line(STEP, &step), "{event:?} -> {effects:?}");
+        tracing::debug!(event = STEP, line = line(STEP, "one step of the core", &step), "{event:?} -> {effects:?}");
     }
 }
 
 /// Without members, which no replay takes for a step, if `value` does not serialise.
-fn line(event: &str, value: &impl Serialize) -> String {
-    telemetry::line(event, clock::wall_ms(), &serde_json::to_string(value).unwrap_or_default())
+fn line(event: &str, message: &str, value: &impl Serialize) -> String {
+    let members = serde_json::to_string(value).unwrap_or_default();
+    telemetry::line(event, clock::wall_ms(), Some(("debug", message)), &members)
 }
 
 fn names(effects: &[Effect]) -> Vec<String> {
@@ -169,7 +170,7 @@ mod tests {
             )
         };
         let (start, nonsense) = (step(r#""Start""#), step(r#""Nonsense""#));
-        let begun = line(BEGUN, &Policy::default());
+        let begun = line(BEGUN, "", &Policy::default());
         assert_eq!(replay([start.as_str()]), Err(ReplayError::NoBeginning));
         assert!(matches!(replay([begun.as_str(), &start]), Err(ReplayError::Diverged { line: 2, .. })));
         let unreadable = replay(["gateway words", &begun, &nonsense]);

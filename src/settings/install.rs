@@ -54,7 +54,7 @@ const GATEWAY_VARIABLES: [&str; 4] =
     ["OPENCLAW_GATEWAY_PORT", "OPENCLAW_STATE_DIR", "OPENCLAW_CONFIG_PATH", "OPENCLAW_PROFILE"];
 
 /// Options with a path as their value. A service starts in another directory than this shell.
-const PATHS: [&str; 3] = ["--state-dir", "--config", "--store-dir"];
+const PATHS: [&str; 4] = ["--state-dir", "--config", "--store-dir", "--log-file"];
 
 /// Their value is a secret, unless it is `@` and a file.
 const SECRETS: [&str; 2] = ["--notify", "--heartbeat-url"];

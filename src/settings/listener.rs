@@ -81,6 +81,7 @@ mod tests {
             home: || None,
             cwd,
             terminal: false,
+            journal: false,
             container: None,
             process_manager: None,
             launchd: false,

@@ -229,6 +229,7 @@ pub(super) mod tests {
             home: || Some(PathBuf::from("/nowhere/account")),
             cwd: PathBuf::from("/nowhere/cwd"),
             terminal: false,
+            journal: false,
             container: None,
             process_manager: None,
             launchd: false,

@@ -1,12 +1,14 @@
 //! The core's policy and the log, from options that need nothing else.
 
 use super::hooks::HookSettings;
+use super::paths;
 use super::process_context::ProcessContext;
 use crate::cli::{ConflictMode, MemoryMax, Options, RepairMode, StopTimeout};
 use crate::core::Policy;
 use crate::core::policy::OnConflict;
 use crate::host::manager::{self, DRAIN_WHOLE, ProcessManager};
 use crate::host::telemetry::Format;
+use crate::host::termination_log::TerminationLog;
 use std::time::Duration;
 
 /// The startup budget of a gateway: OpenClaw's doctor does the same migrations, and a cold start of Node comes on top.
@@ -78,9 +80,20 @@ fn automatic_stop_timeout(context: &ProcessContext) -> Duration {
 }
 
 pub(super) fn log_settings(options: &Options, context: &ProcessContext) -> LogSettings {
-    let default = if context.terminal { Format::Text } else { Format::Json };
+    let default = if context.terminal || context.journal { Format::Text } else { Format::Json };
     LogSettings {
         format: options.log_format.unwrap_or(default),
         level: options.log_level.unwrap_or(tracing::Level::INFO),
+    }
+}
+
+/// Known without any other setting: it is for what is wrong with them, too.
+#[must_use]
+pub fn termination_log(options: &Options, context: &ProcessContext) -> TerminationLog {
+    match &options.termination_log {
+        None => TerminationLog::Auto,
+        Some(word) if word == "auto" => TerminationLog::Auto,
+        Some(word) if word == "off" => TerminationLog::Off,
+        Some(path) => TerminationLog::File(paths::resolve(path, context)),
     }
 }

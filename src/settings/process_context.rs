@@ -1,6 +1,7 @@
 //! What settings depend on beside the command line: the environment and a few facts about this process and machine.
 
 use crate::host::manager::{self, Container, ProcessManager};
+use crate::host::stderr;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io::IsTerminal;
@@ -20,6 +21,8 @@ pub struct ProcessContext {
     pub cwd: PathBuf,
     /// Whether stderr is a terminal.
     pub terminal: bool,
+    /// Whether stderr is a stream of systemd's journal.
+    pub journal: bool,
     /// The container that it runs in.
     pub container: Option<Container>,
     /// What runs it, unless that is systemd or launchd.
@@ -38,6 +41,7 @@ impl ProcessContext {
             home: std::env::home_dir,
             cwd: std::env::current_dir().unwrap_or_else(|_| PathBuf::from("/")),
             terminal: std::io::stderr().is_terminal(),
+            journal: stderr::is_journal(),
             container: manager::container().cloned(),
             process_manager: manager::process_manager(),
             launchd: manager::name() == "launchd",

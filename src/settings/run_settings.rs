@@ -4,7 +4,7 @@ use super::alert_settings::AlertSettings;
 use super::command;
 use super::common::Common;
 use super::paths::{self, NotWritable};
-use super::policy::LogSettings;
+use super::policy::{self, LogSettings};
 use super::usage_error::{UsageError, UsageErrors};
 use crate::cli::StopTimeout;
 use crate::core::report::human;
@@ -13,6 +13,8 @@ use crate::gateway::endpoint::{Resolved, Resolver};
 use crate::gateway::hooks::Commands;
 use crate::gateway::openclaw;
 use crate::host::manager::{DRAIN_WHOLE, ProcessManager};
+use crate::host::telemetry::{Format, LogFile};
+use crate::host::termination_log::TerminationLog;
 use crate::platform::random;
 use crate::store::BasisChoice;
 use std::ffi::OsString;
@@ -45,6 +47,8 @@ pub struct Settings {
     pub alerts: AlertSettings,
     pub lease: BasisChoice,
     pub log: LogSettings,
+    pub log_file: Option<LogFile>,
+    pub termination_log: TerminationLog,
     pub warnings: Vec<String>,
 }
 
@@ -107,6 +111,11 @@ pub(super) fn resolve(common: Common<'_>) -> Result<Box<Settings>, UsageErrors> 
         config_path: target.config_path,
         store_dir,
         log,
+        log_file: options.log_file.as_ref().map(|path| LogFile {
+            path: paths::resolve(path, context),
+            format: options.log_format.unwrap_or(Format::Json),
+        }),
+        termination_log: policy::termination_log(options, context),
     }))
 }
 

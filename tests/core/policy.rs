@@ -28,7 +28,7 @@ fn served(now: Moment, healthy: Duration, clean: bool) -> Run {
 
 fn start(plan: Plan) -> Moment {
     match plan {
-        Plan::Start { at, why } => {
+        Plan::Start { at, why, .. } => {
             assert!(!why.is_empty() && !why.contains('\n'), "{why:?}");
             at
         }

@@ -289,6 +289,19 @@ impl Machine {
         self.run(&[Scope::Machine.systemctl(), words].concat())
     }
 
+    /// Starts the journal; what a unit writes to it is read with [`Self::journalctl`].
+    pub(crate) fn keep_journal(&self) {
+        let started = self.systemctl(&["start", "systemd-journald.service"]);
+        assert!(started.status.success(), "{started:?}");
+    }
+
+    /// The messages in the journal that these words select.
+    pub(crate) fn journalctl(&self, words: &[&str]) -> String {
+        let output = self.run(&[&["journalctl", "--no-pager", "--quiet", "--output=cat"], words].concat());
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
     pub(crate) fn diary(&self) -> Diary {
         self.scene.diary()
     }

@@ -19,6 +19,22 @@ pub struct Exited {
     pub cause: &'static str,
 }
 
+/// The exit code of a shell or launcher after SIGTERM has ended its command, see bash(1): 128 and the number of the signal.
+const TERMINATED: i32 = 128 + SIGTERM;
+const SIGTERM: i32 = 15;
+
+impl Exited {
+    /// Whether it ended by itself with 0, or of the SIGTERM of a stop or restart on request.
+    pub(super) fn is_as_requested(&self) -> bool {
+        let is_requested = matches!(self.cause, "stop requested" | "restart requested" | "requested");
+        match self.death {
+            ExitStatus::Code(code) => code == 0 || is_requested && code == TERMINATED,
+            ExitStatus::Signal { number, .. } => is_requested && number == SIGTERM,
+            ExitStatus::Unknown => is_requested,
+        }
+    }
+}
+
 /// A gateway that is going to be replaced because it hangs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HungReport {

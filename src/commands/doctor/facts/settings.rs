@@ -125,6 +125,7 @@ impl SettingsFacts {
             env: Arc::new(variable),
             cwd,
             terminal: false,
+            journal: false,
             container: container.clone(),
             process_manager,
             ..ProcessContext::of_this_process()
