@@ -27,8 +27,8 @@ pub use install::{Scope, ServiceSettings};
 pub use policy::{LogSettings, termination_log};
 pub use process_context::{Environment, ProcessContext};
 pub use query_settings::{
-    DoctorSettings, EventsSettings, Fix, NotifySettings, ProbeSettings, Question, RequestSettings, StatusSettings,
-    Subject,
+    DoctorSettings, EventsSettings, Fix, LogsSettings, NotifySettings, ProbeSettings, Question, RequestSettings,
+    StatusSettings, Subject,
 };
 pub use run_settings::Settings;
 pub use usage_error::{UsageError, UsageErrors};
@@ -61,6 +61,7 @@ pub enum Invocation {
     /// All pages, into this directory.
     ManPages(PathBuf),
     Version,
+    Logs(Box<LogsSettings>),
     DemoGateway(StandIn),
     DemoHelper,
 }
@@ -119,6 +120,7 @@ pub fn resolve(cli: &Cli, context: &ProcessContext) -> Result<Invocation, UsageE
         Some(Verb::Completions { shell }) => Invocation::Completions(*shell),
         Some(Verb::Man { dir: Some(dir), .. }) => Invocation::ManPages(PathBuf::from(dir)),
         Some(Verb::Man { verb, dir: None }) => Invocation::ManPage(verb.clone()),
+        Some(Verb::Logs { .. }) => Invocation::Logs(Box::new(common().logs(&cli.typed)?)),
         Some(Verb::Version) => Invocation::Version,
         Some(Verb::DemoGateway(stand_in)) => Invocation::DemoGateway(*stand_in),
         Some(Verb::DemoHelper) => Invocation::DemoHelper,

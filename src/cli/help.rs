@@ -47,6 +47,9 @@ pub(super) fn dressed(program: Command, extent: Extent, columns: usize) -> Comma
 
 fn dressed_verb(verb: Command, shared: &[String], extent: Extent) -> Command {
     let name = verb.get_name().to_owned();
+    if name == "help" {
+        return verb.about("Print the help of the program or of a verb");
+    }
     let has = |id: &String| verb.get_arguments().any(|option| option.get_id().as_str() == id);
     // `uninstall` has a --profile of its own.
     let shared = if shared.iter().all(has) { shared } else { &[] };

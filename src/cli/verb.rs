@@ -137,7 +137,10 @@ pub enum Verb {
     /// Demonstrate supervision on a stand-in gateway: kill, freeze, restart and stop it
     Demo(Demo),
     /// Print the completions for a shell
-    Completions { shell: CompletionShell },
+    Completions {
+        /// Shell that reads them
+        shell: CompletionShell,
+    },
     /// Print the manual page of the program or of a verb
     Man {
         /// Verb to print the page of [default: the program's own page]
@@ -149,6 +152,15 @@ pub enum Verb {
     },
     /// Print the version
     Version,
+    /// Say where the log is
+    #[command(hide = true, alias = "log", disable_help_flag = true)]
+    Logs {
+        #[command(flatten)]
+        options: Options,
+        /// Options of journalctl(1) and the like
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        words: Vec<OsString>,
+    },
     /// Run the gateway that `demo` supervises
     #[command(hide = true)]
     DemoGateway(StandIn),

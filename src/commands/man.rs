@@ -33,10 +33,14 @@ impl ManError {
 
 pub fn completions(shell: CompletionShell, out: &mut impl Write) -> Result<(), ManError> {
     let (program, mut script) = (cli::command(), Vec::new());
-    // It completes hidden verbs as well.
-    let verbs = program.get_subcommands().filter(|verb| !verb.is_hide_set()).cloned();
-    let mut command = Command::new(PROGRAM).args(program.get_arguments()).subcommands(verbs);
-    command = command.disable_help_flag(true).disable_version_flag(true).disable_help_subcommand(true);
+    // Hidden verbs would be completed as well, also behind `help`.
+    let is_shown = |verb: &&Command| program.find_subcommand(verb.get_name()).is_some_and(|verb| !verb.is_hide_set());
+    let verbs = program.get_subcommands().filter(is_shown).filter(|verb| verb.get_name() != "help").cloned();
+    let help = program.find_subcommand("help").into_iter().flat_map(Command::get_subcommands).filter(is_shown).cloned();
+    let help = Command::new("help").about("Print the help of a verb").subcommands(help);
+    let bare = Command::new(PROGRAM).version(env!("CARGO_PKG_VERSION")).disable_help_subcommand(true);
+    let bare = bare.disable_help_flag(true).disable_version_flag(true);
+    let mut command = bare.args(program.get_arguments()).subcommands(verbs).subcommand(help);
     match shell {
         CompletionShell::Bash => aot::generate(aot::Shell::Bash, &mut command, PROGRAM, &mut script),
         CompletionShell::Zsh => aot::generate(aot::Shell::Zsh, &mut command, PROGRAM, &mut script),
@@ -45,9 +49,14 @@ pub fn completions(shell: CompletionShell, out: &mut impl Write) -> Result<(), M
     Ok(out.write_all(&script)?)
 }
 
+/// `help` is described by the others.
+fn program() -> Command {
+    cli::command().mut_subcommand("help", |help| help.hide(true))
+}
+
 /// Prints the page of the program or of one verb.
 pub fn page(verb: Option<&str>, out: &mut impl Write) -> Result<(), ManError> {
-    let program = cli::command();
+    let program = program();
     let command = match verb {
         None => Some(&program),
         Some(name) => verbs(&program).find(|verb| verb.get_name() == name),
@@ -58,7 +67,7 @@ pub fn page(verb: Option<&str>, out: &mut impl Write) -> Result<(), ManError> {
 
 /// Writes all pages, and makes the directory if there is none.
 pub fn pages(dir: &Path) -> Result<(), ManError> {
-    let program = cli::command();
+    let program = program();
     fs::create_dir_all(dir).map_err(|error| ManError::Page(dir.to_owned(), error))?;
     for command in verbs(&program).chain([&program]) {
         let path = dir.join(format!("{}.1", name_of(command)));
@@ -68,7 +77,7 @@ pub fn pages(dir: &Path) -> Result<(), ManError> {
 }
 
 fn verbs(program: &Command) -> impl Iterator<Item = &Command> {
-    program.get_subcommands().filter(|verb| !verb.is_hide_set() && verb.get_name() != "help")
+    program.get_subcommands().filter(|verb| !verb.is_hide_set())
 }
 
 /// `openclaw-supervise-status`
@@ -79,7 +88,7 @@ fn name_of(command: &Command) -> &str {
 /// `clap_mangen` fills all lines of its own last section, and examples are lines.
 fn rendered(command: &Command) -> io::Result<Vec<u8>> {
     let mut page = Vec::new();
-    let is_program = command.has_subcommands();
+    let is_program = command.get_name() == PROGRAM;
     let usage = command.clone().render_usage().to_string();
     let own = command.clone().override_usage(usage.trim_start_matches("Usage: ").to_owned());
     // Those of `run` are described once, in its page.

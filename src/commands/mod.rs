@@ -11,6 +11,7 @@ pub mod demo;
 pub mod doctor;
 pub mod events;
 pub mod install;
+pub mod logs;
 pub mod man;
 pub mod notify;
 pub mod probe;

@@ -5,7 +5,7 @@ use super::common::Common;
 use super::policy::LogSettings;
 use super::run_settings::{self, Settings};
 use super::usage_error::UsageErrors;
-use crate::cli::{Options, ProbeFlags};
+use crate::cli::{Options, ProbeFlags, shell_word};
 use crate::core::{Endpoint, Policy, Request};
 use crate::gateway::endpoint::Resolved;
 use std::ffi::OsString;
@@ -55,6 +55,17 @@ pub struct DoctorSettings {
     /// `--fix`
     pub fix: Option<Fix>,
     pub json: bool,
+}
+
+/// `logs`, which is no verb of ours.
+#[derive(Debug, Clone)]
+pub struct LogsSettings {
+    pub subject: Subject,
+    /// This program with the options that were typed, for a shell.
+    pub program: String,
+    /// Files that show a service, each with the command that shows its output.
+    pub units: Vec<(PathBuf, String)>,
+    pub is_container: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -173,6 +184,20 @@ impl Common<'_> {
         let (endpoint, probe_timeout) = (self.target.resolved.endpoint.clone(), self.policy.probe_timeout);
         let run = run_settings::resolve(self);
         Ok(DoctorSettings { subject, endpoint, probe_timeout, run, is_target_named, fix, json })
+    }
+
+    pub(super) fn logs(mut self, typed: &[(String, OsString)]) -> Result<LogsSettings, UsageErrors> {
+        let typed = typed.iter().flat_map(|(option, value)| [option.clone(), shell_word(value)]);
+        let program = std::iter::once("openclaw-supervise".to_owned()).chain(typed).collect::<Vec<_>>().join(" ");
+        let profile = self.options.profile.as_ref().map(|name| format!("-{name}")).unwrap_or_default();
+        let name = format!("openclaw-supervise{profile}");
+        let home = (self.context.home)().unwrap_or_default();
+        let of_user = home.join(format!(".config/systemd/user/{name}.service"));
+        let of_machine = PathBuf::from(format!("/etc/systemd/system/{name}@.service"));
+        let units =
+            vec![(of_user, format!("journalctl --user -u {name}")), (of_machine, format!("journalctl -u '{name}@*'"))];
+        let is_container = self.context.container.is_some();
+        Ok(LogsSettings { subject: self.subject()?, program, units, is_container })
     }
 
     pub(super) fn events(mut self, count: u32, follow: bool, json: bool) -> Result<EventsSettings, UsageErrors> {
