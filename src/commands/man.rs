@@ -2,7 +2,7 @@
 
 use crate::cli::{self, CompletionShell, NOTES, SHARED};
 use crate::core::exit;
-use clap::Command;
+use clap::{Arg, Command};
 use clap_complete::aot;
 use clap_mangen::Man;
 use std::fs;
@@ -33,20 +33,25 @@ impl ManError {
 
 pub fn completions(shell: CompletionShell, out: &mut impl Write) -> Result<(), ManError> {
     let (program, mut script) = (cli::command(), Vec::new());
-    // Hidden verbs would be completed as well, also behind `help`.
-    let is_shown = |verb: &&Command| program.find_subcommand(verb.get_name()).is_some_and(|verb| !verb.is_hide_set());
-    let verbs = program.get_subcommands().filter(is_shown).filter(|verb| verb.get_name() != "help").cloned();
-    let help = program.find_subcommand("help").into_iter().flat_map(Command::get_subcommands).filter(is_shown).cloned();
-    let help = Command::new("help").about("Print the help of a verb").subcommands(help);
-    let bare = Command::new(PROGRAM).version(env!("CARGO_PKG_VERSION")).disable_help_subcommand(true);
-    let bare = bare.disable_help_flag(true).disable_version_flag(true);
-    let mut command = bare.args(program.get_arguments()).subcommands(verbs).subcommand(help);
-    match shell {
-        CompletionShell::Bash => aot::generate(aot::Shell::Bash, &mut command, PROGRAM, &mut script),
-        CompletionShell::Zsh => aot::generate(aot::Shell::Zsh, &mut command, PROGRAM, &mut script),
-        CompletionShell::Fish => aot::generate(aot::Shell::Fish, &mut command, PROGRAM, &mut script),
-    }
-    Ok(out.write_all(&script)?)
+    // Made anew: it takes no table that is built, and would complete hidden verbs as well.
+    let own = |command: &Command| {
+        let added = |option: &&Arg| ["help", "version"].contains(&option.get_id().as_str());
+        let options = command.get_arguments().filter(|option| !added(option)).cloned();
+        Command::new(command.get_name().to_owned())
+            .about(command.get_about().cloned().unwrap_or_default())
+            .args(options.collect::<Vec<_>>())
+    };
+    let verbs = verbs(&program).filter(|verb| verb.get_name() != "help").map(own).collect::<Vec<_>>();
+    let mut command = own(&program).version(env!("CARGO_PKG_VERSION")).subcommands(verbs);
+    let shell = match shell {
+        CompletionShell::Bash => aot::Shell::Bash,
+        CompletionShell::Zsh => aot::Shell::Zsh,
+        CompletionShell::Fish => aot::Shell::Fish,
+    };
+    aot::generate(shell, &mut command, PROGRAM, &mut script);
+    // For bash, clap_complete 4.6 writes the hyphen of a program in two ways, and would complete no verb's options.
+    let script = String::from_utf8_lossy(&script).replace("openclaw__subcmd__supervise", "openclaw__supervise");
+    Ok(out.write_all(script.as_bytes())?)
 }
 
 /// `help` is described by the others.
