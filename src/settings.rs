@@ -120,7 +120,7 @@ pub fn resolve(cli: &Cli, context: &ProcessContext) -> Result<Invocation, UsageE
         Some(Verb::Completions { shell }) => Invocation::Completions(*shell),
         Some(Verb::Man { dir: Some(dir), .. }) => Invocation::ManPages(PathBuf::from(dir)),
         Some(Verb::Man { verb, dir: None }) => Invocation::ManPage(verb.clone()),
-        Some(Verb::Logs { .. }) => Invocation::Logs(Box::new(common().logs(&cli.typed)?)),
+        Some(Verb::Logs { .. }) => Invocation::Logs(Box::new(common().logs()?)),
         Some(Verb::Version) => Invocation::Version,
         Some(Verb::DemoGateway(stand_in)) => Invocation::DemoGateway(*stand_in),
         Some(Verb::DemoHelper) => Invocation::DemoHelper,

@@ -68,7 +68,7 @@ pub const NOTES: &[VerbNotes] = &[
     },
     VerbNotes {
         verb: "doctor",
-        examples: &["openclaw-supervise doctor", "openclaw-supervise --profile work doctor"],
+        examples: &["openclaw-supervise doctor", "openclaw-supervise doctor --fix --dry-run"],
         codes: &[(exit::OK, "no check fails"), (exit::FAILURE, "at least one check fails")],
     },
     VerbNotes {

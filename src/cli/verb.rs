@@ -125,7 +125,7 @@ pub enum Verb {
         #[command(flatten)]
         options: Options,
     },
-    /// Send a test message through the configured notification channels; exit 0 if all of them took it
+    /// Send a test message through the configured notification channels
     #[command(args_override_self = true)]
     Notify {
         /// Send the test message

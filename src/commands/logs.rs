@@ -22,8 +22,8 @@ pub async fn advice(settings: &LogsSettings) -> String {
         }
     });
     format!(
-        "logs is no verb; `{} events --follow` shows what happened, and {place} what supervisor and gateway print",
-        settings.program
+        "logs is no verb; `openclaw-supervise{} events --follow` shows what happened, and {place} what supervisor and gateway print",
+        settings.subject.options
     )
 }
 

@@ -61,8 +61,6 @@ pub struct DoctorSettings {
 #[derive(Debug, Clone)]
 pub struct LogsSettings {
     pub subject: Subject,
-    /// This program with the options that were typed, for a shell.
-    pub program: String,
     /// Files that show a service, each with the command that shows its output.
     pub units: Vec<(PathBuf, String)>,
     pub is_container: bool,
@@ -186,9 +184,7 @@ impl Common<'_> {
         Ok(DoctorSettings { subject, endpoint, probe_timeout, run, is_target_named, fix, json })
     }
 
-    pub(super) fn logs(mut self, typed: &[(String, OsString)]) -> Result<LogsSettings, UsageErrors> {
-        let typed = typed.iter().flat_map(|(option, value)| [option.clone(), shell_word(value)]);
-        let program = std::iter::once("openclaw-supervise".to_owned()).chain(typed).collect::<Vec<_>>().join(" ");
+    pub(super) fn logs(mut self) -> Result<LogsSettings, UsageErrors> {
         let profile = self.options.profile.as_ref().map(|name| format!("-{name}")).unwrap_or_default();
         let name = format!("openclaw-supervise{profile}");
         let home = (self.context.home)().unwrap_or_default();
@@ -197,7 +193,7 @@ impl Common<'_> {
         let units =
             vec![(of_user, format!("journalctl --user -u {name}")), (of_machine, format!("journalctl -u '{name}@*'"))];
         let is_container = self.context.container.is_some();
-        Ok(LogsSettings { subject: self.subject()?, program, units, is_container })
+        Ok(LogsSettings { subject: self.subject()?, units, is_container })
     }
 
     pub(super) fn events(mut self, count: u32, follow: bool, json: bool) -> Result<EventsSettings, UsageErrors> {
@@ -235,22 +231,12 @@ impl Common<'_> {
 
     fn store_options(&self) -> String {
         let Options { store_dir, state_dir, profile, .. } = self.options;
-        let option = |flag: &str, value: &str| format!(" --{flag} {}", shell_word(value));
+        let option = |flag: &str, value: &str| format!(" --{flag} {}", shell_word(value.as_ref()));
         match (store_dir, state_dir, profile) {
             (Some(_), ..) => option("store-dir", &self.store_dir.to_string_lossy()),
             (None, Some(_), _) => option("state-dir", &self.target.state_dir.to_string_lossy()),
             (None, None, Some(profile)) => option("profile", profile),
             (None, None, None) => String::new(),
         }
-    }
-}
-
-/// As a shell reads it as one word.
-fn shell_word(text: &str) -> String {
-    let is_plain = |letter: char| letter.is_alphanumeric() || "/._-+:@%,".contains(letter);
-    if !text.is_empty() && text.chars().all(is_plain) {
-        text.to_owned()
-    } else {
-        format!("'{}'", text.replace('\'', r"'\''"))
     }
 }
