@@ -52,7 +52,7 @@ pub enum Invocation {
     Uninstall(Box<ServiceSettings>),
     Events(Box<EventsSettings>),
     Notify(Box<NotifySettings>),
-    /// `restart`, `stop` and `retry-now`.
+    /// `restart`, `stop`, `retry-now` and `start-now`.
     Request(Box<RequestSettings>),
     Demo(Demo),
     Completions(CompletionShell),
@@ -86,7 +86,8 @@ pub fn resolve(cli: &Cli, context: &ProcessContext) -> Result<Invocation, UsageE
     }
     let common = || Common::resolve(&cli.options, command.clone(), context);
     let request =
-        |request, timeout| common().request(request, timeout).map(|settings| Invocation::Request(Box::new(settings)));
+        |request, timeout, starts| common().request(request, timeout, starts).map(Box::new).map(Invocation::Request);
+    let retry = |force| if force { Request::RetryForced } else { Request::Retry };
     Ok(match &cli.verb {
         None | Some(Verb::Run { .. } | Verb::Gateway { .. }) => Invocation::Run(run_settings::resolve(common())?),
         Some(Verb::Probe { question, wait, json, .. }) => {
@@ -111,9 +112,11 @@ pub fn resolve(cli: &Cli, context: &ProcessContext) -> Result<Invocation, UsageE
         Some(Verb::Events { count, follow, json, .. }) => {
             Invocation::Events(Box::new(common().events(*count, *follow, *json)?))
         }
-        Some(Verb::Restart { timeout, .. }) => request(Request::Restart, *timeout)?,
-        Some(Verb::Stop { timeout, .. }) => request(Request::Stop, *timeout)?,
-        Some(Verb::RetryNow { timeout, .. }) => request(Request::Retry, *timeout)?,
+        Some(Verb::Restart { timeout, force: true, .. }) => request(Request::RestartForced, *timeout, false)?,
+        Some(Verb::Restart { timeout, force: false, .. }) => request(Request::Restart, *timeout, false)?,
+        Some(Verb::Stop { timeout, .. }) => request(Request::Stop, *timeout, false)?,
+        Some(Verb::RetryNow { timeout, force, .. }) => request(retry(*force), *timeout, false)?,
+        Some(Verb::StartNow { timeout, force, .. }) => request(retry(*force), *timeout, true)?,
         Some(Verb::Notify { .. }) => Invocation::Notify(Box::new(common().notify()?)),
         Some(Verb::Demo(_)) if !cli.typed.is_empty() => return Err(UsageError::DemoWithOptions.into()),
         Some(Verb::Demo(demo)) => Invocation::Demo(*demo),

@@ -101,6 +101,9 @@ pub enum Verb {
     /// Restart the gateway and wait until it is up
     #[command(args_override_self = true)]
     Restart {
+        /// Restart now, past the pace of restarts on request and the wait for unclean boots to age
+        #[arg(long)]
+        force: bool,
         /// Wait this long for the new gateway [default: --stop-timeout + --startup-timeout + the hooks' timeouts + 30s]
         #[arg(long, value_name = "DURATION", value_parser = positive_duration)]
         timeout: Option<Duration>,
@@ -119,6 +122,21 @@ pub enum Verb {
     /// Start the gateway now instead of waiting for the next scheduled attempt
     #[command(args_override_self = true)]
     RetryNow {
+        /// Start now, past the wait for unclean boots to age
+        #[arg(long)]
+        force: bool,
+        /// Wait this long for the answer [default: 10s]
+        #[arg(long, value_name = "DURATION", value_parser = positive_duration)]
+        timeout: Option<Duration>,
+        #[command(flatten)]
+        options: Options,
+    },
+    /// Start the gateway now: like retry-now if a supervisor runs, else through its service
+    #[command(args_override_self = true, visible_alias = "start")]
+    StartNow {
+        /// Start now, past the wait for unclean boots to age
+        #[arg(long)]
+        force: bool,
         /// Wait this long for the answer [default: 10s]
         #[arg(long, value_name = "DURATION", value_parser = positive_duration)]
         timeout: Option<Duration>,

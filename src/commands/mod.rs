@@ -14,9 +14,11 @@ pub mod install;
 pub mod logs;
 pub mod man;
 pub mod notify;
+mod outcome;
 pub mod probe;
 mod record;
 pub mod run;
+mod start;
 pub mod status;
 pub mod terminal;
 

@@ -90,6 +90,10 @@ pub struct RequestSettings {
     pub request: Request,
     /// How long to wait for the outcome.
     pub timeout: Duration,
+    /// The same where the outcome is a gateway that takes the place of another one.
+    pub replacement_timeout: Duration,
+    /// `start-now`: where no supervisor runs, its service is started.
+    pub starts_service: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -210,16 +214,18 @@ impl Common<'_> {
         mut self,
         request: Request,
         timeout: Option<Duration>,
+        starts_service: bool,
     ) -> Result<RequestSettings, UsageErrors> {
         let (subject, port) = (self.subject()?, self.target.resolved.endpoint.port);
         let Policy { stop_timeout, startup_timeout, pre_start, post_stop, .. } = self.policy;
         let stop = stop_timeout + post_stop.unwrap_or_default() + MARGIN;
+        let replacement_timeout = timeout.unwrap_or(stop + pre_start.unwrap_or_default() + startup_timeout);
         let timeout = timeout.unwrap_or(match request {
-            Request::Restart => stop + pre_start.unwrap_or_default() + startup_timeout,
+            Request::Restart | Request::RestartForced => replacement_timeout,
             Request::Stop | Request::Detach => stop,
-            Request::Retry => RETRY_TIMEOUT,
+            Request::Retry | Request::RetryForced => RETRY_TIMEOUT,
         });
-        Ok(RequestSettings { subject, port, request, timeout })
+        Ok(RequestSettings { subject, port, request, timeout, replacement_timeout, starts_service })
     }
 
     fn subject(&mut self) -> Result<Subject, UsageErrors> {
