@@ -89,8 +89,6 @@ pub struct Supervisor {
     state: State,
     intent: Intent,
     merged: Merged,
-    /// The next start was requested whatever it waits for.
-    forced: bool,
     /// The youngest generation. Events that speak of another one are dropped.
     generation: Generation,
     /// The youngest probe. Answers to another one are dropped.
@@ -159,7 +157,6 @@ impl Supervisor {
             state: State::Idle,
             intent: Intent::Run,
             merged: Merged::default(),
-            forced: false,
             generation: 0,
             ticket: 0,
             awake_since: Moment::ZERO,

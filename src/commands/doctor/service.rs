@@ -17,7 +17,7 @@ pub(in crate::commands) enum Service {
 /// Those of this program that would have this store. It waits for the managers, for 2 s each at most.
 pub(in crate::commands) fn of_store(store_dir: &Path) -> Vec<Service> {
     if cfg!(target_os = "macos") {
-        let jobs = launchd::gather().into_iter().filter(|job| job.runs_us());
+        let jobs = launchd::gather().into_iter().filter(launchd::LaunchdJob::runs_us);
         return jobs
             .map(|job| {
                 let domain = format!("gui/{}", rustix::process::getuid().as_raw());

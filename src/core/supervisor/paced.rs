@@ -53,7 +53,18 @@ impl Supervisor {
             self.restarts.start_gate(now, &self.policy)
         };
         match &self.state {
-            State::Running { stable: true, .. } => None,
+            // The start that was asked for is under way, and has a pace of its own.
+            State::Running { stable: true, .. }
+            | State::Stopping(_)
+            | State::Idle
+            | State::Leasing { .. }
+            | State::Clearing(_)
+            | State::Standby(_)
+            | State::Probing { .. }
+            | State::Hooking(_)
+            | State::Spawning(_)
+            | State::Sweeping { .. }
+            | State::Exited => None,
             State::Running { liveness, .. } if !liveness.is_healthy() => unserved(),
             State::Running { started, .. } => {
                 let stable = started.saturating_add(self.policy.stable_after);
@@ -66,17 +77,6 @@ impl Supervisor {
             // One that another supervisor started most likely serves.
             State::Starting { child, .. } if !child.adopted => unserved(),
             State::Starting { .. } | State::Adopting(_) => self.restarts.request_gate(now, &self.policy),
-            // The start that was asked for is under way, and has a pace of its own.
-            State::Stopping(_)
-            | State::Idle
-            | State::Leasing { .. }
-            | State::Clearing(_)
-            | State::Standby(_)
-            | State::Probing { .. }
-            | State::Hooking(_)
-            | State::Spawning(_)
-            | State::Sweeping { .. }
-            | State::Exited => None,
         }
     }
 

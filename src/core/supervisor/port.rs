@@ -111,7 +111,7 @@ impl Supervisor {
     /// Starts the next gateway, unless what the store remembers says that it is too early.
     fn start(&mut self, now: Moment, fx: &mut Effects) {
         if self.is_forced() {
-            self.forced = false;
+            self.merged.forced = false;
             return self.begin(now, fx);
         }
         let (gate, slot) = (self.restarts.gate(now, &self.policy), self.restarts.slot(&self.policy));

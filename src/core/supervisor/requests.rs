@@ -26,7 +26,7 @@ impl Supervisor {
             Request::Retry | Request::RetryForced => {
                 fx.push(Effect::Report(report));
                 if self.intent == Intent::Run {
-                    self.forced |= request == Request::RetryForced && self.is_start_to_come();
+                    self.merged.forced |= request == Request::RetryForced && self.is_start_to_come();
                     // That a restart waits has no reason any more: see `hasten_merged`.
                     self.restarts.forget_asked();
                     self.hasten(now, fx);
@@ -42,7 +42,7 @@ impl Supervisor {
         if let Intent::Restart(by) = &wanted {
             if request == Request::RestartForced && !self.is_ending() {
                 self.restarts.forget_asked();
-                self.forced |= self.is_start_to_come()
+                self.merged.forced |= self.is_start_to_come()
                     || matches!(
                         self.state,
                         State::Starting { .. } | State::Running { .. } | State::Examining(_) | State::Adopting(_)
@@ -135,7 +135,7 @@ impl Supervisor {
             Intent::Restart(_) => {
                 self.intent = Intent::Run;
                 if let State::BackingOff { .. } | State::Awaiting(_) = self.state
-                    && !self.forced
+                    && !self.merged.forced
                 {
                     self.restarts.note_hurried(now);
                 }
@@ -223,7 +223,7 @@ impl Supervisor {
 
     /// Whether the next start is to wait for nothing.
     pub(super) fn is_forced(&self) -> bool {
-        self.forced && !self.has(Fault::ForceIgnored)
+        self.merged.forced && !self.has(Fault::ForceIgnored)
     }
 
     /// Whether a gateway is to be started that a forced request can hasten.

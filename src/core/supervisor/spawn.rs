@@ -29,7 +29,6 @@ impl Supervisor {
     pub(super) fn spawn(&mut self, now: Moment, fx: &mut Effects) {
         self.generation += 1;
         self.forget_merged();
-        self.forced = false;
         self.state = State::Spawning(Spawning::new(now));
         self.act(now, Effect::Spawn { generation: self.generation, no_respawn: self.forbids_successor() }, fx);
     }
