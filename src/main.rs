@@ -125,13 +125,11 @@ fn invoke(invocation: Invocation, guard: Guard) -> u8 {
         Invocation::Status(settings) => ask(&settings.subject, NOT_HEALTHY, commands::status::run(&settings, out)),
         Invocation::Doctor(settings) => ask(&settings.subject, exit::FAILURE, commands::doctor::run(&settings, out)),
         Invocation::Events(settings) => ask(&settings.subject, exit::FAILURE, commands::events::run(&settings, out)),
+        Invocation::Explain(settings) => ask(&settings.subject, exit::FAILURE, commands::explain::run(&settings, out)),
         Invocation::Request(settings) => ask(&settings.subject, exit::FAILURE, commands::ask::run(&settings, out)),
         Invocation::Notify(settings) => ask(&settings.subject, exit::FAILURE, commands::notify::run(&settings, out)),
         Invocation::Install(settings) => serve(&settings, commands::install::install),
         Invocation::Uninstall(settings) => serve(&settings, commands::install::uninstall),
-        Invocation::Logs(settings) => in_runtime(QUIET, async move {
-            refuse(&format!("openclaw-supervise: error: {}", commands::logs::advice(&settings).await), exit::USAGE)
-        }),
         Invocation::Completions(shell) => make(commands::man::completions(shell, out)),
         Invocation::ManPage(verb) => make(commands::man::page(verb.as_deref(), out)),
         Invocation::ManPages(dir) => make(commands::man::pages(&dir)),

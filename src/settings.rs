@@ -27,7 +27,7 @@ pub use install::{Scope, ServiceSettings};
 pub use policy::{LogSettings, termination_log};
 pub use process_context::{Environment, ProcessContext};
 pub use query_settings::{
-    DoctorSettings, EventsSettings, Fix, LogsSettings, NotifySettings, ProbeSettings, Question, RequestSettings,
+    DoctorSettings, EventsSettings, ExplainSettings, Fix, NotifySettings, ProbeSettings, Question, RequestSettings,
     StatusSettings, Subject,
 };
 pub use run_settings::Settings;
@@ -52,7 +52,8 @@ pub enum Invocation {
     Uninstall(Box<ServiceSettings>),
     Events(Box<EventsSettings>),
     Notify(Box<NotifySettings>),
-    /// `restart`, `stop`, `retry-now` and `start-now`.
+    Explain(Box<ExplainSettings>),
+    /// `restart`, `stop` and `retry-now`.
     Request(Box<RequestSettings>),
     Demo(Demo),
     Completions(CompletionShell),
@@ -61,9 +62,19 @@ pub enum Invocation {
     /// All pages, into this directory.
     ManPages(PathBuf),
     Version,
-    Logs(Box<LogsSettings>),
     DemoGateway(StandIn),
     DemoHelper,
+}
+
+/// As a shell reads it.
+fn typed(option: &str, value: &OsString) -> String {
+    let value = value.to_string_lossy();
+    let is_plain = |letter: char| letter.is_ascii_alphanumeric() || "-_./:=@".contains(letter);
+    if value.chars().all(is_plain) {
+        format!(" {option}={value}")
+    } else {
+        format!(" {option}='{}'", value.replace('\'', "'\\''"))
+    }
 }
 
 /// Parses and resolves a command line, the program's name first. `doctor` reads those of other processes.
@@ -86,8 +97,7 @@ pub fn resolve(cli: &Cli, context: &ProcessContext) -> Result<Invocation, UsageE
     }
     let common = || Common::resolve(&cli.options, command.clone(), context);
     let request =
-        |request, timeout, starts| common().request(request, timeout, starts).map(Box::new).map(Invocation::Request);
-    let retry = |force| if force { Request::RetryForced } else { Request::Retry };
+        |request, timeout| common().request(request, timeout).map(|settings| Invocation::Request(Box::new(settings)));
     Ok(match &cli.verb {
         None | Some(Verb::Run { .. } | Verb::Gateway { .. }) => Invocation::Run(run_settings::resolve(common())?),
         Some(Verb::Probe { question, wait, json, .. }) => {
@@ -109,21 +119,25 @@ pub fn resolve(cli: &Cli, context: &ProcessContext) -> Result<Invocation, UsageE
         Some(Verb::Uninstall { service, .. }) => {
             Invocation::Uninstall(Box::new(install::uninstall(cli, service, context)?))
         }
-        Some(Verb::Events { count, follow, json, .. }) => {
-            Invocation::Events(Box::new(common().events(*count, *follow, *json)?))
+        Some(Verb::Events { lines, since, level, follow, json, .. }) => {
+            let (subject, follow, json) = (common().about()?, *follow, *json);
+            let (lines, since, level) = (*lines, *since, *level);
+            Invocation::Events(Box::new(EventsSettings { subject, lines, since, level, follow, json }))
         }
-        Some(Verb::Restart { timeout, force: true, .. }) => request(Request::RestartForced, *timeout, false)?,
-        Some(Verb::Restart { timeout, force: false, .. }) => request(Request::Restart, *timeout, false)?,
-        Some(Verb::Stop { timeout, .. }) => request(Request::Stop, *timeout, false)?,
-        Some(Verb::RetryNow { timeout, force, .. }) => request(retry(*force), *timeout, false)?,
-        Some(Verb::StartNow { timeout, force, .. }) => request(retry(*force), *timeout, true)?,
+        Some(Verb::Explain { subject: decision, json, .. }) => {
+            let (subject, decision, json) = (common().about()?, decision.clone(), *json);
+            let typed = cli.typed.iter().map(|(option, value)| typed(option, value)).collect();
+            Invocation::Explain(Box::new(ExplainSettings { subject, decision, typed, json }))
+        }
+        Some(Verb::Restart { timeout, .. }) => request(Request::Restart, *timeout)?,
+        Some(Verb::Stop { timeout, .. }) => request(Request::Stop, *timeout)?,
+        Some(Verb::RetryNow { timeout, .. }) => request(Request::Retry, *timeout)?,
         Some(Verb::Notify { .. }) => Invocation::Notify(Box::new(common().notify()?)),
         Some(Verb::Demo(_)) if !cli.typed.is_empty() => return Err(UsageError::DemoWithOptions.into()),
         Some(Verb::Demo(demo)) => Invocation::Demo(*demo),
         Some(Verb::Completions { shell }) => Invocation::Completions(*shell),
         Some(Verb::Man { dir: Some(dir), .. }) => Invocation::ManPages(PathBuf::from(dir)),
         Some(Verb::Man { verb, dir: None }) => Invocation::ManPage(verb.clone()),
-        Some(Verb::Logs { .. }) => Invocation::Logs(Box::new(common().logs()?)),
         Some(Verb::Version) => Invocation::Version,
         Some(Verb::DemoGateway(stand_in)) => Invocation::DemoGateway(*stand_in),
         Some(Verb::DemoHelper) => Invocation::DemoHelper,

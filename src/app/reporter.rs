@@ -6,6 +6,7 @@ use crate::host::clock;
 use crate::host::control::Broadcast;
 use crate::host::telemetry::Record;
 use crate::store::Store;
+use serde_json::Value;
 use std::sync::{Arc, OnceLock};
 
 #[derive(Debug, Clone)]
@@ -41,7 +42,7 @@ impl Reporter {
         let record = Record::new(report, clock::wall_ms());
         self.tell(&record);
         self.alert(report);
-        self.store.report(record.wall_ms, report.name(), report.generation(), record.members);
+        self.store_it(report, &record);
     }
 
     /// Writes to the store what is true once the store has written it. To be told then.
@@ -49,7 +50,7 @@ impl Reporter {
     pub fn record<'a>(&self, report: &'a Report) -> Record<'a> {
         let record = Record::new(report, clock::wall_ms());
         self.alert(report);
-        self.store.report(record.wall_ms, report.name(), report.generation(), record.members.clone());
+        self.store_it(report, &record);
         record
     }
 
@@ -57,6 +58,15 @@ impl Reporter {
         if let Some(alerter) = &self.alerter {
             alerter.see(report);
         }
+    }
+
+    /// With its level and its sentence, which `events` and `explain` show: another version of this program may read it.
+    fn store_it(&self, report: &Report, record: &Record<'_>) {
+        let (level, message) = (report.severity().name(), Value::from(record.message.as_str()));
+        let members = record.members.strip_prefix('{').unwrap_or("}");
+        let comma = if members == "}" { "" } else { "," };
+        let fields = format!(r#"{{"level":"{level}","message":{message}{comma}{members}"#);
+        self.store.report(record.wall_ms, report.name(), report.generation(), fields);
     }
 
     /// Tells the log and the watchers.

@@ -76,8 +76,6 @@ pub struct Shell {
     /// The last look at the members of the gateway, before we end.
     looking: Option<JoinHandle<()>>,
     inputs: Sender<Input>,
-    /// That the search for an earlier gateway fails is told. It is repeated each second.
-    has_told: bool,
 }
 
 impl Shell {
@@ -112,7 +110,6 @@ impl Shell {
             bounding: BlockingCall::default(),
             looking: None,
             inputs,
-            has_told: false,
         }
     }
 
@@ -386,9 +383,7 @@ impl Shell {
         Some(match adopted {
             Ok(remains) => Event::Adopted { generation, remains },
             Err(error) => {
-                if !std::mem::replace(&mut self.has_told, true) {
-                    tracing::warn!(generation, %error, "cannot look for an earlier gateway; raise the limit on open files");
-                }
+                tracing::warn!(generation, %error, "cannot look for an earlier gateway; raise the limit on open files");
                 Event::AdoptFailed { generation, why: error.to_string() }
             }
         })

@@ -68,7 +68,7 @@ pub const NOTES: &[VerbNotes] = &[
     },
     VerbNotes {
         verb: "doctor",
-        examples: &["openclaw-supervise doctor", "openclaw-supervise doctor --fix --dry-run"],
+        examples: &["openclaw-supervise doctor", "openclaw-supervise --profile work doctor"],
         codes: &[(exit::OK, "no check fails"), (exit::FAILURE, "at least one check fails")],
     },
     VerbNotes {
@@ -94,16 +94,28 @@ pub const NOTES: &[VerbNotes] = &[
     },
     VerbNotes {
         verb: "events",
-        examples: &["openclaw-supervise events -n 20", "openclaw-supervise events --follow --json"],
+        examples: &[
+            "openclaw-supervise events -n 20",
+            "openclaw-supervise events --since 02:00 --level warn",
+            "openclaw-supervise events --follow --json",
+        ],
         codes: &[(exit::OK, "shown"), (exit::FAILURE, "the record cannot be read")],
     },
     VerbNotes {
-        verb: "restart",
+        verb: "explain",
         examples: &[
-            "openclaw-supervise restart",
-            "openclaw-supervise restart --timeout 10m",
-            "openclaw-supervise restart --force",
+            "openclaw-supervise explain",
+            "openclaw-supervise explain 7",
+            "openclaw-supervise explain incident",
         ],
+        codes: &[
+            (exit::OK, "explained"),
+            (exit::FAILURE, "nothing of that is on record, or the record cannot be read"),
+        ],
+    },
+    VerbNotes {
+        verb: "restart",
+        examples: &["openclaw-supervise restart", "openclaw-supervise restart --timeout 10m"],
         codes: &[
             (exit::OK, "a new gateway is up, or will be at the time told"),
             (exit::FAILURE, "it failed, or not in time; it continues"),
@@ -120,17 +132,8 @@ pub const NOTES: &[VerbNotes] = &[
         ],
     },
     VerbNotes {
-        verb: "start-now",
-        examples: &["openclaw-supervise start-now", "openclaw-supervise start-now --force"],
-        codes: &[
-            (exit::OK, "a gateway or its service was started, or nothing was waiting"),
-            (exit::FAILURE, "the attempt failed or has to wait, or not in time"),
-            (NOT_RUNNING, "no supervisor is running, and no service of it can be started; the line to type is printed"),
-        ],
-    },
-    VerbNotes {
         verb: "retry-now",
-        examples: &["openclaw-supervise retry-now", "openclaw-supervise retry-now --force"],
+        examples: &["openclaw-supervise retry-now"],
         codes: &[
             (exit::OK, "a gateway was started, or nothing was waiting"),
             (exit::FAILURE, "the attempt failed or has to wait, or not in time"),

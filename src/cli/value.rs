@@ -1,5 +1,6 @@
 //! The values of options. What these functions return as an error stands behind clap's `invalid value '...' for '...': `.
 
+use crate::core::report::Severity;
 use crate::host::telemetry::Format;
 use crate::host::webhook::Template;
 use crate::store::BasisChoice;
@@ -68,6 +69,39 @@ impl ValueEnum for Format {
             Self::Text => "text",
             Self::Json => "json",
         }))
+    }
+}
+
+/// What is to be explained.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum DecisionSubject {
+    Last,
+    Generation(u64),
+    /// The last one, or that of this file.
+    Incident(Option<String>),
+}
+
+pub(super) fn decision_subject(text: &str) -> Result<DecisionSubject, &'static str> {
+    match text.trim() {
+        "last" => Ok(DecisionSubject::Last),
+        "incident" => Ok(DecisionSubject::Incident(None)),
+        text => match text.parse() {
+            Ok(generation @ 1..) => Ok(DecisionSubject::Generation(generation)),
+            _ if text.strip_suffix(".json").is_some() => {
+                let name = text.rsplit('/').next().unwrap_or(text);
+                Ok(DecisionSubject::Incident(Some(name.to_owned())))
+            }
+            _ => Err("not last, incident, the number of a gateway, or the file of an incident"),
+        },
+    }
+}
+
+/// Other programs say `warning` and `err`.
+pub(super) fn severity(text: &str) -> Result<Severity, &'static str> {
+    match text.trim() {
+        "warning" => Ok(Severity::Warning),
+        "err" => Ok(Severity::Error),
+        name => Severity::named(name).ok_or("expected info, warn or error"),
     }
 }
 

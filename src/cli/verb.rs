@@ -1,7 +1,9 @@
 //! The verbs and the options of each.
 
 use super::options::Options;
-use super::value::{duration, not_blank, positive_duration, profile};
+use super::time::{Since, since};
+use super::value::{DecisionSubject, decision_subject, duration, not_blank, positive_duration, profile, severity};
+use crate::core::report::Severity;
 use clap::{Args, Subcommand, ValueEnum, ValueHint};
 use std::ffi::OsString;
 use std::time::Duration;
@@ -89,21 +91,36 @@ pub enum Verb {
         /// Print one JSON object per line
         #[arg(long)]
         json: bool,
-        /// Show the last N events
-        #[arg(short = 'n', value_name = "N", default_value_t = 50)]
-        count: u32,
+        /// Show the last N events [default: 50, or all with --since]
+        #[arg(short = 'n', long, value_name = "N")]
+        lines: Option<u32>,
+        /// Show events from this time on: 2h (ago), 02:14, yesterday, '2026-11-30 02:14', or RFC 3339
+        #[arg(long, value_name = "TIME", value_parser = since, allow_hyphen_values = true)]
+        since: Option<Since>,
+        /// Show events of this level and above: warn for what went wrong, error for what needs a person
+        #[arg(long, value_name = "info|warn|error", value_parser = severity)]
+        level: Option<Severity>,
         /// Keep printing new events until interrupted
-        #[arg(long)]
+        #[arg(short = 'f', long)]
         follow: bool,
+        #[command(flatten)]
+        options: Options,
+    },
+    /// Explain why a gateway was restarted, ended or refused: the rule, its inputs, the last output, what came next
+    #[command(args_override_self = true)]
+    Explain {
+        /// last = the last such decision, incident = the last hang or memory limit, a generation, or an incident's file
+        #[arg(value_name = "last|incident|GENERATION|FILE", default_value = "last", value_parser = decision_subject)]
+        subject: DecisionSubject,
+        /// Print one JSON object
+        #[arg(long)]
+        json: bool,
         #[command(flatten)]
         options: Options,
     },
     /// Restart the gateway and wait until it is up
     #[command(args_override_self = true)]
     Restart {
-        /// Restart now, past the pace of restarts on request and the wait for unclean boots to age
-        #[arg(long)]
-        force: bool,
         /// Wait this long for the new gateway [default: --stop-timeout + --startup-timeout + the hooks' timeouts + 30s]
         #[arg(long, value_name = "DURATION", value_parser = positive_duration)]
         timeout: Option<Duration>,
@@ -122,28 +139,13 @@ pub enum Verb {
     /// Start the gateway now instead of waiting for the next scheduled attempt
     #[command(args_override_self = true)]
     RetryNow {
-        /// Start now, past the wait for unclean boots to age
-        #[arg(long)]
-        force: bool,
         /// Wait this long for the answer [default: 10s]
         #[arg(long, value_name = "DURATION", value_parser = positive_duration)]
         timeout: Option<Duration>,
         #[command(flatten)]
         options: Options,
     },
-    /// Start the gateway now: like retry-now if a supervisor runs, else through its service
-    #[command(args_override_self = true, visible_alias = "start")]
-    StartNow {
-        /// Start now, past the wait for unclean boots to age
-        #[arg(long)]
-        force: bool,
-        /// Wait this long for the answer [default: 10s]
-        #[arg(long, value_name = "DURATION", value_parser = positive_duration)]
-        timeout: Option<Duration>,
-        #[command(flatten)]
-        options: Options,
-    },
-    /// Send a test message through the configured notification channels
+    /// Send a test message through the configured notification channels; exit 0 if all of them took it
     #[command(args_override_self = true)]
     Notify {
         /// Send the test message
@@ -155,10 +157,7 @@ pub enum Verb {
     /// Demonstrate supervision on a stand-in gateway: kill, freeze, restart and stop it
     Demo(Demo),
     /// Print the completions for a shell
-    Completions {
-        /// Shell that reads them
-        shell: CompletionShell,
-    },
+    Completions { shell: CompletionShell },
     /// Print the manual page of the program or of a verb
     Man {
         /// Verb to print the page of [default: the program's own page]
@@ -170,15 +169,6 @@ pub enum Verb {
     },
     /// Print the version
     Version,
-    /// Say where the log is
-    #[command(hide = true, alias = "log", disable_help_flag = true)]
-    Logs {
-        #[command(flatten)]
-        options: Options,
-        /// Options of journalctl(1) and the like
-        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
-        words: Vec<OsString>,
-    },
     /// Run the gateway that `demo` supervises
     #[command(hide = true)]
     DemoGateway(StandIn),

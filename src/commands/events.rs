@@ -2,10 +2,11 @@
 //! when none runs.
 
 use super::record::{Entry, StoreRecord};
+use super::terminal::{Style, Terminal, printable};
 use crate::core::exit;
-use crate::host::{clock, telemetry};
+use crate::core::report::Severity;
+use crate::platform::standard_streams::is_lost;
 use crate::settings::EventsSettings;
-use serde_json::Value;
 use std::io;
 use std::time::Duration;
 use tokio::time::sleep;
@@ -16,8 +17,14 @@ const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// How many entries are read at a time.
 const PORTION: u32 = 500;
 
+/// How many events are shown if nothing else is asked for.
+const LINES: u32 = 50;
+
 /// The room for the longest usual name, so that what follows it stands in a column.
 const NAME_WIDTH: usize = 22;
+
+/// A sentence with less room than this stands below the rest of its line.
+const SENTENCE_MIN: usize = 40;
 
 /// Writes what is recorded, then what is added to it if that is asked for. Returns the exit code.
 pub async fn run(settings: &EventsSettings, out: &mut impl io::Write) -> io::Result<u8> {
@@ -30,14 +37,19 @@ pub async fn run(settings: &EventsSettings, out: &mut impl io::Write) -> io::Res
 
 async fn show(settings: &EventsSettings, out: &mut impl io::Write) -> io::Result<u8> {
     let store_dir = settings.subject.store_dir.as_path();
+    let terminal = Terminal::of(&io::stdout());
+    let wanted = Wanted::of(settings, &terminal);
     let mut cursor = Cursor::Start;
+    let mut is_shown = false;
     let mut failure = None;
     loop {
-        match StoreRecord::open(store_dir).and_then(|record| cursor.read(record.as_ref(), settings.count)) {
+        match StoreRecord::open(store_dir).and_then(|record| cursor.read(record.as_ref(), &wanted)) {
             Ok(entries) => {
                 failure = None;
-                for entry in &entries {
-                    write(entry, settings.json, out)?;
+                for entry in entries.iter().filter(|entry| wanted.has_level(entry)) {
+                    is_shown = true;
+                    let line = if settings.json { entry.object().to_string() } else { text(entry, &terminal) };
+                    writeln!(out, "{line}").and_then(|()| out.flush())?;
                 }
                 if entries.len() >= PORTION as usize && settings.follow {
                     continue;
@@ -57,10 +69,50 @@ async fn show(settings: &EventsSettings, out: &mut impl io::Write) -> io::Result
         if !settings.follow {
             if matches!(cursor, Cursor::Nothing) {
                 tracing::warn!("nothing is recorded in {}; did a supervisor ever run there?", store_dir.display());
+            } else if !is_shown && wanted.lines != Some(0) {
+                tracing::warn!("no event on record in {} is as asked for", store_dir.display());
             }
             return Ok(exit::OK);
         }
         sleep(LOOK_EVERY).await;
+        // Without news nothing is written, which alone would show it.
+        if is_lost(io::stdout()) {
+            return Ok(exit::OK);
+        }
+    }
+}
+
+/// Which events are shown of those on record, and by their level of those that come.
+#[derive(Debug, Clone, Copy)]
+struct Wanted {
+    /// The last ones, as many as this.
+    lines: Option<u32>,
+    since: Option<i64>,
+    level: Option<Severity>,
+}
+
+impl Wanted {
+    fn of(settings: &EventsSettings, terminal: &Terminal) -> Self {
+        let since = settings.since.map(|since| terminal.resolve(since));
+        let usual = since.is_none().then_some(LINES);
+        Self { lines: settings.lines.or(usual), since, level: settings.level }
+    }
+
+    /// How many have to be read. The last one is always needed.
+    fn portion(&self) -> u32 {
+        let is_plain = self.since.is_none() && self.level.is_none();
+        self.lines.filter(|_| is_plain).map_or(u32::MAX, |lines| lines.max(1))
+    }
+
+    /// One without a level was written by an earlier version: better shown than missed.
+    fn has_level(&self, entry: &Entry) -> bool {
+        entry.level.is_none() || entry.level >= self.level
+    }
+
+    fn keep(&self, entries: &mut Vec<Entry>) {
+        entries.retain(|entry| self.has_level(entry) && self.since.is_none_or(|since| entry.at_ms >= since));
+        let most = self.lines.map_or(usize::MAX, |lines| usize::try_from(lines).unwrap_or(usize::MAX));
+        entries.drain(..entries.len().saturating_sub(most));
     }
 }
 
@@ -76,8 +128,8 @@ enum Cursor {
 }
 
 impl Cursor {
-    /// The next entries: the last `count` at first, then whatever is new.
-    fn read(&mut self, record: Option<&StoreRecord>, count: u32) -> Result<Vec<Entry>, String> {
+    /// The next entries: those that are wanted at first, then whatever is new.
+    fn read(&mut self, record: Option<&StoreRecord>, wanted: &Wanted) -> Result<Vec<Entry>, String> {
         let Some(record) = record else {
             if matches!(self, Self::Start) {
                 *self = Self::Nothing;
@@ -86,11 +138,9 @@ impl Cursor {
         };
         let (entries, last) = match self {
             Self::Start => {
-                let mut entries = record.last(count.max(1))?;
+                let mut entries = record.last(wanted.portion())?;
                 let last = entries.last().cloned();
-                if count == 0 {
-                    entries.clear();
-                }
+                wanted.keep(&mut entries);
                 (entries, last)
             }
             Self::Nothing | Self::After(None) => {
@@ -120,37 +170,27 @@ fn read_on(record: &StoreRecord, last: &Entry) -> Result<Vec<Entry>, String> {
     record.after(0, PORTION)
 }
 
-fn write(entry: &Entry, json: bool, out: &mut impl io::Write) -> io::Result<()> {
-    let line = if json { as_json(entry) } else { as_text(entry) };
-    writeln!(out, "{line}").and_then(|()| out.flush())
-}
-
-/// The object that the log had.
-fn as_json(entry: &Entry) -> String {
-    telemetry::line(&entry.name, entry.at_ms, None, &Value::Object(entry.fields.clone()).to_string())
-}
-
-/// Time, name and fields.
-fn as_text(entry: &Entry) -> String {
-    let name = plain(&entry.name);
-    let fields: Vec<String> =
-        entry.fields.iter().map(|(name, value)| format!("{}={}", plain(name), word(value))).collect();
-    format!("{} {name:NAME_WIDTH$} {}", clock::stamp_of(entry.at_ms), fields.join(" ")).trim_end().to_owned()
-}
-
-/// A value as one word: as JSON where it is not one already.
-fn word(value: &Value) -> String {
-    match value.as_str() {
-        Some(text) if !text.is_empty() && text.chars().all(|c| c.is_ascii_graphic() && c != '"' && c != '=') => {
-            text.to_owned()
-        }
-        _ => plain(&value.to_string()),
+/// Local time, level, name and sentence.
+fn text(entry: &Entry, terminal: &Terminal) -> String {
+    // In a file the day has to be told as well.
+    let at = if terminal.is_terminal() { terminal.time(entry.at_ms) } else { terminal.full(entry.at_ms) };
+    let level = entry.level.map_or("", Severity::name).to_uppercase();
+    let name = printable(&entry.name);
+    let used = at.chars().count() + 1 + 5 + 1 + name.chars().count();
+    let column = at.chars().count() + 1 + 5 + 1 + NAME_WIDTH + 1;
+    let painted = [
+        terminal.paint(Style::Dim, &at),
+        terminal.paint(Style::of_level(&level), &format!("{level:>5}")),
+        terminal.paint(Style::Bold, &name),
+    ];
+    let (head, sentence) = (painted.join(" "), entry.sentence());
+    if sentence.is_empty() {
+        return head;
     }
-}
-
-/// Nothing that a record holds may write more than its line. JSON escapes most control characters, not all.
-fn plain(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+    if terminal.width() < column + SENTENCE_MIN {
+        return format!("{head}\n{}", terminal.hang(("   ", 3), 4, &sentence, None));
+    }
+    terminal.hang((&head, used), column.max(used + 1), &sentence, None)
 }
 
 #[cfg(test)]
@@ -158,30 +198,62 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn entry(fields: &Value) -> Entry {
-        let fields = fields.as_object().cloned().unwrap_or_default();
-        Entry { id: 1, at_ms: 5, name: "gateway.exited".to_owned(), fields }
+    const NOW: &str = "2026-11-30T03:00:00Z";
+
+    fn entry(id: i64, level: Option<Severity>, message: &str) -> Entry {
+        let at_ms = 1_796_004_000_000 + id * 1000; // 2026-11-30T02:00:00Z
+        let fields = json!({"generation": 3, "cause": "hung"}).as_object().cloned().unwrap_or_default();
+        let message = (!message.is_empty()).then(|| message.to_owned());
+        Entry { id, at_ms, name: "gateway.exited".to_owned(), level, message, fields }
     }
 
     #[test]
-    fn an_entry_is_the_object_that_the_log_had() {
-        let line = as_json(&entry(&json!({"generation": 3, "cause": "crashed"})));
-        assert_eq!(
-            line,
-            r#"{"event":"gateway.exited","at":"1970-01-01T00:00:00.005Z","generation":3,"cause":"crashed"}"#
-        );
+    fn a_line_fits_the_terminal_and_has_local_time_level_and_sentence() {
+        let long = "gateway 3 (pid 42) ended with signal 9 after 2h14m: hung; peak memory 310 MiB, CPU time 3m12s";
+        let entries = [
+            entry(0, Some(Severity::Warning), long),
+            entry(-90_000, Some(Severity::Info), "gateway 3 is up after 6.1s"),
+            entry(7, Some(Severity::Error), "a\nb\u{1b}[31m\u{9b}"),
+            entry(8, None, ""),
+        ];
+        let mut shown = String::new();
+        for (width, has_colour) in [(60, false), (80, false), (80, true), (200, false), (200, true)] {
+            let terminal = Terminal::fixed(Some(width), has_colour, "CET-1", NOW);
+            shown += &format!("--- {width} columns, colour: {has_colour}\n");
+            for entry in &entries {
+                let line = text(entry, &terminal);
+                let visible = line.replace("\u{1b}[", "\u{e000}");
+                let plain = visible.split('\u{e000}').map(|part| part.split_once('m').map_or(part, |(_, text)| text));
+                let plain: String = if has_colour { plain.collect() } else { line.clone() };
+                assert!(plain.lines().all(|line| line.chars().count() <= width), "{width}: {plain}");
+                shown += &line;
+                shown.push('\n');
+            }
+        }
+        insta::assert_snapshot!(shown.replace('\u{1b}', "ESC"));
     }
 
     #[test]
-    fn text_is_one_line_of_time_name_and_fields() {
-        for (fields, end) in [
-            (json!({}), ""),
-            (json!({"generation": 3, "cause": "crashed"}), "         generation=3 cause=crashed"),
-            (json!({"why": "two words"}), "         why=\"two words\""),
-            (json!({"why": "a\nb\u{1b}[31m\u{9b}"}), "         why=\"a\\nb\\u001b[31m\u{fffd}\""),
-            (json!({"a": "", "b": "x=y", "c": [1, "z"]}), "         a=\"\" b=\"x=y\" c=[1,\"z\"]"),
+    fn the_last_of_those_that_are_wanted_are_kept() {
+        let levels = [Some(Severity::Info), Some(Severity::Warning), None, Some(Severity::Error), Some(Severity::Info)];
+        let all: Vec<_> = (0..).zip(levels).map(|(id, level)| entry(id, level, "")).collect();
+        let at = |id: i64| Some(entry(id, None, "").at_ms);
+        for (lines, since, level, kept, portion) in [
+            (Some(50), None, None, vec![0, 1, 2, 3, 4], 50),
+            (Some(2), None, None, vec![3, 4], 2),
+            (Some(0), None, None, vec![], 1),
+            (None, at(2), None, vec![2, 3, 4], u32::MAX),
+            (Some(1), at(2), None, vec![4], u32::MAX),
+            (Some(50), None, Some(Severity::Warning), vec![1, 2, 3], u32::MAX),
+            (Some(50), None, Some(Severity::Error), vec![2, 3], u32::MAX),
+            (None, at(3), Some(Severity::Warning), vec![3], u32::MAX),
+            (None, at(99), None, vec![], u32::MAX),
         ] {
-            assert_eq!(as_text(&entry(&fields)), format!("1970-01-01T00:00:00.005Z gateway.exited{end}"));
+            let wanted = Wanted { lines, since, level };
+            let mut entries = all.clone();
+            wanted.keep(&mut entries);
+            assert_eq!(entries.iter().map(|entry| entry.id).collect::<Vec<_>>(), kept, "{wanted:?}");
+            assert_eq!(wanted.portion(), portion, "{wanted:?}");
         }
     }
 }

@@ -1,7 +1,9 @@
-//! What `status` and `events` read from the store. No other command knows its schema.
+//! What `status`, `events` and `explain` read from the store. No other command knows its schema.
 
 use crate::core::Settled;
 use crate::core::lease::Life;
+use crate::core::report::Severity;
+use crate::host::clock;
 use crate::platform::claim::{self, Claimant};
 use crate::platform::{machine, proc};
 use crate::store::{self, EventRow, GenerationRecord, LeaseOwner, StoreError, StoreReader};
@@ -15,8 +17,59 @@ pub(super) struct Entry {
     pub(super) id: i64,
     pub(super) at_ms: i64,
     pub(super) name: String,
+    /// `None` in a record of a version that did not keep it, as below.
+    pub(super) level: Option<Severity>,
+    /// The sentence.
+    pub(super) message: Option<String>,
     /// As in the log; the generation, if any, first.
     pub(super) fields: Map<String, Value>,
+}
+
+impl Entry {
+    pub(super) fn generation(&self) -> Option<u64> {
+        self.number("generation")
+    }
+
+    pub(super) fn number(&self, name: &str) -> Option<u64> {
+        self.fields.get(name)?.as_u64()
+    }
+
+    pub(super) fn text(&self, name: &str) -> Option<&str> {
+        self.fields.get(name)?.as_str()
+    }
+
+    /// A member that is a list of texts.
+    pub(super) fn texts(&self, name: &str) -> Vec<&str> {
+        let list = self.fields.get(name).and_then(Value::as_array);
+        list.into_iter().flatten().filter_map(Value::as_str).collect()
+    }
+
+    /// For a person: its sentence, else its members.
+    pub(super) fn sentence(&self) -> String {
+        self.message.clone().unwrap_or_else(|| {
+            let word = |value: &Value| match value.as_str() {
+                Some(text)
+                    if !text.is_empty() && text.chars().all(|c| c.is_ascii_graphic() && c != '"' && c != '=') =>
+                {
+                    text.to_owned()
+                }
+                _ => value.to_string(),
+            };
+            let members = self.fields.iter().map(|(name, value)| format!("{name}={}", word(value)));
+            members.collect::<Vec<_>>().join(" ")
+        })
+    }
+
+    /// The object that the log had.
+    pub(super) fn object(&self) -> Value {
+        let mut object = Map::new();
+        object.insert("event".to_owned(), self.name.as_str().into());
+        object.insert("at".to_owned(), clock::stamp_of(self.at_ms).into());
+        object.extend(self.level.map(|level| ("level".to_owned(), level.name().into())));
+        object.extend(self.message.as_ref().map(|message| ("message".to_owned(), message.as_str().into())));
+        object.extend(self.fields.clone());
+        Value::Object(object)
+    }
 }
 
 /// The supervisor that took the lease last.
@@ -216,10 +269,15 @@ fn entry(row: EventRow) -> Entry {
     if let Some(generation) = row.generation {
         fields.insert("generation".to_owned(), generation.into());
     }
+    let (mut level, mut message) = (None, None);
     for (name, value) in serde_json::from_str::<Map<String, Value>>(&row.fields).unwrap_or_default() {
-        fields.entry(name).or_insert(value);
+        match (name.as_str(), &value) {
+            ("level", Value::String(name)) => level = Severity::named(name),
+            ("message", Value::String(text)) => message = Some(text.clone()),
+            _ => drop(fields.entry(name).or_insert(value)),
+        }
     }
-    Entry { id: row.id, at_ms: row.at_ms, name: row.name, fields }
+    Entry { id: row.id, at_ms: row.at_ms, name: row.name, level, message, fields }
 }
 
 fn owner(tenant: LeaseOwner) -> LastOwner {
@@ -254,5 +312,24 @@ mod tests {
         assert_eq!(text(row(Some(7), r#"{"pid":1,"generation":3}"#)), r#"{"generation":7,"pid":1}"#);
         assert_eq!(text(row(None, r#"{"pid":1}"#)), r#"{"pid":1}"#);
         assert_eq!(text(row(None, "nonsense")), "{}");
+    }
+
+    #[test]
+    fn an_entry_has_its_sentence_or_its_members_and_is_the_object_that_the_log_had() {
+        let entry = |fields: &str| {
+            entry(EventRow { id: 1, at_ms: 5, name: "x".to_owned(), generation: Some(3), fields: fields.to_owned() })
+        };
+        let new = entry(r#"{"level":"warn","message":"it is so","generation":3,"why":"a b"}"#);
+        assert_eq!((new.level, new.sentence().as_str()), (Some(Severity::Warning), "it is so"));
+        let at = "1970-01-01T00:00:00.005Z";
+        let object =
+            format!(r#"{{"event":"x","at":"{at}","level":"warn","message":"it is so","generation":3,"why":"a b"}}"#);
+        assert_eq!(new.object().to_string(), object);
+        let old = entry(r#"{"generation":3,"why":"a b","a":"","b":"x=y","c":[1,"z"]}"#);
+        assert_eq!((old.level, old.sentence().as_str()), (None, r#"generation=3 why="a b" a="" b="x=y" c=[1,"z"]"#));
+        assert_eq!(
+            old.object().to_string(),
+            format!(r#"{{"event":"x","at":"{at}","generation":3,"why":"a b","a":"","b":"x=y","c":[1,"z"]}}"#)
+        );
     }
 }

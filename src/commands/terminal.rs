@@ -1,6 +1,7 @@
 //! How output for a person is laid out: width, colours, local and relative time. No other file of the commands asks for the
 //! size of a terminal, its colours or the time zone. JSON has RFC 3339 in UTC instead, see [`clock::stamp_of`].
 
+use crate::cli::Since;
 use crate::host::clock;
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, ZonedDateTime};
@@ -180,6 +181,12 @@ impl Terminal {
 
     fn zoned(&self, wall_ms: i64) -> ZonedDateTime {
         Timestamp::from_millisecond(wall_ms).unwrap_or_default().to_zoned_datetime(self.zone.clone())
+    }
+
+    /// The time that was asked for, in milliseconds since 1970.
+    #[must_use]
+    pub fn resolve(&self, since: Since) -> i64 {
+        since.resolve(self.now_ms(), &self.zone)
     }
 
     /// `12 min ago`, `in 5 s`, `just now`.

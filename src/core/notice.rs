@@ -3,8 +3,7 @@
 /// One turn of our life that a manager acts on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Notice {
-    /// A gateway serves, ours or that of the supervisor we stand by for. Sent once for each gateway. Sent too where the next start
-    /// waits for [`crate::supervisor::TOLD_WAIT_MIN`] or longer: the status says so.
+    /// A gateway serves, ours or that of the supervisor we stand by for. Sent once for each gateway.
     Ready,
     /// A gateway that served is being replaced on purpose.
     Reloading,

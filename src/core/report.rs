@@ -25,8 +25,8 @@ use core::time::Duration;
 use fields::Member;
 use serde::{Serialize, Serializer};
 
-/// How loud a report is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// How loud a report is, the quietest first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Severity {
     /// Part of normal operation.
     Info,
@@ -39,6 +39,26 @@ pub enum Severity {
 /// So many failures in a row are a crash loop, for which an operator has to act: the limit on unclean boots makes the next
 /// start wait from about there on.
 const CRASH_LOOP: u32 = 3;
+
+impl Severity {
+    const ALL: [Self; 3] = [Self::Info, Self::Warning, Self::Error];
+
+    /// Its name in the event log, as `--log-level` has it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Info => "info",
+            Self::Warning => "warn",
+            Self::Error => "error",
+        }
+    }
+
+    /// The one of this name.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|severity| severity.name() == name)
+    }
+}
 
 macro_rules! value {
     ($member:ident) => {
@@ -392,7 +412,7 @@ reports! {
     RestartMerged { by: Requester, requests: u32, delay: Option<Duration>, why: String } =>
         "restart.merged", Info, [by, by_pid = by.pid, by_uid = by.uid, inside = by.inside, requests, delay_ms = delay, why],
         match delay {
-            Some(delay) => format!("a restart requested by {by} is merged into one within {}: {why}", human(*delay)),
+            Some(delay) => format!("a restart requested by {by} is merged into one in {}: {why}", human(*delay)),
             None => format!("a restart requested by {by} is merged: {why}"),
         };
     RetryRequested { by: Requester } =>

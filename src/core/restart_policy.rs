@@ -37,7 +37,7 @@ pub enum Plan {
 }
 
 /// What a plan was made from, for the record: the counts of this moment and the settings that they are compared with.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct PaceFacts {
     /// Failures since the last stable run.
     pub failures: u32,

@@ -116,7 +116,8 @@ pub fn has_terminal() -> bool {
 }
 
 /// Whether writes fail: the last reader of a pipe is gone, the peer of a socket, or the terminal, see poll(2).
-fn is_lost(stream: impl AsFd) -> bool {
+/// Whether nothing reads what is written to this stream any more.
+pub fn is_lost(stream: impl AsFd) -> bool {
     let mut polled = [PollFd::new(&stream, PollFlags::empty())];
     let is_known = poll(&mut polled, Some(&NOW)).is_ok();
     is_known && polled[0].revents().intersects(PollFlags::ERR | PollFlags::HUP | PollFlags::NVAL)

@@ -5,7 +5,8 @@ use super::common::Common;
 use super::policy::LogSettings;
 use super::run_settings::{self, Settings};
 use super::usage_error::UsageErrors;
-use crate::cli::{Options, ProbeFlags, shell_word};
+use crate::cli::{DecisionSubject, Options, ProbeFlags, Since};
+use crate::core::report::Severity;
 use crate::core::{Endpoint, Policy, Request};
 use crate::gateway::endpoint::Resolved;
 use std::ffi::OsString;
@@ -57,20 +58,13 @@ pub struct DoctorSettings {
     pub json: bool,
 }
 
-/// `logs`, which is no verb of ours.
-#[derive(Debug, Clone)]
-pub struct LogsSettings {
-    pub subject: Subject,
-    /// Files that show a service, each with the command that shows its output.
-    pub units: Vec<(PathBuf, String)>,
-    pub is_container: bool,
-}
-
 #[derive(Debug, Clone)]
 pub struct EventsSettings {
     pub subject: Subject,
-    /// How many of the last events to show.
-    pub count: u32,
+    /// How many of the last events to show; `None` for all since then, or the usual number.
+    pub lines: Option<u32>,
+    pub since: Option<Since>,
+    pub level: Option<Severity>,
     pub follow: bool,
     pub json: bool,
 }
@@ -84,16 +78,21 @@ pub struct NotifySettings {
 }
 
 #[derive(Debug, Clone)]
+pub struct ExplainSettings {
+    pub subject: Subject,
+    pub decision: DecisionSubject,
+    /// The options that were typed, for a command about the same supervisor: each after a blank.
+    pub typed: String,
+    pub json: bool,
+}
+
+#[derive(Debug, Clone)]
 pub struct RequestSettings {
     pub subject: Subject,
     pub port: u16,
     pub request: Request,
     /// How long to wait for the outcome.
     pub timeout: Duration,
-    /// The same where the outcome is a gateway that takes the place of another one.
-    pub replacement_timeout: Duration,
-    /// `start-now`: where no supervisor runs, its service is started.
-    pub starts_service: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -188,20 +187,9 @@ impl Common<'_> {
         Ok(DoctorSettings { subject, endpoint, probe_timeout, run, is_target_named, fix, json })
     }
 
-    pub(super) fn logs(mut self) -> Result<LogsSettings, UsageErrors> {
-        let profile = self.options.profile.as_ref().map(|name| format!("-{name}")).unwrap_or_default();
-        let name = format!("openclaw-supervise{profile}");
-        let home = (self.context.home)().unwrap_or_default();
-        let of_user = home.join(format!(".config/systemd/user/{name}.service"));
-        let of_machine = PathBuf::from(format!("/etc/systemd/system/{name}@.service"));
-        let units =
-            vec![(of_user, format!("journalctl --user -u {name}")), (of_machine, format!("journalctl -u '{name}@*'"))];
-        let is_container = self.context.container.is_some();
-        Ok(LogsSettings { subject: self.subject()?, units, is_container })
-    }
-
-    pub(super) fn events(mut self, count: u32, follow: bool, json: bool) -> Result<EventsSettings, UsageErrors> {
-        Ok(EventsSettings { subject: self.subject()?, count, follow, json })
+    /// The rest is that of the command line.
+    pub(super) fn about(mut self) -> Result<Subject, UsageErrors> {
+        self.subject()
     }
 
     pub(super) fn notify(mut self) -> Result<NotifySettings, UsageErrors> {
@@ -214,18 +202,16 @@ impl Common<'_> {
         mut self,
         request: Request,
         timeout: Option<Duration>,
-        starts_service: bool,
     ) -> Result<RequestSettings, UsageErrors> {
         let (subject, port) = (self.subject()?, self.target.resolved.endpoint.port);
         let Policy { stop_timeout, startup_timeout, pre_start, post_stop, .. } = self.policy;
         let stop = stop_timeout + post_stop.unwrap_or_default() + MARGIN;
-        let replacement_timeout = timeout.unwrap_or(stop + pre_start.unwrap_or_default() + startup_timeout);
         let timeout = timeout.unwrap_or(match request {
-            Request::Restart | Request::RestartForced => replacement_timeout,
+            Request::Restart => stop + pre_start.unwrap_or_default() + startup_timeout,
             Request::Stop | Request::Detach => stop,
-            Request::Retry | Request::RetryForced => RETRY_TIMEOUT,
+            Request::Retry => RETRY_TIMEOUT,
         });
-        Ok(RequestSettings { subject, port, request, timeout, replacement_timeout, starts_service })
+        Ok(RequestSettings { subject, port, request, timeout })
     }
 
     fn subject(&mut self) -> Result<Subject, UsageErrors> {
@@ -237,12 +223,22 @@ impl Common<'_> {
 
     fn store_options(&self) -> String {
         let Options { store_dir, state_dir, profile, .. } = self.options;
-        let option = |flag: &str, value: &str| format!(" --{flag} {}", shell_word(value.as_ref()));
+        let option = |flag: &str, value: &str| format!(" --{flag} {}", shell_word(value));
         match (store_dir, state_dir, profile) {
             (Some(_), ..) => option("store-dir", &self.store_dir.to_string_lossy()),
             (None, Some(_), _) => option("state-dir", &self.target.state_dir.to_string_lossy()),
             (None, None, Some(profile)) => option("profile", profile),
             (None, None, None) => String::new(),
         }
+    }
+}
+
+/// As a shell reads it as one word.
+fn shell_word(text: &str) -> String {
+    let is_plain = |letter: char| letter.is_alphanumeric() || "/._-+:@%,".contains(letter);
+    if !text.is_empty() && text.chars().all(is_plain) {
+        text.to_owned()
+    } else {
+        format!("'{}'", text.replace('\'', r"'\''"))
     }
 }

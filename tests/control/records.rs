@@ -1,4 +1,4 @@
-//! What `status` and `events` read from a store: one that was left, one in use, a damaged one.
+//! What `status`, `events` and `explain` read from a store: one that was left, one in use, a damaged one.
 
 use crate::office::{self, PortState, Stage, Verb};
 use openclaw_supervise::core::{ExitStatus, Fact, LeaseAnswer, LeaseRequest};
@@ -133,24 +133,86 @@ async fn a_supervisor_without_a_socket_and_a_gateway_without_a_port_are_seen_all
     assert!(keeper.store.close(true));
 }
 
+/// As `events` shows it behind each time.
+fn local_zone() -> String {
+    let at = jiff::Timestamp::from_millisecond(1_800_000_000_005).unwrap();
+    at.to_zoned_datetime(jiff::tz::TimeZone::system()).strftime(" %Z").to_string()
+}
+
+#[tokio::test]
+async fn a_decision_is_explained_from_the_store_and_what_cannot_be_is_one_line() {
+    let stage = Stage::new("explain");
+    let missing = Verb::new(&stage, &["explain"]).run().await;
+    assert_eq!((missing.code, missing.out.as_str()), (1, ""));
+    assert!(missing.err.contains("nothing is recorded in") && missing.err.lines().count() == 1, "{missing:?}");
+    let keeper = Keeper::start(&stage);
+    keeper.report("gateway.spawned", &json!({"generation": 1, "pid": 9}));
+    keeper.report("stop.requested", &json!({"by": "SIGTERM from pid 7", "by_uid": 0}));
+    keeper.report("gateway.exited", &json!({"generation": 1, "pid": 9, "code": 0, "cause": "stop requested"}));
+    keeper.settle();
+    let text = Verb::new(&stage, &["explain"]).run().await;
+    assert_eq!(text.code, 0, "{text:?}");
+    assert!(text.out.starts_with("gateway 1 was stopped on request.\n"), "{text:?}");
+    assert!(text.out.contains("SIGTERM from pid 7, user root (uid 0)"), "{text:?}");
+    let told = Verb::new(&stage, &["explain", "1", "--json"]).run().await.json();
+    assert_eq!((&told["generation"], &told["at"]), (&json!(1), &json!("2027-01-15T08:00:00.005Z")), "{told:#}");
+    for (word, code, said) in [
+        ("2", 1, "there has been no gateway 2: the newest on record is gateway 1"),
+        ("incident", 1, "no incident is on record"),
+        ("x", 2, "not last, incident, the number of a gateway, or the file of an incident"),
+        ("0", 2, "not last, incident, the number of a gateway, or the file of an incident"),
+    ] {
+        let shown = Verb::new(&stage, &["explain", word]).run().await;
+        assert_eq!((shown.code, shown.out.as_str()), (code, ""), "{word}: {shown:?}");
+        assert!(shown.err.contains(said) && shown.err.lines().count() == 1, "{word}: {shown:?}");
+    }
+    assert!(keeper.store.close(true));
+}
+
+#[test]
+fn follow_ends_when_its_reader_is_gone_though_nothing_happens() {
+    let stage = Stage::new("idle");
+    let keeper = Keeper::start(&stage);
+    let mut follow = Verb::new(&stage, &["events", "-f", "-n", "0"]).spawn();
+    drop(follow.stdout.take());
+    let end = follow.wait_with_output().unwrap();
+    assert_eq!((end.status.code(), String::from_utf8_lossy(&end.stderr).as_ref()), (Some(0), ""));
+    assert!(keeper.store.close(true));
+}
+
 #[tokio::test]
 async fn events_are_shown_oldest_first_as_text_or_as_the_objects_of_the_log() {
     let stage = Stage::new("events");
     let keeper = Keeper::start(&stage);
+    // As a version before this one kept it.
     keeper.report("supervisor.started", &json!({"version": "0.1.0", "pid": 7}));
-    keeper.report("gateway.exited", &json!({"generation": 1, "pid": 9, "cause": "hung"}));
+    let (level, message) = ("warn", "gateway 1 (pid 9) ended: hung");
+    let exited = json!({"level": level, "message": message, "generation": 1, "pid": 9, "cause": "hung"});
+    keeper.report("gateway.exited", &exited);
     keeper.settle();
     let text = Verb::new(&stage, &["events"]).run().await;
     assert_eq!(text.code, 0, "{text:?}");
+    let lines: Vec<_> =
+        text.out.lines().map(|line| line.split_once(&local_zone()).map_or(line, |(_, line)| line)).collect();
+    assert_eq!(
+        lines,
+        [
+            "       supervisor.started     version=0.1.0 pid=7",
+            "  WARN gateway.exited         gateway 1 (pid 9) ended: hung"
+        ]
+    );
     let at = "2027-01-15T08:00:00.005Z";
-    let lines = [
-        format!("{at} supervisor.started     version=0.1.0 pid=7"),
-        format!("{at} gateway.exited         generation=1 pid=9 cause=hung"),
-    ];
-    assert_eq!(text.out.lines().collect::<Vec<_>>(), lines);
-    let objects = Verb::new(&stage, &["events", "--json", "-n", "1"]).run().await;
-    let told = json!({"event": "gateway.exited", "at": at, "generation": 1, "pid": 9, "cause": "hung"});
-    assert_eq!(objects.out, format!("{told}\n"));
+    let told = json!({
+        "event": "gateway.exited", "at": at, "level": level, "message": message, "generation": 1, "pid": 9, "cause": "hung"
+    });
+    for words in [["--lines", "1"], ["--since", "2027-01-15T08:00:00Z"], ["--level", "error"], ["--level", "warning"]] {
+        let objects = Verb::new(&stage, &[&["events", "--json"][..], &words].concat()).run().await;
+        let last = objects.out.lines().last().unwrap_or_default();
+        assert_eq!(last == told.to_string(), words[1] != "error", "{words:?}: {last}");
+    }
+    let late = Verb::new(&stage, &["events", "--since", "2027-01-15T08:00:01Z"]).run().await;
+    assert_eq!((late.code, late.out.as_str()), (0, ""));
+    assert!(late.err.contains("no event on record in"), "{late:?}");
     let none = Verb::new(&stage, &["events", "-n", "0"]).run().await;
     assert_eq!((none.code, none.out.as_str(), none.err.as_str()), (0, "", ""));
     assert!(keeper.store.close(true));

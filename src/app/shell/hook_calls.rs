@@ -9,7 +9,6 @@ use crate::gateway::process::Streams;
 use std::ffi::OsString;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::mpsc::Sender;
 
 pub(super) struct HookCalls {
@@ -17,13 +16,11 @@ pub(super) struct HookCalls {
     /// The hook that was started last.
     running: Option<RunningHook>,
     inputs: Sender<Input>,
-    /// That the search for a predecessor's hooks fails is told. It is repeated each second.
-    has_told: Arc<AtomicBool>,
 }
 
 impl HookCalls {
     pub(super) fn new(hooks: Hooks, inputs: Sender<Input>) -> Self {
-        Self { hooks: Arc::new(hooks), running: None, inputs, has_told: Arc::default() }
+        Self { hooks: Arc::new(hooks), running: None, inputs }
     }
 
     /// The program of the repair is another one now.
@@ -39,12 +36,10 @@ impl HookCalls {
 
     /// Ends the hooks that a predecessor left.
     pub(super) fn clear(&self, heir: bool) {
-        let (hooks, inputs, has_told) = (Arc::clone(&self.hooks), self.inputs.clone(), Arc::clone(&self.has_told));
+        let (hooks, inputs) = (Arc::clone(&self.hooks), self.inputs.clone());
         tokio::spawn(async move {
             let trouble = hooks.clear(heir).await.err().map(|error| error.to_string());
-            if let Some(error) = &trouble
-                && !has_told.swap(true, Ordering::Relaxed)
-            {
+            if let Some(error) = &trouble {
                 tracing::warn!(error, "cannot look for hooks of an earlier supervisor; raise the limit on open files");
             }
             let _closed = inputs.send(Event::HooksCleared { trouble }.into()).await;

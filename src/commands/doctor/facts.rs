@@ -11,4 +11,4 @@ pub(super) mod service_manager;
 pub(super) mod settings;
 pub(super) mod store;
 pub(super) mod systemd;
-pub(super) mod unit_files;
+mod unit_files;

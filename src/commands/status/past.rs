@@ -288,6 +288,8 @@ mod tests {
             id: 0,
             at_ms: *at_ms,
             name: (*name).to_owned(),
+            level: None,
+            message: None,
             fields: fields.as_object().unwrap().clone(),
         };
         RecordedPast::of(&rows.iter().map(entry).collect::<Vec<_>>())

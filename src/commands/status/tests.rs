@@ -36,6 +36,8 @@ fn past(rows: &[(i64, &str, Value)]) -> RecordedPast {
         id: 0,
         at_ms: now() - ago * 1000,
         name: (*name).to_owned(),
+        level: None,
+        message: None,
         fields: fields.as_object().unwrap().clone(),
     };
     RecordedPast::of(&rows.iter().map(entry).collect::<Vec<_>>())

@@ -1,5 +1,5 @@
 use super::*;
-use crate::Readiness;
+use crate::{Conclusion, Excess, IncidentCause, Readiness};
 use crate::{ExitStatus, ExitUsage};
 use std::vec;
 
@@ -19,7 +19,7 @@ fn crashed() -> Report {
 }
 
 fn scheduled() -> Report {
-    Report::RestartScheduled { delay: s(8), why: "failure 3".to_owned() }
+    Report::RestartScheduled { delay: s(8), why: "failure 3".to_owned(), after_failure: true, pace: Box::default() }
 }
 
 fn spawned() -> Report {
@@ -32,7 +32,23 @@ fn started() -> Report {
 
 fn hung() -> Report {
     let (last_good, evidence) = (Some(s(60)), Some("/e.json".to_owned()));
-    Report::GatewayHung(HungReport { generation: 2, last_good, failed_probes: 12, why: "no answer", evidence })
+    let conclusion = Conclusion { cause: IncidentCause::Stopped, text: "stopped by a signal".to_owned() };
+    Report::GatewayHung(Box::new(HungReport {
+        generation: 2,
+        last_good,
+        failed_probes: 12,
+        why: "no answer",
+        limit: s(60),
+        probes: vec![],
+        conclusion,
+        evidence,
+    }))
+}
+
+fn exceeded() -> Report {
+    let excess = Excess { tree_rss_kb: 2, limit_kb: 1 };
+    let conclusion = Conclusion { cause: IncidentCause::OverLimit, text: "over its memory limit".to_owned() };
+    Report::MemoryExceeded { generation: 2, excess, conclusion, evidence: None }
 }
 
 fn ready(ready: bool) -> Report {
@@ -53,7 +69,7 @@ fn standby() -> Report {
 }
 
 fn gave_up() -> Report {
-    Report::RestartGaveUp { restarts: 6, window: s(3600), why: "gave up".to_owned() }
+    Report::RestartGaveUp { restarts: 6, max_restarts: 6, window: s(3600), why: "gave up".to_owned() }
 }
 
 fn alerts() -> Alerts {
@@ -106,12 +122,7 @@ fn what_opens_and_what_ends_an_incident() {
         ),
         (
             "a memory limit",
-            [
-                vec![(0, started()), (9, Report::MemoryExceeded { generation: 2, tree_rss_kb: 2, limit_kb: 1 })],
-                vec![(20, exited("over its memory limit"))],
-                up(21),
-            ]
-            .concat(),
+            [vec![(0, started()), (9, exceeded())], vec![(20, exited("over its memory limit"))], up(21)].concat(),
             &["memory Opened", "memory Recovered"],
         ),
         (

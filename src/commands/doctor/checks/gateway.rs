@@ -22,14 +22,6 @@ pub(in super::super) struct GatewayFacts {
     pub(in super::super) store: StoreFacts,
     pub(in super::super) unit: PortUnit,
     pub(in super::super) holder: HolderFacts,
-    /// What a command needs that is about this store; empty for the default one.
-    pub(in super::super) store_option: String,
-}
-
-impl GatewayFacts {
-    fn ask(&self, verb: &str) -> String {
-        format!("openclaw-supervise {verb}{}", self.store_option)
-    }
 }
 
 /// The process on the port, as far as its pid and command do not say it.
@@ -142,7 +134,7 @@ fn of_unit(facts: &GatewayFacts, found: &str) -> Option<Finding> {
     match (&facts.unit, facts.observation.verdict) {
         (PortUnit::Yes(unit), Verdict::Foreign | Verdict::Malformed) => {
             let why = format!("the port belongs to {unit}, and no gateway answers there");
-            Some(Finding::warn(check, found, why, facts.ask("events")))
+            Some(Finding::warn(check, found, why, "openclaw-supervise events"))
         }
         (PortUnit::Unknown(unit), verdict) if !matches!(verdict, Verdict::Free | Verdict::Inconclusive) => {
             let why = format!("{unit} is running, but whether the port belongs to it cannot be seen from here");
@@ -185,7 +177,7 @@ fn port(facts: &GatewayFacts) -> Finding {
             check,
             found,
             "the gateway is running but not listening: it is booting, stopping, or has lost its listener",
-            facts.ask("status"),
+            "openclaw-supervise status",
         ),
         Verdict::Gateway(Phase::Started | Phase::Unknown) if is_supervised(facts) => Finding::ok(check, found),
         Verdict::Gateway(Phase::Starting) | Verdict::Draining | Verdict::Booting if is_supervised(facts) => {
@@ -208,14 +200,14 @@ fn port(facts: &GatewayFacts) -> Finding {
                 check,
                 found,
                 "the gateway hangs or is very busy; the supervisor handles it",
-                facts.ask("events"),
+                "openclaw-supervise events",
             )
         }
         Verdict::Foreign if on_record && is_supervised(facts) => Finding::warn(
             check,
             found,
             "the gateway is alive and not healthy; the supervisor does not replace it for that",
-            format!("see the gateway's output, and {}", facts.ask("status")),
+            "see the gateway's output, and openclaw-supervise status",
         ),
         Verdict::Silent | Verdict::Foreign | Verdict::Malformed => {
             let find = || format!("find its holder (sudo ss -ltnp 'sport = :{}') and stop it", facts.port);
@@ -260,7 +252,7 @@ mod tests {
         let observation = Observation { verdict, owner, detail: "a detail".to_owned(), readiness: None, moved: None };
         let store = StoreFacts { gateway, ..StoreFacts::empty(socket, lease) };
         let (url, holder) = ("ws://127.0.0.1:1".to_owned(), HolderFacts::default());
-        GatewayFacts { url, port: 1, observation, store, unit: PortUnit::No, holder, store_option: String::new() }
+        GatewayFacts { url, port: 1, observation, store, unit: PortUnit::No, holder }
     }
 
     #[test]

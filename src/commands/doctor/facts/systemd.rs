@@ -252,8 +252,7 @@ pub(in super::super) fn reload(manager: &SystemdManager) -> Result<(), String> {
     program::success(command(manager, &["daemon-reload"]))
 }
 
-/// A call of systemctl that speaks to this manager, and prints what can be parsed.
-pub(in super::super) fn command(manager: &SystemdManager, words: &[&str]) -> Command {
+fn command(manager: &SystemdManager, words: &[&str]) -> Command {
     let mut command = Command::new("systemctl");
     command.args(["--no-pager", "--no-ask-password"]);
     match manager {
@@ -275,6 +274,7 @@ pub(in super::super) fn command(manager: &SystemdManager, words: &[&str]) -> Com
         }
     }
     command.args(words);
+    // The output is parsed.
     command.env("LC_ALL", "C").env("SYSTEMD_COLORS", "0");
     command
 }
