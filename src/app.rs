@@ -44,6 +44,8 @@ pub struct App {
     manager: Notifier,
     /// What effects brought about on the spot; taken in before anything else.
     own: VecDeque<Event>,
+    /// The end of the present wait, and how it is told: `STATUS` must not change while nothing happens.
+    wait: Option<(Moment, String)>,
     /// While a lease is being entered: what the store says meanwhile.
     held: Option<Vec<News>>,
 }
@@ -76,6 +78,7 @@ impl App {
             control_server,
             manager,
             own: VecDeque::from([Event::Start]),
+            wait: None,
             held: None,
         }
     }
@@ -102,7 +105,14 @@ impl App {
         let now = clock::now();
         let deadline = self.core.deadline();
         let is_overdue = deadline.is_some_and(|deadline| deadline.saturating_add(LATE) <= now);
-        self.manager.turn(now, is_overdue, || self.core.status(now).sentence());
+        self.manager.turn(now, is_overdue, || {
+            let status = self.core.status(now);
+            let end = status.wait().map(|within| now.saturating_add(within));
+            if self.wait.as_ref().map(|(at, _)| *at) != end {
+                self.wait = end.map(|at| (at, clock::time_in(at.saturating_sub(now))));
+            }
+            status.sentence_until(self.wait.as_ref().map(|(_, time)| time.as_str()))
+        });
         if deadline.is_some_and(|deadline| deadline <= now) {
             return Some(Event::Tick);
         }

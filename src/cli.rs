@@ -4,6 +4,7 @@
 //! and the environment of this process; ours has two, and `doctor` reads the units of other processes. So what was typed
 //! and the variables of what was not are parsed once more as one row of options, see [`Cli::read`].
 
+mod advice;
 mod error;
 mod help;
 mod notes;
@@ -12,6 +13,7 @@ mod time;
 mod value;
 mod verb;
 
+pub use advice::shell_word;
 pub use error::line;
 pub use help::{SHARED, codes};
 pub use notes::{NOTES, VerbNotes};
@@ -55,7 +57,8 @@ impl Cli {
     ) -> Result<Self, clap::Error> {
         let mut args: Vec<OsString> = args.into_iter().collect();
         name_the_verb(&mut args);
-        let matches = Self::command().try_get_matches_from(&args)?;
+        let parsed = Self::command().try_get_matches_from(&args);
+        let matches = parsed.map_err(|error| advice::advise(error, &args, Self::command()))?;
         let mut cli = Self::from_arg_matches(&matches)?;
         if let Some(Verb::Gateway { args: of_gateway }) = &mut cli.verb {
             restore_hyphens(of_gateway, &args);
@@ -87,6 +90,15 @@ impl Cli {
 #[must_use]
 pub fn command() -> Command {
     help::dressed(Cli::command(), Extent::Whole, usize::MAX)
+}
+
+/// Whether it is a verb, or nearly one.
+#[must_use]
+pub fn verb_like(word: &str) -> Option<String> {
+    let is_near = |verb: &str| verb == word || (word.len() > 3 && strsim::osa_distance(verb, word) <= 1);
+    let program = Cli::command();
+    let mut verbs = program.get_subcommands().filter(|verb| !verb.is_hide_set()).map(Command::get_name);
+    verbs.find(|verb| is_near(verb)).map(str::to_owned)
 }
 
 /// The help that a command line asks for, the program's name first.

@@ -130,6 +130,9 @@ fn invoke(invocation: Invocation, guard: Guard) -> u8 {
         Invocation::Notify(settings) => ask(&settings.subject, exit::FAILURE, commands::notify::run(&settings, out)),
         Invocation::Install(settings) => serve(&settings, commands::install::install),
         Invocation::Uninstall(settings) => serve(&settings, commands::install::uninstall),
+        Invocation::Logs(settings) => in_runtime(QUIET, async move {
+            refuse(&format!("openclaw-supervise: error: {}", commands::logs::advice(&settings).await), exit::USAGE)
+        }),
         Invocation::Completions(shell) => make(commands::man::completions(shell, out)),
         Invocation::ManPage(verb) => make(commands::man::page(verb.as_deref(), out)),
         Invocation::ManPages(dir) => make(commands::man::pages(&dir)),

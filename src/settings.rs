@@ -27,8 +27,8 @@ pub use install::{Scope, ServiceSettings};
 pub use policy::{LogSettings, termination_log};
 pub use process_context::{Environment, ProcessContext};
 pub use query_settings::{
-    DoctorSettings, EventsSettings, ExplainSettings, Fix, NotifySettings, ProbeSettings, Question, RequestSettings,
-    StatusSettings, Subject,
+    DoctorSettings, EventsSettings, ExplainSettings, Fix, LogsSettings, NotifySettings, ProbeSettings, Question,
+    RequestSettings, StatusSettings, Subject,
 };
 pub use run_settings::Settings;
 pub use usage_error::{UsageError, UsageErrors};
@@ -53,7 +53,7 @@ pub enum Invocation {
     Events(Box<EventsSettings>),
     Notify(Box<NotifySettings>),
     Explain(Box<ExplainSettings>),
-    /// `restart`, `stop` and `retry-now`.
+    /// `restart`, `stop`, `retry-now` and `start-now`.
     Request(Box<RequestSettings>),
     Demo(Demo),
     Completions(CompletionShell),
@@ -62,6 +62,7 @@ pub enum Invocation {
     /// All pages, into this directory.
     ManPages(PathBuf),
     Version,
+    Logs(Box<LogsSettings>),
     DemoGateway(StandIn),
     DemoHelper,
 }
@@ -97,7 +98,8 @@ pub fn resolve(cli: &Cli, context: &ProcessContext) -> Result<Invocation, UsageE
     }
     let common = || Common::resolve(&cli.options, command.clone(), context);
     let request =
-        |request, timeout| common().request(request, timeout).map(|settings| Invocation::Request(Box::new(settings)));
+        |request, timeout, starts| common().request(request, timeout, starts).map(Box::new).map(Invocation::Request);
+    let retry = |force| if force { Request::RetryForced } else { Request::Retry };
     Ok(match &cli.verb {
         None | Some(Verb::Run { .. } | Verb::Gateway { .. }) => Invocation::Run(run_settings::resolve(common())?),
         Some(Verb::Probe { question, wait, json, .. }) => {
@@ -129,15 +131,18 @@ pub fn resolve(cli: &Cli, context: &ProcessContext) -> Result<Invocation, UsageE
             let typed = cli.typed.iter().map(|(option, value)| typed(option, value)).collect();
             Invocation::Explain(Box::new(ExplainSettings { subject, decision, typed, json }))
         }
-        Some(Verb::Restart { timeout, .. }) => request(Request::Restart, *timeout)?,
-        Some(Verb::Stop { timeout, .. }) => request(Request::Stop, *timeout)?,
-        Some(Verb::RetryNow { timeout, .. }) => request(Request::Retry, *timeout)?,
+        Some(Verb::Restart { timeout, force: true, .. }) => request(Request::RestartForced, *timeout, false)?,
+        Some(Verb::Restart { timeout, force: false, .. }) => request(Request::Restart, *timeout, false)?,
+        Some(Verb::Stop { timeout, .. }) => request(Request::Stop, *timeout, false)?,
+        Some(Verb::RetryNow { timeout, force, .. }) => request(retry(*force), *timeout, false)?,
+        Some(Verb::StartNow { timeout, force, .. }) => request(retry(*force), *timeout, true)?,
         Some(Verb::Notify { .. }) => Invocation::Notify(Box::new(common().notify()?)),
         Some(Verb::Demo(_)) if !cli.typed.is_empty() => return Err(UsageError::DemoWithOptions.into()),
         Some(Verb::Demo(demo)) => Invocation::Demo(*demo),
         Some(Verb::Completions { shell }) => Invocation::Completions(*shell),
         Some(Verb::Man { dir: Some(dir), .. }) => Invocation::ManPages(PathBuf::from(dir)),
         Some(Verb::Man { verb, dir: None }) => Invocation::ManPage(verb.clone()),
+        Some(Verb::Logs { .. }) => Invocation::Logs(Box::new(common().logs()?)),
         Some(Verb::Version) => Invocation::Version,
         Some(Verb::DemoGateway(stand_in)) => Invocation::DemoGateway(*stand_in),
         Some(Verb::DemoHelper) => Invocation::DemoHelper,

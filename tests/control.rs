@@ -38,7 +38,7 @@ async fn the_answer_to_status_has_every_key_of_the_contract() {
     assert_eq!(status["lease"], json!({"held": true, "epoch": 7, "owner_pid": std::process::id()}));
     assert_eq!(
         status["restarts"],
-        json!({"in_window": 1, "max": 6, "window_ms": 3_600_000, "free_in_ms": 900_000, "for_memory": 2})
+        json!({"in_window": 1, "max": 6, "window_ms": 3_600_000, "free_in_ms": 900_000, "for_memory": 2, "waiting_ms": null})
     );
     assert_eq!(
         (&status["probe"]["ready"], &status["probe"]["ready_detail"]),

@@ -91,3 +91,17 @@ fn with_too_few_descriptors_the_limit_is_to_blame_and_a_stop_is_followed() {
         assert_eq!(scene.diary().starts().len(), 0, "{descriptors}: {}", supervisor.story());
     }
 }
+
+#[test]
+fn a_search_that_fails_each_second_without_descriptors_is_told_once() {
+    let scene = Scene::new("healthy");
+    let mut supervisor = start_with(&scene, 11);
+    let told = || supervisor.story().matches("cannot look for hooks").count();
+    support::wait_for("the warning", PATIENCE, || supervisor.story(), || (told() > 0).then_some(()));
+    let begun = supervisor.age();
+    let repeats = || (supervisor.age() > begun + Duration::from_millis(2500)).then_some(());
+    support::wait_for("two more searches", PATIENCE, || supervisor.story(), repeats);
+    assert_eq!(told(), 1, "{}", supervisor.story());
+    supervisor.signal(Signal::SIGTERM);
+    supervisor.expect_exit(1);
+}

@@ -452,4 +452,8 @@ fn each_finding_has_all_its_fields_and_its_reason() {
     assert!(text.contains("fix: KillMode=mixed (in [Service], with `systemctl edit openclaw-supervise.service`)"));
     assert!(text.trim_end().lines().last().is_some_and(|line| line.starts_with("1 FAIL, ")), "{text}");
     assert!(Path::new(PROGRAM).is_absolute() && text.contains(PROGRAM), "{text}");
+    assert!(text.starts_with("FAIL") && !text.contains('\x1b'), "{text}");
+    let output = ward.command(&[]).env("COLUMNS", "60").output().expect("the program starts");
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(text.lines().all(|line| line.chars().count() <= 60), "{text}");
 }

@@ -2,9 +2,11 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says so by a panic")]
 
+use openclaw_supervise::cli;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
 
 const MANIFEST: &str = include_str!("../Cargo.toml");
 const PIPELINE: &str = include_str!("../.github/workflows/ci.yml");
@@ -42,11 +44,71 @@ fn every_file_of_the_package_exists() {
             assert_eq!((target.as_str(), mode.as_str()), ("usr/bin/", "755"));
             continue;
         }
+        assert_eq!(mode, "644", "{source}");
+        assert!(target.starts_with("usr/"), "{target}");
+        // The program makes them, see the next test.
+        if source.starts_with("target/generated/") {
+            continue;
+        }
         let files = files_of(source);
         assert!(!files.is_empty() && files.iter().all(|file| file.is_file()), "{source}");
-        assert_eq!(mode, "644", "{source}");
-        assert!(target.starts_with("usr/") && target.ends_with('/'), "{target}");
+        assert!(target.ends_with('/'), "{target}");
     }
+}
+
+fn program(words: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_openclaw-supervise")).args(words).output().unwrap()
+}
+
+#[test]
+fn the_program_makes_the_manual_pages_of_the_package() {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("man-{}", std::process::id()));
+    let output = program(&["man", "--dir", &folder.display().to_string()]);
+    assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
+    for verb in cli::NOTES.iter().map(|notes| notes.verb) {
+        let name = format!("openclaw-supervise-{verb}");
+        let page = fs::read_to_string(folder.join(format!("{}.1", name.trim_end_matches('-')))).unwrap();
+        for section in ["NAME", "SYNOPSIS", "OPTIONS", "EXIT STATUS", "EXAMPLES"] {
+            assert!(page.contains(&format!("\n.SH {section}\n")), "{name} has no {section}\n{page}");
+        }
+        let words: Vec<_> = ["man", verb].into_iter().filter(|word| !word.is_empty()).collect();
+        assert_eq!(String::from_utf8(program(&words).stdout).unwrap(), page);
+    }
+    assert_eq!(fs::read_dir(&folder).unwrap().count(), cli::NOTES.len());
+    fs::remove_dir_all(folder).unwrap();
+    let unknown = program(&["man", "statsu"]);
+    assert_eq!((unknown.status.code(), unknown.stdout.len()), (Some(2), 0), "{unknown:?}");
+}
+
+#[test]
+fn the_program_makes_the_completions_of_the_package() {
+    let targets: Vec<_> = assets().into_iter().map(|[source, ..]| source).collect();
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("completions-{}", std::process::id()));
+    fs::create_dir(&folder).unwrap();
+    for shell in ["bash", "zsh", "fish"] {
+        assert!(targets.contains(&format!("target/generated/{shell}")), "{targets:?}");
+        let output = program(&["completions", shell]);
+        assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
+        let script = String::from_utf8(output.stdout).unwrap();
+        assert!(script.contains("retry-now") && script.contains("hang-after"), "{script}");
+        assert!(!script.contains("demo-gateway"), "{shell} completes a hidden verb");
+        fs::write(folder.join(shell), script).unwrap();
+    }
+    let completed = |line: &str| {
+        let script = format!(
+            "source {}; COMP_WORDS=({line}); COMP_CWORD=$((${{#COMP_WORDS[@]}} - 1)); \
+             _openclaw__supervise openclaw-supervise \"${{COMP_WORDS[COMP_CWORD]}}\" \"${{COMP_WORDS[COMP_CWORD - 1]}}\"; \
+             echo \"${{COMPREPLY[@]}}\"",
+            folder.join("bash").display()
+        );
+        let output = Command::new("bash").args(["-c", &script]).output().unwrap();
+        assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap().trim().to_owned()
+    };
+    assert_eq!(completed("openclaw-supervise sta"), "status");
+    assert_eq!(completed("openclaw-supervise completions ''"), "-h --help bash zsh fish");
+    assert_eq!(completed("openclaw-supervise run --on-conflict ''"), "auto exit standby");
+    fs::remove_dir_all(folder).unwrap();
 }
 
 #[test]

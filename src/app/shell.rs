@@ -76,6 +76,8 @@ pub struct Shell {
     /// The last look at the members of the gateway, before we end.
     looking: Option<JoinHandle<()>>,
     inputs: Sender<Input>,
+    /// That the search for an earlier gateway fails is told. It is repeated each second.
+    has_told: bool,
 }
 
 impl Shell {
@@ -110,6 +112,7 @@ impl Shell {
             bounding: BlockingCall::default(),
             looking: None,
             inputs,
+            has_told: false,
         }
     }
 
@@ -383,7 +386,9 @@ impl Shell {
         Some(match adopted {
             Ok(remains) => Event::Adopted { generation, remains },
             Err(error) => {
-                tracing::warn!(generation, %error, "cannot look for an earlier gateway; raise the limit on open files");
+                if !std::mem::replace(&mut self.has_told, true) {
+                    tracing::warn!(generation, %error, "cannot look for an earlier gateway; raise the limit on open files");
+                }
                 Event::AdoptFailed { generation, why: error.to_string() }
             }
         })

@@ -17,7 +17,7 @@ pub fn line(error: &clap::Error) -> String {
     if is_unknown && parts.len() < 2 {
         parts.push("see --help");
     }
-    parts.join("; ")
+    parts.join("; ").replace(":; ", ": ")
 }
 
 /// clap knows nothing of variables, and takes their options for typed ones.

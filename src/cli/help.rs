@@ -38,7 +38,7 @@ pub(super) fn text(program: Command, args: &[OsString], columns: usize) -> Optio
 pub(super) fn dressed(program: Command, extent: Extent, columns: usize) -> Command {
     let blank = Options::augment_args(Command::new(""));
     let shared: Vec<String> = blank.get_arguments().map(|option| option.get_id().to_string()).collect();
-    let mut program = program.term_width(columns).styles(styles()).next_line_help(extent == Extent::Whole);
+    let mut program = program.term_width(columns).styles(styles());
     program.build();
     let program = program.mut_subcommands(|verb| dressed_verb(verb, &shared, extent));
     let program = program.mut_args(|option| dressed_option(option, &shared, extent, None, false));
@@ -47,6 +47,9 @@ pub(super) fn dressed(program: Command, extent: Extent, columns: usize) -> Comma
 
 fn dressed_verb(verb: Command, shared: &[String], extent: Extent) -> Command {
     let name = verb.get_name().to_owned();
+    if name == "help" {
+        return verb.about("Print the help of the program or of a verb");
+    }
     let has = |id: &String| verb.get_arguments().any(|option| option.get_id().as_str() == id);
     // `uninstall` has a --profile of its own.
     let shared = if shared.iter().all(has) { shared } else { &[] };
@@ -58,6 +61,7 @@ fn dressed_verb(verb: Command, shared: &[String], extent: Extent) -> Command {
 
 /// `heading` is that of the shared options, if they have one in common. Of `run`, `-h` has all of them.
 fn dressed_option(option: Arg, shared: &[String], extent: Extent, heading: Option<&'static str>, is_run: bool) -> Arg {
+    let option = option.next_line_help(extent == Extent::Whole);
     if option.get_id() == "help" && extent == Extent::Short {
         return option.help("Print this help; --help has all options and variables");
     }

@@ -68,7 +68,7 @@ pub const NOTES: &[VerbNotes] = &[
     },
     VerbNotes {
         verb: "doctor",
-        examples: &["openclaw-supervise doctor", "openclaw-supervise --profile work doctor"],
+        examples: &["openclaw-supervise doctor", "openclaw-supervise doctor --fix --dry-run"],
         codes: &[(exit::OK, "no check fails"), (exit::FAILURE, "at least one check fails")],
     },
     VerbNotes {
@@ -115,7 +115,11 @@ pub const NOTES: &[VerbNotes] = &[
     },
     VerbNotes {
         verb: "restart",
-        examples: &["openclaw-supervise restart", "openclaw-supervise restart --timeout 10m"],
+        examples: &[
+            "openclaw-supervise restart",
+            "openclaw-supervise restart --timeout 10m",
+            "openclaw-supervise restart --force",
+        ],
         codes: &[
             (exit::OK, "a new gateway is up, or will be at the time told"),
             (exit::FAILURE, "it failed, or not in time; it continues"),
@@ -132,8 +136,17 @@ pub const NOTES: &[VerbNotes] = &[
         ],
     },
     VerbNotes {
+        verb: "start-now",
+        examples: &["openclaw-supervise start-now", "openclaw-supervise start-now --force"],
+        codes: &[
+            (exit::OK, "a gateway or its service was started, or nothing was waiting"),
+            (exit::FAILURE, "the attempt failed or has to wait, or not in time"),
+            (NOT_RUNNING, "no supervisor is running, and no service of it can be started; the line to type is printed"),
+        ],
+    },
+    VerbNotes {
         verb: "retry-now",
-        examples: &["openclaw-supervise retry-now"],
+        examples: &["openclaw-supervise retry-now", "openclaw-supervise retry-now --force"],
         codes: &[
             (exit::OK, "a gateway was started, or nothing was waiting"),
             (exit::FAILURE, "the attempt failed or has to wait, or not in time"),

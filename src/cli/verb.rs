@@ -121,6 +121,9 @@ pub enum Verb {
     /// Restart the gateway and wait until it is up
     #[command(args_override_self = true)]
     Restart {
+        /// Restart now, past the pace of restarts on request and the wait for unclean boots to age
+        #[arg(long)]
+        force: bool,
         /// Wait this long for the new gateway [default: --stop-timeout + --startup-timeout + the hooks' timeouts + 30s]
         #[arg(long, value_name = "DURATION", value_parser = positive_duration)]
         timeout: Option<Duration>,
@@ -139,13 +142,28 @@ pub enum Verb {
     /// Start the gateway now instead of waiting for the next scheduled attempt
     #[command(args_override_self = true)]
     RetryNow {
+        /// Start now, past the wait for unclean boots to age
+        #[arg(long)]
+        force: bool,
         /// Wait this long for the answer [default: 10s]
         #[arg(long, value_name = "DURATION", value_parser = positive_duration)]
         timeout: Option<Duration>,
         #[command(flatten)]
         options: Options,
     },
-    /// Send a test message through the configured notification channels; exit 0 if all of them took it
+    /// Start the gateway now: like retry-now if a supervisor runs, else through its service
+    #[command(args_override_self = true, visible_alias = "start")]
+    StartNow {
+        /// Start now, past the wait for unclean boots to age
+        #[arg(long)]
+        force: bool,
+        /// Wait this long for the answer [default: 10s]
+        #[arg(long, value_name = "DURATION", value_parser = positive_duration)]
+        timeout: Option<Duration>,
+        #[command(flatten)]
+        options: Options,
+    },
+    /// Send a test message through the configured notification channels
     #[command(args_override_self = true)]
     Notify {
         /// Send the test message
@@ -157,7 +175,10 @@ pub enum Verb {
     /// Demonstrate supervision on a stand-in gateway: kill, freeze, restart and stop it
     Demo(Demo),
     /// Print the completions for a shell
-    Completions { shell: CompletionShell },
+    Completions {
+        /// Shell that reads them
+        shell: CompletionShell,
+    },
     /// Print the manual page of the program or of a verb
     Man {
         /// Verb to print the page of [default: the program's own page]
@@ -169,6 +190,15 @@ pub enum Verb {
     },
     /// Print the version
     Version,
+    /// Say where the log is
+    #[command(hide = true, alias = "log", disable_help_flag = true)]
+    Logs {
+        #[command(flatten)]
+        options: Options,
+        /// Options of journalctl(1) and the like
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        words: Vec<OsString>,
+    },
     /// Run the gateway that `demo` supervises
     #[command(hide = true)]
     DemoGateway(StandIn),

@@ -1,10 +1,12 @@
-//! `restart`, `stop` and `retry-now`: one request to the running supervisor, and its outcome.
+//! `restart`, `stop`, `retry-now` and `start-now`: one request to the running supervisor, and its outcome.
 
+use super::outcome::{NOT_RUNNING, RequestOutcome, print};
 use super::record::{LastOwner, OwnerSeen, StoreRecord};
+use super::start;
 use crate::core::report::human;
 use crate::core::{Request, exit};
 use crate::host::clock;
-use crate::host::control::{Connection, ConnectionError, StatusReply};
+use crate::host::control::{Connection, ConnectionError, StatusReply, asking};
 use crate::host::manager::{self, ProcessManager};
 use crate::platform::proc;
 use crate::settings::RequestSettings;
@@ -14,28 +16,12 @@ use std::path::Path;
 use std::time::Duration;
 use tokio::time::{sleep, timeout};
 
-/// Exit code without a supervisor: LSB's status code for a service that does not run.
-const NOT_RUNNING: u8 = 3;
-
 /// Between two checks of a process that is about to exit.
 const POLL_EVERY: Duration = Duration::from_millis(20);
 
-/// The outcome of a request.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct RequestOutcome {
-    code: u8,
-    text: String,
-}
-
-impl RequestOutcome {
-    fn good(text: impl Into<String>) -> Self {
-        Self { code: exit::OK, text: text.into() }
-    }
-
-    fn bad(text: impl Into<String>) -> Self {
-        Self { code: exit::FAILURE, text: text.into() }
-    }
-}
+/// What `--force` risks, see "Crash-loop breaker" in OpenClaw's docs/gateway/restart-recovery.md.
+const RISK: &str = "--force: with 3 unclean boots within 5 minutes OpenClaw's own crash-loop breaker trips: the gateway comes up with \
+                    all channels off until those 5 minutes have passed";
 
 /// The supervisor as it was before the request.
 #[derive(Debug, Clone, Default)]
@@ -45,6 +31,8 @@ struct Before {
     generation: u64,
     state: String,
     manager: String,
+    /// A requested restart waits for its pace.
+    restart_waits: bool,
 }
 
 /// Asks, waits for the outcome, prints it as one line and returns the exit code. A stop under a service manager first
@@ -55,8 +43,12 @@ pub async fn run(settings: &RequestSettings, out: &mut impl io::Write) -> io::Re
             if let Some(hint) = hint(settings.request, &before).await {
                 print(&hint, out)?;
             }
-            let outcome = timeout(settings.timeout, pursue(settings, &before, out)).await;
-            outcome.unwrap_or_else(|_| Ok(RequestOutcome::bad(too_late(settings))))?
+            if matches!(settings.request, Request::RestartForced | Request::RetryForced) {
+                print(RISK, out)?;
+            }
+            let limit = if before.restart_waits { settings.replacement_timeout } else { settings.timeout };
+            let outcome = timeout(limit, pursue(settings, &before, out)).await;
+            outcome.unwrap_or_else(|_| Ok(RequestOutcome::bad(too_late(settings, limit))))?
         }
         Err(error) => failure(settings, &error).await,
     };
@@ -64,16 +56,8 @@ pub async fn run(settings: &RequestSettings, out: &mut impl io::Write) -> io::Re
     Ok(outcome.code)
 }
 
-fn print(line: &str, out: &mut impl io::Write) -> io::Result<()> {
-    match writeln!(out, "{}", line.replace(|c: char| c.is_control(), " ")).and_then(|()| out.flush()) {
-        // A closed pipe still gets the exit code.
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        written => written,
-    }
-}
-
 async fn before(store_dir: &Path) -> Result<Before, ConnectionError> {
-    let (connection, StatusReply { supervisor, generation, .. }) = Connection::status(store_dir).await?;
+    let (connection, StatusReply { supervisor, generation, restarts, .. }) = Connection::status(store_dir).await?;
     let pid = connection.pid();
     Ok(Before {
         pid,
@@ -81,18 +65,19 @@ async fn before(store_dir: &Path) -> Result<Before, ConnectionError> {
         generation: generation.unwrap_or(0),
         state: supervisor.state,
         manager: supervisor.manager.unwrap_or_default(),
+        restart_waits: restarts.waiting_ms.is_some(),
     })
 }
 
 async fn pursue(settings: &RequestSettings, before: &Before, out: &mut impl io::Write) -> io::Result<RequestOutcome> {
     let (request, store_dir) = (settings.request, settings.subject.store_dir.as_path());
-    if request == Request::Retry && !is_waiting(&before.state) {
+    if is_retry(request) && !is_waiting(&before.state) && !before.restart_waits {
         return Ok(RequestOutcome::good(format!(
             "nothing was waiting: the supervisor is {}",
             before.state.replace('_', " ")
         )));
     }
-    let (mut connection, answer) = match Connection::ask(store_dir, request.name()).await {
+    let (mut connection, answer) = match Connection::ask_line(store_dir, &asking(request)).await {
         Ok((connection, answer)) if answer["accepted"] == true => (connection, answer),
         Ok((_, answer)) => {
             let told = format!("unexpected answer of a supervisor of another version: {answer}");
@@ -119,10 +104,11 @@ async fn pursue(settings: &RequestSettings, before: &Before, out: &mut impl io::
 
 /// When a request is served that came too fast.
 fn merged(within: Duration, why: &str) -> String {
-    let at = clock::wall_ms().saturating_add(i64::try_from(within.as_millis()).unwrap_or(i64::MAX));
-    let time = clock::stamp_of(at);
-    let time = time.get(11..19).unwrap_or(&time);
-    format!("restart merged; at {time} UTC, in {}, because of {why}", human(within))
+    let time = clock::time_in(within);
+    format!(
+        "restart merged; at {time} at the latest, in {}, because of {why}; now: openclaw-supervise restart --force",
+        human(within)
+    )
 }
 
 /// Waits for the outcome.
@@ -133,7 +119,7 @@ async fn hear(settings: &RequestSettings, before: &Before, connection: &mut Conn
         match connection.next().await {
             Ok(Some(report)) => {
                 heard |= report["event"] == "stop.requested";
-                if let Some(outcome) = judge(request, before.generation, &report) {
+                if let Some(outcome) = judge(request, before, &report) {
                     if request == Request::Stop && outcome.code == exit::OK {
                         // The caller may start the next one at once, which must not find this one.
                         before.end().await;
@@ -152,13 +138,20 @@ async fn hear(settings: &RequestSettings, before: &Before, connection: &mut Conn
     }
 }
 
+fn is_retry(request: Request) -> bool {
+    matches!(request, Request::Retry | Request::RetryForced)
+}
+
 /// The states in which there is something to wait for.
 fn is_waiting(state: &str) -> bool {
     matches!(state, "leasing" | "standby" | "probing" | "backing_off" | "awaiting_word")
 }
 
-/// The outcome that a report means for a request; `generation` is the latest gateway before it.
-fn judge(request: Request, generation: u64, report: &Value) -> Option<RequestOutcome> {
+/// The outcome that a report means for a request. `before.generation` is the latest gateway before it.
+fn judge(request: Request, before: &Before, report: &Value) -> Option<RequestOutcome> {
+    // A retry that hastens a restart has the outcome of that.
+    let tries = is_retry(request) && !before.restart_waits;
+    let generation = before.generation;
     let text = |key: &str| report[key].as_str().unwrap_or_default();
     let number = report["generation"].as_u64().unwrap_or(0);
     let milliseconds = |key: &str| Duration::from_millis(report[key].as_u64().unwrap_or(0));
@@ -180,20 +173,21 @@ fn judge(request: Request, generation: u64, report: &Value) -> Option<RequestOut
             };
             Some(RequestOutcome::bad(format!("the port is in use ({}) by {holder}; stop that process", text("kind"))))
         }
-        ("gateway.started", _) if number > generation || request == Request::Retry => {
+        ("gateway.started", _) if number > generation || tries => {
             let (pid, boot) = (&report["pid"], human(milliseconds("boot_ms")));
             Some(RequestOutcome::good(format!("gateway {number} (pid {pid}) is up after {boot}")))
         }
-        ("gateway.spawned" | "gateway.adopted", Request::Retry) => {
+        ("gateway.spawned" | "gateway.adopted", _) if tries => {
             let verb = if text("event") == "gateway.spawned" { "started" } else { "adopted" };
             Some(RequestOutcome::good(format!("gateway {number} was {verb}, pid {}", report["pid"])))
         }
-        ("gateway.spawn_failed", Request::Retry) => {
+        ("gateway.spawn_failed", _) if tries => {
             Some(RequestOutcome::bad(format!("gateway {number} could not be started: {}", text("why"))))
         }
-        ("restart.scheduled", Request::Retry) if report["delay_ms"].as_u64().unwrap_or(0) > 0 => {
+        ("restart.scheduled", _) if tries && report["delay_ms"].as_u64().unwrap_or(0) > 0 => {
             let delay = human(milliseconds("delay_ms"));
-            Some(RequestOutcome::bad(format!("not yet; the next attempt is in {delay}: {}", text("why"))))
+            let force = if request == Request::Retry { "; now: openclaw-supervise retry-now --force" } else { "" };
+            Some(RequestOutcome::bad(format!("not yet; the next attempt is in {delay}: {}{force}", text("why"))))
         }
         _ => None,
     }
@@ -225,12 +219,15 @@ async fn failure(settings: &RequestSettings, error: &ConnectionError) -> Request
     let seen = OwnerSeen::look(store_dir, owner.as_ref(), port).await;
     let trouble = seen.trouble(store_dir).unwrap_or_default();
     let who = match (seen, owner) {
+        (OwnerSeen::Nowhere | OwnerSeen::OtherStore { dir: Some(_), .. }, _) if settings.starts_service => {
+            return start::service_of(store_dir, settings.replacement_timeout).await;
+        }
         (OwnerSeen::Nowhere | OwnerSeen::OtherStore { dir: Some(_), .. }, _) => {
             let dir = store_dir.display();
             let trouble = if trouble.is_empty() { trouble } else { format!(" ({trouble})") };
             let text = format!(
-                "openclaw-supervise is not running for {dir}{trouble}. Start it: `openclaw-supervise`, or its service; \
-                 other state directory: --state-dir"
+                "openclaw-supervise is not running for {dir}{trouble}. Start it: `openclaw-supervise start-now`, or `openclaw-supervise` in the \
+                 foreground; other state directory: --state-dir"
             );
             return RequestOutcome { code: NOT_RUNNING, text };
         }
@@ -247,8 +244,8 @@ async fn failure(settings: &RequestSettings, error: &ConnectionError) -> Request
     RequestOutcome::bad(format!("{who}{trouble}"))
 }
 
-fn too_late(settings: &RequestSettings) -> String {
-    let (request, time) = (settings.request.name(), human(settings.timeout));
+fn too_late(settings: &RequestSettings, limit: Duration) -> String {
+    let (request, time) = (settings.request.name(), human(limit));
     format!("the {request} has not finished within {time}; it continues: see `openclaw-supervise status`")
 }
 
@@ -270,7 +267,7 @@ mod tests {
     use serde_json::json;
 
     fn code(request: Request, report: &Value) -> Option<u8> {
-        judge(request, 3, report).map(|outcome| outcome.code)
+        judge(request, &Before { generation: 3, ..Before::default() }, report).map(|outcome| outcome.code)
     }
 
     #[test]

@@ -7,6 +7,7 @@ mod checks;
 mod facts;
 mod finding;
 mod fix;
+pub(super) mod service;
 
 #[cfg(any(test, feature = "fuzzing"))]
 pub use facts::systemd::read_any;
@@ -25,7 +26,7 @@ use facts::openclaw::{NodeFacts, OpenclawPackage};
 use facts::program::ProgramError;
 use facts::service_manager::{self, SystemdManager};
 use facts::settings::{SettingsFacts, SettingsOrigin};
-use facts::store::{LeaseFacts, StoreFacts};
+use facts::store::{LeaseFacts, SocketFacts, StoreFacts};
 use facts::systemd::{ManagerFacts, UnitFacts};
 use finding::{Finding, Level};
 use nix::unistd::User;
@@ -77,7 +78,16 @@ async fn diagnose(settings: &DoctorSettings) -> Diagnosis {
     let ours: Vec<&UnitFacts> = units.iter().copied().filter(|unit| unit.runs_us()).collect();
     let is_on_port =
         |unit: &UnitFacts| services.iter().any(|service| service.unit == unit && service.port == Some(port));
-    let asked = StoreFacts::gather(&settings.subject.store_dir).await;
+    let mut asked = StoreFacts::gather(&settings.subject.store_dir).await;
+    // A supervisor that runs is of more interest than a default that was never used.
+    let is_unused = asked.lease == LeaseFacts::Unused && asked.socket == SocketFacts::Absent;
+    if is_unused
+        && !settings.is_target_named
+        && !ours.iter().any(|unit| unit.is_active())
+        && let Some(dir) = facts::store::claimed().await
+    {
+        asked = StoreFacts::gather(&dir).await;
+    }
     let has_record = asked.lease != LeaseFacts::Unused;
     let is_of_record = |unit: &UnitFacts| {
         has_record
@@ -90,10 +100,13 @@ async fn diagnose(settings: &DoctorSettings) -> Diagnosis {
     let gateway = gateway_facts(settings, &examined, asked, chosen).await;
     let pid = gateway.store.running().or(pid);
 
-    let mut findings = now(settings, &examined, &gateway, chosen);
+    let mut findings = now(&examined, &gateway, chosen);
     findings.extend(slow_managers(&managers));
+    let offline = if cfg!(target_os = "macos") { Vec::new() } else { facts::unit_files::offline() };
+    findings.extend(offline.iter().map(|unit| checks::services::offline(unit, chosen.is_none())));
     findings.extend(match chosen {
         Some(unit) => check_unit(unit, &examined),
+        None if !offline.is_empty() => Vec::new(),
         None if cfg!(target_os = "macos") => {
             checks::launchd::check(&facts::launchd::gather(), examined.settings.as_deref().ok())
         }
@@ -110,7 +123,7 @@ async fn diagnose(settings: &DoctorSettings) -> Diagnosis {
     findings.push(checks::kernel::system_calls(system_calls::shortfall()));
     findings.extend(check_container(&examined, chosen.is_some(), settings));
     findings.extend(check_machine(settings, &examined, &gateway, pid));
-    findings.extend(check_openclaw(&examined, chosen, pid, &gateway.store));
+    findings.extend(check_openclaw(&examined, chosen, pid, &gateway));
     // The settings of another account say nothing about this one's.
     if examined.origin != SettingsOrigin::Ourselves && (settings.is_target_named || examined.other_user.is_none()) {
         let service = chosen.map_or_else(|| "the supervisor".to_owned(), |unit| unit.id().to_owned());
@@ -120,12 +133,7 @@ async fn diagnose(settings: &DoctorSettings) -> Diagnosis {
 }
 
 /// What holds now: of the service, the supervisor, the gateway and its port.
-fn now(
-    settings: &DoctorSettings,
-    examined: &SettingsFacts,
-    gateway: &GatewayFacts,
-    chosen: Option<&UnitFacts>,
-) -> Vec<Finding> {
+fn now(examined: &SettingsFacts, gateway: &GatewayFacts, chosen: Option<&UnitFacts>) -> Vec<Finding> {
     let ended = gateway.store.past.ended.as_ref();
     let loaded = chosen.filter(|unit| unit.get("LoadState").is_none_or(|state| state == "loaded"));
     let service = loaded.map(|unit| checks::unit_state::check(unit, ended));
@@ -133,11 +141,9 @@ fn now(
         let is_stop = ended.is_none_or(|ended| ended.code == exit::OK);
         finding.level == Level::Fail || finding.level == Level::Warn && is_stop
     });
-    let store = &gateway.store.dir;
-    let is_default = !settings.is_target_named && *store == settings.subject.store_dir;
     let advice = checks::outage::OutageAdvice {
         start: start_command(chosen, examined),
-        store_option: if is_default { String::new() } else { format!(" --store-dir {}", shell_word(store)) },
+        store_option: gateway.store_option.clone(),
         is_told,
         now_ms: clock::wall_ms(),
     };
@@ -289,14 +295,19 @@ fn check_openclaw(
     examined: &SettingsFacts,
     unit: Option<&UnitFacts>,
     pid: Option<i32>,
-    store: &StoreFacts,
+    gateway: &GatewayFacts,
 ) -> Vec<Finding> {
     let mut findings = checks::openclaw::settings(examined);
     if let Ok(settings) = &examined.settings {
         let found = OpenclawPackage::of(settings);
-        let age = store.reply.as_ref().and_then(|reply| i64::try_from(reply.gateway.as_ref()?.age_ms?).ok());
+        let age = gateway.store.reply.as_ref().and_then(|reply| i64::try_from(reply.gateway.as_ref()?.age_ms?).ok());
         let started = age.map(|age| clock::wall_ms().saturating_sub(age));
-        findings.extend(found.as_ref().zip(started).and_then(|(package, at)| checks::openclaw::update(package, at)));
+        findings.extend(
+            found
+                .as_ref()
+                .zip(started)
+                .and_then(|(package, at)| checks::openclaw::update(package, at, &gateway.store_option)),
+        );
         findings.push(checks::openclaw::launcher(&settings.command, settings.policy.handoff));
         let node =
             if found.is_some() { NodeFacts::find(settings, examined.path.as_deref()) } else { NodeFacts::Missing };
@@ -324,7 +335,7 @@ async fn gateway_facts(
     let store = match (forbidden, planned.map(|planned| planned.store_dir.as_path())) {
         _ if asked.running().is_some() => asked,
         (Some(user), place) => StoreFacts::forbidden(place.unwrap_or(&settings.subject.store_dir), user),
-        (None, Some(place)) if place != settings.subject.store_dir => StoreFacts::gather(place).await,
+        (None, Some(place)) if place != asked.dir => StoreFacts::gather(place).await,
         _ => asked,
     };
     let planned_endpoint = planned.map_or(&settings.endpoint, |planned| &planned.endpoint);
@@ -343,7 +354,9 @@ async fn gateway_facts(
         service: observation.holder().and_then(|holder| manager::service_of(holder.pid)),
     };
     let unit = port_unit(&observation, examined, unit);
-    GatewayFacts { url: endpoint.to_string(), port: endpoint.port, observation, store, unit, holder }
+    let is_default = !settings.is_target_named && store.dir == settings.subject.store_dir;
+    let store_option = if is_default { String::new() } else { format!(" --store-dir {}", shell_word(&store.dir)) };
+    GatewayFacts { url: endpoint.to_string(), port: endpoint.port, observation, store, unit, holder, store_option }
 }
 
 fn port_unit(observation: &Observation, examined: &SettingsFacts, unit: Option<&UnitFacts>) -> PortUnit {

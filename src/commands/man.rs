@@ -2,7 +2,7 @@
 
 use crate::cli::{self, CompletionShell, NOTES, SHARED};
 use crate::core::exit;
-use clap::Command;
+use clap::{Arg, Command};
 use clap_complete::aot;
 use clap_mangen::Man;
 use std::fs;
@@ -33,21 +33,35 @@ impl ManError {
 
 pub fn completions(shell: CompletionShell, out: &mut impl Write) -> Result<(), ManError> {
     let (program, mut script) = (cli::command(), Vec::new());
-    // It completes hidden verbs as well.
-    let verbs = program.get_subcommands().filter(|verb| !verb.is_hide_set()).cloned();
-    let mut command = Command::new(PROGRAM).args(program.get_arguments()).subcommands(verbs);
-    command = command.disable_help_flag(true).disable_version_flag(true).disable_help_subcommand(true);
-    match shell {
-        CompletionShell::Bash => aot::generate(aot::Shell::Bash, &mut command, PROGRAM, &mut script),
-        CompletionShell::Zsh => aot::generate(aot::Shell::Zsh, &mut command, PROGRAM, &mut script),
-        CompletionShell::Fish => aot::generate(aot::Shell::Fish, &mut command, PROGRAM, &mut script),
-    }
-    Ok(out.write_all(&script)?)
+    // Made anew: it takes no table that is built, and would complete hidden verbs as well.
+    let own = |command: &Command| {
+        let added = |option: &&Arg| ["help", "version"].contains(&option.get_id().as_str());
+        let options = command.get_arguments().filter(|option| !added(option)).cloned();
+        Command::new(command.get_name().to_owned())
+            .about(command.get_about().cloned().unwrap_or_default())
+            .args(options.collect::<Vec<_>>())
+    };
+    let verbs = verbs(&program).filter(|verb| verb.get_name() != "help").map(own).collect::<Vec<_>>();
+    let mut command = own(&program).version(env!("CARGO_PKG_VERSION")).subcommands(verbs);
+    let shell = match shell {
+        CompletionShell::Bash => aot::Shell::Bash,
+        CompletionShell::Zsh => aot::Shell::Zsh,
+        CompletionShell::Fish => aot::Shell::Fish,
+    };
+    aot::generate(shell, &mut command, PROGRAM, &mut script);
+    // For bash, clap_complete 4.6 writes the hyphen of a program in two ways, and would complete no verb's options.
+    let script = String::from_utf8_lossy(&script).replace("openclaw__subcmd__supervise", "openclaw__supervise");
+    Ok(out.write_all(script.as_bytes())?)
+}
+
+/// `help` is described by the others.
+fn program() -> Command {
+    cli::command().mut_subcommand("help", |help| help.hide(true))
 }
 
 /// Prints the page of the program or of one verb.
 pub fn page(verb: Option<&str>, out: &mut impl Write) -> Result<(), ManError> {
-    let program = cli::command();
+    let program = program();
     let command = match verb {
         None => Some(&program),
         Some(name) => verbs(&program).find(|verb| verb.get_name() == name),
@@ -58,7 +72,7 @@ pub fn page(verb: Option<&str>, out: &mut impl Write) -> Result<(), ManError> {
 
 /// Writes all pages, and makes the directory if there is none.
 pub fn pages(dir: &Path) -> Result<(), ManError> {
-    let program = cli::command();
+    let program = program();
     fs::create_dir_all(dir).map_err(|error| ManError::Page(dir.to_owned(), error))?;
     for command in verbs(&program).chain([&program]) {
         let path = dir.join(format!("{}.1", name_of(command)));
@@ -68,7 +82,7 @@ pub fn pages(dir: &Path) -> Result<(), ManError> {
 }
 
 fn verbs(program: &Command) -> impl Iterator<Item = &Command> {
-    program.get_subcommands().filter(|verb| !verb.is_hide_set() && verb.get_name() != "help")
+    program.get_subcommands().filter(|verb| !verb.is_hide_set())
 }
 
 /// `openclaw-supervise-status`
@@ -79,7 +93,7 @@ fn name_of(command: &Command) -> &str {
 /// `clap_mangen` fills all lines of its own last section, and examples are lines.
 fn rendered(command: &Command) -> io::Result<Vec<u8>> {
     let mut page = Vec::new();
-    let is_program = command.has_subcommands();
+    let is_program = command.get_name() == PROGRAM;
     let usage = command.clone().render_usage().to_string();
     let own = command.clone().override_usage(usage.trim_start_matches("Usage: ").to_owned());
     // Those of `run` are described once, in its page.

@@ -12,11 +12,14 @@ pub mod doctor;
 pub mod events;
 pub mod explain;
 pub mod install;
+pub mod logs;
 pub mod man;
 pub mod notify;
+mod outcome;
 pub mod probe;
 mod record;
 pub mod run;
+mod start;
 pub mod status;
 pub mod terminal;
 

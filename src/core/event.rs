@@ -18,8 +18,12 @@ pub enum Request {
     Restart,
     /// End the supervisor alone and leave the gateway.
     Detach,
-    /// Do not wait for what is planned: try now.
+    /// Do not wait for what is planned: try now. Only the limit of unclean boots still applies.
     Retry,
+    /// The same, past that limit and the pace of requested restarts.
+    RetryForced,
+    /// [`Request::Restart`], past the same.
+    RestartForced,
 }
 
 impl Request {
@@ -31,6 +35,8 @@ impl Request {
             Self::Restart => "restart",
             Self::Detach => "detach",
             Self::Retry => "retry-now",
+            Self::RestartForced => "restart --force",
+            Self::RetryForced => "retry-now --force",
         }
     }
 }

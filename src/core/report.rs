@@ -412,7 +412,7 @@ reports! {
     RestartMerged { by: Requester, requests: u32, delay: Option<Duration>, why: String } =>
         "restart.merged", Info, [by, by_pid = by.pid, by_uid = by.uid, inside = by.inside, requests, delay_ms = delay, why],
         match delay {
-            Some(delay) => format!("a restart requested by {by} is merged into one in {}: {why}", human(*delay)),
+            Some(delay) => format!("a restart requested by {by} is merged into one within {}: {why}", human(*delay)),
             None => format!("a restart requested by {by} is merged: {why}"),
         };
     RetryRequested { by: Requester } =>

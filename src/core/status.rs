@@ -38,6 +38,8 @@ pub struct Status {
     pub output: Option<String>,
     /// Processes that bear an earlier gateway's id and were left, as `pid command (unit)`.
     pub strays: Vec<String>,
+    /// In how long a requested restart comes that waits, if one does.
+    pub restart_waits: Option<Duration>,
     /// In how long a restart that is requested now would be served at the latest, and why not at once.
     pub restart_paced: Option<(Duration, String)>,
     /// How long until we are gone, at most. `None` unless we are ending.
@@ -47,10 +49,22 @@ pub struct Status {
 }
 
 impl Status {
+    /// In how long the planned start comes, if one waits for its time.
+    #[must_use]
+    pub fn wait(&self) -> Option<Duration> {
+        self.next.within.filter(|_| self.state == "backing_off")
+    }
+
     /// What there is to say of us in a manager's list of services: one line that stays the same for as long as nothing
     /// happens, so it has no times in it.
     #[must_use]
     pub fn sentence(&self) -> String {
+        self.sentence_until(None)
+    }
+
+    /// The same with the time at which a wait ends, see [`Status::wait`].
+    #[must_use]
+    pub fn sentence_until(&self, end: Option<&str>) -> String {
         let Next { action, why, .. } = &self.next;
         let sentence = match (&self.gateway, self.state) {
             (Some(gateway), state) => gateway.sentence(self.generation, state),
@@ -58,6 +72,7 @@ impl Status {
             (None, "stopping") => format!("killing what is left of gateway {}", self.generation),
             (None, "post_stop") => format!("gateway {} exited: {why}", self.generation),
             (None, "exited") => why.clone(),
+            (None, "backing_off") if let Some(end) = end => format!("waiting until {end} to {action}: {why}"),
             (None, _) => format!("waiting to {action}: {why}"),
         };
         shorten(sentence.replace(|letter: char| letter.is_control(), " "))
@@ -150,6 +165,7 @@ mod tests {
             stop_timeout: Duration::from_secs(328),
             output: None,
             strays: Vec::new(),
+            restart_waits: None,
             restart_paced: None,
             ends_within: None,
             next: Next { action, within: Some(Duration::from_secs(7)), of: None, then: None, why: why.to_owned() },
@@ -200,6 +216,17 @@ mod tests {
         ] {
             assert_eq!(status.sentence(), expected);
         }
+    }
+
+    #[test]
+    fn a_planned_start_is_told_with_its_time() {
+        let waiting = status("backing_off", "start a gateway", "failure 2");
+        assert_eq!(waiting.wait(), Some(Duration::from_secs(7)));
+        assert_eq!(
+            waiting.sentence_until(Some("10:24:05 UTC")),
+            "waiting until 10:24:05 UTC to start a gateway: failure 2"
+        );
+        assert_eq!(with_gateway("running", true, None).wait(), None);
     }
 
     #[test]

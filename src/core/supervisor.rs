@@ -68,6 +68,13 @@ pub const LATE: Duration = Duration::from_secs(10);
 /// A smaller difference between the boot-time and the monotonic clock is noise of reading them one after the other.
 pub const JUMP_MIN: Duration = Duration::from_secs(1);
 
+/// A manager is not kept waiting for a start that waits for at least this long: it is told that we are ready, and what we wait
+/// for. A shorter wait is part of a boot, which takes 5 s and more.
+pub const TOLD_WAIT_MIN: Duration = Duration::from_secs(10);
+
+/// Why a forced start does not wait.
+const FORCED: &str = "as asked, at once (--force)";
+
 /// How long after the end of a tree a look for processes that have left it may go on; it takes some 150 ms. A longer one
 /// waits for a process in an uninterruptible sleep.
 const SWEEP_TIME_MAX: Duration = Duration::from_secs(2);
@@ -394,6 +401,7 @@ impl Supervisor {
     /// Follows a plan of the restart policy.
     fn follow_plan(&mut self, now: Moment, plan: Plan, death: &str, fx: &mut Effects) {
         match plan {
+            Plan::Start { .. } if self.is_forced() => self.start_at(now, now, FORCED, fx),
             Plan::Start { at, why, after_failure } => self.start_after(now, at, &why, after_failure, fx),
             // A manager may start us again and again: what a predecessor spent must not end us as well.
             Plan::GiveUp { .. } if !self.spawned => {
@@ -430,6 +438,9 @@ impl Supervisor {
             self.look_at_port(now, ProbePurpose::Nothing, fx);
         } else {
             self.state = State::BackingOff { until: at, why: why.to_owned() };
+            if delay >= TOLD_WAIT_MIN {
+                self.tell_waiting(fx);
+            }
         }
     }
 

@@ -87,6 +87,14 @@ pub fn stamp_of(wall_ms: i64) -> String {
     format!("{:.3}", jiff::Timestamp::from_millisecond(wall_ms).unwrap_or_default())
 }
 
+/// The time of day in so long, for people.
+#[must_use]
+pub fn time_in(within: Duration) -> String {
+    let at = wall_ms().saturating_add(i64::try_from(within.as_millis()).unwrap_or(i64::MAX));
+    let stamp = stamp_of(at);
+    format!("{} UTC", stamp.get(11..19).unwrap_or(&stamp))
+}
+
 fn suspended() -> Duration {
     since_boot().saturating_sub(clock::monotonic())
 }

@@ -14,6 +14,7 @@ mod slots;
 mod socket;
 mod status;
 
+pub use answer::asking;
 pub use broadcast::Broadcast;
 pub use connection::{ANSWER_TIME_MAX, Connection, ConnectionError};
 pub use session::{ENDING, IsInside, Query, identify};

@@ -103,6 +103,13 @@ pub async fn service_state(pid: i32) -> Option<ServiceProperties> {
     (service.properties.get("MainPID") == Some(&pid.to_string())).then_some(service)
 }
 
+/// The command that shows the journal of the systemd service with this process.
+#[must_use]
+pub fn journal_command(pid: i32) -> Option<String> {
+    let unit = Unit::of(&proc::cgroup_of(pid)?).filter(Unit::is_service)?;
+    Some(unit.journalctl())
+}
+
 /// Why a gateway would not survive our exit. `None` if it would.
 pub async fn refuses_detach() -> Option<&'static str> {
     if container().is_some_and(|container| container.ends_with_us) {

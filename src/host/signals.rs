@@ -89,6 +89,9 @@ impl Signals {
     }
 
     /// Cancel-safe: a signal that was not returned stays pending.
+    ///
+    /// signal-hook-tokio panics if the read of its pipe fails. It cannot: that is a non-blocking pair of Unix sockets of
+    /// which we hold both ends, and of its errors in recv(2) EAGAIN alone is left, which tokio waits for.
     pub async fn next(&mut self) -> Option<Signal> {
         let origin = self.stream.next().await?;
         let is_ours = !self.ignored.contains(&origin.signal) || matches!(origin.cause, Cause::Sent(_));

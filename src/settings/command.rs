@@ -3,7 +3,7 @@
 use super::config::Bind;
 use super::port;
 use super::process_context::ProcessContext;
-use crate::cli::is_profile;
+use crate::cli::{is_profile, verb_like};
 use crate::gateway::openclaw::is_openclaw;
 use crate::platform::refusal::is_refusal;
 use rustix::fs::{Access, access};
@@ -35,6 +35,10 @@ pub enum CommandError {
     NotExamined(String, String),
     #[error("cannot look for {0}: PATH is not set; set it, or give the absolute path of the program")]
     NoPath(String),
+    #[error("there is no program {0} in PATH; without -- it is a verb: openclaw-supervise {1}")]
+    OwnVerb(String, String),
+    #[error("COMMAND is the option {0}; options go before --, and the gateway's program behind it")]
+    OwnOption(String),
     #[error(
         "cannot find {program} in PATH ({path}); install it, or name another program: openclaw-supervise run -- COMMAND"
     )]
@@ -123,6 +127,12 @@ fn why_not_found(program: &OsStr, path: Option<&OsStr>, context: &ProcessContext
         } else {
             CommandError::Missing(shown)
         };
+    }
+    if shown.starts_with('-') {
+        return CommandError::OwnOption(shown);
+    }
+    if let Some(verb) = verb_like(&shown) {
+        return CommandError::OwnVerb(shown, verb);
     }
     let Some(path) = path else { return CommandError::NoPath(shown) };
     let places = || std::env::split_paths(path).map(|folder| context.cwd.join(folder).join(program));

@@ -5,7 +5,7 @@ use super::common::Common;
 use super::policy::LogSettings;
 use super::run_settings::{self, Settings};
 use super::usage_error::UsageErrors;
-use crate::cli::{DecisionSubject, Options, ProbeFlags, Since};
+use crate::cli::{DecisionSubject, Options, ProbeFlags, Since, shell_word};
 use crate::core::report::Severity;
 use crate::core::{Endpoint, Policy, Request};
 use crate::gateway::endpoint::Resolved;
@@ -58,6 +58,15 @@ pub struct DoctorSettings {
     pub json: bool,
 }
 
+/// `logs`, which is no verb of ours.
+#[derive(Debug, Clone)]
+pub struct LogsSettings {
+    pub subject: Subject,
+    /// Files that show a service, each with the command that shows its output.
+    pub units: Vec<(PathBuf, String)>,
+    pub is_container: bool,
+}
+
 #[derive(Debug, Clone)]
 pub struct EventsSettings {
     pub subject: Subject,
@@ -93,6 +102,10 @@ pub struct RequestSettings {
     pub request: Request,
     /// How long to wait for the outcome.
     pub timeout: Duration,
+    /// The same where the outcome is a gateway that takes the place of another one.
+    pub replacement_timeout: Duration,
+    /// `start-now`: where no supervisor runs, its service is started.
+    pub starts_service: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -187,6 +200,18 @@ impl Common<'_> {
         Ok(DoctorSettings { subject, endpoint, probe_timeout, run, is_target_named, fix, json })
     }
 
+    pub(super) fn logs(mut self) -> Result<LogsSettings, UsageErrors> {
+        let profile = self.options.profile.as_ref().map(|name| format!("-{name}")).unwrap_or_default();
+        let name = format!("openclaw-supervise{profile}");
+        let home = (self.context.home)().unwrap_or_default();
+        let of_user = home.join(format!(".config/systemd/user/{name}.service"));
+        let of_machine = PathBuf::from(format!("/etc/systemd/system/{name}@.service"));
+        let units =
+            vec![(of_user, format!("journalctl --user -u {name}")), (of_machine, format!("journalctl -u '{name}@*'"))];
+        let is_container = self.context.container.is_some();
+        Ok(LogsSettings { subject: self.subject()?, units, is_container })
+    }
+
     /// The rest is that of the command line.
     pub(super) fn about(mut self) -> Result<Subject, UsageErrors> {
         self.subject()
@@ -202,16 +227,18 @@ impl Common<'_> {
         mut self,
         request: Request,
         timeout: Option<Duration>,
+        starts_service: bool,
     ) -> Result<RequestSettings, UsageErrors> {
         let (subject, port) = (self.subject()?, self.target.resolved.endpoint.port);
         let Policy { stop_timeout, startup_timeout, pre_start, post_stop, .. } = self.policy;
         let stop = stop_timeout + post_stop.unwrap_or_default() + MARGIN;
+        let replacement_timeout = timeout.unwrap_or(stop + pre_start.unwrap_or_default() + startup_timeout);
         let timeout = timeout.unwrap_or(match request {
-            Request::Restart => stop + pre_start.unwrap_or_default() + startup_timeout,
+            Request::Restart | Request::RestartForced => replacement_timeout,
             Request::Stop | Request::Detach => stop,
-            Request::Retry => RETRY_TIMEOUT,
+            Request::Retry | Request::RetryForced => RETRY_TIMEOUT,
         });
-        Ok(RequestSettings { subject, port, request, timeout })
+        Ok(RequestSettings { subject, port, request, timeout, replacement_timeout, starts_service })
     }
 
     fn subject(&mut self) -> Result<Subject, UsageErrors> {
@@ -223,22 +250,12 @@ impl Common<'_> {
 
     fn store_options(&self) -> String {
         let Options { store_dir, state_dir, profile, .. } = self.options;
-        let option = |flag: &str, value: &str| format!(" --{flag} {}", shell_word(value));
+        let option = |flag: &str, value: &str| format!(" --{flag} {}", shell_word(value.as_ref()));
         match (store_dir, state_dir, profile) {
             (Some(_), ..) => option("store-dir", &self.store_dir.to_string_lossy()),
             (None, Some(_), _) => option("state-dir", &self.target.state_dir.to_string_lossy()),
             (None, None, Some(profile)) => option("profile", profile),
             (None, None, None) => String::new(),
         }
-    }
-}
-
-/// As a shell reads it as one word.
-fn shell_word(text: &str) -> String {
-    let is_plain = |letter: char| letter.is_alphanumeric() || "/._-+:@%,".contains(letter);
-    if !text.is_empty() && text.chars().all(is_plain) {
-        text.to_owned()
-    } else {
-        format!("'{}'", text.replace('\'', r"'\''"))
     }
 }

@@ -73,7 +73,8 @@ impl UsageError {
             | Self::NoAccount
             | Self::AccountName(_)
             | Self::ProfileName(_)
-            | Self::NoHome => exit::USAGE,
+            | Self::NoHome
+            | Self::Command(CommandError::OwnVerb(..) | CommandError::OwnOption(_)) => exit::USAGE,
             Self::Command(CommandError::NotExamined(..)) | Self::Folder { is_refused: false, .. } => exit::FAILURE,
             Self::Command(_) | Self::Folder { is_refused: true, .. } => exit::EX_CONFIG,
         }
@@ -98,7 +99,13 @@ pub struct UsageErrors(Vec<UsageError>);
 
 impl UsageErrors {
     /// `Err` with all of them, if there are any.
-    pub(super) fn check(errors: Vec<UsageError>) -> Result<(), Self> {
+    pub(super) fn check(mut errors: Vec<UsageError>) -> Result<(), Self> {
+        // Behind a wrong command line, PATH may be another's: of the gateway that is not meant, or of the one before `--`.
+        if errors.iter().any(|error| error.exit_code() == exit::USAGE) {
+            errors.retain(|error| {
+                !matches!(error, UsageError::Command(CommandError::NotOnPath { .. } | CommandError::NoPath(_)))
+            });
+        }
         if errors.is_empty() { Ok(()) } else { Err(Self(errors)) }
     }
 

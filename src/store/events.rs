@@ -9,6 +9,9 @@ use std::time::Duration;
 const ROWS_MAX: i64 = 10_000;
 const AGE_MAX: Duration = Duration::from_hours(30 * 24);
 
+/// No more than this counts between two events: a clock that is ahead once makes nothing old.
+const STEP_MAX: i64 = 24 * 3_600_000;
+
 /// How many new events trigger a pruning.
 pub(super) const PRUNE_EVERY: u32 = 256;
 
@@ -42,12 +45,33 @@ pub(super) fn insert(tx: &Transaction<'_>, entry: &NewEvent, offset: u64) -> rus
 pub(super) fn prune(tx: &Transaction<'_>, wall_ms: i64) -> rusqlite::Result<()> {
     let surplus = "DELETE FROM events WHERE id <= (SELECT max(id) FROM events) - ?1";
     tx.execute(surplus, [ROWS_MAX])?;
-    // Up to the first that is young enough. They are in order unless the clock was stepped, and then their number is
-    // still bounded.
-    let old = "DELETE FROM events WHERE id < coalesce((SELECT id FROM events WHERE at_ms >= ?1 ORDER BY id LIMIT 1), \
-               (SELECT max(id) FROM events))";
-    let age = i64::try_from(AGE_MAX.as_millis()).unwrap_or(i64::MAX);
-    tx.execute(old, [wall_ms.saturating_sub(age)]).map(drop)
+    if let Some(old) = youngest_old(tx, wall_ms)? {
+        tx.execute("DELETE FROM events WHERE id <= ?1", [old])?;
+    }
+    Ok(())
+}
+
+/// The youngest event that is older than [`AGE_MAX`] by the steps from each to the next one. A log with fewer than one event
+/// a day is kept for longer; the number is bounded in any case.
+fn youngest_old(tx: &Transaction<'_>, wall_ms: i64) -> rusqlite::Result<Option<i64>> {
+    let most = i64::try_from(AGE_MAX.as_millis()).unwrap_or(i64::MAX);
+    let oldest: Option<i64> =
+        tx.query_row("SELECT min(at_ms) FROM events WHERE typeof(at_ms) = 'integer'", [], |row| row.get(0))?;
+    if oldest.is_none_or(|at| wall_ms.saturating_sub(at) < most) {
+        return Ok(None);
+    }
+    let mut statement = tx.prepare("SELECT id, at_ms FROM events WHERE typeof(at_ms) = 'integer' ORDER BY id DESC")?;
+    let mut rows = statement.query([])?;
+    let (mut later, mut age) = (wall_ms, 0_i64);
+    while let Some(row) = rows.next()? {
+        let (id, at): (i64, i64) = (row.get(0)?, row.get(1)?);
+        age = age.saturating_add(later.saturating_sub(at).clamp(0, STEP_MAX));
+        if age >= most {
+            return Ok(Some(id));
+        }
+        later = at;
+    }
+    Ok(None)
 }
 
 /// The last `limit` events, oldest first.
@@ -137,17 +161,31 @@ mod tests {
         let scratch = Scratch::new();
         let database = database(&scratch);
         let tx = database.begin(Patience::new(Duration::ZERO)).unwrap();
-        add(&tx, 3, 0);
-        add(&tx, 3, 20 * DAY_MS);
-        prune(&tx, 31 * DAY_MS).unwrap();
-        assert_eq!(ids(&last(&tx, 99).unwrap()), [4, 5, 6]);
-        prune(&tx, 31 * DAY_MS).unwrap();
-        assert_eq!(ids(&last(&tx, 99).unwrap()), [4, 5, 6]);
-        prune(&tx, 99 * DAY_MS).unwrap();
-        assert_eq!(ids(&last(&tx, 99).unwrap()), [6], "the youngest stays");
+        for day in 0..40 {
+            add(&tx, 1, day * DAY_MS);
+        }
+        prune(&tx, 40 * DAY_MS).unwrap();
+        assert_eq!(ids(&last(&tx, 1).unwrap()), [40]);
+        assert_eq!(last(&tx, 99).unwrap()[0].id, 12, "from day 11 on");
+        prune(&tx, 40 * DAY_MS).unwrap();
+        assert_eq!(last(&tx, 99).unwrap().len(), 29);
         add(&tx, ROWS_MAX + 5, 99 * DAY_MS);
         prune(&tx, 99 * DAY_MS).unwrap();
         let all = last(&tx, u32::MAX).unwrap();
-        assert_eq!((all.len(), all[0].id), (10_000, 12));
+        assert_eq!((all.len(), all[0].id), (10_000, 46));
+    }
+
+    #[test]
+    fn a_clock_that_was_ahead_once_costs_no_event() {
+        let scratch = Scratch::new();
+        let database = database(&scratch);
+        let tx = database.begin(Patience::new(Duration::ZERO)).unwrap();
+        add(&tx, 5, DAY_MS);
+        prune(&tx, 4000 * DAY_MS).unwrap();
+        add(&tx, 2, 4000 * DAY_MS);
+        prune(&tx, 4000 * DAY_MS + 7).unwrap();
+        add(&tx, 2, 2 * DAY_MS);
+        prune(&tx, 2 * DAY_MS).unwrap();
+        assert_eq!(last(&tx, 99).unwrap().len(), 9);
     }
 }

@@ -267,6 +267,7 @@ pub(crate) fn full() -> Status {
         stop_timeout: seconds(328),
         output: None,
         strays: Vec::new(),
+        restart_waits: None,
         restart_paced: None,
         ends_within: None,
         next: Next {

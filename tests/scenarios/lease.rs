@@ -247,7 +247,7 @@ fn after_a_pause_any_event_ends_the_gateway_of_a_lost_lease_even_one_about_an_ol
     world.run_for(s(10));
     world.send(lost());
     world.now += s(80);
-    world.send(Event::Examined { generation: 0, evidence: None });
+    world.send(Event::Examined { generation: 0, evidence: None, conclusion: None });
     assert_eq!(world.kills(), [world.now]);
 }
 

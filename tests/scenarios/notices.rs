@@ -3,9 +3,10 @@
 use crate::world::{CRASH, STARTED, Script, World, acquired, by, owner, s, sighting, stranger};
 use Notice::{Ready, Reloading, Stopping};
 use openclaw_supervise_core::policy::OnConflict;
+use openclaw_supervise_core::restart_policy::{Cause, Run};
 use openclaw_supervise_core::{
-    Contested, Effect, Event, Fingerprint, History, LeaseAnswer, Notice, Observation, Owner, Phase, Policy, Readiness,
-    Remains, Report, Request, Unfinished, Verdict,
+    Contested, Effect, Event, Fingerprint, History, LeaseAnswer, Notice, Observation, Owner, PastRun, Phase, Policy,
+    Readiness, Remains, Report, Request, Settled, Unfinished, Verdict,
 };
 use std::time::Duration;
 
@@ -274,4 +275,30 @@ fn a_gateway_whose_owner_cannot_be_seen_is_ready_all_the_same() {
     world.run_for(s(20));
     world.send(Event::Probed { ticket: world.ticket(), sighting: sighting(STARTED, Owner::Unseen) });
     assert_eq!(world.notices(), [Ready]);
+}
+
+/// `systemctl restart` returns, and `STATUS` says what is waited for.
+#[test]
+fn a_start_that_is_minutes_off_is_no_reason_to_keep_the_manager_waiting() {
+    let mut world = World::new(Policy::default());
+    let run = |at: u64| {
+        let at = s(at);
+        let run = Run { started: Some(at), healthy_until: at, ended: at, clean: false };
+        PastRun { spawned: at, settled: Settled::Ran(run, Cause::Failed), death: CRASH }
+    };
+    world.lease = acquired(History { generation: 3, runs: vec![run(900), run(920), run(940)], ..History::default() });
+    world.send(Event::Start);
+    world.run_for(s(1));
+    assert_eq!((world.notices(), world.spawns().len()), (vec![Ready], 0));
+    assert!(world.core.status(world.now).wait() > Some(s(100)));
+    world.run_for(s(400));
+    assert_eq!(world.notices(), [Ready, Ready], "and once more when a gateway serves");
+}
+
+#[test]
+fn a_short_wait_is_part_of_the_start() {
+    let mut world = World::started(Script::dying(s(1), CRASH));
+    world.run_for(Duration::from_millis(1200));
+    assert!(world.core.status(world.now).wait().is_some());
+    assert_eq!(world.notices(), []);
 }

@@ -2,7 +2,7 @@
 
 use crate::world::{CRASH, STARTED, Script, World, ours, s, sighting};
 use openclaw_supervise_core::{
-    Effect, Event, ExitStatus, Moment, Observation, Policy, ProbeScope, Readiness, Report, Request,
+    Effect, Event, ExitStatus, Moment, Observation, Policy, ProbeScope, Readiness, Report, Request, Verdict,
 };
 use std::time::Duration;
 
@@ -192,4 +192,80 @@ fn a_gateway_that_exits_and_is_asked_for_again_and_again_is_started_ever_more_sl
         world.request(Request::Restart);
     }
     assert!(spawns_within(&world, since, s(20)) <= 9, "{:?}", world.spawns());
+}
+
+/// The restart that waits is served, and the reason for its wait is forgotten.
+#[test]
+fn retry_now_makes_the_restart_that_waits() {
+    for request in [Request::Retry, Request::RetryForced] {
+        let mut world = World::started(Script::default());
+        world.run_for(s(20));
+        insist(&mut world, s(25));
+        world.request(Request::Restart);
+        assert!(world.core.status(world.now).restart_waits > Some(s(60)));
+        let spawns = world.spawns().len();
+        world.request(request);
+        world.run_for(s(2));
+        assert_eq!(world.spawns().len(), spawns + 1, "{request:?}");
+        assert_eq!(world.core.status(world.now).restart_waits, None);
+    }
+}
+
+#[test]
+fn a_forced_restart_never_waits() {
+    let mut world = World::started(Script::default());
+    world.run_for(s(20));
+    insist(&mut world, s(25));
+    for _ in 0..5 {
+        let spawns = world.spawns().len();
+        world.request(Request::RestartForced);
+        world.run_for(s(10));
+        assert_eq!(world.spawns().len(), spawns + 1);
+    }
+}
+
+/// The next boot may come up without its channels, and that is what the operator was told.
+#[test]
+fn a_forced_request_starts_past_the_limit_of_unclean_boots_and_once() {
+    for request in [Request::RetryForced, Request::RestartForced] {
+        let mut world = World::started(Script::serving(s(1), CRASH));
+        world.run_for(s(60));
+        let spawns = world.spawns().len();
+        world.request(Request::Retry);
+        world.run_for(s(2));
+        assert_eq!(world.spawns().len(), spawns, "a plain one waits");
+        world.request(request);
+        world.run_for(s(60));
+        assert_eq!(world.spawns().len(), spawns + 1, "{request:?}: what follows a crash waits again");
+    }
+}
+
+/// A restart interrupts nothing there, and a person waits for it.
+#[test]
+fn a_restart_of_a_gateway_that_boots_waits_for_seconds() {
+    let mut world = World::started(Script::default());
+    world.run_for(s(20));
+    world.request(Request::Restart);
+    world.run_for(s(10));
+    world.script.boots_in = s(1000);
+    for spawns in 3..=5 {
+        world.request(Request::Restart);
+        world.run_for(s(5));
+        assert_eq!(world.spawns().len(), spawns, "{:?}", merged(&world));
+    }
+}
+
+/// It was put off for the gateway that served.
+#[test]
+fn a_restart_that_waits_comes_once_the_gateway_stops_answering() {
+    let mut world = World::started(Script::default());
+    world.run_for(s(20));
+    insist(&mut world, s(25));
+    world.request(Request::Restart);
+    let spawns = world.spawns().len();
+    world.port = Some(Verdict::Silent);
+    world.run_for(s(6));
+    world.port = None;
+    world.run_for(s(10));
+    assert_eq!(world.spawns().len(), spawns + 1);
 }

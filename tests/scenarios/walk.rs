@@ -6,6 +6,7 @@
 use crate::fake_shell::{Answer, Broken, FakeShell, World as Outside, after, never};
 use crate::world::{acquired, by, s, sighting, stranger, tree_end};
 use openclaw_supervise_core::handoff::{HandoffVerdict, Support};
+use openclaw_supervise_core::supervisor::TOLD_WAIT_MIN;
 use openclaw_supervise_core::{
     Call, Depth, Effect, Event, ExitStatus, ExitUsage, Fact, Fingerprint, Generation, HangContext, History, HookEnd,
     LeaseAnswer, LeaseRequest, Moment, Notice, Observation, Outcome, Owner, Phase, Policy, ProbeScope, Remains, Report,
@@ -115,6 +116,15 @@ impl Walk {
         }
     }
 
+    /// Whether the last thing told is a start that the manager does not wait for.
+    fn waits_long(&self) -> bool {
+        let told = self.effects.iter().rev().find_map(|effect| match effect {
+            Effect::Report(Report::RestartScheduled { delay, .. }) => Some(*delay),
+            _ => None,
+        });
+        told.is_some_and(|delay| delay >= TOLD_WAIT_MIN)
+    }
+
     fn must(&self, kept: bool, promise: &str) {
         assert!(kept, "seed {} at {:?}: {promise}\n{:?}\n{:#?}", self.seed, self.now, self.core, self.history.last());
     }
@@ -135,6 +145,7 @@ impl Walk {
         self.idle_ticks = if ticked && fx.is_empty() { self.idle_ticks + 1 } else { 0 };
         self.must(self.idle_ticks < 3, "a tick at the deadline changes something");
         let mut shell = std::mem::take(&mut self.shell);
+        self.effects.extend(fx.iter().cloned());
         for effect in &fx {
             self.check(&shell, effect, was_free);
             match shell.perform(effect, self) {
@@ -143,7 +154,6 @@ impl Walk {
             }
         }
         self.shell = shell;
-        self.effects.extend(fx);
         self.check_deadline(ticked);
     }
 
@@ -220,8 +230,8 @@ impl Walk {
             Effect::Notify(notice) => {
                 self.must(self.told != Some(Notice::Stopping), "no notice after STOPPING");
                 self.must(
-                    *notice != Notice::Ready || self.came_up.is_some(),
-                    "READY only for a gateway that has come up",
+                    *notice != Notice::Ready || self.came_up.is_some() || self.waits_long(),
+                    "READY only for a gateway that has come up, or a start that is far off",
                 );
                 self.told = Some(*notice);
             }

@@ -50,7 +50,7 @@ use openclaw_supervise_core::{
     Request, TreeEnd, Unfinished, Verdict,
 };
 use owned::{Ending, Owned};
-use pace::{EndedRun, Pace};
+use pace::{EndedRun, Forced, Pace};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 use takeover::{Ended, Search};
@@ -577,17 +577,31 @@ impl Judge {
     }
 
     fn note_request(&mut self, at: Moment, request: Request) {
-        self.unfound &= request == Request::Retry;
+        let is_retry = matches!(request, Request::Retry | Request::RetryForced);
+        self.unfound &= is_retry;
         let lifeless = self.owned.is_none() && !self.spawning && !self.adopting && self.hook_run.is_none();
         let waiting = self.spawning && self.fence.waits();
-        if matches!(request, Request::Restart | Request::Retry) {
+        if is_retry || matches!(request, Request::Restart | Request::RestartForced) {
             self.lease.skip_wait();
             self.start_without_verdict();
         }
         let goal = match request {
-            Request::Retry => {
+            Request::Retry | Request::RetryForced => {
                 if self.goal == Goal::Run {
                     self.pace.quick.forget();
+                    if request == Request::RetryForced {
+                        let is_certain = lifeless && self.lease.held && !self.lease.stands_by() && !self.clearing;
+                        let ends = self.owned.as_ref().is_some_and(Owned::ending);
+                        let waits = self.waiting.is_for(self.generation);
+                        let is_possible =
+                            !self.lease.stands_by() && (lifeless || ends || waits || self.hook_run.is_some());
+                        self.pace.force(match () {
+                            () if is_certain => Forced::Yes,
+                            () if is_possible => Forced::Maybe,
+                            () => Forced::No,
+                        });
+                    }
+                    self.waiting.hasten(at);
                 }
                 if lifeless && self.goal == Goal::Run {
                     self.pace.ask_again(at, self.lease.held);
@@ -595,6 +609,17 @@ impl Judge {
                 return;
             }
             Request::Restart => Goal::Restart,
+            Request::RestartForced => {
+                if self.goal <= Goal::Restart {
+                    let is_present = self.owned.as_ref().is_some_and(|owned| !owned.ending());
+                    let is_certain = is_present || lifeless && self.lease.held && !self.clearing;
+                    self.pace.quick.forget();
+                    if !self.lease.stands_by() && !self.spawning {
+                        self.pace.force(if is_certain { Forced::Yes } else { Forced::Maybe });
+                    }
+                }
+                Goal::Restart
+            }
             Request::Detach => Goal::Detach,
             Request::Stop if self.goal >= Goal::Stop => Goal::StopNow,
             Request::Stop => Goal::Stop,

@@ -9,6 +9,7 @@ use crate::gateway::process::Streams;
 use std::ffi::OsString;
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::mpsc::Sender;
 
 pub(super) struct HookCalls {
@@ -16,11 +17,13 @@ pub(super) struct HookCalls {
     /// The hook that was started last.
     running: Option<RunningHook>,
     inputs: Sender<Input>,
+    /// That the search for a predecessor's hooks fails is told. It is repeated each second.
+    has_told: Arc<AtomicBool>,
 }
 
 impl HookCalls {
     pub(super) fn new(hooks: Hooks, inputs: Sender<Input>) -> Self {
-        Self { hooks: Arc::new(hooks), running: None, inputs }
+        Self { hooks: Arc::new(hooks), running: None, inputs, has_told: Arc::default() }
     }
 
     /// The program of the repair is another one now.
@@ -36,10 +39,12 @@ impl HookCalls {
 
     /// Ends the hooks that a predecessor left.
     pub(super) fn clear(&self, heir: bool) {
-        let (hooks, inputs) = (Arc::clone(&self.hooks), self.inputs.clone());
+        let (hooks, inputs, has_told) = (Arc::clone(&self.hooks), self.inputs.clone(), Arc::clone(&self.has_told));
         tokio::spawn(async move {
             let trouble = hooks.clear(heir).await.err().map(|error| error.to_string());
-            if let Some(error) = &trouble {
+            if let Some(error) = &trouble
+                && !has_told.swap(true, Ordering::Relaxed)
+            {
                 tracing::warn!(error, "cannot look for hooks of an earlier supervisor; raise the limit on open files");
             }
             let _closed = inputs.send(Event::HooksCleared { trouble }.into()).await;

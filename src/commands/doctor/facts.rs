@@ -11,4 +11,4 @@ pub(super) mod service_manager;
 pub(super) mod settings;
 pub(super) mod store;
 pub(super) mod systemd;
-mod unit_files;
+pub(super) mod unit_files;

@@ -180,11 +180,12 @@ pub(super) fn as_text(findings: &[Finding], terminal: &Terminal) -> String {
     let worst = findings.iter().map(|finding| finding.level).max().unwrap_or(Level::Ok);
     let is_mendable =
         |finding: &&Finding| finding.level != Level::Ok && finding.fix.as_ref().is_some_and(|fix| fix.remedy.is_some());
-    let hint = match findings.iter().filter(is_mendable).count() {
-        0 => String::new(),
-        count => format!("; doctor --fix can mend {count} of them (with --dry-run it shows how)"),
-    };
-    groups.push(format!("{}{hint}", terminal.paint(worst.style(), &counts.join(", "))));
+    let count = findings.iter().filter(is_mendable).count();
+    if count > 0 {
+        let hint = format!("`openclaw-supervise doctor --fix` can mend {count} of them; with --dry-run it shows how.");
+        groups.push(terminal.paragraph(&hint, None));
+    }
+    groups.push(terminal.paint(worst.style(), &counts.join(", ")));
     groups.join("\n\n")
 }
 

@@ -23,6 +23,14 @@ impl Supervisor {
         }
     }
 
+    /// A start is far off. `systemctl restart` would wait for it in vain; `STATUS` says what it waits for.
+    pub(super) fn tell_waiting(&mut self, fx: &mut Effects) {
+        let is_told = matches!(self.notice, Some(Notice::Ready | Notice::Stopping));
+        if !is_told && !self.has(Fault::WaitNotTold) {
+            self.notify(Notice::Ready, fx);
+        }
+    }
+
     /// A gateway that was told to be ready is replaced on purpose.
     pub(super) fn tell_reloading(&mut self, fx: &mut Effects) {
         if self.notice == Some(Notice::Ready) && self.readied == Some(self.generation) {

@@ -38,21 +38,25 @@ impl Supervisor {
 
     /// When a restart that is requested now would be served at the latest, and why not at once.
     pub(super) fn restart_gate(&self, now: Moment) -> Option<(Moment, String)> {
-        let at = match &self.state {
-            State::Running { stable, started, .. } => {
-                if *stable {
-                    return None;
-                }
-                let stable = started.saturating_add(self.policy.stable_after);
-                self.restarts.request_gate(now, &self.policy)?.min(stable.saturating_add(self.policy.probe_interval))
+        let at = self.gate_of_present(now)?;
+        let at = self.merged.waiting.as_ref().map_or(at, |(_, waits)| at.min(*waits));
+        (at > now).then(|| (at, self.restarts.pace_reason(now, &self.policy)))
+    }
+
+    /// The same without regard to one that waits already. Where nothing serves that a restart would interrupt, the pace is
+    /// that of a start, which is seconds at first.
+    fn gate_of_present(&self, now: Moment) -> Option<Moment> {
+        let unserved = || {
+            if self.has(Fault::UnservedRestartWaits) {
+                return self.restarts.request_gate(now, &self.policy);
             }
-            State::BackingOff { until, .. } => self.restarts.start_gate(now, &self.policy)?.min(*until),
-            State::Awaiting(_) => self.restarts.start_gate(now, &self.policy)?,
-            State::Adopting(_) | State::Starting { .. } | State::Examining(_) | State::Stopping(_) => {
-                self.restarts.request_gate(now, &self.policy)?
-            }
-            // The start that was asked for is under way.
-            State::Idle
+            self.restarts.start_gate(now, &self.policy)
+        };
+        match &self.state {
+            // The start that was asked for is under way, and has a pace of its own.
+            State::Running { stable: true, .. }
+            | State::Stopping(_)
+            | State::Idle
             | State::Leasing { .. }
             | State::Clearing(_)
             | State::Standby(_)
@@ -60,10 +64,20 @@ impl Supervisor {
             | State::Hooking(_)
             | State::Spawning(_)
             | State::Sweeping { .. }
-            | State::Exited => return None,
-        };
-        let at = self.merged.waiting.as_ref().map_or(at, |(_, waits)| at.min(*waits));
-        (at > now).then(|| (at, self.restarts.pace_reason(now, &self.policy)))
+            | State::Exited => None,
+            State::Running { liveness, .. } if !liveness.is_healthy() => unserved(),
+            State::Running { started, .. } => {
+                let stable = started.saturating_add(self.policy.stable_after);
+                let gate = self.restarts.request_gate(now, &self.policy)?;
+                Some(gate.min(stable.saturating_add(self.policy.probe_interval)))
+            }
+            State::BackingOff { until, .. } => Some(self.restarts.start_gate(now, &self.policy)?.min(*until)),
+            State::Awaiting(_) => self.restarts.start_gate(now, &self.policy),
+            State::Examining(_) => unserved(),
+            // One that another supervisor started most likely serves.
+            State::Starting { child, .. } if !child.adopted => unserved(),
+            State::Starting { .. } | State::Adopting(_) => self.restarts.request_gate(now, &self.policy),
+        }
     }
 
     /// When the restart that waits is due.
@@ -78,10 +92,14 @@ impl Supervisor {
             && matches!(self.state, State::Starting { .. } | State::Running { .. })
     }
 
-    /// A stable gateway may be restarted at once: by the next tick, which comes now.
+    /// What waits comes as soon as its reason is gone, by the next tick: the gateway has become stable, or has stopped
+    /// answering, or a person does not want to wait.
     pub(super) fn hasten_merged(&mut self, now: Moment) {
-        if let (State::Running { stable: true, .. }, Some((_, at))) = (&self.state, &mut self.merged.waiting) {
-            *at = now.min(*at);
+        if self.merged.waiting.is_some() && self.may_serve_merged() {
+            let gate = self.gate_of_present(now).unwrap_or(now);
+            if let Some((_, at)) = &mut self.merged.waiting {
+                *at = gate.min(*at);
+            }
         }
     }
 

@@ -110,6 +110,10 @@ impl Supervisor {
 
     /// Starts the next gateway, unless what the store remembers says that it is too early.
     fn start(&mut self, now: Moment, fx: &mut Effects) {
+        if self.is_forced() {
+            self.merged.forced = false;
+            return self.begin(now, fx);
+        }
         let (gate, slot) = (self.restarts.gate(now, &self.policy), self.restarts.slot(&self.policy));
         if slot > now && slot >= gate {
             let why = format!(
@@ -129,6 +133,10 @@ impl Supervisor {
             let why = self.restarts.pace_reason(now, &self.policy);
             return self.start_at(now, paced, &why, fx);
         }
+        self.begin(now, fx);
+    }
+
+    fn begin(&mut self, now: Moment, fx: &mut Effects) {
         self.restarts.begin(now);
         self.spawned = true;
         match self.policy.pre_start {

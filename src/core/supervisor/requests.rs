@@ -2,10 +2,10 @@
 
 use super::state::{EvidenceFound, Examining, Poll, ProbePurpose, Rival, State};
 use super::{Effect, Effects, Intent, Moment, Report, Request, Requester, Supervisor, TWICE, port};
-use crate::exit;
 use crate::fault::Fault;
 use crate::prelude::*;
 use crate::restart_policy::Cause;
+use crate::{Hook, exit};
 use core::time::Duration;
 
 impl Supervisor {
@@ -15,17 +15,19 @@ impl Supervisor {
         }
         let report = match request {
             Request::Stop => Report::StopRequested { by: by.clone() },
-            Request::Restart => Report::RestartRequested { by: by.clone() },
-            Request::Retry => Report::RetryRequested { by: by.clone() },
+            Request::Restart | Request::RestartForced => Report::RestartRequested { by: by.clone() },
+            Request::Retry | Request::RetryForced => Report::RetryRequested { by: by.clone() },
             Request::Detach => Report::DetachRequested { by: by.clone() },
         };
         let wanted = match request {
             Request::Stop => Intent::Stop(by),
-            Request::Restart => Intent::Restart(by),
+            Request::Restart | Request::RestartForced => Intent::Restart(by),
             Request::Detach => Intent::Detach(by),
-            Request::Retry => {
+            Request::Retry | Request::RetryForced => {
                 fx.push(Effect::Report(report));
                 if self.intent == Intent::Run {
+                    self.merged.forced |= request == Request::RetryForced && self.is_start_to_come();
+                    // That a restart waits has no reason any more: see `hasten_merged`.
                     self.restarts.forget_asked();
                     self.hasten(now, fx);
                     // The run that it starts after was not asked to end.
@@ -37,10 +39,18 @@ impl Supervisor {
         if request == Request::Restart && self.has(Fault::RestartSoftensStop) {
             self.intent = Intent::Run;
         }
-        if let Intent::Restart(by) = &wanted
-            && self.merge_restart(now, by, fx)
-        {
-            return;
+        if let Intent::Restart(by) = &wanted {
+            if request == Request::RestartForced && !self.is_ending() {
+                self.restarts.forget_asked();
+                self.merged.forced |= self.is_start_to_come()
+                    || matches!(
+                        self.state,
+                        State::Starting { .. } | State::Running { .. } | State::Examining(_) | State::Adopting(_)
+                    );
+            }
+            if self.merge_restart(now, by, fx) {
+                return;
+            }
         }
         if !self.intent.harden(wanted) {
             if request == Request::Stop && !self.has(Fault::SecondStopIgnored) {
@@ -124,7 +134,9 @@ impl Supervisor {
             Intent::Run => return,
             Intent::Restart(_) => {
                 self.intent = Intent::Run;
-                if let State::BackingOff { .. } | State::Awaiting(_) = self.state {
+                if let State::BackingOff { .. } | State::Awaiting(_) = self.state
+                    && !self.merged.forced
+                {
                     self.restarts.note_hurried(now);
                 }
                 return self.hasten(now, fx);
@@ -209,6 +221,30 @@ impl Supervisor {
         }
     }
 
+    /// Whether the next start is to wait for nothing.
+    pub(super) fn is_forced(&self) -> bool {
+        self.merged.forced && !self.has(Fault::ForceIgnored)
+    }
+
+    /// Whether a gateway is to be started that a forced request can hasten.
+    fn is_start_to_come(&self) -> bool {
+        match &self.state {
+            State::Probing { .. } | State::BackingOff { .. } | State::Awaiting(_) | State::Stopping(_) => true,
+            // A start that is under way waits for nothing more.
+            State::Hooking(hooking) => hooking.hook() != Hook::PreStart,
+            State::Starting { .. } | State::Running { .. } | State::Examining(_) | State::Adopting(_) => {
+                self.merged.waiting.is_some()
+            }
+            State::Idle
+            | State::Leasing { .. }
+            | State::Clearing(_)
+            | State::Standby(_)
+            | State::Spawning(_)
+            | State::Sweeping { .. }
+            | State::Exited => false,
+        }
+    }
+
     /// `retry-now`, or a restart while no gateway runs: starts without the planned wait. Only the limit of unclean boots
     /// still applies.
     pub(super) fn hasten(&mut self, now: Moment, fx: &mut Effects) {
@@ -242,6 +278,9 @@ impl Supervisor {
 
     /// Starts as soon as the limit of unclean boots allows.
     pub(super) fn start_at_gate(&mut self, now: Moment, fx: &mut Effects) {
+        if self.is_forced() {
+            return self.start_at(now, now, super::FORCED, fx);
+        }
         let gate = self.restarts.gate(now, &self.policy);
         // A request never puts off what is planned.
         let planned = if let State::BackingOff { until, .. } = &self.state { *until } else { Moment::MAX };

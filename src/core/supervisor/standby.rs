@@ -44,6 +44,7 @@ impl Supervisor {
     pub(super) fn enter_standby(&mut self, now: Moment, behind: WaitingFor, why: String, fx: &mut Effects) {
         fx.push(Effect::Report(Report::StandbyEntered { why }));
         self.tell_standing_by(fx);
+        self.merged.forced = false;
         self.stand_behind(now, behind, fx);
     }
 

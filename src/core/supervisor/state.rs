@@ -383,6 +383,8 @@ pub(super) struct Merged {
     pub(super) last: Option<Requester>,
     /// How often in a row the last requester has asked.
     pub(super) count: u32,
+    /// The next start was requested past every wait.
+    pub(super) forced: bool,
 }
 
 /// How far the store vouches for the lease.

@@ -30,6 +30,7 @@ impl Supervisor {
             stop_timeout: self.policy.stop_timeout,
             output: self.output.clone(),
             strays: self.strays.clone(),
+            restart_waits: self.merged.waiting.as_ref().map(|(_, at)| at.saturating_sub(now)),
             restart_paced: self.restart_gate(now).map(|(at, why)| (at.saturating_sub(now), why)),
             ends_within: self.ends_within(now),
             next: self.next(now),

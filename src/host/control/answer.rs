@@ -14,17 +14,35 @@ pub(super) enum Ask {
     Do(Request),
 }
 
+/// Those with a name of their own. `"force": true` makes another one of [`Request::Restart`] and [`Request::Retry`].
 const ASKS: [Ask; 5] =
     [Ask::Status, Ask::Watch, Ask::Do(Request::Restart), Ask::Do(Request::Stop), Ask::Do(Request::Retry)];
+
+/// The line that asks for it.
+#[must_use]
+pub fn asking(request: Request) -> Value {
+    match request {
+        Request::RestartForced => json!({ "ask": Request::Restart.name(), "force": true }),
+        Request::RetryForced => json!({ "ask": Request::Retry.name(), "force": true }),
+        Request::Stop | Request::Restart | Request::Detach | Request::Retry => json!({ "ask": request.name() }),
+    }
+}
 
 impl Ask {
     /// Parses one line. `Err` is for the client.
     pub(super) fn parse(line: &[u8]) -> Result<Self, String> {
         let request: Value = serde_json::from_slice(line).map_err(|error| format!("this is not JSON: {error}"))?;
         let name = request["ask"].as_str().unwrap_or_default();
-        ASKS.into_iter()
+        let ask = ASKS
+            .into_iter()
             .find(|ask| ask.name() == name)
-            .ok_or_else(|| format!("\"ask\" must be one of {}", ASKS.map(Self::name).join(", ")))
+            .ok_or_else(|| format!("\"ask\" must be one of {}", ASKS.map(Self::name).join(", ")))?;
+        match (ask, &request["force"]) {
+            (_, Value::Null | Value::Bool(false)) => Ok(ask),
+            (Self::Do(Request::Restart), Value::Bool(true)) => Ok(Self::Do(Request::RestartForced)),
+            (Self::Do(Request::Retry), Value::Bool(true)) => Ok(Self::Do(Request::RetryForced)),
+            _ => Err("\"force\" must be true or false, and goes with restart and retry-now".to_owned()),
+        }
     }
 
     fn name(self) -> &'static str {

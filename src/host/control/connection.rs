@@ -80,13 +80,21 @@ impl Connection {
     /// # Errors
     /// See [`ConnectionError`]; it is silent after [`ANSWER_TIME_MAX`].
     pub async fn ask(store_dir: &Path, word: &str) -> Result<(Self, Value), ConnectionError> {
-        Self::ask_at(store_dir, NAME, word).await
+        Self::ask_line(store_dir, &json!({ "ask": word })).await
     }
 
-    async fn ask_at(store_dir: &Path, socket: &str, word: &str) -> Result<(Self, Value), ConnectionError> {
+    /// The same with a whole request, as `docs/CONTROL.md` has it.
+    ///
+    /// # Errors
+    /// As [`Connection::ask`].
+    pub async fn ask_line(store_dir: &Path, request: &Value) -> Result<(Self, Value), ConnectionError> {
+        Self::ask_at(store_dir, NAME, request).await
+    }
+
+    async fn ask_at(store_dir: &Path, socket: &str, request: &Value) -> Result<(Self, Value), ConnectionError> {
         let mut connection = Self::open(store_dir, socket).await?;
         let pid = connection.pid;
-        let answer = timeout(ANSWER_TIME_MAX, connection.ask_for(word)).await;
+        let answer = timeout(ANSWER_TIME_MAX, connection.ask_for(request)).await;
         match answer.unwrap_or(Err(ConnectionError::Silent { pid }))? {
             Some(answer) => Ok((connection, answer)),
             None => Err(ConnectionError::Broken(io::ErrorKind::UnexpectedEof.into())),
@@ -102,7 +110,7 @@ impl Connection {
     }
 
     async fn status_at(store_dir: &Path, socket: &str) -> Result<(Self, StatusReply), ConnectionError> {
-        let (connection, reply) = Self::ask_at(store_dir, socket, "status").await?;
+        let (connection, reply) = Self::ask_at(store_dir, socket, &json!({ "ask": "status" })).await?;
         Ok((connection, StatusReply::deserialize(reply).map_err(malformed)?))
     }
 
@@ -153,8 +161,8 @@ impl Connection {
         if may_ask(peer) || owns_store() { Ok(stream) } else { Err(ConnectionError::Absent) }
     }
 
-    async fn ask_for(&mut self, word: &str) -> Result<Option<Value>, ConnectionError> {
-        let request = format!("{}\n", json!({ "ask": word }));
+    async fn ask_for(&mut self, request: &Value) -> Result<Option<Value>, ConnectionError> {
+        let request = format!("{request}\n");
         // One that is turned away is closed already, and the answer is the refusal.
         let closed = write(&self.stream, request.as_bytes()).await.err();
         match (self.next().await, closed) {

@@ -97,6 +97,8 @@ pub struct RestartsReply {
     /// In how long one more is free.
     pub free_in_ms: Option<u64>,
     pub for_memory: Option<u32>,
+    /// In how long a requested restart comes that waits.
+    pub waiting_ms: Option<u64>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -148,6 +150,7 @@ impl StatusReply {
                 window_ms: Some(milliseconds(status.restart_window)),
                 free_in_ms: status.restart_free.map(milliseconds),
                 for_memory: Some(status.memory_restarts),
+                waiting_ms: status.restart_waits.map(milliseconds),
             },
             next: NextReply {
                 action: Some(status.next.action.to_owned()),

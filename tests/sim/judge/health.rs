@@ -22,6 +22,8 @@ pub(crate) struct Health {
     extended: Option<Moment>,
     /// The last failed probe found the port closed.
     closed: bool,
+    /// The last informative probe was that of a healthy gateway.
+    healthy: bool,
 }
 
 impl Health {
@@ -37,6 +39,7 @@ impl Health {
             armed: at,
             extended: None,
             closed: false,
+            healthy: true,
         }
     }
 
@@ -45,6 +48,7 @@ impl Health {
             return;
         }
         self.last_answer = at;
+        self.healthy = matches!(verdict, Verdict::Gateway(_) | Verdict::Draining);
         // A complete answer of any kind is life.
         let good = matches!(verdict, Verdict::Gateway(_) | Verdict::Draining | Verdict::Foreign);
         if good {
@@ -112,6 +116,10 @@ impl Health {
         let silence = (self.failed >= 3).then(|| self.extended.unwrap_or(self.armed + policy.hang_after));
         let drained = self.draining.and_then(|since| spent(since, policy.stop_timeout));
         silence.into_iter().chain(drained).min()
+    }
+
+    pub(crate) fn is_healthy(&self) -> bool {
+        self.healthy
     }
 
     /// Whether it neither drains nor restarts in place.

@@ -3,6 +3,7 @@
 use super::steps::Answer;
 use super::{Effect, Generation, Goal, Judge, Owner, ProbeScope, Turn, Verdict, must};
 use crate::fake_shell::Broken;
+use openclaw_supervise_core::supervisor::TOLD_WAIT_MIN;
 use openclaw_supervise_core::{Notice, Phase, Report};
 
 type Judgement = Result<(), Broken>;
@@ -31,6 +32,12 @@ impl Manager {
     }
 }
 
+/// Whether a start was planned that is far off: the manager does not wait for it.
+fn is_long_wait(turn: &Turn<'_>) -> bool {
+    let is_long = |effect: &Effect| matches!(effect, Effect::Report(Report::RestartScheduled { delay, .. }) if *delay >= TOLD_WAIT_MIN);
+    turn.fx.iter().any(is_long)
+}
+
 impl Judge {
     /// The gateway that has come up and is neither being stopped nor about to be.
     fn up(&self) -> Option<Generation> {
@@ -54,6 +61,9 @@ impl Judge {
         match notice {
             Notice::Ready if self.lease.stands_by() => {
                 must(last != Some(Notice::Ready), "P9", "READY twice for standby")?;
+            }
+            Notice::Ready if is_long_wait(turn) => {
+                must(last != Some(Notice::Ready), "P9", "READY twice for one wait")?;
             }
             Notice::Ready => {
                 let Some(generation) = self.up().filter(|generation| serves(*generation, answer)) else {
@@ -105,6 +115,11 @@ impl Judge {
         let stands = |effect: &Effect| matches!(effect, Effect::Report(Report::StandbyEntered { .. }));
         let waits = self.lease.stands_by() && turn.fx.iter().any(stands);
         must(!waits || last == Some(Notice::Ready), "P9", "standby without READY")?;
+        must(
+            !is_long_wait(turn) || ends || last == Some(Notice::Ready),
+            "P9",
+            "the manager waits for a start that is far off",
+        )?;
         let up = self.up().filter(|generation| serves(*generation, answer));
         must(up.is_none() || readied == up, "P9", "a gateway serves and READY is not sent")?;
         let planned = readied.is_some() && readied == self.new_ending() && self.is_replaced_on_purpose();

@@ -23,6 +23,7 @@ pub(super) struct Owned {
     pub(super) spawned: Moment,
     pub(super) armed: Moment,
     pub(super) started: Option<Moment>,
+    pub(super) adopted: bool,
     pub(super) listening: bool,
     /// The process that was started has exited, and what it has left is being looked for.
     pub(super) launcher: Option<(ExitStatus, Moment)>,
@@ -69,6 +70,7 @@ impl Owned {
             spawned: at,
             armed: at,
             started: None,
+            adopted: false,
             listening: false,
             launcher: None,
             follows: 0,

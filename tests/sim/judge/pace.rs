@@ -101,8 +101,21 @@ pub(crate) struct Pace {
     past_crash_loop: bool,
     /// A start was decided and has neither happened nor failed yet.
     begun: bool,
+    /// A request lets the next start wait for nothing.
+    forced: Forced,
+    /// The start that was decided last is that one.
+    excused: bool,
     /// The last gateway exited with 78, not explained by a conflict so far.
     pub(crate) refused: bool,
+}
+
+/// Whether the next start is to wait for nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Forced {
+    No,
+    /// It may, as far as can be known from outside.
+    Maybe,
+    Yes,
 }
 
 fn recent(times: &[Moment], now: Moment, window: Duration) -> usize {
@@ -138,6 +151,8 @@ impl Pace {
             repair_changed_it: false,
             crash_loop: false,
             past_crash_loop: false,
+            forced: Forced::No,
+            excused: false,
             refused: false,
         }
     }
@@ -188,6 +203,13 @@ impl Pace {
         self.free |= class != Class::Clean;
         if class == Class::Stable {
             self.failures = 0;
+        }
+    }
+
+    /// A request asks for a start past every wait.
+    pub(super) fn force(&mut self, forced: Forced) {
+        if self.forced != Forced::Yes {
+            self.forced = forced;
         }
     }
 
@@ -379,7 +401,7 @@ impl Pace {
 
     /// Another process has the port, which explains a refusal; we stand by.
     pub(crate) fn stand_by(&mut self, at: Moment) {
-        (self.refused, self.trial, self.stood) = (false, true, at);
+        (self.refused, self.trial, self.stood, self.forced) = (false, true, at, Forced::No);
         if let Some(class) = self.pending.take().filter(|class| *class != Class::Failed) {
             self.pass(class);
         }
@@ -405,6 +427,20 @@ impl Pace {
             return if patient { Ok(()) } else { Err(Broken::new("P4", "a start does not wait for an update")) };
         }
         self.refused = false;
+        self.excused = false;
+        match self.forced {
+            Forced::Yes if !delay.is_zero() => return Err(Broken::new("P4", "a forced start waits")),
+            Forced::Yes | Forced::Maybe if delay.is_zero() => {
+                self.floor = at;
+                match self.pending.take() {
+                    Some(Class::Failed) => self.failures += 1,
+                    Some(class) => self.pass(class),
+                    None => {}
+                }
+                return Ok(());
+            }
+            Forced::Yes | Forced::Maybe | Forced::No => {}
+        }
         let slots = [self.settled, self.stood, self.rejected].map(|since| since + self.policy.backoff_max);
         if self.trial && !self.waived && slots.contains(&(at + delay)) {
             (self.pending, self.floor) = (None, at + delay);
@@ -453,6 +489,7 @@ impl Pace {
         if std::mem::take(&mut self.repair_changed_it) {
             self.pending = None;
         }
+        self.excused |= std::mem::replace(&mut self.forced, Forced::No) != Forced::No;
         (self.trial, self.waived, self.tried) = (false, false, true);
         Ok(())
     }
@@ -463,6 +500,9 @@ impl Pace {
         }
         if at < self.floor {
             return Err(Broken::new("P4", format!("a spawn before the backoff of {:?} is over", self.floor)));
+        }
+        if self.excused || self.forced != Forced::No {
+            return Ok(());
         }
         if !self.breaker_closed_at(at) {
             return Err(Broken::new("P4", "a boot after more unclean boots than the limit"));
@@ -477,7 +517,7 @@ impl Pace {
 
     pub(crate) fn spawn(&mut self, at: Moment) -> Result<(), Broken> {
         self.begin(at)?;
-        self.begun = false;
+        (self.begun, self.excused) = (false, false);
         Ok(())
     }
 

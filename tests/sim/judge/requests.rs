@@ -50,6 +50,18 @@ impl QuickRestarts {
         start_gate(&self.certain, at, policy).is_some_and(|gate| start < gate)
     }
 
+    /// Whether a restart of a gateway that serves nothing may come now, and whether it may be put off.
+    fn lets_unserved(&self, at: Moment, policy: &Policy) -> (bool, bool) {
+        let has_gate = |stamps: &[Moment]| start_gate(stamps, at, policy).is_some();
+        (!has_gate(&self.certain), has_gate(&self.possible))
+    }
+
+    /// When a start that is planned now may come at the earliest, and has to at the latest.
+    fn start_bounds(&self, at: Moment, policy: &Policy) -> (Moment, Moment) {
+        let bound = |stamps: &[Moment]| start_gate(stamps, at, policy).unwrap_or(at);
+        (bound(&self.certain), bound(&self.possible))
+    }
+
     pub(super) fn explains(&self, at: Moment, start: Moment, policy: &Policy) -> bool {
         start_gate(&self.possible, at, policy).is_some_and(|gate| start <= gate)
     }
@@ -58,6 +70,24 @@ impl QuickRestarts {
 /// The requested restart that waits: for which gateway, and when it may be made and has to be. `1`: there is one to restart.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Waiting(Option<(Generation, Moment, Moment)>, bool);
+
+impl Waiting {
+    /// A person does not want to wait.
+    pub(super) fn hasten(&mut self, at: Moment) {
+        if let Some((_, may, due)) = &mut self.0 {
+            (*may, *due) = (at.min(*may), at.min(*due));
+        }
+    }
+
+    pub(super) fn is_for(&self, generation: Generation) -> bool {
+        self.0.is_some_and(|(waits, ..)| waits == generation)
+    }
+}
+
+/// Whether its last informative probe was good. One that another supervisor started serves most likely.
+fn serves(owned: &Owned) -> bool {
+    (owned.started.is_some() || owned.adopted) && owned.health.is_healthy()
+}
 
 impl Judge {
     /// The gateway serves or boots, and nothing ends it.
@@ -79,7 +109,9 @@ impl Judge {
 
     /// A restart was requested. Says whether it is to be followed now.
     pub(super) fn judge_pace_of(&mut self, turn: &Turn<'_>) -> Result<bool, Broken> {
-        let Event::Requested { request: Request::Restart, .. } = turn.event else { return Ok(true) };
+        let Event::Requested { request: request @ (Request::Restart | Request::RestartForced), .. } = turn.event else {
+            return Ok(true);
+        };
         let at = turn.at;
         let is_served = turn.fx.iter().any(|effect| matches!(effect, Effect::Report(Report::RestartRequested { .. })));
         // In the step of the exit nothing is taken in any more.
@@ -87,13 +119,27 @@ impl Judge {
         if self.goal != Goal::Run || self.ends() || self.lease.lost || exits {
             return Ok(true);
         }
+        if *request == Request::RestartForced {
+            must(is_served, "request", "a forced restart is put off")?;
+            self.waiting = Waiting::default();
+            return Ok(true);
+        }
         let limit = self.policy.boot_limit as usize;
         let gate = |stamps: &[Moment]| nth(stamps, at, limit, &self.policy);
         let present = self.is_present();
+        let place = |is: fn(&Effect) -> bool| turn.fx.iter().position(is);
+        let ends = place(|effect| matches!(effect, Effect::Terminate { .. }));
+        // For its lease, before the request was taken in.
+        let is_ended_first =
+            ends.is_some() && ends < place(|effect| matches!(effect, Effect::Report(Report::RestartRequested { .. })));
         if is_served {
-            let may = present.is_none_or(|owned| {
-                self.is_stable(owned) || self.has_had_its_time(at, owned) || gate(&self.pace.quick.certain).is_none()
-            });
+            let may = is_ended_first
+                || present.is_none_or(|owned| {
+                    self.is_stable(owned)
+                        || self.has_had_its_time(at, owned)
+                        || gate(&self.pace.quick.certain).is_none()
+                        || !serves(owned) && self.pace.quick.lets_unserved(at, &self.policy).0
+                });
             must(may, "P4", "a requested restart of a gateway that is not stable, after as many as the limit")?;
             self.waiting = Waiting::default();
             return Ok(true);
@@ -103,10 +149,15 @@ impl Judge {
         };
         let is_stable = present.is_some_and(|owned| self.is_stable(owned));
         must(!is_stable, "request", "the restart of a stable gateway is put off")?;
+        let is_idle = present.is_some_and(|owned| !serves(owned)) && !self.pace.quick.lets_unserved(at, &self.policy).1;
+        must(!is_idle, "request", "the restart of a gateway that serves nothing is put off without a reason")?;
         let stable = present.and_then(|owned| owned.started);
         let bound =
             |due: Moment| stable.map_or(due, |up| due.min(up + self.policy.stable_after + self.policy.probe_interval));
-        let (may, due) = (bound(gate(&self.pace.quick.certain).unwrap_or(at)), bound(due));
+        let (mut may, mut due) = (bound(gate(&self.pace.quick.certain).unwrap_or(at)), bound(due));
+        if present.is_some_and(|owned| !serves(owned)) {
+            (may, due) = self.pace.quick.start_bounds(at, &self.policy);
+        }
         match &mut self.waiting.0 {
             Some((generation, ..)) if *generation == self.generation => {}
             waiting => *waiting = Some((self.generation, may, due)),
@@ -116,7 +167,7 @@ impl Judge {
 
     /// A restart is reported as requested.
     pub(super) fn judge_served(&mut self, turn: &Turn<'_>) -> Judgement {
-        if let Event::Requested { request: Request::Restart, .. } = turn.event {
+        if let Event::Requested { request: Request::Restart | Request::RestartForced, .. } = turn.event {
             return Ok(());
         }
         must(
@@ -126,8 +177,16 @@ impl Judge {
         )?;
         let waiting = self.waiting.0.take().filter(|(generation, ..)| *generation == self.generation);
         let is_due = waiting.is_some_and(|(_, may, _)| may <= turn.at);
-        let is_stable = waiting.is_some() && self.is_present().is_some_and(|owned| self.is_stable(owned));
-        must(is_due || is_stable, "P4", "a restart that was put off comes too early, or was not requested")?;
+        let is_stable = waiting.is_some()
+            && self.is_present().is_some_and(|owned| self.is_stable(owned) || self.has_had_its_time(turn.at, owned));
+        let is_unserved = waiting.is_some()
+            && self.is_present().is_some_and(|owned| !serves(owned))
+            && self.pace.quick.lets_unserved(turn.at, &self.policy).0;
+        must(
+            is_due || is_stable || is_unserved,
+            "P4",
+            "a restart that was put off comes too early, or was not requested",
+        )?;
         self.note_request(turn.at, Request::Restart);
         Ok(())
     }

@@ -413,8 +413,8 @@ impl Judge {
     pub(super) fn judge_request(&self, turn: &Turn<'_>, was: Option<&Owned>) -> Judgement {
         let Event::Requested { request, .. } = turn.event else { return Ok(()) };
         let harder = match request {
-            Request::Restart => self.goal == Goal::Restart,
-            Request::Retry => false,
+            Request::Restart | Request::RestartForced => self.goal == Goal::Restart,
+            Request::Retry | Request::RetryForced => false,
             Request::Detach => self.goal == Goal::Detach,
             Request::Stop => self.goal >= Goal::Stop,
         };
@@ -440,7 +440,7 @@ impl Judge {
             None if *request == Request::Stop && self.goal == Goal::Stop && self.lease.may_bring_gateway() => {
                 must(!self.ends(), "P6", "a stop does not wait for what is on record")
             }
-            None if *request != Request::Restart
+            None if !matches!(request, Request::Restart | Request::RestartForced)
                 && !self.spawning
                 && !self.adopting
                 && !self.clearing

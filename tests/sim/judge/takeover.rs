@@ -232,5 +232,5 @@ fn left_gateway(generation: Generation, at: Moment, left: Option<Unfinished>) ->
     let mut health = Health::new(at);
     health.healthy_until = left.and_then(|left| left.healthy_until).or(started).unwrap_or(at);
     let spawned = left.map_or(at, |left| left.spawned);
-    Owned { started, spawned, listening: started.is_some(), health, ..Owned::new(generation, 0, at) }
+    Owned { started, adopted: true, spawned, listening: started.is_some(), health, ..Owned::new(generation, 0, at) }
 }

@@ -106,6 +106,8 @@ impl World<'_> {
             Request::Restart => "SIGHUP",
             Request::Detach => "SIGQUIT",
             Request::Retry => "retry-now",
+            Request::RestartForced => "restart --force",
+            Request::RetryForced => "retry-now --force",
         };
         let by = Requester { how: how.to_owned(), pid: Some(77), uid: None, command: None, inside: None };
         let paused_until = self.sups[sup].paused_until;

@@ -17,5 +17,12 @@ impl World<'_> {
             when += dice.s(0, apart);
             self.later(when, WorldEvent::Operator(Request::Restart));
         }
+        // A person who does not want to wait for what the agent has brought about, or for the limit of unclean boots.
+        for _ in 0..dice.below(4) {
+            when += dice.s(0, apart);
+            let request =
+                dice.pick(&[Request::Retry, Request::RetryForced, Request::RetryForced, Request::RestartForced]);
+            self.later(when, WorldEvent::Operator(request));
+        }
     }
 }

@@ -22,6 +22,14 @@ pub(in super::super) struct GatewayFacts {
     pub(in super::super) store: StoreFacts,
     pub(in super::super) unit: PortUnit,
     pub(in super::super) holder: HolderFacts,
+    /// What a command needs that is about this store; empty for the default one.
+    pub(in super::super) store_option: String,
+}
+
+impl GatewayFacts {
+    fn ask(&self, verb: &str) -> String {
+        format!("openclaw-supervise {verb}{}", self.store_option)
+    }
 }
 
 /// The process on the port, as far as its pid and command do not say it.
@@ -134,7 +142,7 @@ fn of_unit(facts: &GatewayFacts, found: &str) -> Option<Finding> {
     match (&facts.unit, facts.observation.verdict) {
         (PortUnit::Yes(unit), Verdict::Foreign | Verdict::Malformed) => {
             let why = format!("the port belongs to {unit}, and no gateway answers there");
-            Some(Finding::warn(check, found, why, "openclaw-supervise events"))
+            Some(Finding::warn(check, found, why, facts.ask("events")))
         }
         (PortUnit::Unknown(unit), verdict) if !matches!(verdict, Verdict::Free | Verdict::Inconclusive) => {
             let why = format!("{unit} is running, but whether the port belongs to it cannot be seen from here");
@@ -177,7 +185,7 @@ fn port(facts: &GatewayFacts) -> Finding {
             check,
             found,
             "the gateway is running but not listening: it is booting, stopping, or has lost its listener",
-            "openclaw-supervise status",
+            facts.ask("status"),
         ),
         Verdict::Gateway(Phase::Started | Phase::Unknown) if is_supervised(facts) => Finding::ok(check, found),
         Verdict::Gateway(Phase::Starting) | Verdict::Draining | Verdict::Booting if is_supervised(facts) => {
@@ -200,14 +208,14 @@ fn port(facts: &GatewayFacts) -> Finding {
                 check,
                 found,
                 "the gateway hangs or is very busy; the supervisor handles it",
-                "openclaw-supervise events",
+                facts.ask("events"),
             )
         }
         Verdict::Foreign if on_record && is_supervised(facts) => Finding::warn(
             check,
             found,
             "the gateway is alive and not healthy; the supervisor does not replace it for that",
-            "see the gateway's output, and openclaw-supervise status",
+            format!("see the gateway's output, and {}", facts.ask("status")),
         ),
         Verdict::Silent | Verdict::Foreign | Verdict::Malformed => {
             let find = || format!("find its holder (sudo ss -ltnp 'sport = :{}') and stop it", facts.port);
@@ -252,7 +260,7 @@ mod tests {
         let observation = Observation { verdict, owner, detail: "a detail".to_owned(), readiness: None, moved: None };
         let store = StoreFacts { gateway, ..StoreFacts::empty(socket, lease) };
         let (url, holder) = ("ws://127.0.0.1:1".to_owned(), HolderFacts::default());
-        GatewayFacts { url, port: 1, observation, store, unit: PortUnit::No, holder }
+        GatewayFacts { url, port: 1, observation, store, unit: PortUnit::No, holder, store_option: String::new() }
     }
 
     #[test]

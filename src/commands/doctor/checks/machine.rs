@@ -137,7 +137,7 @@ fn descriptors(facts: &MachineFacts) -> Option<Finding> {
         check,
         found,
         why,
-        "LimitNOFILE=65536 in its unit, or ulimits of its container, then openclaw-supervise restart",
+        "LimitNOFILE=65536 in its unit, or ulimits of its container; then restart that",
     ))
 }
 

@@ -164,7 +164,7 @@ fn numbers(text: &str) -> Option<([u64; 3], usize)> {
 }
 
 /// Whether the package was replaced below a gateway that runs. `started_ms`: when that was started.
-pub(in super::super) fn update(package: &OpenclawPackage, started_ms: i64) -> Option<Finding> {
+pub(in super::super) fn update(package: &OpenclawPackage, started_ms: i64, store_option: &str) -> Option<Finding> {
     // The time of a file system has whole seconds, or lags by a tick.
     let installed = package.installed_ms.filter(|installed| *installed > started_ms.saturating_add(1000))?;
     let version = package.version.as_deref().unwrap_or("another version");
@@ -172,7 +172,7 @@ pub(in super::super) fn update(package: &OpenclawPackage, started_ms: i64) -> Op
         "openclaw",
         format!("{version} was installed after the gateway was started, and an earlier one is running"),
         "it loads files of the new version as it needs them, which fails in ways that no log explains",
-        "openclaw-supervise restart",
+        format!("openclaw-supervise restart{store_option}"),
     );
     Some(finding.since(Some(installed)))
 }
@@ -303,7 +303,7 @@ mod tests {
             engines: None,
             installed_ms,
         };
-        let update = |installed| update(&package(installed), 50_000).into_iter().collect();
+        let update = |installed| update(&package(installed), 50_000, "").into_iter().collect();
         insta::assert_snapshot!(listing([
             ("before", update(Some(49_000))),
             ("in the same second", update(Some(50_900))),

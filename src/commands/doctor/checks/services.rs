@@ -2,6 +2,7 @@
 
 use crate::commands::doctor::facts::service_manager::SystemdManager;
 use crate::commands::doctor::facts::systemd::UnitFacts;
+use crate::commands::doctor::facts::unit_files::OfflineUnit;
 use crate::commands::doctor::finding::Finding;
 use crate::host::manager::ProcessManager;
 use std::path::{Path, PathBuf};
@@ -107,6 +108,21 @@ fn other(unit: &UnitFacts) -> Finding {
     )
 }
 
+/// A unit of a user without a running manager. `is_only`: there is no other unit of ours.
+pub(in super::super) fn offline(unit: &OfflineUnit, is_only: bool) -> Finding {
+    let OfflineUnit { path, user, is_enabled } = unit;
+    let found = format!("{} of {user} starts this supervisor", path.display());
+    if !is_enabled {
+        return Finding::ok_since("other unit", found, "it is not enabled, and no user manager runs for that account");
+    }
+    let (found, why) = (
+        format!("{found} and is enabled, but no user manager runs for {user}"),
+        "without lingering systemd starts the services of a user at a login, and stops them at the last logout",
+    );
+    let fix = format!("loginctl enable-linger {user}");
+    if is_only { Finding::fail("linger", found, why, fix) } else { Finding::warn("linger", found, why, fix) }
+}
+
 /// `managers`: those that answered, none of which has a unit of ours. `other`: what runs us instead.
 pub(in super::super) fn no_unit(managers: &[SystemdManager], other: Option<ProcessManager>) -> Finding {
     if let Some(other) = other {
@@ -169,6 +185,29 @@ mod tests {
         assert_eq!(port("gateway", "A=b OPENCLAW_GATEWAY_PORT=3"), Some(3));
         assert_eq!(port("gateway --port ${OPENCLAW_GATEWAY_PORT}", "OPENCLAW_GATEWAY_PORT=3"), Some(3));
         assert_eq!(port("gateway", ""), None);
+    }
+
+    #[test]
+    fn a_unit_without_a_user_manager_and_one_that_is_off_are_told() {
+        let offline = |is_enabled, is_only| {
+            let unit = OfflineUnit { path: "/home/bob/x.service".into(), user: "bob".to_owned(), is_enabled };
+            vec![offline(&unit, is_only)]
+        };
+        let ours = unit(&[]);
+        let off = |changes: &[(&str, &str)]| {
+            let second = unit(&[&[("Id", "second.service"), ("UnitFileState", "disabled")], changes].concat());
+            others(&[&ours, &second], &ours)
+        };
+        insta::assert_snapshot!(listing([
+            ("not enabled", offline(false, true)),
+            ("enabled", offline(true, false)),
+            ("the only one", offline(true, true)),
+            ("disabled", off(&[])),
+            ("masked", off(&[("UnitFileState", "masked-runtime")])),
+            ("transient", off(&[("Transient", "yes"), ("UnitFileState", "transient")])),
+            ("failed", off(&[("ActiveState", "failed"), ("ExecMainCode", "1"), ("ExecMainStatus", "1")])),
+            ("an instance that is not on", off(&[("Id", "a@root.service")])),
+        ]));
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::PathBuf;
 
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(in super::super) enum SystemdManager {
+pub(in crate::commands) enum SystemdManager {
     System,
     User,
     /// The user manager of this other account, for root.

@@ -3,11 +3,13 @@
 use crate::commands::record::{Entry, LastOwner, StoreRecord};
 use crate::core::lease::Life;
 use crate::host::control::{self, Connection, ConnectionError, StatusReply};
+use crate::platform::claim;
 use crate::store;
 use serde_json::Value;
 use std::fs;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// The answer on the control socket.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -196,6 +198,20 @@ impl StoreFacts {
     pub(in super::super) fn url(&self) -> Option<&str> {
         self.reply.as_ref().map(|reply| reply.supervisor.url.as_str())
     }
+}
+
+/// How long a supervisor may take to name its directory: its loop never waits.
+const FOLDER_TIME_MAX: Duration = Duration::from_millis(500);
+
+/// The store of a supervisor that runs here, whatever its settings: it claims a port, and says for which directory.
+pub(in super::super) async fn claimed() -> Option<PathBuf> {
+    for port in claim::ports() {
+        let is_trusted = claim::peek(port).ok().flatten().is_some_and(|claimant| claimant.is_trusted());
+        if is_trusted && let Some(dir) = claim::folder_of(port, FOLDER_TIME_MAX).await.ok().flatten() {
+            return Some(dir);
+        }
+    }
+    None
 }
 
 /// The file is enough: the next owner makes its own.

@@ -252,7 +252,8 @@ pub(in super::super) fn reload(manager: &SystemdManager) -> Result<(), String> {
     program::success(command(manager, &["daemon-reload"]))
 }
 
-fn command(manager: &SystemdManager, words: &[&str]) -> Command {
+/// A call of systemctl that speaks to this manager, and prints what can be parsed.
+pub(in super::super) fn command(manager: &SystemdManager, words: &[&str]) -> Command {
     let mut command = Command::new("systemctl");
     command.args(["--no-pager", "--no-ask-password"]);
     match manager {
@@ -274,7 +275,6 @@ fn command(manager: &SystemdManager, words: &[&str]) -> Command {
         }
     }
     command.args(words);
-    // The output is parsed.
     command.env("LC_ALL", "C").env("SYSTEMD_COLORS", "0");
     command
 }

@@ -43,6 +43,48 @@ pub(super) fn names(manager: &SystemdManager) -> BTreeSet<String> {
     folders(manager).iter().flat_map(|folder| names_in(folder)).collect()
 }
 
+/// A unit of ours of a user without a running manager.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in super::super) struct OfflineUnit {
+    pub(in super::super) path: PathBuf,
+    pub(in super::super) user: String,
+    pub(in super::super) is_enabled: bool,
+}
+
+/// The most accounts that are looked at.
+const ACCOUNTS_MAX: usize = 256;
+
+/// In the home of this user and, for root, in those of all users of `/etc/passwd`. A manager that runs tells more.
+pub(in super::super) fn offline() -> Vec<OfflineUnit> {
+    let us = rustix::process::geteuid();
+    let passwd = text(Path::new("/etc/passwd")).unwrap_or_default();
+    let users = passwd.lines().filter_map(|line| {
+        let mut fields = line.split(':');
+        let (name, uid) = (fields.next()?, fields.nth(1)?.parse::<u32>().ok()?);
+        Some((name.to_owned(), uid, PathBuf::from(fields.nth(2)?)))
+    });
+    let is_seen = |(_, uid, _): &(String, u32, PathBuf)| us.is_root() || *uid == us.as_raw();
+    let is_offline =
+        |(_, uid, _): &(String, u32, PathBuf)| !Path::new(&format!("/run/user/{uid}/systemd/private")).exists();
+    let users = users.filter(is_seen).filter(is_offline).take(ACCOUNTS_MAX);
+    users.flat_map(|(user, _, home)| offline_in(&home.join(".config/systemd/user"), &user)).collect()
+}
+
+fn offline_in(folder: &Path, user: &str) -> Vec<OfflineUnit> {
+    let targets: Vec<PathBuf> =
+        fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path()).collect();
+    let is_enabled = |name: &str| {
+        let is_target = |path: &&PathBuf| path.extension().is_some_and(|kind| kind == "wants" || kind == "requires");
+        targets.iter().filter(is_target).any(|target| target.join(name).is_symlink())
+    };
+    let mut names = names_in(folder);
+    names.sort_unstable();
+    names.dedup();
+    let unit =
+        |name: String| OfflineUnit { is_enabled: is_enabled(&name), path: folder.join(name), user: user.to_owned() };
+    names.into_iter().map(unit).collect()
+}
+
 fn folders(manager: &SystemdManager) -> Vec<PathBuf> {
     if *manager == SystemdManager::System {
         return OF_SYSTEM.map(PathBuf::from).to_vec();
@@ -129,7 +171,11 @@ mod tests {
         symlink("/dev/null", units.join("masked.service")).unwrap();
         nix::unistd::mkfifo(&units.join("fifo.service"), nix::sys::stat::Mode::S_IRWXU).unwrap();
         let names = names_in(&units);
+        let offline = offline_in(&units, "alice");
         fs::remove_dir_all(folder).unwrap();
+        let instance = offline.iter().find(|unit| unit.path.ends_with("template@alice.service")).unwrap();
+        assert!(instance.is_enabled && instance.user == "alice", "{offline:?}");
+        assert!(offline.iter().any(|unit| unit.path.ends_with("plain.service") && !unit.is_enabled), "{offline:?}");
         for (name, expected) in [
             ("plain.service", true),
             ("behind-env.service", true),

@@ -7,6 +7,7 @@
 //! worker reads, and where it gets stuck it is left behind with its read.
 
 use super::files::letter_of;
+use crate::platform::clock;
 use crate::platform::stat::Stat;
 use nix::sys::signal::SigSet;
 use std::cell::RefCell;
@@ -19,6 +20,10 @@ use tokio::sync::mpsc;
 
 /// The interval between two looks at a worker. One that sleeps in the same read at both is left behind.
 pub(super) const PATIENCE: Duration = Duration::from_millis(20);
+
+/// How long a read is stuck before it is told. On a busy machine a process that is preempted in a page fault holds the
+/// lock of its memory map for tens of milliseconds (the reader sleeps in `__access_remote_vm`), and nothing is wrong.
+const QUIET: Duration = Duration::from_secs(1);
 
 /// How many workers may be stuck. Beyond it every read fails until one of them returns.
 const STUCK_MAX: usize = 16;
@@ -39,11 +44,14 @@ pub(super) trait ReaderWork: Send + Sync {
 struct Pool {
     idle: Vec<Arc<ReaderThread>>,
     stuck: Vec<StuckRead>,
+    /// Those of them that are not told yet, and since when on the monotonic clock.
+    untold: Vec<(StuckRead, Duration)>,
     /// The threads that were left behind, until they end.
     left: Vec<ThreadId>,
 }
 
-static POOL: Mutex<Pool> = Mutex::new(Pool { idle: Vec::new(), stuck: Vec::new(), left: Vec::new() });
+static POOL: Mutex<Pool> =
+    Mutex::new(Pool { idle: Vec::new(), stuck: Vec::new(), untold: Vec::new(), left: Vec::new() });
 
 thread_local! {
     /// The worker on this thread.
@@ -111,6 +119,42 @@ pub(super) enum Unavailable {
     Threads(io::Error),
 }
 
+impl Pool {
+    /// Has an idle worker look for what is to be told, if there is one.
+    fn wake(&self) -> bool {
+        let idle = self.idle.iter().find_map(|worker| worker.thread.get());
+        idle.inspect(|(thread, _)| thread.unpark()).is_some()
+    }
+
+    /// The reads that have been stuck for long enough to be told, and how long the next one has until then.
+    fn take_overdue(&mut self, now: Duration) -> (Vec<StuckRead>, Option<Duration>) {
+        let age = |since: Duration| now.saturating_sub(since);
+        let overdue = self.untold.extract_if(.., |(_, since)| age(*since) >= QUIET).map(|(read, _)| read).collect();
+        let next = self.untold.iter().map(|(_, since)| QUIET.saturating_sub(age(*since))).min();
+        (overdue, next)
+    }
+}
+
+/// Waits as an idle worker waits: until it is given work, or the next stuck read is to be told.
+fn wait() {
+    let (overdue, next) = lock(&POOL).take_overdue(clock::monotonic());
+    for StuckRead { pid, .. } in overdue {
+        let state = state_of(pid).unwrap_or_default();
+        tracing::warn!(pid, state, "reading /proc/PID blocks; skipping this process until the read returns");
+    }
+    match next {
+        Some(time) => thread::park_timeout(time),
+        None => thread::park(),
+    }
+}
+
+/// For a worker that is only to be idle.
+struct Nothing;
+
+impl ReaderWork for Nothing {
+    fn run(&self, _worker: &ReaderThread) {}
+}
+
 /// A thread, seen from both sides.
 #[derive(Default)]
 pub(super) struct ReaderThread {
@@ -167,17 +211,22 @@ impl Assignment {
         if self.seen.replace(status.reads) != Some(status.reads) || !self.worker.sleeps() {
             return None;
         }
-        {
+        let has_idle = {
             let mut pool = lock(&POOL);
             pool.stuck.push(read);
+            pool.untold.push((read, clock::monotonic()));
             pool.left.extend(self.worker.thread.get().map(|(thread, _)| thread.id()));
-        }
+            pool.wake()
+        };
         status.is_left_behind = true;
         let mut others = mem::take(&mut status.pids);
         others.retain(|&pid| pid != read.pid);
         drop(status);
-        let (pid, state) = (read.pid, state_of(read.pid).unwrap_or_default());
-        tracing::warn!(pid, state, "reading /proc/PID blocks; skipping this process until the read returns");
+        tracing::debug!(pid = read.pid, "reading /proc/PID takes long; skipping this process until the read returns");
+        if !has_idle {
+            // There is at most a thread too little: then it is not told.
+            let _unavailable = Self::give(Arc::new(Nothing));
+        }
         Some((read, others))
     }
 }
@@ -202,7 +251,7 @@ impl ReaderThread {
         loop {
             let work = lock(&self.status).work.take();
             let Some(work) = work else {
-                thread::park();
+                wait();
                 continue;
             };
             work.run(&self);
@@ -245,6 +294,8 @@ impl ReaderThread {
         let mut pool = lock(&POOL);
         let index = pool.stuck.iter().position(|&stuck| stuck == about);
         index.map(|index| pool.stuck.swap_remove(index));
+        let index = pool.untold.iter().position(|(stuck, _)| *stuck == about);
+        index.map(|index| pool.untold.swap_remove(index));
         None
     }
 
@@ -297,6 +348,48 @@ pub async fn run<T: Send + 'static>(job: impl Fn() -> T + Send + Sync + 'static)
             if assignment.leave_if_stuck().is_some() {
                 break;
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stuck_read_is_told_once_after_a_second_and_one_that_returned_before_is_not() {
+        let read = |pid| StuckRead { pid, process: None };
+        let ms = Duration::from_millis;
+        let mut pool = Pool { untold: vec![(read(1), ms(100)), (read(2), ms(600))], ..Pool::default() };
+        assert_eq!(pool.take_overdue(ms(400)), (vec![], Some(ms(700))));
+        assert_eq!(pool.take_overdue(ms(1100)), (vec![read(1)], Some(ms(500))));
+        assert_eq!(pool.take_overdue(ms(1100)), (vec![], Some(ms(500))));
+        pool.untold.clear();
+        assert_eq!(pool.take_overdue(ms(9000)), (vec![], None));
+    }
+
+    #[test]
+    fn a_read_that_stays_stuck_is_left_behind_at_once_and_told_after_a_second() {
+        // No process has this id: pid_max is 2^22 at most.
+        let pid = i32::MAX;
+        let (end, ended) = std::sync::mpsc::channel::<()>();
+        let ended = Mutex::new(ended);
+        let untold = || lock(&POOL).untold.iter().any(|(read, _)| read.pid == pid);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
+        let job = move || guarded(pid, || lock(&ended).recv().map_err(io::Error::other));
+        let answer = runtime.block_on(run(job)).expect("there are threads");
+        assert_eq!(answer.map_err(|error| error.kind()), Err(io::ErrorKind::TimedOut));
+        assert!(is_stuck(pid) && untold(), "it is not told yet");
+        let begun = clock::monotonic();
+        while untold() {
+            assert!(clock::monotonic().saturating_sub(begun) < Duration::from_secs(30), "it is never told");
+            thread::park_timeout(Duration::from_millis(10));
+        }
+        assert!(is_stuck(pid), "it is still skipped");
+        drop(end);
+        while is_stuck(pid) {
+            assert!(clock::monotonic().saturating_sub(begun) < Duration::from_secs(30), "it never returns");
+            thread::park_timeout(Duration::from_millis(10));
         }
     }
 }

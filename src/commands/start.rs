@@ -1,0 +1,78 @@
+//! `start-now` where no supervisor runs: its service is started.
+
+use super::doctor::service::{self, Service};
+use super::outcome::{NOT_RUNNING, RequestOutcome};
+use crate::platform::output::output;
+use std::path::Path;
+use std::time::Duration;
+
+/// In bytes: a manager prints a line or two.
+const OUTPUT_MAX: usize = 16 * 1024;
+
+/// Starts the service of the supervisor with this store, and waits until its manager says that it has started.
+pub(super) async fn service_of(store_dir: &Path, time: Duration) -> RequestOutcome {
+    let store = store_dir.to_owned();
+    let found = tokio::task::spawn_blocking(move || service::of_store(&store)).await.unwrap_or_default();
+    match &*found {
+        [service] if service.may_start() => start(service, time).await,
+        found => RequestOutcome { code: NOT_RUNNING, text: what_to_type(found, store_dir) },
+    }
+}
+
+async fn start(service: &Service, time: Duration) -> RequestOutcome {
+    for (line, command) in service.start_commands() {
+        match output(command, OUTPUT_MAX, time).await {
+            Ok(ran) if ran.status.success() => {}
+            // That of a unit that has not failed says so.
+            Ok(_) if line.contains(" reset-failed ") => {}
+            Ok(ran) => {
+                let said = String::from_utf8_lossy(&ran.errors);
+                return RequestOutcome::bad(format!(
+                    "`{line}` failed: {}; see `openclaw-supervise status`",
+                    said.trim()
+                ));
+            }
+            Err(error) => return RequestOutcome::bad(format!("`{line}` failed: {error}")),
+        }
+    }
+    RequestOutcome::good(format!("started {}; see `openclaw-supervise status`", service.name()))
+}
+
+/// Of more than one, and of one that this user may not start.
+fn what_to_type(found: &[Service], store_dir: &Path) -> String {
+    let dir = store_dir.display();
+    let line = |service: &Service| {
+        let sudo = if service.may_start() { "" } else { "sudo " };
+        let lines = service.start_commands().into_iter().map(|(line, _)| format!("{sudo}{line}"));
+        format!("`{}`", lines.collect::<Vec<_>>().join(" && "))
+    };
+    match found {
+        [] => format!(
+            "openclaw-supervise is not running for {dir}, and no service for it is found here. Start it: `openclaw-supervise`, or \
+             `openclaw-supervise install`; other state directory: --state-dir"
+        ),
+        found => format!(
+            "openclaw-supervise is not running for {dir}. Start it: {}",
+            found.iter().map(line).collect::<Vec<_>>().join(", or ")
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::commands::doctor::service::tests::unit;
+
+    #[test]
+    fn what_to_type_names_the_unit_and_its_manager() {
+        let dir = Path::new("/home/bot/.openclaw/supervise");
+        assert!(what_to_type(&[], dir).contains("`openclaw-supervise install`"));
+        let both = [unit(true, "a.service"), unit(false, "b.service")];
+        let text = what_to_type(&both, dir);
+        assert!(text.contains("systemctl reset-failed a.service && "), "{text}");
+        assert!(
+            text.ends_with(", or `systemctl --user reset-failed b.service && systemctl --user start b.service`"),
+            "{text}"
+        );
+    }
+}
