@@ -18,7 +18,7 @@ pub use reporter::Reporter;
 pub use shell::{Prepared, Shell, Whereabouts};
 
 use crate::core::supervisor::{Effects, JUMP_MIN, LATE};
-use crate::core::{Effect, Event, LeaseAnswer, Moment, Notice, Outcome, Report, Request, Supervisor};
+use crate::core::{Effect, Event, LeaseAnswer, Moment, Notice, Outcome, Report, Request, Supervisor, Tally};
 use crate::gateway::sample::Sampling;
 use crate::host::clock::{self, SuspendClock};
 use crate::host::control::Query;
@@ -36,6 +36,7 @@ use tokio::sync::mpsc::Receiver;
 /// The supervisor at work.
 pub struct App {
     core: Supervisor,
+    tally: Tally,
     shell: Shell,
     clock: SuspendClock,
     inputs: Receiver<Input>,
@@ -71,6 +72,7 @@ impl App {
         let (clock, manager) = (SuspendClock::new(), Notifier::from_environment());
         Self {
             core,
+            tally: Tally::default(),
             shell,
             clock,
             inputs,
@@ -133,6 +135,7 @@ impl App {
         let (now, mut effects) = (clock::now(), Effects::new());
         self.core.step(now, event.clone(), &mut effects);
         journal::note(now, event, &effects);
+        self.tally.see(now, event, &effects);
         if let Some(Effect::FinishSweep) = effects.last() {
             self.shell.look_at_the_end(self.core.generation());
         }
@@ -284,6 +287,10 @@ impl App {
             // A client that went away needs no answer.
             Query::Status(answer) => {
                 let _gone = answer.send(self.core.status(clock::now()));
+                None
+            }
+            Query::Metrics(answer) => {
+                let _gone = answer.send((self.core.status(clock::now()), self.tally.clone()));
                 None
             }
             Query::Request { request, by } => {

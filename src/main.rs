@@ -128,6 +128,7 @@ fn invoke(invocation: Invocation, guard: Guard) -> u8 {
         Invocation::Explain(settings) => ask(&settings.subject, exit::FAILURE, commands::explain::run(&settings, out)),
         Invocation::Request(settings) => ask(&settings.subject, exit::FAILURE, commands::ask::run(&settings, out)),
         Invocation::Notify(settings) => ask(&settings.subject, exit::FAILURE, commands::notify::run(&settings, out)),
+        Invocation::Metrics(settings) => ask(&settings.subject, NOT_HEALTHY, commands::metrics::run(&settings, out)),
         Invocation::Install(settings) => serve(&settings, commands::install::install),
         Invocation::Uninstall(settings) => serve(&settings, commands::install::uninstall),
         Invocation::Logs(settings) => in_runtime(QUIET, async move {

@@ -27,8 +27,8 @@ pub use install::{Scope, ServiceSettings};
 pub use policy::{LogSettings, termination_log};
 pub use process_context::{Environment, ProcessContext};
 pub use query_settings::{
-    DoctorSettings, EventsSettings, ExplainSettings, Fix, LogsSettings, NotifySettings, ProbeSettings, Question,
-    RequestSettings, StatusSettings, Subject,
+    DoctorSettings, EventsSettings, ExplainSettings, Fix, LogsSettings, MetricsSettings, NotifySettings, ProbeSettings,
+    Question, RequestSettings, StatusSettings, Subject,
 };
 pub use run_settings::Settings;
 pub use usage_error::{UsageError, UsageErrors};
@@ -53,6 +53,7 @@ pub enum Invocation {
     Events(Box<EventsSettings>),
     Notify(Box<NotifySettings>),
     Explain(Box<ExplainSettings>),
+    Metrics(Box<MetricsSettings>),
     /// `restart`, `stop`, `retry-now` and `start-now`.
     Request(Box<RequestSettings>),
     Demo(Demo),
@@ -137,6 +138,7 @@ pub fn resolve(cli: &Cli, context: &ProcessContext) -> Result<Invocation, UsageE
         Some(Verb::RetryNow { timeout, force, .. }) => request(retry(*force), *timeout, false)?,
         Some(Verb::StartNow { timeout, force, .. }) => request(retry(*force), *timeout, true)?,
         Some(Verb::Notify { .. }) => Invocation::Notify(Box::new(common().notify()?)),
+        Some(Verb::Metrics { prometheus, .. }) => Invocation::Metrics(Box::new(common().metrics(*prometheus)?)),
         Some(Verb::Demo(_)) if !cli.typed.is_empty() => return Err(UsageError::DemoWithOptions.into()),
         Some(Verb::Demo(demo)) => Invocation::Demo(*demo),
         Some(Verb::Completions { shell }) => Invocation::Completions(*shell),

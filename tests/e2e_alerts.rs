@@ -58,7 +58,7 @@ fn a_crash_loop_is_two_messages_on_each_channel() {
     assert_eq!([&opened, &ended].map(|message| message["id"].clone()), [opened["id"].clone(), opened["id"].clone()]);
     assert_eq!((&opened["severity"], &ended["outcome"]), (&Value::from("error"), &Value::from("recovered")));
     assert!(opened["what"].as_str().is_some_and(|what| what.starts_with("3 failures in ")), "{opened:#}");
-    assert!(opened["next"].as_str().is_some_and(|next| next.starts_with("another one is started in ")), "{opened:#}");
+    assert!(opened["next"].as_str().is_some_and(|next| next.starts_with("the next start is in ")), "{opened:#}");
     let command = format!("--store-dir {}", scene.store_dir().display());
     assert!(opened["to_do"].as_str().is_some_and(|advice| advice.contains(&command)), "{opened:#}");
     assert_eq!(notes(), [opened, ended], "the command gets the same messages");
@@ -154,4 +154,53 @@ fn heartbeats_are_sent_while_the_gateway_is_healthy_and_not_while_it_hangs() {
     let before = server.requests().len();
     support::let_pass(Duration::from_millis(500));
     assert_eq!(server.requests().len(), before, "{}", said(&supervisor));
+}
+
+#[test]
+fn metrics_are_kept_in_a_file_printed_by_a_verb_and_down_when_no_supervisor_runs() {
+    let scene = Scene::new("healthy");
+    let file = scene.root().join("openclaw.prom");
+    let text = || fs::read_to_string(&file).unwrap_or_default();
+    let wait = |line: &str| wait_for(line, PATIENCE, text, || text().lines().any(|it| it == line).then_some(()));
+    let mut supervisor = scene.launch().option("--metrics-file", &file.display().to_string()).start();
+    let gateway = supervisor.wait_started();
+    wait("openclaw_gateway_up 1");
+    gateway.kill();
+    wait("openclaw_gateway_restarts_total{cause=\"crashed\"} 1");
+    supervisor.wait_event_with("gateway.started", |event| event.number("generation") == 2);
+    let printed = Said::by(&scene, &["metrics"]).expect(0);
+    let lines = [
+        "openclaw_supervise_up 1",
+        "openclaw_gateway_generation 2",
+        "# TYPE openclaw_gateway_restarts counter",
+        "# EOF",
+    ];
+    printed.assert_says(&lines);
+    printed.assert_says(&[
+        "openclaw_supervise_restart_budget_remaining 5",
+        "openclaw_gateway_restarts_total{cause=\"crashed\"} 1",
+    ]);
+    Said::by(&scene, &["metrics", "--prometheus"]).expect(0).assert_says(&[
+        "# TYPE openclaw_gateway_restarts_total counter",
+        "openclaw_gateway_startup_duration_seconds_count 2",
+    ]);
+    supervisor.signal(nix::sys::signal::Signal::SIGTERM);
+    supervisor.expect_exit(0);
+    let down = "# HELP openclaw_supervise_up Whether a supervisor runs and answers.\n# TYPE openclaw_supervise_up gauge\n\
+                openclaw_supervise_up 0\n";
+    assert_eq!(text(), down, "the last text of the file");
+    let said = Said::by(&scene, &["metrics"]).expect(0);
+    assert_eq!(said.out, format!("{down}# EOF"));
+}
+
+#[test]
+fn a_metrics_file_that_cannot_be_written_is_told_once_and_hurts_nothing() {
+    let scene = Scene::new("healthy");
+    let mut supervisor = scene.launch().option("--metrics-file", "/proc/openclaw.prom").start();
+    let gateway = supervisor.wait_started();
+    let told = || supervisor.story().matches("cannot write the metrics to /proc/openclaw.prom").count();
+    wait_for("the warning", PATIENCE, || said(&supervisor), || (told() == 1).then_some(()));
+    gateway.kill();
+    supervisor.wait_event_with("gateway.started", |event| event.number("generation") == 2);
+    assert_eq!(supervisor.story().matches("cannot write the metrics").count(), 1);
 }

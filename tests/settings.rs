@@ -210,6 +210,7 @@ fn every_option_arrives_in_the_settings() {
             repair: Some(Duration::from_mins(5)),
             handoff: true,
             kill_strays: true,
+            measures_tree: false,
             memory_max_kb: Some(2_097_152),
             conflict_timeout: seconds(13),
             conflict_exit_code: 14,

@@ -6,6 +6,7 @@
 mod delivery;
 mod heartbeat;
 mod memory;
+mod metrics_file;
 
 pub use delivery::{Channels, Delivered};
 
@@ -13,10 +14,12 @@ use super::input::Input;
 use crate::core::alert::{Alert, Alerts};
 use crate::core::{Moment, Report};
 use crate::host::clock;
+use crate::host::control::Facts;
 use crate::host::webhook::{Notification, Origin};
 use crate::platform::random;
 use crate::settings::AlertSettings;
 use memory::AlertFile;
+use metrics_file::MetricsFile;
 use std::future::pending;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -56,6 +59,7 @@ pub struct Office {
     pub origin: Origin,
     pub store_dir: PathBuf,
     pub stable_after: Duration,
+    pub facts: Facts,
     /// Where the loop is asked for its status.
     pub inputs: mpsc::Sender<Input>,
 }
@@ -64,7 +68,7 @@ impl Alerter {
     /// Starts the thread. `None` if there is nothing to do, or no thread: then a warning says so.
     #[must_use]
     pub fn start(office: Office) -> Option<Self> {
-        if !office.settings.has_channel() && office.settings.heartbeat.is_none() {
+        if !office.settings.is_used() {
             return None;
         }
         let (tasks, waiting) = mpsc::channel(REPORTS_WAITING_MAX);
@@ -117,10 +121,16 @@ impl Alerter {
 
 impl Office {
     async fn work(self, mut tasks: mpsc::Receiver<Task>) {
-        let Self { settings, channels, origin, store_dir, stable_after, inputs } = self;
+        let Self { settings, channels, origin, store_dir, stable_after, facts, inputs } = self;
         let memory = AlertFile::of(store_dir);
         let known = memory.read().await;
         let mut alerts = Alerts::new(settings.patience, stable_after, random::bits(), known);
+        let (mut change, mut metrics) = (None, None);
+        if let Some(path) = settings.metrics_file {
+            let (tell, changes) = mpsc::channel(1);
+            metrics = Some(tokio::spawn(MetricsFile::new(path, facts, inputs.clone()).run(changes)));
+            change = Some(tell);
+        }
         let beat = settings.heartbeat.map(|(source, interval)| {
             let (wake, woken) = mpsc::channel(1);
             tokio::spawn(heartbeat::run(channels.webhooks(), source, interval, inputs.clone(), woken));
@@ -139,14 +149,21 @@ impl Office {
             tokio::select! {
                 task = tasks.recv() => match task {
                     Some(Task::Report(at, report)) => {
-                        if let (Report::GatewayStarted { .. }, Some(beat)) = (&*report, &beat) {
+                        if let Some(change) = &change {
                             // One that is waiting is enough.
+                            let _full = change.try_send(());
+                        }
+                        if let (Report::GatewayStarted { .. }, Some(beat)) = (&*report, &beat) {
                             let _full = beat.try_send(());
                         }
                         alerts.see(at, &report, &mut told);
                     }
                     Some(Task::Finish(done)) => {
+                        drop(change);
                         lines.finish().await;
+                        if let Some(metrics) = metrics {
+                            let _panicked = metrics.await;
+                        }
                         // The loop may have given up.
                         let _late = done.send(());
                         return;

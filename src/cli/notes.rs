@@ -162,6 +162,14 @@ pub const NOTES: &[VerbNotes] = &[
         codes: &[(exit::OK, "each channel took it"), (exit::FAILURE, "at least one did not")],
     },
     VerbNotes {
+        verb: "metrics",
+        examples: &["openclaw-supervise metrics", "openclaw-supervise metrics --prometheus | promtool check metrics"],
+        codes: &[
+            (exit::OK, "printed; openclaw_supervise_up is 0 if no supervisor runs"),
+            (NOT_HEALTHY, "not known: it may not be asked"),
+        ],
+    },
+    VerbNotes {
         verb: "demo",
         examples: &["openclaw-supervise demo", "openclaw-supervise demo --fast"],
         codes: &[(exit::OK, "shown, or stopped by you"), (exit::FAILURE, "a step failed; the line names it")],

@@ -166,6 +166,10 @@ pub struct Options {
     #[arg(long, value_name = "DURATION", value_parser = positive_duration, help_heading = "Notification")]
     pub heartbeat_interval: Option<Duration>,
 
+    /// Keep metrics in this file, for the textfile collector of node_exporter [default: none] [env: OPENCLAW_SUPERVISE_METRICS_FILE]
+    #[arg(long, value_name = "FILE", value_parser = not_blank(), value_hint = ValueHint::FilePath, help_heading = "Metrics")]
+    pub metrics_file: Option<OsString>,
+
     /// Format of the log [default: text on a terminal and in the journal, else json] [env: OPENCLAW_SUPERVISE_LOG_FORMAT]
     #[arg(long, value_name = "text|json", hide_possible_values = true, help_heading = "Log")]
     pub log_format: Option<Format>,

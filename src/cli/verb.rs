@@ -172,6 +172,15 @@ pub enum Verb {
         #[command(flatten)]
         options: Options,
     },
+    /// Print the metrics of the running supervisor as text for Prometheus
+    #[command(args_override_self = true)]
+    Metrics {
+        /// Print the older text format, as --metrics-file writes it and promtool checks it
+        #[arg(long)]
+        prometheus: bool,
+        #[command(flatten)]
+        options: Options,
+    },
     /// Demonstrate supervision on a stand-in gateway: kill, freeze, restart and stop it
     Demo(Demo),
     /// Print the completions for a shell

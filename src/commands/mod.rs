@@ -14,6 +14,7 @@ pub mod explain;
 pub mod install;
 pub mod logs;
 pub mod man;
+pub mod metrics;
 pub mod notify;
 mod outcome;
 pub mod probe;

@@ -163,7 +163,13 @@ fn alerter(settings: &Settings, hooks: Hooks, inputs: mpsc::Sender<Input>) -> Op
     let channels = Channels::new(alerts.notify.clone(), alerts.template, alerts.on_event.clone(), hooks);
     let store_dir = settings.store_dir.clone();
     let stable_after = settings.policy.stable_after;
-    Alerter::start(Office { settings: alerts, channels, origin, store_dir, stable_after, inputs })
+    let facts = Facts {
+        manager: manager::name(),
+        started_at: clock::stamp(),
+        config: settings.config_path.clone(),
+        store_dir: store_dir.clone(),
+    };
+    Alerter::start(Office { settings: alerts, channels, origin, store_dir, stable_after, facts, inputs })
 }
 
 /// Brings the core and its wings together.

@@ -7,7 +7,7 @@
 #[cfg(test)]
 mod tests;
 
-use super::report::{Exited, HungReport, Report, human};
+use super::report::{Exited, Report, human};
 use super::{Generation, Moment};
 use crate::policy::OnStoreLost;
 use crate::prelude::*;
@@ -270,19 +270,16 @@ impl Alerts {
             }
             Report::GatewayHung(hung) => {
                 self.open(AlertKind::Hang, now, report, "it is killed and replaced", told);
-                self.add_evidence(hung, told);
+                self.add_evidence(hung.evidence.as_ref(), told);
             }
-            Report::MemoryExceeded { .. } => {
+            Report::MemoryExceeded { evidence, .. } => {
                 self.open(AlertKind::Memory, now, report, "it drains, then another one is started", told);
+                self.add_evidence(evidence.as_ref(), told);
             }
             Report::GatewayExited(exited) => self.exited(now, exited, report, told),
             Report::HandoffMissing { .. } => self.fail(now, report.to_string()),
-            Report::RestartScheduled { .. } if self.failures.len() >= FAILURES => {
-                let (count, first) = (self.failures.len(), self.failures.first().copied().unwrap_or(now));
-                let span = human(now.saturating_sub(first));
-                let what = format!("{} failures in {span}, the last: {}", count, self.last_failure);
-                let next = format!("another one is started {report}");
-                self.tell(AlertKind::CrashLoop, now, what, None, next, told);
+            Report::RestartScheduled { delay, why, .. } if self.failures.len() >= FAILURES => {
+                self.looped(now, format!("the next start is in {}: {why}", human(*delay)), told);
             }
             Report::RestartGaveUp { .. } => self.gave_up = true,
             Report::ConflictDetected { kind, .. } => {
@@ -377,6 +374,13 @@ impl Alerts {
         }
     }
 
+    fn looped(&mut self, now: Moment, next: String, told: &mut Vec<Alert>) {
+        let (count, first) = (self.failures.len(), self.failures.first().copied().unwrap_or(now));
+        let span = human(now.saturating_sub(first));
+        let what = format!("{count} failures in {span}, the last: {}", self.last_failure);
+        self.tell(AlertKind::CrashLoop, now, what, None, next, told);
+    }
+
     fn fail(&mut self, now: Moment, what: String) {
         self.failures.retain(|at| at.saturating_add(FLAP_WINDOW) > now);
         self.failures.push(now);
@@ -412,10 +416,10 @@ impl Alerts {
         self.tell(kind, now, report.to_string(), None, next.to_owned(), told);
     }
 
-    fn add_evidence(&self, hung: &HungReport, told: &mut [Alert]) {
+    fn add_evidence(&self, evidence: Option<&String>, told: &mut [Alert]) {
         let of_it = |alert: &&mut Alert| self.memory.gateway.as_ref() == Some(&alert.incident);
         if let Some(alert) = told.last_mut().filter(of_it) {
-            alert.evidence.clone_from(&hung.evidence);
+            alert.evidence = evidence.cloned();
         }
     }
 

@@ -36,6 +36,7 @@ pub mod restart_policy;
 pub mod stall;
 pub mod status;
 pub mod supervisor;
+pub mod tally;
 mod units;
 pub mod usage;
 
@@ -56,5 +57,6 @@ pub use probe_history::{Excess, HangContext};
 pub use report::Report;
 pub use status::Status;
 pub use supervisor::Supervisor;
+pub use tally::Tally;
 pub use units::{Generation, Moment};
 pub use usage::{BlockedWrite, Depth, ExitUsage, Usage};

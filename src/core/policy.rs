@@ -26,6 +26,7 @@ pub enum OnStoreLost {
 
 /// The settings of the core. Times are durations on the monotonic clock.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a setting of its own")]
 pub struct Policy {
     /// How long a boot may take before it counts as hung.
     pub startup_timeout: Duration,
@@ -63,6 +64,9 @@ pub struct Policy {
     pub kill_strays: bool,
     /// How much memory the gateway's tree may have resident, in KiB; none if that is no concern.
     pub memory_max_kb: Option<u64>,
+    /// Whether the tree is measured without such a limit, for metrics.
+    #[serde(default)]
+    pub measures_tree: bool,
     /// What to do beside an owner that stays.
     pub on_conflict: OnConflict,
     /// `None`: stop under a heartbeat, keep under the kernel's lock.
@@ -105,6 +109,7 @@ impl Default for Policy {
             handoff: true,
             kill_strays: false,
             memory_max_kb: None,
+            measures_tree: false,
             on_conflict: OnConflict::Exit,
             on_store_lost: None,
             attended: false,

@@ -17,6 +17,8 @@ pub struct Usage {
     /// The same of all its tree: the sum over its processes, so that a page that two of them share counts twice. Only
     /// where that was asked for.
     pub tree_rss_kb: Option<u64>,
+    /// How many processes that are.
+    pub tree_processes: Option<u32>,
     /// How often that thread had to wait for a page from a disk or from swap (major faults), since it began.
     #[serde(default)]
     pub major_faults: Option<u64>,

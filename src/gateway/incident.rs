@@ -159,13 +159,25 @@ fn told(generation: Generation, pid: Option<i32>, case: &HangContext, at: String
         .iter()
         .map(|look| json!({ "ago_ms": milliseconds(look.ago), "verdict": look.verdict.name(), "detail": look.detail }));
     let samples = case.samples.iter().map(|(ago, usage)| {
-        let Usage { cpu, rss_kb, tree_rss_kb, major_faults, waited, turns, throttled, pressure, runnable, blocked } =
-            usage;
+        let Usage {
+            cpu,
+            rss_kb,
+            tree_rss_kb,
+            tree_processes,
+            major_faults,
+            waited,
+            turns,
+            throttled,
+            pressure,
+            runnable,
+            blocked,
+        } = usage;
         json!({
             "ago_ms": milliseconds(*ago),
             "cpu_ms": cpu.map(milliseconds),
             "rss_kb": rss_kb,
             "tree_rss_kb": tree_rss_kb,
+            "tree_processes": tree_processes,
             "major_faults": major_faults,
             "waited_ms": waited.map(milliseconds),
             "turns": turns,

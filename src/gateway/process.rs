@@ -340,8 +340,9 @@ impl Gateway {
             if usage.is_some() {
                 oom.rearm();
             }
-            let tree_rss_kb = sampling.tree.then(|| members.copy().rss_kb().ok()).flatten();
-            Usage { tree_rss_kb, ..usage.unwrap_or_default() }
+            let tree = sampling.tree.then(|| members.copy().memory().ok()).flatten();
+            let (tree_rss_kb, tree_processes) = tree.map(|tree| (tree.rss_kb, tree.processes)).unzip();
+            Usage { tree_rss_kb, tree_processes, ..usage.unwrap_or_default() }
         };
         async move { proc::run(job).await.ok() }
     }

@@ -95,6 +95,12 @@ pub fn time_in(within: Duration) -> String {
     format!("{} UTC", stamp.get(11..19).unwrap_or(&stamp))
 }
 
+/// The time that a [`stamp`] names.
+#[must_use]
+pub fn wall_ms_of(stamp: &str) -> Option<i64> {
+    stamp.parse::<jiff::Timestamp>().ok().map(jiff::Timestamp::as_millisecond)
+}
+
 fn suspended() -> Duration {
     since_boot().saturating_sub(clock::monotonic())
 }

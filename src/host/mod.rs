@@ -6,6 +6,7 @@ pub mod journal;
 mod line_queue;
 pub mod log_file;
 pub mod manager;
+pub mod metrics;
 pub mod notify;
 pub mod signals;
 pub mod stderr;

@@ -6,6 +6,7 @@ use super::usage_error::UsageError;
 use crate::cli::Options;
 use crate::host::webhook::{TargetSource, Template};
 use std::ffi::OsString;
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// A channel that reconnects by itself does so within a few minutes.
@@ -24,6 +25,7 @@ pub struct AlertSettings {
     pub on_event: Option<(OsString, Duration)>,
     /// How often each URL is requested.
     pub heartbeat: Option<(TargetSource, Duration)>,
+    pub metrics_file: Option<PathBuf>,
     pub warnings: Vec<String>,
 }
 
@@ -55,6 +57,7 @@ impl AlertSettings {
             patience: options.notify_after.unwrap_or(PATIENCE),
             on_event: options.on_event.clone().map(|command| (command, timeout)),
             heartbeat: heartbeat.map(|source| (source, interval)),
+            metrics_file: options.metrics_file.as_ref().map(|path| paths::resolve(path, context)),
             warnings,
         }
     }
@@ -62,7 +65,7 @@ impl AlertSettings {
     /// Whether anything of it is used.
     #[must_use]
     pub fn is_used(&self) -> bool {
-        self.has_channel() || self.heartbeat.is_some()
+        self.has_channel() || self.heartbeat.is_some() || self.metrics_file.is_some()
     }
 
     /// Whether anything is told of an incident.

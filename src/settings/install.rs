@@ -54,7 +54,7 @@ const GATEWAY_VARIABLES: [&str; 4] =
     ["OPENCLAW_GATEWAY_PORT", "OPENCLAW_STATE_DIR", "OPENCLAW_CONFIG_PATH", "OPENCLAW_PROFILE"];
 
 /// Options with a path as their value. A service starts in another directory than this shell.
-const PATHS: [&str; 4] = ["--state-dir", "--config", "--store-dir", "--log-file"];
+const PATHS: [&str; 5] = ["--state-dir", "--config", "--store-dir", "--log-file", "--metrics-file"];
 
 /// Their value is a secret, unless it is `@` and a file.
 const SECRETS: [&str; 2] = ["--notify", "--heartbeat-url"];
@@ -265,7 +265,10 @@ mod tests {
                 "ocs install --state-dir=a --config ~/b --store-dir /c",
                 "run --state-dir /here/a --config ~/b --store-dir /c",
             ),
-            ("ocs install --notify @hooks --heartbeat-url @/h", "run --notify @/here/hooks --heartbeat-url @/h"),
+            (
+                "ocs install --notify @hooks --heartbeat-url @/h --metrics-file m.prom",
+                "run --notify @/here/hooks --heartbeat-url @/h --metrics-file /here/m.prom",
+            ),
             ("ocs install --pre-start=-x", "run --pre-start=-x"),
             ("ocs install -- bin/gw ./x", "run -- /here/bin/gw ./x"),
             (

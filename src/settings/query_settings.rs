@@ -9,6 +9,7 @@ use crate::cli::{DecisionSubject, Options, ProbeFlags, Since, shell_word};
 use crate::core::report::Severity;
 use crate::core::{Endpoint, Policy, Request};
 use crate::gateway::endpoint::Resolved;
+use crate::host::metrics::Exposition;
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -93,6 +94,12 @@ pub struct ExplainSettings {
     /// The options that were typed, for a command about the same supervisor: each after a blank.
     pub typed: String,
     pub json: bool,
+}
+
+#[derive(Debug, Clone)]
+pub struct MetricsSettings {
+    pub subject: Subject,
+    pub exposition: Exposition,
 }
 
 #[derive(Debug, Clone)]
@@ -221,6 +228,11 @@ impl Common<'_> {
         let mut subject = self.subject()?;
         subject.warnings.extend(self.alerts.warnings.iter().cloned());
         Ok(NotifySettings { subject, alerts: self.alerts, exports: self.target.exports })
+    }
+
+    pub(super) fn metrics(mut self, is_prometheus: bool) -> Result<MetricsSettings, UsageErrors> {
+        let exposition = if is_prometheus { Exposition::Prometheus } else { Exposition::OpenMetrics };
+        Ok(MetricsSettings { subject: self.subject()?, exposition })
     }
 
     pub(super) fn request(

@@ -92,7 +92,13 @@ pub(super) fn resolve(common: Common<'_>) -> Result<Box<Settings>, UsageErrors> 
         program_word,
         resolver: target.sources.resolver(),
         exports: target.exports,
-        policy: Policy { handoff, endpoint: endpoint.clone(), seed: random::bits(), ..policy },
+        policy: Policy {
+            measures_tree: alerts.metrics_file.is_some(),
+            handoff,
+            endpoint: endpoint.clone(),
+            seed: random::bits(),
+            ..policy
+        },
         stop_timeout_is_auto: is_auto && context.container.is_none(),
         hooks: hooks.commands,
         warnings: target

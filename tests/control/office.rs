@@ -2,7 +2,7 @@
 
 use nix::unistd::Pid;
 use openclaw_supervise::core::status::{GatewayStatus, Next, Status};
-use openclaw_supervise::core::{Endpoint, Phase, Readiness, Request, Requester, Usage, Verdict};
+use openclaw_supervise::core::{Endpoint, Phase, Readiness, Request, Requester, Tally, Usage, Verdict};
 use openclaw_supervise::host::control::{BoundSocket, Broadcast, Control, Facts, NAME, Query};
 use serde_json::Value;
 use std::fs;
@@ -313,6 +313,7 @@ impl Desk {
                     Query::Status(answer) => {
                         drop(answer.send(Status { endpoint: endpoint.clone(), ..(script.status)() }));
                     }
+                    Query::Metrics(answer) => drop(answer.send(((script.status)(), Tally::default()))),
                     Query::Request { request, by } => {
                         noted.send((request, by)).ok();
                         script.told.iter().for_each(|line| told.tell(line));

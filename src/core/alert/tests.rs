@@ -1,6 +1,9 @@
 use super::*;
-use crate::{Conclusion, Excess, IncidentCause, Readiness};
-use crate::{ExitStatus, ExitUsage};
+use crate::conclusion::{Conclusion, IncidentCause};
+use crate::probe_history::Excess;
+use crate::report::HungReport;
+use crate::restart_policy::PaceFacts;
+use crate::{ExitStatus, ExitUsage, Readiness};
 use std::vec;
 
 const MIN: u64 = 60;
@@ -19,7 +22,18 @@ fn crashed() -> Report {
 }
 
 fn scheduled() -> Report {
-    Report::RestartScheduled { delay: s(8), why: "failure 3".to_owned(), after_failure: true, pace: Box::default() }
+    let (delay, why) = (s(8), "failure 3".to_owned());
+    let pace = PaceFacts {
+        failures: 3,
+        restarts: 3,
+        max_restarts: 6,
+        restart_window: s(3600),
+        unclean_boots: 3,
+        boot_limit: 2,
+        boot_window: s(300),
+        backoff_max: s(300),
+    };
+    Report::RestartScheduled { delay, why, after_failure: true, pace: Box::new(pace) }
 }
 
 fn spawned() -> Report {
@@ -32,23 +46,25 @@ fn started() -> Report {
 
 fn hung() -> Report {
     let (last_good, evidence) = (Some(s(60)), Some("/e.json".to_owned()));
-    let conclusion = Conclusion { cause: IncidentCause::Stopped, text: "stopped by a signal".to_owned() };
     Report::GatewayHung(Box::new(HungReport {
         generation: 2,
         last_good,
         failed_probes: 12,
         why: "no answer",
         limit: s(60),
-        probes: vec![],
-        conclusion,
+        probes: Vec::new(),
+        conclusion: conclusion(),
         evidence,
     }))
 }
 
+fn conclusion() -> Conclusion {
+    Conclusion { cause: IncidentCause::Idle, text: "it waits".to_owned() }
+}
+
 fn exceeded() -> Report {
     let excess = Excess { tree_rss_kb: 2, limit_kb: 1 };
-    let conclusion = Conclusion { cause: IncidentCause::OverLimit, text: "over its memory limit".to_owned() };
-    Report::MemoryExceeded { generation: 2, excess, conclusion, evidence: None }
+    Report::MemoryExceeded { generation: 2, excess, conclusion: conclusion(), evidence: Some("/m.json".to_owned()) }
 }
 
 fn ready(ready: bool) -> Report {
@@ -237,7 +253,7 @@ fn a_message_says_what_is_next_and_where_the_evidence_is() {
     assert!(told[0].what.contains("last good probe 1m ago"), "{}", told[0].what);
     let told = play(&mut alerts(), &loop_of(4), 61);
     assert_eq!(told[0].what, "3 failures in 10s, the last: gateway 2 (pid 9) ended with exit code 1 after 3s: crashed");
-    assert_eq!(told[0].next, "another one is started in 8s: failure 3");
+    assert_eq!(told[0].next, "the next start is in 8s: failure 3");
     let told = play(&mut alerts(), &[(0, conflict("foreign")), (30, stopped(78))], 61);
     assert_eq!(told[0].who.as_deref(), Some("the port is in use (foreign) by a process of the user with uid 0"));
     assert_eq!(told[0].exit_code, Some(78));

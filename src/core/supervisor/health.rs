@@ -212,7 +212,8 @@ impl Supervisor {
     /// Has a sample taken beside a probe, of the process that listens: a launcher need not be the gateway.
     fn measure(&self, depth: Depth, fx: &mut Effects) {
         let (State::Starting { child, .. } | State::Running { child, .. }) = &self.state else { return };
-        let tree = self.policy.memory_max_kb.is_some() && matches!(self.state, State::Running { .. });
+        let is_measured = self.policy.memory_max_kb.is_some() || self.policy.measures_tree;
+        let tree = is_measured && matches!(self.state, State::Running { .. });
         fx.push(Effect::Measure { generation: self.generation, listener: child.listener, depth, tree });
     }
 

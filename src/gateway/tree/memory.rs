@@ -7,19 +7,29 @@ use crate::platform::proc::{self, Stat};
 use crate::platform::usage;
 use std::io;
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct TreeMemory {
+    pub processes: u32,
+    /// The sum over them, in KiB, so that a page that two of them share counts twice.
+    pub rss_kb: u64,
+}
+
 impl Tree {
-    /// Resident memory of all members, in KiB: the sum over them, so that a page that two of them share counts twice. It
-    /// misses members that only their instance id shows, and those with stuck reads.
+    /// How many members there are, and their resident memory. Misses members that only their instance id shows, and those with
+    /// stuck reads.
     ///
     /// # Errors
     /// The processes cannot be listed, or not all of them be read: then the sum is not known.
-    pub fn rss_kb(&self) -> io::Result<u64> {
+    pub fn memory(&self) -> io::Result<TreeMemory> {
         // Without lists of children in `/proc` a family cannot be seen.
         let members = self.family().or_else(|_| self.scan_without_ids().map(membership::processes))?;
-        let mut sum = 0_u64;
+        let mut sum = TreeMemory::default();
         for member in members {
             match usage::of(member.pid) {
-                Ok(usage) if usage.start_time == member.start_time => sum = sum.saturating_add(usage.rss_kb),
+                Ok(usage) if usage.start_time == member.start_time => {
+                    sum.rss_kb = sum.rss_kb.saturating_add(usage.rss_kb);
+                    sum.processes += 1;
+                }
                 // Another process has its pid by now.
                 Ok(_) => {}
                 Err(error) if is_unseen(&error) => {}

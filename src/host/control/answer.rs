@@ -8,6 +8,7 @@ use std::time::Duration;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Ask {
     Status,
+    Metrics,
     /// Send every report from now on.
     Watch,
     /// Do this, and send every report from now on.
@@ -15,8 +16,8 @@ pub(super) enum Ask {
 }
 
 /// Those with a name of their own. `"force": true` makes another one of [`Request::Restart`] and [`Request::Retry`].
-const ASKS: [Ask; 5] =
-    [Ask::Status, Ask::Watch, Ask::Do(Request::Restart), Ask::Do(Request::Stop), Ask::Do(Request::Retry)];
+const ASKS: [Ask; 6] =
+    [Ask::Status, Ask::Metrics, Ask::Watch, Ask::Do(Request::Restart), Ask::Do(Request::Stop), Ask::Do(Request::Retry)];
 
 /// The line that asks for it.
 #[must_use]
@@ -48,6 +49,7 @@ impl Ask {
     fn name(self) -> &'static str {
         match self {
             Self::Status => "status",
+            Self::Metrics => "metrics",
             Self::Watch => "watch",
             Self::Do(request) => request.name(),
         }

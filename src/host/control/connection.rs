@@ -1,6 +1,7 @@
 //! The client: one request and its answer.
 
 use super::line::{Lines, write};
+use super::metrics::MetricsReply;
 use super::socket::{Address, NAME, may_ask, standbys};
 use super::status::{StatusReply, SupervisorReply};
 use nix::unistd::Uid;
@@ -107,6 +108,15 @@ impl Connection {
     /// As [`Connection::ask`].
     pub async fn status(store_dir: &Path) -> Result<(Self, StatusReply), ConnectionError> {
         Self::status_at(store_dir, NAME).await
+    }
+
+    /// Asks for its metrics.
+    ///
+    /// # Errors
+    /// As [`Connection::ask`].
+    pub async fn metrics(store_dir: &Path) -> Result<MetricsReply, ConnectionError> {
+        let (_, reply) = Self::ask(store_dir, "metrics").await?;
+        MetricsReply::deserialize(reply).map_err(malformed)
     }
 
     async fn status_at(store_dir: &Path, socket: &str) -> Result<(Self, StatusReply), ConnectionError> {

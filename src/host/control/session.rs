@@ -3,9 +3,10 @@
 use super::answer::{self, Ask};
 use super::broadcast::{Broadcast, Reports};
 use super::line::{Lines, hung_up, write};
+use super::metrics::MetricsReply;
 use super::slots::Slot;
 use super::status::{Facts, StatusReply};
-use crate::core::{Request, Requester, Status};
+use crate::core::{Request, Requester, Status, Tally};
 use crate::platform::proc;
 use std::io;
 use std::sync::Arc;
@@ -14,6 +15,7 @@ use tokio::net::UnixStream;
 use tokio::net::unix::UCred;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::error::Elapsed;
 use tokio::time::timeout;
 
 /// How long a client may take for its request, and for each line that it is to read.
@@ -33,6 +35,8 @@ pub const ENDING: &str = "the supervisor is ending";
 pub enum Query {
     /// What are you doing? The answer goes into the channel.
     Status(oneshot::Sender<Status>),
+    /// The same, with what was counted.
+    Metrics(oneshot::Sender<(Status, Tally)>),
     /// Do this.
     Request {
         /// What.
@@ -77,6 +81,7 @@ pub(super) async fn serve(
     match ask {
         Err(why) => say(stream, &answer::error(&why)).await,
         Ok(Ask::Status) => tell_status(stream, shared).await,
+        Ok(Ask::Metrics) => tell_metrics(stream, shared).await,
         Ok(Ask::Watch) => {
             let reports = shared.broadcast.subscribe();
             let listening = shared.broadcast.watchers.enter(false, Duration::ZERO).await;
@@ -88,8 +93,28 @@ pub(super) async fn serve(
 }
 
 async fn tell_status(stream: &UnixStream, shared: &Shared<impl From<Query>>) -> io::Result<()> {
-    let line = match timeout(PATIENCE, ask_status(shared)).await {
-        Ok(Some(status)) => answer::line(&StatusReply::new(status, &shared.facts)),
+    let reply = timeout(PATIENCE, ask_status(shared)).await;
+    let line = reply.map(|status| Some(answer::line(&StatusReply::new(status?, &shared.facts))));
+    say_or_fail(stream, line).await
+}
+
+async fn tell_metrics(stream: &UnixStream, shared: &Shared<impl From<Query>>) -> io::Result<()> {
+    let ask = async {
+        let (sender, answer) = oneshot::channel();
+        shared.messages.send(Query::Metrics(sender).into()).await.ok()?;
+        answer.await.ok()
+    };
+    let line = timeout(PATIENCE, ask).await.map(|answer| {
+        let (status, tally) = answer?;
+        Some(answer::line(&MetricsReply::new(&status, &tally, &shared.facts)))
+    });
+    say_or_fail(stream, line).await
+}
+
+/// `None`: the loop has ended.
+async fn say_or_fail(stream: &UnixStream, line: Result<Option<String>, Elapsed>) -> io::Result<()> {
+    let line = match line {
+        Ok(Some(line)) => line,
         Ok(None) => answer::error(ENDING),
         Err(_) => answer::error(&format!("the supervisor did not answer within {}s", PATIENCE.as_secs())),
     };

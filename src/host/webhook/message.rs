@@ -321,7 +321,7 @@ mod tests {
             generation: Some(4),
             what: "3 failures in 10s <&>".to_owned(),
             who: None,
-            next: "another one is started in 8s".to_owned(),
+            next: "the next start is in 8s".to_owned(),
             evidence: None,
             exit_code: None,
         }
