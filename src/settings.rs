@@ -97,6 +97,10 @@ pub fn resolve(cli: &Cli, context: &ProcessContext) -> Result<Invocation, UsageE
     if let Some(verb) = other_verb(&command) {
         return Err(UsageError::from(verb).into());
     }
+    let is_target_named = || {
+        const TARGET: [&str; 6] = ["--port", "--host", "--state-dir", "--config", "--profile", "--store-dir"];
+        cli.typed.iter().any(|(option, _)| TARGET.contains(&option.as_str()))
+    };
     let common = || Common::resolve(&cli.options, command.clone(), context);
     let request =
         |request, timeout, starts| common().request(request, timeout, starts).map(Box::new).map(Invocation::Request);
@@ -108,15 +112,12 @@ pub fn resolve(cli: &Cli, context: &ProcessContext) -> Result<Invocation, UsageE
             let settings = common().probe(*question, *wait, *json, is_endpoint_named)?;
             Invocation::Probe(Box::new(settings))
         }
-        Some(Verb::Status { json, .. }) => Invocation::Status(Box::new(common().status(*json)?)),
+        Some(Verb::Status { json, watch, .. }) => {
+            Invocation::Status(Box::new(common().status(*json, *watch, is_target_named())?))
+        }
         Some(Verb::Doctor { json, fix, dry_run, .. }) => {
-            const TARGET: [&str; 6] = ["--port", "--host", "--state-dir", "--config", "--profile", "--store-dir"];
-            let is_target_named = cli.typed.iter().any(|(option, _)| TARGET.contains(&option.as_str()));
-            Invocation::Doctor(Box::new(common().doctor(
-                *json,
-                fix.then_some(Fix { dry_run: *dry_run }),
-                is_target_named,
-            )?))
+            let fix = fix.then_some(Fix { dry_run: *dry_run });
+            Invocation::Doctor(Box::new(common().doctor(*json, fix, is_target_named())?))
         }
         Some(Verb::Install { service, .. }) => Invocation::Install(Box::new(install::install(cli, service, common())?)),
         Some(Verb::Uninstall { service, .. }) => {

@@ -3,6 +3,11 @@
 #![cfg(target_os = "linux")]
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says so by a panic")]
 
+#[path = "support/schema.rs"]
+#[expect(dead_code, reason = "the values of all states are together in a unit test")]
+mod schema;
+#[path = "e2e_control/sentences.rs"]
+mod sentences;
 #[expect(dead_code, reason = "each test file uses its part of the kit")]
 mod support;
 
@@ -16,7 +21,9 @@ use support::supervisor::{Event, Said, Supervisor, Verb};
 use support::{PATIENCE, Scene, port, wait_for};
 
 fn status(scene: &Scene, code: i32) -> Value {
-    Said::by(scene, &["status", "--json"]).expect(code).json()
+    let told = Said::by(scene, &["status", "--json"]).expect(code).json();
+    assert_eq!(schema::violations(&told), Vec::<String>::new(), "{told:#}");
+    told
 }
 
 /// Asserts that everything in `expected` stands in `value`, which may have more.

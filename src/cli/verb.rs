@@ -44,7 +44,10 @@ pub enum Verb {
     /// Show what is running, what happened last and what comes next
     #[command(args_override_self = true)]
     Status {
-        /// Print one JSON object
+        /// Show it again and again: redrawn on a terminal, else one block for each change
+        #[arg(long)]
+        watch: bool,
+        /// Print one JSON object, with --watch one for each change
         #[arg(long)]
         json: bool,
         #[command(flatten)]

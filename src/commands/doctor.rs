@@ -7,6 +7,7 @@ mod checks;
 mod facts;
 mod finding;
 mod fix;
+pub(super) mod installed;
 pub(super) mod service;
 
 #[cfg(any(test, feature = "fuzzing"))]

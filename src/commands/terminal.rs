@@ -49,6 +49,8 @@ impl Style {
 pub struct Terminal {
     /// In columns. `None`: lines are not wrapped.
     width: Option<usize>,
+    /// In lines. `None` if that is not known.
+    height: Option<usize>,
     is_tty: bool,
     has_colour: bool,
     zone: TimeZone,
@@ -72,6 +74,7 @@ impl Terminal {
         let named = variable("COLUMNS").and_then(|columns| columns.to_str()?.trim().parse().ok());
         Self {
             width: columns(named, is_terminal.then(|| size.map_or(0, |size| size.ws_col))),
+            height: size.map(|size| usize::from(size.ws_row)).filter(|height| *height > 0),
             is_tty: is_terminal,
             has_colour: is_terminal && has_colour(variable("NO_COLOR").as_deref(), variable("TERM").as_deref()),
             zone: TimeZone::system(),
@@ -83,7 +86,15 @@ impl Terminal {
     /// For JSON: RFC 3339 in UTC, in one line.
     #[must_use]
     pub fn utc() -> Self {
-        Self { width: None, is_tty: false, has_colour: false, zone: TimeZone::UTC, is_machine: true, fixed_now: None }
+        Self {
+            width: None,
+            height: None,
+            is_tty: false,
+            has_colour: false,
+            zone: TimeZone::UTC,
+            is_machine: true,
+            fixed_now: None,
+        }
     }
 
     /// As a test needs it. `zone`: as in `TZ`, such as `CET-1`; `now`: RFC 3339.
@@ -91,7 +102,7 @@ impl Terminal {
     pub fn fixed(width: Option<usize>, has_colour: bool, zone: &str, now: &str) -> Self {
         let now: Timestamp = now.parse().unwrap();
         let (zone, fixed_now) = (TimeZone::posix(zone).unwrap(), Some(now.as_millisecond()));
-        Self { width, is_tty: has_colour, has_colour, zone, is_machine: false, fixed_now }
+        Self { width, height: None, is_tty: has_colour, has_colour, zone, is_machine: false, fixed_now }
     }
 
     #[must_use]
@@ -108,6 +119,12 @@ impl Terminal {
     #[must_use]
     pub fn width(&self) -> usize {
         self.width.unwrap_or(usize::MAX)
+    }
+
+    /// `usize::MAX` where it is not known.
+    #[must_use]
+    pub fn height(&self) -> usize {
+        self.height.unwrap_or(usize::MAX)
     }
 
     #[must_use]

@@ -37,6 +37,9 @@ pub struct StatusSettings {
     pub endpoint: Endpoint,
     pub probe_timeout: Duration,
     pub json: bool,
+    pub watch: bool,
+    /// Whether the command line says which gateway or store it is about.
+    pub is_target_named: bool,
 }
 
 /// What `doctor --fix` may do.
@@ -186,11 +189,16 @@ impl Common<'_> {
         })
     }
 
-    pub(super) fn status(mut self, json: bool) -> Result<StatusSettings, UsageErrors> {
+    pub(super) fn status(
+        mut self,
+        json: bool,
+        watch: bool,
+        is_target_named: bool,
+    ) -> Result<StatusSettings, UsageErrors> {
         let mut subject = self.subject()?;
         let Resolved { endpoint, warnings, .. } = self.target.resolved;
         subject.warnings.extend(warnings);
-        Ok(StatusSettings { subject, endpoint, probe_timeout: self.policy.probe_timeout, json })
+        Ok(StatusSettings { subject, endpoint, probe_timeout: self.policy.probe_timeout, json, watch, is_target_named })
     }
 
     /// What is wrong around it is a finding; only an error of the command line ends it.

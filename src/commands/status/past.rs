@@ -114,19 +114,12 @@ impl RecordedPast {
         let number = |name: &str| entry.fields.get(name).and_then(Value::as_i64);
         let generation = entry.fields.get("generation").and_then(Value::as_u64).unwrap_or(0);
         let milliseconds = |name: &str| entry.fields.get(name).and_then(Value::as_u64);
-        if entry.fields.contains_key("evidence") || entry.name == "gateway.hung" {
-            self.incident = Some(LastIncident {
-                generation,
-                at,
-                event: entry.name.clone(),
-                why: text("why"),
-                evidence: text("evidence"),
-                conclusion: text("conclusion"),
-            });
-        }
+        self.note_incident(entry, generation);
         match entry.name.as_str() {
+            // A stop that a new supervisor follows was one to start again.
             "supervisor.started" => {
-                (self.stop, self.conflict, self.requester) = (None, None, None);
+                self.requester = self.stop.take().and_then(|stop| stop.by);
+                self.conflict = None;
             }
             "supervisor.stopped" => {
                 let (exit_code, reason) = (number("exit_code").unwrap_or(1), text("reason").unwrap_or_default());
@@ -173,12 +166,27 @@ impl RecordedPast {
             "gateway.started" | "gateway.adopted" => {
                 (self.conflict, self.down_since, self.unhealthy_since) = (None, None, None);
                 self.note_start(generation, at);
+                self.requester = None;
             }
             "readiness.changed" => {
                 let is_ready = entry.fields.get("ready").and_then(Value::as_bool) == Some(true);
                 self.unready_since = if is_ready { None } else { self.unready_since.or(Some(at)) };
             }
             _ => {}
+        }
+    }
+
+    fn note_incident(&mut self, entry: &Entry, generation: u64) {
+        let text = |name: &str| entry.fields.get(name).and_then(Value::as_str).map(str::to_owned);
+        if entry.fields.contains_key("evidence") || entry.name == "gateway.hung" {
+            self.incident = Some(LastIncident {
+                generation,
+                at: WallTime(entry.at_ms),
+                event: entry.name.clone(),
+                why: text("why"),
+                evidence: text("evidence"),
+                conclusion: text("conclusion"),
+            });
         }
     }
 
@@ -216,7 +224,8 @@ fn cause_of(exit: &LastExit, silence: Option<Duration>) -> String {
             Some(silence) => format!("after {} without an answer", span(silence)),
             None => "after it had not come up in time".to_owned(),
         },
-        "restart requested" | "requested" | "stop requested" => "on request".to_owned(),
+        "restart requested" | "requested" => "on request".to_owned(),
+        "stop requested" => "after a stop on request".to_owned(),
         "over its memory limit" => "for using more than --memory-max".to_owned(),
         "killed by the kernel OOM killer" => "after the kernel had killed it: out of memory (OOM)".to_owned(),
         "crashed" => format!("after a crash{}", around(exit)),

@@ -2,6 +2,7 @@
 
 use super::past::{LastExit, LastStop, WallTime};
 use super::shown::{Health, Shown, Urgency};
+use crate::cli::shell_word;
 use crate::commands::terminal::{Terminal, span};
 use crate::core::exit;
 use crate::core::report::human;
@@ -245,17 +246,25 @@ impl Wording<'_> {
                 (severity, text)
             }
             _ if shown.is_forbidden => {
-                let try_it = format!("`sudo openclaw-supervise status --store-dir {}`", shown.supervisor.store_dir);
                 let user = around(" of user ", shown.store_user.as_ref(), "");
                 let serves =
                     if shown.health == Health::Healthy { "a gateway is up; the rest is unknown" } else { "unknown" };
                 (
                     Urgency::Warning,
-                    format!("{serves}, because this account may not ask the supervisor{user}: {trouble}; try {try_it}"),
+                    format!(
+                        "{serves}, because this account may not ask the supervisor{user}: {trouble}{}",
+                        self.sudo()
+                    ),
                 )
             }
             _ => (Urgency::Error, format!("unknown, because the supervisor cannot be asked: {trouble}")),
         }
+    }
+
+    fn sudo(&self) -> String {
+        let dir = &self.shown.supervisor.store_dir;
+        let option = if dir.is_empty() { String::new() } else { format!(" --store-dir {}", shell_word(dir.as_ref())) };
+        format!("; try `sudo openclaw-supervise status{option}`")
     }
 
     fn silent(&self) -> String {
@@ -291,11 +300,7 @@ impl Wording<'_> {
             } else {
                 "not running"
             };
-            let advice = if shown.is_forbidden {
-                format!("; try `sudo openclaw-supervise status --store-dir {}`", shown.supervisor.store_dir)
-            } else {
-                String::new()
-            };
+            let advice = if shown.is_forbidden { self.sudo() } else { String::new() };
             let up = if shown.is_forbidden && shown.health != Health::Healthy { "unknown" } else { up };
             return (Urgency::Warning, format!("{up}: {trouble}{advice}"));
         }

@@ -57,6 +57,8 @@ pub(super) struct Shown {
     pub(super) standbys: Vec<StandbyShown>,
     pub(super) last: Last,
     pub(super) unit: Option<UnitShown>,
+    /// Supervisors at other places than our own settings say, if nothing is there.
+    pub(super) found: Vec<FoundShown>,
     /// The user that owns the store directory.
     pub(super) store_user: Option<String>,
     pub(super) health: Health,
@@ -134,6 +136,18 @@ pub(super) struct UnitShown {
     pub(super) sub: Option<String>,
     pub(super) result: Option<String>,
     pub(super) file: Option<String>,
+}
+
+/// A supervisor of another account or with another store.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(super) struct FoundShown {
+    pub(super) name: String,
+    pub(super) manager: Option<String>,
+    pub(super) user: Option<String>,
+    pub(super) pid: Option<i32>,
+    pub(super) store_dir: Option<String>,
+    pub(super) sentence: Option<String>,
+    pub(super) health: Health,
 }
 
 /// Supervisor and gateway of the past.

@@ -3,7 +3,8 @@
 use super::past::{RecordedPast, WallTime};
 use super::sentence::sentence;
 use super::shown::{
-    Elsewhere, Health, Last, LastGateway, LastSupervisor, ProbeShown, Shown, StandbyShown, UnitShown, Urgency,
+    Elsewhere, FoundShown, Health, Last, LastGateway, LastSupervisor, ProbeShown, Shown, StandbyShown, UnitShown,
+    Urgency,
 };
 use super::text::as_text;
 use crate::commands::record::Entry;
@@ -161,6 +162,7 @@ fn up() -> Shown {
             result: Some("success".to_owned()),
             file: Some("enabled".to_owned()),
         }),
+        found: Vec::new(),
         store_user: Some("bot".to_owned()),
         health: Health::Healthy,
         is_in_view: true,
@@ -425,14 +427,14 @@ fn unanswered_states() -> Vec<(&'static str, Shown)> {
         (
             "nothing on record",
             with(unanswered("none", &[]), |shown| {
-                (shown.last, shown.answered_by, shown.store_user) = (Last::default(), super::NEITHER, None);
+                (shown.last, shown.answered_by, shown.store_user) = (Last::default(), super::observe::NEITHER, None);
                 shown.lease = LeaseReply::default();
             }),
         ),
         (
             "a gateway of another program",
             with(unanswered("none", &[]), |shown| {
-                (shown.last, shown.answered_by) = (Last::default(), super::NEITHER);
+                (shown.last, shown.answered_by) = (Last::default(), super::observe::NEITHER);
                 (shown.probe, shown.health) = (up().probe, Health::Healthy);
             }),
         ),
@@ -453,7 +455,7 @@ fn unanswered_states() -> Vec<(&'static str, Shown)> {
                 shown.trouble =
                     Some("the control socket belongs to another user; ask as that user or as root".to_owned());
                 (shown.is_forbidden, shown.is_in_view, shown.health) = (true, false, Health::Unknown);
-                (shown.last, shown.answered_by) = (Last::default(), super::NEITHER);
+                (shown.last, shown.answered_by) = (Last::default(), super::observe::NEITHER);
             }),
         ),
         (
@@ -466,14 +468,34 @@ fn unanswered_states() -> Vec<(&'static str, Shown)> {
     ]
 }
 
+fn several() -> Shown {
+    let found = |user: &str, health, text: Option<&str>| FoundShown {
+        name: format!("openclaw-supervise.service of user {user}"),
+        manager: Some(format!("user manager of {user}")),
+        user: Some(user.to_owned()),
+        pid: Some(4242),
+        store_dir: text.map(|_| format!("/home/{user}/.openclaw/supervise")),
+        sentence: text.map(str::to_owned),
+        health,
+    };
+    with(unanswered("none", &[]), |shown| {
+        (shown.last, shown.answered_by, shown.severity) = (Last::default(), super::observe::NEITHER, Urgency::Warning);
+        shown.health = Health::Unknown;
+        shown.found = vec![found("bob", Health::Healthy, Some("up for 3 h")), found("eve", Health::Unknown, None)];
+        shown.sentence = super::elsewhere::several("/root/.openclaw/supervise", 2);
+    })
+}
+
 fn states() -> Vec<(&'static str, Shown)> {
-    answered_states().into_iter().chain(unanswered_states()).collect()
+    answered_states().into_iter().chain(unanswered_states()).chain([("several accounts", several())]).collect()
 }
 
 fn drawn(width: usize, has_colour: bool) -> String {
     let terminal = terminal(width, has_colour);
     let draw = |(name, mut shown): (&str, Shown)| {
-        (shown.severity, shown.sentence) = sentence(&shown, &terminal);
+        if shown.sentence.is_empty() {
+            (shown.severity, shown.sentence) = sentence(&shown, &terminal);
+        }
         format!("=== {name}\n{}\n", as_text(&shown, &terminal))
     };
     let text: String = states().into_iter().map(draw).collect();

@@ -2,13 +2,14 @@
 
 use super::past::WallTime;
 use super::shown::{
-    Elsewhere, Health, LastGateway, LastSupervisor, ProbeShown, Shown, StandbyShown, UnitShown, Urgency,
+    Elsewhere, FoundShown, Health, LastGateway, LastSupervisor, ProbeShown, Shown, StandbyShown, UnitShown, Urgency,
 };
 use crate::commands::terminal::{Style, Terminal};
 use crate::core::report::human;
 use crate::host::control::{LeaseReply, NextReply, RestartsReply, SupervisorReply};
 use jiff::Timestamp;
 use std::fmt::Display;
+use std::io;
 use std::time::Duration;
 
 impl Urgency {
@@ -19,6 +20,11 @@ impl Urgency {
             Self::Error => Style::Red,
         }
     }
+}
+
+/// The whole output of one look.
+pub(super) fn printed(shown: &Shown, is_json: bool, terminal: &Terminal) -> io::Result<String> {
+    if is_json { Ok(serde_json::to_string(shown)?) } else { Ok(as_text(shown, terminal)) }
 }
 
 /// A few aligned lines for a person.
@@ -55,9 +61,10 @@ pub(super) fn as_text(shown: &Shown, terminal: &Terminal) -> String {
         ("strays", strays_text(&shown.supervisor.strays), None),
         ("next", text.next(), None),
         ("unit", shown.unit.as_ref().map(unit_text), None),
-        ("store", Some(store_text(shown)), None),
+        ("store", Some(store_text(shown)).filter(|text| !text.is_empty()), None),
     ]);
     rows.extend(shown.standbys.iter().map(|standby| ("standby", Some(text.standby(standby)), None)));
+    rows.extend(shown.found.iter().filter(|_| shown.found.len() > 1).map(|one| ("found", Some(found_text(one)), None)));
     let rows: Vec<_> = rows.into_iter().filter_map(|(label, text, style)| Some((label, text?, style))).collect();
     format!("{sentence}\n\n{}", terminal.table(&rows))
 }
@@ -68,6 +75,12 @@ fn strays_text(strays: &[String]) -> Option<String> {
 
 fn store_text(shown: &Shown) -> String {
     format!("{}{}", shown.supervisor.store_dir, around(" of user ", shown.store_user.as_ref(), ""))
+}
+
+fn found_text(one: &FoundShown) -> String {
+    let store = around("; status --store-dir ", one.store_dir.as_ref(), "");
+    let store = if store.is_empty() { "; its settings cannot be read from here".to_owned() } else { store };
+    format!("{}{}{}{store}", one.name, around(" (", one.manager.as_ref(), ")"), around(": ", one.sentence.as_ref(), ""))
 }
 
 fn unit_text(unit: &UnitShown) -> String {
@@ -240,6 +253,9 @@ impl Text<'_> {
         let shown = self.shown;
         let NextReply { action, at, in_ms, of_ms, then, why } = &shown.next;
         let Some(action) = action else {
+            if shown.found.len() > 1 {
+                return None;
+            }
             let none = shown.supervisor.state == "none";
             return Some(if none { self.next_without() } else { "unknown: only the supervisor knows".to_owned() });
         };

@@ -49,6 +49,15 @@ impl LaunchdJob {
         self.words().iter().any(program::is_ours)
     }
 
+    /// As `launchctl print` shows it, such as `running`. `None` if the job is not loaded, or launchctl does not answer.
+    pub(in super::super) fn state(&self) -> Option<String> {
+        let mut command = Command::new("launchctl");
+        command.args(["print", &format!("gui/{}/{}", rustix::process::getuid().as_raw(), self.label())]);
+        let text = program::output(command).ok()?;
+        let state = text.lines().find_map(|line| line.trim().strip_prefix("state = "));
+        state.map(str::to_owned)
+    }
+
     pub(in super::super) fn seconds(&self, key: &str, default: u64) -> u64 {
         self.list[key].as_u64().unwrap_or(default)
     }
