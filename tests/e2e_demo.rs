@@ -147,33 +147,36 @@ fn the_demo_shows_every_chapter_in_order_and_leaves_nothing() {
     let mut demo = Demo::start(&hostile);
     for text in [
         "openclaw-supervise demo",
-        "[1/6] Start",
+        "[1/7] Start",
         " supervisor.started",
         " probe.verdict_changed free",
         " gateway.spawned       gateway 1",
         " gateway.listening     gateway 1",
         " gateway.started       gateway 1",
-        "[2/6] A duplicate start",
+        "[2/7] A duplicate start",
         " 2 conflict.detected",
         " 2 supervisor.stopped    exit code 78",
-        "[3/6] A crash",
+        "[3/7] A crash",
         "$ kill -KILL",
         " gateway.exited        gateway 1",
         " tree.killed           killed 2 leftover processes",
         " gateway.spawned       gateway 2",
         " gateway.started       gateway 2",
-        "[4/6] A freeze",
+        "[4/7] A freeze",
         "$ echo freeze",
         " liveness.missed       gateway 2",
         " gateway.hung          gateway 2",
         " tree.killed           killed 3 leftover processes",
         " gateway.started       gateway 3",
-        "[5/6] A restart on request",
-        "$ kill -USR1",
-        " restart.requested     requested by SIGUSR1",
+        "[5/7] A restart on request",
+        "$ openclaw-supervise restart",
+        " restart.requested     requested by control socket",
         " gateway.exited        gateway 3",
         " gateway.started       gateway 4",
-        "[6/6] Stop",
+        "[6/7] Looking back",
+        "$ openclaw-supervise status",
+        "$ openclaw-supervise explain incident",
+        "[7/7] Stop",
         "$ kill -TERM",
         " stop.requested        requested by SIGTERM",
         " supervisor.stopped    exit code 0",
@@ -191,8 +194,8 @@ fn the_demo_shows_every_chapter_in_order_and_leaves_nothing() {
     demo.read_to_end();
     let (status, stderr) = demo.wait();
     assert_eq!((status.code(), stderr.as_str()), (Some(0), ""), "{:#?}", demo.seen);
-    assert_eq!(count(&demo.seen, " gateway.spawned "), 4, "{:#?}", demo.seen);
-    assert_eq!(count(&demo.seen, " gateway.exited "), 4, "{:#?}", demo.seen);
+    assert_eq!(count(&demo.seen, "s   gateway.spawned "), 4, "{:#?}", demo.seen);
+    assert_eq!(count(&demo.seen, "s   gateway.exited "), 4, "{:#?}", demo.seen);
     demo.assert_nothing_is_left();
     for line in &demo.seen {
         assert!(line.chars().count() <= WIDTH && !line.contains(|c: char| c.is_control()), "{line:?}");
@@ -216,12 +219,12 @@ fn a_signal_at_any_moment_ends_the_demo_and_all_its_processes() {
         ("Settings", Signal::SIGINT),
         ("$ openclaw-supervise", Signal::SIGTERM),
         ("gateway.spawned", Signal::SIGINT),
-        ("[2/6]", Signal::SIGHUP),
+        ("[2/7]", Signal::SIGHUP),
         ("2 supervisor.started", Signal::SIGINT),
         ("$ kill -KILL", Signal::SIGINT),
         ("liveness.missed", Signal::SIGINT),
-        ("[5/6]", Signal::SIGQUIT),
-        ("$ kill -USR1", Signal::SIGTERM),
+        ("[5/7]", Signal::SIGQUIT),
+        ("$ openclaw-supervise restart", Signal::SIGTERM),
     ];
     std::thread::scope(|scope| {
         for (moment, signal) in moments {

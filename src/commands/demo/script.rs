@@ -3,7 +3,7 @@
 use super::error::{DemoError, STEP_TIME_MAX};
 use super::gateway;
 use super::sandbox::Sandbox;
-use super::supervisor::{self, LogLine, SETTINGS, STABLE_AFTER, SupervisorEvent, SupervisorProcess};
+use super::supervisor::{self, LogLine, SETTINGS, STABLE_AFTER, SupervisorEvent, SupervisorProcess, VerbProcess};
 use super::terminal_ui::{TerminalUi, Timing};
 use crate::cli::StandIn;
 use crate::core::{Moment, exit};
@@ -14,7 +14,10 @@ use std::io::{self, Write};
 use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
 
-const CHAPTERS: usize = 6;
+const CHAPTERS: usize = 7;
+
+/// The commands of the last look.
+const LOOKS: [&[&str]; 2] = [&["status"], &["explain", "incident"]];
 
 /// Marks the log lines of the second supervisor.
 pub(super) fn prefix(index: usize) -> char {
@@ -55,6 +58,7 @@ impl<'a, W: Write> Script<'a, W> {
         gateway = self.crash(&gateway).await?;
         self.freeze(&gateway).await?;
         self.restart().await?;
+        self.look_back().await?;
         self.stop().await?;
         Ok(std::mem::take(&mut self.timings))
     }
@@ -148,9 +152,36 @@ impl<'a, W: Write> Script<'a, W> {
     async fn restart(&mut self) -> Result<(), DemoError> {
         let about = "The gateway drains first; the next one starts when its whole process tree is gone.";
         self.chapter(5, "restart on request", "A restart on request", about).await?;
-        let begun = self.act(&format!("kill -USR1 {}    # the supervisor", self.first()?.pid()))?;
-        self.signal(Signal::SIGUSR1)?;
-        self.replacement("restart on request", "restart.requested", begun).await.map(drop)
+        let begun = self.act("openclaw-supervise restart")?;
+        let verb = self.verb(&["restart"])?;
+        self.replacement("restart on request", "restart.requested", begun).await?;
+        self.show(verb, "restart the gateway").await
+    }
+
+    /// What an operator sees who comes later.
+    async fn look_back(&mut self) -> Result<(), DemoError> {
+        let about =
+            "What is running, and why the frozen gateway was replaced. Ask in the morning: the record outlives both.";
+        self.chapter(6, "look back", "Looking back", about).await?;
+        for words in LOOKS {
+            self.act(&format!("openclaw-supervise {}", words.join(" ")))?;
+            let verb = self.verb(words)?;
+            self.show(verb, "show the record").await?;
+            self.pause(self.pace.after).await?;
+        }
+        Ok(())
+    }
+
+    fn verb(&self, words: &[&str]) -> Result<VerbProcess, DemoError> {
+        let (scratch, tag, width) = (self.sandbox.scratch(), self.sandbox.tag(), self.ui.width());
+        VerbProcess::start(words, scratch, tag, width).map_err(|error| DemoError::Act("start this program", error))
+    }
+
+    /// Waits until it has ended and shows what it printed.
+    async fn show(&mut self, verb: VerbProcess, what: &'static str) -> Result<(), DemoError> {
+        let missing = DemoError::Missing { step: self.step, event: "an answer" };
+        let printed = timeout_at(Instant::now() + STEP_TIME_MAX, verb.output()).await.map_err(|_| missing)?;
+        Ok(self.ui.printed(&printed.map_err(|error| DemoError::Act(what, error))?)?)
     }
 
     async fn stop(&mut self) -> Result<(), DemoError> {

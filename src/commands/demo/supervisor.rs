@@ -79,20 +79,71 @@ pub(super) struct SupervisorProcess {
     ended: Option<(Moment, ExitStatus)>,
 }
 
-impl SupervisorProcess {
-    /// `tag` is a variable for all its processes. The process group is its own, so that Ctrl-C reaches only the demo.
-    pub(super) fn start(scratch: &Path, (name, value): (&str, &str), gateway: StandIn) -> io::Result<Self> {
-        let program = std::env::current_exe()?;
-        let mut command = Command::new(&program);
-        command.args(arguments(gateway)).arg("--state-dir").arg(scratch);
-        command.arg("--").arg(&program).args(gateway_arguments(gateway));
-        // Settings of the user's own gateway must not reach this one.
-        for (name, _) in std::env::vars_os() {
-            if name.to_str().is_some_and(|name| name.starts_with("OPENCLAW_")) {
-                command.env_remove(name);
+/// This program without the settings of the user's own gateway.
+fn ours((name, value): (&str, &str)) -> io::Result<Command> {
+    let mut command = Command::new(std::env::current_exe()?);
+    for (name, _) in std::env::vars_os() {
+        if name.to_str().is_some_and(|name| name.starts_with("OPENCLAW_")) {
+            command.env_remove(name);
+        }
+    }
+    command.env(name, value).process_group(0);
+    Ok(command)
+}
+
+/// A verb that asks the supervisor, laid out for `width` columns. It is ended when this is dropped.
+pub(super) struct VerbProcess {
+    child: Child,
+    handle: Handle,
+    watch: EndWatch,
+}
+
+impl VerbProcess {
+    pub(super) fn start(words: &[&str], scratch: &Path, tag: (&str, &str), width: usize) -> io::Result<Self> {
+        let mut command = ours(tag)?;
+        command.args(words).arg("--state-dir").arg(scratch).env("COLUMNS", width.to_string());
+        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+        let handle = Handle::open(i32::try_from(child.id()).map_err(io::Error::other)?);
+        match handle.and_then(|handle| Ok((handle.watch()?, handle))) {
+            Ok((watch, handle)) => Ok(Self { child, handle, watch }),
+            Err(error) => {
+                let _gone = child.kill();
+                Err(error)
             }
         }
-        command.env(name, value).process_group(0);
+    }
+
+    /// What it printed, which fits into a pipe. It fails with any exit code but 0.
+    pub(super) async fn output(mut self) -> io::Result<String> {
+        let status = self.watch.exit(&self.handle).await?.status;
+        let mut text = String::new();
+        if let Some(mut out) = self.child.stdout.take() {
+            out.read_to_string(&mut text)?;
+        }
+        if let Some(mut err) = self.child.stderr.take().filter(|_| !status.success()) {
+            err.read_to_string(&mut text)?;
+        }
+        if status.success() {
+            Ok(text)
+        } else {
+            Err(io::Error::other(format!("exit code {}: {}", code(status), text.trim_end())))
+        }
+    }
+}
+
+impl Drop for VerbProcess {
+    fn drop(&mut self) {
+        // The sandbox kills one that still runs.
+        let _reaped = self.child.try_wait();
+    }
+}
+
+impl SupervisorProcess {
+    /// `tag` is a variable for all its processes. The process group is its own, so that Ctrl-C reaches only the demo.
+    pub(super) fn start(scratch: &Path, tag: (&str, &str), gateway: StandIn) -> io::Result<Self> {
+        let (mut command, program) = (ours(tag)?, std::env::current_exe()?);
+        command.args(arguments(gateway)).arg("--state-dir").arg(scratch);
+        command.arg("--").arg(&program).args(gateway_arguments(gateway));
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn()?;
         let handle = Handle::open(i32::try_from(child.id()).map_err(io::Error::other)?)?;
         let watch = handle.watch()?;

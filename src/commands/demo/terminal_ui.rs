@@ -1,4 +1,4 @@
-//! The demo's output: plain lines, no wider than [`WIDTH`].
+//! The demo's output: plain lines, no wider than the terminal.
 
 use super::super::terminal::{Style, Terminal, wrap};
 use super::supervisor::LogLine;
@@ -6,8 +6,14 @@ use crate::core::Moment;
 use std::io::{self, Write};
 use std::time::Duration;
 
-/// The narrowest terminal that the layout supports.
-pub(super) const WIDTH: usize = 100;
+/// Wider lines are hard to read, and a pipe has no width.
+const WIDTH_MAX: usize = 100;
+
+/// In fewer columns there is no room for a sentence behind the name of its event.
+const WIDTH_MIN: usize = 40;
+
+/// From here on a sentence stands behind the name of its event.
+const WIDE: usize = 80;
 
 /// The column of event sentences: after the time, the prefix and the longest event name.
 const SENTENCE_COLUMN: usize = 34;
@@ -29,12 +35,19 @@ pub(super) struct Timing {
 pub(super) struct TerminalUi<W> {
     out: W,
     terminal: Terminal,
+    /// In columns.
+    width: usize,
     begun: Moment,
 }
 
 impl<W: Write> TerminalUi<W> {
     pub(super) fn new(out: W, terminal: Terminal, begun: Moment) -> Self {
-        Self { out, terminal, begun }
+        let width = terminal.width().clamp(WIDTH_MIN, WIDTH_MAX);
+        Self { out, terminal, width, begun }
+    }
+
+    pub(super) fn width(&self) -> usize {
+        self.width
     }
 
     /// Sets the origin of the shown times.
@@ -48,13 +61,13 @@ impl<W: Write> TerminalUi<W> {
     }
 
     pub(super) fn paragraph(&mut self, text: &str) -> io::Result<()> {
-        let lines: Vec<String> = wrap(text, WIDTH - 2).iter().map(|line| format!("  {line}\n")).collect();
+        let lines: Vec<String> = wrap(text, self.width - 2).iter().map(|line| format!("  {line}\n")).collect();
         self.write(&lines.concat())
     }
 
     /// Settings with their defaults.
     pub(super) fn settings(&mut self, settings: &[(&str, &str, &str)]) -> io::Result<()> {
-        for pair in settings.chunks(2) {
+        for pair in settings.chunks(if self.width < WIDTH_MAX { 1 } else { 2 }) {
             let cells = pair.iter().map(|(flag, value, default)| {
                 let default = format!("(default {default})");
                 format!("{flag:<20}{value:>6}  {}", self.terminal.paint(Style::Dim, &format!("{default:<16}")))
@@ -72,10 +85,15 @@ impl<W: Write> TerminalUi<W> {
         self.paragraph(about)
     }
 
+    /// What a command printed.
+    pub(super) fn printed(&mut self, text: &str) -> io::Result<()> {
+        self.write(text)
+    }
+
     /// A command that has the effect of the script's next action.
     pub(super) fn command(&mut self, at: Moment, text: &str) -> io::Result<()> {
         let head = format!("{} {}", self.time(at), self.terminal.paint(Style::Cyan, "$"));
-        let lines = wrap(text, WIDTH - COMMAND_COLUMN);
+        let lines = wrap(text, self.width - COMMAND_COLUMN);
         let painted: Vec<String> = lines.iter().map(|line| self.terminal.paint(Style::Cyan, line)).collect();
         self.hang(&head, COMMAND_COLUMN, &painted)
     }
@@ -84,28 +102,48 @@ impl<W: Write> TerminalUi<W> {
     pub(super) fn event(&mut self, line: &LogLine, prefix: char) -> io::Result<()> {
         let time = self.time(line.at);
         let name = self.terminal.paint(Style::of_level(&line.level), &format!("{:<21}", line.event));
-        self.hang(&format!("{time} {prefix} {name}"), SENTENCE_COLUMN, &wrap(&line.sentence, WIDTH - SENTENCE_COLUMN))
+        let head = format!("{time} {prefix} {name}");
+        if self.width < WIDE {
+            let sentence = wrap(&line.sentence, self.width - COMMAND_COLUMN);
+            let rest = std::iter::once(String::new()).chain(sentence);
+            return self.hang(head.trim_end(), COMMAND_COLUMN, &rest.collect::<Vec<_>>());
+        }
+        self.hang(&head, SENTENCE_COLUMN, &wrap(&line.sentence, self.width - SENTENCE_COLUMN))
     }
 
     /// A head followed by lines that start at `column`.
     fn hang(&mut self, head: &str, column: usize, lines: &[String]) -> io::Result<()> {
         let rest = format!("\n{:column$}", "");
-        self.write(&format!("{}\n", format!("{head} {}", lines.join(&rest)).trim_end()))
+        let text = format!("{head} {}", lines.join(&rest));
+        let lines: Vec<&str> = text.lines().map(str::trim_end).collect();
+        self.write(&format!("{}\n", lines.join("\n")))
     }
 
     pub(super) fn table(&mut self, rows: &[Timing]) -> io::Result<()> {
         let head = self.terminal.paint(Style::Bold, "Measured, from the action to the event");
-        let columns = format!("  {:<24}{:>11}{:>14}{:>11}  {}", "", "noticed", "next spawn", "started", "supervisor");
+        // The end of a supervisor has a line of its own where it does not fit.
+        let (label, gap) = if self.width < WIDTH_MAX { (20, "") } else { (24, "   ") };
+        let end_column = self.width >= WIDE;
+        let cells = |label_text: &str, cells: [&str; 3], end: &str| {
+            let [noticed, spawned, started] = cells;
+            let row = format!("  {label_text:<label$}{noticed:>9}{gap}{spawned:>12}{gap}{started:>9}");
+            match end {
+                "" => row,
+                end if end_column => format!("{row}  {end}"),
+                end => format!("{row}\n    {end}"),
+            }
+        };
+        let columns = cells("", ["noticed", "next spawn", "started"], if end_column { "supervisor" } else { "" });
         let columns = self.terminal.paint(Style::Dim, columns.trim_end());
         self.write(&format!("\n{head}\n{columns}\n"))?;
         for row in rows {
             let cell = |time: Option<Duration>| time.map_or_else(|| "-".to_owned(), precise);
             let end = row.exited.map_or_else(
-                || "runs on".to_owned(),
+                || if end_column { "runs on".to_owned() } else { String::new() },
                 |(after, code)| format!("exit code {code} after {}", precise(after)),
             );
             let (noticed, spawned, started) = (cell(row.noticed), cell(row.spawned), cell(row.started));
-            self.write(&format!("  {:<24}{noticed:>11}{spawned:>14}{started:>11}  {end}\n", row.chapter))?;
+            self.write(&format!("{}\n", cells(row.chapter, [&noticed, &spawned, &started], &end)))?;
         }
         Ok(())
     }
@@ -143,6 +181,45 @@ fn precise(time: Duration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn shown_at(width: usize, draw: impl Fn(&mut TerminalUi<&mut Vec<u8>>) -> io::Result<()>) -> String {
+        let mut bytes = Vec::new();
+        let terminal = Terminal::fixed(Some(width), false, "UTC0", "2026-11-30T02:14:00Z");
+        draw(&mut TerminalUi::new(&mut bytes, terminal, Duration::from_secs(10))).unwrap();
+        String::from_utf8(bytes).unwrap()
+    }
+
+    #[test]
+    fn each_part_fits_the_terminal() {
+        let rows = [
+            Timing {
+                chapter: "duplicate start",
+                noticed: Some(Duration::from_micros(2800)),
+                exited: Some((Duration::from_micros(3300), 78)),
+                ..Timing::default()
+            },
+            Timing {
+                chapter: "restart on request",
+                noticed: Some(Duration::from_micros(840)),
+                spawned: Some(Duration::from_millis(812)),
+                started: Some(Duration::from_millis(2340)),
+                exited: None,
+            },
+        ];
+        for width in [60, 80, 200] {
+            let text = shown_at(width, |ui| {
+                ui.paragraph(&"word ".repeat(40))?;
+                ui.settings(&[("--hang-after", "1500ms", "60s"), ("--stop-timeout", "5s", "328s")])?;
+                ui.command(Duration::from_secs(11), &"word ".repeat(30))?;
+                ui.event(&line("free: connection refused on 127.0.0.1:40123, and a few words more"), '2')?;
+                ui.table(&rows)?;
+                ui.closing(true, "done")
+            });
+            let widest = text.lines().map(|line| line.chars().count()).max().unwrap();
+            assert!(widest <= width.min(WIDTH_MAX), "{widest} at {width}\n{text}");
+            insta::assert_snapshot!(format!("demo-{width}"), text);
+        }
+    }
 
     fn shown(colour: bool, draw: impl Fn(&mut TerminalUi<&mut Vec<u8>>) -> io::Result<()>) -> String {
         let mut bytes = Vec::new();
