@@ -97,8 +97,9 @@ pub fn command() -> Command {
 pub fn verb_like(word: &str) -> Option<String> {
     let is_near = |verb: &str| verb == word || (word.len() > 3 && strsim::osa_distance(verb, word) <= 1);
     let program = Cli::command();
-    let mut verbs = program.get_subcommands().filter(|verb| !verb.is_hide_set()).map(Command::get_name);
-    verbs.find(|verb| is_near(verb)).map(str::to_owned)
+    let verbs = program.get_subcommands().filter(|verb| !verb.is_hide_set());
+    let mut names = verbs.flat_map(Command::get_name_and_visible_aliases);
+    names.find(|name| is_near(name)).map(str::to_owned)
 }
 
 /// The help that a command line asks for, the program's name first.

@@ -10,6 +10,7 @@ const MEANT: &[(&str, &str)] = &[
     ("kill halt shutdown quit down terminate", "stop"),
     ("ps info list ls show state", "status"),
     ("health healthcheck ping", "probe"),
+    ("why", "explain"),
     ("history audit", "events"),
     ("check diagnose verify repair fix", "doctor"),
     ("enable", "install"),

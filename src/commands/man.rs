@@ -39,6 +39,7 @@ pub fn completions(shell: CompletionShell, out: &mut impl Write) -> Result<(), M
         let options = command.get_arguments().filter(|option| !added(option)).cloned();
         Command::new(command.get_name().to_owned())
             .about(command.get_about().cloned().unwrap_or_default())
+            .visible_aliases(command.get_visible_aliases().map(str::to_owned).collect::<Vec<_>>())
             .args(options.collect::<Vec<_>>())
     };
     let verbs = verbs(&program).filter(|verb| verb.get_name() != "help").map(own).collect::<Vec<_>>();
