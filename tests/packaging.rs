@@ -105,7 +105,7 @@ fn the_program_makes_the_completions_of_the_package() {
         assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
         String::from_utf8(output.stdout).unwrap().trim().to_owned()
     };
-    assert_eq!(completed("openclaw-supervise sta"), "status");
+    assert_eq!(completed("openclaw-supervise stat"), "status");
     assert_eq!(completed("openclaw-supervise completions ''"), "-h --help bash zsh fish");
     assert_eq!(completed("openclaw-supervise run --on-conflict ''"), "auto exit standby");
     fs::remove_dir_all(folder).unwrap();
