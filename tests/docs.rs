@@ -134,7 +134,8 @@ fn mistake(words: &[&str], options: &BTreeMap<String, BTreeSet<String>>) -> Opti
 }
 
 /// Options that stand alone in the docs and are another program's.
-const OF_OTHERS: [(&str, &str); 7] = [
+const OF_OTHERS: [(&str, &str); 8] = [
+    ("--max-old-space-size", "node"),
     ("--accept-risk", "openclaw onboard"),
     ("--wrapper", "openclaw gateway install"),
     ("--root", "cargo install"),

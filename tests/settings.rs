@@ -187,7 +187,7 @@ fn every_option_arrives_in_the_settings() {
                  --restart-window 8s --backoff-max 9s --stable-after 10s --boot-limit 11 --boot-window 12s \
                  --conflict-timeout 13s --conflict-exit-code 14 --on-conflict standby --lease heartbeat --on-store-lost keep \
                  --log-format text --log-level trace --pre-start before --pre-start-timeout 15s --post-stop after \
-                 --post-stop-timeout 16s --memory-max 2G --repair doctor --kill-strays --log-file l --termination-log m";
+                 --post-stop-timeout 16s --memory-max 2G --max-heap 3G --repair doctor --kill-strays --log-file l --termination-log m";
     let settings = home.run(&words.split_whitespace().collect::<Vec<_>>(), &[]);
     let seconds = Duration::from_secs;
     assert_eq!(
@@ -229,6 +229,7 @@ fn every_option_arrives_in_the_settings() {
     assert_eq!((settings.log.format, settings.log.level), (Format::Text, tracing::Level::TRACE));
     assert_eq!(settings.log_file, Some(LogFile { path: home.path("l"), format: Format::Text }));
     assert_eq!(settings.termination_log, TerminationLog::File(home.path("m")));
+    assert_eq!((settings.heap.mib, settings.heap.source.as_str()), (Some(3072), "--max-heap"));
     let exports: HashMap<&str, OsString> = settings.exports.into_iter().collect();
     let expected = [
         ("OPENCLAW_STATE_DIR", home.path("s").into_os_string()),
@@ -292,6 +293,27 @@ fn the_memory_of_a_gateway_is_limited_only_where_that_is_asked_for() {
         (&[], &[("OPENCLAW_SUPERVISE_MEMORY_MAX", "")], None),
     ] {
         assert_eq!(home.run(words, variables).policy.memory_max_kb, kb, "{words:?} {variables:?}");
+    }
+}
+
+#[test]
+fn the_heap_is_that_of_openclaws_service_and_node_options_of_the_user_stay() {
+    let home = Home::new();
+    fs::create_dir_all(home.path(".config/systemd/user")).unwrap();
+    let unit = ".config/systemd/user/openclaw-gateway-work.service";
+    fs::write(home.path(unit), "ExecStart=node --max-old-space-size=5120 index.js gateway\n").unwrap();
+    fs::create_dir_all(home.path(".openclaw")).unwrap();
+    fs::write(home.path(".openclaw/.env"), "NODE_OPTIONS=-r x\n").unwrap();
+    for (words, variables, mib, options) in [
+        (&["--profile", "work"][..], &[][..], Some(5120), Some("--max-old-space-size=5120")),
+        (&["--profile", "work", "--max-heap", "6G"], &[], Some(6144), Some("--max-old-space-size=6144")),
+        (&["--profile", "work", "--max-old-space-size", "700"], &[], Some(700), Some("--max-old-space-size=700")),
+        (&["--profile", "work", "--max-heap", "off"], &[], None, None),
+        (&[], &[("OPENCLAW_SUPERVISE_MAX_HEAP", "2G")], Some(2048), Some("-r x --max-old-space-size=2048")),
+        (&[], &[("NODE_OPTIONS", "--max-old-space-size=900")], Some(900), Some("--max-old-space-size=900")),
+    ] {
+        let heap = home.run(words, variables).heap;
+        assert_eq!((heap.mib, heap.node_options), (mib, options.map(OsString::from)), "{words:?} {variables:?}");
     }
 }
 

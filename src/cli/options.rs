@@ -1,8 +1,9 @@
 //! The options that stand before or after a verb; their defaults are those of `core::Policy`.
 
 use super::value::{Host, MemoryMax, StopTimeout};
-use super::value::{duration, host, memory_max, not_blank, positive_duration, profile, stop_timeout};
+use super::value::{duration, host, max_heap, memory_max, not_blank, positive_duration, profile, stop_timeout};
 use crate::core::policy::OnStoreLost;
+use crate::gateway::heap::HeapChoice;
 use crate::host::telemetry::Format;
 use crate::host::webhook::Template;
 use crate::store::BasisChoice;
@@ -62,6 +63,9 @@ pub struct Options {
     /// Restart the gateway when it and its children use more memory than this in 3 consecutive samples, such as 1500M or 2G [default: off] [env: OPENCLAW_SUPERVISE_MEMORY_MAX]
     #[arg(long, value_name = "SIZE|off", value_parser = memory_max, help_heading = "Health")]
     pub memory_max: Option<MemoryMax>,
+    /// Limit of the JavaScript heap of the gateway: Node's --max-old-space-size, in MiB or such as 6G; off = Node's default [default: auto = as OpenClaw's own service has it] [env: OPENCLAW_SUPERVISE_MAX_HEAP]
+    #[arg(long, alias = "max-old-space-size", value_name = "MIB|auto|off", value_parser = max_heap, help_heading = "Health")]
+    pub max_heap: Option<HeapChoice>,
 
     /// Let the gateway drain for this long after SIGTERM, then send SIGKILL [default: auto = 328s, or what the service manager or a container allows] [env: OPENCLAW_SUPERVISE_STOP_TIMEOUT]
     #[arg(long, value_name = "DURATION|auto", value_parser = stop_timeout, help_heading = "Stop")]

@@ -1,6 +1,7 @@
 //! The values of options. What these functions return as an error stands behind clap's `invalid value '...' for '...': `.
 
 use crate::core::report::Severity;
+use crate::gateway::heap::HeapChoice;
 use crate::host::telemetry::Format;
 use crate::host::webhook::Template;
 use crate::store::BasisChoice;
@@ -152,6 +153,20 @@ pub(super) fn memory_max(text: &str) -> Result<MemoryMax, &'static str> {
         None => Err("more memory than there can be; write it like 1500M or 2G, or off"),
         Some(kb) if kb < SMALLEST_KB => Err("less than 64M, with which no gateway starts; give it more, or off"),
         Some(kb) => Ok(MemoryMax::Kb(kb)),
+    }
+}
+
+/// As Node reads that of `--max-old-space-size` where it is a plain number: in MiB.
+pub(super) fn max_heap(text: &str) -> Result<HeapChoice, String> {
+    let text = text.trim();
+    if text == "auto" {
+        return Ok(HeapChoice::Auto);
+    }
+    let is_plain = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    match memory_max(&if is_plain { format!("{text}M") } else { text.to_owned() }) {
+        Ok(MemoryMax::Off) => Ok(HeapChoice::Off),
+        Ok(MemoryMax::Kb(kb)) => Ok(HeapChoice::Mib(kb / 1024)),
+        Err(why) => Err(format!("{why}, or auto")),
     }
 }
 

@@ -4,6 +4,7 @@ use crate::app::alerter::{Alerter, Channels, Office};
 use crate::app::{App, ControlServer, Diagnostics, End, Input, Reporter, Shell, Whereabouts};
 use crate::core::policy::OnStoreLost;
 use crate::core::{Event, Outcome, Policy, Report, Supervisor, exit};
+use crate::gateway::heap::NODE_OPTIONS;
 use crate::gateway::hooks::Hooks;
 use crate::gateway::incident::Surroundings;
 use crate::gateway::insiders::Insiders;
@@ -168,6 +169,8 @@ fn alerter(settings: &Settings, hooks: Hooks, inputs: mpsc::Sender<Input>) -> Op
         started_at: clock::stamp(),
         config: settings.config_path.clone(),
         store_dir: store_dir.clone(),
+        heap_mib: settings.heap.mib,
+        heap_source: settings.heap.source.clone(),
     };
     Alerter::start(Office { settings: alerts, channels, origin, store_dir, stable_after, facts, inputs })
 }
@@ -186,14 +189,17 @@ fn assemble(
         started_at: clock::stamp(),
         config: settings.config_path,
         store_dir: settings.store_dir,
+        heap_mib: settings.heap.mib,
+        heap_source: settings.heap.source,
     };
+    let node_options = settings.heap.node_options.map(|options| (NODE_OPTIONS, options));
     let mut command = settings.command.into_iter();
     let launch = Launch {
         key: process::key_of(key),
         program: command.next().unwrap_or_default().into(),
         arguments: command.collect(),
         config: facts.config.clone(),
-        exports: settings.exports,
+        exports: settings.exports.into_iter().chain(node_options).collect(),
     };
     let openclaw = Openclaw::of(&launch);
     let hooks = Hooks { openclaw: openclaw.clone(), ..hooks };

@@ -19,6 +19,8 @@ pub struct Resolved {
     /// What these files set in the gateway's own environment and is given to it from the start, for what stands before it:
     /// launchers, hooks, and releases that read fewer files.
     pub exports: Vec<(&'static str, OsString)>,
+    /// `NODE_OPTIONS` as the environment or these files have it.
+    pub node_options: Option<OsString>,
 }
 
 /// Reads the settings of the gateway anew. They may change while it runs.

@@ -5,6 +5,7 @@ pub mod endpoint;
 pub mod event_command;
 mod exit_watch;
 pub mod handoff;
+pub mod heap;
 pub mod hooks;
 pub mod incident;
 pub mod insiders;

@@ -11,6 +11,7 @@ pub mod descriptors;
 pub mod disposition;
 pub mod environment;
 pub mod folder;
+pub mod group_limits;
 pub mod hash;
 #[cfg_attr(
     all(target_os = "linux", target_env = "gnu"),

@@ -7,7 +7,7 @@ use crate::cli::{ConflictMode, MemoryMax, Options, RepairMode, StopTimeout};
 use crate::core::Policy;
 use crate::core::policy::OnConflict;
 use crate::host::manager::{self, DRAIN_WHOLE, ProcessManager};
-use crate::host::telemetry::Format;
+use crate::host::telemetry::{Format, LogFile};
 use crate::host::termination_log::TerminationLog;
 use std::time::Duration;
 
@@ -85,6 +85,11 @@ pub(super) fn log_settings(options: &Options, context: &ProcessContext) -> LogSe
         format: options.log_format.unwrap_or(default),
         level: options.log_level.unwrap_or(tracing::Level::INFO),
     }
+}
+
+pub(super) fn log_file(options: &Options, context: &ProcessContext) -> Option<LogFile> {
+    let path = paths::resolve(options.log_file.as_ref()?, context);
+    Some(LogFile { path, format: options.log_format.unwrap_or(Format::Json) })
 }
 
 /// Known without any other setting: it is for what is wrong with them, too.

@@ -5,15 +5,18 @@ use super::command;
 use super::common::Common;
 use super::paths::{self, NotWritable};
 use super::policy::{self, LogSettings};
+use super::process_context::ProcessContext;
+use super::target::Target;
 use super::usage_error::{UsageError, UsageErrors};
-use crate::cli::StopTimeout;
+use crate::cli::{Options, StopTimeout, is_profile};
 use crate::core::report::human;
 use crate::core::{Endpoint, Policy};
 use crate::gateway::endpoint::{Resolved, Resolver};
+use crate::gateway::heap::Heap;
 use crate::gateway::hooks::Commands;
 use crate::gateway::openclaw;
 use crate::host::manager::{DRAIN_WHOLE, ProcessManager};
-use crate::host::telemetry::{Format, LogFile};
+use crate::host::telemetry::LogFile;
 use crate::host::termination_log::TerminationLog;
 use crate::platform::random;
 use crate::store::BasisChoice;
@@ -43,6 +46,7 @@ pub struct Settings {
     pub policy: Policy,
     /// Whether a service manager that gives us less time for a stop is heeded.
     pub stop_timeout_is_auto: bool,
+    pub heap: Heap,
     pub hooks: Commands,
     pub alerts: AlertSettings,
     pub lease: BasisChoice,
@@ -64,6 +68,7 @@ pub(super) fn resolve(common: Common<'_>) -> Result<Box<Settings>, UsageErrors> 
     if policy.repair.is_some() && !handoff {
         errors.push(UsageError::RepairWithoutOpenclaw);
     }
+    let heap = heap(options, &command, &target, context);
     let program_word = command.first().cloned().unwrap_or_default();
     if let Some(program) = command.first_mut() {
         match command::find(program, context) {
@@ -105,10 +110,12 @@ pub(super) fn resolve(common: Common<'_>) -> Result<Box<Settings>, UsageErrors> 
             .warnings
             .into_iter()
             .chain(warnings)
+            .chain(heap.warning.clone())
             .chain(hooks.warnings)
             .chain(alerts.warnings.iter().cloned())
             .chain(cut)
             .collect(),
+        heap,
         alerts,
         lease: options.lease.unwrap_or_default(),
         endpoint,
@@ -117,12 +124,28 @@ pub(super) fn resolve(common: Common<'_>) -> Result<Box<Settings>, UsageErrors> 
         config_path: target.config_path,
         store_dir,
         log,
-        log_file: options.log_file.as_ref().map(|path| LogFile {
-            path: paths::resolve(path, context),
-            format: options.log_format.unwrap_or(Format::Json),
-        }),
+        log_file: policy::log_file(options, context),
         termination_log: policy::termination_log(options, context),
     }))
+}
+
+fn heap(options: &Options, command: &[OsString], target: &Target, context: &ProcessContext) -> Heap {
+    let profile = options.profile.as_deref().or(target.sources.command.profile.as_deref());
+    let node_options = target.resolved.node_options.as_deref();
+    Heap::resolve(options.max_heap.unwrap_or_default(), command, node_options, &openclaws_services(profile, context))
+}
+
+/// The files of the service that `openclaw gateway install` writes. None need exist.
+fn openclaws_services(profile: Option<&str>, context: &ProcessContext) -> Vec<PathBuf> {
+    let Some(home) = context.variable("HOME").map(PathBuf::from).or_else(context.home) else { return Vec::new() };
+    let inherited = context.variable("OPENCLAW_PROFILE").and_then(|name| name.into_string().ok());
+    let profile = profile.map(str::to_owned).or(inherited).filter(|name| is_profile(name) && name != "default");
+    let unit = profile.as_ref().map(|name| format!("-{name}")).unwrap_or_default();
+    let job = profile.unwrap_or_else(|| "gateway".to_owned());
+    vec![
+        home.join(format!(".config/systemd/user/openclaw-gateway{unit}.service")),
+        home.join(format!("Library/LaunchAgents/ai.openclaw.{job}.plist")),
+    ]
 }
 
 /// What to tell if a process manager does not wait for a whole drain.

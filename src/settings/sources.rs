@@ -9,6 +9,7 @@ use super::source_file::Findings;
 use super::{document, dot_env, listener, port};
 use crate::cli::Host;
 use crate::gateway::endpoint::{Resolved, Resolver};
+use crate::gateway::heap::NODE_OPTIONS;
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -87,7 +88,8 @@ impl Sources {
         let warnings = problems.into_iter().map(warn).chain(odd).collect();
         let exports = set.into_iter().filter(|(name, value)| name == PORT && port::of_variable(value).is_some());
         let exports = exports.map(|(_, value)| (PORT, value)).collect();
-        (Resolved { endpoint, is_guess, warnings, files: findings.files, exports }, findings.is_half_written)
+        let (files, node_options) = (findings.files, context.variable(NODE_OPTIONS));
+        (Resolved { endpoint, is_guess, warnings, files, exports, node_options }, findings.is_half_written)
     }
 
     /// Also returns whether nothing could be read, now or before.

@@ -147,7 +147,7 @@ impl SettingsReader {
 
     async fn read(&self) -> Option<Endpoint> {
         let resolver = self.resolver.clone();
-        let Resolved { endpoint, is_guess, warnings, files, exports } =
+        let Resolved { endpoint, is_guess, warnings, files, exports, .. } =
             self.reading.run(READ_TIME_MAX, move || resolver.resolve()).await.ok()?;
         {
             let mut known = self.known();

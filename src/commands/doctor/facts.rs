@@ -3,7 +3,6 @@
 pub(super) mod command_line;
 pub(super) mod container;
 pub(super) mod launchd;
-pub(super) mod limits;
 pub(super) mod machine;
 pub(super) mod openclaw;
 pub(super) mod program;

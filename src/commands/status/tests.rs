@@ -527,11 +527,23 @@ fn after_69_and_78_the_sentence_names_the_cause_and_what_to_do() {
 }
 
 #[test]
+fn the_limit_of_the_heap_has_a_row_where_it_is_known() {
+    let mut shown = up();
+    let row = |shown: &Shown| {
+        as_text(shown, &terminal(80, false)).lines().find(|line| line.starts_with("heap")).map(str::to_owned)
+    };
+    assert_eq!(row(&shown), None, "an earlier version does not tell");
+    (shown.supervisor.heap_mib, shown.supervisor.heap_source) = (Some(8192), Some("--max-heap".to_owned()));
+    assert!(row(&shown).is_some_and(|row| row.ends_with("up to 8192 MiB (--max-heap)")), "{:?}", row(&shown));
+}
+
+#[test]
 fn the_schema_documents_every_member_of_every_state_and_no_other() {
     let terminal = Terminal::utc();
     let values: Vec<Value> = states()
         .into_iter()
         .map(|(_, mut shown)| {
+            (shown.supervisor.heap_mib, shown.supervisor.heap_source) = (Some(8192), Some("--max-heap".to_owned()));
             (shown.severity, shown.sentence) = sentence(&shown, &terminal);
             serde_json::to_value(&shown).unwrap()
         })

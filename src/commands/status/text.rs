@@ -57,6 +57,7 @@ pub(super) fn as_text(shown: &Shown, terminal: &Terminal) -> String {
         ("restarted", text.restarted(), None),
         ("last end", text.last_end(), None),
         ("incident", text.incident(), None),
+        ("heap", heap_text(&shown.supervisor), None),
         ("output", shown.supervisor.output.clone(), None),
         ("strays", strays_text(&shown.supervisor.strays), None),
         ("next", text.next(), None),
@@ -67,6 +68,12 @@ pub(super) fn as_text(shown: &Shown, terminal: &Terminal) -> String {
     rows.extend(shown.found.iter().filter(|_| shown.found.len() > 1).map(|one| ("found", Some(found_text(one)), None)));
     let rows: Vec<_> = rows.into_iter().filter_map(|(label, text, style)| Some((label, text?, style))).collect();
     format!("{sentence}\n\n{}", terminal.table(&rows))
+}
+
+/// The limit of the JavaScript heap.
+fn heap_text(supervisor: &SupervisorReply) -> Option<String> {
+    let source = supervisor.heap_source.as_ref()?;
+    Some(supervisor.heap_mib.map_or_else(|| source.clone(), |mib| format!("up to {mib} MiB ({source})")))
 }
 
 fn strays_text(strays: &[String]) -> Option<String> {

@@ -20,6 +20,9 @@ pub struct Facts {
     /// The gateway's config file.
     pub config: PathBuf,
     pub store_dir: PathBuf,
+    /// The limit of the JavaScript heap of the gateways that we start, and where it comes from.
+    pub heap_mib: Option<u64>,
+    pub heap_source: String,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -48,6 +51,8 @@ pub struct SupervisorReply {
     pub store_dir: String,
     pub url: String,
     pub port: u16,
+    pub heap_mib: Option<u64>,
+    pub heap_source: Option<String>,
     pub stop_timeout_ms: Option<u64>,
     pub ends_within_ms: Option<u64>,
     pub output: Option<String>,
@@ -131,6 +136,8 @@ impl StatusReply {
                 store_dir: facts.store_dir.to_string_lossy().into_owned(),
                 url: status.endpoint.to_string(),
                 port: status.endpoint.port,
+                heap_mib: facts.heap_mib,
+                heap_source: Some(facts.heap_source.clone()),
                 stop_timeout_ms: Some(milliseconds(status.stop_timeout)),
                 ends_within_ms: status.ends_within.map(milliseconds),
                 output: status.output,

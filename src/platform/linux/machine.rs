@@ -9,6 +9,14 @@ pub fn boot_id() -> Option<String> {
     trimmed("/proc/sys/kernel/random/boot_id")
 }
 
+/// The physical memory in bytes, see proc(5).
+#[must_use]
+pub fn memory() -> Option<u64> {
+    let table = fs::read_to_string("/proc/meminfo").ok()?;
+    let row = table.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+    row.split_ascii_whitespace().next()?.parse::<u64>().ok()?.checked_mul(1024)
+}
+
 /// A kind of namespace, see namespaces(7).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Namespace {

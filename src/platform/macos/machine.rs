@@ -9,6 +9,12 @@ pub fn boot_id() -> Option<String> {
     text_of(c"kern.bootsessionuuid")
 }
 
+/// The physical memory in bytes.
+#[must_use]
+pub fn memory() -> Option<u64> {
+    number_of(c"hw.memsize")
+}
+
 /// A kind of namespace of Linux.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Namespace {

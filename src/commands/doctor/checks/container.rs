@@ -176,7 +176,7 @@ pub(in super::super) fn state(folder: &Path, network: Option<&str>, lease: Basis
 mod tests {
     use super::super::tests::listing;
     use super::*;
-    use crate::commands::doctor::facts::limits::GroupLimits;
+    use crate::platform::group_limits::GroupLimits;
 
     fn facts() -> ContainerFacts {
         ContainerFacts {

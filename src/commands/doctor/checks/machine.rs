@@ -166,7 +166,7 @@ fn clock(facts: &MachineFacts, in_container: bool) -> Finding {
 mod tests {
     use super::super::tests::listing;
     use super::*;
-    use crate::commands::doctor::facts::limits::Used;
+    use crate::platform::group_limits::Used;
 
     fn facts() -> MachineFacts {
         MachineFacts { now_ms: BUILT_MS + 1, is_synchronised: Some(true), ..MachineFacts::default() }

@@ -1,8 +1,8 @@
 //! The container that we run in, if any, and its limits; and the file system of the state.
 
-use super::limits::{self, GroupLimits};
 use super::program::is_ours;
 use crate::host::manager::{self, Container};
+use crate::platform::group_limits::{self, GroupLimits};
 use crate::platform::{filesystem, proc};
 use std::ffi::OsStr;
 use std::path::Path;
@@ -40,7 +40,7 @@ pub(in super::super) fn gather(
         sign: container.map(|container| container.sign.clone()),
         ends_with_us: container.is_some_and(|container| container.ends_with_us),
         init: proc::command_of(1),
-        limits: pid.map(limits::of).unwrap_or_default(),
+        limits: pid.map(group_limits::of).unwrap_or_default(),
         heap: node_options.and_then(OsStr::to_str).and_then(heap),
         memory_limit: memory_limit_kb.map(|kb| kb * 1024),
         stop_timeout,

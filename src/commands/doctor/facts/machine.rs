@@ -1,7 +1,7 @@
 //! The machine: its disks, memory, processes, descriptors and clock.
 
-use super::limits::{self, Used};
 use crate::host::clock;
+use crate::platform::group_limits::{self, Used};
 use crate::platform::machine;
 use rustix::fs::{StatVfsMountFlags, statvfs};
 use std::fs;
@@ -47,7 +47,7 @@ pub(in super::super) fn gather(
     dirs: &[&Path],
     newest_ms: Option<i64>,
 ) -> MachineFacts {
-    let (memory, tasks) = pid.map(limits::usage_of).unwrap_or_default();
+    let (memory, tasks) = pid.map(group_limits::usage_of).unwrap_or_default();
     MachineFacts {
         disks: disks(dirs),
         memory_available: available(&fs::read_to_string("/proc/meminfo").unwrap_or_default()),

@@ -8,31 +8,33 @@ const NO_LIMIT_MIN: u64 = 1 << 62;
 
 /// The lowest limits of a control group and of those above it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(in super::super) struct GroupLimits {
+pub struct GroupLimits {
     /// In bytes.
-    pub(in super::super) memory: Option<u64>,
-    pub(in super::super) pids: Option<u64>,
+    pub memory: Option<u64>,
+    pub pids: Option<u64>,
     /// In percent of one processor.
-    pub(in super::super) cpu_percent: Option<u64>,
+    pub cpu_percent: Option<u64>,
 }
 
 /// What a control group uses, and its limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in super::super) struct Used {
-    pub(in super::super) used: u64,
-    pub(in super::super) limit: u64,
+pub struct Used {
+    pub used: u64,
+    pub limit: u64,
 }
 
 impl Used {
     /// Whether less than a tenth is left.
-    pub(in super::super) fn is_nearly_all(self) -> bool {
+    #[must_use]
+    pub fn is_nearly_all(self) -> bool {
         self.used > self.limit / 10 * 9
     }
 }
 
 /// The use of memory in bytes, without the page cache that the kernel would reclaim first, and of processes: each of the group
 /// that has the least left.
-pub(in super::super) fn usage_of(pid: i32) -> (Option<Used>, Option<Used>) {
+#[must_use]
+pub fn usage_of(pid: i32) -> (Option<Used>, Option<Used>) {
     let lines = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
     usage(&lines, Path::new("/sys/fs/cgroup"))
 }
@@ -60,7 +62,8 @@ fn number(group: &Path, file: &str) -> Option<u64> {
 }
 
 /// The limits of a process.
-pub(in super::super) fn of(pid: i32) -> GroupLimits {
+#[must_use]
+pub fn of(pid: i32) -> GroupLimits {
     let lines = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
     read(&lines, Path::new("/sys/fs/cgroup"))
 }
