@@ -98,7 +98,11 @@ impl Terminal {
     }
 
     /// As a test needs it. `zone`: as in `TZ`, such as `CET-1`; `now`: RFC 3339.
+    ///
+    /// # Panics
+    /// If one of them is not.
     #[cfg(test)]
+    #[must_use]
     pub fn fixed(width: Option<usize>, has_colour: bool, zone: &str, now: &str) -> Self {
         let now: Timestamp = now.parse().unwrap();
         let (zone, fixed_now) = (TimeZone::posix(zone).unwrap(), Some(now.as_millisecond()));

@@ -204,11 +204,12 @@ async fn events_are_shown_oldest_first_as_text_or_as_the_objects_of_the_log() {
     let at = "2027-01-15T08:00:00.005Z";
     let told = json!({
         "event": "gateway.exited", "at": at, "level": level, "message": message, "generation": 1, "pid": 9, "cause": "hung"
-    });
+    })
+    .to_string();
     for words in [["--lines", "1"], ["--since", "2027-01-15T08:00:00Z"], ["--level", "error"], ["--level", "warning"]] {
         let objects = Verb::new(&stage, &[&["events", "--json"][..], &words].concat()).run().await;
         let last = objects.out.lines().last().unwrap_or_default();
-        assert_eq!(last == told.to_string(), words[1] != "error", "{words:?}: {last}");
+        assert_eq!(last == told, words[1] != "error", "{words:?}: {last}");
     }
     let late = Verb::new(&stage, &["events", "--since", "2027-01-15T08:00:01Z"]).run().await;
     assert_eq!((late.code, late.out.as_str()), (0, ""));

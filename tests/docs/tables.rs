@@ -31,11 +31,12 @@ pub(crate) fn update() {
 
 /// The lines that only one of two texts has, in order.
 pub(crate) fn difference(is: &str, should: &str) -> String {
-    let only = |text: &str, other: &str, mark: char| -> String {
+    let only = |text: &str, other: &str, mark: &str| -> String {
         let other: Vec<&str> = other.lines().collect();
-        text.lines().filter(|line| !other.contains(line)).map(|line| format!("{mark} {line}\n")).collect()
+        let lines = text.lines().filter(|line| !other.contains(line));
+        lines.flat_map(|line| [mark, " ", line, "\n"]).collect()
     };
-    only(is, should, '-') + &only(should, is, '+')
+    only(is, should, "-") + &only(should, is, "+")
 }
 
 /// A row for each option of `run`, in the groups of its help.
@@ -80,7 +81,7 @@ fn typed(option: &Arg) -> String {
     let flag =
         option.get_long().map_or_else(|| format!("-{}", option.get_short().unwrap()), |long| format!("--{long}"));
     let value = option.get_value_names().filter(|_| option.get_num_args().unwrap().takes_values());
-    match value.map(|names| names.concat()) {
+    match value.map(<[clap::builder::Str]>::concat) {
         None => format!("`{flag}`"),
         Some(value) if value.contains('|') => format!("`{flag}` {}", value.replace('|', ", ")),
         Some(value) => format!("`{flag} {value}`"),

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 /// An event for the core, or a fact that only the judge is told.
 #[derive(Debug, Clone)]
+#[expect(clippy::large_enum_variant, reason = "nearly all of them are events")]
 pub(crate) enum Input {
     Event(Event),
     /// How many processes of this gateway live.

@@ -68,7 +68,7 @@ fn check(schema: &Value, value: &Value, path: &str, found: &mut Vec<String>) {
                 }
             }
         }
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+        Value::Null | Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
     }
 }
 
@@ -83,7 +83,6 @@ fn members(schema: &Value, path: &str, found: &mut BTreeSet<String>) {
 
 fn present(value: &Value, path: &str, found: &mut BTreeSet<String>) {
     match value {
-        Value::Null => {}
         Value::Array(items) => items.iter().for_each(|item| present(item, &format!("{path}[]"), found)),
         Value::Object(own) => own.iter().for_each(|(name, value)| present(value, &format!("{path}.{name}"), found)),
         Value::Bool(_) | Value::Number(_) | Value::String(_) => {}

@@ -152,13 +152,16 @@ mod tests {
     use super::*;
     use crate::commands::doctor::facts::systemd::tests::unit;
 
+    /// What it is, the properties of the unit, and the end on record.
+    type Case<'a> = (&'a str, &'a [(&'a str, &'a str)], Option<Ended>);
+
     #[test]
     fn each_state_of_a_unit_is_told_with_its_cause_and_what_to_do() {
         let ended = |code, reason: &str| Some(Ended { at_ms: 1, code, reason: reason.to_owned() });
         let failed = |status, result| {
             [("ActiveState", "failed"), ("ExecMainCode", "1"), ("ExecMainStatus", status), ("Result", result)]
         };
-        let cases: [(&str, &[(&str, &str)], Option<Ended>); 14] = [
+        let cases: [Case; 14] = [
             ("running", &[("ActiveState", "active")], None),
             ("starting", &[("ActiveState", "activating"), ("SubState", "start")], None),
             ("stopped on request", &[("ActiveEnterTimestampMonotonic", "1")], None),

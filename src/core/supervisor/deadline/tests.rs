@@ -47,7 +47,7 @@ fn table() -> Vec<(&'static str, State, Option<u64>)> {
     };
     let pending = Pending { generation: 1, pid: 7, run: run(), cause: Cause::CleanExit, at: NOW };
     let dead = Leader::Dead { death: ExitStatus::Code(1), at: NOW, drained: false, reason: "crashed" };
-    let hung = Hung { last_good: Duration::ZERO, failed_probes: 3, why: "silent", limit: Duration::from_secs(60) };
+    let hung = Hung { last_good: Duration::ZERO, failed_probes: 3, why: "silent", limit: Duration::from_mins(1) };
     let ending = Ending {
         child,
         run: run(),
