@@ -18,7 +18,7 @@ pub use reporter::Reporter;
 pub use shell::{Prepared, Shell, Whereabouts};
 
 use crate::core::supervisor::{Effects, JUMP_MIN, LATE};
-use crate::core::{Effect, Event, LeaseAnswer, Moment, Notice, Outcome, Report, Request, Supervisor, Tally};
+use crate::core::{Effect, Event, LeaseAnswer, Moment, Notice, Outcome, Report, Request, Requester, Supervisor, Tally};
 use crate::gateway::sample::Sampling;
 use crate::host::clock::{self, SuspendClock};
 use crate::host::control::Query;
@@ -183,6 +183,13 @@ impl App {
                 self.manager.queue(notice);
             }
             Effect::Report(report) => {
+                match &report {
+                    Report::SupervisionPaused { period, reason, by } => {
+                        self.shell.keep_pause(Some((*period, reason, by)))
+                    }
+                    Report::SupervisionResumed { .. } => self.shell.keep_pause(None),
+                    _ => {}
+                }
                 self.reporter.report(&report);
                 if matches!(report, Report::StandbyEntered { .. })
                     && self.core.lease().is_none()
@@ -240,10 +247,15 @@ impl App {
     }
 
     /// The lease begins, and what the store has said since then follows.
-    fn enter(&mut self, Entrance { ticket, answer, support, socket }: Entrance) {
+    fn enter(&mut self, Entrance { ticket, answer, support, socket, pause }: Entrance) {
         self.control_server.serve(socket, &self.reporter);
         self.own.extend(support.map(|support| Event::Negotiated { support }));
         self.own.push_back(Event::Leased { ticket, answer });
+        // Before any look at the port is back.
+        self.own.extend(pause.map(|(pause, how)| {
+            let by = Requester { how, pid: None, uid: None, command: None, inside: None };
+            Event::PauseRequested { pause: Some(pause), by }
+        }));
         for news in self.held.take().into_iter().flatten() {
             let event = self.take_news(news);
             self.own.extend(event);
@@ -293,6 +305,7 @@ impl App {
                 let _gone = answer.send((self.core.status(clock::now()), self.tally.clone()));
                 None
             }
+            Query::Pause { pause, by } => Some(Event::PauseRequested { pause, by }),
             Query::Request { request, by } => {
                 if matches!(request, Request::Stop | Request::Detach) {
                     // After the request itself.

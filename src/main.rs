@@ -126,6 +126,7 @@ fn invoke(invocation: Invocation, guard: Guard) -> u8 {
         Invocation::Doctor(settings) => ask(&settings.subject, exit::FAILURE, commands::doctor::run(&settings, out)),
         Invocation::Events(settings) => ask(&settings.subject, exit::FAILURE, commands::events::run(&settings, out)),
         Invocation::Explain(settings) => ask(&settings.subject, exit::FAILURE, commands::explain::run(&settings, out)),
+        Invocation::Pause(settings) => ask(&settings.subject, exit::FAILURE, commands::pause::run(&settings, out)),
         Invocation::Request(settings) => ask(&settings.subject, exit::FAILURE, commands::ask::run(&settings, out)),
         Invocation::Notify(settings) => ask(&settings.subject, exit::FAILURE, commands::notify::run(&settings, out)),
         Invocation::Metrics(settings) => ask(&settings.subject, NOT_HEALTHY, commands::metrics::run(&settings, out)),

@@ -27,14 +27,15 @@ pub use install::{Scope, ServiceSettings};
 pub use policy::{LogSettings, termination_log};
 pub use process_context::{Environment, ProcessContext};
 pub use query_settings::{
-    DoctorSettings, EventsSettings, ExplainSettings, Fix, LogsSettings, MetricsSettings, NotifySettings, ProbeSettings,
-    Question, RequestSettings, StatusSettings, Subject,
+    DoctorSettings, EventsSettings, ExplainSettings, Fix, LogsSettings, MetricsSettings, NotifySettings, PauseSettings,
+    ProbeSettings, Question, RequestSettings, StatusSettings, Subject,
 };
 pub use run_settings::Settings;
 pub use usage_error::{UsageError, UsageErrors};
 
 use crate::cli::{self, Cli, CompletionShell, Demo, StandIn, Verb};
 use crate::core::Request;
+use crate::core::event::PauseRequest;
 use crate::gateway::verb::other_verb;
 use common::Common;
 use std::ffi::OsString;
@@ -56,6 +57,8 @@ pub enum Invocation {
     Metrics(Box<MetricsSettings>),
     /// `restart`, `stop`, `retry-now` and `start-now`.
     Request(Box<RequestSettings>),
+    /// `pause` and `resume`.
+    Pause(Box<PauseSettings>),
     Demo(Demo),
     Completions(CompletionShell),
     /// The page of a verb, or of the program.
@@ -138,6 +141,11 @@ pub fn resolve(cli: &Cli, context: &ProcessContext) -> Result<Invocation, UsageE
         Some(Verb::Stop { timeout, .. }) => request(Request::Stop, *timeout, false)?,
         Some(Verb::RetryNow { timeout, force, .. }) => request(retry(*force), *timeout, false)?,
         Some(Verb::StartNow { timeout, force, .. }) => request(retry(*force), *timeout, true)?,
+        Some(Verb::Pause { period, reason, .. }) => {
+            let pause = PauseRequest { period: *period, reason: reason.clone() };
+            Invocation::Pause(Box::new(common().pause(Some(pause))?))
+        }
+        Some(Verb::Resume { .. }) => Invocation::Pause(Box::new(common().pause(None)?)),
         Some(Verb::Notify { .. }) => Invocation::Notify(Box::new(common().notify()?)),
         Some(Verb::Metrics { prometheus, .. }) => Invocation::Metrics(Box::new(common().metrics(*prometheus)?)),
         Some(Verb::Demo(_)) if !cli.typed.is_empty() => return Err(UsageError::DemoWithOptions.into()),

@@ -1,6 +1,7 @@
 //! What the loop is told, on its one channel.
 
 use super::shell::Prepared;
+use crate::core::event::PauseRequest;
 use crate::core::handoff::Support;
 use crate::core::{Event, Generation, LeaseAnswer};
 use crate::gateway::adopt::Found;
@@ -36,6 +37,8 @@ pub struct Entrance {
     /// What is known of the handoff from an earlier supervisor.
     pub support: Option<Support>,
     pub socket: io::Result<BoundSocket>,
+    /// The pause that an earlier supervisor was in, and who asked for it.
+    pub pause: Option<(PauseRequest, String)>,
 }
 
 impl From<Event> for Input {

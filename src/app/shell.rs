@@ -33,7 +33,7 @@ use crate::host::control::{BoundSocket, IsInside};
 use crate::platform::claim::Server;
 use crate::platform::standard_streams;
 use crate::platform::thread::BlockingCall;
-use crate::store::Store;
+use crate::store::{PauseKeeper, RecordedPause, Store};
 use hook_calls::HookCalls;
 use preparation::{Preparation, Site, Start};
 use records::Records;
@@ -71,6 +71,7 @@ pub struct Shell {
     departure: Option<Departure>,
     /// The kill of a tree that was begun last, with the look for strays after it.
     killing: Option<JoinHandle<()>>,
+    pause: PauseKeeper,
     /// Keeps the log file small.
     bounding: BlockingCall,
     /// The last look at the members of the gateway, before we end.
@@ -102,6 +103,7 @@ impl Shell {
             prober: Arc::new(prober),
             orphans: Orphans::survey(),
             gateway: None,
+            pause: PauseKeeper::in_folder(&diagnostics.store_dir),
             handoff: Handoff::of(openclaw.clone(), &diagnostics.store_dir),
             openclaw,
             diagnostics,
@@ -143,15 +145,17 @@ impl Shell {
         self.records.enter_lease(left);
         let (launch, clear_hooks) = (Arc::clone(&self.launch), self.hooks.leaves());
         let (handoff, inputs) = (self.handoff.clone(), self.inputs.clone());
+        let store_dir = self.diagnostics.store_dir.clone();
         let looks = move || {
             process::clear_leaves(&launch);
             clear_hooks();
-            (handoff.recall(), bind())
+            (handoff.recall(), RecordedPause::read(&store_dir), bind())
         };
         tokio::spawn(async move {
             let looked = BlockingCall::default().run(ENTERING_TIME_MAX, looks).await;
-            let (support, socket) = looked.unwrap_or_else(|error| (None, Err(error)));
-            let _closed = inputs.send(Input::Entered(Box::new(Entrance { ticket, answer, support, socket }))).await;
+            let (support, pause, socket) = looked.unwrap_or_else(|error| (None, None, Err(error)));
+            let entrance = Entrance { ticket, answer, support, socket, pause };
+            let _closed = inputs.send(Input::Entered(Box::new(entrance))).await;
         });
     }
 
@@ -392,6 +396,14 @@ impl Shell {
                 Event::AdoptFailed { generation, why: error.to_string() }
             }
         })
+    }
+
+    /// Records a pause, or (`None`) its end.
+    pub(super) fn keep_pause(&self, pause: Option<(Duration, &str, &str)>) {
+        match pause {
+            Some((period, reason, by)) => self.pause.keep(period, reason, by),
+            None => self.pause.forget(),
+        }
     }
 
     pub(super) fn remember(&mut self, generation: Generation, fact: Fact) {

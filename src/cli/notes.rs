@@ -154,6 +154,24 @@ pub const NOTES: &[VerbNotes] = &[
         ],
     },
     VerbNotes {
+        verb: "pause",
+        examples: &["openclaw-supervise pause --for 20m --reason 'gdb on the gateway'"],
+        codes: &[
+            (exit::OK, "paused"),
+            (exit::FAILURE, "the supervisor is ending, or does not answer"),
+            (NOT_RUNNING, "no supervisor is running"),
+        ],
+    },
+    VerbNotes {
+        verb: "resume",
+        examples: &["openclaw-supervise resume"],
+        codes: &[
+            (exit::OK, "the supervision goes on, or was not paused"),
+            (exit::FAILURE, "the supervisor does not answer"),
+            (NOT_RUNNING, "no supervisor is running, and no pause is on record"),
+        ],
+    },
+    VerbNotes {
         verb: "notify",
         examples: &[
             "openclaw-supervise notify --test --notify @/etc/openclaw/notify",

@@ -1,6 +1,7 @@
 //! The values of options. What these functions return as an error stands behind clap's `invalid value '...' for '...': `.
 
 use crate::core::report::Severity;
+use crate::core::supervisor::PAUSE_MAX;
 use crate::gateway::heap::HeapChoice;
 use crate::host::telemetry::Format;
 use crate::host::webhook::Template;
@@ -118,6 +119,14 @@ pub(super) fn positive_duration(text: &str) -> Result<Duration, &'static str> {
     match duration(text)? {
         Duration::ZERO => Err("must be more than zero"),
         duration => Ok(duration),
+    }
+}
+
+/// Of a pause.
+pub(super) fn pause_period(text: &str) -> Result<Duration, &'static str> {
+    match positive_duration(text)? {
+        period if period > PAUSE_MAX => Err("must be at most 24h"),
+        period => Ok(period),
     }
 }
 

@@ -2,7 +2,9 @@
 
 use super::options::Options;
 use super::time::{Since, since};
-use super::value::{DecisionSubject, decision_subject, duration, not_blank, positive_duration, profile, severity};
+use super::value::{
+    DecisionSubject, decision_subject, duration, not_blank, pause_period, positive_duration, profile, severity,
+};
 use crate::core::report::Severity;
 use clap::{Args, Subcommand, ValueEnum, ValueHint};
 use std::ffi::OsString;
@@ -163,6 +165,24 @@ pub enum Verb {
         /// Wait this long for the answer [default: 10s]
         #[arg(long, value_name = "DURATION", value_parser = positive_duration)]
         timeout: Option<Duration>,
+        #[command(flatten)]
+        options: Options,
+    },
+    /// Neither replace nor start the gateway for a while, to work on it by hand; stops work as ever
+    #[command(args_override_self = true)]
+    Pause {
+        /// How long, at most 24h; it ends by itself
+        #[arg(long = "for", value_name = "DURATION", value_parser = pause_period, default_value = "20m")]
+        period: Duration,
+        /// Why, for those who look
+        #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
+        reason: String,
+        #[command(flatten)]
+        options: Options,
+    },
+    /// End a pause
+    #[command(args_override_self = true)]
+    Resume {
         #[command(flatten)]
         options: Options,
     },

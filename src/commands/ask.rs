@@ -1,12 +1,13 @@
 //! `restart`, `stop`, `retry-now` and `start-now`: one request to the running supervisor, and its outcome.
 
 use super::outcome::{NOT_RUNNING, RequestOutcome, print};
+use super::pause;
 use super::record::{LastOwner, OwnerSeen, StoreRecord};
 use super::start;
 use crate::core::report::human;
 use crate::core::{Request, exit};
 use crate::host::clock;
-use crate::host::control::{Connection, ConnectionError, StatusReply, asking};
+use crate::host::control::{Connection, ConnectionError, PausedReply, StatusReply, asking};
 use crate::host::manager::{self, ProcessManager};
 use crate::platform::proc;
 use crate::settings::RequestSettings;
@@ -33,6 +34,8 @@ struct Before {
     manager: String,
     /// A requested restart waits for its pace.
     restart_waits: bool,
+    /// Until when the supervision is paused.
+    paused: Option<PausedReply>,
 }
 
 /// Asks, waits for the outcome, prints it as one line and returns the exit code. A stop under a service manager first
@@ -57,7 +60,8 @@ pub async fn run(settings: &RequestSettings, out: &mut impl io::Write) -> io::Re
 }
 
 async fn before(store_dir: &Path) -> Result<Before, ConnectionError> {
-    let (connection, StatusReply { supervisor, generation, restarts, .. }) = Connection::status(store_dir).await?;
+    let (connection, StatusReply { supervisor, generation, restarts, paused, .. }) =
+        Connection::status(store_dir).await?;
     let pid = connection.pid();
     Ok(Before {
         pid,
@@ -66,11 +70,17 @@ async fn before(store_dir: &Path) -> Result<Before, ConnectionError> {
         state: supervisor.state,
         manager: supervisor.manager.unwrap_or_default(),
         restart_waits: restarts.waiting_ms.is_some(),
+        paused,
     })
 }
 
 async fn pursue(settings: &RequestSettings, before: &Before, out: &mut impl io::Write) -> io::Result<RequestOutcome> {
     let (request, store_dir) = (settings.request, settings.subject.store_dir.as_path());
+    if let Some(paused) = &before.paused
+        && is_retry(request)
+    {
+        return Ok(RequestOutcome::bad(pause::refusal(paused)));
+    }
     if is_retry(request) && !is_waiting(&before.state) && !before.restart_waits {
         return Ok(RequestOutcome::good(format!(
             "nothing was waiting: the supervisor is {}",
@@ -87,7 +97,8 @@ async fn pursue(settings: &RequestSettings, before: &Before, out: &mut impl io::
     };
     if let Some(within) = answer["paced"]["in_ms"].as_u64() {
         let within = Duration::from_millis(within);
-        print(&merged(within, answer["paced"]["why"].as_str().unwrap_or_default()), out)?;
+        let now = if before.paused.is_some() { "resume" } else { "restart --force" };
+        print(&merged(within, answer["paced"]["why"].as_str().unwrap_or_default(), now), out)?;
         if answer["inside"] == true || within > settings.timeout {
             return Ok(RequestOutcome::good("accepted; its outcome is not waited for"));
         }
@@ -103,10 +114,10 @@ async fn pursue(settings: &RequestSettings, before: &Before, out: &mut impl io::
 }
 
 /// When a request is served that came too fast.
-fn merged(within: Duration, why: &str) -> String {
+fn merged(within: Duration, why: &str, now: &str) -> String {
     let time = clock::time_in(within);
     format!(
-        "restart merged; at {time} at the latest, in {}, because of {why}; now: openclaw-supervise restart --force",
+        "restart merged; at {time} at the latest, in {}, because of {why}; now: openclaw-supervise {now}",
         human(within)
     )
 }
@@ -205,8 +216,16 @@ impl Before {
 }
 
 async fn failure(settings: &RequestSettings, error: &ConnectionError) -> RequestOutcome {
+    let outcome = unanswered(&settings.subject.store_dir, settings.port, error).await;
+    if settings.starts_service && outcome.code == NOT_RUNNING {
+        return start::service_of(&settings.subject.store_dir, settings.replacement_timeout).await;
+    }
+    outcome
+}
+
+/// Why no supervisor answers, and what to do.
+pub(super) async fn unanswered(store_dir: &Path, port: u16, error: &ConnectionError) -> RequestOutcome {
     let ConnectionError::Absent = error else { return RequestOutcome::bad(error.to_string()) };
-    let store_dir = &settings.subject.store_dir;
     let standbys = Connection::standbys(store_dir).await;
     if let Some(pid) = standbys.first().and_then(|(pid, standby)| pid.or(standby.supervisor.pid)) {
         return RequestOutcome::bad(format!(
@@ -215,13 +234,10 @@ async fn failure(settings: &RequestSettings, error: &ConnectionError) -> Request
         ));
     }
     let owner = StoreRecord::open(store_dir).ok().flatten().and_then(|record| record.owner());
-    let port = owner.as_ref().and_then(|owner| owner.place.as_ref()).map_or(settings.port, |(_, port)| *port);
+    let port = owner.as_ref().and_then(|owner| owner.place.as_ref()).map_or(port, |(_, port)| *port);
     let seen = OwnerSeen::look(store_dir, owner.as_ref(), port).await;
     let trouble = seen.trouble(store_dir).unwrap_or_default();
     let who = match (seen, owner) {
-        (OwnerSeen::Nowhere | OwnerSeen::OtherStore { dir: Some(_), .. }, _) if settings.starts_service => {
-            return start::service_of(store_dir, settings.replacement_timeout).await;
-        }
         (OwnerSeen::Nowhere | OwnerSeen::OtherStore { dir: Some(_), .. }, _) => {
             let dir = store_dir.display();
             let trouble = if trouble.is_empty() { trouble } else { format!(" ({trouble})") };

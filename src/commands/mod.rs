@@ -17,6 +17,7 @@ pub mod man;
 pub mod metrics;
 pub mod notify;
 mod outcome;
+pub mod pause;
 pub mod probe;
 mod record;
 pub mod run;

@@ -41,6 +41,15 @@ impl Request {
     }
 }
 
+/// A pause of the supervision.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PauseRequest {
+    /// For how long.
+    pub period: Duration,
+    /// Why, for people. May be empty.
+    pub reason: String,
+}
+
 /// Who asked.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Requester {
@@ -443,6 +452,13 @@ pub enum Event {
         /// Who.
         by: Requester,
     },
+    /// Hands off for a while, or hands on again.
+    PauseRequested {
+        /// For how long, and why. `None` ends the pause.
+        pause: Option<PauseRequest>,
+        /// Who.
+        by: Requester,
+    },
     /// The machine slept: the boot-time clock ran ahead of the monotonic one.
     ClockJumped {
         /// By how much.
@@ -467,6 +483,7 @@ impl Event {
             | Self::TreeGone { generation, .. } => Some(*generation),
             Self::Start
             | Self::Tick
+            | Self::PauseRequested { .. }
             | Self::Leased { .. }
             | Self::OwnerAsked { .. }
             | Self::LeaseLost { .. }

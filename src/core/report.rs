@@ -415,6 +415,20 @@ reports! {
             Some(delay) => format!("a restart requested by {by} is merged into one within {}: {why}", human(*delay)),
             None => format!("a restart requested by {by} is merged: {why}"),
         };
+    SupervisionPaused { period: Duration, reason: String, by: String } =>
+        "supervision.paused", Warning, [for_ms = period, reason, by],
+        format!(
+            "supervision is paused for {} by {by}{}{reason}; until then no gateway is replaced or started; 'openclaw-supervise \
+             resume' ends it",
+            human(*period),
+            if reason.is_empty() { "" } else { ": " }
+        );
+    SupervisionResumed { why: String } =>
+        "supervision.resumed", Info, [why],
+        format!("supervision goes on: {why}");
+    PauseRefused { why: &'static str } =>
+        "supervision.pause_refused", Warning, [why],
+        format!("cannot pause: {why}");
     RetryRequested { by: Requester } =>
         "retry.requested", Info, [by, by_pid = by.pid, by_uid = by.uid],
         format!("requested by {by}");

@@ -44,6 +44,8 @@ pub struct Status {
     pub restart_paced: Option<(Duration, String)>,
     /// How long until we are gone, at most. `None` unless we are ending.
     pub ends_within: Option<Duration>,
+    /// In how long a pause of the supervision ends, its reason, and who asked for it.
+    pub paused: Option<(Duration, String, String)>,
     /// What will happen next.
     pub next: Next,
 }
@@ -52,7 +54,10 @@ impl Status {
     /// In how long the planned start comes, if one waits for its time.
     #[must_use]
     pub fn wait(&self) -> Option<Duration> {
-        self.next.within.filter(|_| self.state == "backing_off")
+        match &self.paused {
+            Some((within, ..)) => Some(*within),
+            None => self.next.within.filter(|_| self.state == "backing_off"),
+        }
     }
 
     /// What there is to say of us in a manager's list of services: one line that stays the same for as long as nothing
@@ -66,7 +71,7 @@ impl Status {
     #[must_use]
     pub fn sentence_until(&self, end: Option<&str>) -> String {
         let Next { action, why, .. } = &self.next;
-        let sentence = match (&self.gateway, self.state) {
+        let gateway = match (&self.gateway, self.state) {
             (Some(gateway), state) => gateway.sentence(self.generation, state),
             (None, "standby") => format!("standing by: {why}"),
             (None, "stopping") => format!("killing what is left of gateway {}", self.generation),
@@ -74,6 +79,15 @@ impl Status {
             (None, "exited") => why.clone(),
             (None, "backing_off") if let Some(end) = end => format!("waiting until {end} to {action}: {why}"),
             (None, _) => format!("waiting to {action}: {why}"),
+        };
+        let sentence = match &self.paused {
+            Some((_, reason, _)) => {
+                let (until, colon) =
+                    (end.map(|end| format!(" until {end}")), if reason.is_empty() { "" } else { ": " });
+                let gateway = self.gateway.as_ref().map_or_else(|| "no gateway runs".to_owned(), |_| gateway);
+                format!("supervision is paused{}{colon}{reason}; {gateway}", until.unwrap_or_default())
+            }
+            None => gateway,
         };
         shorten(sentence.replace(|letter: char| letter.is_control(), " "))
     }
@@ -167,6 +181,7 @@ mod tests {
             strays: Vec::new(),
             restart_waits: None,
             restart_paced: None,
+            paused: None,
             ends_within: None,
             next: Next { action, within: Some(Duration::from_secs(7)), of: None, then: None, why: why.to_owned() },
         }

@@ -36,6 +36,7 @@ mod launcher;
 mod lease;
 mod notify;
 mod paced;
+mod pause;
 mod port;
 mod recovery;
 mod requests;
@@ -57,8 +58,10 @@ use super::restart_policy::{Plan, RestartPolicy, Run};
 use super::{Generation, Moment, Notice, Observation, Owner, Policy, Readiness, Usage, exit};
 use crate::prelude::*;
 use core::time::Duration;
+pub use pause::PAUSE_MAX;
 use state::{
-    Confirmation, EvidenceFound, Fence, LauncherExit, Lost, Merged, Poll, ProbePurpose, Repair, State, Streak, Update,
+    Confirmation, EvidenceFound, Fence, LauncherExit, Lost, Merged, Paused, Poll, ProbePurpose, Repair, State, Streak,
+    Update,
 };
 
 /// A step that comes this much after its deadline means that we stood still: a paused VM or a SIGSTOP. Half a window
@@ -89,6 +92,7 @@ pub struct Supervisor {
     state: State,
     intent: Intent,
     merged: Merged,
+    paused: Option<Paused>,
     /// The youngest generation. Events that speak of another one are dropped.
     generation: Generation,
     /// The youngest probe. Answers to another one are dropped.
@@ -157,6 +161,7 @@ impl Supervisor {
             state: State::Idle,
             intent: Intent::Run,
             merged: Merged::default(),
+            paused: None,
             generation: 0,
             ticket: 0,
             awake_since: Moment::ZERO,
@@ -205,6 +210,7 @@ impl Supervisor {
         let late = self.stood_still(now);
         if let Event::ClockJumped { by } = &event {
             self.note_sleep(*by);
+            self.shorten_pause(*by);
         }
         // Nothing else is done before this, but news that it depends on is taken in first.
         let is_news = matches!(
@@ -261,12 +267,14 @@ impl Supervisor {
             Event::Consumed { ticket, word } => self.on_consumed(now, ticket, &word, fx),
             Event::OutputMoved { to } => self.on_output_moved(to, fx),
             Event::StopBudget { timeout } => self.policy.stop_timeout = timeout,
+            Event::PauseRequested { pause, by } => self.on_pause_requested(now, pause, &by, fx),
             Event::Requested { request, by } => self.on_requested(now, request, by, fx),
             Event::ClockJumped { by } => self.on_clock_jumped(now, by, fx),
         }
         // A gateway may just have come to life.
         self.check_confirmation(now, fx);
         if is_tick {
+            self.tick_pause(now, fx);
             self.tick_merged(now, fx);
         }
         self.hasten_merged(now);
@@ -431,6 +439,10 @@ impl Supervisor {
     }
 
     fn start_after(&mut self, now: Moment, at: Moment, why: &str, after_failure: bool, fx: &mut Effects) {
+        let (at, why) = match self.paused_until().filter(|until| *until > at) {
+            Some(until) => (until, &*format!("{}; {why}", self.pause_reason().unwrap_or_default())),
+            None => (at, why),
+        };
         let delay = at.saturating_sub(now);
         let pace = Box::new(self.restarts.facts(now, &self.policy));
         fx.push(Effect::Report(Report::RestartScheduled { delay, why: why.to_owned(), after_failure, pace }));

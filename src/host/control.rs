@@ -22,7 +22,9 @@ pub use metrics::{GatewayMetrics, MetricsReply, TotalReply};
 pub use session::{ENDING, IsInside, Query, identify};
 pub use slots::CLIENTS_MAX;
 pub use socket::{BoundSocket, NAME, SocketFile, standby_name};
-pub use status::{Facts, GatewayReply, LeaseReply, NextReply, ProbeReply, RestartsReply, StatusReply, SupervisorReply};
+pub use status::{
+    Facts, GatewayReply, LeaseReply, NextReply, PausedReply, ProbeReply, RestartsReply, StatusReply, SupervisorReply,
+};
 
 use session::Shared;
 use socket::may_ask;

@@ -6,6 +6,7 @@ use super::policy::LogSettings;
 use super::run_settings::{self, Settings};
 use super::usage_error::UsageErrors;
 use crate::cli::{DecisionSubject, Options, ProbeFlags, Since, shell_word};
+use crate::core::event::PauseRequest;
 use crate::core::report::Severity;
 use crate::core::{Endpoint, Policy, Request};
 use crate::gateway::endpoint::Resolved;
@@ -116,6 +117,14 @@ pub struct RequestSettings {
     pub replacement_timeout: Duration,
     /// `start-now`: where no supervisor runs, its service is started.
     pub starts_service: bool,
+}
+
+#[derive(Debug, Clone)]
+pub struct PauseSettings {
+    pub subject: Subject,
+    pub port: u16,
+    /// `None`: the pause is ended.
+    pub pause: Option<PauseRequest>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -241,6 +250,10 @@ impl Common<'_> {
     pub(super) fn metrics(mut self, is_prometheus: bool) -> Result<MetricsSettings, UsageErrors> {
         let exposition = if is_prometheus { Exposition::Prometheus } else { Exposition::OpenMetrics };
         Ok(MetricsSettings { subject: self.subject()?, exposition })
+    }
+
+    pub(super) fn pause(mut self, pause: Option<PauseRequest>) -> Result<PauseSettings, UsageErrors> {
+        Ok(PauseSettings { subject: self.subject()?, port: self.target.resolved.endpoint.port, pause })
     }
 
     pub(super) fn request(

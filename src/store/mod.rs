@@ -34,6 +34,7 @@ mod lease;
 mod lock;
 mod messages;
 mod ownership;
+mod pause;
 mod reader;
 mod record;
 mod schema;
@@ -49,6 +50,7 @@ pub use folder::make as make_folder;
 pub use identity::Identity;
 pub use lease::LeaseRow;
 pub use messages::{BasisChoice, Limits, News, Place, SpawnIntent};
+pub use pause::{PauseKeeper, RecordedPause};
 pub use reader::{LeaseOwner, StoreReader, is_locked};
 pub use record::GenerationRecord;
 

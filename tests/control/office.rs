@@ -269,6 +269,7 @@ pub(crate) fn full() -> Status {
         strays: Vec::new(),
         restart_waits: None,
         restart_paced: None,
+        paused: None,
         ends_within: None,
         next: Next {
             action: "look at the gateway again",

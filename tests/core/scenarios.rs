@@ -33,6 +33,8 @@ mod moved;
 mod notices;
 #[path = "../scenarios/pace.rs"]
 mod pace;
+#[path = "../scenarios/pause.rs"]
+mod pause;
 #[path = "../scenarios/port.rs"]
 mod port;
 #[path = "../scenarios/requests.rs"]

@@ -64,6 +64,7 @@ fn numbers<'a>(input: &'a mut Input, judge: &Judge) -> Option<(&'a mut u64, u64)
             | Event::OutputMoved { .. }
             | Event::StopBudget { .. }
             | Event::Requested { .. }
+            | Event::PauseRequested { .. }
             | Event::ClockJumped { .. },
         )
         | Input::Suspended(_) => None,

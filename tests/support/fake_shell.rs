@@ -356,6 +356,7 @@ impl FakeShell {
             | Event::OutputMoved { .. }
             | Event::StopBudget { .. }
             | Event::Requested { .. }
+            | Event::PauseRequested { .. }
             | Event::ClockJumped { .. } => {}
         }
     }
@@ -393,6 +394,7 @@ impl FakeShell {
             | Event::OutputMoved { .. }
             | Event::StopBudget { .. }
             | Event::Requested { .. }
+            | Event::PauseRequested { .. }
             | Event::ClockJumped { .. } => true,
         }
     }

@@ -86,7 +86,7 @@ fn judge(verdict: Verdict, gateway: bool, is_in_view: bool) -> Health {
 
 /// `pid`: that of the supervisor as it is seen from here.
 fn of_supervisor(settings: &StatusSettings, reply: StatusReply, pid: Option<i32>) -> Shown {
-    let StatusReply { supervisor, gateway, mut lease, generation, restarts, next, .. } = reply;
+    let StatusReply { supervisor, gateway, mut lease, generation, restarts, next, paused, .. } = reply;
     if supervisor.state == "standby" && lease.held == Some(false) {
         // It speaks of itself; the lease is another one's.
         lease.held = lease.owner_pid.map(|_| true);
@@ -107,6 +107,7 @@ fn of_supervisor(settings: &StatusSettings, reply: StatusReply, pid: Option<i32>
         generation,
         restarts,
         next,
+        paused,
         answered_by: "supervisor",
         elsewhere,
         last,
@@ -129,6 +130,7 @@ fn blank(settings: &StatusSettings) -> Shown {
         generation: None,
         restarts: RestartsReply::default(),
         next: NextReply::default(),
+        paused: None,
         answered_by: NEITHER,
         trouble: None,
         elsewhere: None,

@@ -6,6 +6,7 @@ use crate::cli::shell_word;
 use crate::commands::terminal::{Terminal, span};
 use crate::core::exit;
 use crate::core::report::human;
+use crate::host::control::PausedReply;
 use jiff::Timestamp;
 use std::fmt::Display;
 use std::time::Duration;
@@ -13,7 +14,12 @@ use std::time::Duration;
 /// The sentence, and how bad it is.
 pub(super) fn sentence(shown: &Shown, terminal: &Terminal) -> (Urgency, String) {
     let line = Wording { shown, terminal };
-    if shown.answered_by == "supervisor" { line.answered() } else { line.unanswered() }
+    let (urgency, said) = if shown.answered_by == "supervisor" { line.answered() } else { line.unanswered() };
+    match &shown.paused {
+        // Nothing is done about what else there is to say.
+        Some(paused) => (if urgency == Urgency::Info { Urgency::Warning } else { urgency }, line.paused(paused, &said)),
+        None => (urgency, said),
+    }
 }
 
 struct Wording<'a> {
@@ -53,6 +59,16 @@ impl Wording<'_> {
             "exited" => (Urgency::Warning, "the supervisor is exiting".to_owned()),
             state => (Urgency::Warning, self.between(state)),
         }
+    }
+
+    fn paused(&self, paused: &PausedReply, said: &str) -> String {
+        let until = paused.until.as_deref().and_then(|at| Some(at.parse::<Timestamp>().ok()?.as_millisecond()));
+        let until = until.map(|at| format!(" until {}, {}", self.terminal.minute(at), self.terminal.relative(at)));
+        let reason = if paused.reason.is_empty() { String::new() } else { format!(" ({})", paused.reason) };
+        format!(
+            "supervision is paused{}{reason}; {said}; `openclaw-supervise resume` ends the pause",
+            until.unwrap_or_default()
+        )
     }
 
     /// `down since 10:24, 12 min ago: `

@@ -2,7 +2,9 @@
 
 use super::past::{RecordedPast, WallTime};
 use crate::core::{Observation, Readiness, exit};
-use crate::host::control::{GatewayReply, LeaseReply, NextReply, RestartsReply, StatusReply, SupervisorReply};
+use crate::host::control::{
+    GatewayReply, LeaseReply, NextReply, PausedReply, RestartsReply, StatusReply, SupervisorReply,
+};
 use crate::platform::machine;
 use serde::Serialize;
 
@@ -51,6 +53,7 @@ pub(super) struct Shown {
     pub(super) generation: Option<u64>,
     pub(super) restarts: RestartsReply,
     pub(super) next: NextReply,
+    pub(super) paused: Option<PausedReply>,
     pub(super) answered_by: &'static str,
     pub(super) trouble: Option<String>,
     pub(super) elsewhere: Option<Elsewhere>,

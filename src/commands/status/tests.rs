@@ -9,7 +9,9 @@ use super::shown::{
 use super::text::as_text;
 use crate::commands::record::Entry;
 use crate::commands::terminal::Terminal;
-use crate::host::control::{GatewayReply, LeaseReply, NextReply, RestartsReply, StatusReply, SupervisorReply};
+use crate::host::control::{
+    GatewayReply, LeaseReply, NextReply, PausedReply, RestartsReply, StatusReply, SupervisorReply,
+};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
@@ -148,6 +150,7 @@ fn up() -> Shown {
             ..RestartsReply::default()
         },
         next: next("probe the gateway", 15, "it is healthy"),
+        paused: None,
         answered_by: "supervisor",
         trouble: None,
         elsewhere: None,
@@ -321,6 +324,19 @@ fn answered_states() -> Vec<(&'static str, Shown)> {
                     then: Some("gateway 4".to_owned()),
                     ..next("kill what is left of the gateway", 323, "it drains: a restart was requested")
                 };
+            }),
+        ),
+        (
+            "paused",
+            with(up(), |shown| {
+                shown.next = next("resume the supervision", 1200, "supervision is paused: gdb");
+                shown.paused = Some(PausedReply {
+                    until: Some(stamp(1200)),
+                    in_ms: Some(1_200_000),
+                    reason: "gdb".to_owned(),
+                    by: "control socket: pause from pid 7 (openclaw-supervise pause)".to_owned(),
+                });
+                shown.restarts.waiting_ms = Some(126_000);
             }),
         ),
         (

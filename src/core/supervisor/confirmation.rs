@@ -63,9 +63,12 @@ impl Supervisor {
         let is_fresh = age < CONFIRMED_FOR;
         if is_fresh
             && self.confirmation.overdue.take().is_some()
-            && let State::Probing { .. } = self.state
+            && let State::Probing { poll, .. } = &mut self.state
         {
-            self.probe(now, ProbeScope::Port, fx);
+            match self.paused.as_ref() {
+                Some(paused) => *poll = Poll::Due(paused.until),
+                None => self.probe(now, ProbeScope::Port, fx),
+            }
         }
     }
 

@@ -66,6 +66,7 @@ impl Supervisor {
             .chain(follow)
             .chain(self.confirmation_deadline())
             .chain(self.merged_deadline())
+            .chain(self.paused_until())
             .min()
     }
 
@@ -87,6 +88,8 @@ impl Supervisor {
             State::Hooking(hooking) => Some(hooking.deadline()),
             State::Spawning(_) if self.has(Fault::LostSpawnWaitedFor) => Some(Moment::MAX),
             State::Spawning(spawning) => Some(spawning.until),
+            // Nothing is held against it in a pause.
+            State::Starting { poll, .. } | State::Running { poll, .. } if self.is_paused() => Some(poll.wake(policy)),
             State::Starting { poll, boot, .. } => Some(sooner(poll.wake(policy), boot.deadline(policy))),
             State::Running { poll, liveness, overuse, .. } => {
                 let weighed = match overuse {

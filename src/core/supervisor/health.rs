@@ -25,7 +25,7 @@ const SAMPLES_OVER: u32 = 3;
 impl Supervisor {
     pub(super) fn tick_starting(&mut self, now: Moment, fx: &mut Effects) {
         let State::Starting { child, poll, boot } = &mut self.state else { return };
-        let is_over = boot.deadline(&self.policy).is_some_and(|at| at <= now);
+        let is_over = boot.deadline(&self.policy).is_some_and(|at| at <= now) && self.paused.is_none();
         let (generation, budget) = (self.generation, self.policy.startup_timeout);
         if is_over && !boot.is_alive(now, &self.policy) {
             if let Some(stall) = boot.stall(now, &self.policy) {
@@ -195,7 +195,7 @@ impl Supervisor {
     fn check_hung(&mut self, now: Moment, fx: &mut Effects) {
         let generation = self.generation;
         let State::Running { child, poll, started, liveness, stable, overuse } = &mut self.state else { return };
-        let Some(hung) = liveness.hung(now, &self.policy) else { return };
+        let Some(hung) = liveness.hung(now, &self.policy).filter(|_| self.paused.is_none()) else { return };
         // It is over its memory limit as well, and is ended for that.
         if let Overuse::Proven { .. } = overuse {
             return self.end_for_memory(now, EvidenceFound::default(), fx);
@@ -254,6 +254,9 @@ impl Supervisor {
         }
         // A sample that could not be taken says nothing.
         let (Some(limit_kb), Some(tree_rss_kb)) = (limit, tree_rss_kb) else { return };
+        if self.paused.is_some() {
+            return forget_overuse(overuse);
+        }
         let Overuse::Samples(samples) = overuse else { return };
         // One that ends or restarts of its own accord is about to give memory back; what it keeps shows once it serves.
         *samples = if tree_rss_kb > limit_kb && liveness.is_serving() { *samples + 1 } else { 0 };
@@ -261,6 +264,11 @@ impl Supervisor {
             self.weigh(now, Excess { tree_rss_kb, limit_kb }, fx);
         }
     }
+}
+
+/// It is counted anew.
+pub(super) fn forget_overuse(overuse: &mut Overuse) {
+    *overuse = Overuse::Samples(0);
 }
 
 /// Reports what keeps a gateway from answering. `told` is a blocked write that is to be reported now.

@@ -40,7 +40,8 @@ impl Supervisor {
     pub(super) fn restart_gate(&self, now: Moment) -> Option<(Moment, String)> {
         let at = self.gate_of_present(now)?;
         let at = self.merged.waiting.as_ref().map_or(at, |(_, waits)| at.min(*waits));
-        (at > now).then(|| (at, self.restarts.pace_reason(now, &self.policy)))
+        let why = || self.pause_reason().unwrap_or_else(|| self.restarts.pace_reason(now, &self.policy));
+        (at > now).then(|| (at, why()))
     }
 
     /// The same without regard to one that waits already. Where nothing serves that a restart would interrupt, the pace is
@@ -52,6 +53,13 @@ impl Supervisor {
             }
             self.restarts.start_gate(now, &self.policy)
         };
+        if let (
+            Some(until),
+            State::Starting { .. } | State::Running { .. } | State::Examining(_) | State::Adopting(_),
+        ) = (self.paused_until(), &self.state)
+        {
+            return Some(until);
+        }
         match &self.state {
             // The start that was asked for is under way, and has a pace of its own.
             State::Running { stable: true, .. }
@@ -88,6 +96,7 @@ impl Supervisor {
 
     fn may_serve_merged(&self) -> bool {
         self.intent == Intent::Run
+            && !self.is_paused()
             && self.lost.is_none()
             && matches!(self.state, State::Starting { .. } | State::Running { .. })
     }

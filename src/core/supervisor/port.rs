@@ -21,9 +21,15 @@ impl Supervisor {
     pub(super) fn look_at_port(&mut self, now: Moment, judging: ProbePurpose, fx: &mut Effects) {
         // Where the start would have to wait, what the port shows now would be old by then.
         let is_held = self.is_unconfirmed();
-        let poll = Poll::Due(if is_held { Moment::MAX } else { now });
+        let held = if is_held { Some(Moment::MAX) } else { self.paused_until() };
+        let poll = Poll::Due(held.unwrap_or(now));
+        // In a pause its port may be in use by what the operator tries; and it would be long ago that the hook ran.
+        let judging = match judging {
+            ProbePurpose::Prepared if self.is_paused() => ProbePurpose::Nothing,
+            judging => judging,
+        };
         self.state = State::Probing { poll, watch: Watch::default(), judging };
-        if !is_held {
+        if held.is_none() {
             self.probe(now, ProbeScope::Port, fx);
         }
     }

@@ -375,6 +375,15 @@ pub(super) struct Lost {
     pub(super) by: Moment,
 }
 
+/// The supervision is paused.
+#[derive(Debug, Clone)]
+pub(super) struct Paused {
+    pub(super) until: Moment,
+    pub(super) reason: String,
+    /// Who asked, for people.
+    pub(super) by: String,
+}
+
 /// The requests of the present gateway's time that were not served at once.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Merged {

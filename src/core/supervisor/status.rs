@@ -33,6 +33,10 @@ impl Supervisor {
             restart_waits: self.merged.waiting.as_ref().map(|(_, at)| at.saturating_sub(now)),
             restart_paced: self.restart_gate(now).map(|(at, why)| (at.saturating_sub(now), why)),
             ends_within: self.ends_within(now),
+            paused: self
+                .paused
+                .as_ref()
+                .map(|paused| (paused.until.saturating_sub(now), paused.reason.clone(), paused.by.clone())),
             next: self.next(now),
         }
     }
@@ -169,7 +173,17 @@ impl Supervisor {
         };
         let condition = self.condition().map(|condition| format!("it {condition}"));
         let owner = self.owner_ahead().map(|pid| format!("another supervisor holds the lease (pid {pid})"));
+        let paused = self.pause_reason();
         let (action, within, why) = match &self.state {
+            State::Probing { .. }
+            | State::BackingOff { .. }
+            | State::Awaiting(_)
+            | State::Starting { .. }
+            | State::Running { .. }
+                if let Some(why) = paused.as_deref() =>
+            {
+                ("resume the supervision", self.paused_until().and_then(within), why)
+            }
             State::Leasing { owner: Some(Rival { gone_by: Some(gone_by), .. }), .. } => {
                 ("take the lease", within(*gone_by), "its owner is stopping; waiting for its end")
             }

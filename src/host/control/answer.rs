@@ -1,11 +1,13 @@
 //! What a client may ask, and the lines that answer it, see docs/CONTROL.md.
 
 use crate::core::Request;
+use crate::core::event::PauseRequest;
+use crate::core::supervisor::PAUSE_MAX;
 use serde::Serialize;
 use serde_json::{Value, json};
 use std::time::Duration;
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Ask {
     Status,
     Metrics,
@@ -13,9 +15,12 @@ pub(super) enum Ask {
     Watch,
     /// Do this, and send every report from now on.
     Do(Request),
+    /// Pause the supervision, or go on, and send every report from now on.
+    Pause(Option<PauseRequest>),
 }
 
 /// Those with a name of their own. `"force": true` makes another one of [`Request::Restart`] and [`Request::Retry`].
+const NAMES: [&str; 6] = ["status", "metrics", "watch", "restart", "stop", "retry-now"];
 const ASKS: [Ask; 6] =
     [Ask::Status, Ask::Metrics, Ask::Watch, Ask::Do(Request::Restart), Ask::Do(Request::Stop), Ask::Do(Request::Retry)];
 
@@ -34,25 +39,36 @@ impl Ask {
     pub(super) fn parse(line: &[u8]) -> Result<Self, String> {
         let request: Value = serde_json::from_slice(line).map_err(|error| format!("this is not JSON: {error}"))?;
         let name = request["ask"].as_str().unwrap_or_default();
+        if name == "pause" {
+            return pause(&request).map(|pause| Self::Pause(Some(pause)));
+        }
+        if name == "resume" {
+            return Ok(Self::Pause(None));
+        }
         let ask = ASKS
             .into_iter()
-            .find(|ask| ask.name() == name)
-            .ok_or_else(|| format!("\"ask\" must be one of {}", ASKS.map(Self::name).join(", ")))?;
+            .zip(NAMES)
+            .find_map(|(ask, known)| (known == name).then_some(ask))
+            .ok_or_else(|| format!("\"ask\" must be one of {}, pause, resume", NAMES.join(", ")))?;
         match (ask, &request["force"]) {
-            (_, Value::Null | Value::Bool(false)) => Ok(ask),
+            (ask, Value::Null | Value::Bool(false)) => Ok(ask),
             (Self::Do(Request::Restart), Value::Bool(true)) => Ok(Self::Do(Request::RestartForced)),
             (Self::Do(Request::Retry), Value::Bool(true)) => Ok(Self::Do(Request::RetryForced)),
             _ => Err("\"force\" must be true or false, and goes with restart and retry-now".to_owned()),
         }
     }
+}
 
-    fn name(self) -> &'static str {
-        match self {
-            Self::Status => "status",
-            Self::Metrics => "metrics",
-            Self::Watch => "watch",
-            Self::Do(request) => request.name(),
-        }
+/// `for_ms` is needed; `reason` may be left out.
+fn pause(request: &Value) -> Result<PauseRequest, String> {
+    let most = PAUSE_MAX.as_millis();
+    let wanted = || format!("\"for_ms\" must be a number from 1 to {most}, and \"reason\" a text");
+    let period = request["for_ms"].as_u64().map(Duration::from_millis);
+    let period = period.filter(|period| !period.is_zero() && *period <= PAUSE_MAX).ok_or_else(wanted)?;
+    match &request["reason"] {
+        Value::Null => Ok(PauseRequest { period, reason: String::new() }),
+        Value::String(reason) => Ok(PauseRequest { period, reason: reason.clone() }),
+        _ => Err(wanted()),
     }
 }
 

@@ -6,6 +6,7 @@ use super::line::{Lines, hung_up, write};
 use super::metrics::MetricsReply;
 use super::slots::Slot;
 use super::status::{Facts, StatusReply};
+use crate::core::event::PauseRequest;
 use crate::core::{Request, Requester, Status, Tally};
 use crate::platform::proc;
 use std::io;
@@ -37,6 +38,13 @@ pub enum Query {
     Status(oneshot::Sender<Status>),
     /// The same, with what was counted.
     Metrics(oneshot::Sender<(Status, Tally)>),
+    /// Pause the supervision, or (`None`) go on.
+    Pause {
+        /// For how long, and why.
+        pause: Option<PauseRequest>,
+        /// Who asked.
+        by: Requester,
+    },
     /// Do this.
     Request {
         /// What.
@@ -88,7 +96,19 @@ pub(super) async fn serve(
             drop(slot);
             watch(stream, &answer::accepted(false, None), reports, &listening).await
         }
-        Ok(Ask::Do(request)) => forward(stream, shared, request, peer, slot).await,
+        Ok(Ask::Do(request)) => {
+            let paced = if matches!(request, Request::Restart | Request::RestartForced) {
+                pace_of_restarts(shared, request).await
+            } else {
+                None
+            };
+            let query = |by| Query::Request { request, by };
+            forward(stream, shared, (request.name(), paced), query, peer, slot).await
+        }
+        Ok(Ask::Pause(pause)) => {
+            let name = if pause.is_some() { "pause" } else { "resume" };
+            forward(stream, shared, (name, None), |by| Query::Pause { pause, by }, peer, slot).await
+        }
     }
 }
 
@@ -126,17 +146,17 @@ async fn say_or_fail(stream: &UnixStream, line: Result<Option<String>, Elapsed>)
 async fn forward(
     stream: &UnixStream,
     shared: &Shared<impl From<Query>>,
-    request: Request,
+    (name, paced): (&str, Option<(Duration, String)>),
+    query: impl FnOnce(Requester) -> Query,
     peer: UCred,
     asking: Slot,
 ) -> io::Result<()> {
     // A client in a pid namespace that we cannot see into has pid 0.
     let pid = peer.pid().filter(|pid| *pid > 0);
     let (command, inside) = identify(pid, &shared.is_inside).await;
-    let how = format!("control socket: {}", request.name());
+    let how = format!("control socket: {name}");
     let by = Requester { how, pid, uid: Some(peer.uid()), command, inside };
     let is_inside = inside == Some(true);
-    let paced = if request == Request::Restart { pace_of_restarts(shared).await } else { None };
     let accepted = answer::accepted(is_inside, paced);
     let place = match timeout(PATIENCE, shared.messages.reserve()).await {
         Ok(Ok(place)) => place,
@@ -145,12 +165,12 @@ async fn forward(
     };
     if is_inside {
         say(stream, &accepted).await?;
-        place.send(Query::Request { request, by }.into());
+        place.send(query(by).into());
         return Ok(());
     }
     // Before the request, so that no report on it is missed.
     let reports = shared.broadcast.subscribe();
-    place.send(Query::Request { request, by }.into());
+    place.send(query(by).into());
     let listening = shared.broadcast.watchers.enter(true, Duration::ZERO).await;
     drop(asking);
     watch(stream, &accepted, reports, &listening).await
@@ -165,8 +185,10 @@ pub async fn identify(pid: Option<i32>, is_inside: &IsInside) -> (Option<String>
 }
 
 /// In how long a restart that is requested now is served at the latest, and why not at once.
-async fn pace_of_restarts(shared: &Shared<impl From<Query>>) -> Option<(Duration, String)> {
-    timeout(PATIENCE, ask_status(shared)).await.ok()??.restart_paced
+async fn pace_of_restarts(shared: &Shared<impl From<Query>>, request: Request) -> Option<(Duration, String)> {
+    let status = timeout(PATIENCE, ask_status(shared)).await.ok()??;
+    // A forced one waits for the end of a pause alone.
+    status.restart_paced.filter(|_| request == Request::Restart || status.paused.is_some())
 }
 
 /// `None` at the end of the loop.

@@ -35,6 +35,17 @@ pub struct StatusReply {
     pub generation: Option<u64>,
     pub restarts: RestartsReply,
     pub next: NextReply,
+    /// `null` unless the supervision is paused.
+    pub paused: Option<PausedReply>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct PausedReply {
+    pub until: Option<String>,
+    pub in_ms: Option<u64>,
+    pub reason: String,
+    pub by: String,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -159,6 +170,12 @@ impl StatusReply {
                 for_memory: Some(status.memory_restarts),
                 waiting_ms: status.restart_waits.map(milliseconds),
             },
+            paused: status.paused.map(|(within, reason, by)| PausedReply {
+                until: stamp_in(within),
+                in_ms: Some(milliseconds(within)),
+                reason,
+                by,
+            }),
             next: NextReply {
                 action: Some(status.next.action.to_owned()),
                 at: status.next.within.and_then(stamp_in),
