@@ -185,7 +185,7 @@ impl App {
             Effect::Report(report) => {
                 match &report {
                     Report::SupervisionPaused { period, reason, by } => {
-                        self.shell.keep_pause(Some((*period, reason, by)))
+                        self.shell.keep_pause(Some((*period, reason, by)));
                     }
                     Report::SupervisionResumed { .. } => self.shell.keep_pause(None),
                     _ => {}
