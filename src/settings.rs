@@ -71,17 +71,6 @@ pub enum Invocation {
     DemoHelper,
 }
 
-/// As a shell reads it.
-fn typed(option: &str, value: &OsString) -> String {
-    let value = value.to_string_lossy();
-    let is_plain = |letter: char| letter.is_ascii_alphanumeric() || "-_./:=@".contains(letter);
-    if value.chars().all(is_plain) {
-        format!(" {option}={value}")
-    } else {
-        format!(" {option}='{}'", value.replace('\'', "'\\''"))
-    }
-}
-
 /// Parses and resolves a command line, the program's name first. `doctor` reads those of other processes.
 pub fn read(args: impl IntoIterator<Item = OsString>, context: &ProcessContext) -> Result<Invocation, UsageErrors> {
     let cli =
@@ -133,7 +122,8 @@ pub fn resolve(cli: &Cli, context: &ProcessContext) -> Result<Invocation, UsageE
         }
         Some(Verb::Explain { subject: decision, json, .. }) => {
             let (subject, decision, json) = (common().about()?, decision.clone(), *json);
-            let typed = cli.typed.iter().map(|(option, value)| typed(option, value)).collect();
+            let typed = cli.typed.iter().flat_map(|(option, value)| [option.clone(), cli::shell_word(value)]);
+            let typed = typed.collect::<Vec<_>>().join(" ");
             Invocation::Explain(Box::new(ExplainSettings { subject, decision, typed, json }))
         }
         Some(Verb::Restart { timeout, force: true, .. }) => request(Request::RestartForced, *timeout, false)?,

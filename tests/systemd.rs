@@ -328,6 +328,31 @@ fn journalctl_finds_a_crash_by_its_priority_and_a_crash_loop_among_the_errors() 
 }
 
 #[test]
+fn explain_reads_the_last_output_of_a_dead_gateway_back_from_the_journal() {
+    let machine = Machine::boot("healthy");
+    machine.keep_journal();
+    let command = "/bin/sh -c 'echo listening; echo unknown key gateway.tokne >&2; sleep 0.3; exit 78'";
+    let start = format!("ExecStart=openclaw-supervise run -- {command}");
+    let settings = ["StandardOutput=journal", "StandardError=journal", "ExecStart=", &start];
+    let unit = machine.shipped(&settings);
+    unit.order_only("start");
+    unit.wait_state("failed");
+    let store = format!("{}/state/supervise", machine.shared());
+    let explained = || {
+        let output = machine.run(&["openclaw-supervise", "--store-dir", &store, "explain", "--json"]);
+        serde_json::from_slice::<serde_json::Value>(&output.stdout)
+            .unwrap_or_else(|error| panic!("{error}: {output:?}"))
+    };
+    // The journal takes lines in its own time.
+    unit.wait_for("both lines", || explained()["output"]["lines"].as_array().is_some_and(|lines| lines.len() == 2));
+    let told = explained();
+    assert_eq!(told["decision"], "gateway 1 refused to start (exit code 78)", "{told:#}");
+    let lines = &told["output"]["lines"];
+    assert_eq!((&lines[0], &lines[1]), (&"listening".into(), &"unknown key gateway.tokne".into()), "{told:#}");
+    assert!(told["output"]["source"].as_str().is_some_and(|source| source.starts_with("journalctl _PID=")), "{told:#}");
+}
+
+#[test]
 fn a_wrong_option_is_an_error_in_the_journal_and_json_has_its_priority_too() {
     let machine = Machine::boot("exit=78");
     machine.keep_journal();

@@ -83,6 +83,7 @@ fn as_text(account: &Account, output: Option<&LastOutput>, typed: &str, terminal
     } else {
         events("What came next", &account.next, terminal)
     });
+    let typed = if typed.is_empty() { String::new() } else { format!(" {typed}") };
     let todo = format!("{}; `openclaw-supervise{typed} status` shows what runs now", account.advice);
     parts.push(terminal.table(&[("what to do", todo, Some(Style::Bold))]));
     parts.join("\n\n")

@@ -191,9 +191,8 @@ fn held(seen: &Condition) -> Option<Conclusion> {
             Some(concluded(IncidentCause::Traced, "stopped by a debugger or tracer (state t)"))
         }
         _ if is_stopped => {
-            let text = "stopped by a signal, such as SIGSTOP (state T); the kernel does not record the sender, and \
-                        kill -CONT would have continued it";
-            Some(concluded(IncidentCause::Stopped, text))
+            // The kernel records no sender.
+            Some(concluded(IncidentCause::Stopped, "stopped by a signal, such as SIGSTOP (state T)"))
         }
         _ => None,
     }

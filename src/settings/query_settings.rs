@@ -95,7 +95,7 @@ pub struct NotifySettings {
 pub struct ExplainSettings {
     pub subject: Subject,
     pub decision: DecisionSubject,
-    /// The options that were typed, for a command about the same supervisor: each after a blank.
+    /// The options that were typed, as a shell reads them, for a command about the same supervisor.
     pub typed: String,
     pub json: bool,
 }

@@ -78,7 +78,10 @@ pub(super) async fn read_back(of: &OutputOf, home: Option<PathBuf>) -> LastOutpu
             return found(&file.display().to_string(), lines);
         }
     }
-    let source = of.place.clone().unwrap_or_else(|| "the output of the supervisor".to_owned());
+    // "Above" was right for the reader of the log alone.
+    let place =
+        of.place.as_deref().map(|place| place.replacen("above", "where the supervisor writes its own output", 1));
+    let source = place.unwrap_or_else(|| "where the supervisor writes its own output".to_owned());
     let trouble = if troubles.is_empty() { "no line of it was found".to_owned() } else { troubles.join("; ") };
     LastOutput { source, lines: Vec::new(), trouble: Some(trouble) }
 }

@@ -100,7 +100,7 @@ fn a_hang_is_explained_at_every_width() {
     let mut shown = String::new();
     for (width, has_colour) in [(60, false), (80, false), (80, true), (200, false)] {
         let terminal = Terminal::fixed(Some(width), has_colour, "CET-1", NOW);
-        let text = as_text(&account, Some(&lines()), " --profile=work", &terminal);
+        let text = as_text(&account, Some(&lines()), "--profile work", &terminal);
         if !has_colour {
             assert!(text.lines().all(|line| line.chars().count() <= width), "{width}: {text}");
         }
