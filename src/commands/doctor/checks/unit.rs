@@ -108,7 +108,8 @@ fn loaded(unit: &UnitFacts) -> Finding {
         return Finding::fail("unit", format!("{} is {state} ({fragment})", unit.id()), why, fix);
     }
     let drop_ins = unit.get("DropInPaths").map(|paths| format!(", with {paths}")).unwrap_or_default();
-    let active = unit.get("ActiveState").unwrap_or("unknown");
+    // The finding `service` tells of a failure.
+    let active = unit.get("ActiveState").filter(|state| *state != "failed").unwrap_or("loaded");
     Finding::ok("unit", format!("{} ({}) is {active}: {fragment}{drop_ins}", unit.id(), unit.manager.name()))
 }
 
