@@ -18,11 +18,12 @@ use super::terminal::Terminal;
 use crate::core::{Endpoint, Observation, Verdict, exit};
 use crate::gateway::probe::{Look, Prober};
 use crate::host::{clock, manager};
-use crate::platform::{proc, system_calls};
-use crate::settings::DoctorSettings;
+use crate::platform::{group_limits, machine, proc, system_calls};
+use crate::settings::{DoctorSettings, Settings};
 use crate::store::BasisChoice;
 use checks::gateway::{GatewayFacts, HolderFacts, PortUnit};
 use checks::services::PortService;
+use facts::container::MIB;
 use facts::openclaw::{NodeFacts, OpenclawPackage};
 use facts::program::ProgramError;
 use facts::service_manager::{self, SystemdManager};
@@ -263,8 +264,8 @@ fn check_container(examined: &SettingsFacts, has_unit: bool, settings: &DoctorSe
         SettingsOrigin::Ourselves => Some(std::process::id().cast_signed()),
         SettingsOrigin::Unit(_) => None,
     };
-    let node_options = examined.node_options.as_deref();
-    let container = facts::container::gather(pid, examined.container.as_ref(), node_options, limit, stop);
+    let heap = known.and_then(|known| known.heap.mib?.checked_mul(MIB));
+    let container = facts::container::gather(pid, examined.container.as_ref(), heap, limit, stop);
     let mut findings = checks::container::check(&container);
     if let (Some(manager), Some(stop)) = (examined.process_manager, stop) {
         findings.extend(checks::process_manager::check(manager, stop));
@@ -310,6 +311,7 @@ fn check_openclaw(
                 .and_then(|(package, at)| checks::openclaw::update(package, at, &gateway.store_option)),
         );
         findings.push(checks::openclaw::launcher(&settings.command, settings.policy.handoff));
+        findings.push(heap_limit(settings, pid, gateway));
         let node =
             if found.is_some() { NodeFacts::find(settings, examined.path.as_deref()) } else { NodeFacts::Missing };
         findings.extend(checks::openclaw::runtime(found.as_ref(), &node));
@@ -322,6 +324,16 @@ fn check_openclaw(
     let soft = soft.or_else(|| if of_unit.is_some() { None } else { facts::openclaw::soft_limit(pid) });
     findings.push(checks::openclaw::open_files(soft, fix));
     findings
+}
+
+/// Of the gateway that runs, as its supervisor says, else of the next one.
+fn heap_limit(settings: &Settings, pid: Option<i32>, gateway: &GatewayFacts) -> Finding {
+    let running = gateway.store.reply.as_ref().map(|reply| &reply.supervisor);
+    let running = running.and_then(|supervisor| Some((supervisor.heap_mib, supervisor.heap_source.clone()?)));
+    let (mib, source) = running.unwrap_or_else(|| (settings.heap.mib, settings.heap.source.clone()));
+    let limit = pid.and_then(|pid| group_limits::of(pid).memory);
+    let memory = machine::memory().map(|total| limit.map_or(total, |limit| limit.min(total)) / MIB);
+    checks::openclaw::heap_limit(mib, &source, memory)
 }
 
 /// The port and the store of the examined settings. `asked`: the store in the settings of `doctor`.

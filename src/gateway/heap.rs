@@ -131,7 +131,8 @@ fn of_memory() -> Option<(u64, String)> {
 
 /// What `openclaw gateway install` gives a gateway on a machine with so much memory, in MiB: half of it, at least [`FLOOR`] and
 /// at most the larger of [`CAP`] and a quarter, but never more than three quarters.
-fn recommended(memory: u64) -> Option<u64> {
+#[must_use]
+pub fn recommended(memory: u64) -> Option<u64> {
     let cap = CAP.max(memory / 4);
     (memory >= 2).then(|| cap.min(FLOOR.max(memory / 2)).min(memory / 4 * 3 + memory % 4 * 3 / 4))
 }

@@ -126,7 +126,7 @@ fn heap_of_node(facts: &ContainerFacts) -> Option<Finding> {
         return Some(Finding::ok(check, found));
     }
     let why = "Node.js frees memory when its heap is full; the kernel OOM killer ends it before that";
-    Some(Finding::warn(check, found, why, format!("NODE_OPTIONS=--max-old-space-size={}", max / MIB / 4 * 3)))
+    Some(Finding::warn(check, found, why, format!("--max-heap {}M", max / MIB / 4 * 3)))
 }
 
 fn processes(facts: &ContainerFacts) -> Option<Finding> {

@@ -5,6 +5,7 @@ use crate::commands::doctor::facts::openclaw::{NodeFacts, OpenclawPackage};
 use crate::commands::doctor::facts::settings::{SettingsFacts, SettingsOrigin};
 use crate::commands::doctor::finding::{Advice, Finding};
 use crate::core::report::human;
+use crate::gateway::heap;
 use crate::settings::UsageError;
 use std::ffi::{OsStr, OsString};
 use std::path::Path;
@@ -177,6 +178,26 @@ pub(in super::super) fn update(package: &OpenclawPackage, started_ms: i64, store
     Some(finding.since(Some(installed)))
 }
 
+/// The limit of the JavaScript heap. `memory`: that of the machine or, if lower, of the control group, in MiB.
+pub(in super::super) fn heap_limit(mib: Option<u64>, source: &str, memory: Option<u64>) -> Finding {
+    let check = "heap";
+    if let Some(mib) = mib {
+        return Finding::ok(check, format!("up to {mib} MiB ({source})"));
+    }
+    let known = memory.and_then(|memory| Some((heap::node_default(memory), heap::recommended(memory)?)));
+    match known.filter(|(default, own)| default < own) {
+        Some((default, own)) => Finding::warn(
+            check,
+            format!("up to about {default} MiB ({source})"),
+            format!(
+                "OpenClaw's own service has {own} MiB on this machine; at its limit Node.js ends the gateway (heap out of memory)"
+            ),
+            format!("--max-heap {own}M, or --max-heap auto"),
+        ),
+        None => Finding::ok(check, source.to_owned()),
+    }
+}
+
 /// Programs that run their command out of our sight: in another session, container or machine.
 const ELSEWHERE: [&str; 10] =
     ["docker", "podman", "nerdctl", "kubectl", "ssh", "systemd-run", "screen", "tmux", "nohup", "daemonize"];
@@ -313,6 +334,18 @@ mod tests {
     }
 
     #[test]
+    fn a_heap_that_is_smaller_than_that_of_openclaws_own_service_is_found() {
+        let own = "as OpenClaw's own service: 32768 MiB memory";
+        let off = "Node's default (--max-heap off)";
+        insta::assert_snapshot!(listing([
+            ("taken over", vec![heap_limit(Some(8192), own, Some(32768))]),
+            ("Node's default", vec![heap_limit(None, off, Some(32768))]),
+            ("little memory", vec![heap_limit(None, off, Some(1))]),
+            ("unknown memory", vec![heap_limit(None, off, None)]),
+        ]));
+    }
+
+    #[test]
     fn a_command_that_hides_the_gateway_is_found() {
         let launcher = |line: &'static str, is_openclaw| {
             let words: Vec<_> = line.split(' ').map(OsString::from).collect();
@@ -346,7 +379,6 @@ mod tests {
             origin,
             settings: Err(errors().unwrap_err()),
             path: None,
-            node_options: None,
             is_guessed,
             other_user: other_user.map(str::to_owned),
             container: None,

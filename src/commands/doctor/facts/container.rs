@@ -4,7 +4,6 @@ use super::program::is_ours;
 use crate::host::manager::{self, Container};
 use crate::platform::group_limits::{self, GroupLimits};
 use crate::platform::{filesystem, proc};
-use std::ffi::OsStr;
 use std::path::Path;
 use std::time::Duration;
 
@@ -32,7 +31,7 @@ pub(in super::super) struct ContainerFacts {
 pub(in super::super) fn gather(
     pid: Option<i32>,
     container: Option<&Container>,
-    node_options: Option<&OsStr>,
+    heap: Option<u64>,
     memory_limit_kb: Option<u64>,
     stop_timeout: Option<Duration>,
 ) -> ContainerFacts {
@@ -41,19 +40,10 @@ pub(in super::super) fn gather(
         ends_with_us: container.is_some_and(|container| container.ends_with_us),
         init: proc::command_of(1),
         limits: pid.map(group_limits::of).unwrap_or_default(),
-        heap: node_options.and_then(OsStr::to_str).and_then(heap),
+        heap,
         memory_limit: memory_limit_kb.map(|kb| kb * 1024),
         stop_timeout,
     }
-}
-
-/// The heap limit in `NODE_OPTIONS`, in bytes. Node treats dashes and underscores alike.
-fn heap(options: &str) -> Option<u64> {
-    let (_, size) = options
-        .split_whitespace()
-        .filter_map(|word| word.split_once('='))
-        .rfind(|(name, _)| name.replace('_', "-") == "--max-old-space-size")?;
-    size.parse::<u64>().ok()?.checked_mul(MIB)
 }
 
 /// The supervisor that a container was started for: only it has the command line and the environment of the image. It is
@@ -74,16 +64,4 @@ pub(in super::super) fn runs_us(command: &str) -> bool {
 pub(in super::super) fn network_file_system(dir: &Path) -> Option<&'static str> {
     let place = dir.ancestors().find(|place| place.exists()).unwrap_or(Path::new("/"));
     filesystem::without_dependable_locks(place).ok().flatten()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_heap_limit_is_read_as_node_reads_it() {
-        assert_eq!(heap("--trace --max-old-space-size=2048"), Some(2048 * MIB));
-        assert_eq!(heap("--max_old_space_size=1 --max-old-space-size=2"), Some(2 * MIB));
-        assert_eq!((heap("--max-old-space-size=x"), heap("")), (None, None));
-    }
 }

@@ -30,8 +30,6 @@ pub(in super::super) struct SettingsFacts {
     pub(in super::super) settings: Result<Box<Settings>, UsageErrors>,
     /// `PATH`
     pub(in super::super) path: Option<OsString>,
-    /// `NODE_OPTIONS`
-    pub(in super::super) node_options: Option<OsString>,
     /// Whether the arguments are known only from `systemctl show`, which omits quotes.
     pub(in super::super) is_guessed: bool,
     /// The user who runs it, if that is not our own: then our permissions say nothing.
@@ -48,7 +46,6 @@ impl SettingsFacts {
             origin: SettingsOrigin::Ourselves,
             settings,
             path: variable("PATH"),
-            node_options: variable("NODE_OPTIONS"),
             is_guessed: false,
             other_user: None,
             container: manager::container().cloned(),
@@ -116,7 +113,7 @@ impl SettingsFacts {
         if words.is_empty() {
             return None;
         }
-        let (path, node_options) = (variable("PATH"), variable("NODE_OPTIONS"));
+        let path = variable("PATH");
         let (container, process_manager) = match &origin {
             SettingsOrigin::Process(pid) => (Container::of(*pid, &variable), ProcessManager::of(*pid, &variable)),
             SettingsOrigin::Unit(_) | SettingsOrigin::Ourselves => (None, None),
@@ -136,7 +133,7 @@ impl SettingsFacts {
             // Another subcommand, which has no gateway.
             Ok(_) => return None,
         };
-        Some(Self { origin, settings, path, node_options, is_guessed: false, other_user, container, process_manager })
+        Some(Self { origin, settings, path, is_guessed: false, other_user, container, process_manager })
     }
 }
 
