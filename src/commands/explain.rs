@@ -7,6 +7,7 @@ mod rules;
 
 use super::record::{Entry, StoreRecord};
 use super::terminal::{Style, Terminal};
+use crate::cli::DecisionSubject;
 use crate::core::exit;
 use crate::core::report::Severity;
 use crate::host::clock;
@@ -54,6 +55,24 @@ pub async fn run(settings: &ExplainSettings, out: &mut impl io::Write) -> io::Re
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(exit::OK),
         written => written.map(|()| exit::OK),
     }
+}
+
+/// What marks the line that says why, the most telling first.
+const TELLING: [&str; 7] = ["unrecognized", "unknown", "invalid", "error", "failed", "cannot", "refus"];
+
+/// The line of a gateway's last output that says best why it ended, read back from where it went.
+pub(super) async fn last_words(entries: &[Entry], generation: u64) -> Option<String> {
+    let account = Account::of(entries, &DecisionSubject::Generation(generation)).ok()?;
+    let LastOutput { lines, .. } =
+        last_output::read_back(&account.output, std::env::var_os("HOME").map(PathBuf::from)).await;
+    telling(&lines)
+}
+
+fn telling(lines: &[String]) -> Option<String> {
+    let last_with = |word: &str| lines.iter().rfind(|line| line.to_lowercase().contains(word));
+    let line =
+        TELLING.iter().find_map(|word| last_with(word)).or_else(|| lines.iter().rfind(|line| !line.trim().is_empty()));
+    line.map(|line| line.trim().to_owned())
 }
 
 /// A user is a number where its name is not known here.

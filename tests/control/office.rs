@@ -305,6 +305,8 @@ impl Desk {
             started_at: "2026-01-02T03:04:05.678Z".to_owned(),
             config: stage.root().join("openclaw.json"),
             store_dir: stage.store().to_owned(),
+            heap_mib: Some(8192),
+            heap_source: "--max-heap".to_owned(),
         };
         let (told, endpoint) = (broadcast.clone(), Endpoint::local(stage.port()));
         let serves = tokio::spawn(control.serve(messages, facts, Arc::new(script.is_inside)));

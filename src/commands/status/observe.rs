@@ -1,10 +1,11 @@
 //! One look: it asks the supervisor and probes the port; without a supervisor it reads what the store has.
 
-use super::past::{EVENTS_READ, RecordedPast, WallTime};
+use super::past::{EVENTS_READ, LastExit, RecordedPast, WallTime};
 use super::shown::{
     Elsewhere, Health, Last, LastGateway, LastSupervisor, PortProbe, ProbeShown, Shown, StandbyShown, UnitShown,
     Urgency,
 };
+use crate::commands::explain;
 use crate::commands::record::{LastOwner, OwnerSeen, RecordedGateway, StoreRecord};
 use crate::commands::terminal::Terminal;
 use crate::core::lease::Life;
@@ -24,20 +25,28 @@ use std::path::Path;
 /// `answered_by` without a supervisor and a store.
 pub(super) const NEITHER: &str = "nobody";
 
-/// `known`: the state of the unit, if it need not be asked for.
-pub(super) async fn observe(settings: &StatusSettings, terminal: &Terminal, known: Option<UnitShown>) -> Shown {
+/// What an earlier look has found and need not be asked for again.
+#[derive(Debug, Default)]
+pub(super) struct Known {
+    pub(super) unit: Option<UnitShown>,
+    /// With its output.
+    pub(super) exit: Option<LastExit>,
+}
+
+/// Asks, reads and probes.
+pub(super) async fn observe(settings: &StatusSettings, terminal: &Terminal, known: &Known) -> Shown {
     let store_dir = &settings.subject.store_dir;
     let (asked, standbys) = tokio::join!(Connection::status(store_dir), Connection::standbys(store_dir));
     let mut shown = match asked {
-        Ok((connection, reply)) => of_supervisor(settings, reply, connection.pid()),
-        Err(error) => of_record(settings, &error).await,
+        Ok((connection, reply)) => of_supervisor(settings, reply, connection.pid(), known).await,
+        Err(error) => of_record(settings, &error, known).await,
     };
     // Of a store without an owner the one in standby knows most.
     if shown.supervisor.state == "none"
         && let Some((pid, reply)) = standbys.iter().find(|(_, reply)| reply.supervisor.state == "standby")
     {
         let recorded = shown.lease.held;
-        shown = of_supervisor(settings, reply.clone(), *pid);
+        shown = of_supervisor(settings, reply.clone(), *pid, known).await;
         shown.lease.held = shown.lease.held.or(recorded);
     }
     shown.standbys = standbys.into_iter().map(|(_, reply)| StandbyShown::new(reply)).collect();
@@ -45,8 +54,8 @@ pub(super) async fn observe(settings: &StatusSettings, terminal: &Terminal, know
     let endpoint = settings.endpoint.at(&shown.supervisor.url).unwrap_or_else(|| settings.endpoint.clone());
     let prober = Prober::new(endpoint, settings.probe_timeout);
     let unit = async {
-        match known {
-            Some(unit) => Some(unit),
+        match &known.unit {
+            Some(unit) => Some(unit.clone()),
             None => super::unit::look(&shown.supervisor).await,
         }
     };
@@ -85,7 +94,7 @@ fn judge(verdict: Verdict, gateway: bool, is_in_view: bool) -> Health {
 }
 
 /// `pid`: that of the supervisor as it is seen from here.
-fn of_supervisor(settings: &StatusSettings, reply: StatusReply, pid: Option<i32>) -> Shown {
+async fn of_supervisor(settings: &StatusSettings, reply: StatusReply, pid: Option<i32>, known: &Known) -> Shown {
     let StatusReply { supervisor, gateway, mut lease, generation, restarts, next, paused, .. } = reply;
     if supervisor.state == "standby" && lease.held == Some(false) {
         // It speaks of itself; the lease is another one's.
@@ -93,7 +102,7 @@ fn of_supervisor(settings: &StatusSettings, reply: StatusReply, pid: Option<i32>
     }
     // The supervisor itself reports a store that cannot be read.
     let record = StoreRecord::open(&settings.subject.store_dir).ok().flatten();
-    let mut last = Last { past: past_of(record.as_ref()), ..Last::default() };
+    let mut last = Last { past: past_of(record.as_ref(), known).await, ..Last::default() };
     if gateway.is_none() {
         let recorded = record.and_then(|record| record.gateway());
         last.gateway = recorded.filter(|gateway| matches!(gateway.life, Life::Gone(_))).map(past_gateway);
@@ -147,12 +156,20 @@ fn blank(settings: &StatusSettings) -> Shown {
     }
 }
 
-fn past_of(record: Option<&StoreRecord>) -> RecordedPast {
-    RecordedPast::of(&record.and_then(|record| record.last(EVENTS_READ).ok()).unwrap_or_default())
+async fn past_of(record: Option<&StoreRecord>, known: &Known) -> RecordedPast {
+    let entries = record.and_then(|record| record.last(EVENTS_READ).ok()).unwrap_or_default();
+    let mut past = RecordedPast::of(&entries);
+    if let Some(exit) = past.exit.as_mut().filter(|exit| past.down_since.is_some() && exit.is_failure()) {
+        exit.output = match &known.exit {
+            Some(known) if known.at == exit.at => known.output.clone(),
+            _ => explain::last_words(&entries, exit.generation).await,
+        };
+    }
+    past
 }
 
 /// What the store has. `error` says why no supervisor answers.
-async fn of_record(settings: &StatusSettings, error: &ConnectionError) -> Shown {
+async fn of_record(settings: &StatusSettings, error: &ConnectionError, known: &Known) -> Shown {
     let subject = &settings.subject;
     let (record, unreadable) = match StoreRecord::open(&subject.store_dir) {
         Ok(record) => (record, None),
@@ -208,7 +225,7 @@ async fn of_record(settings: &StatusSettings, error: &ConnectionError) -> Shown 
         trouble: trouble.or(unreadable),
         elsewhere,
         last: Last {
-            past: past_of(record.as_ref()),
+            past: past_of(record.as_ref(), known).await,
             supervisor: owner.filter(|_| !holds).map(|owner| past_owner(owner, record.as_ref())),
             gateway: gateway.filter(|gateway| matches!(gateway.life, Life::Gone(_))).map(past_gateway),
         },

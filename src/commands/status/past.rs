@@ -33,6 +33,8 @@ pub(super) struct LastExit {
     pub(super) uptime_ms: Option<u64>,
     /// As in `gateway.exited`, see docs/EVENTS.md.
     pub(super) cause: String,
+    /// The line of its output that says why, read back from where that went.
+    pub(super) output: Option<String>,
 }
 
 /// How the latest gateway came to follow another one.
@@ -149,6 +151,7 @@ impl RecordedPast {
                     signal: number("signal"),
                     uptime_ms: milliseconds("uptime_ms"),
                     cause: text("cause").unwrap_or_default(),
+                    output: None,
                 });
                 (self.unready_since, self.unhealthy_since) = (None, None);
                 self.down_since.get_or_insert(at);
@@ -236,6 +239,13 @@ fn cause_of(exit: &LastExit, silence: Option<Duration>) -> String {
 }
 
 impl LastExit {
+    /// Whether its output may say why.
+    pub(super) fn is_failure(&self) -> bool {
+        let is_told =
+            ["hung", "over its memory limit", "killed by the kernel OOM killer"].contains(&self.cause.as_str());
+        !is_told && !self.cause.contains("requested") && self.code != Some(0)
+    }
+
     /// `gateway 3 crashed (exit code 1), 12 s after its start`.
     pub(super) fn sentence(&self) -> String {
         let Self { generation, uptime_ms, cause, .. } = self;

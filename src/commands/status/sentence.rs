@@ -37,6 +37,11 @@ fn first_part(text: &str) -> &str {
     text.split("; see the gateway's output").next().unwrap_or(text)
 }
 
+/// A line of a gateway within a sentence.
+fn end_of_line(line: &str) -> &str {
+    line.trim_end_matches(['.', ';', ' '])
+}
+
 impl Wording<'_> {
     fn answered(&self) -> (Urgency, String) {
         let shown = self.shown;
@@ -190,7 +195,9 @@ impl Wording<'_> {
     }
 
     fn ended(&self) -> String {
-        self.shown.last.past.exit.as_ref().map_or_else(|| "no gateway runs".to_owned(), LastExit::sentence)
+        let Some(exit) = &self.shown.last.past.exit else { return "no gateway runs".to_owned() };
+        let said = around(", and said: ", exit.output.as_deref().map(end_of_line), "");
+        format!("{}{said}", exit.sentence())
     }
 
     fn backing_off(&self) -> String {
@@ -367,8 +374,11 @@ impl Wording<'_> {
             exit::EX_CONFIG
                 if past.exit.as_ref().is_some_and(|exit| exit.code == Some(78)) && past.conflict.is_none() =>
             {
-                let text =
-                    format!("the configuration was refused (exit 78): {}; fix it, then {start}", first_part(reason));
+                let said = past.exit.as_ref().and_then(|exit| exit.output.as_deref());
+                let text = format!(
+                    "the configuration was refused (exit 78): {}; fix it, then {start}",
+                    said.map_or(first_part(reason), end_of_line)
+                );
                 (Urgency::Error, format!("down since {since}: {text}"))
             }
             exit::GAVE_UP => {

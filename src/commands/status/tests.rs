@@ -256,6 +256,7 @@ fn answered_states() -> Vec<(&'static str, Shown)> {
         (
             "up, and a restart is merged",
             with(up(), |shown| {
+                shown.restarts.waiting_ms = Some(130_000);
                 shown.next =
                     next("restart the gateway", 130, "it was asked for, and the gateway is to become stable first");
             }),
@@ -405,6 +406,13 @@ fn unanswered_states() -> Vec<(&'static str, Shown)> {
     };
     vec![
         ("refused", unanswered("none", &[refused.clone(), stopped(78, refusal)])),
+        (
+            "refused, and its output is known",
+            with(unanswered("none", &[refused, stopped(78, refusal)]), |shown| {
+                shown.last.past.exit.as_mut().unwrap().output =
+                    Some("gateway: Unrecognized key: \"tokne\".".to_owned());
+            }),
+        ),
         (
             "conflict",
             unanswered(

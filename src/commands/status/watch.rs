@@ -1,6 +1,6 @@
 //! `status --watch`: redrawn on a terminal; in a pipe a block, or with `--json` a line, for each change.
 
-use super::observe::observe;
+use super::observe::{Known, observe};
 use super::shown::{Shown, UnitShown};
 use super::text::printed;
 use crate::commands::terminal::{Style, Terminal};
@@ -36,8 +36,9 @@ pub(super) async fn run(
         if is_reader_gone(out) {
             return Ok(shown.health.exit_code());
         }
-        let (unit, found) = (shown.unit.take().filter(|_| look % UNIT_LOOKS != 0), std::mem::take(&mut shown.found));
-        shown = observe(settings, &terminal, unit).await;
+        let unit = shown.unit.take().filter(|_| look % UNIT_LOOKS != 0);
+        let (known, found) = (Known { unit, exit: shown.last.past.exit.take() }, std::mem::take(&mut shown.found));
+        shown = observe(settings, &terminal, &known).await;
         if let Some(name) = &name {
             shown.sentence = format!("{name}: {}", shown.sentence);
         }
