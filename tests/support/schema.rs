@@ -68,7 +68,7 @@ fn check(schema: &Value, value: &Value, path: &str, found: &mut Vec<String>) {
                 }
             }
         }
-        Value::Null | Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
     }
 }
 
@@ -85,7 +85,7 @@ fn present(value: &Value, path: &str, found: &mut BTreeSet<String>) {
     match value {
         Value::Array(items) => items.iter().for_each(|item| present(item, &format!("{path}[]"), found)),
         Value::Object(own) => own.iter().for_each(|(name, value)| present(value, &format!("{path}.{name}"), found)),
-        Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
     }
     if !value.is_null() {
         found.insert(path.to_owned());
