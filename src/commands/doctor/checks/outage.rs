@@ -4,7 +4,7 @@ use crate::commands::doctor::facts::store::{Ended, LeaseFacts, SocketFacts, Stor
 use crate::commands::doctor::finding::Finding;
 use crate::core::exit;
 use crate::core::report::human;
-use crate::host::control::{GatewayReply, StatusReply};
+use crate::host::control::{GatewayReply, PausedReply, StatusReply};
 use std::time::Duration;
 
 /// A channel that is not connected for longer is an outage. A login may take minutes.
@@ -32,7 +32,10 @@ impl OutageAdvice {
 pub(in super::super) fn check(facts: &StoreFacts, advice: &OutageAdvice) -> Vec<Finding> {
     match (&facts.reply, &facts.socket) {
         (Some(reply), _) => {
-            let mut findings = vec![of_reply(facts, reply, advice)];
+            let paused = reply.paused.as_ref().map(|paused| pause(paused, reply.gateway.is_some(), advice));
+            // A gateway that is down in a pause waits for its end as it should.
+            let of_reply = Some(of_reply(facts, reply, advice)).filter(|_| paused.is_none() || reply.gateway.is_some());
+            let mut findings: Vec<Finding> = paused.into_iter().chain(of_reply).collect();
             findings.extend(gave_up(facts, reply, advice));
             findings.extend(channel(facts, reply, advice));
             findings
@@ -48,6 +51,16 @@ fn named(gateway: &GatewayReply) -> String {
     format!("gateway {}{pid}", gateway.generation)
 }
 
+/// On purpose, and it ends by itself.
+fn pause(paused: &PausedReply, has_gateway: bool, advice: &OutageAdvice) -> Finding {
+    let down = if has_gateway { "" } else { ", and no gateway is running" };
+    let within = paused.in_ms.and_then(|within| i64::try_from(within).ok());
+    let until = within.map(|within| advice.now_ms.saturating_add(within));
+    let reason = if paused.reason.is_empty() { String::new() } else { format!(": {}", paused.reason) };
+    let found = format!("the supervision is paused by {}{reason}{down}", paused.by);
+    Finding::warn("pause", found, "no gateway is replaced or started until then", advice.ask("resume")).until(until)
+}
+
 fn of_reply(facts: &StoreFacts, reply: &StatusReply, advice: &OutageAdvice) -> Finding {
     let check = "gateway";
     let next = &reply.next;
@@ -60,10 +73,16 @@ fn of_reply(facts: &StoreFacts, reply: &StatusReply, advice: &OutageAdvice) -> F
     let named = named(gateway);
     match (state, gateway.healthy) {
         ("running", Some(true) | None) => Finding::ok(check, format!("{named} is healthy")).since(since(gateway.up_ms)),
-        ("running", Some(false)) if why.starts_with("it is ") => Finding::warn(
+        ("running", Some(false)) if reply.paused.is_none() && why.starts_with("it is ") => Finding::warn(
             check,
             format!("{named} {}", why.trim_start_matches("it ")),
             "it is not replaced for that",
+            advice.ask("status"),
+        ),
+        ("running", Some(false)) if reply.paused.is_some() => Finding::warn(
+            check,
+            format!("{named} fails its probes"),
+            "it is not replaced during the pause",
             advice.ask("status"),
         ),
         ("running", Some(false)) => Finding::warn(
@@ -277,6 +296,12 @@ mod tests {
         };
         let mut behind = reply("standby", None, "pid 4 holds it");
         behind.lease = LeaseReply { owner_pid: Some(4), ..LeaseReply::default() };
+        let paused = |state, healthy, why| {
+            let mut reply = reply(state, healthy, why);
+            let (reason, by) = ("an update".to_owned(), "root".to_owned());
+            reply.paused = Some(PausedReply { until: None, in_ms: Some(600_000), reason, by });
+            of(reply, Past::default())
+        };
         let mut spent = reply("running", Some(true), "it is healthy");
         spent.restarts.in_window = Some(6);
         let gave_up = Past { gave_up: Some((NOW - 1000, "6 restarts within 1h".to_owned())), ..Past::default() };
@@ -291,7 +316,9 @@ mod tests {
             plain("backing_off", None, "failure 3 in a row"),
             plain("awaiting_word", None, "the restart budget is spent"),
             plain("probing", None, "as soon as the port is free"),
-            plain("paused", None, "paused by root: an update"),
+            ("paused", paused("running", Some(true), "it is paused")),
+            ("paused, not healthy", paused("running", Some(false), "it is paused")),
+            ("paused, no gateway", paused("backing_off", None, "it is paused")),
             plain("standby", None, "a gateway without a supervisor uses the port"),
             ("standby behind an owner", of(behind, Past::default())),
             ("budget spent", of(spent, Past::default())),
