@@ -306,6 +306,10 @@ impl App {
                 None
             }
             Query::Pause { pause, by } => Some(Event::PauseRequested { pause, by }),
+            Query::TestChannels(answer) => {
+                self.reporter.test_channels(answer);
+                None
+            }
             Query::Request { request, by } => {
                 if matches!(request, Request::Stop | Request::Detach) {
                     // After the request itself.

@@ -136,7 +136,7 @@ pub fn resolve(cli: &Cli, context: &ProcessContext) -> Result<Invocation, UsageE
             Invocation::Pause(Box::new(common().pause(Some(pause))?))
         }
         Some(Verb::Resume { .. }) => Invocation::Pause(Box::new(common().pause(None)?)),
-        Some(Verb::Notify { .. }) => Invocation::Notify(Box::new(common().notify()?)),
+        Some(Verb::Notify { failed_unit, .. }) => Invocation::Notify(Box::new(common().notify(failed_unit.clone())?)),
         Some(Verb::Metrics { prometheus, .. }) => Invocation::Metrics(Box::new(common().metrics(*prometheus)?)),
         Some(Verb::Demo(_)) if !cli.typed.is_empty() => return Err(UsageError::DemoWithOptions.into()),
         Some(Verb::Demo(demo)) => Invocation::Demo(*demo),

@@ -224,7 +224,7 @@ async fn what_is_no_request_is_answered_with_what_one_is() {
     let desk = Desk::open(&stage, Script::default());
     let long = [b' '; 5000];
     for (bytes, why) in [
-        (&b"{\"ask\":\"dance\"}\n"[..], "one of status, metrics, watch, restart, stop, retry-now"),
+        (&b"{\"ask\":\"dance\"}\n"[..], "one of status, metrics, notify-test, watch, restart, stop, retry-now"),
         (b"{}\n", "one of status"),
         (b"[1]\n", "one of status"),
         (b"\"status\"\n", "one of status"),

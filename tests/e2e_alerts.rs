@@ -128,7 +128,7 @@ fn a_test_message_shows_what_came_back_and_no_secret() {
     Said::by(&scene, &["notify", "--test", "--on-event", "sleep 100", "--on-event-timeout", "100ms"])
         .expect(1)
         .assert_says(&["it was killed after 0s"]);
-    let none = Said::by(&scene, &["notify", "--test"]).expect(2);
+    let none = Said::by(&scene, &["notify", "--test"]).expect(1);
     assert!(none.err.contains("no notification channel is set here"), "{none}");
     let unreadable = ["notify", "--test", "--notify", "@/nowhere/hooks"];
     Said::by(&scene, &unreadable).expect(1).assert_says(&["cannot read /nowhere/hooks"]);
@@ -203,4 +203,34 @@ fn a_metrics_file_that_cannot_be_written_is_told_once_and_hurts_nothing() {
     gateway.kill();
     supervisor.wait_event_with("gateway.started", |event| event.number("generation") == 2);
     assert_eq!(supervisor.story().matches("cannot write the metrics").count(), 1);
+}
+
+#[test]
+fn a_test_without_channels_of_its_own_is_sent_by_the_running_supervisor() {
+    let scene = Scene::new("healthy");
+    let server = WebhookServer::start(&[Reply::Status(204), Reply::Status(500)]);
+    let mut supervisor = scene.launch().option("--notify", &server.url(SECRET)).start();
+    supervisor.wait_started();
+    Said::by(&scene, &["notify", "--test"]).expect(0).assert_says(&["ok    http://127.0.0.1:", "/*** (json): 204"]);
+    Said::by(&scene, &["notify", "--test"]).expect(1).assert_says(&["answered 500: ok"]);
+    assert_eq!(events(&server), ["test test", "test test"]);
+    supervisor.signal(nix::sys::signal::Signal::SIGTERM);
+    supervisor.expect_exit(0);
+    let mut bare = scene.start();
+    bare.wait_started();
+    let said = Said::by(&scene, &["notify", "--test"]).expect(1);
+    assert!(said.err.contains("the running supervisor has no notification channel"), "{said}");
+}
+
+#[test]
+fn the_failure_of_a_unit_is_told_unless_its_supervisor_has_told_it() {
+    let scene = Scene::new("exit=78@20ms");
+    let server = WebhookServer::start(&[Reply::Status(200)]);
+    let url = server.url(SECRET);
+    let words = ["notify", "--failed-unit", "openclaw-supervise.service", "--notify", &url];
+    Said::by(&scene, &words).expect(0);
+    assert_eq!(events(&server), ["incident.opened unit_failed"]);
+    scene.launch().option("--notify", &url).start().expect_exit(78);
+    Said::by(&scene, &words).expect(0).assert_says(&["has told its end itself"]);
+    assert_eq!(events(&server), ["incident.opened unit_failed", "incident.opened refused"]);
 }

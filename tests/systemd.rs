@@ -404,6 +404,37 @@ fn on_failure_runs_for_a_spent_budget_and_for_a_final_failure() {
 }
 
 #[test]
+fn the_shipped_notification_unit_tells_what_the_supervisor_could_not_and_nothing_twice() {
+    let machine = Machine::boot("exit=78");
+    let told = machine.notifier();
+    let text = || std::fs::read_to_string(&told).unwrap_or_default();
+    let on_failure = ["[Unit]", "OnFailure=openclaw-supervise-notify@%n.service", "[Service]"];
+    // No supervisor at all.
+    let unit = machine.shipped(&[&on_failure[..], &["ExecStart=", "ExecStart=/nowhere", "Restart=no"]].concat());
+    unit.order_only("start");
+    unit.wait_for("the message", || text().ends_with('\n'));
+    let message: serde_json::Value = serde_json::from_str(&text()).unwrap();
+    assert_eq!(message["incident"], "unit_failed");
+    let what = message["what"].as_str().unwrap();
+    assert!(what.starts_with("systemd unit openclaw-supervise.service has failed"), "{what}");
+    // One that tells its own end.
+    let own = format!("Environment=\"OPENCLAW_SUPERVISE_ON_EVENT=cat >>{}\"", told.display());
+    let unit = machine.shipped(&[&on_failure[..], &[&own]].concat());
+    unit.order_only("start");
+    unit.wait_for("the end that the supervisor tells", || text().contains("\"incident\":\"refused\""));
+    unit.wait_state("failed");
+    let notifier = [
+        "show",
+        "-p",
+        "Result,ExecMainStatus,ActiveState",
+        "openclaw-supervise-notify@openclaw-supervise.service.service",
+    ];
+    let state = || String::from_utf8_lossy(&machine.systemctl(&notifier).stdout).into_owned();
+    unit.wait_for("the second notification unit", || state().contains("ActiveState=inactive"));
+    assert_eq!(text().lines().count(), 2, "{}\n{}", text(), state());
+}
+
+#[test]
 fn the_exit_code_of_a_wrapper_for_sigterm_counts_as_success() {
     let machine = Machine::boot("healthy");
     let unit =

@@ -8,14 +8,14 @@ mod heartbeat;
 mod memory;
 mod metrics_file;
 
-pub use delivery::{Channels, Delivered};
+pub use delivery::Channels;
 
 use super::input::Input;
 use crate::core::alert::{Alert, Alerts};
 use crate::core::{Moment, Report};
 use crate::host::clock;
 use crate::host::control::Facts;
-use crate::host::webhook::{Notification, Origin};
+use crate::host::webhook::{Delivered, Notification, Origin};
 use crate::platform::random;
 use crate::settings::AlertSettings;
 use memory::AlertFile;
@@ -41,6 +41,8 @@ const LAST_WORDS_OF_STOP: Duration = Duration::from_secs(2);
 
 enum Task {
     Report(Moment, Box<Report>),
+    /// Send a test message, and say what came back.
+    Test(oneshot::Sender<Vec<Delivered>>),
     /// Everything is told: answered when it is delivered.
     Finish(oneshot::Sender<()>),
 }
@@ -103,6 +105,12 @@ impl Alerter {
         }
     }
 
+    /// Sends a test message on each channel.
+    pub(super) fn test(&self, answer: oneshot::Sender<Vec<Delivered>>) {
+        // Of a full queue the client hears that nothing came.
+        let _full = self.tasks.try_send(Task::Test(answer));
+    }
+
     /// Waits until the last messages are delivered, for a short time.
     pub async fn finish(&self, exit_code: u8) {
         let time = if exit_code == 0 { LAST_WORDS_OF_STOP } else { LAST_WORDS };
@@ -119,6 +127,12 @@ impl Alerter {
     }
 }
 
+/// Whether the supervisor of this store has told that it ended, and none has been well since.
+pub async fn has_told_its_end(store_dir: PathBuf) -> bool {
+    let told = AlertFile::of(store_dir).read().await;
+    told.gateway.is_some_and(|open| open.kind.is_final())
+}
+
 impl Office {
     async fn work(self, mut tasks: mpsc::Receiver<Task>) {
         let Self { settings, channels, origin, store_dir, stable_after, facts, inputs } = self;
@@ -131,12 +145,13 @@ impl Office {
             metrics = Some(tokio::spawn(MetricsFile::new(path, facts, inputs.clone()).run(changes)));
             change = Some(tell);
         }
+        let heartbeat = settings.heartbeat.as_ref().map(|(source, _)| source.clone());
         let beat = settings.heartbeat.map(|(source, interval)| {
             let (wake, woken) = mpsc::channel(1);
             tokio::spawn(heartbeat::run(channels.webhooks(), source, interval, inputs.clone(), woken));
             wake
         });
-        let mut lines = delivery::DeliveryQueues::new(channels, memory);
+        let mut lines = delivery::DeliveryQueues::new(channels.clone(), memory);
         loop {
             let due = alerts.deadline().map(|due| due.saturating_sub(clock::now()));
             let mut told = Vec::new();
@@ -157,6 +172,14 @@ impl Office {
                             let _full = beat.try_send(());
                         }
                         alerts.see(at, &report, &mut told);
+                    }
+                    Some(Task::Test(answer)) => {
+                        let (channels, heartbeat) = (channels.clone(), heartbeat.clone());
+                        let message = Notification::test(&origin, clock::wall_ms());
+                        tokio::spawn(async move {
+                            // The client may have gone.
+                            let _gone = answer.send(channels.try_all(&message, heartbeat.as_ref()).await);
+                        });
                     }
                     Some(Task::Finish(done)) => {
                         drop(change);

@@ -5,9 +5,11 @@ use crate::core::Report;
 use crate::host::clock;
 use crate::host::control::Broadcast;
 use crate::host::telemetry::Record;
+use crate::host::webhook::Delivered;
 use crate::store::Store;
 use serde_json::Value;
 use std::sync::{Arc, OnceLock};
+use tokio::sync::oneshot;
 
 #[derive(Debug, Clone)]
 pub struct Reporter {
@@ -52,6 +54,15 @@ impl Reporter {
         self.alert(report);
         self.store_it(report, &record);
         record
+    }
+
+    /// Sends a test message on each channel; nothing comes back where there is none.
+    pub(super) fn test_channels(&self, answer: oneshot::Sender<Vec<Delivered>>) {
+        match &self.alerter {
+            Some(alerter) => alerter.test(answer),
+            // The client may have gone.
+            None => drop(answer.send(Vec::new())),
+        }
     }
 
     fn alert(&self, report: &Report) {

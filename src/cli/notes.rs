@@ -174,10 +174,11 @@ pub const NOTES: &[VerbNotes] = &[
     VerbNotes {
         verb: "notify",
         examples: &[
+            "openclaw-supervise notify --test",
             "openclaw-supervise notify --test --notify @/etc/openclaw/notify",
             "openclaw-supervise notify --test --on-event ./tell-me",
         ],
-        codes: &[(exit::OK, "each channel took it"), (exit::FAILURE, "at least one did not")],
+        codes: &[(exit::OK, "each channel took it"), (exit::FAILURE, "at least one did not, or there is none")],
     },
     VerbNotes {
         verb: "metrics",

@@ -186,12 +186,15 @@ pub enum Verb {
         #[command(flatten)]
         options: Options,
     },
-    /// Send a test message through the configured notification channels
+    /// Send a message through the configured notification channels
     #[command(args_override_self = true)]
     Notify {
-        /// Send the test message
-        #[arg(long, required = true)]
+        /// Send a test message, and show what came back
+        #[arg(long, required_unless_present = "failed_unit")]
         test: bool,
+        /// Tell that this systemd unit has failed, unless the supervisor in it has told that itself
+        #[arg(long, value_name = "UNIT", conflicts_with = "test")]
+        failed_unit: Option<String>,
         #[command(flatten)]
         options: Options,
     },

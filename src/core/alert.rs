@@ -8,7 +8,7 @@
 mod tests;
 
 use super::report::{Exited, Report, human};
-use super::{Generation, Moment};
+use super::{Generation, Moment, Verdict};
 use crate::policy::OnStoreLost;
 use crate::prelude::*;
 use core::time::Duration;
@@ -95,6 +95,12 @@ impl AlertKind {
         }
     }
 
+    /// Whether the supervisor ends with it.
+    #[must_use]
+    pub fn is_final(self) -> bool {
+        matches!(self, Self::Conflict | Self::Refused | Self::GaveUp | Self::Failed)
+    }
+
     /// Whether the gateway runs meanwhile.
     fn is_of_service(self) -> bool {
         matches!(self, Self::ChannelDown | Self::Unhealthy)
@@ -177,6 +183,8 @@ pub struct Alerts {
     /// The port or the lease is held by another process: whether a supervisor, and which.
     conflict: Option<(bool, String)>,
     gave_up: bool,
+    /// The gateway was adopted, and has not answered yet.
+    is_adopted: bool,
     is_ending: bool,
     generation: Option<Generation>,
     next_id: u64,
@@ -197,6 +205,7 @@ impl Alerts {
             pending: None,
             conflict: None,
             gave_up: false,
+            is_adopted: false,
             is_ending: false,
             generation: None,
             next_id: seed,
@@ -216,6 +225,7 @@ impl Alerts {
             Report::GatewaySpawned { .. }
                 | Report::GatewayAdopted { .. }
                 | Report::GatewayStarted { .. }
+                | Report::VerdictChanged { to: Verdict::Gateway(_), .. }
                 | Report::StartupTimedOut { .. }
                 | Report::LivenessMissed { .. }
                 | Report::LivenessDegraded { .. }
@@ -239,11 +249,17 @@ impl Alerts {
     }
 
     /// Takes in a report. Messages are appended.
+    #[expect(clippy::too_many_lines, reason = "one row for each report")]
     pub fn see(&mut self, now: Moment, report: &Report, told: &mut Vec<Alert>) {
         self.tick(now, told);
         self.generation = report.generation().or(self.generation);
         match report {
-            Report::GatewaySpawned { .. } | Report::GatewayAdopted { .. } => (self.well, self.ready) = (None, None),
+            Report::GatewaySpawned { .. } | Report::GatewayAdopted { .. } => {
+                (self.well, self.ready) = (None, None);
+                self.is_adopted = matches!(report, Report::GatewayAdopted { .. });
+            }
+            // No `gateway.started` comes of one that was up before.
+            Report::VerdictChanged { to: Verdict::Gateway(_), .. } => self.find_adopted(now),
             Report::GatewayStarted { .. } | Report::LivenessRecovered { .. } => {
                 self.well = Some(now);
                 self.calm(AlertKind::Unhealthy, now);
@@ -254,10 +270,12 @@ impl Alerts {
                 self.suspect(AlertKind::Unhealthy, now, report);
             }
             Report::ReadinessChanged { readiness, .. } if readiness.ready => {
+                self.find_adopted(now);
                 self.ready = Some(now);
                 self.calm(AlertKind::ChannelDown, now);
             }
             Report::ReadinessChanged { .. } => {
+                self.find_adopted(now);
                 self.ready = None;
                 self.suspect(AlertKind::ChannelDown, now, report);
             }
@@ -344,6 +362,13 @@ impl Alerts {
     fn settle(&self) -> Duration {
         let first = SETTLE_MIN.min(self.stable_after);
         first.saturating_mul(1 << self.memory.flaps.min(20)).min(SETTLE_MAX)
+    }
+
+    /// It answers.
+    fn find_adopted(&mut self, now: Moment) {
+        if core::mem::take(&mut self.is_adopted) {
+            self.well = Some(now);
+        }
     }
 
     fn suspect(&mut self, kind: AlertKind, now: Moment, report: &Report) {

@@ -74,6 +74,8 @@ impl Writer {
         self.sample("openclaw_supervise_state", &[("state", &reply.state)], 1.0);
         let start = reply.started_at_ms.map(unix);
         self.gauge("openclaw_supervise_start_time_seconds", "When the supervisor began, in Unix time.", start);
+        let is_paused = flag(reply.paused);
+        self.gauge("openclaw_supervise_paused", "Whether the supervision is paused.", Some(is_paused));
         let is_held = flag(reply.lease_held);
         self.gauge("openclaw_supervise_lease_held", "Whether this supervisor holds the lease.", Some(is_held));
         let epoch = reply.epoch.map(number);
@@ -192,6 +194,7 @@ mod tests {
             manager: "sys\"te\\md".to_owned(),
             state: "running".to_owned(),
             started_at_ms: Some(1_800_000_000_500),
+            paused: false,
             lease_held: true,
             epoch: Some(3),
             generation: 4,

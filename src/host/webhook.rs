@@ -11,6 +11,7 @@ use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderValue, LOCATION, RETRY_AFTE
 use reqwest::redirect::Policy;
 use reqwest::{Client, RequestBuilder, Response, StatusCode};
 use rustls::crypto::{CryptoProvider, ring};
+use serde::{Deserialize, Serialize};
 use std::error::Error;
 use std::fmt::Write;
 use std::time::Duration;
@@ -27,6 +28,14 @@ const EXCERPT_LENGTH_MAX: usize = 160;
 
 /// A longer wait that a server asks for is cut.
 const RETRY_AFTER_MAX: Duration = Duration::from_mins(5);
+
+/// What came of one message on one channel.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Delivered {
+    pub channel: String,
+    /// What came back, or why it was not taken.
+    pub result: Result<String, String>,
+}
 
 /// Why a request was not taken.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

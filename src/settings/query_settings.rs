@@ -89,6 +89,8 @@ pub struct NotifySettings {
     pub alerts: AlertSettings,
     /// The gateway's variables that options of ours set.
     pub exports: Vec<(&'static str, OsString)>,
+    /// A systemd unit that failed; `None` for a test message.
+    pub failed_unit: Option<String>,
 }
 
 #[derive(Debug, Clone)]
@@ -241,10 +243,10 @@ impl Common<'_> {
         self.subject()
     }
 
-    pub(super) fn notify(mut self) -> Result<NotifySettings, UsageErrors> {
+    pub(super) fn notify(mut self, failed_unit: Option<String>) -> Result<NotifySettings, UsageErrors> {
         let mut subject = self.subject()?;
         subject.warnings.extend(self.alerts.warnings.iter().cloned());
-        Ok(NotifySettings { subject, alerts: self.alerts, exports: self.target.exports })
+        Ok(NotifySettings { subject, alerts: self.alerts, exports: self.target.exports, failed_unit })
     }
 
     pub(super) fn metrics(mut self, is_prometheus: bool) -> Result<MetricsSettings, UsageErrors> {

@@ -160,6 +160,23 @@ impl Machine {
         }
     }
 
+    /// Installs the shipped unit for notifications. It appends its messages to a file.
+    pub(crate) fn notifier(&self) -> PathBuf {
+        let name = "openclaw-supervise-notify@.service";
+        let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("contrib/systemd").join(name);
+        let copied = fs::copy(shipped, self.root().join(Scope::Machine.folder()).join(name));
+        assert!(copied.is_ok(), "{copied:?}");
+        let told = self.scene.root().join("notified");
+        let own = [
+            "[Service]".to_owned(),
+            "Environment=OPENCLAW_SUPERVISE_NOTIFY=".to_owned(),
+            format!("Environment=\"OPENCLAW_SUPERVISE_ON_EVENT=cat >>{}\"", told.display()),
+            format!("Environment=OPENCLAW_STATE_DIR={}", self.scene.state_dir().display()),
+        ];
+        self.drop_in(Scope::Machine, name, &own.join("\n"));
+        told
+    }
+
     /// The recorded names.
     pub(crate) fn heard(&self) -> Vec<String> {
         let text = fs::read_to_string(self.scene.root().join("told")).unwrap_or_default();

@@ -3,7 +3,7 @@
 use super::memory::AlertFile;
 use crate::core::alert::AlertMemory;
 use crate::gateway::hooks::Hooks;
-use crate::host::webhook::{Notification, TargetSource, Template, WebhookError, WebhookUrl, Webhooks};
+use crate::host::webhook::{Delivered, Notification, TargetSource, Template, WebhookError, WebhookUrl, Webhooks};
 use crate::platform::random;
 use crate::platform::thread::BlockingCall;
 use std::collections::{BTreeMap, BTreeSet};
@@ -37,14 +37,6 @@ pub struct Channels {
     hooks: Arc<Hooks>,
 }
 
-/// What came of one message on one channel.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Delivered {
-    pub channel: String,
-    /// What came back, or why it was not taken.
-    pub result: Result<String, String>,
-}
-
 impl Channels {
     #[must_use]
     pub fn new(
@@ -60,8 +52,8 @@ impl Channels {
         self.webhooks.clone()
     }
 
-    /// Sends a message once to each channel, and says what came back.
-    pub async fn try_all(&self, message: &Notification) -> Vec<Delivered> {
+    /// Sends a message once to each channel, and a heartbeat to the URLs of `heartbeat`; says what came back.
+    pub async fn try_all(&self, message: &Notification, heartbeat: Option<&TargetSource>) -> Vec<Delivered> {
         let mut all = Vec::new();
         if let Some(source) = &self.source {
             match targets(source).await {
@@ -82,11 +74,14 @@ impl Channels {
             let result = ran.map(|()| "exit code 0".to_owned()).map_err(|error| format!("it {error}"));
             all.push(Delivered { channel: "--on-event".to_owned(), result });
         }
+        if let Some(source) = heartbeat {
+            all.extend(self.try_heartbeat(source).await);
+        }
         all
     }
 
     /// Sends a heartbeat once to each URL.
-    pub async fn try_heartbeat(&self, source: &TargetSource) -> Vec<Delivered> {
+    async fn try_heartbeat(&self, source: &TargetSource) -> Vec<Delivered> {
         match targets(source).await {
             Ok(targets) => {
                 let mut all = Vec::new();

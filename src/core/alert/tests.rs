@@ -241,6 +241,10 @@ fn a_restart_of_the_supervisor_neither_repeats_a_message_nor_forgets_an_incident
         [""; 0]
     );
     let mut third = Alerts::new(s(300), s(120), 99, second.memory().clone());
+    let adopted = Report::GatewayAdopted { generation: 2, pid: 9, age: s(50), differs: None };
+    let mut beside = Alerts::new(s(300), s(120), 99, second.memory().clone());
+    assert_eq!(names(&play(&mut beside, &[(60, adopted.clone())], 100)), [""; 0], "it has not answered");
+    assert_eq!(names(&play(&mut beside, &[(101, ready(true))], 200)), ["gave_up Recovered"]);
     let told = play(&mut third, &[(60, spawned()), (63, started())], 100);
     assert_eq!(names(&told), ["gave_up Recovered"]);
     assert_eq!((told[0].incident.id, told[0].incident.since), (7, s(0)));

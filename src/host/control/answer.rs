@@ -11,6 +11,8 @@ use std::time::Duration;
 pub(super) enum Ask {
     Status,
     Metrics,
+    /// Send a test notification on each channel, and say what came back.
+    TestChannels,
     /// Send every report from now on.
     Watch,
     /// Do this, and send every report from now on.
@@ -20,9 +22,16 @@ pub(super) enum Ask {
 }
 
 /// Those with a name of their own. `"force": true` makes another one of [`Request::Restart`] and [`Request::Retry`].
-const NAMES: [&str; 6] = ["status", "metrics", "watch", "restart", "stop", "retry-now"];
-const ASKS: [Ask; 6] =
-    [Ask::Status, Ask::Metrics, Ask::Watch, Ask::Do(Request::Restart), Ask::Do(Request::Stop), Ask::Do(Request::Retry)];
+const NAMES: [&str; 7] = ["status", "metrics", "notify-test", "watch", "restart", "stop", "retry-now"];
+const ASKS: [Ask; 7] = [
+    Ask::Status,
+    Ask::Metrics,
+    Ask::TestChannels,
+    Ask::Watch,
+    Ask::Do(Request::Restart),
+    Ask::Do(Request::Stop),
+    Ask::Do(Request::Retry),
+];
 
 /// The line that asks for it.
 #[must_use]

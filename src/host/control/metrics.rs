@@ -15,6 +15,8 @@ pub struct MetricsReply {
     pub state: String,
     /// Wall-clock time, ms since 1970.
     pub started_at_ms: Option<i64>,
+    /// Whether the supervision is paused.
+    pub paused: bool,
     pub lease_held: bool,
     pub epoch: Option<u64>,
     pub generation: u64,
@@ -66,6 +68,7 @@ impl MetricsReply {
             manager: facts.manager.to_owned(),
             state: status.state.to_owned(),
             started_at_ms: clock::wall_ms_of(&facts.started_at),
+            paused: status.paused.is_some(),
             lease_held: status.epoch.is_some(),
             epoch: status.epoch,
             generation: status.generation,

@@ -8,7 +8,9 @@ use super::slots::Slot;
 use super::status::{Facts, StatusReply};
 use crate::core::event::PauseRequest;
 use crate::core::{Request, Requester, Status, Tally};
+use crate::host::webhook::Delivered;
 use crate::platform::proc;
+use serde_json::json;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,6 +23,9 @@ use tokio::time::timeout;
 
 /// How long a client may take for its request, and for each line that it is to read.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// How long a test message may take on all channels together, one after the other.
+const CHANNELS_TIME_MAX: Duration = Duration::from_mins(2);
 
 /// More than any request needs.
 const REQUEST_LENGTH_MAX: usize = 4096;
@@ -45,6 +50,8 @@ pub enum Query {
         /// Who asked.
         by: Requester,
     },
+    /// Send a test notification on each channel.
+    TestChannels(oneshot::Sender<Vec<Delivered>>),
     /// Do this.
     Request {
         /// What.
@@ -89,6 +96,7 @@ pub(super) async fn serve(
     match ask {
         Err(why) => say(stream, &answer::error(&why)).await,
         Ok(Ask::Status) => tell_status(stream, shared).await,
+        Ok(Ask::TestChannels) => test_channels(stream, shared).await,
         Ok(Ask::Metrics) => tell_metrics(stream, shared).await,
         Ok(Ask::Watch) => {
             let reports = shared.broadcast.subscribe();
@@ -129,6 +137,21 @@ async fn tell_metrics(stream: &UnixStream, shared: &Shared<impl From<Query>>) ->
         Some(answer::line(&MetricsReply::new(&status, &tally, &shared.facts)))
     });
     say_or_fail(stream, line).await
+}
+
+/// It is accepted at once; what came of it is one object in the second line.
+async fn test_channels(stream: &UnixStream, shared: &Shared<impl From<Query>>) -> io::Result<()> {
+    say(stream, &answer::accepted(false, None)).await?;
+    let ask = async {
+        let (sender, answer) = oneshot::channel();
+        shared.messages.send(Query::TestChannels(sender).into()).await.ok()?;
+        answer.await.ok()
+    };
+    let line = match timeout(CHANNELS_TIME_MAX, ask).await {
+        Ok(delivered) => answer::line(&json!({ "channels": delivered.unwrap_or_default() })),
+        Err(_) => answer::error(&format!("the channels did not answer within {}s", CHANNELS_TIME_MAX.as_secs())),
+    };
+    say(stream, &line).await
 }
 
 /// `None`: the loop has ended.

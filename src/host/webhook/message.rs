@@ -153,6 +153,30 @@ impl Notification {
         message
     }
 
+    /// A systemd unit has failed. `result` is what systemd says of it, see `MONITOR_SERVICE_RESULT` in systemd.exec(5).
+    #[must_use]
+    pub fn failed_unit(unit: &str, result: Option<&str>, origin: &Origin, now_ms: i64) -> Self {
+        let title = format!("OpenClaw gateway on {}: the service failed, it is down", origin.host);
+        let result = result.map_or_else(String::new, |result| format!(": {result}"));
+        let what = format!("systemd unit {unit} has failed{result}");
+        let advice = format!("`systemctl status {unit}` shows why (with --user for a user's unit)");
+        let next = "nothing: systemd does not start it again";
+        let facts = vec![
+            ("what", what.clone()),
+            ("since", clock::stamp_of(now_ms)),
+            ("next", next.to_owned()),
+            ("to do", advice.clone()),
+            ("where", origin.host.clone()),
+        ];
+        let mut message = Self::new("incident.opened", "unit_failed", title, facts, origin, now_ms);
+        message.is_alarm = true;
+        message.put("severity", json!("error"));
+        message.put("what", json!(what));
+        message.put("next", json!(next));
+        message.put("to_do", json!(advice));
+        message
+    }
+
     fn new(
         event: &'static str,
         kind: &'static str,

@@ -187,6 +187,9 @@ impl ValueKind {
             Self::Harmless
         } else if has(&WORDS) || words.iter().any(ends) || words.len() > 1 && last == "pwd" {
             Self::Secret
+        } else if matches!(name, "--notify" | "--heartbeat-url") {
+            // The path of a webhook's URL is its password.
+            Self::Secret
         } else if has(&["auth"]) {
             Self::Auth
         } else if matches!(name, "-u" | "--user" | "--proxy-user") {
