@@ -316,6 +316,8 @@ impl Desk {
                     Query::Status(answer) => {
                         drop(answer.send(Status { endpoint: endpoint.clone(), ..(script.status)() }));
                     }
+                    // No test here pauses.
+                    Query::Pause { .. } => {}
                     Query::TestChannels(answer) => drop(answer.send(Vec::new())),
                     Query::Metrics(answer) => drop(answer.send(((script.status)(), Tally::default()))),
                     Query::Request { request, by } => {
