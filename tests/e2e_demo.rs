@@ -2,6 +2,9 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test may panic")]
 
+#[path = "e2e_demo/page.rs"]
+mod page;
+
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use openclaw_supervise::host::clock;
@@ -200,6 +203,10 @@ fn the_demo_shows_every_chapter_in_order_and_leaves_nothing() {
     for line in &demo.seen {
         assert!(line.chars().count() <= WIDTH && !line.contains(|c: char| c.is_control()), "{line:?}");
     }
+    if std::env::var_os("INSTA_UPDATE").is_some_and(|update| update == "always") {
+        page::update();
+    }
+    page::hold(&demo.seen);
 }
 
 #[test]
