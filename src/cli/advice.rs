@@ -11,6 +11,8 @@ const MEANT: &[(&str, &str)] = &[
     ("ps info list ls show state", "status"),
     ("health healthcheck ping", "probe"),
     ("why", "explain"),
+    ("mute silence maintenance suspend", "pause"),
+    ("unpause continue unmute", "resume"),
     ("history audit", "events"),
     ("check diagnose verify repair fix", "doctor"),
     ("enable", "install"),

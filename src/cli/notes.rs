@@ -155,7 +155,7 @@ pub const NOTES: &[VerbNotes] = &[
     },
     VerbNotes {
         verb: "pause",
-        examples: &["openclaw-supervise pause --for 20m --reason 'gdb on the gateway'"],
+        examples: &["openclaw-supervise pause --for 20m --reason gdb"],
         codes: &[
             (exit::OK, "paused"),
             (exit::FAILURE, "the supervisor is ending, or does not answer"),
