@@ -106,7 +106,7 @@ fn status_of_a_running_supervisor_has_every_key_of_the_contract_with_the_right_v
         "gateway at ",
     ]);
     // A busy machine may fail a probe, and then the next step is shown.
-    let rows = if said.out.contains("\nnext ") { 9 } else { 8 };
+    let rows = if said.out.contains("\nnext ") { 10 } else { 9 };
     assert_eq!(said.out.lines().count(), rows, "{said}");
     assert!(said.out.starts_with("up for "), "{said}");
     assert!(said.err.is_empty(), "{said}");

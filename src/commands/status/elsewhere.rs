@@ -1,6 +1,6 @@
 //! The service of another account or with another store, where nothing of this program is at the place of our own settings.
 
-use super::observe::{Known, NEITHER, observe};
+use super::observe::{EarlierLook, NEITHER, observe};
 use super::sentence::sentence;
 use super::shown::{FoundShown, Health, Shown, UnitShown, Urgency};
 use crate::cli::shell_word;
@@ -19,7 +19,7 @@ const FOUND_MAX: usize = 16;
 /// Observes the store of our settings; if nothing is there and none was named, that of the service that is found. Returns the
 /// settings that were used.
 pub(super) async fn find(settings: &StatusSettings, terminal: &Terminal) -> (StatusSettings, Shown) {
-    let mut shown = observe(settings, terminal, &Known::default()).await;
+    let mut shown = observe(settings, terminal, &EarlierLook::default()).await;
     if shown.supervisor.state != "none" {
         return (settings.clone(), shown);
     }
@@ -89,7 +89,7 @@ async fn only(
         return (settings.clone(), blank);
     };
     let settings = settings_for(settings, target);
-    let mut shown = observe(&settings, terminal, &Known::default()).await;
+    let mut shown = observe(&settings, terminal, &EarlierLook::default()).await;
     shown.unit = shown.unit.or_else(|| one.unit.clone().map(UnitShown::from));
     shown.sentence = format!("{name}: {}", shown.sentence);
     shown.found = vec![found_of(one, Some(&shown))];
@@ -100,7 +100,7 @@ async fn list(settings: &StatusSettings, many: &[Installed], terminal: &Terminal
     let mut found = Vec::new();
     for one in many.iter().take(FOUND_MAX) {
         let shown = match &one.target {
-            Some(target) => Some(observe(&settings_for(settings, target), terminal, &Known::default()).await),
+            Some(target) => Some(observe(&settings_for(settings, target), terminal, &EarlierLook::default()).await),
             None => None,
         };
         found.push(found_of(one, shown.as_ref()));

@@ -27,14 +27,14 @@ pub(super) const NEITHER: &str = "nobody";
 
 /// What an earlier look has found and need not be asked for again.
 #[derive(Debug, Default)]
-pub(super) struct Known {
+pub(super) struct EarlierLook {
     pub(super) unit: Option<UnitShown>,
     /// With its output.
     pub(super) exit: Option<LastExit>,
 }
 
 /// Asks, reads and probes.
-pub(super) async fn observe(settings: &StatusSettings, terminal: &Terminal, known: &Known) -> Shown {
+pub(super) async fn observe(settings: &StatusSettings, terminal: &Terminal, known: &EarlierLook) -> Shown {
     let store_dir = &settings.subject.store_dir;
     let (asked, standbys) = tokio::join!(Connection::status(store_dir), Connection::standbys(store_dir));
     let mut shown = match asked {
@@ -94,7 +94,7 @@ fn judge(verdict: Verdict, gateway: bool, is_in_view: bool) -> Health {
 }
 
 /// `pid`: that of the supervisor as it is seen from here.
-async fn of_supervisor(settings: &StatusSettings, reply: StatusReply, pid: Option<i32>, known: &Known) -> Shown {
+async fn of_supervisor(settings: &StatusSettings, reply: StatusReply, pid: Option<i32>, known: &EarlierLook) -> Shown {
     let StatusReply { supervisor, gateway, mut lease, generation, restarts, next, paused, .. } = reply;
     if supervisor.state == "standby" && lease.held == Some(false) {
         // It speaks of itself; the lease is another one's.
@@ -156,7 +156,7 @@ fn blank(settings: &StatusSettings) -> Shown {
     }
 }
 
-async fn past_of(record: Option<&StoreRecord>, known: &Known) -> RecordedPast {
+async fn past_of(record: Option<&StoreRecord>, known: &EarlierLook) -> RecordedPast {
     let entries = record.and_then(|record| record.last(EVENTS_READ).ok()).unwrap_or_default();
     let mut past = RecordedPast::of(&entries);
     if let Some(exit) = past.exit.as_mut().filter(|exit| past.down_since.is_some() && exit.is_failure()) {
@@ -169,7 +169,7 @@ async fn past_of(record: Option<&StoreRecord>, known: &Known) -> RecordedPast {
 }
 
 /// What the store has. `error` says why no supervisor answers.
-async fn of_record(settings: &StatusSettings, error: &ConnectionError, known: &Known) -> Shown {
+async fn of_record(settings: &StatusSettings, error: &ConnectionError, known: &EarlierLook) -> Shown {
     let subject = &settings.subject;
     let (record, unreadable) = match StoreRecord::open(&subject.store_dir) {
         Ok(record) => (record, None),

@@ -1,6 +1,6 @@
 //! `status --watch`: redrawn on a terminal; in a pipe a block, or with `--json` a line, for each change.
 
-use super::observe::{Known, observe};
+use super::observe::{EarlierLook, observe};
 use super::shown::{Shown, UnitShown};
 use super::text::printed;
 use crate::commands::terminal::{Style, Terminal};
@@ -37,7 +37,8 @@ pub(super) async fn run(
             return Ok(shown.health.exit_code());
         }
         let unit = shown.unit.take().filter(|_| look % UNIT_LOOKS != 0);
-        let (known, found) = (Known { unit, exit: shown.last.past.exit.take() }, std::mem::take(&mut shown.found));
+        let (known, found) =
+            (EarlierLook { unit, exit: shown.last.past.exit.take() }, std::mem::take(&mut shown.found));
         shown = observe(settings, &terminal, &known).await;
         if let Some(name) = &name {
             shown.sentence = format!("{name}: {}", shown.sentence);
