@@ -56,8 +56,8 @@ impl RecordedPause {
     /// Those of unlinkat(2).
     pub fn remove(store_dir: &Path) -> io::Result<bool> {
         let folder = Folder::open(store_dir).map_err(io::Error::other)?;
-        match folder.remove(FILE) {
-            Ok(()) => Ok(true),
+        match folder.meta_of(FILE) {
+            Ok(_) => folder.remove(FILE).map(|()| true),
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
             Err(error) => Err(error),
         }
