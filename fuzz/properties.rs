@@ -66,6 +66,7 @@ fn context(dir: &Path, variables: HashMap<String, OsString>) -> ProcessContext {
         container: None,
         process_manager: None,
         launchd: false,
+        journal: false,
         tailnet: || None,
     }
 }
@@ -215,6 +216,8 @@ pub(crate) fn control_line(data: &[u8]) {
                 started_at: String::new(),
                 config: stage.dir.clone(),
                 store_dir: stage.dir.clone(),
+                heap_mib: None,
+                heap_source: String::new(),
             };
             let client = async {
                 let mut stream = UnixStream::connect(stage.dir.join(NAME)).await.expect("it listens");

@@ -1,6 +1,7 @@
 //! Notifications: one message when an incident begins and one when it ends, and nothing that keeps the supervisor waiting.
 
 #![cfg(target_os = "linux")]
+#![expect(clippy::disallowed_methods, reason = "a test measures by the clock, with a bound")]
 
 #[expect(dead_code, reason = "each test file uses its part of the kit")]
 mod support;

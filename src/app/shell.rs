@@ -13,11 +13,10 @@ pub use whereabouts::Whereabouts;
 
 use super::diagnostics::Diagnostics;
 use super::input::{Entrance, Input};
-use super::reporter::Reporter;
 use crate::core::event::Remains;
 use crate::core::{
     Call, Contested, Event, Fact, Generation, HangContext, Hook, HookEnd, LeaseAnswer, LeaseRequest, LeftRecord, Moved,
-    Observation, Owner, ProbeScope, Request, Requester, SpawnFailure,
+    Observation, Owner, ProbeScope, SpawnFailure,
 };
 use crate::gateway::adopt::Found;
 use crate::gateway::handoff::Handoff;
@@ -29,7 +28,7 @@ use crate::gateway::process::{self, Birth, Departure, Gateway, Heir, Kill, Launc
 use crate::gateway::sample::Sampling;
 use crate::gateway::tree::Orphans;
 use crate::host::clock;
-use crate::host::control::{BoundSocket, IsInside};
+use crate::host::control::BoundSocket;
 use crate::platform::claim::Server;
 use crate::platform::standard_streams;
 use crate::platform::thread::BlockingCall;
@@ -534,26 +533,5 @@ impl Shell {
             }
             self.prober.forget();
         }
-    }
-
-    /// A signal of an operator: see [`requests::hear`].
-    pub(super) fn hear(
-        &self,
-        signal: &'static str,
-        request: Request,
-        by: Requester,
-        is_inside: IsInside,
-        reporter: &Reporter,
-    ) {
-        tokio::spawn(requests::hear(signal, request, by, is_inside, reporter.clone(), self.inputs.clone()));
-    }
-
-    /// Grants a request, or says why not.
-    pub(super) fn admit(&self, request: Request, by: Requester, reporter: &Reporter) -> Option<Event> {
-        if request != Request::Detach {
-            return Some(Event::Requested { request, by });
-        }
-        tokio::spawn(requests::admit_detach(by, reporter.clone(), self.inputs.clone()));
-        None
     }
 }

@@ -1,7 +1,7 @@
 //! The values of options. What these functions return as an error stands behind clap's `invalid value '...' for '...': `.
 
+use crate::core::event::PAUSE_MAX;
 use crate::core::report::Severity;
-use crate::core::supervisor::PAUSE_MAX;
 use crate::gateway::heap::HeapChoice;
 use crate::host::telemetry::Format;
 use crate::host::webhook::Template;

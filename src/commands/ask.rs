@@ -1,7 +1,6 @@
 //! `restart`, `stop`, `retry-now` and `start-now`: one request to the running supervisor, and its outcome.
 
 use super::outcome::{NOT_RUNNING, RequestOutcome, print};
-use super::pause;
 use super::record::{LastOwner, OwnerSeen, StoreRecord};
 use super::start;
 use crate::core::report::human;
@@ -79,7 +78,7 @@ async fn pursue(settings: &RequestSettings, before: &Before, out: &mut impl io::
     if let Some(paused) = &before.paused
         && is_retry(request)
     {
-        return Ok(RequestOutcome::bad(pause::refusal(paused)));
+        return Ok(RequestOutcome::paused(paused));
     }
     if is_retry(request) && !is_waiting(&before.state) && !before.restart_waits {
         return Ok(RequestOutcome::good(format!(

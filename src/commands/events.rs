@@ -197,6 +197,7 @@ fn text(entry: &Entry, terminal: &Terminal) -> String {
 mod tests {
     use super::*;
     use serde_json::json;
+    use std::fmt::Write;
 
     const NOW: &str = "2026-11-30T03:00:00Z";
 
@@ -219,7 +220,7 @@ mod tests {
         let mut shown = String::new();
         for (width, has_colour) in [(60, false), (80, false), (80, true), (200, false), (200, true)] {
             let terminal = Terminal::fixed(Some(width), has_colour, "CET-1", NOW);
-            shown += &format!("--- {width} columns, colour: {has_colour}\n");
+            writeln!(shown, "--- {width} columns, colour: {has_colour}").unwrap();
             for entry in &entries {
                 let line = text(entry, &terminal);
                 let visible = line.replace("\u{1b}[", "\u{e000}");

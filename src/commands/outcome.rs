@@ -1,7 +1,10 @@
 //! What a request to a supervisor comes to: one line and an exit code.
 
 use crate::core::exit;
+use crate::host::clock;
+use crate::host::control::PausedReply;
 use std::io;
+use std::time::Duration;
 
 /// Exit code without a supervisor: LSB's status code for a service that does not run.
 pub(super) const NOT_RUNNING: u8 = 3;
@@ -20,6 +23,17 @@ impl RequestOutcome {
 
     pub(super) fn bad(text: impl Into<String>) -> Self {
         Self { code: exit::FAILURE, text: text.into() }
+    }
+
+    /// A start that is not requested now.
+    pub(super) fn paused(paused: &PausedReply) -> Self {
+        let until = |within| format!(" until {}", clock::time_in(Duration::from_millis(within)));
+        let until = paused.in_ms.map_or_else(String::new, until);
+        let colon = if paused.reason.is_empty() { "" } else { ": " };
+        Self::bad(format!(
+            "supervision is paused{until} by {}{colon}{}; `openclaw-supervise resume` ends the pause, and a gateway is started",
+            paused.by, paused.reason
+        ))
     }
 }
 

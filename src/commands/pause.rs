@@ -5,7 +5,7 @@ use super::outcome::{NOT_RUNNING, RequestOutcome, print};
 use crate::core::event::PauseRequest;
 use crate::core::report::human;
 use crate::host::clock;
-use crate::host::control::{Connection, ConnectionError, PausedReply};
+use crate::host::control::{Connection, ConnectionError};
 use crate::settings::PauseSettings;
 use crate::store::RecordedPause;
 use serde_json::{Value, json};
@@ -87,18 +87,6 @@ async fn unanswered(settings: &PauseSettings, error: &ConnectionError) -> Reques
         return RequestOutcome::good("no supervisor is running; the pause on record is ended for the next one");
     }
     outcome
-}
-
-/// Why a start is not requested now.
-pub(super) fn refusal(paused: &PausedReply) -> String {
-    let within = paused
-        .in_ms
-        .map_or_else(String::new, |within| format!(" until {}", clock::time_in(Duration::from_millis(within))));
-    let colon = if paused.reason.is_empty() { "" } else { ": " };
-    format!(
-        "supervision is paused{within} by {}{colon}{}; `openclaw-supervise resume` ends the pause, and a gateway is started",
-        paused.by, paused.reason
-    )
 }
 
 #[cfg(test)]

@@ -41,6 +41,9 @@ impl Request {
     }
 }
 
+/// The longest pause.
+pub const PAUSE_MAX: Duration = Duration::from_hours(24);
+
 /// A pause of the supervision.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PauseRequest {

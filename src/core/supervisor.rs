@@ -58,7 +58,6 @@ use super::restart_policy::{Plan, RestartPolicy, Run};
 use super::{Generation, Moment, Notice, Observation, Owner, Policy, Readiness, Usage, exit};
 use crate::prelude::*;
 use core::time::Duration;
-pub use pause::PAUSE_MAX;
 use state::{
     Confirmation, EvidenceFound, Fence, LauncherExit, Lost, Merged, Paused, Poll, ProbePurpose, Repair, State, Streak,
     Update,

@@ -1,7 +1,7 @@
 //! A pause of the supervision, in a file beside the database: a supervisor that is started meanwhile goes on with it.
 
+use crate::core::event::PAUSE_MAX;
 use crate::core::event::PauseRequest;
-use crate::core::supervisor::PAUSE_MAX;
 use crate::platform::clock;
 use crate::platform::folder::Folder;
 use rustix::fs::OFlags;

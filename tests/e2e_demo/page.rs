@@ -40,7 +40,7 @@ pub(crate) fn update() {
             .replace(&format!("{place}/openclaw-supervise-demo-"), "/tmp/openclaw-supervise-demo-")
             .replace(&format!("{place}/openclaw-supervise"), "openclaw-supervise")
             .replace(&place, "/home/alice");
-        let shown: String = shown.lines().map(|line| format!("{}\n", line.trim_end())).collect();
+        let shown: String = shown.lines().flat_map(|line| [line.trim_end(), "\n"]).collect();
         let (before, _, after) = block(&text, name);
         let typed = words.join(" ").replace(&place, "/home/alice");
         text = format!("{before}$ openclaw-supervise {typed}\n{shown}```\n<!-- end -->{after}");

@@ -1,8 +1,8 @@
 //! A pause of the supervision.
 
 use crate::world::{CRASH, KILLED, Script, World, by, s};
+use openclaw_supervise_core::event::PAUSE_MAX;
 use openclaw_supervise_core::event::PauseRequest;
-use openclaw_supervise_core::supervisor::PAUSE_MAX;
 use openclaw_supervise_core::{Effect, Event, ExitStatus, Notice, Policy, Request, Verdict};
 use std::time::Duration;
 
@@ -33,7 +33,7 @@ fn ends_of_gateways(world: &World) -> usize {
 fn a_gateway_that_hangs_in_a_pause_is_left_alone_and_has_its_whole_window_after_it() {
     let mut world = paused();
     world.port = Some(Verdict::Silent);
-    world.run_for(PERIOD - s(5));
+    world.run_for(PERIOD.saturating_sub(s(5)));
     assert_eq!(ends_of_gateways(&world), 0);
     assert_eq!(world.core.status(world.now).next.action, "resume the supervision");
     world.run_for(s(50));
@@ -60,13 +60,13 @@ fn a_boot_over_its_time_and_memory_over_its_limit_wait_for_the_end() {
     let mut world = World::started(Script { boots_in: s(100_000), ..Script::default() });
     world.run_for(s(5));
     pause(&mut world, PERIOD);
-    world.run_for(PERIOD - s(1));
+    world.run_for(PERIOD.saturating_sub(s(1)));
     assert_eq!(ends_of_gateways(&world), 0);
     let mut world = World::started_with(Policy { memory_max_kb: Some(1), ..Policy::default() }, Script::default());
     world.run_for(s(10));
     pause(&mut world, PERIOD);
     world.tree_rss_kb = Some(2);
-    world.run_for(PERIOD - s(1));
+    world.run_for(PERIOD.saturating_sub(s(1)));
     assert_eq!(ends_of_gateways(&world), 0);
     world.run_for(s(60));
     assert!(!world.told("memory.exceeded").is_empty());
@@ -84,7 +84,7 @@ fn a_gateway_that_ends_in_a_pause_is_told_of_costs_nothing_and_is_followed_at_it
         world.leader_exits(1, death);
         world.run_for(s(7));
         world.port = Some(Verdict::Gateway(openclaw_supervise_core::Phase::Started));
-        world.run_for(PERIOD - s(60));
+        world.run_for(PERIOD.saturating_sub(s(60)));
         assert_eq!((world.told("gateway.exited").len(), world.spawns().len(), world.exit()), (1, 1, None), "{death:?}");
         world.port = None;
         world.run_for(s(60));
@@ -167,7 +167,7 @@ fn a_stop_is_a_stop_and_a_supervisor_that_ends_cannot_pause() {
 #[test]
 fn a_machine_that_sleeps_uses_up_the_pause() {
     let mut world = paused();
-    world.send(Event::ClockJumped { by: PERIOD - s(10) });
+    world.send(Event::ClockJumped { by: PERIOD.saturating_sub(s(10)) });
     world.run_for(s(11));
     assert_eq!(world.told("supervision.resumed").len(), 1);
 }

@@ -1,5 +1,6 @@
 use super::*;
 use crate::cli::DecisionSubject;
+use std::fmt::Write;
 
 const NOW: &str = "2026-11-30T03:00:00Z";
 const BEGIN: i64 = 1_796_004_000_000; // 2026-11-30T02:00:00Z
@@ -75,7 +76,7 @@ fn hung() -> Vec<Entry> {
     record(&rows)
 }
 
-fn ended(cause: &'static str, request: Option<&'static str>, members: Value) -> Vec<Entry> {
+fn ended(cause: &'static str, request: Option<&'static str>, members: &Value) -> Vec<Entry> {
     let mut rows = begin();
     let by = json!({"by": "SIGTERM from pid 9 (kill 7)", "by_pid": 9, "by_uid": 4_000_000_000_u32});
     rows.extend(request.map(|name| (50, name, "info", "requested by SIGTERM from pid 9 (kill 7)", by)));
@@ -85,10 +86,6 @@ fn ended(cause: &'static str, request: Option<&'static str>, members: Value) -> 
     record(&rows)
 }
 
-fn of(entries: &[Entry], subject: DecisionSubject) -> Result<Account, String> {
-    Account::of(entries, &subject)
-}
-
 fn lines() -> LastOutput {
     let lines = ["[gateway] listening", "Error: unknown key\u{1b}[31m gateway.tokne"].map(str::to_owned).to_vec();
     LastOutput { source: "journalctl _PID=42".to_owned(), lines, trouble: None }
@@ -96,7 +93,7 @@ fn lines() -> LastOutput {
 
 #[test]
 fn a_hang_is_explained_at_every_width() {
-    let account = of(&hung(), DecisionSubject::Last).unwrap();
+    let account = Account::of(&hung(), &DecisionSubject::Last).unwrap();
     let mut shown = String::new();
     for (width, has_colour) in [(60, false), (80, false), (80, true), (200, false)] {
         let terminal = Terminal::fixed(Some(width), has_colour, "CET-1", NOW);
@@ -104,18 +101,19 @@ fn a_hang_is_explained_at_every_width() {
         if !has_colour {
             assert!(text.lines().all(|line| line.chars().count() <= width), "{width}: {text}");
         }
-        shown += &format!("--- {width} columns, colour: {has_colour}\n{text}\n");
+        writeln!(shown, "--- {width} columns, colour: {has_colour}\n{text}").unwrap();
     }
     insta::assert_snapshot!(shown.replace('\u{1b}', "ESC"));
 }
 
 #[test]
 fn json_has_the_same_account_with_times_in_utc() {
-    let account = of(&hung(), DecisionSubject::Generation(3)).unwrap();
+    let account = Account::of(&hung(), &DecisionSubject::Generation(3)).unwrap();
     insta::assert_snapshot!(format!("{:#}", as_json(&account, Some(&lines()))));
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table")]
 fn each_way_to_end_has_its_rule_and_who_asked() {
     let terminal = Terminal::fixed(Some(100), false, "UTC0", NOW);
     let nothing = || json!({});
@@ -178,18 +176,18 @@ fn each_way_to_end_has_its_rule_and_who_asked() {
     ]);
     let mut shown = String::new();
     for (name, entries) in [
-        ("stopped", ended("stop requested", Some("stop.requested"), nothing())),
-        ("restarted", ended("restart requested", Some("restart.requested"), nothing())),
-        ("refused by the gateway", ended("refused to start", None, json!({"code": 78}))),
-        ("OOM", ended("killed by the kernel OOM killer", None, json!({"signal": 9}))),
+        ("stopped", ended("stop requested", Some("stop.requested"), &nothing())),
+        ("restarted", ended("restart requested", Some("restart.requested"), &nothing())),
+        ("refused by the gateway", ended("refused to start", None, &json!({"code": 78}))),
+        ("OOM", ended("killed by the kernel OOM killer", None, &json!({"signal": 9}))),
         ("memory", record(&memory)),
         ("crash loop", record(&gave_up)),
         ("no process", record(&spawn_failed)),
         ("port in use", record(&refused)),
     ] {
-        let account = of(&entries, DecisionSubject::Last).unwrap();
+        let account = Account::of(&entries, &DecisionSubject::Last).unwrap();
         let output = account.generation.map(|_| &unfound);
-        shown += &format!("--- {name}\n{}\n\n", as_text(&account, output, "", &terminal));
+        writeln!(shown, "--- {name}\n{}\n", as_text(&account, output, "", &terminal)).unwrap();
     }
     insta::assert_snapshot!(shown);
 }
@@ -245,10 +243,10 @@ fn what_cannot_be_explained_is_told_in_one_line() {
         (record(&begin()), incident(None), "no incident is on record: no gateway has hung or was above --memory-max"),
         (hung(), incident(Some("x.json")), "no event on record names the incident x.json"),
     ] {
-        assert_eq!(of(&entries, subject).err().as_deref(), Some(expected));
+        assert_eq!(Account::of(&entries, &subject).err().as_deref(), Some(expected));
     }
     for file in [None, Some("2026-11-30T02-14-00.000Z.json")] {
-        assert_eq!(of(&hung(), incident(file)).unwrap().generation, Some(3));
+        assert_eq!(Account::of(&hung(), &incident(file)).unwrap().generation, Some(3));
     }
 }
 
@@ -261,7 +259,7 @@ fn a_record_of_an_earlier_version_is_explained_from_its_members() {
             entry.fields.remove(name);
         }
     }
-    let account = of(&entries, DecisionSubject::Last).unwrap();
+    let account = Account::of(&entries, &DecisionSubject::Last).unwrap();
     let text = as_text(&account, None, "", &Terminal::fixed(Some(80), false, "UTC0", NOW));
     assert!(text.starts_with("gateway 3 was ended because it hung.") && text.contains("1m3s before"), "{text}");
     assert!(text.contains("cause=hung"), "{text}");

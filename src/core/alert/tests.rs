@@ -118,10 +118,14 @@ fn loop_of(count: u64) -> Vec<(u64, Report)> {
     (0..count).flat_map(|n| [(n * 5, spawned()), (n * 5 + 3, crashed()), (n * 5 + 3, scheduled())]).collect()
 }
 
+/// What it is, the reports by the second, and what is told.
+type Case = (&'static str, Vec<(u64, Report)>, &'static [&'static str]);
+
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table")]
 fn what_opens_and_what_ends_an_incident() {
     let up = |at: u64| vec![(at, spawned()), (at + 3, started())];
-    let cases: Vec<(&str, Vec<(u64, Report)>, &[&str])> = vec![
+    let cases: Vec<Case> = vec![
         ("one crash", [loop_of(1), up(10)].concat(), &[]),
         ("two crashes", [loop_of(2), up(20)].concat(), &[]),
         ("a crash loop that ends", [loop_of(5), up(40)].concat(), &["crash_loop Opened", "crash_loop Recovered"]),

@@ -4,12 +4,11 @@
 use super::health::forget_overuse;
 use super::state::{Paused, Poll, ProbePurpose, State};
 use super::{Effect, Effects, Moment, Report, Requester, Supervisor};
-use crate::event::PauseRequest;
+use crate::event::{PAUSE_MAX, PauseRequest};
 use crate::prelude::*;
 use core::time::Duration;
 
-/// The longest pause, and the longest reason in characters.
-pub const PAUSE_MAX: Duration = Duration::from_hours(24);
+/// In characters.
 const REASON_CHARS_MAX: usize = 200;
 
 impl Supervisor {

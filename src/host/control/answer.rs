@@ -1,8 +1,8 @@
 //! What a client may ask, and the lines that answer it, see docs/CONTROL.md.
 
 use crate::core::Request;
+use crate::core::event::PAUSE_MAX;
 use crate::core::event::PauseRequest;
-use crate::core::supervisor::PAUSE_MAX;
 use serde::Serialize;
 use serde_json::{Value, json};
 use std::time::Duration;
