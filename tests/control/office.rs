@@ -320,8 +320,6 @@ impl Desk {
                     Query::Pause { .. } => {}
                     Query::TestChannels(answer) => drop(answer.send(Vec::new())),
                     Query::Metrics(answer) => drop(answer.send(((script.status)(), Tally::default()))),
-                    // No test in front of this stand-in pauses it.
-                    Query::Pause { .. } => {}
                     Query::Request { request, by } => {
                         noted.send((request, by)).ok();
                         script.told.iter().for_each(|line| told.tell(line));

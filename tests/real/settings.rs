@@ -29,10 +29,10 @@ require('fs').appendFileSync(process.env.LIMITS, `${process.pid} ${limit / 10485
 /// The gateway and the process as which it starts itself again have the heap that `status` shows; the young generation comes on
 /// top of the old space.
 fn assert_heap(status: &Value, limits: &str) {
-    let heap = status["supervisor"]["heap_mib"].as_u64().unwrap_or_else(|| panic!("{status}"));
+    let heap = status["supervisor"]["heap_mib"].as_f64().unwrap_or_else(|| panic!("{status}"));
     let is_enough = |line: &&str| {
         let limit = line.split(' ').nth(1).and_then(|limit| limit.parse::<f64>().ok());
-        limit.is_some_and(|limit| limit >= heap as f64 && limit <= heap as f64 * 1.25)
+        limit.is_some_and(|limit| limit >= heap && limit <= heap * 1.25)
     };
     let pid = format!("{} ", status["gateway"]["pid"]);
     assert!(limits.lines().any(|line| line.starts_with(&pid)), "{limits}");

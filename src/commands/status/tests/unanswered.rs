@@ -3,6 +3,7 @@
 use super::*;
 use crate::commands::status::observe::NEITHER;
 
+#[expect(clippy::too_many_lines, reason = "a table")]
 pub(super) fn unanswered_states() -> Vec<(&'static str, Shown)> {
     let refused = exited(721, 3, "refused to start", &json!({"code": 78}));
     let crash = exited(721, 3, "crashed", &json!({"signal": 11}));
