@@ -498,6 +498,7 @@ impl Judge {
             | Event::StraysKilled { .. }
             | Event::HookEnded { .. }
             | Event::OutputMoved { .. }
+            | Event::PauseRequested { .. }
             | Event::ClockJumped { .. } => {}
         }
         None
