@@ -36,17 +36,11 @@ fn after(scene: &Scene, mut supervisor: Supervisor, code: i32) -> String {
 fn after_a_refusal_a_spent_budget_and_a_conflict_it_names_the_cause_and_what_to_do() {
     let scene = Scene::new("exit=78");
     let line = after(&scene, scene.start(), 78);
-    assert_says(
-        &line,
-        &["down since ", "the configuration was refused (exit 78)", "then `openclaw-supervise start-now"],
-    );
+    assert_says(&line, &["down since ", "the configuration was refused (exit 78)", "then `openclaw-supervise run"]);
     let scene = Scene::new("exit=1");
     let supervisor = scene.launch().option("--max-restarts", "1").option("--backoff-max", "1s").start();
     let line = after(&scene, supervisor, 69);
-    assert_says(
-        &line,
-        &["down since ", "gave up (exit 69)", "crashed (exit code 1)", "then `openclaw-supervise start-now"],
-    );
+    assert_says(&line, &["down since ", "gave up (exit 69)", "crashed (exit code 1)", "then `openclaw-supervise run"]);
     let scene = Scene::new("healthy");
     let stranger = scene.stranger("foreign");
     let mut supervisor = scene.launch().option("--conflict-timeout", "2s").start();

@@ -174,7 +174,7 @@ fn of_generation(entries: &[Entry], generation: u64) -> Result<Account, String> 
         asked_by: request.and_then(asker),
         conclusion: hung.or(exceeded).and_then(|entry| entry.text("conclusion")).map(str::to_owned),
         evidence: hung.or(exceeded).and_then(|entry| entry.text("evidence")).map(str::to_owned),
-        output: output_of(life, supervisor),
+        output: output_of(life, supervisor, &entries[..=end]),
         before: signs(life),
         advice: advice(&rule, &next),
         next,
@@ -322,13 +322,15 @@ fn asker(request: &Entry) -> Option<Asker> {
     Some(Asker { text: request.text("by")?.to_owned(), uid })
 }
 
-fn output_of(life: &[Entry], supervisor: Option<&Entry>) -> OutputOf {
+/// `until_end`: all entries up to the end of that life. Output once moved stays so for as long as its supervisor runs.
+fn output_of(life: &[Entry], supervisor: Option<&Entry>, until_end: &[Entry]) -> OutputOf {
     let pids = life.iter().filter(|entry| entry.name.starts_with("gateway."));
     let mut pids: Vec<u64> = pids.filter_map(|entry| entry.number("pid")).collect();
     pids.sort_unstable();
     pids.dedup();
     let member = |name: &str| supervisor.and_then(|entry| entry.text(name)).map(str::to_owned);
-    let moved = life.iter().rev().find(|entry| entry.name == "output.moved");
+    let mut own = until_end.iter().rev().take_while(|entry| entry.name != "supervisor.started");
+    let moved = own.find(|entry| entry.name == "output.moved");
     OutputOf {
         pids,
         from_ms: life.first().map_or(0, |entry| entry.at_ms),

@@ -5,6 +5,7 @@ use super::shown::{
     Elsewhere, Health, Last, LastGateway, LastSupervisor, PortProbe, ProbeShown, Shown, StandbyShown, UnitShown,
     Urgency,
 };
+use crate::commands::doctor::service;
 use crate::commands::explain;
 use crate::commands::record::{LastOwner, OwnerSeen, RecordedGateway, StoreRecord};
 use crate::commands::terminal::Terminal;
@@ -67,6 +68,11 @@ pub(super) async fn observe(settings: &StatusSettings, terminal: &Terminal, know
     let pid = shown.supervisor.pid.filter(|_| shown.supervisor.state == "silent");
     shown.is_stopped = pid.and_then(|pid| proc::stat(pid).ok()).is_some_and(|stat| stat.state == ProcessState::Stopped);
     shown.store_user = fs::metadata(store_dir).ok().map(|meta| super::past::user_of(meta.uid().into()));
+    if shown.answered_by != "supervisor" && shown.unit.is_none() {
+        let store = store_dir.to_owned();
+        let found = tokio::task::spawn_blocking(move || service::of_store(&store)).await;
+        shown.lacks_service = found.is_ok_and(|found| found.is_empty());
+    }
     shown.at = WallTime(terminal.now_ms());
     let words = if settings.json { &Terminal::utc() } else { terminal };
     (shown.severity, shown.sentence) = super::sentence::sentence(&shown, words);
@@ -152,6 +158,7 @@ fn blank(settings: &StatusSettings) -> Shown {
         is_in_view: false,
         is_stopped: false,
         is_forbidden: false,
+        lacks_service: false,
         options: settings.subject.options.clone(),
     }
 }

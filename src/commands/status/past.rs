@@ -2,7 +2,7 @@
 
 use crate::commands::record::Entry;
 use crate::commands::terminal::span;
-use crate::core::report::human;
+use crate::core::report::{Severity, human};
 use crate::host::clock;
 use nix::unistd::{Uid, User};
 use serde::{Serialize, Serializer};
@@ -93,6 +93,9 @@ pub(super) struct RecordedPast {
     pub(super) unhealthy_since: Option<WallTime>,
     /// Since when `/readyz` of the latest gateway names failing checks.
     pub(super) unready_since: Option<WallTime>,
+    /// Whether the start that is waited for follows so many failures.
+    #[serde(skip)]
+    pub(super) is_crash_loop: bool,
     #[serde(skip)]
     requester: Option<String>,
     /// How long before the present hang the last answer came.
@@ -156,6 +159,7 @@ impl RecordedPast {
                 (self.unready_since, self.unhealthy_since) = (None, None);
                 self.down_since.get_or_insert(at);
             }
+            "restart.scheduled" => self.is_crash_loop = entry.level == Some(Severity::Error),
             "handoff.accepted" => self.learn_plan(generation),
             "liveness.missed" | "liveness.degraded" | "liveness.blocked" => {
                 self.unhealthy_since.get_or_insert(at);

@@ -146,7 +146,7 @@ impl Wording<'_> {
             return (Urgency::Warning, text);
         }
         if gateway.is_some_and(|gateway| gateway.healthy == Some(false)) {
-            let due = self.due().unwrap_or_else(|| "soon".to_owned());
+            let due = self.due().unwrap_or_else(|| "after more failed probes and --hang-after,".to_owned());
             let detail = shown.probe.as_ref().map(|probe| probe.detail.as_str());
             let text = format!(
                 "{up}, but{} gateway {} does not answer{}; it is replaced {due} unless it answers{restarted}",
@@ -200,10 +200,21 @@ impl Wording<'_> {
         format!("{}{said}", exit.sentence())
     }
 
+    /// Of a supervisor that is gone: `start-now` can start a service alone.
+    fn start(&self) -> String {
+        self.shown.command(if self.shown.lacks_service { "run" } else { "start-now" })
+    }
+
     fn backing_off(&self) -> String {
         let next = around("; the next start is ", self.due(), "");
+        if self.why().starts_with("an update of OpenClaw") {
+            let start = self.shown.command("start-now");
+            return format!("{}{}{next}; {}; is it complete? {start}", self.down(), self.why(), self.ended());
+        }
         let why = around(": ", Some(self.why()).filter(|why| !why.is_empty()), "");
-        format!("{}{}{next}{why}; fixed it? {}", self.down(), self.ended(), self.shown.command("start-now"))
+        let crash_loop = if self.shown.last.past.is_crash_loop { "crash loop: " } else { "" };
+        let start = self.shown.command("start-now");
+        format!("{}{crash_loop}{}{next}{why}; fixed it? {start}", self.down(), self.ended())
     }
 
     fn awaiting(&self) -> String {
@@ -316,7 +327,7 @@ impl Wording<'_> {
 
     fn none(&self) -> (Urgency, String) {
         let shown = self.shown;
-        let start = shown.command("start-now");
+        let start = self.start();
         if let Some(trouble) = &shown.trouble {
             let up = if shown.health == Health::Healthy {
                 "a gateway is up without a supervisor of this store"
@@ -361,7 +372,7 @@ impl Wording<'_> {
 
     fn stopped(&self, LastStop { at, exit_code, reason, by }: &LastStop) -> (Urgency, String) {
         let past = &self.shown.last.past;
-        let start = self.shown.command("start-now");
+        let start = self.start();
         let since = self.since(past.down_since.unwrap_or(*at));
         let code = u8::try_from(*exit_code).unwrap_or(exit::FAILURE);
         match code {

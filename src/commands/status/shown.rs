@@ -40,6 +40,7 @@ pub(super) struct PortProbe {
 
 /// What `--json` prints, see docs/CONTROL.md.
 #[derive(Debug, Clone, PartialEq, Serialize)]
+#[expect(clippy::struct_excessive_bools, reason = "independent facts, of which most are not printed")]
 pub(super) struct Shown {
     pub(super) at: WallTime,
     pub(super) sentence: String,
@@ -74,6 +75,9 @@ pub(super) struct Shown {
     /// Whether another account has to be asked.
     #[serde(skip)]
     pub(super) is_forbidden: bool,
+    /// Whether no service for this store is found, which `start-now` could start.
+    #[serde(skip)]
+    pub(super) lacks_service: bool,
     /// The options by which a command finds this store, with a blank before each.
     #[serde(skip)]
     pub(super) options: String,

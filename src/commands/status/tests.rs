@@ -174,6 +174,7 @@ fn up() -> Shown {
         is_in_view: true,
         is_stopped: false,
         is_forbidden: false,
+        lacks_service: false,
         options: String::new(),
     }
 }

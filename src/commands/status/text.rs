@@ -287,6 +287,10 @@ impl Text<'_> {
             Some(UnitShown { name, active: Some(active), sub, .. }) if active == "activating" => {
                 format!("{name} starts it again{}", around(" (", sub.as_ref(), ")"))
             }
+            _ if self.shown.lacks_service => format!(
+                "nothing will start it, and no service of it is found; run {}, with the options and the command of before",
+                self.shown.command("run")
+            ),
             _ => format!("nothing will start it; run {}, or start its service", self.shown.command("start-now")),
         }
     }

@@ -257,9 +257,10 @@ impl Supervisor {
             State::Starting { boot, .. } => {
                 ("replace the gateway if it has not started", boot.deadline(policy).and_then(within), "it is starting")
             }
-            State::Running { poll, liveness, .. } if !liveness.is_healthy() => (
+            State::Running { liveness, .. } if !liveness.is_healthy() => (
                 "replace the gateway unless it answers",
-                liveness.deadline(policy).and_then(within).or(at(poll)),
+                // None before enough probes have failed.
+                liveness.deadline(policy).and_then(within),
                 "its last probes failed",
             ),
             State::Running { poll, .. } => ("probe the gateway", at(poll), "it is healthy"),

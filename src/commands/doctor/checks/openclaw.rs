@@ -64,6 +64,9 @@ fn of_error(error: &UsageError, facts: &SettingsFacts) -> Finding {
                 "Environment=PATH=... with the directories of openclaw and node (in [Service], with `systemctl edit {id}`)"
             )
         }
+        (UsageError::Command(_), SettingsOrigin::Process(_)) => {
+            "let an update end that is under way; else npm install -g openclaw, or add its directory to PATH".to_owned()
+        }
         (UsageError::Command(_), _) => "npm install -g openclaw, or add its directory to PATH".to_owned(),
         _ => "correct that option or variable".to_owned(),
     };

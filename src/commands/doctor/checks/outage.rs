@@ -117,6 +117,15 @@ fn without_gateway(facts: &StoreFacts, reply: &StatusReply, advice: &OutageAdvic
     let state = reply.supervisor.state.as_str();
     let why = reply.next.why.clone().unwrap_or_default();
     match state {
+        "backing_off" if why.starts_with("an update of OpenClaw") => Finding::warn(
+            "backoff",
+            format!("no gateway is running: {why}"),
+            "the gateway is down until then",
+            format!(
+                "let the update end; if none is under way, install OpenClaw again, then {}",
+                advice.ask("retry-now")
+            ),
+        ),
         "backing_off" | "awaiting_word" => Finding::fail(
             "backoff",
             format!("no gateway is running; the next start waits: {why}"),
