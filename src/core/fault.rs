@@ -133,6 +133,11 @@ faults! {
     UnseenIsEnded,
     NotFoundRetried,
     DepartureTrusted,
+    PausedHangKilled,
+    PausedEndCosts,
+    PauseNeverEnds,
+    PauseWindowKept,
+    PauseNotTold,
 }
 
 /// The fault that is planted, if any. Of no size in a normal build.

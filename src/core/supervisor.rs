@@ -273,7 +273,6 @@ impl Supervisor {
         // A gateway may just have come to life.
         self.check_confirmation(now, fx);
         if is_tick {
-            self.tick_pause(now, fx);
             self.tick_merged(now, fx);
         }
         self.hasten_merged(now);

@@ -3,7 +3,7 @@
 use crate::world::{CRASH, KILLED, Script, World, by, s};
 use openclaw_supervise_core::event::PAUSE_MAX;
 use openclaw_supervise_core::event::PauseRequest;
-use openclaw_supervise_core::{Effect, Event, ExitStatus, Notice, Policy, Request, Verdict};
+use openclaw_supervise_core::{Effect, Event, ExitStatus, Notice, Policy, ProbeScope, Request, Verdict};
 use std::time::Duration;
 
 const PERIOD: Duration = Duration::from_mins(20);
@@ -185,4 +185,45 @@ fn a_start_in_a_pause_starts_nothing_and_keeps_no_manager_waiting() {
     assert_eq!((world.spawns().len(), world.notices()), (0, vec![Notice::Ready]));
     let sentence = world.core.status(world.now).sentence_until(Some("10:24:05 UTC"));
     assert_eq!(sentence, "supervision is paused until 10:24:05 UTC: gdb; no gateway runs");
+}
+
+#[test]
+fn the_end_of_a_pause_looks_at_the_port_once() {
+    let mut world = paused();
+    world.leader_exits(1, CRASH);
+    world.run_for(PERIOD.saturating_sub(s(1)));
+    let looks =
+        |world: &World| world.when(|effect| matches!(effect, Effect::Probe { ask: ProbeScope::Port, .. })).len();
+    let before = looks(&world);
+    world.unanswered = |effect| matches!(effect, Effect::Probe { .. });
+    world.run_for(s(2));
+    assert_eq!(looks(&world), before + 1);
+}
+
+/// Another program on the port has its whole time after a pause.
+#[test]
+fn a_conflict_begins_anew_after_a_pause() {
+    let mut world = World::new(Policy { conflict_timeout: s(30), ..Policy::default() });
+    world.port = Some(Verdict::Silent);
+    world.send(Event::Start);
+    world.run_for(s(10));
+    pause(&mut world, PERIOD);
+    world.run_for(PERIOD + s(20));
+    assert_eq!(world.exit(), None);
+    world.run_for(s(20));
+    assert_eq!(world.outcome().0, 78);
+}
+
+/// The store names the pause with the lease; what an earlier supervisor left is killed first.
+#[test]
+fn a_pause_that_begins_beside_the_cleanup_keeps_no_manager_waiting() {
+    let mut world = World::new(Policy { pre_start: Some(s(10)), ..Policy::default() });
+    world.unanswered = |effect| matches!(effect, Effect::ClearHooks { .. });
+    world.send(Event::Start);
+    world.run_for(Duration::from_millis(3));
+    pause(&mut world, PERIOD);
+    assert_eq!(world.notices(), vec![]);
+    world.send(Event::HooksCleared { trouble: None });
+    world.run_for(s(600));
+    assert_eq!((world.spawns().len(), world.notices()), (0, vec![Notice::Ready]));
 }

@@ -25,6 +25,8 @@ mod notices;
 mod owned;
 #[path = "judge/pace.rs"]
 mod pace;
+#[path = "judge/pause.rs"]
+mod pause;
 #[path = "judge/proof.rs"]
 mod proof;
 #[path = "judge/requests.rs"]
@@ -148,6 +150,9 @@ pub(crate) struct Judge {
     kills_lost: Duration,
     owned: Option<Owned>,
     goal: Goal,
+    /// The end of the pause of the supervision.
+    paused_until: Option<Moment>,
+    shortened_at: Moment,
     /// The requested restart that waits.
     waiting: requests::Waiting,
     /// When a stop was first requested, its stop timeout, and how long the machine was suspended since.
@@ -212,6 +217,8 @@ impl Judge {
             kills_lost: Duration::ZERO,
             owned: None,
             goal: Goal::Run,
+            paused_until: None,
+            shortened_at: Moment::ZERO,
             waiting: requests::Waiting::default(),
             stop: None,
             leaving: None,
@@ -363,6 +370,7 @@ impl Judge {
         if late || matches!(turn.event, Event::ClockJumped { by } if *by >= JUMP_MIN) {
             self.rearm(at);
         }
+        self.shorten_pause(at, turn.event);
         if turn.after.is_none_or(|after| after > at) {
             self.standstill = Duration::ZERO;
         }
@@ -415,6 +423,7 @@ impl Judge {
         self.judge_fence(turn)?;
         self.judge_confirmation(turn)?;
         self.judge_notices(turn, answer)?;
+        self.judge_pause(turn)?;
         self.judge_degraded(answer.is_some())?;
         self.judge_readiness(turn, answer)
     }

@@ -31,6 +31,7 @@ use openclaw_supervise_core::{
     Event, ExitStatus, ExitUsage, Fingerprint, Generation, HookEnd, LeaseRequest, Moment, Phase, Policy, ProbeScope,
     Request, Verdict,
 };
+use requests::PERIOD_MAX;
 use std::collections::BTreeMap;
 use std::time::Duration;
 use store::Store;
@@ -67,6 +68,7 @@ enum Bound {
 /// A scheduled event. One that names a supervisor is dropped if that supervisor no longer runs, and waits while it is
 /// paused.
 #[derive(Debug, Clone)]
+#[expect(clippy::large_enum_variant, reason = "the queue boxes each")]
 enum WorldEvent {
     Deliver(usize, Event),
     /// A probe checks the port.
@@ -107,6 +109,8 @@ enum WorldEvent {
     ListenerTurns(Verdict),
     ListenerLeaves,
     Operator(Request),
+    /// The supervision is paused for this time, or resumed.
+    Supervision(Option<Duration>),
     SettingsChange,
     /// One supervisor, or (`true`) the whole machine, is suspended.
     Pause(Duration, bool),
@@ -202,6 +206,8 @@ pub(crate) struct World<'a> {
     fragile: bool,
     /// The fault that its gateways repeat.
     repeated_fault: Option<RepeatedFault>,
+    /// The pause on record, by the clock on the wall.
+    recorded_pause: Option<Moment>,
     /// Its release of OpenClaw answers questions about a planned restart (a handoff).
     knows_handoffs: bool,
     /// Of their configuration and program.
@@ -283,6 +289,7 @@ impl<'a> World<'a> {
                     RepeatedFault::Successor,
                 ])
             }),
+            recorded_pause: None,
             knows_handoffs: !dice.once_in(4),
             fingerprint: Fingerprint::default(),
             trouble: dice.pick(&[15, 40, 40, 100_000]),
@@ -376,6 +383,7 @@ impl<'a> World<'a> {
                     self.ask_for(sup, request)?;
                 }
             }
+            WorldEvent::Supervision(period) => self.pause_supervision(period)?,
             WorldEvent::Pause(by, all) => self.pause(by, all)?,
             WorldEvent::Jump(by) => {
                 self.slept += by;
@@ -493,6 +501,7 @@ impl<'a> World<'a> {
             !matches!(
                 event,
                 WorldEvent::Operator(_)
+                    | WorldEvent::Supervision(_)
                     | WorldEvent::Jump(_)
                     | WorldEvent::Pause(..)
                     | WorldEvent::Kill
@@ -570,6 +579,7 @@ impl<'a> World<'a> {
             Duration::from_mins(10),
             // The expiry of a heartbeat lease, and the wait in standby.
             Duration::from_mins(3),
+            PERIOD_MAX,
             // The news of a watched process was lost.
             Duration::from_mins(5),
             policy.pre_start.map_or(Duration::ZERO, |timeout| (timeout + HOOK_MAX) * 4),

@@ -104,6 +104,7 @@ impl Supervisor {
     }
 
     pub(super) fn on_tick(&mut self, now: Moment, fx: &mut Effects) {
+        self.tick_pause(now, fx);
         self.tick_handoffs(now, fx);
         self.tick_heir(now, fx);
         if self.fence.is_waiting() {

@@ -82,10 +82,7 @@ impl Supervisor {
             }
             Intent::Restart(_) if self.has(Fault::RequestSpendsBudget) => self.plan(now, run, Cause::Failed, told, fx),
             Intent::Restart(_) => self.plan(now, run, Cause::Asked, told, fx),
-            // The operator has a hand on it: it is told of, costs nothing, and is followed by a start after the pause.
-            Intent::Run if self.is_paused() && matches!(why, StopReason::Died | StopReason::Orphaned) => {
-                self.plan(now, run, Cause::Asked, told, fx);
-            }
+            Intent::Run if self.is_spared(why) => self.plan(now, run, Cause::Asked, told, fx),
             Intent::Run => match (why, death) {
                 (StopReason::Died, _) if self.is_deterministic(death, age) => self.give_up_on(now, run, told, fx),
                 (StopReason::Died | StopReason::Orphaned, _)

@@ -194,8 +194,9 @@ impl Supervisor {
 
     fn check_hung(&mut self, now: Moment, fx: &mut Effects) {
         let generation = self.generation;
+        let is_paused = self.is_paused() && !self.has(Fault::PausedHangKilled);
         let State::Running { child, poll, started, liveness, stable, overuse } = &mut self.state else { return };
-        let Some(hung) = liveness.hung(now, &self.policy).filter(|_| self.paused.is_none()) else { return };
+        let Some(hung) = liveness.hung(now, &self.policy).filter(|_| !is_paused) else { return };
         // It is over its memory limit as well, and is ended for that.
         if let Overuse::Proven { .. } = overuse {
             return self.end_for_memory(now, EvidenceFound::default(), fx);

@@ -2,9 +2,10 @@
 //! its health or memory nor started. Stops, and the fence of the lease, are as ever.
 
 use super::health::forget_overuse;
-use super::state::{Paused, Poll, ProbePurpose, State};
+use super::state::{Paused, Poll, ProbePurpose, State, StopReason};
 use super::{Effect, Effects, Moment, Report, Requester, Supervisor};
 use crate::event::{PAUSE_MAX, PauseRequest};
+use crate::fault::Fault;
 use crate::prelude::*;
 use core::time::Duration;
 
@@ -90,10 +91,17 @@ impl Supervisor {
         let before = self.paused.take().map(|paused| paused.until);
         fx.push(Effect::Report(Report::SupervisionResumed { why }));
         let is_unconfirmed = self.is_unconfirmed();
+        let is_kept = self.has(Fault::PauseWindowKept);
         match &mut self.state {
+            State::Running { .. } if is_kept => {}
             State::Starting { boot, .. } => boot.rearm(now),
             State::Running { liveness, .. } => liveness.rearm(now),
-            State::Probing { poll, .. } if !is_unconfirmed => *poll = Poll::Due(now),
+            State::Probing { poll, watch, .. } => {
+                watch.rearm(now);
+                if !is_unconfirmed {
+                    *poll = Poll::Due(now);
+                }
+            }
             // Its own limits are looked at once more.
             State::BackingOff { until, .. } if Some(*until) == before => *until = now,
             State::BackingOff { .. }
@@ -102,7 +110,6 @@ impl Supervisor {
             | State::Clearing(_)
             | State::Standby(_)
             | State::Adopting(_)
-            | State::Probing { .. }
             | State::Awaiting(_)
             | State::Hooking(_)
             | State::Spawning(_)
@@ -114,7 +121,8 @@ impl Supervisor {
     }
 
     pub(super) fn tick_pause(&mut self, now: Moment, fx: &mut Effects) {
-        if self.paused_until().is_some_and(|until| until <= now) && !self.state.is_over() {
+        let is_due = self.paused_until().is_some_and(|until| until <= now) && !self.has(Fault::PauseNeverEnds);
+        if is_due && !self.state.is_over() {
             self.resume(now, "its time is over".to_owned(), fx);
         }
     }
@@ -125,6 +133,12 @@ impl Supervisor {
 
     pub(super) fn is_paused(&self) -> bool {
         self.paused.is_some()
+    }
+
+    /// The operator has a hand on it: its end is told of, costs nothing, and is followed by a start after the pause.
+    pub(super) fn is_spared(&self, why: StopReason) -> bool {
+        let is_own_end = matches!(why, StopReason::Died | StopReason::Orphaned);
+        self.is_paused() && is_own_end && !self.has(Fault::PausedEndCosts)
     }
 
     /// The machine has slept: a pause is a time of the clock on the wall.

@@ -31,6 +31,8 @@ impl Supervisor {
         self.state = State::Probing { poll, watch: Watch::default(), judging };
         if held.is_none() {
             self.probe(now, ProbeScope::Port, fx);
+        } else if self.is_paused() && !self.has(Fault::PauseNotTold) {
+            self.tell_waiting(fx);
         }
     }
 

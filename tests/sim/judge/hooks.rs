@@ -246,7 +246,11 @@ impl Judge {
     pub(super) fn conclude(&mut self, at: Moment) {
         let Some(PendingEnd { over, unasked, asked_by, .. }) = self.pending_end.take() else { return };
         let goal = self.goal;
-        let asked = !unasked && goal == Goal::Restart;
+        // The operator has a hand on it.
+        let spared = self.is_paused() && goal == Goal::Run && !over.ended_by_us && !over.limited && !over.withdrawn;
+        let asked = !unasked && goal == Goal::Restart || spared;
+        let unasked = unasked && !spared;
+        self.unfound &= !spared;
         if let Some(ended) = &mut self.ended {
             ended.cause = match over.death {
                 _ if asked || over.withdrawn || !unasked && goal >= Goal::Stop => Cause::Asked,

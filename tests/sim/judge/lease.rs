@@ -356,7 +356,7 @@ impl Judge {
             }
             Some(LeaseDuty::Look) => {
                 let looks = any(&|effect| matches!(effect, Effect::Probe { ask: ProbeScope::Port, .. }));
-                let may_look = !self.fence.is_unconfirmed();
+                let may_look = !self.fence.is_unconfirmed() && !self.is_paused();
                 must(looks || self.ends() || !may_look, "P1", "the lease is taken and the port is not probed")?;
             }
             Some(LeaseDuty::ProbeScope) => {

@@ -38,6 +38,11 @@ fn is_long_wait(turn: &Turn<'_>) -> bool {
     turn.fx.iter().any(is_long)
 }
 
+/// Whether a pause ends in this step.
+fn resumes(turn: &Turn<'_>) -> bool {
+    turn.fx.iter().any(|effect| matches!(effect, Effect::Report(Report::SupervisionResumed { .. })))
+}
+
 impl Judge {
     /// The gateway that has come up and is neither being stopped nor about to be.
     fn up(&self) -> Option<Generation> {
@@ -64,6 +69,9 @@ impl Judge {
             }
             Notice::Ready if is_long_wait(turn) => {
                 must(last != Some(Notice::Ready), "P9", "READY twice for one wait")?;
+            }
+            Notice::Ready if (self.is_paused() || resumes(turn)) && self.up().is_none() => {
+                must(last != Some(Notice::Ready), "P9", "READY twice for one pause")?;
             }
             Notice::Ready => {
                 let Some(generation) = self.up().filter(|generation| serves(*generation, answer)) else {
@@ -101,6 +109,10 @@ impl Judge {
     fn is_replaced_on_purpose(&self) -> bool {
         let is_withdrawn = self.owned.as_ref().is_some_and(|owned| owned.withdrawn);
         self.goal == Goal::Restart && !is_withdrawn || self.owned.as_ref().is_some_and(super::Owned::is_over_limit)
+    }
+
+    pub(super) fn is_manager_told(&self) -> bool {
+        matches!(self.manager.last, Some(Notice::Ready | Notice::Stopping))
     }
 
     /// The service manager no longer knows of a ready gateway.

@@ -413,8 +413,13 @@ impl Pace {
         limit == 0 || unclean <= limit
     }
 
-    /// Judges `restart.scheduled`.
-    pub(crate) fn schedule(&mut self, at: Moment, delay: Duration, contended: bool) -> Result<(), Broken> {
+    /// What a pause has put off comes at its end, or at that of another pause in its place.
+    pub(super) fn unfloor(&mut self, at: Moment) {
+        self.floor = self.floor.min(at);
+    }
+
+    /// Judges `restart.scheduled`; `held`: for the end of a pause.
+    pub(crate) fn schedule(&mut self, at: Moment, delay: Duration, contended: bool, held: bool) -> Result<(), Broken> {
         if self.refused && !contended {
             return Err(Broken::new("P4", "a refusal to start was answered with another start"));
         }
@@ -422,15 +427,15 @@ impl Pace {
             return Err(Broken::new("P4", "a crash loop is answered with another start"));
         }
         if std::mem::take(&mut self.postponed) {
-            let patient = (Duration::from_secs(1)..=Duration::from_secs(30)).contains(&delay);
+            let patient = held || (Duration::from_secs(1)..=Duration::from_secs(30)).contains(&delay);
             self.floor = at + delay;
             return if patient { Ok(()) } else { Err(Broken::new("P4", "a start does not wait for an update")) };
         }
         self.refused = false;
         self.excused = false;
         match self.forced {
-            Forced::Yes if !delay.is_zero() => return Err(Broken::new("P4", "a forced start waits")),
-            Forced::Yes | Forced::Maybe if delay.is_zero() => {
+            Forced::Yes if !delay.is_zero() && !held => return Err(Broken::new("P4", "a forced start waits")),
+            Forced::Yes | Forced::Maybe if delay.is_zero() || held => {
                 self.floor = at;
                 match self.pending.take() {
                     Some(Class::Failed) => self.failures += 1,
@@ -464,13 +469,13 @@ impl Pace {
                 self.floor = at + full / 2;
             }
             Some(free) => {
-                if !delay.is_zero() && self.breaker_closed_at(at) && !is_paced {
+                if !delay.is_zero() && !held && self.breaker_closed_at(at) && !is_paced {
                     return Err(Broken::new("P4", format!("a start after {free:?} waits {delay:?} without a reason")));
                 }
                 self.floor = at;
                 self.pass(free);
             }
-            None if delay.is_zero() && self.free || !self.breaker_closed_at(at) || is_paced => self.floor = at,
+            None if held || delay.is_zero() && self.free || !self.breaker_closed_at(at) || is_paced => self.floor = at,
             None => return Err(Broken::new("P4", "a requested start is delayed without a reason")),
         }
         Ok(())

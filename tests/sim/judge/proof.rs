@@ -62,7 +62,7 @@ impl Judge {
         let Some(owned) = self.owned.as_mut().filter(|owned| owned.started.is_some() && !owned.ending()) else {
             return;
         };
-        if owned.examining.is_some() || owned.weighing.is_some() {
+        if owned.examining.is_some() || owned.weighing.is_some() || self.paused_until.is_some() {
             return;
         }
         if let (Some(limit), Some(tree)) = (limit, sample.tree_rss_kb) {

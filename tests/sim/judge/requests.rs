@@ -79,6 +79,20 @@ impl Waiting {
         }
     }
 
+    /// It waits for the end of a pause.
+    fn hold(&mut self, generation: Generation, until: Moment) {
+        if !self.is_for(generation) {
+            self.0 = Some((generation, Moment::ZERO, until));
+        }
+    }
+
+    /// A pause is over.
+    pub(super) fn resume(&mut self, at: Moment) {
+        if let Some((_, may, due)) = &mut self.0 {
+            (*may, *due) = (at.min(*may), at.max(*due));
+        }
+    }
+
     pub(super) fn is_for(&self, generation: Generation) -> bool {
         self.0.is_some_and(|(waits, ..)| waits == generation)
     }
@@ -118,6 +132,11 @@ impl Judge {
         let exits = turn.fx.iter().any(|effect| matches!(effect, Effect::Exit(_) | Effect::FinishSweep));
         if self.goal != Goal::Run || self.ends() || self.lease.lost || exits {
             return Ok(true);
+        }
+        if self.is_paused() && !is_served {
+            let until = self.paused_until.unwrap_or(at);
+            self.waiting.hold(self.generation, until);
+            return Ok(false);
         }
         if *request == Request::RestartForced {
             must(is_served, "request", "a forced restart is put off")?;
@@ -170,6 +189,7 @@ impl Judge {
         if let Event::Requested { request: Request::Restart | Request::RestartForced, .. } = turn.event {
             return Ok(());
         }
+        must(!self.is_paused(), "pause", "a restart that was put off is served in a pause")?;
         must(
             *turn.event == Event::Tick,
             "request",
@@ -193,7 +213,7 @@ impl Judge {
 
     /// What was put off is not forgotten.
     pub(super) fn judge_waiting(&mut self, turn: &Turn<'_>) -> Judgement {
-        let can = self.goal == Goal::Run && !self.lease.lost && self.is_present().is_some();
+        let can = self.goal == Goal::Run && !self.is_paused() && !self.lease.lost && self.is_present().is_some();
         let could = std::mem::replace(&mut self.waiting.1, can);
         let Some((generation, _, due)) = &mut self.waiting.0 else { return Ok(()) };
         // One that was due during a search or an examination is made by the tick after it.

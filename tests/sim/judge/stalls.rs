@@ -186,7 +186,7 @@ impl Judge {
         let ends = |effect: &Effect| {
             matches!(effect, Effect::Terminate { .. } | Effect::Report(Report::LivenessExtended { .. }))
         };
-        let ends = turn.fx.iter().any(ends) || self.fence.waits();
+        let ends = turn.fx.iter().any(ends) || self.fence.waits() || self.is_paused();
         let Some(owned) = self.owned.as_mut().filter(|owned| !owned.ending() && owned.examining.is_none()) else {
             return must(reported == 0, "P9", "a block is reported of a gateway that is not there");
         };

@@ -46,6 +46,7 @@ fn proves_start(generation: Generation, answer: Answer<'_>) -> bool {
 
 impl Judge {
     pub(super) fn judge_effect(&mut self, turn: &Turn<'_>, effect: &Effect, answer: Answer<'_>) -> Judgement {
+        self.judge_in_pause(effect)?;
         match effect {
             Effect::Probe { ticket, ask } => self.judge_probe(turn.at, *ticket, *ask),
             Effect::Lease { ticket, ask } => self.judge_lease(turn.at, *ticket, *ask),
@@ -268,6 +269,8 @@ impl Judge {
                 }
                 Ok(())
             }
+            Report::SupervisionPaused { period, .. } => self.judge_paused(turn, *period),
+            Report::SupervisionResumed { .. } => self.judge_resumed(turn),
             Report::RestartRequested { .. } => self.judge_served(turn),
             Report::RestartScheduled { delay, .. } => {
                 if matches!(turn.event, Event::Requested { request: Request::Restart, .. }) {
@@ -279,7 +282,8 @@ impl Judge {
                 self.asked = None;
                 let contended = std::mem::take(&mut self.port).contended;
                 self.duty = None;
-                if self.may_pause { Ok(()) } else { self.pace.schedule(turn.at, *delay, contended) }
+                let held = self.is_end_of_pause(turn.at + *delay);
+                if self.may_pause { Ok(()) } else { self.pace.schedule(turn.at, *delay, contended, held) }
             }
             _ => Ok(()),
         }
@@ -494,6 +498,7 @@ impl Judge {
             (Some(Ending { at, grace }), _) => {
                 owned.health.silent(policy).into_iter().chain([at.saturating_add(grace)]).min()
             }
+            (None, _) if self.is_paused() => None,
             (None, _) if let Some(examination) = owned.examining => Some(examination.until()),
             (None, None) => {
                 let budget = owned.armed.saturating_add(policy.startup_timeout);

@@ -48,6 +48,7 @@ impl World<'_> {
             self.later(when, WorldEvent::Operator(request));
         }
         self.plan_requests(horizon);
+        self.plan_pauses(horizon);
         self.plan_supervisors(horizon);
         self.plan_moves(horizon);
         self.calm_at = self.now + Duration::from_secs(horizon);

@@ -605,6 +605,7 @@ impl Outside for World<'_> {
     }
 
     fn reported(&mut self, report: &Report) -> Result<(), Broken> {
+        self.record_pause(report);
         if let Report::TreeKilled { generation, end } = report
             && end.survivors > 0
             && let Some(id) = self.held(self.acting, *generation)

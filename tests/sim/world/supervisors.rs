@@ -192,7 +192,9 @@ impl World<'_> {
             self.later(BEAT, WorldEvent::Beat(sup, None));
             self.send(sup, Event::LeaseConfirmed { age: Duration::ZERO })?;
         }
-        self.deliver(sup, Event::Leased { ticket, answer })
+        let is_owner = matches!(answer, LeaseAnswer::Acquired(_));
+        self.deliver(sup, Event::Leased { ticket, answer })?;
+        if is_owner { self.recall_pause(sup) } else { Ok(()) }
     }
 
     fn answer_lease(&mut self, sup: usize, ask: LeaseRequest) -> LeaseAnswer {
