@@ -128,7 +128,7 @@ fn a_test_message_shows_what_came_back_and_no_secret() {
     assert!(fs::read_to_string(scene.root().join("got")).is_ok_and(|text| text.contains("\"event\":\"test\"")));
     Said::by(&scene, &["notify", "--test", "--on-event", "sleep 100", "--on-event-timeout", "100ms"])
         .expect(1)
-        .assert_says(&["it was killed after 0s"]);
+        .assert_says(&["it was killed after 100ms"]);
     let none = Said::by(&scene, &["notify", "--test"]).expect(1);
     assert!(none.err.contains("no notification channel is set here"), "{none}");
     let unreadable = ["notify", "--test", "--notify", "@/nowhere/hooks"];

@@ -186,7 +186,12 @@ fn retry_now_does_not_lift_the_limit_of_unclean_boots_and_says_so() {
     let scene = Scene::new("exit=1@20ms");
     let mut supervisor = scene.launch().option("--boot-limit", "1").option("--boot-window", "60s").start();
     supervisor.wait_event_with("restart.scheduled", |event| event.number("delay_ms") > 30_000);
+    let status_says =
+        || Said::by(&scene, &["status"]).expect(3).assert_says(&["`openclaw-supervise start-now --force`"]);
+    status_says();
     let said = Said::by(&scene, &["retry-now"]).expect(1);
+    said.assert_says(&["now: openclaw-supervise retry-now --force"]);
+    status_says();
     said.assert_says(&["not yet", "the next attempt is in 5", "all channels disabled"]);
     let told = status(&scene, 3);
     assert_holds(&told, &json!({"supervisor": {"state": "backing_off"}, "generation": 2}));

@@ -96,7 +96,7 @@ fn a_crash_loop_is_told_with_the_key_and_the_next_start() {
     supervisor.wait_event_with("restart.scheduled", |event| event.value()["level"] == "error");
     let look = Look::at(&scene);
     let crash_loop = ["down since ", "crash loop: gateway 3 crashed (exit code 1)", "unknown key gateway.tokne"];
-    let next = ["the next start is at ", "fixed it? `openclaw-supervise start-now`"];
+    let next = ["the next start is at ", "fixed it? `openclaw-supervise start-now --force`"];
     look.assert_status(&[&crash_loop[..], &next].concat(), &["backing off", "restarts 3 of 6"]);
     look.assert_others("crash loop; next start in", "unknown key gateway.tokne", "FAIL backoff no gateway is running");
 }

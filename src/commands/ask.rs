@@ -9,10 +9,9 @@ use crate::host::clock;
 use crate::host::control::{Connection, ConnectionError, PausedReply, StatusReply, asking};
 use crate::host::manager::{self, ProcessManager};
 use crate::platform::proc;
-use crate::settings::RequestSettings;
+use crate::settings::{RequestSettings, Subject};
 use serde_json::Value;
 use std::io;
-use std::path::Path;
 use std::time::Duration;
 use tokio::time::{sleep, timeout};
 
@@ -35,12 +34,14 @@ struct Before {
     restart_waits: bool,
     /// Until when the supervision is paused.
     paused: Option<PausedReply>,
+    /// See [`Subject::options`].
+    options: String,
 }
 
 /// Asks, waits for the outcome, prints it as one line and returns the exit code. A stop under a service manager first
 /// prints how to keep the service down.
 pub async fn run(settings: &RequestSettings, out: &mut impl io::Write) -> io::Result<u8> {
-    let outcome = match before(&settings.subject.store_dir).await {
+    let outcome = match before(&settings.subject).await {
         Ok(before) => {
             if let Some(hint) = hint(settings.request, &before).await {
                 print(&hint, out)?;
@@ -58,9 +59,9 @@ pub async fn run(settings: &RequestSettings, out: &mut impl io::Write) -> io::Re
     Ok(outcome.code)
 }
 
-async fn before(store_dir: &Path) -> Result<Before, ConnectionError> {
+async fn before(subject: &Subject) -> Result<Before, ConnectionError> {
     let (connection, StatusReply { supervisor, generation, restarts, paused, .. }) =
-        Connection::status(store_dir).await?;
+        Connection::status(&subject.store_dir).await?;
     let pid = connection.pid();
     Ok(Before {
         pid,
@@ -70,15 +71,17 @@ async fn before(store_dir: &Path) -> Result<Before, ConnectionError> {
         manager: supervisor.manager.unwrap_or_default(),
         restart_waits: restarts.waiting_ms.is_some(),
         paused,
+        options: subject.options.clone(),
     })
 }
 
 async fn pursue(settings: &RequestSettings, before: &Before, out: &mut impl io::Write) -> io::Result<RequestOutcome> {
     let (request, store_dir) = (settings.request, settings.subject.store_dir.as_path());
     if let Some(paused) = &before.paused
-        && is_retry(request)
+        // A restart of nothing would only wait.
+        && (is_retry(request) || request != Request::Stop && is_waiting(&before.state))
     {
-        return Ok(RequestOutcome::paused(paused));
+        return Ok(RequestOutcome::paused(paused, &settings.subject.options));
     }
     if is_retry(request) && !is_waiting(&before.state) && !before.restart_waits {
         return Ok(RequestOutcome::good(format!(
@@ -96,8 +99,9 @@ async fn pursue(settings: &RequestSettings, before: &Before, out: &mut impl io::
     };
     if let Some(within) = answer["paced"]["in_ms"].as_u64() {
         let within = Duration::from_millis(within);
-        let now = if before.paused.is_some() { "resume" } else { "restart --force" };
-        print(&merged(within, answer["paced"]["why"].as_str().unwrap_or_default(), now), out)?;
+        let verb = if before.paused.is_some() { "resume" } else { "restart --force" };
+        let now = format!("{verb}{}", settings.subject.options);
+        print(&merged(within, answer["paced"]["why"].as_str().unwrap_or_default(), &now), out)?;
         if answer["inside"] == true || within > settings.timeout {
             return Ok(RequestOutcome::good("accepted; its outcome is not waited for"));
         }
@@ -196,7 +200,11 @@ fn judge(request: Request, before: &Before, report: &Value) -> Option<RequestOut
         }
         ("restart.scheduled", _) if tries && report["delay_ms"].as_u64().unwrap_or(0) > 0 => {
             let delay = human(milliseconds("delay_ms"));
-            let force = if request == Request::Retry { "; now: openclaw-supervise retry-now --force" } else { "" };
+            let force = if request == Request::Retry {
+                format!("; now: openclaw-supervise retry-now --force{}", before.options)
+            } else {
+                String::new()
+            };
             Some(RequestOutcome::bad(format!("not yet; the next attempt is in {delay}: {}{force}", text("why"))))
         }
         _ => None,
@@ -215,21 +223,22 @@ impl Before {
 }
 
 async fn failure(settings: &RequestSettings, error: &ConnectionError) -> RequestOutcome {
-    let outcome = unanswered(&settings.subject.store_dir, settings.port, error).await;
+    let outcome = unanswered(&settings.subject, settings.port, error).await;
     if settings.starts_service && outcome.code == NOT_RUNNING {
-        return start::service_of(&settings.subject.store_dir, settings.replacement_timeout).await;
+        return start::service_of(&settings.subject, settings.replacement_timeout).await;
     }
     outcome
 }
 
 /// Why no supervisor answers, and what to do.
-pub(super) async fn unanswered(store_dir: &Path, port: u16, error: &ConnectionError) -> RequestOutcome {
+pub(super) async fn unanswered(subject: &Subject, port: u16, error: &ConnectionError) -> RequestOutcome {
+    let Subject { store_dir, options, .. } = subject;
     let ConnectionError::Absent = error else { return RequestOutcome::bad(error.to_string()) };
     let standbys = Connection::standbys(store_dir).await;
     if let Some(pid) = standbys.first().and_then(|(pid, standby)| pid.or(standby.supervisor.pid)) {
         return RequestOutcome::bad(format!(
             "the supervisor here is in standby (pid {pid}) and owns no gateway; ask where the owner runs (see \
-             `openclaw-supervise status`), or end the standby with `kill {pid}`"
+             `openclaw-supervise status{options}`), or end the standby with `kill {pid}`"
         ));
     }
     let owner = StoreRecord::open(store_dir).ok().flatten().and_then(|record| record.owner());
@@ -241,8 +250,8 @@ pub(super) async fn unanswered(store_dir: &Path, port: u16, error: &ConnectionEr
             let dir = store_dir.display();
             let trouble = if trouble.is_empty() { trouble } else { format!(" ({trouble})") };
             let text = format!(
-                "openclaw-supervise is not running for {dir}{trouble}. Start it: `openclaw-supervise start-now`, or `openclaw-supervise` in the \
-                 foreground; other state directory: --state-dir"
+                "openclaw-supervise is not running for {dir}{trouble}. Start it: `openclaw-supervise start-now{options}`, or \
+                 `openclaw-supervise{options}` in the foreground; other state directory: --state-dir"
             );
             return RequestOutcome { code: NOT_RUNNING, text };
         }
@@ -260,8 +269,8 @@ pub(super) async fn unanswered(store_dir: &Path, port: u16, error: &ConnectionEr
 }
 
 fn too_late(settings: &RequestSettings, limit: Duration) -> String {
-    let (request, time) = (settings.request.name(), human(limit));
-    format!("the {request} has not finished within {time}; it continues: see `openclaw-supervise status`")
+    let (request, time, options) = (settings.request.name(), human(limit), &settings.subject.options);
+    format!("the {request} has not finished within {time}; it continues: see `openclaw-supervise status{options}`")
 }
 
 /// How to keep a stopped supervisor down, if a service manager may restart it.

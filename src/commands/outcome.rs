@@ -1,5 +1,6 @@
 //! What a request to a supervisor comes to: one line and an exit code.
 
+use super::terminal::printable;
 use crate::core::exit;
 use crate::host::clock;
 use crate::host::control::PausedReply;
@@ -26,12 +27,12 @@ impl RequestOutcome {
     }
 
     /// A start that is not requested now.
-    pub(super) fn paused(paused: &PausedReply) -> Self {
+    pub(super) fn paused(paused: &PausedReply, options: &str) -> Self {
         let until = |within| format!(" until {}", clock::time_in(Duration::from_millis(within)));
         let until = paused.in_ms.map_or_else(String::new, until);
         let colon = if paused.reason.is_empty() { "" } else { ": " };
         Self::bad(format!(
-            "supervision is paused{until} by {}{colon}{}; `openclaw-supervise resume` ends the pause, and a gateway is started",
+            "supervision is paused{until} by {}{colon}{}; `openclaw-supervise resume{options}` ends the pause, and a gateway is started",
             paused.by, paused.reason
         ))
     }
@@ -39,7 +40,7 @@ impl RequestOutcome {
 
 /// Prints one line, whatever the text.
 pub(super) fn print(line: &str, out: &mut impl io::Write) -> io::Result<()> {
-    match writeln!(out, "{}", line.replace(|c: char| c.is_control(), " ")).and_then(|()| out.flush()) {
+    match writeln!(out, "{}", printable(line)).and_then(|()| out.flush()) {
         // A closed pipe still gets the exit code.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         written => written,

@@ -48,7 +48,7 @@ async fn pursue(settings: &PauseSettings) -> RequestOutcome {
     loop {
         match connection.next().await {
             Ok(Some(report)) => {
-                if let Some(outcome) = judge(&report, &state) {
+                if let Some(outcome) = judge(&report, &state, &settings.subject.options) {
                     return outcome;
                 }
             }
@@ -59,12 +59,12 @@ async fn pursue(settings: &PauseSettings) -> RequestOutcome {
     }
 }
 
-fn judge(report: &Value, state: &str) -> Option<RequestOutcome> {
+fn judge(report: &Value, state: &str, options: &str) -> Option<RequestOutcome> {
     match report["event"].as_str().unwrap_or_default() {
         "supervision.paused" => {
             let period = Duration::from_millis(report["for_ms"].as_u64().unwrap_or_default());
             Some(RequestOutcome::good(format!(
-                "paused until {}, for {}: {state}, and is neither replaced nor started; `openclaw-supervise resume` ends it",
+                "paused until {}, for {}: {state}, and is neither replaced nor started; `openclaw-supervise resume{options}` ends it",
                 clock::time_in(period),
                 human(period)
             )))
@@ -81,7 +81,7 @@ fn judge(report: &Value, state: &str) -> Option<RequestOutcome> {
 /// Without a supervisor, the pause on record is ended for the next one.
 async fn unanswered(settings: &PauseSettings, error: &ConnectionError) -> RequestOutcome {
     let store_dir = &settings.subject.store_dir;
-    let outcome = ask::unanswered(store_dir, settings.port, error).await;
+    let outcome = ask::unanswered(&settings.subject, settings.port, error).await;
     if settings.pause.is_none() && outcome.code == NOT_RUNNING && RecordedPause::remove(store_dir).is_ok_and(|was| was)
     {
         return RequestOutcome::good("no supervisor is running; the pause on record is ended for the next one");
@@ -95,7 +95,7 @@ mod tests {
 
     #[test]
     fn a_pause_is_done_once_the_supervisor_says_so() {
-        let code = |report: Value| judge(&report, "no gateway runs").map(|outcome| outcome.code);
+        let code = |report: Value| judge(&report, "no gateway runs", "").map(|outcome| outcome.code);
         assert_eq!(code(json!({"event": "supervision.paused", "for_ms": 60_000})), Some(0));
         assert_eq!(code(json!({"event": "supervision.resumed"})), Some(0));
         assert_eq!(code(json!({"event": "supervision.pause_refused", "why": "x"})), Some(1));

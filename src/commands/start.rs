@@ -3,6 +3,7 @@
 use super::doctor::service::{self, Service};
 use super::outcome::{NOT_RUNNING, RequestOutcome};
 use crate::platform::output::output;
+use crate::settings::Subject;
 use std::path::Path;
 use std::time::Duration;
 
@@ -10,16 +11,16 @@ use std::time::Duration;
 const OUTPUT_MAX: usize = 16 * 1024;
 
 /// Starts the service of the supervisor with this store, and waits until its manager says that it has started.
-pub(super) async fn service_of(store_dir: &Path, time: Duration) -> RequestOutcome {
-    let store = store_dir.to_owned();
+pub(super) async fn service_of(subject: &Subject, time: Duration) -> RequestOutcome {
+    let store = subject.store_dir.clone();
     let found = tokio::task::spawn_blocking(move || service::of_store(&store)).await.unwrap_or_default();
     match &*found {
-        [service] if service.may_start() => start(service, time).await,
-        found => RequestOutcome { code: NOT_RUNNING, text: what_to_type(found, store_dir) },
+        [service] if service.may_start() => start(service, time, &subject.options).await,
+        found => RequestOutcome { code: NOT_RUNNING, text: what_to_type(found, &subject.store_dir, &subject.options) },
     }
 }
 
-async fn start(service: &Service, time: Duration) -> RequestOutcome {
+async fn start(service: &Service, time: Duration, options: &str) -> RequestOutcome {
     for (line, command) in service.start_commands() {
         match output(command, OUTPUT_MAX, time).await {
             Ok(ran) if ran.status.success() => {}
@@ -28,18 +29,18 @@ async fn start(service: &Service, time: Duration) -> RequestOutcome {
             Ok(ran) => {
                 let said = String::from_utf8_lossy(&ran.errors);
                 return RequestOutcome::bad(format!(
-                    "`{line}` failed: {}; see `openclaw-supervise status`",
+                    "`{line}` failed: {}; see `openclaw-supervise status{options}`",
                     said.trim()
                 ));
             }
             Err(error) => return RequestOutcome::bad(format!("`{line}` failed: {error}")),
         }
     }
-    RequestOutcome::good(format!("started {}; see `openclaw-supervise status`", service.name()))
+    RequestOutcome::good(format!("started {}; see `openclaw-supervise status{options}`", service.name()))
 }
 
 /// Of more than one, and of one that this user may not start.
-fn what_to_type(found: &[Service], store_dir: &Path) -> String {
+fn what_to_type(found: &[Service], store_dir: &Path, options: &str) -> String {
     let dir = store_dir.display();
     let line = |service: &Service| {
         let sudo = if service.may_start() { "" } else { "sudo " };
@@ -48,8 +49,8 @@ fn what_to_type(found: &[Service], store_dir: &Path) -> String {
     };
     match found {
         [] => format!(
-            "openclaw-supervise is not running for {dir}, and no service for it is found here. Start it: `openclaw-supervise`, or \
-             `openclaw-supervise install`; other state directory: --state-dir"
+            "openclaw-supervise is not running for {dir}, and no service for it is found here. Start it: `openclaw-supervise{options}`, \
+             or `openclaw-supervise install{options}`; other state directory: --state-dir"
         ),
         found => format!(
             "openclaw-supervise is not running for {dir}. Start it: {}",
@@ -66,9 +67,9 @@ mod tests {
     #[test]
     fn what_to_type_names_the_unit_and_its_manager() {
         let dir = Path::new("/home/bot/.openclaw/supervise");
-        assert!(what_to_type(&[], dir).contains("`openclaw-supervise install`"));
+        assert!(what_to_type(&[], dir, " --profile a").contains("`openclaw-supervise install --profile a`"));
         let both = [unit(true, "a.service"), unit(false, "b.service")];
-        let text = what_to_type(&both, dir);
+        let text = what_to_type(&both, dir, "");
         assert!(text.contains("systemctl reset-failed a.service && "), "{text}");
         assert!(
             text.ends_with(", or `systemctl --user reset-failed b.service && systemctl --user start b.service`"),

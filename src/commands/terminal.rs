@@ -2,6 +2,7 @@
 //! size of a terminal, its colours or the time zone. JSON has RFC 3339 in UTC instead, see [`clock::stamp_of`].
 
 use crate::cli::Since;
+use crate::core::report::is_unprintable;
 use crate::host::clock;
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, ZonedDateTime};
@@ -245,10 +246,10 @@ pub fn span(duration: Duration) -> String {
     }
 }
 
-/// Without control characters: a gateway's text could drive the terminal.
+/// Without control and reordering characters: a gateway's text could drive the terminal.
 #[must_use]
 pub fn printable(text: &str) -> String {
-    text.replace(|letter: char| letter.is_control(), " ")
+    text.replace(is_unprintable, " ")
 }
 
 /// Breaks a text into lines of at most `width` characters, between words where that is possible. What stands in backticks is
@@ -377,8 +378,9 @@ mod tests {
     #[test]
     fn a_table_is_aligned_wrapped_and_free_of_control_characters() {
         let terminal = Terminal::fixed(Some(30), false, "UTC0", NOW);
-        let rows = [("gateway", "one two three four five six".to_owned(), None), ("x", "a\x1b[31mb".to_owned(), None)];
-        assert_eq!(terminal.table(&rows), "gateway  one two three four\n         five six\nx        a [31mb");
+        let rows =
+            [("gateway", "one two three four five six".to_owned(), None), ("x", "a\x1b[31m\u{202e}b".to_owned(), None)];
+        assert_eq!(terminal.table(&rows), "gateway  one two three four\n         five six\nx        a [31m b");
     }
 
     #[test]

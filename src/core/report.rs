@@ -7,7 +7,7 @@ mod fields;
 mod sentence;
 
 use crate::prelude::*;
-pub use crate::units::human;
+pub use crate::units::{human, is_unprintable};
 pub use fields::{Field, Fields};
 pub use sentence::{Exited, HungReport};
 

@@ -2,6 +2,7 @@
 
 use super::{Endpoint, Generation, Readiness, Usage, Verdict};
 use crate::prelude::*;
+use crate::units::is_unprintable;
 use core::time::Duration;
 
 /// A snapshot. Durations count back from now, or forward where they speak of the future.
@@ -89,7 +90,7 @@ impl Status {
             }
             None => gateway,
         };
-        shorten(sentence.replace(|letter: char| letter.is_control(), " "))
+        shorten(sentence.replace(is_unprintable, " "))
     }
 }
 

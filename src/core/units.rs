@@ -23,6 +23,14 @@ pub fn human(duration: Duration) -> String {
     }
 }
 
+/// Whether a character drives a terminal instead of being shown: a control character, a separator of lines, or one that
+/// reorders the text around it (Unicode's `Bidi_Control`), so that a line reads as what it does not say.
+#[must_use]
+pub fn is_unprintable(letter: char) -> bool {
+    letter.is_control()
+        || matches!(letter, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
 /// Memory in whole MiB, rounded up.
 pub(crate) fn mebibytes(kb: u64) -> String {
     format!("{} MiB", kb.div_ceil(1024))

@@ -6,6 +6,7 @@ use super::spawn::{self, ProcessKind, SpawnError, Started};
 use super::tree::{Orphans, Tree};
 use crate::core::ExitStatus;
 use crate::core::hook::{GRACE, KILL_TIME_MAX};
+use crate::core::report::human;
 use crate::platform::process::Turn;
 use crate::platform::thread::BlockingCall;
 use crate::platform::working_directory;
@@ -35,7 +36,7 @@ pub enum EventCommandError {
     NotStarted(#[from] io::Error),
     #[error("ended with {0}{1}")]
     Failed(ExitStatus, String),
-    #[error("was killed after {}s{said}", .limit.as_secs())]
+    #[error("was killed after {}{said}", human(*.limit))]
     TimedOut { limit: Duration, said: String },
 }
 

@@ -8,7 +8,7 @@ use super::clock;
 use super::log_file::QueuedFile;
 use super::stderr::{self, Stderr};
 use crate::core::Report;
-use crate::core::report::Severity;
+use crate::core::report::{Severity, is_unprintable};
 use serde_json::{Map, Value as Json};
 use std::fmt::{self, Write};
 use std::io::IsTerminal;
@@ -257,7 +257,7 @@ fn write_text(mut writer: Writer<'_>, level: Level, parts: &EventParts, decorati
 /// A process chooses its own command line, and a reason may quote it: neither may forge a second line.
 fn one_line(text: &str) -> String {
     text.chars().fold(String::with_capacity(text.len()), |mut line, c| {
-        if c.is_control() {
+        if is_unprintable(c) {
             // Writing to a String does not fail.
             let _infallible = write!(line, "{}", c.escape_default());
         } else {

@@ -106,3 +106,27 @@ fn watch_shows_each_change_in_a_pipe_and_ends_by_a_signal() {
     watch.signal(Signal::SIGINT);
     assert_eq!(watch.end().code, None, "a signal ends it");
 }
+
+#[test]
+fn a_restart_of_nothing_in_a_pause_is_answered_at_once_with_what_ends_the_pause() {
+    let scene = Scene::new("healthy");
+    let mut supervisor = scene.launch().start();
+    let gateway = supervisor.wait_started();
+    let store = scene.store_dir().display().to_string();
+    let paused =
+        Said::by(&scene, &["pause", "--for", "1h", "--reason", "gdb \u{202e}bdg", "--store-dir", &store]).expect(0);
+    paused.assert_says(&[&format!("`openclaw-supervise resume --store-dir {store}` ends it")]);
+    gateway.kill();
+    supervisor.wait_event("restart.scheduled");
+    for verb in [["restart"].as_slice(), &["restart", "--force"], &["retry-now"]] {
+        let said = Said::by(&scene, verb).expect(1);
+        said.assert_says(&["gdb  bdg", "`openclaw-supervise resume` ends the pause, and a gateway is started"]);
+    }
+    let said = Said::by(&scene, &["status"]).expect(3);
+    said.assert_says(&["(gdb  bdg)", "`openclaw-supervise resume` ends the pause"]);
+    assert!(!said.out.contains("start-now"), "{said}");
+    Said::by(&scene, &["resume"]).expect(0);
+    supervisor.wait_started();
+    supervisor.signal(nix::sys::signal::Signal::SIGTERM);
+    supervisor.expect_exit(0);
+}

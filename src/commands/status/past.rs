@@ -224,6 +224,15 @@ impl RecordedPast {
     }
 }
 
+impl LastRestart {
+    /// Goes on after the cause. A start that was asked for does not make the crash before it the asker's.
+    pub(super) fn requester(&self) -> String {
+        let Some(by) = &self.by else { return String::new() };
+        let of = if self.cause.ends_with("on request") { " of" } else { ", and started on request of" };
+        format!("{of} {by}")
+    }
+}
+
 /// Completes "restarted".
 fn cause_of(exit: &LastExit, silence: Option<Duration>) -> String {
     match exit.cause.as_str() {
@@ -334,6 +343,7 @@ mod tests {
             "restart.requested",
             json!({"by": "control socket: restart from pid 7 (bash)", "by_uid": 0, "by_pid": 7}),
         );
+        let retried = asked.clone();
         for (before, end, cause, by) in [
             (None, exited("crashed", json!({"code": 1})), "after a crash (exit code 1)", None),
             (None, exited("crashed", json!({"signal": 11})), "after a crash (signal 11, SIGSEGV)", None),
@@ -344,6 +354,12 @@ mod tests {
                 "on request",
                 Some("pid 7 (bash), user root"),
             ),
+            (
+                Some(retried),
+                exited("crashed", json!({"code": 1})),
+                "after a crash (exit code 1)",
+                Some("pid 7 (bash), user root"),
+            ),
         ] {
             let rows: Vec<_> =
                 [Some(begun.clone()), before, Some(end), Some(next.clone())].into_iter().flatten().collect();
@@ -351,6 +367,8 @@ mod tests {
             let restart = past.restart.unwrap();
             assert_eq!((restart.generation, restart.at), (2, WallTime(3)));
             assert_eq!((restart.cause.as_str(), restart.by.as_deref()), (cause, by));
+            let joined = if cause == "on request" { " of " } else { ", and started on request of " };
+            assert_eq!(restart.requester(), by.map(|by| format!("{joined}{by}")).unwrap_or_default(), "{cause}");
             assert_eq!(past.down_since, Some(WallTime(2)));
         }
         let planned = (5, "handoff.accepted", json!({"generation": 1, "reason": "update"}));

@@ -22,6 +22,9 @@ pub(super) fn sentence(shown: &Shown, terminal: &Terminal) -> (Urgency, String) 
     }
 }
 
+/// What the reason for a wait that keeps clear of OpenClaw's breaker says, see `core::restart_policy`.
+const BREAKER: [&str; 2] = ["would switch its channels off", "see --boot-limit"];
+
 struct Wording<'a> {
     shown: &'a Shown,
     terminal: &'a Terminal,
@@ -71,8 +74,9 @@ impl Wording<'_> {
         let until = until.map(|at| format!(" until {}, {}", self.terminal.minute(at), self.terminal.relative(at)));
         let reason = if paused.reason.is_empty() { String::new() } else { format!(" ({})", paused.reason) };
         format!(
-            "supervision is paused{}{reason}; {said}; `openclaw-supervise resume` ends the pause",
-            until.unwrap_or_default()
+            "supervision is paused{}{reason}; {said}; {} ends the pause",
+            until.unwrap_or_default(),
+            self.shown.command("resume")
         )
     }
 
@@ -117,7 +121,7 @@ impl Wording<'_> {
         let generation = self.generation();
         let restart = self.shown.last.past.restart.as_ref().filter(|restart| restart.generation == generation);
         restart.map_or_else(String::new, |restart| {
-            let by = around(" of ", restart.by.as_ref(), "");
+            let by = restart.requester();
             format!("; restarted at {} {}{by}", self.terminal.minute(restart.at.0), restart.cause)
         })
     }
@@ -213,8 +217,15 @@ impl Wording<'_> {
         }
         let why = around(": ", Some(self.why()).filter(|why| !why.is_empty()), "");
         let crash_loop = if self.shown.last.past.is_crash_loop { "crash loop: " } else { "" };
-        let start = self.shown.command("start-now");
-        format!("{}{crash_loop}{}{next}{why}; fixed it? {start}", self.down(), self.ended())
+        let said = format!("{}{crash_loop}{}{next}{why}", self.down(), self.ended());
+        if self.shown.paused.is_some() {
+            // What starts one is named at the end.
+            return said;
+        }
+        // Without --force a request keeps the wait that OpenClaw's breaker asks for.
+        let is_gated = BREAKER.iter().any(|reason| self.why().contains(reason));
+        let start = self.shown.command(if is_gated { "start-now --force" } else { "start-now" });
+        format!("{said}; fixed it? {start}")
     }
 
     fn awaiting(&self) -> String {

@@ -484,3 +484,23 @@ fn times_in_json_are_rfc_3339_in_utc() {
     let (_, refused) = unanswered_states().remove(0);
     assert!(sentence(&refused, &Terminal::utc()).1.starts_with("down since 2026-11-30T09:23:59.000Z, "), "{refused:?}");
 }
+
+#[test]
+fn in_a_wait_the_command_that_is_named_starts_a_gateway() {
+    let crash = exited(200, 3, "crashed", &json!({"code": 1}));
+    let waiting =
+        |why: &str| in_state("backing_off", next("start a gateway", 90, why), &[started(900, 3), crash.clone()]);
+    let said = |shown: &Shown| sentence(shown, &terminal(200, false)).1;
+    let plain = said(&waiting("failure 2 in a row"));
+    assert!(plain.ends_with("fixed it? `openclaw-supervise start-now`"), "{plain}");
+    let breaker =
+        said(&waiting("failure 3 in a row; more than 2 unclean boots within 5m would switch its channels off"));
+    assert!(breaker.ends_with("fixed it? `openclaw-supervise start-now --force`"), "{breaker}");
+    let paused = with(waiting("supervision is paused: gdb; failure 2 in a row"), |shown| {
+        shown.paused = Some(PausedReply { reason: "gdb".to_owned(), ..PausedReply::default() });
+        shown.options = " --profile bot".to_owned();
+    });
+    let paused = said(&paused);
+    assert!(!paused.contains("start-now"), "a start is refused while it is paused: {paused}");
+    assert!(paused.ends_with("`openclaw-supervise resume --profile bot` ends the pause"), "{paused}");
+}

@@ -238,7 +238,7 @@ impl Text<'_> {
 
     fn restarted(&self) -> Option<String> {
         let restart = self.shown.last.past.restart.as_ref()?;
-        let by = around(" of ", restart.by.as_ref(), "");
+        let by = restart.requester();
         Some(format!("gateway {} at {} {}{by}", restart.generation, self.when(restart.at), restart.cause))
     }
 

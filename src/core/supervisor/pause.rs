@@ -7,6 +7,7 @@ use super::{Effect, Effects, Moment, Report, Requester, Supervisor};
 use crate::event::{PAUSE_MAX, PauseRequest};
 use crate::fault::Fault;
 use crate::prelude::*;
+use crate::units::is_unprintable;
 use core::time::Duration;
 
 /// In characters.
@@ -36,7 +37,7 @@ impl Supervisor {
 
     fn pause(&mut self, now: Moment, period: Duration, reason: &str, by: String, fx: &mut Effects) {
         let period = period.min(PAUSE_MAX);
-        let clean = reason.chars().map(|letter| if letter.is_control() { ' ' } else { letter });
+        let clean = reason.chars().map(|letter| if is_unprintable(letter) { ' ' } else { letter });
         let reason: String = clean.take(REASON_CHARS_MAX).collect();
         let until = now.saturating_add(period);
         let before = self.paused_until();
