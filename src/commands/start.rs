@@ -3,6 +3,7 @@
 use super::doctor::service::{self, Service};
 use super::outcome::{NOT_RUNNING, RequestOutcome};
 use crate::platform::output::output;
+use crate::platform::thread::BlockingCall;
 use crate::settings::Subject;
 use std::path::Path;
 use std::time::Duration;
@@ -13,7 +14,7 @@ const OUTPUT_MAX: usize = 16 * 1024;
 /// Starts the service of the supervisor with this store, and waits until its manager says that it has started.
 pub(super) async fn service_of(subject: &Subject, time: Duration) -> RequestOutcome {
     let store = subject.store_dir.clone();
-    let found = tokio::task::spawn_blocking(move || service::of_store(&store)).await.unwrap_or_default();
+    let found = BlockingCall::default().run(time, move || service::of_store(&store)).await.unwrap_or_default();
     match &*found {
         [service] if service.may_start() => start(service, time, &subject.options).await,
         found => RequestOutcome { code: NOT_RUNNING, text: what_to_type(found, &subject.store_dir, &subject.options) },

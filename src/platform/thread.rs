@@ -6,8 +6,8 @@ use std::time::Duration;
 use tokio::sync::{Mutex, oneshot};
 use tokio::time::timeout;
 
-/// Several times what a walk over `/proc` or a path lookup takes.
-const STACK: usize = 128 * 1024;
+/// Several times what a walk over `/proc` or a search for units takes.
+const STACK: usize = 512 * 1024;
 
 /// Runs one blocking call at a time on a thread of its own, which ends with the call.
 #[derive(Debug, Clone, Default)]

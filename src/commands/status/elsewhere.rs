@@ -1,17 +1,13 @@
 //! The service of another account or with another store, where nothing of this program is at the place of our own settings.
 
-use super::observe::{EarlierLook, NEITHER, observe};
+use super::observe::{EarlierLook, NEITHER, SEARCH_TIME_MAX, observe};
 use super::sentence::sentence;
 use super::shown::{FoundShown, Health, Shown, UnitShown, Urgency};
 use crate::cli::shell_word;
 use crate::commands::doctor::installed::{self, Installed, InstalledTarget, InstalledUnit};
 use crate::commands::terminal::Terminal;
+use crate::platform::thread::BlockingCall;
 use crate::settings::{StatusSettings, Subject};
-use std::time::Duration;
-use tokio::time::timeout;
-
-/// How long the managers may take in all.
-const SEARCH_TIME_MAX: Duration = Duration::from_secs(6);
 
 /// The most services that are looked into.
 const FOUND_MAX: usize = 16;
@@ -23,8 +19,8 @@ pub(super) async fn find(settings: &StatusSettings, terminal: &Terminal) -> (Sta
     if shown.supervisor.state != "none" {
         return (settings.clone(), shown);
     }
-    let found = timeout(SEARCH_TIME_MAX, tokio::task::spawn_blocking(installed::all)).await;
-    let found = found.ok().and_then(Result::ok).unwrap_or_default();
+    // At the limit of processes there is no thread for it.
+    let found = BlockingCall::default().run(SEARCH_TIME_MAX, installed::all).await.unwrap_or_default();
     let is_own = |one: &&Installed| store_of(one) == Some(settings.subject.store_dir.as_path());
     if let Some(own) = found.iter().find(is_own) {
         shown.unit = own.unit.clone().map(UnitShown::from);

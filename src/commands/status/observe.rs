@@ -17,11 +17,16 @@ use crate::host::control::{
     Connection, ConnectionError, GatewayReply, LeaseReply, NextReply, RestartsReply, StatusReply, SupervisorReply,
 };
 use crate::platform::proc::{self, ProcessState};
+use crate::platform::thread::BlockingCall;
 use crate::settings::StatusSettings;
 use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::time::Duration;
+
+/// How long the search for services may take in all: their managers are asked.
+pub(super) const SEARCH_TIME_MAX: Duration = Duration::from_secs(6);
 
 /// `answered_by` without a supervisor and a store.
 pub(super) const NEITHER: &str = "nobody";
@@ -70,7 +75,7 @@ pub(super) async fn observe(settings: &StatusSettings, terminal: &Terminal, know
     shown.store_user = fs::metadata(store_dir).ok().map(|meta| super::past::user_of(meta.uid().into()));
     if shown.answered_by != "supervisor" && shown.unit.is_none() {
         let store = store_dir.to_owned();
-        let found = tokio::task::spawn_blocking(move || service::of_store(&store)).await;
+        let found = BlockingCall::default().run(SEARCH_TIME_MAX, move || service::of_store(&store)).await;
         shown.lacks_service = found.is_ok_and(|found| found.is_empty());
     }
     shown.at = WallTime(terminal.now_ms());
