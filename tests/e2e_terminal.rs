@@ -18,7 +18,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::mpsc;
 use support::process::{Process, stat};
-use support::supervisor::Supervisor;
+use support::supervisor::{PROGRAM, Supervisor};
 use support::{PATIENCE, Scene, fake_gateway, http, wait_for};
 
 /// Starts a supervisor of `scene` in a session of its own by way of a shell that does `first` before it becomes us.
@@ -124,6 +124,24 @@ fn of_the_signals_of_the_keyboard_that_a_shell_had_us_ignore_only_those_of_a_pro
     supervisor.signal(Signal::SIGINT);
     supervisor.expect_exit(0);
     assert_eq!(supervisor.count("signal.received"), 1, "{}", supervisor.story());
+}
+
+#[test]
+fn a_command_that_waits_shows_its_progress_and_leaves_nothing_of_it_on_the_line() {
+    let scene = Scene::new("drain=3s");
+    let mut supervisor = scene.start();
+    supervisor.wait_started();
+    let (master, open) = terminal();
+    let mut wait_shown = shown(&master);
+    let mut command = scene.command(fake_gateway());
+    command.args(["in-session", "/bin/sh", "-c", &format!("{open}; exec \"$@\" >&3 2>&3"), "sh", PROGRAM, "stop"]);
+    let mut asking = command.stdin(Stdio::null()).spawn().unwrap();
+    wait_shown("draining gateway 1: ");
+    let seen = wait_shown("the supervisor exited");
+    assert!(seen.contains("; a second `stop` kills it at once"), "{seen:?}");
+    assert!(seen.split('\r').any(|part| part.starts_with("the supervisor exited")), "{seen:?}");
+    assert!(asking.wait().unwrap().success());
+    supervisor.expect_exit(0);
 }
 
 #[test]

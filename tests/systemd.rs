@@ -305,6 +305,40 @@ fn a_spent_budget_never_hits_the_start_limit_of_systemd() {
 }
 
 #[test]
+fn start_now_starts_a_failed_unit_and_says_so() {
+    let machine = Machine::boot("healthy");
+    let unit = machine.shipped(&["Restart=no"]);
+    unit.order_well("start");
+    unit.supervisor().kill();
+    unit.wait_state("failed");
+    let all = unit.property("Environment");
+    let ours = |word: &&str| word.starts_with("OPENCLAW_STATE_DIR=") || word.starts_with("OPENCLAW_GATEWAY_PORT=");
+    let words: Vec<_> = all.split_whitespace().filter(ours).chain(["openclaw-supervise", "start-now"]).collect();
+    let output = machine.run(&words);
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{output:?}\n{}", unit.story());
+    assert!(said.starts_with("started openclaw-supervise.service; see "), "{output:?}");
+    assert_eq!(unit.state(), "active");
+    unit.wait_serving(2);
+}
+
+/// Three unclean boots within five minutes: the fourth waits, and a restart of the unit does not.
+#[test]
+fn the_unit_is_active_while_the_breakers_wait_lasts_and_a_restart_of_it_returns() {
+    let machine = Machine::boot("exit=1@300ms");
+    let unit = machine.shipped(&["Environment=OPENCLAW_SUPERVISE_BOOT_LIMIT=2"]);
+    unit.order_well("start");
+    let is_told = || unit.status_text().starts_with("waiting until ");
+    unit.wait_for("the wait", is_told);
+    assert_eq!(unit.state(), "active");
+    let began = Instant::now();
+    unit.order_well("restart");
+    assert!(began.elapsed() < Duration::from_secs(30), "{}", unit.story());
+    assert_eq!(unit.state(), "active");
+    unit.wait_for("the wait", is_told);
+}
+
+#[test]
 fn journalctl_finds_a_crash_by_its_priority_and_a_crash_loop_among_the_errors() {
     let machine = Machine::boot("healthy; exit=1@100ms");
     machine.keep_journal();

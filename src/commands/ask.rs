@@ -1,6 +1,7 @@
 //! `restart`, `stop`, `retry-now` and `start-now`: one request to the running supervisor, and its outcome.
 
 use super::outcome::{NOT_RUNNING, RequestOutcome, print};
+use super::progress;
 use super::record::{LastOwner, OwnerSeen, StoreRecord};
 use super::start;
 use crate::core::report::human;
@@ -113,7 +114,8 @@ async fn pursue(settings: &RequestSettings, before: &Before, out: &mut impl io::
             request.name()
         )));
     }
-    Ok(hear(settings, before, &mut connection).await)
+    let waiting = format!("waiting for the outcome of the {}", request.name());
+    Ok(progress::beside(store_dir, &waiting, hear(settings, before, &mut connection)).await)
 }
 
 /// When a request is served that came too fast.

@@ -19,6 +19,7 @@ pub mod notify;
 mod outcome;
 pub mod pause;
 pub mod probe;
+mod progress;
 mod record;
 pub mod run;
 mod start;

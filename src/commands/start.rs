@@ -2,6 +2,7 @@
 
 use super::doctor::service::{self, Service};
 use super::outcome::{NOT_RUNNING, RequestOutcome};
+use super::progress;
 use crate::platform::output::output;
 use crate::platform::thread::BlockingCall;
 use crate::settings::Subject;
@@ -16,7 +17,10 @@ pub(super) async fn service_of(subject: &Subject, time: Duration) -> RequestOutc
     let store = subject.store_dir.clone();
     let found = BlockingCall::default().run(time, move || service::of_store(&store)).await.unwrap_or_default();
     match &*found {
-        [service] if service.may_start() => start(service, time, &subject.options).await,
+        [service] if service.may_start() => {
+            let waiting = format!("starting {}", service.name());
+            progress::beside(&subject.store_dir, &waiting, start(service, time, &subject.options)).await
+        }
         found => RequestOutcome { code: NOT_RUNNING, text: what_to_type(found, &subject.store_dir, &subject.options) },
     }
 }
