@@ -261,7 +261,9 @@ fn at_the_limit_of_processes_each_exit_has_its_line() {
             command.arg(format!("--nproc={limit}:{limit}")).arg(inner.get_program()).args(inner.get_args());
             command
         };
-        let asked = limited(scene.command(PROGRAM).arg("status")).output().expect("it runs");
+        let asked = limited(scene.command(PROGRAM).arg("status").arg("--state-dir").arg(scene.state_dir()))
+            .output()
+            .expect("it runs");
         let told = String::from_utf8_lossy(&asked.stdout).into_owned() + &String::from_utf8_lossy(&asked.stderr);
         assert!(asked.status.code() == Some(3) && told.contains("not running"), "{limit}: {asked:?}");
         let mut supervisor = Supervisor::spawn(limited(&scene.launch().command()));

@@ -225,28 +225,29 @@ fn old_events_are_pruned_at_the_next_start_and_during_a_flood() {
     let (scene, hands) = (Scene::new(), Hands::default());
     let mut store = hands.start(&scene);
     store.acquire();
-    let old = || hands.clocks().now().wall_ms - 31 * 24 * 3_600_000;
+    // One a day, the last of them a month ago.
+    let old = |number: i64| hands.clocks().now().wall_ms - (340 - number) * 24 * 3_600_000;
     let count = || scene.reader().events_last(u32::MAX).unwrap().len();
     // One at a time, so that they are not in one transaction.
     let mut counts = Vec::new();
-    for _ in 0..300 {
-        store.store().report(old(), "a.b", None, "{}".to_owned());
+    for number in 0..300 {
+        store.store().report(old(number), "a.b", None, "{}".to_owned());
         store.sync();
         counts.push(count());
     }
     assert_eq!(counts.iter().max(), Some(&256));
-    assert!(counts[299] < 50, "{counts:?}");
-    for _ in 0..9 {
-        store.store().report(old(), "a.b", None, "{}".to_owned());
+    assert!(counts[299] < 80, "{counts:?}");
+    for number in 300..309 {
+        store.store().report(old(number), "a.b", None, "{}".to_owned());
     }
     drop(store.server.take());
     assert!(store.close(true));
-    assert!(count() >= 9);
+    assert!(count() > 50);
     let mut store = hands.start(&scene);
     store.acquire();
     store.report("c.d");
     store.sync();
-    assert_eq!(count(), 1);
+    assert!(count() <= 31, "{}", count());
 }
 
 /// The clocks of a machine at its next boot.
