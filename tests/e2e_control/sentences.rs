@@ -127,6 +127,6 @@ fn a_restart_of_nothing_in_a_pause_is_answered_at_once_with_what_ends_the_pause(
     assert!(!said.out.contains("start-now"), "{said}");
     Said::by(&scene, &["resume"]).expect(0);
     supervisor.wait_started();
-    supervisor.signal(nix::sys::signal::Signal::SIGTERM);
+    supervisor.signal(Signal::SIGTERM);
     supervisor.expect_exit(0);
 }
