@@ -15,7 +15,14 @@ const OUTPUT_MAX: usize = 16 * 1024;
 /// Starts the service of the supervisor with this store, and waits until its manager says that it has started.
 pub(super) async fn service_of(subject: &Subject, time: Duration) -> RequestOutcome {
     let store = subject.store_dir.clone();
-    let found = BlockingCall::default().run(time, move || service::of_store(&store)).await.unwrap_or_default();
+    let found = match BlockingCall::default().run(time, move || service::of_store(&store)).await {
+        Ok(found) => found,
+        Err(error) => {
+            return RequestOutcome::bad(format!(
+                "cannot look for the service: {error}; try again, or start it by its manager"
+            ));
+        }
+    };
     match &*found {
         [service] if service.may_start() => {
             let waiting = format!("starting {}", service.name());
