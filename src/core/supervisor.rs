@@ -437,13 +437,12 @@ impl Supervisor {
     }
 
     fn start_after(&mut self, now: Moment, at: Moment, why: &str, after_failure: bool, fx: &mut Effects) {
-        let (at, why) = match self.paused_until().filter(|until| *until > at) {
-            Some(until) => (until, &*format!("{}; {why}", self.pause_reason().unwrap_or_default())),
-            None => (at, why),
-        };
-        let delay = at.saturating_sub(now);
+        let end = self.after_pause(at);
+        let delay = end.saturating_sub(now);
+        let pause = self.pause_reason().filter(|_| end > at).map(|pause| format!("{pause}; "));
+        let told = format!("{}{why}", pause.unwrap_or_default());
         let pace = Box::new(self.restarts.facts(now, &self.policy));
-        fx.push(Effect::Report(Report::RestartScheduled { delay, why: why.to_owned(), after_failure, pace }));
+        fx.push(Effect::Report(Report::RestartScheduled { delay, why: told, after_failure, pace }));
         if delay.is_zero() {
             self.look_at_port(now, ProbePurpose::Nothing, fx);
         } else {

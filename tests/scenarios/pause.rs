@@ -128,6 +128,40 @@ fn a_backoff_outlasts_a_short_pause() {
     assert_eq!((world.spawns().len(), wait > Some(s(60))), (spawns, true));
 }
 
+/// The wait of a start that is planned in a pause goes on after it, whatever ends the pause.
+#[test]
+fn no_end_of_a_pause_waives_a_backoff_that_began_in_it() {
+    let end_of_fourth = || {
+        let policy = Policy { startup_timeout: s(5), max_restarts: 50, boot_limit: 0, ..Policy::default() };
+        let script = Script { boots_in: s(100_000), drain: Some((s(10), CRASH)), ..Script::default() };
+        let mut world = World::started_with(policy, script);
+        while world.spawns().len() < 5 || world.core.status(world.now).state != "stopping" {
+            world.run_for(s(1));
+        }
+        world
+    };
+    let wait = |world: &mut World| {
+        let from = world.now;
+        while world.spawns().len() < 6 {
+            world.run_for(Duration::from_millis(100));
+        }
+        world.now - from
+    };
+    let unpaused = wait(&mut end_of_fourth());
+    let shortened: fn(&mut World) = |world| pause(world, s(1));
+    for end in [shortened, resume] {
+        let mut world = end_of_fourth();
+        let from = world.now;
+        pause(&mut world, PERIOD);
+        while world.core.status(world.now).state != "backing_off" {
+            world.run_for(s(1));
+        }
+        end(&mut world);
+        let before = world.now - from;
+        assert_eq!(before + wait(&mut world), unpaused);
+    }
+}
+
 #[test]
 fn a_restart_waits_for_the_end_of_the_pause_even_a_forced_one() {
     for request in [Request::Restart, Request::RestartForced] {

@@ -83,7 +83,8 @@ impl Supervisor {
             State::Standby(standby) => Some(standby.deadline()),
             State::Adopting(adopting) => Some(adopting.search.deadline()),
             State::Probing { poll, .. } => Some(poll.wake(policy)),
-            State::BackingOff { until, .. } | State::Sweeping { until, .. } => Some(*until),
+            State::BackingOff { until, .. } => Some(self.after_pause(*until)),
+            State::Sweeping { until, .. } => Some(*until),
             State::Awaiting(_) => self.handoffs.deadline(),
             State::Hooking(hooking) => Some(hooking.deadline()),
             State::Spawning(_) if self.has(Fault::LostSpawnWaitedFor) => Some(Moment::MAX),
@@ -133,7 +134,7 @@ impl Supervisor {
                 }
             }
             State::BackingOff { until, .. } => {
-                if *until <= now {
+                if self.after_pause(*until) <= now {
                     self.look_at_port(now, ProbePurpose::Nothing, fx);
                 }
             }

@@ -79,7 +79,9 @@ impl Supervisor {
                 let gate = self.restarts.request_gate(now, &self.policy)?;
                 Some(gate.min(stable.saturating_add(self.policy.probe_interval)))
             }
-            State::BackingOff { until, .. } => Some(self.restarts.start_gate(now, &self.policy)?.min(*until)),
+            State::BackingOff { until, .. } => {
+                Some(self.restarts.start_gate(now, &self.policy)?.min(self.after_pause(*until)))
+            }
             State::Awaiting(_) => self.restarts.start_gate(now, &self.policy),
             State::Examining(_) => unserved(),
             // One that another supervisor started most likely serves.

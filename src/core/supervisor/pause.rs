@@ -40,15 +40,14 @@ impl Supervisor {
         let clean = reason.chars().map(|letter| if is_unprintable(letter) { ' ' } else { letter });
         let reason: String = clean.take(REASON_CHARS_MAX).collect();
         let until = now.saturating_add(period);
-        let before = self.paused_until();
         self.paused = Some(Paused { until, reason: reason.clone(), by: by.clone() });
         fx.push(Effect::Report(Report::SupervisionPaused { period, reason, by }));
-        self.hold_for_pause(now, before, until);
+        self.hold_for_pause(now, until);
         self.tell_waiting_if_none(fx);
     }
 
     /// What is about to act waits.
-    fn hold_for_pause(&mut self, now: Moment, before: Option<Moment>, until: Moment) {
+    fn hold_for_pause(&mut self, now: Moment, until: Moment) {
         let is_unconfirmed = self.is_unconfirmed();
         match &mut self.state {
             State::Examining(_) => self.clear_hang(now),
@@ -62,8 +61,6 @@ impl Supervisor {
                     *judging = ProbePurpose::Nothing;
                 }
             }
-            // Another end of the same pause.
-            State::BackingOff { until: planned, .. } if Some(*planned) == before => *planned = until,
             State::BackingOff { .. }
             | State::Idle
             | State::Leasing { .. }
@@ -89,7 +86,7 @@ impl Supervisor {
 
     /// Goes on. What was seen meanwhile proves nothing: every window begins anew.
     fn resume(&mut self, now: Moment, why: String, fx: &mut Effects) {
-        let before = self.paused.take().map(|paused| paused.until);
+        self.paused = None;
         fx.push(Effect::Report(Report::SupervisionResumed { why }));
         let is_unconfirmed = self.is_unconfirmed();
         let is_kept = self.has(Fault::PauseWindowKept);
@@ -103,8 +100,6 @@ impl Supervisor {
                     *poll = Poll::Due(now);
                 }
             }
-            // Its own limits are looked at once more.
-            State::BackingOff { until, .. } if Some(*until) == before => *until = now,
             State::BackingOff { .. }
             | State::Idle
             | State::Leasing { .. }
@@ -130,6 +125,11 @@ impl Supervisor {
 
     pub(super) fn paused_until(&self) -> Option<Moment> {
         self.paused.as_ref().map(|paused| paused.until)
+    }
+
+    /// When what is planned for `at` comes: a pause puts it off, and waives no part of its own wait.
+    pub(super) fn after_pause(&self, at: Moment) -> Moment {
+        self.paused_until().map_or(at, |until| until.max(at))
     }
 
     pub(super) fn is_paused(&self) -> bool {

@@ -35,7 +35,7 @@ pub(super) enum State {
     Adopting(Adopting),
     /// Finds out whether the port is free.
     Probing { poll: Poll, watch: Watch, judging: ProbePurpose },
-    /// Nothing runs; the next start is planned.
+    /// Nothing runs; the next start is planned. A pause may outlast it.
     BackingOff { until: Moment, why: String },
     /// Nothing runs, and the restart budget is spent: only an exit that turns out to be planned is followed by a start.
     Awaiting(HeldExit),
