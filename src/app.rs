@@ -7,6 +7,7 @@ pub mod alerter;
 mod control_server;
 mod crash_point;
 mod diagnostics;
+mod gateway_start;
 mod input;
 mod reporter;
 mod shell;
@@ -28,6 +29,7 @@ use crate::host::signals::{Signal, Signals};
 use crate::platform::process::reap_unclaimed;
 use crate::platform::program_pages;
 use crate::store::News;
+use gateway_start::GatewayStart;
 use std::collections::VecDeque;
 use std::future::pending;
 use std::time::Duration;
@@ -47,6 +49,7 @@ pub struct App {
     own: VecDeque<Event>,
     /// The end of the present wait, and how it is told: `STATUS` must not change while nothing happens.
     wait: Option<(Moment, String)>,
+    gateway_start: GatewayStart,
     /// While a lease is being entered: what the store says meanwhile.
     held: Option<Vec<News>>,
 }
@@ -81,6 +84,7 @@ impl App {
             manager,
             own: VecDeque::from([Event::Start]),
             wait: None,
+            gateway_start: GatewayStart::default(),
             held: None,
         }
     }
@@ -302,7 +306,12 @@ impl App {
                 None
             }
             Query::Metrics(answer) => {
-                let _gone = answer.send((self.core.status(clock::now()), self.tally.clone()));
+                let (now, now_ms) = (clock::now(), clock::wall_ms());
+                let status = self.core.status(now);
+                let age = status.gateway.as_ref().map(|gateway| gateway.age);
+                let start = age.map(|age| clock::wall_of(now.saturating_sub(age), now, now_ms));
+                let start = start.map(|start| self.gateway_start.steady(status.generation, start));
+                let _gone = answer.send((status, self.tally.clone(), start));
                 None
             }
             Query::Pause { pause, by } => Some(Event::PauseRequested { pause, by }),

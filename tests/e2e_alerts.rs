@@ -177,6 +177,11 @@ fn metrics_are_kept_in_a_file_printed_by_a_verb_and_down_when_no_supervisor_runs
         "# EOF",
     ];
     printed.assert_says(&lines);
+    // A start time that differs would read as a restart.
+    for name in ["openclaw_supervise_start_time_seconds ", "openclaw_gateway_start_time_seconds "] {
+        let line = printed.out.lines().find(|line| line.starts_with(name)).unwrap();
+        wait(line);
+    }
     printed.assert_says(&[
         "openclaw_supervise_restart_budget_remaining 5",
         "openclaw_gateway_restarts_total{cause=\"crashed\"} 1",

@@ -103,7 +103,9 @@ pub async fn run(settings: Settings, begun: impl FnOnce()) -> Result<Outcome, Ru
         exports: settings.exports.clone(),
         clock: clock::now,
     };
-    let alerter = if settings.alerts.is_used() { alerter(&settings, hooks.clone(), sender.clone()) } else { None };
+    let facts = facts(&settings);
+    let alerter =
+        settings.alerts.is_used().then(|| alerter(&settings, &facts, hooks.clone(), sender.clone())).flatten();
     let reporter = Reporter::new(store.clone()).with_alerter(alerter.clone());
     reporter.report(&Report::SupervisorStarted {
         version: env!("CARGO_PKG_VERSION"),
@@ -115,7 +117,7 @@ pub async fn run(settings: Settings, begun: impl FnOnce()) -> Result<Outcome, Ru
         tracing::warn!("{warning}");
     }
     warn_of_machine();
-    let app = assemble(settings, hooks, &key, &store, (sender, inputs), &reporter);
+    let app = assemble(settings, facts, hooks, &key, &store, (sender, inputs), &reporter);
     begun();
     let End { outcome, lease } = app.run(signals).await;
     let stopped = Report::SupervisorStopped { exit_code: outcome.code, reason: outcome.reason.clone() };
@@ -151,7 +153,7 @@ fn warn_of_machine() {
     }
 }
 
-fn alerter(settings: &Settings, hooks: Hooks, inputs: mpsc::Sender<Input>) -> Option<Alerter> {
+fn alerter(settings: &Settings, facts: &Facts, hooks: Hooks, inputs: mpsc::Sender<Input>) -> Option<Alerter> {
     let alerts = settings.alerts.clone();
     let origin = Origin {
         host: machine::host_name().unwrap_or_default(),
@@ -164,34 +166,32 @@ fn alerter(settings: &Settings, hooks: Hooks, inputs: mpsc::Sender<Input>) -> Op
     let channels = Channels::new(alerts.notify.clone(), alerts.template, alerts.on_event.clone(), hooks);
     let store_dir = settings.store_dir.clone();
     let stable_after = settings.policy.stable_after;
-    let facts = Facts {
+    let facts = facts.clone();
+    Alerter::start(Office { settings: alerts, channels, origin, store_dir, stable_after, facts, inputs })
+}
+
+/// Made once: `started_at` is now.
+fn facts(settings: &Settings) -> Facts {
+    Facts {
         manager: manager::name(),
         started_at: clock::stamp(),
         config: settings.config_path.clone(),
-        store_dir: store_dir.clone(),
+        store_dir: settings.store_dir.clone(),
         heap_mib: settings.heap.mib,
         heap_source: settings.heap.source.clone(),
-    };
-    Alerter::start(Office { settings: alerts, channels, origin, store_dir, stable_after, facts, inputs })
+    }
 }
 
 /// Brings the core and its wings together.
 fn assemble(
     settings: Settings,
+    facts: Facts,
     hooks: Hooks,
     key: &str,
     store: &Store,
     (sender, inputs): (mpsc::Sender<Input>, mpsc::Receiver<Input>),
     reporter: &Reporter,
 ) -> App {
-    let facts = Facts {
-        manager: manager::name(),
-        started_at: clock::stamp(),
-        config: settings.config_path,
-        store_dir: settings.store_dir,
-        heap_mib: settings.heap.mib,
-        heap_source: settings.heap.source,
-    };
     let node_options = settings.heap.node_options.map(|options| (NODE_OPTIONS, options));
     let mut command = settings.command.into_iter();
     let launch = Launch {

@@ -319,7 +319,7 @@ impl Desk {
                     // No test here pauses.
                     Query::Pause { .. } => {}
                     Query::TestChannels(answer) => drop(answer.send(Vec::new())),
-                    Query::Metrics(answer) => drop(answer.send(((script.status)(), Tally::default()))),
+                    Query::Metrics(answer) => drop(answer.send(((script.status)(), Tally::default(), None))),
                     Query::Request { request, by } => {
                         noted.send((request, by)).ok();
                         script.told.iter().for_each(|line| told.tell(line));

@@ -64,8 +64,8 @@ impl MetricsFile {
             self.inputs.send(Query::Metrics(sender).into()).await.ok()?;
             answer.await.ok()
         };
-        let (status, tally) = timeout(ANSWER_TIME_MAX, ask).await.ok().flatten()?;
-        Some(MetricsReply::new(&status, &tally, &self.facts))
+        let (status, tally, start) = timeout(ANSWER_TIME_MAX, ask).await.ok().flatten()?;
+        Some(MetricsReply::new(&status, &tally, start, &self.facts))
     }
 
     /// Tells the first failure in a row, and its end.

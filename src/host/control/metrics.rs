@@ -60,9 +60,9 @@ impl From<Total> for TotalReply {
 }
 
 impl MetricsReply {
+    /// `gateway_start`: in milliseconds since 1970.
     #[must_use]
-    pub fn new(status: &Status, tally: &Tally, facts: &Facts) -> Self {
-        let now_ms = clock::wall_ms();
+    pub fn new(status: &Status, tally: &Tally, gateway_start: Option<i64>, facts: &Facts) -> Self {
         Self {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             manager: facts.manager.to_owned(),
@@ -75,7 +75,7 @@ impl MetricsReply {
             gateway: status.gateway.as_ref().map(|gateway| {
                 let sample = gateway.sample.clone().unwrap_or_default();
                 GatewayMetrics {
-                    started_at_ms: clock::wall_of(Duration::ZERO, gateway.age, now_ms),
+                    started_at_ms: gateway_start.unwrap_or_default(),
                     healthy: gateway.healthy,
                     ready: gateway.readiness.as_ref().map(|readiness| readiness.ready),
                     rss_kb: sample.rss_kb,

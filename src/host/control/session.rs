@@ -41,8 +41,8 @@ pub const ENDING: &str = "the supervisor is ending";
 pub enum Query {
     /// What are you doing? The answer goes into the channel.
     Status(oneshot::Sender<Status>),
-    /// The same, with what was counted.
-    Metrics(oneshot::Sender<(Status, Tally)>),
+    /// The same, with what was counted and when the gateway was started, in milliseconds since 1970.
+    Metrics(oneshot::Sender<(Status, Tally, Option<i64>)>),
     /// Pause the supervision, or (`None`) go on.
     Pause {
         /// For how long, and why.
@@ -133,8 +133,8 @@ async fn tell_metrics(stream: &UnixStream, shared: &Shared<impl From<Query>>) ->
         answer.await.ok()
     };
     let line = timeout(PATIENCE, ask).await.map(|answer| {
-        let (status, tally) = answer?;
-        Some(answer::line(&MetricsReply::new(&status, &tally, &shared.facts)))
+        let (status, tally, start) = answer?;
+        Some(answer::line(&MetricsReply::new(&status, &tally, start, &shared.facts)))
     });
     say_or_fail(stream, line).await
 }
