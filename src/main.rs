@@ -9,8 +9,7 @@ use openclaw_supervise::host::termination_log::TerminationLog;
 use openclaw_supervise::host::{clock, log_file, manager, signals, stderr, telemetry};
 use openclaw_supervise::platform::{heap, system_calls};
 use openclaw_supervise::settings::{
-    self, Invocation, LogSettings, ProbeSettings, ProcessContext, ServiceSettings, Settings, Subject, UsageError,
-    UsageErrors,
+    self, Invocation, ProbeSettings, ProcessContext, ServiceSettings, Settings, Subject, UsageError, UsageErrors,
 };
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -132,7 +131,7 @@ fn invoke(invocation: Invocation, guard: Guard) -> u8 {
         Invocation::Metrics(settings) => ask(&settings.subject, NOT_HEALTHY, commands::metrics::run(&settings, out)),
         Invocation::Install(settings) => serve(&settings, commands::install::install),
         Invocation::Uninstall(settings) => serve(&settings, commands::install::uninstall),
-        Invocation::Logs(settings) => in_runtime(QUIET, async move {
+        Invocation::Logs(settings) => in_runtime(async move {
             refuse(&format!("openclaw-supervise: error: {}", commands::logs::advice(&settings).await), exit::USAGE)
         }),
         Invocation::Completions(shell) => make(commands::man::completions(shell, out)),
@@ -140,7 +139,10 @@ fn invoke(invocation: Invocation, guard: Guard) -> u8 {
         Invocation::ManPages(dir) => make(commands::man::pages(&dir)),
         Invocation::Version => print(concat!("openclaw-supervise ", env!("CARGO_PKG_VERSION"), "\n")),
         Invocation::Demo(demo) => show(demo),
-        Invocation::DemoGateway(stand_in) => in_runtime(QUIET, commands::demo::gateway::serve(stand_in)),
+        Invocation::DemoGateway(stand_in) => {
+            telemetry::install_for_command(tracing::Level::WARN);
+            in_runtime(commands::demo::gateway::serve(stand_in))
+        }
         Invocation::DemoHelper => commands::demo::gateway::run_helper(),
     }
 }
@@ -154,11 +156,9 @@ fn make(made: Result<(), ManError>) -> u8 {
     }
 }
 
-/// The log of commands that print something else than events.
-const QUIET: LogSettings = LogSettings { format: telemetry::Format::Text, level: tracing::Level::WARN };
-
 fn show(demo: Demo) -> u8 {
-    in_runtime(QUIET, async move {
+    telemetry::install_for_command(tracing::Level::WARN);
+    in_runtime(async move {
         match commands::demo::run(demo, io::stdout()).await {
             Ok(()) => exit::OK,
             Err(error) => {
@@ -175,7 +175,7 @@ type Serve = fn(&ServiceSettings, &mut io::Stdout) -> Result<u8, commands::insta
 /// A signal ends it, and the programs that it runs, as it does any other program.
 fn serve(settings: &ServiceSettings, verb: Serve) -> u8 {
     signals::release();
-    telemetry::install(settings.log.format, settings.log.level, None);
+    telemetry::install_for_command(settings.log.level);
     verb(settings, &mut io::stdout()).unwrap_or_else(|error| {
         tracing::error!("{error}");
         error.exit_code()
@@ -185,7 +185,7 @@ fn serve(settings: &ServiceSettings, verb: Serve) -> u8 {
 fn run(settings: Settings, guard: Option<Guard>) -> u8 {
     let (log, last_words) = (settings.log, settings.termination_log.clone());
     telemetry::install(log.format, log.level, settings.log_file.clone());
-    in_runtime(log, async {
+    in_runtime(async {
         match commands::run::run(settings, move || drop(guard)).await {
             Ok(outcome) => {
                 if outcome.code != exit::OK {
@@ -206,8 +206,8 @@ fn run(settings: Settings, guard: Option<Guard>) -> u8 {
 
 fn probe(settings: &ProbeSettings) -> u8 {
     signals::release();
-    let log = settings.log;
-    in_runtime(log, async {
+    telemetry::install_for_command(settings.log.level);
+    in_runtime(async {
         for warning in &settings.warnings {
             tracing::warn!("{warning}");
         }
@@ -228,7 +228,8 @@ fn probe(settings: &ProbeSettings) -> u8 {
 /// `unknown` is the exit code where nothing can be told.
 fn ask(subject: &Subject, unknown: u8, command: impl Future<Output = io::Result<u8>>) -> u8 {
     signals::release();
-    in_runtime(subject.log, async {
+    telemetry::install_for_command(subject.log.level);
+    in_runtime(async {
         for warning in &subject.warnings {
             tracing::warn!("{warning}");
         }
@@ -244,8 +245,7 @@ fn ask(subject: &Subject, unknown: u8, command: impl Future<Output = io::Result<
 }
 
 /// One thread: the work is waiting, and a second thread would only cost memory and wake-ups.
-fn in_runtime(log: LogSettings, work: impl Future<Output = u8>) -> u8 {
-    telemetry::install(log.format, log.level, None);
+fn in_runtime(work: impl Future<Output = u8>) -> u8 {
     match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime.block_on(work),
         Err(error) => {

@@ -40,11 +40,20 @@ pub struct LogFile {
 
 /// Installs the log for this process. A second call changes nothing.
 pub fn install(format: Format, level: Level, file: Option<LogFile>) {
+    begin(Some(format), level, file);
+}
+
+/// The same for a command that a person or a script runs: its messages look like those about its command line.
+pub fn install_for_command(level: Level) {
+    begin(None, level, None);
+}
+
+fn begin(format: Option<Format>, level: Level, file: Option<LogFile>) {
     let stderr = layer().log_internal_errors(false).with_writer(Stderr);
     let stderr = stderr.event_format(Line { format, decoration: Decoration::of_stderr() });
     let file = file.map(|LogFile { path, format }| {
         let file = layer().log_internal_errors(false).with_writer(QueuedFile(path));
-        file.event_format(Line { format, decoration: Decoration::Plain })
+        file.event_format(Line { format: Some(format), decoration: Decoration::Plain })
     });
     let subscriber = tracing_subscriber::registry().with(LevelFilter::from_level(level)).with(stderr).with(file);
     // It fails only if there is one already.
@@ -155,7 +164,8 @@ impl Decoration {
 }
 
 struct Line {
-    format: Format,
+    /// `None` for the messages of a command.
+    format: Option<Format>,
     decoration: Decoration,
 }
 
@@ -170,8 +180,9 @@ where
         let level = *event.metadata().level();
         writer.write_str(self.decoration.priority(level))?;
         match self.format {
-            Format::Json => write_json(writer, level, event.metadata().target(), &parts),
-            Format::Text => write_text(writer, level, &parts, self.decoration),
+            Some(Format::Json) => write_json(writer, level, event.metadata().target(), &parts),
+            Some(Format::Text) => write_text(writer, level, &parts, self.decoration),
+            None => write_plain(writer, level, &parts),
         }
     }
 }
@@ -254,6 +265,16 @@ fn write_text(mut writer: Writer<'_>, level: Level, parts: &EventParts, decorati
     writeln!(writer)
 }
 
+/// As `main` tells of a wrong command line.
+fn write_plain(mut writer: Writer<'_>, level: Level, parts: &EventParts) -> fmt::Result {
+    let kind = match level {
+        Level::ERROR => "error: ",
+        Level::WARN => "warning: ",
+        _ => "",
+    };
+    writeln!(writer, "openclaw-supervise: {kind}{}", one_line(&parts.message))
+}
+
 /// A process chooses its own command line, and a reason may quote it: neither may forge a second line.
 fn one_line(text: &str) -> String {
     text.chars().fold(String::with_capacity(text.len()), |mut line, c| {
@@ -308,6 +329,19 @@ mod tests {
         assert_eq!(text(Decoration::Plain), "1970-01-01T00:00:00.000Z  WARN x.y a\\nb\n");
         let levels = [Level::ERROR, Level::WARN, Level::INFO, Level::DEBUG, Level::TRACE];
         assert_eq!(levels.map(|level| Decoration::Journal.priority(level)), ["<3>", "<4>", "<6>", "<7>", "<7>"]);
+    }
+
+    #[test]
+    fn a_message_of_a_command_is_one_plain_line() {
+        let plain = |level| {
+            let parts = EventParts { message: "a\nb".to_owned(), wall_ms: Some(0), ..EventParts::default() };
+            let mut text = String::new();
+            write_plain(Writer::new(&mut text), level, &parts).unwrap();
+            text
+        };
+        assert_eq!(plain(Level::ERROR), "openclaw-supervise: error: a\\nb\n");
+        assert_eq!(plain(Level::WARN), "openclaw-supervise: warning: a\\nb\n");
+        assert_eq!(plain(Level::INFO), "openclaw-supervise: a\\nb\n");
     }
 
     #[test]
