@@ -17,7 +17,7 @@ pub use advice::shell_word;
 pub use error::line;
 pub use help::{SHARED, codes};
 pub use notes::{NOTES, VerbNotes};
-pub use options::{ConflictMode, Options, RepairMode};
+pub use options::{ConflictMode, Options, RepairMode, variable_of};
 pub use time::Since;
 pub use value::{DecisionSubject, Host, MemoryMax, StopTimeout, is_profile};
 pub use verb::{CompletionShell, Demo, ProbeFlags, ServiceOptions, StandIn, Verb};
@@ -25,7 +25,7 @@ pub use verb::{CompletionShell, Demo, ProbeFlags, ServiceOptions, StandIn, Verb}
 use clap::builder::StyledStr;
 use clap::{ArgMatches, Args, Command, CommandFactory, FromArgMatches, Parser};
 use help::Extent;
-use options::{WITHOUT_VARIABLE, variable_of};
+use options::WITHOUT_VARIABLE;
 use std::ffi::OsString;
 
 /// Keep exactly one OpenClaw gateway alive

@@ -23,7 +23,7 @@ mod usage_error;
 
 pub use alert_settings::AlertSettings;
 pub use command::CommandError;
-pub use install::{Scope, ServiceSettings};
+pub use install::{SECRETS, Scope, ServiceSettings};
 pub use policy::{LogSettings, termination_log};
 pub use process_context::{Environment, ProcessContext};
 pub use query_settings::{

@@ -19,7 +19,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use support::mute::{Mute, is_alive};
 use support::shared::{Mount, mount_at};
-use support::supervisor::Said;
+use support::supervisor::{PROGRAM, Said};
 use support::{PATIENCE, Scene, wait_for};
 
 /// The bound of an operation that must not wait, on a loaded machine too.
@@ -181,6 +181,36 @@ fn a_file_system_that_hangs_under_the_program_holds_up_no_answer_no_watchdog_and
     mount.0.answer();
     supervisor.expect_exit(0);
     assert_eq!(scene.diary().starts().len(), 1);
+}
+
+/// As a home on a file server that is gone.
+#[test]
+fn a_home_that_does_not_answer_is_named_by_doctor_which_goes_on() {
+    let _turn = turn();
+    let scene = Scene::new("healthy");
+    let [mount] = mount_at([scene.root().join("mount")]);
+    let accounts = scene.root().join("passwd");
+    let home = mount.path().display().to_string();
+    let known = fs::read_to_string("/etc/passwd").unwrap();
+    fs::write(&accounts, format!("{known}ocs-gone:x:64999:64999::{home}:/bin/sh\n")).unwrap();
+    // In the mount namespace of this thread.
+    rustix::mount::mount_bind(&accounts, "/etc/passwd").unwrap();
+    let mount = Waking(mount);
+    mount.0.hang();
+    let (said, begun) = (scene.root().join("said"), Instant::now());
+    let mut command = scene.command(PROGRAM);
+    command.args(["doctor", "--json"]).stdout(fs::File::create(&said).unwrap()).stderr(Stdio::null());
+    let mut doctor = command.spawn().unwrap();
+    let told = || serde_json::from_str::<serde_json::Value>(&fs::read_to_string(&said).unwrap()).ok();
+    let diagnosis = wait_for("a diagnosis", PATIENCE, String::new, told);
+    assert!(begun.elapsed() < 3 * SOON, "it took {:?}", begun.elapsed());
+    // A thread that waits for FUSE keeps its process.
+    mount.0.answer();
+    doctor.wait().unwrap();
+    let findings = diagnosis["findings"].as_array().unwrap();
+    let found = format!("{home} does not answer, so its units are unknown");
+    assert!(findings.iter().any(|finding| finding["found"] == found.as_str()), "{diagnosis:#}");
+    assert!(findings.iter().any(|finding| finding["check"] == "clock"), "{diagnosis:#}");
 }
 
 #[test]

@@ -197,6 +197,7 @@ pub struct Options {
 /// Options with a variable of the gateway's own, of a lower rank, see `settings::paths` and `settings::port`.
 pub(super) const WITHOUT_VARIABLE: [&str; 4] = ["port", "state-dir", "config", "profile"];
 /// `probe-timeout` is `OPENCLAW_SUPERVISE_PROBE_TIMEOUT`.
-pub(super) fn variable_of(flag: &str) -> String {
+#[must_use]
+pub fn variable_of(flag: &str) -> String {
     format!("OPENCLAW_SUPERVISE_{}", flag.to_ascii_uppercase().replace('-', "_"))
 }

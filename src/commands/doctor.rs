@@ -15,12 +15,15 @@ pub use facts::systemd::read_any;
 
 use super::install;
 use super::terminal::Terminal;
+use crate::core::report::human;
 use crate::core::{Endpoint, Observation, Verdict, exit};
 use crate::gateway::probe::{Look, Prober};
 use crate::host::{clock, manager};
+use crate::platform::thread::BlockingCall;
 use crate::platform::{group_limits, machine, proc, system_calls};
 use crate::settings::{DoctorSettings, Settings};
 use crate::store::BasisChoice;
+use checks::MOUNT_FIX;
 use checks::gateway::{GatewayFacts, HolderFacts, PortUnit};
 use checks::services::PortService;
 use facts::container::MIB;
@@ -35,15 +38,16 @@ use nix::unistd::User;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 /// Writes the findings and returns the exit code. With `--fix` it mends first, and checks again.
 pub async fn run(settings: &DoctorSettings, out: &mut impl io::Write) -> io::Result<u8> {
-    let mut diagnosis = diagnose(settings).await;
+    let mut diagnosis = diagnose_in_time(settings).await;
     let mut actions = None;
     if let Some(fix) = settings.fix {
         let done = fix::run(&diagnosis.findings, diagnosis.unit.as_ref(), fix.dry_run);
         if !fix.dry_run {
-            diagnosis = diagnose(settings).await;
+            diagnosis = diagnose_in_time(settings).await;
         }
         actions = Some(done);
     }
@@ -70,6 +74,31 @@ pub async fn run(settings: &DoctorSettings, out: &mut impl io::Write) -> io::Res
 struct Diagnosis {
     findings: Vec<Finding>,
     unit: Option<UnitFacts>,
+}
+
+/// Many times what it takes. A file of another service may be on a file server that is gone.
+const TIME_MAX: Duration = Duration::from_mins(1);
+
+async fn diagnose_in_time(settings: &DoctorSettings) -> Diagnosis {
+    let copy = settings.clone();
+    let look = move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        io::Result::Ok(runtime.block_on(Box::pin(diagnose(&copy))))
+    };
+    match BlockingCall::default().run(TIME_MAX, look).await.flatten() {
+        Ok(diagnosis) => diagnosis,
+        Err(error) if error.kind() == io::ErrorKind::TimedOut => {
+            let finding = Finding::fail(
+                "doctor",
+                format!("the checks have not ended within {}", human(TIME_MAX)),
+                "a file that a service here uses does not answer; it is most likely on a network file system with a dead server",
+                MOUNT_FIX,
+            );
+            Diagnosis { findings: vec![finding], unit: None }
+        }
+        // No thread, or no descriptors, which is among what it finds.
+        Err(_) => diagnose(settings).await,
+    }
 }
 
 async fn diagnose(settings: &DoctorSettings) -> Diagnosis {
@@ -104,7 +133,10 @@ async fn diagnose(settings: &DoctorSettings) -> Diagnosis {
 
     let mut findings = now(&examined, &gateway, chosen);
     findings.extend(slow_managers(&managers));
-    let offline = if cfg!(target_os = "macos") { Vec::new() } else { facts::unit_files::offline() };
+    let (offline, silent) =
+        if cfg!(target_os = "macos") { (Vec::new(), Vec::new()) } else { facts::unit_files::offline() };
+    let is_last = |at| at + 1 == facts::unit_files::SILENT_MAX;
+    findings.extend(silent.iter().enumerate().map(|(at, home)| checks::services::silent_home(home, is_last(at))));
     findings.extend(offline.iter().map(|unit| checks::services::offline(unit, chosen.is_none())));
     findings.extend(match chosen {
         Some(unit) => check_unit(unit, &examined),
@@ -185,11 +217,17 @@ fn slow_managers(managers: &[ManagerFacts]) -> Vec<Finding> {
         Err(error @ ProgramError::TimedOut(_)) => Some((&manager.manager, error)),
         _ => None,
     });
-    slow.map(|(manager, error)| {
+    let slow = slow.map(|(manager, error)| {
         let why = format!("the units of the {} are unknown", manager.name());
         Finding::warn("unit", error.to_string(), why, format!("{} status", manager.systemctl()))
-    })
-    .collect()
+    });
+    let unread = managers.iter().filter(|manager| !manager.has_files).map(|manager| {
+        let found = format!("the unit files of the {} do not answer", manager.manager.name());
+        let why =
+            "a disabled unit would not be found; they are most likely on a network file system with a dead server";
+        Finding::warn("unit", found, why, MOUNT_FIX)
+    });
+    slow.chain(unread).collect()
 }
 
 /// The units with the ports of their gateways.
@@ -300,6 +338,7 @@ fn check_openclaw(
     gateway: &GatewayFacts,
 ) -> Vec<Finding> {
     let mut findings = checks::openclaw::settings(examined);
+    findings.extend(checks::openclaw::bared(examined));
     if let Ok(settings) = &examined.settings {
         let found = OpenclawPackage::of(settings);
         let age = gateway.store.reply.as_ref().and_then(|reply| i64::try_from(reply.gateway.as_ref()?.age_ms?).ok());

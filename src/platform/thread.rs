@@ -1,7 +1,7 @@
 //! Calls that the kernel may hold up, run beside the event loop.
 
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 use tokio::sync::{Mutex, oneshot};
 use tokio::time::timeout;
@@ -38,10 +38,35 @@ impl BlockingCall {
     }
 }
 
+/// The result of `work`, on a thread of its own, for a caller without an event loop. `None` if it takes longer than `limit`; the
+/// thread then ends with the call. Where no thread can be started it is run here, without a limit.
+pub fn bounded<T: Send + 'static>(limit: Duration, work: impl Fn() -> T + Send + Sync + 'static) -> Option<T> {
+    let work = Arc::new(work);
+    let call = Arc::clone(&work);
+    let (sender, result) = mpsc::channel();
+    let call = move || {
+        // The receiver is gone after `limit`.
+        let _late = sender.send(call());
+    };
+    match std::thread::Builder::new().name("blocking".to_owned()).stack_size(STACK).spawn(call) {
+        Ok(_detached) => result.recv_timeout(limit).ok(),
+        Err(_) => Some(work()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::mpsc;
+    use std::sync::Mutex;
+
+    #[test]
+    fn a_bounded_call_that_hangs_is_abandoned() {
+        let (release, held) = mpsc::channel::<()>();
+        let held = Mutex::new(held);
+        assert_eq!(bounded(Duration::from_secs(20), || 1), Some(1));
+        assert_eq!(bounded(Duration::from_millis(20), move || held.lock().map(|held| held.recv().is_err()).ok()), None);
+        drop(release);
+    }
 
     #[tokio::test]
     async fn a_call_that_hangs_is_abandoned_and_keeps_the_next_one_out_until_it_returns() {

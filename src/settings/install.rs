@@ -57,7 +57,7 @@ const GATEWAY_VARIABLES: [&str; 4] =
 const PATHS: [&str; 5] = ["--state-dir", "--config", "--store-dir", "--log-file", "--metrics-file"];
 
 /// Their value is a secret, unless it is `@` and a file.
-const SECRETS: [&str; 2] = ["--notify", "--heartbeat-url"];
+pub const SECRETS: [&str; 2] = ["--notify", "--heartbeat-url"];
 
 /// The options of other verbs that mean something to `uninstall`.
 const OF_UNINSTALL: [&str; 3] = ["--profile", "--log-format", "--log-level"];

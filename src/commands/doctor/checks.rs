@@ -21,6 +21,9 @@ pub(super) const DRAIN_MAX: Duration = Duration::from_secs(327);
 /// What a stop takes beyond the drain: SIGKILL to the tree, the last records, our own exit.
 const MARGIN: Duration = Duration::from_secs(5);
 
+/// For a file system that does not answer: umount(8) waits for its server without `-l`.
+pub(super) const MOUNT_FIX: &str = "cat /proc/mounts; bring its server back, or umount -l it";
+
 #[cfg(test)]
 mod tests {
     use crate::commands::doctor::finding::{Finding, Level};

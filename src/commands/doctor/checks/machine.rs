@@ -3,6 +3,7 @@
 use crate::commands::doctor::facts::container::MIB;
 use crate::commands::doctor::facts::machine::{Disk, MachineFacts};
 use crate::commands::doctor::finding::Finding;
+use std::path::Path;
 
 /// Below this `SQLite` and the sessions of the gateway fail within minutes.
 const DISK_MIN: u64 = 64 * MIB;
@@ -29,8 +30,8 @@ const STEP_MAX_MS: i64 = 60_000;
 
 /// `in_container`: there the clock is that of the host.
 pub(in super::super) fn check(facts: &MachineFacts, in_container: bool) -> Vec<Finding> {
-    let mut findings: Vec<Finding> =
-        facts.disks.iter().flat_map(|disk| [Some(space(disk)), inodes(disk)]).flatten().collect();
+    let mut findings: Vec<Finding> = facts.silent.iter().map(|dir| silent(dir)).collect();
+    findings.extend(facts.disks.iter().flat_map(|disk| [Some(space(disk)), inodes(disk)]).flatten());
     findings.extend([memory(facts), group_memory(facts), tasks(facts), processes(facts)].into_iter().flatten());
     findings.extend([machine_files(facts), descriptors(facts)].into_iter().flatten());
     findings.push(clock(facts, in_container));
@@ -39,6 +40,15 @@ pub(in super::super) fn check(facts: &MachineFacts, in_container: bool) -> Vec<F
 
 fn mebibytes(bytes: u64) -> String {
     format!("{} MiB", bytes / MIB)
+}
+
+fn silent(dir: &Path) -> Finding {
+    Finding::fail(
+        "disk",
+        format!("the file system of {} does not answer", dir.display()),
+        "the gateway and the supervisor wait for it with each file; it is most likely a network file system with a dead server",
+        super::MOUNT_FIX,
+    )
 }
 
 fn space(disk: &Disk) -> Finding {
@@ -186,6 +196,7 @@ mod tests {
             ("little", disk(500 << 20, Some(2000), false)),
             ("none", disk(1 << 20, Some(3), false)),
             ("read-only, no inodes", disk(2 << 30, None, true)),
+            ("silent", MachineFacts { silent: vec!["/s".into()], ..facts() }),
             ("memory", memory(2 << 30)),
             ("little memory", memory(200 << 20)),
             ("no memory", memory(3 << 20)),

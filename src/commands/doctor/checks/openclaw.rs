@@ -1,6 +1,7 @@
 //! The settings, OpenClaw's package, the Node.js that runs it, and the limit on open files.
 
 use super::DRAIN_MAX;
+use crate::cli::variable_of;
 use crate::commands::doctor::facts::openclaw::{NodeFacts, OpenclawPackage};
 use crate::commands::doctor::facts::settings::{SettingsFacts, SettingsOrigin};
 use crate::commands::doctor::finding::{Advice, Finding};
@@ -39,6 +40,21 @@ pub(in super::super) fn settings(facts: &SettingsFacts) -> Vec<Finding> {
         )],
         Err(errors) => errors.all().iter().map(|error| of_error(error, facts)).collect(),
     }
+}
+
+/// A URL with a token is a password.
+pub(in super::super) fn bared(facts: &SettingsFacts) -> Option<Finding> {
+    let options = facts.bared.join(" and ");
+    let example = facts.bared.first()?;
+    let variable = variable_of(example.trim_start_matches('-'));
+    Some(Finding::warn(
+        "settings",
+        format!("{}: the URL of {options} stands in its command line", origin_of(facts)),
+        "every user of the machine sees it with ps and systemctl show, and may send or read what it protects",
+        format!(
+            "write it to a file of mode 600 and name that ({example} @FILE), or put {variable} into its EnvironmentFile="
+        ),
+    ))
 }
 
 fn origin_of(facts: &SettingsFacts) -> String {
@@ -386,6 +402,7 @@ mod tests {
             other_user: other_user.map(str::to_owned),
             container: None,
             process_manager: None,
+            bared: vec!["--notify", "--heartbeat-url"],
         };
         let all = [
             UsageError::CommandLine("invalid value 'x' for '--port <PORT>'".to_owned()),
@@ -407,6 +424,7 @@ mod tests {
             ("process", each(facts(SettingsOrigin::Process(7), false, None))),
             ("ourselves", each(facts(SettingsOrigin::Ourselves, false, None))),
             ("guessed", settings(&facts(unit(), true, None))),
+            ("bared", bared(&facts(unit(), false, None)).into_iter().collect()),
         ]));
     }
 }

@@ -108,6 +108,17 @@ fn other(unit: &UnitFacts) -> Finding {
     )
 }
 
+/// A home that is waited for in vain. `is_last`: those after it were not looked into.
+pub(in super::super) fn silent_home(home: &Path, is_last: bool) -> Finding {
+    let rest = if is_last { ", and the homes after it were not looked into" } else { "" };
+    Finding::warn(
+        "other unit",
+        format!("{} does not answer, so its units are unknown{rest}", home.display()),
+        "it is most likely on a network file system with a dead server",
+        super::MOUNT_FIX,
+    )
+}
+
 /// A unit of a user without a running manager. `is_only`: there is no other unit of ours.
 pub(in super::super) fn offline(unit: &OfflineUnit, is_only: bool) -> Finding {
     let OfflineUnit { path, user, is_enabled } = unit;

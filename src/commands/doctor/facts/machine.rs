@@ -3,10 +3,15 @@
 use crate::host::clock;
 use crate::platform::group_limits::{self, Used};
 use crate::platform::machine;
+use crate::platform::thread::bounded;
 use rustix::fs::{StatVfsMountFlags, statvfs};
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// How long a file system may take for one call.
+const DISK_TIME_MAX: Duration = Duration::from_secs(2);
 
 /// A file system that we write to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,6 +27,8 @@ pub(in super::super) struct Disk {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(in super::super) struct MachineFacts {
     pub(in super::super) disks: Vec<Disk>,
+    /// Directories on a file system that does not answer.
+    pub(in super::super) silent: Vec<PathBuf>,
     /// In bytes.
     pub(in super::super) memory_available: Option<u64>,
     /// Of the control group, in bytes.
@@ -48,8 +55,10 @@ pub(in super::super) fn gather(
     newest_ms: Option<i64>,
 ) -> MachineFacts {
     let (memory, tasks) = pid.map(group_limits::usage_of).unwrap_or_default();
+    let (disks, silent) = disks(dirs);
     MachineFacts {
-        disks: disks(dirs),
+        disks,
+        silent,
         memory_available: available(&fs::read_to_string("/proc/meminfo").unwrap_or_default()),
         memory,
         tasks,
@@ -62,26 +71,34 @@ pub(in super::super) fn gather(
     }
 }
 
-/// One for each file system; of a directory that does not exist, that of its nearest ancestor.
-fn disks(dirs: &[&Path]) -> Vec<Disk> {
-    let mut seen = Vec::new();
-    let mut disks = Vec::new();
+/// One for each file system, and the directories of those that do not answer in time.
+fn disks(dirs: &[&Path]) -> (Vec<Disk>, Vec<PathBuf>) {
+    let (mut seen, mut disks, mut silent) = (Vec::new(), Vec::new(), Vec::new());
     for dir in dirs {
-        let place = dir.ancestors().find(|place| place.exists()).unwrap_or(Path::new("/"));
-        let device = fs::metadata(place).ok().map(|meta| meta.dev());
-        if seen.contains(&device) {
-            continue;
+        let dir = (*dir).to_owned();
+        let place = dir.clone();
+        match bounded(DISK_TIME_MAX, move || disk(&place)) {
+            Some((device, disk)) if !seen.contains(&device) => {
+                seen.push(device);
+                disks.extend(disk);
+            }
+            Some(_) => {}
+            None => silent.push(dir),
         }
-        seen.push(device);
-        let Ok(stat) = statvfs(place) else { continue };
-        disks.push(Disk {
-            dir: (*dir).to_owned(),
-            free: stat.f_bavail.saturating_mul(stat.f_frsize),
-            inodes_free: (stat.f_files > 0).then_some(stat.f_favail),
-            is_read_only: stat.f_flag.contains(StatVfsMountFlags::RDONLY),
-        });
     }
-    disks
+    (disks, silent)
+}
+
+/// With its device. Of a directory that does not exist, that of its nearest ancestor.
+fn disk(dir: &Path) -> (Option<u64>, Option<Disk>) {
+    let place = dir.ancestors().find(|place| place.exists()).unwrap_or(Path::new("/"));
+    let disk = statvfs(place).ok().map(|stat| Disk {
+        dir: dir.to_owned(),
+        free: stat.f_bavail.saturating_mul(stat.f_frsize),
+        inodes_free: (stat.f_files > 0).then_some(stat.f_favail),
+        is_read_only: stat.f_flag.contains(StatVfsMountFlags::RDONLY),
+    });
+    (fs::metadata(place).ok().map(|meta| meta.dev()), disk)
 }
 
 /// `MemAvailable`, in bytes, see proc(5).
@@ -124,8 +141,8 @@ mod tests {
     #[test]
     fn one_file_system_is_told_once() {
         let folder = std::env::temp_dir();
-        let disks = disks(&[&folder.join("not/there"), &folder]);
-        assert_eq!(disks.len(), 1);
+        let (disks, silent) = disks(&[&folder.join("not/there"), &folder]);
+        assert_eq!((disks.len(), silent.len()), (1, 0));
         assert!(disks[0].free > 0 && disks[0].dir.ends_with("not/there"));
     }
 }

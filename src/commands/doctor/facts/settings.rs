@@ -6,11 +6,11 @@ use super::service_manager::SystemdManager;
 use super::systemd::{ManagerFacts, UnitFacts};
 use crate::host::manager::{self, Container, ProcessManager};
 use crate::platform::proc;
-use crate::settings::{self, Invocation, ProcessContext, Settings, UsageErrors};
+use crate::settings::{self, Invocation, ProcessContext, SECRETS, Settings, UsageErrors};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs;
-use std::os::unix::ffi::OsStringExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -37,6 +37,8 @@ pub(in super::super) struct SettingsFacts {
     /// Where it runs; `None` if it does not.
     pub(in super::super) container: Option<Container>,
     pub(in super::super) process_manager: Option<ProcessManager>,
+    /// The options with a secret that stands in the command line, where every user sees it, see ps(1).
+    pub(in super::super) bared: Vec<&'static str>,
 }
 
 impl SettingsFacts {
@@ -50,6 +52,8 @@ impl SettingsFacts {
             other_user: None,
             container: manager::container().cloned(),
             process_manager: manager::process_manager(),
+            // Of this command, which ends at once.
+            bared: Vec::new(),
         }
     }
 
@@ -127,14 +131,25 @@ impl SettingsFacts {
             process_manager,
             ..ProcessContext::of_this_process()
         };
+        let bared = bared(&words);
         let settings = match settings::read(words, &context) {
             Ok(Invocation::Run(settings)) => Ok(settings),
             Err(errors) => Err(errors),
             // Another subcommand, which has no gateway.
             Ok(_) => return None,
         };
-        Some(Self { origin, settings, path, is_guessed: false, other_user, container, process_manager })
+        Some(Self { origin, settings, path, is_guessed: false, other_user, container, process_manager, bared })
     }
+}
+
+fn bared(words: &[OsString]) -> Vec<&'static str> {
+    let words: Vec<_> = words.iter().take_while(|word| *word != "--").map(|word| word.as_bytes()).collect();
+    let is_bared = |option: &&str| {
+        let apart = words.iter().zip(words.iter().skip(1)).filter(|(word, _)| **word == option.as_bytes());
+        let inline = words.iter().filter_map(|word| word.strip_prefix(option.as_bytes())?.strip_prefix(b"="));
+        apart.map(|(_, value)| *value).chain(inline).any(|value| !value.starts_with(b"@"))
+    };
+    SECRETS.into_iter().filter(is_bared).collect()
 }
 
 /// Replaces the variables in an argument, see "Command lines" in systemd.service(5): `${A}` never splits, a lone `$A` is
@@ -173,7 +188,12 @@ mod tests {
     use std::time::Duration;
 
     fn settings_of(changes: &[(&str, &str)]) -> SettingsFacts {
-        let manager = ManagerFacts { manager: SystemdManager::System, units: Ok(vec![]), variables: BTreeMap::new() };
+        let manager = ManagerFacts {
+            manager: SystemdManager::System,
+            units: Ok(vec![]),
+            variables: BTreeMap::new(),
+            has_files: true,
+        };
         SettingsFacts::of_unit(&unit(changes), &manager).unwrap()
     }
 
@@ -208,6 +228,19 @@ mod tests {
         fs::remove_file(file).unwrap();
         assert!(!known.is_guessed && guessed.is_guessed && guessed.settings.is_err());
         assert_eq!(known.settings.unwrap().command[1..], ["a b"].map(OsString::from));
+    }
+
+    #[test]
+    fn a_secret_is_bared_by_a_command_line_and_not_by_a_file_or_the_gateways_own_words() {
+        for (line, expected) in [
+            ("x run --notify https://a/S", &["--notify"][..]),
+            ("x run --heartbeat-url=https://a/S --notify=@/f", &["--heartbeat-url"]),
+            ("x run --notify @/f --port 1 -- g --notify https://a", &[]),
+            ("x run --notify", &[]),
+        ] {
+            let words: Vec<OsString> = line.split(' ').map(OsString::from).collect();
+            assert_eq!(bared(&words), expected, "{line}");
+        }
     }
 
     #[test]

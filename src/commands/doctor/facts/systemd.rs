@@ -10,7 +10,7 @@ use crate::gateway::openclaw;
 use crate::host::clock;
 use crate::host::manager::time_span;
 use nix::unistd::User;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -227,15 +227,19 @@ pub(in super::super) struct ManagerFacts {
     pub(in super::super) units: Result<Vec<UnitFacts>, ProgramError>,
     /// The environment of every service.
     pub(in super::super) variables: BTreeMap<String, OsString>,
+    /// Whether its unit files were read; a disabled unit is found only there.
+    pub(in super::super) has_files: bool,
 }
 
 /// Asks the system manager, our user manager and, as root, those of other users.
 pub(in super::super) fn gather() -> Vec<ManagerFacts> {
     let managers = [SystemdManager::System, SystemdManager::User].into_iter().chain(accounts());
     let facts = managers.map(|manager| {
-        let units = units(&manager);
+        let names = unit_files::names(&manager);
+        let has_files = names.is_some();
+        let units = units(&manager, names.unwrap_or_default());
         let variables = if units.is_ok() { environment(&manager) } else { BTreeMap::new() };
-        ManagerFacts { manager, units, variables }
+        ManagerFacts { manager, units, variables, has_files }
     });
     facts.collect()
 }
@@ -279,7 +283,8 @@ pub(in super::super) fn command(manager: &SystemdManager, words: &[&str]) -> Com
     command
 }
 
-fn units(manager: &SystemdManager) -> Result<Vec<UnitFacts>, ProgramError> {
+/// `of_files`: the names of units with files that start this program.
+fn units(manager: &SystemdManager, of_files: BTreeSet<String>) -> Result<Vec<UnitFacts>, ProgramError> {
     // `show` expands a pattern to loaded units only; the other unit files are given by name.
     let list = |pattern: &[&str]| {
         let words = [&["list-unit-files", "--no-legend", "--plain", "--type=service"], pattern].concat();
@@ -291,7 +296,7 @@ fn units(manager: &SystemdManager) -> Result<Vec<UnitFacts>, ProgramError> {
     };
     let mut names: Vec<String> = list(&["openclaw*.service"])?;
     names.extend(list(&["--state=enabled"])?);
-    names.extend(unit_files::names(manager));
+    names.extend(of_files);
     names.sort_unstable();
     names.dedup();
     let properties = PROPERTIES.join(",");

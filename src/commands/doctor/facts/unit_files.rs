@@ -5,13 +5,18 @@ use super::command_line::{exec_start, exec_words};
 use super::program::is_ours;
 use super::service_manager::{SystemdManager, name_of};
 use crate::platform::regular_file;
+use crate::platform::thread::bounded;
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// In bytes: many times what a unit file has.
 const SIZE_MAX: u64 = 256 * 1024;
+
+/// How long directories may take: those of a file server that is gone never answer.
+const LOOK_TIME_MAX: Duration = Duration::from_secs(2);
 
 /// Where system units are, see systemd.unit(5).
 const OF_SYSTEM: [&str; 6] = [
@@ -38,9 +43,11 @@ pub(super) fn leads_to_us(program: &Path) -> bool {
     program.is_absolute() && fs::canonicalize(program).is_ok_and(is_ours)
 }
 
-/// The names of the units with files that start this program, drop-ins included, and of masked ones with its name.
-pub(super) fn names(manager: &SystemdManager) -> BTreeSet<String> {
-    folders(manager).iter().flat_map(|folder| names_in(folder)).collect()
+/// The names of the units with files that start this program, drop-ins included, and of masked ones with its name. `None` if
+/// the directories do not answer in time.
+pub(super) fn names(manager: &SystemdManager) -> Option<BTreeSet<String>> {
+    let folders = folders(manager);
+    bounded(LOOK_TIME_MAX, move || folders.iter().flat_map(|folder| names_in(folder)).collect())
 }
 
 /// A unit of ours of a user without a running manager.
@@ -54,8 +61,12 @@ pub(in super::super) struct OfflineUnit {
 /// The most accounts that are looked at.
 const ACCOUNTS_MAX: usize = 256;
 
-/// In the home of this user and, for root, in those of all users of `/etc/passwd`. A manager that runs tells more.
-pub(in super::super) fn offline() -> Vec<OfflineUnit> {
+/// The most homes that are waited for in vain.
+pub(in super::super) const SILENT_MAX: usize = 3;
+
+/// In the home of this user and, for root, in those of all users of `/etc/passwd`, with the homes that do not answer in time. A
+/// manager that runs tells more.
+pub(in super::super) fn offline() -> (Vec<OfflineUnit>, Vec<PathBuf>) {
     let us = rustix::process::geteuid();
     let passwd = text(Path::new("/etc/passwd")).unwrap_or_default();
     let users = passwd.lines().filter_map(|line| {
@@ -67,7 +78,18 @@ pub(in super::super) fn offline() -> Vec<OfflineUnit> {
     let is_offline =
         |(_, uid, _): &(String, u32, PathBuf)| !Path::new(&format!("/run/user/{uid}/systemd/private")).exists();
     let users = users.filter(is_seen).filter(is_offline).take(ACCOUNTS_MAX);
-    users.flat_map(|(user, _, home)| offline_in(&home.join(".config/systemd/user"), &user)).collect()
+    let (mut units, mut silent) = (Vec::new(), Vec::new());
+    for (user, _, home) in users {
+        let folder = home.join(".config/systemd/user");
+        match bounded(LOOK_TIME_MAX, move || offline_in(&folder, &user)) {
+            Some(found) => units.extend(found),
+            None => silent.push(home),
+        }
+        if silent.len() == SILENT_MAX {
+            break;
+        }
+    }
+    (units, silent)
 }
 
 fn offline_in(folder: &Path, user: &str) -> Vec<OfflineUnit> {
