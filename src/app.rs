@@ -8,6 +8,7 @@ mod control_server;
 mod crash_point;
 mod diagnostics;
 mod gateway_start;
+mod hint;
 mod input;
 mod reporter;
 mod shell;
@@ -50,6 +51,8 @@ pub struct App {
     /// The end of the present wait, and how it is told: `STATUS` must not change while nothing happens.
     wait: Option<(Moment, String)>,
     gateway_start: GatewayStart,
+    /// Whether stderr is a terminal.
+    is_attended: bool,
     /// While a lease is being entered: what the store says meanwhile.
     held: Option<Vec<News>>,
 }
@@ -85,8 +88,15 @@ impl App {
             own: VecDeque::from([Event::Start]),
             wait: None,
             gateway_start: GatewayStart::default(),
+            is_attended: false,
             held: None,
         }
+    }
+
+    /// `is_attended`: stderr is a terminal.
+    #[must_use]
+    pub fn attended(self, is_attended: bool) -> Self {
+        Self { is_attended, ..self }
     }
 
     /// Runs until the core has decided to exit.
@@ -145,9 +155,13 @@ impl App {
         }
         // A gateway that the core has done with is a zombie at most, and its pid may go.
         self.shell.let_go(self.core.holds());
+        let hint = self.is_attended.then(|| hint::hint(&effects, || self.core.status(now))).flatten();
         let mut outcome = None;
         for effect in effects {
             outcome = outcome.or(self.perform(effect));
+        }
+        if let Some(hint) = hint.filter(|_| hint::has_keyboard()) {
+            tracing::info!("{hint}");
         }
         outcome
     }

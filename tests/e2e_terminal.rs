@@ -14,11 +14,12 @@ use nix::sys::signal::Signal;
 use std::fs;
 use std::io::{Read, Write};
 use std::os::fd::AsFd;
+use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::mpsc;
 use support::process::{Process, stat};
-use support::supervisor::{PROGRAM, Supervisor};
+use support::supervisor::{PROGRAM, Said, Supervisor};
 use support::{PATIENCE, Scene, fake_gateway, http, wait_for};
 
 /// Starts a supervisor of `scene` in a session of its own by way of a shell that does `first` before it becomes us.
@@ -142,6 +143,69 @@ fn a_command_that_waits_shows_its_progress_and_leaves_nothing_of_it_on_the_line(
     assert!(seen.split('\r').any(|part| part.starts_with("the supervisor exited")), "{seen:?}");
     assert!(asking.wait().unwrap().success());
     supervisor.expect_exit(0);
+}
+
+/// A redrawn line would stand between those of the gateway.
+#[test]
+fn a_supervisor_on_a_terminal_tells_how_long_a_boot_and_a_drain_may_take_and_what_cuts_them_short() {
+    let scene = Scene::new("drain=60s");
+    let (mut master, open) = terminal();
+    let mut wait_shown = shown(&master);
+    let mut supervisor = start_after(&scene, &format!("{open}; exec \"$@\" 2>&3"));
+    wait_shown("gateway 1 may take up to 20s to start; Ctrl-C stops it");
+    wait_shown("gateway.started");
+    assert!(Said::by(&scene, &["restart", "--timeout", "10ms"]).out.contains("it continues"));
+    wait_shown("gateway 1 may take up to 10s to drain; then gateway 2; Ctrl-C twice ends all now");
+    master.write_all(b"\x03").unwrap();
+    wait_shown("Ctrl-C again ends it now");
+    master.write_all(b"\x03").unwrap();
+    supervisor.expect_exit(0);
+    wait_shown("stop.escalated");
+}
+
+/// systemctl returns once the gateway is up.
+#[test]
+fn an_installation_shows_what_it_waits_for_and_ctrl_c_leaves_nothing_of_it_on_the_line() {
+    let scene = Scene::new("");
+    scene.openclaw();
+    let bin = scene.root().join("bin");
+    let systemctl = "case \"$*\" in *'enable --now'*) while [ ! -e \"$0.go\" ]; do sleep 0.05; done ;; esac";
+    for (name, body) in [("systemctl", systemctl), ("loginctl", "echo yes"), ("node", "exit 1")] {
+        let script = r#"printf '#!/bin/sh\n%s\n' "$2" >"$1" && chmod 755 "$1""#;
+        let written = Command::new("/bin/sh").args(["-c", script, "sh"]).arg(bin.join(name)).arg(body).status();
+        assert!(written.unwrap().success());
+    }
+    let install = |open: &str| {
+        let mut command = scene.command(fake_gateway());
+        command.env("PATH", format!("{}:/usr/bin:/bin", bin.display()));
+        command.args([
+            "in-session",
+            "/bin/sh",
+            "-c",
+            &format!("{open}; exec \"$@\" >&3 2>&3"),
+            "sh",
+            PROGRAM,
+            "install",
+        ]);
+        command.args(["--user", "--startup-timeout", "90s"]).stdin(Stdio::null()).spawn().unwrap()
+    };
+    let line = "s of at most 1m30s; Ctrl-C leaves it to systemd";
+    let (mut master, open) = terminal();
+    let mut wait_shown = shown(&master);
+    let mut interrupted = install(&open);
+    wait_shown(line);
+    master.write_all(b"\x03").unwrap();
+    assert_eq!(interrupted.wait().unwrap().signal(), Some(2));
+    let seen = wait_shown(" \r");
+    assert!(seen.ends_with('\r'), "{seen:?}");
+    let (master, open) = terminal();
+    let mut wait_shown = shown(&master);
+    let mut installing = install(&open);
+    wait_shown(line);
+    fs::write(bin.join("systemctl.go"), "").unwrap();
+    assert!(installing.wait().unwrap().success());
+    let seen = wait_shown("next  ");
+    assert!(seen.split('\r').any(|part| part.starts_with("next  ")), "{seen:?}");
 }
 
 #[test]

@@ -4,6 +4,7 @@ use super::outcome::{NOT_RUNNING, RequestOutcome, print};
 use super::progress;
 use super::record::{LastOwner, OwnerSeen, StoreRecord};
 use super::start;
+use super::terminal::span;
 use crate::core::report::human;
 use crate::core::{Request, exit};
 use crate::host::clock;
@@ -114,8 +115,8 @@ async fn pursue(settings: &RequestSettings, before: &Before, out: &mut impl io::
             request.name()
         )));
     }
-    let waiting = format!("waiting for the outcome of the {}", request.name());
-    Ok(progress::beside(store_dir, &waiting, hear(settings, before, &mut connection)).await)
+    let waiting = |spent| format!("waiting for the outcome of the {}: {}", request.name(), span(spent));
+    Ok(progress::beside(store_dir, waiting, hear(settings, before, &mut connection)).await)
 }
 
 /// When a request is served that came too fast.

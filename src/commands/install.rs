@@ -12,11 +12,13 @@ mod unit;
 pub use error::Error;
 pub use managed_file::ManagedFile;
 
+use super::terminal::span;
 use crate::core::exit;
+use crate::core::report::human;
 use crate::settings::{Scope, ServiceSettings};
 use conflicting_service::Harmless;
 use managed_file::FileState;
-use manager::{OnFailure, change, domain, is_active, systemctl};
+use manager::{OnFailure, change, change_slowly, domain, is_active, systemctl};
 use nix::unistd::{Uid, User};
 use search_path::SearchPath;
 use std::ffi::OsStr;
@@ -109,7 +111,11 @@ pub fn install(settings: &ServiceSettings, out: &mut impl Write) -> Result<u8, E
         if !outdated.is_empty() {
             change(settings, &[systemctl, &["daemon-reload"]].concat(), AFTER_WRITE, out)?;
         }
-        change(settings, &[systemctl, &["enable", "--now", &name]].concat(), AFTER_WRITE, out)?;
+        let limit = human(settings.startup_timeout);
+        let waiting =
+            |spent| format!("the gateway boots: {} of at most {limit}; Ctrl-C leaves it to systemd", span(spent));
+        let words = [systemctl, &["enable", "--now", &name]].concat();
+        change_slowly(settings, &words, (&store_of(settings).unwrap_or_default(), waiting), AFTER_WRITE, out)?;
     }
     for obstacle in obstacles {
         writeln!(out, "note       without --dry-run this would fail: {obstacle}")?;
@@ -216,7 +222,7 @@ pub fn uninstall(settings: &ServiceSettings, out: &mut impl Write) -> Result<u8,
     for log in job::logs(settings).iter().filter(|log| cfg!(target_os = "macos") && log.exists()) {
         writeln!(out, "kept       {}: its log", log.display())?;
     }
-    if let Some(store) = default_store(settings) {
+    if let Some(store) = store_of(settings).filter(|store| store.is_dir()) {
         writeln!(out, "kept       {}: the history of your gateway", store.display())?;
     }
     if has_manager && !settings.dry_run && !cfg!(target_os = "macos") {
@@ -248,7 +254,9 @@ fn stop(settings: &ServiceSettings, has_files: bool, out: &mut impl Write) -> Re
     } else {
         let (systemctl, name) = (systemctl(settings), unit::name(settings));
         let verb: &[&str] = if has_files { &["disable", "--now", &name] } else { &["stop", &name] };
-        change(settings, &[systemctl, verb].concat(), OnFailure::Ignore, out)?;
+        let waiting = |spent| format!("the gateway drains: {}; Ctrl-C leaves it to systemd", span(spent));
+        let words = [systemctl, verb].concat();
+        change_slowly(settings, &words, (&store_of(settings).unwrap_or_default(), waiting), OnFailure::Ignore, out)?;
     }
     if !settings.dry_run && is_running(settings) {
         return Err(Error::StillRunning(name_of(settings)));
@@ -388,14 +396,19 @@ fn remove(settings: &ServiceSettings, path: &Path, top: &Path, out: &mut impl Wr
     Ok(())
 }
 
-/// The store in its default location.
-fn default_store(settings: &ServiceSettings) -> Option<PathBuf> {
+/// The store of the service, as far as its command line says.
+fn store_of(settings: &ServiceSettings) -> Option<PathBuf> {
+    let value = |option: &str| {
+        let at = settings.words.iter().position(|word| word == option)?;
+        settings.words.get(at + 1).map(PathBuf::from)
+    };
     let home = match &settings.scope {
         Scope::User => settings.home.clone(),
         Scope::Machine { user } => User::from_name(user).ok().flatten()?.dir,
     };
     let profile = settings.profile.as_ref().map(|profile| format!("-{profile}")).unwrap_or_default();
-    Some(home.join(format!(".openclaw{profile}/supervise"))).filter(|store| store.is_dir())
+    let state = || value("--state-dir").unwrap_or_else(|| home.join(format!(".openclaw{profile}")));
+    Some(value("--store-dir").unwrap_or_else(|| state().join("supervise")))
 }
 
 /// `stale`: the running service was started from the old files.

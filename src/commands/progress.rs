@@ -2,9 +2,15 @@
 
 use super::terminal::{Terminal, printable, span};
 use crate::core::report::human;
+use crate::host::clock;
 use crate::host::control::{Connection, StatusReply};
+use crate::platform::disposition::is_ignored;
+use futures_util::StreamExt;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::low_level::emulate_default_handler;
+use signal_hook_tokio::Signals;
 use std::convert::Infallible;
-use std::future::Future;
+use std::future::{Future, pending};
 use std::io::{self, Write};
 use std::path::Path;
 use std::time::Duration;
@@ -12,27 +18,53 @@ use tokio::time::{sleep, timeout};
 
 const TICK: Duration = Duration::from_secs(1);
 
-/// Runs `work` and shows the progress meanwhile. `waiting` stands for the phase while no supervisor answers.
-pub(super) async fn beside<T>(store_dir: &Path, waiting: &str, work: impl Future<Output = T>) -> T {
+/// Those that end a command, as far as its caller has not had them ignored.
+const ENDING: [i32; 3] = [SIGINT, SIGTERM, SIGHUP];
+
+/// Runs `work` and shows the progress meanwhile. While no supervisor tells its phase, `waiting` says what is waited for since so
+/// long.
+pub(super) async fn beside<T>(
+    store_dir: &Path,
+    waiting: impl Fn(Duration) -> String,
+    work: impl Future<Output = T>,
+) -> T {
     let terminal = Terminal::of(&io::stderr());
     if !terminal.is_terminal() || !Terminal::of(&io::stdout()).is_terminal() {
         return work.await;
     }
+    // Without it a signal leaves the line as it is.
+    let mut signals = Signals::new(ENDING.into_iter().filter(|signal| !is_ignored(*signal))).ok();
+    let ending = async {
+        match &mut signals {
+            Some(signals) => signals.next().await,
+            None => pending().await,
+        }
+    };
     let mut line = RedrawnLine { out: io::stderr(), width: terminal.width(), shown: 0 };
-    tokio::select! {
+    let ended_by = tokio::select! {
         biased;
-        done = work => done,
+        done = work => return done,
+        signal = ending => signal,
         never = redraw(store_dir, waiting, &mut line) => match never {},
-    }
+    };
+    drop(line);
+    // The process ends by it, as any other command does.
+    let _never_fails = emulate_default_handler(ended_by.unwrap_or(SIGINT));
+    pending().await
 }
 
-async fn redraw(store_dir: &Path, waiting: &str, line: &mut RedrawnLine<impl Write>) -> Infallible {
+async fn redraw(
+    store_dir: &Path,
+    waiting: impl Fn(Duration) -> String,
+    line: &mut RedrawnLine<impl Write>,
+) -> Infallible {
+    let begun = clock::now();
     loop {
         sleep(TICK).await;
         let status = timeout(TICK, Connection::status(store_dir)).await;
         let reply = status.ok().and_then(Result::ok).map(|(_, reply)| reply);
         if !is_background() {
-            line.draw(&reply.as_ref().and_then(phase).unwrap_or_else(|| waiting.to_owned()));
+            line.draw(&reply.as_ref().and_then(phase).unwrap_or_else(|| waiting(clock::now().saturating_sub(begun))));
         }
     }
 }
@@ -53,12 +85,14 @@ fn phase(reply: &StatusReply) -> Option<String> {
     match (reply.supervisor.state.as_str(), next.in_ms) {
         ("stopping", Some(left)) => {
             let Some(of) = next.of_ms else { return Some(format!("killing what is left of gateway {generation}")) };
-            // Only a second stop cuts a drain short. The line is to fit into 80 columns.
+            // Of requests, only a second stop cuts a drain short. The line is to fit into 80 columns.
             let is_stop = next.why.as_deref().is_some_and(|why| why.ends_with("a stop was requested"));
-            let then = match &next.then {
+            let pid = reply.gateway.as_ref().and_then(|gateway| gateway.pid);
+            let then = match (&next.then, pid) {
                 _ if is_stop => "; a second `stop` kills it at once".to_owned(),
-                Some(then) => format!(", then {then}"),
-                None => String::new(),
+                (Some(_), Some(pid)) => format!("; `kill -9 {pid}` ends it now"),
+                (Some(then), None) => format!(", then {then}"),
+                (None, _) => String::new(),
             };
             let spent = of_at_most(of.saturating_sub(left), left);
             Some(format!("draining gateway {generation}: {spent}{then}"))
@@ -118,16 +152,20 @@ mod tests {
 
     #[test]
     fn a_drain_has_its_deadline_and_what_cuts_it_short_if_something_does() {
-        let drain = |why: &str, then: &str| {
+        let drain = |why: &str, then: &str, gateway: Value| {
             let next = json!({"in_ms": 316_000, "of_ms": 328_000, "why": why, "then": then});
-            of(json!({"supervisor": {"state": "stopping"}, "generation": 3, "next": next})).unwrap()
+            of(json!({"supervisor": {"state": "stopping"}, "generation": 3, "gateway": gateway, "next": next})).unwrap()
         };
+        let gateway = || json!({"generation": 3, "pid": 4_194_304});
+        let told = drain("it drains: a restart was requested", "gateway 4", gateway());
+        assert_eq!(told, "draining gateway 3: 12 s of at most 5m28s; `kill -9 4194304` ends it now");
+        assert!(told.len() < 80);
         assert_eq!(
-            drain("it drains: a restart was requested", "gateway 4"),
+            drain("it drains: a restart was requested", "gateway 4", Value::Null),
             "draining gateway 3: 12 s of at most 5m28s, then gateway 4"
         );
         assert_eq!(
-            drain("it drains: a stop was requested", "the supervisor exits"),
+            drain("it drains: a stop was requested", "the supervisor exits", gateway()),
             "draining gateway 3: 12 s of at most 5m28s; a second `stop` kills it at once"
         );
     }

@@ -220,6 +220,7 @@ fn assemble(
         tokio::spawn(heed_manager(settings.policy.stop_timeout, sender.clone()));
     }
     let messages = manager::output::where_shown(manager::name(), settings.policy.handoff);
+    let is_attended = settings.policy.attended;
     let policy = Policy { messages, ..settings.policy };
     journal::begin(&policy);
     let core = Supervisor::new(policy);
@@ -227,7 +228,8 @@ fn assemble(
     let is_inside = Arc::new(move |pid| insiders.contain(pid));
     let shell = Shell::new(launch, hooks, prober, diagnostics, store.clone(), whereabouts, sender.clone())
         .with_program_word(settings.program_word);
-    App::new(core, shell, inputs, reporter.clone(), ControlServer::new(facts, is_inside, sender))
+    let server = ControlServer::new(facts, is_inside, sender);
+    App::new(core, shell, inputs, reporter.clone(), server).attended(is_attended)
 }
 
 /// Shortens the drain of a gateway to what the service manager leaves for it.

@@ -3,6 +3,7 @@
 use super::doctor::service::{self, Service};
 use super::outcome::{NOT_RUNNING, RequestOutcome};
 use super::progress;
+use super::terminal::span;
 use crate::platform::output::output;
 use crate::platform::thread::BlockingCall;
 use crate::settings::Subject;
@@ -25,8 +26,8 @@ pub(super) async fn service_of(subject: &Subject, time: Duration) -> RequestOutc
     };
     match &*found {
         [service] if service.may_start() => {
-            let waiting = format!("starting {}", service.name());
-            progress::beside(&subject.store_dir, &waiting, start(service, time, &subject.options)).await
+            let waiting = |spent| format!("starting {}: {}", service.name(), span(spent));
+            progress::beside(&subject.store_dir, waiting, start(service, time, &subject.options)).await
         }
         found => RequestOutcome { code: NOT_RUNNING, text: what_to_type(found, &subject.store_dir, &subject.options) },
     }

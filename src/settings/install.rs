@@ -6,10 +6,12 @@ use super::process_context::ProcessContext;
 use super::usage_error::{UsageError, UsageErrors};
 use super::{command, run_settings};
 use crate::cli::{Cli, ServiceOptions};
+use crate::core::Policy;
 use nix::unistd::{Uid, User};
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Scope {
@@ -40,6 +42,8 @@ pub struct ServiceSettings {
     pub left_out: Vec<String>,
     /// The port of the service's gateway, if it is known here.
     pub port: Option<u16>,
+    /// How long its gateway may boot.
+    pub startup_timeout: Duration,
     pub notes: Vec<String>,
     /// Why `run` would not start here; only a dry run continues in spite of it.
     pub obstacles: Vec<String>,
@@ -144,6 +148,7 @@ fn resolve(
         openclaws_unit: openclaws_unit(context),
         left_out: left_out(context),
         port: cli.options.port.or(of_command.port),
+        startup_timeout: cli.options.startup_timeout.unwrap_or(Policy::default().startup_timeout),
         notes,
         obstacles: Vec::new(),
         dry_run: service.dry_run,

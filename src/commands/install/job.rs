@@ -126,6 +126,7 @@ mod tests {
             openclaws_unit: None,
             left_out: Vec::new(),
             port: None,
+            startup_timeout: std::time::Duration::from_mins(5),
             notes: Vec::new(),
             obstacles: Vec::new(),
             dry_run: false,

@@ -1,11 +1,14 @@
 //! Calls of systemctl, launchctl and loginctl. Each call that changes something is printed.
 
 use super::error::Error;
+use crate::commands::progress;
+use crate::platform::thread::BlockingCall;
 use crate::settings::{Scope, ServiceSettings};
 use nix::unistd::{Uid, User};
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 const PROGRAM: &str = if cfg!(target_os = "macos") { "launchctl" } else { "systemctl" };
 
@@ -132,6 +135,35 @@ pub(super) fn change(
     words: &[&str],
     on_failure: OnFailure,
     out: &mut impl Write,
+) -> Result<(), Error> {
+    change_by(settings, words, on_failure, out, run)
+}
+
+/// The same for one that returns when the service has started or stopped: on a terminal it shows what it waits for.
+pub(super) fn change_slowly(
+    settings: &ServiceSettings,
+    words: &[&str],
+    (store_dir, waiting): (&Path, impl Fn(Duration) -> String),
+    on_failure: OnFailure,
+    out: &mut impl Write,
+) -> Result<(), Error> {
+    change_by(settings, words, on_failure, out, |words| {
+        let owned: Vec<String> = words.iter().map(|&word| word.to_owned()).collect();
+        let call = move || run(&owned.iter().map(String::as_str).collect::<Vec<_>>());
+        let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else { return run(words) };
+        runtime.block_on(progress::beside(store_dir, waiting, async {
+            // The service manager has limits of its own.
+            BlockingCall::default().run(Duration::MAX, call).await.unwrap_or_else(|error| Err(error.to_string()))
+        }))
+    })
+}
+
+fn change_by(
+    settings: &ServiceSettings,
+    words: &[&str],
+    on_failure: OnFailure,
+    out: &mut impl Write,
+    run: impl FnOnce(&[&str]) -> Result<String, String>,
 ) -> Result<(), Error> {
     let line = words.join(" ");
     if settings.dry_run {
