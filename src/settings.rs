@@ -23,6 +23,7 @@ mod usage_error;
 
 pub use alert_settings::AlertSettings;
 pub use command::CommandError;
+pub use document::log_file_of;
 pub use install::{SECRETS, Scope, ServiceSettings};
 pub use policy::{LogSettings, termination_log};
 pub use process_context::{Environment, ProcessContext};
@@ -78,6 +79,13 @@ pub fn read(args: impl IntoIterator<Item = OsString>, context: &ProcessContext) 
     resolve(&cli, context)
 }
 
+/// A search of the machine is for those who have named nothing.
+fn names_store(context: &ProcessContext) -> bool {
+    const VARIABLES: [&str; 4] =
+        ["OPENCLAW_STATE_DIR", "OPENCLAW_CONFIG_PATH", "OPENCLAW_PROFILE", "OPENCLAW_SUPERVISE_STORE_DIR"];
+    VARIABLES.iter().any(|name| context.variable(name).is_some_and(|value| !value.is_empty()))
+}
+
 pub fn resolve(cli: &Cli, context: &ProcessContext) -> Result<Invocation, UsageErrors> {
     let command = match &cli.verb {
         Some(Verb::Run { command, .. } | Verb::Install { command, .. }) => command.clone(),
@@ -105,7 +113,7 @@ pub fn resolve(cli: &Cli, context: &ProcessContext) -> Result<Invocation, UsageE
             Invocation::Probe(Box::new(settings))
         }
         Some(Verb::Status { json, watch, .. }) => {
-            Invocation::Status(Box::new(common().status(*json, *watch, is_target_named())?))
+            Invocation::Status(Box::new(common().status(*json, *watch, is_target_named() || names_store(context))?))
         }
         Some(Verb::Doctor { json, fix, dry_run, .. }) => {
             let fix = fix.then_some(Fix { dry_run: *dry_run });

@@ -8,15 +8,22 @@
 mod support;
 
 use nix::sys::signal::Signal;
+use openclaw_supervise::host::clock;
 use std::fs;
+use std::ops::Range;
 use std::os::unix::fs::{chown, symlink};
-use std::process::Stdio;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 use support::root::needs_root;
-use support::supervisor::{Launch, Said, Supervisor};
+use support::supervisor::{Launch, PROGRAM, Said, Supervisor};
 use support::{PATIENCE, Scene, wait_for};
+
+/// In columns.
+const WIDTH: usize = 80;
 
 /// More than one verb's output, on one line each, so that a line break hides no phrase.
 struct Look {
+    /// As on a terminal of [`WIDTH`], of which no line is wider and no command is broken.
     status: String,
     json: serde_json::Value,
     events: String,
@@ -25,14 +32,18 @@ struct Look {
 }
 
 impl Look {
+    /// The verbs run side by side.
     fn at(scene: &Scene) -> Self {
-        let one_line = |words: &[&str]| Said::by(scene, words).out.split_whitespace().collect::<Vec<_>>().join(" ");
+        const VERBS: [&[&str]; 5] = [&["status"], &["status", "--json"], &["events"], &["explain"], &["doctor"]];
+        let running = VERBS.map(|words| verb(scene, words).spawn().expect("the program starts"));
+        let [status, json, events, explain, doctor] = running.map(text_of);
+        assert_fits(&status);
         Self {
-            status: one_line(&["status"]),
-            json: Said::by(scene, &["status", "--json"]).json(),
-            events: one_line(&["events"]),
-            explain: one_line(&["explain"]),
-            doctor: one_line(&["doctor"]),
+            status: one_line(&status),
+            json: serde_json::from_str(&json).unwrap_or_else(|error| panic!("{error}: {json}")),
+            events: one_line(&events),
+            explain: one_line(&explain),
+            doctor: one_line(&doctor),
         }
     }
 
@@ -51,6 +62,27 @@ impl Look {
         }
     }
 
+    /// The next step by itself: its time agrees with the time that is left, and the sentence has it.
+    fn assert_next(&self, action: &str, within: Range<Duration>) {
+        let next = &self.json["next"];
+        assert_eq!(next["action"], action, "{self}");
+        let left = Duration::from_millis(next["in_ms"].as_u64().expect("the time that is left"));
+        assert!(within.contains(&left), "{left:?}\n{self}");
+        let stamp = |value: &serde_json::Value| value.as_str().and_then(clock::wall_ms_of).expect("RFC 3339");
+        let due = Duration::from_millis(stamp(&next["at"]).abs_diff(stamp(&self.json["at"])));
+        // On a busy machine an answer takes its time.
+        assert!(due.abs_diff(left) < Duration::from_secs(1), "{due:?} and {left:?}\n{self}");
+        let at = next["at"].as_str().expect("a time");
+        assert!(self.json["sentence"].as_str().is_some_and(|said| said.contains(at)), "{at} is not in it\n{self}");
+    }
+
+    /// Nothing comes by itself.
+    fn assert_no_next(&self) {
+        for name in ["action", "at", "in_ms"] {
+            assert!(self.json["next"][name].is_null(), "{name}\n{self}");
+        }
+    }
+
     fn assert_others(&self, events: &str, explain: &str, doctor: &str) {
         for (text, part) in [(&self.events, events), (&self.explain, explain), (&self.doctor, doctor)] {
             assert!(text.contains(part), "{part:?} is missing\n{self}");
@@ -62,6 +94,39 @@ impl std::fmt::Display for Look {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Self { status, json, events, explain, doctor } = self;
         write!(f, "status: {status}\n\n{json}\n\nevents: {events}\n\nexplain: {explain}\n\ndoctor: {doctor}")
+    }
+}
+
+/// On a terminal of [`WIDTH`]. A probe of a gateway that does not answer takes its whole timeout.
+fn verb(scene: &Scene, words: &[&str]) -> Command {
+    let mut command = scene.command(PROGRAM);
+    command.args(words).env("COLUMNS", WIDTH.to_string()).env("OPENCLAW_SUPERVISE_PROBE_TIMEOUT", "200ms");
+    // Without systemd a systemctl that doctor calls reads all unit files of the machine, for half a second; here is none.
+    command.env("PATH", scene.root()).stdout(Stdio::piped()).stderr(Stdio::null());
+    command
+}
+
+fn text_of(child: Child) -> String {
+    let output = child.wait_with_output().expect("it is our child");
+    String::from_utf8(output.stdout).expect("UTF-8")
+}
+
+fn one_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+fn status(scene: &Scene) -> String {
+    let text = text_of(verb(scene, &["status"]).spawn().expect("the program starts"));
+    assert_fits(&text);
+    one_line(&text)
+}
+
+/// A command to copy is broken only if it does not fit on a line of its own.
+fn assert_fits(text: &str) {
+    for line in text.lines() {
+        assert!(line.chars().count() <= WIDTH, "wider than {WIDTH}: {line:?}\n{text}");
+        let is_whole = line.matches('`').count() % 2 == 0;
+        assert!(is_whole || line.trim_start().len() > WIDTH / 2, "a command is broken: {line:?}\n{text}");
     }
 }
 
@@ -86,6 +151,7 @@ fn a_refused_configuration_is_told_with_its_key() {
                    `openclaw-supervise run";
     look.assert_status(&["down since ", refused], &["nothing will start it", "refused to start (exit code 78)"]);
     look.assert_others("ERROR supervisor.stopped", "unknown key gateway.tokne", "FAIL gateway not running");
+    look.assert_no_next();
 }
 
 #[test]
@@ -99,6 +165,7 @@ fn a_crash_loop_is_told_with_the_key_and_the_next_start() {
     let next = ["the next start is at ", "fixed it? `openclaw-supervise start-now --force`"];
     look.assert_status(&[&crash_loop[..], &next].concat(), &["backing off", "restarts 3 of 6"]);
     look.assert_others("crash loop; next start in", "unknown key gateway.tokne", "FAIL backoff no gateway is running");
+    look.assert_next("start a gateway", Duration::from_mins(4)..Duration::from_mins(6));
 }
 
 #[test]
@@ -108,13 +175,32 @@ fn a_freeze_is_told_with_its_deadline_while_it_lasts() {
     let gateway = supervisor.wait_started();
     gateway.signal(Signal::SIGSTOP);
     supervisor.wait_event("liveness.missed");
-    let ask = || Said::by(&scene, &["status"]).out.split_whitespace().collect::<Vec<_>>().join(" ");
     // The deadline is known from the third failed probe on.
-    let has_deadline = || Some(ask()).filter(|text| text.contains("it is replaced at "));
-    let told = wait_for("the deadline", PATIENCE, || supervisor.story(), has_deadline);
-    for text in ["gateway 1 does not answer (", " unless it answers"] {
-        assert!(told.contains(text), "{text:?} is missing: {told}");
-    }
+    let has_deadline = || Some(status(&scene)).filter(|text| text.contains("it is replaced at "));
+    wait_for("the deadline", PATIENCE, || supervisor.story(), has_deadline);
+    let look = Look::at(&scene);
+    look.assert_status(&["but since ", "gateway 1 does not answer (", " unless it answers"], &["healthy"]);
+    look.assert_next("replace the gateway unless it answers", Duration::from_secs(20)..Duration::from_mins(1));
+}
+
+/// Without any signal: its event loop waits for a lock, as in a deadlock of native code.
+#[test]
+fn a_blocked_event_loop_is_told_with_what_it_does() {
+    let scene = Scene::new("healthy");
+    let mut supervisor = scene.launch().option("--probe-timeout", "100ms").start();
+    let first = supervisor.wait_started();
+    scene.diary().command(first.pid, "freeze");
+    supervisor.wait_event("gateway.hung");
+    supervisor.wait_started();
+    let look = Look::at(&scene);
+    let blocked = "its event loop waits for a lock or for another of its threads";
+    look.assert_status(
+        &["up for ", "; restarted at ", "s without an answer"],
+        &["gateway 1 hung and was killed", blocked, "/incidents/"],
+    );
+    look.assert_others("WARN gateway.hung", blocked, "OK gateway gateway 2");
+    // Health has no next step.
+    assert!(!look.status.contains(" next "), "{look}");
 }
 
 #[test]
@@ -126,7 +212,7 @@ fn a_freeze_is_told_with_its_duration_and_evidence_after_it() {
     supervisor.wait_started();
     let look = Look::at(&scene);
     look.assert_status(
-        &["up for ", "; restarted at ", " s without an answer"],
+        &["up for ", "; restarted at ", "s without an answer"],
         &["gateway 1 hung and was killed", "stopped by a signal, such as SIGSTOP", "/incidents/"],
     );
     look.assert_others("WARN gateway.hung", "gateway 1 was ended because it hung", "OK gateway gateway 2");
@@ -153,22 +239,28 @@ fn a_port_that_a_program_of_root_holds_is_told_with_that_user() {
     for folder in [scene.root().to_owned(), scene.state_dir()] {
         chown(&folder, Some(65534), Some(65534)).expect("root may do that");
     }
-    let inner = scene.launch().option("--conflict-timeout", "2s").command();
+    let inner = scene.launch().option("--conflict-timeout", "1s").command();
     let mut command = scene.command("/usr/bin/setpriv");
     command.args(["--reuid", "65534", "--regid", "65534", "--clear-groups", "--"]);
     command.arg(inner.get_program()).args(inner.get_args());
     let mut supervisor = Supervisor::spawn(command);
     supervisor.wait_event("conflict.detected");
-    let during = Said::by(&scene, &["status"]).out.split_whitespace().collect::<Vec<_>>().join(" ");
+    let during = status(&scene);
     let port = scene.port();
-    for text in [&*format!("port {port} is held by "), "user root", &format!("`sudo ss -ltnp 'sport = :{port}'`")] {
+    for text in [
+        "down since ",
+        &*format!("port {port} is held by "),
+        "user root",
+        &format!("`sudo ss -ltnp 'sport = :{port}'`"),
+    ] {
         assert!(during.contains(text), "{text:?} is missing: {during}");
     }
     supervisor.expect_exit(78);
     let look = Look::at(&scene);
-    let held = ["down since ", "is already listening on", "a process of the user with uid 0", "sudo ss -ltnp"];
+    let held = ["down since ", "is already listening on", "a process of user root", "sudo ss -ltnp"];
     look.assert_status(&[&held[..], &["`openclaw-supervise run"]].concat(), &["foreign", "user root"]);
     look.assert_others("ERROR supervisor.stopped", "the supervisor started no gateway", "FAIL port");
+    look.assert_no_next();
 }
 
 #[test]
@@ -194,6 +286,7 @@ fn an_update_under_way_is_told_and_the_named_command_ends_the_wait() {
     look.assert_status(&[&["down since ", update][..], &next].concat(), &["backing off", "costs no budget"]);
     look.assert_others("npm is replacing the package", "npm is replacing the package", "WARN backoff no gateway");
     assert!(!look.doctor.contains("FAIL backoff"), "{look}");
+    look.assert_next("start a gateway", Duration::from_millis(1)..Duration::from_mins(6));
     fs::rename(&retired, &package).expect("a folder can be renamed");
     Said::by(&scene, &["start-now"]).expect(0);
     supervisor.wait_started();

@@ -107,5 +107,5 @@ fn a_port_that_another_user_holds_is_named_with_that_user() {
     supervisor.expect_exit(78);
     let (conflict, stopped) = (supervisor.last("conflict.detected"), supervisor.last("supervisor.stopped"));
     assert_eq!((conflict.number("holder_uid"), &conflict.value()["holder_pid"]), (0, &serde_json::Value::Null));
-    assert!(stopped.text("reason").contains("a process of the user with uid 0"), "{}", supervisor.story());
+    assert!(stopped.text("reason").contains("a process of user root"), "{}", supervisor.story());
 }

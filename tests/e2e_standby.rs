@@ -139,6 +139,12 @@ fn after_a_killed_owner_it_adopts_the_gateway() {
     let since = Instant::now();
     owner.signal(Signal::SIGKILL);
     owner.wait_exit();
+    let told = || Some(Said::by(&scene, &["status", "--json"]).expect(0).json());
+    let told = || told().filter(|told| told["next"]["in_ms"].is_u64());
+    let told = support::wait_for("the quiet", support::PATIENCE, || standby.story(), told);
+    assert_eq!(told["gateway"]["pid"], gateway.pid, "{told:#}");
+    // Not the next look, which comes every 3 s.
+    assert!(told["next"]["in_ms"].as_u64() > Some(4_000), "{told:#}");
     expect_takeover(&mut standby, since);
     assert_eq!(standby.wait_event("gateway.adopted").process(), gateway);
     scene.diary().wait_requests(gateway.pid, 5);

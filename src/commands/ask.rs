@@ -250,13 +250,7 @@ pub(super) async fn unanswered(subject: &Subject, port: u16, error: &ConnectionE
     let trouble = seen.trouble(store_dir).unwrap_or_default();
     let who = match (seen, owner) {
         (OwnerSeen::Nowhere | OwnerSeen::OtherStore { dir: Some(_), .. }, _) => {
-            let dir = store_dir.display();
-            let trouble = if trouble.is_empty() { trouble } else { format!(" ({trouble})") };
-            let text = format!(
-                "openclaw-supervise is not running for {dir}{trouble}. Start it: `openclaw-supervise start-now{options}`, or \
-                 `openclaw-supervise{options}` in the foreground; other state directory: --state-dir"
-            );
-            return RequestOutcome { code: NOT_RUNNING, text };
+            return start::not_running(subject, &trouble).await;
         }
         (OwnerSeen::ClaimOnly { pid: Some(pid), .. }, _)
         | (OwnerSeen::Here, Some(LastOwner { pid: Some(pid), .. })) => {

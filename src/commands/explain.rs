@@ -11,13 +11,13 @@ use crate::cli::DecisionSubject;
 use crate::core::exit;
 use crate::core::report::Severity;
 use crate::host::clock;
-use crate::settings::ExplainSettings;
+use crate::settings::{ExplainSettings, log_file_of};
 use account::{Account, Asker};
 use last_output::LastOutput;
 use nix::unistd::{Uid, User};
 use serde_json::{Value, json};
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Writes the account. Returns the exit code.
 pub async fn run(settings: &ExplainSettings, out: &mut impl io::Write) -> io::Result<u8> {
@@ -42,7 +42,7 @@ pub async fn run(settings: &ExplainSettings, out: &mut impl io::Write) -> io::Re
         }
     };
     let output = match account.generation {
-        Some(_) => Some(last_output::read_back(&account.output, std::env::var_os("HOME").map(PathBuf::from)).await),
+        Some(_) => Some(read_back(&account, &settings.subject.config_path).await),
         None => None,
     };
     let text = if settings.json {
@@ -57,14 +57,22 @@ pub async fn run(settings: &ExplainSettings, out: &mut impl io::Write) -> io::Re
     }
 }
 
+async fn read_back(account: &Account, config: &Path) -> LastOutput {
+    let home = std::env::var_os("HOME").map(PathBuf::from);
+    let log_file = log_file_of(config, home.as_deref());
+    last_output::read_back(&account.output, home, log_file).await
+}
+
+/// How much of a gateway's line goes into a sentence, in characters.
+const WORDS_MAX: usize = 200;
+
 /// What marks the line that says why, the most telling first.
 const TELLING: [&str; 7] = ["unrecognized", "unknown", "invalid", "error", "failed", "cannot", "refus"];
 
 /// The line of a gateway's last output that says best why it ended, read back from where it went.
-pub(super) async fn last_words(entries: &[Entry], generation: u64) -> Option<String> {
+pub(super) async fn last_words(entries: &[Entry], generation: u64, config: &Path) -> Option<String> {
     let account = Account::of(entries, &DecisionSubject::Generation(generation)).ok()?;
-    let LastOutput { lines, .. } =
-        last_output::read_back(&account.output, std::env::var_os("HOME").map(PathBuf::from)).await;
+    let LastOutput { lines, .. } = read_back(&account, config).await;
     telling(&lines)
 }
 
@@ -72,7 +80,7 @@ fn telling(lines: &[String]) -> Option<String> {
     let last_with = |word: &str| lines.iter().rfind(|line| line.to_lowercase().contains(word));
     let line =
         TELLING.iter().find_map(|word| last_with(word)).or_else(|| lines.iter().rfind(|line| !line.trim().is_empty()));
-    line.map(|line| line.trim().to_owned())
+    line.map(|line| last_output::cut(line.trim(), WORDS_MAX))
 }
 
 /// A user is a number where its name is not known here.

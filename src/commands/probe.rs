@@ -9,6 +9,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep_until};
 
+use crate::core::report::user;
 use crate::core::{Endpoint, Observation, Owner, Phase, Readiness, Verdict};
 use crate::gateway::probe::{Look, Prober};
 use crate::settings::{ProbeSettings, Question};
@@ -108,7 +109,7 @@ fn as_text(finding: &CheckResult) -> String {
         }
         CheckResult::Gateway { sighting, detail, .. } => match &sighting.owner {
             Owner::Unseen => format!("{}: {detail}", sighting.verdict),
-            Owner::Hidden { uid } => format!("{}: {detail} (a process of uid {uid})", sighting.verdict),
+            Owner::Hidden { uid } => format!("{}: {detail} (a process of {})", sighting.verdict, user(*uid)),
             Owner::Ours(holder) | Owner::Other(holder) => {
                 format!("{}: {detail} (pid {}, {})", sighting.verdict, holder.pid, holder.command)
             }

@@ -10,6 +10,9 @@ use crate::settings::Subject;
 use std::path::Path;
 use std::time::Duration;
 
+/// How long the search for services may take: their managers are asked.
+pub(super) const SEARCH_TIME_MAX: Duration = Duration::from_secs(6);
+
 /// In bytes: a manager prints a line or two.
 const OUTPUT_MAX: usize = 16 * 1024;
 
@@ -29,8 +32,27 @@ pub(super) async fn service_of(subject: &Subject, time: Duration) -> RequestOutc
             let waiting = |spent| format!("starting {}: {}", service.name(), span(spent));
             progress::beside(&subject.store_dir, waiting, start(service, time, &subject.options)).await
         }
-        found => RequestOutcome { code: NOT_RUNNING, text: what_to_type(found, &subject.store_dir, &subject.options) },
+        found => {
+            RequestOutcome { code: NOT_RUNNING, text: what_to_type(found, &subject.store_dir, "", &subject.options) }
+        }
     }
+}
+
+/// The outcome of any other request, which starts nothing: how to start it. `trouble` may be empty.
+pub(super) async fn not_running(subject: &Subject, trouble: &str) -> RequestOutcome {
+    let store = subject.store_dir.clone();
+    let found = BlockingCall::default().run(SEARCH_TIME_MAX, move || service::of_store(&store)).await;
+    let trouble = if trouble.is_empty() { String::new() } else { format!(" ({trouble})") };
+    let Subject { store_dir, options, .. } = subject;
+    let text = match found {
+        Ok(found) => what_to_type(&found, store_dir, &trouble, options),
+        Err(error) => format!(
+            "openclaw-supervise is not running for {}{trouble}, and its service cannot be looked for: {error}; start it by its \
+             manager, or `openclaw-supervise{options}` in the foreground",
+            store_dir.display()
+        ),
+    };
+    RequestOutcome { code: NOT_RUNNING, text }
 }
 
 async fn start(service: &Service, time: Duration, options: &str) -> RequestOutcome {
@@ -53,7 +75,7 @@ async fn start(service: &Service, time: Duration, options: &str) -> RequestOutco
 }
 
 /// Of more than one, and of one that this user may not start.
-fn what_to_type(found: &[Service], store_dir: &Path, options: &str) -> String {
+fn what_to_type(found: &[Service], store_dir: &Path, trouble: &str, options: &str) -> String {
     let dir = store_dir.display();
     let line = |service: &Service| {
         let sudo = if service.may_start() { "" } else { "sudo " };
@@ -62,11 +84,11 @@ fn what_to_type(found: &[Service], store_dir: &Path, options: &str) -> String {
     };
     match found {
         [] => format!(
-            "openclaw-supervise is not running for {dir}, and no service for it is found here. Start it: `openclaw-supervise{options}`, \
-             or `openclaw-supervise install{options}`; other state directory: --state-dir"
+            "openclaw-supervise is not running for {dir}{trouble}, and no service for it is found here. Start it: \
+             `openclaw-supervise{options}`, or `openclaw-supervise install{options}`; other state directory: --state-dir"
         ),
         found => format!(
-            "openclaw-supervise is not running for {dir}. Start it: {}",
+            "openclaw-supervise is not running for {dir}{trouble}. Start it: {}",
             found.iter().map(line).collect::<Vec<_>>().join(", or ")
         ),
     }
@@ -80,9 +102,9 @@ mod tests {
     #[test]
     fn what_to_type_names_the_unit_and_its_manager() {
         let dir = Path::new("/home/bot/.openclaw/supervise");
-        assert!(what_to_type(&[], dir, " --profile a").contains("`openclaw-supervise install --profile a`"));
+        assert!(what_to_type(&[], dir, "", " --profile a").contains("`openclaw-supervise install --profile a`"));
         let both = [unit(true, "a.service"), unit(false, "b.service")];
-        let text = what_to_type(&both, dir, "");
+        let text = what_to_type(&both, dir, "", "");
         assert!(text.contains("systemctl reset-failed a.service && "), "{text}");
         assert!(
             text.ends_with(", or `systemctl --user reset-failed b.service && systemctl --user start b.service`"),

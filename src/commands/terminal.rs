@@ -10,6 +10,7 @@ use std::ffi::OsStr;
 use std::io::IsTerminal;
 use std::os::fd::AsFd;
 use std::time::Duration;
+use unicode_width::UnicodeWidthChar;
 
 /// An SGR parameter (ECMA-48).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -235,11 +236,13 @@ fn has_colour(no_color: Option<&OsStr>, term: Option<&OsStr>) -> bool {
     no_color.is_none_or(OsStr::is_empty) && term.is_some_and(|term| !term.is_empty() && term != "dumb")
 }
 
-/// A duration as people say it, in one unit: `5 s`, `12 min`, `3 h`, `2 days`. For limits there is [`crate::core::report::human`].
+/// A duration as people say it, in one unit: `400 ms`, `5 s`, `12 min`, `3 h`, `2 days`. For limits there is
+/// [`crate::core::report::human`].
 #[must_use]
 pub fn span(duration: Duration) -> String {
     match duration.as_secs() {
-        seconds @ 0..120 => format!("{seconds} s"),
+        0 => format!("{} ms", duration.as_millis()),
+        seconds @ 1..120 => format!("{seconds} s"),
         seconds @ 120..3600 => format!("{} min", seconds / 60),
         seconds @ 3600..172_800 => format!("{} h", seconds / 3600),
         seconds => format!("{} days", seconds / 86_400),
@@ -252,19 +255,35 @@ pub fn printable(text: &str) -> String {
     text.replace(is_unprintable, " ")
 }
 
-/// Breaks a text into lines of at most `width` characters, between words where that is possible. What stands in backticks is
+/// How many columns it takes; an East Asian wide character takes two (UAX #11).
+fn columns_of(text: &str) -> usize {
+    text.chars().filter_map(UnicodeWidthChar::width).sum()
+}
+
+/// The bytes of the longest beginning that takes at most `room` columns.
+fn fitting(text: &str, room: usize) -> usize {
+    let mut used = 0;
+    let too_wide = text.char_indices().find(|(_, letter)| {
+        used += letter.width().unwrap_or_default();
+        used > room
+    });
+    too_wide.map_or(text.len(), |(at, _)| at)
+}
+
+/// Breaks a text into lines of at most `width` columns, between words where that is possible. What stands in backticks is
 /// a command to copy: it stays on one line if it fits on one.
 #[must_use]
 pub fn wrap(text: &str, width: usize) -> Vec<String> {
     let mut lines = vec![String::new()];
     for word in words(text, width) {
-        let mut rest: Vec<char> = word.chars().collect();
+        let mut rest = word;
         loop {
-            let used = lines.last().map_or(0, |line| line.chars().count());
+            let used = lines.last().map_or(0, |line| columns_of(line));
             let blank = usize::from(used > 0);
-            if used + blank + rest.len() <= width {
+            let end = fitting(rest, width.saturating_sub(used + blank));
+            if end == rest.len() && used + blank <= width {
                 if let Some(line) = lines.last_mut() {
-                    line.extend(std::iter::repeat_n(' ', blank).chain(rest));
+                    line.extend(std::iter::repeat_n(' ', blank).chain(rest.chars()));
                 }
                 break;
             }
@@ -272,10 +291,11 @@ pub fn wrap(text: &str, width: usize) -> Vec<String> {
                 lines.push(String::new());
                 continue;
             }
-            let more = rest.split_off(width);
+            // A character that is wider than the line has one of its own.
+            let end = end.max(rest.chars().next().map_or(0, char::len_utf8));
             lines.pop();
-            lines.extend([rest.iter().collect(), String::new()]);
-            rest = more;
+            lines.extend([rest[..end].to_owned(), String::new()]);
+            rest = &rest[end..];
         }
     }
     lines
@@ -285,7 +305,7 @@ pub fn wrap(text: &str, width: usize) -> Vec<String> {
 fn words(text: &str, width: usize) -> Vec<&str> {
     let ticks: Vec<usize> = text.match_indices('`').map(|(at, _)| at).collect();
     let quoted = ticks.as_chunks::<2>().0.iter().map(|[start, end]| *start..=*end);
-    let kept: Vec<_> = quoted.filter(|range| text[range.clone()].chars().count() <= width).collect();
+    let kept: Vec<_> = quoted.filter(|range| columns_of(&text[range.clone()]) <= width).collect();
     let (mut words, mut begin) = (Vec::new(), 0);
     for (at, _) in text.match_indices(' ').filter(|(at, _)| !kept.iter().any(|range| range.contains(at))) {
         words.push(&text[begin..at]);
@@ -376,6 +396,13 @@ mod tests {
     }
 
     #[test]
+    fn a_span_below_a_second_is_not_nothing() {
+        for (ms, expected) in [(0, "0 ms"), (999, "999 ms"), (1000, "1 s"), (60_400, "60 s")] {
+            assert_eq!(span(Duration::from_millis(ms)), expected);
+        }
+    }
+
+    #[test]
     fn a_table_is_aligned_wrapped_and_free_of_control_characters() {
         let terminal = Terminal::fixed(Some(30), false, "UTC0", NOW);
         let rows =
@@ -398,11 +425,23 @@ mod tests {
         assert_eq!(wrap("a ` b", 3), ["a `", "b"]);
     }
 
+    #[test]
+    fn wide_characters_take_two_columns_and_combining_ones_none() {
+        assert_eq!(wrap("日本語 日本", 7), ["日本語", "日本"]);
+        assert_eq!(wrap("日本語", 5), ["日本", "語"]);
+        assert_eq!(wrap("e\u{301}e\u{301} e", 4), ["e\u{301}e\u{301} e"]);
+    }
+
+    #[test]
+    fn a_word_without_end_is_wrapped_in_linear_time() {
+        assert_eq!(wrap(&"x".repeat(1 << 20), 64).len(), 1 << 14);
+    }
+
     proptest! {
         #[test]
-        fn no_line_is_too_wide_and_no_character_is_lost(text in "[a-z /.`]{0,400}", width in 1_usize..80) {
+        fn no_line_is_too_wide_and_no_character_is_lost(text in "[a-z日本 /.`]{0,400}", width in 2_usize..80) {
             let lines = wrap(&text, width);
-            prop_assert!(lines.iter().all(|line| line.chars().count() <= width));
+            prop_assert!(lines.iter().all(|line| columns_of(line) <= width));
             let letters = |text: &str| text.chars().filter(|c| *c != ' ').collect::<String>();
             prop_assert_eq!(letters(&lines.concat()), letters(&text));
         }

@@ -7,7 +7,7 @@ mod fields;
 mod sentence;
 
 use crate::prelude::*;
-pub use crate::units::{human, is_unprintable};
+pub use crate::units::{human, is_unprintable, user};
 pub use fields::{Field, Fields};
 pub use sentence::{Exited, HungReport};
 
@@ -235,7 +235,7 @@ reports! {
         [kind, holder_pid = pid_of(holder.as_ref()), holder_command = command_of(holder.as_ref()), holder_uid],
         match (*kind, holder, holder_uid) {
             ("lease" | "port claim", ..) => format!("the {kind} is held by {}", named(holder.as_ref())),
-            (_, None, Some(uid)) => format!("the port is in use ({kind}) by a process of the user with uid {uid}"),
+            (_, None, Some(uid)) => format!("the port is in use ({kind}) by a process of {}", user(*uid)),
             _ => format!("the port is in use ({kind}) by {}", named(holder.as_ref())),
         };
     EndpointChanged { from: Endpoint, to: Endpoint, why: MoveReason } =>

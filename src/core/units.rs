@@ -31,6 +31,12 @@ pub fn is_unprintable(letter: char) -> bool {
         || matches!(letter, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
+/// A user known by its number alone. That of root is the same everywhere.
+#[must_use]
+pub fn user(uid: u32) -> String {
+    if uid == 0 { "user root".to_owned() } else { format!("the user with uid {uid}") }
+}
+
 /// Memory in whole MiB, rounded up.
 pub(crate) fn mebibytes(kb: u64) -> String {
     format!("{} MiB", kb.div_ceil(1024))
@@ -47,5 +53,10 @@ mod tests {
         for (ms, text) in table.into_iter().chain(longer) {
             assert_eq!(human(Duration::from_millis(ms)), text);
         }
+    }
+
+    #[test]
+    fn root_has_a_name_everywhere() {
+        assert_eq!((user(0).as_str(), user(1000).as_str()), ("user root", "the user with uid 1000"));
     }
 }

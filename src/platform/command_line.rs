@@ -27,6 +27,14 @@ pub(super) fn of_arguments<'a>(arguments: impl IntoIterator<Item = &'a [u8]>) ->
     (!text.is_empty()).then(|| printable(text))
 }
 
+/// A line that another program wrote, with secrets redacted.
+#[must_use]
+pub fn redacted(line: &str) -> String {
+    // Behind a blank a name has the next word for its value, and not all that follows.
+    let text = Redactor::new().redact(format!(" {line}").as_bytes());
+    text.strip_prefix(' ').unwrap_or(&text).to_owned()
+}
+
 /// For a process without arguments.
 pub(super) fn of_name(name: &[u8]) -> String {
     printable(&format!("[{}]", String::from_utf8_lossy(name)))

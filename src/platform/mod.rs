@@ -3,7 +3,7 @@
 mod child;
 mod claimant;
 pub mod clock;
-mod command_line;
+pub mod command_line;
 pub mod descent;
 #[expect(unsafe_code, reason = "the safe calls take descriptors that we own")]
 pub mod descriptors;

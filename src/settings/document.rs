@@ -1,6 +1,6 @@
 //! The gateway's config as one JSON object: JSON5 as JavaScript reads it, with the files that it includes.
 
-use super::paths::absolute;
+use super::paths::{absolute, expand_tilde};
 use super::source_file::Findings;
 use serde_json::{Map, Value};
 use std::path::{Path, PathBuf};
@@ -16,8 +16,8 @@ const FILES_MAX: usize = 100;
 const NESTING_MAX: usize = 200;
 
 const INCLUDE: &str = "$include";
-/// The keys at the top that can say where a gateway listens. The files that others include are not looked at.
-const RELEVANT: [&str; 2] = ["env", "gateway"];
+/// The keys at the top that can say where a gateway listens and logs. The files that others include are not looked at.
+const RELEVANT: [&str; 3] = ["env", "gateway", "logging"];
 /// The depth of the deepest of them: that of `gateway.tls.enabled`.
 const LEVEL_MAX: usize = 3;
 
@@ -31,6 +31,15 @@ pub(super) fn read(path: &Path, findings: &mut Findings) -> Map<String, Value> {
             Map::new()
         }
     }
+}
+
+/// The file that `logging.file` names for the gateway's own log. A relative one is relative to a directory that is not known.
+#[must_use]
+pub fn log_file_of(config: &Path, home: Option<&Path>) -> Option<PathBuf> {
+    let root = read(config, &mut Findings::default());
+    let file = root.get("logging")?.get("file")?.as_str()?.trim();
+    let file = expand_tilde(file.as_ref(), || home.map(Path::to_owned).unwrap_or_default());
+    file.is_absolute().then_some(file)
 }
 
 /// The copy that the gateway makes of each config that it has started with, and that its doctor restores.
@@ -310,6 +319,22 @@ mod tests {
             ),
         ] {
             assert_eq!(Folder::new(files).read(), (json!({"gateway": {"x": 1}}), vec![problem.to_owned()]));
+        }
+    }
+
+    #[test]
+    fn the_log_file_of_the_gateway_is_where_its_config_puts_it() {
+        for (files, expected) in [
+            (&[("c", "{logging: {file: '/var/log/openclaw.log'}}")][..], Some("/var/log/openclaw.log")),
+            (&[("c", "{logging: {$include: 'l'}}"), ("l", "{file: '~/x.log'}")], Some("/h/x.log")),
+            (&[("c", "{logging: {file: 'x.log'}}")], None),
+            (&[("c", "{logging: {file: 7}}")], None),
+            (&[("c", "{")], None),
+            (&[], None),
+        ] {
+            let folder = Folder::new(files);
+            let found = log_file_of(&folder.0.join("c"), Some(Path::new("/h")));
+            assert_eq!(found.as_deref(), expected.map(Path::new), "{files:?}");
         }
     }
 

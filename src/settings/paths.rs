@@ -152,7 +152,7 @@ pub(super) fn resolve(path: &OsStr, context: &ProcessContext) -> PathBuf {
 }
 
 /// `~` and `~/...` only: the gateway takes `~name` for a file name.
-fn expand_tilde(path: &OsStr, home: impl FnOnce() -> PathBuf) -> PathBuf {
+pub(super) fn expand_tilde(path: &OsStr, home: impl FnOnce() -> PathBuf) -> PathBuf {
     match Path::new(path).strip_prefix("~") {
         Ok(rest) => home().join(rest),
         Err(_) => PathBuf::from(path),

@@ -39,7 +39,7 @@ pub struct StatusSettings {
     pub probe_timeout: Duration,
     pub json: bool,
     pub watch: bool,
-    /// Whether the command line says which gateway or store it is about.
+    /// Whether the command line or a variable says which gateway or store it is about.
     pub is_target_named: bool,
 }
 

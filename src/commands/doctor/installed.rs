@@ -1,5 +1,5 @@
-//! The supervisors of this program on this machine, whatever account they belong to: those of service managers, and running ones
-//! of other users, which their port claims name.
+//! The supervisors of this program on this machine, whatever account they belong to: those of service managers, and running ones,
+//! which their port claims name.
 
 use super::facts::launchd;
 use super::facts::service_manager::{SystemdManager, user_name};
@@ -9,7 +9,7 @@ use crate::core::Endpoint;
 use crate::platform::claim;
 use crate::settings::Settings;
 use nix::unistd::{Uid, User};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// One of them.
 #[derive(Debug, Clone)]
@@ -51,18 +51,16 @@ impl From<Settings> for InstalledTarget {
 /// All of them. It waits for the managers, for 2 s each call at most.
 pub(in crate::commands) fn all() -> Vec<Installed> {
     let mut found = if cfg!(target_os = "macos") { jobs() } else { units() };
-    let running = running_of_others();
     let is_known = |one: &Installed| {
         found.iter().any(|unit| one.target.is_some() && unit.target == one.target || unit.pid == one.pid)
     };
-    let more: Vec<_> = running.into_iter().filter(|one| !is_known(one)).collect();
+    let more: Vec<_> = running().into_iter().filter(|one| !is_known(one)).collect();
     found.extend(more);
     found
 }
 
 fn units() -> Vec<Installed> {
-    // Where systemd is not the init there is nothing to ask, see sd_booted(3).
-    if !Path::new("/run/systemd/system").is_dir() {
+    if !systemd::is_init() {
         return Vec::new();
     }
     let managers = systemd::gather();
@@ -112,11 +110,9 @@ fn jobs() -> Vec<Installed> {
     launchd::gather().into_iter().filter(launchd::LaunchdJob::runs_us).map(installed).collect()
 }
 
-/// Supervisors of other users. Those of our own have the store that was looked into, or one that has to be named.
-fn running_of_others() -> Vec<Installed> {
-    let own = rustix::process::geteuid().as_raw();
+fn running() -> Vec<Installed> {
     let claims = claim::ports().into_iter().filter_map(|port| claim::peek(port).ok().flatten());
-    let others = claims.filter_map(|claimant| Some((claimant.by?, claimant.uid.filter(|uid| *uid != own)?)));
+    let processes = claims.filter_map(|claimant| Some((claimant.by?, claimant.uid?)));
     let installed = |(pid, uid)| {
         let known = User::from_uid(Uid::from_raw(uid)).ok().flatten();
         let facts = SettingsFacts::of_process(pid);
@@ -127,5 +123,5 @@ fn running_of_others() -> Vec<Installed> {
             target: facts.and_then(|facts| facts.settings.ok()).map(|settings| (*settings).into()),
         }
     };
-    others.map(installed).collect()
+    processes.map(installed).collect()
 }

@@ -25,6 +25,9 @@ pub(in crate::commands) fn of_store(store_dir: &Path) -> Vec<Service> {
             })
             .collect();
     }
+    if !systemd::is_init() {
+        return Vec::new();
+    }
     let managers = systemd::gather();
     let units = managers.iter().flat_map(|manager| {
         let ours = manager.units.iter().flatten().filter(|unit| unit.runs_us());

@@ -2,6 +2,7 @@
 
 use super::account::OutputOf;
 use crate::core::Report;
+use crate::platform::command_line::redacted;
 use crate::platform::output::output;
 use jiff::Timestamp;
 use serde_json::Value;
@@ -12,8 +13,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-/// How many lines are shown.
+/// How many lines are shown, and how much of each, in characters: a gateway may print without a newline.
 const LINES: usize = 15;
+const LINE_MAX: usize = 500;
 
 /// What journalctl may take and print. An answer of so many entries with few fields is far smaller.
 const JOURNAL_TIME_MAX: Duration = Duration::from_secs(5);
@@ -23,7 +25,7 @@ const JOURNAL_ENTRIES: &str = "300";
 /// How much of the end of a file is searched.
 const TAIL: u64 = 2 * 1024 * 1024;
 
-/// OpenClaw's own log directory, unless its configuration names another file.
+/// OpenClaw's own log directory, unless `logging.file` of its configuration names a file.
 const OWN_LOGS: &str = "/tmp/openclaw";
 
 /// Its clock and ours are one, but a line is stamped before it is written, and an end is seen after it.
@@ -40,12 +42,13 @@ pub(super) struct LastOutput {
     pub(super) trouble: Option<String>,
 }
 
-/// Looks in one place after the other. `home` is that of the user who asks.
-pub(super) async fn read_back(of: &OutputOf, home: Option<PathBuf>) -> LastOutput {
+/// Looks in one place after the other. `home` is that of the user who asks, `log_file` that of the gateway's configuration.
+pub(super) async fn read_back(of: &OutputOf, home: Option<PathBuf>, log_file: Option<PathBuf>) -> LastOutput {
     let mut troubles = Vec::new();
     if let Some(file) = &of.moved_to {
         match lines_of_file(Path::new(file), of) {
-            Ok(lines) if !lines.is_empty() => return found(file, lines),
+            // It has no lines of ours, by which the ends could be told.
+            Ok(lines) if !lines.is_empty() => return found(&format!("{file}, where all gateways write"), lines),
             Ok(_) => {}
             Err(error) => troubles.push(format!("{file}: {error}")),
         }
@@ -71,7 +74,7 @@ pub(super) async fn read_back(of: &OutputOf, home: Option<PathBuf>) -> LastOutpu
             }
         }
     }
-    for file in own_logs(Path::new(OWN_LOGS)) {
+    for file in log_file.into_iter().chain(own_logs(Path::new(OWN_LOGS))) {
         let tail = tail(&file).unwrap_or_default();
         let lines = own_lines(&tail, of.from_ms, of.until_ms + SLACK_MS);
         if !lines.is_empty() {
@@ -87,7 +90,13 @@ pub(super) async fn read_back(of: &OutputOf, home: Option<PathBuf>) -> LastOutpu
 }
 
 fn found(source: &str, lines: Vec<String>) -> LastOutput {
-    LastOutput { source: source.to_owned(), lines: last(lines), trouble: None }
+    let lines = last(lines).iter().map(|line| cut(&redacted(line), LINE_MAX)).collect();
+    LastOutput { source: source.to_owned(), lines, trouble: None }
+}
+
+/// At most so many characters.
+pub(super) fn cut(line: &str, length: usize) -> String {
+    line.char_indices().nth(length).map_or_else(|| line.to_owned(), |(end, _)| format!("{}...", &line[..end]))
 }
 
 fn last(mut lines: Vec<String>) -> Vec<String> {
@@ -254,6 +263,28 @@ mod tests {
         let system = of("in the journal ('journalctl -u a.service')", &[]);
         assert_eq!(matches_of(&system), [vec!["_SYSTEMD_UNIT=a.service".to_owned()]]);
         assert_eq!(matches_of(&of("above", &[])), Vec::<Vec<String>>::new());
+    }
+
+    #[test]
+    fn what_is_shown_of_a_line_has_an_end_and_no_secret() {
+        let lines = vec!["x".repeat(1 << 20), "OPENAI_API_KEY=sk-abcdefgh1234 is invalid".to_owned()];
+        let LastOutput { lines, .. } = found("x", lines);
+        assert_eq!(lines[0].chars().count(), LINE_MAX + 3);
+        assert_eq!(lines[1], "OPENAI_API_KEY=*** is invalid");
+        assert_eq!(cut("\u{65e5}\u{672c}", 1), "\u{65e5}...");
+    }
+
+    #[tokio::test]
+    async fn the_log_that_the_configuration_names_comes_before_the_usual_one() {
+        let file = std::env::temp_dir().join(format!("own-log-{}", std::process::id()));
+        fs::write(&file, r#"{"0":"unknown key","time":"1970-01-01T00:00:00.005Z"}"#).unwrap();
+        let of = OutputOf { until_ms: 9, ..OutputOf::default() };
+        let output = read_back(&of, None, Some(file.clone())).await;
+        assert_eq!(
+            (output.source, output.lines),
+            (file.display().to_string(), vec!["1970-01-01T00:00:00.005Z  unknown key".to_owned()])
+        );
+        fs::remove_file(&file).unwrap();
     }
 
     #[test]

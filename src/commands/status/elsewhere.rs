@@ -1,10 +1,11 @@
 //! The service of another account or with another store, where nothing of this program is at the place of our own settings.
 
-use super::observe::{EarlierLook, NEITHER, SEARCH_TIME_MAX, observe};
+use super::observe::{EarlierLook, NEITHER, observe};
 use super::sentence::sentence;
-use super::shown::{FoundShown, Health, Shown, UnitShown, Urgency};
+use super::shown::{FoundShown, Health, Shown, UnitShown, Urgency, View};
 use crate::cli::shell_word;
 use crate::commands::doctor::installed::{self, Installed, InstalledTarget, InstalledUnit};
+use crate::commands::start::SEARCH_TIME_MAX;
 use crate::commands::terminal::Terminal;
 use crate::platform::thread::BlockingCall;
 use crate::settings::{StatusSettings, Subject};
@@ -32,17 +33,21 @@ pub(super) async fn find(settings: &StatusSettings, terminal: &Terminal) -> (Sta
         many @ [_, ..] if is_blank => {
             shown.found = list(settings, many, terminal).await;
             (shown.health, shown.severity) = (Health::Unknown, Urgency::Warning);
-            shown.sentence = several(&shown.supervisor.store_dir, many.len());
+            shown.sentence = several(&shown.supervisor.store_dir, &shown.found, many.len());
             (settings.clone(), shown)
         }
         _ => (settings.clone(), shown),
     }
 }
 
-pub(super) fn several(store_dir: &str, count: usize) -> String {
-    format!(
-        "nothing is on record in {store_dir}, and {count} supervisors of this program are on this machine: name one with --store-dir"
-    )
+pub(super) fn several(store_dir: &str, found: &[FoundShown], count: usize) -> String {
+    let is_any_known = found.iter().any(|one| one.store_dir.is_some());
+    let advice = if is_any_known {
+        ": name one with --store-dir"
+    } else {
+        ", and their settings cannot be read from here; try `sudo openclaw-supervise status`"
+    };
+    format!("nothing is on record in {store_dir}, and {count} supervisors of this program are on this machine{advice}")
 }
 
 fn store_of(one: &Installed) -> Option<&std::path::Path> {
@@ -76,8 +81,8 @@ async fn only(
         blank.supervisor.pid = one.pid;
         let pid = one.pid.map(|pid| format!(" (pid {pid})")).unwrap_or_default();
         blank.trouble = Some(format!("{name} is on this machine{pid}, and its settings cannot be read from here"));
-        blank.is_forbidden = !rustix::process::geteuid().is_root();
-        (blank.is_in_view, blank.health) = (false, Health::Unknown);
+        blank.view = if rustix::process::geteuid().is_root() { View::Partial } else { View::Forbidden };
+        blank.health = Health::Unknown;
         blank.unit = one.unit.clone().map(UnitShown::from);
         blank.supervisor.store_dir.clear();
         let words = if settings.json { &Terminal::utc() } else { terminal };

@@ -3,11 +3,12 @@
 use super::past::{EVENTS_READ, LastExit, RecordedPast, WallTime};
 use super::shown::{
     Elsewhere, Health, Last, LastGateway, LastSupervisor, PortProbe, ProbeShown, Shown, StandbyShown, UnitShown,
-    Urgency,
+    Urgency, View,
 };
 use crate::commands::doctor::service;
 use crate::commands::explain;
 use crate::commands::record::{LastOwner, OwnerSeen, RecordedGateway, StoreRecord};
+use crate::commands::start::SEARCH_TIME_MAX;
 use crate::commands::terminal::Terminal;
 use crate::core::lease::Life;
 use crate::core::{Endpoint, Phase, Verdict};
@@ -25,9 +26,6 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::Duration;
 
-/// How long the search for services may take in all: their managers are asked.
-pub(super) const SEARCH_TIME_MAX: Duration = Duration::from_secs(6);
-
 /// `answered_by` without a supervisor and a store.
 pub(super) const NEITHER: &str = "nobody";
 
@@ -43,6 +41,7 @@ pub(super) struct EarlierLook {
 pub(super) async fn observe(settings: &StatusSettings, terminal: &Terminal, known: &EarlierLook) -> Shown {
     let store_dir = &settings.subject.store_dir;
     let (asked, standbys) = tokio::join!(Connection::status(store_dir), Connection::standbys(store_dir));
+    let asked_at = clock::now();
     let mut shown = match asked {
         Ok((connection, reply)) => of_supervisor(settings, reply, connection.pid(), known).await,
         Err(error) => of_record(settings, &error, known).await,
@@ -66,7 +65,7 @@ pub(super) async fn observe(settings: &StatusSettings, terminal: &Terminal, know
         }
     };
     let (finding, unit) = tokio::join!(look(&prober), unit);
-    shown.health = judge(finding.observation.verdict, shown.gateway.is_some(), shown.is_in_view);
+    shown.health = judge(finding.observation.verdict, shown.gateway.is_some(), shown.view == View::Full);
     let probe = ProbeShown::new(finding);
     shown.failing = probe.failing();
     (shown.probe, shown.unit) = (Some(probe), unit);
@@ -79,9 +78,29 @@ pub(super) async fn observe(settings: &StatusSettings, terminal: &Terminal, know
         shown.lacks_service = found.is_ok_and(|found| found.is_empty());
     }
     shown.at = WallTime(terminal.now_ms());
+    age(&mut shown, clock::now().saturating_sub(asked_at));
     let words = if settings.json { &Terminal::utc() } else { terminal };
     (shown.severity, shown.sentence) = super::sentence::sentence(&shown, words);
     shown
+}
+
+/// Makes the times of an answer of so long ago agree with the clock that is shown: a probe may take its whole timeout.
+pub(super) fn age(shown: &mut Shown, by: Duration) {
+    let by = u64::try_from(by.as_millis()).unwrap_or(u64::MAX);
+    let paused = shown.paused.as_mut().map(|paused| &mut paused.in_ms);
+    let left = [
+        &mut shown.next.in_ms,
+        &mut shown.restarts.free_in_ms,
+        &mut shown.restarts.waiting_ms,
+        &mut shown.supervisor.ends_within_ms,
+    ];
+    for ms in left.into_iter().chain(paused).flatten() {
+        *ms = ms.saturating_sub(by);
+    }
+    let gateway = shown.gateway.as_mut();
+    for ms in gateway.into_iter().flat_map(|gateway| [&mut gateway.age_ms, &mut gateway.up_ms]).flatten() {
+        *ms = ms.saturating_add(by);
+    }
 }
 
 async fn look(prober: &Prober) -> PortProbe {
@@ -106,19 +125,29 @@ fn judge(verdict: Verdict, gateway: bool, is_in_view: bool) -> Health {
 
 /// `pid`: that of the supervisor as it is seen from here.
 async fn of_supervisor(settings: &StatusSettings, reply: StatusReply, pid: Option<i32>, known: &EarlierLook) -> Shown {
-    let StatusReply { supervisor, gateway, mut lease, generation, restarts, next, paused, .. } = reply;
+    let StatusReply { supervisor, mut gateway, mut lease, generation, restarts, next, paused, .. } = reply;
     if supervisor.state == "standby" && lease.held == Some(false) {
         // It speaks of itself; the lease is another one's.
         lease.held = lease.owner_pid.map(|_| true);
     }
     // The supervisor itself reports a store that cannot be read.
     let record = StoreRecord::open(&settings.subject.store_dir).ok().flatten();
-    let mut last = Last { past: past_of(record.as_ref(), known).await, ..Last::default() };
+    let past = past_of(record.as_ref(), settings, known).await;
+    let mut last = Last { past, ..Last::default() };
+    let is_elsewhere = supervisor.pid != pid;
+    let mut view = if is_elsewhere { View::Partial } else { View::Full };
     if gateway.is_none() {
         let recorded = record.and_then(|record| record.gateway());
+        match &recorded {
+            // A standby knows nothing of the owner's gateway.
+            Some(alive) if supervisor.state == "standby" && alive.life == Life::Alive => {
+                gateway = Some(living_gateway(alive));
+            }
+            Some(alive) if supervisor.state == "standby" && alive.life == Life::Unknown => view = View::Partial,
+            _ => {}
+        }
         last.gateway = recorded.filter(|gateway| matches!(gateway.life, Life::Gone(_))).map(past_gateway);
     }
-    let is_elsewhere = supervisor.pid != pid;
     let elsewhere = is_elsewhere.then(|| Elsewhere { host: supervisor.host.clone(), heartbeat_age_ms: None });
     Shown {
         supervisor,
@@ -131,7 +160,7 @@ async fn of_supervisor(settings: &StatusSettings, reply: StatusReply, pid: Optio
         answered_by: "supervisor",
         elsewhere,
         last,
-        is_in_view: !is_elsewhere,
+        view,
         ..blank(settings)
     }
 }
@@ -160,21 +189,20 @@ fn blank(settings: &StatusSettings) -> Shown {
         found: Vec::new(),
         store_user: None,
         health: Health::Unknown,
-        is_in_view: false,
+        view: View::Partial,
         is_stopped: false,
-        is_forbidden: false,
         lacks_service: false,
         options: settings.subject.options.clone(),
     }
 }
 
-async fn past_of(record: Option<&StoreRecord>, known: &EarlierLook) -> RecordedPast {
+async fn past_of(record: Option<&StoreRecord>, settings: &StatusSettings, known: &EarlierLook) -> RecordedPast {
     let entries = record.and_then(|record| record.last(EVENTS_READ).ok()).unwrap_or_default();
     let mut past = RecordedPast::of(&entries);
     if let Some(exit) = past.exit.as_mut().filter(|exit| past.down_since.is_some() && exit.is_failure()) {
         exit.output = match &known.exit {
             Some(known) if known.at == exit.at => known.output.clone(),
-            _ => explain::last_words(&entries, exit.generation).await,
+            _ => explain::last_words(&entries, exit.generation, &settings.subject.config_path).await,
         };
     }
     past
@@ -204,11 +232,14 @@ async fn of_record(settings: &StatusSettings, error: &ConnectionError, known: &E
         host: owner.host.clone(),
         heartbeat_age_ms: owner.heartbeat_at.and_then(|at| u64::try_from(clock::wall_ms().saturating_sub(at)).ok()),
     });
-    let is_forbidden = is_forbidden(error, &subject.store_dir);
     let is_in_view = matches!(seen, OwnerSeen::Nowhere | OwnerSeen::Here | OwnerSeen::OtherStore { dir: Some(_), .. })
         && gateway.as_ref().is_none_or(|gateway| gateway.life != Life::Unknown)
-        && !is_forbidden
         && (record.is_some() || matches!(error, ConnectionError::Absent | ConnectionError::Silent { .. }));
+    let view = match is_in_view {
+        _ if is_forbidden(error, &subject.store_dir) => View::Forbidden,
+        true => View::Full,
+        false => View::Partial,
+    };
     let held = match seen {
         OwnerSeen::Nowhere | OwnerSeen::OtherStore { dir: Some(_), .. } => record.as_ref().map(|_| false),
         OwnerSeen::Here
@@ -233,15 +264,14 @@ async fn of_record(settings: &StatusSettings, error: &ConnectionError, known: &E
         lease: LeaseReply { held, epoch: owner.as_ref().map(|owner| owner.epoch), owner_pid },
         generation: gateway.as_ref().map(|gateway| gateway.generation),
         answered_by: if record.is_some() { "store" } else { NEITHER },
-        is_forbidden,
         trouble: trouble.or(unreadable),
         elsewhere,
         last: Last {
-            past: past_of(record.as_ref(), known).await,
+            past: past_of(record.as_ref(), settings, known).await,
             supervisor: owner.filter(|_| !holds).map(|owner| past_owner(owner, record.as_ref())),
             gateway: gateway.filter(|gateway| matches!(gateway.life, Life::Gone(_))).map(past_gateway),
         },
-        is_in_view,
+        view,
         ..blank(settings)
     }
 }

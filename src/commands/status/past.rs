@@ -96,6 +96,9 @@ pub(super) struct RecordedPast {
     /// Whether the start that is waited for follows so many failures.
     #[serde(skip)]
     pub(super) is_crash_loop: bool,
+    /// Whether a gateway was started of which no end is on record.
+    #[serde(skip)]
+    may_live: bool,
     #[serde(skip)]
     requester: Option<String>,
     /// How long before the present hang the last answer came.
@@ -125,6 +128,9 @@ impl RecordedPast {
             "supervisor.started" => {
                 self.requester = self.stop.take().and_then(|stop| stop.by);
                 self.conflict = None;
+                if !self.may_live {
+                    self.down_since.get_or_insert(at);
+                }
             }
             "supervisor.stopped" => {
                 let (exit_code, reason) = (number("exit_code").unwrap_or(1), text("reason").unwrap_or_default());
@@ -146,6 +152,7 @@ impl RecordedPast {
             "conflict.resolved" => self.conflict = None,
             "gateway.hung" => self.silence = milliseconds("last_good_ms").map(Duration::from_millis),
             "gateway.exited" => {
+                self.may_live = false;
                 self.exit = Some(LastExit {
                     generation,
                     pid: number("pid"),
@@ -166,12 +173,13 @@ impl RecordedPast {
             }
             "liveness.recovered" => self.unhealthy_since = None,
             "gateway.spawned" => {
-                self.conflict = None;
+                (self.conflict, self.may_live) = (None, true);
                 self.note_start(generation, at);
             }
             // An adopted one goes on.
             "gateway.started" | "gateway.adopted" => {
                 (self.conflict, self.down_since, self.unhealthy_since) = (None, None, None);
+                self.may_live = true;
                 self.note_start(generation, at);
                 self.requester = None;
             }
@@ -376,6 +384,16 @@ mod tests {
         let past = past(&[begun, exit, next, up, planned]);
         assert_eq!(past.restart.unwrap().cause, "as OpenClaw had planned");
         assert_eq!(past.down_since, None);
+    }
+
+    #[test]
+    fn a_start_without_a_gateway_is_down_from_its_begin() {
+        let begun = |at| (at, "supervisor.started", json!({"pid": 5}));
+        let conflict = (3, "conflict.detected", json!({"kind": "foreign", "holder_pid": 8}));
+        assert_eq!(past(&[begun(2), conflict.clone()]).down_since, Some(WallTime(2)));
+        // One of an earlier supervisor that was killed may serve.
+        let up = (1, "gateway.started", json!({"generation": 1, "pid": 9}));
+        assert_eq!(past(&[up, begun(2), conflict]).down_since, None);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The sentence that `status` begins with: what runs, since when, why, on which request, what comes next and what to do.
 
 use super::past::{LastExit, LastStop, WallTime};
-use super::shown::{Health, Shown, Urgency};
+use super::shown::{Health, Shown, Urgency, View};
 use crate::cli::shell_word;
 use crate::commands::terminal::{Terminal, span};
 use crate::core::exit;
@@ -36,7 +36,7 @@ fn around<T: Display>(before: &str, value: Option<T>, after: &str) -> String {
 }
 
 /// A sentence that another program wrote, without the advice at its end where ours is better.
-fn first_part(text: &str) -> &str {
+pub(super) fn first_part(text: &str) -> &str {
     text.split("; see the gateway's output").next().unwrap_or(text)
 }
 
@@ -290,7 +290,7 @@ impl Wording<'_> {
                 let text = format!("{serves}; its supervisor runs{}{pid}: {trouble}; ask there", shown.place());
                 (severity, text)
             }
-            _ if shown.is_forbidden => {
+            _ if shown.view == View::Forbidden => {
                 let user = around(" of user ", shown.store_user.as_ref(), "");
                 let serves =
                     if shown.health == Health::Healthy { "a gateway is up; the rest is unknown" } else { "unknown" };
@@ -345,8 +345,9 @@ impl Wording<'_> {
             } else {
                 "not running"
             };
-            let advice = if shown.is_forbidden { self.sudo() } else { String::new() };
-            let up = if shown.is_forbidden && shown.health != Health::Healthy { "unknown" } else { up };
+            let is_forbidden = shown.view == View::Forbidden;
+            let advice = if is_forbidden { self.sudo() } else { String::new() };
+            let up = if is_forbidden && shown.health != Health::Healthy { "unknown" } else { up };
             return (Urgency::Warning, format!("{up}: {trouble}{advice}"));
         }
         let killed = shown.last.supervisor.as_ref().filter(|_| shown.last.past.stop.is_none());
@@ -404,11 +405,15 @@ impl Wording<'_> {
                 (Urgency::Error, format!("down since {since}: {text}"))
             }
             exit::GAVE_UP => {
-                let text = {
-                    let reason = first_part(reason).trim_start_matches("gave up: ");
-                    format!("gave up (exit 69): {reason}; last: {}; fix it, then {start}", self.ended())
-                };
-                (Urgency::Error, format!("down since {since}: {text}"))
+                let reason = first_part(reason);
+                let why = reason.strip_prefix("gave up").map_or_else(|| format!(": {reason}"), str::to_owned);
+                // What is known of the last one says more than this.
+                let why = why.split(": the last gateway").next().unwrap_or_default();
+                let ended = self.ended();
+                (
+                    Urgency::Error,
+                    format!("down since {since}: gave up (exit 69){why}; last: {ended}; fix it, then {start}"),
+                )
             }
             code => (Urgency::Error, format!("down since {since}: {} (exit {code}); then {start}", first_part(reason))),
         }

@@ -40,7 +40,6 @@ pub(super) struct PortProbe {
 
 /// What `--json` prints, see docs/CONTROL.md.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-#[expect(clippy::struct_excessive_bools, reason = "independent facts, of which most are not printed")]
 pub(super) struct Shown {
     pub(super) at: WallTime,
     pub(super) sentence: String,
@@ -66,21 +65,27 @@ pub(super) struct Shown {
     /// The user that owns the store directory.
     pub(super) store_user: Option<String>,
     pub(super) health: Health,
-    /// Whether a gateway of this store would be seen from here.
     #[serde(skip)]
-    pub(super) is_in_view: bool,
+    pub(super) view: View,
     /// Whether its process is stopped by a signal, of a supervisor that does not answer.
     #[serde(skip)]
     pub(super) is_stopped: bool,
-    /// Whether another account has to be asked.
-    #[serde(skip)]
-    pub(super) is_forbidden: bool,
     /// Whether no service for this store is found, which `start-now` could start.
     #[serde(skip)]
     pub(super) lacks_service: bool,
     /// The options by which a command finds this store, with a blank before each.
     #[serde(skip)]
     pub(super) options: String,
+}
+
+/// Whether a gateway of this store would be seen from here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum View {
+    Full,
+    /// It may run where nothing shows it.
+    Partial,
+    /// Another account would see more.
+    Forbidden,
 }
 
 /// How bad the sentence is.

@@ -4,7 +4,7 @@ use super::past::{RecordedPast, WallTime};
 use super::sentence::sentence;
 use super::shown::{
     Elsewhere, FoundShown, Health, Last, LastGateway, LastSupervisor, ProbeShown, Shown, StandbyShown, UnitShown,
-    Urgency,
+    Urgency, View,
 };
 use super::text::as_text;
 use crate::commands::record::Entry;
@@ -171,9 +171,8 @@ fn up() -> Shown {
         found: Vec::new(),
         store_user: Some("bot".to_owned()),
         health: Health::Healthy,
-        is_in_view: true,
+        view: View::Full,
         is_stopped: false,
-        is_forbidden: false,
         lacks_service: false,
         options: String::new(),
     }
@@ -407,7 +406,7 @@ fn several() -> Shown {
         (shown.last, shown.answered_by, shown.severity) = (Last::default(), super::observe::NEITHER, Urgency::Warning);
         shown.health = Health::Unknown;
         shown.found = vec![found("bob", Health::Healthy, Some("up for 3 h")), found("eve", Health::Unknown, None)];
-        shown.sentence = super::elsewhere::several("/root/.openclaw/supervise", 2);
+        shown.sentence = super::elsewhere::several("/root/.openclaw/supervise", &shown.found, 2);
     })
 }
 
@@ -483,6 +482,36 @@ fn the_schema_documents_every_member_of_every_state_and_no_other() {
 fn times_in_json_are_rfc_3339_in_utc() {
     let (_, refused) = unanswered_states().remove(0);
     assert!(sentence(&refused, &Terminal::utc()).1.starts_with("down since 2026-11-30T09:23:59.000Z, "), "{refused:?}");
+}
+
+#[test]
+fn an_answer_is_as_old_as_the_probe_took() {
+    let mut shown = in_state("backing_off", next("start a gateway", 90, "failure 2 in a row"), &[]);
+    (shown.gateway, shown.restarts.free_in_ms) = (Some(gateway(true)), Some(2_000));
+    super::observe::age(&mut shown, std::time::Duration::from_secs(5));
+    assert_eq!((shown.next.in_ms, shown.restarts.free_in_ms), (Some(85_000), Some(0)));
+    let gateway = shown.gateway.unwrap();
+    assert_eq!((gateway.age_ms, gateway.up_ms), (Some(12_010_000), Some(12_005_000)));
+}
+
+#[test]
+fn the_same_death_again_and_again_is_told_once() {
+    let why = "gave up: 3 gateways in a row died from SIGSEGV within 30s, so another would as well; see the gateway's output \
+               above; run 'openclaw doctor', or repair the installation, then start again";
+    let crash = exited(721, 3, "crashed", &json!({"signal": 11}));
+    let stopped = (720, "supervisor.stopped", json!({"exit_code": 69, "reason": why}));
+    let (_, said) = sentence(&unanswered("none", &[crash, stopped]), &terminal(200, false));
+    let expected =
+        "gave up (exit 69): 3 gateways in a row died from SIGSEGV within 30s, so another would as well; last: ";
+    assert!(said.contains(expected), "{said}");
+}
+
+#[test]
+fn supervisors_that_cannot_be_looked_into_are_for_another_account() {
+    let mut found = several().found;
+    assert!(super::elsewhere::several("/x", &found, 2).ends_with(": name one with --store-dir"));
+    found.remove(0);
+    assert!(super::elsewhere::several("/x", &found, 1).ends_with("try `sudo openclaw-supervise status`"));
 }
 
 #[test]

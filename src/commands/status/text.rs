@@ -1,8 +1,11 @@
 //! What `status` shows, for a person: a sentence, then a table.
 
+use super::observe::NEITHER;
 use super::past::WallTime;
+use super::sentence::first_part;
 use super::shown::{
     Elsewhere, FoundShown, Health, LastGateway, LastSupervisor, ProbeShown, Shown, StandbyShown, UnitShown, Urgency,
+    View,
 };
 use crate::commands::terminal::{Style, Terminal};
 use crate::core::report::human;
@@ -169,7 +172,7 @@ impl Text<'_> {
             return format!("{state}{}{trouble}", around(" (pid ", *pid, ")"));
         }
         let last = shown.last.supervisor.as_ref().map(|LastSupervisor { pid, host, end, ended_at_ms, .. }| {
-            let end = end.as_deref().unwrap_or("how the last one ended is not known");
+            let end = end.as_deref().map_or("how the last one ended is not known", first_part);
             let ago = around(", ", ended_at_ms.map(|at| self.terminal.relative(at)), "");
             format!("{end}{ago}{}", around(" (pid ", *pid, &format!("{})", around(" on ", host.as_ref(), ""))))
         });
@@ -187,12 +190,13 @@ impl Text<'_> {
                     around(" at ", ended_at_ms.map(|at| self.when(WallTime(at))), "")
                 )
             });
-            let is_certain = shown.answered_by == "supervisor" || shown.is_in_view;
+            let is_owner = shown.answered_by == "supervisor" && shown.supervisor.state != "standby";
+            let is_certain = is_owner || shown.view == View::Full;
             let gateway = if is_certain { "not running" } else { "unknown" };
             return format!("{gateway}{}", around("; ", last, ""));
         };
         let healthy = gateway.healthy.map(|healthy| if healthy { "healthy" } else { "not healthy" });
-        let is_unseen = shown.answered_by != "supervisor" && !shown.is_in_view;
+        let is_unseen = shown.answered_by != "supervisor" && shown.view != View::Full;
         phrase([
             Some(format!("{}{}", gateway.generation, around(": pid ", gateway.pid, &shown.place()))),
             is_unseen.then(|| "cannot be seen from here, no end on record".to_owned()),
@@ -287,10 +291,12 @@ impl Text<'_> {
             Some(UnitShown { name, active: Some(active), sub, .. }) if active == "activating" => {
                 format!("{name} starts it again{}", around(" (", sub.as_ref(), ")"))
             }
-            _ if self.shown.lacks_service => format!(
-                "nothing will start it, and no service of it is found; run {}, with the options and the command of before",
-                self.shown.command("run")
-            ),
+            _ if self.shown.lacks_service => {
+                let was_run = self.shown.answered_by != NEITHER;
+                let before = if was_run { ", with the options and the command of before" } else { "" };
+                let run = self.shown.command("run");
+                format!("nothing will start it, and no service of it is found; run {run}{before}")
+            }
             _ => format!("nothing will start it; run {}, or start its service", self.shown.command("start-now")),
         }
     }

@@ -263,6 +263,6 @@ fn a_message_says_what_is_next_and_where_the_evidence_is() {
     assert_eq!(told[0].what, "3 failures in 10s, the last: gateway 2 (pid 9) ended with exit code 1 after 3s: crashed");
     assert_eq!(told[0].next, "the next start is in 8s: failure 3");
     let told = play(&mut alerts(), &[(0, conflict("foreign")), (30, stopped(78))], 61);
-    assert_eq!(told[0].who.as_deref(), Some("the port is in use (foreign) by a process of the user with uid 0"));
+    assert_eq!(told[0].who.as_deref(), Some("the port is in use (foreign) by a process of user root"));
     assert_eq!(told[0].exit_code, Some(78));
 }

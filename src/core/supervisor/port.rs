@@ -7,7 +7,7 @@ use crate::fault::Fault;
 use crate::policy::OnConflict;
 use crate::prelude::*;
 use crate::restart_policy::Cause;
-use crate::units::human;
+use crate::units::{human, user};
 use crate::{Endpoint, Owner, Phase, Verdict, exit};
 
 /// What an exit with 0 means that has left nothing behind.
@@ -173,7 +173,7 @@ fn conflict_reason(sighting: &Observation, endpoint: &Endpoint) -> String {
     let known = format!("another gateway instance is already listening on {endpoint}");
     let holder = match &sighting.owner {
         Owner::Ours(holder) | Owner::Other(holder) => format!("pid {} ({})", holder.pid, holder.command),
-        Owner::Hidden { uid } => format!("a process of the user with uid {uid} (find it: sudo ss -ltnp)"),
+        Owner::Hidden { uid } => format!("a process of {} (find it: sudo ss -ltnp)", user(*uid)),
         Owner::Unseen => "a process that cannot be seen from here (find it: sudo ss -ltnp)".to_owned(),
     };
     match sighting.verdict {

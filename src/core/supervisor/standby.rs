@@ -10,7 +10,7 @@ use crate::{LeaseRequest, Owner, Verdict};
 use core::time::Duration;
 
 /// How long no owner must have been seen: one that is being restarted is not gone.
-const QUIET: Duration = Duration::from_secs(15);
+pub(super) const QUIET: Duration = Duration::from_secs(15);
 
 /// The pause between two looks while it is quiet.
 const QUIET_PAUSE: Duration = Duration::from_secs(3);

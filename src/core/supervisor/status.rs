@@ -1,5 +1,6 @@
 //! The status reply.
 
+use super::standby::QUIET;
 use super::state::{Child, Poll, ProbePurpose, Rival, Standby, State, StopReason, Stopping, TreePhase, WaitingFor};
 use super::{Intent, Moment, Supervisor};
 use crate::prelude::*;
@@ -207,9 +208,8 @@ impl Supervisor {
                     }
                     (WaitingFor::Gateway { .. }, None) => "a gateway without a supervisor uses the port",
                 };
-                // The look at one that is watched is a mere precaution.
-                let (WaitingFor::Owner { pid } | WaitingFor::Gateway { pid }) = standby.behind;
-                let at = if pid.is_some() { None } else { within(standby.deadline()) };
+                // A look before the quiet is over takes nothing over.
+                let at = standby.quiet_since.and_then(|since| within(since.saturating_add(QUIET)));
                 ("take over", at, why)
             }
             State::Adopting(adopting) => match adopting.search.trouble() {

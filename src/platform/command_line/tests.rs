@@ -100,6 +100,21 @@ fn secrets_and_nothing_else_are_redacted() {
 }
 
 #[test]
+fn a_line_of_output_keeps_its_words_and_loses_its_secrets() {
+    for (line, expected) in [
+        ("Config invalid: unknown key gateway.tokne", "Config invalid: unknown key gateway.tokne"),
+        ("Error: invalid OPENAI_API_KEY=sk-abcdefgh1234 in .env", "Error: invalid OPENAI_API_KEY=*** in .env"),
+        ("token: abc was refused", "token: *** was refused"),
+        ("sent Authorization: Bearer abcdefgh, got 401", "sent Authorization: *** got 401"),
+        (r#"{"level":"error","token":"abc","msg":"bad"}"#, r#"{"level":"error","token":***,"msg":"bad"}"#),
+        ("no answer from wss://me:abc@host/", "no answer from wss://***@host/"),
+        ("", ""),
+    ] {
+        assert_eq!(redacted(line), expected);
+    }
+}
+
+#[test]
 fn a_secret_is_redacted_before_the_text_is_cut() {
     let long = "abc".repeat(LENGTH_MAX);
     assert_eq!(shown(&["x", "--token", &long, "y"]), "x --token *** y");

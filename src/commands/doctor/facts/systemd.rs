@@ -244,6 +244,11 @@ pub(in super::super) fn gather() -> Vec<ManagerFacts> {
     facts.collect()
 }
 
+/// Where it is not there is nothing to ask, and a systemctl reads all unit files before it says so, see `sd_booted(3)`.
+pub(in super::super) fn is_init() -> bool {
+    Path::new("/run/systemd/system").is_dir()
+}
+
 fn systemctl(manager: &SystemdManager, words: &[&str]) -> Result<String, ProgramError> {
     program::output(command(manager, words))
 }

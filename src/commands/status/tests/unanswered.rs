@@ -5,6 +5,8 @@ use crate::commands::status::observe::NEITHER;
 
 #[expect(clippy::too_many_lines, reason = "a table")]
 pub(super) fn unanswered_states() -> Vec<(&'static str, Shown)> {
+    let gave_up = "gave up after 6 restarts within 1h: the last gateway ended with exit code 1 after 1m35s; see the gateway's \
+                   output above; fix the cause, then start again, or raise --max-restarts";
     let refused = exited(721, 3, "refused to start", &json!({"code": 78}));
     let crash = exited(721, 3, "crashed", &json!({"signal": 11}));
     let refusal = "the gateway exited with 78 and no other process is on ws://127.0.0.1:18789: it cannot start with its \
@@ -36,7 +38,7 @@ pub(super) fn unanswered_states() -> Vec<(&'static str, Shown)> {
                 &[(721, "conflict.detected", json!({"kind": "gateway", "holder_pid": 812})), stopped(78, busy)],
             ),
         ),
-        ("gave up", unanswered("none", &[crash.clone(), stopped(69, "gave up: 6 restarts within 1h")])),
+        ("gave up", unanswered("none", &[crash.clone(), stopped(69, gave_up)])),
         (
             "stopped on request",
             unanswered(
@@ -85,7 +87,7 @@ pub(super) fn unanswered_states() -> Vec<(&'static str, Shown)> {
             with(unanswered("elsewhere", &[]), |shown| {
                 shown.elsewhere = Some(Elsewhere { host: Some("web-2".to_owned()), heartbeat_age_ms: Some(4000) });
                 shown.trouble = Some("it has not released the lease and cannot be asked from here".to_owned());
-                (shown.health, shown.is_in_view) = (Health::Unknown, false);
+                (shown.health, shown.view) = (Health::Unknown, View::Partial);
                 (shown.supervisor.pid, shown.supervisor.since) = (Some(7), Some(stamp(-9000)));
             }),
         ),
@@ -94,7 +96,7 @@ pub(super) fn unanswered_states() -> Vec<(&'static str, Shown)> {
             with(unanswered("unreachable", &[]), |shown| {
                 shown.trouble =
                     Some("the control socket belongs to another user; ask as that user or as root".to_owned());
-                (shown.is_forbidden, shown.is_in_view, shown.health) = (true, false, Health::Unknown);
+                (shown.view, shown.health) = (View::Forbidden, Health::Unknown);
                 (shown.last, shown.answered_by) = (Last::default(), NEITHER);
             }),
         ),
