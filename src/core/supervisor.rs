@@ -219,6 +219,8 @@ impl Supervisor {
                 | Event::LeaderExited { .. }
                 | Event::HeirSought { .. }
                 | Event::TreeGone { .. }
+                // The drain that begins now has this time.
+                | Event::StopBudget { .. }
         );
         if !is_news {
             self.check_confirmation(now, fx);
@@ -230,7 +232,8 @@ impl Supervisor {
             .generation()
             .is_some_and(|generation| generation != self.generation && !self.has(Fault::StaleGenerationKept))
         {
-            // The time of a lost lease may be over, and this may be the first event since.
+            // The time of a lost or unconfirmed lease may be over, and this may be the first event since.
+            self.check_confirmation(now, fx);
             return self.end_lost(now, fx);
         }
         let is_tick = event == Event::Tick;

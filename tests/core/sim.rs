@@ -11,6 +11,8 @@ mod fake_shell;
 mod gateway;
 #[path = "../sim/judge.rs"]
 mod judge;
+#[path = "../sim/records.rs"]
+mod records;
 #[path = "../sim/trial.rs"]
 mod trial;
 #[path = "../sim/world.rs"]
@@ -114,10 +116,10 @@ fn noteworthy(effect: &Effect) -> Option<String> {
 }
 
 /// Runs seeds on two threads and counts what they reached. With `SEEDS` every failure is told in a line; the first one ends
-/// it otherwise.
+/// it otherwise, and the number of worlds that ran is told at the end.
 fn explore(seeds: Range<u64>) -> Result<Seen, String> {
     let next = AtomicU64::new(seeds.start);
-    let broken = AtomicU64::new(0);
+    let (ran, broken) = (AtomicU64::new(0), AtomicU64::new(0));
     let all = env::var_os("SEEDS").is_some();
     let work = || {
         let (mut reached, mut first) = (Seen::new(), None);
@@ -127,8 +129,9 @@ fn explore(seeds: Range<u64>) -> Result<Seen, String> {
                 return first.map_or(Ok(reached), Err);
             }
             let (world, end) = world::run(seed, &sound);
+            ran.fetch_add(1, Ordering::Relaxed);
             if let Err(found) = end {
-                if !all || broken.fetch_add(1, Ordering::Relaxed) >= FAILURES_MAX {
+                if broken.fetch_add(1, Ordering::Relaxed) >= FAILURES_MAX || !all {
                     next.store(seeds.end, Ordering::Relaxed);
                 }
                 if all {
@@ -147,13 +150,18 @@ fn explore(seeds: Range<u64>) -> Result<Seen, String> {
         let second = scope.spawn(work);
         [work(), second.join().unwrap_or_else(|_| Err("a thread panicked".to_owned()))]
     });
-    let mut all = Seen::new();
+    if all {
+        let Range { start, end } = seeds;
+        let (ran, broken) = (ran.into_inner(), broken.into_inner());
+        tell(&format!("{ran} worlds ran, of the seeds {start}..{end}; {broken} of them broke a promise"));
+    }
+    let mut seen = Seen::new();
     for reached in both {
         for (what, count) in reached? {
-            *all.entry(what).or_default() += count;
+            *seen.entry(what).or_default() += count;
         }
     }
-    Ok(all)
+    Ok(seen)
 }
 
 /// What the worlds have to reach: a promise about something that never happens is not tested.

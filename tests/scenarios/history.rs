@@ -3,7 +3,7 @@
 use crate::world::{CRASH, Script, World, acquired, s};
 use openclaw_supervise_core::restart_policy::{Cause, Run};
 use openclaw_supervise_core::{
-    Effect, Event, ExitStatus, History, Moment, PastRun, Policy, Remains, Request, Settled, Unfinished,
+    Effect, Event, ExitStatus, Fact, History, Moment, PastRun, Policy, Remains, Request, Settled, Unfinished,
 };
 use std::time::Duration;
 
@@ -197,4 +197,29 @@ fn failed_starts_spend_the_budget_but_are_no_boots() {
     assert_eq!(world.spawns(), []);
     world.run_until(s(1300));
     assert_eq!(first_spawn(&world), Some(1290), "the budget's trial, not the breaker's gate");
+}
+
+/// Seed 3896683 of the simulation.
+#[test]
+fn a_gateway_that_was_stopped_for_a_restart_is_no_failure_if_a_detach_comes_meanwhile() {
+    let mut world = World::serving();
+    world.script.drain = None;
+    world.request(Request::Restart);
+    world.request(Request::Detach);
+    world.leader_exits(1, CRASH);
+    world.run_for(s(1));
+    let causes = world.effects.iter().filter_map(|(_, effect)| match effect {
+        Effect::Remember { fact: Fact::Settled(Settled::Ran(_, cause)), .. } => Some(*cause),
+        _ => None,
+    });
+    assert_eq!(causes.collect::<Vec<_>>(), [Cause::Asked]);
+}
+
+/// Seed 3874660 of the simulation: a supervisor that is stopped waits for them for 5 s only, and leaves its lease in order.
+#[test]
+fn a_repair_that_an_earlier_supervisor_left_is_killed_first() {
+    let mut world = World::new(Policy { repair: Some(s(60)), ..Policy::default() });
+    world.send(Event::Start);
+    let cleared = world.when(|effect| matches!(effect, Effect::ClearHooks { heir: false }));
+    assert_eq!(cleared, [world.now]);
 }

@@ -136,3 +136,16 @@ fn a_launcher_that_dies_of_sigterm_leaves_its_gateway_the_time_to_drain() {
     let (code, reason) = world.outcome();
     assert!(code == 0 && reason.contains("ended with exit code 0"), "{reason}");
 }
+
+/// Seed 2916022 of the simulation: its successor answered while it drained.
+#[test]
+fn one_that_drains_gets_no_second_sigterm_because_another_process_of_ours_serves() {
+    let mut world = launched(Some((s(20), ExitStatus::Code(0))));
+    world.request(Request::Stop);
+    world.listener = Owner::Ours(Holder { pid: 110, command: "openclaw-gateway".to_owned(), uid: None });
+    world.run_for(s(10));
+    assert_eq!(world.told("stop.forwarded"), []);
+    world.listener = gateway();
+    world.run_for(s(9));
+    assert_eq!(second_terms(&world).len(), 1, "it serves again");
+}

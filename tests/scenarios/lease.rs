@@ -673,3 +673,36 @@ fn a_supervisor_that_is_stopping_says_by_when_it_is_gone() {
     world.run_for(s(28));
     assert_eq!(world.core.status(world.now).ends_within, Some(s(320)), "the rest of the drain, and 20 s for the kill");
 }
+
+/// Seed 2994845 of the simulation: the first event was news of an earlier gateway.
+#[test]
+fn news_of_an_earlier_gateway_does_not_put_off_the_end_of_one_without_a_confirmation() {
+    let mut world = by_heartbeat();
+    world.script.drain = Some((PROMPT, ExitStatus::Code(0)));
+    world.request(Request::Restart);
+    world.run_for(s(20));
+    assert_eq!(world.core.generation(), 2);
+    world.script.drain = None;
+    world.stalled = true;
+    world.now += s(400);
+    world.leader_exits(1, KILLED);
+    assert_eq!(world.told("lease.unconfirmed"), [world.now]);
+}
+
+/// Seed 2042625 of the simulation: the new stop timeout came with the first step after a suspension.
+#[test]
+fn a_drain_without_a_confirmation_has_the_stop_timeout_that_comes_with_it() {
+    let mut world = World::new(Policy { stop_timeout: s(2), ..Policy::default() });
+    start_by_heartbeat(&mut world);
+    world.script.drain = None;
+    world.run_for(s(20));
+    world.send(Event::LeaseConfirmed { age: PROMPT });
+    world.stalled = true;
+    world.now += CONFIRMED_FOR;
+    world.send(Event::StopBudget { timeout: s(40) });
+    assert_eq!(signals(&world), 1);
+    world.run_for(s(4));
+    assert_eq!(world.kills(), []);
+    world.run_for(KILLED_BY);
+    assert_eq!(world.kills().len(), 1);
+}

@@ -1,7 +1,9 @@
 //! A gateway that serves elsewhere than it is expected.
 
-use crate::world::{CRASH, STARTED, Script, World, s, stranger};
-use openclaw_supervise_core::{Effect, Endpoint, Phase, ProbeScope, Report, Verdict};
+use crate::world::{CRASH, STARTED, Script, World, s, sighting, stranger};
+use openclaw_supervise_core::{
+    Effect, Endpoint, Event, MoveReason, Moved, Observation, Phase, ProbeScope, Report, Request, Verdict,
+};
 use std::time::Duration;
 
 fn elsewhere() -> [Endpoint; 2] {
@@ -134,7 +136,7 @@ fn the_next_gateway_is_looked_for_where_the_settings_say_by_then() {
 fn a_conflict_at_the_new_port_names_it() {
     let mut world = World::new(openclaw_supervise_core::Policy::default());
     (world.place, world.port) = (Endpoint::local(19000), Some(STARTED));
-    world.send(openclaw_supervise_core::Event::Start);
+    world.send(Event::Start);
     world.run_for(s(1));
     let (code, reason) = world.outcome();
     assert!(code == 78 && reason.contains("ws://127.0.0.1:19000"), "{code} {reason}");
@@ -147,4 +149,21 @@ fn another_bind_mode_at_the_same_address_is_followed_without_a_report() {
     world.run_for(s(100));
     assert_eq!((ended(&world), changes(&world)), (vec![], vec![]));
     assert_eq!(world.when(|effect| matches!(effect, Effect::Follow(_))).len(), 1);
+}
+
+/// Seed 2240242 of the simulation: an answer that was under way came while the rest of the tree was killed.
+#[test]
+fn a_stranger_that_answers_while_a_gateway_is_killed_is_not_followed() {
+    let mut world = World::serving();
+    world.unanswered = |effect| matches!(effect, Effect::Probe { .. } | Effect::KillTree { .. });
+    world.script.drain = None;
+    world.request(Request::Restart);
+    world.run_for(s(6));
+    let ticket = world.ticket();
+    world.leader_exits(1, CRASH);
+    assert_eq!(world.kills().len(), 1);
+    let moved = Moved { to: Endpoint::local(19000), why: MoveReason::Settings };
+    let answer = Observation { moved: Some(moved), ..sighting(STARTED, stranger()) };
+    world.send(Event::Probed { ticket, sighting: answer });
+    assert_eq!((changes(&world), world.when(|effect| matches!(effect, Effect::Follow(_)))), (vec![], vec![]));
 }

@@ -1,6 +1,6 @@
 //! A pause of the supervision.
 
-use crate::world::{CRASH, KILLED, Script, World, by, s};
+use crate::world::{CRASH, KILLED, PROMPT, Script, World, by, s};
 use openclaw_supervise_core::event::PAUSE_MAX;
 use openclaw_supervise_core::event::PauseRequest;
 use openclaw_supervise_core::{Effect, Event, ExitStatus, Notice, Policy, ProbeScope, Request, Verdict};
@@ -260,4 +260,38 @@ fn a_pause_that_begins_beside_the_cleanup_keeps_no_manager_waiting() {
     world.send(Event::HooksCleared { trouble: None });
     world.run_for(s(600));
     assert_eq!((world.spawns().len(), world.notices()), (0, vec![Notice::Ready]));
+}
+
+/// Seed 307206 of the simulation: the pause took the place of the pace, and its time was over.
+#[test]
+fn a_restart_between_the_end_of_a_pause_and_the_tick_that_ends_it_waits_for_that_tick() {
+    let mut world = paused();
+    world.now += PERIOD;
+    world.request(Request::Restart);
+    assert_eq!((ends_of_gateways(&world), world.told("restart.merged").len()), (0, 1));
+    world.run_for(s(1));
+    assert_eq!((world.told("supervision.resumed").len(), world.told("restart.requested").len()), (1, 1));
+}
+
+/// Seed 806112 of the simulation. The limit of unclean boots holds again for the start after the forced one.
+#[test]
+fn a_forced_restart_that_waits_for_the_end_of_a_pause_is_forced_by_then_and_only_once() {
+    let mut world = World::started_with(Policy { boot_limit: 1, ..Policy::default() }, Script::serving(s(1), CRASH));
+    while world.told("gateway.exited").len() < 2 {
+        world.run_for(s(1));
+    }
+    let spawns = world.spawns().len();
+    world.script = Script { drain: Some((PROMPT, CRASH)), ..Script::default() };
+    world.run_for(s(400));
+    assert_eq!(world.spawns().len(), spawns + 1);
+    world.request(Request::Restart);
+    world.run_for(s(1));
+    pause(&mut world, s(30));
+    world.request(Request::RestartForced);
+    world.run_for(s(31));
+    assert_eq!((world.told("restart.merged").len(), world.spawns().len()), (1, spawns + 3));
+    world.request(Request::Restart);
+    world.leader_exits(world.core.generation(), CRASH);
+    world.run_for(s(100));
+    assert_eq!(world.spawns().len(), spawns + 3, "more unclean boots than the limit");
 }

@@ -589,7 +589,7 @@ impl Judge {
     fn note_request(&mut self, at: Moment, request: Request) {
         let is_retry = matches!(request, Request::Retry | Request::RetryForced);
         self.unfound &= is_retry;
-        let lifeless = self.owned.is_none() && !self.spawning && !self.adopting && self.hook_run.is_none();
+        let lifeless = self.is_lifeless();
         let waiting = self.spawning && self.fence.waits();
         if is_retry || matches!(request, Request::Restart | Request::RestartForced) {
             self.lease.skip_wait();
@@ -621,12 +621,7 @@ impl Judge {
             Request::Restart => Goal::Restart,
             Request::RestartForced => {
                 if self.goal <= Goal::Restart {
-                    let is_present = self.owned.as_ref().is_some_and(|owned| !owned.ending());
-                    let is_certain = is_present || lifeless && self.lease.held && !self.clearing;
-                    self.pace.quick.forget();
-                    if !self.lease.stands_by() && !self.spawning {
-                        self.pace.force(if is_certain { Forced::Yes } else { Forced::Maybe });
-                    }
+                    self.force_restart();
                 }
                 Goal::Restart
             }
@@ -655,11 +650,26 @@ impl Judge {
         }
     }
 
+    fn is_lifeless(&self) -> bool {
+        self.owned.is_none() && !self.spawning && !self.adopting && self.hook_run.is_none()
+    }
+
+    /// The next start waits for nothing, also where a pause puts the restart itself off.
+    fn force_restart(&mut self) {
+        let is_present = self.owned.as_ref().is_some_and(|owned| !owned.ending());
+        let is_certain = is_present || self.is_lifeless() && self.lease.held && !self.clearing;
+        self.pace.quick.forget();
+        if !self.lease.stands_by() && !self.spawning {
+            self.pace.force(if is_certain { Forced::Yes } else { Forced::Maybe });
+        }
+    }
+
     /// Ends the run once the leader is dead and no other process of the tree is left.
     fn settle(&mut self, at: Moment) {
         let over = self.owned.take_if(|owned| owned.gone && owned.death.is_some());
         let Some(owned) = over else { return };
-        let (limited, spawned, withdrawn) = (owned.is_over_limit(), owned.spawned, owned.withdrawn);
+        let (limited, spawned) = (owned.is_over_limit(), owned.spawned);
+        let withdrawn = owned.withdrawn || owned.requested;
         let asked_by = owned.listener.unwrap_or(owned.pid);
         let answered = owned.started.is_some() || owned.answered;
         let Owned { generation, pid, health, started, terminated, drained, lost, death: Some((death, died)), .. } =

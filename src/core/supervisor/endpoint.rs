@@ -36,8 +36,8 @@ impl Supervisor {
     fn may_follow(&self, sighting: &Observation) -> bool {
         let lives = match &self.state {
             State::Starting { .. } | State::Running { .. } | State::Examining(_) => true,
-            // One behind a launcher is looked at while it drains.
-            State::Stopping(stopping) => matches!(stopping.tree, TreePhase::Draining { .. }),
+            // Its successor is looked for where the settings say.
+            State::Stopping(stopping) => !matches!(stopping.tree, TreePhase::Seeking { .. }),
             State::Idle
             | State::Leasing { .. }
             | State::Clearing(_)

@@ -59,7 +59,8 @@ impl Supervisor {
                 Cause::CleanExit
             }
             (StopReason::MemoryLimit, _) => Cause::Memory,
-            (StopReason::Unconfirmed, _) => Cause::Asked,
+            // Another request may have come since.
+            (StopReason::Unconfirmed | StopReason::Asked, _) => Cause::Asked,
             _ => Cause::Failed,
         };
         match self.intent.take() {

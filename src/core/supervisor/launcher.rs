@@ -112,8 +112,14 @@ impl Supervisor {
         if !stopping.unheard || !is_draining || self.policy.planted.is(Fault::StopNotForwarded) {
             return;
         }
+        let is_another = match &sighting.owner {
+            Owner::Other(_) => true,
+            // Its successor, while it drains itself.
+            Owner::Ours(holder) => stopping.child.listener.is_some_and(|listener| listener != holder.pid),
+            Owner::Unseen | Owner::Hidden { .. } => false,
+        };
         match sighting.verdict {
-            _ if matches!(sighting.owner, Owner::Other(_)) => {}
+            _ if is_another => {}
             Verdict::Gateway(_) => {
                 stopping.unheard = false;
                 let pid = stopping.child.listener.unwrap_or(stopping.child.pid);

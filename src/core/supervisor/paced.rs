@@ -41,7 +41,8 @@ impl Supervisor {
         let at = self.gate_of_present(now)?;
         let at = self.merged.waiting.as_ref().map_or(at, |(_, waits)| at.min(*waits));
         let why = || self.pause_reason().unwrap_or_else(|| self.restarts.pace_reason(now, &self.policy));
-        (at > now).then(|| (at, why()))
+        // The tick that ends a pause makes what it has put off: until then its time may be over, and the pace does not count.
+        (at > now || self.is_paused()).then(|| (at, why()))
     }
 
     /// The same without regard to one that waits already. Where nothing serves that a restart would interrupt, the pace is

@@ -90,7 +90,9 @@ impl Supervisor {
             self.restarts.grant_trial();
             self.restarts.forget_asked();
         }
-        let may_be_left = heir || self.policy.pre_start.is_some() || self.policy.post_stop.is_some();
+        // A predecessor that was stopped may have left them as well: it does not wait for them for long.
+        let has_hooks = [self.policy.pre_start, self.policy.post_stop, self.policy.repair].iter().any(Option::is_some);
+        let may_be_left = heir || has_hooks;
         if may_be_left && !self.has(Fault::HooksNotCleared) {
             self.state = State::Clearing(Clearing { left: past.left, heir, search: Search::new(now) });
             fx.push(Effect::ClearHooks { heir });

@@ -72,14 +72,18 @@ impl Life {
         (self.answered, self.missed) = (self.answered.map(|_| at), 0);
     }
 
-    /// When its answers do not show any more that it is alive; `None` while they do.
-    pub(super) fn lapses(&self, policy: &Policy) -> Option<Moment> {
+    /// When a boot that answered badly at the end of its time has to be ended; `None` while it answers.
+    pub(super) fn is_due(&self, policy: &Policy) -> Option<Moment> {
         match self.answered {
             Some(_) if self.missed < FAILED_MIN => None,
-            Some(_) if self.drains => Some(Moment::ZERO),
             Some(at) => Some(at + policy.hang_after),
             None => Some(Moment::ZERO),
         }
+    }
+
+    /// When its answers do not show any more that it is alive; `None` while they do.
+    pub(super) fn lapses(&self, policy: &Policy) -> Option<Moment> {
+        self.is_due(policy).map(|due| if self.drains { Moment::ZERO } else { due })
     }
 }
 

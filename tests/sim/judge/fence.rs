@@ -319,6 +319,7 @@ impl Judge {
         self.asked = None;
         if let Some(owned) = &mut self.owned {
             owned.withdrawn = due.is_some();
+            owned.requested = asked && !proven && owned.examining.is_none() && due.is_none();
             (owned.terminated, owned.decided) = (Some(Ending { at, grace }), true);
             owned.health.rearm(at);
             owned.unheard = owned.launcher.is_some() || owned.listener.is_some_and(|listener| listener != owned.pid);

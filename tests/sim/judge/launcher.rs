@@ -81,13 +81,20 @@ impl Judge {
     }
 
     /// The second SIGTERM: only to a gateway that has not heard of the first.
-    pub(super) fn judge_forwarding(&self, generation: Generation, pid: i32, answer: Answer<'_>) -> Result<(), Broken> {
+    pub(super) fn judge_forwarding(
+        &self,
+        at: Moment,
+        generation: Generation,
+        pid: i32,
+        answer: Answer<'_>,
+    ) -> Result<(), Broken> {
         let Some(owned) = self.owned.as_ref().filter(|owned| owned.generation == generation && !owned.gone) else {
             return must(false, "P2", "SIGTERM to a process of another gateway");
         };
         let listens = pid == owned.listener.unwrap_or(owned.pid);
-        let drains = owned.terminated.is_some() && owned.death.is_none() && !owned.killed;
-        let is_due = is_served(answer) && owned.unheard;
+        // The lease may end the drain, and the search for what its launcher has left, in the same step.
+        let drains = owned.terminated.is_some() && owned.death.is_none_or(|(_, died)| died == at) && !owned.killed;
+        let is_due = is_served(answer, owned.listener) && owned.unheard;
         must(listens && drains && is_due, "P2", "a second SIGTERM without need")
     }
 
@@ -99,7 +106,7 @@ impl Judge {
         else {
             return Ok(());
         };
-        let is_its_own = !matches!(sighting.owner, Owner::Other(_));
+        let is_its_own = answers_itself(sighting, owned.listener);
         let is_known = is_its_own
             && !matches!(
                 sighting.verdict,
@@ -108,13 +115,25 @@ impl Judge {
         owned.unheard &= !is_known;
         let told = |effect: &Effect| matches!(effect, Effect::TerminateListener { .. } | Effect::Confirm { .. });
         let is_told = turn.fx.iter().any(told);
-        must(is_told || !is_served(answer), "P3", "a gateway whose launcher was stopped does not hear of it")
+        must(
+            is_told || !is_served(answer, owned.listener),
+            "P3",
+            "a gateway whose launcher was stopped does not hear of it",
+        )
     }
 }
 
-fn is_served(answer: Answer<'_>) -> bool {
-    let serves = |sighting: &Observation| {
-        matches!(sighting.verdict, Verdict::Gateway(_)) && !matches!(sighting.owner, Owner::Other(_))
-    };
+/// Not for a stranger, nor for a successor.
+fn answers_itself(sighting: &Observation, listener: Option<i32>) -> bool {
+    match &sighting.owner {
+        Owner::Other(_) => false,
+        Owner::Ours(holder) => listener.is_none_or(|listener| listener == holder.pid),
+        Owner::Unseen | Owner::Hidden { .. } => true,
+    }
+}
+
+fn is_served(answer: Answer<'_>, listener: Option<i32>) -> bool {
+    let serves =
+        |sighting: &Observation| matches!(sighting.verdict, Verdict::Gateway(_)) && answers_itself(sighting, listener);
     answer.is_some_and(|(_, sighting)| serves(sighting))
 }

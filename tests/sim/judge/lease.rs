@@ -316,8 +316,8 @@ impl Judge {
         let Event::Leased { answer: LeaseAnswer::Acquired(acquired), .. } = event else { return None };
         let recovered = acquired.recovered.is_some() || acquired.trouble.is_some();
         let is_ours = matches!(self.lease.duty, Some(LeaseDuty::Adopt(_) | LeaseDuty::Look));
-        (is_ours && (recovered || self.policy.pre_start.is_some() || self.policy.post_stop.is_some()))
-            .then_some(recovered)
+        let hooks = [self.policy.pre_start, self.policy.post_stop, self.policy.repair];
+        (is_ours && (recovered || hooks.iter().any(Option::is_some))).then_some(recovered)
     }
 
     /// What the event of this step requires.

@@ -37,6 +37,8 @@ pub(super) struct Owned {
     pub(super) terminated: Option<Ending>,
     /// It was stopped because the store did not confirm the lease.
     pub(super) withdrawn: bool,
+    /// It was stopped on request.
+    pub(super) requested: bool,
     /// This step decided to stop it.
     pub(super) decided: bool,
     pub(super) killed: bool,
@@ -80,6 +82,7 @@ impl Owned {
             end_reported: false,
             terminated: None,
             withdrawn: false,
+            requested: false,
             decided: false,
             killed: false,
             escalated: false,

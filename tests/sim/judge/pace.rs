@@ -45,7 +45,7 @@ pub(crate) struct EndedRun {
     pub(crate) limited: bool,
     /// It ended while no supervisor ran.
     pub(crate) lost: bool,
-    /// It was stopped because the store did not confirm the lease, which costs nothing.
+    /// It was stopped on request, or because the store did not confirm the lease, which costs nothing.
     pub(crate) withdrawn: bool,
 }
 
@@ -213,6 +213,11 @@ impl Pace {
         }
     }
 
+    /// A gateway was found and goes on: that is the start that was asked for.
+    pub(super) fn unforce(&mut self) {
+        self.forced = Forced::No;
+    }
+
     /// Counts a spawn.
     pub(crate) fn count(&mut self, at: Moment) {
         let paid = self.paid.take().unwrap_or(at);
@@ -271,6 +276,7 @@ impl Pace {
     pub(super) fn succeed(&mut self, at: Moment) {
         self.quick.note(at, false);
         (self.pending, self.refused, self.free, self.settled) = (None, false, true, at);
+        self.forced = Forced::No;
     }
 
     /// A repair succeeded: the next start counts like any other.
@@ -401,7 +407,11 @@ impl Pace {
 
     /// Another process has the port, which explains a refusal; we stand by.
     pub(crate) fn stand_by(&mut self, at: Moment) {
-        (self.refused, self.trial, self.stood, self.forced) = (false, true, at, Forced::No);
+        // Only what is given up here makes the next start wait for its slot.
+        if self.refused || self.pending.is_some() {
+            self.stood = at;
+        }
+        (self.refused, self.trial, self.forced) = (false, true, Forced::No);
         if let Some(class) = self.pending.take().filter(|class| *class != Class::Failed) {
             self.pass(class);
         }

@@ -96,6 +96,11 @@ impl Waiting {
     pub(super) fn is_for(&self, generation: Generation) -> bool {
         self.0.is_some_and(|(waits, ..)| waits == generation)
     }
+
+    /// The next tick makes it, or another request before that.
+    fn is_due(&self, generation: Generation, at: Moment) -> bool {
+        self.0.is_some_and(|(waits, may, _)| waits == generation && may <= at)
+    }
 }
 
 /// Whether its last informative probe was good. One that another supervisor started serves most likely.
@@ -136,6 +141,9 @@ impl Judge {
         if self.is_paused() && !is_served {
             let until = self.paused_until.unwrap_or(at);
             self.waiting.hold(self.generation, until);
+            if *request == Request::RestartForced {
+                self.force_restart();
+            }
             return Ok(false);
         }
         if *request == Request::RestartForced {
@@ -153,6 +161,7 @@ impl Judge {
             ends.is_some() && ends < place(|effect| matches!(effect, Effect::Report(Report::RestartRequested { .. })));
         if is_served {
             let may = is_ended_first
+                || self.waiting.is_due(self.generation, at)
                 || present.is_none_or(|owned| {
                     self.is_stable(owned)
                         || self.has_had_its_time(at, owned)

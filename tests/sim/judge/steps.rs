@@ -1,6 +1,7 @@
 //! What a step may do and must do, and the deadline that it must leave.
 
 use super::lease::STORE_LOST;
+use super::pace::Forced;
 use super::proof::Examination;
 use super::stalls::Stalls;
 use super::{
@@ -72,7 +73,7 @@ impl Judge {
             Effect::Examine { generation, case } => self.judge_examine(turn.at, *generation, case),
             Effect::Notify(_) => Ok(()),
             Effect::Terminate { generation } => self.judge_terminate(turn.at, *generation),
-            Effect::TerminateListener { generation, pid } => self.judge_forwarding(*generation, *pid, answer),
+            Effect::TerminateListener { generation, pid } => self.judge_forwarding(turn.at, *generation, *pid, answer),
             Effect::SeekHeir { generation, listener } => self.judge_seek_heir(turn, *generation, *listener),
             Effect::KillTree { generation, grace, .. } => self.judge_kill(turn.at, *generation, *grace),
             Effect::Hook { ticket, call } => self.judge_call(turn.at, *ticket, call, answer),
@@ -272,6 +273,15 @@ impl Judge {
             Report::SupervisionPaused { period, .. } => self.judge_paused(turn, *period),
             Report::SupervisionResumed { .. } => self.judge_resumed(turn),
             Report::RestartRequested { .. } => self.judge_served(turn),
+            Report::RetryRequested { .. } => {
+                // For its lease the gateway is ended before the request is taken in.
+                let forces = matches!(turn.event, Event::Requested { request: Request::RetryForced, .. });
+                let is_ended = self.owned.as_ref().is_some_and(|owned| owned.decided);
+                if forces && is_ended && self.goal == Goal::Run {
+                    self.pace.force(Forced::Maybe);
+                }
+                Ok(())
+            }
             Report::RestartScheduled { delay, .. } => {
                 if matches!(turn.event, Event::Requested { request: Request::Restart, .. }) {
                     self.pace.quick.note(turn.at, !self.pace.ended_stable);
@@ -305,7 +315,9 @@ impl Judge {
         let stopped = self.goal >= Goal::Stop;
         let left = self.alive.iter().filter(|(_, alive)| **alive > 0).map(|(generation, _)| *generation);
         let unreported: Vec<_> = left.filter(|left| !self.reported_survivors.contains(left)).collect();
-        let reported = detached || self.searched_in_vain(at) || self.is_spawn_lost(at);
+        // One with our mark that could not be found keeps the port, and the reason names it.
+        let is_named = self.missing_pid.is_some_and(|pid| reason.contains(&format!("pid {pid} ")));
+        let reported = detached || is_named || self.searched_in_vain(at) || self.is_spawn_lost(at);
         must(reported || unreported.is_empty(), "P6", "processes are left and not reported")?;
         let ended = self.owned.as_ref().is_none_or(|owned| owned.end_reported);
         let unborn = self.is_spawn_lost(at);
@@ -503,7 +515,7 @@ impl Judge {
             (None, None) => {
                 let budget = owned.armed.saturating_add(policy.startup_timeout);
                 if owned.life.is_degraded() {
-                    owned.life.lapses(policy).map(|over| budget.max(over))
+                    owned.life.is_due(policy).map(|over| budget.max(over))
                 } else {
                     Some(budget)
                 }

@@ -65,7 +65,12 @@ impl Judge {
     }
 
     /// The search is bounded, and a stop ends it.
-    pub(super) fn judge_search(&self, turn: &Turn<'_>) -> Result<(), Broken> {
+    pub(super) fn judge_search(&mut self, turn: &Turn<'_>) -> Result<(), Broken> {
+        // In a pause the look at the port that shows that the hooks are given up waits for its end.
+        if self.clearing && self.is_paused() && *turn.event == Event::Tick && turn.at >= self.search.began + SEARCH_MAX
+        {
+            self.clearing = turn.fx.iter().any(|effect| matches!(effect, Effect::ClearHooks { .. }));
+        }
         let reads = self.goal >= Goal::Stop && self.lease.may_bring_gateway();
         if self.ends() || !self.adopting && !self.clearing && !reads {
             return Ok(());
@@ -98,6 +103,9 @@ impl Judge {
         let marked = answer.is_some_and(|(_, sighting)| matches!(sighting.owner, Owner::Ours(_)));
         let unrecorded = marked && self.left.is_none() && generation == self.generation + 1;
         must(recorded || unrecorded, "P2", "a search for a gateway that was not left")?;
+        if !recorded {
+            self.pace.unforce();
+        }
         self.generation = generation;
         self.adopting = true;
         self.search = Search { began: at, failed: false };
