@@ -63,7 +63,11 @@ impl StoreReader {
             // SQLite would wait for the other end of a FIFO.
             meta => {
                 let error = meta.err().unwrap_or_else(|| io::Error::other("it is not a regular file"));
-                return Err(StoreError::file("look for", &path, "check the permissions of its directory")(error));
+                return Err(StoreError::file(
+                    "look for",
+                    &path,
+                    "check what is there, and the permissions of its directory",
+                )(error));
             }
         }
         let basis = match filesystem::without_dependable_locks(dir) {

@@ -108,6 +108,53 @@ fn watch_shows_each_change_in_a_pipe_and_ends_by_a_signal() {
 }
 
 #[test]
+fn force_goes_past_the_wait_for_boots_and_the_pace_of_restarts_and_names_the_risk() {
+    let scene = Scene::new("exit=1@20ms; exit=1@20ms; healthy");
+    let launch = scene.launch().option("--boot-limit", "1").option("--boot-window", "60s");
+    let mut supervisor = launch.option("--stable-after", "1m").start();
+    supervisor.wait_event_with("restart.scheduled", |event| event.number("delay_ms") > 30_000);
+    let risk = "--force: with 3 unclean boots within 5 minutes";
+    Said::by(&scene, &["retry-now", "--force"]).expect(0).assert_says(&[risk, "gateway 3 was started, pid"]);
+    supervisor.wait_started();
+    Said::by(&scene, &["restart", "--force"]).expect(0).assert_says(&[risk, "gateway 4 (pid"]);
+    let merged = Verb::start(&scene, &["restart"]);
+    merged.wait_line("the merged restart", |line| line.starts_with("restart merged; at "));
+    let line = wait_sentence(&scene, "a requested restart comes at ");
+    assert_says(&line, &["up for ", "; now: `openclaw-supervise restart --force`"]);
+    Said::by(&scene, &["restart", "--force"]).expect(0).assert_says(&["gateway 5 (pid"]);
+    merged.end().expect(0).assert_says(&["gateway 5 (pid"]);
+    end(&mut supervisor);
+}
+
+#[test]
+fn a_pause_keeps_a_hung_gateway_and_ends_on_request_or_by_itself() {
+    let scene = Scene::new("healthy");
+    let mut supervisor = scene.launch().option("--probe-timeout", "100ms").start();
+    let gateway = supervisor.wait_started();
+    let paused = Said::by(&scene, &["pause", "--for", "1h", "--reason", "gdb"]).expect(0);
+    paused.assert_says(&["paused until ", &format!("gateway 1 (pid {}) goes on", gateway.pid)]);
+    gateway.signal(Signal::SIGSTOP);
+    let ask = || Said::by(&scene, &["status", "--json", "--probe-timeout", "50ms"]).expect(4).json();
+    let ms = |value: &serde_json::Value| openclaw_supervise::host::clock::wall_ms_of(value.as_str()?);
+    // Twice --hang-after.
+    let is_long = |told: &serde_json::Value| Some(ms(&told["at"])? - ms(&told["last"]["unhealthy_since"])? > 1200);
+    let look = || Some(ask()).filter(|told| is_long(told) == Some(true));
+    let told = wait_for("a long silence", PATIENCE, || supervisor.story(), look);
+    assert_eq!(told["paused"]["reason"], "gdb", "{told:#}");
+    assert_eq!(supervisor.count("gateway.hung"), 0, "{}", supervisor.story());
+    Said::by(&scene, &["resume"]).expect(0).assert_says(&["resumed: gateway 1 (pid"]);
+    supervisor.wait_event("supervision.resumed");
+    supervisor.wait_event("gateway.hung");
+    let second = supervisor.wait_started();
+    Said::by(&scene, &["resume"]).expect(0).assert_says(&["the supervision was not paused"]);
+    Said::by(&scene, &["pause", "--for", "1s"]).expect(0);
+    second.kill();
+    supervisor.wait_event("supervision.resumed");
+    supervisor.wait_event_with("gateway.started", |event| event.number("generation") == 3);
+    end(&mut supervisor);
+}
+
+#[test]
 fn a_restart_of_nothing_in_a_pause_is_answered_at_once_with_what_ends_the_pause() {
     let scene = Scene::new("healthy");
     let mut supervisor = scene.launch().start();

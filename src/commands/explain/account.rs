@@ -208,10 +208,13 @@ fn of_supervisor(entries: &[Entry], position: usize) -> Account {
         "the supervisor ended, and no gateway of it had ended before"
     };
     let request = entries[..position].iter().rev().find(|entry| REQUESTS.contains(&entry.name.as_str()));
+    let has_one =
+        entries[..position].iter().any(|entry| matches!(entry.name.as_str(), "gateway.spawned" | "gateway.adopted"));
+    let did = if has_one { "ended, and its gateway did not" } else { "started no gateway" };
     Account {
         generation: None,
         at_ms: decision.at_ms,
-        decision: format!("the supervisor started no gateway: {}", decision.sentence()),
+        decision: format!("the supervisor {did}: {}", decision.sentence()),
         rule: rule.to_owned(),
         inputs: inputs.into_iter().filter_map(|(name, why)| Some((name, why?))).collect(),
         asked_by: request.and_then(asker),

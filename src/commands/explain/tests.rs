@@ -251,6 +251,18 @@ fn what_cannot_be_explained_is_told_in_one_line() {
 }
 
 #[test]
+fn a_supervisor_that_left_its_gateway_started_one() {
+    let mut rows = begin();
+    let members = json!({"exit_code": 0, "reason": "left as asked by SIGQUIT from pid 1 (init)"});
+    rows.push((9, "supervisor.stopped", "info", "exit code 0: left as asked by SIGQUIT from pid 1 (init)", members));
+    let account = Account::of(&record(&rows), &DecisionSubject::Last).unwrap();
+    assert_eq!(account.generation, None);
+    let expected =
+        "the supervisor ended, and its gateway did not: exit code 0: left as asked by SIGQUIT from pid 1 (init)";
+    assert_eq!(account.decision, expected);
+}
+
+#[test]
 fn a_record_of_an_earlier_version_is_explained_from_its_members() {
     let mut entries = hung();
     for entry in &mut entries {

@@ -164,8 +164,10 @@ impl Wording<'_> {
             let detail = shown.probe.as_ref().map(|probe| probe.detail.as_str()).unwrap_or_default();
             return (Urgency::Warning, format!("{up} for its supervisor, but not for this probe: {detail}{restarted}"));
         }
-        let planned = (shown.next.action.as_deref() == Some("restart the gateway"))
-            .then(|| format!("; a requested restart comes {}: {}", self.due().unwrap_or_default(), self.why()));
+        let planned = (shown.next.action.as_deref() == Some("restart the gateway")).then(|| {
+            let now = shown.command("restart --force");
+            format!("; a requested restart comes {}: {}; now: {now}", self.due().unwrap_or_default(), self.why())
+        });
         let severity = if shown.failing.is_empty() { Urgency::Info } else { Urgency::Warning };
         (severity, format!("{up}{}{restarted}{}", self.failing(), planned.unwrap_or_default()))
     }
@@ -365,7 +367,8 @@ impl Wording<'_> {
         if shown.health == Health::Healthy {
             let pid = shown.probe.as_ref().and_then(|probe| probe.pid);
             let text = format!(
-                "a gateway that this program did not start answers{}; no supervisor runs for this store",
+                "a gateway that this program did not start answers{}; no supervisor runs for this store; to have one \
+                 supervised, stop that one first, then {start}",
                 around(" (pid ", pid, ")")
             );
             return (Urgency::Warning, text);
