@@ -1,6 +1,6 @@
 //! What a command waits for: one line of its own on a terminal, redrawn every second. In a pipe there is none.
 
-use super::terminal::{Terminal, printable, span};
+use super::terminal::{Terminal, columns_of, fitting, printable, span};
 use crate::core::report::human;
 use crate::host::clock;
 use crate::host::control::{Connection, StatusReply};
@@ -117,7 +117,7 @@ struct RedrawnLine<W: Write> {
     out: W,
     /// In columns.
     width: usize,
-    /// How many characters stand on it.
+    /// How many columns of it are in use.
     shown: usize,
 }
 
@@ -125,8 +125,9 @@ impl<W: Write> RedrawnLine<W> {
     /// A terminal that is gone gets no progress, and the command still gets its outcome.
     fn draw(&mut self, text: &str) {
         // A character in the last column would wrap.
-        let text: String = printable(text).chars().take(self.width.saturating_sub(1)).collect();
-        let length = text.chars().count();
+        let text = printable(text);
+        let text = &text[..fitting(&text, self.width.saturating_sub(1))];
+        let length = columns_of(text);
         let rest = self.shown.saturating_sub(length);
         self.shown = length;
         write!(self.out, "\r{text}{:rest$}\r", "").and_then(|()| self.out.flush()).ok();
@@ -200,7 +201,9 @@ mod tests {
         let mut line = RedrawnLine { out: &mut out, width: 8, shown: 0 };
         line.draw("one two three");
         line.draw("a\x1bb");
+        line.draw("日本語日本語");
         drop(line);
-        assert_eq!(String::from_utf8(out).unwrap(), "\rone two\r\ra b    \r\r   \r");
+        let drawn = "\rone two\r\ra b    \r\r日本語\r\r      \r";
+        assert_eq!(String::from_utf8(out).unwrap(), drawn);
     }
 }

@@ -255,13 +255,15 @@ pub fn printable(text: &str) -> String {
     text.replace(is_unprintable, " ")
 }
 
-/// How many columns it takes; an East Asian wide character takes two (UAX #11).
-fn columns_of(text: &str) -> usize {
+/// How many columns a text takes; an East Asian wide character takes two (UAX #11).
+#[must_use]
+pub fn columns_of(text: &str) -> usize {
     text.chars().filter_map(UnicodeWidthChar::width).sum()
 }
 
 /// The bytes of the longest beginning that takes at most `room` columns.
-fn fitting(text: &str, room: usize) -> usize {
+#[must_use]
+pub fn fitting(text: &str, room: usize) -> usize {
     let mut used = 0;
     let too_wide = text.char_indices().find(|(_, letter)| {
         used += letter.width().unwrap_or_default();

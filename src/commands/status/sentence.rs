@@ -128,7 +128,7 @@ impl Wording<'_> {
 
     fn failing(&self) -> String {
         let check = |name: &str, is_channel| {
-            if is_channel { format!("channel {name} is not connected") } else { format!("{name} is not ready") }
+            if is_channel { format!("channel {name} is not connected") } else { format!("not ready: {name}") }
         };
         let failing: Vec<_> =
             self.shown.failing.iter().map(|failing| check(&failing.name, failing.is_channel)).collect();
@@ -418,7 +418,12 @@ impl Wording<'_> {
                     format!("down since {since}: gave up (exit 69){why}; last: {ended}; fix it, then {start}"),
                 )
             }
-            code => (Urgency::Error, format!("down since {since}: {} (exit {code}); then {start}", first_part(reason))),
+            code => {
+                let reason = first_part(reason);
+                // A reason with an advice says what to do.
+                let fix = if reason.contains("; ") { "" } else { "fix it, " };
+                (Urgency::Error, format!("down since {since}: {reason} (exit {code}); {fix}then {start}"))
+            }
         }
     }
 }

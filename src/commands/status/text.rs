@@ -7,6 +7,7 @@ use super::shown::{
     Elsewhere, FoundShown, Health, LastGateway, LastSupervisor, ProbeShown, Shown, StandbyShown, UnitShown, Urgency,
     View,
 };
+use crate::cli::shell_word;
 use crate::commands::terminal::{Style, Terminal};
 use crate::core::report::human;
 use crate::host::control::{LeaseReply, NextReply, RestartsReply, SupervisorReply};
@@ -88,8 +89,8 @@ fn store_text(shown: &Shown) -> String {
 }
 
 fn found_text(one: &FoundShown) -> String {
-    let store = around("; status --store-dir ", one.store_dir.as_ref(), "");
-    let store = if store.is_empty() { "; its settings cannot be read from here".to_owned() } else { store };
+    let look = |dir: &String| format!("; `openclaw-supervise status --store-dir {}`", shell_word(dir.as_ref()));
+    let store = one.store_dir.as_ref().map_or_else(|| "; its settings cannot be read from here".to_owned(), look);
     format!("{}{}{}{store}", one.name, around(" (", one.manager.as_ref(), ")"), around(": ", one.sentence.as_ref(), ""))
 }
 
