@@ -189,7 +189,9 @@ impl App {
             Effect::SeekHeir { generation, listener } => self.shell.seek_heir(generation, listener),
             Effect::Terminate { generation } => self.shell.terminate(generation),
             Effect::TerminateListener { generation, pid } => self.shell.terminate_listener(generation, pid),
-            Effect::KillTree { generation, grace, strays } => self.shell.kill_tree(generation, grace, strays),
+            Effect::KillTree { generation, grace, strays, installers } => {
+                self.shell.kill_tree(generation, grace, strays, installers);
+            }
             Effect::Hook { ticket, call } => self.shell.hook(ticket, call),
             Effect::EndHook { ticket } => self.own.extend(self.shell.end_hook(ticket)),
             Effect::KillHook { ticket } => self.own.extend(self.shell.kill_hook(ticket)),

@@ -11,6 +11,7 @@ use serde_json::Value;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
+use support::process::Process;
 use support::supervisor::{Launch, Said, Supervisor};
 use support::{PATIENCE, Scene, let_pass, wait_for};
 
@@ -245,15 +246,20 @@ fn a_pre_start_hook_is_called_once_the_update_is_over_and_not_before() {
     assert_eq!((calls(), spent(&scene)), (2, 1.into()), "{}", supervisor.story());
 }
 
-/// A launcher of the package that starts `installer`, a script of the shell, beside the first gateway. The script is named as npm's.
+/// A launcher of the package that starts `installer`, a script of the shell, and a `sleep` beside the first gateway. The script is
+/// named as npm's.
 fn launch_beside<'a>(package: &Package<'a>, name: &str, installer: &str) -> Launch<'a> {
     let (root, modules) = (package.scene.root(), package.modules.display());
     let file = root.join(name);
-    let script = format!("cd '{}'; modules='{modules}'\n{installer}\n", root.display());
+    let script =
+        format!("cd '{}'; modules='{modules}'\nuntil [ -e up ]; do sleep 0.02; done\n{installer}\n", root.display());
     fs::write(&file, script).expect("a file can be made");
     let launcher = root.join("launcher");
-    let begin =
-        format!("[ -e '{0}/once' ] || {{ : > '{0}/once'; sh '{1}' install & }}", root.display(), file.display());
+    let begin = format!(
+        "[ -e '{0}/once' ] || {{ : > '{0}/once'; sh '{1}' install & sleep 613 & }}",
+        root.display(),
+        file.display()
+    );
     fs::write(&launcher, format!("{begin}\nexec \"$@\"\n")).expect("a file can be made");
     package.launch_by(&[
         "sh",
@@ -262,27 +268,69 @@ fn launch_beside<'a>(package: &Package<'a>, name: &str, installer: &str) -> Laun
     ])
 }
 
-/// Kills the first gateway once the file `begun` is there, and returns what was told of its tree.
-fn crash_while_installing(scene: &Scene, supervisor: &mut Supervisor) -> String {
+/// Returns the first gateway once the installer has made the file `begun`.
+fn wait_installing(scene: &Scene, supervisor: &mut Supervisor) -> Process {
     let gateway = supervisor.wait_started();
+    fs::write(scene.root().join("up"), "").expect("a file can be made");
     wait_for("the installer", PATIENCE, || supervisor.story(), || scene.root().join("begun").exists().then_some(()));
-    gateway.kill();
-    supervisor.wait_event("tree.killed").value()["commands"][0].as_str().unwrap_or_default().to_owned()
+    gateway
 }
 
-const CUT_SHORT: &str = "(an installation that was cut short: run it again)";
+/// Kills the first gateway while the installer is at work. All but the installer is killed.
+fn crash_while_installing(scene: &Scene, supervisor: &mut Supervisor) {
+    let gateway = wait_installing(scene, supervisor);
+    gateway.kill();
+    let killed = supervisor.wait_event("tree.killed").value()["commands"].to_string();
+    assert!(killed.contains("sleep 613") && !killed.contains("install"), "{}", supervisor.story());
+    supervisor.wait_event("installer.awaited");
+}
+
+/// What is told of the installer once its time is over.
+fn wait_cut_short(supervisor: &mut Supervisor) -> String {
+    let told = supervisor.wait_event("installer.killed").value()["commands"][0].as_str().unwrap_or_default().to_owned();
+    assert!(supervisor.story().contains(&format!("killed half-way; run it again: {told}")), "{}", supervisor.story());
+    told
+}
+
+/// npm's order, in `seconds`.
+fn update(seconds: u32) -> String {
+    format!(
+        "mv \"$modules/openclaw\" \"$modules/.openclaw-Ab3xYz09\"; mkdir \"$modules/openclaw\"; : > begun; sleep {seconds}
+        cp \"$modules/.openclaw-Ab3xYz09/openclaw.mjs\" \"$modules/openclaw\"
+        echo '{{\"version\":\"2\"}}' > \"$modules/openclaw/package.json\"; rm -r \"$modules/.openclaw-Ab3xYz09\"; : > finished"
+    )
+}
+
+#[test]
+fn an_installer_that_a_crashed_gateway_leaves_is_let_finish_before_the_next_start() {
+    let scene = Scene::new("healthy");
+    let package = Package::install(&scene);
+    let mut supervisor = launch_beside(&package, "npm-cli.js", &update(3)).start();
+    crash_while_installing(&scene, &mut supervisor);
+    let status = Said::by(&scene, &["status"]).out;
+    assert!(status.contains("npm-cli.js install"), "{status}");
+    assert!(!scene.root().join("finished").exists(), "{}", supervisor.story());
+    supervisor.wait_started();
+    assert!(scene.root().join("finished").exists(), "{}", supervisor.story());
+    let told = (supervisor.count("installer.killed"), supervisor.count("gateway.spawn_failed"), spent(&scene));
+    assert_eq!((scene.diary().starts().len(), told), (2, (0, 0, 1.into())), "{}", supervisor.story());
+}
 
 #[test]
 fn what_a_killed_installer_has_left_is_no_update_and_it_is_named() {
     let scene = Scene::new("healthy");
     let package = Package::install(&scene);
     let installer = "trap '' TERM; mkdir \"$modules/.openclaw-Ab3xYz09\"; : > begun; while :; do sleep 0.1; done";
-    let mut supervisor = launch_beside(&package, "npm-cli.js", installer).start();
-    let named = crash_while_installing(&scene, &mut supervisor);
-    assert!(named.contains("npm-cli.js install") && named.ends_with(CUT_SHORT), "{}", supervisor.story());
+    let mut supervisor = launch_beside(&package, "npm-cli.js", installer).option("--update-timeout", "1s").start();
+    crash_while_installing(&scene, &mut supervisor);
+    assert!(wait_cut_short(&mut supervisor).contains("npm-cli.js install"), "{}", supervisor.story());
     supervisor.wait_started();
     assert!(package.retired().exists());
     assert_eq!((supervisor.count("gateway.spawn_failed"), spent(&scene)), (0, 1.into()), "{}", supervisor.story());
+    for words in [["status"].as_slice(), &["explain", "last"]] {
+        let said = Said::by(&scene, words).out;
+        assert!(said.contains("run it again: ") && said.contains("npm-cli.js install"), "{said}");
+    }
 }
 
 #[test]
@@ -290,10 +338,27 @@ fn an_installer_without_a_telling_command_line_is_known_by_the_file_that_it_writ
     let scene = Scene::new("healthy");
     let package = Package::install(&scene);
     let installer = "exec 9> \"$modules/openclaw/part\"; : > begun; while :; do sleep 0.1; done";
-    let mut supervisor = launch_beside(&package, "worker", installer).start();
-    let named = crash_while_installing(&scene, &mut supervisor);
-    assert!(named.ends_with(CUT_SHORT), "{}", supervisor.story());
+    let mut supervisor = launch_beside(&package, "worker", installer).option("--update-timeout", "1s").start();
+    crash_while_installing(&scene, &mut supervisor);
+    assert!(wait_cut_short(&mut supervisor).contains("worker"), "{}", supervisor.story());
     supervisor.wait_started();
+}
+
+#[test]
+fn a_stop_ends_an_installer_and_names_it_whether_its_gateway_lives_or_not() {
+    for is_alive in [true, false] {
+        let scene = Scene::new("healthy");
+        let package = Package::install(&scene);
+        let mut supervisor = launch_beside(&package, "npm-cli.js", &update(600)).start();
+        if is_alive {
+            wait_installing(&scene, &mut supervisor);
+        } else {
+            crash_while_installing(&scene, &mut supervisor);
+        }
+        supervisor.signal(nix::sys::signal::Signal::SIGTERM);
+        supervisor.expect_exit(0);
+        assert!(wait_cut_short(&mut supervisor).contains("npm-cli.js install"), "{}", supervisor.story());
+    }
 }
 
 #[test]
@@ -304,9 +369,9 @@ fn an_installer_has_time_to_roll_back_after_a_crash() {
     let installer = "trap 'sleep 2; rm -r \"$modules/openclaw\"; mv \"$modules/.openclaw-Ab3xYz09\" \"$modules/openclaw\"; exit' TERM
         mv \"$modules/openclaw\" \"$modules/.openclaw-Ab3xYz09\"; mkdir \"$modules/openclaw\"; : > begun
         while :; do sleep 0.1; done";
-    let mut supervisor = launch_beside(&package, "npm-cli.js", installer).start();
-    let named = crash_while_installing(&scene, &mut supervisor);
-    assert!(named.contains("npm-cli.js install") && named.ends_with(CUT_SHORT), "{}", supervisor.story());
+    let mut supervisor = launch_beside(&package, "npm-cli.js", installer).option("--update-timeout", "1s").start();
+    crash_while_installing(&scene, &mut supervisor);
+    assert!(wait_cut_short(&mut supervisor).contains("npm-cli.js install"), "{}", supervisor.story());
     assert!(!package.retired().exists() && package.folder().join("package.json").exists(), "{}", supervisor.story());
     supervisor.wait_started();
     assert_eq!(supervisor.count("gateway.spawn_failed"), 0, "{}", supervisor.story());

@@ -198,6 +198,12 @@ fn ends() -> Vec<Report> {
         Report::GatewayUnseen { generation: 3, pid: 42 },
         Report::TreeKilled { generation: 3, end: Box::new(killed) },
         Report::TreeKilled { generation: 3, end: Box::new(left) },
+        Report::InstallerAwaited {
+            generation: 3,
+            installers: vec![text("44 npm install -g openclaw")],
+            within: SECOND * 600,
+        },
+        Report::InstallerKilled { generation: 3, commands: vec![text("npm install -g openclaw")] },
         Report::StraysLeft { generation: 3, strays: vec![text("42 tmux (tmux.service)"), text("43 sh")] },
         Report::HandoffAccepted { generation: 3, reason: text("REASON") },
         Report::HandoffMissing { generation: 3 },

@@ -187,7 +187,7 @@ fn every_option_arrives_in_the_settings() {
                  --restart-window 8s --backoff-max 9s --stable-after 10s --boot-limit 11 --boot-window 12s \
                  --conflict-timeout 13s --conflict-exit-code 14 --on-conflict standby --lease heartbeat --on-store-lost keep \
                  --log-format text --log-level trace --pre-start before --pre-start-timeout 15s --post-stop after \
-                 --post-stop-timeout 16s --memory-max 2G --max-heap 3G --repair doctor --kill-strays --log-file l --termination-log m";
+                 --post-stop-timeout 16s --memory-max 2G --max-heap 3G --repair doctor --kill-strays --update-timeout 17s --log-file l --termination-log m";
     let settings = home.run(&words.split_whitespace().collect::<Vec<_>>(), &[]);
     let seconds = Duration::from_secs;
     assert_eq!(
@@ -209,6 +209,7 @@ fn every_option_arrives_in_the_settings() {
             post_stop: Some(seconds(16)),
             repair: Some(Duration::from_mins(5)),
             handoff: true,
+            update_timeout: seconds(17),
             kill_strays: true,
             measures_tree: false,
             memory_max_kb: Some(2_097_152),
@@ -885,6 +886,7 @@ fn zero_is_refused_where_it_makes_no_sense() {
         ("--stop-timeout", true),
         ("--hung-stop-timeout", true),
         ("--conflict-timeout", true),
+        ("--update-timeout", true),
     ] {
         assert_eq!(home.read(&[flag, "0s"], &[]).is_ok(), allowed, "{flag}");
     }

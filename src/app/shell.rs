@@ -15,8 +15,8 @@ use super::diagnostics::Diagnostics;
 use super::input::{Entrance, Input};
 use crate::core::event::Remains;
 use crate::core::{
-    Call, Contested, Event, Fact, Generation, HangContext, Hook, HookEnd, LeaseAnswer, LeaseRequest, LeftRecord, Moved,
-    Observation, Owner, ProbeScope, SpawnFailure,
+    Call, Contested, Event, Fact, Generation, HangContext, Hook, HookEnd, Installers, LeaseAnswer, LeaseRequest,
+    LeftRecord, Moved, Observation, Owner, ProbeScope, SpawnFailure,
 };
 use crate::gateway::adopt::Found;
 use crate::gateway::handoff::Handoff;
@@ -38,6 +38,7 @@ use preparation::{Preparation, Site, Start};
 use records::Records;
 use std::ffi::OsString;
 use std::io;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc::Sender;
@@ -497,13 +498,14 @@ impl Shell {
         Some(Event::HeirSought { generation, pid })
     }
 
-    pub(super) fn kill_tree(&mut self, generation: Generation, grace: Duration, strays: bool) {
+    pub(super) fn kill_tree(&mut self, generation: Generation, grace: Duration, strays: bool, installers: Installers) {
         if let Some(gateway) = self.gateway.as_ref().filter(|gateway| gateway.generation() == generation) {
             let begun = clock::now();
             // A gateway that was told to end may be our last: no later search would find its strays.
             let sweep = if gateway.was_terminated() { Sweep::Now } else { Sweep::Later };
             let elapsed = move || clock::now().saturating_sub(begun);
-            let kill = Kill { sweep, grace, strays };
+            let package = self.openclaw.as_ref().and_then(Openclaw::package).map(Path::to_owned);
+            let kill = Kill { sweep, grace, strays, installers, package };
             self.killing = Some(gateway.kill_tree(kill, elapsed, &self.inputs));
         }
     }

@@ -106,6 +106,9 @@ pub struct Options {
     /// Repair a configuration that the gateway rejects (exit 78), once: doctor = run 'openclaw doctor --fix --yes --non-interactive', which may change its config and state [default: off] [env: OPENCLAW_SUPERVISE_REPAIR]
     #[arg(long, value_name = "off|doctor", hide_possible_values = true, help_heading = "Restart")]
     pub repair: Option<RepairMode>,
+    /// Wait this long for an update of OpenClaw before a start, also for an installer that a dead gateway has left [default: 10m] [env: OPENCLAW_SUPERVISE_UPDATE_TIMEOUT]
+    #[arg(long, value_name = "DURATION", value_parser = duration, help_heading = "Restart")]
+    pub update_timeout: Option<Duration>,
 
     /// Run this shell command before each start of the gateway; if it fails, do not start [default: none] [env: OPENCLAW_SUPERVISE_PRE_START]
     #[arg(long, value_name = "CMD", value_parser = not_blank(), help_heading = "Hooks")]

@@ -28,6 +28,19 @@ pub enum LeaseRequest {
     Peek,
 }
 
+/// What a kill of a tree does with the package managers in it that install something: one that is killed leaves half an
+/// installation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Installers {
+    /// Those that replace OpenClaw's package are left with all that they started, and named in `TreeGone`. The others are asked
+    /// to roll back.
+    Finish,
+    /// They get several times the grace of the others to end by SIGTERM: npm rolls back then.
+    RollBack,
+    /// They are killed as the others are.
+    AsOthers,
+}
+
 /// How the supervisor ends.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Outcome {
@@ -157,6 +170,8 @@ pub enum Effect {
         /// Whether processes that bear its id and were created outside its tree, or have a systemd unit of their own, are killed
         /// as well.
         strays: bool,
+        /// What becomes of the installers in it.
+        installers: Installers,
     },
     /// Call a hook, then send `HookEnded` with the same ticket once nothing of it is left.
     Hook {

@@ -147,6 +147,12 @@ pub struct TreeEnd {
     pub found_by: Vec<(Layer, u32)>,
     /// `pid command` of the survivors, and what the kernel says they wait for.
     pub left: Vec<String>,
+    /// `pid command` of the installers of OpenClaw's package that were left to finish: the tree is not gone before they are.
+    #[serde(default)]
+    pub installing: Vec<String>,
+    /// The command lines of the first few installers that were ended half-way.
+    #[serde(default)]
+    pub cut_short: Vec<String>,
     /// `pid command (unit)` of the first few processes that bear the id, or descend from a member, and were not killed: they
     /// were created outside, or have a systemd unit of their own.
     pub strays: Vec<String>,

@@ -126,6 +126,8 @@ faults! {
     FatalSignalRetried,
     StreakForgotten,
     UpdateCounted,
+    InstallerKilled,
+    InstallerWaitedForEver,
     StoppingOwnerIsConflict,
     StoppingOwnerWaitedForEver,
     LauncherExitIsGatewayExit,

@@ -41,7 +41,7 @@ mod units;
 pub mod usage;
 
 pub use conclusion::{Conclusion, Condition, IncidentCause};
-pub use effect::{Effect, LeaseRequest, Outcome, ProbeScope};
+pub use effect::{Effect, Installers, LeaseRequest, Outcome, ProbeScope};
 pub use endpoint::{Endpoint, MoveReason, Moved};
 pub use event::{
     Acquired, Contested, Event, Fingerprint, Layer, LeaseAnswer, OwnerPlan, Recovered, Remains, Request, Requester,

@@ -60,6 +60,8 @@ pub struct Policy {
     pub repair: Option<Duration>,
     /// Whether the gateway's command line can be asked about its exits at all.
     pub handoff: bool,
+    /// How long an update of OpenClaw is waited for, and an installer that its gateway has left with it.
+    pub update_timeout: Duration,
     /// Whether processes that bear a gateway's id and were created outside its tree are killed with it.
     pub kill_strays: bool,
     /// How much memory the gateway's tree may have resident, in KiB; none if that is no concern.
@@ -107,6 +109,8 @@ impl Default for Policy {
             post_stop: None,
             repair: None,
             handoff: true,
+            // npm needs 43 s on two cores, and several minutes on a small board; a broken package is found in any case.
+            update_timeout: Duration::from_mins(10),
             kill_strays: false,
             memory_max_kb: None,
             measures_tree: false,

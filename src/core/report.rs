@@ -362,6 +362,20 @@ reports! {
         ],
         end.to_string();
 
+    InstallerAwaited { generation: Generation, installers: Vec<String>, within: Duration } =>
+        "installer.awaited", Info, [generation, installers, within_ms = within],
+        format!(
+            "gateway {generation} has ended; what installs OpenClaw in its tree may take up to {} more, and the next start waits \
+             for it: {}",
+            human(*within), installers.join("; ")
+        );
+    InstallerKilled { generation: Generation, commands: Vec<String> } =>
+        "installer.killed", Warning, [generation, commands],
+        format!(
+            "an installation in the tree of gateway {generation} was killed half-way; run it again: {}",
+            commands.join("; ")
+        );
+
     StraysLeft { generation: Generation, strays: Vec<String> } =>
         "tree.strays_left", Info, [generation, strays],
         format!(

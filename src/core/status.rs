@@ -39,6 +39,8 @@ pub struct Status {
     pub output: Option<String>,
     /// Processes that bear an earlier gateway's id and were left, as `pid command (unit)`.
     pub strays: Vec<String>,
+    /// The installations that the end of the last gateway has cut short.
+    pub cut_short: Vec<String>,
     /// In how long a requested restart comes that waits, if one does.
     pub restart_waits: Option<Duration>,
     /// In how long a restart that is requested now would be served at the latest, and why not at once.
@@ -180,6 +182,7 @@ mod tests {
             stop_timeout: Duration::from_secs(328),
             output: None,
             strays: Vec::new(),
+            cut_short: Vec::new(),
             restart_waits: None,
             restart_paced: None,
             paused: None,

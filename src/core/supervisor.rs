@@ -32,6 +32,7 @@ mod exits;
 mod fence;
 mod health;
 mod hooks;
+mod installer;
 mod launcher;
 mod lease;
 mod notify;
@@ -144,6 +145,8 @@ pub struct Supervisor {
     output: Option<String>,
     /// Processes that the last kill of a tree left.
     strays: Vec<String>,
+    /// The installations that the last kill of a tree has cut short.
+    cut_short: Vec<String>,
     /// What the service manager was told last.
     notice: Option<Notice>,
     /// The gateway that it was last told to be ready.
@@ -188,6 +191,7 @@ impl Supervisor {
             repair: Repair::Untried,
             output: None,
             strays: Vec::new(),
+            cut_short: Vec::new(),
             notice: None,
             readied: None,
         }

@@ -1,7 +1,8 @@
 //! Recognises a program that installs packages: one that is killed leaves half an installation.
 
 use crate::platform::{clock, proc};
-use std::path::Path;
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -17,10 +18,11 @@ const CACHES: [&str; 3] = [".cache", ".vite", ".vite-temp"];
 /// When a kill of a tree last cut one short, as the time since 1970.
 static LAST_CUT: Mutex<Option<Duration>> = Mutex::new(None);
 
-/// Whether this command line, as it is shown, is an installer at work. Some set their title to the command that was typed.
-pub(super) fn is_installer(command: &str) -> bool {
+/// The package manager that this command line, as it is shown, runs, and what it is to do: its words but options and their paths.
+/// Some set their title to the command that was typed.
+fn manager(command: &str) -> Option<(&str, impl Iterator<Item = &str>)> {
     let mut words = command.split_whitespace();
-    let Some(mut program) = words.next().map(name) else { return false };
+    let mut program = name(words.next()?);
     if is_runtime(program) {
         let mut rest = words.clone();
         if let Some(script) = rest.by_ref().find(|word| !word.starts_with('-') && !is_value(word)).map(name)
@@ -29,19 +31,59 @@ pub(super) fn is_installer(command: &str) -> bool {
             (program, words) = (script, rest);
         }
     }
-    if !is_manager(program) {
-        return false;
-    }
     // `--prefix /opt install`
-    let mut rest = words.filter(|word| !word.starts_with('-') && !word.starts_with(['/', '.', '~']));
-    match (stem(program), rest.next()) {
+    let rest = words.filter(|word| !word.starts_with('-') && !word.starts_with(['/', '.', '~']));
+    is_manager(program).then(|| (stem(program), rest))
+}
+
+/// Whether this command line is an installer at work.
+pub(super) fn is_installer(command: &str) -> bool {
+    let Some((manager, mut words)) = manager(command) else { return false };
+    match (manager, words.next()) {
         ("openclaw", Some("update" | "upgrade")) => true,
-        ("openclaw", Some("plugins" | "skills")) => matches!(rest.next(), Some("install" | "update")),
+        ("openclaw", Some("plugins" | "skills")) => matches!(words.next(), Some("install" | "update")),
         ("openclaw", _) => false,
         (_, Some(verb)) => VERBS.contains(&verb),
         // `yarn` alone installs.
         (manager, None) => manager == "yarn",
     }
+}
+
+/// Whether this process replaces OpenClaw's package, in the folder `package`: it is an installer that names it or works there, or
+/// it has a file of it open for writing.
+pub(super) fn replaces_openclaw(pid: i32, command: &str, package: Option<&Path>) -> bool {
+    let is_installer = is_installer(command);
+    if is_installer && names_openclaw(command) {
+        return true;
+    }
+    let Some((package, modules)) = package.and_then(|package| Some((package, package.parent()?))) else { return false };
+    let works_there = |place: PathBuf| {
+        place.starts_with(package) || modules.ends_with("node_modules") && modules.parent() == Some(place.as_path())
+    };
+    is_installer && proc::working_directory_of(pid).is_some_and(works_there)
+        || proc::written_files_of(pid).iter().any(|file| is_in_package(file) && is_of(package, file))
+}
+
+/// Whether an installer with this command line is to install OpenClaw itself.
+fn names_openclaw(command: &str) -> bool {
+    let Some((manager, mut words)) = manager(command) else { return false };
+    if manager == "openclaw" {
+        return matches!(words.next(), Some("update" | "upgrade"));
+    }
+    // npm pack names an archive so: `openclaw-2026.8.1.tgz`.
+    let is_archive = |word: &str| {
+        let version = name(word).strip_prefix("openclaw-").and_then(|rest| rest.strip_suffix(".tgz"));
+        version.is_some_and(|version| version.starts_with(|c: char| c.is_ascii_digit()))
+    };
+    words.any(|word| word == "openclaw" || word.starts_with("openclaw@")) || command.split_whitespace().any(is_archive)
+}
+
+/// Whether this is a file of the package, or of what npm unpacks or retires beside it: `.NAME-HASH`.
+fn is_of(package: &Path, file: &Path) -> bool {
+    let Some((modules, name)) = package.parent().zip(package.file_name().and_then(OsStr::to_str)) else { return false };
+    let first = file.strip_prefix(modules).ok().and_then(|rest| rest.iter().next()).and_then(OsStr::to_str);
+    let hash = |first: &str| first.strip_prefix('.')?.strip_prefix(name)?.strip_prefix('-').map(str::len);
+    first.is_some_and(|first| first == name || hash(first).is_some())
 }
 
 fn name(word: &str) -> &str {
@@ -50,7 +92,7 @@ fn name(word: &str) -> &str {
 
 fn is_runtime(program: &str) -> bool {
     let plain = program.trim_end_matches(|letter: char| letter.is_ascii_digit() || letter == '.');
-    matches!(plain, "node" | "nodejs" | "bun" | "python" | "sh" | "bash" | "dash" | "env" | "sudo")
+    matches!(plain, "node" | "nodejs" | "bun" | "python" | "sh" | "bash" | "dash" | "env" | "sudo" | "corepack")
 }
 
 /// Whether it can only be the value of an option, such as `--require ./hook.js`: a script that is no package manager.
@@ -125,6 +167,8 @@ mod tests {
             "yarn",
             "yarn --cwd /opt/app",
             "node /opt/yarn.js add openclaw",
+            "node /usr/bin/corepack yarn add openclaw",
+            "corepack pnpm install",
             "node /opt/app/.yarn/releases/yarn-4.1.0.cjs install",
             "openclaw update --yes",
             "node /x/openclaw/openclaw.mjs update",
@@ -146,6 +190,36 @@ mod tests {
             "sleep 60",
         ] {
             assert!(!is_installer(command), "{command}");
+        }
+    }
+
+    #[test]
+    fn an_installer_of_openclaw_itself_is_told_from_one_of_another_package() {
+        for command in [
+            "npm install -g openclaw",
+            "npm i openclaw@latest --prefix /opt",
+            "npm install ./openclaw-2026.8.1.tgz",
+            "npm install /tmp/openclaw-2026.8.1.tgz",
+            "node /opt/pnpm/bin/pnpm.cjs add -g openclaw",
+            "node /usr/lib/node_modules/corepack/dist/pnpm.js add openclaw@beta",
+            "openclaw update --yes",
+            "node /x/openclaw/openclaw.mjs update",
+        ] {
+            assert!(is_installer(command) && names_openclaw(command), "{command}");
+        }
+        for command in [
+            "npm install lodash",
+            "npm install --prefix /opt/openclaw lodash",
+            "npm install openclaw-weather",
+            "npm install openclaw-weather-1.0.0.tgz",
+            "openclaw plugins update weather",
+            "node /x/openclaw/openclaw.mjs plugins install openclaw",
+        ] {
+            assert!(!names_openclaw(command), "{command}");
+        }
+        let package = Path::new("/home/bot/openclaw");
+        for (file, is_its) in [("openclaw/dist/x.js", true), (".openclaw-Ab3xYz09/x", true), (".openclaw/x", false)] {
+            assert_eq!(is_of(package, &Path::new("/home/bot").join(file)), is_its, "{file}");
         }
     }
 

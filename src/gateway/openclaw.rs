@@ -57,6 +57,12 @@ impl Openclaw {
         fingerprint([Some(self.config.as_path())])
     }
 
+    /// The folder of its package, if that was there when we started.
+    #[must_use]
+    pub fn package(&self) -> Option<&Path> {
+        self.entry.package.as_deref()
+    }
+
     /// Why the program cannot be started now. `now` is the time since 1970, as is what `given_up` returns: when the last
     /// installation was cut short, if none is at work. Blocks on the file system.
     #[must_use]

@@ -10,13 +10,13 @@ use super::sample::{self, Sampling};
 use super::spawn::{self, ProcessKind, SpawnError, Started};
 pub use super::spawn::{Streams, prepare};
 use super::tree::{Orphans, Tree};
-use crate::core::{Event, Generation, SpawnFailure, TreeRecord, Usage};
+use crate::core::{Event, Generation, Installers, SpawnFailure, TreeRecord, Usage};
 use crate::platform::cgroup::Leaf;
 use crate::platform::proc;
 use crate::platform::process::{self, Handle};
 use crate::platform::refusal::is_refusal;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 use tokio::sync::mpsc::Sender;
@@ -38,7 +38,7 @@ pub enum Sweep {
 }
 
 /// How a tree is killed.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Kill {
     /// When strays of it are looked for.
     pub sweep: Sweep,
@@ -46,11 +46,15 @@ pub struct Kill {
     pub grace: Duration,
     /// Whether processes are killed that were created outside and bear its id, or that have a unit of their own.
     pub strays: bool,
+    /// What becomes of installers.
+    pub installers: Installers,
+    /// The folder of OpenClaw's package.
+    pub package: Option<PathBuf>,
 }
 
 impl From<Sweep> for Kill {
     fn from(sweep: Sweep) -> Self {
-        Self { sweep, grace: Duration::ZERO, strays: false }
+        Self { sweep, grace: Duration::ZERO, strays: false, installers: Installers::AsOthers, package: None }
     }
 }
 
@@ -361,10 +365,9 @@ impl Gateway {
         elapsed: impl Fn() -> Duration + Clone + Send + Sync + 'static,
         events: &Sender<impl From<Event> + Send + 'static>,
     ) -> JoinHandle<()> {
-        let Kill { sweep, grace, strays } = kill.into();
+        let Kill { sweep, grace, strays, installers, package } = kill.into();
         let (generation, events) = (self.generation, events.clone());
-        // After a crash nothing waits for the kill but the next start.
-        let tree = self.tree.copy().with_strays(!strays).with_patience(sweep == Sweep::Later);
+        let tree = self.tree.copy().with_strays(!strays).with_installers(installers, package);
         self.signals.note(SignalsSent::KILL);
         tokio::spawn(async move {
             let at_once = if sweep == Sweep::Later { tree.end_at_once(&elapsed) } else { None };

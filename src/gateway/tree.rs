@@ -19,6 +19,7 @@
 //!
 //! Most methods read `/proc`, which may block: they belong into a [`proc::run`].
 
+mod around;
 mod grace;
 mod kill;
 mod members;
@@ -26,6 +27,7 @@ mod membership;
 mod memory;
 mod reaper;
 mod scan;
+mod spare;
 mod strays;
 mod target;
 #[cfg(test)]

@@ -48,6 +48,7 @@ pub(super) fn resolve(options: &Options, hooks: &HookSettings, context: &Process
             ConflictMode::Standby => OnConflict::Standby,
         },
         on_store_lost: options.on_store_lost,
+        update_timeout: options.update_timeout.unwrap_or(default.update_timeout),
         kill_strays: options.kill_strays.unwrap_or(default.kill_strays),
         pre_start: hooks.pre_start,
         post_stop: hooks.post_stop,

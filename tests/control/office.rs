@@ -267,6 +267,7 @@ pub(crate) fn full() -> Status {
         stop_timeout: seconds(328),
         output: None,
         strays: Vec::new(),
+        cut_short: Vec::new(),
         restart_waits: None,
         restart_paced: None,
         paused: None,

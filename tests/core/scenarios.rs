@@ -21,6 +21,8 @@ mod health;
 mod history;
 #[path = "../scenarios/hooks.rs"]
 mod hooks;
+#[path = "../scenarios/installer.rs"]
+mod installer;
 #[path = "../scenarios/launcher.rs"]
 mod launcher;
 #[path = "../scenarios/lease.rs"]

@@ -9,8 +9,8 @@ use openclaw_supervise_core::handoff::{HandoffVerdict, Support};
 use openclaw_supervise_core::supervisor::TOLD_WAIT_MIN;
 use openclaw_supervise_core::{
     Call, Depth, Effect, Event, ExitStatus, ExitUsage, Fact, Fingerprint, Generation, HangContext, History, HookEnd,
-    LeaseAnswer, LeaseRequest, Moment, Notice, Observation, Outcome, Owner, Phase, Policy, ProbeScope, Remains, Report,
-    Request, Settled, SpawnFailure, Supervisor, TreeEnd, Usage, Verdict,
+    Installers, LeaseAnswer, LeaseRequest, Moment, Notice, Observation, Outcome, Owner, Phase, Policy, ProbeScope,
+    Remains, Report, Request, Settled, SpawnFailure, Supervisor, TreeEnd, Usage, Verdict,
 };
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -484,7 +484,7 @@ impl Outside for Walk {
         after(self.dice.ms(400_000), self.dice.pick(&[ExitStatus::Code(0), ExitStatus::Code(143)]))
     }
 
-    fn kill_tree(&mut self, generation: Generation) -> Answer<TreeEnd> {
+    fn kill_tree(&mut self, generation: Generation, _installers: Installers) -> Answer<TreeEnd> {
         let survivors = u32::from(self.dice.once_in(6));
         if survivors == 0 {
             let (delay, death) = (self.dice.ms(KILL_MAX), ExitStatus::Signal { number: 9, core_dumped: false });

@@ -6,9 +6,9 @@ use openclaw_supervise_core::lease::{BEAT, Basis};
 use openclaw_supervise_core::policy::OnStoreLost;
 use openclaw_supervise_core::{
     Acquired, BlockedWrite, Call, Depth, Effect, Endpoint, Event, ExitStatus, ExitUsage, Fingerprint, Generation,
-    HangContext, History, Holder, HookEnd, LeaseAnswer, LeaseRequest, Moment, MoveReason, Moved, Notice, Observation,
-    Outcome, Owner, OwnerPlan, Phase, Policy, ProbeScope, Readiness, Remains, Report, Request, Requester, SpawnFailure,
-    Supervisor, TreeEnd, Usage, Verdict,
+    HangContext, History, Holder, HookEnd, Installers, LeaseAnswer, LeaseRequest, Moment, MoveReason, Moved, Notice,
+    Observation, Outcome, Owner, OwnerPlan, Phase, Policy, ProbeScope, Readiness, Remains, Report, Request, Requester,
+    SpawnFailure, Supervisor, TreeEnd, Usage, Verdict,
 };
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -161,6 +161,8 @@ pub(crate) struct World {
     pub(crate) heir: Option<i32>,
     /// What the ends of the next trees look like. A leader lives on as long as there are survivors of this list.
     pub(crate) survivors: Vec<u32>,
+    /// Until then an installer of OpenClaw is at work in its tree, if one is.
+    pub(crate) installs_until: Option<Moment>,
     pub(crate) effects: Vec<(Moment, Effect)>,
     policy: Policy,
     pending: BTreeMap<(Moment, usize), Event>,
@@ -205,6 +207,7 @@ impl World {
             unborn: None,
             heir: None,
             survivors: Vec::new(),
+            installs_until: None,
             effects: Vec::new(),
             policy,
             pending: BTreeMap::new(),
@@ -560,12 +563,20 @@ impl Outside for World {
         Ok(self.child.map(|_| (Duration::from_millis(500), ExitStatus::Code(0))))
     }
 
-    fn kill_tree(&mut self, generation: Generation) -> Answer<TreeEnd> {
+    fn kill_tree(&mut self, generation: Generation, installers: Installers) -> Answer<TreeEnd> {
         let survivors = self.survivors.pop().unwrap_or(0);
+        let named = || vec!["900 npm install -g openclaw".to_owned()];
+        let mut end = tree_end(survivors);
+        if self.installs_until.is_some_and(|until| until > self.now) {
+            match installers {
+                Installers::Finish => end.installing = named(),
+                Installers::RollBack | Installers::AsOthers => (end.cut_short, self.installs_until) = (named(), None),
+            }
+        }
         if survivors == 0 {
             self.dies_in(generation, Some((PROMPT, KILLED)));
         }
-        after(PROMPT * 2, tree_end(survivors))
+        after(PROMPT * 2, end)
     }
 
     fn hook(&mut self, _ticket: u64, call: &Call) -> Answer<HookEnd> {

@@ -2,7 +2,7 @@
 
 use crate::dice::Dice;
 use crate::world::moves::Place;
-use openclaw_supervise_core::{ExitStatus, Generation, Moment, Phase, Policy, Verdict};
+use openclaw_supervise_core::{ExitStatus, Generation, Installers, Moment, Phase, Policy, Verdict};
 use std::time::Duration;
 
 /// What the gateway's listener shows.
@@ -128,6 +128,8 @@ pub(crate) struct FaultPlan {
     pub(crate) launcher: Option<Launcher>,
     /// Children that outlive the leader.
     pub(crate) daemons: u32,
+    /// How long an installer of OpenClaw's package in its tree works once the leader is gone.
+    pub(crate) installer: Option<Duration>,
     /// How long its leader (`true`) or one of its children stays in uninterruptible sleep after SIGKILL.
     pub(crate) stuck: Option<(bool, Duration)>,
 }
@@ -161,6 +163,7 @@ impl FaultPlan {
             counted: true,
             launcher: None,
             daemons: dice.small(3),
+            installer: None,
             stuck: None,
         }
     }
@@ -192,6 +195,7 @@ impl FaultPlan {
             counted: !dice.once_in(4),
             launcher,
             daemons: if dice.once_in(3) { dice.small(5) } else { 0 },
+            installer: None,
             // One that sleeps uninterruptibly would answer on the port after its end was reported.
             stuck: (launcher.is_none() && dice.once_in(12)).then(|| (dice.once_in(2), dice.s(1, 40))),
         }
@@ -247,6 +251,9 @@ pub(crate) struct SimGateway {
     /// The process that was started, where the gateway is its child.
     pub(crate) launcher_lives: bool,
     pub(crate) daemons: u32,
+    /// An installer is at work, and when it finishes, once that is known.
+    pub(crate) installs: bool,
+    pub(crate) installs_until: Option<Moment>,
     /// A child that stays in uninterruptible sleep once killed.
     pub(crate) stuck_child: bool,
     pub(crate) terminated: bool,
@@ -289,6 +296,8 @@ impl SimGateway {
             leader: true,
             launcher_lives: plan.launcher.is_some(),
             daemons: plan.daemons,
+            installs: plan.installer.is_some(),
+            installs_until: None,
             stuck_child: plan.stuck.is_some_and(|(leader, _)| !leader),
             terminated: false,
             killed: false,
@@ -346,8 +355,26 @@ impl SimGateway {
         self.served_since = self.served_since.map(|since| since + by);
     }
 
+    /// What a kill does with its installer: `pid command` if that is left to finish, and its command if it is ended half-way.
+    pub(crate) fn install(&mut self, now: Moment, installers: Installers) -> (Vec<String>, Vec<String>) {
+        let Some(work) = self.plan.installer.filter(|_| self.installs) else { return <_>::default() };
+        let until = *self.installs_until.get_or_insert(now + work);
+        let is_at_work = until > now;
+        // A tree that does not die is killed as a whole.
+        if is_at_work && installers == Installers::Finish && self.plan.stuck.is_none() {
+            return (vec!["121 npm install -g openclaw".to_owned()], Vec::new());
+        }
+        self.installs = false;
+        let is_cut = is_at_work && installers != Installers::Finish;
+        (Vec::new(), if is_cut { vec!["npm install -g openclaw".to_owned()] } else { Vec::new() })
+    }
+
     pub(crate) fn alive(&self) -> u32 {
-        u32::from(self.leader) + u32::from(self.launcher_lives) + self.daemons + u32::from(self.stuck_child)
+        u32::from(self.leader)
+            + u32::from(self.launcher_lives)
+            + self.daemons
+            + u32::from(self.installs)
+            + u32::from(self.stuck_child)
     }
 
     /// The store is lost, and with it what only the store knew. A living leader is still found by the mark in its

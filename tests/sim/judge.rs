@@ -13,6 +13,8 @@ mod handoffs;
 mod health;
 #[path = "judge/hooks.rs"]
 mod hooks;
+#[path = "judge/installer.rs"]
+mod installer;
 #[path = "judge/launcher.rs"]
 mod launcher;
 #[path = "judge/lease.rs"]
@@ -146,6 +148,7 @@ pub(crate) struct Judge {
     has_run: bool,
     killing: bool,
     killed_at: Option<Moment>,
+    installer: installer::Installer,
     /// How long kills have been waited for that never came back.
     kills_lost: Duration,
     owned: Option<Owned>,
@@ -214,6 +217,7 @@ impl Judge {
             has_run: false,
             killing: false,
             killed_at: None,
+            installer: installer::Installer::default(),
             kills_lost: Duration::ZERO,
             owned: None,
             goal: Goal::Run,
@@ -397,6 +401,7 @@ impl Judge {
         self.note_exit(at, exit, cut);
         self.drop_late_answer(at, turn.event);
         let answer = if self.judge_pace_of(turn)? { self.note(at, turn.event) } else { None };
+        self.judge_installers(turn)?;
         let leaves = dies && self.goal == Goal::Run && self.owned.as_ref().is_some_and(Owned::may_have_successor);
         let kills = turn.fx.iter().any(|effect| matches!(effect, Effect::KillTree { .. }));
         must(!(leaves && kills) || self.must_hurry(turn), "P3", "a tree is killed before the search for a successor")?;
@@ -580,7 +585,8 @@ impl Judge {
     fn note_tree_gone(&mut self, at: Moment, end: &TreeEnd) {
         if let Some(owned) = self.owned.as_mut().filter(|_| self.killing) {
             self.killing = false;
-            owned.gone = end.survivors == 0 || owned.death.is_some();
+            let is_left = self.installer.note(at, end);
+            owned.gone = !is_left && (end.survivors == 0 || owned.death.is_some());
             owned.survived = Some(at);
             self.settle(at);
         }

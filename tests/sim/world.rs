@@ -182,6 +182,8 @@ pub(crate) struct World<'a> {
     /// What holds which port.
     bound: BTreeMap<u16, Bound>,
     moves: Moves,
+    /// Gateways have an installer of OpenClaw in their tree now and then. It has dice of its own.
+    installing: bool,
     store: Store,
     /// How many supervisors are yet to start.
     starting: u32,
@@ -251,7 +253,10 @@ fn policy(seed: u64, dice: &mut Dice) -> Policy {
 impl<'a> World<'a> {
     pub(crate) fn new(seed: u64, make: Maker<'a>) -> Self {
         let mut dice = Dice::new(seed.wrapping_mul(0x2545_f491_4f6c_dd1d));
-        let policy = policy(seed, &mut dice);
+        let mut policy = policy(seed, &mut dice);
+        if seed % 16 == 3 {
+            policy.update_timeout = Duration::from_secs(seed % 60);
+        }
         let refusing = if policy.repair.is_some() { RepeatedFault::Refusal } else { RepeatedFault::Crash };
         let mut world = Self {
             policy,
@@ -265,6 +270,7 @@ impl<'a> World<'a> {
             gateways: Vec::new(),
             hook_runs: Vec::new(),
             bound: BTreeMap::new(),
+            installing: seed % 8 == 3,
             moves: Moves::any(seed),
             store: Store::default(),
             starting: 1,

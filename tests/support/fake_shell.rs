@@ -6,8 +6,8 @@
 use openclaw_supervise_core::handoff::{HandoffVerdict, Support};
 use openclaw_supervise_core::{
     Call, Conclusion, Depth, Effect, Event, ExitStatus, ExitUsage, Fact, Fingerprint, Generation, HangContext, History,
-    HookEnd, LeaseAnswer, LeaseRequest, Moved, Observation, Outcome, OwnerPlan, ProbeScope, Remains, Report,
-    SpawnFailure, TreeEnd, Usage,
+    HookEnd, Installers, LeaseAnswer, LeaseRequest, Moved, Observation, Outcome, OwnerPlan, ProbeScope, Remains,
+    Report, SpawnFailure, TreeEnd, Usage,
 };
 use std::time::Duration;
 
@@ -87,7 +87,7 @@ pub(crate) trait World {
         self.terminate(generation)
     }
     /// Answers with the end of the tree; that of the leader is its own news.
-    fn kill_tree(&mut self, generation: Generation) -> Answer<TreeEnd>;
+    fn kill_tree(&mut self, generation: Generation, installers: Installers) -> Answer<TreeEnd>;
     fn hook(&mut self, ticket: u64, call: &Call) -> Answer<HookEnd>;
     fn end_hook(&mut self, ticket: u64) -> Answer<HookEnd>;
     fn kill_hook(&mut self, ticket: u64) -> Answer<HookEnd>;
@@ -193,9 +193,9 @@ impl FakeShell {
             Effect::Terminate { generation } => world
                 .terminate(generation)?
                 .map(|(delay, death)| (delay, Event::LeaderExited { generation, death, toll: ExitUsage::default() })),
-            Effect::KillTree { generation, .. } => {
-                world.kill_tree(generation)?.map(|(delay, end)| (delay, Event::TreeGone { generation, end }))
-            }
+            Effect::KillTree { generation, installers, .. } => world
+                .kill_tree(generation, installers)?
+                .map(|(delay, end)| (delay, Event::TreeGone { generation, end })),
             Effect::Hook { ticket, ref call } => hook_ended(ticket, world.hook(ticket, call)?),
             Effect::EndHook { ticket } => hook_ended(ticket, world.end_hook(ticket)?),
             Effect::KillHook { ticket } => hook_ended(ticket, world.kill_hook(ticket)?),
@@ -321,7 +321,7 @@ impl FakeShell {
             }
             Event::TreeGone { generation, ref end } if self.killing && self.tree == Some(generation) => {
                 self.killing = false;
-                if end.survivors == 0 || self.leader.is_none() {
+                if end.installing.is_empty() && (end.survivors == 0 || self.leader.is_none()) {
                     self.tree = None;
                 }
             }

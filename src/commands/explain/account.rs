@@ -67,8 +67,10 @@ const ENDS: [&str; 3] = ["gateway.exited", "gateway.unseen", "gateway.spawn_fail
 const REQUESTS: [&str; 4] = ["stop.requested", "restart.requested", "retry.requested", "detach.requested"];
 
 /// What follows an end, for the account of it.
-const CONSEQUENCES: [&str; 14] = [
+const CONSEQUENCES: [&str; 16] = [
     "tree.killed",
+    "installer.awaited",
+    "installer.killed",
     "handoff.accepted",
     "handoff.missing",
     "handoff.rejected",

@@ -64,6 +64,7 @@ pub(super) fn as_text(shown: &Shown, terminal: &Terminal) -> String {
         ("heap", heap_text(&shown.supervisor), None),
         ("output", shown.supervisor.output.clone(), None),
         ("strays", strays_text(&shown.supervisor.strays), None),
+        ("installation", installation_text(&shown.supervisor.cut_short), failing),
         ("next", text.next(), None),
         ("unit", shown.unit.as_ref().map(unit_text), None),
         ("store", Some(store_text(shown)).filter(|text| !text.is_empty()), None),
@@ -82,6 +83,10 @@ fn heap_text(supervisor: &SupervisorReply) -> Option<String> {
 
 fn strays_text(strays: &[String]) -> Option<String> {
     (!strays.is_empty()).then(|| format!("left: {}; --kill-strays ends them with the gateway", strays.join("; ")))
+}
+
+fn installation_text(commands: &[String]) -> Option<String> {
+    (!commands.is_empty()).then(|| format!("killed half-way; run it again: {}", commands.join("; ")))
 }
 
 fn store_text(shown: &Shown) -> String {

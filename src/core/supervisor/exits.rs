@@ -30,9 +30,6 @@ const EQUAL_MAX: u32 = 3;
 const UPDATE_PAUSE_MIN: Duration = Duration::from_secs(1);
 const UPDATE_PAUSE_MAX: Duration = Duration::from_secs(30);
 
-/// How long an update may take: npm needs 43 s on two cores. A program that is not back then counts as broken.
-const UPDATE_TIME_MAX: Duration = Duration::from_mins(10);
-
 impl Supervisor {
     /// Nothing of it is left. What that means is decided once the operator's own command has run.
     pub(super) fn decide(&mut self, now: Moment, ending: Ending, fx: &mut Effects) {
@@ -372,7 +369,7 @@ impl Supervisor {
     /// that has lasted for too long.
     pub(super) fn wait_for_update(&mut self, now: Moment, generation: Generation, why: &str, fx: &mut Effects) -> bool {
         let update = self.update.unwrap_or(Update { since: now, tries: 0 });
-        if update.since.saturating_add(UPDATE_TIME_MAX) <= now || self.has(Fault::UpdateCounted) {
+        if update.since.saturating_add(self.policy.update_timeout) <= now || self.has(Fault::UpdateCounted) {
             return false;
         }
         let pause = UPDATE_PAUSE_MIN.saturating_mul(1 << update.tries.min(5)).min(UPDATE_PAUSE_MAX);

@@ -6,6 +6,7 @@
 
 use super::state::{Answer, Fence, State, Waiting};
 use super::{Effect, Effects, Generation, Moment, Supervisor};
+use crate::effect::Installers;
 use crate::fault::Fault;
 use crate::history::{Fact, Settled};
 use crate::lease::{Basis, FRESH_FOR, RECORD_MAX};
@@ -164,7 +165,9 @@ impl Supervisor {
             Effect::Spawn { no_respawn, .. } => *no_respawn = self.forbids_successor(),
             // Other questions may have been asked while it waited.
             Effect::Hook { ticket, .. } => *ticket = self.number_hook(),
-            Effect::KillTree { grace, .. } if self.is_hurried() => *grace = Duration::ZERO,
+            Effect::KillTree { grace, installers, .. } if self.is_hurried() => {
+                (*grace, *installers) = (Duration::ZERO, Installers::AsOthers);
+            }
             _ => {}
         }
         fx.push(act);

@@ -2,6 +2,7 @@
 
 use super::state::{EvidenceFound, Examining, Poll, ProbePurpose, Rival, State};
 use super::{Effect, Effects, Intent, Moment, Report, Request, Requester, Supervisor, TWICE, port};
+use crate::effect::Installers;
 use crate::fault::Fault;
 use crate::prelude::*;
 use crate::restart_policy::Cause;
@@ -204,7 +205,12 @@ impl Supervisor {
             Intent::Run => {}
             Intent::Detach(by) => {
                 if self.has(Fault::DetachKills) {
-                    fx.push(Effect::KillTree { generation: self.generation, grace: Duration::ZERO, strays: false });
+                    fx.push(Effect::KillTree {
+                        generation: self.generation,
+                        grace: Duration::ZERO,
+                        strays: false,
+                        installers: Installers::AsOthers,
+                    });
                 }
                 let reason = format!("left as asked by {by}; gateway pid {} goes on without a supervisor", child.pid);
                 self.exit(now, exit::OK, reason, fx);

@@ -294,6 +294,15 @@ pub(super) struct Stopping {
     pub(super) poll: Poll,
     /// The process that listens may not have heard of the SIGTERM.
     pub(super) unheard: bool,
+    /// The installer of OpenClaw's package that is left to finish.
+    pub(super) installing: Option<Installing>,
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct Installing {
+    pub(super) since: Moment,
+    /// `pid command` of each.
+    pub(super) named: String,
 }
 
 /// Why a gateway ends. An intent that comes later outranks it.
@@ -335,6 +344,8 @@ pub(super) enum TreePhase {
     /// `Effect::KillTree` is under way. `told` is how many survivors of the last one were reported; `lost` says that the
     /// answer to the last one, or the news of the leader's death after it, has not come.
     Killing { told: u32, until: Moment, lost: bool },
+    /// All but an installer of OpenClaw's package is gone; whether it has finished is looked at again then.
+    Installing { again: Moment },
     /// The leader survived it; it is tried again then.
     Stubborn { again: Moment, told: u32 },
     /// Nothing is left, except perhaps the news of the leader's death.

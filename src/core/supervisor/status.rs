@@ -1,7 +1,9 @@
 //! The status reply.
 
 use super::standby::QUIET;
-use super::state::{Child, Poll, ProbePurpose, Rival, Standby, State, StopReason, Stopping, TreePhase, WaitingFor};
+use super::state::{
+    Child, Installing, Poll, ProbePurpose, Rival, Standby, State, StopReason, Stopping, TreePhase, WaitingFor,
+};
 use super::{Intent, Moment, Supervisor};
 use crate::prelude::*;
 use crate::status::{GatewayStatus, Next, Status};
@@ -15,6 +17,7 @@ impl Supervisor {
     /// What there is and what comes next, as seen at `now`.
     #[must_use]
     pub fn status(&self, now: Moment) -> Status {
+        let is_stable = matches!(self.state, State::Running { stable: true, .. });
         Status {
             state: self.state_name(),
             gateway: self.gateway_status(now),
@@ -31,6 +34,7 @@ impl Supervisor {
             stop_timeout: self.policy.stop_timeout,
             output: self.output.clone(),
             strays: self.strays.clone(),
+            cut_short: if is_stable { Vec::new() } else { self.cut_short.clone() },
             restart_waits: self.merged.waiting.as_ref().map(|(_, at)| at.saturating_sub(now)),
             restart_paced: self.restart_gate(now).map(|(at, why)| (at.saturating_sub(now), why)),
             ends_within: self.ends_within(now),
@@ -173,6 +177,12 @@ impl Supervisor {
             Poll::Asked { .. } => None,
         };
         let condition = self.condition().map(|condition| format!("it {condition}"));
+        let installing =
+            if let State::Stopping(Stopping { installing: Some(Installing { named, .. }), .. }) = &self.state {
+                Some(format!("what installs OpenClaw is to finish first, see --update-timeout: {named}"))
+            } else {
+                None
+            };
         let owner = self.owner_ahead().map(|pid| format!("another supervisor holds the lease (pid {pid})"));
         let paused = self.pause_reason();
         let (action, within, why) = match &self.state {
@@ -269,6 +279,10 @@ impl Supervisor {
             }
             State::Stopping(Stopping { tree: TreePhase::Draining { until, .. }, why, .. }) => {
                 ("kill what is left of the gateway", within(*until), self.drain_reason(*why))
+            }
+            State::Stopping(Stopping { installing: Some(Installing { since, .. }), .. }) if !self.is_ending() => {
+                let until = since.saturating_add(policy.update_timeout);
+                ("start a gateway", within(until), installing.as_deref().unwrap_or_default())
             }
             State::Stopping(stopping) => {
                 ("kill what is left of the gateway", within(stopping.deadline(policy)), "it is being stopped")

@@ -65,7 +65,7 @@ impl Stopping {
             }
             TreePhase::Killing { until, .. } | TreePhase::Gone { until } => *until = now.saturating_add(ANSWER_LOST),
             TreePhase::Seeking { until } => *until = now.saturating_add(SEEK_TIME_MAX),
-            TreePhase::Draining { .. } | TreePhase::Stubborn { .. } => {}
+            TreePhase::Draining { .. } | TreePhase::Installing { .. } | TreePhase::Stubborn { .. } => {}
         }
     }
 
@@ -74,7 +74,7 @@ impl Stopping {
             TreePhase::Draining { until, .. } => {
                 sooner(until.min(self.poll.wake(policy)), self.liveness.silent_deadline(policy))
             }
-            TreePhase::Stubborn { again, .. } => again,
+            TreePhase::Installing { again } | TreePhase::Stubborn { again, .. } => again,
             TreePhase::Seeking { .. } => self.poll.wake(policy),
             TreePhase::Killing { .. } if policy.planted.is(Fault::LostKillTrusted) => Moment::MAX,
             TreePhase::Killing { until, .. } | TreePhase::Gone { until } => until,
@@ -131,11 +131,12 @@ impl Supervisor {
     }
 
     /// SIGKILL to the whole tree.
-    fn kill(&mut self, now: Moment, told: u32, lost: bool, fx: &mut Effects) {
+    pub(super) fn kill(&mut self, now: Moment, told: u32, lost: bool, fx: &mut Effects) {
         let (generation, grace, strays) = (self.generation, self.grace(now), self.policy.kill_strays);
+        let installers = self.installers(now);
         if let State::Stopping(stopping) = &mut self.state {
             stopping.tree = TreePhase::Killing { told, until: now.saturating_add(ANSWER_LOST), lost };
-            self.act(now, Effect::KillTree { generation, grace, strays }, fx);
+            self.act(now, Effect::KillTree { generation, grace, strays, installers }, fx);
         }
         // Nothing is followed any more.
         if let Some(LauncherExit { death, toll, .. }) = self.launcher.take() {
@@ -151,7 +152,10 @@ impl Supervisor {
             TreePhase::Draining { until, .. } if matches!(self.intent, Intent::Stop(_) | Intent::StopNow(_)) => {
                 until.saturating_sub(now).min(MEMBERS_GRACE)
             }
-            TreePhase::Draining { .. } | TreePhase::Seeking { .. } => MEMBERS_GRACE,
+            TreePhase::Installing { .. } if matches!(self.intent, Intent::Stop(_)) => {
+                self.policy.stop_timeout.min(MEMBERS_GRACE)
+            }
+            TreePhase::Draining { .. } | TreePhase::Seeking { .. } | TreePhase::Installing { .. } => MEMBERS_GRACE,
             TreePhase::Killing { .. } | TreePhase::Stubborn { .. } | TreePhase::Gone { .. } => Duration::ZERO,
         }
     }
@@ -180,7 +184,9 @@ impl Supervisor {
         let mut liveness = liveness;
         liveness.rearm(now);
         let poll = Poll::Due(now.saturating_add(self.policy.probe_interval));
-        self.state = State::Stopping(Stopping { child, started, liveness, why, leader, tree, poll, unheard: false });
+        let (unheard, installing) = (false, None);
+        self.state =
+            State::Stopping(Stopping { child, started, liveness, why, leader, tree, poll, unheard, installing });
     }
 
     pub(super) fn tick_stopping(&mut self, now: Moment, fx: &mut Effects) {
@@ -215,8 +221,10 @@ impl Supervisor {
             }
             TreePhase::Killing { told, until, .. } if until <= now => self.kill(now, told, true, fx),
             TreePhase::Gone { until } if until <= now => self.kill(now, 0, true, fx),
+            TreePhase::Installing { again } if again <= now => self.kill(now, 0, false, fx),
             TreePhase::Draining { .. }
             | TreePhase::Seeking { .. }
+            | TreePhase::Installing { .. }
             | TreePhase::Stubborn { .. }
             | TreePhase::Killing { .. }
             | TreePhase::Gone { .. } => {}
@@ -242,9 +250,12 @@ impl Supervisor {
         }
     }
 
-    /// No successor is looked for any longer: the rest of the tree goes.
+    /// No successor and no installer is waited for any longer: the rest of the tree goes.
     pub(super) fn end_seeking(&mut self, now: Moment, fx: &mut Effects) {
-        if let State::Stopping(stopping @ Stopping { tree: TreePhase::Seeking { .. }, .. }) = &mut self.state {
+        if let State::Stopping(
+            stopping @ Stopping { tree: TreePhase::Seeking { .. } | TreePhase::Installing { .. }, .. },
+        ) = &mut self.state
+        {
             // An answer that is still under way is about what is being ended.
             stopping.poll = Poll::Due(Moment::MAX);
             self.kill(now, 0, false, fx);
@@ -369,7 +380,7 @@ impl Supervisor {
             TreePhase::Draining { .. } | TreePhase::Stubborn { .. } => {
                 self.kill(now, 0, false, fx);
             }
-            TreePhase::Seeking { .. } | TreePhase::Killing { .. } => {}
+            TreePhase::Seeking { .. } | TreePhase::Installing { .. } | TreePhase::Killing { .. } => {}
             TreePhase::Gone { .. } => self.settle(now, fx),
         }
     }
@@ -405,6 +416,10 @@ impl Supervisor {
         let TreePhase::Killing { told, lost, .. } = stopping.tree else { return };
         self.swept_by = now.saturating_add(SWEEP_TIME_MAX);
         self.tell_left(&end.strays, fx);
+        self.tell_cut_short(&end.cut_short, fx);
+        if !end.installing.is_empty() {
+            return self.await_installer(now, end, fx);
+        }
         let State::Stopping(stopping) = &mut self.state else { return };
         let survivors = end.survivors;
         let left = end.left.join("; ");
@@ -466,6 +481,9 @@ impl Supervisor {
     pub(super) fn tell_strays(&mut self, generation: Generation, end: TreeEnd, fx: &mut Effects) {
         if !end.strays.is_empty() && !matches!(self.state, State::Exited) {
             self.tell_left(&end.strays, fx);
+        }
+        if !matches!(self.state, State::Exited) {
+            self.tell_cut_short(&end.cut_short, fx);
         }
         if end.members.max(end.survivors) > 0 && !matches!(self.state, State::Exited) {
             fx.push(Effect::Report(Report::TreeKilled { generation, end: Box::new(end) }));

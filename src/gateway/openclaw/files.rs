@@ -34,6 +34,8 @@ enum OpenedBy {
 pub(super) struct EntryFile {
     pub(super) path: PathBuf,
     opened_by: OpenedBy,
+    /// The folder of its package, if it existed when we started.
+    pub(super) package: Option<PathBuf>,
     /// Whether it existed when we started.
     existed: bool,
 }
@@ -47,7 +49,8 @@ impl EntryFile {
             _ if is_runtime => OpenedBy::Runtime,
             _ => OpenedBy::Unknown,
         };
-        Self { existed: fs::canonicalize(&path).is_ok(), path, opened_by }
+        let file = fs::canonicalize(&path).ok();
+        Self { existed: file.is_some(), package: file.as_deref().and_then(package_of), path, opened_by }
     }
 
     pub(super) fn fingerprint(&self, program: &Path) -> u64 {

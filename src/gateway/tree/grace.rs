@@ -1,7 +1,9 @@
 //! SIGTERM to the members of a tree, before it is killed.
 
 use super::members::Tree;
+use super::spare::Spared;
 use super::toll::{Name, Toll, name};
+use crate::core::Installers;
 use crate::platform::proc::{self, ProcessState};
 use std::thread;
 use std::time::Duration;
@@ -23,14 +25,15 @@ const PAUSES_MS: [u64; 5] = [1, 2, 5, 10, 20];
 const INSTALLER_FACTOR: u32 = 7;
 
 /// Sends SIGTERM to all members, but SIGKILL to a leader that still lives: it would start others. Waits until those that do
-/// not ignore it have ended, until `elapsed` is `grace` at most, or [`INSTALLER_FACTOR`] times that for an installer.
+/// not ignore it have ended, until `elapsed` is `grace` at most, or [`INSTALLER_FACTOR`] times that for an installer. Returns
+/// what is left to finish and was sent nothing.
 #[expect(clippy::disallowed_methods, reason = "it runs on a worker")]
-pub(super) fn ask_to_end(tree: &mut Tree, toll: &Toll, grace: Duration, elapsed: &impl Fn() -> Duration) {
+pub(super) fn ask_to_end(tree: &mut Tree, toll: &Toll, grace: Duration, elapsed: &impl Fn() -> Duration) -> Spared {
     let begun = proc::tick();
     // If nothing can be seen, the kill says so.
     let members = tree.scan().unwrap_or_default();
     if members.len() > ASKED_MAX || proc::is_left_behind() {
-        return;
+        return Spared::default();
     }
     for member in &members {
         toll.note(member, tree.number());
@@ -40,7 +43,9 @@ pub(super) fn ask_to_end(tree: &mut Tree, toll: &Toll, grace: Duration, elapsed:
     }
     tree.note(&members, begun);
     let leader = tree.number();
-    let others = || members.iter().filter(|member| Some(member.process.pid) != leader);
+    let spared = Spared::among(&members, tree, toll);
+    toll.forget(spared.names());
+    let others = || members.iter().filter(|member| Some(member.process.pid) != leader && !spared.has(member));
     toll.seek_installer(others());
     let mut heard: Vec<Name> = Vec::new();
     for member in others() {
@@ -54,7 +59,10 @@ pub(super) fn ask_to_end(tree: &mut Tree, toll: &Toll, grace: Duration, elapsed:
         }
     }
     let asked = elapsed();
-    let longest = if tree.is_patient { grace.saturating_mul(INSTALLER_FACTOR) } else { grace };
+    let longest = match tree.installers {
+        Installers::Finish | Installers::RollBack => grace.saturating_mul(INSTALLER_FACTOR),
+        Installers::AsOthers => grace,
+    };
     let mut pauses = PAUSES_MS.into_iter();
     let mut pause = Duration::ZERO;
     loop {
@@ -69,7 +77,7 @@ pub(super) fn ask_to_end(tree: &mut Tree, toll: &Toll, grace: Duration, elapsed:
         });
         let is_over = heard.is_empty() || now >= longest || proc::is_left_behind();
         if is_over || tree.descend().is_ok_and(|now| now.len() > members.len() + STARTED_MAX) {
-            return;
+            return spared;
         }
         pause = pauses.next().map_or(pause, Duration::from_millis);
         thread::sleep(pause);

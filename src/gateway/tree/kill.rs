@@ -9,13 +9,13 @@
 //! another worker, which kills first what needs no look, and the process that blocks the read is killed unseen, if that is
 //! proven to be a member.
 
-use super::grace::ask_to_end;
+use super::around::end_gently;
 use super::members::{Root, Tree, me};
 use super::membership::{Evidence, TreeMember};
 use super::target::{KillTarget, Sent, sent};
 use super::toll::{self, NAMED_MAX, Name, Toll, count, name};
 use super::units;
-use crate::core::TreeEnd;
+use crate::core::{Installers, TreeEnd};
 use crate::platform::descent::is_unseen;
 use crate::platform::kill;
 use crate::platform::proc::{self, ProcessState, Stat};
@@ -82,6 +82,8 @@ impl Tree {
         if let Root::Child { pid, .. } = self.root {
             self.seen.remove(&pid);
         }
+        // The next gateway does not wait for it.
+        self.installers = Installers::RollBack;
         self.root = Root::Gone { pid: self.number() };
         self.leader = None;
         let tree = self.clone();
@@ -176,8 +178,9 @@ impl<E: Fn() -> Duration> TreeKill<E> {
     fn run(mut self, survey: FirstSurvey, grace: Duration) -> TreeEnd {
         let (mut empty_scans, mut rounds) = (0, 0);
         self.tree.learn();
-        if !grace.is_zero() {
-            ask_to_end(&mut self.tree, &self.toll, grace, &self.elapsed);
+        let is_first = survey == FirstSurvey::Done;
+        if let Some(end) = is_first.then(|| end_gently(&mut self.tree, &self.toll, grace, &self.elapsed)).flatten() {
+            return end;
         }
         self.begin_turn();
         if self.inherits() {

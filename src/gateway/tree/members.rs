@@ -3,7 +3,7 @@
 use super::membership::{Evidence, TreeMember, processes};
 use super::reaper::Reaper;
 use super::units;
-use crate::core::{Layer, TreeEnd, TreeRecord};
+use crate::core::{Installers, Layer, TreeEnd, TreeRecord};
 use crate::platform;
 use crate::platform::cgroup::Leaf;
 use crate::platform::descent::{children_of, living};
@@ -12,6 +12,7 @@ use crate::platform::process::{self, Handle};
 use crate::platform::rlimit_tag::RlimitTag;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -70,8 +71,10 @@ pub struct Tree {
     pub(super) reaper: Reaper,
     /// Whether processes that were created outside, or moved there, are left.
     pub(super) spares_strays: bool,
-    /// Whether installers get more time than the others to end by SIGTERM.
-    pub(super) is_patient: bool,
+    /// What becomes of installers.
+    pub(super) installers: Installers,
+    /// The folder of OpenClaw's package.
+    pub(super) package: Option<PathBuf>,
 }
 
 impl Tree {
@@ -105,13 +108,29 @@ impl Tree {
 
     pub(super) fn of(root: Root, instance: String, since: u64) -> Self {
         let (seen, held, units) = (BTreeMap::new(), BTreeMap::new(), units::ours().into_iter().collect());
-        let (leader, leaf, tag, uid, spares_strays, is_patient) = (None, None, None, None, true, false);
+        let (leader, leaf, tag, uid, spares_strays) = (None, None, None, None, true);
+        let (installers, package) = (Installers::AsOthers, None);
         let reaper = match root {
             Root::Child { .. } if cfg!(target_os = "linux") => Reaper::Us,
             Root::Adopted { pid, .. } => Reaper::of_leader(pid),
             Root::Child { .. } | Root::Gone { .. } => Reaper::Unknown,
         };
-        Self { root, leader, instance, since, seen, held, leaf, tag, uid, units, reaper, spares_strays, is_patient }
+        Self {
+            root,
+            leader,
+            instance,
+            since,
+            seen,
+            held,
+            leaf,
+            tag,
+            uid,
+            units,
+            reaper,
+            spares_strays,
+            installers,
+            package,
+        }
     }
 
     /// The same tree, with the control group and the tag that its leader was started with.
@@ -120,10 +139,10 @@ impl Tree {
         Self { leaf, tag, ..self }
     }
 
-    /// The same tree. `is_patient`: whether installers in it get more time to end by SIGTERM than the others.
+    /// The same tree. `package` is the folder of OpenClaw's package.
     #[must_use]
-    pub fn with_patience(self, is_patient: bool) -> Self {
-        Self { is_patient, ..self }
+    pub fn with_installers(self, installers: Installers, package: Option<PathBuf>) -> Self {
+        Self { installers, package, ..self }
     }
 
     /// The same tree, with a hold on its leader.

@@ -4,7 +4,7 @@ use super::super::installer;
 use super::membership::{self, Evidence, TreeMember};
 use crate::core::{Layer, TreeEnd};
 use crate::platform::proc::{self, Stat};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// How many commands a report names.
@@ -56,6 +56,15 @@ impl Toll {
         killed.insert(name(&process), Killed { is_signalled: false, escaped, evidence, command, installs });
     }
 
+    pub(super) fn command(&self, member: Name) -> Option<String> {
+        self.lock().get(&member)?.command.clone()
+    }
+
+    /// Forgets members that are not killed after all.
+    pub(super) fn forget(&self, members: &BTreeSet<Name>) {
+        self.lock().retain(|member, _| !members.contains(member));
+    }
+
     /// Looks for an installer among the files of these members, unless a command line shows one.
     pub(super) fn seek_installer<'a>(&self, members: impl Iterator<Item = &'a TreeMember>) {
         if self.lock().values().any(|killed| killed.installs) {
@@ -105,10 +114,12 @@ impl Toll {
             let note = if killed.installs { " (an installation that was cut short: run it again)" } else { "" };
             Some(format!("{pid} {}{note}", killed.command.as_ref()?))
         });
+        let cut_short = killed.values().filter(|killed| killed.installs).filter_map(|killed| killed.command.as_ref());
         TreeEnd {
             members: count(killed.len()),
             escaped: count(killed.values().filter(|killed| killed.escaped).count()),
             commands: commands.take(NAMED_MAX).collect(),
+            cut_short: cut_short.take(NAMED_MAX).cloned().collect(),
             found_by: membership::count(&killed.values().map(|killed| killed.evidence).collect::<Vec<_>>()),
             ..TreeEnd::default()
         }

@@ -69,6 +69,8 @@ pub struct SupervisorReply {
     pub output: Option<String>,
     /// Processes that bear an earlier gateway's id and were left.
     pub strays: Vec<String>,
+    /// Installations that the end of its last gateway has cut short.
+    pub cut_short: Vec<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -153,6 +155,7 @@ impl StatusReply {
                 ends_within_ms: status.ends_within.map(milliseconds),
                 output: status.output,
                 strays: status.strays,
+                cut_short: status.cut_short,
             },
             gateway: status.gateway.map(|gateway| GatewayReply::new(&gateway, status.generation)),
             lease: LeaseReply {

@@ -32,8 +32,6 @@ const FATAL: [i32; 6] = [4, 5, 6, 7, 11, 31];
 const FAST: Duration = Duration::from_secs(30);
 const EQUAL_MAX: u32 = 3;
 
-const UPDATE_MAX: Duration = Duration::from_mins(10);
-
 /// What the start after an exit has cost of the restart budget so far.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Cost {
@@ -341,7 +339,8 @@ impl Judge {
 
     /// Whether a start that an update prevents is postponed.
     pub(super) fn waits_for_update(&mut self, at: Moment) -> bool {
-        let patient = self.updating.is_none_or(|since| at < since + UPDATE_MAX);
+        let most = self.policy.update_timeout;
+        let patient = self.updating.is_none_or(|since| at < since + most);
         let waits = patient && self.goal <= Goal::Restart;
         if waits {
             self.updating.get_or_insert(at);

@@ -75,7 +75,10 @@ impl Judge {
             Effect::Terminate { generation } => self.judge_terminate(turn.at, *generation),
             Effect::TerminateListener { generation, pid } => self.judge_forwarding(turn.at, *generation, *pid, answer),
             Effect::SeekHeir { generation, listener } => self.judge_seek_heir(turn, *generation, *listener),
-            Effect::KillTree { generation, grace, .. } => self.judge_kill(turn.at, *generation, *grace),
+            Effect::KillTree { generation, grace, installers, .. } => {
+                self.judge_kill_of_installers(turn.at, *installers)?;
+                self.judge_kill(turn.at, *generation, *grace)
+            }
             Effect::Hook { ticket, call } => self.judge_call(turn.at, *ticket, call, answer),
             Effect::EndHook { ticket } => self.judge_hook_signal(turn, *ticket, false),
             Effect::KillHook { ticket } => self.judge_hook_signal(turn, *ticket, true),

@@ -163,7 +163,7 @@ impl World<'_> {
         let successor = self.gateways.len();
         let mut plan = FaultPlan::any(&mut self.dice, &self.policy);
         (plan.opens, plan.boots) = (Duration::ZERO, Duration::ZERO);
-        (plan.daemons, plan.stuck, plan.launcher) = (0, None, None);
+        (plan.daemons, plan.stuck, plan.launcher, plan.installer) = (0, None, None, None);
         self.schedule_fault(successor, plan.fault);
         let (pid, generation) = (110 + i32::try_from(successor % 3).unwrap_or(0), Generation::MAX);
         let born = SimGateway::new(usize::MAX, generation, pid, self.now, plan, place);
@@ -191,6 +191,10 @@ impl World<'_> {
         let Some(origin) = self.gateways[successor].origin.take() else { return Ok(()) };
         let rest = std::mem::take(&mut self.gateways[origin].daemons).saturating_sub(1);
         let stuck = std::mem::take(&mut self.gateways[origin].stuck_child);
+        let old = &mut self.gateways[origin];
+        let (work, installs, until) = (old.plan.installer, std::mem::take(&mut old.installs), old.installs_until);
+        let new = &mut self.gateways[successor];
+        (new.plan.installer, new.installs, new.installs_until) = (work, installs, until);
         self.gateways[successor].daemons += rest + u32::from(stuck);
         self.tell_alive(origin)
     }

@@ -10,8 +10,8 @@ use crate::trial::Input;
 use openclaw_supervise_core::handoff::{ANSWER_MAX, HandoffVerdict, Support};
 use openclaw_supervise_core::{
     BlockedWrite, Call, Depth, Effect, Event, ExitStatus, Fact, Fingerprint, Generation, HangContext, Holder, HookEnd,
-    Layer, LeaseAnswer, LeaseRequest, Moment, Moved, Observation, Outcome, Owner, OwnerPlan, ProbeScope, Readiness,
-    Remains, Report, Request, SpawnFailure, TreeEnd, Usage, Verdict,
+    Installers, Layer, LeaseAnswer, LeaseRequest, Moment, Moved, Observation, Outcome, Owner, OwnerPlan, ProbeScope,
+    Readiness, Remains, Report, Request, SpawnFailure, TreeEnd, Usage, Verdict,
 };
 use std::time::Duration;
 
@@ -239,6 +239,8 @@ impl World<'_> {
         if let Some(repeated_fault) = self.repeated_fault.filter(|_| !self.calm && !self.dice.once_in(4)) {
             plan.fault = repeated_fault.fault(&mut self.dice);
         }
+        let mut installers = Dice::new(self.policy.seed ^ generation);
+        plan.installer = (self.installing && !self.calm && !installers.once_in(3)).then(|| installers.ms(0, 40_000));
         let (id, place) = (self.gateways.len(), self.moves.place());
         if plan.opens < plan.boots {
             self.later(plan.opens, WorldEvent::Shows(id, Show::Warming));
@@ -309,11 +311,12 @@ impl World<'_> {
     }
 
     /// SIGKILL to a whole tree. A process in uninterruptible sleep dies when it wakes.
-    fn kill(&mut self, sup: usize, id: usize) -> (Duration, TreeEnd) {
+    fn kill(&mut self, sup: usize, id: usize, installers: Installers) -> (Duration, TreeEnd) {
         self.maybe_request();
         let (first, rest) = (self.dice.ms(0, 10), self.dice.ms(0, 50));
-        let gateway = &mut self.gateways[id];
+        let (now, gateway) = (self.now, &mut self.gateways[id]);
         gateway.killed = true;
+        let (installing, cut_short) = gateway.install(now, installers);
         let members = gateway.alive();
         let (leader, generation) = (gateway.leader, gateway.generation);
         let stuck = gateway.plan.stuck.take();
@@ -332,7 +335,7 @@ impl World<'_> {
         let elapsed = ends.min(KILL_MAX);
         let survivors = u32::from(stays);
         let commands = (0..survivors).map(|_| "120 stuck".to_owned()).collect();
-        let end = TreeEnd { members, escaped: 0, survivors, elapsed, commands, ..TreeEnd::default() };
+        let end = TreeEnd { members, survivors, elapsed, commands, installing, cut_short, ..TreeEnd::default() };
         // The kill has its own report, which may come before the leader's exit.
         if self.dice.once_in(16) {
             // A process that had left the tree long ago and was found by its mark.
@@ -585,8 +588,8 @@ impl Outside for World<'_> {
         after(delay, is_there.then(|| self.gateways[id].pid))
     }
 
-    fn kill_tree(&mut self, generation: Generation) -> Answer<TreeEnd> {
-        let answer = self.held(self.acting, generation).map(|id| self.kill(self.acting, id));
+    fn kill_tree(&mut self, generation: Generation, installers: Installers) -> Answer<TreeEnd> {
+        let answer = self.held(self.acting, generation).map(|id| self.kill(self.acting, id, installers));
         Ok(answer.filter(|_| !self.loses_answer()))
     }
 

@@ -27,7 +27,17 @@ fn run() -> Run {
 
 fn stopping(leader: Leader, tree: TreePhase, poll: Poll) -> State {
     let (child, liveness, why) = (Child::new(7, NOW, false), Liveness::new(NOW), StopReason::Asked);
-    State::Stopping(Stopping { child, started: None, liveness, why, leader, tree, poll, unheard: false })
+    State::Stopping(Stopping {
+        child,
+        started: None,
+        liveness,
+        why,
+        leader,
+        tree,
+        poll,
+        unheard: false,
+        installing: None,
+    })
 }
 
 fn hooking(phase: HookPhase, then: Then) -> State {
@@ -141,6 +151,7 @@ fn table() -> Vec<(&'static str, State, Option<u64>)> {
             stopping(Leader::Alive, TreePhase::Stubborn { again: after(5), told: 1 }, asked),
             Some(5),
         ),
+        ("an installer finishes", stopping(dead, TreePhase::Installing { again: after(1) }, asked), Some(1)),
         ("news of a death", stopping(Leader::Alive, TreePhase::Gone { until: after(30) }, asked), Some(30)),
         ("strays are looked for", State::Sweeping { outcome: outcome(), until: after(1) }, Some(1)),
         ("after the end", State::Exited, None),
