@@ -21,7 +21,7 @@ use text::printed;
 /// Prints the status and returns the exit code.
 pub async fn run(settings: &StatusSettings, out: &mut (impl io::Write + IsTerminal + AsFd)) -> io::Result<u8> {
     let terminal = Terminal::of(out);
-    let (settings, shown) = elsewhere::find(settings, &terminal).await;
+    let (settings, shown) = Box::pin(elsewhere::find(settings, &terminal)).await;
     if settings.watch {
         return watch::run(&settings, shown, out).await;
     }
