@@ -145,7 +145,7 @@ fn no_end_of_a_pause_waives_a_backoff_that_began_in_it() {
         while world.spawns().len() < 6 {
             world.run_for(Duration::from_millis(100));
         }
-        world.now - from
+        world.now.saturating_sub(from)
     };
     let unpaused = wait(&mut end_of_fourth());
     let shortened: fn(&mut World) = |world| pause(world, s(1));
@@ -157,7 +157,7 @@ fn no_end_of_a_pause_waives_a_backoff_that_began_in_it() {
             world.run_for(s(1));
         }
         end(&mut world);
-        let before = world.now - from;
+        let before = world.now.saturating_sub(from);
         assert_eq!(before + wait(&mut world), unpaused);
     }
 }

@@ -53,11 +53,21 @@ fn permissions(facts: &GatewayFacts) -> Option<Finding> {
         return None;
     }
     let shown = dir.display();
+    let chmod = format!("chmod go-w {shown}");
+    let fix: Advice = match facts.store.lease {
+        // As /tmp is, which belongs to all.
+        _ if mode & 0o1000 != 0 => "name a directory of its own with --store-dir".into(),
+        // Nothing shows that it is a store.
+        LeaseFacts::Unused => chmod.into(),
+        LeaseFacts::Free | LeaseFacts::Held { .. } | LeaseFacts::Unreadable(_) | LeaseFacts::Forbidden(_) => {
+            Advice::with(chmod, Remedy::Private(dir.clone()))
+        }
+    };
     Some(Finding::warn(
         "store",
         format!("{shown} can be written to by others (mode {mode:o})"),
         "they could replace the records of the supervisor",
-        Advice::with(format!("chmod go-w {shown}"), Remedy::Private(dir.clone())),
+        fix,
     ))
 }
 
@@ -128,7 +138,12 @@ fn lease(facts: &GatewayFacts) -> Finding {
 
 fn forbidden(check: &'static str, user: &str) -> Finding {
     let why = "only root may inspect the processes and files of another user";
-    Finding::warn(check, format!("belongs to user {user}"), why, format!("run doctor as {user} or as root"))
+    Finding::warn(check, format!("belongs to user {user}"), why, run_as(user))
+}
+
+fn run_as(user: &str) -> String {
+    let or_root = if user == "root" { "" } else { " or as root" };
+    format!("run doctor as {user}{or_root}")
 }
 
 /// Whether a running supervisor of ours owns the port.
@@ -150,6 +165,14 @@ fn of_unit(facts: &GatewayFacts, found: &str) -> Option<Finding> {
         }
         _ => None,
     }
+}
+
+/// The finding where the supervisor and the process on the port belong to one other user.
+fn of_other_user(facts: &GatewayFacts, found: &str) -> Option<Finding> {
+    let SocketFacts::Forbidden(user) = &facts.store.socket else { return None };
+    let why = format!("whether it is the gateway of the supervisor of {user} cannot be seen from here");
+    let is_theirs = facts.holder.user.as_ref() == Some(user) && facts.observation.verdict != Verdict::Inconclusive;
+    is_theirs.then(|| Finding::warn("port", found, why, run_as(user)))
 }
 
 /// The command that ends the process on the port; `None` if that cannot be seen.
@@ -176,7 +199,7 @@ fn port(facts: &GatewayFacts) -> Finding {
     let found = format!("{url}: {}, {}{holder}", observation.verdict, observation.detail);
     let pid = observation.holder().map(|holder| holder.pid);
     let on_record = facts.store.gateway.is_some() && pid == facts.store.gateway;
-    if let Some(finding) = of_unit(facts, &found) {
+    if let Some(finding) = of_unit(facts, &found).or_else(|| of_other_user(facts, &found)) {
         return finding;
     }
     match observation.verdict {
@@ -191,12 +214,7 @@ fn port(facts: &GatewayFacts) -> Finding {
         Verdict::Gateway(Phase::Starting) | Verdict::Draining | Verdict::Booting if is_supervised(facts) => {
             Finding::ok_since(check, found, "the gateway is booting or draining")
         }
-        Verdict::Gateway(_) | Verdict::Draining | Verdict::Booting if on_record => Finding::warn(
-            check,
-            found,
-            "this gateway is ours, but no supervisor is running",
-            "start the supervisor: it adopts the gateway without a restart",
-        ),
+        Verdict::Gateway(_) | Verdict::Draining | Verdict::Booting if on_record => unsupervised(facts, found),
         Verdict::Gateway(_) | Verdict::Draining | Verdict::Booting => Finding::fail(
             check,
             found,
@@ -227,6 +245,17 @@ fn port(facts: &GatewayFacts) -> Finding {
             Finding::warn(check, found, why, "ulimit -n 1024, or free some memory, and run doctor again")
         }
     }
+}
+
+/// The gateway on record serves, and no supervisor answers.
+fn unsupervised(facts: &GatewayFacts, found: String) -> Finding {
+    let (why, fix) = if facts.store.running().is_some() {
+        ("this gateway is ours, and its supervisor does not answer", facts.ask("status"))
+    } else {
+        let start = "start the supervisor: it adopts the gateway without a restart";
+        ("this gateway is ours, but no supervisor is running", start.to_owned())
+    };
+    Finding::warn("port", found, why, fix)
 }
 
 /// The port of the supervisor against the port in the settings of `doctor`.
@@ -283,6 +312,42 @@ mod tests {
             }
         }
         insta::assert_snapshot!(listing(cases));
+    }
+
+    #[test]
+    fn a_gateway_of_the_user_of_the_store_is_no_stranger() {
+        let (socket, lease) = (SocketFacts::Forbidden("alice".to_owned()), LeaseFacts::Forbidden("alice".to_owned()));
+        let mut facts = facts(Verdict::Gateway(Phase::Started), socket, lease, None);
+        for (user, level) in [("alice", Level::Warn), ("bob", Level::Fail)] {
+            facts.holder.user = Some(user.to_owned());
+            assert_eq!(port(&facts).level, level, "{user}");
+        }
+    }
+
+    #[test]
+    fn a_supervisor_that_does_not_answer_is_not_told_to_be_missing() {
+        let frozen = SocketFacts::Failed { pid: Some(8), why: "silent".to_owned() };
+        for (socket, why) in
+            [(frozen, "its supervisor does not answer"), (SocketFacts::Absent, "no supervisor is running")]
+        {
+            let facts = facts(Verdict::Gateway(Phase::Started), socket, LeaseFacts::Free, Some(7));
+            assert!(port(&facts).why.is_some_and(|told| told.ends_with(why)), "{why}");
+        }
+    }
+
+    #[test]
+    fn only_a_directory_that_is_a_store_has_its_mode_changed() {
+        let us = rustix::process::geteuid().as_raw();
+        let finding = |mode, lease| {
+            let mut facts = facts(Verdict::Free, SocketFacts::Absent, lease, None);
+            (facts.store.mode, facts.store.dir) = (Some((mode, us)), "/s".into());
+            permissions(&facts).and_then(|finding| finding.fix)
+        };
+        let changes = |mode, lease| finding(mode, lease).is_some_and(|fix| fix.remedy.is_some());
+        assert!(changes(0o777, LeaseFacts::Free));
+        assert!(!changes(0o777, LeaseFacts::Unused) && !changes(0o1777, LeaseFacts::Free));
+        assert_eq!(finding(0o1777, LeaseFacts::Unused).unwrap().text, "name a directory of its own with --store-dir");
+        assert_eq!(finding(0o755, LeaseFacts::Free), None);
     }
 
     #[test]

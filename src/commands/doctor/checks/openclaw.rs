@@ -52,7 +52,7 @@ pub(in super::super) fn bared(facts: &SettingsFacts) -> Option<Finding> {
         format!("{}: the URL of {options} stands in its command line", origin_of(facts)),
         "every user of the machine sees it with ps and systemctl show, and may send or read what it protects",
         format!(
-            "write it to a file of mode 600 and name that ({example} @FILE), or put {variable} into its EnvironmentFile="
+            "write it to a file of mode 600 and name that ({example} @FILE), or set {variable} in its environment (EnvironmentFile= of a unit)"
         ),
     ))
 }

@@ -5,6 +5,7 @@ use crate::core::lease::Life;
 use crate::host::control::{self, Connection, ConnectionError, StatusReply};
 use crate::platform::claim;
 use crate::store;
+use nix::unistd::User;
 use serde_json::Value;
 use std::fs;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
@@ -128,6 +129,9 @@ impl StoreFacts {
             };
             reply = Some(Box::new(standby)).filter(|reply| reply.supervisor.state != "silent");
         }
+        if let SocketFacts::Forbidden(user) = &socket {
+            return Self::forbidden(store_dir, user);
+        }
         let record = StoreRecord::open(store_dir);
         let opened = record.as_ref().ok().and_then(Option::as_ref);
         let owner = opened.and_then(StoreRecord::owner);
@@ -148,7 +152,9 @@ impl StoreFacts {
             Life::Alive | Life::Unknown => None,
         });
         Self {
-            stale_socket: stale_socket(store_dir).filter(|_| is_free && socket == SocketFacts::Absent),
+            // Where there is no record it may be that of another program.
+            stale_socket: stale_socket(store_dir)
+                .filter(|_| lease == LeaseFacts::Free && socket == SocketFacts::Absent),
             dir: store_dir.to_owned(),
             socket,
             lease,
@@ -160,7 +166,10 @@ impl StoreFacts {
                 .and_then(|record| record.last(EVENTS_MAX).ok())
                 .map(|last| Past::of(&last))
                 .unwrap_or_default(),
-            mode: fs::metadata(store_dir).ok().map(|meta| (meta.mode() & 0o7777, meta.uid())),
+            mode: fs::metadata(store_dir)
+                .ok()
+                .filter(fs::Metadata::is_dir)
+                .map(|meta| (meta.mode() & 0o7777, meta.uid())),
         }
     }
 
@@ -227,12 +236,22 @@ async fn socket(store_dir: &Path) -> (SocketFacts, Option<Box<StatusReply>>) {
             (SocketFacts::Answers { pid, state: reply.supervisor.state.clone() }, Some(Box::new(reply)))
         }
         Err(ConnectionError::Absent) => (SocketFacts::Absent, None),
+        Err(ConnectionError::Forbidden) if let Some(user) = other_owner(store_dir) => {
+            (SocketFacts::Forbidden(user), None)
+        }
         Err(ConnectionError::Silent { pid }) => {
             let why = ConnectionError::Silent { pid }.to_string();
             (SocketFacts::Failed { pid, why }, None)
         }
         Err(error) => (SocketFacts::Failed { pid: None, why: error.to_string() }, None),
     }
+}
+
+/// The user that a store belongs to, or what can be seen of its path, if that is not this one.
+fn other_owner(store_dir: &Path) -> Option<String> {
+    let uid = store_dir.ancestors().find_map(|place| fs::metadata(place).ok())?.uid();
+    let name = || User::from_uid(uid.into()).ok().flatten().map_or_else(|| format!("uid {uid}"), |user| user.name);
+    (uid != rustix::process::geteuid().as_raw()).then(name)
 }
 
 fn lease(owner: Option<&LastOwner>) -> LeaseFacts {
