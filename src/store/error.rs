@@ -40,6 +40,12 @@ pub enum StoreError {
         path.join("openclaw-supervise").display()
     )]
     Unfit { path: PathBuf, why: String },
+    /// A directory, FIFO, socket or device in the place of the lock.
+    #[error(
+        "{} is no regular file, so it cannot be the lock of the store; nothing was changed; remove it, or choose another directory \
+         with --store-dir", path.display()
+    )]
+    NoLockFile { path: PathBuf },
     /// A later version of this program wrote the database.
     #[error(
         "the store {} has schema version {found} (written by openclaw-supervise {by}), but openclaw-supervise {us} supports \
@@ -88,6 +94,7 @@ impl StoreError {
             Self::OtherUser { .. }
             | Self::StrangeLink { .. }
             | Self::Unfit { .. }
+            | Self::NoLockFile { .. }
             | Self::Newer { .. }
             | Self::OtherProgram { .. } => StoreErrorKind::Refused,
             Self::OtherKind { .. } => StoreErrorKind::OtherKind,
@@ -103,6 +110,7 @@ impl StoreError {
             Self::OtherUser { .. }
             | Self::StrangeLink { .. }
             | Self::Unfit { .. }
+            | Self::NoLockFile { .. }
             | Self::Newer { .. }
             | Self::OtherProgram { .. } => true,
             Self::OtherKind { .. } => false,
@@ -244,6 +252,7 @@ mod tests {
                 to: "/srv/x".into(),
             },
             StoreError::Unfit { path: "/x".into(), why: "is shared by all users (mode 1777)".to_owned() },
+            StoreError::NoLockFile { path: "/x/lease.lock".into() },
             StoreError::Newer { path: path(), found: 9, by: "9.8.7".to_owned(), us: "0.1.0", known: 1 },
             StoreError::OtherProgram { path: path(), found: 77 },
             StoreError::Thread(io::Error::from_raw_os_error(libc::EAGAIN)),

@@ -33,11 +33,7 @@ pub(super) fn take(dir: &Path) -> Result<LockAttempt, StoreError> {
     let folder =
         Folder::open(dir).map_err(|error| StoreError::file("open", dir, "check the store directory")(error.into()))?;
     loop {
-        let file = open(&folder).map_err(StoreError::file(
-            "open the lock",
-            &path,
-            "check its owner and permissions, or choose another directory with --store-dir",
-        ))?;
+        let file = open(&folder).map_err(|error| explain(&folder, &path, error))?;
         let meta = file.metadata().map_err(StoreError::file("inspect the lock", &path, "check the file system"))?;
         match try_flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => {}
@@ -82,6 +78,15 @@ fn open(folder: &Folder) -> io::Result<File> {
     }
 }
 
+fn explain(folder: &Folder, path: &Path, error: io::Error) -> StoreError {
+    let advice = "check its owner and permissions, or choose another directory with --store-dir";
+    // open(2) of a socket is ENXIO, as that of a FIFO without a reader may be.
+    match folder.meta_of(LOCK) {
+        Ok(meta) if !meta.is_file() && !meta.is_symlink() => StoreError::NoLockFile { path: path.to_owned() },
+        Ok(_) | Err(_) => StoreError::file("open the lock", path, advice)(error),
+    }
+}
+
 fn try_flock(file: &File, operation: FlockOperation) -> Result<(), Errno> {
     rustix::io::retry_on_intr(|| flock(file, operation))
 }
@@ -113,6 +118,21 @@ mod tests {
         assert!(!is_held(dir).unwrap());
         assert!(lock_of(dir).exists());
         taken(dir);
+    }
+
+    #[test]
+    fn what_is_no_file_cannot_be_the_lock_and_no_other_start_will_help() {
+        for kind in ["FIFO", "directory", "socket"] {
+            let scratch = Scratch::new();
+            let path = lock_of(scratch.path());
+            match kind {
+                "FIFO" => nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap(),
+                "directory" => fs::create_dir(&path).unwrap(),
+                _ => drop(std::os::unix::net::UnixListener::bind(&path).unwrap()),
+            }
+            let error = take(scratch.path()).unwrap_err();
+            assert!(error.is_refusal() && error.to_string().contains("is no regular file"), "{kind}: {error}");
+        }
     }
 
     #[test]
