@@ -116,7 +116,7 @@ fn assert_blocked(event: &Event) {
     assert_eq!(event.text("stream"), "stdout", "{}", event.value());
     assert!(event.text("file").starts_with("pipe:["), "{}", event.value());
     assert_eq!(event.number("reader_pid"), i64::from(std::process::id()), "{}", event.value());
-    assert!(event.text("reader_command").contains("e2e_alive"), "{}", event.value());
+    assert!(event.text("reader_command").contains("e2e"), "{}", event.value());
 }
 
 #[test]

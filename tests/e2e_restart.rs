@@ -121,5 +121,5 @@ fn the_sender_of_a_signal_is_named() {
     assert!(received.text("signal").contains("HUP"));
     assert_eq!(received.number("sender_pid"), i64::from(std::process::id()));
     assert_eq!(received.number("sender_uid"), i64::from(nix::unistd::getuid().as_raw()));
-    assert!(received.text("sender_command").contains("e2e_restart"), "{}", received.value());
+    assert!(received.text("sender_command").contains("e2e"), "{}", received.value());
 }
