@@ -11,8 +11,8 @@ use std::thread;
 use std::time::Duration;
 use support::Scene;
 
-/// How long the load lasts.
-const BUSY: Duration = Duration::from_secs(20);
+/// How long the load lasts: twice the time after which a silent gateway hangs.
+const BUSY: Duration = Duration::from_secs(10);
 
 /// Two processes a processor, with the same nice value as the gateway. They end with the scene.
 fn load(scene: &Scene) -> Vec<Child> {
