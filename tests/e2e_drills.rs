@@ -70,8 +70,8 @@ impl Look {
         assert!(within.contains(&left), "{left:?}\n{self}");
         let stamp = |value: &serde_json::Value| value.as_str().and_then(clock::wall_ms_of).expect("RFC 3339");
         let due = Duration::from_millis(stamp(&next["at"]).abs_diff(stamp(&self.json["at"])));
-        // On a busy machine an answer takes its time.
-        assert!(due.abs_diff(left) < Duration::from_secs(1), "{due:?} and {left:?}\n{self}");
+        // On a busy machine an answer takes its time, and what is due has none left.
+        assert!(left.is_zero() || due.abs_diff(left) < Duration::from_secs(1), "{due:?} and {left:?}\n{self}");
         let at = next["at"].as_str().expect("a time");
         assert!(self.json["sentence"].as_str().is_some_and(|said| said.contains(at)), "{at} is not in it\n{self}");
     }
@@ -286,7 +286,8 @@ fn an_update_under_way_is_told_and_the_named_command_ends_the_wait() {
     look.assert_status(&[&["down since ", update][..], &next].concat(), &["backing off", "costs no budget"]);
     look.assert_others("npm is replacing the package", "npm is replacing the package", "WARN backoff no gateway");
     assert!(!look.doctor.contains("FAIL backoff"), "{look}");
-    look.assert_next("start a gateway", Duration::from_millis(1)..Duration::from_mins(6));
+    // It is looked for every 2 s, and may be due.
+    look.assert_next("start a gateway", Duration::ZERO..Duration::from_mins(6));
     fs::rename(&retired, &package).expect("a folder can be renamed");
     Said::by(&scene, &["start-now"]).expect(0);
     supervisor.wait_started();

@@ -1,6 +1,6 @@
 //! The sentence that `status` begins with, of systems in each state.
 
-use super::support::supervisor::{Said, Supervisor, Verb};
+use super::support::supervisor::{PROGRAM, Said, Supervisor, Verb};
 use super::support::{PATIENCE, Scene, wait_for};
 use super::{end, status};
 use nix::sys::signal::Signal;
@@ -151,6 +151,20 @@ fn a_pause_keeps_a_hung_gateway_and_ends_on_request_or_by_itself() {
     second.kill();
     supervisor.wait_event("supervision.resumed");
     supervisor.wait_event_with("gateway.started", |event| event.number("generation") == 3);
+    end(&mut supervisor);
+}
+
+#[test]
+fn a_supervisor_of_the_same_account_with_another_store_is_found() {
+    let scene = Scene::new("healthy");
+    let mut supervisor = scene.start();
+    supervisor.wait_started();
+    let mut command = scene.command(PROGRAM);
+    command.args(["status", "--probe-timeout", "100ms"]).env_remove("OPENCLAW_STATE_DIR");
+    let output = command.env("HOME", scene.root().join("elsewhere")).output().unwrap();
+    // Alone, or in a row beside those of other tests.
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(text.contains(&scene.store_dir().display().to_string()), "{text}");
     end(&mut supervisor);
 }
 

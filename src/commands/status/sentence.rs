@@ -105,7 +105,9 @@ impl Wording<'_> {
     /// When the next step is due: `, at 02:15 (in 3 min)`.
     fn due(&self) -> Option<String> {
         let at = self.shown.next.at.as_ref()?.parse::<Timestamp>().ok()?.as_millisecond();
-        Some(format!("at {} ({})", self.terminal.time(at), self.terminal.relative(at)))
+        // A probe may have taken longer than what was left.
+        let still = at.max(self.terminal.now_ms());
+        Some(format!("at {} ({})", self.terminal.time(at), self.terminal.relative(still)))
     }
 
     fn within(&self) -> String {

@@ -495,6 +495,14 @@ fn an_answer_is_as_old_as_the_probe_took() {
 }
 
 #[test]
+fn a_step_that_is_due_is_not_told_as_one_of_the_past() {
+    let mut shown = in_state("backing_off", next("start a gateway", 0, "failure 2 in a row"), &[]);
+    shown.next.at = Some(stamp(-3));
+    let (_, said) = sentence(&shown, &terminal(200, false));
+    assert!(said.contains("the next start is at 10:35:57 (just now)"), "{said}");
+}
+
+#[test]
 fn the_same_death_again_and_again_is_told_once() {
     let why = "gave up: 3 gateways in a row died from SIGSEGV within 30s, so another would as well; see the gateway's output \
                above; run 'openclaw doctor', or repair the installation, then start again";
