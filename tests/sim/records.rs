@@ -3,10 +3,11 @@
 use crate::fake_shell::Broken;
 use crate::trial::{Input, Trial};
 use openclaw_supervise_core::event::PauseRequest;
-use openclaw_supervise_core::lease::Basis;
+use openclaw_supervise_core::lease::{Basis, LOST_DRAIN};
+use openclaw_supervise_core::policy::OnConflict;
 use openclaw_supervise_core::{
-    Acquired, Effect, Event, ExitStatus, ExitUsage, Fingerprint, History, LeaseAnswer, Moment, Observation, Owner,
-    Phase, Policy, Recovered, Request, Requester, Supervisor, TreeEnd, Verdict,
+    Acquired, Effect, Event, ExitStatus, ExitUsage, Fingerprint, History, Holder, LeaseAnswer, Moment, Observation,
+    Owner, Phase, Policy, Recovered, Remains, Report, Request, Requester, Supervisor, TreeEnd, Verdict,
 };
 use std::time::Duration;
 
@@ -21,12 +22,20 @@ fn by(how: &str) -> Requester {
     Requester { how: how.to_owned(), pid: Some(77), uid: None, command: None, inside: None }
 }
 
+fn ours(pid: i32) -> Owner {
+    Owner::Ours(Holder { pid, command: "openclaw-gateway".to_owned(), uid: None })
+}
+
 /// A supervisor that is judged, with a shell that answers at once.
 struct Record {
     trial: Trial,
     at: Moment,
-    /// What the port and the gateway answer.
+    /// What the port and the gateway answer, and as which process; nothing if it is mute.
     verdict: Verdict,
+    owner: Owner,
+    is_mute: bool,
+    /// What is found of an earlier gateway.
+    remains: Remains,
     basis: Basis,
     /// What an earlier supervisor has left is looked for in vain.
     is_clearing: bool,
@@ -35,7 +44,16 @@ struct Record {
 impl Record {
     fn new(policy: &Policy) -> Self {
         let trial = Trial::new(Supervisor::new(policy.clone()), policy);
-        Self { trial, at: s(1000), verdict: Verdict::Free, basis: Basis::Lock, is_clearing: false }
+        Self {
+            trial,
+            at: s(1000),
+            verdict: Verdict::Free,
+            owner: Owner::Unseen,
+            is_mute: false,
+            remains: Remains::Nothing { pid: None },
+            basis: Basis::Lock,
+            is_clearing: false,
+        }
     }
 
     fn started(policy: &Policy) -> Self {
@@ -57,13 +75,6 @@ impl Record {
     }
 
     fn answer(&self, effect: &Effect) -> Option<Event> {
-        let observation = |verdict| Observation {
-            verdict,
-            owner: Owner::Unseen,
-            detail: String::new(),
-            readiness: None,
-            moved: None,
-        };
         Some(match *effect {
             Effect::Lease { ticket, .. } => {
                 let recovered = self.is_clearing.then(|| Recovered { pid: None, why: "its lock is free".to_owned() });
@@ -71,7 +82,9 @@ impl Record {
                 let acquired = Acquired { epoch: 1, basis, recovered, past, trouble: None };
                 Event::Leased { ticket, answer: LeaseAnswer::Acquired(Box::new(acquired)) }
             }
-            Effect::Probe { ticket, .. } => Event::Probed { ticket, sighting: observation(self.verdict) },
+            Effect::Probe { .. } if self.is_mute => return None,
+            Effect::Probe { ticket, .. } => Event::Probed { ticket, sighting: self.sighting() },
+            Effect::Adopt { generation } => Event::Adopted { generation, remains: self.remains.clone() },
             Effect::Record { generation } => Event::Recorded { generation },
             Effect::Confirm { ticket } => Event::Confirmed { ticket },
             Effect::Spawn { generation, .. } => {
@@ -81,6 +94,18 @@ impl Record {
             Effect::KillTree { generation, .. } => Event::TreeGone { generation, end: TreeEnd::default() },
             _ => return None,
         })
+    }
+
+    fn sighting(&self) -> Observation {
+        let owner = if self.verdict == Verdict::Free { Owner::Unseen } else { self.owner.clone() };
+        Observation { verdict: self.verdict, owner, detail: String::new(), readiness: None, moved: None }
+    }
+
+    /// Answers the last probe of one that was mute.
+    fn tell(&mut self, verdict: Verdict) {
+        self.verdict = verdict;
+        let (ticket, sighting) = (self.trial.judge.ticket(), self.sighting());
+        self.send(Event::Probed { ticket, sighting });
     }
 
     /// Lets time pass: a tick at every deadline.
@@ -199,4 +224,73 @@ fn a_restart_that_waited_for_a_gateway_that_serves_nothing_is_due_though_it_serv
     record.at += s(4);
     record.request(Request::Restart);
     assert_eq!(record.count(|effect| matches!(effect, Effect::Terminate { .. })), 5);
+}
+
+/// Seed 3965008: the answer came when the time of the drain was over.
+#[test]
+fn a_stop_is_passed_on_in_the_step_in_which_a_lost_lease_ends_the_gateway() {
+    let mut record = Record::new(&Policy::default());
+    record.owner = ours(150);
+    record.send(Event::Start);
+    record.verdict = SERVES;
+    record.wait(s(1));
+    record.is_mute = true;
+    record.send(Event::LeaseLost { owner: None, why: "it was taken by hand".to_owned() });
+    record.wait(s(1));
+    record.send(Event::LeaderExited { generation: 1, death: ExitStatus::Code(0), toll: ExitUsage::default() });
+    record.at += LOST_DRAIN;
+    record.tell(SERVES);
+    assert_eq!(record.count(|effect| matches!(effect, Effect::TerminateListener { .. })), 1);
+}
+
+/// Seed 3232605.
+#[test]
+fn a_start_after_two_times_in_standby_waits_from_the_first_of_them() {
+    let policy = Policy { on_conflict: OnConflict::Standby, max_restarts: 0, ..Policy::default() };
+    let mut record = Record::started(&policy);
+    record.verdict = Verdict::Foreign;
+    record.owner = Owner::Other(Holder { pid: 4242, command: "node other.mjs".to_owned(), uid: None });
+    record.send(Event::LeaderExited { generation: 1, death: ExitStatus::Code(78), toll: ExitUsage::default() });
+    for times in 1..=2 {
+        record.is_mute = false;
+        while record.count(|effect| matches!(effect, Effect::Report(Report::StandbyEntered { .. }))) < times {
+            record.wait(s(1));
+        }
+        record.is_mute = true;
+        while record.count(|effect| matches!(effect, Effect::Report(Report::StandbyLeft { .. }))) < times {
+            record.wait(s(1));
+            record.tell(Verdict::Free);
+        }
+        record.tell(if times == 1 { Verdict::Foreign } else { Verdict::Free });
+    }
+    assert_eq!((record.spawns(), record.trial.judge.is_over()), (1, false));
+}
+
+/// Seed 4415160.
+#[test]
+fn a_gateway_of_ours_that_cannot_be_found_is_reported_as_the_one_that_holds_the_port() {
+    let mut record = Record::new(&Policy::default());
+    (record.verdict, record.owner) = (SERVES, ours(102));
+    record.send(Event::Start);
+    let alive = record.trial.take(record.at, Input::Alive(1, 3));
+    assert!(alive.is_ok());
+    record.wait(s(60));
+    assert!(record.trial.judge.is_over());
+}
+
+/// Seed 2235294.
+#[test]
+fn a_gateway_that_is_found_is_the_start_that_was_forced() {
+    let mut record = Record::new(&Policy::default());
+    record.is_mute = true;
+    record.send(Event::Start);
+    record.pause(s(10));
+    record.request(Request::RetryForced);
+    record.is_mute = false;
+    (record.verdict, record.owner) = (Verdict::Booting, ours(101));
+    record.remains = Remains::Leader { pid: 101, differs: None };
+    record.wait(s(20));
+    record.exit(ExitStatus::Unknown);
+    record.wait(s(2));
+    assert_eq!(record.spawns(), 1);
 }
