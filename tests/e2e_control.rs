@@ -305,7 +305,9 @@ fn without_any_record_status_reports_nothing_and_creates_nothing() {
         assert!(said.out.lines().count() == 1 && !said.out.contains("start-now"), "{said}");
     }
     let said = Said::by(&scene, &["events"]).expect(0);
-    assert!(said.out.is_empty() && said.err.contains("nothing is recorded"), "{said}");
+    assert!(said.out.is_empty() && said.err.starts_with("openclaw-supervise: warning: nothing is recorded"), "{said}");
+    let said = Said::by(&scene, &["explain"]).expect(1);
+    assert!(said.err.starts_with("openclaw-supervise: error: nothing is recorded"), "{said}");
     assert!(!scene.store_dir().exists(), "who only looks makes nothing");
     let mut stranger = scene.stranger("healthy");
     let said = Said::by(&scene, &["status", "--port", &port]).expect(0);
