@@ -368,9 +368,7 @@ impl Judge {
         // Only the first event after a suspension counts as late, however old the deadline is.
         let due = turn.before.map(|before| before.max(self.awake_since));
         let late = due.and_then(|due| at.checked_sub(due)).is_some_and(|late| late >= LATE);
-        if late {
-            self.awake_since = at;
-        }
+        self.awake_since = if late { at } else { self.awake_since };
         if late || matches!(turn.event, Event::ClockJumped { by } if *by >= JUMP_MIN) {
             self.rearm(at);
         }
