@@ -28,10 +28,10 @@ const COVERED: [(&str, &str, &str, &str); 2] = [
     (
         "docs/CONTROL.md",
         "socat",
-        "tests/e2e_control.rs",
+        "tests/e2e/control.rs",
         "socat(1) is rarely installed; the test speaks to the socket itself",
     ),
-    ("README.md", "openclaw-supervise demo", "tests/e2e_demo.rs", "half a minute, and the test runs it with --fast"),
+    ("README.md", "openclaw-supervise demo", "tests/e2e/demo.rs", "half a minute, and the test runs it with --fast"),
 ];
 
 const README_WORDS_MAX: usize = 1200;

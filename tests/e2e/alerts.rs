@@ -3,8 +3,7 @@
 #![cfg(target_os = "linux")]
 #![expect(clippy::disallowed_methods, reason = "a test measures by the clock, with a bound")]
 
-#[expect(dead_code, reason = "each test file uses its part of the kit")]
-mod support;
+use crate::support;
 
 use serde_json::Value;
 use std::fs;

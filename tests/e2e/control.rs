@@ -3,13 +3,11 @@
 #![cfg(target_os = "linux")]
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says so by a panic")]
 
-#[path = "support/schema.rs"]
+#[path = "../support/schema.rs"]
 #[expect(dead_code, reason = "the values of all states are together in a unit test")]
 mod schema;
-#[path = "e2e_control/sentences.rs"]
 mod sentences;
-#[expect(dead_code, reason = "each test file uses its part of the kit")]
-mod support;
+use crate::support;
 
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
@@ -66,7 +64,7 @@ fn status_of_a_running_supervisor_has_every_key_of_the_contract_with_the_right_v
     let mut supervisor = scene.launch().option("--probe-interval", "5s").option("--hang-after", "60s").start();
     let gateway = supervisor.wait_started();
     let told = status(&scene, 0);
-    let example = include_str!("../docs/CONTROL.md").split("```json").nth(1).unwrap().split("```").next().unwrap();
+    let example = include_str!("../../docs/CONTROL.md").split("```json").nth(1).unwrap().split("```").next().unwrap();
     assert_keys(&told, &serde_json::from_str(example).unwrap(), "status");
     let epoch = supervisor.last("lease.acquired").number("epoch");
     assert_holds(

@@ -2,7 +2,6 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test may panic")]
 
-#[path = "e2e_demo/page.rs"]
 mod page;
 
 use nix::sys::signal::{Signal, kill};

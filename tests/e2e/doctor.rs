@@ -4,10 +4,8 @@
 #![cfg(target_os = "linux")]
 #![expect(clippy::expect_used, reason = "a test that cannot go on says so by a panic")]
 
-#[path = "e2e_doctor/outage.rs"]
 mod outage;
-#[expect(dead_code, reason = "each test file uses its part of the kit")]
-mod support;
+use crate::support;
 
 use serde_json::Value;
 use std::fs;
@@ -37,7 +35,7 @@ ActiveEnterTimestampMonotonic=1
 
 /// The settings of the shipped unit as systemd shows them: `ASec=` becomes `AUSec=`.
 fn shipped() -> String {
-    let unit = include_str!("../contrib/systemd/openclaw-supervise.service");
+    let unit = include_str!("../../contrib/systemd/openclaw-supervise.service");
     let body = unit.split("\n[Install]").next().unwrap_or_default();
     let settings = body.lines().filter(|line| !line.starts_with(['#', '['])).filter_map(|line| line.split_once('='));
     let told =

@@ -4,9 +4,6 @@
 #![cfg(target_os = "linux")]
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-#[path = "support/root.rs"]
-mod root;
-#[path = "install/scope.rs"]
 mod scope;
 
 use nix::sys::signal::{Signal, kill};

@@ -4,10 +4,8 @@
 #![expect(clippy::disallowed_methods, reason = "signs of life are timed by the clock")]
 #![expect(clippy::expect_used, clippy::unwrap_used, reason = "a test that cannot go on says so by a panic")]
 
-#[path = "e2e_notify/ear.rs"]
 mod ear;
-#[expect(dead_code, reason = "each test file uses its part of the kit")]
-mod support;
+use crate::support;
 
 use ear::{Ear, Word};
 use nix::sys::signal::Signal;

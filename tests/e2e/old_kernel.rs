@@ -2,8 +2,7 @@
 
 #![cfg(target_os = "linux")]
 
-#[expect(dead_code, reason = "each test file uses its part of the kit")]
-mod support;
+use crate::support;
 
 use nix::sys::signal::Signal;
 use std::process::Stdio;

@@ -4,8 +4,7 @@
 #![expect(clippy::expect_used, reason = "a test that cannot go on says so by a panic")]
 #![expect(clippy::disallowed_methods, reason = "it times the program by its own clock")]
 
-#[expect(dead_code, reason = "each test file uses its part of the kit")]
-mod support;
+use crate::support;
 
 use std::fs;
 use std::process::Command;

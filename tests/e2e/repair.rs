@@ -3,8 +3,7 @@
 #![cfg(target_os = "linux")]
 #![expect(clippy::disallowed_methods, reason = "what a stop takes is measured by the test's own clock")]
 
-#[expect(dead_code, reason = "each test file uses its part of the kit")]
-mod support;
+use crate::support;
 
 use nix::sys::signal::Signal;
 use std::fs;

@@ -5,8 +5,7 @@
 #![expect(clippy::expect_used, reason = "a test that cannot go on says so by a panic")]
 #![expect(clippy::disallowed_methods, reason = "a test measures by the clock, with a bound")]
 
-#[expect(dead_code, reason = "each test file uses its part of the kit")]
-mod support;
+use crate::support;
 
 use nix::sys::signal::Signal;
 use rustix::io::Errno;

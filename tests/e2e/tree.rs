@@ -4,8 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says so by a panic")]
 #![expect(clippy::expect_used, reason = "a test that cannot go on says so by a panic")]
 
-#[expect(dead_code, reason = "each test file uses its part of the kit")]
-mod support;
+use crate::support;
 
 use nix::sys::signal::Signal;
 use std::fs;

@@ -4,8 +4,7 @@
 #![expect(clippy::expect_used, reason = "a test that cannot go on says so by a panic")]
 #![expect(clippy::disallowed_methods, reason = "tests wait by the clock, with a bound")]
 
-#[expect(dead_code, reason = "each test file uses its part of the kit")]
-mod support;
+use crate::support;
 
 use serde_json::Value;
 use std::fs;

@@ -3,7 +3,7 @@
 //! Left out are errors of a caller that passes nonsense (EFAULT, EBADF, most of EINVAL), which no machine brings about, and
 //! what an answer in the kernel's place cannot imitate: close(2) releases its descriptor whatever it returns, brk(2) returns no
 //! error number, and a wake of futex(2) that is not made is a defect of no kernel. Missing calls (ENOSYS) are the subject of
-//! `e2e_old_kernel`.
+//! `tests/e2e/old_kernel.rs`.
 
 use libc::{
     E2BIG, EACCES, EADDRINUSE, EADDRNOTAVAIL, EAFNOSUPPORT, EAGAIN, EBUSY, ECHILD, ECONNABORTED, ECONNREFUSED,

@@ -71,7 +71,7 @@ pub(crate) fn hold(shown: &[String]) {
     let (captured, now) = (labels(block(&text, "demo").1.lines()), labels(shown.iter().map(String::as_str)));
     assert!(captured.len() > 30, "{captured:?}");
     let gone: Vec<_> = captured.difference(&now).collect();
-    assert!(gone.is_empty(), "docs/TERMINAL.md has {gone:?}: INSTA_UPDATE=always cargo test --test e2e_demo chapter");
+    assert!(gone.is_empty(), "docs/TERMINAL.md has {gone:?}: INSTA_UPDATE=always cargo test --test e2e chapter");
     // doctor tells of a machine, so its names are held by its own page.
     let names = fs::read_to_string(page().with_file_name("DOCTOR.md")).unwrap();
     let findings = block(&text, "doctor")

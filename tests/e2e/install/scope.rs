@@ -1,7 +1,7 @@
 //! The scope of the service, other services, and the path by which it starts this program.
 
-use super::root::needs_root;
 use super::{Home, PROGRAM};
+use crate::support::root::needs_root;
 use nix::unistd::{Uid, User};
 use std::fs;
 use std::os::unix::fs::{chown, symlink};
