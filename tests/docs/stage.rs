@@ -182,14 +182,14 @@ fn check(words: &[&str]) -> Result<(), String> {
         && let Some(test) = after("--test")
     {
         // Those of the core lie in a folder of their own.
-        let files = [format!("tests/{test}.rs"), format!("tests/core/{test}.rs")];
+        let files = ["tests/{}.rs", "tests/{}/main.rs", "tests/core/{}.rs"].map(|file| file.replace("{}", test));
         let Some(text) = files.iter().find_map(|file| fs::read_to_string(root().join(file)).ok()) else {
             return missing(test);
         };
         let all = sources(&format!("tests/{test}")).join("\n") + &text;
         let at = words.iter().position(|word| *word == test).unwrap();
         if let Some(filter) = words.get(at + 1).filter(|word| !word.starts_with('-'))
-            && !all.lines().any(|line| line.contains("fn ") && line.contains(filter))
+            && !all.lines().any(|line| (line.contains("fn ") || line.starts_with("mod ")) && line.contains(filter))
         {
             return missing(filter);
         }
