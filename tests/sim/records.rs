@@ -187,6 +187,19 @@ fn a_boot_that_drained_answers_badly_and_falls_silent_has_the_window_of_a_hang()
     assert_eq!(record.count(|effect| matches!(effect, Effect::Terminate { .. })), 0);
 }
 
+/// Seed 3182598: it restarts in place, and that has the time of a boot, however it answered before.
+#[test]
+fn one_that_drained_answered_badly_and_closed_its_port_has_the_time_of_a_boot() {
+    let mut record = Record::started(&Policy { startup_timeout: s(4), ..Policy::default() });
+    record.verdict = SERVES;
+    record.wait(s(3));
+    for (verdict, time) in [(Verdict::Draining, 20), (Verdict::Foreign, 10), (Verdict::Free, 30)] {
+        record.verdict = verdict;
+        record.wait(s(time));
+    }
+    assert_eq!(record.count(|effect| matches!(effect, Effect::Examine { .. })), 1);
+}
+
 /// Seeds 1808818 and 4722824.
 #[test]
 fn hooks_that_are_given_up_in_a_pause_hold_nothing_up_after_it() {

@@ -83,7 +83,7 @@ impl Life {
 
     /// When its answers do not show any more that it is alive; `None` while they do.
     pub(super) fn lapses(&self, policy: &Policy) -> Option<Moment> {
-        self.is_due(policy).map(|due| if self.drains { Moment::ZERO } else { due })
+        if self.drains && self.missed > 0 { Some(Moment::ZERO) } else { self.is_due(policy) }
     }
 }
 
