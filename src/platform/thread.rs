@@ -6,8 +6,9 @@ use std::time::Duration;
 use tokio::sync::{Mutex, oneshot};
 use tokio::time::timeout;
 
-/// Several times what a walk over `/proc` or a search for units takes.
-const STACK: usize = 512 * 1024;
+/// The default of the standard library. It is mapped, and resident only as far as it is used: all checks of `doctor` run on
+/// one thread, and in a debug build they overflow 512 KiB.
+const STACK: usize = 2 * 1024 * 1024;
 
 /// Runs one blocking call at a time on a thread of its own, which ends with the call.
 #[derive(Debug, Clone, Default)]
