@@ -182,6 +182,8 @@ fn an_owner_that_was_away_answers_and_releases_nothing_before_it_has_looked_at_i
             assert!(!scene.reader().lease().unwrap().unwrap().row.released);
             continue;
         }
+        // The answer comes after that look, so the doubt has begun.
+        store.peek();
         later(DOUBTED_FOR);
         store.report("a.b");
         assert!(matches!(store.next(), News::Confirmed { ticket: 1 }));
