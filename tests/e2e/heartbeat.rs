@@ -267,7 +267,9 @@ fn an_owner_by_lock_that_is_gone_is_succeeded_only_where_its_lock_is_seen() {
     assert_eq!((second.count("gateway.spawned"), lent.journal()), (0, 2), "{}", second.story());
     let mut third = lent.owner_by_lock();
     third.wait_event("gateway.started");
-    assert!(third.last("lease.stale_recovered").text("why").contains("lock is free"), "{}", third.story());
+    // The kernel may give the number of the first pid namespace to this one, whose pid 1 is younger.
+    let why = third.last("lease.stale_recovered").text("why").to_owned();
+    assert!(why.contains("lock is free") || why.contains("belongs to another process"), "{}", third.story());
     first_process(third.pid()).signal(Signal::SIGTERM);
     third.expect_exit(0);
     let mut fourth = lent.owner_by_heartbeat();
