@@ -1,5 +1,6 @@
 //! The program as its users meet it: built, started as a process, and looked at from the outside. One promise, one file.
 
+#[cfg(target_os = "linux")]
 #[path = "../support/mod.rs"]
 #[expect(dead_code, reason = "each test binary uses its part of the kit")]
 mod support;
