@@ -46,7 +46,8 @@ fn assert_asleep(standby: &Supervisor) {
     let before = wake_ups(standby.pid());
     let_pass(Duration::from_secs(3));
     let more = wake_ups(standby.pid()) - before;
-    assert!(more <= 1, "{more} wake-ups in 3 s\n{}", standby.story());
+    // A look is one or, on a loaded machine, a few; one that polled would wake up tens of times.
+    assert!(more <= 5, "{more} wake-ups in 3 s\n{}", standby.story());
 }
 
 #[test]
