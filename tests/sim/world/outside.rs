@@ -294,8 +294,7 @@ impl World<'_> {
             (self.gateways[successor].leader, self.gateways[successor].origin) = (false, None);
             self.unbind(successor);
         }
-        let gateway = &mut self.gateways[id];
-        (gateway.daemons, gateway.installs, gateway.stuck_child) = (0, false, false);
+        (self.gateways[id].daemons, self.gateways[id].stuck_child) = (0, false);
         self.tell_alive(id)
     }
 

@@ -109,6 +109,7 @@ impl World<'_> {
             match self.dice.below(10) {
                 0 | 1 => {
                     self.die(id, KILLED)?;
+                    self.gateways[id].installs = false;
                     self.clear(id)?;
                 }
                 2 | 3 => self.die(id, KILLED)?,
